@@ -88,7 +88,9 @@ def _check_content_type(content_type: str, fmt: MediaFormat | None, enabled: fro
     if not content_type:
         return Violation("content_type", "is required", "CONTENT_TYPE_REQUIRED")
     if fmt is None or not content_type.isascii() or not content_type.isprintable():
-        return Violation("content_type", "is not a supported image or video type", "CONTENT_TYPE_UNSUPPORTED")
+        return Violation(
+            "content_type", "is not a supported type; GetCapabilities lists them", "CONTENT_TYPE_UNSUPPORTED"
+        )
     if fmt.name not in enabled:
         return Violation("content_type", f"{fmt.content_type} is disabled on this server", "CONTENT_TYPE_DISABLED")
     return None
@@ -106,7 +108,7 @@ def _check_filename(filename: str, fmt: MediaFormat | None) -> Violation | None:
     if named is not None and fmt is not None and named.family is not fmt.family:
         return Violation(
             "filename",
-            f"has a file extension for {named.family}, but content_type is {fmt.family}",
+            f"the file extension means {named.family}, but content_type means {fmt.family}",
             "EXTENSION_MISMATCH",
         )
     return None
@@ -119,7 +121,7 @@ def _check_size(size_bytes: int, fmt: MediaFormat | None, limits: UploadConfig) 
         return Violation("size", "must be greater than zero", "SIZE_ZERO")
     largest = limits.max_bytes(fmt.family) if fmt else max(limits.max_image_bytes, limits.max_video_bytes)
     if size_bytes > largest:
-        return Violation("size", f"is over the limit of {largest} bytes", "SIZE_TOO_LARGE")
+        return Violation("size", f"is {size_bytes} bytes, but the limit is {largest} bytes", "SIZE_TOO_LARGE")
     return None
 
 

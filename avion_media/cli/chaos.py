@@ -63,7 +63,8 @@ def _tree(client: httpx.Client) -> dict[str, Any]:
             return tree
         except httpx.HTTPError as error:
             if time.monotonic() > deadline:
-                raise CommandFailed(f"no tree from {client.base_url}: {error} ({PREFIX}ADMIN__BIND)") from None
+                problem = f"cannot read the tree at {client.base_url}: {error} (see {PREFIX}ADMIN__BIND)"
+                raise CommandFailed(problem) from None
             time.sleep(0.1)
 
 

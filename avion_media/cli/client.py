@@ -34,6 +34,7 @@ _PARTS_AT_ONCE = 4
 _ROUNDS = 5  # in which parts that failed are signed and sent once more
 _FIRST_PAUSE_S = 1.0
 _PUT_S = 60.0
+_TLS_HINT = f" (if it uses TLS, see {PREFIX}CLIENT__TLS_CA)"  # a server with TLS ignores plain text, or hangs up
 T = TypeVar("T")
 
 
@@ -93,10 +94,12 @@ async def open_client(config: Config) -> AsyncIterator[Client]:
             httpx.AsyncClient(trust_env=False) as http,
         ):
             yield Client(MediaServiceStub(channel), http, str(bind), metadata)
+    except ssl.SSLCertVerificationError as error:
+        problem = f"the certificate of the service at {bind} is refused: {error.verify_message.rstrip('.')}"
+        raise CommandFailed(f"{problem} (see {PREFIX}CLIENT__TLS_CA and __ADDRESS)") from None
     except OSError as error:
-        raise CommandFailed(
-            f"cannot reach the service at {bind}: {error.strerror or error} (is `avion-media serve` running?)"
-        ) from None
+        problem = f"cannot reach the service at {bind}: {error.strerror or error}"
+        raise CommandFailed(f"{problem} (is it running there? see {PREFIX}CLIENT__ADDRESS)") from None
 
 
 def _tls_context(config: ClientConfig) -> ssl.SSLContext | None:
@@ -108,7 +111,9 @@ def _tls_context(config: ClientConfig) -> ssl.SSLContext | None:
         if config.tls_cert:
             context.load_cert_chain(config.tls_cert, config.tls_key or None)
     except OSError as error:
-        raise UsageError(f"{PREFIX}CLIENT__TLS_CA, __TLS_CERT, __TLS_KEY: {error}") from None
+        files = ", ".join(each for each in (config.tls_ca, config.tls_cert, config.tls_key) if each)
+        problem = f"cannot use {files}: {error.strerror or error}"
+        raise UsageError(f"{PREFIX}CLIENT__TLS_CA, __TLS_CERT, __TLS_KEY: {problem}") from None
     context.set_alpn_protocols(["h2"])
     return context
 
@@ -131,18 +136,19 @@ class Client:
             with trio.fail_after(timeout_s):
                 return await call
         except trio.TooSlowError:
-            problem = f"no answer from {self._address} within {timeout_s:g} s"
+            problem = f"no answer from {self._address} within {timeout_s:g} s{_TLS_HINT}"
             raise CallFailed("DEADLINE_EXCEEDED", problem) from None
         except purerpc.RpcFailedError as error:
             code = error.status.status_code.name
-            raise CallFailed(code, f"{code}: {error.status.status_message}") from None
+            hint = f" (see {PREFIX}CLIENT__TOKEN)" if code == "UNAUTHENTICATED" else ""
+            raise CallFailed(code, f"{code}: {error.status.status_message}{hint}") from None
         except (
             purerpc.grpclib.exceptions.GRPCError,
             anyio.EndOfStream,
             anyio.BrokenResourceError,
             anyio.ClosedResourceError,
         ):
-            raise CallFailed("", f"the service at {self._address} ended the connection") from None
+            raise CallFailed("", f"the service at {self._address} ended the connection{_TLS_HINT}") from None
 
     async def upload(
         self, path: Path, progress: Progress = NO_PROGRESS, *, owner: str = "", resume: bool = False

@@ -191,7 +191,7 @@ def cache_command(url: str, as_json: bool) -> None:
 @owner_option("Also all media of this owner.")
 @json_option
 def delete_command(media_ids: tuple[str, ...], owner: str, as_json: bool) -> None:
-    """Delete media as the post service does: by an event on the stream `drop_deleted`.
+    """Delete media as another service does: by an entry of the stream `drop_deleted`.
 
     `undelete` undoes it within DELETE__DELAY.
     """
@@ -212,7 +212,7 @@ def delete_command(media_ids: tuple[str, ...], owner: str, as_json: bool) -> Non
     if as_json:
         print_json({"deleted": deleted})
     else:
-        print_problem([f"deletions requested: {len(deleted)}; the origin stops serving the media within seconds"])
+        print_problem([f"deletions requested: {len(deleted)}; the origin answers 410 for them within seconds"])
 
 
 async def _delete_all_of(config: Config, redis: Redis, owner: str) -> list[str]:

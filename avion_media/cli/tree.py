@@ -85,7 +85,9 @@ def _fetch(url: str, headers: dict[str, str]) -> dict[str, Any]:
         with httpx.Client(trust_env=False, timeout=5.0, headers=headers) as client:
             tree: dict[str, Any] = check_admitted(client.get(url)).json()
     except httpx.HTTPError as error:
-        raise CommandFailed(f"no tree from {url}: {error} (AVION_MEDIA_ADMIN__BIND)") from None
+        raise CommandFailed(
+            f"cannot read {url}: {error} (is the service running? see AVION_MEDIA_ADMIN__BIND)"
+        ) from None
     return tree
 
 

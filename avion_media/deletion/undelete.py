@@ -18,7 +18,7 @@ from avion_media.state import StatusStore
 from avion_media.store import ObjectStore
 
 _AT_ONCE = 16
-_TOO_LATE = "too late: it is being removed"
+_TOO_LATE = "too late: its objects are being removed, or are gone"
 
 
 async def undelete(

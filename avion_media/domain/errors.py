@@ -157,7 +157,8 @@ class Unavailable(MediaError):
     """A dependency is unavailable. The same call may succeed later."""
 
     def __init__(self, dependency: Dependency, detail: str = "", retry_after_s: float = 1.0) -> None:
-        super().__init__(f"{dependency} is not available{': ' + detail if detail else ''}")
+        name = {Dependency.STORE: "the object store", Dependency.REDIS: "Redis"}.get(dependency, dependency)
+        super().__init__(f"{name} is not available{': ' + detail if detail else ''}")
         self.dependency = dependency
         self.detail = detail
         self.retry_after_s = retry_after_s

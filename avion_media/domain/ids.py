@@ -89,7 +89,7 @@ def parse_media_id(text: str) -> MediaId:
     """Read a media id. Raises `InvalidId` (wrong alphabet or length, or a date out of range), or `UnknownFormat` if
     only its format code is unknown."""
     if not _MEDIA_ID.fullmatch(text):
-        raise InvalidId("a media id is 26 characters of Crockford base32")
+        raise InvalidId("not a media id; one looks like 01M8D8AHEV0B0647EWDKZFG4Q1")
     value = int(text.translate(_PYTHON_DIGITS), 32)
     try:
         created = datetime.fromtimestamp((value >> 80) / 1000, UTC)

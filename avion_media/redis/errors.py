@@ -72,4 +72,6 @@ def cause_of(error: BaseException) -> str:
         return "it requires a password, and its URL has none (NOAUTH)"
     if isinstance(error, refusals.AuthenticationFailureError):
         return "it refuses the user or the password in its URL (WRONGPASS)"
+    if isinstance(error, OSError) and error.strerror:
+        return str(error.strerror)  # without "[Errno 111]"
     return str(error) or type(error).__name__

@@ -361,7 +361,7 @@ async def test_too_late_is_said_and_changes_nothing(operator: Operator) -> None:
 
     ended = operator.run("undelete", str(gone), str(running), status=1)
     assert "its original is gone" in ended.stderr
-    assert "it is being removed" in ended.stderr
+    assert "objects are being removed" in ended.stderr
     assert (state_of(operator, gone), state_of(operator, running)) == ("marked", "removing")
 
 

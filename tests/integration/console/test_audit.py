@@ -61,7 +61,7 @@ async def test_an_action_is_recorded_with_its_note(redis: Redis) -> None:
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
-        (Unavailable(Dependency.STORE, "it is down"), "store is not available: it is down"),
+        (Unavailable(Dependency.STORE, "it is down"), "the object store is not available: it is down"),
         (KeyError("colr"), "'colr'"),
         (AssertionError(), "AssertionError"),
     ],

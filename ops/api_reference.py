@@ -57,7 +57,12 @@ CALLS = {
         wire.RequestMediaUploadResponse(
             media_id=_ID,
             upload_url=_URL,
-            upload_headers={"content-type": "image/jpeg", "x-amz-meta-owner": "account:4711"},
+            upload_headers={
+                "Content-Type": "image/jpeg",
+                "x-amz-acl": "bucket-owner-full-control",
+                "x-amz-copy-source-if-match": '"no-server-side-copy"',
+                "x-amz-meta-owner": "account:4711",
+            },
             expires_at={"seconds": 1_764_201_600},
         ),
     ),

@@ -365,11 +365,13 @@ def _fields(message: Any) -> str:
     _same(f"fields of {message.name}", texts, message.fields_by_name)
     if not texts:
         return f"`{message.name}` has no fields."
-    rows = []
-    for field in message.fields:
-        meaning, reasons = texts[field.name]
-        rows.append(f"| `{field.name}` | {_type(field)} | {meaning} | {', '.join(f'`{each}`' for each in reasons)} |")
-    return "\n".join([f"| `{message.name}` | type | meaning and bounds | refused with |", "|---|---|---|---|", *rows])
+    heads = [f"`{message.name}`", "type", "meaning and bounds"]
+    rows = [[f"`{field.name}`", _type(field), texts[field.name][0]] for field in message.fields]
+    reasons = [", ".join(f"`{each}`" for each in texts[field.name][1]) for field in message.fields]
+    if any(reasons):
+        heads.append("refused with")
+        rows = [[*row, each] for row, each in zip(rows, reasons, strict=True)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *rows])
 
 
 def _type(field: Any) -> str:

@@ -63,7 +63,7 @@ class UploadClient:
         except httpx.RemoteProtocolError:  # cut off: a refusal too
             return "the connection was ended"
         if response.status_code == 200:
-            raise CheckFailed("it was accepted")
+            raise CheckFailed("the store accepted it")
         if response.status_code not in _REFUSALS:
             raise CheckFailed(f"neither accepted nor refused: {describe(response)}")
         return describe(response)

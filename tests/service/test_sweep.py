@@ -19,15 +19,16 @@ import trio
 from avion_media.config import Config, RedisConfig, RemoteConfig, SweepConfig
 from avion_media.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay, RemoveDeleted
 from avion_media.domain import keys
-from avion_media.domain.errors import Dependency, Reason, Unavailable
+from avion_media.domain.errors import Dependency, ObjectMissing, Reason, Unavailable
 from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import AnyId, MediaId, RemoteId, new_media_id, remote_id_for
+from avion_media.domain.owners import owner_metadata
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE, State, Status
 from avion_media.queue import QueueKeys, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import ResourceSlot
 from avion_media.state import MediaEvents, RemoteStateStore, StatusStore
-from avion_media.store import ObjectStore, open_store
+from avion_media.store import ObjectInfo, ObjectStore, open_store
 from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import Purges
 from avion_media.tasks.sweep import Cursor, Decision, Reconciliation, Report, SweepReason
@@ -620,6 +621,88 @@ async def test_a_remote_medium_that_is_found_a_moment_before_it_goes_is_not_read
     monkeypatch.setattr(store, "delete", say_and_delete)
     assert (await world.sweep(hours=24 * 8)).done[SweepReason.EXPIRED].media == 1
     assert await world.statuses.get(str(remote)) is None
+
+
+def _unreadable(monkeypatch: pytest.MonkeyPatch, store: ObjectStore, bad: str) -> None:
+    """Let the store fail for one key."""
+    head = store.head
+
+    async def fail_for_one(key: str) -> ObjectInfo:
+        if key == bad:
+            raise Unavailable(Dependency.OBJECT, f"{key}: 500")
+        return await head(key)
+
+    monkeypatch.setattr(store, "head", fail_for_one)
+
+
+async def test_a_sweep_passes_over_what_the_store_cannot_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad, *others = sorted((a_remote() for _ in range(3)), key=str)
+    for each in (bad, *others):
+        world.put_medium(each)
+    with monkeypatch.context() as patch:
+        _unreadable(patch, world.store.get(), keys.original(bad))
+        report = await world.sweep(hours=24 * 8)
+    assert (report.done[SweepReason.EXPIRED].media, report.skipped) == (2, 1)
+    assert report.warnings == [
+        f"objects that cannot be read or removed were skipped, the first: {keys.original(bad)}: 500"
+    ]
+    assert (await world.sweep(hours=24 * 8)).done[SweepReason.EXPIRED].media == 1
+
+
+async def test_an_index_object_whose_original_cannot_be_read_is_checked_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owned = new_media_id(JPEG, 1_700_000_000_000)
+    world.put(keys.owned("dave", owned, 5), b"")
+    with monkeypatch.context() as patch:
+        _unreadable(patch, world.store.get(), keys.original(owned))
+        report = await world.sweep(hours=2)
+    assert (SweepReason.DISOWNED in report.done, report.skipped) == (False, 1)
+    assert {keys.owned("dave", owned, 5)} <= world.keys()
+    assert (await world.sweep(hours=4)).done[SweepReason.DISOWNED].objects == 1
+    assert world.keys() == set()
+
+
+async def test_an_index_object_stays_while_a_task_may_publish_its_media_item(world: World) -> None:
+    owned = new_media_id(JPEG, 1_700_000_000_000)
+    world.put(keys.owned("dave", owned, 5), b"")
+    entry_id = world.other.xadd(PROCESSING_QUEUE, {"task_id": "t", "media_id": str(owned), "type": "thumbnail"})
+    assert (await world.sweep(hours=2)).skipped == 1
+    assert {keys.owned("dave", owned, 5)} <= world.keys()
+    world.other.xdel(PROCESSING_QUEUE, entry_id)
+    assert (await world.sweep(hours=4)).done[SweepReason.DISOWNED].objects == 1
+
+
+async def test_an_index_object_whose_media_item_becomes_public_meanwhile_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owned = new_media_id(JPEG, 1_700_000_000_000)
+    world.put(keys.owned("dave", owned, 5), b"")
+    store = world.store.get()
+    head = store.head
+
+    async def publish_after(key: str) -> ObjectInfo:
+        try:
+            return await head(key)
+        except ObjectMissing:
+            await store.put(key, b"o", content_type="image/jpeg", metadata=owner_metadata("dave"))
+            raise
+
+    monkeypatch.setattr(store, "head", publish_after)
+    assert (await world.sweep(hours=2)).skipped == 1
+    assert world.keys() == {keys.owned("dave", owned, 5), keys.original(owned)}
+
+
+async def test_two_index_objects_of_one_media_item_are_left_to_their_attempts_before_the_margin(world: World) -> None:
+    owned = new_media_id(JPEG, 1_700_000_000_000)
+    await world.store.get().put(keys.original(owned), b"o", content_type="image/jpeg", metadata=owner_metadata("dave"))
+    both = {keys.owned("dave", owned, size) for size in (5, 7)}
+    for key in sorted(both):
+        world.put(key, b"")
+    assert (await world.sweep(hours=0)).done == {}
+    assert both <= world.keys()
+    assert (await world.sweep(hours=2)).done[SweepReason.DISOWNED].objects == 1
+    assert len(both & world.keys()) == 1
 
 
 async def test_an_outage_is_said_and_leaves_things_to_the_next_pass(world: World) -> None:

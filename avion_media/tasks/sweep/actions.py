@@ -20,7 +20,7 @@ from avion_media.tasks.rate_limiter import RateLimiter
 from avion_media.tasks.sweep.policy import Decision, SweepReason
 
 _REMOVAL_QUEUED_MS = 6 * 3_600_000  # a removal that still waits is not queued again before
-_LISTED_PRECISION = timedelta(seconds=1)  # listings have milliseconds, HEAD has whole seconds
+LISTED_PRECISION = timedelta(seconds=1)  # listings have milliseconds, HEAD has whole seconds
 
 
 class SweepActions:
@@ -96,7 +96,7 @@ class SweepActions:
             return decision.reason is SweepReason.ORPHAN
         if medium.original is None:
             return False
-        unwritten = original.last_modified - medium.original.last_modified < _LISTED_PRECISION
+        unwritten = original.last_modified - medium.original.last_modified < LISTED_PRECISION
         return unwritten and original.etag == medium.original.etag
 
     async def _last_use(self, name: str) -> datetime | None:

@@ -7,6 +7,7 @@ index objects younger than the last sweep can be left over. One HEAD for each of
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from avion_media.config import Config
@@ -14,14 +15,26 @@ from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.owners import owner_of
 from avion_media.owners import OwnedMedium, read_key
+from avion_media.redis import Redis
 from avion_media.resources import ResourceSlot
 from avion_media.store import ListedObject, ObjectStore
 from avion_media.tasks.rate_limiter import RateLimiter
+from avion_media.tasks.sweep.actions import LISTED_PRECISION
 from avion_media.tasks.sweep.policy import SweepReason
 from avion_media.tasks.sweep.report import Report
 from avion_media.tasks.sweep.state import SweepState
+from avion_media.tasks.sweep.task_lookup import find_tasks
 
 _CLOCK_SKEW = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """A wrong index object; ``doubled``: its media item has two."""
+
+    listed: ListedObject
+    owned: OwnedMedium
+    doubled: bool
 
 
 class OwnerIndexCheck:
@@ -30,41 +43,50 @@ class OwnerIndexCheck:
     def __init__(
         self,
         store: ResourceSlot[ObjectStore],
-        state: SweepState,
+        redis: Redis,
         limiter: RateLimiter,
         config: Config,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
-        self._state = state
+        self._redis = redis
         self._limiter = limiter
         self._sweep = config.sweep
         self._clock = clock
 
-    async def run(self, report: Report, *, dry_run: bool, force: bool) -> None:
-        """Check all index objects written since the last sweep and before the margin. Count them in ``report``."""
+    async def run(self, report: Report, complete_since: datetime, *, dry_run: bool, force: bool) -> None:
+        """Check all index objects written since the last sweep and before the margin. Count them in ``report``.
+
+        Those that it skips are checked again by the next sweep. ``complete_since``: see `find_tasks`.
+        """
+        state = SweepState(self._redis)
         until = self._clock() - timedelta(seconds=self._sweep.margin)
-        since = await self._state.owners_checked_until()
+        last = await state.owners_checked_until()
+        since = None if last is None else last - _CLOCK_SKEW
+        checked_until = until
         seen = wrong = 0
         before: ListedObject | None = None
         await self._limiter.acquire()
         async for page in self._store.get().list(keys.OWNER_PREFIX):
-            found = []
+            found, skipped = [], []
             for listed in page:
                 owned = read_key(listed.key)
                 if owned is None:
                     continue
                 seen += 1
+                if listed.last_modified >= until:
+                    continue
                 if before is not None and _is_same(before, listed):
-                    found.append(
-                        min(before, listed, key=lambda each: each.last_modified)
-                    )  # the last attempt wrote the right one
-                elif (
-                    (since is None or listed.last_modified >= since - _CLOCK_SKEW)
-                    and listed.last_modified < until
-                    and not await self._holds(owned)
-                ):
-                    found.append(listed)
+                    # The last attempt wrote the right one.
+                    found.append(_Wrong(min(before, listed, key=lambda each: each.last_modified), owned, doubled=True))
+                elif since is None or listed.last_modified >= since:
+                    is_readable = False
+                    with report.skipping_unreadable():
+                        if not await self._holds(owned):
+                            found.append(_Wrong(listed, owned, doubled=False))
+                        is_readable = True
+                    if not is_readable:
+                        skipped.append(listed)
                 before = listed
             wrong += len(found)
             allowed = max(self._sweep.always_allowed, int(self._sweep.max_fraction * seen))
@@ -73,13 +95,42 @@ class OwnerIndexCheck:
                     f"{wrong} of {seen} index objects of owners have no media item, more than the limit: kept"
                 )
                 return
-            if found and not dry_run:
-                await self._store.get().delete([each.key for each in found])
-            for _ in found:
+            if dry_run:
+                removed = found
+            else:
+                removed = await self._remove(found, report, complete_since)
+                skipped += [each.listed for each in found if each not in removed]
+                checked_until = min([checked_until, *(each.last_modified for each in skipped)])
+            for _ in removed:
                 report.count_object(SweepReason.DISOWNED)
             await self._limiter.acquire()
         if not dry_run:
-            await self._state.note_owners_checked(until)
+            await state.note_owners_checked(checked_until)
+
+    async def _remove(self, found: list[_Wrong], report: Report, complete_since: datetime) -> list[_Wrong]:
+        """Remove those that are still wrong, and return them. A task may be about to publish the media item of one."""
+        ids = {str(each.owned.media_id) for each in found}
+        tasks = await find_tasks(self._redis, uploads=ids, remote=(), deleted=(), complete_since=complete_since)
+        removed = []
+        for each in found:
+            with report.skipping_unreadable():
+                if str(each.owned.media_id) not in tasks.making and await self._is_still_wrong(each):
+                    await self._store.get().delete([each.listed.key])
+                    removed.append(each)
+                else:
+                    report.skipped += 1
+        return removed
+
+    async def _is_still_wrong(self, wrong: _Wrong) -> bool:
+        for _ in range(2):  # for this check and the removal: nothing may wait between them
+            await self._limiter.acquire()
+        if not wrong.doubled and await self._holds(wrong.owned):
+            return False
+        try:  # last: an attempt writes it again before the original
+            now = await self._store.get().head(wrong.listed.key)
+        except ObjectMissing:
+            return False
+        return now.last_modified - wrong.listed.last_modified < LISTED_PRECISION
 
     async def _holds(self, owned: OwnedMedium) -> bool:
         await self._limiter.acquire()

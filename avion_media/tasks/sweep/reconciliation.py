@@ -124,9 +124,8 @@ class Reconciliation:
         everything_was_seen = not report.refusals and start == START
         report.stored = {kind: report.stored.get(kind, Stored()) for kind in STORED_KINDS if everything_was_seen}
         state = SweepState(self.redis)
-        await OwnerIndexCheck(self.store, state, self.limiter, self.config, self.clock).run(
-            report, dry_run=dry_run, force=force
-        )
+        index = OwnerIndexCheck(self.store, self.redis, self.limiter, self.config, self.clock)
+        await index.run(report, history_complete_since, dry_run=dry_run, force=force)
         if report.stored and not dry_run:
             await state.note_stored({kind: (each.objects, each.size_bytes) for kind, each in report.stored.items()})
         await UnfinishedUploads(self.store, self.limiter, self.config, self.clock).sweep(report, dry_run=dry_run)
@@ -312,10 +311,11 @@ class _PartOfSweep:
             raise Unavailable(Dependency.REDIS, "it lost data during the sweep, which starts again")
 
     async def _remove(self, decision: Decision) -> None:
-        if await self._reconciliation.actions.remove(decision):
-            self._done(decision)
-        else:
-            self._report.skipped += 1
+        with self._report.skipping_unreadable():
+            if await self._reconciliation.actions.remove(decision):
+                self._done(decision)
+            else:
+                self._report.skipped += 1
 
     def _done(self, decision: Decision) -> None:
         self._report.count(decision)

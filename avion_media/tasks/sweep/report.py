@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.tasks.sweep.listing import Part
 from avion_media.tasks.sweep.policy import Decision, SweepReason
 
@@ -57,18 +60,34 @@ class Refusal:
 class Report:
     """One sweep. ``done`` counts what was carried out, or in a dry run, what would be.
 
-    ``skipped``: media items that changed before they were removed. ``unrecognized``: objects whose key has no media id.
+    ``skipped``: media items that were left as they are, because they changed before they were removed, because they
+    have a task, or because the store cannot read or remove one of their objects. ``unrecognized``: objects whose key
+    has no media id.
     """
 
     dry_run: bool
     listed: int = 0
     unrecognized: int = 0
     skipped: int = 0
+    unreadable: int = 0  # of ``skipped``: because of the store
     done: dict[SweepReason, Counts] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     stored: dict[str, Stored] = field(default_factory=dict)
     """Totals by kind of object; empty if not everything was listed."""
+
+    @contextmanager
+    def skipping_unreadable(self) -> Iterator[None]:
+        """If the store fails for one object only, skip the media item, so that the sweep comes to its end."""
+        try:
+            yield
+        except Unavailable as error:
+            if error.dependency is not Dependency.OBJECT:
+                raise
+            self.skipped += 1
+            self.unreadable += 1
+            if self.unreadable == 1:
+                self.warnings.append(f"objects that cannot be read or removed were skipped, the first: {error.detail}")
 
     def count(self, decision: Decision) -> None:
         """Count a decision that was carried out."""

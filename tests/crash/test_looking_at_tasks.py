@@ -67,3 +67,17 @@ async def test_at_every_moment_of_the_look(redis: Redis, before: Move, move: Mov
         assert MEDIUM in {*found.making, *found.given_up}, steps.names[moment]
         moment += 1
         ended = moment >= steps.count
+
+
+async def test_a_replayed_task_is_found_in_the_backlog(redis: Redis) -> None:
+    queue = TaskQueue(redis, PROCESSING_QUEUE)
+    media = [new_media_id(JPEG, 1_700_000_000_000).text for _ in range(12)]  # more than the stream takes
+    for each in media:
+        await queue.enqueue({"media_id": each, "type": "thumbnail"})
+        await add_dead_letter(queue)
+    for dead_letter in await queue.dead_letters.list():
+        assert await queue.dead_letters.replay(dead_letter.entry_id)
+    assert (await queue.stats()).waiting > 0
+    never = datetime.max.replace(tzinfo=UTC)
+    found = await find_tasks(redis, uploads=[*media, MEDIUM], remote=(), deleted=(), complete_since=never)
+    assert set(found.making) == set(media)

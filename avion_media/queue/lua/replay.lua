@@ -19,7 +19,7 @@ for index = 1, #fields, 2 do
   end
 end
 entry[#entry + 1] = 'replays'
-entry[#entry + 1] = replays
+entry[#entry + 1] = string.format('%.0f', replays)
 entry[#entry + 1] = 'replayed_at'
 entry[#entry + 1] = seconds(now_s())
 add(entry)

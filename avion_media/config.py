@@ -40,6 +40,10 @@ _SIZE_UNITS = {
     "": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30,
 }  # fmt: skip
 _DURATION_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+# Kubernetes sets these in a pod beside a Service whose name begins with "avion-media" (`enableServiceLinks`).
+_SERVICE_LINK = re.compile(
+    rf"{PREFIX}(?!\w*__)(?:\w*_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)\w*)?)", re.ASCII
+)
 _AFTER_LAST_TASK_S = 2 * 86400.0  # a bucket's lifecycle rules count in whole days, and run once a day
 _NUMBER_WITH_UNIT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 
@@ -699,6 +703,8 @@ def load(environ: Mapping[str, str] = os.environ, *, on_terminal: bool = False) 
     problems = []
     for variable, value in sorted(environ.items()):
         if not variable.startswith(PREFIX):
+            continue
+        if _SERVICE_LINK.fullmatch(variable):
             continue
         section, separator, name = variable.removeprefix(PREFIX).lower().partition("__")
         if not separator or section not in Config.model_fields:

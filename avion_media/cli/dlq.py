@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import click
@@ -34,10 +34,11 @@ _PAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The dead letters that a command works on: some queues and a filter."""
+    """The dead letters that a command works on: some queues and a filter, or entry ids."""
 
     queues: tuple[str, ...] = QUEUES
     wanted: DeadLetterFilter = field(default_factory=DeadLetterFilter)
+    entry_ids: tuple[str, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -143,7 +144,7 @@ def replay_command(
     """Queue dead letters again, with the full number of attempts. They keep their history."""
     if rate is not None:
         chosen = _selection(entry_ids, everything, conditions)
-        if not isinstance(chosen, Selection):
+        if chosen.entry_ids:
             raise UsageError("--rate goes with --all or a filter")
         _begin_jobs(chosen, rate, as_json)
         return
@@ -158,12 +159,12 @@ def drop_command(entry_ids: tuple[str, ...], everything: bool, as_json: bool, **
     _act("dropped", DeadLetters.drop, _selection(entry_ids, everything, conditions), as_json)
 
 
-def _selection(entry_ids: tuple[str, ...], everything: bool, conditions: dict[str, Any]) -> tuple[str, ...] | Selection:
+def _selection(entry_ids: tuple[str, ...], everything: bool, conditions: dict[str, Any]) -> Selection:
     chosen = _selection_of(**conditions)
     if entry_ids:
-        if everything or not chosen.is_open:
+        if everything or chosen.wanted != DeadLetterFilter():
             raise UsageError("name dead letters, or say which by --all or a filter; not both")
-        return entry_ids
+        return replace(chosen, entry_ids=entry_ids)
     if chosen.is_open and not everything:
         raise UsageError("name dead letters (see: avion-media dlq list), or say which by --all or a filter")
     return chosen
@@ -191,13 +192,11 @@ def _begin_jobs(chosen: Selection, rate: float, as_json: bool) -> None:
         raise CommandFailed(*(f"{queue}: an earlier bulk replay is not done yet" for queue in busy))
 
 
-def _act(
-    word: str, step: Callable[[DeadLetters, str], Awaitable[bool]], chosen: tuple[str, ...] | Selection, as_json: bool
-) -> None:
+def _act(word: str, step: Callable[[DeadLetters, str], Awaitable[bool]], chosen: Selection, as_json: bool) -> None:
     """Take ``step`` with each chosen dead letter, then report how many were changed.
 
     Does not count a dead letter that another operator changed first. Raises `CommandFailed` for entry ids that are not
-    found, after it has changed the others.
+    found, or found in several queues, after it has changed the others.
     """
     done: list[DeadLetter] = []
 
@@ -207,26 +206,30 @@ def _act(
                 done.append(found)
             return True
 
-        if isinstance(chosen, Selection):
+        if not chosen.entry_ids:
             await _each(redis, chosen, take_step)
             return []
-        missing = []
-        for entry_id in chosen:
-            found = await _find(redis, entry_id)
-            missing += [] if found else [entry_id]
-            for each in found:
-                await take_step(each)
-        return missing
+        problems = []
+        for entry_id in chosen.entry_ids:
+            found = await _find(redis, entry_id, chosen.queues)
+            if len(found) == 1:
+                await take_step(found[0])
+            elif found:
+                names = ", ".join(each.queue for each in found)
+                problems.append(f"{entry_id}: is in several queues ({names}); choose one by --queue")
+            else:
+                problems.append(f"{entry_id}: no such dead letter")
+        return problems
 
-    missing = _with_redis(act)
+    problems = _with_redis(act)
     for each in done:
         log_action(f"dead_letter_{word}", queue=each.queue, entry_id=each.entry_id, task_id=each.task_id)
     if as_json:
         print_json({word: [_to_dict(each) for each in done]})
     else:
         console().print(f"{len(done)} {word}")
-    if missing:
-        raise CommandFailed(*(f"{entry_id}: no such dead letter" for entry_id in missing))
+    if problems:
+        raise CommandFailed(*problems)
 
 
 def _selection_of(queue: str | None, error: str, older_than_s: float | None, newer_than_s: float | None) -> Selection:
@@ -267,9 +270,9 @@ async def _collect(redis: Redis, chosen: Selection, limit: int) -> list[DeadLett
     return found
 
 
-async def _find(redis: Redis, entry_id: str) -> list[DeadLetter]:
+async def _find(redis: Redis, entry_id: str, queues: Iterable[str] = QUEUES) -> list[DeadLetter]:
     """Return the dead letters with this entry id: at most one of each queue, because ids are unique per queue only."""
-    found = [await TaskQueue(redis, queue).dead_letters.show(entry_id) for queue in QUEUES]
+    found = [await TaskQueue(redis, queue).dead_letters.show(entry_id) for queue in queues]
     return [each for each in found if each is not None]
 
 

@@ -46,26 +46,29 @@ def jobs_command(context: click.Context, as_json: bool) -> None:
 
 @jobs_command.command("pause")
 @click.argument("job")
-def pause_command(job: str) -> None:
+@json_option
+def pause_command(job: str, as_json: bool) -> None:
     """Stop JOB for now."""
-    _steer(job, JOB_STEPS["pause"])
+    _steer(job, JOB_STEPS["pause"], as_json)
 
 
 @jobs_command.command("resume")
 @click.argument("job")
-def resume_command(job: str) -> None:
+@json_option
+def resume_command(job: str, as_json: bool) -> None:
     """Continue JOB where it stopped."""
-    _steer(job, JOB_STEPS["resume"])
+    _steer(job, JOB_STEPS["resume"], as_json)
 
 
 @jobs_command.command("cancel")
 @click.argument("job")
-def cancel_command(job: str) -> None:
+@json_option
+def cancel_command(job: str, as_json: bool) -> None:
     """End JOB. What it has done stays."""
-    _steer(job, JOB_STEPS["cancel"])
+    _steer(job, JOB_STEPS["cancel"], as_json)
 
 
-def _steer(name: str, step: JobStep) -> None:
+def _steer(name: str, step: JobStep, as_json: bool) -> None:
     config = load_config()
 
     async def steer() -> bool:
@@ -78,7 +81,7 @@ def _steer(name: str, step: JobStep) -> None:
     if not run_directly(steer):
         raise CommandFailed(f"{name} {step.refusal} (see: avion-media jobs)")
     log_action(f"job_{step.done}", job=name)
-    click.echo(f"{name}: {step.done}")
+    print_json({"job": name, "done": step.done}) if as_json else click.echo(f"{name}: {step.done}")
 
 
 async def _read() -> list[BulkJob]:

@@ -61,28 +61,34 @@ def queues_command(context: click.Context, as_json: bool) -> None:
 
 @queues_command.command("pause")
 @click.argument("queue")
-def pause_command(queue: str) -> None:
+@json_option
+def pause_command(queue: str, as_json: bool) -> None:
     """Give no more tasks of QUEUE to workers. Tasks in progress continue; new ones wait."""
     name = queue_name(queue)
     run_directly(partial(_pause, load_config(), name, paused=True))
     log_action("queue_paused", queue=name)
-    click.echo(f"{name}: paused")
+    print_json({"queue": name, "paused": True}) if as_json else click.echo(f"{name}: paused")
 
 
 @queues_command.command("resume")
 @click.argument("queue")
-def resume_command(queue: str) -> None:
+@json_option
+def resume_command(queue: str, as_json: bool) -> None:
     """Give tasks of QUEUE to workers again."""
     name = queue_name(queue)
     was_paused = run_directly(partial(_pause, load_config(), name, paused=False))
     log_action("queue_resumed", queue=name, was_paused=was_paused)
-    click.echo(f"{name}: {'resumed' if was_paused else 'was not paused'}")
+    if as_json:
+        print_json({"queue": name, "paused": False, "was_paused": was_paused})
+    else:
+        click.echo(f"{name}: {'resumed' if was_paused else 'was not paused'}")
 
 
 @queues_command.command("cancel")
 @click.argument("queue")
 @click.argument("task_ids", nargs=-1, required=True)
-def cancel_command(queue: str, task_ids: tuple[str, ...]) -> None:
+@json_option
+def cancel_command(queue: str, task_ids: tuple[str, ...], as_json: bool) -> None:
     """End tasks of QUEUE as dead letters, which can be replayed: at their next turn, or soon if a worker has them.
 
     While QUEUE is paused, no task has a turn.
@@ -93,7 +99,10 @@ def cancel_command(queue: str, task_ids: tuple[str, ...]) -> None:
     cancelled = run_directly(partial(_cancel, load_config(), name, frozenset(task_ids)))
     for task_id in sorted(cancelled):
         log_action("task_cancelled", queue=name, task_id=task_id)
-        click.echo(f"{task_id}: cancelled")
+        if not as_json:
+            click.echo(f"{task_id}: cancelled")
+    if as_json:
+        print_json({"queue": name, "cancelled": sorted(cancelled)})
     if missing := [each for each in task_ids if each not in cancelled]:
         raise CommandFailed(*(f"{task_id}: no such task" for task_id in missing))
 

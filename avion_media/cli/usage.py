@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,10 +58,10 @@ def usage_command(owner: str, as_json: bool) -> None:
         if as_json:
             print_json([each.to_dict() for each in found])
         else:
-            print_table(["owner", "media", "images", "videos", "bytes"], map(_row, found))
+            _print_usage(found, "all owners")
         return
     usage = found[0] if found else OwnerUsage(owner)
-    print_json(usage.to_dict()) if as_json else _print_owner(usage)
+    print_json(usage.to_dict()) if as_json else _print_usage([usage], owner)
 
 
 async def _usage(config: Config, owner: str) -> list[OwnerUsage]:
@@ -75,19 +76,14 @@ async def _usage(config: Config, owner: str) -> list[OwnerUsage]:
     return sorted(found, key=lambda each: each.owner)
 
 
-def _row(usage: OwnerUsage) -> tuple[object, ...]:
-    kinds: Counter[str] = Counter()
-    for (kind, _), count in usage.counts.items():
-        kinds[kind] += count
-    return usage.owner, usage.counts.total(), kinds["image"], kinds["video"], format_size(usage.sizes.total())
-
-
-def _print_owner(usage: OwnerUsage) -> None:
+def _print_usage(found: Sequence[OwnerUsage], named: str) -> None:
     print_table(
-        ["month", "kind", "media", "bytes"],
+        ["owner", "month", "kind", "media", "bytes"],
         [
-            (month, kind, count, format_size(usage.sizes[kind, month]))
+            (usage.owner, month, kind, count, format_size(usage.sizes[kind, month]))
+            for usage in found
             for (kind, month), count in sorted(usage.counts.items(), key=lambda item: item[0][::-1])
         ],
     )
-    console().print(f"{usage.owner}: {usage.counts.total()} media, {format_size(usage.sizes.total())}", markup=False)
+    count, size = sum(each.counts.total() for each in found), sum(each.sizes.total() for each in found)
+    console().print(f"{named}: {count} media, {format_size(size)}", markup=False)

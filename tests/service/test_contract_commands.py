@@ -154,7 +154,7 @@ def test_wrong_usage_is_2(service: Service) -> None:
 
 @pytest.mark.parametrize("command", ["status", "delete", "undelete", "why"])
 def test_what_cannot_be_an_id_is_wrong_usage(service: Service, command: str) -> None:
-    assert "nonsense: a media id is" in refused(service.run_cli(command, "--json", "nonsense"), 2)
+    assert "nonsense: not a media id" in refused(service.run_cli(command, "--json", "nonsense"), 2)
     newer = encode_id(datetime(2024, 1, 1, tzinfo=UTC), 255, 1)
     assert "media item not found" in refused(service.run_cli(command, "--json", newer), 1)
 

@@ -19,7 +19,7 @@ from avion_media.domain.errors import Reason
 from avion_media.domain.formats import JPEG, MP4
 from avion_media.domain.ids import AnyId, MediaId, new_media_id, remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, State, Status
-from avion_media.queue import TaskQueue
+from avion_media.queue import QueueKeys, TaskQueue
 from avion_media.redis import open_redis
 from avion_media.state import MediaEvents, StatusStore
 from tests.conftest import S3Bucket
@@ -188,12 +188,34 @@ def test_a_queue_is_paused_resumed_and_rid_of_a_task(operator: Operator) -> None
     assert operator.run("queues", "resume", "processing").stdout.strip() == f"{PROCESSING_QUEUE}: was not paused"
 
 
+def test_steering_prints_json_for_programs(operator: Operator) -> None:
+    operator.redis.xadd(PROCESSING_QUEUE, {"task_id": "theirs", "media_id": str(an_upload())})
+    assert operator.json("queues", "pause", "processing") == {"queue": PROCESSING_QUEUE, "paused": True}
+    assert operator.json("queues", "cancel", "processing", "theirs")["cancelled"] == ["theirs"]
+    assert operator.json("queues", "resume", "processing")["was_paused"] is True
+    operator.add_dead_letter(PROCESSING_QUEUE, "boom", 1, media_id=str(an_upload()))
+    operator.run("dlq", "replay", "--all", "--rate", "5")
+    for word, done in (("pause", "paused"), ("resume", "resumed"), ("cancel", "cancelled")):
+        assert operator.json("jobs", word, "processing.replay") == {"job": "processing.replay", "done": done}
+
+
+def test_a_dead_letter_whose_id_is_in_two_queues_is_named_with_its_queue(operator: Operator) -> None:
+    for queue in (PROCESSING_QUEUE, DELETE_QUEUE):
+        operator.redis.xadd(QueueKeys(queue).dead_letters, {"task_id": "t", "media_id": str(an_upload())}, id="7000-1")
+    refused = operator.run("dlq", "drop", "7000-1", status=1)
+    assert "is in several queues" in refused.stderr
+    assert operator.run("dlq", "drop", "7000-1", "--queue", "delete").stdout.strip() == "1 dropped"
+    (left,) = operator.json("dlq", "list")
+    assert left["queue"] == PROCESSING_QUEUE
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ["queues", "pause", "nonsense"],
         ["queues", "cancel", "delete", "1"],
         ["dlq", "replay", "1-1", "--rate", "5"],
+        ["cache", "nonsense"],
         ["dlq", "replay"],
         ["dlq", "drop"],
         ["dlq", "drop", "1-1", "--all"],
@@ -293,7 +315,7 @@ def test_inspect_shows_what_keeps_a_remote_url_from_being_fetched(operator: Oper
 
 def test_why_of_the_unknown_fails_and_says_so(operator: Operator) -> None:
     assert "nothing is known" in operator.run("why", str(an_upload()), status=1).stderr
-    assert "26 characters" in operator.run("why", "nonsense", status=2).stderr
+    assert "not a media id" in operator.run("why", "nonsense", status=2).stderr
     assert operator.run("why", "gopher://a.example/", status=2).stderr
     assert operator.json("inspect", str(new_media_id(MP4, 0)), status=1)["objects"] == []
     operator.redis.xadd(EVENTS_STREAM, {"event": "not JSON"})  # somebody else's mistake is no reason to fail

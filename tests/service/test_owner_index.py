@@ -93,7 +93,8 @@ def test_an_owner_can_be_counted_listed_deleted_and_restored(
     assert (shown["count"], shown["bytes"]) == (3, sum(sizes.values()))
     assert [(each["kind"], each["count"]) for each in shown["by_kind_and_month"]] == [("image", 2), ("video", 1)]
     assert [each["owner"] for each in json.loads(service.run_cli("usage", "--json").stdout)] == ["alice", "alice.b"]
-    assert "alice.b" in service.run_cli("usage").stdout
+    table = service.run_cli("usage").stdout.splitlines()
+    assert [line.split()[:1] for line in table] == [["owner"], ["alice"], ["alice"], ["alice.b"], ["all"]]
 
     deleted = json.loads(service.run_cli("delete", "--owner", "alice", "--json").stdout)["deleted"]
     assert deleted == alices

@@ -102,6 +102,20 @@ def test_other_variables_are_nobodys_business() -> None:
     assert load({"PATH": "/bin", "AVION_OTHER": "1", "OTEL_SERVICE_NAME": "x"}) == Config()
 
 
+@pytest.mark.parametrize(
+    "variable",
+    ["SERVICE_HOST", "GRPC_SERVICE_HOST", "SERVICE_PORT_GRPC", "PORT", "PORT_50051_TCP", "API_PORT_80_TCP_ADDR"],
+)
+def test_variables_that_kubernetes_sets_for_a_service_are_no_settings(variable: str) -> None:
+    assert load({f"AVION_MEDIA_{variable}": "10.0.0.1"}) == load({})
+
+
+@pytest.mark.parametrize("variable", ["GRPC_BIND", "GRPC__PORT", "GRPC__SERVICE_HOST"])
+def test_what_only_looks_like_one_is_a_mistake(variable: str) -> None:
+    with pytest.raises(ConfigError):
+        load({f"AVION_MEDIA_{variable}": "10.0.0.1"})
+
+
 def test_logs_are_json_unless_people_read_them_or_it_is_said() -> None:
     assert load({}).log.format == Config().log.format == "json"
     assert load({}, on_terminal=True).log.format == "console"

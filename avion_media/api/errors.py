@@ -5,9 +5,9 @@ from __future__ import annotations
 from google.rpc.error_details_pb2 import BadRequest as BadRequestDetails
 from google.rpc.error_details_pb2 import ErrorInfo
 
-from avion_media.api.media_service import AlreadyCompleted, AlreadyDeleted, HostDenied, NothingUploaded
+from avion_media.api.media_service import AlreadyDeleted, HostDenied, NothingUploaded
 from avion_media.api.pending_uploads import TooManyPending
-from avion_media.api.resumable import MultipartOff, NoSuchUpload, PartsMissing
+from avion_media.api.resumable import AlreadyCompleted, MultipartOff, NoSuchUpload, PartsMissing
 from avion_media.api.statuses import UnknownMedium
 from avion_media.api.validation import BadRequest
 from avion_media.domain.errors import Dependency, Unavailable

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from avion_media.api.pending_uploads import PendingUploads
-from avion_media.api.resumable import ResumableUploads, SignedPart
+from avion_media.api.resumable import AlreadyCompleted, ResumableUploads, SignedPart
 from avion_media.api.statuses import StatusResolver, UnknownMedium
 from avion_media.api.upload_ids import GrantedUpload, InvalidUploadId
 from avion_media.api.validation import (
@@ -24,7 +24,7 @@ from avion_media.api.validation import (
 from avion_media.api.watch import Watchers
 from avion_media.config import Config
 from avion_media.domain import keys
-from avion_media.domain.errors import MediaError, ObjectMissing
+from avion_media.domain.errors import MediaError, ObjectMissing, Reason
 from avion_media.domain.ids import (
     AnyId,
     InvalidId,
@@ -38,7 +38,7 @@ from avion_media.domain.ids import (
 from avion_media.domain.owners import owner_of
 from avion_media.domain.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.grpc import CallContext
-from avion_media.moderation import MAX_NOTE, Unwanted
+from avion_media.moderation import MAX_NOTE, NotBlocked, Unwanted
 from avion_media.owners import OwnerIndex
 from avion_media.remote import AddressGuard, InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.runtime import Runtime
@@ -52,10 +52,6 @@ class NothingUploaded(MediaError):
 
 class AlreadyDeleted(MediaError):
     """The media item was deleted."""
-
-
-class AlreadyCompleted(MediaError):
-    """The upload was completed, so it cannot be aborted."""
 
 
 class HostDenied(MediaError):
@@ -202,7 +198,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             raise AlreadyDeleted(media_id.text)
         if known is None and upload is not None:
             await self._resumable.join(media_id, upload)
-        if known is None or not known.state.final:
+        if known is None or not (known.state.final or known.reason is Reason.HELD):
             await self._begin_processing(media_id, context.caller)
         return wire.CompleteMediaUploadResponse()
 
@@ -272,7 +268,12 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
 
     async def UnblockMedia(self, request: wire.UnblockMediaRequest, context: CallContext) -> wire.UnblockMediaResponse:
         """Lift a block, and the blocks of its copies."""
-        await self._runtime.moderation.blocking.get().unblock(_any_id(request.media_id), context.caller)
+        any_id = _any_id(request.media_id)
+        try:
+            await self._runtime.moderation.blocking.get().unblock(any_id, context.caller)
+        except NotBlocked:
+            await self._statuses.resolve(any_id)  # raises `UnknownMedium`
+            raise
         return wire.UnblockMediaResponse()
 
     async def GetMediaStatus(self, request: wire.GetMediaStatusRequest, context: CallContext) -> wire.MediaStatus:
@@ -362,7 +363,6 @@ def _remote_url(text: str) -> RemoteUrl:
 
 
 __all__ = [
-    "AlreadyCompleted",
     "AlreadyDeleted",
     "HostDenied",
     "MediaService",

@@ -24,6 +24,10 @@ class MultipartOff(MediaError):
     """URLs for parts are not safe with this store."""
 
 
+class AlreadyCompleted(MediaError):
+    """The upload was completed, so it cannot be aborted."""
+
+
 class NoSuchUpload(MediaError):
     """The multipart upload was aborted or has expired."""
 
@@ -125,12 +129,14 @@ class ResumableUploads:
             return
 
     async def abort(self, media_id: MediaId, upload: GrantedUpload) -> bool:
-        """Remove an upload and its parts, or the object made of them. Return whether there was an upload."""
+        """Remove an upload and its parts. Return whether there was an upload. Raises `AlreadyCompleted`."""
         key = keys.incoming(media_id)
         try:
             await self._uploads.abort(key, upload.store_id)
         except UploadMissing:
-            await self._store.get().delete([key])
+            store = self._store.get()
+            if await store.exists(key) or await store.exists(keys.original(media_id)):
+                raise AlreadyCompleted(str(media_id)) from None
             return False
         return True
 

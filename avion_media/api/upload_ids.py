@@ -55,7 +55,7 @@ class UploadIds:
         """Return the id of an upload."""
         text = f"{granted.plan.size_bytes}.{granted.plan.part_bytes}.{granted.store_id}".encode()
         key = self._key or await self._read_key()
-        return base64.urlsafe_b64encode(_mac(key, media_id, text) + text).decode().rstrip("=")
+        return _in_characters(_mac(key, media_id, text) + text)
 
     async def open(self, media_id: MediaId, upload_id: str) -> GrantedUpload:
         """Read an id. Raises `InvalidUploadId`."""
@@ -65,6 +65,8 @@ class UploadIds:
             sealed = base64.b64decode(upload_id + "=" * (-len(upload_id) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             raise InvalidUploadId("not an upload id") from None
+        if _in_characters(sealed) != upload_id:  # base64 ignores the last bits
+            raise InvalidUploadId("not an upload id")
         mac, text = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
         if not await self._is_ours(media_id, mac, text):
             raise InvalidUploadId("not an upload id of this medium")
@@ -92,3 +94,7 @@ class UploadIds:
 
 def _mac(key: bytes, media_id: MediaId, text: bytes) -> bytes:
     return hmac.digest(key, f"{media_id}\n".encode() + text, "sha256")[:_MAC_BYTES]
+
+
+def _in_characters(sealed: bytes) -> str:
+    return base64.urlsafe_b64encode(sealed).decode().rstrip("=")

@@ -101,6 +101,7 @@ class Reviews:
             await self._records.write_held(held)
         if isinstance(any_id, MediaId):
             await self._evidence.restore_upload(any_id)
+        await self._statuses.forget(held.media_id)  # no longer held
         await self._statuses.put(Status(held.media_id, State.PROCESSING), ttl_s=self._status_ttl_s)
         await TaskQueue(self._redis, held.queue).enqueue(dict(held.fields))
         _log.warning("moderation.released", media_id=held.media_id, by=by)

@@ -145,9 +145,10 @@ def test_a_block_from_the_first_copy_to_its_end(
     assert service.get(f"/media/{media_id}").content == served
     assert evidence(bucket, media_id) == {}
     published(service, private)
-    with pytest.raises(grpc.RpcError) as refused:
-        unblock(service, media_id)
-    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    for known, code in ((media_id, grpc.StatusCode.FAILED_PRECONDITION), ("f" * 64, grpc.StatusCode.NOT_FOUND)):
+        with pytest.raises(grpc.RpcError) as refused:
+            unblock(service, known)
+        assert refused.value.code() is code
 
 
 def fetch(url: str) -> tuple[int, str]:
@@ -182,6 +183,8 @@ def test_an_altered_copy_is_held_until_a_moderator_decides(
 
     released, refused = held(altered(body)), held(altered(body) + b"1")
     for each in (released, refused):
+        service.complete(each)  # a moderator decides, not the client
+        assert state_of(service, each) == (wire.MediaStatus.PROCESSING, "held")
         assert statuses_at_origin(service, each) == {404}
         assert events_about(redis_client, each) == ["media.held"]
         assert evidence(bucket, each)["preview"].startswith(b"\xff\xd8\xff")  # made in the sandbox, for moderators

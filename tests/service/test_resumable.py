@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+import redis
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
@@ -18,7 +20,7 @@ from avion_media.cli.resumable import Begun, Memory
 from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, running
-from tests.service.published import encode_id, violations
+from tests.service.published import encode_id, key_of, violations
 from tests.services.process import free_port
 
 MEBIBYTE = 1 << 20
@@ -87,7 +89,7 @@ def unfinished(bucket: S3Bucket) -> list[str]:
 
 
 def test_an_interrupted_upload_goes_on_at_another_replica(
-    service: Service, replica: Service, bucket: S3Bucket, video: bytes
+    service: Service, replica: Service, bucket: S3Bucket, redis_client: redis.Redis, video: bytes
 ) -> None:
     granted = begin(service, len(video), owner="alice")
     assert (granted.upload_url, dict(granted.upload_headers), granted.part_size) == ("", {}, 8 * MEBIBYTE)
@@ -128,9 +130,29 @@ def test_an_interrupted_upload_goes_on_at_another_replica(
     with pytest.raises(grpc.RpcError) as gone:
         sign(replica, granted)
     assert gone.value.code() is grpc.StatusCode.NOT_FOUND
-    with pytest.raises(grpc.RpcError) as too_late:
-        abort(replica, granted)
-    assert reason_of(too_late.value)[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "COMPLETED")
+    for _ in range(2):
+        with pytest.raises(grpc.RpcError) as too_late:
+            abort(replica, granted)
+        assert reason_of(too_late.value)[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "COMPLETED")
+        redis_client.delete(key_of("media_status", granted.media_id))  # Redis may lose it; the store says the same
+
+
+def test_a_joined_upload_is_not_removed_by_an_abort_although_its_status_is_lost(
+    service: Service, bucket: S3Bucket, redis_client: redis.Redis, video: bytes
+) -> None:
+    service.run_cli("queues", "pause", "processing")
+    try:
+        granted = begin(service, len(video))
+        for part in sign(service, granted).parts:
+            assert put(part, video) == 200
+        complete(service, granted)
+        redis_client.delete(key_of("media_status", granted.media_id))
+        with pytest.raises(grpc.RpcError) as too_late:
+            abort(service, granted)
+        assert reason_of(too_late.value)[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "COMPLETED")
+    finally:
+        service.run_cli("queues", "resume", "processing")
+    assert service.watch(granted.media_id)[-1].state == wire.MediaStatus.READY
 
 
 def test_parts_can_be_signed_one_by_one_and_sent_twice(service: Service, bucket: S3Bucket, video: bytes) -> None:
@@ -162,6 +184,8 @@ def test_an_upload_id_is_worth_nothing_for_another_medium_or_size(
         wire.RequestMediaUploadResponse(media_id=other.media_id, upload_id=granted.upload_id),
         wire.RequestMediaUploadResponse(media_id=granted.media_id, upload_id=granted.upload_id[:-4] + "AAAA"),
         wire.RequestMediaUploadResponse(media_id=granted.media_id, upload_id="A" + granted.upload_id[1:]),
+        wire.RequestMediaUploadResponse(media_id=granted.media_id, upload_id=granted.upload_id + "="),
+        wire.RequestMediaUploadResponse(media_id=granted.media_id, upload_id=_with_another_end(granted.upload_id)),
         wire.RequestMediaUploadResponse(media_id=granted.media_id, upload_id="not even base64 …"),
         wire.RequestMediaUploadResponse(media_id=granted.media_id, upload_id="A" * 5000),
     ]
@@ -175,6 +199,12 @@ def test_an_upload_id_is_worth_nothing_for_another_medium_or_size(
             assert list(violations(refused.value).values()) == ["UPLOAD_ID_INVALID"]
     for each in (granted, other):
         abort(service, each)
+
+
+def _with_another_end(upload_id: str) -> str:
+    """Change the last bit, which base64 ignores if the bytes are not a multiple of three."""
+    characters = f"{string.ascii_uppercase}{string.ascii_lowercase}{string.digits}-_"
+    return upload_id[:-1] + characters[characters.index(upload_id[-1]) ^ 1]
 
 
 @pytest.mark.parametrize(

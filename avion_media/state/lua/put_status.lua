@@ -1,6 +1,7 @@
 -- Write a status. A deleted media item gets none, and READY stays. A failure stays, too: a late attempt does not make it
 -- PROCESSING (forget it first), nor does it change the reason, because the upload is removed by then, and a repeated attempt
 -- would report it missing. Only failures of this service can change, because an operator can replay their tasks.
+-- A held media item (PROCESSING with a reason) does not become plain PROCESSING either.
 -- READY replaces a failure only if its attempt knew of that failure (or of all: *); else another attempt overtook it.
 -- KEYS: status, record of the deletion
 -- ARGV: media id, status, lifetime in ms, channel of changes, known reason of a failure or *, reasons that are this service's
@@ -15,6 +16,9 @@ if before and before ~= ARGV[2] then
   local state, reason = string.match(before, '^(%u) ?(%S*)')
   local new = string.sub(ARGV[2], 1, 1)
   if state == 'R' and new ~= 'R' then
+    return 0
+  end
+  if state == 'P' and reason ~= '' and ARGV[2] == 'P' then
     return 0
   end
   if state == 'F' then

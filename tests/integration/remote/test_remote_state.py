@@ -101,6 +101,14 @@ async def test_only_a_failure_whose_time_has_passed_is_begun_anew(
     assert await statuses.put(Status(str(REMOTE), State.PROCESSING), ttl_s=60)
 
 
+async def test_a_block_is_no_failure_of_a_fetch(remote_states: RemoteStateStore, statuses: StatusStore) -> None:
+    blocked = Status(str(REMOTE), State.FAILED, reason=Reason.BLOCKED)
+    await statuses.put(blocked, ttl_s=60)
+    await remote_states.reset_failure(REMOTE)
+    assert not await statuses.put(Status(str(REMOTE), State.PROCESSING), ttl_s=60)
+    assert await statuses.get(str(REMOTE)) == blocked
+
+
 @pytest.mark.parametrize("state", [State.READY, State.PROCESSING, State.DELETED])
 async def test_no_other_state_is_forgotten(
     remote_states: RemoteStateStore, statuses: StatusStore, state: State

@@ -10,9 +10,9 @@ from pathlib import Path
 from google.rpc.error_details_pb2 import ErrorInfo
 
 from avion_media.api.errors import map_exception
-from avion_media.api.media_service import AlreadyCompleted, AlreadyDeleted, HostDenied, NothingUploaded
+from avion_media.api.media_service import AlreadyDeleted, HostDenied, NothingUploaded
 from avion_media.api.pending_uploads import TooManyPending
-from avion_media.api.resumable import MultipartOff, NoSuchUpload, PartsMissing
+from avion_media.api.resumable import AlreadyCompleted, MultipartOff, NoSuchUpload, PartsMissing
 from avion_media.api.statuses import UnknownMedium
 from avion_media.api.validation import BadRequest, Violation
 from avion_media.domain.errors import Dependency, Unavailable

@@ -1,8 +1,8 @@
 """The journal in the bucket: deletions and undeletes that must survive the loss of Redis.
 
 One object per batch: ``journal/deletions/yyyy/mm/dd/<ulid>.json``. Deletions are written before their notice is
-acknowledged. Undeletes are written after the records are changed, and before they are confirmed. Entries need no order,
-because the generation of a record shows which of two is newer.
+acknowledged. Undeletes are written after the records are changed, and before they are confirmed. Entries need no order:
+a greater generation wins, and of one generation the undelete.
 """
 
 from __future__ import annotations

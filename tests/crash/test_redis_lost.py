@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import permutations
 
 import pytest
 import trio
@@ -211,6 +212,36 @@ async def test_another_server_process_has_lost_no_more_than_the_last_writes(new_
     assert again is not None
     assert (again.state, again.generation) == (DeletionState.REMOVING, record.generation)
     assert sum(name.startswith("before read") for name in old.names) == len(stage.journaled) - 1
+
+
+@pytest.mark.parametrize("history", ["du", "dud", "dudu", "ddud"])
+async def test_the_entries_of_the_journal_need_no_order(new_stage: NewStage, history: str) -> None:
+    """Deletions and undeletes of one media item are restored in every order, always to the last of them."""
+    stage = new_stage()
+    await stage.process()
+    position = 1
+    for number, each in enumerate(history):
+        if each == "u":
+            assert await stage.undelete() is None
+            position = 9_999_999_999_999  # later notices have a later position
+        else:
+            await stage.delete(f"{position}-{number + 1}")
+    records, media_id = DeletionRecords(stage.redis), str(stage.media_id)
+    expected = await records.get(media_id)
+    assert expected is not None
+    entries = [entry async for batch in stage.journal().entries() for entry in batch]
+    assert len(entries) == len(history)
+    for order in permutations(entries):
+        stage.client.flushall()
+        current: set[int] = set()
+        for entry in order:
+            current |= {mark.generation for mark in await records.restore_marks(entry.marks, entry.position)}
+            if entry.issued is not None:
+                await records.restore_undeletes(dict(entry.undeleted), entry.issued)
+        record = await records.get(media_id)
+        assert record is not None, order
+        assert (record.state, record.generation) == (expected.state, expected.generation), order
+        assert record.generation in current or not record.is_deleted, f"its removal is not queued: {order}"
 
 
 async def test_a_replay_waits_for_that_of_another_replica(new_stage: NewStage) -> None:

@@ -1,5 +1,5 @@
--- Write records again that Redis may have lost. The generation shows which of two is newer, so entries of the journal need
--- no order. A deletion that is due may have begun to remove objects, so it is restored in that state.
+-- Write records again that Redis may have lost. Entries of the journal need no order: a greater generation wins, and of one
+-- generation the undelete. A deletion that is due may have begun to remove objects, so it is restored in that state.
 -- KEYS: records
 -- ARGV: 'marked', position, channel of changes, then for each record: generation, due, media id
 --    or 'undeleted', time, position, lifetime in ms, channel of changes, then for each record: generation, media id
@@ -7,7 +7,7 @@
 local kind, current = ARGV[1], {}
 
 local function restore_mark(key, state, generation, journaled, due, media_id)
-  if not state or (state == 'undeleted' and tonumber(journaled) > generation) then
+  if tonumber(journaled) > generation then
     local is_due = tonumber(due) <= now_ms()
     redis.call('HSET', key, 'state', is_due and 'removing' or 'marked', 'generation', journaled, 'due', due,
       'absorbed', ARGV[2])
@@ -22,8 +22,8 @@ local function restore_undelete(key, state, generation, journaled, media_id)
   local number = tonumber(journaled)
   -- The journal has an undelete only after the records were changed, so no removal of this generation has begun. If the
   -- state is removing, restore_mark has written it.
-  local is_undone = (state == 'marked' or state == 'removing') and number >= generation
-  if not state or is_undone or (state == 'undeleted' and number > generation) then
+  local is_undone = (state == 'marked' or state == 'removing') and number == generation
+  if number > generation or is_undone then
     redis.call('HSET', key, 'state', 'undeleted', 'generation', journaled, 'due', '0', 'absorbed', '',
       'undeleted_at', ARGV[2], 'undeleted_through', ARGV[3])
     redis.call('PEXPIRE', key, ARGV[4])

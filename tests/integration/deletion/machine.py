@@ -30,6 +30,7 @@ T = TypeVar("T")
 MEDIUM = "m"
 HOUR_S = 3600.0
 GONE = (DeletionState.REMOVING, DeletionState.REMOVED)
+ORDERS = st.integers(0, 719)  # each is an order of six entries of the journal
 MAX_DELETES, MAX_UNDELETES, MAX_CRASHES, MAX_REPLAYS, MAX_LOSSES = 2, 2, 3, 1, 1
 
 BREAKS: dict[str, tuple[Script, str, str]] = {
@@ -37,9 +38,15 @@ BREAKS: dict[str, tuple[Script, str, str]] = {
     "lower bound": (scripts.MARK, "(lower ~= '' and tonumber(lower) < tonumber(undeleted_at))", "false"),
     "generation": (scripts.MARK, "whole(math.max(now, (tonumber(generation) or 0) + 1))", "'1'"),
     "due time": (scripts.BEGIN_REMOVAL, "if left_ms > 0 then", "if false then"),
+    "newer deletion": (
+        scripts.RESTORE,
+        "if tonumber(journaled) > generation then",
+        "if not state or state == 'undeleted' and tonumber(journaled) > generation then",
+    ),
 }
 """Rules of the scripts, and what each becomes when it is broken."""
 BROKEN_JOURNAL = "journal order"
+OF_A_LOSS = (BROKEN_JOURNAL, "newer deletion")
 BROKEN_ELSEWHERE = ("receipt time", BROKEN_JOURNAL)
 
 
@@ -128,6 +135,7 @@ class _Deletions(RuleBasedStateMachine):
         self.intent = ""  # what the users want in the end: deleted, deleted (channel), undeleted, either
         self.deletes, self.undeletes, self.crashes, self.replays = MAX_DELETES, MAX_UNDELETES, MAX_CRASHES, MAX_REPLAYS
         self.losses = MAX_LOSSES
+        self.loss_at_the_end: int | None = None  # in which order the journal is replayed then
         self.epoch = 0  # grows with each loss of all data
         self.journal: list[Mark | tuple[int, Undelete]] = []
         self.positions: list[str] = []
@@ -144,12 +152,13 @@ class _Deletions(RuleBasedStateMachine):
         self.processing = 1
         self.attempts = ["idle", "idle"]
         self.listeners: list[_Listener] = []
-        if broken == BROKEN_JOURNAL:  # the medium is ready, and nobody dies: such a rule is found sooner
+        if broken in OF_A_LOSS:  # the medium is ready, and nobody dies: such a rule is found sooner
             self.crashes = self.replays = self.processing = 0
             self.is_there = self.ready = True
 
-    @initialize()
-    def subscribe(self) -> None:
+    @initialize(loses_all=st.booleans(), order=ORDERS)
+    def subscribe(self, loses_all: bool, order: int) -> None:
+        self.loss_at_the_end = order if loses_all else None
         self.listeners = [_Listener(self._now_ms()) for _ in range(2)]
         self.client.execute_command("XGROUP", "CREATE", DROP_DELETED, "g", "0", "MKSTREAM")
         _note_complete(self.client)
@@ -361,9 +370,9 @@ class _Deletions(RuleBasedStateMachine):
 
     # -- the loss of all data, and the replay that every lookup waits for
 
-    @precondition(lambda self: self.losses)
-    @rule()
-    def lose_all(self) -> None:
+    @precondition(lambda self: self.losses and self.loss_at_the_end is None)
+    @rule(order=ORDERS)
+    def lose_all(self, order: int) -> None:
         self.losses -= 1
         self.epoch += 1
         if any(self.reader is None or each != self.reader[0] for each in self.pending):
@@ -379,7 +388,10 @@ class _Deletions(RuleBasedStateMachine):
         self.client.execute_command("XGROUP", "CREATE", DROP_DELETED, "g", "0", "MKSTREAM")
         self.pending, self.positions, self.tasks = [], [], set()
         self._answering.changes += 1
-        for entry in self.journal:
+        left = list(self.journal)
+        while left:
+            order, place = divmod(order, len(left))
+            entry = left.pop(place)
             if isinstance(entry, Mark):
                 current = now(self.records.restore_marks([entry], ""))
                 self.tasks |= {mark.generation for mark in current}
@@ -504,10 +516,13 @@ class _Deletions(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if self.listeners:
+            if self.loss_at_the_end is not None:
+                self._let_all_end(removals=False)
+                self.lose_all(self.loss_at_the_end)
             self._let_all_end()
             self._judge()
 
-    def _let_all_end(self) -> None:
+    def _let_all_end(self, *, removals: bool = True) -> None:
         """Everybody goes on until nothing is left to do; the order is that of this list."""
         steps: list[tuple[Callable[[], object], Callable[[], None]]] = [
             (lambda: self.undelete is not None and not self.undelete_is_committed, self.undelete_commits),
@@ -520,11 +535,13 @@ class _Deletions(RuleBasedStateMachine):
             (lambda: self.attempts[0] != "idle" or self.processing, lambda: self.attempt(0)),
             (lambda: self.attempts[1] != "idle", lambda: self.attempt(1)),
             (self._is_unjournaled, self.sweep_journals),
+        ]
+        steps += [
             (self._can_become_due, self.time_passes),
             (lambda: self.remover is not None, self.removal_goes_on),
             (lambda: self.tasks, lambda: self.begin_removal(0)),
             (self._is_overdue, self.sweep),
-        ]
+        ] * removals
         for _ in range(200):
             step = next((step for needed, step in steps if needed()), None)
             if step is None:

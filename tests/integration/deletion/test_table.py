@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from avion_media.deletion import DeletionRecords, DeletionState
+from avion_media.deletion import DeletionRecords, DeletionState, Mark, Undelete
 from avion_media.deletion.names import completeness_of
 from avion_media.domain.tasks import State, Status
 from avion_media.redis import Redis, open_redis
@@ -80,6 +80,28 @@ async def status(redis: Redis, _generation: int) -> str:
     return "stored" if taken else "refused"
 
 
+async def restored_deletion(redis: Redis, generation: int) -> str:
+    records = DeletionRecords(redis)
+    before = await records.get(MEDIUM)
+    current = await records.restore_marks([Mark(MEDIUM, generation, 9_999_999_999_999, False)], BETWEEN)
+    return "" if await records.get(MEDIUM) != before else "same" if current else "ignored"
+
+
+async def restored_newer_deletion(redis: Redis, generation: int) -> str:
+    return await restored_deletion(redis, generation + 1)
+
+
+async def restored_undelete(redis: Redis, generation: int) -> str:
+    records = DeletionRecords(redis)
+    before = await records.get(MEDIUM)
+    await records.restore_undeletes({MEDIUM: generation}, Undelete(2, BETWEEN))
+    return "" if await records.get(MEDIUM) != before else "ignored"
+
+
+async def restored_newer_undelete(redis: Redis, generation: int) -> str:
+    return await restored_undelete(redis, generation + 1)
+
+
 OPERATIONS: dict[str, tuple[Operation, float]] = {
     "notice": (notice, HOUR_S),
     "notice issued before the undelete": (old_notice, HOUR_S),
@@ -89,6 +111,10 @@ OPERATIONS: dict[str, tuple[Operation, float]] = {
     "removal ends": (end, 0.0),
     "undelete": (undelete, HOUR_S),
     "status": (status, HOUR_S),
+    "deletion of the journal": (restored_deletion, HOUR_S),
+    "newer deletion of the journal": (restored_newer_deletion, HOUR_S),
+    "undelete of the journal": (restored_undelete, HOUR_S),
+    "newer undelete of the journal": (restored_newer_undelete, HOUR_S),
 }
 
 

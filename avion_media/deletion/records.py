@@ -91,7 +91,7 @@ class Undelete:
 class Removal:
     """Whether a removal may continue. ``early_s``: seconds until it is due.
 
-    ``unknown``: there is no record, and it may be lost; the journal must be replayed first.
+    ``unknown``: records may be lost; the journal must be replayed first.
     """
 
     may_go: bool

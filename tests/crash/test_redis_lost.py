@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import trio
 
 from avion_media.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay, Mark
 from avion_media.domain.errors import Deferred, Dependency, LeaseLost, Unavailable
-from tests.crash.stage import Act, Stage, Steps, open_stages
+from tests.crash.stage import SIZES, Act, Stage, Steps, open_stages
 from tests.crash.test_deletion_wins import die, until_it_dies
 
 NewStage = Callable[..., Stage]
@@ -242,6 +243,83 @@ async def test_the_entries_of_the_journal_need_no_order(new_stage: NewStage, his
         assert record is not None, order
         assert (record.state, record.generation) == (expected.state, expected.generation), order
         assert record.generation in current or not record.is_deleted, f"its removal is not queued: {order}"
+
+
+async def lose_an_overdue_deletion_and_its_undelete(stage: Stage) -> None:
+    """The replay reads the deletion in an earlier batch than the undelete, and the deletion is long due."""
+    await stage.delete("1-1")
+    (key,) = stage.journaled
+    mark = stage.journaled.pop(key)
+    document = json.loads(mark.data)
+    document["marked"][0][2] = 1
+    for number in range(17):  # more than one batch
+        overdue = replace(mark, data=json.dumps(document).encode())
+        stage.journaled[f"{key.rpartition('/')[0]}/{number:026}.json"] = overdue
+    assert await stage.undelete() is None
+    stage.client.flushall()
+
+
+async def test_no_removal_begins_during_a_replay(new_stage: NewStage) -> None:
+    """The undelete may be among the entries that are still to come."""
+    moment, steps = 0, Steps()
+    while moment <= steps.count:
+        stage = new_stage()
+        await stage.process()
+        await lose_an_overdue_deletion_and_its_undelete(stage)
+        async with trio.open_nursery() as remover:
+
+            async def remove(stage: Stage = stage, remover: trio.Nursery = remover) -> None:
+                steps, has_ended = Steps(), trio.Event()
+
+                async def run() -> None:
+                    await stage.remove(steps)
+                    has_ended.set()
+
+                remover.start_soon(run)
+                with trio.fail_after(20):  # until it has ended, or waits for the lease of this replay
+                    while not has_ended.is_set() and "after redis SET" not in steps.names:
+                        await trio.lowlevel.checkpoint()
+
+            steps = Steps({moment: remove})
+            await stage.replay(steps).ensure_complete()
+        assert await state_of(stage) is DeletionState.UNDELETED, (moment, steps.names)
+        assert stage.served(), (moment, steps.names)
+        moment += 5  # each one waits for a poll of the lease
+    assert steps.names.count("after redis restore") > 1
+
+
+async def test_an_attempt_during_a_replay_takes_nothing_away(new_stage: NewStage) -> None:
+    """It may read the record of a deletion whose undelete is still to come."""
+    moment, steps = 0, Steps()
+    while moment <= steps.count:
+        stage = new_stage()
+
+        async def replay_half(stage: Stage = stage) -> None:
+            await lose_an_overdue_deletion_and_its_undelete(stage)
+            entries = [entry async for batch in stage.journal().entries() for entry in batch]
+            await DeletionRecords(stage.redis).restore_marks(entries[0].marks, entries[0].position)
+
+        steps = Steps({moment: replay_half})
+        await stage.process(steps)
+        if moment < steps.count:
+            await stage.replay().ensure_complete()
+            assert await state_of(stage) is DeletionState.UNDELETED, (moment, steps.names)
+        await stage.process()  # the sweep queues it again
+        assert len(stage.served()) == 1 + len(SIZES), (moment, steps.names)
+        moment += 1
+
+
+async def test_a_deletion_that_is_due_when_it_is_restored_cannot_be_undone(new_stage: NewStage) -> None:
+    """Its removal may have begun before the loss."""
+    stage = new_stage()
+    await stage.process()
+    await lose_an_overdue_deletion_and_its_undelete(stage)
+    stage.journaled.pop(max(stage.journaled))  # of the undelete
+    await stage.replay().ensure_complete()
+    assert str(await stage.undelete()).startswith("too late")
+    await stage.remove()
+    assert not stage.served()
+    assert await state_of(stage) is DeletionState.REMOVED
 
 
 async def test_a_replay_waits_for_that_of_another_replica(new_stage: NewStage) -> None:

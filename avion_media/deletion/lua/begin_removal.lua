@@ -1,16 +1,16 @@
--- Begin a removal. From here on the deletion cannot be undone.
+-- Begin a removal. From here on the deletion cannot be undone. Only this script writes the state removing.
 -- KEYS: record, completeness of its bucket   ARGV: generation, channel of changes, media id
 -- Returns one of:
 --   {'go'}
 --   {'void'}                      the task belongs to another deletion, and is ignored
 --   {'early', ms until it is due}
---   {'unknown'}                   there is no record and it may be lost: perhaps the deletion was undone
+--   {'unknown'}                   records may be lost: perhaps the deletion was undone
+if not is_complete(KEYS[2]) then
+  return { 'unknown' }
+end
 local record = redis.call('HMGET', KEYS[1], 'state', 'generation', 'due')
 local state, generation, due = record[1], record[2], record[3]
 if not state then
-  if not is_complete(KEYS[2]) then
-    return { 'unknown' }
-  end
   redis.call('HSET', KEYS[1], 'state', 'removing', 'generation', ARGV[1], 'due', ARGV[1], 'absorbed', '')
   redis.call('PUBLISH', ARGV[2], ARGV[3])
   return { 'go' }

@@ -28,7 +28,7 @@ for index, key in ipairs(KEYS) do
     generation = whole(math.max(now, (tonumber(generation) or 0) + 1))
     due = whole(now + (at_once and 0 or delay_ms))
     redis.call('HSET', key, 'state', 'marked', 'generation', generation, 'due', due,
-      'absorbed', later(position, absorbed))
+      'absorbed', later(position, absorbed), 'too_late', 0)
     if position == '' and not at_once then
       redis.call('HSET', key, 'unjournaled', 1)
     end

@@ -1,5 +1,6 @@
 -- Write records again that Redis may have lost. Entries of the journal need no order: a greater generation wins, and of one
--- generation the undelete. A deletion that is due may have begun to remove objects, so it is restored in that state.
+-- generation the undelete, unless its removal has begun. The removal of a deletion that is due may have begun before the loss.
+-- Then it is too late to undo it, but an undelete of the journal was in time.
 -- KEYS: records
 -- ARGV: 'marked', position, channel of changes, then for each record: generation, due, media id
 --    or 'undeleted', time, position, lifetime in ms, channel of changes, then for each record: generation, media id
@@ -9,8 +10,8 @@ local kind, current = ARGV[1], {}
 local function restore_mark(key, state, generation, journaled, due, media_id)
   if tonumber(journaled) > generation then
     local is_due = tonumber(due) <= now_ms()
-    redis.call('HSET', key, 'state', is_due and 'removing' or 'marked', 'generation', journaled, 'due', due,
-      'absorbed', ARGV[2])
+    redis.call('HSET', key, 'state', 'marked', 'generation', journaled, 'due', due, 'absorbed', ARGV[2],
+      'too_late', is_due and 1 or 0)
     redis.call('PERSIST', key)
     redis.call('PUBLISH', ARGV[3], media_id)
     return 1
@@ -20,10 +21,7 @@ end
 
 local function restore_undelete(key, state, generation, journaled, media_id)
   local number = tonumber(journaled)
-  -- The journal has an undelete only after the records were changed, so no removal of this generation has begun. If the
-  -- state is removing, restore_mark has written it.
-  local is_undone = (state == 'marked' or state == 'removing') and number == generation
-  if number > generation or is_undone then
+  if number > generation or (number == generation and state == 'marked') then
     redis.call('HSET', key, 'state', 'undeleted', 'generation', journaled, 'due', '0', 'absorbed', '',
       'undeleted_at', ARGV[2], 'undeleted_through', ARGV[3])
     redis.call('PEXPIRE', key, ARGV[4])

@@ -2,13 +2,13 @@
 -- KEYS: records
 -- ARGV: time and position of the first step, lifetime of a record in ms, channel of changes, then for each record: generation
 -- that was seen before the first step, media id
--- Returns 1 for each media item that is undeleted; 0 if it was deleted again, is being removed, or is not deleted.
+-- Returns 1 for each media item that is undeleted; 0 if it was deleted again, is too late, or is not deleted.
 local done = {}
 for index, key in ipairs(KEYS) do
-  local record = redis.call('HMGET', key, 'state', 'generation', 'absorbed', 'undeleted_at')
+  local record = redis.call('HMGET', key, 'state', 'generation', 'absorbed', 'undeleted_at', 'too_late')
   local generation, media_id = ARGV[3 + 2 * index], ARGV[4 + 2 * index]
   done[index] = 0
-  if record[1] == 'marked' and record[2] == generation then
+  if record[1] == 'marked' and record[2] == generation and record[5] ~= '1' then
     redis.call('HSET', key, 'state', 'undeleted', 'undeleted_at', ARGV[1], 'undeleted_through', later(ARGV[2], record[3]))
     redis.call('PEXPIRE', key, ARGV[3])
     redis.call('PUBLISH', ARGV[4], media_id)

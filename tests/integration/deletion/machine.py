@@ -30,7 +30,7 @@ T = TypeVar("T")
 MEDIUM = "m"
 HOUR_S = 3600.0
 GONE = (DeletionState.REMOVING, DeletionState.REMOVED)
-ORDERS = st.integers(0, 719)  # each is an order of six entries of the journal
+PLACES = st.integers(0, 5)
 MAX_DELETES, MAX_UNDELETES, MAX_CRASHES, MAX_REPLAYS, MAX_LOSSES = 2, 2, 3, 1, 1
 
 BREAKS: dict[str, tuple[Script, str, str]] = {
@@ -38,6 +38,7 @@ BREAKS: dict[str, tuple[Script, str, str]] = {
     "lower bound": (scripts.MARK, "(lower ~= '' and tonumber(lower) < tonumber(undeleted_at))", "false"),
     "generation": (scripts.MARK, "whole(math.max(now, (tonumber(generation) or 0) + 1))", "'1'"),
     "due time": (scripts.BEGIN_REMOVAL, "if left_ms > 0 then", "if false then"),
+    "incomplete": (scripts.BEGIN_REMOVAL, "if not is_complete(KEYS[2]) then", "if false then"),
     "newer deletion": (
         scripts.RESTORE,
         "if tonumber(journaled) > generation then",
@@ -46,7 +47,7 @@ BREAKS: dict[str, tuple[Script, str, str]] = {
 }
 """Rules of the scripts, and what each becomes when it is broken."""
 BROKEN_JOURNAL = "journal order"
-OF_A_LOSS = (BROKEN_JOURNAL, "newer deletion")
+OF_A_LOSS = (BROKEN_JOURNAL, "newer deletion", "incomplete")
 BROKEN_ELSEWHERE = ("receipt time", BROKEN_JOURNAL)
 
 
@@ -135,7 +136,8 @@ class _Deletions(RuleBasedStateMachine):
         self.intent = ""  # what the users want in the end: deleted, deleted (channel), undeleted, either
         self.deletes, self.undeletes, self.crashes, self.replays = MAX_DELETES, MAX_UNDELETES, MAX_CRASHES, MAX_REPLAYS
         self.losses = MAX_LOSSES
-        self.loss_at_the_end: int | None = None  # in which order the journal is replayed then
+        self.loss_at_the_end: int | None = None  # which of its entries the replay restores first then
+        self.replaying: list[int] | None = None  # places of the journal that the replay has not restored yet
         self.epoch = 0  # grows with each loss of all data
         self.journal: list[Mark | tuple[int, Undelete]] = []
         self.positions: list[str] = []
@@ -146,19 +148,20 @@ class _Deletions(RuleBasedStateMachine):
         self.undelete_is_committed = False
         self.due: set[int] = set()
         self.tasks: set[int] = set()
-        self.remover: tuple[str, int] | None = None
+        self.remover: tuple[str, int, int] | None = None  # its next step, the generation, and the epoch when it began
         self.is_there = False
         self.ready = False
         self.processing = 1
         self.attempts = ["idle", "idle"]
+        self.looked = [0, 0]  # the epoch when each read the record
         self.listeners: list[_Listener] = []
         if broken in OF_A_LOSS:  # the medium is ready, and nobody dies: such a rule is found sooner
             self.crashes = self.replays = self.processing = 0
             self.is_there = self.ready = True
 
-    @initialize(loses_all=st.booleans(), order=ORDERS)
-    def subscribe(self, loses_all: bool, order: int) -> None:
-        self.loss_at_the_end = order if loses_all else None
+    @initialize(loses_all=st.booleans(), which=PLACES)
+    def subscribe(self, loses_all: bool, which: int) -> None:
+        self.loss_at_the_end = which if loses_all else None
         self.listeners = [_Listener(self._now_ms()) for _ in range(2)]
         self.client.execute_command("XGROUP", "CREATE", DROP_DELETED, "g", "0", "MKSTREAM")
         _note_complete(self.client)
@@ -203,9 +206,11 @@ class _Deletions(RuleBasedStateMachine):
                 now(self.records.note_journaled([handling.mark]))
 
     def _is_done(self, handling: _Handling) -> bool:
-        """Whether nothing was lost since the medium was marked; else it is marked once more."""
+        """Whether nothing was lost since the medium was marked; else it is marked once more, after the replay."""
         if handling.epoch == self.epoch:
             return True
+        if self.replaying is not None:
+            return False
         again = self._mark(**handling.issued)
         handling.epoch, handling.mark, handling.journaled = again.epoch, again.mark, False
         return False
@@ -227,7 +232,7 @@ class _Deletions(RuleBasedStateMachine):
                 listener.on_the_way.append(None)
         self.intent = "deleted" if stream or self.intent == "deleted" else "deleted (channel)"
 
-    @precondition(lambda self: self.undelete is None and self.undeletes and self.state is DeletionState.MARKED)
+    @precondition(lambda self: self._can_undelete())
     @rule()
     def undelete_issues(self) -> None:
         self.undeletes -= 1
@@ -235,6 +240,10 @@ class _Deletions(RuleBasedStateMachine):
         self.undelete_is_committed = False
         for listener in self.listeners:
             listener.on_the_way.append(self.undelete[1].at_ms)
+
+    def _can_undelete(self) -> bool:
+        is_free = self.undelete is None and self.replaying is None
+        return is_free and self.undeletes > 0 and self.state is DeletionState.MARKED
 
     @precondition(lambda self: self.undelete is not None and not self.undelete_is_committed)
     @rule()
@@ -277,7 +286,7 @@ class _Deletions(RuleBasedStateMachine):
 
     # -- the stream
 
-    @precondition(lambda self: self.reader is None and self.pending)
+    @precondition(lambda self: self.reader is None and self.pending and self.replaying is None)
     @rule(which=st.integers(0, 3))
     def read(self, which: int) -> None:
         position = self.pending[which % len(self.pending)]
@@ -323,7 +332,7 @@ class _Deletions(RuleBasedStateMachine):
 
     # -- the channel
 
-    @precondition(lambda self: any(each.on_the_way and each.in_hand is None for each in self.listeners))
+    @precondition(lambda self: self.replaying is None and self._is_on_the_way())
     @rule(which=st.integers(0, 1))
     def receive(self, which: int) -> None:
         ready = [each for each in self.listeners if each.on_the_way and each.in_hand is None]
@@ -334,6 +343,9 @@ class _Deletions(RuleBasedStateMachine):
             listener.in_hand = self._mark(lower_bound_ms=bound)
         else:
             listener.lower_bound_ms = max(listener.lower_bound_ms, message)
+
+    def _is_on_the_way(self) -> bool:
+        return any(each.on_the_way and each.in_hand is None for each in self.listeners)
 
     @precondition(lambda self: any(each.in_hand is not None for each in self.listeners))
     @rule()
@@ -368,11 +380,11 @@ class _Deletions(RuleBasedStateMachine):
     def _is_unjournaled(self) -> bool:
         return self.is_deleted and self.record is not None and self.record.unjournaled
 
-    # -- the loss of all data, and the replay that every lookup waits for
+    # -- the loss of all data, and the replay, for which all wait but removals and attempts
 
     @precondition(lambda self: self.losses and self.loss_at_the_end is None)
-    @rule(order=ORDERS)
-    def lose_all(self, order: int) -> None:
+    @rule()
+    def lose_all(self) -> None:
         self.losses -= 1
         self.epoch += 1
         if any(self.reader is None or each != self.reader[0] for each in self.pending):
@@ -388,37 +400,51 @@ class _Deletions(RuleBasedStateMachine):
         self.client.execute_command("XGROUP", "CREATE", DROP_DELETED, "g", "0", "MKSTREAM")
         self.pending, self.positions, self.tasks = [], [], set()
         self._answering.changes += 1
-        left = list(self.journal)
-        while left:
-            order, place = divmod(order, len(left))
-            entry = left.pop(place)
-            if isinstance(entry, Mark):
-                current = now(self.records.restore_marks([entry], ""))
-                self.tasks |= {mark.generation for mark in current}
-            else:
-                generation, issued = entry
-                now(self.records.restore_undeletes({MEDIUM: generation}, issued))
-        _note_complete(self.client)
+        self.replaying = list(range(len(self.journal)))
+
+    @precondition(lambda self: self.replaying is not None)
+    @rule(which=PLACES)
+    def replay_goes_on(self, which: int) -> None:
+        """Restore one more entry. They come in any order."""
+        assert self.replaying is not None
+        if not self.replaying:
+            self.replaying = None
+            _note_complete(self.client)
+            if not self.ready:  # a sweep queues it again
+                self.processing = min(2, self.processing + 1)
+            return
+        entry = self.journal[self.replaying.pop(which % len(self.replaying))]
+        if isinstance(entry, Mark):
+            current = now(self.records.restore_marks([entry], ""))
+            self.tasks |= {mark.generation for mark in current}
+        else:
+            generation, issued = entry
+            now(self.records.restore_undeletes({MEDIUM: generation}, issued))
 
     # -- removals
 
     @precondition(lambda self: self._can_become_due())
     @rule()
     def time_passes(self) -> None:
-        self.due.add(self.generation)
+        self.due |= self._journaled()
         self.journal = [
             replace(entry, due_ms=0) if isinstance(entry, Mark) and entry.generation in self.due else entry
             for entry in self.journal
         ]
-        self.client.hset(deletion_key(MEDIUM), "due", 0)
-        self._answering.changes += 1
+        if self.is_deleted:
+            self.client.hset(deletion_key(MEDIUM), "due", 0)
+            self._answering.changes += 1
 
     def _can_become_due(self) -> bool:
         """Whether the journal has the deletion. The delay is far longer than that takes, even if a listener dies."""
-        if not self.is_deleted or self.generation in self.due:
-            return False
-        journaled = {entry.generation for entry in self.journal if isinstance(entry, Mark)}
-        return self.generation in journaled or self.broken == BROKEN_JOURNAL
+        journaled = self._journaled()
+        return bool(journaled - self.due) and (not self.is_deleted or self.generation in journaled)
+
+    def _journaled(self) -> set[int]:
+        """The deletions in the journal, also those that were undone."""
+        if self.broken == BROKEN_JOURNAL:
+            return {self.generation}
+        return {entry.generation for entry in self.journal if isinstance(entry, Mark)}
 
     @precondition(lambda self: self.remover is None and self.tasks)
     @rule(which=st.integers(0, 3))
@@ -426,28 +452,32 @@ class _Deletions(RuleBasedStateMachine):
         generation = sorted(self.tasks)[which % len(self.tasks)]
         before, current = self.state, self.generation
         removal = now(self.records.begin_removal(MEDIUM, generation))
-        if removal.early_s:
+        if removal.early_s or removal.unknown:
             return
         if not removal.may_go:
             self.tasks.discard(generation)
             return
         if before is DeletionState.MARKED:
             assert current in self.due, "removed before its delay"
-        self.remover = "remove", generation
+        self.remover = "remove", generation, self.epoch
 
     @precondition(lambda self: self.remover is not None)
     @rule()
     def removal_goes_on(self) -> None:
         assert self.remover is not None
-        step, generation = self.remover
+        step, generation, epoch = self.remover
         if step == "remove":
-            assert self.state in GONE, "objects are removed of what is not being removed"
+            assert self._is_being_removed(epoch), "objects are removed of what is not being removed"
             self.is_there = False
-            self.remover = "finish", generation
+            self.remover = "finish", generation, epoch
         else:
             now(self.records.finish_removal(MEDIUM, generation, HOUR_S))
             self.tasks.discard(generation)
             self.remover, self.ready = None, False
+
+    def _is_being_removed(self, epoch: int) -> bool:
+        """Whether objects may go. A removal of an earlier epoch goes on: it is too late to undo it."""
+        return self.state in GONE or (epoch < self.epoch and self.state is not DeletionState.UNDELETED)
 
     @precondition(lambda self: self.remover is not None and self.crashes)
     @rule()
@@ -488,12 +518,13 @@ class _Deletions(RuleBasedStateMachine):
             self.ready = self.ready or taken
             self._ends(which)
         else:
-            assert self.state in GONE, "objects are taken away that are not being removed"
+            assert self._is_being_removed(self.looked[which]), "objects are taken away that are not being removed"
             self.is_there = False
             self._ends(which)
 
     def _look(self, which: int, step: str) -> None:
         state = now(self.status_store.deletion_state(MEDIUM))
+        self.looked[which] = self.epoch
         if state in GONE:
             self.attempts[which] = "take away"
         elif state == DeletionState.MARKED:
@@ -518,20 +549,32 @@ class _Deletions(RuleBasedStateMachine):
         if self.listeners:
             if self.loss_at_the_end is not None:
                 self._let_all_end(removals=False)
-                self.lose_all(self.loss_at_the_end)
+                self.lose_all()
+                self._replay_while_removals_run(self.loss_at_the_end)
             self._let_all_end()
             self._judge()
+
+    def _replay_while_removals_run(self, which: int) -> None:
+        while self.replaying is not None:
+            self.replay_goes_on(which)
+            if self._can_become_due():
+                self.time_passes()
+            if self.tasks:
+                self.begin_removal(0)
+            while self.remover is not None:
+                self.removal_goes_on()
 
     def _let_all_end(self, *, removals: bool = True) -> None:
         """Everybody goes on until nothing is left to do; the order is that of this list."""
         steps: list[tuple[Callable[[], object], Callable[[], None]]] = [
+            (lambda: self.replaying is not None, lambda: self.replay_goes_on(0)),
             (lambda: self.undelete is not None and not self.undelete_is_committed, self.undelete_commits),
             (lambda: self.undelete is not None, self.undelete_is_journaled),
             (lambda: self.reader is not None and not self.reader[1].journaled, self.journal_notice),
             (lambda: self.reader is not None, self.acknowledge),
             (lambda: self.pending, lambda: self.read(0)),
             (lambda: any(each.in_hand is not None for each in self.listeners), self.listener_schedules),
-            (lambda: any(each.on_the_way and each.in_hand is None for each in self.listeners), lambda: self.receive(0)),
+            (self._is_on_the_way, lambda: self.receive(0)),
             (lambda: self.attempts[0] != "idle" or self.processing, lambda: self.attempt(0)),
             (lambda: self.attempts[1] != "idle", lambda: self.attempt(1)),
             (self._is_unjournaled, self.sweep_journals),

@@ -18,6 +18,7 @@ SEEDS = {
     "lower bound": 1,
     "generation": 4,
     "due time": 3,
+    "incomplete": 1,
     "newer deletion": 1,
     "receipt time": 1,
     "journal order": 12,

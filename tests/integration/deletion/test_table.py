@@ -65,6 +65,11 @@ async def other_removal(redis: Redis, generation: int) -> str:
     return await removal(redis, generation - 1 or 2)
 
 
+async def incomplete_removal(redis: Redis, generation: int) -> str:
+    await redis.execute("DEL", completeness_of(MEDIUM))
+    return "waits" if (await DeletionRecords(redis).begin_removal(MEDIUM, generation)).unknown else ""
+
+
 async def end(redis: Redis, generation: int) -> str:
     await DeletionRecords(redis).finish_removal(MEDIUM, generation, HOUR_S)
     return "–"
@@ -108,6 +113,7 @@ OPERATIONS: dict[str, tuple[Operation, float]] = {
     "removal that is due": (removal, 0.0),
     "removal that is not due": (removal, HOUR_S),
     "removal of another generation": (other_removal, 0.0),
+    "removal while records may be lost": (incomplete_removal, 0.0),
     "removal ends": (end, 0.0),
     "undelete": (undelete, HOUR_S),
     "status": (status, HOUR_S),

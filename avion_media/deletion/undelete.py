@@ -10,6 +10,7 @@ from avion_media.deletion.journal import DeletionJournal
 from avion_media.deletion.records import DeletionRecord, DeletionRecords, DeletionState, Undelete
 from avion_media.deletion.replay import JournalReplay
 from avion_media.domain import keys
+from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.queue import TaskQueue
@@ -55,8 +56,8 @@ async def _undelete(
         if status is not None and status.state is State.READY:
             return  # it exists
         any_id = names[media_id]
-        uploaded = isinstance(any_id, MediaId) and await store.exists(keys.incoming(any_id))
-        if not uploaded and not await store.exists(keys.original(any_id)):
+        uploaded = isinstance(any_id, MediaId) and await _may_exist(store, keys.incoming(any_id))
+        if not uploaded and not await _may_exist(store, keys.original(any_id)):
             outcome[media_id] = "too late: its original is gone"
         elif uploaded or (status is not None and not status.state.final):
             unfinished.append(media_id)
@@ -78,6 +79,16 @@ async def _undelete(
     again = [each for each in unfinished if each in undeleted and isinstance(names[each], MediaId)]
     await in_turn([partial(queue.enqueue, processing_fields(each)) for each in again], _AT_ONCE)
     return outcome
+
+
+async def _may_exist(store: ObjectStore, key: str) -> bool:
+    """Return whether there is an object, or one that the store does not return: an undelete only changes the record."""
+    try:
+        return await store.exists(key)
+    except Unavailable as error:
+        if error.dependency is not Dependency.OBJECT:
+            raise
+        return True
 
 
 async def _journal_again(journal: DeletionJournal, already: Mapping[str, DeletionRecord]) -> None:

@@ -40,11 +40,12 @@ class BulkRunner:
         return is_active
 
     async def _take(self, job: BulkJob, work: Work, most: int) -> Progress | None:
-        """Run one step. Return None while something that the step needs is unavailable."""
+        """Run one step. Note why, and return None, while something that the step needs is unavailable."""
         try:
             return await work(job, most)
         except Unavailable as error:
             _log.info("job.backed_off", job=job.name, dependency=error.dependency, detail=error.detail)
+            await self._jobs.advance(job, Progress(job.cursor, problem=str(error)[:500]))
             return None
         except Exception as error:  # noqa: BLE001 - a bug in a job must not take the janitor down
             _log.error("job.internal_error", job=job.name, exc_info=error)

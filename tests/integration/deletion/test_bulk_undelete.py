@@ -6,9 +6,11 @@ from functools import partial
 from itertools import count
 from typing import Any
 
+import trio
+
 from avion_media.deletion import DeletionJournal, DeletionRecords, JournalReplay
 from avion_media.domain import keys
-from avion_media.domain.errors import Dependency
+from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import new_media_id
 from avion_media.domain.tasks import DELETE_QUEUE
@@ -51,6 +53,48 @@ async def test_named_media_and_those_of_an_owner_are_undeleted_once_each(redis_u
             assert job.problem == f"{GONE}: too late: its original is gone"
             records = await DeletionRecords(redis).get_many(deleted)
             assert {name for name, record in records.items() if record.is_deleted} == {str(GONE)}
+
+
+async def test_an_object_that_the_store_does_not_return_stops_no_other(redis_url: str) -> None:
+    """An undelete only changes the record. While the whole store fails, the job says so, and goes on afterwards."""
+    objects: dict[str, Any] = {}
+    memory: Any = MemoryStore(objects, Steps())
+    store: ResourceSlot[Any] = ResourceSlot(Dependency.STORE)
+    media = [new_media_id(JPEG, 1_700_000_000_000 + number) for number in range(5)]
+    for each in media:
+        await memory.put(keys.original(each), b"x", content_type="image/jpeg")
+    head, broken = memory.head, dict.fromkeys([keys.original(media[0])], Dependency.OBJECT)
+
+    async def failing_head(key: str) -> Any:
+        if key in broken:
+            raise Unavailable(broken[key], "a test")
+        return await head(key)
+
+    memory.head = failing_head
+    async with open_redis(redis_url) as redis:
+        with store.filled(memory):
+            replay = JournalReplay(redis, DeletionJournal(store, 3600.0))
+            await replay.ensure_complete()
+            names = [str(each) for each in media]
+            await DeletionRecords(redis).mark(names, delay_s=3600)
+            jobs = BulkJobs(redis, DELETE_QUEUE)
+            await jobs.begin_undelete(names, rate=1000.0, by="ada@desk")
+            runner = BulkRunner(jobs, {"undelete": UndeleteMedia(store, redis, replay, jobs)})
+            last = keys.original(media[-1])
+            broken[last] = Dependency.STORE
+            with trio.fail_after(10):
+                while (job := await jobs.get("undelete")) is not None and not job.problem:
+                    await runner.step()
+            assert job is not None
+            assert (job.state, job.problem) == (JobState.RUNNING, "the object store is not available: a test")
+            del broken[last]
+            with trio.fail_after(10):
+                while await runner.step():
+                    pass
+            job = await jobs.get("undelete")
+            assert job is not None
+            assert (job.state, job.done, job.refused) == (JobState.DONE, 5, 0)
+            assert not any(each.is_deleted for each in (await DeletionRecords(redis).get_many(names)).values())
 
 
 class Dying(Redis):

@@ -62,23 +62,31 @@ class Lock:
     async def held(self) -> AsyncIterator[None]:
         """Renew the acquired lock while the body runs. Release it at the end, for whatever reason the body ends.
 
-        The body is cancelled when the lock is lost, and `LockLost` is raised.
+        The body is cancelled when the lock is lost, and `LockLost` is raised. An error of the body goes before that.
         """
+        lost: LockLost | None = None
+
+        async def keep() -> None:
+            nonlocal lost
+            lost = await self._until_lost()
+            nursery.cancel_scope.cancel()
+
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep)
+                nursery.start_soon(keep)
                 yield
                 nursery.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            if len(group.exceptions) == 1:  # the body's error, which the nursery has wrapped
-                raise group.exceptions[0] from None
-            raise
+        except BaseExceptionGroup as group:  # the nursery has wrapped the body's error
+            errors = (each for each in group.exceptions if not isinstance(each, trio.Cancelled))
+            raise next(errors, group) from None
         finally:
             # Shielded, so that the next holder does not wait until the key expires. Bounded by `_RELEASE_S`.
             with trio.CancelScope(shield=True), trio.move_on_after(_RELEASE_S), suppress(Unavailable):
                 await self._redis.run(_RELEASE, (self._key,), (self._token,))
+        if lost is not None:
+            raise lost
 
-    async def _keep(self) -> None:
+    async def _until_lost(self) -> LockLost:
         renewed_at = trio.current_time()
         while True:
             await trio.sleep(self._ttl_s / 3)
@@ -87,8 +95,8 @@ class Lock:
                 is_held = await self.acquire()
             except Unavailable:
                 if trio.current_time() - renewed_at >= self._ttl_s:
-                    raise LockLost(Dependency.REDIS, f"{self._key} could not be renewed in time") from None
+                    return LockLost(Dependency.REDIS, f"{self._key} could not be renewed in time")
                 continue
             if not is_held:
-                raise LockLost(Dependency.REDIS, f"another process holds {self._key}")
+                return LockLost(Dependency.REDIS, f"another process holds {self._key}")
             renewed_at = asked_at

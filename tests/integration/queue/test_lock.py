@@ -108,6 +108,38 @@ async def test_a_body_whose_lock_is_taken_is_cancelled(redis: Redis, other: Clie
     assert other.get(KEY) == "another"
 
 
+@pytest.mark.parametrize("error", [ValueError(), Unavailable(Dependency.STORE)])
+async def test_a_body_that_fails_when_its_lock_is_taken_raises_its_own_error(
+    redis: Redis, other: Client, error: Exception
+) -> None:
+    async def body() -> None:
+        other.set(KEY, "another")
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise error
+
+    with trio.fail_after(10), pytest.raises(type(error)) as caught:
+        await hold(lock(redis, 0.3), body)
+    assert caught.value is error
+
+
+async def test_a_body_that_fails_when_it_is_cancelled_raises_its_own_error(redis: Redis) -> None:
+    error = Unavailable(Dependency.STORE)
+
+    async def body() -> None:
+        scope.cancel()
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise error
+
+    with trio.CancelScope() as scope, pytest.raises(Unavailable) as caught:
+        await hold(lock(redis), body)
+    assert caught.value is error
+    assert await lock(redis).acquire()
+
+
 async def test_a_body_whose_lock_cannot_be_renewed_ends_when_others_may_have_it(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
     server.start()

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from tempfile import TemporaryFile
 
 import trio
@@ -180,30 +181,28 @@ class Blocking:
 
     async def resume(self, *, abandoned_only: bool = True) -> None:
         """Complete unfinished blocks whose process seems to have crashed, or all of them."""
-        for listed in await self._underway.reload(self._records):
-            media_id = listed.key.removeprefix(keys.UNFINISHED_BLOCK_PREFIX)
-            if abandoned_only and datetime.now(UTC) - listed.last_modified < self._abandoned:
-                continue
-            try:
-                any_id = parse_any_id(media_id)
-            except InvalidId:
-                continue
-            claim = self._claim(media_id)
-            if await claim.acquire():
-                async with claim.held():
-                    await self._resume(any_id, await self._records.block(media_id))
+        listed = await self._underway.reload(self._records)
+        old = [each for each in listed if datetime.now(UTC) - each.last_modified >= self._abandoned]
+        chosen = old if abandoned_only else listed
+        await _each([each.key.removeprefix(keys.UNFINISHED_BLOCK_PREFIX) for each in chosen], self._resume)
 
-    async def _resume(self, any_id: AnyId, block: Block | None) -> None:
-        if block is None:  # it never became valid, or its end is nearly done
-            await self._queue_released(any_id)
-            await self._records.finish(str(any_id))
-        elif block.lifted_at:
-            await self._lift(any_id, block)
-        elif block.done:
-            await self._records.finish(str(any_id))
-        else:
-            await self._carry_out(any_id, block)
-        _log.warning("moderation.block_resumed", media_id=str(any_id))
+    async def _resume(self, any_id: AnyId) -> None:
+        media_id = str(any_id)
+        claim = self._claim(media_id)
+        if not await claim.acquire():
+            return
+        async with claim.held():
+            block = await self._records.block(media_id)
+            if block is None:  # it never became valid, or its end is nearly done
+                await self._queue_released(any_id)
+                await self._records.finish(media_id)
+            elif block.lifted_at:
+                await self._lift(any_id, block)
+            elif block.done:
+                await self._records.finish(media_id)
+            else:
+                await self._carry_out(any_id, block)
+        _log.warning("moderation.block_resumed", media_id=media_id)
 
     def _claim(self, media_id: str) -> Lock:
         """One task at a time blocks or unblocks a media item. Otherwise one could remove what the other restores."""
@@ -388,9 +387,12 @@ class Blocking:
         if block != known:
             await self._records.write_block(block)
         why = Unwanted(block.by, block.note, block.media_id, block.keep_evidence, ())
-        for copy in block.copies:
-            async with self._copy_claimed(block, copy):
-                await self._block(parse_any_id(copy), why)
+
+        async def block_copy(copy: AnyId) -> None:
+            async with self._copy_claimed(block, str(copy)):
+                await self._block(copy, why)
+
+        await _each(block.copies, block_copy)
         return block
 
     async def _find_copies(self, block: Block) -> list[str]:
@@ -402,7 +404,7 @@ class Blocking:
             async for page in self._store.get().list(prefix):
                 for listed in page:
                     media_id = listed.key.rpartition("/")[2].partition(".")[0]
-                    if media_id != block.media_id and await self._is_copy(listed, block):
+                    if media_id != block.media_id and _parsed(media_id) and await self._is_copy(listed, block):
                         copies.append(media_id)
         return copies
 
@@ -439,12 +441,7 @@ class Blocking:
         await self._statuses.forget(media_id)
         if isinstance(any_id, RemoteId):
             await RemoteStateStore(self._redis).forget_failure(any_id)
-        for copy in block.copies:
-            async with self._copy_claimed(block, copy):
-                other = await self._records.block(copy)
-                if other is not None and other.cause == media_id:
-                    lifted = replace(other, lifted_at=block.lifted_at, lifted_by=block.lifted_by)
-                    await self._begin_lift(parse_any_id(copy), lifted)
+        await _each(block.copies, partial(self._lift_copy, block))
         await self._purges.request(media_id, f"unblocked.{block.lifted_at}", block.sizes)
         if restored or deleted:
             await self._evidence.remove(any_id)
@@ -454,6 +451,13 @@ class Blocking:
         await self._underway.reload(self._records)
         await self._changes.note()
         _log.warning("moderation.unblocked", media_id=media_id, by=block.lifted_by, restored=restored)
+
+    async def _lift_copy(self, block: Block, copy: AnyId) -> None:
+        async with self._copy_claimed(block, str(copy)):
+            other = await self._records.block(str(copy))
+            if other is not None and other.cause == block.media_id:
+                lifted = replace(other, lifted_at=block.lifted_at, lifted_by=block.lifted_by)
+                await self._begin_lift(copy, lifted)
 
     async def _queue_released(self, any_id: AnyId) -> None:
         """Queue the task of an upload that was blocked before it was published."""
@@ -466,6 +470,31 @@ class Blocking:
             return await self._store.get().head(key)
         except (ObjectMissing, PreconditionFailed):
             return None
+
+
+async def _each(media_ids: Iterable[str], work: Callable[[AnyId], Awaitable[None]]) -> None:
+    """Work on each of these media items, whatever becomes of the others. Raises `Unavailable` if some failed."""
+    failed = []
+    for media_id in media_ids:
+        any_id = _parsed(media_id)
+        if any_id is None:
+            continue
+        try:
+            await work(any_id)
+        except Exception as error:  # noqa: BLE001 - nothing of one media item must stop the others
+            known = isinstance(error, Unavailable)
+            _log.warning("moderation.failed", media_id=media_id, problem=str(error), exc_info=None if known else error)
+            failed.append(media_id)
+    if failed:
+        raise Unavailable(Dependency.OBJECT, f"{len(failed)} media items failed, first {failed[0]}")
+
+
+def _parsed(text: str) -> AnyId | None:
+    """Return the id; None for the name of an object that is no media item of this version."""
+    try:
+        return parse_any_id(text)
+    except InvalidId:
+        return None
 
 
 async def hash_file(fd: int, size_bytes: int, kinds: Iterable[HashType]) -> dict[HashType, bytes]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from avion_media.domain import keys
-from avion_media.domain.errors import ObjectMissing
+from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.media import WEBP_SUFFIX
 from avion_media.resources import ResourceSlot
@@ -18,6 +18,7 @@ _THUMBNAIL = "thumbnail-"
 _RECORD = "block.json"
 _PREVIEW = "preview"
 _MAX_PREVIEW_BYTES = 16 << 20
+_COPY_ATTEMPTS = 5
 
 
 class Evidence:
@@ -114,18 +115,23 @@ class Evidence:
     async def _copy(self, source_key: str, target_key: str) -> None:
         """Copy, unless the target exists or the source does not."""
         store = self._store.get()
-        try:
-            info = await store.head(source_key)
-            if not await self._store.get().exists(target_key):
-                await store.copy(
-                    source_key,
-                    target_key,
-                    content_type=info.content_type,
-                    metadata=info.metadata,
-                    source_etag=info.etag,
-                )
-        except ObjectMissing:
-            return
+        for _ in range(_COPY_ATTEMPTS):
+            try:
+                info = await store.head(source_key)
+                if not await store.exists(target_key):
+                    await store.copy(
+                        source_key,
+                        target_key,
+                        content_type=info.content_type,
+                        metadata=info.metadata,
+                        source_etag=info.etag,
+                    )
+                return
+            except ObjectMissing:
+                return
+            except PreconditionFailed:  # it was replaced meanwhile: a client can PUT its upload again
+                continue
+        raise Unavailable(Dependency.UPLOAD, f"{source_key} is replaced again and again")
 
 
 def has_preview(files: Mapping[str, int]) -> bool:

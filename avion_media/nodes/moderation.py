@@ -24,14 +24,14 @@ _PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis or the store
 async def moderation(runtime: Runtime, child: Child[None]) -> None:
     """Ready at once: an outage is a state. Tasks wait for the first load of the lists."""
     room = runtime.moderation
-    looks = _Looks(room, runtime.observed, runtime.config.moderation.reload, child.path)
+    looks = Looks(room, runtime.observed, runtime.config.moderation.reload, child.path)
     with room.blocking.filled(room.make_blocking(purges_of(runtime), runtime.replay)):
         child.started()
         with child.until_stopping():
             await run_all([room.likeness.run, looks.run, partial(looks.listen, runtime.redis)])
 
 
-class _Looks:
+class Looks:
     """When to look at the bucket: at every message, and from time to time."""
 
     def __init__(self, room: Moderation, observed: Observed, reload_s: float, path: str) -> None:
@@ -45,18 +45,31 @@ class _Looks:
         pause_s, longest_s = _PAUSE_S
         while True:
             self._due = trio.Event()
-            try:
-                await self._room.blocking.get().resume()
-                await self._room.lists.reload()
-                self._observed.held = tuple(each.at for each in await self._room.reviews.waiting())
+            if await self.once():
                 pause_s = _PAUSE_S[0]
                 wait_s = self._reload_s * random.uniform(0.8, 1.2)
-            except Unavailable as error:
-                self._log.info("moderation.backed_off", dependency=error.dependency, detail=error.detail)
+            else:
                 wait_s = pause_s * random.uniform(0.5, 1.0)
                 pause_s = min(longest_s, pause_s * 2)
             with trio.move_on_after(wait_s):
                 await self._due.wait()
+
+    async def once(self) -> bool:
+        """Do everything that a look is for, each part whatever becomes of the others. Return whether all was done."""
+        all_done = True
+        for part in (self._resume_blocks, self._room.lists.reload, self._count_waiting):
+            try:
+                await part()
+            except Unavailable as error:
+                self._log.info("moderation.backed_off", dependency=error.dependency, detail=error.detail)
+                all_done = False
+        return all_done
+
+    async def _resume_blocks(self) -> None:
+        await self._room.blocking.get().resume()
+
+    async def _count_waiting(self) -> None:
+        self._observed.held = tuple(each.at for each in await self._room.reviews.waiting())
 
     async def listen(self, redis: Redis) -> None:
         pause_s, longest_s = _PAUSE_S

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -34,9 +34,11 @@ from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, PURGE_QUEUE, EnsureLease, Task
 from avion_media.media.pipeline import MediaPipeline, MediaSource, Processed
 from avion_media.moderation import Likeness, Moderation, Screening, Unwanted
+from avion_media.nodes.moderation import Looks
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import ResourceSlot
+from avion_media.runtime import Observed
 from avion_media.state import MediaEvents, StatusStore
 from avion_media.store import FileSource, ListedObject, ObjectInfo, ObjectStore
 from avion_media.tasks.process_media import ProcessMedia
@@ -60,13 +62,15 @@ class Killed(BaseException):
 class Steps:
     """Counts the moments before and after each call of one actor, and runs actions at some of them.
 
+    ``acts`` are by number or name. An action by name runs at each moment of that name.
+
     An actor that was killed makes no more calls, not even those with which its code would clean up.
     """
 
-    def __init__(self, acts: dict[int, Act] | None = None) -> None:
+    def __init__(self, acts: Mapping[int, Act] | Mapping[str, Act] | None = None) -> None:
         self.count = 0
         self.names: list[str] = []
-        self._acts = acts or {}
+        self._acts: Mapping[Any, Act] = acts or {}
         self._killed = False
 
     async def around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
@@ -80,11 +84,12 @@ class Steps:
             raise Killed
         moment, self.count = self.count, self.count + 1
         self.names.append(name)
-        if moment in self._acts:
+        act = self._acts.get(moment) or self._acts.get(name)
+        if act is not None:
             # Shielded, because the actor's death must not interrupt others. Bounded by the timeouts of Redis.
             with trio.CancelScope(shield=True):
                 try:
-                    await self._acts[moment]()
+                    await act()
                 except Killed:
                     self._killed = True
                     raise
@@ -345,6 +350,10 @@ class Stage:
     async def resume_with_claims(self, steps: Steps | None = None) -> None:
         """The same, while the claims of a killed process may last."""
         await self._moderation(steps or Steps()).blocking.get().resume(abandoned_only=False)
+
+    async def look(self, observed: Observed, steps: Steps) -> bool:
+        """Look at the bucket once, as the node `moderation` does."""
+        return await Looks(self._moderation(steps), observed, reload_s=60.0, path="moderation").once()
 
     async def delete(self, entry_id: str = "", steps: Steps | None = None) -> None:
         """Process a notice of ``drop_deleted``: received on the channel now, or read from the stream."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 
@@ -14,11 +15,13 @@ import trio
 
 from avion_media.config import Config, TasksConfig
 from avion_media.domain import keys
-from avion_media.domain.errors import Reason, Unavailable
-from avion_media.domain.tasks import State, Status
+from avion_media.domain.errors import Dependency, Reason, Unavailable
+from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status
 from avion_media.moderation import NotBlocked
+from avion_media.moderation.records import Held
+from avion_media.runtime import Observed
 from avion_media.state import StatusStore
-from tests.crash.stage import SIZES, Killed, Stage, Steps, open_stages
+from tests.crash.stage import SIZES, Act, Killed, Stage, Steps, open_stages
 
 NewStage = Callable[[], Stage]
 
@@ -148,6 +151,104 @@ async def test_a_block_is_complete_only_with_its_copy_whose_claim_a_killed_proce
         if not names(stage, keys.BLOCK_PREFIX):
             left = {key: stage.objects[key].data for key in stage.served() | copy.served()}
             assert left == served, steps.names[-1]
+
+
+def fails(error: Exception) -> Act:
+    async def fail() -> None:
+        raise error
+
+    return fail
+
+
+def abandon(stage: Stage) -> None:
+    """Let the unfinished blocks look as if their process had died long ago."""
+    for key in [key for key in stage.objects if key.startswith(keys.UNFINISHED_BLOCK_PREFIX)]:
+        stage.objects[key] = replace(stage.objects[key], written=datetime.min.replace(tzinfo=UTC))
+
+
+DAMAGED = Unavailable(Dependency.OBJECT, "it is damaged")
+
+
+@pytest.mark.parametrize("error", [DAMAGED, ValueError("the code has a bug")])
+async def test_an_unfinished_block_that_fails_stops_nothing_else(new_stage: NewStage, error: Exception) -> None:
+    """Neither the other blocks nor the lists, nor those who ask which media wait."""
+    one, two = new_stage(), new_stage()
+    two.upload(b"of another size")  # so the two are not compared
+    two.objects = one.objects = {**one.objects, **two.objects}
+    first, second = sorted((one, two), key=lambda each: str(each.media_id))
+    for each in (first, second):
+        await each.process()
+        with suppress(Killed):
+            await each.block(Steps({"before delete": kill}))
+        assert len(each.served()) == 1 + len(SIZES)
+    abandon(first)
+    first.client.flushall()
+    held = Held("another", "2026-11-27", "an entry", PROCESSING_QUEUE, {})
+    first.write(f"{keys.HELD_PREFIX}another", held.to_json())
+
+    observed = Observed()
+    steps = Steps({f"before head {keys.original(first.media_id)}": fails(error)})
+    assert not await first.look(observed, steps)
+
+    assert names(first, keys.UNFINISHED_BLOCK_PREFIX) == {str(first.media_id)}
+    assert not second.served()
+    assert "original" in evidence(second)
+    assert f"after list {keys.BLOCKLIST_PREFIX}" in steps.names
+    assert observed.held == (held.at,)
+    assert await first.look(observed, Steps())
+    assert blocked(first, second)
+
+
+async def test_a_copy_whose_block_fails_does_not_stop_the_other_copies(new_stage: NewStage) -> None:
+    """Nor those that are unblocked."""
+    stage, copy = await published(new_stage)
+    other = await stage.publish_copy()
+    copy, other = sorted((copy, other), key=lambda each: str(each.media_id))
+    with pytest.raises(Unavailable, match=str(copy.media_id)):
+        await stage.block(Steps({f"before head {keys.original(copy.media_id)}": fails(DAMAGED)}))
+    assert not other.served()
+    await stage.resume_blocks()
+    assert blocked(stage, copy, other)
+
+    kept = f"{keys.QUARANTINE_PREFIX}{copy.media_id}/original"
+    with pytest.raises(Unavailable, match=str(copy.media_id)):
+        await stage.unblock(Steps({f"before head {kept}": fails(DAMAGED)}))
+    assert len(other.served()) == 1 + len(SIZES)
+    await stage.resume_blocks()
+    assert len(stage.served()) == len(copy.served()) == 1 + len(SIZES)
+
+
+@pytest.mark.parametrize("again", [1, 1000])
+async def test_a_client_that_uploads_again_while_its_upload_is_blocked_stops_nothing(
+    new_stage: NewStage, again: int
+) -> None:
+    """Once in between, the block goes on at once. Always in between, it goes on when the client stops."""
+    stage = new_stage()
+    marks = count()
+
+    async def upload_again() -> None:
+        if next(marks) < again:
+            stage.upload(f"again {next(marks)}".encode())
+
+    steps = {f"before copy {keys.incoming(stage.media_id)}": upload_again}
+    if again == 1:
+        await stage.block(Steps(steps))
+    else:
+        with pytest.raises(Unavailable):
+            await stage.block(Steps(steps))
+        abandon(stage)
+        stage.client.flushall()
+        assert not await stage.look(Observed(), Steps(steps))
+        await stage.resume_blocks()
+    assert blocked(stage)
+    assert evidence(stage) == {"incoming", "block.json"}
+
+
+async def test_an_object_that_is_no_medium_is_no_copy(new_stage: NewStage) -> None:
+    stage, copy = await published(new_stage)
+    stage.objects[f"{keys.ORIGINAL_PREFIX}notes.txt"] = stage.objects[keys.original(stage.media_id)]
+    await stage.block()
+    assert blocked(stage, copy)
 
 
 async def test_a_block_stays_claimed_however_long_each_of_its_steps_takes(new_stage: NewStage) -> None:

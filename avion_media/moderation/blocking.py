@@ -1,9 +1,10 @@
 """Blocks media, and lifts blocks. Both are lists of steps that can be repeated, so a crash at any step is repaired.
 
 A block: record that it begins, write its record, make the origins answer 451, put its hashes on the own list, copy the
-evidence, remove the objects, purge, find and block the copies, publish the event, record that it is done. After the
-first two steps it is certain: the node `moderation` of any replica completes unfinished blocks. After the objects are
-removed, only the bucket is needed: the origin finds no object, looks for a record, and responds with 451.
+evidence, remove the objects, purge, find and block the copies, remove what was written meanwhile, publish the event,
+record that it is done. After the first two steps it is certain: the node `moderation` of any replica completes
+unfinished blocks. After the objects are removed, only the bucket is needed: the origin finds no object, looks for a
+record, and responds with 451.
 
 Copies are found by listing: the store returns size and ETag of 1,000 objects per request. See docs/decisions.
 """
@@ -156,14 +157,21 @@ class Blocking:
     async def enforce(self, any_id: AnyId) -> bool:
         """Remove what was written of a media item after its block. Return whether it is blocked.
 
-        While the block is being lifted, nothing is removed: that could be what was restored.
+        While the block is being lifted, nothing is removed: that could be what was restored. Raises `Unavailable`
+        instead of waiting while another task blocks or unblocks the media item.
         """
-        block = await self._records.block(str(any_id))
-        if block is None or block.lifted_at:
+        media_id = str(any_id)
+        if not await self._records.is_blocked(media_id):
             return False
-        await self._remove(any_id, block)
-        await self._publish_blocked(block.media_id)
-        return True
+        claim = self._claim(media_id)
+        if not await claim.acquire():
+            raise Unavailable(Dependency.OBJECT, "another task blocks or unblocks it")
+        async with claim.held():
+            block = await self._records.block(media_id)
+            if block is None or block.lifted_at:
+                return False
+            await self._remove(any_id, block)
+            return True
 
     async def unblock(self, any_id: AnyId, by: str = "") -> None:
         """Lift a block, and the blocks of its copies. Raises `NotBlocked`.
@@ -205,14 +213,21 @@ class Blocking:
         _log.warning("moderation.block_resumed", media_id=media_id)
 
     def _claim(self, media_id: str) -> Lock:
-        """One task at a time blocks or unblocks a media item. Otherwise one could remove what the other restores."""
+        """One task at a time blocks or unblocks a media item, or enforces its block. Otherwise one could remove what
+        the other restores."""
         return Lock(self._redis, f"media_block_claim:{media_id}", ttl_s=self._claim_s)
 
     @asynccontextmanager
     async def _claimed(self, any_id: AnyId) -> AsyncIterator[None]:
-        """Wait for the claim, and hold it during the body. If Redis is unavailable, begin without the claim."""
+        """Wait for the claim, and hold it during the body. If Redis is unavailable, begin without the claim.
+
+        Raises `Unavailable` if Redis becomes unavailable while another task has the claim.
+        """
         claim = self._claim(str(any_id))
+        is_free = True
         with suppress(Unavailable):
+            is_free = await claim.acquire()
+        if not is_free:
             await claim.wait()
         async with claim.held():
             yield
@@ -328,12 +343,11 @@ class Blocking:
             await self._records.put_entry(entry)
         await self._remove(any_id, block)
         await self._changes.note(media_id)
-        await self._remove(any_id, block)  # what a worker wrote before it noticed the block
         await self._records.forget_held(media_id)
-        await self._publish_blocked(media_id)
         await self._purges.request(media_id, f"blocked.{block.at}", block.sizes)
         if not block.cause:
             block = await self._block_copies(block)
+        await self._remove(any_id, block)  # what a worker wrote before it noticed the block, and could not `enforce` it
         details = {"copies": len(block.copies), **({"cause": block.cause} if block.cause else {})}
         await self._events.publish("media.blocked", media_id, details, dedup_key=f"blocked.{block.at}")
         block = replace(block, done=True)
@@ -352,6 +366,7 @@ class Blocking:
             await self._statuses.put(Status(media_id, State.FAILED, reason=Reason.BLOCKED), ttl_s=FAILED_TTL_S)
 
     async def _remove(self, any_id: AnyId, block: Block) -> None:
+        """Keep the evidence, remove everything that is served, and publish the block."""
         sizes = dict.fromkeys((*block.sizes, *possible_sizes(self._sizes)))
         if block.keep_evidence:
             await self._evidence.keep(any_id, sizes)
@@ -360,6 +375,7 @@ class Blocking:
             await self._evidence.remove(any_id)  # of a held media item
         await self._disown(any_id)
         await self._store.get().delete(keys.all_of(any_id, sizes))
+        await self._publish_blocked(block.media_id)
 
     async def _disown(self, any_id: AnyId) -> None:
         """Remove it from its owner's index, before its original is removed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -333,9 +333,10 @@ class Stage:
         """Release the held media item as a moderator."""
         await self._moderation(Steps()).reviews.release(self.media_id, "moderator")
 
-    async def enforce(self) -> None:
-        """Do what a worker does that has written the media item, and then finds it blocked."""
-        await self._moderation(Steps()).blocking.get().enforce(self.media_id)
+    async def enforce(self, steps: Steps | None = None) -> None:
+        """Do what a worker does that has written the media item, and then finds it blocked; in one attempt."""
+        with suppress(Unavailable):
+            await self._moderation(steps or Steps()).blocking.get().enforce(self.media_id)
 
     async def unblock(self, steps: Steps | None = None) -> None:
         """Unblock the media item."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import count
+from itertools import count, pairwise
 
 import pytest
 import trio
@@ -278,26 +278,36 @@ async def test_a_block_stays_claimed_however_long_each_of_its_steps_takes(new_st
 
 @dataclass
 class Race:
-    """An unblock that another moderator begins during a block."""
+    """An unblock that another moderator begins during something else."""
 
     stage: Stage
     nursery: trio.Nursery
+    ended: bool = False
     refused: bool = False
     waits: bool = False
 
     async def begin_to_unblock(self) -> None:
-        """Return once it waits for the end of the block, or has been refused."""
+        """Return once it waits for the end of the other, or has ended."""
         steps = Steps()
         self.nursery.start_soon(self._unblock, steps)
-        while not self.refused and not self.waits:
+        while not self.ended and not self.waits:
             await trio.lowlevel.checkpoint()
-            self.waits = steps.names.count("after redis SET") > 1
+            self.waits = ("after redis SET", "before redis SET") in pairwise(steps.names)
 
     async def _unblock(self, steps: Steps) -> None:
         try:
             await self.stage.unblock(steps)
         except NotBlocked:
             self.refused = True
+        self.ended = True
+
+
+def restored(served: dict[str, bytes], *stages: Stage) -> bool:
+    """Return whether exactly this is served, and nothing is left of a block."""
+    first = stages[0]
+    left = [names(first, each) for each in (keys.UNFINISHED_BLOCK_PREFIX, keys.BLOCK_PREFIX, keys.OWN_ENTRY_PREFIX)]
+    kept = [evidence(each) for each in stages]
+    return not any(left + kept) and served == {key: first.objects[key].data for each in stages for key in each.served()}
 
 
 async def test_an_unblock_at_every_moment_of_a_block_waits_for_its_end(
@@ -321,11 +331,81 @@ async def test_an_unblock_at_every_moment_of_a_block_waits_for_its_end(
         if race.refused:  # before the block was recorded
             assert blocked(stage, copy), steps.names[moment]
             await stage.unblock()
-        left = {key: stage.objects[key].data for key in stage.served() | copy.served()}
-        assert left == served, steps.names[moment]
-        assert evidence(stage) == evidence(copy) == names(stage, keys.UNFINISHED_BLOCK_PREFIX) == set()
-        assert names(stage, keys.BLOCK_PREFIX) == names(stage, keys.OWN_ENTRY_PREFIX) == set(), steps.names[moment]
+        assert restored(served, stage, copy), steps.names[moment]
     assert waited > 40
+
+
+async def test_an_unblock_at_every_moment_of_a_worker_that_enforces_the_block_loses_nothing(
+    new_stage: NewStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the worker stood still before it continued."""
+    monkeypatch.setattr("avion_media.redis.lock._POLL_S", 0.001)
+    stage, copy = await published(new_stage)
+    objects = {key: stage.objects[key] for key in stage.served() | copy.served()}
+    written = {key: objects[key] for key in stage.served()}
+    served = {key: stored.data for key, stored in objects.items()}
+    await stage.block()
+    steps = Steps()
+    stage.objects.update(written)
+    await stage.enforce(steps)
+    assert steps.count > 25
+    waited = 0
+    for moment in range(steps.count):
+        stage.objects.update(written)
+        async with trio.open_nursery() as nursery:
+            race = Race(stage, nursery)
+            with trio.fail_after(20):
+                await stage.enforce(Steps({moment: race.begin_to_unblock}))
+        waited += race.waits
+        assert restored(served, stage, copy), steps.names[moment]
+        assert await StatusStore(stage.redis).get(str(stage.media_id)) is None, steps.names[moment]
+        await stage.block()
+    assert waited > 20
+
+
+async def test_what_a_worker_writes_at_any_moment_of_a_block_is_removed(new_stage: NewStage) -> None:
+    """By the block, or by the next attempt of the worker."""
+    stage, copy = await published(new_stage)
+    objects = dict(stage.objects)
+    late = {key: objects[key] for key in stage.served()}
+
+    async def write() -> None:
+        stage.objects.update(late)
+        await stage.enforce()
+
+    steps = Steps()
+    await stage.block(steps)
+    copies = steps.names.index(f"after list {keys.ORIGINAL_PREFIX}")
+    assert steps.count > copies > 40
+    for moment in range(steps.count):
+        stage.objects.clear()
+        stage.objects.update(objects)
+        await stage.block(Steps({moment: write}))
+        if moment <= copies:
+            assert not stage.served(), steps.names[moment]
+        await stage.enforce()
+        assert blocked(stage, copy), steps.names[moment]
+
+
+async def test_who_has_seen_another_at_work_does_not_begin_without_the_claim(new_stage: NewStage) -> None:
+    """Not even if Redis stops to respond while it waits."""
+    stage, copy = await published(new_stage)
+    claim, sets = f"media_block_claim:{stage.media_id}", count()
+
+    async def lose_redis() -> None:
+        if next(sets):
+            raise Unavailable(Dependency.REDIS)
+
+    for work, is_blocked in ((stage.block, False), (stage.unblock, True)):
+        stage.client.set(claim, "another task")
+        sets = count()
+        with pytest.raises(Unavailable):
+            await work(Steps({"before redis SET": lose_redis}))
+        assert bool(names(stage, keys.BLOCK_PREFIX)) is is_blocked
+        assert not names(stage, keys.UNFINISHED_BLOCK_PREFIX)
+        stage.client.delete(claim)
+        await stage.block()
+    assert blocked(stage, copy)
 
 
 @pytest.mark.parametrize("act", [Stage.enforce, Stage.process_once])

@@ -35,7 +35,7 @@ from avion_media.domain.errors import (
 from avion_media.domain.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id
 from avion_media.domain.media import ThumbnailSize, facts_from_metadata, possible_sizes
 from avion_media.domain.owners import owner_of
-from avion_media.domain.protocols import Deletions, PurgeRequests
+from avion_media.domain.protocols import PurgeRequests
 from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.moderation.changes import Changes
 from avion_media.moderation.entries import Entry, HashType
@@ -118,7 +118,6 @@ class Blocking:
         store: ResourceSlot[ObjectStore],
         redis: Redis,
         purges: PurgeRequests,
-        deletions: Deletions,
         events: MediaEvents,
         underway: Underway,
         picture_hash: PictureHash,
@@ -128,7 +127,6 @@ class Blocking:
         self._store = store
         self._redis = redis
         self._purges = purges
-        self._deletions = deletions
         self._events = events
         self._underway = underway
         self._picture_hash = picture_hash
@@ -367,15 +365,20 @@ class Blocking:
 
     async def _remove(self, any_id: AnyId, block: Block) -> None:
         """Keep the evidence, remove everything that is served, and publish the block."""
-        sizes = dict.fromkeys((*block.sizes, *possible_sizes(self._sizes)))
         if block.keep_evidence:
-            await self._evidence.keep(any_id, sizes)
+            await self._evidence.keep(any_id, self._sizes_of(block))
             await self._evidence.keep_record(any_id, block.to_json())
         else:
             await self._evidence.remove(any_id)  # of a held media item
-        await self._disown(any_id)
-        await self._store.get().delete(keys.all_of(any_id, sizes))
+        await self._remove_objects(any_id, block)
         await self._publish_blocked(block.media_id)
+
+    async def _remove_objects(self, any_id: AnyId, block: Block) -> None:
+        await self._disown(any_id)
+        await self._store.get().delete(keys.all_of(any_id, self._sizes_of(block)))
+
+    def _sizes_of(self, block: Block) -> Iterable[str]:
+        return dict.fromkeys((*block.sizes, *possible_sizes(self._sizes)))
 
     async def _disown(self, any_id: AnyId) -> None:
         """Remove it from its owner's index, before its original is removed."""
@@ -445,12 +448,14 @@ class Blocking:
         media_id = block.media_id
         for entry in block.entries:
             await self._records.remove_entry(entry)
-        deleted = await self._deletions.is_deleted(media_id)  # by its owner, meanwhile
-        if not deleted:
-            await self._own_again(any_id)
-        restored = not deleted and await self._evidence.restore(any_id, block.sizes)
-        unpublished = isinstance(any_id, MediaId) and not deleted and not restored
-        if unpublished and await self._evidence.restore_upload(any_id):
+        await self._own_again(any_id)
+        restored = await self._evidence.restore(any_id, block.sizes)
+        uploaded = not restored and await self._evidence.restore_upload(any_id)
+        # Read afterwards, because the removal may have ended before this restored something.
+        removed = await self._statuses.deletion_state(media_id) in ("removing", "removed")
+        if removed:
+            await self._remove_objects(any_id, block)
+        elif uploaded:
             fields = processing_fields(media_id)
             held = Held(media_id, block.at, "", PROCESSING_QUEUE, fields, "", block.lifted_at, block.lifted_by)
             await self._records.write_held(held)
@@ -459,7 +464,7 @@ class Blocking:
             await RemoteStateStore(self._redis).forget_failure(any_id)
         await _each(block.copies, partial(self._lift_copy, block))
         await self._purges.request(media_id, f"unblocked.{block.lifted_at}", block.sizes)
-        if restored or deleted:
+        if restored or removed:
             await self._evidence.remove(any_id)
         await self._records.end_block(block)  # from here on a task may process the restored upload
         await self._queue_released(any_id)

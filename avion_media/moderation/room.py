@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from avion_media.config import Config
 from avion_media.domain.errors import Dependency
-from avion_media.domain.protocols import Deletions, PurgeRequests
+from avion_media.domain.protocols import PurgeRequests
 from avion_media.moderation.blocking import Blocking, Underway
 from avion_media.moderation.changes import Changes
 from avion_media.moderation.evidence import Evidence
@@ -42,13 +42,12 @@ class Moderation:
         self.evidence = Evidence(store)
         self.blocking: ResourceSlot[Blocking] = ResourceSlot(Dependency.STORE)
 
-    def make_blocking(self, purges: PurgeRequests, deletions: Deletions) -> Blocking:
-        """Return what blocks media, with the purges and the deletions of the process."""
+    def make_blocking(self, purges: PurgeRequests) -> Blocking:
+        """Return what blocks media, with the purges of the process."""
         return Blocking(
             self._store,
             self._redis,
             purges,
-            deletions,
             self._events,
             self.underway,
             self.likeness.of,

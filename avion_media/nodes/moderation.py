@@ -25,7 +25,7 @@ async def moderation(runtime: Runtime, child: Child[None]) -> None:
     """Ready at once: an outage is a state. Tasks wait for the first load of the lists."""
     room = runtime.moderation
     looks = Looks(room, runtime.observed, runtime.config.moderation.reload, child.path)
-    with room.blocking.filled(room.make_blocking(purges_of(runtime), runtime.replay)):
+    with room.blocking.filled(room.make_blocking(purges_of(runtime))):
         child.started()
         with child.until_stopping():
             await run_all([room.likeness.run, looks.run, partial(looks.listen, runtime.redis)])

@@ -319,10 +319,10 @@ class Stage:
 
     def _moderation(self, steps: Steps) -> Moderation:
         """Return the moderation of another process."""
-        store, statuses = self._actor(steps)
+        store, _ = self._actor(steps)
         room = Moderation(store, stepped(self.redis, steps), self.config)
         room.likeness = cast("Likeness", _Likeness(self.pdq))
-        room.blocking.fill(room.make_blocking(self._purges(), statuses))
+        room.blocking.fill(room.make_blocking(self._purges()))
         return room
 
     async def block(self, steps: Steps | None = None) -> None:

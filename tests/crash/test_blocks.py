@@ -427,6 +427,59 @@ async def test_a_worker_at_every_moment_of_an_unblock_removes_nothing_that_is_re
         assert left == served, steps.names[moment]
 
 
+async def test_a_medium_that_was_marked_as_deleted_is_unblocked_and_can_be_undeleted(new_stage: NewStage) -> None:
+    """With its copy, which another owner has deleted."""
+    stage, copy = await published(new_stage)
+    served = {key: stage.objects[key].data for key in stage.served() | copy.served()}
+    await stage.replay().ensure_complete()
+    await copy.replay().ensure_complete()
+    await stage.block()
+    for each in (stage, copy):
+        each.delay_s = 3600.0
+        await each.delete()
+    await stage.unblock()
+    assert restored(served, stage, copy)
+    for each in (stage, copy):
+        assert await each.undelete() is None
+        assert await StatusStore(stage.redis).get(str(each.media_id)) is None
+
+
+async def test_an_upload_that_was_marked_as_deleted_is_unblocked_and_can_be_undeleted(new_stage: NewStage) -> None:
+    stage = new_stage()
+    await stage.replay().ensure_complete()
+    await stage.block()
+    stage.delay_s = 3600.0
+    await stage.delete()
+    await stage.unblock()
+    await stage.process_queued()
+    assert not stage.served()
+    assert await stage.undelete() is None
+    await stage.process_queued()
+    assert len(stage.served()) == 1 + len(SIZES)
+
+
+async def test_a_removal_at_every_moment_of_an_unblock_leaves_nothing(new_stage: NewStage) -> None:
+    stage = new_stage()
+    await stage.process()
+    await stage.block()
+    objects = dict(stage.objects)
+
+    async def delete() -> None:
+        await stage.delete()
+        await stage.remove()
+
+    steps = Steps()
+    await stage.unblock(steps)
+    for moment in range(steps.count):
+        stage.objects.clear()
+        stage.objects.update(objects)
+        stage.client.flushall()
+        await stage.replay().ensure_complete()
+        steps = Steps({moment: delete})
+        await stage.unblock(steps)
+        assert restored({}, stage), steps.names[moment]
+
+
 async def test_a_block_after_an_interrupted_unblock_is_carried_out_anew(new_stage: NewStage) -> None:
     stage, copy = await published(new_stage)
     await stage.block()

@@ -22,7 +22,6 @@ from avion_media.domain.ids import MediaId, new_media_id
 from avion_media.moderation import Blocking, Moderation, Unwanted
 from avion_media.redis import open_redis
 from avion_media.resources import ResourceSlot
-from avion_media.state import StatusStore
 from avion_media.store import ObjectStore, open_store
 from avion_media.telemetry import silence_logging
 from tests.bench.setting import Setting, open_setting
@@ -60,7 +59,7 @@ async def measure(setting: Setting, media: int) -> tuple[float, float, int]:
     async with open_store(setting.store.config()) as store, open_redis(setting.redis_url) as redis:
         slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
         slot.fill(store)
-        blocking = Moderation(slot, redis, Config()).make_blocking(_NoPurges(), StatusStore(redis))
+        blocking = Moderation(slot, redis, Config()).make_blocking(_NoPurges())
         alone = await fill(store, 1)
         alone_s, _ = await _block(blocking, alone)
         first = await fill(store, media)

@@ -109,25 +109,20 @@ class Blocklists:
         await self.reload()
         return True
 
-    async def ensure_loaded(self) -> None:
-        """Wait until the lists have been loaded once."""
-        if self._generation is None:
-            await self.reload(only_if_new=True)
+    async def refresh(self) -> bytes:
+        """Reload if a block or a change of a list was announced since the last reload. Return the generation."""
+        generation = await self._changes.generation()
+        if generation != self._generation:
+            await self.reload(unless=generation)
+        return generation
 
-    async def refresh(self) -> bool:
-        """Reload if a block or a change of a list was announced since the last reload. Return whether that was so."""
-        if self._generation is not None and await self._changes.generation() == self._generation:
-            return False
-        await self.reload()
-        return True
-
-    async def reload(self, *, only_if_new: bool = False) -> None:
+    async def reload(self, *, unless: bytes | None = None) -> None:
         """Read new and changed lists. Raises `Unavailable`; the loaded lists then stay.
 
-        ``only_if_new``: not if another reload has loaded them meanwhile.
+        ``unless``: not if another reload has read this generation meanwhile.
         """
         async with self._lock:
-            if only_if_new and self._generation is not None:
+            if unless is not None and self._generation == unless:
                 return
             generation = await self._changes.generation()  # first, so that changes made meanwhile are read again
             listed = [each async for page in self._store.get().list(keys.BLOCKLIST_PREFIX) for each in page]

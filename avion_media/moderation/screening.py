@@ -76,15 +76,14 @@ class Screening:
 
         Raises `Unavailable` while it is being unblocked.
         """
-        media_id = str(any_id)
+        media_id, generation = str(any_id), await self.lists.refresh()
         if await self.records.is_blocked(media_id):
             if await self.blocking.get().enforce(any_id):
                 raise Rejected(Reason.BLOCKED, "it is blocked")
             raise Unavailable(Dependency.OBJECT, "it is being unblocked")
         if not isinstance(any_id, MediaId):  # for a held upload, `see_missing` checks this
             await self._raise_if_held(any_id)
-        await self.lists.ensure_loaded()
-        return Visit(self, any_id, task, queue)
+        return Visit(self, any_id, task, queue, generation)
 
     async def _raise_if_held(self, any_id: AnyId) -> None:
         held = await self.records.held(str(any_id))
@@ -105,6 +104,8 @@ class Visit:
     any_id: AnyId
     task: Task
     queue: str
+    generation: bytes
+    """As it was before the first check (see `changes`). The lists of the process may have changed since."""
     _released: bool | None = None  # None: not looked up yet; only a match needs it
     _source: dict[HashType, bytes] = field(default_factory=dict)
     _made: dict[HashType, bytes] = field(default_factory=dict)
@@ -142,7 +143,7 @@ class Visit:
     async def settle(self) -> None:
         """Check for a block that came during publication. Raises `Rejected` (blocked)."""
         screening = self.screening
-        if await screening.lists.refresh():
+        if await screening.lists.refresh() != self.generation:
             if await screening.blocking.get().enforce(self.any_id):
                 raise Rejected(Reason.BLOCKED, "it was blocked meanwhile")
             await self._refuse_exact()

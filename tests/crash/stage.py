@@ -29,7 +29,7 @@ from avion_media.domain.errors import (
     Unavailable,
 )
 from avion_media.domain.formats import PNG, MediaFormat
-from avion_media.domain.ids import MediaId, new_media_id
+from avion_media.domain.ids import AnyId, MediaId, new_media_id
 from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, PURGE_QUEUE, EnsureLease, Task
 from avion_media.media.pipeline import MediaPipeline, MediaSource, Processed
@@ -259,6 +259,7 @@ class Stage:
     media_id: MediaId = field(default_factory=_new_id)
     objects: dict[str, _Stored] = field(default_factory=dict)
     journaled: dict[str, _Stored] = field(default_factory=dict)
+    worker: Moderation | None = None  # of the latest attempt
 
     async def publish_copy(self) -> Stage:
         """Publish the same file as another media item of the same bucket."""
@@ -311,11 +312,15 @@ class Stage:
         pipeline = slot_of(Dependency.SANDBOX, cast("MediaPipeline", Bench(self.sizes)))
         queue = TaskQueue(self.redis, PROCESSING_QUEUE)
         publisher = self._publisher(store, statuses, MediaEvents(stepped(self.redis, steps)))
-        purges, screening = self._purges(), self._screening(steps)
+        purges, screening = self._purges(), self.screening(steps)
         return ProcessMedia(store, pipeline, publisher, queue, purges, screening, UploadConfig(), frozenset({"png"}))
 
-    def _screening(self, steps: Steps) -> Screening:
-        return self._moderation(steps).screening() if self.moderated else cast("Screening", NothingAgainst())
+    def screening(self, steps: Steps) -> Screening:
+        """Return the screening of a worker that begins an attempt."""
+        if not self.moderated:
+            return cast("Screening", NothingAgainst())
+        self.worker = self._moderation(steps)
+        return self.worker.screening()
 
     def _moderation(self, steps: Steps) -> Moderation:
         """Return the moderation of another process."""
@@ -325,9 +330,16 @@ class Stage:
         room.blocking.fill(room.make_blocking(self._purges()))
         return room
 
-    async def block(self, steps: Steps | None = None) -> None:
-        """Block the media item as a moderator, with its evidence."""
-        await self._moderation(steps or Steps()).blocking.get().block(self.media_id, Unwanted(by="moderator"))
+    async def block(self, steps: Steps | None = None, any_id: AnyId | None = None) -> None:
+        """Block the media item (or another one) as a moderator, with its evidence."""
+        why = Unwanted(by="moderator")
+        await self._moderation(steps or Steps()).blocking.get().block(any_id or self.media_id, why)
+
+    async def hear(self) -> None:
+        """Let the worker's process read the lists again, as its node `moderation` does after each message."""
+        if self.worker is not None:
+            with suppress(RuntimeError):  # the worker itself is reading them
+                await self.worker.lists.reload()
 
     async def release(self) -> None:
         """Release the held media item as a moderator."""

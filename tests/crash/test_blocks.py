@@ -17,7 +17,7 @@ from avion_media.config import Config, TasksConfig
 from avion_media.domain import keys
 from avion_media.domain.errors import Dependency, Reason, Unavailable
 from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status
-from avion_media.moderation import NotBlocked
+from avion_media.moderation import Changes, NotBlocked
 from avion_media.moderation.records import Held
 from avion_media.runtime import Observed
 from avion_media.state import StatusStore
@@ -63,6 +63,20 @@ def at_every_moment(stage: Stage) -> Iterator[Steps]:
 
 async def kill() -> None:
     raise Killed
+
+
+async def attempt(new_stage: NewStage) -> Steps:
+    """Return the steps of an attempt that nothing disturbs."""
+    await Changes((stage := new_stage()).redis).note()
+    await stage.process(steps := Steps())
+    return steps
+
+
+async def block(stage: Stage, *, heard_by: Stage | None) -> None:
+    """Block the media item. The process of another one's attempt may hear of it."""
+    await stage.block()
+    if heard_by is not None:
+        await heard_by.hear()
 
 
 def names(stage: Stage, prefix: str) -> set[str]:
@@ -494,13 +508,15 @@ async def test_a_block_after_an_interrupted_unblock_is_carried_out_anew(new_stag
             assert "original" in evidence(each), steps.names[-1]
 
 
-async def test_a_block_at_every_moment_of_an_attempt_leaves_nothing_to_be_served(new_stage: NewStage) -> None:
-    steps = Steps()
-    await new_stage().process(steps)
+@pytest.mark.parametrize("heard", [False, True], ids=["not heard", "heard by the worker's process"])
+async def test_a_block_at_every_moment_of_an_attempt_leaves_nothing_to_be_served(
+    new_stage: NewStage, *, heard: bool
+) -> None:
+    steps = await attempt(new_stage)
     for moment in range(steps.count + 1):
         stage = new_stage()
         await StatusStore(stage.redis).put(Status(str(stage.media_id), State.PROCESSING), ttl_s=600)
-        steps = Steps({moment: stage.block})
+        steps = Steps({moment: partial(block, stage, heard_by=stage if heard else None)})
         await stage.process(steps)
         if moment == len(steps.names):
             await stage.block()
@@ -510,3 +526,34 @@ async def test_a_block_at_every_moment_of_an_attempt_leaves_nothing_to_be_served
         assert stage.events().count("media.blocked") == 1, moment
         assert evidence(stage) & {"incoming", "original"}, moment
         assert keys.incoming(stage.media_id) not in stage.objects, moment
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["not heard", "heard by the worker's process"])
+async def test_a_block_at_every_moment_of_an_attempt_with_the_same_file_leaves_nothing_to_be_served(
+    new_stage: NewStage, *, heard: bool
+) -> None:
+    steps = await attempt(new_stage)
+    for moment in range(steps.count):
+        stage, copy = new_stage(), new_stage()
+        copy.objects = stage.objects
+        copy.upload()
+        await stage.process()
+        await copy.process(Steps({moment: partial(block, stage, heard_by=copy if heard else None)}))
+        await copy.process_queued()
+        assert blocked(stage, copy), steps.names[moment]
+        status = await StatusStore(copy.redis).get(str(copy.media_id))
+        assert status == Status(str(copy.media_id), State.FAILED, reason=Reason.BLOCKED), steps.names[moment]
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["Redis keeps", "Redis loses"])
+async def test_no_two_changes_leave_the_same_generation(new_stage: NewStage, *, lost: bool) -> None:
+    stage = new_stage()
+    changes, seen = Changes(stage.redis), list[bytes]()
+    for _ in range(3):
+        seen.append(await changes.generation())
+        assert await changes.generation() == seen[-1]
+        if lost:
+            stage.client.flushall()
+        else:
+            await changes.note()
+    assert len(set(seen)) == 3

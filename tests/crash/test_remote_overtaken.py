@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, cast
@@ -14,9 +15,9 @@ import redis as redis_py
 
 from avion_media.config import CdnConfig, RemoteConfig, UploadConfig
 from avion_media.domain import keys
-from avion_media.domain.errors import Dependency, Unavailable
+from avion_media.domain.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.domain.ids import remote_id_for
-from avion_media.domain.tasks import CACHE_QUEUE, PURGE_QUEUE, Task
+from avion_media.domain.tasks import CACHE_QUEUE, PURGE_QUEUE, State, Status, Task
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.moderation import Screening
 from avion_media.queue import TaskQueue
@@ -34,6 +35,7 @@ from tests.crash.stage import (
     Bench,
     MemoryStore,
     NothingAgainst,
+    Stage,
     Steps,
     in_hand,
     slot_of,
@@ -62,6 +64,7 @@ class Cache:
 
     redis: Redis
     objects: dict[str, Any] = field(default_factory=dict)
+    screening: Callable[[Steps], Screening] = lambda _steps: cast("Screening", NothingAgainst())
 
     def attempt(self, mark: bytes, steps: Steps) -> CacheRemote:
         store = slot_of(Dependency.STORE, cast("ObjectStore", MemoryStore(self.objects, steps)))
@@ -75,7 +78,7 @@ class Cache:
             TaskQueue(self.redis, CACHE_QUEUE),
             store,
             Purges(TaskQueue(self.redis, PURGE_QUEUE), CdnConfig()),
-            cast("Screening", NothingAgainst()),
+            self.screening(steps),
             RemoteConfig(),
             UploadConfig(),
             frozenset({"png"}),
@@ -150,3 +153,31 @@ async def test_a_repair_whose_original_is_replaced_meanwhile_is_done_again(redis
     repair = cache.attempt(b"-", Steps({downloaded: replace}))
     with pytest.raises(Unavailable):
         await repair.run(task, in_hand)
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["not heard", "heard by the worker's process"])
+async def test_a_block_at_every_moment_of_a_fetch_leaves_nothing_to_be_served(
+    redis: Redis, redis_url: str, *, heard: bool
+) -> None:
+    moment = 0
+    with redis_py.Redis.from_url(redis_url) as client:
+        while True:
+            client.flushall()
+            stage = Stage(client, redis, moderated=True)
+            cache = Cache(redis, stage.objects, stage.screening)
+
+            async def block(stage: Stage = stage) -> None:
+                await stage.block(any_id=REMOTE)
+                if heard:
+                    await stage.hear()
+
+            steps = Steps({moment: block})
+            with suppress(Rejected):
+                await cache.fetch(b"1", steps)
+            if moment >= steps.count:
+                break
+            assert not any(key.startswith((keys.CACHED_REMOTE_PREFIX, "thumbnail")) for key in cache.objects), moment
+            status = await StatusStore(redis).get(str(REMOTE))
+            assert status == Status(str(REMOTE), State.FAILED, reason=Reason.BLOCKED), steps.names[moment]
+            moment += 1
+    assert moment >= 15

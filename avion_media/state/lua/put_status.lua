@@ -3,6 +3,7 @@
 -- would report it missing. Only failures of this service can change, because an operator can replay their tasks.
 -- A held media item (PROCESSING with a reason) does not become plain PROCESSING either.
 -- READY replaces a failure only if its attempt knew of that failure (or of all: *); else another attempt overtook it.
+-- All does not include a block: a block can come at any moment, and its end forgets the status.
 -- KEYS: status, record of the deletion
 -- ARGV: media id, status, lifetime in ms, channel of changes, known reason of a failure or *, reasons that are this service's
 -- A status begins with the first letter of its state; after that, a failure has its reason.
@@ -27,7 +28,7 @@ if before and before ~= ARGV[2] then
       ours = ours or reason == ARGV[index]
     end
     if new == 'R' then
-      if ARGV[5] ~= '*' and ARGV[5] ~= reason then
+      if ARGV[5] ~= reason and (ARGV[5] ~= '*' or reason == 'blocked') then
         return 0
       end
     elseif new == 'P' or not ours then

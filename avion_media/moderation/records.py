@@ -95,7 +95,19 @@ class ModerationRecords:
 
     async def block(self, media_id: str) -> Block | None:
         """Return the block of one media item, or None."""
-        document = await self._read(f"{keys.BLOCK_PREFIX}{media_id}")
+        return await self._block_at(f"{keys.BLOCK_PREFIX}{media_id}")
+
+    async def was_lifted(self, media_id: str, sha256: str) -> bool:
+        """Return whether a block of this media item ended whose original had this SHA-256 (in hex)."""
+        listed = [each async for page in self._store.get().list(f"{keys.LIFTED_PREFIX}{media_id}.") for each in page]
+        for each in listed:
+            lifted = await self._block_at(each.key)
+            if lifted is not None and lifted.sha256 == sha256:
+                return True
+        return False
+
+    async def _block_at(self, key: str) -> Block | None:
+        document = await self._read(key)
         if document is None:
             return None
         lists = {name: tuple(document[name]) for name in ("sizes", "copies")}

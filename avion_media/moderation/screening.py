@@ -1,7 +1,8 @@
 """The checks of every media item before its publication: blocks, lists, the hook.
 
 They are safe because of the order in which a task calls a `Visit`: `begin` before anything else, `see_file` before the
-file is decoded, `see_made` before publication, and `settle` after it, for a block that came meanwhile (see `changes`).
+file is decoded, `see_made` before publication, and `settle` after it. `settle` alone decides whether a media item may
+be announced. That includes an original that an earlier attempt wrote: this attempt calls `begin` and `settle` only.
 """
 
 from __future__ import annotations
@@ -140,13 +141,19 @@ class Visit:
         if screening.hook.enabled:
             await self._ask_hook(facts, picture)
 
-    async def settle(self) -> None:
-        """Check for a block that came during publication. Raises `Rejected` (blocked)."""
+    async def settle(self, facts: MediaFacts) -> None:
+        """Decide whether the media item may be announced. ``facts`` are those of the original in the bucket.
+
+        Raises `Rejected` if it was blocked meanwhile (see `changes`), or if its original is on a list by now. Then its
+        objects are removed.
+        """
         screening = self.screening
-        if await screening.lists.refresh() != self.generation:
-            if await screening.blocking.get().enforce(self.any_id):
-                raise Rejected(Reason.BLOCKED, "it was blocked meanwhile")
-            await self._refuse_exact()
+        changed = await screening.lists.refresh() != self.generation
+        if changed and await screening.blocking.get().enforce(self.any_id):
+            raise Rejected(Reason.BLOCKED, "it was blocked meanwhile")
+        if facts.sha256:
+            self._made[HashType.SHA256] = bytes.fromhex(facts.sha256)
+        await self._refuse_exact()
         if self._released:
             await screening.reviews.published(self.any_id)
 
@@ -201,11 +208,17 @@ class Visit:
         return Unwanted("screening", note, cause, self.screening.config.keep_refused, entries)
 
     async def _is_released(self) -> bool:
-        """Return whether a moderator has released it. Then no check applies any more."""
+        """Return whether a moderator has released it. Then no check applies any more.
+
+        An unblock also counts for the same original: a later task finds it on its list again.
+        """
         if self._released is None:
             held = await self.screening.records.held(str(self.any_id))
             self._released = held is not None and bool(held.released_at)
-        return self._released
+        sha256 = self._made.get(HashType.SHA256)
+        return self._released or (
+            sha256 is not None and await self.screening.records.was_lifted(str(self.any_id), sha256.hex())
+        )
 
     async def _block(self, detail: str, why: Unwanted) -> None:
         if await self._is_released():

@@ -4,6 +4,7 @@ The present state decides what a task does:
 
 ==============================  ======================================================================================
 a tombstone                     nothing
+a block                         removes what was written after it, and publishes the failure
 a fresh copy                    publishes that it is READY
 a recent failure                publishes the failure, or that an older copy is READY; the server is not contacted
 a copy older than its TTL       makes a conditional request; 304 renews the copy, 404, 410 and 451 remove it, any other
@@ -102,25 +103,31 @@ class CacheRemote:
     async def run(self, task: Task, ensure_lease: EnsureLease) -> None:
         """See `TaskHandler.run`."""
         url, remote_id = _target(task)
-        if await self._publisher.clean_up_if_deleted(remote_id):
-            return
         if _REPAIR in task.fields:
-            await self._repair(task, remote_id, ensure_lease)
+            if not await self._publisher.clean_up_if_deleted(remote_id):
+                await self._repair(task, remote_id, ensure_lease)
             return
+        with suppress(Held):  # until a moderator has decided
+            visit = await self._screening.begin(remote_id, task, CACHE_QUEUE)
+            if not await self._publisher.clean_up_if_deleted(remote_id):
+                await self._answer(task, url, remote_id, visit, ensure_lease)
+
+    async def _answer(
+        self, task: Task, url: RemoteUrl, remote_id: RemoteId, visit: Visit, ensure_lease: EnsureLease
+    ) -> None:
         if await self._publisher.was_published(remote_id, task.task_id):
             return  # an earlier attempt was finished; the server's next response may differ
         state = await self._states.load(remote_id)
         copy = await self._copy(remote_id)
         if copy is not None and (state.validated or copy.age_s < self._config.ttl):
             await self._queue_repair(url, remote_id)  # an earlier attempt may have crashed before that
-            await self._tell_ready(task, remote_id, copy.facts)
+            await self._tell_ready(task, remote_id, copy.facts, visit)
         elif state.failure is not None and not _is_replayed(state.failure, task):
             await self._tell_failure(task, remote_id, state.failure.reason, copy)
         else:
             if state.failure is not None:
                 await self._states.forget_failure(remote_id)
-            with suppress(Held):  # until a moderator has decided
-                await self._obtain(task, url, remote_id, copy, ensure_lease)
+            await self._obtain(task, url, remote_id, copy, visit, ensure_lease)
 
     async def record_failure(self, task: Task, reason: Reason) -> None:
         """See `TaskHandler.record_failure`."""
@@ -159,26 +166,38 @@ class CacheRemote:
                 raise
             return None
 
-    async def _tell_ready(self, task: Task, remote_id: RemoteId, facts: MediaFacts) -> None:
+    async def _tell_ready(self, task: Task, remote_id: RemoteId, facts: MediaFacts, visit: Visit) -> None:
         await self._states.mark_used(remote_id, datetime.now(UTC), self._config.ttl)
-        await self._publisher.announce_ready(remote_id, facts, dedup_key=task.task_id)
+        await self._publisher.announce_ready(remote_id, facts, visit, dedup_key=task.task_id)
 
     async def _tell_failure(self, task: Task, remote_id: RemoteId, reason: Reason, copy: _Copy | None) -> None:
         """An older copy is served for as long as somebody asks for it: its server may be back."""
         # A failure of this service is not final: the same task may be replayed, and end differently.
         dedup_key = f"{task.task_id}:{reason}" if reason in SERVICE_FAULTS else task.task_id
-        if copy is None:
-            await self._publisher.announce_failed(remote_id, reason, dedup_key=dedup_key)
-        else:
-            await self._publisher.announce_ready(remote_id, copy.facts, dedup_key=dedup_key)
+        if copy is not None:
+            try:
+                visit = await self._screening.begin(remote_id, task, CACHE_QUEUE)
+                await self._publisher.announce_ready(remote_id, copy.facts, visit, dedup_key=dedup_key)
+            except Rejected as rejection:
+                reason = rejection.reason
+            except Held:
+                return  # until a moderator has decided
+            else:
+                return
+        await self._publisher.announce_failed(remote_id, reason, dedup_key=dedup_key)
 
     async def _obtain(
-        self, task: Task, url: RemoteUrl, remote_id: RemoteId, copy: _Copy | None, ensure_lease: EnsureLease
+        self,
+        task: Task,
+        url: RemoteUrl,
+        remote_id: RemoteId,
+        copy: _Copy | None,
+        visit: Visit,
+        ensure_lease: EnsureLease,
     ) -> None:
         """Fetch, process and publish the file."""
         states = self._states
         await states.reset_failure(remote_id)
-        visit = await self._screening.begin(remote_id, task, CACHE_QUEUE)
         with ExitStack() as files:
             fd = files.enter_context(open_spool())
             try:
@@ -190,18 +209,20 @@ class CacheRemote:
                 raise
             if fetched is None and copy is not None:
                 await states.mark_validated(remote_id, self._config.ttl)
-                await self._tell_ready(task, remote_id, copy.facts)
+                await self._tell_ready(task, remote_id, copy.facts, visit)
             elif fetched is not None:
                 facts = await self._process(remote_id, fd, fetched, files, ensure_lease, copy, visit)
                 if facts is not None:
                     await self._queue_repair(url, remote_id)
-                    await self._tell_new(task, remote_id, facts, copy)
+                    await self._tell_new(task, remote_id, facts, copy, visit)
 
-    async def _tell_new(self, task: Task, remote_id: RemoteId, facts: MediaFacts, copy: _Copy | None) -> None:
+    async def _tell_new(
+        self, task: Task, remote_id: RemoteId, facts: MediaFacts, copy: _Copy | None, visit: Visit
+    ) -> None:
         if copy is not None and copy.facts.sha256 != facts.sha256:
             sizes = dict.fromkeys((*facts.thumbnails, *copy.facts.thumbnails))
             await self._purges.request(str(remote_id), f"replaced:{task.task_id}", sizes)
-        await self._publisher.announce_ready(remote_id, facts, dedup_key=task.task_id)
+        await self._publisher.announce_ready(remote_id, facts, visit, dedup_key=task.task_id)
 
     async def _queue_repair(self, url: RemoteUrl, remote_id: RemoteId) -> None:
         """Queue a task that makes thumbnails again, if some were not made from the present original.
@@ -256,7 +277,7 @@ class CacheRemote:
         copy: _Copy | None,
         visit: Visit,
     ) -> MediaFacts | None:
-        """Return the facts of the published file; None if it was deleted meanwhile."""
+        """Return the facts of the published file; None if it was deleted before."""
         found = sniff(os.pread(fd, HEAD_BYTES, 0), size=fetched.size_bytes)
         fmt = require_format(found, _family(found), self._enabled)
         if fetched.size_bytes > self._limits.max_bytes(fmt.family):
@@ -270,15 +291,13 @@ class CacheRemote:
         writer = original_writer(made, source, facts, source_info=None, replace=True)
         validators = {} if fetched.validators is None else fetched.validators.to_metadata()
         await ensure_lease()
-        current = await self._publisher.publish(
+        return await self._publisher.publish(
             remote_id,
             facts,
             made.thumbnails,
             _with_metadata(writer, validators),
             replaced=None if copy is None else copy.facts,
         )
-        await visit.settle()
-        return current
 
 
 def _with_metadata(writer: WriteOriginal, more: Mapping[str, str]) -> WriteOriginal:

@@ -24,7 +24,7 @@ from avion_media.domain.ranges import Range
 from avion_media.domain.tasks import PROCESSING_QUEUE, EnsureLease, Task, id_of, processing_fields
 from avion_media.media.pipeline import MediaPipeline, MediaSource
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
-from avion_media.moderation import Held, Screening
+from avion_media.moderation import Held, Screening, Visit
 from avion_media.queue import TaskQueue
 from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectInfo, ObjectStore, TooLarge
@@ -64,6 +64,7 @@ class ProcessMedia:
     async def run(self, task: Task, ensure_lease: EnsureLease) -> None:
         """See `TaskHandler.run`."""
         media_id = id_of(task, parse_media_id)
+        visit = await self._screening.begin(media_id, task, PROCESSING_QUEUE)
         if await self._publisher.clean_up_if_deleted(media_id):
             return
         failed = await self._publisher.failure(media_id)
@@ -71,20 +72,21 @@ class ProcessMedia:
             # An earlier attempt removed the upload, or was about to.
             await self.record_failure(task, failed)
             return
-        facts = await self._publisher.published(media_id)
-        if _REGENERATE in task.fields:
-            facts = facts and await self._regenerate_thumbnails(task, media_id, facts, ensure_lease)
-        elif facts is None:
-            try:
-                facts = await self._process(task, media_id, ensure_lease)
-            except Held:
-                return  # until a moderator has decided
-        if facts is None:
-            return  # deleted before it was done
-        if await self._publisher.announce_ready(media_id, facts, over=failed):
-            await self._publisher.remove_incoming(media_id)
-        else:
-            await self._publisher.withdraw_after_failure(media_id, facts)
+        with ExitStack() as files:
+            facts = await self._publisher.published(media_id)
+            if _REGENERATE in task.fields:
+                facts = facts and await self._regenerate_thumbnails(task, media_id, facts, ensure_lease)
+            elif facts is None:
+                try:
+                    facts = await self._process(visit, media_id, files, ensure_lease)
+                except Held:
+                    return  # until a moderator has decided
+            if facts is None:
+                return  # deleted before it was done
+            if await self._publisher.announce_ready(media_id, facts, visit, over=failed):
+                await self._publisher.remove_incoming(media_id)
+            else:
+                await self._publisher.withdraw_after_failure(media_id, facts)
 
     async def record_failure(self, task: Task, reason: Reason) -> None:
         """See `TaskHandler.record_failure`."""
@@ -95,9 +97,14 @@ class ProcessMedia:
             return  # it stays as it is
         facts = await self._publisher.published_if_readable(media_id) if reason in SERVICE_FAULTS else None
         if facts is not None:  # only its status and event were missing
-            await self._publisher.announce_ready(media_id, facts)
-            await self._publisher.remove_incoming(media_id)
-            return
+            try:
+                visit = await self._screening.begin(media_id, task, PROCESSING_QUEUE)
+                await self._publisher.announce_ready(media_id, facts, visit)
+            except Rejected as rejection:
+                reason = rejection.reason
+            else:
+                await self._publisher.remove_incoming(media_id)
+                return
         if reason is not Reason.UNREADABLE:  # else an original may exist that the store does not return
             await self._publisher.remove_unpublished(media_id)
         await self._publisher.announce_failed(media_id, reason)
@@ -110,35 +117,34 @@ class ProcessMedia:
         if media_id is not None and _REGENERATE not in task.fields:
             await self._publisher.keep_processing(media_id)
 
-    async def _process(self, task: Task, media_id: MediaId, ensure_lease: EnsureLease) -> MediaFacts | None:
+    async def _process(
+        self, visit: Visit, media_id: MediaId, files: ExitStack, ensure_lease: EnsureLease
+    ) -> MediaFacts | None:
         """Check, download, make and publish the media item. Return None if it was deleted meanwhile."""
         store = self._store.get()
-        visit = await self._screening.begin(media_id, task, PROCESSING_QUEUE)
         try:
-            with ExitStack() as files:
-                try:
-                    info, source = await self._open_upload(store, media_id, files)
-                except ObjectMissing:
-                    await self._screening.see_missing(media_id)
-                    raise Rejected(Reason.MISSING) from None
-                head = os.pread(source.fd, HEAD_BYTES, 0)
-                fmt = require_format(sniff(head, size=info.size_bytes), media_id.format.family, self._enabled)
-                await visit.see_file(source)
-                with self._publisher.making(fmt):
-                    made = await self._pipeline.get().process(source, fmt, files)
-                facts = facts_of(made, source)
-                await visit.see_made(facts, scrubbed_file(made, source), made.thumbnails)
-                writer = original_writer(made, source, facts, source_info=info)
-                await ensure_lease()
-                owner = owner_of(info.metadata)
-                current = await self._publisher.publish(media_id, facts, made.thumbnails, writer, owner=owner)
-                await visit.settle()
-            if current is not None and not current.is_of_same_file(facts):
-                await self._queue.enqueue(processing_fields(str(media_id)) | {_REGENERATE: "thumbnails"})
+            try:
+                info, source = await self._open_upload(store, media_id, files)
+            except ObjectMissing:
+                await self._screening.see_missing(media_id)
+                raise Rejected(Reason.MISSING) from None
+            head = os.pread(source.fd, HEAD_BYTES, 0)
+            fmt = require_format(sniff(head, size=info.size_bytes), media_id.format.family, self._enabled)
+            await visit.see_file(source)
+            with self._publisher.making(fmt):
+                made = await self._pipeline.get().process(source, fmt, files)
+            facts = facts_of(made, source)
+            await visit.see_made(facts, scrubbed_file(made, source), made.thumbnails)
+            writer = original_writer(made, source, facts, source_info=info)
+            await ensure_lease()
+            owner = owner_of(info.metadata)
+            current = await self._publisher.publish(media_id, facts, made.thumbnails, writer, owner=owner)
         except (PreconditionFailed, ObjectMissing):
             # The client PUT again while we read, or a deletion removed the upload. The next attempt sees the new bytes,
             # or the tombstone.
             raise Unavailable(Dependency.UPLOAD, "it was replaced or removed while it was read") from None
+        if current is not None and not current.is_of_same_file(facts):
+            await self._queue.enqueue(processing_fields(str(media_id)) | {_REGENERATE: "thumbnails"})
         return current
 
     async def _regenerate_thumbnails(

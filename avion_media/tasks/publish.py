@@ -38,6 +38,7 @@ from avion_media.domain.media import (
 )
 from avion_media.domain.owners import owner_metadata, owner_of
 from avion_media.domain.tasks import State, Status
+from avion_media.moderation import Visit
 from avion_media.owners import OwnerIndex
 from avion_media.resources import ResourceSlot
 from avion_media.state import ANY_FAILURE, FAILED_TTL_S, READY_TTL_S, MediaEvents, StatusStore
@@ -130,8 +131,8 @@ class Publisher:
 
         They can differ from ``facts``: another attempt was faster, and read another file that the client had PUT. The
         caller must then write the thumbnails of that file again (`write_thumbnails`). Return None if the media item was
-        deleted meanwhile; the caller must then publish neither status nor event. ``replaced``: the facts of the
-        original that is overwritten, if any. ``owner``: only uploads have one.
+        deleted before, and nothing was written. ``replaced``: the facts of the original that is overwritten, if any.
+        ``owner``: only uploads have one.
         """
         if await self.is_deleted(any_id):
             return None
@@ -156,7 +157,8 @@ class Publisher:
                 await self._owners.remove_if_doubled(owner, any_id, held_bytes)
             if current.thumbnails:  # the other attempt may have had another configuration
                 await self._remove_thumbnails(any_id, thumbnails.keys() - set(current.thumbnails))
-        return None if await self.clean_up_if_deleted(any_id) else current
+        await self.clean_up_if_deleted(any_id)
+        return current
 
     async def write_thumbnails(self, any_id: AnyId, facts: MediaFacts, thumbnails: Mapping[str, bytes]) -> None:
         """Write the thumbnails of an original, and overwrite old ones. Each carries the original's SHA-256."""
@@ -213,13 +215,20 @@ class Publisher:
             return None
 
     async def announce_ready(
-        self, any_id: AnyId, facts: MediaFacts, *, dedup_key: str = "", over: Reason | str | None = ANY_FAILURE
+        self,
+        any_id: AnyId,
+        facts: MediaFacts,
+        visit: Visit,
+        *,
+        dedup_key: str = "",
+        over: Reason | str | None = ANY_FAILURE,
     ) -> bool:
         """Store the status READY and publish its event. Return whether the status was stored.
 
-        It is not stored if the media item was deleted, or failed for another reason than ``over``
-        (`StatusStore.put`). ``dedup_key``: see `MediaEvents.publish`.
+        The visit decides first: see `Visit.settle`. The status is not stored if the media item was deleted, or failed
+        for another reason than ``over`` (`StatusStore.put`). ``dedup_key``: see `MediaEvents.publish`.
         """
+        await visit.settle(facts)
         thumbnails = keys.origin_paths(any_id, sizes_of(facts, self._sizes))
         status = Status(str(any_id), State.READY, facts=facts, thumbnails=thumbnails)
         if not await self._statuses.put(status, ttl_s=READY_TTL_S, over=over):

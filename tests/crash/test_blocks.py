@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from hashlib import sha256
 from itertools import count, pairwise
 
 import pytest
@@ -543,6 +544,58 @@ async def test_a_block_at_every_moment_of_an_attempt_with_the_same_file_leaves_n
         assert blocked(stage, copy), steps.names[moment]
         status = await StatusStore(copy.redis).get(str(copy.media_id))
         assert status == Status(str(copy.media_id), State.FAILED, reason=Reason.BLOCKED), steps.names[moment]
+
+
+async def outage() -> None:
+    raise Unavailable(Dependency.REDIS, "a short outage")
+
+
+async def again(stage: Stage) -> None:
+    await stage.process()
+    await stage.process_queued()
+
+
+async def again_without_redis(stage: Stage) -> None:
+    stage.client.flushall()
+    await again(stage)
+
+
+async def given_up(stage: Stage) -> None:
+    await stage.record_failure(Reason.EXPIRED)
+
+
+@pytest.mark.parametrize("by_file", [False, True], ids=["blocked itself", "the same file blocked"])
+@pytest.mark.parametrize("ends", [again, again_without_redis, given_up])
+@pytest.mark.parametrize("accident", [kill, outage])
+async def test_an_attempt_that_ends_at_every_moment_after_a_block_leaves_nothing_to_be_served(
+    new_stage: NewStage, accident: Act, ends: Callable[[Stage], Awaitable[None]], *, by_file: bool
+) -> None:
+    steps = await attempt(new_stage)
+    written = next(moment for moment, name in enumerate(steps.names) if name.startswith("before put original/"))
+    for moment in range(written + 1, steps.count):
+        other, stage = new_stage(), new_stage()
+        stage.objects = other.objects
+        stage.upload()
+        await other.process()
+        with suppress(Killed):
+            await stage.process(Steps({written: (other if by_file else stage).block, moment: accident}))
+        await ends(stage)
+        assert stage.served() == set(), steps.names[moment]
+        assert str(stage.media_id) in names(stage, keys.BLOCK_PREFIX), steps.names[moment]
+        status = await StatusStore(stage.redis).get(str(stage.media_id))
+        assert status == Status(str(stage.media_id), State.FAILED, reason=Reason.BLOCKED), steps.names[moment]
+
+
+async def test_a_task_after_an_unblock_does_not_compare_the_same_file_with_lists_again(new_stage: NewStage) -> None:
+    stage = new_stage()
+    await stage.process()
+    served = stage.served()
+    digest = sha256(stage.objects[keys.original(stage.media_id)].data).hexdigest()
+    await stage.block()
+    stage.write(f"{keys.BLOCKLIST_PREFIX}others.csv", f"type,hash,label\nsha256,{digest},\n".encode())
+    await stage.unblock()
+    await stage.process()
+    assert stage.served() == served
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["Redis keeps", "Redis loses"])

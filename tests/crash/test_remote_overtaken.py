@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from avion_media.domain.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.domain.ids import remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, PURGE_QUEUE, State, Status, Task
 from avion_media.media.pipeline import MediaPipeline
-from avion_media.moderation import Screening
+from avion_media.moderation import Changes, Screening
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.remote import Fetched, Fetcher, RemoteUrl, parse_remote_url
@@ -33,6 +34,7 @@ from tests.crash.stage import (
     PNG_HEAD,
     SIZES,
     Bench,
+    Killed,
     MemoryStore,
     NothingAgainst,
     Stage,
@@ -181,3 +183,36 @@ async def test_a_block_at_every_moment_of_a_fetch_leaves_nothing_to_be_served(
             assert status == Status(str(REMOTE), State.FAILED, reason=Reason.BLOCKED), steps.names[moment]
             moment += 1
     assert moment >= 15
+
+
+@pytest.mark.parametrize("given_up", [False, True], ids=["fetched again", "given up"])
+async def test_a_fetch_that_is_killed_at_every_moment_after_a_block_leaves_nothing_to_be_served(
+    redis: Redis, redis_url: str, *, given_up: bool
+) -> None:
+    async def kill() -> None:
+        raise Killed
+
+    steps, moment = Steps(), 0
+    await Cache(redis, screening=Stage(None, redis, moderated=True).screening).fetch(b"1", steps)
+    with redis_py.Redis.from_url(redis_url) as client:
+        while moment < steps.count:
+            client.flushall()
+            await Changes(redis).note()
+            stage = Stage(client, redis, moderated=True)
+            cache = Cache(redis, stage.objects, stage.screening)
+            written = next(index for index, name in enumerate(steps.names) if name.startswith("before put cached_"))
+            moment = max(moment, written) + 1
+            steps = Steps({written: partial(stage.block, any_id=REMOTE), moment: kill})
+            with suppress(Killed, Rejected, BaseExceptionGroup):  # two calls at once can be killed
+                await cache.fetch(b"1", steps)
+            handler, task = cache.attempt(b"1", Steps()), Task("1", {"remote_url": str(URL)})
+            try:
+                if given_up:
+                    await handler.record_failure(task, Reason.INTERNAL)
+                else:
+                    await handler.run(task, in_hand)
+            except Rejected as rejection:
+                await handler.record_failure(task, rejection.reason)
+            assert not any(key.startswith((keys.CACHED_REMOTE_PREFIX, "thumbnail")) for key in cache.objects), moment
+            status = await StatusStore(redis).get(str(REMOTE))
+            assert status == Status(str(REMOTE), State.FAILED, reason=Reason.BLOCKED), steps.names[moment]

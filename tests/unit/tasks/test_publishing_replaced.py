@@ -131,7 +131,7 @@ async def test_what_was_made_after_a_mark_is_left_to_the_removal(
     publisher: Publisher, store: FakeStore, status_store: FakeStatusStore, replaced: MediaFacts | None
 ) -> None:
     write = deleted_after_its_write(status_store, "marked")
-    assert await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write, replaced=replaced) is None
+    await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write, replaced=replaced)
     assert store.keys == {keys.original(MEDIUM), keys.thumbnail(MEDIUM, "small")}
 
 
@@ -140,7 +140,7 @@ async def test_what_was_made_after_the_removal_is_removed(
     publisher: Publisher, store: FakeStore, status_store: FakeStatusStore, state: str
 ) -> None:
     write = deleted_after_its_write(status_store, state)
-    assert await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write) is None
+    await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write)
     assert store.keys == set()
 
 

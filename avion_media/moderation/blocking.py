@@ -41,7 +41,7 @@ from avion_media.moderation.changes import Changes
 from avion_media.moderation.entries import Entry, HashType
 from avion_media.moderation.evidence import Evidence
 from avion_media.moderation.likeness import BIG_ENOUGH
-from avion_media.moderation.records import Block, Held, ModerationRecords, now
+from avion_media.moderation.records import RELEASED, Block, Held, ModerationRecords, now
 from avion_media.owners import OwnerIndex
 from avion_media.queue import TaskQueue
 from avion_media.redis import Lock, Redis
@@ -450,14 +450,14 @@ class Blocking:
             await self._records.remove_entry(entry)
         await self._own_again(any_id)
         restored = await self._evidence.restore(any_id, block.sizes)
-        uploaded = not restored and await self._evidence.restore_upload(any_id)
+        upload = "" if restored else await self._evidence.restore_upload(any_id)
         # Read afterwards, because the removal may have ended before this restored something.
         removed = await self._statuses.deletion_state(media_id) in ("removing", "removed")
         if removed:
             await self._remove_objects(any_id, block)
-        elif uploaded:
-            fields = processing_fields(media_id)
-            held = Held(media_id, block.at, "", PROCESSING_QUEUE, fields, "", block.lifted_at, block.lifted_by)
+        elif upload:
+            held = Held(media_id, block.at, "", PROCESSING_QUEUE, {**processing_fields(media_id), RELEASED: upload})
+            held = replace(held, released_at=block.lifted_at, released_by=block.lifted_by)
             await self._records.write_held(held)
         await self._statuses.forget(media_id)
         if isinstance(any_id, RemoteId):
@@ -484,7 +484,8 @@ class Blocking:
         """Queue the task of an upload that was blocked before it was published."""
         held = await self._records.held(str(any_id))
         if held is not None and held.released_at:
-            await TaskQueue(self._redis, held.queue).enqueue(dict(held.fields), dedup_key=held.media_id)
+            dedup_key = f"{held.media_id}:{held.released_at}"  # its first task may have ended a moment ago
+            await TaskQueue(self._redis, held.queue).enqueue(dict(held.fields), dedup_key=dedup_key)
 
     async def _head(self, key: str) -> ObjectInfo | None:
         try:

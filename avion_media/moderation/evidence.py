@@ -35,9 +35,9 @@ class Evidence:
         for name, key in self._places(any_id, sizes).items():
             await self._copy(key, _key(any_id, name))
 
-    async def keep_upload(self, media_id: MediaId) -> None:
-        """Copy the upload."""
-        await self._copy(keys.incoming(media_id), _key(media_id, _INCOMING))
+    async def keep_upload(self, media_id: MediaId, etag: str) -> None:
+        """Copy the upload with this ETag. Raises `PreconditionFailed` if the client has replaced it."""
+        await self._copy(keys.incoming(media_id), _key(media_id, _INCOMING), etag)
 
     async def keep_file(self, any_id: AnyId, fd: int, size_bytes: int) -> None:
         """Write a file that is not in the store, for example one that was fetched from a remote server."""
@@ -89,12 +89,22 @@ class Evidence:
                 await self._copy(_key(any_id, name), key)
         return await self._store.get().exists(keys.original(any_id))
 
-    async def restore_upload(self, media_id: AnyId) -> bool:
-        """Copy the upload back, to be processed. Return whether it exists."""
+    async def restore_upload(self, media_id: AnyId) -> str:
+        """Copy the upload back, over a later one, to be processed. Return its ETag; empty if it was not kept."""
         if not isinstance(media_id, MediaId):
-            return False
-        await self._copy(_key(media_id, _INCOMING), keys.incoming(media_id))
-        return await self._store.get().exists(keys.incoming(media_id))
+            return ""
+        store = self._store.get()
+        try:
+            kept = await store.head(_key(media_id, _INCOMING))
+            return await store.copy(
+                kept.key,
+                keys.incoming(media_id),
+                content_type=kept.content_type,
+                metadata=kept.metadata,
+                source_etag=kept.etag,
+            )
+        except ObjectMissing:
+            return ""
 
     def upload_key(self, any_id: AnyId) -> str:
         """Return the key that `keep_upload` and `keep_file` write."""
@@ -112,8 +122,8 @@ class Evidence:
         places |= {f"{_THUMBNAIL}{size}": keys.thumbnail(any_id, size) for size in sizes}
         return {**places, _INCOMING: keys.incoming(any_id)} if isinstance(any_id, MediaId) else places
 
-    async def _copy(self, source_key: str, target_key: str) -> None:
-        """Copy, unless the target exists or the source does not."""
+    async def _copy(self, source_key: str, target_key: str, etag: str = "") -> None:
+        """Copy, unless the target exists or the source does not. ``etag`` is that of the source, if only it counts."""
         store = self._store.get()
         for _ in range(_COPY_ATTEMPTS):
             try:
@@ -124,13 +134,14 @@ class Evidence:
                         target_key,
                         content_type=info.content_type,
                         metadata=info.metadata,
-                        source_etag=info.etag,
+                        source_etag=etag or info.etag,
                     )
                 return
             except ObjectMissing:
                 return
             except PreconditionFailed:  # it was replaced meanwhile: a client can PUT its upload again
-                continue
+                if etag:
+                    raise
         raise Unavailable(Dependency.UPLOAD, f"{source_key} is replaced again and again")
 
 

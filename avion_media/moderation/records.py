@@ -4,7 +4,7 @@
 ``moderation/blocked/{id}``     the block of one media item, which is valid while this object exists
 ``moderation/unfinished/{id}``  a block, or its end, that is not completed yet; written before the record
 ``moderation/lifted/{id}.{t}``  a lifted block, kept for the audit
-``moderation/held/{id}``        a media item that waits for a moderator, or is released and not published yet
+``moderation/held/{id}``        a media item that waits for a moderator, or that was unblocked and is not published yet
 ==============================  ======================================================================================
 """
 
@@ -24,6 +24,11 @@ from avion_media.moderation.entries import Entry, parse_entry
 from avion_media.resources import ResourceSlot
 from avion_media.store import ListedObject, ObjectStore
 
+RELEASED = "released"
+"""Field of a task that this service adds: the file that a moderator released.
+
+For an upload it is the ETag, for a remote file the SHA-256 of its scrubbed original. Checks apply to other files.
+"""
 _MAX_BYTES = 4 << 20
 _AT_ONCE = 8  # records that are read concurrently
 
@@ -66,8 +71,11 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A media item that resembles an entry, or that the hook holds. ``match`` is the reason, ``released_at`` the time
-    of a release by a moderator. ``queue`` and ``fields`` are its task. ``pdq`` is in hex, or empty."""
+    """A media item that resembles an entry, or that the hook holds.
+
+    ``match`` is the reason. ``queue`` and ``fields`` are its task. ``pdq`` is in hex, or empty. So is ``sha256``, that
+    of the scrubbed original. ``released_at`` is the time of an unblock: then it does not wait for a moderator.
+    """
 
     media_id: str
     at: str
@@ -75,6 +83,7 @@ class Held:
     queue: str
     fields: Mapping[str, str]
     pdq: str = ""
+    sha256: str = ""
     released_at: str = ""
     released_by: str = ""
 
@@ -137,7 +146,7 @@ class ModerationRecords:
         await self._store.get().delete([f"{keys.BLOCK_PREFIX}{block.media_id}"])
 
     async def held(self, media_id: str) -> Held | None:
-        """Return the record of a media item that is held, or released and not published yet."""
+        """Return the record of a media item that is held, or unblocked and not published yet."""
         document = await self._read(f"{keys.HELD_PREFIX}{media_id}")
         return None if document is None else Held(**document)
 

@@ -1,21 +1,21 @@
 """Media that wait for a moderator, because they resemble an entry or the hook holds them.
 
 A held media item stays PROCESSING with reason ``held``. Its file is in quarantine, which the lifecycle rule for uploads
-does not affect, and nothing of it is served. A release puts the file back and queues its task again. That task is not
-checked by lists or hook, because the moderator has decided.
+does not affect, and nothing of it is served. A release puts the file back and queues its task again. The task names the
+file, and lists and hook do not check that file, because the moderator has decided. The record stays until the task has
+published it, so a moderator can repeat a release of which a crash left nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from avion_media.domain import keys
 from avion_media.domain.errors import MediaError, Reason
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.tasks import State, Status
 from avion_media.moderation.evidence import Evidence
-from avion_media.moderation.records import Held, ModerationRecords, now
+from avion_media.moderation.records import RELEASED, Held, ModerationRecords, now
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis
 from avion_media.resources import ResourceSlot
@@ -65,20 +65,26 @@ class Reviews:
         pdq: bytes | None,
         queue: str,
         fields: Mapping[str, str],
+        etag: str = "",
+        sha256: str = "",
         file: tuple[int, int] | None = None,
         preview: bytes | None = None,
     ) -> None:
-        """Hold a media item. ``file`` is the descriptor and length of a file that is not in the store, ``preview`` a
-        thumbnail for the moderator."""
+        """Hold a media item. Raises `PreconditionFailed` if its upload was replaced.
+
+        ``etag`` is that of the upload, ``file`` the descriptor and length of a file that is not in the store.
+        ``sha256`` is that of the scrubbed original, ``preview`` a thumbnail for the moderator.
+        """
         if preview is not None:
             await self._evidence.keep_preview(any_id, preview)
         if isinstance(any_id, MediaId):
-            await self._evidence.keep_upload(any_id)
+            await self._evidence.keep_upload(any_id, etag)
         elif file is not None:
             await self._evidence.keep_file(any_id, *file)
         held = await self._records.held(str(any_id))  # of an interrupted attempt
-        if held is None:
-            held = Held(str(any_id), now(), match, queue, dict(fields), pdq.hex() if pdq else "")
+        if held is None or held.released_at:
+            fields = {name: value for name, value in fields.items() if name != RELEASED}
+            held = Held(str(any_id), now(), match, queue, fields, pdq.hex() if pdq else "", sha256)
             await self._records.write_held(held)
         await self.settle(any_id, held)
 
@@ -96,14 +102,10 @@ class Reviews:
         held = await self._records.held(str(any_id))
         if held is None:
             raise NotHeld(str(any_id))
-        if not held.released_at:
-            held = replace(held, released_at=now(), released_by=by)
-            await self._records.write_held(held)
-        if isinstance(any_id, MediaId):
-            await self._evidence.restore_upload(any_id)
+        released = await self._evidence.restore_upload(any_id) if isinstance(any_id, MediaId) else held.sha256
         await self._statuses.forget(held.media_id)  # no longer held
         await self._statuses.put(Status(held.media_id, State.PROCESSING), ttl_s=self._status_ttl_s)
-        await TaskQueue(self._redis, held.queue).enqueue(dict(held.fields))
+        await TaskQueue(self._redis, held.queue).enqueue({**held.fields, RELEASED: released})
         _log.warning("moderation.released", media_id=held.media_id, by=by)
 
     async def require(self, any_id: AnyId) -> None:
@@ -112,7 +114,7 @@ class Reviews:
         if held is None or held.released_at:
             raise NotHeld(str(any_id))
 
-    async def published(self, any_id: AnyId) -> None:
-        """Remove the record of a released media item that is now public."""
+    async def end(self, any_id: AnyId) -> None:
+        """Remove record and evidence of a released media item that is public, or deleted."""
         await self._evidence.remove(any_id)
         await self._records.forget_held(str(any_id))

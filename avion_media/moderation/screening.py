@@ -22,7 +22,7 @@ from avion_media.moderation.evidence import Evidence
 from avion_media.moderation.hook import Hook
 from avion_media.moderation.likeness import picture_of
 from avion_media.moderation.lists import OWN, Blocklists
-from avion_media.moderation.records import ModerationRecords
+from avion_media.moderation.records import RELEASED, ModerationRecords
 from avion_media.moderation.reviews import Reviews
 from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore
@@ -82,7 +82,8 @@ class Screening:
             if await self.blocking.get().enforce(any_id):
                 raise Rejected(Reason.BLOCKED, "it is blocked")
             raise Unavailable(Dependency.OBJECT, "it is being unblocked")
-        if not isinstance(any_id, MediaId):  # for a held upload, `see_missing` checks this
+        # For a held upload, `see_missing` does this. The task of a release goes on.
+        if not isinstance(any_id, MediaId) and RELEASED not in task.fields:
             await self._raise_if_held(any_id)
         return Visit(self, any_id, task, queue, generation)
 
@@ -107,15 +108,15 @@ class Visit:
     queue: str
     generation: bytes
     """As it was before the first check (see `changes`). The lists of the process may have changed since."""
-    _released: bool | None = None  # None: not looked up yet; only a match needs it
+    _seen: str = ""  # the file of this attempt, as `RELEASED` names it
     _source: dict[HashType, bytes] = field(default_factory=dict)
     _made: dict[HashType, bytes] = field(default_factory=dict)
     _pdq: bytes | None = None
     _file: File | None = None
 
-    async def see_file(self, file: File) -> None:
-        """Check the file as received. Raises `Rejected` (blocked)."""
-        self._file = file
+    async def see_file(self, file: File, etag: str = "") -> None:
+        """Check the file as received. ``etag`` is that of an upload. Raises `Rejected` (blocked)."""
+        self._file, self._seen = file, etag
         kinds = [kind for kind in EXACT if kind in self.screening.lists.types or self.screening.hook.enabled]
         if kinds and file.whole:
             self._source = await hash_file(file.fd, file.size_bytes, kinds)
@@ -131,6 +132,7 @@ class Visit:
         screening = self.screening
         if facts.sha256:
             self._made[HashType.SHA256] = bytes.fromhex(facts.sha256)
+        self._seen = self._seen or facts.sha256
         if scrubbed is not None and HashType.MD5 in screening.lists.types:
             self._made |= await hash_file(*scrubbed, [HashType.MD5])
         await self._refuse_exact()
@@ -154,8 +156,11 @@ class Visit:
         if facts.sha256:
             self._made[HashType.SHA256] = bytes.fromhex(facts.sha256)
         await self._refuse_exact()
-        if self._released:
-            await screening.reviews.published(self.any_id)
+
+    async def end(self) -> None:
+        """Remove what was kept for the review of a media item that is public now, or deleted."""
+        if RELEASED in self.task.fields:
+            await self.screening.reviews.end(self.any_id)
 
     async def _refuse_exact(self) -> None:
         for digests in (self._source, self._made):
@@ -208,17 +213,16 @@ class Visit:
         return Unwanted("screening", note, cause, self.screening.config.keep_refused, entries)
 
     async def _is_released(self) -> bool:
-        """Return whether a moderator has released it. Then no check applies any more.
+        """Return whether a moderator has released this file. Then no check applies any more.
 
-        An unblock also counts for the same original: a later task finds it on its list again.
+        An original without its file was written by an earlier attempt of the same task, which has compared the file. An
+        unblock also counts for the same original: a later task finds it on its list again.
         """
-        if self._released is None:
-            held = await self.screening.records.held(str(self.any_id))
-            self._released = held is not None and bool(held.released_at)
+        released = self.task.fields.get(RELEASED, "")
+        if released and (self._file is None or self._seen == released):
+            return True
         sha256 = self._made.get(HashType.SHA256)
-        return self._released or (
-            sha256 is not None and await self.screening.records.was_lifted(str(self.any_id), sha256.hex())
-        )
+        return sha256 is not None and await self.screening.records.was_lifted(str(self.any_id), sha256.hex())
 
     async def _block(self, detail: str, why: Unwanted) -> None:
         if await self._is_released():
@@ -233,7 +237,16 @@ class Visit:
         if await self._is_released():
             return
         file = None if self._file is None or not self._file.whole else (self._file.fd, self._file.size_bytes)
+        sha256 = self._made.get(HashType.SHA256, b"").hex()
         await self.screening.reviews.hold(
-            self.any_id, match, pdq=self._pdq, queue=self.queue, fields=self.task.fields, file=file, preview=picture
+            self.any_id,
+            match,
+            pdq=self._pdq,
+            queue=self.queue,
+            fields=self.task.fields,
+            etag=self._seen,
+            sha256=sha256,
+            file=file,
+            preview=picture,
         )
         raise Held(match)

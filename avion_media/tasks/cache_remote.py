@@ -109,13 +109,16 @@ class CacheRemote:
             return
         with suppress(Held):  # until a moderator has decided
             visit = await self._screening.begin(remote_id, task, CACHE_QUEUE)
-            if not await self._publisher.clean_up_if_deleted(remote_id):
+            if await self._publisher.clean_up_if_deleted(remote_id):
+                await visit.end()
+            else:
                 await self._answer(task, url, remote_id, visit, ensure_lease)
 
     async def _answer(
         self, task: Task, url: RemoteUrl, remote_id: RemoteId, visit: Visit, ensure_lease: EnsureLease
     ) -> None:
         if await self._publisher.was_published(remote_id, task.task_id):
+            await visit.end()
             return  # an earlier attempt was finished; the server's next response may differ
         state = await self._states.load(remote_id)
         copy = await self._copy(remote_id)

@@ -66,6 +66,7 @@ class ProcessMedia:
         media_id = id_of(task, parse_media_id)
         visit = await self._screening.begin(media_id, task, PROCESSING_QUEUE)
         if await self._publisher.clean_up_if_deleted(media_id):
+            await visit.end()
             return
         failed = await self._publisher.failure(media_id)
         if failed is not None and failed not in SERVICE_FAULTS:
@@ -130,7 +131,7 @@ class ProcessMedia:
                 raise Rejected(Reason.MISSING) from None
             head = os.pread(source.fd, HEAD_BYTES, 0)
             fmt = require_format(sniff(head, size=info.size_bytes), media_id.format.family, self._enabled)
-            await visit.see_file(source)
+            await visit.see_file(source, info.etag)
             with self._publisher.making(fmt):
                 made = await self._pipeline.get().process(source, fmt, files)
             facts = facts_of(made, source)

@@ -341,9 +341,13 @@ class Stage:
             with suppress(RuntimeError):  # the worker itself is reading them
                 await self.worker.lists.reload()
 
-    async def release(self) -> None:
-        """Release the held media item as a moderator."""
-        await self._moderation(Steps()).reviews.release(self.media_id, "moderator")
+    async def release(self, steps: Steps | None = None, any_id: AnyId | None = None) -> None:
+        """Release the held media item (or another one) as a moderator."""
+        await self._moderation(steps or Steps()).reviews.release(any_id or self.media_id, "moderator")
+
+    async def waiting(self) -> set[str]:
+        """Return the ids of the media that wait for a moderator."""
+        return {held.media_id for held in await self._moderation(Steps()).reviews.waiting()}
 
     async def enforce(self, steps: Steps | None = None) -> None:
         """Do what a worker does that has written the media item, and then finds it blocked; in one attempt."""
@@ -457,7 +461,7 @@ class NothingAgainst:
     async def _pass(self, *_: object) -> None:
         """Check nothing."""
 
-    see_file = see_made = see_missing = settle = _pass
+    see_file = see_made = see_missing = settle = end = _pass
 
 
 def stepped(redis: Redis, steps: Steps) -> Redis:

@@ -20,7 +20,7 @@ from avion_media.domain.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.domain.ids import remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, PURGE_QUEUE, State, Status, Task
 from avion_media.media.pipeline import MediaPipeline
-from avion_media.moderation import Changes, Screening
+from avion_media.moderation import Changes, Entry, HashType, Screening
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.remote import Fetched, Fetcher, RemoteUrl, parse_remote_url
@@ -90,11 +90,11 @@ class Cache:
     async def fetch(self, mark: bytes, steps: Steps) -> None:
         await self.attempt(mark, steps).run(Task(mark.decode(), {"remote_url": str(URL)}), in_hand)
 
-    async def repair(self) -> int:
-        """Run all queued tasks. Return how many there were."""
+    async def repair(self, mark: bytes = b"-") -> int:
+        """Run all queued tasks. Return how many there were. ``mark`` is that of the file that the server has."""
         queue, count = TaskQueue(self.redis, CACHE_QUEUE), 0
         while (lease := await queue.take("worker", block_s=0)) is not None:
-            await self.attempt(b"-", Steps()).run(lease.task, lease.renew)
+            await self.attempt(mark, Steps()).run(lease.task, lease.renew)
             await lease.complete()
             count += 1
         return count
@@ -216,3 +216,18 @@ async def test_a_fetch_that_is_killed_at_every_moment_after_a_block_leaves_nothi
             assert not any(key.startswith((keys.CACHED_REMOTE_PREFIX, "thumbnail")) for key in cache.objects), moment
             status = await StatusStore(redis).get(str(REMOTE))
             assert status == Status(str(REMOTE), State.FAILED, reason=Reason.BLOCKED), steps.names[moment]
+
+
+async def test_a_release_does_not_cover_another_file_of_the_server(redis: Redis, redis_url: str) -> None:
+    with redis_py.Redis.from_url(redis_url) as client:
+        stage = Stage(client, redis, moderated=True, pdq=bytes(32))
+        cache = Cache(redis, stage.objects, stage.screening)
+        stage.write(f"{keys.OWN_ENTRY_PREFIX}{'0' * 64}", f"{Entry(HashType.PDQ, bytes(32), 'seen')}\n".encode())
+        await cache.fetch(b"1", Steps())
+        for mark, published in ((b"2", False), (b"1", True)):
+            assert await stage.waiting() == {str(REMOTE)}
+            await stage.release(any_id=REMOTE)
+            assert await cache.repair(mark) == 1
+            assert (keys.original(REMOTE) in cache.objects) == published
+    left = {key for key in cache.objects if key.startswith((keys.QUARANTINE_PREFIX, keys.HELD_PREFIX))}
+    assert left == set()

@@ -33,6 +33,7 @@ from avion_media.telemetry import NO_TELEMETRY
 from tests.crash.stage import (
     PNG_HEAD,
     SIZES,
+    Act,
     Bench,
     Killed,
     MemoryStore,
@@ -202,7 +203,8 @@ async def test_a_fetch_that_is_killed_at_every_moment_after_a_block_leaves_nothi
             cache = Cache(redis, stage.objects, stage.screening)
             written = next(index for index, name in enumerate(steps.names) if name.startswith("before put cached_"))
             moment = max(moment, written) + 1
-            steps = Steps({written: partial(stage.block, any_id=REMOTE), moment: kill})
+            acts: dict[int, Act] = {written: partial(stage.block, any_id=REMOTE), moment: kill}
+            steps = Steps(acts)
             with suppress(Killed, Rejected, BaseExceptionGroup):  # two calls at once can be killed
                 await cache.fetch(b"1", steps)
             handler, task = cache.attempt(b"1", Steps()), Task("1", {"remote_url": str(URL)})

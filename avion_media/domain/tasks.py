@@ -10,6 +10,7 @@ from typing import TypeVar
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ids import InvalidId
 from avion_media.domain.media import MediaFacts
+from avion_media.domain.owners import is_owner
 
 PROCESSING_QUEUE = "media_processing_queue"
 CACHE_QUEUE = "media_cache_queue"
@@ -42,10 +43,17 @@ class Task:
 def processing_fields(media_id: str, owner: str = "") -> dict[str, str]:
     """Return the fields of a task on `PROCESSING_QUEUE`.
 
-    ``owner`` only decides when the task has its turn. The worker reads the owner from the upload itself.
+    ``owner`` decides when the task has its turn. The upload itself names its owner; the owner in a task counts only if
+    the upload names none.
     """
     fields = {"media_id": media_id, "type": "thumbnail"}
     return {**fields, "owner": owner} if owner else fields
+
+
+def owner_in(task: Task) -> str:
+    """Return the owner that a task names; empty if it names none."""
+    owner = task.fields.get("owner", "")
+    return owner if is_owner(owner) else ""
 
 
 _Id = TypeVar("_Id")

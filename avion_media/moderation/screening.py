@@ -82,20 +82,17 @@ class Screening:
             if await self.blocking.get().enforce(any_id):
                 raise Rejected(Reason.BLOCKED, "it is blocked")
             raise Unavailable(Dependency.OBJECT, "it is being unblocked")
-        # For a held upload, `see_missing` does this. The task of a release goes on.
-        if not isinstance(any_id, MediaId) and RELEASED not in task.fields:
-            await self._raise_if_held(any_id)
-        return Visit(self, any_id, task, queue, generation)
+        visit = Visit(self, any_id, task, queue, generation)
+        if not isinstance(any_id, MediaId):  # an upload has a status that shows most of them
+            await visit.require_decided()
+        return visit
 
-    async def _raise_if_held(self, any_id: AnyId) -> None:
+    async def require_not_held(self, any_id: AnyId) -> None:
+        """Raise `Held` if the media item waits for a moderator. A file that was uploaded again is removed."""
         held = await self.records.held(str(any_id))
         if held is not None and not held.released_at:
             await self.reviews.settle(any_id, held)
             raise Held(str(any_id))
-
-    async def see_missing(self, any_id: AnyId) -> None:
-        """Find out why there is no upload. Raises `Held` if it was moved to quarantine."""
-        await self._raise_if_held(any_id)
 
 
 @dataclass(slots=True)
@@ -113,6 +110,11 @@ class Visit:
     _made: dict[HashType, bytes] = field(default_factory=dict)
     _pdq: bytes | None = None
     _file: File | None = None
+
+    async def require_decided(self) -> None:
+        """Raise `Held` if the media item waits for a moderator, unless this is the task of its release."""
+        if RELEASED not in self.task.fields:
+            await self.screening.require_not_held(self.any_id)
 
     async def see_file(self, file: File, etag: str = "") -> None:
         """Check the file as received. ``etag`` is that of an upload. Raises `Rejected` (blocked)."""

@@ -21,7 +21,7 @@ from avion_media.domain.ids import InvalidId, MediaId, parse_media_id
 from avion_media.domain.media import MediaFacts
 from avion_media.domain.owners import owner_of
 from avion_media.domain.ranges import Range
-from avion_media.domain.tasks import PROCESSING_QUEUE, EnsureLease, Task, id_of, processing_fields
+from avion_media.domain.tasks import PROCESSING_QUEUE, EnsureLease, State, Task, id_of, owner_in, processing_fields
 from avion_media.media.pipeline import MediaPipeline, MediaSource
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
 from avion_media.moderation import Held, Screening, Visit
@@ -68,7 +68,8 @@ class ProcessMedia:
         if await self._publisher.clean_up_if_deleted(media_id):
             await visit.end()
             return
-        failed = await self._publisher.failure(media_id)
+        status = await self._publisher.status(media_id)
+        failed = None if status is None or status.state is not State.FAILED else status.reason
         if failed is not None and failed not in SERVICE_FAULTS:
             # An earlier attempt removed the upload, or was about to.
             await self.record_failure(task, failed)
@@ -79,6 +80,8 @@ class ProcessMedia:
                 facts = facts and await self._regenerate_thumbnails(task, media_id, facts, ensure_lease)
             elif facts is None:
                 try:
+                    if status is None or status.reason is Reason.HELD:  # if Redis knows nothing, the bucket does
+                        await visit.require_decided()
                     facts = await self._process(visit, media_id, files, ensure_lease)
                 except Held:
                     return  # until a moderator has decided
@@ -127,7 +130,7 @@ class ProcessMedia:
             try:
                 info, source = await self._open_upload(store, media_id, files)
             except ObjectMissing:
-                await self._screening.see_missing(media_id)
+                await self._screening.require_not_held(media_id)  # else it is in quarantine
                 raise Rejected(Reason.MISSING) from None
             head = os.pread(source.fd, HEAD_BYTES, 0)
             fmt = require_format(sniff(head, size=info.size_bytes), media_id.format.family, self._enabled)
@@ -138,7 +141,7 @@ class ProcessMedia:
             await visit.see_made(facts, scrubbed_file(made, source), made.thumbnails)
             writer = original_writer(made, source, facts, source_info=info)
             await ensure_lease()
-            owner = owner_of(info.metadata)
+            owner = owner_of(info.metadata) or owner_in(visit.task)
             current = await self._publisher.publish(media_id, facts, made.thumbnails, writer, owner=owner)
         except (PreconditionFailed, ObjectMissing):
             # The client PUT again while we read, or a deletion removed the upload. The next attempt sees the new bytes,

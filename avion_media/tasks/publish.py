@@ -102,10 +102,9 @@ class Publisher:
         info = await self.original(any_id)
         return None if info is None else facts_from_metadata(info.metadata, info.size_bytes)
 
-    async def failure(self, media_id: MediaId) -> Reason | None:
-        """Return why an earlier or a faster attempt has failed; None if none has."""
-        status = await self._statuses.get(str(media_id))
-        return status.reason if status is not None and status.state is State.FAILED else None
+    async def status(self, media_id: MediaId) -> Status | None:
+        """Return the status on Redis. FAILED: an earlier or a faster attempt has failed."""
+        return await self._statuses.get(str(media_id))
 
     @contextmanager
     def making(self, fmt: MediaFormat) -> Iterator[None]:
@@ -239,7 +238,8 @@ class Publisher:
 
     async def withdraw_after_failure(self, media_id: MediaId, facts: MediaFacts) -> None:
         """Remove what this attempt wrote if another one failed first. After a deletion, the removal task does so."""
-        if await self.failure(media_id) is not None:
+        status = await self.status(media_id)
+        if status is not None and status.state is State.FAILED:
             await self._disown(media_id, await self.original(media_id))
             await self._store.get().delete([keys.original(media_id)])
             await self._remove_thumbnails(media_id, sizes_of(facts, self._sizes))

@@ -455,13 +455,16 @@ class _Likeness:
 class NothingAgainst:
     """A screening without any call, for tests of something else, which have enough moments."""
 
-    async def begin(self, *_: object) -> NothingAgainst:
+    task = Task("", {})
+
+    async def begin(self, _any_id: object, task: Task, _queue: str) -> NothingAgainst:
+        self.task = task
         return self
 
     async def _pass(self, *_: object) -> None:
         """Check nothing."""
 
-    see_file = see_made = see_missing = settle = end = _pass
+    see_file = see_made = require_decided = require_not_held = settle = end = _pass
 
 
 def stepped(redis: Redis, steps: Steps) -> Redis:

@@ -37,10 +37,9 @@ async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
         yield moderated
 
 
-async def status_of(stage: Stage) -> tuple[State, Reason | None]:
+async def status_of(stage: Stage) -> tuple[State, Reason | None] | None:
     status = await StatusStore(stage.redis).get(str(stage.media_id))
-    assert status is not None
-    return status.state, status.reason
+    return None if status is None else (status.state, status.reason)
 
 
 def resemble(stage: Stage) -> None:
@@ -118,6 +117,23 @@ async def test_a_release_does_not_cover_a_file_that_replaced_the_held_one(
 
 async def put(stage: Stage) -> None:
     stage.upload(b"F")
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["status on Redis", "status lost"])
+async def test_a_held_upload_stays_held_although_its_client_uploads_another_file(
+    new_stage: NewStage, *, known: bool
+) -> None:
+    stage = new_stage()
+    resemble(stage)
+    await stage.process()
+    before = kept(stage)
+    stage.pdq = None  # the other file resembles nothing
+    stage.upload(b"F")
+    if not known:
+        await StatusStore(stage.redis).forget(str(stage.media_id))
+    await stage.process()
+    assert await status_of(stage) == (State.PROCESSING, Reason.HELD)
+    assert (stage.served(), kept(stage)) == (set(), before)
 
 
 async def test_a_release_does_not_cover_a_file_that_resembles_an_entry_as_well(new_stage: NewStage) -> None:

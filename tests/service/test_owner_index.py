@@ -10,6 +10,7 @@ import grpc
 import jsonschema
 import pytest
 
+from avion_media.domain.tasks import PROCESSING_QUEUE
 from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually
@@ -115,6 +116,26 @@ def test_the_index_object_goes_with_its_medium(
 
     eventually(lambda: not keys_of(bucket, media_id), "the medium is removed")
     assert index_of(bucket, "carol/") == []
+
+
+@pytest.mark.parametrize(("of_upload", "of_task", "owner"), [("", "frank", "frank"), ("grace", "frank", "grace")])
+def test_a_task_names_the_owner_of_an_upload_that_has_none(
+    service: Service,
+    bucket: S3Bucket,
+    redis_client: Any,
+    data_directory: Path,
+    of_upload: str,
+    of_task: str,
+    owner: str,
+) -> None:
+    body = (data_directory / "jpeg-gray.jpg").read_bytes()
+    granted = service.request_upload("a.jpg", "image/jpeg", len(body), owner=of_upload)
+    assert service.put(granted, body).status_code == 200
+    task = {"task_id": granted.media_id, "media_id": granted.media_id, "type": "thumbnail", "owner": of_task}
+    redis_client.xadd(PROCESSING_QUEUE, task)
+    assert service.watch(granted.media_id)[-1].state == wire.MediaStatus.READY
+    (index,) = [key for key in index_of(bucket) if granted.media_id in key]
+    assert index.startswith(f"owner/{owner}/")
 
 
 def test_the_sweep_removes_what_a_crash_left_in_the_index(

@@ -116,6 +116,11 @@ class Visit:
         if RELEASED not in self.task.fields:
             await self.screening.require_not_held(self.any_id)
 
+    @property
+    def compares_files(self) -> bool:
+        """Whether a list has hashes of files. Then even a large video must be complete for `see_file`."""
+        return any(kind in self.screening.lists.types for kind in EXACT)
+
     async def see_file(self, file: File, etag: str = "") -> None:
         """Check the file as received. ``etag`` is that of an upload. Raises `Rejected` (blocked)."""
         self._file, self._seen = file, etag

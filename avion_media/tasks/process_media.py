@@ -134,6 +134,8 @@ class ProcessMedia:
                 raise Rejected(Reason.MISSING) from None
             head = os.pread(source.fd, HEAD_BYTES, 0)
             fmt = require_format(sniff(head, size=info.size_bytes), media_id.format.family, self._enabled)
+            if visit.compares_files:
+                await source.fetch([Range(0, source.size_bytes)])
             await visit.see_file(source, info.etag)
             with self._publisher.making(fmt):
                 made = await self._pipeline.get().process(source, fmt, files)

@@ -166,6 +166,18 @@ def altered(body: bytes) -> bytes:
     return target.getvalue()
 
 
+def test_a_large_video_is_refused_when_it_comes_again(service: Service, data_directory: Path) -> None:
+    clip = (data_directory / "mp4-h264-faststart.mp4").read_bytes()
+    padding = (10 << 20) - len(clip)  # above 8 MiB only parts of a video are read, unless they are compared
+    video = clip + padding.to_bytes(4) + b"free" + bytes(padding - 8)
+    media_id = published(service, video, "a.mp4", "video/mp4")
+    block(service, media_id)
+    again = service.upload("b.mp4", "video/mp4", video)
+    assert (again.state, again.reason) == BLOCKED
+    assert statuses_at_origin(service, again.media_id) == {451}
+    unblock(service, media_id)
+
+
 def test_an_altered_copy_is_held_until_a_moderator_decides(
     service: Service, bucket: S3Bucket, redis_client: redis.Redis, data_directory: Path
 ) -> None:

@@ -21,7 +21,6 @@ from avion_media.redis import Argument, Redis, as_text
 REPLAY, UNDELETE = "replay", "undelete"
 DEFAULT_RATE = 50.0  # a second: what follows from it should not make live traffic wait
 _KEPT_MS = 7 * 86_400_000  # of a job that has ended
-_CHUNK = 500  # items that one command adds
 
 
 class JobState(StrEnum):
@@ -67,7 +66,7 @@ class BulkJob:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a step of a job has done. ``items`` are those that no further step looks at."""
+    """What a step of a job has done. ``items`` are those that no further step looks at, ``added`` are new ones."""
 
     cursor: str = ""
     done: int = 0
@@ -75,6 +74,7 @@ class Progress:
     problem: str = ""
     items: Sequence[str] = ()
     state: JobState = JobState.RUNNING
+    added: Sequence[str] = ()
 
 
 class BulkJobs:
@@ -135,15 +135,6 @@ class BulkJobs:
         """End a job; return whether there was one. What it has done stays."""
         return await self._steer(kind, JobState.CANCELLED, JobState.RUNNING, JobState.PAUSED)
 
-    async def add_items(self, job: BulkJob, items: Sequence[str]) -> None:
-        """Add what a job shall work on."""
-        key = self._keys.bulk_items(job.kind)
-        for first in range(0, len(items), _CHUNK):
-            members: list[Argument] = []
-            for each in items[first : first + _CHUNK]:
-                members += (0, each)
-            await self._redis.execute("ZADD", key, *members)
-
     async def items(self, job: BulkJob, most: int) -> list[str]:
         """Return some of what a job has to work on."""
         found = await self._redis.execute("ZRANGE", self._keys.bulk_items(job.kind), 0, most - 1)
@@ -152,7 +143,11 @@ class BulkJobs:
     async def advance(self, job: BulkJob, progress: Progress) -> None:
         """Note what a step has done, unless the job was cancelled meanwhile."""
         args = (job.job_id, progress.state, progress.cursor, progress.done, progress.refused, progress.problem)
-        await self._redis.run(scripts.ADVANCE_JOB, self._job_keys(job.kind), (*args, _KEPT_MS, *progress.items))
+        await self._redis.run(
+            scripts.ADVANCE_JOB,
+            self._job_keys(job.kind),
+            (*args, _KEPT_MS, len(progress.items), *progress.items, *progress.added),
+        )
 
     async def _begin(
         self, kind: str, conditions: Mapping[str, str], items: Sequence[str] = (), *, rate: float, by: str, total: int

@@ -40,6 +40,5 @@ class UndeleteMedia:
                 if page:
                     records = await DeletionRecords(self._redis).get_many([each.media_id.text for each in page])
                     deleted = [media_id for media_id, record in records.items() if record.is_deleted]
-                    await self._jobs.add_items(job, deleted)
-                    return Progress(page[-1].media_id.text)
+                    return Progress(page[-1].media_id.text, added=deleted)
         return Progress(job.cursor, state=JobState.DONE)

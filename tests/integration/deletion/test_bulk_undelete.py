@@ -14,7 +14,7 @@ from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import new_media_id
 from avion_media.domain.tasks import DELETE_QUEUE
-from avion_media.queue import BulkJobs, JobState
+from avion_media.queue import BulkJobs, JobState, Progress
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import ResourceSlot
 from avion_media.tasks.bulk import BulkRunner
@@ -153,3 +153,17 @@ class OnePage:
         if not self._pages:
             raise StopAsyncIteration
         return self._pages.pop()
+
+
+async def test_a_job_that_was_replaced_adds_nothing_to_the_next_one(redis_url: str) -> None:
+    async with open_redis(redis_url) as redis:
+        jobs = BulkJobs(redis, DELETE_QUEUE)
+        first = await jobs.begin_undelete(owner="ada", rate=1.0, by="ada@desk")
+        assert first is not None
+        await jobs.cancel("undelete")
+        second = await jobs.begin_undelete(["m2"], rate=1.0, by="ada@desk")
+        assert second is not None
+        await jobs.advance(first, Progress("m1", added=["m1"]))
+        assert await jobs.items(second, 10) == ["m2"]
+        await jobs.advance(second, Progress(items=["m2"], added=["m3"]))
+        assert await jobs.items(second, 10) == ["m3"]

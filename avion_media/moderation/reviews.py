@@ -54,8 +54,10 @@ class Reviews:
         Costs one listing, and a read of each record that is new since the last call.
         """
         self._known = await self._records.all_held(self._known)
-        waiting = [held for _, held in self._known.values() if not held.released_at]
-        return sorted(waiting, key=lambda held: (held.at, held.media_id))
+        held = [each for _, each in self._known.values() if not each.released_at]
+        statuses = await self._statuses.get_many([each.media_id for each in held])
+        waiting = [each for each in held if _is_undecided(statuses[each.media_id])]
+        return sorted(waiting, key=lambda each: (each.at, each.media_id))
 
     async def hold(
         self,
@@ -103,9 +105,10 @@ class Reviews:
         if held is None:
             raise NotHeld(str(any_id))
         released = await self._evidence.restore_upload(any_id) if isinstance(any_id, MediaId) else held.sha256
-        await self._statuses.forget(held.media_id)  # no longer held
-        await self._statuses.put(Status(held.media_id, State.PROCESSING), ttl_s=self._status_ttl_s)
+        # The task first: after a crash between them the media item still waits, and can be released again.
         await TaskQueue(self._redis, held.queue).enqueue({**held.fields, RELEASED: released})
+        processing = Status(held.media_id, State.PROCESSING)
+        await self._statuses.put(processing, ttl_s=self._status_ttl_s, over=Reason.HELD)
         _log.warning("moderation.released", media_id=held.media_id, by=by)
 
     async def require(self, any_id: AnyId) -> None:
@@ -118,3 +121,8 @@ class Reviews:
         """Remove record and evidence of a released media item that is public, or deleted."""
         await self._evidence.remove(any_id)
         await self._records.forget_held(str(any_id))
+
+
+def _is_undecided(status: Status | None) -> bool:
+    """Return whether no task of a release is on its way. A deletion by the owner decides nothing."""
+    return status is None or status.reason is Reason.HELD or status.state is State.DELETED

@@ -58,8 +58,8 @@ class StatusStore:
         """Write the status of a media item for ``ttl_s``. Return whether it was stored.
 
         It is not stored if the media item is deleted, or is READY and would become anything else. FAILED becomes
-        neither PROCESSING nor FAILED for another reason, except after failures of this service. A held media item does
-        not become PROCESSING without a reason; forget the status first. READY replaces FAILED only if the failure is
+        neither PROCESSING nor FAILED for another reason, except after failures of this service. A held media item
+        becomes PROCESSING without a reason only if HELD is ``over``. READY replaces FAILED only if the failure is
         ``over``; None: it replaces no failure; `ANY_FAILURE`: it replaces all but a block.
         """
         both = (status_key(status.media_id), deletion_key(status.media_id))

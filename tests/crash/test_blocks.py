@@ -68,9 +68,16 @@ async def kill() -> None:
 
 async def attempt(new_stage: NewStage) -> Steps:
     """Return the steps of an attempt that nothing disturbs."""
-    await Changes((stage := new_stage()).redis).note()
-    await stage.process(steps := Steps())
+    stage, steps = new_stage(), Steps()
+    await Changes(stage.redis).note()
+    await accept(stage)
+    await stage.process(steps)
     return steps
+
+
+async def accept(stage: Stage) -> None:
+    """Write the status of an upload whose task is queued, as CompleteMediaUpload does."""
+    await StatusStore(stage.redis).put(Status(str(stage.media_id), State.PROCESSING), ttl_s=600)
 
 
 async def block(stage: Stage, *, heard_by: Stage | None) -> None:
@@ -516,7 +523,7 @@ async def test_a_block_at_every_moment_of_an_attempt_leaves_nothing_to_be_served
     steps = await attempt(new_stage)
     for moment in range(steps.count + 1):
         stage = new_stage()
-        await StatusStore(stage.redis).put(Status(str(stage.media_id), State.PROCESSING), ttl_s=600)
+        await accept(stage)
         steps = Steps({moment: partial(block, stage, heard_by=stage if heard else None)})
         await stage.process(steps)
         if moment == len(steps.names):
@@ -539,6 +546,7 @@ async def test_a_block_at_every_moment_of_an_attempt_with_the_same_file_leaves_n
         copy.objects = stage.objects
         copy.upload()
         await stage.process()
+        await accept(copy)
         await copy.process(Steps({moment: partial(block, stage, heard_by=copy if heard else None)}))
         await copy.process_queued()
         assert blocked(stage, copy), steps.names[moment]
@@ -577,6 +585,7 @@ async def test_an_attempt_that_ends_at_every_moment_after_a_block_leaves_nothing
         stage.objects = other.objects
         stage.upload()
         await other.process()
+        await accept(stage)
         with suppress(Killed):
             await stage.process(Steps({written: (other if by_file else stage).block, moment: accident}))
         await ends(stage)

@@ -1,11 +1,11 @@
 -- Write a status. A deleted media item gets none, and READY stays. A failure stays, too: a late attempt does not make it
 -- PROCESSING (forget it first), nor does it change the reason, because the upload is removed by then, and a repeated attempt
 -- would report it missing. Only failures of this service can change, because an operator can replay their tasks.
--- A held media item (PROCESSING with a reason) does not become plain PROCESSING either.
+-- A held media item (PROCESSING with a reason) becomes plain PROCESSING only if the caller names that reason.
 -- READY replaces a failure only if its attempt knew of that failure (or of all: *); else another attempt overtook it.
 -- All does not include a block: a block can come at any moment, and its end forgets the status.
 -- KEYS: status, record of the deletion
--- ARGV: media id, status, lifetime in ms, channel of changes, known reason of a failure or *, reasons that are this service's
+-- ARGV: media id, status, lifetime in ms, channel of changes, known reason of what is replaced or *, reasons that are this service's
 -- A status begins with the first letter of its state; after that, a failure has its reason.
 -- Returns 1 if it was stored.
 local deletion = redis.call('HGET', KEYS[2], 'state')
@@ -19,7 +19,7 @@ if before and before ~= ARGV[2] then
   if state == 'R' and new ~= 'R' then
     return 0
   end
-  if state == 'P' and reason ~= '' and ARGV[2] == 'P' then
+  if state == 'P' and reason ~= '' and ARGV[2] == 'P' and ARGV[5] ~= reason then
     return 0
   end
   if state == 'F' then

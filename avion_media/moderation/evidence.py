@@ -36,20 +36,19 @@ class Evidence:
             await self._copy(key, _key(any_id, name))
 
     async def keep_upload(self, media_id: MediaId, etag: str) -> None:
-        """Copy the upload with this ETag. Raises `PreconditionFailed` if the client has replaced it."""
-        await self._copy(keys.incoming(media_id), _key(media_id, _INCOMING), etag)
+        """Copy the upload with this ETag, over an earlier one. Raises `PreconditionFailed` if the client has replaced
+        it."""
+        await self._replace(keys.incoming(media_id), _key(media_id, _INCOMING), etag)
 
     async def keep_file(self, any_id: AnyId, fd: int, size_bytes: int) -> None:
         """Write a file that is not in the store, for example one that was fetched from a remote server."""
-        if not await self._store.get().exists(_key(any_id, _INCOMING)):
-            file = FileSource(fd, size_bytes)
-            await self._store.get().put(_key(any_id, _INCOMING), file, content_type="application/octet-stream")
+        file = FileSource(fd, size_bytes)
+        await self._store.get().put(_key(any_id, _INCOMING), file, content_type="application/octet-stream")
 
     async def keep_preview(self, any_id: AnyId, thumbnail: bytes) -> None:
         """Write a thumbnail of a held media item, which has none in the store. Moderators must not decode the
         upload."""
-        if not await self._store.get().exists(_key(any_id, _PREVIEW)):
-            await self._store.get().put(_key(any_id, _PREVIEW), thumbnail, content_type="image/jpeg")
+        await self._store.get().put(_key(any_id, _PREVIEW), thumbnail, content_type="image/jpeg")
 
     async def files(self, any_id: AnyId) -> dict[str, int]:
         """Return the names and sizes of the evidence of a media item."""
@@ -93,18 +92,7 @@ class Evidence:
         """Copy the upload back, over a later one, to be processed. Return its ETag; empty if it was not kept."""
         if not isinstance(media_id, MediaId):
             return ""
-        store = self._store.get()
-        try:
-            kept = await store.head(_key(media_id, _INCOMING))
-            return await store.copy(
-                kept.key,
-                keys.incoming(media_id),
-                content_type=kept.content_type,
-                metadata=kept.metadata,
-                source_etag=kept.etag,
-            )
-        except ObjectMissing:
-            return ""
+        return await self._replace(_key(media_id, _INCOMING), keys.incoming(media_id))
 
     def upload_key(self, any_id: AnyId) -> str:
         """Return the key that `keep_upload` and `keep_file` write."""
@@ -122,8 +110,24 @@ class Evidence:
         places |= {f"{_THUMBNAIL}{size}": keys.thumbnail(any_id, size) for size in sizes}
         return {**places, _INCOMING: keys.incoming(any_id)} if isinstance(any_id, MediaId) else places
 
-    async def _copy(self, source_key: str, target_key: str, etag: str = "") -> None:
-        """Copy, unless the target exists or the source does not. ``etag`` is that of the source, if only it counts."""
+    async def _replace(self, source_key: str, target_key: str, etag: str = "") -> str:
+        """Copy over the target. Return the ETag; empty if there is no source. Raises `PreconditionFailed` if the source
+        has another ETag than ``etag``."""
+        store = self._store.get()
+        try:
+            info = await store.head(source_key)
+            return await store.copy(
+                source_key,
+                target_key,
+                content_type=info.content_type,
+                metadata=info.metadata,
+                source_etag=etag or info.etag,
+            )
+        except ObjectMissing:
+            return ""
+
+    async def _copy(self, source_key: str, target_key: str) -> None:
+        """Copy, unless the target exists or the source does not."""
         store = self._store.get()
         for _ in range(_COPY_ATTEMPTS):
             try:
@@ -134,14 +138,13 @@ class Evidence:
                         target_key,
                         content_type=info.content_type,
                         metadata=info.metadata,
-                        source_etag=etag or info.etag,
+                        source_etag=info.etag,
                     )
                 return
             except ObjectMissing:
                 return
             except PreconditionFailed:  # it was replaced meanwhile: a client can PUT its upload again
-                if etag:
-                    raise
+                continue
         raise Unavailable(Dependency.UPLOAD, f"{source_key} is replaced again and again")
 
 

@@ -73,8 +73,9 @@ class Block:
 class Held:
     """A media item that resembles an entry, or that the hook holds.
 
-    ``match`` is the reason. ``queue`` and ``fields`` are its task. ``pdq`` is in hex, or empty. So is ``sha256``, that
-    of the scrubbed original. ``released_at`` is the time of an unblock: then it does not wait for a moderator.
+    ``match`` is the reason. ``queue`` and ``fields`` are its task, with `RELEASED` after a release. ``pdq`` is in hex,
+    or empty. So is ``sha256``, that of the scrubbed original. ``released_at`` is the time of an unblock: then it does
+    not wait for a moderator.
     """
 
     media_id: str
@@ -86,6 +87,11 @@ class Held:
     sha256: str = ""
     released_at: str = ""
     released_by: str = ""
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether a moderator has released it, or unblocked it."""
+        return bool(self.released_at) or RELEASED in self.fields
 
     def to_json(self) -> bytes:
         """Return the record as it is stored."""

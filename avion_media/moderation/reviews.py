@@ -9,6 +9,7 @@ published it, so a moderator can repeat a release of which a crash left nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from avion_media.domain import keys
 from avion_media.domain.errors import MediaError, Reason
@@ -56,7 +57,7 @@ class Reviews:
         self._known = await self._records.all_held(self._known)
         held = [each for _, each in self._known.values() if not each.released_at]
         statuses = await self._statuses.get_many([each.media_id for each in held])
-        waiting = [each for each in held if _is_undecided(statuses[each.media_id])]
+        waiting = [each for each in held if not _is_on_its_way(statuses[each.media_id])]
         return sorted(waiting, key=lambda each: (each.at, each.media_id))
 
     async def hold(
@@ -77,14 +78,14 @@ class Reviews:
         ``etag`` is that of the upload, ``file`` the descriptor and length of a file that is not in the store.
         ``sha256`` is that of the scrubbed original, ``preview`` a thumbnail for the moderator.
         """
-        if preview is not None:
-            await self._evidence.keep_preview(any_id, preview)
-        if isinstance(any_id, MediaId):
-            await self._evidence.keep_upload(any_id, etag)
-        elif file is not None:
-            await self._evidence.keep_file(any_id, *file)
-        held = await self._records.held(str(any_id))  # of an interrupted attempt
-        if held is None or held.released_at:
+        held = await self._records.held(str(any_id))
+        if held is None or held.is_decided:  # else it is that of an interrupted attempt
+            if isinstance(any_id, MediaId):
+                await self._evidence.keep_upload(any_id, etag)
+            elif file is not None:
+                await self._evidence.keep_file(any_id, *file)
+            if preview is not None:  # after the file, so that a moderator sees a picture of the same file
+                await self._evidence.keep_preview(any_id, preview)
             fields = {name: value for name, value in fields.items() if name != RELEASED}
             held = Held(str(any_id), now(), match, queue, fields, pdq.hex() if pdq else "", sha256)
             await self._records.write_held(held)
@@ -105,8 +106,11 @@ class Reviews:
         if held is None:
             raise NotHeld(str(any_id))
         released = await self._evidence.restore_upload(any_id) if isinstance(any_id, MediaId) else held.sha256
-        # The task first: after a crash between them the media item still waits, and can be released again.
-        await TaskQueue(self._redis, held.queue).enqueue({**held.fields, RELEASED: released})
+        # The record counts for other tasks of the same file as well. The status changes last: after a crash before, the
+        # media item still waits, and can be released again.
+        held = replace(held, fields={**held.fields, RELEASED: released})
+        await self._records.write_held(held)
+        await TaskQueue(self._redis, held.queue).enqueue(dict(held.fields))
         processing = Status(held.media_id, State.PROCESSING)
         await self._statuses.put(processing, ttl_s=self._status_ttl_s, over=Reason.HELD)
         _log.warning("moderation.released", media_id=held.media_id, by=by)
@@ -123,6 +127,6 @@ class Reviews:
         await self._records.forget_held(str(any_id))
 
 
-def _is_undecided(status: Status | None) -> bool:
-    """Return whether no task of a release is on its way. A deletion by the owner decides nothing."""
-    return status is None or status.reason is Reason.HELD or status.state is State.DELETED
+def _is_on_its_way(status: Status | None) -> bool:
+    """Return whether the task of a release has not ended. After a failure a moderator can release it again."""
+    return status is not None and status.state is State.PROCESSING and status.reason is None

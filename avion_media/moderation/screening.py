@@ -90,7 +90,7 @@ class Screening:
     async def require_not_held(self, any_id: AnyId) -> None:
         """Raise `Held` if the media item waits for a moderator. A file that was uploaded again is removed."""
         held = await self.records.held(str(any_id))
-        if held is not None and not held.released_at:
+        if held is not None and not held.is_decided:
             await self.reviews.settle(any_id, held)
             raise Held(str(any_id))
 
@@ -164,9 +164,14 @@ class Visit:
             self._made[HashType.SHA256] = bytes.fromhex(facts.sha256)
         await self._refuse_exact()
 
-    async def end(self) -> None:
-        """Remove what was kept for the review of a media item that is public now, or deleted."""
-        if RELEASED in self.task.fields:
+    async def end(self, facts: MediaFacts | None = None) -> None:
+        """Remove what was kept for the review of a media item that is public now, or deleted.
+
+        ``facts`` are those of the public original. That of a remote file can be older than the released file.
+        """
+        released = self.task.fields.get(RELEASED)
+        is_older = facts is not None and not isinstance(self.any_id, MediaId) and facts.sha256 != released
+        if released is not None and not is_older:
             await self.screening.reviews.end(self.any_id)
 
     async def _refuse_exact(self) -> None:
@@ -228,8 +233,12 @@ class Visit:
         released = self.task.fields.get(RELEASED, "")
         if released and (self._file is None or self._seen == released):
             return True
+        records, media_id = self.screening.records, str(self.any_id)
+        held = await records.held(media_id)  # another task may publish the released file
+        if held is not None and self._seen and held.fields.get(RELEASED) == self._seen:
+            return True
         sha256 = self._made.get(HashType.SHA256)
-        return sha256 is not None and await self.screening.records.was_lifted(str(self.any_id), sha256.hex())
+        return sha256 is not None and await records.was_lifted(media_id, sha256.hex())
 
     async def _block(self, detail: str, why: Unwanted) -> None:
         if await self._is_released():

@@ -80,7 +80,7 @@ class ProcessMedia:
                 facts = facts and await self._regenerate_thumbnails(task, media_id, facts, ensure_lease)
             elif facts is None:
                 try:
-                    if status is None or status.reason is Reason.HELD:  # if Redis knows nothing, the bucket does
+                    if status is None or status.reason is Reason.HELD:  # Redis may have lost it
                         await visit.require_decided()
                     facts = await self._process(visit, media_id, files, ensure_lease)
                 except Held:

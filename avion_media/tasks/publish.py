@@ -233,7 +233,7 @@ class Publisher:
         if not await self._statuses.put(status, ttl_s=READY_TTL_S, over=over):
             return False
         await self._publish_end(any_id, "ready", {"content_type": facts.format.content_type}, dedup_key)
-        await visit.end()
+        await visit.end(facts)
         return True
 
     async def withdraw_after_failure(self, media_id: MediaId, facts: MediaFacts) -> None:

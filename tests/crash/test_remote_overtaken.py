@@ -228,7 +228,7 @@ async def test_a_release_does_not_cover_another_file_of_the_server(redis: Redis,
         cache = Cache(redis, stage.objects, stage.screening)
         stage.write(f"{keys.OWN_ENTRY_PREFIX}{'0' * 64}", f"{Entry(HashType.PDQ, bytes(32), 'seen')}\n".encode())
         await cache.fetch(b"1", Steps())
-        for mark, published in ((b"2", False), (b"1", True)):
+        for mark, published in ((b"2", False), (b"2", True)):  # the second release is one of the second file
             assert await stage.waiting() == {str(REMOTE)}
             await stage.release(any_id=REMOTE)
             assert await cache.repair(mark) == 1

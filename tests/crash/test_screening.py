@@ -144,9 +144,10 @@ async def test_a_release_does_not_cover_a_file_that_resembles_an_entry_as_well(n
     stage.upload(b"F")
     await stage.process_queued()
     assert (stage.served(), await status_of(stage)) == (set(), (State.PROCESSING, Reason.HELD))
+    assert stage.objects[f"{keys.QUARANTINE_PREFIX}{stage.media_id}/incoming"].data == PNG_HEAD + b"F"  # to be seen
     await stage.release()
     await stage.process_queued()
-    assert stage.objects[keys.original(stage.media_id)].data == PNG_HEAD + b"1"
+    assert stage.objects[keys.original(stage.media_id)].data == PNG_HEAD + b"F"
     assert kept(stage) == set()
 
 

@@ -11,19 +11,18 @@ from rich.markup import escape
 
 from avion_media.cli.output import (
     CommandFailed,
-    UsageError,
     console,
     json_option,
     load_config,
     print_json,
     read_id,
+    read_url,
     sanitize,
 )
 from avion_media.cli.resources import open_resources, run_directly
 from avion_media.config import Config
 from avion_media.domain.ids import AnyId, remote_id_for
 from avion_media.inspection import is_unknown, media_report
-from avion_media.remote import InvalidUrl, parse_remote_url
 
 _NONE = {"status": "none on Redis (avion-media status also reads the bucket)"}
 
@@ -51,10 +50,7 @@ def read_subject(text: str) -> AnyId:
     """Return the media item that an id, a hash or a URL names. Raises `UsageError` if it is none of these."""
     if "://" not in text:
         return read_id(text)
-    try:
-        return remote_id_for(str(parse_remote_url(text)))
-    except InvalidUrl as error:
-        raise UsageError(f"{text}: {error}") from None
+    return remote_id_for(str(read_url(text)))
 
 
 async def _report(config: Config, any_id: AnyId) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from avion_media.cli.output import (
     print_json,
     print_problem,
     read_id,
+    read_url,
     sanitize,
 )
 from avion_media.cli.resources import run_directly, unwrapped
@@ -32,7 +33,6 @@ from avion_media.domain.errors import Dependency
 from avion_media.domain.tasks import DROP_DELETED
 from avion_media.owners import OwnerIndex
 from avion_media.redis import Redis, open_redis
-from avion_media.remote.url import InvalidUrl, parse_remote_url
 from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore, open_store
 from avion_media.wire.avion import media_pb2 as wire
@@ -171,10 +171,7 @@ def status_command(media_id: str, as_json: bool) -> None:
 @json_option
 def cache_command(url: str, as_json: bool) -> None:
     """Request a remote media item, wait until the service has fetched it, print its URLs."""
-    try:
-        parse_remote_url(url)
-    except InvalidUrl as error:
-        raise UsageError(f"{url}: {error}") from None
+    read_url(url)
     config = load_config()
 
     async def fetch(client: Client) -> tuple[wire.CacheRemoteMediaResponse, wire.MediaStatus]:

@@ -16,6 +16,7 @@ from rich.text import Text
 from avion_media.config import PREFIX, Config, ConfigError, load
 from avion_media.domain.ids import AnyId, InvalidId, UnknownFormat, parse_any_id
 from avion_media.domain.owners import is_owner
+from avion_media.remote import InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.remote.guard import AddressGuard
 
 # Control characters (escape sequences begin with one), line separators, and characters that cannot be encoded.
@@ -72,6 +73,14 @@ def read_id(text: str) -> AnyId:
     except UnknownFormat as error:
         raise CommandFailed(f"{text}: media item not found: {error}") from None
     except InvalidId as error:
+        raise UsageError(f"{text}: {error}") from None
+
+
+def read_url(text: str) -> RemoteUrl:
+    """Return the URL of a remote media item that an argument names. Raises `UsageError` if it is none."""
+    try:
+        return parse_remote_url(text)
+    except InvalidUrl as error:
         raise UsageError(f"{text}: {error}") from None
 
 

@@ -10,7 +10,7 @@ from avion_media.deletion.journal import DeletionJournal
 from avion_media.deletion.records import DeletionRecord, DeletionRecords, DeletionState, Undelete
 from avion_media.deletion.replay import JournalReplay
 from avion_media.domain import keys
-from avion_media.domain.errors import Dependency, Unavailable
+from avion_media.domain.errors import DespiteUnreadable
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.queue import TaskQueue
@@ -83,12 +83,9 @@ async def _undelete(
 
 async def _may_exist(store: ObjectStore, key: str) -> bool:
     """Return whether there is an object, or one that the store does not return: an undelete only changes the record."""
-    try:
+    with DespiteUnreadable():
         return await store.exists(key)
-    except Unavailable as error:
-        if error.dependency is not Dependency.OBJECT:
-            raise
-        return True
+    return True
 
 
 async def _journal_again(journal: DeletionJournal, already: Mapping[str, DeletionRecord]) -> None:

@@ -164,6 +164,16 @@ class Unavailable(MediaError):
         self.retry_after_s = retry_after_s
 
 
+class DespiteUnreadable:
+    """Ends its block quietly if the store does not return one object while it returns others (`Dependency.OBJECT`)."""
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> bool:
+        return isinstance(error, Unavailable) and error.dependency is Dependency.OBJECT
+
+
 class Deferred(Unavailable):
     """The task must wait, although nothing failed: all slots of a remote host are taken, or its circuit breaker is
     open.

@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from avion_media.domain import keys
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
@@ -110,12 +111,16 @@ class Evidence:
         places |= {f"{_THUMBNAIL}{size}": keys.thumbnail(any_id, size) for size in sizes}
         return {**places, _INCOMING: keys.incoming(any_id)} if isinstance(any_id, MediaId) else places
 
-    async def _replace(self, source_key: str, target_key: str, etag: str = "") -> str:
-        """Copy over the target. Return the ETag; empty if there is no source. Raises `PreconditionFailed` if the source
-        has another ETag than ``etag``."""
+    async def _replace(self, source_key: str, target_key: str, etag: str = "", *, if_absent: bool = False) -> str:
+        """Copy over the target, or only if there is none. Return the ETag; empty if nothing was copied.
+
+        Raises `PreconditionFailed` if the source was replaced, or has another ETag than ``etag``.
+        """
         store = self._store.get()
         try:
             info = await store.head(source_key)
+            if if_absent and await store.exists(target_key):
+                return ""
             return await store.copy(
                 source_key,
                 target_key,
@@ -128,23 +133,10 @@ class Evidence:
 
     async def _copy(self, source_key: str, target_key: str) -> None:
         """Copy, unless the target exists or the source does not."""
-        store = self._store.get()
         for _ in range(_COPY_ATTEMPTS):
-            try:
-                info = await store.head(source_key)
-                if not await store.exists(target_key):
-                    await store.copy(
-                        source_key,
-                        target_key,
-                        content_type=info.content_type,
-                        metadata=info.metadata,
-                        source_etag=info.etag,
-                    )
+            with suppress(PreconditionFailed):  # it was replaced meanwhile: a client can PUT its upload again
+                await self._replace(source_key, target_key, if_absent=True)
                 return
-            except ObjectMissing:
-                return
-            except PreconditionFailed:  # it was replaced meanwhile: a client can PUT its upload again
-                continue
         raise Unavailable(Dependency.UPLOAD, f"{source_key} is replaced again and again")
 
 

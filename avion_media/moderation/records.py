@@ -91,7 +91,7 @@ class Held:
     @property
     def is_decided(self) -> bool:
         """Whether a moderator has released it, or unblocked it."""
-        return bool(self.released_at) or RELEASED in self.fields
+        return RELEASED in self.fields
 
     def to_json(self) -> bytes:
         """Return the record as it is stored."""

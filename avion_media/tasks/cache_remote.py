@@ -25,6 +25,7 @@ from avion_media.config import RemoteConfig, UploadConfig
 from avion_media.domain.errors import (
     SERVICE_FAULTS,
     Dependency,
+    DespiteUnreadable,
     ObjectMissing,
     PreconditionFailed,
     Reason,
@@ -162,12 +163,9 @@ class CacheRemote:
     async def _readable_copy(self, remote_id: RemoteId) -> _Copy | None:
         """Return the stored copy; None also if the store does not return it, because then it cannot be served
         either."""
-        try:
+        with DespiteUnreadable():
             return await self._copy(remote_id)
-        except Unavailable as error:
-            if error.dependency is not Dependency.OBJECT:
-                raise
-            return None
+        return None
 
     async def _tell_ready(self, task: Task, remote_id: RemoteId, facts: MediaFacts, visit: Visit) -> None:
         await self._states.mark_used(remote_id, datetime.now(UTC), self._config.ttl)

@@ -17,13 +17,12 @@ from avion_media.concurrency import run_all
 from avion_media.domain import keys
 from avion_media.domain.errors import (
     RETRYABLE,
-    Dependency,
+    DespiteUnreadable,
     ObjectMissing,
     PreconditionFailed,
     Reason,
     Rejected,
     SourceReplaced,
-    Unavailable,
 )
 from avion_media.domain.formats import JPEG, WEBP, MediaFormat
 from avion_media.domain.ids import AnyId, MediaId
@@ -206,12 +205,9 @@ class Publisher:
 
     async def published_if_readable(self, any_id: AnyId) -> MediaFacts | None:
         """As `published`; None also for an original that the store does not return."""
-        try:
+        with DespiteUnreadable():
             return await self.published(any_id)
-        except Unavailable as error:
-            if error.dependency is not Dependency.OBJECT:
-                raise
-            return None
+        return None
 
     async def announce_ready(
         self,

@@ -43,6 +43,7 @@ MAX_DEATHS = 3  # of workers that had one task: then it is poison
 _MAX_DEAD_LETTERS = 100_000  # beyond this the oldest are removed: a flood of them must not fill Redis
 _DEDUP_MS = 30 * 86_400_000  # how long a task that never ends is unique: far longer than `TASKS__MAX_AGE`
 _SCHEDULED = 500  # tasks that are delayed, or looked up, in one step
+_LAST_ID = "18446744073709551615-18446744073709551615"
 _BATCH = 100  # tasks that a step of the janitor moves: a few ms of the server's time
 
 
@@ -205,15 +206,26 @@ class TaskQueue:
     async def reclaim(self, consumer: str, idle_s: float, *, silent_s: float | None = None, batch: int = _BATCH) -> int:
         """Queue up to ``batch`` tasks again whose lease was not renewed for ``idle_s``. Return how many.
 
-        A worker counts as dead if it has not sent Redis any command for ``silent_s``, by default half of ``idle_s``:
-        workers renew their leases twice as often. A task that `max_deaths` workers crashed with is poison: `Consumer`
-        makes a dead letter of it. Tasks of ``consumer``, this process, are left alone.
+        A worker counts as dead if it has sent neither a renewal nor a heartbeat for ``silent_s``, by default half of
+        ``idle_s``: workers send them twice as often. A task that `max_deaths` workers crashed with is poison, and
+        `Consumer` makes a dead letter of it. Tasks of ``consumer``, this process, are left alone.
         """
         alive = [entry_id for entry_id, lease in self._leases.items() if not lease.ended]
         silent_ms = round((idle_s / 2 if silent_s is None else silent_s) * 1000)
         args = (consumer, round(idle_s * 1000), _gap_ms(idle_s), self._max_dead_letters, self._keys.dead_letters)
         found: int = await self._redis.run(scripts.RECLAIM, self._keys.dispatch, (*args, silent_ms, batch, *alive))
         return found
+
+    async def send_heartbeat(self, consumer: str) -> None:
+        """Tell the server that this worker is alive. Renewals and the start of a read tell it too."""
+        # A read of the consumer's own entries behind the last possible id: every server version counts it, and it
+        # returns nothing.
+        read = ("XREADGROUP", "GROUP", CONSUMER_GROUP, consumer, "COUNT", 1, "STREAMS", self.name, _LAST_ID)
+        try:
+            await self._redis.execute(*read)
+        except RedisRefused as refused:
+            if refused.code != "NOGROUP":  # the next `take` creates it
+                raise
 
     async def adopt(self, batch: int = _BATCH) -> int:
         """Move up to ``batch`` entries that other services added beyond the runway to the backlog. Return how many."""

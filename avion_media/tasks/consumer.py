@@ -54,7 +54,6 @@ from avion_media.telemetry import Telemetry, bind_path, get_logger
 _BLOCK_S = 20.0  # how long one read waits for an entry: idle readers cost Redis next to nothing
 _JANITOR_S = 10.0  # a janitor that has not shown up for so long is replaced
 _LOOKING = 10  # replicas that look within this time whether there is a janitor
-_LIVE_S = 50.0  # an idle reader sends a command every `_BLOCK_S`
 _RESIGN_S = 1.0
 _TEND_S = 1.0  # how often a janitor looks whether there is something to do
 _JOBS_S = 5.0  # how often it looks for a bulk job while none is running
@@ -203,11 +202,16 @@ class Consumer:
             await self._through_outages(child, step)
 
     async def renew_leases(self, child: ChildLike) -> None:
-        """The renewer: renews the lease of every active task three times before its worker would count as dead."""
+        """The renewer: renews the lease of every active task three times before its worker would count as dead. Without
+        one it sends a heartbeat as often: the reply with a task may have been lost, and nobody died of that."""
         self._begin(child)
         while not (child.stopping.is_set() and not self._active):
-            for active in [each for each in self._active.values() if not each.lost]:
+            leased = [each for each in self._active.values() if not each.lost]
+            for active in leased:
                 await self._renew(active)
+            if not leased:
+                with suppress(Unavailable):
+                    await self._queue.send_heartbeat(self._name)
             if child.stopping.is_set():
                 await trio.sleep(_LAST_RENEWALS_S)
             else:
@@ -249,7 +253,7 @@ class Consumer:
         consumers = await queue.settle(
             tenant_cap=policy.tenant_cap,
             slots=policy.slots,
-            live_within_s=max(_LIVE_S, policy.claim_after_s),
+            live_within_s=policy.claim_after_s,
             idle_s=policy.claim_after_s,
             token=self._name,
             life_s=life_s,
@@ -260,7 +264,7 @@ class Consumer:
         more = await queue.promote() + await queue.adopt()
         if trio.current_time() >= self._reclaim_at:
             more += await queue.reclaim(self._name, idle_s=policy.claim_after_s)
-            await queue.remove_idle_consumers(idle_s=max(10 * policy.claim_after_s, 3 * _BLOCK_S))
+            await queue.remove_idle_consumers(idle_s=10 * policy.claim_after_s)
             self._reclaim_at = trio.current_time() + policy.claim_after_s / 4 * random.uniform(0.8, 1.2)
         return more > 0
 

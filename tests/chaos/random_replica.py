@@ -60,18 +60,10 @@ def write_down_attempts(path: str) -> None:
     wrap(RemoveDeleted, "delete")
 
 
-def forget_the_dead_sooner() -> None:
-    """After 30 s, which are ten leases: otherwise after 60 s, which are three reads."""
-    from avion_media.tasks import consumer
-
-    consumer._BLOCK_S = 10.0
-
-
 def main() -> None:
     """Run `avion-media serve`."""
     from avion_media.cli import command_line
 
-    forget_the_dead_sooner()
     die_of_deadly_files()
     write_down_attempts(os.environ["AVION_CHAOS_ATTEMPTS"])
     sys.argv = ["avion-media", "serve"]

@@ -15,7 +15,7 @@ import trio
 
 from avion_media.domain.errors import DecoderKilled, Dependency, MediaError, Reason, Rejected, Unavailable
 from avion_media.domain.tasks import PROCESSING_QUEUE, EnsureLease, Task
-from avion_media.queue import MAX_DEATHS, QueueKeys, QueueStats, TaskQueue
+from avion_media.queue import MAX_DEATHS, Lease, QueueKeys, QueueStats, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy
 from avion_media.telemetry import NO_TELEMETRY
@@ -23,6 +23,7 @@ from supervisors import Supervisor, Worker
 from tests.service.faults import DurableRedis, durable_redis
 
 CLAIM_AFTER_S = 0.8
+_LEASE_S = 3.0  # long enough that a busy machine sends heartbeats within half of it
 _HARD_LIMIT_S = 60.0
 
 
@@ -50,10 +51,10 @@ class Work:
         self.given_up.append(reason)
 
 
-def consumer_of(redis: Redis, work: Work, name: str, **policy: Any) -> Supervisor:
+def consumer_of(redis: Redis, work: Work, name: str, queue: TaskQueue | None = None, **policy: Any) -> Supervisor:
     bounds = {"slots": 1, "max_attempts": 3, "claim_after_s": CLAIM_AFTER_S, "backoff_s": 0.05, "max_backoff_s": 0.05}
     consumer = Consumer(
-        TaskQueue(redis, PROCESSING_QUEUE),
+        queue or TaskQueue(redis, PROCESSING_QUEUE),
         work,
         ConsumerPolicy(**(bounds | policy)),
         name=name,
@@ -413,3 +414,38 @@ async def test_who_is_dead_is_found_out_after_an_outage_too(durable: DurableRedi
             await until(lambda: heir.begun)
     with redis_py.Redis.from_url(durable.url) as client:
         assert client.xlen(PROCESSING_QUEUE) == 0
+
+
+class LosesADelivery(TaskQueue):
+    """The server gave the first task to this consumer, but the reply never came."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis, PROCESSING_QUEUE)
+        self.lost = False
+        self.deaths: list[int] = []
+
+    async def take(self, consumer: str, block_s: float) -> Lease | None:
+        lease = await super().take(consumer, block_s)
+        if lease is None or self.lost:
+            self.deaths += [lease.deaths] if lease is not None else []
+            return lease
+        self.lost = True
+        lease.supersede()
+        return None
+
+
+async def test_a_worker_without_tasks_whose_delivery_was_lost_is_not_dead(redis_url: str) -> None:
+    """It waits in a read that is far longer than a lease, and the janitor of another replica reclaims the task."""
+    work = Work()
+    async with open_redis(redis_url) as redis, open_redis(redis_url) as elsewhere:
+        janitor = TaskQueue(elsewhere, PROCESSING_QUEUE)
+        queue = LosesADelivery(redis)
+        await janitor.lead("janitor", 3600)
+        await janitor.enqueue({"media_id": "m"})
+        async with working(consumer_of(redis, work, "waits", queue, claim_after_s=_LEASE_S)):
+            await until(lambda: queue.lost)
+            while not await janitor.reclaim("janitor", idle_s=_LEASE_S):  # noqa: ASYNC110 - as in `until`
+                await trio.sleep(0.05)
+            await until(lambda: work.begun)
+            await settled(janitor)
+    assert queue.deaths == [0]

@@ -60,7 +60,7 @@ class FakeQueue:
             await trio.sleep(block_s)
         return cast("Lease | None", given)
 
-    async def watch(self, _idle_s: float) -> None:
+    async def send_heartbeat(self, _consumer: str) -> None:
         pass
 
     async def resign(self, _token: str) -> None:

@@ -1,12 +1,13 @@
 """How a task is written on Redis: as a stream entry, as a member of the delayed set, as a dead letter.
 
 Besides the contract's fields an entry may carry what earlier attempts left: ``attempts`` (used up), ``deaths`` (of
-processes that had it), ``error`` (the last one), ``first_seen`` (Unix seconds), ``replays`` (from the dead letters) and
-``replayed_at`` (the last time), ``unavailable_since`` (its objects cannot be read or written), ``once`` (the key under
-which it is unique) and ``tenant`` (on whose account it goes if it has no owner). Other services know none of these.
-Whatever they write is read without failing, within bounds: an entry beyond `MAX_FIELDS` or `MAX_BYTES` becomes a dead
-letter that is cut to them. A member of the delayed set is the same fields as one JSON object, ``task_id`` first; one of
-the backlog ends with them as a JSON array.
+processes that had it), ``crashed_workers`` (the last of these, with Unix seconds), ``error`` (the last one),
+``first_seen`` (Unix seconds), ``replays`` (from the dead letters) and ``replayed_at`` (the last time),
+``unavailable_since`` (its objects cannot be read or written), ``once`` (the key under which it is unique) and
+``tenant`` (on whose account it goes if it has no owner). Other services know none of these. Whatever they write is read
+without failing, within bounds: an entry beyond `MAX_FIELDS` or `MAX_BYTES` becomes a dead letter that is cut to them. A
+member of the delayed set is the same fields as one JSON object, ``task_id`` first; one of the backlog ends with them as
+a JSON array.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ WAITING_HEADER = 27  # digits of a member of the backlog between its tenant and 
 HISTORY = (
     "attempts",
     "deaths",
+    "crashed_workers",
     "error",
     "first_seen",
     "replays",
@@ -45,6 +47,7 @@ class Entry:
     task: Task
     attempts: int = 0
     deaths: int = 0
+    crashed_workers: str = ""
     first_seen: float = 0.0
     error: str = ""
     replays: int = 0
@@ -61,6 +64,8 @@ class Entry:
         fields["deaths"] = str(deaths)
         fields["error"] = error[:_MAX_ERROR]
         fields["first_seen"] = f"{self.first_seen:.3f}"
+        if self.crashed_workers:
+            fields["crashed_workers"] = self.crashed_workers
         if self.replays:
             fields["replays"] = str(self.replays)
             fields["replayed_at"] = f"{self.replayed_at:.3f}"
@@ -95,6 +100,7 @@ def read_entry(entry_id: bytes, flat: Sequence[bytes]) -> Entry:
         task=task,
         attempts=int(_number(fields, "attempts")),
         deaths=int(_number(fields, "deaths")),
+        crashed_workers=fields.get("crashed_workers", ""),
         first_seen=_number(fields, "first_seen") or _written_at(text),
         error=fields.get("error", ""),
         replays=int(_number(fields, "replays")),

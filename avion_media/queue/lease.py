@@ -66,6 +66,11 @@ class Lease:
         return self._entry.deaths + self._deliveries - 1
 
     @property
+    def crashed_workers(self) -> str:
+        """The last of these, as ``NAME@SECONDS …``: when each was noticed (Unix seconds)."""
+        return self._entry.crashed_workers
+
+    @property
     def first_seen(self) -> float:
         """When the task was first queued (Unix seconds)."""
         return self._entry.first_seen

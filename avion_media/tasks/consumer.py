@@ -165,7 +165,7 @@ class Consumer:
         self._free = trio.Semaphore(policy.slots)
         self._outage = OutagePause(*_OUTAGE_PAUSE_S)
         self._active: dict[str, _ActiveAttempt] = {}
-        self._nothing_active = trio.Event()
+        self._attempt_ended = trio.Event()
         self._reading = trio.CancelScope()
         self._reclaim_at = -math.inf
         self._log = get_logger()
@@ -180,8 +180,7 @@ class Consumer:
         self._reading.cancel()
         with trio.move_on_after(grace_s):
             await self._resign()
-            while self._active:
-                await self._nothing_active.wait()
+            await self._until(lambda: not self._active)
 
     async def read(self, child: ChildLike) -> None:
         """The reader: one read per free slot. After a request to stop, it ends when its tasks are done."""
@@ -306,6 +305,8 @@ class Consumer:
                 if lease is not None:
                     self._start(nursery, lease)
                     started = True
+                    if self._is_suspect(lease):
+                        await self._until(lambda: lease.entry_id not in self._active)
         finally:
             if not started:
                 self._free.release()
@@ -350,13 +351,21 @@ class Consumer:
                 # If the lease was lost, the entry may have come again.
                 if self._active.get(active.lease.entry_id) is active:
                     del self._active[active.lease.entry_id]
-                if not self._active:
-                    self._nothing_active.set()
-                    self._nothing_active = trio.Event()
+                self._attempt_ended.set()
+                self._attempt_ended = trio.Event()
                 # This process has stopped working on it. If its end could not be recorded, this process must be able to
                 # reclaim it, which it does not do while its lease seems active.
                 active.lease.supersede()
                 self._free.release()
+
+    def _is_suspect(self, lease: Lease) -> bool:
+        """Return whether one more crash makes the task poison. Then its attempt runs alone: perhaps the task was only
+        beside the cause of the crashes."""
+        return lease.deaths >= self._queue.max_deaths - 1
+
+    async def _until(self, reached: Callable[[], bool]) -> None:
+        while not reached():
+            await self._attempt_ended.wait()
 
     async def _attempt(self, active: _ActiveAttempt) -> tuple[str, str]:
         lease = active.lease
@@ -366,6 +375,8 @@ class Consumer:
             return await self._dead_letter(lease, Reason.POISON, f"{lease.deaths} workers crashed with it")
         if self._policy.gives_up and time.time() - lease.age_since > self._policy.max_age_s:
             return await self._dead_letter(lease, Reason.EXPIRED, "older than TASKS__MAX_AGE")
+        if self._is_suspect(lease):
+            await self._until(lambda: len(self._active) == 1)
         try:
             with trio.fail_after(_ATTEMPT_S):
                 await self._handler.run(lease.task, active.ensure_lease)
@@ -483,8 +494,8 @@ class Consumer:
 
     async def _dead_letter(self, lease: Lease, reason: Reason, error: str) -> tuple[str, str]:
         """Make a dead letter, after the failure was recorded."""
-        self._log.warning("task.given_up", task_id=lease.task.task_id, reason=reason, detail=error)
-
+        crashed = {"crashed_workers": lease.crashed_workers} if lease.crashed_workers else {}
+        self._log.warning("task.given_up", task_id=lease.task.task_id, reason=reason, detail=error, **crashed)
         try:
             await lease.renew()  # as in `_fail`
             await self._record_end(lease.task, reason)

@@ -22,7 +22,8 @@ EXAMINED = (
     "incoming/examined-"  # left by a replica that was killed while it examined the store; the sweep removes it later
 )
 _CLOCK_S = 0.01  # compared times come from two readings of one clock
-_JUST_BEFORE_S = 1.5  # between a task's end and its acknowledgement, on a busy machine
+_SEEN_LATE_S = 10.0  # the death of a process is seen when the watching thread is free
+_STOP_S = 3 * CLAIM_AFTER_S  # between the end of a stop and the moment when the process counted as dead
 Objects = dict[str, str]  # key: ETag
 Reference = dict[str, dict[str, str]]  # body's name: role: ETag
 
@@ -86,6 +87,8 @@ class Verdict:
         self._objects = listed(world)
         self._attempts = Attempts(world)
         self._dead_letters = self._read_dead_letters()
+        self._deaths = [death for each in world.replicas for death in each.deaths]
+        self._stops = [stop for each in world.replicas for stop in each.stops]
 
     def give(self, faults: list[Fault]) -> None:
         """Fill in the report."""
@@ -132,7 +135,21 @@ class Verdict:
 
     def _died_by_chance(self, media_id: str) -> bool:
         """Return whether three processes died, or were suspended, during its task, although its file is harmless."""
-        return media_id in self._dead_letters and self._attempts.deaths(media_id) >= MAX_DEATHS
+        crashes = self._crashes(media_id)
+        return len(crashes) >= MAX_DEATHS and all(self._was_dead(*each) for each in crashes)
+
+    def _crashes(self, media_id: str) -> list[tuple[int, float]]:
+        """Return pid and time of each crash that the service counted against a task that it gave up."""
+        fields = self._dead_letters.get(media_id, {})
+        return [
+            (int(name.rsplit("-", 2)[1]), float(seconds))
+            for name, _, seconds in (each.rpartition("@") for each in fields.get("crashed_workers", "").split())
+        ]
+
+    def _was_dead(self, pid: int, at: float) -> bool:
+        """Return whether the process was dead then, or suspended for as long as a lease."""
+        killed = any(pid == other and seconds < at + _SEEN_LATE_S for other, seconds in self._deaths)
+        return killed or any(pid == other and abs(seconds - at) < _STOP_S for other, seconds in self._stops)
 
     def _is_ready(self, media_id: str) -> bool:
         """Return whether it is READY: one of the three dead processes may have written everything."""
@@ -188,48 +205,34 @@ class Verdict:
 
     def _judge_queues(self) -> None:
         self._report.unexpected += unfinished(self._world)
-        for media_id, error in self._dead_letters.items():
+        for media_id, fields in self._dead_letters.items():
+            error = fields["error"]
             entry = self._ledger.accepted.get(media_id)
             deadly = entry is not None and (entry.kind == "deadly" or self._died_by_chance(media_id))
             if not (deadly and error.startswith("poison")):
-                deaths = self._attempts.deaths(media_id)
-                self._report.unexpected.append(f"dead letter of {media_id}: {error} ({deaths} deaths seen)")
+                crashes = self._crashes(media_id)
+                self._report.unexpected.append(f"dead letter of {media_id}: {error} (pids and times: {crashes})")
         self._report.unexpected += [f"consumer left behind: {name}" for name in left_behind(self._world)]
 
-    def _read_dead_letters(self) -> dict[str, str]:
-        letters: dict[str, str] = {}
+    def _read_dead_letters(self) -> dict[str, dict[str, str]]:
+        letters: dict[str, dict[str, str]] = {}
         for queue in QUEUES:
             rows = self._world.client.xrange(f"{{{queue}}}:dlq")
-            letters |= {fields.get("media_id", fields.get("remote_url", "")): fields["error"] for _, fields in rows}
+            letters |= {fields.get("media_id", fields.get("remote_url", "")): fields for _, fields in rows}
         return letters
 
 
 class Attempts:
-    """The records of the replicas: the start of each attempt, and its end unless the process died."""
+    """The records of the replicas: the start and the end of each attempt."""
 
     def __init__(self, world: World) -> None:
-        self._by_id: dict[str, list[tuple[float, int, str]]] = defaultdict(list)
-        self._killed_at = {pid: seconds for each in world.replicas for pid, seconds in each.deaths}
-        subjects = set()
-        self.count = 0
-        for line in world.attempts.read_text().splitlines():
-            seconds, pid, what, kind, media_id = line.split()
-            self._by_id[media_id].append((float(seconds), int(pid), what))
-            subjects.add((kind, media_id))
-            self.count += what == "begin"
-        self.distinct = len(subjects)
-
-    def deaths(self, media_id: str) -> int:
-        """Return how often a process died, or was suspended for as long as a lease, during this task."""
-        notes = self._by_id.get(media_id, [])
-        return sum(self._died(notes, *begin) for begin in notes if begin[2] == "begin")
-
-    def _died(self, notes: list[tuple[float, int, str]], began_at: float, pid: int, _what: str) -> bool:
-        ends = [seconds for seconds, other, what in notes if (other, what) == (pid, "end") and seconds >= began_at]
-        if not ends:
-            return True
-        killed_at = self._killed_at.get(pid, float("inf"))
-        return ends[0] - began_at > 0.75 * CLAIM_AFTER_S or killed_at - ends[0] < _JUST_BEFORE_S
+        begun = [
+            (kind, media_id)
+            for _, _, what, kind, media_id in map(str.split, world.attempts.read_text().splitlines())
+            if what == "begin"
+        ]
+        self.count = len(begun)
+        self.distinct = len(set(begun))
 
 
 def listed(world: World) -> Objects:

@@ -358,6 +358,45 @@ async def test_an_end_that_cannot_be_recorded_takes_nobody_else_down(
     assert dead_letter.attempts == attempts
 
 
+class Companions(Work):
+    """Records for each task the other tasks that were active when it began. Only ``first`` waits for `hold`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.active: set[str] = set()
+        self.beside: dict[str, set[str]] = {}
+
+    async def run(self, task: Task, _ensure_lease: EnsureLease) -> None:
+        media_id = task.fields["media_id"]
+        self.beside[media_id] = set(self.active)
+        self.active.add(media_id)
+        if media_id == "first":
+            await self.hold.wait()
+        await trio.lowlevel.checkpoint()
+        self.active.remove(media_id)
+
+
+async def test_after_two_crashes_a_task_runs_alone(redis_url: str) -> None:
+    """Whatever kills the workers cannot make poison of a task that was only beside it."""
+    work = Companions()
+    work.hold = trio.Event()
+    async with open_redis(redis_url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await queue.enqueue({"media_id": "first"})
+        async with working(consumer_of(redis, work, "only", slots=3)):
+            await until(lambda: work.beside)
+            await queue.enqueue({"media_id": "suspect", "deaths": str(MAX_DEATHS - 1)})
+            while (await queue.stats()).pending < 2:  # noqa: ASYNC110 - as in `until`
+                await trio.sleep(0.02)
+            for number in range(3):
+                await queue.enqueue({"media_id": f"later {number}"})
+            work.hold.set()
+            await settled(queue)
+    assert work.beside["suspect"] == set()
+    assert all("suspect" not in beside for beside in work.beside.values())
+    assert len(work.beside) == 5
+
+
 async def test_poison_whose_end_cannot_be_recorded_is_a_dead_letter(redis_url: str) -> None:
     work = CannotRecord()
     async with open_redis(redis_url) as redis:

@@ -318,9 +318,18 @@ local function admit(id, fields, dead_letters, entries_kept)
   return nil
 end
 
+local function set_field(fields, name, value)
+  local at = #fields + 1
+  for index = #fields - 1, 1, -2 do
+    at = fields[index] == name and index or at
+  end
+  fields[at], fields[at + 1] = name, value
+end
+
 -- Move a task that a worker did not finish to the end of the runway, as a new entry. `more` deliveries of the former entry
--- count as attempts and as worker crashes. An entry that cannot be a task becomes a dead letter.
-local function requeue(id, more, dead_letters, entries_kept)
+-- count as attempts and as worker crashes. `crashed` is the worker that crashed, or nil. An entry that cannot be a task
+-- becomes a dead letter.
+local function requeue(id, more, dead_letters, entries_kept, crashed)
   local entry = redis.call('XRANGE', queue, id, id)[1]
   if not entry then
     remove(GROUP, id)
@@ -336,13 +345,12 @@ local function requeue(id, more, dead_letters, entries_kept)
   if more > 0 then
     for _, name in ipairs({ 'attempts', 'deaths' }) do
       local total = math.max(0, math.min(1e6, tonumber(value_of(fields, name) or '') or 0)) + more
-      local at
-      for index = 1, #fields, 2 do
-        at = fields[index] == name and not at and index or at
-      end
-      at = at or #fields + 1
-      fields[at], fields[at + 1] = name, string.format('%.0f', total)
+      set_field(fields, name, string.format('%.0f', total))
     end
+  end
+  if crashed then
+    local names = (value_of(fields, 'crashed_workers') or '') .. string.format(' %s@%.0f', crashed, now_s())
+    set_field(fields, 'crashed_workers', string.sub(names, -300)) -- the last three
   end
   local account = redis.call('HGET', state, 'entry:' .. id)
   local tenant = account or tenant_of(fields)

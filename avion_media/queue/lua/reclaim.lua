@@ -41,7 +41,7 @@ for _, row in ipairs(with_group(queue, GROUP, state, 'XPENDING', queue, GROUP, '
   if not (mine and alive[id]) then
     -- Of our own, but nobody works on it: a reply was lost on its way. Nobody died of that.
     local died = not mine and has_died(owner)
-    if requeue(id, died and deliveries or deliveries - 1, ARGV[5], ARGV[4]) then
+    if requeue(id, died and deliveries or deliveries - 1, ARGV[5], ARGV[4], died and owner) then
       reclaimed = reclaimed + 1
     end
   end

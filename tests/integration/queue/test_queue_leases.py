@@ -205,6 +205,8 @@ async def test_deaths_are_counted_from_worker_to_worker(redis: Redis, queue: Tas
         survivor = await taken_over(TaskQueue(redis, PROCESSING_QUEUE), f"p{number}", idle_s=60, silent_s=0)
         assert survivor is not None
         assert (survivor.deaths, survivor.task) == (number, lease.task)
+        crashed = [each.rpartition("@")[0] for each in survivor.crashed_workers.split()]
+        assert crashed == [f"p{each}" for each in range(number)]
         assert survivor.first_seen == pytest.approx(lease.first_seen, abs=0.001)
         lease = survivor
 

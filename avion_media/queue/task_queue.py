@@ -43,7 +43,7 @@ MAX_DEATHS = 3  # of workers that had one task: then it is poison
 _MAX_DEAD_LETTERS = 100_000  # beyond this the oldest are removed: a flood of them must not fill Redis
 _DEDUP_MS = 30 * 86_400_000  # how long a task that never ends is unique: far longer than `TASKS__MAX_AGE`
 _SCHEDULED = 500  # tasks that are delayed, or looked up, in one step
-_LAST_ID = "18446744073709551615-18446744073709551615"
+_LAST_ID = "18446744073709551615-18446744073709551614"  # the last possible one means ">" to the server: new entries
 _BATCH = 100  # tasks that a step of the janitor moves: a few ms of the server's time
 
 
@@ -218,8 +218,8 @@ class TaskQueue:
 
     async def send_heartbeat(self, consumer: str) -> None:
         """Tell the server that this worker is alive. Renewals and the start of a read tell it too."""
-        # A read of the consumer's own entries behind the last possible id: every server version counts it, and it
-        # returns nothing.
+        # A read of the consumer's own entries behind the last id: every server version counts it, and it returns
+        # nothing.
         read = ("XREADGROUP", "GROUP", CONSUMER_GROUP, consumer, "COUNT", 1, "STREAMS", self.name, _LAST_ID)
         try:
             await self._redis.execute(*read)

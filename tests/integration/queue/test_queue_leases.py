@@ -229,6 +229,16 @@ async def test_an_owner_that_lost_its_lease_but_lives_does_not_count_as_a_death(
     assert state(other)["entries"] == []
 
 
+async def test_a_heartbeat_takes_no_task(queue: TaskQueue, other: Client) -> None:
+    await queue.send_heartbeat("a")  # there is no group yet
+    await queue.enqueue(FIELDS)
+    await queue.ensure_group()
+    await queue.send_heartbeat("a")
+    assert [row["name"] for row in other.xinfo_consumers(PROCESSING_QUEUE, CONSUMER_GROUP)] == ["a"]
+    assert (await queue.stats()).pending == 0
+    await (await taken(queue, "b")).complete()
+
+
 async def test_a_deletion_is_never_poison(redis: Redis, other: Client) -> None:
     """Processes die with it in hand by chance: it is done all the same."""
     queue = TaskQueue(redis, DELETE_QUEUE)

@@ -223,7 +223,7 @@ class Verdict:
 
 
 class Attempts:
-    """The records of the replicas: the start and the end of each attempt."""
+    """The attempts that the replicas began, by their own records."""
 
     def __init__(self, world: World) -> None:
         begun = [

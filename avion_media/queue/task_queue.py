@@ -238,7 +238,6 @@ class TaskQueue:
         *,
         tenant_cap: int,
         slots: int,
-        live_within_s: float,
         idle_s: float,
         token: str = "",
         life_s: float = 0.0,
@@ -249,12 +248,12 @@ class TaskQueue:
         process is not the janitor any more, change nothing and return None.
 
         ``tenant_cap``: maximum tasks of one tenant at once; 0: unlimited. ``slots``: of each consumer; videos take at
-        most `VIDEO_SHARE` of the slots of all consumers that sent a command within ``live_within_s``. If the queue had
+        most `VIDEO_SHARE` of the slots of all consumers that sent a command within ``idle_s``. If the queue had
         no janitor for half of ``idle_s`` (Redis or all workers were unavailable), `reclaim` takes nothing until
         ``idle_s`` have passed, because a worker that could not renew its leases meanwhile is not dead. This does not
         apply to a queue that never had a janitor.
         """
-        args = (tenant_cap, slots, round(live_within_s * 1000), VIDEO_SHARE, _gap_ms(idle_s), token)
+        args = (tenant_cap, slots, round(idle_s * 1000), VIDEO_SHARE, _gap_ms(idle_s), token)
         keys = (*self._keys.dispatch, self._keys.janitor)
         consumers: int | None = await self._redis.run(scripts.SETTLE, keys, (*args, round(life_s * 1000)))
         return consumers

@@ -252,7 +252,6 @@ class Consumer:
         consumers = await queue.settle(
             tenant_cap=policy.tenant_cap,
             slots=policy.slots,
-            live_within_s=policy.claim_after_s,
             idle_s=policy.claim_after_s,
             token=self._name,
             life_s=life_s,

@@ -110,7 +110,7 @@ async def waits(url: str, crowd: Iterator[dict[str, str]], probe: Callable[[], d
         within_s = how.pop("within_s", 60.0)
         for fields in crowd:
             await queue.enqueue(fields)
-        await queue.settle(tenant_cap=how.get("tenant_cap", 0), slots=how["slots"], live_within_s=60, idle_s=60)
+        await queue.settle(tenant_cap=how.get("tenant_cap", 0), slots=how["slots"], idle_s=60)
         asked: dict[str, float] = {}
         async with working(queue, handler, **how):
             for _ in range(_PROBES):

@@ -81,9 +81,9 @@ async def test_tasks_of_one_owner_keep_their_order(queue: TaskQueue) -> None:
 
 
 async def test_images_do_not_wait_behind_videos(queue: TaskQueue) -> None:
-    await queue.settle(tenant_cap=0, slots=4, live_within_s=60, idle_s=60)  # nobody reads yet: one video at a time
+    await queue.settle(tenant_cap=0, slots=4, idle_s=60)  # nobody reads yet: one video at a time
     await take(queue)
-    await queue.settle(tenant_cap=0, slots=4, live_within_s=60, idle_s=60)  # half of the slots of one consumer
+    await queue.settle(tenant_cap=0, slots=4, idle_s=60)  # half of the slots of one consumer
     for _ in range(20):
         await queue.enqueue(fields("filmmaker", MP4))
     videos = [await taken(queue), await taken(queue)]
@@ -99,7 +99,7 @@ async def test_images_do_not_wait_behind_videos(queue: TaskQueue) -> None:
 
 async def test_a_slow_server_has_its_slots_and_no_more(redis: Redis) -> None:
     queue = TaskQueue(redis, CACHE_QUEUE)
-    await queue.settle(tenant_cap=3, slots=8, live_within_s=60, idle_s=60)
+    await queue.settle(tenant_cap=3, slots=8, idle_s=60)
     for number in range(50):
         await queue.enqueue({"remote_url": f"https://slow.example/{number}"})
     slow = [await taken(queue) for _ in range(3)]
@@ -112,7 +112,7 @@ async def test_a_slow_server_has_its_slots_and_no_more(redis: Redis) -> None:
 
 async def test_a_server_whose_breaker_is_open_gets_no_turn_and_no_task_comes_back(redis: Redis, other: Client) -> None:
     queue = TaskQueue(redis, CACHE_QUEUE)
-    await queue.settle(tenant_cap=2, slots=8, live_within_s=60, idle_s=60)
+    await queue.settle(tenant_cap=2, slots=8, idle_s=60)
     ids = [await queue.enqueue({"remote_url": f"https://down.example/{number}"}) for number in range(20)]
     first = await taken(queue)
     await first.defer(600.0, "paused")
@@ -120,10 +120,10 @@ async def test_a_server_whose_breaker_is_open_gets_no_turn_and_no_task_comes_bac
     await second.defer(600.0, "paused")
     assert await take(queue) is None
     assert other.zcard(QueueKeys(CACHE_QUEUE).delayed) == 0
-    await queue.settle(tenant_cap=2, slots=8, live_within_s=60, idle_s=60)
+    await queue.settle(tenant_cap=2, slots=8, idle_s=60)
     assert await take(queue) is None
     other.zadd(QueueKeys(CACHE_QUEUE).tenants, {"down.example": 4e15 + 1})  # the pause is over
-    await queue.settle(tenant_cap=2, slots=8, live_within_s=60, idle_s=60)
+    await queue.settle(tenant_cap=2, slots=8, idle_s=60)
     again = await taken(queue)
     assert (again.task.task_id, again.attempt) == (ids[0], 1)
 
@@ -142,7 +142,7 @@ async def test_what_other_services_add_is_adopted(queue: TaskQueue, other: Clien
 
 async def test_what_another_service_adds_over_the_bound_waits_for_its_turn(redis: Redis, other: Client) -> None:
     queue = TaskQueue(redis, CACHE_QUEUE)
-    await queue.settle(tenant_cap=1, slots=8, live_within_s=60, idle_s=60)
+    await queue.settle(tenant_cap=1, slots=8, idle_s=60)
     for number in range(5):
         other.xadd(CACHE_QUEUE, {"task_id": f"t{number}", "remote_url": f"https://slow.example/{number}"})
     held = await taken(queue)
@@ -173,7 +173,7 @@ async def test_a_paused_queue_gives_out_nothing(queue: TaskQueue, other: Client)
 @pytest.mark.parametrize("loss", ["entries", "stream", "backlog", "everything"])
 async def test_what_somebody_removes_frees_its_account(redis: Redis, other: Client, loss: str) -> None:
     queue, keys = TaskQueue(redis, CACHE_QUEUE), QueueKeys(CACHE_QUEUE)
-    await queue.settle(tenant_cap=2, slots=8, live_within_s=60, idle_s=60)
+    await queue.settle(tenant_cap=2, slots=8, idle_s=60)
     for number in range(5):
         await queue.enqueue({"remote_url": f"https://slow.example/{number}"})
     lease = await taken(queue)
@@ -187,7 +187,7 @@ async def test_what_somebody_removes_frees_its_account(redis: Redis, other: Clie
             await lease.complete()
         case "everything":
             other.flushall()
-    await queue.settle(tenant_cap=2, slots=8, live_within_s=60, idle_s=60)
+    await queue.settle(tenant_cap=2, slots=8, idle_s=60)
     await queue.enqueue({"remote_url": "https://slow.example/new"})
     urls = set()
     while (lease_ := await take(queue)) is not None:
@@ -199,7 +199,7 @@ async def test_what_somebody_removes_frees_its_account(redis: Redis, other: Clie
 
 async def test_one_janitor_at_a_time(redis: Redis, other: Client) -> None:
     queue = TaskQueue(redis, PROCESSING_QUEUE)
-    bounds: dict[str, Any] = {"tenant_cap": 0, "slots": 1, "live_within_s": 60, "idle_s": 60, "life_s": 10.0}
+    bounds: dict[str, Any] = {"tenant_cap": 0, "slots": 1, "idle_s": 60, "life_s": 10.0}
     for consumer in ("a", "b"):
         await queue.take(consumer, block_s=0)
     assert await queue.lead("a", 5.0) is None

@@ -82,7 +82,7 @@ async def test_nothing_is_lost_doubled_or_beyond_the_larger_cap(redis_of_process
             for number in range(TASKS):
                 fields = processing_fields(str(new_media_id(JPEG, 1_700_000_000_000)), f"owner {number % 3}")
                 await queue.enqueue(fields, task_id=str(number))
-            await queue.settle(tenant_cap=1, slots=1, live_within_s=60, idle_s=SMALL.claim_after_s)
+            await queue.settle(tenant_cap=1, slots=1, idle_s=SMALL.claim_after_s)
             a_fleet = partial(fleet, redis, handler)
             with trio.fail_after(30):
                 first, second = a_fleet(SMALL, "first"), a_fleet(LARGE, "second")

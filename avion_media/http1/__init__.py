@@ -2,16 +2,7 @@
 
 from avion_media.http1.asgi import AsgiServer
 from avion_media.http1.limits import HttpLimits
-from avion_media.http1.messages import Body, BodyLost, Headers, Request, Response
+from avion_media.http1.messages import Body, BodyLost, Request, Response
 from avion_media.http1.server import HttpServer
 
-__all__ = [
-    "AsgiServer",
-    "Body",
-    "BodyLost",
-    "Headers",
-    "HttpLimits",
-    "HttpServer",
-    "Request",
-    "Response",
-]
+__all__ = ["AsgiServer", "Body", "BodyLost", "HttpLimits", "HttpServer", "Request", "Response"]

@@ -31,7 +31,7 @@ import h11
 import trio
 
 from avion_media.http1.limits import HttpLimits
-from avion_media.http1.messages import Body, BodyLost, Headers, Refused, Request, Response, check, encoded, target_of
+from avion_media.http1.messages import Body, BodyLost, Refused, Request, Response, check, decoded, encoded, target_of
 from avion_media.net import linger, reset_at_close, send_steadily
 from avion_media.telemetry import get_logger
 
@@ -219,7 +219,7 @@ class HttpConnection:
             method=head.method.decode("ascii"),
             path=path,
             query=query,
-            headers=Headers(head.headers),
+            headers=decoded(head.headers),
             peer=self._peer,
             read_body=self._read_body,
         )

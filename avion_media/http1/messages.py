@@ -28,28 +28,6 @@ class Refused(Exception):
         self.status = status
 
 
-class Headers:
-    """The fields of a message. Names are case-insensitive; lines with the same name are one list."""
-
-    def __init__(self, lines: Iterable[tuple[bytes, bytes]]) -> None:
-        self._values: dict[str, str] = {}
-        for name, value in lines:  # h11 gives names in lower case
-            key, text = name.decode("ascii"), value.decode("latin-1")
-            self._values[key] = f"{self._values[key]}, {text}" if key in self._values else text
-
-    def get(self, name: str) -> str | None:
-        """Return the value of a field, with several lines joined by commas (RFC 9110, 5.3). ``name`` is in lower
-        case."""
-        return self._values.get(name)
-
-    def items(self) -> Iterable[tuple[str, str]]:
-        """Return every field once, by its name in lower case."""
-        return self._values.items()
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._values
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request. ``path`` is as sent, not decoded; ``query`` is None without a question mark."""
@@ -57,7 +35,8 @@ class Request:
     method: str
     path: str
     query: str | None
-    headers: Headers
+    headers: Mapping[str, str]
+    """By their names in lower case. Several lines of one name are one value, joined by commas (RFC 9110, 5.3)."""
     peer: str
     read_body: Callable[[], Awaitable[bytes]]
     """Read the whole body, at most once. A client that waits for ``100 Continue`` gets it now."""
@@ -132,6 +111,15 @@ def check(head: h11.Request, limits: HttpLimits) -> None:
 
 
 _FRAMING = frozenset({b"transfer-encoding", b"content-length", b"host", b"expect"})
+
+
+def decoded(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the fields of h11, whose names are in lower case, in the form of `Request`."""
+    headers: dict[str, str] = {}
+    for name, value in lines:
+        key, text = name.decode("ascii"), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
 
 
 def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
-from typing import Protocol
 
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _SINGLE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
 
 CONDITIONS = ("if-match", "if-unmodified-since", "if-none-match", "if-modified-since", "if-range")
-
-
-class Fields(Protocol):
-    """The fields of a request by their names in lower case, several lines of one name as one list."""
-
-    def get(self, name: str, /) -> str | None:
-        """The value, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +43,7 @@ def _matches(header: str, etag: str, *, strongly: bool) -> bool:
     return etag in tags or (not strongly and f"W/{etag}" in tags)
 
 
-def failed_precondition(headers: Fields, etag: str, last_modified: datetime) -> int | None:
+def failed_precondition(headers: Mapping[str, str], etag: str, last_modified: datetime) -> int | None:
     """Return 412 or 304 if a precondition of a GET or HEAD fails, in the order of RFC 9110, 13.2.2; otherwise None."""
     modified = last_modified.replace(microsecond=0)
     if (if_match := headers.get("if-match")) is not None:

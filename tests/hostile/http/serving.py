@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from avion_media.http1 import AsgiServer, Headers, HttpLimits, HttpServer, Request, Response
+from avion_media.http1 import AsgiServer, HttpLimits, HttpServer, Request, Response
 
 HARD_LIMIT_S = 30.0
 CHUNK = b"x" * 65_536
@@ -57,7 +57,7 @@ class App:
         """The same as an ASGI application."""
 
         async def endpoint(request: starlette.requests.Request) -> starlette.responses.Response:
-            known = Request(request.method, request.url.path, None, Headers([]), "", request.body)
+            known = Request(request.method, request.url.path, None, {}, "", request.body)
             response = await self.handle(known)
             if isinstance(response.body, bytes):
                 return starlette.responses.Response(response.body, response.status, response.headers)

@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
-from avion_media.http1 import Headers, Request
+from avion_media.http1 import Request
 from avion_media.store import ByteRange, ContentRange, ObjectInfo, ObjectPart, RangeNotSatisfiable
 
 Fault = Callable[[], Awaitable[None]]
@@ -119,9 +119,9 @@ class Blocks:
 
 def request(target: str, method: str = "GET", **fields: str) -> Request:
     """A request as the server hands it over; names of fields write ``-`` as ``_``."""
-    lines = [(name.replace("_", "-").lower().encode(), value.encode()) for name, value in fields.items()]
+    headers = {name.replace("_", "-").lower(): value for name, value in fields.items()}
     path, mark, query = target.partition("?")
-    return Request(method, path, query if mark else None, Headers(lines), "peer", _no_body)
+    return Request(method, path, query if mark else None, headers, "peer", _no_body)
 
 
 async def _no_body() -> bytes:

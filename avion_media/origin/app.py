@@ -12,7 +12,7 @@ store (307), for stores that clients or the CDN reach better themselves. *accel*
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import trio
 
@@ -20,6 +20,7 @@ from avion_media.config import HttpConfig
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.domain.protocols import Deletions
 from avion_media.http1 import Request, Response
+from avion_media.moderation import ModerationStatus
 from avion_media.origin.body import open_body
 from avion_media.origin.conditional import (
     CONDITIONS,
@@ -53,6 +54,7 @@ from avion_media.origin.responses import (
     unsatisfiable,
     validators,
 )
+from avion_media.resources import ResourceSlot
 from avion_media.store import ByteRange, ObjectStore, RangeNotSatisfiable
 from avion_media.telemetry import Telemetry, get_logger, instruments
 
@@ -62,38 +64,21 @@ _BLOCKED = "this media item was blocked"
 _log = get_logger()
 
 
-class Blocks(Protocol):
-    """What the origin asks of moderation."""
-
-    def is_underway(self, media_id: str) -> bool:
-        """Return whether the media item is just being blocked: its objects may still be there."""
-
-    async def is_blocked(self, media_id: str) -> bool:
-        """Return whether the media item is blocked. Asked where the store has no object."""
-
-
-class StoreSlot(Protocol):
-    """Gives the open store."""
-
-    def get(self) -> ObjectStore:
-        """The store; `Unavailable` while it is not started."""
-
-
 class Origin:
     """The origin's handler is `handle`."""
 
     def __init__(
         self,
-        store: StoreSlot,
+        store: ResourceSlot[ObjectStore],
         deletions: Deletions,
-        blocks: Blocks,
+        moderation: ModerationStatus,
         telemetry: Telemetry,
         config: HttpConfig,
         capabilities: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._store = store
         self._deletions = deletions
-        self._blocks = blocks
+        self._moderation = moderation
         self._telemetry = telemetry
         self._memory = WindowMemory()
         self._capabilities = capabilities
@@ -117,7 +102,7 @@ class Origin:
             return plain(404, "media item not found")
         if request.query is not None:
             return moved(request.path)
-        if self._blocks.is_underway(str(target.any_id)):
+        if self._moderation.is_underway(str(target.any_id)):
             return plain(451, _BLOCKED, cache_control=GONE)
         try:
             with timing.measured("tombstone"):
@@ -128,7 +113,7 @@ class Origin:
                 try:
                     return await self._from_store(request, target, UNCERTAIN if deleted is None else IMMUTABLE)
                 except ObjectMissing:  # a block removes the objects, and leaves its record
-                    if await self._blocks.is_blocked(str(target.any_id)):
+                    if await self._moderation.is_blocked(str(target.any_id)):
                         return plain(451, _BLOCKED, cache_control=GONE)
                     return plain(404, "media item not found")
         except PreconditionFailed:  # the object was replaced between two requests: the client can repeat its own

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator, Callable
-from typing import Protocol
 
 import trio
 
 from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.http1 import BodyLost
 from avion_media.origin.memory import LARGEST_WINDOW_BYTES, WindowMemory
-from avion_media.store import ByteRange, Bytes, ContentRange, ObjectInfo, ObjectPart, RangeNotSatisfiable
+from avion_media.store import ByteRange, Bytes, ContentRange, ObjectInfo, ObjectPart, ObjectStore, RangeNotSatisfiable
 
 _FIRST_BYTES = 256 << 10  # holds nearly every thumbnail: one request for it
 _GROWTH = 4  # up to `LARGEST_WINDOW_BYTES`, which is the store's own stripe; the other sizes divide it
@@ -28,35 +27,17 @@ _WINDOW_S = 20.0  # for all attempts
 _PAUSES_S = (0.2, 0.8)  # before the second and the third attempt
 
 
-class Source(Protocol):
-    """What a body needs of the store."""
-
-    async def head(self, key: str) -> ObjectInfo:
-        """See `ObjectStore.head`."""
-
-    async def read_part(
-        self,
-        key: str,
-        byte_range: ByteRange | None = None,
-        *,
-        max_bytes: int,
-        if_match: str | None = None,
-        into: bytearray | None = None,
-    ) -> ObjectPart:
-        """See `ObjectStore.read_part`."""
-
-
 class RangeBody:
     """One object, or a range of it, as its windows. Made by `open_body`; iterate over `windows` once."""
 
     def __init__(
-        self, source: Source, memory: WindowMemory, peer: str, key: str, on_sent: Callable[[int], None]
+        self, store: ObjectStore, memory: WindowMemory, peer: str, key: str, on_sent: Callable[[int], None]
     ) -> None:
         self.info: ObjectInfo
         self.content_range: ContentRange | None = None
         """None where everything was asked for."""
         self.length_bytes = 0
-        self._source = source
+        self._store = store
         self._memory = memory
         self._peer = peer
         self._key = key
@@ -74,7 +55,7 @@ class RangeBody:
         self._held = await self._memory.take(self._peer, _FIRST_BYTES)
         first, last = byte_range or (0, None)
         if first is None and last is not None and last > self._held:  # a suffix that does not fit into one window
-            info = await self._source.head(self._key)
+            info = await self._store.head(self._key)
             etag = etag or info.etag
             first, last = max(0, info.size_bytes - last), None
         if first is not None:
@@ -87,7 +68,7 @@ class RangeBody:
         except RangeNotSatisfiable:
             if byte_range is not None:
                 raise
-            self.info = await self._source.head(self._key)
+            self.info = await self._store.head(self._key)
             if self.info.size_bytes:  # it was empty a moment ago
                 raise Unavailable(Dependency.STORE, "the object changed while it was read") from None
             return
@@ -154,7 +135,7 @@ class RangeBody:
                 with trio.fail_at(min(begun_at + _WINDOW_S, trio.current_time() + _ATTEMPT_S)):
                     if pause_s:
                         await trio.sleep(pause_s * random.uniform(0.5, 1.5))
-                    part = await self._source.read_part(
+                    part = await self._store.read_part(
                         self._key, byte_range, max_bytes=self._held, if_match=etag, into=self._buffer
                     )
                 return self._checked(part, byte_range)
@@ -179,7 +160,7 @@ class RangeBody:
 
 
 async def open_body(
-    source: Source,
+    store: ObjectStore,
     memory: WindowMemory,
     peer: str,
     key: str,
@@ -192,7 +173,7 @@ async def open_body(
 
     Raises ObjectMissing, PreconditionFailed, RangeNotSatisfiable, Unavailable (after three attempts).
     """
-    body = RangeBody(source, memory, peer, key, on_sent)
+    body = RangeBody(store, memory, peer, key, on_sent)
     try:
         await body.open(byte_range, etag)
     except BaseException:

@@ -10,6 +10,8 @@ import trio
 
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.http1 import Request
+from avion_media.moderation import ModerationStatus
+from avion_media.resources import ResourceSlot
 from avion_media.store import ByteRange, ContentRange, ObjectInfo, ObjectPart, RangeNotSatisfiable
 
 Fault = Callable[[], Awaitable[None]]
@@ -81,14 +83,12 @@ class Objects:
         return ObjectInfo(key, len(self.held[key]), self.etags.get(key, "one"), MODIFIED, "image/jpeg")
 
 
-class Slot:
+class Slot(ResourceSlot[Any]):
     """Holds what a node would give: the store, say."""
 
     def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def get(self) -> Any:
-        return self._value
+        super().__init__(Dependency.STORE)
+        self.fill(value)
 
 
 class Deletions:
@@ -103,15 +103,15 @@ class Deletions:
         return self.known
 
 
-class Blocks:
+class Blocks(ModerationStatus):
     """``blocked`` are media ids with a record in the bucket, ``underway`` those whose block is being carried out."""
 
     def __init__(self, blocked: Container[str] = (), underway: Container[str] = ()) -> None:
         self._blocked = blocked
-        self._underway = underway
+        self._ids_underway = underway
 
     def is_underway(self, media_id: str) -> bool:
-        return media_id in self._underway
+        return media_id in self._ids_underway
 
     async def is_blocked(self, media_id: str) -> bool:
         return media_id in self._blocked

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from typing import cast
 
 import pytest
 import trio
@@ -14,7 +15,7 @@ from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFai
 from avion_media.http1 import BodyLost
 from avion_media.origin.body import RangeBody, open_body
 from avion_media.origin.memory import WindowMemory
-from avion_media.store import ByteRange, RangeNotSatisfiable
+from avion_media.store import ByteRange, ObjectStore, RangeNotSatisfiable
 from tests.unit.origin.objects import Objects
 
 KIB = 1 << 10
@@ -39,7 +40,7 @@ async def opened(
 ) -> AsyncIterator[RangeBody]:
     """The body, closed at the end of the block, with all that was sent counted."""
     sent: list[int] = []
-    body = await open_body(objects, memory, peer, key, byte_range, etag, on_sent=sent.append)
+    body = await open_body(cast("ObjectStore", objects), memory, peer, key, byte_range, etag, on_sent=sent.append)
     try:
         yield body
         assert sum(sent) <= body.length_bytes

@@ -87,7 +87,9 @@ class Origin:
 
     async def handle(self, request: Request) -> Response:
         """The response to any request: every one carries the safety headers."""
-        return await observed(self._telemetry, request, self._respond)
+        response = await observed(self._telemetry, request, self._respond)
+        response.headers.update(SAFETY_HEADERS)
+        return response
 
     async def _respond(self, request: Request, timing: Timing) -> Response:
         route, _ = route_of(request.path)
@@ -159,17 +161,15 @@ class Origin:
         store = self._store.get()
         content_type, disposition = target.served_as(await store.head(target.key))
         url = store.presign_get(
-            target.key,
-            expires_s=self._redirect_ttl_s,
-            content_type=content_type,
-            content_disposition=disposition,
+            target.key, expires_s=self._redirect_ttl_s, content_type=content_type, content_disposition=disposition
         )
         if self._mode == "accel":
-            described = {"Content-Type": content_type, "Content-Disposition": disposition, **SAFETY_HEADERS}
-            return Response(200, described | {"X-Accel-Redirect": accel_uri(url, brief=cache_control is UNCERTAIN)})
+            internal = accel_uri(url, brief=cache_control is UNCERTAIN)
+            headers = {"Content-Type": content_type, "Content-Disposition": disposition, "X-Accel-Redirect": internal}
+            return Response(200, headers)
         if cache_control is IMMUTABLE:
             cache_control = f"public, max-age={self._redirect_ttl_s // 2}"
-        return Response(307, {"Location": url, "Cache-Control": cache_control, **SAFETY_HEADERS})
+        return Response(307, {"Location": url, "Cache-Control": cache_control})
 
     async def _conditional(self, request: Request, target: Target, cache_control: str) -> Response:
         """Decided by the facts alone; the body is read only when it is sent."""

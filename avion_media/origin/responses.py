@@ -90,8 +90,7 @@ def target_of(path: str) -> Target | None:
 def object_headers(info: ObjectInfo, target: Target, cache_control: str) -> dict[str, str]:
     """Return the headers of a response with the object, or a part of it."""
     content_type, disposition = target.served_as(info)
-    headers = {"Content-Type": content_type, "Content-Disposition": disposition}
-    return headers | validators(info, cache_control)
+    return {"Content-Type": content_type, "Content-Disposition": disposition, **validators(info, cache_control)}
 
 
 def validators(info: ObjectInfo, cache_control: str) -> dict[str, str]:
@@ -102,7 +101,6 @@ def validators(info: ObjectInfo, cache_control: str) -> dict[str, str]:
         "Last-Modified": http_date(info.last_modified),
         "Cache-Control": cache_control,
         "Accept-Ranges": "bytes",
-        **SAFETY_HEADERS,
     }
 
 
@@ -114,20 +112,15 @@ def quoted(etag: str) -> str:
 def plain(
     status: int, text: str, *, cache_control: str = NEGATIVE, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return a short text response with the security headers."""
-    lines = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": cache_control, **SAFETY_HEADERS}
-    return Response(status, {**lines, **(headers or {})}, f"{text}\n".encode())
+    """Return a short text response."""
+    own = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": cache_control}
+    return Response(status, {**own, **(headers or {})}, f"{text}\n".encode())
 
 
 def capabilities(fields: Mapping[str, Any]) -> Response:
     """Return what may be uploaded, as JSON that pages of any site can read."""
-    lines = {
-        "Content-Type": "application/json",
-        "Cache-Control": BRIEF,
-        "Access-Control-Allow-Origin": "*",
-        **SAFETY_HEADERS,
-    }
-    return Response(200, lines, json.dumps(fields).encode())
+    headers = {"Content-Type": "application/json", "Cache-Control": BRIEF, "Access-Control-Allow-Origin": "*"}
+    return Response(200, headers, json.dumps(fields).encode())
 
 
 def not_allowed() -> Response:

@@ -21,39 +21,10 @@ from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFai
 from avion_media.domain.protocols import Deletions
 from avion_media.http1 import Request, Response
 from avion_media.moderation import ModerationStatus
+from avion_media.origin import conditional, responses
 from avion_media.origin.body import open_body
-from avion_media.origin.conditional import (
-    CONDITIONS,
-    Unsatisfiable,
-    failed_precondition,
-    forwardable_range,
-    parse_range,
-    range_applies,
-)
 from avion_media.origin.memory import WindowMemory
 from avion_media.origin.observed import Timing, observed
-from avion_media.origin.responses import (
-    CAPABILITIES,
-    GONE,
-    IMMUTABLE,
-    NO_ROUTE,
-    SAFETY_HEADERS,
-    UNCERTAIN,
-    Target,
-    accel_uri,
-    capabilities,
-    moved,
-    not_allowed,
-    object_headers,
-    plain,
-    precondition_failed,
-    quoted,
-    route_of,
-    target_of,
-    try_again,
-    unsatisfiable,
-    validators,
-)
 from avion_media.resources import ResourceSlot
 from avion_media.store import ByteRange, ObjectStore, RangeNotSatisfiable
 from avion_media.telemetry import Telemetry, get_logger, instruments
@@ -88,44 +59,48 @@ class Origin:
     async def handle(self, request: Request) -> Response:
         """The response to any request: every one carries the safety headers."""
         response = await observed(self._telemetry, request, self._respond)
-        response.headers.update(SAFETY_HEADERS)
+        response.headers.update(responses.SAFETY_HEADERS)
         return response
 
     async def _respond(self, request: Request, timing: Timing) -> Response:
-        route, _ = route_of(request.path)
-        if route is NO_ROUTE:
-            return plain(404, "no such path")
+        route, _ = responses.route_of(request.path)
+        if route is responses.NO_ROUTE:
+            return responses.plain(404, "no such path")
         if request.method not in ("GET", "HEAD"):
-            return not_allowed()
-        if route is CAPABILITIES:
-            return capabilities(self._capabilities()) if request.query is None else moved(request.path)
-        target = target_of(request.path)
+            return responses.not_allowed()
+        if route is responses.CAPABILITIES:
+            if request.query is not None:
+                return responses.moved(request.path)
+            return responses.capabilities(self._capabilities())
+        target = responses.target_of(request.path)
         if target is None:
-            return plain(404, "media item not found")
+            return responses.plain(404, "media item not found")
         if request.query is not None:
-            return moved(request.path)
-        if self._moderation.is_underway(str(target.any_id)):
-            return plain(451, _BLOCKED, cache_control=GONE)
+            return responses.moved(request.path)
+        media_id = str(target.any_id)
+        if self._moderation.is_underway(media_id):
+            return responses.plain(451, _BLOCKED, cache_control=responses.GONE)
         try:
             with timing.measured("tombstone"):
-                deleted = await self._deleted(str(target.any_id))
+                deleted = await self._deleted(media_id)
             if deleted:
-                return plain(410, "this media item was deleted", cache_control=GONE)
+                return responses.plain(410, "this media item was deleted", cache_control=responses.GONE)
             with timing.measured("store"), trio.fail_after(_STORE_S):
+                cache_control = responses.UNCERTAIN if deleted is None else responses.IMMUTABLE
                 try:
-                    return await self._from_store(request, target, UNCERTAIN if deleted is None else IMMUTABLE)
+                    return await self._from_store(request, target, cache_control)
                 except ObjectMissing:  # a block removes the objects, and leaves its record
-                    if await self._moderation.is_blocked(str(target.any_id)):
-                        return plain(451, _BLOCKED, cache_control=GONE)
-                    return plain(404, "media item not found")
+                    if await self._moderation.is_blocked(media_id):
+                        return responses.plain(451, _BLOCKED, cache_control=responses.GONE)
+                    return responses.plain(404, "media item not found")
         except PreconditionFailed:  # the object was replaced between two requests: the client can repeat its own
-            return try_again()
+            return responses.try_again()
         except trio.TooSlowError:
-            _log.warning("origin.unavailable", dependency="store", media_id=str(target.any_id), waited_s=_STORE_S)
-            return try_again()
+            _log.warning("origin.unavailable", dependency="store", media_id=media_id, waited_s=_STORE_S)
+            return responses.try_again()
         except Unavailable as error:
-            _log.warning("origin.unavailable", dependency=error.dependency, media_id=str(target.any_id))
-            return try_again(error.retry_after_s)
+            _log.warning("origin.unavailable", dependency=error.dependency, media_id=media_id)
+            return responses.try_again(error.retry_after_s)
 
     async def _deleted(self, media_id: str) -> bool | None:
         """Return whether the media item was deleted; None while Redis is unavailable.
@@ -140,20 +115,20 @@ class Origin:
                 raise
             return None
 
-    async def _from_store(self, request: Request, target: Target, cache_control: str) -> Response:
+    async def _from_store(self, request: Request, target: responses.Target, cache_control: str) -> Response:
         if self._mode != "proxy" and request.method != "HEAD":  # a URL that is signed for GET serves no HEAD
             return await self._handed_over(target, cache_control)
-        byte_range = forwardable_range(request.headers.get("range"))
-        needs_facts = any(name in request.headers for name in CONDITIONS) or byte_range == _NO_BYTES
+        byte_range = conditional.forwardable_range(request.headers.get("range"))
+        needs_facts = any(name in request.headers for name in conditional.CONDITIONS) or byte_range == _NO_BYTES
         if request.method == "HEAD" or needs_facts:
             return await self._conditional(request, target, cache_control)
         try:
             return await self._object(request, target, byte_range, cache_control)
         except RangeNotSatisfiable:
             info = await self._store.get().head(target.key)
-            return unsatisfiable(info.size_bytes)
+            return responses.unsatisfiable(info.size_bytes)
 
-    async def _handed_over(self, target: Target, cache_control: str) -> Response:
+    async def _handed_over(self, target: responses.Target, cache_control: str) -> Response:
         """The store's URL, for the client (307) or for nginx (``X-Accel-Redirect``).
 
         Caches may keep a redirect for half of the URL's life: a client that follows it then has the other half.
@@ -164,44 +139,42 @@ class Origin:
             target.key, expires_s=self._redirect_ttl_s, content_type=content_type, content_disposition=disposition
         )
         if self._mode == "accel":
-            internal = accel_uri(url, brief=cache_control is UNCERTAIN)
+            internal = responses.accel_uri(url, brief=cache_control is responses.UNCERTAIN)
             headers = {"Content-Type": content_type, "Content-Disposition": disposition, "X-Accel-Redirect": internal}
             return Response(200, headers)
-        if cache_control is IMMUTABLE:
+        if cache_control is responses.IMMUTABLE:
             cache_control = f"public, max-age={self._redirect_ttl_s // 2}"
         return Response(307, {"Location": url, "Cache-Control": cache_control})
 
-    async def _conditional(self, request: Request, target: Target, cache_control: str) -> Response:
+    async def _conditional(self, request: Request, target: responses.Target, cache_control: str) -> Response:
         """Decided by the facts alone; the body is read only when it is sent."""
         headers = request.headers
         info = await self._store.get().head(target.key)
-        etag = quoted(info.etag)
-        match failed_precondition(headers, etag, info.last_modified):
+        etag = responses.quoted(info.etag)
+        match conditional.failed_precondition(headers, etag, info.last_modified):
             case 412:
-                return precondition_failed()
+                return responses.precondition_failed()
             case 304:
-                return Response(304, validators(info, cache_control))
+                return Response(304, responses.validators(info, cache_control))
         if request.method == "HEAD":  # Range is defined for GET alone (RFC 9110, 14.2)
-            return Response(200, object_headers(info, target, cache_control) | {"Content-Length": str(info.size_bytes)})
-        byte_range = (
-            parse_range(headers.get("range"), info.size_bytes)
-            if range_applies(headers.get("if-range"), etag, info.last_modified)
-            else None
-        )
-        if isinstance(byte_range, Unsatisfiable):
-            return unsatisfiable(info.size_bytes)
+            length = {"Content-Length": str(info.size_bytes)}
+            return Response(200, responses.object_headers(info, target, cache_control) | length)
+        applies = conditional.range_applies(headers.get("if-range"), etag, info.last_modified)
+        byte_range = conditional.parse_range(headers.get("range"), info.size_bytes) if applies else None
+        if isinstance(byte_range, conditional.Unsatisfiable):
+            return responses.unsatisfiable(info.size_bytes)
         return await self._object(request, target, byte_range, cache_control, etag=info.etag)
 
     async def _object(
         self,
         request: Request,
-        target: Target,
+        target: responses.Target,
         byte_range: ByteRange | None,
         cache_control: str,
         etag: str | None = None,
     ) -> Response:
         """200 or 206. Raises RangeNotSatisfiable, PreconditionFailed."""
-        route, _ = route_of(request.path)
+        route, _ = responses.route_of(request.path)
         body = await open_body(
             self._store.get(),
             self._memory,
@@ -211,7 +184,7 @@ class Origin:
             etag,
             on_sent=lambda count: self._telemetry.count(instruments.ORIGIN_SENT, count, http__route=route),
         )
-        headers = object_headers(body.info, target, cache_control)
+        headers = responses.object_headers(body.info, target, cache_control)
         if body.content_range is None:
             return Response(200, headers, body)
         return Response(206, headers | {"Content-Range": str(body.content_range)}, body)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 from google.protobuf import descriptor_pool
@@ -21,27 +21,26 @@ from avion_media.wire.service import Service
 
 def reflection_services(services: Iterable[Service]) -> list[Service]:
     """Both versions of the reflection service, telling about ``services`` and themselves."""
-    catalogue = _Catalogue(service.name for service in services)
+    catalogue = _Catalogue()
     servicers = (_servicer(ServicerV1, v1, catalogue), _servicer(ServicerV1Alpha, v1alpha, catalogue))
     reflecting = [servicer.service for servicer in servicers]
-    catalogue.add(service.name for service in reflecting)
+    for service in (*services, *reflecting):
+        catalogue.add(service.name)
     return reflecting
 
 
 class _Catalogue:
     """The files that define the services, and all that those import. Nothing else of the pools is shown."""
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self) -> None:
         self.services: list[str] = []
         self._files: dict[str, FileDescriptor] = {}
-        self.add(names)
 
-    def add(self, names: Iterable[str]) -> None:
-        for name in names:
-            self.services.append(name)
-            defining = _pool_of(name).FindServiceByName(name).file
-            for file in _with_imports(defining):
-                self._files[file.name] = file
+    def add(self, service: str) -> None:
+        self.services.append(service)
+        pool = transport_pool if service.startswith("grpc.") else descriptor_pool.Default()
+        for file in _with_imports(pool.FindServiceByName(service).file):
+            self._files[file.name] = file
 
     def file(self, name: str) -> list[FileDescriptor]:
         file = self._files.get(name)
@@ -69,10 +68,6 @@ def _defining(pool: DescriptorPool, symbol: str) -> FileDescriptor | None:
     return descriptor.file if method in descriptor.methods_by_name else None
 
 
-def _pool_of(service: str) -> DescriptorPool:
-    return transport_pool if service.startswith("grpc.") else descriptor_pool.Default()
-
-
 def _with_imports(file: FileDescriptor) -> Iterator[FileDescriptor]:
     """The file first, then what it imports, each once."""
     waiting, seen = [file], set()
@@ -91,21 +86,20 @@ def _answer(catalogue: _Catalogue, wire: Any, request: Any) -> Any:
     if kind == "list_services":
         for name in catalogue.services:
             response.list_services_response.service.add(name=name)
-        return response
-    look_up: dict[str | None, Callable[[], list[FileDescriptor]]] = {
-        "file_by_filename": lambda: catalogue.file(request.file_by_filename),
-        "file_containing_symbol": lambda: catalogue.file_of(request.file_containing_symbol),
-    }
-    if kind not in look_up:
+    elif kind == "file_by_filename":
+        _add_files(response, catalogue.file(request.file_by_filename))
+    elif kind == "file_containing_symbol":
+        _add_files(response, catalogue.file_of(request.file_containing_symbol))
+    else:
         _refuse(response, Code.UNIMPLEMENTED, "there are no extensions here")
-        return response
-    files = look_up[kind]()
+    return response
+
+
+def _add_files(response: Any, files: list[FileDescriptor]) -> None:
     if files:
-        serialized = [file.serialized_pb for file in files]
-        response.file_descriptor_response.file_descriptor_proto.extend(serialized)
+        response.file_descriptor_response.file_descriptor_proto.extend([file.serialized_pb for file in files])
     else:
         _refuse(response, Code.NOT_FOUND, "not defined here")
-    return response
 
 
 def _refuse(response: Any, code: Code, message: str) -> None:

@@ -23,25 +23,19 @@ class Health(HealthServicer):  # type: ignore[misc] # generated code is untyped
         self._changed = trio.Event()
         self._shut_down = False
 
-    def set_serving(self, service: str = "") -> None:
-        """Mark this service, or the whole server, as serving."""
-        self._set(service, wire.HealthCheckResponse.SERVING)
-
-    def set_not_serving(self, service: str = "") -> None:
-        """Mark this service, or the whole server, as not serving."""
-        self._set(service, wire.HealthCheckResponse.NOT_SERVING)
-
-    def shut_down(self) -> None:
-        """Mark everything as not serving, permanently."""
-        for service in self._statuses:
-            self._set(service, wire.HealthCheckResponse.NOT_SERVING)
-        self._shut_down = True
-
-    def _set(self, service: str, status: _Status) -> None:
+    def set_serving(self, service: str = "", *, is_serving: bool = True) -> None:
+        """Mark this service, or the whole server, as serving or not."""
+        status = wire.HealthCheckResponse.SERVING if is_serving else wire.HealthCheckResponse.NOT_SERVING
         if not self._shut_down and self._statuses.get(service) != status:
             self._statuses[service] = status
             self._changed.set()
             self._changed = trio.Event()
+
+    def shut_down(self) -> None:
+        """Mark everything as not serving, permanently."""
+        for service in self._statuses:
+            self.set_serving(service, is_serving=False)
+        self._shut_down = True
 
     async def Check(self, request: wire.HealthCheckRequest, context: CallContext) -> wire.HealthCheckResponse:
         """Return the present state; NOT_FOUND for a service that was never set."""

@@ -24,28 +24,16 @@ class Method:
     """What a call of it takes from its peer's account."""
 
     def __post_init__(self) -> None:
-        takes = {"calls": 1, "streams": 1} if self.is_stream else {"calls": 1}
-        object.__setattr__(self, "takes", takes)
-
-    @property
-    def is_stream(self) -> bool:
-        """Whether a call of it may last, since the client or the handler may go on sending."""
-        return self.streams_requests or self.streams_responses
+        may_last = self.streams_requests or self.streams_responses  # the client or the handler may go on sending
+        object.__setattr__(self, "takes", {"calls": 1, "streams": 1} if may_last else {"calls": 1})
 
 
 def methods_of(services: Iterable[Service], max_message_bytes: int) -> dict[str, Method]:
     """Return all methods of the services, by path."""
-    return {method.path: method for service in services for method in _methods(service, max_message_bytes)}
-
-
-def _methods(service: Service, max_message_bytes: int) -> Iterable[Method]:
-    for name, (handler, signature) in service.methods.items():
-        streams_requests, streams_responses = signature.cardinality.value
-        yield Method(
-            path=f"/{service.name}/{name}",
-            handler=handler,
-            parse=signature.request_type.FromString,
-            streams_requests=streams_requests,
-            streams_responses=streams_responses,
-            max_message_bytes=max_message_bytes,
-        )
+    methods: dict[str, Method] = {}
+    for service in services:
+        for name, (handler, signature) in service.methods.items():
+            path, parse = f"/{service.name}/{name}", signature.request_type.FromString
+            streams_requests, streams_responses = signature.cardinality.value
+            methods[path] = Method(path, handler, parse, streams_requests, streams_responses, max_message_bytes)
+    return methods

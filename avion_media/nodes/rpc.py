@@ -54,7 +54,7 @@ async def grpc(runtime: Runtime, child: Child[Address]) -> None:
 
     def tell(ready: bool) -> None:
         for name in ("", SERVICE_NAME):
-            (health.set_serving if ready else health.set_not_serving)(name)
+            health.set_serving(name, is_serving=ready)
 
     forget = runtime.readiness.on_change(tell)
     try:

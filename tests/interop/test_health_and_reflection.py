@@ -32,7 +32,7 @@ async def test_health_follows_what_is_set() -> None:
         server.health.set_serving(SERVICE)
         assert await with_grpcio(server, _check) == _Status.SERVING
         assert await with_grpcio(server, lambda channel: _check(channel, SERVICE)) == _Status.SERVING
-        server.health.set_not_serving(SERVICE)
+        server.health.set_serving(SERVICE, is_serving=False)
         assert await with_grpcio(server, lambda channel: _check(channel, SERVICE)) == _Status.NOT_SERVING
 
 
@@ -51,7 +51,7 @@ async def test_watch_tells_each_change_and_ends_with_the_drain() -> None:
             assert await _next(seen) == _Status.SERVICE_UNKNOWN
             server.health.set_serving("later")
             assert await _next(seen) == _Status.SERVING
-            server.health.set_not_serving("later")
+            server.health.set_serving("later", is_serving=False)
             assert await _next(seen) == _Status.NOT_SERVING
             await server.server.drain(5)
             assert await _next(seen) is grpc.StatusCode.UNAVAILABLE

@@ -102,10 +102,13 @@ class Node(Generic[T]):
         record = self._record
         engine = _above(record)
         if engine is not None:
-            deadline = math.inf if math.isinf(grace_s) else trio.current_time() + grace_s
-            engine.stop_child(record, deadline)
+            engine.stop_child(record, trio.current_time() + grace_s)
         elif record.parent is not None:
             record.stays_down = True
+        elif record.below is not None:  # a root
+            record.below.request_stop("shutdown", trio.current_time() + grace_s)
+        elif record.incarnation == 0:  # before its first run
+            record.stop_requested, record.reason = True, "shutdown"
 
     @enable_ki_protection
     def restart(self) -> None:
@@ -131,8 +134,14 @@ class Node(Generic[T]):
 
         The children of a supervisor end with it, right to left and without grace. A root's `run` raises `Killed`.
         """
-        engine = _above(self._record)
-        return engine is not None and engine.kill(self._record)
+        record = self._record
+        engine = _above(record)
+        if engine is not None:
+            return engine.kill(record)
+        if record.parent is None and record.below is not None:
+            record.below.crash(Killed(ROOT))
+            return True
+        return False
 
     def snapshot(self) -> NodeState:
         """Return a frozen copy of the node and all below it. Can be called from any thread at any time."""
@@ -261,30 +270,6 @@ class Supervisor(Node[None]):
             auto_shutdown=self._auto_shutdown,
             **kwargs,
         )
-
-    # --- verbs that a root has for itself ---
-
-    @enable_ki_protection
-    def stop(self, grace_s: float = math.inf) -> None:
-        """Request the ordered stop: see `Node.stop`."""
-        record, engine = self._record, self._record.below
-        if record.parent is not None:
-            super().stop(grace_s)
-        elif engine is not None:
-            check_seconds("grace_s", grace_s, zero=True)
-            engine.request_stop("shutdown", math.inf if math.isinf(grace_s) else trio.current_time() + grace_s)
-        elif record.incarnation == 0:  # before the first run
-            record.stop_requested, record.reason = True, "shutdown"
-
-    @enable_ki_protection
-    def kill(self) -> bool:
-        """Cancel the node as if it had crashed: see `Node.kill`."""
-        engine = self._record.below
-        if self._record.parent is not None:
-            return super().kill()
-        if engine is not None:
-            engine.crash(Killed(ROOT))
-        return engine is not None
 
     # --- its children ---
 

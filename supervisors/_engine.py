@@ -16,7 +16,7 @@ import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -24,14 +24,7 @@ import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from supervisors._child import Child
-from supervisors._errors import (
-    Killed,
-    StartFailed,
-    TooManyRestarts,
-    is_fatal,
-    is_keyboard_interrupt,
-    is_shutdown,
-)
+from supervisors._errors import Killed, StartFailed, TooManyRestarts, is_fatal, is_keyboard_interrupt, is_shutdown
 from supervisors._journal import Journal
 from supervisors._policy import Intensity, Restart, RestartWindow, should_restart
 from supervisors._record import Record
@@ -137,16 +130,15 @@ class Engine:
         self.request_stop("kill", trio.current_time())
 
     @enable_ki_protection
-    def add(self, records: Iterable[Record], now: float) -> None:
+    def add(self, records: list[Record], now: float) -> None:
         """Add children that already have their place, and start them in this order."""
-        added = list(records)
-        for record in added:
+        for record in records:
             record.prepare()
             record.force(State.WAITING, now)
             if record.stays_down:
                 record.enter(State.STOPPED, now)
                 record.settle(None)
-        self._place([record for record in added if not record.stays_down], now)
+        self._place([record for record in records if not record.stays_down], now)
         self.wake()
 
     @enable_ki_protection

@@ -171,8 +171,7 @@ class Worker(Node[T]):
             raise SpecError(f"{name!r}: run must be an async callable, not {run!r}")
         if backoff is not None:
             _check(name, "backoff", backoff, Backoff)
-        super().__init__(name, run, Policy(restart, grace_s, start_timeout_s, significant))
-        self._backoff = backoff
+        super().__init__(name, run, Policy(restart, grace_s, start_timeout_s, significant, backoff))
 
 
 class Supervisor(Node[None]):
@@ -218,7 +217,11 @@ class Supervisor(Node[None]):
     @property
     def stop_budget_s(self) -> float:
         """The longest ordered stop, without the clean-up of cancelled children."""
-        return sum(_stop_budget_s(child) for child in self.children)
+        total_s = 0.0
+        for child in self.children:
+            below_s = child.stop_budget_s if isinstance(child, Supervisor) else math.inf
+            total_s += min(child._record.policy.grace_s, below_s)
+        return total_s
 
     # --- running ---
 
@@ -324,11 +327,9 @@ class Supervisor(Node[None]):
 
     def find(self, path: str) -> Node[Any]:
         """Return the node with this path, counted from the root, whichever supervisor is called. Raises LookupError."""
-        record = self._record
-        while record.parent is not None:
-            record = record.parent
+        record = _root_of(self._record)
         for name in [] if path == ROOT else path.split("/"):
-            below = None if record.children is None else record.children.get(name)
+            below = (record.children or {}).get(name)
             if below is None:
                 raise LookupError(f"no node has the path {path!r}")
             record = below
@@ -355,23 +356,20 @@ class Supervisor(Node[None]):
             if not isinstance(node, Node):
                 raise SpecError(f"a child of {self.name!r} is a node, not {node!r}")
             record = node._record
-            if record.parent is not None or record.below is not None or _is_above(record, self._record):
+            if record.parent is not None or record.below is not None or record is _root_of(self._record):
                 raise SpecError(f"{node.path} has a place already")
             if node.name in names or node.name in self._records:
                 raise SpecError(f"{self.name!r} has two children with the name {node.name!r}")
             if record.policy.significant and self._auto_shutdown is AutoShutdown.NEVER:
                 raise SpecError(f"{self.name!r}: significant children need an auto_shutdown")
             if record.policy.restart is not Restart.TEMPORARY:
-                check_escalates(node.name, self._intensity, self._backoff_of(node))
+                check_escalates(node.name, self._intensity, record.policy.backoff or self._backoff)
             names.add(node.name)
         for node in nodes:
-            node._record.enter_tree(self._record, self._backoff_of(node))
-            node._record.added = False
-            self._records[node.name] = node._record
-
-    def _backoff_of(self, node: Node[Any]) -> Backoff:
-        own = node._backoff if isinstance(node, Worker) else None
-        return self._backoff if own is None else own
+            record = node._record
+            record.enter_tree(self._record, record.policy.backoff or self._backoff)
+            record.added = False
+            self._records[node.name] = record
 
 
 class DynamicSupervisor(Supervisor):
@@ -478,15 +476,7 @@ def _above(record: Record) -> Engine | None:
     return None if record.parent is None else record.parent.below
 
 
-def _is_above(record: Record, below: Record) -> bool:
-    above: Record | None = below
-    while above is not None:
-        if above is record:
-            return True
-        above = above.parent
-    return False
-
-
-def _stop_budget_s(node: Node[Any]) -> float:
-    grace_s = node._record.policy.grace_s
-    return min(grace_s, node.stop_budget_s) if isinstance(node, Supervisor) else grace_s
+def _root_of(record: Record) -> Record:
+    while record.parent is not None:
+        record = record.parent
+    return record

@@ -28,6 +28,7 @@ class Policy:
     grace_s: float
     start_timeout_s: float
     significant: bool
+    backoff: Backoff | None = None  # None: that of its supervisor
 
 
 class Record:

@@ -11,14 +11,7 @@ from h2.exceptions import StreamClosedError
 from hyperframe.frame import GoAwayFrame
 
 from avion_media.grpc.events import CallGone, ConnectionFailed, Event, ResponseTaken
-from avion_media.grpc.frames import (
-    COSTS,
-    MAX_FRAME_BYTES,
-    MIN_WINDOW_BYTES,
-    USEFUL_BYTES,
-    FloodBudget,
-    FrameWatch,
-)
+from avion_media.grpc.frames import COSTS, MAX_FRAME_BYTES, MIN_WINDOW_BYTES, USEFUL_BYTES, FloodBudget, FrameWatch
 from avion_media.grpc.h2_connection import open_h2
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.status import OK_TRAILERS, Code, Headers, RpcError, trailers_of
@@ -27,11 +20,7 @@ from avion_media.grpc.wire_format import ACCEPTED_ENCODINGS
 
 MESSAGE_OVERHEAD_BYTES = 64  # empty messages are not free in memory
 DRAIN_PING = b"avion-dr"
-RESPONSE_HEADERS: Headers = (
-    (b":status", b"200"),
-    (b"content-type", b"application/grpc"),
-    ACCEPTED_ENCODINGS,
-)
+RESPONSE_HEADERS: Headers = ((b":status", b"200"), (b"content-type", b"application/grpc"), ACCEPTED_ENCODINGS)
 _OUTPUT_HIGH_WATER = 256 << 10  # beyond it responses wait in their streams until the socket took some
 _BLOCK_SLACK_BYTES = 1024  # of a block over the list it encodes: padding, priority, sizes of the table
 _MAX_STREAM_ID = 2**31 - 1

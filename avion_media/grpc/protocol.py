@@ -25,12 +25,7 @@ from avion_media.grpc.events import (
     PeerGoAway,
     RequestEnded,
 )
-from avion_media.grpc.frames import (
-    COSTS,
-    USEFUL_BYTES,
-    Seen,
-    reset_streams,
-)
+from avion_media.grpc.frames import COSTS, USEFUL_BYTES, Seen, reset_streams
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.outbound import DRAIN_PING, MESSAGE_OVERHEAD_BYTES, Outbound
 from avion_media.grpc.status import Code, RpcError

@@ -15,14 +15,7 @@ from avion_media.grpc.context import CallContext
 from avion_media.grpc.methods import Method
 from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.status import Code, Headers, RpcError
-from avion_media.grpc.wire_format import (
-    GZIP_ENCODING,
-    MIN_COMPRESSED_BYTES,
-    Message,
-    deflated,
-    framed,
-    inflated,
-)
+from avion_media.grpc.wire_format import GZIP_ENCODING, MIN_COMPRESSED_BYTES, Message, deflated, framed, inflated
 
 if TYPE_CHECKING:
     from avion_media.grpc.connection import Shared

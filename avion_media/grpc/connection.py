@@ -14,17 +14,7 @@ from dataclasses import dataclass, field
 import trio
 
 from avion_media.grpc.context import CallContext, Peer
-from avion_media.grpc.events import (
-    CallBegun,
-    CallGone,
-    ConnectionFailed,
-    Event,
-    GoAwayAcknowledged,
-    MessageReceived,
-    PeerGoAway,
-    RequestEnded,
-    ResponseTaken,
-)
+from avion_media.grpc.events import CallBegun, CallGone, Event, MessageReceived, RequestEnded, ResponseTaken
 from avion_media.grpc.frames import FIRST_TURN, LATER_TURN
 from avion_media.grpc.hooks import Hooks
 from avion_media.grpc.lifecycle import ERROR_CLOSE_S, Due, Happening, Lifecycle, State
@@ -247,12 +237,8 @@ class Connection:
             elif isinstance(event, ResponseTaken):
                 if event.stream_id in self._running:
                     self._running[event.stream_id].wake()
-            elif isinstance(event, GoAwayAcknowledged):
-                self._happened(Happening.ACKNOWLEDGED)
-            elif isinstance(event, PeerGoAway):
-                self.retire()
-            elif isinstance(event, ConnectionFailed):
-                self._happened(Happening.FAILED)
+            else:
+                self._happened(event)
 
     def _begun(self, event: CallBegun) -> None:
         head = event.head
@@ -379,17 +365,13 @@ class Connection:
     def check(self, now: float) -> None:
         """Enforce the deadlines. The server calls it repeatedly."""
         for due in self._life.due(now, self._protocol.calls, is_writing=self._is_writing):
-            if due is Due.GIVE_UP:
+            if isinstance(due, Happening):
+                self._happened(due)
+            elif due is Due.GIVE_UP:
                 self._protocol.end_abusive("a frame was begun but not finished in time")
                 self._happened(Happening.FAILED)
-            elif due is Due.ABANDON:
-                self._happened(Happening.GONE)
             elif due is Due.PING:
                 self._protocol.ping()
-            elif due is Due.RETIRE:
-                self.retire()
-            elif due is Due.SEND_FINAL_GOAWAY:
-                self._happened(Happening.ACKNOWLEDGED)
             elif due is Due.END_STREAMS:
                 for running in self._running.values():
                     running.drain()

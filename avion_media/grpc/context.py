@@ -78,8 +78,4 @@ class CallContext:
 
     def add_trailing_metadata(self, pairs: Iterable[tuple[str, str | bytes]]) -> None:
         """Add metadata that is sent with the status. Raises ValueError as `send_initial_metadata` does."""
-        self.trailing_metadata += metadata_headers(pairs, len_before=sum(map(_size, self.trailing_metadata)))
-
-
-def _size(header: tuple[bytes, bytes]) -> int:
-    return len(header[0]) + len(header[1])
+        self.trailing_metadata += metadata_headers(pairs, before=self.trailing_metadata)

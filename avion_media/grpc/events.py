@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from avion_media.grpc.lifecycle import Happening
 from avion_media.grpc.status import Code
 from avion_media.grpc.wire_format import Message, RequestHead
 
@@ -46,30 +47,5 @@ class ResponseTaken:
     stream_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class GoAwayAcknowledged:
-    """The client has received our GOAWAY, so no new call can come."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerGoAway:
-    """The client sent GOAWAY: it begins no new call, and waits for those in flight."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionFailed:
-    """The connection must end. Its remaining output has the GOAWAY for the client; then it must be closed."""
-
-    reason: str
-
-
-Event = (
-    CallBegun
-    | MessageReceived
-    | RequestEnded
-    | CallGone
-    | ResponseTaken
-    | GoAwayAcknowledged
-    | PeerGoAway
-    | ConnectionFailed
-)
+Event = CallBegun | MessageReceived | RequestEnded | CallGone | ResponseTaken | Happening
+"""A `Happening` concerns the whole connection. After FAILED the remaining output has the GOAWAY for the client."""

@@ -52,7 +52,7 @@ class Happening(Enum):
     RETIRED = auto()
     """It is to end: a drain, its age, idleness, the client's GOAWAY, or connections are scarce."""
     ACKNOWLEDGED = auto()
-    """The client answered the ping after the first GOAWAY, or took too long."""
+    """The client answered the ping after the first GOAWAY, or took too long: no new call can come."""
     LAST_CALL_ENDED = auto()
     FAILED = auto()
     """The client broke the protocol or a limit; GOAWAY has the reason."""
@@ -78,15 +78,11 @@ _ENDING = frozenset({_S.GOAWAY_SENT, _S.LAST_CALLS})
 
 
 class Due(Enum):
-    """What a deadline asks the driver to do."""
+    """What a deadline asks the driver to do, if it does not lead to another state."""
 
     GIVE_UP = auto()
     """A frame was begun but not finished."""
     PING = auto()
-    ABANDON = auto()
-    """The client did not answer the ping."""
-    RETIRE = auto()
-    SEND_FINAL_GOAWAY = auto()
     END_STREAMS = auto()
     """Streams of responses end at a message boundary."""
     END_CALLS = auto()
@@ -181,30 +177,30 @@ class Lifecycle:
 
     # -- Deadlines
 
-    def due(self, now: float, calls: int, *, is_writing: bool) -> list[Due]:
+    def due(self, now: float, calls: int, *, is_writing: bool) -> list[Due | Happening]:
         """Return what the clocks ask for now. Bytes that are being written have a deadline of their own."""
         if not self.is_reading:
             return []
         limits = self._limits
-        due: list[Due] = []
+        due: list[Due | Happening] = []
         if self._owed_since is not None and not self._is_paused and now - self._owed_since >= limits.header_timeout_s:
             due.append(Due.GIVE_UP)
         if not is_writing and not self._is_paused:
             due += self._keepalive(now)
         if self.idle_since(calls) <= now - limits.idle_timeout_s or now >= self._retires_at:
-            due.append(Due.RETIRE)
+            due.append(Happening.RETIRED)
         if now >= self._acknowledge_by:
             self._acknowledge_by = math.inf
-            due.append(Due.SEND_FINAL_GOAWAY)
+            due.append(Happening.ACKNOWLEDGED)
         if self.ends_streams(now):
             due.append(Due.END_STREAMS)
         if self.ends_calls(now):
             due.append(Due.END_CALLS)
         return due
 
-    def _keepalive(self, now: float) -> list[Due]:
+    def _keepalive(self, now: float) -> list[Due | Happening]:
         if self._pinged_at is not None:
-            return [Due.ABANDON] if now - self._pinged_at >= self._limits.keepalive_timeout_s else []
+            return [Happening.GONE] if now - self._pinged_at >= self._limits.keepalive_timeout_s else []
         if now - self._alive_at < self._limits.keepalive_interval_s:
             return []
         self._pinged_at = now

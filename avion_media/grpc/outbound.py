@@ -10,9 +10,10 @@ from h2.errors import ErrorCodes
 from h2.exceptions import StreamClosedError
 from hyperframe.frame import GoAwayFrame
 
-from avion_media.grpc.events import CallGone, ConnectionFailed, Event, ResponseTaken
+from avion_media.grpc.events import CallGone, Event, ResponseTaken
 from avion_media.grpc.frames import COSTS, MAX_FRAME_BYTES, MIN_WINDOW_BYTES, USEFUL_BYTES, FloodBudget, FrameWatch
 from avion_media.grpc.h2_connection import open_h2
+from avion_media.grpc.lifecycle import Happening
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.status import OK_TRAILERS, Code, Headers, RpcError, trailers_of
 from avion_media.grpc.stream import Pending, Stream
@@ -295,9 +296,9 @@ class Outbound:
         if not self._failed:
             self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, reason)
 
-    def _end_connection(self, code: ErrorCodes, reason: str) -> ConnectionFailed:
+    def _end_connection(self, code: ErrorCodes, reason: str) -> Happening:
         self._h2.close_connection(code, additional_data=reason.encode())
-        return self._fail(reason)
+        return self._fail()
 
     def close(self) -> None:
         """Release everything that calls still hold. Called once, after the end of the connection."""
@@ -313,10 +314,10 @@ class Outbound:
         self._collect()
         self._output += GoAwayFrame(0, last_stream_id=last_stream_id, error_code=ErrorCodes.NO_ERROR).serialize()
 
-    def _fail(self, reason: str) -> ConnectionFailed:
+    def _fail(self) -> Happening:
         self._failed = True
         self.close()
-        return ConnectionFailed(reason)
+        return Happening.FAILED
 
     def _charge(self, units: int) -> None:
         if units:

@@ -16,16 +16,9 @@ from h2.exceptions import H2Error
 from h2.settings import SettingCodes
 from hyperframe.frame import WindowUpdateFrame
 
-from avion_media.grpc.events import (
-    CallBegun,
-    CallGone,
-    Event,
-    GoAwayAcknowledged,
-    MessageReceived,
-    PeerGoAway,
-    RequestEnded,
-)
+from avion_media.grpc.events import CallBegun, CallGone, Event, MessageReceived, RequestEnded
 from avion_media.grpc.frames import COSTS, USEFUL_BYTES, Seen, reset_streams
+from avion_media.grpc.lifecycle import Happening
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.outbound import DRAIN_PING, MESSAGE_OVERHEAD_BYTES, Outbound
 from avion_media.grpc.status import Code, RpcError
@@ -85,7 +78,7 @@ class Protocol(Outbound):
     # -- Receiving
 
     def receive(self, data: bytes, now: float) -> list[Event]:
-        """Process bytes that were read. Must not be called after a `ConnectionFailed`."""
+        """Process bytes that were read. Must not be called after `Happening.FAILED`."""
         self._now = now
         events: list[Event] = []
         seen = self._watch.feed(data, now)
@@ -100,13 +93,13 @@ class Protocol(Outbound):
         quiet, self._free_resets = len(self._output), 0
         try:
             self._handle_all(self._h2.receive_data(seen.data), events)
-        except H2Error as error:
-            events.append(self._fail(f"{type(error).__name__}: {error}"))
+        except H2Error:
+            events.append(self._fail())
         self._settle(seen, quiet)
         if self._flood.is_overdrawn() and not self._failed:
             events.append(self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, _FLOOD))
         if seen.going_away and not self._failed:
-            events.append(PeerGoAway())
+            events.append(Happening.RETIRED)
         return events
 
     def _settle(self, seen: Seen, quiet: int) -> None:
@@ -154,7 +147,7 @@ class Protocol(Outbound):
         elif isinstance(event, h2.events.SettingsAcknowledged):
             self._is_acknowledged = True
         elif isinstance(event, h2.events.PingAckReceived) and event.ping_data == DRAIN_PING:
-            events.append(GoAwayAcknowledged())
+            events.append(Happening.ACKNOWLEDGED)
 
     def _window_updated(self, stream_id: int, events: list[Event]) -> None:
         if not stream_id:

@@ -78,8 +78,8 @@ class Metadata:
 NO_METADATA = Metadata()
 
 
-def metadata_headers(pairs: Iterable[tuple[str, str | bytes]], len_before: int = 0) -> Headers:
-    """Return metadata as headers of a response. Raises ValueError for what gRPC does not allow."""
+def metadata_headers(pairs: Iterable[tuple[str, str | bytes]], before: Headers = ()) -> Headers:
+    """Return metadata as headers, which follow others. Raises ValueError for what gRPC does not allow."""
     headers: list[tuple[bytes, bytes]] = []
     for name, value in pairs:
         if not _METADATA_NAME.fullmatch(name) or name.startswith("grpc-") or name in _RESERVED:
@@ -92,7 +92,7 @@ def metadata_headers(pairs: Iterable[tuple[str, str | bytes]], len_before: int =
             headers.append((name.encode(), value.encode()))
         else:
             raise ValueError(f"{name}: a value has printable ASCII only, and no blank around it")
-    if len_before + sum(len(name) + len(value) for name, value in headers) > _MAX_METADATA_BYTES:
+    if sum(len(name) + len(value) for name, value in (*before, *headers)) > _MAX_METADATA_BYTES:
         raise ValueError(f"more than {_MAX_METADATA_BYTES} bytes of metadata")
     return tuple(headers)
 

@@ -29,8 +29,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avion_media.grpc import Code, GrpcLimits, RpcError
-from avion_media.grpc.events import CallBegun, ConnectionFailed
+from avion_media.grpc.events import CallBegun
 from avion_media.grpc.frames import COSTS, PREFACE
+from avion_media.grpc.lifecycle import Happening
 from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.wire_format import framed
 from avion_media.net import Bound, Kind, PeerLimiter
@@ -60,7 +61,7 @@ class Attack:
         """Have the core take this in; calls are answered as ``on_call`` says."""
         piece = b"".join(each if isinstance(each, bytes) else each.serialize() for each in pieces)
         for event in self.core.receive(piece, 0.0):
-            self.has_failed = self.has_failed or isinstance(event, ConnectionFailed)
+            self.has_failed = self.has_failed or event is Happening.FAILED
             if isinstance(event, CallBegun):
                 self.on_call(event.stream_id)
         self.core.take_output()

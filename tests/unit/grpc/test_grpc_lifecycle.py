@@ -52,7 +52,7 @@ def test_every_happening_in_every_state_leads_where_the_design_says(
     assert set(TABLE) == set(State)
 
 
-def _first_due(life: Lifecycle, due: Due, *, calls: int = 1, horizon_s: int = 2000) -> float:
+def _first_due(life: Lifecycle, due: Due | Happening, *, calls: int = 1, horizon_s: int = 2000) -> float:
     """The first second at which this is asked for; everything that was asked for before is done."""
     for now in range(horizon_s):
         for each in life.due(float(now), calls, is_writing=False):
@@ -60,10 +60,8 @@ def _first_due(life: Lifecycle, due: Due, *, calls: int = 1, horizon_s: int = 20
                 return now
             if each is Due.PING:
                 life.received(float(now))
-            elif each is Due.SEND_FINAL_GOAWAY:
-                life.happened(Happening.ACKNOWLEDGED, float(now))
-            elif each is Due.RETIRE:
-                life.happened(Happening.RETIRED, float(now))
+            elif isinstance(each, Happening):
+                life.happened(each, float(now))
     return math.inf
 
 
@@ -93,7 +91,7 @@ def test_a_silent_client_is_pinged_and_abandoned() -> None:
     assert life.due(60.0, 1, is_writing=False) == [Due.PING]
     assert life.due(79.0, 1, is_writing=False) == []
     assert life.due(80.0, 1, is_writing=True) == []
-    assert life.due(80.0, 1, is_writing=False) == [Due.ABANDON]
+    assert life.due(80.0, 1, is_writing=False) == [Happening.GONE]
 
 
 def test_a_client_that_takes_bytes_is_alive_but_owes_the_answer_to_an_earlier_ping() -> None:
@@ -102,22 +100,22 @@ def test_a_client_that_takes_bytes_is_alive_but_owes_the_answer_to_an_earlier_pi
     assert life.due(109.0, 1, is_writing=False) == []
     assert life.due(110.0, 1, is_writing=False) == [Due.PING]
     life.sent(120.0)
-    assert life.due(130.0, 1, is_writing=False) == [Due.ABANDON]
+    assert life.due(130.0, 1, is_writing=False) == [Happening.GONE]
 
 
 def test_an_idle_connection_retires_and_one_with_a_call_does_not() -> None:
     life = _in_state(State.OPEN)
-    assert _first_due(life, Due.RETIRE, calls=1) == math.inf
-    assert _first_due(life, Due.RETIRE, calls=0) == 900
+    assert _first_due(life, Happening.RETIRED, calls=1) == math.inf
+    assert _first_due(life, Happening.RETIRED, calls=0) == 900
 
 
 def test_an_old_connection_retires_with_its_calls() -> None:
     life = _in_state(State.OPEN, limits=GrpcLimits(max_age_s=100.0))
-    assert 90 <= _first_due(life, Due.RETIRE) <= 110
+    assert 90 <= _first_due(life, Happening.RETIRED) <= 110
 
 
 def test_the_final_goaway_waits_a_second_for_the_client() -> None:
-    assert _first_due(_in_state(State.GOAWAY_SENT), Due.SEND_FINAL_GOAWAY) == 1
+    assert _first_due(_in_state(State.GOAWAY_SENT), Happening.ACKNOWLEDGED) == 1
 
 
 @pytest.mark.parametrize("state", [State.GOAWAY_SENT, State.LAST_CALLS])

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avion_media.grpc import Code, GrpcLimits, RpcError
-from avion_media.grpc.events import CallBegun, CallGone, ConnectionFailed, Event, MessageReceived, RequestEnded
+from avion_media.grpc.events import CallBegun, CallGone, Event, MessageReceived, RequestEnded
 from avion_media.grpc.frames import PREFACE
+from avion_media.grpc.lifecycle import Happening
 from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.wire_format import Message, framed
 from avion_media.net import Bound, Kind, PeerLimiter
@@ -64,7 +65,7 @@ class Pair:
 
     def has_failed(self) -> bool:
         """Whether the core has ended the connection."""
-        return any(isinstance(event, ConnectionFailed) for event in self.events)
+        return any(event is Happening.FAILED for event in self.events)
 
     def exchange(self, piece_bytes: int = 1 << 20) -> list[Event]:
         """Pass on everything in both directions until both are silent; returns the core's new events."""
@@ -311,7 +312,7 @@ def test_a_header_block_beyond_what_was_announced_is_not_decoded() -> None:
     part = bytes(8000)
     parts = [HeadersFrame(1, part), *[ContinuationFrame(1, part)] * 2, ContinuationFrame(1, b"", flags=["END_HEADERS"])]
     (failed,) = pair.core.receive(b"".join(frame.serialize() for frame in parts), pair.now)
-    assert isinstance(failed, ConnectionFailed)
+    assert failed is Happening.FAILED
     (terminated,) = pair.client.receive_data(pair.core.take_output())
     assert isinstance(terminated, ConnectionTerminated)
     assert terminated.error_code == ErrorCodes.ENHANCE_YOUR_CALM
@@ -358,7 +359,7 @@ def _feed(data: bytes, piece_bytes: int) -> None:
                 _respond(core, event.stream_id, b"answer")
         core.take_output()
         core.written(0.0)
-        if any(isinstance(event, ConnectionFailed) for event in events):
+        if any(event is Happening.FAILED for event in events):
             break
     core.close()
     assert limiter.held(Kind.BUFFERED_BYTES) == 0

@@ -78,9 +78,22 @@ class Outbound:
         Raises `RpcError` if its peer has too much waiting.
         """
         stream = self._streams.get(stream_id)
-        if stream is not None:
-            self._enqueue(stream, frame)
-            self._send_pending(stream)
+        if stream is None:
+            return
+        if not stream.pending and len(frame) <= min(self._room(stream), MAX_FRAME_BYTES):
+            self._send_head(stream)  # the usual case: it goes out whole
+            self._send_data(stream, frame)
+            self._flood.refund(-COSTS.SENT.flood)
+            return
+        held_bytes = len(frame) + MESSAGE_OVERHEAD_BYTES
+        if not stream.hold(held_bytes):
+            raise RpcError(Code.RESOURCE_EXHAUSTED, "too many responses wait to be read")
+        self._send_head(stream)
+        if not stream.pending:
+            stream.progress_at = self._now
+        stream.pending.append(Pending(memoryview(frame), held_bytes))
+        stream.pending_bytes += len(frame)
+        self._send_pending(stream)
 
     def send_end(self, stream_id: int, error: RpcError | None = None, trailing: Headers = ()) -> None:
         """End a response after its waiting messages, with OK or an error."""
@@ -97,26 +110,13 @@ class Outbound:
         """End a request that is not gRPC's with a response of HTTP."""
         stream = self._streams.get(stream_id)
         if stream is not None:
-            self._send_end(stream, headers)
+            stream.head_sent, stream.trailers = True, headers  # its only headers
+            self._finish(stream)
 
     def _send_head(self, stream: Stream, more: Headers = ()) -> None:
         if not stream.head_sent:
             stream.head_sent = True
             self._h2.send_headers(stream.id, RESPONSE_HEADERS + more if more else RESPONSE_HEADERS)
-
-    def _enqueue(self, stream: Stream, frame: bytes) -> None:
-        if not stream.pending and len(frame) <= min(self._room(stream), MAX_FRAME_BYTES):
-            self._send_head(stream)  # the usual case: it goes out whole
-            self._send_data(stream, frame)
-            self._flood.refund(-COSTS.SENT.flood)
-            return
-        if not stream.hold(len(frame) + MESSAGE_OVERHEAD_BYTES):
-            raise RpcError(Code.RESOURCE_EXHAUSTED, "too many responses wait to be read")
-        self._send_head(stream)
-        if not stream.pending:
-            stream.progress_at = self._now
-        stream.pending.append(Pending(memoryview(frame), len(frame) + MESSAGE_OVERHEAD_BYTES))
-        stream.pending_bytes += len(frame)
 
     def _room(self, stream: Stream) -> int:
         """How much of this call can be sent now."""
@@ -186,10 +186,7 @@ class Outbound:
 
     def _finish(self, stream: Stream) -> None:
         trailers = stream.trailers or OK_TRAILERS
-        self._send_end(stream, trailers if stream.head_sent else RESPONSE_HEADERS + trailers)
-
-    def _send_end(self, stream: Stream, headers: Headers) -> None:
-        self._h2.send_headers(stream.id, headers, end_stream=True)
+        self._h2.send_headers(stream.id, trailers if stream.head_sent else RESPONSE_HEADERS + trailers, end_stream=True)
         if stream.remote_open:
             # The response is complete: the client should stop sending (RFC 9113, 8.1).
             self._abort(stream.id, ErrorCodes.NO_ERROR)

@@ -78,9 +78,8 @@ class Connection:
         self._life = Lifecycle(shared.limits, now)
         self._reading = trio.CancelScope()
         self._writing = trio.CancelScope()
-        self._is_writing = False
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
-        self._writer = trio.lowlevel.ParkingLot()
+        self._writer = trio.lowlevel.ParkingLot()  # the writer waits for output here
         self._taken = trio.lowlevel.ParkingLot()  # the reader waits for the writer here
         self._unsent = b""
         self._tasks: trio.Nursery | None = None
@@ -186,10 +185,8 @@ class Connection:
                 self._taken.unpark_all()
                 self._unsent = b""
                 if output:
-                    self._is_writing = True
                     if not await send_steadily(self._stream, [output], self._shared.limits.write_timeout_s, self._sent):
                         break
-                    self._is_writing = False
                     self._dispatch(self._protocol.written(trio.current_time()))
                     self._settle()
                 elif self._life.state is State.CLOSING:
@@ -257,9 +254,8 @@ class Connection:
         elif refusal is not None:
             self._refuse(event.stream_id, call, refusal)
         elif method is None:
-            self._refuse(
-                event.stream_id, call, RpcError(Code.UNIMPLEMENTED, f"unknown method {head.path[:_MAX_ECHOED]}")
-            )
+            unknown = RpcError(Code.UNIMPLEMENTED, f"unknown method {head.path[:_MAX_ECHOED]}")
+            self._refuse(event.stream_id, call, unknown)
         elif method.streams_requests:
             self._start(event.stream_id, call, method)
         else:
@@ -273,9 +269,8 @@ class Connection:
         elif arriving.message is None:
             arriving.message = event.message
         else:
-            self._refuse_arriving(
-                event.stream_id, RpcError(Code.UNIMPLEMENTED, "expected one request message, received more")
-            )
+            too_many = RpcError(Code.UNIMPLEMENTED, "expected one request message, received more")
+            self._refuse_arriving(event.stream_id, too_many)
 
     def _request_ended(self, stream_id: int) -> None:
         arriving = self._arriving.get(stream_id)
@@ -302,11 +297,8 @@ class Connection:
     def _start(self, stream_id: int, call: CallContext, method: Method, message: Message | None = None) -> None:
         shared = self._shared
         if self._tasks is None or not self._account.take(**method.takes):
-            self._refuse(
-                stream_id,
-                call,
-                RpcError(Code.RESOURCE_EXHAUSTED, "too many concurrent calls; retry with backoff", retry_after_s=1.0),
-            )
+            full = RpcError(Code.RESOURCE_EXHAUSTED, "too many concurrent calls; retry with backoff", retry_after_s=1.0)
+            self._refuse(stream_id, call, full)
             return
         running = RunningCall(call, method, stream_id, self._protocol, shared, self._settle)
         if message is not None:
@@ -364,7 +356,7 @@ class Connection:
 
     def check(self, now: float) -> None:
         """Enforce the deadlines. The server calls it repeatedly."""
-        for due in self._life.due(now, self._protocol.calls, is_writing=self._is_writing):
+        for due in self._life.due(now, self._protocol.calls, is_writing=not self._writer):
             if isinstance(due, Happening):
                 self._happened(due)
             elif due is Due.GIVE_UP:

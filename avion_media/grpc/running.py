@@ -49,10 +49,9 @@ class RunningCall:
         self._draining = False
         self._ended_with: RpcError | None = None
         self._is_gone = False
-        self._has_answered = False
         self._has_sent_head = False
         self._sends_gzip = False
-        self._code = Code.CANCELLED
+        self._code: Code | None = None  # of the response, once it is given
         self._news: trio.Event | None = None
         self._pull: trio.CancelScope | None = None
 
@@ -84,7 +83,7 @@ class RunningCall:
     def end(self, error: RpcError) -> None:
         """End it with this error while its handler runs; later reset it, because the client does not read the
         response."""
-        if self._has_answered:
+        if self._code is not None:
             self._protocol.cancel(self.stream_id)
             self.gone(Code.CANCELLED)
         else:
@@ -115,13 +114,12 @@ class RunningCall:
             error = self._ended_with or RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed")
         self._protocol.send_end(self.stream_id, error, self.call.trailing_metadata)
         self._code = Code.OK if error is None else error.code
-        self._has_answered = True
 
     async def until_ended(self) -> None:
         """Wait until the client has received the response or has left: then `CallContext.code` is known."""
         while not self._is_gone and self._protocol.is_open(self.stream_id):
             await self._wait_for_news()
-        if not self._is_gone:
+        if not self._is_gone and self._code is not None:
             self.call.code = self._code
 
     async def _handle(self) -> None:

@@ -25,15 +25,13 @@ from botocore.httpsession import get_cert_path
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.store.errors import RangeNotSatisfiable, TooLarge
 from avion_media.store.objects import Bytes, ObjectInfo, ObjectPart, PartRequest, parse_content_range, range_header
-from avion_media.store.presign import Presigner
+from avion_media.store.presign import AT_ONCE_S, META, Presigner
 
-_EXPIRES_S = 300  # of a URL that is used at once: room for clocks that differ
 _CONNECT_S = 3.0
 _IDLE_S = 15.0  # after so long, something in between may have closed an idle connection
 _READ_BYTES = 64 << 10
 _GULP_BYTES = 1 << 20  # of a large body, in one go
 _MAX_ERROR_BYTES = 64 << 10
-_META = "x-amz-meta-"
 _NEEDED = {"content-length", "last-modified"}  # of a response that is understood here
 _BROKEN = (OSError, trio.BrokenResourceError, h11.RemoteProtocolError)
 
@@ -73,7 +71,7 @@ class HttpGet:
         Raises ObjectMissing, PreconditionFailed, RangeNotSatisfiable, TooLarge, Unavailable (no response in time, or
         the connection broke). A cancel closes the connection.
         """
-        url = urlsplit(self._presigner.get(wanted.key, expires_s=_EXPIRES_S, now=datetime.now(UTC)))
+        url = urlsplit(self._presigner.get(wanted.key, expires_s=AT_ONCE_S, now=datetime.now(UTC)))
         lines = [f"GET {url.path}?{url.query} HTTP/1.1", f"Host: {url.netloc}", "Accept-Encoding: identity"]
         if wanted.byte_range is not None:
             lines.append(f"Range: {range_header(wanted.byte_range)}")
@@ -142,10 +140,11 @@ class HttpGet:
                     length = int(headers["content-length"])
                     if length > wanted.max_bytes:
                         raise TooLarge(wanted.key, length, wanted.max_bytes)
-                    info = _info(wanted.key, headers, length)
+                    content_range = parse_content_range(headers.get("content-range", ""))
+                    info = _info(wanted.key, headers, content_range.total if content_range else length)
                     data = await wire.receive_exactly(length, http.trailing_data[0], wanted.into, received)
                     keep = persists
-                    return ObjectPart(info, parse_content_range(headers.get("content-range", "")), data)
+                    return ObjectPart(info, content_range, data)
                 error = await _body_of_error(wire, http)
                 keep = persists and http.their_state is h11.DONE
             match event.status_code:
@@ -254,15 +253,14 @@ async def _body_of_error(wire: _Wire, http: h11.Connection) -> bytes:
     return bytes(body)
 
 
-def _info(key: str, headers: Mapping[str, str], length: int) -> ObjectInfo:
-    content_range = parse_content_range(headers.get("content-range", ""))
+def _info(key: str, headers: Mapping[str, str], size_bytes: int) -> ObjectInfo:
     return ObjectInfo(
         key=key,
-        size_bytes=content_range.total if content_range else length,
+        size_bytes=size_bytes,
         etag=headers.get("etag", "").strip('"'),
         last_modified=parsedate_to_datetime(headers["last-modified"]).astimezone(UTC),
         content_type=headers.get("content-type", "application/octet-stream"),
-        metadata={name[len(_META) :]: value for name, value in headers.items() if name.startswith(_META)},
+        metadata={name[len(META) :]: value for name, value in headers.items() if name.startswith(META)},
     )
 
 

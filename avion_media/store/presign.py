@@ -22,6 +22,7 @@ from avion_media.domain.owners import owner_metadata
 from avion_media.store.objects import PresignedPut
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
+AT_ONCE_S: Final = 300  # validity of a URL that is used at once: room for clocks that differ
 META: Final = "x-amz-meta-"  # before the name of an object's own metadata
 UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
 _MAX_EXPIRES_S: Final = 7 * 86400  # the algorithm's own bound

@@ -34,14 +34,13 @@ from botocore.httpsession import URLLib3Session
 from botocore.response import StreamingBody
 
 from avion_media.store.objects import FileSource
-from avion_media.store.presign import META, UNSIGNED_PAYLOAD, Presigner
+from avion_media.store.presign import AT_ONCE_S, META, UNSIGNED_PAYLOAD, Presigner
 from avion_media.store.quick_acks import ask_for_quick_acks
 from avion_media.store.transfer import FileBody
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-_EXPIRES_S = 300  # of a URL that is used at once: room for clocks that differ
 _CHUNK_BYTES = 1 << 20
 _KEY = re.compile("<Key>([^<]*)</Key>")
 _HEADERS = {"IfMatch": "If-Match", "Range": "Range", "IfNoneMatch": "If-None-Match", "CacheControl": "Cache-Control"}
@@ -183,7 +182,7 @@ class QuickRequests:
             request["Key"],
             signed=signed,
             payload=payload,
-            expires_s=_EXPIRES_S,
+            expires_s=AT_ONCE_S,
             now=datetime.now(UTC),
             more_query=more_query,
         )

@@ -5,7 +5,7 @@ The first three are open for kubelets and Prometheus, which have no token. Every
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
@@ -61,16 +61,13 @@ def admin_application(
         Route("/tree", gate.required(show_tree)),
     ]
     if kill is not None:
-        routes.append(Route("/chaos/kill", gate.required(_killer(kill)), methods=["POST"]))
+
+        async def kill_node(request: Request) -> Response:
+            path = request.query_params.get("path", "")
+            try:
+                return JSONResponse({"path": path, "killed": kill(path)})
+            except LookupError:
+                return JSONResponse({"error": f"no running node {path!r}"}, status_code=404)
+
+        routes.append(Route("/chaos/kill", gate.required(kill_node), methods=["POST"]))
     return Starlette(routes=[*routes, *pages])
-
-
-def _killer(kill: Callable[[str], bool]) -> Callable[[Request], Awaitable[Response]]:
-    async def kill_node(request: Request) -> Response:
-        path = request.query_params.get("path", "")
-        try:
-            return JSONResponse({"path": path, "killed": kill(path)})
-        except LookupError:
-            return JSONResponse({"error": f"no running node {path!r}"}, status_code=404)
-
-    return kill_node

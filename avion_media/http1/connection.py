@@ -153,20 +153,17 @@ class HttpConnection:
             if head is None:
                 return False
             request = self._request(head)
+            with self._shared.hangups.watching(self._socket.fileno()) as scope:
+                try:
+                    response = await self._shared.handler(request)
+                except (Refused, Cut):  # while it read the request's body
+                    raise
+                except Exception:  # noqa: BLE001 - it becomes a 500 for its client, without effect on others
+                    _log.error("http.handler_failed", exc_info=True)
+                    response = Response(_INTERNAL_ERROR, {**self._shared.refusal_headers, "Cache-Control": "no-store"})
         except Refused as refusal:
             await self._refuse(refusal.status)
             return False
-        try:
-            with self._shared.hangups.watching(self._socket.fileno()) as scope:
-                response = await self._shared.handler(request)
-        except Refused as refusal:  # while it read the request's body
-            await self._refuse(refusal.status)
-            return False
-        except Cut:  # while it read the request's body
-            raise
-        except Exception:  # noqa: BLE001 - any exception of a handler becomes a 500 for its client, without effect on others
-            _log.error("http.handler_failed", exc_info=True)
-            response = Response(_INTERNAL_ERROR, {**self._shared.refusal_headers, "Cache-Control": "no-store"})
         if scope.cancelled_caught:
             raise Cut
         await self._send(head, response)
@@ -215,14 +212,7 @@ class HttpConnection:
         check(head, self._limits)
         path, query = target_of(head)
         self._state = State.ANSWERING
-        return Request(
-            method=head.method.decode("ascii"),
-            path=path,
-            query=query,
-            headers=decoded(head.headers),
-            peer=self._peer,
-            read_body=self._read_body,
-        )
+        return Request(head.method.decode("ascii"), path, query, decoded(head.headers), self._peer, self._read_body)
 
     async def _read_body(self) -> bytes:
         body = bytearray()
@@ -261,7 +251,7 @@ class HttpConnection:
         if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             headers = {"Cache-Control": "no-store", **self._shared.refusal_headers, "Content-Length": "0"}
             head = h11.Response(status_code=status, headers=[*encoded(headers), _CLOSE, _date(int(time.time()))])
-            await self._write(self._h11.send_with_data_passthrough(head) or [])
+            await self._write(self._pieces(head))
 
     async def _send(self, request: h11.Request, response: Response) -> None:
         """Send the whole response. Its head is sent in one write with the first bytes of its body."""

@@ -120,7 +120,7 @@ class Connection:
             self._protocol.finish_drain()
         elif state is State.CLOSING:
             self._reading.cancel()
-            if self._life.has_failed:
+            if happening is Happening.FAILED:
                 self._writing.deadline = now + ERROR_CLOSE_S
         elif state is State.CLOSED:
             self._reading.cancel()

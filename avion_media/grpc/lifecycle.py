@@ -74,7 +74,6 @@ TABLE: Mapping[State, Mapping[Happening, State]] = {
 }
 """What is not in it changes nothing."""
 _READING = frozenset({_S.PREFACE, _S.OPEN, _S.GOAWAY_SENT, _S.LAST_CALLS})
-_ENDING = frozenset({_S.GOAWAY_SENT, _S.LAST_CALLS})
 
 
 class Due(Enum):
@@ -94,14 +93,13 @@ class Lifecycle:
 
     def __init__(self, limits: GrpcLimits, now: float) -> None:
         self.state = State.PREFACE
-        self.has_failed = False
         self._limits = limits
         self._retires_at = now + limits.lifetime_s()
         self._alive_at = self._busy_at = now
         self._pinged_at: float | None = None
         self._owed_since: float | None = now  # since when the client has owed the rest of a frame
         self._is_paused = False
-        self._acknowledge_by = self._streams_end = self._calls_end = math.inf
+        self._acknowledge_by = self._streams_end = self._calls_end = math.inf  # until the end has begun
 
     # -- States
 
@@ -111,7 +109,6 @@ class Lifecycle:
         if state is None:
             return None
         self.state = state
-        self.has_failed = self.has_failed or happening is Happening.FAILED
         if state is State.GOAWAY_SENT:
             self._acknowledge_by = now + _ACKNOWLEDGE_S
             self._end_by(now + self._limits.max_age_grace_s, now + self._limits.max_age_grace_s + _CALLS_GRACE_S)
@@ -132,11 +129,7 @@ class Lifecycle:
 
     def ends_streams(self, now: float) -> bool:
         """Return whether streams of responses have to end, those that begin now included."""
-        return self.state in _ENDING and now >= self._streams_end
-
-    def ends_calls(self, now: float) -> bool:
-        """Return whether every call has to end."""
-        return self.state in _ENDING and now >= self._calls_end
+        return now >= self._streams_end
 
     # -- Clocks
 
@@ -194,7 +187,7 @@ class Lifecycle:
             due.append(Happening.ACKNOWLEDGED)
         if self.ends_streams(now):
             due.append(Due.END_STREAMS)
-        if self.ends_calls(now):
+        if now >= self._calls_end:
             due.append(Due.END_CALLS)
         return due
 

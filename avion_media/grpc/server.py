@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import ssl
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import trio
@@ -24,17 +23,6 @@ from avion_media.wire.service import Service
 _MAX_TICK_S = 1.0
 _SMALL_MESSAGE_BYTES = 4096  # what requests of health and reflection may have
 _STREAMS_SHARE = 0.75  # a quarter is for calls that end: health checks are answered however many only watch
-
-
-@dataclass(frozen=True, slots=True)
-class ServerStats:
-    """A look at the server."""
-
-    connections: int
-    streams: int
-    """Calls on the wire, those included whose request is still arriving or whose response is not yet taken."""
-    calls: int
-    """Handlers that run."""
 
 
 class GrpcServer:
@@ -80,10 +68,20 @@ class GrpcServer:
         """The paths of all methods served."""
         return frozenset(self._shared.methods)
 
-    def stats(self) -> ServerStats:
-        """Numbers for gauges."""
-        streams = sum(connection.streams for connection in self._connections)
-        return ServerStats(len(self._connections), streams, self._limiter.held(Kind.CALLS))
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return self._limiter.held(Kind.CONNECTIONS)
+
+    @property
+    def calls(self) -> int:
+        """Handlers that run."""
+        return self._limiter.held(Kind.CALLS)
+
+    @property
+    def streams(self) -> int:
+        """Calls on the wire, those included whose request is still arriving or whose response is not yet taken."""
+        return sum(connection.streams for connection in self._connections)
 
     async def serve(
         self,

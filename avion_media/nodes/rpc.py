@@ -58,10 +58,9 @@ async def grpc(runtime: Runtime, child: Child[Address]) -> None:
 
     forget = runtime.readiness.on_change(tell)
     try:
-        calls = limiting(runtime, "rpc.calls", lambda: Limiter(server.stats().calls, config.grpc.max_calls))
-        connections = limiting(
-            runtime, "rpc.connections", lambda: Limiter(server.stats().connections, config.grpc.max_connections)
-        )
+        limits = config.grpc
+        calls = limiting(runtime, "rpc.calls", lambda: Limiter(server.calls, limits.max_calls))
+        connections = limiting(runtime, "rpc.connections", lambda: Limiter(server.connections, limits.max_connections))
         with runtime.draining("grpc", server.drain), calls, connections:
             listeners = await listen_for_clients(runtime, child, config.grpc.bind)
             async with trio.open_nursery() as nursery:

@@ -96,7 +96,7 @@ async def server_of_cases() -> AsyncIterator[str]:
             await nursery.start(server.serve, listeners)
             yield f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
             await server.drain(grace_s=10)
-            assert server.stats().calls == 0
+            assert server.calls == 0
             nursery.cancel_scope.cancel()
 
 

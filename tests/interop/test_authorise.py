@@ -55,7 +55,7 @@ async def test_a_stranger_hears_the_same_of_every_method(path: str) -> None:
         # What of the body was under way already is swallowed, and the connection goes on.
         await client.send(data(1, message(HELLO), end=True), client.call(3, HELLO))
         assert await _refused(client, 3) == "no valid credentials"
-        assert server.server.stats().streams == 0
+        assert server.server.streams == 0
 
 
 async def test_a_check_that_fails_lets_nobody_through_and_tells_nothing() -> None:
@@ -79,4 +79,4 @@ async def _calls_of_strangers(server: EchoServer, count: int) -> None:
 async def test_strangers_do_not_keep_anything_busy() -> None:
     async with echo_server(authorise=only_with_the_word) as server:
         await _calls_of_strangers(server, 500)
-        assert server.server.stats().calls == 0
+        assert server.server.calls == 0

@@ -92,10 +92,10 @@ async def test_a_drain_waits_for_calls_and_refuses_new_connections() -> None:
             await trio.testing.wait_all_tasks_blocked()
             with pytest.raises(OSError):
                 await trio.open_tcp_stream("127.0.0.1", server.port)
-            assert server.server.stats().calls == 1
+            assert server.server.calls == 1
             server.echo.released.set()
         assert results == ["late"]
-        assert server.server.stats().connections == 0
+        assert server.server.connections == 0
 
 
 async def test_what_does_not_end_within_the_grace_is_ended_and_the_client_learns_why() -> None:

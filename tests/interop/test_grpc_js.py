@@ -32,7 +32,7 @@ async def _run(client: Path, *arguments: str) -> Any:
 async def _nothing_is_left(server: EchoServer) -> None:
     await server.echo.until(lambda echo: echo.cancelled == echo.entered == 1)
     await server.until_ended(307)
-    assert server.server.stats().calls == 0
+    assert server.server.calls == 0
     assert not server.errors
 
 

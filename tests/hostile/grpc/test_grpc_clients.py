@@ -49,7 +49,7 @@ async def served_all_along(limits: GrpcLimits | None = None) -> AsyncIterator[Ec
 
 
 async def _until_connections(server: EchoServer, count: int) -> None:
-    while server.server.stats().connections > count:  # noqa: ASYNC110 - nobody tells
+    while server.server.connections > count:  # noqa: ASYNC110 - nobody tells
         await trio.sleep(0.01)
 
 
@@ -61,7 +61,7 @@ async def _hold(port: int, local_address: str) -> None:
 
 async def test_one_peer_cannot_take_all_connections() -> None:
     async with served_all_along(GrpcLimits(max_connections_per_peer=4)) as server, AsyncExitStack() as held:
-        while server.server.stats().connections < 1:  # noqa: ASYNC110 - the good client's
+        while server.server.connections < 1:  # noqa: ASYNC110 - the good client's
             await trio.sleep(0.01)
         for _ in range(3):
             await held.enter_async_context(raw_client(server.port))
@@ -78,7 +78,7 @@ async def test_who_holds_connections_without_calls_makes_room_for_newcomers() ->
     async with served_all_along(GrpcLimits(max_connections=20)) as server, trio.open_nursery() as nursery:
         for number in range(17):
             nursery.start_soon(_hold, server.port, f"127.0.1.{number}")
-        while server.server.stats().connections < 18:  # noqa: ASYNC110 - nobody tells
+        while server.server.connections < 18:  # noqa: ASYNC110 - nobody tells
             await trio.sleep(0.01)
         for number in range(10):
             async with raw_client(server.port, local_address=f"127.0.2.{number}") as newcomer:

@@ -2,46 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from avion_media.grpc.lifecycle import Happening
 from avion_media.grpc.status import Code
 from avion_media.grpc.wire_format import Message, RequestHead
 
 
-@dataclass(frozen=True, slots=True)
-class CallBegun:
+class CallBegun(NamedTuple):
     """A request's headers, checked. `RequestHead` says whether it can be served."""
 
     stream_id: int
     head: RequestHead
 
 
-@dataclass(frozen=True, slots=True)
-class MessageReceived:
+class MessageReceived(NamedTuple):
     """One whole message of a request. It counts as held until `Protocol.message_taken`, or the end of the call."""
 
     stream_id: int
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class RequestEnded:
+class RequestEnded(NamedTuple):
     """The client sends no more messages in this call."""
 
     stream_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class CallGone:
+class CallGone(NamedTuple):
     """The call ended early: reset by the client (CANCELLED), or answered by the core with this code."""
 
     stream_id: int
     code: Code = Code.CANCELLED
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseTaken:
+class ResponseTaken(NamedTuple):
     """All output of this call has been passed to the connection."""
 
     stream_id: int

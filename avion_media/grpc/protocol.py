@@ -88,8 +88,9 @@ class Protocol(Outbound):
         self._charge(seen.flood)
         if self._flood.is_overdrawn():  # before they cost anything more
             return [self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, _FLOOD)]
-        self._credit_late(seen.late_bytes)
         self._collect()
+        if seen.late_bytes:  # of DATA that h2 did not see: their window is given back by hand
+            self._output += WindowUpdateFrame(0, seen.late_bytes).serialize()
         quiet, self._free_resets = len(self._output), 0
         try:
             self._handle_all(self._h2.receive_data(seen.data), events)
@@ -287,12 +288,6 @@ class Protocol(Outbound):
         if self._uncredited_bytes >= _CREDIT_AT:
             self._h2.increment_flow_control_window(self._uncredited_bytes)
             self._uncredited_bytes = 0
-
-    def _credit_late(self, length: int) -> None:
-        """Give back the window of DATA that h2 never saw: by hand, since it is open for h2."""
-        if length:
-            self._collect()
-            self._output += WindowUpdateFrame(0, length).serialize()
 
 
 def _no_room() -> RpcError:

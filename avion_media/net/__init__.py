@@ -1,7 +1,7 @@
 """Peers and sockets, for all servers. Knows neither gRPC nor HTTP."""
 
 from avion_media.net.limiter import Account, Bound, Kind, PeerLimiter
-from avion_media.net.peers import is_loopback, peer_of, peer_of_host
+from avion_media.net.peers import is_loopback, peer_of
 from avion_media.net.sockets import bound_unacknowledged, linger, reset_at_close, send_steadily
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "is_loopback",
     "linger",
     "peer_of",
-    "peer_of_host",
     "reset_at_close",
     "send_steadily",
 ]

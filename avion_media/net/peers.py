@@ -25,13 +25,9 @@ def peer_of(stream: trio.SocketStream) -> str:
     """Return the peer that a connection counts for: an IPv4 address or an IPv6 network; empty if the client has
     left."""
     try:
-        return peer_of_host(stream.socket.getpeername()[0])
+        host = stream.socket.getpeername()[0]
     except OSError:
         return ""
-
-
-def peer_of_host(host: str) -> str:
-    """Return the same for an address in the socket's form."""
     address = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)

@@ -66,7 +66,7 @@ class Origin:
         route, _ = responses.route_of(request.path)
         if route is responses.NO_ROUTE:
             return responses.plain(404, "no such path")
-        if request.method not in ("GET", "HEAD"):
+        if request.method not in responses.METHODS:
             return responses.not_allowed()
         if route is responses.CAPABILITIES:
             if request.query is not None:

@@ -13,10 +13,9 @@ from contextlib import contextmanager
 import trio
 
 from avion_media.http1 import Request, Response
-from avion_media.origin.responses import NO_ROUTE, route_of
+from avion_media.origin.responses import METHODS, NO_ROUTE, route_of
 from avion_media.telemetry import Telemetry, instruments
 
-_METHODS = frozenset({"GET", "HEAD"})
 _CLIENT_GONE = 499  # as nginx calls it: the client left before there was a response
 
 
@@ -45,7 +44,7 @@ async def observed(
 ) -> Response:
     """Return the response of ``respond``, and report it."""
     route, media_id = route_of(request.path)
-    method = request.method if request.method in _METHODS else NO_ROUTE
+    method = request.method if request.method in METHODS else NO_ROUTE
     known = {"http__request__method": method, "url__scheme": "http", "http__route": route}
     started = time.monotonic()
     status, timing = 500, Timing()

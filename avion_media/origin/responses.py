@@ -16,6 +16,7 @@ from avion_media.http1 import Response
 from avion_media.origin.conditional import http_date
 from avion_media.store import ObjectInfo
 
+METHODS = ("GET", "HEAD")
 IMMUTABLE = "public, max-age=31536000, immutable"
 UNCERTAIN = "public, max-age=60"  # while it is unknown whether the media item was deleted
 NEGATIVE = "public, max-age=10"

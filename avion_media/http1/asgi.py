@@ -22,23 +22,18 @@ AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 _log = get_logger()
 
 
-class AsgiServer:
+class AsgiServer(HttpServer):
     """Serves one ASGI application. A cancel of `serve` cuts its connections."""
 
     def __init__(self, app: AsgiApp, limits: HttpLimits) -> None:
+        super().__init__(self._handle, limits)
         self._app = app
-        self._server = HttpServer(self._handle, limits)
         self._calls: trio.Nursery
-
-    @property
-    def connections(self) -> int:
-        """Open connections."""
-        return self._server.connections
 
     async def serve(self, listeners: Sequence[trio.SocketListener]) -> None:
         """Accept connections until cancelled; closes the listeners."""
         async with trio.open_nursery() as self._calls:
-            await self._server.serve(listeners)
+            await super().serve(listeners)
 
     async def _handle(self, request: Request) -> Response:
         call = _Call(self._app, request)

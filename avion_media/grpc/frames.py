@@ -79,7 +79,6 @@ class COSTS:
 
 
 _WORK = {_DATA: COSTS.DATA, _HEADERS: COSTS.CALL, _CONTINUATION: COSTS.CONTINUATION, _SETTINGS: COSTS.SETTINGS}
-_OTHER = COSTS.NOISE
 
 
 class FloodBudget:
@@ -188,7 +187,7 @@ class FrameWatch:
             header = data[position:header_end] if position >= begin else self._partial + data[begin:header_end]
             length = int.from_bytes(header[:3], "big")
             position = header_end + length
-            cost = _WORK.get(header[3], _OTHER)
+            cost = _WORK.get(header[3], COSTS.NOISE)
             work -= cost.work + (length // cost.work_per_bytes if cost.work_per_bytes else 0)
         return min(position, len(data))
 
@@ -198,12 +197,10 @@ class FrameWatch:
             data = self._partial + data
             self._partial = b""
         seen = Seen(data)
-        kept: list[bytes] | None = None  # only once something was cut out
         position = min(self._left, len(data))
         self._left -= position
-        if self._cutting and position:
-            kept = [b""]
-        start = position if self._cutting else 0
+        kept: list[bytes] = []  # before what was cut out last
+        start = position if self._cutting else 0  # of what is kept after it
         end = len(data)
         while position < end:
             if end - position < _HEADER_BYTES:
@@ -218,10 +215,10 @@ class FrameWatch:
             self._cutting = cut
             self._left = max(frame_end - end, 0)
             if cut:
-                kept = [*(kept or ()), data[start:position]]
+                kept.append(data[start:position])
                 start = min(frame_end, end)
             position = min(frame_end, end)
-        if kept is not None:
+        if start:
             seen.data = b"".join((*kept, data[start:end]))
         elif end != len(data):
             seen.data = data[:end]

@@ -19,9 +19,8 @@ from avion_media.grpc.frames import FIRST_TURN, LATER_TURN
 from avion_media.grpc.hooks import Hooks
 from avion_media.grpc.lifecycle import ERROR_CLOSE_S, Due, Happening, Lifecycle, State
 from avion_media.grpc.limits import GrpcLimits
-from avion_media.grpc.methods import Method
 from avion_media.grpc.protocol import Protocol
-from avion_media.grpc.running import RunningCall, shutting_down
+from avion_media.grpc.running import Method, RunningCall, shutting_down
 from avion_media.grpc.status import Code, RpcError
 from avion_media.grpc.wire_format import Message
 from avion_media.net import Account, linger, send_steadily

@@ -1,27 +1,58 @@
-"""Runs one handler: passes its request in, and its response or error out."""
+"""The methods that are served, and one run of a handler: its request goes in, and its response or error comes out."""
 
 from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import trio
 from google.protobuf.message import DecodeError
 
 from avion_media.grpc.context import CallContext
-from avion_media.grpc.methods import Method
 from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.status import Code, Headers, RpcError
 from avion_media.grpc.wire_format import GZIP_ENCODING, MIN_COMPRESSED_BYTES, Message, deflated, framed, inflated
+from avion_media.wire.service import Service
 
 if TYPE_CHECKING:
     from avion_media.grpc.connection import Shared
 
 _RETRY_S = 1.0  # after this time, clients that a drain cut off can call again
 _ENOUGH_PENDING_BYTES = 64 << 10  # a stream's handler waits while this much of its response is unsent
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method of a service."""
+
+    path: str
+    handler: Callable[..., Any]
+    """Takes the message, or the iterator of messages, and the `CallContext`."""
+    parse: Callable[[bytes], Any]
+    streams_requests: bool
+    streams_responses: bool
+    max_message_bytes: int
+    takes: dict[str, int] = field(init=False)
+    """What a call of it takes from its peer's account."""
+
+    def __post_init__(self) -> None:
+        may_last = self.streams_requests or self.streams_responses  # the client or the handler may go on sending
+        object.__setattr__(self, "takes", {"calls": 1, "streams": 1} if may_last else {"calls": 1})
+
+
+def methods_of(services: Iterable[Service], max_message_bytes: int) -> dict[str, Method]:
+    """Return all methods of the services, by path."""
+    methods: dict[str, Method] = {}
+    for service in services:
+        for name, (handler, signature) in service.methods.items():
+            path, parse = f"/{service.name}/{name}", signature.request_type.FromString
+            streams_requests, streams_responses = signature.cardinality.value
+            methods[path] = Method(path, handler, parse, streams_requests, streams_responses, max_message_bytes)
+    return methods
 
 
 class RunningCall:

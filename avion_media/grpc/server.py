@@ -15,8 +15,8 @@ from avion_media.grpc.health import Health
 from avion_media.grpc.hooks import Authorise, Hooks, MapException, Observe, OnError
 from avion_media.grpc.lifecycle import calls_end_of_drain
 from avion_media.grpc.limits import GrpcLimits
-from avion_media.grpc.methods import methods_of
 from avion_media.grpc.reflection import reflection_services
+from avion_media.grpc.running import methods_of
 from avion_media.net import Account, Bound, Kind, PeerLimiter, bound_unacknowledged, peer_of
 from avion_media.wire.service import Service
 

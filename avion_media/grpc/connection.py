@@ -152,21 +152,21 @@ class Connection:
 
     async def _work_off(self, data: bytes) -> None:
         """Handle the bytes that were read, in turns, so that other connections get theirs."""
-        end = self._protocol.end_of_turn(data, 0, FIRST_TURN)
+        end = self._protocol.watch.end_of_turn(data, 0, FIRST_TURN)
         self._turn(data[:end])
         while self._life.is_reading and end < len(data):
             await self._until_taken()
             async with self._shared.backlog:
-                begin, end = end, self._protocol.end_of_turn(data, end, LATER_TURN)
+                begin, end = end, self._protocol.watch.end_of_turn(data, end, LATER_TURN)
                 self._turn(data[begin:end])
 
     def _turn(self, piece: bytes) -> None:
         now = trio.current_time()
-        before = self._protocol.frames_begun
+        before = self._protocol.watch.begun
         self._dispatch(self._protocol.receive(piece, now))
         if self._protocol.settled and self._life.state is State.PREFACE:
             self._happened(Happening.SETTLED)
-        self._life.owes(self._protocol.mid_frame, self._protocol.frames_begun != before, now)
+        self._life.owes(self._protocol.mid_frame, self._protocol.watch.begun != before, now)
         self._settle()
 
     async def _until_taken(self) -> None:

@@ -34,7 +34,8 @@ class Outbound:
     def __init__(self, limits: GrpcLimits, now: float) -> None:
         self._limits = limits
         self._now = now
-        self._watch = FrameWatch(limits.max_header_list_bytes + _BLOCK_SLACK_BYTES)
+        self.watch = FrameWatch(limits.max_header_list_bytes + _BLOCK_SLACK_BYTES)
+        """The driver asks it where a turn ends, and whether a frame has begun."""
         self._flood = FloodBudget(limits.max_flood_units, limits.flood_units_per_s, now)
         self._streams: dict[int, Stream] = {}
         self._own_window: dict[int, Stream] = {}
@@ -192,7 +193,7 @@ class Outbound:
             self._abort(stream.id, ErrorCodes.NO_ERROR)
             self._free_resets += 1
         elif stream.trailers is not OK_TRAILERS:
-            self._watch.refused(stream.id, self._now)  # a reset may cross it: at a deadline both sides act at once
+            self.watch.refused(stream.id, self._now)  # a reset may cross it: at a deadline both sides act at once
         self._flood.refund(stream.flood_units)  # only now: a call that is reset before has achieved nothing
         self._forget(stream)
 
@@ -215,7 +216,7 @@ class Outbound:
             self._h2.reset_stream(stream_id, code)
         except StreamClosedError:
             pass  # the client's end came in the same piece: nothing is left to reset
-        self._watch.refused(stream_id, self._now)
+        self.watch.refused(stream_id, self._now)
 
     def _forget(self, stream: Stream) -> None:
         stream.release()
@@ -271,7 +272,7 @@ class Outbound:
             self._ping(_KEEPALIVE_PING)
 
     def _ping(self, data: bytes) -> None:
-        self._watch.acks_owed += 1
+        self.watch.acks_owed += 1
         self._h2.ping(data)
 
     # -- The end

@@ -64,16 +64,7 @@ class Protocol(Outbound):
     @property
     def mid_frame(self) -> bool:
         """Whether the client has begun a preface, a frame or a header block, and not finished it."""
-        return not self.settled or self._watch.mid_frame
-
-    @property
-    def frames_begun(self) -> int:
-        """Changes whenever the client begins something new (see `mid_frame`)."""
-        return self._watch.begun
-
-    def end_of_turn(self, data: bytes, begin: int, work: int) -> int:
-        """Where to cut ``data``, so that `receive` has so much work with it (see `frames`): at the end of a frame."""
-        return self._watch.end_of_turn(data, begin, work)
+        return not self.settled or self.watch.mid_frame
 
     # -- Receiving
 
@@ -81,7 +72,7 @@ class Protocol(Outbound):
         """Process bytes that were read. Must not be called after `Happening.FAILED`."""
         self._now = now
         events: list[Event] = []
-        seen = self._watch.feed(data, now)
+        seen = self.watch.feed(data, now)
         if seen.violation is not None:
             return [self._end_connection(*seen.violation)]
         self.settled = self.settled or seen.settings
@@ -107,7 +98,7 @@ class Protocol(Outbound):
         """Charge what only h2 knows, and remove what it should not keep."""
         self._collect()
         if len(self._output) > quiet:
-            resets = sum(map(self._watch.pays_reset, reset_streams(self._output[quiet:]))) - self._free_resets
+            resets = sum(map(self.watch.pays_reset, reset_streams(self._output[quiet:]))) - self._free_resets
             self._charge(resets * COSTS.RESET_BY_US.flood)
         if self._decoder.flood_units:
             self._charge(self._decoder.flood_units)
@@ -127,7 +118,7 @@ class Protocol(Outbound):
             elif isinstance(event, h2.events.DataReceived):
                 self._credit_connection(event.flow_controlled_length)
             elif isinstance(event, h2.events.RequestReceived):
-                self._watch.call_costs.pop(event.stream_id, None)
+                self.watch.call_costs.pop(event.stream_id, None)
 
     def _handle(self, event: h2.events.Event, events: list[Event]) -> None:
         if isinstance(event, h2.events.DataReceived):
@@ -162,7 +153,7 @@ class Protocol(Outbound):
 
     def _begin(self, event: h2.events.RequestReceived, events: list[Event]) -> None:
         stream_id = event.stream_id
-        units = self._watch.call_costs.pop(stream_id, 0) + len(event.headers) // COSTS.CALL.flood_per_fields
+        units = self.watch.call_costs.pop(stream_id, 0) + len(event.headers) // COSTS.CALL.flood_per_fields
         beyond_goaway = self._last_stream_id is not None and stream_id > self._last_stream_id
         if beyond_goaway or len(self._streams) >= self._limits.max_streams:
             self._abort(stream_id, ErrorCodes.REFUSED_STREAM)

@@ -131,7 +131,7 @@ class Connection:
         """Update the state after events: the last call may have ended, and there may be output."""
         if self._life.state is State.LAST_CALLS and not self._protocol.calls and not self._running:
             self._happened(Happening.LAST_CALL_ENDED)
-        if self._protocol.has_output or self._life.state is State.CLOSING:
+        if self._protocol.output_bytes or self._life.state is State.CLOSING:
             self._writer.unpark()
 
     # -- Reading and writing
@@ -200,7 +200,7 @@ class Connection:
 
     def _write_now(self) -> None:
         """Write at once. For a client with one call at a time this saves two of four turns of Trio's loop."""
-        if self._socket is None or not self._writer or not self._protocol.has_output:
+        if self._socket is None or not self._writer or not self._protocol.output_bytes:
             self._settle()  # TLS, or the writer is at work
             return
         output = self._protocol.take_output()
@@ -359,8 +359,7 @@ class Connection:
             if isinstance(due, Happening):
                 self._happened(due)
             elif due is Due.GIVE_UP:
-                self._protocol.end_abusive("a frame was begun but not finished in time")
-                self._happened(Happening.FAILED)
+                self._happened(self._protocol.end_abusive("a frame was begun but not finished in time"))
             elif due is Due.PING:
                 self._protocol.ping()
             elif due is Due.END_STREAMS:

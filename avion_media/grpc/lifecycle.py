@@ -175,9 +175,9 @@ class Lifecycle:
         if not self.is_reading:
             return []
         limits = self._limits
-        due: list[Due | Happening] = []
         if self._owed_since is not None and not self._is_paused and now - self._owed_since >= limits.header_timeout_s:
-            due.append(Due.GIVE_UP)
+            return [Due.GIVE_UP]
+        due: list[Due | Happening] = []
         if not is_writing and not self._is_paused:
             due += self._keepalive(now)
         if self.idle_since(calls) <= now - limits.idle_timeout_s or now >= self._retires_at:

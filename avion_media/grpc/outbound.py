@@ -226,12 +226,6 @@ class Outbound:
     # -- Output
 
     @property
-    def has_output(self) -> bool:
-        """Whether there is something to write."""
-        self._collect()
-        return bool(self._output)
-
-    @property
     def output_bytes(self) -> int:
         """How much there is to write."""
         self._collect()
@@ -266,12 +260,8 @@ class Outbound:
             self.cancel(stream.id)
         return [CallGone(stream.id) for stream in stalled]
 
-    def ping(self) -> None:
+    def ping(self, data: bytes = _KEEPALIVE_PING) -> None:
         """Send a ping, to check that the client is alive."""
-        if not self._failed:
-            self._ping(_KEEPALIVE_PING)
-
-    def _ping(self, data: bytes) -> None:
         self.watch.acks_owed += 1
         self._h2.ping(data)
 
@@ -279,9 +269,8 @@ class Outbound:
 
     def begin_drain(self) -> None:
         """Announce the end of the connection. Calls that are already on their way are still served (gRPC, "GOAWAY")."""
-        if not self._failed:
-            self._send_goaway(_MAX_STREAM_ID)
-            self._ping(DRAIN_PING)
+        self._send_goaway(_MAX_STREAM_ID)
+        self.ping(DRAIN_PING)
 
     def finish_drain(self) -> None:
         """Announce the last call that is served. Later ones are refused, and clients retry them elsewhere."""
@@ -289,10 +278,9 @@ class Outbound:
             self._last_stream_id = self._h2.highest_inbound_stream_id
             self._send_goaway(self._last_stream_id)
 
-    def end_abusive(self, reason: str) -> None:
+    def end_abusive(self, reason: str) -> Happening:
         """End the connection at once, because the client exceeded a limit."""
-        if not self._failed:
-            self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, reason)
+        return self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, reason)
 
     def _end_connection(self, code: ErrorCodes, reason: str) -> Happening:
         self._h2.close_connection(code, additional_data=reason.encode())

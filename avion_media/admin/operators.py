@@ -60,8 +60,7 @@ class OperatorGate:
         return self._session is not None and self._session(request)
 
     def describe(self, request: Request) -> str:
-        """Return the sender of a request without a session, for the audit log: the token's fingerprint, or the
-        address."""
+        """Return the sender of a request without a session, for the audit log: token's fingerprint, or address."""
         token = bearer_token(request.headers.get("authorization", ""))
         if token is not None and not self.is_open:
             return f"token {fingerprint(token).hex()[:8]}"

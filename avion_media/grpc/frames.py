@@ -68,8 +68,7 @@ class COSTS:
     NOISE = Cost(flood=1)
     """PING, PRIORITY, unknown types, acknowledgements of nothing, a second GOAWAY."""
     RESET = Cost(flood=2)
-    """RST_STREAM by the client. Restored, with the call's own price, if the call is older than 1 s or has reached its
-    deadline."""
+    """RST_STREAM by the client. Restored with the call's price if the call is older than 1 s or past its deadline."""
     RESET_BY_US = Cost(work=0, flood=2)
     """RST_STREAM that the server must send because of the client."""
     SENT = Cost(work=0, flood=-3)
@@ -135,8 +134,7 @@ class _Refused:
 
 @dataclass(slots=True)
 class FrameWatch:
-    """Watches the bytes of a connection, fed in pieces of any size. Only the preface of 24 bytes precedes the
-    frames."""
+    """Watches the bytes of a connection, fed in pieces of any size: the preface of 24 bytes, then frames."""
 
     max_block_bytes: int
     """Limit of one header block, as encoded: HPACK decodes it only once it is whole, in one go."""
@@ -177,8 +175,7 @@ class FrameWatch:
         return False
 
     def end_of_turn(self, data: bytes, begin: int, work: int) -> int:
-        """Return where to cut ``data`` from ``begin`` on: after frames of this much work, or at its end. Changes
-        nothing."""
+        """Return where a turn from ``begin`` on ends: after frames of this much work, or with ``data``."""
         position = begin + self._left - len(self._partial)  # where the next frame begins, maybe in an earlier piece
         while work > 0:
             header_end = position + _HEADER_BYTES

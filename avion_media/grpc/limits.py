@@ -18,16 +18,14 @@ class GrpcLimits:
     max_connections_per_peer: int = 500
     """Maximum connections of one peer (`avion_media.net.limiter` gives one peer at most half of all)."""
     max_streams: int = 100
-    """Maximum concurrent calls on one connection, as advertised. Further streams are refused, and clients retry
-    them."""
+    """Maximum concurrent calls on one connection, as advertised. Clients retry further ones, which are refused."""
     max_calls: int = 1000
     """Maximum concurrent handlers of the server; further calls get RESOURCE_EXHAUSTED. Streams get three quarters of
     this limit and of the next, so that there is room for other calls."""
     max_calls_per_peer: int = 500
     """Maximum concurrent handlers of one peer."""
     max_message_bytes: int = 4 << 20
-    """Maximum size of a request message; a larger one gets RESOURCE_EXHAUSTED before it is read. Health and reflection
-    accept 4 KiB."""
+    """Maximum size of a request message (health, reflection: 4 KiB); a larger one gets RESOURCE_EXHAUSTED unread."""
     max_send_bytes: int = 4 << 20
     """Maximum size of a response message; a larger one becomes RESOURCE_EXHAUSTED, and is reported as an error."""
     max_buffered_bytes: int = 64 << 20
@@ -36,8 +34,7 @@ class GrpcLimits:
     max_header_list_bytes: int = 16 << 10
     """Maximum decoded size of a header block (RFC 9113, 6.5.2); a larger one ends the connection."""
     max_flood_units: int = 1000
-    """Flood units that a connection can spend at once on frames without effect: resets, pings, settings, empty data
-    (`frames.COSTS`)."""
+    """Flood units that a connection can spend at once on frames without effect, such as pings (`frames.COSTS`)."""
     flood_units_per_s: float = 100.0
     """Flood units that are restored per second."""
     handshake_timeout_s: float = 10.0
@@ -47,8 +44,7 @@ class GrpcLimits:
     request_timeout_s: float = 30.0
     """Time for the message of a unary request to arrive."""
     write_timeout_s: float = 30.0
-    """A client that takes longer for 64 KiB loses its connection; one that opens no window for this long loses the
-    call."""
+    """A client that takes longer for 64 KiB loses its connection. A call without a window for so long is reset."""
     idle_timeout_s: float = 900.0
     """Time after which a connection without calls gets GOAWAY."""
     max_age_s: float = math.inf

@@ -295,8 +295,7 @@ class Outbound:
         self._line.clear()
 
     def _send_goaway(self, last_stream_id: int) -> None:
-        # Written by hand, because h2 considers a connection closed after a GOAWAY, and would not finish calls in
-        # flight.
+        # Written by hand: h2 considers a connection closed after a GOAWAY, and would not finish calls in flight.
         self._collect()
         self._output += GoAwayFrame(0, last_stream_id=last_stream_id, error_code=ErrorCodes.NO_ERROR).serialize()
 

@@ -112,8 +112,7 @@ class RunningCall:
         self.wake()
 
     def end(self, error: RpcError) -> None:
-        """End it with this error while its handler runs; later reset it, because the client does not read the
-        response."""
+        """End it with this error while its handler runs; after that reset it, since the client reads no response."""
         if self._code is not None:
             self._protocol.cancel(self.stream_id)
             self.gone(Code.CANCELLED)

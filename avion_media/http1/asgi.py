@@ -72,8 +72,7 @@ class _Call:
         self._begun.set()
 
     async def response(self) -> Response:
-        """Return the response as soon as it begins. Raises what the application, or the request's body, raised
-        before."""
+        """Return the response as soon as it begins. Raises what the application or the request's body raised."""
         await self._begun.wait()
         if self._response is None:
             raise self._error or RuntimeError("the application ended without a response")

@@ -99,8 +99,7 @@ class Shared:
 
 
 class Cut(Exception):
-    """The connection ends without a further response: the client has left, or must notice that its body is
-    incomplete."""
+    """The connection ends at once: the client has left, or must notice that its body is incomplete."""
 
 
 class HttpConnection:

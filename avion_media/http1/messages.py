@@ -16,8 +16,7 @@ _AUTHORITY = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%-]*(?::[0-9]*)?|\[[0-9A-Fa-f
 
 
 class BodyLost(Exception):
-    """A response body that has begun cannot continue. The connection is reset, so that no client takes it for
-    complete."""
+    """A response body cannot continue. The connection is reset, so that no client takes the body for complete."""
 
 
 class Refused(Exception):

@@ -22,8 +22,7 @@ def is_loopback(host: str) -> bool:
 
 
 def peer_of(stream: trio.SocketStream) -> str:
-    """Return the peer that a connection counts for: an IPv4 address or an IPv6 network; empty if the client has
-    left."""
+    """Return the peer that a connection counts for: an IPv4 address or IPv6 network; empty if the client left."""
     try:
         host = stream.socket.getpeername()[0]
     except OSError:

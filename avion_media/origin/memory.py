@@ -61,8 +61,7 @@ class WindowMemory:
                 waiter.served.set()
 
     def buffer(self) -> bytearray:
-        """Return a buffer for the largest window. Use `reuse` for it later, because allocating one takes as long as
-        filling it."""
+        """Return a buffer for the largest window, to `reuse` later: allocating one takes as long as filling it."""
         return self._spare.pop() if self._spare else bytearray(LARGEST_WINDOW_BYTES)
 
     def reuse(self, buffer: bytearray) -> None:

@@ -95,8 +95,7 @@ def object_headers(info: ObjectInfo, target: Target, cache_control: str) -> dict
 
 
 def validators(info: ObjectInfo, cache_control: str) -> dict[str, str]:
-    """Return the validators, also for responses without a body. The etag comes from the store, so all replicas
-    agree."""
+    """Return the validators, also for responses without a body. All replicas have the same etag, the store's."""
     return {
         "ETag": quoted(info.etag),
         "Last-Modified": http_date(info.last_modified),

@@ -248,8 +248,7 @@ class Connection:
         method = self._shared.methods.get(head.path)
         if head.http_refusal is not None:
             self._protocol.send_http_refusal(event.stream_id, head.http_refusal)
-            call.code = Code.UNKNOWN  # as gRPC clients interpret 405 and 415
-            self._note(call)
+            self._note(call, Code.UNKNOWN)  # as gRPC clients interpret 405 and 415
         elif refusal is not None:
             self._refuse(event.stream_id, call, refusal)
         elif method is None:
@@ -285,8 +284,7 @@ class Connection:
     def _gone(self, event: CallGone) -> None:
         arriving = self._arriving.pop(event.stream_id, None)
         if arriving is not None:
-            arriving.call.code = event.code
-            self._note(arriving.call)
+            self._note(arriving.call, event.code)
         running = self._running.get(event.stream_id)
         if running is not None:
             running.gone(event.code)
@@ -331,10 +329,10 @@ class Connection:
     def _refuse(self, stream_id: int, call: CallContext, error: RpcError) -> None:
         """Refuse a call without running a handler."""
         self._protocol.send_end(stream_id, error)
-        call.code = error.code
-        self._note(call)
+        self._note(call, error.code)
 
-    def _note(self, call: CallContext) -> None:
+    def _note(self, call: CallContext, code: Code) -> None:
+        call.code = code
         with self._shared.hooks.observed(call):
             pass
 

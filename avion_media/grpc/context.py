@@ -43,8 +43,6 @@ class CallContext:
     """Set it to compress the responses of 1 KiB and more, if the client accepts gzip."""
     accepts_gzip: bool = False
     """Whether the client accepts gzip."""
-    initial_metadata: Headers | None = field(default=None, repr=False)
-    """As sent by `send_initial_metadata`."""
     trailing_metadata: Headers = field(default=(), repr=False)
     send_head: Callable[[Headers], None] | None = field(default=None, repr=False)
     """Sends initial metadata. The transport sets it while the handler runs."""
@@ -70,9 +68,6 @@ class CallContext:
         Raises ValueError for a name or value that gRPC does not allow, or more than 8 KiB; RuntimeError if it is late.
         """
         headers = metadata_headers(pairs)
-        if self.initial_metadata is not None:
-            raise RuntimeError("the initial metadata was sent already")
-        self.initial_metadata = headers
         if self.send_head is not None:
             self.send_head(headers)
 

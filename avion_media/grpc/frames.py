@@ -84,28 +84,24 @@ class FloodBudget:
     """A token bucket of flood units for one connection. Progress refunds them; time does as well, up to the burst."""
 
     def __init__(self, burst: int, per_s: float, now: float) -> None:
+        self.left = float(burst)
+        """Units at the last charge or refund."""
         self._burst = float(burst)
         self._per_s = per_s
-        self._units = float(burst)
         self._then = now
-
-    @property
-    def left(self) -> float:
-        """Units at the last charge."""
-        return self._units
 
     def is_overdrawn(self) -> bool:
         """Return whether more was charged than there was."""
-        return self._units < 0
+        return self.left < 0
 
     def charge(self, units: int, now: float) -> None:
         """Take ``units``."""
-        self._units = min(self._units + (now - self._then) * self._per_s, self._burst) - units
+        self.left = min(self.left + (now - self._then) * self._per_s, self._burst) - units
         self._then = now
 
     def refund(self, units: int) -> None:
         """Give ``units`` back."""
-        self._units = min(self._units + units, self._burst)
+        self.left = min(self.left + units, self._burst)
 
 
 @dataclass(slots=True)

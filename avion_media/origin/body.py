@@ -64,7 +64,7 @@ class RangeBody:
         else:
             asked = (None, last)
         try:
-            part = await self._read(asked, etag)
+            part, got = await self._read(asked, etag)
         except RangeNotSatisfiable:
             if byte_range is not None:
                 raise
@@ -72,7 +72,6 @@ class RangeBody:
             if self.info.size_bytes:  # it was empty a moment ago
                 raise Unavailable(Dependency.STORE, "the object changed while it was read") from None
             return
-        got = part.content_range or ContentRange(0, len(part.data) - 1, len(part.data))
         self.info = part.info
         self._window = part.data
         self._position = got.last + 1
@@ -120,14 +119,14 @@ class RangeBody:
             end = min(self._end, (self._position // self._held + 1) * self._held)
             if end - self._position == LARGEST_WINDOW_BYTES:  # less would hold a buffer that does not count as held
                 self._buffer = self._memory.buffer()
-            part = await self._read((self._position, end - 1), self.info.etag)
+            part, _ = await self._read((self._position, end - 1), self.info.etag)
         except (MediaError, trio.TooSlowError) as error:
             raise BodyLost(f"{self._key} at {self._position} of {self._end}: {error!r}") from error
         self._position = end
         return part.data
 
-    async def _read(self, byte_range: ByteRange, etag: str | None) -> ObjectPart:
-        """One window, in up to three attempts; what it holds of the memory shrinks to what came."""
+    async def _read(self, byte_range: ByteRange, etag: str | None) -> tuple[ObjectPart, ContentRange]:
+        """One window and its place, in up to three attempts; what it holds of the memory shrinks to what came."""
         last_error = "no answer"
         begun_at = trio.current_time()
         for pause_s in (0.0, *_PAUSES_S):
@@ -138,13 +137,13 @@ class RangeBody:
                     part = await self._store.read_part(
                         self._key, byte_range, max_bytes=self._held, if_match=etag, into=self._buffer
                     )
-                return self._checked(part, byte_range)
+                return part, self._checked(part, byte_range)
             except (Unavailable, trio.TooSlowError) as error:
                 last_error = repr(error)
         raise Unavailable(Dependency.STORE, last_error)
 
-    def _checked(self, part: ObjectPart, byte_range: ByteRange) -> ObjectPart:
-        """The part, whose bytes must be those that were asked for."""
+    def _checked(self, part: ObjectPart, byte_range: ByteRange) -> ContentRange:
+        """The place of the part, whose bytes must be those that were asked for."""
         got = part.content_range or ContentRange(0, len(part.data) - 1, len(part.data))
         first, last = byte_range
         expected_last = got.total - 1 if last is None or first is None else min(last, got.total - 1)
@@ -156,7 +155,7 @@ class RangeBody:
         if spare:
             self._held -= spare
             self._memory.give(self._peer, spare)
-        return part
+        return got
 
 
 async def open_body(

@@ -52,10 +52,6 @@ class DynamicEngine(Engine):
             record.enter(State.WAITING, now)
             self._to_start.append(record)
 
-    def _forget_if_gone(self, record: Record) -> None:
-        if record.over:
-            record.leave()
-
     def _restart_later(self, record: Record, delay_s: float, now: float) -> None:
         self._set_deadline(record, now + delay_s)
 

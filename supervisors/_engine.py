@@ -523,6 +523,6 @@ class Engine:
         self._forget_if_gone(record)
 
     def _forget_if_gone(self, record: Record) -> None:
-        """Forget a removed child as soon as it is down."""
-        if record.removed and record.over:
+        """Forget a removed child, or every child of a dynamic supervisor, as soon as it is down."""
+        if (record.removed or self.forgets) and record.over:
             record.leave()

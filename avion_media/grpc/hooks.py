@@ -48,10 +48,16 @@ class Hooks:
 
     def error_for(self, exception: Exception, method: str) -> RpcError:
         """Return the error that the client gets for a handler's exception."""
-        cause = _only_leaf(exception)
+        cause = exception
+        while isinstance(cause, ExceptionGroup) and len(cause.exceptions) == 1:  # as a handler's nursery raises it
+            cause = cause.exceptions[0]
         if isinstance(cause, RpcError):
             return cause
-        mapped = self._mapped(cause)
+        try:
+            mapped = None if self.map_exception is None else self.map_exception(cause)
+        except Exception:  # noqa: BLE001 - code that is not ours; the call is answered INTERNAL
+            _log.exception("map_exception failed")
+            mapped = None
         if mapped is not None:
             return mapped
         if isinstance(cause, NotImplementedError):
@@ -70,47 +76,29 @@ class Hooks:
             _log.exception("on_error failed for error %s", error_id)
         return error_id
 
-    def _mapped(self, exception: Exception) -> RpcError | None:
-        if self.map_exception is None:
-            return None
-        try:
-            return self.map_exception(exception)
-        except Exception:  # noqa: BLE001 - as above; the call is answered INTERNAL
-            _log.exception("map_exception failed")
-            return None
 
-
-def _only_leaf(exception: Exception) -> Exception:
-    """Return the only exception in a group, as a handler's nursery raises it; a group of several stays a group."""
-    while isinstance(exception, ExceptionGroup) and len(exception.exceptions) == 1:
-        exception = exception.exceptions[0]
-    return exception
-
-
+@dataclass(slots=True)
 class _Observed(AbstractContextManager[None]):
     """Entering and leaving the application's context manager, whatever it does."""
 
-    __slots__ = ("_call", "_inner", "_observe")
-
-    def __init__(self, observe: Observe, call: CallContext) -> None:
-        self._observe = observe
-        self._call = call
-        self._inner: AbstractContextManager[object] | None = None
+    observe: Observe
+    call: CallContext
+    inner: AbstractContextManager[object] | None = None  # once it is entered
 
     def __enter__(self) -> None:
         try:
-            inner = self._observe(self._call)
+            inner = self.observe(self.call)
             inner.__enter__()
-            self._inner = inner
+            self.inner = inner
         except Exception:  # noqa: BLE001 - code that is not ours: the call goes on unobserved
-            _log.exception("observe failed at the start of %s", self._call.method)
+            _log.exception("observe failed at the start of %s", self.call.method)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._inner is None:
+        if self.inner is None:
             return
         try:
-            self._inner.__exit__(kind, error, traceback)
+            self.inner.__exit__(kind, error, traceback)
         except Exception:  # noqa: BLE001 - as above
-            _log.exception("observe failed at the end of %s", self._call.method)
+            _log.exception("observe failed at the end of %s", self.call.method)

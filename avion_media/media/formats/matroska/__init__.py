@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Patch, Range, merged, missing, total_bytes
-from avion_media.media.bounds import VideoBounds, corrupt
+from avion_media.media.bounds import Budget, VideoBounds, corrupt
 from avion_media.media.formats.coded_data.samples import CodedSample, coded_patches
-from avion_media.media.formats.matroska.clusters import BlockReader, Cluster, choose_clusters, last_shown_s
+from avion_media.media.formats.matroska.clusters import BlockReader, choose_clusters, last_shown_s
 from avion_media.media.formats.matroska.ebml import CRC_32, MAX_HEADER_BYTES, Element, Elements, element_at
 from avion_media.media.formats.matroska.scrub import SEEK, SEEK_ID, STAYS_IN_EBML, ClusterScrub, HeaderScrub, void
 from avion_media.media.formats.matroska.tracks import (
@@ -40,10 +40,13 @@ _WHOLE_BYTES = 1 << 20  # elements before the first cluster that ffmpeg reads wh
 
 @dataclass
 class _Layout:
-    """The contents of a segment, in file order. ``private`` becomes Void; ``trailer`` is after the segment."""
+    """The contents of a segment, in file order. ``private`` becomes Void; ``trailer`` is after the segment.
+
+    The end of each cluster is known, even if the file does not say its size.
+    """
 
     payload: int
-    clusters: list[Cluster] = field(default_factory=list)
+    clusters: list[Element] = field(default_factory=list)
     headers: list[Element] = field(default_factory=list)  # EBML, SeekHead, Info, Tracks
     private: list[Element] = field(default_factory=list)
     trailer: Range = field(default_factory=lambda: Range(0, 0))
@@ -92,15 +95,10 @@ def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
     end = file.size_bytes if segment.size is None else min(segment.end, file.size_bytes)
     layout = _Layout(segment.payload, [], [head])
     offset = segment.payload
-    seen = 0
-    while offset < end:
-        found = _read_element(file, layout, offset, bounds)
-        if found is None:
-            break
+    budget = Budget(bounds.max_boxes, "elements")
+    while offset < end and (found := _read_element(file, layout, offset, bounds)) is not None:
         offset = found
-        seen += 1
-        if seen > bounds.max_boxes:
-            raise Rejected(Reason.DECODER_LIMIT, "too many elements")
+        budget.take()
     layout.trailer = Range(offset, file.size_bytes - offset)
     return layout
 
@@ -120,10 +118,9 @@ def _read_element(file: SparseFile, layout: _Layout, offset: int, bounds: VideoB
         return _add_cluster(file, layout, element, bounds)
     if element.end > file.size_bytes:
         return None
-    known = element.id == _SEEK_HEAD or all(
-        each.id != element.id for each in layout.headers
-    )  # the first of each other kind counts
-    if element.id in (_INFO, _TRACKS, _SEEK_HEAD) and known:
+    # The first Info and the first Tracks count.
+    repeated = element.id != _SEEK_HEAD and any(each.id == element.id for each in layout.headers)
+    if element.id in (_INFO, _TRACKS, _SEEK_HEAD) and not repeated:
         layout.headers.append(element)
     elif element.id != _CUES:
         layout.private.append(element)
@@ -136,11 +133,10 @@ def _add_cluster(file: SparseFile, layout: _Layout, cluster: Element, bounds: Vi
     if cluster.size is None:
         # A live recording: the end of the cluster is found only by walking over its blocks.
         file.require([Range(cluster.offset, file.size_bytes - cluster.offset)])
-        end = _unsized_end(file, cluster, bounds)
-    else:
-        end = min(cluster.end, file.size_bytes)
-    layout.clusters.append(Cluster(cluster, end))
-    return end
+        cluster = cluster.until(_unsized_end(file, cluster, bounds))
+    cluster = cluster.until(min(cluster.end, file.size_bytes))
+    layout.clusters.append(cluster)
+    return cluster.end
 
 
 def _unsized_end(file: SparseFile, cluster: Element, bounds: VideoBounds) -> int:
@@ -209,11 +205,11 @@ def _require_headers(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> 
 
 def _poster_ranges(layout: _Layout, poster: PosterSamples) -> tuple[Range, ...]:
     """Return the clusters and everything before them; of long private elements there, only the header."""
-    start = layout.clusters[0].element.offset
+    start = layout.clusters[0].offset
     before = [each for each in (*layout.headers, *layout.private) if each.offset < start]
     long = [each for each in before if each.whole.length > _WHOLE_BYTES and each in layout.private]
-    holes = [Range(each.payload, each.end - each.payload) for each in long]
-    return merged((*missing([Range(0, start)], merged(holes)), *poster.ranges))
+    holes = merged(each.body for each in long)
+    return merged((*missing([Range(0, start)], holes), *poster.ranges))
 
 
 def _scrub(
@@ -237,7 +233,7 @@ def _scrub(
     reader = BlockReader(file, bounds.max_samples)
     dropped = frozenset(track.number for track in tracks) - frozenset(track.number for track in kept)
     if dropped or file.is_whole:  # blocks of these tracks are found only by reading all clusters
-        file.require(Range(each.element.offset, each.end - each.element.offset) for each in layout.clusters)
+        file.require(each.whole for each in layout.clusters)
         clusters = ClusterScrub(reader, edits, dropped)
         for cluster in layout.clusters:
             clusters.scrub(cluster, touched=_touched(cluster, coded))
@@ -248,9 +244,9 @@ def _scrub(
     return edits.joined_with(coded)
 
 
-def _void_checksum(reader: BlockReader, edits: Edits, cluster: Cluster) -> None:
+def _void_checksum(reader: BlockReader, edits: Edits, cluster: Element) -> None:
     """Void the checksum of a cluster of which little was read: it is the first element."""
-    first = next(reader.series(cluster.element.payload, cluster.end), None)
+    first = next(reader.series(cluster.payload, cluster.end), None)
     if first is not None and first.id == CRC_32:
         void(edits, *first.whole)
 
@@ -265,19 +261,19 @@ def _coded_samples(
     end = file.size_bytes if file.is_whole else poster.ranges[-1].end
     reader = BlockReader(file, bounds.max_samples)
     for cluster in layout.clusters:
-        if cluster.element.payload >= end:
+        if cluster.payload >= end:
             return
         try:
-            for block in reader.blocks(Cluster(cluster.element, min(cluster.end, end))):
+            for block in reader.blocks(cluster.until(min(cluster.end, end))):
                 track = tracks.get(block.track)
                 if track and track.coding:
-                    for frame in reader.frames(block.element):
+                    for frame in reader.frames(block):
                         yield CodedSample(frame, track.coding, track.private)
         except Rejected as damage:  # the rest of the cluster is overwritten
             if damage.reason is not Reason.CORRUPT:
                 raise
 
 
-def _touched(cluster: Cluster, coded: Sequence[Patch]) -> bool:
-    first = bisect.bisect_left(coded, cluster.element.offset, key=lambda patch: patch.offset)
+def _touched(cluster: Element, coded: Sequence[Patch]) -> bool:
+    first = bisect.bisect_left(coded, cluster.offset, key=lambda patch: patch.offset)
     return first < len(coded) and coded[first].offset < cluster.end

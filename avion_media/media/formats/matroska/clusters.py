@@ -23,69 +23,54 @@ _MAX_LAST_CLUSTER_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
-    """One cluster. ``end`` is known even if the file does not say its size (then ``element.size`` is None)."""
-
-    element: Element
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
 class Block:
-    """A SimpleBlock or BlockGroup: ``ticks`` on the segment's clock."""
+    """A SimpleBlock or BlockGroup: ``ticks`` on the segment's clock, the range of its frames, and how they share it."""
 
     element: Element
     track: int
     ticks: int
+    lacing: int
+    data: Range
 
 
 class BlockReader(Elements):
     """Reads elements and blocks. A block is a SimpleBlock or a BlockGroup."""
 
-    def blocks(self, cluster: Cluster) -> Iterator[Block]:
+    def blocks(self, cluster: Element) -> Iterator[Block]:
         """Yield the blocks that are completely inside the cluster, in order."""
         ticks = 0
-        for child in self.series(cluster.element.payload, cluster.end):
+        for child in self.series(cluster.payload, cluster.end):
             if child.end > cluster.end:
                 return  # the file is cut off in it
             if child.id == _TIMESTAMP:
                 ticks = int.from_bytes(self.content(child, 8), "big")
             elif child.id in BLOCKS:
-                track, relative = self.head(child)
-                yield Block(child, track, ticks + relative)
+                yield self.block(child, ticks)
 
-    def head(self, element: Element) -> tuple[int, int]:
-        """Return the track number of a block, and its time in its cluster."""
-        block = self._block_of(element)
-        head = self.content(block, _BLOCK_HEAD_BYTES)
-        track, width = read_number(head, 0)
-        if len(head) < width + 2:
-            raise corrupt(f"block at {block.offset} is too short")
-        return track, int.from_bytes(head[width : width + 2], "big", signed=True)
-
-    def frames(self, element: Element) -> list[Range]:
-        """Return the ranges of the frames of a block; none if its lacing is impossible."""
-        block = self._block_of(element)
-        head = self.content(block, _BLOCK_HEAD_BYTES)
-        _, width = read_number(head, 0)
-        if len(head) < width + 3:
-            return []
-        start = block.payload + width + 3
-        lacing = head[width + 2] & _LACING
-        if not lacing:
-            return [Range(start, block.end - start)]
-        try:
-            return _laced(lacing, self._file.read(start, block.end - start), start)
-        except (IndexError, Rejected):
-            return []
-
-    def _block_of(self, element: Element) -> Element:
+    def block(self, element: Element, cluster_ticks: int = 0) -> Block:
+        """Read the head of a SimpleBlock or BlockGroup, whose cluster begins at ``cluster_ticks``."""
         block: Element | None = element
         if element.id == BLOCK_GROUP:
             block = next((child for child in self.series(element.payload, element.end) if child.id == _BLOCK), None)
         if block is None or block.end > element.end:
             raise corrupt(f"no block in the group at {element.offset}")
-        return block
+        head = self.content(block, _BLOCK_HEAD_BYTES)
+        track, width = read_number(head, 0)
+        if len(head) < width + 2:
+            raise corrupt(f"block at {block.offset} is too short")
+        ticks = cluster_ticks + int.from_bytes(head[width : width + 2], "big", signed=True)
+        lacing = int.from_bytes(head[width + 2 : width + 3], "big") & _LACING
+        start = block.payload + width + 3
+        return Block(element, track, ticks, lacing, Range(start, block.end - start))
+
+    def frames(self, block: Block) -> list[Range]:
+        """Return the ranges of the frames of a block; none if its lacing is impossible."""
+        if not block.lacing:
+            return [block.data] if block.data.length > 0 else []
+        try:
+            return _laced(block.lacing, self._file.read(*block.data), block.data.offset)
+        except (IndexError, Rejected):
+            return []
 
 
 def _laced(lacing: int, data: bytes, start: int) -> list[Range]:
@@ -114,14 +99,14 @@ def _laced(lacing: int, data: bytes, start: int) -> list[Range]:
 
 
 def choose_clusters(
-    file: SparseFile, clusters: Sequence[Cluster], video: Track, timing: Timing, seconds: float, bounds: VideoBounds
+    file: SparseFile, clusters: Sequence[Element], video: Track, timing: Timing, seconds: float, bounds: VideoBounds
 ) -> PosterSamples:
     """Return the ranges, from the first cluster on, with the first ``seconds`` of ``video``.
 
     Their bytes are needed already here, because only the blocks themselves have their times. Raises `Missing`, and
     `Rejected`: corrupt if the track has no block, too_large if its first block is too far from the start.
     """
-    start = clusters[0].element.offset
+    start = clusters[0].offset
     stop = min(start + bounds.max_poster_bytes, file.size_bytes)
     file.require([Range(start, _estimated_bytes(file, timing, seconds, stop - start))])
     reader = BlockReader(file.reading_ahead(_NEXT_FETCH_BYTES), bounds.max_boxes)
@@ -154,15 +139,15 @@ def _estimated_bytes(file: SparseFile, timing: Timing, seconds: float, most: int
 
 
 def last_shown_s(
-    file: SparseFile, clusters: Sequence[Cluster], timing: Timing, tracks: Sequence[Track], bounds: VideoBounds
+    file: SparseFile, clusters: Sequence[Element], timing: Timing, tracks: Sequence[Track], bounds: VideoBounds
 ) -> float:
     """Return when the last frame ends, in seconds, by the last cluster's blocks. Raises `Missing`, `Rejected`."""
-    last = clusters[-1].element
-    end = min(clusters[-1].end, last.offset + _MAX_LAST_CLUSTER_BYTES)
-    file.require([Range(last.offset, end - last.offset)])
+    last = clusters[-1]
+    last = last.until(min(last.end, last.offset + _MAX_LAST_CLUSTER_BYTES))
+    file.require([last.whole])
     frame_s = {track.number: track.frame_s for track in tracks}
     ends = (
         block.ticks * timing.scale / 1e9 + frame_s.get(block.track, 0.0)
-        for block in BlockReader(file, bounds.max_samples).blocks(Cluster(last, end))
+        for block in BlockReader(file, bounds.max_samples).blocks(last)
     )
     return max(ends, default=0.0)

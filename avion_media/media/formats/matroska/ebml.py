@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from avion_media.domain.errors import Rejected
 from avion_media.domain.ranges import Range
@@ -42,6 +42,15 @@ class Element:
     def whole(self) -> Range:
         """Its range in the file, header included."""
         return Range(self.offset, self.end - self.offset)
+
+    @property
+    def body(self) -> Range:
+        """The range of its content."""
+        return Range(self.payload, self.end - self.payload)
+
+    def until(self, end: int) -> Element:
+        """Return the same element, but ending at ``end`` of the file."""
+        return replace(self, size=end - self.payload)
 
 
 def read_number(data: bytes, position: int, *, keep_marker: bool = False) -> tuple[int, int]:

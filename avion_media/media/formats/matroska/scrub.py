@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.formats.codec_private import neutral_flac_blocks, neutral_vorbis_headers
 from avion_media.media.formats.coded_data import changes_of_private, coding_of
-from avion_media.media.formats.matroska.clusters import BLOCK_GROUP, BLOCKS, BlockReader, Cluster
+from avion_media.media.formats.matroska.clusters import BLOCK_GROUP, BLOCKS, BlockReader
 from avion_media.media.formats.matroska.ebml import CRC_32, Element, Elements, void_header
 from avion_media.media.formats.matroska.tracks import (
     CODEC_PRIVATE,
@@ -113,7 +113,7 @@ class HeaderScrub:
         self.keep(info, _STAYS_IN_INFO | _PROGRAMS)
         for child in self._elements.children(info):
             if child.id in _PROGRAMS:
-                self._edits.zero(child.payload, child.end - child.payload)
+                self._edits.zero(*child.body)
 
     def tracks(self, tracks: Element) -> None:
         """Void the other tracks, and in kept tracks the elements that are not needed to play them."""
@@ -151,12 +151,12 @@ class ClusterScrub:
         self._edits = edits
         self._dropped = dropped
 
-    def scrub(self, cluster: Cluster, *, touched: bool) -> None:
+    def scrub(self, cluster: Element, *, touched: bool) -> None:
         """Scrub one cluster. Its checksums become Void too if this or another scrub (``touched``) changes anything."""
         patches = self._edits.patches
         before = sound = len(patches)
         checksums: list[Element] = []
-        reached, end = cluster.element.payload, cluster.end
+        reached, end = cluster.payload, cluster.end
         try:
             for child in self._reader.series(reached, end):
                 if child.end > end:
@@ -179,7 +179,7 @@ class ClusterScrub:
 
     def _child(self, child: Element) -> None:
         if child.id not in _STAYS_IN_CLUSTER or (
-            self._dropped and child.id in BLOCKS and self._reader.head(child)[0] in self._dropped
+            self._dropped and child.id in BLOCKS and self._reader.block(child).track in self._dropped
         ):
             void(self._edits, *child.whole)
         elif child.id == BLOCK_GROUP:

@@ -20,7 +20,7 @@ from avion_media.cli.output import CommandFailed, UsageError, console, load_conf
 from avion_media.config import PREFIX, Bind, Config, ConfigError
 from avion_media.domain.errors import Unavailable
 from avion_media.lifecycle import Phase
-from avion_media.media.sandbox import open_sandbox
+from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.nodes.embedded import CannotEmbed, check_programs, redis_node, store_node
 from avion_media.runtime import ROLES, Runtime
 from avion_media.service import TreeFailed, serve

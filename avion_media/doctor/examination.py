@@ -22,7 +22,7 @@ from avion_media.doctor.uploads import UploadChecks
 from avion_media.domain.errors import Unavailable
 from avion_media.domain.keys import INCOMING_PREFIX
 from avion_media.media.pipeline import preload_for
-from avion_media.media.sandbox import open_sandbox
+from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.redis import open_redis
 from avion_media.setup import lives_of
 from avion_media.store import ca_bundle, open_store

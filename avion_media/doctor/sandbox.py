@@ -11,7 +11,8 @@ from avion_media.config import ThumbnailsConfig
 from avion_media.doctor.check import Area, Check, CheckFailed, CheckStatus
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.pipeline import FRAME_JOB, frame_arguments
-from avion_media.media.sandbox import Limits, Sandbox, SandboxJobFailed
+from avion_media.media.sandbox import Limits, SandboxJobFailed
+from avion_media.media.sandbox.sandbox import Sandbox
 
 _FRAME_SIDE: Final = 64  # pixels
 _THUMBNAILS: Final = ThumbnailsConfig(sizes=(ThumbnailSize("small", _FRAME_SIDE // 2),), webp="all")

@@ -26,7 +26,8 @@ from avion_media.media.formats.movie import POSTER_SCAN_S, POSTER_SECONDS, Movie
 from avion_media.media.formats.picture import UPRIGHT, CodePoints
 from avion_media.media.job_results import checked_frame, checked_missing, checked_names, checked_picture, read_plan
 from avion_media.media.poster import Poster, PosterBounds, VideoProbe, colour_of, extract_poster, probe_video
-from avion_media.media.sandbox import Limits, Sandbox
+from avion_media.media.sandbox import Limits
+from avion_media.media.sandbox.sandbox import Sandbox
 
 FRAME_JOB = "avion_media.media.jobs:frame_job"
 MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes

@@ -18,7 +18,8 @@ import trio
 from avion_media.domain.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.domain.media import WEBP_SUFFIX
 from avion_media.files import read_only, write_at
-from avion_media.media.sandbox import Limits, Renewal, Sandbox, open_sandbox
+from avion_media.media.sandbox import Limits
+from avion_media.media.sandbox.sandbox import Renewal, Sandbox, open_sandbox
 from avion_media.moderation.digests import MIN_QUALITY
 from avion_media.resources import ResourceSlot
 from avion_media.telemetry import get_logger

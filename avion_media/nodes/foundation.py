@@ -9,7 +9,7 @@ import trio
 
 from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.media.pipeline import MediaPipeline, preload_for
-from avion_media.media.sandbox import Renewal, open_sandbox
+from avion_media.media.sandbox.sandbox import Renewal, open_sandbox
 from avion_media.nodes.gauges import keep_polling, limiting, of_capacity
 from avion_media.nodes.observed_sandbox import SLOTS, sandbox_observer
 from avion_media.redis import Availability, Redis

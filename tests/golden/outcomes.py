@@ -21,7 +21,7 @@ from avion_media.media.formats import PEEK_BYTES, peek, plan_movie, read_picture
 from avion_media.media.formats.movie import MoviePlan
 from avion_media.media.formats.sparse import Missing, SparseFile
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
-from avion_media.media.sandbox import open_sandbox
+from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.make import make_thumbnails

@@ -21,7 +21,8 @@ from avion_media.files import read_only
 from avion_media.media.formats.picture import CodePoints, turned_size
 from avion_media.media.poster.ffmpeg import DECODERS, INPUT_FD, URL, PosterBounds, complaint, input_options
 from avion_media.media.poster.probe import VideoProbe
-from avion_media.media.sandbox import Completed, Sandbox
+from avion_media.media.sandbox import Completed
+from avion_media.media.sandbox.sandbox import Sandbox
 
 _OUTPUT_FD: Final = 4
 _SAMPLE_EVERY_S: Final = 0.25

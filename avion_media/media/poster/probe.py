@@ -29,7 +29,8 @@ from avion_media.media.poster.ffmpeg import (
     complaint,
     input_options,
 )
-from avion_media.media.sandbox import Completed, Sandbox
+from avion_media.media.sandbox import Completed
+from avion_media.media.sandbox.sandbox import Sandbox
 
 _MAX_ANSWER_BYTES: Final = 256 << 10
 _COPY_FD: Final = 4

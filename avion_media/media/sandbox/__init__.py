@@ -2,46 +2,98 @@
 
     Trio process ──request + descriptors──▶ fork server (single-threaded, codecs loaded) ──fork──▶ sandboxed child
 
-`open_sandbox` starts the fork server, `Sandbox.maintain` replaces it from time to time. `Sandbox.call` runs a function
-of this package in a sandboxed fork, `Sandbox.execute` runs an external program. `confinement` describes the
-protections. The fork server and its children never import Trio. This is why the export below is lazy; it saves every
-fork the page tables of a dozen megabytes.
+`sandbox.open_sandbox` starts the fork server, `Sandbox.maintain` replaces it from time to time. `Sandbox.call` runs a
+function of this package in a sandboxed fork, `Sandbox.execute` runs an external program. `confinement` describes the
+protections. This module has the types of both sides: limits of a task, its usage, its end. The fork server and its
+children never import Trio, which saves every fork the page tables of a dozen megabytes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from avion_media.media.sandbox.types import (
-    Completed,
-    JobReport,
-    Limits,
-    Outcome,
-    SandboxJobFailed,
-    SandboxReport,
-    Usage,
-)
-
-if TYPE_CHECKING:
-    from avion_media.media.sandbox.sandbox import Renewal, Sandbox, open_sandbox
-
-__all__ = [
-    "Completed",
-    "JobReport",
-    "Limits",
-    "Outcome",
-    "Renewal",
-    "Sandbox",
-    "SandboxJobFailed",
-    "SandboxReport",
-    "Usage",
-    "open_sandbox",
-]
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 
 
-def __getattr__(name: str) -> Any:
-    if name not in {"Renewal", "Sandbox", "open_sandbox"}:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from avion_media.media.sandbox import sandbox  # Trio comes with it
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of one sandboxed task. Exceeding one ends it as ``Rejected(DECODER_LIMIT)``.
 
-    return getattr(sandbox, name)
+    ``memory_bytes`` is what the task may allocate beyond the memory that the interpreter (or the program's libraries)
+    maps; the sandbox's budget is reduced by the same number. ``cpu_s`` is CPU time of all its threads, rounded up
+    to whole seconds by the kernel. ``wall_s`` counts from the fork. ``output_bytes`` limits each file that it
+    writes (0: none). ``max_files`` limits its open descriptors.
+    """
+
+    memory_bytes: int
+    cpu_s: float
+    wall_s: float
+    output_bytes: int
+    max_files: int = 64
+
+    def __post_init__(self) -> None:
+        if min(self.memory_bytes, self.cpu_s, self.wall_s, self.max_files) <= 0 or self.output_bytes < 0:
+            raise ValueError(f"limits must be positive: {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a task used, as the kernel counted it. ``peak_rss_bytes`` includes pages shared with the fork server."""
+
+    cpu_s: float
+    wall_s: float
+    peak_rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """An external program that ended by itself, or was ``stopped`` because its output was enough.
+
+    ``stderr`` has only the first 8 KiB. ``returncode`` is 0 if ``stopped``.
+    """
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+    usage: Usage
+    stopped: bool = False
+
+
+class Outcome(StrEnum):
+    """How a task ended, for metrics."""
+
+    DONE = "done"
+    REJECTED = "rejected"  # the task itself rejected the file
+    LIMIT = "limit"  # memory, CPU, time or output
+    CRASHED = "crashed"  # killed by a signal, or ended without a result
+    KILLED = "killed"  # from outside, most likely by the kernel because memory ran out
+    FAILED = "failed"  # a bug
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """One finished task, for observers of the sandbox. ``name`` is the job's target or the program."""
+
+    name: str
+    outcome: Outcome
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxReport:
+    """The confinement of children on this machine.
+
+    ``landlock_abi`` is 0 without Landlock. ``programs`` can run; ``missing_programs`` has the reason for each that
+    cannot. ``gaps`` are the findings of the self-test: what a child could do although it should not. Empty is good.
+    """
+
+    landlock_abi: int
+    seccomp: bool
+    drops_root: bool
+    programs: Sequence[str]
+    missing_programs: Mapping[str, str]
+    gaps: Sequence[str] = ()
+
+
+class SandboxJobFailed(Exception):
+    """A job raised an unexpected error, which is a bug. The text is the job's traceback."""

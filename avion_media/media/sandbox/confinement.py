@@ -30,8 +30,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from avion_media import kernel
-from avion_media.media.sandbox import landlock, seccomp
-from avion_media.media.sandbox.types import Limits
+from avion_media.media.sandbox import Limits, landlock, seccomp
 
 _NOBODY: Final = 65534
 _NICENESS: Final = 5

@@ -24,10 +24,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from avion_media import kernel
-from avion_media.media.sandbox import child, landlock, programs
+from avion_media.media.sandbox import SandboxReport, Usage, child, landlock, programs
 from avion_media.media.sandbox.confinement import Means, find_means
 from avion_media.media.sandbox.programs import Program
-from avion_media.media.sandbox.types import SandboxReport, Usage
 from avion_media.media.sandbox.wire import Exit, Task, pack, receive_task
 
 

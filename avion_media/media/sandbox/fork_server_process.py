@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from avion_media.domain.errors import Dependency, Unavailable
-from avion_media.media.sandbox.types import SandboxReport
+from avion_media.media.sandbox import SandboxReport
 from avion_media.media.sandbox.wire import MAX_MESSAGE_BYTES
 
 _START_S: Final = 30.0  # an interpreter, Pillow and all codecs, on a cold and busy disk

@@ -16,8 +16,8 @@ from typing import Any, Final
 import trio
 
 from avion_media.domain.errors import DecoderKilled, Dependency, Reason, Rejected, Unavailable
+from avion_media.media.sandbox import Completed, JobReport, Limits, Outcome, SandboxJobFailed
 from avion_media.media.sandbox.child import EXEC_FAILED
-from avion_media.media.sandbox.types import Completed, JobReport, Limits, Outcome, SandboxJobFailed
 from avion_media.media.sandbox.wire import MAX_FILES, MAX_MESSAGE_BYTES, Exit, Task, pack, unpack_exit, with_fds
 
 Observer = Callable[[JobReport], None]

@@ -12,11 +12,10 @@ from typing import Any, Final, NoReturn
 import trio
 
 from avion_media.domain.errors import Dependency, Rejected, Unavailable
-from avion_media.media.sandbox import selftest
+from avion_media.media.sandbox import Completed, Limits, SandboxJobFailed, SandboxReport, selftest
 from avion_media.media.sandbox.admission import Admission
 from avion_media.media.sandbox.fork_server_process import ForkServerProcess, start_fork_server
 from avion_media.media.sandbox.job import Job, Observer
-from avion_media.media.sandbox.types import Completed, Limits, SandboxJobFailed, SandboxReport
 from avion_media.media.sandbox.wire import Task
 
 _MAX_ANSWER_BYTES: Final = 256 << 10  # facts; pictures travel in files

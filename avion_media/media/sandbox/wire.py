@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from avion_media.media.sandbox.types import Limits, SandboxReport, Usage
+from avion_media.media.sandbox import Limits, SandboxReport, Usage
 
 MAX_MESSAGE_BYTES: Final = 64 << 10
 MAX_FILES: Final = 32

@@ -27,7 +27,7 @@ from avion_media.config import Config, S3Config, ThumbnailsConfig
 from avion_media.domain.formats import Family
 from avion_media.domain.ranges import Range
 from avion_media.media.pipeline import MediaPipeline, preload_for
-from avion_media.media.sandbox import open_sandbox
+from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
 from avion_media.store import ObjectStore, open_store
 from avion_media.tasks.sources import StoreSource, open_spool

@@ -17,7 +17,7 @@ from avion_media.domain.formats import JPEG, MOV, MP4, MediaFormat
 from avion_media.domain.ranges import Range
 from avion_media.media.job_results import checked_frame
 from avion_media.media.pipeline import MediaPipeline, Processed
-from avion_media.media.sandbox import Sandbox
+from avion_media.media.sandbox.sandbox import Sandbox
 from avion_media.media.thumbnails.blurhash import is_blurhash
 from tests.unit.container.videos import DATA, examine
 

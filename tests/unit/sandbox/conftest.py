@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from avion_media.media.sandbox import JobReport, Limits, Sandbox, open_sandbox
+from avion_media.media.sandbox import JobReport, Limits
+from avion_media.media.sandbox.sandbox import Sandbox, open_sandbox
 
 LIMITS = Limits(memory_bytes=128 << 20, cpu_s=10, wall_s=20, output_bytes=1 << 20)
 

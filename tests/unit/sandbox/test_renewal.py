@@ -15,7 +15,8 @@ import trio
 import trio.testing
 
 from avion_media.domain.errors import DecoderKilled, Unavailable
-from avion_media.media.sandbox import Limits, Renewal, Sandbox, open_sandbox, sandbox
+from avion_media.media.sandbox import Limits, sandbox
+from avion_media.media.sandbox.sandbox import Renewal, Sandbox, open_sandbox
 
 HARD_LIMIT_S = 60
 BATCH = 6  # of which the self-test takes two

@@ -15,16 +15,8 @@ import trio.testing
 
 from avion_media.domain.errors import Reason, Rejected, Unavailable
 from avion_media.files import read_only
-from avion_media.media.sandbox import (
-    JobReport,
-    Limits,
-    Outcome,
-    Renewal,
-    Sandbox,
-    SandboxJobFailed,
-    job,
-    open_sandbox,
-)
+from avion_media.media.sandbox import JobReport, Limits, Outcome, SandboxJobFailed, job
+from avion_media.media.sandbox.sandbox import Renewal, Sandbox, open_sandbox
 from tests.services.kernel import confines_fully
 
 HARD_LIMIT_S = 30

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from avion_media.media.sandbox import Limits, Sandbox, SandboxJobFailed
+from avion_media.media.sandbox import Limits, SandboxJobFailed
+from avion_media.media.sandbox.sandbox import Sandbox
 from avion_media.media.sandbox.wire import Task
 from tests.unit.sandbox.forbidden_calls import forbidden_calls
 

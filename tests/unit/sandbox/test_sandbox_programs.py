@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from avion_media.domain.errors import Reason, Rejected, Unavailable
-from avion_media.media.sandbox import Completed, Limits, Sandbox, landlock, open_sandbox
+from avion_media.media.sandbox import Completed, Limits, landlock
+from avion_media.media.sandbox.sandbox import Sandbox, open_sandbox
 
 HARD_LIMIT_S = 60
 QUIET = ("ffmpeg", "-nostdin", "-v", "error")

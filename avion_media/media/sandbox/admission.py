@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -24,12 +23,14 @@ class Admission:
         self._waited = waited
         self._free_slots = slots
         self._free_bytes = budget_bytes
-        self._waiting: deque[tuple[int, trio.Event]] = deque()
+        self._first_in_line = trio.StrictFIFOLock()
+        self._freed = trio.lowlevel.ParkingLot()
 
     @property
     def waiting(self) -> int:
         """Number of waiting tasks."""
-        return len(self._waiting)
+        line = self._first_in_line.statistics()
+        return line.locked + line.tasks_waiting
 
     @property
     def used_slots(self) -> int:
@@ -50,7 +51,11 @@ class Admission:
         if memory_bytes > self.budget_bytes:
             raise Rejected(Reason.DECODER_LIMIT, f"needs {memory_bytes} bytes, the sandbox has {self.budget_bytes}")
         asked_at = trio.current_time()
-        await self._enter(memory_bytes)
+        async with self._first_in_line:
+            while not self._free_slots or memory_bytes > self._free_bytes:
+                await self._freed.park()
+            self._free_slots -= 1
+            self._free_bytes -= memory_bytes
         try:
             if self._waited is not None:
                 self._waited(trio.current_time() - asked_at)
@@ -58,26 +63,4 @@ class Admission:
         finally:
             self._free_slots += 1
             self._free_bytes += memory_bytes
-            self._admit()
-
-    async def _enter(self, memory_bytes: int) -> None:
-        entry = (memory_bytes, trio.Event())
-        self._waiting.append(entry)
-        self._admit()
-        try:
-            await entry[1].wait()
-        except trio.Cancelled:
-            if entry[1].is_set():  # admitted and cancelled in the same tick
-                self._free_slots += 1
-                self._free_bytes += memory_bytes
-            else:
-                self._waiting.remove(entry)
-            self._admit()
-            raise
-
-    def _admit(self) -> None:
-        while self._waiting and self._free_slots and self._waiting[0][0] <= self._free_bytes:
-            memory_bytes, event = self._waiting.popleft()
-            self._free_slots -= 1
-            self._free_bytes -= memory_bytes
-            event.set()
+            self._freed.unpark()

@@ -47,8 +47,7 @@ class ForkServerProcess:
         self.worn = trio.Event()  # set when it has had its maximum of tasks
         self.closed = trio.Event()
         self._running = 0
-        self._retiring = False
-        self._idle = trio.Event()
+        self._ended = trio.lowlevel.ParkingLot()
 
     @contextmanager
     def used(self, worn_after: int) -> Iterator[None]:
@@ -61,13 +60,12 @@ class ForkServerProcess:
             yield
         finally:
             self._running -= 1
-            self._settle()
+            self._ended.unpark_all()
 
     async def retire(self) -> None:
         """End it when its tasks have ended. It must get no further tasks. A cancel leaves it running."""
-        self._retiring = True
-        self._settle()
-        await self._idle.wait()
+        while self._running:
+            await self._ended.park()
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -80,10 +78,6 @@ class ForkServerProcess:
                 self.process.kill()
                 await self.process.wait()
         self.closed.set()
-
-    def _settle(self) -> None:
-        if self._retiring and not self._running:
-            self._idle.set()
 
 
 async def start_fork_server(preload: Sequence[str], programs: Sequence[str]) -> ForkServerProcess:

@@ -92,7 +92,7 @@ class MediaPipeline:
     ) -> None:
         self._sandbox = sandbox
         self._thumbnails = thumbnails
-        self._sandbox_config = sandbox_config
+        self._limits = Limits(sandbox_config.memory, sandbox_config.cpu, sandbox_config.timeout, output_bytes=0)
         self._max_duration_s = upload.max_duration
         self._picture_bounds = PictureBounds(
             max_pixels=upload.max_pixels,
@@ -124,7 +124,7 @@ class MediaPipeline:
         sizes = self._thumbnails.sizes if fmt.shown_by_browsers else (*self._thumbnails.sizes, FULL_SIZE)
         scrubbed = _temporary(files)
         outputs = {name: _temporary(files) for name in _names(sizes)}
-        most_bytes = self._sandbox_config.memory
+        most_bytes = self._limits.memory_bytes
         peeked = peek(os.pread(source.fd, PEEK_BYTES, 0), fmt)
         forecast_bytes = min(peeked.decode_bytes(source.size_bytes), most_bytes) if peeked else most_bytes
         found: dict[str, Any] = {}
@@ -135,7 +135,7 @@ class MediaPipeline:
                     "avion_media.media.jobs:picture_job",
                     _thumbnail_arguments(self._thumbnails, sizes) | arguments,
                     files=[own, scrubbed, *outputs.values()],
-                    limits=self._limits(2 * source.size_bytes + _THUMBNAIL_BYTES, granted_bytes),
+                    limits=self._limits.for_task(granted_bytes, 2 * source.size_bytes + _THUMBNAIL_BYTES),
                 )
             found = checked_names(answer)
             if "needed_bytes" not in found:  # else its first bytes suggested less
@@ -171,7 +171,7 @@ class MediaPipeline:
             FRAME_JOB,
             frame_arguments(size, self._thumbnails, colour=colour_of(probe), orientation=probe.orientation),
             files=[frame, *outputs.values()],
-            limits=self._limits(_THUMBNAIL_BYTES, _FRAME_MEMORY_BYTES + 8 * poster.width * poster.height),
+            limits=self._limits.for_task(_FRAME_MEMORY_BYTES + 8 * poster.width * poster.height, _THUMBNAIL_BYTES),
         )
         found = checked_frame(found)
         # Use the decoder's size, because only it knows a pixel aspect that is in the coded video.
@@ -201,8 +201,10 @@ class MediaPipeline:
         return plan, await trio.to_thread.run_sync(_patch, source, plan.patches)
 
     async def _poster(self, source: MediaSource, plan: MoviePlan, frame: int) -> tuple[VideoProbe, Poster]:
-        bounds = self._poster_bounds(plan, whole=source.whole)
-        probe = await probe_video(self._sandbox, source.fd, plan.format, plan.stream, bounds)
+        # In a sparse file, ffmpeg must not read beyond the fetched bytes.
+        scan_s = POSTER_SCAN_S if source.whole else plan.poster_seconds
+        bounds = PosterBounds(self._limits, self._video_bounds, scan_s)
+        probe = await probe_video(self._sandbox, source.fd, plan.format, bounds, plan.stream)
         longest_edge = max(size.longest_edge for size in self._thumbnails.sizes)
         poster = await extract_poster(
             self._sandbox, source.fd, plan.format, probe, longest_edge, output_fd=frame, bounds=bounds
@@ -250,23 +252,8 @@ class MediaPipeline:
                 "avion_media.media.jobs:plan_job",
                 arguments,
                 files=[own, *files],
-                limits=self._limits(max(_PLAN_OUTPUT_BYTES, source.size_bytes), self._sandbox_config.memory),
+                limits=replace(self._limits, output_bytes=max(_PLAN_OUTPUT_BYTES, source.size_bytes)),
             )
-
-    def _poster_bounds(self, plan: MoviePlan, *, whole: bool) -> PosterBounds:
-        """Return the limits of the poster. In a sparse file, ffmpeg must not read beyond the fetched bytes."""
-        config = self._sandbox_config
-        return PosterBounds(
-            video=self._video_bounds,
-            max_memory_bytes=config.memory,
-            cpu_s=config.cpu,
-            wall_s=config.timeout,
-            scan_s=POSTER_SCAN_S if whole else plan.poster_seconds,
-        )
-
-    def _limits(self, output_bytes: int, memory_bytes: int) -> Limits:
-        config = self._sandbox_config
-        return Limits(min(memory_bytes, config.memory), config.cpu, config.timeout, output_bytes)
 
 
 def frame_arguments(

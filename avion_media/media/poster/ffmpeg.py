@@ -30,42 +30,18 @@ _OUT_OF_MEMORY: Final = (
     b"std::bad_alloc",
 )
 
-_PROBE_MEMORY_BYTES: Final = 256 << 20  # an 8K HEVC takes 60 MiB, and an index of 256 MiB of fragments a little more
-_COPY_BYTES: Final = 64 << 20  # the first frame of each video; one of 8K ProRes is 20 MiB
-_BASE_MEMORY_BYTES: Final = 128 << 20
-# Decoded frames in a decoder's memory: at most 16 references of a small picture, 6 of the largest that its level
-# allows; 3 bytes a pixel (10 bit 4:2:0), one thread. Measured for the first frame: 8K HEVC needs less than 192 MiB.
-_BYTES_PER_PIXEL: Final = 24
-
 
 @dataclass(frozen=True, slots=True)
 class PosterBounds:
-    """Limits of the runs of a poster, of which there are at least two; each run has all of them.
+    """Limits of a poster.
 
-    ``video`` limits the picture, and is checked before any is decoded. ``scan_s`` is how many seconds of video are
-    searched for a frame that is not blank.
+    ``run`` limits each run of ffmpeg and ffprobe, of which there are at least two. ``video`` limits the picture, and is
+    checked before any is decoded. ``scan_s`` is how many seconds of video are searched for a frame that is not blank.
     """
 
+    run: Limits
     video: VideoBounds = field(default_factory=VideoBounds)
-    max_memory_bytes: int = 1 << 30
-    cpu_s: float = 60.0
-    wall_s: float = 90.0
     scan_s: float = 10.0
-
-    def for_probe(self) -> Limits:
-        """Return the limits of a run of ffprobe."""
-        return self._limits(_PROBE_MEMORY_BYTES, output_bytes=0)
-
-    def for_copy(self) -> Limits:
-        """Return the limits of a run of ffmpeg that copies the first coded frames into a file."""
-        return self._limits(_PROBE_MEMORY_BYTES, _COPY_BYTES)
-
-    def for_frames(self, coded_pixels: int, output_bytes: int) -> Limits:
-        """Return the limits of a run of ffmpeg that decodes frames of ``coded_pixels``, which decide its memory."""
-        return self._limits(_BASE_MEMORY_BYTES + _BYTES_PER_PIXEL * coded_pixels, output_bytes)
-
-    def _limits(self, memory_bytes: int, output_bytes: int) -> Limits:
-        return Limits(min(memory_bytes, self.max_memory_bytes), self.cpu_s, self.wall_s, output_bytes)
 
 
 def input_options(fmt: MediaFormat) -> dict[str, str | int]:

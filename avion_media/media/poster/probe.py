@@ -33,6 +33,8 @@ from avion_media.media.sandbox import Completed
 from avion_media.media.sandbox.sandbox import Sandbox
 
 _MAX_ANSWER_BYTES: Final = 256 << 10
+_MEMORY_BYTES: Final = 256 << 20  # an 8K HEVC takes 60 MiB, and an index of 256 MiB of fragments a little more
+_COPY_BYTES: Final = 64 << 20  # the first frame of each video; one of 8K ProRes is 20 MiB
 _COPY_FD: Final = 4
 # Not every muxer accepts VP8, VP9, AV1 and so on. These do, and keep rotation, pixel aspect and colours.
 _COPY_MUXERS: Final = {"mov": ("mp4", "mov"), "matroska": ("matroska",)}
@@ -76,7 +78,7 @@ class VideoProbe:
 
 
 async def probe_video(
-    sandbox: Sandbox, fd: int, fmt: MediaFormat, stream: str = "V:0", bounds: PosterBounds | None = None
+    sandbox: Sandbox, fd: int, fmt: MediaFormat, bounds: PosterBounds, stream: str = "V:0"
 ) -> VideoProbe:
     """Probe the ``stream`` of the seekable file ``fd`` of ``fmt``. A sparse file needs its index and first seconds.
 
@@ -84,7 +86,6 @@ async def probe_video(
     (codec), CORRUPT, and the reasons of the sandbox; and `Unavailable`. After a cancel nothing runs. The offset of
     ``fd`` does not change.
     """
-    bounds = bounds or PosterBounds()
     with read_only(fd) as source:
         first = done = await _ffprobe(sandbox, source, fmt, stream, bounds)
         refused = done.returncode != 0 and b"not on whitelist" in done.stderr
@@ -106,9 +107,8 @@ async def _ffprobe(sandbox: Sandbox, source: int, fmt: MediaFormat, stream: str,
     options = input_options(fmt) | {"codec_whitelist": f"{DECODERS},{SOUND_DECODERS}"}
     entries = ["-select_streams", stream, "-show_entries", _ENTRIES]
     argv = ["ffprobe", "-v", "error", "-of", "json", *entries, *_words(options), "-i", URL]
-    return await sandbox.execute(
-        argv, files={INPUT_FD: source}, limits=bounds.for_probe(), max_stdout_bytes=_MAX_ANSWER_BYTES
-    )
+    limits = bounds.run.for_task(_MEMORY_BYTES, output_bytes=0)
+    return await sandbox.execute(argv, files={INPUT_FD: source}, limits=limits, max_stdout_bytes=_MAX_ANSWER_BYTES)
 
 
 async def _ffprobe_video_alone(
@@ -124,7 +124,7 @@ async def _ffprobe_video_alone(
             done = await sandbox.execute(
                 [*argv, "-frames:v", "1", "-f", muxer, "-fd", str(_COPY_FD), URL],
                 files={INPUT_FD: source, _COPY_FD: copy},
-                limits=bounds.for_copy(),
+                limits=bounds.run.for_task(_MEMORY_BYTES, _COPY_BYTES),
                 max_stdout_bytes=0,
             )
             if done.returncode == 0:

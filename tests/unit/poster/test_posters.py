@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import BY_EXTENSION, MKV, MOV, MP4, PNG, WEBM, MediaFormat
 from avion_media.media.bounds import VideoBounds
 from avion_media.media.poster import PosterBounds, VideoProbe, colour_of, extract_poster, probe_video
-from avion_media.media.sandbox import Completed
+from avion_media.media.sandbox import Completed, Limits
 from avion_media.media.sandbox.sandbox import Sandbox, open_sandbox
 from avion_media.media.thumbnails.colour import to_srgb
 from tests.unit.image.made import chunk, saved, thumbnail_of, with_chunks
@@ -37,6 +37,9 @@ class Poster:
     rgb: bytes
 
 
+BOUNDS = PosterBounds(Limits(memory_bytes=1 << 30, cpu_s=60.0, wall_s=90.0, output_bytes=0))
+
+
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
     async with open_sandbox(budget_bytes=2 << 30) as opened:
@@ -48,14 +51,14 @@ async def _poster(
     path: Path,
     fmt: MediaFormat | None = None,
     longest_edge: int = 1600,
-    bounds: PosterBounds | None = None,
+    bounds: PosterBounds = BOUNDS,
 ) -> tuple[VideoProbe, Poster]:
     fmt = fmt or BY_EXTENSION[path.suffix[1:]]
     with path.open("rb") as source, tempfile.TemporaryFile(buffering=0) as target:
         target.write(bytes(4 << 20))  # left over from before
         fd = source.fileno()
         with trio.fail_after(HARD_LIMIT_S):
-            probe = await probe_video(sandbox, fd, fmt, bounds=bounds)
+            probe = await probe_video(sandbox, fd, fmt, bounds)
             poster = await extract_poster(
                 sandbox, fd, fmt, probe, longest_edge, output_fd=target.fileno(), bounds=bounds
             )
@@ -70,7 +73,7 @@ async def _poster(
 
 
 async def _rejection(
-    sandbox: Sandbox, path: Path, fmt: MediaFormat | None = None, bounds: PosterBounds | None = None
+    sandbox: Sandbox, path: Path, fmt: MediaFormat | None = None, bounds: PosterBounds = BOUNDS
 ) -> Reason:
     with pytest.raises(Rejected) as caught:
         await _poster(sandbox, path, fmt, bounds=bounds)
@@ -129,7 +132,7 @@ async def test_a_black_intro_is_passed_over(sandbox: Sandbox) -> None:
 
 
 async def test_the_search_for_a_picture_is_bounded(sandbox: Sandbox) -> None:
-    _, poster = await _poster(sandbox, DATA / "mp4-h264-3s-black-intro.mp4", bounds=PosterBounds(scan_s=1))
+    _, poster = await _poster(sandbox, DATA / "mp4-h264-3s-black-intro.mp4", bounds=replace(BOUNDS, scan_s=1))
     assert _is_black(poster)
 
 
@@ -138,9 +141,9 @@ async def test_no_picture_beyond_the_seconds_searched_is_taken(sandbox: Sandbox,
     path = tmp_path / "black-at-first.mp4"
     black, picture = "color=black:size=320x180:rate=7:duration=1.1", "testsrc2=size=320x180:rate=7:duration=1"
     await _ffmpeg("-f", "lavfi", "-i", black, "-f", "lavfi", "-i", picture, "-filter_complex", "concat", str(path))
-    _, poster = await _poster(sandbox, path, bounds=PosterBounds(scan_s=1))
+    _, poster = await _poster(sandbox, path, bounds=replace(BOUNDS, scan_s=1))
     assert _is_black(poster)
-    _, poster = await _poster(sandbox, path, bounds=PosterBounds(scan_s=1.2))
+    _, poster = await _poster(sandbox, path, bounds=replace(BOUNDS, scan_s=1.2))
     assert not _is_black(poster)
 
 
@@ -410,7 +413,7 @@ async def test_usual_sound_costs_no_second_look(sandbox: Sandbox, said: bytearra
     picture = ("-f", "lavfi", "-i", "testsrc2=size=64x32:rate=2:duration=1", "-f", "lavfi", "-i", "sine=duration=1")
     await _ffmpeg(*picture, *X264, "-c:a", sound, str(path))
     with path.open("rb") as source:
-        await probe_video(sandbox, source.fileno(), MKV)
+        await probe_video(sandbox, source.fileno(), MKV, BOUNDS)
     assert said == b""
 
 
@@ -421,12 +424,12 @@ async def test_an_exotic_codec_is_unsupported(sandbox: Sandbox, tmp_path: Path) 
 
 
 async def test_pixels_are_counted_before_a_frame_is_decoded(sandbox: Sandbox) -> None:
-    few = PosterBounds(VideoBounds(max_pixels=1080 * 720 - 1))
+    few = replace(BOUNDS, video=VideoBounds(max_pixels=1080 * 720 - 1))
     assert await _rejection(sandbox, DATA / "mp4-av1.mp4", bounds=few) is Reason.TOO_MANY_PIXELS
 
 
 async def test_too_little_memory_is_a_limit_and_not_a_corrupt_file(sandbox: Sandbox) -> None:
-    little = PosterBounds(max_memory_bytes=8 << 20)
+    little = replace(BOUNDS, run=replace(BOUNDS.run, memory_bytes=8 << 20))
     with pytest.raises(Rejected) as caught:
         await _poster(sandbox, DATA / "mp4-vp9-anamorphic.mp4", bounds=little)
     assert caught.value.reason is Reason.DECODER_LIMIT

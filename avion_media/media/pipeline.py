@@ -25,7 +25,9 @@ from avion_media.media.formats import PEEK_BYTES, peek
 from avion_media.media.formats.movie import POSTER_SCAN_S, POSTER_SECONDS, MoviePlan
 from avion_media.media.formats.picture import UPRIGHT, CodePoints
 from avion_media.media.job_results import checked_frame, checked_missing, checked_names, checked_picture, read_plan
-from avion_media.media.poster import Poster, PosterBounds, VideoProbe, colour_of, extract_poster, probe_video
+from avion_media.media.poster import PosterBounds
+from avion_media.media.poster.frame import Poster, colour_of, extract_poster
+from avion_media.media.poster.probe import VideoProbe, probe_video
 from avion_media.media.sandbox import Limits
 from avion_media.media.sandbox.sandbox import Sandbox
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from avion_media.media.poster.ffmpeg import DECODERS
+from avion_media.media.poster import DECODERS
 from tests.ops.manifests import ROOT, image_settings
 
 DOCKERFILES = [ROOT / "Dockerfile", ROOT / "ops/compose/store/Dockerfile"]

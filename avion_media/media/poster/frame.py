@@ -19,7 +19,7 @@ from avion_media.domain.formats import MediaFormat
 from avion_media.domain.media import fit_within
 from avion_media.files import read_only
 from avion_media.media.formats.picture import CodePoints, turned_size
-from avion_media.media.poster.ffmpeg import DECODERS, INPUT_FD, URL, PosterBounds, complaint, input_options
+from avion_media.media.poster import DECODERS, INPUT_FD, URL, PosterBounds, complaint, input_options
 from avion_media.media.poster.probe import VideoProbe
 from avion_media.media.sandbox import Completed
 from avion_media.media.sandbox.sandbox import Sandbox

@@ -19,7 +19,7 @@ from avion_media.domain.formats import MediaFormat
 from avion_media.files import read_only
 from avion_media.media.bounds import shown_size
 from avion_media.media.formats.picture import UPRIGHT, turned_size
-from avion_media.media.poster.ffmpeg import (
+from avion_media.media.poster import (
     CODECS,
     DECODERS,
     INPUT_FD,

@@ -16,7 +16,9 @@ from PIL import Image, ImageOps
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import BY_EXTENSION, MKV, MOV, MP4, PNG, WEBM, MediaFormat
 from avion_media.media.bounds import VideoBounds
-from avion_media.media.poster import PosterBounds, VideoProbe, colour_of, extract_poster, probe_video
+from avion_media.media.poster import PosterBounds
+from avion_media.media.poster.frame import colour_of, extract_poster
+from avion_media.media.poster.probe import VideoProbe, probe_video
 from avion_media.media.sandbox import Completed, Limits
 from avion_media.media.sandbox.sandbox import Sandbox, open_sandbox
 from avion_media.media.thumbnails.colour import to_srgb

@@ -17,13 +17,7 @@ from avion_media.media.formats.movie import Edits, MoviePlan, PosterSamples
 from avion_media.media.formats.mp4.mdat import kept_extents, unreferenced
 from avion_media.media.formats.mp4.moof import Run, indexed_by_mfra, indexed_by_sidx, read_fragment
 from avion_media.media.formats.mp4.moov import Movie, Track, read_movie
-from avion_media.media.formats.mp4.poster import (
-    choose_samples,
-    presentation_start,
-    run_ranges,
-    run_samples,
-    table_samples,
-)
+from avion_media.media.formats.mp4.poster import choose_samples, presentation_start, table_samples
 from avion_media.media.formats.mp4.scrub import MovieScrub, free
 from avion_media.media.formats.sparse import Missing, SparseFile, eager_window
 
@@ -60,7 +54,7 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
     moov = _loaded(file, layout.moov, bounds)
     movie = read_movie(moov, bounds)
     video = movie.main_video
-    _check_size(video, bounds)
+    bounds.check_size(*video.size, video.pixel_aspect)
     edits = Edits(file.peek)
     runs = _read_fragments(file, layout, movie, edits, bounds)
     duration_s = max(_duration_s(movie, track, _of(track, runs)) for track in movie.kept)
@@ -145,27 +139,6 @@ def _fetch_ahead(file: SparseFile, boxes: Sequence[Box], bounds: VideoBounds) ->
 # --- facts ------------------------------------------------------------------------------------------------------
 
 
-def _check_size(video: Track, bounds: VideoBounds) -> None:
-    picture = video.picture
-    if picture is None:
-        raise Rejected(Reason.NO_VIDEO)
-    width, height = picture.aperture or (picture.width, picture.height)
-    bounds.check_size(width, height, _pixel_aspect(video))
-
-
-def _pixel_aspect(video: Track) -> float:
-    """Return the stated pixel aspect, or the one implied if the track header's aspect differs from the coded one."""
-    picture = video.picture
-    if picture is None:
-        return 1.0
-    if picture.pixel_aspect:
-        return picture.pixel_aspect[0] / picture.pixel_aspect[1]
-    shown_width, shown_height = video.display
-    if not (shown_width and shown_height and picture.width and picture.height):
-        return 1.0
-    return shown_width * picture.height / (shown_height * picture.width)
-
-
 def _duration_s(movie: Movie, track: Track, runs: Sequence[Run]) -> float:
     media = track.table.duration
     if runs:
@@ -208,7 +181,7 @@ def _choose_poster(
     starts_at = presentation_start(video)
     if not video.table.count and runs:
         starts_at += runs[0].starts_at
-    samples = chain(table_samples(video, bounds), run_samples(runs))
+    samples = chain(table_samples(video, bounds), *(run.samples() for run in runs))
     return choose_samples(samples, video.timescale, starts_at, seconds, size_bytes, bounds)
 
 
@@ -262,5 +235,7 @@ def _coded_samples(movie: Movie, runs: Sequence[Run]) -> Iterator[CodedSample]:
     """Yield the samples of kept tracks that might have private messages."""
     for track in movie.kept:
         if track.coding is not None:
-            for data in chain(track.table.sample_ranges(), run_ranges(_of(track, runs))):
+            for data in track.table.sample_ranges():
                 yield CodedSample(data, track.coding, track.private)
+            for sample in chain.from_iterable(run.samples() for run in _of(track, runs)):
+                yield CodedSample(sample.data, track.coding, track.private)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from avion_media.domain.errors import Rejected
 from avion_media.domain.ranges import Range
 from avion_media.media.bounds import Budget, corrupt
-from avion_media.media.formats.isobmff import Box, box_at, first, required
+from avion_media.media.formats.isobmff import Box, Reader, box_at, first, required
 from avion_media.media.formats.mp4.moov import Movie
-from avion_media.media.formats.sample_table import big_endian
+from avion_media.media.formats.sample_table import Sample, big_endian
 from avion_media.media.formats.sparse import SparseFile
 
 _BASE_OFFSET, _DESCRIPTION, _DURATION, _SIZE, _FLAGS = 0x1, 0x2, 0x8, 0x10, 0x20  # tfhd
@@ -34,6 +34,14 @@ class Run:
     def ends_at(self) -> int:
         """The decoding time at the end of its last sample."""
         return self.starts_at + sum(self.durations)
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield its samples; their exact presentation time does not matter here."""
+        offset, decoded_at = self.data.offset, self.starts_at
+        for size, duration in zip(self.sizes, self.durations, strict=True):
+            yield Sample(Range(offset, size), decoded_at, decoded_at, True)
+            offset += size
+            decoded_at += duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +87,14 @@ def _read_track_fragment(
 
 
 def _read_defaults(tfhd: Box, moof: Box, implicit_base: int, movie: Movie) -> _Defaults:
-    flags, track_id = tfhd.integers("II")
+    reader = Reader(tfhd.content)
+    flags, track_id = reader.number(4), reader.number(4)
     duration, size = movie.defaults.get(track_id, (0, 0))
-    base = moof.offset if flags & _BASE_IS_MOOF else implicit_base
-    skip = 8
-    if flags & _BASE_OFFSET:
-        (base,) = tfhd.integers("Q", skip)
-        skip += 8
-    if flags & _DESCRIPTION:
-        skip += 4
-    if flags & _DURATION:
-        (duration,) = tfhd.integers("I", skip)
-        skip += 4
-    if flags & _SIZE:
-        (size,) = tfhd.integers("I", skip)
+    implicit_base = moof.offset if flags & _BASE_IS_MOOF else implicit_base
+    base = reader.number(8) if flags & _BASE_OFFSET else implicit_base
+    reader.take(4 if flags & _DESCRIPTION else 0)
+    duration = reader.number(4) if flags & _DURATION else duration
+    size = reader.number(4) if flags & _SIZE else size
     return _Defaults(track_id, base, duration, size)
 
 

@@ -32,19 +32,10 @@ _KEPT_HANDLERS = frozenset((b"vide", b"soun", b"clcp", b"subt"))
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """The first sample entry of a video track: coded pixels, clean aperture in pixels, pixel aspect (w, h)."""
-
-    width: int
-    height: int
-    aperture: tuple[float, float] | None
-    pixel_aspect: tuple[int, int] | None
-
-
-@dataclass(frozen=True, slots=True)
 class Track:
     """One ``trak``. Times are in ``timescale`` units a second; ``edits`` are (duration in the movie's timescale,
-    media time). ``sound`` has one item per sample entry of a sound track. ``private`` is the codec's configuration.
+    media time). Of a video track, ``size`` is that of the picture in coded pixels, whose width ``pixel_aspect``
+    stretches, and ``private`` is the codec's configuration. ``sound`` has one item per sample entry of a sound track.
     """
 
     box: Box
@@ -55,7 +46,8 @@ class Track:
     display: tuple[int, int]
     edits: tuple[tuple[int, int], ...]
     codec: bytes
-    picture: Picture | None
+    size: tuple[float, float]
+    pixel_aspect: float
     private: bytes
     sound: tuple[SoundPacket, ...]
     table: SampleTable
@@ -86,7 +78,7 @@ class Movie:
     @property
     def main_video(self) -> Track:
         """The track that players show: the first enabled one that is not a still. Raises `Rejected` (no_video)."""
-        videos = [track for track in self.tracks if track.handler == b"vide" and track.picture is not None]
+        videos = [track for track in self.tracks if track.handler == b"vide" and track.codec]
         if not videos:
             raise Rejected(Reason.NO_VIDEO)
         return max(videos, key=lambda track: (not track.is_still, track.enabled))  # the first of equals
@@ -135,7 +127,8 @@ def _read_track(trak: Box, budget: Budget) -> Track:
     entries = stsd.children(8)
     if entries and entries[0].type in _ENCRYPTED:
         raise corrupt("encrypted")
-    entry = entries[0] if entries else None
+    picture = entries[0] if entries and handler == b"vide" else None
+    size, pixel_aspect = _read_size(picture, display) if picture else ((0, 0), 1.0)
     return Track(
         box=trak,
         track_id=track_id,
@@ -144,9 +137,10 @@ def _read_track(trak: Box, budget: Budget) -> Track:
         timescale=_read_timescale(required(media, b"mdhd", "mdia")),
         display=display,
         edits=_read_edits(first(boxes, b"edts")),
-        codec=entry.type if entry else b"",
-        picture=_read_picture(entry) if entry and handler == b"vide" else None,
-        private=_read_private(entry) if entry and handler == b"vide" else b"",
+        codec=entries[0].type if entries else b"",
+        size=size,
+        pixel_aspect=pixel_aspect,
+        private=_read_private(picture) if picture else b"",
         sound=_read_sound_packets(stsd, entries) if handler == b"soun" else (),
         table=table,
     )
@@ -190,17 +184,19 @@ def _refuse_external_data(info: list[Box]) -> None:
             raise Rejected(Reason.EXTERNAL_REFERENCE, f"data reference {entry.type!r}")
 
 
-def _read_picture(entry: Box) -> Picture:
+def _read_size(entry: Box, display: tuple[int, int]) -> tuple[tuple[float, float], float]:
+    """Return the size of the clean aperture, or the coded size without one, and the pixel aspect.
+
+    An aspect that is not stated is implied: in these pixels, the coded picture has the aspect of ``display``.
+    """
     width, height = entry.integers("HH", 24)
-    children = entry.children(VISUAL_ENTRY_BYTES)
-    clap, pasp = first(children, b"clap"), first(children, b"pasp")
-    aspect = pasp.integers("II") if pasp else (0, 0)
-    return Picture(
-        width=width,
-        height=height,
-        aperture=_read_aperture(clap, width, height) if clap else None,
-        pixel_aspect=(aspect[0], aspect[1]) if aspect[0] and aspect[1] else None,
-    )
+    boxes = entry.children(VISUAL_ENTRY_BYTES)
+    clap, pasp = first(boxes, b"clap"), first(boxes, b"pasp")
+    across, down = pasp.integers("II") if pasp else (0, 0)
+    if not (across and down):
+        across, down = display[0] * height, display[1] * width
+    size = (_read_aperture(clap, width, height) if clap else None) or (width, height)
+    return size, across / down if across and down else 1.0
 
 
 def _read_private(entry: Box) -> bytes:

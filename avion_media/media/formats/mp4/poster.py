@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Range
 from avion_media.media.bounds import VideoBounds, corrupt
 from avion_media.media.formats.movie import REORDERING_S, PosterSamples, decodable_seconds
-from avion_media.media.formats.mp4.moof import Run
 from avion_media.media.formats.mp4.moov import Track
 from avion_media.media.formats.sample_table import Sample
 
@@ -37,21 +36,6 @@ def table_samples(track: Track, bounds: VideoBounds) -> Iterable[Sample]:
 def presentation_start(track: Track) -> int:
     """Return the media time at which the track is first shown."""
     return next((media_time for _, media_time in track.edits if media_time >= 0), 0)
-
-
-def run_samples(runs: Sequence[Run]) -> Iterable[Sample]:
-    """Return the samples of fragment runs of one track; their exact presentation time does not matter here."""
-    for run in runs:
-        offset, decoded_at = run.data.offset, run.starts_at
-        for size, duration in zip(run.sizes, run.durations, strict=True):
-            yield Sample(Range(offset, size), decoded_at, decoded_at, True)
-            offset += size
-            decoded_at += duration
-
-
-def run_ranges(runs: Sequence[Run]) -> Iterable[Range]:
-    """Return the ranges of the samples of fragment runs."""
-    return (sample.data for sample in run_samples(runs))
 
 
 def choose_samples(

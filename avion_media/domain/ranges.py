@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -54,9 +55,10 @@ def missing(wanted: Iterable[Range], present: Sequence[Range]) -> tuple[Range, .
 
 def _missing_of(wanted: Range, present: Sequence[Range]) -> Iterator[Range]:
     offset = wanted.offset
-    for here in present:
-        if here.end <= offset or here.offset >= wanted.end:
-            continue
+    for index in range(bisect_right(present, offset, key=lambda each: each.end), len(present)):
+        here = present[index]
+        if here.offset >= wanted.end:
+            break
         if here.offset > offset:
             yield Range(offset, here.offset - offset)
         offset = here.end

@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Iterator, Sequence
 
-from avion_media.domain.ranges import Range, merged
+from avion_media.domain.ranges import Range, merged, missing
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.mp4.moov import Movie, Track
 
@@ -77,15 +77,4 @@ def unreferenced(media: Sequence[Range], kept: Iterable[Range], size_bytes: int,
         if each.offset < size_bytes and _enclosing(media, each.offset) is None:
             raise corrupt(f"samples at {each.offset} lie outside the media data")
     longest_left = 0 if dropped else _ALIGNMENT_BYTES
-    return tuple(gap for box in media for gap in _gaps(box, extents) if gap.length > longest_left)
-
-
-def _gaps(box: Range, extents: Sequence[Range]) -> Iterator[Range]:
-    offset = box.offset
-    for index in range(bisect.bisect_left(extents, box.offset, key=lambda each: each.offset), len(extents)):
-        extent = extents[index]
-        if extent.offset >= box.end:
-            break
-        yield Range(offset, extent.offset - offset)
-        offset = min(extent.end, box.end)
-    yield Range(offset, box.end - offset)
+    return tuple(gap for gap in missing(media, extents) if gap.length > longest_left)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from avion_media.media.bounds import Budget, corrupt
 
-_HEADER = struct.Struct(">I4s")
-_LARGE = struct.Struct(">Q")
 _NOTHING, _NO_BOXES = memoryview(b""), Budget(0, "boxes")
 PADDING = frozenset((b"free", b"skip", b"wide"))
 
@@ -55,22 +53,21 @@ class Box:
     def walk(self, skip: int = 0, *, strict: bool = False) -> Iterator[Box]:
         """Yield the boxes that fill the content after its first ``skip`` bytes.
 
-        QuickTime can leave fewer than 8 bytes over, or end the list by a size of 0 (`leftover` returns where);
-        ``strict`` is for formats that do neither. Raises `Rejected`: corrupt if a box exceeds this one, or
+        QuickTime can leave fewer than 8 bytes over, or end the list by a size of 0, and the bytes from there on are not
+        boxes; ``strict`` is for formats that do neither. Raises `Rejected`: corrupt if a box exceeds this one, or
         decoder_limit.
         """
         position, end = skip, len(self.content)
         while position < end if strict else position + 8 <= end:
             if not strict and not any(self.content[position : position + 4]):
                 break
-            offset = self.payload + position
-            kind, header, size = _header_at(self.content, position, offset, self.end)
-            if position + size > end:
-                raise corrupt(f"box {kind!r} at {offset} exceeds its parent")
+            box = box_at(self.content, position, self.payload + position, self.end)
+            if position + box.size > end:
+                raise corrupt(f"box {box.type!r} at {box.offset} exceeds its parent")
             self.budget.take()
-            content = self.content[position + header : position + size]
-            yield Box(kind, offset, header, size, content, self.budget)
-            position += size
+            content = self.content[position + box.header : position + box.size]
+            yield Box(box.type, box.offset, box.header, box.size, content, self.budget)
+            position += box.size
 
     def at(self, skip: int, length: int) -> memoryview:
         """Return ``length`` bytes of the content after its first ``skip``; `Rejected` (corrupt) if they are missing."""
@@ -83,42 +80,26 @@ class Box:
         return struct.unpack(">" + layout, self.at(skip, struct.calcsize(">" + layout)))
 
 
-def _header_at(data: bytes | memoryview, position: int, offset: int, limit: int) -> tuple[bytes, int, int]:
-    """Return type, header size and size of the box at ``position`` in ``data``; for the rest see `box_at`."""
-    if position + 8 > len(data):
-        raise corrupt(f"cut off in a box header at {offset}")
-    size, kind = _HEADER.unpack_from(data, position)
-    header = 8
-    if size == 1:
-        header = 16
-        if position + 16 > len(data):
-            raise corrupt(f"cut off in a box header at {offset}")
-        (size,) = _LARGE.unpack_from(data, position + 8)
-    elif size == 0:
-        size = limit - offset
-    if size < header:
-        raise corrupt(f"box {kind!r} at {offset} has size {size}")
-    return kind, header, size
-
-
-def box_at(data: bytes, position: int, offset: int, limit: int) -> Box:
+def box_at(data: bytes | memoryview, position: int, offset: int, limit: int) -> Box:
     """Return the box whose header is at ``position`` in ``data``, which is at ``offset`` in the file.
 
     A size of 0 means up to ``limit``. The size is as written, so it can exceed ``limit``. Raises `Rejected` (corrupt)
     if the size is smaller than the header, or ``data`` does not contain its 8 (or 16) bytes.
     """
-    kind, header, size = _header_at(data, position, offset, limit)
-    return Box(kind, offset, header, size)
+    header = Reader(memoryview(data)[position:])
+    size, kind = header.number(4), bytes(header.take(4))
+    if size == 1:
+        size = header.number(8)
+    elif size == 0:
+        size = limit - offset
+    if size < header.offset:
+        raise corrupt(f"box {kind!r} at {offset} has size {size}")
+    return Box(kind, offset, header.offset, size)
 
 
 def file_of_boxes(view: memoryview, max_boxes: int) -> Box:
     """Return a file in memory as the box around its boxes."""
     return Box(b"", 0, 0, len(view), view, Budget(max_boxes, "boxes"))
-
-
-def leftover(boxes: list[Box], start: int) -> int:
-    """Return the offset where the listed boxes end. The bytes from there to the end of their parent are not boxes."""
-    return boxes[-1].end if boxes else start
 
 
 def first(boxes: list[Box], kind: bytes) -> Box | None:

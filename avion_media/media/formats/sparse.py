@@ -89,11 +89,6 @@ class SparseFile:
             wanted = max(absent.length, min(self._ahead_bytes, self.size_bytes - absent.offset))
             raise Missing(Range(absent.offset, wanted))
         data = os.pread(self._fd, length, offset)
-        while 0 < len(data) < length:
-            more = os.pread(self._fd, length - len(data), offset + len(data))
-            if not more:
-                break
-            data += more
         if len(data) != length:
             raise Missing(Range(offset + len(data), length - len(data)))
         return data

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from avion_media.media.formats.codec_private import neutral_flac_blocks, neutral_spherical
 from avion_media.media.formats.coded_data import changes_of_private
 from avion_media.media.formats.icc import neutral_colr
-from avion_media.media.formats.isobmff import PADDING, Box, codes, first, leftover
+from avion_media.media.formats.isobmff import PADDING, Box, codes, first
 from avion_media.media.formats.movie import Edits
 from avion_media.media.formats.mp4.moov import CODEC_PRIVATE, VISUAL_ENTRY_BYTES, VISUAL_HANDLERS, Track
 
@@ -88,7 +88,7 @@ class MovieScrub:
         self._edits.zero(box.payload + skip, box.end - box.payload - skip)
 
     def _zero_leftover(self, boxes: list[Box], parent: Box, skip: int = 0) -> None:
-        rest = leftover(boxes, parent.payload + skip)
+        rest = boxes[-1].end if boxes else parent.payload + skip
         self._edits.zero(rest, parent.end - rest)
 
     def _clean(self, box: Box) -> None:

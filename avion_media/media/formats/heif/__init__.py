@@ -18,8 +18,8 @@ from avion_media.domain import formats
 from avion_media.domain.errors import Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.media.bounds import PictureBounds, corrupt
-from avion_media.media.formats.heif.items import Items, choose, read_items
-from avion_media.media.formats.heif.meta import Extents, MetaWriter, keep_data
+from avion_media.media.formats.heif.items import Items, read_items
+from avion_media.media.formats.heif.meta import Extents, MetaWriter
 from avion_media.media.formats.heif.properties import Looks, looks_of
 from avion_media.media.formats.heif.tracks import chunks_of, properties_of_track, read_tracks, scrubbed_moov
 from avion_media.media.formats.isobmff import Box, file_of_boxes, make_box
@@ -134,13 +134,10 @@ def _read(view: memoryview) -> _Contents:
     items: Items | None = None
     if b"meta" in parts:
         items = read_items(parts[b"meta"])
-        chosen = choose(items)
-        in_idat = Extents(items.idat)
-        keep_data(chosen, in_file, in_idat)
-        writers.append(MetaWriter(items, chosen, in_file, in_idat, in_idat.pack()).write)
+        writers.append(MetaWriter(items, in_file).write)
     if b"moov" in parts and (tracks := read_tracks(parts[b"moov"])):
         for chunk in (chunk for track in tracks for chunk in chunks_of(track)):
-            in_file.keep(*chunk)
+            in_file.keep(chunk)
         writers.append(_moov_writer(parts[b"moov"], tracks, in_file))
     data = in_file.pack()
     if not data:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.ranges import Range
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.heif.properties import MAX_PROPERTIES, is_alpha, numbered
 from avion_media.media.formats.isobmff import Box, Reader, first, required
@@ -20,28 +22,23 @@ IN_FILE, IN_IDAT = 0, 1
 
 
 @dataclass(slots=True)
-class Location:
-    """The data of an item: ranges (offset, length) of the file, or of the ``idat`` box."""
-
-    method: int
-    external: bool
-    ranges: list[tuple[int, int]]
-
-
-@dataclass(slots=True)
 class Item:
-    """One item with its properties as (number in ``ipco``, essential)."""
+    """One item with its properties as (number in ``ipco``, essential).
+
+    Its data is ``ranges`` of the file, or by ``method`` of the ``idat`` box; they are None until they are read.
+    """
 
     id: int
     kind: bytes
     flags: int
     protected: bool
-    location: Location | None = None
+    method: int = IN_FILE
+    external: bool = False
+    ranges: list[Range] | None = None
     properties: list[tuple[int, bool]] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """A typed reference from one item to others."""
 
     kind: bytes
@@ -133,9 +130,9 @@ def _check(item: Item | None) -> None:
         raise corrupt("a picture refers to an item that does not exist")
     if item.kind not in _ITEM_KINDS or item.protected:
         raise Rejected(Reason.UNSUPPORTED_TYPE, f"an item of type {item.kind!r}")
-    if item.location and item.location.external:
+    if item.external:
         raise Rejected(Reason.EXTERNAL_REFERENCE, "an item's data is in another file")
-    if item.location and item.location.method not in (IN_FILE, IN_IDAT):
+    if item.method not in (IN_FILE, IN_IDAT):
         raise Rejected(Reason.UNSUPPORTED_TYPE, "an item's data is constructed from other items")
 
 
@@ -179,19 +176,18 @@ def _read_locations(iloc: Box, by_id: dict[int, Item]) -> None:
         method = reader.number(2) & 15 if version > 0 else IN_FILE
         external = reader.number(2) != 0
         base = reader.number(base_width)
-        ranges = []
+        ranges: list[Range] = []
         range_count = reader.number(2)
         ranges_left -= range_count
         if ranges_left < 0:
             raise corrupt("too many ranges of data")
         for _ in range(range_count):
             reader.take(index_width)
-            offset = base + reader.number(offset_width)
-            ranges.append((offset, reader.number(length_width)))
+            ranges.append(Range(base + reader.number(offset_width), reader.number(length_width)))
         if item is not None:
-            if item.location is not None:
+            if item.ranges is not None:
                 raise corrupt("an item has two locations")
-            item.location = Location(method, external, ranges)
+            item.method, item.external, item.ranges = method, external, ranges
 
 
 def _read_associations(boxes: list[Box], by_id: dict[int, Item]) -> None:
@@ -210,16 +206,13 @@ def _read_associations(boxes: list[Box], by_id: dict[int, Item]) -> None:
             if associations_left < 0:
                 raise corrupt("too many properties")
             values = [reader.number(index_width) for _ in range(count)]
-            if item is not None:
-                _associate(item, values, essential_bit)
-
-
-def _associate(item: Item, values: list[int], essential_bit: int) -> None:
-    if item.properties:
-        raise corrupt("an item has two lists of properties")
-    # Number 0 stands for no property.
-    pairs = ((value & ~essential_bit, value >= essential_bit) for value in values)
-    item.properties = [pair for pair in pairs if pair[0]]
+            if item is None:
+                continue
+            if item.properties:
+                raise corrupt("an item has two lists of properties")
+            # Number 0 stands for no property.
+            pairs = ((value & ~essential_bit, value >= essential_bit) for value in values)
+            item.properties = [pair for pair in pairs if pair[0]]
 
 
 def _read_references(iref: Box) -> list[Reference]:
@@ -233,9 +226,5 @@ def _read_references(iref: Box) -> list[Reference]:
         targets_left -= max(count, 1)
         if targets_left < 0:
             raise corrupt("too many references")
-        targets = entry.take(count * id_width)
-        ids = tuple(
-            int.from_bytes(targets[start : start + id_width], "big") for start in range(0, len(targets), id_width)
-        )
-        references.append(Reference(box.type, source, ids))
+        references.append(Reference(box.type, source, tuple(entry.number(id_width) for _ in range(count))))
     return references

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_right
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Range, merged
 from avion_media.media.bounds import corrupt
-from avion_media.media.formats.heif.items import IN_IDAT, Item, Items, Reference
+from avion_media.media.formats.heif.items import IN_IDAT, Item, Items, choose
 from avion_media.media.formats.heif.properties import kept_property, numbered
 from avion_media.media.formats.isobmff import make_box, make_full_box
 
@@ -31,11 +32,11 @@ class Extents:
         self._starts: list[int] = []
         self._packed_starts: list[int] = []
 
-    def keep(self, offset: int, length: int) -> None:
+    def keep(self, part: Range) -> None:
         """Keep a range; CORRUPT if it is not completely inside the source."""
-        if offset + length > len(self._source):
+        if part.end > len(self._source):
             raise corrupt("data lies beyond the end")
-        self._ranges.append(Range(offset, length))
+        self._ranges.append(part)
 
     def pack(self) -> bytes:
         """Return the kept bytes in their old order. Call it before `translate`."""
@@ -52,27 +53,26 @@ class Extents:
         return self._packed_starts[number] + offset - self._starts[number]
 
 
-def keep_data(chosen: list[Item], in_file: Extents, in_idat: Extents) -> None:
-    """Mark the data of the chosen items as kept; CORRUPT if a picture has none."""
-    for item in chosen:
-        ranges = item.location.ranges if item.location else []
-        if item.kind not in _WITHOUT_DATA and not any(length for _, length in ranges):
-            raise corrupt("a picture without data")
-        extents = in_idat if item.location and item.location.method == IN_IDAT else in_file
-        for offset, length in ranges:
-            extents.keep(offset, length)
-
-
 class MetaWriter:
-    """Writes the box for given positions of the data; its length does not depend on them."""
+    """Keeps the data of the picture ``in_file``, and writes the box for given positions of that data.
 
-    def __init__(self, items: Items, chosen: list[Item], in_file: Extents, in_idat: Extents, idat: bytes) -> None:
+    The length of the box does not depend on them. Raises `Rejected` as `choose` does; CORRUPT for a picture without
+    data.
+    """
+
+    def __init__(self, items: Items, in_file: Extents) -> None:
         self._items = items
-        self._chosen = chosen
+        self._chosen = choose(items)
         self._in_file = in_file
-        self._in_idat = in_idat
-        self._idat = idat
-        self._wide = max(item.id for item in chosen) > _MAX_SHORT
+        self._in_idat = Extents(items.idat)
+        for item in self._chosen:
+            ranges = item.ranges or []
+            if item.kind not in _WITHOUT_DATA and not any(length for _, length in ranges):
+                raise corrupt("a picture without data")
+            for each in ranges:
+                (self._in_idat if item.method == IN_IDAT else in_file).keep(each)
+        self._idat = self._in_idat.pack()
+        self._wide = max(item.id for item in self._chosen) > _MAX_SHORT
         self._id_width = 4 if self._wide else 2
         # Properties do not depend on positions, so they are written once.
         self._iprp = self._properties()
@@ -96,24 +96,16 @@ class MetaWriter:
         return item_id.to_bytes(self._id_width, "big")
 
     def _locations(self, data_offset: int) -> bytes:
-        entries = [self._location(item, data_offset) for item in self._chosen if item.location and item.location.ranges]
+        entries = [self._location(item, item.ranges, data_offset) for item in self._chosen if item.ranges]
         widths = b"\x44\x00"  # offsets and lengths of four bytes, no base, no index
         return make_full_box(b"iloc", 2 if self._wide else 1, 0, widths, self._id(len(entries)), *entries)
 
-    def _location(self, item: Item, data_offset: int) -> bytes:
-        assert item.location is not None
-        in_idat = item.location.method == IN_IDAT
-        extents, start = (self._in_idat, 0) if in_idat else (self._in_file, data_offset)
-        ranges = [(extents.translate(offset) + start, length) for offset, length in item.location.ranges if length]
-        return b"".join(
-            (
-                self._id(item.id),
-                item.location.method.to_bytes(2, "big"),
-                bytes(2),  # in this file
-                len(ranges).to_bytes(2, "big"),
-                *(number.to_bytes(4, "big") for each in ranges for number in each),
-            )
-        )
+    def _location(self, item: Item, ranges: list[Range], data_offset: int) -> bytes:
+        extents, start = (self._in_idat, 0) if item.method == IN_IDAT else (self._in_file, data_offset)
+        placed = [(extents.translate(offset) + start, length) for offset, length in ranges if length]
+        # The number 0 means that the data is in this file.
+        head = self._id(item.id) + struct.pack(">HHH", item.method, 0, len(placed))
+        return head + b"".join(struct.pack(">II", *each) for each in placed)
 
     def _infos(self) -> bytes:
         version = 3 if self._wide else 2
@@ -125,17 +117,12 @@ class MetaWriter:
 
     def _references(self) -> bytes:
         ids = {item.id for item in self._chosen}
-        kept = [
-            Reference(each.kind, each.source, tuple(target for target in each.targets if target in ids))
-            for each in self._items.references
-            if each.kind in _REFERENCES and each.source in ids
-        ]
-        written = [self._reference(each) for each in kept if each.targets]
+        written: list[bytes] = []
+        for kind, source, targets in self._items.references:
+            kept = [self._id(target) for target in targets if target in ids]
+            if kind in _REFERENCES and source in ids and kept:
+                written.append(make_box(kind, self._id(source), len(kept).to_bytes(2, "big"), *kept))
         return make_full_box(b"iref", int(self._wide), 0, *written) if written else b""
-
-    def _reference(self, reference: Reference) -> bytes:
-        targets = (self._id(target) for target in reference.targets)
-        return make_box(reference.kind, self._id(reference.source), len(reference.targets).to_bytes(2, "big"), *targets)
 
     def _properties(self) -> bytes:
         used = sorted({index for item in self._chosen for index, _ in item.properties})

@@ -10,14 +10,13 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from avion_media.media.thumbnails.matrix_profile import srgb_curve
+
 if TYPE_CHECKING:  # the service checks hashes without an imaging library
     from PIL import Image
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz#$%*+,-.:;=?@[]^_{|}~"
-_LINEAR = tuple(
-    level / 255 / 12.92 if level <= 10 else float(((level / 255 + 0.055) / 1.055) ** 2.4) for level in range(256)
-)
-
+_LINEAR = tuple(srgb_curve(level / 255) for level in range(256))
 _SIZE_FLAGS = range(81)
 _HEAD_DIGITS, _DETAIL_DIGITS = 6, 2  # size, largest detail and average; then each further component
 

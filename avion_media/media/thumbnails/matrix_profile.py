@@ -29,21 +29,19 @@ def matrix_profile(primaries: Primaries, curve: Callable[[float], float]) -> byt
     columns = _colorants(primaries)
     points = [min(65535, max(0, round(65535 * curve(index / (_CURVE_POINTS - 1))))) for index in range(_CURVE_POINTS)]
     tone = b"curv\0\0\0\0" + struct.pack(f">I{_CURVE_POINTS}H", _CURVE_POINTS, *points)
-    tags = [(b"wtpt", _xyz(_D50))]
-    tags += [(name, _xyz(column)) for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns, strict=True)]
-    offset = 128 + 4 + 12 * (len(tags) + 3)
-    table, body = [], b""
-    for name, content in tags:
-        table.append(struct.pack(">4sII", name, offset + len(body), len(content)))
+    names = (b"wtpt", b"rXYZ", b"gXYZ", b"bXYZ", b"rTRC", b"gTRC", b"bTRC")
+    contents = (*map(_xyz, (_D50, *columns)), tone, tone, tone)
+    offset = 128 + 4 + 12 * len(names)
+    table, body = b"", b""
+    for name, content in zip(names, contents, strict=True):
+        table += struct.pack(">4sII", name, offset + len(body), len(content))
         body += content
-    table += [struct.pack(">4sII", name, offset + len(body), len(tone)) for name in (b"rTRC", b"gTRC", b"bTRC")]
-    body += tone
     header = struct.pack(
         ">I4sI4s4s4s12s4s4sIIIQI12s48x",
         offset + len(body), b"\0" * 4, 0x02400000, b"mntr", b"RGB ", b"XYZ ", b"\0" * 12, b"acsp", b"\0" * 4,
         0, 0, 0, 0, 0, _s15fixed16(_D50),
     )  # fmt: skip
-    return header + struct.pack(">I", len(table)) + b"".join(table) + body
+    return header + struct.pack(">I", len(names)) + table + body
 
 
 def gamma_curve(exponent: float) -> Callable[[float], float]:

@@ -7,9 +7,6 @@ libvips would expect it, and the job would wait for it until its deadline.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pyvips
 
 # One thread beside the caller's, because a job has one core, and each thread has buffers of its own.
@@ -35,16 +32,10 @@ def allow_webp() -> None:
 
 def compute(image: pyvips.Image) -> bytes:
     """Return the samples of ``image``, row by row from the top. Raises `pyvips.Error`, or MemoryError."""
-    with _raising_memory_errors():
-        samples: bytes = image.write_to_memory()
-        return samples
-
-
-@contextmanager
-def _raising_memory_errors() -> Iterator[None]:
     try:
-        yield
+        samples: bytes = image.write_to_memory()
     except pyvips.Error as error:
         if any(each in str(error) for each in _OUT_OF_MEMORY):
             raise MemoryError(str(error)) from error
         raise
+    return samples

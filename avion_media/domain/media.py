@@ -97,6 +97,12 @@ def parse_size_names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.split(",") if is_size_name(name.removesuffix(WEBP_SUFFIX)))
 
 
+def thumbnail_names(sizes: Iterable[ThumbnailSize]) -> tuple[str, ...]:
+    """Return the names of all thumbnails that can be made in these sizes, in the order of a job's files."""
+    names = [size.name for size in sizes]
+    return (*names, *(f"{name}{WEBP_SUFFIX}" for name in names))
+
+
 def in_all_formats(names: Iterable[str]) -> tuple[str, ...]:
     """Return the names of these sizes in all formats."""
     sizes = dict.fromkeys(name.removesuffix(WEBP_SUFFIX) for name in names)

@@ -13,7 +13,7 @@ from typing import Any
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import BY_NAME
-from avion_media.domain.media import WEBP_SUFFIX, ThumbnailSize
+from avion_media.domain.media import ThumbnailSize, thumbnail_names
 from avion_media.domain.ranges import Range, pieces
 from avion_media.files import write_at
 from avion_media.media.bounds import PictureBounds, VideoBounds
@@ -106,6 +106,5 @@ def _sizes(arguments: dict[str, Any]) -> list[ThumbnailSize]:
 
 
 def _write_thumbnails(thumbnails: Thumbnails, arguments: dict[str, Any], files: list[int]) -> None:
-    names = [f"{name}{suffix}" for suffix in ("", WEBP_SUFFIX) for name, _edge in arguments["sizes"]]
-    for name, file in zip(names, files, strict=True):
+    for name, file in zip(thumbnail_names(_sizes(arguments)), files, strict=True):
         write_at(file, thumbnails.by_name.get(name, b""), 0)

@@ -17,7 +17,7 @@ import trio
 from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import HEIC, PNG, WEBP, Family, MediaFormat
-from avion_media.domain.media import FULL_SIZE, WEBP_SUFFIX, ThumbnailSize
+from avion_media.domain.media import FULL_SIZE, WEBP_SUFFIX, ThumbnailSize, thumbnail_names
 from avion_media.domain.ranges import Patch, Range, joined_patches, merged, missing, pieces, total_bytes, within
 from avion_media.files import read_only, write_at
 from avion_media.media.bounds import PictureBounds, VideoBounds
@@ -125,7 +125,7 @@ class MediaPipeline:
     async def _picture(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
         sizes = self._thumbnails.sizes if fmt.shown_by_browsers else (*self._thumbnails.sizes, FULL_SIZE)
         scrubbed = _temporary(files)
-        outputs = {name: _temporary(files) for name in _names(sizes)}
+        outputs = {name: _temporary(files) for name in thumbnail_names(sizes)}
         most_bytes = self._limits.memory_bytes
         peeked = peek(os.pread(source.fd, PEEK_BYTES, 0), fmt)
         forecast_bytes = min(peeked.decode_bytes(source.size_bytes), most_bytes) if peeked else most_bytes
@@ -167,7 +167,7 @@ class MediaPipeline:
             plan, sha256 = await self._patched(source, longer, done=plan.patches)
             probe, poster = await self._poster(source, plan, frame)
         sizes = self._thumbnails.sizes
-        outputs = {name: _temporary(files) for name in _names(sizes)}
+        outputs = {name: _temporary(files) for name in thumbnail_names(sizes)}
         size = poster.width, poster.height
         found = await self._sandbox.call(
             FRAME_JOB,
@@ -270,11 +270,6 @@ def frame_arguments(
 def _thumbnail_arguments(config: ThumbnailsConfig, sizes: Sequence[ThumbnailSize]) -> dict[str, Any]:
     named = [[size.name, size.longest_edge] for size in sizes]
     return {"sizes": named, "quality": config.quality, "webp": config.webp}
-
-
-def _names(sizes: Sequence[ThumbnailSize]) -> tuple[str, ...]:
-    """Return the names of the thumbnails that a job may make, in the order of its files."""
-    return tuple(f"{size.name}{suffix}" for suffix in ("", WEBP_SUFFIX) for size in sizes)
 
 
 def _read_thumbnails(outputs: dict[str, int]) -> dict[str, bytes]:

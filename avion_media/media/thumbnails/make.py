@@ -17,7 +17,7 @@ from PIL import Image
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import PNG
-from avion_media.domain.media import WEBP_SUFFIX, ThumbnailSize, fit_within
+from avion_media.domain.media import WEBP_SUFFIX, ThumbnailSize, fit_within, thumbnail_names
 from avion_media.media.formats import Picture, png
 from avion_media.media.formats.picture import UPRIGHT, CodePoints, turned_size
 from avion_media.media.thumbnails.blurhash import blurhash
@@ -49,7 +49,7 @@ def make_thumbnails(
     is represented by its first frame. ``quality``, 1 to 95, is that of JPEG and WebP. Opens no file and no socket.
     Raises `Rejected`: CORRUPT or DECODER_LIMIT.
     """
-    with rejecting_damage("decoding"):
+    with rejecting_damage():
         try:
             return _thumbnails(picture, sizes, quality, webp)
         except pyvips.Error:
@@ -103,8 +103,8 @@ def _render(pixels: Pixels, full_size: Size, sizes: Sequence[ThumbnailSize], qua
         if dimensions not in by_dimensions:
             by_dimensions[dimensions] = pixels.jpeg(quality), pixels.webp(quality) if with_webp else b""
         thumbnails[size.name], thumbnails[f"{size.name}{WEBP_SUFFIX}"] = by_dimensions[dimensions]
-    ordered = [f"{size.name}{suffix}" for suffix in ("", WEBP_SUFFIX) for size in sizes]
-    return Thumbnails({name: thumbnails[name] for name in ordered if thumbnails[name]}, _blurhash(pixels))
+    made = {name: thumbnails[name] for name in thumbnail_names(sizes) if thumbnails[name]}
+    return Thumbnails(made, _blurhash(pixels))
 
 
 def _blurhash(pixels: Pixels) -> str:
@@ -114,11 +114,11 @@ def _blurhash(pixels: Pixels) -> str:
 
 
 @contextmanager
-def rejecting_damage(what: str) -> Iterator[None]:
+def rejecting_damage() -> Iterator[None]:
     """Run a decoder on hostile bytes. All its errors become `Rejected`; its warnings are discarded.
 
-    ``what`` names the step for operators. `Rejected` stays as it is. Lack of memory is DECODER_LIMIT, a picture that a
-    library calls too large is TOO_MANY_PIXELS, and every other error is CORRUPT.
+    `Rejected` stays as it is. Lack of memory is DECODER_LIMIT, a picture that a library calls too large is
+    TOO_MANY_PIXELS, and every other error is CORRUPT.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of bombs and odd metadata, which our own checks cover
@@ -127,8 +127,8 @@ def rejecting_damage(what: str) -> Iterator[None]:
         except Rejected:
             raise
         except MemoryError as error:
-            raise Rejected(Reason.DECODER_LIMIT, f"{what}: out of memory") from error
+            raise Rejected(Reason.DECODER_LIMIT, "decoding: out of memory") from error
         except Image.DecompressionBombError as error:
-            raise Rejected(Reason.TOO_MANY_PIXELS, f"{what}: {error}") from error
+            raise Rejected(Reason.TOO_MANY_PIXELS, f"decoding: {error}") from error
         except Exception as error:  # for broken bytes decoders raise anything from OSError to IndexError
-            raise Rejected(Reason.CORRUPT, f"{what}: {type(error).__name__}: {error}") from error
+            raise Rejected(Reason.CORRUPT, f"decoding: {type(error).__name__}: {error}") from error

@@ -201,7 +201,7 @@ def test_two_readings_of_one_size_are_one_too_many() -> None:
     ],
 )
 def test_exceptions_of_decoders_have_their_reason(error: Exception, reason: Reason) -> None:
-    with pytest.raises(Rejected) as refusal, rejecting_damage("a test"):
+    with pytest.raises(Rejected) as refusal, rejecting_damage():
         raise error
     assert refusal.value.reason is reason
 

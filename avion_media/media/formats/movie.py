@@ -1,23 +1,30 @@
 """The results of reading a container: facts for the client, ranges for the poster, patches for the scrub.
 
 A plan crosses a process boundary as JSON (`MoviePlan.to_json`, `plan_from_json`), so it holds plain values only.
+
+The scrub of coded pictures is the same in every container. If the whole file is present, all samples are read. Of a
+large video the first seconds decide, which are fetched for the poster anyway. If they contain at most one private
+message, which is the note of an encoder, the rest counts as clean. If they contain more, the whole file is fetched (see
+docs/security.md).
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from avion_media.domain.formats import BY_NAME, MediaFormat
 from avion_media.domain.ranges import Patch, Range, joined_patches
 from avion_media.media.bounds import VideoBounds
+from avion_media.media.formats.coded_data import Coding, changes_of_sample
 from avion_media.media.formats.sparse import SparseFile
 
 POSTER_SECONDS = 5.0  # long enough to pass over a fade from black, short enough for a few megabytes
 REORDERING_S = 0.5  # read beyond the requested seconds, because decoders hold back some pictures
 _SHORTEST_S = 0.04  # one picture, if not even the first second fits
+_NOTES = 1  # encoders write their settings once
 POSTER_SCAN_S = 10.0  # the part that is searched for a frame that is not blank
 
 
@@ -115,3 +122,42 @@ class Edits:
 def _overlaps(patch: Patch, ordered: Sequence[Patch]) -> bool:
     index = bisect.bisect_left(ordered, patch.end, key=lambda other: other.offset)
     return index > 0 and ordered[index - 1].end > patch.offset
+
+
+@dataclass(frozen=True, slots=True)
+class CodedSample:
+    """One sample of a video track: its range, its coding, and its codec's configuration."""
+
+    data: Range
+    coding: Coding
+    private: bytes
+
+
+def coded_patches(file: SparseFile, samples: Iterable[CodedSample], first_seconds: Iterable[Range]) -> Iterator[Patch]:
+    """Yield the changes in ``samples``.
+
+    Raises `Missing` for ``first_seconds`` if there are samples, and for the whole file if these decide so.
+    """
+    ordered = sorted(samples, key=lambda sample: sample.data)
+    if not ordered:
+        return
+    whole = Range(0, file.size_bytes)
+    beginnings = (whole,) if file.is_whole else tuple(first_seconds)
+    file.require(beginnings)
+    found: list[Patch] = []
+    position = 0
+    for sample in ordered:
+        # Samples that overlap come from a forged table.
+        if sample.data.offset < position or not any(_holds(each, sample.data) for each in beginnings):
+            continue
+        position = sample.data.end
+        data = file.read(sample.data.offset, sample.data.length)
+        for offset, new in changes_of_sample(sample.coding, sample.private, data):
+            found.append(Patch(sample.data.offset + offset, len(new), new))
+        if len(found) > _NOTES and beginnings[0] != whole:
+            file.require([whole])
+    yield from found
+
+
+def _holds(outer: Range, inner: Range) -> bool:
+    return outer.offset <= inner.offset and inner.end <= outer.end

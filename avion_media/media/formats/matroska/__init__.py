@@ -10,7 +10,6 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Patch, Range, merged, missing, total_bytes
 from avion_media.media.bounds import Budget, VideoBounds, corrupt
-from avion_media.media.formats.coded_data.samples import CodedSample, coded_patches
 from avion_media.media.formats.matroska.clusters import BlockReader, choose_clusters, last_shown_s
 from avion_media.media.formats.matroska.ebml import CRC_32, MAX_HEADER_BYTES, Element, Elements, element_at
 from avion_media.media.formats.matroska.scrub import SEEK, SEEK_ID, STAYS_IN_EBML, ClusterScrub, HeaderScrub, void
@@ -22,7 +21,7 @@ from avion_media.media.formats.matroska.tracks import (
     read_tracks,
     stream_of,
 )
-from avion_media.media.formats.movie import Edits, MoviePlan, PosterSamples
+from avion_media.media.formats.movie import CodedSample, Edits, MoviePlan, PosterSamples, coded_patches
 from avion_media.media.formats.sparse import SparseFile, eager_window
 
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067

@@ -2,7 +2,7 @@
 
 As for MP4, the elements to keep are listed. Inside clusters the list is applied only if each of their blocks is read,
 which means that the whole file is present, or that blocks of a track must be removed. Checksums of changed elements
-become Void too. For private messages inside frames see `formats.coded_data.samples`.
+become Void too. For private messages inside frames see `movie.coded_patches`.
 """
 
 from __future__ import annotations

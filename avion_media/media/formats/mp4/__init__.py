@@ -11,9 +11,8 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Range, merged
 from avion_media.media.bounds import Budget, VideoBounds, corrupt
-from avion_media.media.formats.coded_data.samples import CodedSample, coded_patches
 from avion_media.media.formats.isobmff import Box, box_at
-from avion_media.media.formats.movie import Edits, MoviePlan, PosterSamples
+from avion_media.media.formats.movie import CodedSample, Edits, MoviePlan, PosterSamples, coded_patches
 from avion_media.media.formats.mp4.mdat import kept_extents, unreferenced
 from avion_media.media.formats.mp4.moof import Run, indexed_by_mfra, indexed_by_sidx, read_fragment
 from avion_media.media.formats.mp4.moov import Movie, Track, read_movie

@@ -2,7 +2,7 @@
 
 The boxes to keep are listed, not those to remove, because makers keep inventing new ones. Free text and dates
 inside boxes that stay are zeroed. Private messages in codec configurations become filler; for those in samples see
-`formats.coded_data.samples`.
+`movie.coded_patches`.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def read_picture(view: memoryview, fmt: MediaFormat, bounds: PictureBounds) -> P
         raise Rejected(Reason.UNSUPPORTED_TYPE, f"{fmt.name} is no format of pictures")
     if not view:
         raise Rejected(Reason.EMPTY, "no bytes")
-    picture = known.read(view, bounds)
+    picture = known.read(view)
     picture.check(bounds)
     return picture
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from avion_media.domain.formats import GIF
-from avion_media.media.bounds import PictureBounds, corrupt
+from avion_media.media.bounds import corrupt
 from avion_media.media.formats.icc import neutral_profile
 from avion_media.media.formats.picture import FrameCounter, Peek, Picture, bounded_parts
 
@@ -39,7 +39,7 @@ def peek(head: bytes) -> Peek | None:
     return Peek(int.from_bytes(head[6:8], "little") * int.from_bytes(head[8:10], "little"), _BYTES_PER_PIXEL)
 
 
-def read(view: memoryview, bounds: PictureBounds) -> GifPicture:
+def read(view: memoryview) -> GifPicture:
     """See `PictureFormat`. The original ends with a trailer, unless the file ends inside a frame.
 
     Zeros between blocks are skipped. Any other byte that begins no block ends the file: GIF89a calls it corrupt from
@@ -52,7 +52,7 @@ def read(view: memoryview, bounds: PictureBounds) -> GifPicture:
     original = bytearray(head)
     control: bytes | memoryview = b""  # the graphic control extension that applies
     delay_s = 0.0
-    counter = FrameCounter(bounds.max_frames)
+    counter = FrameCounter()
     first: memoryview | None = None
     still = b""
     whole = True

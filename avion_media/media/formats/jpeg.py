@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import JPEG
-from avion_media.media.bounds import PictureBounds, corrupt
+from avion_media.media.bounds import corrupt
 from avion_media.media.formats.exif import EXIF_PREFIX, ExifFacts, minimal_exif, read_exif
 from avion_media.media.formats.icc import neutral_profile
 from avion_media.media.formats.picture import Peek, Picture, bounded_parts, icc_colour
@@ -90,7 +90,7 @@ def peek(head: bytes) -> Peek | None:
     return None
 
 
-def read(view: memoryview, _bounds: PictureBounds) -> JpegPicture:
+def read(view: memoryview) -> JpegPicture:
     """See `PictureFormat`. Of an MPO, the first picture is read. Lossless, arithmetic and 12-bit JPEGs are
     UNSUPPORTED_TYPE.
 

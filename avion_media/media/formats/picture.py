@@ -134,15 +134,14 @@ class PictureFormat(Protocol):
     def peek(self, head: bytes) -> Peek | None:
         """Return size and decode cost by a file's first bytes; None if unknown. Never raises. Not in the sandbox."""
 
-    def read(self, view: memoryview, bounds: PictureBounds) -> Picture:
-        """Walk the file once. Raises only `Rejected`. It checks the number of frames; the caller checks sizes."""
+    def read(self, view: memoryview) -> Picture:
+        """Walk the file once. Raises only `Rejected`. The caller checks the limits."""
 
 
 class FrameCounter:
-    """Counts the frames of an animation and their playing time. Raises `Rejected` if there are too many."""
+    """Counts the frames of an animation and their playing time."""
 
-    def __init__(self, max_frames: int) -> None:
-        self._max_frames = max_frames
+    def __init__(self) -> None:
         self._counted = 0
         self._duration_s = 0.0
 
@@ -150,8 +149,6 @@ class FrameCounter:
         """Count a frame that is shown for ``delay_s``. 10 ms or less count as 100 ms, as in all browsers."""
         self._counted += 1
         self._duration_s += delay_s if delay_s > 0.0105 else 0.1
-        if self._counted > self._max_frames:
-            raise Rejected(Reason.TOO_MANY_FRAMES, f"more than {self._max_frames} frames")
 
     @property
     def frames(self) -> int:

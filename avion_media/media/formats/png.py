@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from avion_media.domain.formats import PNG
-from avion_media.media.bounds import PictureBounds, corrupt
+from avion_media.media.bounds import corrupt
 from avion_media.media.formats.exif import ExifFacts, minimal_exif, read_exif
 from avion_media.media.formats.icc import MAX_ICC_BYTES, neutral_profile
 from avion_media.media.formats.picture import (
@@ -68,7 +68,7 @@ def peek(head: bytes) -> Peek | None:
     return Peek(int.from_bytes(head[16:20], "big") * int.from_bytes(head[20:24], "big"), _BYTES_PER_PIXEL)
 
 
-def read(view: memoryview, bounds: PictureBounds) -> Picture:
+def read(view: memoryview) -> Picture:
     """See `PictureFormat`. The original ends with IEND, unless the file ends inside or before it.
 
     The first frame of an APNG is the picture that still viewers show. The decoder gets only the chunks that pixels
@@ -80,7 +80,7 @@ def read(view: memoryview, bounds: PictureBounds) -> Picture:
     first: dict[bytes, memoryview] = {}  # the part to keep of the chunks, by type
     pixels: list[memoryview] = []
     exif: ExifFacts | None = None
-    counter = FrameCounter(bounds.max_frames)
+    counter = FrameCounter()
     for _, chunk in zip(bounded_parts(), chunks, strict=False):
         if chunk.kind == b"eXIf" and exif is None:  # it can also follow the picture; only the orientation counts
             exif = ExifFacts(read_exif(chunk.payload).orientation)

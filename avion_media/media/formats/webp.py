@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from avion_media.domain.formats import WEBP
-from avion_media.media.bounds import PictureBounds, corrupt
+from avion_media.media.bounds import corrupt
 from avion_media.media.formats.exif import ExifFacts, minimal_exif, read_exif
 from avion_media.media.formats.icc import neutral_profile
 from avion_media.media.formats.picture import FrameCounter, Peek, Picture, bounded_parts, icc_colour
@@ -31,7 +31,7 @@ def peek(head: bytes) -> Peek | None:
     return Peek(size[0] * size[1], _bytes_per_pixel(head)) if size else None
 
 
-def read(view: memoryview, bounds: PictureBounds) -> Picture:
+def read(view: memoryview) -> Picture:
     """See `PictureFormat`. A file shorter than its container says is CORRUPT, because decoders show nothing of it."""
     if bytes(view[:4]) != b"RIFF" or bytes(view[8:12]) != b"WEBP":
         raise corrupt("no RIFF header of a WebP")
@@ -41,7 +41,7 @@ def read(view: memoryview, bounds: PictureBounds) -> Picture:
     size = _canvas_size(bytes(view[:30]))
     if size is None:
         raise corrupt("no bitstream header")
-    counter = FrameCounter(bounds.max_frames)
+    counter = FrameCounter()
     profile, orientation, chunks = b"", 1, b""
     if bytes(view[12:16]) == b"VP8X":
         profile, orientation, chunks = _extended(view[12:end], counter)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from avion_media.domain import formats
 from avion_media.domain.errors import Rejected
 from avion_media.domain.formats import MediaFormat
-from avion_media.media.bounds import PictureBounds, corrupt
+from avion_media.media.bounds import corrupt
 from avion_media.media.formats.heif.items import Items, read_items
 from avion_media.media.formats.heif.meta import Extents, MetaWriter
 from avion_media.media.formats.heif.properties import Looks, looks_of
@@ -63,7 +63,7 @@ class HeifFormat:
             position = head.find(b"ispe", position + 4)
         return Peek(largest, _BYTES_PER_PIXEL) if largest else None
 
-    def read(self, view: memoryview, _bounds: PictureBounds) -> Picture:
+    def read(self, view: memoryview) -> Picture:
         """See `PictureFormat`. Coded data that is cut off is CORRUPT, because decoders show nothing of it."""
         contents = _read(view)
         original = contents.original()

@@ -38,7 +38,6 @@ _FRAME_MEMORY_BYTES = 96 << 20  # a frame's thumbnails: on top of 8 bytes a pixe
 _MAX_PLAN_BYTES = 4 << 20  # 50 000 patches and more; hours of subtitles take ten thousand
 _PLAN_OUTPUT_BYTES = 16 << 20
 _THUMBNAIL_BYTES = 16 << 20  # far more than a JPEG of 4096 x 4096 takes
-_HASH_UNIT_BYTES = 1 << 20
 
 
 _VIPS = "avion_media.media.thumbnails.vips"
@@ -284,12 +283,8 @@ def _patch(source: MediaSource, patches: Sequence[Patch]) -> str:
         write_at(source.fd, data, offset)
     if not source.whole:
         return ""
-    digest = hashlib.sha256()
-    offset = 0
-    while chunk := os.pread(source.fd, _HASH_UNIT_BYTES, offset):
-        digest.update(chunk)
-        offset += len(chunk)
-    return digest.hexdigest()
+    with read_only(source.fd) as own, open(own, "rb", buffering=0, closefd=False) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _temporary(files: ExitStack) -> int:

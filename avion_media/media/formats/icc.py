@@ -34,11 +34,10 @@ _TYPES = codes("XYZ curv para sf32 uf32 sig chrm cicp mft1 mft2 mAB mBA mpet clr
 # Empty texts of the allowed types; all else in them is zeros.
 _TEXTS = codes("desc cprt")
 _EMPTY_TEXTS = {
-    b"text": b"text",
-    b"desc": b"desc",
+    b"text": b"text" + bytes(4),
+    b"desc": b"desc" + bytes(8),
     b"mluc": b"mluc" + struct.pack(">III", 0, 0, 12),  # no record, each of 12 bytes
 }
-_MIN_TEXT_BYTES = {b"text": 8, b"desc": 12, b"mluc": 16}
 # Kinds of ``colr`` boxes (ISO/IEC 14496-12, 12.1.5; QuickTime): profiles, and codes of so many bytes with their kind.
 _COLR_PROFILES = (b"prof", b"rICC")
 _COLR_CODES = {b"nclx": 11, b"nclc": 10}
@@ -76,9 +75,9 @@ def neutral_profile(profile: bytes | bytearray | memoryview) -> bytes:
         neutral[tag.offset : tag.offset + tag.size] = profile[tag.offset : tag.offset + tag.size]
     texts: list[_Tag] = []
     for tag in tags:
-        if tag.name in _TEXTS and _is_text(profile, tag) and not _overlaps(tag, colours + texts):
+        empty = _EMPTY_TEXTS.get(_type(profile, tag)) if tag.name in _TEXTS else None
+        if empty and len(empty) <= tag.size and not _overlaps(tag, colours + texts):
             texts.append(tag)
-            empty = _EMPTY_TEXTS[_type(profile, tag)]
             neutral[tag.offset : tag.offset + len(empty)] = empty
     table = [tag for tag in tags if tag in colours or tag in texts]
     neutral[_HEADER_BYTES : _HEADER_BYTES + 4] = len(table).to_bytes(4, "big")
@@ -111,12 +110,6 @@ def _tags(profile: bytes | bytearray | memoryview) -> Iterator[_Tag]:
 
 def _type(profile: bytes | bytearray | memoryview, tag: _Tag) -> bytes:
     return bytes(profile[tag.offset : tag.offset + min(tag.size, 4)])
-
-
-def _is_text(profile: bytes | bytearray | memoryview, tag: _Tag) -> bool:
-    """Return whether an empty text of its type fits there."""
-    needed = _MIN_TEXT_BYTES.get(_type(profile, tag))
-    return needed is not None and tag.size >= needed
 
 
 def _overlaps(tag: _Tag, others: list[_Tag]) -> bool:

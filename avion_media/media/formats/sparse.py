@@ -8,6 +8,7 @@ instead of returning the zeros of a hole.
 from __future__ import annotations
 
 import bisect
+import copy
 import os
 from collections.abc import Iterable, Sequence
 
@@ -40,18 +41,18 @@ class SparseFile:
     ranges fetched so far; without it the whole file is present.
     """
 
-    def __init__(
-        self, fd: int, size_bytes: int, present: Sequence[Range] | None = None, *, ahead_bytes: int = 0
-    ) -> None:
+    def __init__(self, fd: int, size_bytes: int, present: Sequence[Range] | None = None) -> None:
         self.size_bytes = size_bytes
         self._fd = fd
         self._present = merged((Range(0, size_bytes),) if present is None else present)
         self._offsets = [each.offset for each in self._present]
-        self._ahead_bytes = ahead_bytes
+        self._ahead_bytes = 0
 
     def reading_ahead(self, ahead_bytes: int) -> SparseFile:
         """Return the same file for a reader that reads on from each place: `Missing` then asks for ``ahead_bytes``."""
-        return SparseFile(self._fd, self.size_bytes, self._present, ahead_bytes=ahead_bytes)
+        ahead = copy.copy(self)
+        ahead._ahead_bytes = ahead_bytes
+        return ahead
 
     @property
     def is_whole(self) -> bool:

@@ -18,7 +18,7 @@ from avion_media.media.formats.mp4.moof import Run, indexed_by_mfra, indexed_by_
 from avion_media.media.formats.mp4.moov import Movie, Track, read_movie
 from avion_media.media.formats.mp4.poster import choose_samples, presentation_start, table_samples
 from avion_media.media.formats.mp4.scrub import MovieScrub, free
-from avion_media.media.formats.sparse import Missing, SparseFile, eager_window
+from avion_media.media.formats.sparse import SparseFile, eager_window
 
 _HEADER_BYTES = 16
 _STAYS = frozenset((b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"mfra"))
@@ -88,7 +88,9 @@ def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
     movie_seen = False
     while offset + 8 <= file.size_bytes:
         fragments = sum(box.type == b"moof" for box in boxes[-8:])
-        head = _read_header(file, offset, eager=fragments > 0, seen=len(boxes))
+        # Among fragments without an index, fetch in growing windows.
+        ahead = file.reading_ahead(eager_window(len(boxes)) if fragments else 0)
+        head = ahead.read(offset, min(_HEADER_BYTES, file.size_bytes - offset))
         try:
             box = box_at(head, 0, offset, file.size_bytes)
         except Rejected:
@@ -114,14 +116,6 @@ def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
     if not movie_seen:
         raise corrupt("no moov")
     return _Layout(tuple(boxes), Range(offset, file.size_bytes - offset))
-
-
-def _read_header(file: SparseFile, offset: int, *, eager: bool, seen: int) -> bytes:
-    """Return a box header. Among fragments without an index (``eager``), fetch in growing windows."""
-    length = min(_HEADER_BYTES, file.size_bytes - offset)
-    if eager and file.missing(offset, length) is not None:
-        raise Missing(Range(offset, min(eager_window(seen), file.size_bytes - offset)))
-    return file.read(offset, length)
 
 
 def _fetch_ahead(file: SparseFile, boxes: Sequence[Box], bounds: VideoBounds) -> None:

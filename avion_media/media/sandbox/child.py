@@ -25,13 +25,11 @@ _PROGRAM_ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "2"}  # else each thread rese
 _NO_FD: Final = 0x7FFFFFFF
 _ABOVE: Final = 200  # descriptors are kept above this number until their final numbers are free
 
-Job = Callable[[dict[str, Any], list[int]], Any]
 
-
-def find_job(target: str) -> Job:
+def find_function(target: str) -> Callable[..., Any]:
     """Return the function that ``package.module:function`` names."""
     module, _, name = target.partition(":")
-    found: Job = getattr(importlib.import_module(module), name)
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return found
 
 
@@ -40,7 +38,7 @@ def run_job(task: Task, files: list[int], ruleset: int, means: Means, fork_serve
     answer_fd = files[0]
     try:
         _restore_signals()
-        job = find_job(task.name)
+        job = find_function(task.name)
         (ruleset,) = _place(dict(enumerate(files, start=3)), [ruleset])
         answer_fd, *job_files = range(3, 3 + len(files))
         confinement.bound_job(task.limits)
@@ -70,7 +68,7 @@ def run_program(task: Task, files: list[int], program: Program, means: Means, fo
         os._exit(EXEC_FAILED)
 
 
-def _answer(job: Job, arguments: dict[str, Any], files: list[int]) -> bytes:
+def _answer(job: Callable[..., Any], arguments: dict[str, Any], files: list[int]) -> bytes:
     try:
         return json.dumps({"done": job(arguments, files)}).encode()
     except Rejected as error:

@@ -21,7 +21,6 @@ import socket
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 from avion_media import kernel
 from avion_media.media.sandbox import SandboxReport, Usage, child, landlock, programs
@@ -148,10 +147,10 @@ def _send(channel: socket.socket, message: Exit) -> None:
 def _preload(entries: list[str]) -> None:
     """Import ``module``, or import it and call ``module:function`` without arguments."""
     for entry in entries:
-        module_name, _, function = entry.partition(":")
-        module: Any = importlib.import_module(module_name)
-        if function:
-            getattr(module, function)()
+        if ":" in entry:
+            child.find_function(entry)()
+        else:
+            importlib.import_module(entry)
 
 
 def _prepare(paths: dict[str, str], means: Means) -> tuple[dict[str, Program], dict[str, str]]:

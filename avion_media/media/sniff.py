@@ -41,7 +41,7 @@ def sniff(head: bytes, *, size: int) -> Sniffed:
     if size <= 0:
         return Sniffed(None, EMPTY)
     head = bytes(head[:HEAD_BYTES])
-    found = _by_signature(head) or _by_riff(head) or _by_boxes(head, size) or _by_ebml(head) or _by_text(head)
+    found = _by_signature(head) or _by_boxes(head, size) or _by_ebml(head) or _by_text(head)
     if found is None:
         return Sniffed(None, UNKNOWN)
     if isinstance(found, MediaFormat):
@@ -120,6 +120,8 @@ def _by_signature(head: bytes) -> _Found:
     for signature, found in _SIGNATURES:
         if head.startswith(signature):
             return found
+    if head.startswith(b"RIFF"):
+        return _RIFF_FORMS.get(head[8:12])
     if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADER_SIZES:
         return "bmp"
     if head.startswith(b"MZ") and len(head) > 64 and 0 in head[:64]:
@@ -127,10 +129,6 @@ def _by_signature(head: bytes) -> _Found:
     if len(head) > 2 * _TS_PACKET_BYTES and head[: 2 * _TS_PACKET_BYTES + 1 : _TS_PACKET_BYTES] == b"GGG":
         return "mpeg-ts"
     return None
-
-
-def _by_riff(head: bytes) -> _Found:
-    return _RIFF_FORMS.get(head[8:12]) if head.startswith(b"RIFF") else None
 
 
 # --- ISO base media files ---------------------------------------------------------------------------------------

@@ -152,7 +152,8 @@ class _Run:
         frames = self._rgb(sampled).filter_multi_output("split")
         whole = ffmpeg.output(frames[0], URL, fd=_OUTPUT_FD, pix_fmt="rgb24", **_raw(1))
         small = ffmpeg.output(_grey(frames[1]), "pipe:1", pix_fmt="gray", **_raw(1))
-        self._rewind()
+        os.ftruncate(self.target, 0)
+        os.lseek(self.target, 0, os.SEEK_SET)
         done = await self._ffmpeg(ffmpeg.merge_outputs(whole, small), files={_OUTPUT_FD: self.target}, level=level)
         written = os.fstat(self.target).st_size
         if done.returncode != 0 or written != self.frame_bytes or len(done.stdout) != SAMPLE_BYTES:
@@ -209,10 +210,6 @@ class _Run:
             max_stdout_bytes=SAMPLE_BYTES * (2 + int(self.bounds.scan_s / _SAMPLE_EVERY_S)),
             enough=enough,
         )
-
-    def _rewind(self) -> None:
-        os.ftruncate(self.target, 0)
-        os.lseek(self.target, 0, os.SEEK_SET)
 
 
 def _scaled_rgb(probe: VideoProbe, width: int, height: int) -> dict[str, str | int]:

@@ -9,14 +9,7 @@ from typing import Final
 
 from avion_media.media.sandbox import landlock
 
-_LIBRARIES: Final = (
-    "/lib",
-    "/lib64",
-    "/usr/lib",
-    "/usr/lib64",
-    "/usr/local/lib",
-    "/etc/ld.so.cache",
-)
+_LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")
 _PT_INTERP: Final = 3
 
 

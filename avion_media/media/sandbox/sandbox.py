@@ -61,12 +61,7 @@ class Sandbox:
         return self._server.process.pid
 
     async def call(
-        self,
-        target: str,
-        arguments: Mapping[str, Any],
-        *,
-        files: Sequence[int] = (),
-        limits: Limits,
+        self, target: str, arguments: Mapping[str, Any], *, files: Sequence[int] = (), limits: Limits
     ) -> Any:
         """Run our function ``target`` (``package.module:function``) in a fresh sandboxed process; return its result.
 

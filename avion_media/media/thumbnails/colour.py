@@ -23,13 +23,7 @@ from avion_media.media.formats.picture import (
     IccProfile,
     Primaries,
 )
-from avion_media.media.thumbnails.matrix_profile import (
-    gamma_curve,
-    hlg_curve,
-    matrix_profile,
-    pq_curve,
-    srgb_curve,
-)
+from avion_media.media.thumbnails.matrix_profile import gamma_curve, hlg_curve, matrix_profile, pq_curve, srgb_curve
 
 # ITU-T H.273, table 2. Other values count as BT.709: they are unspecified, or not used in pictures.
 _PRIMARIES: dict[int, Primaries] = {

@@ -60,7 +60,10 @@ class _Layout:
 def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
     """See `MovieFormat`."""
     layout = _read_layout(file, bounds)
-    _require_headers(file, layout, bounds)
+    headers = [each.whole for each in layout.headers]
+    if total_bytes(headers) > bounds.max_index_bytes:
+        raise Rejected(Reason.TOO_LARGE, "segment headers")
+    file.require(headers)
     elements = Elements(file, bounds.max_boxes)
     timing = read_timing(elements, layout.first(_INFO))
     tracks = read_tracks(elements, layout.first(_TRACKS), bounds)
@@ -79,9 +82,6 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
         poster_ranges=_poster_ranges(layout, poster),
         patches=_scrub(file, layout, tracks, poster, bounds),
     )
-
-
-# --- the segment's elements -------------------------------------------------------------------------------------
 
 
 def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
@@ -147,9 +147,6 @@ def _unsized_end(file: SparseFile, cluster: Element, bounds: VideoBounds) -> int
     return end
 
 
-# --- fetching ahead ---------------------------------------------------------------------------------------------
-
-
 def _fetch_ahead(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> None:
     """Ask for the headers of all clusters at once, if the cues name them. Damaged cues are ignored.
 
@@ -190,16 +187,6 @@ def _sought(file: SparseFile, elements: Elements, layout: _Layout) -> Iterator[i
                 values = {each.id: elements.unsigned(each) for each in elements.children(seek)}
                 if values.get(SEEK_ID) == _CUES and _SEEK_POSITION in values:
                     yield layout.payload + values[_SEEK_POSITION]
-
-
-def _require_headers(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> None:
-    ranges = [each.whole for each in layout.headers]
-    if total_bytes(ranges) > bounds.max_index_bytes:
-        raise Rejected(Reason.TOO_LARGE, "segment headers")
-    file.require(ranges)
-
-
-# --- plan -------------------------------------------------------------------------------------------------------
 
 
 def _poster_ranges(layout: _Layout, poster: PosterSamples) -> tuple[Range, ...]:

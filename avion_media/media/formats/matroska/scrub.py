@@ -14,13 +14,7 @@ from avion_media.media.formats.codec_private import neutral_flac_blocks, neutral
 from avion_media.media.formats.coded_data import changes_of_private, coding_of
 from avion_media.media.formats.matroska.clusters import BLOCK_GROUP, BLOCKS, BlockReader
 from avion_media.media.formats.matroska.ebml import CRC_32, Element, Elements, void_header
-from avion_media.media.formats.matroska.tracks import (
-    CODEC_PRIVATE,
-    DURATION,
-    TIMESTAMP_SCALE,
-    TRACK_ENTRY,
-    Track,
-)
+from avion_media.media.formats.matroska.tracks import CODEC_PRIVATE, DURATION, TIMESTAMP_SCALE, TRACK_ENTRY, Track
 from avion_media.media.formats.movie import Edits
 
 SEEK, SEEK_ID = 0x4DBB, 0x53AB

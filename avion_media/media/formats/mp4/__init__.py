@@ -79,9 +79,6 @@ def _of(track: Track, runs: Sequence[Run]) -> tuple[Run, ...]:
     return tuple(run for run in runs if run.track_id == track.track_id)
 
 
-# --- top level --------------------------------------------------------------------------------------------------
-
-
 def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
     boxes: list[Box] = []
     offset = index_bytes = 0
@@ -129,9 +126,6 @@ def _fetch_ahead(file: SparseFile, boxes: Sequence[Box], bounds: VideoBounds) ->
     file.require(Range(offset, _FRAGMENT_HEAD_BYTES) for offset in known if offset < file.size_bytes)
 
 
-# --- facts ------------------------------------------------------------------------------------------------------
-
-
 def _duration_s(movie: Movie, track: Track, runs: Sequence[Run]) -> float:
     media = track.table.duration
     if runs:
@@ -144,9 +138,6 @@ def _duration_s(movie: Movie, track: Track, runs: Sequence[Run]) -> float:
         duration / movie.timescale or max(0.0, media_s - media_time / track.timescale)
         for duration, media_time in track.edits
     )
-
-
-# --- fragments --------------------------------------------------------------------------------------------------
 
 
 def _read_fragments(
@@ -163,9 +154,6 @@ def _read_fragments(
         runs.extend(read_fragment(moof, movie, clock, budget))
         MovieScrub(movie.kept, edits).walk(moof)
     return tuple(runs)
-
-
-# --- poster -----------------------------------------------------------------------------------------------------
 
 
 def _choose_poster(
@@ -185,9 +173,6 @@ def _poster_ranges(layout: _Layout, poster: PosterSamples) -> tuple[Range, ...]:
     headers = [Range(box.offset, min(_HEADER_BYTES, box.size)) for box in on_the_way]
     wholes = [Range(box.offset, box.size) for box in on_the_way if box.type in _READ_WHOLE]
     return merged(chain(headers, wholes, poster.ranges))
-
-
-# --- scrub ------------------------------------------------------------------------------------------------------
 
 
 def _scrub(

@@ -12,7 +12,8 @@ of Exif has no effect.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 from avion_media.domain import formats
 from avion_media.domain.errors import Rejected
@@ -65,7 +66,7 @@ class HeifFormat:
 
     def read(self, view: memoryview) -> Picture:
         """See `PictureFormat`. Coded data that is cut off is CORRUPT, because decoders show nothing of it."""
-        contents = _read(view)
+        contents = _Contents(view)
         original = contents.original()
         track = None if self._upright else contents.shown_track
         if track is not None:
@@ -91,15 +92,27 @@ AVIF = HeifFormat(formats.AVIF, upright=False)
 HEIC = HeifFormat(formats.HEIC, upright=True)
 
 
-@dataclass(frozen=True, slots=True)
 class _Contents:
     """The parts to keep of a file, and how they are written around its coded data."""
 
-    file_type: bytes
-    items: Items | None
-    tracks: list[Track]
-    writers: list[_Writer]
-    data: bytes
+    def __init__(self, view: memoryview) -> None:
+        parts = _top_level(view)
+        in_file = Extents(view)
+        self.file_type = bytes(parts[b"ftyp"].content)
+        self.items: Items | None = None
+        self.tracks: list[Track] = []
+        self._writers: list[_Writer] = []
+        if b"meta" in parts:
+            self.items = read_items(parts[b"meta"])
+            self._writers.append(MetaWriter(self.items, in_file).write)
+        if b"moov" in parts and (tracks := read_tracks(parts[b"moov"])):
+            self.tracks = tracks
+            for chunk in (chunk for track in tracks for chunk in chunks_of(track)):
+                in_file.keep(chunk)
+            self._writers.append(partial(scrubbed_moov, parts[b"moov"], tracks, in_file))
+        self._data = in_file.pack()
+        if not self._data:
+            raise corrupt("no picture")
 
     @property
     def looks(self) -> Looks:
@@ -121,32 +134,9 @@ class _Contents:
         """Return the new file."""
         file_type = _file_type(self.file_type, animated=bool(self.tracks))
         # No length depends on a position, so the first round only measures.
-        index_bytes = sum(len(write(0)) for write in self.writers)
+        index_bytes = sum(len(write(0)) for write in self._writers)
         data_offset = len(file_type) + index_bytes + _MDAT_HEADER_BYTES
-        return b"".join((file_type, *(write(data_offset) for write in self.writers), make_box(b"mdat", self.data)))
-
-
-def _read(view: memoryview) -> _Contents:
-    parts = _top_level(view)
-    in_file = Extents(view)
-    writers: list[_Writer] = []
-    tracks: list[Track] = []
-    items: Items | None = None
-    if b"meta" in parts:
-        items = read_items(parts[b"meta"])
-        writers.append(MetaWriter(items, in_file).write)
-    if b"moov" in parts and (tracks := read_tracks(parts[b"moov"])):
-        for chunk in (chunk for track in tracks for chunk in chunks_of(track)):
-            in_file.keep(chunk)
-        writers.append(_moov_writer(parts[b"moov"], tracks, in_file))
-    data = in_file.pack()
-    if not data:
-        raise corrupt("no picture")
-    return _Contents(bytes(parts[b"ftyp"].content), items, tracks, writers, data)
-
-
-def _moov_writer(moov: Box, tracks: list[Track], in_file: Extents) -> _Writer:
-    return lambda data_offset: scrubbed_moov(moov, tracks, lambda offset: in_file.translate(offset) + data_offset)
+        return b"".join((file_type, *(write(data_offset) for write in self._writers), make_box(b"mdat", self._data)))
 
 
 def _top_level(view: memoryview) -> dict[bytes, Box]:

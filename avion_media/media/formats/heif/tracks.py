@@ -5,11 +5,12 @@ The ``moov`` is like that of a video, so both use one reader and one scrub. Only
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Range
 from avion_media.media.bounds import VideoBounds, corrupt
+from avion_media.media.formats.heif.meta import Extents
 from avion_media.media.formats.heif.properties import is_alpha
 from avion_media.media.formats.isobmff import Box, first, make_box, required
 from avion_media.media.formats.movie import Edits
@@ -55,27 +56,28 @@ def chunks_of(track: Track) -> list[Range]:
     return [Range(offset, length) for offset, length in zip(table.chunks, lengths, strict=True)]
 
 
-def scrubbed_moov(moov: Box, tracks: Sequence[Track], place: Callable[[int], int]) -> bytes:
-    """Return the ``moov`` box of these tracks, of the same length. ``place`` returns the new offset of a chunk."""
+def scrubbed_moov(moov: Box, tracks: Sequence[Track], in_file: Extents, data_offset: int) -> bytes:
+    """Return the ``moov`` box of these tracks, of the same length, for packed data that begins at ``data_offset``."""
     content = bytearray(moov.content)
     edits = Edits(lambda offset, length: bytes(moov.content[offset - moov.payload :][:length]))
     MovieScrub(tracks, edits).walk(moov)
     for track in tracks:
-        _place_chunks(track, edits, place)
+        _place_chunks(track, edits, in_file, data_offset)
     for patch in edits.patches:
         start = patch.offset - moov.payload
         content[start : start + patch.length] = patch.data or bytes(patch.length)
     return make_box(b"moov", bytes(content))
 
 
-def _place_chunks(track: Track, edits: Edits, place: Callable[[int], int]) -> None:
+def _place_chunks(track: Track, edits: Edits, in_file: Extents, data_offset: int) -> None:
     """Write the offsets into the table that readers use. Another table becomes ``free``."""
     tables = [box for box in _sample_table(track).children() if box.type in (b"stco", b"co64")]
     used = first(tables, b"co64") or tables[0]
     for box in tables:
         if box is used:
             width = 8 if box.type == b"co64" else 4
-            offsets = (place(chunk.offset) if chunk.length else 0 for chunk in chunks_of(track))
+            chunks = chunks_of(track)
+            offsets = (in_file.translate(each.offset) + data_offset if each.length else 0 for each in chunks)
             edits.put(box.payload + 8, b"".join(offset.to_bytes(width, "big") for offset in offsets))
         else:
             free(edits, box)

@@ -13,11 +13,10 @@ from avion_media.domain.ranges import Range, merged
 from avion_media.media.bounds import Budget, VideoBounds, corrupt
 from avion_media.media.formats.isobmff import Box, box_at
 from avion_media.media.formats.movie import CodedSample, Edits, MoviePlan, PosterSamples, coded_patches
-from avion_media.media.formats.mp4.mdat import kept_extents, unreferenced
 from avion_media.media.formats.mp4.moof import Run, indexed_by_mfra, indexed_by_sidx, read_fragment
 from avion_media.media.formats.mp4.moov import Movie, Track, read_movie
 from avion_media.media.formats.mp4.poster import choose_samples, presentation_start, table_samples
-from avion_media.media.formats.mp4.scrub import MovieScrub, free
+from avion_media.media.formats.mp4.scrub import MovieScrub, free, kept_extents, unreferenced
 from avion_media.media.formats.sparse import SparseFile, eager_window
 
 _HEADER_BYTES = 16

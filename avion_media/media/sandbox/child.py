@@ -16,8 +16,7 @@ from typing import Any, Final, NoReturn
 
 from avion_media.domain.errors import Rejected
 from avion_media.media.sandbox import confinement, seccomp
-from avion_media.media.sandbox.confinement import Means
-from avion_media.media.sandbox.programs import Program
+from avion_media.media.sandbox.confinement import Means, Program
 from avion_media.media.sandbox.wire import Task
 
 EXEC_FAILED: Final = 127

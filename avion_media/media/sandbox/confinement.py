@@ -26,6 +26,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import struct
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +40,8 @@ _NEEDED_CAPABILITIES: Final = 1 << 5 | 1 << 6 | 1 << 7  # CAP_KILL, CAP_SETGID, 
 # What it really allocates is bounded by RLIMIT_DATA, which counts private writable memory only.
 _PROGRAM_MAPPINGS_BYTES: Final = 2 << 30
 _PROGRAM_LIBRARY_DATA_BYTES: Final = 64 << 20  # Debian's ffmpeg 7.1 with its 213 libraries starts with 56 MiB
+_LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")
+_PT_INTERP: Final = 3
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -54,6 +57,25 @@ class Means:
 def find_means() -> Means:
     """Find the protections of this kernel."""
     return Means(landlock.abi(), seccomp.available(), os.geteuid() == 0 and _may_change_user())
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """An external program ready to run: ``fd`` is the open binary, ``ruleset`` its Landlock rules (-1 without)."""
+
+    path: str
+    fd: int
+    ruleset: int
+
+
+def prepare(path: str, landlock_version: int) -> Program:
+    """Open the program at ``path`` (absolute), once. Raises ``OSError`` or ``ValueError`` if it cannot be run."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    loader = _loader_of(fd)
+    if not landlock_version:
+        return Program(path, fd, -1)
+    executables = [path] if loader is None else [path, loader]
+    return Program(path, fd, landlock.program_reachable(landlock_version, executables, _LIBRARIES))
 
 
 def bound_job(limits: Limits) -> None:
@@ -95,6 +117,20 @@ def give_up_reach(means: Means, ruleset: int, program: bytes) -> None:
         os.close(ruleset)
     if means.seccomp:
         seccomp.install(program)
+
+
+def _loader_of(fd: int) -> str | None:
+    """Return the dynamic loader that a 64-bit ELF file names (PT_INTERP), or None if it is linked statically."""
+    header = os.pread(fd, 64, 0)
+    if header[:5] != b"\x7fELF\x02" or len(header) < 64:
+        raise ValueError("not a 64-bit ELF program (a script cannot run in the sandbox)")
+    table, _, _, _, entry_size, entries = struct.unpack_from("<QQIHHH", header, 32)
+    for index in range(entries):
+        entry = os.pread(fd, 56, table + index * entry_size)
+        kind, _, offset, _, _, size = struct.unpack_from("<IIQQQQ", entry)
+        if kind == _PT_INTERP:
+            return os.pread(fd, size, offset).rstrip(b"\0").decode()
+    return None
 
 
 def _may_change_user() -> bool:

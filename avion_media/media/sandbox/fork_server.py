@@ -23,9 +23,8 @@ import time
 from dataclasses import dataclass, field
 
 from avion_media import kernel
-from avion_media.media.sandbox import SandboxReport, Usage, child, landlock, programs
-from avion_media.media.sandbox.confinement import Means, find_means
-from avion_media.media.sandbox.programs import Program
+from avion_media.media.sandbox import SandboxReport, Usage, child, landlock
+from avion_media.media.sandbox.confinement import Means, Program, find_means, prepare
 from avion_media.media.sandbox.wire import Exit, Task, pack, receive_task
 
 
@@ -157,7 +156,7 @@ def _prepare(paths: dict[str, str], means: Means) -> tuple[dict[str, Program], d
     ready, missing = {}, {}
     for name, path in paths.items():
         try:
-            ready[name] = programs.prepare(path, means.landlock_version)
+            ready[name] = prepare(path, means.landlock_version)
         except (OSError, ValueError) as error:
             missing[name] = f"{path}: {error}"
     return ready, missing

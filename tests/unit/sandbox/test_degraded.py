@@ -14,13 +14,13 @@ from avion_media.media.sandbox import landlock
 # Runs in a process of its own, since nothing of this can be taken back.
 SCRIPT = """
 import json, os, sys
-from avion_media.media.sandbox import confinement, landlock, programs, seccomp, selftest
+from avion_media.media.sandbox import confinement, landlock, seccomp, selftest
 as_program, with_landlock, with_seccomp = json.loads(sys.argv[1])
 version = landlock.abi() if with_landlock else 0
 means = confinement.Means(version, with_seccomp, confinement.find_means().drops_root)
 ruleset = -1
 if version:
-    ruleset = programs.prepare(sys.argv[2], version).ruleset if as_program else landlock.nothing_reachable(version)
+    ruleset = confinement.prepare(sys.argv[2], version).ruleset if as_program else landlock.nothing_reachable(version)
 rules = seccomp.program_filter(os.getpid(), 1000) if as_program else seccomp.job_filter(os.getpid())
 confinement.give_up_identity(means, os.getppid())
 confinement.give_up_reach(means, ruleset, rules)

@@ -22,6 +22,7 @@ _UNCALIBRATED = 0xFFFF
 # "DCF optional": the way in which cameras say Adobe RGB without embedding a profile.
 _ADOBE_RGB_INDEX = b"R03\x00"
 _ENTRY_BYTES = 12
+_HEADER = b"MM\x00*" + struct.pack(">I", 8)  # the first directory follows
 _BYTE_ORDERS = {b"II*\x00": "<", b"MM\x00*": ">"}
 
 
@@ -91,8 +92,8 @@ def minimal_exif(facts: ExifFacts) -> bytes:
     """Return a block (without prefix) with these facts and nothing else; empty if both are the default."""
     main = [] if facts.orientation == 1 else [_entry(_ORIENTATION, _SHORT, 1, struct.pack(">H", facts.orientation))]
     if not facts.adobe_rgb:
-        return _header() + _directory(main) if main else b""
-    details_offset = 8 + _directory_bytes(len(main) + 1)
+        return _HEADER + _directory(main) if main else b""
+    details_offset = len(_HEADER) + _directory_bytes(len(main) + 1)
     interoperability_offset = details_offset + _directory_bytes(2)
     main.append(_entry(_EXIF_IFD, _LONG, 1, struct.pack(">I", details_offset)))
     details = [
@@ -100,11 +101,7 @@ def minimal_exif(facts: ExifFacts) -> bytes:
         _entry(_INTEROPERABILITY_IFD, _LONG, 1, struct.pack(">I", interoperability_offset)),
     ]
     interoperability = [_entry(_INTEROPERABILITY_INDEX, _ASCII, 4, _ADOBE_RGB_INDEX)]
-    return _header() + _directory(main) + _directory(details) + _directory(interoperability)
-
-
-def _header() -> bytes:
-    return b"MM\x00*" + struct.pack(">I", 8)
+    return _HEADER + _directory(main) + _directory(details) + _directory(interoperability)
 
 
 def _entry(tag: int, kind: int, count: int, value: bytes) -> bytes:

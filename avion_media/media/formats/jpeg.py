@@ -213,19 +213,10 @@ def _keep(segment: Segment, kept: _Kept) -> None:
 
 def _assemble(kept: _Kept, icc_chunks: list[bytes], facts: ExifFacts) -> bytes:
     exif = minimal_exif(facts)
-    out = bytearray(START)
-    if kept.jfif:
-        out += _segment(APP0, kept.jfif)
-    if exif:
-        out += _segment(_APP1, EXIF_PREFIX + exif)
-    for chunk in icc_chunks:
-        out += _segment(APP2, chunk)
-    if kept.adobe:
-        out += _segment(APP14, kept.adobe)
-    out += kept.picture
-    if kept.ended:
-        out += _END
-    return bytes(out)
+    profile = [(APP2, chunk) for chunk in icc_chunks]
+    before = [(APP0, kept.jfif), (_APP1, EXIF_PREFIX + exif if exif else b""), *profile, (APP14, kept.adobe)]
+    head = b"".join(_segment(marker, payload) for marker, payload in before if payload)
+    return b"".join((START, head, kept.picture, _END if kept.ended else b""))
 
 
 def _profile_chunks(chunks: list[memoryview]) -> list[bytes]:

@@ -137,9 +137,8 @@ class ForkServer:
 
 
 def _send(channel: socket.socket, message: Exit) -> None:
-    with contextlib.suppress(
-        BrokenPipeError, ConnectionResetError
-    ):  # the caller has exited; the child is reaped anyway
+    # If the caller has exited, the child is reaped anyway.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         channel.send(pack(message))
 
 

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import trio
@@ -117,14 +117,12 @@ class Job:
     async def _read_stdout(self, limit: int, enough: Callable[[bytearray], bool] | None) -> None:
         while chunk := await self._pipes[0].receive_some(_CHUNK_BYTES):
             self._stdout += chunk
-            if len(self._stdout) > limit:
-                self._overflowed = True
+            self._overflowed = len(self._stdout) > limit
+            self._sufficed = not self._overflowed and enough is not None and enough(self._stdout)
+            if self._overflowed or self._sufficed:
                 del self._stdout[limit:]
-                return self._kill()
-            if enough is not None and enough(self._stdout):
-                self._sufficed = True
-                return self._kill()
-        return None
+                self._kill()
+                return
 
     async def _read_stderr(self, pipe: trio.lowlevel.FdStream) -> None:
         while chunk := await pipe.receive_some(_CHUNK_BYTES):
@@ -144,20 +142,15 @@ class Job:
         return self._exit
 
     async def _receive_exit(self) -> None:
-        data = b""
-        try:
-            data = await self._channel.recv(MAX_MESSAGE_BYTES)
-        except OSError:
-            pass  # a reset is like a normal end
-        if data:
-            self._exit = unpack_exit(data)
+        with suppress(OSError):  # a reset is like a normal end
+            if data := await self._channel.recv(MAX_MESSAGE_BYTES):
+                self._exit = unpack_exit(data)
 
     def _kill(self) -> None:
         """Shut our side, which is the order to kill. It works even if the task has not reached the fork server yet."""
-        try:
+        # An error means that the fork server has closed its side: the child is reaped already, or dies with it.
+        with suppress(OSError):
             self._channel.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # the fork server has closed its side: the child is reaped already, or dies with it
 
     def _give_up_on_fork_server(self) -> None:
         """Kill a fork server that did not respond in time, and so its children. `Sandbox.maintain` raises if it is the

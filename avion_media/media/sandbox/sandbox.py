@@ -131,18 +131,16 @@ class Sandbox:
         former = self._server
         try:
             successor = await self._start_server()
+            try:
+                report = await self._tested(successor)
+                if set(report.gaps) - set(self.report.gaps):
+                    gaps = ", ".join(report.gaps)
+                    raise Unavailable(Dependency.SANDBOX, f"there are new gaps in the confinement: {gaps}")
+            except BaseException:
+                await successor.aclose()
+                raise
         except Unavailable as error:
             return Renewal(former.tasks, error.detail)
-        try:
-            report = await self._tested(successor)
-        except BaseException as error:
-            await successor.aclose()
-            if isinstance(error, Unavailable):
-                return Renewal(former.tasks, error.detail)
-            raise
-        if set(report.gaps) - set(self.report.gaps):
-            await successor.aclose()
-            return Renewal(former.tasks, f"there are new gaps in the confinement: {', '.join(report.gaps)}")
         self._server, self._retired, self.report = successor, former, report
         return Renewal(former.tasks)
 

@@ -36,7 +36,7 @@ def peek(head: bytes) -> Peek | None:
     """See `PictureFormat`."""
     if len(head) < 10:
         return None
-    return Peek(int.from_bytes(head[6:8], "little") * int.from_bytes(head[8:10], "little"), _BYTES_PER_PIXEL)
+    return Peek(int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little"), _BYTES_PER_PIXEL)
 
 
 def read(view: memoryview) -> GifPicture:

@@ -84,9 +84,8 @@ def peek(head: bytes) -> Peek | None:
     """See `PictureFormat`."""
     for segment in segments(memoryview(head)):
         if segment.marker in _DECODED and len(segment.payload) >= 5:
-            width, height = _size(segment)
             progressive = segment.marker == _PROGRESSIVE
-            return Peek(width * height, _BYTES_PER_PIXEL if progressive else _BASELINE_BYTES_PER_PIXEL)
+            return Peek(*_size(segment), _BYTES_PER_PIXEL if progressive else _BASELINE_BYTES_PER_PIXEL)
     return None
 
 

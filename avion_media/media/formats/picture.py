@@ -64,36 +64,34 @@ def icc_colour(profile: bytes) -> IccProfile | None:
 
 @dataclass(frozen=True, slots=True)
 class Peek:
-    """The facts in a file's first bytes: the number of pixels, and the memory that decoding one pixel can take."""
+    """The facts in a file's first bytes: the size as stored, and the memory that decoding one pixel can take."""
 
-    pixels: int
+    width: int
+    height: int
     bytes_per_pixel: int
 
     def decode_bytes(self, file_bytes: int) -> int:
         """Return the maximum memory of a job with this picture, in bytes: decode, thumbnails and scrub of the file."""
-        return _BASE_BYTES + _COPIES * file_bytes + self.pixels * self.bytes_per_pixel
+        return _BASE_BYTES + _COPIES * file_bytes + self.width * self.height * self.bytes_per_pixel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """One picture that was read. ``width`` and ``height`` are as stored, before ``orientation`` (as in Exif).
+class Picture(Peek):
+    """One picture that was read. ``orientation`` (as in Exif) is that of the size as stored.
 
     ``frames`` and ``duration_s`` are those of an animation (1 and 0.0 for a still); ``colour`` is that of the profile
     that stays. ``original`` is the scrubbed file, which is served. ``still`` is the file for the decoder: the original,
     or a file of its first frame. Bytes that never reach a decoder can neither crash it, nor slow it down, nor leak
-    through it. ``bytes_per_pixel`` is the memory that decoding a pixel can take.
+    through it.
     """
 
     format: MediaFormat
-    width: int
-    height: int
     orientation: int = 1
     frames: int = 1
     duration_s: float = 0.0
     colour: Colour | None = None
     original: bytes
     still: bytes
-    bytes_per_pixel: int
 
     @property
     def displayed_size(self) -> tuple[int, int]:
@@ -104,10 +102,6 @@ class Picture:
     def decoded_bytes(self) -> int:
         """Bytes of the decoded picture alone, in RGB, which every decoder needs."""
         return self.width * self.height * 3
-
-    def decode_bytes(self, file_bytes: int) -> int:
-        """Return the maximum memory of a job with this picture, in bytes: decode, thumbnails and scrub of the file."""
-        return Peek(self.width * self.height, self.bytes_per_pixel).decode_bytes(file_bytes)
 
     def check(self, bounds: PictureBounds) -> None:
         """Raise `Rejected` if a limit is exceeded.

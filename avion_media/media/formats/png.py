@@ -65,7 +65,7 @@ def peek(head: bytes) -> Peek | None:
     """See `PictureFormat`."""
     if len(head) < 24:
         return None
-    return Peek(int.from_bytes(head[16:20], "big") * int.from_bytes(head[20:24], "big"), _BYTES_PER_PIXEL)
+    return Peek(int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"), _BYTES_PER_PIXEL)
 
 
 def read(view: memoryview) -> Picture:

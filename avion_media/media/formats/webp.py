@@ -28,7 +28,10 @@ _HAS_ICC, _HAS_ALPHA, _HAS_EXIF, _HAS_ANIMATION = 0x20, 0x10, 0x08, 0x02
 def peek(head: bytes) -> Peek | None:
     """See `PictureFormat`."""
     size = _canvas_size(head)
-    return Peek(size[0] * size[1], _bytes_per_pixel(head)) if size else None
+    if size is None:
+        return None
+    animated = head[12:16] == b"VP8X" and head[20] & _HAS_ANIMATION
+    return Peek(*size, _CANVAS_BYTES_PER_PIXEL if animated else _BYTES_PER_PIXEL)
 
 
 def read(view: memoryview) -> Picture:
@@ -38,8 +41,8 @@ def read(view: memoryview) -> Picture:
     end = 8 + int.from_bytes(view[4:8], "little")
     if not 12 <= end <= len(view):
         raise corrupt("the RIFF container is cut off")
-    size = _canvas_size(bytes(view[:30]))
-    if size is None:
+    facts = peek(bytes(view[:30]))
+    if facts is None:
         raise corrupt("no bitstream header")
     counter = FrameCounter()
     profile, orientation, chunks = b"", 1, b""
@@ -53,15 +56,15 @@ def read(view: memoryview) -> Picture:
     original = b"".join((b"RIFF", (4 + len(chunks)).to_bytes(4, "little"), b"WEBP", chunks))
     return Picture(
         format=WEBP,
-        width=size[0],
-        height=size[1],
+        width=facts.width,
+        height=facts.height,
         orientation=orientation,
         frames=counter.frames,
         duration_s=counter.animated_s,
         colour=icc_colour(profile),
         original=original,
         still=original,
-        bytes_per_pixel=_bytes_per_pixel(bytes(view[:30])),
+        bytes_per_pixel=facts.bytes_per_pixel,
     )
 
 
@@ -76,11 +79,6 @@ def _canvas_size(head: bytes) -> tuple[int, int] | None:
         bits = int.from_bytes(header[1:5], "little")
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     return None
-
-
-def _bytes_per_pixel(head: bytes) -> int:
-    animated = head[12:16] == b"VP8X" and head[20] & _HAS_ANIMATION
-    return _CANVAS_BYTES_PER_PIXEL if animated else _BYTES_PER_PIXEL
 
 
 def _chunks(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:

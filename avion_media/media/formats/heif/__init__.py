@@ -11,6 +11,7 @@ of Exif has no effect.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -57,12 +58,10 @@ class HeifFormat:
     def peek(self, head: bytes) -> Peek | None:
         """See `PictureFormat`. The extent of the primary item is no smaller than that of its tiles and previews."""
         head = head[:_PEEK_BYTES]
-        largest, position = 0, head.find(b"ispe")
-        while position >= 0:
-            width, height = head[position + 8 : position + 12], head[position + 12 : position + 16]
-            largest = max(largest, int.from_bytes(width, "big") * int.from_bytes(height, "big"))
-            position = head.find(b"ispe", position + 4)
-        return Peek(largest, _BYTES_PER_PIXEL) if largest else None
+        extents = [head[found.end() + 4 : found.end() + 12] for found in re.finditer(b"ispe", head)]
+        sizes = [(int.from_bytes(each[:4], "big"), int.from_bytes(each[4:], "big")) for each in extents]
+        largest = max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+        return Peek(*largest, _BYTES_PER_PIXEL) if all(largest) else None
 
     def read(self, view: memoryview) -> Picture:
         """See `PictureFormat`. Coded data that is cut off is CORRUPT, because decoders show nothing of it."""

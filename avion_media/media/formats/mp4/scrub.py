@@ -37,6 +37,7 @@ _STAYS: dict[bytes, frozenset[bytes]] = {
     b"moof": codes("mfhd traf"),
     b"traf": codes("tfhd tfdt trun sdtp sgpd sbgp subs"),
     b"mfra": codes("tfra mfro"),
+    b"sv3d": codes("svhd proj"),
 }
 _IN_VISUAL_ENTRY = codes(
     "avcC hvcC lhvC lvcC vvcC evcC av1C vpcC esds d263 jp2h glbl ACLR ARES AALP APRG fiel gama "
@@ -115,6 +116,8 @@ class MovieScrub:
                         free(self._edits, reference)
             case b"stsd":
                 self._clean_sample_descriptions(box)
+            case b"svhd":  # the name of the tool that wrote it
+                self._zero(box, 4)
 
     def _clean_sample_descriptions(self, stsd: Box) -> None:
         track = next(each for each in self._kept.values() if each.box.offset < stsd.offset < each.box.end)
@@ -154,7 +157,7 @@ class MovieScrub:
             elif box.type == b"auxi":  # a name that ends with a zero
                 self._replace(box, bytes(box.content[:4]) + bytes(box.content[4:]).partition(b"\0")[0])
             elif box.type == b"sv3d":
-                self._clean_spherical(box)
+                self.walk(box)
             elif box.type in CODEC_PRIVATE:
                 for offset, new in changes_of_private(CODEC_PRIVATE[box.type], bytes(box.content)):
                     self._edits.put(box.payload + offset, new)
@@ -167,14 +170,6 @@ class MovieScrub:
             self._zero(box, len(kept))
         else:
             free(self._edits, box)
-
-    def _clean_spherical(self, sv3d: Box) -> None:
-        """Remove the name of the tool that wrote it from the header."""
-        for box in sv3d.children():
-            if box.type == b"svhd":
-                self._zero(box, 4)
-            elif box.type != b"proj":
-                free(self._edits, box)
 
 
 def kept_extents(movie: Movie, media: Sequence[Range]) -> Iterator[Range]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Range, merged
 from avion_media.media.bounds import Budget, VideoBounds, corrupt
-from avion_media.media.formats.isobmff import Box, box_at
+from avion_media.media.formats.isobmff import Box, box_at, first, required
 from avion_media.media.formats.movie import CodedSample, Edits, MoviePlan, PosterSamples, coded_patches
 from avion_media.media.formats.mp4.moof import Run, indexed_by_mfra, indexed_by_sidx, read_fragment
 from avion_media.media.formats.mp4.moov import Movie, Track, read_movie
@@ -26,46 +25,26 @@ _MAX_RANDOM_ACCESS_BYTES = 4 << 20  # an entry for each fragment: 4 h with one a
 _FRAGMENT_HEAD_BYTES = 4096  # most moof boxes of two tracks fit
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """The top-level boxes in order, and the offset where they end. Bytes after that are not boxes."""
-
-    boxes: tuple[Box, ...]
-    trailer: Range
-
-    def of(self, kind: bytes) -> tuple[Box, ...]:
-        return tuple(box for box in self.boxes if box.type == kind)
-
-    @property
-    def moov(self) -> Box:
-        return self.of(b"moov")[0]
-
-    @property
-    def media(self) -> tuple[Range, ...]:
-        """The contents of all ``mdat`` boxes."""
-        return tuple(Range(box.payload, box.end - box.payload) for box in self.of(b"mdat"))
-
-
 def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
     """See `MovieFormat`."""
-    layout = _read_layout(file, bounds)
-    moov = _loaded(file, layout.moov, bounds)
+    boxes = _read_boxes(file, bounds)
+    moov = _loaded(file, required(boxes, b"moov", "the file"), bounds)
     movie = read_movie(moov, bounds)
     video = movie.main_video
     bounds.check_size(*video.size, video.pixel_aspect)
     edits = Edits(file.peek)
-    runs = _read_fragments(file, layout, movie, edits, bounds)
+    runs = _read_fragments(file, boxes, movie, edits, bounds)
     duration_s = max(_duration_s(movie, track, _of(track, runs)) for track in movie.kept)
     bounds.check_duration(duration_s)
     poster = _choose_poster(video, _of(video, runs), file.size_bytes, poster_seconds, bounds)
     MovieScrub(movie.kept, edits).walk(moov)
-    _scrub(file, layout, movie, runs, edits, bounds)
+    _scrub(file, boxes, movie, runs, edits, bounds)
     return MoviePlan(
         format=fmt,
         stream=f"i:{video.track_id}",
         duration_s=duration_s,
         poster_seconds=poster.seconds,
-        poster_ranges=_poster_ranges(layout, poster),
+        poster_ranges=_poster_ranges(boxes, moov, poster),
         patches=edits.joined_with(coded_patches(file, _coded_samples(movie, runs), poster.ranges)),
     )
 
@@ -78,10 +57,10 @@ def _of(track: Track, runs: Sequence[Run]) -> tuple[Run, ...]:
     return tuple(run for run in runs if run.track_id == track.track_id)
 
 
-def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
+def _read_boxes(file: SparseFile, bounds: VideoBounds) -> list[Box]:
+    """Return the top-level boxes in order. The bytes after the last one are not boxes."""
     boxes: list[Box] = []
     offset = index_bytes = 0
-    movie_seen = False
     while offset + 8 <= file.size_bytes:
         fragments = sum(box.type == b"moof" for box in boxes[-8:])
         # Among fragments without an index, fetch in growing windows.
@@ -96,10 +75,9 @@ def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
                 break
             # A file that is cut off in its samples plays up to there.
             box = Box(box.type, box.offset, box.header, file.size_bytes - box.offset)
-        if box.type == b"moov":
-            if movie_seen:  # the first one counts, as in players; another one is like an unknown box
-                box = Box(b"", box.offset, box.header, box.size)
-            movie_seen = True
+        if box.type == b"moov" and first(boxes, b"moov"):
+            # The first one counts, as in players; another one is like an unknown box.
+            box = Box(b"", box.offset, box.header, box.size)
         boxes.append(box)
         offset = box.end
         index_bytes += box.size if box.type in _READ_WHOLE else 0
@@ -109,9 +87,7 @@ def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
             _fetch_ahead(file, boxes, bounds)
         if len(boxes) > bounds.max_boxes:
             raise Rejected(Reason.DECODER_LIMIT, "too many boxes")
-    if not movie_seen:
-        raise corrupt("no moov")
-    return _Layout(tuple(boxes), Range(offset, file.size_bytes - offset))
+    return boxes
 
 
 def _fetch_ahead(file: SparseFile, boxes: Sequence[Box], bounds: VideoBounds) -> None:
@@ -140,15 +116,15 @@ def _duration_s(movie: Movie, track: Track, runs: Sequence[Run]) -> float:
 
 
 def _read_fragments(
-    file: SparseFile, layout: _Layout, movie: Movie, edits: Edits, bounds: VideoBounds
+    file: SparseFile, boxes: Sequence[Box], movie: Movie, edits: Edits, bounds: VideoBounds
 ) -> tuple[Run, ...]:
     """Return the runs of all fragments in file order, and scrub the fragments on the way."""
-    boxes = layout.of(b"moof")
-    file.require(Range(box.offset, box.size) for box in boxes)
+    fragments = [box for box in boxes if box.type == b"moof"]
+    file.require(Range(box.offset, box.size) for box in fragments)
     budget = Budget(bounds.max_samples, "samples")
     clock = {track.track_id: track.table.duration for track in movie.tracks if track.table.count}
     runs: list[Run] = []
-    for box in boxes:
+    for box in fragments:
         moof = _loaded(file, box, bounds)
         runs.extend(read_fragment(moof, movie, clock, budget))
         MovieScrub(movie.kept, edits).walk(moof)
@@ -165,42 +141,45 @@ def _choose_poster(
     return choose_samples(samples, video.timescale, starts_at, seconds, size_bytes, bounds)
 
 
-def _poster_ranges(layout: _Layout, poster: PosterSamples) -> tuple[Range, ...]:
+def _poster_ranges(boxes: Sequence[Box], moov: Box, poster: PosterSamples) -> tuple[Range, ...]:
     """Return the samples, the index, and every box header before them: to ffmpeg, a hole is the end of the file."""
-    last = max(layout.moov.offset, poster.ranges[-1].end)
-    on_the_way = [box for box in layout.boxes if box.offset <= last]
+    last = max(moov.offset, poster.ranges[-1].end)
+    on_the_way = [box for box in boxes if box.offset <= last]
     headers = [Range(box.offset, min(_HEADER_BYTES, box.size)) for box in on_the_way]
     wholes = [Range(box.offset, box.size) for box in on_the_way if box.type in _READ_WHOLE]
     return merged(chain(headers, wholes, poster.ranges))
 
 
 def _scrub(
-    file: SparseFile, layout: _Layout, movie: Movie, runs: Sequence[Run], edits: Edits, bounds: VideoBounds
+    file: SparseFile, boxes: Sequence[Box], movie: Movie, runs: Sequence[Run], edits: Edits, bounds: VideoBounds
 ) -> None:
     """Scrub everything outside ``moov`` and ``moof``."""
     kept_ids = {track.track_id for track in movie.kept}
-    kept = chain(kept_extents(movie, layout.media), (run.data for run in runs if run.track_id in kept_ids))
+    media = [Range(box.payload, box.end - box.payload) for box in boxes if box.type == b"mdat"]
+    kept = chain(kept_extents(movie, media), (run.data for run in runs if run.track_id in kept_ids))
     dropped = len(kept_ids) < len(movie.tracks)
-    for gap in unreferenced(layout.media, kept, file.size_bytes, dropped=dropped):
+    for gap in unreferenced(media, kept, file.size_bytes, dropped=dropped):
         edits.zero(*gap)
-    for box in layout.boxes:
+    for box in boxes:
         if box.type not in _STAYS:
             free(edits, box)
-    _scrub_random_access(file, layout, movie, edits, bounds)
-    offset, length = layout.trailer
+    _scrub_random_access(file, boxes, movie, edits, bounds)
+    offset, length = boxes[-1].end, file.size_bytes - boxes[-1].end
     if length >= 8:  # they become a box, beyond 32 bits one of size 0: up to the end
         edits.put(offset, struct.pack(">I4s", length if length < 1 << 32 else 0, b"free"))
         offset, length = offset + 8, length - 8
     edits.zero(offset, length)
 
 
-def _scrub_random_access(file: SparseFile, layout: _Layout, movie: Movie, edits: Edits, bounds: VideoBounds) -> None:
+def _scrub_random_access(
+    file: SparseFile, boxes: Sequence[Box], movie: Movie, edits: Edits, bounds: VideoBounds
+) -> None:
     """Scrub the last ``mfra``, which is the one that counts. Players do not need it: a damaged one becomes ``free``."""
-    boxes = layout.of(b"mfra")
-    for box in boxes:
+    indices = [box for box in boxes if box.type == b"mfra"]
+    for box in indices:
         inside = Edits(file.peek)
         try:
-            if box is not boxes[-1] or box.size > _MAX_RANDOM_ACCESS_BYTES:
+            if box is not indices[-1] or box.size > _MAX_RANDOM_ACCESS_BYTES:
                 raise corrupt("not the index, or too large for one")
             MovieScrub(movie.kept, inside).walk(_loaded(file, box, bounds))
             edits.patches += inside.patches

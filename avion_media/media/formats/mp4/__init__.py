@@ -14,7 +14,7 @@ from avion_media.media.formats.isobmff import Box, box_at, first, required
 from avion_media.media.formats.movie import CodedSample, Edits, MoviePlan, PosterSamples, coded_patches
 from avion_media.media.formats.mp4.moof import Run, indexed_by_mfra, indexed_by_sidx, read_fragment
 from avion_media.media.formats.mp4.moov import Movie, Track, read_movie
-from avion_media.media.formats.mp4.poster import choose_samples, presentation_start, table_samples
+from avion_media.media.formats.mp4.poster import choose_samples, presentation_start
 from avion_media.media.formats.mp4.scrub import MovieScrub, free, kept_extents, unreferenced
 from avion_media.media.formats.sparse import SparseFile, eager_window
 
@@ -36,7 +36,7 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
     runs = _read_fragments(file, boxes, movie, edits, bounds)
     duration_s = max(_duration_s(movie, track, _of(track, runs)) for track in movie.kept)
     bounds.check_duration(duration_s)
-    poster = _choose_poster(video, _of(video, runs), file.size_bytes, poster_seconds, bounds)
+    poster = choose_samples(video, _of(video, runs), poster_seconds, file.size_bytes, bounds)
     MovieScrub(movie.kept, edits).walk(moov)
     _scrub(file, boxes, movie, runs, edits, bounds)
     return MoviePlan(
@@ -129,16 +129,6 @@ def _read_fragments(
         runs.extend(read_fragment(moof, movie, clock, budget))
         MovieScrub(movie.kept, edits).walk(moof)
     return tuple(runs)
-
-
-def _choose_poster(
-    video: Track, runs: Sequence[Run], size_bytes: int, seconds: float, bounds: VideoBounds
-) -> PosterSamples:
-    starts_at = presentation_start(video)
-    if not video.table.count and runs:
-        starts_at += runs[0].starts_at
-    samples = chain(table_samples(video, bounds), *(run.samples() for run in runs))
-    return choose_samples(samples, video.timescale, starts_at, seconds, size_bytes, bounds)
 
 
 def _poster_ranges(boxes: Sequence[Box], moov: Box, poster: PosterSamples) -> tuple[Range, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Range
 from avion_media.media.bounds import VideoBounds, corrupt
 from avion_media.media.formats.movie import REORDERING_S, PosterSamples, decodable_seconds
+from avion_media.media.formats.mp4.moof import Run
 from avion_media.media.formats.mp4.moov import Track
 from avion_media.media.formats.sample_table import Sample
 
@@ -16,8 +18,8 @@ _MAX_RANGES = 64
 _MAX_SAMPLES = 20_000
 
 
-def table_samples(track: Track, bounds: VideoBounds) -> Iterable[Sample]:
-    """Return the samples of the movie's own tables, from the sync sample at which the first edit begins."""
+def _table_samples(track: Track, bounds: VideoBounds) -> Iterator[Sample]:
+    """Yield the samples of the movie's own tables, from the sync sample at which the first edit begins."""
     starts_at = presentation_start(track)
     pending: list[Sample] = []
     samples = track.table.samples()
@@ -39,16 +41,20 @@ def presentation_start(track: Track) -> int:
 
 
 def choose_samples(
-    samples: Iterable[Sample], timescale: int, starts_at: int, seconds: float, size_bytes: int, bounds: VideoBounds
+    track: Track, runs: Sequence[Run], seconds: float, size_bytes: int, bounds: VideoBounds
 ) -> PosterSamples:
-    """Join ``samples`` until ``seconds`` after ``starts_at`` (media time) are covered, or the bytes run out.
+    """Join the samples of ``track`` and its ``runs`` until its first ``seconds`` are covered, or the bytes run out.
 
     Raises `Rejected`: corrupt if no sample is inside the file, too_large if the first one alone exceeds the limit for
     a poster.
     """
+    starts_at = presentation_start(track)
+    if not track.table.count and runs:
+        starts_at += runs[0].starts_at
+    until = starts_at + (seconds + REORDERING_S) * track.timescale
+    samples = chain(_table_samples(track, bounds), *(run.samples() for run in runs))
     ranges: list[Range] = []
     bytes_left = bounds.max_poster_bytes
-    until = starts_at + (seconds + REORDERING_S) * timescale
     for number, sample in enumerate(samples):
         data = sample.data
         if sample.decoded_at > until:
@@ -66,7 +72,7 @@ def choose_samples(
         if too_much and last is None and not beyond:
             raise Rejected(Reason.TOO_LARGE, f"the first picture takes {data.length} bytes")
         if too_much or beyond:
-            seconds = decodable_seconds(seconds, (sample.decoded_at - starts_at) / timescale)
+            seconds = decodable_seconds(seconds, (sample.decoded_at - starts_at) / track.timescale)
             break
         ranges[len(ranges) - joined :] = [data]
     if not ranges:

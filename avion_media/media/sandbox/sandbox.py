@@ -168,14 +168,10 @@ class Sandbox:
                     await job.aclose()
 
     async def _tested(self, server: ForkServerProcess) -> SandboxReport:
-        """Return the report of the self-test of ``server``. Raises `Unavailable` if a child cannot confine itself."""
-        try:
-            return replace(server.report, gaps=await self._gaps_of(server))
-        except SandboxJobFailed as error:
-            raise Unavailable(Dependency.SANDBOX, f"the self-test failed: {error}") from error
+        """Return the report of ``server`` with the gaps in the confinement of jobs and, if there is one, of programs.
 
-    async def _gaps_of(self, server: ForkServerProcess) -> tuple[str, ...]:
-        """Return the gaps in the confinement of jobs and, if there is a program, of programs."""
+        Raises `Unavailable` if a child cannot confine itself.
+        """
         found: list[str] = []
         if os.geteuid() == 0 and not server.report.drops_root:
             found.append("children stay root: CAP_SETUID, CAP_SETGID or CAP_KILL is missing")
@@ -188,13 +184,9 @@ class Sandbox:
                 found += [f"{kind}: {gap}" for gap in selftest.gaps(answer, as_program=as_program)]
             except Rejected as error:  # most likely it could execute another program, and became that
                 found.append(f"{kind}: the self-test did not come back ({error})")
-        return tuple(found)
-
-    async def _open(self, *, require: bool) -> None:
-        """Test the first fork server."""
-        self.report = await self._tested(self._server)
-        if require and self.report.gaps:
-            raise Unavailable(Dependency.SANDBOX, required_but(self.report.gaps))
+            except SandboxJobFailed as error:
+                raise Unavailable(Dependency.SANDBOX, f"the self-test failed: {error}") from error
+        return replace(server.report, gaps=tuple(found))
 
     async def _close(self) -> None:
         left = [each for each in (self._retired, self._server) if each is not None]
@@ -252,7 +244,9 @@ async def open_sandbox(
     start = partial(start_fork_server, preload, programs)
     sandbox = Sandbox(start, await start(), admission, observer, tasks_per_server)
     try:
-        await sandbox._open(require=require)
+        sandbox.report = await sandbox._tested(sandbox._server)
+        if require and sandbox.report.gaps:
+            raise Unavailable(Dependency.SANDBOX, required_but(sandbox.report.gaps))
         yield sandbox
     finally:
         await sandbox._close()

@@ -5,13 +5,12 @@ Comments, texts, all other application data, and everything after the trailer ar
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from avion_media.domain.formats import GIF
 from avion_media.media.bounds import corrupt
-from avion_media.media.formats.icc import neutral_profile
+from avion_media.media.formats.icc import neutral_parts
 from avion_media.media.formats.picture import FrameCounter, Peek, Picture, bounded_parts
 
 _BYTES_PER_PIXEL = 14  # measured at 48 million pixels as growth of the address space: 5.5, and transparent as RGBA
@@ -150,8 +149,5 @@ def _loop_count(head: memoryview, blocks: memoryview) -> bytes:
 
 def _profile(head: memoryview, blocks: memoryview) -> bytes:
     """Return the extension with the part of its profile to keep, in blocks of the same lengths."""
-    parts = list(_data_blocks(blocks))
-    profile = io.BytesIO(neutral_profile(b"".join(parts)))
-    if not profile.getbuffer():
-        return b""
-    return b"".join((head, *(bytes((len(part),)) + profile.read(len(part)) for part in parts), b"\x00"))
+    parts = neutral_parts(list(_data_blocks(blocks)))
+    return b"".join((head, *(bytes((len(part),)) + part for part in parts), b"\x00")) if parts else b""

@@ -7,8 +7,9 @@ and copyright, which every profile must have, become empty.
 
 from __future__ import annotations
 
+import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from avion_media.media.formats.isobmff import codes
@@ -84,6 +85,12 @@ def neutral_profile(profile: bytes | bytearray | memoryview) -> bytes:
     for position, tag in enumerate(table):
         _ENTRY.pack_into(neutral, _HEADER_BYTES + 4 + position * _ENTRY.size, *tag)
     return bytes(neutral)
+
+
+def neutral_parts(parts: Sequence[bytes | memoryview]) -> list[bytes]:
+    """Return `neutral_profile` of a profile in parts, as parts of the same lengths; none if it is not usable."""
+    profile = io.BytesIO(neutral_profile(b"".join(parts)))
+    return [profile.read(len(part)) for part in parts] if profile.getbuffer() else []
 
 
 def neutral_colr(content: bytes | memoryview) -> bytes:

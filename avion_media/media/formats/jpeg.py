@@ -6,7 +6,6 @@ the Adobe RGB mark of Exif. No JFIF segment is added where there was none: it wo
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import JPEG
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.exif import EXIF_PREFIX, ExifFacts, minimal_exif, read_exif
-from avion_media.media.formats.icc import neutral_profile
+from avion_media.media.formats.icc import neutral_parts
 from avion_media.media.formats.picture import Peek, Picture, bounded_parts, icc_colour
 
 # Measured at 48 million pixels as growth of the address space: progressive CMYK 8.8. A baseline picture is shrunk line
@@ -223,10 +222,8 @@ def _profile_chunks(chunks: list[memoryview]) -> list[bytes]:
     if any(len(chunk) < _ICC_HEADER_BYTES for chunk in chunks):
         return []
     in_order = sorted(chunks, key=lambda chunk: chunk[12])
-    profile = io.BytesIO(neutral_profile(b"".join(chunk[_ICC_HEADER_BYTES:] for chunk in in_order)))
-    if not profile.getbuffer():
-        return []
-    return [bytes(chunk[:_ICC_HEADER_BYTES]) + profile.read(len(chunk) - _ICC_HEADER_BYTES) for chunk in in_order]
+    parts = neutral_parts([chunk[_ICC_HEADER_BYTES:] for chunk in in_order])
+    return [bytes(chunk[:_ICC_HEADER_BYTES]) + part for chunk, part in zip(in_order, parts, strict=False)]
 
 
 def _segment(marker: int, payload: bytes | memoryview) -> bytes:

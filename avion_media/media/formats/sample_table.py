@@ -11,7 +11,6 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, chain, pairwise, repeat
-from operator import sub
 
 from avion_media.domain.ranges import Range
 from avion_media.media.bounds import Budget, corrupt
@@ -81,21 +80,15 @@ class SampleTable:
 
     def chunk_lengths(self) -> Iterator[int]:
         """Yield the length of each chunk. Ends early when no samples are left."""
-        before = array("Q", accumulate(self.sizes, initial=0)) if not self.constant_size else None
+        before = array("Q", accumulate(self.sizes, initial=0))
         index = 0
         for (chunk, per_chunk), (next_chunk, _) in self._bounded_runs():
-            chunks = max(0, min(next_chunk, len(self.chunks)) - chunk)
-            full = min(chunks, (self.count - index) // per_chunk)
-            if before is None:
-                yield from repeat(per_chunk * self.constant_size, full)
-            else:
-                bounds = before[index : index + full * per_chunk + 1 : per_chunk]
-                yield from map(sub, bounds[1:], bounds)
-            index += full * per_chunk
-            if full < chunks:  # the last chunk can have fewer samples than its run says
-                rest = self.count - index
-                yield rest * self.constant_size if before is None else before[self.count] - before[index]
-                return
+            for _ in range(chunk, min(next_chunk, len(self.chunks))):
+                end = min(index + per_chunk, self.count)
+                yield (end - index) * self.constant_size if self.constant_size else before[end] - before[index]
+                if end - index < per_chunk:  # the last chunk can have fewer samples than its run says
+                    return
+                index = end
 
 
 def read_sample_table(stbl: list[Box], budget: Budget) -> SampleTable:

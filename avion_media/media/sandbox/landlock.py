@@ -41,11 +41,8 @@ def abi() -> int:
 def nothing_reachable(version: int) -> int:
     """Return a ruleset (descriptor, close-on-exec) that reaches no file, no TCP port and no process outside."""
     files = (1 << max(kinds for since, kinds in _ACCESSES_SINCE if since <= version)) - 1
-    attributes = struct.pack("Q", files)
-    if version >= 4:
-        attributes += struct.pack("Q", _NETWORK_TCP)
-    if version >= 6:
-        attributes += struct.pack("Q", _SCOPES)
+    known = 1 + (version >= 4) + (version >= 6)  # fields of the structure
+    attributes = struct.pack("QQQ", files, _NETWORK_TCP, _SCOPES)[: 8 * known]
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
     return syscall(NUMBERS["landlock_create_ruleset"], ctypes.cast(buffer, ctypes.c_void_p), len(attributes), 0)
 
@@ -56,10 +53,8 @@ def program_reachable(version: int, executables: Iterable[str], libraries: Itera
     for path in executables:
         _allow(ruleset, path, _EXECUTE | _READ_FILE)
     for path in libraries:
-        if os.path.isdir(path):
-            _allow(ruleset, path, _READ_FILE | _READ_DIRECTORY)
-        elif os.path.exists(path):
-            _allow(ruleset, path, _READ_FILE)
+        if os.path.exists(path):
+            _allow(ruleset, path, _READ_FILE | (_READ_DIRECTORY if os.path.isdir(path) else 0))
     return ruleset
 
 

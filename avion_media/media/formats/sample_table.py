@@ -132,17 +132,12 @@ def _pairs(values: array[int]) -> tuple[tuple[int, int], ...]:
 
 
 def _read_sizes(stbl: list[Box], budget: Budget) -> tuple[int, int, array[int]]:
+    """Read ``stsz``, or ``stz2`` with sizes of 4, 8 or 16 bits. Return the number of samples, and one size or all."""
     plain = first(stbl, b"stsz")
-    if plain is None:
-        return _read_compact_sizes(required(stbl, b"stz2", "stbl"), budget)
-    constant_size, count = plain.integers("II", 4)
-    if constant_size:
-        return count, constant_size, array("I")
-    return count, 0, _entries(plain, "I", 1, budget, skip=8)
-
-
-def _read_compact_sizes(box: Box, budget: Budget) -> tuple[int, int, array[int]]:
-    """Read ``stz2``: sizes of 4, 8 or 16 bits."""
+    if plain is not None:
+        constant_size, count = plain.integers("II", 4)
+        return count, constant_size, array("I") if constant_size else _entries(plain, "I", 1, budget, skip=8)
+    box = required(stbl, b"stz2", "stbl")
     bits, count = box.integers("xxxBI", 4)
     budget.take(count)
     if bits not in (4, 8, 16):

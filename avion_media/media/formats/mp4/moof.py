@@ -14,7 +14,7 @@ from avion_media.media.formats.mp4.moov import Movie
 from avion_media.media.formats.sample_table import Sample, big_endian
 from avion_media.media.formats.sparse import SparseFile
 
-_BASE_OFFSET, _DESCRIPTION, _DURATION, _SIZE, _FLAGS = 0x1, 0x2, 0x8, 0x10, 0x20  # tfhd
+_BASE_OFFSET, _DESCRIPTION, _DURATION, _SIZE = 0x1, 0x2, 0x8, 0x10  # tfhd
 _BASE_IS_MOOF = 0x20000
 _RUN_OFFSET, _RUN_FLAGS, _SAMPLE_DURATION, _SAMPLE_SIZE = 0x1, 0x4, 0x100, 0x200  # trun
 _MAX_REFERENCES = 4096  # of an index that are worth fetching ahead

@@ -116,7 +116,11 @@ def read_movie(moov: Box, bounds: VideoBounds) -> Movie:
 
 def _read_track(trak: Box, budget: Budget) -> Track:
     boxes = trak.children()
-    track_id, enabled, display = _read_track_header(required(boxes, b"tkhd", "trak"))
+    tkhd = required(boxes, b"tkhd", "trak")
+    version, flags = tkhd.integers("BxxB")
+    (track_id,) = tkhd.integers("I", 20 if version == 1 else 12)
+    width, height = tkhd.integers("II", 88 if version == 1 else 76)
+    display = width >> 16, height >> 16
     media = required(boxes, b"mdia", "trak").children()
     handler = bytes(required(media, b"hdlr", "mdia").at(8, 4))
     info = required(media, b"minf", "mdia").children()
@@ -128,11 +132,11 @@ def _read_track(trak: Box, budget: Budget) -> Track:
     if entries and entries[0].type in _ENCRYPTED:
         raise corrupt("encrypted")
     picture = entries[0] if entries and handler == b"vide" else None
-    size, pixel_aspect = _read_size(picture, display) if picture else ((0, 0), 1.0)
+    size, pixel_aspect, private = _read_visual_entry(picture, display) if picture else ((0, 0), 1.0, b"")
     return Track(
         box=trak,
         track_id=track_id,
-        enabled=enabled,
+        enabled=bool(flags & _ENABLED),
         handler=handler,
         timescale=_read_timescale(required(media, b"mdhd", "mdia")),
         display=display,
@@ -140,17 +144,10 @@ def _read_track(trak: Box, budget: Budget) -> Track:
         codec=entries[0].type if entries else b"",
         size=size,
         pixel_aspect=pixel_aspect,
-        private=_read_private(picture) if picture else b"",
+        private=private,
         sound=_read_sound_packets(stsd, entries) if handler == b"soun" else (),
         table=table,
     )
-
-
-def _read_track_header(tkhd: Box) -> tuple[int, bool, tuple[int, int]]:
-    version, flags = tkhd.integers("BxxB")
-    (track_id,) = tkhd.integers("I", 20 if version == 1 else 12)
-    width, height = tkhd.integers("II", 88 if version == 1 else 76)
-    return track_id, bool(flags & _ENABLED), (width >> 16, height >> 16)
 
 
 def _read_timescale(header: Box) -> int:
@@ -184,8 +181,8 @@ def _refuse_external_data(info: list[Box]) -> None:
             raise Rejected(Reason.EXTERNAL_REFERENCE, f"data reference {entry.type!r}")
 
 
-def _read_size(entry: Box, display: tuple[int, int]) -> tuple[tuple[float, float], float]:
-    """Return the size of the clean aperture, or the coded size without one, and the pixel aspect.
+def _read_visual_entry(entry: Box, display: tuple[int, int]) -> tuple[tuple[float, float], float, bytes]:
+    """Return the size of the clean aperture, or the coded size without one, the pixel aspect, and the configuration.
 
     An aspect that is not stated is implied: in these pixels, the coded picture has the aspect of ``display``.
     """
@@ -196,12 +193,8 @@ def _read_size(entry: Box, display: tuple[int, int]) -> tuple[tuple[float, float
     if not (across and down):
         across, down = display[0] * height, display[1] * width
     size = (_read_aperture(clap, width, height) if clap else None) or (width, height)
-    return size, across / down if across and down else 1.0
-
-
-def _read_private(entry: Box) -> bytes:
-    boxes = entry.children(VISUAL_ENTRY_BYTES)
-    return next((bytes(each.content) for each in boxes if each.type in (b"esds", *CODEC_PRIVATE)), b"")
+    private = next((bytes(each.content) for each in boxes if each.type in (b"esds", *CODEC_PRIVATE)), b"")
+    return size, across / down if across and down else 1.0, private
 
 
 def _read_aperture(clap: Box, width: int, height: int) -> tuple[float, float] | None:

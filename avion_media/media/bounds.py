@@ -79,12 +79,13 @@ def shown_size(width: float, height: float, pixel_aspect: Fraction | float) -> t
 class Budget:
     """Limits how many of something a reader accepts."""
 
-    def __init__(self, limit: int, of: str) -> None:
+    def __init__(self, limit: int, of: str, reason: Reason = Reason.DECODER_LIMIT) -> None:
         self._left = limit
         self._of = of
+        self._reason = reason
 
     def take(self, count: int = 1) -> None:
-        """Raise `Rejected` (DECODER_LIMIT) if so many more exceed the limit."""
+        """Raise `Rejected` (with the reason) if so many more exceed the limit."""
         self._left -= count
         if self._left < 0:
-            raise Rejected(Reason.DECODER_LIMIT, f"too many {self._of}")
+            raise Rejected(self._reason, f"too many {self._of}")

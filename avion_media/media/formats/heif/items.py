@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Range
-from avion_media.media.bounds import corrupt
+from avion_media.media.bounds import Budget, corrupt
 from avion_media.media.formats.heif.properties import MAX_PROPERTIES, is_alpha, numbered
 from avion_media.media.formats.isobmff import Box, Reader, first, required
 
@@ -170,7 +170,7 @@ def _read_locations(iloc: Box, by_id: dict[int, Item]) -> None:
     if version > 2 or length_width == 0 or {offset_width, length_width, base_width, index_width} - {0, 4, 8}:
         raise corrupt("an item location box of an unknown layout")
     id_width = 2 if version < 2 else 4
-    ranges_left = _MAX_RANGES
+    budget = Budget(_MAX_RANGES, "ranges of data", Reason.CORRUPT)
     for _ in range(reader.number(id_width)):
         item = by_id.get(reader.number(id_width))
         method = reader.number(2) & 15 if version > 0 else IN_FILE
@@ -178,9 +178,7 @@ def _read_locations(iloc: Box, by_id: dict[int, Item]) -> None:
         base = reader.number(base_width)
         ranges: list[Range] = []
         range_count = reader.number(2)
-        ranges_left -= range_count
-        if ranges_left < 0:
-            raise corrupt("too many ranges of data")
+        budget.take(range_count)
         for _ in range(range_count):
             reader.take(index_width)
             ranges.append(Range(base + reader.number(offset_width), reader.number(length_width)))
@@ -191,7 +189,7 @@ def _read_locations(iloc: Box, by_id: dict[int, Item]) -> None:
 
 
 def _read_associations(boxes: list[Box], by_id: dict[int, Item]) -> None:
-    associations_left = _MAX_ASSOCIATIONS
+    budget = Budget(_MAX_ASSOCIATIONS, "properties", Reason.CORRUPT)
     for box in boxes:
         if box.type != b"ipma":
             continue
@@ -202,9 +200,7 @@ def _read_associations(boxes: list[Box], by_id: dict[int, Item]) -> None:
         for _ in range(reader.number(4)):
             item = by_id.get(reader.number(id_width))
             count = reader.number(1)
-            associations_left -= count
-            if associations_left < 0:
-                raise corrupt("too many properties")
+            budget.take(count)
             values = [reader.number(index_width) for _ in range(count)]
             if item is None:
                 continue
@@ -219,12 +215,10 @@ def _read_references(iref: Box) -> list[Reference]:
     reader = Reader(iref.content)
     id_width = 2 if _version(reader) == 0 else 4
     references: list[Reference] = []
-    targets_left = _MAX_TARGETS
+    budget = Budget(_MAX_TARGETS, "references", Reason.CORRUPT)
     for box in iref.children(reader.offset, strict=True):
         entry = Reader(box.content)
         source, count = entry.number(id_width), entry.number(2)
-        targets_left -= max(count, 1)
-        if targets_left < 0:
-            raise corrupt("too many references")
+        budget.take(max(count, 1))
         references.append(Reference(box.type, source, tuple(entry.number(id_width) for _ in range(count))))
     return references

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.icc import neutral_colr
-from avion_media.media.formats.isobmff import Box, Reader, make_box
+from avion_media.media.formats.isobmff import Box, Reader, codes, make_box
 from avion_media.media.formats.picture import CodePoints, Colour, IccProfile
 
 # The largest number of a property that an item can refer to.
@@ -15,25 +15,17 @@ MAX_PROPERTIES = 0x7FFF
 _UNBOUNDED = 1 << 32
 # Longest payload in bytes. A longer one has other data at its end.
 _LENGTHS = {
+    **dict.fromkeys(codes("a1op imir irot"), 1),
+    **dict.fromkeys(codes("amve ccst pasp"), 8),
+    **dict.fromkeys(codes("auxC auxi"), 128),
+    **dict.fromkeys(codes("av1C colr hvcC lhvC"), _UNBOUNDED),
     b"a1lx": 13,
-    b"a1op": 1,
-    b"amve": 8,
-    b"auxC": 128,
-    b"auxi": 128,
-    b"av1C": _UNBOUNDED,
-    b"ccst": 8,
     b"cclv": 49,
     b"clap": 32,
     b"clli": 4,
-    b"colr": _UNBOUNDED,
-    b"hvcC": _UNBOUNDED,
-    b"imir": 1,
-    b"irot": 1,
     b"ispe": 12,
-    b"lhvC": _UNBOUNDED,
     b"lsel": 2,
     b"mdcv": 24,
-    b"pasp": 8,
     b"pixi": 260,
 }
 _AUXILIARY_TYPES = (b"auxC", b"auxi")

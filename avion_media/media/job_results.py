@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeGuard
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Range
-from avion_media.media.bounds import PictureBounds
+from avion_media.media.bounds import PictureBounds, VideoBounds
 from avion_media.media.formats.movie import POSTER_SCAN_S, MoviePlan, plan_from_json
 from avion_media.media.thumbnails.blurhash import is_blurhash
 
@@ -70,11 +70,11 @@ def checked_missing(answer: Any, size_bytes: int) -> list[Range]:
     return missing
 
 
-def read_plan(fd: int, fmt: MediaFormat, size_bytes: int, *, max_bytes: int, max_duration_s: float) -> MoviePlan:
+def read_plan(fd: int, fmt: MediaFormat, size_bytes: int, *, bounds: VideoBounds, max_bytes: int) -> MoviePlan:
     """Read the plan that `plan_job` wrote to ``fd``, for a file of ``fmt`` and ``size_bytes``."""
     try:
         plan = plan_from_json(json.loads(os.pread(fd, max_bytes, 0)))
-        sound = _is_sound(plan, fmt, size_bytes, max_duration_s)
+        sound = _is_sound(plan, fmt, size_bytes, bounds.max_duration_s)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Rejected(Reason.DECODER_CRASHED, f"a plan that is none: {error!r}"[:300]) from None
     if not sound:

@@ -38,8 +38,6 @@ _FRAME_MEMORY_BYTES = 96 << 20  # a frame's thumbnails: on top of 8 bytes a pixe
 _MAX_PLAN_BYTES = 4 << 20  # 50 000 patches and more; hours of subtitles take ten thousand
 _PLAN_OUTPUT_BYTES = 16 << 20
 _THUMBNAIL_BYTES = 16 << 20  # far more than a JPEG of 4096 x 4096 takes
-
-
 _VIPS = "avion_media.media.thumbnails.vips"
 _DECODERS = {HEIC.name: "pillow_heif", PNG.name: f"{_VIPS}:allow_png", WEBP.name: f"{_VIPS}:allow_webp"}
 
@@ -94,7 +92,6 @@ class MediaPipeline:
         self._sandbox = sandbox
         self._thumbnails = thumbnails
         self._limits = Limits(sandbox_config.memory, sandbox_config.cpu, sandbox_config.timeout, output_bytes=0)
-        self._max_duration_s = upload.max_duration
         self._picture_bounds = PictureBounds(
             max_pixels=upload.max_pixels,
             max_frames=upload.max_frames,
@@ -222,7 +219,7 @@ class MediaPipeline:
                 found = checked_names(await self._examine_once(source, fmt, poster_seconds, files))
                 if "plan_bytes" in found:
                     # In a thread, because fifty thousand patches take a while.
-                    read = partial(read_plan, max_bytes=_PLAN_OUTPUT_BYTES, max_duration_s=self._max_duration_s)
+                    read = partial(read_plan, bounds=self._video_bounds, max_bytes=_PLAN_OUTPUT_BYTES)
                     return await trio.to_thread.run_sync(read, written.fileno(), fmt, source.size_bytes)
             if "scattered" in found and not in_place:
                 # Too many patches for a result: fetch the whole file, and let the job patch the local copy.

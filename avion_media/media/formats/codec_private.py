@@ -38,8 +38,6 @@ def neutral_flac_blocks(blocks: bytes) -> bytes:
     neutral = bytearray(blocks)
     position = 0
     while position < len(blocks):
-        if position + 4 > len(blocks):
-            raise corrupt("FLAC metadata is cut off")
         last, kind = blocks[position] & _FLAC_LAST, blocks[position] & 0x7F
         length = int.from_bytes(blocks[position + 1 : position + 4], "big")
         end = position + 4 + length

@@ -21,7 +21,7 @@ _BYTE, _ASCII, _SHORT, _LONG = 1, 2, 3, 4
 _UNCALIBRATED = 0xFFFF
 # "DCF optional": the way in which cameras say Adobe RGB without embedding a profile.
 _ADOBE_RGB_INDEX = b"R03\x00"
-_ENTRY_BYTES = 12
+_ENTRY = struct.Struct(">HHI4s")  # tag, type, count, and the value or its offset
 _HEADER = b"MM\x00*" + struct.pack(">I", 8)  # the first directory follows
 _BYTE_ORDERS = {b"II*\x00": "<", b"MM\x00*": ">"}
 
@@ -71,8 +71,8 @@ def _entries(block: memoryview, order: str, offset: int) -> Iterator[tuple[int, 
     (count,) = struct.unpack_from(f"{order}H", block, offset)
     # Backwards, so that in a dictionary the first of two equal tags stays.
     start = offset + 2
-    for number in reversed(range(min(count, (len(block) - start) // _ENTRY_BYTES))):
-        entry = block[start + number * _ENTRY_BYTES : start + (number + 1) * _ENTRY_BYTES]
+    for number in reversed(range(min(count, (len(block) - start) // _ENTRY.size))):
+        entry = block[start + number * _ENTRY.size : start + (number + 1) * _ENTRY.size]
         yield struct.unpack_from(f"{order}H", entry)[0], entry
 
 
@@ -90,22 +90,19 @@ def _number(entry: memoryview | None, order: str) -> int:
 
 def minimal_exif(facts: ExifFacts) -> bytes:
     """Return a block (without prefix) with these facts and nothing else; empty if both are the default."""
-    main = [] if facts.orientation == 1 else [_entry(_ORIENTATION, _SHORT, 1, struct.pack(">H", facts.orientation))]
+    upright = facts.orientation == 1
+    main = [] if upright else [_ENTRY.pack(_ORIENTATION, _SHORT, 1, struct.pack(">H", facts.orientation))]
     if not facts.adobe_rgb:
         return _HEADER + _directory(main) if main else b""
     details_offset = len(_HEADER) + _directory_bytes(len(main) + 1)
     interoperability_offset = details_offset + _directory_bytes(2)
-    main.append(_entry(_EXIF_IFD, _LONG, 1, struct.pack(">I", details_offset)))
+    main.append(_ENTRY.pack(_EXIF_IFD, _LONG, 1, struct.pack(">I", details_offset)))
     details = [
-        _entry(_COLOR_SPACE, _SHORT, 1, struct.pack(">H", _UNCALIBRATED)),
-        _entry(_INTEROPERABILITY_IFD, _LONG, 1, struct.pack(">I", interoperability_offset)),
+        _ENTRY.pack(_COLOR_SPACE, _SHORT, 1, struct.pack(">H", _UNCALIBRATED)),
+        _ENTRY.pack(_INTEROPERABILITY_IFD, _LONG, 1, struct.pack(">I", interoperability_offset)),
     ]
-    interoperability = [_entry(_INTEROPERABILITY_INDEX, _ASCII, 4, _ADOBE_RGB_INDEX)]
+    interoperability = [_ENTRY.pack(_INTEROPERABILITY_INDEX, _ASCII, 4, _ADOBE_RGB_INDEX)]
     return _HEADER + _directory(main) + _directory(details) + _directory(interoperability)
-
-
-def _entry(tag: int, kind: int, count: int, value: bytes) -> bytes:
-    return struct.pack(">HHI", tag, kind, count) + value.ljust(4, b"\x00")
 
 
 def _directory(entries: list[bytes]) -> bytes:
@@ -113,4 +110,4 @@ def _directory(entries: list[bytes]) -> bytes:
 
 
 def _directory_bytes(entries: int) -> int:
-    return 2 + entries * _ENTRY_BYTES + 4
+    return 2 + entries * _ENTRY.size + 4

@@ -11,8 +11,8 @@ from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Patch, Range, merged, missing, total_bytes
 from avion_media.media.bounds import Budget, VideoBounds, corrupt
 from avion_media.media.formats.matroska.clusters import BlockReader, choose_clusters, last_shown_s
-from avion_media.media.formats.matroska.ebml import CRC_32, MAX_HEADER_BYTES, Element, Elements, element_at
-from avion_media.media.formats.matroska.scrub import SEEK, SEEK_ID, STAYS_IN_EBML, ClusterScrub, HeaderScrub, void
+from avion_media.media.formats.matroska.ebml import CRC_32, MAX_HEADER_BYTES, Element, Elements, Id, element_at
+from avion_media.media.formats.matroska.scrub import SEEK, SEEK_ID, ClusterScrub, HeaderScrub, void
 from avion_media.media.formats.matroska.tracks import (
     Track,
     kept_tracks,
@@ -24,11 +24,7 @@ from avion_media.media.formats.matroska.tracks import (
 from avion_media.media.formats.movie import CodedSample, Edits, MoviePlan, PosterSamples, coded_patches
 from avion_media.media.formats.sparse import SparseFile, eager_window
 
-_EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
-_SEEK_HEAD, _INFO, _TRACKS, _CLUSTER, _CUES = 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1F43B675, 0x1C53BB6B
-_TAGS, _CHAPTERS, _ATTACHMENTS = 0x1254C367, 0x1043A770, 0x1941A469
-_TOP_LEVEL = frozenset((_EBML, _SEGMENT, _SEEK_HEAD, _INFO, _TRACKS, _CLUSTER, _CUES, _TAGS, _CHAPTERS, _ATTACHMENTS))
-_SOUGHT = frozenset((_SEEK_HEAD, _INFO, _TRACKS, _CLUSTER, _CUES))  # what a SeekHead may lead to
+_TOP_LEVEL = frozenset(Id)
 _CUE_POINT, _CUE_TRACK_POSITIONS, _CUE_CLUSTER = 0xBB, 0xB7, 0xF1
 _SEEK_POSITION = 0x53AC
 _MAX_EBML_HEADER_BYTES = 4096
@@ -65,8 +61,8 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
         raise Rejected(Reason.TOO_LARGE, "segment headers")
     file.require(headers)
     elements = Elements(file, bounds.max_boxes)
-    timing = read_timing(elements, layout.first(_INFO))
-    tracks = read_tracks(elements, layout.first(_TRACKS), bounds)
+    timing = read_timing(elements, layout.first(Id.INFO))
+    tracks = read_tracks(elements, layout.first(Id.TRACKS), bounds)
     video = main_video(tracks)
     video.check_size(bounds)
     if not layout.clusters:
@@ -86,10 +82,10 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
 
 def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
     head = element_at(file, 0)
-    if head.id != _EBML or head.end > _MAX_EBML_HEADER_BYTES:
+    if head.id != Id.EBML or head.end > _MAX_EBML_HEADER_BYTES:
         raise corrupt("no EBML header")
     segment = element_at(file, head.end)
-    if segment.id != _SEGMENT:
+    if segment.id != Id.SEGMENT:
         raise corrupt("no segment behind the EBML header")
     end = file.size_bytes if segment.size is None else min(segment.end, file.size_bytes)
     layout = _Layout(segment.payload, [], [head])
@@ -111,17 +107,17 @@ def _read_element(file: SparseFile, layout: _Layout, offset: int, bounds: VideoB
         if offset + MAX_HEADER_BYTES > file.size_bytes:
             return None  # cut off in a header
         raise
-    if element.id in (_EBML, _SEGMENT):
+    if element.id in (Id.EBML, Id.SEGMENT):
         return None  # another segment in the same file is never shown
-    if element.id == _CLUSTER:
+    if element.id == Id.CLUSTER:
         return _add_cluster(file, layout, element, bounds)
     if element.end > file.size_bytes:
         return None
     # The first Info and the first Tracks count.
-    repeated = element.id != _SEEK_HEAD and any(each.id == element.id for each in layout.headers)
-    if element.id in (_INFO, _TRACKS, _SEEK_HEAD) and not repeated:
+    repeated = element.id != Id.SEEK_HEAD and any(each.id == element.id for each in layout.headers)
+    if element.id in (Id.INFO, Id.TRACKS, Id.SEEK_HEAD) and not repeated:
         layout.headers.append(element)
-    elif element.id != _CUES:
+    elif element.id != Id.CUES:
         layout.private.append(element)
     return element.end
 
@@ -164,7 +160,7 @@ def _cued_clusters(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> se
     elements = Elements(file, bounds.max_boxes)
     sought = _sought(file, elements, layout)
     cues = next((element_at(file, each) for each in sought if each < file.size_bytes), None)
-    if cues is None or cues.id != _CUES or cues.end > file.size_bytes or cues.whole.length > _MAX_CUES_BYTES:
+    if cues is None or cues.id != Id.CUES or cues.end > file.size_bytes or cues.whole.length > _MAX_CUES_BYTES:
         return set()
     file.require([cues.whole])
     return {
@@ -181,11 +177,11 @@ def _cued_clusters(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> se
 def _sought(file: SparseFile, elements: Elements, layout: _Layout) -> Iterator[int]:
     """Yield the offsets of the cues that the SeekHeads name."""
     for head in layout.headers:
-        if head.id == _SEEK_HEAD and head.whole.length <= _MAX_CUES_BYTES:
+        if head.id == Id.SEEK_HEAD and head.whole.length <= _MAX_CUES_BYTES:
             file.require([head.whole])
             for seek in (child for child in elements.children(head) if child.id == SEEK):
                 values = {each.id: elements.unsigned(each) for each in elements.children(seek)}
-                if values.get(SEEK_ID) == _CUES and _SEEK_POSITION in values:
+                if values.get(SEEK_ID) == Id.CUES and _SEEK_POSITION in values:
                     yield layout.payload + values[_SEEK_POSITION]
 
 
@@ -205,14 +201,7 @@ def _scrub(
     edits = Edits(file.peek)
     headers = HeaderScrub(Elements(file, bounds.max_boxes), edits, kept)
     for element in layout.headers:
-        if element.id == _SEEK_HEAD:
-            headers.seek_head(element, _SOUGHT)
-        elif element.id == _EBML:
-            headers.keep(element, STAYS_IN_EBML)
-        elif element.id == _INFO:
-            headers.info(element)
-        else:
-            headers.tracks(element)
+        headers.walk(element)
     for each in (*(element.whole for element in layout.private), layout.trailer):
         void(edits, *each)
     coded = list(coded_patches(file, _coded_samples(file, layout, kept, poster, bounds), poster.ranges))

@@ -6,6 +6,7 @@ import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import IntEnum
 
 from avion_media.domain.errors import Rejected
 from avion_media.domain.ranges import Range
@@ -15,6 +16,14 @@ from avion_media.media.formats.sparse import SparseFile
 MAX_HEADER_BYTES = 12  # 4 of id, 8 of size
 VOID, CRC_32 = 0xEC, 0xBF
 _UNKNOWN_SIZES = frozenset((1 << 7 * width) - 1 for width in range(1, 9))
+
+
+class Id(IntEnum):
+    """The ids of the elements of a file and of its segment (RFC 9559)."""
+
+    EBML, SEGMENT = 0x1A45DFA3, 0x18538067
+    SEEK_HEAD, INFO, TRACKS, CLUSTER, CUES = 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1F43B675, 0x1C53BB6B
+    TAGS, CHAPTERS, ATTACHMENTS = 0x1254C367, 0x1043A770, 0x1941A469
 
 
 @dataclass(frozen=True, slots=True)

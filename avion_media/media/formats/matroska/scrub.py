@@ -13,14 +13,13 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.formats.codec_private import neutral_flac_blocks, neutral_vorbis_headers
 from avion_media.media.formats.coded_data import changes_of_private, coding_of
 from avion_media.media.formats.matroska.clusters import BLOCK_GROUP, BLOCKS, BlockReader
-from avion_media.media.formats.matroska.ebml import CRC_32, Element, Elements, void_header
+from avion_media.media.formats.matroska.ebml import CRC_32, Element, Elements, Id, void_header
 from avion_media.media.formats.matroska.tracks import CODEC_PRIVATE, DURATION, TIMESTAMP_SCALE, TRACK_ENTRY, Track
 from avion_media.media.formats.movie import Edits
 
 SEEK, SEEK_ID = 0x4DBB, 0x53AB
-STAYS_IN_EBML = frozenset((0x4286, 0x42F7, 0x42F2, 0x42F3, 0x4282, 0x4287, 0x4285))  # versions, limits, DocType
+_SOUGHT = frozenset((Id.SEEK_HEAD, Id.INFO, Id.TRACKS, Id.CLUSTER, Id.CUES))  # what a SeekHead may lead to
 _PROGRAMS = frozenset((0x4D80, 0x5741))  # MuxingApp and WritingApp: mandatory, so they stay, empty
-_STAYS_IN_INFO = frozenset((TIMESTAMP_SCALE, DURATION))
 _STAYS_IN_TRACK = frozenset(
     (
         0xD7,  # TrackNumber
@@ -53,6 +52,14 @@ _STAYS_IN_TRACK = frozenset(
         0x6D80,  # ContentEncodings
     )
 )
+# The children to keep in each kind of parent. Those that are parents in this table are walked.
+_STAYS: dict[int, frozenset[int]] = {
+    Id.EBML: frozenset((0x4286, 0x42F7, 0x42F2, 0x42F3, 0x4282, 0x4287, 0x4285)),  # versions, limits, DocType
+    Id.SEEK_HEAD: frozenset((SEEK,)),
+    Id.INFO: frozenset((TIMESTAMP_SCALE, DURATION, *_PROGRAMS)),
+    Id.TRACKS: frozenset((TRACK_ENTRY,)),
+    TRACK_ENTRY: _STAYS_IN_TRACK,
+}
 _STAYS_IN_CLUSTER = frozenset((*BLOCKS, 0xE7, 0xA7, 0xAB))  # Timestamp, Position, PrevSize
 _STAYS_IN_GROUP = frozenset(
     (
@@ -79,49 +86,31 @@ def void(edits: Edits, offset: int, length: int) -> None:
 
 
 class HeaderScrub:
-    """Scrubs everything except clusters. ``kept`` are the tracks that stay. All methods raise `Rejected` (corrupt)."""
+    """Scrubs everything except clusters. ``kept`` are the tracks that stay. Raises `Rejected` (corrupt)."""
 
     def __init__(self, elements: Elements, edits: Edits, kept: Iterable[Track]) -> None:
         self._elements = elements
         self._edits = edits
         self._kept = {track.entry.offset: track for track in kept}
 
-    def keep(self, parent: Element, stays: frozenset[int]) -> None:
-        """Void the children that are not listed."""
+    def walk(self, parent: Element) -> None:
+        """Scrub the children of ``parent``, whose id is in the table above."""
         for child in self._elements.children(parent):
-            if child.id not in stays:
+            if child.id not in _STAYS[parent.id] or not self._belongs(child):
                 void(self._edits, *child.whole)
-
-    def seek_head(self, head: Element, stays: frozenset[int]) -> None:
-        """Void the entries that lead to anything but ``stays`` (element ids)."""
-        for child in self._elements.children(head):
-            if child.id != SEEK or self._target(child) not in stays:
-                void(self._edits, *child.whole)
-
-    def _target(self, seek: Element) -> int:
-        found = (self._elements.unsigned(each) for each in self._elements.children(seek) if each.id == SEEK_ID)
-        return next(found, 0)
-
-    def info(self, info: Element) -> None:
-        """Keep the timing, empty the names of the programs, and void everything else."""
-        self.keep(info, _STAYS_IN_INFO | _PROGRAMS)
-        for child in self._elements.children(info):
-            if child.id in _PROGRAMS:
+            elif child.id in _STAYS:
+                self.walk(child)
+            elif child.id in _PROGRAMS:
                 self._edits.zero(*child.body)
-
-    def tracks(self, tracks: Element) -> None:
-        """Void the other tracks, and in kept tracks the elements that are not needed to play them."""
-        for child in self._elements.children(tracks):
-            if child.id == TRACK_ENTRY and child.offset in self._kept:
-                self._track(self._kept[child.offset])
-            else:
-                void(self._edits, *child.whole)
-
-    def _track(self, track: Track) -> None:
-        self.keep(track.entry, _STAYS_IN_TRACK)
-        for child in self._elements.children(track.entry):
-            if child.id == CODEC_PRIVATE:
+            elif child.id == CODEC_PRIVATE:
+                track = self._kept[parent.offset]
                 self._codec_private(child.payload, self._elements.content(child), track.codec or "")
+
+    def _belongs(self, child: Element) -> bool:
+        if child.id == SEEK:
+            found = (self._elements.unsigned(each) for each in self._elements.children(child) if each.id == SEEK_ID)
+            return next(found, 0) in _SOUGHT
+        return child.id != TRACK_ENTRY or child.offset in self._kept
 
     def _codec_private(self, offset: int, private: bytes, codec: str) -> None:
         if codec == "A_VORBIS":

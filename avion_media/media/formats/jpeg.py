@@ -29,7 +29,7 @@ _PROGRESSIVE = 0xC2
 _MAX_SCANS = 100  # encoders write ten; each costs a pass over the whole picture, and a hostile one takes 75 bytes
 # C8 is reserved.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
-_TABLES = frozenset((_DHT, _DAC, _DQT, _DRI))
+_OF_THE_PICTURE = _FRAMES | {_DHT, _DAC, _DQT, _DRI, _SOS}
 _DNL_BYTES = 2
 
 # Anything else is data inside a scan (a stuffed zero, a restart, or a reserved code, after which a decoder
@@ -189,12 +189,7 @@ def segments(view: memoryview) -> Iterator[Segment]:
 
 def _keep(segment: Segment, kept: _Kept) -> None:
     marker, payload = segment.marker, segment.payload
-    if (
-        marker in _FRAMES
-        or marker in _TABLES
-        or marker == _SOS
-        or (marker == _DNL and kept.scans and len(payload) == _DNL_BYTES)
-    ):
+    if marker in _OF_THE_PICTURE or (marker == _DNL and kept.scans and len(payload) == _DNL_BYTES):
         kept.picture += segment.whole
     elif kept.scans:
         # Decoders read application data up to the first scan.

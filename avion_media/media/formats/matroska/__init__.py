@@ -64,7 +64,7 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
     timing = read_timing(elements, layout.first(Id.INFO))
     tracks = read_tracks(elements, layout.first(Id.TRACKS), bounds)
     video = main_video(tracks)
-    video.check_size(bounds)
+    bounds.check_size(*video.size, video.pixel_aspect)
     if not layout.clusters:
         raise corrupt("no cluster")
     duration_s = timing.duration_s or last_shown_s(file, layout.clusters, timing, tracks, bounds)

@@ -37,7 +37,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One TrackEntry. ``video`` holds the unsigned children of its Video element by id."""
+    """One TrackEntry. ``size`` is that of the picture in coded pixels, whose width ``pixel_aspect`` stretches."""
 
     entry: Element
     number: int
@@ -45,42 +45,16 @@ class Track:
     codec: str | None
     frame_s: float
     shown: int  # 2 if players show it by default, 1 if they can show it, 0 if it is disabled
-    video: dict[int, int]
-    private: bytes = b""
-    encoded: bool = False  # its blocks are compressed once more, or encrypted
+    is_video: bool
+    size: tuple[int, int]
+    pixel_aspect: float
+    private: bytes
+    encoded: bool  # its blocks are compressed once more, or encrypted
 
     @property
     def coding(self) -> Coding | None:
         """The coding of its blocks, if they can be read and might have private messages; else None."""
         return coding_of(self.codec or "") if self.is_video and not self.encoded else None
-
-    @property
-    def is_video(self) -> bool:
-        """Whether it has a picture."""
-        return self.type == _TYPE_VIDEO and self.codec is not None and bool(self.video)
-
-    @property
-    def is_audio(self) -> bool:
-        """Whether it is sound."""
-        return self.type == _TYPE_AUDIO
-
-    def check_size(self, bounds: VideoBounds) -> None:
-        """Raise `Rejected` as `Bounds.check_size` does."""
-        video = self.video
-        width, height = video.get(_PIXEL_WIDTH, 0), video.get(_PIXEL_HEIGHT, 0)
-        cropped_width = width - video.get(_CROP_LEFT, 0) - video.get(_CROP_RIGHT, 0)
-        cropped_height = height - video.get(_CROP_TOP, 0) - video.get(_CROP_BOTTOM, 0)
-        if cropped_width < 1 or cropped_height < 1:
-            cropped_width, cropped_height = width, height
-        bounds.check_size(cropped_width, cropped_height, _pixel_aspect(video, cropped_width, cropped_height))
-
-
-def _pixel_aspect(video: dict[int, int], width: int, height: int) -> float:
-    shown_width, shown_height = video.get(_DISPLAY_WIDTH, width), video.get(_DISPLAY_HEIGHT, height)
-    unit = video.get(_DISPLAY_UNIT, 0)
-    if unit >= _DISPLAY_UNIT_UNKNOWN or not (shown_width and shown_height and width and height):
-        return 1.0
-    return shown_width * height / (shown_height * width)
 
 
 def main_video(tracks: Sequence[Track]) -> Track:
@@ -102,7 +76,7 @@ def kept_tracks(tracks: Sequence[Track]) -> tuple[Track, ...]:
     return tuple(
         track
         for track in tracks
-        if track is main or track.is_audio or (track.is_video and track.codec not in _STILL_CODECS)
+        if track is main or track.type == _TYPE_AUDIO or (track.is_video and track.codec not in _STILL_CODECS)
     )
 
 
@@ -136,15 +110,33 @@ def _read_track(elements: Elements, entry: Element) -> Track:
     def content(identifier: int) -> bytes:
         return elements.content(found[identifier]) if identifier in found else b""
 
-    video = elements.children(found[VIDEO]) if VIDEO in found else ()
+    children = elements.children(found[VIDEO]) if VIDEO in found else ()
+    video = {child.id: elements.unsigned(child) for child in children if child.id in _VIDEO_INTEGERS}
+    size, pixel_aspect = _read_size(video)
+    kind = number(TRACK_TYPE)
+    codec = content(CODEC_ID).rstrip(b"\0").decode("latin-1") if CODEC_ID in found else None
     return Track(
         entry=entry,
         number=number(TRACK_NUMBER),
-        type=number(TRACK_TYPE),
-        codec=content(CODEC_ID).rstrip(b"\0").decode("latin-1") if CODEC_ID in found else None,
+        type=kind,
+        codec=codec,
         frame_s=number(DEFAULT_DURATION) / 1e9,
         shown=(2 if number(_FLAG_DEFAULT, 1) else 1) if number(_FLAG_ENABLED, 1) else 0,
-        video={child.id: elements.unsigned(child) for child in video if child.id in _VIDEO_INTEGERS},
+        is_video=kind == _TYPE_VIDEO and codec is not None and bool(video),
+        size=size,
+        pixel_aspect=pixel_aspect,
         private=content(CODEC_PRIVATE),
         encoded=_CONTENT_ENCODINGS in found,
     )
+
+
+def _read_size(video: dict[int, int]) -> tuple[tuple[int, int], float]:
+    """Return the cropped size, and the pixel aspect with which it is displayed, from the children of Video by id."""
+    width, height = video.get(_PIXEL_WIDTH, 0), video.get(_PIXEL_HEIGHT, 0)
+    cropped_width = width - video.get(_CROP_LEFT, 0) - video.get(_CROP_RIGHT, 0)
+    cropped_height = height - video.get(_CROP_TOP, 0) - video.get(_CROP_BOTTOM, 0)
+    if min(cropped_width, cropped_height) >= 1:
+        width, height = cropped_width, cropped_height
+    across, down = video.get(_DISPLAY_WIDTH, width) * height, video.get(_DISPLAY_HEIGHT, height) * width
+    known = video.get(_DISPLAY_UNIT, 0) < _DISPLAY_UNIT_UNKNOWN and across and down
+    return (width, height), across / down if known else 1.0

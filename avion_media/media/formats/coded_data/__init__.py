@@ -50,7 +50,7 @@ def changes_of_sample(coding: Coding, private: bytes, sample: bytes) -> Iterator
         return obu.changes_of_sample(sample)
     if coding is Coding.MOTION_JPEG:
         return motion_jpeg.changes(sample)
-    return nal.changes_of_sample(sample, nal.length_bytes(private, hevc=coding is Coding.HEVC), coding is Coding.HEVC)
+    return (nal.HEVC if coding is Coding.HEVC else nal.H264).changes_of_sample(private, sample)
 
 
 def changes_of_private(coding: Coding, private: bytes) -> Iterator[Change]:
@@ -59,4 +59,4 @@ def changes_of_private(coding: Coding, private: bytes) -> Iterator[Change]:
         return obu.changes_of_private(private)
     if coding is Coding.MOTION_JPEG:
         return iter(())
-    return nal.changes_of_private(private, hevc=coding is Coding.HEVC)
+    return (nal.HEVC if coding is Coding.HEVC else nal.H264).changes_of_private(private)

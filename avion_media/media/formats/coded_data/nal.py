@@ -24,54 +24,58 @@ _ESCAPE = re.compile(rb"\0\0\x03")
 
 
 @dataclass(frozen=True, slots=True)
-class _Codec:
-    """``header_bytes`` of a unit; the types of messages and of filler; the types that decoders do not need."""
+class Codec:
+    """H.264 or HEVC.
 
+    ``length_at`` is the place of the size of a unit's length in the codec's configuration (``avcC`` or ``hvcC``).
+    ``header_bytes`` of a unit; the types of messages and of filler; the types that decoders do not need.
+    """
+
+    length_at: int
     header_bytes: int
     messages: frozenset[int]
     filler: int
     needless: frozenset[int]
 
-    def type_of(self, first: int) -> int:
-        return first & 0x1F if self.header_bytes == 1 else first >> 1 & 0x3F
+    def changes_of_sample(self, private: bytes, sample: bytes) -> Iterator[Change]:
+        """Yield the changes in the units of a sample; none if one exceeds it, because then these are not units."""
+        length_size = (private[self.length_at] & 3) + 1 if len(private) > self.length_at else 4
+        units: list[tuple[int, int]] = []
+        position, end = 0, len(sample)
+        while position + length_size < end:
+            start = position + length_size
+            position = start + int.from_bytes(sample[position:start], "big")
+            if position > end:
+                return
+            units.append((start, position))
+        for start, behind in units:
+            yield from self._changes_of_unit(sample, start, behind)
 
-    def with_type(self, header: bytes, kind: int) -> bytes:
+    def changes_of_private(self, private: bytes) -> Iterator[Change]:
+        """Yield the changes of the codec's configuration."""
+        for start, end in _units_of_avcc(private) if self.header_bytes == 1 else _units_of_hvcc(private):
+            yield from self._changes_of_unit(private, start, end)
+
+    def _changes_of_unit(self, data: bytes, start: int, end: int) -> Iterator[Change]:
+        content = start + self.header_bytes
+        if end < content:
+            return
+        kind = data[start] & 0x1F if self.header_bytes == 1 else data[start] >> 1 & 0x3F
+        if kind in self.messages:
+            yield from _changes_of_messages(data, content, end)
+        elif kind in self.needless:
+            filler = b"\xff" * (end - content - 1) + b"\x80" if end > content else b""
+            yield from change(data, start, self._filler_header(data[start:content]) + filler)
+
+    def _filler_header(self, header: bytes) -> bytes:
         if self.header_bytes == 1:
-            return bytes((kind,))  # its reference count must be 0
-        return bytes((kind << 1 | header[0] & 1,)) + header[1:]
+            return bytes((self.filler,))  # its reference count must be 0
+        return bytes((self.filler << 1 | header[0] & 1,)) + header[1:]
 
 
 # 28 and 30 are Dolby Vision's, as 62 and 63 of HEVC.
-_H264 = _Codec(1, frozenset((6,)), 12, frozenset((0, 12, *range(22, 28), 29, 31)))
-_HEVC = _Codec(2, frozenset((39, 40)), 38, frozenset((*range(10, 16), *range(22, 32), 38, *range(41, 62))))
-
-
-def length_bytes(private: bytes, *, hevc: bool) -> int:
-    """Return how many bytes the length before a unit has; 4 if the configuration does not say."""
-    position = 21 if hevc else 4
-    return (private[position] & 3) + 1 if len(private) > position else 4
-
-
-def changes_of_sample(sample: bytes, length_size: int, hevc: bool) -> Iterator[Change]:
-    """Yield the changes in the units of a sample; none if one exceeds it, because then these are not units."""
-    codec = _HEVC if hevc else _H264
-    units: list[tuple[int, int]] = []
-    position, end = 0, len(sample)
-    while position + length_size < end:
-        start = position + length_size
-        position = start + int.from_bytes(sample[position:start], "big")
-        if position > end:
-            return
-        units.append((start, position))
-    for start, behind in units:
-        yield from _changes_of_unit(codec, sample, start, behind)
-
-
-def changes_of_private(private: bytes, *, hevc: bool) -> Iterator[Change]:
-    """Yield the changes of an ``avcC`` or ``hvcC``."""
-    codec = _HEVC if hevc else _H264
-    for start, end in _units_of_hvcc(private) if hevc else _units_of_avcc(private):
-        yield from _changes_of_unit(codec, private, start, end)
+H264 = Codec(4, 1, frozenset((6,)), 12, frozenset((0, 12, *range(22, 28), 29, 31)))
+HEVC = Codec(21, 2, frozenset((39, 40)), 38, frozenset((*range(10, 16), *range(22, 32), 38, *range(41, 62))))
 
 
 def _units_of_avcc(private: bytes) -> Iterator[tuple[int, int]]:
@@ -97,19 +101,6 @@ def _counted_units(private: bytes, position: int, count: int) -> Generator[tuple
             break
         yield start, position
     return position
-
-
-def _changes_of_unit(codec: _Codec, data: bytes, start: int, end: int) -> Iterator[Change]:
-    header = data[start : start + codec.header_bytes]
-    if end - start < codec.header_bytes:
-        return
-    kind = codec.type_of(header[0])
-    if kind in codec.messages:
-        yield from _changes_of_messages(data, start + codec.header_bytes, end)
-    elif kind in codec.needless:
-        rest = end - start - codec.header_bytes
-        filler = b"\xff" * (rest - 1) + b"\x80" if rest else b""
-        yield from change(data, start, codec.with_type(header, codec.filler) + filler)
 
 
 def _changes_of_messages(data: bytes, start: int, end: int) -> Iterator[Change]:

@@ -45,7 +45,7 @@ def run_job(task: Task, files: list[int], ruleset: int, means: Means, fork_serve
         rules = seccomp.program_filter(os.getpid(), _NO_FD) if task.as_program else seccomp.job_filter(os.getpid())
         confinement.give_up_reach(means, ruleset, rules)
         _write(answer_fd, _answer(job, task.arguments, job_files))
-    except BaseException:  # noqa: BLE001 - nothing must unwind into the fork server's frames
+    except BaseException:  # noqa: BLE001 - nothing must unwind into the fork server's frames; any other error is a bug
         _write(answer_fd, json.dumps({"failed": traceback.format_exc()}).encode())
     finally:
         os._exit(0)
@@ -74,8 +74,6 @@ def _answer(job: Callable[..., Any], arguments: dict[str, Any], files: list[int]
         return json.dumps({"rejected": [error.reason, error.detail]}).encode()
     except MemoryError:
         return b'{"limit": "memory"}'
-    except Exception:  # noqa: BLE001 - the boundary: whatever our code raises is a bug, reported with its traceback
-        return json.dumps({"failed": traceback.format_exc()}).encode()
 
 
 def _restore_signals() -> None:

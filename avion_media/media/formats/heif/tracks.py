@@ -12,7 +12,7 @@ from avion_media.domain.ranges import Range
 from avion_media.media.bounds import VideoBounds, corrupt
 from avion_media.media.formats.heif.meta import Extents
 from avion_media.media.formats.heif.properties import is_alpha
-from avion_media.media.formats.isobmff import Box, first, make_box, required
+from avion_media.media.formats.isobmff import Box, first, make_box
 from avion_media.media.formats.movie import Edits
 from avion_media.media.formats.mp4.moov import VISUAL_ENTRY_BYTES, Track, read_movie
 from avion_media.media.formats.mp4.scrub import MovieScrub, free
@@ -35,7 +35,7 @@ def read_tracks(moov: Box) -> list[Track]:
     ]
     if len({track.track_id for track in kept}) != len(kept):
         raise corrupt("two tracks of one number")
-    for entry in (entry for track in kept for entry in _sample_entries(track)):
+    for entry in (entry for track in kept for entry in track.entries):
         if entry.type not in _SAMPLE_ENTRIES:
             raise Rejected(Reason.UNSUPPORTED_TYPE, f"samples of type {entry.type!r}")
     return kept
@@ -43,7 +43,7 @@ def read_tracks(moov: Box) -> list[Track]:
 
 def properties_of_track(track: Track) -> list[Box]:
     """Return the properties of the first sample entry."""
-    return next((_properties(entry) for entry in _sample_entries(track)), [])
+    return next((_properties(entry) for entry in track.entries), [])
 
 
 def chunks_of(track: Track) -> list[Range]:
@@ -71,7 +71,7 @@ def scrubbed_moov(moov: Box, tracks: Sequence[Track], in_file: Extents, data_off
 
 def _place_chunks(track: Track, edits: Edits, in_file: Extents, data_offset: int) -> None:
     """Write the offsets into the table that readers use. Another table becomes ``free``."""
-    tables = [box for box in _sample_table(track).children() if box.type in (b"stco", b"co64")]
+    tables = [box for box in track.tables if box.type in (b"stco", b"co64")]
     used = first(tables, b"co64") or tables[0]
     for box in tables:
         if box is used:
@@ -84,8 +84,9 @@ def _place_chunks(track: Track, edits: Edits, in_file: Extents, data_offset: int
 
 
 def _is_alpha_of(track: Track, pictures: set[int]) -> bool:
-    entries = _sample_entries(track) if track.handler == _AUXILIARY else ()
-    alpha = bool(entries) and all(any(map(is_alpha, _properties(entry))) for entry in entries)
+    if track.handler != _AUXILIARY or not track.entries:
+        return False
+    alpha = all(any(map(is_alpha, _properties(entry))) for entry in track.entries)
     return alpha and not pictures.isdisjoint(_targets(track, b"auxl"))
 
 
@@ -94,17 +95,6 @@ def _targets(track: Track, kind: bytes) -> tuple[int, ...]:
     references = first(track.box.children(), b"tref")
     found = first(references.children(), kind) if references else None
     return found.integers(f"{len(found.content) // 4}I") if found else ()
-
-
-def _sample_table(track: Track) -> Box:
-    box = track.box
-    for kind in (b"mdia", b"minf", b"stbl"):
-        box = required(box.children(), kind, "trak")
-    return box
-
-
-def _sample_entries(track: Track) -> list[Box]:
-    return required(_sample_table(track).children(), b"stsd", "stbl").children(8)
 
 
 def _properties(entry: Box) -> list[Box]:

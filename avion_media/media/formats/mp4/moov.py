@@ -36,6 +36,7 @@ class Track:
     """One ``trak``. Times are in ``timescale`` units a second; ``edits`` are (duration in the movie's timescale,
     media time). Of a video track, ``size`` is that of the picture in coded pixels, whose width ``pixel_aspect``
     stretches, and ``private`` is the codec's configuration. ``sound`` has one item per sample entry of a sound track.
+    ``tables`` are the boxes of its sample table, and ``entries`` its sample entries.
     """
 
     box: Box
@@ -51,6 +52,8 @@ class Track:
     private: bytes
     sound: tuple[SoundPacket, ...]
     table: SampleTable
+    tables: Sequence[Box]
+    entries: Sequence[Box]
 
     @property
     def is_still(self) -> bool:
@@ -147,6 +150,8 @@ def _read_track(trak: Box, budget: Budget) -> Track:
         private=private,
         sound=_read_sound_packets(stsd, entries) if handler == b"soun" else (),
         table=table,
+        tables=tables,
+        entries=entries,
     )
 
 

@@ -183,11 +183,7 @@ def _by_brands(payload: bytes) -> _Found:
         return MP4 if brands & _MP4_IN_3GP else "3gp"
     if major == b"crx ":
         return "cr3"
-    return _by_compatible_brands(brands)
-
-
-def _by_compatible_brands(brands: frozenset[bytes]) -> _Found:
-    """Use the compatible brands. Cameras put their maker's brand first (XAVC, niko, …), and the format after it."""
+    # Cameras put their maker's brand first (XAVC, niko, …), and the format after it.
     if brands & _MP4_BRANDS:
         return MP4
     if b"qt  " in brands:

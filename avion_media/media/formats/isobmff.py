@@ -115,6 +115,12 @@ def required(boxes: list[Box], kind: bytes, parent: str) -> Box:
     return box
 
 
+def clean_aperture(clap: Box) -> tuple[float, float] | None:
+    """Return the width and height of a ``clap`` box; None if they have no unit."""
+    width, width_unit, height, height_unit = clap.integers("IIII")
+    return (width / width_unit, height / height_unit) if width_unit and height_unit else None
+
+
 class Reader:
     """Reads values from a box's content, one after the other. Raises `Rejected` (corrupt) at its end."""
 

@@ -99,7 +99,9 @@ async def probe_video(
             rejection = Rejected(Reason.UNSUPPORTED_TYPE, first.stderr.decode(errors="replace")[:300])
         raise rejection
     probe = read_probe(done.stdout, stream)
-    _check(probe, bounds)
+    if probe.codec not in CODECS:
+        raise Rejected(Reason.UNSUPPORTED_TYPE, f"video codec {probe.codec[:32]!r}")
+    bounds.video.check_size(probe.coded_width, probe.coded_height, probe.sample_aspect)
     return probe
 
 
@@ -190,12 +192,6 @@ def _orientation(stream: Mapping[str, Any]) -> int:
 def _word(stream: Mapping[str, Any], key: str) -> str:
     word = str(stream.get(key, ""))
     return "" if word in {"unknown", "unspecified", "reserved"} else word
-
-
-def _check(probe: VideoProbe, bounds: PosterBounds) -> None:
-    if probe.codec not in CODECS:
-        raise Rejected(Reason.UNSUPPORTED_TYPE, f"video codec {probe.codec[:32]!r}")
-    bounds.video.check_size(probe.coded_width, probe.coded_height, probe.sample_aspect)
 
 
 # --- from coded pixels to the picture as displayed: display matrix and pixel aspect, each applied once ------------

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.icc import neutral_colr
-from avion_media.media.formats.isobmff import Box, Reader, codes, make_box
+from avion_media.media.formats.isobmff import Box, Reader, clean_aperture, codes, make_box
 from avion_media.media.formats.picture import CodePoints, Colour, IccProfile
 
 # The largest number of a property that an item can refer to.
@@ -87,14 +87,15 @@ def looks_of(properties: Iterable[Box]) -> Looks:
     extent = upright = (0, 0)
     quarters, mirrored = 0, None
     profile: Colour | None = None
-    codes: Colour | None = None
+    points: Colour | None = None
     for box in properties:
         reader = Reader(box.content)
         if box.type == b"ispe" and extent == (0, 0):
             reader.take(4)
             extent = upright = reader.number(4), reader.number(4)
         elif box.type == b"clap":
-            upright = _aperture(reader) or upright
+            clean = clean_aperture(box)
+            upright = (int(clean[0] + 0.5), int(clean[1] + 0.5)) if clean else upright
         elif box.type == b"irot":
             quarters = reader.number(1) & 3
             upright = upright[::-1] if quarters & 1 else upright
@@ -104,12 +105,5 @@ def looks_of(properties: Iterable[Box]) -> Looks:
             if kept[:4] not in (b"nclx", b"nclc"):
                 profile = profile or IccProfile(kept[4:])
             elif len(kept) >= 10:
-                codes = codes or CodePoints(int.from_bytes(kept[4:6], "big"), int.from_bytes(kept[6:8], "big"))
-    return Looks(extent, upright, quarters, mirrored, profile or codes)
-
-
-def _aperture(reader: Reader) -> tuple[int, int] | None:
-    width, width_unit, height, height_unit = (reader.number(4) for _ in range(4))
-    if not (width_unit and height_unit):
-        return None
-    return (width + width_unit // 2) // width_unit, (height + height_unit // 2) // height_unit
+                points = points or CodePoints(int.from_bytes(kept[4:6], "big"), int.from_bytes(kept[6:8], "big"))
+    return Looks(extent, upright, quarters, mirrored, profile or points)

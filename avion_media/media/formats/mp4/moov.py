@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.bounds import Budget, VideoBounds, corrupt
 from avion_media.media.formats.coded_data import Coding, coding_of
-from avion_media.media.formats.isobmff import Box, first, required
+from avion_media.media.formats.isobmff import Box, clean_aperture, first, required
 from avion_media.media.formats.sample_table import SampleTable, read_sample_table
 
 VISUAL_ENTRY_BYTES = 78  # of a visual sample entry, before its child boxes: ISO/IEC 14496-12, 12.1.3
@@ -197,18 +197,11 @@ def _read_visual_entry(entry: Box, display: tuple[int, int]) -> tuple[tuple[floa
     across, down = pasp.integers("II") if pasp else (0, 0)
     if not (across and down):
         across, down = display[0] * height, display[1] * width
-    size = (_read_aperture(clap, width, height) if clap else None) or (width, height)
+    size: tuple[float, float] = width, height
+    if clap and (clean := clean_aperture(clap)) and 1 <= clean[0] <= width and 1 <= clean[1] <= height:
+        size = clean  # decoders ignore one that is not inside the picture
     private = next((bytes(each.content) for each in boxes if each.type in (b"esds", *CODEC_PRIVATE)), b"")
     return size, across / down if across and down else 1.0, private
-
-
-def _read_aperture(clap: Box, width: int, height: int) -> tuple[float, float] | None:
-    """Return the clean aperture's size; None if it is not inside the picture, because decoders then ignore it."""
-    width_n, width_d, height_n, height_d = clap.integers("IIII")
-    if not (width_d and height_d):
-        return None
-    clean = width_n / width_d, height_n / height_d
-    return clean if 1 <= clean[0] <= width and 1 <= clean[1] <= height else None
 
 
 # --- sound: how many bytes of it a chunk holds, by its sample entry (QuickTime File Format) -----------------------

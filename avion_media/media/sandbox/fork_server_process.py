@@ -84,19 +84,18 @@ async def start_fork_server(preload: Sequence[str], programs: Sequence[str]) -> 
     """Start one, and wait until it accepts tasks, or raise `Unavailable`. A cancel leaves none."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     control = trio.socket.from_stdlib_socket(ours)
+    process: trio.Process | None = None
     try:
         with os.fdopen(os.memfd_create("fork server"), "w+b") as complaints:
             with theirs:
                 process = await _spawn(theirs, complaints.fileno(), preload, programs)
-            try:
-                return ForkServerProcess(process, control, await _wait_ready(control, complaints.fileno()))
-            except BaseException:
-                process.kill()
-                with trio.CancelScope(shield=True):  # bounded by SIGKILL
-                    await process.wait()
-                raise
+            return ForkServerProcess(process, control, await _wait_ready(control, complaints.fileno()))
     except BaseException:
         control.close()
+        if process is not None:
+            process.kill()
+            with trio.CancelScope(shield=True):  # bounded by SIGKILL
+                await process.wait()
         raise
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
 
 import pyvips
 from PIL import AvifImagePlugin, Image
@@ -16,7 +15,7 @@ from avion_media.domain.media import fit_within
 from avion_media.media.formats import Picture
 from avion_media.media.formats.gif import GifPicture
 from avion_media.media.formats.jpeg import JpegPicture
-from avion_media.media.thumbnails.pixels import Pixels, Size
+from avion_media.media.thumbnails.pixels import Pixels
 
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
@@ -33,7 +32,9 @@ def decode_image(picture: Picture, longest_edge: int, *, as_ycbcr: bool) -> Pixe
         return Pixels.of_pillow(_decode_jpeg(picture, longest_edge, as_ycbcr))
     if isinstance(picture, GifPicture):
         return Pixels.of_pillow(_decode_gif(picture))
-    return _DECODERS[picture.format.name](picture, longest_edge)
+    if picture.format is WEBP:
+        return _decode_webp(picture, longest_edge)
+    return {PNG: _decode_png, AVIF: _decode_avif, HEIC: _decode_heic}[picture.format](picture)
 
 
 def _decode_jpeg(picture: JpegPicture, longest_edge: int, as_ycbcr: bool) -> Image.Image:
@@ -57,29 +58,23 @@ def _decode_gif(picture: GifPicture) -> Image.Image:
     return canvas
 
 
-def _decode_png(picture: Picture, _longest_edge: int) -> Pixels:
+def _decode_png(picture: Picture) -> Pixels:
     image = pyvips.Image.pngload_buffer(picture.still, access="sequential", fail_on="truncated")
-    if (image.width, image.height) != (picture.width, picture.height):
-        raise _misled(picture, (image.width, image.height))
-    return _of_vips(image)
+    return _of_vips(_sized(image, picture))
 
 
 def _decode_webp(picture: Picture, longest_edge: int) -> Pixels:
     longest, shortest = max(picture.width, picture.height), min(picture.width, picture.height)
     scale = min(1.0, max(longest_edge / longest, 1 / shortest))  # its decoder makes no side shorter than a pixel
     image = pyvips.Image.webpload_buffer(picture.still, memory=True, fail_on="truncated", scale=scale)
-    size, full_size = (image.width, image.height), (picture.width, picture.height)
-    # The decoder does not reduce an animation of one frame.
-    if size != full_size and any(abs(got - scale * full) > 1 for got, full in zip(size, full_size, strict=True)):
-        raise _misled(picture, size)
-    return _of_vips(image)
+    return _of_vips(_sized(image, picture, scale))
 
 
 def _of_vips(image: pyvips.Image) -> Pixels:
     return Pixels.of_vips(image, "L" if image.bands <= 2 else "RGB")
 
 
-def _decode_avif(picture: Picture, _longest_edge: int) -> Pixels:
+def _decode_avif(picture: Picture) -> Pixels:
     """Decode by libavif, on the calling thread."""
     opened = AvifImagePlugin.AvifImageFile(io.BytesIO(picture.still))
     if opened.n_frames != picture.frames:
@@ -87,7 +82,7 @@ def _decode_avif(picture: Picture, _longest_edge: int) -> Pixels:
     return Pixels.of_pillow(_plain(_loaded(opened, picture)))
 
 
-def _decode_heic(picture: Picture, _longest_edge: int) -> Pixels:
+def _decode_heic(picture: Picture) -> Pixels:
     """Decode by libheif, which is optional, and imported only for a HEIC.
 
     Its HEVC decoder starts a thread per tile, whatever its settings. So the sandbox must allow threads, and must load
@@ -108,28 +103,21 @@ def _decode_heic(picture: Picture, _longest_edge: int) -> Pixels:
     return Pixels.of_pillow(_plain(_sized(image, picture)))
 
 
-_DECODERS: Mapping[str, Callable[[Picture, int], Pixels]] = {
-    PNG.name: _decode_png,
-    WEBP.name: _decode_webp,
-    AVIF.name: _decode_avif,
-    HEIC.name: _decode_heic,
-}
-
-
 def _loaded(image: Image.Image, picture: Picture) -> Image.Image:
     _sized(image, picture).load()
     return image
 
 
-def _sized(image: Image.Image, picture: Picture) -> Image.Image:
-    if image.size != (picture.width, picture.height):
-        raise _misled(picture, image.size)
+def _sized(image: Image.Image, picture: Picture, scale: float = 1.0) -> Image.Image:
+    """Return the image, if its decoder saw the size that our reader saw; else the file misled one on purpose."""
+    size, full_size = (image.width, image.height), (picture.width, picture.height)
+    # One that scales rounds, and does not reduce an animation of one frame.
+    tolerance = 1 if scale < 1 else 0
+    if size != full_size and any(
+        abs(got - scale * full) > tolerance for got, full in zip(size, full_size, strict=True)
+    ):
+        raise Rejected(Reason.CORRUPT, f"read as {picture.width}x{picture.height}, decoder says {size}")
     return image
-
-
-def _misled(picture: Picture, size: Size) -> Rejected:
-    """Return the error for a decoder that sees another size than our reader: the file misled one of them on purpose."""
-    return Rejected(Reason.CORRUPT, f"read as {picture.width}x{picture.height}, decoder says {size}")
 
 
 def _plain(image: Image.Image) -> Image.Image:

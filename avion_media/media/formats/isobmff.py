@@ -138,9 +138,9 @@ class Reader:
         self.offset = end
         return self._view[start:end]
 
-    def number(self, width: int) -> int:
-        """Return an unsigned integer of ``width`` bytes; of no bytes: 0."""
-        return int.from_bytes(self.take(width), "big")
+    def number(self, width: int, *, signed: bool = False) -> int:
+        """Return an integer of ``width`` bytes; of no bytes: 0."""
+        return int.from_bytes(self.take(width), "big", signed=signed)
 
 
 def make_box(kind: bytes, *parts: bytes | memoryview) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -99,16 +100,13 @@ def _read_defaults(tfhd: Box, moof: Box, implicit_base: int, movie: Movie) -> _D
 
 
 def _read_run(trun: Box, defaults: _Defaults, follows: int, starts_at: int, budget: Budget) -> Run:
-    flags, count = trun.integers("II")
+    reader = Reader(trun.content)
+    flags, count = reader.number(4), reader.number(4)
     budget.take(count)
-    offset, skip = follows, 8
-    if flags & _RUN_OFFSET:
-        offset = defaults.base + trun.integers("i", skip)[0]
-        skip += 4
-    if flags & _RUN_FLAGS:
-        skip += 4
-    columns = bin(flags & 0xF00).count("1")
-    values = big_endian(trun.at(skip, count * columns * 4), "I")
+    offset = defaults.base + reader.number(4, signed=True) if flags & _RUN_OFFSET else follows
+    reader.take(4 if flags & _RUN_FLAGS else 0)
+    columns = (flags & 0xF00).bit_count()
+    values = big_endian(reader.take(count * columns * 4), "I")
     durations: Sequence[int] = values[::columns] if flags & _SAMPLE_DURATION else (defaults.duration,) * count
     size_column = 1 if flags & _SAMPLE_DURATION else 0
     sizes: Sequence[int] = values[size_column::columns] if flags & _SAMPLE_SIZE else (defaults.size,) * count
@@ -143,20 +141,15 @@ def indexed_by_mfra(file: SparseFile, max_boxes: int) -> tuple[int, ...]:
     index = file.read(size_bytes - length, length)
     try:
         mfra = box_at(index, 0, size_bytes - length, size_bytes).loaded(memoryview(index), max_boxes)
-        return _random_access_offsets(mfra)
+        boxes = mfra.children() if mfra.type == b"mfra" else []
+        return tuple(sorted({offset for box in boxes if box.type == b"tfra" for offset in _indexed_by_tfra(box)}))
     except Rejected:
         return ()
 
 
-def _random_access_offsets(mfra: Box) -> tuple[int, ...]:
-    if mfra.type != b"mfra":
-        return ()
-    offsets: set[int] = set()
-    for box in mfra.children():
-        if box.type == b"tfra":
-            version, lengths, count = box.integers("B3x4xII")
-            wide, extra = (16, "QQ") if version else (8, "II")
-            entry = wide + 3 + (lengths >> 4 & 3) + (lengths >> 2 & 3) + (lengths & 3)
-            for index in range(min(count, _MAX_REFERENCES)):
-                offsets.add(box.integers(extra, 16 + index * entry)[1])
-    return tuple(sorted(offsets))
+def _indexed_by_tfra(tfra: Box) -> Iterator[int]:
+    version, lengths, count = tfra.integers("B3x4xII")
+    times = "QQ" if version else "II"  # and offsets
+    entry_bytes = struct.calcsize(times) + 3 + (lengths >> 4 & 3) + (lengths >> 2 & 3) + (lengths & 3)
+    for number in range(min(count, _MAX_REFERENCES)):
+        yield tfra.integers(times, 16 + number * entry_bytes)[1]

@@ -17,8 +17,8 @@ PR_SET_NO_NEW_PRIVS = 38
 SECCOMP_MODE_FILTER = 2
 
 
-def syscall(number: int, *arguments: int | ctypes.c_void_p | None) -> int:
-    """Make a system call; ``OSError`` when it fails."""
+def syscall(number: int, *arguments: int | bytes | None) -> int:
+    """Make a system call; ``OSError`` when it fails. Bytes are passed as a pointer to them, for reading."""
     widened = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
     result = int(_LIBC.syscall(ctypes.c_long(number), *widened))
     if result < 0:
@@ -26,7 +26,7 @@ def syscall(number: int, *arguments: int | ctypes.c_void_p | None) -> int:
     return result
 
 
-def prctl(option: int, *arguments: int | ctypes.c_void_p) -> None:
+def prctl(option: int, *arguments: int | bytes) -> None:
     """``prctl(2)`` with its unused arguments zero; ``OSError`` when it fails."""
     widened = [ctypes.c_ulong(each) if isinstance(each, int) else each for each in arguments]
     widened += [ctypes.c_ulong(0)] * (4 - len(widened))

@@ -7,7 +7,6 @@ covers descriptors that are already open, which is how a child gets its input an
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 from collections.abc import Iterable
@@ -43,8 +42,7 @@ def nothing_reachable(version: int) -> int:
     files = (1 << max(kinds for since, kinds in _ACCESSES_SINCE if since <= version)) - 1
     known = 1 + (version >= 4) + (version >= 6)  # fields of the structure
     attributes = struct.pack("QQQ", files, _NETWORK_TCP, _SCOPES)[: 8 * known]
-    buffer = ctypes.create_string_buffer(attributes, len(attributes))
-    return syscall(NUMBERS["landlock_create_ruleset"], ctypes.cast(buffer, ctypes.c_void_p), len(attributes), 0)
+    return syscall(NUMBERS["landlock_create_ruleset"], attributes, len(attributes), 0)
 
 
 def program_reachable(version: int, executables: Iterable[str], libraries: Iterable[str]) -> int:
@@ -67,7 +65,6 @@ def _allow(ruleset: int, path: str, access: int) -> None:
     anchor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         attributes = struct.pack("=Qi", access, anchor)
-        buffer = ctypes.create_string_buffer(attributes, len(attributes))
-        syscall(NUMBERS["landlock_add_rule"], ruleset, _RULE_PATH_BENEATH, ctypes.cast(buffer, ctypes.c_void_p), 0)
+        syscall(NUMBERS["landlock_add_rule"], ruleset, _RULE_PATH_BENEATH, attributes, 0)
     finally:
         os.close(anchor)

@@ -148,7 +148,7 @@ def install(program: bytes) -> None:
     """Filter this process from now on. Needs no_new_privs."""
     code = ctypes.create_string_buffer(program, len(program))
     head = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))  # struct sock_fprog, 64 bit
-    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.cast(ctypes.create_string_buffer(head), ctypes.c_void_p))
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, head)
 
 
 def _in_any_process(pid: int) -> list[_Only]:

@@ -213,10 +213,23 @@ class MediaPipeline:
         """Run the container reader, and fetch what it misses, until it is finished."""
         whole = Range(0, source.size_bytes)
         in_place = False
+        arguments = {
+            "format": fmt.name,
+            "size_bytes": source.size_bytes,
+            "bounds": asdict(self._video_bounds),
+            "poster_seconds": poster_seconds,
+            "max_plan_bytes": _MAX_PLAN_BYTES,
+        }
+        limits = replace(self._limits, output_bytes=max(_PLAN_OUTPUT_BYTES, source.size_bytes))
         for rounds in range(MAX_EXAMINE_ROUNDS):
-            with TemporaryFile(prefix="avion-media-", buffering=0) as written:
-                files = [written.fileno(), source.fd] if in_place else [written.fileno()]
-                found = checked_names(await self._examine_once(source, fmt, poster_seconds, files))
+            with TemporaryFile(prefix="avion-media-", buffering=0) as written, read_only(source.fd) as own:
+                answer = await self._sandbox.call(
+                    "avion_media.media.jobs:plan_job",
+                    arguments | {"present": source.present},
+                    files=[own, written.fileno(), *([source.fd] if in_place else [])],
+                    limits=limits,
+                )
+                found = checked_names(answer)
                 if "plan_bytes" in found:
                     # In a thread, because fifty thousand patches take a while.
                     read = partial(read_plan, bounds=self._video_bounds, max_bytes=_PLAN_OUTPUT_BYTES)
@@ -233,25 +246,6 @@ class MediaPipeline:
                 wanted = [whole]  # no index, or many scattered boxes: fetch all of it, once
             await source.fetch(wanted)
         raise Rejected(Reason.CORRUPT, "the container's index cannot be read within bounds")
-
-    async def _examine_once(
-        self, source: MediaSource, fmt: MediaFormat, poster_seconds: float, files: Sequence[int]
-    ) -> Any:
-        arguments = {
-            "format": fmt.name,
-            "size_bytes": source.size_bytes,
-            "present": source.present,
-            "bounds": asdict(self._video_bounds),
-            "poster_seconds": poster_seconds,
-            "max_plan_bytes": _MAX_PLAN_BYTES,
-        }
-        with read_only(source.fd) as own:
-            return await self._sandbox.call(
-                "avion_media.media.jobs:plan_job",
-                arguments,
-                files=[own, *files],
-                limits=replace(self._limits, output_bytes=max(_PLAN_OUTPUT_BYTES, source.size_bytes)),
-            )
 
 
 def frame_arguments(

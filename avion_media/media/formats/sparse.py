@@ -45,7 +45,6 @@ class SparseFile:
         self.size_bytes = size_bytes
         self._fd = fd
         self._present = merged((Range(0, size_bytes),) if present is None else present)
-        self._offsets = [each.offset for each in self._present]
         self._ahead_bytes = 0
 
     def reading_ahead(self, ahead_bytes: int) -> SparseFile:
@@ -61,7 +60,7 @@ class SparseFile:
 
     def missing(self, offset: int, length: int) -> Range | None:
         """Return the part of this range from its first missing byte to its end; None if all of it is present."""
-        index = bisect.bisect_right(self._offsets, offset) - 1
+        index = bisect.bisect_right(self._present, offset, key=lambda each: each.offset) - 1
         end = offset + length
         here = max(offset, self._present[index].end) if index >= 0 else offset
         return None if here >= end else Range(here, end - here)

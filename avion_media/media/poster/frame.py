@@ -191,9 +191,15 @@ class _Run:
         return sampled if number is None else sampled.filter("select", f"eq(n,{number})")
 
     def _rgb(self, frames: Any) -> Any:
-        return (
-            frames.filter("scale", **_scaled_rgb(self.probe, *self.size)).filter("format", "gbrp").filter("setsar", 1)
-        )
+        """Convert the coded picture to RGB of the poster's size."""
+        options: dict[str, str | int] = {"w": self.size[0], "h": self.size[1], "flags": _SCALING}
+        probe = self.probe
+        if not probe.pix_fmt.startswith(_RGB):
+            guessed = "bt709" if probe.coded_height >= _HD_HEIGHT else "smpte170m"
+            if probe.transfer in _HDR_TRANSFERS and probe.primaries in {"bt2020", ""}:
+                guessed = "bt2020"
+            options["in_color_matrix"] = _MATRICES.get(probe.matrix, guessed)
+        return frames.filter("scale", **options).filter("format", "gbrp").filter("setsar", 1)
 
     async def _ffmpeg(
         self, output: Any, *, files: dict[int, int], enough: Any = None, level: str = "error"
@@ -210,17 +216,6 @@ class _Run:
             max_stdout_bytes=SAMPLE_BYTES * (2 + int(self.bounds.scan_s / _SAMPLE_EVERY_S)),
             enough=enough,
         )
-
-
-def _scaled_rgb(probe: VideoProbe, width: int, height: int) -> dict[str, str | int]:
-    """Return the options of ffmpeg's ``scale``, which converts the coded picture to RGB of ``width`` x ``height``."""
-    options: dict[str, str | int] = {"w": width, "h": height, "flags": _SCALING}
-    if probe.pix_fmt.startswith(_RGB):
-        return options
-    guessed = "bt709" if probe.coded_height >= _HD_HEIGHT else "smpte170m"
-    if probe.transfer in _HDR_TRANSFERS and probe.primaries in {"bt2020", ""}:
-        guessed = "bt2020"
-    return options | {"in_color_matrix": _MATRICES.get(probe.matrix, guessed)}
 
 
 def _raw(frames: int) -> dict[str, Any]:

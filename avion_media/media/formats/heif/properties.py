@@ -64,22 +64,13 @@ def numbered(properties: list[Box], index: int) -> Box:
 class Looks:
     """How a picture is shown: the ``extent`` as stored, ``upright_size`` after all transforms, and the colours.
 
-    ``quarters`` are turns of 90 degrees anticlockwise; ``mirrored`` is the axis of ``imir``, or None.
+    ``orientation`` is as in Exif.
     """
 
-    extent: tuple[int, int] = (0, 0)
-    upright_size: tuple[int, int] = (0, 0)
-    quarters: int = 0
-    mirrored: int | None = None
-    colour: Colour | None = None
-
-    @property
-    def orientation(self) -> int:
-        """The orientation, as in Exif. A picture is rotated first, then mirrored."""
-        if self.mirrored is None:
-            return (1, 8, 3, 6)[self.quarters]
-        top_and_bottom, left_and_right = ((4, 2), (5, 7), (2, 4), (7, 5))[self.quarters]
-        return left_and_right if self.mirrored else top_and_bottom
+    extent: tuple[int, int]
+    upright_size: tuple[int, int]
+    orientation: int
+    colour: Colour | None
 
 
 def looks_of(properties: Iterable[Box]) -> Looks:
@@ -106,4 +97,12 @@ def looks_of(properties: Iterable[Box]) -> Looks:
                 profile = profile or IccProfile(kept[4:])
             elif len(kept) >= 10:
                 points = points or CodePoints(int.from_bytes(kept[4:6], "big"), int.from_bytes(kept[6:8], "big"))
-    return Looks(extent, upright, quarters, mirrored, profile or points)
+    return Looks(extent, upright, _orientation(quarters, mirrored), profile or points)
+
+
+def _orientation(quarters: int, mirrored: int | None) -> int:
+    """Return the orientation after turns of 90 degrees anticlockwise, and then a reflection at an axis of ``imir``."""
+    if mirrored is None:
+        return (1, 8, 3, 6)[quarters]
+    top_and_bottom, left_and_right = ((4, 2), (5, 7), (2, 4), (7, 5))[quarters]
+    return left_and_right if mirrored else top_and_bottom

@@ -402,6 +402,18 @@ def test_media_data_that_no_table_names_is_zeroed(tmp_path: Path) -> None:
     _assert_clean(path, tmp_path)
 
 
+def test_a_sample_that_claims_to_run_into_other_media_data_does_not_keep_it() -> None:
+    data = BASE.read_bytes()
+    (end,) = [offset + size for kind, offset, size in _boxes(data) if kind == b"mdat"]
+    other = struct.pack(">I4s", 8 + 4 * len(SECRET), b"mdat") + SECRET * 4
+    grown = bytearray(data[:end] + other + data[end:])
+    for at in _places(grown, b"stsz"):
+        (count,) = struct.unpack_from(">I", grown, at + 12)
+        last = at + 12 + 4 * count
+        struct.pack_into(">I", grown, last, int.from_bytes(grown[last : last + 4], "big") + len(other))
+    assert SECRET not in _clean_bytes(bytes(grown))
+
+
 @pytest.mark.parametrize("size_field", ["64 bits", "to the end"])
 def test_other_ways_to_tell_a_size(size_field: str, tmp_path: Path) -> None:
     data = (DATA / "mp4-h264-udta-xyz-location.mp4").read_bytes()

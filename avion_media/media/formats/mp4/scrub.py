@@ -223,13 +223,17 @@ def _enclosing(media: Sequence[Range], offset: int) -> Range | None:
 def unreferenced(media: Sequence[Range], kept: Iterable[Range], size_bytes: int, *, dropped: bool) -> tuple[Range, ...]:
     """Return the parts of ``media`` (contents of ``mdat`` boxes, sorted) outside ``kept``.
 
+    A kept range counts up to the end of its box: what a table says too much does not keep the contents of the next.
     Gaps that only align chunks are left out, unless there are private samples (``dropped``), which can be as short.
 
     Raises `Rejected` (corrupt) if a kept range begins outside ``media``: the scrub of other boxes would destroy it.
     """
-    extents = merged(kept)
-    for each in extents:
-        if each.offset < size_bytes and _enclosing(media, each.offset) is None:
+    extents: list[Range] = []
+    for each in merged(kept):
+        box = _enclosing(media, each.offset)
+        if box:
+            extents.append(Range(each.offset, min(each.end, box.end) - each.offset))
+        elif each.offset < size_bytes:
             raise corrupt(f"samples at {each.offset} lie outside the media data")
     longest_left = 0 if dropped else _ALIGNMENT_BYTES
     return tuple(gap for gap in missing(media, extents) if gap.length > longest_left)

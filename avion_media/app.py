@@ -8,7 +8,7 @@ avion-media                rest_for_one: when a child fails, the children listed
 │  ├─ redis                connections, queues, status store
 │  ├─ store                S3 client; calls run in a bounded pool of threads
 │  ├─ deletions            replays the journal of deletions if Redis might have lost some
-│  └─ sandbox              isolated processes for decoders and ffmpeg
+│  └─ sandbox              isolated processes for decoders
 ├─ service                 one_for_one: children fail independently
 │  ├─ moderation           block lists, and blocks that a crash left unfinished
 │  ├─ processing           one_for_one: renewer · reader · janitor

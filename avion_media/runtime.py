@@ -185,5 +185,4 @@ class Runtime:
             "seccomp": report.seccomp,
             "drops_root": report.drops_root,
             "gaps": list(report.gaps),
-            "missing_programs": dict(report.missing_programs),
         }

@@ -1,22 +1,44 @@
-"""The sandbox: what confines decoders on this kernel, and whether ffmpeg is there."""
+"""The sandbox: what confines decoders on this kernel, and whether they work."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Final
 
-from avion_media.config import ThumbnailsConfig
+from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.doctor.check import Area, Check, CheckFailed, CheckStatus
+from avion_media.domain.errors import Rejected
+from avion_media.domain.formats import MP4
 from avion_media.domain.media import ThumbnailSize
-from avion_media.media.pipeline import FRAME_JOB, frame_arguments
-from avion_media.media.sandbox import Limits, SandboxJobFailed
+from avion_media.domain.ranges import Range
+from avion_media.media.pipeline import MediaPipeline
+from avion_media.media.sandbox import SandboxJobFailed
 from avion_media.media.sandbox.sandbox import Sandbox
 
-_FRAME_SIDE: Final = 64  # pixels
-_THUMBNAILS: Final = ThumbnailsConfig(sizes=(ThumbnailSize("small", _FRAME_SIDE // 2),), webp="all")
-_THUMBNAIL_LIMITS: Final = Limits(memory_bytes=96 << 20, cpu_s=10, wall_s=20, output_bytes=1 << 20)
+_SAMPLE: Final = Path(__file__).with_name("sample.mp4")  # one frame of H.264, 32 x 32 pixels, made by ffmpeg's testsrc
+_THUMBNAILS: Final = ThumbnailsConfig(sizes=(ThumbnailSize("small", 16),), webp="all")
+
+
+@dataclass(frozen=True, slots=True)
+class _WholeFile:
+    """A `MediaSource` that is a local file."""
+
+    fd: int
+    size_bytes: int
+    whole: bool = True
+
+    @property
+    def present(self) -> Sequence[Range]:
+        return (Range(0, self.size_bytes),)
+
+    async def fetch(self, ranges: Sequence[Range]) -> None:
+        """All bytes are present."""
 
 
 class SandboxChecks:
@@ -28,13 +50,13 @@ class SandboxChecks:
 
     def all(self) -> list[Check]:
         """Return the checks, the most important first."""
-        weaker = "a hijacked decoder could do this; `serve` starts here only with SANDBOX__REQUIRE=false"
         check = partial(Check, Area.SANDBOX)
+        weaker = "a hijacked decoder could do this; `serve` starts here only with SANDBOX__REQUIRE=false"
+        one = "one protection instead of two around decoders"
         return [
             check("blocks everything that a decoder does not need", self._gaps, weaker, CheckStatus.WARNING),
-            check("kernel has Landlock and seccomp", self._kernel, weaker, CheckStatus.WARNING),
-            check("makes thumbnails", self._thumbnails, "nothing can be processed"),
-            check("runs ffmpeg and ffprobe", self._programs, "videos cannot be processed"),
+            check("kernel has Landlock and seccomp", self._kernel, one, CheckStatus.WARNING),
+            check("makes a poster and its thumbnails", self._poster, "nothing can be processed"),
         ]
 
     async def _gaps(self) -> str:
@@ -52,28 +74,19 @@ class SandboxChecks:
             raise CheckFailed(f"no {' and no '.join(lacking)}")
         return f"Landlock ABI {self._report.landlock_abi}"
 
-    async def _thumbnails(self) -> str:
-        """Of a gray frame: the imaging libraries load, scale in a thread of their own, and write."""
-        with (
-            TemporaryFile(buffering=0) as frame,
-            TemporaryFile(buffering=0) as thumbnail,
-            TemporaryFile(buffering=0) as webp,
-        ):
-            frame.write(bytes([128]) * 3 * _FRAME_SIDE**2)
+    async def _poster(self) -> str:
+        """Of a small video: libav and the imaging libraries load, decode, scale in threads of their own, and write."""
+        pipeline = MediaPipeline(self._sandbox, _THUMBNAILS, UploadConfig(), SandboxConfig())
+        with ExitStack() as files:
+            copy = files.enter_context(TemporaryFile(buffering=0))  # the pipeline scrubs it
+            copy.write(_SAMPLE.read_bytes())
+            source = _WholeFile(copy.fileno(), os.fstat(copy.fileno()).st_size)
             try:
-                await self._sandbox.call(
-                    FRAME_JOB,
-                    frame_arguments((_FRAME_SIDE, _FRAME_SIDE), _THUMBNAILS),
-                    files=[frame.fileno(), thumbnail.fileno(), webp.fileno()],
-                    limits=_THUMBNAIL_LIMITS,
-                )
+                made = await pipeline.process(source, MP4, files)
             except SandboxJobFailed as error:
                 raise CheckFailed(str(error).strip().rpartition("\n")[2]) from error
-            if os.pread(thumbnail.fileno(), 3, 0) != b"\xff\xd8\xff":
-                raise CheckFailed("no JPEG was written")
-        return ""
-
-    async def _programs(self) -> str:
-        if self._report.missing_programs:
-            raise CheckFailed("; ".join(f"{name}: {why}" for name, why in self._report.missing_programs.items()))
+            except Rejected as error:
+                raise CheckFailed(str(error)) from error
+        if not made.thumbnails["small"].startswith(b"\xff\xd8\xff"):
+            raise CheckFailed("no JPEG was written")
         return ""

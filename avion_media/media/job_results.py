@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeGuard
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Range
-from avion_media.media.bounds import PictureBounds, VideoBounds
+from avion_media.media.bounds import Bounds, PictureBounds, VideoBounds
 from avion_media.media.formats.movie import POSTER_SCAN_S, MoviePlan, plan_from_json
 from avion_media.media.thumbnails.blurhash import is_blurhash
 
@@ -26,14 +26,9 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 def checked_picture(answer: Any, scrubbed_fd: int, bounds: PictureBounds) -> dict[str, Any]:
     """Return the facts of a `picture_job` that wrote the scrubbed original to ``scrubbed_fd``. All of its fields are
     present."""
-    found = checked_frame(answer)
-    width, height = found.get("width"), found.get("height")
+    found = _checked_frame(answer, bounds)
     if not (
-        _is_count(width)
-        and _is_count(height)
-        and 0 < min(width, height) <= max(width, height) <= bounds.max_side
-        and width * height <= bounds.max_pixels
-        and isinstance(found.get("animated"), bool)
+        isinstance(found.get("animated"), bool)
         and _is_duration(found.get("duration_s"), bounds.max_duration_s)
         and _is_count(found.get("size_bytes"))
         and found["size_bytes"] == os.fstat(scrubbed_fd).st_size
@@ -44,10 +39,25 @@ def checked_picture(answer: Any, scrubbed_fd: int, bounds: PictureBounds) -> dic
     return found
 
 
-def checked_frame(answer: Any) -> dict[str, Any]:
-    """Return the facts of a `frame_job`."""
+def checked_poster(answer: Any, bounds: VideoBounds) -> dict[str, Any]:
+    """Return the facts of a `poster_job`. All of its fields are present."""
+    found = _checked_frame(answer, bounds)
+    if not isinstance(found.get("blank"), bool):
+        _refuse(found)
+    return found
+
+
+def _checked_frame(answer: Any, bounds: Bounds) -> dict[str, Any]:
     found = checked_names(answer)
-    if not isinstance(found.get("blurhash"), str) or not is_blurhash(found["blurhash"]):
+    width, height, blurhash = (found.get(name) for name in ("width", "height", "blurhash"))
+    if not (
+        _is_count(width)
+        and _is_count(height)
+        and 0 < min(width, height) <= max(width, height) <= bounds.max_side
+        and width * height <= bounds.max_pixels
+        and isinstance(blurhash, str)
+        and is_blurhash(blurhash)
+    ):
         _refuse(found)
     return found
 
@@ -89,6 +99,7 @@ def _is_sound(plan: MoviePlan, fmt: MediaFormat, size_bytes: int, max_duration_s
         plan.format == fmt
         and isinstance(plan.stream, str)
         and _STREAM.fullmatch(plan.stream) is not None
+        and _is_count(plan.pixels)
         and _is_duration(plan.duration_s, max_duration_s)
         and _is_duration(plan.poster_seconds, POSTER_SCAN_S)
         and _lie_within(plan.poster_ranges, size_bytes)

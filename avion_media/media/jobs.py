@@ -19,9 +19,8 @@ from avion_media.files import write_at
 from avion_media.media.bounds import PictureBounds, VideoBounds
 from avion_media.media.formats import plan_movie, read_picture
 from avion_media.media.formats.movie import POSTER_SECONDS
-from avion_media.media.formats.picture import CodePoints
 from avion_media.media.formats.sparse import Missing, SparseFile
-from avion_media.media.thumbnails.make import Thumbnails, make_thumbnails, thumbnails_of_frame
+from avion_media.media.thumbnails.make import Thumbnails, make_thumbnails
 
 
 def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
@@ -39,14 +38,14 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     if arguments["granted_bytes"] < min(needed_bytes, bounds.max_memory_bytes):
         return {"needed_bytes": needed_bytes}
     try:
-        thumbnails = make_thumbnails(picture, _sizes(arguments), arguments["quality"], arguments["webp"])
+        thumbnails = make_thumbnails(picture, sizes_of(arguments), arguments["quality"], arguments["webp"])
     except Rejected as error:
         # Not every decoder distinguishes lack of memory from damage.
         if error.reason is Reason.CORRUPT and arguments["granted_bytes"] < needed_bytes:
             raise Rejected(Reason.DECODER_LIMIT, error.detail) from error
         raise
     write_at(original_file, picture.original, 0)
-    _write_thumbnails(thumbnails, arguments, thumbnail_files)
+    write_thumbnails(thumbnails, arguments, thumbnail_files)
     width, height = picture.displayed_size
     return {
         "width": width,
@@ -88,23 +87,12 @@ def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     return {"plan_bytes": len(written)}
 
 
-def frame_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
-    """Make thumbnails of one video frame. Arguments: width, height, colour (code points, or None for sRGB),
-    orientation, sizes, quality, webp. Files: raw RGB24, and those of `picture_job`."""
-    frame, *thumbnail_files = files
-    size = arguments["width"], arguments["height"]
-    colour = arguments["colour"] and CodePoints(**arguments["colour"])
-    with mmap.mmap(frame, 0, prot=mmap.PROT_READ) as data:
-        options = arguments["quality"], arguments["webp"], colour, arguments["orientation"]
-        thumbnails = thumbnails_of_frame(data[:], size, _sizes(arguments), *options)
-    _write_thumbnails(thumbnails, arguments, thumbnail_files)
-    return {"blurhash": thumbnails.blurhash}
-
-
-def _sizes(arguments: dict[str, Any]) -> list[ThumbnailSize]:
+def sizes_of(arguments: dict[str, Any]) -> list[ThumbnailSize]:
+    """Return the sizes in a job's arguments."""
     return [ThumbnailSize(name, edge) for name, edge in arguments["sizes"]]
 
 
-def _write_thumbnails(thumbnails: Thumbnails, arguments: dict[str, Any], files: list[int]) -> None:
-    for name, file in zip(thumbnail_names(_sizes(arguments)), files, strict=True):
+def write_thumbnails(thumbnails: Thumbnails, arguments: dict[str, Any], files: list[int]) -> None:
+    """Write the thumbnails to the files of a job."""
+    for name, file in zip(thumbnail_names(sizes_of(arguments)), files, strict=True):
         write_at(file, thumbnails.by_name.get(name, b""), 0)

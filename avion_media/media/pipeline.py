@@ -20,21 +20,15 @@ from avion_media.domain.formats import HEIC, PNG, WEBP, Family, MediaFormat
 from avion_media.domain.media import FULL_SIZE, WEBP_SUFFIX, ThumbnailSize, thumbnail_names
 from avion_media.domain.ranges import Patch, Range, joined_patches, merged, missing, pieces, total_bytes, within
 from avion_media.files import read_only, write_at
-from avion_media.media.bounds import PictureBounds, VideoBounds
+from avion_media.media.bounds import PictureBounds, VideoBounds, poster_bytes
 from avion_media.media.formats import PEEK_BYTES, peek
 from avion_media.media.formats.movie import POSTER_SCAN_S, POSTER_SECONDS, MoviePlan
-from avion_media.media.formats.picture import UPRIGHT, CodePoints
-from avion_media.media.job_results import checked_frame, checked_missing, checked_names, checked_picture, read_plan
-from avion_media.media.poster import PosterBounds
-from avion_media.media.poster.frame import Poster, colour_of, extract_poster
-from avion_media.media.poster.probe import VideoProbe, probe_video
+from avion_media.media.job_results import checked_missing, checked_names, checked_picture, checked_poster, read_plan
 from avion_media.media.sandbox import Limits
 from avion_media.media.sandbox.sandbox import Sandbox
 
-FRAME_JOB = "avion_media.media.jobs:frame_job"
 MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes
 MAX_EXAMINE_BYTES = 96 << 20  # … beyond so many the whole file is fetched
-_FRAME_MEMORY_BYTES = 96 << 20  # a frame's thumbnails: on top of 8 bytes a pixel of it
 _MAX_PLAN_BYTES = 4 << 20  # 50 000 patches and more; hours of subtitles take ten thousand
 _PLAN_OUTPUT_BYTES = 16 << 20
 _THUMBNAIL_BYTES = 16 << 20  # far more than a JPEG of 4096 x 4096 takes
@@ -51,8 +45,13 @@ def preload_for(enabled: frozenset[str]) -> tuple[str, ...]:
 class MediaSource(Protocol):
     """The bytes of a media item, in a local file that may be sparse."""
 
-    fd: int
-    size_bytes: int
+    @property
+    def fd(self) -> int:
+        """The file's descriptor."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Its full length."""
 
     @property
     def whole(self) -> bool:
@@ -122,22 +121,14 @@ class MediaPipeline:
         sizes = self._thumbnails.sizes if fmt.shown_by_browsers else (*self._thumbnails.sizes, FULL_SIZE)
         scrubbed = _temporary(files)
         outputs = {name: _temporary(files) for name in thumbnail_names(sizes)}
-        most_bytes = self._limits.memory_bytes
         peeked = peek(os.pread(source.fd, PEEK_BYTES, 0), fmt)
-        forecast_bytes = min(peeked.decode_bytes(source.size_bytes), most_bytes) if peeked else most_bytes
-        found: dict[str, Any] = {}
-        for granted_bytes in (forecast_bytes, most_bytes):
-            arguments = {"format": fmt.name, "bounds": asdict(self._picture_bounds), "granted_bytes": granted_bytes}
-            with read_only(source.fd) as own:
-                answer = await self._sandbox.call(
-                    "avion_media.media.jobs:picture_job",
-                    _thumbnail_arguments(self._thumbnails, sizes) | arguments,
-                    files=[own, scrubbed, *outputs.values()],
-                    limits=self._limits.for_task(granted_bytes, 2 * source.size_bytes + _THUMBNAIL_BYTES),
-                )
-            found = checked_names(answer)
-            if "needed_bytes" not in found:  # else its first bytes suggested less
-                break
+        found = await self._decoded(
+            "avion_media.media.jobs:picture_job",
+            {"format": fmt.name, "bounds": asdict(self._picture_bounds)} | self._wanted(sizes),
+            [source.fd, scrubbed, *outputs.values()],
+            forecast_bytes=peeked.decode_bytes(source.size_bytes) if peeked else self._limits.memory_bytes,
+            output_bytes=2 * source.size_bytes + _THUMBNAIL_BYTES,
+        )
         found = checked_picture(found, scrubbed, self._picture_bounds)
         return Processed(
             format=fmt,
@@ -153,30 +144,20 @@ class MediaPipeline:
         )
 
     async def _video(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
-        frame = _temporary(files)
+        outputs = {name: _temporary(files) for name in thumbnail_names(self._thumbnails.sizes)}
         plan = await self._examine(source, fmt, POSTER_SECONDS)
         plan, sha256 = await self._patched(source, plan)
-        probe, poster = await self._poster(source, plan, frame)
-        if poster.blank and not source.whole:
+        found = await self._poster(source, plan, outputs)
+        if found["blank"] and not source.whole:
             # Rare, so more of the video is fetched only now.
             longer = await self._examine(source, fmt, POSTER_SCAN_S)
             plan, sha256 = await self._patched(source, longer, done=plan.patches)
-            probe, poster = await self._poster(source, plan, frame)
-        sizes = self._thumbnails.sizes
-        outputs = {name: _temporary(files) for name in thumbnail_names(sizes)}
-        size = poster.width, poster.height
-        found = await self._sandbox.call(
-            FRAME_JOB,
-            frame_arguments(size, self._thumbnails, colour=colour_of(probe), orientation=probe.orientation),
-            files=[frame, *outputs.values()],
-            limits=self._limits.for_task(_FRAME_MEMORY_BYTES + 8 * poster.width * poster.height, _THUMBNAIL_BYTES),
-        )
-        found = checked_frame(found)
+            found = await self._poster(source, plan, outputs)
         # Use the decoder's size, because only it knows a pixel aspect that is in the coded video.
         return Processed(
             format=plan.format,
-            width=probe.width,
-            height=probe.height,
+            width=found["width"],
+            height=found["height"],
             blurhash=found["blurhash"],
             thumbnails=_read_thumbnails(outputs),
             animated=True,
@@ -198,16 +179,48 @@ class MediaPipeline:
             plan = replace(plan, patches=joined_patches(chain(done, within(plan.patches, others))))
         return plan, await trio.to_thread.run_sync(_patch, source, plan.patches)
 
-    async def _poster(self, source: MediaSource, plan: MoviePlan, frame: int) -> tuple[VideoProbe, Poster]:
-        # In a sparse file, ffmpeg must not read beyond the fetched bytes.
-        scan_s = POSTER_SCAN_S if source.whole else plan.poster_seconds
-        bounds = PosterBounds(self._limits, self._video_bounds, scan_s)
-        probe = await probe_video(self._sandbox, source.fd, plan.format, bounds, plan.stream)
-        longest_edge = max(size.longest_edge for size in self._thumbnails.sizes)
-        poster = await extract_poster(
-            self._sandbox, source.fd, plan.format, probe, longest_edge, output_fd=frame, bounds=bounds
+    async def _poster(self, source: MediaSource, plan: MoviePlan, outputs: dict[str, int]) -> dict[str, Any]:
+        """Write thumbnails of a frame to ``outputs``, and return its facts."""
+        arguments = {
+            "format": plan.format.name,
+            "stream": plan.stream,
+            # In a sparse file, the decoder must not read beyond the fetched bytes.
+            "scan_s": POSTER_SCAN_S if source.whole else plan.poster_seconds,
+            "bounds": asdict(self._video_bounds),
+        }
+        found = await self._decoded(
+            "avion_media.media.poster:poster_job",
+            arguments | self._wanted(self._thumbnails.sizes),
+            [source.fd, *outputs.values()],
+            forecast_bytes=poster_bytes(plan.pixels),
+            output_bytes=_THUMBNAIL_BYTES,
         )
-        return probe, poster
+        return checked_poster(found, self._video_bounds)
+
+    async def _decoded(
+        self, job: str, arguments: dict[str, Any], files: Sequence[int], *, forecast_bytes: int, output_bytes: int
+    ) -> dict[str, Any]:
+        """Run a job that decodes ``files[0]``: with as much memory as forecast, or with all if that is too little."""
+        source, *targets = files
+        most_bytes = self._limits.memory_bytes
+        found: dict[str, Any] = {}
+        for granted_bytes in (min(forecast_bytes, most_bytes), most_bytes):
+            with read_only(source) as own:
+                answer = await self._sandbox.call(
+                    job,
+                    arguments | {"granted_bytes": granted_bytes, "max_memory_bytes": most_bytes},
+                    files=[own, *targets],
+                    limits=self._limits.for_task(granted_bytes, output_bytes),
+                )
+            found = checked_names(answer)
+            if "needed_bytes" not in found:
+                break
+        return found
+
+    def _wanted(self, sizes: Sequence[ThumbnailSize]) -> dict[str, Any]:
+        """Return what a job is told about its thumbnails."""
+        named = [[size.name, size.longest_edge] for size in sizes]
+        return {"sizes": named, "quality": self._thumbnails.quality, "webp": self._thumbnails.webp}
 
     async def _examine(self, source: MediaSource, fmt: MediaFormat, poster_seconds: float) -> MoviePlan:
         """Run the container reader, and fetch what it misses, until it is finished."""
@@ -246,20 +259,6 @@ class MediaPipeline:
                 wanted = [whole]  # no index, or many scattered boxes: fetch all of it, once
             await source.fetch(wanted)
         raise Rejected(Reason.CORRUPT, "the container's index cannot be read within bounds")
-
-
-def frame_arguments(
-    size: tuple[int, int], config: ThumbnailsConfig, *, colour: CodePoints | None = None, orientation: int = UPRIGHT
-) -> dict[str, Any]:
-    """Return the arguments of `FRAME_JOB` for a frame of this width and height; without ``colour`` it is sRGB."""
-    width, height = size
-    frame = {"width": width, "height": height, "colour": colour and asdict(colour), "orientation": orientation}
-    return _thumbnail_arguments(config, config.sizes) | frame
-
-
-def _thumbnail_arguments(config: ThumbnailsConfig, sizes: Sequence[ThumbnailSize]) -> dict[str, Any]:
-    named = [[size.name, size.longest_edge] for size in sizes]
-    return {"sizes": named, "quality": config.quality, "webp": config.webp}
 
 
 def _read_thumbnails(outputs: dict[str, int]) -> dict[str, bytes]:

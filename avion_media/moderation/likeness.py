@@ -54,9 +54,7 @@ class Likeness:
                 await trio.sleep(_PAUSE_S)
 
     async def _keep(self) -> None:
-        async with open_sandbox(
-            slots=1, budget_bytes=_MEMORY_BYTES, preload=PRELOAD, programs=(), require=self._require
-        ) as sandbox:
+        async with open_sandbox(slots=1, budget_bytes=_MEMORY_BYTES, preload=PRELOAD, require=self._require) as sandbox:
             with self._sandbox.filled(sandbox):
                 await sandbox.maintain(_log_renewal)
 

@@ -25,15 +25,9 @@ class CannotEmbed(MediaError):
 
 def check_programs() -> None:
     """Raise `CannotEmbed` that lists everything missing, and how to get it."""
-    missing = [
-        f"{program} is not installed: {advice}"
-        for program, advice in (
-            ("redis-server", "apt-get install redis-server   (or: brew install redis)"),
-            ("ffmpeg", "apt-get install ffmpeg   (or: brew install ffmpeg)"),
-            ("ffprobe", "it comes with ffmpeg: apt-get install ffmpeg"),
-        )
-        if shutil.which(program) is None
-    ]
+    missing = []
+    if shutil.which("redis-server") is None:
+        missing.append("redis-server is not installed: apt-get install redis-server   (or: brew install redis)")
     try:
         import moto.server  # noqa: F401 - only whether it is there
     except ImportError:

@@ -100,7 +100,7 @@ THUMBNAIL_OUTCOME = Attribute("outcome", ("written", "rejected", "failed"))
 FETCH_OUTCOME = Attribute(
     "outcome", ("ok", "not_modified", *_REASONS, "unavailable", "deferred", "cancelled", "failed")
 )
-JOB = Attribute("avion.sandbox.job", ("picture_job", "frame_job", "plan_job", "ffmpeg", "ffprobe", "probe", OTHER))
+JOB = Attribute("avion.sandbox.job", ("picture_job", "plan_job", "poster_job", "probe", OTHER))
 JOB_OUTCOME = Attribute("outcome", ("done", "rejected", "limit", "crashed", "killed", "failed"))
 KILL_CAUSE = Attribute(
     "cause", ("limit", "crashed", "killed"), "a limit, a crash by the content, or a kill from outside (memory)"

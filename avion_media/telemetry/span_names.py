@@ -68,7 +68,7 @@ SPANS: tuple[SpanName, ...] = (
     SpanName(
         "sandbox {job}",
         "internal",
-        "one sandboxed process, from fork to exit: `picture_job`, `plan_job`, `ffprobe`, `ffmpeg`, `frame_job`",
+        "one sandboxed process, from fork to exit: `picture_job`, `plan_job`, `poster_job`",
         "the task",
         ("avion.sandbox.job", "avion.sandbox.outcome", "avion.sandbox.cpu_time", "avion.sandbox.memory_peak"),
     ),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from avion_media.media.poster import DECODERS
 from tests.ops.manifests import ROOT, image_settings
 
 DOCKERFILES = [ROOT / "Dockerfile", ROOT / "ops/compose/store/Dockerfile"]
@@ -41,24 +39,6 @@ def test_all_ports_are_open_and_logs_are_for_machines() -> None:
     settings = image_settings()
     assert settings["AVION_MEDIA_LOG__FORMAT"] == "json"
     assert {settings[f"AVION_MEDIA_{port}__BIND"].split(":")[0] for port in ("GRPC", "HTTP", "ADMIN")} == {"0.0.0.0"}
-
-
-def test_ffmpeg_has_the_decoders_that_the_service_asks_for() -> None:
-    text = (ROOT / "Dockerfile").read_text()
-    built = text.partition("--enable-decoder=")[2].split()[0].split(",")
-    # "av1" is ffmpeg's own decoder, which only works with hardware; libdav1d stands for it.
-    assert sorted(built) == sorted(set(DECODERS.split(",")) - {"av1"})
-
-
-def test_ffmpeg_has_the_filters_that_posters_ask_for() -> None:
-    text = (ROOT / "Dockerfile").read_text()
-    built = set(text.partition("--enable-filter=")[2].split()[0].split(","))
-    asked = set(
-        re.findall(r'\.filter(?:_multi_output)?\("(\w+)"', (ROOT / "avion_media/media/poster/frame.py").read_text())
-    )
-    # The others are what ffmpeg itself puts around a graph.
-    assert "scale" in asked
-    assert built == asked | {"null", "buffer", "buffersink", "trim"}
 
 
 def test_the_context_holds_what_is_copied_and_nothing_else() -> None:

@@ -58,13 +58,13 @@ def test_an_upload_is_one_trace_from_the_request_to_the_decoder(
     assert {span.resource["deployment.environment.name"] for span in trace} == {"tests"}
 
 
-def test_a_videos_trace_has_each_run_of_ffmpeg(service: Service, otlp: Collector, data_directory: Path) -> None:
+def test_a_videos_trace_has_each_sandboxed_job(service: Service, otlp: Collector, data_directory: Path) -> None:
     video = (data_directory / "mp4-h264-faststart.mp4").read_bytes()
     status = service.upload("clip.mp4", "video/mp4", video)
     assert status.state == wire.MediaStatus.READY
     trace = otlp.complete_trace(trace_of(status.media_id), [PROCESS])
     jobs = {span.name for span in trace if span.parent_id == one(trace, PROCESS).span_id and "sandbox" in span.name}
-    assert jobs == {"sandbox plan_job", "sandbox ffprobe", "sandbox ffmpeg", "sandbox frame_job"}
+    assert jobs == {"sandbox plan_job", "sandbox poster_job"}
 
 
 def test_a_clients_own_trace_is_continued_and_linked(service: Service, otlp: Collector) -> None:

@@ -32,16 +32,16 @@ POSTER_SCAN_S = 10.0  # the part that is searched for a frame that is not blank
 class MoviePlan:
     """All that follows from a container's structure, without decoding a sample.
 
-    ``stream`` is ffmpeg's name (a stream specifier) of the video that players show; the poster is made of it.
-    ``poster_ranges`` must be present in the sparse file for ffmpeg to open it and decode the first
-    ``poster_seconds`` of its main video, without sound. They are sorted and do not touch. To decode more than the first
-    picture, pass ``-t poster_seconds`` to ffmpeg, because it also decodes half a picture before a hole.
+    ``stream`` is the name of the video that players show, of which the poster is made: ``i:`` and its id, or ``V:`` and
+    its number among the videos. A frame of it has ``pixels``. ``poster_ranges`` must be present in the sparse file to
+    open it and decode the first ``poster_seconds`` of that video. They are sorted and do not touch.
 
     ``patches`` are sorted, do not touch, keep the length, and can be applied repeatedly.
     """
 
     format: MediaFormat
     stream: str
+    pixels: int
     duration_s: float
     poster_seconds: float
     poster_ranges: tuple[Range, ...]

@@ -3,14 +3,14 @@
     Trio process ──request + descriptors──▶ fork server (single-threaded, codecs loaded) ──fork──▶ sandboxed child
 
 `sandbox.open_sandbox` starts the fork server, `Sandbox.maintain` replaces it from time to time. `Sandbox.call` runs a
-function of this package in a sandboxed fork, `Sandbox.execute` runs an external program. `confinement` describes the
-protections. This module has the types of both sides: limits of a task, its usage, its end. The fork server and its
-children never import Trio, which saves every fork the page tables of a dozen megabytes.
+function of this package in a sandboxed fork. `confinement` describes the protections. This module has the types of both
+sides: limits of a task, its usage, its end. The fork server and its children never import Trio, which saves every fork
+the page tables of a dozen megabytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -19,10 +19,10 @@ from enum import StrEnum
 class Limits:
     """Limits of one sandboxed task. Exceeding one ends it as ``Rejected(DECODER_LIMIT)``.
 
-    ``memory_bytes`` is what the task may allocate beyond the memory that the interpreter (or the program's libraries)
-    maps; the sandbox's budget is reduced by the same number. ``cpu_s`` is CPU time of all its threads, rounded up
-    to whole seconds by the kernel. ``wall_s`` counts from the fork. ``output_bytes`` limits each file that it
-    writes (0: none). ``max_files`` limits its open descriptors.
+    ``memory_bytes`` is what the task may allocate beyond the memory that the fork server maps; the sandbox's budget is
+    reduced by the same number. ``cpu_s`` is CPU time of all its threads, rounded up to whole seconds by the kernel.
+    ``wall_s`` counts from the fork. ``output_bytes`` limits each file that it writes (0: none). ``max_files`` limits
+    its open descriptors.
     """
 
     memory_bytes: int
@@ -49,20 +49,6 @@ class Usage:
     peak_rss_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """An external program that ended by itself, or was ``stopped`` because its output was enough.
-
-    ``stderr`` has only the first 8 KiB. ``returncode`` is 0 if ``stopped``.
-    """
-
-    returncode: int
-    stdout: bytes
-    stderr: bytes
-    usage: Usage
-    stopped: bool = False
-
-
 class Outcome(StrEnum):
     """How a task ended, for metrics."""
 
@@ -76,7 +62,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """One finished task, for observers of the sandbox. ``name`` is the job's target or the program."""
+    """One finished task, for observers of the sandbox. ``name`` is its target."""
 
     name: str
     outcome: Outcome
@@ -87,15 +73,13 @@ class JobReport:
 class SandboxReport:
     """The confinement of children on this machine.
 
-    ``landlock_abi`` is 0 without Landlock. ``programs`` can run; ``missing_programs`` has the reason for each that
-    cannot. ``gaps`` are the findings of the self-test: what a child could do although it should not. Empty is good.
+    ``landlock_abi`` is 0 without Landlock. ``gaps`` are the findings of the self-test: what a child could do although
+    it should not. Empty is good.
     """
 
     landlock_abi: int
     seccomp: bool
     drops_root: bool
-    programs: Sequence[str]
-    missing_programs: Mapping[str, str]
     gaps: Sequence[str] = ()
 
 

@@ -16,12 +16,9 @@ from typing import Any, Final, NoReturn
 
 from avion_media.domain.errors import Rejected
 from avion_media.media.sandbox import confinement, seccomp
-from avion_media.media.sandbox.confinement import Means, Program
+from avion_media.media.sandbox.confinement import Means
 from avion_media.media.sandbox.wire import Task
 
-EXEC_FAILED: Final = 127
-_PROGRAM_ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "2"}  # else each thread reserves 64 MiB of address space
-_NO_FD: Final = 0x7FFFFFFF
 _ABOVE: Final = 200  # descriptors are kept above this number until their final numbers are free
 
 
@@ -38,33 +35,16 @@ def run_job(task: Task, files: list[int], ruleset: int, means: Means, fork_serve
     try:
         _restore_signals()
         job = find_function(task.name)
-        (ruleset,) = _place(dict(enumerate(files, start=3)), [ruleset])
+        ruleset = _place(files, ruleset)
         answer_fd, *job_files = range(3, 3 + len(files))
-        confinement.bound_job(task.limits)
+        confinement.bound(task.limits)
         confinement.give_up_identity(means, fork_server_pid)
-        rules = seccomp.program_filter(os.getpid(), _NO_FD) if task.as_program else seccomp.job_filter(os.getpid())
-        confinement.give_up_reach(means, ruleset, rules)
+        confinement.give_up_reach(means, ruleset, seccomp.job_filter(os.getpid()))
         _write(answer_fd, _answer(job, task.arguments, job_files))
     except BaseException:  # noqa: BLE001 - nothing must unwind into the fork server's frames; any other error is a bug
         _write(answer_fd, json.dumps({"failed": traceback.format_exc()}).encode())
     finally:
         os._exit(0)
-
-
-def run_program(task: Task, files: list[int], program: Program, means: Means, fork_server_pid: int) -> NoReturn:
-    """Become an external program, with ``files`` as its descriptors 1, 2 and ``task.numbers``."""
-    try:
-        _restore_signals()
-        targets = dict(zip((1, 2, *task.numbers), files, strict=True))
-        program_fd, ruleset = _place(targets, [program.fd, program.ruleset])
-        confinement.bound_program(task.limits)
-        confinement.give_up_identity(means, fork_server_pid)
-        confinement.give_up_reach(means, ruleset, seccomp.program_filter(os.getpid(), program_fd))
-        os.execve(program_fd, list(task.argv), _PROGRAM_ENVIRONMENT)
-    except BaseException as error:  # noqa: BLE001 - as above
-        _write(2, f"cannot run {program.path}: {error!r}".encode())
-    finally:
-        os._exit(EXEC_FAILED)
 
 
 def _answer(job: Callable[..., Any], arguments: dict[str, Any], files: list[int]) -> bytes:
@@ -83,22 +63,18 @@ def _restore_signals() -> None:
     os.setsid()
 
 
-def _place(targets: dict[int, int], carried: Sequence[int]) -> list[int]:
-    """Give each file of ``targets`` its number, and close all others except ``carried``.
-
-    Return the present numbers of ``carried``, which an exec closes; -1 stays -1. Descriptors 0, 1 and 2 that are not
-    targets lead to /dev/null.
-    """
+def _place(files: Sequence[int], ruleset: int) -> int:
+    """Give ``files`` the numbers from 3 on, and close all others except ``ruleset``, whose new number is returned (-1
+    stays -1). Descriptors 0, 1 and 2 lead to /dev/null."""
     nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    wanted = {0: nowhere, 1: nowhere, 2: nowhere} | targets
-    parked = {number: fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for number, each in wanted.items()}
-    moved = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, _ABOVE + len(parked)) if each >= 0 else -1 for each in carried]
-    os.closerange(3, _ABOVE)
-    for number, each in parked.items():
-        os.dup2(each, number)
+    parked = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for each in (nowhere, nowhere, nowhere, *files)]
+    ruleset = fcntl.fcntl(ruleset, fcntl.F_DUPFD_CLOEXEC, _ABOVE) if ruleset >= 0 else -1
+    for number, each in enumerate(parked):
+        os.dup2(each, number, inheritable=False)
         os.close(each)
-    os.closerange(max(_ABOVE - 1, *moved) + 1, 1 << 20)
-    return moved
+    os.closerange(len(parked), _ABOVE)
+    os.closerange(max(_ABOVE - 1, ruleset) + 1, 1 << 20)
+    return ruleset
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -7,18 +7,11 @@ The protections, from the outside in:
   service.
 - *Identity*: nobody instead of root, no new privileges ever, no environment, only the given descriptors, not traceable
   by other children.
-- *Reach*: the system call filter (see `seccomp`) denies every socket, every process and signal, all writing by name,
-  and to our own functions every file. Landlock (files, TCP, abstract sockets, signals) overlaps with it on purpose,
-  and is what keeps a program from reading more than its libraries.
+- *Reach*: the system call filter (see `seccomp`) denies every socket, every process and signal, every file by name and
+  every program. Landlock (files, TCP, abstract sockets, signals) overlaps with it on purpose.
 
-Programs: the exec itself passes the filter because it is an ``execveat`` of one descriptor number, which the exec
-closes. A hijacked program could put another open file under that number; Landlock's execute right then limits it to
-the same binary and its loader, and it would still be inside everything above. Without Landlock it could run other
-programs, inside everything above. It can read the system's libraries (without Landlock: what nobody may read); it can
-write only to descriptors that it was given.
-
-Not prevented: a hijacked child can return anything, change every file that it was given for writing, and read
-attributes (not contents) of paths. Callers treat results as hostile input, and pass sources with `files.read_only`.
+Not prevented: a hijacked child can return anything, and change every file that it was given for writing. Callers treat
+results as hostile input, and pass sources with `files.read_only`.
 """
 
 from __future__ import annotations
@@ -26,7 +19,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import struct
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,12 +28,6 @@ from avion_media.media.sandbox import Limits, landlock, seccomp
 _NOBODY: Final = 65534
 _NICENESS: Final = 5
 _NEEDED_CAPABILITIES: Final = 1 << 5 | 1 << 6 | 1 << 7  # CAP_KILL, CAP_SETGID, CAP_SETUID
-# A program's libraries and its threads' stacks and arenas: reserved address space, hardly any of it ever touched.
-# What it really allocates is bounded by RLIMIT_DATA, which counts private writable memory only.
-_PROGRAM_MAPPINGS_BYTES: Final = 2 << 30
-_PROGRAM_LIBRARY_DATA_BYTES: Final = 64 << 20  # Debian's ffmpeg 7.1 with its 213 libraries starts with 56 MiB
-_LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")
-_PT_INTERP: Final = 3
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -59,38 +45,16 @@ def find_means() -> Means:
     return Means(landlock.abi(), seccomp.available(), os.geteuid() == 0 and _may_change_user())
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
-    """An external program ready to run: ``fd`` is the open binary, ``ruleset`` its Landlock rules (-1 without)."""
-
-    path: str
-    fd: int
-    ruleset: int
-
-
-def prepare(path: str, landlock_version: int) -> Program:
-    """Open the program at ``path`` (absolute), once. Raises ``OSError`` or ``ValueError`` if it cannot be run."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    loader = _loader_of(fd)
-    if not landlock_version:
-        return Program(path, fd, -1)
-    executables = [path] if loader is None else [path, loader]
-    return Program(path, fd, landlock.program_reachable(landlock_version, executables, _LIBRARIES))
-
-
-def bound_job(limits: Limits) -> None:
-    """Set the rlimits of a forked function. Memory counts from what is mapped now."""
+def bound(limits: Limits) -> None:
+    """Set the rlimits. Memory counts from what is mapped now."""
     with open("/proc/self/statm", "rb") as statm:
         mapped_pages = int(statm.read().split()[0])
     _limit(resource.RLIMIT_AS, mapped_pages * _PAGE + limits.memory_bytes)
-    _bound(limits)
-
-
-def bound_program(limits: Limits) -> None:
-    """Set the rlimits of an external program."""
-    _limit(resource.RLIMIT_AS, _PROGRAM_MAPPINGS_BYTES + limits.memory_bytes)
-    _limit(resource.RLIMIT_DATA, _PROGRAM_LIBRARY_DATA_BYTES + limits.memory_bytes)
-    _bound(limits)
+    cpu_s = max(1, round(limits.cpu_s + 0.499))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))  # SIGXCPU, and SIGKILL should that be blocked
+    _limit(resource.RLIMIT_FSIZE, limits.output_bytes)
+    _limit(resource.RLIMIT_NOFILE, limits.max_files)
+    _limit(resource.RLIMIT_CORE, 0)
 
 
 def give_up_identity(means: Means, fork_server_pid: int) -> None:
@@ -119,33 +83,11 @@ def give_up_reach(means: Means, ruleset: int, program: bytes) -> None:
         seccomp.install(program)
 
 
-def _loader_of(fd: int) -> str | None:
-    """Return the dynamic loader that a 64-bit ELF file names (PT_INTERP), or None if it is linked statically."""
-    header = os.pread(fd, 64, 0)
-    if header[:5] != b"\x7fELF\x02" or len(header) < 64:
-        raise ValueError("not a 64-bit ELF program (a script cannot run in the sandbox)")
-    table, _, _, _, entry_size, entries = struct.unpack_from("<QQIHHH", header, 32)
-    for index in range(entries):
-        entry = os.pread(fd, 56, table + index * entry_size)
-        kind, _, offset, _, _, size = struct.unpack_from("<IIQQQQ", entry)
-        if kind == _PT_INTERP:
-            return os.pread(fd, size, offset).rstrip(b"\0").decode()
-    return None
-
-
 def _may_change_user() -> bool:
     """Return whether root can become nobody, and kill such processes. In a container it may lack the capabilities."""
     with open("/proc/self/status", encoding="ascii") as status:
         effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
     return effective & _NEEDED_CAPABILITIES == _NEEDED_CAPABILITIES
-
-
-def _bound(limits: Limits) -> None:
-    cpu_s = max(1, round(limits.cpu_s + 0.499))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))  # SIGXCPU, and SIGKILL should that be blocked
-    _limit(resource.RLIMIT_FSIZE, limits.output_bytes)
-    _limit(resource.RLIMIT_NOFILE, limits.max_files)
-    _limit(resource.RLIMIT_CORE, 0)
 
 
 def _limit(which: int, value: int) -> None:

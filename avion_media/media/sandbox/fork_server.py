@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 from avion_media import kernel
 from avion_media.media.sandbox import SandboxReport, Usage, child, landlock
-from avion_media.media.sandbox.confinement import Means, Program, find_means, prepare
+from avion_media.media.sandbox.confinement import Means, find_means
 from avion_media.media.sandbox.wire import Exit, Task, pack, receive_task
 
 
@@ -41,12 +41,11 @@ class _Child:
 
 @dataclass(slots=True)
 class ForkServer:
-    """The loop and its children. ``programs`` are keyed by name."""
+    """The loop and its children."""
 
     control: socket.socket
     means: Means
-    programs: dict[str, Program]
-    job_ruleset: int
+    ruleset: int
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _children: set[_Child] = field(default_factory=set)
 
@@ -77,7 +76,7 @@ class ForkServer:
         started = time.monotonic()
         try:
             pid = self._fork(task, files[1:])
-        except (OSError, KeyError) as error:
+        except OSError as error:
             nothing = Usage(0.0, 0.0, 0)
             _send(channel, Exit(0, 0, False, nothing, error=f"cannot start {task.name}: {error!r}"))
             channel.close()
@@ -91,14 +90,14 @@ class ForkServer:
                 os.close(each)
 
     def _fork(self, task: Task, files: list[int]) -> int:
-        program = self.programs[task.name] if task.is_program else None
-        ruleset = next(iter(self.programs.values())).ruleset if task.as_program else self.job_ruleset
+        if task.name.partition(":")[0] not in sys.modules:
+            with contextlib.suppress(Exception):  # the child will meet it again, and report it
+                child.find_function(task.name)
+            _settle()
         fork_server_pid = os.getpid()
         pid = os.fork()
-        if pid == 0 and program is not None:
-            child.run_program(task, files, program, self.means, fork_server_pid)
-        elif pid == 0:
-            child.run_job(task, files, ruleset, self.means, fork_server_pid)
+        if pid == 0:
+            child.run_job(task, files, self.ruleset, self.means, fork_server_pid)
         return pid
 
     def _kill(self, running: _Child) -> None:
@@ -151,34 +150,26 @@ def _preload(entries: list[str]) -> None:
             importlib.import_module(entry)
 
 
-def _prepare(paths: dict[str, str], means: Means) -> tuple[dict[str, Program], dict[str, str]]:
-    ready, missing = {}, {}
-    for name, path in paths.items():
-        try:
-            ready[name] = prepare(path, means.landlock_version)
-        except (OSError, ValueError) as error:
-            missing[name] = f"{path}: {error}"
-    return ready, missing
+def _settle() -> None:
+    gc.collect()
+    gc.freeze()  # else a collection in a child would copy every page that holds an object's header
 
 
 def main(arguments: list[str]) -> None:
-    """Arguments: the control socket's descriptor, and a JSON object with ``preload`` and ``programs``."""
-    kernel.close_to_others()  # children share its address layout; no hijacked program may read that, or its memory
+    """Arguments: the control socket's descriptor, and a JSON list of what to load."""
+    kernel.close_to_others()  # children share its address layout; no other process may read that, or its memory
     os.environ.clear()
     os.chdir("/")  # the start directory is not needed, and may be unmounted
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which then closes the control socket
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     control = socket.socket(fileno=int(arguments[0]))
     control.set_inheritable(False)
-    wanted = json.loads(arguments[1])
-    _preload(wanted["preload"])
+    _preload(json.loads(arguments[1]))
     means = find_means()
-    ready, missing = _prepare(wanted["programs"], means)
     ruleset = landlock.nothing_reachable(means.landlock_version) if means.landlock_version else -1
-    gc.collect()
-    gc.freeze()  # else a collection in a child would copy every page that holds an object's header
-    control.send(pack(SandboxReport(means.landlock_version, means.seccomp, means.drops_root, tuple(ready), missing)))
-    ForkServer(control, means, ready, ruleset).run()
+    _settle()
+    control.send(pack(SandboxReport(means.landlock_version, means.seccomp, means.drops_root)))
+    ForkServer(control, means, ruleset).run()
 
 
 if __name__ == "__main__":

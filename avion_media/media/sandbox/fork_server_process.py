@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -80,7 +79,7 @@ class ForkServerProcess:
         self.closed.set()
 
 
-async def start_fork_server(preload: Sequence[str], programs: Sequence[str]) -> ForkServerProcess:
+async def start_fork_server(preload: Sequence[str]) -> ForkServerProcess:
     """Start one, and wait until it accepts tasks, or raise `Unavailable`. A cancel leaves none."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     control = trio.socket.from_stdlib_socket(ours)
@@ -88,7 +87,7 @@ async def start_fork_server(preload: Sequence[str], programs: Sequence[str]) -> 
     try:
         with os.fdopen(os.memfd_create("fork server"), "w+b") as complaints:
             with theirs:
-                process = await _spawn(theirs, complaints.fileno(), preload, programs)
+                process = await _spawn(theirs, complaints.fileno(), preload)
             return ForkServerProcess(process, control, await _wait_ready(control, complaints.fileno()))
     except BaseException:
         control.close()
@@ -99,17 +98,14 @@ async def start_fork_server(preload: Sequence[str], programs: Sequence[str]) -> 
         raise
 
 
-async def _spawn(
-    theirs: socket.socket, complaints: int, preload: Sequence[str], programs: Sequence[str]
-) -> trio.Process:
-    wanted = {"preload": list(preload), "programs": {name: shutil.which(name) or name for name in programs}}
+async def _spawn(theirs: socket.socket, complaints: int, preload: Sequence[str]) -> trio.Process:
     command = [
         sys.executable,
         "-P",
         "-m",
         "avion_media.media.sandbox.fork_server",
         str(theirs.fileno()),
-        json.dumps(wanted),
+        json.dumps(list(preload)),
     ]
     try:
         return await trio.lowlevel.open_process(

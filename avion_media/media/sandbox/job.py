@@ -1,4 +1,4 @@
-"""One task in the sandbox, as seen from Trio: its pipes, its channel, its end and its result.
+"""One task in the sandbox, as seen from Trio: its pipe, its channel, its end and its result.
 
 Everything that a child returns is hostile input.
 """
@@ -16,8 +16,7 @@ from typing import Any, Final
 import trio
 
 from avion_media.domain.errors import DecoderKilled, Dependency, Reason, Rejected, Unavailable
-from avion_media.media.sandbox import Completed, JobReport, Limits, Outcome, SandboxJobFailed
-from avion_media.media.sandbox.child import EXEC_FAILED
+from avion_media.media.sandbox import JobReport, Outcome, SandboxJobFailed
 from avion_media.media.sandbox.wire import MAX_FILES, MAX_MESSAGE_BYTES, Exit, Task, pack, unpack_exit, with_fds
 
 Observer = Callable[[JobReport], None]
@@ -26,25 +25,21 @@ _SEND_S: Final = 5.0  # the fork server only ever forks and reaps
 _REAP_S: Final = 5.0  # SIGKILL to wait(): longer only for a process stuck in the kernel
 _DEADLINE_SLACK_S: Final = 5.0  # the fork server enforces the deadline; after this extra time it must be stuck itself
 _CHUNK_BYTES: Final = 64 << 10
-_MAX_STDERR_BYTES: Final = 8 << 10
 _OF_A_LIMIT: Final = frozenset({signal.SIGXCPU, signal.SIGXFSZ})
 _MAX_DETAIL: Final = 500
 
 
 class Job:
-    """Call ``send``, then ``answer`` (of a function) or ``completed`` (of a program), and always ``aclose``."""
+    """Call ``send``, then ``answer``, and always ``aclose``."""
 
     def __init__(self, task: Task, fork_server: trio.Process, observer: Observer | None) -> None:
         self._task = task
         self._observer = observer
-        self._stdout = bytearray()
-        self._stderr = bytearray()
-        self._overflowed = False
-        self._sufficed = False
+        self._answer = bytearray()
         self._fork_server = fork_server
         ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel = trio.socket.from_stdlib_socket(ours)
-        self._pipes: list[trio.lowlevel.FdStream] = []
+        self._pipe: trio.lowlevel.FdStream | None = None
         self._exit: Exit | None = None
         self._sent = False
 
@@ -53,41 +48,29 @@ class Job:
         if len(files) > MAX_FILES:
             raise ValueError(f"{len(files)} files, but at most {MAX_FILES} fit a message")
         message = pack(self._task)
-        writers = []
+        writer = -1
         try:
-            for _ in range(2 if self._task.is_program else 1):
-                reader, writer = os.pipe2(os.O_CLOEXEC)
-                writers.append(writer)
-                self._pipes.append(trio.lowlevel.FdStream(reader))
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            self._pipe = trio.lowlevel.FdStream(reader)
             with trio.fail_after(_SEND_S):
-                await control.sendmsg([message], with_fds([self._theirs.fileno(), *writers, *files]))
+                await control.sendmsg([message], with_fds([self._theirs.fileno(), writer, *files]))
             self._sent = True
         except (OSError, trio.ClosedResourceError, trio.TooSlowError) as error:
             raise Unavailable(Dependency.SANDBOX, f"the fork server takes no task: {error!r}") from error
         finally:
             self._theirs.close()
-            for each in writers:
-                os.close(each)
+            if writer >= 0:
+                os.close(writer)
 
     async def answer(self, max_bytes: int) -> Any:
-        """Return the result of a function, or raise its error."""
-        await self._read_all(max_bytes, None)
+        """Return the result of the function, or raise its error. It is killed if it writes more than ``max_bytes``."""
+        await self._read_all(max_bytes)
         end = await self._finish()
         with self._observed(end):
+            if len(self._answer) > max_bytes:
+                raise Rejected(Reason.DECODER_LIMIT, "too much output")
             self._check(end)
-            return _read_answer(bytes(self._stdout))
-
-    async def completed(self, max_stdout_bytes: int, enough: Callable[[bytearray], bool] | None) -> Completed:
-        """Return how the program ended, by itself or killed because its output was ``enough``; or raise an error."""
-        await self._read_all(max_stdout_bytes, enough)
-        end = await self._finish()
-        with self._observed(end):
-            if not self._sufficed:
-                self._check(end)
-            stderr = bytes(self._stderr)
-            if end.code == EXEC_FAILED and stderr.startswith(b"cannot run "):
-                raise Unavailable(Dependency.SANDBOX, stderr.decode(errors="replace"))
-            return Completed(end.code, bytes(self._stdout), stderr, end.usage, stopped=self._sufficed)
+            return _read_answer(bytes(self._answer))
 
     async def aclose(self) -> None:
         """Kill the child if it still runs, and wait until it is reaped."""
@@ -101,32 +84,18 @@ class Job:
         finally:
             self._theirs.close()
             self._channel.close()
-            for pipe in self._pipes:
-                pipe.close()
+            if self._pipe is not None:
+                self._pipe.close()
 
-    async def _read_all(self, max_stdout_bytes: int, enough: Callable[[bytearray], bool] | None) -> None:
-        """Read until the child closes its outputs. Kill it if stdout is too long or ``enough``."""
+    async def _read_all(self, limit: int) -> None:
+        assert self._pipe is not None
         with trio.move_on_after(self._task.limits.wall_s + _DEADLINE_SLACK_S) as overtime:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._read_stdout, max_stdout_bytes, enough)
-                for pipe in self._pipes[1:]:
-                    nursery.start_soon(self._read_stderr, pipe)
+            while len(self._answer) <= limit and (chunk := await self._pipe.receive_some(_CHUNK_BYTES)):
+                self._answer += chunk
+        if len(self._answer) > limit:
+            self._kill()
         if overtime.cancelled_caught:
             self._give_up_on_fork_server()
-
-    async def _read_stdout(self, limit: int, enough: Callable[[bytearray], bool] | None) -> None:
-        while chunk := await self._pipes[0].receive_some(_CHUNK_BYTES):
-            self._stdout += chunk
-            self._overflowed = len(self._stdout) > limit
-            self._sufficed = not self._overflowed and enough is not None and enough(self._stdout)
-            if self._overflowed or self._sufficed:
-                del self._stdout[limit:]
-                self._kill()
-                return
-
-    async def _read_stderr(self, pipe: trio.lowlevel.FdStream) -> None:
-        while chunk := await pipe.receive_some(_CHUNK_BYTES):
-            self._stderr += chunk[: _MAX_STDERR_BYTES - len(self._stderr)]
 
     async def _finish(self) -> Exit:
         """Wait until the child is reaped. Raises `DecoderKilled` if the fork server has died, `Unavailable` if nothing
@@ -160,16 +129,13 @@ class Job:
 
     def _check(self, end: Exit) -> None:
         limits = self._task.limits
-        if self._overflowed:
-            raise Rejected(Reason.DECODER_LIMIT, "too much output")
         if end.timed_out:
             raise Rejected(Reason.DECODER_LIMIT, f"ran longer than {limits.wall_s} s")
-        if _used_up_cpu(end, limits):
-            raise Rejected(Reason.DECODER_LIMIT, f"used up {end.usage.cpu_s:.1f} s of CPU")
         if not end.signal:
             return
         name = signal.Signals(end.signal).name if end.signal in set(signal.Signals) else str(end.signal)
-        if end.signal in _OF_A_LIMIT:
+        # The kernel's two clocks differ by some ticks.
+        if end.signal in _OF_A_LIMIT or (end.signal == signal.SIGKILL and end.usage.cpu_s >= 0.9 * limits.cpu_s):
             raise Rejected(Reason.DECODER_LIMIT, f"killed by {name} after {end.usage.cpu_s:.1f} s of CPU")
         if end.signal == signal.SIGKILL:
             # Killed by the kernel's OOM killer, which says nothing about the file. Retry, perhaps elsewhere.
@@ -188,13 +154,6 @@ class Job:
         finally:
             if self._observer is not None:
                 self._observer(JobReport(self._task.name, outcome, end.usage))
-
-
-def _used_up_cpu(end: Exit, limits: Limits) -> bool:
-    """Return whether the CPU limit was reached. ffmpeg catches SIGXCPU and exits normally; the kernel's two clocks
-    differ by some ticks."""
-    failed = end.code != 0 or end.signal in {signal.SIGKILL, signal.SIGXCPU}
-    return failed and end.usage.cpu_s >= 0.9 * limits.cpu_s
 
 
 def _read_answer(data: bytes) -> Any:

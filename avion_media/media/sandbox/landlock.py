@@ -7,21 +7,15 @@ covers descriptors that are already open, which is how a child gets its input an
 
 from __future__ import annotations
 
-import os
 import struct
-from collections.abc import Iterable
 from typing import Final
 
 from avion_media.kernel import syscall
 from avion_media.media.sandbox.seccomp import NUMBERS
 
 _CREATE_VERSION: Final = 1
-_RULE_PATH_BENEATH: Final = 1
 _LOG_SAME_EXEC_OFF: Final = 1  # else a child could flood the audit log with its denials
 
-_EXECUTE: Final = 1 << 0
-_READ_FILE: Final = 1 << 2
-_READ_DIRECTORY: Final = 1 << 3
 _ACCESSES_SINCE: Final = ((1, 13), (2, 14), (3, 15), (5, 16))  # interface version, number of kinds of file access
 _NETWORK_TCP: Final = 0b11  # bind, connect
 _SCOPES: Final = 0b11  # abstract Unix sockets, signals
@@ -45,26 +39,6 @@ def nothing_reachable(version: int) -> int:
     return syscall(NUMBERS["landlock_create_ruleset"], attributes, len(attributes), 0)
 
 
-def program_reachable(version: int, executables: Iterable[str], libraries: Iterable[str]) -> int:
-    """Return a ruleset like `nothing_reachable`, but ``executables`` may run and ``libraries`` (paths) may be read."""
-    ruleset = nothing_reachable(version)
-    for path in executables:
-        _allow(ruleset, path, _EXECUTE | _READ_FILE)
-    for path in libraries:
-        if os.path.exists(path):
-            _allow(ruleset, path, _READ_FILE | (_READ_DIRECTORY if os.path.isdir(path) else 0))
-    return ruleset
-
-
 def enter(ruleset: int, version: int) -> None:
     """Confine this process for good. Needs no_new_privs."""
     syscall(NUMBERS["landlock_restrict_self"], ruleset, _LOG_SAME_EXEC_OFF if version >= 7 else 0)
-
-
-def _allow(ruleset: int, path: str, access: int) -> None:
-    anchor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        attributes = struct.pack("=Qi", access, anchor)
-        syscall(NUMBERS["landlock_add_rule"], ruleset, _RULE_PATH_BENEATH, attributes, 0)
-    finally:
-        os.close(anchor)

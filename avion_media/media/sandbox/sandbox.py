@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 import trio
 
 from avion_media.domain.errors import Dependency, Rejected, Unavailable
-from avion_media.media.sandbox import Completed, Limits, SandboxJobFailed, SandboxReport, selftest
+from avion_media.media.sandbox import Limits, SandboxJobFailed, SandboxReport
 from avion_media.media.sandbox.admission import Admission
 from avion_media.media.sandbox.fork_server_process import ForkServerProcess, start_fork_server
 from avion_media.media.sandbox.job import Job, Observer
@@ -66,42 +66,15 @@ class Sandbox:
         """Run our function ``target`` (``package.module:function``) in a fresh sandboxed process; return its result.
 
         The function gets ``arguments`` (JSON, up to 64 KiB) and its own copies of ``files``, and returns something
-        JSON-able up to 256 KiB. It can open nothing, so its module must import all that it needs; modules that are
-        not in ``preload`` are imported again by each call. The caller keeps its descriptors; file offsets are shared. A
-        hijacked child can return anything, so check the result.
+        JSON-able up to 256 KiB. It can open nothing, so its module must import all that it needs; the fork server
+        loads the module at its first call. The caller keeps its descriptors; file offsets are shared. A hijacked child
+        can return anything, so check the result.
 
         Waits for a free slot and memory first. Errors: the job's own `Rejected`; `Rejected` with DECODER_LIMIT or
         DECODER_CRASHED; `SandboxJobFailed` for any other exception of the job; `Unavailable` if the sandbox is down.
         A cancel kills the child and waits until it is reaped; its writes to ``files`` until then stay.
         """
         return await self._call(Task(target, limits, arguments=dict(arguments)), files)
-
-    async def execute(
-        self,
-        argv: Sequence[str],
-        *,
-        files: Mapping[int, int],
-        limits: Limits,
-        max_stdout_bytes: int,
-        enough: Callable[[bytearray], bool] | None = None,
-    ) -> Completed:
-        """Run the allowed program ``argv[0]`` (named to `open_sandbox`) with ``files`` (its number: our descriptor).
-
-        Numbers must be between 3 and 99. The program is killed as soon as ``enough(stdout so far)`` is true, which is
-        a success. A return code other than 0 is not an error here, because programs report bad input by it.
-
-        Errors and cancel as for `call`; `Rejected` (DECODER_LIMIT) beyond ``max_stdout_bytes``; `Unavailable` if the
-        program is missing.
-        """
-        name = argv[0]
-        if name not in self.report.programs:
-            reason = self.report.missing_programs.get(name, f"{name} is not an allowed program")
-            raise Unavailable(Dependency.SANDBOX, reason)
-        if not all(3 <= number < 100 for number in files):
-            raise ValueError(f"descriptor numbers must lie between 3 and 99: {sorted(files)}")
-        task = Task(name, limits, argv=argv, numbers=list(files))
-        async with self._started(task, list(files.values())) as job:
-            return await job.completed(max_stdout_bytes, enough)
 
     async def maintain(self, renewed: Callable[[Renewal], None]) -> NoReturn:
         """Replace the fork server each time that it has run its maximum of tasks. Raises `Unavailable` if it dies.
@@ -168,24 +141,21 @@ class Sandbox:
                     await job.aclose()
 
     async def _tested(self, server: ForkServerProcess) -> SandboxReport:
-        """Return the report of ``server`` with the gaps in the confinement of jobs and, if there is one, of programs.
+        """Return the report of ``server`` with the gaps that the self-test found.
 
         Raises `Unavailable` if a child cannot confine itself.
         """
         found: list[str] = []
         if os.geteuid() == 0 and not server.report.drops_root:
             found.append("children stay root: CAP_SETUID, CAP_SETGID or CAP_KILL is missing")
-        for as_program in (False, True) if server.report.programs else (False,):
-            arguments = {"service_pid": os.getpid()}
-            task = Task(_SELF_TEST, _SELF_TEST_LIMITS, arguments=arguments, as_program=as_program)
-            kind = "program" if as_program else "job"
-            try:
-                answer = await self._call(task, (), server)
-                found += [f"{kind}: {gap}" for gap in selftest.gaps(answer, as_program=as_program)]
-            except Rejected as error:  # most likely it could execute another program, and became that
-                found.append(f"{kind}: the self-test did not come back ({error})")
-            except SandboxJobFailed as error:
-                raise Unavailable(Dependency.SANDBOX, f"the self-test failed: {error}") from error
+        task = Task(_SELF_TEST, _SELF_TEST_LIMITS, arguments={"service_pid": os.getpid()})
+        try:
+            answer = await self._call(task, (), server)
+            found += [str(each) for each in answer] if isinstance(answer, list) else ["the self-test gave no list"]
+        except Rejected as error:  # most likely it could execute another program, and became that
+            found.append(f"the self-test did not come back ({error})")
+        except SandboxJobFailed as error:
+            raise Unavailable(Dependency.SANDBOX, f"the self-test failed: {error}") from error
         return replace(server.report, gaps=tuple(found))
 
     async def _close(self) -> None:
@@ -200,7 +170,7 @@ def required_but(gaps: Sequence[str]) -> str:
     """Return why the service does not start with these gaps, and what an operator can do."""
     return (
         f"this machine cannot confine decoders as SANDBOX__REQUIRE demands; not denied: {', '.join(gaps)}."
-        " Use a kernel with Landlock (Linux 5.13) and seccomp, and a container runtime that allows both,"
+        " Use a kernel that filters system calls (seccomp), and a container runtime that allows it,"
         " or accept the gaps with AVION_MEDIA_SANDBOX__REQUIRE=false"
     )
 
@@ -223,7 +193,6 @@ async def open_sandbox(
     slots: int = 2,
     budget_bytes: int,
     preload: Sequence[str] = (),
-    programs: Sequence[str] = ("ffmpeg", "ffprobe"),
     require: bool = False,
     observer: Observer | None = None,
     waited: Callable[[float], None] | None = None,
@@ -233,15 +202,14 @@ async def open_sandbox(
 
     At most ``slots`` tasks run at once, and the sum of their memory limits is at most ``budget_bytes``. ``preload``
     names modules (``module``) or modules with a function to call (``module:function``) for the fork server to load.
-    ``programs`` are looked up in PATH (or are absolute paths); missing ones are reported, not fatal. ``require``: a gap
-    in the confinement is fatal. ``observer`` gets every finished task. ``waited`` gets the seconds that each
-    task waited to be admitted. Both are called synchronously. `Sandbox.maintain` replaces a fork server after
-    ``tasks_per_server``.
+    ``require``: a gap in the confinement is fatal. ``observer`` gets every finished task. ``waited`` gets the seconds
+    that each task waited to be admitted. Both are called synchronously. `Sandbox.maintain` replaces a fork server
+    after ``tasks_per_server``.
 
     Raises `Unavailable` ("sandbox") if the fork server cannot start, or because of ``require``.
     """
     admission = Admission(slots, budget_bytes, waited)
-    start = partial(start_fork_server, preload, programs)
+    start = partial(start_fork_server, preload)
     sandbox = Sandbox(start, await start(), admission, observer, tasks_per_server)
     try:
         sandbox.report = await sandbox._tested(sandbox._server)

@@ -6,9 +6,7 @@ forbidden arguments returns EPERM, and so do a job's look-ups of paths: to Pytho
 for modules. Nothing here opens a socket, starts a process, signals another one, traces, mounts, or loads code into the
 kernel: io_uring, bpf, ptrace and keyrings are simply absent.
 
-Two lists: `job_filter` for our own functions, which get all they need as descriptors and thus may open no path at all
-and map no new code; `program_filter` for external programs, whose loader must open and map libraries (read-only), and
-which are entered by an ``execveat`` of a descriptor that the exec itself closes.
+Jobs get all they need as descriptors, and thus may open no path at all and map no new code.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import os
 import platform
 import struct
 from collections.abc import Sequence
@@ -36,7 +33,7 @@ fdatasync 75 83         fallocate 285 47        copy_file_range 326 285 sendfile
 mmap 9 222              munmap 11 215           mprotect 10 226         mremap 25 216
 madvise 28 233          brk 12 214              membarrier 324 283      mincore 27 232
 futex 202 98            clone 56 220            clone3 435 435          rseq 334 293
-set_robust_list 273 99  get_robust_list 274 100 set_tid_address 218 96  arch_prctl 158 -
+set_robust_list 273 99  get_robust_list 274 100 set_tid_address 218 96
 exit 60 93              exit_group 231 94       restart_syscall 219 128 sched_yield 24 124
 sched_getaffinity 204 123                       sched_getparam 143 121  sched_getscheduler 145 120
 getcpu 309 168          rt_sigaction 13 134     rt_sigprocmask 14 135   rt_sigreturn 15 139
@@ -52,8 +49,8 @@ eventfd2 290 19         pipe2 293 59            openat 257 56           readlink
 open 2 -                stat 4 -                lstat 6 -
 readlinkat 267 78       access 21 -             faccessat 269 48        faccessat2 439 439
 getdents64 217 61       getcwd 79 17            statfs 137 43           fstatfs 138 44
-execve 59 221           execveat 322 281        seccomp 317 277         close_range 436 436
-landlock_create_ruleset 444 444                 landlock_add_rule 445 445
+execve 59 221           execveat 322 281        seccomp 317 277
+landlock_create_ruleset 444 444
 landlock_restrict_self 446 446
 """
 
@@ -73,9 +70,6 @@ _ANYWHERE: Final = """
     getpid gettid getppid getuid geteuid getgid getegid getpgrp getpgid getsid uname sysinfo getrandom getrlimit getcwd
     poll ppoll select pselect6 eventfd2 pipe2
 """
-_FOR_LOADING: Final = """
-    statfs readlink readlinkat access faccessat faccessat2 getdents64 newfstatat statx arch_prctl mprotect
-"""
 _BY_PATH: Final = "open openat stat lstat statfs readlink readlinkat access faccessat faccessat2 getdents64"
 
 _AT_EMPTY_PATH: Final = 0x1000
@@ -92,7 +86,6 @@ _FCNTL: Final = (
     fcntl.F_SETFL,
     fcntl.F_GET_SEALS,
 )
-_WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC  # O_TMPFILE needs one of the first two
 
 _ALLOW: Final = 0x7FFF0000
 _KILL_PROCESS: Final = 0x80000000
@@ -118,7 +111,11 @@ class _Only:
 
 def available() -> bool:
     """Return whether this architecture's numbers are known and the kernel filters system calls."""
-    return bool(NUMBERS) and os.path.exists("/proc/sys/kernel/seccomp/actions_avail")
+    try:
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER)  # of no filter, which is not even read where there are none
+    except OSError as error:
+        return bool(NUMBERS) and error.errno == errno.EFAULT
+    return False
 
 
 def job_filter(pid: int) -> bytes:
@@ -133,14 +130,6 @@ def job_filter(pid: int) -> bytes:
             _Only("statx", 2, (_AT_EMPTY_PATH,), _AT_EMPTY_PATH),
         ],
         refused=_BY_PATH.split(),
-    )
-
-
-def program_filter(pid: int, program_fd: int) -> bytes:
-    """Return the filter for process ``pid``, which will become the program that is open as ``program_fd``."""
-    return _assemble(
-        [*_ANYWHERE.split(), *_FOR_LOADING.split()],
-        [*_in_any_process(pid), _Only("openat", 2, (0,), _WRITING), _Only("execveat", 0, (program_fd,))],
     )
 
 

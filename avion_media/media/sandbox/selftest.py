@@ -1,4 +1,4 @@
-"""Tries, from inside, what the sandbox must deny. `open_sandbox` runs it at every start, as a job and as a program."""
+"""Tries, from inside, what the sandbox must deny. `open_sandbox` runs it at every start."""
 
 from __future__ import annotations
 
@@ -15,19 +15,11 @@ from avion_media.media.sandbox.seccomp import NUMBERS
 
 _DENIALS: Final = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS})
 _FAMILIES: Final = ("AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK", "AF_PACKET", "AF_VSOCK", "AF_ALG")
-_ALLOWED_TO_PROGRAMS: Final = frozenset({"read /usr/lib", "map executable memory"})  # their loader needs both
 
 
 def probe(arguments: dict[str, Any], files: list[int]) -> list[str]:
     """Return the attempts that were not denied. A job; ``arguments["service_pid"]`` is a process to try to signal."""
     return [name for name, attempt in _attempts(arguments["service_pid"]) if not _denied(attempt)]
-
-
-def gaps(answer: Any, *, as_program: bool) -> list[str]:
-    """Return the attempts in the result of `probe` that should have been denied."""
-    if not isinstance(answer, list):
-        return ["the self-test gave no list"]
-    return [str(each) for each in answer if not (as_program and each in _ALLOWED_TO_PROGRAMS)]
 
 
 def _attempts(service_pid: int) -> Iterator[tuple[str, Callable[[], object]]]:

@@ -9,7 +9,6 @@ import array
 import json
 import os
 import socket
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -21,22 +20,11 @@ MAX_FILES: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task. ``numbers`` are the descriptor numbers under which an external program gets its files.
-
-    The descriptors that travel with it, in this order: its channel, its standard output (a job's answer), for a
-    program its standard error, then its files.
-    """
+    """One call of the function ``name``. Its channel, the pipe for its answer and its files travel with it."""
 
     name: str
     limits: Limits
     arguments: dict[str, Any] = field(default_factory=dict)
-    argv: Sequence[str] = ()
-    numbers: Sequence[int] = ()
-    as_program: bool = False  # a job under the rules of a program, for the self-test
-
-    @property
-    def is_program(self) -> bool:
-        return bool(self.argv)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +60,7 @@ def with_fds(files: list[int]) -> list[tuple[int, int, bytes]]:
 def receive_task(control: socket.socket) -> tuple[Task, list[int]] | None:
     """Return the next task and its descriptors (close-on-exec, now ours), or None if the other side has closed."""
     data, ancillary, flags, _ = control.recvmsg(
-        MAX_MESSAGE_BYTES, socket.CMSG_SPACE(4 * (MAX_FILES + 3)), socket.MSG_CMSG_CLOEXEC
+        MAX_MESSAGE_BYTES, socket.CMSG_SPACE(4 * (MAX_FILES + 2)), socket.MSG_CMSG_CLOEXEC
     )
     files = array.array("i")
     for level, kind, payload in ancillary:

@@ -72,23 +72,16 @@ def _thumbnails(picture: Picture, sizes: Sequence[ThumbnailSize], quality: int, 
 
 
 def thumbnails_of_frame(
-    rgb: bytes | bytearray | memoryview,
-    size: Size,
+    frame: Image.Image,
     sizes: Sequence[ThumbnailSize],
     quality: int = 80,
     webp: Webp = "off",
     colour: CodePoints | None = None,
     orientation: int = UPRIGHT,
 ) -> Thumbnails:
-    """Return thumbnails of a frame: raw RGB24 rows without padding, in ``colour`` (None: sRGB), not rotated yet.
-
-    Raises `ValueError` if ``rgb`` is not width x height x 3 bytes.
-    """
-    width, height = size
-    if width < 1 or height < 1 or len(rgb) != width * height * 3:
-        raise ValueError(f"{len(rgb)} bytes are no RGB24 frame of {width}x{height}")
-    pixels = Pixels.of_pillow(Image.frombytes("RGB", size, rgb)).in_srgb(colour).upright(orientation)
-    return _render(pixels, turned_size(size, orientation), sizes, quality, webp)
+    """Return thumbnails of a frame of mode RGB, which is changed. It is in ``colour`` (None: sRGB), not rotated yet."""
+    pixels = Pixels.of_pillow(frame).in_srgb(colour).upright(orientation)
+    return _render(pixels, turned_size(frame.size, orientation), sizes, quality, webp)
 
 
 def _render(pixels: Pixels, full_size: Size, sizes: Sequence[ThumbnailSize], quality: int, webp: Webp) -> Thumbnails:

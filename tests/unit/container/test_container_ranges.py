@@ -1,4 +1,4 @@
-"""A video in a store: little of it is fetched, and what is fetched suffices for ffmpeg to decode its beginning."""
+"""A video in a store: little of it is fetched, and what is fetched suffices to decode its beginning."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import json
 import os
 import re
@@ -11,19 +12,21 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from avion_media.domain.errors import Rejected
-from avion_media.domain.formats import BY_EXTENSION, BY_NAME, MediaFormat
+from avion_media.domain.formats import BY_EXTENSION, MediaFormat
 from avion_media.domain.ranges import Patch, Range
 from avion_media.media.bounds import VideoBounds
 from avion_media.media.formats import plan_movie
 from avion_media.media.formats.movie import MoviePlan, plan_from_json
 from avion_media.media.formats.sparse import SparseFile
 from avion_media.media.jobs import plan_job
+from avion_media.media.poster import Video
 from avion_media.store.patch_plan import patched
 
 DATA = Path(__file__).parents[2] / "data"
@@ -142,13 +145,11 @@ def frames(path: Path, *options: str) -> list[str]:
 
 
 def first_frames(path: Path, fmt: MediaFormat, plan: MoviePlan, count: int) -> list[str]:
-    """The MD5s of the first frames of the plan's video track."""
-    demuxer = "mov" if fmt in (BY_NAME["mp4"], BY_NAME["mov"]) else "matroska"
-    options = ["-t", str(plan.poster_seconds), "-an", "-map", "0:v:0", "-frames:v", str(count)]
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-f", demuxer, "-i", str(path), *options]
-    command += ["-fps_mode", "passthrough", "-f", "framemd5", "-"]
-    answer = subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_S).stdout.decode()
-    return [line.rsplit(",", 1)[1] for line in answer.splitlines() if not line.startswith("#")]
+    """The MD5s of the first frames of the plan's video track, as the poster's job decodes them."""
+    with path.open("rb") as file:
+        video = Video(file.fileno(), fmt, plan.stream, VideoBounds())
+        first = islice(video.frames(plan.poster_seconds), count)
+        return [hashlib.md5(frame.to_ndarray().tobytes()).hexdigest() for frame in first]
 
 
 def probe(path: Path) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import JPEG, MOV, MP4, MediaFormat
 from avion_media.domain.ranges import Range
-from avion_media.media.job_results import checked_frame
+from avion_media.media.bounds import VideoBounds
+from avion_media.media.job_results import checked_poster
 from avion_media.media.pipeline import MediaPipeline, Processed
 from avion_media.media.sandbox.sandbox import Sandbox
 from avion_media.media.thumbnails.blurhash import is_blurhash
@@ -117,10 +118,20 @@ async def test_an_answer_of_another_kind_is_a_crash(answer: Any) -> None:
     assert await _refusal(answer, ORIGINAL, MP4) is Reason.DECODER_CRASHED
 
 
-@pytest.mark.parametrize("answer", [None, [], {}, {"blurhash": "<script>"}, {"blurhash": 7}], ids=str)
-def test_facts_of_a_frame_that_cannot_be_true_are_a_crash(answer: Any) -> None:
+@pytest.mark.parametrize(
+    "lie",
+    [
+        *({side: value} for side in ("width", "height") for value in SIDES),
+        *({"blurhash": value} for value in ("<script>", 7)),
+        *({"blank": value} for value in (None, 1, "no")),
+    ],
+    ids=str,
+)
+def test_facts_of_a_poster_that_cannot_be_true_are_a_crash(lie: dict[str, Any]) -> None:
+    true = {"width": 40, "height": 30, "blurhash": TRUE["blurhash"], "blank": False}
+    assert checked_poster(true, VideoBounds()) == true
     with pytest.raises(Rejected) as caught:
-        checked_frame(answer)
+        checked_poster(true | lie, VideoBounds())
     assert caught.value.reason is Reason.DECODER_CRASHED
 
 
@@ -153,6 +164,7 @@ async def test_a_sound_plan_is_taken() -> None:
         *({"duration_s": value} for value in (float("nan"), float("inf"), -1, 1e9, "2", None, True)),
         *({"poster_seconds": value} for value in (float("nan"), float("inf"), -1, 1e9, "2", None)),
         *({"stream": value} for value in ("", "0", "i:", "i:1 ", "V:0]nullsrc[", "i:12345678901", 1, None)),
+        *({"pixels": value} for value in (-1, 2.5, "4", None, True)),
         {"format": "mov"},
         {"format": "jpeg"},
         {"format": []},

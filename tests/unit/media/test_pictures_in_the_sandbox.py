@@ -28,7 +28,7 @@ ALL = frozenset(BY_NAME)
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    async with open_sandbox(budget_bytes=1 << 30, preload=preload_for(ALL), programs=()) as opened:
+    async with open_sandbox(budget_bytes=1 << 30, preload=preload_for(ALL)) as opened:
         yield opened
 
 
@@ -79,7 +79,7 @@ async def test_the_fork_server_has_one_thread_however_many_pictures_were_made(sa
 async def test_libvips_decodes_no_format_that_is_switched_off(format_name: str, fmt: MediaFormat) -> None:
     """The format check is before this; but a decoder that is off must not be reachable at all."""
     others = frozenset(ALL - {fmt.name})
-    async with open_sandbox(budget_bytes=1 << 30, preload=preload_for(others), programs=()) as sandbox:
+    async with open_sandbox(budget_bytes=1 << 30, preload=preload_for(others)) as sandbox:
         with pytest.raises(Rejected) as refused:
             await process(sandbox, photograph(format_name), fmt)
     assert refused.value.reason is Reason.CORRUPT

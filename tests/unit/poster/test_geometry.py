@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import cast
 
 import pytest
+from av.video.frame import VideoFrame
 from PIL import Image, ImageOps
 
-from avion_media.media.poster.probe import displayed_size, orientation_of, sample_aspect
+from avion_media.media.bounds import shown_size
+from avion_media.media.formats.picture import turned_size
+from avion_media.media.poster import orientation_of, orientation_of_frame
 
 ONE = 1 << 16
 # A picture of three pixels by two, its corners named; each case says where they go.
@@ -61,31 +65,26 @@ def test_a_degenerate_matrix_is_ignored() -> None:
     assert orientation_of([0] * 9) == 1
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("64:45", Fraction(64, 45)),
-        ("1:1", Fraction(1)),
-        ("148477457:166004110", Fraction(148477457, 166004110)),
-        ("0:1", Fraction(1)),
-        ("1:0", Fraction(1)),
-        ("-3:4", Fraction(1)),
-        ("N/A", Fraction(1)),
-        ("", Fraction(1)),
-        (None, Fraction(1)),
-    ],
-)
-def test_sample_aspects(text: str | None, expected: Fraction) -> None:
-    assert sample_aspect(text) == expected
+def test_a_matrix_beside_unknown_data_is_read_as_an_angle() -> None:
+    """PyAV gives no side data of a frame that has some without a name, as that of videos for two eyes may have."""
+
+    class Frame:
+        rotation = -90
+
+        @property
+        def side_data(self) -> None:
+            raise ValueError("34 is not a valid Type")
+
+    assert orientation_of_frame(cast("VideoFrame", Frame())) == 6
 
 
 def test_pixels_become_square_before_sides_are_swapped() -> None:
-    assert displayed_size(800, 640, Fraction(64, 45), 1) == (1138, 640)
-    assert displayed_size(800, 640, Fraction(64, 45), 6) == (640, 1138)
-    assert displayed_size(720, 480, Fraction(8, 9), 3) == (640, 480)
-    assert displayed_size(1, 480, Fraction(1, 10), 1) == (1, 480)
+    assert turned_size(shown_size(800, 640, Fraction(64, 45)), 1) == (1138, 640)
+    assert turned_size(shown_size(800, 640, Fraction(64, 45)), 6) == (640, 1138)
+    assert turned_size(shown_size(720, 480, Fraction(8, 9)), 3) == (640, 480)
+    assert turned_size(shown_size(1, 480, Fraction(1, 10)), 1) == (1, 480)
 
 
 @pytest.mark.parametrize("absurd", [Fraction(1, 11), Fraction(11), Fraction(1_000_000)])
 def test_an_absurd_aspect_counts_as_square(absurd: Fraction) -> None:
-    assert displayed_size(800, 640, absurd, 1) == (800, 640)
+    assert turned_size(shown_size(800, 640, absurd), 1) == (800, 640)

@@ -87,6 +87,12 @@ async def test_an_import_inside_a_job_fails_as_an_import(sandbox: Sandbox, limit
         await sandbox.call("sandboxed_jobs:import_lazily", {}, limits=limits)
 
 
+async def test_the_module_of_a_job_is_loaded_once_by_the_fork_server(limits: Limits) -> None:
+    async with open_sandbox(budget_bytes=1 << 30) as sandbox:
+        loaded = [await sandbox.call("sandboxed_jobs:tell_when_loaded", {}, limits=limits) for _ in range(2)]
+    assert loaded[0] == loaded[1]
+
+
 async def test_an_unknown_job_is_a_defect(sandbox: Sandbox, limits: Limits) -> None:
     with pytest.raises(SandboxJobFailed, match="no_such_module"):
         await sandbox.call("no_such_module:job", {}, limits=limits)

@@ -66,7 +66,7 @@ def main_video(tracks: Sequence[Track]) -> Track:
 
 
 def stream_of(video: Track, tracks: Sequence[Track]) -> str:
-    """Return ffmpeg's name of the track. ffmpeg makes a stream of every TrackEntry that names a codec."""
+    """Return the track's number. libav makes a stream of every TrackEntry that names a codec."""
     return f"V:{[track for track in tracks if track.type == _TYPE_VIDEO and track.codec is not None].index(video)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -42,6 +43,7 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
     return MoviePlan(
         format=fmt,
         stream=f"i:{video.track_id}",
+        pixels=int(math.prod(video.size)),
         duration_s=duration_s,
         poster_seconds=poster.seconds,
         poster_ranges=_poster_ranges(boxes, moov, poster),

@@ -1,6 +1,6 @@
-"""``python -m tests.services.without_landlock COMMAND…``: the command on a kernel that has no Landlock, as it seems.
+"""``python -m tests.services.without_seccomp COMMAND…``: the command on a kernel without seccomp, as it seems.
 
-A system call filter answers Landlock's calls with ENOSYS, for the command and all that it starts.
+A system call filter answers ``prctl(PR_SET_SECCOMP)`` with EINVAL, for the command and all that it starts.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ from avion_media.kernel import (
     SECCOMP_MODE_FILTER,
     prctl,
 )
+from avion_media.media.sandbox.seccomp import NUMBERS
 
-_LOAD_NUMBER = (0x20, 0, 0, 0)
-_FIRST, _LAST = 444, 446  # landlock_create_ruleset, landlock_add_rule, landlock_restrict_self: on all architectures
+_LOAD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_NUMBER, _FIRST_ARGUMENT = 0, 16  # in struct seccomp_data
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 
 
-def hide_landlock() -> None:
+def hide_seccomp() -> None:
     """For this process and its future children."""
     program = b"".join(
         struct.pack("<HBBI", *instruction)
         for instruction in (
-            _LOAD_NUMBER,
-            (0x35, 0, 2, _FIRST),  # jump if greater or equal, else to the last
-            (0x25, 1, 0, _LAST),  # jump if greater
-            (0x06, 0, 0, _ERRNO | errno.ENOSYS),
-            (0x06, 0, 0, _ALLOW),
+            (_LOAD, 0, 0, _NUMBER),
+            (_JUMP_EQUAL, 0, 3, NUMBERS["prctl"]),
+            (_LOAD, 0, 0, _FIRST_ARGUMENT),
+            (_JUMP_EQUAL, 0, 1, PR_SET_SECCOMP),
+            (_RETURN, 0, 0, _ERRNO | errno.EINVAL),
+            (_RETURN, 0, 0, _ALLOW),
         )
     )
     code = ctypes.create_string_buffer(program, len(program))
@@ -42,5 +44,5 @@ def hide_landlock() -> None:
 
 
 if __name__ == "__main__":
-    hide_landlock()
+    hide_seccomp()
     os.execvp(sys.argv[1], sys.argv[1:])

@@ -1,0 +1,309 @@
+"""The poster of a video: one frame as it would be displayed, decoded by libav (PyAV) in a sandboxed process.
+
+libav only reverses the matrix (luma and chroma) and the range. Transfer and primaries of HDR and of a wide gamut stay:
+`thumbnails.colour` converts them as it does those of stills, so that the same light has the same value in both.
+Other colours are not converted: browsers show BT.709 code values as if they were sRGB, and a poster must look like its
+video. Colours are code points of ITU-T H.273, as in libav.
+
+The fork server imports this module at the first video, because libav takes 20 MiB.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import pkgutil
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from itertools import chain
+from typing import Any, Final, cast
+
+import av
+import av.filter
+import av.logging
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from PIL import Image
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import BY_NAME, MKV, MOV, MP4, WEBM, MediaFormat
+from avion_media.domain.media import fit_within
+from avion_media.media.bounds import VideoBounds, corrupt, poster_bytes, shown_size
+from avion_media.media.formats.picture import UPRIGHT, CodePoints, turned_size
+from avion_media.media.jobs import sizes_of, write_thumbnails
+from avion_media.media.thumbnails.make import rejecting_damage, thumbnails_of_frame
+
+av.logging.set_level(av.logging.ERROR)
+for _module in pkgutil.walk_packages(
+    av.__path__, "av."
+):  # PyAV imports some as late as possible; a job can import none
+    if _module.name not in ("av.__main__", "av.datasets"):
+        importlib.import_module(_module.name)
+
+_DEMUXERS: Final = {MP4: "mov", MOV: "mov", WEBM: "matroska", MKV: "matroska"}
+# libav's decoders of the codecs of phones, browsers and cameras (libdav1d is AV1). Sound is never decoded.
+_DECODERS: Final = ("h264", "hevc", "libdav1d", "vp8", "vp9", "mpeg4", "h263", "mjpeg", "prores")
+_SAMPLE_EVERY_S: Final = 0.25
+_SAMPLE_SIDE: Final = 32
+_TAIL: Final = _SAMPLE_SIDE**2 // 50  # 2 % at each end: a frame with only a logo or a channel's name on black is blank
+_MIN_SPREAD: Final = 24  # of 255; film grain and coding noise on black stay below 10 once scaled down
+_MAX_DETAIL: Final = 300
+
+_BT709, _BT2020 = 1, 9
+_HDR_TRANSFERS: Final = (16, 18)  # PQ, HLG
+_WIDE_PRIMARIES: Final = (9, 11, 12)  # BT.2020, DCI-P3, Display P3
+_MATRICES: Final = {1: "bt709", 4: "fcc", 5: "smpte170m", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+_UNSPECIFIED: Final = 2
+_HD_HEIGHT: Final = 720  # if the matrix is not stated, browsers assume BT.601 for smaller video and BT.709 for larger
+_SCALING: Final = "bicubic+accurate_rnd+full_chroma_int"
+_WITHOUT_A_TURN: Final = {(True, True): UPRIGHT, (False, True): 2, (False, False): 3, (True, False): 4}
+_WITH_A_TURN: Final = {(True, True): 5, (True, False): 6, (False, False): 7, (False, True): 8}
+
+
+def poster_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
+    """Make thumbnails of the first frame of a video that is not blank, or of its first frame if all are blank.
+
+    Arguments: format (name), stream (of `MoviePlan`), scan_s (how many seconds are searched), bounds, max_memory_bytes,
+    granted_bytes (of memory), and sizes, quality and webp of `picture_job`. Files: the video, and thumbnails as for
+    `picture_job`. The video can be sparse beyond its index and the seconds that are searched.
+
+    Returns width and height as displayed, blurhash and blank; or, if more memory than granted may be needed,
+    ``{"needed_bytes": …}`` and writes nothing. Raises `Rejected`: NO_VIDEO (attached pictures do not count),
+    UNSUPPORTED_TYPE (codec), the reasons of `Bounds.check_size`, DECODER_LIMIT (memory), and CORRUPT if no frame
+    decodes, or the first key picture only with errors.
+    """
+    source, *thumbnail_files = files
+    sizes = sizes_of(arguments)
+    bounds = VideoBounds(**arguments["bounds"])
+    with rejecting_damage(), av.logging.Capture() as messages:
+        opened = partial(Video, source, BY_NAME[arguments["format"]], arguments["stream"], bounds)
+        video = opened()
+        needed_bytes = poster_bytes(video.pixels)
+        if arguments["granted_bytes"] < min(needed_bytes, arguments["max_memory_bytes"]):
+            return {"needed_bytes": needed_bytes}
+        longest_edge = max(size.longest_edge for size in sizes)
+        poster = _poster(video, partial(opened, keys_only=True), longest_edge, arguments["scan_s"], messages)
+        options = arguments["quality"], arguments["webp"], poster.colour, poster.orientation
+        thumbnails = thumbnails_of_frame(poster.rgb, sizes, *options)
+    write_thumbnails(thumbnails, arguments, thumbnail_files)
+    width, height = poster.displayed_size
+    return {"width": width, "height": height, "blurhash": thumbnails.blurhash, "blank": poster.blank}
+
+
+class Video:
+    """The video stream that a plan calls ``stream``, from the start of the file ``source``."""
+
+    def __init__(
+        self, source: int, fmt: MediaFormat, stream: str, bounds: VideoBounds, keys_only: bool = False
+    ) -> None:
+        """Open the file; with ``keys_only`` other pictures are passed over. Raises `Rejected` as `poster_job`, or any
+        error of libav."""
+        os.lseek(source, 0, os.SEEK_SET)
+        options = {"codec_whitelist": ",".join(_DECODERS), "probesize": "32", "analyzeduration": "0"}
+        file = open(source, "rb", buffering=0, closefd=False)  # noqa: SIM115 - until the process ends
+        self._container = av.open(file, "r", format=_DEMUXERS[fmt], options=options, metadata_errors="replace")
+        self._stream = _stream_of(self._container, stream)
+        self._bounds = bounds
+        if self._stream.codec_context is None or self._stream.codec_context.name not in _DECODERS:
+            raise Rejected(Reason.UNSUPPORTED_TYPE, "video codec")
+        self._decoder = self._stream.codec_context
+        bounds.check_size(self._decoder.width, self._decoder.height, self.sample_aspect)
+        self._decoder.thread_count = 1  # each thread has frames of its own, and one frame gains nothing from threads
+        self._decoder.options = {"max_pixels": str(bounds.max_pixels)}  # frames can be larger than the container says
+        self._keys_only = keys_only
+        if keys_only:
+            self._decoder.skip_frame = "NONKEY"
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of one coded frame."""
+        return self._decoder.width * self._decoder.height
+
+    @property
+    def sample_aspect(self) -> Fraction:
+        """Width of a pixel over its height."""
+        return self._stream.sample_aspect_ratio or self._decoder.sample_aspect_ratio or Fraction(1)
+
+    def samples(self, seconds: float) -> Iterator[VideoFrame]:
+        """Decode forward. Yield the first frame of the first ``seconds``, and then one every quarter of a second."""
+        previous = -math.inf
+        for frame in _deinterlaced(self.frames(seconds)):
+            at = 0.0 if frame.pts is None else frame.time
+            if at - previous >= _SAMPLE_EVERY_S:
+                self._bounds.check_size(frame.width, frame.height, self.sample_aspect)
+                previous = at
+                yield frame
+
+    def frames(self, seconds: float) -> Iterator[VideoFrame]:
+        """Yield all frames that decode. Nothing behind the first ``seconds`` is decoded: it can be a hole."""
+        end: float | None = None
+        with _without_damage():  # a container can be cut; what was read before counts
+            for packet in self._container.demux(self._stream):
+                ticks = packet.pts if packet.dts is None else packet.dts
+                if ticks is not None:
+                    at = float(ticks * packet.time_base)
+                    end = max(0.0, at) + seconds if end is None else end  # below 0: needed to decode what is shown at 0
+                    if at >= end:
+                        break
+                if packet.size and (packet.is_keyframe or not self._keys_only):
+                    yield from self._decoded(packet)
+        yield from self._decoded(None)
+
+    def _decoded(self, packet: av.Packet[VideoStream] | None) -> Iterator[VideoFrame]:
+        """Yield what the decoder returns for a packet, or at the end (None)."""
+        with _without_damage():
+            for frame in self._decoder.decode(packet):
+                frame.time_base = self._stream.time_base  # PyAV takes it from the packet
+                yield frame
+
+
+@dataclass(frozen=True, slots=True)
+class _Poster:
+    """A frame in ``colour``, not rotated yet; and the size of the video as displayed."""
+
+    rgb: Image.Image
+    displayed_size: tuple[int, int]
+    orientation: int
+    colour: CodePoints | None
+    blank: bool
+
+
+def _poster(
+    video: Video,
+    key_pictures: Callable[[], Video],
+    longest_edge: int,
+    scan_s: float,
+    messages: Sequence[tuple[int, str, str]],
+) -> _Poster:
+    """Return the first sample of the video that is not blank, else the first one.
+
+    If the decoder reports damage, the samples are key pictures, and the first one must be undamaged. A video that was
+    cut begins with pictures that depend on lost ones, and all later pictures depend on the key picture.
+    """
+    samples = video.samples(scan_s)
+    first = next(samples, None)
+    if first is not None and (first.is_corrupt or any(name in _DECODERS for _, name, _ in messages)):
+        samples = key_pictures().samples(scan_s)
+        first = next(samples, None)
+    if first is None or first.is_corrupt:
+        texts = [text.strip() for _, _, text in messages if "not on whitelist" not in text]
+        raise corrupt("; ".join(texts)[:_MAX_DETAIL] or "no frame decodes")
+    made = None
+    for sample in chain((first,), samples):
+        if not sample.is_corrupt:
+            poster = _made(sample, video.sample_aspect, longest_edge)
+            made = made or poster
+            if not poster.blank:
+                return poster
+    assert made is not None
+    return made
+
+
+def _made(frame: VideoFrame, aspect: Fraction, longest_edge: int) -> _Poster:
+    orientation = orientation_of_frame(frame)
+    width, height = turned_size(shown_size(frame.width, frame.height, aspect), orientation)
+    rgb = _rgb(frame, turned_size(fit_within(width, height, longest_edge), orientation))
+    return _Poster(rgb, (width, height), orientation, _colour_of(frame), is_blank(rgb))
+
+
+@contextmanager
+def _without_damage() -> Iterator[None]:
+    """End the block at an error of libav, which has left a message, but not at a lack of memory."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except av.FFmpegError:
+        return
+
+
+def _stream_of(container: InputContainer, name: str) -> VideoStream:
+    """Return the stream that a plan calls ``i:id`` or ``V:number of the video``."""
+    kind, _, number = name.partition(":")
+    videos = [each for each in container.streams.video if Disposition.attached_pic not in each.disposition]
+    found = [each for each in videos if each.id == int(number)] if kind == "i" else videos[int(number) :]
+    if not found:
+        raise Rejected(Reason.NO_VIDEO, f"{name} is no video")
+    return found[0]
+
+
+def _deinterlaced(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+    """Yield the frames; if the first one has two fields, through a filter that needs the next frame for each."""
+    first = next(frames, None)
+    if first is None or not first.interlaced_frame:
+        yield from (frames if first is None else chain((first,), frames))
+        return
+    graph = _graph(first, ("bwdif", "mode=send_frame:deint=interlaced"))
+    for frame in chain((first,), frames, (None,)):
+        graph.vpush(frame)
+        with suppress(BlockingIOError, EOFError):
+            while True:
+                yield graph.vpull()
+
+
+def _rgb(frame: VideoFrame, size: tuple[int, int]) -> Image.Image:
+    """Convert the coded picture to RGB of this size."""
+    scaling = f"w={size[0]}:h={size[1]}:flags={_SCALING}"
+    if not frame.format.is_rgb:
+        guessed = "bt709" if frame.height >= _HD_HEIGHT else "smpte170m"
+        if frame.color_trc in _HDR_TRANSFERS and frame.color_primaries in (_BT2020, _UNSPECIFIED):
+            guessed = "bt2020"
+        scaling += f":in_color_matrix={_MATRICES.get(frame.colorspace, guessed)}"
+    graph = _graph(frame, ("scale", scaling), ("format", "gbrp"), ("format", "rgb24"))
+    graph.vpush(frame)
+    (plane,) = graph.vpull().planes
+    return Image.frombytes("RGB", size, bytes(plane), "raw", "RGB", plane.line_size)
+
+
+def _graph(frame: VideoFrame, *filters: tuple[str, str]) -> av.filter.Graph:
+    """Return a graph of one filter after the other, for frames like this."""
+    graph = av.filter.Graph()
+    graph.threads = 1
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    graph.link_nodes(source, *(graph.add(name, options) for name, options in filters), graph.add("buffersink"))
+    graph.configure()
+    return graph
+
+
+def _colour_of(frame: VideoFrame) -> CodePoints | None:
+    """Return the colours of a frame's RGB values; None if sRGB. HDR without stated primaries is BT.2020."""
+    transfer = frame.color_trc if frame.color_trc in _HDR_TRANSFERS else _BT709
+    unsaid = _BT709 if _BT709 in (frame.color_primaries, transfer) else _BT2020
+    primaries = frame.color_primaries if frame.color_primaries in _WIDE_PRIMARIES else unsaid
+    return None if primaries == transfer == _BT709 else CodePoints(primaries, transfer)
+
+
+def orientation_of_frame(frame: VideoFrame) -> int:
+    """Return the orientation (as in Exif) that the container or the coded video states."""
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # there is also something that PyAV has no name for
+        return {-90: 6, 90: 8, 180: 3, -180: 3}.get(frame.rotation, UPRIGHT)
+    return UPRIGHT if matrix is None else orientation_of(struct.unpack("<9i", cast("bytes", matrix)))
+
+
+def orientation_of(matrix: Sequence[int]) -> int:
+    """Return the orientation (as in Exif) of a display matrix, which is nine numbers, row by row.
+
+    Rotations are rounded to multiples of 90 degrees, as in players. A degenerate matrix means upright.
+    """
+    a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
+    if a * d - b * c == 0:
+        return UPRIGHT
+    if abs(a) + abs(d) >= abs(b) + abs(c):  # x' = ax, y' = dy
+        return _WITHOUT_A_TURN[a > 0, d > 0]
+    return _WITH_A_TURN[b > 0, c > 0]  # x' = cy, y' = bx
+
+
+def is_blank(frame: Image.Image) -> bool:
+    """Return whether a frame shows nothing: the grey values of a small copy have nearly no spread."""
+    small = frame.resize((_SAMPLE_SIDE, _SAMPLE_SIDE), Image.Resampling.BOX).convert("L")
+    ordered = sorted(small.tobytes())
+    return ordered[-1 - _TAIL] - ordered[_TAIL] < _MIN_SPREAD

@@ -5,29 +5,6 @@
 #
 # Its ports listen on all addresses: `serve` starts only when the settings say who may use them (docs/authentication.md).
 
-# --- ffmpeg with what posters need and nothing else: two demuxers, nine decoders, one encoder (raw pictures), no network.
-# The source is Debian's, with its security fixes; what is not compiled in cannot be attacked.
-FROM debian:trixie-slim AS ffmpeg
-RUN sed -i 's/^Types: deb$/Types: deb deb-src/' /etc/apt/sources.list.d/debian.sources \
-    && apt-get update \
-    && apt-get install --yes --no-install-recommends dpkg-dev gcc libc6-dev make nasm pkg-config libdav1d-dev
-WORKDIR /src
-RUN apt-get source --only-source ffmpeg && mv ffmpeg-*/ ffmpeg
-WORKDIR /src/ffmpeg
-RUN ./configure --prefix=/opt/ffmpeg --disable-everything --disable-autodetect --disable-doc --disable-network \
-        --disable-avdevice --disable-ffplay --enable-libdav1d --disable-debug \
-        --extra-version="debian-$(dpkg-parsechangelog --show-field Version)" \
-        --enable-protocol=fd,pipe \
-        --enable-demuxer=mov,matroska --enable-muxer=rawvideo \
-        --enable-decoder=h264,hevc,libdav1d,vp8,vp9,mpeg4,h263,mjpeg,prores \
-        --enable-encoder=rawvideo,wrapped_avframe \
-        --enable-parser=h264,hevc,av1,vp8,vp9,mpeg4video,h263,mjpeg \
-        --enable-bsf=vp9_superframe_split,av1_frame_split,h264_mp4toannexb,hevc_mp4toannexb \
-        --enable-filter=scale,bwdif,format,select,split,setsar,null,buffer,buffersink,trim \
-    && make -j"$(nproc)" ffmpeg ffprobe \
-    && strip ffmpeg ffprobe \
-    && install -D -t /opt/ffmpeg/bin ffmpeg ffprobe
-
 # --- The locked Python environment. pdqhash has no wheels for Linux: it is compiled here.
 FROM debian:trixie-slim AS build
 RUN apt-get update \
@@ -49,14 +26,13 @@ RUN --mount=type=secret,id=authorities,target=/etc/ssl/certs/ca-certificates.crt
     /opt/uv/bin/uv sync --locked --no-dev --no-editable --extra heic --compile-bytecode \
     && rm /opt/avion-media/.lock
 
-# --- What runs: Python, one library, the environment and two programs. No shell is started by it, and no compiler is there.
+# --- What runs: Python and the environment. No shell is started by it, and no compiler is there.
 FROM debian:trixie-slim
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 ca-certificates libdav1d7 \
+    && apt-get install --yes --no-install-recommends python3 ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10001 avion \
     && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin avion
-COPY --from=ffmpeg /opt/ffmpeg/bin/ffmpeg /opt/ffmpeg/bin/ffprobe /usr/local/bin/
 COPY --from=build /opt/avion-media /opt/avion-media
 ENV PATH=/opt/avion-media/bin:$PATH \
     PYTHONUNBUFFERED=1 \

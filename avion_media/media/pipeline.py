@@ -218,7 +218,7 @@ class MediaPipeline:
         return found
 
     def _wanted(self, sizes: Sequence[ThumbnailSize]) -> dict[str, Any]:
-        """Return what a job is told about its thumbnails."""
+        """Return a job's arguments about its thumbnails."""
         named = [[size.name, size.longest_edge] for size in sizes]
         return {"sizes": named, "quality": self._thumbnails.quality, "webp": self._thumbnails.webp}
 

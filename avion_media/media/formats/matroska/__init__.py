@@ -31,7 +31,7 @@ _SEEK_POSITION = 0x53AC
 _MAX_EBML_HEADER_BYTES = 4096
 _MAX_CUES_BYTES = 4 << 20
 _MAX_CUED_CLUSTERS = 512  # for each of them a range is fetched
-_WHOLE_BYTES = 1 << 20  # elements before the first cluster that ffmpeg reads while opening
+_WHOLE_BYTES = 1 << 20  # elements before the first cluster that libav reads while opening
 
 
 @dataclass

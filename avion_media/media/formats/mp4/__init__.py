@@ -21,7 +21,7 @@ from avion_media.media.formats.sparse import SparseFile, eager_window
 
 _HEADER_BYTES = 16
 _STAYS = frozenset((b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"mfra"))
-_READ_WHOLE = frozenset((b"ftyp", b"styp", b"sidx", b"moof", b"moov"))  # by ffmpeg, before the samples
+_READ_WHOLE = frozenset((b"ftyp", b"styp", b"sidx", b"moof", b"moov"))  # by libav, before the samples
 _MAX_RANDOM_ACCESS_BYTES = 4 << 20  # an entry for each fragment: 4 h with one a second, of two tracks, take 600 kB
 _FRAGMENT_HEAD_BYTES = 4096  # most moof boxes of two tracks fit
 
@@ -134,7 +134,7 @@ def _read_fragments(
 
 
 def _poster_ranges(boxes: Sequence[Box], moov: Box, poster: PosterSamples) -> tuple[Range, ...]:
-    """Return the samples, the index, and every box header before them: to ffmpeg, a hole is the end of the file."""
+    """Return the samples, the index, and every box header before them: to libav, a hole is the end of the file."""
     last = max(moov.offset, poster.ranges[-1].end)
     on_the_way = [box for box in boxes if box.offset <= last]
     headers = [Range(box.offset, min(_HEADER_BYTES, box.size)) for box in on_the_way]

@@ -25,6 +25,8 @@ COPY avion_media avion_media
 RUN --mount=type=secret,id=authorities,target=/etc/ssl/certs/ca-certificates.crt,required=false \
     /opt/uv/bin/uv sync --locked --no-dev --no-editable --extra heic --compile-bytecode \
     && rm /opt/avion-media/.lock
+# PyAV and Pillow leave the symbols in their modules: 30 MB.
+RUN find /opt/avion-media -name '*.so' \( -path '*/av/*' -o -path '*/PIL/*' \) -exec strip --strip-unneeded {} +
 
 # --- What runs: Python and the environment. No shell is started by it, and no compiler is there.
 FROM debian:trixie-slim

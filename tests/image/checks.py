@@ -51,7 +51,7 @@ SAMPLES = {
     "webm-vp9.webm": "video/webm",
     "mkv-h264-ac3.mkv": "video/x-matroska",
 }
-MAX_BYTES = 420_000_000
+MAX_BYTES = 440_000_000
 
 
 def run(*arguments: str, program: str = "avion-media", **environment: str) -> subprocess.CompletedProcess[str]:

@@ -52,7 +52,7 @@ class SandboxChecks:
         """Return the checks, the most important first."""
         check = partial(Check, Area.SANDBOX)
         weaker = "a hijacked decoder could do this; `serve` starts here only with SANDBOX__REQUIRE=false"
-        one = "one protection instead of two around decoders"
+        one = "decoders have one protection instead of two"
         return [
             check("blocks everything that a decoder does not need", self._gaps, weaker, CheckStatus.WARNING),
             check("kernel has Landlock and seccomp", self._kernel, one, CheckStatus.WARNING),

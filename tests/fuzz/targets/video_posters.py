@@ -1,0 +1,37 @@
+"""Whole videos to posters: libav's demuxers and decoders, without the sandbox around them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+
+from avion_media.domain.errors import Rejected
+from avion_media.media.bounds import VideoBounds
+from avion_media.media.poster import poster_job
+from tests.fuzz.parser import parser_target
+from tests.fuzz.samples import VIDEO_FORMATS, labelled, videos
+
+_ARGUMENTS = {
+    "stream": "V:0",
+    "scan_s": 2.0,
+    "bounds": asdict(VideoBounds(max_pixels=1_000_000)),
+    "sizes": [["only", 64]],
+    "quality": 80,
+    "webp": "off",
+    "granted_bytes": 1 << 30,
+    "max_memory_bytes": 1 << 30,
+}
+
+
+def _feed(data: bytes) -> None:
+    fmt, content = labelled(data, VIDEO_FORMATS)
+    video, thumbnail = os.memfd_create("video"), os.memfd_create("thumbnail")
+    try:
+        os.write(video, content)
+        poster_job(_ARGUMENTS | {"format": fmt.name}, [video, thumbnail, thumbnail])
+    finally:
+        os.close(video)
+        os.close(thumbnail)
+
+
+TARGET = parser_target("video-posters", videos, _feed, allowed=(Rejected,), max_cpu_s=10.0)

@@ -17,9 +17,9 @@ from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Range
 from avion_media.media.bounds import Bounds, PictureBounds, VideoBounds
 from avion_media.media.formats.movie import POSTER_SCAN_S, MoviePlan, plan_from_json
-from avion_media.media.thumbnails.blurhash import is_blurhash
 
 _STREAM = re.compile("[iV]:[0-9]{1,10}")
+_BASE_83 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz#$%*+,-.:;=?@[]^_{|}~"
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -111,6 +111,12 @@ def _is_sound(plan: MoviePlan, fmt: MediaFormat, size_bytes: int, max_duration_s
 
 def _lie_within(ranges: Sequence[tuple[Any, Any]], size_bytes: int) -> bool:
     return all(_is_count(offset) and _is_count(length) and offset + length <= size_bytes for offset, length in ranges)
+
+
+def is_blurhash(text: str) -> bool:
+    """Return whether ``text`` can be a BlurHash: only its characters, and as many as the first one says."""
+    flag = _BASE_83.find(text[:1])
+    return set(text) <= set(_BASE_83) and 0 <= flag < 81 and len(text) == 4 + 2 * (flag % 9 + 1) * (flag // 9 + 1)
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

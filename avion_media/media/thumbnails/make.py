@@ -13,6 +13,7 @@ import PIL.ImageOps  # Pillow imports this, the next, and the plugins of preinit
 import PIL.TiffImagePlugin
 import PIL.WebPImagePlugin
 import pyvips
+from blurhash_rs import blurhash_encode
 from PIL import Image
 
 from avion_media.domain.errors import Reason, Rejected
@@ -20,7 +21,6 @@ from avion_media.domain.formats import PNG
 from avion_media.domain.media import WEBP_SUFFIX, ThumbnailSize, fit_within, thumbnail_names
 from avion_media.media.formats import Picture, png
 from avion_media.media.formats.picture import UPRIGHT, CodePoints, turned_size
-from avion_media.media.thumbnails.blurhash import blurhash
 from avion_media.media.thumbnails.colour import is_srgb
 from avion_media.media.thumbnails.decode import decode_image
 from avion_media.media.thumbnails.pixels import Pixels, Size
@@ -101,9 +101,10 @@ def _render(pixels: Pixels, full_size: Size, sizes: Sequence[ThumbnailSize], qua
 
 
 def _blurhash(pixels: Pixels) -> str:
-    width, height = pixels.size
-    small = pixels.averaged(fit_within(width, height, _BLURHASH_EDGE))
-    return blurhash(small, 4, 3) if width >= height else blurhash(small, 3, 4)
+    """Return the BlurHash (https://blurha.sh) of a small copy, because its time grows with the number of pixels."""
+    small = pixels.averaged(fit_within(*pixels.size, _BLURHASH_EDGE))
+    across, down = (4, 3) if small.width >= small.height else (3, 4)
+    return blurhash_encode(small, x_components=across, y_components=down)
 
 
 @contextmanager

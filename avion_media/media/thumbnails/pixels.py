@@ -104,9 +104,8 @@ class Pixels:
         return Pixels.of_pillow(converted)
 
     def averaged(self, size: Size) -> Image.Image:
-        """Return a small RGB (or L) picture of ``size``, in which each pixel is the mean of those that it covers."""
-        small = self._colours().resize(size, Image.Resampling.BOX)
-        return small if small.mode == "L" else small.convert("RGB")
+        """Return a small RGB picture of ``size``, in which each pixel is the mean of those that it covers."""
+        return self._colours().resize(size, Image.Resampling.BOX).convert("RGB")
 
     def jpeg(self, quality: int) -> bytes:
         """Return the picture on white as a baseline JPEG, 4:2:0, with no metadata."""

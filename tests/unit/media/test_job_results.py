@@ -16,10 +16,9 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import JPEG, MOV, MP4, MediaFormat
 from avion_media.domain.ranges import Range
 from avion_media.media.bounds import VideoBounds
-from avion_media.media.job_results import checked_poster
+from avion_media.media.job_results import checked_poster, is_blurhash
 from avion_media.media.pipeline import MediaPipeline, Processed
 from avion_media.media.sandbox.sandbox import Sandbox
-from avion_media.media.thumbnails.blurhash import is_blurhash
 from tests.unit.container.videos import DATA, examine
 
 VIDEO = DATA / "mp4-h264-udta-xyz-location.mp4"

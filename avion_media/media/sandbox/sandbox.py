@@ -118,14 +118,7 @@ class Sandbox:
         return Renewal(former.tasks)
 
     async def _call(self, task: Task, files: Sequence[int], server: ForkServerProcess | None = None) -> Any:
-        async with self._started(task, files, server) as job:
-            return await job.answer(_MAX_ANSWER_BYTES)
-
-    @asynccontextmanager
-    async def _started(
-        self, task: Task, files: Sequence[int], server: ForkServerProcess | None = None
-    ) -> AsyncIterator[Job]:
-        """Admit the task and send it to the fork server. After the block nothing of it is left."""
+        """Admit the task, send it to the fork server, and return its result. Afterwards nothing of it is left."""
         async with self.admission.admitted(task.limits.memory_bytes):
             server = server or self._server
             try:
@@ -136,7 +129,7 @@ class Sandbox:
                 try:
                     async with server.sending:
                         await job.send(server.control, files)
-                    yield job
+                    return await job.answer(_MAX_ANSWER_BYTES)
                 finally:
                     await job.aclose()
 

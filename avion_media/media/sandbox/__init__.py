@@ -73,8 +73,9 @@ class JobReport:
 class SandboxReport:
     """The confinement of children on this machine.
 
-    ``landlock_abi`` is 0 without Landlock. ``gaps`` are the findings of the self-test: what a child could do although
-    it should not. Empty is good.
+    ``landlock_abi`` is the version of Landlock's interface, 0 without Landlock. ``seccomp``: calls are filtered.
+    ``drops_root``: children of root become another user. ``gaps`` are the findings of the self-test: what a child could
+    do although it should not. Empty is good.
     """
 
     landlock_abi: int

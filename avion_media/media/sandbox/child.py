@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 from avion_media.domain.errors import Rejected
-from avion_media.media.sandbox import confinement, seccomp
-from avion_media.media.sandbox.confinement import Means
+from avion_media.media.sandbox import SandboxReport, confinement, seccomp
 from avion_media.media.sandbox.wire import Task
 
 _ABOVE: Final = 200  # descriptors are kept above this number until their final numbers are free
@@ -29,7 +28,7 @@ def find_function(target: str) -> Callable[..., Any]:
     return found
 
 
-def run_job(task: Task, files: list[int], ruleset: int, means: Means, fork_server_pid: int) -> NoReturn:
+def run_job(task: Task, files: list[int], ruleset: int, means: SandboxReport, fork_server_pid: int) -> NoReturn:
     """Run a function of this package. Its result is written to ``files[0]`` as one JSON object."""
     answer_fd = files[0]
     try:

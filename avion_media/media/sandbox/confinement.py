@@ -19,11 +19,10 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from dataclasses import dataclass
 from typing import Final
 
 from avion_media import kernel
-from avion_media.media.sandbox import Limits, landlock, seccomp
+from avion_media.media.sandbox import Limits, SandboxReport, landlock, seccomp
 
 _NOBODY: Final = 65534
 _NICENESS: Final = 5
@@ -31,18 +30,9 @@ _NEEDED_CAPABILITIES: Final = 1 << 5 | 1 << 6 | 1 << 7  # CAP_KILL, CAP_SETGID, 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
-    """The protections of this machine: Landlock's interface version (0: none), the system call filter, another user."""
-
-    landlock_version: int
-    seccomp: bool
-    drops_root: bool
-
-
-def find_means() -> Means:
-    """Find the protections of this kernel."""
-    return Means(landlock.abi(), seccomp.available(), os.geteuid() == 0 and _may_change_user())
+def find_means() -> SandboxReport:
+    """Return the protections of this machine, without a test for gaps."""
+    return SandboxReport(landlock.abi(), seccomp.available(), os.geteuid() == 0 and _may_change_user())
 
 
 def bound(limits: Limits) -> None:
@@ -57,7 +47,7 @@ def bound(limits: Limits) -> None:
     _limit(resource.RLIMIT_CORE, 0)
 
 
-def give_up_identity(means: Means, fork_server_pid: int) -> None:
+def give_up_identity(means: SandboxReport, fork_server_pid: int) -> None:
     """Become the user nobody (if root), die with the fork server, and never gain privileges again."""
     kernel.open_to_others()  # inherited from the fork server; without root, the next file is closed to us otherwise
     with open("/proc/self/oom_score_adj", "wb") as score:
@@ -74,10 +64,10 @@ def give_up_identity(means: Means, fork_server_pid: int) -> None:
     kernel.close_to_others()
 
 
-def give_up_reach(means: Means, ruleset: int, program: bytes) -> None:
+def give_up_reach(means: SandboxReport, ruleset: int, program: bytes) -> None:
     """Enter the Landlock ruleset (a descriptor, closed here) and the system call filter."""
-    if means.landlock_version:
-        landlock.enter(ruleset, means.landlock_version)
+    if means.landlock_abi:
+        landlock.enter(ruleset, means.landlock_abi)
         os.close(ruleset)
     if means.seccomp:
         seccomp.install(program)

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 from avion_media import kernel
 from avion_media.media.sandbox import SandboxReport, Usage, child, landlock
-from avion_media.media.sandbox.confinement import Means, find_means
+from avion_media.media.sandbox.confinement import find_means
 from avion_media.media.sandbox.wire import Exit, Task, pack, receive_task
 
 
@@ -44,7 +44,7 @@ class ForkServer:
     """The loop and its children."""
 
     control: socket.socket
-    means: Means
+    means: SandboxReport
     ruleset: int
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _children: set[_Child] = field(default_factory=set)
@@ -166,9 +166,9 @@ def main(arguments: list[str]) -> None:
     control.set_inheritable(False)
     _preload(json.loads(arguments[1]))
     means = find_means()
-    ruleset = landlock.nothing_reachable(means.landlock_version) if means.landlock_version else -1
+    ruleset = landlock.nothing_reachable(means.landlock_abi) if means.landlock_abi else -1
     _settle()
-    control.send(pack(SandboxReport(means.landlock_version, means.seccomp, means.drops_root)))
+    control.send(pack(means))
     ForkServer(control, means, ruleset).run()
 
 

@@ -14,10 +14,10 @@ from avion_media.media.sandbox import landlock
 # Runs in a process of its own, since nothing of this can be taken back.
 SCRIPT = """
 import json, os, sys
-from avion_media.media.sandbox import confinement, landlock, seccomp, selftest
+from avion_media.media.sandbox import SandboxReport, confinement, landlock, seccomp, selftest
 with_landlock, with_seccomp = json.loads(sys.argv[1])
 version = landlock.abi() if with_landlock else 0
-means = confinement.Means(version, with_seccomp, confinement.find_means().drops_root)
+means = SandboxReport(version, with_seccomp, confinement.find_means().drops_root)
 ruleset = landlock.nothing_reachable(version) if version else -1
 confinement.give_up_identity(means, os.getppid())
 confinement.give_up_reach(means, ruleset, seccomp.job_filter(os.getpid()))

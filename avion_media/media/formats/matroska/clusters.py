@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from itertools import accumulate
 
 from avion_media.domain.errors import Reason, Rejected
@@ -14,12 +15,28 @@ from avion_media.media.formats.matroska.tracks import Timing, Track
 from avion_media.media.formats.movie import REORDERING_S, PosterSamples, decodable_seconds
 from avion_media.media.formats.sparse import SparseFile
 
-SIMPLE_BLOCK, BLOCK_GROUP = BLOCKS = 0xA3, 0xA0
-_TIMESTAMP, _BLOCK = 0xE7, 0xA1
 _LACING, _XIPH_LACING, _FIXED_LACING = 0x06, 0x02, 0x04  # of a block's flags; the third is EBML's
 _BLOCK_HEAD_BYTES = 11  # track number (up to 8), time (2), flags
 _MIN_FETCH_BYTES, _NEXT_FETCH_BYTES = 256 << 10, 1 << 20
 _MAX_LAST_CLUSTER_BYTES = 8 << 20
+
+
+class InCluster(IntEnum):
+    """The children of a cluster that stay."""
+
+    SIMPLE_BLOCK, BLOCK_GROUP = 0xA3, 0xA0
+    TIMESTAMP, POSITION, PREV_SIZE = 0xE7, 0xA7, 0xAB
+
+
+class InGroup(IntEnum):
+    """The children of a BlockGroup that stay."""
+
+    BLOCK, BLOCK_DURATION, REFERENCE_BLOCK, REFERENCE_PRIORITY = 0xA1, 0x9B, 0xFB, 0xFA
+    CODEC_STATE, DISCARD_PADDING = 0xA4, 0x75A2
+    BLOCK_ADDITIONS = 0x75A1  # the alpha channel of WebM, HDR10+
+
+
+BLOCKS = (InCluster.SIMPLE_BLOCK, InCluster.BLOCK_GROUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +59,7 @@ class BlockReader(Elements):
         for child in self.series(cluster.payload, cluster.end):
             if child.end > cluster.end:
                 return  # the file is cut off in it
-            if child.id == _TIMESTAMP:
+            if child.id == InCluster.TIMESTAMP:
                 ticks = int.from_bytes(self.content(child, 8), "big")
             elif child.id in BLOCKS:
                 yield self.block(child, ticks)
@@ -50,8 +67,9 @@ class BlockReader(Elements):
     def block(self, element: Element, cluster_ticks: int = 0) -> Block:
         """Read the head of a SimpleBlock or BlockGroup, whose cluster begins at ``cluster_ticks``."""
         block: Element | None = element
-        if element.id == BLOCK_GROUP:
-            block = next((child for child in self.series(element.payload, element.end) if child.id == _BLOCK), None)
+        if element.id == InCluster.BLOCK_GROUP:
+            children = self.series(element.payload, element.end)
+            block = next((child for child in children if child.id == InGroup.BLOCK), None)
         if block is None or block.end > element.end:
             raise corrupt(f"no block in the group at {element.offset}")
         head = self.content(block, _BLOCK_HEAD_BYTES)

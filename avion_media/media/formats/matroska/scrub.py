@@ -12,66 +12,23 @@ from collections.abc import Iterable
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.formats.codec_private import neutral_flac_blocks, neutral_vorbis_headers
 from avion_media.media.formats.coded_data import changes_of_private, coding_of
-from avion_media.media.formats.matroska.clusters import BLOCK_GROUP, BLOCKS, BlockReader
+from avion_media.media.formats.matroska.clusters import BLOCKS, BlockReader, InCluster, InGroup
 from avion_media.media.formats.matroska.ebml import CRC_32, Element, Elements, Id, void_header
-from avion_media.media.formats.matroska.tracks import CODEC_PRIVATE, DURATION, TIMESTAMP_SCALE, TRACK_ENTRY, Track
+from avion_media.media.formats.matroska.tracks import DURATION, TIMESTAMP_SCALE, TRACK_ENTRY, InTrack, Track
 from avion_media.media.formats.movie import Edits
 
 SEEK, SEEK_ID = 0x4DBB, 0x53AB
 _SOUGHT = frozenset((Id.SEEK_HEAD, Id.INFO, Id.TRACKS, Id.CLUSTER, Id.CUES))  # what a SeekHead may lead to
 _PROGRAMS = frozenset((0x4D80, 0x5741))  # MuxingApp and WritingApp: mandatory, so they stay, empty
-_STAYS_IN_TRACK = frozenset(
-    (
-        0xD7,  # TrackNumber
-        0x73C5,  # TrackUID: mandatory, a random number
-        0x83,  # TrackType
-        0xB9,  # FlagEnabled
-        0x88,  # FlagDefault
-        0x55AA,  # FlagForced
-        *range(0x55AB, 0x55B0),  # FlagHearingImpaired … FlagCommentary
-        0x9C,  # FlagLacing
-        0x6DE7,  # MinCache
-        0x6DF8,  # MaxCache
-        0x23E383,  # DefaultDuration
-        0x234E7A,  # DefaultDecodedFieldDuration
-        0x23314F,  # TrackTimestampScale
-        0x537F,  # TrackOffset
-        0x55EE,  # MaxBlockAdditionID
-        0x41E4,  # BlockAdditionMapping: Dolby Vision's configuration
-        0x22B59C,  # Language
-        0x22B59D,  # LanguageBCP47
-        0x86,  # CodecID
-        CODEC_PRIVATE,
-        0x56AA,  # CodecDelay
-        0x56BB,  # SeekPreRoll
-        0xAA,  # CodecDecodeAll
-        0x6FAB,  # TrackOverlay
-        0xE0,  # Video
-        0xE1,  # Audio
-        0xE2,  # TrackOperation
-        0x6D80,  # ContentEncodings
-    )
-)
 # The children to keep in each kind of parent. Those that are parents in this table are walked.
 _STAYS: dict[int, frozenset[int]] = {
     Id.EBML: frozenset((0x4286, 0x42F7, 0x42F2, 0x42F3, 0x4282, 0x4287, 0x4285)),  # versions, limits, DocType
     Id.SEEK_HEAD: frozenset((SEEK,)),
     Id.INFO: frozenset((TIMESTAMP_SCALE, DURATION, *_PROGRAMS)),
     Id.TRACKS: frozenset((TRACK_ENTRY,)),
-    TRACK_ENTRY: _STAYS_IN_TRACK,
+    TRACK_ENTRY: frozenset(InTrack),
 }
-_STAYS_IN_CLUSTER = frozenset((*BLOCKS, 0xE7, 0xA7, 0xAB))  # Timestamp, Position, PrevSize
-_STAYS_IN_GROUP = frozenset(
-    (
-        0xA1,  # Block
-        0x9B,  # BlockDuration
-        0xFB,  # ReferenceBlock
-        0xFA,  # ReferencePriority
-        0xA4,  # CodecState
-        0x75A1,  # BlockAdditions: the alpha channel of WebM, HDR10+
-        0x75A2,  # DiscardPadding
-    )
-)
+_STAYS_IN_CLUSTER, _STAYS_IN_GROUP = frozenset(InCluster), frozenset(InGroup)
 
 _SMALL_VOID_BYTES = 64
 
@@ -102,7 +59,7 @@ class HeaderScrub:
                 self.walk(child)
             elif child.id in _PROGRAMS:
                 self._edits.zero(*child.body)
-            elif child.id == CODEC_PRIVATE:
+            elif child.id == InTrack.CODEC_PRIVATE:
                 track = self._kept[parent.offset]
                 self._codec_private(child.payload, self._elements.content(child), track.codec or "")
 
@@ -165,7 +122,7 @@ class ClusterScrub:
             self._dropped and child.id in BLOCKS and self._reader.block(child).track in self._dropped
         ):
             void(self._edits, *child.whole)
-        elif child.id == BLOCK_GROUP:
+        elif child.id == InCluster.BLOCK_GROUP:
             for inner in self._reader.series(child.payload, child.end):
                 if inner.id not in _STAYS_IN_GROUP:
                     void(self._edits, inner.offset, min(inner.end, child.end) - inner.offset)

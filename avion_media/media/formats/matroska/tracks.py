@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.bounds import VideoBounds, corrupt
@@ -11,20 +12,38 @@ from avion_media.media.formats.coded_data import Coding, coding_of
 from avion_media.media.formats.matroska.ebml import Element, Elements
 
 TIMESTAMP_SCALE, DURATION = 0x2AD7B1, 0x4489
-TRACK_ENTRY, TRACK_NUMBER, TRACK_TYPE, CODEC_ID, DEFAULT_DURATION = 0xAE, 0xD7, 0x83, 0x86, 0x23E383
-CODEC_PRIVATE = 0x63A2
-VIDEO = 0xE0
-_FLAG_ENABLED, _FLAG_DEFAULT = 0xB9, 0x88
-_CONTENT_ENCODINGS = 0x6D80
-_PIXEL_WIDTH, _PIXEL_HEIGHT = 0xB0, 0xBA
-_CROP_BOTTOM, _CROP_TOP, _CROP_LEFT, _CROP_RIGHT = 0x54AA, 0x54BB, 0x54CC, 0x54DD
-_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
+TRACK_ENTRY = 0xAE
 _DISPLAY_UNIT_UNKNOWN = 4
-_VIDEO_INTEGERS = frozenset(
-    (_PIXEL_WIDTH, _PIXEL_HEIGHT, _CROP_BOTTOM, _CROP_TOP, _CROP_LEFT, _CROP_RIGHT)
-) | frozenset((_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT))
 _TYPE_VIDEO, _TYPE_AUDIO = 1, 2
 _STILL_CODECS = frozenset(("V_MJPEG", "V_PNG"))  # previews beside the picture; JPEGs carry Exif
+
+
+class InTrack(IntEnum):
+    """The children of a TrackEntry that stay. The reader uses some of them."""
+
+    TRACK_NUMBER, TRACK_TYPE = 0xD7, 0x83
+    TRACK_UID = 0x73C5  # mandatory, a random number
+    FLAG_ENABLED, FLAG_DEFAULT, FLAG_FORCED, FLAG_LACING = 0xB9, 0x88, 0x55AA, 0x9C
+    FLAG_HEARING_IMPAIRED, FLAG_VISUAL_IMPAIRED, FLAG_TEXT_DESCRIPTIONS = 0x55AB, 0x55AC, 0x55AD
+    FLAG_ORIGINAL, FLAG_COMMENTARY = 0x55AE, 0x55AF
+    MIN_CACHE, MAX_CACHE, MAX_BLOCK_ADDITION_ID = 0x6DE7, 0x6DF8, 0x55EE
+    DEFAULT_DURATION, DEFAULT_DECODED_FIELD_DURATION = 0x23E383, 0x234E7A
+    TRACK_TIMESTAMP_SCALE, TRACK_OFFSET = 0x23314F, 0x537F
+    BLOCK_ADDITION_MAPPING = 0x41E4  # Dolby Vision's configuration
+    LANGUAGE, LANGUAGE_BCP47 = 0x22B59C, 0x22B59D
+    CODEC_ID, CODEC_PRIVATE, CODEC_DELAY, SEEK_PRE_ROLL, CODEC_DECODE_ALL = 0x86, 0x63A2, 0x56AA, 0x56BB, 0xAA
+    VIDEO, AUDIO, TRACK_OPERATION, TRACK_OVERLAY, CONTENT_ENCODINGS = 0xE0, 0xE1, 0xE2, 0x6FAB, 0x6D80
+
+
+class InVideo(IntEnum):
+    """The children of Video that the reader uses. All are integers."""
+
+    PIXEL_WIDTH, PIXEL_HEIGHT = 0xB0, 0xBA
+    CROP_BOTTOM, CROP_TOP, CROP_LEFT, CROP_RIGHT = 0x54AA, 0x54BB, 0x54CC, 0x54DD
+    DISPLAY_WIDTH, DISPLAY_HEIGHT, DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
+
+
+_VIDEO_INTEGERS = frozenset(InVideo)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,33 +129,33 @@ def _read_track(elements: Elements, entry: Element) -> Track:
     def content(identifier: int) -> bytes:
         return elements.content(found[identifier]) if identifier in found else b""
 
-    children = elements.children(found[VIDEO]) if VIDEO in found else ()
+    children = elements.children(found[InTrack.VIDEO]) if InTrack.VIDEO in found else ()
     video = {child.id: elements.unsigned(child) for child in children if child.id in _VIDEO_INTEGERS}
     size, pixel_aspect = _read_size(video)
-    kind = number(TRACK_TYPE)
-    codec = content(CODEC_ID).rstrip(b"\0").decode("latin-1") if CODEC_ID in found else None
+    kind = number(InTrack.TRACK_TYPE)
+    codec = content(InTrack.CODEC_ID).rstrip(b"\0").decode("latin-1") if InTrack.CODEC_ID in found else None
     return Track(
         entry=entry,
-        number=number(TRACK_NUMBER),
+        number=number(InTrack.TRACK_NUMBER),
         type=kind,
         codec=codec,
-        frame_s=number(DEFAULT_DURATION) / 1e9,
-        shown=(2 if number(_FLAG_DEFAULT, 1) else 1) if number(_FLAG_ENABLED, 1) else 0,
+        frame_s=number(InTrack.DEFAULT_DURATION) / 1e9,
+        shown=(2 if number(InTrack.FLAG_DEFAULT, 1) else 1) if number(InTrack.FLAG_ENABLED, 1) else 0,
         is_video=kind == _TYPE_VIDEO and codec is not None and bool(video),
         size=size,
         pixel_aspect=pixel_aspect,
-        private=content(CODEC_PRIVATE),
-        encoded=_CONTENT_ENCODINGS in found,
+        private=content(InTrack.CODEC_PRIVATE),
+        encoded=InTrack.CONTENT_ENCODINGS in found,
     )
 
 
 def _read_size(video: dict[int, int]) -> tuple[tuple[int, int], float]:
     """Return the cropped size, and the pixel aspect with which it is displayed, from the children of Video by id."""
-    width, height = video.get(_PIXEL_WIDTH, 0), video.get(_PIXEL_HEIGHT, 0)
-    cropped_width = width - video.get(_CROP_LEFT, 0) - video.get(_CROP_RIGHT, 0)
-    cropped_height = height - video.get(_CROP_TOP, 0) - video.get(_CROP_BOTTOM, 0)
+    width, height = video.get(InVideo.PIXEL_WIDTH, 0), video.get(InVideo.PIXEL_HEIGHT, 0)
+    cropped_width = width - video.get(InVideo.CROP_LEFT, 0) - video.get(InVideo.CROP_RIGHT, 0)
+    cropped_height = height - video.get(InVideo.CROP_TOP, 0) - video.get(InVideo.CROP_BOTTOM, 0)
     if min(cropped_width, cropped_height) >= 1:
         width, height = cropped_width, cropped_height
-    across, down = video.get(_DISPLAY_WIDTH, width) * height, video.get(_DISPLAY_HEIGHT, height) * width
-    known = video.get(_DISPLAY_UNIT, 0) < _DISPLAY_UNIT_UNKNOWN and across and down
+    across, down = video.get(InVideo.DISPLAY_WIDTH, width) * height, video.get(InVideo.DISPLAY_HEIGHT, height) * width
+    known = video.get(InVideo.DISPLAY_UNIT, 0) < _DISPLAY_UNIT_UNKNOWN and across and down
     return (width, height), across / down if known else 1.0

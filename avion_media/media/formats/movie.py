@@ -148,7 +148,9 @@ def coded_patches(file: SparseFile, samples: Iterable[CodedSample], first_second
     position = 0
     for sample in ordered:
         # Samples that overlap come from a forged table.
-        if sample.data.offset < position or not any(_holds(each, sample.data) for each in beginnings):
+        if sample.data.offset < position:
+            continue
+        if not any(each.offset <= sample.data.offset and sample.data.end <= each.end for each in beginnings):
             continue
         position = sample.data.end
         data = file.read(sample.data.offset, sample.data.length)
@@ -157,7 +159,3 @@ def coded_patches(file: SparseFile, samples: Iterable[CodedSample], first_second
         if len(found) > _NOTES and beginnings[0] != whole:
             file.require([whole])
     yield from found
-
-
-def _holds(outer: Range, inner: Range) -> bool:
-    return outer.offset <= inner.offset and inner.end <= outer.end

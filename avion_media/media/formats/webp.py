@@ -26,19 +26,24 @@ _HAS_ICC, _HAS_ALPHA, _HAS_EXIF, _HAS_ANIMATION = 0x20, 0x10, 0x08, 0x02
 
 
 def peek(head: bytes) -> Peek | None:
-    """See `PictureFormat`."""
-    size = _canvas_size(head)
-    if size is None:
-        return None
-    animated = head[12:16] == b"VP8X" and head[20] & _HAS_ANIMATION
-    return Peek(*size, _CANVAS_BYTES_PER_PIXEL if animated else _BYTES_PER_PIXEL)
+    """See `PictureFormat`. The first chunk of each of the three kinds of WebP has the size."""
+    kind, header = head[12:16], head[20:30]
+    if kind == b"VP8X" and len(header) == 10:
+        bytes_per_pixel = _CANVAS_BYTES_PER_PIXEL if header[0] & _HAS_ANIMATION else _BYTES_PER_PIXEL
+        return Peek(1 + _number(header[4:7]), 1 + _number(header[7:10]), bytes_per_pixel)
+    if kind == b"VP8 " and len(header) == 10 and header[3:6] == b"\x9d\x01\x2a":
+        return Peek(_number(header[6:8]) & 0x3FFF, _number(header[8:10]) & 0x3FFF, _BYTES_PER_PIXEL)
+    if kind == b"VP8L" and header[:1] == b"\x2f" and len(header) >= 5:
+        bits = _number(header[1:5])
+        return Peek(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), _BYTES_PER_PIXEL)
+    return None
 
 
 def read(view: memoryview) -> Picture:
     """See `PictureFormat`. A file shorter than its container says is CORRUPT, because decoders show nothing of it."""
     if bytes(view[:4]) != b"RIFF" or bytes(view[8:12]) != b"WEBP":
         raise corrupt("no RIFF header of a WebP")
-    end = 8 + int.from_bytes(view[4:8], "little")
+    end = 8 + _number(view[4:8])
     if not 12 <= end <= len(view):
         raise corrupt("the RIFF container is cut off")
     facts = peek(bytes(view[:30]))
@@ -68,17 +73,8 @@ def read(view: memoryview) -> Picture:
     )
 
 
-def _canvas_size(head: bytes) -> tuple[int, int] | None:
-    """Return width and height, which the first chunk of each of the three kinds of WebP has; None if it is damaged."""
-    kind, header = head[12:16], head[20:30]
-    if kind == b"VP8X" and len(header) == 10:
-        return 1 + int.from_bytes(header[4:7], "little"), 1 + int.from_bytes(header[7:10], "little")
-    if kind == b"VP8 " and len(header) == 10 and header[3:6] == b"\x9d\x01\x2a":
-        return int.from_bytes(header[6:8], "little") & 0x3FFF, int.from_bytes(header[8:10], "little") & 0x3FFF
-    if kind == b"VP8L" and header[:1] == b"\x2f" and len(header) >= 5:
-        bits = int.from_bytes(header[1:5], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    return None
+def _number(data: bytes | memoryview) -> int:
+    return int.from_bytes(data, "little")
 
 
 def _chunks(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:
@@ -86,7 +82,7 @@ def _chunks(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     offset = 0
     while offset + _CHUNK_HEADER_BYTES <= len(body):
         kind = bytes(body[offset : offset + 4])
-        length = int.from_bytes(body[offset + 4 : offset + 8], "little")
+        length = _number(body[offset + 4 : offset + 8])
         offset += _CHUNK_HEADER_BYTES
         if offset + length > len(body):
             raise corrupt("a chunk reaches beyond its container")
@@ -108,7 +104,7 @@ def _extended(body: memoryview, counter: FrameCounter) -> tuple[bytes, int, byte
         elif kind == b"EXIF" and orientation is None:
             orientation = read_exif(payload).orientation
         elif kind == b"ANMF" and len(payload) >= _FRAME_HEADER_BYTES:
-            counter.add(int.from_bytes(payload[12:15], "little") / 1000)
+            counter.add(_number(payload[12:15]) / 1000)
             picture += _chunk(kind, _frame(payload))
         elif kind in _FRAME_CHUNKS:
             picture += _chunk(kind, payload)

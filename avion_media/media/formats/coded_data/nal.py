@@ -20,7 +20,7 @@ _FILLER_MESSAGE, _REGISTERED_MESSAGE = 3, 4
 _NEEDED_MESSAGES = frozenset(
     (0, 1, 2, 6, 18, 19, 45, 47, 128, 129, 130, 131, 132, 137, 144, 147, 148, 149, *range(150, 157), 165, 177)
 )
-_ESCAPE = re.compile(rb"\0\0\x03")
+_ESCAPE = re.compile(rb"\0\0\x03")  # a 3 after two zeros, which is not part of the content
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +64,10 @@ class Codec:
         if kind in self.messages:
             yield from _changes_of_messages(data, content, end)
         elif kind in self.needless:
+            # In H.264 the rest of the first byte, a reference count, must be 0.
+            first = self.filler if self.header_bytes == 1 else self.filler << 1 | data[start] & 1
             filler = b"\xff" * (end - content - 1) + b"\x80" if end > content else b""
-            yield from change(data, start, self._filler_header(data[start:content]) + filler)
-
-    def _filler_header(self, header: bytes) -> bytes:
-        if self.header_bytes == 1:
-            return bytes((self.filler,))  # its reference count must be 0
-        return bytes((self.filler << 1 | header[0] & 1,)) + header[1:]
+            yield from change(data, start, bytes((first,)) + data[start + 1 : content] + filler)
 
 
 # 28 and 30 are Dolby Vision's, as 62 and 63 of HEVC.
@@ -107,8 +104,9 @@ def _changes_of_messages(data: bytes, start: int, end: int) -> Iterator[Change]:
     """Walk the messages of one unit. Other bytes up to the unit's stop bit become filler too."""
     content = data[start:end].rstrip(b"\0")
     escapes = [start + found.start() + 2 for found in _ESCAPE.finditer(content)]
-    stop = start + len(content) - content.endswith(b"\x80")
-    bytes_at = _without(escapes, range(start, stop))
+    unit = range(start, start + len(content) - content.endswith(b"\x80"))
+    left_out = frozenset(escapes)
+    bytes_at: Sequence[int] = [position for position in unit if position not in left_out] if escapes else unit
     at, total = 0, len(bytes_at)
     while at < total:
         type_at = at
@@ -129,12 +127,6 @@ def _changes_of_messages(data: bytes, start: int, end: int) -> Iterator[Change]:
 
 def _is_needed(kind: int, payload: bytes) -> bool:
     return is_needed_t35(payload) if kind == _REGISTERED_MESSAGE else kind in _NEEDED_MESSAGES
-
-
-def _without(escapes: list[int], unit: range) -> Sequence[int]:
-    """Return the offset of each byte of a unit, without its escapes (a 3 after two zeros)."""
-    left_out = frozenset(escapes)
-    return [position for position in unit if position not in left_out] if escapes else unit
 
 
 def _number(data: bytes, bytes_at: Sequence[int], at: int) -> tuple[int, int]:

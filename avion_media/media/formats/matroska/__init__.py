@@ -215,17 +215,11 @@ def _scrub(
         for cluster in layout.clusters:
             clusters.scrub(cluster, touched=_touched(cluster, coded))
     else:
-        for cluster in layout.clusters:
-            if _touched(cluster, coded):
-                _void_checksum(reader, edits, cluster)
+        for cluster in (each for each in layout.clusters if _touched(each, coded)):
+            first = next(reader.series(cluster.payload, cluster.end), None)
+            if first is not None and first.id == CRC_32:  # the checksum is the first element
+                void(edits, *first.whole)
     return edits.joined_with(coded)
-
-
-def _void_checksum(reader: BlockReader, edits: Edits, cluster: Element) -> None:
-    """Void the checksum of a cluster of which little was read: it is the first element."""
-    first = next(reader.series(cluster.payload, cluster.end), None)
-    if first is not None and first.id == CRC_32:
-        void(edits, *first.whole)
 
 
 def _coded_samples(

@@ -136,6 +136,10 @@ def _read_track(trak: Box, budget: Budget) -> Track:
         raise corrupt("encrypted")
     picture = entries[0] if entries and handler == b"vide" else None
     size, pixel_aspect, private = _read_visual_entry(picture, display) if picture else ((0, 0), 1.0, b"")
+    sound: tuple[SoundPacket, ...] = ()
+    if handler == b"soun":
+        (stsd_version,) = stsd.integers("B")
+        sound = tuple(_read_packet(entry, stsd_version) for entry in entries)
     return Track(
         box=trak,
         track_id=track_id,
@@ -148,7 +152,7 @@ def _read_track(trak: Box, budget: Budget) -> Track:
         size=size,
         pixel_aspect=pixel_aspect,
         private=private,
-        sound=_read_sound_packets(stsd, entries) if handler == b"soun" else (),
+        sound=sound,
         table=table,
         tables=tables,
         entries=entries,
@@ -225,13 +229,8 @@ class SoundPacket:
         return -(-frames // self.frames) * self.size_bytes
 
 
-def _read_sound_packets(stsd: Box, entries: Sequence[Box]) -> tuple[SoundPacket, ...]:
-    """Return the packets of each sample entry. A missing value counts as large, because decoders guess it."""
-    (stsd_version,) = stsd.integers("B")
-    return tuple(_read_packet(entry, stsd_version) for entry in entries)
-
-
 def _read_packet(entry: Box, stsd_version: int) -> SoundPacket:
+    """Return the packets of a sample entry. A missing value counts as large, because decoders guess it."""
     version, channels, bits = entry.integers("H6xHH", 8)
     frames, packet_bytes, frame_bytes = 1, 0, 0
     if stsd_version == 0 and version == 1:

@@ -124,28 +124,21 @@ class MovieScrub:
         entries = stsd.children(8)
         for entry in entries:
             if track.handler in VISUAL_HANDLERS:
-                self._clean_visual_entry(entry)
+                name = entry.at(*_COMPRESSOR_NAME)
+                if not bytes(name[1:]).startswith(_MEANT_COMPRESSORS):
+                    self._edits.zero(entry.payload + _COMPRESSOR_NAME[0], len(name))
+                self._clean_entry(entry, VISUAL_ENTRY_BYTES, _IN_VISUAL_ENTRY)
             elif track.handler == b"soun":
-                self._clean_sound_entry(entry, *stsd.integers("B"))
+                # QuickTime's versions 1 and 2 have 16 and 36 bytes more (QuickTime File Format, sound sample
+                # descriptions); ISO's version 1 has none; the version of its parent shows it.
+                (version,) = entry.integers("H", 8)
+                more = {1: 16, 2: 36}.get(version, 0) if stsd.integers("B") == (0,) else 0
+                self._clean_entry(entry, 28 + more, _IN_SOUND_ENTRY)
         self._zero_leftover(entries, stsd, 8)
 
-    def _clean_visual_entry(self, entry: Box) -> None:
-        name = entry.at(*_COMPRESSOR_NAME)
-        self._edits.zero(entry.payload + 12, 4)  # vendor
-        if not bytes(name[1:]).startswith(_MEANT_COMPRESSORS):
-            self._edits.zero(entry.payload + _COMPRESSOR_NAME[0], len(name))
-        self._clean_entry_children(entry, VISUAL_ENTRY_BYTES, _IN_VISUAL_ENTRY)
-
-    def _clean_sound_entry(self, entry: Box, stsd_version: int) -> None:
-        (version,) = entry.integers("H", 8)
-        self._edits.zero(entry.payload + 12, 4)  # vendor
-        # QuickTime's versions 1 and 2 have 16 and 36 bytes more (QuickTime File Format, sound sample descriptions);
-        # ISO's version 1 has none; the version of its parent shows it.
-        fixed = 28 + ({1: 16, 2: 36}.get(version, 0) if stsd_version == 0 else 0)
-        self._clean_entry_children(entry, fixed, _IN_SOUND_ENTRY)
-
-    def _clean_entry_children(self, entry: Box, fixed: int, stays: frozenset[bytes]) -> None:
+    def _clean_entry(self, entry: Box, fixed: int, stays: frozenset[bytes]) -> None:
         entry.at(0, fixed)
+        self._edits.zero(entry.payload + 12, 4)  # vendor
         boxes = entry.children(fixed)
         for box in boxes:
             if box.type not in stays:

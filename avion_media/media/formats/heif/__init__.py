@@ -12,7 +12,7 @@ of Exif has no effect.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -25,7 +25,6 @@ from avion_media.media.formats.heif.meta import Extents, MetaWriter
 from avion_media.media.formats.heif.properties import Looks, looks_of
 from avion_media.media.formats.heif.tracks import chunks_of, properties_of_track, read_tracks, scrubbed_moov
 from avion_media.media.formats.isobmff import Box, file_of_boxes, make_box
-from avion_media.media.formats.mp4.moov import Track
 from avion_media.media.formats.picture import Peek, Picture
 
 __all__ = ["AVIF", "HEIC"]
@@ -65,13 +64,24 @@ class HeifFormat:
 
     def read(self, view: memoryview) -> Picture:
         """See `PictureFormat`. Coded data that is cut off is CORRUPT, because decoders show nothing of it."""
-        contents = _Contents(view)
-        original = contents.original()
-        track = None if self._upright else contents.shown_track
-        if track is not None:
+        parts = _top_level(view)
+        in_file = Extents(view)
+        writers: list[_Writer] = []
+        items = read_items(parts[b"meta"]) if b"meta" in parts else None
+        if items is not None:
+            writers.append(MetaWriter(items, in_file).write)
+        tracks = read_tracks(parts[b"moov"]) if b"moov" in parts else []
+        if tracks:
+            for chunk in (chunk for track in tracks for chunk in chunks_of(track)):
+                in_file.keep(chunk)
+            writers.append(partial(scrubbed_moov, parts[b"moov"], tracks, in_file))
+        original = _written(parts[b"ftyp"], writers, in_file.pack(), animated=bool(tracks))
+        track = None
+        if tracks and not self._upright and parts[b"ftyp"].content[:4] != b"avif":  # then libavif uses the item
+            track = tracks[0]
             looks, size = looks_of(properties_of_track(track)), track.display
         else:
-            looks = contents.looks
+            looks = _looks_of_primary(items)
             size = looks.upright_size if self._upright else looks.extent
         return Picture(
             format=self._format,
@@ -91,51 +101,25 @@ AVIF = HeifFormat(formats.AVIF, upright=False)
 HEIC = HeifFormat(formats.HEIC, upright=True)
 
 
-class _Contents:
-    """The parts to keep of a file, and how they are written around its coded data."""
+def _looks_of_primary(items: Items | None) -> Looks:
+    """Return how the primary item looks, with the colours of its first tile if it has none. CORRUPT without one."""
+    if items is None:
+        raise corrupt("no primary item")
+    looks = looks_of(items.properties_of(items.primary))
+    tile = items.first_source(items.primary)
+    if looks.colour is None and tile is not None:
+        return replace(looks, colour=looks_of(items.properties_of(tile)).colour)
+    return looks
 
-    def __init__(self, view: memoryview) -> None:
-        parts = _top_level(view)
-        in_file = Extents(view)
-        self.file_type = bytes(parts[b"ftyp"].content)
-        self.items: Items | None = None
-        self.tracks: list[Track] = []
-        self._writers: list[_Writer] = []
-        if b"meta" in parts:
-            self.items = read_items(parts[b"meta"])
-            self._writers.append(MetaWriter(self.items, in_file).write)
-        if b"moov" in parts and (tracks := read_tracks(parts[b"moov"])):
-            self.tracks = tracks
-            for chunk in (chunk for track in tracks for chunk in chunks_of(track)):
-                in_file.keep(chunk)
-            self._writers.append(partial(scrubbed_moov, parts[b"moov"], tracks, in_file))
-        self._data = in_file.pack()
-        if not self._data:
-            raise corrupt("no picture")
 
-    @property
-    def looks(self) -> Looks:
-        """How the primary item looks, with the colours of its first tile if it has none. CORRUPT if it is missing."""
-        if self.items is None:
-            raise corrupt("no primary item")
-        looks = looks_of(self.items.properties_of(self.items.primary))
-        tile = self.items.first_source(self.items.primary)
-        if looks.colour is None and tile is not None:
-            return replace(looks, colour=looks_of(self.items.properties_of(tile)).colour)
-        return looks
-
-    @property
-    def shown_track(self) -> Track | None:
-        """The track that libavif uses; None if it uses the item, because of the major brand or the lack of tracks."""
-        return None if self.file_type[:4] == b"avif" or not self.tracks else self.tracks[0]
-
-    def original(self) -> bytes:
-        """Return the new file."""
-        file_type = _file_type(self.file_type, animated=bool(self.tracks))
-        # No length depends on a position, so the first round only measures.
-        index_bytes = sum(len(write(0)) for write in self._writers)
-        data_offset = len(file_type) + index_bytes + _MDAT_HEADER_BYTES
-        return b"".join((file_type, *(write(data_offset) for write in self._writers), make_box(b"mdat", self._data)))
+def _written(ftyp: Box, writers: Sequence[_Writer], data: bytes, *, animated: bool) -> bytes:
+    """Return the new file: the brands, the index by its writers, and the packed data."""
+    if not data:
+        raise corrupt("no picture")
+    file_type = _file_type(bytes(ftyp.content), animated=animated)
+    # No length depends on a position, so the first round only measures.
+    data_offset = len(file_type) + sum(len(write(0)) for write in writers) + _MDAT_HEADER_BYTES
+    return b"".join((file_type, *(write(data_offset) for write in writers), make_box(b"mdat", data)))
 
 
 def _top_level(view: memoryview) -> dict[bytes, Box]:

@@ -15,8 +15,6 @@ from avion_media.media.formats.isobmff import make_box, make_full_box
 _REFERENCES = frozenset((b"dimg", b"auxl", b"prem", b"base"))
 _HIDDEN = 1
 _MAX_SHORT = 0xFFFF
-# An identity item has no data of its own: its picture is another item.
-_WITHOUT_DATA = frozenset((b"iden",))
 
 
 class Extents:
@@ -67,7 +65,8 @@ class MetaWriter:
         self._in_idat = Extents(items.idat)
         for item in self._chosen:
             ranges = item.ranges or []
-            if item.kind not in _WITHOUT_DATA and not any(length for _, length in ranges):
+            # An identity item has no data of its own: its picture is another item.
+            if item.kind != b"iden" and not any(length for _, length in ranges):
                 raise corrupt("a picture without data")
             for each in ranges:
                 (self._in_idat if item.method == IN_IDAT else in_file).keep(each)
@@ -96,16 +95,16 @@ class MetaWriter:
         return item_id.to_bytes(self._id_width, "big")
 
     def _locations(self, data_offset: int) -> bytes:
-        entries = [self._location(item, item.ranges, data_offset) for item in self._chosen if item.ranges]
+        entries: list[bytes] = []
+        for item in self._chosen:
+            if item.ranges:
+                extents, start = (self._in_idat, 0) if item.method == IN_IDAT else (self._in_file, data_offset)
+                placed = [(extents.translate(offset) + start, length) for offset, length in item.ranges if length]
+                # The number 0 means that the data is in this file.
+                head = self._id(item.id) + struct.pack(">HHH", item.method, 0, len(placed))
+                entries.append(head + b"".join(struct.pack(">II", *each) for each in placed))
         widths = b"\x44\x00"  # offsets and lengths of four bytes, no base, no index
         return make_full_box(b"iloc", 2 if self._wide else 1, 0, widths, self._id(len(entries)), *entries)
-
-    def _location(self, item: Item, ranges: list[Range], data_offset: int) -> bytes:
-        extents, start = (self._in_idat, 0) if item.method == IN_IDAT else (self._in_file, data_offset)
-        placed = [(extents.translate(offset) + start, length) for offset, length in ranges if length]
-        # The number 0 means that the data is in this file.
-        head = self._id(item.id) + struct.pack(">HHH", item.method, 0, len(placed))
-        return head + b"".join(struct.pack(">II", *each) for each in placed)
 
     def _infos(self) -> bytes:
         version = 3 if self._wide else 2

@@ -11,7 +11,7 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MKV, WEBM
 from avion_media.media.formats.matroska.clusters import BlockReader
 from avion_media.media.formats.matroska.ebml import Element, element_at, parse_element, void_header
-from avion_media.media.formats.matroska.scrub import ClusterScrub
+from avion_media.media.formats.matroska.scrub import scrub_cluster
 from avion_media.media.formats.movie import Edits, MoviePlan
 from avion_media.media.formats.sparse import SparseFile
 from tests.hostile.media.matroska_bombs import children
@@ -311,7 +311,7 @@ def test_a_damaged_group_of_blocks_is_voided_once() -> None:
         file = SparseFile(spool.fileno(), spool.tell())
         edits = Edits(file.peek)
         cluster = element_at(file, 0)
-        ClusterScrub(BlockReader(file, 100), edits, frozenset()).scrub(cluster, touched=False)
+        scrub_cluster(cluster, BlockReader(file, 100), edits, frozenset(), touched=False)
     (patch,) = edits.joined_with(())
     assert (patch.offset, patch.length) == (cluster.payload, len(group))
     assert patch.data == void_header(len(group)).ljust(len(group), b"\0")

@@ -13,7 +13,7 @@ from avion_media.domain.ranges import Patch, Range, merged, missing, total_bytes
 from avion_media.media.bounds import Budget, VideoBounds, corrupt
 from avion_media.media.formats.matroska.clusters import BlockReader, choose_clusters, last_shown_s
 from avion_media.media.formats.matroska.ebml import CRC_32, MAX_HEADER_BYTES, Element, Elements, Id, element_at
-from avion_media.media.formats.matroska.scrub import SEEK, SEEK_ID, ClusterScrub, HeaderScrub, void
+from avion_media.media.formats.matroska.scrub import SEEK, SEEK_ID, HeaderScrub, scrub_cluster, void
 from avion_media.media.formats.matroska.tracks import (
     Track,
     kept_tracks,
@@ -211,9 +211,8 @@ def _scrub(
     dropped = frozenset(track.number for track in tracks) - frozenset(track.number for track in kept)
     if dropped or file.is_whole:  # blocks of these tracks are found only by reading all clusters
         file.require(each.whole for each in layout.clusters)
-        clusters = ClusterScrub(reader, edits, dropped)
         for cluster in layout.clusters:
-            clusters.scrub(cluster, touched=_touched(cluster, coded))
+            scrub_cluster(cluster, reader, edits, dropped, touched=_touched(cluster, coded))
     else:
         for cluster in (each for each in layout.clusters if _touched(each, coded)):
             first = next(reader.series(cluster.payload, cluster.end), None)

@@ -79,50 +79,44 @@ class HeaderScrub:
                 self._edits.put(offset + position, new)
 
 
-class ClusterScrub:
-    """Scrubs clusters: blocks of ``dropped`` tracks (by number) and elements that are not on the list become Void.
+def scrub_cluster(
+    cluster: Element, reader: BlockReader, edits: Edits, dropped: frozenset[int], *, touched: bool
+) -> None:
+    """Turn blocks of ``dropped`` tracks (by number) and elements that are not on the list into Void.
 
     So does the rest of a cluster that cannot be read: players continue at the next one. A last block that is cut off
-    stays, unless it might belong to a dropped track. Raises `Missing`, and `Rejected` (decoder_limit).
+    stays, unless it might belong to a dropped track. Checksums become Void too if this or another scrub (``touched``)
+    changes anything in the cluster. Raises `Missing`, and `Rejected` (decoder_limit).
     """
+    before = sound = len(edits.patches)
+    checksums: list[Element] = []
+    reached, end = cluster.payload, cluster.end
+    try:
+        for child in reader.series(reached, end):
+            if child.end > end:
+                if child.id in BLOCKS and not dropped:
+                    reached = end
+                break
+            if child.id == CRC_32:
+                checksums.append(child)
+            else:
+                _scrub_child(child, reader, edits, dropped)
+            reached, sound = child.end, len(edits.patches)
+    except Rejected as damage:
+        if damage.reason is not Reason.CORRUPT:
+            raise
+        del edits.patches[sound:]
+    void(edits, reached, end - reached)
+    if touched or len(edits.patches) > before:
+        for checksum in checksums:
+            void(edits, *checksum.whole)
 
-    def __init__(self, reader: BlockReader, edits: Edits, dropped: frozenset[int]) -> None:
-        self._reader = reader
-        self._edits = edits
-        self._dropped = dropped
 
-    def scrub(self, cluster: Element, *, touched: bool) -> None:
-        """Scrub one cluster. Its checksums become Void too if this or another scrub (``touched``) changes anything."""
-        patches = self._edits.patches
-        before = sound = len(patches)
-        checksums: list[Element] = []
-        reached, end = cluster.payload, cluster.end
-        try:
-            for child in self._reader.series(reached, end):
-                if child.end > end:
-                    if child.id in BLOCKS and not self._dropped:
-                        reached = end
-                    break
-                if child.id == CRC_32:
-                    checksums.append(child)
-                else:
-                    self._child(child)
-                reached, sound = child.end, len(patches)
-        except Rejected as damage:
-            if damage.reason is not Reason.CORRUPT:
-                raise
-            del patches[sound:]
-        void(self._edits, reached, end - reached)
-        if touched or len(patches) > before:
-            for checksum in checksums:
-                void(self._edits, *checksum.whole)
-
-    def _child(self, child: Element) -> None:
-        if child.id not in _STAYS_IN_CLUSTER or (
-            self._dropped and child.id in BLOCKS and self._reader.block(child).track in self._dropped
-        ):
-            void(self._edits, *child.whole)
-        elif child.id == InCluster.BLOCK_GROUP:
-            for inner in self._reader.series(child.payload, child.end):
-                if inner.id not in _STAYS_IN_GROUP:
-                    void(self._edits, inner.offset, min(inner.end, child.end) - inner.offset)
+def _scrub_child(child: Element, reader: BlockReader, edits: Edits, dropped: frozenset[int]) -> None:
+    is_block = child.id in BLOCKS
+    if child.id not in _STAYS_IN_CLUSTER or (is_block and dropped and reader.block(child).track in dropped):
+        void(edits, *child.whole)
+    elif child.id == InCluster.BLOCK_GROUP:
+        for inner in reader.series(child.payload, child.end):
+            if inner.id not in _STAYS_IN_GROUP:
+                void(edits, inner.offset, min(inner.end, child.end) - inner.offset)

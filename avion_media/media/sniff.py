@@ -71,40 +71,32 @@ def require_format(sniffed: Sniffed, declared: Family, enabled: frozenset[str]) 
 _Found = MediaFormat | str | None
 
 # First match wins. Only signatures of four bytes or more, except where a check in `_by_signature` backs them.
-_SIGNATURES: tuple[tuple[bytes, MediaFormat | str], ...] = (
-    (b"\x89PNG\r\n\x1a\n", PNG),
-    (b"\xff\xd8\xff", JPEG),
-    (b"GIF87a", GIF),
-    (b"GIF89a", GIF),
-    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "jxl"),
-    (b"\xff\x0a", "jxl"),
-    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "jp2"),
-    (b"\xff\x4f\xff\x51", "jp2"),
-    (b"II*\x00", "tiff"),
-    (b"MM\x00*", "tiff"),
-    (b"II+\x00", "tiff"),
-    (b"MM\x00+", "tiff"),
-    (b"\x8aMNG\r\n\x1a\n", "mng"),
-    (b"\x8bJNG\r\n\x1a\n", "jng"),
-    (b"8BPS", "psd"),
-    (b"qoif", "qoi"),
-    (b"\x00\x00\x01\x00", "ico"),
-    (b"FLV\x01", "flv"),
-    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
-    (b"\x00\x00\x01\xba", "mpeg-ps"),
-    (b"OggS", "ogg"),
-    (b"fLaC", "flac"),
-    (b"ID3", "mp3"),
-    (b"%PDF-", "pdf"),
-    (b"%!PS", "postscript"),
-    (b"\xc5\xd0\xd3\xc6", "postscript"),
-    (b"PK\x03\x04", "zip"),
-    (b"PK\x05\x06", "zip"),
-    (b"\x1f\x8b\x08", "gzip"),
-    (b"Rar!\x1a\x07", "rar"),
-    (b"7z\xbc\xaf\x27\x1c", "7z"),
-    (b"\x7fELF", "elf"),
-    (b"\x00asm", "wasm"),
+_SIGNATURES: tuple[tuple[MediaFormat | str, tuple[bytes, ...]], ...] = (
+    (PNG, (b"\x89PNG\r\n\x1a\n",)),
+    (JPEG, (b"\xff\xd8\xff",)),
+    (GIF, (b"GIF87a", b"GIF89a")),
+    ("jxl", (b"\x00\x00\x00\x0cJXL \r\n\x87\n", b"\xff\x0a")),
+    ("jp2", (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")),
+    ("tiff", (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")),
+    ("mng", (b"\x8aMNG\r\n\x1a\n",)),
+    ("jng", (b"\x8bJNG\r\n\x1a\n",)),
+    ("psd", (b"8BPS",)),
+    ("qoi", (b"qoif",)),
+    ("ico", (b"\x00\x00\x01\x00",)),
+    ("flv", (b"FLV\x01",)),
+    ("asf", (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",)),
+    ("mpeg-ps", (b"\x00\x00\x01\xba",)),
+    ("ogg", (b"OggS",)),
+    ("flac", (b"fLaC",)),
+    ("mp3", (b"ID3",)),
+    ("pdf", (b"%PDF-",)),
+    ("postscript", (b"%!PS", b"\xc5\xd0\xd3\xc6")),
+    ("zip", (b"PK\x03\x04", b"PK\x05\x06")),
+    ("gzip", (b"\x1f\x8b\x08",)),
+    ("rar", (b"Rar!\x1a\x07",)),
+    ("7z", (b"7z\xbc\xaf\x27\x1c",)),
+    ("elf", (b"\x7fELF",)),
+    ("wasm", (b"\x00asm",)),
 )
 _RIFF_FORMS: dict[bytes, MediaFormat | str] = {b"WEBP": WEBP, b"AVI ": "avi", b"WAVE": "wav", b"ACON": "ani"}
 _BMP_HEADER_SIZES = frozenset((12, 16, 40, 52, 56, 64, 108, 124))
@@ -117,8 +109,8 @@ _OTHER_FAMILIES: dict[str, Family] = {
 
 
 def _by_signature(head: bytes) -> _Found:
-    for signature, found in _SIGNATURES:
-        if head.startswith(signature):
+    for found, signatures in _SIGNATURES:
+        if head.startswith(signatures):
             return found
     if head.startswith(b"RIFF"):
         return _RIFF_FORMS.get(head[8:12])

@@ -50,17 +50,13 @@ class _Tag(NamedTuple):
     size: int
 
 
-def is_icc_profile(start: bytes | bytearray | memoryview) -> bool:
-    """Return whether the bytes begin like an ICC profile. Other data under that name can be anything."""
-    return len(start) >= _HEADER_BYTES and start[_SIGNATURE] == b"acsp"
-
-
 def neutral_profile(profile: bytes | bytearray | memoryview) -> bytes:
     """Return the profile without what identifies a device or person; empty if it is not a usable profile.
 
     It converts colours as before. Its length and all offsets stay. Repeating this changes nothing.
     """
-    if not is_icc_profile(profile) or len(profile) > MAX_ICC_BYTES:
+    # Other data under that name can be anything.
+    if not _HEADER_BYTES <= len(profile) <= MAX_ICC_BYTES or profile[_SIGNATURE] != b"acsp":
         return b""
     neutral = bytearray(len(profile))
     for part in _HEADER_STAYS:

@@ -15,7 +15,7 @@ from avion_media.domain.formats import JPEG
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.exif import EXIF_PREFIX, ExifFacts, minimal_exif, read_exif
 from avion_media.media.formats.icc import neutral_parts
-from avion_media.media.formats.picture import Peek, Picture, bounded_parts, icc_colour
+from avion_media.media.formats.picture import IccProfile, Peek, Picture, bounded_parts
 
 # Measured at 48 million pixels as growth of the address space: progressive CMYK 8.8. A baseline picture is shrunk line
 # by line as it is decoded.
@@ -147,7 +147,7 @@ def _picture(kept: _Kept, frame: Segment) -> JpegPicture:
         width=width,
         height=height,
         orientation=facts.orientation,
-        colour=icc_colour(b"".join(chunk[_ICC_HEADER_BYTES:] for chunk in icc_chunks)),
+        colour=IccProfile(b"".join(chunk[_ICC_HEADER_BYTES:] for chunk in icc_chunks)) if icc_chunks else None,
         original=original,
         still=original,
         bytes_per_pixel=_BYTES_PER_PIXEL if held_whole else _BASELINE_BYTES_PER_PIXEL,

@@ -57,11 +57,6 @@ class Chromaticities:
 Colour = IccProfile | CodePoints | Chromaticities
 
 
-def icc_colour(profile: bytes) -> IccProfile | None:
-    """Return the colour for a profile that stays; None if it is empty."""
-    return IccProfile(profile) if profile else None
-
-
 @dataclass(frozen=True, slots=True)
 class Peek:
     """The facts in a file's first bytes: the size as stored, and the memory that decoding one pixel can take."""

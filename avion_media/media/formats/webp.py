@@ -11,7 +11,7 @@ from avion_media.domain.formats import WEBP
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.exif import ExifFacts, minimal_exif, read_exif
 from avion_media.media.formats.icc import neutral_profile
-from avion_media.media.formats.picture import FrameCounter, Peek, Picture, bounded_parts, icc_colour
+from avion_media.media.formats.picture import FrameCounter, IccProfile, Peek, Picture, bounded_parts
 
 # Measured at 48 million pixels as growth of the address space: lossless with alpha 4.6. The canvas of an animation is
 # decoded in full, whatever the size of its frames: 13.
@@ -66,7 +66,7 @@ def read(view: memoryview) -> Picture:
         orientation=orientation,
         frames=counter.frames,
         duration_s=counter.animated_s,
-        colour=icc_colour(profile),
+        colour=IccProfile(profile) if profile else None,
         original=original,
         still=original,
         bytes_per_pixel=facts.bytes_per_pixel,

@@ -30,7 +30,7 @@ def matrix_profile(primaries: Primaries, curve: Callable[[float], float]) -> byt
     points = [min(65535, max(0, round(65535 * curve(index / (_CURVE_POINTS - 1))))) for index in range(_CURVE_POINTS)]
     tone = b"curv\0\0\0\0" + struct.pack(f">I{_CURVE_POINTS}H", _CURVE_POINTS, *points)
     names = (b"wtpt", b"rXYZ", b"gXYZ", b"bXYZ", b"rTRC", b"gTRC", b"bTRC")
-    contents = (*map(_xyz, (_D50, *columns)), tone, tone, tone)
+    contents = (*(b"XYZ \0\0\0\0" + _s15fixed16(each) for each in (_D50, *columns)), tone, tone, tone)
     offset = 128 + 4 + 12 * len(names)
     table, body = b"", b""
     for name, content in zip(names, contents, strict=True):
@@ -120,7 +120,3 @@ def _s15fixed16(vector: Vector) -> bytes:
     if max(map(abs, vector)) > 32_000:
         raise ValueError("a colorant out of all proportion")
     return struct.pack(">3i", *(round(value * 65536) for value in vector))
-
-
-def _xyz(vector: Vector) -> bytes:
-    return b"XYZ \0\0\0\0" + _s15fixed16(vector)

@@ -62,7 +62,8 @@ class Pixels:
         image = image.copy(interpretation="multiband")
         if image.bands == _BANDS[mode]:
             return cls(image, mode)
-        return cls(_on_white(image), mode, has_alpha=True)
+        on_white = image.flatten(background=_OPAQUE, max_alpha=_OPAQUE)
+        return cls(on_white.bandjoin(image[-1]), mode, has_alpha=True)
 
     @property
     def size(self) -> Size:
@@ -80,7 +81,7 @@ class Pixels:
             image = image.resize(horizontal, vscale=vertical, kernel="lanczos3", gap=2.0)
         elif self.samples is not None:
             return self
-        scaled = self._computed(image)
+        scaled = self._of_samples(compute(image), (image.width, image.height), has_alpha=self.has_alpha)
         if scaled.has_alpha and scaled._whole().getchannel("A").getextrema() == (_OPAQUE, _OPAQUE):
             return scaled._of_samples(scaled._colours().tobytes(), scaled.size, has_alpha=False)
         return scaled
@@ -141,15 +142,8 @@ class Pixels:
         mode = _WITH_ALPHA[self.mode] if self.has_alpha else self.mode
         return Image.frombytes(mode, self.size, self.samples or compute(self.image))
 
-    def _computed(self, image: pyvips.Image) -> Pixels:
-        return self._of_samples(compute(image), (image.width, image.height), has_alpha=self.has_alpha)
-
     def _of_samples(self, samples: bytes, size: Size, *, has_alpha: bool) -> Pixels:
         return Pixels(_image(samples, size, _BANDS[self.mode] + has_alpha), self.mode, has_alpha, samples)
-
-
-def _on_white(image: pyvips.Image) -> pyvips.Image:
-    return image.flatten(background=_OPAQUE, max_alpha=_OPAQUE).bandjoin(image[-1])
 
 
 def _image(samples: bytes, size: Size, bands: int) -> pyvips.Image:

@@ -166,16 +166,11 @@ def _read_answer(data: bytes) -> Any:
     if kind == "limit":
         raise Rejected(Reason.DECODER_LIMIT, "out of memory")
     if kind == "rejected":
-        raise _rejection(value)
+        with suppress(ValueError, TypeError):
+            reason, detail = value
+            raise Rejected(Reason(reason), str(detail)[:_MAX_DETAIL])
+        raise Rejected(Reason.DECODER_CRASHED, "ended with an answer that is none")
     raise SandboxJobFailed(str(value))
-
-
-def _rejection(value: Any) -> Rejected:
-    try:
-        reason, detail = value
-        return Rejected(Reason(reason), str(detail)[:_MAX_DETAIL])
-    except (ValueError, TypeError):
-        return Rejected(Reason.DECODER_CRASHED, "ended with an answer that is none")
 
 
 def _outcome_of(error: Exception, end: Exit) -> Outcome:

@@ -28,13 +28,15 @@ def decode_image(picture: Picture, longest_edge: int, *, as_ycbcr: bool) -> Pixe
     decoder is called by its name, so no library guesses the type of the bytes. Metadata is not returned. Raises the
     errors of the libraries, and `Rejected` (CORRUPT).
     """
+    if picture.format in (PNG, WEBP):
+        return _decode_by_vips(picture, longest_edge)
     if isinstance(picture, JpegPicture):
-        return Pixels.of_pillow(_decode_jpeg(picture, longest_edge, as_ycbcr))
-    if isinstance(picture, GifPicture):
-        return Pixels.of_pillow(_decode_gif(picture))
-    if picture.format is WEBP:
-        return _decode_webp(picture, longest_edge)
-    return {PNG: _decode_png, AVIF: _decode_avif, HEIC: _decode_heic}[picture.format](picture)
+        image = _decode_jpeg(picture, longest_edge, as_ycbcr)
+    elif isinstance(picture, GifPicture):
+        image = _decode_gif(picture)
+    else:
+        image = {AVIF: _decode_avif, HEIC: _decode_heic}[picture.format](picture)
+    return Pixels.of_pillow(image)
 
 
 def _decode_jpeg(picture: JpegPicture, longest_edge: int, as_ycbcr: bool) -> Image.Image:
@@ -58,31 +60,26 @@ def _decode_gif(picture: GifPicture) -> Image.Image:
     return canvas
 
 
-def _decode_png(picture: Picture) -> Pixels:
-    image = pyvips.Image.pngload_buffer(picture.still, access="sequential", fail_on="truncated")
-    return _of_vips(_sized(image, picture))
+def _decode_by_vips(picture: Picture, longest_edge: int) -> Pixels:
+    scale = 1.0
+    if picture.format is PNG:
+        image = pyvips.Image.pngload_buffer(picture.still, access="sequential", fail_on="truncated")
+    else:
+        longest, shortest = max(picture.width, picture.height), min(picture.width, picture.height)
+        scale = min(1.0, max(longest_edge / longest, 1 / shortest))  # its decoder makes no side shorter than a pixel
+        image = pyvips.Image.webpload_buffer(picture.still, memory=True, fail_on="truncated", scale=scale)
+    return Pixels.of_vips(_sized(image, picture, scale), "L" if image.bands <= 2 else "RGB")
 
 
-def _decode_webp(picture: Picture, longest_edge: int) -> Pixels:
-    longest, shortest = max(picture.width, picture.height), min(picture.width, picture.height)
-    scale = min(1.0, max(longest_edge / longest, 1 / shortest))  # its decoder makes no side shorter than a pixel
-    image = pyvips.Image.webpload_buffer(picture.still, memory=True, fail_on="truncated", scale=scale)
-    return _of_vips(_sized(image, picture, scale))
-
-
-def _of_vips(image: pyvips.Image) -> Pixels:
-    return Pixels.of_vips(image, "L" if image.bands <= 2 else "RGB")
-
-
-def _decode_avif(picture: Picture) -> Pixels:
+def _decode_avif(picture: Picture) -> Image.Image:
     """Decode by libavif, on the calling thread."""
     opened = AvifImagePlugin.AvifImageFile(io.BytesIO(picture.still))
     if opened.n_frames != picture.frames:
         raise Rejected(Reason.CORRUPT, f"read as {picture.frames} frames, decoder says {opened.n_frames}")
-    return Pixels.of_pillow(_plain(_loaded(opened, picture)))
+    return _plain(_loaded(opened, picture))
 
 
-def _decode_heic(picture: Picture) -> Pixels:
+def _decode_heic(picture: Picture) -> Image.Image:
     """Decode by libheif, which is optional, and imported only for a HEIC.
 
     Its HEVC decoder starts a thread per tile, whatever its settings. So the sandbox must allow threads, and must load
@@ -100,7 +97,7 @@ def _decode_heic(picture: Picture) -> Pixels:
     image = file[file.primary_index].to_pillow()
     if not isinstance(image, Image.Image):
         raise TypeError("libheif gave no picture")
-    return Pixels.of_pillow(_plain(_sized(image, picture)))
+    return _plain(_sized(image, picture))
 
 
 def _loaded(image: Image.Image, picture: Picture) -> Image.Image:

@@ -27,8 +27,6 @@ from avion_media.media.formats.heif.tracks import chunks_of, properties_of_track
 from avion_media.media.formats.isobmff import Box, file_of_boxes, make_box
 from avion_media.media.formats.picture import Peek, Picture
 
-__all__ = ["AVIF", "HEIC"]
-
 # Measured at 48 million pixels as growth of the address space: AVIF with alpha 16.5 and HEIC 15.0 (with 8 bits; with
 # 10 bits their planes take twice as much).
 _BYTES_PER_PIXEL = 23
@@ -76,9 +74,10 @@ class HeifFormat:
                 in_file.keep(chunk)
             writers.append(partial(scrubbed_moov, parts[b"moov"], tracks, in_file))
         original = _written(parts[b"ftyp"], writers, in_file.pack(), animated=bool(tracks))
-        track = None
-        if tracks and not self._upright and parts[b"ftyp"].content[:4] != b"avif":  # then libavif uses the item
-            track = tracks[0]
+        # libheif uses the primary item, and so does libavif if this is the major brand, or if there are no tracks.
+        by_item = self._upright or parts[b"ftyp"].content[:4].tobytes() == b"avif"
+        track = tracks[0] if tracks and not by_item else None
+        if track is not None:
             looks, size = looks_of(properties_of_track(track)), track.display
         else:
             looks = _looks_of_primary(items)

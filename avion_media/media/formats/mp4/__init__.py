@@ -15,7 +15,7 @@ from avion_media.media.formats.isobmff import Box, box_at, first, required
 from avion_media.media.formats.movie import CodedSample, Edits, MoviePlan, PosterSamples, coded_patches
 from avion_media.media.formats.mp4.moof import Run, indexed_by_mfra, indexed_by_sidx, read_fragment
 from avion_media.media.formats.mp4.moov import Movie, Track, read_movie
-from avion_media.media.formats.mp4.poster import choose_samples, presentation_start
+from avion_media.media.formats.mp4.poster import choose_samples
 from avion_media.media.formats.mp4.scrub import MovieScrub, free, kept_extents, unreferenced
 from avion_media.media.formats.sparse import SparseFile, eager_window
 
@@ -110,7 +110,7 @@ def _duration_s(movie: Movie, track: Track, runs: Sequence[Run]) -> float:
         media = max(media, max(run.ends_at for run in runs) - begins)
     media_s = media / track.timescale
     if not track.edits or runs:  # the edits of a fragmented movie were written before its length was known
-        return max(0.0, media_s - presentation_start(track) / track.timescale)
+        return max(0.0, media_s - track.presentation_start / track.timescale)
     return sum(
         duration / movie.timescale or max(0.0, media_s - media_time / track.timescale)
         for duration, media_time in track.edits

@@ -56,6 +56,11 @@ class Track:
     entries: Sequence[Box]
 
     @property
+    def presentation_start(self) -> int:
+        """The media time at which it is first shown."""
+        return next((media_time for _, media_time in self.edits if media_time >= 0), 0)
+
+    @property
     def is_still(self) -> bool:
         """Whether its samples are still pictures."""
         return self.codec in _STILL_CODECS

@@ -20,7 +20,7 @@ _MAX_SAMPLES = 20_000
 
 def _table_samples(track: Track, bounds: VideoBounds) -> Iterator[Sample]:
     """Yield the samples of the movie's own tables, from the sync sample at which the first edit begins."""
-    starts_at = presentation_start(track)
+    starts_at = track.presentation_start
     pending: list[Sample] = []
     samples = track.table.samples()
     for passed, sample in enumerate(samples):
@@ -35,11 +35,6 @@ def _table_samples(track: Track, bounds: VideoBounds) -> Iterator[Sample]:
     yield from samples
 
 
-def presentation_start(track: Track) -> int:
-    """Return the media time at which the track is first shown."""
-    return next((media_time for _, media_time in track.edits if media_time >= 0), 0)
-
-
 def choose_samples(
     track: Track, runs: Sequence[Run], seconds: float, size_bytes: int, bounds: VideoBounds
 ) -> PosterSamples:
@@ -48,7 +43,7 @@ def choose_samples(
     Raises `Rejected`: corrupt if no sample is inside the file, too_large if the first one alone exceeds the limit for
     a poster.
     """
-    starts_at = presentation_start(track)
+    starts_at = track.presentation_start
     if not track.table.count and runs:
         starts_at += runs[0].starts_at
     until = starts_at + (seconds + REORDERING_S) * track.timescale

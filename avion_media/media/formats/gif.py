@@ -127,11 +127,13 @@ def _kept_extension(extension: memoryview) -> bytes | memoryview:
         return bytes((_EXTENSION, _GRAPHIC_CONTROL, 4, *extension[3:7], 0))
     if label != _APPLICATION or length != _IDENTIFIER_BYTES:
         return b""
-    identifier = extension[3 : 3 + _IDENTIFIER_BYTES]
-    blocks = extension[3 + _IDENTIFIER_BYTES :]
-    if identifier in _LOOPS:
-        return _loop_count(extension[: 3 + _IDENTIFIER_BYTES], blocks)
-    return _profile(extension[: 3 + _IDENTIFIER_BYTES], blocks) if identifier == _ICC else b""
+    head, blocks = extension[: 3 + _IDENTIFIER_BYTES], extension[3 + _IDENTIFIER_BYTES :]
+    if head[3:] in _LOOPS:
+        counts = (block[1:3] for block in _data_blocks(blocks) if len(block) >= 3 and block[0] & 7 == 1)
+        return next((bytes((*head, 3, 1, *count, 0)) for count in counts), b"")
+    parts = neutral_parts(list(_data_blocks(blocks))) if head[3:] == _ICC else []
+    # The profile is in blocks of the same lengths.
+    return b"".join((head, *(bytes((len(part),)) + part for part in parts), b"\x00")) if parts else b""
 
 
 def _data_blocks(blocks: memoryview) -> Iterator[memoryview]:
@@ -140,14 +142,3 @@ def _data_blocks(blocks: memoryview) -> Iterator[memoryview]:
     while length := blocks[offset]:
         yield blocks[offset + 1 : offset + 1 + length]
         offset += length + 1
-
-
-def _loop_count(head: memoryview, blocks: memoryview) -> bytes:
-    counts = (block[1:3] for block in _data_blocks(blocks) if len(block) >= 3 and block[0] & 7 == 1)
-    return next((bytes((*head, 3, 1, *count, 0)) for count in counts), b"")
-
-
-def _profile(head: memoryview, blocks: memoryview) -> bytes:
-    """Return the extension with the part of its profile to keep, in blocks of the same lengths."""
-    parts = neutral_parts(list(_data_blocks(blocks)))
-    return b"".join((head, *(bytes((len(part),)) + part for part in parts), b"\x00")) if parts else b""

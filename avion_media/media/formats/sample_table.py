@@ -97,12 +97,16 @@ def read_sample_table(stbl: list[Box], budget: Budget) -> SampleTable:
     Raises `Rejected`: corrupt if a required table is missing or cut off, decoder_limit beyond the budget.
     """
     count, constant_size, sizes = _read_sizes(stbl, budget)
-    shifts, sync = first(stbl, b"ctts"), first(stbl, b"stss")
+    shifts, sync, large = first(stbl, b"ctts"), first(stbl, b"stss"), first(stbl, b"co64")
+    if large:
+        chunks = _entries(large, "Q", 1, budget)
+    else:
+        chunks = array("Q", _entries(required(stbl, b"stco", "stbl"), "I", 1, budget))
     return SampleTable(
         count=count,
         constant_size=constant_size,
         sizes=sizes,
-        chunks=_read_chunk_offsets(stbl, budget),
+        chunks=chunks,
         runs=_read_runs(required(stbl, b"stsc", "stbl"), budget),
         durations=_pairs(_entries(required(stbl, b"stts", "stbl"), "I", 2, budget)),
         shifts=_read_shifts(shifts, budget) if shifts else (),
@@ -148,13 +152,6 @@ def _read_sizes(stbl: list[Box], budget: Budget) -> tuple[int, int, array[int]]:
     if bits == 8:
         return count, 0, array("I", data)
     return count, 0, array("I", chain.from_iterable((byte >> 4, byte & 15) for byte in data))[:count]
-
-
-def _read_chunk_offsets(stbl: list[Box], budget: Budget) -> array[int]:
-    large = first(stbl, b"co64")
-    if large is not None:
-        return _entries(large, "Q", 1, budget)
-    return array("Q", _entries(required(stbl, b"stco", "stbl"), "I", 1, budget))
 
 
 def _read_runs(box: Box, budget: Budget) -> tuple[tuple[int, int], ...]:

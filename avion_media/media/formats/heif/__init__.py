@@ -105,9 +105,10 @@ def _looks_of_primary(items: Items | None) -> Looks:
     if items is None:
         raise corrupt("no primary item")
     looks = looks_of(items.properties_of(items.primary))
-    tile = items.first_source(items.primary)
-    if looks.colour is None and tile is not None:
-        return replace(looks, colour=looks_of(items.properties_of(tile)).colour)
+    tiles = (each.targets for each in items.references if each.kind == b"dimg" and each.source == items.primary)
+    first_tile = next((targets[0] for targets in tiles if targets), None)
+    if looks.colour is None and first_tile is not None:
+        return replace(looks, colour=looks_of(items.properties_of(first_tile)).colour)
     return looks
 
 

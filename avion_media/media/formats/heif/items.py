@@ -60,11 +60,6 @@ class Items:
         """Return the properties of an item, in its order. CORRUPT if one does not exist."""
         return [numbered(self.properties, number) for number, _ in self.by_id[item_id].properties]
 
-    def first_source(self, item_id: int) -> int | None:
-        """Return the first tile or layer of an item."""
-        sources = (each.targets for each in self.references if each.kind == b"dimg" and each.source == item_id)
-        return next((targets[0] for targets in sources if targets), None)
-
 
 def read_items(meta: Box) -> Items:
     """Read the ``meta`` box of pictures. An inconsistent one is CORRUPT."""

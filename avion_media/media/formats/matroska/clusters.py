@@ -126,7 +126,9 @@ def choose_clusters(
     """
     start = clusters[0].offset
     stop = min(start + bounds.max_poster_bytes, file.size_bytes)
-    file.require([Range(start, _estimated_bytes(file, timing, seconds, stop - start))])
+    # A generous estimate by the mean bit rate.
+    bytes_per_s = file.size_bytes / timing.duration_s if timing.duration_s > 0 else 0.0
+    file.require([Range(start, int(min(max(1.3 * bytes_per_s * (seconds + 1), _MIN_FETCH_BYTES), stop - start)))])
     reader = BlockReader(file.reading_ahead(_NEXT_FETCH_BYTES), bounds.max_boxes)
     first_s: float | None = None
     end, covered = start, 0.0
@@ -148,12 +150,6 @@ def choose_clusters(
             raise Rejected(Reason.TOO_LARGE, "the first picture lies too far from the start")
         raise corrupt("a video track without blocks")
     return PosterSamples((Range(start, end - start),), decodable_seconds(seconds, covered))
-
-
-def _estimated_bytes(file: SparseFile, timing: Timing, seconds: float, most: int) -> int:
-    """Return a generous estimate of the bytes of so many seconds, by the mean bit rate; at most ``most``."""
-    mean = file.size_bytes / timing.duration_s if timing.duration_s > 0 else 0.0
-    return int(min(max(1.3 * mean * (seconds + 1), _MIN_FETCH_BYTES), most))
 
 
 def last_shown_s(

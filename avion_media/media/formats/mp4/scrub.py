@@ -169,16 +169,12 @@ def kept_extents(movie: Movie, media: Sequence[Range]) -> Iterator[Range]:
     """Yield the ranges of the chunks of kept tracks, as their tables say."""
     starts = sorted({offset for track in movie.tracks for offset in track.table.chunks})
     for track in movie.kept:
-        if _counts_frames(track):
+        # QuickTime counts sound of a constant size in frames, whose size can be wrong.
+        counts_frames = track.table.constant_size and [delta for _, delta in track.table.durations[:1]] == [1]
+        if track.sound and counts_frames:
             yield from _sound_chunks(track, starts, media)
         else:
             yield from track.table.chunk_ranges()
-
-
-def _counts_frames(track: Track) -> bool:
-    """Return whether the track is sound of a constant size. QuickTime counts it in frames, whose size can be wrong."""
-    table = track.table
-    return bool(track.sound and table.constant_size) and [delta for _, delta in table.durations[:1]] == [1]
 
 
 def _sound_chunks(track: Track, starts: Sequence[int], media: Sequence[Range]) -> Iterator[Range]:

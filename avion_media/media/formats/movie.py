@@ -13,6 +13,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from typing import Any, Protocol
 
 from avion_media.domain.formats import BY_NAME, MediaFormat
@@ -124,13 +125,8 @@ def _overlaps(patch: Patch, ordered: Sequence[Patch]) -> bool:
     return index > 0 and ordered[index - 1].end > patch.offset
 
 
-@dataclass(frozen=True, slots=True)
-class CodedSample:
-    """One sample of a video track: its range, its coding, and its codec's configuration."""
-
-    data: Range
-    coding: Coding
-    private: bytes
+CodedSample = tuple[Range, Coding, bytes]
+"""One sample of a video track: its range, its coding, and its codec's configuration."""
 
 
 def coded_patches(file: SparseFile, samples: Iterable[CodedSample], first_seconds: Iterable[Range]) -> Iterator[Patch]:
@@ -138,7 +134,7 @@ def coded_patches(file: SparseFile, samples: Iterable[CodedSample], first_second
 
     Raises `Missing` for ``first_seconds`` if there are samples, and for the whole file if these decide so.
     """
-    ordered = sorted(samples, key=lambda sample: sample.data)
+    ordered = sorted(samples, key=itemgetter(0))
     if not ordered:
         return
     whole = Range(0, file.size_bytes)
@@ -146,16 +142,15 @@ def coded_patches(file: SparseFile, samples: Iterable[CodedSample], first_second
     file.require(beginnings)
     found: list[Patch] = []
     position = 0
-    for sample in ordered:
+    for sample, coding, private in ordered:
         # Samples that overlap come from a forged table.
-        if sample.data.offset < position:
+        if sample.offset < position:
             continue
-        if not any(each.offset <= sample.data.offset and sample.data.end <= each.end for each in beginnings):
+        if not any(each.offset <= sample.offset and sample.end <= each.end for each in beginnings):
             continue
-        position = sample.data.end
-        data = file.read(sample.data.offset, sample.data.length)
-        for offset, new in changes_of_sample(sample.coding, sample.private, data):
-            found.append(Patch(sample.data.offset + offset, len(new), new))
+        position = sample.end
+        for offset, new in changes_of_sample(coding, private, file.read(*sample)):
+            found.append(Patch(sample.offset + offset, len(new), new))
         if len(found) > _NOTES and beginnings[0] != whole:
             file.require([whole])
     yield from found

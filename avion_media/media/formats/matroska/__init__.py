@@ -238,7 +238,7 @@ def _coded_samples(
                 track = tracks.get(block.track)
                 if track and track.coding:
                     for frame in reader.frames(block):
-                        yield CodedSample(frame, track.coding, track.private)
+                        yield frame, track.coding, track.private
         except Rejected as damage:  # the rest of the cluster is overwritten
             if damage.reason is not Reason.CORRUPT:
                 raise

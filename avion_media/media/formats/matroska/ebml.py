@@ -101,34 +101,29 @@ class Elements:
         self._file = file
         self._budget = Budget(max_elements, "elements")
 
-    def series(self, start: int, end: int) -> Iterator[Element]:
+    def series(self, start: int, end: int, *, strict: bool = False) -> Iterator[Element]:
         """Yield the elements from ``start`` to ``end``, up to a header that the end of the file cuts off.
 
         The last element can exceed ``end``. This also reads children of an element that might be damaged, or whose end
-        is not certain.
+        is not certain. If ``strict``, an element that is cut off or exceeds ``end`` is corrupt.
         """
         offset = start
         while offset < end:
             try:
-                element = element_at(self._file, offset)
+                element = element_at(self._file, offset, end if strict else None)
             except Rejected:
-                if offset + MAX_HEADER_BYTES > self._file.size_bytes:
+                if offset + MAX_HEADER_BYTES > self._file.size_bytes and not strict:
                     return
                 raise
+            if strict and element.end > end:
+                raise corrupt(f"element {element.id:x} at {offset} exceeds its parent")
             self._budget.take()
             yield element
             offset = element.end
 
     def children(self, parent: Element) -> Iterator[Element]:
-        """Yield the elements in ``parent``. An element that exceeds it is corrupt."""
-        offset = parent.payload
-        while offset < parent.end:
-            child = element_at(self._file, offset, parent.end)
-            if child.end > parent.end:
-                raise corrupt(f"element {child.id:x} at {offset} exceeds its parent")
-            self._budget.take()
-            yield child
-            offset = child.end
+        """Return the elements in ``parent``. An element that exceeds it is corrupt."""
+        return self.series(parent.payload, parent.end, strict=True)
 
     def content(self, element: Element, max_bytes: int | None = None) -> bytes:
         """Return the bytes of the element, or the first ``max_bytes`` of them."""

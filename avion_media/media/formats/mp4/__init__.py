@@ -184,6 +184,6 @@ def _coded_samples(movie: Movie, runs: Sequence[Run]) -> Iterator[CodedSample]:
     for track in movie.kept:
         if track.coding is not None:
             for data in track.table.sample_ranges():
-                yield CodedSample(data, track.coding, track.private)
+                yield data, track.coding, track.private
             for sample in chain.from_iterable(run.samples() for run in _of(track, runs)):
-                yield CodedSample(sample.data, track.coding, track.private)
+                yield sample.data, track.coding, track.private

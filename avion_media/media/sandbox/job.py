@@ -9,8 +9,8 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import trio
@@ -66,11 +66,18 @@ class Job:
         """Return the result of the function, or raise its error. It is killed if it writes more than ``max_bytes``."""
         await self._read_all(max_bytes)
         end = await self._finish()
-        with self._observed(end):
+        outcome = Outcome.DONE
+        try:
             if len(self._answer) > max_bytes:
                 raise Rejected(Reason.DECODER_LIMIT, "too much output")
             self._check(end)
             return _read_answer(bytes(self._answer))
+        except Exception as error:
+            outcome = _outcome_of(error, end)
+            raise
+        finally:
+            if self._observer is not None:
+                self._observer(JobReport(self._task.name, outcome, end.usage))
 
     async def aclose(self) -> None:
         """Kill the child if it still runs, and wait until it is reaped."""
@@ -141,19 +148,6 @@ class Job:
             # Killed by the kernel's OOM killer, which says nothing about the file. Retry, perhaps elsewhere.
             raise DecoderKilled(f"{self._task.name} was killed from outside (out of memory?)")
         raise Rejected(Reason.DECODER_CRASHED, f"{self._task.name} was killed by {name}")
-
-    @contextmanager
-    def _observed(self, end: Exit) -> Iterator[None]:
-        """Report to the observer how the task ended: normally, or with the block's error."""
-        outcome = Outcome.DONE
-        try:
-            yield
-        except Exception as error:
-            outcome = _outcome_of(error, end)
-            raise
-        finally:
-            if self._observer is not None:
-                self._observer(JobReport(self._task.name, outcome, end.usage))
 
 
 def _read_answer(data: bytes) -> Any:

@@ -62,7 +62,7 @@ def is_srgb(colour: Colour | None) -> bool:
         # Without optimisation, a transform is built in a fifth of the time.
         transform = _transform(profile, "RGB", ImageCms.Flags.NOOPTIMIZE)
         probe = Image.frombytes("RGB", (len(_PROBE) // 3, 1), _PROBE)
-        return max(ImageChops.difference(probe, _applied(probe, transform)).tobytes()) <= _INVISIBLE
+        return max(ImageChops.difference(probe, transform.apply(probe)).tobytes()) <= _INVISIBLE
     except _BROKEN_PROFILE:
         return True
 
@@ -80,9 +80,8 @@ def to_srgb(image: Image.Image, colour: Colour | None) -> Image.Image:
     if transform is None:
         return image.convert("RGB") if image.mode == "CMYK" else image
     if image.mode == "RGB":
-        ImageCms.applyTransform(image, transform, inPlace=True)
-        return image
-    converted = _applied(image, transform)
+        return transform.apply_in_place(image)
+    converted = transform.apply(image)
     return converted.convert("L") if image.mode == "L" else converted
 
 
@@ -97,13 +96,6 @@ def _transform(
         ImageCms.Intent.RELATIVE_COLORIMETRIC,
         ImageCms.Flags.BLACKPOINTCOMPENSATION | extra,
     )
-
-
-def _applied(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
-    converted = ImageCms.applyTransform(image, transform)
-    if converted is None:  # the type covers inPlace=True as well
-        raise ValueError("no picture came out of the colour transform")
-    return converted
 
 
 def _profile_of(colour: Colour | None, mode: str) -> ImageCms.ImageCmsProfile | None:

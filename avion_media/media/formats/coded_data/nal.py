@@ -117,16 +117,13 @@ def _changes_of_messages(data: bytes, start: int, end: int) -> Iterator[Change]:
         payload = bytes(data[bytes_at[index]] for index in range(at, min(last, at + 16)))
         start_of_payload = bytes_at[at] if at < last else behind
         filler = _filler(data, start_of_payload, behind, escapes)
-        if not _is_needed(kind, payload) and not data.startswith(filler, start_of_payload):
+        needed = is_needed_t35(payload) if kind == _REGISTERED_MESSAGE else kind in _NEEDED_MESSAGES
+        if not needed and not data.startswith(filler, start_of_payload):
             # After two zeros a 3 would be an escape. The message then keeps its type and loses only its content.
             keeps_type = kind >= 255 or data[max(start, first - 2) : first] == b"\0\0"
             head = data[first : first + 1] if keeps_type else bytes((_FILLER_MESSAGE,))
             yield first, head + data[first + 1 : start_of_payload] + filler
         at = last
-
-
-def _is_needed(kind: int, payload: bytes) -> bool:
-    return is_needed_t35(payload) if kind == _REGISTERED_MESSAGE else kind in _NEEDED_MESSAGES
 
 
 def _number(data: bytes, bytes_at: Sequence[int], at: int) -> tuple[int, int]:

@@ -192,16 +192,11 @@ def _sound_chunks(track: Track, starts: Sequence[int], media: Sequence[Range]) -
         )
         end = chunk.offset + max(lengths)
         if end > chunk.end:
-            end = max(chunk.end, min(end, _limit(chunk.offset, starts, media)))
+            box = _enclosing(media, chunk.offset)
+            following = bisect.bisect_right(starts, chunk.offset)
+            ends = [*starts[following : following + 1], *([box.end] if box else [])]
+            end = max(chunk.end, min(end, min(ends, default=chunk.offset)))
         yield Range(chunk.offset, end - chunk.offset)
-
-
-def _limit(offset: int, starts: Sequence[int], media: Sequence[Range]) -> int:
-    """Return where the chunk after the one at ``offset`` begins, or the ``mdat`` around it ends, whichever is first."""
-    following = bisect.bisect_right(starts, offset)
-    box = _enclosing(media, offset)
-    ends = [*starts[following : following + 1], *([box.end] if box else [])]
-    return min(ends, default=offset)
 
 
 def _enclosing(media: Sequence[Range], offset: int) -> Range | None:

@@ -78,7 +78,7 @@ class ForkServer:
             pid = self._fork(task, files[1:])
         except OSError as error:
             nothing = Usage(0.0, 0.0, 0)
-            _send(channel, Exit(0, 0, False, nothing, error=f"cannot start {task.name}: {error!r}"))
+            _send(channel, Exit(0, False, nothing, error=f"cannot start {task.name}: {error!r}"))
             channel.close()
         else:
             running = _Child(pid, os.pidfd_open(pid), channel, started, started + task.limits.wall_s)
@@ -124,9 +124,8 @@ class ForkServer:
             self._selector.unregister(running.channel)
         os.close(running.pidfd)
         by_signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0
         usage = Usage(used.ru_utime + used.ru_stime, time.monotonic() - running.started, used.ru_maxrss * 1024)
-        _send(running.channel, Exit(code, by_signal, running.timed_out, usage))
+        _send(running.channel, Exit(by_signal, running.timed_out, usage))
         running.channel.close()
 
     def _end(self) -> None:

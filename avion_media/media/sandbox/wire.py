@@ -31,7 +31,6 @@ class Task:
 class Exit:
     """How a child ended. ``signal`` is 0 unless a signal killed it; ``error`` is why there was no child at all."""
 
-    code: int
     signal: int
     timed_out: bool
     usage: Usage

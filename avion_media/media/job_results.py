@@ -84,12 +84,11 @@ def read_plan(fd: int, fmt: MediaFormat, size_bytes: int, *, bounds: VideoBounds
     """Read the plan that `plan_job` wrote to ``fd``, for a file of ``fmt`` and ``size_bytes``."""
     try:
         plan = plan_from_json(json.loads(os.pread(fd, max_bytes, 0)))
-        sound = _is_sound(plan, fmt, size_bytes, bounds.max_duration_s)
+        if _is_sound(plan, fmt, size_bytes, bounds.max_duration_s):
+            return plan
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Rejected(Reason.DECODER_CRASHED, f"a plan that is none: {error!r}"[:300]) from None
-    if not sound:
-        raise Rejected(Reason.DECODER_CRASHED, "a plan that fits no file of this kind and length")
-    return plan
+    raise Rejected(Reason.DECODER_CRASHED, "a plan that fits no file of this kind and length")
 
 
 def _is_sound(plan: MoviePlan, fmt: MediaFormat, size_bytes: int, max_duration_s: float) -> bool:

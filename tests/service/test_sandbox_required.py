@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from avion_media.media.sandbox import landlock
+from avion_media.media.sandbox.confinement import find_means
 from tests.conftest import S3Bucket
 from tests.service.harness import eventually, json_lines, running, service_environment
 from tests.services.kernel import confines_fully
@@ -18,7 +18,7 @@ WITHOUT_SECCOMP = (sys.executable, "-m", "tests.services.without_seccomp")
 DEV = (sys.executable, "-m", "avion_media", "dev", "--free-ports")
 SETTING = "AVION_MEDIA_SANDBOX__REQUIRE"
 # Without Landlock the attempt to become another program succeeds, and is the end of the self-test.
-GAPS = ("socket AF_INET", "fork") if landlock.abi() else ("the self-test did not come back",)
+GAPS = ("socket AF_INET", "fork") if find_means().landlock_abi else ("the self-test did not come back",)
 
 
 def by_default(environment: dict[str, str]) -> dict[str, str]:

@@ -8,7 +8,9 @@ The protections, from the outside in:
 - *Identity*: nobody instead of root, no new privileges ever, no environment, only the given descriptors, not traceable
   by other children.
 - *Reach*: the system call filter (see `seccomp`) denies every socket, every process and signal, every file by name and
-  every program. Landlock (files, TCP, abstract sockets, signals) overlaps with it on purpose.
+  every program. Landlock (files by name, TCP, abstract sockets, signals) overlaps with it on purpose. It depends on the
+  kernel: each version of its interface handles more kinds of access, and the filter denies what an older one does not
+  handle. It never covers descriptors that are already open, which is how a child gets its input and output.
 
 Not prevented: a hijacked child can return anything, and change every file that it was given for writing. Callers treat
 results as hostile input, and pass sources with `files.read_only`.
@@ -19,20 +21,40 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import struct
 from typing import Final
 
 from avion_media import kernel
-from avion_media.media.sandbox import Limits, SandboxReport, landlock, seccomp
+from avion_media.media.sandbox import Limits, SandboxReport, seccomp
+from avion_media.media.sandbox.seccomp import NUMBERS
 
 _NOBODY: Final = 65534
 _NICENESS: Final = 5
 _NEEDED_CAPABILITIES: Final = 1 << 5 | 1 << 6 | 1 << 7  # CAP_KILL, CAP_SETGID, CAP_SETUID
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
+# Of Landlock.
+_CREATE_VERSION: Final = 1
+_LOG_SAME_EXEC_OFF: Final = 1  # else a child could flood the audit log with its denials
+_ACCESSES_SINCE: Final = ((1, 13), (2, 14), (3, 15), (5, 16))  # interface version, number of kinds of file access
+_TCP_SINCE, _NETWORK_TCP = 4, 0b11  # bind, connect
+_SCOPES_SINCE, _SCOPES = 6, 0b11  # abstract Unix sockets, signals
+
 
 def find_means() -> SandboxReport:
     """Return the protections of this machine, without a test for gaps."""
-    return SandboxReport(landlock.abi(), seccomp.available(), os.geteuid() == 0 and _may_change_user())
+    return SandboxReport(_landlock_abi(), seccomp.available(), os.geteuid() == 0 and _may_change_user())
+
+
+def landlock_ruleset(abi: int) -> int:
+    """Return a ruleset (descriptor, close-on-exec) that reaches no file, no TCP port and no process outside.
+
+    The fork server makes it once, for the version ``abi`` of the interface, and each child enters it.
+    """
+    files = (1 << max(kinds for since, kinds in _ACCESSES_SINCE if since <= abi)) - 1
+    known = 1 + (abi >= _TCP_SINCE) + (abi >= _SCOPES_SINCE)  # fields of the structure
+    attributes = struct.pack("QQQ", files, _NETWORK_TCP, _SCOPES)[: 8 * known]
+    return kernel.syscall(NUMBERS["landlock_create_ruleset"], attributes, len(attributes), 0)
 
 
 def bound(limits: Limits) -> None:
@@ -67,10 +89,20 @@ def give_up_identity(means: SandboxReport, fork_server_pid: int) -> None:
 def give_up_reach(means: SandboxReport, ruleset: int, program: bytes) -> None:
     """Enter the Landlock ruleset (a descriptor, closed here) and the system call filter."""
     if means.landlock_abi:
-        landlock.enter(ruleset, means.landlock_abi)
+        options = _LOG_SAME_EXEC_OFF if means.landlock_abi >= 7 else 0
+        kernel.syscall(NUMBERS["landlock_restrict_self"], ruleset, options)
         os.close(ruleset)
     if means.seccomp:
         seccomp.install(program)
+
+
+def _landlock_abi() -> int:
+    if "landlock_create_ruleset" not in NUMBERS:
+        return 0
+    try:
+        return kernel.syscall(NUMBERS["landlock_create_ruleset"], None, 0, _CREATE_VERSION)
+    except OSError:
+        return 0
 
 
 def _may_change_user() -> bool:

@@ -23,8 +23,8 @@ import time
 from dataclasses import dataclass, field
 
 from avion_media import kernel
-from avion_media.media.sandbox import SandboxReport, Usage, child, landlock
-from avion_media.media.sandbox.confinement import find_means
+from avion_media.media.sandbox import SandboxReport, Usage, child
+from avion_media.media.sandbox.confinement import find_means, landlock_ruleset
 from avion_media.media.sandbox.wire import Exit, Task, pack, receive_task
 
 
@@ -165,7 +165,7 @@ def main(arguments: list[str]) -> None:
     control.set_inheritable(False)
     _preload(json.loads(arguments[1]))
     means = find_means()
-    ruleset = landlock.nothing_reachable(means.landlock_abi) if means.landlock_abi else -1
+    ruleset = landlock_ruleset(means.landlock_abi) if means.landlock_abi else -1
     _settle()
     control.send(pack(means))
     ForkServer(control, means, ruleset).run()

@@ -9,22 +9,23 @@ import sys
 
 import pytest
 
-from avion_media.media.sandbox import landlock
+from avion_media.media.sandbox import confinement
 
 # Runs in a process of its own, since nothing of this can be taken back.
 SCRIPT = """
 import json, os, sys
-from avion_media.media.sandbox import SandboxReport, confinement, landlock, seccomp, selftest
+from avion_media.media.sandbox import SandboxReport, confinement, seccomp, selftest
 with_landlock, with_seccomp = json.loads(sys.argv[1])
-version = landlock.abi() if with_landlock else 0
-means = SandboxReport(version, with_seccomp, confinement.find_means().drops_root)
-ruleset = landlock.nothing_reachable(version) if version else -1
+there = confinement.find_means()
+version = there.landlock_abi if with_landlock else 0
+means = SandboxReport(version, with_seccomp, there.drops_root)
+ruleset = confinement.landlock_ruleset(version) if version else -1
 confinement.give_up_identity(means, os.getppid())
 confinement.give_up_reach(means, ruleset, seccomp.job_filter(os.getpid()))
 print(json.dumps(selftest.probe({"service_pid": os.getppid()}, [])))
 """
 FILES = {"read /usr/lib", "read /etc/passwd", "read /proc", "write /tmp", "make a folder"}
-LANDLOCK = landlock.abi() > 0
+LANDLOCK = confinement.find_means().landlock_abi > 0
 SOCKETS = {"socket AF_INET", "socket AF_INET6", "socket AF_UNIX", "socket pair"}
 
 
@@ -44,7 +45,7 @@ def test_with_the_filter_there_is_no_gap(with_landlock: bool) -> None:
 def test_landlock_alone_keeps_files_but_neither_sockets_nor_processes() -> None:
     if not LANDLOCK:  # then nothing holds: the attempt at another program would be the end of this one
         with pytest.raises(OSError, match="not implemented"):
-            landlock.nothing_reachable(1)
+            confinement.landlock_ruleset(1)
         return
     gaps = _gaps(with_landlock=True, with_seccomp=False)
     assert not gaps & {*FILES, "execute", "signal the service"}

@@ -141,7 +141,11 @@ def _picture(kept: _Kept, frame: Segment) -> JpegPicture:
     # Scans that hold parts of the picture (progressive ones always do) make the decoder keep all its coefficients.
     held_whole = frame.marker == _PROGRESSIVE or kept.components != frame.payload[5]
     # An embedded profile has precedence over the mark of Adobe RGB.
-    original = _assemble(kept, icc_chunks, ExifFacts(facts.orientation) if icc_chunks else facts)
+    exif = minimal_exif(ExifFacts(facts.orientation) if icc_chunks else facts)
+    profile = [(APP2, chunk) for chunk in icc_chunks]
+    before = [(APP0, kept.jfif), (_APP1, EXIF_PREFIX + exif if exif else b""), *profile, (APP14, kept.adobe)]
+    head = b"".join(_segment(marker, payload) for marker, payload in before if payload)
+    original = b"".join((START, head, kept.picture, _END if kept.ended else b""))
     return JpegPicture(
         format=JPEG,
         width=width,
@@ -202,14 +206,6 @@ def _keep(segment: Segment, kept: _Kept) -> None:
         kept.exif = read_exif(payload)
     elif marker == APP2 and payload[:12] == ICC_PREFIX and len(kept.icc_chunks) < _MAX_ICC_CHUNKS:
         kept.icc_chunks.append(payload)
-
-
-def _assemble(kept: _Kept, icc_chunks: list[bytes], facts: ExifFacts) -> bytes:
-    exif = minimal_exif(facts)
-    profile = [(APP2, chunk) for chunk in icc_chunks]
-    before = [(APP0, kept.jfif), (_APP1, EXIF_PREFIX + exif if exif else b""), *profile, (APP14, kept.adobe)]
-    head = b"".join(_segment(marker, payload) for marker, payload in before if payload)
-    return b"".join((START, head, kept.picture, _END if kept.ended else b""))
 
 
 def _profile_chunks(chunks: list[memoryview]) -> list[bytes]:

@@ -22,7 +22,7 @@ from avion_media.domain.protocols import Deletions
 from avion_media.http1 import Request, Response
 from avion_media.moderation import ModerationStatus
 from avion_media.origin import conditional, responses
-from avion_media.origin.body import open_body
+from avion_media.origin.body import RangeBody
 from avion_media.origin.memory import WindowMemory
 from avion_media.origin.observed import Timing, observed
 from avion_media.resources import ResourceSlot
@@ -67,7 +67,7 @@ class Origin:
         if route is responses.NO_ROUTE:
             return responses.plain(404, "no such path")
         if request.method not in responses.METHODS:
-            return responses.not_allowed()
+            return responses.plain(405, "GET and HEAD only", cache_control="no-store", headers={"Allow": "GET, HEAD"})
         if route is responses.CAPABILITIES:
             if request.query is not None:
                 return responses.moved(request.path)
@@ -120,9 +120,9 @@ class Origin:
             return await self._handed_over(target, cache_control)
         byte_range = conditional.forwardable_range(request.headers.get("range"))
         needs_facts = any(name in request.headers for name in conditional.CONDITIONS) or byte_range == _NO_BYTES
-        if request.method == "HEAD" or needs_facts:
-            return await self._conditional(request, target, cache_control)
         try:
+            if request.method == "HEAD" or needs_facts:
+                return await self._conditional(request, target, cache_control)
             return await self._object(request, target, byte_range, cache_control)
         except RangeNotSatisfiable:
             info = await self._store.get().head(target.key)
@@ -147,13 +147,13 @@ class Origin:
         return Response(307, {"Location": url, "Cache-Control": cache_control})
 
     async def _conditional(self, request: Request, target: responses.Target, cache_control: str) -> Response:
-        """Decided by the facts alone; the body is read only when it is sent."""
+        """Decided by the facts alone; the body is read only when it is sent. Raises as `_object` does."""
         headers = request.headers
         info = await self._store.get().head(target.key)
         etag = responses.quoted(info.etag)
         match conditional.failed_precondition(headers, etag, info.last_modified):
             case 412:
-                return responses.precondition_failed()
+                return responses.plain(412, "the object is another version", cache_control="no-store")
             case 304:
                 return Response(304, responses.validators(info, cache_control))
         if request.method == "HEAD":  # Range is defined for GET alone (RFC 9110, 14.2)
@@ -161,8 +161,6 @@ class Origin:
             return Response(200, responses.object_headers(info, target, cache_control) | length)
         applies = conditional.range_applies(headers.get("if-range"), etag, info.last_modified)
         byte_range = conditional.parse_range(headers.get("range"), info.size_bytes) if applies else None
-        if isinstance(byte_range, conditional.Unsatisfiable):
-            return responses.unsatisfiable(info.size_bytes)
         return await self._object(request, target, byte_range, cache_control, etag=info.etag)
 
     async def _object(
@@ -174,16 +172,18 @@ class Origin:
         etag: str | None = None,
     ) -> Response:
         """200 or 206. Raises RangeNotSatisfiable, PreconditionFailed."""
-        route, _ = responses.route_of(request.path)
-        body = await open_body(
+        body = RangeBody(
             self._store.get(),
             self._memory,
             request.peer,
             target.key,
-            byte_range,
-            etag,
-            on_sent=lambda count: self._telemetry.count(instruments.ORIGIN_SENT, count, http__route=route),
+            lambda count: self._telemetry.count(instruments.ORIGIN_SENT, count, http__route=target.route),
         )
+        try:
+            await body.open(byte_range, etag)
+        except BaseException:
+            body.close()
+            raise
         headers = responses.object_headers(body.info, target, cache_control)
         if body.content_range is None:
             return Response(200, headers, body)

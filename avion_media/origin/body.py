@@ -28,7 +28,7 @@ _PAUSES_S = (0.2, 0.8)  # before the second and the third attempt
 
 
 class RangeBody:
-    """One object, or a range of it, as its windows. Made by `open_body`; iterate over `windows` once."""
+    """One object, or a range of it, as its windows. `open` it, iterate over `windows` once; always `close` it."""
 
     def __init__(
         self, store: ObjectStore, memory: WindowMemory, peer: str, key: str, on_sent: Callable[[int], None]
@@ -50,8 +50,11 @@ class RangeBody:
         self._position = 0
         self._end = 0
 
-    async def open(self, byte_range: ByteRange | None, etag: str | None) -> None:
-        """Read the first window."""
+    async def open(self, byte_range: ByteRange | None, etag: str | None = None) -> None:
+        """Read the first window; with ``etag`` only of that version.
+
+        Raises ObjectMissing, PreconditionFailed, RangeNotSatisfiable, Unavailable (after three attempts).
+        """
         self._held = await self._memory.take(self._peer, _FIRST_BYTES)
         first, last = byte_range or (0, None)
         if first is None and last is not None and last > self._held:  # a suffix that does not fit into one window
@@ -156,26 +159,3 @@ class RangeBody:
             self._held -= spare
             self._memory.give(self._peer, spare)
         return got
-
-
-async def open_body(
-    store: ObjectStore,
-    memory: WindowMemory,
-    peer: str,
-    key: str,
-    byte_range: ByteRange | None,
-    etag: str | None = None,
-    *,
-    on_sent: Callable[[int], None],
-) -> RangeBody:
-    """An object, or a range of it, for ``peer``; with ``etag`` only that version. The caller closes it.
-
-    Raises ObjectMissing, PreconditionFailed, RangeNotSatisfiable, Unavailable (after three attempts).
-    """
-    body = RangeBody(store, memory, peer, key, on_sent)
-    try:
-        await body.open(byte_range, etag)
-    except BaseException:
-        body.close()
-        raise
-    return body

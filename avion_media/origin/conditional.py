@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+
+from avion_media.store import ByteRange, RangeNotSatisfiable
 
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _SINGLE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
 
 CONDITIONS = ("if-match", "if-unmodified-since", "if-none-match", "if-modified-since", "if-range")
-
-
-@dataclass(frozen=True, slots=True)
-class Unsatisfiable:
-    """The range lies beyond the end: answer 416."""
 
 
 def http_date(moment: datetime) -> str:
@@ -66,11 +62,8 @@ def range_applies(if_range: str | None, etag: str, last_modified: datetime) -> b
     return _parse_date(if_range) == last_modified.replace(microsecond=0)
 
 
-def forwardable_range(header: str | None) -> tuple[int | None, int | None] | None:
-    """A single range to hand on as it is, without knowing the size; None to ask for everything.
-
-    ``(first, last)``, ``(first, None)`` to the end, or ``(None, n)`` for the last n bytes.
-    """
+def forwardable_range(header: str | None) -> ByteRange | None:
+    """A single range to hand on as it is, without knowing the size; None to ask for everything."""
     match = _SINGLE_RANGE.fullmatch(header) if header else None
     if match is None or not (match[1] or match[2]):
         return None
@@ -81,15 +74,17 @@ def forwardable_range(header: str | None) -> tuple[int | None, int | None] | Non
     return first, last
 
 
-def parse_range(header: str | None, size: int) -> tuple[int, int] | Unsatisfiable | None:
-    """The first and last byte asked for; None to serve everything (no range, several, or one that is malformed)."""
+def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """The first and last byte asked for; None to serve everything (no range, several, or one that is malformed).
+
+    Raises RangeNotSatisfiable for a range beyond the end.
+    """
     asked = forwardable_range(header)
     if asked is None:
         return None
     first, last = asked
     if first is None:
-        suffix = last or 0
-        return (max(0, size - suffix), size - 1) if suffix and size else Unsatisfiable()
+        first, last = max(0, size - (last or 0)), None
     if first >= size:
-        return Unsatisfiable()
+        raise RangeNotSatisfiable
     return first, size - 1 if last is None else min(last, size - 1)

@@ -35,6 +35,7 @@ _UNKNOWN_TYPE = "application/octet-stream"
 class Target:
     """The object of one request. ``content_type`` is None if the object's own facts have it."""
 
+    route: str
     any_id: AnyId
     key: str
     content_type: str | None = None
@@ -78,14 +79,14 @@ def target_of(path: str) -> Target | None:
     except InvalidId:
         return None
     if route == MEDIA:
-        return Target(any_id, keys.original(any_id))
+        return Target(route, any_id, keys.original(any_id))
     size = path.split("/")[2]
     if not is_size_name(size):
         return None
     # The size might not be configured any more, because URLs outlive the configuration.
     if name != media_id:
-        return Target(any_id, keys.thumbnail(any_id, f"{size}{WEBP_SUFFIX}"), WEBP.content_type)
-    return Target(any_id, keys.thumbnail(any_id, size), JPEG.content_type)
+        return Target(route, any_id, keys.thumbnail(any_id, f"{size}{WEBP_SUFFIX}"), WEBP.content_type)
+    return Target(route, any_id, keys.thumbnail(any_id, size), JPEG.content_type)
 
 
 def object_headers(info: ObjectInfo, target: Target, cache_control: str) -> dict[str, str]:
@@ -123,11 +124,6 @@ def capabilities(fields: Mapping[str, Any]) -> Response:
     return Response(200, headers, json.dumps(fields).encode())
 
 
-def not_allowed() -> Response:
-    """Return 405."""
-    return plain(405, "GET and HEAD only", cache_control="no-store", headers={"Allow": "GET, HEAD"})
-
-
 def moved(path: str) -> Response:
     """Return 308 to the path without its query, which selects nothing and would make a second copy in a cache."""
     return plain(308, "without a query", cache_control=MOVED, headers={"Location": path})
@@ -147,11 +143,6 @@ def accel_uri(url: str, *, brief: bool) -> str:
     """
     parts = urlsplit(url)
     return f"/_store/{'brief' if brief else 'immutable'}{parts.path}?{parts.query}"
-
-
-def precondition_failed() -> Response:
-    """Return 412 (RFC 9110, 15.5.13)."""
-    return plain(412, "the object is another version", cache_control="no-store")
 
 
 def unsatisfiable(size_bytes: int) -> Response:

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from avion_media.http1 import BodyLost
-from avion_media.origin.body import open_body
+from avion_media.origin.body import RangeBody
 from avion_media.origin.memory import WindowMemory
 from avion_media.store import ObjectStore, open_store
 from tests.conftest import S3Bucket
@@ -61,7 +61,8 @@ async def test_a_body_goes_on_after_a_hiccup_of_the_store(
             nursery.start_soon(recover)
             if window == 0:
                 fault(gateway)
-            body = await open_body(behind, WindowMemory(), "peer", "a", None, on_sent=sent.append)
+            body = RangeBody(behind, WindowMemory(), "peer", "a", sent.append)
+            await body.open(None)
             async with aclosing(body.windows()) as windows:
                 number = 0
                 async for each in windows:
@@ -77,7 +78,8 @@ async def test_a_body_goes_on_after_a_hiccup_of_the_store(
 
 
 async def test_a_body_that_is_replaced_meanwhile_is_lost(s3: S3Bucket, behind: ObjectStore) -> None:
-    body = await open_body(behind, WindowMemory(), "peer", "a", None, on_sent=lambda _: None)
+    body = RangeBody(behind, WindowMemory(), "peer", "a", lambda _: None)
+    await body.open(None)
     async with aclosing(body.windows()) as windows:
         await anext(windows)
         s3.client.put_object(Bucket=s3.bucket, Key="a", Body=CONTENT[::-1])

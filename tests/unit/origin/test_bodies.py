@@ -13,7 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.http1 import BodyLost
-from avion_media.origin.body import RangeBody, open_body
+from avion_media.origin.body import RangeBody
 from avion_media.origin.memory import WindowMemory
 from avion_media.store import ByteRange, ObjectStore, RangeNotSatisfiable
 from tests.unit.origin.objects import Objects
@@ -40,8 +40,9 @@ async def opened(
 ) -> AsyncIterator[RangeBody]:
     """The body, closed at the end of the block, with all that was sent counted."""
     sent: list[int] = []
-    body = await open_body(cast("ObjectStore", objects), memory, peer, key, byte_range, etag, on_sent=sent.append)
+    body = RangeBody(cast("ObjectStore", objects), memory, peer, key, sent.append)
     try:
+        await body.open(byte_range, etag)
         yield body
         assert sum(sent) <= body.length_bytes
     finally:

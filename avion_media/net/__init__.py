@@ -1,7 +1,6 @@
 """Peers and sockets, for all servers. Knows neither gRPC nor HTTP."""
 
-from avion_media.net.limiter import Account, Bound, Kind, PeerLimiter
-from avion_media.net.peers import is_loopback, peer_of
+from avion_media.net.limiter import Account, Bound, Kind, PeerLimiter, is_loopback, peer_of
 from avion_media.net.sockets import bound_unacknowledged, linger, reset_at_close, send_steadily
 
 __all__ = [

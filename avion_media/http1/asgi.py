@@ -12,8 +12,7 @@ from urllib.parse import unquote
 
 import trio
 
-from avion_media.http1.limits import HttpLimits
-from avion_media.http1.messages import BodyLost, Request, Response
+from avion_media.http1.messages import BodyLost, HttpLimits, Request, Response
 from avion_media.http1.server import HttpServer
 from avion_media.telemetry import get_logger
 

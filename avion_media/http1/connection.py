@@ -30,8 +30,18 @@ from functools import lru_cache
 import h11
 import trio
 
-from avion_media.http1.limits import HttpLimits
-from avion_media.http1.messages import Body, BodyLost, Refused, Request, Response, check, decoded, encoded, target_of
+from avion_media.http1.messages import (
+    Body,
+    BodyLost,
+    HttpLimits,
+    Refused,
+    Request,
+    Response,
+    check,
+    decoded,
+    encoded,
+    target_of,
+)
 from avion_media.net import linger, reset_at_close, send_steadily
 from avion_media.telemetry import get_logger
 
@@ -94,8 +104,8 @@ class Shared:
     refusal_headers: Mapping[str, str]
     hangups: Hangups = field(default_factory=Hangups)
     draining: bool = False
-    answered: trio.Event = field(default_factory=trio.Event)
-    """Set, and replaced, whenever a response has ended."""
+    answered: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
+    """Unparked whenever a response has ended."""
 
 
 class Cut(Exception):
@@ -174,8 +184,7 @@ class HttpConnection:
 
     def _answered(self, state: State) -> None:
         self._state, self._since = state, trio.current_time()
-        self._shared.answered.set()
-        self._shared.answered = trio.Event()
+        self._shared.answered.unpark_all()
 
     # -- receiving
 

@@ -1,4 +1,4 @@
-"""Requests and responses, and the checks of a request before it reaches a handler."""
+"""Requests and responses, the limits of a server, and the checks of a request before it reaches a handler."""
 
 from __future__ import annotations
 
@@ -9,10 +9,29 @@ from typing import Protocol
 
 import h11
 
-from avion_media.http1.limits import HttpLimits
-
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
 _AUTHORITY = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """Limits for one client, and for all together."""
+
+    max_connections: int = 1000
+    max_connections_per_peer: int = 500
+    max_head_bytes: int = 16 << 10
+    """Maximum bytes of a request's header fields and target."""
+    max_head_fields: int = 100
+    max_body_bytes: int = 64 << 10
+    """Maximum body of a request that can have one."""
+    head_timeout_s: float = 10.0
+    """For a request's head, once it has begun."""
+    body_timeout_s: float = 30.0
+    """For a request's body."""
+    keep_alive_s: float = 75.0
+    """For the next request to begin."""
+    write_timeout_s: float = 30.0
+    """For the client to take 64 KiB of a response."""
 
 
 class BodyLost(Exception):

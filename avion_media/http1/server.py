@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import trio
 
 from avion_media.http1.connection import HttpConnection, Shared
-from avion_media.http1.limits import HttpLimits
-from avion_media.http1.messages import Request, Response
+from avion_media.http1.messages import HttpLimits, Request, Response
 from avion_media.net import Bound, Kind, PeerLimiter, peer_of
 from avion_media.telemetry import get_logger
 
@@ -61,7 +60,7 @@ class HttpServer:
             connection.close_if_idle()
         with trio.move_on_after(grace_s):
             while self.requests:
-                await self._shared.answered.wait()
+                await self._shared.answered.park()
 
     def _end_an_idle_one(self) -> None:
         """Close the connection that has been idle for the longest time, if there is one."""

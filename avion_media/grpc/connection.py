@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import trio
 
 from avion_media.grpc.context import CallContext, Peer
-from avion_media.grpc.events import CallBegun, CallGone, Event, MessageReceived, RequestEnded, ResponseTaken
 from avion_media.grpc.frames import FIRST_TURN, LATER_TURN
 from avion_media.grpc.hooks import Hooks
 from avion_media.grpc.lifecycle import ERROR_CLOSE_S, Due, Happening, Lifecycle, State
@@ -22,6 +21,7 @@ from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.running import Method, RunningCall, shutting_down
 from avion_media.grpc.status import Code, RpcError
+from avion_media.grpc.stream import CallBegun, CallGone, Event, MessageReceived, RequestEnded, ResponseTaken
 from avion_media.grpc.wire_format import Message
 from avion_media.net import Account, linger, send_steadily
 
@@ -178,13 +178,16 @@ class Connection:
         self._life.resume(trio.current_time())
 
     async def _write(self) -> None:
+        timeout_s = self._shared.limits.write_timeout_s
         with self._writing:
             while True:
                 output = self._unsent + self._protocol.take_output()
                 self._taken.unpark_all()
                 self._unsent = b""
                 if output:
-                    if not await send_steadily(self._stream, [output], self._shared.limits.write_timeout_s, self._sent):
+                    if not await send_steadily(
+                        self._stream, [output], timeout_s, lambda: self._life.sent(trio.current_time())
+                    ):
                         break
                     self._dispatch(self._protocol.written(trio.current_time()))
                     self._settle()
@@ -194,9 +197,6 @@ class Connection:
                 else:
                     await self._writer.park()
         self._happened(Happening.GONE)
-
-    def _sent(self) -> None:
-        self._life.sent(trio.current_time())
 
     def _write_now(self) -> None:
         """Write at once. For a client with one call at a time this saves two of four turns of Trio's loop."""
@@ -364,23 +364,12 @@ class Connection:
                 for running in self._running.values():
                     running.drain()
             elif due is Due.END_CALLS:
-                self._end_calls()
-        self._expire_arriving(now)
+                for stream_id in list(self._arriving):
+                    self._refuse_arriving(stream_id, shutting_down())
+                for running in self._running.values():
+                    running.end(shutting_down())
+        for stream_id, each in list(self._arriving.items()):
+            if now >= min(each.call.deadline, each.call.started_at + self._shared.limits.request_timeout_s):
+                self._refuse_arriving(stream_id, RpcError(Code.DEADLINE_EXCEEDED, "the request did not arrive in time"))
         self._dispatch(self._protocol.reset_stalled(now))
         self._settle()
-
-    def _end_calls(self) -> None:
-        for stream_id in list(self._arriving):
-            self._refuse_arriving(stream_id, shutting_down())
-        for running in self._running.values():
-            running.end(shutting_down())
-
-    def _expire_arriving(self, now: float) -> None:
-        timeout_s = self._shared.limits.request_timeout_s
-        late = [
-            stream_id
-            for stream_id, each in self._arriving.items()
-            if now >= min(each.call.deadline, each.call.started_at + timeout_s)
-        ]
-        for stream_id in late:
-            self._refuse_arriving(stream_id, RpcError(Code.DEADLINE_EXCEEDED, "the request did not arrive in time"))

@@ -1,53 +1,158 @@
-"""h2, set up for a server of gRPC."""
+"""h2, set up for a server of gRPC, and HPACK for it with two shortcuts that make a small call's protocol 40 % cheaper.
+
+Both shortcuts use public hooks of h2, the attributes `H2Connection.decoder` and `.encoder`; what is not on the short
+way goes the library's way.
+
+*Decoding.* A client that repeats itself sends the same block again, made of one-byte references into its table. Such a
+block changes nothing in the table, so as long as no other kind of block has arrived the result is known.
+
+*Encoding.* Our blocks are few and short, so they are literals that never enter the client's table: without state, each
+needs to be encoded once per process. The first block of a connection sets the table's size to 0 (RFC 7541, 4.2), which
+satisfies every limit that the client may have announced.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
+from hpack import Decoder, Encoder
+from hpack.exceptions import HPACKError, OversizedHeaderListError
+from hpack.hpack import encode_integer
+from hpack.struct import HeaderTuple
 from hyperframe.frame import Frame
 
-from avion_media.grpc.frames import STREAM_WINDOW
-from avion_media.grpc.hpack_shortcuts import MemoDecoder, StatelessEncoder
+from avion_media.grpc.frames import COSTS, STREAM_WINDOW
 from avion_media.grpc.limits import GrpcLimits
+from avion_media.grpc.status import Headers
 
 _CONNECTION_WINDOW = 1 << 20
 # Clients learn our limit of streams only from the first SETTINGS. h2 would end the connection of one that was faster.
 _STREAMS_BEFORE_SETTINGS = 200
+_MAX_REMEMBERED = 32  # blocks per connection: a client has a handful of methods
+_MAX_REMEMBERED_BYTES = 64
+_MAX_SIZE_UPDATES = 2  # at the start of a block (RFC 7541, 4.2)
 
 # h2 4.4 makes a text of each frame that it receives, for a log that it drops: 7 of some 130 µs of protocol for a call.
 Frame.__repr__ = object.__repr__  # type: ignore[method-assign]
 
 
-class _Connection(H2Connection):
-    """Remembers how the last calls ended, not the last 65 536: 6 MB for each connection that lives long."""
+class H2Server(H2Connection):
+    """The server's side of one connection, whose first frames wait to be sent."""
 
-    MAX_CLOSED_STREAMS = 1024
-
-
-def open_h2(limits: GrpcLimits) -> tuple[H2Connection, MemoDecoder]:
-    """Return a connection whose first frames wait to be sent, and its decoder of header blocks."""
-    # Headers are checked in `wire_format`, once per distinct block; what we send is ours and needs no check.
-    config = H2Configuration(
-        client_side=False,
-        header_encoding=None,
-        validate_inbound_headers=False,
-        normalize_inbound_headers=False,
-        validate_outbound_headers=False,
-        normalize_outbound_headers=False,
+    MAX_CLOSED_STREAMS = (
+        1024  # it remembers how the last calls ended; the last 65 536 would be 6 MB for each connection
     )
-    connection = _Connection(config)
-    decoder = connection.decoder = MemoDecoder(limits.max_header_list_bytes)
-    connection.encoder = StatelessEncoder()
-    settings = {
-        SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_streams,
-        SettingCodes.MAX_HEADER_LIST_SIZE: limits.max_header_list_bytes,
-        SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
-    }
-    connection.local_settings = Settings(client=False, initial_values=settings)
-    connection.initiate_connection()
-    # From here on h2 tolerates more than was announced: `Protocol` refuses the surplus, one by one.
-    settings[SettingCodes.MAX_CONCURRENT_STREAMS] = limits.max_streams + _STREAMS_BEFORE_SETTINGS
-    connection.local_settings = Settings(client=False, initial_values=settings)
-    connection.increment_flow_control_window(_CONNECTION_WINDOW - STREAM_WINDOW)
-    return connection, decoder
+    decoder: MemoDecoder
+
+    def __init__(self, limits: GrpcLimits) -> None:
+        # Headers are checked in `wire_format`, once per distinct block; what we send is ours and needs no check.
+        config = H2Configuration(
+            client_side=False,
+            header_encoding=None,
+            validate_inbound_headers=False,
+            normalize_inbound_headers=False,
+            validate_outbound_headers=False,
+            normalize_outbound_headers=False,
+        )
+        super().__init__(config)
+        self.decoder = MemoDecoder(limits.max_header_list_bytes)
+        self.encoder = StatelessEncoder()
+        settings = {
+            SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_streams,
+            SettingCodes.MAX_HEADER_LIST_SIZE: limits.max_header_list_bytes,
+            SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+        }
+        self.local_settings = Settings(client=False, initial_values=settings)
+        self.initiate_connection()
+        # From here on h2 tolerates more than was announced: `Protocol` refuses the surplus, one by one.
+        settings[SettingCodes.MAX_CONCURRENT_STREAMS] = limits.max_streams + _STREAMS_BEFORE_SETTINGS
+        self.local_settings = Settings(client=False, initial_values=settings)
+        self.increment_flow_control_window(_CONNECTION_WINDOW - STREAM_WINDOW)
+
+
+class CompressionError(ProtocolError):
+    """A header block that cannot be decoded. h2 itself would call it a PROTOCOL_ERROR, against RFC 9113, 4.3."""
+
+    error_code = ErrorCodes.COMPRESSION_ERROR
+
+
+class MemoDecoder(Decoder):
+    """Remembers blocks that consist of one-byte references only. Equal blocks give the same list object."""
+
+    def __init__(self, max_header_list_bytes: int) -> None:
+        super().__init__(max_header_list_size=max_header_list_bytes)
+        self._remembered: dict[bytes, list[HeaderTuple]] = {}
+        self.flood_units = 0
+        """What the fields of the blocks cost that were decoded since this was reset."""
+
+    def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
+        """See `hpack.Decoder.decode`."""
+        block = bytes(data)
+        headers = self._remembered.get(block)
+        if headers is not None:
+            self.flood_units += len(headers) // COSTS.CALL.flood_per_fields
+            return headers
+        if _size_updates(block) > _MAX_SIZE_UPDATES:
+            raise CompressionError("too many updates of the table's size")
+        try:
+            headers = list(super().decode(data, raw))
+        except OversizedHeaderListError:
+            raise  # h2 has a better answer
+        except HPACKError as error:
+            raise CompressionError(str(error)) from error
+        self.flood_units += len(headers) // COSTS.CALL.flood_per_fields
+        if not _is_references_only(block):
+            self._remembered.clear()  # the table may have changed, and with it what every reference means
+        elif len(self._remembered) < _MAX_REMEMBERED and len(block) <= _MAX_REMEMBERED_BYTES:
+            self._remembered[block] = headers
+        return headers
+
+
+def _size_updates(block: bytes) -> int:
+    """Count the updates at the start of a block, without decoding it."""
+    count = position = 0
+    while position < len(block) and block[position] & 0xE0 == 0x20:
+        count += 1
+        is_long = block[position] & 0x1F == 0x1F
+        position += 1
+        while is_long and position < len(block):
+            is_long = block[position] & 0x80 != 0
+            position += 1
+    return count
+
+
+def _is_references_only(block: bytes) -> bool:
+    # A byte of 0x81 to 0xFE is a whole indexed field; 0xFF begins a longer one, 0x80 is invalid.
+    return bool(block) and min(block) > 0x80 and 0xFF not in block
+
+
+class StatelessEncoder(Encoder):
+    """Encodes without the dynamic table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = False
+
+    def encode(self, headers: Iterable[Any], huffman: bool = True) -> bytes:
+        """See `hpack.Encoder.encode`; ``huffman`` is without effect."""
+        block = _literals(tuple(headers))
+        if not self._begun:
+            self._begun = True
+            return b"\x20" + block
+        return block
+
+
+@lru_cache(maxsize=256)
+def _literals(headers: Headers) -> bytes:
+    return b"".join(b"\x00" + _string(name) + _string(value) for name, value in headers)
+
+
+def _string(value: bytes) -> bytes:
+    return bytes(encode_integer(len(value), 7)) + value

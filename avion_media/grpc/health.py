@@ -20,7 +20,7 @@ class Health(HealthServicer):  # type: ignore[misc] # generated code is untyped
 
     def __init__(self) -> None:
         self._statuses: dict[str, _Status] = {"": wire.HealthCheckResponse.NOT_SERVING}
-        self._changed = trio.Event()
+        self._watchers = trio.lowlevel.ParkingLot()
         self._shut_down = False
 
     def set_serving(self, service: str = "", *, is_serving: bool = True) -> None:
@@ -28,8 +28,7 @@ class Health(HealthServicer):  # type: ignore[misc] # generated code is untyped
         status = wire.HealthCheckResponse.SERVING if is_serving else wire.HealthCheckResponse.NOT_SERVING
         if not self._shut_down and self._statuses.get(service) != status:
             self._statuses[service] = status
-            self._changed.set()
-            self._changed = trio.Event()
+            self._watchers.unpark_all()
 
     def shut_down(self) -> None:
         """Mark everything as not serving, permanently."""
@@ -52,9 +51,9 @@ class Health(HealthServicer):  # type: ignore[misc] # generated code is untyped
             raise RpcError(Code.INVALID_ARGUMENT, "the name is too long")
         sent = None
         while True:
-            changed = self._changed
             status = self._statuses.get(request.service, wire.HealthCheckResponse.SERVICE_UNKNOWN)
-            if status != sent:
+            if status == sent:
+                await self._watchers.park()
+            else:
                 yield wire.HealthCheckResponse(status=status)
                 sent = status
-            await changed.wait()

@@ -10,13 +10,12 @@ from h2.errors import ErrorCodes
 from h2.exceptions import StreamClosedError
 from hyperframe.frame import GoAwayFrame
 
-from avion_media.grpc.events import CallGone, Event, ResponseTaken
 from avion_media.grpc.frames import COSTS, MAX_FRAME_BYTES, MIN_WINDOW_BYTES, USEFUL_BYTES, FloodBudget, FrameWatch
-from avion_media.grpc.h2_connection import open_h2
+from avion_media.grpc.h2_connection import H2Server
 from avion_media.grpc.lifecycle import Happening
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.status import OK_TRAILERS, Code, Headers, RpcError, trailers_of
-from avion_media.grpc.stream import Pending, Stream
+from avion_media.grpc.stream import CallGone, Event, Pending, ResponseTaken, Stream
 from avion_media.grpc.wire_format import ACCEPTED_ENCODINGS
 
 MESSAGE_OVERHEAD_BYTES = 64  # empty messages are not free in memory
@@ -46,7 +45,7 @@ class Outbound:
         self._last_stream_id: int | None = None  # of the final GOAWAY, once sent
         self._failed = False
         self._free_resets = 0  # of ours in this piece that the client does not pay
-        self._h2, self._decoder = open_h2(limits)
+        self._h2 = H2Server(limits)
 
     @property
     def calls(self) -> int:

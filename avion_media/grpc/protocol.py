@@ -16,13 +16,12 @@ from h2.exceptions import H2Error
 from h2.settings import SettingCodes
 from hyperframe.frame import WindowUpdateFrame
 
-from avion_media.grpc.events import CallBegun, CallGone, Event, MessageReceived, RequestEnded
 from avion_media.grpc.frames import COSTS, USEFUL_BYTES, Seen, reset_streams
 from avion_media.grpc.lifecycle import Happening
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.outbound import DRAIN_PING, MESSAGE_OVERHEAD_BYTES, Outbound
 from avion_media.grpc.status import Code, RpcError
-from avion_media.grpc.stream import Stream
+from avion_media.grpc.stream import CallBegun, CallGone, Event, MessageReceived, RequestEnded, Stream
 from avion_media.grpc.wire_format import (
     PREFIX_BYTES,
     Assembly,
@@ -100,9 +99,9 @@ class Protocol(Outbound):
         if len(self._output) > quiet:
             resets = sum(map(self.watch.pays_reset, reset_streams(self._output[quiet:]))) - self._free_resets
             self._charge(resets * COSTS.RESET_BY_US.flood)
-        if self._decoder.flood_units:
-            self._charge(self._decoder.flood_units)
-            self._decoder.flood_units = 0
+        if self._h2.decoder.flood_units:
+            self._charge(self._h2.decoder.flood_units)
+            self._h2.decoder.flood_units = 0
         if seen.settings:
             for name in [name for name in self._h2.remote_settings if name not in _KNOWN_SETTINGS]:
                 del self._h2.remote_settings[name]  # h2 keeps them, and walks all of them each time

@@ -83,7 +83,7 @@ class RunningCall:
         self._has_sent_head = False
         self._sends_gzip = False
         self._code: Code | None = None  # of the response, once it is given
-        self._news: trio.Event | None = None
+        self._news = trio.lowlevel.ParkingLot()  # two may wait: one for a request, one for room for a response
         self._pull: trio.CancelScope | None = None
 
     # -- Called by the connection
@@ -100,9 +100,8 @@ class RunningCall:
 
     def wake(self) -> None:
         """Wake the handler, because something that it may wait for has happened."""
-        if self._news is not None:
-            self._news.set()
-            self._news = None
+        if self._news:
+            self._news.unpark_all()
 
     def gone(self, code: Code) -> None:
         """Record that the client has received this status, and the call is over for it."""
@@ -148,7 +147,7 @@ class RunningCall:
     async def until_ended(self) -> None:
         """Wait until the client has received the response or has left: then `CallContext.code` is known."""
         while not self._is_gone and self._protocol.is_open(self.stream_id):
-            await self._wait_for_news()
+            await self._news.park()
         if not self._is_gone and self._code is not None:
             self.call.code = self._code
 
@@ -208,7 +207,7 @@ class RunningCall:
                     return
                 self._protocol.want_message(self.stream_id)
                 self._wake_writer()
-                await self._wait_for_news()
+                await self._news.park()
             yield await self._next_request()
 
     async def _send_all(self, responses: AsyncIterator[Any]) -> None:
@@ -227,13 +226,7 @@ class RunningCall:
             self._wake_writer()
             await trio.lowlevel.checkpoint()
             while self._protocol.pending_bytes(self.stream_id) >= _ENOUGH_PENDING_BYTES:
-                await self._wait_for_news()
-
-    async def _wait_for_news(self) -> None:
-        # Two may wait at once: a handler may read its requests in one task while its responses wait in another.
-        if self._news is None:
-            self._news = trio.Event()
-        await self._news.wait()
+                await self._news.park()
 
 
 def shutting_down() -> RpcError:

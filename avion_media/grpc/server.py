@@ -61,7 +61,7 @@ class GrpcServer:
         self._connections: set[Connection] = set()
         self._accepting = trio.CancelScope()
         self._drains_until: float | None = None
-        self._ended = trio.Event()  # replaced whenever it was set: a connection has ended
+        self._ends = trio.lowlevel.ParkingLot()  # who waits for the end of a connection
 
     @property
     def methods(self) -> frozenset[str]:
@@ -101,8 +101,8 @@ class GrpcServer:
                 accept = partial(self._accept, ssl_context=ssl_context)
                 task_status.started()
                 await trio.serve_listeners(accept, list(listeners), handler_nursery=nursery)
-            while self._limiter.held(Kind.CONNECTIONS):
-                await self._ended.wait()
+            while self.connections:
+                await self._ends.park()
             nursery.cancel_scope.cancel()
 
     async def drain(self, grace_s: float) -> None:
@@ -120,8 +120,8 @@ class GrpcServer:
             connection.drain(grace_s)
         for deadline in (calls_end_of_drain(now, grace_s), until):
             with trio.move_on_at(deadline):
-                while self._limiter.held(Kind.CONNECTIONS):
-                    await self._ended.wait()
+                while self.connections:
+                    await self._ends.park()
             for connection in self._connections:
                 connection.check(trio.current_time())
 
@@ -140,8 +140,7 @@ class GrpcServer:
             self._shared.hooks.report("connection", error)
         finally:
             account.close()
-            self._ended.set()
-            self._ended = trio.Event()
+            self._ends.unpark_all()
 
     def _retire_an_idle_one(self) -> None:
         """Close the connection that has been without a call for the longest time, if there is one."""

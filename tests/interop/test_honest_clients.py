@@ -12,8 +12,8 @@ import pytest
 import trio
 
 from avion_media.grpc import Code, GrpcLimits
-from avion_media.grpc.events import Event
 from avion_media.grpc.protocol import Protocol
+from avion_media.grpc.stream import Event
 from tests.interop.methods import TIMEOUT_S, chat, collect, repeat, say
 from tests.interop.serving import echo_server, server_of_cases, with_grpcio
 from tests.interop.wire import echo_pb2 as wire

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hpack import Decoder, Encoder
 from hpack.exceptions import HPACKError
 
-from avion_media.grpc.hpack_shortcuts import CompressionError, MemoDecoder
+from avion_media.grpc.h2_connection import CompressionError, MemoDecoder
 from avion_media.grpc.wire_format import MalformedRequest, parse_request_head
 from tests.fuzz.parser import parser_target
 

@@ -29,10 +29,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avion_media.grpc import Code, GrpcLimits, RpcError
-from avion_media.grpc.events import CallBegun
 from avion_media.grpc.frames import COSTS, PREFACE
 from avion_media.grpc.lifecycle import Happening
 from avion_media.grpc.protocol import Protocol
+from avion_media.grpc.stream import CallBegun
 from avion_media.grpc.wire_format import framed
 from avion_media.net import Bound, Kind, PeerLimiter
 from tests.interop.raw_client import REQUEST, data, window_update

@@ -8,7 +8,7 @@ from hpack.exceptions import OversizedHeaderListError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.grpc.hpack_shortcuts import CompressionError, MemoDecoder, StatelessEncoder
+from avion_media.grpc.h2_connection import CompressionError, MemoDecoder, StatelessEncoder
 
 _LISTS = st.lists(
     st.tuples(st.sampled_from([b":path", b"te", b"x-a", b"x-b"]), st.sampled_from([b"", b"1", b"2", b"v" * 300])),

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avion_media.grpc import Code, GrpcLimits, RpcError
-from avion_media.grpc.events import CallBegun, CallGone, Event, MessageReceived, RequestEnded
 from avion_media.grpc.frames import PREFACE
 from avion_media.grpc.lifecycle import Happening
 from avion_media.grpc.protocol import Protocol
+from avion_media.grpc.stream import CallBegun, CallGone, Event, MessageReceived, RequestEnded
 from avion_media.grpc.wire_format import Message, framed
 from avion_media.net import Bound, Kind, PeerLimiter
 

@@ -22,7 +22,6 @@ from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.running import Method, RunningCall, shutting_down
 from avion_media.grpc.status import Code, RpcError
 from avion_media.grpc.stream import CallBegun, CallGone, Event, MessageReceived, RequestEnded, ResponseTaken
-from avion_media.grpc.wire_format import Message
 from avion_media.net import Account, linger, send_steadily
 
 _READ_BYTES = 64 << 10
@@ -38,8 +37,6 @@ class Shared:
     limits: GrpcLimits
     methods: dict[str, Method]
     hooks: Hooks
-    compress: bool = False
-    """Whether responses are compressed for clients that accept it, unless a handler sets it for its call."""
     backlog: trio.StrictFIFOLock = field(default_factory=trio.StrictFIFOLock)
     """Taken for a turn of a connection that has sent more than one turn can do. So the loop does one such turn at a
     time, and then serves all others."""
@@ -48,15 +45,6 @@ class Shared:
         """Return the largest size of a request message of this method."""
         method = self.methods.get(path)
         return self.limits.max_message_bytes if method is None else method.max_message_bytes
-
-
-@dataclass(slots=True)
-class _Arriving:
-    """A unary request whose message is not complete."""
-
-    call: CallContext
-    method: Method
-    message: Message | None = None
 
 
 class Connection:
@@ -72,7 +60,7 @@ class Connection:
         self._peer = peer
         self._account = account
         self._protocol = Protocol(shared.limits, account, shared.max_message_bytes, now)
-        self._arriving: dict[int, _Arriving] = {}
+        self._arriving: dict[int, RunningCall] = {}  # unary requests that are not complete
         self._running: dict[int, RunningCall] = {}
         self._life = Lifecycle(shared.limits, now)
         self._reading = trio.CancelScope()
@@ -242,7 +230,6 @@ class Connection:
         self._life.busy(now)
         call = CallContext(head.path, self._peer, head.metadata, now + head.timeout_s, now)
         call.accepts_gzip = head.accepts_gzip
-        call.compress = self._shared.compress
         # Before anything else, so that an unknown caller learns nothing.
         refusal = self._shared.hooks.refusal_of(call) or head.refusal
         method = self._shared.methods.get(head.path)
@@ -254,32 +241,32 @@ class Connection:
         elif method is None:
             unknown = RpcError(Code.UNIMPLEMENTED, f"unknown method {head.path[:_MAX_ECHOED]}")
             self._refuse(event.stream_id, call, unknown)
-        elif method.streams_requests:
-            self._start(event.stream_id, call, method)
         else:
-            self._arriving[event.stream_id] = _Arriving(call, method)
+            running = RunningCall(call, method, event.stream_id, self._protocol, self._shared, self._settle)
+            if method.streams_requests:
+                self._start(running)
+            else:
+                self._arriving[event.stream_id] = running
 
     def _message(self, event: MessageReceived) -> None:
         arriving = self._arriving.get(event.stream_id)
-        if arriving is None:
-            if event.stream_id in self._running:
-                self._running[event.stream_id].put(event.message)
-        elif arriving.message is None:
-            arriving.message = event.message
-        else:
+        if arriving is not None and arriving.has_message:
             too_many = RpcError(Code.UNIMPLEMENTED, "expected one request message, received more")
             self._refuse_arriving(event.stream_id, too_many)
+            return
+        call = arriving or self._running.get(event.stream_id)
+        if call is not None:
+            call.put(event.message)
 
     def _request_ended(self, stream_id: int) -> None:
         arriving = self._arriving.get(stream_id)
         if arriving is None:
             if stream_id in self._running:
                 self._running[stream_id].end_of_request()
-        elif arriving.message is None:
+        elif not arriving.has_message:
             self._refuse_arriving(stream_id, RpcError(Code.UNIMPLEMENTED, "request ended before its message arrived"))
         else:
-            del self._arriving[stream_id]
-            self._start(stream_id, arriving.call, arriving.method, arriving.message)
+            self._start(self._arriving.pop(stream_id))
 
     def _gone(self, event: CallGone) -> None:
         arriving = self._arriving.pop(event.stream_id, None)
@@ -291,19 +278,15 @@ class Connection:
 
     # -- Calls
 
-    def _start(self, stream_id: int, call: CallContext, method: Method, message: Message | None = None) -> None:
-        shared = self._shared
-        if self._tasks is None or not self._account.take(**method.takes):
+    def _start(self, running: RunningCall) -> None:
+        if self._tasks is None or not self._account.take(**running.method.takes):
             full = RpcError(Code.RESOURCE_EXHAUSTED, "too many concurrent calls; retry with backoff", retry_after_s=1.0)
-            self._refuse(stream_id, call, full)
+            self._refuse(running.stream_id, running.call, full)
             return
-        running = RunningCall(call, method, stream_id, self._protocol, shared, self._settle)
-        if message is not None:
-            running.put(message)
         if self._life.ends_streams(trio.current_time()):
             running.drain()
-        self._running[stream_id] = running
-        self._tasks.start_soon(self._run, running, name=call.method)
+        self._running[running.stream_id] = running
+        self._tasks.start_soon(self._run, running, name=running.call.method)
 
     async def _run(self, running: RunningCall) -> None:
         """Run a handler, and wait until the client has received the response: only then is the call's code known."""

@@ -56,7 +56,7 @@ def methods_of(services: Iterable[Service], max_message_bytes: int) -> dict[str,
 
 
 class RunningCall:
-    """A call whose handler runs. The connection reports the client's actions to it. It raises only Cancelled."""
+    """A call and its handler. The connection reports the client's actions to it. It raises only Cancelled."""
 
     def __init__(
         self,
@@ -87,6 +87,11 @@ class RunningCall:
         self._pull: trio.CancelScope | None = None
 
     # -- Called by the connection
+
+    @property
+    def has_message(self) -> bool:
+        """Whether a message of the request waits for the handler."""
+        return bool(self._inbox)
 
     def put(self, message: Message) -> None:
         """Add another message of the request."""

@@ -33,7 +33,7 @@ class GrpcServer:
     manager that is entered in the call's task before the handler, and left when `CallContext.code` is known; refused
     calls pass through it too. ``authorise(call)`` runs at the start of every call, health and reflection included,
     before anything else of it is looked at: it raises the `RpcError` for a call that is not allowed, and can set
-    `CallContext.caller`. With ``compress`` responses are compressed for clients that accept gzip.
+    `CallContext.caller`.
     """
 
     def __init__(
@@ -46,17 +46,14 @@ class GrpcServer:
         on_error: OnError | None = None,
         observe: Observe | None = None,
         authorise: Authorise | None = None,
-        reflection: bool = True,
-        compress: bool = False,
     ) -> None:
         limits = limits or GrpcLimits()
         self._health = health or Health()
         own = [self._health.service]
-        if reflection:
-            own += reflection_services([*services, *own])
+        own += reflection_services([*services, *own])
         methods = methods_of(services, limits.max_message_bytes)
         methods |= methods_of(own, min(_SMALL_MESSAGE_BYTES, limits.max_message_bytes))
-        self._shared = Shared(limits, methods, Hooks(map_exception, on_error, observe, authorise), compress)
+        self._shared = Shared(limits, methods, Hooks(map_exception, on_error, observe, authorise))
         self._limiter = _limiter(limits)
         self._connections: set[Connection] = set()
         self._accepting = trio.CancelScope()

@@ -57,7 +57,6 @@ class Engine:
         self.records = records
         self.stopping = False
         self.started = False
-        self.finished = False
         self.stop_deadline = math.inf  # only becomes earlier
         self.journal = Journal(self.wake) if journal is None else journal
         self._is_root = journal is None
@@ -219,9 +218,9 @@ class Engine:
     async def _loop(self, nursery: trio.Nursery) -> None:
         while True:
             self._wake = trio.Event()
-            self._step(nursery, trio.current_time())
+            is_over = self._step(nursery, trio.current_time())
             self._deliver()
-            if self.finished:
+            if is_over:
                 return
             try:
                 with trio.CancelScope(deadline=self._next_due()):
@@ -265,15 +264,14 @@ class Engine:
             self._failure = failure
         self.request_stop(reason)
 
-    def _step(self, nursery: trio.Nursery, now: float) -> None:
+    def _step(self, nursery: trio.Nursery, now: float) -> bool:
         while self._exits:
             record, error = self._exits.popleft()
             self._take_exit(record, error, now)
         self._take_due(now)
         if self.stopping:
             self._announce_stop(now)
-            self.finished = self._advance_stop(now)
-            return
+            return self._advance_stop(now)
         busy = self._advance(nursery, now)
         if not self.started and not busy:
             self.started = True
@@ -281,6 +279,7 @@ class Engine:
                 self.own.has_started(None, now)
                 self.journal.emit(self.own, EventKind.STARTED, now)
             self._on_started()
+        return False
 
     # --- deadlines ---
 
@@ -335,7 +334,6 @@ class Engine:
         for record in list(self.records.values()):
             if record.state in (State.WAITING, State.BACKOFF):
                 self._stop_before_start(record, self._reason_below, now)
-                self._forget_if_gone(record)
 
     @property
     def _reason_below(self) -> str:
@@ -344,9 +342,7 @@ class Engine:
     def _stop_before_start(self, record: Record, reason: str, now: float) -> None:
         record.deadline = math.inf
         record.reason = reason
-        record.enter(State.STOPPED, now)
-        self.journal.emit(record, EventKind.STOPPED, now, reason=reason)
-        record.settle(None)
+        self._ended(record, State.STOPPED, EventKind.STOPPED, now, None)
 
     def _ask_to_stop(self, record: Record, reason: str, now: float) -> None:
         if not record.stop_requested:

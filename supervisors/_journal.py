@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from supervisors._errors import text_of
 from supervisors._policy import RestartWindow
-from supervisors._record import Record
+from supervisors._record import Observers, Record
 from supervisors._state import Event, EventKind
 
 log = logging.getLogger("supervisors")
@@ -37,7 +37,7 @@ class Journal:
         self.windows: WeakKeyDictionary[Record, RestartWindow] = WeakKeyDictionary()
         self._wake = wake
         self._seq = 0
-        self._queue: deque[tuple[Event, Record | None]] = deque()
+        self._queue: deque[tuple[Event, list[Observers]]] = deque()
 
     def emit(
         self,
@@ -51,22 +51,21 @@ class Journal:
         """Number an event of ``record``. Observers of it and of all supervisors above get it."""
         self._seq += 1
         event = Event(self._seq, at, record.path, kind, record.incarnation, error, reason, delay_s)
-        self._queue.append((event, record if record.children is not None else record.parent))
+        self._queue.append((event, record.observers_above()))  # now, because the node may leave before the delivery
         self._wake()
 
     def deliver(self) -> None:
         """Call the observers with each event. Their exceptions are logged; a BaseException is raised."""
         while self._queue:
-            event, supervisor = self._queue.popleft()
+            event, above = self._queue.popleft()
             observed = False
-            while supervisor is not None:
-                for callback in list((supervisor.observers or {}).values()):
+            for observers in above:
+                for callback in list(observers.values()):
                     observed = True
                     try:
                         callback(event)
                     except Exception:
                         log.exception("an observer failed at %s %s", event.path, event.kind)
-                supervisor = supervisor.parent
             if not observed:
                 _log(event)
 

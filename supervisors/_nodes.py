@@ -202,11 +202,14 @@ class Supervisor(Node[None]):
         _check(name, "intensity", intensity, Intensity)
         _check(name, "backoff", backoff, Backoff)
         _check(name, "auto_shutdown", auto_shutdown, AutoShutdown)
-        self._strategy, self._auto_shutdown = strategy, auto_shutdown
+        self._auto_shutdown = auto_shutdown
         self._intensity, self._backoff = intensity, backoff
         self._records: dict[str, Record] = {}
-        self._observers: dict[object, Callable[[Event], object]] = {}
-        self._record.children, self._record.observers = self._records, self._observers
+        self._record.children = self._records
+        # Makes the engine of one run.
+        self._new_engine: Callable[..., Engine] = partial(
+            StaticEngine, self._record, self._records, intensity, strategy=strategy, auto_shutdown=auto_shutdown
+        )
         self._place(list(children))
 
     @property
@@ -263,16 +266,6 @@ class Supervisor(Node[None]):
             await engine.serve()
         finally:
             self._record.below = None
-
-    def _new_engine(self, **kwargs: Any) -> Engine:
-        return StaticEngine(
-            self._record,
-            self._records,
-            self._intensity,
-            strategy=self._strategy,
-            auto_shutdown=self._auto_shutdown,
-            **kwargs,
-        )
 
     # --- its children ---
 
@@ -341,7 +334,7 @@ class Supervisor(Node[None]):
         The root's task calls it, so it must not block. An exception that it raises is logged. Return a function that
         ends the calls.
         """
-        key, observers = object(), self._observers
+        key, observers = object(), self._record.observers
         observers[key] = callback
 
         def unsubscribe() -> None:
@@ -391,6 +384,7 @@ class DynamicSupervisor(Supervisor):
         if max_children is not None and not (type(max_children) is int and max_children >= 1):
             raise SpecError(f"{name!r}: max_children must be an integer of at least 1, not {max_children!r}")
         super().__init__(name, intensity=intensity, backoff=backoff, restart=restart, grace_s=grace_s)
+        self._new_engine = partial(DynamicEngine, self._record, self._records, intensity)
         self._max_children = math.inf if max_children is None else max_children
         self._unnamed = 0  # number of tasks without a name of their own
 
@@ -425,9 +419,6 @@ class DynamicSupervisor(Supervisor):
             with trio.CancelScope(shield=True):
                 await task.wait_down()
             raise
-
-    def _new_engine(self, **kwargs: Any) -> Engine:
-        return DynamicEngine(self._record, self._records, self._intensity, **kwargs)
 
     def _place(self, nodes: list[Node[Any]]) -> None:
         if nodes and len(self._records) >= self._max_children:

@@ -17,6 +17,7 @@ from supervisors._state import LEGAL, OVER, UP, Event, NodeState, State
 if TYPE_CHECKING:
     from supervisors._engine import Engine
 
+Observers = dict[object, Callable[[Event], object]]
 ROOT = "/"
 
 
@@ -44,7 +45,7 @@ class Record:
         self.node = node  # the public handle; engines do not use it
         self.parent: Record | None = None
         self.children: dict[str, Record] | None = None
-        self.observers: dict[object, Callable[[Event], object]] | None = None  # None for a worker
+        self.observers: Observers = {}  # only a supervisor gets any
         self.backoff = Backoff()  # set by the supervisor that adds the node
         self.below: Engine | None = None  # the engine, while this node is a supervisor that runs
         self.added = False  # it was added while its supervisor ran: the end of that run forgets it
@@ -94,6 +95,11 @@ class Record:
         if self.parent is None:
             return self._former_path or (self.name if self.children is None else ROOT)
         return child_path(self.parent.path, self.name)
+
+    def observers_above(self) -> list[Observers]:
+        """Return the live observers of this node and of all above it."""
+        above = [] if self.parent is None else self.parent.observers_above()
+        return [self.observers, *above]
 
     def leave(self) -> None:
         """Give up the place in the tree; the path stays readable."""

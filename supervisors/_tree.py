@@ -8,20 +8,11 @@ from typing import TypeVar
 
 import trio
 
+from supervisors._child import Child
 from supervisors._errors import NotRunning
 from supervisors._nodes import Supervisor
 
 S = TypeVar("S", bound=Supervisor)
-
-
-class _Reporting(trio.TaskStatus[None]):
-    """Sets an event at the end of the start."""
-
-    def __init__(self, event: trio.Event) -> None:
-        self._event = event
-
-    def started(self, value: None = None) -> None:
-        self._event.set()
 
 
 @asynccontextmanager
@@ -33,10 +24,11 @@ async def open_tree(root: S, *, cancel_grace_s: float = 0.0) -> AsyncIterator[S]
     from a nursery; `NotRunning` if the root was stopped before the block began.
     """
     started, ended = trio.Event(), trio.Event()
+    status: Child[None] = Child(root.path, 1, None, lambda _value: started.set())
 
     async def run() -> None:
         try:
-            await root.run(cancel_grace_s=cancel_grace_s, task_status=_Reporting(started))
+            await root.run(cancel_grace_s=cancel_grace_s, task_status=status)
             started.set()  # or it was stopped before
         finally:
             ended.set()

@@ -10,6 +10,7 @@ from trio.testing import MockClock
 from supervisors import (
     Backoff,
     Child,
+    DynamicSupervisor,
     Event,
     Intensity,
     NodeState,
@@ -186,6 +187,20 @@ async def test_events_tell_each_transition_in_order(autojump_clock: MockClock) -
         ("s", "stopped", 1, 6),
         ("/", "stopped", 1, 6),
     ]
+
+
+async def test_who_observes_a_pool_sees_the_end_of_a_supervisor_that_leaves_it() -> None:
+    stage = Stage()
+    pool = DynamicSupervisor("pool")
+    pool.observe(stage.observe)
+    with trio.fail_after(5):
+        async with open_tree(pool):
+            part = Supervisor("s", [stage.spec("a")], restart=Restart.TEMPORARY)
+            await pool.start(part)
+            part.stop()
+            await part.wait_down()
+            await settled()
+            assert stage.kinds("s/a") == stage.kinds("s") == ["starting", "started", "stopping", "stopped"]
 
 
 async def test_observing_a_part_and_not_any_more() -> None:

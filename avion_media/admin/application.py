@@ -23,20 +23,18 @@ def admin_application(
     readiness: Callable[[], dict[str, Any]],
     tree: Callable[[], dict[str, Any]],
     telemetry: Telemetry,
-    kill: Callable[[str], bool] | None = None,
-    gate: OperatorGate | None = None,
-    pages: Sequence[BaseRoute] = (),
+    kill: Callable[[str], bool] | None,
+    gate: OperatorGate,
+    pages: Sequence[BaseRoute],
 ) -> Starlette:
     """Make the application. ``readiness`` returns at least ``ready`` (bool), ``tree`` the live supervision tree.
     Neither waits.
 
-    Requests that show or change internals must pass ``gate``, which is open by default. ``pages`` have gates of their
-    own.
+    Requests that show or change internals must pass ``gate``. ``pages`` have gates of their own.
 
     With ``kill`` there is ``POST /chaos/kill?path=…``: it crashes one node of the tree, and raises LookupError for an
     unknown one. A request that kills the admin port itself gets no response.
     """
-    gate = gate or OperatorGate()
 
     async def livez(_request: Request) -> Response:
         return PlainTextResponse("ok\n")

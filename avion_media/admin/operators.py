@@ -66,22 +66,17 @@ class OperatorGate:
             return f"token {fingerprint(token).hex()[:8]}"
         return f"anyone at {request.client.host}" if request.client is not None else "anyone"
 
-    def refusal(self, request: Request) -> Response | None:
-        """Return the response to a refused request: 401, or 403 for a cross-site request."""
-        if is_cross_site(request) or (self.is_open and self._local_only and not is_asked_locally(request)):
-            return _refused(403, "cross-site request refused")
-        if not self.is_operator(request):
-            return _refused(401, "operator token required", {"WWW-Authenticate": 'Bearer realm="avion-media"'})
-        return None
-
     def required(self, endpoint: Endpoint) -> Endpoint:
-        """Wrap an endpoint for operators. Its responses must not be stored."""
+        """Wrap an endpoint for operators: others get 401, cross-site requests 403. No response may be stored."""
 
         async def guarded(request: Request) -> Response:
-            refusal = self.refusal(request)
-            if refusal is not None:
-                return refusal
-            response = await endpoint(request)
+            if is_cross_site(request) or (self.is_open and self._local_only and not is_asked_locally(request)):
+                response: Response = JSONResponse({"error": "cross-site request refused"}, 403)
+            elif not self.is_operator(request):
+                challenge = {"WWW-Authenticate": 'Bearer realm="avion-media"'}
+                response = JSONResponse({"error": "operator token required"}, 401, headers=challenge)
+            else:
+                response = await endpoint(request)
             response.headers.setdefault("Cache-Control", "no-store")
             return response
 
@@ -105,7 +100,3 @@ def is_asked_locally(request: Request) -> bool:
     """Return whether the ``Host`` is ``localhost`` or a loopback address."""
     host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
     return is_loopback(host)
-
-
-def _refused(status: int, error: str, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"error": error}, status, headers={"Cache-Control": "no-store", **(headers or {})})

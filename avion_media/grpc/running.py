@@ -80,8 +80,7 @@ class RunningCall:
         self._draining = False
         self._ended_with: RpcError | None = None
         self._is_gone = False
-        self._has_sent_head = False
-        self._sends_gzip = False
+        self._sends_gzip: bool | None = None  # known once the head is sent
         self._code: Code | None = None  # of the response, once it is given
         self._news = trio.lowlevel.ParkingLot()  # two may wait: one for a request, one for room for a response
         self._pull: trio.CancelScope | None = None
@@ -184,11 +183,9 @@ class RunningCall:
             raise RpcError(Code.INVALID_ARGUMENT, "the request is not a message of the expected type") from None
 
     def _send_initial_metadata(self, headers: Headers) -> None:
-        if self.call.compress and self.call.accepts_gzip:
-            headers += (GZIP_ENCODING,)
-            self._sends_gzip = True
-        self._protocol.send_head(self.stream_id, headers)
-        self._has_sent_head = True
+        sends_gzip = self.call.compress and self.call.accepts_gzip
+        self._protocol.send_head(self.stream_id, (*headers, GZIP_ENCODING) if sends_gzip else headers)
+        self._sends_gzip = sends_gzip
         self._wake_writer()
 
     async def _send(self, response: Any) -> None:
@@ -197,13 +194,15 @@ class RunningCall:
             self._hooks.report(self.call.method, ValueError(f"a response of {len(payload)} bytes"))
             text = f"a response of {len(payload)} bytes; the limit is {self._limits.max_send_bytes}"
             raise RpcError(Code.RESOURCE_EXHAUSTED, text)
-        if self.call.compress and not self._has_sent_head and self.call.accepts_gzip:
-            self._send_initial_metadata(())
-        is_compressed = self._sends_gzip and self.call.compress and len(payload) >= MIN_COMPRESSED_BYTES
+        if self._sends_gzip is None:
+            if self.call.compress and self.call.accepts_gzip:
+                self._send_initial_metadata(())
+            else:
+                self._sends_gzip = False  # the head goes out with the message
+        is_compressed = bool(self._sends_gzip) and self.call.compress and len(payload) >= MIN_COMPRESSED_BYTES
         if is_compressed:
             payload = await deflated(payload)
         self._protocol.send_message(self.stream_id, framed(payload, is_compressed=is_compressed))
-        self._has_sent_head = True
 
     async def _requests(self) -> AsyncGenerator[Any, None]:
         while True:

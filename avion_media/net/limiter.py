@@ -108,30 +108,24 @@ class Account:
         """Return how much this connection has taken."""
         return self._held[kind]
 
-    def room(self, kind: Kind) -> int:
-        """Return how much it could take now."""
+    def room(self, kind: str) -> float:
+        """Return how much of a `Kind` it could take now."""
         if self._peer is None:
             return 0
         bound, held_by_peer = self._limiter._bounds[kind], self._peer.held[kind]
         free = bound.total - self._limiter._held[kind]
-        by_rule = max((free - held_by_peer) // 2, min(1 - held_by_peer, free))
-        return max(int(min(by_rule, bound.per_peer - held_by_peer, bound.per_account - self._held[kind])), 0)
+        by_rule = (free - held_by_peer) // 2  # then as much is free as the peer has
+        if by_rule < 1:
+            by_rule = min(1 - held_by_peer, free)  # the last one is for the next peer
+        return max(min(by_rule, bound.per_peer - held_by_peer, bound.per_account - self._held[kind]), 0)
 
     def take(self, **amounts: int) -> bool:
         """Take all of this, by `Kind`, or nothing. Return whether it was available. A closed account gets nothing."""
-        limiter, peer = self._limiter, self._peer
+        peer = self._peer
         if peer is None:
             return False
         for kind, amount in amounts.items():
-            bound = limiter._bounds[kind]
-            free = bound.total - limiter._held[kind] - amount  # once it is taken
-            held_by_peer = peer.held[kind] + amount
-            if (
-                free < 0
-                or held_by_peer > max(free, 1)  # the last one is for the next peer
-                or held_by_peer > bound.per_peer
-                or self._held[kind] + amount > bound.per_account
-            ):
+            if amount > self.room(kind):
                 return False
         self._add(peer, amounts, 1)
         return True

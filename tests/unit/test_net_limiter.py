@@ -56,12 +56,13 @@ def test_several_kinds_are_taken_together_or_not_at_all() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), max_size=60), st.integers(1, 60))
-def test_room_is_what_can_be_taken(steps: list[tuple[int, int]], total: int) -> None:
+def test_a_peer_may_hold_as_much_as_is_then_free_and_one_in_any_case(steps: list[tuple[int, int]], total: int) -> None:
     limiter = _calls(total)
     accounts = [limiter.account(str(n)) for n in range(4)]
     for peer, amount in steps:
-        room = accounts[peer].room(Kind.CALLS)
-        assert accounts[peer].take(calls=amount) == (amount <= room)
+        free = total - limiter.held(Kind.CALLS) - amount
+        held_by_peer = accounts[peer].held(Kind.CALLS) + amount
+        assert accounts[peer].take(calls=amount) == (free >= 0 and held_by_peer <= max(free, 1))
 
 
 def test_the_smallest_bound_lets_one_in() -> None:

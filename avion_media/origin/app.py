@@ -62,8 +62,7 @@ class Origin:
         response.headers.update(responses.SAFETY_HEADERS)
         return response
 
-    async def _respond(self, request: Request, timing: Timing) -> Response:
-        route, _ = responses.route_of(request.path)
+    async def _respond(self, request: Request, route: str, timing: Timing) -> Response:
         if route is responses.NO_ROUTE:
             return responses.plain(404, "no such path")
         if request.method not in responses.METHODS:

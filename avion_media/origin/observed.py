@@ -40,9 +40,9 @@ class Timing:
 
 
 async def observed(
-    telemetry: Telemetry, request: Request, respond: Callable[[Request, Timing], Awaitable[Response]]
+    telemetry: Telemetry, request: Request, respond: Callable[[Request, str, Timing], Awaitable[Response]]
 ) -> Response:
-    """Return the response of ``respond``, and report it."""
+    """Return the response of ``respond``, which gets the request's route, and report it."""
     route, media_id = route_of(request.path)
     method = request.method if request.method in METHODS else NO_ROUTE
     known = {"http__request__method": method, "url__scheme": "http", "http__route": route}
@@ -51,7 +51,7 @@ async def observed(
     name = method if route is NO_ROUTE else f"{method} {route}"
     with telemetry.span(name, kind="server", link=media_id, **known) as span:
         try:
-            response = await respond(request, timing)
+            response = await respond(request, route, timing)
             status = response.status
             if header := timing.header():
                 response.headers["Server-Timing"] = header

@@ -436,7 +436,7 @@ class Engine:
     def _take_exit(self, record: Record, error: BaseException | None, now: float) -> None:
         requested = record.stop_requested
         ran_s = None if record.started_at is None else now - record.started_at
-        failure = record.failure_of(error, was_started=ran_s is not None)
+        failure = record.failure_of(error)
         ignored = record.ignored and error is None and record.cancel_cause is None
         record.reset_incarnation()
         if error is not None and is_fatal(error):

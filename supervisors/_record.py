@@ -191,13 +191,14 @@ class Record:
             self.start_error = error
             self.settled.set()
 
-    def failure_of(self, error: BaseException | None, *, was_started: bool) -> BaseException | None:
+    def failure_of(self, error: BaseException | None) -> BaseException | None:
         """Return what was wrong with an end that was not requested; None if it was a normal one."""
         if self.cancel_cause is not None:
             self.cancel_cause.__cause__ = error
             return self.cancel_cause
         if error is None and self.policy.restart is Restart.PERMANENT and not self.ignored:
-            return SupervisionError(f"{self.path} returned{'' if was_started else ' before it had started'}")
+            early = " before it had started" if self.started_at is None else ""
+            return SupervisionError(f"{self.path} returned{early}")
         return None if is_shutdown(error) else error
 
     @property

@@ -150,11 +150,12 @@ class Connection:
 
     def _turn(self, piece: bytes) -> None:
         now = trio.current_time()
-        before = self._protocol.watch.begun
+        watch = self._protocol.watch
+        before = watch.begun
         self._dispatch(self._protocol.receive(piece, now))
         if self._protocol.settled and self._life.state is State.PREFACE:
             self._happened(Happening.SETTLED)
-        self._life.owes(self._protocol.mid_frame, self._protocol.watch.begun != before, now)
+        self._life.owes(not self._protocol.settled or watch.mid_frame, watch.begun != before, now)
         self._settle()
 
     async def _until_taken(self) -> None:

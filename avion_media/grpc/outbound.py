@@ -128,7 +128,9 @@ class Outbound:
             message = stream.pending[0]
             chunk = message.rest[: max(min(self._room(stream), self._h2.max_outbound_frame_size), 0)]
             if not chunk:
-                self._wait(stream)
+                self._unblock(stream.id)  # then at the end of the line again, if it was served just now
+                waits_for_own = self._connection_room() > 0
+                (self._own_window if waits_for_own else self._line)[stream.id] = stream
                 return False
             self._send_data(stream, bytes(chunk))
             stream.pending_bytes -= len(chunk)
@@ -155,12 +157,6 @@ class Outbound:
             self._flood.refund(-COSTS.SENT.flood)
         elif sent_bytes < USEFUL_BYTES and not self._h2.local_flow_control_window(stream.id):
             self._charge(COSTS.SENT_LITTLE.flood)
-
-    def _wait(self, stream: Stream) -> None:
-        """Queue a call where its response has to wait: at the end of the line again, if it was served just now."""
-        self._unblock(stream.id)
-        waits_for_own = self._connection_room() > 0
-        (self._own_window if waits_for_own else self._line)[stream.id] = stream
 
     def _unblock(self, stream_id: int) -> None:
         self._own_window.pop(stream_id, None)

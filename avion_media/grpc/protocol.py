@@ -41,6 +41,7 @@ _YOUNG_S, _VERY_YOUNG_S = 1.0, 0.1
 # counts as all of it. This is no gift to attackers: a deadline of 0.1 s is as cheap for them, and can be waited for.
 _DEADLINE_SHARE = 0.5
 _FLOOD = "too many frames that achieve nothing"
+_NO_ROOM = RpcError(Code.RESOURCE_EXHAUSTED, "too many bytes of unfinished requests; try again later")
 _KNOWN_SETTINGS = frozenset(SettingCodes)
 
 
@@ -57,13 +58,6 @@ class Protocol(Outbound):
         self.settled = False
         """Whether the client's preface and settings have come."""
         self._is_acknowledged = False  # our first SETTINGS
-
-    # -- For the driver
-
-    @property
-    def mid_frame(self) -> bool:
-        """Whether the client has begun a preface, a frame or a header block, and not finished it."""
-        return not self.settled or self.watch.mid_frame
 
     # -- Receiving
 
@@ -186,7 +180,7 @@ class Protocol(Outbound):
         if stream.assembly is None and is_one_message(data, stream.max_message_bytes):
             self._arrived(stream, [Message(data[PREFIX_BYTES:])], 0, events)
         elif not stream.hold(len(data)):
-            self._drop(stream, _no_room(), events)
+            self._drop(stream, _NO_ROOM, events)
         elif data:
             self._assemble(stream, data, events)
         elif stream.wanted:
@@ -213,7 +207,7 @@ class Protocol(Outbound):
         """Whole messages: from now on each counts as its payload and what an object costs."""
         size = sum(len(message.payload) + MESSAGE_OVERHEAD_BYTES for message in messages)
         if not stream.hold(size - held_bytes):
-            self._drop(stream, _no_room(), events)
+            self._drop(stream, _NO_ROOM, events)
             return
         stream.wanted = False
         if stream.idle_units:
@@ -278,7 +272,3 @@ class Protocol(Outbound):
         if self._uncredited_bytes >= _CREDIT_AT:
             self._h2.increment_flow_control_window(self._uncredited_bytes)
             self._uncredited_bytes = 0
-
-
-def _no_room() -> RpcError:
-    return RpcError(Code.RESOURCE_EXHAUSTED, "too many bytes of unfinished requests; try again later")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import ssl
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 
 import trio
 
@@ -56,6 +55,7 @@ class GrpcServer:
         self._shared = Shared(limits, methods, Hooks(map_exception, on_error, observe, authorise))
         self._limiter = _limiter(limits)
         self._connections: set[Connection] = set()
+        self._ssl_context: Callable[[], ssl.SSLContext] | None = None  # of `serve`
         self._accepting = trio.CancelScope()
         self._drains_until: float | None = None
         self._ends = trio.lowlevel.ParkingLot()  # who waits for the end of a connection
@@ -92,12 +92,12 @@ class GrpcServer:
         With ``ssl_context`` only TLS with ALPN ``h2`` is served; it gives the context for a new connection, which must
         offer that protocol. A cancel cuts calls and connections at once.
         """
+        self._ssl_context = ssl_context
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_time)
             with self._accepting:
-                accept = partial(self._accept, ssl_context=ssl_context)
                 task_status.started()
-                await trio.serve_listeners(accept, list(listeners), handler_nursery=nursery)
+                await trio.serve_listeners(self._accept, list(listeners), handler_nursery=nursery)
             while self.connections:
                 await self._ends.park()
             nursery.cancel_scope.cancel()
@@ -124,37 +124,31 @@ class GrpcServer:
 
     # -- Connections
 
-    async def _accept(self, stream: trio.SocketStream, ssl_context: Callable[[], ssl.SSLContext] | None) -> None:
+    async def _accept(self, stream: trio.SocketStream) -> None:
         if self._drains_until is not None:
             return  # Trio closes it
         if self._limiter.is_scarce(Kind.CONNECTIONS):
-            self._retire_an_idle_one()
+            idle = [connection for connection in self._connections if connection.idle_since < math.inf]
+            if idle:
+                min(idle, key=lambda connection: connection.idle_since).retire()
         account = self._limiter.account(peer_of(stream))
         try:
             if account.take(connections=1):  # held during the TLS handshake as well
-                await self._connection(stream, ssl_context, account)
+                await self._connection(stream, account)
         except Exception as error:  # noqa: BLE001 - a bug met on one connection must not end the others
             self._shared.hooks.report("connection", error)
         finally:
             account.close()
             self._ends.unpark_all()
 
-    def _retire_an_idle_one(self) -> None:
-        """Close the connection that has been without a call for the longest time, if there is one."""
-        idle = [connection for connection in self._connections if connection.idle_since < math.inf]
-        if idle:
-            min(idle, key=lambda connection: connection.idle_since).retire()
-
-    async def _connection(
-        self, plain: trio.SocketStream, ssl_context: Callable[[], ssl.SSLContext] | None, account: Account
-    ) -> None:
+    async def _connection(self, plain: trio.SocketStream, account: Account) -> None:
         address = _address_of(plain)
         limits = self._shared.limits
         bound_unacknowledged(plain, limits.keepalive_interval_s + limits.keepalive_timeout_s)
-        if ssl_context is None:
+        if self._ssl_context is None:
             connection = Connection(self._shared, plain, Peer(address), account)
         else:
-            tls = await self._handshake(plain, ssl_context())
+            tls = await self._handshake(plain, self._ssl_context())
             if tls is None:
                 return
             connection = Connection(self._shared, tls, Peer(address, tls.getpeercert() or None), account)

@@ -18,6 +18,7 @@ pipelined requests. Instead, one task asks the kernel about all connections (`Ha
 
 from __future__ import annotations
 
+import math
 import select
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -127,9 +128,9 @@ class HttpConnection:
         self._since = trio.current_time()
 
     @property
-    def idle_since(self) -> float | None:
-        """Since when there is no request, not even a part of one; None if there is."""
-        return self._since if self._state is State.IDLE else None
+    def idle_since(self) -> float:
+        """Since when there is no request, not even a part of one; infinite if there is."""
+        return self._since if self._state is State.IDLE else math.inf
 
     @property
     def is_answering(self) -> bool:

@@ -62,16 +62,12 @@ class HttpServer:
             while self.requests:
                 await self._shared.answered.park()
 
-    def _end_an_idle_one(self) -> None:
-        """Close the connection that has been idle for the longest time, if there is one."""
-        idle = [(since, connection) for connection in self._open if (since := connection.idle_since) is not None]
-        if idle:
-            min(idle, key=lambda each: each[0])[1].close_if_idle()
-
     async def _connection(self, stream: trio.SocketStream) -> None:
         """Serve one connection. All of its errors end here."""
         if self._limiter.is_scarce(Kind.CONNECTIONS):
-            self._end_an_idle_one()
+            longest_idle = min(self._open, key=lambda connection: connection.idle_since, default=None)
+            if longest_idle is not None:
+                longest_idle.close_if_idle()
         peer = peer_of(stream)
         account = self._limiter.account(peer)
         try:

@@ -341,7 +341,7 @@ class Connection:
             if isinstance(due, Happening):
                 self._happened(due)
             elif due is Due.GIVE_UP:
-                self._happened(self._protocol.end_abusive("a frame was begun but not finished in time"))
+                self._happened(self._protocol.end_connection("a frame was begun but not finished in time"))
             elif due is Due.PING:
                 self._protocol.ping()
             elif due is Due.END_STREAMS:

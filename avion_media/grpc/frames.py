@@ -116,7 +116,7 @@ class Seen:
     going_away: bool = False
     late_bytes: int = 0
     """Bytes of DATA that was taken out; the client has to get them back for its connection's window."""
-    violation: tuple[ErrorCodes, str] | None = None
+    violation: tuple[str, ErrorCodes] | None = None
     """The reason to end the connection before h2 sees the piece."""
 
 
@@ -220,7 +220,7 @@ class FrameWatch:
     def _header(self, kind: int, flags: int, stream_id: int, length: int, now: float, seen: Seen) -> bool:
         """Account for a frame by its header; return whether to take it out."""
         if length > MAX_FRAME_BYTES or (kind == _SETTINGS and flags & _ACK and length):
-            seen.violation = (ErrorCodes.FRAME_SIZE_ERROR, "a frame of a size that it must not have")
+            seen.violation = ("a frame of a size that it must not have", ErrorCodes.FRAME_SIZE_ERROR)
         self.begun += not self.in_header_block
         if kind == _DATA:
             return self._is_late(stream_id, length, now, seen)
@@ -232,7 +232,7 @@ class FrameWatch:
         elif kind == _GOAWAY:
             if stream_id or length < _GOAWAY_BYTES:
                 code = ErrorCodes.PROTOCOL_ERROR if stream_id else ErrorCodes.FRAME_SIZE_ERROR
-                seen.violation = (code, "a malformed GOAWAY")  # h2 does not see it
+                seen.violation = ("a malformed GOAWAY", code)  # h2 does not see it
             seen.going_away = True
             seen.flood += COSTS.NOISE.flood * self._leaving
             self._leaving = True
@@ -242,7 +242,7 @@ class FrameWatch:
             seen.settings = True
             seen.flood += cost.flood + length // cost.flood_per_bytes
             if length > _MAX_SETTINGS * _SETTING_BYTES:
-                seen.violation = (ErrorCodes.ENHANCE_YOUR_CALM, f"more than {_MAX_SETTINGS} settings in one frame")
+                seen.violation = (f"more than {_MAX_SETTINGS} settings in one frame", ErrorCodes.ENHANCE_YOUR_CALM)
         elif kind == _WINDOW_UPDATE:
             seen.flood += COSTS.WINDOW_UPDATE.flood
         elif kind in (_SETTINGS, _PING) and flags & _ACK and self.acks_owed > 0:
@@ -280,7 +280,7 @@ class FrameWatch:
             self.call_costs[self._block_call] += units - (cost.flood if kind == _CONTINUATION else 0)
         self.in_header_block = not flags & _END_HEADERS
         if self._block_bytes > self.max_block_bytes:
-            seen.violation = (ErrorCodes.ENHANCE_YOUR_CALM, "a header block beyond the announced size")
+            seen.violation = ("a header block beyond the announced size", ErrorCodes.ENHANCE_YOUR_CALM)
 
 
 def reset_streams(data: bytes | bytearray) -> list[int]:

@@ -273,11 +273,8 @@ class Outbound:
             self._last_stream_id = self._h2.highest_inbound_stream_id
             self._send_goaway(self._last_stream_id)
 
-    def end_abusive(self, reason: str) -> Happening:
-        """End the connection at once, because the client exceeded a limit."""
-        return self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, reason)
-
-    def _end_connection(self, code: ErrorCodes, reason: str) -> Happening:
+    def end_connection(self, reason: str, code: ErrorCodes = ErrorCodes.ENHANCE_YOUR_CALM) -> Happening:
+        """End the connection at once, because the client exceeded a limit or broke the protocol."""
         self._h2.close_connection(code, additional_data=reason.encode())
         return self._fail()
 

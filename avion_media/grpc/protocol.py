@@ -67,11 +67,11 @@ class Protocol(Outbound):
         events: list[Event] = []
         seen = self.watch.feed(data, now)
         if seen.violation is not None:
-            return [self._end_connection(*seen.violation)]
+            return [self.end_connection(*seen.violation)]
         self.settled = self.settled or seen.settings
         self._charge(seen.flood)
         if self._flood.is_overdrawn():  # before they cost anything more
-            return [self.end_abusive(_FLOOD)]
+            return [self.end_connection(_FLOOD)]
         self._collect()
         if seen.late_bytes:  # of DATA that h2 did not see: their window is given back by hand
             self._output += WindowUpdateFrame(0, seen.late_bytes).serialize()
@@ -82,7 +82,7 @@ class Protocol(Outbound):
             events.append(self._fail())
         self._settle(seen, quiet)
         if self._flood.is_overdrawn() and not self._failed:
-            events.append(self.end_abusive(_FLOOD))
+            events.append(self.end_connection(_FLOOD))
         if seen.going_away and not self._failed:
             events.append(Happening.RETIRED)
         return events

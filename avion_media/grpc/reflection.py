@@ -82,29 +82,25 @@ def _with_imports(file: FileDescriptor) -> Iterator[FileDescriptor]:
 def _answer(catalogue: _Catalogue, wire: Any, request: Any) -> Any:
     """One response; ``wire`` is the module of the version asked."""
     response = wire.ServerReflectionResponse(valid_host=request.host, original_request=request)
-    kind = request.WhichOneof("message_request")
-    if kind == "list_services":
-        for name in catalogue.services:
-            response.list_services_response.service.add(name=name)
-    elif kind == "file_by_filename":
-        _add_files(response, catalogue.file(request.file_by_filename))
-    elif kind == "file_containing_symbol":
-        _add_files(response, catalogue.file_of(request.file_containing_symbol))
-    else:
-        _refuse(response, Code.UNIMPLEMENTED, "there are no extensions here")
-    return response
-
-
-def _add_files(response: Any, files: list[FileDescriptor]) -> None:
+    files: list[FileDescriptor] = []
+    code, error = Code.NOT_FOUND, "not defined here"
+    match request.WhichOneof("message_request"):
+        case "list_services":
+            for name in catalogue.services:
+                response.list_services_response.service.add(name=name)
+            return response
+        case "file_by_filename":
+            files = catalogue.file(request.file_by_filename)
+        case "file_containing_symbol":
+            files = catalogue.file_of(request.file_containing_symbol)
+        case _:
+            code, error = Code.UNIMPLEMENTED, "there are no extensions here"
     if files:
         response.file_descriptor_response.file_descriptor_proto.extend([file.serialized_pb for file in files])
     else:
-        _refuse(response, Code.NOT_FOUND, "not defined here")
-
-
-def _refuse(response: Any, code: Code, message: str) -> None:
-    response.error_response.error_code = int(code)
-    response.error_response.error_message = message
+        response.error_response.error_code = int(code)
+        response.error_response.error_message = error
+    return response
 
 
 def _servicer(base: Any, wire: Any, catalogue: _Catalogue) -> Any:

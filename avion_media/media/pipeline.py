@@ -37,9 +37,11 @@ _DECODERS = {HEIC.name: "pillow_heif", PNG.name: f"{_VIPS}:allow_png", WEBP.name
 
 
 def preload_for(enabled: frozenset[str]) -> tuple[str, ...]:
-    """Return what the fork server must load. A sandboxed job can import nothing, and decodes no other format."""
-    decoders = (entry for name, entry in _DECODERS.items() if name in enabled)
-    return ("avion_media.media.jobs", *decoders)
+    """Return what the fork server must load. A sandboxed job can import nothing, and decodes no other format.
+
+    It loads the jobs themselves at their first call, so an idle replica holds no libraries of images.
+    """
+    return tuple(entry for name, entry in _DECODERS.items() if name in enabled)
 
 
 class MediaSource(Protocol):
@@ -123,7 +125,7 @@ class MediaPipeline:
         outputs = {name: _temporary(files) for name in thumbnail_names(sizes)}
         peeked = peek(os.pread(source.fd, PEEK_BYTES, 0), fmt)
         found = await self._decoded(
-            "avion_media.media.jobs:picture_job",
+            "avion_media.media.pictures:picture_job",
             {"format": fmt.name, "bounds": asdict(self._picture_bounds)} | self._wanted(sizes),
             [source.fd, scrubbed, *outputs.values()],
             forecast_bytes=peeked.decode_bytes(source.size_bytes) if peeked else self._limits.memory_bytes,
@@ -237,7 +239,7 @@ class MediaPipeline:
         for rounds in range(MAX_EXAMINE_ROUNDS):
             with TemporaryFile(prefix="avion-media-", buffering=0) as written, read_only(source.fd) as own:
                 answer = await self._sandbox.call(
-                    "avion_media.media.jobs:plan_job",
+                    "avion_media.media.plans:plan_job",
                     arguments | {"present": source.present},
                     files=[own, written.fileno(), *([source.fd] if in_place else [])],
                     limits=limits,

@@ -4,16 +4,12 @@ libav only reverses the matrix (luma and chroma) and the range. Transfer and pri
 `thumbnails.colour` converts them as it does those of stills, so that the same light has the same value in both.
 Other colours are not converted: browsers show BT.709 code values as if they were sRGB, and a poster must look like its
 video. Colours are code points of ITU-T H.273, as in libav.
-
-The fork server imports this module at the first video, because libav takes 20 MiB.
 """
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
-import pkgutil
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -37,15 +33,9 @@ from avion_media.domain.formats import BY_NAME, MKV, MOV, MP4, WEBM, MediaFormat
 from avion_media.domain.media import fit_within
 from avion_media.media.bounds import VideoBounds, corrupt, poster_bytes, shown_size
 from avion_media.media.formats.picture import UPRIGHT, CodePoints, turned_size
-from avion_media.media.jobs import sizes_of, write_thumbnails
+from avion_media.media.libav import filtered, graph_for
+from avion_media.media.pictures import sizes_of, write_thumbnails
 from avion_media.media.thumbnails.make import rejecting_damage, thumbnails_of_frame
-
-av.logging.set_level(av.logging.ERROR)
-for _module in pkgutil.walk_packages(
-    av.__path__, "av."
-):  # PyAV imports some as late as possible; a job can import none
-    if _module.name not in ("av.__main__", "av.datasets"):
-        importlib.import_module(_module.name)
 
 _DEMUXERS: Final = {MP4: "mov", MOV: "mov", WEBM: "matroska", MKV: "matroska"}
 # libav's decoders of the codecs of phones, browsers and cameras (libdav1d is AV1). Sound is never decoded.
@@ -240,7 +230,7 @@ def _deinterlaced(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
     if first is None or not first.interlaced_frame:
         yield from (frames if first is None else chain((first,), frames))
         return
-    graph = _graph(first, ("bwdif", "mode=send_frame:deint=interlaced"))
+    graph = graph_for(first, ("bwdif", "mode=send_frame:deint=interlaced"))
     for frame in chain((first,), frames, (None,)):
         graph.vpush(frame)
         with suppress(BlockingIOError, EOFError):
@@ -256,20 +246,8 @@ def _rgb(frame: VideoFrame, size: tuple[int, int]) -> Image.Image:
         if frame.color_trc in _HDR_TRANSFERS and frame.color_primaries in (_BT2020, _UNSPECIFIED):
             guessed = "bt2020"
         scaling += f":in_color_matrix={_MATRICES.get(frame.colorspace, guessed)}"
-    graph = _graph(frame, ("scale", scaling), ("format", "gbrp"), ("format", "rgb24"))
-    graph.vpush(frame)
-    (plane,) = graph.vpull().planes
+    (plane,) = filtered(frame, ("scale", scaling), ("format", "gbrp"), ("format", "rgb24")).planes
     return Image.frombytes("RGB", size, bytes(plane), "raw", "RGB", plane.line_size)
-
-
-def _graph(frame: VideoFrame, *filters: tuple[str, str]) -> av.filter.Graph:
-    """Return a graph of one filter after the other, for frames like this."""
-    graph = av.filter.Graph()
-    graph.threads = 1
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
-    graph.link_nodes(source, *(graph.add(name, options) for name, options in filters), graph.add("buffersink"))
-    graph.configure()
-    return graph
 
 
 def _colour_of(frame: VideoFrame) -> CodePoints | None:

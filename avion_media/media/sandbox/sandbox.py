@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Final, NoReturn
 
 import trio
@@ -41,13 +40,14 @@ class Sandbox:
 
     def __init__(
         self,
-        start: Callable[[], Awaitable[ForkServerProcess]],
+        start: Callable[[Iterable[str]], Awaitable[ForkServerProcess]],
         server: ForkServerProcess,
         admission: Admission,
         observer: Observer | None,
         tasks_per_server: int,
     ) -> None:
         self._start_server = start
+        self._called: set[str] = set()  # modules of jobs, which the next fork server loads before it takes over
         self._server = server
         self._retired: ForkServerProcess | None = None  # the former one, which may still run tasks
         self._observer = observer
@@ -67,14 +67,16 @@ class Sandbox:
 
         The function gets ``arguments`` (JSON, up to 64 KiB) and its own copies of ``files``, and returns something
         JSON-able up to 256 KiB. It can open nothing, so its module must import all that it needs; the fork server
-        loads the module at its first call. The caller keeps its descriptors; file offsets are shared. A hijacked child
-        can return anything, so check the result.
+        loads the module at its first call, and the next one at its start. The caller keeps its descriptors; file
+        offsets are shared. A hijacked child can return anything, so check the result.
 
         Waits for a free slot and memory first. Errors: the job's own `Rejected`; `Rejected` with DECODER_LIMIT or
         DECODER_CRASHED; `SandboxJobFailed` for any other exception of the job; `Unavailable` if the sandbox is down.
         A cancel kills the child and waits until it is reaped; its writes to ``files`` until then stay.
         """
-        return await self._call(Task(target, limits, arguments=dict(arguments)), files)
+        result = await self._call(Task(target, limits, arguments=dict(arguments)), files)
+        self._called.add(target.partition(":")[0])
+        return result
 
     async def maintain(self, renewed: Callable[[Renewal], None]) -> NoReturn:
         """Replace the fork server each time that it has run its maximum of tasks. Raises `Unavailable` if it dies.
@@ -103,7 +105,7 @@ class Sandbox:
     async def _renew(self) -> Renewal:
         former = self._server
         try:
-            successor = await self._start_server()
+            successor = await self._start_server(self._called)
             try:
                 report = await self._tested(successor)
                 if set(report.gaps) - set(self.report.gaps):
@@ -202,8 +204,11 @@ async def open_sandbox(
     Raises `Unavailable` ("sandbox") if the fork server cannot start, or because of ``require``.
     """
     admission = Admission(slots, budget_bytes, waited)
-    start = partial(start_fork_server, preload)
-    sandbox = Sandbox(start, await start(), admission, observer, tasks_per_server)
+
+    def start(called: Iterable[str]) -> Awaitable[ForkServerProcess]:
+        return start_fork_server((*preload, *called))
+
+    sandbox = Sandbox(start, await start(()), admission, observer, tasks_per_server)
     try:
         sandbox.report = await sandbox._tested(sandbox._server)
         if require and sandbox.report.gaps:

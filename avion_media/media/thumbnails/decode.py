@@ -15,12 +15,13 @@ from avion_media.domain.media import fit_within
 from avion_media.media.formats import Picture
 from avion_media.media.formats.gif import GifPicture
 from avion_media.media.formats.jpeg import JpegPicture
-from avion_media.media.thumbnails.pixels import Pixels
+from avion_media.media.thumbnails.pixels import Pixels, Size
+from avion_media.media.thumbnails.planes import Planes, decode_planes
 
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
-def decode_image(picture: Picture, longest_edge: int, *, as_ycbcr: bool) -> Pixels:
+def decode_image(picture: Picture, longest_edge: int, *, as_ycbcr: bool) -> Pixels | Planes:
     """Decode the first frame, at least as large as a thumbnail of ``longest_edge`` needs.
 
     A JPEG is reduced by 2, 4 or 8 inside its inverse DCT; with ``as_ycbcr`` it is not converted to RGB. A WebP is
@@ -31,7 +32,11 @@ def decode_image(picture: Picture, longest_edge: int, *, as_ycbcr: bool) -> Pixe
     if picture.format in (PNG, WEBP):
         return _decode_by_vips(picture, longest_edge)
     if isinstance(picture, JpegPicture):
-        image = _decode_jpeg(picture, longest_edge, as_ycbcr)
+        # The box must have the picture's aspect, because the scale is selected by the side that shrinks least.
+        box = fit_within(picture.width, picture.height, longest_edge)
+        if as_ycbcr and (planes := decode_planes(picture, box)) is not None:
+            return planes
+        image = _decode_jpeg(picture, box, as_ycbcr)
     elif isinstance(picture, GifPicture):
         image = _decode_gif(picture)
     else:
@@ -39,13 +44,10 @@ def decode_image(picture: Picture, longest_edge: int, *, as_ycbcr: bool) -> Pixe
     return Pixels.of_pillow(image)
 
 
-def _decode_jpeg(picture: JpegPicture, longest_edge: int, as_ycbcr: bool) -> Image.Image:
+def _decode_jpeg(picture: JpegPicture, box: Size, as_ycbcr: bool) -> Image.Image:
     image = JpegImageFile(io.BytesIO(picture.still))
     _sized(image, picture)
-    # The box must have the picture's aspect, because Pillow selects the scale by the side that shrinks least.
-    image.draft(
-        "YCbCr" if as_ycbcr and picture.ycbcr else None, fit_within(picture.width, picture.height, longest_edge)
-    )
+    image.draft("YCbCr" if as_ycbcr and picture.ycbcr else None, box)
     image.load()
     return image
 

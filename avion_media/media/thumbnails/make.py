@@ -24,6 +24,7 @@ from avion_media.media.formats.picture import UPRIGHT, CodePoints, turned_size
 from avion_media.media.thumbnails.colour import is_srgb
 from avion_media.media.thumbnails.decode import decode_image
 from avion_media.media.thumbnails.pixels import Pixels, Size
+from avion_media.media.thumbnails.planes import Planes
 
 PIL.Image.preinit()  # because a job can import no module
 
@@ -64,7 +65,7 @@ def _thumbnails(picture: Picture, sizes: Sequence[ThumbnailSize], quality: int, 
     decoded = decode_image(picture, longest_edge, as_ycbcr=in_srgb)
     if decoded.size != (picture.width, picture.height):
         quality += 1  # a decoder that reduces the picture costs 0.0015 of SSIM; this restores it (tests/bench/images)
-    pixels = decoded.scaled(fit_within(picture.width, picture.height, longest_edge))
+    pixels: Pixels | Planes = decoded.scaled(fit_within(picture.width, picture.height, longest_edge))
     # Converted after the reduction: two million pixels, not fifty.
     colour = None if in_srgb and pixels.mode in ("RGB", "YCbCr") else picture.colour
     pixels = pixels.in_srgb(colour).upright(picture.orientation)
@@ -84,7 +85,9 @@ def thumbnails_of_frame(
     return _render(pixels, turned_size(frame.size, orientation), sizes, quality, webp)
 
 
-def _render(pixels: Pixels, full_size: Size, sizes: Sequence[ThumbnailSize], quality: int, webp: Webp) -> Thumbnails:
+def _render(
+    pixels: Pixels | Planes, full_size: Size, sizes: Sequence[ThumbnailSize], quality: int, webp: Webp
+) -> Thumbnails:
     thumbnails: dict[str, bytes] = {}
     by_dimensions: dict[Size, tuple[bytes, bytes]] = {}  # a small picture has the same thumbnail in several sizes
     largest = max(size.longest_edge for size in sizes)
@@ -100,7 +103,7 @@ def _render(pixels: Pixels, full_size: Size, sizes: Sequence[ThumbnailSize], qua
     return Thumbnails(made, _blurhash(pixels))
 
 
-def _blurhash(pixels: Pixels) -> str:
+def _blurhash(pixels: Pixels | Planes) -> str:
     """Return the BlurHash (https://blurha.sh) of a small copy, because its time grows with the number of pixels."""
     small = pixels.averaged(fit_within(*pixels.size, _BLURHASH_EDGE))
     across, down = (4, 3) if small.width >= small.height else (3, 4)

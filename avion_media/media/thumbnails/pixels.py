@@ -116,12 +116,7 @@ class Pixels:
 
     def webp(self, quality: int) -> bytes:
         """Return the picture as a WebP, with its transparency, and no metadata."""
-        out = io.BytesIO()
-        image = self.transparent() if self.has_alpha else self._colours()
-        if image.mode not in ("RGB", "RGBA"):
-            image = image.convert("RGBA" if self.has_alpha else "RGB")
-        image.save(out, "WEBP", quality=quality, method=_WEBP_METHOD)
-        return out.getvalue()
+        return webp_of(self.transparent() if self.has_alpha else self._colours(), quality)
 
     def transparent(self) -> Image.Image:
         """Return a picture with opacity (LA or RGBA), with the colours from before the blending with white.
@@ -148,3 +143,11 @@ class Pixels:
 
 def _image(samples: bytes, size: Size, bands: int) -> pyvips.Image:
     return pyvips.Image.new_from_memory(samples, *size, bands, "uchar")
+
+
+def webp_of(image: Image.Image, quality: int) -> bytes:
+    """Return a picture as a WebP, with its transparency, and no metadata."""
+    out = io.BytesIO()
+    image = image.convert("RGBA" if image.mode in ("LA", "RGBA") else "RGB")
+    image.save(out, "WEBP", quality=quality, method=_WEBP_METHOD)
+    return out.getvalue()

@@ -25,7 +25,7 @@ from avion_media.media.bounds import VideoBounds
 from avion_media.media.formats import plan_movie
 from avion_media.media.formats.movie import MoviePlan, plan_from_json
 from avion_media.media.formats.sparse import SparseFile
-from avion_media.media.jobs import plan_job
+from avion_media.media.plans import plan_job
 from avion_media.media.poster import Video
 from avion_media.store.patch_plan import patched
 

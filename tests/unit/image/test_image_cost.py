@@ -15,7 +15,7 @@ from avion_media.domain.formats import AVIF, BY_EXTENSION, GIF, JPEG, PNG, WEBP,
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import PEEK_BYTES, peek, read_picture
-from avion_media.media.jobs import picture_job
+from avion_media.media.pictures import picture_job
 from tests.unit.image.made import process, quadrants, saved
 
 DATA = Path(__file__).parents[2] / "data"

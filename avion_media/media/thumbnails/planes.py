@@ -1,0 +1,171 @@
+"""JPEGs in planes of luma and chroma, as they are stored: libjpeg-turbo decodes and encodes them, swscale scales them.
+
+Neither interleaves the planes nor gives chroma more samples than the file has, which is more than half of the work on
+pixels. Pillow and libvips do the rest: other colours than sRGB, other formats, and everything that is damaged.
+The library's functions are those of turbojpeg.h 2.1; if it is not installed, Pillow decodes all JPEGs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any, Final
+
+from av.video.frame import VideoFrame
+from PIL import Image
+
+from avion_media.media.formats.jpeg import JpegPicture
+from avion_media.media.formats.picture import Colour
+from avion_media.media.libav import filtered
+from avion_media.media.thumbnails.pixels import Size, webp_of
+
+_YCBCR: Final = 1  # TJCS_YCbCr
+_SAMPLING: Final = {0: "yuvj444p", 1: "yuvj422p", 2: "yuvj420p", 4: "yuvj440p", 5: "yuvj411p"}  # TJSAMP_*
+_HALVINGS: Final = {"yuvj444p": (0, 0), "yuvj422p": (1, 0), "yuvj420p": (1, 1), "yuvj440p": (0, 1), "yuvj411p": (2, 0)}
+"""How often chroma has half of luma's samples, across and down."""
+_OUTPUT, _OUTPUT_SAMPLING = "yuvj420p", 2
+_MCU: Final = 32  # the largest block of the samplings: planes are written in whole blocks
+_TURNS: Final = {
+    2: (("hflip", ""),),
+    3: (("hflip", ""), ("vflip", "")),
+    4: (("vflip", ""),),
+    5: (("transpose", "cclock_flip"),),
+    6: (("transpose", "clock"),),
+    7: (("transpose", "clock_flip"),),
+    8: (("transpose", "cclock"),),
+}
+
+_Three = ctypes.c_void_p * 3
+_Strides = ctypes.c_int * 3
+_Out = ctypes.POINTER(ctypes.c_int)
+_Number = ctypes.c_int
+
+
+def _open() -> Any:
+    try:
+        library = ctypes.CDLL("libturbojpeg.so.0")
+    except OSError:
+        return None
+    file = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_ulong)
+    image = (_Three, _Number, _Strides, _Number)
+    result = (ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_ulong))
+    library.tjInitDecompress.restype = library.tjInitCompress.restype = ctypes.c_void_p
+    library.tjDecompressHeader3.argtypes = (*file, _Out, _Out, _Out, _Out)
+    library.tjDecompressToYUVPlanes.argtypes = (*file, *image, _Number)
+    library.tjCompressFromYUVPlanes.argtypes = (ctypes.c_void_p, *image, _Number, *result, _Number, _Number)
+    library.tjFree.argtypes = library.tjDestroy.argtypes = (ctypes.c_void_p,)
+    return library
+
+
+_LIBRARY: Final = _open()
+
+
+@dataclass(frozen=True, slots=True)
+class Planes:
+    """A picture of ``size`` in the left upper corner of ``frame``. Has the methods of `Pixels` that thumbnails need."""
+
+    frame: VideoFrame
+    size: Size
+    mode: str = "YCbCr"
+    has_alpha: bool = False
+
+    def scaled(self, size: Size) -> Planes:
+        """Return the picture at ``size``, with half of the chroma samples each way."""
+        if (self.frame.width, self.frame.height) == self.size == size and self.frame.format.name == _OUTPUT:
+            return self
+        width, height = size
+        crop = f"w={self.size[0]}:h={self.size[1]}:x=0:y=0:exact=1"
+        across, down = map(_place, _HALVINGS[self.frame.format.name])
+        places = f"in_h_chr_pos={across}:in_v_chr_pos={down}:out_h_chr_pos={_place(1)}:out_v_chr_pos={_place(1)}"
+        scale = f"w={width}:h={height}:flags=lanczos:{places}"
+        return Planes(filtered(self.frame, ("crop", crop), ("scale", scale), ("format", _OUTPUT)), size)
+
+    def in_srgb(self, colour: Colour | None) -> Planes:
+        """Return the picture, which is in sRGB already."""
+        return self
+
+    def upright(self, orientation: int) -> Planes:
+        """Return the picture turned upright from an Exif ``orientation``."""
+        if orientation not in _TURNS:
+            return self
+        frame = filtered(self.frame, *_TURNS[orientation])
+        return Planes(frame, (frame.width, frame.height))
+
+    def averaged(self, size: Size) -> Image.Image:
+        """Return a small RGB picture of ``size``, in which each pixel is the mean of those that it covers."""
+        return self._rgb().resize(size, Image.Resampling.BOX)
+
+    def jpeg(self, quality: int) -> bytes:
+        """Return the picture as a baseline JPEG, 4:2:0, with no metadata."""
+        (width, height), frame = self.size, self.frame
+        if width % 2 or height % 2:
+            frame = _even(frame)
+        data, length = ctypes.c_void_p(), ctypes.c_ulong()
+        planes, strides = _pointers(frame)
+        encoder = _LIBRARY.tjInitCompress()
+        sampled = (planes, width, strides, height, _OUTPUT_SAMPLING)
+        done = _LIBRARY.tjCompressFromYUVPlanes(encoder, *sampled, ctypes.byref(data), ctypes.byref(length), quality, 0)
+        _LIBRARY.tjDestroy(encoder)
+        if done != 0:
+            raise MemoryError("libjpeg-turbo encodes no picture")
+        jpeg = ctypes.string_at(data, length.value)
+        _LIBRARY.tjFree(data)
+        return jpeg
+
+    def webp(self, quality: int) -> bytes:
+        """Return the picture as a WebP, with no metadata."""
+        return webp_of(self._rgb(), quality)
+
+    def _rgb(self) -> Image.Image:
+        (plane,) = filtered(self.frame, ("format", "rgb24")).planes
+        return Image.frombytes("RGB", self.size, bytes(plane), "raw", "RGB", plane.line_size)
+
+
+def decode_planes(picture: JpegPicture, wanted: Size) -> Planes | None:
+    """Decode a JPEG, reduced by 2, 4 or 8 if it stays at least as large as ``wanted``.
+
+    Return None if it is not certainly luma and chroma in a usual sampling, or if the decoder has any complaint.
+    """
+    if _LIBRARY is None or not picture.ycbcr:
+        return None
+    data, full_size = bytes(picture.still), (picture.width, picture.height)
+    decoder = _LIBRARY.tjInitDecompress()
+    try:
+        width, height, sampling, colours = (ctypes.c_int() for _ in range(4))
+        if _LIBRARY.tjDecompressHeader3(decoder, data, len(data), width, height, sampling, colours) != 0:
+            return None
+        is_usual = colours.value == _YCBCR and sampling.value in _SAMPLING
+        if not is_usual or (width.value, height.value) != full_size:
+            return None
+        reduced = min(full_size[0] // wanted[0], full_size[1] // wanted[1])
+        factor = max(each for each in (1, 2, 4, 8) if each <= max(1, reduced))
+        size = -(-full_size[0] // factor), -(-full_size[1] // factor)
+        in_blocks = [-(-side // _MCU) * _MCU for side in size]
+        frame = VideoFrame(in_blocks[0], in_blocks[1], _SAMPLING[sampling.value])
+        planes, strides = _pointers(frame)
+        done = _LIBRARY.tjDecompressToYUVPlanes(decoder, data, len(data), planes, size[0], strides, size[1], 0)
+        return Planes(frame, size) if done == 0 else None
+    finally:
+        _LIBRARY.tjDestroy(decoder)
+
+
+def _place(halvings: int) -> int:
+    """Return where JPEG's chroma samples lie, which is in the middle, in 256ths of a pixel after the first of luma."""
+    return (128 << halvings) - 128
+
+
+def _even(frame: VideoFrame) -> VideoFrame:
+    """Return a copy with an even number of rows and columns, of which the last is there twice: the encoder reads it."""
+    even = VideoFrame(frame.width + frame.width % 2, frame.height + frame.height % 2, _OUTPUT)
+    for source, target in zip(frame.planes, even.planes, strict=True):
+        samples = bytes(source)
+        starts = range(0, source.height * source.line_size, source.line_size)
+        lines = [samples[start : start + source.width] for start in starts]
+        rows = [line.ljust(target.line_size, line[-1:]) for line in lines]
+        target.update(b"".join([*rows, *rows[-1:] * (target.height - source.height)]))
+    return even
+
+
+def _pointers(frame: VideoFrame) -> tuple[Any, Any]:
+    """Return the addresses of the three planes, and the lengths of their rows."""
+    return _Three(*(each.buffer_ptr for each in frame.planes)), _Strides(*(each.line_size for each in frame.planes))

@@ -1,0 +1,117 @@
+"""JPEGs in planes: they look as Pillow shows them, in every sampling, size and orientation."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from avion_media.domain.formats import JPEG
+from avion_media.domain.media import ThumbnailSize
+from avion_media.media.bounds import PictureBounds
+from avion_media.media.formats import read_picture
+from avion_media.media.formats.jpeg import JpegPicture
+from avion_media.media.thumbnails.make import make_thumbnails
+from avion_media.media.thumbnails.planes import Planes, decode_planes
+
+SAMPLINGS = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2, "4:4:0": 4, "4:1:1": 5}  # as turbojpeg.h numbers them
+
+
+def _photograph(width: int, height: int) -> Image.Image:
+    """Smooth, with colours that change in both directions, and a diagonal edge."""
+    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    edge = np.where(x > y, 60, 0)
+    channels = (180 * x + edge, 160 * y + edge, 190 * (1 - x) * y + edge)
+    return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8), "RGB")
+
+
+def _jpeg(image: Image.Image, sampling: str = "4:2:0", orientation: int = 1) -> JpegPicture:
+    out = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    if SAMPLINGS[sampling] <= 2:
+        image.save(out, "JPEG", quality=95, subsampling=sampling, exif=exif)
+    else:
+        out.write(_by_turbojpeg(image.convert("RGB"), SAMPLINGS[sampling]))
+    picture = read_picture(memoryview(out.getvalue()), JPEG, PictureBounds())
+    assert isinstance(picture, JpegPicture)
+    return picture
+
+
+def _by_turbojpeg(image: Image.Image, sampling: int) -> bytes:
+    """A JPEG of a sampling that Pillow does not write."""
+    library = ctypes.CDLL("libturbojpeg.so.0")
+    library.tjInitCompress.restype = ctypes.c_void_p
+    data, length = ctypes.c_void_p(), ctypes.c_ulong()
+    done = library.tjCompress2(
+        ctypes.c_void_p(library.tjInitCompress()), image.tobytes(), image.width, 0, image.height, 0,
+        ctypes.byref(data), ctypes.byref(length), sampling, 95, 0,
+    )  # fmt: skip
+    assert done == 0
+    return ctypes.string_at(data, length.value)
+
+
+def _difference(found: Image.Image, original: Image.Image) -> float:
+    """The mean difference of a sample to what Pillow makes of the original."""
+    out = io.BytesIO()
+    original.resize(found.size, Image.Resampling.LANCZOS).save(out, "JPEG", quality=95, subsampling="4:2:0")
+    one, other = (np.asarray(each, dtype=np.int16) for each in (found, Image.open(out)))
+    return float(np.abs(one - other).mean())
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("size", [(640, 480), (333, 217), (1, 1), (97, 400), (1001, 131)])
+def test_every_sampling_and_size_looks_as_pillow_shows_it(sampling: str, size: tuple[int, int]) -> None:
+    image = _photograph(*size)
+    picture = _jpeg(image, sampling)
+    assert isinstance(decode_planes(picture, size), Planes)
+    shown = Image.open(io.BytesIO(picture.still))
+    made = make_thumbnails(picture, [ThumbnailSize("whole", 4000), ThumbnailSize("small", 120)], quality=95)
+    for name in ("whole", "small"):
+        found = Image.open(io.BytesIO(made.by_name[name]))
+        assert found.mode == "RGB"
+        assert _difference(found, shown) < 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(640, 480), (333, 217)])
+def test_every_orientation_is_turned_as_pillow_turns_it(orientation: int, size: tuple[int, int]) -> None:
+    image = _photograph(*size)
+    made = make_thumbnails(_jpeg(image, orientation=orientation), [ThumbnailSize("only", 200)], quality=95)
+    image.getexif()[0x0112] = orientation
+    upright = ImageOps.exif_transpose(image)
+    found = Image.open(io.BytesIO(made.by_name["only"]))
+    assert _difference(found, upright) < 3
+
+
+def test_a_decoder_reduces_a_large_picture() -> None:
+    picture = _jpeg(_photograph(1600, 1200))
+    for wanted, size in (((800, 600), (800, 600)), ((700, 525), (800, 600)), ((801, 601), (1600, 1200))):
+        planes = decode_planes(picture, wanted)
+        assert planes is not None
+        assert planes.size == size
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_the_edges_of_odd_sizes_are_the_picture_s_own(sampling: str) -> None:
+    """The encoder reads an even number of columns and rows: what follows the picture must not shine through."""
+    white = Image.new("RGB", (33, 21), "white")
+    made = make_thumbnails(_jpeg(white, sampling), [ThumbnailSize("only", 100)], quality=95)
+    assert np.asarray(Image.open(io.BytesIO(made.by_name["only"]))).min() >= 253
+
+
+def test_what_is_damaged_is_left_to_pillow() -> None:
+    picture = _jpeg(_photograph(640, 480))
+    data = bytearray(picture.still)
+    data[len(data) // 2 : len(data) // 2 + 40] = b"\xff\xd9" * 20
+    damaged = JpegPicture(
+        **{name: getattr(picture, name) for name in picture.__dataclass_fields__} | {"still": bytes(data)}
+    )
+    assert decode_planes(damaged, (640, 480)) is None
+
+
+def test_gray_is_left_to_pillow() -> None:
+    assert decode_planes(_jpeg(_photograph(64, 48).convert("L")), (64, 48)) is None

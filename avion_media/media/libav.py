@@ -13,6 +13,7 @@ import av
 import av.filter
 import av.logging
 from av.video.frame import VideoFrame
+from PIL import Image
 
 av.logging.set_level(av.logging.ERROR)
 for _module in pkgutil.walk_packages(av.__path__, "av."):  # a job can import none, and PyAV does so late
@@ -36,3 +37,10 @@ def filtered(frame: VideoFrame, *filters: tuple[str, str]) -> VideoFrame:
     graph = graph_for(frame, *filters)
     graph.vpush(frame)
     return graph.vpull()
+
+
+def rgb_of(frame: VideoFrame, *filters: tuple[str, str]) -> Image.Image:
+    """Return what these filters make of one frame, as a picture of mode RGB."""
+    rgb = filtered(frame, *filters, ("format", "rgb24"))
+    (plane,) = rgb.planes
+    return Image.frombytes("RGB", (rgb.width, rgb.height), bytes(plane), "raw", "RGB", plane.line_size)

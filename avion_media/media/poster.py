@@ -33,7 +33,7 @@ from avion_media.domain.formats import BY_NAME, MKV, MOV, MP4, WEBM, MediaFormat
 from avion_media.domain.media import fit_within
 from avion_media.media.bounds import VideoBounds, corrupt, poster_bytes, shown_size
 from avion_media.media.formats.picture import UPRIGHT, CodePoints, turned_size
-from avion_media.media.libav import filtered, graph_for
+from avion_media.media.libav import graph_for, rgb_of
 from avion_media.media.pictures import sizes_of, write_thumbnails
 from avion_media.media.thumbnails.make import rejecting_damage, thumbnails_of_frame
 
@@ -227,8 +227,10 @@ def _stream_of(container: InputContainer, name: str) -> VideoStream:
 def _deinterlaced(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
     """Yield the frames; if the first one has two fields, through a filter that needs the next frame for each."""
     first = next(frames, None)
-    if first is None or not first.interlaced_frame:
-        yield from (frames if first is None else chain((first,), frames))
+    if first is None:
+        return
+    if not first.interlaced_frame:
+        yield from chain((first,), frames)
         return
     graph = graph_for(first, ("bwdif", "mode=send_frame:deint=interlaced"))
     for frame in chain((first,), frames, (None,)):
@@ -246,8 +248,7 @@ def _rgb(frame: VideoFrame, size: tuple[int, int]) -> Image.Image:
         if frame.color_trc in _HDR_TRANSFERS and frame.color_primaries in (_BT2020, _UNSPECIFIED):
             guessed = "bt2020"
         scaling += f":in_color_matrix={_MATRICES.get(frame.colorspace, guessed)}"
-    (plane,) = filtered(frame, ("scale", scaling), ("format", "gbrp"), ("format", "rgb24")).planes
-    return Image.frombytes("RGB", size, bytes(plane), "raw", "RGB", plane.line_size)
+    return rgb_of(frame, ("scale", scaling), ("format", "gbrp"))
 
 
 def _colour_of(frame: VideoFrame) -> CodePoints | None:

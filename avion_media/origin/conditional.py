@@ -63,7 +63,7 @@ def range_applies(if_range: str | None, etag: str, last_modified: datetime) -> b
 
 
 def forwardable_range(header: str | None) -> ByteRange | None:
-    """A single range to hand on as it is, without knowing the size; None to ask for everything."""
+    """The range, if there is a single one: the store resolves it against the size. None to ask for everything."""
     match = _SINGLE_RANGE.fullmatch(header) if header else None
     if match is None or not (match[1] or match[2]):
         return None

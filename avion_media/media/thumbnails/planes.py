@@ -16,7 +16,7 @@ from PIL import Image
 
 from avion_media.media.formats.jpeg import JpegPicture
 from avion_media.media.formats.picture import Colour
-from avion_media.media.libav import filtered
+from avion_media.media.libav import filtered, rgb_of
 from avion_media.media.thumbnails.pixels import Size, webp_of
 
 _YCBCR: Final = 1  # TJCS_YCbCr
@@ -93,7 +93,7 @@ class Planes:
 
     def averaged(self, size: Size) -> Image.Image:
         """Return a small RGB picture of ``size``, in which each pixel is the mean of those that it covers."""
-        return self._rgb().resize(size, Image.Resampling.BOX)
+        return rgb_of(self.frame).resize(size, Image.Resampling.BOX)
 
     def jpeg(self, quality: int) -> bytes:
         """Return the picture as a baseline JPEG, 4:2:0, with no metadata."""
@@ -114,11 +114,7 @@ class Planes:
 
     def webp(self, quality: int) -> bytes:
         """Return the picture as a WebP, with no metadata."""
-        return webp_of(self._rgb(), quality)
-
-    def _rgb(self) -> Image.Image:
-        (plane,) = filtered(self.frame, ("format", "rgb24")).planes
-        return Image.frombytes("RGB", self.size, bytes(plane), "raw", "RGB", plane.line_size)
+        return webp_of(rgb_of(self.frame), quality)
 
 
 def decode_planes(picture: JpegPicture, wanted: Size) -> Planes | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos.random_faults import Fault
-from tests.chaos.random_work import Accepted, Ledger
+from tests.chaos.random_work import Accepted, Ledger, remote_id_of
 from tests.chaos.random_world import BUCKET, CLAIM_AFTER_S, DELETE_DELAY_S, World
 from tests.crash.checker import JOURNAL, keys_of
 from tests.service.published import GROUP, QUEUES, key_of, read_status
@@ -211,14 +211,18 @@ class Verdict:
             deadly = entry is not None and (entry.kind == "deadly" or self._died_by_chance(media_id))
             if not (deadly and error.startswith("poison")):
                 crashes = self._crashes(media_id)
-                self._report.unexpected.append(f"dead letter of {media_id}: {error} (pids and times: {crashes})")
+                alive = [(pid, at) for pid, at in crashes if not self._was_dead(pid, at)]
+                self._report.unexpected.append(
+                    f"dead letter of {media_id}: {error} (pids and times: {crashes}; of these alive: {alive})"
+                )
         self._report.unexpected += [f"consumer left behind: {name}" for name in left_behind(self._world)]
 
     def _read_dead_letters(self) -> dict[str, dict[str, str]]:
-        letters: dict[str, dict[str, str]] = {}
+        letters: dict[str, dict[str, str]] = {}  # by the media item's id
         for queue in QUEUES:
             rows = self._world.client.xrange(f"{{{queue}}}:dlq")
-            letters |= {fields.get("media_id", fields.get("remote_url", "")): fields for _, fields in rows}
+            for _, fields in rows:
+                letters[fields.get("media_id") or remote_id_of(fields.get("remote_url", ""))] = fields
         return letters
 
 

@@ -91,6 +91,11 @@ class Ledger:
         return [each for each in list(self.accepted) if not self.ended(each)]
 
 
+def remote_id_of(url: str) -> str:
+    """Return the id of a remote media item."""
+    return hashlib.sha256(url.encode()).hexdigest()
+
+
 def bodies() -> list[Body]:
     """Return all bodies except deadly files: small pictures that all differ, a video, a corrupt file."""
     video = (DATA / "mp4-h264-rotated-90-tiny.mp4").read_bytes()
@@ -175,7 +180,7 @@ class Clients:
         path = f"/{next(self._numbers)}-{secrets.token_hex(4)}"
         self._world.remote.files[path] = body.data
         url = f"{self._world.remote.url}{path}"
-        media_id = hashlib.sha256(url.encode()).hexdigest()
+        media_id = remote_id_of(url)
         self._ledger.asked.add(media_id)
         answered = self._call(
             "CacheRemoteMedia", wire.CacheRemoteMediaRequest(remote_url=url), wire.CacheRemoteMediaResponse

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
 
 import trio
 
@@ -29,6 +31,17 @@ async def run_all(calls: list[Call]) -> None:
             nursery.start_soon(run, call, nursery.cancel_scope)
     if failures:
         raise failures[0]
+
+
+async def results_of(*calls: Call) -> list[Any]:
+    """Run all calls at once, and return their results. Errors and cancels as with `run_all`."""
+    results: list[Any] = [None] * len(calls)
+
+    async def keep(index: int) -> None:
+        results[index] = await calls[index]()
+
+    await run_all([partial(keep, index) for index in range(len(calls))])
+    return results
 
 
 async def in_turn(calls: Sequence[Call], at_once: int) -> None:

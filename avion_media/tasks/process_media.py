@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from functools import partial
 
+from avion_media.concurrency import results_of
 from avion_media.config import UploadConfig
 from avion_media.domain import keys
 from avion_media.domain.errors import (
     SERVICE_FAULTS,
     Dependency,
+    MediaError,
     ObjectMissing,
     PreconditionFailed,
     Reason,
@@ -35,6 +38,7 @@ from avion_media.tasks.write import facts_of, original_writer, scrubbed_file
 
 # Videos up to this size are fetched whole: fewer calls than ranges, and their SHA-256 comes for free.
 WHOLE_VIDEO_BYTES = 8 << 20
+_Upload = tuple[ObjectInfo, MediaSource]
 _REGENERATE = "anew"  # field of a task that this service adds: make the thumbnails of a published media item again
 
 
@@ -64,25 +68,28 @@ class ProcessMedia:
     async def run(self, task: Task, ensure_lease: EnsureLease) -> None:
         """See `TaskHandler.run`."""
         media_id = id_of(task, parse_media_id)
-        visit = await self._screening.begin(media_id, task, PROCESSING_QUEUE)
-        if await self._publisher.clean_up_if_deleted(media_id):
-            await visit.end()
-            return
-        status = await self._publisher.status(media_id)
-        failed = None if status is None or status.state is not State.FAILED else status.reason
-        if failed is not None and failed not in SERVICE_FAULTS:
-            # An earlier attempt removed the upload, or was about to.
-            await self.record_failure(task, failed)
-            return
         with ExitStack() as files:
-            facts = await self._publisher.published(media_id)
+            visit, facts, upload = await results_of(  # at once: three requests take as long as one
+                partial(self._screening.begin, media_id, task, PROCESSING_QUEUE),
+                partial(self._publisher.published, media_id),
+                partial(self._upload_of, task, media_id, files),
+            )
+            if await self._publisher.clean_up_if_deleted(media_id):
+                await visit.end()
+                return
+            status = await self._publisher.status(media_id)
+            failed = None if status is None or status.state is not State.FAILED else status.reason
+            if failed is not None and failed not in SERVICE_FAULTS:
+                # An earlier attempt removed the upload, or was about to.
+                await self.record_failure(task, failed)
+                return
             if _REGENERATE in task.fields:
                 facts = facts and await self._regenerate_thumbnails(task, media_id, facts, ensure_lease)
             elif facts is None:
                 try:
                     if status is None or status.reason is Reason.HELD:  # Redis may have lost it
                         await visit.require_decided()
-                    facts = await self._process(visit, media_id, files, ensure_lease)
+                    facts = await self._process(visit, media_id, upload, files, ensure_lease)
                 except Held:
                     return  # until a moderator has decided
             if facts is None:
@@ -122,16 +129,21 @@ class ProcessMedia:
             await self._publisher.keep_processing(media_id)
 
     async def _process(
-        self, visit: Visit, media_id: MediaId, files: ExitStack, ensure_lease: EnsureLease
+        self,
+        visit: Visit,
+        media_id: MediaId,
+        upload: _Upload | MediaError,
+        files: ExitStack,
+        ensure_lease: EnsureLease,
     ) -> MediaFacts | None:
-        """Check, download, make and publish the media item. Return None if it was deleted meanwhile."""
-        store = self._store.get()
+        """Check, make and publish the media item. Return None if it was deleted meanwhile."""
+        if isinstance(upload, ObjectMissing):
+            await self._screening.require_not_held(media_id)  # else it is in quarantine
+            raise Rejected(Reason.MISSING)
         try:
-            try:
-                info, source = await self._open_upload(store, media_id, files)
-            except ObjectMissing:
-                await self._screening.require_not_held(media_id)  # else it is in quarantine
-                raise Rejected(Reason.MISSING) from None
+            if isinstance(upload, MediaError):
+                raise upload
+            info, source = upload
             head = os.pread(source.fd, HEAD_BYTES, 0)
             fmt = require_format(sniff(head, size=info.size_bytes), media_id.format.family, self._enabled)
             if visit.compares_files:
@@ -182,9 +194,16 @@ class ProcessMedia:
         if info.size_bytes > self._limits.max_bytes(family):
             raise Rejected(Reason.TOO_LARGE, f"{info.size_bytes} bytes")
 
-    async def _open_upload(
-        self, store: ObjectStore, media_id: MediaId, files: ExitStack
-    ) -> tuple[ObjectInfo, MediaSource]:
+    async def _upload_of(self, task: Task, media_id: MediaId, files: ExitStack) -> _Upload | MediaError | None:
+        """Return what the client PUT, or why it cannot be had. That may not matter: it may be published already."""
+        if _REGENERATE in task.fields:
+            return None
+        try:
+            return await self._open_upload(self._store.get(), media_id, files)
+        except MediaError as error:
+            return error
+
+    async def _open_upload(self, store: ObjectStore, media_id: MediaId, files: ExitStack) -> _Upload:
         """What the client PUT. A file that is fetched whole needs no HEAD: the answer to the GET says the same."""
         key, family = keys.incoming(media_id), media_id.format.family
         whole_bytes = self._limits.max_bytes(family)

@@ -24,7 +24,7 @@ from avion_media.media.formats.picture import UPRIGHT, CodePoints, turned_size
 from avion_media.media.thumbnails.colour import is_srgb
 from avion_media.media.thumbnails.decode import decode_image
 from avion_media.media.thumbnails.pixels import Pixels, Size
-from avion_media.media.thumbnails.planes import Planes
+from avion_media.media.thumbnails.planes import Planes, in_planes
 
 PIL.Image.preinit()  # because a job can import no module
 
@@ -60,7 +60,12 @@ def make_thumbnails(
 
 
 def _thumbnails(picture: Picture, sizes: Sequence[ThumbnailSize], quality: int, webp: Webp) -> Thumbnails:
-    longest_edge = max(size.longest_edge for size in sizes)
+    pixels, quality = _decoded(picture, max(size.longest_edge for size in sizes), quality)
+    return _render(pixels, picture.displayed_size, sizes, quality, webp)
+
+
+def _decoded(picture: Picture, longest_edge: int, quality: int) -> tuple[Pixels | Planes, int]:
+    """Return the picture upright, in sRGB, reduced to ``longest_edge``, and the quality that its thumbnails need."""
     in_srgb = is_srgb(picture.colour)
     decoded = decode_image(picture, longest_edge, as_ycbcr=in_srgb)
     if decoded.size != (picture.width, picture.height):
@@ -68,8 +73,7 @@ def _thumbnails(picture: Picture, sizes: Sequence[ThumbnailSize], quality: int, 
     pixels: Pixels | Planes = decoded.scaled(fit_within(picture.width, picture.height, longest_edge))
     # Converted after the reduction: two million pixels, not fifty.
     colour = None if in_srgb and pixels.mode in ("RGB", "YCbCr") else picture.colour
-    pixels = pixels.in_srgb(colour).upright(picture.orientation)
-    return _render(pixels, picture.displayed_size, sizes, quality, webp)
+    return in_planes(pixels.in_srgb(colour).upright(picture.orientation)), quality
 
 
 def thumbnails_of_frame(
@@ -81,7 +85,8 @@ def thumbnails_of_frame(
     orientation: int = UPRIGHT,
 ) -> Thumbnails:
     """Return thumbnails of a frame of mode RGB, which is changed. It is in ``colour`` (None: sRGB), not rotated yet."""
-    pixels = Pixels.of_pillow(frame).in_srgb(colour).upright(orientation)
+    largest = fit_within(*frame.size, max(size.longest_edge for size in sizes))
+    pixels = in_planes(Pixels.of_pillow(frame).in_srgb(colour).scaled(largest).upright(orientation))
     return _render(pixels, turned_size(frame.size, orientation), sizes, quality, webp)
 
 
@@ -90,8 +95,6 @@ def _render(
 ) -> Thumbnails:
     thumbnails: dict[str, bytes] = {}
     by_dimensions: dict[Size, tuple[bytes, bytes]] = {}  # a small picture has the same thumbnail in several sizes
-    largest = max(size.longest_edge for size in sizes)
-    pixels = pixels.scaled(fit_within(*full_size, largest))
     with_webp = webp == "all" or (webp == "alpha" and pixels.has_alpha)
     for size in sorted(sizes, key=lambda size: -size.longest_edge):
         dimensions = fit_within(*full_size, size.longest_edge)

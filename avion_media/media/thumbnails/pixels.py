@@ -128,6 +128,10 @@ class Pixels:
         colours = dark * float(_OPAQUE) / (alpha == 0).ifthenelse(_OPAQUE, alpha)
         return Image.frombytes(_WITH_ALPHA[self.mode], self.size, compute(colours.rint().cast("uchar").bandjoin(alpha)))
 
+    def computed(self) -> bytes:
+        """Return the samples, row by row from the top."""
+        return self.samples or compute(self.image)
+
     def _colours(self) -> Image.Image:
         whole = self._whole()
         return whole.convert(self.mode) if self.has_alpha else whole
@@ -135,7 +139,7 @@ class Pixels:
     def _whole(self) -> Image.Image:
         """Return the colours on white, and the opacity as a separate band."""
         mode = _WITH_ALPHA[self.mode] if self.has_alpha else self.mode
-        return Image.frombytes(mode, self.size, self.samples or compute(self.image))
+        return Image.frombytes(mode, self.size, self.computed())
 
     def _of_samples(self, samples: bytes, size: Size, *, has_alpha: bool) -> Pixels:
         return Pixels(_image(samples, size, _BANDS[self.mode] + has_alpha), self.mode, has_alpha, samples)

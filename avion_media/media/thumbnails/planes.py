@@ -1,8 +1,8 @@
-"""JPEGs in planes of luma and chroma, as they are stored: libjpeg-turbo decodes and encodes them, swscale scales them.
+"""Pictures in planes of luma and chroma, as JPEGs store them: libjpeg-turbo makes and writes them, swscale scales them.
 
-Neither interleaves the planes nor gives chroma more samples than the file has, which is more than half of the work on
-pixels. Pillow and libvips do the rest: other colours than sRGB, other formats, and everything that is damaged.
-The library's functions are those of turbojpeg.h 2.1; if it is not installed, Pillow decodes all JPEGs.
+Neither interleaves the planes nor gives chroma more samples than a JPEG has, which is more than half of the work on
+pixels. Pillow and libvips do the rest: other colours, opacity, gray, the decoding of other formats, and all damage.
+The library's functions are those of turbojpeg.h 2.1. If it is not installed, no picture comes into planes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from PIL import Image
 from avion_media.media.formats.jpeg import JpegPicture
 from avion_media.media.formats.picture import Colour
 from avion_media.media.libav import filtered, rgb_of
-from avion_media.media.thumbnails.pixels import Size, webp_of
+from avion_media.media.thumbnails.pixels import Pixels, Size, webp_of
 
 _YCBCR: Final = 1  # TJCS_YCbCr
+_RGB: Final = 0  # TJPF_RGB
 _SAMPLING: Final = {0: "yuvj444p", 1: "yuvj422p", 2: "yuvj420p", 4: "yuvj440p", 5: "yuvj411p"}  # TJSAMP_*
 _HALVINGS: Final = {"yuvj444p": (0, 0), "yuvj422p": (1, 0), "yuvj420p": (1, 1), "yuvj440p": (0, 1), "yuvj411p": (2, 0)}
 """How often chroma has half of luma's samples, across and down."""
@@ -52,6 +53,8 @@ def _open() -> Any:
     library.tjInitDecompress.restype = library.tjInitCompress.restype = ctypes.c_void_p
     library.tjDecompressHeader3.argtypes = (*file, _Out, _Out, _Out, _Out)
     library.tjDecompressToYUVPlanes.argtypes = (*file, *image, _Number)
+    picture = (ctypes.c_void_p, _Number, _Number, _Number, _Number)
+    library.tjEncodeYUVPlanes.argtypes = (ctypes.c_void_p, *picture, _Three, _Strides, _Number, _Number)
     library.tjCompressFromYUVPlanes.argtypes = (ctypes.c_void_p, *image, _Number, *result, _Number, _Number)
     library.tjFree.argtypes = library.tjDestroy.argtypes = (ctypes.c_void_p,)
     return library
@@ -117,6 +120,19 @@ class Planes:
         return webp_of(rgb_of(self.frame), quality)
 
 
+def in_planes(pixels: Pixels | Planes) -> Pixels | Planes:
+    """Return an opaque picture in RGB in planes, as an encoder of JPEG would. Return any other as it is."""
+    if _LIBRARY is None or isinstance(pixels, Planes) or pixels.mode != "RGB" or pixels.has_alpha:
+        return pixels
+    samples, (width, height) = pixels.computed(), pixels.size
+    frame = _frame_for(pixels.size, _OUTPUT)
+    encoder = _LIBRARY.tjInitCompress()
+    source = samples if isinstance(samples, bytes) else (ctypes.c_ubyte * len(samples)).from_buffer(samples)
+    _LIBRARY.tjEncodeYUVPlanes(encoder, source, width, 0, height, _RGB, *_pointers(frame), _OUTPUT_SAMPLING, 0)
+    _LIBRARY.tjDestroy(encoder)
+    return Planes(frame, pixels.size)
+
+
 def decode_planes(picture: JpegPicture, wanted: Size) -> Planes | None:
     """Decode a JPEG, reduced by 2, 4 or 8 if it stays at least as large as ``wanted``.
 
@@ -136,13 +152,17 @@ def decode_planes(picture: JpegPicture, wanted: Size) -> Planes | None:
         reduced = min(full_size[0] // wanted[0], full_size[1] // wanted[1])
         factor = max(each for each in (1, 2, 4, 8) if each <= max(1, reduced))
         size = -(-full_size[0] // factor), -(-full_size[1] // factor)
-        in_blocks = [-(-side // _MCU) * _MCU for side in size]
-        frame = VideoFrame(in_blocks[0], in_blocks[1], _SAMPLING[sampling.value])
+        frame = _frame_for(size, _SAMPLING[sampling.value])
         planes, strides = _pointers(frame)
         done = _LIBRARY.tjDecompressToYUVPlanes(decoder, data, len(data), planes, size[0], strides, size[1], 0)
         return Planes(frame, size) if done == 0 else None
     finally:
         _LIBRARY.tjDestroy(decoder)
+
+
+def _frame_for(size: Size, sampling: str) -> VideoFrame:
+    width, height = (-(-side // _MCU) * _MCU for side in size)
+    return VideoFrame(width, height, sampling)
 
 
 def _place(halvings: int) -> int:

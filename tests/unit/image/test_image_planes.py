@@ -1,4 +1,4 @@
-"""JPEGs in planes: they look as Pillow shows them, in every sampling, size and orientation."""
+"""Pictures in planes: they look as Pillow shows them, in every sampling, size and orientation."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from avion_media.domain.formats import JPEG
+from avion_media.domain.formats import JPEG, PNG
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import read_picture
 from avion_media.media.formats.jpeg import JpegPicture
 from avion_media.media.thumbnails.make import make_thumbnails
-from avion_media.media.thumbnails.planes import Planes, decode_planes
+from avion_media.media.thumbnails.pixels import Pixels
+from avion_media.media.thumbnails.planes import Planes, decode_planes, in_planes
 
 SAMPLINGS = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2, "4:4:0": 4, "4:1:1": 5}  # as turbojpeg.h numbers them
 
@@ -76,6 +77,17 @@ def test_every_sampling_and_size_looks_as_pillow_shows_it(sampling: str, size: t
         assert _difference(found, shown) < 3
 
 
+@pytest.mark.parametrize("size", [(640, 480), (333, 217), (1, 1), (97, 400), (1001, 131), (1, 33), (33, 1)])
+@pytest.mark.parametrize("edge", [4000, 120])
+def test_a_picture_of_another_format_looks_as_pillow_shows_it(size: tuple[int, int], edge: int) -> None:
+    image, out = _photograph(*size), io.BytesIO()
+    image.save(out, "PNG")
+    picture = read_picture(memoryview(out.getvalue()), PNG, PictureBounds())
+    made = make_thumbnails(picture, [ThumbnailSize("large", edge), ThumbnailSize("small", 60)], quality=95)
+    for each in made.by_name.values():
+        assert _difference(Image.open(io.BytesIO(each)), image) < 3
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(640, 480), (333, 217)])
 def test_every_orientation_is_turned_as_pillow_turns_it(orientation: int, size: tuple[int, int]) -> None:
@@ -115,3 +127,9 @@ def test_what_is_damaged_is_left_to_pillow() -> None:
 
 def test_gray_is_left_to_pillow() -> None:
     assert decode_planes(_jpeg(_photograph(64, 48).convert("L")), (64, 48)) is None
+
+
+def test_only_opaque_rgb_comes_into_planes() -> None:
+    for mode in ("RGB", "L", "RGBA"):
+        pixels = Pixels.of_pillow(_photograph(64, 48).convert(mode))
+        assert isinstance(in_planes(pixels), Planes if mode == "RGB" else Pixels)

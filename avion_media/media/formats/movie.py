@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from avion_media.domain.formats import BY_NAME, MediaFormat
 from avion_media.domain.ranges import Patch, Range, joined_patches
 from avion_media.media.bounds import VideoBounds
-from avion_media.media.formats.coded_data import Coding, changes_of_sample
+from avion_media.media.formats.coded_data import Coding
 from avion_media.media.formats.sparse import SparseFile
 
 POSTER_SECONDS = 5.0  # long enough to pass over a fade from black, short enough for a few megabytes
@@ -149,7 +149,7 @@ def coded_patches(file: SparseFile, samples: Iterable[CodedSample], first_second
         if not any(each.offset <= sample.offset and sample.end <= each.end for each in beginnings):
             continue
         position = sample.end
-        for offset, new in changes_of_sample(coding, private, file.read(*sample)):
+        for offset, new in coding.changes_of_sample(private, file.read(*sample)):
             found.append(Patch(sample.offset + offset, len(new), new))
         if len(found) > _NOTES and beginnings[0] != whole:
             file.require([whole])

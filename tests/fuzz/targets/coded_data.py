@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from avion_media.media.formats.coded_data import Change, Coding, changes_of_private, changes_of_sample
+from avion_media.media.formats.coded_data import Change, Coding, motion_jpeg, nal, obu
 from tests.fuzz.parser import parser_target
 
-_CODINGS = tuple(Coding)
+_CODINGS: tuple[Coding, ...] = (nal.H264, nal.HEVC, obu, motion_jpeg)
 _MESSAGES = b"\x05\x14" + bytes(range(1, 21)) + b"\x04\x0c\xb5\x00\x31GA94\x03abcd" + b"\x80"
 _SEEDS = tuple(
     bytes((_CODINGS.index(coding),)) + sample
     for coding, sample in (
-        (Coding.H264, len(_MESSAGES).to_bytes(4, "big")[:3] + bytes((len(_MESSAGES) + 1,)) + b"\x06" + _MESSAGES),
-        (Coding.HEVC, len(_MESSAGES).to_bytes(4, "big")[:3] + bytes((len(_MESSAGES) + 2,)) + b"\x4e\x01" + _MESSAGES),
-        (Coding.HEVC, bytes(21) + b"\x03\x02\xa7\x00\x01\x00\x08\x4e\x01\x05\x03abc\x80"),
-        (Coding.H264, b"\x01\x64\x00\x1f\xff\xe1\x00\x04\x67abc\x01\x00\x08\x06\x05\x04\0\0\x03\x01\x80"),
-        (Coding.AV1, b"\x12\x00\x2a\x08\x04\xb5\x00\x00\x01ab\x80\x7a\x03ab\x80"),
-        (Coding.MOTION_JPEG, b"\xff\xd8\xff\xe1\x00\x0aExif\0\0ab\xff\xda\x00\x04abcd\xff\x00\xff\xd9text"),
+        (nal.H264, len(_MESSAGES).to_bytes(4, "big")[:3] + bytes((len(_MESSAGES) + 1,)) + b"\x06" + _MESSAGES),
+        (nal.HEVC, len(_MESSAGES).to_bytes(4, "big")[:3] + bytes((len(_MESSAGES) + 2,)) + b"\x4e\x01" + _MESSAGES),
+        (nal.HEVC, bytes(21) + b"\x03\x02\xa7\x00\x01\x00\x08\x4e\x01\x05\x03abc\x80"),
+        (nal.H264, b"\x01\x64\x00\x1f\xff\xe1\x00\x04\x67abc\x01\x00\x08\x06\x05\x04\0\0\x03\x01\x80"),
+        (obu, b"\x12\x00\x2a\x08\x04\xb5\x00\x00\x01ab\x80\x7a\x03ab\x80"),
+        (motion_jpeg, b"\xff\xd8\xff\xe1\x00\x0aExif\0\0ab\xff\xda\x00\x04abcd\xff\x00\xff\xd9text"),
     )
 )
 
@@ -24,10 +24,10 @@ def _feed(data: bytes) -> None:
     if not data:  # the first byte chooses the coding
         return
     coding, sample = _CODINGS[data[0] % len(_CODINGS)], data[1:]
-    scrubbed = _applied(sample, list(changes_of_sample(coding, sample, sample)))
-    assert not list(changes_of_sample(coding, sample, scrubbed))
-    scrubbed = _applied(sample, list(changes_of_private(coding, sample)))
-    assert not list(changes_of_private(coding, scrubbed))
+    scrubbed = _applied(sample, list(coding.changes_of_sample(sample, sample)))
+    assert not list(coding.changes_of_sample(sample, scrubbed))
+    scrubbed = _applied(sample, list(coding.changes_of_private(sample)))
+    assert not list(coding.changes_of_private(scrubbed))
 
 
 def _applied(sample: bytes, changes: list[Change]) -> bytes:

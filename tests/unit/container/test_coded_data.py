@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from avion_media.domain.formats import MKV, MP4, MediaFormat
-from avion_media.media.formats.coded_data import Coding, changes_of_private, changes_of_sample, coding_of
+from avion_media.media.formats.coded_data import CODINGS, Coding, motion_jpeg, nal, obu
 from tests.unit.container import coded_videos
 from tests.unit.container.coded_videos import CAPTION, HDR10_PLUS, MAKERS, SECRET
 from tests.unit.container.videos import apply_patches, examine, exiftool, ffmpeg, scrub, store_of
@@ -90,24 +90,24 @@ def test_of_a_codec_without_such_messages_no_picture_is_read() -> None:
 
 
 CUT_OFF: tuple[tuple[Coding, bytes], ...] = (
-    (Coding.H264, b"\0\0\0\x09\x06\x05\xff\xff\xff"),
-    (Coding.H264, b"\0\0\0\x05\x06\x05\x10ab"),
-    (Coding.H264, b"\0\0\0\x01\x06"),
-    (Coding.H264, b"\0\0\0\x03\x06\x05\x80"),
-    (Coding.HEVC, b"\0\0\0\x01\x4e"),
-    (Coding.HEVC, b"\0\0\0\x04\x4e\x01\x05\xff"),
-    (Coding.AV1, b"\x2a\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
-    (Coding.AV1, b"\x2a\x00"),
-    (Coding.AV1, b"\x2e"),
-    (Coding.MOTION_JPEG, b"\xff\xd8\xff\xfe\x00\x00"),
-    (Coding.MOTION_JPEG, b"\xff\xd8\xff\xfe\xff\xffab"),
-    *((coding, b"") for coding in Coding),
+    (nal.H264, b"\0\0\0\x09\x06\x05\xff\xff\xff"),
+    (nal.H264, b"\0\0\0\x05\x06\x05\x10ab"),
+    (nal.H264, b"\0\0\0\x01\x06"),
+    (nal.H264, b"\0\0\0\x03\x06\x05\x80"),
+    (nal.HEVC, b"\0\0\0\x01\x4e"),
+    (nal.HEVC, b"\0\0\0\x04\x4e\x01\x05\xff"),
+    (obu, b"\x2a\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
+    (obu, b"\x2a\x00"),
+    (obu, b"\x2e"),
+    (motion_jpeg, b"\xff\xd8\xff\xfe\x00\x00"),
+    (motion_jpeg, b"\xff\xd8\xff\xfe\xff\xffab"),
+    *((coding, b"") for coding in (nal.H264, nal.HEVC, obu, motion_jpeg)),
 )
 
 
 @pytest.mark.parametrize(("coding", "sample"), CUT_OFF, ids=str)
 def test_changes_stay_inside_what_is_cut_off(coding: Coding, sample: bytes) -> None:
-    for changes in (changes_of_sample(coding, sample, sample), changes_of_private(coding, sample)):
+    for changes in (coding.changes_of_sample(sample, sample), coding.changes_of_private(sample)):
         position = 0
         for offset, new in changes:
             assert position <= offset < offset + len(new) <= len(sample)
@@ -119,29 +119,29 @@ _FRAME = b"\x32\x03\x10\x00\x55"
 
 
 @pytest.mark.parametrize(("coding", "sample"), [
-    (Coding.AV1, _VP8),  # a reserved unit without a size, as AV1
-    (Coding.AV1, b"\x52\x02\x01\x02" + b"\x12\x00"),
-    (Coding.AV1, b"\x2a\x03\x1fab" + _FRAME[:-1]),
-    (Coding.AV1, b"\xaa\x03\x1fab" + _FRAME),  # the first bit must be 0
-    (Coding.H264, b"\0\0\x01\x05\x06\x05\x10" + b"\x11" * 300),  # start codes
-    (Coding.HEVC, b"\0\0\0\x05\x4e\x01\x05\x01a" + b"\0\0\x01\x00" + bytes(16)),
-    (Coding.MOTION_JPEG, _VP8 + b"\xff\xe1\0\x04ab\xff\xfe\0\x04ab\xff\xd9"),
+    (obu, _VP8),  # a reserved unit without a size, as AV1
+    (obu, b"\x52\x02\x01\x02" + b"\x12\x00"),
+    (obu, b"\x2a\x03\x1fab" + _FRAME[:-1]),
+    (obu, b"\xaa\x03\x1fab" + _FRAME),  # the first bit must be 0
+    (nal.H264, b"\0\0\x01\x05\x06\x05\x10" + b"\x11" * 300),  # start codes
+    (nal.HEVC, b"\0\0\0\x05\x4e\x01\x05\x01a" + b"\0\0\x01\x00" + bytes(16)),
+    (motion_jpeg, _VP8 + b"\xff\xe1\0\x04ab\xff\xfe\0\x04ab\xff\xd9"),
 ], ids=str)  # fmt: skip
 def test_what_is_not_coded_as_its_track_says_stays_as_it_is(coding: Coding, sample: bytes) -> None:
     """It may be a picture of something else. Decoders of that coding take none of it."""
-    assert list(changes_of_sample(coding, b"", sample)) == []
+    assert list(coding.changes_of_sample(b"", sample)) == []
 
 
 def test_private_units_of_av1_go_wherever_there_is_a_frame() -> None:
     reserved, metadata = b"\x52\x02ab", b"\x2a\x03\x1fab"
-    (first, second) = changes_of_sample(Coding.AV1, b"", reserved + _FRAME + metadata)
+    (first, second) = obu.changes_of_sample(b"", reserved + _FRAME + metadata)
     assert first == (0, b"\x7a\x02\0\x80")
     assert second == (len(reserved + _FRAME), b"\x7a\x03\0\0\x80")
 
 
 def test_a_message_that_is_cut_off_is_overwritten_too() -> None:
     unit = b"\x06\x05\x40" + SECRET
-    ((offset, new),) = changes_of_sample(Coding.H264, b"", len(unit).to_bytes(4, "big") + unit)
+    ((offset, new),) = nal.H264.changes_of_sample(b"", len(unit).to_bytes(4, "big") + unit)
     assert (offset, new) == (4 + 1, b"\x03\x40" + b"\xff" * len(SECRET))
 
 
@@ -149,10 +149,10 @@ def test_a_message_behind_two_zeros_keeps_its_type() -> None:
     """There a 3 would be taken for an escape, and all that follows for something else."""
     needed = b"\x06\x02\0\0"
     unit = b"\x06" + needed + b"\x05\x04LEAK" + b"\x80"
-    ((offset, new),) = changes_of_sample(Coding.H264, b"", len(unit).to_bytes(4, "big") + unit)
+    ((offset, new),) = nal.H264.changes_of_sample(b"", len(unit).to_bytes(4, "big") + unit)
     assert (offset, new) == (4 + 1 + len(needed), b"\x05\x04\xff\xff\xff\xff")
 
 
 @pytest.mark.parametrize("name", ["vp09", "V_VP9", "mp4v", "mjpb", ""])  # mjpb: JPEG without markers
 def test_other_codecs_are_left_as_they_are(name: str) -> None:
-    assert coding_of(name) is None
+    assert name not in CODINGS

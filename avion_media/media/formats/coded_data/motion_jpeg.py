@@ -11,20 +11,25 @@ _COM, _APP15 = 0xFE, 0xEF
 _QUICKTIME_FIELD = b"\0\0\0\0mjpg"  # APP1 of QuickTime's Motion JPEG A: the offsets of its parts
 
 
-def changes(frame: bytes) -> Iterator[Change]:
+def changes_of_sample(private: bytes, sample: bytes) -> Iterator[Change]:
     """Yield the changes of a frame: comments, and application data that no decoder uses, become an empty APP15."""
-    if not frame.startswith(START):
+    if not sample.startswith(START):
         return
     ended = 0  # the offset after the last complete field
-    for segment in segments(memoryview(frame)):
+    for segment in segments(memoryview(sample)):
         if ended and segment.marker != SOI:
             break
         ended = segment.offset + 2 if segment.marker == EOI else 0
         if _is_private(segment.marker, segment.payload):
             head = bytes((_APP15,)) + bytes(segment.whole[2:4])
-            yield from change(frame, segment.offset + 1, head + bytes(len(segment.payload)))
-    if ended and frame[ended:].strip(b"\0\xff"):
-        yield ended, bytes(len(frame) - ended)
+            yield from change(sample, segment.offset + 1, head + bytes(len(segment.payload)))
+    if ended and sample[ended:].strip(b"\0\xff"):
+        yield ended, bytes(len(sample) - ended)
+
+
+def changes_of_private(private: bytes) -> Iterator[Change]:
+    """Return nothing: this coding has no configuration."""
+    return iter(())
 
 
 def _is_private(marker: int, content: memoryview) -> bool:

@@ -16,7 +16,7 @@ _FORBIDDEN, _TYPE_BITS, _HAS_EXTENSION, _HAS_SIZE = 0x80, 0x78, 0x04, 0x02
 _FLAGS_BYTES = 4  # of ``av1C``, before its units
 
 
-def changes_of_sample(sample: bytes) -> Iterator[Change]:
+def changes_of_sample(private: bytes, sample: bytes) -> Iterator[Change]:
     """Yield the changes of a sample; none if it is not a series of units with a picture."""
     units = list(_units(sample, 0))
     if units and units[-1].end == len(sample) and any(unit.kind in _PICTURES for unit in units):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.formats.codec_private import neutral_flac_blocks, neutral_vorbis_headers
-from avion_media.media.formats.coded_data import changes_of_private, coding_of
+from avion_media.media.formats.coded_data import CODINGS
 from avion_media.media.formats.matroska.clusters import BLOCKS, BlockReader, InCluster, InGroup
 from avion_media.media.formats.matroska.ebml import CRC_32, Element, Elements, Id, void_header
 from avion_media.media.formats.matroska.tracks import DURATION, TIMESTAMP_SCALE, TRACK_ENTRY, InTrack, Track
@@ -74,8 +74,8 @@ class HeaderScrub:
             self._edits.put(offset, neutral_vorbis_headers(private))
         elif codec == "A_FLAC" and private.startswith(b"fLaC"):
             self._edits.put(offset + 4, neutral_flac_blocks(private[4:]))
-        elif coding := coding_of(codec):
-            for position, new in changes_of_private(coding, private):
+        elif coding := CODINGS.get(codec):
+            for position, new in coding.changes_of_private(private):
                 self._edits.put(offset + position, new)
 
 

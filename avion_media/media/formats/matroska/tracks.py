@@ -8,7 +8,7 @@ from enum import IntEnum
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.bounds import VideoBounds, corrupt
-from avion_media.media.formats.coded_data import Coding, coding_of
+from avion_media.media.formats.coded_data import CODINGS, Coding
 from avion_media.media.formats.matroska.ebml import Element, Elements
 
 TIMESTAMP_SCALE, DURATION = 0x2AD7B1, 0x4489
@@ -73,7 +73,7 @@ class Track:
     @property
     def coding(self) -> Coding | None:
         """The coding of its blocks, if they can be read and might have private messages; else None."""
-        return coding_of(self.codec or "") if self.is_video and not self.encoded else None
+        return CODINGS.get(self.codec or "") if self.is_video and not self.encoded else None
 
 
 def main_video(tracks: Sequence[Track]) -> Track:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.bounds import Budget, VideoBounds, corrupt
-from avion_media.media.formats.coded_data import Coding, coding_of
+from avion_media.media.formats.coded_data import CODINGS, Coding, motion_jpeg, nal, obu
 from avion_media.media.formats.isobmff import Box, clean_aperture, first, required
 from avion_media.media.formats.sample_table import SampleTable, read_sample_table
 
@@ -22,7 +22,7 @@ _MAX_EDITS = 100
 _STILL_CODECS = frozenset((b"jpeg", b"mjpa", b"mjpb", b"mjpg", b"png ", b"tiff", b"gif "))
 # The decoder's configuration (tag 4, its length in one or four bytes) of object type 0x6C (ISO/IEC 14496-1, table 5).
 _MOTION_JPEG_IN_ESDS = re.compile(rb"\x04(?:[\x80-\xff]{3})?[\x00-\x7f]\x6c", re.DOTALL)
-CODEC_PRIVATE = {b"avcC": Coding.H264, b"hvcC": Coding.HEVC, b"av1C": Coding.AV1}
+CODEC_PRIVATE: dict[bytes, Coding] = {b"avcC": nal.H264, b"hvcC": nal.HEVC, b"av1C": obu}
 VISUAL_HANDLERS = (b"vide", b"pict", b"auxv")  # of videos, of image sequences and their transparency
 _ENABLED = 1  # of the flags in tkhd
 _ENCRYPTED = frozenset((b"encv", b"enca", b"drmi", b"drms"))
@@ -71,8 +71,8 @@ class Track:
         if self.handler != b"vide":
             return None
         if self.codec == b"mp4v" and _MOTION_JPEG_IN_ESDS.search(self.private):
-            return Coding.MOTION_JPEG
-        return coding_of(self.codec.decode("latin-1"))
+            return motion_jpeg
+        return CODINGS.get(self.codec.decode("latin-1"))
 
 
 @dataclass(frozen=True, slots=True)

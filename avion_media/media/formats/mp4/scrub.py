@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from avion_media.domain.ranges import Range, merged, missing
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.codec_private import neutral_flac_blocks, neutral_spherical
-from avion_media.media.formats.coded_data import changes_of_private
 from avion_media.media.formats.icc import neutral_colr
 from avion_media.media.formats.isobmff import PADDING, Box, codes, first
 from avion_media.media.formats.movie import Edits
@@ -152,7 +151,7 @@ class MovieScrub:
             elif box.type == b"sv3d":
                 self.walk(box)
             elif box.type in CODEC_PRIVATE:
-                for offset, new in changes_of_private(CODEC_PRIVATE[box.type], bytes(box.content)):
+                for offset, new in CODEC_PRIVATE[box.type].changes_of_private(bytes(box.content)):
                     self._edits.put(box.payload + offset, new)
         self._zero_leftover(boxes, entry, fixed)
 

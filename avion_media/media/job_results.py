@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NoReturn, TypeGuard
 
@@ -25,41 +25,32 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 def checked_picture(answer: Any, scrubbed_fd: int, bounds: PictureBounds) -> dict[str, Any]:
     """Return the facts of a `picture_job` that wrote the scrubbed original to ``scrubbed_fd``. All of its fields are
-    present."""
-    found = _checked_frame(answer, bounds)
-    if not (
-        isinstance(found.get("animated"), bool)
-        and _is_duration(found.get("duration_s"), bounds.max_duration_s)
-        and _is_count(found.get("size_bytes"))
-        and found["size_bytes"] == os.fstat(scrubbed_fd).st_size
-        and isinstance(found.get("sha256"), str)
-        and _SHA256.fullmatch(found["sha256"])
-    ):
-        _refuse(found)
-    return found
+    present, and no others."""
+    size_bytes = os.fstat(scrubbed_fd).st_size
+    return _checked_frame(
+        answer,
+        bounds,
+        animated=_is_bool,
+        duration_s=lambda value: _is_duration(value, bounds.max_duration_s),
+        size_bytes=lambda value: _is_count(value) and value == size_bytes,
+        sha256=lambda value: isinstance(value, str) and _SHA256.fullmatch(value) is not None,
+    )
 
 
 def checked_poster(answer: Any, bounds: VideoBounds) -> dict[str, Any]:
-    """Return the facts of a `poster_job`. All of its fields are present."""
-    found = _checked_frame(answer, bounds)
-    if not isinstance(found.get("blank"), bool):
-        _refuse(found)
-    return found
+    """Return the facts of a `poster_job`. All of its fields are present, and no others."""
+    return _checked_frame(answer, bounds, blank=_is_bool)
 
 
-def _checked_frame(answer: Any, bounds: Bounds) -> dict[str, Any]:
+def _checked_frame(answer: Any, bounds: Bounds, **checks: Callable[[Any], bool]) -> dict[str, Any]:
     found = checked_names(answer)
-    width, height, blurhash = (found.get(name) for name in ("width", "height", "blurhash"))
-    if not (
-        _is_count(width)
-        and _is_count(height)
-        and 0 < min(width, height) <= max(width, height) <= bounds.max_side
-        and width * height <= bounds.max_pixels
-        and isinstance(blurhash, str)
-        and is_blurhash(blurhash)
-    ):
+    checks |= {"width": _is_count, "height": _is_count, "blurhash": is_blurhash}
+    if not all(check(found.get(name)) for name, check in checks.items()):
         _refuse(found)
-    return found
+    width, height = found["width"], found["height"]
+    if not 0 < min(width, height) <= max(width, height) <= bounds.max_side or width * height > bounds.max_pixels:
+        _refuse(found)
+    return {name: found[name] for name in checks}
 
 
 def checked_names(answer: Any) -> dict[str, Any]:
@@ -112,10 +103,16 @@ def _lie_within(ranges: Sequence[tuple[Any, Any]], size_bytes: int) -> bool:
     return all(_is_count(offset) and _is_count(length) and offset + length <= size_bytes for offset, length in ranges)
 
 
-def is_blurhash(text: str) -> bool:
-    """Return whether ``text`` can be a BlurHash: only its characters, and as many as the first one says."""
+def is_blurhash(text: Any) -> bool:
+    """Return whether this can be a BlurHash: a text of its characters only, as many as the first one says."""
+    if not isinstance(text, str):
+        return False
     flag = _BASE_83.find(text[:1])
     return set(text) <= set(_BASE_83) and 0 <= flag < 81 and len(text) == 4 + 2 * (flag % 9 + 1) * (flag // 9 + 1)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

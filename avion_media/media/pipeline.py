@@ -134,41 +134,34 @@ class MediaPipeline:
         found = checked_picture(found, scrubbed, self._picture_bounds)
         return Processed(
             format=fmt,
-            width=found["width"],
-            height=found["height"],
-            blurhash=found["blurhash"],
             thumbnails=_read_thumbnails(outputs),
-            animated=found["animated"],
-            duration_s=found["duration_s"],
             scrubbed_fd=scrubbed,
-            scrubbed_bytes=found["size_bytes"],
-            sha256=found["sha256"],
+            scrubbed_bytes=found.pop("size_bytes"),
+            **found,
         )
 
     async def _video(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
         outputs = {name: _temporary(files) for name in thumbnail_names(self._thumbnails.sizes)}
-        plan = await self._examine(source, fmt, POSTER_SECONDS)
-        plan, sha256 = await self._patched(source, plan)
-        found = await self._poster(source, plan, outputs)
-        if found["blank"] and not source.whole:
-            # Rare, so more of the video is fetched only now.
-            longer = await self._examine(source, fmt, POSTER_SCAN_S)
-            plan, sha256 = await self._patched(source, longer, done=plan.patches)
+        done: Sequence[Patch] = ()
+        for seconds in (POSTER_SECONDS, POSTER_SCAN_S):  # the second is rare, so more is fetched only then
+            plan = await self._examine(source, fmt, seconds)
+            plan, sha256 = await self._patched(source, plan, done)
             found = await self._poster(source, plan, outputs)
+            if not found.pop("blank") or source.whole:
+                break
+            done = plan.patches
         # Use the decoder's size, because only it knows a pixel aspect that is in the coded video.
         return Processed(
             format=plan.format,
-            width=found["width"],
-            height=found["height"],
-            blurhash=found["blurhash"],
             thumbnails=_read_thumbnails(outputs),
             animated=True,
             duration_s=plan.duration_s,
             sha256=sha256,
             patches=plan.patches,
+            **found,
         )
 
-    async def _patched(self, source: MediaSource, plan: MoviePlan, done: Sequence[Patch] = ()) -> tuple[MoviePlan, str]:
+    async def _patched(self, source: MediaSource, plan: MoviePlan, done: Sequence[Patch]) -> tuple[MoviePlan, str]:
         """Fetch what the poster needs, and scrub everything that is present. Return the plan with all patches, and
         `_patch`'s hash.
 
@@ -212,7 +205,7 @@ class MediaPipeline:
                     job,
                     arguments | {"granted_bytes": granted_bytes, "max_memory_bytes": most_bytes},
                     files=[own, *targets],
-                    limits=self._limits.for_task(granted_bytes, output_bytes),
+                    limits=replace(self._limits, memory_bytes=granted_bytes, output_bytes=output_bytes),
                 )
             found = checked_names(answer)
             if "needed_bytes" not in found:

@@ -11,7 +11,7 @@ the page tables of a dozen megabytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -34,10 +34,6 @@ class Limits:
     def __post_init__(self) -> None:
         if min(self.memory_bytes, self.cpu_s, self.wall_s, self.max_files) <= 0 or self.output_bytes < 0:
             raise ValueError(f"limits must be positive: {self}")
-
-    def for_task(self, memory_bytes: int, output_bytes: int) -> Limits:
-        """Return these limits for a task that needs only so much memory, with another limit of its output."""
-        return replace(self, memory_bytes=min(memory_bytes, self.memory_bytes), output_bytes=output_bytes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ async def _job(sandbox: Sandbox, fds: list[int], fmt: MediaFormat, **more: Any) 
         "max_memory_bytes": LIMITS.memory_bytes,
     }
     arguments |= more
-    limits = LIMITS.for_task(arguments["granted_bytes"], LIMITS.output_bytes)
+    limits = replace(LIMITS, memory_bytes=min(arguments["granted_bytes"], LIMITS.memory_bytes))
     with trio.fail_after(HARD_LIMIT_S):
         found = await sandbox.call("avion_media.media.poster:poster_job", arguments, files=fds, limits=limits)
     assert isinstance(found, dict)

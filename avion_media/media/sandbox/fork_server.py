@@ -23,7 +23,7 @@ import time
 from dataclasses import dataclass, field
 
 from avion_media import kernel
-from avion_media.media.sandbox import SandboxReport, Usage, child
+from avion_media.media.sandbox import SandboxReport, child
 from avion_media.media.sandbox.confinement import find_means, landlock_ruleset
 from avion_media.media.sandbox.wire import Exit, Task, pack, receive_task
 
@@ -77,8 +77,7 @@ class ForkServer:
         try:
             pid = self._fork(task, files[1:])
         except OSError as error:
-            nothing = Usage(0.0, 0.0, 0)
-            _send(channel, Exit(0, False, nothing, error=f"cannot start {task.name}: {error!r}"))
+            _send(channel, Exit(0.0, 0.0, 0, error=f"cannot start {task.name}: {error!r}"))
             channel.close()
         else:
             running = _Child(pid, os.pidfd_open(pid), channel, started, started + task.limits.wall_s)
@@ -124,8 +123,8 @@ class ForkServer:
             self._selector.unregister(running.channel)
         os.close(running.pidfd)
         by_signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        usage = Usage(used.ru_utime + used.ru_stime, time.monotonic() - running.started, used.ru_maxrss * 1024)
-        _send(running.channel, Exit(by_signal, running.timed_out, usage))
+        cpu_s, wall_s = used.ru_utime + used.ru_stime, time.monotonic() - running.started
+        _send(running.channel, Exit(cpu_s, wall_s, used.ru_maxrss * 1024, by_signal, running.timed_out))
         running.channel.close()
 
     def _end(self) -> None:

@@ -17,7 +17,7 @@ import trio
 
 from avion_media.domain.errors import DecoderKilled, Dependency, Reason, Rejected, Unavailable
 from avion_media.media.sandbox import JobReport, Outcome, SandboxJobFailed
-from avion_media.media.sandbox.wire import MAX_FILES, MAX_MESSAGE_BYTES, Exit, Task, pack, unpack_exit, with_fds
+from avion_media.media.sandbox.wire import MAX_FILES, MAX_MESSAGE_BYTES, Exit, Task, pack, with_fds
 
 Observer = Callable[[JobReport], None]
 
@@ -64,8 +64,7 @@ class Job:
 
     async def answer(self, max_bytes: int) -> Any:
         """Return the result of the function, or raise its error. It is killed if it writes more than ``max_bytes``."""
-        await self._read_all(max_bytes)
-        end = await self._finish()
+        end = await self._finish(max_bytes)
         outcome = Outcome.DONE
         try:
             if len(self._answer) > max_bytes:
@@ -77,7 +76,7 @@ class Job:
             raise
         finally:
             if self._observer is not None:
-                self._observer(JobReport(self._task.name, outcome, end.usage))
+                self._observer(JobReport(self._task.name, outcome, end))
 
     async def aclose(self) -> None:
         """Kill the child if it still runs, and wait until it is reaped."""
@@ -94,22 +93,16 @@ class Job:
             if self._pipe is not None:
                 self._pipe.close()
 
-    async def _read_all(self, limit: int) -> None:
+    async def _finish(self, max_bytes: int) -> Exit:
+        """Read the answer, and wait until the child is reaped. Raises `DecoderKilled` if the fork server has died,
+        `Unavailable` if nothing was forked."""
         assert self._pipe is not None
-        with trio.move_on_after(self._task.limits.wall_s + _DEADLINE_SLACK_S) as overtime:
-            while len(self._answer) <= limit and (chunk := await self._pipe.receive_some(_CHUNK_BYTES)):
+        with trio.move_on_after(self._task.limits.wall_s + _DEADLINE_SLACK_S):
+            while len(self._answer) <= max_bytes and (chunk := await self._pipe.receive_some(_CHUNK_BYTES)):
                 self._answer += chunk
-        if len(self._answer) > limit:
-            self._kill()
-        if overtime.cancelled_caught:
-            self._give_up_on_fork_server()
-
-    async def _finish(self) -> Exit:
-        """Wait until the child is reaped. Raises `DecoderKilled` if the fork server has died, `Unavailable` if nothing
-        was forked."""
-        if self._exit is None:
-            with trio.move_on_after(self._task.limits.wall_s + _DEADLINE_SLACK_S):
-                await self._receive_exit()
+            if len(self._answer) > max_bytes:
+                self._kill()
+            await self._receive_exit()
         if self._exit is None:
             self._give_up_on_fork_server()
             raise DecoderKilled("the fork server is gone, and the job with it")
@@ -120,7 +113,7 @@ class Job:
     async def _receive_exit(self) -> None:
         with suppress(OSError):  # a reset is like a normal end
             if data := await self._channel.recv(MAX_MESSAGE_BYTES):
-                self._exit = unpack_exit(data)
+                self._exit = Exit(**json.loads(data))
 
     def _kill(self) -> None:
         """Shut our side, which is the order to kill. It works even if the task has not reached the fork server yet."""
@@ -142,8 +135,8 @@ class Job:
             return
         name = signal.Signals(end.signal).name if end.signal in set(signal.Signals) else str(end.signal)
         # The kernel's two clocks differ by some ticks.
-        if end.signal in _OF_A_LIMIT or (end.signal == signal.SIGKILL and end.usage.cpu_s >= 0.9 * limits.cpu_s):
-            raise Rejected(Reason.DECODER_LIMIT, f"killed by {name} after {end.usage.cpu_s:.1f} s of CPU")
+        if end.signal in _OF_A_LIMIT or (end.signal == signal.SIGKILL and end.cpu_s >= 0.9 * limits.cpu_s):
+            raise Rejected(Reason.DECODER_LIMIT, f"killed by {name} after {end.cpu_s:.1f} s of CPU")
         if end.signal == signal.SIGKILL:
             # Killed by the kernel's OOM killer, which says nothing about the file. Retry, perhaps elsewhere.
             raise DecoderKilled(f"{self._task.name} was killed from outside (out of memory?)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
@@ -40,15 +40,14 @@ class Sandbox:
 
     def __init__(
         self,
-        start: Callable[[Iterable[str]], Awaitable[ForkServerProcess]],
         server: ForkServerProcess,
+        preload: Sequence[str],
         admission: Admission,
         observer: Observer | None,
         tasks_per_server: int,
     ) -> None:
-        self._start_server = start
-        self._called: set[str] = set()  # modules of jobs, which the next fork server loads before it takes over
         self._server = server
+        self._preload = dict.fromkeys(preload)  # with modules of jobs, which the next fork server loads at its start
         self._retired: ForkServerProcess | None = None  # the former one, which may still run tasks
         self._observer = observer
         self._tasks_per_server = tasks_per_server
@@ -75,7 +74,7 @@ class Sandbox:
         A cancel kills the child and waits until it is reaped; its writes to ``files`` until then stay.
         """
         result = await self._call(Task(target, limits, arguments=dict(arguments)), files)
-        self._called.add(target.partition(":")[0])
+        self._preload[target.partition(":")[0]] = None
         return result
 
     async def maintain(self, renewed: Callable[[Renewal], None]) -> NoReturn:
@@ -105,7 +104,7 @@ class Sandbox:
     async def _renew(self) -> Renewal:
         former = self._server
         try:
-            successor = await self._start_server(self._called)
+            successor = await start_fork_server(tuple(self._preload))
             try:
                 report = await self._tested(successor)
                 if set(report.gaps) - set(self.report.gaps):
@@ -161,15 +160,6 @@ class Sandbox:
             await each.aclose()
 
 
-def required_but(gaps: Sequence[str]) -> str:
-    """Return why the service does not start with these gaps, and what an operator can do."""
-    return (
-        f"this machine cannot confine decoders as SANDBOX__REQUIRE demands; not denied: {', '.join(gaps)}."
-        " Use a kernel that filters system calls (seccomp), and a container runtime that allows it,"
-        " or accept the gaps with AVION_MEDIA_SANDBOX__REQUIRE=false"
-    )
-
-
 async def _any_of(*waits: Callable[[], Awaitable[object]]) -> None:
     """Return as soon as one of them does; the others are cancelled."""
     async with trio.open_nursery() as nursery:
@@ -204,15 +194,17 @@ async def open_sandbox(
     Raises `Unavailable` ("sandbox") if the fork server cannot start, or because of ``require``.
     """
     admission = Admission(slots, budget_bytes, waited)
-
-    def start(called: Iterable[str]) -> Awaitable[ForkServerProcess]:
-        return start_fork_server((*preload, *called))
-
-    sandbox = Sandbox(start, await start(()), admission, observer, tasks_per_server)
+    sandbox = Sandbox(await start_fork_server(preload), preload, admission, observer, tasks_per_server)
     try:
         sandbox.report = await sandbox._tested(sandbox._server)
         if require and sandbox.report.gaps:
-            raise Unavailable(Dependency.SANDBOX, required_but(sandbox.report.gaps))
+            raise Unavailable(
+                Dependency.SANDBOX,
+                "this machine cannot confine decoders as SANDBOX__REQUIRE demands; "
+                f"not denied: {', '.join(sandbox.report.gaps)}."
+                " Use a kernel that filters system calls (seccomp), and a container runtime that allows it,"
+                " or accept the gaps with AVION_MEDIA_SANDBOX__REQUIRE=false",
+            )
         yield sandbox
     finally:
         await sandbox._close()

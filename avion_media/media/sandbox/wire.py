@@ -28,12 +28,12 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Exit:
-    """How a child ended. ``signal`` is 0 unless a signal killed it; ``error`` is why there was no child at all."""
+class Exit(Usage):
+    """How a child ended, and what it used. ``signal`` is 0 unless a signal killed it; ``error`` is why there was no
+    child at all."""
 
-    signal: int
-    timed_out: bool
-    usage: Usage
+    signal: int = 0
+    timed_out: bool = False
     error: str = ""
 
 
@@ -43,12 +43,6 @@ def pack(message: Task | Exit | SandboxReport) -> bytes:
     if len(data) > MAX_MESSAGE_BYTES:
         raise ValueError(f"{len(data)} bytes do not fit a message of {MAX_MESSAGE_BYTES} bytes")
     return data
-
-
-def unpack_exit(data: bytes) -> Exit:
-    """Unpack an `Exit`: the inverse of `pack`."""
-    fields = json.loads(data)
-    return Exit(**fields | {"usage": Usage(**fields["usage"])})
 
 
 def with_fds(files: list[int]) -> list[tuple[int, int, bytes]]:

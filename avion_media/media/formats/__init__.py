@@ -76,7 +76,4 @@ def plan_movie(
     fault: corrupt, no_video, external_reference, unsupported_type, bad_dimensions, bad_aspect, too_many_pixels,
     too_long, too_large, decoder_limit. Hostile files raise nothing else; time and memory are bounded by ``bounds``.
     """
-    known = _MOVIES.get(fmt.name)
-    if known is None:
-        raise Rejected(Reason.UNSUPPORTED_TYPE, f"{fmt.name} is no format of videos")
-    return known.plan(file, fmt, poster_seconds=poster_seconds, bounds=bounds or VideoBounds())
+    return _MOVIES[fmt.name].plan(file, fmt, poster_seconds=poster_seconds, bounds=bounds or VideoBounds())

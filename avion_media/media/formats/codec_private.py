@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from avion_media.media.bounds import corrupt
+from avion_media.media.formats.coded_data.changes import number_of_255s
 
 _FLAC_STREAMINFO, _FLAC_PADDING, _FLAC_LAST = 0, 1, 0x80
 _VORBIS_COMMENT = b"\x03vorbis"
@@ -59,12 +60,8 @@ def neutral_vorbis_headers(private: bytes) -> bytes:
         raise corrupt("Vorbis headers")
     position, lengths = 1, []
     for _ in range(2):
-        length = 0
-        while position < len(private) and private[position] == 255:
-            length, position = length + 255, position + 1
-        length += private[position] if position < len(private) else 0
+        length, position = number_of_255s(private, range(len(private)), position)
         lengths.append(length)
-        position += 1
     start = position + lengths[0]
     end = start + lengths[1]
     # Packet type and "vorbis", vendor length, vendor, number of comments (0), framing bit.

@@ -102,9 +102,10 @@ def file_of_boxes(view: memoryview, max_boxes: int) -> Box:
     return Box(b"", 0, 0, len(view), view, Budget(max_boxes, "boxes"))
 
 
-def first(boxes: list[Box], kind: bytes) -> Box | None:
-    """Return the first box of that type, or None."""
-    return next((box for box in boxes if box.type == kind), None)
+def first(boxes: list[Box], kind: bytes, *inside: bytes) -> Box | None:
+    """Return the first box of that type, or the first one of the types ``inside`` it, and so on; None without one."""
+    box = next((box for box in boxes if box.type == kind), None)
+    return first(box.children(), *inside) if box and inside else box
 
 
 def required(boxes: list[Box], kind: bytes, parent: str) -> Box:

@@ -57,7 +57,6 @@ class MoviePlan:
         """Return the plan as JSON values, for `plan_from_json`."""
         return asdict(self) | {
             "format": self.format.name,
-            "poster_ranges": [[each.offset, each.length] for each in self.poster_ranges],
             "patches": [[each.offset, each.length, each.data.hex()] for each in self.patches],
         }
 

@@ -75,12 +75,9 @@ def _roll_off(light: float) -> float:
 
 def _colorants(primaries: Primaries) -> Sequence[Vector]:
     """Return the XYZ of full red, green and blue, adapted to D50, the white of the profile connection space."""
-    white, red, green, blue = map(_to_xyz, primaries)
-    drive = _times(_inverted(tuple(zip(red, green, blue, strict=True))), white)
-    return [
-        _adapted((x * share, y * share, z * share), white)
-        for (x, y, z), share in zip((red, green, blue), drive, strict=True)
-    ]
+    white, *full = map(_to_xyz, primaries)
+    drive = _times(_inverted(tuple(zip(*full, strict=True))), white)
+    return [_adapted((x * share, y * share, z * share), white) for (x, y, z), share in zip(full, drive, strict=True)]
 
 
 def _adapted(colour: Vector, white: Vector) -> Vector:

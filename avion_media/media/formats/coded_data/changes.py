@@ -1,6 +1,8 @@
-"""A change of coded data, and which registered messages stay."""
+"""A change of coded data, which registered messages stay, and a number as in these messages."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 Change = tuple[int, bytes]
 """Offset, and the bytes to write there."""
@@ -26,3 +28,17 @@ def is_needed_t35(message: bytes) -> bool:
 def change(data: bytes, offset: int, new: bytes) -> tuple[Change, ...]:
     """Return the change of the bytes at ``offset`` to ``new``, unless they are equal."""
     return () if data.startswith(new, offset) else ((offset, new),)
+
+
+def number_of_255s(data: bytes, bytes_at: Sequence[int], at: int) -> tuple[int, int]:
+    """Return a number (255 for each byte of 255, plus the next byte), and the index after it.
+
+    ``bytes_at`` are the places of the bytes in ``data``; a number that is cut off ends with them.
+    """
+    value = 0
+    while at < len(bytes_at):
+        byte = data[bytes_at[at]]
+        value, at = value + byte, at + 1
+        if byte != 255:
+            break
+    return value, at

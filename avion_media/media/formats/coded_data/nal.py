@@ -10,7 +10,7 @@ import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
-from avion_media.media.formats.coded_data.changes import Change, change, is_needed_t35
+from avion_media.media.formats.coded_data.changes import Change, change, is_needed_t35, number_of_255s
 
 _FILLER_MESSAGE, _REGISTERED_MESSAGE = 3, 4
 # What decoders and displays use: buffering, timing (0, 1), pan-scan (2), recovery points (6), fields and film grain
@@ -110,8 +110,8 @@ def _changes_of_messages(data: bytes, start: int, end: int) -> Iterator[Change]:
     at, total = 0, len(bytes_at)
     while at < total:
         type_at = at
-        kind, at = _number(data, bytes_at, at)
-        size, at = _number(data, bytes_at, at)
+        kind, at = number_of_255s(data, bytes_at, at)
+        size, at = number_of_255s(data, bytes_at, at)
         last = min(at + size, total)
         first, behind = bytes_at[type_at], bytes_at[last - 1] + 1
         payload = bytes(data[bytes_at[index]] for index in range(at, min(last, at + 16)))
@@ -124,17 +124,6 @@ def _changes_of_messages(data: bytes, start: int, end: int) -> Iterator[Change]:
             head = data[first : first + 1] if keeps_type else bytes((_FILLER_MESSAGE,))
             yield first, head + data[first + 1 : start_of_payload] + filler
         at = last
-
-
-def _number(data: bytes, bytes_at: Sequence[int], at: int) -> tuple[int, int]:
-    """Return a type or size (255 for each byte of 255, plus the next byte), and the offset after it."""
-    value = 0
-    while at < len(bytes_at):
-        byte = data[bytes_at[at]]
-        value, at = value + byte, at + 1
-        if byte != 255:
-            break
-    return value, at
 
 
 def _filler(data: bytes, first: int, behind: int, escapes: list[int]) -> bytes:

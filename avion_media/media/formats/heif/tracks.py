@@ -43,7 +43,7 @@ def read_tracks(moov: Box) -> list[Track]:
 
 def properties_of_track(track: Track) -> list[Box]:
     """Return the properties of the first sample entry."""
-    return next((_properties(entry) for entry in track.entries), [])
+    return track.entries[0].children(VISUAL_ENTRY_BYTES) if track.entries else []
 
 
 def chunks_of(track: Track) -> list[Range]:
@@ -86,16 +86,11 @@ def _place_chunks(track: Track, edits: Edits, in_file: Extents, data_offset: int
 def _is_alpha_of(track: Track, pictures: set[int]) -> bool:
     if track.handler != _AUXILIARY or not track.entries:
         return False
-    alpha = all(any(map(is_alpha, _properties(entry))) for entry in track.entries)
+    alpha = all(any(map(is_alpha, entry.children(VISUAL_ENTRY_BYTES))) for entry in track.entries)
     return alpha and not pictures.isdisjoint(_targets(track, b"auxl"))
 
 
 def _targets(track: Track, kind: bytes) -> tuple[int, ...]:
     """Return the tracks that it refers to."""
-    references = first(track.box.children(), b"tref")
-    found = first(references.children(), kind) if references else None
+    found = first(track.box.children(), b"tref", kind)
     return found.integers(f"{len(found.content) // 4}I") if found else ()
-
-
-def _properties(entry: Box) -> list[Box]:
-    return entry.children(VISUAL_ENTRY_BYTES)

@@ -10,6 +10,7 @@ from itertools import accumulate
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Range
 from avion_media.media.bounds import VideoBounds, corrupt
+from avion_media.media.formats.coded_data.changes import number_of_255s
 from avion_media.media.formats.matroska.ebml import Element, Elements, read_number
 from avion_media.media.formats.matroska.tracks import Timing, Track
 from avion_media.media.formats.movie import REORDERING_S, PosterSamples, decodable_seconds
@@ -99,11 +100,8 @@ def _laced(lacing: int, data: bytes, start: int) -> list[Range]:
     others, position = data[0], 1
     lengths: list[int] = []
     for _ in range(others if lacing != _FIXED_LACING else 0):
-        length, last = 0, 255
         if lacing == _XIPH_LACING:
-            while last == 255:
-                last = data[position]
-                length, position = length + last, position + 1
+            length, position = number_of_255s(data, range(len(data)), position)
         else:  # from the second frame on, the difference from the length before
             length, width = read_number(data, position)
             length += lengths[-1] - (1 << 7 * width - 1) + 1 if lengths else 0

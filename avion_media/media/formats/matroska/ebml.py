@@ -15,7 +15,6 @@ from avion_media.media.formats.sparse import SparseFile
 
 MAX_HEADER_BYTES = 12  # 4 of id, 8 of size
 VOID, CRC_32 = 0xEC, 0xBF
-_UNKNOWN_SIZES = frozenset((1 << 7 * width) - 1 for width in range(1, 9))
 
 
 class Id(IntEnum):
@@ -81,7 +80,7 @@ def parse_element(data: bytes, position: int, offset: int) -> Element:
     if id_width > 4:
         raise corrupt(f"no element id at {offset}")
     size, size_width = read_number(data, position + id_width)
-    unknown = size in _UNKNOWN_SIZES and size == (1 << 7 * size_width) - 1
+    unknown = size == (1 << 7 * size_width) - 1
     return Element(identifier, offset, id_width + size_width, None if unknown else size)
 
 

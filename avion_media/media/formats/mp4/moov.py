@@ -152,7 +152,7 @@ def _read_track(trak: Box, budget: Budget) -> Track:
         handler=handler,
         timescale=_read_timescale(required(media, b"mdhd", "mdia")),
         display=display,
-        edits=_read_edits(first(boxes, b"edts")),
+        edits=_read_edits(first(boxes, b"edts", b"elst")),
         codec=entries[0].type if entries else b"",
         size=size,
         pixel_aspect=pixel_aspect,
@@ -173,8 +173,7 @@ def _read_timescale(header: Box) -> int:
     return timescale
 
 
-def _read_edits(edts: Box | None) -> tuple[tuple[int, int], ...]:
-    elst = first(edts.children(), b"elst") if edts else None
+def _read_edits(elst: Box | None) -> tuple[tuple[int, int], ...]:
     if elst is None:
         return ()
     version, count = elst.integers("B3xI")
@@ -187,8 +186,7 @@ def _read_edits(edts: Box | None) -> tuple[tuple[int, int], ...]:
 
 def _refuse_external_data(info: list[Box]) -> None:
     """Raise `Rejected` if samples are in another file, which is never read: the track is broken, or an attack."""
-    dinf = first(info, b"dinf")
-    dref = first(dinf.children(), b"dref") if dinf else None
+    dref = first(info, b"dinf", b"dref")
     for entry in dref.children(8) if dref else ():
         (flags,) = entry.integers("I")
         if not flags & 1:

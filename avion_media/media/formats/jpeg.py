@@ -98,11 +98,9 @@ def read(view: memoryview) -> JpegPicture:
         raise corrupt("no SOI")
     kept = _Kept()
     for _, segment in zip(bounded_parts(), segments(view), strict=False):
-        if kept.scans and (segment.marker in (EOI, SOI) or segment.marker in _FRAMES):
+        if segment.marker == EOI or (kept.scans and (segment.marker == SOI or segment.marker in _FRAMES)):
             # Another picture begins, or this one ends. A decoder stops here.
             kept.ended = True
-            break
-        if segment.marker == EOI:
             break
         if segment.marker in _FRAMES:
             _check_frame(segment, kept)

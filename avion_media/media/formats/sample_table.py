@@ -66,26 +66,24 @@ class SampleTable:
 
     def sample_ranges(self) -> Iterator[Range]:
         """Yield the range of each sample, in decoding order."""
-        index = 0
-        for (chunk, per_chunk), (next_chunk, _) in self._bounded_runs():
-            for offset in self.chunks[chunk:next_chunk]:
-                for _ in range(min(per_chunk, self.count - index)):
-                    size = self.constant_size or self.sizes[index]
-                    yield Range(offset, size)
-                    offset += size
-                    index += 1
-
-    def _bounded_runs(self) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-        return pairwise((*self.runs, (len(self.chunks), 0)))
+        for offset, index, end in self._spans():
+            for size in repeat(self.constant_size, end - index) if self.constant_size else self.sizes[index:end]:
+                yield Range(offset, size)
+                offset += size
 
     def chunk_lengths(self) -> Iterator[int]:
         """Yield the length of each chunk. Ends early when no samples are left."""
         before = array("Q", accumulate(self.sizes, initial=0))
+        for _, index, end in self._spans():
+            yield (end - index) * self.constant_size if self.constant_size else before[end] - before[index]
+
+    def _spans(self) -> Iterator[tuple[int, int, int]]:
+        """Yield the offset of each chunk, and the indices of its first sample and after its last one."""
         index = 0
-        for (chunk, per_chunk), (next_chunk, _) in self._bounded_runs():
-            for _ in range(chunk, min(next_chunk, len(self.chunks))):
+        for (chunk, per_chunk), (next_chunk, _) in pairwise((*self.runs, (len(self.chunks), 0))):
+            for offset in self.chunks[chunk:next_chunk]:
                 end = min(index + per_chunk, self.count)
-                yield (end - index) * self.constant_size if self.constant_size else before[end] - before[index]
+                yield offset, index, end
                 if end - index < per_chunk:  # the last chunk can have fewer samples than its run says
                     return
                 index = end

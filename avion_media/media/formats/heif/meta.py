@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
+from operator import itemgetter
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Range, merged
@@ -27,8 +28,7 @@ class Extents:
     def __init__(self, source: memoryview) -> None:
         self._source = source
         self._ranges: list[Range] = []
-        self._starts: list[int] = []
-        self._packed_starts: list[int] = []
+        self._starts: list[tuple[int, int]] = []  # in the source and in the packed data
 
     def keep(self, part: Range) -> None:
         """Keep a range; CORRUPT if it is not completely inside the source."""
@@ -40,15 +40,14 @@ class Extents:
         """Return the kept bytes in their old order. Call it before `translate`."""
         packed = bytearray()
         for each in merged(self._ranges):
-            self._starts.append(each.offset)
-            self._packed_starts.append(len(packed))
+            self._starts.append((each.offset, len(packed)))
             packed += self._source[each.offset : each.end]
         return bytes(packed)
 
     def translate(self, offset: int) -> int:
         """Return where the byte at ``offset``, the first of a kept range, is in the packed data."""
-        number = bisect_right(self._starts, offset) - 1
-        return self._packed_starts[number] + offset - self._starts[number]
+        start, packed_start = self._starts[bisect_right(self._starts, offset, key=itemgetter(0)) - 1]
+        return packed_start + offset - start
 
 
 class MetaWriter:

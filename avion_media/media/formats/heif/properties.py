@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.icc import neutral_colr
-from avion_media.media.formats.isobmff import Box, Reader, clean_aperture, codes, make_box
+from avion_media.media.formats.isobmff import Box, clean_aperture, codes, make_box
 from avion_media.media.formats.picture import CodePoints, Colour, IccProfile
 
 # The largest number of a property that an item can refer to.
@@ -80,18 +80,17 @@ def looks_of(properties: Iterable[Box]) -> Looks:
     profile: Colour | None = None
     points: Colour | None = None
     for box in properties:
-        reader = Reader(box.content)
         if box.type == b"ispe" and extent == (0, 0):
-            reader.take(4)
-            extent = upright = reader.number(4), reader.number(4)
+            width, height = box.integers("II", 4)
+            extent = upright = width, height
         elif box.type == b"clap":
             clean = clean_aperture(box)
             upright = (int(clean[0] + 0.5), int(clean[1] + 0.5)) if clean else upright
         elif box.type == b"irot":
-            quarters = reader.number(1) & 3
+            quarters = box.integers("B")[0] & 3
             upright = upright[::-1] if quarters & 1 else upright
         elif box.type == b"imir":
-            mirrored = reader.number(1) & 1
+            mirrored = box.integers("B")[0] & 1
         elif box.type == b"colr" and (kept := neutral_colr(box.content)):
             if kept[:4] not in (b"nclx", b"nclc"):
                 profile = profile or IccProfile(kept[4:])

@@ -64,7 +64,8 @@ class Job:
 
     async def answer(self, max_bytes: int) -> Any:
         """Return the result of the function, or raise its error. It is killed if it writes more than ``max_bytes``."""
-        end = await self._finish(max_bytes)
+        await self._read_all(max_bytes)
+        end = await self._finish()
         outcome = Outcome.DONE
         try:
             if len(self._answer) > max_bytes:
@@ -93,16 +94,22 @@ class Job:
             if self._pipe is not None:
                 self._pipe.close()
 
-    async def _finish(self, max_bytes: int) -> Exit:
-        """Read the answer, and wait until the child is reaped. Raises `DecoderKilled` if the fork server has died,
-        `Unavailable` if nothing was forked."""
+    async def _read_all(self, limit: int) -> None:
         assert self._pipe is not None
-        with trio.move_on_after(self._task.limits.wall_s + _DEADLINE_SLACK_S):
-            while len(self._answer) <= max_bytes and (chunk := await self._pipe.receive_some(_CHUNK_BYTES)):
+        with trio.move_on_after(self._task.limits.wall_s + _DEADLINE_SLACK_S) as overtime:
+            while len(self._answer) <= limit and (chunk := await self._pipe.receive_some(_CHUNK_BYTES)):
                 self._answer += chunk
-            if len(self._answer) > max_bytes:
-                self._kill()
-            await self._receive_exit()
+        if len(self._answer) > limit:
+            self._kill()
+        if overtime.cancelled_caught:
+            self._give_up_on_fork_server()
+
+    async def _finish(self) -> Exit:
+        """Wait until the child is reaped. Raises `DecoderKilled` if the fork server has died, `Unavailable` if nothing
+        was forked."""
+        if self._exit is None:
+            with trio.move_on_after(self._task.limits.wall_s + _DEADLINE_SLACK_S):
+                await self._receive_exit()
         if self._exit is None:
             self._give_up_on_fork_server()
             raise DecoderKilled("the fork server is gone, and the job with it")

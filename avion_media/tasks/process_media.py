@@ -195,7 +195,7 @@ class ProcessMedia:
             raise Rejected(Reason.TOO_LARGE, f"{info.size_bytes} bytes")
 
     async def _upload_of(self, task: Task, media_id: MediaId, files: ExitStack) -> _Upload | MediaError | None:
-        """Return what the client PUT, or why it cannot be had. That may not matter: it may be published already."""
+        """Return what the client PUT, or why it cannot be had, which is no error if the media item is published."""
         if _REGENERATE in task.fields:
             return None
         try:

@@ -67,15 +67,13 @@ class Origin:
             return responses.plain(404, "no such path")
         if request.method not in responses.METHODS:
             return responses.plain(405, "GET and HEAD only", cache_control="no-store", headers={"Allow": "GET, HEAD"})
-        if route is responses.CAPABILITIES:
-            if request.query is not None:
-                return responses.moved(request.path)
-            return responses.capabilities(self._capabilities())
         target = responses.target_of(request.path)
-        if target is None:
+        if target is None and route is not responses.CAPABILITIES:
             return responses.plain(404, "media item not found")
         if request.query is not None:
             return responses.moved(request.path)
+        if target is None:
+            return responses.capabilities(self._capabilities())
         media_id = str(target.any_id)
         if self._moderation.is_underway(media_id):
             return responses.plain(451, _BLOCKED, cache_control=responses.GONE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import format_datetime, parsedate_to_datetime
+from email.utils import parsedate_to_datetime
 
 from avion_media.store import ByteRange, RangeNotSatisfiable
 
@@ -13,11 +13,6 @@ _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _SINGLE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
 
 CONDITIONS = ("if-match", "if-unmodified-since", "if-none-match", "if-modified-since", "if-range")
-
-
-def http_date(moment: datetime) -> str:
-    """``Last-Modified`` as an IMF-fixdate."""
-    return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
 def _parse_date(text: str | None) -> datetime | None:

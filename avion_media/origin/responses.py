@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import format_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,7 +15,6 @@ from avion_media.domain.formats import JPEG, WEBP
 from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
 from avion_media.domain.media import WEBP_SUFFIX, facts_from_metadata, is_size_name
 from avion_media.http1 import Response
-from avion_media.origin.conditional import http_date
 from avion_media.store import ObjectInfo
 
 METHODS = ("GET", "HEAD")
@@ -99,7 +100,7 @@ def validators(info: ObjectInfo, cache_control: str) -> dict[str, str]:
     """Return the validators, also for responses without a body. All replicas have the same etag, the store's."""
     return {
         "ETag": quoted(info.etag),
-        "Last-Modified": http_date(info.last_modified),
+        "Last-Modified": format_datetime(info.last_modified.astimezone(UTC), usegmt=True),
         "Cache-Control": cache_control,
         "Accept-Ranges": "bytes",
     }

@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from avion_media.origin.conditional import failed_precondition, http_date, parse_range, range_applies
-from avion_media.store import RangeNotSatisfiable
+from avion_media.origin.conditional import failed_precondition, parse_range, range_applies
+from avion_media.origin.responses import validators
+from avion_media.store import ObjectInfo, RangeNotSatisfiable
 
 MODIFIED = datetime(2024, 2, 29, 12, 0, 0, 500_000, UTC)
 ETAG = '"abc"'
@@ -105,4 +106,5 @@ def test_if_range(if_range: str | None, expected: bool) -> None:
 
 
 def test_dates_are_imf_fixdates() -> None:
-    assert http_date(MODIFIED) == "Thu, 29 Feb 2024 12:00:00 GMT"
+    info = ObjectInfo("original/x", 1, "one", MODIFIED, "image/jpeg")
+    assert validators(info, "no-store")["Last-Modified"] == "Thu, 29 Feb 2024 12:00:00 GMT"

@@ -1,4 +1,4 @@
-"""One run of one supervisor, of either kind: a loop around a step that never waits.
+"""One run of one supervisor: a loop around a step that never waits.
 
 Two other designs were rejected. One task per restart is short, but two simultaneous failures race for the same
 siblings. A single task that awaits each start, grace period and backoff in turn, as in OTP, keeps the order but cannot
@@ -23,10 +23,11 @@ from typing import Any
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
+from supervisors._batch import Batch
 from supervisors._child import Child
 from supervisors._errors import Killed, StartFailed, TooManyRestarts, is_fatal, is_keyboard_interrupt, is_shutdown
 from supervisors._journal import Journal
-from supervisors._policy import Intensity, Restart, RestartWindow, should_restart
+from supervisors._policy import AutoShutdown, Intensity, Restart, RestartWindow, Strategy, restart_group, should_restart
 from supervisors._record import Record
 from supervisors._state import EventKind, State
 
@@ -37,24 +38,27 @@ _SHUTDOWN = "shutdown"  # of the whole tree
 class Engine:
     """The run-time state of a supervisor, from `serve` to its end; a restart makes a new one.
 
-    ``own`` is the supervisor's node. ``journal`` is that of its tree; a root has none yet. ``on_started`` reports the
-    end of the start.
+    ``own`` is the supervisor's node. With ``forgets`` its children are forgotten after their end, and stop all at once.
+    There can be thousands of them, so nothing iterates over all, except when the supervisor stops. ``journal`` is that
+    of its tree; a root has none yet. ``on_started`` reports the end of the start.
     """
-
-    forgets = False  # children are forgotten after their end
 
     def __init__(
         self,
         own: Record,
-        records: dict[str, Record],
         intensity: Intensity,
+        strategy: Strategy,
+        auto_shutdown: AutoShutdown,
         *,
+        forgets: bool,
         journal: Journal | None,
         on_started: Callable[[], None],
         cancel_grace_s: float = 0.0,
     ) -> None:
+        assert own.children is not None
         self.own = own
-        self.records = records
+        self.records = own.children
+        self.forgets = forgets
         self.stopping = False
         self.started = False
         self.stop_deadline = math.inf  # only becomes earlier
@@ -63,51 +67,19 @@ class Engine:
         self._on_started = on_started
         self._cancel_grace_s = cancel_grace_s
         self._intensity = intensity
+        self._strategy = strategy
+        self._auto_shutdown = auto_shutdown
         self._window = self.journal.windows.setdefault(own, RestartWindow(intensity))
         self._exits: deque[tuple[Record, BaseException | None]] = deque()
-        self._due: list[tuple[float, int, Record | None]] = []  # a heap; None: only wake up
+        self._to_advance: deque[Batch] = deque()  # those in which something has changed
+        self._due: list[tuple[float, int, Record | Batch]] = []  # a heap
         self._numbers = count()
         self._wake = trio.Event()
         self._scope = trio.CancelScope()
-        self._stop_announced = False
+        self._asked_until: float | None = None  # the stop deadline that the children have been given
         self._failure: BaseException | None = None  # the first reason to give up
         self._interruptions: list[BaseException] = []
         self._cancelled = False
-
-    # --- what each kind of supervisor decides ---
-
-    def _place(self, records: list[Record], now: float) -> None:
-        """Have new children started, in this order."""
-        raise NotImplementedError
-
-    def _advance(self, nursery: trio.Nursery, now: float) -> bool:
-        """Start and stop what is due; return whether anything is left to do."""
-        raise NotImplementedError
-
-    def _advance_stop(self, now: float) -> bool:
-        """Request the stop of the children whose turn it is; return whether all are down."""
-        raise NotImplementedError
-
-    def _restart_later(self, record: Record, delay_s: float, now: float) -> None:
-        """Start a child in backoff again after ``delay_s``, with its group."""
-        raise NotImplementedError
-
-    def restart_child(self, record: Record, now: float) -> None:
-        """Stop a child if it runs, then start it, at once and uncounted."""
-        raise NotImplementedError
-
-    def _came_up(self, record: Record) -> None:
-        """React to a child that has started."""
-
-    def _went_down(self, record: Record, now: float) -> None:
-        """React to a child that is down, after a stop or together with its group."""
-
-    def _takes_down(self, record: Record) -> bool:
-        """Return whether the child goes down with its group."""
-        return False
-
-    def _lost(self, record: Record) -> None:
-        """React to a child that has ended by itself and is not restarted."""
 
     # --- requests of others: flags and a wake-up, never a wait ---
 
@@ -137,7 +109,7 @@ class Engine:
             if record.stays_down:
                 record.enter(State.STOPPED, now)
                 record.settle(None)
-        self._place([record for record in records if not record.stays_down], now)
+        self._begin_batch([], [record for record in records if not record.stays_down], now, "")
         self.wake()
 
     @enable_ki_protection
@@ -156,7 +128,23 @@ class Engine:
         self._forget_if_gone(record)
         self.wake()
 
-    @enable_ki_protection
+    def restart_child(self, record: Record, now: float) -> None:
+        """Stop a child if it runs, then start it, at once and uncounted."""
+        record.stays_down = False
+        if record.state is State.BACKOFF:
+            assert record.batch is not None
+            self._set_deadline(record.batch, now)
+        elif record.over or record.up:
+            record.ran = False  # otherwise a temporary child that ran would stay down
+            if record.over:
+                record.enter(State.WAITING, now)
+            if not record.goes_down:  # otherwise its batch starts it again
+                self._end_turn(record)
+                self._begin_batch([record], [record], now, "restart")
+        if record.up:
+            self._ask_to_stop(record, "restart", now)
+        self.wake()
+
     def kill(self, record: Record) -> bool:
         """Cancel a child as if it had crashed; return False if it is down."""
         if not record.up:
@@ -270,10 +258,9 @@ class Engine:
             self._take_exit(record, error, now)
         self._take_due(now)
         if self.stopping:
-            self._announce_stop(now)
             return self._advance_stop(now)
-        busy = self._advance(nursery, now)
-        if not self.started and not busy:
+        self._advance(nursery, now)
+        if not self.started and all(record.batch is None for record in self.records.values()):
             self.started = True
             if self._is_root:  # otherwise the supervisor above does it
                 self.own.has_started(None, now)
@@ -283,61 +270,91 @@ class Engine:
 
     # --- deadlines ---
 
-    def _wake_at(self, when: float, record: Record | None = None) -> None:
+    def _set_deadline(self, target: Record | Batch, when: float) -> None:
+        target.deadline = when
         if when < math.inf:
-            heapq.heappush(self._due, (when, next(self._numbers), record))
-
-    def _set_deadline(self, record: Record, when: float) -> None:
-        record.deadline = when
-        self._wake_at(when, record)
+            heapq.heappush(self._due, (when, next(self._numbers), target))
         if len(self._due) > 4 * len(self.records) + 64:  # most are out of date
-            self._due = [each for each in self._due if each[2] is None or each[2].deadline == each[0]]
+            self._due = [each for each in self._due if each[2].deadline == each[0]]
             heapq.heapify(self._due)
 
     def _next_due(self) -> float:
         while self._due:
-            when, _, record = self._due[0]
-            if record is None or record.deadline == when:
+            when, _, target = self._due[0]
+            if target.deadline == when:
                 return when
             heapq.heappop(self._due)
         return math.inf
 
     def _take_due(self, now: float) -> None:
         while self._next_due() <= now:
-            record = heapq.heappop(self._due)[2]
-            if record is None:
+            target = heapq.heappop(self._due)[2]
+            if isinstance(target, Batch):
+                self._to_advance.append(target)
                 continue
-            record.deadline = math.inf
-            if record.cancelled:
-                self.journal.emit(record, EventKind.STUCK, now)
-            elif record.stop_requested:
-                self._cancel(record, now)
-            elif record.state is State.STARTING:
-                late = f"{record.path} had not started within {record.policy.start_timeout_s:g} s"
-                record.cancel_cause = TimeoutError(late)
-                self._cancel(record, now)
-            elif record.state is State.BACKOFF:
-                self._backoff_over(record)
+            target.deadline = math.inf
+            if target.cancelled:
+                self.journal.emit(target, EventKind.STUCK, now)
+            elif target.stop_requested:
+                self._cancel(target, now)
+            elif target.state is State.STARTING:
+                late = f"{target.path} had not started within {target.policy.start_timeout_s:g} s"
+                target.cancel_cause = TimeoutError(late)
+                self._cancel(target, now)
 
-    def _backoff_over(self, record: Record) -> None:
-        """React to the end of a backoff, if each child has a deadline of its own for it."""
+    # --- batches: children that go down and up as one unit ---
+
+    def _begin_batch(self, to_stop: list[Record], to_start: list[Record], not_before: float, reason: str) -> None:
+        batch = Batch(to_stop, to_start, reason)
+        self._set_deadline(batch, not_before)
+        self._to_advance.append(batch)
+
+    def _advance(self, nursery: trio.Nursery, now: float) -> None:
+        """Start and stop what is due. A batch that waits for a child or a backoff blocks no other."""
+        while self._to_advance:
+            batch = self._to_advance.popleft()
+            last = batch.next_to_stop()
+            if last is not None:
+                self._ask_to_stop(last, batch.reason, now)
+                continue
+            first = batch.next_to_start()
+            if first is None:
+                batch.deadline = math.inf
+            elif not first.up and now >= batch.deadline:
+                self._start(first, nursery, now)
+
+    def _has_changed(self, record: Record) -> None:
+        if record.batch is not None:
+            self._to_advance.append(record.batch)
+
+    def _end_turn(self, record: Record) -> None:
+        self._has_changed(record)
+        if record.batch is not None:
+            record.batch.to_start.remove(record)
+            record.batch = None
 
     # --- going down ---
 
-    def _announce_stop(self, now: float) -> None:
-        if self._stop_announced:
-            return
-        self._stop_announced = True
-        if self.own.state is not State.STOPPING:  # otherwise the supervisor above has announced it
-            self.own.enter(State.STOPPING, now)
-            self.journal.emit(self.own, EventKind.STOPPING, now, reason=self.own.reason)
-        for record in list(self.records.values()):
-            if record.state in (State.WAITING, State.BACKOFF):
-                self._stop_before_start(record, self._reason_below, now)
-
-    @property
-    def _reason_below(self) -> str:
-        return _SHUTDOWN if self.own.reason == _SHUTDOWN else "shutdown of its supervisor"
+    def _advance_stop(self, now: float) -> bool:
+        """Request the stop of the children whose turn it is; return whether all are down."""
+        reason = _SHUTDOWN if self.own.reason == _SHUTDOWN else "shutdown of its supervisor"
+        if self._asked_until is None:
+            if self.own.state is not State.STOPPING:  # otherwise the supervisor above has announced it
+                self.own.enter(State.STOPPING, now)
+                self.journal.emit(self.own, EventKind.STOPPING, now, reason=self.own.reason)
+            for record in list(self.records.values()):
+                if record.state in (State.WAITING, State.BACKOFF):
+                    self._stop_before_start(record, reason, now)
+        last = next((record for record in reversed(self.records.values()) if record.up), None)
+        if last is not None and not self.forgets:
+            self._ask_to_stop(last, reason, now)
+        if self._asked_until is None or self.stop_deadline < self._asked_until:
+            self._asked_until = self.stop_deadline
+            # A child that was stopped by hand may still be on its way, beside the one whose turn it is.
+            for record in list(self.records.values()):
+                if record.stop_requested or (self.forgets and record.up):
+                    self._ask_to_stop(record, reason, now)
+        return last is None
 
     def _stop_before_start(self, record: Record, reason: str, now: float) -> None:
         record.deadline = math.inf
@@ -353,6 +370,7 @@ class Engine:
             if record.state is not State.STOPPING:  # a supervisor that stops by itself is already in that state
                 record.enter(State.STOPPING, now)
                 self.journal.emit(record, EventKind.STOPPING, now, reason=reason)
+            self._has_changed(record)
             if record.handle is not None:
                 record.handle.request_stop(reason)
             if record.below is not None:
@@ -428,55 +446,32 @@ class Engine:
         record.deadline = math.inf
         record.has_started(value, now)
         self.journal.emit(record, EventKind.STARTED, now)
-        self._came_up(record)
+        if not record.goes_down:  # otherwise it goes down again with its group
+            self._end_turn(record)
         self.wake()
 
     # --- after an end ---
 
     def _take_exit(self, record: Record, error: BaseException | None, now: float) -> None:
-        requested = record.stop_requested
-        ran_s = None if record.started_at is None else now - record.started_at
+        requested, goes_down, started_at = record.stop_requested, record.goes_down, record.started_at
         failure = record.failure_of(error)
-        ignored = record.ignored and error is None and record.cancel_cause is None
+        ignored = record.ignored and error is None and failure is None
         record.reset_incarnation()
+        permanent = record.policy.restart is Restart.PERMANENT
+        first_start_failed = not record.ever_started and (failure is not None or permanent)
+        over, kind = (State.FINISHED, EventKind.RETURNED) if failure is None else (State.FAILED, EventKind.FAILED)
+        if is_shutdown(error) and not requested:
+            record.reason = str(error)
         if error is not None and is_fatal(error):
             self._interrupted(error)
             self._ended(record, State.FAILED, EventKind.FAILED, now, error)
         elif requested:
-            record.note_failure(None if is_shutdown(error) else error)
-            record.keep(None if isinstance(error, trio.Cancelled) else error)
-            record.enter(State.STOPPED, now)
-            self.journal.emit(record, EventKind.STOPPED, now, error, record.reason)
-            record.settle(error)
-            self._went_down(record, now)
-            self._forget_if_gone(record)
+            self._ended(record, State.STOPPED, EventKind.STOPPED, now, error, with_batch=True)
         elif ignored:
             self._ended(record, State.FINISHED, EventKind.IGNORED, now, None)
-        else:
-            self._ended_by_itself(record, error, failure, ran_s, now)
-
-    def _ended_by_itself(
-        self,
-        record: Record,
-        error: BaseException | None,
-        failure: BaseException | None,
-        ran_s: float | None,
-        now: float,
-    ) -> None:
-        """Handle the end of a child whose stop was not requested.
-
-        ``error`` is what it raised. ``failure`` is None after a normal end. ``ran_s`` is None if it never started.
-        """
-        permanent = record.policy.restart is Restart.PERMANENT
-        kind = EventKind.RETURNED if failure is None else EventKind.FAILED
-        over = State.FINISHED if failure is None else State.FAILED
-        if is_shutdown(error):
-            record.reason = str(error)
-        first_start_failed = not record.ever_started and (failure is not None or permanent)
-        if self.stopping or self._takes_down(record):
+        elif self.stopping or goes_down:
             # It was to be stopped, but ended first. No further restart is counted.
-            self._ended(record, over, kind, now, failure)
-            self._went_down(record, now)
+            self._ended(record, over, kind, now, failure, with_batch=True)
         elif first_start_failed and (record.added or not self.started):
             record.removed = record.added  # a failed first start is not kept
             self._ended(record, State.FAILED, kind, now, failure or error)
@@ -484,23 +479,42 @@ class Engine:
                 self._fail(StartFailed(record.path), failure or error, f"{record.path} failed to start")
         elif not should_restart(record.policy.restart, abnormal=failure is not None):
             self._ended(record, over, kind, now, failure)
-            self._lost(record)
+            if record.policy.significant:
+                left = any(each.policy.significant and not each.over for each in self.records.values())
+                if self._auto_shutdown is AutoShutdown.ANY_SIGNIFICANT or not left:
+                    self.request_stop("automatic shutdown")
+        elif not self._window.admit(now):
+            self._ended(record, over, kind, now, failure)
+            self._escalate(record, failure or error, now)
         else:
-            healthy = ran_s is not None and ran_s >= record.backoff.healthy_after_s
+            healthy = started_at is not None and now - started_at >= record.backoff.healthy_after_s
             record.failures = 1 if healthy else record.failures + 1
-            if self._window.admit(now):
-                self._begin_backoff(record, kind, failure, now)
-            else:
-                self._ended(record, over, kind, now, failure)
-                self._escalate(record, failure or error, now)
+            record.note_failure(failure)
+            self.journal.emit(record, kind, now, failure, record.reason)
+            self._restart_later(record, now)
 
-    def _begin_backoff(self, record: Record, kind: EventKind, failure: BaseException | None, now: float) -> None:
-        record.note_failure(failure)
-        self.journal.emit(record, kind, now, failure, record.reason)
+    def _restart_later(self, record: Record, now: float) -> None:
+        """Stop the group of a failed child now, and start it again after the child's backoff.
+
+        Batches that share a child with it are merged, with the latest time.
+        """
         delay_s = record.backoff.delay_s(record.failures, random.random())
         record.enter(State.BACKOFF, now)
         self.journal.emit(record, EventKind.BACKOFF, now, delay_s=delay_s)
-        self._restart_later(record, delay_s, now)
+        group = set(restart_group(self._strategy, self.records.values(), record))
+        taken_over = {each.batch for each in group if each.batch is not None}
+        stopping = group.union(*(batch.to_stop for batch in taken_over))
+        starting = group.union(*(batch.to_start for batch in taken_over))
+        not_before = max([now + delay_s, *(batch.deadline for batch in taken_over)])
+        for batch in taken_over:
+            batch.dissolve()
+        alone = len(starting) == 1
+        to_start = [record] if alone else [each for each in self.records.values() if each in starting]
+        for each in to_start:
+            if each.over and not each.remains_down:
+                each.enter(State.WAITING, now)
+        to_stop = [each for each in to_start if each in stopping and each.up]
+        self._begin_batch(to_stop, to_start, not_before, f"restart of {record.path}")
 
     def _escalate(self, record: Record, cause: BaseException | None, now: float) -> None:
         intensity = self._intensity
@@ -508,14 +522,26 @@ class Engine:
         self._fail(escalation, cause, f"too many restarts of {record.path}")
         self.journal.emit(self.own, EventKind.ESCALATED, now, escalation)
 
-    # --- book-keeping ---
-
-    def _ended(self, record: Record, state: State, kind: EventKind, now: float, error: BaseException | None) -> None:
-        record.note_failure(error)
-        record.keep(error)
+    def _ended(
+        self,
+        record: Record,
+        state: State,
+        kind: EventKind,
+        now: float,
+        error: BaseException | None,
+        *,
+        with_batch: bool = False,
+    ) -> None:
+        """Record that a child is down. ``with_batch``: if it is in a batch, that starts it again."""
+        stopped = state is State.STOPPED
+        record.note_failure(None if stopped and is_shutdown(error) else error)
+        record.keep(None if stopped and isinstance(error, trio.Cancelled) else error)
         record.enter(state, now)
         self.journal.emit(record, kind, now, error, record.reason)
         record.settle(error)
+        self._has_changed(record)
+        if with_batch and record.batch is not None and not record.remains_down and not self.stopping:
+            record.enter(State.WAITING, now)
         self._forget_if_gone(record)
 
     def _forget_if_gone(self, record: Record) -> None:

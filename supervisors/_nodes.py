@@ -11,13 +11,11 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from supervisors._child import Child
-from supervisors._dynamic import DynamicEngine
 from supervisors._engine import Engine
 from supervisors._errors import Killed, NotRunning, SpecError, StartFailed, TaskFailed, TooManyChildren
 from supervisors._policy import AutoShutdown, Backoff, Intensity, Restart, Strategy, check_escalates, check_seconds
 from supervisors._record import ROOT, Policy, Record
 from supervisors._state import Event, NodeState, State
-from supervisors._static import StaticEngine
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -207,9 +205,7 @@ class Supervisor(Node[None]):
         self._records: dict[str, Record] = {}
         self._record.children = self._records
         # Makes the engine of one run.
-        self._new_engine: Callable[..., Engine] = partial(
-            StaticEngine, self._record, self._records, intensity, strategy=strategy, auto_shutdown=auto_shutdown
-        )
+        self._new_engine = partial(Engine, self._record, intensity, strategy, auto_shutdown, forgets=False)
         self._place(list(children))
 
     @property
@@ -384,7 +380,7 @@ class DynamicSupervisor(Supervisor):
         if max_children is not None and not (type(max_children) is int and max_children >= 1):
             raise SpecError(f"{name!r}: max_children must be an integer of at least 1, not {max_children!r}")
         super().__init__(name, intensity=intensity, backoff=backoff, restart=restart, grace_s=grace_s)
-        self._new_engine = partial(DynamicEngine, self._record, self._records, intensity)
+        self._new_engine = partial(self._new_engine, forgets=True)
         self._max_children = math.inf if max_children is None else max_children
         self._unnamed = 0  # number of tasks without a name of their own
 

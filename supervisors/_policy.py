@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
@@ -150,10 +150,9 @@ def should_restart(restart: Restart, *, abnormal: bool) -> bool:
     return restart is Restart.PERMANENT
 
 
-def restart_group(strategy: Strategy, children: Sequence[T], failed: T) -> Sequence[T]:
+def restart_group(strategy: Strategy, children: Iterable[T], failed: T) -> list[T]:
     """Return the part of ``children`` (in start order) that goes down and up with ``failed``, itself included."""
     if strategy is Strategy.ONE_FOR_ONE:
         return [failed]
-    if strategy is Strategy.ONE_FOR_ALL:
-        return children
-    return children[children.index(failed) :]
+    everyone = list(children)
+    return everyone if strategy is Strategy.ONE_FOR_ALL else everyone[everyone.index(failed) :]

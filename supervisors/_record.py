@@ -15,6 +15,7 @@ from supervisors._policy import Backoff, Restart
 from supervisors._state import LEGAL, OVER, UP, Event, NodeState, State
 
 if TYPE_CHECKING:
+    from supervisors._batch import Batch
     from supervisors._engine import Engine
 
 Observers = dict[object, Callable[[Event], object]]
@@ -70,7 +71,7 @@ class Record:
         self.removed = False  # forgotten as soon as it is down
         self.ran = False  # in this run of its supervisor
         self.ever_started = False  # in this run of its supervisor
-        self.comes_back = False  # a dynamic child that is restarted by hand
+        self.batch: Batch | None = None  # the one in which it has a turn to start
         self.start_error: BaseException | None = None
         self.first_value: Any = None
         self.settled = trio.Event()  # the first start has ended, in success or not
@@ -80,7 +81,7 @@ class Record:
         """Reset everything that belongs to an incarnation."""
         self.handle: Child[Any] | None = None
         self.scope: trio.CancelScope | None = None
-        self.deadline = math.inf  # of the start, the grace or the clean-up; in backoff, of the wait
+        self.deadline = math.inf  # of the start, the grace or the clean-up
         self.cancel_cause: Exception | None = None  # why the supervisor cancelled it although no stop was requested
         self.stop_requested = False
         self.stop_by = math.inf  # the deadline of a stop by hand
@@ -136,6 +137,11 @@ class Record:
     def remains_down(self) -> bool:
         """Whether its group does not start it again: it was stopped by hand or removed, or it is temporary and ran."""
         return self.stays_down or self.removed or (self.policy.restart is Restart.TEMPORARY and self.ran)
+
+    @property
+    def goes_down(self) -> bool:
+        """Whether its batch has to stop it before it starts."""
+        return self.batch is not None and self in self.batch.to_stop
 
     @property
     def has_a_turn(self) -> bool:

@@ -36,8 +36,7 @@ from supervisors import (
     TooManyRestarts,
     Worker,
 )
-from supervisors._dynamic import DynamicEngine
-from supervisors._static import StaticEngine
+from supervisors._engine import Engine
 
 from .probes import NO_BACKOFF, Stage, observed
 
@@ -275,16 +274,12 @@ class Tree(RuleBasedStateMachine):
     def who_waits_has_one_turn_to_come(self) -> None:
         for supervisor in self._running():
             engine = supervisor._record.below
-            if isinstance(engine, DynamicEngine):
-                for record in engine.records.values():
-                    waits = record.state in (State.WAITING, State.BACKOFF)
-                    assert not waits or record in engine._to_start or record.deadline < math.inf, record.path
-                continue
-            assert isinstance(engine, StaticEngine)
-            turns = [record for batch in engine._batches for record in batch.to_start]
+            assert isinstance(engine, Engine)
+            batches = {record.batch for record in engine.records.values() if record.batch is not None}
+            turns = [record for batch in batches for record in batch.to_start]
             assert len(turns) == len(set(turns))
-            assert set(turns) <= set(engine.records.values())
-            assert all(set(batch.to_stop) <= set(batch.to_start) for batch in engine._batches)
+            assert set(turns) == {record for record in engine.records.values() if record.batch is not None}
+            assert all(set(batch.to_stop) <= set(batch.to_start) for batch in batches)
             for record in engine.records.values():
                 assert record in turns or record.state not in (State.WAITING, State.BACKOFF), record.path
 

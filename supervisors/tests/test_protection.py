@@ -14,10 +14,8 @@ import pytest
 import trio
 
 from supervisors import Child, DynamicSupervisor, Event, Restart, State, Supervisor, Worker, open_tree
-from supervisors._dynamic import DynamicEngine
 from supervisors._engine import Engine
 from supervisors._record import Record
-from supervisors._static import StaticEngine
 
 from .probes import Stage, observed
 
@@ -45,7 +43,7 @@ def press_inside(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> Non
         (lambda pool: pool.find("a").kill(), Engine, "_cancel"),
         (lambda pool: pool.find("a").stop(), Engine, "_ask_to_stop"),
         (lambda pool: pool.find("a").restart(), Engine, "_ask_to_stop"),
-        (lambda pool: pool._add(Worker("b", idle)), DynamicEngine, "_place"),
+        (lambda pool: pool._add(Worker("b", idle)), Engine, "_begin_batch"),
     ],
     ids=["kill", "stop", "restart", "add"],
 )
@@ -71,7 +69,7 @@ def test_a_verb_is_done_whole_or_not_at_all(
 
 def test_a_step_is_finished_before_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage()
-    press_inside(monkeypatch, StaticEngine, "_advance")
+    press_inside(monkeypatch, Engine, "_advance")
     with pytest.raises(KeyboardInterrupt):
         trio.run(Supervisor("app", [stage.spec("a"), stage.spec("b")]).run)
     assert stage.take_log() == "+a -a"

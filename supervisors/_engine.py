@@ -17,69 +17,59 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
-from supervisors._batch import Batch
 from supervisors._child import Child
 from supervisors._errors import Killed, StartFailed, TooManyRestarts, is_fatal, is_keyboard_interrupt, is_shutdown
 from supervisors._journal import Journal
 from supervisors._policy import AutoShutdown, Intensity, Restart, RestartWindow, Strategy, restart_group, should_restart
-from supervisors._record import Record
+from supervisors._record import Batch, Record
 from supervisors._state import EventKind, State
 
 STUCK_AFTER_S = 5.0  # a child that still runs so long after its cancellation is reported
 _SHUTDOWN = "shutdown"  # of the whole tree
 
 
+@dataclass(eq=False)
 class Engine:
     """The run-time state of a supervisor, from `serve` to its end; a restart makes a new one.
 
     ``own`` is the supervisor's node. With ``forgets`` its children are forgotten after their end, and stop all at once.
-    There can be thousands of them, so nothing iterates over all, except when the supervisor stops. ``journal`` is that
-    of its tree; a root has none yet. ``on_started`` reports the end of the start.
+    There can be thousands of them, so nothing iterates over all, except when the supervisor stops. ``tree_journal``
+    is that of its tree; a root has none yet. ``on_started`` reports the end of the start.
     """
 
-    def __init__(
-        self,
-        own: Record,
-        intensity: Intensity,
-        strategy: Strategy,
-        auto_shutdown: AutoShutdown,
-        *,
-        forgets: bool,
-        journal: Journal | None,
-        on_started: Callable[[], None],
-        cancel_grace_s: float = 0.0,
-    ) -> None:
-        assert own.children is not None
-        self.own = own
-        self.records = own.children
-        self.forgets = forgets
+    own: Record
+    intensity: Intensity
+    strategy: Strategy
+    auto_shutdown: AutoShutdown
+    forgets: bool
+    on_started: Callable[[], None]
+    tree_journal: Journal | None = None
+    cancel_grace_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        assert self.own.children is not None
+        self.records = self.own.children
         self.stopping = False
         self.started = False
         self.stop_deadline = math.inf  # only becomes earlier
-        self.journal = Journal(self.wake) if journal is None else journal
-        self._is_root = journal is None
-        self._on_started = on_started
-        self._cancel_grace_s = cancel_grace_s
-        self._intensity = intensity
-        self._strategy = strategy
-        self._auto_shutdown = auto_shutdown
-        self._window = self.journal.windows.setdefault(own, RestartWindow(intensity))
-        self._exits: deque[tuple[Record, BaseException | None]] = deque()
+        self.journal = self.tree_journal or Journal(self.wake)
+        self._window = self.journal.windows.setdefault(self.own, RestartWindow(self.intensity))
+        self._exits: deque[tuple[Record, Child[Any], BaseException | None]] = deque()
         self._to_advance: deque[Batch] = deque()  # those in which something has changed
         self._due: list[tuple[float, int, Record | Batch]] = []  # a heap
         self._numbers = count()
         self._wake = trio.Event()
-        self._scope = trio.CancelScope()
+        self._scope = trio.CancelScope()  # shielded as soon as a cancel from outside has arrived
         self._asked_until: float | None = None  # the stop deadline that the children have been given
         self._failure: BaseException | None = None  # the first reason to give up
         self._interruptions: list[BaseException] = []
-        self._cancelled = False
 
     # --- requests of others: flags and a wake-up, never a wait ---
 
@@ -95,10 +85,14 @@ class Engine:
         self.stop_deadline = min(self.stop_deadline, deadline)
         self.wake()
 
-    def crash(self, error: Exception) -> None:
-        """End abnormally with ``error``, without grace."""
-        self._fail(error, None, "kill")
-        self.request_stop("kill", trio.current_time())
+    def fail(
+        self, failure: Exception, reason: str, *, cause: BaseException | None = None, deadline: float = math.inf
+    ) -> None:
+        """Give up and stop; only the first failure counts."""
+        if self._failure is None:
+            failure.__cause__ = cause
+            self._failure = failure
+        self.request_stop(reason, deadline)
 
     @enable_ki_protection
     def add(self, records: list[Record], now: float) -> None:
@@ -121,10 +115,8 @@ class Engine:
         record.stop_by = min(record.stop_by, deadline)
         if record.state in (State.WAITING, State.BACKOFF):
             self._stop_before_start(record, "stop", now)
-        elif record.up and not self.stopping:
+        elif record.stop_requested or (record.up and not self.stopping):
             self._ask_to_stop(record, "stop", now)
-        if record.stop_requested:
-            self._shorten(record, deadline, now)
         self._forget_if_gone(record)
         self.wake()
 
@@ -149,7 +141,7 @@ class Engine:
         """Cancel a child as if it had crashed; return False if it is down."""
         if not record.up:
             return False
-        if record.cancel_cause is None:
+        if not record.cancelled:
             record.cancel_cause = Killed(record.path)
             self._cancel(record, trio.current_time())
             self.wake()
@@ -164,7 +156,7 @@ class Engine:
         A cancel from outside, KeyboardInterrupt and the like first cause an ordered stop, and are raised after it.
         """
         now = trio.current_time()
-        if self._is_root:
+        if self.own.parent is None:
             self.own.enter(State.STARTING, now)
             self.journal.emit(self.own, EventKind.STARTING, now)
         if self.own.stop_requested or self.own.cancelled:  # before this engine existed
@@ -181,7 +173,7 @@ class Engine:
                         raise
         except BaseException as bug:
             self.own.note_failure(bug)
-            if self._is_root:
+            if self.own.parent is None:
                 self.own.force(State.FAILED, trio.current_time())
             raise
         finally:
@@ -190,14 +182,14 @@ class Engine:
                 record.abandon(now)
                 if record.added or record.removed:
                     record.leave()
-        if self._is_root:
+        if self.own.parent is None:
             error = self._error()
             self.own.note_failure(error)
             self.own.enter(State.STOPPED if error is None else State.FAILED, now)
             kind = EventKind.STOPPED if error is None else EventKind.FAILED
             self.journal.emit(self.own, kind, now, error, self.own.reason)
             self._deliver()
-        if self._cancelled and not self._interruptions:
+        if self._scope.shield and not self._interruptions:
             await trio.lowlevel.checkpoint_if_cancelled()
         error = self._error()
         if error is not None:
@@ -217,7 +209,7 @@ class Engine:
                 self._interrupted(exc)
 
     def _deliver(self) -> None:
-        if self._is_root:
+        if self.own.parent is None:
             try:
                 self.journal.deliver()
             except BaseException as exc:  # noqa: BLE001 - an observer's, such as KeyboardInterrupt; raised at the end
@@ -229,10 +221,9 @@ class Engine:
         if isinstance(exc, trio.Cancelled):
             # Trio repeats a cancel until the scope is left, so only the first one has a meaning. From here on the
             # loop is shielded. The shield lasts at most `cancel_grace_s`, and then until the children have cleaned up.
-            if not self._cancelled:
-                self._cancelled = True
+            if not self._scope.shield:
                 self._scope.shield = True
-                self.request_stop(_SHUTDOWN, now + self._cancel_grace_s)
+                self.request_stop(_SHUTDOWN, now + self.cancel_grace_s)
             return
         again = is_keyboard_interrupt(exc) and any(is_keyboard_interrupt(each) for each in self._interruptions)
         self._interruptions.append(exc)
@@ -244,28 +235,18 @@ class Engine:
             return BaseExceptionGroup(f"{self.own.path} was interrupted more than once", self._interruptions)
         return self._interruptions[0] if self._interruptions else self._failure
 
-    def _fail(self, failure: Exception, cause: BaseException | None, reason: str) -> None:
-        """Give up; only the first reason counts."""
-        if self._failure is None:
-            if cause is not None:
-                failure.__cause__ = cause
-            self._failure = failure
-        self.request_stop(reason)
-
     def _step(self, nursery: trio.Nursery, now: float) -> bool:
         while self._exits:
-            record, error = self._exits.popleft()
-            self._take_exit(record, error, now)
+            self._take_exit(*self._exits.popleft(), now)
         self._take_due(now)
         if self.stopping:
             return self._advance_stop(now)
         self._advance(nursery, now)
         if not self.started and all(record.batch is None for record in self.records.values()):
             self.started = True
-            if self._is_root:  # otherwise the supervisor above does it
-                self.own.has_started(None, now)
-                self.journal.emit(self.own, EventKind.STARTED, now)
-            self._on_started()
+            if self.own.parent is None:  # otherwise the supervisor above does it
+                self._has_started(self.own, None, None)
+            self.on_started()
         return False
 
     # --- deadlines ---
@@ -357,14 +338,15 @@ class Engine:
         return last is None
 
     def _stop_before_start(self, record: Record, reason: str, now: float) -> None:
-        record.deadline = math.inf
         record.reason = reason
         self._ended(record, State.STOPPED, EventKind.STOPPED, now, None)
 
     def _ask_to_stop(self, record: Record, reason: str, now: float) -> None:
+        """Request the stop of a child, unless that is done, and cancel it at the present deadline at the latest."""
         if not record.stop_requested:
             record.stop_requested = True
             record.reason = reason
+            record.stop_by = min(record.stop_by, now + record.policy.grace_s)
             if not record.cancelled:
                 record.deadline = math.inf
             if record.state is not State.STOPPING:  # a supervisor that stops by itself is already in that state
@@ -373,26 +355,17 @@ class Engine:
             self._has_changed(record)
             if record.handle is not None:
                 record.handle.request_stop(reason)
-            if record.below is not None:
-                record.below.request_stop(reason)
-            self._shorten(record, min(record.stop_by, now + record.policy.grace_s), now)
-        if self.stopping:
-            self._shorten(record, self.stop_deadline, now)
-
-    def _shorten(self, record: Record, deadline: float, now: float) -> None:
-        """Cancel a stopping child at ``deadline`` at the latest."""
+        deadline = min(record.stop_by, self.stop_deadline)
+        if record.below is not None:
+            record.below.request_stop(reason, deadline)
         if record.cancelled or deadline >= record.deadline:
             return
-        if deadline <= now:
+        if deadline > now:
+            self._set_deadline(record, deadline)
+        else:
             self._cancel(record, now)
-            return
-        self._set_deadline(record, deadline)
-        if record.below is not None:
-            record.below.request_stop(record.reason or "", deadline)
 
     def _cancel(self, record: Record, now: float) -> None:
-        if record.cancelled:
-            return
         record.deadline = math.inf
         self._cancel_task(record, now)
         self.journal.emit(record, EventKind.CANCELLED, now, record.cancel_cause)
@@ -431,7 +404,7 @@ class Engine:
                 await self._run_child(record, handle)
         except BaseException as exc:  # noqa: BLE001 - the boundary: `_take_exit` judges it, nothing is lost
             error = exc
-        self._exits.append((record, error))
+        self._exits.append((record, handle, error))
         self.wake()
 
     @disable_ki_protection
@@ -439,7 +412,7 @@ class Engine:
         await record.run(handle)
 
     @enable_ki_protection
-    def _has_started(self, record: Record, handle: Child[Any], value: Any) -> None:
+    def _has_started(self, record: Record, handle: Child[Any] | None, value: Any) -> None:
         if record.handle is not handle or record.state is not State.STARTING or record.cancelled:
             return  # late: it was cancelled or its stop was requested meanwhile
         now = trio.current_time()
@@ -452,10 +425,9 @@ class Engine:
 
     # --- after an end ---
 
-    def _take_exit(self, record: Record, error: BaseException | None, now: float) -> None:
-        requested, goes_down, started_at = record.stop_requested, record.goes_down, record.started_at
-        failure = record.failure_of(error)
-        ignored = record.ignored and error is None and failure is None
+    def _take_exit(self, record: Record, handle: Child[Any], error: BaseException | None, now: float) -> None:
+        requested, started_at = record.stop_requested, record.started_at
+        failure = record.failure_of(error, ignored=handle.ignored)
         record.reset_incarnation()
         permanent = record.policy.restart is Restart.PERMANENT
         first_start_failed = not record.ever_started and (failure is not None or permanent)
@@ -466,26 +438,29 @@ class Engine:
             self._interrupted(error)
             self._ended(record, State.FAILED, EventKind.FAILED, now, error)
         elif requested:
-            self._ended(record, State.STOPPED, EventKind.STOPPED, now, error, with_batch=True)
-        elif ignored:
+            self._ended(record, State.STOPPED, EventKind.STOPPED, now, error)
+        elif handle.ignored and error is None and failure is None:
             self._ended(record, State.FINISHED, EventKind.IGNORED, now, None)
-        elif self.stopping or goes_down:
+        elif self.stopping or record.goes_down:
             # It was to be stopped, but ended first. No further restart is counted.
-            self._ended(record, over, kind, now, failure, with_batch=True)
+            self._ended(record, over, kind, now, failure)
         elif first_start_failed and (record.added or not self.started):
             record.removed = record.added  # a failed first start is not kept
             self._ended(record, State.FAILED, kind, now, failure or error)
             if not record.added:
-                self._fail(StartFailed(record.path), failure or error, f"{record.path} failed to start")
+                self.fail(StartFailed(record.path), f"{record.path} failed to start", cause=failure or error)
         elif not should_restart(record.policy.restart, abnormal=failure is not None):
             self._ended(record, over, kind, now, failure)
             if record.policy.significant:
                 left = any(each.policy.significant and not each.over for each in self.records.values())
-                if self._auto_shutdown is AutoShutdown.ANY_SIGNIFICANT or not left:
+                if self.auto_shutdown is AutoShutdown.ANY_SIGNIFICANT or not left:
                     self.request_stop("automatic shutdown")
         elif not self._window.admit(now):
             self._ended(record, over, kind, now, failure)
-            self._escalate(record, failure or error, now)
+            limit = self.intensity
+            escalation = TooManyRestarts(self.own.path, record.path, limit.max_restarts, limit.within_s)
+            self.fail(escalation, f"too many restarts of {record.path}", cause=failure or error)
+            self.journal.emit(self.own, EventKind.ESCALATED, now, escalation)
         else:
             healthy = started_at is not None and now - started_at >= record.backoff.healthy_after_s
             record.failures = 1 if healthy else record.failures + 1
@@ -501,7 +476,7 @@ class Engine:
         delay_s = record.backoff.delay_s(record.failures, random.random())
         record.enter(State.BACKOFF, now)
         self.journal.emit(record, EventKind.BACKOFF, now, delay_s=delay_s)
-        group = set(restart_group(self._strategy, self.records.values(), record))
+        group = set(restart_group(self.strategy, self.records.values(), record))
         taken_over = {each.batch for each in group if each.batch is not None}
         stopping = group.union(*(batch.to_stop for batch in taken_over))
         starting = group.union(*(batch.to_start for batch in taken_over))
@@ -516,31 +491,17 @@ class Engine:
         to_stop = [each for each in to_start if each in stopping and each.up]
         self._begin_batch(to_stop, to_start, not_before, f"restart of {record.path}")
 
-    def _escalate(self, record: Record, cause: BaseException | None, now: float) -> None:
-        intensity = self._intensity
-        escalation = TooManyRestarts(self.own.path, record.path, intensity.max_restarts, intensity.within_s)
-        self._fail(escalation, cause, f"too many restarts of {record.path}")
-        self.journal.emit(self.own, EventKind.ESCALATED, now, escalation)
-
-    def _ended(
-        self,
-        record: Record,
-        state: State,
-        kind: EventKind,
-        now: float,
-        error: BaseException | None,
-        *,
-        with_batch: bool = False,
-    ) -> None:
-        """Record that a child is down. ``with_batch``: if it is in a batch, that starts it again."""
+    def _ended(self, record: Record, state: State, kind: EventKind, now: float, error: BaseException | None) -> None:
+        """Record that a child is down, until its batch starts it again."""
         stopped = state is State.STOPPED
         record.note_failure(None if stopped and is_shutdown(error) else error)
-        record.keep(None if stopped and isinstance(error, trio.Cancelled) else error)
+        if record.keeps_error:
+            record.error = None if stopped and isinstance(error, trio.Cancelled) else error
         record.enter(state, now)
         self.journal.emit(record, kind, now, error, record.reason)
         record.settle(error)
         self._has_changed(record)
-        if with_batch and record.batch is not None and not record.remains_down and not self.stopping:
+        if record.goes_down and not record.remains_down and not self.stopping:
             record.enter(State.WAITING, now)
         self._forget_if_gone(record)
 

@@ -137,7 +137,7 @@ class Node(Generic[T]):
         if engine is not None:
             return engine.kill(record)
         if record.parent is None and record.below is not None:
-            record.below.crash(Killed(ROOT))
+            record.below.fail(Killed(ROOT), "kill", deadline=trio.current_time())
             return True
         return False
 
@@ -211,7 +211,7 @@ class Supervisor(Node[None]):
     @property
     def children(self) -> tuple[Node[Any], ...]:
         """The children, in start order; live."""
-        return tuple(cast("Node[Any]", record.node) for record in list(self._records.values()))
+        return tuple(record.node for record in list(self._records.values()))
 
     @property
     def stop_budget_s(self) -> float:
@@ -244,7 +244,7 @@ class Supervisor(Node[None]):
         record.incarnation += 1
         record.reason = record.reason if record.stop_requested else None
         try:
-            await self._serve(journal=None, on_started=task_status.started, cancel_grace_s=cancel_grace_s)
+            await self._serve(on_started=task_status.started, cancel_grace_s=cancel_grace_s)
         finally:
             record.reset_incarnation()
 
@@ -252,7 +252,7 @@ class Supervisor(Node[None]):
         """Run as the child of another supervisor."""
         above = _above(self._record)
         assert above is not None
-        await self._serve(journal=above.journal, on_started=child.started)
+        await self._serve(tree_journal=above.journal, on_started=child.started)
 
     async def _serve(self, **kwargs: Any) -> None:
         engine = self._new_engine(**kwargs)
@@ -281,7 +281,7 @@ class Supervisor(Node[None]):
                 engine.stop_child(record, trio.current_time(), remove=True)
             raise
         if record.ever_started:
-            return cast("T", record.first_value)
+            return cast("T", record.value)
         if record.start_error is None:
             raise NotRunning(f"{node.path} has ended without a start")
         raise StartFailed(node.path) from record.start_error
@@ -292,7 +292,6 @@ class Supervisor(Node[None]):
         if engine is None or engine.stopping:
             raise NotRunning(f"{self.path} is not running")
         self._place([node])
-        node._record.added = True
         node._record.stays_down = False
         engine.add([node._record], trio.current_time())
         return node._record
@@ -355,10 +354,7 @@ class Supervisor(Node[None]):
                 check_escalates(node.name, self._intensity, record.policy.backoff or self._backoff)
             names.add(node.name)
         for node in nodes:
-            record = node._record
-            record.enter_tree(self._record, record.policy.backoff or self._backoff)
-            record.added = False
-            self._records[node.name] = record
+            node._record.enter_tree(self._record, node._record.policy.backoff or self._backoff)
 
 
 class DynamicSupervisor(Supervisor):

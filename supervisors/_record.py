@@ -1,10 +1,10 @@
-"""The state of one node: its place, its policy, and its incarnations."""
+"""The state of one node: its place, its policy, and its incarnations; the children that restart with it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -15,7 +15,6 @@ from supervisors._policy import Backoff, Restart
 from supervisors._state import LEGAL, OVER, UP, Event, NodeState, State
 
 if TYPE_CHECKING:
-    from supervisors._batch import Batch
     from supervisors._engine import Engine
 
 Observers = dict[object, Callable[[Event], object]]
@@ -33,36 +32,38 @@ class Policy:
     backoff: Backoff | None = None  # None: that of its supervisor
 
 
+@dataclass(eq=False, repr=False)
 class Record:
     """One node. Only engines change it. Snapshots read it at any time and from any thread.
 
     ``run`` is called once per incarnation. ``children`` is None for a worker.
     """
 
-    def __init__(self, name: str, run: Callable[[Child[Any]], Awaitable[object]], policy: Policy, node: object) -> None:
-        self.name = name
-        self.run = run
-        self.policy = policy
-        self.node = node  # the public handle; engines do not use it
-        self.parent: Record | None = None
-        self.children: dict[str, Record] | None = None
-        self.observers: Observers = {}  # only a supervisor gets any
-        self.backoff = Backoff()  # set by the supervisor that adds the node
-        self.below: Engine | None = None  # the engine, while this node is a supervisor that runs
-        self.added = False  # it was added while its supervisor ran: the end of that run forgets it
-        self._former_path: str | None = None
-        # Counts and the last failure survive a restart of the supervisor, because the cause must be visible afterwards.
-        self.state = State.WAITING
-        self.since: float | None = None
-        self.reason: str | None = None
-        self.incarnation = 0
-        self.starts = 0  # number of successful starts
-        self.last_failure: str | None = None
-        self.value: Any = None  # of the present or last incarnation
-        self.keeps_error = False  # a task's error is its result
-        self.error: BaseException | None = None
-        self.stays_down = False  # stopped by hand: down until it is restarted by hand
-        self._changed: trio.Event | None = None  # only while a task waits: there are thousands of nodes
+    name: str
+    run: Callable[[Child[Any]], Awaitable[object]]
+    policy: Policy
+    node: Any  # the public handle; engines do not use it
+    parent: Record | None = None
+    children: dict[str, Record] | None = None
+    observers: Observers = field(default_factory=dict)  # only a supervisor gets any
+    backoff: Backoff = field(default_factory=Backoff)  # set by the supervisor that adds the node
+    below: Engine | None = None  # the engine, while this node is a supervisor that runs
+    added: bool = False  # it was added while its supervisor ran: the end of that run forgets it
+    _former_path: str | None = None
+    # Counts and the last failure survive a restart of the supervisor, because the cause must be visible afterwards.
+    state: State = State.WAITING
+    since: float | None = None
+    reason: str | None = None
+    incarnation: int = 0
+    starts: int = 0  # number of successful starts
+    last_failure: str | None = None
+    value: Any = None  # of the present or last incarnation
+    keeps_error: bool = False  # a task's error is its result
+    error: BaseException | None = None
+    stays_down: bool = False  # stopped by hand: down until it is restarted by hand
+    _changed: trio.Event | None = None  # only while a task waits: there are thousands of nodes
+
+    def __post_init__(self) -> None:
         self.prepare()
 
     def prepare(self) -> None:
@@ -73,7 +74,6 @@ class Record:
         self.ever_started = False  # in this run of its supervisor
         self.batch: Batch | None = None  # the one in which it has a turn to start
         self.start_error: BaseException | None = None
-        self.first_value: Any = None
         self.settled = trio.Event()  # the first start has ended, in success or not
         self.reset_incarnation()
 
@@ -102,19 +102,21 @@ class Record:
         above = [] if self.parent is None else self.parent.observers_above()
         return [self.observers, *above]
 
-    def leave(self) -> None:
-        """Give up the place in the tree; the path stays readable."""
-        if self.parent is not None:
-            self._former_path = self.path
-            if self.parent.children is not None and self.parent.children.get(self.name) is self:
-                del self.parent.children[self.name]
-            self.parent = None
-
     def enter_tree(self, parent: Record, backoff: Backoff) -> None:
-        """Take a place below ``parent``."""
+        """Take a place below ``parent``, as its last child."""
+        assert parent.children is not None
+        parent.children[self.name] = self
         self._former_path = None
         self.parent = parent
         self.backoff = backoff
+        self.added = parent.below is not None
+
+    def leave(self) -> None:
+        """Give up the place in the tree; the path stays readable."""
+        if self.parent is not None and self.parent.children is not None:
+            self._former_path = self.path
+            del self.parent.children[self.name]
+            self.parent = None
 
     # --- its state ---
 
@@ -186,9 +188,7 @@ class Record:
         self.started_at = now
         self.value = value
         self.starts += 1
-        if not self.ever_started:
-            self.ever_started = True
-            self.first_value = value
+        self.ever_started = True
         self.settled.set()
 
     def settle(self, error: BaseException | None) -> None:
@@ -197,30 +197,20 @@ class Record:
             self.start_error = error
             self.settled.set()
 
-    def failure_of(self, error: BaseException | None) -> BaseException | None:
+    def failure_of(self, error: BaseException | None, *, ignored: bool) -> BaseException | None:
         """Return what was wrong with an end that was not requested; None if it was a normal one."""
         if self.cancel_cause is not None:
             self.cancel_cause.__cause__ = error
             return self.cancel_cause
-        if error is None and self.policy.restart is Restart.PERMANENT and not self.ignored:
+        if error is None and self.policy.restart is Restart.PERMANENT and not ignored:
             early = " before it had started" if self.started_at is None else ""
             return SupervisionError(f"{self.path} returned{early}")
         return None if is_shutdown(error) else error
-
-    @property
-    def ignored(self) -> bool:
-        """Whether this incarnation reported that it has nothing to run."""
-        return self.handle is not None and self.handle.ignored
 
     def note_failure(self, error: BaseException | None) -> None:
         """Remember only the text, because an exception would keep every frame of the dead child alive."""
         if error is not None:
             self.last_failure = text_of(error)
-
-    def keep(self, error: BaseException | None) -> None:
-        """Keep the error itself if it is the result of a task."""
-        if self.keeps_error:
-            self.error = error
 
     def abandon(self, now: float) -> None:
         """End every wait for this node, because the engine above it has ended without stopping it."""
@@ -254,6 +244,41 @@ class Record:
             since=self.since,
             children=tuple(child.snapshot(child_path(own, child.name)) for child in below),
         )
+
+
+@dataclass(eq=False)
+class Batch:
+    """Children that stop right to left and start left to right: the first start, or a group's restart.
+
+    Every child that stops with the batch also has a turn to start. A child that must stay down loses its turn when the
+    batch reaches it, and not before: until then `Engine.restart_child` can bring it back. If a further child of the
+    batch fails, a new batch replaces this one and takes over its children. A child is in at most one batch.
+    """
+
+    to_stop: list[Record]
+    to_start: list[Record]
+    reason: str  # of the stop
+    deadline: float = math.inf  # of the wait: nothing starts before
+
+    def __post_init__(self) -> None:
+        for record in self.to_start:
+            record.batch = self
+
+    def next_to_stop(self) -> Record | None:
+        """Return the rightmost child that is still up, or None when all are down."""
+        while self.to_stop and not self.to_stop[-1].up:
+            self.to_stop.pop()
+        return self.to_stop[-1] if self.to_stop else None
+
+    def next_to_start(self) -> Record | None:
+        """Return the leftmost child that has not ended its turn: one to start, or one that is starting."""
+        while self.to_start and not self.to_start[0].has_a_turn:
+            self.to_start.pop(0).batch = None
+        return self.to_start[0] if self.to_start else None
+
+    def dissolve(self) -> None:
+        """Leave all children to another batch."""
+        self.to_stop, self.to_start, self.deadline = [], [], math.inf
 
 
 def child_path(parent: str, name: str) -> str:

@@ -85,9 +85,7 @@ class Engine:
         self.stop_deadline = min(self.stop_deadline, deadline)
         self.wake()
 
-    def fail(
-        self, failure: Exception, reason: str, *, cause: BaseException | None = None, deadline: float = math.inf
-    ) -> None:
+    def fail(self, failure: Exception, cause: BaseException | None, reason: str, deadline: float = math.inf) -> None:
         """Give up and stop; only the first failure counts."""
         if self._failure is None:
             failure.__cause__ = cause
@@ -99,9 +97,8 @@ class Engine:
         """Add children that already have their place, and start them in this order."""
         for record in records:
             record.prepare()
-            record.force(State.WAITING, now)
+            record.force(State.STOPPED if record.stays_down else State.WAITING, now)
             if record.stays_down:
-                record.enter(State.STOPPED, now)
                 record.settle(None)
         self._begin_batch([], [record for record in records if not record.stays_down], now, "")
         self.wake()
@@ -294,12 +291,9 @@ class Engine:
         """Start and stop what is due. A batch that waits for a child or a backoff blocks no other."""
         while self._to_advance:
             batch = self._to_advance.popleft()
-            last = batch.next_to_stop()
-            if last is not None:
+            if (last := batch.next_to_stop()) is not None:
                 self._ask_to_stop(last, batch.reason, now)
-                continue
-            first = batch.next_to_start()
-            if first is None:
+            elif (first := batch.next_to_start()) is None:
                 batch.deadline = math.inf
             elif not first.up and now >= batch.deadline:
                 self._start(first, nursery, now)
@@ -375,11 +369,10 @@ class Engine:
     def _cancel_task(self, record: Record, now: float) -> None:
         """Cancel a worker; a supervisor below ends its children without grace, still right to left."""
         record.cancelled = True
-        if record.children is None:
-            if record.scope is not None:
-                record.scope.cancel()
-        elif record.below is not None:
+        if record.below is not None:
             record.below.request_stop("kill", now)
+        elif record.children is None and record.scope is not None:
+            record.scope.cancel()
 
     # --- coming up ---
 
@@ -429,8 +422,7 @@ class Engine:
         requested, started_at = record.stop_requested, record.started_at
         failure = record.failure_of(error, ignored=handle.ignored)
         record.reset_incarnation()
-        permanent = record.policy.restart is Restart.PERMANENT
-        first_start_failed = not record.ever_started and (failure is not None or permanent)
+        failed = failure is not None or record.policy.restart is Restart.PERMANENT
         over, kind = (State.FINISHED, EventKind.RETURNED) if failure is None else (State.FAILED, EventKind.FAILED)
         if is_shutdown(error) and not requested:
             record.reason = str(error)
@@ -444,11 +436,11 @@ class Engine:
         elif self.stopping or record.goes_down:
             # It was to be stopped, but ended first. No further restart is counted.
             self._ended(record, over, kind, now, failure)
-        elif first_start_failed and (record.added or not self.started):
+        elif failed and not record.ever_started and (record.added or not self.started):
             record.removed = record.added  # a failed first start is not kept
             self._ended(record, State.FAILED, kind, now, failure or error)
             if not record.added:
-                self.fail(StartFailed(record.path), f"{record.path} failed to start", cause=failure or error)
+                self.fail(StartFailed(record.path), failure or error, f"{record.path} failed to start")
         elif not should_restart(record.policy.restart, abnormal=failure is not None):
             self._ended(record, over, kind, now, failure)
             if record.policy.significant:
@@ -459,7 +451,7 @@ class Engine:
             self._ended(record, over, kind, now, failure)
             limit = self.intensity
             escalation = TooManyRestarts(self.own.path, record.path, limit.max_restarts, limit.within_s)
-            self.fail(escalation, f"too many restarts of {record.path}", cause=failure or error)
+            self.fail(escalation, failure or error, f"too many restarts of {record.path}")
             self.journal.emit(self.own, EventKind.ESCALATED, now, escalation)
         else:
             healthy = started_at is not None and now - started_at >= record.backoff.healthy_after_s

@@ -92,15 +92,11 @@ def text_of(error: BaseException) -> str:
     The message comes from user code. If that raises, the supervisor that reports the error must not end.
     """
     try:
-        text = _unguarded_text(error)
+        if isinstance(error, BaseExceptionGroup):
+            message = f"{error.message} [{'; '.join(text_of(each) for each in error.exceptions)}]"
+        else:
+            message = str(error)
+        text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     except BaseException:  # noqa: BLE001 - also a SystemExit of `__str__`: it says nothing about the program
         text = f"<{type(error).__name__}: its text cannot be shown>"
     return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
-
-
-def _unguarded_text(error: BaseException) -> str:
-    if isinstance(error, BaseExceptionGroup):
-        inner = "; ".join(text_of(each) for each in error.exceptions)
-        return f"{type(error).__name__}: {error.message} [{inner}]"
-    message = str(error)
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -137,7 +137,7 @@ class Node(Generic[T]):
         if engine is not None:
             return engine.kill(record)
         if record.parent is None and record.below is not None:
-            record.below.fail(Killed(ROOT), "kill", deadline=trio.current_time())
+            record.below.fail(Killed(ROOT), None, "kill", trio.current_time())
             return True
         return False
 

@@ -145,9 +145,7 @@ class RestartWindow:
 
 def should_restart(restart: Restart, *, abnormal: bool) -> bool:
     """Return whether a child that ended by itself is restarted."""
-    if restart is Restart.TRANSIENT:
-        return abnormal
-    return restart is Restart.PERMANENT
+    return restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and abnormal)
 
 
 def restart_group(strategy: Strategy, children: Iterable[T], failed: T) -> list[T]:

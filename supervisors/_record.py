@@ -93,9 +93,10 @@ class Record:
     @property
     def path(self) -> str:
         """The names from the root down to this node; ``/`` for the root itself."""
-        if self.parent is None:
+        above = self.parent  # read once: another thread may take a snapshot while the node leaves
+        if above is None:
             return self._former_path or (self.name if self.children is None else ROOT)
-        return child_path(self.parent.path, self.name)
+        return self.name if above.path == ROOT else f"{above.path}/{self.name}"
 
     def observers_above(self) -> list[Observers]:
         """Return the live observers of this node and of all above it."""
@@ -229,20 +230,19 @@ class Record:
             return self
         return above.awaited()
 
-    def snapshot(self, path: str | None = None) -> NodeState:
+    def snapshot(self) -> NodeState:
         """Return the node and all below it."""
-        own = self.path if path is None else path
         below = () if self.children is None else list(self.children.values())
         return NodeState(
             name=self.name,
-            path=own,
+            path=self.path,
             kind="worker" if self.children is None else "supervisor",
             state=self.state,
             reason=self.reason,
             incarnation=self.incarnation,
             last_failure=self.last_failure,
             since=self.since,
-            children=tuple(child.snapshot(child_path(own, child.name)) for child in below),
+            children=tuple(child.snapshot() for child in below),
         )
 
 
@@ -279,8 +279,3 @@ class Batch:
     def dissolve(self) -> None:
         """Leave all children to another batch."""
         self.to_stop, self.to_start, self.deadline = [], [], math.inf
-
-
-def child_path(parent: str, name: str) -> str:
-    """Return the path of a child. The root's path is ``/``, and is not a part of the paths below it."""
-    return name if parent == ROOT else f"{parent}/{name}"

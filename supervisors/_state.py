@@ -26,17 +26,15 @@ UP = frozenset({State.STARTING, State.RUNNING, State.STOPPING})  # a task of the
 OVER = frozenset({State.STOPPED, State.FINISHED, State.FAILED})  # only its group or an operator starts it again
 _BY_ITSELF = frozenset({State.BACKOFF, State.FINISHED, State.FAILED})
 
-# All other transitions are illegal. WAITING follows each state of `OVER`, for a restart with the group or by hand.
+# All other transitions are illegal.
 LEGAL: dict[State, frozenset[State]] = {
     State.WAITING: frozenset({State.STARTING, State.STOPPED}),
     State.STARTING: _BY_ITSELF | {State.RUNNING, State.STOPPING},
     State.RUNNING: _BY_ITSELF | {State.STOPPING},
     # A supervisor that stops by itself, because it gives up, ends like any other child.
     State.STOPPING: _BY_ITSELF | {State.STOPPED},
-    State.STOPPED: frozenset({State.WAITING}),
     State.BACKOFF: frozenset({State.STARTING, State.STOPPED}),
-    State.FINISHED: frozenset({State.WAITING}),
-    State.FAILED: frozenset({State.WAITING}),
+    **dict.fromkeys(OVER, frozenset({State.WAITING})),  # for a restart with the group or by hand
 }
 
 

@@ -12,10 +12,9 @@ from supervisors._errors import (
     TooManyChildren,
     TooManyRestarts,
 )
-from supervisors._nodes import DynamicSupervisor, Node, Supervisor, Task, Worker
+from supervisors._nodes import DynamicSupervisor, Node, Supervisor, Task, Worker, open_tree
 from supervisors._policy import AutoShutdown, Backoff, Intensity, Restart, Strategy
 from supervisors._state import Event, EventKind, NodeState, State
-from supervisors._tree import open_tree
 
 __all__ = [
     "AutoShutdown",

@@ -51,7 +51,8 @@ class Journal:
         """Number an event of ``record``. Observers of it and of all supervisors above get it."""
         self._seq += 1
         event = Event(self._seq, at, record.path, kind, record.incarnation, error, reason, delay_s)
-        self._queue.append((event, record.observers_above()))  # now, because the node may leave before the delivery
+        above = [node.observers for node in record.line()]  # now, because the node may leave before the delivery
+        self._queue.append((event, above))
         self._wake()
 
     def deliver(self) -> None:

@@ -1,9 +1,10 @@
-"""The nodes of a tree: descriptions of its parts, and handles of their runs."""
+"""The nodes of a tree: descriptions of its parts, and handles of their runs; a tree beside a block of code."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Generic, TypeVar, TypeVarTuple, cast
 
@@ -19,6 +20,7 @@ from supervisors._state import Event, NodeState, State
 
 T = TypeVar("T")
 R = TypeVar("R")
+S = TypeVar("S", bound="Supervisor")
 Ts = TypeVarTuple("Ts")
 
 
@@ -315,7 +317,7 @@ class Supervisor(Node[None]):
 
     def find(self, path: str) -> Node[Any]:
         """Return the node with this path, counted from the root, whichever supervisor is called. Raises LookupError."""
-        record = _root_of(self._record)
+        record = self._record.line()[-1]
         for name in [] if path == ROOT else path.split("/"):
             below = (record.children or {}).get(name)
             if below is None:
@@ -344,7 +346,7 @@ class Supervisor(Node[None]):
             if not isinstance(node, Node):
                 raise SpecError(f"a child of {self.name!r} is a node, not {node!r}")
             record = node._record
-            if record.parent is not None or record.below is not None or record is _root_of(self._record):
+            if record.parent is not None or record.below is not None or record in self._record.line():
                 raise SpecError(f"{node.path} has a place already")
             if node.name in names or node.name in self._records:
                 raise SpecError(f"{self.name!r} has two children with the name {node.name!r}")
@@ -449,6 +451,41 @@ class Task(Node[None], Generic[R]):
         raise TaskFailed(self.path, "failed") from record.error
 
 
+@asynccontextmanager
+async def open_tree(root: S, *, cancel_grace_s: float = 0.0) -> AsyncIterator[S]:
+    """Run ``root`` beside the block. The block begins when all children have started, and the tree stops after it.
+
+    An exception of the block is raised after the ordered stop. A cancel from outside causes an ordered stop with
+    one grace for all children, ``cancel_grace_s``. A failed tree cancels the block. Errors are raised in a group, as
+    from a nursery; `NotRunning` if the root was stopped before the block began.
+    """
+    started, ended = trio.Event(), trio.Event()
+    status: Child[None] = Child(root.path, 1, None, lambda _value: started.set())
+
+    async def run() -> None:
+        try:
+            await root.run(cancel_grace_s=cancel_grace_s, task_status=status)
+            started.set()  # or it was stopped before
+        finally:
+            ended.set()
+
+    # Not by `trio.Nursery.start`, which raises TrioInternalError if the start fails and the caller is interrupted.
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        try:
+            await started.wait()
+            if ended.is_set():
+                raise NotRunning(f"{root.path} was stopped before its block began")
+            yield root
+        except BaseException:
+            root.stop()
+            with suppress(trio.Cancelled):  # the nursery waits anyway, and the block's own error must come out
+                await ended.wait()
+            raise
+        root.stop()
+        await ended.wait()
+
+
 def _check(name: str, what: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
         raise SpecError(f"{name!r}: {what} must be of {kind.__name__}, not {value!r}")
@@ -457,9 +494,3 @@ def _check(name: str, what: str, value: object, kind: type) -> None:
 def _above(record: Record) -> Engine | None:
     """Return the engine that runs a node as a child."""
     return None if record.parent is None else record.parent.below
-
-
-def _root_of(record: Record) -> Record:
-    while record.parent is not None:
-        record = record.parent
-    return record

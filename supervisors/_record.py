@@ -98,10 +98,9 @@ class Record:
             return self._former_path or (self.name if self.children is None else ROOT)
         return self.name if above.path == ROOT else f"{above.path}/{self.name}"
 
-    def observers_above(self) -> list[Observers]:
-        """Return the live observers of this node and of all above it."""
-        above = [] if self.parent is None else self.parent.observers_above()
-        return [self.observers, *above]
+    def line(self) -> list[Record]:
+        """Return this node and all above it, up to the root."""
+        return [self] if self.parent is None else [self, *self.parent.line()]
 
     def enter_tree(self, parent: Record, backoff: Backoff) -> None:
         """Take a place below ``parent``, as its last child."""

@@ -103,15 +103,9 @@ class NodeState:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dictionaries, lists, strings and numbers."""
+        told = ("name", "path", "kind", "state", "reason", "incarnation", "restarts", "last_failure", "since")
         return {
-            "name": self.name,
-            "path": self.path,
-            "kind": self.kind,
+            **{name: getattr(self, name) for name in told},
             "state": self.state.value,
-            "reason": self.reason,
-            "incarnation": self.incarnation,
-            "restarts": self.restarts,
-            "last_failure": self.last_failure,
-            "since": self.since,
             "children": [child.to_dict() for child in self.children],
         }

@@ -82,6 +82,8 @@ class Engine:
         if not self.stopping:
             self.stopping = True
             self.own.reason = reason
+        elif deadline >= self.stop_deadline:
+            return
         self.stop_deadline = min(self.stop_deadline, deadline)
         self.wake()
 
@@ -318,6 +320,7 @@ class Engine:
                 self.own.enter(State.STOPPING, now)
                 self.journal.emit(self.own, EventKind.STOPPING, now, reason=self.own.reason)
             for record in list(self.records.values()):
+                record.batch = None  # nothing starts again
                 if record.state in (State.WAITING, State.BACKOFF):
                     self._stop_before_start(record, reason, now)
         last = next((record for record in reversed(self.records.values()) if record.up), None)
@@ -334,6 +337,7 @@ class Engine:
     def _stop_before_start(self, record: Record, reason: str, now: float) -> None:
         record.reason = reason
         self._ended(record, State.STOPPED, EventKind.STOPPED, now, None)
+        self._forget_if_gone(record)
 
     def _ask_to_stop(self, record: Record, reason: str, now: float) -> None:
         """Request the stop of a child, unless that is done, and cancel it at the present deadline at the latest."""
@@ -431,11 +435,13 @@ class Engine:
             self._ended(record, State.FAILED, EventKind.FAILED, now, error)
         elif requested:
             self._ended(record, State.STOPPED, EventKind.STOPPED, now, error)
+            self._rejoin(record, now)
         elif handle.ignored and error is None and failure is None:
             self._ended(record, State.FINISHED, EventKind.IGNORED, now, None)
         elif self.stopping or record.goes_down:
             # It was to be stopped, but ended first. No further restart is counted.
             self._ended(record, over, kind, now, failure)
+            self._rejoin(record, now)
         elif failed and not record.ever_started and (record.added or not self.started):
             record.removed = record.added  # a failed first start is not kept
             self._ended(record, State.FAILED, kind, now, failure or error)
@@ -459,6 +465,7 @@ class Engine:
             record.note_failure(failure)
             self.journal.emit(record, kind, now, failure, record.reason)
             self._restart_later(record, now)
+        self._forget_if_gone(record)
 
     def _restart_later(self, record: Record, now: float) -> None:
         """Stop the group of a failed child now, and start it again after the child's backoff.
@@ -484,7 +491,7 @@ class Engine:
         self._begin_batch(to_stop, to_start, not_before, f"restart of {record.path}")
 
     def _ended(self, record: Record, state: State, kind: EventKind, now: float, error: BaseException | None) -> None:
-        """Record that a child is down, until its batch starts it again."""
+        """Record that a child is down."""
         stopped = state is State.STOPPED
         record.note_failure(None if stopped and is_shutdown(error) else error)
         if record.keeps_error:
@@ -493,9 +500,11 @@ class Engine:
         self.journal.emit(record, kind, now, error, record.reason)
         record.settle(error)
         self._has_changed(record)
-        if record.goes_down and not record.remains_down and not self.stopping:
+
+    def _rejoin(self, record: Record, now: float) -> None:
+        """Have a child that has gone down with its batch wait for its turn, unless it is forgotten at once."""
+        if record.batch is not None and not record.remains_down and not (self.forgets and self.stopping):
             record.enter(State.WAITING, now)
-        self._forget_if_gone(record)
 
     def _forget_if_gone(self, record: Record) -> None:
         """Forget a removed child, or every child of a dynamic supervisor, as soon as it is down."""

@@ -25,7 +25,15 @@ import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from supervisors._child import Child
-from supervisors._errors import Killed, StartFailed, TooManyRestarts, is_fatal, is_keyboard_interrupt, is_shutdown
+from supervisors._errors import (
+    Killed,
+    StartFailed,
+    TooManyRestarts,
+    is_fatal,
+    is_keyboard_interrupt,
+    is_shutdown,
+    message_of,
+)
 from supervisors._journal import Journal
 from supervisors._policy import AutoShutdown, Intensity, Restart, RestartWindow, Strategy, restart_group, should_restart
 from supervisors._record import Batch, Record
@@ -429,7 +437,7 @@ class Engine:
         failed = failure is not None or record.policy.restart is Restart.PERMANENT
         over, kind = (State.FINISHED, EventKind.RETURNED) if failure is None else (State.FAILED, EventKind.FAILED)
         if is_shutdown(error) and not requested:
-            record.reason = str(error)
+            record.reason = message_of(error)
         if error is not None and is_fatal(error):
             self._interrupted(error)
             self._ended(record, State.FAILED, EventKind.FAILED, now, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeGuard
 
 import trio
 
@@ -75,7 +76,7 @@ def is_keyboard_interrupt(error: BaseException) -> bool:
     return _any_leaf(error, lambda leaf: isinstance(leaf, KeyboardInterrupt))
 
 
-def is_shutdown(error: BaseException | None) -> bool:
+def is_shutdown(error: BaseException | None) -> TypeGuard[BaseException]:
     """Return whether ``error`` is a `Shutdown`, or a group of nothing else."""
     return error is not None and not _any_leaf(error, lambda leaf: not isinstance(leaf, Shutdown))
 
@@ -87,16 +88,17 @@ def _any_leaf(error: BaseException, holds: Callable[[BaseException], bool]) -> b
 
 
 def text_of(error: BaseException) -> str:
-    """Return one line for people, of limited length: the type, the message, and the leaves of a group.
-
-    The message comes from user code. If that raises, the supervisor that reports the error must not end.
-    """
-    try:
-        if isinstance(error, BaseExceptionGroup):
-            message = f"{error.message} [{'; '.join(text_of(each) for each in error.exceptions)}]"
-        else:
-            message = str(error)
-        text = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    except BaseException:  # noqa: BLE001 - also a SystemExit of `__str__`: it says nothing about the program
-        text = f"<{type(error).__name__}: its text cannot be shown>"
+    """Return one line for people, of limited length: the type, the message, and the leaves of a group."""
+    message = message_of(error)
+    if isinstance(error, BaseExceptionGroup):
+        message = f"{error.message} [{'; '.join(text_of(each) for each in error.exceptions)}]"
+    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
+
+
+def message_of(error: BaseException) -> str:
+    """Return ``str(error)``. That is user code: if it raises, the supervisor that reports it must not end."""
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001 - also a SystemExit of `__str__`: it says nothing about the program
+        return "its text cannot be shown"

@@ -107,13 +107,10 @@ class Backoff:
 
     def least_total_s(self, failures: int) -> float:
         """Return the smallest sum of the delays after that many failures in a row."""
-        total = 0.0
-        for number in range(1, failures + 1):
-            delay = self.delay_s(number, chance=1.0)
-            if number > 1 and delay == self.delay_s(number - 1, chance=1.0):  # all further delays are the same
-                return total + delay * (failures - number + 1)
-            total += delay
-        return total
+        total, number, last = 0.0, 1, self.delay_s(failures, chance=1.0)
+        while (delay := self.delay_s(number, chance=1.0)) < last:
+            total, number = total + delay, number + 1
+        return total + last * (failures - number + 1)
 
 
 def check_escalates(child: str, intensity: Intensity, backoff: Backoff) -> None:

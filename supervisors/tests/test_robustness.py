@@ -17,6 +17,7 @@ from supervisors import (
     Intensity,
     Node,
     Restart,
+    Shutdown,
     SpecError,
     State,
     Supervisor,
@@ -210,10 +211,24 @@ async def test_an_error_without_a_text_only_restarts() -> None:
             await settled()
             assert stage.take_log() == "+a +b -b +b"
             (_, failed) = root.snapshot().children
-            assert failed.last_failure == (
-                "ExceptionGroup: several [<Unspeakable: its text cannot be shown>; Boom: fine]"
-            )
+            assert failed.last_failure == "ExceptionGroup: several [Unspeakable: its text cannot be shown; Boom: fine]"
     assert stage.take_log() == "-b -a"
+
+
+async def test_a_shutdown_without_a_text_only_ends_its_child() -> None:
+    class Silent(Shutdown):
+        def __str__(self) -> str:
+            raise Boom
+
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a", restart=Restart.TRANSIENT), stage.spec("b")])
+    with trio.fail_after(5):
+        async with open_tree(root):
+            stage["a"].fail(Silent())
+            await settled()
+            ended, other = root.snapshot().children
+            assert (ended.state, ended.reason) == (State.FINISHED, "its text cannot be shown")
+            assert other.state is State.RUNNING
 
 
 def test_the_text_of_an_error_is_shown_even_when_it_interrupts() -> None:
@@ -221,7 +236,7 @@ def test_the_text_of_an_error_is_shown_even_when_it_interrupts() -> None:
         def __str__(self) -> str:
             raise SystemExit(3)
 
-    assert text_of(Interrupting()) == "<Interrupting: its text cannot be shown>"
+    assert text_of(Interrupting()) == "Interrupting: its text cannot be shown"
 
 
 async def test_a_handle_that_start_was_given_can_be_stopped_and_found() -> None:

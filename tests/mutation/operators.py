@@ -133,7 +133,8 @@ def _is_silent(node: ast.AST) -> bool:
             return True
         case ast.Assign(targets=[ast.Name(id=name)], value=value):
             is_alias = isinstance(value, ast.Subscript) or (
-                isinstance(value, ast.Call) and ast.unparse(value.func) in ("TypeVar", "logging.getLogger")
+                isinstance(value, ast.Call)
+                and ast.unparse(value.func) in ("TypeVar", "TypeVarTuple", "logging.getLogger")
             )
             return name == "__all__" or (is_alias and name[:1].isupper()) or name == "log"
         case ast.Call(func=ast.Attribute(value=ast.Name(id="log"))):

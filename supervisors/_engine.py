@@ -35,7 +35,7 @@ from supervisors._errors import (
     message_of,
 )
 from supervisors._journal import Journal
-from supervisors._policy import AutoShutdown, Intensity, Restart, RestartWindow, Strategy, restart_group, should_restart
+from supervisors._policy import AutoShutdown, Intensity, Restart, RestartWindow, Strategy, restart_group
 from supervisors._record import Batch, Record
 from supervisors._state import EventKind, State
 
@@ -455,7 +455,7 @@ class Engine:
             self._ended(record, State.FAILED, kind, now, failure or error)
             if not record.added:
                 self.fail(StartFailed(record.path), failure or error, f"{record.path} failed to start")
-        elif not should_restart(record.policy.restart, abnormal=failure is not None):
+        elif not failed or record.policy.restart is Restart.TEMPORARY:
             self._ended(record, over, kind, now, failure)
             if record.policy.significant:
                 left = any(each.policy.significant and not each.over for each in self.records.values())

@@ -325,7 +325,7 @@ class Supervisor(Node[None]):
             record = below
         return cast("Node[Any]", record.node)
 
-    def observe(self, callback: Callable[[Event], object]) -> Callable[[], None]:
+    def observe(self, callback: Callable[[Event], object]) -> Callable[[], object]:
         """Call ``callback`` with every event of this subtree, in order, soon after the transition.
 
         The root's task calls it, so it must not block. An exception that it raises is logged. Return a function that
@@ -333,11 +333,7 @@ class Supervisor(Node[None]):
         """
         key, observers = object(), self._record.observers
         observers[key] = callback
-
-        def unsubscribe() -> None:
-            observers.pop(key, None)
-
-        return unsubscribe
+        return partial(observers.pop, key, None)
 
     def _place(self, nodes: list[Node[Any]]) -> None:
         """Check all nodes, then give them their places, so that an error changes nothing."""

@@ -140,11 +140,6 @@ class RestartWindow:
         return len(self._times) <= self._intensity.max_restarts
 
 
-def should_restart(restart: Restart, *, abnormal: bool) -> bool:
-    """Return whether a child that ended by itself is restarted."""
-    return restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and abnormal)
-
-
 def restart_group(strategy: Strategy, children: Iterable[T], failed: T) -> list[T]:
     """Return the part of ``children`` (in start order) that goes down and up with ``failed``, itself included."""
     if strategy is Strategy.ONE_FOR_ONE:

@@ -9,16 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisors import AutoShutdown, Backoff, Intensity, Restart, SpecError, Strategy
-from supervisors._policy import RestartWindow, restart_group, should_restart
-
-
-@pytest.mark.parametrize(
-    ("restart", "after_return", "after_failure"),
-    [(Restart.PERMANENT, True, True), (Restart.TRANSIENT, False, True), (Restart.TEMPORARY, False, False)],
-)
-def test_restart_types(restart: Restart, after_return: bool, after_failure: bool) -> None:
-    assert should_restart(restart, abnormal=False) is after_return
-    assert should_restart(restart, abnormal=True) is after_failure
+from supervisors._policy import RestartWindow, restart_group
 
 
 def test_groups() -> None:

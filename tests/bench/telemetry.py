@@ -5,20 +5,17 @@ All else is as by default: spans are exported every five seconds, metrics every 
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from tests.bench.figures import Figure, Goal, Pairs
 from tests.bench.processes import cpu_s
-from tests.bench.rpc.compare import CONNECTIONS, IN_FLIGHT
+from tests.bench.rpc.compare import UPLOADS, run_client
 from tests.bench.setting import Setting
 from tests.service.harness import Service, running
 from tests.telemetry.collector import collector, hanging_collector, nobody
 
-_CLIENT_S = 120
 _UNCHANGED = Goal(0.95, at_least=True)
 _NO_LONGER = Goal(1.05)
 _DRAIN_ROUNDS = 3
@@ -92,6 +89,5 @@ def _listening() -> Iterator[str]:
 def _load(service: Service, calls: int) -> tuple[float, float]:
     """Calls per second of the server's CPU, and by the clock."""
     before, began = cpu_s(service.process.pid), time.monotonic()
-    command = [sys.executable, "-m", "tests.bench.rpc.client", service.grpc_address, CONNECTIONS, IN_FLIGHT, calls]
-    subprocess.run(list(map(str, command)), check=True, timeout=_CLIENT_S)
+    run_client(service.grpc_address, UPLOADS, calls)
     return calls / (cpu_s(service.process.pid) - before), calls / (time.monotonic() - began)

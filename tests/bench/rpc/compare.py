@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tests.bench.figures import Figure, Goal, Pairs
@@ -14,36 +15,64 @@ from tests.bench.setting import Setting
 from tests.service.harness import running
 from tests.services.process import free_port
 
-CONNECTIONS = 4
-IN_FLIGHT = 8  # on each
+UPLOADS = ("upload", 4, 8)  # over 4 connections, 8 in flight on each
 _CLIENT_S = 120
 _HERE = Path(__file__).parent
 
 
 def measure(setting: Setting) -> list[Figure]:
-    """Calls per second of server CPU; the real service as it is deployed, telemetry and all, against a bare handler."""
-    calls, rounds = (200, 1) if setting.quick else (8000, 5)
+    """Calls per second of server CPU: the real service as it is deployed, telemetry and all, against a bare handler;
+    and the transport alone, where no calls overlap, and where each connection is new."""
     environment = setting.service_environment()
     their_address = f"127.0.0.1:{free_port()}"
     with running(environment, roles="grpc") as service, _grpcio(their_address, environment) as their_pid:
+        sides = ((service.process.pid, service.grpc_address), (their_pid, their_address))
+        uploads = _pairs(sides, UPLOADS, 8000, quick=setting.quick)
+    with _echo("ours") as ours, _echo("grpcio") as theirs:
+        one_at_a_time = _pairs((ours, theirs), ("echo", 1, 1), 4000, quick=setting.quick)
+        connections = _pairs((ours, theirs), ("connect", 4), 2000, quick=setting.quick)
+    return [
+        uploads.figure("RequestMediaUpload", "calls / CPU s", Goal(2.8, at_least=True)),
+        one_at_a_time.figure("echo, one call at a time", "calls / CPU s", Goal(1.5, at_least=True)),
+        connections.figure("connections set up and closed", "1 / CPU s", Goal(1.0, at_least=True)),
+    ]
 
-        def ours() -> float:
-            return _calls_per_cpu_s(service.process.pid, service.grpc_address, calls)
 
-        def theirs() -> float:
-            return _calls_per_cpu_s(their_pid, their_address, calls)
-
-        if not setting.quick:
-            Pairs.taken(1, ours, theirs)  # warm-up
-        pairs = Pairs.taken(rounds, ours, theirs)
-    return [pairs.figure("RequestMediaUpload", "calls / CPU s", Goal(2.0, at_least=True))]
+Side = tuple[int, str]
+"""Process id and address of a server."""
 
 
-def _calls_per_cpu_s(pid: int, address: str, calls: int) -> float:
+def _pairs(sides: tuple[Side, Side], load: tuple[str | int, ...], count: int, *, quick: bool) -> Pairs:
+    ours, theirs = (partial(per_cpu_s, *side, load, 200 if quick else count) for side in sides)
+    if not quick:
+        Pairs.taken(1, ours, theirs)  # warm-up
+    return Pairs.taken(1 if quick else 5, ours, theirs)
+
+
+def per_cpu_s(pid: int, address: str, load: tuple[str | int, ...], count: int) -> float:
+    """Run the client once. Return how many of its calls or connections the server takes in a second of CPU."""
     before = cpu_s(pid)
-    command = [sys.executable, "-m", "tests.bench.rpc.client", address, CONNECTIONS, IN_FLIGHT, calls]
+    run_client(address, load, count)
+    return count / max(0.01, cpu_s(pid) - before)
+
+
+def run_client(address: str, load: tuple[str | int, ...], count: int) -> None:
+    """Run the client once: see its usage."""
+    what, *numbers = load
+    command = [sys.executable, "-m", "tests.bench.rpc.client", what, address, *numbers, count]
     subprocess.run(list(map(str, command)), check=True, timeout=_CLIENT_S)
-    return calls / (cpu_s(pid) - before)
+
+
+@contextmanager
+def _echo(which: str) -> Iterator[Side]:
+    command = [sys.executable, "-m", "tests.bench.rpc.echo", which]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield process.pid, process.stdout.readline().strip()
+        finally:
+            process.stdin.close()
 
 
 @contextmanager

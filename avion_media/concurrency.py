@@ -14,8 +14,8 @@ Call = Callable[[], Awaitable[object]]
 async def run_all(calls: list[Call]) -> None:
     """Run all calls at once; return when the last has ended.
 
-    The first error cancels the rest, and is raised itself, not in an exception group, because for the caller the calls
-    are one step. A cancel cancels all of them.
+    The first error cancels the rest. It or a cancel is raised itself, not in an exception group, because for the caller
+    the calls are one step.
     """
     failures: list[Exception] = []
 
@@ -26,9 +26,14 @@ async def run_all(calls: list[Call]) -> None:
             failures.append(error)
             scope.cancel()
 
-    async with trio.open_nursery() as nursery:
-        for call in calls:
-            nursery.start_soon(run, call, nursery.cancel_scope)
+    try:
+        async with trio.open_nursery() as nursery:
+            for call in calls:
+                nursery.start_soon(run, call, nursery.cancel_scope)
+    except BaseExceptionGroup as group:
+        if group.split(trio.Cancelled)[1] is None:
+            await trio.lowlevel.checkpoint_if_cancelled()  # one Cancelled: a caller that catches it catches no group
+        raise
     if failures:
         raise failures[0]
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVarTuple
+from functools import partial
+from typing import Any
 
 import trio
 
+from avion_media.concurrency import in_turn
 from avion_media.domain.errors import MediaError, PreconditionFailed, SourceReplaced
 from avion_media.store.connection import Connection
 from avion_media.store.patch_plan import Part, Patch, patched
 from avion_media.telemetry import get_logger
-
-Ts = TypeVarTuple("Ts")
 
 _PARTS_AT_ONCE = 4  # each sent part is in memory, so this limits memory to a little over 64 MiB
 
@@ -52,7 +52,7 @@ class PatchCopy:
                 etags[number] = await (self._send if part.sent else self._copy)(upload, number, part)
 
             numbered = list(enumerate(parts, start=1))
-            await in_parallel(send_part, numbered, _PARTS_AT_ONCE)
+            await in_turn([partial(send_part, *each) for each in numbered], _PARTS_AT_ONCE)
             condition: dict[str, Any] = {"IfNoneMatch": "*"} if self.only_if_absent else {}
             listed: list[Any] = [{"PartNumber": number, "ETag": etags[number]} for number, _ in numbered]
             completed = await self.connection.change(
@@ -130,23 +130,3 @@ def of_the_source() -> Iterator[None]:
         yield
     except PreconditionFailed as error:
         raise SourceReplaced(*error.args) from error
-
-
-async def in_parallel(job: Callable[[*Ts], Awaitable[None]], arguments: Sequence[tuple[*Ts]], at_once: int) -> None:
-    """Run ``job`` for all arguments, ``at_once`` at a time. The first MediaError cancels the rest, and is raised."""
-    failures: list[MediaError] = []
-    slots = trio.CapacityLimiter(at_once)
-
-    async def run(each: tuple[*Ts], nursery: trio.Nursery) -> None:
-        async with slots:
-            try:
-                await job(*each)
-            except MediaError as error:
-                failures.append(error)
-                nursery.cancel_scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        for each in arguments:
-            nursery.start_soon(run, each, nursery)
-    if failures:
-        raise failures[0]

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import trio
 from botocore.exceptions import ClientError
 
+from avion_media.concurrency import in_turn
 from avion_media.config import S3Config
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.store import bucket
@@ -29,7 +31,7 @@ from avion_media.store.objects import (
     object_info,
     range_header,
 )
-from avion_media.store.patch_copy import PatchCopy, in_parallel, of_the_source
+from avion_media.store.patch_copy import PatchCopy, of_the_source
 from avion_media.store.patch_plan import Part, Patch, check_patches, plan_parts
 from avion_media.store.transfer import Download, read_response
 from avion_media.telemetry import NO_TELEMETRY, Telemetry
@@ -215,8 +217,7 @@ class ObjectStore:
                 )
                 self._connection.received(length)
 
-            wanted = [(offset, length) for offset, length in ranges if length > 0]
-            await in_parallel(fetch, wanted, _RANGES_AT_ONCE)
+            await in_turn([partial(fetch, *each) for each in ranges if each[1] > 0], _RANGES_AT_ONCE)
 
     def list(self, prefix: str, start_after: str | None = None, *, page_size: int = 1000) -> Listing:
         """Iterate over pages of the objects under ``prefix``, in the order of their keys.

@@ -339,7 +339,7 @@ class Consumer:
                     observed.outcome, observed.reason = await self._attempt(active)
                 if active.cancelled and not active.lease.ended:
                     observed.outcome, observed.reason = await self._cancelled(active.lease)
-            except trio.Cancelled:
+            except (trio.Cancelled, BaseExceptionGroup):  # a nursery of the attempt makes a group of cancels
                 # Shielded, so that the task does not wait until it is reclaimed. Bounded by `_RELEASE_S`.
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _RELEASE_S):
                     await self._end_lease(active.lease.release)

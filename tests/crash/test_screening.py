@@ -218,7 +218,7 @@ async def test_an_attempt_killed_while_it_holds_is_repeated_to_the_same_end(new_
         await StatusStore(stage.redis).put(Status(str(stage.media_id), State.PROCESSING), ttl_s=600)
         try:
             await stage.process(steps)
-        except Killed:
+        except (Killed, BaseExceptionGroup):  # several calls at once can be killed
             await stage.process()
         else:
             break

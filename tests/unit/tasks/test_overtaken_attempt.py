@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from avion_media.domain.errors import LeaseLost, Reason
@@ -33,6 +34,7 @@ class FakeLease:
 
     def __init__(self) -> None:
         self.completed = False
+        self.released = False
 
     async def renew(self) -> None:
         if trio.current_time() > CLAIM_AFTER_S:
@@ -41,6 +43,9 @@ class FakeLease:
     async def complete(self) -> None:
         await self.renew()
         self.completed = True
+
+    async def release(self) -> None:
+        self.released = True
 
     def supersede(self) -> None:
         """The attempt has ended."""
@@ -100,12 +105,8 @@ class Child:
         pass
 
 
-@pytest.mark.parametrize("confirms", [True, False])
-async def test_an_attempt_that_may_have_written_comes_to_its_end(confirms: bool, autojump_clock: MockClock) -> None:
-    handler, queue, child = Attempt(confirms=confirms), FakeQueue(), Child()
-    lease = queue.lease
-    assert lease is not None
-    consumer = Consumer(
+def consumer_of(queue: FakeQueue, handler: Attempt) -> Consumer:
+    return Consumer(
         cast("TaskQueue", queue),
         handler,
         ConsumerPolicy(slots=1, max_attempts=1, claim_after_s=CLAIM_AFTER_S, backoff_s=1, max_backoff_s=1),
@@ -114,6 +115,14 @@ async def test_an_attempt_that_may_have_written_comes_to_its_end(confirms: bool,
         accepting_tasks=lambda: True,
         telemetry=NO_TELEMETRY,
     )
+
+
+@pytest.mark.parametrize("confirms", [True, False])
+async def test_an_attempt_that_may_have_written_comes_to_its_end(confirms: bool, autojump_clock: MockClock) -> None:
+    handler, queue, child = Attempt(confirms=confirms), FakeQueue(), Child()
+    lease = queue.lease
+    assert lease is not None
+    consumer = consumer_of(queue, handler)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(consumer.renew_leases, child)
         nursery.start_soon(consumer.read, child)
@@ -124,3 +133,25 @@ async def test_an_attempt_that_may_have_written_comes_to_its_end(confirms: bool,
     assert handler.ended is confirms
     assert not lease.completed
     assert not handler.gave_up
+
+
+class Parallel(Attempt):
+    """Waits in a nursery of its own, whose cancel is a group."""
+
+    async def run(self, _task: Task, ensure_lease: EnsureLease) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await trio.sleep_forever()
+
+
+async def test_a_cancelled_attempt_gives_its_task_back_at_once() -> None:
+    queue = FakeQueue()
+    lease = queue.lease
+    assert lease is not None
+    consumer = consumer_of(queue, Parallel(confirms=False))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(consumer.read, Child())
+        await trio.testing.wait_all_tasks_blocked()
+        assert consumer.running == 1
+        nursery.cancel_scope.cancel()
+    assert lease.released

@@ -21,6 +21,7 @@ from tests.service.harness import eventually
 
 CALLS_PER_S = 50.0
 _CALL_S = 15.0
+ONLY_GRPCIO, ONLY_GRPC_GO = "CompleteMediaUpload", "GetCapabilities"
 _UPLOAD = wire.RequestMediaUploadRequest(filename="a.jpg", content_type="image/jpeg", size=1000)
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
@@ -182,7 +183,7 @@ class SteadyCalls(_Background):
 
 
 class SteadyGoCalls:
-    """The same calls at the same rate by grpc-go, for the time of a block (``program``: `steady_calls.go`)."""
+    """The same calls, and `ONLY_GRPC_GO`, at the same rate for the time of a block (``program``: `steady_calls.go`)."""
 
     def __init__(self, program: Path, addresses: Sequence[str], caller: Caller, media_id: str) -> None:
         self._caller = caller
@@ -193,6 +194,7 @@ class SteadyGoCalls:
             f"{CALLS_PER_S:.0f}",
             f"/avion.MediaService/GetMediaStatus={look.SerializeToString().hex()}",
             f"/avion.MediaService/RequestMediaUpload={_UPLOAD.SerializeToString().hex()}",
+            f"/avion.MediaService/{ONLY_GRPC_GO}=",
         ]
         self.made = 0
 

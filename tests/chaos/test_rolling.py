@@ -12,7 +12,16 @@ from pathlib import Path
 import httpx
 import redis
 
-from tests.chaos.load import Caller, SteadyCalls, SteadyGoCalls, SteadyUploads, balanced_channel, ready_events
+from tests.chaos.load import (
+    ONLY_GRPC_GO,
+    ONLY_GRPCIO,
+    Caller,
+    SteadyCalls,
+    SteadyGoCalls,
+    SteadyUploads,
+    balanced_channel,
+    ready_events,
+)
 from tests.chaos.scale import ROLLING_RESTARTS, SEED
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, running, service_environment
@@ -105,12 +114,16 @@ class Replicas:
 
 
 def served(service: Service) -> bool:
-    """Return whether calls of the balanced client reach this replica."""
+    """Return whether calls of both clients reach this replica: each has a method that the other one does not call."""
     metrics = httpx.get(f"{service.admin_url}/metrics", trust_env=False, verify=False, timeout=30).text
-    return any(
-        line.startswith("rpc_server_call_duration") and "_count" in line and "avion.MediaService" in line
+    counted = {
+        method
         for line in metrics.splitlines()
-    )
+        if line.startswith("rpc_server_call_duration") and "_count" in line
+        for method in (ONLY_GRPCIO, ONLY_GRPC_GO)
+        if f"/{method}" in line
+    }
+    return counted == {ONLY_GRPCIO, ONLY_GRPC_GO}
 
 
 def nothing_left(client: redis.Redis) -> bool:

@@ -17,7 +17,7 @@ from tests.service.published import encode_id, original_key
 LARGE_BYTES = 24 << 20  # more than the kernel's buffers hold
 VISITORS = 12
 THREADS = 2
-KEPT = 2 * THREADS  # connections for later requests: of the reader of bodies, and of botocore
+KEPT = 3 * THREADS  # connections for later requests: of the reader of bodies, of quick requests, and of botocore
 
 
 @pytest.fixture(scope="module")

@@ -102,7 +102,7 @@ async def test_a_thumbnail_is_one_request() -> None:
 
 async def test_a_short_suffix_is_one_request_and_a_long_one_asks_for_the_size_first() -> None:
     objects = filled(MIB)
-    for last, heads in ((100, 0), (256 * KIB, 0), (256 * KIB + 1, 1)):
+    for last, heads in ((100, 0), (128 * KIB, 0), (128 * KIB + 1, 1)):
         objects.heads = 0
         async with opened(objects, WindowMemory(), "peer", "a", (None, last)) as body:
             assert await whole(body) == objects.held["a"][-last:]
@@ -114,14 +114,14 @@ async def test_windows_grow_for_a_fast_client_and_none_crosses_a_stripe(autojump
     async with opened(objects, WindowMemory(), "peer", "a", (100, None)) as body:
         assert await whole(body) == objects.held["a"][100:]
     spans = [(first, last) for first, last in filter(None, objects.reads) if first is not None and last is not None]
-    assert [first for first, _ in spans] == [100, 100 + 256 * KIB, MIB, 4 * MIB, 8 * MIB, 12 * MIB]
+    assert [first for first, _ in spans] == [100, 100 + 128 * KIB, MIB // 2, 2 * MIB, 4 * MIB, 8 * MIB, 12 * MIB]
     assert all(first // (4 * MIB) == last // (4 * MIB) for first, last in spans[1:])
     assert objects.filled_buffers == [True, True]  # no buffer is held for less than it holds
 
     slow = filled(2 * MIB)
     async with opened(slow, WindowMemory(), "peer", "a", None) as body:
         await whole(body, each_s=2.0)
-    assert len(slow.reads) == 8
+    assert len(slow.reads) == 16
 
 
 async def test_nothing_is_read_and_one_window_is_held_while_the_client_does_not_read() -> None:
@@ -129,7 +129,7 @@ async def test_nothing_is_read_and_one_window_is_held_while_the_client_does_not_
     async with opened(objects, memory, "peer", "a", None) as body, aclosing(body.windows()) as windows:
         await anext(windows)
         await wait_all_tasks_blocked()
-        assert (objects.reading, memory.held_bytes) == (0, 256 * KIB)
+        assert (objects.reading, memory.held_bytes) == (0, 128 * KIB)
     assert memory.held_bytes == 0
 
 

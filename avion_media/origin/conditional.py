@@ -58,7 +58,7 @@ def range_applies(if_range: str | None, etag: str, last_modified: datetime) -> b
 
 
 def forwardable_range(header: str | None) -> ByteRange | None:
-    """The range, if there is a single one: the store resolves it against the size. None to ask for everything."""
+    """Return the range if there is exactly one; the store knows the size. Return None to ask for everything."""
     match = _SINGLE_RANGE.fullmatch(header) if header else None
     if match is None or not (match[1] or match[2]):
         return None

@@ -1,4 +1,4 @@
-"""The verdict of the random chaos excuses a task only if each worker that is said to have died with it was dead."""
+"""The random chaos excuses a poisoned task only if each worker that its dead letter names was dead."""
 
 from __future__ import annotations
 

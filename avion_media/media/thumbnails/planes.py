@@ -128,8 +128,11 @@ def in_planes(pixels: Pixels | Planes) -> Pixels | Planes:
     frame = _frame_for(pixels.size, _OUTPUT)
     encoder = _LIBRARY.tjInitCompress()
     source = samples if isinstance(samples, bytes) else (ctypes.c_ubyte * len(samples)).from_buffer(samples)
-    _LIBRARY.tjEncodeYUVPlanes(encoder, source, width, 0, height, _RGB, *_pointers(frame), _OUTPUT_SAMPLING, 0)
+    sampled = (*_pointers(frame), _OUTPUT_SAMPLING)
+    done = _LIBRARY.tjEncodeYUVPlanes(encoder, source, width, 0, height, _RGB, *sampled, 0)
     _LIBRARY.tjDestroy(encoder)
+    if done != 0:
+        raise MemoryError("libjpeg-turbo makes no planes")
     return Planes(frame, pixels.size)
 
 

@@ -50,7 +50,7 @@ async def connect(address: str, at_once: int, count: int) -> None:
 
 
 async def _share(count: int, calls: list[Call]) -> None:
-    numbers = iter(range(count))  # shared: whoever is free takes the next
+    numbers = iter(range(count))  # all tasks share it: each takes the next number
     async with asyncio.TaskGroup() as tasks:
         for call in calls:
             tasks.create_task(_repeat(call, numbers))

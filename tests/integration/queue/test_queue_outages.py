@@ -7,7 +7,6 @@ import random
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeVar
 
 import pytest
 import trio
@@ -16,11 +15,11 @@ from avion_media.domain.errors import LeaseLost, Unavailable
 from avion_media.domain.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
 from avion_media.queue import DataLoss, Lease, QueueKeys, TaskQueue
 from avion_media.redis import Redis, open_redis
+from tests.integration.outages import persistently
 from tests.integration.queue.conftest import Client, info, infos, taken_over
 from tests.integration.queue.proxy import Proxy
 from tests.services import RedisServer
 
-T = TypeVar("T")
 FIELDS = {"media_id": "01HZX", "type": "thumbnail"}
 
 
@@ -35,23 +34,9 @@ async def taken(queue: TaskQueue, consumer: str = "a", block_s: float = 5) -> Le
     """A lease, through as many empty reads and outages as it takes."""
     with trio.fail_after(20):
         while True:
-            try:
-                lease = await queue.take(consumer, block_s)
-            except Unavailable:
-                await trio.sleep(0.02)
-                continue
+            lease = await persistently(lambda: queue.take(consumer, block_s))
             if lease is not None:
                 return lease
-
-
-async def persistently(call: Callable[[], Awaitable[T]]) -> T:
-    """The call's result, through as many outages as it takes."""
-    with trio.fail_after(20):
-        while True:
-            try:
-                return await call()
-            except Unavailable:
-                await trio.sleep(0.02)
 
 
 EMPTYINGS: dict[str, Callable[[Client], object]] = {
@@ -106,12 +91,8 @@ async def test_the_server_dies_and_comes_back(server: RedisServer) -> None:
             assert caught.value.dependency == "redis"
         assert not is_up(redis)
         server.start()
-        with trio.fail_after(10):
-            while not is_up(redis):
-                try:
-                    await redis.ping()
-                except Unavailable:
-                    await trio.sleep(0.02)
+        await persistently(redis.ping)
+        assert is_up(redis)
         await held.complete()
         rest = [await taken(queue) for _ in range(2)]
         assert {held.task.task_id, *(lease.task.task_id for lease in rest)} == ids
@@ -134,20 +115,14 @@ async def test_a_blocked_reader_lives_through_a_restart(server: RedisServer) -> 
             with pytest.raises(Unavailable):
                 await redis.ping()
             server.start()
-            with trio.fail_after(10):
-                while True:
-                    try:
-                        task_id = await queue.enqueue(FIELDS, dedup_key="k")
-                        break
-                    except Unavailable:
-                        await trio.sleep(0.02)
+            task_id = await persistently(lambda: queue.enqueue(FIELDS, dedup_key="k"))
         assert found[0].task.task_id == task_id
 
 
 async def test_a_server_that_hangs_is_unavailable_in_time_and_nothing_is_lost(server: RedisServer) -> None:
     async with open_redis(server.url, timeout_s=0.3) as redis:
         queue = TaskQueue(redis, PROCESSING_QUEUE)
-        await queue.enqueue(FIELDS)
+        await persistently(lambda: queue.enqueue(FIELDS, dedup_key="before"))  # 0.3 s can pass on a busy machine too
         os.kill(server.pid, signal.SIGSTOP)
         try:
             with trio.fail_after(8):
@@ -157,14 +132,8 @@ async def test_a_server_that_hangs_is_unavailable_in_time_and_nothing_is_lost(se
                     await queue.take("a", block_s=0.1)
         finally:
             os.kill(server.pid, signal.SIGCONT)
-        with trio.fail_after(10):
-            while True:
-                try:
-                    await queue.enqueue(FIELDS, dedup_key="k")
-                    break
-                except Unavailable:
-                    await trio.sleep(0.02)
-        assert (await queue.stats()).depth == 2
+        await persistently(lambda: queue.enqueue(FIELDS, dedup_key="k"))
+        assert (await persistently(queue.stats)).depth == 2
 
 
 async def test_a_lost_reply_to_enqueue_makes_no_second_task(proxy: Proxy, other: Client) -> None:
@@ -176,31 +145,9 @@ async def test_a_lost_reply_to_enqueue_makes_no_second_task(proxy: Proxy, other:
             await queue.enqueue(FIELDS, task_id="first", dedup_key="k")
         proxy.lose_reply_to = None
         assert proxy.lost == 1
-        assert await enqueued(queue) == "first"
+        repeated = await persistently(lambda: queue.enqueue(FIELDS, task_id="second", dedup_key="k"))
+        assert repeated == "first"
     assert [fields["task_id"] for _, fields in other.xrange(PROCESSING_QUEUE)][1:] == ["first"]
-
-
-async def enqueued(queue: TaskQueue) -> str:
-    with trio.fail_after(20):
-        while True:
-            try:
-                return await queue.enqueue(FIELDS, task_id="second", dedup_key="k")
-            except Unavailable:
-                await trio.sleep(0.02)
-
-
-async def lost(end: Callable[[], Awaitable[None]]) -> bool:
-    """Whether the repeated ending says that the lease is not ours any more."""
-    with trio.fail_after(20):
-        while True:
-            try:
-                await end()
-            except Unavailable:
-                await trio.sleep(0.02)
-            except LeaseLost:
-                return True
-            else:
-                return False
 
 
 @pytest.mark.parametrize("ending", ["complete", "retry", "dead_letter", "release"])
@@ -221,7 +168,8 @@ async def test_a_lost_reply_to_an_ending_can_be_repeated(proxy: Proxy, other: Cl
         with pytest.raises(Unavailable):
             await endings[ending](lease)
         proxy.lose_reply_to = None
-        assert await lost(lambda: endings[ending](lease))
+        with pytest.raises(LeaseLost):
+            await persistently(lambda: endings[ending](lease))
     keys = QueueKeys(PROCESSING_QUEUE)
     ended = other.zcard(keys.delayed) + other.xlen(keys.dead_letters) + other.xlen(PROCESSING_QUEUE)
     assert ended == {"complete": 0, "retry": 2, "dead_letter": 2, "release": 2}[ending]
@@ -255,15 +203,9 @@ async def read_until_unavailable(queue: TaskQueue) -> None:
 
 
 async def reclaimed(queue: TaskQueue) -> Lease:
-    with trio.fail_after(20):
-        while True:
-            try:
-                lease = await taken_over(queue, "a", idle_s=60)
-            except Unavailable:
-                await trio.sleep(0.02)
-                continue
-            assert lease is not None
-            return lease
+    lease = await persistently(lambda: taken_over(queue, "a", idle_s=60))
+    assert lease is not None
+    return lease
 
 
 async def test_a_cancelled_reader_leaves_nothing_behind(queue: TaskQueue, other: Client) -> None:

@@ -15,6 +15,7 @@ import trustme
 import avion_media.redis.subscription as subscription
 from avion_media.domain.errors import Unavailable
 from avion_media.redis import Redis, RedisRefused, Script, open_redis
+from tests.integration.outages import persistently
 from tests.integration.queue.conftest import Client, info, infos
 from tests.integration.queue.proxy import open_proxy
 from tests.services import RedisServer, redis_server
@@ -74,19 +75,8 @@ async def test_a_replica_that_refuses_writes_is_an_outage_and_heals(server: Redi
             with pytest.raises(Unavailable):
                 await redis.execute("SET", "k", "v")
             other.replicaof("NO", "ONE")
-            await answered(redis)
+            await persistently(redis.ping)
             await redis.execute("SET", "k", "v")
-
-
-async def answered(redis: Redis) -> None:
-    with trio.fail_after(10):
-        while True:
-            try:
-                await redis.ping()
-            except Unavailable:
-                await trio.sleep(0.01)
-            else:
-                return
 
 
 async def test_nobody_there_is_a_state_from_the_start() -> None:
@@ -115,27 +105,27 @@ async def test_a_crowd_that_meets_an_outage_does_not_dial_one_by_one(server: Red
                     nursery.start_soon(call)
         assert proxy.connections < 10
         proxy.refuse = False
-        await answered(redis)
+        await persistently(redis.ping)
 
 
 async def test_a_connection_that_goes_silent_is_given_up(server: RedisServer) -> None:
     async with open_proxy(server.url) as proxy, open_redis(proxy.url, timeout_s=0.5) as redis:
-        await answered(redis)
+        await persistently(redis.ping)
         before = proxy.connections
         proxy.mute = True
         with trio.fail_after(5), pytest.raises(Unavailable, match="no answer in time"):
             await redis.ping()
         proxy.mute = False
-        await answered(redis)
+        await persistently(redis.ping)
         assert proxy.connections > before
 
 
 async def test_a_process_that_stood_still_finds_the_replies_that_came(server: RedisServer) -> None:
     """Its time was up before it could read them. That is no outage."""
     async with open_redis(server.url, timeout_s=0.2) as redis:
-        await answered(redis)
-        await redis.execute_blocking("ECHO", "first", block_s=0.01)  # its connection stays
-        await redis.run(ECHO, ("first",))
+        await persistently(redis.ping)
+        await persistently(lambda: redis.execute_blocking("ECHO", "first", block_s=0.01))  # its connection stays
+        await persistently(lambda: redis.run(ECHO, ("first",)))
         replies: list[object] = []
 
         async def call() -> None:
@@ -203,7 +193,7 @@ async def test_a_cut_fails_the_calls_in_flight_and_no_later_ones(server: RedisSe
                 proxy.cut()
         assert failed == 50
         proxy.mute = False
-        await answered(redis)
+        await persistently(redis.ping)
 
 
 async def test_a_cancelled_call_leaves_the_others_their_answers(redis: Redis) -> None:
@@ -222,7 +212,7 @@ async def test_closing_while_calls_run_ends_them(server: RedisServer) -> None:
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery, open_redis(server.url) as redis:
             nursery.start_soon(wait, redis)
-            await answered(redis)
+            await persistently(redis.ping)
             await trio.testing.wait_all_tasks_blocked(0.02)
 
 

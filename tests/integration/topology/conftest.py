@@ -9,6 +9,7 @@ import trio
 
 from avion_media.domain.errors import LeaseLost, Unavailable
 from avion_media.queue import Lease, TaskQueue
+from tests.integration.outages import persistently
 
 
 async def until(condition: Callable[[], bool], within_s: float = 40.0) -> None:
@@ -16,16 +17,6 @@ async def until(condition: Callable[[], bool], within_s: float = 40.0) -> None:
     with trio.fail_after(within_s):
         while not condition():  # noqa: ASYNC110 - they tell nobody
             await trio.sleep(0.05)
-
-
-async def persistently(call: Callable[[], Awaitable[Any]], within_s: float = 40.0) -> Any:
-    """The call's result, through as many outages as it takes: as every caller of the queue does."""
-    with trio.fail_after(within_s):
-        while True:
-            try:
-                return await call()
-            except Unavailable:
-                await trio.sleep(0.05)
 
 
 class Workers:

@@ -13,7 +13,8 @@ from avion_media.queue import TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.redis.slots import key_slot
 from avion_media.state import StatusStore
-from tests.integration.topology.conftest import Workers, persistently, until
+from tests.integration.outages import persistently
+from tests.integration.topology.conftest import Workers, until
 from tests.services import RedisCluster, RedisServer, redis_cluster
 from tests.services.cluster import is_up as is_whole
 

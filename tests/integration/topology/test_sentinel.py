@@ -13,7 +13,8 @@ from avion_media.domain.errors import Unavailable
 from avion_media.domain.tasks import PROCESSING_QUEUE
 from avion_media.queue import TaskQueue
 from avion_media.redis import open_redis
-from tests.integration.topology.conftest import Workers, persistently
+from tests.integration.outages import persistently
+from tests.integration.topology.conftest import Workers
 from tests.services import watched_redis
 from tests.services.redis import RedisServer
 from tests.services.sentinel import MASTER, Sentinel, Watched

@@ -303,10 +303,15 @@ class HttpConnection:
         """
         async with aclosing(body.windows()) as windows:
             async for window in windows:
-                unsent_bytes = _UNSENT_FAST_BYTES if len(window) >= _UNSENT_FAST_BYTES else _UNSENT_BYTES
+                is_fast = callable(window) or len(window) >= _UNSENT_FAST_BYTES
+                unsent_bytes = _UNSENT_FAST_BYTES if is_fast else _UNSENT_BYTES
                 if unsent_bytes != self._unsent_bytes:
                     self._stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent_bytes)
                     self._unsent_bytes = unsent_bytes
+                if callable(window):
+                    sent = await window(self._stream, self._limits.write_timeout_s)
+                    self._pieces(h11.Data(data=range(sent)))  # type: ignore[arg-type] # h11 counts its length
+                    continue
                 data = h11.Data(data=window)  # type: ignore[arg-type] # its stubs know of bytes only
                 await self._write(pieces + self._pieces(data))
                 pieces = []

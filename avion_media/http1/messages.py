@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import h11
+import trio
 
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
 _AUTHORITY = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
@@ -60,6 +61,13 @@ class Request:
     """Read the whole body, at most once. A client that waits for ``100 Continue`` gets it now."""
 
 
+Relayed = Callable[[trio.SocketStream, float], Awaitable[int]]
+"""A piece of a body that sends itself to the client, who has that many seconds for each 64 KiB on average.
+
+Returns the number of bytes. Raises trio.BrokenResourceError if the client leaves or is too slow.
+"""
+
+
 class Body(Protocol):
     """A body that is produced while it is sent."""
 
@@ -67,7 +75,7 @@ class Body(Protocol):
     def length_bytes(self) -> int | None:
         """The length, if known. If the body has another length, the connection is reset."""
 
-    def windows(self) -> AsyncGenerator[bytes | bytearray | memoryview, None]:
+    def windows(self) -> AsyncGenerator[bytes | bytearray | memoryview | Relayed, None]:
         """Yield the bytes, piece by piece. The next piece is requested after the client's socket has accepted the last
         one.
 

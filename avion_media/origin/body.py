@@ -4,17 +4,22 @@ A body is a sequence of *windows*. Each window is one GetObject with ``Range`` a
 into memory, and then written to the client. A response of the store that stays open for a slow client costs a Ceph
 gateway 16 MiB; a window costs 64 KiB to 4 MiB here, out of a bounded budget, and nothing there. A window that fails is
 read again, so a body survives a short outage of the store.
+
+A client that has read its windows fast gets the rest of a large body from one response, which passes through the kernel
+(`Relay`). If the client falls behind, or the store fails, that response is closed, and windows follow.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 
 import trio
 
 from avion_media.domain.errors import Dependency, MediaError, Unavailable
-from avion_media.http1 import BodyLost
+from avion_media.http1 import BodyLost, Relayed
+from avion_media.net import Relay
 from avion_media.origin.memory import LARGEST_WINDOW_BYTES, WindowMemory
 from avion_media.store import ByteRange, Bytes, ContentRange, ObjectInfo, ObjectPart, ObjectStore, RangeNotSatisfiable
 
@@ -43,9 +48,9 @@ class RangeBody:
         self._key = key
         self._on_sent = on_sent
         self._held = 0
-        self._buffer: bytearray | None = None
         self._window: Bytes = b""
         self._wanted = _FIRST_BYTES
+        self._was_relayed = False
         self._begun_at = trio.current_time()  # the window at hand
         self._position = 0
         self._end = 0
@@ -83,7 +88,7 @@ class RangeBody:
         if byte_range is not None:
             self.content_range = ContentRange(got.first, self._end - 1, got.total)
 
-    async def windows(self) -> AsyncGenerator[Bytes, None]:
+    async def windows(self) -> AsyncGenerator[Bytes | Relayed, None]:
         """The bytes; each window is to be forgotten before the next.
 
         Raises BodyLost when the store has another object by now, or does not answer for 20 s.
@@ -92,19 +97,37 @@ class RangeBody:
             yield self._window
             self._on_sent(len(self._window))
             self.close()
+            self._adapt()
+            if self._can_relay():
+                self._was_relayed = True
+                yield self._relay
             if self._position < self._end:
-                self._adapt()
                 self._window = await self._next()
 
     def close(self) -> None:
         """Give the memory back. Safe to repeat."""
         self._window = b""
-        if self._buffer is not None:
-            self._memory.reuse(self._buffer)
-            self._buffer = None
         held, self._held = self._held, 0
         if held:
             self._memory.give(self._peer, held)
+
+    def _can_relay(self) -> bool:
+        """Whether the client is fast, and much is left. Once only: a slow client looks fast while its buffers fill."""
+        is_worth_it = self._wanted == LARGEST_WINDOW_BYTES <= self._end - self._position
+        return is_worth_it and not self._was_relayed and self._store.can_relay
+
+    async def _relay(self, client: trio.SocketStream, timeout_s: float) -> int:
+        """Pass on the rest in one response of the store, while the client keeps pace. See `Relayed`."""
+        with Relay(client) as relay:
+            with suppress(MediaError, trio.TooSlowError):  # the next window will show whether that goes on
+                await self._store.relay(self._key, self._position, self._end - 1, self.info.etag, relay)
+            is_there = await relay.finish(timeout_s)
+        self._wanted = _FIRST_BYTES
+        self._position += relay.sent
+        self._on_sent(relay.sent)
+        if not is_there:
+            raise trio.BrokenResourceError
+        return relay.sent
 
     def _adapt(self) -> None:
         """Choose the size of the next window: as large as store and client together take within a second."""
@@ -120,8 +143,6 @@ class RangeBody:
             with trio.fail_after(_ROOM_S):
                 self._held = await self._memory.take(self._peer, self._wanted)
             end = min(self._end, (self._position // self._held + 1) * self._held)
-            if end - self._position == LARGEST_WINDOW_BYTES:  # less would hold a buffer that does not count as held
-                self._buffer = self._memory.buffer()
             part, _ = await self._read((self._position, end - 1), self.info.etag)
         except (MediaError, trio.TooSlowError) as error:
             raise BodyLost(f"{self._key} at {self._position} of {self._end}: {error!r}") from error
@@ -137,9 +158,7 @@ class RangeBody:
                 with trio.fail_at(min(begun_at + _WINDOW_S, trio.current_time() + _ATTEMPT_S)):
                     if pause_s:
                         await trio.sleep(pause_s * random.uniform(0.5, 1.5))
-                    part = await self._store.read_part(
-                        self._key, byte_range, max_bytes=self._held, if_match=etag, into=self._buffer
-                    )
+                    part = await self._store.read_part(self._key, byte_range, max_bytes=self._held, if_match=etag)
                 return part, self._checked(part, byte_range)
             except (Unavailable, trio.TooSlowError) as error:
                 last_error = repr(error)

@@ -12,7 +12,6 @@ LARGEST_WINDOW_BYTES = 4 << 20
 _SMALL_BYTES = 64 << 10  # while the peer's room is scarce
 _MEMORY_BYTES = 256 << 20
 _SCARCE = 0.25  # of what one peer can have
-_SPARE_BUFFERS = 4
 
 
 class WindowMemory:
@@ -23,7 +22,6 @@ class WindowMemory:
         self._limiter = PeerLimiter({Kind.BUFFERED_BYTES: Bound(max_bytes)})
         self._accounts: dict[str, Account] = {}  # of peers that hold something
         self._waiting: list[_Waiter] = []
-        self._spare: list[bytearray] = []
 
     @property
     def held_bytes(self) -> int:
@@ -59,15 +57,6 @@ class WindowMemory:
             if waiter.granted:
                 self._waiting.remove(waiter)
                 waiter.served.set()
-
-    def buffer(self) -> bytearray:
-        """Return a buffer for the largest window, to `reuse` later: allocating one takes as long as filling it."""
-        return self._spare.pop() if self._spare else bytearray(LARGEST_WINDOW_BYTES)
-
-    def reuse(self, buffer: bytearray) -> None:
-        """Keep an unused buffer for another window."""
-        if len(self._spare) < _SPARE_BUFFERS:
-            self._spare.append(buffer)
 
     def _take_nowait(self, peer: str, wanted: int) -> int:
         account = self._accounts.get(peer) or self._limiter.account(peer)

@@ -83,6 +83,14 @@ class Connection:
         with self._observed("GetObject", wanted.key) as observed:
             return await self._judged(self._get_part(observed, wanted, by_thread), "GetObject", wanted.key)
 
+    async def relay_part(self, wanted: PartRequest) -> None:
+        """GetObject whose body goes to ``wanted.relay``. Raises as `get_part` does."""
+        with self._observed("GetObject", wanted.key) as observed:
+            observed.without_thread()
+            answer = await self._judged(self.clients.http_get.get(wanted), "GetObject", wanted.key)
+        if not isinstance(answer, ObjectPart):
+            raise Unavailable(Dependency.STORE, f"{wanted.key}: status {answer}")
+
     async def _get_part(
         self, observed: StoreCall, wanted: PartRequest, by_thread: Callable[[S3Client], ObjectPart]
     ) -> ObjectPart:

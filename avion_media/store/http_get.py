@@ -23,6 +23,7 @@ import trio
 from botocore.httpsession import get_cert_path
 
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.net import Relay
 from avion_media.store.errors import RangeNotSatisfiable, TooLarge
 from avion_media.store.objects import Bytes, ObjectInfo, ObjectPart, PartRequest, parse_content_range, range_header
 from avion_media.store.presign import AT_ONCE_S, META, Presigner
@@ -58,6 +59,12 @@ class HttpGet:
         self._kept: list[tuple[float, _Wire]] = []
         self.is_refused = False
         """Whether the store refuses a presigned GET, but accepts botocore's."""
+
+    @property
+    def can_relay(self) -> bool:
+        """Whether a relayed body, which takes long, leaves enough connections, and this one is not encrypted."""
+        few = self._slots.borrowed_tokens * 2 < self._slots.total_tokens
+        return few and self._tls is None and not self.is_refused and Relay.is_possible()
 
     def close(self) -> None:
         """Close the connections that are kept for later requests."""
@@ -142,7 +149,16 @@ class HttpGet:
                         raise TooLarge(wanted.key, length, wanted.max_bytes)
                     content_range = parse_content_range(headers.get("content-range", ""))
                     info = _info(wanted.key, headers, content_range.total if content_range else length)
-                    data = await wire.receive_exactly(length, http.trailing_data[0], wanted.into, received)
+                    first = http.trailing_data[0]
+                    if len(first) > length:
+                        raise h11.RemoteProtocolError(f"{len(first) - length} bytes after the response")
+                    if wanted.relay is None:
+                        data = await wire.receive_exactly(length, first, received)
+                    elif content_range is None or content_range[:2] != wanted.byte_range:
+                        raise Unavailable(Dependency.STORE, f"{content_range} was sent for {wanted.byte_range}")
+                    else:
+                        data = b""
+                        persists &= await wire.relay_exactly(length, first, received, wanted.relay)
                     keep = persists
                     return ObjectPart(info, content_range, data)
                 error = await _body_of_error(wire, http)
@@ -193,15 +209,11 @@ class _Wire:
         self.has_received = True
         return bytes(self._buffer[:count])
 
-    async def receive_exactly(
-        self, length: int, first: bytes, into: bytearray | None, received: Callable[[], None]
-    ) -> Bytes:
+    async def receive_exactly(self, length: int, first: bytes, received: Callable[[], None]) -> Bytes:
         """Return a body that begins with ``first``, which was received already. Calls ``received`` after each part."""
-        if len(first) > length:
-            raise h11.RemoteProtocolError(f"{len(first) - length} bytes after the response")
         if len(first) == length:
             return bytes(first)
-        body = memoryview(bytearray(length) if into is None or len(into) < length else into)[:length]
+        body = memoryview(bytearray(length))
         body[: len(first)] = first
         rest = body[len(first) :]
         wake_at = 1
@@ -212,6 +224,24 @@ class _Wire:
             received()
         return body
 
+    async def relay_exactly(self, length: int, first: bytes, received: Callable[[], None], relay: Relay) -> bool:
+        """Pass on a body, as `receive_exactly` returns it. Return False if the client falls behind."""
+        await relay.put(first)
+        length -= len(first)
+        wake_at = 1
+        while length and not relay.is_behind:
+            self._wake_at(wake_at)
+            await trio.lowlevel.wait_readable(self._tcp)
+            with suppress(BlockingIOError):
+                count = await relay.pass_on(self._tcp, length)
+                self._acknowledge_at_once()
+                if not count:
+                    raise ConnectionResetError("closed by the store within its response")
+                length -= count
+                wake_at = min(count, length, _GULP_BYTES)
+                received()
+        return not relay.is_behind
+
     async def _receive_into(self, buffer: memoryview, wake_at: int) -> int:
         """Fill a part of the buffer, once ``wake_at`` bytes have come. Raises OSError at the end of the connection."""
         if self._is_tls:
@@ -219,14 +249,17 @@ class _Wire:
             count = len(data)
             buffer[:count] = data
         else:
-            if wake_at != self._wakes_at:  # waking up costs more than copying
-                self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wake_at)
-                self._wakes_at = wake_at
+            self._wake_at(wake_at)
             count = await self._read_into(buffer)
         self._acknowledge_at_once()
         if not count:
             raise ConnectionResetError("closed by the store within its response")
         return count
+
+    def _wake_at(self, count: int) -> None:
+        if count != self._wakes_at:  # waking up costs more than copying
+            self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+            self._wakes_at = count
 
     async def _read_into(self, buffer: memoryview) -> int:
         while True:

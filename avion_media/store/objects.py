@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from avion_media.net import Relay
+
 ByteRange = tuple[int | None, int | None]
 """As in HTTP: ``(first, last)`` inclusive, ``(first, None)`` to the end, ``(None, n)`` the last n bytes."""
 
@@ -72,14 +74,14 @@ Bytes = bytes | bytearray | memoryview
 class PartRequest:
     """One GetObject of at most ``max_bytes``; with ``if_match`` only of that version.
 
-    The body is received ``into`` that buffer if it has room, because allocating a large one takes as long as receiving.
+    With a ``relay`` the body goes there, and the part has no data.
     """
 
     key: str
     byte_range: ByteRange | None
     if_match: str | None
     max_bytes: int
-    into: bytearray | None = None
+    relay: Relay | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 from avion_media.concurrency import in_turn
 from avion_media.config import S3Config
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.net import Relay
 from avion_media.store import bucket
 from avion_media.store.connection import Connection
 from avion_media.store.errors import RangeNotSatisfiable, TooLarge
@@ -166,20 +167,32 @@ class ObjectStore:
         *,
         max_bytes: int,
         if_match: str | None = None,
-        into: bytearray | None = None,
     ) -> ObjectPart:
         """Return the object, or a range of it, with its facts. One request, whose body is read to its end.
 
-        ``into`` is a buffer that the caller can use again; the part's data may be a view of it. Raises `ObjectMissing`,
-        `PreconditionFailed` (another etag), `RangeNotSatisfiable`, `TooLarge` (nothing was read).
+        Raises `ObjectMissing`, `PreconditionFailed` (another etag), `RangeNotSatisfiable`, `TooLarge` (nothing was
+        read).
         """
         request = self._request(key, if_match, byte_range)
         part = await self._connection.get_part(
-            PartRequest(key, byte_range, if_match, max_bytes, into),
+            PartRequest(key, byte_range, if_match, max_bytes),
             lambda client: read_response(key, self._getting(client, request), max_bytes),
         )
         self._connection.received(len(part.data))
         return part
+
+    @property
+    def can_relay(self) -> bool:
+        """Whether `relay` is possible at the moment."""
+        return self._connection.clients.http_get.can_relay
+
+    async def relay(self, key: str, first: int, last: int, etag: str, relay: Relay) -> None:
+        """Pass on a range of an object, of this version. Returns before its end if the client falls behind.
+
+        Raises `ObjectMissing`, `PreconditionFailed`, `RangeNotSatisfiable`, `Unavailable`. ``relay.sent`` is how far it
+        came.
+        """
+        await self._connection.relay_part(PartRequest(key, (first, last), etag, last - first + 1, relay))
 
     async def download(self, key: str, fd: int, *, max_bytes: int, if_match: str | None = None) -> ObjectInfo:
         """Write the whole object to the start of the open file ``fd``, by pwrite.

@@ -13,11 +13,13 @@ import trio
 import trustme
 
 from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.net import Relay
 from avion_media.store import ObjectPart, RangeNotSatisfiable, TooLarge, open_store
 from avion_media.store.http_get import HttpGet, tls_context
 from avion_media.store.objects import PartRequest
 from avion_media.store.presign import Presigner, SigningCredentials
 from tests.conftest import S3Bucket
+from tests.unit.net.pairs import connected
 
 KEY = "original/2026/11/25/a b+c~ü.jpg"
 BODY = os.urandom(300_000)
@@ -248,6 +250,56 @@ async def test_a_body_that_keeps_coming_may_take_longer_than_the_timeout() -> No
             nursery.cancel_scope.cancel()
 
 
+async def relayed(get: HttpGet) -> tuple[bytes, bool]:
+    """What a client receives of bytes 10 to 299,999, and whether the store gave all of it."""
+    received, is_whole = bytearray(), True
+    async with connected() as (stream, client):
+
+        async def receive() -> None:
+            async for data in client:
+                received.extend(data)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            with Relay(stream) as relay:
+                try:
+                    part = await get.get(PartRequest("a", (10, len(BODY) - 1), "e", MIB, relay))
+                    assert isinstance(part, ObjectPart)
+                except Unavailable:
+                    is_whole = False
+                assert await relay.finish(10.0)
+            await stream.send_eof()
+    assert relay.sent == len(received)
+    return bytes(received), is_whole
+
+
+def found_part(content_range: str, body: bytes, *lines: bytes) -> bytes:
+    field = f"Content-Range: bytes {content_range}".encode()
+    return found(body, field, *lines, status=b"206 Partial Content", length=len(BODY) - 10)
+
+
+async def test_a_relayed_body_keeps_the_connection() -> None:
+    answer = found_part("10-299999/300000", BODY[10:])
+    async with scripted(answer, answer) as store:
+        get = anonymous(store)
+        assert get.can_relay
+        assert [await relayed(get) for _ in range(2)] == [(BODY[10:], True)] * 2
+        assert store.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "received"),
+    [
+        (found_part("10-299999/300000", BODY[10:1000], b"Connection: close"), BODY[10:1000]),
+        (found_part("11-300000/300001", BODY[10:], b"Connection: close"), b""),
+        (found(BODY[10:], b"Connection: close"), b""),
+    ],
+)
+async def test_a_body_is_relayed_as_far_as_it_is_the_right_one(answer: bytes, received: bytes) -> None:
+    async with scripted(answer) as store:
+        assert await relayed(anonymous(store)) == (received, False)
+
+
 async def test_a_cancel_closes_the_connection_and_frees_its_place() -> None:
     async with scripted(*[None] * 4, *[found(b"one")] * 4) as store:
         get = anonymous(store)
@@ -268,6 +320,7 @@ async def test_https() -> None:
     async with scripted(found(b"one"), found(b"x" * 200_000), tls=server) as store:
         with authority.cert_pem.tempfile() as bundle:
             get = anonymous(store, tls_context(bundle))
+        assert not get.can_relay
         assert await data_of(get) == b"one"
         assert await data_of(get) == b"x" * 200_000
         assert store.connections == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import cast
 
@@ -12,10 +12,11 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
-from avion_media.http1 import BodyLost
+from avion_media.http1 import BodyLost, Relayed
 from avion_media.origin.body import RangeBody
 from avion_media.origin.memory import WindowMemory
-from avion_media.store import ByteRange, ObjectStore, RangeNotSatisfiable
+from avion_media.store import ByteRange, Bytes, ObjectStore, RangeNotSatisfiable
+from tests.unit.net.pairs import connected
 from tests.unit.origin.objects import Objects
 
 KIB = 1 << 10
@@ -54,7 +55,8 @@ async def whole(body: RangeBody, *, each_s: float = 0.0) -> bytes:
     received = []
     async with aclosing(body.windows()) as windows:
         async for window in windows:
-            received.append(bytes(window))  # its buffer is used again
+            assert not callable(window)
+            received.append(bytes(window))
             await trio.sleep(each_s)
     return b"".join(received)
 
@@ -65,6 +67,11 @@ async def reset() -> None:
 
 async def stall() -> None:
     await trio.sleep_forever()
+
+
+async def stalled_for_long() -> None:
+    await trio.sleep(60)
+    raise Unavailable(Dependency.STORE, "no answer")
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -116,7 +123,6 @@ async def test_windows_grow_for_a_fast_client_and_none_crosses_a_stripe(autojump
     spans = [(first, last) for first, last in filter(None, objects.reads) if first is not None and last is not None]
     assert [first for first, _ in spans] == [100, 100 + 128 * KIB, MIB // 2, 2 * MIB, 4 * MIB, 8 * MIB, 12 * MIB]
     assert all(first // (4 * MIB) == last // (4 * MIB) for first, last in spans[1:])
-    assert objects.filled_buffers == [True, True]  # no buffer is held for less than it holds
 
     slow = filled(2 * MIB)
     async with opened(slow, WindowMemory(), "peer", "a", None) as body:
@@ -194,6 +200,84 @@ async def test_what_the_first_window_finds_is_told_as_the_store_does() -> None:
     with pytest.raises(RangeNotSatisfiable):
         async with opened(objects, WindowMemory(), "peer", "a", (10, None)):
             pass
+
+
+# -- relayed
+
+
+async def relayed(objects: Objects, *, pauses_s: float = 0.0) -> bytes:
+    """What a client receives that pauses once, after 3 MiB."""
+    objects.can_relay = True
+    received = bytearray()
+    async with connected() as (stream, client):
+
+        async def send() -> None:
+            async with opened(objects, WindowMemory(), "peer", "a", None) as body, aclosing(body.windows()) as windows:
+                async for window in windows:
+                    await (window(stream, 10.0) if callable(window) else stream.send_all(window))
+            await stream.send_eof()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            while data := await client.receive_some():
+                has_begun = len(received) >= 3 * MIB
+                received += data
+                if not has_begun and len(received) >= 3 * MIB:
+                    await trio.sleep(pauses_s)
+    return bytes(received)
+
+
+async def test_a_fast_client_gets_the_rest_in_one_response(mock_clock: MockClock) -> None:
+    objects = filled(40 * MIB)
+    assert await relayed(objects) == objects.held["a"]
+    assert objects.reads[-1] == (2 * MIB, 40 * MIB - 1)
+
+
+async def test_a_client_that_stops_reading_gets_windows_again(autojump_clock: MockClock) -> None:
+    objects = filled(40 * MIB)
+    assert await relayed(objects, pauses_s=8.0) == objects.held["a"]
+    assert (2 * MIB, 40 * MIB - 1) in objects.reads[:-1]
+
+
+@pytest.mark.parametrize("fault", [reset, stalled_for_long])
+@pytest.mark.parametrize("where", ["at once", "in the middle"])
+async def test_a_relayed_body_goes_on_behind_a_fault(
+    autojump_clock: MockClock, fault: Callable[[], Awaitable[None]], where: str
+) -> None:
+    objects = filled(40 * MIB)
+    objects.faults = [None, None, None, *([fault] if where == "at once" else [None, fault])]
+    assert await relayed(objects) == objects.held["a"]
+    assert not objects.faults
+
+
+@asynccontextmanager
+async def to_be_relayed(
+    objects: Objects, memory: WindowMemory
+) -> AsyncIterator[tuple[AsyncGenerator[Bytes | Relayed, None], Relayed]]:
+    """The windows of a body, up to the one that relays the rest."""
+    objects.can_relay = True
+    async with opened(objects, memory, "peer", "a", None) as body, aclosing(body.windows()) as windows:
+        while not callable(window := await anext(windows)):
+            pass
+        yield windows, window
+
+
+async def test_a_relayed_object_that_is_replaced_is_never_mixed(mock_clock: MockClock) -> None:
+    objects, memory = filled(40 * MIB), WindowMemory()
+    async with connected() as (stream, _), to_be_relayed(objects, memory) as (windows, relay):
+        objects.etags["a"] = "two"
+        assert await relay(stream, 1.0) == 0
+        with pytest.raises(BodyLost):
+            await anext(windows)
+    assert memory.held_bytes == 0
+
+
+async def test_a_relay_to_a_client_that_never_reads_ends(autojump_clock: MockClock) -> None:
+    objects, memory = filled(40 * MIB), WindowMemory()
+    async with connected() as (stream, _), to_be_relayed(objects, memory) as (_, relay):
+        with pytest.raises(trio.BrokenResourceError):
+            await relay(stream, 1.0)
+    assert memory.held_bytes == 0
 
 
 # -- memory

@@ -51,7 +51,7 @@ async def asked(
     if isinstance(response.body, bytes):
         return response, response.body
     async with aclosing(response.body.windows()) as windows:
-        body = b"".join([window async for window in windows])
+        body = b"".join([window async for window in windows if not callable(window)])
     response.body.close()
     return response, body
 

@@ -1,0 +1,80 @@
+"""Passes bytes from one socket to another inside the kernel, by splice(2): nothing is copied into this process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import AbstractContextManager, suppress
+from types import TracebackType
+
+import trio
+
+_PIPE_BYTES = 1 << 20
+_PACE_S = 0.25  # for the client to take that much
+
+
+class Relay(AbstractContextManager["Relay"]):
+    """Bytes on their way to one client, in a pipe. `finish` it when no more are to follow."""
+
+    def __init__(self, client: trio.SocketStream) -> None:
+        self.sent = 0
+        """Bytes that the client's socket has accepted."""
+        self._client = client.socket
+        self._held = 0
+
+    @staticmethod
+    def is_possible() -> bool:
+        """Return whether this system has splice(2): Linux has."""
+        return hasattr(os, "splice")
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the client did not take the last bytes in time, or has left. Then pass nothing more."""
+        return self._held > 0
+
+    def __enter__(self) -> Relay:
+        self._output, self._input = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        with suppress(OSError):  # more than this user may have: a smaller pipe takes more calls
+            fcntl.fcntl(self._input, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        os.close(self._output)
+        os.close(self._input)
+
+    async def put(self, data: bytes) -> None:
+        """Pass on bytes that were received already."""
+        while data and not self.is_behind:
+            count = os.write(self._input, data)
+            data = data[count:]
+            await self._keep_pace(count)
+
+    async def pass_on(self, source: trio.socket.SocketType, max_bytes: int) -> int:
+        """Pass on what has come. Return how many bytes left the source, 0 at its end.
+
+        Raises BlockingIOError (nothing has come) and OSError (the source's connection broke), never for the client.
+        """
+        count = os.splice(source.fileno(), self._input, max_bytes, flags=os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE)
+        await self._keep_pace(count)
+        return count
+
+    async def finish(self, timeout_s: float) -> bool:
+        """Send the rest. Return False if the client leaves, or takes longer than this for 64 KiB on average."""
+        with suppress(OSError, trio.ClosedResourceError), trio.move_on_after(timeout_s * (1 + self._held / (64 << 10))):
+            await self._drain()
+        return not self._held
+
+    async def _keep_pace(self, count: int) -> None:
+        self._held += count
+        with suppress(OSError, trio.ClosedResourceError), trio.move_on_after(_PACE_S):
+            await self._drain()
+
+    async def _drain(self) -> None:
+        while self._held:
+            try:
+                count = os.splice(self._output, self._client.fileno(), self._held, flags=os.SPLICE_F_NONBLOCK)
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._client)
+            else:
+                self._held -= count
+                self.sent += count

@@ -23,7 +23,7 @@ from avion_media.net import Relay
 from avion_media.origin.memory import LARGEST_WINDOW_BYTES, WindowMemory
 from avion_media.store import ByteRange, Bytes, ContentRange, ObjectInfo, ObjectPart, ObjectStore, RangeNotSatisfiable
 
-_FIRST_BYTES = 128 << 10  # holds nearly every thumbnail of 800 pixels, and 900 slow readers take 112 MiB
+_FIRST_BYTES = 128 << 10  # holds nearly every thumbnail of 800 pixels
 _GROWTH = 4  # up to `LARGEST_WINDOW_BYTES`, which is the store's own stripe; the other sizes divide it
 _FULL_S = 1.0  # for reading and sending one window: at the present pace the next, however large, takes no longer
 _ROOM_S = 30.0  # for memory to become free

@@ -10,8 +10,8 @@ from avion_media.net import Account, Bound, Kind, PeerLimiter
 
 LARGEST_WINDOW_BYTES = 4 << 20
 _SMALL_BYTES = 64 << 10  # while the peer's room is scarce
-_MEMORY_BYTES = 256 << 20
-_SCARCE = 0.25  # of what one peer can have
+_MEMORY_BYTES = 128 << 20  # 1000 slow readers from ten peers take 91 MiB
+_SCARCE = 0.5  # of what one peer can have
 
 
 class WindowMemory:

@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "history": {"queue"},
     "replicas": {"redis"},
     "state": {"domain", "redis"},
-    "store": {"concurrency", "domain", "config", "files", "telemetry"},
+    "store": {"concurrency", "domain", "config", "files", "net", "telemetry"},
     "owners": {"concurrency", "domain", "resources", "store"},
     "deletion": {"concurrency", "domain", "queue", "redis", "resources", "state", "store", "telemetry"},
     "moderation": {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import trio
@@ -125,11 +126,10 @@ class Connection:
     # -- Reading and writing
 
     async def _read(self) -> None:
-        receive = self._stream.receive_some
         while self._life.is_reading:
             try:
-                data = await receive(_READ_BYTES)
-            except _BROKEN:
+                data = await self._receive()
+            except (OSError, *_BROKEN):
                 data = b""
             if not data:
                 self._happened(Happening.GONE)
@@ -137,6 +137,14 @@ class Connection:
             self._life.received(trio.current_time())
             await self._work_off(bytes(data))
             await self._until_taken()
+
+    async def _receive(self) -> bytes | bytearray:
+        if self._socket is None:
+            return await self._stream.receive_some(_READ_BYTES)
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)  # first, because the last read has nearly always taken all
+            with suppress(BlockingIOError):
+                return os.read(self._socket.fileno(), _READ_BYTES)
 
     async def _work_off(self, data: bytes) -> None:
         """Handle the bytes that were read, in turns, so that other connections get theirs."""

@@ -15,7 +15,6 @@ from av.video.frame import VideoFrame
 from PIL import Image
 
 from avion_media.media.formats.jpeg import JpegPicture
-from avion_media.media.formats.picture import Colour
 from avion_media.media.libav import filtered, rgb_of
 from avion_media.media.thumbnails.pixels import Pixels, Size, webp_of
 
@@ -65,11 +64,10 @@ _LIBRARY: Final = _open()
 
 @dataclass(frozen=True, slots=True)
 class Planes:
-    """A picture of ``size`` in the left upper corner of ``frame``. Has the methods of `Pixels` that thumbnails need."""
+    """A picture in sRGB, of ``size``, in the left upper corner of ``frame``. Has methods of `Pixels`."""
 
     frame: VideoFrame
     size: Size
-    mode: str = "YCbCr"
     has_alpha: bool = False
 
     def scaled(self, size: Size) -> Planes:
@@ -83,10 +81,6 @@ class Planes:
         scale = f"w={width}:h={height}:flags=lanczos:{places}"
         return Planes(filtered(self.frame, ("crop", crop), ("scale", scale), ("format", _OUTPUT)), size)
 
-    def in_srgb(self, colour: Colour | None) -> Planes:
-        """Return the picture, which is in sRGB already."""
-        return self
-
     def upright(self, orientation: int) -> Planes:
         """Return the picture turned upright from an Exif ``orientation``."""
         if orientation not in _TURNS:
@@ -94,9 +88,9 @@ class Planes:
         frame = filtered(self.frame, *_TURNS[orientation])
         return Planes(frame, (frame.width, frame.height))
 
-    def averaged(self, size: Size) -> Image.Image:
-        """Return a small RGB picture of ``size``, in which each pixel is the mean of those that it covers."""
-        return rgb_of(self.frame).resize(size, Image.Resampling.BOX)
+    def on_white(self) -> Image.Image:
+        """Return the picture, which has no opacity, in RGB."""
+        return rgb_of(self.frame)
 
     def jpeg(self, quality: int) -> bytes:
         """Return the picture as a baseline JPEG, 4:2:0, with no metadata."""
@@ -117,7 +111,7 @@ class Planes:
 
     def webp(self, quality: int) -> bytes:
         """Return the picture as a WebP, with no metadata."""
-        return webp_of(rgb_of(self.frame), quality)
+        return webp_of(self.on_white(), quality)
 
 
 def in_planes(pixels: Pixels | Planes) -> Pixels | Planes:

@@ -135,10 +135,7 @@ class Sandbox:
                     await job.aclose()
 
     async def _tested(self, server: ForkServerProcess) -> SandboxReport:
-        """Return the report of ``server`` with the gaps that the self-test found.
-
-        Raises `Unavailable` if a child cannot confine itself.
-        """
+        """Return the report of ``server`` with the gaps found. `Unavailable` if a child cannot confine itself."""
         found: list[str] = []
         if os.geteuid() == 0 and not server.report.drops_root:
             found.append("children stay root: CAP_SETUID, CAP_SETGID or CAP_KILL is missing")

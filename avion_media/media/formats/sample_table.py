@@ -51,9 +51,11 @@ class SampleTable:
         return sum(count * delta for count, delta in self.durations)
 
     def chunk_ranges(self) -> Iterator[Range]:
-        """Return the range of each chunk that is not empty."""
-        pairs = zip(self.chunks, self.chunk_lengths(), strict=False)
-        return (Range(offset, length) for offset, length in pairs if length)
+        """Yield the range of each chunk. Ends early when no samples are left."""
+        before = array("Q", accumulate(self.sizes, initial=0))
+        for offset, index, end in self._spans():
+            size = (end - index) * self.constant_size if self.constant_size else before[end] - before[index]
+            yield Range(offset, size)
 
     def samples(self) -> Iterator[Sample]:
         """Yield the samples in decoding order. Ends early if the lengths of the tables contradict each other."""
@@ -70,12 +72,6 @@ class SampleTable:
             for size in repeat(self.constant_size, end - index) if self.constant_size else self.sizes[index:end]:
                 yield Range(offset, size)
                 offset += size
-
-    def chunk_lengths(self) -> Iterator[int]:
-        """Yield the length of each chunk. Ends early when no samples are left."""
-        before = array("Q", accumulate(self.sizes, initial=0))
-        for _, index, end in self._spans():
-            yield (end - index) * self.constant_size if self.constant_size else before[end] - before[index]
 
     def _spans(self) -> Iterator[tuple[int, int, int]]:
         """Yield the offset of each chunk, and the indices of its first sample and after its last one."""

@@ -46,11 +46,10 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class PictureBounds(Bounds):
-    """``max_frames`` limits the frames of an animation, which are counted but not decoded; ``max_memory_bytes`` limits
-    the memory of the decode."""
+    """Limits of an image."""
 
-    max_frames: int = 10_000  # TOO_MANY_FRAMES
-    max_memory_bytes: int = 1 << 30  # DECODER_LIMIT
+    max_frames: int = 10_000  # of an animation, which are counted but not decoded: TOO_MANY_FRAMES
+    max_memory_bytes: int = 1 << 30  # of the decode: DECODER_LIMIT
 
 
 @dataclass(frozen=True, slots=True)

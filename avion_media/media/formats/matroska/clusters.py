@@ -52,7 +52,7 @@ class Block:
 
 
 class BlockReader(Elements):
-    """Reads elements and blocks. A block is a SimpleBlock or a BlockGroup."""
+    """Reads elements and blocks."""
 
     def blocks(self, cluster: Element) -> Iterator[Block]:
         """Yield the blocks that are completely inside the cluster, in order."""
@@ -93,11 +93,8 @@ class BlockReader(Elements):
 
 
 def _laced(lacing: int, data: bytes, start: int) -> list[Range]:
-    """Return the frames that share a block. At ``start`` its ``data`` has their number, without the last one.
-
-    Raises IndexError or `Rejected` if it is too short for their lengths (RFC 9559, section 10.3).
-    """
-    others, position = data[0], 1
+    """Return the frames that share a block (RFC 9559, section 10.3). Raises IndexError or `Rejected`."""
+    others, position = data[0], 1  # all but the last one
     lengths: list[int] = []
     for _ in range(others if lacing != _FIXED_LACING else 0):
         if lacing == _XIPH_LACING:

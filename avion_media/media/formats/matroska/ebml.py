@@ -103,8 +103,7 @@ class Elements:
     def series(self, start: int, end: int, *, strict: bool = False) -> Iterator[Element]:
         """Yield the elements from ``start`` to ``end``, up to a header that the end of the file cuts off.
 
-        The last element can exceed ``end``. This also reads children of an element that might be damaged, or whose end
-        is not certain. If ``strict``, an element that is cut off or exceeds ``end`` is corrupt.
+        The last element can exceed ``end``. If ``strict``, one that is cut off or exceeds ``end`` is corrupt.
         """
         offset = start
         while offset < end:
@@ -123,6 +122,12 @@ class Elements:
     def children(self, parent: Element) -> Iterator[Element]:
         """Return the elements in ``parent``. An element that exceeds it is corrupt."""
         return self.series(parent.payload, parent.end, strict=True)
+
+    def inside(self, parent: Element, identifier: int, *deeper: int) -> Iterator[Element]:
+        """Yield the children of ``parent`` with that id, or the elements in these along the path of ids."""
+        for child in self.children(parent):
+            if child.id == identifier:
+                yield from self.inside(child, *deeper) if deeper else (child,)
 
     def content(self, element: Element, max_bytes: int | None = None) -> bytes:
         """Return the bytes of the element, or the first ``max_bytes`` of them."""

@@ -34,10 +34,7 @@ class Sniffed:
 
 
 def sniff(head: bytes, *, size: int) -> Sniffed:
-    """Name the content of a file of ``size`` bytes that begins with ``head`` (its first `HEAD_BYTES`, or all of it).
-
-    Never raises. A longer head is cut; a shorter one may give "unknown".
-    """
+    """Name the content of a file of ``size`` bytes by its ``head``, its first `HEAD_BYTES`. Never raises."""
     if size <= 0:
         return Sniffed(None, EMPTY)
     head = bytes(head[:HEAD_BYTES])
@@ -235,17 +232,12 @@ def _by_text(head: bytes) -> _Found:
     for pattern, name in _SCRIPTS:
         if pattern.match(text):
             return name
-    return _by_root_element(text) or "text"
-
-
-def _by_root_element(text: str) -> str | None:
     offset = 0
     while prolog := _PROLOG.match(text, offset):
         offset = prolog.end()
-    root = _ROOT_ELEMENT.match(text, offset)
-    if root:
+    if root := _ROOT_ELEMENT.match(text, offset):
         return _MARKUP.get(root[1].lower(), "xml")
-    return "xml" if text.startswith(("<?xml", "<!--")) else None
+    return "xml" if text.startswith(("<?xml", "<!--")) else "text"
 
 
 def _as_text(head: bytes) -> str | None:

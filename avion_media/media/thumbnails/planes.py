@@ -1,8 +1,7 @@
 """Pictures in planes of luma and chroma, as JPEGs store them: libjpeg-turbo makes and writes them, swscale scales them.
 
-Neither interleaves the planes nor gives chroma more samples than a JPEG has, which is more than half of the work on
-pixels. Pillow and libvips do the rest: other colours, opacity, gray, the decoding of other formats, and all damage.
-The library's functions are those of turbojpeg.h 2.1. If it is not installed, no picture comes into planes.
+docs/decisions/0004-imaging-libraries.md says why. The library's functions are those of turbojpeg.h 2.1; if it is not
+installed, no picture comes into planes.
 """
 
 from __future__ import annotations
@@ -60,6 +59,7 @@ def _open() -> Any:
 
 
 _LIBRARY: Final = _open()
+_ENCODER: Final = _LIBRARY and _LIBRARY.tjInitCompress()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +99,8 @@ class Planes:
             frame = _even(frame)
         data, length = ctypes.c_void_p(), ctypes.c_ulong()
         planes, strides = _pointers(frame)
-        encoder = _LIBRARY.tjInitCompress()
-        sampled = (planes, width, strides, height, _OUTPUT_SAMPLING)
-        done = _LIBRARY.tjCompressFromYUVPlanes(encoder, *sampled, ctypes.byref(data), ctypes.byref(length), quality, 0)
-        _LIBRARY.tjDestroy(encoder)
-        if done != 0:
+        picture = (planes, width, strides, height, _OUTPUT_SAMPLING)
+        if _LIBRARY.tjCompressFromYUVPlanes(_ENCODER, *picture, data, length, quality, 0) != 0:
             raise MemoryError("libjpeg-turbo encodes no picture")
         jpeg = ctypes.string_at(data, length.value)
         _LIBRARY.tjFree(data)
@@ -120,28 +117,22 @@ def in_planes(pixels: Pixels | Planes) -> Pixels | Planes:
         return pixels
     samples, (width, height) = pixels.computed(), pixels.size
     frame = _frame_for(pixels.size, _OUTPUT)
-    encoder = _LIBRARY.tjInitCompress()
     source = samples if isinstance(samples, bytes) else (ctypes.c_ubyte * len(samples)).from_buffer(samples)
-    sampled = (*_pointers(frame), _OUTPUT_SAMPLING)
-    done = _LIBRARY.tjEncodeYUVPlanes(encoder, source, width, 0, height, _RGB, *sampled, 0)
-    _LIBRARY.tjDestroy(encoder)
-    if done != 0:
+    planes = (*_pointers(frame), _OUTPUT_SAMPLING)
+    if _LIBRARY.tjEncodeYUVPlanes(_ENCODER, source, width, 0, height, _RGB, *planes, 0) != 0:
         raise MemoryError("libjpeg-turbo makes no planes")
     return Planes(frame, pixels.size)
 
 
 def decode_planes(picture: JpegPicture, wanted: Size) -> Planes | None:
-    """Decode a JPEG, reduced by 2, 4 or 8 if it stays at least as large as ``wanted``.
-
-    Return None if it is not certainly luma and chroma in a usual sampling, or if the decoder has any complaint.
-    """
+    """Decode a JPEG at least as large as ``wanted``; None if it is unusual, or if the decoder has any complaint."""
     if _LIBRARY is None or not picture.ycbcr:
         return None
-    data, full_size = bytes(picture.still), (picture.width, picture.height)
-    decoder = _LIBRARY.tjInitDecompress()
+    file, full_size = (picture.still, len(picture.still)), (picture.width, picture.height)
+    decoder = _LIBRARY.tjInitDecompress()  # not one for all: it does not forget what it has complained about
     try:
         width, height, sampling, colours = (ctypes.c_int() for _ in range(4))
-        if _LIBRARY.tjDecompressHeader3(decoder, data, len(data), width, height, sampling, colours) != 0:
+        if _LIBRARY.tjDecompressHeader3(decoder, *file, width, height, sampling, colours) != 0:
             return None
         is_usual = colours.value == _YCBCR and sampling.value in _SAMPLING
         if not is_usual or (width.value, height.value) != full_size:
@@ -151,7 +142,7 @@ def decode_planes(picture: JpegPicture, wanted: Size) -> Planes | None:
         size = -(-full_size[0] // factor), -(-full_size[1] // factor)
         frame = _frame_for(size, _SAMPLING[sampling.value])
         planes, strides = _pointers(frame)
-        done = _LIBRARY.tjDecompressToYUVPlanes(decoder, data, len(data), planes, size[0], strides, size[1], 0)
+        done = _LIBRARY.tjDecompressToYUVPlanes(decoder, *file, planes, size[0], strides, size[1], 0)
         return Planes(frame, size) if done == 0 else None
     finally:
         _LIBRARY.tjDestroy(decoder)

@@ -172,13 +172,10 @@ def _poster(
     scan_s: float,
     messages: Sequence[tuple[int, str, str]],
 ) -> _Poster:
-    """Return the first sample of the video that is not blank, else the first one.
-
-    If the decoder reports damage, the samples are key pictures, and the first one must be undamaged. A video that was
-    cut begins with pictures that depend on lost ones, and all later pictures depend on the key picture.
-    """
+    """Return the first sample of the video that is not blank, else the first one."""
     samples = video.samples(scan_s)
     first = next(samples, None)
+    # A video that was cut begins with pictures that depend on lost ones, and later ones depend on key pictures.
     if first is not None and (first.is_corrupt or any(name in _DECODERS for _, name, _ in messages)):
         samples = key_pictures().samples(scan_s)
         first = next(samples, None)
@@ -269,10 +266,7 @@ def orientation_of_frame(frame: VideoFrame) -> int:
 
 
 def orientation_of(matrix: Sequence[int]) -> int:
-    """Return the orientation (as in Exif) of a display matrix, which is nine numbers, row by row.
-
-    Rotations are rounded to multiples of 90 degrees, as in players. A degenerate matrix means upright.
-    """
+    """Return the Exif orientation of a display matrix (nine numbers, by row), rounded to quarter turns."""
     a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
     if a * d - b * c == 0:
         return UPRIGHT

@@ -37,10 +37,7 @@ class ExifFacts:
 
 
 def read_exif(block: memoryview) -> ExifFacts:
-    """Return the facts of an Exif block, with or without its ``Exif`` prefix. Unreadable facts count as absent.
-
-    Never raises: a decoder shows a picture with broken Exif as if it had none.
-    """
+    """Return the facts of an Exif block, with or without prefix. Never raises: unreadable facts count as absent."""
     while bytes(block[: len(EXIF_PREFIX)]) == EXIF_PREFIX:
         block = block[len(EXIF_PREFIX) :]
     order = _BYTE_ORDERS.get(bytes(block[:4]))

@@ -129,10 +129,7 @@ CodedSample = tuple[Range, Coding, bytes]
 
 
 def coded_patches(file: SparseFile, samples: Iterable[CodedSample], first_seconds: Iterable[Range]) -> Iterator[Patch]:
-    """Yield the changes in ``samples``.
-
-    Raises `Missing` for ``first_seconds`` if there are samples, and for the whole file if these decide so.
-    """
+    """Yield the changes in ``samples``. Raises `Missing` for ``first_seconds``, or for the file if they decide so."""
     ordered = sorted(samples, key=itemgetter(0))
     if not ordered:
         return

@@ -44,10 +44,7 @@ class Admission:
 
     @asynccontextmanager
     async def admitted(self, memory_bytes: int) -> AsyncIterator[None]:
-        """Take a slot and ``memory_bytes`` of the budget for the time of the block. A cancelled wait has no effect.
-
-        Raises ``Rejected(DECODER_LIMIT)`` if the task alone exceeds the whole budget, because it would wait forever.
-        """
+        """Take a slot and ``memory_bytes`` of the budget for the block. More than the whole budget is DECODER_LIMIT."""
         if memory_bytes > self.budget_bytes:
             raise Rejected(Reason.DECODER_LIMIT, f"needs {memory_bytes} bytes, the sandbox has {self.budget_bytes}")
         asked_at = trio.current_time()

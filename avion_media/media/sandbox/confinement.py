@@ -47,10 +47,7 @@ def find_means() -> SandboxReport:
 
 
 def landlock_ruleset(abi: int) -> int:
-    """Return a ruleset (descriptor, close-on-exec) that reaches no file, no TCP port and no process outside.
-
-    The fork server makes it once, for the version ``abi`` of the interface, and each child enters it.
-    """
+    """Return a ruleset (descriptor, close-on-exec), with which nothing is reached. Each child enters it."""
     files = (1 << max(kinds for since, kinds in _ACCESSES_SINCE if since <= abi)) - 1
     known = 1 + (abi >= _TCP_SINCE) + (abi >= _SCOPES_SINCE)  # fields of the structure
     attributes = struct.pack("QQQ", files, _NETWORK_TCP, _SCOPES)[: 8 * known]

@@ -1,7 +1,4 @@
-"""One task in the sandbox, as seen from Trio: its pipe, its channel, its end and its result.
-
-Everything that a child returns is hostile input.
-"""
+"""One task in the sandbox, as seen from Trio: pipe, channel, end and result. What a child returns is hostile."""
 
 from __future__ import annotations
 
@@ -58,10 +55,7 @@ class Job:
             self._theirs.close()
 
     async def answer(self, max_bytes: int) -> Any:
-        """Return the result of the function, or raise its error. It is killed if it writes more than ``max_bytes``.
-
-        Raises `DecoderKilled` if the fork server has died, `Unavailable` if nothing was forked.
-        """
+        """Return the result of the function, or raise its error. It is killed if it writes more than ``max_bytes``."""
         assert self._pipe is not None
         with trio.move_on_after(self._task.limits.wall_s + _DEADLINE_SLACK_S):
             while len(self._answer) <= max_bytes and (chunk := await self._pipe.receive_some(_CHUNK_BYTES)):

@@ -67,10 +67,7 @@ def is_srgb(colour: Colour | None) -> bool:
 
 
 def to_srgb(image: Image.Image, colour: Colour | None) -> Image.Image:
-    """Return a picture of mode L, RGB or CMYK in sRGB. L stays L, the others become RGB; RGB is changed in place.
-
-    CMYK without a profile counts as plain inks.
-    """
+    """Return a picture of mode L, RGB or CMYK in sRGB: L as L, the others as RGB. RGB is changed in place."""
     try:
         profile = _profile_of(colour, image.mode)
         transform = None if profile is None else _transform(profile, image.mode)

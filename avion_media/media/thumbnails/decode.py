@@ -82,11 +82,7 @@ def _decode_avif(picture: Picture) -> Image.Image:
 
 
 def _decode_heic(picture: Picture) -> Image.Image:
-    """Decode by libheif, which is optional, and imported only for a HEIC.
-
-    Its HEVC decoder starts a thread per tile, whatever its settings. So the sandbox must allow threads, and must load
-    pillow_heif before it closes.
-    """
+    """Decode by libheif, which is optional. Its HEVC decoder starts a thread per tile, whatever its settings."""
     try:
         import pillow_heif
     except ImportError as error:

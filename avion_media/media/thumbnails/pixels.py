@@ -1,8 +1,4 @@
-"""A decoded picture on its way to thumbnails: uncompressed samples of 8 bits, scaled by libvips.
-
-libvips scales three or four channels with the processor's vector units in less time than one. So pixels stay
-interleaved from the decoder to the encoder. Those of a JPEG stay luma and chroma, without a conversion to RGB and back.
-"""
+"""A decoded picture on its way to thumbnails: interleaved samples of 8 bits, scaled by libvips."""
 
 from __future__ import annotations
 
@@ -61,10 +57,7 @@ class Pixels:
         return self.image.width, self.image.height
 
     def scaled(self, size: Size) -> Pixels:
-        """Compute the picture at ``size``, which must not be larger on either side.
-
-        Opacity is removed if the whole picture is opaque.
-        """
+        """Compute the picture at ``size``, which is not larger. If all of it is opaque, its opacity is removed."""
         image = self.image
         if size != self.size:
             horizontal, vertical = size[0] / image.width, size[1] / image.height
@@ -111,10 +104,7 @@ class Pixels:
         return webp_of(self.transparent() if self.has_alpha else self.on_white(), quality)
 
     def transparent(self) -> Image.Image:
-        """Return a picture with opacity (LA or RGBA), with the colours from before the blending with white.
-
-        Fully transparent pixels are black.
-        """
+        """Return LA or RGBA, in the colours from before the blending with white, or black if fully transparent."""
         alpha = self.image[-1]
         dark = self.image[: _BANDS[self.mode]] - alpha.invert()
         colours = dark * float(_OPAQUE) / (alpha == 0).ifthenelse(_OPAQUE, alpha)

@@ -23,10 +23,7 @@ class Coding(Protocol):
     """A coding of tracks that is treated here: a module or an object with these two functions."""
 
     def changes_of_sample(self, private: bytes, sample: bytes) -> Iterator[Change]:
-        """Return the changes of one sample: (offset in it, new bytes), one for each message, in order, no overlaps.
-
-        ``private`` is the codec's configuration: ``avcC``, ``hvcC`` or ``av1C``, or empty.
-        """
+        """Return the changes of one sample, in order, without overlaps. ``private`` is the configuration, or empty."""
 
     def changes_of_private(self, private: bytes) -> Iterator[Change]:
         """Return the changes of a codec's configuration."""

@@ -23,10 +23,7 @@ IN_FILE, IN_IDAT = 0, 1
 
 @dataclass(slots=True)
 class Item:
-    """One item with its properties as (number in ``ipco``, essential).
-
-    Its data is ``ranges`` of the file, or by ``method`` of the ``idat`` box; they are None until they are read.
-    """
+    """One item with its properties as (number in ``ipco``, essential). ``ranges`` are None until they are read."""
 
     id: int
     kind: bytes

@@ -72,10 +72,7 @@ def read_number(data: bytes, position: int, *, keep_marker: bool = False) -> tup
 
 
 def parse_element(data: bytes, position: int, offset: int) -> Element:
-    """Return the element whose header is at ``position`` in ``data``, and at ``offset`` in the file.
-
-    Raises `Rejected` (corrupt).
-    """
+    """Return the element at ``position`` in ``data``, which is at ``offset`` in the file. `Rejected`: corrupt."""
     identifier, id_width = read_number(data, position, keep_marker=True)
     if id_width > 4:
         raise corrupt(f"no element id at {offset}")
@@ -91,10 +88,7 @@ def element_at(file: SparseFile, offset: int, end: int | None = None) -> Element
 
 
 class Elements:
-    """Reads the elements of a file, up to ``max_elements`` in all.
-
-    Every read can raise `Missing`, and `Rejected`: corrupt, or decoder_limit beyond that number.
-    """
+    """Reads the elements of a file, up to ``max_elements``. Reads raise `Missing`, CORRUPT or DECODER_LIMIT."""
 
     def __init__(self, file: SparseFile, max_elements: int) -> None:
         self._file = file

@@ -46,10 +46,7 @@ class Run:
 
 
 def read_fragment(moof: Box, movie: Movie, clock: dict[int, int], budget: Budget) -> tuple[Run, ...]:
-    """Return the runs of one ``moof``. ``clock`` has the decoding time that each track has reached; it is updated.
-
-    Raises `Rejected`: corrupt, decoder_limit.
-    """
+    """Return the runs of one ``moof``, and update ``clock``, each track's decoding time. CORRUPT or DECODER_LIMIT."""
     runs: list[Run] = []
     implicit_base = moof.offset
     for traf in moof.children():
@@ -118,10 +115,7 @@ def indexed_by_sidx(sidx: Box) -> tuple[int, ...]:
 
 
 def indexed_by_mfra(file: SparseFile, max_boxes: int) -> tuple[int, ...]:
-    """Return the offsets of the fragments that the random access index at the file's end names; empty without one.
-
-    A damaged index counts as none. Raises `Missing`.
-    """
+    """Return the offsets of the fragments by the index at the file's end; empty if it is damaged. Raises `Missing`."""
     size_bytes = file.size_bytes
     tail = file.read(size_bytes - 16, 16) if size_bytes >= 16 else b""
     length = int.from_bytes(tail[12:], "big")

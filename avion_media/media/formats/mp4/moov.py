@@ -194,15 +194,12 @@ def _refuse_external_data(info: list[Box]) -> None:
 
 
 def _read_visual_entry(entry: Box, display: tuple[int, int]) -> tuple[tuple[float, float], float, bytes]:
-    """Return the size of the clean aperture, or the coded size without one, the pixel aspect, and the configuration.
-
-    An aspect that is not stated is implied: in these pixels, the coded picture has the aspect of ``display``.
-    """
+    """Return the size (of the clean aperture, if there is one), the pixel aspect, and the configuration."""
     width, height = entry.integers("HH", 24)
     boxes = entry.children(VISUAL_ENTRY_BYTES)
     clap, pasp = first(boxes, b"clap"), first(boxes, b"pasp")
     across, down = pasp.integers("II") if pasp else (0, 0)
-    if not (across and down):
+    if not (across and down):  # implied: in these pixels, the coded picture has the aspect of ``display``
         across, down = display[0] * height, display[1] * width
     size: tuple[float, float] = width, height
     if clap and (clean := clean_aperture(clap)) and 1 <= clean[0] <= width and 1 <= clean[1] <= height:

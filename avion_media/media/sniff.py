@@ -22,15 +22,11 @@ EMPTY = "empty"
 
 @dataclass(frozen=True, slots=True)
 class Sniffed:
-    """The type of the content.
+    """The type of the content."""
 
-    ``format`` is None if it is not supported; ``name`` is then another type ("svg", "pdf", "bmp", …), "unknown" or
-    "empty". ``family`` is that of the content, if it has one, also for types that are not supported.
-    """
-
-    format: MediaFormat | None
-    name: str
-    family: Family | None = None
+    format: MediaFormat | None  # None if it is not supported
+    name: str  # of the format, or of another type ("svg", "pdf", "bmp", …), "unknown" or "empty"
+    family: Family | None = None  # of the content, if it has one, also if it is not supported
 
 
 def sniff(head: bytes, *, size: int) -> Sniffed:

@@ -19,18 +19,14 @@ def codes(names: str) -> frozenset[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One box: its type, where it begins in the file, and its sizes in bytes, header included.
-
-    ``content`` is its content, if that is in memory. ``budget`` limits how many boxes are listed in it altogether,
-    because a forged table of tiny boxes must not take minutes.
-    """
+    """One box."""
 
     type: bytes
-    offset: int
-    header: int
-    size: int
-    content: memoryview = _NOTHING
-    budget: Budget = _NO_BOXES
+    offset: int  # in the file
+    header: int  # bytes
+    size: int  # bytes, header included
+    content: memoryview = _NOTHING  # if it is in memory
+    budget: Budget = _NO_BOXES  # of all boxes in it: a forged table of tiny boxes must not take minutes
 
     @property
     def payload(self) -> int:

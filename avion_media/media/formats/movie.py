@@ -31,22 +31,15 @@ POSTER_SCAN_S = 10.0  # the part that is searched for a frame that is not blank
 
 @dataclass(frozen=True, slots=True)
 class MoviePlan:
-    """All that follows from a container's structure, without decoding a sample.
-
-    ``stream`` is the name of the video that players show, of which the poster is made: ``i:`` and its id, or ``V:`` and
-    its number among the videos. A frame of it has ``pixels``. ``poster_ranges`` must be present in the sparse file to
-    open it and decode the first ``poster_seconds`` of that video. They are sorted and do not touch.
-
-    ``patches`` are sorted, do not touch, keep the length, and can be applied repeatedly.
-    """
+    """All that follows from a container's structure, without decoding a sample."""
 
     format: MediaFormat
-    stream: str
-    pixels: int
+    stream: str  # the video that players show: ``i:`` and its id, or ``V:`` and its number among the videos
+    pixels: int  # of a frame of it
     duration_s: float
-    poster_seconds: float
-    poster_ranges: tuple[Range, ...]
-    patches: tuple[Patch, ...]
+    poster_seconds: float  # how much of it can be decoded from its start
+    poster_ranges: tuple[Range, ...]  # what must be present for that; sorted, and they do not touch
+    patches: tuple[Patch, ...]  # sorted; they do not touch, keep the length, and can be applied repeatedly
 
     @property
     def json_bytes(self) -> int:

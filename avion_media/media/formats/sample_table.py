@@ -29,21 +29,16 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class SampleTable:
-    """The tables of one track. If all samples have the same size, it is ``constant_size``, and ``sizes`` is empty.
+    """The tables of one track."""
 
-    ``chunks`` are file offsets; ``runs`` pair the index of a run's first chunk with its samples per chunk;
-    ``durations`` and ``shifts`` (presentation minus decoding time) pair a count of samples with their value;
-    ``sync`` has the indices of sync samples, or is None if all are.
-    """
-
-    count: int
-    constant_size: int
-    sizes: array[int]
-    chunks: array[int]
-    runs: tuple[tuple[int, int], ...]
-    durations: tuple[tuple[int, int], ...]
-    shifts: tuple[tuple[int, int], ...]
-    sync: frozenset[int] | None
+    count: int  # of samples
+    constant_size: int  # of every sample, if it is not 0
+    sizes: array[int]  # else of each
+    chunks: array[int]  # file offsets
+    runs: tuple[tuple[int, int], ...]  # the index of a run's first chunk, and its samples per chunk
+    durations: tuple[tuple[int, int], ...]  # a count of samples, and their duration
+    shifts: tuple[tuple[int, int], ...]  # a count of samples, and their presentation minus decoding time
+    sync: frozenset[int] | None  # the indices of sync samples; None if all are
 
     @property
     def duration(self) -> int:

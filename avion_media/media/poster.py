@@ -88,13 +88,11 @@ def poster_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
 
 
 class Video:
-    """The video stream that a plan calls ``stream``, from the start of the file ``source``."""
+    """The video stream that a plan calls ``stream``, from the start of the file ``source``, or its key pictures."""
 
     def __init__(
         self, source: int, fmt: MediaFormat, stream: str, bounds: VideoBounds, keys_only: bool = False
     ) -> None:
-        """Open the file; with ``keys_only`` other pictures are passed over. Raises `Rejected` as `poster_job`, or any
-        error of libav."""
         os.lseek(source, 0, os.SEEK_SET)
         options = {"codec_whitelist": ",".join(_DECODERS), "probesize": "32", "analyzeduration": "0"}
         file = open(source, "rb", buffering=0, closefd=False)  # noqa: SIM115 - until the process ends

@@ -51,10 +51,7 @@ class _Tag(NamedTuple):
 
 
 def neutral_profile(profile: bytes | bytearray | memoryview) -> bytes:
-    """Return the profile without what identifies a device or person; empty if it is not a usable profile.
-
-    It converts colours as before. Its length and all offsets stay. Repeating this changes nothing.
-    """
+    """Return the profile without what identifies a device or person, at the same length; empty if it is not usable."""
     # Other data under that name can be anything.
     if not _HEADER_BYTES <= len(profile) <= MAX_ICC_BYTES or profile[_SIGNATURE] != b"acsp":
         return b""

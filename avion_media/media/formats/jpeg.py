@@ -73,11 +73,6 @@ class JpegPicture(Picture):
 
     ycbcr: bool
 
-    @property
-    def decoded_bytes(self) -> int:
-        """As the decoder shrinks it, by a factor of at most 8."""
-        return self.width * self.height * 3 // 64
-
 
 def peek(head: bytes) -> Peek | None:
     """See `PictureFormat`."""
@@ -89,10 +84,9 @@ def peek(head: bytes) -> Peek | None:
 
 
 def read(view: memoryview) -> JpegPicture:
-    """See `PictureFormat`. Of an MPO, the first picture is read. Lossless, arithmetic and 12-bit JPEGs are
-    UNSUPPORTED_TYPE.
+    """See `PictureFormat`. Of an MPO, the first picture is read. The original ends with EOI, unless the file ends earlier.
 
-    The original ends with EOI, unless the file ends before one.
+    Lossless, arithmetic and 12-bit JPEGs are UNSUPPORTED_TYPE.
     """
     if bytes(view[:2]) != START:
         raise corrupt("no SOI")
@@ -153,6 +147,7 @@ def _picture(kept: _Kept, frame: Segment) -> JpegPicture:
         original=original,
         still=original,
         bytes_per_pixel=_BYTES_PER_PIXEL if held_whole else _BASELINE_BYTES_PER_PIXEL,
+        reduction=8,
         ycbcr=_is_ycbcr(frame.payload, kept),
     )
 

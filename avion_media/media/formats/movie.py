@@ -87,10 +87,7 @@ class MovieFormat(Protocol):
 
 
 class Edits:
-    """Collects ``patches``, without those that are known to change nothing.
-
-    ``peek`` returns the bytes at an offset of the file, or None if they are not present.
-    """
+    """Collects ``patches``, without those that change nothing; ``peek`` returns bytes of the file that are present."""
 
     def __init__(self, peek: Callable[[int, int], bytes | None]) -> None:
         self.patches: list[Patch] = []

@@ -79,6 +79,7 @@ class Picture(Peek):
     frames: int = 1
     duration_s: float = 0.0  # of an animation
     colour: Colour | None = None  # that of the profile that stays
+    reduction: int = 1  # the factor by which a decoder can shrink each side
     original: bytes  # the scrubbed file, which is served
     still: bytes  # the file for the decoder: the original, or a file of its first frame
 
@@ -87,18 +88,13 @@ class Picture(Peek):
         """Width and height with the orientation applied."""
         return turned_size((self.width, self.height), self.orientation)
 
-    @property
-    def decoded_bytes(self) -> int:
-        """Bytes of the decoded picture alone, in RGB, which every decoder needs."""
-        return self.width * self.height * 3
-
     def check(self, bounds: PictureBounds) -> None:
         """Raise `Rejected` as `Bounds`, TOO_MANY_FRAMES, or DECODER_LIMIT if the decoded picture exceeds the memory."""
         bounds.check_size(self.width, self.height)
         if self.frames > bounds.max_frames:
             raise Rejected(Reason.TOO_MANY_FRAMES, f"{self.frames} frames")
         bounds.check_duration(self.duration_s)
-        if self.decoded_bytes > bounds.max_memory_bytes:
+        if self.width * self.height * 3 // self.reduction**2 > bounds.max_memory_bytes:  # in RGB
             raise Rejected(Reason.DECODER_LIMIT, f"{self.width}x{self.height} decoded do not fit the memory")
 
 

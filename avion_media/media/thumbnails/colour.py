@@ -44,16 +44,14 @@ _TRANSFERS: dict[int, Callable[[float], float]] = {
 }
 
 _PROFILE_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
+# 343 colours. Most embedded profiles are sRGB, in hundreds of variants.
 _PROBE = bytes(level for colour in itertools.product((0, 26, 77, 128, 179, 230, 255), repeat=3) for level in colour)
 _BROKEN_PROFILE = (ImageCms.PyCMSError, OSError, ValueError, TypeError)
 _INVISIBLE = 2  # of 255: a profile that changes no colour by more than this is sRGB under another name
 
 
 def is_srgb(colour: Colour | None) -> bool:
-    """Return whether RGB pixels of this colour can stay: it is sRGB, under any name, or an unusable profile.
-
-    Most embedded profiles are sRGB, in hundreds of variants, so this tests a profile with 343 colours.
-    """
+    """Return whether RGB pixels of this colour can stay: it is sRGB, under any name, or an unusable profile."""
     try:
         profile = _profile_of(colour, "RGB")
         if profile is None:

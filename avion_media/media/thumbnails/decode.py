@@ -22,12 +22,11 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 def decode_image(picture: Picture, longest_edge: int, *, as_ycbcr: bool) -> Pixels | Planes:
-    """Decode the first frame, at least as large as a thumbnail of ``longest_edge`` needs.
+    """Decode the first frame, at least as large as a thumbnail of ``longest_edge`` needs, without its metadata.
 
     A JPEG is reduced by 2, 4 or 8 inside its inverse DCT; with ``as_ycbcr`` it is not converted to RGB. A WebP is
-    reduced by its decoder, row by row. A PNG is not decoded here, but while its pixels are scaled. Each format's
-    decoder is called by its name, so no library guesses the type of the bytes. Metadata is not returned. Raises the
-    errors of the libraries, and `Rejected` (CORRUPT).
+    reduced by its decoder, row by row. A PNG is not decoded here, but while its pixels are scaled. No library may guess
+    the type of the bytes. Raises the errors of the libraries, and `Rejected` (CORRUPT).
     """
     if picture.format in (PNG, WEBP):
         return _decode_by_vips(picture, longest_edge)

@@ -110,11 +110,7 @@ def _blurhash(pixels: Pixels | Planes) -> str:
 
 @contextmanager
 def rejecting_damage() -> Iterator[None]:
-    """Run a decoder on hostile bytes. All its errors become `Rejected`; its warnings are discarded.
-
-    `Rejected` stays as it is. Lack of memory is DECODER_LIMIT, a picture that a library calls too large is
-    TOO_MANY_PIXELS, and every other error is CORRUPT.
-    """
+    """Run a decoder on hostile bytes: all its errors become `Rejected`, and its warnings are discarded."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of bombs and odd metadata, which our own checks cover
         try:

@@ -1,7 +1,4 @@
-"""Makes ICC profiles for colours that a file describes by numbers: a matrix and one tone curve (ICC.1:2001-04).
-
-Little CMS then converts as for an embedded profile, at the same speed.
-"""
+"""Makes ICC profiles (ICC.1:2001-04) of a matrix and one tone curve, for colours that a file describes by numbers."""
 
 from __future__ import annotations
 

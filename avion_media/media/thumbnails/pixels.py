@@ -22,16 +22,12 @@ _WEBP_METHOD = 2  # of 0 to 6; 5 % larger than the default 4, in 0.43 of its tim
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """A picture of ``mode`` L, RGB, YCbCr or CMYK (as in Pillow).
+    """A picture on its way to thumbnails."""
 
-    If ``has_alpha``, the last band of ``image`` is the opacity, and the other bands are already blended with white,
-    ready to be scaled and written as JPEG. ``samples`` are those of ``image`` once they are computed.
-    """
-
-    image: pyvips.Image
-    mode: str
-    has_alpha: bool = False
-    samples: bytes | None = None
+    image: pyvips.Image  # blended with white, ready to be scaled and written as JPEG
+    mode: str  # L, RGB, YCbCr or CMYK, as in Pillow
+    has_alpha: bool = False  # the last band of the image is its opacity
+    samples: bytes | None = None  # those of the image, once they are computed
 
     @classmethod
     def of_pillow(cls, image: Image.Image) -> Pixels:

@@ -116,8 +116,7 @@ def choose_clusters(
 ) -> PosterSamples:
     """Return the ranges, from the first cluster on, with the first ``seconds`` of ``video``.
 
-    Their bytes are needed already here, because only the blocks themselves have their times. Raises `Missing`, and
-    `Rejected`: corrupt if the track has no block, too_large if its first block is too far from the start.
+    Raises `Missing`, because only blocks have times. No block is CORRUPT, one too far from the start TOO_LARGE.
     """
     start = clusters[0].offset
     stop = min(start + bounds.max_poster_bytes, file.size_bytes)

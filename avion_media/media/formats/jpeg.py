@@ -84,7 +84,7 @@ def peek(head: bytes) -> Peek | None:
 
 
 def read(view: memoryview) -> JpegPicture:
-    """See `PictureFormat`. Of an MPO, the first picture is read. The original ends with EOI, unless the file ends earlier.
+    """See `PictureFormat`. Of an MPO it is the first picture. The original ends with EOI, unless the file ends before.
 
     Lossless, arithmetic and 12-bit JPEGs are UNSUPPORTED_TYPE.
     """

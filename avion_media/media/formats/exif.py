@@ -1,7 +1,6 @@
 """The two facts in an Exif block that change how a picture is shown, and the smallest block that states them.
 
-Thumbnails are rotated by these facts, and the scrub writes the same facts, so both always agree. Only the tag in IFD0
-counts. XMP (`tiff:Orientation`) does not: browsers ignore it, and the scrubbed original no longer has it.
+Only the tag in IFD0 counts. XMP (`tiff:Orientation`) does not: browsers ignore it, and the original loses it.
 """
 
 from __future__ import annotations

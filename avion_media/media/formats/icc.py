@@ -1,8 +1,8 @@
 """ICC profiles (ICC.1:2022): the parts that a colour transform uses stay, at the same offsets and lengths.
 
-Profiles of displays contain their maker and serial number (``mmod``), calibrated ones their date and their owner, and
-makers can add tags of their own. So only the tags and types that describe colours by numbers are copied. Descriptions
-and copyright, which every profile must have, become empty.
+Profiles of displays contain their maker and serial number, calibrated ones their date and owner, and makers add tags
+of their own. So only the tags and types that describe colours by numbers are copied. Descriptions and copyright,
+which every profile must have, become empty.
 """
 
 from __future__ import annotations

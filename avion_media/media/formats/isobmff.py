@@ -49,9 +49,8 @@ class Box:
     def walk(self, skip: int = 0, *, strict: bool = False) -> Iterator[Box]:
         """Yield the boxes that fill the content after its first ``skip`` bytes.
 
-        QuickTime can leave fewer than 8 bytes over, or end the list by a size of 0, and the bytes from there on are not
-        boxes; ``strict`` is for formats that do neither. Raises `Rejected`: corrupt if a box exceeds this one, or
-        decoder_limit.
+        QuickTime can leave fewer than 8 bytes over, or end the list by a size of 0; ``strict`` is for formats that do
+        neither. Raises `Rejected`: corrupt if a box exceeds this one, or decoder_limit.
         """
         position, end = skip, len(self.content)
         while position < end if strict else position + 8 <= end:

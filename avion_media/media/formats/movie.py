@@ -1,7 +1,5 @@
 """The results of reading a container: facts for the client, ranges for the poster, patches for the scrub.
 
-A plan crosses a process boundary as JSON (`MoviePlan.to_json`, `plan_from_json`), so it holds plain values only.
-
 The scrub of coded pictures is the same in every container. If the whole file is present, all samples are read. Of a
 large video the first seconds decide, which are fetched for the poster anyway. If they contain at most one private
 message, which is the note of an encoder, the rest counts as clean. If they contain more, the whole file is fetched (see

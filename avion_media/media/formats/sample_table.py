@@ -1,7 +1,6 @@
 """Sample tables (ISO/IEC 14496-12, 8.6 and 8.7): where the samples of a track are, and when they are shown.
 
-A table of millions of entries is read in bulk with `array`; Python loops run over runs and over the few samples that
-a poster needs.
+Tables of millions of entries are read in bulk; Python loops run over runs, and over the samples that a poster needs.
 """
 
 from __future__ import annotations

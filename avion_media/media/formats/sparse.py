@@ -1,8 +1,7 @@
-"""A file of which only some byte ranges are present.
+"""A file of which only some byte ranges are present, while the object store has the whole file.
 
-The object store has the whole file. The service fetches ranges of it into a sparse local file, and repeats the
-examination each time that it needed more. Readers therefore go through `SparseFile.read`, which raises `Missing`
-instead of returning the zeros of a hole.
+The service fetches ranges into a sparse local file, and repeats the examination each time that it needed more. So
+readers go through `SparseFile.read`, which raises `Missing` instead of returning the zeros of a hole.
 """
 
 from __future__ import annotations

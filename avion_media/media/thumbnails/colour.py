@@ -3,7 +3,6 @@
 The conversion is relative colorimetric with black point compensation: neutral tones stay neutral, and colours outside
 sRGB are clipped. (Perceptual was rejected: matrix profiles, which are nearly all, have no table for it, and those of
 CMYK profiles differ by vendor.) A broken profile, or one for another kind of pixels, is ignored, as in browsers.
-Nothing of a profile is kept for the next picture.
 """
 
 from __future__ import annotations

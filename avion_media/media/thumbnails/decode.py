@@ -52,7 +52,7 @@ def _decode_jpeg(picture: JpegPicture, box: Size, as_ycbcr: bool) -> Image.Image
 
 
 def _decode_gif(picture: GifPicture) -> Image.Image:
-    image = _plain(_loaded(GifImageFile(io.BytesIO(picture.still)), picture))
+    image = _plain(_sized(GifImageFile(io.BytesIO(picture.still)), picture))
     if picture.first_frame == (0, 0, *image.size):
         return image
     # In browsers the area outside the first frame is transparent. Pillow fills it with a colour of the palette.
@@ -77,7 +77,7 @@ def _decode_avif(picture: Picture) -> Image.Image:
     opened = AvifImagePlugin.AvifImageFile(io.BytesIO(picture.still))
     if opened.n_frames != picture.frames:
         raise Rejected(Reason.CORRUPT, f"read as {picture.frames} frames, decoder says {opened.n_frames}")
-    return _plain(_loaded(opened, picture))
+    return _plain(_sized(opened, picture))
 
 
 def _decode_heic(picture: Picture) -> Image.Image:
@@ -97,11 +97,6 @@ def _decode_heic(picture: Picture) -> Image.Image:
     return _plain(_sized(image, picture))
 
 
-def _loaded(image: Image.Image, picture: Picture) -> Image.Image:
-    _sized(image, picture).load()
-    return image
-
-
 def _sized(image: Image.Image, picture: Picture, scale: float = 1.0) -> Image.Image:
     """Return the image, if its decoder saw the size that our reader saw; else the file misled one on purpose."""
     size, full_size = (image.width, image.height), (picture.width, picture.height)
@@ -115,7 +110,8 @@ def _sized(image: Image.Image, picture: Picture, scale: float = 1.0) -> Image.Im
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """Return the picture without a palette, with its opacity as a channel."""
+    """Decode the picture. Return it without a palette, with its opacity as a channel."""
+    image.load()
     if image.mode == "P":
         return image.convert("RGBA" if "transparency" in image.info else "RGB")
     if image.mode == "L" and "transparency" in image.info:

@@ -2,10 +2,8 @@
 
 Encoders write their settings there, dashcams and drones positions. Nothing is coded again and nothing moves. Messages
 that are not known to be needed for the pictures are overwritten at the same length with the filler that the codec
-defines. Captions, HDR metadata and timing stay.
-
-These are pure functions of bytes, made to run in the sandbox. A sample changes only if all of it is coded as its track
-says. Otherwise it might be a picture, of which nothing must be lost.
+defines. Captions, HDR metadata and timing stay. A sample changes only if all of it is coded as its track says:
+otherwise it might be a picture, of which nothing must be lost.
 """
 
 from __future__ import annotations

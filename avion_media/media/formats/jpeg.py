@@ -67,13 +67,6 @@ class _Kept:
     ended: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JpegPicture(Picture):
-    """``ycbcr``: the three components are certainly luma and chroma, so the decoder keeps them."""
-
-    ycbcr: bool
-
-
 def peek(head: bytes) -> Peek | None:
     """See `PictureFormat`."""
     for segment in segments(memoryview(head)):
@@ -83,7 +76,7 @@ def peek(head: bytes) -> Peek | None:
     return None
 
 
-def read(view: memoryview) -> JpegPicture:
+def read(view: memoryview) -> Picture:
     """See `PictureFormat`. Of an MPO it is the first picture. The original ends with EOI, unless the file ends before.
 
     Lossless, arithmetic and 12-bit JPEGs are UNSUPPORTED_TYPE.
@@ -126,7 +119,7 @@ def _size(frame: Segment) -> tuple[int, int]:
     return int.from_bytes(frame.payload[3:5], "big"), int.from_bytes(frame.payload[1:3], "big")
 
 
-def _picture(kept: _Kept, frame: Segment) -> JpegPicture:
+def _picture(kept: _Kept, frame: Segment) -> Picture:
     width, height = _size(frame)
     icc_chunks = _profile_chunks(kept.icc_chunks)
     facts = kept.exif or ExifFacts()
@@ -138,7 +131,7 @@ def _picture(kept: _Kept, frame: Segment) -> JpegPicture:
     before = [(APP0, kept.jfif), (_APP1, EXIF_PREFIX + exif if exif else b""), *profile, (APP14, kept.adobe)]
     head = b"".join(_segment(marker, payload) for marker, payload in before if payload)
     original = b"".join((START, head, kept.picture, _END if kept.ended else b""))
-    return JpegPicture(
+    return Picture(
         format=JPEG,
         width=width,
         height=height,

@@ -79,6 +79,7 @@ class Picture(Peek):
     frames: int = 1
     duration_s: float = 0.0  # of an animation
     colour: Colour | None = None  # that of the profile that stays
+    ycbcr: bool = False  # the picture is certainly coded as luma and chroma, without opacity
     reduction: int = 1  # the factor by which a decoder can shrink each side
     original: bytes  # the scrubbed file, which is served
     still: bytes  # the file for the decoder: the original, or a file of its first frame

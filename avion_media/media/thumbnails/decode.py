@@ -10,11 +10,10 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import AVIF, HEIC, PNG, WEBP
+from avion_media.domain.formats import AVIF, HEIC, JPEG, PNG, WEBP
 from avion_media.domain.media import fit_within
 from avion_media.media.formats import Picture
 from avion_media.media.formats.gif import GifPicture
-from avion_media.media.formats.jpeg import JpegPicture
 from avion_media.media.thumbnails.pixels import Pixels, Size
 from avion_media.media.thumbnails.planes import Planes, decode_planes
 
@@ -24,17 +23,17 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 def decode_image(picture: Picture, longest_edge: int, *, as_ycbcr: bool) -> Pixels | Planes:
     """Decode the first frame, at least as large as a thumbnail of ``longest_edge`` needs, without its metadata.
 
-    A JPEG is reduced by 2, 4 or 8 inside its inverse DCT; with ``as_ycbcr`` it is not converted to RGB. A WebP is
-    reduced by its decoder, row by row. A PNG is not decoded here, but while its pixels are scaled. No library may guess
-    the type of the bytes. Raises the errors of the libraries, and `Rejected` (CORRUPT).
+    A JPEG is reduced by 2, 4 or 8 inside its inverse DCT; with ``as_ycbcr``, neither it nor a lossy WebP is converted
+    to RGB. Any other WebP is reduced by its decoder, row by row. A PNG is not decoded here, but while its pixels are
+    scaled. No library may guess the type of the bytes. Raises the errors of the libraries, and `Rejected` (CORRUPT).
     """
+    # The box must have the picture's aspect, because the scale is selected by the side that shrinks least.
+    box = fit_within(picture.width, picture.height, longest_edge)
+    if as_ycbcr and picture.ycbcr and (planes := decode_planes(picture, box)) is not None:
+        return planes
     if picture.format in (PNG, WEBP):
         return _decode_by_vips(picture, longest_edge)
-    if isinstance(picture, JpegPicture):
-        # The box must have the picture's aspect, because the scale is selected by the side that shrinks least.
-        box = fit_within(picture.width, picture.height, longest_edge)
-        if as_ycbcr and (planes := decode_planes(picture, box)) is not None:
-            return planes
+    if picture.format is JPEG:
         image = _decode_jpeg(picture, box, as_ycbcr)
     elif isinstance(picture, GifPicture):
         image = _decode_gif(picture)
@@ -43,7 +42,7 @@ def decode_image(picture: Picture, longest_edge: int, *, as_ycbcr: bool) -> Pixe
     return Pixels.of_pillow(image)
 
 
-def _decode_jpeg(picture: JpegPicture, box: Size, as_ycbcr: bool) -> Image.Image:
+def _decode_jpeg(picture: Picture, box: Size, as_ycbcr: bool) -> Image.Image:
     image = JpegImageFile(io.BytesIO(picture.still))
     _sized(image, picture)
     image.draft("YCbCr" if as_ycbcr and picture.ycbcr else None, box)

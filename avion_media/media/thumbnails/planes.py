@@ -1,7 +1,7 @@
 """Pictures in planes of luma and chroma, as JPEGs store them: libjpeg-turbo makes and writes them, swscale scales them.
 
-docs/decisions/0004-imaging-libraries.md says why. The library's functions are those of turbojpeg.h 2.1; if it is not
-installed, no picture comes into planes.
+docs/decisions/0004-imaging-libraries.md says why. The functions are those of turbojpeg.h 2.1, and of libwebp's decode.h
+1.0. Without libjpeg-turbo no picture comes into planes, without libwebp no WebP.
 """
 
 from __future__ import annotations
@@ -13,14 +13,24 @@ from typing import Any, Final
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from avion_media.media.formats.jpeg import JpegPicture
+from avion_media.domain.formats import JPEG
+from avion_media.media.formats.picture import Picture
 from avion_media.media.libav import filtered, rgb_of
+from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.pixels import Pixels, Size, webp_of
 
 _YCBCR: Final = 1  # TJCS_YCbCr
 _RGB: Final = 0  # TJPF_RGB
 _SAMPLING: Final = {0: "yuvj444p", 1: "yuvj422p", 2: "yuvj420p", 4: "yuvj440p", 5: "yuvj411p"}  # TJSAMP_*
-_HALVINGS: Final = {"yuvj444p": (0, 0), "yuvj422p": (1, 0), "yuvj420p": (1, 1), "yuvj440p": (0, 1), "yuvj411p": (2, 0)}
+_OF_WEBP: Final = "yuv420p"  # luma from 16 to 235, as in television; that of a JPEG is from 0 to 255
+_HALVINGS: Final = {
+    "yuvj444p": (0, 0),
+    "yuvj422p": (1, 0),
+    "yuvj420p": (1, 1),
+    "yuvj440p": (0, 1),
+    "yuvj411p": (2, 0),
+    _OF_WEBP: (1, 1),
+}
 """How often chroma has half of luma's samples, across and down."""
 _OUTPUT, _OUTPUT_SAMPLING = "yuvj420p", 2
 _MCU: Final = 32  # the largest block of the samplings: planes are written in whole blocks
@@ -58,7 +68,20 @@ def _open() -> Any:
     return library
 
 
+def _open_webp() -> Any:
+    try:
+        library = ctypes.CDLL("libwebp.so.7")
+    except OSError:
+        return None
+    file, plane = (ctypes.c_char_p, ctypes.c_size_t), (ctypes.c_void_p, ctypes.c_size_t, _Number)
+    library.WebPGetInfo.argtypes = (*file, _Out, _Out)
+    library.WebPDecodeYUVInto.argtypes = (*file, *plane, *plane, *plane)
+    library.WebPDecodeYUVInto.restype = ctypes.c_void_p
+    return library
+
+
 _LIBRARY: Final = _open()
+_WEBP: Final = _open_webp()
 _ENCODER: Final = _LIBRARY and _LIBRARY.tjInitCompress()
 
 
@@ -76,9 +99,11 @@ class Planes:
             return self
         width, height = size
         crop = f"w={self.size[0]}:h={self.size[1]}:x=0:y=0:exact=1"
-        across, down = map(_place, _HALVINGS[self.frame.format.name])
+        sampling = self.frame.format.name
+        across, down = map(_place, _HALVINGS[sampling])
         places = f"in_h_chr_pos={across}:in_v_chr_pos={down}:out_h_chr_pos={_place(1)}:out_v_chr_pos={_place(1)}"
-        scale = f"w={width}:h={height}:flags=lanczos:{places}"
+        levels = f"in_range={'tv' if sampling == _OF_WEBP else 'pc'}:out_range=pc"
+        scale = f"w={width}:h={height}:flags=lanczos:{places}:{levels}"
         return Planes(filtered(self.frame, ("crop", crop), ("scale", scale), ("format", _OUTPUT)), size)
 
     def upright(self, orientation: int) -> Planes:
@@ -124,10 +149,29 @@ def in_planes(pixels: Pixels | Planes) -> Pixels | Planes:
     return Planes(frame, pixels.size)
 
 
-def decode_planes(picture: JpegPicture, wanted: Size) -> Planes | None:
-    """Decode a JPEG at least as large as ``wanted``; None if it is unusual, or if the decoder has any complaint."""
-    if _LIBRARY is None or not picture.ycbcr:
+def decode_planes(picture: Picture, wanted: Size) -> Planes | None:
+    """Decode a picture that is ``ycbcr``, at least as large as ``wanted``.
+
+    Return None if it is unusual, or if the decoder has any complaint: another one decides then.
+    """
+    if _LIBRARY is not None and picture.format is JPEG:
+        return _jpeg_in_planes(picture, wanted)
+    if _LIBRARY is not None and _WEBP is not None and picture.format.name in vips.ALLOWED:
+        return _webp_in_planes(picture)
+    return None
+
+
+def _webp_in_planes(picture: Picture) -> Planes | None:
+    file, size = (picture.still, len(picture.still)), (picture.width, picture.height)
+    width, height = ctypes.c_int(), ctypes.c_int()
+    if not _WEBP.WebPGetInfo(*file, width, height) or (width.value, height.value) != size:
         return None
+    frame = _frame_for(size, _OF_WEBP)
+    planes = [each for plane in frame.planes for each in (plane.buffer_ptr, plane.buffer_size, plane.line_size)]
+    return Planes(frame, size) if _WEBP.WebPDecodeYUVInto(*file, *planes) else None
+
+
+def _jpeg_in_planes(picture: Picture, wanted: Size) -> Planes | None:
     file, full_size = (picture.still, len(picture.still)), (picture.width, picture.height)
     decoder = _LIBRARY.tjInitDecompress()  # not one for all: it does not forget what it has complained about
     try:

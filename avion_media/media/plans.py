@@ -20,8 +20,8 @@ def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     Arguments: size_bytes, present ([[offset, length], …]), format (its name), bounds (fields of `VideoBounds`),
     poster_seconds, max_plan_bytes. Files: the sparse file at its full length; the target of the plan (as JSON, because
     its patches may exceed a result); optionally the complete file again, open for writing. Returns ``{"missing": …}``,
-    ranges as in present, or ``{"plan_bytes": …}``. For a plan that is too long it returns ``{"scattered": its patches}``,
-    or with the third file a plan without patches, because they are applied there.
+    ranges as in present, or ``{"plan_bytes": …}``. A plan that is too long gives ``{"scattered": its patches}``;
+    with the third file, a plan without patches, because they are applied there.
     """
     source, target, *scrubbed = files
     file = SparseFile(source, arguments["size_bytes"], [Range(*each) for each in arguments["present"]])

@@ -180,15 +180,9 @@ def _poster(
     if first is None or first.is_corrupt:
         texts = [text.strip() for _, _, text in messages if "not on whitelist" not in text]
         raise corrupt("; ".join(texts)[:_MAX_DETAIL] or "no frame decodes")
-    made = None
-    for sample in chain((first,), samples):
-        if not sample.is_corrupt:
-            poster = _made(sample, video.sample_aspect, longest_edge)
-            made = made or poster
-            if not poster.blank:
-                return poster
-    assert made is not None
-    return made
+    made = _made(first, video.sample_aspect, longest_edge)
+    others = (_made(each, video.sample_aspect, longest_edge) for each in samples if not each.is_corrupt)
+    return next((poster for poster in chain((made,), others) if not poster.blank), made)
 
 
 def _made(frame: VideoFrame, aspect: Fraction, longest_edge: int) -> _Poster:

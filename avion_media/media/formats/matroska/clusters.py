@@ -128,22 +128,21 @@ def choose_clusters(
     end, covered = start, 0.0
     for block in (block for cluster in clusters for block in reader.blocks(cluster)):
         if block.element.end > stop:
+            seconds = decodable_seconds(seconds, covered)
             break
         if block.track == video.number:
             shown_s = block.ticks * timing.scale / 1e9
             first_s = shown_s if first_s is None else first_s
             covered = shown_s - first_s
             if covered > seconds + REORDERING_S:
-                return PosterSamples((Range(start, block.element.offset - start),), seconds)
+                end = block.element.offset
+                break
         end = block.element.end
-    else:
-        if first_s is not None:
-            return PosterSamples((Range(start, end - start),), seconds)
     if first_s is None:
         if stop < file.size_bytes:
             raise Rejected(Reason.TOO_LARGE, "the first picture lies too far from the start")
         raise corrupt("a video track without blocks")
-    return PosterSamples((Range(start, end - start),), decodable_seconds(seconds, covered))
+    return PosterSamples((Range(start, end - start),), seconds)
 
 
 def last_shown_s(

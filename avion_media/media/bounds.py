@@ -25,10 +25,7 @@ class Bounds:
     max_duration_s: float = 4 * 3600.0  # TOO_LONG
 
     def check_size(self, width: float, height: float, pixel_aspect: Fraction | float = 1) -> None:
-        """Check the coded (and cropped) size, and the displayed size. A rotation makes no difference.
-
-        Raises `Rejected`: BAD_DIMENSIONS for an empty or too long side, BAD_ASPECT, TOO_MANY_PIXELS.
-        """
+        """Check the coded and the displayed size. Raises BAD_DIMENSIONS (a side), BAD_ASPECT or TOO_MANY_PIXELS."""
         shown = shown_size(width, height, pixel_aspect)
         detail = f"{width} x {height} shown as {shown[0]} x {shown[1]}"
         if min(width, height) < 1 or max(*shown, width, height) > self.max_side:
@@ -46,11 +43,10 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class PictureBounds(Bounds):
-    """``max_frames`` limits the frames of an animation, which are counted but not decoded; ``max_memory_bytes`` limits
-    the memory of the decode."""
+    """Limits of an image."""
 
-    max_frames: int = 10_000  # TOO_MANY_FRAMES
-    max_memory_bytes: int = 1 << 30  # DECODER_LIMIT
+    max_frames: int = 10_000  # of an animation, which are counted but not decoded: TOO_MANY_FRAMES
+    max_memory_bytes: int = 1 << 30  # of the decode: DECODER_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +72,7 @@ def poster_bytes(pixels: int) -> int:
 
 
 def shown_size(width: float, height: float, pixel_aspect: Fraction | float) -> tuple[int, int]:
-    """Return the size in square pixels. The aspect (width over height) stretches the width, as in libav.
-
-    An implausible aspect counts as square, as in players.
-    """
+    """Return the size in square pixels. An aspect stretches the width; players take an implausible one as square."""
     if not Fraction(1, _MAX_PIXEL_ASPECT) <= pixel_aspect <= _MAX_PIXEL_ASPECT:
         pixel_aspect = 1
     return max(1, round(width * pixel_aspect)), max(1, round(height))

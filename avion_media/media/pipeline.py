@@ -90,7 +90,7 @@ class MediaPipeline:
     def __init__(
         self, sandbox: Sandbox, thumbnails: ThumbnailsConfig, upload: UploadConfig, sandbox_config: SandboxConfig
     ) -> None:
-        self._sandbox = sandbox
+        self.sandbox = sandbox
         self._thumbnails = thumbnails
         self._limits = Limits(sandbox_config.memory, sandbox_config.cpu, sandbox_config.timeout, output_bytes=0)
         self._picture_bounds = PictureBounds(
@@ -103,11 +103,6 @@ class MediaPipeline:
         self._video_bounds = VideoBounds(
             max_pixels=upload.max_pixels, max_aspect=upload.max_aspect, max_duration_s=upload.max_duration
         )
-
-    @property
-    def sandbox(self) -> Sandbox:
-        """The sandbox, for metrics and the report of its self-test."""
-        return self._sandbox
 
     async def process(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
         """Process one media item whose content is of ``fmt``.
@@ -162,14 +157,9 @@ class MediaPipeline:
         )
 
     async def _patched(self, source: MediaSource, plan: MoviePlan, done: Sequence[Patch]) -> tuple[MoviePlan, str]:
-        """Fetch what the poster needs, and scrub everything that is present. Return the plan with all patches, and
-        `_patch`'s hash.
-
-        Everything is fetched before it is patched, because a later fetch would restore private bytes. Patches ``done``
-        by a former plan win where both patch the same bytes.
-        """
-        await source.fetch(plan.poster_ranges)
-        if done:
+        """Fetch what the poster needs, scrub all that is present, and return the plan with all patches, and a hash."""
+        await source.fetch(plan.poster_ranges)  # before the patches: a later fetch would restore private bytes
+        if done:  # by a former plan, which wins where both patch the same bytes
             others = missing([Range(0, source.size_bytes)], [Range(each.offset, each.length) for each in done])
             plan = replace(plan, patches=joined_patches(chain(done, within(plan.patches, others))))
         return plan, await trio.to_thread.run_sync(_patch, source, plan.patches)
@@ -201,7 +191,7 @@ class MediaPipeline:
         found: dict[str, Any] = {}
         for granted_bytes in (min(forecast_bytes, most_bytes), most_bytes):
             with read_only(source) as own:
-                answer = await self._sandbox.call(
+                answer = await self.sandbox.call(
                     job,
                     arguments | {"granted_bytes": granted_bytes, "max_memory_bytes": most_bytes},
                     files=[own, *targets],
@@ -231,7 +221,7 @@ class MediaPipeline:
         limits = replace(self._limits, output_bytes=max(_PLAN_OUTPUT_BYTES, source.size_bytes))
         for rounds in range(MAX_EXAMINE_ROUNDS):
             with TemporaryFile(prefix="avion-media-", buffering=0) as written, read_only(source.fd) as own:
-                answer = await self._sandbox.call(
+                answer = await self.sandbox.call(
                     "avion_media.media.plans:plan_job",
                     arguments | {"present": source.present},
                     files=[own, written.fileno(), *([source.fd] if in_place else [])],

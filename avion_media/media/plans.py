@@ -11,26 +11,24 @@ from avion_media.domain.ranges import Range, pieces
 from avion_media.files import write_at
 from avion_media.media.bounds import VideoBounds
 from avion_media.media.formats import plan_movie
-from avion_media.media.formats.movie import POSTER_SECONDS
 from avion_media.media.formats.sparse import Missing, SparseFile
 
 
 def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     """Run `plan_movie` with plain values.
 
-    Arguments: ``size_bytes``, ``present`` ([[offset, length], …]), ``format`` (its name), ``max_plan_bytes``, and
-    optionally ``bounds`` (fields of `VideoBounds`) and ``poster_seconds``. Files: the sparse file at its full length;
-    the target of the plan (as JSON, because its patches may exceed a result); optionally the complete file again, open
-    for writing. Returns ``{"missing": [[offset, length], …]}`` or ``{"plan_bytes": …}``. For a plan that is too long it
-    returns ``{"scattered": its patches}``, or with the third file a plan without patches, because they are applied
-    there.
+    Arguments: size_bytes, present ([[offset, length], …]), format (its name), bounds (fields of `VideoBounds`),
+    poster_seconds, max_plan_bytes. Files: the sparse file at its full length; the target of the plan (as JSON, because
+    its patches may exceed a result); optionally the complete file again, open for writing. Returns ``{"missing": …}``,
+    ranges as in present, or ``{"plan_bytes": …}``. A plan that is too long gives ``{"scattered": its patches}``;
+    with the third file, a plan without patches, because they are applied there.
     """
     source, target, *scrubbed = files
     file = SparseFile(source, arguments["size_bytes"], [Range(*each) for each in arguments["present"]])
-    bounds = VideoBounds(**arguments.get("bounds", {}))
-    seconds = arguments.get("poster_seconds", POSTER_SECONDS)
+    bounds = VideoBounds(**arguments["bounds"])
+    fmt = BY_NAME[arguments["format"]]
     try:
-        plan = plan_movie(file, BY_NAME[arguments["format"]], poster_seconds=seconds, bounds=bounds)
+        plan = plan_movie(file, fmt, poster_seconds=arguments["poster_seconds"], bounds=bounds)
     except Missing as missing:
         return {"missing": missing.ranges}
     if plan.json_bytes > arguments["max_plan_bytes"]:

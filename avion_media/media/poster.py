@@ -88,13 +88,11 @@ def poster_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
 
 
 class Video:
-    """The video stream that a plan calls ``stream``, from the start of the file ``source``."""
+    """The video stream that a plan calls ``stream``, from the start of the file ``source``, or its key pictures."""
 
     def __init__(
         self, source: int, fmt: MediaFormat, stream: str, bounds: VideoBounds, keys_only: bool = False
     ) -> None:
-        """Open the file; with ``keys_only`` other pictures are passed over. Raises `Rejected` as `poster_job`, or any
-        error of libav."""
         os.lseek(source, 0, os.SEEK_SET)
         options = {"codec_whitelist": ",".join(_DECODERS), "probesize": "32", "analyzeduration": "0"}
         file = open(source, "rb", buffering=0, closefd=False)  # noqa: SIM115 - until the process ends
@@ -172,28 +170,19 @@ def _poster(
     scan_s: float,
     messages: Sequence[tuple[int, str, str]],
 ) -> _Poster:
-    """Return the first sample of the video that is not blank, else the first one.
-
-    If the decoder reports damage, the samples are key pictures, and the first one must be undamaged. A video that was
-    cut begins with pictures that depend on lost ones, and all later pictures depend on the key picture.
-    """
+    """Return the first sample of the video that is not blank, else the first one."""
     samples = video.samples(scan_s)
     first = next(samples, None)
+    # A video that was cut begins with pictures that depend on lost ones, and later ones depend on key pictures.
     if first is not None and (first.is_corrupt or any(name in _DECODERS for _, name, _ in messages)):
         samples = key_pictures().samples(scan_s)
         first = next(samples, None)
     if first is None or first.is_corrupt:
         texts = [text.strip() for _, _, text in messages if "not on whitelist" not in text]
         raise corrupt("; ".join(texts)[:_MAX_DETAIL] or "no frame decodes")
-    made = None
-    for sample in chain((first,), samples):
-        if not sample.is_corrupt:
-            poster = _made(sample, video.sample_aspect, longest_edge)
-            made = made or poster
-            if not poster.blank:
-                return poster
-    assert made is not None
-    return made
+    made = _made(first, video.sample_aspect, longest_edge)
+    others = (_made(each, video.sample_aspect, longest_edge) for each in samples if not each.is_corrupt)
+    return next((poster for poster in chain((made,), others) if not poster.blank), made)
 
 
 def _made(frame: VideoFrame, aspect: Fraction, longest_edge: int) -> _Poster:
@@ -269,10 +258,7 @@ def orientation_of_frame(frame: VideoFrame) -> int:
 
 
 def orientation_of(matrix: Sequence[int]) -> int:
-    """Return the orientation (as in Exif) of a display matrix, which is nine numbers, row by row.
-
-    Rotations are rounded to multiples of 90 degrees, as in players. A degenerate matrix means upright.
-    """
+    """Return the Exif orientation of a display matrix (nine numbers, by row), rounded to quarter turns."""
     a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
     if a * d - b * c == 0:
         return UPRIGHT

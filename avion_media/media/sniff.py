@@ -22,22 +22,15 @@ EMPTY = "empty"
 
 @dataclass(frozen=True, slots=True)
 class Sniffed:
-    """The type of the content.
+    """The type of the content."""
 
-    ``format`` is None if it is not supported; ``name`` is then another type ("svg", "pdf", "bmp", …), "unknown" or
-    "empty". ``family`` is that of the content, if it has one, also for types that are not supported.
-    """
-
-    format: MediaFormat | None
-    name: str
-    family: Family | None = None
+    format: MediaFormat | None  # None if it is not supported
+    name: str  # of the format, or of another type ("svg", "pdf", "bmp", …), "unknown" or "empty"
+    family: Family | None = None  # of the content, if it has one, also if it is not supported
 
 
 def sniff(head: bytes, *, size: int) -> Sniffed:
-    """Name the content of a file of ``size`` bytes that begins with ``head`` (its first `HEAD_BYTES`, or all of it).
-
-    Never raises. A longer head is cut; a shorter one may give "unknown".
-    """
+    """Name the content of a file of ``size`` bytes by its ``head``, its first `HEAD_BYTES`. Never raises."""
     if size <= 0:
         return Sniffed(None, EMPTY)
     head = bytes(head[:HEAD_BYTES])
@@ -235,17 +228,12 @@ def _by_text(head: bytes) -> _Found:
     for pattern, name in _SCRIPTS:
         if pattern.match(text):
             return name
-    return _by_root_element(text) or "text"
-
-
-def _by_root_element(text: str) -> str | None:
     offset = 0
     while prolog := _PROLOG.match(text, offset):
         offset = prolog.end()
-    root = _ROOT_ELEMENT.match(text, offset)
-    if root:
+    if root := _ROOT_ELEMENT.match(text, offset):
         return _MARKUP.get(root[1].lower(), "xml")
-    return "xml" if text.startswith(("<?xml", "<!--")) else None
+    return "xml" if text.startswith(("<?xml", "<!--")) else "text"
 
 
 def _as_text(head: bytes) -> str | None:

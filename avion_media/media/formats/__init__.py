@@ -55,14 +55,11 @@ def read_picture(view: memoryview, fmt: MediaFormat, bounds: PictureBounds) -> P
     treats the original like the upload.
 
     Raises `Rejected`: CORRUPT for a structure that no decoder can follow, UNSUPPORTED_TYPE for features that are not on
-    the list (and for a format that is not a picture), and the reasons of `Picture.check`.
+    the list, and the reasons of `Picture.check`.
     """
-    known = _PICTURES.get(fmt.name)
-    if known is None:
-        raise Rejected(Reason.UNSUPPORTED_TYPE, f"{fmt.name} is no format of pictures")
     if not view:
         raise Rejected(Reason.EMPTY, "no bytes")
-    picture = known.read(view)
+    picture = _PICTURES[fmt.name].read(view)
     picture.check(bounds)
     return picture
 

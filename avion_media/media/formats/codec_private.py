@@ -32,10 +32,7 @@ _SPHERICAL_TOOL = b"<GSpherical:StitchingSoftware></GSpherical:StitchingSoftware
 
 
 def neutral_flac_blocks(blocks: bytes) -> bytes:
-    """Return the FLAC metadata blocks (RFC 9639, section 8) with all but STREAMINFO turned into zeroed PADDING.
-
-    Raises `Rejected` (corrupt) if a block is cut off.
-    """
+    """Return FLAC metadata blocks (RFC 9639, section 8), all but STREAMINFO as zeroed PADDING. CORRUPT if cut off."""
     neutral = bytearray(blocks)
     position = 0
     while position < len(blocks):
@@ -52,10 +49,7 @@ def neutral_flac_blocks(blocks: bytes) -> bytes:
 
 
 def neutral_vorbis_headers(private: bytes) -> bytes:
-    """Return Matroska's ``CodecPrivate`` of Vorbis: three laced headers, the second without vendor and comments.
-
-    Its length stays, because a vendor string of zero bytes fills it. Raises `Rejected` (corrupt) for other content.
-    """
+    """Return Matroska's ``CodecPrivate`` of Vorbis, with zeros for vendor and comments. CORRUPT for other content."""
     if private[:1] != b"\x02":
         raise corrupt("Vorbis headers")
     position, lengths = 1, []

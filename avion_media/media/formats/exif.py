@@ -1,13 +1,11 @@
 """The two facts in an Exif block that change how a picture is shown, and the smallest block that states them.
 
-Thumbnails are rotated by these facts, and the scrub writes the same facts, so both always agree. Only the tag in IFD0
-counts. XMP (`tiff:Orientation`) does not: browsers ignore it, and the scrubbed original no longer has it.
+Only the tag in IFD0 counts. XMP (`tiff:Orientation`) does not: browsers ignore it, and the original loses it.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 EXIF_PREFIX = b"Exif\x00\x00"
@@ -24,6 +22,9 @@ _ADOBE_RGB_INDEX = b"R03\x00"
 _ENTRY = struct.Struct(">HHI4s")  # tag, type, count, and the value or its offset
 _HEADER = b"MM\x00*" + struct.pack(">I", 8)  # the first directory follows
 _BYTE_ORDERS = {b"II*\x00": "<", b"MM\x00*": ">"}
+_INTEGERS = {_BYTE: "B", _SHORT: "H", _LONG: "I"}
+_Entry = tuple[int, int, bytes]  # type, count, and the value or its offset
+_ABSENT: _Entry = (0, 0, b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,57 +36,41 @@ class ExifFacts:
 
 
 def read_exif(block: memoryview) -> ExifFacts:
-    """Return the facts of an Exif block, with or without its ``Exif`` prefix. Unreadable facts count as absent.
-
-    Never raises: a decoder shows a picture with broken Exif as if it had none.
-    """
+    """Return the facts of an Exif block, with or without prefix. Never raises: unreadable facts count as absent."""
     while bytes(block[: len(EXIF_PREFIX)]) == EXIF_PREFIX:
         block = block[len(EXIF_PREFIX) :]
     order = _BYTE_ORDERS.get(bytes(block[:4]))
     if order is None or len(block) < 8:
         return ExifFacts()
-    main = dict(_entries(block, order, struct.unpack_from(f"{order}I", block, 4)[0]))
-    return ExifFacts(_orientation(main.get(_ORIENTATION), order), _is_adobe_rgb(block, order, main))
+    main = _entries(block, order, struct.unpack_from(f"{order}I", block, 4)[0])
+    details = _entries(block, order, _number(main, _EXIF_IFD, order))
+    interoperability = _entries(block, order, _number(details, _INTEROPERABILITY_IFD, order))
+    orientation = _number(main, _ORIENTATION, order)
+    # Browsers accept an orientation of the standard's type only.
+    is_turned = main.get(_ORIENTATION, _ABSENT)[0] == _SHORT and 1 <= orientation <= 8
+    index = interoperability.get(_INTEROPERABILITY_INDEX, _ABSENT)[2]
+    is_adobe_rgb = _number(details, _COLOR_SPACE, order) == _UNCALIBRATED and index == _ADOBE_RGB_INDEX
+    return ExifFacts(orientation if is_turned else 1, is_adobe_rgb)
 
 
-def _orientation(entry: memoryview | None, order: str) -> int:
-    """Return the orientation if it has the standard's type, because browsers accept no other; else upright."""
-    is_short = entry is not None and struct.unpack_from(f"{order}H", entry, 2)[0] == _SHORT
-    orientation = _number(entry, order) if is_short else 1
-    return orientation if 1 <= orientation <= 8 else 1
+def _entries(block: memoryview, order: str, offset: int) -> dict[int, _Entry]:
+    """Return the entries of the directory at ``offset``, by tag, as far as they are present. Offset 0: none."""
+    entries: dict[int, _Entry] = {}
+    if 8 <= offset <= len(block) - 2:
+        (count,) = struct.unpack_from(f"{order}H", block, offset)
+        table = block[offset + 2 :][: count * _ENTRY.size]
+        for tag, *entry in struct.iter_unpack(f"{order}HHI4s", table[: len(table) // _ENTRY.size * _ENTRY.size]):
+            entries.setdefault(tag, tuple(entry))  # the first of equal tags counts
+    return entries
 
 
-def _is_adobe_rgb(block: memoryview, order: str, main: dict[int, memoryview]) -> bool:
-    details = dict(_entries(block, order, _number(main.get(_EXIF_IFD), order)))
-    if _number(details.get(_COLOR_SPACE), order) != _UNCALIBRATED:
-        return False
-    interoperability = dict(_entries(block, order, _number(details.get(_INTEROPERABILITY_IFD), order)))
-    index = interoperability.get(_INTEROPERABILITY_INDEX)
-    return index is not None and bytes(index[8:12]) == _ADOBE_RGB_INDEX
-
-
-def _entries(block: memoryview, order: str, offset: int) -> Iterator[tuple[int, memoryview]]:
-    """Yield tags and 12-byte entries of the directory at ``offset``, as far as they are present. Offset 0: none."""
-    if not 8 <= offset <= len(block) - 2:
-        return
-    (count,) = struct.unpack_from(f"{order}H", block, offset)
-    # Backwards, so that in a dictionary the first of two equal tags stays.
-    start = offset + 2
-    for number in reversed(range(min(count, (len(block) - start) // _ENTRY.size))):
-        entry = block[start + number * _ENTRY.size : start + (number + 1) * _ENTRY.size]
-        yield struct.unpack_from(f"{order}H", entry)[0], entry
-
-
-def _number(entry: memoryview | None, order: str) -> int:
-    """Return the single integer of an entry, or 0 if there is none."""
-    if entry is None:
+def _number(entries: dict[int, _Entry], tag: int, order: str) -> int:
+    """Return the single integer with that tag, or 0 if there is none."""
+    kind, count, value = entries.get(tag, _ABSENT)
+    if count != 1 or kind not in _INTEGERS:
         return 0
-    kind, count = struct.unpack_from(f"{order}HI", entry, 2)
-    layout = {_BYTE: "B", _SHORT: "H", _LONG: "I"}.get(kind)
-    if count != 1 or layout is None:
-        return 0
-    value: int = struct.unpack_from(order + layout, entry, 8)[0]
-    return value
+    number: int = struct.unpack_from(order + _INTEGERS[kind], value)[0]
+    return number
 
 
 def minimal_exif(facts: ExifFacts) -> bytes:

@@ -1,7 +1,4 @@
-"""GIF: frames, their control blocks, the loop count and an ICC profile stay.
-
-Comments, texts, all other application data, and everything after the trailer are removed.
-"""
+"""GIF: frames, their control blocks, the loop count and an ICC profile stay. All else is removed."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """ICC profiles (ICC.1:2022): the parts that a colour transform uses stay, at the same offsets and lengths.
 
-Profiles of displays contain their maker and serial number (``mmod``), calibrated ones their date and their owner, and
-makers can add tags of their own. So only the tags and types that describe colours by numbers are copied. Descriptions
-and copyright, which every profile must have, become empty.
+Profiles of displays contain their maker and serial number, calibrated ones their date and owner, and makers add tags
+of their own. So only the tags and types that describe colours by numbers are copied. Descriptions and copyright,
+which every profile must have, become empty.
 """
 
 from __future__ import annotations
@@ -51,10 +51,7 @@ class _Tag(NamedTuple):
 
 
 def neutral_profile(profile: bytes | bytearray | memoryview) -> bytes:
-    """Return the profile without what identifies a device or person; empty if it is not a usable profile.
-
-    It converts colours as before. Its length and all offsets stay. Repeating this changes nothing.
-    """
+    """Return the profile without what identifies a device or person, at the same length; empty if it is not usable."""
     # Other data under that name can be anything.
     if not _HEADER_BYTES <= len(profile) <= MAX_ICC_BYTES or profile[_SIGNATURE] != b"acsp":
         return b""

@@ -19,18 +19,14 @@ def codes(names: str) -> frozenset[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One box: its type, where it begins in the file, and its sizes in bytes, header included.
-
-    ``content`` is its content, if that is in memory. ``budget`` limits how many boxes are listed in it altogether,
-    because a forged table of tiny boxes must not take minutes.
-    """
+    """One box."""
 
     type: bytes
-    offset: int
-    header: int
-    size: int
-    content: memoryview = _NOTHING
-    budget: Budget = _NO_BOXES
+    offset: int  # in the file
+    header: int  # bytes
+    size: int  # bytes, header included
+    content: memoryview = _NOTHING  # if it is in memory
+    budget: Budget = _NO_BOXES  # of all boxes in it: a forged table of tiny boxes must not take minutes
 
     @property
     def payload(self) -> int:
@@ -53,9 +49,8 @@ class Box:
     def walk(self, skip: int = 0, *, strict: bool = False) -> Iterator[Box]:
         """Yield the boxes that fill the content after its first ``skip`` bytes.
 
-        QuickTime can leave fewer than 8 bytes over, or end the list by a size of 0, and the bytes from there on are not
-        boxes; ``strict`` is for formats that do neither. Raises `Rejected`: corrupt if a box exceeds this one, or
-        decoder_limit.
+        QuickTime can leave fewer than 8 bytes over, or end the list by a size of 0; ``strict`` is for formats that do
+        neither. Raises `Rejected`: corrupt if a box exceeds this one, or decoder_limit.
         """
         position, end = skip, len(self.content)
         while position < end if strict else position + 8 <= end:

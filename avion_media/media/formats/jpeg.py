@@ -67,18 +67,6 @@ class _Kept:
     ended: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JpegPicture(Picture):
-    """``ycbcr``: the three components are certainly luma and chroma, so the decoder keeps them."""
-
-    ycbcr: bool
-
-    @property
-    def decoded_bytes(self) -> int:
-        """As the decoder shrinks it, by a factor of at most 8."""
-        return self.width * self.height * 3 // 64
-
-
 def peek(head: bytes) -> Peek | None:
     """See `PictureFormat`."""
     for segment in segments(memoryview(head)):
@@ -88,11 +76,10 @@ def peek(head: bytes) -> Peek | None:
     return None
 
 
-def read(view: memoryview) -> JpegPicture:
-    """See `PictureFormat`. Of an MPO, the first picture is read. Lossless, arithmetic and 12-bit JPEGs are
-    UNSUPPORTED_TYPE.
+def read(view: memoryview) -> Picture:
+    """See `PictureFormat`. Of an MPO it is the first picture. The original ends with EOI, unless the file ends before.
 
-    The original ends with EOI, unless the file ends before one.
+    Lossless, arithmetic and 12-bit JPEGs are UNSUPPORTED_TYPE.
     """
     if bytes(view[:2]) != START:
         raise corrupt("no SOI")
@@ -132,7 +119,7 @@ def _size(frame: Segment) -> tuple[int, int]:
     return int.from_bytes(frame.payload[3:5], "big"), int.from_bytes(frame.payload[1:3], "big")
 
 
-def _picture(kept: _Kept, frame: Segment) -> JpegPicture:
+def _picture(kept: _Kept, frame: Segment) -> Picture:
     width, height = _size(frame)
     icc_chunks = _profile_chunks(kept.icc_chunks)
     facts = kept.exif or ExifFacts()
@@ -144,7 +131,7 @@ def _picture(kept: _Kept, frame: Segment) -> JpegPicture:
     before = [(APP0, kept.jfif), (_APP1, EXIF_PREFIX + exif if exif else b""), *profile, (APP14, kept.adobe)]
     head = b"".join(_segment(marker, payload) for marker, payload in before if payload)
     original = b"".join((START, head, kept.picture, _END if kept.ended else b""))
-    return JpegPicture(
+    return Picture(
         format=JPEG,
         width=width,
         height=height,
@@ -153,6 +140,7 @@ def _picture(kept: _Kept, frame: Segment) -> JpegPicture:
         original=original,
         still=original,
         bytes_per_pixel=_BYTES_PER_PIXEL if held_whole else _BASELINE_BYTES_PER_PIXEL,
+        reduction=8,
         ycbcr=_is_ycbcr(frame.payload, kept),
     )
 

@@ -1,7 +1,5 @@
 """The results of reading a container: facts for the client, ranges for the poster, patches for the scrub.
 
-A plan crosses a process boundary as JSON (`MoviePlan.to_json`, `plan_from_json`), so it holds plain values only.
-
 The scrub of coded pictures is the same in every container. If the whole file is present, all samples are read. Of a
 large video the first seconds decide, which are fetched for the poster anyway. If they contain at most one private
 message, which is the note of an encoder, the rest counts as clean. If they contain more, the whole file is fetched (see
@@ -31,22 +29,15 @@ POSTER_SCAN_S = 10.0  # the part that is searched for a frame that is not blank
 
 @dataclass(frozen=True, slots=True)
 class MoviePlan:
-    """All that follows from a container's structure, without decoding a sample.
-
-    ``stream`` is the name of the video that players show, of which the poster is made: ``i:`` and its id, or ``V:`` and
-    its number among the videos. A frame of it has ``pixels``. ``poster_ranges`` must be present in the sparse file to
-    open it and decode the first ``poster_seconds`` of that video. They are sorted and do not touch.
-
-    ``patches`` are sorted, do not touch, keep the length, and can be applied repeatedly.
-    """
+    """All that follows from a container's structure, without decoding a sample."""
 
     format: MediaFormat
-    stream: str
-    pixels: int
+    stream: str  # the video that players show: ``i:`` and its id, or ``V:`` and its number among the videos
+    pixels: int  # of a frame of it
     duration_s: float
-    poster_seconds: float
-    poster_ranges: tuple[Range, ...]
-    patches: tuple[Patch, ...]
+    poster_seconds: float  # how much of it can be decoded from its start
+    poster_ranges: tuple[Range, ...]  # what must be present for that; sorted, and they do not touch
+    patches: tuple[Patch, ...]  # sorted; they do not touch, keep the length, and can be applied repeatedly
 
     @property
     def json_bytes(self) -> int:
@@ -94,10 +85,7 @@ class MovieFormat(Protocol):
 
 
 class Edits:
-    """Collects ``patches``, without those that are known to change nothing.
-
-    ``peek`` returns the bytes at an offset of the file, or None if they are not present.
-    """
+    """Collects ``patches``, without those that change nothing; ``peek`` returns bytes of the file that are present."""
 
     def __init__(self, peek: Callable[[int, int], bytes | None]) -> None:
         self.patches: list[Patch] = []
@@ -129,10 +117,7 @@ CodedSample = tuple[Range, Coding, bytes]
 
 
 def coded_patches(file: SparseFile, samples: Iterable[CodedSample], first_seconds: Iterable[Range]) -> Iterator[Patch]:
-    """Yield the changes in ``samples``.
-
-    Raises `Missing` for ``first_seconds`` if there are samples, and for the whole file if these decide so.
-    """
+    """Yield the changes in ``samples``. Raises `Missing` for ``first_seconds``, or for the file if they decide so."""
     ordered = sorted(samples, key=itemgetter(0))
     if not ordered:
         return

@@ -72,43 +72,30 @@ class Peek:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture(Peek):
-    """One picture that was read. ``orientation`` (as in Exif) is that of the size as stored.
-
-    ``frames`` and ``duration_s`` are those of an animation (1 and 0.0 for a still); ``colour`` is that of the profile
-    that stays. ``original`` is the scrubbed file, which is served. ``still`` is the file for the decoder: the original,
-    or a file of its first frame. Bytes that never reach a decoder can neither crash it, nor slow it down, nor leak
-    through it.
-    """
+    """One picture that was read. What never reaches a decoder cannot crash it, slow it down, or leak through it."""
 
     format: MediaFormat
-    orientation: int = 1
+    orientation: int = 1  # of the size as stored, as in Exif
     frames: int = 1
-    duration_s: float = 0.0
-    colour: Colour | None = None
-    original: bytes
-    still: bytes
+    duration_s: float = 0.0  # of an animation
+    colour: Colour | None = None  # that of the profile that stays
+    ycbcr: bool = False  # the picture is certainly coded as luma and chroma, without opacity
+    reduction: int = 1  # the factor by which a decoder can shrink each side
+    original: bytes  # the scrubbed file, which is served
+    still: bytes  # the file for the decoder: the original, or a file of its first frame
 
     @property
     def displayed_size(self) -> tuple[int, int]:
         """Width and height with the orientation applied."""
         return turned_size((self.width, self.height), self.orientation)
 
-    @property
-    def decoded_bytes(self) -> int:
-        """Bytes of the decoded picture alone, in RGB, which every decoder needs."""
-        return self.width * self.height * 3
-
     def check(self, bounds: PictureBounds) -> None:
-        """Raise `Rejected` if a limit is exceeded.
-
-        The reasons are those of `Bounds`, TOO_MANY_FRAMES, and DECODER_LIMIT if the decoded picture alone would exceed
-        the memory.
-        """
+        """Raise `Rejected` as `Bounds`, TOO_MANY_FRAMES, or DECODER_LIMIT if the decoded picture exceeds the memory."""
         bounds.check_size(self.width, self.height)
         if self.frames > bounds.max_frames:
             raise Rejected(Reason.TOO_MANY_FRAMES, f"{self.frames} frames")
         bounds.check_duration(self.duration_s)
-        if self.decoded_bytes > bounds.max_memory_bytes:
+        if self.width * self.height * 3 // self.reduction**2 > bounds.max_memory_bytes:  # in RGB
             raise Rejected(Reason.DECODER_LIMIT, f"{self.width}x{self.height} decoded do not fit the memory")
 
 

@@ -1,7 +1,6 @@
 """Sample tables (ISO/IEC 14496-12, 8.6 and 8.7): where the samples of a track are, and when they are shown.
 
-A table of millions of entries is read in bulk with `array`; Python loops run over runs and over the few samples that
-a poster needs.
+Tables of millions of entries are read in bulk; Python loops run over runs, and over the samples that a poster needs.
 """
 
 from __future__ import annotations
@@ -29,21 +28,16 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class SampleTable:
-    """The tables of one track. If all samples have the same size, it is ``constant_size``, and ``sizes`` is empty.
+    """The tables of one track."""
 
-    ``chunks`` are file offsets; ``runs`` pair the index of a run's first chunk with its samples per chunk;
-    ``durations`` and ``shifts`` (presentation minus decoding time) pair a count of samples with their value;
-    ``sync`` has the indices of sync samples, or is None if all are.
-    """
-
-    count: int
-    constant_size: int
-    sizes: array[int]
-    chunks: array[int]
-    runs: tuple[tuple[int, int], ...]
-    durations: tuple[tuple[int, int], ...]
-    shifts: tuple[tuple[int, int], ...]
-    sync: frozenset[int] | None
+    count: int  # of samples
+    constant_size: int  # of every sample, if it is not 0
+    sizes: array[int]  # else of each
+    chunks: array[int]  # file offsets
+    runs: tuple[tuple[int, int], ...]  # the index of a run's first chunk, and its samples per chunk
+    durations: tuple[tuple[int, int], ...]  # a count of samples, and their duration
+    shifts: tuple[tuple[int, int], ...]  # a count of samples, and their presentation minus decoding time
+    sync: frozenset[int] | None  # the indices of sync samples; None if all are
 
     @property
     def duration(self) -> int:
@@ -51,9 +45,11 @@ class SampleTable:
         return sum(count * delta for count, delta in self.durations)
 
     def chunk_ranges(self) -> Iterator[Range]:
-        """Return the range of each chunk that is not empty."""
-        pairs = zip(self.chunks, self.chunk_lengths(), strict=False)
-        return (Range(offset, length) for offset, length in pairs if length)
+        """Yield the range of each chunk. Ends early when no samples are left."""
+        before = array("Q", accumulate(self.sizes, initial=0))
+        for offset, index, end in self._spans():
+            size = (end - index) * self.constant_size if self.constant_size else before[end] - before[index]
+            yield Range(offset, size)
 
     def samples(self) -> Iterator[Sample]:
         """Yield the samples in decoding order. Ends early if the lengths of the tables contradict each other."""
@@ -70,12 +66,6 @@ class SampleTable:
             for size in repeat(self.constant_size, end - index) if self.constant_size else self.sizes[index:end]:
                 yield Range(offset, size)
                 offset += size
-
-    def chunk_lengths(self) -> Iterator[int]:
-        """Yield the length of each chunk. Ends early when no samples are left."""
-        before = array("Q", accumulate(self.sizes, initial=0))
-        for _, index, end in self._spans():
-            yield (end - index) * self.constant_size if self.constant_size else before[end] - before[index]
 
     def _spans(self) -> Iterator[tuple[int, int, int]]:
         """Yield the offset of each chunk, and the indices of its first sample and after its last one."""

@@ -1,8 +1,7 @@
-"""A file of which only some byte ranges are present.
+"""A file of which only some byte ranges are present, while the object store has the whole file.
 
-The object store has the whole file. The service fetches ranges of it into a sparse local file, and repeats the
-examination each time that it needed more. Readers therefore go through `SparseFile.read`, which raises `Missing`
-instead of returning the zeros of a hole.
+The service fetches ranges into a sparse local file, and repeats the examination each time that it needed more. So
+readers go through `SparseFile.read`, which raises `Missing` instead of returning the zeros of a hole.
 """
 
 from __future__ import annotations
@@ -27,10 +26,7 @@ class Missing(Exception):
 
 
 def eager_window(seen: int) -> int:
-    """Return how many bytes to fetch at once on the way from header to header without an index, after ``seen`` bytes.
-
-    Each fetch costs a round trip, so the windows grow: from 64 KiB to 8 MiB.
-    """
+    """Return how many bytes to fetch at once after ``seen`` headers, without an index: from 64 KiB to 8 MiB."""
     return min((64 << 10) << min(seen // 4, 7), 8 << 20)
 
 
@@ -78,10 +74,7 @@ class SparseFile:
         return self.read(offset, length) if here and length <= _MAX_PEEK_BYTES else None
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return exactly ``length`` bytes.
-
-        Raises `Missing` if they are not all present, and `Rejected` (corrupt) if the file ends before them.
-        """
+        """Return exactly ``length`` bytes. Raises `Missing` if some are not present, CORRUPT if the file ends first."""
         if offset < 0 or length < 0 or offset + length > self.size_bytes:
             raise corrupt(f"{length} bytes at {offset} lie outside the file")
         absent = self.missing(offset, length)

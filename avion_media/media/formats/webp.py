@@ -52,12 +52,12 @@ def read(view: memoryview) -> Picture:
     counter = FrameCounter()
     profile, orientation, chunks = b"", 1, b""
     if bytes(view[12:16]) == b"VP8X":
-        profile, orientation, chunks = _extended(view[12:end], counter)
+        profile, orientation, picture, chunks = _extended(view[12:end], counter)
     else:  # the file is its first chunk; decoders read no further
         kind, payload = next(_chunks(view[12:end]), (b"", view[:0]))
         if kind not in _IMAGES:
             raise corrupt("no image chunk")
-        chunks = _chunk(kind, payload)
+        picture = chunks = _chunk(kind, payload)
     original = b"".join((b"RIFF", (4 + len(chunks)).to_bytes(4, "little"), b"WEBP", chunks))
     return Picture(
         format=WEBP,
@@ -70,6 +70,7 @@ def read(view: memoryview) -> Picture:
         original=original,
         still=original,
         bytes_per_pixel=facts.bytes_per_pixel,
+        ycbcr=picture.startswith(b"VP8 "),  # an animation begins with ANMF, opacity with ALPH
     )
 
 
@@ -90,8 +91,8 @@ def _chunks(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         offset += length + length % 2
 
 
-def _extended(body: memoryview, counter: FrameCounter) -> tuple[bytes, int, bytes]:
-    """Return the profile, the orientation, and the chunks that stay."""
+def _extended(body: memoryview, counter: FrameCounter) -> tuple[bytes, int, bytes, bytes]:
+    """Return the profile, the orientation, the chunks of the picture itself, and all chunks that stay."""
     features = bytearray()
     profile: bytes | None = None
     orientation: int | None = None
@@ -118,7 +119,7 @@ def _extended(body: memoryview, counter: FrameCounter) -> tuple[bytes, int, byte
     features[1:4] = bytes(3)  # reserved
     profile_chunk = _chunk(b"ICCP", profile) if profile else b""
     kept = (_chunk(b"VP8X", features), profile_chunk, picture, _chunk(b"EXIF", exif) if exif else b"")
-    return profile or b"", orientation or 1, b"".join(kept)
+    return profile or b"", orientation or 1, bytes(picture), b"".join(kept)
 
 
 def _frame(payload: memoryview) -> bytearray:

@@ -17,19 +17,13 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of one sandboxed task. Exceeding one ends it as ``Rejected(DECODER_LIMIT)``.
+    """Limits of one sandboxed task. Exceeding one ends it as ``Rejected(DECODER_LIMIT)``."""
 
-    ``memory_bytes`` is what the task may allocate beyond the memory that the fork server maps; the sandbox's budget is
-    reduced by the same number. ``cpu_s`` is CPU time of all its threads, rounded up to whole seconds by the kernel.
-    ``wall_s`` counts from the fork. ``output_bytes`` limits each file that it writes (0: none). ``max_files`` limits
-    its open descriptors.
-    """
-
-    memory_bytes: int
-    cpu_s: float
-    wall_s: float
-    output_bytes: int
-    max_files: int = 64
+    memory_bytes: int  # that it may allocate beyond what the fork server maps; taken from the sandbox's budget
+    cpu_s: float  # of all its threads; the kernel rounds it up to whole seconds
+    wall_s: float  # from the fork on
+    output_bytes: int  # of each file that it writes; 0: none
+    max_files: int = 64  # open descriptors
 
     def __post_init__(self) -> None:
         if min(self.memory_bytes, self.cpu_s, self.wall_s, self.max_files) <= 0 or self.output_bytes < 0:
@@ -67,17 +61,12 @@ class JobReport:
 
 @dataclass(frozen=True, slots=True)
 class SandboxReport:
-    """The confinement of children on this machine.
+    """The confinement of children on this machine."""
 
-    ``landlock_abi`` is the version of Landlock's interface, 0 without Landlock. ``seccomp``: calls are filtered.
-    ``drops_root``: children of root become another user. ``gaps`` are the findings of the self-test: what a child could
-    do although it should not. Empty is good.
-    """
-
-    landlock_abi: int
-    seccomp: bool
-    drops_root: bool
-    gaps: Sequence[str] = ()
+    landlock_abi: int  # the version of Landlock's interface; 0 without Landlock
+    seccomp: bool  # calls are filtered
+    drops_root: bool  # children of root become another user
+    gaps: Sequence[str] = ()  # what a child could do in the self-test although it should not
 
 
 class SandboxJobFailed(Exception):

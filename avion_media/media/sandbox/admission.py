@@ -21,8 +21,8 @@ class Admission:
         self.slots = slots
         self.budget_bytes = budget_bytes
         self._waited = waited
-        self._free_slots = slots
-        self._free_bytes = budget_bytes
+        self.used_slots = 0
+        self.used_bytes = 0
         self._first_in_line = trio.StrictFIFOLock()
         self._freed = trio.lowlevel.ParkingLot()
 
@@ -32,35 +32,22 @@ class Admission:
         line = self._first_in_line.statistics()
         return line.locked + line.tasks_waiting
 
-    @property
-    def used_slots(self) -> int:
-        """Number of admitted tasks."""
-        return self.slots - self._free_slots
-
-    @property
-    def used_bytes(self) -> int:
-        """Sum of the memory limits of admitted tasks."""
-        return self.budget_bytes - self._free_bytes
-
     @asynccontextmanager
     async def admitted(self, memory_bytes: int) -> AsyncIterator[None]:
-        """Take a slot and ``memory_bytes`` of the budget for the time of the block. A cancelled wait has no effect.
-
-        Raises ``Rejected(DECODER_LIMIT)`` if the task alone exceeds the whole budget, because it would wait forever.
-        """
+        """Take a slot and ``memory_bytes`` of the budget for the block. More than the whole budget is DECODER_LIMIT."""
         if memory_bytes > self.budget_bytes:
             raise Rejected(Reason.DECODER_LIMIT, f"needs {memory_bytes} bytes, the sandbox has {self.budget_bytes}")
         asked_at = trio.current_time()
         async with self._first_in_line:
-            while not self._free_slots or memory_bytes > self._free_bytes:
+            while self.used_slots == self.slots or self.used_bytes + memory_bytes > self.budget_bytes:
                 await self._freed.park()
-            self._free_slots -= 1
-            self._free_bytes -= memory_bytes
+            self.used_slots += 1
+            self.used_bytes += memory_bytes
         try:
             if self._waited is not None:
                 self._waited(trio.current_time() - asked_at)
             yield
         finally:
-            self._free_slots += 1
-            self._free_bytes += memory_bytes
+            self.used_slots -= 1
+            self.used_bytes -= memory_bytes
             self._freed.unpark()

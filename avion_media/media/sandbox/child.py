@@ -63,8 +63,7 @@ def _restore_signals() -> None:
 
 
 def _place(files: Sequence[int], ruleset: int) -> int:
-    """Give ``files`` the numbers from 3 on, and close all others except ``ruleset``, whose new number is returned (-1
-    stays -1). Descriptors 0, 1 and 2 lead to /dev/null."""
+    """Number ``files`` from 3 on, close all others (0 to 2 are /dev/null), and return the new number of ``ruleset``."""
     nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     parked = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for each in (nowhere, nowhere, nowhere, *files)]
     ruleset = fcntl.fcntl(ruleset, fcntl.F_DUPFD_CLOEXEC, _ABOVE) if ruleset >= 0 else -1

@@ -2,15 +2,13 @@
 
 The protections, from the outside in:
 
-- *Limits*: address space, CPU, file size, descriptors, no core dump (rlimits); the fork server kills it
-  at its deadline, and the kernel when the fork server dies; first choice of the OOM killer; lower priority than the
-  service.
+- *Limits*: address space, CPU, file size, descriptors, no core dump (rlimits); killed by the fork server at its
+  deadline, by the kernel when the fork server dies; first choice of the OOM killer; lower priority than the service.
 - *Identity*: nobody instead of root, no new privileges ever, no environment, only the given descriptors, not traceable
   by other children.
 - *Reach*: the system call filter (see `seccomp`) denies every socket, every process and signal, every file by name and
-  every program. Landlock (files by name, TCP, abstract sockets, signals) overlaps with it on purpose. It depends on the
-  kernel: each version of its interface handles more kinds of access, and the filter denies what an older one does not
-  handle. It never covers descriptors that are already open, which is how a child gets its input and output.
+  every program. Landlock (files by name, TCP, abstract sockets, signals) overlaps with it on purpose; the filter denies
+  what a kernel's version of it does not handle. It never covers open descriptors, a child's input and output.
 
 Not prevented: a hijacked child can return anything, and change every file that it was given for writing. Callers treat
 results as hostile input, and pass sources with `files.read_only`.
@@ -47,10 +45,7 @@ def find_means() -> SandboxReport:
 
 
 def landlock_ruleset(abi: int) -> int:
-    """Return a ruleset (descriptor, close-on-exec) that reaches no file, no TCP port and no process outside.
-
-    The fork server makes it once, for the version ``abi`` of the interface, and each child enters it.
-    """
+    """Return a ruleset (descriptor, close-on-exec), with which nothing is reached. Each child enters it."""
     files = (1 << max(kinds for since, kinds in _ACCESSES_SINCE if since <= abi)) - 1
     known = 1 + (abi >= _TCP_SINCE) + (abi >= _SCOPES_SINCE)  # fields of the structure
     attributes = struct.pack("QQQ", files, _NETWORK_TCP, _SCOPES)[: 8 * known]

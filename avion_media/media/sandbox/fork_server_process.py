@@ -44,7 +44,6 @@ class ForkServerProcess:
         self.sending = trio.Lock()
         self.tasks = 0  # number of started tasks
         self.worn = trio.Event()  # set when it has had its maximum of tasks
-        self.closed = trio.Event()
         self._running = 0
         self._ended = trio.lowlevel.ParkingLot()
 
@@ -73,10 +72,8 @@ class ForkServerProcess:
         with trio.CancelScope(shield=True):  # bounded by _STOP_S, and by SIGKILL
             with trio.move_on_after(_STOP_S):
                 await self.process.wait()
-            if self.process.returncode is None:
-                self.process.kill()
-                await self.process.wait()
-        self.closed.set()
+            self.process.kill()
+            await self.process.wait()
 
 
 async def start_fork_server(preload: Sequence[str]) -> ForkServerProcess:

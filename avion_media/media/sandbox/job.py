@@ -1,7 +1,4 @@
-"""One task in the sandbox, as seen from Trio: its pipe, its channel, its end and its result.
-
-Everything that a child returns is hostile input.
-"""
+"""One task in the sandbox, as seen from Trio: pipe, channel, end and result. What a child returns is hostile."""
 
 from __future__ import annotations
 
@@ -41,31 +38,37 @@ class Job:
         self._channel = trio.socket.from_stdlib_socket(ours)
         self._pipe: trio.lowlevel.FdStream | None = None
         self._exit: Exit | None = None
-        self._sent = False
 
     async def send(self, control: trio.socket.SocketType, files: Sequence[int]) -> None:
         """Send the task and copies of ``files`` to the fork server. A cancel leaves nothing sent."""
         if len(files) > MAX_FILES:
             raise ValueError(f"{len(files)} files, but at most {MAX_FILES} fit a message")
         message = pack(self._task)
-        writer = -1
         try:
             reader, writer = os.pipe2(os.O_CLOEXEC)
             self._pipe = trio.lowlevel.FdStream(reader)
-            with trio.fail_after(_SEND_S):
+            with os.fdopen(writer, "wb"), trio.fail_after(_SEND_S):
                 await control.sendmsg([message], with_fds([self._theirs.fileno(), writer, *files]))
-            self._sent = True
         except (OSError, trio.ClosedResourceError, trio.TooSlowError) as error:
             raise Unavailable(Dependency.SANDBOX, f"the fork server takes no task: {error!r}") from error
         finally:
             self._theirs.close()
-            if writer >= 0:
-                os.close(writer)
 
     async def answer(self, max_bytes: int) -> Any:
         """Return the result of the function, or raise its error. It is killed if it writes more than ``max_bytes``."""
-        await self._read_all(max_bytes)
-        end = await self._finish()
+        assert self._pipe is not None
+        with trio.move_on_after(self._task.limits.wall_s + _DEADLINE_SLACK_S):
+            while len(self._answer) <= max_bytes and (chunk := await self._pipe.receive_some(_CHUNK_BYTES)):
+                self._answer += chunk
+            if len(self._answer) > max_bytes:
+                self._kill()
+            await self._receive_exit()
+        end = self._exit
+        if end is None:
+            self._fork_server.kill()  # it may hang, and its children die with it; `Sandbox.maintain` notices
+            raise DecoderKilled("the fork server is gone, and the job with it")
+        if end.error:
+            raise Unavailable(Dependency.SANDBOX, end.error)
         outcome = Outcome.DONE
         try:
             if len(self._answer) > max_bytes:
@@ -81,41 +84,18 @@ class Job:
 
     async def aclose(self) -> None:
         """Kill the child if it still runs, and wait until it is reaped."""
+        self._theirs.close()
         try:
-            if self._sent and self._exit is None:
+            if self._exit is None:
                 self._kill()
                 with trio.move_on_after(_REAP_S, shield=True) as reaping:  # bounded by _REAP_S
                     await self._receive_exit()
                 if reaping.cancelled_caught:
-                    self._give_up_on_fork_server()
+                    self._fork_server.kill()
         finally:
-            self._theirs.close()
             self._channel.close()
             if self._pipe is not None:
                 self._pipe.close()
-
-    async def _read_all(self, limit: int) -> None:
-        assert self._pipe is not None
-        with trio.move_on_after(self._task.limits.wall_s + _DEADLINE_SLACK_S) as overtime:
-            while len(self._answer) <= limit and (chunk := await self._pipe.receive_some(_CHUNK_BYTES)):
-                self._answer += chunk
-        if len(self._answer) > limit:
-            self._kill()
-        if overtime.cancelled_caught:
-            self._give_up_on_fork_server()
-
-    async def _finish(self) -> Exit:
-        """Wait until the child is reaped. Raises `DecoderKilled` if the fork server has died, `Unavailable` if nothing
-        was forked."""
-        if self._exit is None:
-            with trio.move_on_after(self._task.limits.wall_s + _DEADLINE_SLACK_S):
-                await self._receive_exit()
-        if self._exit is None:
-            self._give_up_on_fork_server()
-            raise DecoderKilled("the fork server is gone, and the job with it")
-        if self._exit.error:
-            raise Unavailable(Dependency.SANDBOX, self._exit.error)
-        return self._exit
 
     async def _receive_exit(self) -> None:
         with suppress(OSError):  # a reset is like a normal end
@@ -127,12 +107,6 @@ class Job:
         # An error means that the fork server has closed its side: the child is reaped already, or dies with it.
         with suppress(OSError):
             self._channel.shutdown(socket.SHUT_WR)
-
-    def _give_up_on_fork_server(self) -> None:
-        """Kill a fork server that did not respond in time, and so its children. `Sandbox.maintain` raises if it is the
-        present one."""
-        if self._fork_server.returncode is None:
-            self._fork_server.kill()
 
     def _check(self, end: Exit) -> None:
         limits = self._task.limits

@@ -83,21 +83,17 @@ class Sandbox:
         There is no gap: the next one accepts tasks before the former one stops accepting them, and the former one
         finishes its tasks. At most two run at once. ``renewed`` is called after each attempt, synchronously.
         """
-        async with trio.open_nursery() as retiring:
-            while self._server.process.returncode is None:
-                server = self._server
-                await _any_of(server.process.wait, server.worn.wait)
-                if self._retired is not None:
-                    await _any_of(server.process.wait, self._retired.closed.wait)
-                if server.process.returncode is None:
-                    renewal = await self._renew()
-                    renewed(renewal)
-                    if renewal.error:
-                        with trio.move_on_after(_RENEW_PAUSE_S):
-                            await server.process.wait()
-                    else:
-                        retiring.start_soon(server.retire)
-            retiring.cancel_scope.cancel()
+        while self._server.process.returncode is None:
+            server = self._server
+            await _any_of(server.process.wait, server.worn.wait)
+            if server.process.returncode is None:
+                renewal = await self._renew()
+                renewed(renewal)
+                if renewal.error:
+                    with trio.move_on_after(_RENEW_PAUSE_S):
+                        await server.process.wait()
+                else:
+                    await _any_of(self._server.process.wait, server.retire)
         returncode = self._server.process.returncode
         raise Unavailable(Dependency.SANDBOX, f"the fork server ended with {returncode}: every call fails from then on")
 
@@ -135,10 +131,7 @@ class Sandbox:
                     await job.aclose()
 
     async def _tested(self, server: ForkServerProcess) -> SandboxReport:
-        """Return the report of ``server`` with the gaps that the self-test found.
-
-        Raises `Unavailable` if a child cannot confine itself.
-        """
+        """Return the report of ``server`` with the gaps found. `Unavailable` if a child cannot confine itself."""
         found: list[str] = []
         if os.geteuid() == 0 and not server.report.drops_root:
             found.append("children stay root: CAP_SETUID, CAP_SETGID or CAP_KILL is missing")

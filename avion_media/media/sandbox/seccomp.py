@@ -108,10 +108,7 @@ def available() -> bool:
 
 
 def job_filter(pid: int) -> bytes:
-    """Return the filter for one of our own functions in process ``pid``.
-
-    It is little-endian BPF: check the architecture, then one comparison per call; a match returns right there.
-    """
+    """Return the filter (little-endian BPF) for one of our own functions in process ``pid``."""
     assert AUDIT_ARCH is not None
     code = [
         _instruction(_LOAD, _OFFSET_ARCH),

@@ -1,7 +1,4 @@
-"""Messages between the Trio process and the fork server: one JSON object per SEQPACKET packet, with descriptors.
-
-The first message of the fork server is its `SandboxReport`, without gaps.
-"""
+"""Messages between the Trio process and the fork server: one JSON object per SEQPACKET packet, with descriptors."""
 
 from __future__ import annotations
 

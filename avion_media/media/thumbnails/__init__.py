@@ -2,5 +2,5 @@
 
 It runs in the sandbox, because the bytes are untrusted and could hijack a decoder. Each step has one library
 (docs/decisions/0004-imaging-libraries.md): Pillow decodes JPEG, GIF, AVIF and HEIC, converts colours and writes files;
-libvips decodes PNG and WebP, and scales. `thumbnails.make` loads both, so only sandboxed jobs import it.
+libvips decodes PNG and WebP, scales and turns. `thumbnails.make` loads both, so only sandboxed jobs import it.
 """

@@ -3,7 +3,6 @@
 The conversion is relative colorimetric with black point compensation: neutral tones stay neutral, and colours outside
 sRGB are clipped. (Perceptual was rejected: matrix profiles, which are nearly all, have no table for it, and those of
 CMYK profiles differ by vendor.) A broken profile, or one for another kind of pixels, is ignored, as in browsers.
-Nothing of a profile is kept for the next picture.
 """
 
 from __future__ import annotations
@@ -44,16 +43,14 @@ _TRANSFERS: dict[int, Callable[[float], float]] = {
 }
 
 _PROFILE_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
+# 343 colours. Most embedded profiles are sRGB, in hundreds of variants.
 _PROBE = bytes(level for colour in itertools.product((0, 26, 77, 128, 179, 230, 255), repeat=3) for level in colour)
 _BROKEN_PROFILE = (ImageCms.PyCMSError, OSError, ValueError, TypeError)
 _INVISIBLE = 2  # of 255: a profile that changes no colour by more than this is sRGB under another name
 
 
 def is_srgb(colour: Colour | None) -> bool:
-    """Return whether RGB pixels of this colour can stay: it is sRGB, under any name, or an unusable profile.
-
-    Most embedded profiles are sRGB, in hundreds of variants, so this tests a profile with 343 colours.
-    """
+    """Return whether RGB pixels of this colour can stay: it is sRGB, under any name, or an unusable profile."""
     try:
         profile = _profile_of(colour, "RGB")
         if profile is None:
@@ -67,10 +64,7 @@ def is_srgb(colour: Colour | None) -> bool:
 
 
 def to_srgb(image: Image.Image, colour: Colour | None) -> Image.Image:
-    """Return a picture of mode L, RGB or CMYK in sRGB. L stays L, the others become RGB; RGB is changed in place.
-
-    CMYK without a profile counts as plain inks.
-    """
+    """Return a picture of mode L, RGB or CMYK in sRGB: L as L, the others as RGB. RGB is changed in place."""
     try:
         profile = _profile_of(colour, image.mode)
         transform = None if profile is None else _transform(profile, image.mode)

@@ -10,11 +10,10 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import AVIF, HEIC, PNG, WEBP
+from avion_media.domain.formats import AVIF, HEIC, JPEG, PNG, WEBP
 from avion_media.domain.media import fit_within
 from avion_media.media.formats import Picture
 from avion_media.media.formats.gif import GifPicture
-from avion_media.media.formats.jpeg import JpegPicture
 from avion_media.media.thumbnails.pixels import Pixels, Size
 from avion_media.media.thumbnails.planes import Planes, decode_planes
 
@@ -22,20 +21,19 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 def decode_image(picture: Picture, longest_edge: int, *, as_ycbcr: bool) -> Pixels | Planes:
-    """Decode the first frame, at least as large as a thumbnail of ``longest_edge`` needs.
+    """Decode the first frame, at least as large as a thumbnail of ``longest_edge`` needs, without its metadata.
 
-    A JPEG is reduced by 2, 4 or 8 inside its inverse DCT; with ``as_ycbcr`` it is not converted to RGB. A WebP is
-    reduced by its decoder, row by row. A PNG is not decoded here, but while its pixels are scaled. Each format's
-    decoder is called by its name, so no library guesses the type of the bytes. Metadata is not returned. Raises the
-    errors of the libraries, and `Rejected` (CORRUPT).
+    A JPEG is reduced by 2, 4 or 8 inside its inverse DCT; with ``as_ycbcr``, neither it nor a lossy WebP is converted
+    to RGB. Any other WebP is reduced by its decoder, row by row. A PNG is not decoded here, but while its pixels are
+    scaled. No library may guess the type of the bytes. Raises the errors of the libraries, and `Rejected` (CORRUPT).
     """
+    # The box must have the picture's aspect, because the scale is selected by the side that shrinks least.
+    box = fit_within(picture.width, picture.height, longest_edge)
+    if as_ycbcr and picture.ycbcr and (planes := decode_planes(picture, box)) is not None:
+        return planes
     if picture.format in (PNG, WEBP):
         return _decode_by_vips(picture, longest_edge)
-    if isinstance(picture, JpegPicture):
-        # The box must have the picture's aspect, because the scale is selected by the side that shrinks least.
-        box = fit_within(picture.width, picture.height, longest_edge)
-        if as_ycbcr and (planes := decode_planes(picture, box)) is not None:
-            return planes
+    if picture.format is JPEG:
         image = _decode_jpeg(picture, box, as_ycbcr)
     elif isinstance(picture, GifPicture):
         image = _decode_gif(picture)
@@ -44,7 +42,7 @@ def decode_image(picture: Picture, longest_edge: int, *, as_ycbcr: bool) -> Pixe
     return Pixels.of_pillow(image)
 
 
-def _decode_jpeg(picture: JpegPicture, box: Size, as_ycbcr: bool) -> Image.Image:
+def _decode_jpeg(picture: Picture, box: Size, as_ycbcr: bool) -> Image.Image:
     image = JpegImageFile(io.BytesIO(picture.still))
     _sized(image, picture)
     image.draft("YCbCr" if as_ycbcr and picture.ycbcr else None, box)
@@ -53,7 +51,7 @@ def _decode_jpeg(picture: JpegPicture, box: Size, as_ycbcr: bool) -> Image.Image
 
 
 def _decode_gif(picture: GifPicture) -> Image.Image:
-    image = _plain(_loaded(GifImageFile(io.BytesIO(picture.still)), picture))
+    image = _plain(_sized(GifImageFile(io.BytesIO(picture.still)), picture))
     if picture.first_frame == (0, 0, *image.size):
         return image
     # In browsers the area outside the first frame is transparent. Pillow fills it with a colour of the palette.
@@ -78,15 +76,11 @@ def _decode_avif(picture: Picture) -> Image.Image:
     opened = AvifImagePlugin.AvifImageFile(io.BytesIO(picture.still))
     if opened.n_frames != picture.frames:
         raise Rejected(Reason.CORRUPT, f"read as {picture.frames} frames, decoder says {opened.n_frames}")
-    return _plain(_loaded(opened, picture))
+    return _plain(_sized(opened, picture))
 
 
 def _decode_heic(picture: Picture) -> Image.Image:
-    """Decode by libheif, which is optional, and imported only for a HEIC.
-
-    Its HEVC decoder starts a thread per tile, whatever its settings. So the sandbox must allow threads, and must load
-    pillow_heif before it closes.
-    """
+    """Decode by libheif, which is optional. Its HEVC decoder starts a thread per tile, whatever its settings."""
     try:
         import pillow_heif
     except ImportError as error:
@@ -102,11 +96,6 @@ def _decode_heic(picture: Picture) -> Image.Image:
     return _plain(_sized(image, picture))
 
 
-def _loaded(image: Image.Image, picture: Picture) -> Image.Image:
-    _sized(image, picture).load()
-    return image
-
-
 def _sized(image: Image.Image, picture: Picture, scale: float = 1.0) -> Image.Image:
     """Return the image, if its decoder saw the size that our reader saw; else the file misled one on purpose."""
     size, full_size = (image.width, image.height), (picture.width, picture.height)
@@ -120,7 +109,8 @@ def _sized(image: Image.Image, picture: Picture, scale: float = 1.0) -> Image.Im
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """Return the picture without a palette, with its opacity as a channel."""
+    """Decode the picture. Return it without a palette, with its opacity as a channel."""
+    image.load()
     if image.mode == "P":
         return image.convert("RGBA" if "transparency" in image.info else "RGB")
     if image.mode == "L" and "transparency" in image.info:

@@ -60,20 +60,15 @@ def make_thumbnails(
 
 
 def _thumbnails(picture: Picture, sizes: Sequence[ThumbnailSize], quality: int, webp: Webp) -> Thumbnails:
-    pixels, quality = _decoded(picture, max(size.longest_edge for size in sizes), quality)
-    return _render(pixels, picture.displayed_size, sizes, quality, webp)
-
-
-def _decoded(picture: Picture, longest_edge: int, quality: int) -> tuple[Pixels | Planes, int]:
-    """Return the picture upright, in sRGB, reduced to ``longest_edge``, and the quality that its thumbnails need."""
+    longest_edge = max(size.longest_edge for size in sizes)
     in_srgb = is_srgb(picture.colour)
     decoded = decode_image(picture, longest_edge, as_ycbcr=in_srgb)
     if decoded.size != (picture.width, picture.height):
         quality += 1  # a decoder that reduces the picture costs 0.0015 of SSIM; this restores it (tests/bench/images)
     pixels: Pixels | Planes = decoded.scaled(fit_within(picture.width, picture.height, longest_edge))
-    # Converted after the reduction: two million pixels, not fifty.
-    colour = None if in_srgb and pixels.mode in ("RGB", "YCbCr") else picture.colour
-    return in_planes(pixels.in_srgb(colour).upright(picture.orientation)), quality
+    if isinstance(pixels, Pixels):  # converted after the reduction: two million pixels, not fifty
+        pixels = pixels.in_srgb(None if in_srgb and pixels.mode in ("RGB", "YCbCr") else picture.colour)
+    return _render(in_planes(pixels.upright(picture.orientation)), picture.displayed_size, sizes, quality, webp)
 
 
 def thumbnails_of_frame(
@@ -108,18 +103,14 @@ def _render(
 
 def _blurhash(pixels: Pixels | Planes) -> str:
     """Return the BlurHash (https://blurha.sh) of a small copy, because its time grows with the number of pixels."""
-    small = pixels.averaged(fit_within(*pixels.size, _BLURHASH_EDGE))
+    small = pixels.on_white().resize(fit_within(*pixels.size, _BLURHASH_EDGE), Image.Resampling.BOX).convert("RGB")
     across, down = (4, 3) if small.width >= small.height else (3, 4)
     return blurhash_encode(small, x_components=across, y_components=down)
 
 
 @contextmanager
 def rejecting_damage() -> Iterator[None]:
-    """Run a decoder on hostile bytes. All its errors become `Rejected`; its warnings are discarded.
-
-    `Rejected` stays as it is. Lack of memory is DECODER_LIMIT, a picture that a library calls too large is
-    TOO_MANY_PIXELS, and every other error is CORRUPT.
-    """
+    """Run a decoder on hostile bytes: all its errors become `Rejected`, and its warnings are discarded."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of bombs and odd metadata, which our own checks cover
         try:

@@ -1,7 +1,4 @@
-"""Makes ICC profiles for colours that a file describes by numbers: a matrix and one tone curve (ICC.1:2001-04).
-
-Little CMS then converts as for an embedded profile, at the same speed.
-"""
+"""Makes ICC profiles (ICC.1:2001-04) of a matrix and one tone curve, for colours that a file describes by numbers."""
 
 from __future__ import annotations
 
@@ -22,10 +19,7 @@ _KNEE = 0.7  # below this share of SDR white an HDR picture is not changed; abov
 
 
 def matrix_profile(primaries: Primaries, curve: Callable[[float], float]) -> bytes:
-    """Return a display profile. ``curve`` converts a sample in 0..1 to linear light, where 1 is white.
-
-    Raises `ValueError` if the primaries span no gamut.
-    """
+    """Return a profile with this ``curve``, from samples in 0..1 to linear light. `ValueError` if there is no gamut."""
     columns = _colorants(primaries)
     points = [min(65535, max(0, round(65535 * curve(index / (_CURVE_POINTS - 1))))) for index in range(_CURVE_POINTS)]
     tone = b"curv\0\0\0\0" + struct.pack(f">I{_CURVE_POINTS}H", _CURVE_POINTS, *points)

@@ -1,8 +1,7 @@
 """Pictures in planes of luma and chroma, as JPEGs store them: libjpeg-turbo makes and writes them, swscale scales them.
 
-Neither interleaves the planes nor gives chroma more samples than a JPEG has, which is more than half of the work on
-pixels. Pillow and libvips do the rest: other colours, opacity, gray, the decoding of other formats, and all damage.
-The library's functions are those of turbojpeg.h 2.1. If it is not installed, no picture comes into planes.
+docs/decisions/0004-imaging-libraries.md says why. The functions are those of turbojpeg.h 2.1, and of libwebp's decode.h
+1.0. Without libjpeg-turbo no picture comes into planes, without libwebp no WebP.
 """
 
 from __future__ import annotations
@@ -14,15 +13,24 @@ from typing import Any, Final
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from avion_media.media.formats.jpeg import JpegPicture
-from avion_media.media.formats.picture import Colour
+from avion_media.domain.formats import JPEG
+from avion_media.media.formats.picture import Picture
 from avion_media.media.libav import filtered, rgb_of
+from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.pixels import Pixels, Size, webp_of
 
 _YCBCR: Final = 1  # TJCS_YCbCr
 _RGB: Final = 0  # TJPF_RGB
 _SAMPLING: Final = {0: "yuvj444p", 1: "yuvj422p", 2: "yuvj420p", 4: "yuvj440p", 5: "yuvj411p"}  # TJSAMP_*
-_HALVINGS: Final = {"yuvj444p": (0, 0), "yuvj422p": (1, 0), "yuvj420p": (1, 1), "yuvj440p": (0, 1), "yuvj411p": (2, 0)}
+_OF_WEBP: Final = "yuv420p"  # luma from 16 to 235, as in television; that of a JPEG is from 0 to 255
+_HALVINGS: Final = {
+    "yuvj444p": (0, 0),
+    "yuvj422p": (1, 0),
+    "yuvj420p": (1, 1),
+    "yuvj440p": (0, 1),
+    "yuvj411p": (2, 0),
+    _OF_WEBP: (1, 1),
+}
 """How often chroma has half of luma's samples, across and down."""
 _OUTPUT, _OUTPUT_SAMPLING = "yuvj420p", 2
 _MCU: Final = 32  # the largest block of the samplings: planes are written in whole blocks
@@ -60,16 +68,29 @@ def _open() -> Any:
     return library
 
 
+def _open_webp() -> Any:
+    try:
+        library = ctypes.CDLL("libwebp.so.7")
+    except OSError:
+        return None
+    file, plane = (ctypes.c_char_p, ctypes.c_size_t), (ctypes.c_void_p, ctypes.c_size_t, _Number)
+    library.WebPGetInfo.argtypes = (*file, _Out, _Out)
+    library.WebPDecodeYUVInto.argtypes = (*file, *plane, *plane, *plane)
+    library.WebPDecodeYUVInto.restype = ctypes.c_void_p
+    return library
+
+
 _LIBRARY: Final = _open()
+_WEBP: Final = _open_webp()
+_ENCODER: Final = _LIBRARY and _LIBRARY.tjInitCompress()
 
 
 @dataclass(frozen=True, slots=True)
 class Planes:
-    """A picture of ``size`` in the left upper corner of ``frame``. Has the methods of `Pixels` that thumbnails need."""
+    """A picture in sRGB, of ``size``, in the left upper corner of ``frame``. Has methods of `Pixels`."""
 
     frame: VideoFrame
     size: Size
-    mode: str = "YCbCr"
     has_alpha: bool = False
 
     def scaled(self, size: Size) -> Planes:
@@ -78,14 +99,12 @@ class Planes:
             return self
         width, height = size
         crop = f"w={self.size[0]}:h={self.size[1]}:x=0:y=0:exact=1"
-        across, down = map(_place, _HALVINGS[self.frame.format.name])
+        sampling = self.frame.format.name
+        across, down = map(_place, _HALVINGS[sampling])
         places = f"in_h_chr_pos={across}:in_v_chr_pos={down}:out_h_chr_pos={_place(1)}:out_v_chr_pos={_place(1)}"
-        scale = f"w={width}:h={height}:flags=lanczos:{places}"
+        levels = f"in_range={'tv' if sampling == _OF_WEBP else 'pc'}:out_range=pc"
+        scale = f"w={width}:h={height}:flags=lanczos:{places}:{levels}"
         return Planes(filtered(self.frame, ("crop", crop), ("scale", scale), ("format", _OUTPUT)), size)
-
-    def in_srgb(self, colour: Colour | None) -> Planes:
-        """Return the picture, which is in sRGB already."""
-        return self
 
     def upright(self, orientation: int) -> Planes:
         """Return the picture turned upright from an Exif ``orientation``."""
@@ -94,9 +113,9 @@ class Planes:
         frame = filtered(self.frame, *_TURNS[orientation])
         return Planes(frame, (frame.width, frame.height))
 
-    def averaged(self, size: Size) -> Image.Image:
-        """Return a small RGB picture of ``size``, in which each pixel is the mean of those that it covers."""
-        return rgb_of(self.frame).resize(size, Image.Resampling.BOX)
+    def on_white(self) -> Image.Image:
+        """Return the picture, which has no opacity, in RGB."""
+        return rgb_of(self.frame)
 
     def jpeg(self, quality: int) -> bytes:
         """Return the picture as a baseline JPEG, 4:2:0, with no metadata."""
@@ -105,11 +124,8 @@ class Planes:
             frame = _even(frame)
         data, length = ctypes.c_void_p(), ctypes.c_ulong()
         planes, strides = _pointers(frame)
-        encoder = _LIBRARY.tjInitCompress()
-        sampled = (planes, width, strides, height, _OUTPUT_SAMPLING)
-        done = _LIBRARY.tjCompressFromYUVPlanes(encoder, *sampled, ctypes.byref(data), ctypes.byref(length), quality, 0)
-        _LIBRARY.tjDestroy(encoder)
-        if done != 0:
+        picture = (planes, width, strides, height, _OUTPUT_SAMPLING)
+        if _LIBRARY.tjCompressFromYUVPlanes(_ENCODER, *picture, data, length, quality, 0) != 0:
             raise MemoryError("libjpeg-turbo encodes no picture")
         jpeg = ctypes.string_at(data, length.value)
         _LIBRARY.tjFree(data)
@@ -117,7 +133,7 @@ class Planes:
 
     def webp(self, quality: int) -> bytes:
         """Return the picture as a WebP, with no metadata."""
-        return webp_of(rgb_of(self.frame), quality)
+        return webp_of(self.on_white(), quality)
 
 
 def in_planes(pixels: Pixels | Planes) -> Pixels | Planes:
@@ -126,28 +142,41 @@ def in_planes(pixels: Pixels | Planes) -> Pixels | Planes:
         return pixels
     samples, (width, height) = pixels.computed(), pixels.size
     frame = _frame_for(pixels.size, _OUTPUT)
-    encoder = _LIBRARY.tjInitCompress()
     source = samples if isinstance(samples, bytes) else (ctypes.c_ubyte * len(samples)).from_buffer(samples)
-    sampled = (*_pointers(frame), _OUTPUT_SAMPLING)
-    done = _LIBRARY.tjEncodeYUVPlanes(encoder, source, width, 0, height, _RGB, *sampled, 0)
-    _LIBRARY.tjDestroy(encoder)
-    if done != 0:
+    planes = (*_pointers(frame), _OUTPUT_SAMPLING)
+    if _LIBRARY.tjEncodeYUVPlanes(_ENCODER, source, width, 0, height, _RGB, *planes, 0) != 0:
         raise MemoryError("libjpeg-turbo makes no planes")
     return Planes(frame, pixels.size)
 
 
-def decode_planes(picture: JpegPicture, wanted: Size) -> Planes | None:
-    """Decode a JPEG, reduced by 2, 4 or 8 if it stays at least as large as ``wanted``.
+def decode_planes(picture: Picture, wanted: Size) -> Planes | None:
+    """Decode a picture that is ``ycbcr``, at least as large as ``wanted``.
 
-    Return None if it is not certainly luma and chroma in a usual sampling, or if the decoder has any complaint.
+    Return None if it is unusual, or if the decoder has any complaint: another one decides then.
     """
-    if _LIBRARY is None or not picture.ycbcr:
+    if _LIBRARY is not None and picture.format is JPEG:
+        return _jpeg_in_planes(picture, wanted)
+    if _LIBRARY is not None and _WEBP is not None and picture.format.name in vips.ALLOWED:
+        return _webp_in_planes(picture)
+    return None
+
+
+def _webp_in_planes(picture: Picture) -> Planes | None:
+    file, size = (picture.still, len(picture.still)), (picture.width, picture.height)
+    width, height = ctypes.c_int(), ctypes.c_int()
+    if not _WEBP.WebPGetInfo(*file, width, height) or (width.value, height.value) != size:
         return None
-    data, full_size = bytes(picture.still), (picture.width, picture.height)
-    decoder = _LIBRARY.tjInitDecompress()
+    frame = _frame_for(size, _OF_WEBP)
+    planes = [each for plane in frame.planes for each in (plane.buffer_ptr, plane.buffer_size, plane.line_size)]
+    return Planes(frame, size) if _WEBP.WebPDecodeYUVInto(*file, *planes) else None
+
+
+def _jpeg_in_planes(picture: Picture, wanted: Size) -> Planes | None:
+    file, full_size = (picture.still, len(picture.still)), (picture.width, picture.height)
+    decoder = _LIBRARY.tjInitDecompress()  # not one for all: it does not forget what it has complained about
     try:
         width, height, sampling, colours = (ctypes.c_int() for _ in range(4))
-        if _LIBRARY.tjDecompressHeader3(decoder, data, len(data), width, height, sampling, colours) != 0:
+        if _LIBRARY.tjDecompressHeader3(decoder, *file, width, height, sampling, colours) != 0:
             return None
         is_usual = colours.value == _YCBCR and sampling.value in _SAMPLING
         if not is_usual or (width.value, height.value) != full_size:
@@ -157,7 +186,7 @@ def decode_planes(picture: JpegPicture, wanted: Size) -> Planes | None:
         size = -(-full_size[0] // factor), -(-full_size[1] // factor)
         frame = _frame_for(size, _SAMPLING[sampling.value])
         planes, strides = _pointers(frame)
-        done = _LIBRARY.tjDecompressToYUVPlanes(decoder, data, len(data), planes, size[0], strides, size[1], 0)
+        done = _LIBRARY.tjDecompressToYUVPlanes(decoder, *file, planes, size[0], strides, size[1], 0)
         return Planes(frame, size) if done == 0 else None
     finally:
         _LIBRARY.tjDestroy(decoder)

@@ -7,7 +7,11 @@ libvips would expect it, and the job would wait for it until its deadline.
 
 from __future__ import annotations
 
+from typing import Final
+
 import pyvips
+
+from avion_media.domain.formats import PNG, WEBP
 
 # One thread beside the caller's, because a job has one core, and each thread has buffers of its own.
 pyvips.concurrency_set(1)
@@ -20,13 +24,19 @@ pyvips.operation_block_set("VipsForeign", True)
 _OUT_OF_MEMORY = ("out of memory", "creating thread")
 
 
+ALLOWED: Final[set[str]] = set()
+"""The names of the formats that were allowed."""
+
+
 def allow_png() -> None:
     """Allow the decoder of PNG."""
+    ALLOWED.add(PNG.name)
     pyvips.operation_block_set("VipsForeignLoadPngBuffer", False)
 
 
 def allow_webp() -> None:
-    """Allow the decoder of WebP."""
+    """Allow the decoder of WebP, and the one into planes."""
+    ALLOWED.add(WEBP.name)
     pyvips.operation_block_set("VipsForeignLoadWebpBuffer", False)
 
 

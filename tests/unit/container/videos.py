@@ -23,7 +23,7 @@ from avion_media.domain.formats import BY_EXTENSION, MediaFormat
 from avion_media.domain.ranges import Patch, Range
 from avion_media.media.bounds import VideoBounds
 from avion_media.media.formats import plan_movie
-from avion_media.media.formats.movie import MoviePlan, plan_from_json
+from avion_media.media.formats.movie import POSTER_SECONDS, MoviePlan, plan_from_json
 from avion_media.media.formats.sparse import SparseFile
 from avion_media.media.plans import plan_job
 from avion_media.media.poster import Video
@@ -107,7 +107,8 @@ class Store:
 
     def examine(self, fmt: MediaFormat, **arguments: object) -> MoviePlan:
         """Run the job until it has a plan."""
-        given = {"size_bytes": self.size_bytes, "format": fmt.name, "max_plan_bytes": 1 << 20, **arguments}
+        given: dict[str, object] = {"size_bytes": self.size_bytes, "format": fmt.name, "max_plan_bytes": 1 << 20}
+        given |= {"bounds": {}, "poster_seconds": POSTER_SECONDS} | arguments
         for _ in range(_MAX_ROUNDS):
             self.rounds += 1
             with tempfile.TemporaryFile() as written:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import ctypes
 import io
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from avion_media.domain.formats import JPEG, PNG
+from avion_media.domain.formats import JPEG, PNG, WEBP
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import read_picture
-from avion_media.media.formats.jpeg import JpegPicture
+from avion_media.media.formats.picture import Picture
+from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.make import make_thumbnails
 from avion_media.media.thumbnails.pixels import Pixels
 from avion_media.media.thumbnails.planes import Planes, decode_planes, in_planes
 
+vips.allow_png()
+vips.allow_webp()
 SAMPLINGS = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2, "4:4:0": 4, "4:1:1": 5}  # as turbojpeg.h numbers them
 
 
@@ -29,7 +34,7 @@ def _photograph(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8), "RGB")
 
 
-def _jpeg(image: Image.Image, sampling: str = "4:2:0", orientation: int = 1) -> JpegPicture:
+def _jpeg(image: Image.Image, sampling: str = "4:2:0", orientation: int = 1) -> Picture:
     out = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -37,9 +42,15 @@ def _jpeg(image: Image.Image, sampling: str = "4:2:0", orientation: int = 1) -> 
         image.save(out, "JPEG", quality=95, subsampling=sampling, exif=exif)
     else:
         out.write(_by_turbojpeg(image.convert("RGB"), SAMPLINGS[sampling]))
-    picture = read_picture(memoryview(out.getvalue()), JPEG, PictureBounds())
-    assert isinstance(picture, JpegPicture)
-    return picture
+    return read_picture(memoryview(out.getvalue()), JPEG, PictureBounds())
+
+
+def _webp(image: Image.Image, orientation: int = 1, **options: Any) -> Picture:
+    out = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(out, "WEBP", quality=95, exif=exif if orientation != 1 else b"", **options)
+    return read_picture(memoryview(out.getvalue()), WEBP, PictureBounds())
 
 
 def _by_turbojpeg(image: Image.Image, sampling: int) -> bytes:
@@ -88,11 +99,29 @@ def test_a_picture_of_another_format_looks_as_pillow_shows_it(size: tuple[int, i
         assert _difference(Image.open(io.BytesIO(each)), image) < 3
 
 
+@pytest.mark.parametrize("size", [(640, 480), (333, 217), (1, 1), (97, 400), (1001, 131), (1, 33), (33, 1)])
+def test_a_lossy_webp_looks_as_pillow_shows_it(size: tuple[int, int]) -> None:
+    picture = _webp(_photograph(*size))
+    assert isinstance(decode_planes(picture, size), Planes)
+    shown = Image.open(io.BytesIO(picture.still))
+    made = make_thumbnails(picture, [ThumbnailSize("whole", 4000), ThumbnailSize("small", 120)], quality=95)
+    for name in ("whole", "small"):
+        assert _difference(Image.open(io.BytesIO(made.by_name[name])), shown) < 3
+
+
+@pytest.mark.parametrize("shade", [0, 128, 255])
+def test_black_gray_and_white_of_a_webp_stay(shade: int) -> None:
+    made = make_thumbnails(_webp(Image.new("RGB", (64, 48), (shade,) * 3)), [ThumbnailSize("only", 32)], quality=95)
+    found = np.asarray(Image.open(io.BytesIO(made.by_name["only"])), dtype=np.int16)
+    assert np.abs(found - shade).max() <= 2
+
+
+@pytest.mark.parametrize("write", [_jpeg, _webp])
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(640, 480), (333, 217)])
-def test_every_orientation_is_turned_as_pillow_turns_it(orientation: int, size: tuple[int, int]) -> None:
+def test_every_orientation_is_turned_as_pillow_turns_it(write: Any, orientation: int, size: tuple[int, int]) -> None:
     image = _photograph(*size)
-    made = make_thumbnails(_jpeg(image, orientation=orientation), [ThumbnailSize("only", 200)], quality=95)
+    made = make_thumbnails(write(image, orientation=orientation), [ThumbnailSize("only", 200)], quality=95)
     image.getexif()[0x0112] = orientation
     upright = ImageOps.exif_transpose(image)
     found = Image.open(io.BytesIO(made.by_name["only"]))
@@ -119,10 +148,42 @@ def test_what_is_damaged_is_left_to_pillow() -> None:
     picture = _jpeg(_photograph(640, 480))
     data = bytearray(picture.still)
     data[len(data) // 2 : len(data) // 2 + 40] = b"\xff\xd9" * 20
-    damaged = JpegPicture(
-        **{name: getattr(picture, name) for name in picture.__dataclass_fields__} | {"still": bytes(data)}
+    assert decode_planes(replace(picture, still=bytes(data)), (640, 480)) is None
+
+
+def test_only_a_lossy_opaque_still_of_webp_comes_into_planes() -> None:
+    image = _photograph(64, 48)
+    half = image.copy()
+    half.putalpha(128)
+    animation = _webp(image, save_all=True, append_images=[image.rotate(180)])
+    pictures = [_webp(image), _webp(image, orientation=6), _webp(image, lossless=True), _webp(half), animation]
+    assert [picture.ycbcr for picture in pictures] == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize("damage", ["cut", "another size", "another frame", "nothing"])
+def test_a_damaged_webp_is_left_to_libvips(damage: str) -> None:
+    picture = _webp(_photograph(640, 480))
+    data = picture.still
+    frame_size = 26  # where the key frame has its width
+    damaged = {
+        "cut": _riff(data[: len(data) // 2]),
+        "another size": data[:frame_size] + (632).to_bytes(2, "little") + data[frame_size + 2 :],
+        "another frame": data[:20] + bytes([data[20] | 1]) + data[21:],
+        "nothing": _riff(data[:30]),
+    }[damage]
+    assert decode_planes(replace(picture, still=damaged), (640, 480)) is None
+
+
+def _riff(data: bytes) -> bytes:
+    """The file with lengths that fit what is there."""
+    data = data[: len(data) // 2 * 2]
+    return (
+        data[:4]
+        + (len(data) - 8).to_bytes(4, "little")
+        + data[8:16]
+        + (len(data) - 20).to_bytes(4, "little")
+        + data[20:]
     )
-    assert decode_planes(damaged, (640, 480)) is None
 
 
 def test_gray_is_left_to_pillow() -> None:

@@ -98,7 +98,7 @@ async def test_a_task_that_runs_ends_on_the_former_fork_server_which_ends_after_
         assert it.sandbox.admission.used_slots == 1
         for each in (end_writer, end_reader, running_writer):
             os.close(each)
-        await former.closed.wait()
+        await former.process.wait()
         assert answers == ["late"]
         assert former.process.pid not in fork_servers()
         assert it.sandbox.admission.used_bytes == 0
@@ -175,7 +175,7 @@ async def test_a_former_fork_server_that_dies_takes_only_its_own_tasks_along(lim
         os.close(writer)
         await it.wear_out()
         os.kill(former.process.pid, signal.SIGKILL)
-        await former.closed.wait()
+        await former.process.wait()
         assert await it.call("echo") == {"arguments": {}, "files": 0}
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, MP4, PNG, WEBP, MediaFormat
+from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
 from tests.unit.scrub.made_files import (
     SRGB_PROFILE,
     box,
@@ -102,10 +102,6 @@ def test_every_length_is_copied_or_refused(seed: str) -> None:
     content, fmt = SEEDS[seed]
     for length in range(min(len(content), 2500)):
         scrub_or_refuse(content[:length], fmt)
-
-
-def test_a_video_is_not_for_this() -> None:
-    assert refused(PLAIN.build(), MP4) is Reason.UNSUPPORTED_TYPE
 
 
 SIZE = 1 << 18

@@ -2,10 +2,8 @@
 
 Encoders write their settings there, dashcams and drones positions. Nothing is coded again and nothing moves. Messages
 that are not known to be needed for the pictures are overwritten at the same length with the filler that the codec
-defines. Captions, HDR metadata and timing stay.
-
-These are pure functions of bytes, made to run in the sandbox. A sample changes only if all of it is coded as its track
-says. Otherwise it might be a picture, of which nothing must be lost.
+defines. Captions, HDR metadata and timing stay. A sample changes only if all of it is coded as its track says:
+otherwise it might be a picture, of which nothing must be lost.
 """
 
 from __future__ import annotations
@@ -23,10 +21,7 @@ class Coding(Protocol):
     """A coding of tracks that is treated here: a module or an object with these two functions."""
 
     def changes_of_sample(self, private: bytes, sample: bytes) -> Iterator[Change]:
-        """Return the changes of one sample: (offset in it, new bytes), one for each message, in order, no overlaps.
-
-        ``private`` is the codec's configuration: ``avcC``, ``hvcC`` or ``av1C``, or empty.
-        """
+        """Return the changes of one sample, in order, without overlaps. ``private`` is the configuration, or empty."""
 
     def changes_of_private(self, private: bytes) -> Iterator[Change]:
         """Return the changes of a codec's configuration."""

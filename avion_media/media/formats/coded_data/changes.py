@@ -31,10 +31,7 @@ def change(data: bytes, offset: int, new: bytes) -> tuple[Change, ...]:
 
 
 def number_of_255s(data: bytes, bytes_at: Sequence[int], at: int) -> tuple[int, int]:
-    """Return a number (255 for each byte of 255, plus the next byte), and the index after it.
-
-    ``bytes_at`` are the places of the bytes in ``data``; a number that is cut off ends with them.
-    """
+    """Return a number (255s and the next byte, at ``bytes_at`` of ``data``; may be cut off) and the index after it."""
     value = 0
     while at < len(bytes_at):
         byte = data[bytes_at[at]]

@@ -25,17 +25,13 @@ _ESCAPE = re.compile(rb"\0\0\x03")  # a 3 after two zeros, which is not part of 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """H.264 or HEVC.
+    """H.264 or HEVC."""
 
-    ``length_at`` is the place of the size of a unit's length in the codec's configuration (``avcC`` or ``hvcC``).
-    ``header_bytes`` of a unit; the types of messages and of filler; the types that decoders do not need.
-    """
-
-    length_at: int
-    header_bytes: int
-    messages: frozenset[int]
-    filler: int
-    needless: frozenset[int]
+    length_at: int  # the place of the size of a unit's length in the codec's configuration (``avcC``, ``hvcC``)
+    header_bytes: int  # of a unit
+    messages: frozenset[int]  # types of units
+    filler: int  # type of a unit
+    needless: frozenset[int]  # types of units that decoders do not need
 
     def changes_of_sample(self, private: bytes, sample: bytes) -> Iterator[Change]:
         """Yield the changes in the units of a sample; none if one exceeds it, because then these are not units."""

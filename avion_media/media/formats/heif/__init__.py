@@ -1,12 +1,9 @@
 """AVIF and HEIC: copies the primary picture, its tiles and transparency, and the tracks of an animation to a new file.
 
-Their coded data is unchanged.
-
-Only chosen items are copied. So Exif, XMP, thumbnails, gain and depth maps, further pictures, signatures and boxes of
-makers are not in the copy, nor is any byte that no chosen item or sample refers to. The alternative, to zero them in
-place, keeps megabytes of zeros, and is safe only if every reference was found. Only the small ``moov`` of an animation
-is scrubbed in place, as in a video. The orientation is in ``irot`` and ``imir``, which stay; in these formats the one
-of Exif has no effect.
+Only chosen items are copied, with their coded data as it is. So Exif, XMP, thumbnails, gain and depth maps, further
+pictures, signatures and boxes of makers are not in the copy, nor is any byte that no chosen item or sample refers to.
+To zero them in place would keep megabytes of zeros, and is safe only if every reference was found. Only the small
+``moov`` of an animation is scrubbed in place, as in a video. The orientation is in ``irot`` and ``imir``, which stay.
 """
 
 from __future__ import annotations
@@ -43,10 +40,7 @@ _Writer = Callable[[int], bytes]
 
 
 class HeifFormat:
-    """AVIF or HEIC. Their decoders differ: libavif returns a picture as stored, libheif one that is upright.
-
-    The facts are those of the item or track that the decoder uses. If it finds another size, the file misled one of us.
-    """
+    """AVIF or HEIC. Their decoders differ: libavif returns a picture as stored, libheif one that is upright."""
 
     def __init__(self, fmt: MediaFormat, *, upright: bool) -> None:
         self._format = fmt

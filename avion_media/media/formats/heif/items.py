@@ -23,10 +23,7 @@ IN_FILE, IN_IDAT = 0, 1
 
 @dataclass(slots=True)
 class Item:
-    """One item with its properties as (number in ``ipco``, essential).
-
-    Its data is ``ranges`` of the file, or by ``method`` of the ``idat`` box; they are None until they are read.
-    """
+    """One item with its properties as (number in ``ipco``, essential). ``ranges`` are None until they are read."""
 
     id: int
     kind: bytes
@@ -84,8 +81,7 @@ def read_items(meta: Box) -> Items:
 def choose(items: Items) -> list[Item]:
     """Return the primary picture, its tiles or layers, and their transparency, in the order of the file.
 
-    Thumbnails, depth and gain maps, other pictures, and everything else are left out. UNSUPPORTED_TYPE
-    if the kind of the picture itself is not on the list, EXTERNAL_REFERENCE if its data is in another file.
+    All else is left out. Raises UNSUPPORTED_TYPE for a kind of picture, EXTERNAL_REFERENCE for data in another file.
     """
     sources: dict[int, list[int]] = {}
     for reference in items.references:

@@ -21,8 +21,7 @@ _MAX_SHORT = 0xFFFF
 class Extents:
     """Ranges of ``source``, first collected with `keep`, then packed without gaps.
 
-    Ranges may overlap: an animated AVIF's still picture is often the first frame of its track. Every byte is copied
-    once, so the packed data is never longer than the source.
+    Ranges may overlap: an animated AVIF's still picture is often its first frame. No byte is copied twice.
     """
 
     def __init__(self, source: memoryview) -> None:
@@ -53,8 +52,7 @@ class Extents:
 class MetaWriter:
     """Keeps the data of the picture ``in_file``, and writes the box for given positions of that data.
 
-    The length of the box does not depend on them. Raises `Rejected` as `choose` does; CORRUPT for a picture without
-    data.
+    The length of the box does not depend on them. Raises `Rejected` as `choose` does, and for a picture without data.
     """
 
     def __init__(self, items: Items, in_file: Extents) -> None:

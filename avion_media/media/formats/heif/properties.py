@@ -62,10 +62,7 @@ def numbered(properties: list[Box], index: int) -> Box:
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """How a picture is shown: the ``extent`` as stored, ``upright_size`` after all transforms, and the colours.
-
-    ``orientation`` is as in Exif.
-    """
+    """How a picture is shown: ``extent`` as stored, ``upright_size`` after all transforms, Exif ``orientation``."""
 
     extent: tuple[int, int]
     upright_size: tuple[int, int]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.ranges import Range
+from avion_media.domain.ranges import Range, total_bytes
 from avion_media.media.bounds import VideoBounds, corrupt
 from avion_media.media.formats.heif.meta import Extents
 from avion_media.media.formats.heif.properties import is_alpha
@@ -49,11 +49,11 @@ def properties_of_track(track: Track) -> list[Box]:
 def chunks_of(track: Track) -> list[Range]:
     """Return the ranges of its chunks. CORRUPT if some samples are in no chunk, or a chunk has none."""
     table = track.table
-    lengths = list(table.chunk_lengths())
+    chunks = list(table.chunk_ranges()) if len(table.chunks) <= _MAX_CHUNKS else []
     total = table.constant_size * table.count or sum(table.sizes)
-    if not len(lengths) == len(table.chunks) <= _MAX_CHUNKS or sum(lengths) != total:
+    if len(chunks) != len(table.chunks) or total_bytes(chunks) != total:
         raise corrupt("chunks and samples do not agree")
-    return [Range(offset, length) for offset, length in zip(table.chunks, lengths, strict=True)]
+    return chunks
 
 
 def scrubbed_moov(moov: Box, tracks: Sequence[Track], in_file: Extents, data_offset: int) -> bytes:

@@ -36,16 +36,13 @@ _WHOLE_BYTES = 1 << 20  # elements before the first cluster that libav reads whi
 
 @dataclass
 class _Layout:
-    """The contents of a segment, in file order. ``private`` becomes Void; ``trailer`` is after the segment.
-
-    The end of each cluster is known, even if the file does not say its size.
-    """
+    """The contents of a segment, in file order. The end of each cluster is known, even if the file does not say it."""
 
     payload: int
+    end: int  # of what was read so far
+    headers: list[Element]  # EBML, SeekHead, Info, Tracks
     clusters: list[Element] = field(default_factory=list)
-    headers: list[Element] = field(default_factory=list)  # EBML, SeekHead, Info, Tracks
-    private: list[Element] = field(default_factory=list)
-    trailer: Range = field(default_factory=lambda: Range(0, 0))
+    private: list[Element] = field(default_factory=list)  # become Void
 
     def first(self, identifier: int) -> Element:
         found = next((element for element in self.headers if element.id == identifier), None)
@@ -90,23 +87,21 @@ def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
     if segment.id != Id.SEGMENT:
         raise corrupt("no segment behind the EBML header")
     end = file.size_bytes if segment.size is None else min(segment.end, file.size_bytes)
-    layout = _Layout(segment.payload, [], [head])
-    offset = segment.payload
+    layout = _Layout(segment.payload, segment.payload, [head])
     budget = Budget(bounds.max_boxes, "elements")
-    while offset < end and (found := _read_element(file, layout, offset, bounds)) is not None:
-        offset = found
+    while layout.end < end and (element := _next_element(file, layout, bounds)):
+        layout.end = element.end
         budget.take()
-    layout.trailer = Range(offset, file.size_bytes - offset)
     return layout
 
 
-def _read_element(file: SparseFile, layout: _Layout, offset: int, bounds: VideoBounds) -> int | None:
-    """Add the element at ``offset`` to the layout. Return the offset after it; None at the end of the segment."""
+def _next_element(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> Element | None:
+    """Add the element at the end of the layout, and return it; None at the end of the segment."""
     window = eager_window(len(layout.clusters)) if len(layout.clusters) > 1 else 0
     try:
-        element = element_at(file.reading_ahead(window), offset)
+        element = element_at(file.reading_ahead(window), layout.end)
     except Rejected:
-        if offset + MAX_HEADER_BYTES > file.size_bytes:
+        if layout.end + MAX_HEADER_BYTES > file.size_bytes:
             return None  # cut off in a header
         raise
     if element.id in (Id.EBML, Id.SEGMENT):
@@ -121,10 +116,10 @@ def _read_element(file: SparseFile, layout: _Layout, offset: int, bounds: VideoB
         layout.headers.append(element)
     elif element.id != Id.CUES:
         layout.private.append(element)
-    return element.end
+    return element
 
 
-def _add_cluster(file: SparseFile, layout: _Layout, cluster: Element, bounds: VideoBounds) -> int:
+def _add_cluster(file: SparseFile, layout: _Layout, cluster: Element, bounds: VideoBounds) -> Element:
     if not layout.clusters:
         _fetch_ahead(file, layout, bounds)
     if cluster.size is None:
@@ -133,7 +128,7 @@ def _add_cluster(file: SparseFile, layout: _Layout, cluster: Element, bounds: Vi
         cluster = cluster.until(_unsized_end(file, cluster, bounds))
     cluster = cluster.until(min(cluster.end, file.size_bytes))
     layout.clusters.append(cluster)
-    return cluster.end
+    return cluster
 
 
 def _unsized_end(file: SparseFile, cluster: Element, bounds: VideoBounds) -> int:
@@ -146,34 +141,20 @@ def _unsized_end(file: SparseFile, cluster: Element, bounds: VideoBounds) -> int
 
 
 def _fetch_ahead(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> None:
-    """Ask for the headers of all clusters at once, if the cues name them. Damaged cues are ignored.
-
-    Without cues, the walk from cluster to cluster continues in growing windows.
-    """
+    """Ask for the headers of all clusters at once, if the cues name them. Without cues, the windows grow."""
+    elements = Elements(file, bounds.max_boxes)
     try:
-        positions = _cued_clusters(file, layout, bounds)
-    except Rejected:
+        sought = _sought(file, elements, layout)
+        cues = next((element_at(file, each) for each in sought if each < file.size_bytes), None)
+        if cues is None or cues.id != Id.CUES or cues.end > file.size_bytes or cues.whole.length > _MAX_CUES_BYTES:
+            return
+        file.require([cues.whole])
+        named = elements.inside(cues, _CUE_POINT, _CUE_TRACK_POSITIONS, _CUE_CLUSTER)
+        positions = {layout.payload + elements.unsigned(each) for each in named}
+    except Rejected:  # damaged
         return
     if len(positions) <= _MAX_CUED_CLUSTERS:
         file.require(Range(position, MAX_HEADER_BYTES) for position in positions if position < file.size_bytes)
-
-
-def _cued_clusters(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> set[int]:
-    elements = Elements(file, bounds.max_boxes)
-    sought = _sought(file, elements, layout)
-    cues = next((element_at(file, each) for each in sought if each < file.size_bytes), None)
-    if cues is None or cues.id != Id.CUES or cues.end > file.size_bytes or cues.whole.length > _MAX_CUES_BYTES:
-        return set()
-    file.require([cues.whole])
-    return {
-        layout.payload + elements.unsigned(value)
-        for point in elements.children(cues)
-        if point.id == _CUE_POINT
-        for positions in elements.children(point)
-        if positions.id == _CUE_TRACK_POSITIONS
-        for value in elements.children(positions)
-        if value.id == _CUE_CLUSTER
-    }
 
 
 def _sought(file: SparseFile, elements: Elements, layout: _Layout) -> Iterator[int]:
@@ -181,7 +162,7 @@ def _sought(file: SparseFile, elements: Elements, layout: _Layout) -> Iterator[i
     for head in layout.headers:
         if head.id == Id.SEEK_HEAD and head.whole.length <= _MAX_CUES_BYTES:
             file.require([head.whole])
-            for seek in (child for child in elements.children(head) if child.id == SEEK):
+            for seek in elements.inside(head, SEEK):
                 values = {each.id: elements.unsigned(each) for each in elements.children(seek)}
                 if values.get(SEEK_ID) == Id.CUES and _SEEK_POSITION in values:
                     yield layout.payload + values[_SEEK_POSITION]
@@ -204,8 +185,9 @@ def _scrub(
     headers = HeaderScrub(Elements(file, bounds.max_boxes), edits, kept)
     for element in layout.headers:
         headers.walk(element)
-    for each in (*(element.whole for element in layout.private), layout.trailer):
-        void(edits, *each)
+    for element in layout.private:
+        void(edits, *element.whole)
+    void(edits, layout.end, file.size_bytes - layout.end)
     coded = list(coded_patches(file, _coded_samples(file, layout, kept, poster, bounds), poster.ranges))
     reader = BlockReader(file, bounds.max_samples)
     dropped = frozenset(track.number for track in tracks) - frozenset(track.number for track in kept)

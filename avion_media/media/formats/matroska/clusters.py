@@ -52,7 +52,7 @@ class Block:
 
 
 class BlockReader(Elements):
-    """Reads elements and blocks. A block is a SimpleBlock or a BlockGroup."""
+    """Reads elements and blocks."""
 
     def blocks(self, cluster: Element) -> Iterator[Block]:
         """Yield the blocks that are completely inside the cluster, in order."""
@@ -93,11 +93,8 @@ class BlockReader(Elements):
 
 
 def _laced(lacing: int, data: bytes, start: int) -> list[Range]:
-    """Return the frames that share a block. At ``start`` its ``data`` has their number, without the last one.
-
-    Raises IndexError or `Rejected` if it is too short for their lengths (RFC 9559, section 10.3).
-    """
-    others, position = data[0], 1
+    """Return the frames that share a block (RFC 9559, section 10.3). Raises IndexError or `Rejected`."""
+    others, position = data[0], 1  # all but the last one
     lengths: list[int] = []
     for _ in range(others if lacing != _FIXED_LACING else 0):
         if lacing == _XIPH_LACING:
@@ -119,8 +116,7 @@ def choose_clusters(
 ) -> PosterSamples:
     """Return the ranges, from the first cluster on, with the first ``seconds`` of ``video``.
 
-    Their bytes are needed already here, because only the blocks themselves have their times. Raises `Missing`, and
-    `Rejected`: corrupt if the track has no block, too_large if its first block is too far from the start.
+    Raises `Missing`, because only blocks have times. No block is CORRUPT, one too far from the start TOO_LARGE.
     """
     start = clusters[0].offset
     stop = min(start + bounds.max_poster_bytes, file.size_bytes)
@@ -132,22 +128,21 @@ def choose_clusters(
     end, covered = start, 0.0
     for block in (block for cluster in clusters for block in reader.blocks(cluster)):
         if block.element.end > stop:
+            seconds = decodable_seconds(seconds, covered)
             break
         if block.track == video.number:
             shown_s = block.ticks * timing.scale / 1e9
             first_s = shown_s if first_s is None else first_s
             covered = shown_s - first_s
             if covered > seconds + REORDERING_S:
-                return PosterSamples((Range(start, block.element.offset - start),), seconds)
+                end = block.element.offset
+                break
         end = block.element.end
-    else:
-        if first_s is not None:
-            return PosterSamples((Range(start, end - start),), seconds)
     if first_s is None:
         if stop < file.size_bytes:
             raise Rejected(Reason.TOO_LARGE, "the first picture lies too far from the start")
         raise corrupt("a video track without blocks")
-    return PosterSamples((Range(start, end - start),), decodable_seconds(seconds, covered))
+    return PosterSamples((Range(start, end - start),), seconds)
 
 
 def last_shown_s(

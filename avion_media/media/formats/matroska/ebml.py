@@ -72,10 +72,7 @@ def read_number(data: bytes, position: int, *, keep_marker: bool = False) -> tup
 
 
 def parse_element(data: bytes, position: int, offset: int) -> Element:
-    """Return the element whose header is at ``position`` in ``data``, and at ``offset`` in the file.
-
-    Raises `Rejected` (corrupt).
-    """
+    """Return the element at ``position`` in ``data``, which is at ``offset`` in the file. `Rejected`: corrupt."""
     identifier, id_width = read_number(data, position, keep_marker=True)
     if id_width > 4:
         raise corrupt(f"no element id at {offset}")
@@ -91,10 +88,7 @@ def element_at(file: SparseFile, offset: int, end: int | None = None) -> Element
 
 
 class Elements:
-    """Reads the elements of a file, up to ``max_elements`` in all.
-
-    Every read can raise `Missing`, and `Rejected`: corrupt, or decoder_limit beyond that number.
-    """
+    """Reads the elements of a file, up to ``max_elements``. Reads raise `Missing`, CORRUPT or DECODER_LIMIT."""
 
     def __init__(self, file: SparseFile, max_elements: int) -> None:
         self._file = file
@@ -103,8 +97,7 @@ class Elements:
     def series(self, start: int, end: int, *, strict: bool = False) -> Iterator[Element]:
         """Yield the elements from ``start`` to ``end``, up to a header that the end of the file cuts off.
 
-        The last element can exceed ``end``. This also reads children of an element that might be damaged, or whose end
-        is not certain. If ``strict``, an element that is cut off or exceeds ``end`` is corrupt.
+        The last element can exceed ``end``. If ``strict``, one that is cut off or exceeds ``end`` is corrupt.
         """
         offset = start
         while offset < end:
@@ -123,6 +116,12 @@ class Elements:
     def children(self, parent: Element) -> Iterator[Element]:
         """Return the elements in ``parent``. An element that exceeds it is corrupt."""
         return self.series(parent.payload, parent.end, strict=True)
+
+    def inside(self, parent: Element, identifier: int, *deeper: int) -> Iterator[Element]:
+        """Yield the children of ``parent`` with that id, or the elements in these along the path of ids."""
+        for child in self.children(parent):
+            if child.id == identifier:
+                yield from self.inside(child, *deeper) if deeper else (child,)
 
     def content(self, element: Element, max_bytes: int | None = None) -> bytes:
         """Return the bytes of the element, or the first ``max_bytes`` of them."""

@@ -65,7 +65,7 @@ class HeaderScrub:
 
     def _belongs(self, child: Element) -> bool:
         if child.id == SEEK:
-            found = (self._elements.unsigned(each) for each in self._elements.children(child) if each.id == SEEK_ID)
+            found = map(self._elements.unsigned, self._elements.inside(child, SEEK_ID))
             return next(found, 0) in _SOUGHT
         return child.id != TRACK_ENTRY or child.offset in self._kept
 

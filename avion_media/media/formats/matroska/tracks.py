@@ -114,7 +114,7 @@ def read_timing(elements: Elements, info: Element) -> Timing:
 
 def read_tracks(elements: Elements, tracks: Element, bounds: VideoBounds) -> tuple[Track, ...]:
     """Read Tracks. Raises `Rejected` (corrupt)."""
-    entries = [child for child in elements.children(tracks) if child.id == TRACK_ENTRY]
+    entries = list(elements.inside(tracks, TRACK_ENTRY))
     if len(entries) > bounds.max_tracks:
         raise corrupt(f"{len(entries)} tracks")
     return tuple(_read_track(elements, entry) for entry in entries)

@@ -12,11 +12,19 @@ from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Range, merged
 from avion_media.media.bounds import Budget, VideoBounds, corrupt
 from avion_media.media.formats.isobmff import Box, box_at, first, required
-from avion_media.media.formats.movie import CodedSample, Edits, MoviePlan, PosterSamples, coded_patches
+from avion_media.media.formats.movie import (
+    REORDERING_S,
+    CodedSample,
+    Edits,
+    MoviePlan,
+    PosterSamples,
+    coded_patches,
+    decodable_seconds,
+)
 from avion_media.media.formats.mp4.moof import Run, indexed_by_mfra, indexed_by_sidx, read_fragment
 from avion_media.media.formats.mp4.moov import Movie, Track, read_movie
-from avion_media.media.formats.mp4.poster import choose_samples
 from avion_media.media.formats.mp4.scrub import MovieScrub, free, kept_extents, unreferenced
+from avion_media.media.formats.sample_table import Sample
 from avion_media.media.formats.sparse import SparseFile, eager_window
 
 _HEADER_BYTES = 16
@@ -24,6 +32,10 @@ _STAYS = frozenset((b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix
 _READ_WHOLE = frozenset((b"ftyp", b"styp", b"sidx", b"moof", b"moov"))  # by libav, before the samples
 _MAX_RANDOM_ACCESS_BYTES = 4 << 20  # an entry for each fragment: 4 h with one a second, of two tracks, take 600 kB
 _FRAGMENT_HEAD_BYTES = 4096  # most moof boxes of two tracks fit
+# Of the poster.
+_JOINED_GAP_BYTES = 64 << 10  # another request costs more than this
+_MAX_RANGES = 64
+_MAX_SAMPLES = 20_000
 
 
 def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
@@ -37,7 +49,7 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
     runs = _read_fragments(file, boxes, movie, edits, bounds)
     duration_s = max(_duration_s(movie, track, _of(track, runs)) for track in movie.kept)
     bounds.check_duration(duration_s)
-    poster = choose_samples(video, _of(video, runs), poster_seconds, file.size_bytes, bounds)
+    poster = _choose_samples(video, _of(video, runs), poster_seconds, file.size_bytes, bounds)
     MovieScrub(movie.kept, edits).walk(moov)
     _scrub(file, boxes, movie, runs, edits, bounds)
     return MoviePlan(
@@ -62,7 +74,9 @@ def _of(track: Track, runs: Sequence[Run]) -> tuple[Run, ...]:
 def _read_boxes(file: SparseFile, bounds: VideoBounds) -> list[Box]:
     """Return the top-level boxes in order. The bytes after the last one are not boxes."""
     boxes: list[Box] = []
-    offset = index_bytes = 0
+    offset = 0
+    count = Budget(bounds.max_boxes, "boxes")
+    index_bytes = Budget(bounds.max_index_bytes, "bytes of index", Reason.TOO_LARGE)
     while offset + 8 <= file.size_bytes:
         fragments = sum(box.type == b"moof" for box in boxes[-8:])
         # Among fragments without an index, fetch in growing windows.
@@ -80,15 +94,12 @@ def _read_boxes(file: SparseFile, bounds: VideoBounds) -> list[Box]:
         if box.type == b"moov" and first(boxes, b"moov"):
             # The first one counts, as in players; another one is like an unknown box.
             box = Box(b"", box.offset, box.header, box.size)
+        count.take()
+        index_bytes.take(box.size if box.type in _READ_WHOLE else 0)
         boxes.append(box)
         offset = box.end
-        index_bytes += box.size if box.type in _READ_WHOLE else 0
-        if index_bytes > bounds.max_index_bytes:
-            raise Rejected(Reason.TOO_LARGE, f"index of {index_bytes} bytes")
         if box.type == b"moof" and fragments == 0:
             _fetch_ahead(file, boxes, bounds)
-        if len(boxes) > bounds.max_boxes:
-            raise Rejected(Reason.DECODER_LIMIT, "too many boxes")
     return boxes
 
 
@@ -131,6 +142,59 @@ def _read_fragments(
         runs.extend(read_fragment(moof, movie, clock, budget))
         MovieScrub(movie.kept, edits).walk(moof)
     return tuple(runs)
+
+
+def _choose_samples(
+    track: Track, runs: Sequence[Run], seconds: float, size_bytes: int, bounds: VideoBounds
+) -> PosterSamples:
+    """Join the samples of ``track`` and its ``runs`` until its first ``seconds`` are covered, or the bytes run out."""
+    starts_at = track.presentation_start
+    if not track.table.count and runs:
+        starts_at += runs[0].starts_at
+    until = starts_at + (seconds + REORDERING_S) * track.timescale
+    samples = chain(_table_samples(track, bounds), *(run.samples() for run in runs))
+    ranges: list[Range] = []
+    bytes_left = bounds.max_poster_bytes
+    for number, sample in enumerate(samples):
+        data = sample.data
+        if sample.decoded_at > until:
+            break
+        if data.length == 0:
+            continue
+        last = ranges[-1] if ranges else None
+        joined = last is not None and last.offset <= data.offset <= last.end + _JOINED_GAP_BYTES
+        if last is not None and joined:
+            data = Range(last.offset, max(last.end, data.end) - last.offset)
+            bytes_left += last.length
+        bytes_left -= data.length
+        beyond = sample.data.end > size_bytes
+        too_much = bytes_left < 0 or number >= _MAX_SAMPLES or len(ranges) - joined >= _MAX_RANGES
+        if too_much and last is None and not beyond:
+            raise Rejected(Reason.TOO_LARGE, f"the first picture takes {data.length} bytes")
+        if too_much or beyond:
+            seconds = decodable_seconds(seconds, (sample.decoded_at - starts_at) / track.timescale)
+            break
+        ranges[len(ranges) - joined :] = [data]
+    if not ranges:
+        raise corrupt("no sample at the start of the video track")
+    return PosterSamples(tuple(ranges), seconds)
+
+
+def _table_samples(track: Track, bounds: VideoBounds) -> Iterator[Sample]:
+    """Yield the samples of the movie's own tables, from the sync sample at which the first edit begins."""
+    starts_at = track.presentation_start
+    pending: list[Sample] = []
+    samples = track.table.samples()
+    for passed, sample in enumerate(samples):
+        if passed >= bounds.max_samples:
+            raise Rejected(Reason.DECODER_LIMIT, "too many samples before the first edit")
+        if sample.sync and sample.shown_at <= starts_at:
+            pending.clear()
+        pending.append(sample)
+        if sample.decoded_at >= starts_at or len(pending) > _MAX_SAMPLES:
+            break
+    yield from pending
+    yield from samples
 
 
 def _poster_ranges(boxes: Sequence[Box], moov: Box, poster: PosterSamples) -> tuple[Range, ...]:

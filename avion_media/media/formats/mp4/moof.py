@@ -26,8 +26,8 @@ class Run:
     """One ``trun``: consecutive samples of a track, their decoding times in its timescale."""
 
     track_id: int
-    data: Range
     starts_at: int
+    data: Range
     sizes: Sequence[int]
     durations: Sequence[int]
 
@@ -45,74 +45,60 @@ class Run:
             decoded_at += duration
 
 
-@dataclass(frozen=True, slots=True)
-class _Defaults:
-    track_id: int
-    base: int
-    duration: int
-    size: int
-
-
 def read_fragment(moof: Box, movie: Movie, clock: dict[int, int], budget: Budget) -> tuple[Run, ...]:
-    """Return the runs of one ``moof``. ``clock`` has the decoding time that each track has reached; it is updated.
-
-    Raises `Rejected`: corrupt, decoder_limit.
-    """
+    """Return the runs of one ``moof``, and update ``clock``, each track's decoding time. CORRUPT or DECODER_LIMIT."""
     runs: list[Run] = []
     implicit_base = moof.offset
     for traf in moof.children():
         if traf.type == b"traf":
-            found = _read_track_fragment(traf, moof, implicit_base, movie, clock, budget)
+            found = _read_track_fragment(traf, moof.offset, implicit_base, movie, clock, budget)
             runs.extend(found)
             implicit_base = found[-1].data.end if found else implicit_base
     return tuple(runs)
 
 
 def _read_track_fragment(
-    traf: Box, moof: Box, implicit_base: int, movie: Movie, clock: dict[int, int], budget: Budget
+    traf: Box, moof_offset: int, implicit_base: int, movie: Movie, clock: dict[int, int], budget: Budget
 ) -> list[Run]:
     boxes = traf.children()
-    defaults = _read_defaults(required(boxes, b"tfhd", "traf"), moof, implicit_base, movie)
+    header = Reader(required(boxes, b"tfhd", "traf").content)
+    flags, track_id = header.number(4), header.number(4)
+    base = moof_offset if flags & _BASE_IS_MOOF else implicit_base
+    base = header.number(8) if flags & _BASE_OFFSET else base
+    header.take(4 if flags & _DESCRIPTION else 0)
+    duration, size = movie.defaults.get(track_id, (0, 0))
+    duration = header.number(4) if flags & _DURATION else duration
+    size = header.number(4) if flags & _SIZE else size
     tfdt = first(boxes, b"tfdt")
     if tfdt is not None:
         version = tfdt.integers("B")[0]
-        (clock[defaults.track_id],) = tfdt.integers("Q" if version == 1 else "I", 4)
+        (clock[track_id],) = tfdt.integers("Q" if version == 1 else "I", 4)
     runs: list[Run] = []
     for box in boxes:
         if box.type == b"trun":
-            starts_at = clock.get(defaults.track_id, 0)
-            run = _read_run(box, defaults, runs[-1].data.end if runs else defaults.base, starts_at, budget)
-            clock[run.track_id] = run.ends_at
+            follows = runs[-1].data.end if runs else base
+            run = Run(track_id, clock.get(track_id, 0), *_read_run(box, base, follows, duration, size, budget))
+            clock[track_id] = run.ends_at
             runs.append(run)
     return runs
 
 
-def _read_defaults(tfhd: Box, moof: Box, implicit_base: int, movie: Movie) -> _Defaults:
-    reader = Reader(tfhd.content)
-    flags, track_id = reader.number(4), reader.number(4)
-    duration, size = movie.defaults.get(track_id, (0, 0))
-    implicit_base = moof.offset if flags & _BASE_IS_MOOF else implicit_base
-    base = reader.number(8) if flags & _BASE_OFFSET else implicit_base
-    reader.take(4 if flags & _DESCRIPTION else 0)
-    duration = reader.number(4) if flags & _DURATION else duration
-    size = reader.number(4) if flags & _SIZE else size
-    return _Defaults(track_id, base, duration, size)
-
-
-def _read_run(trun: Box, defaults: _Defaults, follows: int, starts_at: int, budget: Budget) -> Run:
+def _read_run(
+    trun: Box, base: int, follows: int, duration: int, size: int, budget: Budget
+) -> tuple[Range, Sequence[int], Sequence[int]]:
     reader = Reader(trun.content)
     flags, count = reader.number(4), reader.number(4)
     budget.take(count)
-    offset = defaults.base + reader.number(4, signed=True) if flags & _RUN_OFFSET else follows
+    offset = base + reader.number(4, signed=True) if flags & _RUN_OFFSET else follows
     reader.take(4 if flags & _RUN_FLAGS else 0)
     columns = (flags & 0xF00).bit_count()
     values = big_endian(reader.take(count * columns * 4), "I")
-    durations: Sequence[int] = values[::columns] if flags & _SAMPLE_DURATION else (defaults.duration,) * count
+    durations: Sequence[int] = values[::columns] if flags & _SAMPLE_DURATION else (duration,) * count
     size_column = 1 if flags & _SAMPLE_DURATION else 0
-    sizes: Sequence[int] = values[size_column::columns] if flags & _SAMPLE_SIZE else (defaults.size,) * count
+    sizes: Sequence[int] = values[size_column::columns] if flags & _SAMPLE_SIZE else (size,) * count
     if offset < 0:
         raise corrupt("trun before the file")
-    return Run(defaults.track_id, Range(offset, sum(sizes)), starts_at, sizes, durations)
+    return Range(offset, sum(sizes)), sizes, durations
 
 
 def indexed_by_sidx(sidx: Box) -> tuple[int, ...]:
@@ -129,10 +115,7 @@ def indexed_by_sidx(sidx: Box) -> tuple[int, ...]:
 
 
 def indexed_by_mfra(file: SparseFile, max_boxes: int) -> tuple[int, ...]:
-    """Return the offsets of the fragments that the random access index at the file's end names; empty without one.
-
-    A damaged index counts as none. Raises `Missing`.
-    """
+    """Return the offsets of the fragments by the index at the file's end; empty if it is damaged. Raises `Missing`."""
     size_bytes = file.size_bytes
     tail = file.read(size_bytes - 16, 16) if size_bytes >= 16 else b""
     length = int.from_bytes(tail[12:], "big")

@@ -33,27 +33,23 @@ _KEPT_HANDLERS = frozenset((b"vide", b"soun", b"clcp", b"subt"))
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One ``trak``. Times are in ``timescale`` units a second; ``edits`` are (duration in the movie's timescale,
-    media time). Of a video track, ``size`` is that of the picture in coded pixels, whose width ``pixel_aspect``
-    stretches, and ``private`` is the codec's configuration. ``sound`` has one item per sample entry of a sound track.
-    ``tables`` are the boxes of its sample table, and ``entries`` its sample entries.
-    """
+    """One ``trak``."""
 
     box: Box
     track_id: int
     enabled: bool
     handler: bytes
-    timescale: int
+    timescale: int  # units of time in a second
     display: tuple[int, int]
-    edits: tuple[tuple[int, int], ...]
+    edits: tuple[tuple[int, int], ...]  # duration in the movie's timescale, media time
     codec: bytes
-    size: tuple[float, float]
-    pixel_aspect: float
-    private: bytes
-    sound: tuple[SoundPacket, ...]
+    size: tuple[float, float]  # of a video's picture, in coded pixels
+    pixel_aspect: float  # which stretches its width
+    private: bytes  # a video codec's configuration
+    sound: tuple[SoundPacket, ...]  # one for each sample entry of a sound track
     table: SampleTable
-    tables: Sequence[Box]
-    entries: Sequence[Box]
+    tables: Sequence[Box]  # the boxes of its sample table
+    entries: Sequence[Box]  # its sample entries
 
     @property
     def presentation_start(self) -> int:
@@ -194,15 +190,12 @@ def _refuse_external_data(info: list[Box]) -> None:
 
 
 def _read_visual_entry(entry: Box, display: tuple[int, int]) -> tuple[tuple[float, float], float, bytes]:
-    """Return the size of the clean aperture, or the coded size without one, the pixel aspect, and the configuration.
-
-    An aspect that is not stated is implied: in these pixels, the coded picture has the aspect of ``display``.
-    """
+    """Return the size (of the clean aperture, if there is one), the pixel aspect, and the configuration."""
     width, height = entry.integers("HH", 24)
     boxes = entry.children(VISUAL_ENTRY_BYTES)
     clap, pasp = first(boxes, b"clap"), first(boxes, b"pasp")
     across, down = pasp.integers("II") if pasp else (0, 0)
-    if not (across and down):
+    if not (across and down):  # implied: in these pixels, the coded picture has the aspect of ``display``
         across, down = display[0] * height, display[1] * width
     size: tuple[float, float] = width, height
     if clap and (clean := clean_aperture(clap)) and 1 <= clean[0] <= width and 1 <= clean[1] <= height:

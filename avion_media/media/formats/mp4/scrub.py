@@ -177,14 +177,11 @@ def kept_extents(movie: Movie, media: Sequence[Range]) -> Iterator[Range]:
 
 
 def _sound_chunks(track: Track, starts: Sequence[int], media: Sequence[Range]) -> Iterator[Range]:
-    """Yield each chunk with the length that the sample entry implies, because a decoder reads that.
-
-    Uncompressed sound is at least as long as the table says, in case the table is right. No chunk extends beyond the
-    next chunk of any track, nor beyond its ``mdat``.
-    """
+    """Yield each chunk with the length that the sample entry implies, because a decoder reads that."""
     constant_size = track.table.constant_size
     for chunk in track.table.chunk_ranges():
         frames = chunk.length // constant_size
+        # Uncompressed sound is at least as long as the table says, in case the table is right.
         lengths = (
             each.bytes_of(frames) if each.frames > 1 else max(each.bytes_of(frames), chunk.length)
             for each in track.sound

@@ -473,13 +473,10 @@ async def open_tree(root: S, *, cancel_grace_s: float = 0.0) -> AsyncIterator[S]
             if ended.is_set():
                 raise NotRunning(f"{root.path} was stopped before its block began")
             yield root
-        except BaseException:
+        finally:
             root.stop()
             with suppress(trio.Cancelled):  # the nursery waits anyway, and the block's own error must come out
                 await ended.wait()
-            raise
-        root.stop()
-        await ended.wait()
 
 
 def _check(name: str, what: str, value: object, kind: type) -> None:

@@ -44,7 +44,7 @@ STUCK_AFTER_S = 5.0  # a child that still runs so long after its cancellation is
 _SHUTDOWN = "shutdown"  # of the whole tree
 
 
-@dataclass(eq=False)
+@dataclass
 class Engine:
     """The run-time state of a supervisor, from `serve` to its end; a restart makes a new one.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
@@ -21,8 +21,7 @@ Observers = dict[object, Callable[[Event], object]]
 ROOT = "/"
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """How one child is restarted, started and stopped."""
 
     restart: Restart
@@ -32,7 +31,7 @@ class Policy:
     backoff: Backoff | None = None  # None: that of its supervisor
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False)
 class Record:
     """One node. Only engines change it. Snapshots read it at any time and from any thread.
 

@@ -264,9 +264,9 @@ class Supervisor(Node[None]):
     async def start(self, node: Node[T]) -> T:
         """Add a child on the right, and return its started value.
 
-        A restart of this supervisor forgets the child. Raises `StartFailed` if the child ends before it has started;
-        then it is not kept, and the start is neither retried nor counted. Also raises `SpecError`, `TooManyChildren`
-        and `NotRunning`. A cancel cancels and removes the child, without waiting for it.
+        A restart of this supervisor forgets the child. Raises `StartFailed` if the start fails; then the child is not
+        kept, and the start is neither retried nor counted. Raises `NotRunning` if the child ends otherwise before it
+        has started; also `SpecError`, `TooManyChildren`. A cancel cancels and removes the child, without waiting.
         """
         record = self._add(node)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
@@ -29,6 +30,11 @@ def test_before_the_first_start() -> None:
     assert (record.incarnation, record.failures, record.last_failure) == (0, 0, None)
     assert (record.cancel_cause, record.error) == (None, None)
     assert [record.remains_down, record.ever_started, record.cancelled] == [False] * 3
+
+
+def test_a_policy_does_not_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        record_of().policy.grace_s = 6.0  # type: ignore[misc]
 
 
 def test_an_end_keeps_nothing_of_the_incarnation() -> None:

@@ -54,7 +54,7 @@ class EventKind(StrEnum):
     ESCALATED = "escalated"  # this supervisor gives up
 
 
-OVER_AFTER = {
+OVER_AFTER = {  # the state after each kind of end
     EventKind.STOPPED: State.STOPPED,
     EventKind.RETURNED: State.FINISHED,
     EventKind.IGNORED: State.FINISHED,

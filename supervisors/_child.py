@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TypeVar, cast
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+from weakref import WeakSet
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -31,7 +32,7 @@ class Child(trio.TaskStatus[T]):
         self.ignored = False
         self._on_started = on_started
         self._reported = False
-        self._until_stopping: tuple[trio.CancelScope, ...] = ()
+        self._until_stopping: Iterable[trio.CancelScope] = ()  # of the blocks that run
 
     @property
     def name(self) -> str:
@@ -56,19 +57,11 @@ class Child(trio.TaskStatus[T]):
         It is for work that can end anywhere, such as waiting for something to do. Work that must be finished belongs
         after the block. If the stop was requested before, the block is cancelled at its first checkpoint.
         """
-        # Without the cast, type checkers believe that code after the block is unreachable.
-        return cast("AbstractContextManager[trio.CancelScope, bool]", self._block_until_stopping())
-
-    @contextmanager
-    def _block_until_stopping(self) -> Iterator[trio.CancelScope]:
-        with trio.CancelScope() as scope:
-            if self.stopping.is_set():
-                scope.cancel()
-            self._until_stopping += (scope,)
-            try:
-                yield scope
-            finally:
-                self._until_stopping = tuple(each for each in self._until_stopping if each is not scope)
+        scope = trio.CancelScope()
+        self._until_stopping = WeakSet([*self._until_stopping, scope])  # nothing else holds it after the block
+        if self.stopping.is_set():
+            scope.cancel()
+        return scope
 
     def ignore(self) -> None:
         """Report that there is nothing to run. The next return then ends the start, and the child is not restarted."""

@@ -18,6 +18,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -37,13 +38,13 @@ from supervisors._errors import (
 from supervisors._journal import Journal
 from supervisors._policy import AutoShutdown, Intensity, Restart, RestartWindow, Strategy, restart_group
 from supervisors._record import Batch, Record
-from supervisors._state import EventKind, State
+from supervisors._state import OVER_AFTER, EventKind, State
 
 STUCK_AFTER_S = 5.0  # a child that still runs so long after its cancellation is reported
 _SHUTDOWN = "shutdown"  # of the whole tree
 
 
-@dataclass(eq=False)
+@dataclass
 class Engine:
     """The run-time state of a supervisor, from `serve` to its end; a restart makes a new one.
 
@@ -108,9 +109,7 @@ class Engine:
         for record in records:
             record.prepare()
             record.force(State.STOPPED if record.stays_down else State.WAITING, now)
-            if record.stays_down:
-                record.settle(None)
-        self._begin_batch([], [record for record in records if not record.stays_down], now, "")
+        self._begin_batch([], records, now, "")
         self.wake()
 
     @enable_ki_protection
@@ -164,9 +163,12 @@ class Engine:
         """
         now = trio.current_time()
         if self.own.parent is None:
-            self.own.enter(State.STARTING, now)
+            self.own.begin(now)
             self.journal.emit(self.own, EventKind.STARTING, now)
-        if self.own.stop_requested or self.own.cancelled:  # before this engine existed
+            if self.own.stays_down:  # stopped before its first run
+                self.own.stays_down = False
+                self.request_stop(_SHUTDOWN)
+        elif self.own.stop_requested or self.own.cancelled:  # before this engine existed
             self.request_stop(self.own.reason or "kill", now if self.own.cancelled else self.own.deadline)
         try:
             with self._scope:
@@ -186,15 +188,13 @@ class Engine:
         finally:
             now = trio.current_time()
             for record in list(self.records.values()):
-                record.abandon(now)
+                if not record.over:  # after a bug
+                    record.force(State.STOPPED, now)
                 if record.added or record.removed:
                     record.leave()
         if self.own.parent is None:
             error = self._error()
-            self.own.note_failure(error)
-            self.own.enter(State.STOPPED if error is None else State.FAILED, now)
-            kind = EventKind.STOPPED if error is None else EventKind.FAILED
-            self.journal.emit(self.own, kind, now, error, self.own.reason)
+            self._ended(self.own, EventKind.STOPPED if error is None else EventKind.FAILED, now, error)
             self._deliver()
         if self._scope.shield and not self._interruptions:
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -252,7 +252,7 @@ class Engine:
         if not self.started and all(record.batch is None for record in self.records.values()):
             self.started = True
             if self.own.parent is None:  # otherwise the supervisor above does it
-                self._has_started(self.own, None, None)
+                self._has_started(self.own, self.own.incarnation, None)
             self.on_started()
         return False
 
@@ -344,7 +344,7 @@ class Engine:
 
     def _stop_before_start(self, record: Record, reason: str, now: float) -> None:
         record.reason = reason
-        self._ended(record, State.STOPPED, EventKind.STOPPED, now, None)
+        self._ended(record, EventKind.STOPPED, now, None)
         self._forget_if_gone(record)
 
     def _ask_to_stop(self, record: Record, reason: str, now: float) -> None:
@@ -389,14 +389,12 @@ class Engine:
     # --- coming up ---
 
     def _start(self, record: Record, nursery: trio.Nursery, now: float) -> None:
-        def on_started(value: Any) -> None:
-            self._has_started(record, handle, value)
-
-        handle: Child[Any] = Child(record.path, record.incarnation + 1, record.value, on_started)
+        record.begin(now)
+        on_started = partial(self._has_started, record, record.incarnation)
+        record.handle = handle = Child(record.path, record.incarnation, record.value, on_started)
         # Shielded, so that a cancel from outside does not end all children at once, without order. Bounded by the
         # start timeout, the grace and every stop deadline above: its supervisor reacts to them while the child runs.
-        scope = trio.CancelScope(shield=True)
-        record.begin(handle, scope, now)
+        record.scope = scope = trio.CancelScope(shield=True)
         self.journal.emit(record, EventKind.STARTING, now)
         self._set_deadline(record, now + record.policy.start_timeout_s)
         nursery.start_soon(self._incarnate, record, handle, scope, name=handle.path)
@@ -417,8 +415,8 @@ class Engine:
         await record.run(handle)
 
     @enable_ki_protection
-    def _has_started(self, record: Record, handle: Child[Any] | None, value: Any) -> None:
-        if record.handle is not handle or record.state is not State.STARTING or record.cancelled:
+    def _has_started(self, record: Record, incarnation: int, value: Any) -> None:
+        if record.incarnation != incarnation or record.state is not State.STARTING or record.cancelled:
             return  # late: it was cancelled or its stop was requested meanwhile
         now = trio.current_time()
         record.deadline = math.inf
@@ -431,38 +429,33 @@ class Engine:
     # --- after an end ---
 
     def _take_exit(self, record: Record, handle: Child[Any], error: BaseException | None, now: float) -> None:
-        requested, started_at = record.stop_requested, record.started_at
-        failure = record.failure_of(error, ignored=handle.ignored)
+        started_at = record.started_at
+        kind, failure = record.judge(error, ignored=handle.ignored)
         record.reset_incarnation()
-        failed = failure is not None or record.policy.restart is Restart.PERMANENT
-        over, kind = (State.FINISHED, EventKind.RETURNED) if failure is None else (State.FAILED, EventKind.FAILED)
-        if is_shutdown(error) and not requested:
+        again = kind is EventKind.FAILED or (kind is EventKind.RETURNED and record.policy.restart is Restart.PERMANENT)
+        if is_shutdown(error) and kind is not EventKind.STOPPED:
             record.reason = message_of(error)
         if error is not None and is_fatal(error):
             self._interrupted(error)
-            self._ended(record, State.FAILED, EventKind.FAILED, now, error)
-        elif requested:
-            self._ended(record, State.STOPPED, EventKind.STOPPED, now, error)
-            self._rejoin(record, now)
-        elif handle.ignored and error is None and failure is None:
-            self._ended(record, State.FINISHED, EventKind.IGNORED, now, None)
-        elif self.stopping or record.goes_down:
-            # It was to be stopped, but ended first. No further restart is counted.
-            self._ended(record, over, kind, now, failure)
-            self._rejoin(record, now)
-        elif failed and not record.ever_started and (record.added or not self.started):
+            self._ended(record, EventKind.FAILED, now, error)
+        elif kind is EventKind.STOPPED or self.stopping or record.goes_down:
+            # If it ended before its stop was requested, no further restart is counted.
+            self._ended(record, kind, now, failure)
+            if record.batch is not None and not record.remains_down and not (self.forgets and self.stopping):
+                record.enter(State.WAITING, now)  # for its turn
+        elif again and not record.ever_started and (record.added or not self.started):
             record.removed = record.added  # a failed first start is not kept
-            self._ended(record, State.FAILED, kind, now, failure or error)
+            self._ended(record, kind, now, failure or error)
             if not record.added:
                 self.fail(StartFailed(record.path), failure or error, f"{record.path} failed to start")
-        elif not failed or record.policy.restart is Restart.TEMPORARY:
-            self._ended(record, over, kind, now, failure)
-            if record.policy.significant:
+        elif not again or record.policy.restart is Restart.TEMPORARY:
+            self._ended(record, kind, now, failure)
+            if record.policy.significant and kind is not EventKind.IGNORED:
                 left = any(each.policy.significant and not each.over for each in self.records.values())
                 if self.auto_shutdown is AutoShutdown.ANY_SIGNIFICANT or not left:
                     self.request_stop("automatic shutdown")
         elif not self._window.admit(now):
-            self._ended(record, over, kind, now, failure)
+            self._ended(record, kind, now, failure)
             limit = self.intensity
             escalation = TooManyRestarts(self.own.path, record.path, limit.max_restarts, limit.within_s)
             self.fail(escalation, failure or error, f"too many restarts of {record.path}")
@@ -498,21 +491,15 @@ class Engine:
         to_stop = [each for each in to_start if each in stopping and each.up]
         self._begin_batch(to_stop, to_start, not_before, f"restart of {record.path}")
 
-    def _ended(self, record: Record, state: State, kind: EventKind, now: float, error: BaseException | None) -> None:
-        """Record that a child is down."""
-        stopped = state is State.STOPPED
+    def _ended(self, record: Record, kind: EventKind, now: float, error: BaseException | None) -> None:
+        """Record that a node is down."""
+        stopped = kind is EventKind.STOPPED
         record.note_failure(None if stopped and is_shutdown(error) else error)
-        if record.keeps_error:
+        if record.keeps_error or not record.ever_started:
             record.error = None if stopped and isinstance(error, trio.Cancelled) else error
-        record.enter(state, now)
+        record.enter(OVER_AFTER[kind], now)
         self.journal.emit(record, kind, now, error, record.reason)
-        record.settle(error)
         self._has_changed(record)
-
-    def _rejoin(self, record: Record, now: float) -> None:
-        """Have a child that has gone down with its batch wait for its turn, unless it is forgotten at once."""
-        if record.batch is not None and not record.remains_down and not (self.forgets and self.stopping):
-            record.enter(State.WAITING, now)
 
     def _forget_if_gone(self, record: Record) -> None:
         """Forget a removed child, or every child of a dynamic supervisor, as soon as it is down."""

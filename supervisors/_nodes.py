@@ -76,8 +76,8 @@ class Node(Generic[T]):
         while not record.runs and record.starts == seen:
             awaited = record.awaited()
             if awaited is None:
-                if record.start_error is not None and not record.ever_started:
-                    raise StartFailed(self.path) from record.start_error
+                if record.error is not None and not record.ever_started:
+                    raise StartFailed(self.path) from record.error
                 raise NotRunning(f"{self.path} is {record.state}")
             await awaited.next_transition()
         await trio.lowlevel.checkpoint()
@@ -103,12 +103,10 @@ class Node(Generic[T]):
         engine = _above(record)
         if engine is not None:
             engine.stop_child(record, trio.current_time() + grace_s)
-        elif record.parent is not None:
-            record.stays_down = True
         elif record.below is not None:  # a root
             record.below.request_stop("shutdown", trio.current_time() + grace_s)
-        elif record.incarnation == 0:  # before its first run
-            record.stop_requested, record.reason = True, "shutdown"
+        elif record.parent is not None or record.incarnation == 0:  # a root before its first run
+            record.stays_down = True
 
     @enable_ki_protection
     def restart(self) -> None:
@@ -242,13 +240,9 @@ class Supervisor(Node[None]):
         record = self._record
         if record.parent is not None or record.below is not None:
             raise RuntimeError(f"{self.path} is running already, or runs below another supervisor")
+        record.prepare()
         record.force(State.WAITING, trio.current_time())
-        record.incarnation += 1
-        record.reason = record.reason if record.stop_requested else None
-        try:
-            await self._serve(on_started=task_status.started, cancel_grace_s=cancel_grace_s)
-        finally:
-            record.reset_incarnation()
+        await self._serve(on_started=task_status.started, cancel_grace_s=cancel_grace_s)
 
     async def _run_below(self, child: Child[Any]) -> None:
         """Run as the child of another supervisor."""
@@ -270,23 +264,18 @@ class Supervisor(Node[None]):
     async def start(self, node: Node[T]) -> T:
         """Add a child on the right, and return its started value.
 
-        A restart of this supervisor forgets the child. Raises `StartFailed` if the child ends before it has started;
-        then it is not kept, and the start is neither retried nor counted. Also raises `SpecError`, `TooManyChildren`
-        and `NotRunning`. A cancel cancels and removes the child, without waiting for it.
+        A restart of this supervisor forgets the child. Raises `StartFailed` if the start fails; then the child is not
+        kept, and the start is neither retried nor counted. Raises `NotRunning` if the child ends otherwise before it
+        has started; also `SpecError`, `TooManyChildren`. A cancel cancels and removes the child, without waiting.
         """
         record = self._add(node)
         try:
-            await record.settled.wait()
+            return await node.wait_started()
         except trio.Cancelled:
             engine = self._record.below
             if engine is not None and record.parent is self._record:
                 engine.stop_child(record, trio.current_time(), remove=True)
             raise
-        if record.ever_started:
-            return cast("T", record.value)
-        if record.start_error is None:
-            raise NotRunning(f"{node.path} has ended without a start")
-        raise StartFailed(node.path) from record.start_error
 
     @enable_ki_protection
     def _add(self, node: Node[Any]) -> Record:
@@ -473,13 +462,10 @@ async def open_tree(root: S, *, cancel_grace_s: float = 0.0) -> AsyncIterator[S]
             if ended.is_set():
                 raise NotRunning(f"{root.path} was stopped before its block began")
             yield root
-        except BaseException:
+        finally:
             root.stop()
             with suppress(trio.Cancelled):  # the nursery waits anyway, and the block's own error must come out
                 await ended.wait()
-            raise
-        root.stop()
-        await ended.wait()
 
 
 def _check(name: str, what: str, value: object, kind: type) -> None:

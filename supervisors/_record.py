@@ -12,7 +12,7 @@ import trio
 from supervisors._child import Child
 from supervisors._errors import SupervisionError, is_shutdown, text_of
 from supervisors._policy import Backoff, Restart
-from supervisors._state import LEGAL, OVER, UP, Event, NodeState, State
+from supervisors._state import LEGAL, OVER, UP, Event, EventKind, NodeState, State
 
 if TYPE_CHECKING:
     from supervisors._engine import Engine
@@ -32,7 +32,7 @@ class Policy:
     backoff: Backoff | None = None  # None: that of its supervisor
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False)
 class Record:
     """One node. Only engines change it. Snapshots read it at any time and from any thread.
 
@@ -59,7 +59,6 @@ class Record:
     last_failure: str | None = None
     value: Any = None  # of the present or last incarnation
     keeps_error: bool = False  # a task's error is its result
-    error: BaseException | None = None
     stays_down: bool = False  # stopped by hand: down until it is restarted by hand
     _changed: trio.Event | None = None  # only while a task waits: there are thousands of nodes
 
@@ -73,8 +72,7 @@ class Record:
         self.ran = False  # in this run of its supervisor
         self.ever_started = False  # in this run of its supervisor
         self.batch: Batch | None = None  # the one in which it has a turn to start
-        self.start_error: BaseException | None = None
-        self.settled = trio.Event()  # the first start has ended, in success or not
+        self.error: BaseException | None = None  # of a task, or of a start while none has succeeded
         self.reset_incarnation()
 
     def reset_incarnation(self) -> None:
@@ -172,15 +170,13 @@ class Record:
             self._changed = trio.Event()
         await self._changed.wait()
 
-    def begin(self, handle: Child[Any], scope: trio.CancelScope, now: float) -> None:
-        """Record the start of a new incarnation, which runs inside ``scope``."""
+    def begin(self, now: float) -> None:
+        """Record the start of a new incarnation."""
         self.enter(State.STARTING, now)
         self.reset_incarnation()
-        self.incarnation = handle.incarnation
+        self.incarnation += 1
         self.ran = True
         self.reason = None
-        self.handle = handle
-        self.scope = scope
 
     def has_started(self, value: Any, now: float) -> None:
         """Record that the start of this incarnation has succeeded."""
@@ -189,45 +185,36 @@ class Record:
         self.value = value
         self.starts += 1
         self.ever_started = True
-        self.settled.set()
 
-    def settle(self, error: BaseException | None) -> None:
-        """Record the end of the first start. Only the first call counts."""
-        if not self.settled.is_set():
-            self.start_error = error
-            self.settled.set()
-
-    def failure_of(self, error: BaseException | None, *, ignored: bool) -> BaseException | None:
-        """Return what was wrong with an end that was not requested; None if it was a normal one."""
+    def judge(self, error: BaseException | None, *, ignored: bool) -> tuple[EventKind, BaseException | None]:
+        """Return what kind of end it was that raised ``error``, and what was wrong with it."""
+        if self.stop_requested:
+            return EventKind.STOPPED, error
         if self.cancel_cause is not None:
             self.cancel_cause.__cause__ = error
-            return self.cancel_cause
-        if error is None and self.policy.restart is Restart.PERMANENT and not ignored:
+            return EventKind.FAILED, self.cancel_cause
+        if error is None and ignored:
+            return EventKind.IGNORED, None
+        if error is None and self.policy.restart is Restart.PERMANENT:
             early = " before it had started" if self.started_at is None else ""
-            return SupervisionError(f"{self.path} returned{early}")
-        return None if is_shutdown(error) else error
+            return EventKind.FAILED, SupervisionError(f"{self.path} returned{early}")
+        return (EventKind.RETURNED, None) if error is None or is_shutdown(error) else (EventKind.FAILED, error)
 
     def note_failure(self, error: BaseException | None) -> None:
         """Remember only the text, because an exception would keep every frame of the dead child alive."""
         if error is not None:
             self.last_failure = text_of(error)
 
-    def abandon(self, now: float) -> None:
-        """End every wait for this node, because the engine above it has ended without stopping it."""
-        if self.state not in OVER:
-            self.force(State.STOPPED, now)
-        self.settle(SupervisionError(f"the supervisor of {self.path} has failed"))
-
     def awaited(self) -> Record | None:
         """Return the node whose next transition may start this one, which is often itself; None if nothing will."""
         if self.up or self.state is State.BACKOFF:
             return self
         above = self.parent
-        if above is None or self.stays_down or (above.state is State.RUNNING and self.over):
+        if above is None or self.stays_down:
             return None
-        if self.state is State.WAITING and above.below is not None:
-            return self
-        return above.awaited()
+        if above.below is None or above.below.stopping:
+            return above.awaited()
+        return None if self.over else self
 
     def snapshot(self) -> NodeState:
         """Return the node and all below it."""

@@ -54,6 +54,14 @@ class EventKind(StrEnum):
     ESCALATED = "escalated"  # this supervisor gives up
 
 
+OVER_AFTER = {  # the state after each kind of end
+    EventKind.STOPPED: State.STOPPED,
+    EventKind.RETURNED: State.FINISHED,
+    EventKind.IGNORED: State.FINISHED,
+    EventKind.FAILED: State.FAILED,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One transition of one node. ``seq`` counts within a run of a tree; ``at`` is on Trio's clock.

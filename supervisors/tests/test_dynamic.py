@@ -110,7 +110,7 @@ async def test_a_child_that_returns_before_it_has_started_has_no_value() -> None
     pool = DynamicSupervisor("pool")
     with trio.fail_after(5):
         async with open_tree(pool):
-            with pytest.raises(NotRunning, match="a has ended without a start"):
+            with pytest.raises(NotRunning, match="a is finished"):
                 await pool.start(Worker("a", run, restart=Restart.TEMPORARY))
             assert pool.snapshot().children == ()
 

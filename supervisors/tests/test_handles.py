@@ -324,6 +324,34 @@ async def test_children_come_and_go_in_a_static_supervisor() -> None:
             assert len(inner.children) == 0
 
 
+async def test_a_start_goes_on_through_a_restart_of_its_group(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    node = stage.spec("b")
+    stage["b"].start_s = 2.0
+    async with open_tree(Supervisor("app", [stage.spec("a")], strategy=Strategy.ONE_FOR_ALL)) as root:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(root.start, node)
+            await trio.sleep(1)
+            stage["a"].fail()
+        assert trio.current_time() == 4
+        assert stage.take_log() == "+a +b -a -b +a +b"
+
+
+async def test_a_child_may_add_another_before_it_has_started_itself() -> None:
+    async def nothing(child: Child[None]) -> None:
+        child.ignore()
+
+    async def run(child: Child[int]) -> None:
+        with pytest.raises(NotRunning, match="b is finished"):
+            await root.start(Worker("b", nothing))
+        child.started(await root.start(Worker("c", number)))
+
+    root = Supervisor("app", [Worker("a", run, restart=Restart.TRANSIENT)])
+    with trio.fail_after(5):
+        async with open_tree(root):
+            assert [node.state for node in root.children] == [State.FINISHED, State.FINISHED, State.RUNNING]
+
+
 async def test_a_cancelled_start_is_taken_back(autojump_clock: MockClock) -> None:
     stage = Stage()
     node = stage.spec("b", grace_s=100.0)

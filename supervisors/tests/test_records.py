@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
@@ -22,26 +23,26 @@ def record_of(restart: Restart = Restart.PERMANENT) -> Record:
     return record
 
 
-def begin(record: Record, now: float) -> Child[Any]:
-    handle: Child[Any] = Child(record.path, record.incarnation + 1, None, lambda _value: None)
-    record.begin(handle, trio.CancelScope(), now)
-    return handle
-
-
 def test_before_the_first_start() -> None:
     record = record_of()
     assert (record.name, record.path, record.state, record.since) == ("a", "a", State.WAITING, 1.0)
     assert (record.handle, record.scope, record.deadline) == (None, None, math.inf)
     assert (record.incarnation, record.failures, record.last_failure) == (0, 0, None)
-    assert (record.cancel_cause, record.start_error) == (None, None)
+    assert (record.cancel_cause, record.error) == (None, None)
     assert [record.remains_down, record.ever_started, record.cancelled] == [False] * 3
-    assert not record.settled.is_set()
+
+
+def test_a_policy_does_not_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        record_of().policy.grace_s = 6.0  # type: ignore[misc]
 
 
 def test_an_end_keeps_nothing_of_the_incarnation() -> None:
     record = record_of()
-    handle = begin(record, 2.0)
-    assert (record.state, record.since, record.handle is handle) == (State.STARTING, 2.0, True)
+    record.begin(2.0)
+    assert (record.state, record.since, record.incarnation) == (State.STARTING, 2.0, 1)
+    record.handle = Child(record.path, 1, None, lambda _value: None)
+    record.scope = trio.CancelScope()
     record.cancelled, record.stop_requested, record.cancel_cause = True, True, TimeoutError()
     record.reset_incarnation()
     assert [record.handle, record.scope, record.cancel_cause] == [None, None, None]
@@ -58,7 +59,7 @@ def test_a_transition_that_the_table_does_not_have_is_a_defect() -> None:
 @pytest.mark.parametrize("restart", Restart)
 def test_a_temporary_child_stays_down_once_it_has_begun(restart: Restart) -> None:
     record = record_of(restart)
-    begin(record, 2.0)
+    record.begin(2.0)
     assert record.remains_down is (restart is Restart.TEMPORARY)
 
 

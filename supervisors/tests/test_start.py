@@ -4,7 +4,19 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from supervisors import Child, Restart, StartFailed, State, SupervisionError, Supervisor, Worker, open_tree
+from supervisors import (
+    Child,
+    Event,
+    EventKind,
+    Node,
+    Restart,
+    StartFailed,
+    State,
+    SupervisionError,
+    Supervisor,
+    Worker,
+    open_tree,
+)
 
 from .probes import PLENTY, Boom, Stage, observed, run_expecting, settled
 
@@ -152,6 +164,36 @@ async def test_a_permanent_child_that_returns_before_it_is_ready_failed_to_start
         await Supervisor("app", [Worker("a", run)]).run()
     assert isinstance(caught.value.__cause__, SupervisionError)
     assert "before it had started" in str(caught.value.__cause__)
+
+
+async def test_waits_for_a_start_that_fails_raise_its_cause() -> None:
+    stage = Stage()
+    a = stage.spec("a")
+    inner = Supervisor("s", [a])
+    root = Supervisor("app", [inner])
+    raised: list[StartFailed] = []
+
+    async def wait(node: Node[None]) -> None:
+        with pytest.raises(StartFailed) as caught:
+            await node.wait_started()
+        raised.append(caught.value)
+
+    def wait_for_all(event: Event) -> None:
+        if event.path == "s/a" and event.kind is EventKind.STARTING and event.incarnation == 2:
+            for node in (a, inner, root):
+                nursery.start_soon(wait, node)
+
+    root.observe(wait_for_all)
+    with trio.fail_after(5):
+        async with open_tree(root):  # an earlier run does not matter
+            pass
+        stage["a"].failing_starts = 1
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_expecting, root, StartFailed)
+    causes = {error.path: str(error.__cause__) for error in raised}
+    assert causes == {"s/a": "a does not start", "s": "s/a failed to start", "/": "s failed to start"}
+    with pytest.raises(StartFailed, match="/ failed to start"):  # also afterwards
+        await root.wait_started()
 
 
 @pytest.mark.parametrize("restart", [Restart.TRANSIENT, Restart.TEMPORARY])

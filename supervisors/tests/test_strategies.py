@@ -333,6 +333,24 @@ async def test_who_becomes_ready_while_its_group_goes_down_comes_up_with_it(auto
         assert stage.take_log() == "-a -c -b +a +b +c"
 
 
+async def test_who_has_nothing_to_run_while_its_group_goes_down_comes_up_with_it(autojump_clock: MockClock) -> None:
+    async def run(child: Child[None]) -> None:
+        child.started()
+        await trio.sleep(1)
+        child.ignore()
+
+    stage = Stage()
+    node = Worker("a", run)
+    async with open_tree(Supervisor("app", [node, stage.spec("b"), stage.spec("c")], strategy=Strategy.ONE_FOR_ALL)):
+        stage["b"].stop_s = 2.0
+        stage["c"].fail()
+        await settled()
+        await node.wait_down()
+        assert (trio.current_time(), node.state) == (1, State.WAITING)
+        await node.wait_started()
+        assert trio.current_time() == 2
+
+
 @pytest.mark.parametrize("strategy", [*Strategy])
 async def test_a_failure_right_after_ready_during_the_start(strategy: Strategy, autojump_clock: MockClock) -> None:
     """Those right of it wait for its backoff where they depend on it."""

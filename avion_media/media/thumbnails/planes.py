@@ -7,6 +7,7 @@ docs/decisions/0004-imaging-libraries.md says why. The functions are those of tu
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,15 +24,6 @@ _YCBCR: Final = 1  # TJCS_YCbCr
 _RGB: Final = 0  # TJPF_RGB
 _SAMPLING: Final = {0: "yuvj444p", 1: "yuvj422p", 2: "yuvj420p", 4: "yuvj440p", 5: "yuvj411p"}  # TJSAMP_*
 _OF_WEBP: Final = "yuv420p"  # luma from 16 to 235, as in television; that of a JPEG is from 0 to 255
-_HALVINGS: Final = {
-    "yuvj444p": (0, 0),
-    "yuvj422p": (1, 0),
-    "yuvj420p": (1, 1),
-    "yuvj440p": (0, 1),
-    "yuvj411p": (2, 0),
-    _OF_WEBP: (1, 1),
-}
-"""How often chroma has half of luma's samples, across and down."""
 _OUTPUT, _OUTPUT_SAMPLING = "yuvj420p", 2
 _MCU: Final = 32  # the largest block of the samplings: planes are written in whole blocks
 _TURNS: Final = {
@@ -50,11 +42,17 @@ _Out = ctypes.POINTER(ctypes.c_int)
 _Number = ctypes.c_int
 
 
-def _open() -> Any:
+def _open(name: str, declare: Callable[[Any], None]) -> Any:
+    """Return a library of the system; None without it."""
     try:
-        library = ctypes.CDLL("libturbojpeg.so.0")
+        library = ctypes.CDLL(name)
     except OSError:
         return None
+    declare(library)
+    return library
+
+
+def _declare_turbojpeg(library: Any) -> None:
     file = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_ulong)
     image = (_Three, _Number, _Strides, _Number)
     result = (ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_ulong))
@@ -65,23 +63,17 @@ def _open() -> Any:
     library.tjEncodeYUVPlanes.argtypes = (ctypes.c_void_p, *picture, _Three, _Strides, _Number, _Number)
     library.tjCompressFromYUVPlanes.argtypes = (ctypes.c_void_p, *image, _Number, *result, _Number, _Number)
     library.tjFree.argtypes = library.tjDestroy.argtypes = (ctypes.c_void_p,)
-    return library
 
 
-def _open_webp() -> Any:
-    try:
-        library = ctypes.CDLL("libwebp.so.7")
-    except OSError:
-        return None
+def _declare_webp(library: Any) -> None:
     file, plane = (ctypes.c_char_p, ctypes.c_size_t), (ctypes.c_void_p, ctypes.c_size_t, _Number)
     library.WebPGetInfo.argtypes = (*file, _Out, _Out)
     library.WebPDecodeYUVInto.argtypes = (*file, *plane, *plane, *plane)
     library.WebPDecodeYUVInto.restype = ctypes.c_void_p
-    return library
 
 
-_LIBRARY: Final = _open()
-_WEBP: Final = _open_webp()
+_LIBRARY: Final = _open("libturbojpeg.so.0", _declare_turbojpeg)
+_WEBP: Final = _open("libwebp.so.7", _declare_webp)
 _ENCODER: Final = _LIBRARY and _LIBRARY.tjInitCompress()
 
 
@@ -99,10 +91,11 @@ class Planes:
             return self
         width, height = size
         crop = f"w={self.size[0]}:h={self.size[1]}:x=0:y=0:exact=1"
-        sampling = self.frame.format.name
-        across, down = map(_place, _HALVINGS[sampling])
-        places = f"in_h_chr_pos={across}:in_v_chr_pos={down}:out_h_chr_pos={_place(1)}:out_v_chr_pos={_place(1)}"
-        levels = f"in_range={'tv' if sampling == _OF_WEBP else 'pc'}:out_range=pc"
+        # Chroma lies in the middle of the luma that it covers: in 256ths of a pixel after the first.
+        sampling = self.frame.format
+        across, down = (128 * (8 // chroma(8) - 1) for chroma in (sampling.chroma_width, sampling.chroma_height))
+        places = f"in_h_chr_pos={across}:in_v_chr_pos={down}:out_h_chr_pos=128:out_v_chr_pos=128"
+        levels = f"in_range={'tv' if sampling.name == _OF_WEBP else 'pc'}:out_range=pc"
         scale = f"w={width}:h={height}:flags=lanczos:{places}:{levels}"
         return Planes(filtered(self.frame, ("crop", crop), ("scale", scale), ("format", _OUTPUT)), size)
 
@@ -150,10 +143,7 @@ def in_planes(pixels: Pixels | Planes) -> Pixels | Planes:
 
 
 def decode_planes(picture: Picture, wanted: Size) -> Planes | None:
-    """Decode a picture that is ``ycbcr``, at least as large as ``wanted``.
-
-    Return None if it is unusual, or if the decoder has any complaint: another one decides then.
-    """
+    """Decode a ``ycbcr`` picture, no smaller than ``wanted``; None if it is unusual, or the decoder complains."""
     if _LIBRARY is not None and picture.format is JPEG:
         return _jpeg_in_planes(picture, wanted)
     if _LIBRARY is not None and _WEBP is not None and picture.format.name in vips.ALLOWED:
@@ -195,11 +185,6 @@ def _jpeg_in_planes(picture: Picture, wanted: Size) -> Planes | None:
 def _frame_for(size: Size, sampling: str) -> VideoFrame:
     width, height = (-(-side // _MCU) * _MCU for side in size)
     return VideoFrame(width, height, sampling)
-
-
-def _place(halvings: int) -> int:
-    """Return where JPEG's chroma samples lie, which is in the middle, in 256ths of a pixel after the first of luma."""
-    return (128 << halvings) - 128
 
 
 def _even(frame: VideoFrame) -> VideoFrame:

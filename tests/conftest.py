@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
+import hypothesis
 import pytest
 import redis
 from botocore.config import Config as BotoConfig
@@ -27,6 +28,8 @@ def pytest_configure() -> None:
     """Ctrl-C is a thing to test: a shell that started us in the background hands down that SIGINT is ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    hypothesis.settings.register_profile("untimed", deadline=None)  # machines are shared: an example may take its time
+    hypothesis.settings.load_profile("untimed")
 
 
 # Each keeps one test process busy for most of a minute or longer: begun last, they would run while the others wait.

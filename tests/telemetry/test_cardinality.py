@@ -31,7 +31,7 @@ def metrics() -> Metrics:
     return Metrics(Resource({}))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(st.sampled_from(COUNTERS), st.text(max_size=30))
 def test_strange_values_become_other(metrics: Metrics, instrument: Instrument, value: str) -> None:
     attributes = {each.name.replace(".", "__"): value for each in instrument.attributes}

@@ -30,7 +30,6 @@ def runs(count: int) -> settings:
     return settings(
         max_examples=count,
         stateful_step_count=STEPS,
-        deadline=None,
         database=None,
         phases=[Phase.generate],  # to shrink a failure takes minutes; its steps are at most `STEPS`
         report_multiple_bugs=False,

@@ -20,7 +20,6 @@ def runs(count: int, **more: object) -> settings:
     return settings(
         max_examples=count,
         stateful_step_count=40,
-        deadline=None,
         database=None,
         derandomize=True,
         suppress_health_check=list(HealthCheck),

@@ -32,7 +32,7 @@ _INDICES = {  # where the structure is: mutations of samples change nothing
     "webm-vp8.webm": (0, 5000),
     "mkv-h264-ac3.mkv": (0, 1500),
 }
-thorough = settings(max_examples=300, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(max_examples=300, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 def _examine(data: bytes, fmt: MediaFormat) -> MoviePlan | None:
@@ -83,7 +83,7 @@ def test_moved_parts_are_refused_or_planned(data: st.DataObject) -> None:
     _examine(changed, SEEDS[name])
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200, derandomize=True)
 @given(st.binary(max_size=400), st.sampled_from([MP4, MOV, WEBM, MKV]))
 def test_noise_is_refused(data: bytes, fmt: MediaFormat) -> None:
     assert _examine(data, fmt) is None

@@ -334,13 +334,13 @@ _FRAME = st.builds(
 _SETTINGS = b"\0\0\0\x04\0\0\0\0\0"
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(_FRAME, max_size=30), st.integers(1, 200))
 def test_frames_at_random_never_raise_and_hold_nothing_afterwards(frames: list[bytes], piece_bytes: int) -> None:
     _feed(PREFACE + _SETTINGS + b"".join(frames), piece_bytes)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=400), st.integers(1, 200))
 def test_bytes_at_random_never_raise(data: bytes, piece_bytes: int) -> None:
     _feed(PREFACE + _SETTINGS + data, piece_bytes)

@@ -64,7 +64,7 @@ def outcome(data: bytes, fmt: MediaFormat) -> Reason | None:
     return None
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(max_examples=300, derandomize=True)
 @given(sample=st.sampled_from(SAMPLES), data=st.data())
 def test_changed_bytes(sample: tuple[MediaFormat, bytes], data: st.DataObject) -> None:
     fmt, original = sample
@@ -75,7 +75,7 @@ def test_changed_bytes(sample: tuple[MediaFormat, bytes], data: st.DataObject) -
     assert outcome(bytes(broken), fmt) in REASONS | {None}
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200, derandomize=True)
 @given(sample=st.sampled_from(SAMPLES), data=st.data())
 def test_removed_and_repeated_bytes(sample: tuple[MediaFormat, bytes], data: st.DataObject) -> None:
     fmt, original = sample
@@ -84,7 +84,7 @@ def test_removed_and_repeated_bytes(sample: tuple[MediaFormat, bytes], data: st.
     assert outcome(original[:end] + original[start:], fmt) in REASONS | {None}
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200, derandomize=True)
 @given(noise=st.binary(max_size=200), sample=st.sampled_from(SAMPLES), keep=st.integers(0, 40))
 def test_noise_after_a_signature(noise: bytes, sample: tuple[MediaFormat, bytes], keep: int) -> None:
     fmt, original = sample
@@ -100,7 +100,7 @@ SIGNATURES: list[tuple[MediaFormat, bytes]] = [
 ]
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(max_examples=300, derandomize=True)
 @given(noise=st.binary(max_size=300), sample=st.sampled_from(SIGNATURES))
 def test_our_own_readers_raise_nothing_but_rejected(noise: bytes, sample: tuple[MediaFormat, bytes]) -> None:
     fmt, signature = sample

@@ -75,7 +75,7 @@ def scrub_or_refuse(content: bytes, fmt: MediaFormat) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(changes=CHANGES, cut=st.none() | st.floats(0, 1), inserted=st.binary(max_size=12), at=st.integers(0, 2500))
 def test_a_damaged_file_is_copied_or_refused(
     seed: str, changes: list[tuple[int, int]], cut: float | None, inserted: bytes, at: int

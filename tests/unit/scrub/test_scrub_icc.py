@@ -231,7 +231,7 @@ def test_tags_that_share_their_content_still_do() -> None:
     assert colours(neutral_profile(shared)) == colours(shared)
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(max_examples=300, derandomize=True)
 @given(st.lists(st.tuples(st.integers(0, len(OWNED) - 1), st.binary(min_size=1, max_size=8)), max_size=5))
 def test_damaged_profiles_are_cleaned_once_and_for_all(changes: list[tuple[int, bytes]]) -> None:
     damaged = bytearray(OWNED)

@@ -20,6 +20,7 @@ _UNCALIBRATED = 0xFFFF
 # "DCF optional": the way in which cameras say Adobe RGB without embedding a profile.
 _ADOBE_RGB_INDEX = b"R03\x00"
 _ENTRY = struct.Struct(">HHI4s")  # tag, type, count, and the value or its offset
+_DIRECTORY_BYTES = 6  # besides its entries
 _HEADER = b"MM\x00*" + struct.pack(">I", 8)  # the first directory follows
 _BYTE_ORDERS = {b"II*\x00": "<", b"MM\x00*": ">"}
 _INTEGERS = {_BYTE: "B", _SHORT: "H", _LONG: "I"}
@@ -79,8 +80,8 @@ def minimal_exif(facts: ExifFacts) -> bytes:
     main = [] if upright else [_ENTRY.pack(_ORIENTATION, _SHORT, 1, struct.pack(">H", facts.orientation))]
     if not facts.adobe_rgb:
         return _HEADER + _directory(main) if main else b""
-    details_offset = len(_HEADER) + _directory_bytes(len(main) + 1)
-    interoperability_offset = details_offset + _directory_bytes(2)
+    details_offset = len(_HEADER) + _DIRECTORY_BYTES + (len(main) + 1) * _ENTRY.size
+    interoperability_offset = details_offset + _DIRECTORY_BYTES + 2 * _ENTRY.size
     main.append(_ENTRY.pack(_EXIF_IFD, _LONG, 1, struct.pack(">I", details_offset)))
     details = [
         _ENTRY.pack(_COLOR_SPACE, _SHORT, 1, struct.pack(">H", _UNCALIBRATED)),
@@ -92,7 +93,3 @@ def minimal_exif(facts: ExifFacts) -> bytes:
 
 def _directory(entries: list[bytes]) -> bytes:
     return struct.pack(">H", len(entries)) + b"".join(entries) + bytes(4)
-
-
-def _directory_bytes(entries: int) -> int:
-    return 2 + entries * _ENTRY.size + 4

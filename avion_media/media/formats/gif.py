@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from avion_media.domain.formats import GIF
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.icc import neutral_parts
-from avion_media.media.formats.picture import FrameCounter, Peek, Picture, bounded_parts
+from avion_media.media.formats.picture import Peek, Picture, bounded_parts, playing_time
 
 _BYTES_PER_PIXEL = 14  # measured at 48 million pixels as growth of the address space: 5.5, and transparent as RGBA
 _HEADERS = (b"GIF87a", b"GIF89a")
@@ -21,13 +20,6 @@ _LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 _ICC = b"ICCRGBG1012"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GifPicture(Picture):
-    """``first_frame`` is the position of the first frame on the canvas: left, top, right, bottom."""
-
-    first_frame: tuple[int, int, int, int]
-
-
 def peek(head: bytes) -> Peek | None:
     """See `PictureFormat`."""
     if len(head) < 10:
@@ -35,7 +27,7 @@ def peek(head: bytes) -> Peek | None:
     return Peek(int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little"), _BYTES_PER_PIXEL)
 
 
-def read(view: memoryview) -> GifPicture:
+def read(view: memoryview) -> Picture:
     """See `PictureFormat`. The original ends with a trailer, unless the file ends inside a frame.
 
     Zeros between blocks are skipped. Any other byte that begins no block ends the file: GIF89a calls it corrupt from
@@ -48,7 +40,7 @@ def read(view: memoryview) -> GifPicture:
     original = bytearray(head)
     control: bytes | memoryview = b""  # the graphic control extension that applies
     delay_s = 0.0
-    counter = FrameCounter()
+    delays_s: list[float] = []
     first: memoryview | None = None
     still = b""
     whole = True
@@ -59,7 +51,7 @@ def read(view: memoryview) -> GifPicture:
             end = _frame_end(view, offset)
             original += view[offset:end]
             if len(view) - offset > _DESCRIPTOR_BYTES:
-                counter.add(delay_s)
+                delays_s.append(delay_s)
                 delay_s = 0.0
                 if first is None:
                     first = view[offset + 1 : offset + 9]
@@ -81,12 +73,12 @@ def read(view: memoryview) -> GifPicture:
     if whole:
         original.append(_TRAILER)
     left, top, wide, high = (int.from_bytes(first[at : at + 2], "little") for at in (0, 2, 4, 6))
-    return GifPicture(
+    return Picture(
         format=GIF,
         width=max(int.from_bytes(head[6:8], "little"), left + wide),
         height=max(int.from_bytes(head[8:10], "little"), top + high),
-        frames=counter.frames,
-        duration_s=counter.animated_s,
+        frames=len(delays_s),
+        duration_s=playing_time(delays_s),
         original=bytes(original),
         still=still,
         bytes_per_pixel=_BYTES_PER_PIXEL,

@@ -8,7 +8,7 @@ stays. Scrubbing an original again changes nothing, and gives the same facts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -79,6 +79,7 @@ class Picture(Peek):
     frames: int = 1
     duration_s: float = 0.0  # of an animation
     colour: Colour | None = None  # that of the profile that stays
+    first_frame: tuple[int, int, int, int] = (0, 0, 0, 0)  # of a GIF, on its canvas: left, top, right, bottom
     ycbcr: bool = False  # the picture is certainly coded as luma and chroma, without opacity
     reduction: int = 1  # the factor by which a decoder can shrink each side
     original: bytes  # the scrubbed file, which is served
@@ -114,27 +115,9 @@ class PictureFormat(Protocol):
         """Walk the file once. Raises only `Rejected`. The caller checks the limits."""
 
 
-class FrameCounter:
-    """Counts the frames of an animation and their playing time."""
-
-    def __init__(self) -> None:
-        self._counted = 0
-        self._duration_s = 0.0
-
-    def add(self, delay_s: float) -> None:
-        """Count a frame that is shown for ``delay_s``. 10 ms or less count as 100 ms, as in all browsers."""
-        self._counted += 1
-        self._duration_s += delay_s if delay_s > 0.0105 else 0.1
-
-    @property
-    def frames(self) -> int:
-        """The number of frames: 1 for a still."""
-        return max(1, self._counted)
-
-    @property
-    def animated_s(self) -> float:
-        """The playing time in seconds; 0.0 for a single frame."""
-        return self._duration_s if self._counted > 1 else 0.0
+def playing_time(delays_s: Sequence[float]) -> float:
+    """Return the seconds that frames take; 0.0 for a single one. 10 ms or less count as 100 ms, as in all browsers."""
+    return sum(delay_s if delay_s > 0.0105 else 0.1 for delay_s in delays_s) if len(delays_s) > 1 else 0.0
 
 
 def bounded_parts() -> Iterator[int]:

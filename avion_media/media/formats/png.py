@@ -19,11 +19,11 @@ from avion_media.media.formats.picture import (
     Chromaticities,
     CodePoints,
     Colour,
-    FrameCounter,
     IccProfile,
     Peek,
     Picture,
     bounded_parts,
+    playing_time,
 )
 
 _BYTES_PER_PIXEL = 9  # measured at 48 million pixels as growth of the address space: interlaced RGBA of 16 bits 8.4
@@ -35,21 +35,9 @@ _PALETTE_COLOUR_TYPE = 3
 _PROFILE_NAME = b"icc\x00"
 _PIXELS = frozenset((b"IDAT", b"fdAT"))
 # The only lengths that the standard allows; another length means other data.
-_LENGTHS: dict[bytes, range] = {
-    b"acTL": range(8, 9),
-    b"bKGD": range(1, 7),
-    b"cHRM": range(32, 33),
-    b"cICP": range(4, 5),
-    b"cLLI": range(8, 9),
-    b"fcTL": range(26, 27),
-    b"gAMA": range(4, 5),
-    b"mDCV": range(24, 25),
-    b"PLTE": range(3, 769),
-    b"pHYs": range(9, 10),
-    b"sBIT": range(1, 5),
-    b"sRGB": range(1, 2),
-    b"tRNS": range(1, 257),
-}
+_LENGTH = {"acTL": 8, "cHRM": 32, "cICP": 4, "cLLI": 8, "fcTL": 26, "gAMA": 4, "mDCV": 24, "pHYs": 9, "sRGB": 1}
+_LENGTHS = {b"bKGD": range(1, 7), b"PLTE": range(3, 769), b"sBIT": range(1, 5), b"tRNS": range(1, 257)}
+_LENGTHS |= {kind.encode(): range(length, length + 1) for kind, length in _LENGTH.items()}
 _REPEATED = frozenset((b"IDAT", b"fdAT", b"fcTL"))
 _ALLOWED = _PIXELS | _LENGTHS.keys() | {b"iCCP", b"IEND"}
 
@@ -80,7 +68,7 @@ def read(view: memoryview) -> Picture:
     first: dict[bytes, memoryview] = {}  # the part to keep of the chunks, by type
     pixels: list[memoryview] = []
     exif: ExifFacts | None = None
-    counter = FrameCounter()
+    delays_s: list[float] = []
     for _, chunk in zip(bounded_parts(), chunks, strict=False):
         if chunk.kind == b"eXIf" and exif is None:  # it can also follow the picture; only the orientation counts
             exif = ExifFacts(read_exif(chunk.payload).orientation)
@@ -92,7 +80,7 @@ def read(view: memoryview) -> Picture:
             pixels.append(chunk.payload)
         elif chunk.kind == b"fcTL" and kept:
             numerator, denominator = struct.unpack_from(">HH", chunk.payload, 20)
-            counter.add(float(numerator) / (denominator or 100))
+            delays_s.append(float(numerator) / (denominator or 100))
         (behind if pixels else before).extend(kept)
     if not pixels:
         raise corrupt("no IDAT")
@@ -107,8 +95,8 @@ def read(view: memoryview) -> Picture:
         width=int.from_bytes(header.payload[0:4], "big"),
         height=int.from_bytes(header.payload[4:8], "big"),
         orientation=facts.orientation,
-        frames=counter.frames,
-        duration_s=counter.animated_s,
+        frames=max(1, len(delays_s)),
+        duration_s=playing_time(delays_s),
         colour=_colour(content),
         original=b"".join((before, _chunk(b"eXIf", minimal) if minimal else b"", behind)),
         # All pixels go into one chunk, because each chunk takes the decoder time.

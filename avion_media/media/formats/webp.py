@@ -11,7 +11,7 @@ from avion_media.domain.formats import WEBP
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.exif import ExifFacts, minimal_exif, read_exif
 from avion_media.media.formats.icc import neutral_profile
-from avion_media.media.formats.picture import FrameCounter, IccProfile, Peek, Picture, bounded_parts
+from avion_media.media.formats.picture import IccProfile, Peek, Picture, bounded_parts, playing_time
 
 # Measured at 48 million pixels as growth of the address space: lossless with alpha 4.6. The canvas of an animation is
 # decoded in full, whatever the size of its frames: 13.
@@ -49,10 +49,10 @@ def read(view: memoryview) -> Picture:
     facts = peek(bytes(view[:30]))
     if facts is None:
         raise corrupt("no bitstream header")
-    counter = FrameCounter()
+    delays_s: list[float] = []
     profile, orientation, chunks = b"", 1, b""
     if bytes(view[12:16]) == b"VP8X":
-        profile, orientation, picture, chunks = _extended(view[12:end], counter)
+        profile, orientation, picture, chunks = _extended(view[12:end], delays_s)
     else:  # the file is its first chunk; decoders read no further
         kind, payload = next(_chunks(view[12:end]), (b"", view[:0]))
         if kind not in _IMAGES:
@@ -64,8 +64,8 @@ def read(view: memoryview) -> Picture:
         width=facts.width,
         height=facts.height,
         orientation=orientation,
-        frames=counter.frames,
-        duration_s=counter.animated_s,
+        frames=max(1, len(delays_s)),
+        duration_s=playing_time(delays_s),
         colour=IccProfile(profile) if profile else None,
         original=original,
         still=original,
@@ -91,7 +91,7 @@ def _chunks(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         offset += length + length % 2
 
 
-def _extended(body: memoryview, counter: FrameCounter) -> tuple[bytes, int, bytes, bytes]:
+def _extended(body: memoryview, delays_s: list[float]) -> tuple[bytes, int, bytes, bytes]:
     """Return the profile, the orientation, the chunks of the picture itself, and all chunks that stay."""
     features = bytearray()
     profile: bytes | None = None
@@ -105,7 +105,7 @@ def _extended(body: memoryview, counter: FrameCounter) -> tuple[bytes, int, byte
         elif kind == b"EXIF" and orientation is None:
             orientation = read_exif(payload).orientation
         elif kind == b"ANMF" and len(payload) >= _FRAME_HEADER_BYTES:
-            counter.add(_number(payload[12:15]) / 1000)
+            delays_s.append(_number(payload[12:15]) / 1000)
             picture += _chunk(kind, _frame(payload))
         elif kind in _FRAME_CHUNKS:
             picture += _chunk(kind, payload)

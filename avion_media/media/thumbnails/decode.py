@@ -10,10 +10,9 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import AVIF, HEIC, JPEG, PNG, WEBP
+from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP
 from avion_media.domain.media import fit_within
 from avion_media.media.formats import Picture
-from avion_media.media.formats.gif import GifPicture
 from avion_media.media.thumbnails.pixels import Pixels, Size
 from avion_media.media.thumbnails.planes import Planes, decode_planes
 
@@ -35,7 +34,7 @@ def decode_image(picture: Picture, longest_edge: int, *, as_ycbcr: bool) -> Pixe
         return _decode_by_vips(picture, longest_edge)
     if picture.format is JPEG:
         image = _decode_jpeg(picture, box, as_ycbcr)
-    elif isinstance(picture, GifPicture):
+    elif picture.format is GIF:
         image = _decode_gif(picture)
     else:
         image = {AVIF: _decode_avif, HEIC: _decode_heic}[picture.format](picture)
@@ -50,7 +49,7 @@ def _decode_jpeg(picture: Picture, box: Size, as_ycbcr: bool) -> Image.Image:
     return image
 
 
-def _decode_gif(picture: GifPicture) -> Image.Image:
+def _decode_gif(picture: Picture) -> Image.Image:
     image = _plain(_sized(GifImageFile(io.BytesIO(picture.still)), picture))
     if picture.first_frame == (0, 0, *image.size):
         return image

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import ssl
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import trio
 
@@ -165,12 +166,11 @@ class GrpcServer:
     ) -> trio.SSLStream[trio.SocketStream] | None:
         # https_compatible: many clients close without TLS's own farewell.
         tls = trio.SSLStream(plain, context, server_side=True, https_compatible=True)
-        with trio.move_on_after(self._shared.limits.handshake_timeout_s):
-            try:
-                await tls.do_handshake()
-            except (trio.BrokenResourceError, ssl.SSLError, ssl.CertificateError):
-                return None
-            return tls if tls.selected_alpn_protocol() == "h2" else None
+        timeout_s = self._shared.limits.handshake_timeout_s
+        with suppress(trio.BrokenResourceError, ssl.SSLError), trio.move_on_after(timeout_s):
+            await tls.do_handshake()
+            if tls.selected_alpn_protocol() == "h2":
+                return tls
         return None
 
     async def _keep_time(self) -> None:

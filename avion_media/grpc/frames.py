@@ -85,14 +85,10 @@ class FloodBudget:
 
     def __init__(self, burst: int, per_s: float, now: float) -> None:
         self.left = float(burst)
-        """Units at the last charge or refund."""
+        """Units at the last charge or refund; below 0 once more was charged than there was."""
         self._burst = float(burst)
         self._per_s = per_s
         self._then = now
-
-    def is_overdrawn(self) -> bool:
-        """Return whether more was charged than there was."""
-        return self.left < 0
 
     def charge(self, units: int, now: float) -> None:
         """Take ``units``."""

@@ -15,7 +15,7 @@ from avion_media.grpc.h2_connection import H2Server
 from avion_media.grpc.lifecycle import Happening
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.status import OK_TRAILERS, Code, Headers, RpcError, trailers_of
-from avion_media.grpc.stream import CallGone, Event, Pending, ResponseTaken, Stream
+from avion_media.grpc.stream import CallGone, Event, ResponseTaken, Stream
 from avion_media.grpc.wire_format import ACCEPTED_ENCODINGS
 
 MESSAGE_OVERHEAD_BYTES = 64  # empty messages are not free in memory
@@ -85,13 +85,12 @@ class Outbound:
             self._send_data(stream, frame)
             self._flood.refund(-COSTS.SENT.flood)
             return
-        held_bytes = len(frame) + MESSAGE_OVERHEAD_BYTES
-        if not stream.hold(held_bytes):
+        if not stream.hold(len(frame) + MESSAGE_OVERHEAD_BYTES):
             raise RpcError(Code.RESOURCE_EXHAUSTED, "too many responses wait to be read")
         self._send_head(stream)
         if not stream.pending:
             stream.progress_at = self._now
-        stream.pending.append(Pending(memoryview(frame), held_bytes))
+        stream.pending.append(frame)
         stream.pending_bytes += len(frame)
         self._send_pending(stream)
 
@@ -125,21 +124,22 @@ class Outbound:
     def _send_pending(self, stream: Stream) -> bool:
         """Send as much as the windows and the socket take; return whether that was everything."""
         while stream.pending:
-            message = stream.pending[0]
-            chunk = message.rest[: max(min(self._room(stream), self._h2.max_outbound_frame_size), 0)]
+            frame, begin = stream.pending[0], stream.sent_of_first
+            chunk = frame[begin : begin + max(min(self._room(stream), self._h2.max_outbound_frame_size), 0)]
             if not chunk:
                 self._unblock(stream.id)  # then at the end of the line again, if it was served just now
                 waits_for_own = self._connection_room() > 0
                 (self._own_window if waits_for_own else self._line)[stream.id] = stream
                 return False
-            self._send_data(stream, bytes(chunk))
+            self._send_data(stream, chunk)
             stream.pending_bytes -= len(chunk)
-            if len(chunk) == len(message.rest):
+            stream.sent_of_first += len(chunk)
+            if stream.sent_of_first == len(frame):
                 stream.pending.popleft()
-                stream.let_go(message.held_bytes)
+                stream.sent_of_first = 0
+                stream.let_go(len(frame) + MESSAGE_OVERHEAD_BYTES)
                 self._flood.refund(-COSTS.SENT.flood)
             else:
-                message.rest = message.rest[len(chunk) :]
                 self._charge_for_part(stream, len(chunk))
         self._unblock(stream.id)
         if stream.trailers is not None:

@@ -259,31 +259,28 @@ class Connection:
 
     def _message(self, event: MessageReceived) -> None:
         arriving = self._arriving.get(event.stream_id)
-        if arriving is not None and arriving.has_message:
-            too_many = RpcError(Code.UNIMPLEMENTED, "expected one request message, received more")
-            self._refuse_arriving(event.stream_id, too_many)
-            return
         call = arriving or self._running.get(event.stream_id)
-        if call is not None:
+        if arriving is not None and arriving.has_message:
+            self._refuse_arriving(
+                event.stream_id, RpcError(Code.UNIMPLEMENTED, "expected one request message, received more")
+            )
+        elif call is not None:
             call.put(event.message)
 
     def _request_ended(self, stream_id: int) -> None:
         arriving = self._arriving.get(stream_id)
-        if arriving is None:
-            if stream_id in self._running:
-                self._running[stream_id].end_of_request()
-        elif not arriving.has_message:
-            self._refuse_arriving(stream_id, RpcError(Code.UNIMPLEMENTED, "request ended before its message arrived"))
-        else:
+        if stream_id in self._running:
+            self._running[stream_id].end_of_request()
+        elif arriving is not None and arriving.has_message:
             self._start(self._arriving.pop(stream_id))
+        elif arriving is not None:
+            self._refuse_arriving(stream_id, RpcError(Code.UNIMPLEMENTED, "request ended before its message arrived"))
 
     def _gone(self, event: CallGone) -> None:
-        arriving = self._arriving.pop(event.stream_id, None)
-        if arriving is not None:
-            self._note(arriving.call, event.code)
-        running = self._running.get(event.stream_id)
-        if running is not None:
-            running.gone(event.code)
+        if event.stream_id in self._arriving:
+            self._note(self._arriving.pop(event.stream_id).call, event.code)
+        elif event.stream_id in self._running:
+            self._running[event.stream_id].gone(event.code)
 
     # -- Calls
 
@@ -319,7 +316,6 @@ class Connection:
         self._refuse(stream_id, self._arriving.pop(stream_id).call, error)
 
     def _refuse(self, stream_id: int, call: CallContext, error: RpcError) -> None:
-        """Refuse a call without running a handler."""
         self._protocol.send_end(stream_id, error)
         self._note(call, error.code)
 

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from types import TracebackType
+from typing import Any
 
 from avion_media.grpc.context import CallContext
 from avion_media.grpc.status import Code, RpcError
@@ -93,12 +93,10 @@ class _Observed(AbstractContextManager[None]):
         except Exception:  # noqa: BLE001 - code that is not ours: the call goes on unobserved
             _log.exception("observe failed at the start of %s", self.call.method)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         if self.inner is None:
             return
         try:
-            self.inner.__exit__(kind, error, traceback)
+            self.inner.__exit__(*error)
         except Exception:  # noqa: BLE001 - as above
             _log.exception("observe failed at the end of %s", self.call.method)

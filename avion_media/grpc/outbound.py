@@ -1,8 +1,4 @@
-"""The sending half of the protocol core: responses within the windows and the socket's buffer, resets, GOAWAY.
-
-Calls with waiting responses are in two queues: those that wait for their own window, and those that wait for the
-connection's window and the socket. A window update affects only the calls that can then continue.
-"""
+"""The sending half of the protocol core: responses within the windows and the socket's buffer, resets, GOAWAY."""
 
 from __future__ import annotations
 
@@ -37,8 +33,8 @@ class Outbound:
         """The driver asks it where a turn ends, and whether a frame has begun."""
         self._flood = FloodBudget(limits.max_flood_units, limits.flood_units_per_s, now)
         self._streams: dict[int, Stream] = {}
-        self._own_window: dict[int, Stream] = {}
-        self._line: dict[int, Stream] = {}
+        self._own_window: dict[int, Stream] = {}  # calls whose responses wait for their own window,
+        self._line: dict[int, Stream] = {}  # and for the connection's, or the socket
         self._progress_at = now
         self._output = bytearray()
         self._queued_bytes = 0
@@ -134,13 +130,15 @@ class Outbound:
             self._send_data(stream, chunk)
             stream.pending_bytes -= len(chunk)
             stream.sent_of_first += len(chunk)
-            if stream.sent_of_first == len(frame):
+            is_whole = stream.sent_of_first == len(frame)
+            if is_whole:
                 stream.pending.popleft()
                 stream.sent_of_first = 0
                 stream.let_go(len(frame) + MESSAGE_OVERHEAD_BYTES)
+            if is_whole or len(chunk) >= MIN_WINDOW_BYTES:
                 self._flood.refund(-COSTS.SENT.flood)
-            else:
-                self._charge_for_part(stream, len(chunk))
+            elif len(chunk) < USEFUL_BYTES and not self._h2.local_flow_control_window(stream.id):
+                self._charge(COSTS.SENT_LITTLE.flood)  # the client lets it out by a few bytes
         self._unblock(stream.id)
         if stream.trailers is not None:
             self._finish(stream)
@@ -150,13 +148,6 @@ class Outbound:
         self._h2.send_data(stream.id, data)
         self._queued_bytes += len(data)
         stream.progress_at = self._progress_at = self._now
-
-    def _charge_for_part(self, stream: Stream, sent_bytes: int) -> None:
-        """A part of a message was sent: progress, unless the client lets it out by a few bytes."""
-        if sent_bytes >= MIN_WINDOW_BYTES:
-            self._flood.refund(-COSTS.SENT.flood)
-        elif sent_bytes < USEFUL_BYTES and not self._h2.local_flow_control_window(stream.id):
-            self._charge(COSTS.SENT_LITTLE.flood)
 
     def _unblock(self, stream_id: int) -> None:
         self._own_window.pop(stream_id, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from google.protobuf import descriptor_pool
@@ -55,17 +56,11 @@ class _Catalogue:
 
 
 def _defining(pool: DescriptorPool, symbol: str) -> FileDescriptor | None:
-    try:
+    with suppress(KeyError):
         return pool.FindFileContainingSymbol(symbol)
-    except KeyError:
-        pass
-    # Pools do not know methods by their full names.
-    service, _, method = symbol.rpartition(".")
-    try:
-        descriptor = pool.FindServiceByName(service)
-    except KeyError:
-        return None
-    return descriptor.file if method in descriptor.methods_by_name else None
+    with suppress(KeyError):  # a method, which is not found as a symbol
+        return pool.FindMethodByName(symbol).containing_service.file
+    return None
 
 
 def _with_imports(file: FileDescriptor) -> Iterator[FileDescriptor]:

@@ -75,9 +75,6 @@ class Metadata:
         return any(each == name for each, _ in self._pairs)
 
 
-NO_METADATA = Metadata()
-
-
 def metadata_headers(pairs: Iterable[tuple[str, str | bytes]], before: Headers = ()) -> Headers:
     """Return metadata as headers, which follow others. Raises ValueError for what gRPC does not allow."""
     headers: list[tuple[bytes, bytes]] = []

@@ -1,4 +1,4 @@
-"""Hooks of the application in the transport. An error of a hook is logged, and has no other effect."""
+"""Hooks of the application in the transport."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ from avion_media.grpc.status import Code, RpcError
 
 _log = logging.getLogger("avion_media.grpc")
 
-MapException = Callable[[Exception], RpcError | None]
-OnError = Callable[[str, str, Exception], None]
 Observe = Callable[[CallContext], AbstractContextManager[object]]
-Authorise = Callable[[CallContext], None]
 _NOTHING = nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """See `GrpcServer`."""
+    """What an application adds to every call. An error of a hook is logged, and has no other effect."""
 
-    map_exception: MapException | None = None
-    on_error: OnError | None = None
+    map_exception: Callable[[Exception], RpcError | None] | None = None
+    """Returns the error for the client; for other exceptions None: they become INTERNAL with an error id."""
+    on_error: Callable[[str, str, Exception], None] | None = None
+    """Gets the error id, the method and the exception of those."""
     observe: Observe | None = None
-    authorise: Authorise | None = None
+    """Gives a context manager that is entered in the call's task before the handler, and left when `CallContext.code`
+    is known. Refused calls pass through it too."""
+    authorise: Callable[[CallContext], None] | None = None
+    """Runs at the start of every call, health and reflection included, before anything else of it is looked at. It
+    raises the `RpcError` for a call that is not allowed, and can set `CallContext.caller`."""
 
     def refusal_of(self, call: CallContext) -> RpcError | None:
         """Return why this call is refused, or None. If the check itself fails, every call is refused."""

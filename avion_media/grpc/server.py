@@ -9,14 +9,14 @@ from contextlib import suppress
 
 import trio
 
-from avion_media.grpc.connection import Connection, Shared
+from avion_media.grpc.connection import Connection
 from avion_media.grpc.context import Peer
 from avion_media.grpc.health import Health
-from avion_media.grpc.hooks import Authorise, Hooks, MapException, Observe, OnError
+from avion_media.grpc.hooks import Hooks
 from avion_media.grpc.lifecycle import calls_end_of_drain
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.reflection import reflection_services
-from avion_media.grpc.running import methods_of
+from avion_media.grpc.running import Shared, methods_of
 from avion_media.net import Account, Bound, Kind, PeerLimiter, bound_unacknowledged, peer_of
 from avion_media.wire.service import Service
 
@@ -26,15 +26,7 @@ _STREAMS_SHARE = 0.75  # a quarter is for calls that end: health checks are answ
 
 
 class GrpcServer:
-    """Serves services over HTTP/2, along with health and reflection.
-
-    ``map_exception`` turns an application's exception into the error for the client; any other exception becomes
-    INTERNAL with an error id, and goes to ``on_error(error_id, method, exception)``. ``observe(call)`` gives a context
-    manager that is entered in the call's task before the handler, and left when `CallContext.code` is known; refused
-    calls pass through it too. ``authorise(call)`` runs at the start of every call, health and reflection included,
-    before anything else of it is looked at: it raises the `RpcError` for a call that is not allowed, and can set
-    `CallContext.caller`.
-    """
+    """Serves services over HTTP/2, along with health and reflection."""
 
     def __init__(
         self,
@@ -42,10 +34,7 @@ class GrpcServer:
         *,
         limits: GrpcLimits | None = None,
         health: Health | None = None,
-        map_exception: MapException | None = None,
-        on_error: OnError | None = None,
-        observe: Observe | None = None,
-        authorise: Authorise | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         limits = limits or GrpcLimits()
         self._health = health or Health()
@@ -53,7 +42,7 @@ class GrpcServer:
         own += reflection_services([*services, *own])
         methods = methods_of(services, limits.max_message_bytes)
         methods |= methods_of(own, min(_SMALL_MESSAGE_BYTES, limits.max_message_bytes))
-        self._shared = Shared(limits, methods, Hooks(map_exception, on_error, observe, authorise))
+        self._shared = Shared(limits, methods, hooks or Hooks())
         self._limiter = _limiter(limits)
         self._connections: set[Connection] = set()
         self._ssl_context: Callable[[], ssl.SSLContext] | None = None  # of `serve`

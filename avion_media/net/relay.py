@@ -21,11 +21,6 @@ class Relay:
         self._client = client.socket
         self._held = 0
 
-    @staticmethod
-    def is_possible() -> bool:
-        """Return whether this system has splice(2): Linux has."""
-        return hasattr(os, "splice")
-
     @property
     def is_behind(self) -> bool:
         """Whether the client did not take the last bytes in time, or has left. Then pass nothing more."""

@@ -64,7 +64,7 @@ class HttpGet:
     def can_relay(self) -> bool:
         """Whether a relayed body, which takes long, leaves enough connections, and this one is not encrypted."""
         few = self._slots.borrowed_tokens * 2 < self._slots.total_tokens
-        return few and self._tls is None and not self.is_refused and Relay.is_possible()
+        return few and self._tls is None and not self.is_refused
 
     def close(self) -> None:
         """Close the connections that are kept for later requests."""

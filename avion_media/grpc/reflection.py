@@ -39,8 +39,7 @@ class _Catalogue:
 
     def add(self, service: str) -> None:
         self.services.append(service)
-        pool = transport_pool if service.startswith("grpc.") else descriptor_pool.Default()
-        for file in _with_imports(pool.FindServiceByName(service).file):
+        for file in _with_imports(_pool_of(service).FindServiceByName(service).file):
             self._files[file.name] = file
 
     def file(self, name: str) -> list[FileDescriptor]:
@@ -48,19 +47,16 @@ class _Catalogue:
         return [] if file is None else list(_with_imports(file))
 
     def file_of(self, symbol: str) -> list[FileDescriptor]:
-        for pool in (descriptor_pool.Default(), transport_pool):
-            file = _defining(pool, symbol)
-            if file is not None and file.name in self._files:
-                return self.file(file.name)
+        pool = _pool_of(symbol)
+        with suppress(KeyError):
+            return self.file(pool.FindFileContainingSymbol(symbol).name)
+        with suppress(KeyError):  # a method, which is not found as a symbol
+            return self.file(pool.FindMethodByName(symbol).containing_service.file.name)
         return []
 
 
-def _defining(pool: DescriptorPool, symbol: str) -> FileDescriptor | None:
-    with suppress(KeyError):
-        return pool.FindFileContainingSymbol(symbol)
-    with suppress(KeyError):  # a method, which is not found as a symbol
-        return pool.FindMethodByName(symbol).containing_service.file
-    return None
+def _pool_of(name: str) -> DescriptorPool:
+    return transport_pool if name.startswith("grpc.") else descriptor_pool.Default()
 
 
 def _with_imports(file: FileDescriptor) -> Iterator[FileDescriptor]:

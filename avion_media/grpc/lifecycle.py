@@ -3,9 +3,6 @@
 ```
 PREFACE → OPEN → GOAWAY_SENT → LAST_CALLS → CLOSING → LINGER → CLOSED
 ```
-
-A connection that ends in order sends GOAWAY twice, as gRPC wants it: first that it will end, then, once the client has
-answered a ping that followed, which call is the last. A reset or an end of input leads from every state to CLOSED.
 """
 
 from __future__ import annotations

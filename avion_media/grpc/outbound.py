@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from h2.errors import ErrorCodes
 from h2.exceptions import StreamClosedError
 from hyperframe.frame import GoAwayFrame
@@ -159,13 +161,8 @@ class Outbound:
     def _serve_line(self) -> list[Event]:
         """First come, first served, until the connection has no room any more. Touches no other call."""
         self._progress_at = self._now
-        done: list[Event] = []
-        for stream in list(self._line.values()):
-            if self._connection_room() <= 0:
-                break
-            if self._send_pending(stream):
-                done.append(ResponseTaken(stream.id))
-        return done
+        served = takewhile(lambda _: self._connection_room() > 0, list(self._line.values()))
+        return [ResponseTaken(stream.id) for stream in served if self._send_pending(stream)]
 
     def _serve_own(self, stream_ids: list[int]) -> list[Event]:
         streams = [self._own_window[stream_id] for stream_id in stream_ids if stream_id in self._own_window]

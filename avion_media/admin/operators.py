@@ -8,6 +8,7 @@ Browsers can reach loopback addresses, so requests of other sites are refused.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import KW_ONLY, dataclass
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -17,10 +18,10 @@ from avion_media.credentials import bearer_token, fingerprint, is_among
 from avion_media.net import is_loopback
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-Fingerprints = Callable[[], Iterable[bytes]]
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+@dataclass(frozen=True)
 class OperatorGate:
     """Admits operators. Wrap each endpoint for operators with `required`.
 
@@ -30,25 +31,19 @@ class OperatorGate:
     the token.
     """
 
-    def __init__(
-        self,
-        fingerprints: Fingerprints | None = None,
-        *,
-        local_only: bool = False,
-        session: Callable[[Request], bool] | None = None,
-    ) -> None:
-        self._fingerprints = fingerprints
-        self._local_only = local_only
-        self._session = session
+    fingerprints: Callable[[], Iterable[bytes]] | None = None
+    _: KW_ONLY
+    local_only: bool = False
+    session: Callable[[Request], bool] | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether no token is needed."""
-        return self._fingerprints is None
+        return self.fingerprints is None
 
     def accepts(self, token: str) -> bool:
         """Return whether this token is an operator's. For a login form; endpoints use `required`."""
-        return self._fingerprints is None or is_among(fingerprint(token), self._fingerprints())
+        return self.fingerprints is None or is_among(fingerprint(token), self.fingerprints())
 
     def is_operator(self, request: Request) -> bool:
         """Return whether the request authenticates an operator, by token or session."""
@@ -57,7 +52,7 @@ class OperatorGate:
         token = bearer_token(request.headers.get("authorization", ""))
         if token is not None and self.accepts(token):
             return True
-        return self._session is not None and self._session(request)
+        return self.session is not None and self.session(request)
 
     def describe(self, request: Request) -> str:
         """Return the sender of a request without a session, for the audit log: token's fingerprint, or address."""
@@ -70,7 +65,7 @@ class OperatorGate:
         """Wrap an endpoint for operators: others get 401, cross-site requests 403. No response may be stored."""
 
         async def guarded(request: Request) -> Response:
-            if is_cross_site(request) or (self.is_open and self._local_only and not is_asked_locally(request)):
+            if is_cross_site(request) or (self.is_open and self.local_only and not is_asked_locally(request)):
                 response: Response = JSONResponse({"error": "cross-site request refused"}, 403)
             elif not self.is_operator(request):
                 challenge = {"WWW-Authenticate": 'Bearer realm="avion-media"'}

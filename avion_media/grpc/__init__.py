@@ -7,9 +7,10 @@ TLS, drain).
 
 from avion_media.grpc.context import CallContext, Peer
 from avion_media.grpc.health import Health
+from avion_media.grpc.hooks import Hooks
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.server import GrpcServer
 from avion_media.grpc.status import Code, RpcError
 from avion_media.grpc.wire_format import Metadata
 
-__all__ = ["CallContext", "Code", "GrpcLimits", "GrpcServer", "Health", "Metadata", "Peer", "RpcError"]
+__all__ = ["CallContext", "Code", "GrpcLimits", "GrpcServer", "Health", "Hooks", "Metadata", "Peer", "RpcError"]

@@ -10,17 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import trio
 
 from avion_media.grpc.context import CallContext, Peer
 from avion_media.grpc.frames import FIRST_TURN, LATER_TURN
-from avion_media.grpc.hooks import Hooks
 from avion_media.grpc.lifecycle import ERROR_CLOSE_S, Due, Happening, Lifecycle, State
-from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.protocol import Protocol
-from avion_media.grpc.running import Method, RunningCall, shutting_down
+from avion_media.grpc.running import RunningCall, Shared, shutting_down
 from avion_media.grpc.status import Code, RpcError
 from avion_media.grpc.stream import CallBegun, CallGone, Event, MessageReceived, RequestEnded, ResponseTaken
 from avion_media.net import Account, linger, send_steadily
@@ -28,24 +25,6 @@ from avion_media.net import Account, linger, send_steadily
 _READ_BYTES = 64 << 10
 _MAX_ECHOED = 100  # characters of an unknown path in logs
 _MAX_UNSENT_BYTES = 512 << 10  # nothing is read from a client that does not read, because each frame may need an answer
-_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
-
-
-@dataclass(slots=True)
-class Shared:
-    """What the connections of one server have in common."""
-
-    limits: GrpcLimits
-    methods: dict[str, Method]
-    hooks: Hooks
-    backlog: trio.StrictFIFOLock = field(default_factory=trio.StrictFIFOLock)
-    """Taken for a turn of a connection that has sent more than one turn can do. So the loop does one such turn at a
-    time, and then serves all others."""
-
-    def max_message_bytes(self, path: str) -> int:
-        """Return the largest size of a request message of this method."""
-        method = self.methods.get(path)
-        return self.limits.max_message_bytes if method is None else method.max_message_bytes
 
 
 class Connection:
@@ -129,7 +108,7 @@ class Connection:
         while self._life.is_reading:
             try:
                 data = await self._receive()
-            except (OSError, *_BROKEN):
+            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
                 data = b""
             if not data:
                 self._happened(Happening.GONE)
@@ -234,7 +213,7 @@ class Connection:
                 self._happened(event)
 
     def _begun(self, event: CallBegun) -> None:
-        head = event.head
+        stream_id, head = event
         now = trio.current_time()
         self._life.busy(now)
         call = CallContext(head.path, self._peer, head.metadata, now + head.timeout_s, now)
@@ -243,47 +222,43 @@ class Connection:
         refusal = self._shared.hooks.refusal_of(call) or head.refusal
         method = self._shared.methods.get(head.path)
         if head.http_refusal is not None:
-            self._protocol.send_http_refusal(event.stream_id, head.http_refusal)
+            self._protocol.send_http_refusal(stream_id, head.http_refusal)
             self._note(call, Code.UNKNOWN)  # as gRPC clients interpret 405 and 415
         elif refusal is not None:
-            self._refuse(event.stream_id, call, refusal)
+            self._refuse(stream_id, call, refusal)
         elif method is None:
-            unknown = RpcError(Code.UNIMPLEMENTED, f"unknown method {head.path[:_MAX_ECHOED]}")
-            self._refuse(event.stream_id, call, unknown)
+            self._refuse(stream_id, call, RpcError(Code.UNIMPLEMENTED, f"unknown method {head.path[:_MAX_ECHOED]}"))
         else:
-            running = RunningCall(call, method, event.stream_id, self._protocol, self._shared, self._settle)
+            running = RunningCall(call, method, stream_id, self._protocol, self._shared, self._settle)
             if method.streams_requests:
                 self._start(running)
             else:
-                self._arriving[event.stream_id] = running
+                self._arriving[stream_id] = running
 
     def _message(self, event: MessageReceived) -> None:
-        arriving = self._arriving.get(event.stream_id)
+        stream_id, message = event
+        arriving = self._arriving.get(stream_id)
+        call = arriving or self._running.get(stream_id)
         if arriving is not None and arriving.has_message:
             too_many = RpcError(Code.UNIMPLEMENTED, "expected one request message, received more")
-            self._refuse_arriving(event.stream_id, too_many)
-            return
-        call = arriving or self._running.get(event.stream_id)
-        if call is not None:
-            call.put(event.message)
+            self._refuse_arriving(stream_id, too_many)
+        elif call is not None:
+            call.put(message)
 
     def _request_ended(self, stream_id: int) -> None:
         arriving = self._arriving.get(stream_id)
-        if arriving is None:
-            if stream_id in self._running:
-                self._running[stream_id].end_of_request()
-        elif not arriving.has_message:
-            self._refuse_arriving(stream_id, RpcError(Code.UNIMPLEMENTED, "request ended before its message arrived"))
-        else:
+        if stream_id in self._running:
+            self._running[stream_id].end_of_request()
+        elif arriving is not None and arriving.has_message:
             self._start(self._arriving.pop(stream_id))
+        elif arriving is not None:
+            self._refuse_arriving(stream_id, RpcError(Code.UNIMPLEMENTED, "request ended before its message arrived"))
 
     def _gone(self, event: CallGone) -> None:
-        arriving = self._arriving.pop(event.stream_id, None)
-        if arriving is not None:
-            self._note(arriving.call, event.code)
-        running = self._running.get(event.stream_id)
-        if running is not None:
-            running.gone(event.code)
+        if event.stream_id in self._arriving:
+            self._note(self._arriving.pop(event.stream_id).call, event.code)
+        elif event.stream_id in self._running:
+            self._running[event.stream_id].gone(event.code)
 
     # -- Calls
 
@@ -319,7 +294,6 @@ class Connection:
         self._refuse(stream_id, self._arriving.pop(stream_id).call, error)
 
     def _refuse(self, stream_id: int, call: CallContext, error: RpcError) -> None:
-        """Refuse a call without running a handler."""
         self._protocol.send_end(stream_id, error)
         self._note(call, error.code)
 
@@ -331,10 +305,7 @@ class Connection:
     # -- Draining and time
 
     def drain(self, grace_s: float) -> None:
-        """Accept no new calls, finish those in flight, then end.
-
-        Streams of responses end at a message boundary. All calls left shortly before the end of the grace end, too.
-        """
+        """Accept no new calls, end those in flight as `GrpcServer.drain` says, then end."""
         self.retire()
         self._life.drain(trio.current_time(), grace_s)
         self.check(trio.current_time())

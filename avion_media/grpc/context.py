@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from avion_media.grpc.status import Code, Headers
-from avion_media.grpc.wire_format import NO_METADATA, Metadata, metadata_headers
+from avion_media.grpc.wire_format import Metadata, metadata_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class CallContext:
     method: str
     """As on the wire: ``/avion.MediaService/GetMediaStatus``."""
     peer: Peer
-    metadata: Metadata = field(default=NO_METADATA, repr=False)
+    metadata: Metadata = field(default_factory=Metadata, repr=False)
     """The client's metadata, without the transport's own headers. Never log it, because it contains credentials."""
     deadline: float = math.inf
     """On Trio's clock, from the client's ``grpc-timeout``. The handler is cancelled when it passes."""

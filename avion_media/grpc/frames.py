@@ -1,9 +1,7 @@
 """Counts what frames cost. It watches the frames of one direction without reading their payloads.
 
-h2 reports what a frame *means*. Frames that only *cost* time (an answered ping, a reset of an ended stream, empty DATA)
-often cause no event. So bytes pass the `FrameWatch` first. It also removes frames that h2 must not see: GOAWAY, because
-h2 then forbids answering calls in flight (which RFC 9113, 6.8, and gRPC require), and DATA that was in flight when its
-call was refused, because h2 would answer each such frame with a reset.
+h2 reports what a frame *means*. Frames that only *cost* time often cause no event, so bytes pass the `FrameWatch`
+first. It also removes frames that h2 must not see: GOAWAY, and DATA of calls that were just refused (decision 0001).
 
 There are two units, and `COSTS` has all prices. *Work units*, about 10 µs each, decide where a turn ends, so that other
 connections get theirs. *Flood units* are charged for frames without progress, and progress restores them. A flood unit
@@ -85,14 +83,10 @@ class FloodBudget:
 
     def __init__(self, burst: int, per_s: float, now: float) -> None:
         self.left = float(burst)
-        """Units at the last charge or refund."""
+        """Units at the last charge or refund; below 0 once more was charged than there was."""
         self._burst = float(burst)
         self._per_s = per_s
         self._then = now
-
-    def is_overdrawn(self) -> bool:
-        """Return whether more was charged than there was."""
-        return self.left < 0
 
     def charge(self, units: int, now: float) -> None:
         """Take ``units``."""

@@ -11,7 +11,6 @@ from avion_media.grpc.status import Code, RpcError
 from avion_media.wire.grpc.health.v1 import health_pb2 as wire
 from avion_media.wire.grpc.health.v1.health_grpc import HealthServicer
 
-_Status = wire.HealthCheckResponse.ServingStatus
 _MAX_NAME = 256  # longer names cannot be ours
 
 
@@ -19,7 +18,7 @@ class Health(HealthServicer):  # type: ignore[misc] # generated code is untyped
     """The states of the server (the empty name) and of its services. All begin as not serving."""
 
     def __init__(self) -> None:
-        self._statuses: dict[str, _Status] = {"": wire.HealthCheckResponse.NOT_SERVING}
+        self._statuses: dict[str, wire.HealthCheckResponse.ServingStatus] = {"": wire.HealthCheckResponse.NOT_SERVING}
         self._watchers = trio.lowlevel.ParkingLot()
         self._shut_down = False
 

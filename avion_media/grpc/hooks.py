@@ -1,4 +1,4 @@
-"""Hooks of the application in the transport. An error of a hook is logged, and has no other effect."""
+"""Hooks of the application in the transport."""
 
 from __future__ import annotations
 
@@ -7,28 +7,31 @@ import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from types import TracebackType
+from typing import Any
 
 from avion_media.grpc.context import CallContext
 from avion_media.grpc.status import Code, RpcError
 
 _log = logging.getLogger("avion_media.grpc")
 
-MapException = Callable[[Exception], RpcError | None]
-OnError = Callable[[str, str, Exception], None]
 Observe = Callable[[CallContext], AbstractContextManager[object]]
-Authorise = Callable[[CallContext], None]
 _NOTHING = nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """See `GrpcServer`."""
+    """What an application adds to every call. An error of a hook is logged, and has no other effect."""
 
-    map_exception: MapException | None = None
-    on_error: OnError | None = None
+    map_exception: Callable[[Exception], RpcError | None] | None = None
+    """Returns the error for the client; for other exceptions None: they become INTERNAL with an error id."""
+    on_error: Callable[[str, str, Exception], None] | None = None
+    """Gets the error id, the method and the exception of those."""
     observe: Observe | None = None
-    authorise: Authorise | None = None
+    """Gives a context manager that is entered in the call's task before the handler, and left when `CallContext.code`
+    is known. Refused calls pass through it too."""
+    authorise: Callable[[CallContext], None] | None = None
+    """Runs at the start of every call, health and reflection included, before anything else of it is looked at. It
+    raises the `RpcError` for a call that is not allowed, and can set `CallContext.caller`."""
 
     def refusal_of(self, call: CallContext) -> RpcError | None:
         """Return why this call is refused, or None. If the check itself fails, every call is refused."""
@@ -93,12 +96,10 @@ class _Observed(AbstractContextManager[None]):
         except Exception:  # noqa: BLE001 - code that is not ours: the call goes on unobserved
             _log.exception("observe failed at the start of %s", self.call.method)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         if self.inner is None:
             return
         try:
-            self.inner.__exit__(kind, error, traceback)
+            self.inner.__exit__(*error)
         except Exception:  # noqa: BLE001 - as above
             _log.exception("observe failed at the end of %s", self.call.method)

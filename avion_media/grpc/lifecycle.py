@@ -3,20 +3,19 @@
 ```
 PREFACE → OPEN → GOAWAY_SENT → LAST_CALLS → CLOSING → LINGER → CLOSED
 ```
-
-A connection that ends in order sends GOAWAY twice, as gRPC wants it: first that it will end, then, once the client has
-answered a ping that followed, which call is the last. A reset or an end of input leads from every state to CLOSED.
 """
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping
 from enum import Enum, auto
 
 from avion_media.grpc.limits import GrpcLimits
 
 ERROR_CLOSE_S = 1.0  # for the output to leave after an error
+_AGE_JITTER = 0.1
 _ACKNOWLEDGE_S = 1.0  # for the client to answer the ping after the first GOAWAY
 _CALLS_GRACE_S = 10.0  # for other calls, after streams were ended because of age
 _LEAVE_S = 1.0  # of a drain's grace, for the last answers to leave
@@ -94,7 +93,7 @@ class Lifecycle:
     def __init__(self, limits: GrpcLimits, now: float) -> None:
         self.state = State.PREFACE
         self._limits = limits
-        self._retires_at = now + limits.lifetime_s()
+        self._retires_at = now + limits.max_age_s * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)
         self._alive_at = self._busy_at = now
         self._pinged_at: float | None = None
         self._owed_since: float | None = now  # since when the client has owed the rest of a frame

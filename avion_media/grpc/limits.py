@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import random
 from dataclasses import dataclass
-
-_AGE_JITTER = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,3 @@ class GrpcLimits:
     """Time without a byte from or to the client after which it is pinged."""
     keepalive_timeout_s: float = 20.0
     """Time for the client to answer the ping."""
-
-    def lifetime_s(self) -> float:
-        """Return the lifetime of one connection, different for each."""
-        return self.max_age_s * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)

@@ -1,10 +1,8 @@
-"""The sending half of the protocol core: responses within the windows and the socket's buffer, resets, GOAWAY.
-
-Calls with waiting responses are in two queues: those that wait for their own window, and those that wait for the
-connection's window and the socket. A window update affects only the calls that can then continue.
-"""
+"""The sending half of the protocol core: responses within the windows and the socket's buffer, resets, GOAWAY."""
 
 from __future__ import annotations
+
+from itertools import takewhile
 
 from h2.errors import ErrorCodes
 from h2.exceptions import StreamClosedError
@@ -15,7 +13,7 @@ from avion_media.grpc.h2_connection import H2Server
 from avion_media.grpc.lifecycle import Happening
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.status import OK_TRAILERS, Code, Headers, RpcError, trailers_of
-from avion_media.grpc.stream import CallGone, Event, Pending, ResponseTaken, Stream
+from avion_media.grpc.stream import CallGone, Event, ResponseTaken, Stream
 from avion_media.grpc.wire_format import ACCEPTED_ENCODINGS
 
 MESSAGE_OVERHEAD_BYTES = 64  # empty messages are not free in memory
@@ -37,8 +35,8 @@ class Outbound:
         """The driver asks it where a turn ends, and whether a frame has begun."""
         self._flood = FloodBudget(limits.max_flood_units, limits.flood_units_per_s, now)
         self._streams: dict[int, Stream] = {}
-        self._own_window: dict[int, Stream] = {}
-        self._line: dict[int, Stream] = {}
+        self._own_window: dict[int, Stream] = {}  # calls whose responses wait for their own window,
+        self._line: dict[int, Stream] = {}  # and for the connection's, or the socket
         self._progress_at = now
         self._output = bytearray()
         self._queued_bytes = 0
@@ -85,13 +83,12 @@ class Outbound:
             self._send_data(stream, frame)
             self._flood.refund(-COSTS.SENT.flood)
             return
-        held_bytes = len(frame) + MESSAGE_OVERHEAD_BYTES
-        if not stream.hold(held_bytes):
+        if not stream.hold(len(frame) + MESSAGE_OVERHEAD_BYTES):
             raise RpcError(Code.RESOURCE_EXHAUSTED, "too many responses wait to be read")
         self._send_head(stream)
         if not stream.pending:
             stream.progress_at = self._now
-        stream.pending.append(Pending(memoryview(frame), held_bytes))
+        stream.pending.append(frame)
         stream.pending_bytes += len(frame)
         self._send_pending(stream)
 
@@ -125,22 +122,25 @@ class Outbound:
     def _send_pending(self, stream: Stream) -> bool:
         """Send as much as the windows and the socket take; return whether that was everything."""
         while stream.pending:
-            message = stream.pending[0]
-            chunk = message.rest[: max(min(self._room(stream), self._h2.max_outbound_frame_size), 0)]
+            frame, begin = stream.pending[0], stream.sent_of_first
+            chunk = frame[begin : begin + max(min(self._room(stream), self._h2.max_outbound_frame_size), 0)]
             if not chunk:
                 self._unblock(stream.id)  # then at the end of the line again, if it was served just now
                 waits_for_own = self._connection_room() > 0
                 (self._own_window if waits_for_own else self._line)[stream.id] = stream
                 return False
-            self._send_data(stream, bytes(chunk))
+            self._send_data(stream, chunk)
             stream.pending_bytes -= len(chunk)
-            if len(chunk) == len(message.rest):
+            stream.sent_of_first += len(chunk)
+            is_whole = stream.sent_of_first == len(frame)
+            if is_whole:
                 stream.pending.popleft()
-                stream.let_go(message.held_bytes)
+                stream.sent_of_first = 0
+                stream.let_go(len(frame) + MESSAGE_OVERHEAD_BYTES)
+            if is_whole or len(chunk) >= MIN_WINDOW_BYTES:
                 self._flood.refund(-COSTS.SENT.flood)
-            else:
-                message.rest = message.rest[len(chunk) :]
-                self._charge_for_part(stream, len(chunk))
+            elif len(chunk) < USEFUL_BYTES and not self._h2.local_flow_control_window(stream.id):
+                self._charge(COSTS.SENT_LITTLE.flood)  # the client lets it out by a few bytes
         self._unblock(stream.id)
         if stream.trailers is not None:
             self._finish(stream)
@@ -150,13 +150,6 @@ class Outbound:
         self._h2.send_data(stream.id, data)
         self._queued_bytes += len(data)
         stream.progress_at = self._progress_at = self._now
-
-    def _charge_for_part(self, stream: Stream, sent_bytes: int) -> None:
-        """A part of a message was sent: progress, unless the client lets it out by a few bytes."""
-        if sent_bytes >= MIN_WINDOW_BYTES:
-            self._flood.refund(-COSTS.SENT.flood)
-        elif sent_bytes < USEFUL_BYTES and not self._h2.local_flow_control_window(stream.id):
-            self._charge(COSTS.SENT_LITTLE.flood)
 
     def _unblock(self, stream_id: int) -> None:
         self._own_window.pop(stream_id, None)
@@ -168,13 +161,8 @@ class Outbound:
     def _serve_line(self) -> list[Event]:
         """First come, first served, until the connection has no room any more. Touches no other call."""
         self._progress_at = self._now
-        done: list[Event] = []
-        for stream in list(self._line.values()):
-            if self._connection_room() <= 0:
-                break
-            if self._send_pending(stream):
-                done.append(ResponseTaken(stream.id))
-        return done
+        served = takewhile(lambda _: self._connection_room() > 0, list(self._line.values()))
+        return [ResponseTaken(stream.id) for stream in served if self._send_pending(stream)]
 
     def _serve_own(self, stream_ids: list[int]) -> list[Event]:
         streams = [self._own_window[stream_id] for stream_id in stream_ids if stream_id in self._own_window]

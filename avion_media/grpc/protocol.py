@@ -70,7 +70,7 @@ class Protocol(Outbound):
             return [self.end_connection(*seen.violation)]
         self.settled = self.settled or seen.settings
         self._charge(seen.flood)
-        if self._flood.is_overdrawn():  # before they cost anything more
+        if self._flood.left < 0:  # before they cost anything more
             return [self.end_connection(_FLOOD)]
         self._collect()
         if seen.late_bytes:  # of DATA that h2 did not see: their window is given back by hand
@@ -81,7 +81,7 @@ class Protocol(Outbound):
         except H2Error:
             events.append(self._fail())
         self._settle(seen, quiet)
-        if self._flood.is_overdrawn() and not self._failed:
+        if self._flood.left < 0 and not self._failed:
             events.append(self.end_connection(_FLOOD))
         if seen.going_away and not self._failed:
             events.append(Happening.RETIRED)

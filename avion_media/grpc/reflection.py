@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from google.protobuf import descriptor_pool
@@ -38,8 +39,7 @@ class _Catalogue:
 
     def add(self, service: str) -> None:
         self.services.append(service)
-        pool = transport_pool if service.startswith("grpc.") else descriptor_pool.Default()
-        for file in _with_imports(pool.FindServiceByName(service).file):
+        for file in _with_imports(_pool_of(service).FindServiceByName(service).file):
             self._files[file.name] = file
 
     def file(self, name: str) -> list[FileDescriptor]:
@@ -47,25 +47,16 @@ class _Catalogue:
         return [] if file is None else list(_with_imports(file))
 
     def file_of(self, symbol: str) -> list[FileDescriptor]:
-        for pool in (descriptor_pool.Default(), transport_pool):
-            file = _defining(pool, symbol)
-            if file is not None and file.name in self._files:
-                return self.file(file.name)
+        pool = _pool_of(symbol)
+        with suppress(KeyError):
+            return self.file(pool.FindFileContainingSymbol(symbol).name)
+        with suppress(KeyError):  # a method, which is not found as a symbol
+            return self.file(pool.FindMethodByName(symbol).containing_service.file.name)
         return []
 
 
-def _defining(pool: DescriptorPool, symbol: str) -> FileDescriptor | None:
-    try:
-        return pool.FindFileContainingSymbol(symbol)
-    except KeyError:
-        pass
-    # Pools do not know methods by their full names.
-    service, _, method = symbol.rpartition(".")
-    try:
-        descriptor = pool.FindServiceByName(service)
-    except KeyError:
-        return None
-    return descriptor.file if method in descriptor.methods_by_name else None
+def _pool_of(name: str) -> DescriptorPool:
+    return transport_pool if name.startswith("grpc.") else descriptor_pool.Default()
 
 
 def _with_imports(file: FileDescriptor) -> Iterator[FileDescriptor]:

@@ -7,19 +7,18 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 from google.protobuf.message import DecodeError
 
 from avion_media.grpc.context import CallContext
+from avion_media.grpc.hooks import Hooks
+from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.status import Code, Headers, RpcError
 from avion_media.grpc.wire_format import GZIP_ENCODING, MIN_COMPRESSED_BYTES, Message, deflated, framed, inflated
 from avion_media.wire.service import Service
-
-if TYPE_CHECKING:
-    from avion_media.grpc.connection import Shared
 
 _RETRY_S = 1.0  # after this time, clients that a drain cut off can call again
 _ENOUGH_PENDING_BYTES = 64 << 10  # a stream's handler waits while this much of its response is unsent
@@ -53,6 +52,23 @@ def methods_of(services: Iterable[Service], max_message_bytes: int) -> dict[str,
             streams_requests, streams_responses = signature.cardinality.value
             methods[path] = Method(path, handler, parse, streams_requests, streams_responses, max_message_bytes)
     return methods
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the connections of one server have in common."""
+
+    limits: GrpcLimits
+    methods: dict[str, Method]
+    hooks: Hooks
+    backlog: trio.StrictFIFOLock = field(default_factory=trio.StrictFIFOLock)
+    """Taken for a turn of a connection that has sent more than one turn can do. So the loop does one such turn at a
+    time, and then serves all others."""
+
+    def max_message_bytes(self, path: str) -> int:
+        """Return the largest size of a request message of this method."""
+        method = self.methods.get(path)
+        return self.limits.max_message_bytes if method is None else method.max_message_bytes
 
 
 class RunningCall:

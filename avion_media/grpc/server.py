@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import ssl
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import trio
 
-from avion_media.grpc.connection import Connection, Shared
+from avion_media.grpc.connection import Connection
 from avion_media.grpc.context import Peer
 from avion_media.grpc.health import Health
-from avion_media.grpc.hooks import Authorise, Hooks, MapException, Observe, OnError
+from avion_media.grpc.hooks import Hooks
 from avion_media.grpc.lifecycle import calls_end_of_drain
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.reflection import reflection_services
-from avion_media.grpc.running import methods_of
+from avion_media.grpc.running import Shared, methods_of
 from avion_media.net import Account, Bound, Kind, PeerLimiter, bound_unacknowledged, peer_of
 from avion_media.wire.service import Service
 
@@ -25,15 +26,7 @@ _STREAMS_SHARE = 0.75  # a quarter is for calls that end: health checks are answ
 
 
 class GrpcServer:
-    """Serves services over HTTP/2, along with health and reflection.
-
-    ``map_exception`` turns an application's exception into the error for the client; any other exception becomes
-    INTERNAL with an error id, and goes to ``on_error(error_id, method, exception)``. ``observe(call)`` gives a context
-    manager that is entered in the call's task before the handler, and left when `CallContext.code` is known; refused
-    calls pass through it too. ``authorise(call)`` runs at the start of every call, health and reflection included,
-    before anything else of it is looked at: it raises the `RpcError` for a call that is not allowed, and can set
-    `CallContext.caller`.
-    """
+    """Serves services over HTTP/2, along with health and reflection."""
 
     def __init__(
         self,
@@ -41,10 +34,7 @@ class GrpcServer:
         *,
         limits: GrpcLimits | None = None,
         health: Health | None = None,
-        map_exception: MapException | None = None,
-        on_error: OnError | None = None,
-        observe: Observe | None = None,
-        authorise: Authorise | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         limits = limits or GrpcLimits()
         self._health = health or Health()
@@ -52,7 +42,7 @@ class GrpcServer:
         own += reflection_services([*services, *own])
         methods = methods_of(services, limits.max_message_bytes)
         methods |= methods_of(own, min(_SMALL_MESSAGE_BYTES, limits.max_message_bytes))
-        self._shared = Shared(limits, methods, Hooks(map_exception, on_error, observe, authorise))
+        self._shared = Shared(limits, methods, hooks or Hooks())
         self._limiter = _limiter(limits)
         self._connections: set[Connection] = set()
         self._ssl_context: Callable[[], ssl.SSLContext] | None = None  # of `serve`
@@ -165,12 +155,11 @@ class GrpcServer:
     ) -> trio.SSLStream[trio.SocketStream] | None:
         # https_compatible: many clients close without TLS's own farewell.
         tls = trio.SSLStream(plain, context, server_side=True, https_compatible=True)
-        with trio.move_on_after(self._shared.limits.handshake_timeout_s):
-            try:
-                await tls.do_handshake()
-            except (trio.BrokenResourceError, ssl.SSLError, ssl.CertificateError):
-                return None
-            return tls if tls.selected_alpn_protocol() == "h2" else None
+        timeout_s = self._shared.limits.handshake_timeout_s
+        with suppress(trio.BrokenResourceError, ssl.SSLError), trio.move_on_after(timeout_s):
+            await tls.do_handshake()
+            if tls.selected_alpn_protocol() == "h2":
+                return tls
         return None
 
     async def _keep_time(self) -> None:

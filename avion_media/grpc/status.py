@@ -6,6 +6,7 @@ import base64
 import math
 from collections.abc import Sequence
 from enum import IntEnum
+from urllib.parse import quote
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -17,6 +18,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 # Clients accept 8 KiB of trailers by default: a longer text is cut, longer details are left out.
 _MAX_MESSAGE_BYTES = 1024
 _MAX_DETAILS_BYTES = 4096
+_NOT_ENCODED = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")  # of ``grpc-message``
 
 
 class Code(IntEnum):
@@ -69,7 +71,7 @@ def trailers_of(error: RpcError) -> Headers:
     trailers: Headers = ((b"grpc-status", b"%d" % error.code),)
     text = error.message.encode(errors="replace")[:_MAX_MESSAGE_BYTES]
     if text:
-        trailers += ((b"grpc-message", percent_encoded(text)),)
+        trailers += ((b"grpc-message", quote(text, safe=_NOT_ENCODED).encode()),)
     if error.details:
         status = WireStatus(code=int(error.code), message=text.decode(errors="ignore"))
         for detail in error.details:
@@ -81,8 +83,3 @@ def trailers_of(error: RpcError) -> Headers:
         pushback_ms = int(error.retry_after_s * 1000) if error.retry_after_s < math.inf else -1
         trailers += ((b"grpc-retry-pushback-ms", b"%d" % pushback_ms),)
     return trailers
-
-
-def percent_encoded(text: bytes) -> bytes:
-    """As ``grpc-message`` wants it: everything but printable ASCII, and ``%`` itself, becomes ``%XX``."""
-    return b"".join(b"%c" % byte if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in text)

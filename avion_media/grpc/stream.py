@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from avion_media.grpc.lifecycle import Happening
@@ -49,15 +48,6 @@ Event = CallBegun | MessageReceived | RequestEnded | CallGone | ResponseTaken | 
 """A `Happening` concerns the whole connection. After FAILED the remaining output has the GOAWAY for the client."""
 
 
-@dataclass(slots=True)
-class Pending:
-    """A message of a response, as far as it is not sent."""
-
-    rest: memoryview
-    held_bytes: int
-    """What it takes from the account."""
-
-
 class Stream:
     """State only: what happens to it is decided in `Protocol`."""
 
@@ -77,7 +67,8 @@ class Stream:
         self.assembly: Assembly | None = None  # once a message came in pieces
         self.is_gzip = False  # of requests
         self.head_sent = False
-        self.pending: deque[Pending] = deque()
+        self.pending: deque[bytes] = deque()  # messages of the response that have not been sent whole
+        self.sent_of_first = 0
         self.pending_bytes = 0
         self.trailers: Headers | None = None
         self.progress_at = now

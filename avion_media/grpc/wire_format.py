@@ -75,9 +75,6 @@ class Metadata:
         return any(each == name for each, _ in self._pairs)
 
 
-NO_METADATA = Metadata()
-
-
 def metadata_headers(pairs: Iterable[tuple[str, str | bytes]], before: Headers = ()) -> Headers:
     """Return metadata as headers, which follow others. Raises ValueError for what gRPC does not allow."""
     headers: list[tuple[bytes, bytes]] = []
@@ -236,19 +233,16 @@ class Assembly:
         while len(self._partial) - position >= PREFIX_BYTES:
             start = position + PREFIX_BYTES
             flag, length = self._partial[position], int.from_bytes(self._partial[position + 1 : start], "big")
-            self._check(flag, length)
+            if flag > 1 or (flag and not self._is_gzip):
+                raise RpcError(Code.INTERNAL, "a message is flagged as compressed, but grpc-encoding does not say how")
+            if length > self._max_bytes:
+                raise RpcError(Code.RESOURCE_EXHAUSTED, f"a message of {length} bytes; the limit is {self._max_bytes}")
             if len(self._partial) < start + length:
                 break
             position = start + length
             messages.append(Message(bytes(self._partial[start:position]), flag == 1))
         del self._partial[:position]
         return messages
-
-    def _check(self, flag: int, length: int) -> None:
-        if flag > 1 or (flag and not self._is_gzip):
-            raise RpcError(Code.INTERNAL, "a message is flagged as compressed, but grpc-encoding does not say how")
-        if length > self._max_bytes:
-            raise RpcError(Code.RESOURCE_EXHAUSTED, f"a message of {length} bytes; the limit is {self._max_bytes}")
 
 
 async def inflated(payload: bytes, max_bytes: int) -> bytes:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import AbstractContextManager, suppress
-from types import TracebackType
+from contextlib import suppress
 
 import trio
 
@@ -13,7 +12,7 @@ _PIPE_BYTES = 1 << 20
 _PACE_S = 0.25  # for the client to take that much
 
 
-class Relay(AbstractContextManager["Relay"]):
+class Relay:
     """Bytes on their way to one client, in a pipe. `finish` it when no more are to follow."""
 
     def __init__(self, client: trio.SocketStream) -> None:
@@ -21,11 +20,6 @@ class Relay(AbstractContextManager["Relay"]):
         """Bytes that the client's socket has accepted."""
         self._client = client.socket
         self._held = 0
-
-    @staticmethod
-    def is_possible() -> bool:
-        """Return whether this system has splice(2): Linux has."""
-        return hasattr(os, "splice")
 
     @property
     def is_behind(self) -> bool:
@@ -38,7 +32,7 @@ class Relay(AbstractContextManager["Relay"]):
             fcntl.fcntl(self._input, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._output)
         os.close(self._input)
 
@@ -60,21 +54,20 @@ class Relay(AbstractContextManager["Relay"]):
 
     async def finish(self, timeout_s: float) -> bool:
         """Send the rest. Return False if the client leaves, or takes longer than this for 64 KiB on average."""
-        with suppress(OSError, trio.ClosedResourceError), trio.move_on_after(timeout_s * (1 + self._held / (64 << 10))):
-            await self._drain()
+        await self._drain(timeout_s * (1 + self._held / (64 << 10)))
         return not self._held
 
     async def _keep_pace(self, count: int) -> None:
         self._held += count
-        with suppress(OSError, trio.ClosedResourceError), trio.move_on_after(_PACE_S):
-            await self._drain()
+        await self._drain(_PACE_S)
 
-    async def _drain(self) -> None:
-        while self._held:
-            try:
-                count = os.splice(self._output, self._client.fileno(), self._held, flags=os.SPLICE_F_NONBLOCK)
-            except BlockingIOError:
-                await trio.lowlevel.wait_writable(self._client)
-            else:
-                self._held -= count
-                self.sent += count
+    async def _drain(self, within_s: float) -> None:
+        with suppress(OSError, trio.ClosedResourceError), trio.move_on_after(within_s):
+            while self._held:
+                try:
+                    count = os.splice(self._output, self._client.fileno(), self._held, flags=os.SPLICE_F_NONBLOCK)
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(self._client)
+                else:
+                    self._held -= count
+                    self.sent += count

@@ -14,7 +14,7 @@ from avion_media.api.media_service import MediaService
 from avion_media.api.statuses import StatusResolver
 from avion_media.api.watch import Watchers
 from avion_media.config import GrpcConfig
-from avion_media.grpc import CallContext, GrpcLimits, GrpcServer, Health, RpcError
+from avion_media.grpc import CallContext, GrpcLimits, GrpcServer, Health, Hooks, RpcError
 from avion_media.nodes.consumers import guard_of
 from avion_media.nodes.credential_reload import open_callers, open_tls
 from avion_media.nodes.gauges import limiting
@@ -44,10 +44,12 @@ async def grpc(runtime: Runtime, child: Child[Address]) -> None:
         [service.service],
         limits=limits_of(config.grpc),
         health=health,
-        map_exception=map_exception,
-        on_error=_on_error,
-        observe=lambda call: ObservedCall(runtime.telemetry, methods, call),
-        authorise=None if callers is None else _Authorising(config.grpc, lambda: callers.value),
+        hooks=Hooks(
+            map_exception,
+            _on_error,
+            observe=lambda call: ObservedCall(runtime.telemetry, methods, call),
+            authorise=None if callers is None else _Authorising(config.grpc, lambda: callers.value),
+        ),
     )
     ssl_context = None if tls is None else lambda: tls.value
     methods = server.methods

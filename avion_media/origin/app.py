@@ -4,14 +4,13 @@ A request reads the object store and nothing else decides: no fetch, no decode, 
 deletions. While it is unavailable the origin serves what the store has, for caches to keep a short time. While it has
 lost deletions, and their journal is being replayed, the origin answers 503.
 
-Three modes: *proxy* sends the bytes through this process. *redirect* answers with a short-lived presigned URL of the
-store (307), for stores that clients or the CDN reach better themselves. *accel* hands that URL to an nginx in front
-(``X-Accel-Redirect``), which fetches it and answers in its own name.
+The three modes (*proxy*, *redirect* and *accel*) are compared in docs/cdn.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import trio
@@ -35,30 +34,21 @@ _BLOCKED = "this media item was blocked"
 _log = get_logger()
 
 
+@dataclass(eq=False)
 class Origin:
     """The origin's handler is `handle`."""
 
-    def __init__(
-        self,
-        store: ResourceSlot[ObjectStore],
-        deletions: Deletions,
-        moderation: ModerationStatus,
-        telemetry: Telemetry,
-        config: HttpConfig,
-        capabilities: Callable[[], Mapping[str, Any]],
-    ) -> None:
-        self._store = store
-        self._deletions = deletions
-        self._moderation = moderation
-        self._telemetry = telemetry
-        self._memory = WindowMemory()
-        self._capabilities = capabilities
-        self._mode = config.mode
-        self._redirect_ttl_s = int(config.redirect_ttl)
+    store: ResourceSlot[ObjectStore]
+    deletions: Deletions
+    moderation: ModerationStatus
+    telemetry: Telemetry
+    config: HttpConfig
+    capabilities: Callable[[], Mapping[str, Any]]
+    memory: WindowMemory = field(default_factory=WindowMemory, init=False)
 
     async def handle(self, request: Request) -> Response:
         """The response to any request: every one carries the safety headers."""
-        response = await observed(self._telemetry, request, self._respond)
+        response = await observed(self.telemetry, request, self._respond)
         response.headers.update(responses.SAFETY_HEADERS)
         return response
 
@@ -73,9 +63,9 @@ class Origin:
         if request.query is not None:
             return responses.moved(request.path)
         if target is None:
-            return responses.capabilities(self._capabilities())
+            return responses.capabilities(self.capabilities())
         media_id = str(target.any_id)
-        if self._moderation.is_underway(media_id):
+        if self.moderation.is_underway(media_id):
             return responses.plain(451, _BLOCKED, cache_control=responses.GONE)
         try:
             with timing.measured("tombstone"):
@@ -87,7 +77,7 @@ class Origin:
                 try:
                     return await self._from_store(request, target, cache_control)
                 except ObjectMissing:  # a block removes the objects, and leaves its record
-                    if await self._moderation.is_blocked(media_id):
+                    if await self.moderation.is_blocked(media_id):
                         return responses.plain(451, _BLOCKED, cache_control=responses.GONE)
                     return responses.plain(404, "media item not found")
         except PreconditionFailed:  # the object was replaced between two requests: the client can repeat its own
@@ -106,14 +96,14 @@ class Origin:
         deleted. Redis that answers and has lost deletions is another matter: that raises `Unavailable`.
         """
         try:
-            return await self._deletions.is_deleted(media_id)
+            return await self.deletions.is_deleted(media_id)
         except Unavailable as error:
             if error.dependency is Dependency.DELETIONS:
                 raise
             return None
 
     async def _from_store(self, request: Request, target: responses.Target, cache_control: str) -> Response:
-        if self._mode != "proxy" and request.method != "HEAD":  # a URL that is signed for GET serves no HEAD
+        if self.config.mode != "proxy" and request.method != "HEAD":  # a URL that is signed for GET serves no HEAD
             return await self._handed_over(target, cache_control)
         byte_range = conditional.forwardable_range(request.headers.get("range"))
         needs_facts = any(name in request.headers for name in conditional.CONDITIONS) or byte_range == _NO_BYTES
@@ -122,7 +112,7 @@ class Origin:
                 return await self._conditional(request, target, cache_control)
             return await self._object(request, target, byte_range, cache_control)
         except RangeNotSatisfiable:
-            info = await self._store.get().head(target.key)
+            info = await self.store.get().head(target.key)
             return responses.unsatisfiable(info.size_bytes)
 
     async def _handed_over(self, target: responses.Target, cache_control: str) -> Response:
@@ -130,23 +120,21 @@ class Origin:
 
         Caches may keep a redirect for half of the URL's life: a client that follows it then has the other half.
         """
-        store = self._store.get()
+        store, ttl_s = self.store.get(), int(self.config.redirect_ttl)
         content_type, disposition = target.served_as(await store.head(target.key))
-        url = store.presign_get(
-            target.key, expires_s=self._redirect_ttl_s, content_type=content_type, content_disposition=disposition
-        )
-        if self._mode == "accel":
+        url = store.presign_get(target.key, expires_s=ttl_s, content_type=content_type, content_disposition=disposition)
+        if self.config.mode == "accel":
             internal = responses.accel_uri(url, brief=cache_control is responses.UNCERTAIN)
             headers = {"Content-Type": content_type, "Content-Disposition": disposition, "X-Accel-Redirect": internal}
             return Response(200, headers)
         if cache_control is responses.IMMUTABLE:
-            cache_control = f"public, max-age={self._redirect_ttl_s // 2}"
+            cache_control = f"public, max-age={ttl_s // 2}"
         return Response(307, {"Location": url, "Cache-Control": cache_control})
 
     async def _conditional(self, request: Request, target: responses.Target, cache_control: str) -> Response:
         """Decided by the facts alone; the body is read only when it is sent. Raises as `_object` does."""
         headers = request.headers
-        info = await self._store.get().head(target.key)
+        info = await self.store.get().head(target.key)
         etag = responses.quoted(info.etag)
         match conditional.failed_precondition(headers, etag, info.last_modified):
             case 412:
@@ -170,11 +158,11 @@ class Origin:
     ) -> Response:
         """200 or 206. Raises RangeNotSatisfiable, PreconditionFailed."""
         body = RangeBody(
-            self._store.get(),
-            self._memory,
+            self.store.get(),
+            self.memory,
             request.peer,
             target.key,
-            lambda count: self._telemetry.count(instruments.ORIGIN_SENT, count, http__route=target.route),
+            lambda count: self.telemetry.count(instruments.ORIGIN_SENT, count, http__route=target.route),
         )
         try:
             await body.open(byte_range, etag)

@@ -20,6 +20,7 @@ import trio
 from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.http1 import BodyLost, Relayed
 from avion_media.net import Relay
+from avion_media.origin.conditional import within
 from avion_media.origin.memory import LARGEST_WINDOW_BYTES, WindowMemory
 from avion_media.store import ByteRange, Bytes, ContentRange, ObjectInfo, ObjectPart, ObjectStore, RangeNotSatisfiable
 
@@ -66,11 +67,7 @@ class RangeBody:
             info = await self._store.head(self._key)
             etag = etag or info.etag
             first, last = max(0, info.size_bytes - last), None
-        if first is not None:
-            window_end = first + self._held - 1
-            asked: ByteRange = (first, window_end if last is None else min(last, window_end))
-        else:
-            asked = (None, last)
+        asked = (first, last) if first is None else within((first, last), first + self._held)
         try:
             part, got = await self._read(asked, etag)
         except RangeNotSatisfiable:
@@ -83,7 +80,7 @@ class RangeBody:
         self.info = part.info
         self._window = part.data
         self._position = got.last + 1
-        self._end = got.total if last is None else min(last + 1, got.total) if first is not None else self._position
+        self._end = within((first, last), got.total)[1] + 1
         self.length_bytes = self._end - got.first
         if byte_range is not None:
             self.content_range = ContentRange(got.first, self._end - 1, got.total)
@@ -167,9 +164,7 @@ class RangeBody:
     def _checked(self, part: ObjectPart, byte_range: ByteRange) -> ContentRange:
         """The place of the part, whose bytes must be those that were asked for."""
         got = part.content_range or ContentRange(0, len(part.data) - 1, len(part.data))
-        first, last = byte_range
-        expected_last = got.total - 1 if last is None or first is None else min(last, got.total - 1)
-        if (first is not None and got.first != first) or got.last != expected_last:
+        if got[:2] != within(byte_range, got.total):
             raise Unavailable(Dependency.STORE, f"{got} was sent for the range {byte_range}")
         if len(part.data) != got.last - got.first + 1:
             raise Unavailable(Dependency.STORE, f"{len(part.data)} bytes were sent for {got}")

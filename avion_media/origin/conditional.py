@@ -77,9 +77,15 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     asked = forwardable_range(header)
     if asked is None:
         return None
-    first, last = asked
-    if first is None:
-        first, last = max(0, size - (last or 0)), None
+    first, last = within(asked, size)
     if first >= size:
         raise RangeNotSatisfiable
+    return first, last
+
+
+def within(byte_range: ByteRange, size: int) -> tuple[int, int]:
+    """Return the first and last byte of a range of an object of this size."""
+    first, last = byte_range
+    if first is None:
+        return max(0, size - (last or 0)), size - 1
     return first, size - 1 if last is None else min(last, size - 1)

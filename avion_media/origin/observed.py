@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import trio
 
@@ -45,7 +46,7 @@ async def observed(
     """Return the response of ``respond``, which gets the request's route, and report it."""
     route, media_id = route_of(request.path)
     method = request.method if request.method in METHODS else NO_ROUTE
-    known = {"http__request__method": method, "url__scheme": "http", "http__route": route}
+    known: dict[str, Any] = {"http__request__method": method, "url__scheme": "http", "http__route": route}
     started = time.monotonic()
     status, timing = 500, Timing()
     name = method if route is NO_ROUTE else f"{method} {route}"
@@ -64,10 +65,5 @@ async def observed(
             error = str(status) if status >= 500 else ""
             if error:
                 span.fail(error)
-            telemetry.record(
-                instruments.HTTP_DURATION,
-                time.monotonic() - started,
-                **known,
-                http__response__status_code=status,
-                error__type=error,
-            )
+            known |= {"http__response__status_code": status, "error__type": error}
+            telemetry.record(instruments.HTTP_DURATION, time.monotonic() - started, **known)

@@ -85,9 +85,8 @@ def target_of(path: str) -> Target | None:
     if not is_size_name(size):
         return None
     # The size might not be configured any more, because URLs outlive the configuration.
-    if name != media_id:
-        return Target(route, any_id, keys.thumbnail(any_id, f"{size}{WEBP_SUFFIX}"), WEBP.content_type)
-    return Target(route, any_id, keys.thumbnail(any_id, size), JPEG.content_type)
+    suffix, made_as = ("", JPEG) if name == media_id else (WEBP_SUFFIX, WEBP)
+    return Target(route, any_id, keys.thumbnail(any_id, size + suffix), made_as.content_type)
 
 
 def object_headers(info: ObjectInfo, target: Target, cache_control: str) -> dict[str, str]:

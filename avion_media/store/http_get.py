@@ -64,7 +64,7 @@ class HttpGet:
     def can_relay(self) -> bool:
         """Whether a relayed body, which takes long, leaves enough connections, and this one is not encrypted."""
         few = self._slots.borrowed_tokens * 2 < self._slots.total_tokens
-        return few and self._tls is None and not self.is_refused and Relay.is_possible()
+        return few and self._tls is None and not self.is_refused
 
     def close(self) -> None:
         """Close the connections that are kept for later requests."""
@@ -205,7 +205,8 @@ class _Wire:
 
     async def receive(self) -> bytes:
         """Return some bytes. Raises OSError at the end of the connection."""
-        count = await self._receive_into(self._buffer, wake_at=1)
+        count = await self._receive_into(self._buffer)
+        self._came(count, 1)
         self.has_received = True
         return bytes(self._buffer[:count])
 
@@ -216,56 +217,45 @@ class _Wire:
         body = memoryview(bytearray(length))
         body[: len(first)] = first
         rest = body[len(first) :]
-        wake_at = 1
         while rest:
-            count = await self._receive_into(rest, wake_at)
+            count = await self._receive_into(rest)
             rest = rest[count:]
-            wake_at = min(count, len(rest), _GULP_BYTES)  # a store that sends slowly is received slowly
+            self._came(count, len(rest))
             received()
         return body
 
     async def relay_exactly(self, length: int, first: bytes, received: Callable[[], None], relay: Relay) -> bool:
         """Pass on a body, as `receive_exactly` returns it. Return False if the client falls behind."""
         await relay.put(first)
-        length -= len(first)
-        wake_at = 1
-        while length and not relay.is_behind:
-            self._wake_at(wake_at)
+        left = length - len(first)
+        while left and not relay.is_behind:
             await trio.lowlevel.wait_readable(self._tcp)
             with suppress(BlockingIOError):
-                count = await relay.pass_on(self._tcp, length)
-                self._acknowledge_at_once()
-                if not count:
-                    raise ConnectionResetError("closed by the store within its response")
-                length -= count
-                wake_at = min(count, length, _GULP_BYTES)
+                count = await relay.pass_on(self._tcp, left)
+                left -= count
+                self._came(count, left)
                 received()
         return not relay.is_behind
 
-    async def _receive_into(self, buffer: memoryview, wake_at: int) -> int:
-        """Fill a part of the buffer, once ``wake_at`` bytes have come. Raises OSError at the end of the connection."""
+    async def _receive_into(self, buffer: memoryview) -> int:
         if self._is_tls:
             data = await self._stream.receive_some(len(buffer))
-            count = len(data)
-            buffer[:count] = data
-        else:
-            self._wake_at(wake_at)
-            count = await self._read_into(buffer)
-        self._acknowledge_at_once()
-        if not count:
-            raise ConnectionResetError("closed by the store within its response")
-        return count
-
-    def _wake_at(self, count: int) -> None:
-        if count != self._wakes_at:  # waking up costs more than copying
-            self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
-            self._wakes_at = count
-
-    async def _read_into(self, buffer: memoryview) -> int:
+            buffer[: len(data)] = data
+            return len(data)
         while True:
             await trio.lowlevel.wait_readable(self._tcp)
             with suppress(BlockingIOError):
                 return os.readv(self._tcp.fileno(), [buffer])
+
+    def _came(self, count: int, left: int) -> None:
+        """Acknowledge what came, and wake up once as much has come again. Raises OSError at the connection's end."""
+        self._acknowledge_at_once()
+        if not count:
+            raise ConnectionResetError("closed by the store within its response")
+        wakes_at = max(min(count, left, _GULP_BYTES), 1)  # a store that sends slowly is received slowly
+        if wakes_at != self._wakes_at and not self._is_tls:  # waking up costs more than copying
+            self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wakes_at)
+            self._wakes_at = wakes_at
 
     def _acknowledge_at_once(self) -> None:
         with suppress(OSError):  # closed meanwhile, or another kernel: only latency depends on it

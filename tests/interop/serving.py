@@ -11,7 +11,7 @@ from typing import TypeVar
 import grpc
 import trio
 
-from avion_media.grpc import CallContext, Code, GrpcLimits, GrpcServer, Health, RpcError
+from avion_media.grpc import CallContext, Code, GrpcLimits, GrpcServer, Health, Hooks, RpcError
 from tests.interop.echo import Echo
 from tests.interop.testing_service import TestingService
 
@@ -74,10 +74,7 @@ async def echo_server(
         [echo.service],
         limits=limits,
         health=health,
-        map_exception=_map_exception,
-        on_error=lambda *error: running.errors.append(error),
-        observe=running.observe,
-        authorise=authorise,
+        hooks=Hooks(_map_exception, lambda *error: running.errors.append(error), running.observe, authorise),
     )
     with trio.fail_after(HARD_LIMIT_S):
         async with trio.open_nursery() as nursery:

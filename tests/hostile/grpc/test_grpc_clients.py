@@ -12,6 +12,7 @@ from h2.errors import ErrorCodes
 from hyperframe.frame import ContinuationFrame, HeadersFrame
 
 from avion_media.grpc import Code, GrpcLimits
+from avion_media.grpc.lifecycle import Happening, Lifecycle
 from avion_media.net import peer_of
 from tests.interop.raw_client import RawClient, data, message, raw_client, request_headers, window_update
 from tests.interop.serving import EchoServer, echo_server
@@ -115,12 +116,15 @@ async def test_streams_of_an_old_connection_end_at_a_message_after_a_while() -> 
 
 
 def test_ages_differ_so_that_clients_do_not_come_back_all_at_once() -> None:
-    limits = GrpcLimits(max_age_s=1000.0)
-    ages = {limits.lifetime_s() for _ in range(10)}
-    assert len(ages) == 10
-    assert min(ages) >= 900
-    assert max(ages) <= 1100
-    assert GrpcLimits().lifetime_s() == math.inf
+    def retired_at(now: float) -> int:
+        return sum(Happening.RETIRED in life.due(now, 1, is_writing=True) for life in lives)
+
+    lives = [Lifecycle(GrpcLimits(max_age_s=1000.0, header_timeout_s=math.inf), 0.0) for _ in range(100)]
+    assert retired_at(899.9) == 0
+    assert 0 < retired_at(1000.0) < 100
+    assert retired_at(1100.1) == 100
+    lives = [Lifecycle(GrpcLimits(header_timeout_s=math.inf), 0.0)]
+    assert retired_at(1e9) == 0
 
 
 async def test_a_slow_upload_of_many_frames_is_no_unfinished_frame() -> None:

@@ -12,12 +12,12 @@ import trio.testing
 from hpack import Encoder
 from hyperframe.frame import HeadersFrame
 
-from avion_media.grpc.connection import Connection, Shared
+from avion_media.grpc.connection import Connection
 from avion_media.grpc.context import CallContext, Peer
 from avion_media.grpc.frames import PREFACE
 from avion_media.grpc.hooks import Hooks
 from avion_media.grpc.limits import GrpcLimits
-from avion_media.grpc.running import Method
+from avion_media.grpc.running import Method, Shared
 from avion_media.grpc.status import Code, RpcError
 from avion_media.net import Account, Bound, Kind, PeerLimiter
 from tests.interop.raw_client import data, message, request_headers, settings

@@ -13,11 +13,11 @@ import trio.testing
 from hyperframe.frame import PingFrame
 
 from avion_media.grpc import CallContext, Code, GrpcLimits
-from avion_media.grpc.connection import Connection, Shared
+from avion_media.grpc.connection import Connection
 from avion_media.grpc.context import Peer
 from avion_media.grpc.frames import PREFACE
 from avion_media.grpc.hooks import Hooks
-from avion_media.grpc.running import Method
+from avion_media.grpc.running import Method, Shared
 from avion_media.net import Bound, Kind, PeerLimiter
 from tests.interop.raw_client import RawClient, data, message, request_headers, settings, window_update
 

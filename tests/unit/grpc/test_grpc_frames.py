@@ -214,7 +214,7 @@ def test_a_reset_in_answer_to_a_refusal_is_free_once() -> None:
 def _charged(budget: FloodBudget, units: int, now: float) -> bool:
     """Whether a charge was covered."""
     budget.charge(units, now)
-    return not budget.is_overdrawn()
+    return budget.left >= 0
 
 
 def test_a_burst_is_forgiven_and_a_flood_is_not() -> None:

@@ -8,12 +8,11 @@ from typing import Any, cast
 import trio
 import trio.testing
 
-from avion_media.grpc.connection import Shared
 from avion_media.grpc.context import CallContext, Peer
 from avion_media.grpc.hooks import Hooks
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.protocol import Protocol
-from avion_media.grpc.running import Method, RunningCall
+from avion_media.grpc.running import Method, RunningCall, Shared
 from avion_media.grpc.status import RpcError
 from avion_media.grpc.wire_format import Message
 

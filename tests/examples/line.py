@@ -103,10 +103,10 @@ class Line:
                 if left:
                     body, data = data[:left], data[left:]
                     allowed = self._spend(len(body)) if upload else len(body)
-                    yield body[:allowed]
                     left -= allowed
-                    if upload and not left:
+                    if upload and not left:  # noted before the server can answer
                         self.whole[upload] += 1
+                    yield body[:allowed]
                     if allowed < len(body) or self._is_spent():
                         self._sever()
                         return

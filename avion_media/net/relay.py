@@ -13,13 +13,16 @@ _PACE_S = 0.25  # for the client to take that much
 
 
 class Relay:
-    """Bytes on their way to one client, in a pipe. `finish` it when no more are to follow."""
+    """Bytes on their way to one client, in a pipe. `finish` it when no more are to follow. OSError: no pipe is left."""
 
     def __init__(self, client: trio.SocketStream) -> None:
         self.sent = 0
         """Bytes that the client's socket has accepted."""
         self._client = client.socket
         self._held = 0
+        self._output, self._input = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        with suppress(OSError):  # more than this user may have: a smaller pipe takes more calls
+            fcntl.fcntl(self._input, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     @property
     def is_behind(self) -> bool:
@@ -27,9 +30,6 @@ class Relay:
         return self._held > 0
 
     def __enter__(self) -> Relay:
-        self._output, self._input = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        with suppress(OSError):  # more than this user may have: a smaller pipe takes more calls
-            fcntl.fcntl(self._input, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -287,6 +289,18 @@ async def test_a_relayed_object_that_is_replaced_is_never_mixed(mock_clock: Mock
         with pytest.raises(BodyLost):
             await anext(windows)
     assert memory.held_bytes == 0
+
+
+async def test_without_a_descriptor_there_are_windows(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_flags: int) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    objects = filled(12 * MIB)
+    monkeypatch.setattr(os, "pipe2", refuse)
+    assert await relayed(objects) == objects.held["a"]
+    assert objects.reads[-1] == (8 * MIB, 12 * MIB - 1)
 
 
 async def test_a_relay_to_a_client_that_never_reads_ends(autojump_clock: MockClock) -> None:

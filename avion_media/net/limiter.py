@@ -78,7 +78,9 @@ class PeerLimiter:
 
     def account(self, peer: str) -> Account:
         """Open the account of one connection of this peer (see `peer_of`). It must be closed."""
-        holder = self._peers.setdefault(peer, _Peer(dict.fromkeys(self._bounds, 0)))
+        holder = self._peers.get(peer)
+        if holder is None:
+            holder = self._peers[peer] = _Peer(dict.fromkeys(self._bounds, 0))
         holder.accounts += 1
         return Account(self, peer, holder)
 

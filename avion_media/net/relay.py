@@ -8,6 +8,8 @@ from contextlib import suppress
 
 import trio
 
+from avion_media.net.sockets import PIECE_BYTES
+
 _PIPE_BYTES = 1 << 20
 _PACE_S = 0.25  # for the client to take that much
 
@@ -19,7 +21,8 @@ class Relay:
         self.sent = 0
         """Bytes that the client's socket has accepted."""
         self._client = client.socket
-        self._held = 0
+        self.taken = 0
+        """Bytes that have left the source."""
         self._output, self._input = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         with suppress(OSError):  # more than this user may have: a smaller pipe takes more calls
             fcntl.fcntl(self._input, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
@@ -27,12 +30,10 @@ class Relay:
     @property
     def is_behind(self) -> bool:
         """Whether the client did not take the last bytes in time, or has left. Then pass nothing more."""
-        return self._held > 0
+        return self.taken > self.sent
 
-    def __enter__(self) -> Relay:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Give the pipe back, with what is in it."""
         os.close(self._output)
         os.close(self._input)
 
@@ -54,20 +55,17 @@ class Relay:
 
     async def finish(self, timeout_s: float) -> bool:
         """Send the rest. Return False if the client leaves, or takes longer than this for 64 KiB on average."""
-        await self._drain(timeout_s * (1 + self._held / (64 << 10)))
-        return not self._held
+        await self._drain(timeout_s * (1 + (self.taken - self.sent) / PIECE_BYTES))
+        return not self.is_behind
 
     async def _keep_pace(self, count: int) -> None:
-        self._held += count
+        self.taken += count
         await self._drain(_PACE_S)
 
     async def _drain(self, within_s: float) -> None:
         with suppress(OSError, trio.ClosedResourceError), trio.move_on_after(within_s):
-            while self._held:
+            while self.is_behind:
                 try:
-                    count = os.splice(self._output, self._client.fileno(), self._held, flags=os.SPLICE_F_NONBLOCK)
+                    self.sent += os.splice(self._output, self._client.fileno(), _PIPE_BYTES, flags=os.SPLICE_F_NONBLOCK)
                 except BlockingIOError:
                     await trio.lowlevel.wait_writable(self._client)
-                else:
-                    self._held -= count
-                    self.sent += count

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import trio
 
-_PIECE_BYTES = 64 << 10
+PIECE_BYTES = 64 << 10  # a client must take so many within the timeout
 _LINGER_S = 1.0
 _AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, with a timeout of 0
 
@@ -45,7 +45,7 @@ async def send_steadily(
             while left:
                 sent = await _send_some(stream, left)
                 taken += sent
-                if taken >= _PIECE_BYTES:
+                if taken >= PIECE_BYTES:
                     taken = 0
                     slow.deadline = trio.current_time() + timeout_s
                 if on_progress is not None:
@@ -61,7 +61,7 @@ async def _send_some(stream: trio.abc.SendStream, left: list[memoryview]) -> int
     if isinstance(stream, trio.SocketStream):
         await trio.lowlevel.wait_writable(stream.socket)
         return _send_now(stream, left)
-    piece = left[0][:_PIECE_BYTES]
+    piece = left[0][:PIECE_BYTES]
     await stream.send_all(piece)
     return len(piece)
 
@@ -95,5 +95,5 @@ async def linger(stream: trio.abc.Stream) -> None:
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError), trio.move_on_after(_LINGER_S):
         if isinstance(stream, trio.abc.HalfCloseableStream):
             await stream.send_eof()
-        while await stream.receive_some(_PIECE_BYTES):
+        while await stream.receive_some(PIECE_BYTES):
             pass

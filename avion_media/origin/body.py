@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import trio
 
@@ -119,7 +119,7 @@ class RangeBody:
             relay = Relay(client)
         except OSError:
             return 0  # windows need no descriptor
-        with relay:
+        with closing(relay):
             with suppress(MediaError, trio.TooSlowError):  # the next window will show whether that goes on
                 await self._store.relay(self._key, self._position, self._end - 1, self.info.etag, relay)
             is_there = await relay.finish(timeout_s)

@@ -192,7 +192,10 @@ class ObjectStore:
         Raises `ObjectMissing`, `PreconditionFailed`, `RangeNotSatisfiable`, `Unavailable`. ``relay.sent`` is how far it
         came.
         """
-        await self._connection.relay_part(PartRequest(key, (first, last), etag, last - first + 1, relay))
+        try:
+            await self._connection.relay_part(PartRequest(key, (first, last), etag, last - first + 1, relay))
+        finally:
+            self._connection.received(relay.taken)
 
     async def download(self, key: str, fd: int, *, max_bytes: int, if_match: str | None = None) -> ObjectInfo:
         """Write the whole object to the start of the open file ``fd``, by pwrite.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import pytest
@@ -261,7 +261,7 @@ async def relayed(get: HttpGet) -> tuple[bytes, bool]:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(receive)
-            with Relay(stream) as relay:
+            with closing(Relay(stream)) as relay:
                 try:
                     part = await get.get(PartRequest("a", (10, len(BODY) - 1), "e", MIB, relay))
                     assert isinstance(part, ObjectPart)

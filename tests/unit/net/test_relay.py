@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 
 import pytest
@@ -40,7 +40,7 @@ class World:
 @asynccontextmanager
 async def world() -> AsyncIterator[World]:
     async with connected() as (source, sender), connected() as (client, reader):
-        with Relay(client) as relay:
+        with closing(Relay(client)) as relay:
             yield World(source, sender, relay, reader)
 
 

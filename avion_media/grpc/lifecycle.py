@@ -1,8 +1,6 @@
 """The life of one connection: its states as a table, and its deadlines. No I/O.
 
-```
 PREFACE → OPEN → GOAWAY_SENT → LAST_CALLS → CLOSING → LINGER → CLOSED
-```
 """
 
 from __future__ import annotations
@@ -29,36 +27,25 @@ def calls_end_of_drain(now: float, grace_s: float) -> float:
 class State(Enum):
     """Where a connection is."""
 
-    PREFACE = auto()
-    """The client's preface and SETTINGS have not come."""
+    PREFACE = auto()  # the client's preface and SETTINGS have not come
     OPEN = auto()
-    GOAWAY_SENT = auto()
-    """The first GOAWAY is out, and a ping: calls that crossed it on the wire are served."""
-    LAST_CALLS = auto()
-    """The final GOAWAY is out: later calls are refused, and clients repeat them elsewhere."""
-    CLOSING = auto()
-    """Nothing is read any more; the output leaves."""
-    LINGER = auto()
-    """Our end of output is out; the client reads what it has not read yet (`avion_media.net.linger`)."""
+    GOAWAY_SENT = auto()  # the first GOAWAY is out, and a ping: calls that crossed it on the wire are served
+    LAST_CALLS = auto()  # the final GOAWAY is out: later calls are refused, and clients repeat them elsewhere
+    CLOSING = auto()  # nothing is read any more; the output leaves
+    LINGER = auto()  # our end of output is out; the client reads what it has not read yet (`avion_media.net.linger`)
     CLOSED = auto()
 
 
 class Happening(Enum):
     """What leads from one state to another."""
 
-    SETTLED = auto()
-    """The client's preface and SETTINGS came."""
-    RETIRED = auto()
-    """It is to end: a drain, its age, idleness, the client's GOAWAY, or connections are scarce."""
-    ACKNOWLEDGED = auto()
-    """The client answered the ping after the first GOAWAY, or took too long: no new call can come."""
+    SETTLED = auto()  # the client's preface and SETTINGS came
+    RETIRED = auto()  # it is to end: a drain, its age, idleness, the client's GOAWAY, or connections are scarce
+    ACKNOWLEDGED = auto()  # the client answered the ping after the first GOAWAY, or took too long: no new call can come
     LAST_CALL_ENDED = auto()
-    FAILED = auto()
-    """The client broke the protocol or a limit; GOAWAY has the reason."""
-    WRITTEN = auto()
-    """All output has left."""
-    GONE = auto()
-    """Reset or end of input; or whatever else makes it useless to go on."""
+    FAILED = auto()  # the client broke the protocol or a limit; GOAWAY has the reason
+    WRITTEN = auto()  # all output has left
+    GONE = auto()  # reset or end of input; or whatever else makes it useless to go on
 
 
 _S, _H = State, Happening
@@ -70,21 +57,17 @@ TABLE: Mapping[State, Mapping[Happening, State]] = {
     _S.CLOSING: {_H.WRITTEN: _S.LINGER, _H.GONE: _S.CLOSED},
     _S.LINGER: {_H.GONE: _S.CLOSED},
     _S.CLOSED: {},
-}
-"""What is not in it changes nothing."""
+}  # what is not in it changes nothing
 _READING = frozenset({_S.PREFACE, _S.OPEN, _S.GOAWAY_SENT, _S.LAST_CALLS})
 
 
 class Due(Enum):
     """What a deadline asks the driver to do, if it does not lead to another state."""
 
-    GIVE_UP = auto()
-    """A frame was begun but not finished."""
+    GIVE_UP = auto()  # a frame was begun but not finished
     PING = auto()
-    END_STREAMS = auto()
-    """Streams of responses end at a message boundary."""
-    END_CALLS = auto()
-    """Every call that is left ends."""
+    END_STREAMS = auto()  # streams of responses end at a message boundary
+    END_CALLS = auto()  # every call that is left ends
 
 
 class Lifecycle:

@@ -1,14 +1,15 @@
 """The Trio driver of one connection: it reads, calls the protocol core, runs handlers, and writes.
 
-There are three kinds of tasks: the reader (the connection's own), one writer, and one per running handler. The writer
-sends everything queued in one write. A unary request gets a task only when it is complete, so a client that sends
-slowly occupies a stream, but no handler.
+There are three kinds of tasks: the reader (the connection's own), one per running handler, and one writer, which begins
+when output has to wait or several calls run; then it sends everything queued in one write. A unary request gets a task
+only when it is complete, so a client that sends slowly occupies a stream, but no handler.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import socket
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 import trio
@@ -26,14 +27,17 @@ _READ_BYTES = 64 << 10
 _MAX_ECHOED = 100  # characters of an unknown path in logs
 _MAX_UNSENT_BYTES = 512 << 10  # nothing is read from a client that does not read, because each frame may need an answer
 
+Transport = trio.abc.Stream | socket.socket  # that does not block
+
 
 class Connection:
     """One client's connection. `run` returns when it has ended, for any reason.
 
-    What it takes is in ``account``, which the caller closes.
+    Its tasks are in ``nursery``. They have ended when `run` returns; to cancel it, cancel the nursery. What it takes is
+    in ``account``. The caller closes that, and the stream.
     """
 
-    def __init__(self, shared: Shared, stream: trio.abc.Stream, peer: Peer, account: Account) -> None:
+    def __init__(self, shared: Shared, nursery: trio.Nursery, stream: Transport, peer: Peer, account: Account) -> None:
         now = trio.current_time()
         self._shared = shared
         self._stream = stream
@@ -44,12 +48,14 @@ class Connection:
         self._running: dict[int, RunningCall] = {}
         self._life = Lifecycle(shared.limits, now)
         self._reading = trio.CancelScope()
+        self._socket = stream if isinstance(stream, socket.socket) else None
         self._writing = trio.CancelScope()
-        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
+        self._is_writing: bool | None = None  # None: the writer has not begun; it stays true when it has ended
         self._writer = trio.lowlevel.ParkingLot()  # the writer waits for output here
-        self._taken = trio.lowlevel.ParkingLot()  # the reader waits for the writer here
+        self._progress = trio.lowlevel.ParkingLot()  # the reader waits for the writer here, and for the end of tasks
         self._unsent = b""
-        self._tasks: trio.Nursery | None = None
+        self._nursery = nursery
+        self._tasks = 1  # with the reader
 
     @property
     def streams(self) -> int:
@@ -62,21 +68,36 @@ class Connection:
         return self._life.idle_since(self._protocol.calls)
 
     async def run(self) -> None:
-        """Serve until the client leaves, exceeds a limit, or a drain has ended. Always closes the stream."""
+        """Serve until the client leaves, exceeds a limit, or a drain has ended."""
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write)
-                async with trio.open_nursery() as self._tasks:
-                    with self._reading:
-                        await self._read()
-                    self._tasks.cancel_scope.cancel()
-                self._settle()
+            with self._reading:
+                await self._run_task(self._read)
+            for running in self._running.values():
+                running.gone(Code.CANCELLED)
+            while self._tasks:
+                await self._progress.park()
             if self._life.state is State.LINGER:
-                await linger(self._stream)
+                await linger(self._as_stream())
                 self._happened(Happening.GONE)
         finally:
             self._protocol.close()
-            await trio.aclose_forcefully(self._stream)
+
+    def _as_stream(self) -> trio.abc.Stream:
+        """Return the stream. For a socket it is made only now, because most connections never need it."""
+        if isinstance(self._stream, socket.socket):
+            self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(self._stream))
+        return self._stream
+
+    async def _run_task(self, function: Callable[..., Awaitable[None]], *args: RunningCall) -> None:
+        """Run a task of this connection. A bug met in it ends the connection, but not others."""
+        try:
+            await function(*args)
+        except Exception as error:  # noqa: BLE001 - any bug
+            self._shared.hooks.report("connection", error)
+            self._happened(Happening.GONE)
+        finally:
+            self._tasks -= 1
+            self._progress.unpark_all()
 
     def _happened(self, happening: Happening) -> None:
         now = trio.current_time()
@@ -87,6 +108,7 @@ class Connection:
             self._protocol.finish_drain()
         elif state is State.CLOSING:
             self._reading.cancel()
+            self._wake_writer()
             if happening is Happening.FAILED:
                 self._writing.deadline = now + ERROR_CLOSE_S
         elif state is State.CLOSED:
@@ -96,34 +118,57 @@ class Connection:
             self._settle()
 
     def _settle(self) -> None:
-        """Update the state after events: the last call may have ended, and there may be output."""
+        """Update the state after events: the last call may have ended. Then write, or let the writer do it.
+
+        The former saves two of four turns of Trio's loop. But several calls may end in one turn: one write for all.
+        """
         if self._life.state is State.LAST_CALLS and not self._protocol.calls and not self._running:
             self._happened(Happening.LAST_CALL_ENDED)
-        if self._protocol.output_bytes or self._life.state is State.CLOSING:
-            self._writer.unpark()
+        if self._is_writing or self._life.state is State.CLOSED or not self._protocol.output_bytes:
+            return
+        if self._socket is not None and len(self._running) <= 1:
+            self._unsent, now = self._protocol.take_output(), trio.current_time()
+            try:
+                self._unsent = self._unsent[os.write(self._socket.fileno(), self._unsent) :]
+                self._life.sent(now)
+            except BlockingIOError:
+                pass  # all of it waits
+            except OSError:
+                self._happened(Happening.GONE)
+                return
+            if not self._unsent:
+                self._dispatch(self._protocol.written(now))
+        if self._unsent or self._protocol.output_bytes:
+            self._wake_writer()
+
+    def _wake_writer(self) -> None:
+        if self._is_writing is None:
+            self._tasks += 1
+            self._nursery.start_soon(self._run_task, self._write)
+        self._is_writing = True
+        self._writer.unpark()
 
     # -- Reading and writing
 
     async def _read(self) -> None:
-        while self._life.is_reading:
-            try:
-                data = await self._receive()
-            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-                data = b""
-            if not data:
-                self._happened(Happening.GONE)
-                return
+        while data := await self._receive():
             self._life.received(trio.current_time())
             await self._work_off(bytes(data))
             await self._until_taken()
+            if not self._life.is_reading:
+                return
+        self._happened(Happening.GONE)
 
     async def _receive(self) -> bytes | bytearray:
-        if self._socket is None:
-            return await self._stream.receive_some(_READ_BYTES)
-        while True:
-            await trio.lowlevel.wait_readable(self._socket)  # first, because the last read has nearly always taken all
-            with suppress(BlockingIOError):
-                return os.read(self._socket.fileno(), _READ_BYTES)
+        """Return what has come; nothing if the client has left."""
+        try:
+            while self._socket is not None:
+                await trio.lowlevel.wait_readable(self._socket)  # first, as the last read has nearly always taken all
+                with suppress(BlockingIOError):
+                    return os.read(self._socket.fileno(), _READ_BYTES)
+            return await self._as_stream().receive_some(_READ_BYTES)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
 
     async def _work_off(self, data: bytes) -> None:
         """Handle the bytes that were read, in turns, so that other connections get theirs."""
@@ -146,23 +191,21 @@ class Connection:
         self._settle()
 
     async def _until_taken(self) -> None:
-        if self._protocol.output_bytes < _MAX_UNSENT_BYTES:
-            return
-        self._life.pause()
         while self._protocol.output_bytes >= _MAX_UNSENT_BYTES:
-            await self._taken.park()
-        self._life.resume(trio.current_time())
+            self._life.pause()
+            await self._progress.park()
+            self._life.resume(trio.current_time())
 
     async def _write(self) -> None:
         timeout_s = self._shared.limits.write_timeout_s
         with self._writing:
             while True:
                 output = self._unsent + self._protocol.take_output()
-                self._taken.unpark_all()
+                self._progress.unpark_all()
                 self._unsent = b""
                 if output:
                     if not await send_steadily(
-                        self._stream, [output], timeout_s, lambda: self._life.sent(trio.current_time())
+                        self._as_stream(), [output], timeout_s, lambda: self._life.sent(trio.current_time())
                     ):
                         break
                     self._dispatch(self._protocol.written(trio.current_time()))
@@ -171,28 +214,9 @@ class Connection:
                     self._happened(Happening.WRITTEN)
                     return
                 else:
+                    self._is_writing = False
                     await self._writer.park()
         self._happened(Happening.GONE)
-
-    def _write_now(self) -> None:
-        """Write at once. For a client with one call at a time this saves two of four turns of Trio's loop."""
-        if self._socket is None or not self._writer or not self._protocol.output_bytes:
-            self._settle()  # TLS, or the writer is at work
-            return
-        output = self._protocol.take_output()
-        try:
-            sent = os.write(self._socket.fileno(), output)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._happened(Happening.GONE)
-            return
-        if sent < len(output):
-            self._unsent = output[sent:]
-            self._writer.unpark()
-        else:
-            self._dispatch(self._protocol.written(trio.current_time()))
-            self._settle()
 
     # -- Events
 
@@ -263,14 +287,15 @@ class Connection:
     # -- Calls
 
     def _start(self, running: RunningCall) -> None:
-        if self._tasks is None or not self._account.take(**running.method.takes):
+        if not self._account.take(**running.method.takes):
             full = RpcError(Code.RESOURCE_EXHAUSTED, "too many concurrent calls; retry with backoff", retry_after_s=1.0)
             self._refuse(running.stream_id, running.call, full)
             return
         if self._life.ends_streams(trio.current_time()):
             running.drain()
         self._running[running.stream_id] = running
-        self._tasks.start_soon(self._run, running, name=running.call.method)
+        self._tasks += 1
+        self._nursery.start_soon(self._run_task, self._run, running, name=running.call.method)
 
     async def _run(self, running: RunningCall) -> None:
         """Run a handler, and wait until the client has received the response: only then is the call's code known."""
@@ -280,10 +305,7 @@ class Connection:
                     await running.run()
                 finally:
                     self._account.give(**running.method.takes)
-                    if len(self._running) == 1:
-                        self._write_now()
-                    else:
-                        self._settle()  # other calls may end in the same turn: one write for all
+                    self._settle()
                 await running.until_ended()
         finally:
             del self._running[running.stream_id]
@@ -316,7 +338,7 @@ class Connection:
 
     def check(self, now: float) -> None:
         """Enforce the deadlines. The server calls it repeatedly."""
-        for due in self._life.due(now, self._protocol.calls, is_writing=not self._writer):
+        for due in self._life.due(now, self._protocol.calls, is_writing=bool(self._is_writing)):
             if isinstance(due, Happening):
                 self._happened(due)
             elif due is Due.GIVE_UP:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import socket
 import ssl
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 import trio
 
-from avion_media.grpc.connection import Connection
+from avion_media.grpc.connection import Connection, Transport
 from avion_media.grpc.context import Peer
 from avion_media.grpc.health import Health
 from avion_media.grpc.hooks import Hooks
@@ -17,10 +18,12 @@ from avion_media.grpc.lifecycle import calls_end_of_drain
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.reflection import reflection_services
 from avion_media.grpc.running import Shared, methods_of
-from avion_media.net import Account, Bound, Kind, PeerLimiter, bound_unacknowledged, peer_of
+from avion_media.net import Account, Bound, Kind, PeerLimiter, peer_at, set_inherited
 from avion_media.wire.service import Service
 
 _MAX_TICK_S = 1.0
+_ACCEPTED_AT_ONCE = 16  # then others get their turn
+_ACCEPT_PAUSE_S = 0.1  # after an error, such as no descriptor left: the next attempt would meet it as well
 _SMALL_MESSAGE_BYTES = 4096  # what requests of health and reflection may have
 _STREAMS_SHARE = 0.75  # a quarter is for calls that end: health checks are answered however many only watch
 
@@ -43,8 +46,17 @@ class GrpcServer:
         methods = methods_of(services, limits.max_message_bytes)
         methods |= methods_of(own, min(_SMALL_MESSAGE_BYTES, limits.max_message_bytes))
         self._shared = Shared(limits, methods, hooks or Hooks())
-        self._limiter = _limiter(limits)
-        self._connections: set[Connection] = set()
+        of_streams = [max(int(_STREAMS_SHARE * bound), 1) for bound in (limits.max_calls, limits.max_calls_per_peer)]
+        buffered_by_one = 2 * max(limits.max_message_bytes, limits.max_send_bytes)
+        self._limiter = PeerLimiter(
+            {
+                Kind.CONNECTIONS: Bound(limits.max_connections, limits.max_connections_per_peer),
+                Kind.CALLS: Bound(limits.max_calls, limits.max_calls_per_peer),
+                Kind.STREAMS: Bound(*of_streams),
+                Kind.BUFFERED_BYTES: Bound(limits.max_buffered_bytes, per_account=buffered_by_one),
+            }
+        )
+        self._connections: dict[Account, Connection] = {}
         self._ssl_context: Callable[[], ssl.SSLContext] | None = None  # of `serve`
         self._accepting = trio.CancelScope()
         self._drains_until: float | None = None
@@ -68,7 +80,7 @@ class GrpcServer:
     @property
     def streams(self) -> int:
         """Calls on the wire, those included whose request is still arriving or whose response is not yet taken."""
-        return sum(connection.streams for connection in self._connections)
+        return sum(connection.streams for connection in self._connections.values())
 
     async def serve(
         self,
@@ -87,7 +99,9 @@ class GrpcServer:
             nursery.start_soon(self._keep_time)
             with self._accepting:
                 task_status.started()
-                await trio.serve_listeners(self._accept, list(listeners), handler_nursery=nursery)
+                async with trio.open_nursery() as listening:
+                    for listener in listeners:
+                        listening.start_soon(self._accept, listener, nursery)
             while self.connections:
                 await self._ends.park()
             nursery.cancel_scope.cancel()
@@ -103,95 +117,74 @@ class GrpcServer:
         until = self._drains_until = now + grace_s
         self._health.shut_down()
         self._accepting.cancel()
-        for connection in self._connections:
+        for connection in self._connections.values():
             connection.drain(grace_s)
         for deadline in (calls_end_of_drain(now, grace_s), until):
             with trio.move_on_at(deadline):
                 while self.connections:
                     await self._ends.park()
-            for connection in self._connections:
+            for connection in self._connections.values():
                 connection.check(trio.current_time())
 
-    # -- Connections
+    async def _accept(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
+        async with listener:
+            with socket.fromfd(listener.socket.fileno(), listener.socket.family, listener.socket.type) as plain:
+                limits = self._shared.limits
+                set_inherited(plain, limits.keepalive_interval_s + limits.keepalive_timeout_s)
+                while True:
+                    await trio.lowlevel.wait_readable(listener.socket)
+                    try:
+                        with suppress(BlockingIOError):
+                            for _ in range(_ACCEPTED_AT_ONCE):
+                                nursery.start_soon(self._connection, nursery, *plain.accept())
+                    except OSError as error:
+                        self._shared.hooks.report("accept", error)
+                        await trio.sleep(_ACCEPT_PAUSE_S)
 
-    async def _accept(self, stream: trio.SocketStream) -> None:
-        if self._drains_until is not None:
-            return  # Trio closes it
-        if self._limiter.is_scarce(Kind.CONNECTIONS):
-            idle = [connection for connection in self._connections if connection.idle_since < math.inf]
+    async def _connection(self, nursery: trio.Nursery, plain: socket.socket, address: tuple[str, int]) -> None:
+        if self._limiter.is_scarce(Kind.CONNECTIONS) and self._drains_until is None:
+            idle = [connection for connection in self._connections.values() if connection.idle_since < math.inf]
             if idle:
                 min(idle, key=lambda connection: connection.idle_since).retire()
-        account = self._limiter.account(peer_of(stream))
+        host, port = address[:2]  # of IPv6 it has more
+        peer = Peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        account = self._limiter.account(peer_at(host))
         try:
-            if account.take(connections=1):  # held during the TLS handshake as well
-                await self._connection(stream, account)
+            with plain:
+                if self._drains_until is None and account.take(connections=1):  # held during the TLS handshake as well
+                    await self._serve(nursery, plain, peer, account)
         except Exception as error:  # noqa: BLE001 - a bug met on one connection must not end the others
             self._shared.hooks.report("connection", error)
         finally:
+            self._connections.pop(account, None)
             account.close()
             self._ends.unpark_all()
 
-    async def _connection(self, plain: trio.SocketStream, account: Account) -> None:
-        address = _address_of(plain)
-        limits = self._shared.limits
-        bound_unacknowledged(plain, limits.keepalive_interval_s + limits.keepalive_timeout_s)
-        if self._ssl_context is None:
-            connection = Connection(self._shared, plain, Peer(address), account)
-        else:
-            tls = await self._handshake(plain, self._ssl_context())
-            if tls is None:
+    async def _serve(self, nursery: trio.Nursery, plain: socket.socket, peer: Peer, account: Account) -> None:
+        plain.setblocking(False)
+        stream: Transport = plain
+        if self._ssl_context is not None:
+            plain_stream, is_h2 = trio.SocketStream(trio.socket.from_stdlib_socket(plain)), False
+            # https_compatible: many clients close without TLS's own farewell.
+            tls = trio.SSLStream(plain_stream, self._ssl_context(), server_side=True, https_compatible=True)
+            timeout_s = self._shared.limits.handshake_timeout_s
+            with suppress(trio.BrokenResourceError, ssl.SSLError), trio.move_on_after(timeout_s):
+                await tls.do_handshake()
+                is_h2 = tls.selected_alpn_protocol() == "h2"
+            if not is_h2:
                 return
-            connection = Connection(self._shared, tls, Peer(address, tls.getpeercert() or None), account)
-        self._connections.add(connection)
-        try:
-            if self._drains_until is not None:
-                connection.drain(max(self._drains_until - trio.current_time(), 0.0))
-            await connection.run()
-        finally:
-            self._connections.discard(connection)
-
-    async def _handshake(
-        self, plain: trio.SocketStream, context: ssl.SSLContext
-    ) -> trio.SSLStream[trio.SocketStream] | None:
-        # https_compatible: many clients close without TLS's own farewell.
-        tls = trio.SSLStream(plain, context, server_side=True, https_compatible=True)
-        timeout_s = self._shared.limits.handshake_timeout_s
-        with suppress(trio.BrokenResourceError, ssl.SSLError), trio.move_on_after(timeout_s):
-            await tls.do_handshake()
-            if tls.selected_alpn_protocol() == "h2":
-                return tls
-        return None
+            stream, peer = tls, Peer(peer.address, tls.getpeercert() or None)
+        connection = self._connections[account] = Connection(self._shared, nursery, stream, peer, account)
+        if self._drains_until is not None:
+            connection.drain(max(self._drains_until - trio.current_time(), 0.0))
+        await connection.run()
 
     async def _keep_time(self) -> None:
         limits = self._shared.limits
-        shortest = min(
-            limits.header_timeout_s, limits.request_timeout_s, limits.write_timeout_s, limits.keepalive_timeout_s
-        )
-        tick_s = min(_MAX_TICK_S, shortest / 4)
+        timeouts = (limits.header_timeout_s, limits.request_timeout_s, limits.write_timeout_s)
+        tick_s = min(_MAX_TICK_S, min(*timeouts, limits.keepalive_timeout_s) / 4)
         while True:
             await trio.sleep(tick_s)
             now = trio.current_time()
-            for connection in self._connections:
+            for connection in self._connections.values():
                 connection.check(now)
-
-
-def _limiter(limits: GrpcLimits) -> PeerLimiter:
-    of_streams = [max(int(_STREAMS_SHARE * bound), 1) for bound in (limits.max_calls, limits.max_calls_per_peer)]
-    return PeerLimiter(
-        {
-            Kind.CONNECTIONS: Bound(limits.max_connections, limits.max_connections_per_peer),
-            Kind.CALLS: Bound(limits.max_calls, limits.max_calls_per_peer),
-            Kind.STREAMS: Bound(*of_streams),
-            Kind.BUFFERED_BYTES: Bound(
-                limits.max_buffered_bytes, per_account=2 * max(limits.max_message_bytes, limits.max_send_bytes)
-            ),
-        }
-    )
-
-
-def _address_of(stream: trio.SocketStream) -> str:
-    try:
-        host, port = stream.socket.getpeername()[:2]
-    except OSError:  # gone already
-        return ""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import trio
 
@@ -29,11 +30,16 @@ def is_loopback(host: str) -> bool:
 
 
 def peer_of(stream: trio.SocketStream) -> str:
-    """Return the peer that a connection counts for: an IPv4 address or IPv6 network; empty if the client left."""
+    """Return the `peer_at` the other end of a connection; empty if the client left."""
     try:
-        host = stream.socket.getpeername()[0]
+        return peer_at(stream.socket.getpeername()[0])
     except OSError:
         return ""
+
+
+@lru_cache(maxsize=1024)
+def peer_at(host: str) -> str:
+    """Return the peer that a connection from this address counts for: an IPv4 address or IPv6 network."""
     address = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)
@@ -56,10 +62,8 @@ class Bound:
     """The limits of one kind."""
 
     total: int
-    per_peer: float = math.inf
-    """A limit for one peer, if lower than the rule's."""
-    per_account: float = math.inf
-    """A limit for one connection, if lower."""
+    per_peer: float = math.inf  # if lower than the rule's
+    per_account: float = math.inf  # of one connection, if lower
 
 
 @dataclass(slots=True)
@@ -121,32 +125,30 @@ class Account:
 
     def take(self, **amounts: int) -> bool:
         """Take all of this, by `Kind`, or nothing. Return whether it was available. A closed account gets nothing."""
-        peer = self._peer
-        if peer is None:
-            return False
         for kind, amount in amounts.items():
             if amount > self.room(kind):
                 return False
-        self._add(peer, amounts, 1)
+        self._add(amounts, 1)
         return True
 
     def give(self, **amounts: int) -> None:
         """Return what was taken. Has no effect after `close`, which has returned it."""
-        if self._peer is not None:
-            self._add(self._peer, amounts, -1)
+        self._add(amounts, -1)
 
     def close(self) -> None:
         """Return everything that is still taken. Can be repeated."""
+        self._add(dict(self._held), -1)
         peer, self._peer = self._peer, None
         if peer is None:
             return
-        self._add(peer, dict(self._held), -1)
         peer.accounts -= 1
         if not peer.accounts:
             del self._limiter._peers[self._name]
 
-    def _add(self, peer: _Peer, amounts: Mapping[str, int], sign: int) -> None:
-        mine, of_peer, of_all = self._held, peer.held, self._limiter._held
+    def _add(self, amounts: Mapping[str, int], sign: int) -> None:
+        if self._peer is None:
+            return
+        mine, of_peer, of_all = self._held, self._peer.held, self._limiter._held
         for kind, amount in amounts.items():
             change = sign * amount
             mine[kind] += change

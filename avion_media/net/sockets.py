@@ -15,17 +15,18 @@ _LINGER_S = 1.0
 _AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, with a timeout of 0
 
 
-def bound_unacknowledged(stream: trio.SocketStream, seconds: float) -> None:
-    """Break the connection if the other host does not acknowledge sent data for this long."""
-    with suppress(OSError):  # the connection is closed already
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(int(seconds * 1000), 1))
+def set_inherited(listener: socket.socket, unacknowledged_s: float) -> None:
+    """Set what its connections inherit. They break if the other host does not acknowledge sent data for so long."""
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(int(unacknowledged_s * 1000), 1))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, 16 << 10)  # as Trio does
 
 
 async def send_steadily(
     stream: trio.abc.SendStream,
     pieces: Sequence[bytes | memoryview],
     timeout_s: float,
-    on_progress: Callable[[], None] | None = None,
+    on_progress: Callable[[], None] = lambda: None,
 ) -> bool:
     """Send everything. Return False if the client leaves, or takes longer than this for 64 KiB.
 
@@ -37,8 +38,7 @@ async def send_steadily(
     taken = 0
     try:
         if isinstance(stream, trio.SocketStream) and _forget(left, _send_now(stream, left)):
-            if on_progress is not None:
-                on_progress()
+            on_progress()
             await trio.lowlevel.checkpoint()  # the usual case, without a wait
             return True
         with trio.move_on_after(timeout_s) as slow:
@@ -48,8 +48,7 @@ async def send_steadily(
                 if taken >= PIECE_BYTES:
                     taken = 0
                     slow.deadline = trio.current_time() + timeout_s
-                if on_progress is not None:
-                    on_progress()
+                on_progress()
                 _forget(left, sent)
     except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
         return False

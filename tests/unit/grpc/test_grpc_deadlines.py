@@ -78,7 +78,10 @@ async def connected(limits: GrpcLimits, stream: trio.abc.Stream | None = None) -
             world.ended.append(call)
 
     shared = Shared(limits, {method.path: method for method in methods}, Hooks(observe=observe))
-    world.connection = Connection(shared, stream or near, Peer("test"), limiter.account("test"))
+
+    async def serve(transport: trio.abc.Stream) -> None:
+        async with transport:
+            await world.connection.run()
 
     async def keep_time() -> None:
         while True:
@@ -86,8 +89,10 @@ async def connected(limits: GrpcLimits, stream: trio.abc.Stream | None = None) -
             world.connection.check(trio.current_time())
 
     async with trio.open_nursery() as nursery:
+        stream = stream or near
+        world.connection = Connection(shared, nursery, stream, Peer("test"), limiter.account("test"))
         nursery.start_soon(keep_time)
-        nursery.start_soon(world.connection.run)
+        nursery.start_soon(serve, stream)
         yield world
         nursery.cancel_scope.cancel()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import trio
 
@@ -47,7 +47,7 @@ class Connection:
         self._arriving: dict[int, RunningCall] = {}  # unary requests that are not complete
         self._running: dict[int, RunningCall] = {}
         self._life = Lifecycle(shared.limits, now)
-        self._reading = trio.CancelScope()
+        self._reading = trio.CancelScope()  # for a stream
         self._socket = stream if isinstance(stream, socket.socket) else None
         self._writing = trio.CancelScope()
         self._is_writing: bool | None = None  # None: the writer has not begun; it stays true when it has ended
@@ -70,10 +70,8 @@ class Connection:
     async def run(self) -> None:
         """Serve until the client leaves, exceeds a limit, or a drain has ended."""
         try:
-            with self._reading:
+            with self._reading if self._socket is None else nullcontext():
                 await self._run_task(self._read)
-            for running in self._running.values():
-                running.gone(Code.CANCELLED)
             while self._tasks:
                 await self._progress.park()
             if self._life.state is State.LINGER:
@@ -107,25 +105,29 @@ class Connection:
         elif state is State.LAST_CALLS:
             self._protocol.finish_drain()
         elif state is State.CLOSING:
-            self._reading.cancel()
             self._wake_writer()
             if happening is Happening.FAILED:
                 self._writing.deadline = now + ERROR_CLOSE_S
-        elif state is State.CLOSED:
-            self._reading.cancel()
-            self._writing.cancel()
-        if state is not None:
-            self._settle()
+        elif state is State.LINGER or state is State.CLOSED:  # end the reader, and the writer
+            if self._is_writing is not None:
+                self._writing.cancel()
+            if self._socket is not None:
+                trio.lowlevel.notify_closing(self._socket)  # much cheaper than a scope
+            else:
+                self._reading.cancel()
+            self._progress.unpark_all()
+        if not self._life.is_reading:
+            for running in self._running.values():
+                running.gone(running.call.code)
+        self._settle()
 
     def _settle(self) -> None:
-        """Update the state after events: the last call may have ended. Then write, or let the writer do it.
-
-        The former saves two of four turns of Trio's loop. But several calls may end in one turn: one write for all.
-        """
+        """Update the state after events: the last call may have ended. Then write, or let the writer do it."""
         if self._life.state is State.LAST_CALLS and not self._protocol.calls and not self._running:
             self._happened(Happening.LAST_CALL_ENDED)
         if self._is_writing or self._life.state is State.CLOSED or not self._protocol.output_bytes:
             return
+        # This saves two of four turns of Trio's loop. But several calls may end in one turn: one write for all.
         if self._socket is not None and len(self._running) <= 1:
             self._unsent, now = self._protocol.take_output(), trio.current_time()
             try:
@@ -151,16 +153,17 @@ class Connection:
     # -- Reading and writing
 
     async def _read(self) -> None:
-        while data := await self._receive():
-            self._life.received(trio.current_time())
-            await self._work_off(bytes(data))
-            await self._until_taken()
-            if not self._life.is_reading:
-                return
-        self._happened(Happening.GONE)
+        while self._life.is_reading:
+            data = await self._receive()
+            if data and self._life.is_reading:
+                self._life.received(trio.current_time())
+                await self._work_off(bytes(data))
+                await self._until_taken()
+            elif self._life.is_reading:
+                self._happened(Happening.GONE)
 
     async def _receive(self) -> bytes | bytearray:
-        """Return what has come; nothing if the client has left."""
+        """Return what has come; nothing if the client has left, or the connection has ended."""
         try:
             while self._socket is not None:
                 await trio.lowlevel.wait_readable(self._socket)  # first, as the last read has nearly always taken all
@@ -174,15 +177,16 @@ class Connection:
         """Handle the bytes that were read, in turns, so that other connections get theirs."""
         end = self._protocol.watch.end_of_turn(data, 0, FIRST_TURN)
         self._turn(data[:end])
-        while self._life.is_reading and end < len(data):
+        while end < len(data):
             await self._until_taken()
             async with self._shared.backlog:
+                if not self._life.is_reading:
+                    return
                 begin, end = end, self._protocol.watch.end_of_turn(data, end, LATER_TURN)
                 self._turn(data[begin:end])
 
     def _turn(self, piece: bytes) -> None:
-        now = trio.current_time()
-        watch = self._protocol.watch
+        now, watch = trio.current_time(), self._protocol.watch
         before = watch.begun
         self._dispatch(self._protocol.receive(piece, now))
         if self._protocol.settled and self._life.state is State.PREFACE:
@@ -191,7 +195,7 @@ class Connection:
         self._settle()
 
     async def _until_taken(self) -> None:
-        while self._protocol.output_bytes >= _MAX_UNSENT_BYTES:
+        while self._life.is_reading and self._protocol.output_bytes >= _MAX_UNSENT_BYTES:
             self._life.pause()
             await self._progress.park()
             self._life.resume(trio.current_time())
@@ -204,9 +208,7 @@ class Connection:
                 self._progress.unpark_all()
                 self._unsent = b""
                 if output:
-                    if not await send_steadily(
-                        self._as_stream(), [output], timeout_s, lambda: self._life.sent(trio.current_time())
-                    ):
+                    if not await send_steadily(self._as_stream(), [output], timeout_s, self._life.sent):
                         break
                     self._dispatch(self._protocol.written(trio.current_time()))
                     self._settle()

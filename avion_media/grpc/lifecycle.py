@@ -75,6 +75,8 @@ class Lifecycle:
 
     def __init__(self, limits: GrpcLimits, now: float) -> None:
         self.state = State.PREFACE
+        self.is_reading = True
+        """Whether more of the client is read."""
         self._limits = limits
         self._retires_at = now + limits.max_age_s * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)
         self._alive_at = self._busy_at = now
@@ -90,7 +92,7 @@ class Lifecycle:
         state = TABLE[self.state].get(happening)
         if state is None:
             return None
-        self.state = state
+        self.state, self.is_reading = state, state in _READING
         if state is State.GOAWAY_SENT:
             self._acknowledge_by = now + _ACKNOWLEDGE_S
             self._end_by(now + self._limits.max_age_grace_s, now + self._limits.max_age_grace_s + _CALLS_GRACE_S)
@@ -103,11 +105,6 @@ class Lifecycle:
     def _end_by(self, streams_end: float, calls_end: float) -> None:
         self._streams_end = min(self._streams_end, streams_end)
         self._calls_end = min(self._calls_end, calls_end)
-
-    @property
-    def is_reading(self) -> bool:
-        """Whether more of the client is read."""
-        return self.state in _READING
 
     def ends_streams(self, now: float) -> bool:
         """Return whether streams of responses have to end, those that begin now included."""

@@ -26,11 +26,11 @@ async def send_steadily(
     stream: trio.abc.SendStream,
     pieces: Sequence[bytes | memoryview],
     timeout_s: float,
-    on_progress: Callable[[], None] = lambda: None,
+    on_progress: Callable[[float], None] = lambda now: None,
 ) -> bool:
     """Send everything. Return False if the client leaves, or takes longer than this for 64 KiB.
 
-    A client that reads steadily may take any time for the whole. ``on_progress`` is called whenever bytes were
+    A client that reads steadily may take any time for the whole. ``on_progress`` gets the time whenever bytes were
     accepted. Pieces are neither copied nor joined. After a cancel, or after False, close the stream, because its state
     is unknown.
     """
@@ -38,7 +38,7 @@ async def send_steadily(
     taken = 0
     try:
         if isinstance(stream, trio.SocketStream) and _forget(left, _send_now(stream, left)):
-            on_progress()
+            on_progress(trio.current_time())
             await trio.lowlevel.checkpoint()  # the usual case, without a wait
             return True
         with trio.move_on_after(timeout_s) as slow:
@@ -48,7 +48,7 @@ async def send_steadily(
                 if taken >= PIECE_BYTES:
                     taken = 0
                     slow.deadline = trio.current_time() + timeout_s
-                on_progress()
+                on_progress(trio.current_time())
                 _forget(left, sent)
     except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
         return False

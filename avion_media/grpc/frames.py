@@ -1,7 +1,4 @@
-"""Counts what frames cost. It watches the frames of one direction without reading their payloads.
-
-h2 reports what a frame *means*. Frames that only *cost* time often cause no event, so bytes pass the `FrameWatch`
-first. It also removes frames that h2 must not see: GOAWAY, and DATA of calls that were just refused (decision 0001).
+"""Counts what frames cost, by their headers alone. nghttp2 reports what a frame means, but not what it costs.
 
 There are two units, and `COSTS` has all prices. *Work units*, about 10 µs each, decide where a turn ends, so that other
 connections get theirs. *Flood units* are charged for frames without progress, and progress restores them. A flood unit
@@ -11,25 +8,19 @@ stands for at most 25 µs and 1 KiB; a connection that has used up its units is 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Container
 from dataclasses import dataclass, field
 
-from h2.errors import ErrorCodes
-
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-MAX_FRAME_BYTES = 16_384  # the protocol's default, which is announced; h2 would buffer 16 MiB before it refuses
-STREAM_WINDOW = 65_535  # the protocol's default, so that it holds from the first frame on
+STREAM_WINDOW = 65_535  # of a request: the protocol's default
 FIRST_TURN = 128  # work units: about eight calls, because smaller turns would cost normal clients a fifth more
 LATER_TURN = 32
 USEFUL_BYTES = 1024  # a DATA frame with this much payload counts as progress
 MIN_WINDOW_BYTES = 4096  # sent DATA that does not end a message counts as progress from this size on
 # Frame types (RFC 9113, 6) that matter here.
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
-_HEADER_BYTES = 9
-_ACK = END_STREAM = 0x1
-_END_HEADERS = 0x4
-_SETTING_BYTES = 6
-_GOAWAY_BYTES = 8
-_MAX_SETTINGS = 32  # entries of a frame: as nghttp2 has it (CVE-2020-11080)
+_HEADER_BYTES, _SETTING_BYTES = 9, 6
+_ACK, _END_HEADERS = 0x1, 0x4
 _STREAM_ID = 2**31 - 1
 _IN_FLIGHT_S = 2.0  # after a refusal, for frames that the client sent before it knew
 _MAX_REFUSED = 1024  # refused calls of which this is remembered
@@ -44,7 +35,6 @@ class Cost:
     flood: int = 0
     flood_per_bytes: int = 0
     flood_per_fields: int = 0
-    flood_per_blocked: int = 0
 
 
 class COSTS:
@@ -59,14 +49,15 @@ class COSTS:
     """DATA that completes a message, has 1 KiB of payload or more, or ends the request."""
     IDLE_DATA = Cost(flood=1, flood_per_bytes=1024)
     """Other DATA. The end of its message restores it: 1, and 1 for each KiB of the message."""
-    SETTINGS = Cost(work_per_bytes=_SETTING_BYTES, flood=1, flood_per_bytes=_SETTING_BYTES, flood_per_blocked=4)
-    """Blocked: calls that wait for a window of their own, each of which may have changed."""
+    SETTINGS = Cost(work_per_bytes=_SETTING_BYTES, flood=1, flood_per_bytes=_SETTING_BYTES)
     WINDOW_UPDATE = Cost(flood=1)
     """The first one of a call is restored with the call, because grpcio sends one for each."""
     NOISE = Cost(flood=1)
     """PING, PRIORITY, unknown types, acknowledgements of nothing, a second GOAWAY."""
     RESET = Cost(flood=2)
     """RST_STREAM by the client. Restored with the call's price if the call is older than 1 s or past its deadline."""
+    STRAY = Cost(flood=2)
+    """DATA or HEADERS of a call that is over, unless they were in flight when the call was refused."""
     RESET_BY_US = Cost(work=0, flood=2)
     """RST_STREAM that the server must send because of the client."""
     SENT = Cost(work=0, flood=-3)
@@ -102,23 +93,19 @@ class FloodBudget:
 class Seen:
     """The result of one piece."""
 
-    data: bytes
-    """The piece for h2: without frames that were taken out, up to the last frame header that is complete."""
     flood: int = 0
     """Flood units that the headers of its frames cost."""
     settings: bool = False
     going_away: bool = False
-    late_bytes: int = 0
-    """Bytes of DATA that was taken out; the client has to get them back for its connection's window."""
-    violation: tuple[str, ErrorCodes] | None = None
-    """The reason to end the connection before h2 sees the piece."""
+    strays: list[tuple[int, int]] = field(default_factory=list)
+    """Stream and length of DATA and trailers for calls that were not open before this piece."""
+    violation: str = ""
+    """The reason to end the connection before the library sees the piece."""
 
 
 @dataclass(slots=True)
 class _Refused:
     until: float
-    has_begun_one: bool
-    """Whether a frame of it was in transit just then: h2 sees the rest, and answers with a reset."""
     window: int = STREAM_WINDOW
 
 
@@ -127,7 +114,8 @@ class FrameWatch:
     """Watches the bytes of a connection, fed in pieces of any size: the preface of 24 bytes, then frames."""
 
     max_block_bytes: int
-    """Limit of one header block, as encoded: HPACK decodes it only once it is whole, in one go."""
+    """Limit of one header block, as encoded."""
+    open_calls: Container[int] = ()
     acks_owed: int = 1
     """SETTINGS and PINGs of the server that the peer has not acknowledged; further acknowledgements cost units."""
     call_costs: dict[int, int] = field(default_factory=dict, init=False)
@@ -135,13 +123,12 @@ class FrameWatch:
     in_header_block: bool = field(default=False, init=False)
     begun: int = field(default=0, init=False)
     """Frames that have begun; a whole header block counts as one."""
+    highest_stream: int = field(default=0, init=False)
+    """The call that was begun last."""
     _left: int = field(default=len(PREFACE), init=False)  # bytes still to come of the preface or the frame at hand
-    _cutting: bool = field(default=False, init=False)
-    _frame_stream: int = field(default=0, init=False)  # of the frame at hand
     _partial: bytes = field(default=b"", init=False)  # the beginning of a frame header
     _block_bytes: int = field(default=0, init=False)
     _block_call: int = field(default=0, init=False)  # the call that the block at hand begins
-    _highest_stream: int = field(default=0, init=False)
     _leaving: bool = field(default=False, init=False)
     _refused: OrderedDict[int, _Refused] = field(default_factory=OrderedDict, init=False)
 
@@ -151,18 +138,18 @@ class FrameWatch:
         return self._left > 0 or bool(self._partial) or self.in_header_block
 
     def refused(self, stream_id: int, now: float) -> None:
-        """Record that this call was answered or reset: DATA in flight for it is ignored."""
-        self._refused[stream_id] = _Refused(now + _IN_FLIGHT_S, self._left > 0 and self._frame_stream == stream_id)
+        """Record that this call was answered or reset: what is in flight for it is free (`price_of_stray`)."""
+        self._refused[stream_id] = _Refused(now + _IN_FLIGHT_S)
         if len(self._refused) > _MAX_REFUSED:
             self._refused.popitem(last=False)
 
-    def pays_reset(self, stream_id: int) -> bool:
-        """Return whether the client pays for this reset by the server: not for a frame in flight at a refusal."""
+    def price_of_stray(self, stream_id: int, length: int, now: float) -> int:
+        """Return the flood units of a frame whose call is over: 0 if it was in flight when the call was refused."""
         refused = self._refused.get(stream_id)
-        if refused is None or not refused.has_begun_one:
-            return True
-        refused.has_begun_one = False
-        return False
+        if refused is None or now > refused.until:
+            return COSTS.STRAY.flood
+        refused.window -= max(length, MIN_WINDOW_BYTES)
+        return COSTS.STRAY.flood if refused.window < 0 else 0
 
     def end_of_turn(self, data: bytes, begin: int, work: int) -> int:
         """Return where a turn from ``begin`` on ends: after frames of this much work, or with ``data``."""
@@ -178,93 +165,62 @@ class FrameWatch:
             work -= cost.work + (length // cost.work_per_bytes if cost.work_per_bytes else 0)
         return min(position, len(data))
 
-    def feed(self, data: bytes, now: float) -> Seen:
+    def feed(self, data: bytes) -> Seen:
         """Account for one piece."""
-        if self._partial:
-            data = self._partial + data
-            self._partial = b""
-        seen = Seen(data)
-        position = min(self._left, len(data))
-        self._left -= position
-        kept: list[bytes] = []  # before what was cut out last
-        start = position if self._cutting else 0  # of what is kept after it
+        data = self._partial + data
+        self._partial = b""
+        seen = Seen()
         end = len(data)
+        position = min(self._left, end)
+        self._left -= position
         while position < end:
             if end - position < _HEADER_BYTES:
                 self._partial = data[position:]
-                end = position
                 break
             length = int.from_bytes(data[position : position + 3], "big")
             stream_id = int.from_bytes(data[position + 5 : position + 9], "big") & _STREAM_ID
-            cut = self._header(data[position + 3], data[position + 4], stream_id, length, now, seen)
-            frame_end = position + _HEADER_BYTES + length
-            self._frame_stream = stream_id
-            self._cutting = cut
-            self._left = max(frame_end - end, 0)
-            if cut:
-                kept.append(data[start:position])
-                start = min(frame_end, end)
-            position = min(frame_end, end)
-        if start:
-            seen.data = b"".join((*kept, data[start:end]))
-        elif end != len(data):
-            seen.data = data[:end]
+            self._header(data[position + 3], data[position + 4], stream_id, length, seen)
+            position += _HEADER_BYTES + length
+            self._left = max(position - end, 0)
         return seen
 
-    def _header(self, kind: int, flags: int, stream_id: int, length: int, now: float, seen: Seen) -> bool:
-        """Account for a frame by its header; return whether to take it out."""
-        if length > MAX_FRAME_BYTES or (kind == _SETTINGS and flags & _ACK and length):
-            seen.violation = ("a frame of a size that it must not have", ErrorCodes.FRAME_SIZE_ERROR)
+    def _header(self, kind: int, flags: int, stream_id: int, length: int, seen: Seen) -> None:
+        """Account for a frame by its header."""
         self.begun += not self.in_header_block
         if kind == _DATA:
-            return self._is_late(stream_id, length, now, seen)
-        if kind in (_HEADERS, _CONTINUATION):
+            if stream_id not in self.open_calls:
+                seen.strays.append((stream_id, length))
+        elif kind in (_HEADERS, _CONTINUATION):
             self._block(kind, flags, stream_id, length, seen)
         elif kind == _RST_STREAM:
             # A client that was refused may answer with a reset of its own.
             seen.flood += 0 if self._refused.pop(stream_id, None) else COSTS.RESET.flood
         elif kind == _GOAWAY:
-            if stream_id or length < _GOAWAY_BYTES:
-                code = ErrorCodes.PROTOCOL_ERROR if stream_id else ErrorCodes.FRAME_SIZE_ERROR
-                seen.violation = ("a malformed GOAWAY", code)  # h2 does not see it
             seen.going_away = True
             seen.flood += COSTS.NOISE.flood * self._leaving
             self._leaving = True
-            return not self.in_header_block
         elif kind == _SETTINGS and not flags & _ACK:
             cost = COSTS.SETTINGS
             seen.settings = True
             seen.flood += cost.flood + length // cost.flood_per_bytes
-            if length > _MAX_SETTINGS * _SETTING_BYTES:
-                seen.violation = (f"more than {_MAX_SETTINGS} settings in one frame", ErrorCodes.ENHANCE_YOUR_CALM)
         elif kind == _WINDOW_UPDATE:
             seen.flood += COSTS.WINDOW_UPDATE.flood
         elif kind in (_SETTINGS, _PING) and flags & _ACK and self.acks_owed > 0:
             self.acks_owed -= 1
         else:
             seen.flood += COSTS.NOISE.flood
-        return False
-
-    def _is_late(self, stream_id: int, length: int, now: float, seen: Seen) -> bool:
-        """Return whether a DATA frame was in flight when its call was refused."""
-        refused = self._refused.get(stream_id) if self._refused else None
-        if refused is None or self.in_header_block or now > refused.until:
-            return False
-        refused.window -= max(length, MIN_WINDOW_BYTES)
-        if refused.window < 0:
-            return False
-        seen.late_bytes += length
-        return True
 
     def _block(self, kind: int, flags: int, stream_id: int, length: int, seen: Seen) -> None:
         if kind == _CONTINUATION:
             cost = COSTS.CONTINUATION
-        elif stream_id > self._highest_stream:
+        elif stream_id > self.highest_stream:
             cost = COSTS.CALL
-            self._highest_stream = stream_id
+            self.highest_stream = stream_id
             self.call_costs[stream_id] = 0
         else:
             cost = COSTS.BLOCK
+            if stream_id not in self.open_calls:
+                seen.strays.append((stream_id, length))
         units = cost.flood + length // cost.flood_per_bytes
         seen.flood += units
         self._block_bytes = self._block_bytes + length if self.in_header_block else length
@@ -274,14 +230,4 @@ class FrameWatch:
             self.call_costs[self._block_call] += units - (cost.flood if kind == _CONTINUATION else 0)
         self.in_header_block = not flags & _END_HEADERS
         if self._block_bytes > self.max_block_bytes:
-            seen.violation = ("a header block beyond the announced size", ErrorCodes.ENHANCE_YOUR_CALM)
-
-
-def reset_streams(data: bytes | bytearray) -> list[int]:
-    """Return the streams of the RST_STREAM frames among complete frames of our own."""
-    position, streams = 0, []
-    while position < len(data):
-        if data[position + 3] == _RST_STREAM:
-            streams.append(int.from_bytes(data[position + 5 : position + 9], "big"))
-        position += _HEADER_BYTES + int.from_bytes(data[position : position + 3], "big")
-    return streams
+            seen.violation = "a header block beyond the announced size"

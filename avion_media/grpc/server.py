@@ -134,7 +134,7 @@ class GrpcServer:
                 while True:
                     await trio.lowlevel.wait_readable(listener.socket)
                     try:
-                        with suppress(BlockingIOError):
+                        with suppress(BlockingIOError, ConnectionAbortedError):
                             for _ in range(_ACCEPTED_AT_ONCE):
                                 nursery.start_soon(self._connection, nursery, *plain.accept())
                     except OSError as error:

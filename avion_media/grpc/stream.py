@@ -67,6 +67,7 @@ class Stream:
         self.assembly: Assembly | None = None  # once a message came in pieces
         self.is_gzip = False  # of requests
         self.head_sent = False
+        self.is_deferred = False  # the library waits for more of the response
         self.pending: deque[bytes] = deque()  # messages of the response that have not been sent whole
         self.sent_of_first = 0
         self.pending_bytes = 0

@@ -31,6 +31,7 @@ from hypothesis import strategies as st
 from avion_media.grpc import Code, GrpcLimits, RpcError
 from avion_media.grpc.frames import COSTS, PREFACE
 from avion_media.grpc.lifecycle import Happening
+from avion_media.grpc.nghttp2 import STREAMS_BEFORE_SETTINGS
 from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.stream import CallBegun
 from avion_media.grpc.wire_format import framed
@@ -128,6 +129,10 @@ def _many_without_window(attack: Attack) -> None:
         attack.core.send_message(attack.stream_id, framed(bytes(1000)))
 
 
+def _more_headers(attack: Attack) -> None:
+    attack.send(HeadersFrame(1, attack.encoder.encode([("x", "y")]), flags=["END_HEADERS", "END_STREAM"]))
+
+
 def _malformed(attack: Attack) -> None:
     attack.send(attack.head(more=(("connection", "close"),)))
 
@@ -166,21 +171,16 @@ ROWS = [
     Row("DATA of a few bytes", lambda a: a.send(data(1, bytes(100))), 1, _message_begun, _CALL),
     Row("DATA of padding", _padded, 1, _open_call, _CALL),
     Row("DATA of a refused call", lambda a: a.send(data(1)), 2, _refused_call, free=15),
+    Row("DATA of a call that has ended", lambda a: a.send(data(1)), 2, _closed_call, free=15),
+    Row("HEADERS of a call that has ended", _more_headers, 2, _closed_call, free=15),
     Row("WINDOW_UPDATE", lambda a: a.send(window_update(0, 1)), 1),
     Row("WINDOW_UPDATE of one byte", lambda a: a.send(window_update(1, 1)), 3, _response_without_window, _CALL + 2),
     Row("WINDOW_UPDATE that overflows", lambda a: a.send(a.head(), window_update(a.stream_id, 2**31 - 1)), _CALL + 3),
     Row("SETTINGS that are empty", lambda a: a.send(SettingsFrame(0)), 1),
     Row("SETTINGS of 32 entries", lambda a: a.send(a.settings_frame(32)), 33),
-    Row(
-        "SETTINGS with 40 calls that wait",
-        lambda a: a.send(SettingsFrame(0)),
-        1 + 40 // 4,
-        _many_without_window,
-        40 * _CALL + 2,
-    ),
+    Row("SETTINGS, 40 calls wait", lambda a: a.send(SettingsFrame(0)), 1, _many_without_window, 40 * _CALL + 2),
     Row("PING", lambda a: a.send(PingFrame(0, bytes(8))), 1),
     Row("PING ACK", lambda a: a.send(PingFrame(0, bytes(8), flags=["ACK"])), 1),
-    Row("SETTINGS ACK", lambda a: a.send(SettingsFrame(0, flags=["ACK"])), 1),
     Row("PRIORITY", lambda a: a.send(PriorityFrame(9, 3)), 1),
     Row("an unknown type", lambda a: a.send(b"\0\0\0\xee\0\0\0\0\0"), 1),
     Row("GOAWAY", lambda a: a.send(GoAwayFrame(0)), 1, free=1),
@@ -203,6 +203,28 @@ def test_a_flood_ends_after_the_frames_that_the_table_predicts(row: Row) -> None
         sent += 1
     left = _BUDGET - _SETTINGS - row.before
     assert sent == (row.free + left // row.units + 1 if row.units else 3 * _BUDGET)
+
+
+def test_a_block_that_expands_beyond_the_limit_costs_no_more_than_the_limit() -> None:
+    attack = Attack()
+    attack.send(attack.head(more=(("x", "y" * 3000),)))
+    piece = HeadersFrame(3, b"\xbe" * 16_000, flags=["END_HEADERS"]).serialize()
+    with _Calls() as calls:
+        attack.send(piece)
+    assert attack.has_failed
+    assert calls.count < 500
+
+
+def test_who_never_acknowledges_our_settings_is_refused_for_free_only_for_a_while() -> None:
+    attack = Attack()
+    attack.core._early_refusals = STREAMS_BEFORE_SETTINGS  # as if its acknowledgement had not come
+    _all_streams(attack)
+    sent = 0
+    while not attack.has_failed:
+        attack.send(attack.head())
+        sent += 1
+    left = _BUDGET - _SETTINGS - 100 * _CALL
+    assert sent == STREAMS_BEFORE_SETTINGS + left // (_CALL + 2) + 1
 
 
 class _Calls:

@@ -19,7 +19,7 @@ from hyperframe.frame import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.grpc.frames import COSTS, PREFACE, STREAM_WINDOW, FloodBudget, FrameWatch, reset_streams
+from avion_media.grpc.frames import COSTS, PREFACE, STREAM_WINDOW, FloodBudget, FrameWatch
 
 _MAX_BLOCK_BYTES = 40
 _HEADERS = HeadersFrame(1, b"\x83", flags=["END_HEADERS"])
@@ -49,17 +49,14 @@ def _bytewise(frame: Frame) -> list[bytes]:
 @given(st.lists(st.sampled_from(_FRAMES), max_size=12), st.lists(st.integers(1, 30), max_size=20))
 def test_pieces_of_any_size_give_the_same(chosen: list[tuple[Frame, int]], cuts: list[int]) -> None:
     stream = PREFACE + b"".join(_serialized(frame) for frame, _ in chosen)
-    kept = PREFACE + b"".join(_serialized(frame) for frame, _ in chosen if frame is not _GOAWAY)
     watch = FrameWatch(_MAX_BLOCK_BYTES, acks_owed=100)
-    passed, flood, leaving = b"", 0, False
+    flood, leaving = 0, False
     position = 0
     for size in [*cuts, len(stream)]:
-        seen = watch.feed(stream[position : position + size], 0.0)
+        seen = watch.feed(stream[position : position + size])
         position += size
-        passed += seen.data
         flood += seen.flood
         leaving = leaving or seen.going_away
-    assert passed == kept
     goaways = sum(frame is _GOAWAY for frame, _ in chosen)
     assert flood == sum(units for _, units in chosen) + max(goaways - 1, 0)
     assert leaving == bool(goaways)
@@ -75,7 +72,7 @@ def test_a_turn_ends_with_a_frame_and_has_the_work_asked_for(
     ends = list(itertools.accumulate(map(len, frames), initial=len(PREFACE)))
     fed = min(fed, len(whole) - 1)
     watch = FrameWatch(_MAX_BLOCK_BYTES, acks_owed=100)
-    watch.feed(whole[:fed], 0.0)
+    watch.feed(whole[:fed])
     end = fed + watch.end_of_turn(whole[fed:], 0, work)
     assert end in ends
     # Frames whose header had come before were begun by an earlier turn.
@@ -89,7 +86,7 @@ def test_what_is_begun_is_known() -> None:
     watch = FrameWatch(_MAX_BLOCK_BYTES)
     begun = [watch.mid_frame]
     for piece in (PREFACE[:10], PREFACE[10:], *_bytewise(DataFrame(1, b"ab"))):
-        watch.feed(piece, 0.0)
+        watch.feed(piece)
         begun.append(watch.mid_frame)
     assert begun == [True, True, False, *[True] * 10, False]
 
@@ -99,55 +96,37 @@ def test_a_header_block_is_begun_until_its_end() -> None:
     begun: list[bool] = []
     last = ContinuationFrame(1, b"\x86", flags=["END_HEADERS"])
     for frame in (HeadersFrame(1, b"\x83"), ContinuationFrame(1, b"\x86"), last):
-        watch.feed((b"" if begun else PREFACE) + _serialized(frame), 0.0)
+        watch.feed((b"" if begun else PREFACE) + _serialized(frame))
         begun.append(watch.mid_frame)
     assert begun == [True, True, False]
-
-
-def test_goaway_within_a_header_block_is_left_for_h2_to_refuse() -> None:
-    watch = FrameWatch(_MAX_BLOCK_BYTES)
-    watch.feed(PREFACE + _serialized(HeadersFrame(1, b"\x83")), 0.0)
-    assert watch.feed(_serialized(_GOAWAY), 0.0).data == _serialized(_GOAWAY)
-
-
-def test_an_overlong_frame_is_known_by_its_header() -> None:
-    watch = FrameWatch(_MAX_BLOCK_BYTES)
-    watch.feed(PREFACE, 0.0)
-    assert not watch.feed(b"\x00\x40\x00\x00\x00\x00\x00\x00\x01" + bytes(16_384), 0.0).violation
-    assert watch.feed(b"\x00\x40\x01\x00\x00\x00\x00\x00\x01", 0.0).violation
-
-
-def test_our_own_resets_are_counted() -> None:
-    frames: list[Frame] = [RstStreamFrame(1, 0), DataFrame(3, bytes(30)), RstStreamFrame(3, 0), SettingsFrame(0)]
-    assert reset_streams(b"".join(_serialized(frame) for frame in frames)) == [1, 3]
 
 
 @pytest.mark.parametrize("ack", [SettingsFrame(0, flags=["ACK"]), PingFrame(0, b"12345678", flags=["ACK"])])
 def test_acknowledgements_that_nobody_awaits_are_noise(ack: Frame) -> None:
     watch = FrameWatch(_MAX_BLOCK_BYTES)
-    watch.feed(PREFACE, 0.0)
+    watch.feed(PREFACE)
     watch.acks_owed += 1
-    assert watch.feed(_serialized(ack) * 2, 0.0).flood == 0
-    assert watch.feed(_serialized(ack) * 3, 0.0).flood == 3
+    assert watch.feed(_serialized(ack) * 2).flood == 0
+    assert watch.feed(_serialized(ack) * 3).flood == 3
 
 
 def test_a_header_block_beyond_its_bound_is_known_before_it_is_whole() -> None:
     watch = FrameWatch(_MAX_BLOCK_BYTES)
-    watch.feed(PREFACE, 0.0)
+    watch.feed(PREFACE)
     parts = [HeadersFrame(1, bytes(20)), ContinuationFrame(1, bytes(20)), ContinuationFrame(1, bytes(1))]
-    assert [watch.feed(_serialized(part), 0.0).violation is not None for part in parts] == [False, False, True]
+    assert [watch.feed(_serialized(part)).violation != "" for part in parts] == [False, False, True]
 
 
 def test_each_header_block_is_measured_by_itself() -> None:
     watch = FrameWatch(_MAX_BLOCK_BYTES)
     block = HeadersFrame(1, bytes(39), flags=["END_HEADERS"])
-    assert not watch.feed(PREFACE + _serialized(block) * 2, 0.0).violation is not None
+    assert not watch.feed(PREFACE + _serialized(block) * 2).violation
 
 
 def _price(*frames: Frame) -> int:
     watch = FrameWatch(20_000)
-    watch.feed(PREFACE, 0.0)
-    return watch.feed(b"".join(map(_serialized, frames)), 0.0).flood
+    watch.feed(PREFACE)
+    return watch.feed(b"".join(map(_serialized, frames))).flood
 
 
 def test_headers_cost_by_their_length_and_are_remembered_for_their_call() -> None:
@@ -155,60 +134,53 @@ def test_headers_cost_by_their_length_and_are_remembered_for_their_call() -> Non
     rest = [ContinuationFrame(1, bytes(1000)), ContinuationFrame(1, bytes(10), flags=["END_HEADERS"])]
     assert _price(begin, *rest) == 2 + 1000 // 128 + 1 + 1000 // 128 + 1
     watch = FrameWatch(20_000)
-    watch.feed(PREFACE + b"".join(map(_serialized, [begin, *rest])), 0.0)
+    watch.feed(PREFACE + b"".join(map(_serialized, [begin, *rest])))
     assert watch.call_costs == {1: 2 + 2 * (1000 // 128)}
     trailers = HeadersFrame(1, bytes(300), flags=["END_HEADERS", "END_STREAM"])
-    assert watch.feed(_serialized(trailers), 0.0).flood == 2
+    assert watch.feed(_serialized(trailers)).flood == 2
     assert watch.call_costs == {1: 2 + 2 * (1000 // 128)}
 
 
-def test_more_settings_than_anybody_needs_end_the_connection() -> None:
-    def violation(count: int) -> object:
-        watch = FrameWatch(_MAX_BLOCK_BYTES)
-        return watch.feed(PREFACE + (6 * count).to_bytes(3, "big") + b"\x04\0\0\0\0\0", 0.0).violation
-
-    assert violation(32) is None
-    assert violation(33) is not None
+def test_data_of_calls_that_are_not_open_is_noted() -> None:
+    watch = FrameWatch(_MAX_BLOCK_BYTES, open_calls={1})
+    seen = watch.feed(PREFACE + _serialized(DataFrame(1, b"ab")) + _serialized(DataFrame(3, b"abc")))
+    assert seen.strays == [(3, 3)]
 
 
-def _late(watch: FrameWatch, frame: DataFrame, now: float) -> int | None:
-    """How many bytes of a frame were taken out; None when it was left for h2."""
-    seen = watch.feed(_serialized(frame), now)
-    assert seen.data in (b"", _serialized(frame))
-    return None if seen.data else seen.late_bytes
-
-
-def test_data_in_flight_of_a_refused_call_is_taken_out_within_its_window() -> None:
+def test_headers_of_calls_that_are_not_open_are_noted_unless_they_begin_one() -> None:
     watch = FrameWatch(_MAX_BLOCK_BYTES)
-    watch.feed(PREFACE, 0.0)
+    assert watch.feed(PREFACE + _serialized(_HEADERS)).strays == []
+    assert watch.feed(_serialized(_HEADERS)).strays == [(1, 1)]
+
+
+def test_data_in_flight_of_a_refused_call_is_free_within_its_window() -> None:
+    watch = FrameWatch(_MAX_BLOCK_BYTES)
     watch.refused(3, 10.0)
-    assert _late(watch, DataFrame(1, bytes(100)), 10.0) is None
-    whole = [DataFrame(3, bytes(16_384)) for _ in range(3)] + [DataFrame(3, bytes(16_383))]
-    assert sum(_late(watch, frame, 10.5) or 0 for frame in whole) == STREAM_WINDOW
-    assert _late(watch, DataFrame(3), 10.5) is None
+    assert watch.price_of_stray(1, 100, 10.0) == COSTS.STRAY.flood
+    whole = [16_384, 16_384, 16_384, 16_383]
+    assert sum(whole) == STREAM_WINDOW
+    assert [watch.price_of_stray(3, length, 10.5) for length in whole] == [0, 0, 0, 0]
+    assert watch.price_of_stray(3, 0, 10.5) == COSTS.STRAY.flood
 
 
 def test_small_data_in_flight_counts_as_more_than_it_is() -> None:
     watch = FrameWatch(_MAX_BLOCK_BYTES)
-    watch.feed(PREFACE, 0.0)
     watch.refused(3, 10.0)
-    taken = [_late(watch, DataFrame(3), 10.0) for _ in range(20)]
-    assert taken == [0] * 15 + [None] * 5
+    assert [watch.price_of_stray(3, 0, 10.0) for _ in range(20)] == [0] * 15 + [COSTS.STRAY.flood] * 5
 
 
 def test_what_comes_long_after_a_refusal_was_not_in_flight() -> None:
     watch = FrameWatch(_MAX_BLOCK_BYTES)
-    watch.feed(PREFACE, 0.0)
     watch.refused(3, 10.0)
-    assert _late(watch, DataFrame(3, b"late"), 12.1) is None
+    assert watch.price_of_stray(3, 4, 12.1) == COSTS.STRAY.flood
 
 
 def test_a_reset_in_answer_to_a_refusal_is_free_once() -> None:
     watch = FrameWatch(_MAX_BLOCK_BYTES)
-    watch.feed(PREFACE, 0.0)
+    watch.feed(PREFACE)
     watch.refused(3, 10.0)
     reset = _serialized(RstStreamFrame(3, 0))
-    assert [watch.feed(reset, 10.0).flood for _ in range(2)] == [0, COSTS.RESET.flood]
+    assert [watch.feed(reset).flood for _ in range(2)] == [0, COSTS.RESET.flood]
 
 
 def _charged(budget: FloodBudget, units: int, now: float) -> bool:
@@ -239,14 +211,3 @@ def test_progress_gives_back_up_to_the_burst() -> None:
     budget.refund(1000)
     assert _charged(budget, 10, 0.0)
     assert not _charged(budget, 1, 0.0)
-
-
-def test_a_frame_under_way_at_a_refusal_is_forgiven_one_reset() -> None:
-    watch = FrameWatch(_MAX_BLOCK_BYTES)
-    frame = _serialized(DataFrame(3, bytes(100)))
-    watch.feed(PREFACE + frame[:50], 0.0)
-    watch.refused(3, 0.0)
-    assert watch.feed(frame[50:], 0.0).data == frame[50:]
-    assert [watch.pays_reset(3) for _ in range(2)] == [False, True]
-    watch.refused(5, 0.0)
-    assert watch.pays_reset(5)

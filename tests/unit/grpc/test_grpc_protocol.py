@@ -21,6 +21,7 @@ from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.stream import CallBegun, CallGone, Event, MessageReceived, RequestEnded
 from avion_media.grpc.wire_format import Message, framed
 from avion_media.net import Bound, Kind, PeerLimiter
+from tests.interop.raw_client import data
 
 _HEADERS = [
     (":method", "POST"),
@@ -219,6 +220,41 @@ def test_a_window_and_the_reset_of_a_call_that_waits_for_it_in_one_piece_leave_t
     assert StreamEnded in pair.kinds()
 
 
+def test_data_of_a_call_that_was_reset_within_a_frame_is_not_taken_for_another_ones() -> None:
+    pair = Pair()
+    for stream_id in (1, 3):
+        pair.client.send_headers(stream_id, _HEADERS)
+    pair.exchange()
+    pair.core.receive(data(1, bytes(100)).serialize()[:50], 0.0)
+    pair.core.cancel(1)
+    pair.core.receive(bytes(59) + data(3, framed(b"x"), end=True).serialize(), 0.0)
+    pair.core.receive(data(1, bytes(100)).serialize(), 0.0)
+    assert pair.core.receive(b"", 0.0) == []
+    assert pair.held_bytes == 1 + 64
+
+
+def test_nothing_is_sent_after_the_end_of_the_connection() -> None:
+    pair = Pair()
+    pair.call(framed(b"x"))
+    pair.exchange()
+    pair.core.send_message(1, framed(bytes(100_000)))
+    pair.exchange()
+    pair.client.increment_flow_control_window(100_000, 1)
+    pair.client.increment_flow_control_window(100_000)
+    pair.core.close()
+    _respond(pair.core, 1, b"late")
+    assert pair.core.output_bytes == 0
+    assert pair.held_bytes == 0
+
+
+def test_an_error_in_a_receiver_comes_out_of_the_library() -> None:
+    pair = Pair()
+    pair.core._max_message_bytes = Mock(side_effect=ZeroDivisionError)
+    pair.call(framed(b"x"))
+    with pytest.raises(ZeroDivisionError):
+        pair.exchange()
+
+
 @pytest.mark.parametrize("answered", [False, True])
 def test_only_calls_that_were_answered_make_up_for_resets(answered: bool) -> None:
     pair = Pair(GrpcLimits(max_flood_units=100, flood_units_per_s=0.0))
@@ -308,7 +344,7 @@ def test_a_cancel_resets_the_call() -> None:
 
 def test_a_header_block_beyond_what_was_announced_is_not_decoded() -> None:
     pair = Pair()
-    pair.core._h2.decoder.decode = Mock(side_effect=AssertionError)  # type: ignore[method-assign]
+    pair.core._session.receive = Mock(side_effect=AssertionError)  # type: ignore[method-assign]
     part = bytes(8000)
     parts = [HeadersFrame(1, part), *[ContinuationFrame(1, part)] * 2, ContinuationFrame(1, b"", flags=["END_HEADERS"])]
     (failed,) = pair.core.receive(b"".join(frame.serialize() for frame in parts), pair.now)
@@ -342,16 +378,16 @@ def test_frames_at_random_never_raise_and_hold_nothing_afterwards(frames: list[b
 
 @settings(max_examples=200)
 @given(st.binary(max_size=400), st.integers(1, 200))
-def test_bytes_at_random_never_raise(data: bytes, piece_bytes: int) -> None:
-    _feed(PREFACE + _SETTINGS + data, piece_bytes)
-    _feed(data, piece_bytes)
+def test_bytes_at_random_never_raise(sent: bytes, piece_bytes: int) -> None:
+    _feed(PREFACE + _SETTINGS + sent, piece_bytes)
+    _feed(sent, piece_bytes)
 
 
-def _feed(data: bytes, piece_bytes: int) -> None:
+def _feed(sent: bytes, piece_bytes: int) -> None:
     limiter = PeerLimiter({Kind.BUFFERED_BYTES: Bound(1 << 20)})
     core = _core(GrpcLimits(), limiter)
-    for start in range(0, len(data), piece_bytes):
-        events = core.receive(data[start : start + piece_bytes], 0.0)
+    for start in range(0, len(sent), piece_bytes):
+        events = core.receive(sent[start : start + piece_bytes], 0.0)
         for event in events:
             if isinstance(event, CallBegun):
                 core.send_message(event.stream_id, framed(b"early"))

@@ -4,8 +4,9 @@ Decision: one reader for both. The SDK's own way is one reader each, which keeps
 measurement. A call may take only 5 µs more with OTLP than without. So metrics by OTLP are cumulative, as on
 ``/metrics``.
 
-This module exports only attributes that `attributes` lists. Gauges are snapshots: `refresh` reads them in the event
-loop, and the thread that collects metrics uses the last values.
+Counters are added up here, and the SDK reads the sums when it collects: its own way takes ten times as long for each
+count. This module exports only attributes that `attributes` lists. Gauges are snapshots: `refresh` reads them in the
+event loop, and the thread that collects metrics uses the last values.
 """
 
 from __future__ import annotations
@@ -79,17 +80,18 @@ class Metrics:
         self._meter = self._provider.get_meter("avion_media")
         self._reads: dict[str, list[Read]] = {}
         self._observed: dict[str, list[Observation]] = {}
+        self._sums: dict[str, dict[tuple[tuple[str, AttributeValue], ...], float]] = {}
+        self._adding = threading.Lock()
         self._series: dict[tuple[object, ...], Attributes] = {}
         self._open_values: dict[str, set[str]] = {}
         self._instruments = {each.name: self._create(each) for each in INSTRUMENTS}
-        for each in INSTRUMENTS:
-            if each.kind == "counter":
-                for attributes in each.zeros():
-                    self._instruments[each.name].add(0, _without_empty(attributes))
 
     def add(self, instrument: Instrument, value: float, attributes: Attributes) -> None:
         """See `Telemetry.count`."""
-        self._instruments[instrument.name].add(value, self._checked(instrument, attributes))
+        series = tuple(self._checked(instrument, attributes).items())
+        sums = self._sums[instrument.name]
+        with self._adding:
+            sums[series] = sums.get(series, 0) + value
 
     def record(self, instrument: Instrument, value: float, attributes: Attributes) -> None:
         """See `Telemetry.record`."""
@@ -130,9 +132,21 @@ class Metrics:
         if instrument.kind in _OBSERVED:
             return self._create_observed(instrument, words)
         if instrument.kind == "counter":
-            return self._meter.create_counter(instrument.name, **words)
+            return self._create_counter(instrument, words)
         boundaries = list(instrument.boundaries) or None
         return self._meter.create_histogram(instrument.name, explicit_bucket_boundaries_advisory=boundaries, **words)
+
+    def _create_counter(self, instrument: Instrument, words: dict[str, str]) -> Any:
+        sums: dict[tuple[tuple[str, AttributeValue], ...], float] = {
+            tuple(_without_empty(attributes).items()): 0 for attributes in instrument.zeros()
+        }
+        self._sums[instrument.name] = sums
+
+        def callback(_options: CallbackOptions) -> Sequence[Observation]:
+            with self._adding:
+                return [Observation(value, dict(series)) for series, value in sums.items()]
+
+        return self._meter.create_observable_counter(instrument.name, callbacks=[callback], **words)
 
     def _create_observed(self, instrument: Instrument, words: dict[str, str]) -> Any:
         def callback(_options: CallbackOptions) -> Sequence[Observation]:

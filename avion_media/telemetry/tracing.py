@@ -159,7 +159,7 @@ class Tracer:
             span.continue_from(around.context)
         if medium:
             span.attach_to_media_trace(medium)
-        if link and (trace := trace_of_medium(link)) is not None:
+        if link and self.records and (trace := trace_of_medium(link)) is not None:
             span.link(trace)
         return span
 

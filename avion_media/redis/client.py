@@ -228,11 +228,13 @@ class Redis:
 
     async def _answered(self, command: tuple[Argument, ...], perform: Perform, within_s: float = math.inf) -> Reply:
         """Return the reply of the server that has the keys of the command. Follows redirects."""
-        try:
-            with trio.fail_after(within_s):
-                topology = await self._located(command[0])
-        except trio.TooSlowError:
-            raise _not_within(within_s) from None
+        topology = self._directory.topology
+        if topology is None:
+            try:
+                with trio.fail_after(within_s):
+                    topology = await self._located(command[0])
+            except trio.TooSlowError:
+                raise _not_within(within_s) from None
         node, asking = self._routed(command[0], partial(topology.node_for, command)), False
         give_up_at = math.inf
         while True:

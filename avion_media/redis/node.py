@@ -79,12 +79,18 @@ class Node:
         sent_over: TCPConnection | None = None
         request: Awaitable[Reply] | None = None
         with trio.move_on_after(min(within_s, self._timeout_s)):
-            async with self._calls:
+            try:
+                self._calls.acquire_nowait()  # as a rule: without a turn of the scheduler
+            except trio.WouldBlock:
+                await self._calls.acquire()
+            try:
                 sent_over = await self._shared_connection()
                 if asking:
                     send(sent_over, ("ASKING",))  # applies to the next command, which follows at once
                 request = send(sent_over, command)
                 return await request
+            finally:
+                self._calls.release()
         if sent_over is None or request is None:
             raise NotWithin if is_hasty else trio.TooSlowError
         try:

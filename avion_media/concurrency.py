@@ -1,4 +1,4 @@
-"""Runs a few calls concurrently, as one step."""
+"""Runs a few calls concurrently, as one step; and a limit that costs nothing while it is not reached."""
 
 from __future__ import annotations
 
@@ -61,3 +61,11 @@ async def in_turn(calls: Sequence[Call], at_once: int) -> None:
             await call()
 
     await run_all([work] * min(at_once, len(calls)))
+
+
+async def take(limiter: trio.CapacityLimiter) -> None:
+    """Take a token, which the caller releases. Unlike `acquire`, let no other task run if one is free."""
+    try:
+        limiter.acquire_nowait()
+    except trio.WouldBlock:
+        await limiter.acquire()

@@ -22,6 +22,7 @@ import h11
 import trio
 from botocore.httpsession import get_cert_path
 
+from avion_media.concurrency import take
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.net import Relay
 from avion_media.store.errors import RangeNotSatisfiable, TooLarge
@@ -78,20 +79,20 @@ class HttpGet:
         Raises ObjectMissing, PreconditionFailed, RangeNotSatisfiable, TooLarge, Unavailable (no response in time, or
         the connection broke). A cancel closes the connection.
         """
-        url = urlsplit(self._presigner.get(wanted.key, expires_s=AT_ONCE_S, now=datetime.now(UTC)))
-        lines = [f"GET {url.path}?{url.query} HTTP/1.1", f"Host: {url.netloc}", "Accept-Encoding: identity"]
-        if wanted.byte_range is not None:
-            lines.append(f"Range: {range_header(wanted.byte_range)}")
-        if wanted.if_match is not None:
-            lines.append(f'If-Match: "{wanted.if_match}"')
-        request = "\r\n".join((*lines, "", "")).encode("ascii")
-        async with self._slots:
-            try:
-                return await self._send(wanted, request)
-            except trio.TooSlowError:
-                raise Unavailable(Dependency.STORE, f"GET {url.path}: no answer within {self._timeout_s:g} s") from None
-            except _BROKEN as error:
-                raise Unavailable(Dependency.STORE, f"GET {url.path}: the connection broke: {error!r}") from error
+        url, _, query = self._presigner.get(wanted.key, expires_s=AT_ONCE_S, now=datetime.now(UTC)).partition("?")
+        host, _, path = url.partition("://")[2].partition("/")
+        which = "" if wanted.byte_range is None else f"Range: {range_header(wanted.byte_range)}\r\n"
+        which += "" if wanted.if_match is None else f'If-Match: "{wanted.if_match}"\r\n'
+        head = f"GET /{path}?{query} HTTP/1.1\r\nHost: {host}\r\nAccept-Encoding: identity\r\n{which}\r\n"
+        await take(self._slots)
+        try:
+            return await self._send(wanted, head.encode("ascii"))
+        except trio.TooSlowError:
+            raise Unavailable(Dependency.STORE, f"GET /{path}: no answer within {self._timeout_s:g} s") from None
+        except _BROKEN as error:
+            raise Unavailable(Dependency.STORE, f"GET /{path}: the connection broke: {error!r}") from error
+        finally:
+            self._slots.release()
 
     async def _send(self, wanted: PartRequest, request: bytes) -> ObjectPart | int:
         """Send on an idle connection, and again on a new one if the store closed the first before it responded."""
@@ -132,7 +133,7 @@ class HttpGet:
         http = h11.Connection(h11.CLIENT)
         keep = False  # until the response has been read to its end
         try:
-            with trio.fail_after(self._timeout_s) as waiting:
+            with trio.move_on_after(self._timeout_s) as waiting:
 
                 def received() -> None:
                     waiting.deadline = trio.current_time() + self._timeout_s
@@ -163,14 +164,15 @@ class HttpGet:
                     return ObjectPart(info, content_range, data)
                 error = await _body_of_error(wire, http)
                 keep = persists and http.their_state is h11.DONE
-            match event.status_code:
-                case 404 if b"<Code>NoSuchKey</Code>" in error:
-                    raise ObjectMissing(wanted.key)
-                case 412:
-                    raise PreconditionFailed(wanted.key)
-                case 416:
-                    raise RangeNotSatisfiable(wanted.key)
-            return event.status_code
+                match event.status_code:
+                    case 404 if b"<Code>NoSuchKey</Code>" in error:
+                        raise ObjectMissing(wanted.key)
+                    case 412:
+                        raise PreconditionFailed(wanted.key)
+                    case 416:
+                        raise RangeNotSatisfiable(wanted.key)
+                return event.status_code
+            raise trio.TooSlowError
         finally:
             if keep:
                 self._kept.append((trio.current_time(), wire))
@@ -198,10 +200,12 @@ class _Wire:
         self._tcp.close()
 
     async def send(self, data: bytes) -> None:
-        """Send a whole request."""
+        """Send a whole request: usually at once, because an idle socket takes it."""
         self.has_received = False
-        self._acknowledge_at_once()
-        await self._stream.send_all(data)
+        with suppress(BlockingIOError):
+            data = data if self._is_tls else data[os.write(self._tcp.fileno(), data) :]
+        if data:
+            await self._stream.send_all(data)
 
     async def receive(self) -> bytes:
         """Return some bytes. Raises OSError at the end of the connection."""
@@ -229,6 +233,7 @@ class _Wire:
         await relay.put(first)
         left = length - len(first)
         while left and not relay.is_behind:
+            self._acknowledge_at_once()
             await trio.lowlevel.wait_readable(self._tcp)
             with suppress(BlockingIOError):
                 count = await relay.pass_on(self._tcp, left)
@@ -238,18 +243,18 @@ class _Wire:
         return not relay.is_behind
 
     async def _receive_into(self, buffer: memoryview) -> int:
-        if self._is_tls:
-            data = await self._stream.receive_some(len(buffer))
-            buffer[: len(data)] = data
-            return len(data)
         while True:
+            self._acknowledge_at_once()
+            if self._is_tls:
+                data = await self._stream.receive_some(len(buffer))
+                buffer[: len(data)] = data
+                return len(data)
             await trio.lowlevel.wait_readable(self._tcp)
             with suppress(BlockingIOError):
                 return os.readv(self._tcp.fileno(), [buffer])
 
     def _came(self, count: int, left: int) -> None:
-        """Acknowledge what came, and wake up once as much has come again. Raises OSError at the connection's end."""
-        self._acknowledge_at_once()
+        """Wake up once as much has come again. Raises OSError at the connection's end."""
         if not count:
             raise ConnectionResetError("closed by the store within its response")
         wakes_at = max(min(count, left, _GULP_BYTES), 1)  # a store that sends slowly is received slowly

@@ -173,10 +173,11 @@ class ObjectStore:
         Raises `ObjectMissing`, `PreconditionFailed` (another etag), `RangeNotSatisfiable`, `TooLarge` (nothing was
         read).
         """
-        request = self._request(key, if_match, byte_range)
         part = await self._connection.get_part(
             PartRequest(key, byte_range, if_match, max_bytes),
-            lambda client: read_response(key, self._getting(client, request), max_bytes),
+            lambda client: read_response(
+                key, self._getting(client, self._request(key, if_match, byte_range)), max_bytes
+            ),
         )
         self._connection.received(len(part.data))
         return part

@@ -19,11 +19,12 @@ pipelined requests. Instead, one task asks the kernel about all connections (`Ha
 from __future__ import annotations
 
 import math
+import os
 import select
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from enum import Enum, auto
@@ -67,36 +68,23 @@ class State(Enum):
     CLOSING = auto()
 
 
-class Hangups:
+class Hangups(dict[int, trio.CancelScope]):
     """Cancels work for clients that have left: `watch` checks all sockets, four times a second.
 
-    Not at once, because a client that closes its side after its request looks the same, and usually has its response
-    within a quarter of a second.
+    It has the scopes to cancel, by descriptor. Not at once, because a client that closes its side after its request
+    looks the same, and usually has its response within a quarter of a second.
     """
-
-    def __init__(self) -> None:
-        self._watched: dict[int, trio.CancelScope] = {}
-
-    @contextmanager
-    def watching(self, fd: int) -> Iterator[trio.CancelScope]:
-        """A scope that is cancelled when the client closes its side, or the whole connection."""
-        with trio.CancelScope() as scope:
-            self._watched[fd] = scope
-            try:
-                yield scope
-            finally:
-                del self._watched[fd]
 
     async def watch(self) -> None:
         """Check all sockets. Never returns."""
         while True:
             await trio.sleep(_HANGUP_CHECK_S)
-            if self._watched:
+            if self:
                 poll = select.poll()
-                for fd in self._watched:
+                for fd in self:
                     poll.register(fd, select.POLLRDHUP)
                 for fd, _ in poll.poll(0):
-                    self._watched[fd].cancel()
+                    self[fd].cancel()
 
 
 @dataclass(slots=True)
@@ -126,6 +114,8 @@ class HttpConnection:
         self._shared = shared
         self._limits = shared.limits
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=shared.limits.max_head_bytes)
+        self._fd = stream.socket.fileno()
+        self._serving = trio.CancelScope()
         self._waiting = trio.CancelScope()
         self._state = State.IDLE
         self._since = trio.current_time()
@@ -149,8 +139,11 @@ class HttpConnection:
     async def run(self) -> None:
         """Serve requests, one after another."""
         try:
-            while await self._serve_one():
-                pass  # a client may send many requests at once, so each write lets other tasks run
+            with self._serving:
+                while await self._serve_one():
+                    pass  # a client may send many requests at once, so each write lets other tasks run
+            if self._serving.cancelled_caught:
+                raise Cut
         except Cut:
             reset_at_close(self._stream)
             return
@@ -167,19 +160,19 @@ class HttpConnection:
             if head is None:
                 return False
             request = self._request(head)
-            with self._shared.hangups.watching(self._socket.fileno()) as scope:
-                try:
-                    response = await self._shared.handler(request)
-                except (Refused, Cut):  # while it read the request's body
-                    raise
-                except Exception:  # noqa: BLE001 - it becomes a 500 for its client, without effect on others
-                    _log.error("http.handler_failed", exc_info=True)
-                    response = Response(_INTERNAL_ERROR, {**self._shared.refusal_headers, "Cache-Control": "no-store"})
+            self._shared.hangups[self._fd] = self._serving
+            try:
+                response = await self._shared.handler(request)
+            except (Refused, Cut):  # while it read the request's body
+                raise
+            except Exception:  # noqa: BLE001 - it becomes a 500 for its client, without effect on others
+                _log.error("http.handler_failed", exc_info=True)
+                response = Response(_INTERNAL_ERROR, {**self._shared.refusal_headers, "Cache-Control": "no-store"})
+            finally:
+                del self._shared.hangups[self._fd]
         except Refused as refusal:
             await self._refuse(refusal.status)
             return False
-        if scope.cancelled_caught:
-            raise Cut
         await self._send(head, response)
         if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
             return False
@@ -195,25 +188,32 @@ class HttpConnection:
 
     async def _read_head(self) -> h11.Request | None:
         """Return the next request's head; None if the client sends none."""
-        begun = bool(self._h11.trailing_data[0])
-        if self._shared.draining and not begun:
+        self._state = State.HEAD if self._h11.trailing_data[0] else State.IDLE
+        if self._state is State.IDLE and self._shared.draining:
             return None
-        self._state = State.HEAD if begun else State.IDLE
-        wait_s = self._limits.head_timeout_s if begun else self._limits.keep_alive_s
-        with trio.CancelScope(deadline=trio.current_time() + wait_s) as self._waiting:
-            while (event := self._next_event()) is h11.NEED_DATA:
-                data = await self._socket.recv(_READ_BYTES)
-                if not data:
-                    return None
-                if self._state is State.IDLE:
-                    self._state = State.HEAD
-                    self._waiting.deadline = trio.current_time() + self._limits.head_timeout_s
-                self._h11.receive_data(data)
-        if self._waiting.cancelled_caught:
-            if self._state is State.HEAD:
+        event = self._received() if self._state is State.IDLE else self._next_event()  # often all of it has come
+        if event is h11.NEED_DATA:
+            wait_s = self._limits.keep_alive_s if self._state is State.IDLE else self._limits.head_timeout_s
+            with trio.CancelScope(deadline=trio.current_time() + wait_s) as self._waiting:
+                while event is h11.NEED_DATA:
+                    await trio.lowlevel.wait_readable(self._fd)
+                    event = self._received()
+            if self._waiting.cancelled_caught and self._state is State.HEAD:
                 raise Refused(408)
-            return None
         return event if isinstance(event, h11.Request) else None
+
+    def _received(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """Read what has come of a head. Return the head, NEED_DATA if more is to come, or PAUSED if nothing will."""
+        with suppress(BlockingIOError):
+            data = os.read(self._fd, _READ_BYTES)
+            if not data:
+                return h11.PAUSED
+            if self._state is State.IDLE:
+                self._state = State.HEAD
+                self._waiting.deadline = trio.current_time() + self._limits.head_timeout_s
+            self._h11.receive_data(data)
+            return self._next_event()
+        return h11.NEED_DATA
 
     def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         try:
@@ -264,13 +264,13 @@ class HttpConnection:
         if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             headers = {"Cache-Control": "no-store", **self._shared.refusal_headers, "Content-Length": "0"}
             head = h11.Response(status_code=status, headers=[*encoded(headers), _CLOSE, _date(int(time.time()))])
-            await self._write(self._pieces(head))
+            await self._write([self._h11.send(head) or b""])
 
     async def _send(self, request: h11.Request, response: Response) -> None:
         """Send the whole response. Its head is sent in one write with the first bytes of its body."""
         body = response.body
         try:
-            pieces = self._pieces(self._head(response))
+            pieces = [self._h11.send(self._head(response)) or b""]
             if request.method == b"HEAD" or response.status in _WITHOUT_BODY:
                 pass
             elif isinstance(body, bytes):
@@ -278,10 +278,11 @@ class HttpConnection:
             elif body.length_bytes is not None:
                 pieces = await self._send_windows(body, pieces)
             else:  # it may be endless, and pause between two windows
-                with self._shared.hangups.watching(self._socket.fileno()) as scope:
+                self._shared.hangups[self._fd] = self._serving
+                try:
                     pieces = await self._send_windows(body, pieces)
-                if scope.cancelled_caught:
-                    raise Cut
+                finally:
+                    del self._shared.hangups[self._fd]
             await self._write(pieces + self._pieces(h11.EndOfMessage()))
         except BodyLost as error:
             _log.warning("http.body_lost", error=str(error))
@@ -327,7 +328,7 @@ class HttpConnection:
             lines.append(_CLOSE)
         return h11.Response(status_code=response.status, headers=[*lines, _date(int(time.time()))])
 
-    def _pieces(self, event: h11.Response | h11.Data | h11.EndOfMessage) -> list[bytes]:
+    def _pieces(self, event: h11.Data | h11.EndOfMessage) -> list[bytes]:
         return self._h11.send_with_data_passthrough(event) or []
 
     async def _write(self, pieces: list[bytes]) -> None:

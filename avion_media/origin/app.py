@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import trio
@@ -72,7 +73,7 @@ class Origin:
                 deleted = await self._deleted(media_id)
             if deleted:
                 return responses.plain(410, "this media item was deleted", cache_control=responses.GONE)
-            with timing.measured("store"), trio.fail_after(_STORE_S):
+            with timing.measured("store"), trio.move_on_after(_STORE_S):
                 cache_control = responses.UNCERTAIN if deleted is None else responses.IMMUTABLE
                 try:
                     return await self._from_store(request, target, cache_control)
@@ -80,10 +81,9 @@ class Origin:
                     if await self.moderation.is_blocked(media_id):
                         return responses.plain(451, _BLOCKED, cache_control=responses.GONE)
                     return responses.plain(404, "media item not found")
-        except PreconditionFailed:  # the object was replaced between two requests: the client can repeat its own
-            return responses.try_again()
-        except trio.TooSlowError:
             _log.warning("origin.unavailable", dependency="store", media_id=media_id, waited_s=_STORE_S)
+            return responses.try_again()
+        except PreconditionFailed:  # the object was replaced between two requests: the client can repeat its own
             return responses.try_again()
         except Unavailable as error:
             _log.warning("origin.unavailable", dependency=error.dependency, media_id=media_id)
@@ -157,13 +157,8 @@ class Origin:
         etag: str | None = None,
     ) -> Response:
         """200 or 206. Raises RangeNotSatisfiable, PreconditionFailed."""
-        body = RangeBody(
-            self.store.get(),
-            self.memory,
-            request.peer,
-            target.key,
-            lambda count: self.telemetry.count(instruments.ORIGIN_SENT, count, http__route=target.route),
-        )
+        on_sent = partial(self.telemetry.count, instruments.ORIGIN_SENT, http__route=target.route)
+        body = RangeBody(self.store.get(), self.memory, request.peer, target.key, on_sent)
         try:
             await body.open(byte_range, etag)
         except BaseException:

@@ -156,12 +156,12 @@ class RangeBody:
         begun_at = trio.current_time()
         for pause_s in (0.0, *_PAUSES_S):
             try:
-                with trio.fail_at(min(begun_at + _WINDOW_S, trio.current_time() + _ATTEMPT_S)):
+                with trio.move_on_at(min(begun_at + _WINDOW_S, trio.current_time() + _ATTEMPT_S)):
                     if pause_s:
                         await trio.sleep(pause_s * random.uniform(0.5, 1.5))
                     part = await self._store.read_part(self._key, byte_range, max_bytes=self._held, if_match=etag)
-                return part, self._checked(part, byte_range)
-            except (Unavailable, trio.TooSlowError) as error:
+                    return part, self._checked(part, byte_range)
+            except Unavailable as error:
                 last_error = repr(error)
         raise Unavailable(Dependency.STORE, last_error)
 

@@ -7,8 +7,7 @@ recorded. Each request has its own trace, linked to that of the media item.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
@@ -26,14 +25,16 @@ class Timing:
     def __init__(self) -> None:
         self._durations: dict[str, float] = {}
 
-    @contextmanager
-    def measured(self, name: str) -> Iterator[None]:
-        """Add the time of the block. ``name`` is a constant of the code."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._durations[name] = self._durations.get(name, 0.0) + time.perf_counter() - started
+    def measured(self, name: str) -> Timing:
+        """Measure the block that follows, not another one inside it. ``name`` is a constant of the code."""
+        self._name = name
+        return self
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_error: object) -> None:
+        self._durations[self._name] = time.perf_counter() - self._started
 
     def header(self) -> str:
         """The header's value, in milliseconds; empty without measurements."""
@@ -62,8 +63,7 @@ async def observed(
             raise
         finally:
             span.set(http__response__status_code=status)
-            error = str(status) if status >= 500 else ""
-            if error:
-                span.fail(error)
-            known |= {"http__response__status_code": status, "error__type": error}
+            if status >= 500:
+                span.fail(str(status))
+            known |= {"http__response__status_code": status, "error__type": str(status) if status >= 500 else ""}
             telemetry.record(instruments.HTTP_DURATION, time.monotonic() - started, **known)

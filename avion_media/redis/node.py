@@ -14,6 +14,7 @@ import trio
 from coredis import exceptions as refusals
 from coredis.connection import TCPConnection
 
+from avion_media.concurrency import take
 from avion_media.domain.errors import MediaError
 from avion_media.domain.redis_url import Address
 from avion_media.redis.connection import Argument, Dialler, Pause, Reply, send
@@ -79,10 +80,7 @@ class Node:
         sent_over: TCPConnection | None = None
         request: Awaitable[Reply] | None = None
         with trio.move_on_after(min(within_s, self._timeout_s)):
-            try:
-                self._calls.acquire_nowait()  # as a rule: without a turn of the scheduler
-            except trio.WouldBlock:
-                await self._calls.acquire()
+            await take(self._calls)
             try:
                 sent_over = await self._shared_connection()
                 if asking:

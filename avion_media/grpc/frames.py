@@ -8,7 +8,6 @@ stands for at most 25 µs and 1 KiB; a connection that has used up its units is 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Container
 from dataclasses import dataclass, field
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -97,8 +96,8 @@ class Seen:
     """Flood units that the headers of its frames cost."""
     settings: bool = False
     going_away: bool = False
-    strays: list[tuple[int, int]] = field(default_factory=list)
-    """Stream and length of DATA and trailers for calls that were not open before this piece."""
+    of_calls: list[tuple[int, int]] = field(default_factory=list)
+    """Stream and length of each DATA and of trailers."""
     violation: str = ""
     """The reason to end the connection before the library sees the piece."""
 
@@ -115,7 +114,6 @@ class FrameWatch:
 
     max_block_bytes: int
     """Limit of one header block, as encoded."""
-    open_calls: Container[int] = ()
     acks_owed: int = 1
     """SETTINGS and PINGs of the server that the peer has not acknowledged; further acknowledgements cost units."""
     call_costs: dict[int, int] = field(default_factory=dict, init=False)
@@ -188,8 +186,7 @@ class FrameWatch:
         """Account for a frame by its header."""
         self.begun += not self.in_header_block
         if kind == _DATA:
-            if stream_id not in self.open_calls:
-                seen.strays.append((stream_id, length))
+            seen.of_calls.append((stream_id, length))
         elif kind in (_HEADERS, _CONTINUATION):
             self._block(kind, flags, stream_id, length, seen)
         elif kind == _RST_STREAM:
@@ -219,8 +216,7 @@ class FrameWatch:
             self.call_costs[stream_id] = 0
         else:
             cost = COSTS.BLOCK
-            if stream_id not in self.open_calls:
-                seen.strays.append((stream_id, length))
+            seen.of_calls.append((stream_id, length))
         units = cost.flood + length // cost.flood_per_bytes
         seen.flood += units
         self._block_bytes = self._block_bytes + length if self.in_header_block else length

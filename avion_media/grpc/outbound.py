@@ -27,7 +27,7 @@ class Outbound:
         self._limits = limits
         self._now = now
         self._streams: dict[int, Stream] = {}
-        self.watch = FrameWatch(limits.max_header_list_bytes + _BLOCK_SLACK_BYTES, self._streams)
+        self.watch = FrameWatch(limits.max_header_list_bytes + _BLOCK_SLACK_BYTES)
         """The driver asks it where a turn ends, and whether a frame has begun."""
         self._flood = FloodBudget(limits.max_flood_units, limits.flood_units_per_s, now)
         self._progress_at = now

@@ -64,8 +64,8 @@ class Protocol(Outbound):
             return [self.end_connection(_FLOOD)]
         self._begun.clear()
         failure = self._session.receive(data)
-        self._charge_strays(seen)
         self._collect()
+        self._charge_strays(seen)
         if not self._is_over and (failure is not None or self._flood.left < 0):
             self._events.append(self.end_connection(*(failure or (_FLOOD,))))
         if seen.going_away and not self._is_over:
@@ -74,9 +74,9 @@ class Protocol(Outbound):
         return events
 
     def _charge_strays(self, seen: Seen) -> None:
-        """Charge for frames that belong to no call: the library ignores them."""
-        for stream_id, length in seen.strays:
-            if stream_id not in self._begun:
+        """Charge for frames whose call is over: the library ignores them."""
+        for stream_id, length in seen.of_calls:
+            if stream_id not in self._streams:
                 self._charge(self.watch.price_of_stray(stream_id, length, self._now))
 
     def headers_received(self, stream_id: int, headers: Headers) -> None:
@@ -182,7 +182,6 @@ class Protocol(Outbound):
             self._flood.refund(COSTS.RESET.flood + stream.flood_units)
         self._forget(stream)
         if stream_id in self._begun:  # nobody knows of it yet
-            self._begun.discard(stream_id)
             self._events = [event for event in self._events if getattr(event, "stream_id", 0) != stream_id]
         else:
             self._events.append(CallGone(stream_id))
@@ -196,7 +195,6 @@ class Protocol(Outbound):
         stream = self._streams.get(stream_id)
         if code and stream is not None:  # reset by the library
             self._charge(COSTS.RESET_BY_US.flood)
-            self._begun.discard(stream_id)
             self._forget(stream)
             self._events.append(CallGone(stream_id, Code.INTERNAL))  # what clients make of PROTOCOL_ERROR
 

@@ -133,6 +133,15 @@ def _more_headers(attack: Attack) -> None:
     attack.send(HeadersFrame(1, attack.encoder.encode([("x", "y")]), flags=["END_HEADERS", "END_STREAM"]))
 
 
+def _data_after_reset(attack: Attack) -> None:
+    attack.send(attack.head(), RstStreamFrame(attack.stream_id, 8), *[data(attack.stream_id)] * 10)
+
+
+def _beyond_length(attack: Attack) -> None:
+    head = attack.head(more=(("content-length", "1"),))
+    attack.send(head, data(attack.stream_id, b"ab"), *[data(attack.stream_id)] * 9)
+
+
 def _malformed(attack: Attack) -> None:
     attack.send(attack.head(more=(("connection", "close"),)))
 
@@ -157,6 +166,8 @@ def _all_streams(attack: Attack) -> None:
 
 ROWS = [
     Row("HEADERS and RST_STREAM", lambda a: a.send(a.head(), RstStreamFrame(a.stream_id, 8)), _CALL + 2),
+    Row("HEADERS, RST_STREAM, DATA", _data_after_reset, _CALL + 2 + 2 * 10),
+    Row("HEADERS, DATA beyond their content-length", _beyond_length, _CALL + 2 + 2 * 10),
     Row("HEADERS that are malformed", _malformed, _CALL + 2),
     Row("HEADERS and CONTINUATION, malformed", _malformed_in_parts, _CALL + 1 + 2),
     Row(

@@ -141,16 +141,10 @@ def test_headers_cost_by_their_length_and_are_remembered_for_their_call() -> Non
     assert watch.call_costs == {1: 2 + 2 * (1000 // 128)}
 
 
-def test_data_of_calls_that_are_not_open_is_noted() -> None:
-    watch = FrameWatch(_MAX_BLOCK_BYTES, open_calls={1})
-    seen = watch.feed(PREFACE + _serialized(DataFrame(1, b"ab")) + _serialized(DataFrame(3, b"abc")))
-    assert seen.strays == [(3, 3)]
-
-
-def test_headers_of_calls_that_are_not_open_are_noted_unless_they_begin_one() -> None:
+def test_data_and_trailers_are_noted_with_their_call() -> None:
     watch = FrameWatch(_MAX_BLOCK_BYTES)
-    assert watch.feed(PREFACE + _serialized(_HEADERS)).strays == []
-    assert watch.feed(_serialized(_HEADERS)).strays == [(1, 1)]
+    frames = (_HEADERS, DataFrame(1, b"ab"), DataFrame(3, b"abc"), _HEADERS)
+    assert watch.feed(PREFACE + b"".join(map(_serialized, frames))).of_calls == [(1, 2), (3, 3), (1, 1)]
 
 
 def test_data_in_flight_of_a_refused_call_is_free_within_its_window() -> None:

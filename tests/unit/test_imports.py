@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "watchdog": set(),
     "config": {"credentials", "domain", "net"},
     "capabilities": {"config", "domain"},
-    "redis": {"domain"},
+    "redis": {"concurrency", "domain"},
     "queue": {"domain", "redis", "telemetry"},
     "history": {"queue"},
     "replicas": {"redis"},

@@ -1,8 +1,8 @@
 """The Trio driver of one connection: it reads, calls the protocol core, runs handlers, and writes.
 
-There are three kinds of tasks: the reader (the connection's own), one per running handler, and one writer, which begins
-when output has to wait or several calls run; then it sends everything queued in one write. A unary request gets a task
-only when it is complete, so a client that sends slowly occupies a stream, but no handler.
+There are three kinds of tasks: the reader (the connection's own), one per running handler, and a writer while output
+waits or several calls run; it sends everything queued in one write. A unary request gets a task only when it is
+complete, so a client that sends slowly occupies a stream, but no handler.
 """
 
 from __future__ import annotations
@@ -50,8 +50,7 @@ class Connection:
         self._reading = trio.CancelScope()  # for a stream
         self._socket = stream if isinstance(stream, socket.socket) else None
         self._writing = trio.CancelScope()
-        self._is_writing: bool | None = None  # None: the writer has not begun; it stays true when it has ended
-        self._writer = trio.lowlevel.ParkingLot()  # the writer waits for output here
+        self._is_writing = False  # stays true when the writer has failed
         self._progress = trio.lowlevel.ParkingLot()  # the reader waits for the writer here, and for the end of tasks
         self._unsent = b""
         self._nursery = nursery
@@ -109,8 +108,7 @@ class Connection:
             if happening is Happening.FAILED:
                 self._writing.deadline = now + ERROR_CLOSE_S
         elif state is State.LINGER or state is State.CLOSED:  # end the reader, and the writer
-            if self._is_writing is not None:
-                self._writing.cancel()
+            self._writing.cancel()
             if self._socket is not None:
                 trio.lowlevel.notify_closing(self._socket)  # much cheaper than a scope
             else:
@@ -144,11 +142,10 @@ class Connection:
             self._wake_writer()
 
     def _wake_writer(self) -> None:
-        if self._is_writing is None:
+        if not self._is_writing:
+            self._is_writing, self._writing = True, trio.CancelScope()
             self._tasks += 1
             self._nursery.start_soon(self._run_task, self._write)
-        self._is_writing = True
-        self._writer.unpark()
 
     # -- Reading and writing
 
@@ -217,7 +214,7 @@ class Connection:
                     return
                 else:
                     self._is_writing = False
-                    await self._writer.park()
+                    return
         self._happened(Happening.GONE)
 
     # -- Events

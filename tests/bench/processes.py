@@ -34,14 +34,34 @@ def rss_bytes(pid: int) -> int:
 
 def listener_pid(port: int) -> int:
     """The process that listens on this TCP port of 127.0.0.1. LookupError when there is none that we can see."""
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    wanted = f"0100007F:{port:04X}"
-    sockets = {f"socket:[{fields[9]}]" for fields in map(str.split, lines) if fields[1] == wanted and fields[3] == "0A"}
+    wanted = _local(port)
+    sockets = {f"socket:[{fields[9]}]" for fields in _tcp_sockets() if fields[1] == wanted and fields[3] == "0A"}
     for entry in Path("/proc").glob("[0-9]*/fd/*"):
         with suppress(OSError):  # it ended meanwhile, or is not ours to look at
             if os.readlink(entry) in sockets:
                 return int(entry.parts[2])
     raise LookupError(f"nothing listens on port {port}")
+
+
+def responses_held(port: int) -> int:
+    """How many connections to this TCP port of 127.0.0.1 have bytes for the client that it has not read."""
+    server = _local(port)
+    held: set[str] = set()
+    for _, local, remote, _, queues, *_ in _tcp_sockets():
+        sending, received = queues.split(":")
+        if local == server and int(sending, 16):
+            held.add(remote)
+        elif remote == server and int(received, 16):
+            held.add(local)
+    return len(held)
+
+
+def _local(port: int) -> str:
+    return f"0100007F:{port:04X}"
+
+
+def _tcp_sockets() -> list[list[str]]:
+    return [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
 
 
 class PeakMemory:

@@ -39,12 +39,14 @@ class ListedObject:
 class FileSource:
     """Bytes to upload: ``size_bytes`` of the open file ``fd``, from ``offset``. The caller keeps the descriptor.
 
-    It is read with pread, so its position does not matter, and does not change.
+    It is read with pread, so its position does not matter, and does not change. ``sha256`` is that of these bytes in
+    hexadecimal digits, if it is known. The store refuses other bytes.
     """
 
     fd: int
     size_bytes: int
     offset: int = 0
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)

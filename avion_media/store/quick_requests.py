@@ -104,8 +104,8 @@ class QuickRequests:
     def put_object(self, client: S3Client, request: Mapping[str, Any], source: bytes | FileSource) -> dict[str, Any]:
         """Write one object. ``request`` has Bucket, Key, ContentType, Metadata, CacheControl and IfNoneMatch.
 
-        The SHA-256 of the bytes read from ``source`` is signed, so the store refuses (400) bytes that were damaged in
-        transit. A cancel takes effect between two chunks of a file.
+        The SHA-256 of ``source`` is signed, so the store refuses (400) bytes that were damaged in transit. A cancel
+        takes effect between two chunks of a file.
         """
         metadata = {f"{META}{name}": value for name, value in request["Metadata"].items()}
         response = None
@@ -228,6 +228,8 @@ def _error(code: str, request: Mapping[str, Any], operation: Any) -> ClientError
 def _sha256(source: bytes | FileSource) -> str:
     if isinstance(source, bytes):
         return hashlib.sha256(source).hexdigest()
+    if source.sha256:
+        return source.sha256
     digest = hashlib.sha256()
     for chunk in _chunks(source):
         digest.update(chunk)

@@ -52,7 +52,7 @@ def original_writer(
             fd = made.scrubbed_fd if made.scrubbed_fd is not None else source.fd
             await store.put(
                 key,
-                FileSource(fd, facts.size_bytes),
+                FileSource(fd, facts.size_bytes, sha256=facts.sha256),
                 content_type=content_type,
                 metadata=metadata,
                 only_if_absent=not replace,

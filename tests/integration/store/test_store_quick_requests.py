@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -155,6 +156,20 @@ def test_a_put_that_must_be_the_first_is_refused_by_one_request(either_s3: S3Buc
     assert caught.value.response["Error"]["Code"] == "PreconditionFailed"
     assert client.calls == 0
     assert quick_requests(either_s3).put_object(client, {**request, "Key": "first"}, b"first")["ETag"]
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_the_store_checks_a_file_by_the_sha256_that_is_known(s3: S3Bucket, is_right: bool) -> None:
+    client, quick = Counted(s3.client), quick_requests(s3)
+    request = {"Bucket": s3.bucket, "Key": KEY, "ContentType": "image/jpeg", "Metadata": METADATA}
+    with tempfile.TemporaryFile() as file:
+        file.write(BODY)
+        file.flush()
+        known = hashlib.sha256(BODY if is_right else b"other bytes").hexdigest()
+        source = FileSource(file.fileno(), len(BODY), sha256=known)
+        trio.run(trio.to_thread.run_sync, quick.put_object, client, request, source)
+    assert client.calls == (0 if is_right else 1)  # botocore makes its own hash
+    assert s3.client.get_object(Bucket=s3.bucket, Key=KEY)["Body"].read() == BODY
 
 
 def test_a_put_that_was_damaged_on_its_way_is_refused(s3: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:

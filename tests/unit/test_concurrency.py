@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from avion_media.concurrency import in_turn, results_of, run_all
+from avion_media.concurrency import in_turn, results_of, run_all, take
 
 
 async def _raise(error: BaseException) -> None:
@@ -67,3 +67,33 @@ async def test_only_so_many_run_at_once(autojump_clock: MockClock) -> None:
     await in_turn([call] * 7, 3)
     assert most == 3
     assert trio.current_time() == pytest.approx(3.0)
+
+
+async def test_a_free_token_is_taken_before_any_other_task_runs() -> None:
+    limiter = trio.CapacityLimiter(1)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await take(limiter)  # no checkpoint, so the cancel is not seen
+    assert not scope.cancelled_caught
+    assert limiter.available_tokens == 0
+
+
+async def test_a_token_that_is_not_free_is_waited_for_and_a_cancel_takes_none() -> None:
+    limiter = trio.CapacityLimiter(1)
+    limiter.acquire_on_behalf_of_nowait("another")
+    taken: list[str] = []
+
+    async def wait(name: str) -> None:
+        await take(limiter)
+        taken.append(name)
+
+    async with trio.open_nursery() as cancelled:
+        cancelled.start_soon(wait, "cancelled")
+        await wait_all_tasks_blocked()
+        cancelled.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait, "patient")
+        await wait_all_tasks_blocked()
+        assert not taken
+        limiter.release_on_behalf_of("another")
+    assert taken == ["patient"]

@@ -13,6 +13,8 @@ from avion_media.http1 import BodyLost
 from avion_media.origin.body import RangeBody
 from avion_media.origin.memory import WindowMemory
 from avion_media.store import ObjectStore, open_store
+from avion_media.telemetry import NoTelemetry, instruments
+from avion_media.telemetry.instruments import Instrument
 from tests.conftest import S3Bucket
 from tests.services.faulty_gateway import FaultyGateway, faulty_gateway
 from tests.unit.net.pairs import connected
@@ -87,6 +89,33 @@ async def test_a_body_goes_on_after_a_hiccup_of_the_store(
     assert sum(sent) == len(CONTENT)
     assert gateway.held.is_set() or fault is refuse
     assert gateway.refusals == 0
+
+
+class _Counted(NoTelemetry):
+    """Adds up the bytes that were read from the store."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def count(self, instrument: Instrument, value: float = 1, **_attributes: object) -> None:
+        self.bytes += int(value) if instrument is instruments.STORE_IO else 0
+
+
+async def test_what_passes_through_the_kernel_is_counted_too(s3: S3Bucket) -> None:
+    s3.client.put_object(Bucket=s3.bucket, Key="a", Body=CONTENT)
+    telemetry, received, relays = _Counted(), bytearray(), 0
+    async with open_store(s3.config(), telemetry=telemetry) as store, connected() as (stream, client):
+        body = RangeBody(store, WindowMemory(), "peer", "a", lambda _: None)
+        await body.open(None)
+        async with trio.open_nursery() as receiving, aclosing(body.windows()) as windows:
+            receiving.start_soon(receive, client, received)
+            async for each in windows:
+                relays += callable(each)
+                await (each(stream, 10.0) if callable(each) else stream.send_all(each))
+            await stream.send_eof()
+    assert relays
+    assert received == CONTENT
+    assert telemetry.bytes == len(CONTENT)
 
 
 async def test_a_body_that_is_replaced_meanwhile_is_lost(s3: S3Bucket, behind: ObjectStore) -> None:

@@ -143,7 +143,7 @@ def test_headers_cost_by_their_length_and_are_remembered_for_their_call() -> Non
 
 def test_data_and_trailers_are_noted_with_their_call() -> None:
     watch = FrameWatch(_MAX_BLOCK_BYTES)
-    frames = (_HEADERS, DataFrame(1, b"ab"), DataFrame(3, b"abc"), _HEADERS)
+    frames: tuple[Frame, ...] = (_HEADERS, DataFrame(1, b"ab"), DataFrame(3, b"abc"), _HEADERS)
     assert watch.feed(PREFACE + b"".join(map(_serialized, frames))).of_calls == [(1, 2), (3, 3), (1, 1)]
 
 

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from enum import Enum, auto
 from functools import lru_cache
+from typing import TypeVar
 
 import h11
 import trio
@@ -47,6 +48,8 @@ from avion_media.http1.messages import (
 )
 from avion_media.net import linger, reset_at_close, send_steadily
 from avion_media.telemetry import get_logger
+
+T = TypeVar("T")
 
 _READ_BYTES = 64 << 10
 _UNSENT_BYTES = 16 << 10  # of a connection, in the kernel; set by Trio
@@ -160,16 +163,13 @@ class HttpConnection:
             if head is None:
                 return False
             request = self._request(head)
-            self._shared.hangups[self._fd] = self._serving
             try:
-                response = await self._shared.handler(request)
+                response = await self._while_connected(self._shared.handler(request))
             except (Refused, Cut):  # while it read the request's body
                 raise
             except Exception:  # noqa: BLE001 - it becomes a 500 for its client, without effect on others
                 _log.error("http.handler_failed", exc_info=True)
                 response = Response(_INTERNAL_ERROR, {**self._shared.refusal_headers, "Cache-Control": "no-store"})
-            finally:
-                del self._shared.hangups[self._fd]
         except Refused as refusal:
             await self._refuse(refusal.status)
             return False
@@ -214,6 +214,14 @@ class HttpConnection:
             self._h11.receive_data(data)
             return self._next_event()
         return h11.NEED_DATA
+
+    async def _while_connected(self, work: Awaitable[T]) -> T:
+        """Return its result. If the client leaves meanwhile, the connection is cancelled."""
+        self._shared.hangups[self._fd] = self._serving
+        try:
+            return await work
+        finally:
+            del self._shared.hangups[self._fd]
 
     def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         try:
@@ -278,11 +286,7 @@ class HttpConnection:
             elif body.length_bytes is not None:
                 pieces = await self._send_windows(body, pieces)
             else:  # it may be endless, and pause between two windows
-                self._shared.hangups[self._fd] = self._serving
-                try:
-                    pieces = await self._send_windows(body, pieces)
-                finally:
-                    del self._shared.hangups[self._fd]
+                pieces = await self._while_connected(self._send_windows(body, pieces))
             await self._write(pieces + self._pieces(h11.EndOfMessage()))
         except BodyLost as error:
             _log.warning("http.body_lost", error=str(error))

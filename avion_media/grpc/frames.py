@@ -16,10 +16,11 @@ FIRST_TURN = 128  # work units: about eight calls, because smaller turns would c
 LATER_TURN = 32
 USEFUL_BYTES = 1024  # a DATA frame with this much payload counts as progress
 MIN_WINDOW_BYTES = 4096  # sent DATA that does not end a message counts as progress from this size on
-# Frame types (RFC 9113, 6) that matter here.
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
+# Frame types and flags (RFC 9113, 6) that matter here.
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
+ACK = END_STREAM = 0x1
+_END_HEADERS = 0x4
 _HEADER_BYTES, _SETTING_BYTES = 9, 6
-_ACK, _END_HEADERS = 0x1, 0x4
 _STREAM_ID = 2**31 - 1
 _IN_FLIGHT_S = 2.0  # after a refusal, for frames that the client sent before it knew
 _MAX_REFUSED = 1024  # refused calls of which this is remembered
@@ -65,7 +66,7 @@ class COSTS:
     """Sent DATA below 1 KiB, because of a small window of the client."""
 
 
-_WORK = {_DATA: COSTS.DATA, _HEADERS: COSTS.CALL, _CONTINUATION: COSTS.CONTINUATION, _SETTINGS: COSTS.SETTINGS}
+_WORK = {DATA: COSTS.DATA, HEADERS: COSTS.CALL, CONTINUATION: COSTS.CONTINUATION, SETTINGS: COSTS.SETTINGS}
 
 
 class FloodBudget:
@@ -185,30 +186,30 @@ class FrameWatch:
     def _header(self, kind: int, flags: int, stream_id: int, length: int, seen: Seen) -> None:
         """Account for a frame by its header."""
         self.begun += not self.in_header_block
-        if kind == _DATA:
+        if kind == DATA:
             seen.of_calls.append((stream_id, length))
-        elif kind in (_HEADERS, _CONTINUATION):
+        elif kind in (HEADERS, CONTINUATION):
             self._block(kind, flags, stream_id, length, seen)
-        elif kind == _RST_STREAM:
+        elif kind == RST_STREAM:
             # A client that was refused may answer with a reset of its own.
             seen.flood += 0 if self._refused.pop(stream_id, None) else COSTS.RESET.flood
-        elif kind == _GOAWAY:
+        elif kind == GOAWAY:
             seen.going_away = True
             seen.flood += COSTS.NOISE.flood * self._leaving
             self._leaving = True
-        elif kind == _SETTINGS and not flags & _ACK:
+        elif kind == SETTINGS and not flags & ACK:
             cost = COSTS.SETTINGS
             seen.settings = True
             seen.flood += cost.flood + length // cost.flood_per_bytes
-        elif kind == _WINDOW_UPDATE:
+        elif kind == WINDOW_UPDATE:
             seen.flood += COSTS.WINDOW_UPDATE.flood
-        elif kind in (_SETTINGS, _PING) and flags & _ACK and self.acks_owed > 0:
+        elif kind in (SETTINGS, PING) and flags & ACK and self.acks_owed > 0:
             self.acks_owed -= 1
         else:
             seen.flood += COSTS.NOISE.flood
 
     def _block(self, kind: int, flags: int, stream_id: int, length: int, seen: Seen) -> None:
-        if kind == _CONTINUATION:
+        if kind == CONTINUATION:
             cost = COSTS.CONTINUATION
         elif stream_id > self.highest_stream:
             cost = COSTS.CALL
@@ -220,10 +221,10 @@ class FrameWatch:
         units = cost.flood + length // cost.flood_per_bytes
         seen.flood += units
         self._block_bytes = self._block_bytes + length if self.in_header_block else length
-        if kind == _HEADERS:
+        if kind == HEADERS:
             self._block_call = stream_id if cost is COSTS.CALL else 0
         if self._block_call in self.call_costs:
-            self.call_costs[self._block_call] += units - (cost.flood if kind == _CONTINUATION else 0)
+            self.call_costs[self._block_call] += units - (cost.flood if kind == CONTINUATION else 0)
         self.in_header_block = not flags & _END_HEADERS
         if self._block_bytes > self.max_block_bytes:
             seen.violation = "a header block beyond the announced size"

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from cffi import FFI
 
+from avion_media.grpc.frames import ACK, DATA, END_STREAM, HEADERS, PING, RST_STREAM, WINDOW_UPDATE
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.status import Headers
 
@@ -25,8 +26,6 @@ _CONNECTION_WINDOW = 1 << 20
 STREAMS_BEFORE_SETTINGS = 200  # clients learn our limit only from the first SETTINGS
 _FIELD_OVERHEAD_BYTES = 32  # of a header list's size (RFC 9113, 6.5.2)
 _UNLIMITED = 1 << 31  # `frames.COSTS` has the prices of these frames
-_DATA, _HEADERS, _RST_STREAM, _PING, _WINDOW_UPDATE = 0, 1, 3, 6, 8  # RFC 9113, 6
-_END_STREAM = _ACK = 0x1
 _EOF_AND_TRAILERS = 0x3
 
 _FFI: Any = FFI()
@@ -90,9 +89,9 @@ class Session:
     - ``headers_received(stream_id, headers)``: a request, or trailers of one. They conform to RFC 9113, 8.
     - ``data_received(stream_id, data, is_last=…)``: a whole DATA frame, which counts in the windows until `consume`.
     - ``request_ended``, ``reset_received``, ``window_updated(stream_id)``: the last with 0 for the connection.
-    - ``acknowledged(data)``: by the answer to a ping; with empty data, of our settings.
-    - ``frame_refused(stream_id, fields)``: invalid after so many header fields. Its stream or the connection ends.
-    - ``stream_closed(stream_id, code)``: by a reset, unless the code is 0.
+    - ``acknowledged(data)``: the client has answered a ping with this data; empty data: it knows our settings.
+    - ``frame_refused(stream_id, fields)``: an invalid frame, after so many fields. Its stream or the connection ends.
+    - ``stream_closed(stream_id, code)``: a stream has ended. A code other than 0 says that it was reset.
     - ``next_data(stream_id, room)``: returns at most so many bytes of a response, and the trailers after the last ones
       or None; otherwise DEFERRED or PAUSED.
     """
@@ -248,19 +247,19 @@ def _frame(_: Any, frame: Any, handle: Any) -> int:
     session = _of(handle)
     receiver = session.receiver
     kind, flags, stream_id = frame.hd.type, frame.hd.flags, frame.hd.stream_id
-    if kind == _DATA:
+    if kind == DATA:
         data = session.data if session.data_of == stream_id else b""
         session.data_of = 0
-        receiver.data_received(stream_id, data, is_last=bool(flags & _END_STREAM))
-    elif kind == _HEADERS:
+        receiver.data_received(stream_id, data, is_last=bool(flags & END_STREAM))
+    elif kind == HEADERS:
         receiver.headers_received(stream_id, tuple(session.headers))
-    elif kind == _WINDOW_UPDATE:
+    elif kind == WINDOW_UPDATE:
         receiver.window_updated(stream_id)
-    elif kind == _RST_STREAM:
+    elif kind == RST_STREAM:
         receiver.reset_received(stream_id)
-    elif flags & _ACK:
-        receiver.acknowledged(bytes(frame.opaque_data) if kind == _PING else b"")
-    if kind <= _HEADERS and flags & _END_STREAM:
+    elif flags & ACK:
+        receiver.acknowledged(bytes(frame.opaque_data) if kind == PING else b"")
+    if kind <= HEADERS and flags & END_STREAM:
         receiver.request_ended(stream_id)
     return 0
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from avion_media.grpc.frames import COSTS, MIN_WINDOW_BYTES, USEFUL_BYTES, FloodBudget, FrameWatch
+from avion_media.grpc.frames import (
+    COSTS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    MIN_WINDOW_BYTES,
+    USEFUL_BYTES,
+    FloodBudget,
+    FrameWatch,
+)
 from avion_media.grpc.lifecycle import Happening
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.nghttp2 import DEFERRED, PAUSED, ErrorCode, Session
@@ -17,7 +26,6 @@ _OUTPUT_HIGH_WATER = 256 << 10  # beyond it responses wait in their streams unti
 _BLOCK_SLACK_BYTES = 1024  # of a block over the list it encodes: padding, priority, sizes of the table
 _MAX_STREAM_ID = 2**31 - 1
 _KEEPALIVE_PING = b"avion-ka"
-_HEADERS, _GOAWAY, _END_STREAM = 1, 7, 0x1  # RFC 9113, 6
 
 
 class Outbound:
@@ -196,15 +204,18 @@ class Outbound:
         self._now = now
         self._queued_bytes = 0
         self._collect()
+        return self._take_events()
+
+    def _take_events(self) -> list[Event]:
         events, self._events = self._events, []
         return events
 
     def _collect(self) -> None:
         while not self._is_over and (frame := self._session.send()):
             self._output += frame
-            if frame[3] == _HEADERS and frame[4] & _END_STREAM:
+            if frame[3] == HEADERS and frame[4] & END_STREAM:
                 self._response_ended(self._streams[int.from_bytes(frame[5:9], "big")])
-            elif frame[3] == _GOAWAY:  # the library has found an error
+            elif frame[3] == GOAWAY:  # the library has found an error
                 self._events.append(self._fail())
 
     # -- Time
@@ -238,19 +249,17 @@ class Outbound:
 
     def finish_drain(self) -> None:
         """Announce the last call that is served. Later ones are refused, and clients retry them elsewhere."""
-        if self._last_stream_id is None and not self._is_over:
+        if self._last_stream_id is None:
             self._last_stream_id = self.watch.highest_stream
             self._send_goaway(self._last_stream_id)
 
     def end_connection(self, reason: str, code: ErrorCode = ErrorCode.ENHANCE_YOUR_CALM) -> Happening:
         """End the connection at once, because the client exceeded a limit or broke the protocol."""
-        self._collect()
-        if not self._is_over:
-            self._send_goaway(self.watch.highest_stream, code, reason.encode())
+        self._send_goaway(self.watch.highest_stream, code, reason.encode())
         return self._fail()
 
     def close(self) -> None:
-        """Release everything that calls still hold. After it only the output that is there can be sent."""
+        """Release everything that calls still hold. After that, the output does not grow any more."""
         self._is_over = True
         for stream in self._streams.values():
             stream.release()
@@ -258,9 +267,10 @@ class Outbound:
 
     def _send_goaway(self, last_stream_id: int, code: int = 0, reason: bytes = b"") -> None:
         # Written by hand: the library would ignore calls after a GOAWAY, and they are refused here one by one.
-        payload = last_stream_id.to_bytes(4, "big") + code.to_bytes(4, "big") + reason
         self._collect()
-        self._output += len(payload).to_bytes(3, "big") + bytes((_GOAWAY, 0, 0, 0, 0, 0)) + payload
+        if not self._is_over:  # else the library has sent one of its own
+            payload = last_stream_id.to_bytes(4, "big") + code.to_bytes(4, "big") + reason
+            self._output += len(payload).to_bytes(3, "big") + bytes((GOAWAY, 0, 0, 0, 0, 0)) + payload
 
     def _fail(self) -> Happening:
         self.close()

@@ -70,8 +70,7 @@ class Protocol(Outbound):
             self._events.append(self.end_connection(*(failure or (_FLOOD,))))
         if seen.going_away and not self._is_over:
             self._events.append(Happening.RETIRED)
-        events, self._events = self._events, []
-        return events
+        return self._take_events()
 
     def _charge_strays(self, seen: Seen) -> None:
         """Charge for frames whose call is over: the library ignores them."""

@@ -136,12 +136,12 @@ class GrpcServer:
                     try:
                         with suppress(BlockingIOError, ConnectionAbortedError):
                             for _ in range(_ACCEPTED_AT_ONCE):
-                                nursery.start_soon(self._connection, nursery, *plain.accept())
+                                nursery.start_soon(self._accepted, nursery, *plain.accept())
                     except OSError as error:
                         self._shared.hooks.report("accept", error)
                         await trio.sleep(_ACCEPT_PAUSE_S)
 
-    async def _connection(self, nursery: trio.Nursery, plain: socket.socket, address: tuple[str, int]) -> None:
+    async def _accepted(self, nursery: trio.Nursery, plain: socket.socket, address: tuple[str, int]) -> None:
         if self._limiter.is_scarce(Kind.CONNECTIONS) and self._drains_until is None:
             idle = [connection for connection in self._connections.values() if connection.idle_since < math.inf]
             if idle:
@@ -152,7 +152,7 @@ class GrpcServer:
         try:
             with plain:
                 if self._drains_until is None and account.take(connections=1):  # held during the TLS handshake as well
-                    await self._serve(nursery, plain, peer, account)
+                    await self._connection(nursery, plain, peer, account)
         except Exception as error:  # noqa: BLE001 - a bug met on one connection must not end the others
             self._shared.hooks.report("connection", error)
         finally:
@@ -160,7 +160,7 @@ class GrpcServer:
             account.close()
             self._ends.unpark_all()
 
-    async def _serve(self, nursery: trio.Nursery, plain: socket.socket, peer: Peer, account: Account) -> None:
+    async def _connection(self, nursery: trio.Nursery, plain: socket.socket, peer: Peer, account: Account) -> None:
         plain.setblocking(False)
         stream: Transport = plain
         if self._ssl_context is not None:

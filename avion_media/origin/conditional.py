@@ -58,7 +58,7 @@ def range_applies(if_range: str | None, etag: str, last_modified: datetime) -> b
 
 
 def forwardable_range(header: str | None) -> ByteRange | None:
-    """Return the one range of the header, as the store is asked for it. None asks for everything."""
+    """Return the range that the header asks for, in the form that the store takes. None stands for the whole object."""
     match = _SINGLE_RANGE.fullmatch(header) if header else None
     if match is None or not (match[1] or match[2]):
         return None

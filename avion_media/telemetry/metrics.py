@@ -4,9 +4,9 @@ Decision: one reader for both. The SDK's own way is one reader each, which keeps
 measurement. A call may take only 5 µs more with OTLP than without. So metrics by OTLP are cumulative, as on
 ``/metrics``.
 
-Counters are added up here, and the SDK reads the sums when it collects: its own way takes ten times as long for each
-count. This module exports only attributes that `attributes` lists. Gauges are snapshots: `refresh` reads them in the
-event loop, and the thread that collects metrics uses the last values.
+Counters are added up here, and the SDK reads the sums when it collects. A count takes 0.8 µs so, and 4.5 µs in the
+SDK's own way. This module exports only attributes that `attributes` lists. Gauges are snapshots: `refresh` reads them
+in the event loop, and the thread that collects metrics uses the last values.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from avion_media.telemetry.tracing import AttributeValue
 Attributes = dict[str, AttributeValue]
 Point = tuple[float, Attributes]
 Read = Callable[[], Sequence[Point]]
+_Sums = dict[tuple[tuple[str, AttributeValue], ...], float]
 _log = logging.getLogger(__name__)
 _OBSERVED = frozenset({"gauge", "updown", "total"})
 _RENAMED = [
@@ -80,7 +81,7 @@ class Metrics:
         self._meter = self._provider.get_meter("avion_media")
         self._reads: dict[str, list[Read]] = {}
         self._observed: dict[str, list[Observation]] = {}
-        self._sums: dict[str, dict[tuple[tuple[str, AttributeValue], ...], float]] = {}
+        self._sums: dict[str, _Sums] = {}
         self._adding = threading.Lock()
         self._series: dict[tuple[object, ...], Attributes] = {}
         self._open_values: dict[str, set[str]] = {}
@@ -137,9 +138,7 @@ class Metrics:
         return self._meter.create_histogram(instrument.name, explicit_bucket_boundaries_advisory=boundaries, **words)
 
     def _create_counter(self, instrument: Instrument, words: dict[str, str]) -> Any:
-        sums: dict[tuple[tuple[str, AttributeValue], ...], float] = {
-            tuple(_without_empty(attributes).items()): 0 for attributes in instrument.zeros()
-        }
+        sums: _Sums = {tuple(_without_empty(attributes).items()): 0 for attributes in instrument.zeros()}
         self._sums[instrument.name] = sums
 
         def callback(_options: CallbackOptions) -> Sequence[Observation]:

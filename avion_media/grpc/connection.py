@@ -1,8 +1,8 @@
 """The Trio driver of one connection: it reads, calls the protocol core, runs handlers, and writes.
 
-There are three kinds of tasks: the reader (the connection's own), one per running handler, and a writer while output
-waits or several calls run; it sends everything queued in one write. A unary request gets a task only when it is
-complete, so a client that sends slowly occupies a stream, but no handler.
+A socket is read without a task (`Readiness`). There is one per running handler, and a writer while output waits or
+several calls run; it sends everything queued in one write. A unary request gets a task only when it is complete, so a
+client that sends slowly occupies a stream, but no handler.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import nullcontext, suppress
+from functools import partial
+from typing import Any
 
 import trio
 
@@ -31,30 +32,39 @@ Transport = trio.abc.Stream | socket.socket  # that does not block
 
 
 class Connection:
-    """One client's connection. `run` returns when it has ended, for any reason.
+    """One client's connection. Once it has ended, for any reason, it calls ``ended``, which must close the stream and
+    the account.
 
-    Its tasks are in ``nursery``. They have ended when `run` returns; to cancel it, cancel the nursery. What it takes is
-    in ``account``. The caller closes that, and the stream.
+    Its tasks are in ``nursery``. To cut it off, cancel that, wait for its end, and `close`.
     """
 
-    def __init__(self, shared: Shared, nursery: trio.Nursery, stream: Transport, peer: Peer, account: Account) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        nursery: trio.Nursery,
+        stream: Transport,
+        peer: Peer,
+        account: Account,
+        ended: Callable[[], None],
+    ) -> None:
         now = trio.current_time()
         self._shared = shared
         self._stream = stream
         self._peer = peer
         self._account = account
+        self._ended = ended
         self._protocol = Protocol(shared.limits, account, shared.max_message_bytes, now)
         self._arriving: dict[int, RunningCall] = {}  # unary requests that are not complete
         self._running: dict[int, RunningCall] = {}
         self._life = Lifecycle(shared.limits, now)
-        self._reading = trio.CancelScope()  # for a stream
         self._socket = stream if isinstance(stream, socket.socket) else None
-        self._writing = trio.CancelScope()
+        self._writing: trio.CancelScope | None = None  # of the writer, once there was one
+        self._reading: trio.CancelScope | None = None  # of the reader of a stream
         self._is_writing = False  # stays true when the writer has failed
-        self._progress = trio.lowlevel.ParkingLot()  # the reader waits for the writer here, and for the end of tasks
+        self._progress = trio.lowlevel.ParkingLot()  # who reads waits for the writer here
         self._unsent = b""
         self._nursery = nursery
-        self._tasks = 1  # with the reader
+        self._tasks = 0
 
     @property
     def streams(self) -> int:
@@ -66,18 +76,20 @@ class Connection:
         """When the last call ended, or the connection began; infinite during a call, or once the end has begun."""
         return self._life.idle_since(self._protocol.calls)
 
-    async def run(self) -> None:
+    def begin(self) -> None:
         """Serve until the client leaves, exceeds a limit, or a drain has ended."""
-        try:
-            with self._reading if self._socket is None else nullcontext():
-                await self._run_task(self._read)
-            while self._tasks:
-                await self._progress.park()
-            if self._life.state is State.LINGER:
-                await linger(self._as_stream())
-                self._happened(Happening.GONE)
-        finally:
-            self._protocol.close()
+        if self._socket is not None:
+            fd = self._socket.fileno()
+            self._shared.readiness.watch(fd, partial(self._act, self._read_at_once, fd))
+        else:
+            self._start_task(self._read)
+
+    def close(self) -> None:
+        """Release everything. No task may be left."""
+        if self._socket is not None:
+            self._shared.readiness.forget(self._socket.fileno())
+        self._protocol.close()
+        self._ended()
 
     def _as_stream(self) -> trio.abc.Stream:
         """Return the stream. For a socket it is made only now, because most connections never need it."""
@@ -85,16 +97,49 @@ class Connection:
             self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(self._stream))
         return self._stream
 
-    async def _run_task(self, function: Callable[..., Awaitable[None]], *args: RunningCall) -> None:
-        """Run a task of this connection. A bug met in it ends the connection, but not others."""
+    # -- Tasks, and the end
+
+    def _start_task(self, function: Callable[..., Awaitable[None]], *args: object, name: object = None) -> None:
+        self._tasks += 1
+        self._nursery.start_soon(self._run_task, function, args, name=name)
+
+    async def _run_task(self, function: Callable[..., Awaitable[None]], args: tuple[object, ...]) -> None:
         try:
             await function(*args)
         except Exception as error:  # noqa: BLE001 - any bug
-            self._shared.hooks.report("connection", error)
-            self._happened(Happening.GONE)
+            self._failed(error)
         finally:
             self._tasks -= 1
-            self._progress.unpark_all()
+            self._end_if_over()
+
+    def _act(self, function: Callable[..., None], *args: Any) -> None:
+        """Do something outside of the tasks."""
+        try:
+            function(*args)
+        except Exception as error:  # noqa: BLE001 - any bug
+            self._failed(error)
+        self._end_if_over()
+
+    def _failed(self, bug: Exception) -> None:
+        """End the connection because of a bug, but no other."""
+        self._shared.hooks.report("connection", bug)
+        self._happened(Happening.GONE)
+
+    def _end_if_over(self) -> None:
+        if self._tasks:
+            return
+        if self._life.state is State.LINGER:
+            self._start_task(self._linger)
+        elif self._life.state is State.CLOSED:
+            self.close()
+
+    async def _linger(self) -> None:
+        try:
+            await linger(self._as_stream())
+        finally:
+            self._happened(Happening.GONE)
+
+    # -- States
 
     def _happened(self, happening: Happening) -> None:
         now = trio.current_time()
@@ -105,16 +150,16 @@ class Connection:
             self._protocol.finish_drain()
         elif state is State.CLOSING:
             self._wake_writer()
-            if happening is Happening.FAILED:
+            if happening is Happening.FAILED and self._writing is not None:
                 self._writing.deadline = now + ERROR_CLOSE_S
-        elif state is State.LINGER or state is State.CLOSED:  # end the reader, and the writer
-            self._writing.cancel()
+        elif state is State.LINGER or state is State.CLOSED:  # end whoever reads, and the writer
+            for scope in (self._writing, self._reading):
+                if scope is not None:
+                    scope.cancel()
             if self._socket is not None:
-                trio.lowlevel.notify_closing(self._socket)  # much cheaper than a scope
-            else:
-                self._reading.cancel()
-            self._progress.unpark_all()
+                self._shared.readiness.forget(self._socket.fileno())
         if not self._life.is_reading:
+            self._progress.unpark_all()
             for running in self._running.values():
                 running.gone(running.call.code)
         self._settle()
@@ -123,64 +168,97 @@ class Connection:
         """Update the state after events: the last call may have ended. Then write, or let the writer do it."""
         if self._life.state is State.LAST_CALLS and not self._protocol.calls and not self._running:
             self._happened(Happening.LAST_CALL_ENDED)
-        if self._is_writing or self._life.state is State.CLOSED or not self._protocol.output_bytes:
+        if self._is_writing or self._life.state is State.CLOSED:
             return
         # This saves two of four turns of Trio's loop. But several calls may end in one turn: one write for all.
         if self._socket is not None and len(self._running) <= 1:
-            self._unsent, now = self._protocol.take_output(), trio.current_time()
-            try:
-                self._unsent = self._unsent[os.write(self._socket.fileno(), self._unsent) :]
-                self._life.sent(now)
-            except BlockingIOError:
-                pass  # all of it waits
-            except OSError:
-                self._happened(Happening.GONE)
-                return
-            if not self._unsent:
-                self._dispatch(self._protocol.written(now))
+            self._write_at_once(self._socket)
+        else:
+            self._protocol.collect()
         if self._unsent or self._protocol.output_bytes:
             self._wake_writer()
+
+    def _write_at_once(self, plain: socket.socket) -> None:
+        output, now = self._protocol.take_output(), trio.current_time()
+        if not output:
+            return
+        try:
+            output = output[os.write(plain.fileno(), output) :]
+            self._life.sent(now)
+        except BlockingIOError:
+            pass  # all of it waits
+        except OSError:
+            self._happened(Happening.GONE)
+            return
+        self._unsent = output
+        if not output:
+            self._dispatch(self._protocol.written(now))
 
     def _wake_writer(self) -> None:
         if not self._is_writing:
             self._is_writing, self._writing = True, trio.CancelScope()
-            self._tasks += 1
-            self._nursery.start_soon(self._run_task, self._write)
+            self._start_task(self._write, self._writing)
 
     # -- Reading and writing
 
-    async def _read(self) -> None:
-        while self._life.is_reading:
-            data = await self._receive()
-            if data and self._life.is_reading:
-                self._life.received(trio.current_time())
-                await self._work_off(bytes(data))
-                await self._until_taken()
-            elif self._life.is_reading:
-                self._happened(Happening.GONE)
-
-    async def _receive(self) -> bytes | bytearray:
-        """Return what has come; nothing if the client has left, or the connection has ended."""
+    def _read_at_once(self, fd: int) -> None:
         try:
-            while self._socket is not None:
-                await trio.lowlevel.wait_readable(self._socket)  # first, as the last read has nearly always taken all
-                with suppress(BlockingIOError):
-                    return os.read(self._socket.fileno(), _READ_BYTES)
-            return await self._as_stream().receive_some(_READ_BYTES)
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            return b""
+            data = os.read(fd, _READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        rest = self._received(data)
+        if self._life.is_reading and (rest or self._is_behind):
+            self._shared.readiness.forget(fd)
+            self._start_task(self._catch_up, rest)
 
-    async def _work_off(self, data: bytes) -> None:
-        """Handle the bytes that were read, in turns, so that other connections get theirs."""
+    async def _catch_up(self, rest: bytes) -> None:
+        await self._work_off(rest)
+        if self._life.is_reading:
+            self.begin()
+
+    async def _read(self) -> None:
+        """Read from a stream."""
+        with trio.CancelScope() as self._reading:
+            while self._life.is_reading:
+                try:
+                    data = bytes(await self._as_stream().receive_some(_READ_BYTES))
+                except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+                    data = b""
+                await self._work_off(self._received(data))
+
+    def _received(self, data: bytes) -> bytes:
+        """Handle the first turn of what was read. Return the rest."""
+        if not self._life.is_reading:
+            return b""
+        if not data:
+            self._happened(Happening.GONE)
+            return b""
+        self._life.received(trio.current_time())
         end = self._protocol.watch.end_of_turn(data, 0, FIRST_TURN)
         self._turn(data[:end])
-        while end < len(data):
-            await self._until_taken()
+        return data[end:]
+
+    async def _work_off(self, rest: bytes) -> None:
+        """Handle the rest in turns, so that other connections get theirs, until the client has read enough."""
+        begin = 0
+        while self._life.is_reading and (begin < len(rest) or self._is_behind):
+            if self._is_behind:
+                self._life.pause()
+                await self._progress.park()
+                self._life.resume(trio.current_time())
+                continue
             async with self._shared.backlog:
-                if not self._life.is_reading:
-                    return
-                begin, end = end, self._protocol.watch.end_of_turn(data, end, LATER_TURN)
-                self._turn(data[begin:end])
+                if self._life.is_reading:
+                    end = self._protocol.watch.end_of_turn(rest, begin, LATER_TURN)
+                    self._turn(rest[begin:end])
+                    begin = end
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether the client must read before it sends more."""
+        return self._protocol.output_bytes >= _MAX_UNSENT_BYTES
 
     def _turn(self, piece: bytes) -> None:
         now, watch = trio.current_time(), self._protocol.watch
@@ -191,15 +269,9 @@ class Connection:
         self._life.owes(not self._protocol.settled or watch.mid_frame, watch.begun != before, now)
         self._settle()
 
-    async def _until_taken(self) -> None:
-        while self._life.is_reading and self._protocol.output_bytes >= _MAX_UNSENT_BYTES:
-            self._life.pause()
-            await self._progress.park()
-            self._life.resume(trio.current_time())
-
-    async def _write(self) -> None:
+    async def _write(self, scope: trio.CancelScope) -> None:
         timeout_s = self._shared.limits.write_timeout_s
-        with self._writing:
+        with scope:
             while True:
                 output = self._unsent + self._protocol.take_output()
                 self._progress.unpark_all()
@@ -293,8 +365,7 @@ class Connection:
         if self._life.ends_streams(trio.current_time()):
             running.drain()
         self._running[running.stream_id] = running
-        self._tasks += 1
-        self._nursery.start_soon(self._run_task, self._run, running, name=running.call.method)
+        self._start_task(self._run, running, name=running.call.method)
 
     async def _run(self, running: RunningCall) -> None:
         """Run a handler, and wait until the client has received the response: only then is the call's code known."""
@@ -333,10 +404,13 @@ class Connection:
 
     def retire(self) -> None:
         """As `drain`, but streams of responses have `GrpcLimits.max_age_grace_s`, and other calls longer."""
-        self._happened(Happening.RETIRED)
+        self._act(self._happened, Happening.RETIRED)
 
     def check(self, now: float) -> None:
         """Enforce the deadlines. The server calls it repeatedly."""
+        self._act(self._check, now)
+
+    def _check(self, now: float) -> None:
         for due in self._life.due(now, self._protocol.calls, is_writing=bool(self._is_writing)):
             if isinstance(due, Happening):
                 self._happened(due)

@@ -42,6 +42,7 @@ class Outbound:
         self._session = Session(self, limits)
         self._output = bytearray(self._session.first_frames)
         self._queued_bytes = 0  # that the driver writes
+        self._is_paused = False  # until it has
         self._events: list[Event] = []
         self._last_stream_id: int | None = None  # of the final GOAWAY, once sent
         self._is_over = False
@@ -100,7 +101,7 @@ class Outbound:
         stream = self._unanswered(stream_id)
         if stream is not None:
             self._end_response(stream, trailers, before)
-            self._collect()
+            self.collect()
 
     def _unanswered(self, stream_id: int) -> Stream | None:
         stream = self._streams.get(stream_id)
@@ -132,6 +133,7 @@ class Outbound:
             stream.is_deferred = True
             return DEFERRED
         if len(self._output) + self._queued_bytes >= _OUTPUT_HIGH_WATER:
+            self._is_paused = True
             return PAUSED
         frame, begin = stream.pending[0], stream.sent_of_first
         chunk = frame[begin : begin + room]
@@ -187,13 +189,22 @@ class Outbound:
 
     @property
     def output_bytes(self) -> int:
-        """How much there is to write."""
-        self._collect()
+        """How much there is to write, of what was collected."""
+        return len(self._output)
+
+    def collect(self) -> int:
+        """Collect what can be sent now. Return `output_bytes`."""
+        while not self._is_over and (frame := self._session.send()):
+            self._output += frame
+            if frame[3] == HEADERS and frame[4] & END_STREAM:
+                self._response_ended(self._streams[int.from_bytes(frame[5:9], "big")])
+            elif frame[3] == GOAWAY:  # the library has found an error
+                self._events.append(self._fail())
         return len(self._output)
 
     def take_output(self) -> bytes:
         """Return the output. Write all of it, then call `written`."""
-        self._collect()
+        self.collect()
         output = bytes(self._output)
         self._output.clear()
         self._queued_bytes += len(output)
@@ -203,20 +214,14 @@ class Outbound:
         """Continue after the socket has accepted the output."""
         self._now = now
         self._queued_bytes = 0
-        self._collect()
+        if self._is_paused:
+            self._is_paused = False
+            self.collect()
         return self._take_events()
 
     def _take_events(self) -> list[Event]:
         events, self._events = self._events, []
         return events
-
-    def _collect(self) -> None:
-        while not self._is_over and (frame := self._session.send()):
-            self._output += frame
-            if frame[3] == HEADERS and frame[4] & END_STREAM:
-                self._response_ended(self._streams[int.from_bytes(frame[5:9], "big")])
-            elif frame[3] == GOAWAY:  # the library has found an error
-                self._events.append(self._fail())
 
     # -- Time
 
@@ -267,7 +272,7 @@ class Outbound:
 
     def _send_goaway(self, last_stream_id: int, code: int = 0, reason: bytes = b"") -> None:
         # Written by hand: the library would ignore calls after a GOAWAY, and they are refused here one by one.
-        self._collect()
+        self.collect()
         if not self._is_over:  # else the library has sent one of its own
             payload = last_stream_id.to_bytes(4, "big") + code.to_bytes(4, "big") + reason
             self._output += len(payload).to_bytes(3, "big") + bytes((GOAWAY, 0, 0, 0, 0, 0)) + payload

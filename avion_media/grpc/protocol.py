@@ -64,7 +64,7 @@ class Protocol(Outbound):
             return [self.end_connection(_FLOOD)]
         self._begun.clear()
         failure = self._session.receive(data)
-        self._collect()
+        self.collect()
         self._charge_strays(seen)
         if not self._is_over and (failure is not None or self._flood.left < 0):
             self._events.append(self.end_connection(*(failure or (_FLOOD,))))

@@ -18,6 +18,7 @@ from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.status import Code, Headers, RpcError
 from avion_media.grpc.wire_format import GZIP_ENCODING, MIN_COMPRESSED_BYTES, Message, deflated, framed, inflated
+from avion_media.net import Readiness
 from avion_media.wire.service import Service
 
 _RETRY_S = 1.0  # after this time, clients that a drain cut off can call again
@@ -64,6 +65,7 @@ class Shared:
     backlog: trio.StrictFIFOLock = field(default_factory=trio.StrictFIFOLock)
     """Taken for a turn of a connection that has sent more than one turn can do. So the loop does one such turn at a
     time, and then serves all others."""
+    readiness: Readiness = field(default_factory=Readiness)
 
     def max_message_bytes(self, path: str) -> int:
         """Return the largest size of a request message of this method."""

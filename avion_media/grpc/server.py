@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import trio
 
@@ -57,7 +58,8 @@ class GrpcServer:
             }
         )
         self._connections: dict[Account, Connection] = {}
-        self._ssl_context: Callable[[], ssl.SSLContext] | None = None  # of `serve`
+        self._ssl_context: Callable[[], ssl.SSLContext] | None = None  # of `serve`, as the next
+        self._nursery: trio.Nursery
         self._accepting = trio.CancelScope()
         self._drains_until: float | None = None
         self._ends = trio.lowlevel.ParkingLot()  # who waits for the end of a connection
@@ -95,16 +97,22 @@ class GrpcServer:
         offer that protocol. A cancel cuts calls and connections at once.
         """
         self._ssl_context = ssl_context
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_time)
-            with self._accepting:
-                task_status.started()
-                async with trio.open_nursery() as listening:
-                    for listener in listeners:
-                        listening.start_soon(self._accept, listener, nursery)
-            while self.connections:
-                await self._ends.park()
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as self._nursery:
+                nursery = self._nursery
+                nursery.start_soon(self._keep_time)
+                nursery.start_soon(self._shared.readiness.run)
+                with self._accepting:
+                    task_status.started()
+                    async with trio.open_nursery() as listening:
+                        for listener in listeners:
+                            listening.start_soon(self._listen, listener)
+                while self.connections:
+                    await self._ends.park()
+                nursery.cancel_scope.cancel()
+        finally:
+            for connection in list(self._connections.values()):
+                connection.close()
 
     async def drain(self, grace_s: float) -> None:
         """Refuse new connections and calls, and return when the last call has ended or ``grace_s`` seconds are over.
@@ -117,31 +125,42 @@ class GrpcServer:
         until = self._drains_until = now + grace_s
         self._health.shut_down()
         self._accepting.cancel()
-        for connection in self._connections.values():
+        for connection in list(self._connections.values()):
             connection.drain(grace_s)
         for deadline in (calls_end_of_drain(now, grace_s), until):
             with trio.move_on_at(deadline):
                 while self.connections:
                     await self._ends.park()
-            for connection in self._connections.values():
-                connection.check(trio.current_time())
+            self._check(trio.current_time())
 
-    async def _accept(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
+    # -- Connections
+
+    async def _listen(self, listener: trio.SocketListener) -> None:
+        readiness, failed = self._shared.readiness, trio.lowlevel.ParkingLot()
         async with listener:
             with socket.fromfd(listener.socket.fileno(), listener.socket.family, listener.socket.type) as plain:
                 limits = self._shared.limits
                 set_inherited(plain, limits.keepalive_interval_s + limits.keepalive_timeout_s)
-                while True:
-                    await trio.lowlevel.wait_readable(listener.socket)
-                    try:
-                        with suppress(BlockingIOError, ConnectionAbortedError):
-                            for _ in range(_ACCEPTED_AT_ONCE):
-                                nursery.start_soon(self._accepted, nursery, *plain.accept())
-                    except OSError as error:
-                        self._shared.hooks.report("accept", error)
+                try:
+                    while True:
+                        readiness.watch(plain.fileno(), partial(self._accept, plain, failed))
+                        await failed.park()
+                        readiness.forget(plain.fileno())
                         await trio.sleep(_ACCEPT_PAUSE_S)
+                finally:
+                    readiness.forget(plain.fileno())
 
-    async def _accepted(self, nursery: trio.Nursery, plain: socket.socket, address: tuple[str, int]) -> None:
+    def _accept(self, listener: socket.socket, failed: trio.lowlevel.ParkingLot) -> None:
+        try:
+            for _ in range(_ACCEPTED_AT_ONCE):
+                self._accepted(*listener.accept())
+        except (BlockingIOError, ConnectionAbortedError):
+            pass
+        except OSError as error:
+            self._shared.hooks.report("accept", error)
+            failed.unpark()
+
+    def _accepted(self, plain: socket.socket, address: tuple[str, int]) -> None:
         if self._limiter.is_scarce(Kind.CONNECTIONS) and self._drains_until is None:
             idle = [connection for connection in self._connections.values() if connection.idle_since < math.inf]
             if idle:
@@ -149,35 +168,52 @@ class GrpcServer:
         host, port = address[:2]  # of IPv6 it has more
         peer = Peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         account = self._limiter.account(peer_at(host))
-        try:
-            with plain:
-                if self._drains_until is None and account.take(connections=1):  # held during the TLS handshake as well
-                    await self._connection(nursery, plain, peer, account)
-        except Exception as error:  # noqa: BLE001 - a bug met on one connection must not end the others
-            self._shared.hooks.report("connection", error)
-        finally:
-            self._connections.pop(account, None)
-            account.close()
-            self._ends.unpark_all()
-
-    async def _connection(self, nursery: trio.Nursery, plain: socket.socket, peer: Peer, account: Account) -> None:
         plain.setblocking(False)
-        stream: Transport = plain
-        if self._ssl_context is not None:
-            plain_stream, is_h2 = trio.SocketStream(trio.socket.from_stdlib_socket(plain)), False
+        if self._drains_until is not None or not account.take(connections=1):  # held during the TLS handshake as well
+            self._ended(account, plain)
+        elif self._ssl_context is None:
+            self._begin(plain, plain, peer, account)
+        else:
+            self._nursery.start_soon(self._shake_hands, self._ssl_context, plain, peer, account)
+
+    async def _shake_hands(
+        self, ssl_context: Callable[[], ssl.SSLContext], plain: socket.socket, peer: Peer, account: Account
+    ) -> None:
+        has_begun = False
+        try:
+            transport = trio.SocketStream(trio.socket.from_stdlib_socket(plain))
             # https_compatible: many clients close without TLS's own farewell.
-            tls = trio.SSLStream(plain_stream, self._ssl_context(), server_side=True, https_compatible=True)
+            tls = trio.SSLStream(transport, ssl_context(), server_side=True, https_compatible=True)
             timeout_s = self._shared.limits.handshake_timeout_s
             with suppress(trio.BrokenResourceError, ssl.SSLError), trio.move_on_after(timeout_s):
                 await tls.do_handshake()
-                is_h2 = tls.selected_alpn_protocol() == "h2"
-            if not is_h2:
-                return
-            stream, peer = tls, Peer(peer.address, tls.getpeercert() or None)
-        connection = self._connections[account] = Connection(self._shared, nursery, stream, peer, account)
+                has_begun = tls.selected_alpn_protocol() == "h2"
+        except Exception as error:  # noqa: BLE001 - a bug met on one connection must not end the others
+            self._shared.hooks.report("connection", error)
+        finally:
+            if not has_begun:
+                self._ended(account, plain)
+        if has_begun:
+            self._begin(tls, plain, Peer(peer.address, tls.getpeercert() or None), account)
+
+    def _begin(self, stream: Transport, plain: socket.socket, peer: Peer, account: Account) -> None:
+        ended = partial(self._ended, account, plain)
+        try:
+            connection = Connection(self._shared, self._nursery, stream, peer, account, ended)
+            self._connections[account] = connection
+            connection.begin()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._shared.hooks.report("connection", error)
+            ended()
+            return
         if self._drains_until is not None:
             connection.drain(max(self._drains_until - trio.current_time(), 0.0))
-        await connection.run()
+
+    def _ended(self, account: Account, plain: socket.socket) -> None:
+        self._connections.pop(account, None)
+        account.close()
+        plain.close()
+        self._ends.unpark_all()
 
     async def _keep_time(self) -> None:
         limits = self._shared.limits
@@ -185,6 +221,8 @@ class GrpcServer:
         tick_s = min(_MAX_TICK_S, min(*timeouts, limits.keepalive_timeout_s) / 4)
         while True:
             await trio.sleep(tick_s)
-            now = trio.current_time()
-            for connection in self._connections.values():
-                connection.check(now)
+            self._check(trio.current_time())
+
+    def _check(self, now: float) -> None:
+        for connection in list(self._connections.values()):
+            connection.check(now)

@@ -116,7 +116,7 @@ async def test_clients_that_send_much_at_once_start_few_handlers_in_each_turn_of
         for _ in range(4):
             client = _Client(_calls_at_once(90))
             client.reads.set()
-            nursery.start_soon(Connection(shared, nursery, client, Peer("test"), _account()).run)
+            Connection(shared, nursery, client, Peer("test"), _account(), lambda: None).begin()
     trio.lowlevel.remove_instrument(ticks)
     assert started.total() == 360
     at_once = 4 * 11  # what is done at once of each read
@@ -128,8 +128,8 @@ async def test_who_does_not_read_answers_is_not_read_from() -> None:
     limits = GrpcLimits()
     shared = Shared(limits, {}, Hooks())
     async with trio.open_nursery() as nursery:
-        connection = Connection(shared, nursery, client, Peer("test"), _account())
-        nursery.start_soon(connection.run)
+        connection = Connection(shared, nursery, client, Peer("test"), _account(), lambda: None)
+        connection.begin()
         await trio.testing.wait_all_tasks_blocked()
         assert 0 < client.sent < _PIECES / 2
         assert connection._protocol.output_bytes < 600_000
@@ -150,6 +150,11 @@ async def _large(_request: Any, _call: CallContext) -> Any:
     return _Answer(60_000)
 
 
+async def _read(shared: Shared, scope: trio.CancelScope) -> None:
+    with scope:
+        await shared.readiness.run()
+
+
 @asynccontextmanager
 async def _over_a_socket(hooks: Hooks) -> AsyncIterator[tuple[Connection, trio.Nursery, RawClient]]:
     """A connection whose socket takes little, its nursery, and its client. It has made no call."""
@@ -160,17 +165,19 @@ async def _over_a_socket(hooks: Hooks) -> AsyncIterator[tuple[Connection, trio.N
     with near:
         async with trio.SocketStream(trio.socket.from_stdlib_socket(far)) as stream, trio.open_nursery() as nursery:
             shared = Shared(GrpcLimits(), {method.path: method}, hooks)
-            connection = Connection(shared, nursery, near, Peer("test"), _account())
-            nursery.start_soon(connection.run)
+            reading = trio.CancelScope()
+            connection = Connection(shared, nursery, near, Peer("test"), _account(), reading.cancel)
+            connection.begin()
+            nursery.start_soon(_read, shared, reading)
             client = RawClient(stream)
             await client.send(PREFACE, settings())
             await client.read_until(lambda seen: len(seen.frames) > 1)
             yield connection, nursery, client
 
 
-async def test_a_connection_has_a_writer_only_once_a_write_would_block() -> None:
+async def test_a_connection_has_a_task_only_once_a_write_would_block() -> None:
     async with _over_a_socket(Hooks()) as (_, nursery, client):
-        assert len(nursery.child_tasks) == 1  # the reader
+        assert len(nursery.child_tasks) == 1  # which watches all sockets
         head = client.head(1, request_headers(_path="/a.B/C"))
         await client.send(head, data(1, message(b""), end=True))
         await trio.testing.wait_all_tasks_blocked()

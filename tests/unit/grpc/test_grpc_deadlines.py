@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -79,20 +80,16 @@ async def connected(limits: GrpcLimits, stream: trio.abc.Stream | None = None) -
 
     shared = Shared(limits, {method.path: method for method in methods}, Hooks(observe=observe))
 
-    async def serve(transport: trio.abc.Stream) -> None:
-        async with transport:
-            await world.connection.run()
-
     async def keep_time() -> None:
         while True:
             await trio.sleep(1)
             world.connection.check(trio.current_time())
 
     async with trio.open_nursery() as nursery:
-        stream = stream or near
-        world.connection = Connection(shared, nursery, stream, Peer("test"), limiter.account("test"))
+        ended = partial(nursery.start_soon, trio.aclose_forcefully, stream or near)
+        world.connection = Connection(shared, nursery, stream or near, Peer("test"), limiter.account("test"), ended)
+        world.connection.begin()
         nursery.start_soon(keep_time)
-        nursery.start_soon(serve, stream)
         yield world
         nursery.cancel_scope.cancel()
 

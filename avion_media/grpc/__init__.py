@@ -1,7 +1,7 @@
 """gRPC over HTTP/2 for Trio. Knows nothing of media.
 
 `GrpcServer` serves the services of `avion_media.wire`. Layers, from the wire up: `frames` and `nghttp2`; `outbound` and
-`protocol` (bytes in, events out, no I/O); `connection` (Trio's driver); `running` (one handler); `server` (listeners,
+`protocol` (bytes in, events out, no I/O); `connection` (its driver); `running` (one handler); `server` (listeners,
 TLS, drain).
 """
 

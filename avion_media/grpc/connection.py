@@ -1,15 +1,16 @@
-"""The Trio driver of one connection: it reads, calls the protocol core, runs handlers, and writes.
+"""The driver of one connection: it reads, calls the protocol core, starts handlers, and writes.
 
-A socket is read without a task (`Readiness`). There is one per running handler, and a writer while output waits or
-several calls run; it sends everything queued in one write. A unary request gets a task only when it is complete, so a
-client that sends slowly occupies a stream, but no handler.
+Only handlers are tasks. Everything else is done when the socket is ready (`Readiness`), when a handler has an answer,
+or when a deadline has come; it never waits. A unary request gets a handler only when it is complete, so a client that
+sends slowly occupies a stream, but no handler.
 """
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+import ssl
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -17,57 +18,44 @@ import trio
 
 from avion_media.grpc.context import CallContext, Peer
 from avion_media.grpc.frames import FIRST_TURN, LATER_TURN
-from avion_media.grpc.lifecycle import ERROR_CLOSE_S, Due, Happening, Lifecycle, State
+from avion_media.grpc.lifecycle import Due, Happening, Lifecycle, State
 from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.running import RunningCall, Shared, shutting_down
 from avion_media.grpc.status import Code, RpcError
 from avion_media.grpc.stream import CallBegun, CallGone, Event, MessageReceived, RequestEnded, ResponseTaken
-from avion_media.net import Account, linger, send_steadily
+from avion_media.net import GONE, READ, WRITE, Account
 
-_READ_BYTES = 64 << 10
+_READ_BYTES = 64 << 10  # more than a record of TLS has, so none is left in its buffers
 _MAX_ECHOED = 100  # characters of an unknown path in logs
 _MAX_UNSENT_BYTES = 512 << 10  # nothing is read from a client that does not read, because each frame may need an answer
-
-Transport = trio.abc.Stream | socket.socket  # that does not block
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Connection:
-    """One client's connection. Once it has ended, for any reason, it calls ``ended``, which must close the stream and
-    the account.
+    """One client's connection, over a socket that does not block; over TLS if it is an `ssl.SSLSocket`.
 
-    Its tasks are in ``nursery``. To cut it off, cancel that, wait for its end, and `close`.
+    It lasts until `Shared.ended` is called. To cut it off, end its handlers, and `close` it.
     """
 
-    def __init__(
-        self,
-        shared: Shared,
-        nursery: trio.Nursery,
-        stream: Transport,
-        peer: Peer,
-        account: Account,
-        ended: Callable[[], None],
-    ) -> None:
+    def __init__(self, shared: Shared, socket: socket.socket, peer: Peer, account: Account) -> None:
         now = trio.current_time()
         self._shared = shared
-        self._stream = stream
+        self._socket = socket
+        self._fd = socket.fileno()
         self._peer = peer
         self._account = account
-        self._ended = ended
         self._protocol = Protocol(shared.limits, account, shared.max_message_bytes, now)
+        self._life = Lifecycle(shared.limits, now, is_tls=isinstance(socket, ssl.SSLSocket))
         self._arriving: dict[int, RunningCall] = {}  # unary requests that are not complete
         self._running: dict[int, RunningCall] = {}
-        self._life = Lifecycle(shared.limits, now)
-        self._socket = stream if isinstance(stream, socket.socket) else None
-        self._writing: trio.CancelScope | None = None  # of the writer, once there was one
-        self._reading: trio.CancelScope | None = None  # of the reader of a stream
-        self._is_writing = False  # stays true when the writer has failed
-        self._progress = trio.lowlevel.ParkingLot()  # who reads waits for the writer here
-        self._unsent = b""
-        self._nursery = nursery
-        self._tasks = 0
+        self._rest = b""  # of what was read, for later turns
+        self._unsent = memoryview(b"")
+        self._is_behind = False  # the client must read before it sends more
+        self._events = READ
+        shared.readiness.watch(self._fd, self._events, partial(self._act, self._ready))
 
     @property
-    def streams(self) -> int:
+    def calls(self) -> int:
         """Calls that have not ended, arriving ones included."""
         return self._protocol.calls
 
@@ -76,189 +64,100 @@ class Connection:
         """When the last call ended, or the connection began; infinite during a call, or once the end has begun."""
         return self._life.idle_since(self._protocol.calls)
 
-    def begin(self) -> None:
-        """Serve until the client leaves, exceeds a limit, or a drain has ended."""
-        if self._socket is not None:
-            fd = self._socket.fileno()
-            self._shared.readiness.watch(fd, partial(self._act, self._read_at_once, fd))
-        else:
-            self._start_task(self._read)
-
     def close(self) -> None:
-        """Release everything. No task may be left."""
-        if self._socket is not None:
-            self._shared.readiness.forget(self._socket.fileno())
+        """Release everything. No handler may be left."""
+        self._shared.readiness.forget(self._fd, closes=True)
         self._protocol.close()
-        self._ended()
-
-    def _as_stream(self) -> trio.abc.Stream:
-        """Return the stream. For a socket it is made only now, because most connections never need it."""
-        if isinstance(self._stream, socket.socket):
-            self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(self._stream))
-        return self._stream
-
-    # -- Tasks, and the end
-
-    def _start_task(self, function: Callable[..., Awaitable[None]], *args: object, name: object = None) -> None:
-        self._tasks += 1
-        self._nursery.start_soon(self._run_task, function, args, name=name)
-
-    async def _run_task(self, function: Callable[..., Awaitable[None]], args: tuple[object, ...]) -> None:
-        try:
-            await function(*args)
-        except Exception as error:  # noqa: BLE001 - any bug
-            self._failed(error)
-        finally:
-            self._tasks -= 1
-            self._end_if_over()
+        self._shared.ended(self._account, self._socket)
 
     def _act(self, function: Callable[..., None], *args: Any) -> None:
-        """Do something outside of the tasks."""
+        """Do something. A bug met ends the connection, but no other."""
         try:
             function(*args)
         except Exception as error:  # noqa: BLE001 - any bug
             self._failed(error)
-        self._end_if_over()
+        if self._life.state is State.CLOSED and not self._running:
+            self.close()
 
     def _failed(self, bug: Exception) -> None:
-        """End the connection because of a bug, but no other."""
         self._shared.hooks.report("connection", bug)
         self._happened(Happening.GONE)
 
-    def _end_if_over(self) -> None:
-        if self._tasks:
-            return
-        if self._life.state is State.LINGER:
-            self._start_task(self._linger)
-        elif self._life.state is State.CLOSED:
-            self.close()
-
-    async def _linger(self) -> None:
-        try:
-            await linger(self._as_stream())
-        finally:
-            self._happened(Happening.GONE)
-
-    # -- States
-
     def _happened(self, happening: Happening) -> None:
-        now = trio.current_time()
-        state = self._life.happened(happening, now)
+        state = self._life.happened(happening, trio.current_time())
         if state is State.GOAWAY_SENT:
             self._protocol.begin_drain()
         elif state is State.LAST_CALLS:
             self._protocol.finish_drain()
-        elif state is State.CLOSING:
-            self._wake_writer()
-            if happening is Happening.FAILED and self._writing is not None:
-                self._writing.deadline = now + ERROR_CLOSE_S
-        elif state is State.LINGER or state is State.CLOSED:  # end whoever reads, and the writer
-            for scope in (self._writing, self._reading):
-                if scope is not None:
-                    scope.cancel()
-            if self._socket is not None:
-                self._shared.readiness.forget(self._socket.fileno())
+        elif state is State.LINGER:
+            with suppress(OSError):  # the client has left: the next read says so
+                self._socket.shutdown(socket.SHUT_WR)
+        elif state is State.CLOSED and self._running:
+            self._shared.readiness.forget(self._fd)  # and it closes when they have ended
         if not self._life.is_reading:
-            self._progress.unpark_all()
+            self._rest = b""
             for running in self._running.values():
                 running.gone(running.call.code)
         self._settle()
 
-    def _settle(self) -> None:
-        """Update the state after events: the last call may have ended. Then write, or let the writer do it."""
-        if self._life.state is State.LAST_CALLS and not self._protocol.calls and not self._running:
-            self._happened(Happening.LAST_CALL_ENDED)
-        if self._is_writing or self._life.state is State.CLOSED:
-            return
-        # This saves two of four turns of Trio's loop. But several calls may end in one turn: one write for all.
-        if self._socket is not None and len(self._running) <= 1:
-            self._write_at_once(self._socket)
-        else:
-            self._protocol.collect()
-        if self._unsent or self._protocol.output_bytes:
-            self._wake_writer()
-
-    def _write_at_once(self, plain: socket.socket) -> None:
-        output, now = self._protocol.take_output(), trio.current_time()
-        if not output:
-            return
-        try:
-            output = output[os.write(plain.fileno(), output) :]
-            self._life.sent(now)
-        except BlockingIOError:
-            pass  # all of it waits
-        except OSError:
-            self._happened(Happening.GONE)
-            return
-        self._unsent = output
-        if not output:
-            self._dispatch(self._protocol.written(now))
-
-    def _wake_writer(self) -> None:
-        if not self._is_writing:
-            self._is_writing, self._writing = True, trio.CancelScope()
-            self._start_task(self._write, self._writing)
-
     # -- Reading and writing
 
-    def _read_at_once(self, fd: int) -> None:
+    def _ready(self, events: int) -> None:
+        if events & GONE:
+            self._happened(Happening.GONE)
+        elif self._life.state is State.HANDSHAKE:
+            self._shake_hands()
+        else:
+            if events & WRITE:
+                self._write()
+                if self._is_behind and self._unsent_bytes < _MAX_UNSENT_BYTES:
+                    self._is_behind = False
+                    self._life.resume(trio.current_time())
+                    self._go_on()
+                self._settle()
+            if events & READ:
+                self._read()
+
+    def _shake_hands(self) -> None:
+        assert isinstance(self._socket, ssl.SSLSocket)
         try:
-            data = os.read(fd, _READ_BYTES)
-        except BlockingIOError:
+            self._socket.do_handshake()
+        except ssl.SSLWantWriteError:
+            self._wait_for(WRITE)
+        except ssl.SSLWantReadError:
+            self._wait_for(READ)
+        except OSError:
+            self._happened(Happening.FAILED)
+        else:
+            self._peer = Peer(self._peer.address, self._socket.getpeercert() or None)
+            is_h2 = self._socket.selected_alpn_protocol() == "h2"
+            self._happened(Happening.SECURED if is_h2 else Happening.FAILED)
+
+    def _read(self) -> None:
+        try:
+            data = self._socket.recv(_READ_BYTES)
+        except _NOT_NOW:
             return
         except OSError:
             data = b""
-        rest = self._received(data)
-        if self._life.is_reading and (rest or self._is_behind):
-            self._shared.readiness.forget(fd)
-            self._start_task(self._catch_up, rest)
-
-    async def _catch_up(self, rest: bytes) -> None:
-        await self._work_off(rest)
-        if self._life.is_reading:
-            self.begin()
-
-    async def _read(self) -> None:
-        """Read from a stream."""
-        with trio.CancelScope() as self._reading:
-            while self._life.is_reading:
-                try:
-                    data = bytes(await self._as_stream().receive_some(_READ_BYTES))
-                except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-                    data = b""
-                await self._work_off(self._received(data))
-
-    def _received(self, data: bytes) -> bytes:
-        """Handle the first turn of what was read. Return the rest."""
-        if not self._life.is_reading:
-            return b""
         if not data:
             self._happened(Happening.GONE)
-            return b""
-        self._life.received(trio.current_time())
-        end = self._protocol.watch.end_of_turn(data, 0, FIRST_TURN)
-        self._turn(data[:end])
-        return data[end:]
+        elif self._life.is_reading:
+            self._life.received(trio.current_time())
+            self._work_off(data, FIRST_TURN)
 
-    async def _work_off(self, rest: bytes) -> None:
-        """Handle the rest in turns, so that other connections get theirs, until the client has read enough."""
-        begin = 0
-        while self._life.is_reading and (begin < len(rest) or self._is_behind):
-            if self._is_behind:
-                self._life.pause()
-                await self._progress.park()
-                self._life.resume(trio.current_time())
-                continue
-            async with self._shared.backlog:
-                if self._life.is_reading:
-                    end = self._protocol.watch.end_of_turn(rest, begin, LATER_TURN)
-                    self._turn(rest[begin:end])
-                    begin = end
+    def _work_off(self, data: bytes, work: int) -> None:
+        """Handle what was read in turns, so that other connections get theirs."""
+        end = self._protocol.watch.end_of_turn(data, 0, work)
+        self._rest = data[end:]
+        if end:
+            self._turn(data[:end])
+        if self._rest and not self._is_behind:
+            self._shared.readiness.later(partial(self._act, self._go_on))
 
-    @property
-    def _is_behind(self) -> bool:
-        """Whether the client must read before it sends more."""
-        return self._protocol.output_bytes >= _MAX_UNSENT_BYTES
+    def _go_on(self) -> None:
+        if self._life.is_reading and not self._is_behind:
+            self._work_off(self._rest, LATER_TURN)
 
     def _turn(self, piece: bytes) -> None:
         now, watch = trio.current_time(), self._protocol.watch
@@ -269,25 +168,60 @@ class Connection:
         self._life.owes(not self._protocol.settled or watch.mid_frame, watch.begun != before, now)
         self._settle()
 
-    async def _write(self, scope: trio.CancelScope) -> None:
-        timeout_s = self._shared.limits.write_timeout_s
-        with scope:
-            while True:
-                output = self._unsent + self._protocol.take_output()
-                self._progress.unpark_all()
-                self._unsent = b""
-                if output:
-                    if not await send_steadily(self._as_stream(), [output], timeout_s, self._life.sent):
-                        break
-                    self._dispatch(self._protocol.written(trio.current_time()))
-                    self._settle()
-                elif self._life.state is State.CLOSING:
-                    self._happened(Happening.WRITTEN)
-                    return
-                else:
-                    self._is_writing = False
-                    return
-        self._happened(Happening.GONE)
+    @property
+    def _unsent_bytes(self) -> int:
+        return len(self._unsent) + self._protocol.output_bytes
+
+    def _settle(self) -> None:
+        """Update the state, write, and wait for what is possible next: the last call may have ended, for example."""
+        if self._life.state is State.LAST_CALLS and not self._protocol.calls and not self._running:
+            self._happened(Happening.LAST_CALL_ENDED)
+        if self._life.state in (State.HANDSHAKE, State.CLOSED):
+            return
+        # A call that ends alone is answered at once, which saves turns of Trio's loop. But several may end in one turn:
+        # then all are written once the socket is reported ready.
+        if len(self._running) <= 1 and not self._unsent:
+            self._write()
+        else:
+            self._protocol.collect()
+        if self._life.state is State.CLOSING and not self._unsent_bytes:
+            self._happened(Happening.WRITTEN)
+        self._wait()
+
+    def _wait(self) -> None:
+        """Wait for what can be done next."""
+        state, unsent_bytes = self._life.state, self._unsent_bytes
+        if unsent_bytes >= _MAX_UNSENT_BYTES and not self._is_behind:
+            self._is_behind = True
+            self._life.pause()
+        reads = READ if state is not State.CLOSING and not (self._is_behind or self._rest) else 0
+        if state is not State.CLOSED:
+            self._wait_for(reads | (WRITE if unsent_bytes or self._is_behind else 0))
+
+    def _write(self) -> None:
+        """Write as much as the socket takes."""
+        count = 1
+        self._unsent = self._unsent or memoryview(self._protocol.take_output())
+        while self._unsent and count:
+            now = trio.current_time()
+            try:
+                count = self._socket.send(self._unsent)
+            except _NOT_NOW:
+                count = 0
+            except OSError:
+                self._happened(Happening.GONE)
+                break
+            self._unsent = self._unsent[count:]
+            self._life.sent(count, len(self._unsent), now)
+            if not self._unsent:
+                self._dispatch(self._protocol.written(now))
+                if self._protocol.output_bytes:
+                    self._unsent = self._unsent or memoryview(self._protocol.take_output())
+
+    def _wait_for(self, events: int) -> None:
+        if events != self._events:
+            self._events = events
+            self._shared.readiness.change(self._fd, events)
 
     # -- Events
 
@@ -365,7 +299,7 @@ class Connection:
         if self._life.ends_streams(trio.current_time()):
             running.drain()
         self._running[running.stream_id] = running
-        self._start_task(self._run, running, name=running.call.method)
+        self._shared.nursery.start_soon(self._run, running, name=running.call.method)
 
     async def _run(self, running: RunningCall) -> None:
         """Run a handler, and wait until the client has received the response: only then is the call's code known."""
@@ -377,10 +311,12 @@ class Connection:
                     self._account.give(**running.method.takes)
                     self._settle()
                 await running.until_ended()
+        except Exception as error:  # noqa: BLE001 - any bug
+            self._failed(error)
         finally:
             del self._running[running.stream_id]
             self._life.busy(trio.current_time())
-            self._settle()
+            self._act(self._settle)
 
     def _refuse_arriving(self, stream_id: int, error: RpcError) -> None:
         self._refuse(stream_id, self._arriving.pop(stream_id).call, error)
@@ -411,7 +347,7 @@ class Connection:
         self._act(self._check, now)
 
     def _check(self, now: float) -> None:
-        for due in self._life.due(now, self._protocol.calls, is_writing=bool(self._is_writing)):
+        for due in self._life.due(now, self._protocol.calls):
             if isinstance(due, Happening):
                 self._happened(due)
             elif due is Due.GIVE_UP:

@@ -7,6 +7,7 @@ stands for at most 25 µs and 1 KiB; a connection that has used up its units is 
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
@@ -104,12 +105,6 @@ class Seen:
 
 
 @dataclass(slots=True)
-class _Refused:
-    until: float
-    window: int = STREAM_WINDOW
-
-
-@dataclass(slots=True)
 class FrameWatch:
     """Watches the bytes of a connection, fed in pieces of any size: the preface of 24 bytes, then frames."""
 
@@ -129,7 +124,7 @@ class FrameWatch:
     _block_bytes: int = field(default=0, init=False)
     _block_call: int = field(default=0, init=False)  # the call that the block at hand begins
     _leaving: bool = field(default=False, init=False)
-    _refused: OrderedDict[int, _Refused] = field(default_factory=OrderedDict, init=False)
+    _refused: OrderedDict[int, tuple[float, int]] = field(default_factory=OrderedDict, init=False)
 
     @property
     def mid_frame(self) -> bool:
@@ -138,17 +133,18 @@ class FrameWatch:
 
     def refused(self, stream_id: int, now: float) -> None:
         """Record that this call was answered or reset: what is in flight for it is free (`price_of_stray`)."""
-        self._refused[stream_id] = _Refused(now + _IN_FLIGHT_S)
+        self._refused[stream_id] = now + _IN_FLIGHT_S, STREAM_WINDOW
         if len(self._refused) > _MAX_REFUSED:
             self._refused.popitem(last=False)
 
     def price_of_stray(self, stream_id: int, length: int, now: float) -> int:
         """Return the flood units of a frame whose call is over: 0 if it was in flight when the call was refused."""
-        refused = self._refused.get(stream_id)
-        if refused is None or now > refused.until:
+        until, window = self._refused.get(stream_id, (-math.inf, 0))
+        if now > until:
             return COSTS.STRAY.flood
-        refused.window -= max(length, MIN_WINDOW_BYTES)
-        return COSTS.STRAY.flood if refused.window < 0 else 0
+        window -= max(length, MIN_WINDOW_BYTES)
+        self._refused[stream_id] = until, window
+        return COSTS.STRAY.flood if window < 0 else 0
 
     def end_of_turn(self, data: bytes, begin: int, work: int) -> int:
         """Return where a turn from ``begin`` on ends: after frames of this much work, or with ``data``."""

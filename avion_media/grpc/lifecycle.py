@@ -1,6 +1,6 @@
 """The life of one connection: its states as a table, and its deadlines. No I/O.
 
-PREFACE → OPEN → GOAWAY_SENT → LAST_CALLS → CLOSING → LINGER → CLOSED
+HANDSHAKE → PREFACE → OPEN → GOAWAY_SENT → LAST_CALLS → CLOSING → LINGER → CLOSED
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from enum import Enum, auto
 
 from avion_media.grpc.limits import GrpcLimits
+from avion_media.net import PIECE_BYTES
 
-ERROR_CLOSE_S = 1.0  # for the output to leave after an error
+_LAST_BYTES_S = 1.0  # for the output to leave after an error, and for the client to read it
 _AGE_JITTER = 0.1
 _ACKNOWLEDGE_S = 1.0  # for the client to answer the ping after the first GOAWAY
 _CALLS_GRACE_S = 10.0  # for other calls, after streams were ended because of age
@@ -27,18 +28,20 @@ def calls_end_of_drain(now: float, grace_s: float) -> float:
 class State(Enum):
     """Where a connection is."""
 
+    HANDSHAKE = auto()  # of TLS
     PREFACE = auto()  # the client's preface and SETTINGS have not come
     OPEN = auto()
     GOAWAY_SENT = auto()  # the first GOAWAY is out, and a ping: calls that crossed it on the wire are served
     LAST_CALLS = auto()  # the final GOAWAY is out: later calls are refused, and clients repeat them elsewhere
     CLOSING = auto()  # nothing is read any more; the output leaves
-    LINGER = auto()  # our end of output is out; the client reads what it has not read yet (`avion_media.net.linger`)
+    LINGER = auto()  # our end of output is out; the client reads the rest, which a close would discard (RFC 9112, 9.6)
     CLOSED = auto()
 
 
 class Happening(Enum):
     """What leads from one state to another."""
 
+    SECURED = auto()  # the handshake has ended
     SETTLED = auto()  # the client's preface and SETTINGS came
     RETIRED = auto()  # it is to end: a drain, its age, idleness, the client's GOAWAY, or connections are scarce
     ACKNOWLEDGED = auto()  # the client answered the ping after the first GOAWAY, or took too long: no new call can come
@@ -50,6 +53,7 @@ class Happening(Enum):
 
 _S, _H = State, Happening
 TABLE: Mapping[State, Mapping[Happening, State]] = {
+    _S.HANDSHAKE: {_H.SECURED: _S.PREFACE, _H.RETIRED: _S.CLOSED, _H.FAILED: _S.LINGER, _H.GONE: _S.CLOSED},
     _S.PREFACE: {_H.SETTLED: _S.OPEN, _H.RETIRED: _S.GOAWAY_SENT, _H.FAILED: _S.CLOSING, _H.GONE: _S.CLOSED},
     _S.OPEN: {_H.RETIRED: _S.GOAWAY_SENT, _H.FAILED: _S.CLOSING, _H.GONE: _S.CLOSED},
     _S.GOAWAY_SENT: {_H.ACKNOWLEDGED: _S.LAST_CALLS, _H.FAILED: _S.CLOSING, _H.GONE: _S.CLOSED},
@@ -73,10 +77,10 @@ class Due(Enum):
 class Lifecycle:
     """The state of one connection, and the clocks that its deadlines depend on."""
 
-    def __init__(self, limits: GrpcLimits, now: float) -> None:
-        self.state = State.PREFACE
-        self.is_reading = True
-        """Whether more of the client is read."""
+    def __init__(self, limits: GrpcLimits, now: float, *, is_tls: bool = False) -> None:
+        self.state = State.HANDSHAKE if is_tls else State.PREFACE
+        self.is_reading = not is_tls
+        """Whether frames of the client are read."""
         self._limits = limits
         self._retires_at = now + limits.max_age_s * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)
         self._alive_at = self._busy_at = now
@@ -84,6 +88,9 @@ class Lifecycle:
         self._owed_since: float | None = now  # since when the client has owed the rest of a frame
         self._is_paused = False
         self._acknowledge_by = self._streams_end = self._calls_end = math.inf  # until the end has begun
+        self._stuck_since = math.inf  # the client has taken less than a piece since then
+        self._taken_bytes = 0  # of it
+        self._ends_at = now + limits.handshake_timeout_s if is_tls else math.inf
 
     # -- States
 
@@ -93,7 +100,11 @@ class Lifecycle:
         if state is None:
             return None
         self.state, self.is_reading = state, state in _READING
-        if state is State.GOAWAY_SENT:
+        if state is State.PREFACE:
+            self._owed_since, self._ends_at = now, math.inf
+        elif state is State.LINGER or happening is Happening.FAILED:
+            self._ends_at = now + _LAST_BYTES_S
+        elif state is State.GOAWAY_SENT:
             self._acknowledge_by = now + _ACKNOWLEDGE_S
             self._end_by(now + self._limits.max_age_grace_s, now + self._limits.max_age_grace_s + _CALLS_GRACE_S)
         return state
@@ -117,9 +128,15 @@ class Lifecycle:
         self._alive_at = now
         self._pinged_at = None
 
-    def sent(self, now: float) -> None:
+    def sent(self, count: int, left: int, now: float) -> None:
         """Note that the socket took bytes: the client reads, but may still owe the answer to an earlier ping."""
-        self._alive_at = now
+        if count:
+            self._alive_at = now
+        self._taken_bytes += count
+        if not left:
+            self._stuck_since = math.inf
+        elif self._stuck_since == math.inf or self._taken_bytes >= PIECE_BYTES:
+            self._stuck_since, self._taken_bytes = now, 0
 
     def busy(self, now: float) -> None:
         """Note that a call began or ended."""
@@ -149,15 +166,17 @@ class Lifecycle:
 
     # -- Deadlines
 
-    def due(self, now: float, calls: int, *, is_writing: bool) -> list[Due | Happening]:
+    def due(self, now: float, calls: int) -> list[Due | Happening]:
         """Return what the clocks ask for now. Bytes that are being written have a deadline of their own."""
+        limits = self._limits
+        if now >= min(self._ends_at, self._stuck_since + limits.write_timeout_s):
+            return [Happening.GONE] if self.state is not State.CLOSED else []
         if not self.is_reading:
             return []
-        limits = self._limits
         if self._owed_since is not None and not self._is_paused and now - self._owed_since >= limits.header_timeout_s:
             return [Due.GIVE_UP]
         due: list[Due | Happening] = []
-        if not is_writing and not self._is_paused:
+        if self._stuck_since == math.inf and not self._is_paused:
             due += self._keepalive(now)
         if self.idle_since(calls) <= now - limits.idle_timeout_s or now >= self._retires_at:
             due.append(Happening.RETIRED)

@@ -82,12 +82,12 @@ class ErrorCode(IntEnum):
 
 
 @lru_cache
-def _settings(limits: GrpcLimits) -> tuple[Any, bytes]:
+def _settings(max_streams: int, max_header_list_bytes: int) -> tuple[Any, bytes]:
     """Return the server's settings as the library must know them, and the frame that announces them."""
     # MAX_CONCURRENT_STREAMS (3), MAX_HEADER_LIST_SIZE (6), NO_RFC7540_PRIORITIES (9). The library ends a connection
     # with more streams than it knows of. So it gets a higher number, and the receiver refuses the surplus.
-    announced = {3: limits.max_streams, 6: limits.max_header_list_bytes, 9: 1}
-    known = announced | {3: limits.max_streams + STREAMS_BEFORE_SETTINGS}
+    announced = {3: max_streams, 6: max_header_list_bytes, 9: 1}
+    known = announced | {3: max_streams + STREAMS_BEFORE_SETTINGS}
     payload = b"".join(name.to_bytes(2, "big") + value.to_bytes(4, "big") for name, value in announced.items())
     frame = len(payload).to_bytes(3, "big") + bytes((SETTINGS, 0, 0, 0, 0, 0)) + payload
     return _FFI.new("nghttp2_settings_entry[]", list(known.items())), frame
@@ -120,7 +120,7 @@ class Session:
             raise MemoryError
         self._session = _FFI.gc(pointer[0], _LIB.nghttp2_session_del)
         self._frame = _FFI.new("const char **")
-        settings, announced = _settings(limits)
+        settings, announced = _settings(limits.max_streams, limits.max_header_list_bytes)
         _LIB.nghttp2_submit_settings(self._session, 0, settings, len(settings))
         _LIB.nghttp2_session_set_local_window_size(self._session, 0, 0, _CONNECTION_WINDOW)
         self.send()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import socket
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
@@ -18,7 +19,7 @@ from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.status import Code, Headers, RpcError
 from avion_media.grpc.wire_format import GZIP_ENCODING, MIN_COMPRESSED_BYTES, Message, deflated, framed, inflated
-from avion_media.net import Readiness
+from avion_media.net import Account, Readiness
 from avion_media.wire.service import Service
 
 _RETRY_S = 1.0  # after this time, clients that a drain cut off can call again
@@ -62,10 +63,11 @@ class Shared:
     limits: GrpcLimits
     methods: dict[str, Method]
     hooks: Hooks
-    backlog: trio.StrictFIFOLock = field(default_factory=trio.StrictFIFOLock)
-    """Taken for a turn of a connection that has sent more than one turn can do. So the loop does one such turn at a
-    time, and then serves all others."""
+    ended: Callable[[Account, socket.socket], None]
+    """Gets what belongs to a connection that has ended: it must close both."""
     readiness: Readiness = field(default_factory=Readiness)
+    nursery: trio.Nursery = field(init=False)
+    """Handlers run in it."""
 
     def max_message_bytes(self, path: str) -> int:
         """Return the largest size of a request message of this method."""
@@ -83,7 +85,7 @@ class RunningCall:
         stream_id: int,
         protocol: Protocol,
         shared: Shared,
-        wake_writer: Callable[[], None],
+        settle: Callable[[], None],
     ) -> None:
         self.call = call
         self.stream_id = stream_id
@@ -92,7 +94,7 @@ class RunningCall:
         self._protocol = protocol
         self._hooks = shared.hooks
         self._limits = shared.limits
-        self._wake_writer = wake_writer
+        self._settle = settle
         self._inbox: deque[Message] = deque()
         self._ended = False
         self._draining = False
@@ -204,7 +206,7 @@ class RunningCall:
         sends_gzip = self.call.compress and self.call.accepts_gzip
         self._protocol.send_head(self.stream_id, (*headers, GZIP_ENCODING) if sends_gzip else headers)
         self._sends_gzip = sends_gzip
-        self._wake_writer()
+        self._settle()
 
     async def _send(self, response: Any) -> None:
         payload = response.SerializeToString()
@@ -228,7 +230,7 @@ class RunningCall:
                 if self._ended:
                     return
                 self._protocol.want_message(self.stream_id)
-                self._wake_writer()
+                self._settle()
                 await self._news.park()
             yield await self._next_request()
 
@@ -245,7 +247,7 @@ class RunningCall:
                 raise shutting_down()
             self._pull = None
             await self._send(response)
-            self._wake_writer()
+            self._settle()
             await trio.lowlevel.checkpoint()
             while self._protocol.pending_bytes(self.stream_id) >= _ENOUGH_PENDING_BYTES:
                 await self._news.park()

@@ -6,12 +6,12 @@ import math
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 
 import trio
 
-from avion_media.grpc.connection import Connection, Transport
+from avion_media.grpc.connection import Connection
 from avion_media.grpc.context import Peer
 from avion_media.grpc.health import Health
 from avion_media.grpc.hooks import Hooks
@@ -19,7 +19,7 @@ from avion_media.grpc.lifecycle import calls_end_of_drain
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.reflection import reflection_services
 from avion_media.grpc.running import Shared, methods_of
-from avion_media.net import Account, Bound, Kind, PeerLimiter, peer_at, set_inherited
+from avion_media.net import READ, Account, Bound, Kind, PeerLimiter, peer_at
 from avion_media.wire.service import Service
 
 _MAX_TICK_S = 1.0
@@ -46,7 +46,7 @@ class GrpcServer:
         own += reflection_services([*services, *own])
         methods = methods_of(services, limits.max_message_bytes)
         methods |= methods_of(own, min(_SMALL_MESSAGE_BYTES, limits.max_message_bytes))
-        self._shared = Shared(limits, methods, hooks or Hooks())
+        self._shared = Shared(limits, methods, hooks or Hooks(), self._ended)
         of_streams = [max(int(_STREAMS_SHARE * bound), 1) for bound in (limits.max_calls, limits.max_calls_per_peer)]
         buffered_by_one = 2 * max(limits.max_message_bytes, limits.max_send_bytes)
         self._limiter = PeerLimiter(
@@ -58,8 +58,7 @@ class GrpcServer:
             }
         )
         self._connections: dict[Account, Connection] = {}
-        self._ssl_context: Callable[[], ssl.SSLContext] | None = None  # of `serve`, as the next
-        self._nursery: trio.Nursery
+        self._ssl_context: Callable[[], ssl.SSLContext] | None = None  # of `serve`
         self._accepting = trio.CancelScope()
         self._drains_until: float | None = None
         self._ends = trio.lowlevel.ParkingLot()  # who waits for the end of a connection
@@ -82,7 +81,7 @@ class GrpcServer:
     @property
     def streams(self) -> int:
         """Calls on the wire, those included whose request is still arriving or whose response is not yet taken."""
-        return sum(connection.streams for connection in self._connections.values())
+        return sum(connection.calls for connection in self._connections.values())
 
     async def serve(
         self,
@@ -98,15 +97,16 @@ class GrpcServer:
         """
         self._ssl_context = ssl_context
         try:
-            async with trio.open_nursery() as self._nursery:
-                nursery = self._nursery
+            async with trio.open_nursery() as nursery:
+                self._shared.nursery = nursery
                 nursery.start_soon(self._keep_time)
                 nursery.start_soon(self._shared.readiness.run)
                 with self._accepting:
-                    task_status.started()
                     async with trio.open_nursery() as listening:
                         for listener in listeners:
+                            _set_inherited(listener.socket, self._shared.limits)
                             listening.start_soon(self._listen, listener)
+                        task_status.started()
                 while self.connections:
                     await self._ends.park()
                 nursery.cancel_scope.cancel()
@@ -139,18 +139,15 @@ class GrpcServer:
         readiness, failed = self._shared.readiness, trio.lowlevel.ParkingLot()
         async with listener:
             with socket.fromfd(listener.socket.fileno(), listener.socket.family, listener.socket.type) as plain:
-                limits = self._shared.limits
-                set_inherited(plain, limits.keepalive_interval_s + limits.keepalive_timeout_s)
                 try:
                     while True:
-                        readiness.watch(plain.fileno(), partial(self._accept, plain, failed))
+                        readiness.watch(plain.fileno(), READ, partial(self._accept, plain, failed))
                         await failed.park()
-                        readiness.forget(plain.fileno())
                         await trio.sleep(_ACCEPT_PAUSE_S)
                 finally:
                     readiness.forget(plain.fileno())
 
-    def _accept(self, listener: socket.socket, failed: trio.lowlevel.ParkingLot) -> None:
+    def _accept(self, listener: socket.socket, failed: trio.lowlevel.ParkingLot, _events: int) -> None:
         try:
             for _ in range(_ACCEPTED_AT_ONCE):
                 self._accepted(*listener.accept())
@@ -158,6 +155,7 @@ class GrpcServer:
             pass
         except OSError as error:
             self._shared.hooks.report("accept", error)
+            self._shared.readiness.forget(listener.fileno())
             failed.unpark()
 
     def _accepted(self, plain: socket.socket, address: tuple[str, int]) -> None:
@@ -169,45 +167,17 @@ class GrpcServer:
         peer = Peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         account = self._limiter.account(peer_at(host))
         plain.setblocking(False)
-        if self._drains_until is not None or not account.take(connections=1):  # held during the TLS handshake as well
-            self._ended(account, plain)
-        elif self._ssl_context is None:
-            self._begin(plain, plain, peer, account)
-        else:
-            self._nursery.start_soon(self._shake_hands, self._ssl_context, plain, peer, account)
-
-    async def _shake_hands(
-        self, ssl_context: Callable[[], ssl.SSLContext], plain: socket.socket, peer: Peer, account: Account
-    ) -> None:
-        has_begun = False
+        opened = plain
         try:
-            transport = trio.SocketStream(trio.socket.from_stdlib_socket(plain))
-            # https_compatible: many clients close without TLS's own farewell.
-            tls = trio.SSLStream(transport, ssl_context(), server_side=True, https_compatible=True)
-            timeout_s = self._shared.limits.handshake_timeout_s
-            with suppress(trio.BrokenResourceError, ssl.SSLError), trio.move_on_after(timeout_s):
-                await tls.do_handshake()
-                has_begun = tls.selected_alpn_protocol() == "h2"
+            if self._drains_until is not None or not account.take(connections=1):
+                self._ended(account, opened)
+                return
+            if self._ssl_context is not None:
+                opened = self._ssl_context().wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+            self._connections[account] = Connection(self._shared, opened, peer, account)
         except Exception as error:  # noqa: BLE001 - a bug met on one connection must not end the others
             self._shared.hooks.report("connection", error)
-        finally:
-            if not has_begun:
-                self._ended(account, plain)
-        if has_begun:
-            self._begin(tls, plain, Peer(peer.address, tls.getpeercert() or None), account)
-
-    def _begin(self, stream: Transport, plain: socket.socket, peer: Peer, account: Account) -> None:
-        ended = partial(self._ended, account, plain)
-        try:
-            connection = Connection(self._shared, self._nursery, stream, peer, account, ended)
-            self._connections[account] = connection
-            connection.begin()
-        except Exception as error:  # noqa: BLE001 - as above
-            self._shared.hooks.report("connection", error)
-            ended()
-            return
-        if self._drains_until is not None:
-            connection.drain(max(self._drains_until - trio.current_time(), 0.0))
+            self._ended(account, opened)
 
     def _ended(self, account: Account, plain: socket.socket) -> None:
         self._connections.pop(account, None)
@@ -216,9 +186,8 @@ class GrpcServer:
         self._ends.unpark_all()
 
     async def _keep_time(self) -> None:
-        limits = self._shared.limits
-        timeouts = (limits.header_timeout_s, limits.request_timeout_s, limits.write_timeout_s)
-        tick_s = min(_MAX_TICK_S, min(*timeouts, limits.keepalive_timeout_s) / 4)
+        shortest_s = min(value for name, value in asdict(self._shared.limits).items() if name.endswith("timeout_s"))
+        tick_s = min(_MAX_TICK_S, shortest_s / 4)
         while True:
             await trio.sleep(tick_s)
             self._check(trio.current_time())
@@ -226,3 +195,11 @@ class GrpcServer:
     def _check(self, now: float) -> None:
         for connection in list(self._connections.values()):
             connection.check(now)
+
+
+def _set_inherited(listener: trio.socket.SocketType, limits: GrpcLimits) -> None:
+    """Set the options that its connections inherit."""
+    unacknowledged_s = limits.keepalive_interval_s + limits.keepalive_timeout_s  # then the other host is gone
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(unacknowledged_s * 1000))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, 16 << 10)  # as Trio does

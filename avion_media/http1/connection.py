@@ -46,7 +46,7 @@ from avion_media.http1.messages import (
     encoded,
     target_of,
 )
-from avion_media.net import linger, reset_at_close, send_steadily
+from avion_media.http1.sending import linger, reset_at_close, send_steadily
 from avion_media.telemetry import get_logger
 
 T = TypeVar("T")

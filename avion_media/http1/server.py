@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
 import trio
 
 from avion_media.http1.connection import HttpConnection, Shared
 from avion_media.http1.messages import HttpLimits, Request, Response
-from avion_media.net import Bound, Kind, PeerLimiter, peer_of
+from avion_media.net import Bound, Kind, PeerLimiter, peer_at
 from avion_media.telemetry import get_logger
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -68,7 +69,9 @@ class HttpServer:
             longest_idle = min(self._open, key=lambda connection: connection.idle_since, default=None)
             if longest_idle is not None:
                 longest_idle.close_if_idle()
-        peer = peer_of(stream)
+        peer = ""
+        with suppress(OSError):  # the client has left
+            peer = peer_at(stream.socket.getpeername()[0])
         account = self._limiter.account(peer)
         try:
             if account.take(connections=1):

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-import trio
-
 _SCARCE_ABOVE = 0.9
 _IPV6_PREFIX = 64  # a client with one IPv6 address usually has the whole network
 
@@ -27,14 +25,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:  # a name, or every address
         return False
-
-
-def peer_of(stream: trio.SocketStream) -> str:
-    """Return the `peer_at` the other end of a connection; empty if the client left."""
-    try:
-        return peer_at(stream.socket.getpeername()[0])
-    except OSError:
-        return ""
 
 
 @lru_cache(maxsize=1024)
@@ -81,7 +71,7 @@ class PeerLimiter:
         self._peers: dict[str, _Peer] = {}
 
     def account(self, peer: str) -> Account:
-        """Open the account of one connection of this peer (see `peer_of`). It must be closed."""
+        """Open the account of one connection of this peer (see `peer_at`). It must be closed."""
         holder = self._peers.get(peer)
         if holder is None:
             holder = self._peers[peer] = _Peer(dict.fromkeys(self._bounds, 0))

@@ -8,8 +8,7 @@ from contextlib import suppress
 
 import trio
 
-from avion_media.net.sockets import PIECE_BYTES
-
+PIECE_BYTES = 64 << 10  # a client must take so many within the timeout
 _PIPE_BYTES = 1 << 20
 _PACE_S = 0.25  # for the client to take that much
 

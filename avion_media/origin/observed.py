@@ -7,7 +7,8 @@ recorded. Each request has its own trace, linked to that of the media item.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import trio
@@ -19,26 +20,21 @@ from avion_media.telemetry import Telemetry, instruments
 _CLIENT_GONE = 499  # as nginx calls it: the client left before there was a response
 
 
-class Timing:
-    """The time of each part of one response (https://www.w3.org/TR/server-timing/)."""
+class Timing(dict[str, float]):
+    """The seconds of each part of one response (https://www.w3.org/TR/server-timing/)."""
 
-    def __init__(self) -> None:
-        self._durations: dict[str, float] = {}
-
-    def measured(self, name: str) -> Timing:
-        """Measure the block that follows, not another one inside it. ``name`` is a constant of the code."""
-        self._name = name
-        return self
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_error: object) -> None:
-        self._durations[self._name] = time.perf_counter() - self._started
+    @contextmanager
+    def measured(self, name: str) -> Iterator[None]:
+        """Measure the block that follows. ``name`` is a constant of the code."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self[name] = time.perf_counter() - started
 
     def header(self) -> str:
         """The header's value, in milliseconds; empty without measurements."""
-        return ", ".join(f"{name};dur={duration_s * 1000:.1f}" for name, duration_s in self._durations.items())
+        return ", ".join(f"{name};dur={duration_s * 1000:.1f}" for name, duration_s in self.items())
 
 
 async def observed(

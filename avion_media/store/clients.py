@@ -16,11 +16,12 @@ import trio
 from botocore.awsrequest import AWSPreparedRequest, HeadersDict
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import NoCredentialsError
+from botocore.httpsession import get_cert_path
 
 from avion_media.config import S3Config
 from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.store.errors import NO_CREDENTIALS, translated
-from avion_media.store.http_get import HttpGet, tls_context
+from avion_media.store.http_get import HttpGet
 from avion_media.store.presign import Presigner, SigningCredentials
 from avion_media.store.quick_acks import ask_for_quick_acks
 from avion_media.store.quick_requests import QuickRequests, ca_bundle, open_session
@@ -172,7 +173,7 @@ class Clients:
 
     def _make_session(self, endpoint: str) -> URLLib3Session:
         if endpoint.startswith("https:"):
-            self._tls = tls_context(ca_bundle())
+            self._tls = ssl.create_default_context(cafile=ca_bundle() or get_cert_path(True))
         return open_session((self.connect_timeout_s, self._config.timeout), self._max_connections)
 
     async def refresh(self) -> None:

@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 
 import h11
 import trio
-from botocore.httpsession import get_cert_path
 
 from avion_media.concurrency import take
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
@@ -290,8 +289,3 @@ def _info(key: str, headers: Mapping[str, str], size_bytes: int) -> ObjectInfo:
         content_type=headers.get("content-type", "application/octet-stream"),
         metadata={name[len(META) :]: value for name, value in headers.items() if name.startswith(META)},
     )
-
-
-def tls_context(bundle: str) -> ssl.SSLContext:
-    """Return a context that trusts ``bundle``, or botocore's authorities if it is empty. Reads files."""
-    return ssl.create_default_context(cafile=bundle or get_cert_path(True))

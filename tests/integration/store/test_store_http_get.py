@@ -15,7 +15,7 @@ import trustme
 from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.net import Relay
 from avion_media.store import ObjectPart, RangeNotSatisfiable, TooLarge, open_store
-from avion_media.store.http_get import HttpGet, tls_context
+from avion_media.store.http_get import HttpGet
 from avion_media.store.objects import PartRequest
 from avion_media.store.presign import Presigner, SigningCredentials
 from tests.conftest import S3Bucket
@@ -319,11 +319,11 @@ async def test_https() -> None:
     authority.issue_cert("127.0.0.1").configure_cert(server)
     async with scripted(found(b"one"), found(b"x" * 200_000), tls=server) as store:
         with authority.cert_pem.tempfile() as bundle:
-            get = anonymous(store, tls_context(bundle))
+            get = anonymous(store, ssl.create_default_context(cafile=bundle))
         assert not get.can_relay
         assert await data_of(get) == b"one"
         assert await data_of(get) == b"x" * 200_000
         assert store.connections == 1
     async with scripted(found(b"one"), tls=server) as store:
         with pytest.raises(Unavailable):
-            await data_of(anonymous(store, tls_context("")))  # an authority that nobody knows
+            await data_of(anonymous(store, ssl.create_default_context()))  # an authority that nobody knows

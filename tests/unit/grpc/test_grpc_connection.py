@@ -8,7 +8,7 @@ import resource
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -34,32 +34,6 @@ _CALLS_IN_PIECE = 100
 
 def _account() -> Account:
     return PeerLimiter({Kind.CALLS: Bound(2000), Kind.BUFFERED_BYTES: Bound(2 << 20)}).account("test")
-
-
-class _Client(trio.abc.Stream):
-    """Sends pieces one by one, and reads only once it is told to."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self.sent = 0
-        self.reads = trio.Event()
-        self.got_bytes = 0
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        await trio.lowlevel.checkpoint()
-        piece = next(self._pieces, b"")
-        self.sent += bool(piece)
-        return piece
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self.reads.wait()
-        self.got_bytes += len(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self.reads.wait()
-
-    async def aclose(self) -> None:
-        await trio.lowlevel.checkpoint()
 
 
 def _calls_of_nothing() -> Iterator[bytes]:
@@ -100,6 +74,40 @@ class _Ticks(trio.abc.Instrument):
         self.count += 1
 
 
+_ends = trio.lowlevel.ParkingLot()  # of connections
+
+
+def _ended(_account: Account, plain: socket.socket) -> None:
+    plain.close()
+    _ends.unpark_all()
+
+
+@asynccontextmanager
+async def _connected(shared: Shared) -> AsyncIterator[tuple[Connection, trio.SocketStream]]:
+    """A connection whose socket takes little, and its client; ends when the connection does."""
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with near:
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(far)) as client:
+            yield Connection(shared, near, Peer("test"), _account()), client
+        while near.fileno() >= 0:
+            await _ends.park()
+
+
+@asynccontextmanager
+async def _serving(methods: dict[str, Method], hooks: Hooks | None = None) -> AsyncIterator[Shared]:
+    shared = Shared(GrpcLimits(), methods, hooks or Hooks(), _ended)
+    async with trio.open_nursery() as shared.nursery:
+        shared.nursery.start_soon(shared.readiness.run)
+        yield shared
+        shared.nursery.cancel_scope.cancel()
+
+
+async def _read_to_end(client: trio.SocketStream) -> int:
+    return sum([len(data) async for data in client])
+
+
 async def test_clients_that_send_much_at_once_start_few_handlers_in_each_turn_of_the_loop() -> None:
     ticks = _Ticks()
     started: Counter[int] = Counter()
@@ -110,32 +118,36 @@ async def test_clients_that_send_much_at_once_start_few_handlers_in_each_turn_of
         raise RpcError(Code.ABORTED)
 
     method = Method("/a.B/C", handle, bytes, streams_requests=False, streams_responses=False, max_message_bytes=1000)
-    shared = Shared(GrpcLimits(), {method.path: method}, Hooks())
     trio.lowlevel.add_instrument(ticks)
-    async with trio.open_nursery() as nursery:
+    async with _serving({method.path: method}) as shared, AsyncExitStack() as clients, trio.open_nursery() as reading:
         for _ in range(4):
-            client = _Client(_calls_at_once(90))
-            client.reads.set()
-            Connection(shared, nursery, client, Peer("test"), _account(), lambda: None).begin()
+            _, client = await clients.enter_async_context(_connected(shared))
+            await client.send_all(b"".join(_calls_at_once(90)))
+            await client.send_eof()
+            reading.start_soon(_read_to_end, client)
     trio.lowlevel.remove_instrument(ticks)
     assert started.total() == 360
-    at_once = 4 * 11  # what is done at once of each read
+    at_once = 4 * (11 + 4)  # what is done at once of each read, and a later turn
     assert sum(count for count in started.values() if count > 4) <= at_once
 
 
 async def test_who_does_not_read_answers_is_not_read_from() -> None:
-    client = _Client(_calls_of_nothing())
-    limits = GrpcLimits()
-    shared = Shared(limits, {}, Hooks())
-    async with trio.open_nursery() as nursery:
-        connection = Connection(shared, nursery, client, Peer("test"), _account(), lambda: None)
-        connection.begin()
+    sent = 0
+
+    async def send(client: trio.SocketStream) -> None:
+        nonlocal sent
+        for piece in _calls_of_nothing():
+            await client.send_all(piece)
+            sent += 1
+        await client.send_eof()
+
+    async with _serving({}) as shared, _connected(shared) as (connection, client):
+        shared.nursery.start_soon(send, client)
         await trio.testing.wait_all_tasks_blocked()
-        assert 0 < client.sent < _PIECES / 2
+        assert 0 < sent < _PIECES / 2
         assert connection._protocol.output_bytes < 600_000
-        client.reads.set()
-    assert client.sent == _PIECES + 1
-    assert client.got_bytes > 800_000
+        assert await _read_to_end(client) > 800_000
+        assert sent == _PIECES + 1
 
 
 class _Answer:
@@ -150,40 +162,25 @@ async def _large(_request: Any, _call: CallContext) -> Any:
     return _Answer(60_000)
 
 
-async def _read(shared: Shared, scope: trio.CancelScope) -> None:
-    with scope:
-        await shared.readiness.run()
-
-
 @asynccontextmanager
-async def _over_a_socket(hooks: Hooks) -> AsyncIterator[tuple[Connection, trio.Nursery, RawClient]]:
-    """A connection whose socket takes little, its nursery, and its client. It has made no call."""
-    near, far = socket.socketpair()
-    near.setblocking(False)
-    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+async def _asked(hooks: Hooks) -> AsyncIterator[tuple[Connection, trio.Nursery, RawClient]]:
+    """A connection, the nursery of its handlers, and its client. It has made no call."""
     method = Method("/a.B/C", _large, bytes, streams_requests=False, streams_responses=False, max_message_bytes=1000)
-    with near:
-        async with trio.SocketStream(trio.socket.from_stdlib_socket(far)) as stream, trio.open_nursery() as nursery:
-            shared = Shared(GrpcLimits(), {method.path: method}, hooks)
-            reading = trio.CancelScope()
-            connection = Connection(shared, nursery, near, Peer("test"), _account(), reading.cancel)
-            connection.begin()
-            nursery.start_soon(_read, shared, reading)
-            client = RawClient(stream)
-            await client.send(PREFACE, settings())
-            await client.read_until(lambda seen: len(seen.frames) > 1)
-            yield connection, nursery, client
+    async with _serving({method.path: method}, hooks) as shared, _connected(shared) as (connection, stream):
+        client = RawClient(stream)
+        await client.send(PREFACE, settings())
+        await client.read_until(lambda seen: len(seen.frames) > 1)
+        yield connection, shared.nursery, client
 
 
-async def test_a_connection_has_a_task_only_once_a_write_would_block() -> None:
-    async with _over_a_socket(Hooks()) as (_, nursery, client):
+async def test_an_answer_that_waits_for_its_client_occupies_no_task() -> None:
+    async with _asked(Hooks()) as (_, nursery, client):
         assert len(nursery.child_tasks) == 1  # which watches all sockets
         head = client.head(1, request_headers(_path="/a.B/C"))
         await client.send(head, data(1, message(b""), end=True))
         await trio.testing.wait_all_tasks_blocked()
-        assert len(nursery.child_tasks) == 2
+        assert len(nursery.child_tasks) == 1
         await client.read_until(lambda seen: seen.status(1) == "0")
-        await client.stream.aclose()
     assert len(client.body(1)) == 60_000 + 5
 
 
@@ -194,9 +191,10 @@ async def test_a_bug_met_in_a_call_is_reported_and_ends_its_connection(monkeypat
     def fail(_stream_id: int) -> bool:
         raise bug
 
-    async with _over_a_socket(Hooks(on_error=lambda *error: reported.append(error[1:]))) as (connection, _, client):
+    async with _asked(Hooks(on_error=lambda *error: reported.append(error[1:]))) as (connection, _, client):
         monkeypatch.setattr(connection._protocol, "is_open", fail)
         await client.send(client.head(1, request_headers(_path="/a.B/C")), data(1, message(b""), end=True))
+        await client.read_to_end()
     assert reported == [("connection", bug)]
 
 
@@ -228,3 +226,21 @@ async def test_a_server_without_descriptors_serves_who_connected_once_it_has_som
             await client.read_until(lambda seen: len(seen.frames) > 1)
             nursery.cancel_scope.cancel()
     assert reported == ["accept"]
+
+
+async def test_connections_have_the_options_of_their_listener() -> None:
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    address = listener.socket.getsockname()
+    server = GrpcServer([], limits=GrpcLimits(keepalive_interval_s=60.0, keepalive_timeout_s=20.0))
+    with trio.fail_after(30), trio.socket.socket() as plain:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.serve, [listener])
+            await plain.connect(address)
+            client = RawClient(trio.SocketStream(plain))
+            await client.send(PREFACE, settings())
+            await client.read_until(lambda seen: len(seen.frames) > 1)
+            [connection] = server._connections.values()
+            options = [socket.TCP_USER_TIMEOUT, socket.TCP_NODELAY, trio.socket.TCP_NOTSENT_LOWAT]
+            found = [connection._socket.getsockopt(socket.IPPROTO_TCP, option) for option in options]
+            nursery.cancel_scope.cancel()
+    assert found == [80_000, 1, 16 << 10]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -19,7 +19,7 @@ from avion_media.grpc.context import Peer
 from avion_media.grpc.frames import PREFACE
 from avion_media.grpc.hooks import Hooks
 from avion_media.grpc.running import Method, Shared
-from avion_media.net import Bound, Kind, PeerLimiter
+from avion_media.net import Account, Bound, Kind, PeerLimiter
 from tests.interop.raw_client import RawClient, data, message, request_headers, settings, window_update
 
 _UNAVAILABLE = str(int(Code.UNAVAILABLE))
@@ -64,12 +64,15 @@ class _World:
 
 
 @asynccontextmanager
-async def connected(limits: GrpcLimits, stream: trio.abc.Stream | None = None) -> AsyncIterator[_World]:
+async def connected(limits: GrpcLimits) -> AsyncIterator[_World]:
     """One connection whose deadlines are looked at every second, as the server does."""
-    near, far = trio.testing.memory_stream_pair()
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 << 10)
     methods = [_method("Hang", _hang), _method("Collect", _collect, streams_requests=True), _method("Large", _large)]
     limiter = PeerLimiter({Kind.CALLS: Bound(10), Kind.STREAMS: Bound(10), Kind.BUFFERED_BYTES: Bound(8 << 20)})
-    world = _World(cast("Any", None), RawClient(cast("Any", far)), limiter)
+    client = RawClient(trio.SocketStream(trio.socket.from_stdlib_socket(far)))
+    world = _World(cast("Any", None), client, limiter)
 
     @contextmanager
     def observe(call: CallContext) -> Any:
@@ -78,20 +81,24 @@ async def connected(limits: GrpcLimits, stream: trio.abc.Stream | None = None) -
         finally:
             world.ended.append(call)
 
-    shared = Shared(limits, {method.path: method for method in methods}, Hooks(observe=observe))
+    def ended(_account: Account, plain: socket.socket) -> None:
+        plain.close()
+
+    shared = Shared(limits, {method.path: method for method in methods}, Hooks(observe=observe), ended)
 
     async def keep_time() -> None:
         while True:
             await trio.sleep(1)
             world.connection.check(trio.current_time())
 
-    async with trio.open_nursery() as nursery:
-        ended = partial(nursery.start_soon, trio.aclose_forcefully, stream or near)
-        world.connection = Connection(shared, nursery, stream or near, Peer("test"), limiter.account("test"), ended)
-        world.connection.begin()
-        nursery.start_soon(keep_time)
-        yield world
-        nursery.cancel_scope.cancel()
+    with near, far:
+        async with trio.open_nursery() as nursery:
+            shared.nursery = nursery
+            world.connection = Connection(shared, near, Peer("test"), limiter.account("test"))
+            nursery.start_soon(shared.readiness.run)
+            nursery.start_soon(keep_time)
+            yield world
+            nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("method", ["Hang", "Collect"])
@@ -114,32 +121,6 @@ async def test_calls_that_are_no_streams_of_responses_end_after_age_and_grace(
         assert [call.code for call in world.ended] == [Code.UNAVAILABLE]
 
 
-class _SlowReader(trio.abc.Stream):
-    """A client that takes 64 KiB in each 20 seconds, all its life; what it sends was sent at the start."""
-
-    def __init__(self, sent: bytes) -> None:
-        self._sent = sent
-        self.taken = bytearray()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        if not self._sent:
-            await trio.sleep_forever()
-        await trio.lowlevel.checkpoint()
-        sent, self._sent = self._sent, b""
-        return sent
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        for start in range(0, len(data), 64 << 10):
-            await trio.sleep(20)
-            self.taken += data[start : start + (64 << 10)]
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await trio.lowlevel.checkpoint()
-
-    async def aclose(self) -> None:
-        await trio.lowlevel.checkpoint()
-
-
 def _calls_of_large(count: int) -> bytes:
     client = RawClient(cast("Any", None))
     frames = [settings({0x4: 2**31 - 1}), window_update(0, 2**30)]
@@ -151,15 +132,27 @@ def _calls_of_large(count: int) -> bytes:
 async def test_a_client_that_reads_steadily_gets_everything_however_long_it_takes(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    reader = _SlowReader(_calls_of_large(2))
-    async with connected(GrpcLimits(), reader) as world:
-        begun = trio.current_time()
-        while len(world.ended) < 2:  # noqa: ASYNC110 - no event announces it
-            await trio.sleep(10)
+    async with connected(GrpcLimits()) as world:
+        begun, taken = trio.current_time(), 0
+        await world.client.stream.send_all(_calls_of_large(2))
+        for piece in range(1, 33):  # of 64 KiB
+            await trio.sleep(14)  # twice within the timeout: the last bytes of one are in the kernel until the next
+            while taken < piece << 16:
+                taken += len(await world.client.stream.receive_some((piece << 16) - taken))
+        while len(world.ended) < 2:
+            await world.client.stream.receive_some()
         assert [call.code for call in world.ended] == [Code.OK, Code.OK]
-        await trio.sleep(200)
-        assert len(reader.taken) > 2 << 20
-        assert 500 < trio.current_time() - begun < 1200
+        assert trio.current_time() - begun > 400
+
+
+async def test_a_client_that_reads_nothing_loses_its_connection(autojump_clock: trio.testing.MockClock) -> None:
+    async with connected(GrpcLimits()) as world:
+        begun = trio.current_time()
+        await world.client.stream.send_all(_calls_of_large(2))
+        while len(world.ended) < 2:  # noqa: ASYNC110 - no event announces it
+            await trio.sleep(1)
+        assert [call.code for call in world.ended] == [Code.CANCELLED, Code.CANCELLED]
+        assert 30 <= trio.current_time() - begun <= 33
 
 
 async def test_a_client_that_does_not_take_its_answer_holds_no_handler_and_its_call_is_not_ok(
@@ -174,6 +167,7 @@ async def test_a_client_that_does_not_take_its_answer_holds_no_handler_and_its_c
         assert world.limiter.held(Kind.BUFFERED_BYTES) > 1 << 20
         assert not world.ended
         await client.read_until(lambda seen: seen.resets())
+        await trio.testing.wait_all_tasks_blocked()
         assert [call.code for call in world.ended] == [Code.CANCELLED]
         assert world.limiter.held(Kind.BUFFERED_BYTES) == 0
 

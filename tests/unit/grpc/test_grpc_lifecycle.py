@@ -10,7 +10,8 @@ from avion_media.grpc.lifecycle import TABLE, Due, Happening, Lifecycle, State
 from avion_media.grpc.limits import GrpcLimits
 
 _LIMITS = GrpcLimits(max_age_s=1e9, max_age_grace_s=50.0)
-_PATH = {
+_PATH: dict[State, list[Happening]] = {
+    State.HANDSHAKE: [],
     State.PREFACE: [],
     State.OPEN: [Happening.SETTLED],
     State.GOAWAY_SENT: [Happening.SETTLED, Happening.RETIRED],
@@ -21,18 +22,19 @@ _PATH = {
 }
 # By hand from the design: where each happening leads in each state, in the order of `Happening`; a dot changes nothing.
 _DESIGN = {
-    State.PREFACE: "OPEN GOAWAY_SENT . . CLOSING . CLOSED",
-    State.OPEN: ". GOAWAY_SENT . . CLOSING . CLOSED",
-    State.GOAWAY_SENT: ". . LAST_CALLS . CLOSING . CLOSED",
-    State.LAST_CALLS: ". . . CLOSING CLOSING . CLOSED",
-    State.CLOSING: ". . . . . LINGER CLOSED",
-    State.LINGER: ". . . . . . CLOSED",
-    State.CLOSED: ". . . . . . .",
+    State.HANDSHAKE: "PREFACE . CLOSED . . LINGER . CLOSED",
+    State.PREFACE: ". OPEN GOAWAY_SENT . . CLOSING . CLOSED",
+    State.OPEN: ". . GOAWAY_SENT . . CLOSING . CLOSED",
+    State.GOAWAY_SENT: ". . . LAST_CALLS . CLOSING . CLOSED",
+    State.LAST_CALLS: ". . . . CLOSING CLOSING . CLOSED",
+    State.CLOSING: ". . . . . . LINGER CLOSED",
+    State.LINGER: ". . . . . . . CLOSED",
+    State.CLOSED: ". . . . . . . .",
 }
 
 
 def _in_state(state: State, now: float = 0.0, limits: GrpcLimits = _LIMITS) -> Lifecycle:
-    life = Lifecycle(limits, now)
+    life = Lifecycle(limits, now, is_tls=state is State.HANDSHAKE)
     for happening in _PATH[state]:
         life.happened(happening, now)
     life.owes(False, False, now)
@@ -55,7 +57,7 @@ def test_every_happening_in_every_state_leads_where_the_design_says(
 def _first_due(life: Lifecycle, due: Due | Happening, *, calls: int = 1, horizon_s: int = 2000) -> float:
     """The first second at which this is asked for; everything that was asked for before is done."""
     for now in range(horizon_s):
-        for each in life.due(float(now), calls, is_writing=False):
+        for each in life.due(float(now), calls):
             if each is due:
                 return now
             if each is Due.PING:
@@ -79,28 +81,49 @@ def test_what_the_client_owes_is_not_asked_for_while_nothing_is_read() -> None:
     life = _in_state(State.OPEN)
     life.owes(True, True, 0.0)
     life.pause()
-    assert life.due(500.0, 1, is_writing=True) == []
+    assert life.due(500.0, 1) == []
     life.resume(500.0)
-    assert life.due(509.0, 1, is_writing=False) == []
-    assert life.due(510.0, 1, is_writing=False) == [Due.GIVE_UP]
+    assert life.due(509.0, 1) == []
+    assert life.due(510.0, 1) == [Due.GIVE_UP]
 
 
 def test_a_silent_client_is_pinged_and_abandoned() -> None:
     life = _in_state(State.OPEN)
-    assert life.due(59.0, 1, is_writing=False) == []
-    assert life.due(60.0, 1, is_writing=False) == [Due.PING]
-    assert life.due(79.0, 1, is_writing=False) == []
-    assert life.due(80.0, 1, is_writing=True) == []
-    assert life.due(80.0, 1, is_writing=False) == [Happening.GONE]
+    assert life.due(59.0, 1) == []
+    assert life.due(60.0, 1) == [Due.PING]
+    assert life.due(79.0, 1) == []
+    assert life.due(80.0, 1) == [Happening.GONE]
+
+
+def test_a_client_that_takes_bytes_slowly_is_not_pinged() -> None:
+    life = _in_state(State.OPEN)
+    life.sent(0, 1 << 20, 50.0)
+    assert life.due(79.0, 1) == []
+    life.sent(64 << 10, 1 << 10, 79.0)
+    assert life.due(108.0, 1) == []
+    life.sent(1 << 10, 0, 108.0)
+    assert life.due(167.0, 1) == []
+    assert life.due(168.0, 1) == [Due.PING]
+
+
+def test_a_client_that_takes_less_than_a_piece_within_the_timeout_is_abandoned() -> None:
+    life = _in_state(State.OPEN)
+    life.sent(0, 1 << 20, 5.0)
+    life.sent(60 << 10, 1 << 20, 30.0)
+    assert life.due(34.0, 1) == []
+    assert life.due(35.0, 1) == [Happening.GONE]
+    life.sent(4 << 10, 1 << 20, 34.0)
+    assert life.due(63.0, 1) == []
+    assert life.due(64.0, 1) == [Happening.GONE]
 
 
 def test_a_client_that_takes_bytes_is_alive_but_owes_the_answer_to_an_earlier_ping() -> None:
     life = _in_state(State.OPEN)
-    life.sent(50.0)
-    assert life.due(109.0, 1, is_writing=False) == []
-    assert life.due(110.0, 1, is_writing=False) == [Due.PING]
-    life.sent(120.0)
-    assert life.due(130.0, 1, is_writing=False) == [Happening.GONE]
+    life.sent(1, 0, 50.0)
+    assert life.due(109.0, 1) == []
+    assert life.due(110.0, 1) == [Due.PING]
+    life.sent(1, 0, 120.0)
+    assert life.due(130.0, 1) == [Happening.GONE]
 
 
 def test_an_idle_connection_retires_and_one_with_a_call_does_not() -> None:
@@ -137,6 +160,10 @@ def test_a_drain_never_gives_more_time_than_the_age() -> None:
     assert _first_due(life, Due.END_CALLS) == 60
 
 
-@pytest.mark.parametrize("state", [State.CLOSING, State.LINGER, State.CLOSED])
-def test_nothing_is_due_once_nothing_is_read(state: State) -> None:
-    assert _in_state(state).due(1e12, 1, is_writing=False) == []
+@pytest.mark.parametrize(("state", "after_s"), [(State.HANDSHAKE, 10), (State.CLOSING, 1), (State.LINGER, 1)])
+def test_a_state_without_frames_has_a_deadline(state: State, after_s: int) -> None:
+    assert _first_due(_in_state(state), Happening.GONE) == after_s
+
+
+def test_nothing_is_due_once_it_is_closed() -> None:
+    assert _in_state(State.CLOSED).due(1e12, 1) == []

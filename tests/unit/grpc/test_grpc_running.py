@@ -73,7 +73,7 @@ async def test_a_task_that_reads_and_one_that_waits_to_send_are_both_woken() -> 
         )
         call = CallContext(method.path, Peer("test"))
         running = RunningCall(
-            call, method, 1, cast("Protocol", client), Shared(GrpcLimits(), {}, Hooks()), lambda: None
+            call, method, 1, cast("Protocol", client), Shared(GrpcLimits(), {}, Hooks(), lambda *_: None), lambda: None
         )
         nursery.start_soon(running.run)
         await client.has_sent.wait()

@@ -103,16 +103,13 @@ class Video:
             raise Rejected(Reason.UNSUPPORTED_TYPE, "video codec")
         self._decoder = self._stream.codec_context
         bounds.check_size(self._decoder.width, self._decoder.height, self.sample_aspect)
+        self.pixels = self._decoder.width * self._decoder.height
+        """Pixels of one coded frame."""
         self._decoder.thread_count = 1  # each thread has frames of its own, and one frame gains nothing from threads
         self._decoder.options = {"max_pixels": str(bounds.max_pixels)}  # frames can be larger than the container says
         self._keys_only = keys_only
         if keys_only:
             self._decoder.skip_frame = "NONKEY"
-
-    @property
-    def pixels(self) -> int:
-        """Pixels of one coded frame."""
-        return self._decoder.width * self._decoder.height
 
     @property
     def sample_aspect(self) -> Fraction:
@@ -216,10 +213,8 @@ def _stream_of(container: InputContainer, name: str) -> VideoStream:
 def _deinterlaced(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
     """Yield the frames; if the first one has two fields, through a filter that needs the next frame for each."""
     first = next(frames, None)
-    if first is None:
-        return
-    if not first.interlaced_frame:
-        yield from chain((first,), frames)
+    if first is None or not first.interlaced_frame:
+        yield from chain(filter(None, (first,)), frames)
         return
     graph = graph_for(first, ("bwdif", "mode=send_frame:deint=interlaced"))
     for frame in chain((first,), frames, (None,)):

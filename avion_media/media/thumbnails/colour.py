@@ -13,19 +13,11 @@ from collections.abc import Callable
 
 from PIL import Image, ImageChops, ImageCms
 
-from avion_media.media.formats.picture import (
-    BT709_PRIMARIES,
-    D65,
-    Chromaticities,
-    CodePoints,
-    Colour,
-    IccProfile,
-    Primaries,
-)
+from avion_media.media.formats.picture import BT709_PRIMARIES, D65, Chromaticities, CodePoints, Colour, IccProfile
 from avion_media.media.thumbnails.matrix_profile import gamma_curve, hlg_curve, matrix_profile, pq_curve, srgb_curve
 
 # ITU-T H.273, table 2. Other values count as BT.709: they are unspecified, or not used in pictures.
-_PRIMARIES: dict[int, Primaries] = {
+_PRIMARIES = {
     5: (D65, (0.640, 0.330), (0.290, 0.600), (0.150, 0.060)),
     **dict.fromkeys((6, 7), (D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070))),
     9: (D65, (0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),

@@ -22,13 +22,13 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 def decode_image(picture: Picture, longest_edge: int, *, as_ycbcr: bool) -> Pixels | Planes:
     """Decode the first frame, at least as large as a thumbnail of ``longest_edge`` needs, without its metadata.
 
-    A JPEG is reduced by 2, 4 or 8 inside its inverse DCT; with ``as_ycbcr``, neither it nor a lossy WebP is converted
-    to RGB. Any other WebP is reduced by its decoder, row by row. A PNG is not decoded here, but while its pixels are
-    scaled. No library may guess the type of the bytes. Raises the errors of the libraries, and `Rejected` (CORRUPT).
+    With ``as_ycbcr``, usual pictures come in planes. Any other JPEG is reduced by 2, 4 or 8 inside its inverse DCT, any
+    other WebP by its decoder, row by row. Any other PNG is not decoded here, but while its pixels are scaled.
+    No library may guess the type of the bytes. Raises the errors of the libraries, and `Rejected` (CORRUPT).
     """
     # The box must have the picture's aspect, because the scale is selected by the side that shrinks least.
     box = fit_within(picture.width, picture.height, longest_edge)
-    if as_ycbcr and picture.ycbcr and (planes := decode_planes(picture, box)) is not None:
+    if as_ycbcr and (planes := decode_planes(picture, box)) is not None:
         return planes
     if picture.format in (PNG, WEBP):
         return _decode_by_vips(picture, longest_edge)

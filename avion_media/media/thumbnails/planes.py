@@ -1,79 +1,76 @@
 """Pictures in planes of luma and chroma, as JPEGs store them: libjpeg-turbo makes and writes them, swscale scales them.
 
-docs/decisions/0004-imaging-libraries.md says why. The functions are those of turbojpeg.h 2.1, and of libwebp's decode.h
-1.0. Without libjpeg-turbo no picture comes into planes, without libwebp no WebP.
+docs/decisions/0004-imaging-libraries.md says why. The functions are those of turbojpeg.h 2.1, and of decode.h 1.0.
+Without libjpeg-turbo no picture comes into planes, without libwebp no WebP.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+import struct
 from dataclasses import dataclass
 from typing import Any, Final
 
+import deflate
+from av.codec.context import CodecContext
+from av.error import FFmpegError
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from avion_media.domain.formats import JPEG
+from avion_media.domain.formats import JPEG, PNG
 from avion_media.media.formats.picture import Picture
 from avion_media.media.libav import filtered, rgb_of
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.pixels import Pixels, Size, webp_of
 
-_YCBCR: Final = 1  # TJCS_YCbCr
-_RGB: Final = 0  # TJPF_RGB
+_YCBCR, _RGB = 1, 0  # TJCS_YCbCr, TJPF_RGB
 _SAMPLING: Final = {0: "yuvj444p", 1: "yuvj422p", 2: "yuvj420p", 4: "yuvj440p", 5: "yuvj411p"}  # TJSAMP_*
 _OF_WEBP: Final = "yuv420p"  # luma from 16 to 235, as in television; that of a JPEG is from 0 to 255
 _OUTPUT, _OUTPUT_SAMPLING = "yuvj420p", 2
 _MCU: Final = 32  # the largest block of the samplings: planes are written in whole blocks
-_TURNS: Final = {
-    2: (("hflip", ""),),
-    3: (("hflip", ""), ("vflip", "")),
-    4: (("vflip", ""),),
-    5: (("transpose", "cclock_flip"),),
-    6: (("transpose", "clock"),),
-    7: (("transpose", "clock_flip"),),
-    8: (("transpose", "cclock"),),
-}
+_TURNS = {2: "hflip", 3: "hflip vflip", 4: "vflip"}
+_TURNS |= {5: "transpose=cclock_flip", 6: "transpose=clock", 7: "transpose=clock_flip", 8: "transpose=cclock"}
+_PLAIN_PNG: Final = b"\x08\x02\x00\x00\x00"  # of IHDR: 8 bits of red, green and blue, not interlaced
+_MAX_PNG_PIXELS: Final = 16_000_000  # the pixels are held three times; larger pictures are decoded row by row
+_LAST_FILTER: Final = 4
+_STORED_BYTES: Final = 65_535  # of a block of deflate that is not compressed
 
 _Three = ctypes.c_void_p * 3
 _Strides = ctypes.c_int * 3
-_Out = ctypes.POINTER(ctypes.c_int)
-_Number = ctypes.c_int
+_ADDRESS, _NUMBER, _SIZE, _OUT = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t, ctypes.POINTER(ctypes.c_int)
 
 
-def _open(name: str, declare: Callable[[Any], None]) -> Any:
-    """Return a library of the system; None without it."""
+def _open(name: str, **functions: tuple[Any, ...]) -> Any:
+    """Return a library of the system with the types of its ``functions``: result, arguments. None without it."""
     try:
         library = ctypes.CDLL(name)
     except OSError:
         return None
-    declare(library)
+    for function, (result, *arguments) in functions.items():
+        getattr(library, function).restype, getattr(library, function).argtypes = result, arguments
     return library
 
 
-def _declare_turbojpeg(library: Any) -> None:
-    file = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_ulong)
-    image = (_Three, _Number, _Strides, _Number)
-    result = (ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_ulong))
-    library.tjInitDecompress.restype = library.tjInitCompress.restype = ctypes.c_void_p
-    library.tjDecompressHeader3.argtypes = (*file, _Out, _Out, _Out, _Out)
-    library.tjDecompressToYUVPlanes.argtypes = (*file, *image, _Number)
-    picture = (ctypes.c_void_p, _Number, _Number, _Number, _Number)
-    library.tjEncodeYUVPlanes.argtypes = (ctypes.c_void_p, *picture, _Three, _Strides, _Number, _Number)
-    library.tjCompressFromYUVPlanes.argtypes = (ctypes.c_void_p, *image, _Number, *result, _Number, _Number)
-    library.tjFree.argtypes = library.tjDestroy.argtypes = (ctypes.c_void_p,)
-
-
-def _declare_webp(library: Any) -> None:
-    file, plane = (ctypes.c_char_p, ctypes.c_size_t), (ctypes.c_void_p, ctypes.c_size_t, _Number)
-    library.WebPGetInfo.argtypes = (*file, _Out, _Out)
-    library.WebPDecodeYUVInto.argtypes = (*file, *plane, *plane, *plane)
-    library.WebPDecodeYUVInto.restype = ctypes.c_void_p
-
-
-_LIBRARY: Final = _open("libturbojpeg.so.0", _declare_turbojpeg)
-_WEBP: Final = _open("libwebp.so.7", _declare_webp)
+_FILE: Final = (_ADDRESS, ctypes.c_char_p, ctypes.c_ulong)
+_IMAGE: Final = (_Three, _NUMBER, _Strides, _NUMBER)
+_RESULT: Final = (ctypes.POINTER(_ADDRESS), ctypes.POINTER(ctypes.c_ulong))
+_LIBRARY: Final = _open(
+    "libturbojpeg.so.0",
+    tjInitDecompress=(_ADDRESS,),
+    tjInitCompress=(_ADDRESS,),
+    tjDecompressHeader3=(_NUMBER, *_FILE, _OUT, _OUT, _OUT, _OUT),
+    tjDecompressToYUVPlanes=(_NUMBER, *_FILE, *_IMAGE, _NUMBER),
+    tjEncodeYUVPlanes=(_NUMBER, *[_ADDRESS] * 2, *[_NUMBER] * 4, _Three, _Strides, _NUMBER, _NUMBER),
+    tjCompressFromYUVPlanes=(_NUMBER, _ADDRESS, *_IMAGE, _NUMBER, *_RESULT, _NUMBER, _NUMBER),
+    tjFree=(None, _ADDRESS),
+    tjDestroy=(_NUMBER, _ADDRESS),
+)
+_WEBP: Final = _open(
+    "libwebp.so.7",
+    WebPGetInfo=(_NUMBER, ctypes.c_char_p, _SIZE, _OUT, _OUT),
+    WebPDecodeYUVInto=(_ADDRESS, ctypes.c_char_p, _SIZE, *(_ADDRESS, _SIZE, _NUMBER) * 3),
+)
 _ENCODER: Final = _LIBRARY and _LIBRARY.tjInitCompress()
 
 
@@ -103,7 +100,7 @@ class Planes:
         """Return the picture turned upright from an Exif ``orientation``."""
         if orientation not in _TURNS:
             return self
-        frame = filtered(self.frame, *_TURNS[orientation])
+        frame = filtered(self.frame, *(each.partition("=")[::2] for each in _TURNS[orientation].split()))
         return Planes(frame, (frame.width, frame.height))
 
     def on_white(self) -> Image.Image:
@@ -117,7 +114,7 @@ class Planes:
             frame = _even(frame)
         data, length = ctypes.c_void_p(), ctypes.c_ulong()
         planes, strides = _pointers(frame)
-        picture = (planes, width, strides, height, _OUTPUT_SAMPLING)
+        picture = planes, width, strides, height, _OUTPUT_SAMPLING
         if _LIBRARY.tjCompressFromYUVPlanes(_ENCODER, *picture, data, length, quality, 0) != 0:
             raise MemoryError("libjpeg-turbo encodes no picture")
         jpeg = ctypes.string_at(data, length.value)
@@ -133,22 +130,55 @@ def in_planes(pixels: Pixels | Planes) -> Pixels | Planes:
     """Return an opaque picture in RGB in planes, as an encoder of JPEG would. Return any other as it is."""
     if _LIBRARY is None or isinstance(pixels, Planes) or pixels.mode != "RGB" or pixels.has_alpha:
         return pixels
-    samples, (width, height) = pixels.computed(), pixels.size
-    frame = _frame_for(pixels.size, _OUTPUT)
+    samples = pixels.computed()
     source = samples if isinstance(samples, bytes) else (ctypes.c_ubyte * len(samples)).from_buffer(samples)
-    planes = (*_pointers(frame), _OUTPUT_SAMPLING)
-    if _LIBRARY.tjEncodeYUVPlanes(_ENCODER, source, width, 0, height, _RGB, *planes, 0) != 0:
+    return _planes_of(source, 3 * pixels.size[0], pixels.size)
+
+
+def _planes_of(rgb: Any, row_bytes: int, size: Size) -> Planes:
+    frame = _frame_for(size, _OUTPUT)
+    target = *_pointers(frame), _OUTPUT_SAMPLING
+    if _LIBRARY.tjEncodeYUVPlanes(_ENCODER, rgb, size[0], row_bytes, size[1], _RGB, *target, 0) != 0:
         raise MemoryError("libjpeg-turbo makes no planes")
-    return Planes(frame, pixels.size)
+    return Planes(frame, size)
 
 
 def decode_planes(picture: Picture, wanted: Size) -> Planes | None:
-    """Decode a ``ycbcr`` picture, no smaller than ``wanted``; None if it is unusual, or the decoder complains."""
-    if _LIBRARY is not None and picture.format is JPEG:
+    """Decode a picture in sRGB, no smaller than ``wanted``; None if it is unusual, or the decoder complains."""
+    if _LIBRARY is not None and picture.format is JPEG and picture.ycbcr:
         return _jpeg_in_planes(picture, wanted)
-    if _LIBRARY is not None and _WEBP is not None and picture.format.name in vips.ALLOWED:
-        return _webp_in_planes(picture)
+    if _LIBRARY is not None and picture.format.name in vips.ALLOWED:
+        if picture.ycbcr and _WEBP is not None:
+            return _webp_in_planes(picture)
+        return _png_in_planes(picture) if picture.format is PNG else None
     return None
+
+
+def _png_in_planes(picture: Picture) -> Planes | None:
+    """libdeflate inflates the rows, and libav undoes their filters. It gets them in a file that is not compressed."""
+    is_plain = picture.still[24:29] == _PLAIN_PNG and picture.still[37:41] == b"IDAT"
+    if not is_plain or picture.width * picture.height > _MAX_PNG_PIXELS:
+        return None
+    decoder = CodecContext.create("png", "r")
+    decoder.thread_count = 1
+    try:
+        file = Packet(_with_stored_rows(picture.still, 1 + 3 * picture.width, picture.height))
+        (frame,) = decoder.decode(file) + decoder.decode(None)
+    except (deflate.DeflateError, FFmpegError, ValueError):
+        return None
+    return _planes_of(frame.planes[0].buffer_ptr, frame.planes[0].line_size, (picture.width, picture.height))
+
+
+def _with_stored_rows(still: bytes, row_bytes: int, height: int) -> bytes:
+    """Return a PNG whose rows are not compressed, and without checksums. Raises if not all rows are there."""
+    rows = deflate.zlib_decompress(memoryview(still)[41:-16], row_bytes * height)  # then a checksum, and IEND
+    if len(rows) < row_bytes * height or max(rows[::row_bytes]) > _LAST_FILTER:  # libav would leave such a row as it is
+        raise ValueError("not all rows are there")
+    blocks: list[bytes | memoryview] = [b"\x78\x01"]
+    for start in range(0, len(rows), _STORED_BYTES):
+        block = memoryview(rows)[start : start + _STORED_BYTES]
+        blocks += [struct.pack("<xHH", len(block), len(block) ^ 0xFFFF), block]
+    return b"".join((still[:33], sum(map(len, blocks)).to_bytes(4, "big"), b"IDAT", *blocks, bytes(4), still[-12:]))
 
 
 def _webp_in_planes(picture: Picture) -> Planes | None:

@@ -7,11 +7,12 @@ libvips would expect it, and the job would wait for it until its deadline.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import pyvips
 
-from avion_media.domain.formats import PNG, WEBP
+from avion_media.domain.formats import PNG, WEBP, MediaFormat
 
 # One thread beside the caller's, because a job has one core, and each thread has buffers of its own.
 pyvips.concurrency_set(1)
@@ -23,21 +24,18 @@ pyvips.operation_block_set("VipsForeign", True)
 
 _OUT_OF_MEMORY = ("out of memory", "creating thread")
 
-
 ALLOWED: Final[set[str]] = set()
 """The names of the formats that were allowed."""
 
 
-def allow_png() -> None:
-    """Allow the decoder of PNG."""
-    ALLOWED.add(PNG.name)
-    pyvips.operation_block_set("VipsForeignLoadPngBuffer", False)
+def _allow(fmt: MediaFormat, loader: str) -> None:
+    ALLOWED.add(fmt.name)
+    pyvips.operation_block_set(loader, False)
 
 
-def allow_webp() -> None:
-    """Allow the decoder of WebP, and the one into planes."""
-    ALLOWED.add(WEBP.name)
-    pyvips.operation_block_set("VipsForeignLoadWebpBuffer", False)
+allow_png = partial(_allow, PNG, "VipsForeignLoadPngBuffer")
+"""Allows the decoder of PNG, and the one into planes."""
+allow_webp = partial(_allow, WEBP, "VipsForeignLoadWebpBuffer")
 
 
 def compute(image: pyvips.Image) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import io
+import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -184,6 +185,67 @@ def _riff(data: bytes) -> bytes:
         + (len(data) - 20).to_bytes(4, "little")
         + data[20:]
     )
+
+
+def _png(image: Image.Image, **options: Any) -> Picture:
+    out = io.BytesIO()
+    image.save(out, "PNG", **options)
+    return read_picture(memoryview(out.getvalue()), PNG, PictureBounds())
+
+
+@pytest.mark.parametrize("filter_type", range(5))
+def test_every_filter_of_a_png_is_undone(filter_type: int) -> None:
+    image = _photograph(97, 61)
+    samples, rows = np.asarray(image).astype(int), b""
+    for y, row in enumerate(samples):
+        left = np.vstack((np.zeros((1, 3), int), row[:-1]))
+        above = samples[y - 1] if y else np.zeros_like(row)
+        corner = np.vstack((np.zeros((1, 3), int), above[:-1]))
+        guess = left + above - corner
+        distances = np.stack([np.abs(guess - each) for each in (left, above, corner)])
+        paeth = np.choose(distances.argmin(axis=0), (left, above, corner))
+        predicted = (np.zeros_like(row), left, above, (left + above) // 2, paeth)[filter_type]
+        rows += bytes([filter_type]) + ((row - predicted) % 256).astype(np.uint8).tobytes()
+    planes = decode_planes(_of_rows(_png(image), rows), image.size)
+    expected = in_planes(Pixels.of_pillow(image))
+    assert isinstance(planes, Planes)
+    assert isinstance(expected, Planes)
+    assert planes.jpeg(95) == expected.jpeg(95)
+
+
+def _of_rows(picture: Picture, rows: bytes) -> Picture:
+    """The PNG with other rows. Checksums are not looked at."""
+    compressed = zlib.compress(rows)
+    head = picture.still[:33] + len(compressed).to_bytes(4, "big") + b"IDAT"
+    return replace(picture, still=head + compressed + bytes(4) + picture.still[-12:])
+
+
+def test_a_png_with_rows_of_no_filter_or_too_few_of_them_is_left_to_libvips() -> None:
+    picture = _png(_photograph(97, 61))
+    row = bytes(1 + 3 * 97)
+    assert decode_planes(_of_rows(picture, row * 61), (97, 61)) is not None
+    assert decode_planes(_of_rows(picture, row * 60 + b"\x05" + row[1:]), (97, 61)) is None
+    for rows in (row * 60, row * 62, row * 61 + b"\0", row * 61 + row[1:]):
+        assert decode_planes(_of_rows(picture, rows), (97, 61)) is None
+    damaged = bytearray(picture.still)
+    damaged[-24] ^= 1
+    assert decode_planes(replace(picture, still=bytes(damaged)), (97, 61)) is None
+    assert decode_planes(replace(picture, still=picture.still[:-200]), (97, 61)) is None
+
+
+def test_only_a_plain_png_comes_into_planes() -> None:
+    image = _photograph(64, 48)
+    for mode in ("L", "LA", "P", "RGBA", "1"):
+        assert decode_planes(_png(image.convert(mode)), image.size) is None
+    assert decode_planes(_png(image, transparency=(1, 2, 3)), image.size) is None
+    assert decode_planes(replace(_png(image), width=4000, height=4001), image.size) is None
+
+
+def test_a_png_does_not_come_into_planes_where_it_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = _png(_photograph(64, 48))
+    assert decode_planes(picture, (64, 48)) is not None
+    monkeypatch.setattr(vips, "ALLOWED", set())
+    assert decode_planes(picture, (64, 48)) is None
 
 
 def test_gray_is_left_to_pillow() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avion_media.domain.formats import JPEG, PNG, WEBP, MediaFormat
+from avion_media.domain.formats import GIF, JPEG, PNG, WEBP, MediaFormat
 from avion_media.domain.media import ThumbnailSize, fit_within
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import read_picture
@@ -84,7 +84,7 @@ def test_colours_lie_where_luma_lies() -> None:
 def test_a_frame_of_a_video_gives_what_a_picture_gives() -> None:
     frame = quadrants(320, 240)
     made = thumbnails_of_frame(frame.copy(), SIZES)
-    result = process(saved(frame, "PNG"), PNG, SIZES, PictureBounds())
+    result = process(saved(frame, "GIF"), GIF, SIZES, PictureBounds())
     assert made.by_name == result.thumbnails
     assert made.blurhash == result.blurhash
     assert_quadrants(opened(made.by_name["large"]), tolerance=10)

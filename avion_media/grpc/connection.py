@@ -23,9 +23,10 @@ from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.running import RunningCall, Shared, shutting_down
 from avion_media.grpc.status import Code, RpcError
 from avion_media.grpc.stream import CallBegun, CallGone, Event, MessageReceived, RequestEnded, ResponseTaken
-from avion_media.net import GONE, READ, WRITE, Account
+from avion_media.net import Account
+from avion_media.net.readiness import GONE, READ, WRITE
 
-_READ_BYTES = 64 << 10  # more than a record of TLS has, so none is left in its buffers
+_READ_BYTES = 64 << 10  # more than a record of TLS has: OpenSSL keeps nothing that epoll would not report
 _MAX_ECHOED = 100  # characters of an unknown path in logs
 _MAX_UNSENT_BYTES = 512 << 10  # nothing is read from a client that does not read, because each frame may need an answer
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -51,8 +52,8 @@ class Connection:
         self._rest = b""  # of what was read, for later turns
         self._unsent = memoryview(b"")
         self._is_behind = False  # the client must read before it sends more
-        self._events = READ
-        shared.readiness.watch(self._fd, self._events, partial(self._act, self._ready))
+        self._is_closed = False
+        shared.readiness.watch(self._fd, partial(self._act, self._ready))
 
     @property
     def calls(self) -> int:
@@ -65,13 +66,16 @@ class Connection:
         return self._life.idle_since(self._protocol.calls)
 
     def close(self) -> None:
-        """Release everything. No handler may be left."""
-        self._shared.readiness.forget(self._fd, closes=True)
+        """Release everything. To be called once, when no handler is left."""
+        self._is_closed = True
+        self._shared.readiness.forget(self._fd)
         self._protocol.close()
         self._shared.ended(self._account, self._socket)
 
     def _act(self, function: Callable[..., None], *args: Any) -> None:
-        """Do something. A bug met ends the connection, but no other."""
+        """Do something, unless it is closed. A bug met ends the connection, but no other."""
+        if self._is_closed:
+            return
         try:
             function(*args)
         except Exception as error:  # noqa: BLE001 - any bug
@@ -103,7 +107,7 @@ class Connection:
     # -- Reading and writing
 
     def _ready(self, events: int) -> None:
-        if events & GONE:
+        if events & GONE and not events & READ:  # else the read says so, behind what is left to read
             self._happened(Happening.GONE)
         elif self._life.state is State.HANDSHAKE:
             self._shake_hands()
@@ -122,20 +126,20 @@ class Connection:
         assert isinstance(self._socket, ssl.SSLSocket)
         try:
             self._socket.do_handshake()
-        except ssl.SSLWantWriteError:
-            self._wait_for(WRITE)
-        except ssl.SSLWantReadError:
-            self._wait_for(READ)
+        except _NOT_NOW as error:
+            self._shared.readiness.change(self._fd, WRITE if isinstance(error, ssl.SSLWantWriteError) else READ)
         except OSError:
             self._happened(Happening.FAILED)
         else:
             self._peer = Peer(self._peer.address, self._socket.getpeercert() or None)
-            is_h2 = self._socket.selected_alpn_protocol() == "h2"
-            self._happened(Happening.SECURED if is_h2 else Happening.FAILED)
+            self._happened(Happening.SECURED if self._socket.selected_alpn_protocol() == "h2" else Happening.FAILED)
 
     def _read(self) -> None:
         try:
             data = self._socket.recv(_READ_BYTES)
+        except ssl.SSLWantWriteError:  # TLS must answer first
+            self._shared.readiness.change(self._fd, WRITE)
+            return
         except _NOT_NOW:
             return
         except OSError:
@@ -173,17 +177,19 @@ class Connection:
         return len(self._unsent) + self._protocol.output_bytes
 
     def _settle(self) -> None:
-        """Update the state, write, and wait for what is possible next: the last call may have ended, for example."""
+        """Update the state, because the last call may have ended; write, and wait for what is possible next."""
         if self._life.state is State.LAST_CALLS and not self._protocol.calls and not self._running:
             self._happened(Happening.LAST_CALL_ENDED)
-        if self._life.state in (State.HANDSHAKE, State.CLOSED):
+        if self._life.state is State.LINGER:  # nothing may be sent any more
+            self._shared.readiness.change(self._fd, READ)
+        if self._life.state in (State.HANDSHAKE, State.LINGER, State.CLOSED):
             return
         # A call that ends alone is answered at once, which saves turns of Trio's loop. But several may end in one turn:
         # then all are written once the socket is reported ready.
         if len(self._running) <= 1 and not self._unsent:
             self._write()
-        else:
-            self._protocol.collect()
+        elif self._protocol.collect():
+            self._life.sent(0, self._unsent_bytes, trio.current_time())
         if self._life.state is State.CLOSING and not self._unsent_bytes:
             self._happened(Happening.WRITTEN)
         self._wait()
@@ -196,7 +202,7 @@ class Connection:
             self._life.pause()
         reads = READ if state is not State.CLOSING and not (self._is_behind or self._rest) else 0
         if state is not State.CLOSED:
-            self._wait_for(reads | (WRITE if unsent_bytes or self._is_behind else 0))
+            self._shared.readiness.change(self._fd, reads | (WRITE if unsent_bytes or self._is_behind else 0))
 
     def _write(self) -> None:
         """Write as much as the socket takes."""
@@ -217,11 +223,6 @@ class Connection:
                 self._dispatch(self._protocol.written(now))
                 if self._protocol.output_bytes:
                     self._unsent = self._unsent or memoryview(self._protocol.take_output())
-
-    def _wait_for(self, events: int) -> None:
-        if events != self._events:
-            self._events = events
-            self._shared.readiness.change(self._fd, events)
 
     # -- Events
 
@@ -258,7 +259,8 @@ class Connection:
         elif method is None:
             self._refuse(stream_id, call, RpcError(Code.UNIMPLEMENTED, f"unknown method {head.path[:_MAX_ECHOED]}"))
         else:
-            running = RunningCall(call, method, stream_id, self._protocol, self._shared, self._settle)
+            settle = partial(self._act, self._settle)
+            running = RunningCall(call, method, stream_id, self._protocol, self._shared, settle)
             if method.streams_requests:
                 self._start(running)
             else:
@@ -292,6 +294,8 @@ class Connection:
     # -- Calls
 
     def _start(self, running: RunningCall) -> None:
+        if not self._life.is_reading:  # it was about to end when this call came
+            return
         if not self._account.take(**running.method.takes):
             full = RpcError(Code.RESOURCE_EXHAUSTED, "too many concurrent calls; retry with backoff", retry_after_s=1.0)
             self._refuse(running.stream_id, running.call, full)

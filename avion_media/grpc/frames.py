@@ -148,8 +148,6 @@ class FrameWatch:
 
     def end_of_turn(self, data: bytes, begin: int, work: int) -> int:
         """Return where a turn from ``begin`` on ends: after frames of this much work, or with ``data``."""
-        if len(data) - begin <= _HEADER_BYTES * work // COSTS.CALL.work:
-            return len(data)  # even if each header begins a call
         position = begin + self._left - len(self._partial)  # where the next frame begins, maybe in an earlier piece
         while work > 0:
             header_end = position + _HEADER_BYTES

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from enum import Enum, auto
 
 from avion_media.grpc.limits import GrpcLimits
-from avion_media.net import PIECE_BYTES
+from avion_media.net.relay import PIECE_BYTES
 
-_LAST_BYTES_S = 1.0  # for the output to leave after an error, and for the client to read it
+_LAST_BYTES_S = 1.0  # for the output to leave after an error, and once more for the client to read it
 _AGE_JITTER = 0.1
 _ACKNOWLEDGE_S = 1.0  # for the client to answer the ping after the first GOAWAY
 _CALLS_GRACE_S = 10.0  # for other calls, after streams were ended because of age
@@ -89,7 +89,7 @@ class Lifecycle:
         self._is_paused = False
         self._acknowledge_by = self._streams_end = self._calls_end = math.inf  # until the end has begun
         self._stuck_since = math.inf  # the client has taken less than a piece since then
-        self._taken_bytes = 0  # of it
+        self._taken_bytes = 0  # since then
         self._ends_at = now + limits.handshake_timeout_s if is_tls else math.inf
 
     # -- States
@@ -129,7 +129,7 @@ class Lifecycle:
         self._pinged_at = None
 
     def sent(self, count: int, left: int, now: float) -> None:
-        """Note that the socket took bytes: the client reads, but may still owe the answer to an earlier ping."""
+        """Note how many bytes the socket took, and how many are left. The client may owe the answer to a ping still."""
         if count:
             self._alive_at = now
         self._taken_bytes += count
@@ -167,7 +167,7 @@ class Lifecycle:
     # -- Deadlines
 
     def due(self, now: float, calls: int) -> list[Due | Happening]:
-        """Return what the clocks ask for now. Bytes that are being written have a deadline of their own."""
+        """Return what the clocks ask for now."""
         limits = self._limits
         if now >= min(self._ends_at, self._stuck_since + limits.write_timeout_s):
             return [Happening.GONE] if self.state is not State.CLOSED else []

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from cffi import FFI
 
-from avion_media.grpc.frames import ACK, DATA, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE
+from avion_media.grpc.frames import ACK, DATA, END_STREAM, HEADERS, PING, RST_STREAM, WINDOW_UPDATE
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.status import Headers
 
@@ -82,15 +82,13 @@ class ErrorCode(IntEnum):
 
 
 @lru_cache
-def _settings(max_streams: int, max_header_list_bytes: int) -> tuple[Any, bytes]:
-    """Return the server's settings as the library must know them, and the frame that announces them."""
+def _settings(max_streams: int, max_header_list_bytes: int) -> tuple[Any, ...]:
+    """Return the server's settings for the library, and which bytes of its frame to replace by which."""
     # MAX_CONCURRENT_STREAMS (3), MAX_HEADER_LIST_SIZE (6), NO_RFC7540_PRIORITIES (9). The library ends a connection
     # with more streams than it knows of. So it gets a higher number, and the receiver refuses the surplus.
-    announced = {3: max_streams, 6: max_header_list_bytes, 9: 1}
-    known = announced | {3: max_streams + STREAMS_BEFORE_SETTINGS}
-    payload = b"".join(name.to_bytes(2, "big") + value.to_bytes(4, "big") for name, value in announced.items())
-    frame = len(payload).to_bytes(3, "big") + bytes((SETTINGS, 0, 0, 0, 0, 0)) + payload
-    return _FFI.new("nghttp2_settings_entry[]", list(known.items())), frame
+    tolerated = max_streams + STREAMS_BEFORE_SETTINGS
+    settings = _FFI.new("nghttp2_settings_entry[]", [(3, tolerated), (6, max_header_list_bytes), (9, 1)])
+    return settings, *(b"\0\3" + each.to_bytes(4, "big") for each in (tolerated, max_streams))
 
 
 class Session:
@@ -120,11 +118,10 @@ class Session:
             raise MemoryError
         self._session = _FFI.gc(pointer[0], _LIB.nghttp2_session_del)
         self._frame = _FFI.new("const char **")
-        settings, announced = _settings(limits.max_streams, limits.max_header_list_bytes)
+        settings, known, announced = _settings(limits.max_streams, limits.max_header_list_bytes)
         _LIB.nghttp2_submit_settings(self._session, 0, settings, len(settings))
         _LIB.nghttp2_session_set_local_window_size(self._session, 0, 0, _CONNECTION_WINDOW)
-        self.send()
-        self.first_frames = announced + self.send()
+        self.first_frames = (self.send() + self.send()).replace(known, announced, 1)
 
     def receive(self, data: bytes) -> tuple[str, ErrorCode] | None:
         """Take in bytes that were read. Return why the connection must end at once, if it must.

@@ -42,7 +42,7 @@ class Outbound:
         self._session = Session(self, limits)
         self._output = bytearray(self._session.first_frames)
         self._queued_bytes = 0  # that the driver writes
-        self._is_paused = False  # until it has
+        self._is_paused = False  # more waits in the library until they are written
         self._events: list[Event] = []
         self._last_stream_id: int | None = None  # of the final GOAWAY, once sent
         self._is_over = False

@@ -63,11 +63,9 @@ class Shared:
     limits: GrpcLimits
     methods: dict[str, Method]
     hooks: Hooks
-    ended: Callable[[Account, socket.socket], None]
-    """Gets what belongs to a connection that has ended: it must close both."""
+    ended: Callable[[Account, socket.socket], None]  # closes what belongs to a connection
     readiness: Readiness = field(default_factory=Readiness)
-    nursery: trio.Nursery = field(init=False)
-    """Handlers run in it."""
+    nursery: trio.Nursery = field(init=False)  # of the handlers
 
     def max_message_bytes(self, path: str) -> int:
         """Return the largest size of a request message of this method."""

@@ -19,7 +19,7 @@ from avion_media.grpc.lifecycle import calls_end_of_drain
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.reflection import reflection_services
 from avion_media.grpc.running import Shared, methods_of
-from avion_media.net import READ, Account, Bound, Kind, PeerLimiter, peer_at
+from avion_media.net import Account, Bound, Kind, PeerLimiter, peer_at
 from avion_media.wire.service import Service
 
 _MAX_TICK_S = 1.0
@@ -105,7 +105,7 @@ class GrpcServer:
                     async with trio.open_nursery() as listening:
                         for listener in listeners:
                             _set_inherited(listener.socket, self._shared.limits)
-                            listening.start_soon(self._listen, listener)
+                            listening.start_soon(self._listen, listener.socket)
                         task_status.started()
                 while self.connections:
                     await self._ends.park()
@@ -135,17 +135,16 @@ class GrpcServer:
 
     # -- Connections
 
-    async def _listen(self, listener: trio.SocketListener) -> None:
+    async def _listen(self, listener: trio.socket.SocketType) -> None:
         readiness, failed = self._shared.readiness, trio.lowlevel.ParkingLot()
-        async with listener:
-            with socket.fromfd(listener.socket.fileno(), listener.socket.family, listener.socket.type) as plain:
-                try:
-                    while True:
-                        readiness.watch(plain.fileno(), READ, partial(self._accept, plain, failed))
-                        await failed.park()
-                        await trio.sleep(_ACCEPT_PAUSE_S)
-                finally:
-                    readiness.forget(plain.fileno())
+        with listener, socket.fromfd(listener.fileno(), listener.family, listener.type) as plain:
+            try:
+                while True:
+                    readiness.watch(plain.fileno(), partial(self._accept, plain, failed))
+                    await failed.park()
+                    await trio.sleep(_ACCEPT_PAUSE_S)
+            finally:
+                readiness.forget(plain.fileno())
 
     def _accept(self, listener: socket.socket, failed: trio.lowlevel.ParkingLot, _events: int) -> None:
         try:
@@ -167,17 +166,21 @@ class GrpcServer:
         peer = Peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         account = self._limiter.account(peer_at(host))
         plain.setblocking(False)
-        opened = plain
         try:
             if self._drains_until is not None or not account.take(connections=1):
-                self._ended(account, opened)
+                self._ended(account, plain)
                 return
             if self._ssl_context is not None:
-                opened = self._ssl_context().wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
-            self._connections[account] = Connection(self._shared, opened, peer, account)
+                context = self._ssl_context()
+                try:
+                    plain = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+                except OSError:  # the client has left
+                    self._ended(account, plain)
+                    return
+            self._connections[account] = Connection(self._shared, plain, peer, account)
         except Exception as error:  # noqa: BLE001 - a bug met on one connection must not end the others
             self._shared.hooks.report("connection", error)
-            self._ended(account, opened)
+            self._ended(account, plain)
 
     def _ended(self, account: Account, plain: socket.socket) -> None:
         self._connections.pop(account, None)

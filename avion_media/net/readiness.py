@@ -22,24 +22,27 @@ class Readiness:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._functions: dict[int, Callable[[int], None]] = {}
+        self._events: dict[int, int] = {}
         self._later: deque[Callable[[], None]] = deque()
 
-    def watch(self, fd: int, events: int, function: Callable[[int], None]) -> None:
+    def watch(self, fd: int, function: Callable[[int], None], events: int = READ) -> None:
         """Call this with what has happened, whenever READ, WRITE or both are possible, or the other side is GONE."""
         self._epoll.register(fd, events)
-        self._functions[fd] = function
+        self._functions[fd], self._events[fd] = function, events
 
     def change(self, fd: int, events: int) -> None:
-        """Wait for other events. GONE is always one of them."""
-        self._epoll.modify(fd, events)
+        """Wait for other events, unless it is forgotten. GONE is always one of them."""
+        if fd in self._functions and self._events[fd] != events:
+            self._events[fd] = events
+            self._epoll.modify(fd, events)
 
-    def forget(self, fd: int, *, closes: bool = False) -> None:
-        """Stop watching, before the descriptor is closed (``closes``: now; the kernel forgets it). Can be repeated."""
-        if self._functions.pop(fd, None) is not None and not closes:
+    def forget(self, fd: int) -> None:
+        """Stop watching, before the descriptor is closed. Can be repeated."""
+        if self._functions.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
     def later(self, function: Callable[[], None]) -> None:
-        """Call this in a turn of the loop of its own, so that all others get theirs. For functions that are called."""
+        """Call this in a turn of the loop of its own, so that others get theirs. Only from what `run` calls."""
         self._later.append(function)
 
     async def run(self) -> NoReturn:
@@ -51,9 +54,10 @@ class Readiness:
                     self._later.popleft()()
                 else:
                     await trio.lowlevel.wait_readable(self._epoll.fileno())
-                for fd, events in self._epoll.poll(0, _AT_ONCE):
-                    if fd in self._functions:  # else one of the others has forgotten it
-                        self._functions[fd](events)
+                ready = [(fd, self._functions[fd], events) for fd, events in self._epoll.poll(0, _AT_ONCE)]
+                for fd, function, events in ready:
+                    if self._functions.get(fd) is function:  # else an earlier one has closed it, or even opened another
+                        function(events)
         finally:
             self._functions.clear()
             self._epoll.close()

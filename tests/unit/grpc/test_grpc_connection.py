@@ -158,6 +158,10 @@ class _Answer:
         return bytes(self._size)
 
 
+async def _never(_request: Any, _call: CallContext) -> Any:
+    await trio.sleep_forever()
+
+
 async def _large(_request: Any, _call: CallContext) -> Any:
     return _Answer(60_000)
 
@@ -244,3 +248,44 @@ async def test_connections_have_the_options_of_their_listener() -> None:
             found = [connection._socket.getsockopt(socket.IPPROTO_TCP, option) for option in options]
             nursery.cancel_scope.cancel()
     assert found == [80_000, 1, 16 << 10]
+
+
+async def test_what_is_left_of_a_closed_connection_does_not_touch_the_next_one_on_its_descriptor() -> None:
+    async with _serving({}) as shared:
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        connection = Connection(shared, near, Peer("test"), _account())
+        number = near.fileno()
+        far.send(b"".join(_calls_at_once(90)))
+        connection._read()
+        assert connection._rest
+        far.close()
+        connection._act(connection._read)  # it finds the end, and closes
+        assert near.fileno() == -1
+        async with _connected(shared) as (following, stream):
+            assert following._fd == number
+            await trio.testing.wait_all_tasks_blocked()  # the turn that was left of the first has come
+            client = RawClient(stream)
+            await client.send(PREFACE, settings())
+            await client.read_until(lambda seen: len(seen.frames) > 1)
+
+
+async def test_a_client_with_several_calls_that_takes_nothing_is_noticed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    method = Method("/a.B/C", _large, bytes, streams_requests=False, streams_responses=False, max_message_bytes=1000)
+    never = Method("/a.B/D", _never, bytes, streams_requests=False, streams_responses=False, max_message_bytes=1000)
+    async with _serving({method.path: method, never.path: never}) as shared, _connected(shared) as (connection, stream):
+        client = RawClient(stream)
+        await client.send(PREFACE, settings())
+        await client.read_until(lambda seen: len(seen.frames) > 1)
+        for stream_id, path in ((1, never.path), (3, never.path), (5, method.path)):
+            head = client.head(stream_id, request_headers(_path=path))
+            await client.send(head, data(stream_id, message(b""), end=True))
+        await trio.sleep(29)
+        connection.check(trio.current_time())
+        assert connection.calls
+        await trio.sleep(2)
+        connection.check(trio.current_time())
+        await trio.testing.wait_all_tasks_blocked()
+        assert not connection.calls

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -9,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 import trio
 import trio.testing
 
-from avion_media.net import GONE, READ, WRITE, Readiness
+from avion_media.net.readiness import GONE, READ, WRITE, Readiness
 
 
 @contextmanager
@@ -37,7 +38,7 @@ async def test_a_function_is_called_as_long_as_there_is_something_to_read() -> N
             def read(events: int) -> None:
                 got.append((events, near.recv(1)))
 
-            readiness.watch(near.fileno(), READ, read)
+            readiness.watch(near.fileno(), read)
             far.send(b"ab")
             await trio.testing.wait_all_tasks_blocked()
             assert got == [(READ, b"a"), (READ, b"b")]
@@ -62,12 +63,36 @@ async def test_what_is_forgotten_in_the_same_turn_is_not_called() -> None:
                 readiness.forget(others.fileno())
                 this.recv(1)
 
-            readiness.watch(one.fileno(), READ, lambda _: forget(one, other))
-            readiness.watch(other.fileno(), READ, lambda _: forget(other, one))
+            readiness.watch(one.fileno(), lambda _: forget(one, other))
+            readiness.watch(other.fileno(), lambda _: forget(other, one))
             one_far.send(b"a")
             other_far.send(b"a")
             await trio.testing.wait_all_tasks_blocked()
             assert len(called) == 1
+
+
+async def test_an_event_for_a_descriptor_that_was_closed_does_not_reach_the_next_one_of_its_number() -> None:
+    called = []
+    async with _running() as readiness:
+        with _pair() as (one, one_far), _pair() as (other, other_far), _pair() as (third, third_far):
+
+            def replace(this: socket.socket, others: socket.socket) -> None:
+                called.append(this)
+                this.recv(1)
+                number = others.fileno()
+                readiness.forget(number)
+                os.dup2(third.fileno(), number)
+                readiness.watch(number, lambda _: called.append(third))
+
+            readiness.watch(one.fileno(), lambda _: replace(one, other))
+            readiness.watch(other.fileno(), lambda _: replace(other, one))
+            one_far.send(b"a")
+            other_far.send(b"a")
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(called) == 1
+            readiness.forget(one.fileno())
+            readiness.forget(other.fileno())
+            third_far.close()
 
 
 async def test_the_end_of_the_other_side_is_reported_even_if_nothing_is_waited_for() -> None:
@@ -77,10 +102,10 @@ async def test_the_end_of_the_other_side_is_reported_even_if_nothing_is_waited_f
 
             def end(events: int) -> None:
                 seen.append(events & GONE)
-                readiness.forget(near.fileno(), closes=True)
+                readiness.forget(near.fileno())
                 near.close()
 
-            readiness.watch(near.fileno(), 0, end)
+            readiness.watch(near.fileno(), end, 0)
             far.close()
             await trio.testing.wait_all_tasks_blocked()
     [events] = seen
@@ -105,7 +130,7 @@ async def test_later_functions_leave_each_other_and_sockets_their_turns() -> Non
                     far.send(b"x")
                 order.append("read")
 
-            readiness.watch(near.fileno(), READ, read)
+            readiness.watch(near.fileno(), read)
             far.send(b"x")
             await trio.testing.wait_all_tasks_blocked()
     assert order == ["read", "a", "read", "b", "a", "b", "a", "b"]
@@ -115,7 +140,7 @@ async def test_after_its_end_nothing_is_called_and_forgetting_is_harmless() -> N
     called: list[int] = []
     with _pair() as (near, far):
         async with _running() as readiness:
-            readiness.watch(near.fileno(), READ, called.append)
+            readiness.watch(near.fileno(), called.append)
         far.send(b"x")
         readiness.forget(near.fileno())
     assert called == []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from avion_media.domain.formats import PNG
@@ -32,6 +32,9 @@ _MAX_PIXEL_BYTES = 8  # of a pixel, uncompressed: RGBA of 16 bits
 _PIECE_BYTES = 1 << 20
 _CHUNK_OVERHEAD = 12  # length, type and CRC
 _PALETTE_COLOUR_TYPE = 3
+_PLAIN = b"\x08\x02\x00\x00\x00"  # of IHDR: 8 bits of red, green and blue, not interlaced
+_LAST_FILTER = 4
+_STORED_BYTES = 65_535  # of a block of deflate that is not compressed
 _PROFILE_NAME = b"icc\x00"
 _PIXELS = frozenset((b"IDAT", b"fdAT"))
 # The only lengths that the standard allows; another length means other data.
@@ -124,6 +127,26 @@ def with_an_end(picture: Picture) -> Picture:
         left -= len(rows)
     ended = _chunk(b"IDAT", *compressed, deflater.flush())
     return replace(picture, still=b"".join((_SIGNATURE, *(each.whole for each in others), ended, end.whole)))
+
+
+def with_stored_rows(picture: Picture, inflated: Callable[[memoryview, int], bytes | bytearray]) -> bytes:
+    """Return a plain picture (`_PLAIN`, opaque) as a file whose rows are not compressed, and without checksums.
+
+    ``inflated`` gets the compressed rows and their full length. Raises `ValueError` for any other picture, or if rows
+    are missing, or have an unknown filter, which libav would ignore.
+    """
+    header, *others, pixels, end = _chunks(memoryview(picture.still))
+    if others or header.payload[8:] != _PLAIN:
+        raise ValueError("not plain")
+    row_bytes = 1 + 3 * picture.width
+    size_bytes = row_bytes * picture.height
+    rows = inflated(pixels.payload, size_bytes)
+    if len(rows) < size_bytes or max(rows[::row_bytes]) > _LAST_FILTER:
+        raise ValueError("not all rows are there")
+    blocks = [memoryview(rows)[start : start + _STORED_BYTES] for start in range(0, size_bytes, _STORED_BYTES)]
+    stored = [part for block in blocks for part in (struct.pack("<xHH", len(block), len(block) ^ 0xFFFF), block)]
+    head = (2 + sum(map(len, stored))).to_bytes(4, "big") + b"IDAT\x78\x01"
+    return b"".join((_SIGNATURE, header.whole, head, *stored, bytes(4), end.whole))
 
 
 def _header(chunk: _Chunk | None) -> _Chunk:

@@ -7,7 +7,6 @@ Without libjpeg-turbo no picture comes into planes, without libwebp no WebP.
 from __future__ import annotations
 
 import ctypes
-import struct
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +18,7 @@ from av.video.frame import VideoFrame
 from PIL import Image
 
 from avion_media.domain.formats import JPEG, PNG
-from avion_media.media.formats.picture import Picture
+from avion_media.media.formats import Picture, png
 from avion_media.media.libav import filtered, rgb_of
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.pixels import Pixels, Size, webp_of
@@ -31,10 +30,7 @@ _OUTPUT, _OUTPUT_SAMPLING = "yuvj420p", 2
 _MCU: Final = 32  # the largest block of the samplings: planes are written in whole blocks
 _TURNS = {2: "hflip", 3: "hflip vflip", 4: "vflip"}
 _TURNS |= {5: "transpose=cclock_flip", 6: "transpose=clock", 7: "transpose=clock_flip", 8: "transpose=cclock"}
-_PLAIN_PNG: Final = b"\x08\x02\x00\x00\x00"  # of IHDR: 8 bits of red, green and blue, not interlaced
 _MAX_PNG_PIXELS: Final = 16_000_000  # the pixels are held three times; larger pictures are decoded row by row
-_LAST_FILTER: Final = 4
-_STORED_BYTES: Final = 65_535  # of a block of deflate that is not compressed
 
 _Three = ctypes.c_void_p * 3
 _Strides = ctypes.c_int * 3
@@ -156,29 +152,16 @@ def decode_planes(picture: Picture, wanted: Size) -> Planes | None:
 
 def _png_in_planes(picture: Picture) -> Planes | None:
     """libdeflate inflates the rows, and libav undoes their filters. It gets them in a file that is not compressed."""
-    is_plain = picture.still[24:29] == _PLAIN_PNG and picture.still[37:41] == b"IDAT"
-    if not is_plain or picture.width * picture.height > _MAX_PNG_PIXELS:
+    if picture.width * picture.height > _MAX_PNG_PIXELS:
         return None
-    decoder = CodecContext.create("png", "r")
-    decoder.thread_count = 1
     try:
-        file = Packet(_with_stored_rows(picture.still, 1 + 3 * picture.width, picture.height))
+        file = Packet(png.with_stored_rows(picture, deflate.zlib_decompress))
+        decoder = CodecContext.create("png", "r")
+        decoder.thread_count = 1
         (frame,) = decoder.decode(file) + decoder.decode(None)
     except (deflate.DeflateError, FFmpegError, ValueError):
         return None
     return _planes_of(frame.planes[0].buffer_ptr, frame.planes[0].line_size, (picture.width, picture.height))
-
-
-def _with_stored_rows(still: bytes, row_bytes: int, height: int) -> bytes:
-    """Return a PNG whose rows are not compressed, and without checksums. Raises if not all rows are there."""
-    rows = deflate.zlib_decompress(memoryview(still)[41:-16], row_bytes * height)  # then a checksum, and IEND
-    if len(rows) < row_bytes * height or max(rows[::row_bytes]) > _LAST_FILTER:  # libav would leave such a row as it is
-        raise ValueError("not all rows are there")
-    blocks: list[bytes | memoryview] = [b"\x78\x01"]
-    for start in range(0, len(rows), _STORED_BYTES):
-        block = memoryview(rows)[start : start + _STORED_BYTES]
-        blocks += [struct.pack("<xHH", len(block), len(block) ^ 0xFFFF), block]
-    return b"".join((still[:33], sum(map(len, blocks)).to_bytes(4, "big"), b"IDAT", *blocks, bytes(4), still[-12:]))
 
 
 def _webp_in_planes(picture: Picture) -> Planes | None:

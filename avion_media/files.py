@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryFile
 
 
 def write_at(fd: int, data: bytes, offset: int) -> None:
@@ -16,6 +17,13 @@ def write_at(fd: int, data: bytes, offset: int) -> None:
     while view:
         written = os.pwrite(fd, view, offset)
         view, offset = view[written:], offset + written
+
+
+@contextmanager
+def open_spool() -> Iterator[int]:
+    """Open a spool, an unnamed temporary file. Yield its descriptor, and close it after the block."""
+    with TemporaryFile(prefix="avion-media-", buffering=0) as file:
+        yield file.fileno()
 
 
 @contextmanager

@@ -32,11 +32,11 @@ from avion_media.domain.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.domain.formats import MediaFormat, by_filename
 from avion_media.domain.ids import MediaId, new_media_id
 from avion_media.domain.owners import owner_metadata
+from avion_media.files import open_spool
 from avion_media.media.sniff import HEAD_BYTES, sniff
 from avion_media.nodes.consumers import guard_of, user_agent_of
 from avion_media.remote import Fetcher, InvalidUrl, parse_remote_url
 from avion_media.store import FileSource, ObjectStore, open_store, read_secret
-from avion_media.tasks.sources import open_spool
 from avion_media.wire.avion import media_pb2 as wire
 
 _WAIT_S: Final = 900.0  # for one media item to be processed, perhaps in several attempts

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Final
 
 from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
@@ -17,6 +15,7 @@ from avion_media.domain.errors import Rejected
 from avion_media.domain.formats import MP4
 from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.ranges import Range
+from avion_media.files import open_spool, write_at
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.sandbox import SandboxJobFailed
 from avion_media.media.sandbox.sandbox import Sandbox
@@ -78,9 +77,10 @@ class SandboxChecks:
         """Of a small video: libav and the imaging libraries load, decode, scale in threads of their own, and write."""
         pipeline = MediaPipeline(self._sandbox, _THUMBNAILS, UploadConfig(), SandboxConfig())
         with ExitStack() as files:
-            copy = files.enter_context(TemporaryFile(buffering=0))  # the pipeline scrubs it
-            copy.write(_SAMPLE.read_bytes())
-            source = _WholeFile(copy.fileno(), os.fstat(copy.fileno()).st_size)
+            copy = files.enter_context(open_spool())  # the pipeline scrubs it
+            sample = _SAMPLE.read_bytes()
+            write_at(copy, sample, 0)
+            source = _WholeFile(copy, len(sample))
             try:
                 made = await pipeline.process(source, MP4, files)
             except SandboxJobFailed as error:

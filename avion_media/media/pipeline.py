@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
-from tempfile import TemporaryFile
 from typing import Any, Protocol
 
 import trio
@@ -19,7 +18,7 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import HEIC, PNG, WEBP, Family, MediaFormat
 from avion_media.domain.media import FULL_SIZE, WEBP_SUFFIX, ThumbnailSize, thumbnail_names
 from avion_media.domain.ranges import Patch, Range, joined_patches, merged, missing, pieces, total_bytes, within
-from avion_media.files import read_only, write_at
+from avion_media.files import open_spool, read_only, write_at
 from avion_media.media.bounds import PictureBounds, VideoBounds, poster_bytes
 from avion_media.media.formats import PEEK_BYTES, peek
 from avion_media.media.formats.movie import POSTER_SCAN_S, POSTER_SECONDS, MoviePlan
@@ -116,8 +115,8 @@ class MediaPipeline:
 
     async def _picture(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
         sizes = self._thumbnails.sizes if fmt.shown_by_browsers else (*self._thumbnails.sizes, FULL_SIZE)
-        scrubbed = _temporary(files)
-        outputs = {name: _temporary(files) for name in thumbnail_names(sizes)}
+        scrubbed = files.enter_context(open_spool())
+        outputs = {name: files.enter_context(open_spool()) for name in thumbnail_names(sizes)}
         peeked = peek(os.pread(source.fd, PEEK_BYTES, 0), fmt)
         found = await self._decoded(
             "avion_media.media.pictures:picture_job",
@@ -136,7 +135,7 @@ class MediaPipeline:
         )
 
     async def _video(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
-        outputs = {name: _temporary(files) for name in thumbnail_names(self._thumbnails.sizes)}
+        outputs = {name: files.enter_context(open_spool()) for name in thumbnail_names(self._thumbnails.sizes)}
         done: Sequence[Patch] = ()
         for seconds in (POSTER_SECONDS, POSTER_SCAN_S):  # the second is rare, so more is fetched only then
             plan = await self._examine(source, fmt, seconds)
@@ -220,18 +219,18 @@ class MediaPipeline:
         }
         limits = replace(self._limits, output_bytes=max(_PLAN_OUTPUT_BYTES, source.size_bytes))
         for rounds in range(MAX_EXAMINE_ROUNDS):
-            with TemporaryFile(prefix="avion-media-", buffering=0) as written, read_only(source.fd) as own:
+            with open_spool() as written, read_only(source.fd) as own:
                 answer = await self.sandbox.call(
                     "avion_media.media.plans:plan_job",
                     arguments | {"present": source.present},
-                    files=[own, written.fileno(), *([source.fd] if in_place else [])],
+                    files=[own, written, *([source.fd] if in_place else [])],
                     limits=limits,
                 )
                 found = checked_names(answer)
                 if "plan_bytes" in found:
                     # In a thread, because fifty thousand patches take a while.
                     read = partial(read_plan, bounds=self._video_bounds, max_bytes=_PLAN_OUTPUT_BYTES)
-                    return await trio.to_thread.run_sync(read, written.fileno(), fmt, source.size_bytes)
+                    return await trio.to_thread.run_sync(read, written, fmt, source.size_bytes)
             if "scattered" in found and not in_place:
                 # Too many patches for a result: fetch the whole file, and let the job patch the local copy.
                 in_place = True
@@ -260,8 +259,3 @@ def _patch(source: MediaSource, patches: Sequence[Patch]) -> str:
         return ""
     with read_only(source.fd) as own, open(own, "rb", buffering=0, closefd=False) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _temporary(files: ExitStack) -> int:
-    """Open an unnamed file that ``files`` closes."""
-    return files.enter_context(TemporaryFile(prefix="avion-media-", buffering=0)).fileno()

@@ -18,7 +18,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from tempfile import TemporaryFile
 
 import trio
 
@@ -37,6 +36,7 @@ from avion_media.domain.media import ThumbnailSize, facts_from_metadata, possibl
 from avion_media.domain.owners import owner_of
 from avion_media.domain.protocols import PurgeRequests
 from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status, processing_fields
+from avion_media.files import open_spool
 from avion_media.moderation.changes import Changes
 from avion_media.moderation.entries import Entry, HashType
 from avion_media.moderation.evidence import Evidence
@@ -308,12 +308,12 @@ class Blocking:
         return tuple(Entry(kind, value, label) for kind, value in found if value)
 
     async def _sha256(self, key: str) -> bytes | None:
-        with TemporaryFile(prefix="avion-media-", buffering=0) as file:
+        with open_spool() as fd:
             try:
-                info = await self._store.get().download(key, file.fileno(), max_bytes=_MAX_HASHED_BYTES)
+                info = await self._store.get().download(key, fd, max_bytes=_MAX_HASHED_BYTES)
             except (ObjectMissing, TooLarge):
                 return None
-            digests = await hash_file(file.fileno(), info.size_bytes, [HashType.SHA256])
+            digests = await hash_file(fd, info.size_bytes, [HashType.SHA256])
             return digests[HashType.SHA256]
 
     async def _pdq(self, any_id: AnyId, sizes: Sequence[str]) -> bytes | None:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from tempfile import TemporaryFile
 from typing import Any
 
 import trio
 
 from avion_media.domain.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.domain.media import WEBP_SUFFIX
-from avion_media.files import read_only, write_at
+from avion_media.files import open_spool, read_only, write_at
 from avion_media.media.sandbox import Limits
 from avion_media.media.sandbox.sandbox import Renewal, Sandbox, open_sandbox
 from avion_media.moderation.digests import MIN_QUALITY
@@ -79,9 +78,9 @@ def picture_of(thumbnails: Mapping[str, bytes], edges: Mapping[str, int]) -> byt
 
 
 async def _call(sandbox: Sandbox, picture: bytes) -> Any:
-    with TemporaryFile(prefix="avion-media-", buffering=0) as file:
-        write_at(file.fileno(), picture, 0)
-        with read_only(file.fileno()) as own:
+    with open_spool() as fd:
+        write_at(fd, picture, 0)
+        with read_only(fd) as own:
             return await sandbox.call(_JOB, {}, files=[own], limits=_LIMITS)
 
 

@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from tempfile import TemporaryFile
 
 import trio
 
 from avion_media.concurrency import in_turn
 from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing, PreconditionFailed
+from avion_media.files import open_spool
 from avion_media.moderation.changes import Changes
 from avion_media.moderation.digests import DigestSet, Likenesses
 from avion_media.moderation.entries import EXACT, Entry, HashType, InvalidEntry, parse_entry, parse_list
@@ -188,16 +188,16 @@ class Blocklists:
         self._lists = found
 
     async def _read_list(self, name: str, listed: ListedObject) -> _List | None:
-        with TemporaryFile(prefix="avion-media-", buffering=0) as file:
+        with open_spool() as fd:
             try:
                 store = self._store.get()
-                await store.download(listed.key, file.fileno(), max_bytes=_MAX_LIST_BYTES, if_match=listed.etag)
+                await store.download(listed.key, fd, max_bytes=_MAX_LIST_BYTES, if_match=listed.etag)
             except (ObjectMissing, PreconditionFailed):
                 return None  # replaced or removed meanwhile: the next reload reads it
             except TooLarge as error:
                 _log.error("blocklist.too_large", list=name, problem=str(error))
                 return None
-            loaded, malformed = await trio.to_thread.run_sync(_parse, os.dup(file.fileno()), listed.etag)
+            loaded, malformed = await trio.to_thread.run_sync(_parse, os.dup(fd), listed.etag)
         for number, invalid in malformed[:3]:
             _log.warning("blocklist.malformed", list=name, line=number, problem=str(invalid))
         counts = {str(kind): len(each) for kind, each in loaded.exact.items()}

@@ -6,22 +6,13 @@ Spool files have no name, so they disappear with their last descriptor, however 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from avion_media.domain.ranges import Range, merged, missing
 from avion_media.store import ObjectInfo, ObjectStore
 
 # Small reads are rounded up: a call to the store costs more than these bytes.
 _FETCH_UNIT_BYTES = 256 << 10
-
-
-@contextmanager
-def open_spool() -> Iterator[int]:
-    """Open an unnamed temporary file. Yields its descriptor, and closes it after the block."""
-    with tempfile.TemporaryFile(prefix="avion-media-", buffering=0) as file:
-        yield file.fileno()
 
 
 class SpooledSource:

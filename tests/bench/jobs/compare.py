@@ -20,13 +20,14 @@ from tests.bench.setting import Setting, install_node_packages
 
 _GOALS = {"2 MP JPEG": Goal(0.8), "12 MP JPEG": Goal(0.5), "3 MP PNG": Goal(0.6), "6 MP WebP": Goal(0.5)}
 _FASTER = Goal(1.5, at_least=True)
+_ALONE = 11  # jobs that a worker has to itself, one after the other
 _MEMORY_JOBS = 8  # of each picture
 
 
 def measure(setting: Setting) -> list[Figure]:
     """CPU milliseconds per job of all processes of each worker (get, three sizes, four puts), their rate and memory.
 
-    Then how long a client waits for ours.
+    Also how long a job takes that a worker has to itself, and then how long a client waits for ours.
     """
     jobs, rounds = (1, 1) if setting.quick else (12, 5)
     install_node_packages()
@@ -48,6 +49,9 @@ def measure(setting: Setting) -> list[Figure]:
             figures.append(pairs.figure(f"image job, {picture.name}", "CPU ms", _GOALS[picture.name]))
             rates = Pairs(list(zip(our_rates, their_rates, strict=True)))
             figures.append(rates.figure(f"image jobs a second, {picture.name}", "1 / s", _FASTER))
+            took_ms = partial(_took_ms, setting, picture)
+            alone = Pairs.taken(1 if setting.quick else _ALONE, partial(took_ms, ours), partial(took_ms, theirs))
+            figures.append(alone.figure(f"one image job alone, {picture.name}", "ms"))
         memory_jobs = 1 if setting.quick else _MEMORY_JOBS
         peaks = [_peak_mb(setting, side, pictures, memory_jobs) for side in (ours, theirs)]
     memory = Pairs([(peaks[0], peaks[1])]).figure("image jobs, peak memory (PSS)", "MB")
@@ -62,6 +66,11 @@ def _cpu_ms(setting: Setting, picture: Input, jobs: int, side: Side, rates: list
     side.wait_done(jobs)
     rates.append(jobs / (time.perf_counter() - began))
     return (cpu_s(side.pid) - before) * 1000 / jobs
+
+
+def _took_ms(setting: Setting, picture: Input, side: Side) -> float:
+    _run(setting, side, picture, 1)
+    return side.last_took_ms()
 
 
 def _peak_mb(setting: Setting, side: Side, pictures: Sequence[Input], jobs: int) -> float:

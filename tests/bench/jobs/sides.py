@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import redis
@@ -32,6 +32,9 @@ class Side(Protocol):
     def wait_done(self, count: int) -> None:
         """Return when that many jobs have succeeded since the last call; SystemExit when one failed."""
 
+    def last_took_ms(self) -> int:
+        """Milliseconds of the last job, from the queue to its end, by the stamps that it left on Redis."""
+
 
 class Ours:
     """`avion-media serve --roles processing`."""
@@ -39,6 +42,7 @@ class Ours:
     def __init__(self, pid: int, client: redis.Redis) -> None:
         self.pid = pid
         self._redis = client
+        self._queued_ms = 0
 
     def enqueue(self, media_ids: Sequence[MediaId]) -> None:
         """As any foreign producer may: with the contract's fields only."""
@@ -48,7 +52,7 @@ class Ours:
                 pipeline.xadd(
                     PROCESSING_QUEUE, {"task_id": f"bench-{each}", "media_id": str(each), "type": "thumbnail"}
                 )
-            pipeline.execute()
+            self._queued_ms = _stamp_ms(pipeline.execute()[-1])
 
     def wait_done(self, count: int) -> None:
         """Done: told to everybody, acknowledged, gone from the queue."""
@@ -56,6 +60,12 @@ class Ours:
         events = str(self._redis.xrange(EVENTS_STREAM))
         if events.count('"media.ready"') != count:
             raise SystemExit(f"our jobs did not all end well: {events}")
+
+    def last_took_ms(self) -> int:
+        """To the event that tells everybody."""
+        latest: Any = self._redis.xrevrange(EVENTS_STREAM, count=1)
+        event_id, _fields = latest[0]
+        return _stamp_ms(event_id) - self._queued_ms
 
 
 class BullMq:
@@ -79,6 +89,12 @@ class BullMq:
         _wait(lambda: self._redis.zcard("bull:bench:completed") + self._redis.zcard("bull:bench:failed") >= self._done)
         if self._redis.zcard("bull:bench:failed"):
             raise SystemExit("BullMQ's jobs did not all end well: see its messages above")
+
+    def last_took_ms(self) -> int:
+        """By its own record of the job."""
+        job_id: Any = self._redis.zrevrange("bull:bench:completed", 0, 0)[0]
+        job: Any = self._redis.hgetall(f"bull:bench:{job_id}")
+        return int(job["finishedOn"]) - int(job["timestamp"])
 
 
 @contextmanager
@@ -105,6 +121,11 @@ def their_side(setting: Setting, client: redis.Redis) -> Iterator[Side]:
             yield BullMq(process.pid, port, client)
         finally:
             process.stdin.close()
+
+
+def _stamp_ms(entry_id: str) -> int:
+    """When Redis made an entry of a stream."""
+    return int(entry_id.partition("-")[0])
 
 
 def _wait(done: Callable[[], bool]) -> None:

@@ -49,6 +49,18 @@ async def results_of(*calls: Call) -> list[Any]:
     return results
 
 
+async def first_of(*calls: Call) -> None:
+    """Run all calls at once; return as soon as one of them does. The others are cancelled."""
+    async with trio.open_nursery() as nursery:
+
+        async def run(call: Call) -> None:
+            await call()
+            nursery.cancel_scope.cancel()
+
+        for call in calls:
+            nursery.start_soon(run, call)
+
+
 async def in_turn(calls: Sequence[Call], at_once: int) -> None:
     """Run all calls, at most ``at_once`` at the same time. Errors and cancels as with `run_all`."""
     if len(calls) == 1:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -14,30 +12,13 @@ from avion_media.doctor.check import Area, Check, CheckFailed, CheckStatus
 from avion_media.domain.errors import Rejected
 from avion_media.domain.formats import MP4
 from avion_media.domain.media import ThumbnailSize
-from avion_media.domain.ranges import Range
-from avion_media.files import open_spool, write_at
+from avion_media.files import SpooledSource, open_spool, write_at
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.sandbox import SandboxJobFailed
 from avion_media.media.sandbox.sandbox import Sandbox
 
 _SAMPLE: Final = Path(__file__).with_name("sample.mp4")  # one frame of H.264, 32 x 32 pixels, made by ffmpeg's testsrc
 _THUMBNAILS: Final = ThumbnailsConfig(sizes=(ThumbnailSize("small", 16),), webp="all")
-
-
-@dataclass(frozen=True, slots=True)
-class _WholeFile:
-    """A `MediaSource` that is a local file."""
-
-    fd: int
-    size_bytes: int
-    whole: bool = True
-
-    @property
-    def present(self) -> Sequence[Range]:
-        return (Range(0, self.size_bytes),)
-
-    async def fetch(self, ranges: Sequence[Range]) -> None:
-        """All bytes are present."""
 
 
 class SandboxChecks:
@@ -80,7 +61,7 @@ class SandboxChecks:
             copy = files.enter_context(open_spool())  # the pipeline scrubs it
             sample = _SAMPLE.read_bytes()
             write_at(copy, sample, 0)
-            source = _WholeFile(copy, len(sample))
+            source = SpooledSource(copy, len(sample))
             try:
                 made = await pipeline.process(source, MP4, files)
             except SandboxJobFailed as error:

@@ -18,7 +18,7 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import HEIC, PNG, WEBP, Family, MediaFormat
 from avion_media.domain.media import FULL_SIZE, WEBP_SUFFIX, ThumbnailSize, thumbnail_names
 from avion_media.domain.ranges import Patch, Range, joined_patches, merged, missing, pieces, total_bytes, within
-from avion_media.files import open_spool, read_only, write_at
+from avion_media.files import LocalFile, open_spool, read_only, write_at
 from avion_media.media.bounds import PictureBounds, VideoBounds, poster_bytes
 from avion_media.media.formats import PEEK_BYTES, peek
 from avion_media.media.formats.movie import POSTER_SCAN_S, POSTER_SECONDS, MoviePlan
@@ -43,20 +43,8 @@ def preload_for(enabled: frozenset[str]) -> tuple[str, ...]:
     return tuple(entry for name, entry in _DECODERS.items() if name in enabled)
 
 
-class MediaSource(Protocol):
-    """The bytes of a media item, in a local file that may be sparse."""
-
-    @property
-    def fd(self) -> int:
-        """The file's descriptor."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Its full length."""
-
-    @property
-    def whole(self) -> bool:
-        """Whether all bytes are present."""
+class MediaSource(LocalFile, Protocol):
+    """A file that is fetched as far as it is needed."""
 
     @property
     def present(self) -> Sequence[Range]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from avion_media.config import ModerationConfig, ThumbnailsConfig
 from avion_media.domain.errors import Dependency, MediaError, Reason, Rejected, Unavailable
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.media import MediaFacts
 from avion_media.domain.tasks import Task
+from avion_media.files import LocalFile
 from avion_media.moderation.blocking import Blocking, PictureHash, Unwanted, hash_file
 from avion_media.moderation.entries import EXACT, Entry, HashType
 from avion_media.moderation.evidence import Evidence
@@ -30,22 +31,6 @@ from avion_media.store import ObjectStore
 
 class Held(MediaError):
     """A moderator must decide about the media item. Until then its task is done."""
-
-
-class File(Protocol):
-    """The bytes of a media item in a local file. Only a complete file can be hashed."""
-
-    @property
-    def fd(self) -> int:
-        """Its descriptor."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Its length."""
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is complete."""
 
 
 class Screening:
@@ -109,7 +94,7 @@ class Visit:
     _source: dict[HashType, bytes] = field(default_factory=dict)
     _made: dict[HashType, bytes] = field(default_factory=dict)
     _pdq: bytes | None = None
-    _file: File | None = None
+    _file: LocalFile | None = None
 
     async def require_decided(self) -> None:
         """Raise `Held` if the media item waits for a moderator, unless this is the task of its release."""
@@ -121,7 +106,7 @@ class Visit:
         """Whether a list has hashes of files. Then even a large video must be complete for `see_file`."""
         return any(kind in self.screening.lists.types for kind in EXACT)
 
-    async def see_file(self, file: File, etag: str = "") -> None:
+    async def see_file(self, file: LocalFile, etag: str = "") -> None:
         """Check the file as received. ``etag`` is that of an upload. Raises `Rejected` (blocked)."""
         self._file, self._seen = file, etag
         kinds = [kind for kind in EXACT if kind in self.screening.lists.types or self.screening.hook.enabled]

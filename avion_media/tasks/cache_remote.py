@@ -36,7 +36,7 @@ from avion_media.domain.formats import Family
 from avion_media.domain.ids import RemoteId, remote_id_for
 from avion_media.domain.media import MediaFacts, facts_from_metadata
 from avion_media.domain.tasks import CACHE_QUEUE, EnsureLease, Task
-from avion_media.files import open_spool
+from avion_media.files import SpooledSource, open_spool
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.sniff import HEAD_BYTES, Sniffed, require_format, sniff
 from avion_media.moderation import Held, Screening, Visit
@@ -48,7 +48,6 @@ from avion_media.store import ObjectInfo, ObjectStore
 from avion_media.tasks.observed_fetch import ObservedFetch
 from avion_media.tasks.publish import Publisher, WriteOriginal
 from avion_media.tasks.purge import Purges
-from avion_media.tasks.sources import SpooledSource
 from avion_media.tasks.write import facts_of, original_writer, scrubbed_file
 from avion_media.telemetry import Telemetry
 

@@ -25,7 +25,7 @@ from avion_media.domain.media import MediaFacts
 from avion_media.domain.owners import owner_of
 from avion_media.domain.ranges import Range
 from avion_media.domain.tasks import PROCESSING_QUEUE, EnsureLease, State, Task, id_of, owner_in, processing_fields
-from avion_media.files import open_spool
+from avion_media.files import SpooledSource, open_spool
 from avion_media.media.pipeline import MediaPipeline, MediaSource
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
 from avion_media.moderation import Held, Screening, Visit
@@ -34,7 +34,7 @@ from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectInfo, ObjectStore, TooLarge
 from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import Purges
-from avion_media.tasks.sources import SpooledSource, StoreSource
+from avion_media.tasks.sources import StoreSource
 from avion_media.tasks.write import facts_of, original_writer, scrubbed_file
 
 # Videos up to this size are fetched whole: fewer calls than ranges, and their SHA-256 comes for free.

@@ -1,7 +1,4 @@
-"""The bytes of a media item: a complete spool file, or ranges of an object on demand.
-
-Spool files have no name, so they disappear with their last descriptor, however the process ends.
-"""
+"""The bytes of a large upload: ranges of an object, on demand."""
 
 from __future__ import annotations
 
@@ -13,19 +10,6 @@ from avion_media.store import ObjectInfo, ObjectStore
 
 # Small reads are rounded up: a call to the store costs more than these bytes.
 _FETCH_UNIT_BYTES = 256 << 10
-
-
-class SpooledSource:
-    """All bytes are in the spool file."""
-
-    def __init__(self, fd: int, size_bytes: int) -> None:
-        self.fd = fd
-        self.size_bytes = size_bytes
-        self.whole = True
-        self.present: Sequence[Range] = (Range(0, size_bytes),)
-
-    async def fetch(self, ranges: Sequence[Range]) -> None:
-        """Do nothing, because all bytes are present."""
 
 
 class StoreSource:

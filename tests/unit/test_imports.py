@@ -17,7 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "wire": set(),
     "telemetry": {"domain"},
     "concurrency": set(),
-    "files": set(),
+    "files": {"domain"},
     "credentials": set(),
     "net": set(),
     "resources": {"domain"},
@@ -55,7 +55,7 @@ ALLOWED: dict[str, set[str]] = {
         "telemetry",
     },
     "remote": {"domain", "files", "redis"},
-    "media": {"domain", "config", "kernel", "files"},
+    "media": {"concurrency", "domain", "config", "kernel", "files"},
     "http1": {"net", "telemetry"},
 }
 LOW = {*ALLOWED}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
 import trio
 
+from avion_media.concurrency import first_of
 from avion_media.domain.errors import Dependency, Rejected, Unavailable
 from avion_media.media.sandbox import Limits, SandboxJobFailed, SandboxReport
 from avion_media.media.sandbox.admission import Admission
@@ -85,7 +86,7 @@ class Sandbox:
         """
         while self._server.process.returncode is None:
             server = self._server
-            await _any_of(server.process.wait, server.worn.wait)
+            await first_of(server.process.wait, server.worn.wait)
             if server.process.returncode is None:
                 renewal = await self._renew()
                 renewed(renewal)
@@ -93,7 +94,7 @@ class Sandbox:
                     with trio.move_on_after(_RENEW_PAUSE_S):
                         await server.process.wait()
                 else:
-                    await _any_of(self._server.process.wait, server.retire)
+                    await first_of(self._server.process.wait, server.retire)
         returncode = self._server.process.returncode
         raise Unavailable(Dependency.SANDBOX, f"the fork server ended with {returncode}: every call fails from then on")
 
@@ -151,18 +152,6 @@ class Sandbox:
             each.control.close()  # both end at once; below they are waited for
         for each in left:
             await each.aclose()
-
-
-async def _any_of(*waits: Callable[[], Awaitable[object]]) -> None:
-    """Return as soon as one of them does; the others are cancelled."""
-    async with trio.open_nursery() as nursery:
-
-        async def wait(each: Callable[[], Awaitable[object]]) -> None:
-            await each()
-            nursery.cancel_scope.cancel()
-
-        for each in waits:
-            nursery.start_soon(wait, each)
 
 
 @asynccontextmanager

@@ -15,10 +15,10 @@ import trio
 from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.domain.errors import Rejected
 from avion_media.domain.formats import BY_NAME
+from avion_media.files import SpooledSource
 from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.media.sniff import require_format, sniff
-from avion_media.tasks.sources import SpooledSource
 from tests.fuzz.session import Finding, Session, Target
 from tests.hostile.media import gif_webp_bombs, mp4_bombs, png_bombs
 from tests.hostile.media.bomb import Bomb

@@ -18,9 +18,9 @@ from PIL import Image
 from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import AVIF, BY_NAME, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
+from avion_media.files import SpooledSource
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
 from avion_media.media.sandbox.sandbox import Sandbox, open_sandbox
-from avion_media.tasks.sources import SpooledSource
 
 DATA = Path(__file__).parents[2] / "data"
 ALL = frozenset(BY_NAME)

@@ -102,7 +102,8 @@ class Video:
         if self._stream.codec_context is None or self._stream.codec_context.name not in _DECODERS:
             raise Rejected(Reason.UNSUPPORTED_TYPE, "video codec")
         self._decoder = self._stream.codec_context
-        bounds.check_size(self._decoder.width, self._decoder.height, self.sample_aspect)
+        if self._decoder.width:  # of H.263 and its kin only a frame has it
+            bounds.check_size(self._decoder.width, self._decoder.height, self.sample_aspect)
         self.pixels = self._decoder.width * self._decoder.height
         """Pixels of one coded frame."""
         self._decoder.thread_count = 1  # each thread has frames of its own, and one frame gains nothing from threads

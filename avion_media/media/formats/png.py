@@ -41,7 +41,8 @@ _PIXELS = frozenset((b"IDAT", b"fdAT"))
 _LENGTH = {"acTL": 8, "cHRM": 32, "cICP": 4, "cLLI": 8, "fcTL": 26, "gAMA": 4, "mDCV": 24, "pHYs": 9, "sRGB": 1}
 _LENGTHS = {b"bKGD": range(1, 7), b"PLTE": range(3, 769), b"sBIT": range(1, 5), b"tRNS": range(1, 257)}
 _LENGTHS |= {kind.encode(): range(length, length + 1) for kind, length in _LENGTH.items()}
-_REPEATED = frozenset((b"IDAT", b"fdAT", b"fcTL"))
+_OF_ANIMATIONS = frozenset((b"fdAT", b"fcTL"))
+_REPEATED = _OF_ANIMATIONS | {b"IDAT"}
 _ALLOWED = _PIXELS | _LENGTHS.keys() | {b"iCCP", b"IEND"}
 
 
@@ -75,7 +76,8 @@ def read(view: memoryview) -> Picture:
     for _, chunk in zip(bounded_parts(), chunks, strict=False):
         if chunk.kind == b"eXIf" and exif is None:  # it can also follow the picture; only the orientation counts
             exif = ExifFacts(read_exif(chunk.payload).orientation)
-        if chunk.kind not in _ALLOWED or (chunk.kind in first and chunk.kind not in _REPEATED):
+        is_stray = chunk.kind in _OF_ANIMATIONS and b"acTL" not in first
+        if is_stray or chunk.kind not in _ALLOWED or (chunk.kind in first and chunk.kind not in _REPEATED):
             continue
         kept = memoryview(_kept(chunk))
         first.setdefault(chunk.kind, kept)
@@ -112,8 +114,13 @@ def with_an_end(picture: Picture) -> Picture:
     """Return a picture whose compressed pixels end correctly, with all rows that are present.
 
     Some encoders write no last block or no checksum. Browsers accept that, because they draw each row when it arrives.
-    Our decoder refuses it, because it needs the end; it still detects missing rows. Raises `zlib.error` for damage.
+    Our decoder refuses it, because it needs the end; it still detects missing rows. Raises `zlib.error` for damage,
+    which without that end only the checksums of the original's chunks show.
     """
+    for each in _chunks(memoryview(picture.original)):
+        is_complete = each.kind == b"IDAT" and len(each.whole) == _CHUNK_OVERHEAD + len(each.payload)
+        if is_complete and zlib.crc32(each.whole[4:-4]) != int.from_bytes(each.whole[-4:], "big"):
+            raise zlib.error("a wrong checksum")
     *others, pixels, end = _chunks(memoryview(picture.still))
     zlib.decompressobj().decompress(pixels.payload[:2])  # raises unless it is zlib's header
     inflater, deflater = zlib.decompressobj(-zlib.MAX_WBITS), zlib.compressobj(zlib.Z_BEST_SPEED)

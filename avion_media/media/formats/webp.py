@@ -96,7 +96,7 @@ def _extended(body: memoryview, delays_s: list[float]) -> tuple[bytes, int, byte
     features = bytearray()
     profile: bytes | None = None
     orientation: int | None = None
-    picture = bytearray()
+    picture, has_image = bytearray(), False
     for _, (kind, payload) in zip(bounded_parts(), _chunks(body), strict=False):
         if kind == b"VP8X" and not features:
             features += payload[:_FEATURES_BYTES]
@@ -104,11 +104,12 @@ def _extended(body: memoryview, delays_s: list[float]) -> tuple[bytes, int, byte
             profile = neutral_profile(payload)
         elif kind == b"EXIF" and orientation is None:
             orientation = read_exif(payload).orientation
-        elif kind == b"ANMF" and len(payload) >= _FRAME_HEADER_BYTES:
+        elif kind == b"ANMF" and len(payload) >= _FRAME_HEADER_BYTES and features[:1] and features[0] & _HAS_ANIMATION:
             delays_s.append(_number(payload[12:15]) / 1000)
             picture += _chunk(kind, _frame(payload))
-        elif kind in _FRAME_CHUNKS:
+        elif kind in _FRAME_CHUNKS and not has_image:
             picture += _chunk(kind, payload)
+            has_image = kind in _IMAGES
         elif kind == b"ANIM" and len(payload) >= _ANIMATION_BYTES:
             picture += _chunk(kind, payload[:_ANIMATION_BYTES])
     if len(features) < _FEATURES_BYTES or not picture:

@@ -58,6 +58,8 @@ def is_srgb(colour: Colour | None) -> bool:
 def to_srgb(image: Image.Image, colour: Colour | None) -> Image.Image:
     """Return a picture of mode L, RGB or CMYK in sRGB: L as L, the others as RGB. RGB is changed in place."""
     try:
+        if image.mode == "L" and isinstance(colour, CodePoints | Chromaticities):
+            return to_srgb(image.convert("RGB"), colour).convert("L")
         profile = _profile_of(colour, image.mode)
         transform = None if profile is None else _transform(profile, image.mode)
     except _BROKEN_PROFILE:

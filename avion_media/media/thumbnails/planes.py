@@ -204,8 +204,8 @@ def _even(frame: VideoFrame) -> VideoFrame:
     """Return a copy with an even number of rows and columns, of which the last is there twice: the encoder reads it."""
     even = VideoFrame(frame.width + frame.width % 2, frame.height + frame.height % 2, _OUTPUT)
     for source, target in zip(frame.planes, even.planes, strict=True):
-        samples = bytes(source)
-        starts = range(0, source.height * source.line_size, source.line_size)
+        samples, stride = bytes(source), abs(source.line_size)
+        starts = range(0, source.height * stride, stride)[:: source.line_size // stride]  # vflip only turns the order
         lines = [samples[start : start + source.width] for start in starts]
         rows = [line.ljust(target.line_size, line[-1:]) for line in lines]
         target.update(b"".join([*rows, *rows[-1:] * (target.height - source.height)]))

@@ -153,6 +153,11 @@ def test_a_message_behind_two_zeros_keeps_its_type() -> None:
     assert (offset, new) == (4 + 1 + len(needed), b"\x05\x04\xff\xff\xff\xff")
 
 
-@pytest.mark.parametrize("name", ["vp09", "V_VP9", "mp4v", "mjpb", ""])  # mjpb: JPEG without markers
+@pytest.mark.parametrize("name", ["vp09", "V_VP9", "mp4v"])
 def test_other_codecs_are_left_as_they_are(name: str) -> None:
+    assert CODINGS[name] is None
+
+
+@pytest.mark.parametrize("name", ["mjpb", "MJPG", "AVC1", "H264", "V_MS/VFW/FOURCC", ""])  # mjpb: JPEG without markers
+def test_names_that_only_libav_decodes_are_unknown(name: str) -> None:
     assert name not in CODINGS

@@ -27,10 +27,13 @@ class Coding(Protocol):
         """Return the changes of a codec's configuration."""
 
 
-# By the sample entries of MP4 and the codecs of Matroska. The samples of others are not changed.
-CODINGS: dict[str, Coding] = {
+# By the sample entries of MP4 and the codecs of Matroska; None if no private messages of it are known. A video of any
+# other name is refused, or dropped beside another one, because libav decodes more names than are scrubbed.
+CODINGS: dict[str, Coding | None] = {
     **dict.fromkeys(("avc1", "avc2", "avc3", "avc4", "dva1", "dvav", "V_MPEG4/ISO/AVC"), nal.H264),
     **dict.fromkeys(("hvc1", "hvc2", "hev1", "hev2", "lhv1", "lhe1", "dvh1", "dvhe", "V_MPEGH/ISO/HEVC"), nal.HEVC),
     **dict.fromkeys(("av01", "dav1", "V_AV1"), obu),
     **dict.fromkeys(("jpeg", "mjpa", "mjpg", "AVDJ", "V_MJPEG"), motion_jpeg),
+    **dict.fromkeys(("mp4v", "s263", "h263", "vp08", "vp09", "apch", "apcn", "apcs", "apco", "ap4h", "ap4x")),
+    **dict.fromkeys(("V_MPEG4/ISO/SP", "V_MPEG4/ISO/ASP", "V_MPEG4/ISO/AP", "V_VP8", "V_VP9", "V_PRORES")),
 }

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from avion_media.media.formats.coded_data.changes import Change, change
-from avion_media.media.formats.jpeg import APP0, APP2, APP14, EOI, ICC_PREFIX, SOI, START, segments
+from avion_media.media.formats.jpeg import APP0, APP14, EOI, SOI, START, segments
 
-_COM, _APP15 = 0xFE, 0xEF
-_QUICKTIME_FIELD = b"\0\0\0\0mjpg"  # APP1 of QuickTime's Motion JPEG A: the offsets of its parts
+_COM, _APP1, _APP15 = 0xFE, 0xE1, 0xEF
+# What decoders use, and the most that it takes: the order of fields in AVI, and in QuickTime's Motion JPEG A with the
+# offsets of their parts; the kind of colours; a JFIF header without its picture.
+_NEEDED = {(APP0, b"AVI1"): 16, (APP0, b"JFIF\0"): 14, (APP14, b"Adobe"): 12, (_APP1, b"\0\0\0\0mjpg"): 40}
 
 
 def changes_of_sample(private: bytes, sample: bytes) -> Iterator[Change]:
@@ -33,9 +35,7 @@ def changes_of_private(private: bytes) -> Iterator[Change]:
 
 
 def _is_private(marker: int, content: memoryview) -> bool:
-    if marker == _COM:
-        return True
-    if not APP0 <= marker <= _APP15 or marker in (APP0, APP14):
-        return False
-    start = bytes(content[: len(ICC_PREFIX)])
-    return not (start.startswith(_QUICKTIME_FIELD) or (marker == APP2 and start == ICC_PREFIX))
+    if not APP0 <= marker <= _APP15:
+        return marker == _COM
+    most = [most for (needed, start), most in _NEEDED.items() if needed == marker and content[: len(start)] == start]
+    return len(content) > max(most, default=-1)

@@ -190,11 +190,11 @@ def _scrub(
     void(edits, layout.end, file.size_bytes - layout.end)
     coded = list(coded_patches(file, _coded_samples(file, layout, kept, poster, bounds), poster.ranges))
     reader = BlockReader(file, bounds.max_samples)
-    dropped = frozenset(track.number for track in tracks) - frozenset(track.number for track in kept)
-    if dropped or file.is_whole:  # blocks of these tracks are found only by reading all clusters
+    numbers = frozenset(track.number for track in kept)
+    if file.is_whole or any(track.number not in numbers for track in tracks):  # only blocks say whose they are
         file.require(each.whole for each in layout.clusters)
         for cluster in layout.clusters:
-            scrub_cluster(cluster, reader, edits, dropped, touched=_touched(cluster, coded))
+            scrub_cluster(cluster, reader, edits, numbers, touched=_touched(cluster, coded))
     else:
         for cluster in (each for each in layout.clusters if _touched(each, coded)):
             first = next(reader.series(cluster.payload, cluster.end), None)

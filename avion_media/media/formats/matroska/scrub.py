@@ -79,13 +79,11 @@ class HeaderScrub:
                 self._edits.put(offset + position, new)
 
 
-def scrub_cluster(
-    cluster: Element, reader: BlockReader, edits: Edits, dropped: frozenset[int], *, touched: bool
-) -> None:
-    """Turn blocks of ``dropped`` tracks (by number) and elements that are not on the list into Void.
+def scrub_cluster(cluster: Element, reader: BlockReader, edits: Edits, kept: frozenset[int], *, touched: bool) -> None:
+    """Turn all blocks but those of ``kept`` tracks (by number), and elements that are not on the list, into Void.
 
     So does the rest of a cluster that cannot be read: players continue at the next one. A last block that is cut off
-    stays, unless it might belong to a dropped track. Checksums become Void too if this or another scrub (``touched``)
+    stays if its head is there, and names a kept track. Checksums become Void too if this or another scrub (``touched``)
     changes anything in the cluster. Raises `Missing`, and `Rejected` (decoder_limit).
     """
     before = sound = len(edits.patches)
@@ -94,13 +92,13 @@ def scrub_cluster(
     try:
         for child in reader.series(reached, end):
             if child.end > end:
-                if child.id in BLOCKS and not dropped:
+                if child.id in BLOCKS and reader.block(child.until(end)).track in kept:
                     reached = end
                 break
             if child.id == CRC_32:
                 checksums.append(child)
             else:
-                _scrub_child(child, reader, edits, dropped)
+                _scrub_child(child, reader, edits, kept)
             reached, sound = child.end, len(edits.patches)
     except Rejected as damage:
         if damage.reason is not Reason.CORRUPT:
@@ -112,9 +110,8 @@ def scrub_cluster(
             void(edits, *checksum.whole)
 
 
-def _scrub_child(child: Element, reader: BlockReader, edits: Edits, dropped: frozenset[int]) -> None:
-    is_block = child.id in BLOCKS
-    if child.id not in _STAYS_IN_CLUSTER or (is_block and dropped and reader.block(child).track in dropped):
+def _scrub_child(child: Element, reader: BlockReader, edits: Edits, kept: frozenset[int]) -> None:
+    if child.id not in _STAYS_IN_CLUSTER or (child.id in BLOCKS and reader.block(child).track not in kept):
         void(edits, *child.whole)
     elif child.id == InCluster.BLOCK_GROUP:
         for inner in reader.series(child.payload, child.end):

@@ -16,6 +16,7 @@ TRACK_ENTRY = 0xAE
 _DISPLAY_UNIT_UNKNOWN = 4
 _TYPE_VIDEO, _TYPE_AUDIO = 1, 2
 _STILL_CODECS = frozenset(("V_MJPEG", "V_PNG"))  # previews beside the picture; JPEGs carry Exif
+_MOVING_CODECS = CODINGS.keys() - _STILL_CODECS
 
 
 class InTrack(IntEnum):
@@ -77,11 +78,14 @@ class Track:
 
 
 def main_video(tracks: Sequence[Track]) -> Track:
-    """Return the track that players show: the first default one that is not a still. Raises `Rejected` (no_video)."""
+    """Return the first default track that is no still. Raises `Rejected`: no_video, unsupported_type."""
     videos = [track for track in tracks if track.is_video]
     if not videos:
         raise Rejected(Reason.NO_VIDEO)
-    return max(videos, key=lambda track: (track.codec not in _STILL_CODECS, track.shown))  # the first of equals
+    main = max(videos, key=lambda track: (track.codec in _MOVING_CODECS, track.shown))  # the first of equals
+    if main.codec not in CODINGS:
+        raise Rejected(Reason.UNSUPPORTED_TYPE, f"video codec {main.codec}")
+    return main
 
 
 def stream_of(video: Track, tracks: Sequence[Track]) -> str:
@@ -95,7 +99,7 @@ def kept_tracks(tracks: Sequence[Track]) -> tuple[Track, ...]:
     return tuple(
         track
         for track in tracks
-        if track is main or track.type == _TYPE_AUDIO or (track.is_video and track.codec not in _STILL_CODECS)
+        if track is main or track.type == _TYPE_AUDIO or (track.is_video and track.codec in _MOVING_CODECS)
     )
 
 

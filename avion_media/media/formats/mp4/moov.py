@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.bounds import Budget, VideoBounds, corrupt
 from avion_media.media.formats.coded_data import CODINGS, Coding, motion_jpeg, nal, obu
-from avion_media.media.formats.isobmff import Box, clean_aperture, first, required
+from avion_media.media.formats.isobmff import Box, clean_aperture, codes, first, required
 from avion_media.media.formats.sample_table import SampleTable, read_sample_table
 
 VISUAL_ENTRY_BYTES = 78  # of a visual sample entry, before its child boxes: ISO/IEC 14496-12, 12.1.3
@@ -19,16 +19,16 @@ VISUAL_ENTRY_BYTES = 78  # of a visual sample entry, before its child boxes: ISO
 _MAX_EDITS = 100
 
 # Still pictures as a second video track are previews and chapter images, and JPEGs carry Exif.
-_STILL_CODECS = frozenset((b"jpeg", b"mjpa", b"mjpb", b"mjpg", b"png ", b"tiff", b"gif "))
+_STILL_CODECS = frozenset(("jpeg", "mjpa", "mjpb", "mjpg", "png ", "tiff", "gif "))
 # The decoder's configuration (tag 4, its length in one or four bytes) of object type 0x6C (ISO/IEC 14496-1, table 5).
 _MOTION_JPEG_IN_ESDS = re.compile(rb"\x04(?:[\x80-\xff]{3})?[\x00-\x7f]\x6c", re.DOTALL)
 CODEC_PRIVATE: dict[bytes, Coding] = {b"avcC": nal.H264, b"hvcC": nal.HEVC, b"av1C": obu}
 VISUAL_HANDLERS = (b"vide", b"pict", b"auxv")  # of videos, of image sequences and their transparency
 _ENABLED = 1  # of the flags in tkhd
 _ENCRYPTED = frozenset((b"encv", b"enca", b"drmi", b"drms"))
-# Captions in CEA-608/708 and subtitles in TTML or WebVTT. Not ``text`` and ``sbtl``: drones write their position
-# there, chapter titles are free text, and neither can be distinguished without reading every sample.
-_KEPT_HANDLERS = frozenset((b"vide", b"soun", b"clcp", b"subt"))
+# Captions in CEA-608/708 and subtitles in TTML or WebVTT. No other text: drones write their position there, chapter
+# titles are free text, and neither can be distinguished without reading every sample.
+_CAPTIONS = {b"clcp": codes("c608 c708"), b"subt": codes("stpp wvtt")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Track:
     timescale: int  # units of time in a second
     display: tuple[int, int]
     edits: tuple[tuple[int, int], ...]  # duration in the movie's timescale, media time
-    codec: bytes
+    codec: str  # as `CODINGS` names it
     size: tuple[float, float]  # of a video's picture, in coded pixels
     pixel_aspect: float  # which stretches its width
     private: bytes  # a video codec's configuration
@@ -62,13 +62,20 @@ class Track:
         return self.codec in _STILL_CODECS
 
     @property
+    def stays_beside_another(self) -> bool:
+        """Whether it is sound, captions, or another video that is scrubbed."""
+        if self.handler in _CAPTIONS:
+            return all(entry.type in _CAPTIONS[self.handler] for entry in self.entries)
+        return self.handler == b"soun" or (self.handler == b"vide" and not self.is_still and self.codec in CODINGS)
+
+    @property
     def coding(self) -> Coding | None:
         """The coding of its samples, if they might have private messages; else None."""
         if self.handler != b"vide":
             return None
-        if self.codec == b"mp4v" and _MOTION_JPEG_IN_ESDS.search(self.private):
+        if self.codec == "mp4v" and _MOTION_JPEG_IN_ESDS.search(self.private):
             return motion_jpeg
-        return CODINGS.get(self.codec.decode("latin-1"))
+        return CODINGS.get(self.codec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +88,20 @@ class Movie:
 
     @property
     def main_video(self) -> Track:
-        """The track that players show: the first enabled one that is not a still. Raises `Rejected` (no_video)."""
+        """The first track that is enabled, and no still. Raises `Rejected`: no_video, unsupported_type."""
         videos = [track for track in self.tracks if track.handler == b"vide" and track.codec]
         if not videos:
             raise Rejected(Reason.NO_VIDEO)
-        return max(videos, key=lambda track: (not track.is_still, track.enabled))  # the first of equals
+        main = max(videos, key=lambda track: (not track.is_still, track.codec in CODINGS, track.enabled))  # the first
+        if main.codec not in CODINGS:
+            raise Rejected(Reason.UNSUPPORTED_TYPE, f"video codec {main.codec}")
+        return main
 
     @property
     def kept(self) -> tuple[Track, ...]:
         """The tracks that stay. The others are private (timed metadata, timecode, text) or previews."""
         main = self.main_video
-        return tuple(
-            track for track in self.tracks if track.handler in _KEPT_HANDLERS and (track is main or not track.is_still)
-        )
+        return tuple(track for track in self.tracks if track is main or track.stays_beside_another)
 
 
 def read_movie(moov: Box, bounds: VideoBounds) -> Movie:
@@ -149,7 +157,7 @@ def _read_track(trak: Box, budget: Budget) -> Track:
         timescale=_read_timescale(required(media, b"mdhd", "mdia")),
         display=display,
         edits=_read_edits(first(boxes, b"edts", b"elst")),
-        codec=entries[0].type if entries else b"",
+        codec=entries[0].type.decode("latin-1") if entries else "",
         size=size,
         pixel_aspect=pixel_aspect,
         private=private,

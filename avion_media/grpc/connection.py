@@ -25,6 +25,7 @@ from avion_media.grpc.status import Code, RpcError
 from avion_media.grpc.stream import CallBegun, CallGone, Event, MessageReceived, RequestEnded, ResponseTaken
 from avion_media.net import Account
 from avion_media.net.readiness import GONE, READ, WRITE
+from avion_media.net.relay import PIECE_BYTES
 
 _READ_BYTES = 64 << 10  # more than a record of TLS has: OpenSSL keeps nothing that epoll would not report
 _MAX_ECHOED = 100  # characters of an unknown path in logs
@@ -100,6 +101,8 @@ class Connection:
             self._shared.readiness.forget(self._fd)  # and it closes when they have ended
         if not self._life.is_reading:
             self._rest = b""
+            for stream_id in list(self._arriving):
+                self._gone(CallGone(stream_id))
             for running in self._running.values():
                 running.gone(running.call.code)
         self._settle()
@@ -211,7 +214,7 @@ class Connection:
         while self._unsent and count:
             now = trio.current_time()
             try:
-                count = self._socket.send(self._unsent)
+                count = self._socket.send(self._unsent[:PIECE_BYTES])  # TLS reports no part of it
             except _NOT_NOW:
                 count = 0
             except OSError:

@@ -36,17 +36,19 @@ class Cost:
     flood: int = 0
     flood_per_bytes: int = 0
     flood_per_fields: int = 0
+    flood_per_list_bytes: int = 0  # decoded, of a header list (RFC 9113, 6.5.2): HPACK repeats a field in a byte or two
+    flood_per_messages: int = 0  # that one frame completes
 
 
 class COSTS:
     """The cost table. A namespace instead of a dict, because rows are looked up for every frame."""
 
-    CALL = Cost(work=12, work_per_bytes=16, flood=2, flood_per_bytes=128, flood_per_fields=8)
+    CALL = Cost(12, 16, flood=2, flood_per_bytes=128, flood_per_fields=8, flood_per_list_bytes=1024)
     """HEADERS that begin a call. Restored when the call ends with trailers of any status."""
-    BLOCK = Cost(work_per_bytes=16, flood_per_bytes=128, flood_per_fields=8)
+    BLOCK = Cost(work_per_bytes=16, flood_per_bytes=128, flood_per_fields=8, flood_per_list_bytes=1024)
     """Other HEADERS: trailers of a request."""
     CONTINUATION = Cost(work_per_bytes=16, flood=1, flood_per_bytes=128)
-    DATA = Cost(work_per_bytes=1024)
+    DATA = Cost(work_per_bytes=1024, flood_per_messages=8)
     """DATA that completes a message, has 1 KiB of payload or more, or ends the request."""
     IDLE_DATA = Cost(flood=1, flood_per_bytes=1024)
     """Other DATA. The end of its message restores it: 1, and 1 for each KiB of the message."""

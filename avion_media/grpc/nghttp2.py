@@ -97,7 +97,7 @@ class Session:
     It calls these methods of the receiver, in the order of the frames:
 
     - ``headers_received(stream_id, headers)``: a request, or trailers of one. They conform to RFC 9113, 8.
-    - ``data_received(stream_id, data, is_last=…)``: a whole DATA frame, which counts in the windows until `consume`.
+    - ``data_received(stream_id, data, is_last=…)``: a whole DATA frame, in the stream's window until `consume`.
     - ``request_ended``, ``reset_received``, ``window_updated(stream_id)``: the last with 0 for the connection.
     - ``acknowledged(data)``: the client has answered a ping with this data; empty data: it knows our settings.
     - ``frame_refused(stream_id, fields)``: an invalid frame, after so many fields. Its stream or the connection ends.
@@ -109,7 +109,7 @@ class Session:
     def __init__(self, receiver: Any, limits: GrpcLimits) -> None:
         self.receiver = receiver
         self.headers: list[tuple[bytes, bytes]] = []  # of the block that arrives
-        self.room = 0  # for more of them
+        self.list_bytes = 0  # of them, as RFC 9113, 6.5.2 counts
         self.data, self.data_of = b"", 0  # of the DATA frame that arrives, and its stream
         self.max_header_list_bytes = limits.max_header_list_bytes
         self._handle = _FFI.new_handle(self)
@@ -131,7 +131,7 @@ class Session:
         result = _LIB.nghttp2_session_mem_recv(self._session, data, len(data))
         if _raised:
             raise _raised.pop()
-        if self.room < 0:
+        if self.list_bytes > self.max_header_list_bytes:
             return "a header list beyond the announced size", ErrorCode.ENHANCE_YOUR_CALM
         if result == _BAD_PREFACE:
             return "not the preface of HTTP/2", ErrorCode.PROTOCOL_ERROR
@@ -164,11 +164,8 @@ class Session:
         _LIB.nghttp2_submit_ping(self._session, 0, data)
 
     def consume(self, stream_id: int, count: int) -> None:
-        """Give the client back so much of a stream's window, or of the connection's (0), once it is half of it."""
-        if stream_id:
-            _LIB.nghttp2_session_consume_stream(self._session, stream_id, count)
-        else:
-            _LIB.nghttp2_session_consume_connection(self._session, count)
+        """Give the client back so much of a stream's window, once it is half of it."""
+        _LIB.nghttp2_session_consume_stream(self._session, stream_id, count)
 
     def window(self, stream_id: int) -> int:
         """How much can be sent on a stream, as far as its own window allows."""
@@ -226,15 +223,15 @@ def _on(event: str, *arguments: str) -> Callable[[Callable[..., int]], None]:
 def _begin_headers(_: Any, __: Any, handle: Any) -> int:
     session = _of(handle)
     session.headers = []
-    session.room = session.max_header_list_bytes
+    session.list_bytes = 0
     return 0
 
 
 @_on("header", "const nghttp2_frame *", "const char *", "size_t", "const char *", "size_t", "uint8_t")
 def _header(_: Any, __: Any, name: Any, name_bytes: int, value: Any, value_bytes: int, ___: int, handle: Any) -> int:
     session = _of(handle)
-    session.room -= name_bytes + value_bytes + _FIELD_OVERHEAD_BYTES
-    if session.room < 0:
+    session.list_bytes += name_bytes + value_bytes + _FIELD_OVERHEAD_BYTES
+    if session.list_bytes > session.max_header_list_bytes:
         return _NO_MORE_OF_THIS_BLOCK
     session.headers.append((_bytes(name, name_bytes), _bytes(value, value_bytes)))
     return 0
@@ -243,6 +240,8 @@ def _header(_: Any, __: Any, name: Any, name_bytes: int, value: Any, value_bytes
 @_on("data_chunk_recv", "uint8_t", "int32_t", "const char *", "size_t")
 def _data_chunk(_: Any, __: int, stream_id: int, data: Any, length: int, handle: Any) -> int:
     session = _of(handle)
+    # At once, so that a handler that does not read does not stall other calls.
+    _LIB.nghttp2_session_consume_connection(session._session, length)
     begun = session.data if session.data_of == stream_id else b""  # else that stream was reset within its frame
     session.data, session.data_of = begun + _bytes(data, length), stream_id
     return 0

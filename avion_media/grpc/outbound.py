@@ -165,6 +165,10 @@ class Outbound:
         self._events.append(ResponseTaken(stream.id))
 
     def _drop(self, stream: Stream, refusal: RpcError) -> None:
+        if stream.sent_of_first:  # no trailers may follow a part of a message
+            self.cancel(stream.id)
+            self._events.append(CallGone(stream.id))
+            return
         stream.pending.clear()
         stream.pending_bytes = 0
         self._end_response(stream, trailers_of(refusal))
@@ -234,7 +238,9 @@ class Outbound:
         stalled = [
             stream
             for stream in self._streams.values()
-            if stream.pending and stream.progress_at <= late and (all_wait or self._session.window(stream.id) <= 0)
+            if (stream.pending or stream.trailers)
+            and stream.progress_at <= late
+            and (all_wait or self._session.window(stream.id) <= 0)
         ]
         for stream in stalled:
             self.cancel(stream.id)

@@ -17,13 +17,7 @@ from avion_media.grpc.nghttp2 import STREAMS_BEFORE_SETTINGS, ErrorCode
 from avion_media.grpc.outbound import DRAIN_PING, MESSAGE_OVERHEAD_BYTES, Outbound
 from avion_media.grpc.status import Code, Headers, RpcError
 from avion_media.grpc.stream import CallBegun, CallGone, Event, MessageReceived, RequestEnded, Stream
-from avion_media.grpc.wire_format import (
-    PREFIX_BYTES,
-    Assembly,
-    Message,
-    is_one_message,
-    parse_request_head,
-)
+from avion_media.grpc.wire_format import PREFIX_BYTES, Assembly, Message, is_one_message, parse_request_head
 from avion_media.net import Account
 
 # A reset of a younger call costs flood units, unless its deadline has come: clients reset calls then. It also costs
@@ -80,7 +74,8 @@ class Protocol(Outbound):
 
     def headers_received(self, stream_id: int, headers: Headers) -> None:
         """See `nghttp2.Session`, for its other methods as well."""
-        units = len(headers) // COSTS.CALL.flood_per_fields
+        cost = COSTS.CALL
+        units = len(headers) // cost.flood_per_fields + self._session.list_bytes // cost.flood_per_list_bytes
         self._charge(units)
         if stream_id in self._streams:
             return  # trailers: gRPC has no use for a request's
@@ -105,8 +100,6 @@ class Protocol(Outbound):
         self._events.append(CallBegun(stream_id, head))
 
     def data_received(self, stream_id: int, data: bytes, *, is_last: bool) -> None:
-        # The connection's window is restored at once, so that a handler that does not read does not stall other calls.
-        self._session.consume(0, len(data))
         stream = self._streams.get(stream_id)
         if stream is None:
             return
@@ -146,6 +139,7 @@ class Protocol(Outbound):
             self._drop(stream, _NO_ROOM)
             return
         stream.wanted = False
+        self._charge(len(messages) // COSTS.DATA.flood_per_messages)
         if stream.idle_units:
             cost = COSTS.IDLE_DATA
             refund = sum(cost.flood + len(message.payload) // cost.flood_per_bytes for message in messages)

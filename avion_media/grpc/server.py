@@ -24,7 +24,7 @@ from avion_media.wire.service import Service
 
 _MAX_TICK_S = 1.0
 _ACCEPTED_AT_ONCE = 16  # then others get their turn
-_ACCEPT_PAUSE_S = 0.1  # after an error, such as no descriptor left: the next attempt would meet it as well
+_ACCEPT_PAUSE_S = 1.0  # after an error, such as no descriptor left: the next attempt would meet it as well
 _SMALL_MESSAGE_BYTES = 4096  # what requests of health and reflection may have
 _STREAMS_SHARE = 0.75  # a quarter is for calls that end: health checks are answered however many only watch
 

@@ -23,6 +23,7 @@ GZIP_ENCODING = (b"grpc-encoding", b"gzip")
 _MAX_METADATA_BYTES = 8 << 10  # of a response's, initial or trailing: what clients take by default
 _SLICE_BYTES = 256 << 10  # of a message, compressed or inflated in one go: a millisecond or two
 _GZIP = 16 + zlib.MAX_WBITS  # zlib's word for gzip's header and trailer
+_MAX_COMMAS = 128  # between binary values: a reference of two bytes can repeat thousands
 _MAX_REMEMBERED = 256  # blocks of at most `GrpcLimits.max_header_list_bytes`
 _METADATA_NAME = re.compile(r"[0-9a-z_.-]+")
 _METADATA_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?|")
@@ -108,7 +109,7 @@ def parse_request_head(headers: Headers) -> RequestHead:
     """Read a request's header block. Pure: equal blocks are read once."""
     pseudo = {name: value for name, value in headers if name[:1] == b":"}
     regular = headers[len(pseudo) :]
-    path = pseudo[b":path"].decode("latin-1")
+    path = pseudo.get(b":path", b"").decode("latin-1")  # CONNECT has none
     try:
         metadata = Metadata(_metadata(regular))
     except binascii.Error:
@@ -143,12 +144,15 @@ def _joined(regular: Headers, name: bytes) -> bytes:
 
 
 def _metadata(regular: Headers) -> Iterator[tuple[str, str | bytes]]:
+    commas = _MAX_COMMAS
     for raw_name, value in regular:
         if raw_name in _NOT_METADATA or raw_name.startswith(b"grpc-"):
             continue
         name = raw_name.decode("ascii")
         if name.endswith("-bin"):
-            for each in map(bytes.strip, value.split(b",")):
+            values = value.split(b",", commas)  # where one more is left, it is no base64
+            commas -= len(values) - 1
+            for each in map(bytes.strip, values):
                 yield name, base64.b64decode(each + b"=" * (-len(each) % 4), validate=True)
         else:
             yield name, value.decode("latin-1")

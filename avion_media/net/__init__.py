@@ -4,13 +4,4 @@ from avion_media.net.limiter import Account, Bound, Kind, PeerLimiter, is_loopba
 from avion_media.net.readiness import Readiness
 from avion_media.net.relay import Relay
 
-__all__ = [
-    "Account",
-    "Bound",
-    "Kind",
-    "PeerLimiter",
-    "Readiness",
-    "Relay",
-    "is_loopback",
-    "peer_at",
-]
+__all__ = ["Account", "Bound", "Kind", "PeerLimiter", "Readiness", "Relay", "is_loopback", "peer_at"]

@@ -64,6 +64,16 @@ def test_binary_values_are_split_and_decoded_one_by_one_padded_or_not() -> None:
     assert metadata.get_all("x-bin") == (b"\x00", b"abcd", b"")
 
 
+@pytest.mark.parametrize("fields", [1, 20])
+def test_more_binary_values_than_anybody_sends_are_refused(fields: int) -> None:
+    base = tuple((name.encode(), value.encode()) for name, value in request_headers())
+    assert parse_request_head((*base, (b"x-bin", b"," * 128))).refusal is None
+    refused = parse_request_head((*base, *((b"x-bin", b"," * (300 // fields)),) * fields))
+    assert refused.refusal is not None
+    assert refused.refusal.code is Code.INTERNAL
+    assert not refused.metadata.items()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -57,6 +57,16 @@ async def test_another_content_type_is_415(content_type: str | None) -> None:
         assert client.headers[1] == [[(":status", "415")]]
 
 
+async def test_connect_is_405_and_no_more() -> None:
+    """It has no path (RFC 9113, 8.5)."""
+    async with echo_server() as server, raw_client(server.port) as client:
+        await client.send(client.call(1, HELLO, request_headers(_method="CONNECT", _path=None, _scheme=None)))
+        await client.send(client.call(3, HELLO))
+        await client.read_until(lambda seen: seen.status(3))
+        assert (":status", "405") in client.headers[1][0]
+        assert not server.errors
+
+
 @pytest.mark.parametrize("content_type", ["application/grpc+proto", "application/grpc;charset=utf-8"])
 async def test_variants_of_the_content_type_are_served(content_type: str) -> None:
     async with echo_server() as server, raw_client(server.port) as client:

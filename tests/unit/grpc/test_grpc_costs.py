@@ -173,8 +173,16 @@ ROWS = [
     Row(
         "HEADERS of 160 fields",
         lambda a: a.send(a.head(more=(("x", "y"),) * 154), RstStreamFrame(a.stream_id, 8)),
-        _CALL + 160 // 8 + 154 // 128 + 2,
+        _CALL + 160 // 8 + 154 // 128 + 5 + 2,  # 5 KiB of a header list
     ),
+    Row(
+        "HEADERS that refer to 13 KiB",
+        lambda a: a.send(a.head(more=(("x", "y" * 3400),) * 4), RstStreamFrame(a.stream_id, 8)),
+        _CALL + 10 // 8 + 13 + 2,
+        lambda a: a.send(a.head(more=(("x", "y" * 3400),))),
+        _CALL + 2975 // 128 + 3,
+    ),
+    Row("DATA of 800 empty messages", lambda a: a.send(data(1, framed(b"") * 800)), 800 // 8, _open_call, _CALL),
     Row("HEADERS beyond the streams", lambda a: a.send(a.head()), _CALL + 2, _all_streams, 100 * _CALL),
     Row("HEADERS that are answered", lambda a: a.send(a.head(end=True)), 0, _closed_call),
     Row("HEADERS that are refused", lambda a: a.send(a.head()), 0, _refused_call),

@@ -178,3 +178,13 @@ async def test_a_client_that_answers_no_ping_is_abandoned(autojump_clock: trio.t
         await world.client.read_to_end()
         assert world.client.of(PingFrame)
         assert 80 <= trio.current_time() <= 83
+
+
+async def test_a_call_that_is_still_arriving_when_its_client_leaves_is_observed() -> None:
+    async with connected(GrpcLimits()) as world:
+        client = world.client
+        await client.send(PREFACE, settings(), client.head(1, request_headers(_path="/a.B/Hang")))
+        await client.read_until(lambda seen: seen.frames)
+        await client.stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert [call.code for call in world.ended] == [Code.CANCELLED]

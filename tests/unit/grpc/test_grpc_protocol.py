@@ -399,3 +399,51 @@ def _feed(sent: bytes, piece_bytes: int) -> None:
             break
     core.close()
     assert limiter.held(Kind.BUFFERED_BYTES) == 0
+
+
+def test_the_connections_window_returns_also_for_a_frame_whose_call_was_reset_meanwhile() -> None:
+    pair = Pair()
+    before = pair.client.outbound_flow_control_window
+    for stream_id in range(1, 201, 2):
+        pair.client.send_headers(stream_id, _HEADERS)
+        pair.exchange()
+        pair.client.send_data(stream_id, bytes(16_000))
+        whole = pair.client.data_to_send()
+        pair.core.receive(whole[:9000], pair.now)
+        pair.core.cancel(stream_id)
+        pair.core.take_output()  # the reset has not reached the client
+        pair.core.written(pair.now)
+        pair.core.receive(whole[9000:], pair.now)
+        pair.exchange()
+    assert not pair.has_failed()
+    assert pair.client.outbound_flow_control_window > before - (1 << 20)
+
+
+def test_trailers_that_wait_for_a_window_are_reset_when_it_does_not_come() -> None:
+    pair = Pair()
+    pair.call(framed(b""))
+    pair.exchange()
+    pair.core.send_message(1, framed(bytes(65_535 - 5)))  # all of the window
+    pair.exchange()
+    pair.core.send_end(1)
+    pair.exchange()
+    assert pair.core.calls == 1
+    pair.now = 29.0
+    assert not pair.core.reset_stalled(pair.now)
+    while pair.core.calls and pair.now < 40:
+        pair.now += 1
+        pair.core.reset_stalled(pair.now)
+    assert pair.core.calls == 0
+
+
+def test_a_message_of_which_the_client_has_a_part_is_followed_by_a_reset_not_by_trailers() -> None:
+    pair = Pair()
+    pair.client.send_headers(1, _HEADERS)
+    pair.exchange()
+    pair.core.send_message(1, framed(bytes(100_000)))
+    pair.exchange()  # as much as the window takes
+    pair.client.send_data(1, b"\0\xff\xff\xff\xff")  # of a request that is too large
+    pair.exchange()
+    assert CallGone(1, Code.CANCELLED) in pair.events
+    assert StreamReset in pair.kinds()
+    assert TrailersReceived not in pair.kinds()

@@ -86,8 +86,8 @@ class Facts:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the figures of the queues are older than they should be."""
-        return self.age_s is None or self.age_s > STALE_S
+        """Whether the figures of the queues are older than they should be, or cannot be read now."""
+        return self.age_s is None or self.age_s > STALE_S or self.report["dependencies"]["redis"] != "up"
 
     @property
     def dead_letters(self) -> int:

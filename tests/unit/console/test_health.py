@@ -113,6 +113,12 @@ def test_of_a_branch_that_is_down_only_the_cause_is_named() -> None:
     assert health.on("queues") == []
 
 
+@pytest.mark.parametrize(("warnings", "is_promised"), [([], True), (["Redis keeps nothing"], False)])
+def test_that_nothing_is_lost_is_promised_only_if_redis_keeps_tasks(warnings: list[str], is_promised: bool) -> None:
+    text = assess(facts(warnings=warnings, **REDIS_DOWN)).text
+    assert ("No task is lost." in text) is is_promised
+
+
 @pytest.mark.parametrize("age_s", [1, 60])
 def test_while_redis_is_away_figures_are_old_and_not_judged(age_s: float) -> None:
     """A queue is not late then: nobody knows."""

@@ -45,7 +45,7 @@ _SERVICE_LINK = re.compile(
     rf"{PREFIX}(?!\w*__)(?:\w*_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)\w*)?)", re.ASCII
 )
 _AFTER_LAST_TASK_S = 2 * 86400.0  # a bucket's lifecycle rules count in whole days, and run once a day
-_NUMBER_WITH_UNIT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+_NUMBER_WITH_UNIT = re.compile(r"\s*(-?[0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
 class ConfigError(Exception):
@@ -61,6 +61,8 @@ def _with_unit(text: str, units: Mapping[str, float], example: str) -> float:
     factor = units.get(match[2].lower()) if match else None
     if match is None or factor is None:
         raise ValueError(f"expected a number with a unit, such as {example}")
+    if match[1].startswith("-"):
+        raise ValueError("must not be negative")
     return float(match[1]) * factor
 
 

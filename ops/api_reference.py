@@ -71,7 +71,8 @@ CALLS = {
         " checks that they add up, and joins them. A repetition is not an error and queues nothing.",
         (
             _NO_MEDIUM,
-            "`FAILED_PRECONDITION`, `NOTHING_UPLOADED`: there is no file yet",
+            "`NOT_FOUND`: the upload in parts was aborted, or it has expired",
+            "`FAILED_PRECONDITION`, `NOTHING_UPLOADED`: there is no file yet, or `upload_id` is missing",
             "`FAILED_PRECONDITION`, `PARTS_MISSING`: the metadata `numbers` of the `ErrorInfo` names the parts",
             _DELETED,
         ),

@@ -26,7 +26,7 @@ def map_exception(error: Exception) -> RpcError | None:
         case UnknownMedium():
             return RpcError(Code.NOT_FOUND, "media item not found")
         case NothingUploaded():
-            text = "no file has been uploaded yet; PUT it to upload_url, then call CompleteMediaUpload again"
+            text = "no file has been uploaded; PUT it to upload_url, or for an upload in parts send its upload_id"
             return RpcError(Code.FAILED_PRECONDITION, text, [_info("NOTHING_UPLOADED")])
         case AlreadyDeleted():
             return RpcError(Code.FAILED_PRECONDITION, "this media item was deleted", [_info("DELETED")])

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from avion_media.api.pending_uploads import PendingUploads
-from avion_media.api.resumable import AlreadyCompleted, ResumableUploads, SignedPart
+from avion_media.api.resumable import AlreadyCompleted, NoSuchUpload, ResumableUploads, SignedPart
 from avion_media.api.statuses import StatusResolver, UnknownMedium
 from avion_media.api.upload_ids import GrantedUpload, InvalidUploadId
 from avion_media.api.validation import (
@@ -199,15 +199,15 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         if known is None and upload is not None:
             await self._resumable.join(media_id, upload)
         if known is None or not (known.state.final or known.reason is Reason.HELD):
-            await self._begin_processing(media_id, context.caller)
+            await self._begin_processing(media_id, upload, context.caller)
         return wire.CompleteMediaUploadResponse()
 
-    async def _begin_processing(self, media_id: MediaId, caller: str) -> None:
+    async def _begin_processing(self, media_id: MediaId, upload: GrantedUpload | None, caller: str) -> None:
         uploaded = await self._statuses.uploaded(media_id)
         if uploaded is None:
             status = await self._statuses.resolve(media_id)
             if status.state is State.PENDING_UPLOAD:
-                raise NothingUploaded(media_id.text)
+                raise NothingUploaded(media_id.text) if upload is None else NoSuchUpload(media_id.text)
             return  # processed long ago
         # The task first: if writing the status fails, the task still runs, and writes it.
         task_id = str(uuid.uuid4())

@@ -69,7 +69,7 @@ class UploadIds:
             raise InvalidUploadId("not an upload id")
         mac, text = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
         if not await self._is_ours(media_id, mac, text):
-            raise InvalidUploadId("not an upload id of this medium")
+            raise InvalidUploadId("belongs to another upload, or is damaged")
         size, part, store_id = text.decode().split(".", 2)
         return GrantedUpload(store_id, PartPlan(int(size), int(part)))
 

@@ -130,7 +130,7 @@ def check_part_numbers(numbers: Sequence[int], count: int) -> None:
     if not all(1 <= number <= count for number in numbers):
         raise BadRequest([Violation("numbers", f"must be within 1 and {count}", "NUMBERS_OUT_OF_RANGE")])
     if len(set(numbers)) != len(numbers):
-        raise BadRequest([Violation("numbers", "must not hold a number twice", "NUMBERS_REPEATED")])
+        raise BadRequest([Violation("numbers", "contains a number twice", "NUMBERS_REPEATED")])
 
 
 def _check_sha256(sha256: bytes, *, multipart: bool) -> Violation | None:

@@ -308,7 +308,12 @@ class Client:
     async def unblock(self, media_id: str) -> None:
         """End a block."""
         request = wire.UnblockMediaRequest(media_id=media_id)
-        await self._call(self._stub.UnblockMedia(request, metadata=self._metadata), _WAIT_S)
+        try:
+            await self._call(self._stub.UnblockMedia(request, metadata=self._metadata), _WAIT_S)
+        except CallFailed as failed:
+            if failed.code != "FAILED_PRECONDITION":
+                raise
+            raise CommandFailed(f"{media_id}: it is not blocked") from None
 
     async def status(self, media_id: str) -> wire.MediaStatus:
         """Return the status of a media item."""

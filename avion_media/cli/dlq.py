@@ -127,7 +127,7 @@ def show_command(entry_id: str, as_json: bool) -> None:
         return
     for each in found:
         for name, value in _to_dict(each).items():
-            console().print(plain_text(f"  {name:<13} {value}"))
+            console().print(plain_text(f"  {name:<16} {value}"))
 
 
 @dlq_command.command("replay")
@@ -285,6 +285,8 @@ def _to_dict(found: DeadLetter) -> dict[str, Any]:
         **found.fields,
         "error": found.error,
         "attempts": found.attempts,
+        "deaths": found.deaths,
+        "crashed_workers": found.crashed_workers,
         "replays": found.replays,
         "first_seen": format_time(found.first_seen),
         "failed_at": format_time(found.failed_at),

@@ -213,8 +213,10 @@ def delete_command(media_ids: tuple[str, ...], owner: str, as_json: bool) -> Non
     deleted = run_directly(publish)
     if as_json:
         print_json({"deleted": deleted})
-    else:
+    elif deleted:
         print_problem([f"deletions requested: {len(deleted)}; the origin answers 410 for them within seconds"])
+    else:
+        print_problem([f"owner {owner} has no media"])
 
 
 async def _delete_all_of(config: Config, redis: Redis, owner: str) -> list[str]:

@@ -52,7 +52,8 @@ def block_command(media_id: str, note: str, keep_evidence: bool, as_json: bool) 
     if as_json:
         print_json({"blocked": media_id, "copies": copies})
     else:
-        click.echo(f"{media_id}: blocked, and {copies} copies of it")
+        counted = f", with {copies} {'copy' if copies == 1 else 'copies'}" if copies else ""
+        click.echo(f"{media_id}: blocked{counted}")
 
 
 @click.command("unblock")
@@ -185,7 +186,7 @@ def review_list_command(as_json: bool) -> None:
     if as_json:
         print_json([asdict(each) for each in waiting])
     else:
-        print_table(("media item", "since", "resembles"), [(each.media_id, each.at, each.match) for each in waiting])
+        print_table(("media item", "since", "why"), [(each.media_id, each.at, each.match) for each in waiting])
 
 
 @review_command.command("release")

@@ -186,11 +186,11 @@ def actions_of(delete_delay_s: float, evidence_ttl_s: float) -> dict[str, Action
             partial(_on_jobs, JOB_STEPS["cancel"]),
         ),
         Action(
-            "discard",
-            "Discard",
+            "drop",
+            "Drop",
             "dead letter",
             "trash",
-            "{} {} discarded.",
+            "{} {} dropped.",
             Asks.ALWAYS,
             (
                 "This cannot be undone.",

@@ -86,8 +86,8 @@ class Facts:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the figures of the queues are older than they should be."""
-        return self.age_s is None or self.age_s > STALE_S
+        """Whether the figures of the queues are older than they should be, or cannot be read now."""
+        return self.age_s is None or self.age_s > STALE_S or self.report["dependencies"]["redis"] != "up"
 
     @property
     def dead_letters(self) -> int:
@@ -172,7 +172,8 @@ def _of_dependencies(facts: Facts) -> Iterator[Finding]:
     states, reasons = facts.report["dependencies"], facts.report["reasons"]
     is_starting = facts.report["phase"] == Phase.STARTING
     if states["redis"] != "up" and not (is_starting and not reasons.get("redis")):
-        text = "Uploads cannot be completed and nothing is processed; no task is lost. The origin keeps serving."
+        kept = "" if facts.report["warnings"] else " No task is lost."
+        text = f"Uploads cannot be completed and nothing is processed.{kept} The origin keeps serving."
         yield Finding(
             Tone.BAD,
             "Redis does not respond",
@@ -216,7 +217,7 @@ def _of_dead_letters(facts: Facts) -> Iterator[Finding]:
         for name, each in facts.queues.items()
         if each.stats.dead_letters
     ]
-    text = f"Tasks that were given up: {', '.join(queues)}. Each stays until it is replayed or discarded."
+    text = f"Tasks that were given up: {', '.join(queues)}. Each stays until it is replayed or dropped."
     yield Finding(Tone.WARN, title, text, "dead-letters")
 
 

@@ -56,7 +56,8 @@ def parse_notice(event: bytes, position: str = "") -> Notice:
         media_ids, refused = _media_ids(event)
     except MalformedNotice as error:
         return Notice((), position, str(error))
-    return Notice(media_ids, position, f"{refused} of {refused + len(media_ids)} ids are none" if refused else "")
+    problem = f"{refused} of {refused + len(media_ids)} values are not media ids" if refused else ""
+    return Notice(media_ids, position, problem)
 
 
 def _media_ids(event: bytes) -> tuple[tuple[str, ...], int]:
@@ -68,7 +69,7 @@ def _media_ids(event: bytes) -> tuple[tuple[str, ...], int]:
         raise MalformedNotice("not JSON") from None
     listed = document.get("media_ids") if isinstance(document, dict) else None
     if not isinstance(listed, list):
-        raise MalformedNotice("no list media_ids")
+        raise MalformedNotice('the event has no list "media_ids"')
     media_ids = [each for each in listed if _is_id(each)]
     return tuple(dict.fromkeys(media_ids)), len(listed) - len(media_ids)
 

@@ -32,8 +32,8 @@ class Bounds:
             raise Rejected(Reason.BAD_DIMENSIONS, detail)
         if max(shown) > self.max_aspect * min(shown):
             raise Rejected(Reason.BAD_ASPECT, detail)
-        if max(shown[0] * shown[1], width * height) > self.max_pixels:
-            raise Rejected(Reason.TOO_MANY_PIXELS, detail)
+        if (pixels := max(shown[0] * shown[1], width * height)) > self.max_pixels:
+            raise Rejected(Reason.TOO_MANY_PIXELS, f"{pixels:.0f} pixels, more than {self.max_pixels}")
 
     def check_duration(self, duration_s: float) -> None:
         """Raise `Rejected` (TOO_LONG) beyond the limit."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import trio
 
 from avion_media.domain.errors import MediaError
+from avion_media.exits import describe_exit
 from supervisors import Child, Worker
 
 _PROBE_S = 0.05
@@ -82,7 +83,7 @@ async def _run_program(child: Child[None], command: Sequence[str], port: int) ->
 async def _wait_exit(process: trio.Process, program: str, output: int) -> None:
     returncode = await process.wait()
     tail = Path(f"/proc/self/fd/{output}").read_text(errors="replace").strip().splitlines()[-3:]  # noqa: ASYNC240
-    raise CannotEmbed(f"{Path(program).name} ended with {returncode}: {' / '.join(tail)}")
+    raise CannotEmbed(f"{Path(program).name} {describe_exit(returncode)}: {' / '.join(tail)}")
 
 
 async def _answering(port: int) -> None:

@@ -26,6 +26,8 @@ class DeadLetter:
     fields: dict[str, str]
     error: str
     attempts: int
+    deaths: int
+    crashed_workers: str
     first_seen: float
     failed_at: float
     replays: int
@@ -160,6 +162,8 @@ class DeadLetters:
             fields=entry.task.fields,
             error=entry.error,
             attempts=entry.attempts,
+            deaths=entry.deaths,
+            crashed_workers=entry.crashed_workers,
             first_seen=entry.first_seen,
             failed_at=entry.failed_at,
             replays=entry.replays,

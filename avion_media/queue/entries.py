@@ -100,7 +100,7 @@ def read_entry(entry_id: bytes, flat: Sequence[bytes]) -> Entry:
         task=task,
         attempts=int(_number(fields, "attempts")),
         deaths=int(_number(fields, "deaths")),
-        crashed_workers=fields.get("crashed_workers", ""),
+        crashed_workers=fields.get("crashed_workers", "").strip(),
         first_seen=_number(fields, "first_seen") or _written_at(text),
         error=fields.get("error", ""),
         replays=int(_number(fields, "replays")),

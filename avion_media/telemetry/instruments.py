@@ -103,14 +103,16 @@ DEPENDENCY_UP = Instrument(
 )
 
 # -- queues, polled every few seconds; every replica reports the same values, so take the maximum
-QUEUE_LENGTH = Instrument("avion.queue.length", "gauge", "{task}", "tasks on the stream: lag + pending", (a.WAITED_IN,))
+QUEUE_LENGTH = Instrument(
+    "avion.queue.length", "gauge", "{task}", "tasks that wait or are in progress: lag + pending", (a.WAITED_IN,)
+)
 QUEUE_LAG = Instrument("avion.queue.lag", "gauge", "{task}", "tasks that no consumer has taken yet", (a.WAITED_IN,))
 QUEUE_PENDING = Instrument("avion.queue.pending", "gauge", "{task}", "tasks leased by consumers", (a.WAITED_IN,))
 QUEUE_OLDEST = Instrument(
     "avion.queue.oldest.age",
     "gauge",
     "s",
-    "age of the oldest task on the stream; 0 when there is none",
+    "age of the oldest task that waits or is in progress; 0 when there is none",
     (a.WAITED_IN,),
 )
 QUEUE_DELAYED = Instrument("avion.queue.delayed", "gauge", "{task}", "tasks that are due later", (a.WAITED_IN,))

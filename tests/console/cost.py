@@ -39,8 +39,8 @@ _PAGES: Final = (
     "/system",
     "/audit",
     "/confirm?action=replay_all&reason=poison",
-    "/confirm?action=discard&all=1&reason=poison",
-    "/confirm?action=discard&all=1&q=nothing+matches",
+    "/confirm?action=drop&all=1&reason=poison",
+    "/confirm?action=drop&all=1&q=nothing+matches",
 )
 
 

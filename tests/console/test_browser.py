@@ -154,7 +154,7 @@ def add_dead_letter(client: redis.Redis, media_id: str, error: str = "internal: 
         "/moderation?part=blocked",
         "/system",
         "/audit",
-        "/confirm?action=discard&all=1&reason=poison",
+        "/confirm?action=drop&all=1&reason=poison",
         "/confirm?action=replay_all&reason=poison",
         f"/confirm?action=block&target={HELD[0]}",
         "/nothing",
@@ -187,11 +187,11 @@ def test_without_javascript_everything_but_the_upload_works(
     for key in letters[0:6:3]:
         page.locator(f"input[value='{key}']").check()
     expect(page.locator(".bulk")).to_be_visible()
-    page.locator(".bulk").get_by_role("button", name="Discard").click()
-    expect(page.locator("h1")).to_have_text("Discard 2 dead letters?")
+    page.locator(".bulk").get_by_role("button", name="Drop").click()
+    expect(page.locator("h1")).to_have_text("Drop 2 dead letters?")
     page.get_by_label("Type 2 to confirm").fill("2")
-    page.get_by_role("button", name="Discard").click()
-    expect(page.locator(".flash")).to_contain_text("2 dead letters are discarded.")
+    page.get_by_role("button", name="Drop").click()
+    expect(page.locator(".flash")).to_contain_text("2 dead letters are dropped.")
     expect(page.get_by_role("searchbox", name="Search dead letters")).to_have_value("colr")
     assert redis_of_dev.xlen(DEAD) == 28
     context.close()
@@ -213,20 +213,20 @@ def test_search_selection_and_confirmation_need_only_the_keyboard(
     tab_to(page, "Select all on this page")
     page.keyboard.press("Space")
     expect(page.locator("tbody input:checked")).to_have_count(10)
-    tab_to(page, "Discard…")
+    tab_to(page, "Drop…")
     page.keyboard.press("Enter")
-    dialog = page.get_by_role("dialog", name="Discard 10 dead letters?")
+    dialog = page.get_by_role("dialog", name="Drop 10 dead letters?")
     expect(dialog.get_by_role("link", name="Cancel")).to_be_focused()
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
-    expect(page.get_by_role("button", name="Discard…")).to_be_focused()
+    expect(page.get_by_role("button", name="Drop…")).to_be_focused()
     page.keyboard.press("Enter")
     expect(dialog).to_be_visible()
     page.keyboard.press("Shift+Tab")
     expect(dialog.get_by_label("Type 10 to confirm")).to_be_focused()
     page.keyboard.type("10")
     page.keyboard.press("Enter")
-    expect(page.locator(".flash")).to_contain_text("10 dead letters are discarded.")
+    expect(page.locator(".flash")).to_contain_text("10 dead letters are dropped.")
     assert redis_of_dev.xlen(DEAD) == 20
 
 
@@ -265,7 +265,7 @@ def test_live_updates_move_nothing_and_wait_for_a_selection_and_a_dialog(
 
     first_row.get_by_role("checkbox").check()
     with page.expect_response("**/console/confirm*"):
-        page.locator(".bulk").get_by_role("button", name="Discard").click()
+        page.locator(".bulk").get_by_role("button", name="Drop").click()
     expect(page.get_by_role("dialog")).to_be_visible()
     add_dead_letter(redis_of_dev, IDS[41])
     assert page.evaluate(RECEIVED, ">32<")  # the server sends it, also to this page

@@ -157,7 +157,7 @@ def test_an_action_needs_a_form_of_this_session(guarded: Service, redis_of_modul
         entry_id = redis.xadd(DEAD, {"task_id": "t", "media_id": MEDIA_ID, "error": "x", "attempts": "1"}).decode()
         log_in(client)
         log_in(other)
-        form = {"action": "discard", "target": f"media_processing_queue/{entry_id}", "confirmed": "yes"}
+        form = {"action": "drop", "target": f"media_processing_queue/{entry_id}", "confirmed": "yes"}
         for wrong in ({}, {"form_token": ""}, {"form_token": form_token(other.get("/console"))}):
             refused = client.post("/console/actions", data=form | wrong)
             assert (refused.status_code, "This form is too old" in refused.text) == (403, True)
@@ -171,7 +171,7 @@ def test_an_action_needs_a_form_of_this_session(guarded: Service, redis_of_modul
             assert client.post("/console/actions", data=mine, headers=foreign).status_code == 403
         assert redis.xlen(DEAD) == 1
         done = client.post("/console/actions", data=mine, headers={"Origin": guarded.admin_url})
-        assert "1 dead letter is discarded." in client.get(done.headers["Location"]).text
+        assert "1 dead letter is dropped." in client.get(done.headers["Location"]).text
         assert redis.xlen(DEAD) == 0
         again = client.post("/console/actions", data=mine)
         assert "1 dead letter is no longer there" in client.get(again.headers["Location"]).text
@@ -183,14 +183,14 @@ def test_what_cannot_be_undone_is_done_only_after_its_question(guarded: Service,
         ids = [redis.xadd(DEAD, dead_letter).decode() for _ in range(3)]
         redis.xadd(DEAD, dead_letter | {"error": "poison: y"})
         log_in(client)
-        form = {"form_token": form_token(client.get("/console")), "action": "discard"}
+        form = {"form_token": form_token(client.get("/console")), "action": "drop"}
         one = form | {"target": f"media_processing_queue/{ids[0]}"}
         question = client.post("/console/actions", data=one)
-        assert (question.status_code, "Discard this dead letter?" in question.text) == (200, True)
+        assert (question.status_code, "Drop this dead letter?" in question.text) == (200, True)
 
         by_reason = form | {"all": "1", "reason": "internal"}
-        shown = client.get("/console/confirm", params={"action": "discard", "all": "1", "reason": "internal"})
-        assert "Discard 3 dead letters?" in shown.text
+        shown = client.get("/console/confirm", params={"action": "drop", "all": "1", "reason": "internal"})
+        assert "Drop 3 dead letters?" in shown.text
         until = re.search(r'name="until" value="([^"]+)"', shown.text)
         assert until is not None
         redis.xadd(DEAD, dead_letter)  # failed after the question was asked: it stays
@@ -201,7 +201,7 @@ def test_what_cannot_be_undone_is_done_only_after_its_question(guarded: Service,
         confirmed = by_reason | {"confirmed": "yes", "until": until[1], "typed": "3"}
         done = client.post("/console/actions", data=confirmed)
         page = client.get(done.headers["Location"]).text
-        assert "3 dead letters are discarded." in page
+        assert "3 dead letters are dropped." in page
         assert [fields[b"error"] for _, fields in redis.xrange(DEAD)] == [b"poison: y", b"internal: x"]
         redis.delete(DEAD)
 

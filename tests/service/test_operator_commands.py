@@ -105,11 +105,19 @@ def test_dead_letters_are_listed_by_queue_error_and_age(operator: Operator) -> N
 def test_one_dead_letter_is_shown_whole(operator: Operator) -> None:
     upload = an_upload()
     entry_id = operator.add_dead_letter(
-        PROCESSING_QUEUE, "boom", 1, media_id=str(upload), type="thumbnail", traceparent="00-ab"
+        PROCESSING_QUEUE,
+        "boom",
+        1,
+        media_id=str(upload),
+        type="thumbnail",
+        traceparent="00-ab",
+        deaths="2",
+        crashed_workers=" worker-1@1795579776 worker-2@1795579808",
     )
     (shown,) = operator.json("dlq", "show", entry_id)
     assert shown["media_id"] == str(upload)
-    assert shown["attempts"] == 5
+    assert (shown["attempts"], shown["deaths"]) == (5, 2)
+    assert shown["crashed_workers"] == "worker-1@1795579776 worker-2@1795579808"
     assert shown["error"] == "boom"
     assert shown["traceparent"] == "00-ab"
     assert datetime.fromisoformat(shown["first_seen"]) < datetime.fromisoformat(shown["failed_at"])

@@ -168,12 +168,22 @@ def test_parts_can_be_signed_one_by_one_and_sent_twice(service: Service, bucket:
     abort(service, granted)
     abort(service, granted)
     assert unfinished(bucket) == []
-    with pytest.raises(grpc.RpcError) as gone:
-        sign(service, granted)
-    assert gone.value.code() is grpc.StatusCode.NOT_FOUND
-    with pytest.raises(grpc.RpcError) as nothing:
-        complete(service, granted)
-    assert reason_of(nothing.value)[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "NOTHING_UPLOADED")
+    for step in (sign, complete):
+        with pytest.raises(grpc.RpcError) as gone:
+            step(service, granted)
+        assert (gone.value.code(), gone.value.details()) == (
+            grpc.StatusCode.NOT_FOUND,
+            "upload not found: it was completed or aborted, or it has expired",
+        )
+
+
+def test_an_upload_in_parts_cannot_be_completed_without_its_id(service: Service, video: bytes) -> None:
+    granted = begin(service, len(video))
+    with pytest.raises(grpc.RpcError) as refused:
+        complete(service, wire.RequestMediaUploadResponse(media_id=granted.media_id))
+    assert reason_of(refused.value)[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "NOTHING_UPLOADED")
+    assert "for an upload in parts send its upload_id" in (refused.value.details() or "")
+    abort(service, granted)
 
 
 def test_an_upload_id_is_worth_nothing_for_another_medium_or_size(

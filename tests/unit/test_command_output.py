@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from click.testing import CliRunner
 
+from avion_media.cli import moderation
 from avion_media.cli.media import print_status
 from avion_media.cli.output import load_config, print_json, print_problem, print_table, sanitize
 
@@ -50,3 +52,12 @@ def test_logs_are_for_whoever_reads_standard_error(
     monkeypatch.delenv("AVION_MEDIA_LOG__FORMAT", raising=False)
     monkeypatch.setattr("sys.stderr.isatty", lambda: on_terminal)
     assert load_config().log.format == log_format
+
+
+@pytest.mark.parametrize(
+    ("copies", "text"), [(0, "blocked"), (1, "blocked, with 1 copy"), (2, "blocked, with 2 copies")]
+)
+def test_a_block_says_how_many_copies_it_includes(monkeypatch: pytest.MonkeyPatch, copies: int, text: str) -> None:
+    monkeypatch.setattr(moderation, "_call", lambda _use: copies)
+    media_id = "a" * 64
+    assert CliRunner().invoke(moderation.block_command, [media_id]).output == f"{media_id}: {text}\n"

@@ -50,6 +50,13 @@ def test_durations(text: str, expected: float) -> None:
     assert load({P + "DELETE__DELAY": text}).delete.delay == expected
 
 
+@pytest.mark.parametrize(("setting", "text"), [("DELETE__DELAY", "-1"), ("UPLOAD__MAX_IMAGE_BYTES", "-1.5 MiB")])
+def test_a_negative_number_is_refused_as_such(setting: str, text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({P + setting: text})
+    assert caught.value.problems == [f"{P}{setting}='{text}': must not be negative"]
+
+
 def test_the_name_of_the_full_rendition_is_reserved() -> None:
     with pytest.raises(ConfigError, match="full is reserved"):
         load({P + "THUMBNAILS__SIZES": "small:400,full:2000"})

@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "readiness": {"domain", "lifecycle", "telemetry"},
     "tree": set(),
     "early_stop": set(),
+    "exits": set(),
     "kernel": set(),
     "watchdog": set(),
     "config": {"credentials", "domain", "net"},
@@ -55,7 +56,7 @@ ALLOWED: dict[str, set[str]] = {
         "telemetry",
     },
     "remote": {"domain", "files", "redis"},
-    "media": {"concurrency", "domain", "config", "kernel", "files"},
+    "media": {"concurrency", "domain", "config", "exits", "kernel", "files"},
     "http1": {"net", "telemetry"},
 }
 LOW = {*ALLOWED}

@@ -13,6 +13,7 @@ from typing import Any, Final
 import trio
 
 from avion_media.domain.errors import DecoderKilled, Dependency, Reason, Rejected, Unavailable
+from avion_media.exits import signal_name
 from avion_media.media.sandbox import JobReport, Outcome, SandboxJobFailed
 from avion_media.media.sandbox.wire import MAX_FILES, MAX_MESSAGE_BYTES, Exit, Task, pack, with_fds
 
@@ -114,14 +115,13 @@ class Job:
             raise Rejected(Reason.DECODER_LIMIT, f"ran longer than {limits.wall_s} s")
         if not end.signal:
             return
-        name = signal.Signals(end.signal).name if end.signal in set(signal.Signals) else str(end.signal)
         # The kernel's two clocks differ by some ticks.
         if end.signal in _OF_A_LIMIT or (end.signal == signal.SIGKILL and end.cpu_s >= 0.9 * limits.cpu_s):
-            raise Rejected(Reason.DECODER_LIMIT, f"killed by {name} after {end.cpu_s:.1f} s of CPU")
+            raise Rejected(Reason.DECODER_LIMIT, f"killed by {signal_name(end.signal)} after {end.cpu_s:.1f} s of CPU")
         if end.signal == signal.SIGKILL:
             # Killed by the kernel's OOM killer, which says nothing about the file. Retry, perhaps elsewhere.
             raise DecoderKilled(f"{self._task.name} was killed from outside (out of memory?)")
-        raise Rejected(Reason.DECODER_CRASHED, f"{self._task.name} was killed by {name}")
+        raise Rejected(Reason.DECODER_CRASHED, f"{self._task.name} was killed by {signal_name(end.signal)}")
 
 
 def _read_answer(data: bytes) -> Any:

@@ -12,6 +12,7 @@ import trio
 
 from avion_media.concurrency import first_of
 from avion_media.domain.errors import Dependency, Rejected, Unavailable
+from avion_media.exits import describe_exit
 from avion_media.media.sandbox import Limits, SandboxJobFailed, SandboxReport
 from avion_media.media.sandbox.admission import Admission
 from avion_media.media.sandbox.fork_server_process import ForkServerProcess, start_fork_server
@@ -95,8 +96,7 @@ class Sandbox:
                         await server.process.wait()
                 else:
                     await first_of(self._server.process.wait, server.retire)
-        returncode = self._server.process.returncode
-        raise Unavailable(Dependency.SANDBOX, f"the fork server ended with {returncode}: every call fails from then on")
+        raise Unavailable(Dependency.SANDBOX, f"the fork server {describe_exit(self._server.process.returncode)}")
 
     async def _renew(self) -> Renewal:
         former = self._server

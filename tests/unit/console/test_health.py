@@ -113,10 +113,18 @@ def test_of_a_branch_that_is_down_only_the_cause_is_named() -> None:
     assert health.on("queues") == []
 
 
-def test_figures_that_are_old_are_not_judged() -> None:
-    """While Redis is away a queue is not late: nobody knows."""
-    health = assess(facts(stats=late(500), age_s=60, **REDIS_DOWN))
-    assert [each.title for each in health.findings] == ["Redis does not respond"]
+@pytest.mark.parametrize(("warnings", "is_promised"), [([], True), (["Redis keeps nothing"], False)])
+def test_that_nothing_is_lost_is_promised_only_if_redis_keeps_tasks(warnings: list[str], is_promised: bool) -> None:
+    text = assess(facts(warnings=warnings, **REDIS_DOWN)).text
+    assert ("No task is lost." in text) is is_promised
+
+
+@pytest.mark.parametrize("age_s", [1, 60])
+def test_while_redis_is_away_figures_are_old_and_not_judged(age_s: float) -> None:
+    """A queue is not late then: nobody knows."""
+    given = facts(stats=late(500), age_s=age_s, **REDIS_DOWN)
+    assert given.is_stale
+    assert [each.title for each in assess(given).findings] == ["Redis does not respond"]
 
 
 def test_a_queue_that_nobody_reads_is_a_fault_only_when_something_is_queued() -> None:

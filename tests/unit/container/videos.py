@@ -56,7 +56,7 @@ def examine(path: Path, bounds: VideoBounds | None = None, poster_seconds: float
 def shown_size(path: Path) -> tuple[int, int]:
     """The size that is held against the bounds, as a refusal tells it: as displayed, but for a turn."""
     with pytest.raises(Rejected, match="shown as") as caught:
-        examine(path, VideoBounds(max_pixels=0))
+        examine(path, VideoBounds(max_aspect=0))
     width, height = re.findall(r"shown as ([0-9]+) x ([0-9]+)", str(caught.value))[0]
     return int(width), int(height)
 

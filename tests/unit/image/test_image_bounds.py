@@ -43,6 +43,11 @@ def test_each_bound_is_inclusive(format_name: str, fmt: MediaFormat) -> None:
     assert refusal_of(data, fmt, PictureBounds(max_side=95)) is Reason.BAD_DIMENSIONS
 
 
+def test_a_refusal_names_the_pixels_and_the_limit() -> None:
+    with pytest.raises(Rejected, match="6144 pixels, more than 6143"):
+        PictureBounds(max_pixels=96 * 64 - 1).check_size(96, 64)
+
+
 @pytest.mark.parametrize(("format_name", "fmt"), [each for each in FORMATS if each[0] != "JPEG"])
 def test_frames_are_counted_and_bounded(format_name: str, fmt: MediaFormat) -> None:
     frames = [Image.new("RGB", (16, 16), (40 * index, 0, 0)) for index in range(5)]

@@ -28,7 +28,7 @@ def test_ids_of_both_kinds_are_read_once_each_in_order() -> None:
 def test_ids_that_are_none_are_passed_over_and_said() -> None:
     notice = parse_notice(json.dumps({"media_ids": ["../x", ONE, 7, None, [], ONE.lower()]}).encode())
     assert notice.media_ids == (ONE,)
-    assert notice.problem == "5 of 6 ids are none"
+    assert notice.problem == "5 of 6 values are not media ids"
 
 
 def test_an_id_of_a_newer_version_is_not_lost() -> None:
@@ -55,6 +55,10 @@ def test_malformed_events_name_nothing_and_say_why(event: bytes) -> None:
     notice = parse_notice(event)
     assert notice.media_ids == ()
     assert notice.problem
+
+
+def test_a_notice_without_a_list_of_ids_says_so() -> None:
+    assert parse_notice(b"{}").problem == 'the event has no list "media_ids"'
 
 
 @given(st.binary() | JSON.map(lambda value: json.dumps({"media_ids": value}).encode()))

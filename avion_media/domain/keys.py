@@ -64,6 +64,11 @@ def owned_by(owner: str, media_id: MediaId | None = None) -> str:
     return f"{OWNER_PREFIX}{owner}/" + ("" if media_id is None else f"{media_id}.")
 
 
+def block(media_id: str) -> str:
+    """Return the key of the record of a block."""
+    return f"{BLOCK_PREFIX}{media_id}"
+
+
 def all_of(any_id: AnyId, sizes: Iterable[str]) -> list[str]:
     """Return every key that a media item can have, with thumbnails of ``sizes``."""
     uploaded = [incoming(any_id)] if isinstance(any_id, MediaId) else []

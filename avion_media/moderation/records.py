@@ -106,11 +106,11 @@ class ModerationRecords:
 
     async def is_blocked(self, media_id: str) -> bool:
         """Return whether this media item is blocked."""
-        return await self._store.get().exists(f"{keys.BLOCK_PREFIX}{media_id}")
+        return await self._store.get().exists(keys.block(media_id))
 
     async def block(self, media_id: str) -> Block | None:
         """Return the block of one media item, or None."""
-        return await self._block_at(f"{keys.BLOCK_PREFIX}{media_id}")
+        return await self._block_at(keys.block(media_id))
 
     async def was_lifted(self, media_id: str, sha256: str) -> bool:
         """Return whether a block of this media item ended whose original had this SHA-256 (in hex)."""
@@ -143,13 +143,13 @@ class ModerationRecords:
 
     async def write_block(self, block: Block) -> None:
         """Write or overwrite a block."""
-        await self._put(f"{keys.BLOCK_PREFIX}{block.media_id}", block.to_json())
+        await self._put(keys.block(block.media_id), block.to_json())
 
     async def end_block(self, block: Block) -> None:
         """Move a lifted block to the audit records."""
         moment = block.lifted_at.replace(":", "").replace("+0000", "Z")
         await self._put(f"{keys.LIFTED_PREFIX}{block.media_id}.{moment}", block.to_json())
-        await self._store.get().delete([f"{keys.BLOCK_PREFIX}{block.media_id}"])
+        await self._store.get().delete([keys.block(block.media_id)])
 
     async def held(self, media_id: str) -> Held | None:
         """Return the record of a media item that is held, or unblocked and not published yet."""

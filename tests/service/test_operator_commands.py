@@ -387,6 +387,18 @@ async def test_too_late_is_said_and_changes_nothing(operator: Operator) -> None:
     assert (state_of(operator, gone), state_of(operator, running)) == ("marked", "removing")
 
 
+async def test_what_is_blocked_is_unblocked_before_its_deletion_is_taken_back(operator: Operator) -> None:
+    """A block moves the original to quarantine: it is not gone."""
+    upload = an_upload()
+    operator.put(keys.block(str(upload)))
+    await drop(operator, upload)
+    due = operator.json("inspect", str(upload))["deletion"]["objects_go_at"]
+
+    ended = operator.run("undelete", str(upload), status=1)
+    assert f"{upload}: it is blocked: unblock it first, before {due}" in ended.stderr
+    assert state_of(operator, upload) == "marked"
+
+
 async def test_what_is_overdue_and_not_being_removed_can_still_be_taken_back(operator: Operator) -> None:
     upload = an_upload()
     operator.put(keys.original(upload))

@@ -114,12 +114,13 @@ class ModerationRecords:
 
     async def was_lifted(self, media_id: str, sha256: str) -> bool:
         """Return whether a block of this media item ended whose original had this SHA-256 (in hex)."""
+        return any(each.sha256 == sha256 for each in await self.lifted(media_id))
+
+    async def lifted(self, media_id: str) -> list[Block]:
+        """Return the blocks of this media item that were lifted, the oldest first."""
         listed = [each async for page in self._store.get().list(f"{keys.LIFTED_PREFIX}{media_id}.") for each in page]
-        for each in listed:
-            lifted = await self._block_at(each.key)
-            if lifted is not None and lifted.sha256 == sha256:
-                return True
-        return False
+        found = [await self._block_at(each.key) for each in listed]
+        return [each for each in found if each is not None]
 
     async def _block_at(self, key: str) -> Block | None:
         document = await self._read(key)

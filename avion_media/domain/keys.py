@@ -25,6 +25,7 @@ QUARANTINE_PREFIX = "quarantine/"
 BLOCK_PREFIX = "moderation/blocked/"
 LIFTED_PREFIX = "moderation/lifted/"
 UNFINISHED_BLOCK_PREFIX = "moderation/unfinished/"
+REFUSED_PREFIX = "moderation/refused/"
 HELD_PREFIX = "moderation/held/"
 
 
@@ -67,6 +68,12 @@ def owned_by(owner: str, media_id: MediaId | None = None) -> str:
 def block(media_id: str) -> str:
     """Return the key of the record of a block."""
     return f"{BLOCK_PREFIX}{media_id}"
+
+
+def refused(original: str, media_id: str = "") -> str:
+    """Return the key of the note that a file was refused because it is that of a blocked original; the prefix of all
+    such notes without ``media_id``."""
+    return f"{REFUSED_PREFIX}{original}/{media_id}"
 
 
 def all_of(any_id: AnyId, sizes: Iterable[str]) -> list[str]:

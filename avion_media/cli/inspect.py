@@ -31,7 +31,7 @@ _NONE = {"status": "none on Redis (avion-media status also reads the bucket)"}
 @click.argument("subject", metavar="ID")
 @json_option
 def inspect_command(subject: str, as_json: bool) -> None:
-    """Show all that is known of one media item: status, objects, tasks, attempts, errors, deletion, events.
+    """Show all that is known of one media item: status, deletion, moderation, objects, tasks, events.
 
     ID is a media id, a remote hash, or the URL of a remote media item.
     """
@@ -74,4 +74,4 @@ def _print(known: dict[str, Any]) -> None:
 
 
 def _short(value: object) -> str:
-    return sanitize(json.dumps(value) if isinstance(value, dict) else str(value))
+    return sanitize(json.dumps(value) if isinstance(value, dict | list) else str(value))

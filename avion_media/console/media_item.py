@@ -8,11 +8,11 @@ from typing import Any
 
 from avion_media.config import Config
 from avion_media.console.wording import QUEUE_TITLES, advice, many, meaning
+from avion_media.domain import keys
 from avion_media.domain.errors import Reason
 from avion_media.domain.ids import AnyId
-from avion_media.domain.keys import origin_paths
 from avion_media.domain.media import WEBP_SUFFIX
-from avion_media.domain.tasks import QUEUES
+from avion_media.domain.tasks import QUEUES, State
 from avion_media.inspection import is_unknown, media_report
 from avion_media.queue import NEVER_GIVEN_UP, detail_of, reason_of
 from avion_media.redis import Redis
@@ -65,7 +65,13 @@ async def read_item(config: Config, store: ResourceSlot[ObjectStore], redis: Red
     known = await media_report(config, store, redis, any_id)
     deletion, status = known["deletion"], known["status"] or {}
     is_deleted = deletion is not None and "undeleted_at" not in deletion
-    published = [each["key"] for each in known["objects"] if not each["key"].startswith("incoming/")]
+    hidden = (keys.INCOMING_PREFIX, keys.QUARANTINE_PREFIX)
+    published = [each["key"] for each in known["objects"] if not each["key"].startswith(hidden)]
+    recorded = {each["record"] for each in known["moderation"]}
+    if not status and "blocked" in recorded:
+        status = {"state": State.FAILED, "reason": Reason.BLOCKED}
+    elif not status and "held" in recorded and not published:
+        status = {"state": State.PROCESSING, "reason": Reason.HELD}
     state = "DELETED" if is_deleted else status.get("state") or ("READY" if published else "")
     sizes = {each.name: each.longest_edge for each in config.thumbnails.sizes}
     names = [key.split("/")[1] for key in published if key.startswith("thumbnail/") and not key.endswith(WEBP_SUFFIX)]
@@ -76,7 +82,7 @@ async def read_item(config: Config, store: ResourceSlot[ObjectStore], redis: Red
         state.replace("_", " ").capitalize() or "Unknown",
         {"READY": "good", "FAILED": "bad", "PROCESSING": "info", "PENDING_UPLOAD": "info"}.get(state, "off"),
         status.get("reason", ""),
-        [] if is_deleted else list(origin_paths(any_id, ordered).values()),
+        [] if is_deleted else list(keys.origin_paths(any_id, ordered).values()),
         f"/media/{any_id}" if state == "READY" else "",
         sorted(_steps(known), key=lambda step: step.at),
         [f"{each['queue']}/{each['entry_id']}" for each in known["tasks"] if "failed_at" in each],
@@ -86,7 +92,7 @@ async def read_item(config: Config, store: ResourceSlot[ObjectStore], redis: Red
             if "failed_at" not in each and each["queue"] not in NEVER_GIVEN_UP
         ],
         is_deleted,
-        status.get("reason") == Reason.BLOCKED,
+        "blocked" in recorded,
         status.get("reason") == Reason.HELD,
         not is_deleted and not is_unknown(known),
     )
@@ -96,7 +102,7 @@ def _steps(known: Mapping[str, Any]) -> Iterator[Step]:
     if known.get("requested_at"):
         yield Step(known["requested_at"], "", "Upload requested", f"Declared as {known['declared']}.")
     for each in known["objects"]:
-        if each["key"].startswith("incoming/"):
+        if each["key"].startswith(keys.INCOMING_PREFIX):
             yield Step(each["last_modified"], "", "Uploaded", "The file waits in incoming/.")
     for event in known["events"]:
         yield _of_event(event)

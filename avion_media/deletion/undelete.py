@@ -58,7 +58,11 @@ async def _undelete(
         any_id = names[media_id]
         uploaded = isinstance(any_id, MediaId) and await _may_exist(store, keys.incoming(any_id))
         if not uploaded and not await _may_exist(store, keys.original(any_id)):
-            outcome[media_id] = "too late: its original is gone"
+            if await _may_exist(store, keys.block(media_id)):
+                due = found[media_id].due.isoformat(timespec="seconds")
+                outcome[media_id] = f"it is blocked: unblock it first, before {due}"
+            else:
+                outcome[media_id] = "too late: its original is gone"
         elif uploaded or (status is not None and not status.state.final):
             unfinished.append(media_id)
 

@@ -25,6 +25,7 @@ QUARANTINE_PREFIX = "quarantine/"
 BLOCK_PREFIX = "moderation/blocked/"
 LIFTED_PREFIX = "moderation/lifted/"
 UNFINISHED_BLOCK_PREFIX = "moderation/unfinished/"
+REFUSED_PREFIX = "moderation/refused/"
 HELD_PREFIX = "moderation/held/"
 
 
@@ -62,6 +63,17 @@ def owned(owner: str, media_id: MediaId, size_bytes: int) -> str:
 def owned_by(owner: str, media_id: MediaId | None = None) -> str:
     """Return the prefix of the index objects of an owner, or of one media item of an owner."""
     return f"{OWNER_PREFIX}{owner}/" + ("" if media_id is None else f"{media_id}.")
+
+
+def block(media_id: str) -> str:
+    """Return the key of the record of a block."""
+    return f"{BLOCK_PREFIX}{media_id}"
+
+
+def refused(original: str, media_id: str = "") -> str:
+    """Return the key of the note that a file was refused because it is that of a blocked original; the prefix of all
+    such notes without ``media_id``."""
+    return f"{REFUSED_PREFIX}{original}/{media_id}"
 
 
 def all_of(any_id: AnyId, sizes: Iterable[str]) -> list[str]:

@@ -13,6 +13,7 @@ from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.media import in_all_formats
 from avion_media.domain.tasks import EVENTS_STREAM, QUEUES, Status
+from avion_media.inspection.moderation import moderation_records
 from avion_media.inspection.remote import remote_memory
 from avion_media.inspection.timestamps import format_time
 from avion_media.redis import Redis, as_map
@@ -33,15 +34,17 @@ async def media_report(config: Config, store: ResourceSlot[ObjectStore], redis: 
     """Everything about one media item as plain data. Walks through all waiting tasks, and changes nothing but the index
     of dead letters, which it brings up to date.
 
-    ``status``, ``deletion``, ``remote``, ``objects``, ``tasks`` and ``events`` are empty or None where nothing is
-    known. Raises `Unavailable` when the store or Redis is unavailable.
+    ``status``, ``deletion``, ``moderation``, ``remote``, ``objects``, ``tasks`` and ``events`` are empty or None where
+    nothing is known. Raises `Unavailable` when the store or Redis is unavailable.
     """
     tasks = await _find_tasks(redis, any_id)
+    status = await StatusStore(redis).get(str(any_id))
     return {
         "media_id": str(any_id),
         **_in_the_id(config, any_id),
-        "status": await _status(redis, any_id),
+        "status": None if status is None else _status(status),
         "deletion": await _deletion(redis, any_id),
+        "moderation": await moderation_records(store, str(any_id), status),
         "remote": await remote_memory(redis, any_id, [each.entry.task.fields.get("remote_url", "") for each in tasks]),
         "objects": await _objects(config, store, any_id),
         "tasks": [await _task(redis, each) for each in tasks],
@@ -51,7 +54,8 @@ async def media_report(config: Config, store: ResourceSlot[ObjectStore], redis: 
 
 def is_unknown(known: dict[str, Any]) -> bool:
     """Return whether a report says nothing beyond what is in the id itself."""
-    return not any(known[name] for name in ("status", "deletion", "remote", "objects", "tasks", "events"))
+    parts = ("status", "deletion", "moderation", "remote", "objects", "tasks", "events")
+    return not any(known[name] for name in parts)
 
 
 def _in_the_id(config: Config, any_id: AnyId) -> dict[str, Any]:
@@ -67,10 +71,7 @@ def _in_the_id(config: Config, any_id: AnyId) -> dict[str, Any]:
     }
 
 
-async def _status(redis: Redis, any_id: AnyId) -> dict[str, Any] | None:
-    status: Status | None = await StatusStore(redis).get(str(any_id))
-    if status is None:
-        return None
+def _status(status: Status) -> dict[str, Any]:
     return {
         "state": str(status.state),
         **({"reason": str(status.reason), "retryable": status.retryable} if status.reason else {}),
@@ -93,7 +94,9 @@ async def _objects(config: Config, store: ResourceSlot[ObjectStore], any_id: Any
     configured = [size.name for size in config.thumbnails.sizes]
     sizes = {*configured, *await stored_sizes(store, RateLimiter(_REQUESTS_PER_SECOND))}
     found = []
-    for key in keys.all_of(any_id, in_all_formats(sorted(sizes))):
+    pages = store.get().list_keys(f"{keys.QUARANTINE_PREFIX}{any_id}/")
+    evidence = [key async for page in pages for key in page]
+    for key in (*keys.all_of(any_id, in_all_formats(sorted(sizes))), *evidence):
         try:
             info = await store.get().head(key)
         except ObjectMissing:

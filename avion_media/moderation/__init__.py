@@ -6,7 +6,7 @@ from avion_media.moderation.entries import EXACT, Entry, HashType, InvalidEntry,
 from avion_media.moderation.likeness import Likeness
 from avion_media.moderation.lists import OWN, Blocklists, Match
 from avion_media.moderation.records import Block, ModerationRecords
-from avion_media.moderation.reviews import NotHeld, Reviews
+from avion_media.moderation.reviews import NotHeld, Reviews, waits
 from avion_media.moderation.room import Moderation
 from avion_media.moderation.screening import Held, Screening, Visit
 from avion_media.moderation.status import ModerationStatus
@@ -38,4 +38,5 @@ __all__ = [
     "Visit",
     "parse_entry",
     "parse_list",
+    "waits",
 ]

@@ -95,7 +95,8 @@ class Underway:
 class Unwanted:
     """Why a media item is blocked, by whom, and the hashes to put on the block list.
 
-    ``entries`` are the hashes; None: those of its files. ``cause``: see `Block`.
+    ``entries`` are the hashes; None: those of its files. ``cause``: see `Block`. ``match`` is the own entry that
+    refuses its file, if one does.
     """
 
     by: str = ""
@@ -103,6 +104,7 @@ class Unwanted:
     cause: str = ""
     keep_evidence: bool = True
     entries: tuple[Entry, ...] | None = None
+    match: Entry | None = None
 
 
 class Blocking:
@@ -145,10 +147,14 @@ class Blocking:
 
         When it returns, no origin serves the media item. After `Unavailable` the block may be recorded; then it is
         completed as soon as possible. Waits while another task blocks or unblocks the media item.
+
+        Raises `Unavailable` also if the entry that refuses it was removed meanwhile.
         """
         block = await self._records.block(str(any_id))
         if block is None or not block.done or block.lifted_at:
             async with self._claimed(any_id):
+                if why.match is not None:
+                    await self._note_refused(any_id, why.match)
                 block = await self._block(any_id, why)
         return len(block.copies)
 
@@ -270,6 +276,19 @@ class Blocking:
         await self._records.write_block(block)
         _log.warning("moderation.blocking", media_id=media_id, by=block.by, note=block.note, cause=block.cause)
         return await self._carry_out(any_id, block)
+
+    async def _note_refused(self, any_id: AnyId, match: Entry) -> None:
+        """Note that an own entry refuses a media item, if the entry is of the block of another one, which is its label.
+
+        An unblock removes the entries before it reads the notes, and then waits for the claim of each media item. So
+        either it lifts this block, or this finds no entry.
+        """
+        original = match.label
+        if original == str(any_id) or _parsed(original) is None:
+            return
+        await self._records.note_refused(original, str(any_id))
+        if not await self._records.has_entry(match):
+            raise Unavailable(Dependency.OBJECT, "the entry that refused it was removed")
 
     async def _record_of(self, any_id: AnyId, why: Unwanted) -> Block:
         info = await self._head(keys.original(any_id))
@@ -462,7 +481,9 @@ class Blocking:
         await self._statuses.forget(media_id)
         if isinstance(any_id, RemoteId):
             await RemoteStateStore(self._redis).forget_failure(any_id)
-        await _each(block.copies, partial(self._lift_copy, block))
+        refused = await self._records.refused(media_id) if block.entries else []
+        await _each(dict.fromkeys((*block.copies, *refused)), partial(self._lift_copy, block))
+        await self._records.forget_refused(media_id, refused)
         await self._purges.request(media_id, f"unblocked.{block.lifted_at}", block.sizes)
         if restored or removed:
             await self._evidence.remove(any_id)

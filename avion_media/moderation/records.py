@@ -4,6 +4,7 @@
 ``moderation/blocked/{id}``     the block of one media item, which is valid while this object exists
 ``moderation/unfinished/{id}``  a block, or its end, that is not completed yet; written before the record
 ``moderation/lifted/{id}.{t}``  a lifted block, kept for the audit
+``moderation/refused/{a}/{b}``  the media item b was blocked because its file is that of a, and ends with that block
 ``moderation/held/{id}``        a media item that waits for a moderator, or that was unblocked and is not published yet
 ==============================  ======================================================================================
 """
@@ -11,7 +12,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -106,20 +107,21 @@ class ModerationRecords:
 
     async def is_blocked(self, media_id: str) -> bool:
         """Return whether this media item is blocked."""
-        return await self._store.get().exists(f"{keys.BLOCK_PREFIX}{media_id}")
+        return await self._store.get().exists(keys.block(media_id))
 
     async def block(self, media_id: str) -> Block | None:
         """Return the block of one media item, or None."""
-        return await self._block_at(f"{keys.BLOCK_PREFIX}{media_id}")
+        return await self._block_at(keys.block(media_id))
 
     async def was_lifted(self, media_id: str, sha256: str) -> bool:
         """Return whether a block of this media item ended whose original had this SHA-256 (in hex)."""
+        return any(each.sha256 == sha256 for each in await self.lifted(media_id))
+
+    async def lifted(self, media_id: str) -> list[Block]:
+        """Return the blocks of this media item that were lifted, the oldest first."""
         listed = [each async for page in self._store.get().list(f"{keys.LIFTED_PREFIX}{media_id}.") for each in page]
-        for each in listed:
-            lifted = await self._block_at(each.key)
-            if lifted is not None and lifted.sha256 == sha256:
-                return True
-        return False
+        found = [await self._block_at(each.key) for each in listed]
+        return [each for each in found if each is not None]
 
     async def _block_at(self, key: str) -> Block | None:
         document = await self._read(key)
@@ -143,13 +145,26 @@ class ModerationRecords:
 
     async def write_block(self, block: Block) -> None:
         """Write or overwrite a block."""
-        await self._put(f"{keys.BLOCK_PREFIX}{block.media_id}", block.to_json())
+        await self._put(keys.block(block.media_id), block.to_json())
 
     async def end_block(self, block: Block) -> None:
         """Move a lifted block to the audit records."""
         moment = block.lifted_at.replace(":", "").replace("+0000", "Z")
         await self._put(f"{keys.LIFTED_PREFIX}{block.media_id}.{moment}", block.to_json())
-        await self._store.get().delete([f"{keys.BLOCK_PREFIX}{block.media_id}"])
+        await self._store.get().delete([keys.block(block.media_id)])
+
+    async def note_refused(self, original: str, media_id: str) -> None:
+        """Note that a media item is refused because its file is that of a blocked original."""
+        await self._put(keys.refused(original, media_id), b"")
+
+    async def refused(self, original: str) -> list[str]:
+        """Return the media items of `note_refused`."""
+        prefix = keys.refused(original)
+        return [key.removeprefix(prefix) async for page in self._store.get().list_keys(prefix) for key in page]
+
+    async def forget_refused(self, original: str, media_ids: Iterable[str]) -> None:
+        """Remove the notes of `note_refused`."""
+        await self._store.get().delete([keys.refused(original, each) for each in media_ids])
 
     async def held(self, media_id: str) -> Held | None:
         """Return the record of a media item that is held, or unblocked and not published yet."""
@@ -203,15 +218,18 @@ class ModerationRecords:
         key = f"{keys.OWN_ENTRY_PREFIX}{entry.hash.hex()}"
         await self._store.get().put(key, f"{entry}\n".encode(), content_type="text/csv")
 
+    async def has_entry(self, entry: Entry) -> bool:
+        """Return whether there is this own entry, with this label."""
+        try:
+            body = await self._store.get().read(f"{keys.OWN_ENTRY_PREFIX}{entry.hash.hex()}", max_bytes=_MAX_BYTES)
+        except ObjectMissing:
+            return False
+        return body.decode(errors="replace").strip() == str(entry)
+
     async def remove_entry(self, entry: Entry) -> None:
         """Remove an own entry, unless it has another label, and so belongs to another block."""
-        key = f"{keys.OWN_ENTRY_PREFIX}{entry.hash.hex()}"
-        try:
-            body = await self._store.get().read(key, max_bytes=_MAX_BYTES)
-        except ObjectMissing:
-            return
-        if body.decode(errors="replace").strip() == str(entry):
-            await self._store.get().delete([key])
+        if await self.has_entry(entry):
+            await self._store.get().delete([f"{keys.OWN_ENTRY_PREFIX}{entry.hash.hex()}"])
 
     async def _put(self, key: str, body: bytes) -> None:
         await self._store.get().put(key, body, content_type="application/json")

@@ -55,9 +55,9 @@ class Reviews:
         Costs one listing, and a read of each record that is new since the last call.
         """
         self._known = await self._records.all_held(self._known)
-        held = [each for _, each in self._known.values() if not each.released_at]
+        held = [each for _, each in self._known.values()]
         statuses = await self._statuses.get_many([each.media_id for each in held])
-        waiting = [each for each in held if not _is_on_its_way(statuses[each.media_id])]
+        waiting = [each for each in held if waits(each, statuses[each.media_id])]
         return sorted(waiting, key=lambda each: (each.at, each.media_id))
 
     async def hold(
@@ -127,6 +127,7 @@ class Reviews:
         await self._records.forget_held(str(any_id))
 
 
-def _is_on_its_way(status: Status | None) -> bool:
-    """Return whether the task of a release has not ended. After a failure a moderator can release it again."""
-    return status is not None and status.state is State.PROCESSING and status.reason is None
+def waits(held: Held, status: Status | None) -> bool:
+    """Return whether a moderator must decide. If the task of a release failed, a moderator can release it again."""
+    is_in_progress = status is not None and status.state is State.PROCESSING and status.reason is None
+    return not held.released_at and not is_in_progress

@@ -163,8 +163,9 @@ class Visit:
         for digests in (self._source, self._made):
             match = self.screening.lists.exact(digests)
             if match is not None:
-                cause = match.label if match.list == OWN else f"list {match.list}"
-                await self._block(str(match), self._unwanted(cause, str(match)))
+                entry = Entry(match.type, match.hash, match.label) if match.list == OWN else None
+                cause = match.label if entry is not None else f"list {match.list}"
+                await self._block(str(match), self._unwanted(cause, str(match), entry))
 
     async def _see_likeness(self, picture: bytes | None) -> None:
         if self._pdq is None:
@@ -205,9 +206,9 @@ class Visit:
             },
         }
 
-    def _unwanted(self, cause: str, note: str) -> Unwanted:
+    def _unwanted(self, cause: str, note: str, match: Entry | None = None) -> Unwanted:
         entries: tuple[Entry, ...] = ()  # they are already on a list
-        return Unwanted("screening", note, cause, self.screening.config.keep_refused, entries)
+        return Unwanted("screening", note, cause, self.screening.config.keep_refused, entries, match)
 
     async def _is_released(self) -> bool:
         """Return whether a moderator has released this file. Then no check applies any more.

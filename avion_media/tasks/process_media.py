@@ -117,6 +117,8 @@ class ProcessMedia:
             else:
                 await self._publisher.remove_incoming(media_id)
                 return
+        if reason is Reason.BLOCKED:  # the block has done all this, and may be lifted by now
+            return
         if reason is not Reason.UNREADABLE:  # else an original may exist that the store does not return
             await self._publisher.remove_unpublished(media_id)
         await self._publisher.announce_failed(media_id, reason)

@@ -194,6 +194,10 @@ class MemoryStore:
 
         return cast("str", await self._steps.around(f"copy {source_key}", write))
 
+    async def list_keys(self, prefix: str) -> AsyncIterator[list[str]]:
+        async for page in self.list(prefix):
+            yield [each.key for each in page]
+
     def list(self, prefix: str, start_after: str | None = None, *, page_size: int = 1000) -> _Pages:
         return _Pages(self._objects, self._steps, prefix, start_after or "", page_size)
 

@@ -17,6 +17,8 @@ import trio
 from avion_media.config import Config, TasksConfig
 from avion_media.domain import keys
 from avion_media.domain.errors import Dependency, Reason, Unavailable
+from avion_media.domain.formats import PNG
+from avion_media.domain.ids import new_media_id
 from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status
 from avion_media.moderation import Changes, NotBlocked
 from avion_media.moderation.records import Held
@@ -478,6 +480,58 @@ async def test_an_upload_that_was_marked_as_deleted_is_unblocked_and_can_be_unde
     assert await stage.undelete() is None
     await stage.process_queued()
     assert len(stage.served()) == 1 + len(SIZES)
+
+
+async def test_a_lifted_block_killed_at_every_moment_also_lifts_those_of_refused_copies(new_stage: NewStage) -> None:
+    """The same file was uploaded again while it was blocked."""
+    stage = new_stage()
+    await stage.process()
+    await stage.block()
+    again = await refused_copy(stage)
+    assert blocked(stage, again)
+    for steps in at_every_moment(stage):
+        with suppress(Killed):
+            await stage.unblock(steps)
+        await stage.resume_blocks()
+        if names(stage, keys.BLOCK_PREFIX):  # killed before it was noted that the block is lifted
+            assert blocked(stage, again), steps.names[-1]
+            await stage.unblock()
+        await again.process_queued()
+        assert len(stage.served()) == len(again.served()) == 1 + len(SIZES), steps.names[-1]
+        for prefix in (keys.BLOCK_PREFIX, keys.UNFINISHED_BLOCK_PREFIX, keys.REFUSED_PREFIX, keys.HELD_PREFIX):
+            assert names(stage, prefix) == set(), steps.names[-1]
+
+
+async def test_an_unblock_at_every_moment_of_an_attempt_with_the_same_file_leaves_nothing_blocked(
+    new_stage: NewStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("avion_media.redis.lock._POLL_S", 0.001)
+    stage = new_stage()
+    await stage.process()
+    await stage.block()
+    objects, steps = dict(stage.objects), Steps()
+    await refused_copy(stage, steps)
+    assert steps.count > 40
+    for moment in range(steps.count):
+        stage.objects.clear()
+        stage.objects.update(objects)
+        stage.client.flushall()
+        async with trio.open_nursery() as nursery:
+            race = Race(stage, nursery)
+            with trio.fail_after(20):
+                again = await refused_copy(stage, Steps({moment: race.begin_to_unblock}))
+        await again.process_queued()
+        assert names(stage, keys.BLOCK_PREFIX) == set(), steps.names[moment]
+        assert len(stage.served()) == len(again.served()) == 1 + len(SIZES), steps.names[moment]
+
+
+async def refused_copy(stage: Stage, steps: Steps | None = None) -> Stage:
+    """Upload the file of a blocked media item again, as another one, and process it."""
+    again = replace(stage, media_id=new_media_id(PNG, int(datetime.now(UTC).timestamp() * 1000)))
+    again.upload()
+    await accept(again)
+    await again.process(steps)
+    return again
 
 
 async def test_a_removal_at_every_moment_of_an_unblock_leaves_nothing(new_stage: NewStage) -> None:

@@ -128,10 +128,12 @@ def test_a_block_from_the_first_copy_to_its_end(
     assert json.loads(kept["block.json"])["note"] == "reported"
     for url in in_caches:
         eventually(lambda url=url: fetch(url)[0] == 451, f"the cache to forget {url}")  # type: ignore[misc]
+    again_ids = []
     for body in (private, served):  # neither the upload nor what was served comes back
         again = service.upload("b.jpg", "image/jpeg", body)
         assert (again.state, again.reason) == BLOCKED
         assert statuses_at_origin(service, again.media_id) == {451}
+        again_ids.append(again.media_id)
 
     redis_client.flushall()
     eventually(lambda: state_of(service, media_id) == BLOCKED, "the bucket to say so")
@@ -144,6 +146,8 @@ def test_a_block_from_the_first_copy_to_its_end(
         assert state_of(service, each) == (wire.MediaStatus.READY, "")
     assert service.get(f"/media/{media_id}").content == served
     assert evidence(bucket, media_id) == {}
+    for each in again_ids:
+        eventually(lambda each=each: statuses_at_origin(service, each) == {200}, f"{each} to be processed")  # type: ignore[misc]
     published(service, private)
     for known, code in ((media_id, grpc.StatusCode.FAILED_PRECONDITION), ("f" * 64, grpc.StatusCode.NOT_FOUND)):
         with pytest.raises(grpc.RpcError) as refused:

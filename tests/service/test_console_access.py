@@ -15,6 +15,8 @@ import pytest
 import redis as redis_py
 
 from avion_media.console.recent import PAGE_TILES
+from avion_media.moderation import Block
+from avion_media.moderation.records import Held
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
 
@@ -379,6 +381,28 @@ def test_replicas_are_listed_with_version_and_phase(guarded: Service) -> None:
             return found[0] if found is not None and "Ready" in found[0] else None
 
         assert "delete" in eventually(shown, "this replica to announce itself")
+
+
+def test_the_page_of_a_medium_shows_its_moderation_when_redis_has_nothing_of_it(
+    guarded: Service, bucket: S3Bucket
+) -> None:
+    blocked, held, unknown = (f"01M88C0SJ305C5J3D3BYCKGF0{number}" for number in range(3))
+    block = Block(blocked, "2026-11-20T08:00:00.000+00:00", by="ada", note="report 4711", done=True)
+    review = Held(held, block.at, f"pdq {'ab' * 32} of list own", "media_processing_queue", {})
+    records = {f"moderation/blocked/{blocked}": block.to_json(), f"moderation/held/{held}": review.to_json()}
+    for key, body in {**records, f"quarantine/{blocked}/original": b"1"}.items():
+        bucket.client.put_object(Bucket=bucket.bucket, Key=key, Body=body)
+    with browsing(guarded) as client:
+        log_in(client)
+        page = client.get(f"/console/media/{blocked}")
+        assert page.status_code == 200
+        for part in ("Failed</span>", "report 4711", "ada", f"quarantine/{blocked}/original", "Unblock"):
+            assert part in page.text, part
+        page = client.get(f"/console/media/{held}")
+        assert page.status_code == 200
+        for part in ("Processing</span>", "pdq abababab…ababab of list own", "Release"):
+            assert part in page.text, part
+        assert client.get(f"/console/media/{unknown}").status_code == 404
 
 
 def test_a_task_that_may_be_given_up_is_cancelled_from_its_medium(guarded: Service, redis_of_module: str) -> None:

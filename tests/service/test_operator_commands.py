@@ -6,7 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +19,8 @@ from avion_media.domain.errors import Reason
 from avion_media.domain.formats import JPEG, MP4
 from avion_media.domain.ids import AnyId, MediaId, new_media_id, remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, State, Status
+from avion_media.moderation import Block, Entry, HashType
+from avion_media.moderation.records import Held
 from avion_media.queue import QueueKeys, TaskQueue
 from avion_media.redis import open_redis
 from avion_media.state import MediaEvents, StatusStore
@@ -29,6 +31,16 @@ from tests.service.published import key_of
 
 Client = Any  # redis-py's types allow for options that no test here uses
 DAY = 86400.0
+A_BLOCK = Block(
+    "01M88C0SJ305C5J3D3BYCKGE00",
+    "2026-11-20T08:00:00.000+00:00",
+    by="ada",
+    note="report 4711",
+    cause="list others",
+    entries=(Entry(HashType.SHA256, bytes.fromhex("ab" * 32), "an advert"),),
+    copies=("01M88C0SJ305C5J3D3BYCKGE01",),
+    done=True,
+)
 
 
 @dataclass
@@ -294,6 +306,59 @@ async def test_inspect_shows_everything_that_is_known(operator: Operator) -> Non
         assert part in text
 
 
+def test_inspect_shows_what_moderation_has_recorded(operator: Operator) -> None:
+    """Redis has nothing of it: neither after a loss of its data, nor when the status has expired."""
+    ended = "2026-11-20T09:00:00.000+00:00"
+    upload, lifted = an_upload(), replace(A_BLOCK, note="a mistake", lifted_at=ended, lifted_by="eve")
+    operator.put(f"{keys.LIFTED_PREFIX}{upload}.2026-11-20T090000.000Z", lifted.to_json())
+    operator.put(f"{keys.LIFTED_PREFIX}{upload}.2026-11-19T090000.000Z", A_BLOCK.to_json())
+    only_lifted = operator.json("inspect", str(upload))["moderation"]
+    assert [(each["record"], each["note"], each["lifted_by"]) for each in only_lifted] == [
+        ("lifted", "a mistake", "eve")
+    ]
+
+    operator.put(keys.block(str(upload)), A_BLOCK.to_json())
+    operator.put(f"{keys.QUARANTINE_PREFIX}{upload}/original", b"1234")
+    known = operator.json("inspect", str(upload))
+    blocked = known["moderation"][-1]
+    assert blocked == {
+        "record": "blocked",
+        "at": A_BLOCK.at,
+        "by": "ada",
+        "note": "report 4711",
+        "cause": "list others",
+        "evidence": "kept",
+        "entries": [f"sha256,{'ab' * 32},an advert"],
+        "copies": ["01M88C0SJ305C5J3D3BYCKGE01"],
+        "next": f"it is blocked; to lift the block: `avion-media unblock {upload}`",
+    }
+    assert {each["key"]: each["bytes"] for each in known["objects"]} == {f"quarantine/{upload}/original": 4}
+    text = operator.run("inspect", str(upload)).stdout
+    for part in ("record=blocked", "note=report 4711", "by=ada", f'"sha256,{"ab" * 32},an advert"', "quarantine/"):
+        assert part in text
+    operator.put(keys.block(str(upload)), replace(A_BLOCK, done=False).to_json())
+    assert "not completed" in operator.json("inspect", str(upload))["moderation"][-1]["next"]
+
+
+async def test_inspect_says_how_to_decide_about_what_is_held(operator: Operator) -> None:
+    upload = an_upload()
+    task = {"media_id": str(upload), "type": "thumbnail"}
+    held = Held(str(upload), "2026-11-20T08:00:00.000+00:00", "pdq 00 of list own", PROCESSING_QUEUE, task)
+    operator.put(f"{keys.HELD_PREFIX}{upload}", held.to_json())
+    assert operator.json("inspect", str(upload))["moderation"] == [
+        {
+            "record": "held",
+            "at": held.at,
+            "match": held.match,
+            "next": f"it is held; decide: `avion-media review release {upload}` or `avion-media review block {upload}`",
+        }
+    ]
+    async with open_redis(operator.redis_url) as redis:  # a moderator has released it
+        await StatusStore(redis).put(Status(str(upload), State.PROCESSING), ttl_s=60)
+    (record,) = operator.json("inspect", str(upload))["moderation"]
+    assert (record["record"], "next" in record) == ("released", False)
+
+
 def test_inspect_takes_the_url_of_remote_media(operator: Operator) -> None:
     remote = remote_id_for("https://remote.example/a.png")
     operator.redis.xadd(CACHE_QUEUE, {"task_id": "t", "remote_url": "https://remote.example/a.png"})
@@ -393,6 +458,18 @@ async def test_too_late_is_said_and_changes_nothing(operator: Operator) -> None:
     assert "its original is gone" in ended.stderr
     assert "objects are being removed" in ended.stderr
     assert (state_of(operator, gone), state_of(operator, running)) == ("marked", "removing")
+
+
+async def test_what_is_blocked_is_unblocked_before_its_deletion_is_taken_back(operator: Operator) -> None:
+    """A block moves the original to quarantine: it is not gone."""
+    upload = an_upload()
+    operator.put(keys.block(str(upload)), A_BLOCK.to_json())
+    await drop(operator, upload)
+    due = operator.json("inspect", str(upload))["deletion"]["objects_go_at"]
+
+    ended = operator.run("undelete", str(upload), status=1)
+    assert f"{upload}: it is blocked: unblock it first, before {due}" in ended.stderr
+    assert state_of(operator, upload) == "marked"
 
 
 async def test_what_is_overdue_and_not_being_removed_can_still_be_taken_back(operator: Operator) -> None:

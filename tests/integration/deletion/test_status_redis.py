@@ -52,7 +52,9 @@ async def test_each_key_is_where_it_belongs(redis_url: str, state_url: str) -> N
 
 async def test_an_outage_of_either_is_an_outage(redis_url: str) -> None:
     async with open_redis(redis_url, state_url="redis://127.0.0.1:1/0", timeout_s=1.0) as redis:
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable) as unavailable:
             await redis.ping()
+        assert unavailable.value.setting == "AVION_MEDIA_STATUS__REDIS_URL"
         assert await redis.execute("GET", "x") is None
         assert not redis.available.up
+        assert redis.available.detail.startswith("for statuses: ")

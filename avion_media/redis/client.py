@@ -131,9 +131,12 @@ class Redis:
 
     @property
     def has_sentinels(self) -> bool:
-        """Whether Sentinels name the master. Then only `ping` notices that another server has become the master."""
+        """Whether Sentinels name the master, also of the Redis for statuses. Then only `ping` notices that another
+        server has become the master."""
         topology = self._directory.topology
-        return isinstance(topology, Single) and bool(topology.master)
+        if isinstance(topology, Single) and topology.master:
+            return True
+        return self.state is not self and self.state.has_sentinels
 
     async def ping(self) -> None:
         """Send PING to all servers. Raises `Unavailable` if one does not respond.

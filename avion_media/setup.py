@@ -15,8 +15,9 @@ from avion_media.tasks.sweep.state import SweepState
 async def prepare(config: Config) -> tuple[list[str], list[str]]:
     """Create bucket, CORS and lifecycle rules, and the consumer groups.
 
-    Returns what was created, and warnings about Redis. Raises `Unavailable` without the store or Redis; what was
-    created until then stays, and the next call goes on from there.
+    Returns what was created, and warnings about Redis. Raises `Unavailable` without the store or Redis, and
+    `StoreRefused` if the store does not allow the bucket or one of its rules; what was created until then stays, and
+    the next call goes on from there.
     """
     async with open_store(config.s3, watched=False) as store:
         created = await store.ensure_bucket(lives_of(config))

@@ -62,7 +62,7 @@ class Observed:
 
     limiters: dict[str, Callable[[], Limiter]] = field(default_factory=dict)
     queue_stats: dict[str, QueueStats] = field(default_factory=dict)  # as they were a few seconds ago
-    warnings: list[str] = field(default_factory=list)  # settings of Redis that can lose tasks
+    warnings: list[str] = field(default_factory=list)  # settings of Redis that can lose data
     swept_at: float = 0.0  # when the last sweep ended, Unix seconds
     stored: dict[str, tuple[int, int]] = field(default_factory=dict)  # objects and bytes by kind, at the last sweep
     events_headroom: int = 0  # events that can follow before the slowest consumer group misses one

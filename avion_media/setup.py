@@ -15,12 +15,13 @@ from avion_media.tasks.sweep.state import SweepState
 async def prepare(config: Config) -> tuple[list[str], list[str]]:
     """Create bucket, CORS and lifecycle rules, and the consumer groups.
 
-    Returns what was created, and warnings about Redis. Raises `Unavailable` without the store or Redis; what was
-    created until then stays, and the next call goes on from there.
+    Returns what was created, and warnings about Redis. Raises `Unavailable` without the store or Redis, and
+    `StoreRefused` if the store does not allow the bucket or one of its rules; what was created until then stays, and
+    the next call goes on from there.
     """
     async with open_store(config.s3, watched=False) as store:
         created = await store.ensure_bucket(lives_of(config))
-    async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
+    async with open_redis(config.redis.url, timeout_s=config.redis.timeout, state_url=config.status.redis_url) as redis:
         for name in QUEUES:
             if await TaskQueue(redis, name).ensure_group():
                 created.append(f"consumer group of {name}")
@@ -39,7 +40,15 @@ async def _begin_memory(redis: Redis) -> None:
 
 
 async def redis_warnings(redis: Redis) -> list[str]:
-    """Return the settings of Redis servers that can lose tasks; empty if there are none, or INFO is refused.
+    """Return the settings of all Redis servers that can lose data, also of those for statuses. Raises `Unavailable`."""
+    warnings = await warnings_of(redis)
+    if redis.state is not redis:
+        warnings += [f"for statuses: {warning}" for warning in await warnings_of(redis.state)]
+    return warnings
+
+
+async def warnings_of(redis: Redis) -> list[str]:
+    """Return the settings of the servers of one URL that can lose data; empty if there are none, or INFO is refused.
 
     Raises `Unavailable`.
     """
@@ -52,7 +61,7 @@ async def redis_warnings(redis: Redis) -> list[str]:
     for server, info in infos.items():
         policy = info.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
-            warning = f"Redis may evict tasks: maxmemory-policy is {policy}, should be noeviction"
+            warning = f"Redis may evict keys: maxmemory-policy is {policy}, should be noeviction"
             warnings.setdefault(warning, []).append(server)
         if info.get("aof_enabled") == "0" and server in never_saved:
             warning = "Redis keeps nothing over a restart: neither appendonly nor save is set"

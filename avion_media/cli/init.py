@@ -7,11 +7,12 @@ from dataclasses import asdict
 
 import click
 
-from avion_media.cli.output import json_option, load_config, print_json, print_problem
+from avion_media.cli.output import CommandFailed, json_option, load_config, print_json, print_problem
 from avion_media.cli.resources import run_directly
-from avion_media.config import Config
+from avion_media.config import PREFIX, Config
 from avion_media.doctor import CheckResult, CheckStatus, examine_forgeries
 from avion_media.setup import prepare
+from avion_media.store import StoreRefused
 
 
 @click.command("init")
@@ -25,7 +26,12 @@ def init_command(as_json: bool) -> None:
     config = load_config()
 
     async def run() -> tuple[list[str], list[str], list[CheckResult]]:
-        created, warnings = await prepare(config)
+        try:
+            created, warnings = await prepare(config)
+        except StoreRefused as error:
+            raise CommandFailed(
+                f"the object store refuses the bucket {config.s3.bucket}: {error} (see {PREFIX}S3__BUCKET)"
+            ) from None
         return created, warnings, await _problems(config)
 
     created, warnings, problems = run_directly(run)

@@ -90,7 +90,8 @@ def run_directly(run: Callable[[], Awaitable[T]]) -> T:
     try:
         return unwrapped(run)
     except Unavailable as error:
-        raise CommandFailed(f"{error} (see {_SETTINGS.get(error.dependency, error.dependency)})") from None
+        setting = error.setting or _SETTINGS.get(error.dependency, error.dependency)
+        raise CommandFailed(f"{error} (see {setting})") from None
 
 
 @dataclass(frozen=True, slots=True)

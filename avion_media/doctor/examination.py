@@ -59,8 +59,12 @@ async def examine(config: Config, areas: frozenset[Area], found: Found) -> list[
                 [store.there, forgeries.accepted(), *store.uploads.all(), *forgeries.all(), *store.objects.all()], note
             )
     if Area.REDIS in areas:
-        async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
+        async with open_redis(
+            config.redis.url, timeout_s=config.redis.timeout, state_url=config.status.redis_url
+        ) as redis:
             await _run(RedisChecks(redis).all(), note)
+            if redis.state is not redis:
+                await _run(RedisChecks(redis.state).of_statuses(), note)
     if Area.SANDBOX in areas:
         await _examine_sandbox(config, note)
     return results

@@ -11,7 +11,7 @@ from typing import Final
 from avion_media.doctor.check import Area, Check, CheckFailed, CheckStatus
 from avion_media.domain.tasks import PUBLIC_QUEUES
 from avion_media.redis import Redis, Script
-from avion_media.setup import redis_warnings
+from avion_media.setup import warnings_of
 
 _MAJOR: Final = {"redis": 7, "valkey": 8}
 _MAX_SKEW_S = 5.0
@@ -19,7 +19,7 @@ _PINGS = 21
 
 
 class RedisChecks:
-    """What the queues, the status store and the events rely on."""
+    """What the queues, the status store and the events rely on, at the servers of one URL."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -46,11 +46,32 @@ class RedisChecks:
             ),
         ]
 
+    def of_statuses(self) -> list[Check]:
+        """Return the checks of a Redis for statuses alone, the most important first."""
+        check = partial(Check, Area.REDIS)
+        return [
+            check("for statuses: is reachable", self._answers, "no status is known, and tasks wait"),
+            check("for statuses: is Redis 7, Valkey 8 or newer", self._version, "required commands are missing"),
+            check("for statuses: runs Lua scripts", self._scripts, "no status and no deletion can be recorded"),
+            check(
+                "for statuses: clock in sync",
+                self._clock,
+                "deletions and undeletes may be put in the wrong order",
+                CheckStatus.WARNING,
+            ),
+            check(
+                "for statuses: persistence is on and eviction is off",
+                self._durability,
+                "reasons of failed media items and deletion records can be lost",
+                CheckStatus.WARNING,
+            ),
+        ]
+
     async def _answers(self) -> str:
         took = []
         for _ in range(_PINGS):
             started = time.perf_counter()
-            await self._redis.ping()
+            await self._redis.execute_on_all("PING")
             took.append(time.perf_counter() - started)
         return f"median {median(took) * 1000:.1f} ms"
 
@@ -89,7 +110,7 @@ class RedisChecks:
         return f"clocks differ by {skew_s:.1f} s"
 
     async def _durability(self) -> str:
-        warnings = await redis_warnings(self._redis)
+        warnings = await warnings_of(self._redis)
         if warnings:
             raise CheckFailed("; ".join(warnings))
         return ""

@@ -154,14 +154,20 @@ class Rejected(MediaError):
 
 
 class Unavailable(MediaError):
-    """A dependency is unavailable. The same call may succeed later."""
+    """A dependency is unavailable. The same call may succeed later.
 
-    def __init__(self, dependency: Dependency, detail: str = "", retry_after_s: float = 1.0) -> None:
+    ``setting`` names the setting to look at, where that does not follow from the dependency.
+    """
+
+    def __init__(
+        self, dependency: Dependency, detail: str = "", retry_after_s: float = 1.0, *, setting: str = ""
+    ) -> None:
         name = {Dependency.STORE: "the object store", Dependency.REDIS: "Redis"}.get(dependency, dependency)
         super().__init__(f"{name} is not available{': ' + detail if detail else ''}")
         self.dependency = dependency
         self.detail = detail
         self.retry_after_s = retry_after_s
+        self.setting = setting
 
 
 class DespiteUnreadable:

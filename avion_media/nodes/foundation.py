@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 import trio
@@ -44,10 +45,9 @@ async def redis(runtime: Runtime, child: Child[None]) -> None:
         runtime, "redis.connections", lambda: Limiter(redis.blocking, redis.max_blocking, redis.waiting)
     )
     durability = _Durability(runtime, child.path)
-    outages = OutageLog("redis", child.path)
     async with redis.opened():
         child.started()
-        with connections, redis.observed(partial(_note, outages)), child.until_stopping():
+        with connections, _outages_logged(redis, child.path), child.until_stopping():
             while True:  # a regular call notices an outage, and its end, also when there is no work
                 try:
                     await redis.ping()
@@ -56,6 +56,14 @@ async def redis(runtime: Runtime, child: Child[None]) -> None:
                 except Unavailable:
                     pass
                 await trio.sleep(_PING_S if redis.has_sentinels or not redis.available.up else _QUIET_PING_S)
+
+
+@contextmanager
+def _outages_logged(redis: Redis, path: str) -> Iterator[None]:
+    with ExitStack() as stack:
+        for each in {redis, redis.state}:
+            stack.enter_context(each.observed(partial(_note, OutageLog("redis", path))))
+        yield
 
 
 def _note(outages: OutageLog, available: Availability) -> None:

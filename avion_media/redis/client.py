@@ -47,12 +47,22 @@ class Redis:
     Users can keep this object while its supervised child restarts: for them the restart is a short outage.
     """
 
-    def __init__(self, url: str, connections: int = 24, timeout_s: float = 5.0, *, state_url: str = "") -> None:
-        """See `open_redis` for the arguments."""
+    def __init__(
+        self,
+        url: str,
+        connections: int = 24,
+        timeout_s: float = 5.0,
+        *,
+        state_url: str = "",
+        only_statuses: bool = False,
+    ) -> None:
+        """See `open_redis` for the arguments. ``only_statuses``: errors say that it is the Redis for statuses."""
         if connections < 4:
             raise ValueError(f"connections must be at least 4, got {connections}")
         self._timeout_s = timeout_s
-        self.state = Redis(state_url, connections, timeout_s) if state_url and state_url != url else self
+        self._only_statuses = only_statuses
+        has_own_state = state_url not in ("", url)
+        self.state = Redis(state_url, connections, timeout_s, only_statuses=True) if has_own_state else self
         """The Redis of statuses, deletion records and remote state: this one, unless another one is configured."""
         target = read_redis_url(url)
         self._dialler = Dialler(target, timeout_s)
@@ -88,14 +98,18 @@ class Redis:
     def available(self) -> Availability:
         """The last known state. Never waits, and never contacts the server. For a cluster: of all its masters.
 
-        If statuses have a Redis of their own, and one of the two is unavailable, this is the state of that one.
+        If statuses have a Redis of their own, this is the state of the one that is unavailable, or else of the one that
+        became available last.
         """
         mine = self._directory.available
-        return mine if self.state is self or not mine.up else self.state.available
+        if self.state is self or not mine.up:
+            return mine
+        return max(mine, self.state.available, key=lambda each: (not each.up, each.since))
 
     @contextmanager
     def observed(self, observer: Callable[[Availability], None]) -> Iterator[None]:
-        """Call ``observer`` with `available` at each failure and at the end of each outage, inside the block.
+        """Call ``observer`` with the state of this Redis alone, at each failure and at the end of each outage, inside
+        the block.
 
         It is called synchronously, in the task whose call failed or succeeded.
         """
@@ -117,9 +131,12 @@ class Redis:
 
     @property
     def has_sentinels(self) -> bool:
-        """Whether Sentinels name the master. Then only `ping` notices that another server has become the master."""
+        """Whether Sentinels name the master, also of the Redis for statuses. Then only `ping` notices that another
+        server has become the master."""
         topology = self._directory.topology
-        return isinstance(topology, Single) and bool(topology.master)
+        if isinstance(topology, Single) and topology.master:
+            return True
+        return self.state is not self and self.state.has_sentinels
 
     async def ping(self) -> None:
         """Send PING to all servers. Raises `Unavailable` if one does not respond.
@@ -234,7 +251,7 @@ class Redis:
                 with trio.fail_after(within_s):
                     topology = await self._located(command[0])
             except trio.TooSlowError:
-                raise _not_within(within_s) from None
+                raise self._not_within(within_s) from None
         node, asking = self._routed(command[0], partial(topology.node_for, command)), False
         give_up_at = math.inf
         while True:
@@ -249,7 +266,7 @@ class Redis:
                     await trio.sleep(_HOP_PAUSE_S)
                 node, asking = self._routed(command[0], partial(self._next_hop, topology, node, asking, hop))
             except NotWithin:
-                raise _not_within(within_s) from None
+                raise self._not_within(within_s) from None
             except ANY as error:
                 raise self._to_domain_error(command[0], node, error) from error
             else:
@@ -306,12 +323,16 @@ class Redis:
             if node is not None:
                 self._directory.answered(node)
             return RedisRefused(str(command), code, message)
-        self._directory.failed(node, detail, deposed=isinstance(error, DEPOSED))
-        return Unavailable(Dependency.REDIS, detail, retry_after_s=LONGEST_PAUSE_S)
+        which = "for statuses: " if self._only_statuses else ""
+        self._directory.failed(node, f"{which}{detail}", deposed=isinstance(error, DEPOSED))
+        return self._unavailable(detail)
 
+    def _not_within(self, within_s: float) -> Unavailable:
+        return self._unavailable(f"no reply within {within_s:g} s")
 
-def _not_within(within_s: float) -> Unavailable:
-    return Unavailable(Dependency.REDIS, f"no reply within {within_s:g} s", retry_after_s=LONGEST_PAUSE_S)
+    def _unavailable(self, detail: str) -> Unavailable:
+        setting = "AVION_MEDIA_STATUS__REDIS_URL" if self._only_statuses else ""
+        return Unavailable(Dependency.REDIS, detail, retry_after_s=LONGEST_PAUSE_S, setting=setting)
 
 
 async def _all(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:

@@ -21,7 +21,7 @@ from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.domain.keys import INCOMING_PREFIX, ORIGINAL_PREFIX
 from avion_media.store.availability import Availability
 from avion_media.store.clients import ATTEMPTS, Clients
-from avion_media.store.errors import NO_BUCKET, StoreRefused, translated
+from avion_media.store.errors import StoreRefused, no_bucket, translated
 from avion_media.store.evidence import Evidence
 from avion_media.store.objects import ObjectPart, PartRequest
 from avion_media.store.observed import StoreCall
@@ -181,7 +181,7 @@ class Connection:
         except ClientError as error:  # a response to HEAD has no body, so there is no better code
             if error.response["Error"]["Code"] != "404":
                 raise
-            raise Unavailable(Dependency.STORE, NO_BUCKET, retry_after_s=5.0) from error
+            raise no_bucket() from error
 
     async def _run(self, call: Callable[[S3Client], T], key: str, *, abandon: bool) -> T:
         client = await self.clients.connect()

@@ -29,7 +29,6 @@ NO_CREDENTIALS = (
     "no credentials for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
     "or any other source that boto3 knows"
 )
-NO_BUCKET = "the bucket does not exist: run avion-media init"
 
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _PRECONDITION = frozenset({"412", "PreconditionFailed"})
@@ -61,6 +60,12 @@ class StoreRefused(MediaError):
     """The store calls the request invalid: a bug or a wrong setting, not an outage."""
 
 
+def no_bucket() -> Unavailable:
+    """Return the error for a bucket that does not exist."""
+    detail = "the bucket does not exist: run avion-media init"
+    return Unavailable(Dependency.STORE, detail, retry_after_s=5.0, setting="AVION_MEDIA_S3__BUCKET")
+
+
 def translate(error: Exception, key: str = "") -> MediaError:
     """Return the error of the domain for an error of botocore or urllib3."""
     if isinstance(error, ClientError):
@@ -78,7 +83,7 @@ def _translate_client_error(error: ClientError, key: str) -> MediaError:
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code == "NoSuchBucket":
-        return Unavailable(Dependency.STORE, NO_BUCKET, retry_after_s=5.0)
+        return no_bucket()
     if code in _MISSING:
         return ObjectMissing(key)
     if code in _PRECONDITION:

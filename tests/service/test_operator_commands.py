@@ -520,7 +520,19 @@ def test_what_is_away_is_one_helpful_line(operator: Operator) -> None:
     nowhere = {"REDIS__URL": "redis://127.0.0.1:1/0"}
     for arguments in (["dlq", "list"], ["sweep"], ["why", str(an_upload())], ["undelete", str(an_upload())]):
         ended = operator.run(*arguments, status=1, **nowhere)
-        assert "AVION_MEDIA_REDIS__URL" in ended.stderr
+        assert "(see AVION_MEDIA_REDIS__URL)" in ended.stderr
+    for arguments in (["inspect", str(an_upload())], ["undelete", str(an_upload())], ["review", "list"], ["init"]):
+        ended = operator.run(*arguments, status=1, STATUS__REDIS_URL="redis://127.0.0.1:1/0")
+        assert "(see AVION_MEDIA_STATUS__REDIS_URL)" in ended.stderr
     ended = operator.run("sweep", status=1, S3__ENDPOINT_URL="http://127.0.0.1:1", S3__TIMEOUT="1s")
     assert "AVION_MEDIA_S3__ENDPOINT_URL" in ended.stderr
+    ended = operator.run("sweep", status=1, S3__BUCKET="no-such-bucket")
+    assert "run avion-media init (see AVION_MEDIA_S3__BUCKET)" in ended.stderr
     assert "store.unavailable" not in ended.stdout + ended.stderr  # that line is for the log of a service
+
+
+def test_a_bucket_that_the_store_refuses_is_one_helpful_line(operator: Operator) -> None:
+    (line,) = operator.run("init", status=1, S3__BUCKET="Bad_Bucket").stderr.splitlines()
+    assert line.startswith("avion-media: the object store refuses the bucket Bad_Bucket: ")
+    assert line.endswith("(see AVION_MEDIA_S3__BUCKET)")
+    assert "Invalid bucket name" in operator.run("init", status=1, S3__BUCKET="no/bucket").stderr

@@ -21,7 +21,7 @@ from tests.service.faults import (
     frozen_decoders,
     incarnations,
 )
-from tests.service.harness import Service, eventually, running, service_environment
+from tests.service.harness import Service, eventually, json_lines, running, service_environment
 from tests.service.published import entries, events_of, key_of, keys_of, retry_delay_s, unfinished
 
 QUEUE = "media_processing_queue"
@@ -84,6 +84,24 @@ def is_ready(service: Service, media_id: str) -> bool:
 def is_whole(bucket: S3Bucket, media_id: str) -> bool:
     """Whether the original and its thumbnails are there, and the upload is gone."""
     return len(keys_of(bucket, media_id)) == 4 and f"incoming/{media_id}" not in keys_of(bucket, media_id)
+
+
+def test_the_redis_for_statuses_is_named(durable: DurableRedis, redis_url: str, bucket: S3Bucket) -> None:
+    with redis.Redis.from_url(durable.url) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    with running(environment(redis_url, bucket, STATUS__REDIS_URL=durable.url)) as service:
+        evicts = "for statuses: Redis may evict keys: maxmemory-policy is allkeys-lru, should be noeviction"
+        eventually(lambda: evicts in (service.ready() or {}).get("warnings", ()), "/readyz to warn")
+        durable.kill()
+        eventually(lambda: dependencies(service)["redis"] == "unavailable", "/readyz to tell")
+        assert (service.readiness() or {})["reasons"]["redis"].startswith("for statuses: ")
+        durable.start()
+        eventually(lambda: dependencies(service)["redis"] == "up", "/readyz to tell that it is back")
+        lines = json_lines(service.log())
+    assert evicts in [line["warning"] for line in lines if line["event"] == "redis.not_durable"]
+    (outage,) = {line["detail"].partition(": ")[0] for line in lines if line["event"] == "redis.unavailable"}
+    assert outage == "for statuses"
+    assert "redis.recovered" in {line["event"] for line in lines}
 
 
 def test_redis_killed_and_restarted(durable: DurableRedis, bucket: S3Bucket, picture: bytes) -> None:

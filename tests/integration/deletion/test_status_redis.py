@@ -13,7 +13,7 @@ from avion_media.domain.tasks import DELETE_QUEUE, State, Status
 from avion_media.queue import TaskQueue
 from avion_media.redis import open_redis
 from avion_media.state import MediaEvents, StatusStore
-from tests.services import redis_server
+from tests.services import redis_server, watched_redis
 
 MEDIUM = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
@@ -52,7 +52,16 @@ async def test_each_key_is_where_it_belongs(redis_url: str, state_url: str) -> N
 
 async def test_an_outage_of_either_is_an_outage(redis_url: str) -> None:
     async with open_redis(redis_url, state_url="redis://127.0.0.1:1/0", timeout_s=1.0) as redis:
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable) as unavailable:
             await redis.ping()
+        assert unavailable.value.setting == "AVION_MEDIA_STATUS__REDIS_URL"
         assert await redis.execute("GET", "x") is None
         assert not redis.available.up
+        assert redis.available.detail.startswith("for statuses: ")
+
+
+async def test_sentinels_of_either_are_asked_often(redis_url: str) -> None:
+    with watched_redis() as watched:
+        async with open_redis(redis_url, state_url=watched.url) as redis:
+            await redis.ping()
+            assert redis.has_sentinels

@@ -8,13 +8,13 @@ import subprocess
 import pytest
 import redis as redis_py
 
-from avion_media.config import Config, RedisConfig, S3Config
+from avion_media.config import Config, RedisConfig, S3Config, StatusConfig
 from avion_media.doctor import Area, CheckResult, CheckStatus, examine, examine_forgeries
 from avion_media.setup import prepare
 from tests.conftest import S3Bucket, fresh_bucket
 from tests.service.commands import run_command
 from tests.service.harness import service_environment
-from tests.services import S3Address
+from tests.services import S3Address, redis_server
 from tests.services.faulty_gateway import faulty_gateway
 from tests.services.process import free_port
 
@@ -221,6 +221,32 @@ async def test_a_redis_without_the_groups(redis_url: str) -> None:
     assert groups.status is CheckStatus.WARNING
     assert "media_processing_queue" in groups.detail
     assert "media_cache_queue" not in groups.detail
+
+
+async def test_the_redis_for_statuses_is_examined_too(s3: S3Bucket, redis_url: str) -> None:
+    with redis_server("--maxmemory-policy", "allkeys-lru", "--save", "60 1") as state_url:
+        config = Config(s3=s3.config(), redis=RedisConfig(url=redis_url), status=StatusConfig(redis_url=state_url))
+        _, warnings = await prepare(config)
+        results = await examined(config, Area.REDIS)
+
+    evicts = "Redis may evict keys: maxmemory-policy is allkeys-lru, should be noeviction"
+    assert warnings[-1] == f"for statuses: {evicts}"
+    assert results["for statuses: is reachable"].status is CheckStatus.OK
+    assert broken({check: each for check, each in results.items() if check.startswith("for statuses")}) == {
+        "for statuses: persistence is on and eviction is off": CheckStatus.WARNING
+    }
+    assert results["for statuses: persistence is on and eviction is off"].detail == evicts
+
+
+async def test_of_two_redis_the_one_that_is_unavailable_is_named(redis_url: str) -> None:
+    nowhere = f"redis://127.0.0.1:{free_port()}"
+    for urls, failed in (
+        ((redis_url, nowhere), "for statuses: is reachable"),
+        ((nowhere, redis_url), "is reachable"),
+    ):
+        config = Config(redis=RedisConfig(url=urls[0]), status=StatusConfig(redis_url=urls[1]))
+        results = await examined(config, Area.REDIS)
+        assert [each.check for each in results.values() if each.status is CheckStatus.FAILED] == [failed]
 
 
 def test_the_command_says_what_fails_and_ends_with_1() -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from avion_media.redis import open_redis
 from avion_media.setup import redis_warnings
-from tests.services import RedisCluster, RedisServer, redis_cluster
+from tests.services import RedisCluster, RedisServer, redis_cluster, redis_server
 
-EVICTS = "Redis may evict tasks: maxmemory-policy is allkeys-lru, should be noeviction"
+EVICTS = "Redis may evict keys: maxmemory-policy is allkeys-lru, should be noeviction"
 FORGETS = "Redis keeps nothing over a restart: neither appendonly nor save is set"
 
 
@@ -48,3 +48,11 @@ async def test_nodes_of_a_cluster_are_named(mixed_cluster: RedisCluster) -> None
         assert sorted(await redis_warnings(redis)) == sorted(
             [f"{FORGETS} (on {', '.join(both)})", f"{EVICTS} (on 127.0.0.1:{first.port})"]
         )
+
+
+async def test_the_redis_for_statuses_is_named(server: RedisServer) -> None:
+    with redis_server("--maxmemory-policy", "allkeys-lru", "--save", "60 1") as state_url:
+        async with open_redis(server.url, state_url=state_url) as redis:
+            assert await redis_warnings(redis) == [f"for statuses: {EVICTS}"]
+            server.ask("CONFIG", "SET", "appendonly", "no")
+            assert await redis_warnings(redis) == [FORGETS, f"for statuses: {EVICTS}"]

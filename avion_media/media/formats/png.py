@@ -76,7 +76,7 @@ def read(view: memoryview) -> Picture:
     for _, chunk in zip(bounded_parts(), chunks, strict=False):
         if chunk.kind == b"eXIf" and exif is None:  # it can also follow the picture; only the orientation counts
             exif = ExifFacts(read_exif(chunk.payload).orientation)
-        is_stray = chunk.kind in _OF_ANIMATIONS and b"acTL" not in first
+        is_stray = not first.get(b"acTL") if chunk.kind in _OF_ANIMATIONS else bool(chunk.kind == b"acTL" and pixels)
         if is_stray or chunk.kind not in _ALLOWED or (chunk.kind in first and chunk.kind not in _REPEATED):
             continue
         kept = memoryview(_kept(chunk))

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MKV, MP4, MediaFormat
 from avion_media.media.formats.coded_data import CODINGS, Coding, motion_jpeg, nal, obu
 from tests.unit.container import coded_videos
 from tests.unit.container.coded_videos import CAPTION, HDR10_PLUS, MAKERS, SECRET
-from tests.unit.container.videos import apply_patches, examine, exiftool, ffmpeg, scrub, store_of
+from tests.unit.container.videos import apply_patches, examine, exiftool, ffmpeg, probe, scrub, store_of
+from tests.unit.scrub.made_files import jpeg_segment, saved
 
 _NOTES = (b"x264 - core", b"x265 (build", b"options:")
 
@@ -156,6 +159,93 @@ def test_a_message_behind_two_zeros_keeps_its_type() -> None:
 @pytest.mark.parametrize("name", ["vp09", "V_VP9", "mp4v"])
 def test_other_codecs_are_left_as_they_are(name: str) -> None:
     assert CODINGS[name] is None
+
+
+_UNKNOWN = [
+    ("h264", "mp4", b"avc1", b"AVC1"),
+    ("motion jpeg", "mov", b"jpeg", b"MJPG"),
+    ("h264", "mkv", b"V_MPEG4/ISO/AVC", b"V_MS/VFW/FOURCC"),
+]
+
+
+def _renamed(path: Path, known: bytes, unknown: bytes, *, first: bool = True) -> None:
+    """Change the coding that the file names for its first or last track."""
+    data = path.read_bytes()
+    at = data.index(known, max(0, data.find(b"stsd"))) if first else data.rindex(known)
+    path.write_bytes(data[:at] + unknown + data[at + len(known) :])
+
+
+@pytest.mark.parametrize(("name", "container", "known", "unknown"), _UNKNOWN)
+def test_a_video_of_an_unknown_coding_is_unsupported(
+    name: str, container: str, known: bytes, unknown: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / f"video.{container}"
+    MAKERS[name](path)
+    _renamed(path, known, unknown)
+    with pytest.raises(Rejected, match=unknown.decode()) as caught:
+        examine(path)
+    assert caught.value.reason is Reason.UNSUPPORTED_TYPE
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "behind"])
+@pytest.mark.parametrize(("name", "container", "known", "unknown"), _UNKNOWN)
+def test_a_video_of_an_unknown_coding_goes_beside_another(
+    name: str, container: str, known: bytes, unknown: bytes, first: bool, tmp_path: Path
+) -> None:
+    private, plain, path, target = (tmp_path / f"{each}.{container}" for each in ("private", "plain", "path", "target"))
+    MAKERS[name](private)
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=160x120:r=10:d=2", plain)
+    sources = (private, plain) if first else (plain, private)
+    ffmpeg("-i", sources[0], "-i", sources[1], "-map", "0", "-map", "1", "-c", "copy", path)
+    _renamed(path, known, unknown, first=first)
+    assert SECRET in path.read_bytes()
+    scrub(path, target)
+    assert SECRET not in target.read_bytes()
+    assert len(probe(target)["streams"]) == 1
+    shown, expected = ([line[-32:] for line in frames(each).splitlines()[-20:]] for each in (target, plain))
+    assert shown == expected
+
+
+_APP0, _APP1, _APP2, _APP14, _APP15 = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF
+_NEEDED = {
+    "JFIF": (_APP0, b"JFIF\0\1\2\0\0\1\0\1\0\0"),
+    "AVI": (_APP0, b"AVI1\1\0" + bytes(8)),
+    "AVI, padded": (_APP0, b"AVI1\1\0" + bytes(10)),
+    "Adobe": (_APP14, b"Adobe\0\x64\0\0\0\0\1"),
+    "QuickTime": (_APP1, bytes(4) + b"mjpg" + bytes(32)),
+}
+_PRIVATE = {
+    "text in APP0": (_APP0, SECRET),
+    "JFIF with a thumbnail": (_APP0, _NEEDED["JFIF"][1][:12] + b"\1\1" + b"RGB"),
+    "JFXX": (_APP0, b"JFXX\0\x10" + SECRET),
+    "a long AVI": (_APP0, b"AVI1\1\0" + bytes(11)),
+    "a long Adobe": (_APP14, _NEEDED["Adobe"][1] + SECRET),
+    "text in APP14": (_APP14, SECRET),
+    "a long QuickTime": (_APP1, _NEEDED["QuickTime"][1] + SECRET),
+    "XMP": (_APP1, b"http://ns.adobe.com/xap/1.0/\0" + SECRET),
+    "JFIF in APP1": (_APP1, _NEEDED["JFIF"][1]),
+    "a profile": (_APP2, b"ICC_PROFILE\0\1\1" + SECRET),
+}
+
+
+def _frame_with(marker: int, content: bytes) -> tuple[bytes, bytes, bytes]:
+    """A JPEG in three parts, of which the second is that segment."""
+    plain = saved(Image.new("RGB", (16, 16)), "JPEG")
+    return plain[:20], jpeg_segment(marker, content), plain[20:]
+
+
+@pytest.mark.parametrize("segment", _NEEDED.values(), ids=_NEEDED)
+def test_what_decoders_of_motion_jpeg_use_stays(segment: tuple[int, bytes]) -> None:
+    assert list(motion_jpeg.changes_of_sample(b"", b"".join(_frame_with(*segment)))) == []
+
+
+@pytest.mark.parametrize("segment", _PRIVATE.values(), ids=_PRIVATE)
+def test_other_application_data_of_motion_jpeg_goes(segment: tuple[int, bytes]) -> None:
+    before, _, behind = _frame_with(*segment)
+    sample = bytearray(b"".join(_frame_with(*segment)))
+    for offset, new in motion_jpeg.changes_of_sample(b"", bytes(sample)):
+        sample[offset : offset + len(new)] = new
+    assert sample == before + jpeg_segment(_APP15, bytes(len(segment[1]))) + behind
 
 
 @pytest.mark.parametrize("name", ["mjpb", "MJPG", "AVC1", "H264", "V_MS/VFW/FOURCC", ""])  # mjpb: JPEG without markers

@@ -107,6 +107,29 @@ def test_uncompressed_sound_beside_dropped_tracks_survives(tmp_path: Path) -> No
     _assert_clean(path, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("handler", "entry", "stays"),
+    [
+        (b"subt", b"tx3g", False),
+        (b"subt", b"stpp", True),
+        (b"subt", b"wvtt", True),
+        (b"clcp", b"tx3g", False),
+        (b"clcp", b"c608", True),
+    ],
+    ids=lambda each: each.decode() if isinstance(each, bytes) else "",
+)
+def test_captions_stay_and_no_other_text(handler: bytes, entry: bytes, stays: bool, tmp_path: Path) -> None:
+    words, path, clean = tmp_path / "words.srt", tmp_path / "words.mp4", tmp_path / "clean.mp4"
+    words.write_text("1\n00:00:00,000 --> 00:00:01,500\nGPS (-0.1255, 51.5334, 26)\n")
+    _make(path, *PICTURE, "-i", words, "-c:s", "mov_text")
+    data = path.read_bytes()
+    assert data.count(b"sbtl") == data.count(b"tx3g") == 1
+    path.write_bytes(data.replace(b"sbtl", handler).replace(b"tx3g", entry))
+    scrub(path, clean)
+    assert (b"51.5334" in clean.read_bytes()) is stays
+    assert clean.read_bytes().count(b"trak") == 1 + stays
+
+
 _UNCOMPRESSED = [
     ("-c:a", "pcm_s16le"),
     ("-c:a", "pcm_s24le", "-ac", "2"),

@@ -69,10 +69,12 @@ def with_chunks(png: bytes, *chunks: bytes) -> bytes:
     return png[:33] + b"".join(chunks) + png[33:]
 
 
-def png_of_samples(size: tuple[int, int], bit_depth: int, colour_type: int, rows: list[bytes], *chunks: bytes) -> bytes:
-    """A PNG of raw rows, for kinds that Pillow does not write."""
+def png_of_samples(
+    size: tuple[int, int], bit_depth: int, colour_type: int, rows: list[bytes], *chunks: bytes, level: int = -1
+) -> bytes:
+    """A PNG of raw rows, compressed with a level of zlib, for kinds that Pillow does not write."""
     header = struct.pack(">IIBBBBB", *size, bit_depth, colour_type, 0, 0, 0)
-    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
+    pixels = zlib.compress(b"".join(b"\0" + row for row in rows), level)
     signature = b"\x89PNG\r\n\x1a\n"
     return b"".join((signature, chunk(b"IHDR", header), *chunks, chunk(b"IDAT", pixels), chunk(b"IEND", b"")))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageChops, ImageCms
 
 from avion_media.domain.formats import AVIF, GIF, JPEG, PNG, WEBP, MediaFormat
 from avion_media.media.formats.picture import BT709_PRIMARIES, CodePoints, IccProfile, Primaries
@@ -113,6 +113,20 @@ def test_png_gamma_and_chromaticities() -> None:
     points = [round(100_000 * value) for point in P3 for value in point]
     chromaticities = chunk(b"cHRM", struct.pack(">8I", *points))
     assert_colour(thumbnail_of(with_chunks(saved(flat(P3_PIXEL), "PNG"), gamma_22, chromaticities), PNG), P3_IN_SRGB)
+
+
+@pytest.mark.parametrize(
+    "colour",
+    [chunk(b"gAMA", struct.pack(">I", 100_000)), chunk(b"cICP", bytes((1, 8, 0, 1))), chunk(b"cICP", bytes(4))],
+    ids=["gAMA", "cICP", "cICP of sRGB"],
+)
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_a_gray_png_is_converted_like_one_in_rgb(mode: str, colour: bytes) -> None:
+    gray = Image.linear_gradient("L")
+    shown, expected = (
+        thumbnail_of(with_chunks(saved(gray.convert(each), "PNG"), colour), PNG) for each in (mode, "RGB")
+    )
+    assert max(ImageChops.difference(shown, expected).tobytes()) <= 3
 
 
 @pytest.mark.parametrize("chromaticities", [bytes(32), b"\xff" * 32, struct.pack(">8I", *[33_333] * 8)])

@@ -22,7 +22,7 @@ from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import peek, read_picture
 from avion_media.media.thumbnails.make import rejecting_damage
-from tests.unit.image.made import chunk, exif_with_orientation, process, quadrants, saved
+from tests.unit.image.made import chunk, exif_with_orientation, png_of_samples, process, quadrants, saved
 
 DATA = Path(__file__).parents[2] / "data"
 ONE = [ThumbnailSize("only", 64)]
@@ -146,6 +146,36 @@ def test_a_png_with_all_of_its_rows_is_shown_however_its_compression_ends(compre
     shown = process(_png(compress(_ROWS)), PNG, ONE, SMALL)
     assert shown == replace(process(_png(zlib.compress(_ROWS)), PNG, ONE, SMALL), original=shown.original)
     assert outcome(_png(compress(_ROWS[:-1])), PNG) is Reason.CORRUPT
+
+
+_BEFORE_THE_CHECKSUM = -(12 + 4)  # of the last IDAT, behind which is only IEND
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda png: _png(zlib.compress(_ROWS)[:-4])[:-14],
+        lambda png: png[:-14],
+        lambda png: png[:_BEFORE_THE_CHECKSUM] + b"LEAK" + png[-12:],
+    ],
+    ids=["cut off with no checksum of zlib", "cut off", "wrong"],
+)
+def test_a_png_with_all_of_its_rows_is_shown_whatever_the_checksum_of_its_chunk(end: Callable[[bytes], bytes]) -> None:
+    sound = _png(zlib.compress(_ROWS))
+    shown = process(end(sound), PNG, ONE, SMALL)
+    assert shown == replace(process(sound, PNG, ONE, SMALL), original=shown.original)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_png_with_a_flipped_bit_is_corrupt(channels: int, share: float) -> None:
+    """Its rows are not compressed, so that they are still there: only checksums show the damage."""
+    row = bytes(64 * channels)
+    png = bytearray(png_of_samples((64, 48), 8, 0 if channels == 1 else 2, [row] * 48, level=0))
+    assert outcome(bytes(png), PNG) is None
+    start, end = png.index(b"IDAT") + 4, len(png) + _BEFORE_THE_CHECKSUM
+    png[start + int(share * (end - start))] ^= 1
+    assert outcome(bytes(png), PNG) is Reason.CORRUPT
 
 
 def test_an_animation_that_breaks_off_after_its_first_frame_is_shown() -> None:

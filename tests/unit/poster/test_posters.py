@@ -383,6 +383,22 @@ async def test_sound_and_subtitles_change_nothing(
     assert expected.height > expected.width
 
 
+@pytest.mark.parametrize("codec", ["mpeg4", "h263"])
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+async def test_a_size_that_only_a_frame_has_may_come_behind_sound(
+    sandbox: Sandbox, tmp_path: Path, codec: str, suffix: str
+) -> None:
+    alone, path = tmp_path / f"alone.{suffix}", tmp_path / f"path.{suffix}"
+    muxer = "3gp" if suffix == "mp4" else suffix  # the same boxes, and H.263 is allowed
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=176x144:rate=2:duration=1", "-c:v", codec)
+    await _ffmpeg(*picture, "-f", muxer, str(alone))
+    sound = ("-f", "lavfi", "-i", "sine=duration=1", "-map", "1", "-c:a", "aac")
+    await _ffmpeg("-i", str(alone), *sound, "-map", "0", "-c:v", "copy", "-f", muxer, str(path))
+    poster = await _poster(sandbox, path)
+    assert poster.displayed == (176, 144)
+    assert poster == await _poster(sandbox, alone)
+
+
 async def test_exotic_sound_alone_is_no_video(sandbox: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "sound.mkv"
     await _ffmpeg("-f", "lavfi", "-i", "sine=duration=1", "-c:a", "adpcm_ms", str(path))

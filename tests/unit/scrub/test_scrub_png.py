@@ -8,6 +8,8 @@ import pytest
 
 from avion_media.domain.errors import Reason
 from avion_media.domain.formats import PNG
+from avion_media.media.bounds import PictureBounds
+from avion_media.media.formats import read_picture
 from tests.unit.scrub.made_files import (
     CLEAN_PROFILE,
     LEAK,
@@ -105,6 +107,20 @@ def test_an_animation_stays() -> None:
     frames = [picture().rotate(angle) for angle in (90, 180)]
     animated = saved(picture(), "PNG", save_all=True, append_images=frames, duration=[40, 50, 60], loop=3)
     assert scrubbed(animated) == animated
+
+
+@pytest.mark.parametrize("control", [b"", png_chunk(b"acTL", bytes(9))], ids=["no control", "an unreadable one"])
+@pytest.mark.parametrize("at", [IHDR_END, IEND])
+def test_frames_go_from_what_is_no_animation(at: int, control: bytes) -> None:
+    frames = png_chunk(b"fcTL", bytes(25) + b"\1") * 2 + png_chunk(b"fdAT", LEAK)
+    content = with_chunks(control, frames, at=at)
+    assert scrubbed(content) == PLAIN
+    assert read_picture(memoryview(content), PNG, PictureBounds()).frames == 1
+
+
+def test_the_control_of_an_animation_does_not_count_behind_the_picture() -> None:
+    frames = png_chunk(b"fcTL", bytes(26)) * 2 + png_chunk(b"fdAT", LEAK)
+    assert scrubbed(with_chunks(png_chunk(b"acTL", bytes(8)), frames, at=IEND)) == PLAIN
 
 
 @pytest.mark.parametrize("mode", ["P", "1", "L", "LA", "RGBA", "I;16"])

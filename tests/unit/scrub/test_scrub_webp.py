@@ -6,6 +6,8 @@ import pytest
 
 from avion_media.domain.errors import Reason
 from avion_media.domain.formats import WEBP
+from avion_media.media.bounds import PictureBounds
+from avion_media.media.formats import read_picture
 from tests.unit.scrub.made_files import (
     CLEAN_PROFILE,
     LEAK,
@@ -23,6 +25,8 @@ from tests.unit.scrub.samples import decode
 PLAIN = saved(picture(), "WEBP")
 IMAGE = PLAIN[12:]
 ANIMATED = saved(picture(), "WEBP", save_all=True, append_images=[picture().rotate(90)], duration=70, loop=2)
+OTHER = saved(picture().rotate(180), "WEBP")[12:]
+FRAME = ANIMATED[ANIMATED.index(b"ANMF") :]
 ICC, ALPHA, EXIF, XMP, ANIMATION = 0x20, 0x10, 0x08, 0x04, 0x02
 
 
@@ -58,6 +62,17 @@ def test_chunks_that_are_not_on_the_list_go_and_the_flags_tell_the_truth() -> No
         b"left",
     )
     assert scrubbed(content) == webp(features(0), IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("before", "behind"),
+    [(b"", OTHER), (b"", riff_chunk(b"ALPH", LEAK)), (b"", FRAME), (FRAME, b"")],
+    ids=["a second picture", "opacity behind it", "a frame behind it", "a frame before it"],
+)
+def test_of_a_still_only_the_picture_stays_that_is_shown(before: bytes, behind: bytes) -> None:
+    content = webp(features(0), before, IMAGE, behind)
+    assert scrubbed(content) == webp(features(0), IMAGE)
+    assert read_picture(memoryview(content), WEBP, PictureBounds()).frames == 1
 
 
 @pytest.mark.parametrize("prefix", [b"", b"Exif\0\0"])

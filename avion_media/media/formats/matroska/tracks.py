@@ -84,7 +84,7 @@ def main_video(tracks: Sequence[Track]) -> Track:
         raise Rejected(Reason.NO_VIDEO)
     main = max(videos, key=lambda track: (track.codec in _MOVING_CODECS, track.shown))  # the first of equals
     if main.codec not in CODINGS:
-        raise Rejected(Reason.UNSUPPORTED_TYPE, f"video codec {main.codec}")
+        raise Rejected(Reason.UNSUPPORTED_TYPE, f"video codec {str(main.codec)[:40]}")
     return main
 
 

@@ -105,11 +105,12 @@ class HttpGet:
         return await self._exchange(await self._connect(), wanted, request)
 
     def _take(self) -> _Wire | None:
-        """Return the most recently used idle connection that looks alive; None if there is none."""
-        oldest = trio.current_time() - _IDLE_S
+        """Return the most recently used idle connection that looks alive; None if there is none. Close all old ones."""
+        while self._kept and self._kept[0][0] < trio.current_time() - _IDLE_S:
+            self._kept.pop(0)[1].close()
         while self._kept:
-            since, wire = self._kept.pop()
-            if since >= oldest and wire.is_quiet():
+            wire = self._kept.pop()[1]
+            if wire.is_quiet():
                 return wire
             wire.close()
         return None

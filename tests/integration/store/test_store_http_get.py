@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 import trustme
 
 from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Unavailable
@@ -98,6 +99,7 @@ class Scripted:
         self.connections = 0
         self.requests: list[bytes] = []
         self.closed = trio.Event()
+        self.ends = trio.Semaphore(0)  # of connections
         self.url = ""
         self.clients: list[HttpGet] = []
 
@@ -117,6 +119,7 @@ class Scripted:
             except trio.BrokenResourceError:
                 pass
             self.closed.set()
+            self.ends.release()
 
 
 @asynccontextmanager
@@ -195,6 +198,22 @@ async def test_a_kept_connection_that_was_closed_costs_nothing() -> None:
         assert await data_of(get) == b"two"
         assert await data_of(get) == b"three"  # the store closed the kept one when it was asked
         assert store.connections == 3
+
+
+async def test_connections_that_are_idle_for_long_are_closed_although_another_is_in_use(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    async with scripted(*[found(b"one")] * 5) as store:
+        get = anonymous(store)
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(data_of, get)
+        for _ in range(2):
+            mock_clock.jump(8)
+            assert await data_of(get) == b"one"
+        assert store.connections == 3
+        for _ in range(2):
+            await store.ends.acquire()
 
 
 async def test_a_new_connection_that_is_closed_is_no_answer() -> None:

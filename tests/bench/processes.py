@@ -12,6 +12,8 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _SAMPLE_S = 0.02
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
+_CLOSE_WAIT = "08"  # of /proc/net/tcp
+
 
 def cpu_s(pid: int) -> float:
     """User and system seconds of the whole tree: of those who live, and of those whom they waited for.
@@ -44,14 +46,17 @@ def listener_pid(port: int) -> int:
 
 
 def responses_held(port: int) -> int:
-    """How many connections to this TCP port of 127.0.0.1 have bytes for the client that it has not read."""
+    """How many connections to this TCP port of 127.0.0.1 have bytes for the client that it has not read.
+
+    The end of an idle connection that the server has closed counts as a byte in the kernel, but is no response.
+    """
     server = _local(port)
     held: set[str] = set()
-    for _, local, remote, _, queues, *_ in _tcp_sockets():
+    for _, local, remote, state, queues, *_ in _tcp_sockets():
         sending, received = queues.split(":")
         if local == server and int(sending, 16):
             held.add(remote)
-        elif remote == server and int(received, 16):
+        elif remote == server and int(received, 16) > (state == _CLOSE_WAIT):
             held.add(local)
     return len(held)
 

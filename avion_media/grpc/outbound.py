@@ -114,6 +114,8 @@ class Outbound:
 
     def _end_response(self, stream: Stream, trailers: Headers, before: Headers = RESPONSE_HEADERS) -> None:
         stream.trailers = trailers
+        if not stream.pending:
+            stream.progress_at = self._now  # else it was set when the first of its messages began to wait
         if stream.head_sent:
             self._resume(stream)
         else:
@@ -235,13 +237,9 @@ class Outbound:
         late = now - self._limits.write_timeout_s
         # A call with a window of its own waits for the connection's, for the socket, or for the calls before it.
         all_wait = not self._queued_bytes and self._progress_at <= late
-        stalled = [
-            stream
-            for stream in self._streams.values()
-            if (stream.pending or stream.trailers)
-            and stream.progress_at <= late
-            and (all_wait or self._session.window(stream.id) <= 0)
-        ]
+        waiting = [each for each in self._streams.values() if each.pending or each.trailers is not None]
+        overdue = [each for each in waiting if each.progress_at <= late]
+        stalled = [each for each in overdue if all_wait or self._session.window(each.id) <= 0]
         for stream in stalled:
             self.cancel(stream.id)
         return [CallGone(stream.id) for stream in stalled]

@@ -425,12 +425,13 @@ def test_trailers_that_wait_for_a_window_are_reset_when_it_does_not_come() -> No
     pair.exchange()
     pair.core.send_message(1, framed(bytes(65_535 - 5)))  # all of the window
     pair.exchange()
+    pair.core.reset_stalled(60.0)
     pair.core.send_end(1)
     pair.exchange()
     assert pair.core.calls == 1
-    pair.now = 29.0
+    pair.now = 89.0  # their time begins with them, not with the message before
     assert not pair.core.reset_stalled(pair.now)
-    while pair.core.calls and pair.now < 40:
+    while pair.core.calls and pair.now < 100:
         pair.now += 1
         pair.core.reset_stalled(pair.now)
     assert pair.core.calls == 0

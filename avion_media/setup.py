@@ -43,7 +43,7 @@ async def redis_warnings(redis: Redis) -> list[str]:
     """Return the settings of all Redis servers that can lose data, also of those for statuses. Raises `Unavailable`."""
     warnings = await warnings_of(redis)
     if redis.state is not redis:
-        warnings += [f"for statuses: {warning}" for warning in await warnings_of(redis.state)]
+        warnings += [f"{redis.state.label}{warning}" for warning in await warnings_of(redis.state)]
     return warnings
 
 

@@ -26,45 +26,40 @@ class RedisChecks:
 
     def all(self) -> list[Check]:
         """Return the checks, the most important first."""
-        check = partial(Check, Area.REDIS)
-        return [
-            check("is reachable", self._answers, "no task can be queued or processed"),
-            check("is Redis 7, Valkey 8 or newer", self._version, "required commands are missing"),
-            check("runs Lua scripts", self._scripts, "leases cannot be fenced, so nothing is processed"),
-            check("every queue has its consumer group", self._groups, "run `avion-media init`", CheckStatus.WARNING),
-            check(
-                "clock in sync",
-                self._clock,
-                "retries and deletions run early or late",
-                CheckStatus.WARNING,
-            ),
-            check(
-                "persistence is on and eviction is off",
-                self._durability,
-                "queued tasks can be lost; only the sweep recovers their uploads",
-                CheckStatus.WARNING,
-            ),
-        ]
+        groups = Check(
+            Area.REDIS,
+            "every queue has its consumer group",
+            self._groups,
+            "run `avion-media init`",
+            CheckStatus.WARNING,
+        )
+        checks = self._checks(
+            unreachable="no task can be queued or processed",
+            scriptless="leases cannot be fenced, so nothing is processed",
+            askew="retries and deletions run early or late",
+            volatile="queued tasks can be lost; only the sweep recovers their uploads",
+        )
+        return [*checks[:3], groups, *checks[3:]]
 
     def of_statuses(self) -> list[Check]:
         """Return the checks of a Redis for statuses alone, the most important first."""
+        return self._checks(
+            unreachable="no status is known, and tasks wait",
+            scriptless="no status and no deletion can be recorded",
+            askew="deletions and undeletes may be put in the wrong order",
+            volatile="reasons of failed media items and deletion records can be lost",
+        )
+
+    def _checks(self, *, unreachable: str, scriptless: str, askew: str, volatile: str) -> list[Check]:
+        """Return the checks of every Redis. The arguments say what follows if it fails one."""
+        label, warning = self._redis.label, CheckStatus.WARNING
         check = partial(Check, Area.REDIS)
         return [
-            check("for statuses: is reachable", self._answers, "no status is known, and tasks wait"),
-            check("for statuses: is Redis 7, Valkey 8 or newer", self._version, "required commands are missing"),
-            check("for statuses: runs Lua scripts", self._scripts, "no status and no deletion can be recorded"),
-            check(
-                "for statuses: clock in sync",
-                self._clock,
-                "deletions and undeletes may be put in the wrong order",
-                CheckStatus.WARNING,
-            ),
-            check(
-                "for statuses: persistence is on and eviction is off",
-                self._durability,
-                "reasons of failed media items and deletion records can be lost",
-                CheckStatus.WARNING,
-            ),
+            check(f"{label}is reachable", self._answers, unreachable),
+            check(f"{label}is Redis 7, Valkey 8 or newer", self._version, "required commands are missing"),
+            check(f"{label}runs Lua scripts", self._scripts, scriptless),
+            check(f"{label}clock in sync", self._clock, askew, warning),
+            check(f"{label}persistence is on and eviction is off", self._durability, volatile, warning),
         ]
 
     async def _answers(self) -> str:

@@ -56,11 +56,13 @@ class Redis:
         state_url: str = "",
         only_statuses: bool = False,
     ) -> None:
-        """See `open_redis` for the arguments. ``only_statuses``: errors say that it is the Redis for statuses."""
+        """See `open_redis` for the arguments. ``only_statuses``: it is the `state` of another, and errors say so."""
         if connections < 4:
             raise ValueError(f"connections must be at least 4, got {connections}")
         self._timeout_s = timeout_s
         self._only_statuses = only_statuses
+        self.label = "for statuses: " if only_statuses else ""
+        """What distinguishes this Redis in texts for operators."""
         has_own_state = state_url not in ("", url)
         self.state = Redis(state_url, connections, timeout_s, only_statuses=True) if has_own_state else self
         """The Redis of statuses, deletion records and remote state: this one, unless another one is configured."""
@@ -323,8 +325,7 @@ class Redis:
             if node is not None:
                 self._directory.answered(node)
             return RedisRefused(str(command), code, message)
-        which = "for statuses: " if self._only_statuses else ""
-        self._directory.failed(node, f"{which}{detail}", deposed=isinstance(error, DEPOSED))
+        self._directory.failed(node, f"{self.label}{detail}", deposed=isinstance(error, DEPOSED))
         return self._unavailable(detail)
 
     def _not_within(self, within_s: float) -> Unavailable:

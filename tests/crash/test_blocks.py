@@ -127,17 +127,23 @@ async def test_a_block_killed_at_every_moment_is_carried_out_when_redis_is_lost_
     assert was_recorded > 30
 
 
-async def test_a_lifted_block_killed_at_every_moment_restores_the_medium_and_its_copy(new_stage: NewStage) -> None:
-    stage, copy = await published(new_stage)
-    served = {key: stage.objects[key].data for key in stage.served() | copy.served()}
-    await stage.block()
+async def _unblocked_at_every_moment(stage: Stage, other: Stage) -> AsyncIterator[Steps]:
+    """Kill an unblock at each moment, and complete it. Nothing is half unblocked before that is noted."""
     for steps in at_every_moment(stage):
         with suppress(Killed):
             await stage.unblock(steps)
         await stage.resume_blocks()
         if names(stage, keys.BLOCK_PREFIX):  # killed before it was noted that the block is lifted
-            assert blocked(stage, copy), steps.names[-1]
+            assert blocked(stage, other), steps.names[-1]
             await stage.unblock()
+        yield steps
+
+
+async def test_a_lifted_block_killed_at_every_moment_restores_the_medium_and_its_copy(new_stage: NewStage) -> None:
+    stage, copy = await published(new_stage)
+    served = {key: stage.objects[key].data for key in stage.served() | copy.served()}
+    await stage.block()
+    async for steps in _unblocked_at_every_moment(stage, copy):
         left = {key: stage.objects[key].data for key in stage.served() | copy.served()}
         assert left == served, steps.names[-1]
         assert evidence(stage) == evidence(copy) == names(stage, keys.UNFINISHED_BLOCK_PREFIX) == set(), steps.names[-1]
@@ -489,13 +495,7 @@ async def test_a_lifted_block_killed_at_every_moment_also_lifts_those_of_refused
     await stage.block()
     again = await refused_copy(stage)
     assert blocked(stage, again)
-    for steps in at_every_moment(stage):
-        with suppress(Killed):
-            await stage.unblock(steps)
-        await stage.resume_blocks()
-        if names(stage, keys.BLOCK_PREFIX):  # killed before it was noted that the block is lifted
-            assert blocked(stage, again), steps.names[-1]
-            await stage.unblock()
+    async for steps in _unblocked_at_every_moment(stage, again):
         await again.process_queued()
         assert len(stage.served()) == len(again.served()) == 1 + len(SIZES), steps.names[-1]
         for prefix in (keys.BLOCK_PREFIX, keys.UNFINISHED_BLOCK_PREFIX, keys.REFUSED_PREFIX, keys.HELD_PREFIX):

@@ -43,7 +43,7 @@ class SpooledSource:
         """Do nothing, because all bytes are present."""
 
 
-def write_at(fd: int, data: bytes, offset: int) -> None:
+def write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
     """Write all of ``data`` at ``offset`` of an open file, in as many calls as the system needs.
 
     Blocks. After an `OSError` a part may have been written.

@@ -1,10 +1,11 @@
-"""The object store: S3, with a limited number of threads, and presigned URLs without any I/O.
+"""The object store: S3, with a limited number of calls at once, and presigned URLs without any I/O.
 
 No other package uses boto3. The rest of the service uses the dataclasses of `objects`, the errors of
 `avion_media.domain.errors`, and three more of `errors` (`TooLarge`, `RangeNotSatisfiable`, `StoreRefused`).
 """
 
 from avion_media.store.bucket import Lives
+from avion_media.store.clients import ca_bundle
 from avion_media.store.errors import RangeNotSatisfiable, StoreRefused, TooLarge, UploadMissing
 from avion_media.store.multipart import NOT_EXAMINED, MultipartUploads, StoredPart, UnfinishedUpload
 from avion_media.store.objects import (
@@ -19,7 +20,6 @@ from avion_media.store.objects import (
 )
 from avion_media.store.part_urls import examine_part_urls
 from avion_media.store.presign import upload_guard
-from avion_media.store.quick_requests import ca_bundle
 from avion_media.store.secret import read_secret
 from avion_media.store.store import ObjectStore, open_store
 

@@ -1,19 +1,19 @@
-"""What sends and signs requests: botocore's client, the faster paths beside it, and the signers.
+"""What signs and sends requests: the signers, the frequent requests, and botocore's client for all others.
 
-All of them are made again when the credentials change.
+Signers are made again when the credentials change.
 """
 
 from __future__ import annotations
 
+import os
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import boto3
+import botocore.session
 import trio
-from botocore.awsrequest import AWSPreparedRequest, HeadersDict
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import NoCredentialsError
 from botocore.httpsession import get_cert_path
@@ -21,14 +21,13 @@ from botocore.httpsession import get_cert_path
 from avion_media.config import S3Config
 from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.store.errors import NO_CREDENTIALS, translated
-from avion_media.store.http_get import HttpGet
+from avion_media.store.http import Http
 from avion_media.store.presign import Presigner, SigningCredentials
 from avion_media.store.quick_acks import ask_for_quick_acks
-from avion_media.store.quick_requests import QuickRequests, ca_bundle, open_session
+from avion_media.store.requests import Requests
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
-    from botocore.httpsession import URLLib3Session
     from types_boto3_s3 import S3Client
 
 ATTEMPTS = 2  # the second is for a kept-alive connection that the store had closed; tasks bring their own retries
@@ -77,10 +76,8 @@ class Clients:
         self._sources: _Sources | None = None
         self._signers: Signers | None = None
         self._signed_with: _Snapshot | None = None
-        self._http: URLLib3Session | None = None
-        self._quick: QuickRequests | None = None
-        self._http_get: HttpGet | None = None
-        self._tls: ssl.SSLContext | None = None  # where the store has it
+        self._http: Http | None = None
+        self._requests: Requests | None = None
         self._why_not = NO_CREDENTIALS
         self._no_connect_before = float("-inf")
 
@@ -97,29 +94,21 @@ class Clients:
         return self._signers
 
     @property
-    def quick(self) -> QuickRequests:
-        """The frequent requests, for less CPU time than botocore's. Available after `connect`."""
-        assert self._quick is not None  # made together with the client
-        return self._quick
+    def http(self) -> Http:
+        """The connections of ``requests``. Available after `connect`."""
+        assert self._http is not None  # made together with the client
+        return self._http
 
     @property
-    def http_get(self) -> HttpGet:
-        """GetObject on Trio. Available after `connect`."""
-        assert self._http_get is not None  # made together with the client
-        return self._http_get
-
-    def put_presigned(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
-        """See `Connection.put_presigned`. Blocks, so call it in a thread, after `connect`."""
-        assert self._http is not None  # made together with the client
-        prepared: Any = HeadersDict({"Content-Length": str(len(body)), **headers})
-        response = self._http.send(AWSPreparedRequest("PUT", url, prepared, body, True))
-        response.content  # noqa: B018 - read, so that the connection can be used again
-        return int(response.status_code)
+    def requests(self) -> Requests:
+        """The frequent requests, on Trio. Available after `connect`."""
+        assert self._requests is not None  # made together with the client
+        return self._requests
 
     def close(self) -> None:
         """Close the idle connections."""
-        if self._http_get is not None:
-            self._http_get.close()
+        if self._http is not None:
+            self._http.close()
 
     async def connect(self) -> S3Client:
         """Return botocore's client. Raises Unavailable while there are no credentials."""
@@ -136,11 +125,12 @@ class Clients:
                 with trio.fail_after(_CREDENTIALS_S), translated():
                     client, sources, snapshot = await trio.to_thread.run_sync(self._make_client, abandon_on_cancel=True)
                     endpoint = self._config.endpoint_url or client.meta.endpoint_url
-                    self._http = await trio.to_thread.run_sync(self._make_session, endpoint, abandon_on_cancel=True)
+                    tls = await trio.to_thread.run_sync(_tls_for, endpoint, abandon_on_cancel=True)
             except (trio.TooSlowError, Unavailable) as error:
                 self._no_connect_before = trio.current_time() + _NO_CREDENTIALS_PAUSE_S
                 self._forget_credentials(error)
             self._client, self._sources = client, sources
+            self._http = Http(endpoint, timeout_s=self._config.timeout, tls=tls)
             self._sign_with(client, snapshot)
             return client
 
@@ -171,11 +161,6 @@ class Clients:
         ask_for_quick_acks(private._endpoint.http_session)
         return client, sources, sources.snapshot()
 
-    def _make_session(self, endpoint: str) -> URLLib3Session:
-        if endpoint.startswith("https:"):
-            self._tls = ssl.create_default_context(cafile=ca_bundle() or get_cert_path(True))
-        return open_session((self.connect_timeout_s, self._config.timeout), self._max_connections)
-
     async def refresh(self) -> None:
         """Take a new snapshot; botocore fetches new temporary credentials 15 minutes before the old ones end."""
         client = await self.connect()
@@ -195,23 +180,26 @@ class Clients:
             reached = self._config.endpoint_url or client.meta.endpoint_url  # by us, not by clients
             inside = partial(Presigner, reached, self._config.bucket, client.meta.region_name)
             self._signers = Signers(signer(snapshot.uploads), inside(snapshot.uploads), signer(snapshot.own))
-            assert self._http is not None  # made together with the client
-            presigner = inside(snapshot.own)
-            self._quick = QuickRequests(self._http, presigner)
-            self.close()
-            self._http_get = HttpGet(
-                presigner,
-                reached,
-                timeout_s=self._config.timeout,
-                max_connections=self._max_connections,
-                tls=self._tls,
-            )
+            self._requests = Requests(self.http, inside(snapshot.own))
             self._signed_with = snapshot
 
     def _forget_credentials(self, cause: Exception) -> NoReturn:
         self._signers = None
         self._why_not = cause.detail if isinstance(cause, Unavailable) else "finding its credentials took too long"
         raise Unavailable(Dependency.STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S) from cause
+
+
+def _tls_for(endpoint: str) -> ssl.SSLContext | None:
+    """Return the settings for an encrypted endpoint. Reads files."""
+    if not endpoint.startswith("https:"):
+        return None
+    return ssl.create_default_context(cafile=ca_bundle() or get_cert_path(True))
+
+
+def ca_bundle() -> str:
+    """Return the file of certificate authorities that botocore uses for the store; empty for the usual ones."""
+    configured = botocore.session.Session().get_config_variable("ca_bundle")
+    return str(configured or os.environ.get("REQUESTS_CA_BUNDLE", ""))
 
 
 def _credentials_of(session: boto3.Session) -> Credentials:

@@ -1,9 +1,10 @@
-"""Calls to the store in a limited number of threads, and what their results say about the store.
+"""A limited number of calls to the store, and what their results say about the store.
 
-Decisions: boto3 in threads instead of our own HTTP client, because boto3 takes a third of the CPU per byte and handles
-the quirks of every store. There are two kinds of calls. A *read* is abandoned if its caller is cancelled: the thread
-continues until its socket timeout, and drops the result. A *change* is never abandoned, so that nothing is written
-after its caller has stopped: a cancel waits for the request, at most `Connection.max_request_s`.
+Frequent calls have a `Quick` request on Trio. botocore, in a thread, makes all others, and repeats those that were not
+understood: it handles the quirks of every store. There are two kinds of calls. A *read* ends at once if its caller is
+cancelled: a thread is abandoned, continues until its socket timeout, and drops the result. A *change* is never
+abandoned, so that nothing is written after its caller has stopped: a cancel waits for the request, at most
+`Connection.max_request_s`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 from botocore.exceptions import ClientError
 
+from avion_media.concurrency import take
 from avion_media.config import S3Config
 from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.domain.keys import INCOMING_PREFIX, ORIGINAL_PREFIX
@@ -26,12 +29,18 @@ from avion_media.store.evidence import Evidence
 from avion_media.store.objects import ObjectPart, PartRequest
 from avion_media.store.observed import StoreCall
 from avion_media.store.presign import upload_guard
+from avion_media.store.requests import ForBotocore, Requests
+from avion_media.store.transfer import get_object
 from avion_media.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 T = TypeVar("T")
+Call = Callable[["S3Client"], T]
+"""A request by botocore, in a thread."""
+Quick = Callable[[Requests], Awaitable[T | ForBotocore]]
+"""The same request on Trio."""
 
 _BACKOFF_S = 2.0  # longer than botocore waits between two attempts
 _WATCH_S = 10.0
@@ -52,6 +61,8 @@ class Connection:
         self.upload_guard = upload_guard(config.upload_acl, deny_copy=config.upload_deny_copy)
         self.part_guard = upload_guard("", deny_copy=config.upload_deny_copy)  # parts have no ACL
         self.threads = trio.CapacityLimiter(max_threads)
+        """Of all calls, on Trio or in threads, but those for visitors."""
+        self._visitors = trio.CapacityLimiter(max_threads)
         self._config = config
         self.clients = Clients(config, max_threads)
         self.state = Availability()
@@ -71,56 +82,50 @@ class Connection:
         """Whether the store is not AWS."""
         return bool(self._config.endpoint_url)
 
-    # ``operation`` is the name of the call in telemetry: that of its request in S3's API.
+    # ``operation`` is the name of a call in telemetry: that of its request in S3's API.
 
-    async def read(self, call: Callable[[S3Client], T], key: str = "", *, operation: str = "") -> T:
-        """Run a call that changes nothing in a thread. A cancel returns at once; the thread drops its result later."""
+    async def get(self, wanted: PartRequest, *, for_visitor: bool = False) -> ObjectPart:
+        """GetObject. A cancel returns once nothing can write to ``wanted.file`` any more.
+
+        For a visitor it does not wait for the calls of workers, and botocore repeats it only if the response was not
+        understood. A relayed body is never repeated.
+        """
+        by_botocore = None if wanted.relay else partial(get_object, self.bucket, wanted)
+        with self._observed("GetObject", wanted.key, waits=not for_visitor) as observed:
+            running = self._answer(
+                observed,
+                by_botocore,
+                lambda requests: requests.get(wanted),
+                abandon=wanted.file is None,
+                for_visitor=for_visitor,
+            )
+            return await self._judged(running, "GetObject", wanted.key)
+
+    @property
+    def can_relay(self) -> bool:
+        """Whether a relayed body, which takes long, leaves enough calls for other visitors, and is not encrypted."""
+        few = self._visitors.borrowed_tokens * 2 < self._visitors.total_tokens
+        return few and not self.clients.http.is_encrypted and "GetObject" not in self.clients.requests.refused
+
+    async def query(self, call: Call[T], key: str = "", *, operation: str = "", quick: Quick[T] | None = None) -> T:
+        """Make a read of facts, with a limit on the whole time, including the wait for its turn. Raises `Unavailable`
+        at the limit."""
         with self._observed(operation, key) as observed:
-            return await self._judged(self._run(observed.timed(call), key, abandon=True), operation, key)
+            running = self._in_time(self._answer(observed, call, quick, abandon=True))
+            return await self._judged(running, operation, key)
 
-    async def get_part(self, wanted: PartRequest, by_thread: Callable[[S3Client], ObjectPart]) -> ObjectPart:
-        """GetObject on Trio; ``by_thread`` is called for responses that only botocore understands."""
-        with self._observed("GetObject", wanted.key) as observed:
-            return await self._judged(self._get_part(observed, wanted, by_thread), "GetObject", wanted.key)
-
-    async def relay_part(self, wanted: PartRequest) -> None:
-        """GetObject whose body goes to ``wanted.relay``. Raises as `get_part` does."""
-        with self._observed("GetObject", wanted.key) as observed:
-            observed.without_thread()
-            answer = await self._judged(self.clients.http_get.get(wanted), "GetObject", wanted.key)
-        if not isinstance(answer, ObjectPart):
-            raise Unavailable(Dependency.STORE, f"{wanted.key}: status {answer}")
-
-    async def _get_part(
-        self, observed: StoreCall, wanted: PartRequest, by_thread: Callable[[S3Client], ObjectPart]
-    ) -> ObjectPart:
-        await self.clients.connect()
-        http_get = self.clients.http_get
-        status = 0
-        if not http_get.is_refused:
-            observed.without_thread()
-            part = await http_get.get(wanted)
-            if isinstance(part, ObjectPart):
-                return part
-            status = part
-        found = await self._run(observed.timed(by_thread), wanted.key, abandon=True)
-        http_get.is_refused = http_get.is_refused or 400 <= status < 404
-        return found
-
-    async def query(self, call: Callable[[S3Client], T], key: str = "", *, operation: str = "") -> T:
-        """Run a read of facts, with a limit on the whole time, including the wait for a thread. Raises `Unavailable` at
-        the limit."""
+    async def change(self, call: Call[T], key: str = "", *, operation: str = "", quick: Quick[T] | None = None) -> T:
+        """Make a call that changes the store. A cancel waits for a running call, whose result is valid."""
         with self._observed(operation, key) as observed:
-            return await self._judged(self._run_in_time(observed.timed(call), key), operation, key)
-
-    async def change(self, call: Callable[[S3Client], T], key: str = "", *, operation: str = "") -> T:
-        """Run a call that changes the store in a thread. A cancel waits for a running call, whose result is valid."""
-        with self._observed(operation, key) as observed:
-            return await self._judged(self._run(observed.timed(call), key, abandon=False), operation, key)
+            return await self._judged(self._answer(observed, call, quick, abandon=False), operation, key)
 
     async def put_presigned(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
         """Send a request that a client with this URL could send, and return the status. Raises `Unavailable`."""
-        return await self.change(lambda _client: self.clients.put_presigned(url, headers, body), operation="UploadPart")
+        with self._observed("UploadPart", "") as observed:
+            running = self._answer(
+                observed, None, lambda requests: requests.put_presigned(url, headers, body), abandon=False
+            )
+            return await self._judged(running, "UploadPart", "")
 
     def received(self, count: int) -> None:
         """Count bytes of objects that were read."""
@@ -130,14 +135,14 @@ class Connection:
         """Count bytes of objects that were written."""
         self._telemetry.count(instruments.STORE_IO, count, network__io__direction="transmit")
 
-    def _observed(self, operation: str, key: str) -> StoreCall:
-        return StoreCall(self._telemetry, operation, self.bucket, key)
+    def _observed(self, operation: str, key: str, *, waits: bool = True) -> StoreCall:
+        return StoreCall(self._telemetry, operation, self.bucket, key, waits=waits)
 
     async def ping(self) -> None:
         """Make a small request for the bucket. Raises `Unavailable`, also if the bucket does not exist."""
         try:
             with self._observed("HeadBucket", "") as observed:
-                await self._run_in_time(observed.timed(self._head_bucket), "")
+                await self._in_time(self._answer(observed, self._head_bucket, abandon=True))
         except Unavailable as error:
             self.state.note(False, error.detail)
             raise
@@ -183,15 +188,51 @@ class Connection:
                 raise
             raise no_bucket() from error
 
-    async def _run(self, call: Callable[[S3Client], T], key: str, *, abandon: bool) -> T:
+    async def _answer(
+        self,
+        observed: StoreCall,
+        call: Call[T] | None,
+        quick: Quick[T] | None = None,
+        *,
+        abandon: bool,
+        for_visitor: bool = False,
+    ) -> T:
+        """Return the answer to a ``quick`` request, or else to botocore's ``call``.
+
+        If botocore succeeds where the first was refused, presigning was the cause, and is not tried again.
+        """
+        status = 0
+        if quick is not None:
+            await self.clients.connect()
+            requests = self.clients.requests
+            if call is None or observed.operation not in requests.refused:
+                limiter = self._visitors if for_visitor else self.threads
+                await take(limiter)
+                try:
+                    observed.began()
+                    answer = await quick(requests)
+                finally:
+                    limiter.release()
+                if not isinstance(answer, ForBotocore):
+                    return answer
+                status = answer.status
+                if call is None or (for_visitor and not status):
+                    raise Unavailable(Dependency.STORE, answer.why or f"status {status}")
+        assert call is not None
+        result = await self._run(observed.timed(call), observed.key, abandon=abandon)
+        if 400 <= status < 404:
+            self.clients.requests.refused.add(observed.operation)
+        return result
+
+    async def _run(self, call: Call[T], key: str, *, abandon: bool) -> T:
         client = await self.clients.connect()
         with translated(key):
             return await trio.to_thread.run_sync(call, client, abandon_on_cancel=abandon, limiter=self.threads)
 
-    async def _run_in_time(self, call: Callable[[S3Client], T], key: str) -> T:
+    async def _in_time(self, running: Awaitable[T]) -> T:
         try:
             with trio.fail_after(self.max_request_s):
-                return await self._run(call, key, abandon=True)
+                return await running
         except trio.TooSlowError:
             raise Unavailable(Dependency.STORE, f"no answer within {self.max_request_s:g} s") from None
 

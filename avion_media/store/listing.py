@@ -53,7 +53,7 @@ class KeyListing:
         self._connection = connection
         self._prefix = prefix
         self._page_size = page_size
-        self._after = start_after
+        self._after = start_after or ""
         self._ended = False
 
     def __aiter__(self) -> KeyListing:
@@ -62,15 +62,10 @@ class KeyListing:
     async def __anext__(self) -> list[str]:
         if self._ended:
             raise StopAsyncIteration
-        request: dict[str, Any] = {
-            "Bucket": self._connection.bucket,
-            "Prefix": self._prefix,
-            "MaxKeys": self._page_size,
-        }
-        if self._after is not None:
-            request["StartAfter"] = self._after
         keys, more = await self._connection.query(
-            lambda client: self._connection.clients.quick.list_keys(client, request), operation="ListObjectsV2"
+            self._by_botocore,
+            operation="ListObjectsV2",
+            quick=lambda requests: requests.list_keys(self._prefix, self._after, self._page_size),
         )
         self._ended = not more
         if keys:
@@ -78,3 +73,9 @@ class KeyListing:
         elif self._ended:
             raise StopAsyncIteration
         return keys
+
+    def _by_botocore(self, client: Any) -> tuple[list[str], bool]:
+        listed = client.list_objects_v2(
+            Bucket=self._connection.bucket, Prefix=self._prefix, MaxKeys=self._page_size, StartAfter=self._after
+        )
+        return [each["Key"] for each in listed.get("Contents", ())], bool(listed.get("IsTruncated"))

@@ -65,6 +65,10 @@ class ContentRange(NamedTuple):
     last: int
     total: int
 
+    def answers(self, first: int | None, last: int | None) -> bool:
+        """Return whether a request for ``first`` to ``last`` may be answered so: an object may end earlier."""
+        return self.first == first and (last is None or self.last == min(last, self.total - 1))
+
     def __str__(self) -> str:
         return f"bytes {self.first}-{self.last}/{self.total}"
 
@@ -76,7 +80,7 @@ Bytes = bytes | bytearray | memoryview
 class PartRequest:
     """One GetObject of at most ``max_bytes``; with ``if_match`` only of that version.
 
-    With a ``relay`` the body goes there, and the part has no data.
+    With a ``relay``, or a ``file`` (descriptor and offset), the body goes there, and the part has no data.
     """
 
     key: str
@@ -84,6 +88,18 @@ class PartRequest:
     if_match: str | None
     max_bytes: int
     relay: Relay | None = None
+    file: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PutRequest:
+    """One PutObject, with ``only_if_absent`` only if there is no object."""
+
+    key: str
+    content_type: str
+    metadata: dict[str, str]
+    cache_control: str | None
+    only_if_absent: bool
 
 
 @dataclass(frozen=True, slots=True)

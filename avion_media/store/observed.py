@@ -36,41 +36,40 @@ _FAULTS: tuple[tuple[type[BaseException], str], ...] = ((Unavailable, "unavailab
 
 
 class StoreCall(AbstractContextManager["StoreCall"]):
-    """``operation`` is the name in S3's API (``GetObject``). Without one, only the wait for a thread is measured."""
+    """``operation`` is the name in S3's API (``GetObject``). Without one, only the wait for its turn is measured."""
 
-    def __init__(self, telemetry: Telemetry, operation: str, bucket: str, key: str) -> None:
+    def __init__(self, telemetry: Telemetry, operation: str, bucket: str, key: str, *, waits: bool) -> None:
         self._telemetry = telemetry
-        self._operation = operation
+        self.operation = operation
+        self.key = key
         self._bucket = bucket
-        self._key = key
         self._block: AbstractContextManager[Span] = NO_SPAN
         self._span: Span = NO_SPAN
         self._asked_at = 0.0
         self._began_at: float | None = None
-        self._needs_thread = True
+        self._waits = waits
 
-    def without_thread(self) -> None:
-        """Record that the call does not wait for a thread."""
-        self._needs_thread = False
+    def began(self) -> None:
+        """Record that it is the call's turn."""
+        self._began_at = self._began_at or time.perf_counter()
 
     def timed(self, call: Callable[[S3Client], T]) -> Callable[[S3Client], T]:
         """Return ``call`` for a thread, with a record of its start."""
-        self._needs_thread = True
 
         def run(client: S3Client) -> T:
-            self._began_at = time.perf_counter()
+            self.began()
             return call(client)
 
         return run
 
     def __enter__(self) -> StoreCall:
-        if self._operation:
-            where = {"aws__s3__bucket": self._bucket} | ({"aws__s3__key": self._key} if self._key else {})
+        if self.operation:
+            where = {"aws__s3__bucket": self._bucket} | ({"aws__s3__key": self.key} if self.key else {})
             self._block = self._telemetry.child_span(
-                f"S3.{self._operation}",
+                f"S3.{self.operation}",
                 kind="client",
                 rpc__system__name="aws-api",
-                rpc__method=f"S3/{self._operation}",
+                rpc__method=f"S3/{self.operation}",
                 **where,
             )
             self._span = self._block.__enter__()
@@ -81,16 +80,16 @@ class StoreCall(AbstractContextManager["StoreCall"]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         now = time.perf_counter()
-        if self._needs_thread:
+        if self._waits:
             waited_s = (self._began_at or now) - self._asked_at
             self._telemetry.record(instruments.LIMITER_WAIT, waited_s, limiter=THREADS)
-        if not self._operation:
+        if not self.operation:
             return
         error_type = "" if error is None else self._name_of(error)
         self._telemetry.record(
             instruments.S3_DURATION,
             now - self._asked_at,
-            rpc__method=f"S3/{self._operation}",
+            rpc__method=f"S3/{self.operation}",
             error__type=error_type,
         )
         self._block.__exit__(None, None, None)

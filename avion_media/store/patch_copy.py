@@ -13,6 +13,7 @@ import trio
 from avion_media.concurrency import in_turn
 from avion_media.domain.errors import MediaError, PreconditionFailed, SourceReplaced
 from avion_media.store.connection import Connection
+from avion_media.store.objects import PartRequest
 from avion_media.store.patch_plan import Part, Patch, patched
 from avion_media.telemetry import get_logger
 
@@ -95,18 +96,12 @@ class PatchCopy:
         for offset, data in self.patches:
             if offset <= part.start and part.end <= offset + len(data):
                 return data[part.start - offset : part.end - offset]
-        request: dict[str, Any] = {
-            "Bucket": self.connection.bucket,
-            "Key": self.source_key,
-            "Range": f"bytes={part.start}-{part.end - 1}",
-            "IfMatch": f'"{self.source_etag}"',
-        }
+        byte_range = (part.start, part.end - 1)
+        wanted = PartRequest(self.source_key, byte_range, self.source_etag, part.end - part.start)
         with of_the_source():
-            base = await self.connection.read(
-                lambda client: client.get_object(**request)["Body"].read(), self.source_key, operation="GetObject"
-            )
-        self.connection.received(len(base))
-        return patched(base, part.start, self.patches)
+            base = await self.connection.get(wanted)
+        self.connection.received(len(base.data))
+        return patched(bytes(base.data), part.start, self.patches)
 
     async def _abort(self, upload: Mapping[str, Any]) -> None:
         """Abort the upload. If the store is unavailable, the bucket's lifecycle rule does it a day later."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import trio
-from botocore.exceptions import ClientError
 
 from avion_media.concurrency import in_turn
 from avion_media.config import S3Config
@@ -29,25 +28,23 @@ from avion_media.store.objects import (
     ObjectPart,
     PartRequest,
     PresignedPut,
-    object_info,
-    range_header,
+    PutRequest,
 )
 from avion_media.store.patch_copy import PatchCopy, of_the_source
 from avion_media.store.patch_plan import Part, Patch, check_patches, plan_parts
-from avion_media.store.transfer import Download, read_response
+from avion_media.store.transfer import FileBody, head_object
 from avion_media.telemetry import NO_TELEMETRY, Telemetry
 
 _RANGES_AT_ONCE = 4
 _DELETES_PER_REQUEST = 1000  # S3's own bound
-# How AWS and Ceph refuse a plain GET of an object that was PUT with a client's key.
-_ENCRYPTED_BY_CLIENT = frozenset({"InvalidArgument", "InvalidRequest"})
 
 
 @asynccontextmanager
 async def open_store(
     config: S3Config, max_threads: int | None = None, telemetry: Telemetry = NO_TELEMETRY, *, watched: bool = True
 ) -> AsyncIterator[ObjectStore]:
-    """Open the store, with at most ``max_threads`` (by default ``config.threads``) concurrent blocking calls.
+    """Open the store, with at most ``max_threads`` (by default ``config.threads``) concurrent calls; the origin's
+    reads have as many of their own.
 
     Opening only looks for credentials. An unavailable store, or missing credentials, show only in
     `ObjectStore.available`, and as `Unavailable` from each call. The caller must stop using the store before it leaves
@@ -129,9 +126,12 @@ class ObjectStore:
     async def head(self, key: str) -> ObjectInfo:
         """Return the facts about one object. Raises `ObjectMissing`, also for one that only its client's key can
         decrypt."""
-        request = self._request(key)
-        response = await self._connection.query(lambda client: self._head(client, request), key, operation="HeadObject")
-        return object_info(key, response)
+        return await self._connection.query(
+            lambda client: head_object(client, self._connection.bucket, key),
+            key,
+            operation="HeadObject",
+            quick=lambda requests: requests.head(key),
+        )
 
     async def exists(self, key: str) -> bool:
         """Return whether there is such an object."""
@@ -173,19 +173,14 @@ class ObjectStore:
         Raises `ObjectMissing`, `PreconditionFailed` (another etag), `RangeNotSatisfiable`, `TooLarge` (nothing was
         read).
         """
-        part = await self._connection.get_part(
-            PartRequest(key, byte_range, if_match, max_bytes),
-            lambda client: read_response(
-                key, self._getting(client, self._request(key, if_match, byte_range)), max_bytes
-            ),
-        )
+        part = await self._connection.get(PartRequest(key, byte_range, if_match, max_bytes), for_visitor=True)
         self._connection.received(len(part.data))
         return part
 
     @property
     def can_relay(self) -> bool:
         """Whether `relay` is possible at the moment."""
-        return self._connection.clients.http_get.can_relay
+        return self._connection.can_relay
 
     async def relay(self, key: str, first: int, last: int, etag: str, relay: Relay) -> None:
         """Pass on a range of an object, of this version. Returns before its end if the client falls behind.
@@ -194,7 +189,8 @@ class ObjectStore:
         came.
         """
         try:
-            await self._connection.relay_part(PartRequest(key, (first, last), etag, last - first + 1, relay))
+            wanted = PartRequest(key, (first, last), etag, last - first + 1, relay)
+            await self._connection.get(wanted, for_visitor=True)
         finally:
             self._connection.received(relay.taken)
 
@@ -202,18 +198,11 @@ class ObjectStore:
         """Write the whole object to the start of the open file ``fd``, by pwrite.
 
         Raises `ObjectMissing`, `PreconditionFailed`, `TooLarge` (nothing was written), `Unavailable` (the connection
-        broke). After an error or a cancel the content of the file is undefined, and a thread may still write one chunk
-        of 1 MiB, so discard the file. The descriptor can be closed at once.
+        broke), OSError (of the file). After an error or a cancel the content of the file is undefined.
         """
-        request = self._request(key, if_match)
-        with Download(fd) as download:
-            info = await self._connection.read(
-                lambda client: download.whole(self._getting(client, request), key, max_bytes),
-                key,
-                operation="GetObject",
-            )
-        self._connection.received(info.size_bytes)
-        return info
+        part = await self._connection.get(PartRequest(key, None, if_match, max_bytes, file=(fd, 0)))
+        self._connection.received(part.info.size_bytes)
+        return part.info
 
     async def read_ranges(
         self, key: str, ranges: Sequence[tuple[int, int]], fd: int, *, etag: str | None = None
@@ -223,18 +212,13 @@ class ObjectStore:
         The rest of the file stays a hole. Errors and cancels as for `download`; `RangeNotSatisfiable` if a range begins
         at or after the end.
         """
-        with Download(fd) as download:
 
-            async def fetch(offset: int, length: int) -> None:
-                request = self._request(key, etag, (offset, offset + length - 1))
-                await self._connection.read(
-                    lambda client: download.part(self._getting(client, request), key, offset),
-                    key,
-                    operation="GetObject",
-                )
-                self._connection.received(length)
+        async def fetch(offset: int, length: int) -> None:
+            byte_range = (offset, offset + length - 1)
+            await self._connection.get(PartRequest(key, byte_range, etag, length, file=(fd, offset)))
+            self._connection.received(length)
 
-            await in_turn([partial(fetch, *each) for each in ranges if each[1] > 0], _RANGES_AT_ONCE)
+        await in_turn([partial(fetch, *each) for each in ranges if each[1] > 0], _RANGES_AT_ONCE)
 
     def list(self, prefix: str, start_after: str | None = None, *, page_size: int = 1000) -> Listing:
         """Iterate over pages of the objects under ``prefix``, in the order of their keys.
@@ -264,15 +248,18 @@ class ObjectStore:
         ``only_if_absent`` raises `PreconditionFailed` if the object exists. If the first response is lost and botocore
         retries, the existing object can be our own; a caller that must know compares it.
         """
-        headers = _headers(content_type, metadata, cache_control)
+        request = {**self._request(key), **_headers(content_type, metadata, cache_control)}
         if only_if_absent:
-            headers["IfNoneMatch"] = "*"
-        request = {**self._request(key), **headers}
+            request["IfNoneMatch"] = "*"
 
-        def send(client: Any) -> str:
-            return str(self._connection.clients.quick.put_object(client, request, source)["ETag"]).strip('"')
+        def by_botocore(client: Any) -> str:
+            body = source if isinstance(source, bytes) else FileBody(source)
+            return str(client.put_object(**request, Body=body)["ETag"]).strip('"')
 
-        etag = await self._connection.change(send, key, operation="PutObject")
+        put = PutRequest(key, content_type, dict(metadata or {}), cache_control, only_if_absent)
+        etag = await self._connection.change(
+            by_botocore, key, operation="PutObject", quick=lambda requests: requests.put(put, source)
+        )
         self._connection.sent(len(source) if isinstance(source, bytes) else source.size_bytes)
         return etag
 
@@ -442,34 +429,14 @@ class ObjectStore:
             content_disposition=content_disposition,
         )
 
-    def _getting(self, client: Any, request: dict[str, Any]) -> Callable[[], dict[str, Any]]:
-        def get() -> dict[str, Any]:
-            try:
-                return self._connection.clients.quick.get_object(client, request)
-            except ClientError as error:
-                if error.response["Error"]["Code"] not in _ENCRYPTED_BY_CLIENT:
-                    raise
-                raise ObjectMissing(request["Key"]) from None
-
-        return get
-
-    def _head(self, client: Any, request: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return self._connection.clients.quick.head_object(client, request)
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "400":
-                raise
-        # A response to HEAD has no body with the reason; that of a GET has. The reason may be an expired token.
-        self._getting(client, {**request, "Range": "bytes=0-0"})()["Body"].close()
-        return self._connection.clients.quick.head_object(client, request)
-
     async def _delete_one(self, key: str) -> None:
         request = self._request(key)
         with suppress(ObjectMissing):
             await self._connection.change(
-                lambda client: self._connection.clients.quick.delete_object(client, request),
+                lambda client: client.delete_object(**request),
                 key,
                 operation="DeleteObject",
+                quick=lambda requests: requests.delete(key),
             )
 
     async def _delete_batch(self, batch: dict[str, Any]) -> None:
@@ -481,13 +448,8 @@ class ObjectStore:
         if failures:
             raise Unavailable(Dependency.OBJECT, f"{len(failures)} objects could not be deleted: {failures[0]}")
 
-    def _request(self, key: str, if_match: str | None = None, byte_range: ByteRange | None = None) -> dict[str, Any]:
-        request: dict[str, Any] = {"Bucket": self._connection.bucket, "Key": key}
-        if if_match is not None:
-            request["IfMatch"] = f'"{if_match}"'
-        if byte_range is not None:
-            request["Range"] = range_header(byte_range)
-        return request
+    def _request(self, key: str) -> dict[str, Any]:
+        return {"Bucket": self._connection.bucket, "Key": key}
 
 
 def _headers(content_type: str, metadata: Mapping[str, str] | None, cache_control: str | None) -> dict[str, Any]:

@@ -1,105 +1,86 @@
-"""The blocking part of transfers between a connection and a file, which runs in a thread of the store.
-
-A download can be abandoned, so it writes through its own duplicate of the descriptor: the caller can close the original
-at once, and its number can be used again. An upload is never abandoned; it checks for a cancel before each chunk.
-"""
+"""The requests that botocore makes for the frequent ones, with their bodies. Everything here blocks, in a thread."""
 
 from __future__ import annotations
 
 import io
 import os
-import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
+from botocore.exceptions import ClientError
 
+from avion_media.domain.errors import ObjectMissing
 from avion_media.files import write_at
-from avion_media.store.errors import TooLarge, translated
-from avion_media.store.objects import FileSource, ObjectInfo, ObjectPart, object_info, parse_content_range
+from avion_media.store.errors import TooLarge
+from avion_media.store.objects import (
+    FileSource,
+    ObjectInfo,
+    ObjectPart,
+    PartRequest,
+    object_info,
+    parse_content_range,
+    range_header,
+)
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _CHUNK_BYTES = 1 << 20
+# How AWS and Ceph refuse a plain GET of an object that was PUT with a client's key.
+_ENCRYPTED_BY_CLIENT = frozenset({"InvalidArgument", "InvalidRequest"})
 
 
-class Download:
-    """Writes objects, or parts of them, to one open file at their offsets.
+def get_object(bucket: str, wanted: PartRequest, client: Any) -> ObjectPart:
+    """Get an object, or a part of it. Raises `TooLarge` before the first byte of the body.
 
-    Use it as a context manager around the awaits. After the block, abandoned threads stop at their next chunk.
+    If the waiting task is cancelled, this notices it between two chunks, and closes the connection.
     """
-
-    def __init__(self, fd: int) -> None:
-        self._target_fd = fd
-        self._stop = threading.Event()
-
-    def __enter__(self) -> Download:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-
-    def whole(self, get_object: Callable[[], dict[str, Any]], key: str, max_bytes: int) -> ObjectInfo:
-        """Write an object to the start of the file. Raises `TooLarge` before the first byte."""
-        fd = os.dup(self._target_fd)
-        try:
-            with translated(key):
-                response = get_object()
-            info = object_info(key, response)
-            try:
-                if info.size_bytes > max_bytes:
-                    raise TooLarge(info.key, info.size_bytes, max_bytes)
-                self._copy(response["Body"], fd, 0, info.key)
-            finally:
-                response["Body"].close()
-            return info
-        finally:
-            os.close(fd)
-
-    def part(self, get_object: Callable[[], dict[str, Any]], key: str, offset: int) -> None:
-        """Write a range of an object to ``offset`` of the file."""
-        fd = os.dup(self._target_fd)
-        try:
-            with translated(key):
-                body = get_object()["Body"]
-            try:
-                self._copy(body, fd, offset, key)
-            finally:
-                body.close()
-        finally:
-            os.close(fd)
-
-    def _copy(self, body: Any, fd: int, offset: int, key: str) -> None:
-        while not self._stop.is_set():
-            with translated(key):
-                chunk = body.read(_CHUNK_BYTES)
-            if not chunk:
-                return
-            write_at(fd, chunk, offset)
-            offset += len(chunk)
-
-
-def read_response(key: str, get_object: Callable[[], dict[str, Any]], max_bytes: int) -> ObjectPart:
-    """Send a GetObject and read its body to the end. Raises TooLarge before the first byte of the body.
-
-    If the waiting task is cancelled, this notices it between two chunks and closes the connection.
-    """
-    response = get_object()
-    body = response.pop("Body")
+    response = _opened(bucket, wanted, client)
+    body, left = response.pop("Body"), response["ContentLength"]
     try:
-        left: int = response["ContentLength"]
-        if left > max_bytes:
-            raise TooLarge(key, left, max_bytes)
+        if left > wanted.max_bytes:
+            raise TooLarge(wanted.key, left, wanted.max_bytes)
         chunks = []
+        fd, offset = wanted.file or (-1, 0)
         while left > 0:
             trio.from_thread.check_cancelled()
-            chunks.append(body.read(min(left, _CHUNK_BYTES)))  # raises if the body ends early
-            left -= len(chunks[-1])
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        return ObjectPart(object_info(key, response), parse_content_range(response.get("ContentRange", "")), data)
+            chunk = body.read(min(left, _CHUNK_BYTES))  # raises if the body ends early
+            left -= len(chunk)
+            if wanted.file is None:
+                chunks.append(chunk)
+            else:
+                write_at(fd, chunk, offset)
+                offset += len(chunk)
+        content_range = parse_content_range(response.get("ContentRange", ""))
+        return ObjectPart(object_info(wanted.key, response), content_range, b"".join(chunks))
     finally:
         body.close()  # a connection whose body was read to its end is already back in the pool
+
+
+def head_object(client: Any, bucket: str, key: str) -> ObjectInfo:
+    """Get the facts about an object. Raises `ObjectMissing` also for one that only its client's key can decrypt."""
+    try:
+        return object_info(key, client.head_object(Bucket=bucket, Key=key))
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "400":
+            raise
+    # A response to HEAD has no body with the reason; that of a GET has. The reason may be an expired token.
+    get_object(bucket, PartRequest(key, (0, 0), None, 1), client)
+    return object_info(key, client.head_object(Bucket=bucket, Key=key))
+
+
+def _opened(bucket: str, wanted: PartRequest, client: Any) -> dict[str, Any]:
+    request: dict[str, Any] = {"Bucket": bucket, "Key": wanted.key}
+    if wanted.if_match is not None:
+        request["IfMatch"] = f'"{wanted.if_match}"'
+    if wanted.byte_range is not None:
+        request["Range"] = range_header(wanted.byte_range)
+    try:
+        return {**client.get_object(**request)}
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _ENCRYPTED_BY_CLIENT:
+            raise
+        raise ObjectMissing(wanted.key) from None
 
 
 class FileBody(io.RawIOBase):

@@ -166,28 +166,40 @@ def patch_redis() -> None:
 
 def patch_s3() -> None:
     """Patch every S3 operation. After ``reply lost`` botocore retries; after ``lost for good`` that fails too."""
+    import trio
     from botocore.client import BaseClient
     from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
     from botocore.httpsession import URLLib3Session
 
-    from avion_media.store.quick_requests import QuickRequests
+    from avion_media.domain.errors import Dependency, Unavailable
+    from avion_media.store.requests import ForBotocore, Requests
 
     client: Any = BaseClient
     session: Any = URLLib3Session
-    quick: Any = QuickRequests
     call, send = client._make_api_call, session.send
     local = threading.local()
 
     def faulty_call(self: Any, operation: str, kwargs: dict[str, Any]) -> Any:
         return faulty(lambda: call(self, operation, kwargs), operation, kwargs.get("Key", kwargs.get("Prefix", "")))
 
-    def faulty_quick(name: str, operation: str) -> None:
-        quick_request = getattr(quick, name)
+    def faulty_quick(name: str) -> None:
+        quick_request, operation = getattr(Requests, name), f"{name.title()}Object"
 
-        def run(self: Any, client: Any, request: dict[str, Any], *source: Any) -> Any:
-            return faulty(lambda: quick_request(self, client, request, *source), operation, request["Key"])
+        async def run(self: Any, wanted: Any, *source: Any) -> Any:
+            how = _arrive(f"s3:{operation} {getattr(wanted, 'key', wanted)}")
+            _before(how)
+            if how in ("raises", "stopped, then raises"):
+                raise Unavailable(Dependency.STORE, "cut before the request")
+            if how == "hangs":
+                await trio.sleep(HANG_S)
+                raise Unavailable(Dependency.STORE, "no answer")
+            result = await quick_request(self, wanted, *source)
+            _after(how)
+            if how == "lost for good":
+                raise Unavailable(Dependency.STORE, "no answer")
+            return ForBotocore(0, "cut before the answer") if how == "reply lost" else result
 
-        setattr(quick, name, run)
+        setattr(Requests, name, run)
 
     def faulty(made: Callable[[], Any], operation: str, key: str) -> Any:
         how = _arrive(f"s3:{operation} {key}")
@@ -212,8 +224,8 @@ def patch_s3() -> None:
         return response
 
     client._make_api_call = faulty_call
-    for name in ("get_object", "head_object", "put_object", "delete_object"):
-        faulty_quick(name, name.title().replace("_", ""))
+    for name in ("get", "head", "put", "delete"):
+        faulty_quick(name)
     session.send = faulty_send
 
 

@@ -1,4 +1,4 @@
-"""GetObject on Trio answers as botocore does, keeps its connections, and leaves what it does not understand."""
+"""Requests on Trio keep their connections, end in time, and leave what they do not understand to botocore."""
 
 from __future__ import annotations
 
@@ -13,79 +13,17 @@ import trio
 import trio.testing
 import trustme
 
-from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.domain.errors import Dependency, ObjectMissing, Unavailable
 from avion_media.net import Relay
-from avion_media.store import ObjectPart, RangeNotSatisfiable, TooLarge, open_store
-from avion_media.store.http_get import HttpGet
+from avion_media.store import ObjectPart
+from avion_media.store.http import Http
 from avion_media.store.objects import PartRequest
 from avion_media.store.presign import Presigner, SigningCredentials
-from tests.conftest import S3Bucket
+from avion_media.store.requests import ForBotocore, Requests
 from tests.unit.net.pairs import connected
 
-KEY = "original/2026/11/25/a b+c~ü.jpg"
 BODY = os.urandom(300_000)
 MIB = 1 << 20
-
-
-def http_get(url: str, bucket: str, credentials: SigningCredentials, tls: ssl.SSLContext | None = None) -> HttpGet:
-    presigner = Presigner(url, bucket, "us-east-1", credentials)
-    return HttpGet(presigner, url, timeout_s=1.0, max_connections=4, tls=tls)
-
-
-def of(s3: S3Bucket, *, secret_key: str | None = None) -> HttpGet:
-    address = s3.address
-    credentials = SigningCredentials(address.access_key, secret_key or address.secret_key)
-    return http_get(address.endpoint_url, s3.bucket, credentials)
-
-
-@pytest.fixture
-def filled(either_s3: S3Bucket) -> S3Bucket:
-    metadata = {"width": "48", "blurhash": "LEHV6nWB2yk8"}
-    either_s3.client.put_object(
-        Bucket=either_s3.bucket, Key=KEY, Body=BODY, ContentType="image/jpeg", Metadata=metadata
-    )
-    return either_s3
-
-
-@pytest.mark.parametrize("byte_range", [None, (10, 99), (0, 0), (None, 7), (299_999, None)])
-async def test_it_answers_as_botocore_does(filled: S3Bucket, byte_range: Any) -> None:
-    async with open_store(filled.config()) as store:
-        expected = await store._connection.read(  # by botocore, in a thread
-            lambda client: client.head_object(Bucket=filled.bucket, Key=KEY), KEY
-        )
-        part = await store.read_part(KEY, byte_range, max_bytes=len(BODY))
-    assert (part.info.etag, part.info.last_modified) == (expected["ETag"].strip('"'), expected["LastModified"])
-    assert (part.info.size_bytes, part.info.content_type) == (len(BODY), "image/jpeg")
-    assert part.info.metadata == expected["Metadata"]
-    first, last = byte_range or (0, None)
-    assert part.data == (BODY[-(last or 0) :] if first is None else BODY[first : None if last is None else last + 1])
-    assert (part.content_range is None) == (byte_range is None)
-
-
-async def test_what_is_not_there_or_another_is_told(filled: S3Bucket) -> None:
-    get = of(filled)
-    with pytest.raises(ObjectMissing):
-        await get.get(PartRequest("nothing", None, None, 10))
-    with pytest.raises(PreconditionFailed):
-        await get.get(PartRequest(KEY, None, "other", MIB))
-    with pytest.raises(RangeNotSatisfiable):
-        await get.get(PartRequest(KEY, (999_999, None), None, MIB))
-    with pytest.raises(TooLarge):
-        await get.get(PartRequest(KEY, None, None, len(BODY) - 1))
-    get.close()
-
-
-async def test_a_refused_signature_is_left_to_botocore_from_then_on(s3: S3Bucket) -> None:
-    s3.client.put_object(Bucket=s3.bucket, Key=KEY, Body=BODY)
-    get = of(s3, secret_key="wrong")
-    assert await get.get(PartRequest(KEY, None, None, MIB)) == 403
-    get.close()
-    async with open_store(s3.config()) as store:
-        await store.wait_available()
-        store._connection.clients._http_get = get = of(s3, secret_key="wrong")
-        for _ in range(2):
-            assert (await store.read_part(KEY, max_bytes=MIB)).data == BODY
-        assert get.is_refused
 
 
 # -- a store that says what it is told to
@@ -101,7 +39,7 @@ class Scripted:
         self.closed = trio.Event()
         self.ends = trio.Semaphore(0)  # of connections
         self.url = ""
-        self.clients: list[HttpGet] = []
+        self.clients: list[Http] = []
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         self.connections += 1
@@ -145,16 +83,23 @@ def found(body: bytes, *lines: bytes, status: bytes = b"200 OK", length: int | N
     return b"\r\n".join((b"HTTP/1.1 " + status, *fields, size, *lines, b"", body))
 
 
-def anonymous(store: Scripted, tls: ssl.SSLContext | None = None) -> HttpGet:
-    get = http_get(store.url, "bucket", SigningCredentials("key", "secret"), tls)
-    store.clients.append(get)
-    return get
+def anonymous(store: Scripted, tls: ssl.SSLContext | None = None) -> Requests:
+    http = Http(store.url, timeout_s=1.0, tls=tls)
+    store.clients.append(http)
+    return Requests(http, Presigner(store.url, "bucket", "us-east-1", SigningCredentials("key", "secret")))
 
 
-async def data_of(get: HttpGet, max_bytes: int = MIB) -> bytes:
-    part = await get.get(PartRequest("a", None, None, max_bytes))
-    assert isinstance(part, ObjectPart)
-    return bytes(part.data)
+async def data_of(get: Requests) -> bytes:
+    """The bytes of an object. Raises Unavailable if the connection breaks."""
+    return bytes((await got(get, PartRequest("a", None, None, MIB))).data)
+
+
+async def got(get: Requests, wanted: PartRequest) -> ObjectPart:
+    part = await get.get(wanted)
+    if isinstance(part, ForBotocore):
+        assert part.status == 0
+        raise Unavailable(Dependency.STORE, part.why)
+    return part
 
 
 MISSING = b"HTTP/1.1 404 No\r\nContent-Length: 22\r\n\r\n<Code>NoSuchKey</Code>"
@@ -167,7 +112,7 @@ async def test_one_connection_serves_one_request_after_the_other() -> None:
         assert await data_of(get) == b"one"
         with pytest.raises(ObjectMissing):
             await data_of(get)
-        assert await get.get(PartRequest("a", None, None, MIB)) == 200  # chunked: left to botocore
+        assert await get.get(PartRequest("a", None, None, MIB)) == ForBotocore(200)  # chunked: left to botocore
         assert await data_of(get) == b"x" * 500_000
         assert await data_of(get) == b""
         assert store.connections == 1
@@ -178,7 +123,7 @@ async def test_a_response_that_is_not_the_stores_is_left_to_botocore() -> None:
     """One from something in between: it has no date."""
     async with scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", found(b"two")) as store:
         get = anonymous(store)
-        assert await get.get(PartRequest("a", None, None, MIB)) == 200
+        assert await get.get(PartRequest("a", None, None, MIB)) == ForBotocore(200)
         assert await data_of(get) == b"two"
 
 
@@ -265,11 +210,11 @@ async def test_a_body_that_keeps_coming_may_take_longer_than_the_timeout() -> No
             nursery.start_soon(trio.serve_listeners, store.serve, [listener])
             get = anonymous(store)
             assert await data_of(get) == b"xxxxxx"
-            get.close()
+            get._http.close()
             nursery.cancel_scope.cancel()
 
 
-async def relayed(get: HttpGet) -> tuple[bytes, bool]:
+async def relayed(get: Requests) -> tuple[bytes, bool]:
     """What a client receives of bytes 10 to 299,999, and whether the store gave all of it."""
     received, is_whole = bytearray(), True
     async with connected() as (stream, client):
@@ -282,8 +227,7 @@ async def relayed(get: HttpGet) -> tuple[bytes, bool]:
             nursery.start_soon(receive)
             with closing(Relay(stream)) as relay:
                 try:
-                    part = await get.get(PartRequest("a", (10, len(BODY) - 1), "e", MIB, relay))
-                    assert isinstance(part, ObjectPart)
+                    await got(get, PartRequest("a", (10, len(BODY) - 1), "e", MIB, relay))
                 except Unavailable:
                     is_whole = False
                 assert await relay.finish(10.0)
@@ -301,7 +245,6 @@ async def test_a_relayed_body_keeps_the_connection() -> None:
     answer = found_part("10-299999/300000", BODY[10:])
     async with scripted(answer, answer) as store:
         get = anonymous(store)
-        assert get.can_relay
         assert [await relayed(get) for _ in range(2)] == [(BODY[10:], True)] * 2
         assert store.connections == 1
 
@@ -339,7 +282,6 @@ async def test_https() -> None:
     async with scripted(found(b"one"), found(b"x" * 200_000), tls=server) as store:
         with authority.cert_pem.tempfile() as bundle:
             get = anonymous(store, ssl.create_default_context(cafile=bundle))
-        assert not get.can_relay
         assert await data_of(get) == b"one"
         assert await data_of(get) == b"x" * 200_000
         assert store.connections == 1

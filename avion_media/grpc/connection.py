@@ -171,7 +171,7 @@ class Connection:
         before = watch.begun
         self._dispatch(self._protocol.receive(piece, now))
         if self._protocol.settled and self._life.state is State.PREFACE:
-            self._happened(Happening.SETTLED)
+            self._life.happened(Happening.SETTLED, now)
         self._life.owes(not self._protocol.settled or watch.mid_frame, watch.begun != before, now)
         self._settle()
 
@@ -323,7 +323,8 @@ class Connection:
         finally:
             del self._running[running.stream_id]
             self._life.busy(trio.current_time())
-            self._act(self._settle)
+            if not self._running:  # else the next one that ends does it, with its own response
+                self._act(self._settle)
 
     def _refuse_arriving(self, stream_id: int, error: RpcError) -> None:
         self._refuse(stream_id, self._arriving.pop(stream_id).call, error)

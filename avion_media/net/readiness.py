@@ -45,6 +45,11 @@ class Readiness:
         """Call this in a turn of the loop of its own, so that others get theirs. Only from what `run` calls."""
         self._later.append(function)
 
+    def _ready(self, served: set[int]) -> list[tuple[int, Callable[[int], None], int]]:
+        """Return what is possible on sockets that had no turn yet; nothing once enough had theirs."""
+        events = self._epoll.poll(0, _AT_ONCE) if len(served) < _AT_ONCE else []
+        return [(fd, self._functions[fd], what) for fd, what in events if fd not in served]
+
     async def run(self) -> NoReturn:
         """Watch until cancelled, then forget all."""
         try:
@@ -54,10 +59,12 @@ class Readiness:
                     self._later.popleft()()
                 else:
                     await trio.lowlevel.wait_readable(self._epoll.fileno())
-                ready = [(fd, self._functions[fd], events) for fd, events in self._epoll.poll(0, _AT_ONCE)]
-                for fd, function, events in ready:
-                    if self._functions.get(fd) is function:  # else an earlier one has closed it, or even opened another
-                        function(events)
+                served: set[int] = set()
+                while ready := self._ready(served):
+                    for fd, function, what in ready:
+                        served.add(fd)
+                        if self._functions.get(fd) is function:  # else an earlier one has closed it, or opened another
+                            function(what)
         finally:
             self._functions.clear()
             self._epoll.close()

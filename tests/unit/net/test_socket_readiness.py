@@ -135,6 +135,23 @@ async def test_later_functions_leave_each_other_and_sockets_their_turns() -> Non
     assert order == ["read", "a", "read", "b", "a", "b", "a", "b"]
 
 
+async def test_a_socket_that_is_always_ready_leaves_other_tasks_their_turns() -> None:
+    calls = 0
+
+    def leave_it(_events: int) -> None:
+        nonlocal calls
+        calls += 1
+
+    with _pair() as (ours, theirs):
+        theirs.send(b"x")
+        async with _running() as readiness:
+            readiness.watch(ours.fileno(), leave_it)
+            for turn in range(1, 20):
+                await trio.lowlevel.checkpoint()
+                assert calls <= turn
+            assert calls > 1
+
+
 async def test_after_its_end_nothing_is_called_and_forgetting_is_harmless() -> None:
     called: list[int] = []
     with _pair() as (near, far):

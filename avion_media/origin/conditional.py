@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from avion_media.store import ByteRange, RangeNotSatisfiable
+from avion_media.store import ByteRange, RangeNotSatisfiable, within
 
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _SINGLE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
@@ -81,11 +81,3 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     if first >= size:
         raise RangeNotSatisfiable
     return first, last
-
-
-def within(byte_range: ByteRange, size: int) -> tuple[int, int]:
-    """Return the first and last byte of a range of an object of this size."""
-    first, last = byte_range
-    if first is None:
-        return max(0, size - (last or 0)), size - 1
-    return first, size - 1 if last is None else min(last, size - 1)

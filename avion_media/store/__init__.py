@@ -17,6 +17,7 @@ from avion_media.store.objects import (
     ObjectInfo,
     ObjectPart,
     PresignedPut,
+    within,
 )
 from avion_media.store.part_urls import examine_part_urls
 from avion_media.store.presign import upload_guard
@@ -47,4 +48,5 @@ __all__ = [
     "open_store",
     "read_secret",
     "upload_guard",
+    "within",
 ]

@@ -105,7 +105,7 @@ class Connection:
     def can_relay(self) -> bool:
         """Whether a relayed body, which takes long, leaves enough calls for other visitors, and is not encrypted."""
         few = self._visitors.borrowed_tokens * 2 < self._visitors.total_tokens
-        return few and not self.clients.http.is_encrypted and "GetObject" not in self.clients.requests.refused
+        return few and self.clients.http.tls is None and "GetObject" not in self.clients.requests.refused
 
     async def query(self, call: Call[T], key: str = "", *, operation: str = "", quick: Quick[T] | None = None) -> T:
         """Make a read of facts, with a limit on the whole time, including the wait for its turn. Raises `Unavailable`

@@ -1,8 +1,7 @@
 """HTTP to the store on Trio: h11 for the head of a response, and `recv_into` for the body of an object.
 
 A store that stalls so holds no thread, and a small request needs none. `requests` says which requests go this way.
-
-It also acknowledges at once; `quick_acks` says why.
+Responses are acknowledged at once; `quick_acks` says why.
 """
 
 from __future__ import annotations
@@ -20,13 +19,12 @@ import trio
 
 from avion_media.files import write_at
 from avion_media.net import Relay
-from avion_media.store.objects import Bytes, FileSource
+from avion_media.store.objects import Bytes, Source
 
 T = TypeVar("T")
 
 _CONNECT_S = 3.0
 _IDLE_S = 15.0  # after so long, something in between may have closed an idle connection
-_READ_BYTES = 64 << 10
 PIECE_BYTES = 1 << 20  # of a large body, in one go
 
 
@@ -41,14 +39,9 @@ class Http:
         parts = urlsplit(endpoint_url)
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
-        self._tls = tls
+        self.tls = tls
         self.timeout_s = timeout_s
         self._kept: list[tuple[float, _Wire]] = []
-
-    @property
-    def is_encrypted(self) -> bool:
-        """Whether it uses TLS."""
-        return self._tls is not None
 
     def close(self) -> None:
         """Close the connections that are kept for later requests."""
@@ -56,29 +49,21 @@ class Http:
             wire.close()
         self._kept.clear()
 
-    async def send(
-        self,
-        head: bytes,
-        read: Callable[[Response], Awaitable[T]],
-        body: bytes | FileSource = b"",
-        *,
-        is_change: bool = False,
-    ) -> T:
-        """Send a request and return what ``read`` makes of its response.
+    async def send(self, head: bytes, body: Source, read: Callable[[Response], Awaitable[T]]) -> T:
+        """Send a request, whose ``head`` is sent as it is, and return what ``read`` makes of its response.
 
         It is sent on an idle connection, and again on a new one if the store closed the first before it responded.
         Raises `Broken`, TooSlowError (nothing came or went for ``timeout_s``), OSError (of the file). A cancel closes
-        the connection. That of a change takes effect before the last byte has been sent, and otherwise waits for the
-        response.
+        the connection, but once the last byte of a PUT or DELETE has been sent, it waits for the response.
         """
         wire = self._take()
         if wire is not None:
             try:
-                return await self._exchange(wire, head, read, body, is_change)
+                return await self._exchange(wire, head, body, read)
             except Broken:
                 if wire.has_received:
                     raise
-        return await self._exchange(await self._connect(), head, read, body, is_change)
+        return await self._exchange(await self._connect(), head, body, read)
 
     def _take(self) -> _Wire | None:
         """Return the most recently used idle connection that looks alive; None if there is none. Close all old ones."""
@@ -94,24 +79,10 @@ class Http:
     async def _connect(self) -> _Wire:
         with _breaking(), trio.fail_after(min(_CONNECT_S, self.timeout_s)):
             stream = await trio.open_tcp_stream(self._host, self._port)
-            if self._tls is None:
-                return _Wire(stream, stream.socket)
-            secure = trio.SSLStream(stream, self._tls, server_hostname=self._host, https_compatible=True)
-            try:
-                await secure.do_handshake()
-            except BaseException:
-                stream.socket.close()
-                raise
-            return _Wire(secure, stream.socket)
+            secure = self.tls and trio.SSLStream(stream, self.tls, server_hostname=self._host, https_compatible=True)
+            return _Wire(secure or stream, stream.socket)
 
-    async def _exchange(
-        self,
-        wire: _Wire,
-        head: bytes,
-        read: Callable[[Response], Awaitable[T]],
-        body: bytes | FileSource,
-        is_change: bool,
-    ) -> T:
+    async def _exchange(self, wire: _Wire, head: bytes, body: Source, read: Callable[[Response], Awaitable[T]]) -> T:
         response: Response | None = None
         try:
             with trio.move_on_after(self.timeout_s) as waiting:
@@ -120,7 +91,7 @@ class Http:
                     waiting.deadline = trio.current_time() + self.timeout_s
 
                 last = await _send_most(wire, head, body, progressed)
-                waiting.shield = is_change
+                waiting.shield = head.startswith((b"PUT", b"DELETE"))
                 await wire.send(last)
                 http = h11.Connection(h11.CLIENT)
                 while not isinstance(event := await _next_event(wire, http), h11.Response):
@@ -154,7 +125,7 @@ class Response:
 
     def has_no_body(self) -> None:
         """Record that it answers HEAD."""
-        self._is_at_end = True
+        self._is_at_end = not self._http.trailing_data[0]
 
     async def content(self, max_bytes: int) -> bytes:
         """Return the body, or its beginning if it is longer."""
@@ -170,26 +141,43 @@ class Response:
     async def exactly(self, length: int) -> Bytes:
         """Return a body of that length."""
         first = self._first(length)
-        data = await self._wire.receive_exactly(length, first, self._progressed)
+        body = first if len(first) == length else await self._piece(length, first)
         self._is_at_end = True
-        return data
+        return body
 
     async def to_file(self, length: int, fd: int, offset: int) -> None:
         """Write a body of that length to an open file. After an error or a cancel a part may have been written."""
-        first, left = self._first(length), length
-        while left:
-            piece = await self._wire.receive_exactly(min(PIECE_BYTES, left), first, self._progressed)
-            first, left = b"", left - len(piece)
+        first, end = self._first(length), offset + length
+        while offset < end:
+            piece = await self._piece(min(PIECE_BYTES, end - offset), first)
             if length <= PIECE_BYTES:
                 write_at(fd, piece, offset)
             else:
                 await trio.to_thread.run_sync(write_at, fd, piece, offset)
-            offset += len(piece)
+            first, offset = b"", offset + len(piece)
         self._is_at_end = True
 
     async def relay(self, length: int, relay: Relay) -> None:
         """Pass on a body of that length, until the client falls behind."""
-        self._is_at_end = await self._wire.relay_exactly(length, self._first(length), self._progressed, relay)
+        first = self._first(length)
+        await relay.put(first)
+        left = length - len(first)
+        while left and not relay.is_behind:
+            left -= await self._wire.relay(left, relay)
+            self._progressed()
+        self._is_at_end = not relay.is_behind
+
+    async def _piece(self, length: int, first: bytes) -> memoryview:
+        """Return the next bytes of the body, which begin with ``first``."""
+        piece = memoryview(bytearray(length))
+        piece[: len(first)] = first
+        rest = piece[len(first) :]
+        while rest:
+            count = await self._wire.receive_into(rest)
+            rest = rest[count:]
+            self._wire.came(count, len(rest))
+            self._progressed()
+        return piece
 
     def _first(self, length: int) -> bytes:
         """Return what has come of the body."""
@@ -208,7 +196,7 @@ class _Wire:
         self._tcp = tcp
         self._is_tls = isinstance(stream, trio.SSLStream)
         self._wakes_at = 1
-        self._buffer = memoryview(bytearray(_READ_BYTES))  # for heads
+        self._buffer = memoryview(bytearray(64 << 10))  # for heads
 
     def is_quiet(self) -> bool:
         """Return whether the store has sent nothing since the last response, not even its end."""
@@ -229,41 +217,13 @@ class _Wire:
 
     async def receive(self) -> bytes:
         """Return some bytes."""
-        count = await self._receive_into(self._buffer)
-        self._came(count, 1)
+        count = await self.receive_into(self._buffer)
+        self.came(count, 1)
         self.has_received = True
         return bytes(self._buffer[:count])
 
-    async def receive_exactly(self, length: int, first: bytes, received: Callable[[], None]) -> Bytes:
-        """Return bytes that begin with ``first``, which was received already. Calls ``received`` after each part."""
-        if len(first) == length:
-            return first
-        body = memoryview(bytearray(length))
-        body[: len(first)] = first
-        rest = body[len(first) :]
-        while rest:
-            count = await self._receive_into(rest)
-            rest = rest[count:]
-            self._came(count, len(rest))
-            received()
-        return body
-
-    async def relay_exactly(self, length: int, first: bytes, received: Callable[[], None], relay: Relay) -> bool:
-        """Pass on a body, as `receive_exactly` returns it. Return False if the client falls behind."""
-        await relay.put(first)
-        left = length - len(first)
-        while left and not relay.is_behind:
-            self._acknowledge_at_once()
-            with _breaking():
-                await trio.lowlevel.wait_readable(self._tcp)
-                with suppress(BlockingIOError):
-                    count = await relay.pass_on(self._tcp, left)
-                    left -= count
-                    self._came(count, left)
-                    received()
-        return not relay.is_behind
-
-    async def _receive_into(self, buffer: memoryview) -> int:
+    async def receive_into(self, buffer: memoryview) -> int:
+        """Receive some bytes. Return how many `came`."""
         while True:
             self._acknowledge_at_once()
             with _breaking():
@@ -275,8 +235,19 @@ class _Wire:
                 with suppress(BlockingIOError):
                     return os.readv(self._tcp.fileno(), [buffer])
 
-    def _came(self, count: int, left: int) -> None:
-        """Wake up once as much has come again."""
+    async def relay(self, length: int, relay: Relay) -> int:
+        """Pass on some bytes, at most ``length``. Return how many."""
+        self._acknowledge_at_once()
+        count = 0
+        with _breaking():
+            await trio.lowlevel.wait_readable(self._tcp)
+            with suppress(BlockingIOError):
+                count = await relay.pass_on(self._tcp, length)
+                self.came(count, length - count)
+        return count
+
+    def came(self, count: int, left: int) -> None:
+        """Note that so many bytes came, of those that are expected: wake up once as much has come again."""
         if not count:
             raise Broken("closed by the store within its response")
         wakes_at = max(min(count, left, PIECE_BYTES), 1)  # a store that sends slowly is received slowly
@@ -294,7 +265,7 @@ def _breaking() -> Iterator[None]:
     try:
         yield
     except (OSError, trio.BrokenResourceError) as error:
-        raise Broken(repr(error)) from error
+        raise Broken(repr(error.__cause__ or error)) from error
 
 
 async def _next_event(wire: _Wire, http: h11.Connection) -> h11.Event:
@@ -308,25 +279,13 @@ async def _next_event(wire: _Wire, http: h11.Connection) -> h11.Event:
         http.receive_data(await wire.receive())
 
 
-async def _send_most(wire: _Wire, head: bytes, body: bytes | FileSource, progressed: Callable[[], None]) -> bytes:
+async def _send_most(wire: _Wire, head: bytes, body: Source, progressed: Callable[[], None]) -> bytes:
     """Send a request but for its last piece, which is returned."""
-    size = body.size_bytes if isinstance(body, FileSource) else len(body)
-    if size <= PIECE_BYTES:
-        return head + piece_of(body, 0)
+    if body.size_bytes <= PIECE_BYTES:
+        return head + body.read(0, PIECE_BYTES)
     last = head
-    for offset in range(0, size, PIECE_BYTES):
+    for offset in range(0, body.size_bytes, PIECE_BYTES):
         await wire.send(last)
         progressed()
-        last = await trio.to_thread.run_sync(piece_of, body, offset)
+        last = await trio.to_thread.run_sync(body.read, offset, PIECE_BYTES)
     return last
-
-
-def piece_of(body: bytes | FileSource, offset: int) -> bytes:
-    """Return a piece of the body. Blocks."""
-    if isinstance(body, bytes):
-        return body[offset : offset + PIECE_BYTES]
-    length = min(PIECE_BYTES, body.size_bytes - offset)
-    piece = os.pread(body.fd, length, body.offset + offset)
-    if len(piece) < length:
-        raise OSError(f"the file is shorter than {body.size_bytes} bytes")
-    return piece

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.net import Relay
 
 ByteRange = tuple[int | None, int | None]
@@ -48,6 +51,30 @@ class FileSource:
     offset: int = 0
     sha256: str = ""
 
+    def read(self, start: int, length: int) -> bytes:
+        """Return at most ``length`` of these bytes. Blocks. Raises OSError if the file has become shorter."""
+        length = min(length, self.size_bytes - start)
+        data = os.pread(self.fd, length, self.offset + start)
+        if len(data) < length:
+            raise OSError(f"the file is shorter than {self.size_bytes} bytes")
+        return data
+
+
+class BytesSource:
+    """``data`` as a `FileSource`."""
+
+    def __init__(self, data: bytes) -> None:
+        self.size_bytes = len(data)
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        self._data = data
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return at most ``length`` of these bytes."""
+        return self._data[start : start + length]
+
+
+Source = FileSource | BytesSource
+
 
 @dataclass(frozen=True, slots=True)
 class PresignedPut:
@@ -64,10 +91,6 @@ class ContentRange(NamedTuple):
     first: int
     last: int
     total: int
-
-    def answers(self, first: int | None, last: int | None) -> bool:
-        """Return whether a request for ``first`` to ``last`` may be answered so: an object may end earlier."""
-        return self.first == first and (last is None or self.last == min(last, self.total - 1))
 
     def __str__(self) -> str:
         return f"bytes {self.first}-{self.last}/{self.total}"
@@ -121,6 +144,28 @@ def range_header(byte_range: ByteRange) -> str:
     if first < 0 or (last is not None and last < first):
         raise ValueError(f"a range needs 0 <= first <= last, got {byte_range}")
     return f"bytes={first}-{'' if last is None else last}"
+
+
+def within(byte_range: ByteRange, size: int) -> tuple[int, int]:
+    """Return the first and last byte of a range of an object of this size."""
+    first, last = byte_range
+    if first is None:
+        return max(0, size - (last or 0)), size - 1
+    return first, size - 1 if last is None else min(last, size - 1)
+
+
+def received_range(wanted: PartRequest, header: str, length: int) -> ContentRange | None:
+    """Return the range in the ``Content-Range`` of a response with ``length`` bytes, None for the whole object.
+
+    Raises `Unavailable` if that is not the range that is wanted.
+    """
+    content_range = parse_content_range(header)
+    got = content_range or ContentRange(0, length - 1, length)
+    expected = within(wanted.byte_range or (0, None), got.total)
+    if got[:2] != expected or length != got.last - got.first + 1:
+        detail = f"{wanted.key}: {length} bytes of {got} were sent for {wanted.byte_range}"
+        raise Unavailable(Dependency.STORE, detail)
+    return content_range
 
 
 def parse_content_range(header: str) -> ContentRange | None:

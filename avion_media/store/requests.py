@@ -22,15 +22,16 @@ import trio
 
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.store.errors import RangeNotSatisfiable, TooLarge
-from avion_media.store.http import PIECE_BYTES, Broken, Http, Response, piece_of
+from avion_media.store.http import PIECE_BYTES, Broken, Http, Response
 from avion_media.store.objects import (
-    FileSource,
+    BytesSource,
     ObjectInfo,
     ObjectPart,
     PartRequest,
     PutRequest,
-    parse_content_range,
+    Source,
     range_header,
+    received_range,
 )
 from avion_media.store.presign import AT_ONCE_S, META, UNSIGNED_PAYLOAD, Presigner
 
@@ -40,6 +41,7 @@ _MAX_ANSWER_BYTES = 4 << 20  # far more than a page of a listing has
 _NEEDED = {"content-length", "last-modified"}  # of an object's response that is understood here
 _KEY = re.compile("<Key>([^<]*)</Key>")
 _MISSING = b"<Code>NoSuchKey</Code>"
+_NO_BODY = BytesSource(b"")
 _NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -103,7 +105,7 @@ class Requests:
 
         return await self._send("HEAD", self._url("HEAD", key), read)
 
-    async def put(self, put: PutRequest, source: bytes | FileSource) -> str | ForBotocore:
+    async def put(self, put: PutRequest, source: Source) -> str | ForBotocore:
         """PutObject. Returns the etag. Raises `PreconditionFailed`.
 
         The SHA-256 of ``source`` is signed, so the store refuses (400) bytes that were damaged in transit.
@@ -121,9 +123,9 @@ class Requests:
             return ForBotocore(response.status)
 
         signed = {
-            "content-length": str(len(source) if isinstance(source, bytes) else source.size_bytes),
+            "content-length": str(source.size_bytes),
             "content-type": put.content_type,
-            "x-amz-content-sha256": await _sha256(source),
+            "x-amz-content-sha256": source.sha256 or await trio.to_thread.run_sync(_sha256, source),
             **own,
         }
         headers = signed | ({"If-None-Match": "*"} if put.only_if_absent else {})
@@ -164,7 +166,7 @@ class Requests:
             await response.content(_MAX_ANSWER_BYTES)
             return response.status
 
-        answer = await self._send("PUT", url, read, {"Content-Length": str(len(body)), **headers}, body)
+        answer = await self._send("PUT", url, read, {"Content-Length": str(len(body)), **headers}, BytesSource(body))
         if isinstance(answer, ForBotocore):
             raise Unavailable(Dependency.STORE, answer.why)
         return answer
@@ -193,7 +195,7 @@ class Requests:
         url: str,
         read: Callable[[Response], Awaitable[T]],
         headers: Mapping[str, str] = _NO_HEADERS,
-        body: bytes | FileSource = b"",
+        body: Source = _NO_BODY,
     ) -> T | ForBotocore:
         """Send a request, and return what ``read`` makes of its response."""
         host, _, target = url.partition("://")[2].partition("/")
@@ -201,7 +203,7 @@ class Requests:
         head = f"{method} /{target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n".encode("ascii")
         what = f"{method} /{target.partition('?')[0]}"  # it is logged: without the signature
         try:
-            return await self._http.send(head, read, body, is_change=method in ("PUT", "DELETE"))
+            return await self._http.send(head, body, read)
         except trio.TooSlowError:
             detail = f"{what}: no answer within {self._http.timeout_s:g} s"
             raise Unavailable(Dependency.STORE, detail) from None
@@ -213,12 +215,10 @@ async def _object_of(response: Response, wanted: PartRequest) -> ObjectPart:
     key, length = wanted.key, int(response.headers["content-length"])
     if length > wanted.max_bytes:
         raise TooLarge(key, length, wanted.max_bytes)
-    content_range = parse_content_range(response.headers.get("content-range", ""))
+    content_range = received_range(wanted, response.headers.get("content-range", ""), length)
     info = _info(key, response.headers, content_range.total if content_range else length)
     if wanted.relay is None and wanted.file is None:
         return ObjectPart(info, content_range, await response.exactly(length))
-    if wanted.byte_range is not None and (content_range is None or not content_range.answers(*wanted.byte_range)):
-        raise Unavailable(Dependency.STORE, f"{key}: {content_range} was sent for {wanted.byte_range}")
     if wanted.relay is not None:
         await response.relay(length, wanted.relay)
     elif wanted.file is not None:
@@ -237,15 +237,9 @@ def _info(key: str, headers: Mapping[str, str], size_bytes: int) -> ObjectInfo:
     )
 
 
-async def _sha256(source: bytes | FileSource) -> str:
-    if isinstance(source, FileSource):
-        return source.sha256 or await trio.to_thread.run_sync(_sha256_of_file, source)
-    return hashlib.sha256(source).hexdigest()
-
-
-def _sha256_of_file(source: FileSource) -> str:
+def _sha256(source: Source) -> str:
     digest = hashlib.sha256()
     for offset in range(0, source.size_bytes, PIECE_BYTES):
         trio.from_thread.check_cancelled()
-        digest.update(piece_of(source, offset))
+        digest.update(source.read(offset, PIECE_BYTES))
     return digest.hexdigest()

@@ -23,6 +23,7 @@ from avion_media.store.listing import KeyListing, Listing
 from avion_media.store.multipart import MultipartUploads
 from avion_media.store.objects import (
     ByteRange,
+    BytesSource,
     FileSource,
     ObjectInfo,
     ObjectPart,
@@ -32,7 +33,7 @@ from avion_media.store.objects import (
 )
 from avion_media.store.patch_copy import PatchCopy, of_the_source
 from avion_media.store.patch_plan import Part, Patch, check_patches, plan_parts
-from avion_media.store.transfer import FileBody, head_object
+from avion_media.store.transfer import SeekableBody, head_object
 from avion_media.telemetry import NO_TELEMETRY, Telemetry
 
 _RANGES_AT_ONCE = 4
@@ -253,14 +254,14 @@ class ObjectStore:
             request["IfNoneMatch"] = "*"
 
         def by_botocore(client: Any) -> str:
-            body = source if isinstance(source, bytes) else FileBody(source)
-            return str(client.put_object(**request, Body=body)["ETag"]).strip('"')
+            return str(client.put_object(**request, Body=SeekableBody(sent))["ETag"]).strip('"')
 
+        sent = BytesSource(source) if isinstance(source, bytes) else source
         put = PutRequest(key, content_type, dict(metadata or {}), cache_control, only_if_absent)
         etag = await self._connection.change(
-            by_botocore, key, operation="PutObject", quick=lambda requests: requests.put(put, source)
+            by_botocore, key, operation="PutObject", quick=lambda requests: requests.put(put, sent)
         )
-        self._connection.sent(len(source) if isinstance(source, bytes) else source.size_bytes)
+        self._connection.sent(sent.size_bytes)
         return etag
 
     async def copy(

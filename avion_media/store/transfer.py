@@ -13,13 +13,13 @@ from avion_media.domain.errors import ObjectMissing
 from avion_media.files import write_at
 from avion_media.store.errors import TooLarge
 from avion_media.store.objects import (
-    FileSource,
     ObjectInfo,
     ObjectPart,
     PartRequest,
+    Source,
     object_info,
-    parse_content_range,
     range_header,
+    received_range,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def get_object(bucket: str, wanted: PartRequest, client: Any) -> ObjectPart:
     try:
         if left > wanted.max_bytes:
             raise TooLarge(wanted.key, left, wanted.max_bytes)
+        content_range = received_range(wanted, response.get("ContentRange", ""), left)
         chunks = []
         fd, offset = wanted.file or (-1, 0)
         while left > 0:
@@ -51,7 +52,6 @@ def get_object(bucket: str, wanted: PartRequest, client: Any) -> ObjectPart:
             else:
                 write_at(fd, chunk, offset)
                 offset += len(chunk)
-        content_range = parse_content_range(response.get("ContentRange", ""))
         return ObjectPart(object_info(wanted.key, response), content_range, b"".join(chunks))
     finally:
         body.close()  # a connection whose body was read to its end is already back in the pool
@@ -83,14 +83,14 @@ def _opened(bucket: str, wanted: PartRequest, client: Any) -> dict[str, Any]:
         raise ObjectMissing(wanted.key) from None
 
 
-class FileBody(io.RawIOBase):
-    """A part of an open file, as the seekable body that botocore needs.
+class SeekableBody(io.RawIOBase):
+    """A source, as the body that botocore needs.
 
     Each read in a thread of the store first checks whether the waiting task was cancelled, and then raises
     trio.Cancelled. botocore does not catch it and closes the connection, so the store discards the incomplete object.
     """
 
-    def __init__(self, source: FileSource) -> None:
+    def __init__(self, source: Source) -> None:
         super().__init__()
         self._source = source
         self._position = 0
@@ -112,12 +112,10 @@ class FileBody(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         trio.from_thread.check_cancelled()
         view = memoryview(buffer).cast("B")
-        wanted = min(len(view), self._source.size_bytes - self._position)
-        if wanted <= 0:
-            return 0
-        got = os.preadv(self._source.fd, [view[:wanted]], self._source.offset + self._position)
-        self._position += got
-        return got
+        data = self._source.read(self._position, max(0, min(len(view), self._source.size_bytes - self._position)))
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
     def __len__(self) -> int:
         return self._source.size_bytes

@@ -6,6 +6,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -260,6 +261,32 @@ async def test_a_relayed_body_keeps_the_connection() -> None:
 async def test_a_body_is_relayed_as_far_as_it_is_the_right_one(answer: bytes, received: bytes) -> None:
     async with scripted(answer) as store:
         assert await relayed(anonymous(store)) == (received, False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "content_range", "body"),
+    [
+        ((0, 9), "1-10/100", b"x" * 10),
+        ((0, 9), "0-9/100", b"x" * 9),
+        ((90, None), "91-99/100", b"x" * 9),
+        ((None, 10), "89-98/100", b"x" * 10),
+        ((10, 19), "", b"x" * 100),
+        (None, "0-9/100", b"x" * 10),
+    ],
+)
+@pytest.mark.parametrize("in_file", [True, False])
+async def test_other_bytes_than_those_asked_for_are_not_taken(
+    asked: Any, content_range: str, body: bytes, in_file: bool, tmp_path: Path
+) -> None:
+    lines = (f"Content-Range: bytes {content_range}".encode(),) if content_range else ()
+    async with scripted(found(body, *lines), found(b"next")) as store:
+        get = anonymous(store)
+        with (tmp_path / "file").open("w+b") as file:
+            target = (file.fileno(), 0) if in_file else None
+            with pytest.raises(Unavailable, match="were sent for"):
+                await get.get(PartRequest("a", asked, None, MIB, file=target))
+            assert file.read() == b""
+        assert await data_of(get) == b"next"
 
 
 async def test_a_cancel_closes_the_connection_and_frees_its_place() -> None:

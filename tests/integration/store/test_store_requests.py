@@ -14,7 +14,7 @@ import pytest
 from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.store import FileSource, ObjectPart, RangeNotSatisfiable, TooLarge, ca_bundle, open_store
 from avion_media.store.http import Http
-from avion_media.store.objects import PartRequest, PutRequest, object_info
+from avion_media.store.objects import BytesSource, PartRequest, PutRequest, object_info
 from avion_media.store.presign import Presigner, SigningCredentials
 from avion_media.store.requests import ForBotocore, Requests
 from tests.conftest import S3Bucket
@@ -72,8 +72,8 @@ async def test_what_is_not_there_or_another_is_told(filled: S3Bucket) -> None:
         with pytest.raises(TooLarge):
             await quick.get(PartRequest(KEY, None, None, len(BODY) - 1))
         with pytest.raises(PreconditionFailed):
-            await quick.put(putting(only_if_absent=True), b"second")
-        assert isinstance(await quick.put(putting("first", only_if_absent=True), b"first"), str)
+            await quick.put(putting(only_if_absent=True), BytesSource(b"second"))
+        assert isinstance(await quick.put(putting("first", only_if_absent=True), BytesSource(b"first")), str)
 
 
 async def test_a_store_that_takes_no_presigned_requests_is_asked_by_botocore_from_then_on(s3: S3Bucket) -> None:
@@ -108,7 +108,7 @@ async def test_a_put_writes_what_botocores_does(either_s3: S3Bucket, from_file: 
     with tempfile.TemporaryFile() as file:
         file.write(b"before" + body)
         file.flush()
-        source = FileSource(file.fileno(), len(body), offset=6) if from_file else body
+        source = FileSource(file.fileno(), len(body), offset=6) if from_file else BytesSource(body)
         async with requests(either_s3) as quick:
             etag = await quick.put(putting(metadata=METADATA), source)
 
@@ -149,7 +149,7 @@ async def test_a_file_that_is_shorter_than_it_was_said_to_be_is_not_the_stores_f
 @pytest.mark.parametrize("value", ["two  spaces", " at the start"])
 async def test_metadata_that_a_signature_would_change_is_botocores_to_send(s3: S3Bucket, value: str) -> None:
     async with requests(s3) as quick:
-        assert await quick.put(putting(metadata={"note": value}), BODY) == ForBotocore(0)
+        assert await quick.put(putting(metadata={"note": value}), BytesSource(BODY)) == ForBotocore(0)
 
 
 async def test_a_delete_removes_and_needs_nothing_to_remove(filled: S3Bucket) -> None:
@@ -162,7 +162,7 @@ async def test_a_delete_removes_and_needs_nothing_to_remove(filled: S3Bucket) ->
 
 async def test_a_kept_connection_that_the_store_has_closed_costs_no_error(s3: S3Bucket) -> None:
     async with requests(s3) as quick:
-        for request in (quick.put(putting(), BODY), quick.head(KEY), quick.delete(KEY)):
+        for request in (quick.put(putting(), BytesSource(BODY)), quick.head(KEY), quick.delete(KEY)):
             for _, wire in quick._http._kept:
                 wire._tcp._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]
                 wire.is_quiet = lambda: True  # type: ignore[method-assign] # as if the end came only now

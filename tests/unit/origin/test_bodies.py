@@ -7,7 +7,7 @@ import os
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import trio
@@ -17,7 +17,7 @@ from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFai
 from avion_media.http1 import BodyLost, Relayed
 from avion_media.origin.body import RangeBody
 from avion_media.origin.memory import WindowMemory
-from avion_media.store import ByteRange, Bytes, ObjectPart, ObjectStore, RangeNotSatisfiable
+from avion_media.store import ByteRange, Bytes, ObjectStore, RangeNotSatisfiable
 from tests.unit.net.pairs import connected
 from tests.unit.origin.objects import Objects
 
@@ -188,23 +188,6 @@ async def test_an_object_that_changes_meanwhile_is_never_mixed(change: str, wind
             del objects.held["a"]
         with pytest.raises(BodyLost):
             await anext(windows)
-    assert memory.held_bytes == 0
-
-
-@pytest.mark.parametrize("asked", [(None, 100), (0, 99), (900, None)])
-async def test_other_bytes_than_those_asked_for_are_not_passed_on(
-    asked: ByteRange, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    objects, memory = filled(1000), WindowMemory()
-    read_part = objects.read_part
-
-    async def all_but_one(key: str, byte_range: ByteRange, **more: Any) -> ObjectPart:
-        return await read_part(key, (899, 999) if byte_range[0] is None else (byte_range[0] + 1, None), **more)
-
-    monkeypatch.setattr(objects, "read_part", all_but_one)
-    with pytest.raises(Unavailable):
-        async with opened(objects, memory, "peer", "a", asked):
-            pass
     assert memory.held_bytes == 0
 
 

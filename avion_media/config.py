@@ -374,7 +374,7 @@ class S3Config(_Section):
     )
     bucket: str = Field("avion-media", min_length=3, max_length=63, description="Name of the bucket")
     region: str = Field("us-east-1", description="Region of the bucket, which is a part of each signature")
-    threads: int = Field(16, ge=1, description="Maximum concurrent blocking calls to the object store")
+    threads: int = Field(16, ge=1, description="Maximum concurrent calls to the store; visitors have as many more")
     timeout: Duration = Field(10.0, gt=0, description="Timeout of one request, excluding retries")
 
 

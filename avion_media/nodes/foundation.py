@@ -98,7 +98,9 @@ class _Durability:
 async def store(runtime: Runtime, child: Child[None]) -> None:
     """The object store. Ready at once: it looks after its own outages."""
     async with open_store(runtime.config.s3, telemetry=runtime.telemetry) as store:
-        with limiting(runtime, "store.threads", lambda: of_capacity(store.threads)), runtime.store.filled(store):
+        with ExitStack() as limiters, runtime.store.filled(store):
+            for name, limiter in store.limiters.items():
+                limiters.enter_context(limiting(runtime, name, partial(of_capacity, limiter)))
             child.started()
             with child.until_stopping():
                 await store.wait_available()

@@ -55,16 +55,17 @@ _log = get_logger()
 class Connection:
     """Runs calls, measures them, and decides by their results whether the store is available. Made by `open_store`."""
 
-    def __init__(self, config: S3Config, max_threads: int, telemetry: Telemetry = NO_TELEMETRY) -> None:
+    def __init__(self, config: S3Config, max_calls: int, telemetry: Telemetry = NO_TELEMETRY) -> None:
         self._telemetry = telemetry
         self.bucket = config.bucket
         self.upload_guard = upload_guard(config.upload_acl, deny_copy=config.upload_deny_copy)
         self.part_guard = upload_guard("", deny_copy=config.upload_deny_copy)  # parts have no ACL
-        self.threads = trio.CapacityLimiter(max_threads)
-        """Of all calls, on Trio or in threads, but those for visitors."""
-        self._visitors = trio.CapacityLimiter(max_threads)
+        self.calls = trio.CapacityLimiter(max_calls)
+        """All calls but the next, on Trio or in threads."""
+        self.visitors = trio.CapacityLimiter(max_calls)
+        """Reads for visitors."""
         self._config = config
-        self.clients = Clients(config, max_threads)
+        self.clients = Clients(config, max_calls)
         self.state = Availability()
         self._evidence = Evidence()
         self._known_good = ""  # the key that a call last succeeded for
@@ -104,7 +105,7 @@ class Connection:
     @property
     def can_relay(self) -> bool:
         """Whether a relayed body, which takes long, leaves enough calls for other visitors, and is not encrypted."""
-        few = self._visitors.borrowed_tokens * 2 < self._visitors.total_tokens
+        few = self.visitors.borrowed_tokens * 2 < self.visitors.total_tokens
         return few and self.clients.http.tls is None and "GetObject" not in self.clients.requests.refused
 
     async def query(self, call: Call[T], key: str = "", *, operation: str = "", quick: Quick[T] | None = None) -> T:
@@ -206,7 +207,7 @@ class Connection:
             await self.clients.connect()
             requests = self.clients.requests
             if call is None or observed.operation not in requests.refused:
-                limiter = self._visitors if for_visitor else self.threads
+                limiter = self.visitors if for_visitor else self.calls
                 await take(limiter)
                 try:
                     observed.began()
@@ -227,7 +228,7 @@ class Connection:
     async def _run(self, call: Call[T], key: str, *, abandon: bool) -> T:
         client = await self.clients.connect()
         with translated(key):
-            return await trio.to_thread.run_sync(call, client, abandon_on_cancel=abandon, limiter=self.threads)
+            return await trio.to_thread.run_sync(call, client, abandon_on_cancel=abandon, limiter=self.calls)
 
     async def _in_time(self, running: Awaitable[T]) -> T:
         try:

@@ -1,7 +1,6 @@
 """HTTP to the store on Trio: h11 for the head of a response, and `recv_into` for the body of an object.
 
-A store that stalls so holds no thread, and a small request needs none. `requests` says which requests go this way.
-Responses are acknowledged at once; `quick_acks` says why.
+A store that stalls holds no thread. Responses are acknowledged at once; `quick_acks` says why.
 """
 
 from __future__ import annotations
@@ -79,6 +78,7 @@ class Http:
     async def _connect(self) -> _Wire:
         with _breaking(), trio.fail_after(min(_CONNECT_S, self.timeout_s)):
             stream = await trio.open_tcp_stream(self._host, self._port)
+            stream.setsockopt(socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, PIECE_BYTES)  # Trio's is 16 KiB
             secure = self.tls and trio.SSLStream(stream, self.tls, server_hostname=self._host, https_compatible=True)
             return _Wire(secure or stream, stream.socket)
 
@@ -141,15 +141,16 @@ class Response:
     async def exactly(self, length: int) -> Bytes:
         """Return a body of that length."""
         first = self._first(length)
-        body = first if len(first) == length else await self._piece(length, first)
+        body = first if len(first) == length else await self._fill(memoryview(bytearray(length)), first)
         self._is_at_end = True
         return body
 
     async def to_file(self, length: int, fd: int, offset: int) -> None:
         """Write a body of that length to an open file. After an error or a cancel a part may have been written."""
         first, end = self._first(length), offset + length
+        buffer = memoryview(bytearray(min(PIECE_BYTES, length)))
         while offset < end:
-            piece = await self._piece(min(PIECE_BYTES, end - offset), first)
+            piece = await self._fill(buffer[: end - offset], first)
             if length <= PIECE_BYTES:
                 write_at(fd, piece, offset)
             else:
@@ -167,9 +168,8 @@ class Response:
             self._progressed()
         self._is_at_end = not relay.is_behind
 
-    async def _piece(self, length: int, first: bytes) -> memoryview:
-        """Return the next bytes of the body, which begin with ``first``."""
-        piece = memoryview(bytearray(length))
+    async def _fill(self, piece: memoryview, first: bytes) -> memoryview:
+        """Receive the next bytes of the body, which begin with ``first``. Return ``piece``."""
         piece[: len(first)] = first
         rest = piece[len(first) :]
         while rest:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-THREADS = "store.threads"
+CALLS = "store.calls"
 # Errors that are results for a caller, and errors that are faults.
 _ANSWERS: tuple[tuple[type[BaseException], str], ...] = (
     (ObjectMissing, "missing"),
@@ -82,7 +82,7 @@ class StoreCall(AbstractContextManager["StoreCall"]):
         now = time.perf_counter()
         if self._waits:
             waited_s = (self._began_at or now) - self._asked_at
-            self._telemetry.record(instruments.LIMITER_WAIT, waited_s, limiter=THREADS)
+            self._telemetry.record(instruments.LIMITER_WAIT, waited_s, limiter=CALLS)
         if not self.operation:
             return
         error_type = "" if error is None else self._name_of(error)

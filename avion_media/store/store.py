@@ -42,17 +42,16 @@ _DELETES_PER_REQUEST = 1000  # S3's own bound
 
 @asynccontextmanager
 async def open_store(
-    config: S3Config, max_threads: int | None = None, telemetry: Telemetry = NO_TELEMETRY, *, watched: bool = True
+    config: S3Config, max_calls: int | None = None, telemetry: Telemetry = NO_TELEMETRY, *, watched: bool = True
 ) -> AsyncIterator[ObjectStore]:
-    """Open the store, with at most ``max_threads`` (by default ``config.threads``) concurrent calls; the origin's
-    reads have as many of their own.
+    """Open the store, with at most ``max_calls`` at once (by default ``config.threads``), and as many for visitors.
 
     Opening only looks for credentials. An unavailable store, or missing credentials, show only in
     `ObjectStore.available`, and as `Unavailable` from each call. The caller must stop using the store before it leaves
     the block. If not ``watched``, only calls notice an outage; `init` uses this, because the bucket might not exist
     yet.
     """
-    connection = Connection(config, max_threads or config.threads, telemetry)
+    connection = Connection(config, max_calls or config.threads, telemetry)
     await connection.prepare()
     try:
         async with trio.open_nursery() as nursery:
@@ -98,9 +97,9 @@ class ObjectStore:
         return self._connection.state.cause
 
     @property
-    def threads(self) -> trio.CapacityLimiter:
-        """The limiter of blocking calls, for statistics. Abandoned reads count."""
-        return self._connection.threads
+    def limiters(self) -> dict[str, trio.CapacityLimiter]:
+        """The limiters by their names in telemetry. An abandoned read in a thread counts until it ends."""
+        return {"store.calls": self._connection.calls, "store.visitors": self._connection.visitors}
 
     async def wait_available(self) -> None:
         """Wait until the bucket responds. Returns at once while it does."""

@@ -112,7 +112,8 @@ LIMITER = Attribute(
         "rpc.connections",
         "http.connections",
         "redis.connections",
-        "store.threads",
+        "store.calls",
+        "store.visitors",
         "sandbox.slots",
         "tasks.processing",
         "tasks.cache",
@@ -120,7 +121,7 @@ LIMITER = Attribute(
         "tasks.purge",
     ),
 )
-WAITED_LIMITER = Attribute("limiter", ("store.threads", "sandbox.slots"))
+WAITED_LIMITER = Attribute("limiter", ("store.calls", "sandbox.slots"))
 NODE_PATH = Attribute(
     "path", meaning="the node's path in the tree, such as `service/processing/reader`; `/` is the root"
 )

@@ -242,7 +242,7 @@ async def test_a_cancelled_put_has_landed_whole_or_not_at_all_when_it_returns(
                 nursery.cancel_scope.cancel()
         gateway.stall_after = None
 
-        assert store.threads.borrowed_tokens == 0  # so nothing can land from now on
+        assert store.limiters["store.calls"].borrowed_tokens == 0  # so nothing can land from now on
         assert _size_of_only_object(s3) in (None, len(CONTENT))
 
 
@@ -262,7 +262,7 @@ async def test_cancelling_reads_under_load_exhausts_nothing(s3: S3Bucket) -> Non
         with trio.move_on_after(limit_s):
             assert await store.read("a", max_bytes=len(CONTENT)) == CONTENT
 
-    async with open_store(s3.config(), max_threads=2) as store:
+    async with open_store(s3.config(), max_calls=2) as store:
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 for number in range(40):

@@ -6,7 +6,7 @@ avion-media                rest_for_one: when a child fails, the children listed
 ├─ admin                   answers while the rest starts, and during the whole drain
 ├─ foundation              rest_for_one
 │  ├─ redis                connections, queues, status store
-│  ├─ store                S3 client; calls run in a bounded pool of threads
+│  ├─ store                S3 client; a limited number of calls at once
 │  ├─ deletions            replays the journal of deletions if Redis might have lost some
 │  └─ sandbox              isolated processes for decoders
 ├─ service                 one_for_one: children fail independently

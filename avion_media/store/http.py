@@ -41,12 +41,13 @@ class Http:
         self.tls = tls
         self.timeout_s = timeout_s
         self._kept: list[tuple[float, _Wire]] = []
+        self._keeps = True
 
     def close(self) -> None:
-        """Close the connections that are kept for later requests."""
-        for _, wire in self._kept:
-            wire.close()
-        self._kept.clear()
+        """Close the connections that are kept for later requests, and keep none from now on."""
+        self._keeps = False
+        while self._kept:
+            self._kept.pop()[1].close()
 
     async def send(self, head: bytes, body: Source, read: Callable[[Response], Awaitable[T]]) -> T:
         """Send a request, whose ``head`` is sent as it is, and return what ``read`` makes of its response.
@@ -100,7 +101,7 @@ class Http:
                 return await read(response)
             raise trio.TooSlowError
         finally:
-            if response is not None and response.ends_well:
+            if self._keeps and response is not None and response.ends_well:
                 self._kept.append((trio.current_time(), wire))
             else:
                 wire.close()
@@ -181,17 +182,16 @@ class Response:
 
     def _first(self, length: int) -> bytes:
         """Return what has come of the body."""
-        first = self._http.trailing_data[0]
+        first = bytes(self._http.trailing_data[0])
         if len(first) > length:
             raise Broken(f"{len(first) - length} bytes after the response")
-        return bytes(first)
+        return first
 
 
 class _Wire:
     """A connection to the store, over TLS or not. Its methods raise `Broken`."""
 
     def __init__(self, stream: trio.abc.Stream, tcp: trio.socket.SocketType) -> None:
-        self.has_received = False  # since the last request was sent
         self._stream = stream
         self._tcp = tcp
         self._is_tls = isinstance(stream, trio.SSLStream)
@@ -208,7 +208,7 @@ class _Wire:
 
     async def send(self, data: bytes) -> None:
         """Send all of it: usually at once, because an idle socket takes it."""
-        self.has_received = False
+        self.has_received = False  # since then
         with _breaking():
             with suppress(BlockingIOError):
                 data = data if self._is_tls else data[os.write(self._tcp.fileno(), data) :]

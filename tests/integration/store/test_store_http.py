@@ -315,3 +315,17 @@ async def test_https() -> None:
     async with scripted(found(b"one"), tls=server) as store:
         with pytest.raises(Unavailable):
             await data_of(anonymous(store, ssl.create_default_context()))  # an authority that nobody knows
+
+
+async def test_after_its_end_no_connection_is_kept() -> None:
+    async with scripted(None, found(b"one")) as store:
+        get = anonymous(store)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(data_of, get)
+            while not store.requests:  # noqa: ASYNC110 - the store tells nobody
+                await trio.sleep(0.01)
+            get._http.close()
+            nursery.cancel_scope.cancel()
+        assert await data_of(get) == b"one"  # of a call that ends later
+        await store.ends.acquire()
+        await store.ends.acquire()

@@ -207,6 +207,7 @@ class Connection:
             await self.clients.connect()
             requests = self.clients.requests
             if call is None or observed.operation not in requests.refused:
+                await trio.lowlevel.checkpoint_if_cancelled()  # a small request might meet no other before it is sent
                 limiter = self.visitors if for_visitor else self.calls
                 await take(limiter)
                 try:

@@ -246,6 +246,17 @@ async def test_a_cancelled_put_has_landed_whole_or_not_at_all_when_it_returns(
         assert _size_of_only_object(s3) in (None, len(CONTENT))
 
 
+async def test_a_caller_that_is_already_cancelled_changes_nothing(s3: S3Bucket) -> None:
+    async with open_store(s3.config()) as store:
+        await store.put("b", b"x", content_type="text/plain")
+        for change in (put, lambda store: store.delete(["b"])):
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await change(store)
+            assert scope.cancelled_caught
+        assert [await store.exists(key) for key in ("a", "b")] == [False, True]
+
+
 async def _put_file(store: ObjectStore, source: FileSource) -> None:
     await store.put("a", source, content_type="video/mp4")
 

@@ -248,6 +248,8 @@ class ObjectStore:
         ``only_if_absent`` raises `PreconditionFailed` if the object exists. If the first response is lost and botocore
         retries, the existing object can be our own; a caller that must know compares it.
         """
+        sent = BytesSource(source) if isinstance(source, bytes) else source
+        put = PutRequest(key, content_type, dict(metadata or {}), cache_control, only_if_absent)
         request = {**self._request(key), **_headers(content_type, metadata, cache_control)}
         if only_if_absent:
             request["IfNoneMatch"] = "*"
@@ -255,8 +257,6 @@ class ObjectStore:
         def by_botocore(client: Any) -> str:
             return str(client.put_object(**request, Body=SeekableBody(sent))["ETag"]).strip('"')
 
-        sent = BytesSource(source) if isinstance(source, bytes) else source
-        put = PutRequest(key, content_type, dict(metadata or {}), cache_control, only_if_absent)
         etag = await self._connection.change(
             by_botocore, key, operation="PutObject", quick=lambda requests: requests.put(put, sent)
         )

@@ -30,7 +30,8 @@ def measure(setting: Setting) -> list[Figure]:
         uploads = _pairs(sides, UPLOADS, 8000, quick=setting.quick)
     with _echo("ours") as ours, _echo("grpcio") as theirs:
         one_at_a_time = _pairs((ours, theirs), ("echo", 1, 1), 4000, quick=setting.quick)
-        connections = _pairs((ours, theirs), ("connect", 4), 2000, quick=setting.quick)
+        # These last half a second each, so the median of a few is mostly noise.
+        connections = _pairs((ours, theirs), ("connect", 4), 2000, rounds=15, quick=setting.quick)
     return [
         uploads.figure("RequestMediaUpload", "calls / CPU s", Goal(2.8, at_least=True)),
         one_at_a_time.figure("echo, one call at a time", "calls / CPU s", Goal(1.5, at_least=True)),
@@ -42,11 +43,11 @@ Side = tuple[int, str]
 """Process id and address of a server."""
 
 
-def _pairs(sides: tuple[Side, Side], load: tuple[str | int, ...], count: int, *, quick: bool) -> Pairs:
+def _pairs(sides: tuple[Side, Side], load: tuple[str | int, ...], count: int, *, rounds: int = 5, quick: bool) -> Pairs:
     ours, theirs = (partial(per_cpu_s, *side, load, 200 if quick else count) for side in sides)
     if not quick:
         Pairs.taken(1, ours, theirs)  # warm-up
-    return Pairs.taken(1 if quick else 5, ours, theirs)
+    return Pairs.taken(1 if quick else rounds, ours, theirs)
 
 
 def per_cpu_s(pid: int, address: str, load: tuple[str | int, ...], count: int) -> float:

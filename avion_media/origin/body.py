@@ -179,4 +179,4 @@ class RangeBody:
         if spare:
             self._held -= spare
             self._memory.give(self._peer, spare)
-        return part.content_range or ContentRange(0, len(part.data) - 1, len(part.data))
+        return part.content_range or ContentRange.of_all(len(part.data))

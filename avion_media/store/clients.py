@@ -130,7 +130,9 @@ class Clients:
                 self._no_connect_before = trio.current_time() + _NO_CREDENTIALS_PAUSE_S
                 self._forget_credentials(error)
             self._client, self._sources = client, sources
-            self._http = Http(endpoint, timeout_s=self._config.timeout, tls=tls)
+            self._http = Http(
+                endpoint, connect_timeout_s=self.connect_timeout_s, timeout_s=self._config.timeout, tls=tls
+            )
             self._sign_with(client, snapshot)
             return client
 

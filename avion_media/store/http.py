@@ -19,10 +19,10 @@ import trio
 from avion_media.files import write_at
 from avion_media.net import Relay
 from avion_media.store.objects import Bytes, Source
+from avion_media.store.quick_acks import acknowledge_at_once
 
 T = TypeVar("T")
 
-_CONNECT_S = 3.0
 _IDLE_S = 15.0  # after so long, something in between may have closed an idle connection
 PIECE_BYTES = 1 << 20  # of a large body, in one go
 
@@ -34,12 +34,15 @@ class Broken(Exception):
 class Http:
     """Sends requests to one endpoint, and keeps connections for later ones. The owner must `close` it."""
 
-    def __init__(self, endpoint_url: str, *, timeout_s: float, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, endpoint_url: str, *, connect_timeout_s: float, timeout_s: float, tls: ssl.SSLContext | None
+    ) -> None:
         parts = urlsplit(endpoint_url)
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self.tls = tls
         self.timeout_s = timeout_s
+        self._connect_timeout_s = connect_timeout_s
         self._kept: list[tuple[float, _Wire]] = []
         self._keeps = True
 
@@ -77,7 +80,7 @@ class Http:
         return None
 
     async def _connect(self) -> _Wire:
-        with _breaking(), trio.fail_after(min(_CONNECT_S, self.timeout_s)):
+        with _breaking(), trio.fail_after(self._connect_timeout_s):
             stream = await trio.open_tcp_stream(self._host, self._port)
             stream.setsockopt(socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, PIECE_BYTES)  # Trio's is 16 KiB
             secure = self.tls and trio.SSLStream(stream, self.tls, server_hostname=self._host, https_compatible=True)
@@ -225,7 +228,7 @@ class _Wire:
     async def receive_into(self, buffer: memoryview) -> int:
         """Receive some bytes. Return how many `came`."""
         while True:
-            self._acknowledge_at_once()
+            acknowledge_at_once(self._tcp)
             with _breaking():
                 if self._is_tls:
                     data = await self._stream.receive_some(len(buffer))
@@ -237,7 +240,7 @@ class _Wire:
 
     async def relay(self, length: int, relay: Relay) -> int:
         """Pass on some bytes, at most ``length``. Return how many."""
-        self._acknowledge_at_once()
+        acknowledge_at_once(self._tcp)
         count = 0
         with _breaking():
             await trio.lowlevel.wait_readable(self._tcp)
@@ -254,10 +257,6 @@ class _Wire:
         if wakes_at != self._wakes_at and not self._is_tls:  # waking up costs more than copying
             self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wakes_at)
             self._wakes_at = wakes_at
-
-    def _acknowledge_at_once(self) -> None:
-        with suppress(OSError):  # closed meanwhile, or another kernel: only latency depends on it
-            self._tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 @contextmanager

@@ -92,6 +92,11 @@ class ContentRange(NamedTuple):
     last: int
     total: int
 
+    @classmethod
+    def of_all(cls, size_bytes: int) -> ContentRange:
+        """Return the range of a whole object."""
+        return cls(0, size_bytes - 1, size_bytes)
+
     def __str__(self) -> str:
         return f"bytes {self.first}-{self.last}/{self.total}"
 
@@ -160,7 +165,7 @@ def received_range(wanted: PartRequest, header: str, length: int) -> ContentRang
     Raises `Unavailable` if that is not the range that is wanted.
     """
     content_range = parse_content_range(header)
-    got = content_range or ContentRange(0, length - 1, length)
+    got = content_range or ContentRange.of_all(length)
     expected = within(wanted.byte_range or (0, None), got.total)
     if got[:2] != expected or length != got.last - got.first + 1:
         detail = f"{wanted.key}: {length} bytes of {got} were sent for {wanted.byte_range}"
@@ -178,9 +183,8 @@ def parse_content_range(header: str) -> ContentRange | None:
     return ContentRange(int(first), int(last), int(total))
 
 
-def object_info(key: str, response: Mapping[str, Any]) -> ObjectInfo:
-    """Return the facts in a HeadObject or GetObject response. For a range the size is that of the whole object."""
-    content_range = parse_content_range(response.get("ContentRange", ""))
+def object_info(key: str, response: Mapping[str, Any], content_range: ContentRange | None = None) -> ObjectInfo:
+    """Return the facts in botocore's HeadObject or GetObject response. The size is that of the whole object."""
     return ObjectInfo(
         key=key,
         size_bytes=content_range.total if content_range else response["ContentLength"],

@@ -24,7 +24,8 @@ from avion_media.store.objects import PresignedPut
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 AT_ONCE_S: Final = 300  # validity of a URL that is used at once: room for clocks that differ
 META: Final = "x-amz-meta-"  # before the name of an object's own metadata
-UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
+_PAYLOAD: Final = "x-amz-content-sha256"
+_UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
 _MAX_EXPIRES_S: Final = 7 * 86400  # the algorithm's own bound
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _NO_HEADERS: Final[Mapping[str, str]] = {}
@@ -104,12 +105,11 @@ class Presigner:
         """
         media_type = " ".join(content_type.split())
         more = {**guard, **{f"{META}{name}": value for name, value in owner_metadata(owner).items()}}
-        payload = UNSIGNED_PAYLOAD
         if sha256_digest is not None:
-            payload = more["x-amz-content-sha256"] = sha256_digest.hex()
+            more[_PAYLOAD] = sha256_digest.hex()
             more["x-amz-checksum-sha256"] = base64.b64encode(sha256_digest).decode()
         signed = {"content-length": str(size_bytes), "content-type": media_type, **more}
-        url = self.url("PUT", key, signed=signed, payload=payload, expires_s=expires_s, now=now)
+        url = self.url("PUT", key, signed=signed, expires_s=expires_s, now=now)
         return PresignedPut(url, {"Content-Type": media_type, **more}, now + timedelta(seconds=expires_s))
 
     def part(
@@ -143,14 +143,13 @@ class Presigner:
         expires_s: int,
         now: datetime,
         signed: Mapping[str, str] = _NO_HEADERS,
-        payload: str = UNSIGNED_PAYLOAD,
         more_query: str = "",
     ) -> str:
         """Return a URL for one request with exactly these ``signed`` headers; it may have unsigned headers too.
 
-        Names of headers must be in lower case, and their values without leading, trailing or repeated spaces.
-        ``payload`` is the SHA-256 of the body in hex. ``more_query`` must be sorted and come after ``X-Amz-…``, because
-        the signature covers the query in that order.
+        Names of headers must be in lower case, and their values without leading, trailing or repeated spaces. A signed
+        ``x-amz-content-sha256`` is that of the body in hex. ``more_query`` must be sorted and come after ``X-Amz-…``,
+        because the signature covers the query in that order.
         """
         if not 1 <= expires_s <= _MAX_EXPIRES_S:
             raise ValueError(f"expires_s must be within 1 and {_MAX_EXPIRES_S}, got {expires_s}")
@@ -169,6 +168,7 @@ class Presigner:
             f"{day.query_start}{timestamp}&X-Amz-Expires={expires_s}{self._token_query}"
             f"&X-Amz-SignedHeaders={names.replace(';', '%3B')}{more_query}"
         )
+        payload = signed.get(_PAYLOAD, _UNSIGNED_PAYLOAD)
         canonical = f"{method}\n{path}\n{query}\n{canonical_headers}\n{names}\n{payload}"
         to_sign = f"{_ALGORITHM}\n{timestamp}\n{day.scope}\n{sha256(canonical.encode()).hexdigest()}"
         signature = hmac.digest(day.key, to_sign.encode(), "sha256").hex()

@@ -9,8 +9,10 @@ wait for it, because sending the request has reset the option, and after its hea
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import Any
 
+import trio
 from botocore.awsrequest import (
     AWSHTTPConnection,
     AWSHTTPConnectionPool,
@@ -19,7 +21,11 @@ from botocore.awsrequest import (
 )
 from botocore.httpsession import URLLib3Session
 
-_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it
+
+def acknowledge_at_once(connection: socket.socket | trio.socket.SocketType) -> None:
+    """Acknowledge what has come, and the next that comes."""
+    with suppress(OSError):  # closed meanwhile, or another kernel: only latency depends on it
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 def ask_for_quick_acks(session: URLLib3Session) -> None:
@@ -32,8 +38,8 @@ def ask_for_quick_acks(session: URLLib3Session) -> None:
 
 
 def _ask(connection: AWSHTTPConnection | AWSHTTPSConnection) -> None:
-    if _QUICKACK is not None and connection.sock is not None:
-        connection.sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+    if connection.sock is not None:
+        acknowledge_at_once(connection.sock)
 
 
 class _Connection(AWSHTTPConnection):

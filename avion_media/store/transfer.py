@@ -52,7 +52,7 @@ def get_object(bucket: str, wanted: PartRequest, client: Any) -> ObjectPart:
             else:
                 write_at(fd, chunk, offset)
                 offset += len(chunk)
-        return ObjectPart(object_info(wanted.key, response), content_range, b"".join(chunks))
+        return ObjectPart(object_info(wanted.key, response, content_range), content_range, b"".join(chunks))
     finally:
         body.close()  # a connection whose body was read to its end is already back in the pool
 

@@ -85,7 +85,7 @@ def found(body: bytes, *lines: bytes, status: bytes = b"200 OK", length: int | N
 
 
 def anonymous(store: Scripted, tls: ssl.SSLContext | None = None) -> Requests:
-    http = Http(store.url, timeout_s=1.0, tls=tls)
+    http = Http(store.url, connect_timeout_s=1.0, timeout_s=1.0, tls=tls)
     store.clients.append(http)
     return Requests(http, Presigner(store.url, "bucket", "us-east-1", SigningCredentials("key", "secret")))
 

@@ -36,7 +36,7 @@ def filled(either_s3: S3Bucket) -> S3Bucket:
 async def requests(bucket: S3Bucket, secret_key: str | None = None) -> AsyncIterator[Requests]:
     address = bucket.address
     credentials = SigningCredentials(address.access_key, secret_key or address.secret_key, "")
-    http = Http(address.endpoint_url, timeout_s=10.0, tls=None)
+    http = Http(address.endpoint_url, connect_timeout_s=3.0, timeout_s=10.0, tls=None)
     with closing(http):
         yield Requests(http, Presigner(address.endpoint_url, bucket.bucket, "us-east-1", credentials))
 

@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from deflate import crc32
+
 from avion_media.domain.formats import PNG
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.exif import ExifFacts, minimal_exif, read_exif
@@ -119,7 +121,7 @@ def with_an_end(picture: Picture) -> Picture:
     """
     for each in _chunks(memoryview(picture.original)):
         is_complete = each.kind == b"IDAT" and len(each.whole) == _CHUNK_OVERHEAD + len(each.payload)
-        if is_complete and zlib.crc32(each.whole[4:-4]) != int.from_bytes(each.whole[-4:], "big"):
+        if is_complete and crc32(each.whole[4:-4]) != int.from_bytes(each.whole[-4:], "big"):
             raise zlib.error("a wrong checksum")
     *others, pixels, end = _chunks(memoryview(picture.still))
     zlib.decompressobj().decompress(pixels.payload[:2])  # raises unless it is zlib's header
@@ -208,9 +210,9 @@ def _profile(payload: memoryview) -> bytes:
 
 
 def _chunk(kind: bytes, *parts: bytes | memoryview) -> bytes:
-    checksum = zlib.crc32(kind)
+    checksum = crc32(kind)
     for part in parts:
-        checksum = zlib.crc32(part, checksum)
+        checksum = crc32(part, checksum)
     return b"".join((sum(map(len, parts)).to_bytes(4, "big"), kind, *parts, checksum.to_bytes(4, "big")))
 
 

@@ -202,29 +202,31 @@ class Connection:
 
         If botocore succeeds where the first was refused, presigning was the cause, and is not tried again.
         """
-        status = 0
+        refused = False
         if quick is not None:
             await self.clients.connect()
-            requests = self.clients.requests
-            if call is None or observed.operation not in requests.refused:
-                await trio.lowlevel.checkpoint_if_cancelled()  # a small request might meet no other before it is sent
-                limiter = self.visitors if for_visitor else self.calls
-                await take(limiter)
-                try:
-                    observed.began()
-                    answer = await quick(requests)
-                finally:
-                    limiter.release()
+            if call is None or observed.operation not in self.clients.requests.refused:
+                answer = await self._sent(observed, quick, self.visitors if for_visitor else self.calls)
                 if not isinstance(answer, ForBotocore):
                     return answer
-                status = answer.status
-                if call is None or (for_visitor and not status):
-                    raise Unavailable(Dependency.STORE, answer.why or f"status {status}")
+                if call is None or (for_visitor and not answer.status):
+                    raise Unavailable(Dependency.STORE, answer.why or f"status {answer.status}")
+                refused = 400 <= answer.status < 404
         assert call is not None
         result = await self._run(observed.timed(call), observed.key, abandon=abandon)
-        if 400 <= status < 404:
+        if refused:
             self.clients.requests.refused.add(observed.operation)
         return result
+
+    async def _sent(self, observed: StoreCall, quick: Quick[T], limiter: trio.CapacityLimiter) -> T | ForBotocore:
+        """Make a ``quick`` request, once ``limiter`` lets it."""
+        await trio.lowlevel.checkpoint_if_cancelled()  # a small request might meet no other before it is sent
+        await take(limiter)
+        try:
+            observed.began()
+            return await quick(self.clients.requests)
+        finally:
+            limiter.release()
 
     async def _run(self, call: Call[T], key: str, *, abandon: bool) -> T:
         client = await self.clients.connect()

@@ -75,10 +75,11 @@ class ProcessMedia:
                 partial(self._publisher.published, media_id),
                 partial(self._upload_of, task, media_id, files),
             )
-            if await self._publisher.clean_up_if_deleted(media_id):
+            status = await self._publisher.status(media_id)
+            if status is not None and status.state is State.DELETED:
+                await self._publisher.clean_up_if_deleted(media_id)
                 await visit.end()
                 return
-            status = await self._publisher.status(media_id)
             failed = None if status is None or status.state is not State.FAILED else status.reason
             if failed is not None and failed not in SERVICE_FAULTS:
                 # An earlier attempt removed the upload, or was about to.

@@ -102,7 +102,7 @@ class Publisher:
         return None if info is None else facts_from_metadata(info.metadata, info.size_bytes)
 
     async def status(self, media_id: MediaId) -> Status | None:
-        """Return the status on Redis. FAILED: an earlier or a faster attempt has failed."""
+        """Return the status on Redis (see `StatusStore.get`). FAILED: an earlier or a faster attempt has failed."""
         return await self._statuses.get(str(media_id))
 
     @contextmanager

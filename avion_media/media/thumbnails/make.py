@@ -24,7 +24,7 @@ from avion_media.media.formats.picture import UPRIGHT, CodePoints, turned_size
 from avion_media.media.thumbnails.colour import is_srgb
 from avion_media.media.thumbnails.decode import decode_image
 from avion_media.media.thumbnails.pixels import Pixels, Size
-from avion_media.media.thumbnails.planes import Planes, in_planes
+from avion_media.media.thumbnails.planes import NARROWEST, Planes, in_planes
 
 PIL.Image.preinit()  # because a job can import no module
 
@@ -62,13 +62,13 @@ def make_thumbnails(
 def _thumbnails(picture: Picture, sizes: Sequence[ThumbnailSize], quality: int, webp: Webp) -> Thumbnails:
     longest_edge = max(size.longest_edge for size in sizes)
     in_srgb = is_srgb(picture.colour)
-    decoded = decode_image(picture, longest_edge, as_ycbcr=in_srgb)
+    decoded = decode_image(picture, longest_edge, as_ycbcr=in_srgb and _are_wide(picture.displayed_size, sizes))
     if decoded.size != (picture.width, picture.height):
         quality += 1  # a decoder that reduces the picture costs 0.0015 of SSIM; this restores it (tests/bench/images)
     pixels: Pixels | Planes = decoded.scaled(fit_within(picture.width, picture.height, longest_edge))
     if isinstance(pixels, Pixels):  # converted after the reduction: two million pixels, not fifty
         pixels = pixels.in_srgb(None if in_srgb and pixels.mode in ("RGB", "YCbCr") else picture.colour)
-    return _render(in_planes(pixels.upright(picture.orientation)), picture.displayed_size, sizes, quality, webp)
+    return _render(pixels.upright(picture.orientation), picture.displayed_size, sizes, quality, webp)
 
 
 def thumbnails_of_frame(
@@ -81,7 +81,7 @@ def thumbnails_of_frame(
 ) -> Thumbnails:
     """Return thumbnails of a frame of mode RGB, which is changed. It is in ``colour`` (None: sRGB), not rotated yet."""
     largest = fit_within(*frame.size, max(size.longest_edge for size in sizes))
-    pixels = in_planes(Pixels.of_pillow(frame).in_srgb(colour).scaled(largest).upright(orientation))
+    pixels = Pixels.of_pillow(frame).in_srgb(colour).scaled(largest).upright(orientation)
     return _render(pixels, turned_size(frame.size, orientation), sizes, quality, webp)
 
 
@@ -91,6 +91,8 @@ def _render(
     thumbnails: dict[str, bytes] = {}
     by_dimensions: dict[Size, tuple[bytes, bytes]] = {}  # a small picture has the same thumbnail in several sizes
     with_webp = webp == "all" or (webp == "alpha" and pixels.has_alpha)
+    if _are_wide(full_size, sizes):
+        pixels = in_planes(pixels)
     for size in sorted(sizes, key=lambda size: -size.longest_edge):
         dimensions = fit_within(*full_size, size.longest_edge)
         pixels = pixels.scaled(dimensions)
@@ -99,6 +101,11 @@ def _render(
         thumbnails[size.name], thumbnails[f"{size.name}{WEBP_SUFFIX}"] = by_dimensions[dimensions]
     made = {name: thumbnails[name] for name in thumbnail_names(sizes) if thumbnails[name]}
     return Thumbnails(made, _blurhash(pixels))
+
+
+def _are_wide(full_size: Size, sizes: Sequence[ThumbnailSize]) -> bool:
+    """Return whether planes serve for all thumbnails."""
+    return min(fit_within(*full_size, min(size.longest_edge for size in sizes))) >= NARROWEST
 
 
 def _blurhash(pixels: Pixels | Planes) -> str:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from avion_media.domain.formats import JPEG, PNG
 from avion_media.media.formats import Picture, png
+from avion_media.media.formats.picture import turned_size
 from avion_media.media.libav import filtered, rgb_of
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.pixels import Pixels, Size, webp_of
@@ -27,6 +28,7 @@ _YCBCR, _RGB = 1, 0  # TJCS_YCbCr, TJPF_RGB
 _SAMPLING: Final = {0: "yuvj444p", 1: "yuvj422p", 2: "yuvj420p", 4: "yuvj440p", 5: "yuvj411p"}  # TJSAMP_*
 _OF_WEBP: Final = "yuv420p"  # luma from 16 to 235, as in television; that of a JPEG is from 0 to 255
 _OUTPUT, _OUTPUT_SAMPLING = "yuvj420p", 2
+NARROWEST: Final = 16  # side of a thumbnail that is scaled here: swscale cuts off kernels that are longer than a plane
 _MCU: Final = 32  # the largest block of the samplings: planes are written in whole blocks
 _TURNS = {2: "hflip", 3: "hflip vflip", 4: "vflip"}
 _TURNS |= {5: "transpose=cclock_flip", 6: "transpose=clock", 7: "transpose=clock_flip", 8: "transpose=cclock"}
@@ -72,44 +74,61 @@ _ENCODER: Final = _LIBRARY and _LIBRARY.tjInitCompress()
 
 @dataclass(frozen=True, slots=True)
 class Planes:
-    """A picture in sRGB, of ``size``, in the left upper corner of ``frame``. Has methods of `Pixels`."""
+    """A picture in sRGB, of ``size``, in the left upper corner of ``frame``. Has methods of `Pixels`.
+
+    ``finished``: it is in the format of the output, and its last columns and rows are repeated up to an even size.
+    """
 
     frame: VideoFrame
     size: Size
     has_alpha: bool = False
+    finished: bool = False
 
     def scaled(self, size: Size) -> Planes:
         """Return the picture at ``size``, with half of the chroma samples each way."""
-        if (self.frame.width, self.frame.height) == self.size == size and self.frame.format.name == _OUTPUT:
+        if self.finished and size == self.size:
             return self
-        width, height = size
-        crop = f"w={self.size[0]}:h={self.size[1]}:x=0:y=0:exact=1"
-        # Chroma lies in the middle of the luma that it covers: in 256ths of a pixel after the first.
         sampling = self.frame.format
-        across, down = (128 * (8 // chroma(8) - 1) for chroma in (sampling.chroma_width, sampling.chroma_height))
-        places = f"in_h_chr_pos={across}:in_v_chr_pos={down}:out_h_chr_pos=128:out_v_chr_pos=128"
+        steps = [8 // chroma(8) for chroma in (sampling.chroma_width, sampling.chroma_height)]
+        (width, to_width), (height, to_height) = map(_in_proportion, self.size, size, steps)
         levels = f"in_range={'tv' if sampling.name == _OF_WEBP else 'pc'}:out_range=pc"
-        scale = f"w={width}:h={height}:flags=lanczos:{places}:{levels}"
-        return Planes(filtered(self.frame, ("crop", crop), ("scale", scale), ("format", _OUTPUT)), size)
+        scale = f"w={to_width}:h={to_height}:{levels}:out_h_chr_pos=128:out_v_chr_pos=128:{_scaling(*steps)}"
+        frame = filtered(self.frame, *self._extended((width, height)), ("scale", scale), ("format", _OUTPUT))
+        return Planes(frame, size, finished=True)
 
     def upright(self, orientation: int) -> Planes:
         """Return the picture turned upright from an Exif ``orientation``."""
         if orientation not in _TURNS:
             return self
-        frame = filtered(self.frame, *(each.partition("=")[::2] for each in _TURNS[orientation].split()))
-        return Planes(frame, (frame.width, frame.height))
+        even, turned = _even(self.size), turned_size(self.size, orientation)
+        turns = (each.partition("=")[::2] for each in _TURNS[orientation].split())
+        picture = Planes(filtered(self.frame, *self._extended(even), *turns), turned, finished=True)
+        # On a side that is mirrored, the repeated column or row comes first, and shares its chroma with the next.
+        x, y = turned[0] % 2 * (orientation in (2, 3, 6, 7)), turned[1] % 2 * (orientation in (3, 4, 7, 8))
+        if not x and not y:
+            return picture
+        filters = *picture._extended(_even(turned), x, y), ("scale", _scaling(2, 2, x, y)), ("format", "yuvj444p")
+        return Planes(filtered(picture.frame, *filters), turned)
+
+    def _extended(self, size: Size, x: int = 0, y: int = 0) -> list[tuple[str, str]]:
+        """Return filters that cut out the picture, from ``x`` and ``y`` on, and repeat its ends up to ``size``."""
+        (width, height), (right, bottom) = size, (max(0, size[0] - self.size[0]), max(0, size[1] - self.size[1]))
+        filters = [("crop", f"w={width}:h={height}:x={x}:y={y}:exact=1")]
+        if width + x > self.frame.width or height + y > self.frame.height:
+            pad = max(width + 2 * x, self.frame.width), max(height + 2 * y, self.frame.height)
+            filters.insert(0, ("pad", "w={}:h={}".format(*pad)))
+        if right or bottom:
+            filters.append(("fillborders", f"right={right}:bottom={bottom}:mode=smear"))
+        return filters
 
     def on_white(self) -> Image.Image:
         """Return the picture, which has no opacity, in RGB."""
-        return rgb_of(self.frame)
+        return rgb_of(self.frame, ("crop", f"w={self.size[0]}:h={self.size[1]}:x=0:y=0:exact=1"))
 
     def jpeg(self, quality: int) -> bytes:
         """Return the picture as a baseline JPEG, 4:2:0, with no metadata."""
-        (width, height), frame = self.size, self.frame
-        if width % 2 or height % 2:
-            frame = _even(frame)
-        data, length = ctypes.c_void_p(), ctypes.c_ulong()
-        planes, strides = _pointers(frame)
+        (width, height), data, length = self.size, ctypes.c_void_p(), ctypes.c_ulong()
+        planes, strides = _pointers(self.frame)
         picture = planes, width, strides, height, _OUTPUT_SAMPLING
         if _LIBRARY.tjCompressFromYUVPlanes(_ENCODER, *picture, data, length, quality, 0) != 0:
             raise MemoryError("libjpeg-turbo encodes no picture")
@@ -200,16 +219,27 @@ def _frame_for(size: Size, sampling: str) -> VideoFrame:
     return VideoFrame(width, height, sampling)
 
 
-def _even(frame: VideoFrame) -> VideoFrame:
-    """Return a copy with an even number of rows and columns, of which the last is there twice: the encoder reads it."""
-    even = VideoFrame(frame.width + frame.width % 2, frame.height + frame.height % 2, _OUTPUT)
-    for source, target in zip(frame.planes, even.planes, strict=True):
-        samples, stride = bytes(source), abs(source.line_size)
-        starts = range(0, source.height * stride, stride)[:: source.line_size // stride]  # vflip only turns the order
-        lines = [samples[start : start + source.width] for start in starts]
-        rows = [line.ljust(target.line_size, line[-1:]) for line in lines]
-        target.update(b"".join([*rows, *rows[-1:] * (target.height - source.height)]))
-    return even
+def _even(size: Size) -> Size:
+    return size[0] + size[0] % 2, size[1] + size[1] % 2
+
+
+def _scaling(across: int, down: int, x: int = 0, y: int = 0) -> str:
+    """Return options of the scaler: each sample of chroma is in the middle of ``across`` by ``down`` pixels.
+
+    The picture begins ``x`` and ``y`` pixels after the first of them. Places are in 256ths of a pixel.
+    """
+    places = 128 * (across - 1) - 256 * x, 128 * (down - 1) - 256 * y
+    return "flags=lanczos:in_h_chr_pos={}:in_v_chr_pos={}".format(*places)
+
+
+def _in_proportion(full: int, scaled: int, step: int) -> tuple[int, int]:
+    """Return both lengths in whole samples of chroma, and as nearly as possible in the same proportion.
+
+    swscale scales each plane from its first to its last sample, so otherwise chroma would drift away from luma.
+    """
+    shortest = scaled + scaled % 2
+    pairs = [(round(full * to / scaled / step) * step, to) for to in range(shortest, shortest + NARROWEST, 2)]
+    return min(pairs, key=lambda pair: abs(pair[0] / pair[1] - full / scaled))
 
 
 def _pointers(frame: VideoFrame) -> tuple[Any, Any]:

@@ -131,6 +131,33 @@ def test_black_gray_and_white_of_a_webp_stay(shade: int) -> None:
 
 
 @pytest.mark.parametrize("write", [_jpeg, _webp, _png])
+def _squares(width: int, height: int) -> Image.Image:
+    """Red and blue squares, which differ in chroma more than in luma."""
+    red = np.random.default_rng(1).integers(0, 2, (height // 16 + 1, width // 16 + 1, 1))
+    small = np.where(red, (200, 60, 60), (60, 80, 220)).astype(np.uint8)
+    return Image.fromarray(small.repeat(16, 0).repeat(16, 1)[:height, :width])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(601, 401), (600, 401), (333, 217)])
+def test_colours_stay_on_their_edges_at_odd_sizes(size: tuple[int, int], orientation: int) -> None:
+    picture = _jpeg(_squares(*size), orientation=orientation)
+    shown = ImageOps.exif_transpose(Image.open(io.BytesIO(picture.still)))
+    made = make_thumbnails(picture, [ThumbnailSize("whole", 4000), ThumbnailSize("small", 267)], quality=95)
+    for name in ("whole", "small"):
+        assert _difference(Image.open(io.BytesIO(made.by_name[name])), shown) < 4
+
+
+@pytest.mark.parametrize("width", [20, 30, 50])
+def test_colours_of_a_narrow_thumbnail_are_those_of_the_picture(width: int) -> None:
+    halves = np.zeros((4000, width, 3), np.uint8)
+    halves[:, : width // 2], halves[:, width // 2 :] = (60, 60, 220), (200, 30, 30)
+    made = make_thumbnails(_png(Image.fromarray(halves)), [ThumbnailSize("large", 1600), ThumbnailSize("small", 400)])
+    for each in made.by_name.values():
+        found = np.asarray(Image.open(io.BytesIO(each)), dtype=np.int16)
+        assert np.abs(found.mean((0, 1)) - halves.mean((0, 1))).max() < 8
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(
     ("size", "edge"),
@@ -140,7 +167,7 @@ def test_black_gray_and_white_of_a_webp_stay(shade: int) -> None:
 def test_every_orientation_is_turned_as_pillow_turns_it(
     write: Any, orientation: int, size: tuple[int, int], edge: int
 ) -> None:
-    """No row or column is elsewhere, also where the encoder gets a copy because a side of the thumbnail is odd."""
+    """No row or column is elsewhere, also if a side of the thumbnail is odd."""
     image = _photograph(*size)
     picture = write(image, orientation=orientation)
     assert isinstance(decode_planes(picture, size), Planes)

@@ -11,10 +11,10 @@ import io
 import itertools
 from collections.abc import Callable
 
-from PIL import Image, ImageChops, ImageCms
+from PIL import Image, ImageChops, ImageCms, ImageFilter
 
 from avion_media.media.formats.picture import BT709_PRIMARIES, D65, Chromaticities, CodePoints, Colour, IccProfile
-from avion_media.media.thumbnails.matrix_profile import gamma_curve, hlg_curve, matrix_profile, pq_curve, srgb_curve
+from avion_media.media.thumbnails.matrix_profile import gamma_curve, hlg_in_sdr, matrix_profile, pq_curve, srgb_curve
 
 # ITU-T H.273, table 2. Other values count as BT.709: they are unspecified, or not used in pictures.
 _PRIMARIES = {
@@ -25,14 +25,16 @@ _PRIMARIES = {
     12: (D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
 }
 
+_HLG = 18
 # ITU-T H.273, table 3. Other values (BT.709 and the like, unspecified) are shown as sRGB, as in browsers.
 _TRANSFERS: dict[int, Callable[[float], float]] = {
     4: gamma_curve(2.2),
     5: gamma_curve(2.8),
     8: gamma_curve(1.0),
     16: pq_curve,
-    18: hlg_curve,
+    _HLG: gamma_curve(2.4),  # after `_HLG_IN_SDR`: its gamma depends on the luminance, not on one channel
 }
+_HLG_IN_SDR = ImageFilter.Color3DLUT.generate(25, hlg_in_sdr)  # interpolated with errors below 2 of 255
 
 _PROFILE_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
 # 343 colours. Most embedded profiles are sRGB, in hundreds of variants.
@@ -56,7 +58,7 @@ def is_srgb(colour: Colour | None) -> bool:
 
 
 def to_srgb(image: Image.Image, colour: Colour | None) -> Image.Image:
-    """Return a picture of mode L, RGB or CMYK in sRGB: L as L, the others as RGB. RGB is changed in place."""
+    """Return a picture of mode L, RGB or CMYK in sRGB: L as L, the others as RGB. RGB can be changed in place."""
     try:
         if image.mode == "L" and isinstance(colour, CodePoints | Chromaticities):
             return to_srgb(image.convert("RGB"), colour).convert("L")
@@ -67,6 +69,8 @@ def to_srgb(image: Image.Image, colour: Colour | None) -> Image.Image:
     if transform is None:
         return image.convert("RGB") if image.mode == "CMYK" else image
     if image.mode == "RGB":
+        if isinstance(colour, CodePoints) and colour.transfer == _HLG:
+            image = image.filter(_HLG_IN_SDR)
         return transform.apply_in_place(image)
     converted = transform.apply(image)
     return converted.convert("L") if image.mode == "L" else converted

@@ -55,10 +55,16 @@ def pq_curve(sample: float) -> float:
     return _roll_off(nits / _SDR_WHITE_NITS)
 
 
-def hlg_curve(sample: float) -> float:
-    """Return the SDR light of an HLG sample (ITU-R BT.2100) on a display of 1000 nits, with highlights rolled off."""
-    scene = sample**2 / 3 if sample <= 0.5 else (math.exp((sample - 0.55991073) / 0.17883277) + 0.28466892) / 12
-    return _roll_off(1000 * float(scene**1.2) / _SDR_WHITE_NITS)
+def hlg_in_sdr(red: float, green: float, blue: float) -> Vector:
+    """Return HLG (ITU-R BT.2100) on a display of 1000 nits as SDR samples of gamma 2.4, with highlights rolled off."""
+    scene = list(map(_hlg_scene, (red, green, blue)))
+    luminance = 0.2627 * scene[0] + 0.6780 * scene[1] + 0.0593 * scene[2]
+    red, green, blue = (_roll_off(1000 * luminance**0.2 * light / _SDR_WHITE_NITS) ** (1 / 2.4) for light in scene)
+    return (red, green, blue)
+
+
+def _hlg_scene(sample: float) -> float:
+    return sample**2 / 3 if sample <= 0.5 else (math.exp((sample - 0.55991073) / 0.17883277) + 0.28466892) / 12
 
 
 def _roll_off(light: float) -> float:

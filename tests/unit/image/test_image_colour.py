@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from PIL import Image, ImageChops, ImageCms
 from avion_media.domain.formats import AVIF, GIF, JPEG, PNG, WEBP, MediaFormat
 from avion_media.media.formats.picture import BT709_PRIMARIES, CodePoints, IccProfile, Primaries
 from avion_media.media.thumbnails.colour import is_srgb, to_srgb
-from avion_media.media.thumbnails.matrix_profile import gamma_curve, hlg_curve, matrix_profile, pq_curve, srgb_curve
+from avion_media.media.thumbnails.matrix_profile import gamma_curve, hlg_in_sdr, matrix_profile, pq_curve, srgb_curve
 from tests.unit.image.made import (
     Rgb,
     chunk,
@@ -155,7 +156,42 @@ def test_hdr_is_shown_neither_dark_nor_burnt_out(transfer: int, white: float) ->
     assert to_srgb(flat((0, 0, 0)), CodePoints(9, transfer)).getpixel((5, 5)) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("curve", [pq_curve, hlg_curve, srgb_curve, gamma_curve(2.2)])
+@pytest.mark.parametrize("transfer", [16, 18])
+@pytest.mark.parametrize(
+    "colour", [(200, 150, 125), (200, 30, 30), (40, 160, 60), (40, 60, 200), (205, 130, 40), (128, 128, 128)]
+)
+def test_a_colour_in_hdr_is_shown_as_in_sdr(colour: Rgb, transfer: int) -> None:
+    assert_colour(to_srgb(flat(in_hdr(colour, transfer)), CodePoints(9, transfer)), colour, 4)
+
+
+def in_hdr(colour: Rgb, transfer: int) -> Rgb:
+    """An sRGB colour as BT.2100 encodes it, where white has 203 nits."""
+    red, green, blue = (203 * srgb_curve(level / 255) for level in colour)
+    # ITU-R BT.2087
+    nits = [
+        0.6274 * red + 0.3293 * green + 0.0433 * blue,
+        0.0691 * red + 0.9195 * green + 0.0114 * blue,
+        0.0164 * red + 0.0880 * green + 0.8956 * blue,
+    ]
+    luminance = 0.2627 * nits[0] + 0.6780 * nits[1] + 0.0593 * nits[2]
+    if transfer == 16:
+        powers = [(light / 10_000) ** 0.1593017578125 for light in nits]
+        signal = [((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375 for power in powers]
+    else:
+        scene = [light / 1000 * (luminance / 1000) ** (1 / 1.2 - 1) for light in nits]
+        signal = [
+            math.sqrt(3 * light) if light <= 1 / 12 else 0.17883277 * math.log(12 * light - 0.28466892) + 0.55991073
+            for light in scene
+        ]
+    first, second, third = (round(255 * value) for value in signal)
+    return first, second, third
+
+
+def gray_of_hlg(sample: float) -> float:
+    return hlg_in_sdr(sample, sample, sample)[1]
+
+
+@pytest.mark.parametrize("curve", [pq_curve, gray_of_hlg, srgb_curve, gamma_curve(2.2)])
 def test_tone_curves_rise_from_black_to_white(curve: Callable[[float], float]) -> None:
     values = [curve(index / 100) for index in range(101)]
     assert values == sorted(values)

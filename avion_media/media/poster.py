@@ -107,7 +107,8 @@ class Video:
         self.pixels = self._decoder.width * self._decoder.height
         """Pixels of one coded frame."""
         self._decoder.thread_count = 1  # each thread has frames of its own, and one frame gains nothing from threads
-        self._decoder.options = {"max_pixels": str(bounds.max_pixels)}  # frames can be larger than the container says
+        # Frames can be larger than the container says, and cropped at any column.
+        self._decoder.options = {"max_pixels": str(bounds.max_pixels), "flags": "+unaligned"}
         self._keys_only = keys_only
         if keys_only:
             self._decoder.skip_frame = "NONKEY"

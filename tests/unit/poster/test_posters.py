@@ -182,6 +182,24 @@ async def test_every_orientation_looks_as_ffmpeg_itself_shows_it(
         assert _near(_pixel(poster, across, down), _pixel(expected, across, down))
 
 
+@pytest.mark.parametrize(("encoder", "codec"), [("libx264", "h264"), ("libx265", "hevc")])
+async def test_a_crop_of_the_coded_video_need_not_be_aligned(
+    sandbox: Sandbox, tmp_path: Path, encoder: str, codec: str
+) -> None:
+    whole, cropped, shown = tmp_path / "whole.mp4", tmp_path / "cropped.mp4", tmp_path / "shown.rgb"
+    boxes = "color=red:size=128x64:rate=1:duration=1,drawbox=10:4:118:60:blue:fill"
+    await _ffmpeg("-f", "lavfi", "-i", boxes, "-pix_fmt", "yuv420p", "-c:v", encoder, "-qp", "1", str(whole))
+    crop = f"{codec}_metadata=crop_left=10:crop_top=4:crop_right=0:crop_bottom=0"
+    await _ffmpeg("-i", str(whole), "-c", "copy", "-bsf:v", crop, str(cropped))
+    await _ffmpeg("-i", str(cropped), "-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", str(shown))
+    poster = await _poster(sandbox, cropped)
+    assert poster.displayed == (poster.width, poster.height) == (118, 60)
+    expected = replace(poster, rgb=shown.read_bytes())
+    assert len(expected.rgb) == len(poster.rgb)
+    for across, down in [(0.01, 0.02), (0.5, 0.5), (0.99, 0.98)]:
+        assert _near(_pixel(poster, across, down), _pixel(expected, across, down))
+
+
 async def _patches(path: Path, colours: list[Colour], size: int, convert: str, *encoding: str) -> None:
     """A video of coloured columns (sRGB), converted and encoded as told."""
     inputs: list[str] = []

@@ -3,7 +3,7 @@
 libav only reverses the matrix (luma and chroma) and the range. Transfer and primaries of HDR and of a wide gamut stay:
 `thumbnails.colour` converts them as it does those of stills, so that the same light has the same value in both.
 Other colours are not converted: browsers show BT.709 code values as if they were sRGB, and a poster must look like its
-video. Colours are code points of ITU-T H.273, as in libav.
+video. Colours are code points of ITU-T H.273, as in libav. The alpha of a WebM is not decoded: its posters are opaque.
 """
 
 from __future__ import annotations

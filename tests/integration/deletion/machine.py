@@ -153,7 +153,7 @@ class _Deletions(RuleBasedStateMachine):
         self.ready = False
         self.processing = 1
         self.attempts = ["idle", "idle"]
-        self.looked = [0, 0]  # the epoch when each read the record
+        self.looked = [(0, 0), (0, 0)]  # generation and epoch when each read the record
         self.listeners: list[_Listener] = []
         if broken in OF_A_LOSS:  # the medium is ready, and nobody dies: such a rule is found sooner
             self.crashes = self.replays = self.processing = 0
@@ -467,7 +467,7 @@ class _Deletions(RuleBasedStateMachine):
         assert self.remover is not None
         step, generation, epoch = self.remover
         if step == "remove":
-            assert self._is_being_removed(epoch), "objects are removed of what is not being removed"
+            assert self._is_being_removed(generation, epoch), "objects are removed of what is not being removed"
             self.is_there = False
             self.remover = "finish", generation, epoch
         else:
@@ -475,9 +475,13 @@ class _Deletions(RuleBasedStateMachine):
             self.tasks.discard(generation)
             self.remover, self.ready = None, False
 
-    def _is_being_removed(self, epoch: int) -> bool:
-        """Whether objects may go. A removal of an earlier epoch goes on: it is too late to undo it."""
-        return self.state in GONE or (epoch < self.epoch and self.state is not DeletionState.UNDELETED)
+    def _is_being_removed(self, generation: int, epoch: int) -> bool:
+        """Whether objects may go. A removal of an earlier epoch goes on: it is too late to undo it.
+
+        A replay may already have restored the undelete of an older deletion, but not the mark of this one.
+        """
+        is_undone = self.state is DeletionState.UNDELETED and self.generation >= generation
+        return self.state in GONE or (epoch < self.epoch and not is_undone)
 
     @precondition(lambda self: self.remover is not None and self.crashes)
     @rule()
@@ -518,13 +522,13 @@ class _Deletions(RuleBasedStateMachine):
             self.ready = self.ready or taken
             self._ends(which)
         else:
-            assert self._is_being_removed(self.looked[which]), "objects are taken away that are not being removed"
+            assert self._is_being_removed(*self.looked[which]), "objects are taken away that are not being removed"
             self.is_there = False
             self._ends(which)
 
     def _look(self, which: int, step: str) -> None:
         state = now(self.status_store.deletion_state(MEDIUM))
-        self.looked[which] = self.epoch
+        self.looked[which] = self.generation, self.epoch
         if state in GONE:
             self.attempts[which] = "take away"
         elif state == DeletionState.MARKED:

@@ -130,7 +130,6 @@ def test_black_gray_and_white_of_a_webp_stay(shade: int) -> None:
     assert np.abs(found - shade).max() <= 2
 
 
-@pytest.mark.parametrize("write", [_jpeg, _webp, _png])
 def _squares(width: int, height: int) -> Image.Image:
     """Red and blue squares, which differ in chroma more than in luma."""
     red = np.random.default_rng(1).integers(0, 2, (height // 16 + 1, width // 16 + 1, 1))
@@ -158,6 +157,7 @@ def test_colours_of_a_narrow_thumbnail_are_those_of_the_picture(width: int) -> N
         assert np.abs(found.mean((0, 1)) - halves.mean((0, 1))).max() < 8
 
 
+@pytest.mark.parametrize("write", [_jpeg, _webp, _png])
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(
     ("size", "edge"),

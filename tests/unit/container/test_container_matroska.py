@@ -16,6 +16,7 @@ from avion_media.media.formats.movie import Edits, MoviePlan
 from avion_media.media.formats.sparse import SparseFile
 from tests.hostile.media.matroska_bombs import children
 from tests.unit.container.allowed import leaks, probe_leaks
+from tests.unit.container.coded_videos import HDR10_PLUS
 from tests.unit.container.videos import (
     DATA,
     apply_patches,
@@ -205,23 +206,61 @@ def test_only_blocks_stay_in_clusters(private: bytes, tmp_path: Path) -> None:
     assert checksums == [0xBF] * (len(clusters) - 1) + [0xEC]  # of the last one it would be wrong
 
 
-def test_only_what_belongs_to_a_block_stays_in_its_group() -> None:
-    block = b"\xa1\x85\x81\0\0\x80\0"
-    group = (
-        b"\xa0"
-        + bytes((0x80 | len(block) + 6 + 3 + 7,))
-        + block
-        + b"\xec\x84LEAK"
-        + b"\x9b\x81\x05"
-        + b"\x4d\x4d\x84LEAK"
-    )
-    base = (DATA / "webm-vp8.webm").read_bytes()
-    data = _with_child_of_the_last_cluster(base, group)
+def _element(identifier: int, content: bytes) -> bytes:
+    return identifier.to_bytes((identifier.bit_length() + 7) // 8, "big") + _sized(len(content)) + content
+
+
+_BLOCK = _element(0xA1, b"\x81\0\0\x80\0")
+
+
+def _scrubbed_group(*parts: bytes) -> bytes:
+    """The scrubbed content of a BlockGroup that begins with a block."""
+    group = _element(0xA0, _BLOCK + b"".join(parts))
+    data = _with_child_of_the_last_cluster((DATA / "webm-vp8.webm").read_bytes(), group)
     clean = apply_patches(examine_bytes(data, WEBM).patches, data)
-    assert b"LEAK" in data
-    assert b"LEAK" not in clean
-    assert block in clean
-    assert b"\x9b\x81\x05" in clean[clean.index(block) :]
+    content = clean[data.index(group) :][9 : len(group)]
+    assert content.startswith(_BLOCK)
+    return content.removeprefix(_BLOCK)
+
+
+def _void(length: int) -> bytes:
+    return void_header(length).ljust(length, b"\0")
+
+
+@pytest.mark.parametrize(
+    "private",
+    [b"\xec\x84LEAK", b"\x4d\x4d\x84LEAK", b"\xa4\x84LEAK", _element(0xA1, b"\x81\0\0\0LEAK")],
+    ids=["padding", "unknown", "state of a codec", "another block"],
+)
+def test_only_what_belongs_to_a_block_stays_in_its_group(private: bytes) -> None:
+    duration = b"\x9b\x81\x05"
+    assert _scrubbed_group(private, duration, private) == _void(len(private)) + duration + _void(len(private))
+
+
+def _addition(content: bytes, kind: int | None = None, *beside: bytes) -> bytes:
+    number = _element(0xEE, bytes((kind,))) if kind is not None else b""
+    return _element(0xA6, number + _element(0xA5, content) + b"".join(beside))
+
+
+_NEEDED_ADDITIONS = [_addition(b"\x82alpha"), _addition(b"\x82alpha", 1), _addition(HDR10_PLUS, 4)]
+_PRIVATE_ADDITIONS = {
+    "of another provider": _addition(b"\xb5\0\x99LEAK", 4),
+    "a time code": _addition(b"LEAK", 121),
+    "a second content": _addition(HDR10_PLUS, 4, _element(0xA5, b"LEAK")),
+    "an element beside it": _addition(HDR10_PLUS, 4, b"\xec\x84LEAK"),
+    "without content": _element(0xA6, _element(0xEE, b"\1")),
+    "no addition": b"\xec\x84LEAK",
+}
+
+
+@pytest.mark.parametrize("private", _PRIVATE_ADDITIONS.values(), ids=_PRIVATE_ADDITIONS)
+def test_of_the_additions_to_a_block_only_alpha_and_needed_messages_stay(private: bytes) -> None:
+    alone = _element(0x75A1, private)
+    assert _scrubbed_group(alone) == _void(len(alone))
+    for needed in _NEEDED_ADDITIONS:
+        assert _scrubbed_group(_element(0x75A1, needed)) == _element(0x75A1, needed)
+        kept = _element(0x75A1, needed + _void(len(private)) + needed)
+        assert _scrubbed_group(_element(0x75A1, needed + private + needed)) == kept
 
 
 def _message(length: int) -> bytes:

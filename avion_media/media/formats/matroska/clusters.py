@@ -33,8 +33,7 @@ class InGroup(IntEnum):
     """The children of a BlockGroup that stay."""
 
     BLOCK, BLOCK_DURATION, REFERENCE_BLOCK, REFERENCE_PRIORITY = 0xA1, 0x9B, 0xFB, 0xFA
-    CODEC_STATE, DISCARD_PADDING = 0xA4, 0x75A2
-    BLOCK_ADDITIONS = 0x75A1  # the alpha channel of WebM, HDR10+
+    DISCARD_PADDING, BLOCK_ADDITIONS = 0x75A2, 0x75A1
 
 
 BLOCKS = (InCluster.SIMPLE_BLOCK, InCluster.BLOCK_GROUP)

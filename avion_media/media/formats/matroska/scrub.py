@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.formats.codec_private import neutral_flac_blocks, neutral_vorbis_headers
 from avion_media.media.formats.coded_data import CODINGS
+from avion_media.media.formats.coded_data.changes import is_needed_t35
 from avion_media.media.formats.matroska.clusters import BLOCKS, BlockReader, InCluster, InGroup
 from avion_media.media.formats.matroska.ebml import CRC_32, Element, Elements, Id, void_header
 from avion_media.media.formats.matroska.tracks import DURATION, TIMESTAMP_SCALE, TRACK_ENTRY, InTrack, Track
@@ -29,6 +30,8 @@ _STAYS: dict[int, frozenset[int]] = {
     TRACK_ENTRY: frozenset(InTrack),
 }
 _STAYS_IN_CLUSTER, _STAYS_IN_GROUP = frozenset(InCluster), frozenset(InGroup)
+_BLOCK_MORE, _BLOCK_ADDITIONAL, _BLOCK_ADD_ID = 0xA6, 0xA5, 0xEE
+_ALPHA, _T35 = 1, 4  # the values of BlockAddID that can stay; 1 is the default
 
 _SMALL_VOID_BYTES = 64
 
@@ -114,6 +117,28 @@ def _scrub_child(child: Element, reader: BlockReader, edits: Edits, kept: frozen
     if child.id not in _STAYS_IN_CLUSTER or (child.id in BLOCKS and reader.block(child).track not in kept):
         void(edits, *child.whole)
     elif child.id == InCluster.BLOCK_GROUP:
+        stays = set(_STAYS_IN_GROUP)
         for inner in reader.series(child.payload, child.end):
-            if inner.id not in _STAYS_IN_GROUP:
-                void(edits, inner.offset, min(inner.end, child.end) - inner.offset)
+            inside = inner.until(min(inner.end, child.end))
+            if inner.id not in stays:
+                void(edits, *inside.whole)
+            elif inner.id == InGroup.BLOCK:
+                stays.remove(InGroup.BLOCK)  # only the first one is read
+            elif inner.id == InGroup.BLOCK_ADDITIONS:
+                _scrub_additions(inside, reader, edits)
+
+
+def _scrub_additions(additions: Element, reader: BlockReader, edits: Edits) -> None:
+    every = list(reader.children(additions))
+    private = [each for each in every if each.id != _BLOCK_MORE or not _is_needed(each, reader)]
+    for element in private if len(private) < len(every) else (additions,):
+        void(edits, *element.whole)
+
+
+def _is_needed(addition: Element, reader: BlockReader) -> bool:
+    """Return whether a BlockMore is alpha, or a message that is needed, with nothing beside it."""
+    children = sorted(reader.children(addition), key=lambda child: child.id)
+    if [child.id for child in children] not in ([_BLOCK_ADDITIONAL], [_BLOCK_ADDITIONAL, _BLOCK_ADD_ID]):
+        return False
+    value = reader.unsigned(children[1]) if len(children) > 1 else _ALPHA
+    return value == _ALPHA or (value == _T35 and is_needed_t35(reader.content(children[0], 16)))

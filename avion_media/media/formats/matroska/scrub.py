@@ -85,9 +85,9 @@ class HeaderScrub:
 def scrub_cluster(cluster: Element, reader: BlockReader, edits: Edits, kept: frozenset[int], *, touched: bool) -> None:
     """Turn all blocks but those of ``kept`` tracks (by number), and elements that are not on the list, into Void.
 
-    So does the rest of a cluster that cannot be read: players continue at the next one. A last block that is cut off
-    stays if its head is there, and names a kept track. Checksums become Void too if this or another scrub (``touched``)
-    changes anything in the cluster. Raises `Missing`, and `Rejected` (decoder_limit).
+    So does the rest of a cluster that cannot be read, and a last block that is cut off: players show neither. Checksums
+    become Void too if this or another scrub (``touched``) changes anything in the cluster. Raises `Missing`, and
+    `Rejected` (decoder_limit).
     """
     before = sound = len(edits.patches)
     checksums: list[Element] = []
@@ -95,8 +95,6 @@ def scrub_cluster(cluster: Element, reader: BlockReader, edits: Edits, kept: fro
     try:
         for child in reader.series(reached, end):
             if child.end > end:
-                if child.id in BLOCKS and reader.block(child.until(end)).track in kept:
-                    reached = end
                 break
             if child.id == CRC_32:
                 checksums.append(child)

@@ -206,13 +206,18 @@ def test_a_video_of_an_unknown_coding_goes_beside_another(
     assert shown == expected
 
 
-_APP0, _APP1, _APP2, _APP14, _APP15 = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF
+_APP0, _APP1, _APP2, _APP14, _APP15, _COM = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
 _NEEDED = {
     "JFIF": (_APP0, b"JFIF\0\1\2\0\0\1\0\1\0\0"),
     "AVI": (_APP0, b"AVI1\1\0" + bytes(8)),
     "AVI, padded": (_APP0, b"AVI1\1\0" + bytes(10)),
     "Adobe": (_APP14, b"Adobe\0\x64\0\0\0\0\1"),
     "QuickTime": (_APP1, bytes(4) + b"mjpg" + bytes(32)),
+    "limited range": (_COM, b"CS=ITU601"),
+    "wide pixels": (_COM, b"MULTISCOPE II\0"),
+    "upside down": (_COM, b"Intel(R) JPEG Library, version 1"),
+    "upside down, otherwise": (_COM, b"Metasoft MJPEG Codec\0"),
+    "upper field first": (_COM, b"AVID".ljust(12, b"\0") + b"\2" + bytes(48)),
 }
 _PRIVATE = {
     "text in APP0": (_APP0, SECRET),
@@ -225,6 +230,9 @@ _PRIVATE = {
     "XMP": (_APP1, b"http://ns.adobe.com/xap/1.0/\0" + SECRET),
     "JFIF in APP1": (_APP1, _NEEDED["JFIF"][1]),
     "a profile": (_APP2, b"ICC_PROFILE\0\1\1" + SECRET),
+    "a comment": (_COM, SECRET),
+    "a longer instruction": (_COM, b"CS=ITU601" + SECRET),
+    "Avid without fields": (_COM, b"AVID" + SECRET),
 }
 
 
@@ -246,6 +254,34 @@ def test_other_application_data_of_motion_jpeg_goes(segment: tuple[int, bytes]) 
     for offset, new in motion_jpeg.changes_of_sample(b"", bytes(sample)):
         sample[offset : offset + len(new)] = new
     assert sample == before + jpeg_segment(_APP15, bytes(len(segment[1]))) + behind
+
+
+@pytest.mark.parametrize(
+    ("comment", "instruction"),
+    [
+        (b"CS=ITU601\n", b"CS=ITU601"),
+        (b"CS=ITU601\0" + SECRET, b"CS=ITU601"),
+        (b"Intel(R) JPEG Library, version 1,5,4,36 " + SECRET, b"Intel(R) JPEG Library, version 1"),
+        (b"AVID\x11" + SECRET[:7] + b"\1" + SECRET, b"AVID".ljust(12, b"\0") + b"\1"),
+    ],
+)
+def test_of_a_comment_only_its_instruction_stays(comment: bytes, instruction: bytes) -> None:
+    before, segment, behind = _frame_with(_COM, comment)
+    sample = before + segment + behind
+    ((offset, new),) = motion_jpeg.changes_of_sample(b"", sample)
+    scrubbed = sample[:offset] + new + sample[offset + len(new) :]
+    assert scrubbed == before + jpeg_segment(_COM, instruction.ljust(len(comment), b"\0")) + behind
+
+
+def test_the_limited_range_of_motion_jpeg_is_shown_as_before(tmp_path: Path) -> None:
+    """ffmpeg writes it as a comment, beside another one with its version."""
+    path, target = tmp_path / "video.mov", tmp_path / "scrubbed.mov"
+    limited = ("-c:v", "mjpeg", "-pix_fmt", "yuv420p", "-color_range", "tv", "-strict", "unofficial")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=160x120:r=10:d=1", *limited, path)
+    scrub(path, target)
+    assert path.read_bytes().count(b"Lavc") > target.read_bytes().count(b"Lavc") == 0
+    shown, expected = (probe(each)["streams"][0] for each in (target, path))
+    assert shown["color_range"] == expected["color_range"] == "tv"
 
 
 @pytest.mark.parametrize("name", ["mjpb", "MJPG", "AVC1", "H264", "V_MS/VFW/FOURCC", ""])  # mjpb: JPEG without markers

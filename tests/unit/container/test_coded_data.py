@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from PIL import Image
 
 from avion_media.domain.errors import Reason, Rejected
@@ -154,6 +157,28 @@ def test_a_message_behind_two_zeros_keeps_its_type() -> None:
     unit = b"\x06" + needed + b"\x05\x04LEAK" + b"\x80"
     ((offset, new),) = nal.H264.changes_of_sample(b"", len(unit).to_bytes(4, "big") + unit)
     assert (offset, new) == (4 + 1 + len(needed), b"\x05\x04\xff\xff\xff\xff")
+
+
+_FORBIDDEN = re.compile(rb"\0\0(?:[\0-\x02]|\x03[^\0-\x03])")  # a start code, or an escape of nothing
+_BYTES = st.lists(st.sampled_from(b"\0\1\3A\x80\xff"), max_size=20).map(bytes)
+_MESSAGES = st.lists(st.tuples(st.sampled_from(b"\0\4\5\x13\xc8"), _BYTES))
+
+
+@given(st.sampled_from([(nal.H264, b"\x06"), (nal.HEVC, b"\x4e\x01")]), _MESSAGES, _BYTES)
+@example((nal.H264, b"\x06"), [(5, b"\0\0\1\0\0\1")], b"")
+def test_filler_makes_no_start_code(
+    codec: tuple[nal.Codec, bytes], messages: list[tuple[int, bytes]], behind: bytes
+) -> None:
+    content = b"".join(bytes((kind, len(each))) + each for kind, each in messages) + behind + b"\x80"
+    unit = codec[1] + re.sub(rb"\0\0(?=[\0-\x03])", b"\0\0\3", content)
+    sample = len(unit).to_bytes(4, "big") + unit
+    scrubbed = bytearray(sample)
+    for offset, new in codec[0].changes_of_sample(b"", sample):
+        scrubbed[offset : offset + len(new)] = new
+    assert scrubbed[:4] == sample[:4]
+    assert len(scrubbed) == len(sample)
+    assert not _FORBIDDEN.search(scrubbed, 4)
+    assert list(codec[0].changes_of_sample(b"", bytes(scrubbed))) == []
 
 
 @pytest.mark.parametrize("name", ["vp09", "V_VP9", "mp4v"])

@@ -123,11 +123,11 @@ def _changes_of_messages(data: bytes, start: int, end: int) -> Iterator[Change]:
 
 
 def _filler(data: bytes, first: int, behind: int, escapes: list[int]) -> bytes:
-    """Return filler: 255s, except for escapes, which keep the length, and the zero that must follow each of them."""
+    """Return filler: 255s, except for escapes, which keep the length, and the 1 behind each (0 to 3 are allowed)."""
     filler = bytearray(b"\xff" * (behind - first))
     for escape in escapes:
         for position in range(max(first, escape - 2), min(behind, escape + 1)):
             filler[position - first] = data[position]
         if first <= escape + 1 < behind:
-            filler[escape + 1 - first] = 0
+            filler[escape + 1 - first] = 1
     return bytes(filler)

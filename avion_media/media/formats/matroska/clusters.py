@@ -107,7 +107,7 @@ def _laced(lacing: int, data: bytes, start: int) -> list[Range]:
         lengths = [(len(data) - position) // (others + 1)] * others
     lengths.append(len(data) - position - sum(lengths))
     offsets = accumulate(lengths, initial=start + position)
-    return [Range(offset, length) for offset, length in zip(offsets, lengths, strict=False)] if min(lengths) > 0 else []
+    return list(map(Range, offsets, lengths)) if min(lengths) >= 0 else []
 
 
 def choose_clusters(

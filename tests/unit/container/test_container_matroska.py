@@ -14,7 +14,7 @@ from avion_media.media.formats.matroska.ebml import Element, element_at, parse_e
 from avion_media.media.formats.matroska.scrub import scrub_cluster
 from avion_media.media.formats.movie import Edits, MoviePlan
 from avion_media.media.formats.sparse import SparseFile
-from tests.hostile.media.matroska_bombs import children
+from tests.hostile.media.matroska_bombs import children, element, file_of, good_cluster, info, number, track
 from tests.unit.container.allowed import leaks, probe_leaks
 from tests.unit.container.coded_videos import HDR10_PLUS
 from tests.unit.container.videos import (
@@ -206,16 +206,12 @@ def test_only_blocks_stay_in_clusters(private: bytes, tmp_path: Path) -> None:
     assert checksums == [0xBF] * (len(clusters) - 1) + [0xEC]  # of the last one it would be wrong
 
 
-def _element(identifier: int, content: bytes) -> bytes:
-    return identifier.to_bytes((identifier.bit_length() + 7) // 8, "big") + _sized(len(content)) + content
-
-
-_BLOCK = _element(0xA1, b"\x81\0\0\x80\0")
+_BLOCK = element(0xA1, b"\x81\0\0\x80\0")
 
 
 def _scrubbed_group(*parts: bytes) -> bytes:
     """The scrubbed content of a BlockGroup that begins with a block."""
-    group = _element(0xA0, _BLOCK + b"".join(parts))
+    group = element(0xA0, _BLOCK + b"".join(parts))
     data = _with_child_of_the_last_cluster((DATA / "webm-vp8.webm").read_bytes(), group)
     clean = apply_patches(examine_bytes(data, WEBM).patches, data)
     content = clean[data.index(group) :][9 : len(group)]
@@ -229,7 +225,7 @@ def _void(length: int) -> bytes:
 
 @pytest.mark.parametrize(
     "private",
-    [b"\xec\x84LEAK", b"\x4d\x4d\x84LEAK", b"\xa4\x84LEAK", _element(0xA1, b"\x81\0\0\0LEAK")],
+    [b"\xec\x84LEAK", b"\x4d\x4d\x84LEAK", b"\xa4\x84LEAK", element(0xA1, b"\x81\0\0\0LEAK")],
     ids=["padding", "unknown", "state of a codec", "another block"],
 )
 def test_only_what_belongs_to_a_block_stays_in_its_group(private: bytes) -> None:
@@ -238,29 +234,29 @@ def test_only_what_belongs_to_a_block_stays_in_its_group(private: bytes) -> None
 
 
 def _addition(content: bytes, kind: int | None = None, *beside: bytes) -> bytes:
-    number = _element(0xEE, bytes((kind,))) if kind is not None else b""
-    return _element(0xA6, number + _element(0xA5, content) + b"".join(beside))
+    number = element(0xEE, bytes((kind,))) if kind is not None else b""
+    return element(0xA6, number + element(0xA5, content) + b"".join(beside))
 
 
 _NEEDED_ADDITIONS = [_addition(b"\x82alpha"), _addition(b"\x82alpha", 1), _addition(HDR10_PLUS, 4)]
 _PRIVATE_ADDITIONS = {
     "of another provider": _addition(b"\xb5\0\x99LEAK", 4),
     "a time code": _addition(b"LEAK", 121),
-    "a second content": _addition(HDR10_PLUS, 4, _element(0xA5, b"LEAK")),
+    "a second content": _addition(HDR10_PLUS, 4, element(0xA5, b"LEAK")),
     "an element beside it": _addition(HDR10_PLUS, 4, b"\xec\x84LEAK"),
-    "without content": _element(0xA6, _element(0xEE, b"\1")),
+    "without content": element(0xA6, element(0xEE, b"\1")),
     "no addition": b"\xec\x84LEAK",
 }
 
 
 @pytest.mark.parametrize("private", _PRIVATE_ADDITIONS.values(), ids=_PRIVATE_ADDITIONS)
 def test_of_the_additions_to_a_block_only_alpha_and_needed_messages_stay(private: bytes) -> None:
-    alone = _element(0x75A1, private)
+    alone = element(0x75A1, private)
     assert _scrubbed_group(alone) == _void(len(alone))
     for needed in _NEEDED_ADDITIONS:
-        assert _scrubbed_group(_element(0x75A1, needed)) == _element(0x75A1, needed)
-        kept = _element(0x75A1, needed + _void(len(private)) + needed)
-        assert _scrubbed_group(_element(0x75A1, needed + private + needed)) == kept
+        assert _scrubbed_group(element(0x75A1, needed)) == element(0x75A1, needed)
+        kept = element(0x75A1, needed + _void(len(private)) + needed)
+        assert _scrubbed_group(element(0x75A1, needed + private + needed)) == kept
 
 
 def _message(length: int) -> bytes:
@@ -325,6 +321,32 @@ def test_a_last_block_that_is_cut_off_goes(tmp_path: Path) -> None:
     path = tmp_path / "cut.mkv"
     path.write_bytes(longer[: longer.index(block) + len(block)])
     _assert_clean(path, tmp_path)
+
+
+_VIDEO, _COLOUR = 0xE0, 0x55B0
+_SIZE = number(0xB0, 640) + number(0xBA, 360)
+
+
+@pytest.mark.parametrize(
+    ("path", "needed"),
+    [
+        ((_VIDEO,), _SIZE + number(0x53C0, 1)),
+        ((_VIDEO, _COLOUR), number(0x55B9, 1)),
+        ((_VIDEO, _COLOUR, 0x55D0), number(0x55DA, 1)),
+        ((_VIDEO, 0x7670), number(0x7671, 1)),
+        ((0xE1,), number(0x9F, 2)),
+        ((0x41E4,), number(0x41E7, 4)),
+    ],
+    ids=["video", "colour", "mastering", "projection", "audio", "mapping of additions"],
+)
+def test_only_what_is_needed_stays_in_the_parts_of_a_track(path: tuple[int, ...], needed: bytes) -> None:
+    private = b"\xec\x84LEAK" + b"\x41\xa4\x84LEAK"
+    part = needed + private
+    for depth, each in reversed(list(enumerate(path))):
+        part = element(each, _SIZE if each == _VIDEO and depth < len(path) - 1 else b"", part)
+    data = file_of(info(), track(640, 360, b"V_VP8", part), good_cluster())
+    clean = apply_patches(examine_bytes(data, WEBM).patches, data)
+    assert clean == data.replace(private, _void(6) + _void(7))
 
 
 def test_display_size_stretches_the_width(tmp_path: Path) -> None:

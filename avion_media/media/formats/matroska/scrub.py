@@ -15,12 +15,15 @@ from avion_media.media.formats.coded_data import CODINGS
 from avion_media.media.formats.coded_data.changes import is_needed_t35
 from avion_media.media.formats.matroska.clusters import BLOCKS, BlockReader, InCluster, InGroup
 from avion_media.media.formats.matroska.ebml import CRC_32, Element, Elements, Id, void_header
-from avion_media.media.formats.matroska.tracks import DURATION, TIMESTAMP_SCALE, TRACK_ENTRY, InTrack, Track
+from avion_media.media.formats.matroska.tracks import DURATION, TIMESTAMP_SCALE, TRACK_ENTRY, InTrack, InVideo, Track
 from avion_media.media.formats.movie import Edits
 
 SEEK, SEEK_ID = 0x4DBB, 0x53AB
 _SOUGHT = frozenset((Id.SEEK_HEAD, Id.INFO, Id.TRACKS, Id.CLUSTER, Id.CUES))  # what a SeekHead may lead to
 _PROGRAMS = frozenset((0x4D80, 0x5741))  # MuxingApp and WritingApp: mandatory, so they stay, empty
+_COLOUR, _MASTERING, _PROJECTION = 0x55B0, 0x55D0, 0x7670
+# Of Video: fields, stereo, alpha, the kind of aspect ratio, uncompressed formats, gamma and rate.
+_SHOWN = frozenset((0x9A, 0x9D, 0x53B8, 0x53B9, 0x53C0, 0x54B3, 0x2EB524, 0x2FB523, 0x2383E3))
 # The children to keep in each kind of parent. Those that are parents in this table are walked.
 _STAYS: dict[int, frozenset[int]] = {
     Id.EBML: frozenset((0x4286, 0x42F7, 0x42F2, 0x42F3, 0x4282, 0x4287, 0x4285)),  # versions, limits, DocType
@@ -28,6 +31,12 @@ _STAYS: dict[int, frozenset[int]] = {
     Id.INFO: frozenset((TIMESTAMP_SCALE, DURATION, *_PROGRAMS)),
     Id.TRACKS: frozenset((TRACK_ENTRY,)),
     TRACK_ENTRY: frozenset(InTrack),
+    InTrack.VIDEO: frozenset((*InVideo, *_SHOWN, _COLOUR, _PROJECTION)),
+    InTrack.AUDIO: frozenset((0xB5, 0x78B5, 0x9F, 0x7D7B, 0x6264, 0x52F1)),  # rates, channels, depth, emphasis
+    InTrack.BLOCK_ADDITION_MAPPING: frozenset((0x41F0, 0x41E7, 0x41ED)),  # number, type and data, but no name
+    _COLOUR: frozenset((*range(0x55B1, 0x55BE), _MASTERING)),
+    _MASTERING: frozenset(range(0x55D1, 0x55DB)),
+    _PROJECTION: frozenset(range(0x7671, 0x7676)),
 }
 _STAYS_IN_CLUSTER, _STAYS_IN_GROUP = frozenset(InCluster), frozenset(InGroup)
 _BLOCK_MORE, _BLOCK_ADDITIONAL, _BLOCK_ADD_ID = 0xA6, 0xA5, 0xEE

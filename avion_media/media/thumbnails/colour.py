@@ -32,9 +32,9 @@ _TRANSFERS: dict[int, Callable[[float], float]] = {
     5: gamma_curve(2.8),
     8: gamma_curve(1.0),
     16: pq_curve,
-    _HLG: gamma_curve(2.4),  # after `_HLG_IN_SDR`: its gamma depends on the luminance, not on one channel
+    _HLG: gamma_curve(2.4),  # after `hlg_in_sdr`: its gamma depends on the luminance, not on one channel
 }
-_HLG_IN_SDR = ImageFilter.Color3DLUT.generate(25, hlg_in_sdr)  # interpolated with errors below 2 of 255
+_HLG_POINTS = 25  # of a table, for each channel: interpolation is less than 2 of 255 off
 
 _PROFILE_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
 # 343 colours. Most embedded profiles are sRGB, in hundreds of variants.
@@ -70,7 +70,7 @@ def to_srgb(image: Image.Image, colour: Colour | None) -> Image.Image:
         return image.convert("RGB") if image.mode == "CMYK" else image
     if image.mode == "RGB":
         if isinstance(colour, CodePoints) and colour.transfer == _HLG:
-            image = image.filter(_HLG_IN_SDR)
+            image = image.filter(ImageFilter.Color3DLUT.generate(_HLG_POINTS, hlg_in_sdr))
         return transform.apply_in_place(image)
     converted = transform.apply(image)
     return converted.convert("L") if image.mode == "L" else converted

@@ -189,6 +189,9 @@ def test_other_codecs_are_left_as_they_are(name: str) -> None:
 _UNKNOWN = [
     ("h264", "mp4", b"avc1", b"AVC1"),
     ("motion jpeg", "mov", b"jpeg", b"MJPG"),
+    # Under the name of MPEG-4 part 2, the type of the objects: Motion JPEG's to those of H.264 and PNG.
+    ("motion jpeg", "mp4", b"\x04\x80\x80\x80\x0d\x6c", b"\x04\x80\x80\x80\x0d\x21"),
+    ("motion jpeg", "mp4", b"\x04\x80\x80\x80\x0d\x6c", b"\x04\x80\x80\x80\x0d\x6d"),
     ("h264", "mkv", b"V_MPEG4/ISO/AVC", b"V_MS/VFW/FOURCC"),
 ]
 
@@ -207,9 +210,16 @@ def test_a_video_of_an_unknown_coding_is_unsupported(
     path = tmp_path / f"video.{container}"
     MAKERS[name](path)
     _renamed(path, known, unknown)
-    with pytest.raises(Rejected, match=unknown.decode()) as caught:
+    with pytest.raises(Rejected, match="video codec") as caught:
         examine(path)
     assert caught.value.reason is Reason.UNSUPPORTED_TYPE
+
+
+def test_mpeg_4_part_2_is_known_by_its_name_alone(tmp_path: Path) -> None:
+    path = tmp_path / "video.mp4"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=160x120:r=10:d=1", "-c:v", "mpeg4", path)
+    _renamed(path, b"esds", b"free")
+    assert examine(path).pixels == 160 * 120
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["before", "behind"])

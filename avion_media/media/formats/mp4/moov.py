@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.bounds import Budget, VideoBounds, corrupt
-from avion_media.media.formats.coded_data import CODINGS, Coding, motion_jpeg, nal, obu
+from avion_media.media.formats.coded_data import CODINGS, Coding, nal, obu
 from avion_media.media.formats.isobmff import Box, clean_aperture, codes, first, required
 from avion_media.media.formats.sample_table import SampleTable, read_sample_table
 
@@ -20,8 +20,12 @@ _MAX_EDITS = 100
 
 # Still pictures as a second video track are previews and chapter images, and JPEGs carry Exif.
 _STILL_CODECS = frozenset(("jpeg", "mjpa", "mjpb", "mjpg", "png ", "tiff", "gif "))
-# The decoder's configuration (tag 4, its length in one or four bytes) of object type 0x6C (ISO/IEC 14496-1, table 5).
-_MOTION_JPEG_IN_ESDS = re.compile(rb"\x04(?:[\x80-\xff]{3})?[\x00-\x7f]\x6c", re.DOTALL)
+# In ``esds``: an elementary stream (tag 3) without options, its decoder's configuration (tag 4), and there the type of
+# its objects (ISO/IEC 14496-1, 7.2.6 and table 5). The lengths take up to four bytes.
+_OBJECT_TYPE = re.compile(
+    rb".{4}\x03[\x80-\xff]{0,3}[\x00-\x7f]..[\x00-\x1f]\x04[\x80-\xff]{0,3}[\x00-\x7f](.)", re.DOTALL
+)
+_OBJECT_TYPES = {b"\x20": "mp4v", b"\x6c": "jpeg", b"\x6d": "png "}
 CODEC_PRIVATE: dict[bytes, Coding] = {b"avcC": nal.H264, b"hvcC": nal.HEVC, b"av1C": obu}
 VISUAL_HANDLERS = (b"vide", b"pict", b"auxv")  # of videos, of image sequences and their transparency
 _ENABLED = 1  # of the flags in tkhd
@@ -42,7 +46,7 @@ class Track:
     timescale: int  # units of time in a second
     display: tuple[int, int]
     edits: tuple[tuple[int, int], ...]  # duration in the movie's timescale, media time
-    codec: str  # as `CODINGS` names it
+    codec: str  # of a video, as `CODINGS` names it; else empty
     size: tuple[float, float]  # of a video's picture, in coded pixels
     pixel_aspect: float  # which stretches its width
     private: bytes  # a video codec's configuration
@@ -66,15 +70,11 @@ class Track:
         """Whether it is sound, captions, or another video that is scrubbed."""
         if self.handler in _CAPTIONS:
             return all(entry.type in _CAPTIONS[self.handler] for entry in self.entries)
-        return self.handler == b"soun" or (self.handler == b"vide" and not self.is_still and self.codec in CODINGS)
+        return self.handler == b"soun" or (not self.is_still and self.codec in CODINGS)
 
     @property
     def coding(self) -> Coding | None:
         """The coding of its samples, if they might have private messages; else None."""
-        if self.handler != b"vide":
-            return None
-        if self.codec == "mp4v" and _MOTION_JPEG_IN_ESDS.search(self.private):
-            return motion_jpeg
         return CODINGS.get(self.codec)
 
 
@@ -89,7 +89,7 @@ class Movie:
     @property
     def main_video(self) -> Track:
         """The first track that is enabled, and no still. Raises `Rejected`: no_video, unsupported_type."""
-        videos = [track for track in self.tracks if track.handler == b"vide" and track.codec]
+        videos = [track for track in self.tracks if track.codec]
         if not videos:
             raise Rejected(Reason.NO_VIDEO)
         main = max(videos, key=lambda track: (not track.is_still, track.codec in CODINGS, track.enabled))  # the first
@@ -144,7 +144,7 @@ def _read_track(trak: Box, budget: Budget) -> Track:
     if entries and entries[0].type in _ENCRYPTED:
         raise corrupt("encrypted")
     picture = entries[0] if entries and handler == b"vide" else None
-    size, pixel_aspect, private = _read_visual_entry(picture, display) if picture else ((0, 0), 1.0, b"")
+    codec, size, pixel_aspect, private = _read_visual_entry(picture, display) if picture else ("", (0, 0), 1.0, b"")
     sound: tuple[SoundPacket, ...] = ()
     if handler == b"soun":
         (stsd_version,) = stsd.integers("B")
@@ -157,7 +157,7 @@ def _read_track(trak: Box, budget: Budget) -> Track:
         timescale=_read_timescale(required(media, b"mdhd", "mdia")),
         display=display,
         edits=_read_edits(first(boxes, b"edts", b"elst")),
-        codec=entries[0].type.decode("latin-1") if entries else "",
+        codec=codec,
         size=size,
         pixel_aspect=pixel_aspect,
         private=private,
@@ -197,8 +197,8 @@ def _refuse_external_data(info: list[Box]) -> None:
             raise Rejected(Reason.EXTERNAL_REFERENCE, f"data reference {entry.type!r}")
 
 
-def _read_visual_entry(entry: Box, display: tuple[int, int]) -> tuple[tuple[float, float], float, bytes]:
-    """Return the size (of the clean aperture, if there is one), the pixel aspect, and the configuration."""
+def _read_visual_entry(entry: Box, display: tuple[int, int]) -> tuple[str, tuple[float, float], float, bytes]:
+    """Return the codec, the size (of the clean aperture, if there is one), the pixel aspect, and the configuration."""
     width, height = entry.integers("HH", 24)
     boxes = entry.children(VISUAL_ENTRY_BYTES)
     clap, pasp = first(boxes, b"clap"), first(boxes, b"pasp")
@@ -208,8 +208,17 @@ def _read_visual_entry(entry: Box, display: tuple[int, int]) -> tuple[tuple[floa
     size: tuple[float, float] = width, height
     if clap and (clean := clean_aperture(clap)) and 1 <= clean[0] <= width and 1 <= clean[1] <= height:
         size = clean  # decoders ignore one that is not inside the picture
-    private = next((bytes(each.content) for each in boxes if each.type in (b"esds", *CODEC_PRIVATE)), b"")
-    return size, across / down if across and down else 1.0, private
+    private = next((bytes(each.content) for each in boxes if each.type in CODEC_PRIVATE), b"")
+    return _codec(entry, boxes), size, across / down if across and down else 1.0, private
+
+
+def _codec(entry: Box, boxes: Sequence[Box]) -> str:
+    """Return the name of the entry, unless an ``esds`` among its ``boxes`` says something else. The last one counts."""
+    codec = entry.type.decode("latin-1")
+    for esds in (box for box in boxes if box.type == b"esds"):
+        found = _OBJECT_TYPE.match(esds.content)
+        codec = _OBJECT_TYPES.get(found[1] if found else b"", f"{codec} of another type")
+    return codec
 
 
 # --- sound: how many bytes of it a chunk holds, by its sample entry (QuickTime File Format) -----------------------

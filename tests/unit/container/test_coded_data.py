@@ -241,6 +241,44 @@ def test_a_video_of_an_unknown_coding_goes_beside_another(
     assert shown == expected
 
 
+def _with_second_entry(data: bytes, change: tuple[bytes, bytes]) -> bytes:
+    """Repeat the sample entry of the only track, with a change in it."""
+    at = data.index(b"stsd") + 12
+    end = at + int.from_bytes(data[at : at + 4], "big")
+    entry = data[at:end].replace(*change)
+    assert len(entry) == end - at
+    parents, enlarged = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"), bytearray(data)
+    for place in (at - 4, *(data.index(parent, data.index(b"moov")) - 4 for parent in parents)):
+        added = 1 if place == at - 4 else len(entry)
+        enlarged[place : place + 4] = (int.from_bytes(data[place : place + 4], "big") + added).to_bytes(4, "big")
+    return bytes(enlarged[:end] + entry + enlarged[end:])
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    ((b"", b""), None),
+    ((b"avc1", b"avc3"), None),
+    ((b"avc1", b"jpeg"), Reason.UNSUPPORTED_TYPE),
+    ((b"avc1", b"hvc1"), Reason.UNSUPPORTED_TYPE),
+    ((b"avc1", b"vp09"), Reason.UNSUPPORTED_TYPE),
+    ((b"\xff\xe1", b"\xfd\xe1"), Reason.UNSUPPORTED_TYPE),  # the size of the length before a unit
+    ((b"avc1", b"encv"), Reason.CORRUPT),
+], ids=str)  # fmt: skip
+def test_samples_of_all_entries_are_coded_alike(
+    change: tuple[bytes, bytes], reason: Reason | None, tmp_path: Path
+) -> None:
+    path, target = tmp_path / "video.mp4", tmp_path / "scrubbed.mp4"
+    coded_videos.h264(path)
+    path.write_bytes(_with_second_entry(path.read_bytes(), change))
+    if reason is not None:
+        with pytest.raises(Rejected) as caught:
+            examine(path)
+        assert caught.value.reason is reason
+        return
+    scrub(path, target)
+    assert SECRET not in target.read_bytes()
+    assert frames(target) == frames(path)
+
+
 _APP0, _APP1, _APP2, _APP14, _APP15, _COM = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
 _NEEDED = {
     "JFIF": (_APP0, b"JFIF\0\1\2\0\0\1\0\1\0\0"),

@@ -33,9 +33,13 @@ class Codec:
     filler: int  # type of a unit
     needless: frozenset[int]  # types of units that decoders do not need
 
+    def length_size(self, private: bytes) -> int:
+        """Return the bytes of the length before each unit, as the codec's configuration says."""
+        return (private[self.length_at] & 3) + 1 if len(private) > self.length_at else 4
+
     def changes_of_sample(self, private: bytes, sample: bytes) -> Iterator[Change]:
         """Yield the changes in the units of a sample; none if one exceeds it, because then these are not units."""
-        length_size = (private[self.length_at] & 3) + 1 if len(private) > self.length_at else 4
+        length_size = self.length_size(private)
         units: list[tuple[int, int]] = []
         position, end = 0, len(sample)
         while position + length_size < end:

@@ -141,10 +141,12 @@ def _read_track(trak: Box, budget: Budget) -> Track:
     table = read_sample_table(tables, budget)
     stsd = required(tables, b"stsd", "stbl")
     entries = stsd.children(8)
-    if entries and entries[0].type in _ENCRYPTED:
+    if any(entry.type in _ENCRYPTED for entry in entries):
         raise corrupt("encrypted")
-    picture = entries[0] if entries and handler == b"vide" else None
-    codec, size, pixel_aspect, private = _read_visual_entry(picture, display) if picture else ("", (0, 0), 1.0, b"")
+    pictures = [_read_visual_entry(entry, display) for entry in entries] if handler == b"vide" else []
+    codec, size, pixel_aspect, private = pictures[0] if pictures else ("", (0, 0), 1.0, b"")
+    if len({_kind(codec, private) for codec, _, _, private in pictures}) > 1:
+        codec = "of several kinds"
     sound: tuple[SoundPacket, ...] = ()
     if handler == b"soun":
         (stsd_version,) = stsd.integers("B")
@@ -208,8 +210,9 @@ def _read_visual_entry(entry: Box, display: tuple[int, int]) -> tuple[str, tuple
     size: tuple[float, float] = width, height
     if clap and (clean := clean_aperture(clap)) and 1 <= clean[0] <= width and 1 <= clean[1] <= height:
         size = clean  # decoders ignore one that is not inside the picture
-    private = next((bytes(each.content) for each in boxes if each.type in CODEC_PRIVATE), b"")
-    return _codec(entry, boxes), size, across / down if across and down else 1.0, private
+    codec = _codec(entry, boxes)
+    private = next((bytes(box.content) for box in boxes if CODEC_PRIVATE.get(box.type, b"") is CODINGS.get(codec)), b"")
+    return codec, size, across / down if across and down else 1.0, private
 
 
 def _codec(entry: Box, boxes: Sequence[Box]) -> str:
@@ -219,6 +222,12 @@ def _codec(entry: Box, boxes: Sequence[Box]) -> str:
         found = _OBJECT_TYPE.match(esds.content)
         codec = _OBJECT_TYPES.get(found[1] if found else b"", f"{codec} of another type")
     return codec
+
+
+def _kind(codec: str, private: bytes) -> tuple[object, int]:
+    """Return what the samples of all entries must have in common: their coding, and the length before their units."""
+    coding = CODINGS.get(codec, codec)
+    return coding, coding.length_size(private) if isinstance(coding, nal.Codec) else 0
 
 
 # --- sound: how many bytes of it a chunk holds, by its sample entry (QuickTime File Format) -----------------------

@@ -13,7 +13,7 @@ from PIL import Image
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MKV, MP4, MediaFormat
 from avion_media.media.formats.coded_data import CODINGS, Coding, motion_jpeg, nal, obu
-from tests.unit.container import coded_videos
+from tests.unit.container import coded_videos, videos
 from tests.unit.container.coded_videos import CAPTION, HDR10_PLUS, MAKERS, SECRET
 from tests.unit.container.videos import apply_patches, examine, exiftool, ffmpeg, probe, scrub, store_of
 from tests.unit.scrub.made_files import jpeg_segment, saved
@@ -52,6 +52,20 @@ def test_fragments_are_scrubbed_alike(flags: str, tmp_path: Path) -> None:
     scrub(fragmented, target)
     assert SECRET not in target.read_bytes()
     assert frames(target) == frames(fragmented)
+
+
+@pytest.mark.parametrize("flags", ["faststart", "frag_keyframe+empty_moov"])
+@pytest.mark.parametrize("name", MAKERS)
+def test_of_a_sample_that_the_end_of_the_file_cuts_off_nothing_stays(name: str, flags: str, tmp_path: Path) -> None:
+    path, whole, target = (tmp_path / f"{each}.mp4" for each in ("video", "whole", "scrubbed"))
+    MAKERS[name](path)
+    ffmpeg("-i", path, "-c", "copy", "-movflags", flags, whole)
+    data = whole.read_bytes()
+    path.write_bytes(data[: data.rindex(SECRET) + len(SECRET)])
+    scrub(path, target)
+    assert SECRET not in target.read_bytes()
+    shown, expected = ([line[-32:] for line in videos.frames(each)] for each in (target, whole))
+    assert shown == expected[:-1]
 
 
 def _minute(path: Path) -> int:

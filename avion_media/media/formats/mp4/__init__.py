@@ -212,9 +212,13 @@ def _scrub(
     """Scrub everything outside ``moov`` and ``moof``."""
     kept_ids = {track.track_id for track in movie.kept}
     media = [Range(box.payload, box.end - box.payload) for box in boxes if box.type == b"mdat"]
-    kept = chain(kept_extents(movie, media), (run.data for run in runs if run.track_id in kept_ids))
+    kept = [*kept_extents(movie, media), *(run.data for run in runs if run.track_id in kept_ids)]
+    size = file.size_bytes
+    if any(one.end > size for one in kept):  # players show nothing of the sample that is cut off
+        end = max((one.offset for one, _, _ in _coded_samples(movie, runs) if one.offset < size < one.end), default=0)
+        kept = [Range(one.offset, end - one.offset) if one.offset <= end < size < one.end else one for one in kept]
     dropped = len(kept_ids) < len(movie.tracks)
-    for gap in unreferenced(media, kept, file.size_bytes, dropped=dropped):
+    for gap in unreferenced(media, kept, size, dropped=dropped):
         edits.zero(*gap)
     for box in boxes:
         if box.type not in _STAYS:

@@ -1,9 +1,9 @@
 """The results of reading a container: facts for the client, ranges for the poster, patches for the scrub.
 
 The scrub of coded pictures is the same in every container. If the whole file is present, all samples are read. Of a
-large video the first seconds decide, which are fetched for the poster anyway. If they contain at most one private
-message, which is the note of an encoder, the rest counts as clean. If they contain more, the whole file is fetched (see
-docs/security.md).
+large video the first seconds of each video track decide; those of the main one are fetched for the poster anyway. If
+they contain at most one private message, which is the note of an encoder, the rest counts as clean. If they contain
+more, the whole file is fetched (see docs/security.md).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import Any, Protocol
 
 from avion_media.domain.formats import BY_NAME, MediaFormat
-from avion_media.domain.ranges import Patch, Range, joined_patches
+from avion_media.domain.ranges import Patch, Range, joined_patches, merged
 from avion_media.media.bounds import VideoBounds
 from avion_media.media.formats.coded_data import Coding
 from avion_media.media.formats.sparse import SparseFile
@@ -122,7 +122,7 @@ def coded_patches(file: SparseFile, samples: Iterable[CodedSample], first_second
     if not ordered:
         return
     whole = Range(0, file.size_bytes)
-    beginnings = (whole,) if file.is_whole else tuple(first_seconds)
+    beginnings = (whole,) if file.is_whole else merged(first_seconds)
     file.require(beginnings)
     found: list[Patch] = []
     position = 0
@@ -130,7 +130,8 @@ def coded_patches(file: SparseFile, samples: Iterable[CodedSample], first_second
         # Samples that overlap come from a forged table.
         if sample.offset < position:
             continue
-        if not any(each.offset <= sample.offset and sample.end <= each.end for each in beginnings):
+        index = bisect.bisect_right(beginnings, sample.offset, key=lambda each: each.offset) - 1
+        if index < 0 or sample.end > beginnings[index].end:
             continue
         position = sample.end
         for offset, new in coding.changes_of_sample(private, file.read(*sample)):

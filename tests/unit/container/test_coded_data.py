@@ -102,6 +102,17 @@ def test_a_large_video_with_an_encoders_single_note_is_not_read_whole(fmt: Media
     assert frames(target) == frames(path)
 
 
+def test_the_first_seconds_of_a_second_video_are_read_too(tmp_path: Path) -> None:
+    plain, private, path = (tmp_path / f"{each}.mp4" for each in ("plain", "private", "both"))
+    _minute(plain)
+    coded_videos.h264(private)
+    ffmpeg("-i", plain, "-itsoffset", "30", "-i", private, "-map", "0", "-map", "1", "-c", "copy", path)
+    with store_of(path) as store:
+        plan = store.examine(MP4)
+    assert SECRET not in apply_patches(plan.patches, path.read_bytes())
+    assert plan.patches == examine(path).patches
+
+
 def test_of_a_codec_without_such_messages_no_picture_is_read() -> None:
     path = Path(__file__).parents[2] / "data" / "mp4-vp9-anamorphic.mp4"
     with store_of(path) as store:

@@ -50,6 +50,13 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
     duration_s = max(_duration_s(movie, track, _of(track, runs)) for track in movie.kept)
     bounds.check_duration(duration_s)
     poster = _choose_samples(video, _of(video, runs), poster_seconds, file.size_bytes, bounds)
+    if not poster.ranges:
+        raise corrupt("no sample at the start of the video track")
+    beginnings = chain.from_iterable(
+        _choose_samples(track, _of(track, runs), poster_seconds, file.size_bytes, bounds).ranges
+        for track in movie.kept
+        if track.coding is not None
+    )
     MovieScrub(movie.kept, edits).walk(moov)
     _scrub(file, boxes, movie, runs, edits, bounds)
     return MoviePlan(
@@ -59,7 +66,7 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
         duration_s=duration_s,
         poster_seconds=poster.seconds,
         poster_ranges=_poster_ranges(boxes, moov, poster),
-        patches=edits.joined_with(coded_patches(file, _coded_samples(movie, runs), poster.ranges)),
+        patches=edits.joined_with(coded_patches(file, _coded_samples(movie, runs), beginnings)),
     )
 
 
@@ -175,8 +182,6 @@ def _choose_samples(
             seconds = decodable_seconds(seconds, (sample.decoded_at - starts_at) / track.timescale)
             break
         ranges[len(ranges) - joined :] = [data]
-    if not ranges:
-        raise corrupt("no sample at the start of the video track")
     return PosterSamples(tuple(ranges), seconds)
 
 

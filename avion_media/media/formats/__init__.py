@@ -6,11 +6,8 @@ sandbox; none of them needs an imaging library. Pictures are rewritten, videos a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from avion_media.domain import formats
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import MediaFormat
+from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, MKV, MOV, MP4, PNG, WEBM, WEBP, MediaFormat
 from avion_media.media.bounds import PictureBounds, VideoBounds
 from avion_media.media.formats import gif, heif, jpeg, matroska, mp4, png, webp
 from avion_media.media.formats.movie import POSTER_SECONDS, MovieFormat, MoviePlan
@@ -22,20 +19,9 @@ __all__ = ["PEEK_BYTES", "MoviePlan", "Peek", "Picture", "peek", "plan_movie", "
 PEEK_BYTES = 1 << 20
 """Bytes for `peek`. So many, because profiles and previews can come before a JPEG's frame header."""
 
-_PICTURES: Mapping[str, PictureFormat] = {
-    formats.JPEG.name: jpeg,
-    formats.PNG.name: png,
-    formats.GIF.name: gif,
-    formats.WEBP.name: webp,
-    formats.AVIF.name: heif.AVIF,
-    formats.HEIC.name: heif.HEIC,
-}
-_MOVIES: Mapping[str, MovieFormat] = {
-    formats.MP4.name: mp4,
-    formats.MOV.name: mp4,
-    formats.WEBM.name: matroska,
-    formats.MKV.name: matroska,
-}
+_PICTURES: dict[MediaFormat, PictureFormat]
+_PICTURES = {JPEG: jpeg, PNG: png, GIF: gif, WEBP: webp, AVIF: heif.AVIF, HEIC: heif.HEIC}
+_MOVIES: dict[MediaFormat, MovieFormat] = {MP4: mp4, MOV: mp4, WEBM: matroska, MKV: matroska}
 
 
 def peek(head: bytes, fmt: MediaFormat) -> Peek | None:
@@ -44,7 +30,7 @@ def peek(head: bytes, fmt: MediaFormat) -> Peek | None:
     It trusts the header. A forged header gains nothing: the job compares it with what it finds, and the sandbox limits
     the job to the granted memory.
     """
-    return _PICTURES[fmt.name].peek(head)
+    return _PICTURES[fmt].peek(head)
 
 
 def read_picture(view: memoryview, fmt: MediaFormat, bounds: PictureBounds) -> Picture:
@@ -59,7 +45,7 @@ def read_picture(view: memoryview, fmt: MediaFormat, bounds: PictureBounds) -> P
     """
     if not view:
         raise Rejected(Reason.EMPTY, "no bytes")
-    picture = _PICTURES[fmt.name].read(view)
+    picture = _PICTURES[fmt].read(view)
     picture.check(bounds)
     return picture
 
@@ -73,4 +59,4 @@ def plan_movie(
     fault: corrupt, no_video, external_reference, unsupported_type, bad_dimensions, bad_aspect, too_many_pixels,
     too_long, too_large, decoder_limit. Hostile files raise nothing else; time and memory are bounded by ``bounds``.
     """
-    return _MOVIES[fmt.name].plan(file, fmt, poster_seconds=poster_seconds, bounds=bounds or VideoBounds())
+    return _MOVIES[fmt].plan(file, fmt, poster_seconds=poster_seconds, bounds=bounds or VideoBounds())

@@ -75,18 +75,11 @@ class MetaWriter:
 
     def write(self, data_offset: int) -> bytes:
         """Return the box for packed data that begins at ``data_offset`` of the file."""
-        return make_full_box(
-            b"meta",
-            0,
-            0,
-            make_full_box(b"hdlr", 0, 0, bytes(4), b"pict", bytes(12), b"\0"),
-            make_full_box(b"pitm", int(self._wide), 0, self._id(self._items.primary)),
-            self._locations(data_offset),
-            self._infos(),
-            self._references(),
-            self._iprp,
-            make_box(b"idat", self._idat) if self._idat else b"",
-        )
+        hdlr = make_full_box(b"hdlr", 0, 0, bytes(4), b"pict", bytes(12), b"\0")
+        pitm = make_full_box(b"pitm", int(self._wide), 0, self._id(self._items.primary))
+        iloc, iinf, iref = self._locations(data_offset), self._infos(), self._references()
+        idat = make_box(b"idat", self._idat) if self._idat else b""
+        return make_full_box(b"meta", 0, 0, hdlr, pitm, iloc, iinf, iref, self._iprp, idat)
 
     def _id(self, item_id: int) -> bytes:
         return item_id.to_bytes(self._id_width, "big")

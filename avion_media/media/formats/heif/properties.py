@@ -14,20 +14,9 @@ from avion_media.media.formats.picture import CodePoints, Colour, IccProfile
 MAX_PROPERTIES = 0x7FFF
 _UNBOUNDED = 1 << 32
 # Longest payload in bytes. A longer one has other data at its end.
-_LENGTHS = {
-    **dict.fromkeys(codes("a1op imir irot"), 1),
-    **dict.fromkeys(codes("amve ccst pasp"), 8),
-    **dict.fromkeys(codes("auxC auxi"), 128),
-    **dict.fromkeys(codes("av1C colr hvcC lhvC"), _UNBOUNDED),
-    b"a1lx": 13,
-    b"cclv": 49,
-    b"clap": 32,
-    b"clli": 4,
-    b"ispe": 12,
-    b"lsel": 2,
-    b"mdcv": 24,
-    b"pixi": 260,
-}
+_LENGTHS = {b"a1lx": 13, b"cclv": 49, b"clap": 32, b"clli": 4, b"ispe": 12, b"lsel": 2, b"mdcv": 24, b"pixi": 260}
+_LENGTHS |= dict.fromkeys(codes("a1op imir irot"), 1) | dict.fromkeys(codes("amve ccst pasp"), 8)
+_LENGTHS |= dict.fromkeys(codes("auxC auxi"), 128) | dict.fromkeys(codes("av1C colr hvcC lhvC"), _UNBOUNDED)
 _AUXILIARY_TYPES = (b"auxC", b"auxi")
 _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
 

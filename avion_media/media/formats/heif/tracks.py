@@ -73,13 +73,11 @@ def _place_chunks(track: Track, edits: Edits, in_file: Extents, data_offset: int
     """Write the offsets into the table that readers use. Another table becomes ``free``."""
     tables = [box for box in track.tables if box.type in (b"stco", b"co64")]
     used = first(tables, b"co64") or tables[0]
+    width = 8 if used.type == b"co64" else 4
+    offsets = (in_file.translate(each.offset) + data_offset if each.length else 0 for each in chunks_of(track))
+    edits.put(used.payload + 8, b"".join(offset.to_bytes(width, "big") for offset in offsets))
     for box in tables:
-        if box is used:
-            width = 8 if box.type == b"co64" else 4
-            chunks = chunks_of(track)
-            offsets = (in_file.translate(each.offset) + data_offset if each.length else 0 for each in chunks)
-            edits.put(box.payload + 8, b"".join(offset.to_bytes(width, "big") for offset in offsets))
-        else:
+        if box is not used:
             free(edits, box)
 
 

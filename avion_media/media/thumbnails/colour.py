@@ -76,17 +76,10 @@ def to_srgb(image: Image.Image, colour: Colour | None) -> Image.Image:
     return converted.convert("L") if image.mode == "L" else converted
 
 
-def _transform(
-    profile: ImageCms.ImageCmsProfile, mode: str, extra: ImageCms.Flags | int = 0
-) -> ImageCms.ImageCmsTransform:
-    return ImageCms.buildTransform(
-        profile,
-        ImageCms.createProfile("sRGB"),
-        mode,
-        "RGB",
-        ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        ImageCms.Flags.BLACKPOINTCOMPENSATION | extra,
-    )
+def _transform(profile: ImageCms.ImageCmsProfile, mode: str, extra: int = 0) -> ImageCms.ImageCmsTransform:
+    srgb, intent = ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC
+    flags = ImageCms.Flags.BLACKPOINTCOMPENSATION | extra
+    return ImageCms.buildTransform(profile, srgb, mode, "RGB", intent, flags)
 
 
 def _profile_of(colour: Colour | None, mode: str) -> ImageCms.ImageCmsProfile | None:

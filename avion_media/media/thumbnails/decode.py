@@ -33,17 +33,12 @@ def decode_image(picture: Picture, longest_edge: int, *, as_ycbcr: bool) -> Pixe
     if picture.format in (PNG, WEBP):
         return _decode_by_vips(picture, longest_edge)
     if picture.format is JPEG:
-        image = _decode_jpeg(picture, box, as_ycbcr)
-    elif picture.format is GIF:
-        image = _decode_gif(picture)
-    else:
-        image = {AVIF: _decode_avif, HEIC: _decode_heic}[picture.format](picture)
-    return Pixels.of_pillow(image)
+        return Pixels.of_pillow(_decode_jpeg(picture, box, as_ycbcr))
+    return Pixels.of_pillow({GIF: _decode_gif, AVIF: _decode_avif, HEIC: _decode_heic}[picture.format](picture))
 
 
 def _decode_jpeg(picture: Picture, box: Size, as_ycbcr: bool) -> Image.Image:
-    image = JpegImageFile(io.BytesIO(picture.still))
-    _sized(image, picture)
+    image = _sized(JpegImageFile(io.BytesIO(picture.still)), picture)
     image.draft("YCbCr" if as_ycbcr and picture.ycbcr else None, box)
     image.load()
     return image
@@ -84,15 +79,11 @@ def _decode_heic(picture: Picture) -> Image.Image:
         import pillow_heif
     except ImportError as error:
         raise Rejected(Reason.UNSUPPORTED_TYPE, "pillow_heif is not installed") from error
-    pillow_heif.options.DECODE_THREADS = 1
-    pillow_heif.options.THUMBNAILS = False
-    pillow_heif.options.DEPTH_IMAGES = False
-    pillow_heif.options.AUX_IMAGES = False
+    options = pillow_heif.options
+    options.DECODE_THREADS = 1
+    options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
     file = pillow_heif.HeifFile(io.BytesIO(picture.still), convert_hdr_to_8bit=True)
-    image = file[file.primary_index].to_pillow()
-    if not isinstance(image, Image.Image):
-        raise TypeError("libheif gave no picture")
-    return _plain(_sized(image, picture))
+    return _plain(_sized(file[file.primary_index].to_pillow(), picture))
 
 
 def _sized(image: Image.Image, picture: Picture, scale: float = 1.0) -> Image.Image:
@@ -100,9 +91,8 @@ def _sized(image: Image.Image, picture: Picture, scale: float = 1.0) -> Image.Im
     size, full_size = (image.width, image.height), (picture.width, picture.height)
     # One that scales rounds, and does not reduce an animation of one frame.
     tolerance = 1 if scale < 1 else 0
-    if size != full_size and any(
-        abs(got - scale * full) > tolerance for got, full in zip(size, full_size, strict=True)
-    ):
+    deviation = max(abs(got - scale * full) for got, full in zip(size, full_size, strict=True))
+    if size != full_size and deviation > tolerance:
         raise Rejected(Reason.CORRUPT, f"read as {picture.width}x{picture.height}, decoder says {size}")
     return image
 

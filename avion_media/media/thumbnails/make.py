@@ -20,7 +20,7 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import PNG
 from avion_media.domain.media import WEBP_SUFFIX, ThumbnailSize, fit_within, thumbnail_names
 from avion_media.media.formats import Picture, png
-from avion_media.media.formats.picture import UPRIGHT, CodePoints, turned_size
+from avion_media.media.formats.picture import CodePoints, turned_size
 from avion_media.media.thumbnails.colour import is_srgb
 from avion_media.media.thumbnails.decode import decode_image
 from avion_media.media.thumbnails.pixels import Pixels, Size
@@ -31,6 +31,7 @@ PIL.Image.preinit()  # because a job can import no module
 _BLURHASH_EDGE = 32
 Webp = Literal["off", "alpha", "all"]
 """Which pictures get WebP beside JPEG: none, those with transparency, or all."""
+ThumbnailSizes = Sequence[ThumbnailSize]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,7 @@ class Thumbnails:
     blurhash: str
 
 
-def make_thumbnails(
-    picture: Picture, sizes: Sequence[ThumbnailSize], quality: int = 80, webp: Webp = "off"
-) -> Thumbnails:
+def make_thumbnails(picture: Picture, sizes: ThumbnailSizes, quality: int = 80, webp: Webp = "off") -> Thumbnails:
     """Return thumbnails of the picture in ``sizes``, also as WebP if it has transparency (``alpha``), or always.
 
     The aspect is kept (see `fit_within`), and nothing is enlarged. Transparency becomes white in a JPEG. An animation
@@ -59,7 +58,7 @@ def make_thumbnails(
         return _thumbnails(png.with_an_end(picture), sizes, quality, webp)
 
 
-def _thumbnails(picture: Picture, sizes: Sequence[ThumbnailSize], quality: int, webp: Webp) -> Thumbnails:
+def _thumbnails(picture: Picture, sizes: ThumbnailSizes, quality: int, webp: Webp) -> Thumbnails:
     longest_edge = max(size.longest_edge for size in sizes)
     in_srgb = is_srgb(picture.colour)
     decoded = decode_image(picture, longest_edge, as_ycbcr=in_srgb and _are_wide(picture.displayed_size, sizes))
@@ -72,12 +71,7 @@ def _thumbnails(picture: Picture, sizes: Sequence[ThumbnailSize], quality: int, 
 
 
 def thumbnails_of_frame(
-    frame: Image.Image,
-    sizes: Sequence[ThumbnailSize],
-    quality: int = 80,
-    webp: Webp = "off",
-    colour: CodePoints | None = None,
-    orientation: int = UPRIGHT,
+    frame: Image.Image, sizes: ThumbnailSizes, quality: int, webp: Webp, colour: CodePoints | None, orientation: int
 ) -> Thumbnails:
     """Return thumbnails of a frame of mode RGB, which is changed. It is in ``colour`` (None: sRGB), not rotated yet."""
     largest = fit_within(*frame.size, max(size.longest_edge for size in sizes))
@@ -85,9 +79,7 @@ def thumbnails_of_frame(
     return _render(pixels, turned_size(frame.size, orientation), sizes, quality, webp)
 
 
-def _render(
-    pixels: Pixels | Planes, full_size: Size, sizes: Sequence[ThumbnailSize], quality: int, webp: Webp
-) -> Thumbnails:
+def _render(pixels: Pixels | Planes, full_size: Size, sizes: ThumbnailSizes, quality: int, webp: Webp) -> Thumbnails:
     thumbnails: dict[str, bytes] = {}
     by_dimensions: dict[Size, tuple[bytes, bytes]] = {}  # a small picture has the same thumbnail in several sizes
     with_webp = webp == "all" or (webp == "alpha" and pixels.has_alpha)
@@ -103,7 +95,7 @@ def _render(
     return Thumbnails(made, _blurhash(pixels))
 
 
-def _are_wide(full_size: Size, sizes: Sequence[ThumbnailSize]) -> bool:
+def _are_wide(full_size: Size, sizes: ThumbnailSizes) -> bool:
     """Return whether planes serve for all thumbnails."""
     return min(fit_within(*full_size, min(size.longest_edge for size in sizes))) >= NARROWEST
 

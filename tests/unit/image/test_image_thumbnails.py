@@ -12,6 +12,7 @@ from avion_media.domain.formats import GIF, JPEG, PNG, WEBP, MediaFormat
 from avion_media.domain.media import ThumbnailSize, fit_within
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import read_picture
+from avion_media.media.formats.picture import UPRIGHT
 from avion_media.media.thumbnails.make import Webp, thumbnails_of_frame
 from avion_media.media.thumbnails.make import make_thumbnails as make
 from tests.bench.images.inputs import PHOTOGRAPH
@@ -83,7 +84,7 @@ def test_colours_lie_where_luma_lies() -> None:
 
 def test_a_frame_of_a_video_gives_what_a_picture_gives() -> None:
     frame = quadrants(320, 240)
-    made = thumbnails_of_frame(frame.copy(), SIZES)
+    made = thumbnails_of_frame(frame.copy(), SIZES, 80, "off", None, UPRIGHT)
     result = process(saved(frame, "GIF"), GIF, SIZES, PictureBounds())
     assert made.by_name == result.thumbnails
     assert made.blurhash == result.blurhash
@@ -128,5 +129,5 @@ def test_which_pictures_get_webp_is_a_setting() -> None:
         made = make(clear if transparent else opaque, SIZES, 80, webp).by_name
         assert ("small.webp" in made) is has
     frame = quadrants(64, 48)
-    assert "small.webp" not in thumbnails_of_frame(frame.copy(), SIZES, webp="alpha").by_name
-    assert "small.webp" in thumbnails_of_frame(frame.copy(), SIZES, webp="all").by_name
+    assert "small.webp" not in thumbnails_of_frame(frame.copy(), SIZES, 80, "alpha", None, UPRIGHT).by_name
+    assert "small.webp" in thumbnails_of_frame(frame.copy(), SIZES, 80, "all", None, UPRIGHT).by_name

@@ -96,14 +96,8 @@ async def start_fork_server(preload: Sequence[str]) -> ForkServerProcess:
 
 
 async def _spawn(theirs: socket.socket, complaints: int, preload: Sequence[str]) -> trio.Process:
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "avion_media.media.sandbox.fork_server",
-        str(theirs.fileno()),
-        json.dumps(list(preload)),
-    ]
+    arguments = [str(theirs.fileno()), json.dumps(list(preload))]
+    command = [sys.executable, "-P", "-m", "avion_media.media.sandbox.fork_server", *arguments]
     try:
         return await trio.lowlevel.open_process(
             command,

@@ -146,6 +146,5 @@ def _outcome_of(error: Exception, end: Exit) -> Outcome:
         return Outcome.KILLED
     if not isinstance(error, Rejected):
         return Outcome.FAILED
-    return {Reason.DECODER_LIMIT: Outcome.LIMIT, Reason.DECODER_CRASHED: Outcome.CRASHED}.get(
-        error.reason, Outcome.REJECTED
-    )
+    by_reason = {Reason.DECODER_LIMIT: Outcome.LIMIT, Reason.DECODER_CRASHED: Outcome.CRASHED}
+    return by_reason.get(error.reason, Outcome.REJECTED)

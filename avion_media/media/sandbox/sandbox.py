@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
@@ -61,9 +61,7 @@ class Sandbox:
         """The id of the present fork server's process. Only tests use it."""
         return self._server.process.pid
 
-    async def call(
-        self, target: str, arguments: Mapping[str, Any], *, files: Sequence[int] = (), limits: Limits
-    ) -> Any:
+    async def call(self, target: str, arguments: dict[str, Any], *, files: Sequence[int] = (), limits: Limits) -> Any:
         """Run our function ``target`` (``package.module:function``) in a fresh sandboxed process; return its result.
 
         The function gets ``arguments`` (JSON, up to 64 KiB) and its own copies of ``files``, and returns something
@@ -75,7 +73,7 @@ class Sandbox:
         DECODER_CRASHED; `SandboxJobFailed` for any other exception of the job; `Unavailable` if the sandbox is down.
         A cancel kills the child and waits until it is reaped; its writes to ``files`` until then stay.
         """
-        result = await self._call(Task(target, limits, arguments=dict(arguments)), files)
+        result = await self._call(Task(target, limits, arguments), files)
         self._preload[target.partition(":")[0]] = None
         return result
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import platform
 import struct
+from fcntl import F_DUPFD, F_DUPFD_CLOEXEC, F_GET_SEALS, F_GETFD, F_GETFL, F_SETFD, F_SETFL
 from typing import Final
 
 from avion_media.kernel import PR_SET_NAME, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, prctl
@@ -76,15 +76,7 @@ _CLONE_THREAD: Final = 0x10000
 _PROT_EXEC: Final = 0x4
 # Duplicates, flags and seals. Not F_SETOWN and its like: the owner of a pipe gets its signals, and kills its fellows
 # (all sandboxes are of one user; Landlock knows signals from version 6 only).
-_FCNTL: Final = (
-    fcntl.F_DUPFD,
-    fcntl.F_DUPFD_CLOEXEC,
-    fcntl.F_GETFD,
-    fcntl.F_SETFD,
-    fcntl.F_GETFL,
-    fcntl.F_SETFL,
-    fcntl.F_GET_SEALS,
-)
+_FCNTL: Final = (F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GET_SEALS)
 
 _ALLOW: Final = 0x7FFF0000
 _KILL_PROCESS: Final = 0x80000000
@@ -93,9 +85,7 @@ _LOAD: Final = 0x20  # BPF_LD | BPF_W | BPF_ABS
 _AND: Final = 0x54  # BPF_ALU | BPF_AND | BPF_K
 _JUMP_EQUAL: Final = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
 _RETURN: Final = 0x06  # BPF_RET | BPF_K
-_OFFSET_NUMBER: Final = 0  # in struct seccomp_data
-_OFFSET_ARCH: Final = 4
-_OFFSET_ARGUMENTS: Final = 16
+_OFFSET_NUMBER, _OFFSET_ARCH, _OFFSET_ARGUMENTS = 0, 4, 16  # in struct seccomp_data
 
 
 def available() -> bool:

@@ -49,9 +49,8 @@ def with_fds(files: list[int]) -> list[tuple[int, int, bytes]]:
 
 def receive_task(control: socket.socket) -> tuple[Task, list[int]] | None:
     """Return the next task and its descriptors (close-on-exec, now ours), or None if the other side has closed."""
-    data, ancillary, flags, _ = control.recvmsg(
-        MAX_MESSAGE_BYTES, socket.CMSG_SPACE(4 * (MAX_FILES + 2)), socket.MSG_CMSG_CLOEXEC
-    )
+    ancillary_bytes = socket.CMSG_SPACE(4 * (MAX_FILES + 2))
+    data, ancillary, flags, _ = control.recvmsg(MAX_MESSAGE_BYTES, ancillary_bytes, socket.MSG_CMSG_CLOEXEC)
     files = array.array("i")
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

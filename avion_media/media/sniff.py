@@ -7,6 +7,7 @@ only to name them in logs, and refused.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
@@ -120,13 +121,17 @@ def _by_signature(head: bytes) -> _Found:
 
 _AVIF_BRANDS = codes("avif avis")
 _HEIF_BRANDS = codes("heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1")
-_AUDIO_BRANDS = codes("M4A M4B M4P F4A F4B")
 _MP4_BRANDS = codes(
     "isom iso2 iso3 iso4 iso5 iso6 iso7 iso8 iso9 isoa isob isoc mp41 mp42 mp71 avc1 av01 dash cmfc cmf2 MSNV mmp4 "
     "M4V M4VH M4VP F4V f4v"
 )
+_3GP_BRANDS = (b"3gp", b"3g2", b"3ge", b"3gg", b"3gr", b"3gs")  # their beginnings
 # A 3GP file that also declares MP4 counts as MP4; only H.263 with AMR remains 3GP.
 _MP4_IN_3GP = codes("mp41 mp42 avc1")
+_BY_MAJOR: dict[bytes, MediaFormat | str] = {b"qt  ": MOV, b"crx ": "cr3"}
+_BY_MAJOR |= dict.fromkeys(_AVIF_BRANDS, AVIF) | dict.fromkeys(codes("M4A M4B M4P F4A F4B"), "m4a")
+# Cameras put their maker's brand first (XAVC, niko, …), and the format after it.
+_BY_ANY = ((MP4, _MP4_BRANDS), (MOV, codes("qt")), (AVIF, _AVIF_BRANDS), (HEIC, _HEIF_BRANDS))
 # Before ``ftyp`` existed (2001), QuickTime files began with any of these.
 _OLD_QUICKTIME = frozenset((b"moov", b"mdat"))
 _PADDING = PADDING | {b"pnot"}
@@ -156,26 +161,12 @@ def _by_boxes(head: bytes, size: int) -> _Found:
 def _by_brands(payload: bytes) -> _Found:
     major = payload[:4]
     brands = frozenset(payload[start : start + 4] for start in range(8, len(payload) - 3, 4)) | {major}
-    if major in _AVIF_BRANDS or (major in _HEIF_BRANDS and brands & _AVIF_BRANDS):
-        return AVIF
     if major in _HEIF_BRANDS:
-        return HEIC
-    if major in _AUDIO_BRANDS:
-        return "m4a"
-    if major == b"qt  ":
-        return MOV
-    if major.startswith((b"3gp", b"3g2", b"3ge", b"3gg", b"3gr", b"3gs")):
+        return AVIF if brands & _AVIF_BRANDS else HEIC
+    if major.startswith(_3GP_BRANDS):
         return MP4 if brands & _MP4_IN_3GP else "3gp"
-    if major == b"crx ":
-        return "cr3"
-    # Cameras put their maker's brand first (XAVC, niko, …), and the format after it.
-    if brands & _MP4_BRANDS:
-        return MP4
-    if b"qt  " in brands:
-        return MOV
-    if brands & _AVIF_BRANDS:
-        return AVIF
-    return HEIC if brands & _HEIF_BRANDS else "isobmff"
+    by_any = (found for found, listed in _BY_ANY if brands & listed)
+    return _BY_MAJOR.get(major) or next(by_any, "isobmff")
 
 
 # --- EBML -------------------------------------------------------------------------------------------------------
@@ -188,15 +179,13 @@ _DOC_TYPES: dict[bytes, MediaFormat] = {b"webm": WEBM, b"matroska": MKV}
 def _by_ebml(head: bytes) -> _Found:
     if not head.startswith(_EBML):
         return None
-    try:
+    with suppress(Rejected):
         header = parse_element(head, 0, 0)
         element = parse_element(head, header.payload, header.payload)
         while element.id != _DOC_TYPE and element.end < header.end:
             element = parse_element(head, element.end, element.end)
         if element.id == _DOC_TYPE:
             return _DOC_TYPES.get(head[element.payload : element.end].rstrip(b"\x00"), "ebml")
-    except Rejected:
-        pass
     return "ebml"
 
 
@@ -213,11 +202,8 @@ _SCRIPTS: tuple[tuple[re.Pattern[str], str], ...] = (
 # Declarations, comments and a document type before the root element.
 _PROLOG = re.compile(r"(?:<\?.*?\?>|<!--.*?-->|<!doctype[^>\[]*(?:\[.*?\]\s*)?>)\s*", re.I | re.S)
 _ROOT_ELEMENT = re.compile(r"<(?:[A-Za-z_][\w.-]*:)?([A-Za-z_][\w.-]*)")
-_MARKUP = {
-    "svg": "svg",
-    "mpd": "dash",
-    **dict.fromkeys(("html", "head", "body", "script", "iframe", "title", "style", "meta", "div", "p", "a"), "html"),
-}
+_MARKUP = dict.fromkeys(("html", "head", "body", "script", "iframe", "title", "style", "meta", "div", "p", "a"), "html")
+_MARKUP |= {"svg": "svg", "mpd": "dash"}
 
 
 def _by_text(head: bytes) -> _Found:

@@ -46,22 +46,15 @@ class MoviePlan:
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON values, for `plan_from_json`."""
-        return asdict(self) | {
-            "format": self.format.name,
-            "patches": [[each.offset, each.length, each.data.hex()] for each in self.patches],
-        }
+        patches = [[each.offset, each.length, each.data.hex()] for each in self.patches]
+        return asdict(self) | {"format": self.format.name, "patches": patches}
 
 
 def plan_from_json(values: dict[str, Any]) -> MoviePlan:
     """Read the result of `MoviePlan.to_json`. Raises ValueError, KeyError or TypeError on anything else."""
-    return MoviePlan(
-        **values
-        | {
-            "format": BY_NAME[values["format"]],
-            "poster_ranges": tuple(Range(offset, length) for offset, length in values["poster_ranges"]),
-            "patches": tuple(Patch(offset, length, bytes.fromhex(data)) for offset, length, data in values["patches"]),
-        }
-    )
+    ranges = tuple(Range(offset, length) for offset, length in values["poster_ranges"])
+    patches = tuple(Patch(offset, length, bytes.fromhex(data)) for offset, length, data in values["patches"])
+    return MoviePlan(**values | {"format": BY_NAME[values["format"]], "poster_ranges": ranges, "patches": patches})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +97,13 @@ class Edits:
     def joined_with(self, coded: Iterable[Patch]) -> tuple[Patch, ...]:
         """Return all patches, and ``coded``, those of samples, except where a sample is overwritten already."""
         ordered = sorted(self.patches, key=lambda patch: patch.offset)
-        return joined_patches((*ordered, *(patch for patch in coded if not _overlaps(patch, ordered))))
+        return joined_patches((*ordered, *(patch for patch in coded if not overlaps(patch, ordered))))
 
 
-def _overlaps(patch: Patch, ordered: Sequence[Patch]) -> bool:
-    index = bisect.bisect_left(ordered, patch.end, key=lambda other: other.offset)
-    return index > 0 and ordered[index - 1].end > patch.offset
+def overlaps(part: Patch | Range, ordered: Sequence[Patch]) -> bool:
+    """Return whether any of the patches, which are sorted and apart, changes this part of the file."""
+    index = bisect.bisect_left(ordered, part.end, key=lambda patch: patch.offset)
+    return index > 0 and ordered[index - 1].end > part.offset
 
 
 CodedSample = tuple[Range, Coding, bytes]

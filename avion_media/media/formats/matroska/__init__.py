@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,15 +13,8 @@ from avion_media.media.bounds import Budget, VideoBounds, corrupt
 from avion_media.media.formats.matroska.clusters import BlockReader, choose_clusters, last_shown_s
 from avion_media.media.formats.matroska.ebml import CRC_32, MAX_HEADER_BYTES, Element, Elements, Id, element_at
 from avion_media.media.formats.matroska.scrub import SEEK, SEEK_ID, HeaderScrub, scrub_cluster, void
-from avion_media.media.formats.matroska.tracks import (
-    Track,
-    kept_tracks,
-    main_video,
-    read_timing,
-    read_tracks,
-    stream_of,
-)
-from avion_media.media.formats.movie import CodedSample, Edits, MoviePlan, PosterSamples, coded_patches
+from avion_media.media.formats.matroska.tracks import Track, kept_tracks, main_video, name_of, read_timing, read_tracks
+from avion_media.media.formats.movie import CodedSample, Edits, MoviePlan, PosterSamples, coded_patches, overlaps
 from avion_media.media.formats.sparse import SparseFile, eager_window
 
 _TOP_LEVEL = frozenset(Id)
@@ -70,7 +62,7 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
     poster = choose_clusters(file, layout.clusters, video, timing, poster_seconds, bounds)
     return MoviePlan(
         format=fmt,
-        stream=stream_of(video, kept_tracks(tracks)),
+        stream=name_of(video, kept_tracks(tracks)),
         pixels=math.prod(video.size),
         duration_s=duration_s,
         poster_seconds=poster.seconds,
@@ -194,9 +186,9 @@ def _scrub(
     if file.is_whole or any(track.number not in numbers for track in tracks):  # only blocks say whose they are
         file.require(each.whole for each in layout.clusters)
         for cluster in layout.clusters:
-            scrub_cluster(cluster, reader, edits, numbers, touched=_touched(cluster, coded))
+            scrub_cluster(cluster, reader, edits, numbers, touched=overlaps(cluster.whole, coded))
     else:
-        for cluster in (each for each in layout.clusters if _touched(each, coded)):
+        for cluster in (each for each in layout.clusters if overlaps(each.whole, coded)):
             first = next(reader.series(cluster.payload, cluster.end), None)
             if first is not None and first.id == CRC_32:  # the checksum is the first element
                 void(edits, *first.whole)
@@ -224,8 +216,3 @@ def _coded_samples(
         except Rejected as damage:  # the rest of the cluster is overwritten
             if damage.reason is not Reason.CORRUPT:
                 raise
-
-
-def _touched(cluster: Element, coded: Sequence[Patch]) -> bool:
-    first = bisect.bisect_left(coded, cluster.offset, key=lambda patch: patch.offset)
-    return first < len(coded) and coded[first].offset < cluster.end

@@ -152,8 +152,5 @@ def last_shown_s(
     last = last.until(min(last.end, last.offset + _MAX_LAST_CLUSTER_BYTES))
     file.require([last.whole])
     frame_s = {track.number: track.frame_s for track in tracks}
-    ends = (
-        block.ticks * timing.scale / 1e9 + frame_s.get(block.track, 0.0)
-        for block in BlockReader(file, bounds.max_samples).blocks(last)
-    )
-    return max(ends, default=0.0)
+    blocks = BlockReader(file, bounds.max_samples).blocks(last)
+    return max((each.ticks * timing.scale / 1e9 + frame_s.get(each.track, 0.0) for each in blocks), default=0.0)

@@ -23,27 +23,25 @@ _BASE_83 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz#$%*+,
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
-def checked_picture(answer: Any, scrubbed_fd: int, bounds: PictureBounds) -> dict[str, Any]:
-    """Return the facts of a `picture_job` that wrote the scrubbed original to ``scrubbed_fd``. All of its fields are
-    present, and no others."""
+def checked_picture(found: dict[str, Any], scrubbed_fd: int, bounds: PictureBounds) -> dict[str, Any]:
+    """Return all facts of a `picture_job` that wrote the scrubbed original to ``scrubbed_fd``, and no other values."""
     size_bytes = os.fstat(scrubbed_fd).st_size
     return _checked_frame(
-        answer,
+        found,
         bounds,
         animated=_is_bool,
         duration_s=lambda value: _is_duration(value, bounds.max_duration_s),
-        size_bytes=lambda value: _is_count(value) and value == size_bytes,
+        scrubbed_bytes=lambda value: _is_count(value) and value == size_bytes,
         sha256=lambda value: isinstance(value, str) and _SHA256.fullmatch(value) is not None,
     )
 
 
-def checked_poster(answer: Any, bounds: VideoBounds) -> dict[str, Any]:
-    """Return the facts of a `poster_job`. All of its fields are present, and no others."""
-    return _checked_frame(answer, bounds, blank=_is_bool)
+def checked_poster(found: dict[str, Any], bounds: VideoBounds) -> dict[str, Any]:
+    """Return all facts of a `poster_job`, and no other values."""
+    return _checked_frame(found, bounds, blank=_is_bool)
 
 
-def _checked_frame(answer: Any, bounds: Bounds, **checks: Callable[[Any], bool]) -> dict[str, Any]:
-    found = checked_names(answer)
+def _checked_frame(found: dict[str, Any], bounds: Bounds, **checks: Callable[[Any], bool]) -> dict[str, Any]:
     checks |= {"width": _is_count, "height": _is_count, "blurhash": is_blurhash}
     if not all(check(found.get(name)) for name, check in checks.items()):
         _refuse(found)

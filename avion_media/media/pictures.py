@@ -45,7 +45,7 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
         "animated": picture.frames > 1,
         "duration_s": picture.duration_s,
         "blurhash": thumbnails.blurhash,
-        "size_bytes": len(picture.original),
+        "scrubbed_bytes": len(picture.original),
         "sha256": hashlib.sha256(picture.original).hexdigest(),
     }
 

@@ -114,13 +114,7 @@ class MediaPipeline:
             output_bytes=2 * source.size_bytes + _THUMBNAIL_BYTES,
         )
         found = checked_picture(found, scrubbed, self._picture_bounds)
-        return Processed(
-            format=fmt,
-            thumbnails=_read_thumbnails(outputs),
-            scrubbed_fd=scrubbed,
-            scrubbed_bytes=found.pop("size_bytes"),
-            **found,
-        )
+        return Processed(fmt, thumbnails=_read_thumbnails(outputs), scrubbed_fd=scrubbed, **found)
 
     async def _video(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
         outputs = {name: files.enter_context(open_spool()) for name in thumbnail_names(self._thumbnails.sizes)}
@@ -133,15 +127,8 @@ class MediaPipeline:
                 break
             done = plan.patches
         # Use the decoder's size, because only it knows a pixel aspect that is in the coded video.
-        return Processed(
-            format=plan.format,
-            thumbnails=_read_thumbnails(outputs),
-            animated=True,
-            duration_s=plan.duration_s,
-            sha256=sha256,
-            patches=plan.patches,
-            **found,
-        )
+        facts = found | {"animated": True, "duration_s": plan.duration_s, "sha256": sha256}
+        return Processed(fmt, thumbnails=_read_thumbnails(outputs), patches=plan.patches, **facts)
 
     async def _patched(self, source: MediaSource, plan: MoviePlan, done: Sequence[Patch]) -> tuple[MoviePlan, str]:
         """Fetch what the poster needs, scrub all that is present, and return the plan with all patches, and a hash."""
@@ -178,12 +165,9 @@ class MediaPipeline:
         found: dict[str, Any] = {}
         for granted_bytes in (min(forecast_bytes, most_bytes), most_bytes):
             with read_only(source) as own:
-                answer = await self.sandbox.call(
-                    job,
-                    arguments | {"granted_bytes": granted_bytes, "max_memory_bytes": most_bytes},
-                    files=[own, *targets],
-                    limits=replace(self._limits, memory_bytes=granted_bytes, output_bytes=output_bytes),
-                )
+                limits = replace(self._limits, memory_bytes=granted_bytes, output_bytes=output_bytes)
+                granted = arguments | {"granted_bytes": granted_bytes, "max_memory_bytes": most_bytes}
+                answer = await self.sandbox.call(job, granted, files=[own, *targets], limits=limits)
             found = checked_names(answer)
             if "needed_bytes" not in found:
                 break
@@ -197,7 +181,7 @@ class MediaPipeline:
     async def _examine(self, source: MediaSource, fmt: MediaFormat, poster_seconds: float) -> MoviePlan:
         """Run the container reader, and fetch what it misses, until it is finished."""
         whole = Range(0, source.size_bytes)
-        in_place = False
+        scrubbed: list[int] = []  # the file again, if the job must scrub it
         arguments = {
             "format": fmt.name,
             "size_bytes": source.size_bytes,
@@ -207,21 +191,19 @@ class MediaPipeline:
         }
         limits = replace(self._limits, output_bytes=max(_PLAN_OUTPUT_BYTES, source.size_bytes))
         for rounds in range(MAX_EXAMINE_ROUNDS):
+            arguments["present"] = source.present
             with open_spool() as written, read_only(source.fd) as own:
                 answer = await self.sandbox.call(
-                    "avion_media.media.plans:plan_job",
-                    arguments | {"present": source.present},
-                    files=[own, written, *([source.fd] if in_place else [])],
-                    limits=limits,
+                    "avion_media.media.plans:plan_job", arguments, files=[own, written, *scrubbed], limits=limits
                 )
                 found = checked_names(answer)
                 if "plan_bytes" in found:
                     # In a thread, because fifty thousand patches take a while.
                     read = partial(read_plan, bounds=self._video_bounds, max_bytes=_PLAN_OUTPUT_BYTES)
                     return await trio.to_thread.run_sync(read, written, fmt, source.size_bytes)
-            if "scattered" in found and not in_place:
+            if "scattered" in found and not scrubbed:
                 # Too many patches for a result: fetch the whole file, and let the job patch the local copy.
-                in_place = True
+                scrubbed = [source.fd]
                 await source.fetch([whole])
                 continue
             if source.whole:

@@ -88,14 +88,12 @@ def poster_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
 
 
 class Video:
-    """The video stream that a plan calls ``stream``, from the start of the file ``source``, or its key pictures."""
+    """The video stream that a plan calls ``stream``, from the start of the file ``fd``, or its key pictures."""
 
-    def __init__(
-        self, source: int, fmt: MediaFormat, stream: str, bounds: VideoBounds, keys_only: bool = False
-    ) -> None:
-        os.lseek(source, 0, os.SEEK_SET)
+    def __init__(self, fd: int, fmt: MediaFormat, stream: str, bounds: VideoBounds, keys_only: bool = False) -> None:
+        os.lseek(fd, 0, os.SEEK_SET)
         options = {"codec_whitelist": ",".join(_DECODERS), "probesize": "32", "analyzeduration": "0"}
-        file = open(source, "rb", buffering=0, closefd=False)  # noqa: SIM115 - until the process ends
+        file = open(fd, "rb", buffering=0, closefd=False)  # noqa: SIM115 - until the process ends
         self._container = av.open(file, "r", format=_DEMUXERS[fmt], options=options, metadata_errors="replace")
         self._stream = _stream_of(self._container, stream)
         self._bounds = bounds
@@ -163,11 +161,7 @@ class _Poster:
 
 
 def _poster(
-    video: Video,
-    key_pictures: Callable[[], Video],
-    longest_edge: int,
-    scan_s: float,
-    messages: Sequence[tuple[int, str, str]],
+    video: Video, key_pictures: Callable[[], Video], edge: int, scan_s: float, messages: Sequence[tuple[int, str, str]]
 ) -> _Poster:
     """Return the first sample of the video that is not blank, else the first one."""
     samples = video.samples(scan_s)
@@ -179,15 +173,15 @@ def _poster(
     if first is None or first.is_corrupt:
         texts = [text.strip() for _, _, text in messages if "not on whitelist" not in text]
         raise corrupt("; ".join(texts)[:_MAX_DETAIL] or "no frame decodes")
-    made = _made(first, video.sample_aspect, longest_edge)
-    others = (_made(each, video.sample_aspect, longest_edge) for each in samples if not each.is_corrupt)
+    made = _made(first, video.sample_aspect, edge)
+    others = (_made(each, video.sample_aspect, edge) for each in samples if not each.is_corrupt)
     return next((poster for poster in chain((made,), others) if not poster.blank), made)
 
 
-def _made(frame: VideoFrame, aspect: Fraction, longest_edge: int) -> _Poster:
+def _made(frame: VideoFrame, aspect: Fraction, edge: int) -> _Poster:
     orientation = orientation_of_frame(frame)
     width, height = turned_size(shown_size(frame.width, frame.height, aspect), orientation)
-    rgb = _rgb(frame, turned_size(fit_within(width, height, longest_edge), orientation))
+    rgb = _rgb(frame, turned_size(fit_within(width, height, edge), orientation))
     return _Poster(rgb, (width, height), orientation, _colour_of(frame), is_blank(rgb))
 
 

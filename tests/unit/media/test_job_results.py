@@ -29,7 +29,7 @@ TRUE = {
     "animated": False,
     "duration_s": 0.0,
     "blurhash": "LEHV6nWB2yk8pyo0adR*.7kCMdnj",
-    "size_bytes": len(ORIGINAL),
+    "scrubbed_bytes": len(ORIGINAL),
     "sha256": "0f" * 32,
 }
 
@@ -96,7 +96,7 @@ SIDES: tuple[Any, ...] = (10**12, 65_501, 0, -1, 4.5, "40", None, True, [])
         *({"duration_s": value} for value in (float("nan"), float("inf"), -0.1, 10.0**300, 10**400, "1", None, True)),
         *({"animated": value} for value in (1, "yes", None)),
         *({"blurhash": value} for value in ("", "LEHV6n", "<script>", "L" * 1000, "é" * 28, 7, None)),
-        *({"size_bytes": value} for value in (0, -1, len(ORIGINAL) + 1, 8.0, "8", None, True)),
+        *({"scrubbed_bytes": value} for value in (0, -1, len(ORIGINAL) + 1, 8.0, "8", None, True)),
         *({"sha256": value} for value in ("", "0F" * 32, "0f" * 31, "0f" * 32 + "\n", "x" * 64, 5, None)),
     ],
     ids=str,

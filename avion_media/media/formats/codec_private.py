@@ -52,14 +52,13 @@ def neutral_vorbis_headers(private: bytes) -> bytes:
     """Return Matroska's ``CodecPrivate`` of Vorbis, with zeros for vendor and comments. CORRUPT for other content."""
     if private[:1] != b"\x02":
         raise corrupt("Vorbis headers")
-    position, lengths = 1, []
-    for _ in range(2):
-        length, position = number_of_255s(private, range(len(private)), position)
-        lengths.append(length)
-    start = position + lengths[0]
-    end = start + lengths[1]
+    places = range(len(private))
+    identification_bytes, position = number_of_255s(private, places, 1)
+    comment_bytes, position = number_of_255s(private, places, position)
+    start = position + identification_bytes
+    end = start + comment_bytes
     # Packet type and "vorbis", vendor length, vendor, number of comments (0), framing bit.
-    filler = lengths[1] - len(_VORBIS_COMMENT) - 4 - 4 - 1
+    filler = comment_bytes - len(_VORBIS_COMMENT) - 4 - 4 - 1
     if end > len(private) or filler < 0 or not private.startswith(_VORBIS_COMMENT, start):
         raise corrupt("Vorbis headers")
     comment = _VORBIS_COMMENT + filler.to_bytes(4, "little") + bytes(filler) + bytes(4) + b"\x01"

@@ -7,6 +7,7 @@ the Adobe RGB mark of Exif. No JFIF segment is added where there was none: it wo
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -129,7 +130,7 @@ def _picture(kept: _Kept, frame: Segment) -> Picture:
     exif = minimal_exif(ExifFacts(facts.orientation) if icc_chunks else facts)
     profile = [(APP2, chunk) for chunk in icc_chunks]
     before = [(APP0, kept.jfif), (_APP1, EXIF_PREFIX + exif if exif else b""), *profile, (APP14, kept.adobe)]
-    head = b"".join(_segment(marker, payload) for marker, payload in before if payload)
+    head = b"".join(struct.pack(">BBH", 0xFF, marker, 2 + len(data)) + data for marker, data in before if data)
     original = b"".join((START, head, kept.picture, _END if kept.ended else b""))
     return Picture(
         format=JPEG,
@@ -201,7 +202,3 @@ def _profile_chunks(chunks: list[memoryview]) -> list[bytes]:
     in_order = sorted(chunks, key=lambda chunk: chunk[12])
     parts = neutral_parts([chunk[_ICC_HEADER_BYTES:] for chunk in in_order])
     return [bytes(chunk[:_ICC_HEADER_BYTES]) + part for chunk, part in zip(in_order, parts, strict=False)]
-
-
-def _segment(marker: int, payload: bytes | memoryview) -> bytes:
-    return bytes((0xFF, marker)) + (2 + len(payload)).to_bytes(2, "big") + payload

@@ -109,11 +109,8 @@ def _closure(start: set[int], sources: dict[int, list[int]]) -> set[int]:
 def _alphas(items: Items, pictures: set[int]) -> set[int]:
     alpha_types = {number for number, box in enumerate(items.properties, 1) if is_alpha(box)}
     alphas = {item.id for item in items.by_id.values() if any(number in alpha_types for number, _ in item.properties)}
-    return {
-        reference.source
-        for reference in items.references
-        if reference.kind == b"auxl" and reference.source in alphas and not pictures.isdisjoint(reference.targets)
-    }
+    of_alphas = [each for each in items.references if each.kind == b"auxl" and each.source in alphas]
+    return {each.source for each in of_alphas if not pictures.isdisjoint(each.targets)}
 
 
 def _check(item: Item | None) -> None:

@@ -20,7 +20,6 @@ from itertools import chain
 from typing import Any, Final, cast
 
 import av
-import av.filter
 import av.logging
 from av.container import InputContainer
 from av.stream import Disposition

@@ -24,13 +24,11 @@ _STOP_S: Final = 5.0  # the fork server only kills and reaps
 # process gets each of their pages by a fault. Huge pages (where the kernel grants them on request) make that 512 times
 # fewer, and a heap that keeps what is freed hands it to the next buffer instead of fetching new pages from the kernel.
 # A seventh (JPEG) to a quarter (WebP) of a job's CPU time. glibc's; other C libraries ignore it.
-ALLOCATOR: Final = ":".join(
-    (
-        "glibc.malloc.hugetlb=1",
-        f"glibc.malloc.mmap_threshold={32 << 20}",  # Pillow's blocks have 16 MiB; what is larger goes back when freed
-        f"glibc.malloc.trim_threshold={256 << 20}",
-        "glibc.malloc.arena_max=1",  # each thread's own would reserve 64 MiB of the job's address space
-    )
+ALLOCATOR: Final = (
+    "glibc.malloc.hugetlb=1"
+    f":glibc.malloc.mmap_threshold={32 << 20}"  # Pillow's blocks have 16 MiB; what is larger goes back when freed
+    f":glibc.malloc.trim_threshold={256 << 20}"
+    ":glibc.malloc.arena_max=1"  # each thread's own would reserve 64 MiB of the job's address space
 )
 
 

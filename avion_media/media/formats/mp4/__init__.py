@@ -52,11 +52,9 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
     poster = _choose_samples(video, _of(video, runs), poster_seconds, file.size_bytes, bounds)
     if not poster.ranges:
         raise corrupt("no sample at the start of the video track")
-    beginnings = chain.from_iterable(
-        _choose_samples(track, _of(track, runs), poster_seconds, file.size_bytes, bounds).ranges
-        for track in movie.kept
-        if track.coding is not None
-    )
+    beginnings = [*poster.ranges]
+    for track in (each for each in movie.kept if each is not video and each.coding is not None):
+        beginnings += _choose_samples(track, _of(track, runs), poster_seconds, file.size_bytes, bounds).ranges
     MovieScrub(movie.kept, edits).walk(moov)
     _scrub(file, boxes, movie, runs, edits, bounds)
     return MoviePlan(

@@ -48,6 +48,12 @@ def merged(ranges: Iterable[Range], max_gap_bytes: int = 0) -> tuple[Range, ...]
     return tuple(joined)
 
 
+def enclosing(ranges: Sequence[Range], offset: int) -> Range | None:
+    """The one of ``ranges`` (sorted and apart) that has the byte at ``offset``."""
+    index = bisect_right(ranges, offset, key=lambda each: each.offset) - 1
+    return ranges[index] if index >= 0 and offset < ranges[index].end else None
+
+
 def missing(wanted: Iterable[Range], present: Sequence[Range]) -> tuple[Range, ...]:
     """The parts of ``wanted`` that are not in ``present`` (which is merged)."""
     return tuple(part for each in merged(wanted) for part in _missing_of(each, present))

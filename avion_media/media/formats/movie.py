@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import Any, Protocol
 
 from avion_media.domain.formats import BY_NAME, MediaFormat
-from avion_media.domain.ranges import Patch, Range, joined_patches, merged
+from avion_media.domain.ranges import Patch, Range, enclosing, joined_patches, merged
 from avion_media.media.bounds import VideoBounds
 from avion_media.media.formats.coded_data import Coding
 from avion_media.media.formats.sparse import SparseFile
@@ -124,8 +124,8 @@ def coded_patches(file: SparseFile, samples: Iterable[CodedSample], first_second
         # Samples that overlap come from a forged table.
         if sample.offset < position:
             continue
-        index = bisect.bisect_right(beginnings, sample.offset, key=lambda each: each.offset) - 1
-        if index < 0 or sample.end > beginnings[index].end:
+        beginning = enclosing(beginnings, sample.offset)
+        if beginning is None or sample.end > beginning.end:
             continue
         position = sample.end
         for offset, new in coding.changes_of_sample(private, file.read(*sample)):

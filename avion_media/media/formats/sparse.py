@@ -6,12 +6,11 @@ readers go through `SparseFile.read`, which raises `Missing` instead of returnin
 
 from __future__ import annotations
 
-import bisect
 import copy
 import os
 from collections.abc import Iterable, Sequence
 
-from avion_media.domain.ranges import Range, merged, total_bytes
+from avion_media.domain.ranges import Range, enclosing, merged, total_bytes
 from avion_media.media.bounds import corrupt
 
 _MAX_PEEK_BYTES = 16 << 20
@@ -56,9 +55,9 @@ class SparseFile:
 
     def missing(self, offset: int, length: int) -> Range | None:
         """Return the part of this range from its first missing byte to its end; None if all of it is present."""
-        index = bisect.bisect_right(self._present, offset, key=lambda each: each.offset) - 1
-        end = offset + length
-        here = max(offset, self._present[index].end) if index >= 0 else offset
+        end, here = offset + length, offset
+        if present := enclosing(self._present, offset):
+            here = present.end
         return None if here >= end else Range(here, end - here)
 
     def require(self, ranges: Iterable[Range]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from avion_media.domain.errors import Reason, Rejected
@@ -216,12 +216,9 @@ def _scrub(
     kept_ids = {track.track_id for track in movie.kept}
     media = [Range(box.payload, box.end - box.payload) for box in boxes if box.type == b"mdat"]
     kept = [*kept_extents(movie, media), *(run.data for run in runs if run.track_id in kept_ids)]
-    size = file.size_bytes
-    if any(one.end > size for one in kept):  # players show nothing of the sample that is cut off
-        end = max((one.offset for one, _, _ in _coded_samples(movie, runs) if one.offset < size < one.end), default=0)
-        kept = [Range(one.offset, end - one.offset) if one.offset <= end < size < one.end else one for one in kept]
+    kept = _without_a_cut_off_sample(kept, _coded_samples(movie, runs), file.size_bytes)
     dropped = len(kept_ids) < len(movie.tracks)
-    for gap in unreferenced(media, kept, size, dropped=dropped):
+    for gap in unreferenced(media, kept, file.size_bytes, dropped=dropped):
         edits.zero(*gap)
     for box in boxes:
         if box.type not in _STAYS:
@@ -232,6 +229,19 @@ def _scrub(
         edits.put(offset, struct.pack(">I4s", length if length < 1 << 32 else 0, b"free"))
         offset, length = offset + 8, length - 8
     edits.zero(offset, length)
+
+
+def _without_a_cut_off_sample(kept: list[Range], samples: Iterable[CodedSample], size_bytes: int) -> list[Range]:
+    """Return the ranges of ``kept`` without the sample that the end of the file cuts off: players show nothing of it.
+
+    ``samples`` are read only if a range ends behind the file.
+    """
+    if all(each.end <= size_bytes for each in kept):
+        return kept
+    end = max((data.offset for data, _, _ in samples if data.offset < size_bytes < data.end), default=0)
+    return [
+        Range(each.offset, end - each.offset) if each.offset <= end and each.end > size_bytes else each for each in kept
+    ]
 
 
 def _scrub_random_access(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Iterator, Sequence
 
-from avion_media.domain.ranges import Range, merged, missing
+from avion_media.domain.ranges import Range, enclosing, merged, missing
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.codec_private import neutral_flac_blocks, neutral_spherical
 from avion_media.media.formats.icc import neutral_colr
@@ -188,16 +188,11 @@ def _sound_chunks(track: Track, starts: Sequence[int], media: Sequence[Range]) -
         )
         end = chunk.offset + max(lengths)
         if end > chunk.end:
-            box = _enclosing(media, chunk.offset)
+            box = enclosing(media, chunk.offset)
             following = bisect.bisect_right(starts, chunk.offset)
             ends = [*starts[following : following + 1], *([box.end] if box else [])]
             end = max(chunk.end, min(end, min(ends, default=chunk.offset)))
         yield Range(chunk.offset, end - chunk.offset)
-
-
-def _enclosing(media: Sequence[Range], offset: int) -> Range | None:
-    index = bisect.bisect_right(media, offset, key=lambda each: each.offset) - 1
-    return media[index] if index >= 0 and offset < media[index].end else None
 
 
 def unreferenced(media: Sequence[Range], kept: Iterable[Range], size_bytes: int, *, dropped: bool) -> tuple[Range, ...]:
@@ -210,7 +205,7 @@ def unreferenced(media: Sequence[Range], kept: Iterable[Range], size_bytes: int,
     """
     extents: list[Range] = []
     for each in merged(kept):
-        box = _enclosing(media, each.offset)
+        box = enclosing(media, each.offset)
         if box:
             extents.append(Range(each.offset, min(each.end, box.end) - each.offset))
         elif each.offset < size_bytes:

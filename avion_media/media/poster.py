@@ -31,7 +31,7 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import BY_NAME, MKV, MOV, MP4, WEBM, MediaFormat
 from avion_media.domain.media import fit_within
 from avion_media.media.bounds import VideoBounds, corrupt, poster_bytes, shown_size
-from avion_media.media.formats.picture import UPRIGHT, CodePoints, turned_size
+from avion_media.media.formats.picture import HLG, PQ, UPRIGHT, CodePoints, turned_size
 from avion_media.media.libav import graph_for, rgb_of
 from avion_media.media.pictures import sizes_of, write_thumbnails
 from avion_media.media.thumbnails.make import rejecting_damage, thumbnails_of_frame
@@ -46,7 +46,7 @@ _MIN_SPREAD: Final = 24  # of 255; film grain and coding noise on black stay bel
 _MAX_DETAIL: Final = 300
 
 _BT709, _BT2020 = 1, 9
-_HDR_TRANSFERS: Final = (16, 18)  # PQ, HLG
+_HDR_TRANSFERS: Final = (PQ, HLG)
 _WIDE_PRIMARIES: Final = (9, 11, 12)  # BT.2020, DCI-P3, Display P3
 _MATRICES: Final = {1: "bt709", 4: "fcc", 5: "smpte170m", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 _UNSPECIFIED: Final = 2
@@ -160,7 +160,11 @@ class _Poster:
 
 
 def _poster(
-    video: Video, key_pictures: Callable[[], Video], edge: int, scan_s: float, messages: Sequence[tuple[int, str, str]]
+    video: Video,
+    key_pictures: Callable[[], Video],
+    longest_edge: int,
+    scan_s: float,
+    messages: Sequence[tuple[int, str, str]],
 ) -> _Poster:
     """Return the first sample of the video that is not blank, else the first one."""
     samples = video.samples(scan_s)
@@ -172,15 +176,15 @@ def _poster(
     if first is None or first.is_corrupt:
         texts = [text.strip() for _, _, text in messages if "not on whitelist" not in text]
         raise corrupt("; ".join(texts)[:_MAX_DETAIL] or "no frame decodes")
-    made = _made(first, video.sample_aspect, edge)
-    others = (_made(each, video.sample_aspect, edge) for each in samples if not each.is_corrupt)
+    made = _made(first, video.sample_aspect, longest_edge)
+    others = (_made(each, video.sample_aspect, longest_edge) for each in samples if not each.is_corrupt)
     return next((poster for poster in chain((made,), others) if not poster.blank), made)
 
 
-def _made(frame: VideoFrame, aspect: Fraction, edge: int) -> _Poster:
+def _made(frame: VideoFrame, aspect: Fraction, longest_edge: int) -> _Poster:
     orientation = orientation_of_frame(frame)
     width, height = turned_size(shown_size(frame.width, frame.height, aspect), orientation)
-    rgb = _rgb(frame, turned_size(fit_within(width, height, edge), orientation))
+    rgb = _rgb(frame, turned_size(fit_within(width, height, longest_edge), orientation))
     return _Poster(rgb, (width, height), orientation, _colour_of(frame), is_blank(rgb))
 
 

@@ -23,6 +23,8 @@ _BASE_BYTES = 96 << 20
 _COPIES = 4  # of the file: mapped, scrubbed, reduced for the decoder, written
 UPRIGHT, _SWAPPING_ORIENTATIONS = 1, (5, 6, 7, 8)  # of Exif: the stored width is the displayed height
 
+PQ, HLG = 16, 18  # the transfers of HDR (ITU-T H.273, table 3)
+
 Point = tuple[float, float]
 Primaries = tuple[Point, Point, Point, Point]
 """CIE 1931 x, y of white, red, green and blue."""

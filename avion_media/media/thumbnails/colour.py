@@ -13,7 +13,16 @@ from collections.abc import Callable
 
 from PIL import Image, ImageChops, ImageCms, ImageFilter
 
-from avion_media.media.formats.picture import BT709_PRIMARIES, D65, Chromaticities, CodePoints, Colour, IccProfile
+from avion_media.media.formats.picture import (
+    BT709_PRIMARIES,
+    D65,
+    HLG,
+    PQ,
+    Chromaticities,
+    CodePoints,
+    Colour,
+    IccProfile,
+)
 from avion_media.media.thumbnails.matrix_profile import gamma_curve, hlg_in_sdr, matrix_profile, pq_curve, srgb_curve
 
 # ITU-T H.273, table 2. Other values count as BT.709: they are unspecified, or not used in pictures.
@@ -25,14 +34,13 @@ _PRIMARIES = {
     12: (D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
 }
 
-_HLG = 18
 # ITU-T H.273, table 3. Other values (BT.709 and the like, unspecified) are shown as sRGB, as in browsers.
 _TRANSFERS: dict[int, Callable[[float], float]] = {
     4: gamma_curve(2.2),
     5: gamma_curve(2.8),
     8: gamma_curve(1.0),
-    16: pq_curve,
-    _HLG: gamma_curve(2.4),  # after `hlg_in_sdr`: its gamma depends on the luminance, not on one channel
+    PQ: pq_curve,
+    HLG: gamma_curve(2.4),  # after `hlg_in_sdr`: its gamma depends on the luminance, not on one channel
 }
 _HLG_POINTS = 25  # of a table, for each channel: interpolation is less than 2 of 255 off
 
@@ -69,7 +77,7 @@ def to_srgb(image: Image.Image, colour: Colour | None) -> Image.Image:
     if transform is None:
         return image.convert("RGB") if image.mode == "CMYK" else image
     if image.mode == "RGB":
-        if isinstance(colour, CodePoints) and colour.transfer == _HLG:
+        if isinstance(colour, CodePoints) and colour.transfer == HLG:
             image = image.filter(ImageFilter.Color3DLUT.generate(_HLG_POINTS, hlg_in_sdr))
         return transform.apply_in_place(image)
     converted = transform.apply(image)

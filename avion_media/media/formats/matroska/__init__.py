@@ -13,7 +13,14 @@ from avion_media.media.bounds import Budget, VideoBounds, corrupt
 from avion_media.media.formats.matroska.clusters import BlockReader, choose_clusters, last_shown_s
 from avion_media.media.formats.matroska.ebml import CRC_32, MAX_HEADER_BYTES, Element, Elements, Id, element_at
 from avion_media.media.formats.matroska.scrub import SEEK, SEEK_ID, HeaderScrub, scrub_cluster, void
-from avion_media.media.formats.matroska.tracks import Track, kept_tracks, main_video, name_of, read_timing, read_tracks
+from avion_media.media.formats.matroska.tracks import (
+    Track,
+    kept_tracks,
+    main_video,
+    read_timing,
+    read_tracks,
+    stream_of,
+)
 from avion_media.media.formats.movie import CodedSample, Edits, MoviePlan, PosterSamples, coded_patches, overlaps
 from avion_media.media.formats.sparse import SparseFile, eager_window
 
@@ -62,7 +69,7 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
     poster = choose_clusters(file, layout.clusters, video, timing, poster_seconds, bounds)
     return MoviePlan(
         format=fmt,
-        stream=name_of(video, kept_tracks(tracks)),
+        stream=stream_of(video, kept_tracks(tracks)),
         pixels=math.prod(video.size),
         duration_s=duration_s,
         poster_seconds=poster.seconds,

@@ -88,8 +88,8 @@ def main_video(tracks: Sequence[Track]) -> Track:
     return main
 
 
-def name_of(video: Track, tracks: Sequence[Track]) -> str:
-    """Return a track's name in `MoviePlan`. libav makes a stream of every TrackEntry that names a codec."""
+def stream_of(video: Track, tracks: Sequence[Track]) -> str:
+    """Return the ``stream`` of `MoviePlan`. libav makes a stream of every TrackEntry that names a codec."""
     return f"V:{[track for track in tracks if track.type == _TYPE_VIDEO and track.codec is not None].index(video)}"
 
 

@@ -17,8 +17,9 @@ from itertools import pairwise
 
 from avion_media.concurrency import run_all
 from avion_media.domain import keys
-from avion_media.domain.ids import MEDIA_ID_PATTERN, InvalidId, MediaId, parse_media_id, time_prefix, unix_ms_of
+from avion_media.domain.ids import MEDIA_ID_PATTERN, MediaId, parse_media_id, time_prefix, unix_ms_of
 from avion_media.domain.owners import is_owner
+from avion_media.records import CustomRecord
 from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore
 
@@ -146,20 +147,27 @@ class OwnedPages:
     async def __anext__(self) -> list[OwnedMedium]:
         found = []
         for key in await anext(self._pages):
-            owned = read_key(key)
+            owned = OWNER_ENTRY.read_or_skip(key.encode(), key)
             if owned is not None and not key.startswith(f"{self._last}."):
                 found.append(owned)
                 self._last = key.rpartition(".")[0]
         return found
 
 
-def read_key(key: str) -> OwnedMedium | None:
-    """Return what the key of an index object says; None if it is not a key of an index object."""
+def _parse(key: str, _key: str) -> OwnedMedium:
+    """Return what the key of an index object says. Raises ValueError."""
     owner, _, name = key.removeprefix(keys.OWNER_PREFIX).partition("/")
-    media_id, _, size = name.rpartition(".")
-    if not is_owner(owner) or not size.isascii() or not size.isdigit():
-        return None
-    try:
-        return OwnedMedium(owner, parse_media_id(media_id), int(size))
-    except InvalidId:
-        return None
+    found = _NAME.fullmatch(name)
+    if not is_owner(owner) or found is None:
+        raise ValueError("it is not owner/<owner>/<id>.<bytes>")
+    return OwnedMedium(owner, parse_media_id(found[1]), int(found[2]))
+
+
+OWNER_ENTRY = CustomRecord(
+    "owner_entry",
+    OwnedMedium,
+    f"{keys.OWNER_PREFIX}<owner>/<id>.<bytes>",
+    "workers of uploads",
+    fields=["owner", "id", "bytes"],
+    parse=_parse,
+)

@@ -3,10 +3,11 @@ console."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
+from avion_media.records import JsonRecord
 from avion_media.redis import Redis, as_map
 
 _KEY: Final = "media_replicas"
@@ -18,7 +19,7 @@ _FORGET_S: Final = 120.0
 @dataclass(frozen=True, slots=True)
 class Replica:
     """One process, as it was ``at`` (Unix seconds). ``name`` is the name of its host, ``started_at`` is in Unix
-    seconds."""
+    seconds. ``unreadable`` are stored records that it could not read, with the reason."""
 
     process: str  # a name that no other process ever has
     name: str
@@ -28,6 +29,10 @@ class Replica:
     is_ready: bool
     started_at: float
     at: float
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+
+REPLICA: Final = JsonRecord("replica", Replica, f"{_KEY} <process>", "each process, every 5 s")
 
 
 class Replicas:
@@ -38,24 +43,16 @@ class Replicas:
 
     async def announce(self, me: Replica) -> None:
         """Report the state of this process."""
-        await self._redis.execute("HSET", _KEY, me.process, json.dumps(asdict(me), separators=(",", ":")))
+        await self._redis.execute("HSET", _KEY, me.process, REPLICA.write(me))
 
     async def read(self, now: float) -> list[Replica]:
         """Return all processes, by name. Those that did not report for two minutes are removed."""
         written = as_map(await self._redis.execute("HGETALL", _KEY))
-        found = [replica for each in written.values() if (replica := _parse(each)) is not None]
+        read = [REPLICA.read_or_skip(each, f"{_KEY} {name.decode()}") for name, each in written.items()]
+        found = [each for each in read if each is not None]
         gone = [each.process for each in found if now - each.at > _FORGET_S]
         if gone:
             await self._redis.execute("HDEL", _KEY, *gone)
         return sorted(
             (each for each in found if now - each.at <= _FORGET_S), key=lambda each: (each.name, each.started_at)
         )
-
-
-def _parse(written: bytes) -> Replica | None:
-    """Return the process; None if another version wrote it in another form."""
-    try:
-        document = json.loads(written)
-        return Replica(**{**document, "roles": tuple(document["roles"])})
-    except (ValueError, KeyError, TypeError):
-        return None

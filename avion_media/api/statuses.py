@@ -10,13 +10,13 @@ from avion_media.config import UploadConfig
 from avion_media.domain import keys
 from avion_media.domain.errors import MediaError, ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
-from avion_media.domain.media import ThumbnailSize, facts_from_metadata, sizes_of
+from avion_media.domain.media import ThumbnailSize, sizes_of
 from avion_media.domain.protocols import Deletions
 from avion_media.domain.tasks import State, Status
 from avion_media.moderation import ModerationStatus
 from avion_media.resources import ResourceSlot
 from avion_media.state import StatusStore
-from avion_media.store import ObjectInfo, ObjectStore
+from avion_media.store import ObjectInfo, ObjectStore, stored_facts
 
 _CLOCK_SKEW = timedelta(minutes=5)
 _A_MOMENT = timedelta(milliseconds=10)
@@ -100,6 +100,6 @@ class StatusResolver:
             return None
 
     def _ready(self, any_id: AnyId, info: ObjectInfo) -> Status:
-        facts = facts_from_metadata(info.metadata, info.size_bytes)
+        facts = stored_facts(info)
         thumbnails = keys.origin_paths(any_id, sizes_of(facts, self._sizes))
         return Status(str(any_id), State.READY, facts=facts, thumbnails=thumbnails)

@@ -22,6 +22,7 @@ import trio
 from avion_media.domain import keys
 from avion_media.domain.ids import MediaId
 from avion_media.domain.parts import PartPlan
+from avion_media.records import CustomRecord
 from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore, read_secret
 
@@ -36,6 +37,21 @@ class GrantedUpload:
 
     store_id: str
     plan: PartPlan
+
+
+def _parse(text: str, _key: str) -> GrantedUpload:
+    size, part, store_id = text.split(".", 2)
+    return GrantedUpload(store_id, PartPlan(int(size), int(part)))
+
+
+UPLOAD_ID = CustomRecord(
+    "upload_id",
+    GrantedUpload,
+    "upload_id of an upload in parts",
+    "RequestMediaUpload; its client has it",
+    fields=["MAC", "size_bytes", "part_bytes", "store_id"],
+    parse=_parse,
+)
 
 
 class InvalidUploadId(ValueError):
@@ -70,8 +86,7 @@ class UploadIds:
         mac, text = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
         if not await self._is_ours(media_id, mac, text):
             raise InvalidUploadId("belongs to another upload, or is damaged")
-        size, part, store_id = text.decode().split(".", 2)
-        return GrantedUpload(store_id, PartPlan(int(size), int(part)))
+        return UPLOAD_ID.read(text, str(media_id))
 
     async def _is_ours(self, media_id: MediaId, mac: bytes, text: bytes) -> bool:
         key = self._key or await self._read_key()

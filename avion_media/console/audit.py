@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from avion_media.domain.errors import Unavailable
+from avion_media.records import HashRecord
 from avion_media.redis import Redis, as_text
 from avion_media.telemetry import get_logger
 
@@ -22,16 +23,23 @@ _log = get_logger(path="console")
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One action. ``at`` is in Unix seconds; ``targets`` are the first few of ``count``."""
+    """One action. ``targets`` are the first few of ``count``."""
 
-    entry_id: str
-    at: float
-    who: str
-    action: str
-    count: int
-    targets: str
-    result: str
-    replica: str
+    who: str = ""
+    action: str = ""
+    count: int = 0
+    targets: str = ""
+    result: str = ""
+    replica: str = ""
+    entry_id: str = ""
+
+    @property
+    def at(self) -> float:
+        """When it was recorded (Unix seconds)."""
+        return int(self.entry_id.partition("-")[0]) / 1000
+
+
+AUDIT: Final = HashRecord("audit", AuditEntry, AUDIT_STREAM, "the console")
 
 
 async def record(
@@ -39,14 +47,8 @@ async def record(
 ) -> str:
     """Log an action and add it to the list. Return its id there; empty while Redis is unavailable."""
     named = ", ".join(targets[:_NAMED]) + (f" and {count - _NAMED} more" if count > _NAMED else "")
-    fields = {
-        "who": who,
-        "action": action,
-        "count": str(count),
-        "targets": named[:_MAX_TEXT],
-        "result": result[:_MAX_TEXT],
-        "replica": replica,
-    }
+    fields = AUDIT.write(AuditEntry(who, action, count, named[:_MAX_TEXT], result[:_MAX_TEXT], replica))
+    del fields["entry_id"]  # the id of the entry of the stream
     _log.info("console.action", **fields)
     flat = [part for pair in fields.items() for part in pair]
     try:
@@ -60,8 +62,8 @@ async def read(redis: Redis, before: str = "") -> tuple[list[AuditEntry], str]:
     """Return a page of the list, newest first, and the cursor behind it. Raises `Unavailable`."""
     start = f"({before}" if _is_id(before) else "+"
     rows = await redis.execute("XREVRANGE", AUDIT_STREAM, start, "-", "COUNT", PAGE_ROWS)
-    entries = [_read(row) for row in rows]
-    return entries, entries[-1].entry_id if len(entries) == PAGE_ROWS else ""
+    entries = [entry for row in rows if (entry := _read(row)) is not None]
+    return entries, rows[-1][0].decode() if len(rows) == PAGE_ROWS else ""
 
 
 async def find(redis: Redis, entry_id: str) -> AuditEntry | None:
@@ -72,20 +74,9 @@ async def find(redis: Redis, entry_id: str) -> AuditEntry | None:
     return _read(rows[0]) if rows else None
 
 
-def _read(row: tuple[bytes, list[bytes]]) -> AuditEntry:
+def _read(row: tuple[bytes, list[bytes]]) -> AuditEntry | None:
     entry_id, flat = row[0].decode(), row[1]
-    fields = as_text(flat)
-    counted = fields.get("count", "")
-    return AuditEntry(
-        entry_id,
-        int(entry_id.partition("-")[0]) / 1000,
-        fields.get("who", ""),
-        fields.get("action", ""),
-        int(counted) if counted.isdecimal() else 0,
-        fields.get("targets", ""),
-        fields.get("result", ""),
-        fields.get("replica", ""),
-    )
+    return AUDIT.read_or_skip({**as_text(flat), "entry_id": entry_id}, f"{AUDIT_STREAM} {entry_id}")
 
 
 def _is_id(text: str) -> bool:

@@ -3,24 +3,29 @@
 One object per batch: ``journal/deletions/yyyy/mm/dd/<ulid>.json``. Deletions are written before their notice is
 acknowledged. Undeletes are written after the records are changed, and before they are confirmed. Entries need no order:
 a greater generation wins, and of one generation the undelete.
+
+A replay sets an entry that it cannot read aside, below ``journal/unreadable/``, and goes on: a later version wrote it,
+or it is damaged. Once a minute the sweep's leader tries to read these again. So a replica of the later version restores
+them.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from functools import partial
 
 from avion_media.concurrency import in_turn
 from avion_media.deletion.records import Mark, Undelete
 from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import base32, time_prefix
-from avion_media.domain.keys import DELETION_JOURNAL_PREFIX
+from avion_media.domain.keys import DELETION_JOURNAL_PREFIX, JOURNAL_PREFIX, UNREADABLE_JOURNAL_PREFIX
+from avion_media.records import JsonRecord, UnreadableRecord
 from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore
 
@@ -30,14 +35,48 @@ _DAY = "%Y/%m/%d"
 _READ_AT_ONCE = 16
 
 
+class JournalKind(StrEnum):
+    """What the media of an entry were."""
+
+    MARKED = "marked"
+    UNDELETED = "undeleted"
+
+
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One object of the journal: ``marks`` with the position of their notice, or media that were ``undeleted``."""
+    """One object of the journal: media ids with the generations of their deletions, of marks also when each is due.
 
-    marks: tuple[Mark, ...] = ()
+    ``position`` is that of the notice, or of the undelete, whose time is ``at`` (Unix milliseconds).
+    """
+
+    kind: JournalKind
+    media: tuple[tuple[str, int, int], ...]
     position: str = ""
-    undeleted: tuple[tuple[str, int], ...] = ()  # media ids and the generations of their deletions
-    issued: Undelete | None = None
+    at: int = 0
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """The deletions."""
+        return tuple(Mark(*each, fresh=False) for each in self.media) if self.kind is JournalKind.MARKED else ()
+
+    @property
+    def undeleted(self) -> dict[str, int]:
+        """The undeleted media, with the generations of their deletions."""
+        media = self.media if self.kind is JournalKind.UNDELETED else ()
+        return {media_id: generation for media_id, generation, _ in media}
+
+    @property
+    def issued(self) -> Undelete | None:
+        """The undelete; None in an entry of deletions."""
+        return Undelete(self.at, self.position) if self.kind is JournalKind.UNDELETED else None
+
+
+JOURNAL = JsonRecord(
+    "journal",
+    JournalEntry,
+    f"{DELETION_JOURNAL_PREFIX}<yyyy>/<mm>/<dd>/<ulid>.json",
+    "readers of `drop_deleted`, undeletes, the sweep",
+)
 
 
 class DeletionJournal:
@@ -53,14 +92,14 @@ class DeletionJournal:
     async def write_marks(self, marks: Sequence[Mark], position: str) -> None:
         """Record that these media were deleted."""
         if marks:
-            listed = [[each.media_id, each.generation, each.due_ms] for each in marks]
-            await self._write({"marked": listed, "position": position})
+            media = tuple((each.media_id, each.generation, each.due_ms) for each in marks)
+            await self._write(JournalEntry(JournalKind.MARKED, media, position))
 
     async def write_undeletes(self, undeleted: Sequence[tuple[str, int]], issued: Undelete) -> None:
         """Record that these deletions were undone."""
         if undeleted:
-            listed = [list(each) for each in undeleted]
-            await self._write({"undeleted": listed, "at": issued.at_ms, "position": issued.position})
+            media = tuple((media_id, generation, 0) for media_id, generation in undeleted)
+            await self._write(JournalEntry(JournalKind.UNDELETED, media, issued.position, issued.at_ms))
 
     async def entries(self, since: datetime | None = None) -> AsyncIterator[list[JournalEntry]]:
         """Iterate over the entries that were written after ``since``, in batches."""
@@ -71,7 +110,13 @@ class DeletionJournal:
 
         async def read(key: str, found: list[JournalEntry]) -> None:
             with suppress(ObjectMissing):  # pruned meanwhile
-                found.append(_read(await store.read(key, max_bytes=_MAX_BYTES)))
+                body = await store.read(key, max_bytes=_MAX_BYTES)
+                try:
+                    found.append(JOURNAL.read(body, key))
+                except UnreadableRecord:
+                    aside = f"{UNREADABLE_JOURNAL_PREFIX}{key.removeprefix(DELETION_JOURNAL_PREFIX)}"
+                    await store.put(aside, body, content_type="application/json")
+                    await store.delete([key])
 
         async for page in store.list(DELETION_JOURNAL_PREFIX, after):
             for first in range(0, len(page), _READ_AT_ONCE):
@@ -80,34 +125,33 @@ class DeletionJournal:
                 await in_turn([partial(read, listed.key, found) for listed in chunk], _READ_AT_ONCE)
                 yield found
 
+    async def set_aside(self) -> AsyncIterator[tuple[str, JournalEntry]]:
+        """Iterate over the entries that were set aside and that this version can read, with their keys."""
+        store = self._store.get()
+        async for page in store.list_keys(UNREADABLE_JOURNAL_PREFIX):
+            for key in page:
+                with suppress(ObjectMissing):
+                    entry = JOURNAL.read_or_skip(await store.read(key, max_bytes=_MAX_BYTES), key)
+                    if entry is not None:
+                        yield key, entry
+
+    async def forget(self, key: str) -> None:
+        """Remove an entry that was set aside and is restored now."""
+        await self._store.get().delete([key])
+
     async def prune(self) -> int:
         """Remove entries that are too old to matter. Return how many."""
         store = self._store.get()
         oldest = datetime.now(UTC) - self._kept
         to_delete = [
-            listed.key
-            async for page in store.list(DELETION_JOURNAL_PREFIX)
-            for listed in page
-            if listed.last_modified < oldest
+            listed.key async for page in store.list(JOURNAL_PREFIX) for listed in page if listed.last_modified < oldest
         ]
         await store.delete(to_delete)
         return len(to_delete)
 
-    async def _write(self, document: dict[str, object]) -> None:
+    async def _write(self, entry: JournalEntry) -> None:
         key = f"{DELETION_JOURNAL_PREFIX}{datetime.now(UTC):{_DAY}}/{_ulid()}.json"
-        body = json.dumps(document, separators=(",", ":")).encode()
-        await self._store.get().put(key, body, content_type="application/json")
-
-
-def _read(body: bytes) -> JournalEntry:
-    document = json.loads(body)
-    if "marked" in document:
-        marks = tuple(Mark(media_id, generation, due_ms, False) for media_id, generation, due_ms in document["marked"])
-        return JournalEntry(marks=marks, position=document["position"])
-    return JournalEntry(
-        undeleted=tuple((media_id, generation) for media_id, generation in document["undeleted"]),
-        issued=Undelete(document["at"], document["position"]),
-    )
+        await self._store.get().put(key, JOURNAL.write(entry), content_type="application/json")
 
 
 def _ulid() -> str:

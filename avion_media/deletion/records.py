@@ -18,6 +18,7 @@ from avion_media.concurrency import in_turn
 from avion_media.deletion import scripts
 from avion_media.deletion.names import LAST_UNDELETE, UNDELETES, completeness_of
 from avion_media.domain.tasks import DROP_DELETED
+from avion_media.records import CustomRecord
 from avion_media.redis import Redis, Reply
 from avion_media.state.names import STATUS_CHANGES, deletion_key
 
@@ -111,15 +112,18 @@ class DeletionRecords:
 
     async def get(self, media_id: str) -> DeletionRecord | None:
         """Return the record of one media item; None if there is none."""
-        return _read((await self._redis.run(scripts.READ, (deletion_key(media_id),)))[0])
+        key = deletion_key(media_id)
+        fields = _fields((await self._redis.run(scripts.READ, (key,)))[0])
+        return DELETION.read(fields, key) if fields else None
 
     async def get_many(self, media_ids: Sequence[str]) -> dict[str, DeletionRecord]:
-        """Return the records of these media items, if they have one."""
+        """Return the records of these media items, if they have one that this version can read."""
         found: dict[str, DeletionRecord] = {}
 
         async def read(keys: Sequence[str]) -> None:
             for key, values in zip(keys, await self._redis.run(scripts.READ, keys), strict=True):
-                record = _read(values)
+                fields = _fields(values)
+                record = DELETION.read_or_skip(fields, key) if fields else None
                 if record is not None:
                     found[names[key]] = record
 
@@ -242,10 +246,7 @@ class DeletionRecords:
         await in_turn([partial(run, group) for group in groups], _AT_ONCE)
 
 
-def _read(values: Reply) -> DeletionRecord | None:
-    fields: Mapping[str, str] = {name: (value or b"").decode() for name, value in zip(_FIELDS, values, strict=True)}
-    if not fields["state"]:
-        return None
+def _parse(fields: Mapping[str, str], _key: str) -> DeletionRecord:
     return DeletionRecord(
         DeletionState(fields["state"]),
         int(fields["generation"]),
@@ -255,3 +256,19 @@ def _read(values: Reply) -> DeletionRecord | None:
         fields["undeleted_through"],
         bool(fields["unjournaled"]),
     )
+
+
+DELETION = CustomRecord(
+    "deletion",
+    DeletionRecord,
+    "media_deletion:{<XY>}<id>",
+    "readers of `drop_deleted`, workers of deletions, undeletes",
+    fields=_FIELDS,
+    parse=_parse,
+)
+
+
+def _fields(values: Reply) -> dict[str, str]:
+    """Return the fields of a record, empty if there is no record."""
+    found = {name: (value or b"").decode(errors="replace") for name, value in zip(_FIELDS, values, strict=True)}
+    return found if any(found.values()) else {}

@@ -142,14 +142,20 @@ class JournalReplay:
         await self.journal.write_marks(marks, "")
         while True:
             epochs = await self.epochs(each.media_id for each in marks)
-            await self._restore([JournalEntry(tuple(marks))])
+            await self._restore_marks(marks, "")
             if await self.is_unchanged(epochs):
                 break
         await self._records.note_journaled(marks)
 
     async def note_time(self) -> None:
-        """Record that the records are complete now: see ``as_of`` in `_replay`. Once a minute is enough."""
+        """Record that the records are complete now: see ``as_of`` in `_replay`. Once a minute is enough.
+
+        Entries that a replay set aside are restored if this version can read them.
+        """
         await self._run_on_all(scripts.NOTE_TIME, (_now_ms(),))
+        async for key, entry in self.journal.set_aside():
+            await self._restore([entry])
+            await self.journal.forget(key)
 
     async def _replay(self) -> None:
         replay = secrets.token_hex(8)
@@ -168,12 +174,15 @@ class JournalReplay:
     async def _restore(self, entries: Sequence[JournalEntry]) -> int:
         restored = 0
         for entry in entries:
-            marks = await self._records.restore_marks(entry.marks, entry.position)
-            await schedule_removals(self._removals, marks)
-            restored += len(marks)
+            restored += await self._restore_marks(entry.marks, entry.position)
             if entry.issued is not None:
-                await self._records.restore_undeletes(dict(entry.undeleted), entry.issued)
+                await self._records.restore_undeletes(entry.undeleted, entry.issued)
         return restored
+
+    async def _restore_marks(self, marks: Sequence[Mark], position: str) -> int:
+        current = await self._records.restore_marks(marks, position)
+        await schedule_removals(self._removals, current)
+        return len(current)
 
     async def _keys_of(self, media_ids: Iterable[str]) -> list[str]:
         """Return the completeness keys of their buckets. A single server loses all or nothing, so one key is enough."""

@@ -33,7 +33,7 @@ class MediaFacts:
     def to_metadata(self) -> dict[str, str]:
         """User metadata for the object store (ASCII keys and values).
 
-        ``type`` is for other programs. `facts_from_metadata` reads ``format``, because older originals have only that.
+        ``type`` is for other programs. `facts_from_metadata` reads ``format``.
         """
         metadata = {
             "type": self.format.content_type,
@@ -55,22 +55,19 @@ class MediaFacts:
         return replace(self, thumbnails=()) == replace(other, thumbnails=())
 
 
-def facts_from_metadata(metadata: Mapping[str, str], size_bytes: int) -> MediaFacts | None:
-    """Read the metadata that `MediaFacts.to_metadata` wrote. Return None if it is of another program, or damaged."""
-    try:
-        return MediaFacts(
-            format=BY_NAME[metadata["format"]],
-            size_bytes=size_bytes,
-            width=int(metadata["width"]),
-            height=int(metadata["height"]),
-            blurhash=metadata.get("blurhash", ""),
-            sha256=metadata.get("sha256", ""),
-            animated=metadata.get("animated") == "1",
-            duration_s=float(metadata.get("duration", "0")),
-            thumbnails=parse_size_names(metadata.get("thumbnails", "")),
-        )
-    except (KeyError, ValueError):
-        return None
+def facts_from_metadata(metadata: Mapping[str, str], size_bytes: int) -> MediaFacts:
+    """Read the metadata that `MediaFacts.to_metadata` wrote. Raises KeyError or ValueError."""
+    return MediaFacts(
+        format=BY_NAME[metadata["format"]],
+        size_bytes=size_bytes,
+        width=int(metadata["width"]),
+        height=int(metadata["height"]),
+        blurhash=metadata.get("blurhash", ""),
+        sha256=metadata.get("sha256", ""),
+        animated=metadata.get("animated") == "1",
+        duration_s=float(metadata.get("duration", "0")),
+        thumbnails=parse_size_names(metadata.get("thumbnails", "")),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from avion_media.domain.errors import (
     Unavailable,
 )
 from avion_media.domain.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id
-from avion_media.domain.media import ThumbnailSize, facts_from_metadata, possible_sizes
+from avion_media.domain.media import ThumbnailSize, possible_sizes
 from avion_media.domain.owners import owner_of
 from avion_media.domain.protocols import PurgeRequests
 from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status, processing_fields
@@ -47,7 +47,7 @@ from avion_media.queue import TaskQueue
 from avion_media.redis import Lock, Redis
 from avion_media.resources import ResourceSlot
 from avion_media.state import FAILED_TTL_S, MediaEvents, RemoteStateStore, StatusStore
-from avion_media.store import ListedObject, ObjectInfo, ObjectStore, TooLarge
+from avion_media.store import ListedObject, ObjectInfo, ObjectStore, TooLarge, stored_facts
 from avion_media.telemetry import get_logger
 
 MAX_NOTE = 1000  # characters
@@ -292,7 +292,7 @@ class Blocking:
 
     async def _record_of(self, any_id: AnyId, why: Unwanted) -> Block:
         info = await self._head(keys.original(any_id))
-        facts = None if info is None else facts_from_metadata(info.metadata, info.size_bytes)
+        facts = None if info is None else stored_facts(info)
         sizes = facts.thumbnails if facts is not None and facts.thumbnails else possible_sizes(self._sizes)
         sha256 = "" if facts is None else facts.sha256
         entries = why.entries if why.entries is not None else await self._hashes_of(any_id, info, sha256, sizes)

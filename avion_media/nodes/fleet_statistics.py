@@ -5,14 +5,14 @@ So a replica costs Redis one GET every few seconds, whatever there is to count.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from avion_media.deletion.backlog import notice_backlog
 from avion_media.history import QueueSample
 from avion_media.queue import QueueKeys, QueueStats, TaskQueue
+from avion_media.records import JsonRecord
 from avion_media.redis import Redis, RedisRefused, as_map
 from avion_media.state import MediaEvents
 from avion_media.tasks.sweep import SweepState
@@ -38,6 +38,9 @@ class FleetStatistics:
     swept_at: float
 
 
+STATISTICS = JsonRecord("statistics", FleetStatistics, _KEY, "the process that counts")
+
+
 async def read_fleet_statistics(
     redis: Redis, queues: Mapping[str, TaskQueue], events: MediaEvents, max_age_s: float
 ) -> FleetStatistics:
@@ -46,7 +49,7 @@ async def read_fleet_statistics(
     Of several replicas that find them older at once, one counts, and the others return what they have found.
     """
     found = await redis.execute("GET", _KEY)
-    known = None if found is None else _decode(found)
+    known = None if found is None else STATISTICS.read_or_skip(found, _KEY)
     if known is not None and 0 <= time.time() - known.counted_at < max_age_s:
         return known
     age_ms = round(max_age_s * 1000)
@@ -54,7 +57,7 @@ async def read_fleet_statistics(
     if known is not None and counts_elsewhere:
         return known
     counted = await _count(redis, queues, events)
-    await redis.execute("SET", _KEY, json.dumps(asdict(counted)), "PX", _KEPT * age_ms)
+    await redis.execute("SET", _KEY, STATISTICS.write(counted), "PX", _KEPT * age_ms)
     return counted
 
 
@@ -84,22 +87,3 @@ async def _entries_added(redis: Redis, stream: str) -> int:
     except RedisRefused:  # there is no such stream yet
         return 0
     return int(as_map(reply).get(b"entries-added", 0))
-
-
-def _decode(text: bytes) -> FleetStatistics | None:
-    """None for what another version of this service has written."""
-    try:
-        found = json.loads(text)
-        return FleetStatistics(
-            float(found["counted_at"]),
-            {
-                name: QueueSample(QueueStats(**each["stats"]), each["added"], each["buried"])
-                for name, each in found["queues"].items()
-            },
-            QueueStats(**found["notices"]),
-            found["events_headroom"],
-            {kind: (each[0], each[1]) for kind, each in found["stored"].items()},
-            found["swept_at"],
-        )
-    except (KeyError, TypeError, ValueError):
-        return None

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from avion_media.domain import keys
 from avion_media.domain.formats import JPEG, WEBP
 from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
-from avion_media.domain.media import WEBP_SUFFIX, facts_from_metadata, is_size_name
+from avion_media.domain.media import WEBP_SUFFIX, is_size_name
 from avion_media.http1 import Response
-from avion_media.store import ObjectInfo
+from avion_media.store import ObjectInfo, stored_facts
 
 METHODS = ("GET", "HEAD")
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -45,7 +45,7 @@ class Target:
         """Return content type and disposition: as detected, never as declared."""
         if self.content_type is not None:
             return self.content_type, "inline"
-        facts = facts_from_metadata(info.metadata, info.size_bytes)
+        facts = stored_facts(info)
         return (facts.format.content_type, "inline") if facts else (_UNKNOWN_TYPE, "attachment")
 
 

@@ -5,18 +5,19 @@ A queue has at most one job of each kind. One that has ended can be looked at fo
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
 from avion_media.domain.tasks import DELETE_QUEUE, QUEUES
 from avion_media.queue import scripts
 from avion_media.queue.dead_letters import DeadLetterFilter
 from avion_media.queue.names import QueueKeys
-from avion_media.redis import Argument, Redis, as_text
+from avion_media.records import HashRecord, InJson
+from avion_media.redis import Redis, as_text
 
 REPLAY, UNDELETE = "replay", "undelete"
 DEFAULT_RATE = 50.0  # a second: what follows from it should not make live traffic wait
@@ -46,7 +47,7 @@ class BulkJob:
     by: str
     rate: float
     started_at: float
-    conditions: Mapping[str, str]
+    conditions: Annotated[Mapping[str, str], InJson]
     total: int
     cursor: str = ""
     done: int = 0
@@ -62,6 +63,9 @@ class BulkJob:
     def is_open(self) -> bool:
         """Whether it has not ended."""
         return self.state in (JobState.RUNNING, JobState.PAUSED)
+
+
+BULK_JOB = HashRecord("bulk_job", BulkJob, "{<queue>}:job:<kind>", "operators, then the janitor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,25 +107,10 @@ class BulkJobs:
         return await self._begin(UNDELETE, conditions, media_ids, rate=rate, by=by, total=len(media_ids))
 
     async def get(self, kind: str) -> BulkJob | None:
-        """Return the queue's last job of a kind."""
-        fields = as_text(await self._redis.execute("HGETALL", self._keys.bulk_job(kind)))
-        if "id" not in fields:
-            return None
-        return BulkJob(
-            self._queue,
-            kind,
-            fields["id"],
-            JobState(fields["state"]),
-            fields["by"],
-            float(fields["rate"]),
-            float(fields["started_at"]),
-            json.loads(fields["conditions"]),
-            int(fields["total"]),
-            fields.get("cursor", ""),
-            int(fields.get("done", 0)),
-            int(fields.get("refused", 0)),
-            fields.get("problem", ""),
-        )
+        """Return the queue's last job of a kind; None also for one that this version cannot read."""
+        key = self._keys.bulk_job(kind)
+        fields = as_text(await self._redis.execute("HGETALL", key))
+        return BULK_JOB.read_or_skip(fields, key) if fields else None
 
     async def pause(self, kind: str) -> bool:
         """Stop a running job for now; return whether there was one."""
@@ -154,16 +143,7 @@ class BulkJobs:
     ) -> BulkJob | None:
         now = time.time()
         job = BulkJob(self._queue, kind, secrets.token_hex(8), JobState.RUNNING, by, rate, now, conditions, total)
-        fields: dict[str, Argument] = {
-            "id": job.job_id,
-            "state": job.state,
-            "by": by,
-            "rate": rate,
-            "started_at": f"{now:.3f}",
-            "conditions": json.dumps(conditions),
-            "total": total,
-        }
-        flat = [part for pair in fields.items() for part in pair]
+        flat = [part for pair in BULK_JOB.write(job).items() for part in pair]
         begun = await self._redis.run(scripts.BEGIN_JOB, self._job_keys(kind), (len(flat), *flat, *items))
         return job if begun else None
 

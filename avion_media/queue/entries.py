@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from avion_media.domain.tasks import Task
+from avion_media.records import CustomRecord
 from avion_media.redis import Argument, as_text
 
 _MAX_ERROR = 500  # characters: an error can quote untrusted input
@@ -135,3 +136,26 @@ def _number(fields: Mapping[str, str], name: str) -> float:
 def _written_at(entry_id: str) -> float:
     milliseconds, _, _ = entry_id.partition("-")
     return int(milliseconds) / 1000
+
+
+def _parse_waiting(member: str, _key: str) -> Entry:
+    flat = json.loads(member.partition("\0")[2][WAITING_HEADER:])
+    return read_entry(b"0-0", [str(part).encode() for part in flat])
+
+
+def _parse_delayed(member: str, _key: str) -> Entry:
+    fields = json.loads(member)
+    if not isinstance(fields, dict):
+        raise ValueError("it is not an object with fields")
+    return read_entry(b"0-0", [str(part).encode() for pair in fields.items() for part in pair])
+
+
+_FIELDS = ("task_id", "<the contract's fields>", "traceparent", *HISTORY)
+WAITING = CustomRecord(
+    "waiting_task", Entry, "{<queue>}:waiting", "scripts of the queue", fields=_FIELDS, parse=_parse_waiting
+)
+"""A task of the backlog. Its member begins with tenant and time."""
+DELAYED = CustomRecord(
+    "delayed_task", Entry, "{<queue>}:delayed", "workers, removals", fields=_FIELDS, parse=_parse_delayed
+)
+"""A task that is due later. The promoter makes a dead letter of a member that cannot be read."""

@@ -30,7 +30,8 @@ from typing import Protocol
 import trio
 
 from avion_media.domain.errors import Deferred, Dependency, Rejected, Unavailable
-from avion_media.redis import Redis, Script
+from avion_media.records import HashRecord
+from avion_media.redis import Redis, Script, as_text
 from avion_media.remote.errors import ResolverTrouble, ServerError
 from avion_media.remote.url import RemoteUrl
 
@@ -78,9 +79,12 @@ class HostLimits:
 class BreakerState:
     """What is remembered of a server that failed. ``paused_until`` is in Unix seconds; 0 if it is not paused."""
 
-    failures: int
-    paused_until: float
-    cause: str
+    failures: int = 0
+    paused_until: float = 0.0
+    cause: str = ""
+
+
+BREAKER = HashRecord("breaker", BreakerState, "remote_server:{<host>}:<port>", "workers of remote media")
 
 
 class HostLimiter:
@@ -151,12 +155,9 @@ class HostLimiter:
 
 async def breaker_state(redis: Redis, server: str) -> BreakerState | None:
     """Return what is remembered of a server (`RemoteUrl.server`); None if nothing is. Raises `Unavailable`."""
-    failures, paused_until, cause = await redis.execute(
-        "HMGET", _trouble_key(server), "failures", "paused_until", "cause"
-    )
-    if failures is paused_until is cause is None:
-        return None
-    return BreakerState(int(failures or 0), float(paused_until or 0), (cause or b"").decode(errors="replace"))
+    key = _trouble_key(server)
+    fields = as_text(await redis.execute("HGETALL", key))
+    return BREAKER.read_or_skip(fields, key) if fields else None
 
 
 def _judge(error: ServerError) -> tuple[str, float, str]:

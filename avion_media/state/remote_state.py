@@ -5,13 +5,13 @@ Losing it does no harm: a URL is then fetched again sooner than necessary, and a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from avion_media.domain.errors import Reason
 from avion_media.domain.ids import RemoteId
+from avion_media.records import CustomRecord, JsonRecord
 from avion_media.redis import Redis
 from avion_media.state import scripts
 from avion_media.state.names import deletion_key, key_of, status_key
@@ -28,6 +28,17 @@ class RemoteFailure:
     task_id: str
     server: str
     failed_at: float
+
+
+REMOTE_FAILURE = JsonRecord("remote_failure", RemoteFailure, "remote_failure:{<XY>}<hash>", "workers of remote media")
+REMOTE_USE = CustomRecord(
+    "remote_use",
+    datetime,
+    "remote_used:{<XY>}<hash>",
+    "CacheRemoteMedia",
+    fields=["Unix seconds"],
+    parse=lambda text, _key: datetime.fromtimestamp(float(text), UTC),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +61,8 @@ class RemoteStateStore:
         """Return the whole state, with one call."""
         keys = (deletion_key(str(remote_id)), _failure_key(remote_id), _validated_key(remote_id))
         deletion, failure, validated = await self._redis.run(scripts.LOAD_REMOTE, keys)
-        return RemoteState(deletion not in (b"", b"undeleted"), _read_failure(failure or None), bool(validated))
+        known = REMOTE_FAILURE.read_or_skip(failure, keys[1]) if failure else None
+        return RemoteState(deletion not in (b"", b"undeleted"), known, bool(validated))
 
     async def seconds_left(self, remote_id: RemoteId) -> tuple[float, float]:
         """Return for how many seconds a failure is still remembered, and a validated copy is still fresh; 0: not at
@@ -60,8 +72,7 @@ class RemoteStateStore:
 
     async def remember_failure(self, remote_id: RemoteId, failure: RemoteFailure, ttl_s: float) -> None:
         """Remember a failure of the URL for ``ttl_s``. Call it before the status is published: see `reset_failure`."""
-        document = asdict(failure)
-        await self._set(_failure_key(remote_id), json.dumps(document, separators=(",", ":")), ttl_s)
+        await self._set(_failure_key(remote_id), REMOTE_FAILURE.write(failure), ttl_s)
 
     async def forget_failure(self, remote_id: RemoteId) -> None:
         """Allow the URL to be fetched again."""
@@ -85,13 +96,14 @@ class RemoteStateStore:
     async def last_uses(self, names: Sequence[str]) -> dict[str, datetime]:
         """Return when (UTC) each of the remote media was last requested, if recently. One round trip."""
         values = await self._redis.get_many([_used_key(each) for each in names])
-        return {
-            name: datetime.fromtimestamp(float(value), UTC)
+        found = {
+            name: REMOTE_USE.read_or_skip(value, _used_key(name))
             for name, value in zip(names, values, strict=True)
             if value is not None
         }
+        return {name: at for name, at in found.items() if at is not None}
 
-    async def _set(self, key: str, value: str, ttl_s: float) -> None:
+    async def _set(self, key: str, value: str | bytes, ttl_s: float) -> None:
         await self._redis.execute("SET", key, value, "PX", max(1, round(ttl_s * 1000)))
 
 
@@ -105,19 +117,3 @@ def _validated_key(remote_id: RemoteId) -> str:
 
 def _used_key(name: str) -> str:
     return key_of("remote_used", name)
-
-
-def _read_failure(written: bytes | None) -> RemoteFailure | None:
-    """Return the failure; None also if a later version wrote it in another form."""
-    if written is None:
-        return None
-    try:
-        document = json.loads(written)
-        return RemoteFailure(
-            reason=Reason(document["reason"]),
-            task_id=str(document["task_id"]),
-            server=str(document["server"]),
-            failed_at=float(document["failed_at"]),
-        )
-    except (ValueError, KeyError, TypeError):
-        return None

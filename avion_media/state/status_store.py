@@ -17,6 +17,7 @@ from avion_media.domain.errors import SERVICE_FAULTS, Reason, Unavailable
 from avion_media.domain.formats import BY_NAME
 from avion_media.domain.media import MediaFacts, parse_size_names
 from avion_media.domain.tasks import State, Status
+from avion_media.records import CustomRecord
 from avion_media.redis import Argument, Redis
 from avion_media.state import scripts
 from avion_media.state.names import STATUS_CHANGES, deletion_key, status_key
@@ -27,6 +28,7 @@ READY_TTL_S = 3600.0  # the object store has it as well
 FAILED_TTL_S = 30 * 86_400.0  # only Redis has it
 _CODES = {state: str(state)[0] for state in State if state is not State.PENDING_UPLOAD} | {State.PENDING_UPLOAD: "U"}
 _STATES = {code: state for state, code in _CODES.items()}
+_FACTS = 10  # fields of a status with facts
 _PAUSE_S = (0.2, 5.0)  # shortest and longest pause before the next attempt to subscribe
 
 
@@ -132,34 +134,42 @@ def _effective_status(media_id: str, written: bytes, deletion_state: bytes) -> S
     """Return the status that applies; ``written`` is empty if none is stored."""
     if _is_deleted(deletion_state.decode()):
         return Status(media_id, State.DELETED)
-    return _read(media_id, written.decode(errors="replace")) if written else None
+    return STATUS.read_or_skip(written, status_key(media_id)) if written else None
 
 
-def _read(media_id: str, written: str) -> Status | None:
-    """Return the stored status; None if it is unreadable (of a later version, or another program)."""
+def _read(written: str, key: str) -> Status:
+    """Return the stored status. Raises ValueError or KeyError."""
+    media_id = key.rpartition("}")[2]
     code, *fields = written.split(" ")
-    state = _STATES.get(code)
-    try:
-        if state is State.FAILED:
-            reason, retryable = fields
-            return Status(media_id, state, reason=Reason(reason) if reason else None, retryable=retryable == "1")
-        if state is State.PROCESSING and len(fields) == 1:
-            return Status(media_id, state, reason=Reason(fields[0]))
-        if state is None or not fields:
-            return None if state is None else Status(media_id, state)
-        name, size_bytes, width, height, animated, duration_s, blurhash, sha256, names, shown = fields
-        facts = MediaFacts(
-            BY_NAME[name],
-            int(size_bytes),
-            int(width),
-            int(height),
-            blurhash,
-            urlsafe_b64decode(sha256 + "=" * (-len(sha256) % 4)).hex(),
-            animated=animated == "1",
-            duration_s=float(duration_s),
-            thumbnails=parse_size_names(names),
-        )
-        thumbnails = keys.origin_paths(media_id, parse_size_names(shown or names))
-        return Status(media_id, state, facts=facts, thumbnails=thumbnails)
-    except (ValueError, KeyError):
-        return None
+    state = _STATES[code]
+    if state is State.FAILED:
+        reason, retryable = fields[:2]
+        return Status(media_id, state, reason=Reason(reason) if reason else None, retryable=retryable == "1")
+    if state is State.PROCESSING and 0 < len(fields) < _FACTS:
+        return Status(media_id, state, reason=Reason(fields[0]))
+    if not fields:
+        return Status(media_id, state)
+    name, size_bytes, width, height, animated, duration_s, blurhash, sha256, names, shown = fields[:_FACTS]
+    facts = MediaFacts(
+        BY_NAME[name],
+        int(size_bytes),
+        int(width),
+        int(height),
+        blurhash,
+        urlsafe_b64decode(sha256 + "=" * (-len(sha256) % 4)).hex(),
+        animated=animated == "1",
+        duration_s=float(duration_s),
+        thumbnails=parse_size_names(names),
+    )
+    thumbnails = keys.origin_paths(media_id, parse_size_names(shown or names))
+    return Status(media_id, state, facts=facts, thumbnails=thumbnails)
+
+
+STATUS = CustomRecord(
+    "status",
+    Status,
+    "media_status:{<XY>}<id>",
+    "calls, workers, the sweep",
+    fields=["first letter of the state", "reason or facts"],
+    parse=_read,
+)

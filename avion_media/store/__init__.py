@@ -7,6 +7,7 @@ No other package uses boto3. The rest of the service uses the dataclasses of `ob
 from avion_media.store.bucket import Lives
 from avion_media.store.clients import ca_bundle
 from avion_media.store.errors import RangeNotSatisfiable, StoreRefused, TooLarge, UploadMissing
+from avion_media.store.facts import stored_facts
 from avion_media.store.multipart import NOT_EXAMINED, MultipartUploads, StoredPart, UnfinishedUpload
 from avion_media.store.objects import (
     ByteRange,
@@ -47,6 +48,7 @@ __all__ = [
     "examine_part_urls",
     "open_store",
     "read_secret",
+    "stored_facts",
     "upload_guard",
     "within",
 ]

@@ -34,7 +34,7 @@ from avion_media.domain.errors import (
 )
 from avion_media.domain.formats import Family
 from avion_media.domain.ids import RemoteId, remote_id_for
-from avion_media.domain.media import MediaFacts, facts_from_metadata
+from avion_media.domain.media import MediaFacts
 from avion_media.domain.tasks import CACHE_QUEUE, EnsureLease, Task
 from avion_media.files import SpooledSource, open_spool
 from avion_media.media.pipeline import MediaPipeline
@@ -44,7 +44,7 @@ from avion_media.queue import TaskQueue
 from avion_media.remote import Fetched, Fetcher, InvalidUrl, RemoteGone, RemoteUrl, parse_remote_url, validators_from
 from avion_media.resources import ResourceSlot
 from avion_media.state import RemoteFailure, RemoteStateStore
-from avion_media.store import ObjectInfo, ObjectStore
+from avion_media.store import ObjectInfo, ObjectStore, stored_facts
 from avion_media.tasks.observed_fetch import ObservedFetch
 from avion_media.tasks.publish import Publisher, WriteOriginal
 from avion_media.tasks.purge import Purges
@@ -157,7 +157,7 @@ class CacheRemote:
     async def _copy(self, remote_id: RemoteId) -> _Copy | None:
         """Return the stored copy; None also if its facts are damaged."""
         info = await self._publisher.original(remote_id)
-        facts = None if info is None else facts_from_metadata(info.metadata, info.size_bytes)
+        facts = None if info is None else stored_facts(info)
         return None if info is None or facts is None else _Copy(facts, info)
 
     async def _readable_copy(self, remote_id: RemoteId) -> _Copy | None:

@@ -30,7 +30,6 @@ from avion_media.domain.media import (
     WEBP_SUFFIX,
     MediaFacts,
     ThumbnailSize,
-    facts_from_metadata,
     in_all_formats,
     possible_sizes,
     sizes_of,
@@ -41,7 +40,7 @@ from avion_media.moderation import Visit
 from avion_media.owners import OwnerIndex
 from avion_media.resources import ResourceSlot
 from avion_media.state import ANY_FAILURE, FAILED_TTL_S, READY_TTL_S, MediaEvents, StatusStore
-from avion_media.store import ObjectInfo, ObjectStore
+from avion_media.store import ObjectInfo, ObjectStore, stored_facts
 from avion_media.tasks.stored_sizes import stored_sizes
 from avion_media.telemetry import Telemetry, instruments
 
@@ -99,7 +98,7 @@ class Publisher:
     async def published(self, any_id: AnyId) -> MediaFacts | None:
         """Return the facts of the original that an earlier attempt wrote, or None if there is none."""
         info = await self.original(any_id)
-        return None if info is None else facts_from_metadata(info.metadata, info.size_bytes)
+        return None if info is None else stored_facts(info)
 
     async def status(self, media_id: MediaId) -> Status | None:
         """Return the status on Redis (see `StatusStore.get`). FAILED: an earlier or a faster attempt has failed."""
@@ -289,7 +288,7 @@ class Publisher:
 
         If the original is removed already or names none: the sizes of all media items in the store.
         """
-        facts = None if original is None else facts_from_metadata(original.metadata, original.size_bytes)
+        facts = None if original is None else stored_facts(original)
         known = facts.thumbnails if facts is not None else ()
         known = known or in_all_formats(await stored_sizes(self._store))
         return tuple(dict.fromkeys((*known, *possible_sizes(self._sizes))))

@@ -15,11 +15,11 @@ from avion_media.config import CdnConfig
 from avion_media.domain.errors import Dependency, ObjectMissing, Reason, Unavailable
 from avion_media.domain.ids import AnyId, parse_any_id
 from avion_media.domain.keys import origin_paths, original
-from avion_media.domain.media import ThumbnailSize, facts_from_metadata, in_all_formats, parse_size_names
+from avion_media.domain.media import ThumbnailSize, in_all_formats, parse_size_names
 from avion_media.domain.tasks import EnsureLease, Task, id_of
 from avion_media.queue import TaskQueue
 from avion_media.resources import ResourceSlot
-from avion_media.store import ObjectStore
+from avion_media.store import ObjectStore, stored_facts
 from avion_media.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
 
 _SIZES = "sizes"  # field of a task: comma-separated sizes
@@ -84,7 +84,7 @@ class PurgeMedia:
             info = await self._store.get().head(original(any_id))
         except ObjectMissing:
             return ()
-        facts = facts_from_metadata(info.metadata, info.size_bytes)
+        facts = stored_facts(info)
         return () if facts is None else facts.thumbnails
 
     async def _purge_all(self, http: httpx.AsyncClient, paths: Iterable[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,10 +9,11 @@ from enum import StrEnum
 from avion_media.domain.ids import InvalidId, parse_any_id, remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, CONSUMER_GROUP
 from avion_media.queue import QueueKeys
-from avion_media.queue.entries import WAITING_HEADER, Entry, read_entry
-from avion_media.redis import Redis, RedisRefused, Reply
+from avion_media.queue.entries import DELAYED, WAITING, Entry, read_entry
+from avion_media.redis import Redis, RedisRefused
 from avion_media.remote import InvalidUrl, parse_remote_url
 
+_NAMED_BYTES = 80
 _PAGE = 200  # read in 3 ms: other work in this process does not wait longer than that
 
 
@@ -107,7 +107,8 @@ async def _each_waiting(redis: Redis, queue: str, visit: Visit) -> bool:
     while True:
         members = await redis.execute("ZRANGE", key, start, "+", "BYLEX", "LIMIT", 0, _PAGE)
         for member in members:
-            entry = _read_waiting(member)
+            # The empty member only keeps the key in existence.
+            entry = WAITING.read_or_skip(member, f"{key} {_named(member)}") if member else None
             if entry is not None and not visit(FoundTask(queue, TaskLocation.WAITING, entry)):
                 return False
         if len(members) < _PAGE:
@@ -115,34 +116,18 @@ async def _each_waiting(redis: Redis, queue: str, visit: Visit) -> bool:
         start = b"(" + members[-1]
 
 
-def _read_waiting(member: bytes) -> Entry | None:
-    """Return the entry; None for the member that only keeps the key in existence."""
-    _, _, text = member.partition(b"\0")
-    if not text:
-        return None
-    flat = json.loads(text[WAITING_HEADER:].decode(errors="replace"))
-    return read_entry(b"0-0", [part.encode(errors="replace") for part in flat])
-
-
 async def _each_delayed(redis: Redis, queue: str, visit: Visit) -> bool:
-    cursor: Reply = b"0"
+    key, cursor = QueueKeys(queue).delayed, b"0"
     while True:
-        cursor, found = await redis.execute("ZSCAN", QueueKeys(queue).delayed, cursor, "COUNT", _PAGE)
+        cursor, found = await redis.execute("ZSCAN", key, cursor, "COUNT", _PAGE)
         for member, due_at in zip(found[::2], found[1::2], strict=True):
-            entry = _read_member(member)
+            entry = DELAYED.read_or_skip(member, f"{key} {_named(member)}")
             if entry is not None and not visit(FoundTask(queue, TaskLocation.DELAYED, entry, float(due_at))):
                 return False
         if cursor == b"0":
             return True
 
 
-def _read_member(member: bytes) -> Entry | None:
-    """Return the entry; None for a member that is not a JSON object, which the promoter makes a dead letter of."""
-    try:
-        fields = json.loads(member)
-    except ValueError:
-        return None
-    if not isinstance(fields, dict):
-        return None
-    flat = [str(part).encode() for pair in fields.items() for part in pair]
-    return read_entry(b"0-0", flat)
+def _named(member: bytes) -> str:
+    """Return how a log names a member that cannot be read."""
+    return member[:_NAMED_BYTES].decode(errors="replace")

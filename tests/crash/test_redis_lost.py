@@ -238,7 +238,7 @@ async def test_the_entries_of_the_journal_need_no_order(new_stage: NewStage, his
         for entry in order:
             current |= {mark.generation for mark in await records.restore_marks(entry.marks, entry.position)}
             if entry.issued is not None:
-                await records.restore_undeletes(dict(entry.undeleted), entry.issued)
+                await records.restore_undeletes(entry.undeleted, entry.issued)
         record = await records.get(media_id)
         assert record is not None, order
         assert (record.state, record.generation) == (expected.state, expected.generation), order
@@ -251,7 +251,7 @@ async def lose_an_overdue_deletion_and_its_undelete(stage: Stage) -> None:
     (key,) = stage.journaled
     mark = stage.journaled.pop(key)
     document = json.loads(mark.data)
-    document["marked"][0][2] = 1
+    document["media"][0][2] = 1
     for number in range(17):  # more than one batch
         overdue = replace(mark, data=json.dumps(document).encode())
         stage.journaled[f"{key.rpartition('/')[0]}/{number:026}.json"] = overdue
@@ -417,3 +417,31 @@ async def test_redis_loses_all_at_any_moment_of_a_sweep_that_journals(new_stage:
         if moments >= steps.count:
             return
         moments += 1
+
+
+@pytest.mark.parametrize("body", [b'{"v":2,"kind":"marked","media":[]}', b'{"kind":"moved","media":[]}', b"", b"{\xff"])
+async def test_an_unreadable_entry_is_set_aside_and_the_replay_completes(new_stage: NewStage, body: bytes) -> None:
+    """It is restored as soon as a version that can read it becomes the leader of the sweep."""
+    stage = new_stage()
+    await stage.process()
+    await stage.delete("1-1")
+    (key,) = stage.journaled
+    mark = stage.journaled[key]
+    later = new_stage()  # another media item, whose deletion a later version wrote
+    await later.process()
+    await later.delete("2-1")
+    unreadable = f"{key.rpartition('/')[0]}/{'Z' * 26}.json"
+    stage.journaled[unreadable] = replace(mark, data=body)
+    stage.client.flushall()
+    assert await stage.replay().ensure_complete()
+    assert await state_of(stage) is DeletionState.MARKED
+    aside = unreadable.replace("deletions", "unreadable")
+    assert sorted(stage.journaled) == [key, aside]
+    await stage.replay().note_time()  # this version still cannot read it
+    assert stage.journaled[aside].data == body
+    (written,) = later.journaled.values()
+    stage.journaled[aside] = replace(mark, data=written.data)
+    assert await state_of(later) is None
+    await stage.replay().note_time()
+    assert await state_of(later) is DeletionState.MARKED
+    assert sorted(stage.journaled) == [key]

@@ -37,8 +37,8 @@ ALLOWED: dict[str, set[str]] = {
     "history": {"queue"},
     "replicas": {"records", "redis"},
     "state": {"domain", "records", "redis"},
-    "store": {"concurrency", "domain", "config", "files", "net", "telemetry"},
-    "owners": {"concurrency", "domain", "resources", "store"},
+    "store": {"concurrency", "domain", "config", "files", "net", "records", "telemetry"},
+    "owners": {"concurrency", "domain", "records", "resources", "store"},
     "deletion": {"concurrency", "domain", "queue", "records", "redis", "resources", "state", "store", "telemetry"},
     "moderation": {
         "concurrency",

@@ -3,7 +3,7 @@
 -- ARGV: job's id, its state from now on, cursor, done meanwhile, refused meanwhile, a problem or '', how long one that has
 -- ended is kept in ms, number of items that are done, these items …, new items …
 -- Returns whether it was noted.
-local found = redis.call('HMGET', KEYS[1], 'id', 'state')
+local found = redis.call('HMGET', KEYS[1], 'job_id', 'state')
 if found[1] ~= ARGV[1] or found[2] ~= 'running' and found[2] ~= 'paused' then
   return 0
 end

@@ -14,7 +14,7 @@ from avion_media.config import Config
 from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.owners import owner_of
-from avion_media.owners import OwnedMedium, read_key
+from avion_media.owners import OWNER_ENTRY, OwnedMedium
 from avion_media.redis import Redis
 from avion_media.resources import ResourceSlot
 from avion_media.store import ListedObject, ObjectStore
@@ -70,7 +70,7 @@ class OwnerIndexCheck:
         async for page in self._store.get().list(keys.OWNER_PREFIX):
             found, skipped = [], []
             for listed in page:
-                owned = read_key(listed.key)
+                owned = OWNER_ENTRY.read_or_skip(listed.key.encode(), listed.key)
                 if owned is None:
                     continue
                 seen += 1

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Annotated
 
 from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
 from avion_media.domain.tasks import PROCESSING_QUEUE
 from avion_media.queue import TaskQueue
-from avion_media.redis import Redis
+from avion_media.records import HashRecord, InJson
+from avion_media.redis import Redis, as_text
 from avion_media.tasks.sweep.listing import Part
 
 _KEY = "media_sweep"
@@ -32,11 +34,31 @@ class Cursor:
 START = Cursor()
 
 
+@dataclass(frozen=True, slots=True)
+class SweepRecord:
+    """The hash. Times are Unix seconds, 0 if there is none. ``after`` is an id, and ``stored`` the objects and bytes by
+    kind."""
+
+    part: Part | None = None
+    after: str = ""
+    finished_at: float = 0.0
+    memory_since: float = 0.0
+    stored: Annotated[Mapping[str, tuple[int, int]], InJson] = field(default_factory=dict)
+    owners_checked_until: float = 0.0
+
+
+SWEEP = HashRecord("sweep", SweepRecord, _KEY, "the sweep")
+
+
 class SweepState:
     """The hash. Every method raises `Unavailable` while Redis is unavailable."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+
+    async def _read(self) -> SweepRecord:
+        """Return the record; an empty one if this version cannot read it, as after a loss of Redis."""
+        return SWEEP.read_or_skip(as_text(await self._redis.execute("HGETALL", _KEY)), _KEY) or SweepRecord()
 
     async def history_complete_since(self, now: datetime, *, remember: bool) -> datetime:
         """Return since when Redis has lost no data. If that is unknown, return ``now`` and write it down.
@@ -52,26 +74,22 @@ class SweepState:
             await queue.clear_data_loss(loss)
         if remember:
             await redis.execute("HSETNX", _KEY, "memory_since", f"{now.timestamp():.3f}")
-        written = await redis.execute("HGET", _KEY, "memory_since")
-        since = now.timestamp() if written is None else float(written)
+        since = (await self._read()).memory_since or now.timestamp()
         return datetime.fromtimestamp(since if loss is None else max(since, loss.at), UTC)
 
     async def _note_data_loss(self, at: datetime) -> None:
         redis = self._redis
-        known = await redis.execute("HGET", _KEY, "memory_since")
-        since = max(at.timestamp(), float(known or 0))
+        since = max(at.timestamp(), (await self._read()).memory_since)
         await redis.execute("HSET", _KEY, "memory_since", f"{since:.3f}")
         await redis.execute("HDEL", _KEY, "finished_at", "part", "after")
 
     async def finished_at(self) -> datetime | None:
         """Return when the last sweep ended."""
-        written = await self._redis.execute("HGET", _KEY, "finished_at")
-        return None if written is None else datetime.fromtimestamp(float(written), UTC)
+        return _time((await self._read()).finished_at)
 
     async def owners_checked_until(self) -> datetime | None:
         """Return up to which age the index objects of owners were checked; None if they never were."""
-        written = await self._redis.execute("HGET", _KEY, "owners_checked_until")
-        return None if written is None else datetime.fromtimestamp(float(written), UTC)
+        return _time((await self._read()).owners_checked_until)
 
     async def note_owners_checked(self, until: datetime) -> None:
         """Record that all index objects of owners older than ``until`` were checked."""
@@ -79,8 +97,7 @@ class SweepState:
 
     async def stored(self) -> dict[str, tuple[int, int]]:
         """Return objects and bytes by kind, as the last whole sweep counted them. Empty before the first one."""
-        written = await self._redis.execute("HGET", _KEY, "stored")
-        return {} if written is None else {kind: (each[0], each[1]) for kind, each in json.loads(written).items()}
+        return dict((await self._read()).stored)
 
     async def note_stored(self, stored: Mapping[str, tuple[int, int]]) -> None:
         """Record the objects and bytes that a whole sweep counted."""
@@ -88,11 +105,13 @@ class SweepState:
 
     async def unfinished(self) -> Cursor | None:
         """Return how far the current sweep got; None if no sweep is in progress."""
-        part, after = await self._redis.execute("HMGET", _KEY, "part", "after")
+        found = await self._read()
         try:
-            return Cursor(Part(part.decode()), parse_any_id(after.decode()) if after else None) if part else None
-        except (ValueError, InvalidId):
-            return START  # written by a later version
+            return (
+                None if found.part is None else Cursor(found.part, parse_any_id(found.after) if found.after else None)
+            )
+        except InvalidId:
+            return START  # of a format of a later version
 
     async def save(self, cursor: Cursor) -> None:
         """Record how far the current sweep got."""
@@ -106,3 +125,7 @@ class SweepState:
     async def note_whole_pass(self, now: datetime) -> None:
         """Record that a whole sweep has ended, for example one that an operator ran beside the current one."""
         await self._redis.execute("HSET", _KEY, "finished_at", f"{now.timestamp():.3f}")
+
+
+def _time(seconds: float) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None

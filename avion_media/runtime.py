@@ -25,6 +25,7 @@ from avion_media.media.pipeline import MediaPipeline
 from avion_media.moderation import Moderation
 from avion_media.queue import QueueStats, TaskQueue
 from avion_media.readiness import Readiness
+from avion_media.records import UNREADABLE
 from avion_media.redis import Redis
 from avion_media.replicas import Replica, Replicas
 from avion_media.resources import ResourceSlot
@@ -127,6 +128,7 @@ class Runtime:
             self.readiness.ready,
             self.started_at,
             time.time(),
+            UNREADABLE.first(),
         )
 
     @contextmanager
@@ -159,6 +161,7 @@ class Runtime:
             "reasons": {str(each): cause for each, cause in causes.items() if cause},
             "sandbox": self._sandbox_state(),
             "warnings": self.observed.warnings,
+            "unreadable": UNREADABLE.first(),
         }
 
     def _state_of(self, dependency: Dependency, cause: str) -> str:

@@ -164,6 +164,11 @@ def _findings(facts: Facts) -> Iterator[Finding]:
     if sandbox is not None and sandbox["gaps"]:
         text = f"A compromised decoder could do this: {', '.join(sandbox['gaps'])}."
         yield Finding(Tone.WARN, "The sandbox does not confine decoders fully", text, "system", "sandbox")
+    unreadable = facts.report["unreadable"]
+    if unreadable:
+        named = "; ".join(f"{key}: {why}" for key, why in unreadable.items())
+        text = f"A later version wrote them, or they are damaged. They are skipped and kept. {named}."
+        yield Finding(Tone.WARN, "Stored records cannot be read", text, "system", "replicas")
     for warning in facts.report["warnings"]:
         yield Finding(Tone.INFO, "Redis may lose tasks by its settings", f"{warning}.", "system", "dependencies")
 

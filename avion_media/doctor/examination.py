@@ -16,6 +16,7 @@ from avion_media.doctor.check import Area, Check, CheckResult, CheckStatus, run_
 from avion_media.doctor.clients import UploadClient
 from avion_media.doctor.forgeries import ForgeryChecks
 from avion_media.doctor.objects import ObjectChecks
+from avion_media.doctor.records import of_bucket, of_processes
 from avion_media.doctor.redis import RedisChecks
 from avion_media.doctor.sandbox import SandboxChecks
 from avion_media.doctor.uploads import UploadChecks
@@ -38,6 +39,7 @@ class _StoreChecks:
     uploads: UploadChecks
     forgeries: ForgeryChecks
     objects: ObjectChecks
+    records: Check
 
 
 async def examine(config: Config, areas: frozenset[Area], found: Found) -> list[CheckResult]:
@@ -56,13 +58,21 @@ async def examine(config: Config, areas: frozenset[Area], found: Found) -> list[
         async with _store_checks(config, note) as store:
             forgeries = store.forgeries
             await _run(
-                [store.there, forgeries.accepted(), *store.uploads.all(), *forgeries.all(), *store.objects.all()], note
+                [
+                    store.there,
+                    forgeries.accepted(),
+                    *store.uploads.all(),
+                    *forgeries.all(),
+                    *store.objects.all(),
+                    store.records,
+                ],
+                note,
             )
     if Area.REDIS in areas:
         async with open_redis(
             config.redis.url, timeout_s=config.redis.timeout, state_url=config.status.redis_url
         ) as redis:
-            await _run(RedisChecks(redis).all(), note)
+            await _run([*RedisChecks(redis).all(), of_processes(redis)], note)
             if redis.state is not redis:
                 await _run(RedisChecks(redis.state).of_statuses(), note)
     if Area.SANDBOX in areas:
@@ -105,7 +115,7 @@ async def _store_checks(config: Config, note: Found) -> AsyncIterator[_StoreChec
         there = Check(Area.STORE, "is reachable, and the bucket exists", answers, "nothing can be stored or served")
         left: list[str] = []
         try:
-            yield _StoreChecks(there, UploadChecks(client), ForgeryChecks(client, config.s3), objects)
+            yield _StoreChecks(there, UploadChecks(client), ForgeryChecks(client, config.s3), objects, of_bucket(store))
         finally:
             if store.available:
                 # Shielded, since Ctrl-C or a reader that has seen enough must not leave it there; bounded by its time.

@@ -16,6 +16,7 @@ from avion_media.domain.tasks import EVENTS_STREAM, QUEUES, Status
 from avion_media.inspection.moderation import moderation_records
 from avion_media.inspection.remote import remote_memory
 from avion_media.inspection.timestamps import format_time
+from avion_media.records import UNREADABLE
 from avion_media.redis import Redis, as_map
 from avion_media.resources import ResourceSlot
 from avion_media.state import StatusStore
@@ -35,11 +36,11 @@ async def media_report(config: Config, store: ResourceSlot[ObjectStore], redis: 
     of dead letters, which it brings up to date.
 
     ``status``, ``deletion``, ``moderation``, ``remote``, ``objects``, ``tasks`` and ``events`` are empty or None where
-    nothing is known. Raises `Unavailable` when the store or Redis is unavailable.
+    nothing is known. ``unreadable`` are the keys of its records that this version cannot read, with the reasons. Raises `Unavailable` when the store or Redis is unavailable.
     """
     tasks = await _find_tasks(redis, any_id)
     status = await StatusStore(redis).get(str(any_id))
-    return {
+    report = {
         "media_id": str(any_id),
         **_in_the_id(config, any_id),
         "status": None if status is None else _status(status),
@@ -50,11 +51,13 @@ async def media_report(config: Config, store: ResourceSlot[ObjectStore], redis: 
         "tasks": [await _task(redis, each) for each in tasks],
         "events": await _events(redis, any_id),
     }
+    unreadable = {key: why for key, why in UNREADABLE.found.items() if str(any_id) in key}
+    return report | {"unreadable": unreadable or None}
 
 
 def is_unknown(known: dict[str, Any]) -> bool:
     """Return whether a report says nothing beyond what is in the id itself."""
-    parts = ("status", "deletion", "moderation", "remote", "objects", "tasks", "events")
+    parts = ("status", "deletion", "moderation", "remote", "objects", "tasks", "events", "unreadable")
     return not any(known[name] for name in parts)
 
 
@@ -80,7 +83,7 @@ def _status(status: Status) -> dict[str, Any]:
 
 
 async def _deletion(redis: Redis, any_id: AnyId) -> dict[str, str] | None:
-    record = await DeletionRecords(redis).get(str(any_id))
+    record = (await DeletionRecords(redis).get_many([str(any_id)])).get(str(any_id))
     if record is None:
         return None
     known = {"state": str(record.state), "deleted_at": record.deleted_at.isoformat(timespec="seconds")}

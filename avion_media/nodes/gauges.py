@@ -22,6 +22,7 @@ from avion_media.history import Sample
 from avion_media.lifecycle import Phase
 from avion_media.nodes.fleet_statistics import read_fleet_statistics
 from avion_media.queue import QueueStats
+from avion_media.records import RECORDS, UNREADABLE
 from avion_media.runtime import Limiter, Runtime
 from avion_media.tasks.sweep import STORED_KINDS
 from avion_media.telemetry import get_logger, instruments
@@ -63,6 +64,9 @@ def observe(runtime: Runtime) -> None:
     observe_gauge(instruments.SWEEP_FINISHED, lambda: [(runtime.observed.swept_at, {})])
     observe_gauge(instruments.STORE_OBJECTS, lambda: _stored(runtime, 0))
     observe_gauge(instruments.STORE_SIZE, lambda: _stored(runtime, 1))
+    observe_gauge(
+        instruments.RECORDS_UNREADABLE, lambda: [(UNREADABLE.counts[kind], {"kind": kind}) for kind in RECORDS]
+    )
     observe_gauge(instruments.REVIEW_WAITING, lambda: [(len(runtime.observed.held), {})])
     observe_gauge(instruments.REVIEW_OLDEST, lambda: [(_waits_s(runtime.observed.held), {})])
     observe_gauge(instruments.DEPENDENCY_UP, lambda: _dependencies(runtime))

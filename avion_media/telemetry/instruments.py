@@ -243,6 +243,14 @@ STORE_OBJECTS = Instrument(
     (a.STORED_KIND,),
 )
 
+RECORDS_UNREADABLE = Instrument(
+    "avion.records.unreadable",
+    "total",
+    "{record}",
+    "stored records that this process could not read; each counts once",
+    (a.RECORD_KIND,),
+)
+
 # -- moderation
 REVIEW_WAITING = Instrument("avion.review.waiting", "gauge", "{media}", "media items that wait for a moderator")
 REVIEW_OLDEST = Instrument("avion.review.oldest_age", "gauge", "s", "how long the first of them has waited; 0 for none")

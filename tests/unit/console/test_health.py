@@ -49,6 +49,7 @@ def facts(
         "reasons": {},
         "sandbox": None,
         "warnings": [],
+        "unreadable": {},
     }
     return Facts(healthy | report, tree or node("avion-media", node("service")), history, NOW)
 

@@ -36,7 +36,8 @@ async def media_report(config: Config, store: ResourceSlot[ObjectStore], redis: 
     of dead letters, which it brings up to date.
 
     ``status``, ``deletion``, ``moderation``, ``remote``, ``objects``, ``tasks`` and ``events`` are empty or None where
-    nothing is known. ``unreadable`` are the keys of its records that this version cannot read, with the reasons. Raises `Unavailable` when the store or Redis is unavailable.
+    nothing is known. ``unreadable`` has the keys of its records that this version cannot read, with the reasons.
+    Raises `Unavailable` when the store or Redis is unavailable.
     """
     tasks = await _find_tasks(redis, any_id)
     status = await StatusStore(redis).get(str(any_id))

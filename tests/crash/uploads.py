@@ -79,7 +79,7 @@ class Uploads:
         self._lane.forget_everything("")
         self._serve()  # which creates the groups of the queues again
         self._lane.client.hdel(QueueKeys("media_processing_queue").state, "lost")
-        self._lane.client.hset("media_sweep", "memory_since", time.time() - _BEFORE_S)
+        self._lane.client.hset("media_sweep", "complete_since", time.time() - _BEFORE_S)
 
     def calls_of(self, kind: str) -> list[Kill]:
         """Upload undisturbed, and return each step at which one could be killed."""

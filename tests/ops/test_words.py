@@ -57,7 +57,7 @@ OLD_NAMES = {
     "dead letter, end of a lease": r"\b_?bury|\b_quietly\b",
     "ensure lease, active attempt": r"\bConfirm\b|\b_Held\b",
     "unpublish, current": r"settle_deleted|yield_to_failure|\b[Rr]etract|\b_?[Ss]tanding\b",
-    "data loss": r"\bLoss\b|FORGET_LOSS|\b_?lost its memory\b|(?<!\")\bmemory_since\b(?![\"`])",
+    "data loss": r"\bLoss\b|FORGET_LOSS|\b_?lost its memory\b|\bmemory_since\b",
     "task scan, lease info": r"\bHands\b|\bhands_of\b|\beach_task\b|tasks\.waiting\b",
     "rate limiter": r"\bPace\b|tasks\.pace\b",
     "sweep decision": r"\b[Dd]oomed\b|\bNotebook\b|\bRemedies\b|\bqueue_again\b|\bTally\b",

@@ -482,7 +482,7 @@ async def test_what_is_overdue_and_not_being_removed_can_still_be_taken_back(ope
 def test_sweep_shows_first_and_then_does(operator: Operator) -> None:
     orphan = keys.thumbnail(an_upload(), "small")
     abandoned = keys.incoming(an_upload())
-    operator.redis.hset("media_sweep", "memory_since", "0")
+    operator.redis.hset("media_sweep", "complete_since", "0")
     for key in (orphan, abandoned):
         operator.put(key)
 

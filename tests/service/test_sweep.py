@@ -108,7 +108,7 @@ async def world(s3: S3Bucket, redis_url: str) -> AsyncIterator[World]:
     )
     store_slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     with redis_py.Redis.from_url(redis_url, decode_responses=True) as other:
-        other.hset("media_sweep", "memory_since", "0")
+        other.hset("media_sweep", "complete_since", "0")
         async with open_store(config.s3) as store, open_redis(redis_url) as redis:
             with store_slot.filled(store):
                 yield World(s3, other, store_slot, redis, config, StatusStore(redis))
@@ -197,7 +197,7 @@ async def test_when_redis_has_lost_its_memory_uploads_are_processed_at_once(worl
     assert status.state is State.PROCESSING
     # What comes after that is remembered.
     later = an_upload()
-    world.other.hset("media_sweep", "memory_since", str(datetime.now(UTC).timestamp() - 600))
+    world.other.hset("media_sweep", "complete_since", str(datetime.now(UTC).timestamp() - 600))
     world.put(keys.incoming(later))
     assert (await world.sweep(hours=2)).done[SweepReason.ABANDONED].media == 1
 
@@ -221,7 +221,7 @@ async def test_after_a_failover_an_upload_that_may_have_been_completed_is_proces
 
 async def test_an_upload_as_old_as_the_loss_is_processed_however_the_clocks_differ(world: World) -> None:
     upload = an_upload()
-    world.other.hset("media_sweep", "memory_since", str(datetime.now(UTC).timestamp() - 60))
+    world.other.hset("media_sweep", "complete_since", str(datetime.now(UTC).timestamp() - 60))
     world.put(keys.incoming(upload))
     assert (await world.sweep(hours=0.5)).done == {}
     assert (await world.sweep(hours=2)).done[SweepReason.LOST_TASK].media == 1

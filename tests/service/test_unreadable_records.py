@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -28,7 +29,7 @@ STRINGS = {
     f"remote_used:{{{HASH[-2:]}}}{HASH}": b"yesterday",
     "media_statistics": LATER,
 }
-HASHES = {
+HASHES: dict[str, Any] = {
     f"media_deletion:{{{ID[-2:]}}}{ID}": {"state": "frozen", "generation": "1"},
     "{media_processing_queue}:job:replay": {"v": "2", "state": "running"},
     "media_sweep": {"v": "2", "part": "tomorrow"},

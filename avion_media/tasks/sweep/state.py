@@ -42,7 +42,7 @@ class SweepRecord:
     part: Part | None = None
     after: str = ""
     finished_at: float = 0.0
-    memory_since: float = 0.0
+    complete_since: float = 0.0
     stored: Annotated[Mapping[str, tuple[int, int]], InJson] = field(default_factory=dict)
     owners_checked_until: float = 0.0
 
@@ -73,14 +73,14 @@ class SweepState:
             await self._note_data_loss(datetime.fromtimestamp(loss.at, UTC))
             await queue.clear_data_loss(loss)
         if remember:
-            await redis.execute("HSETNX", _KEY, "memory_since", f"{now.timestamp():.3f}")
-        since = (await self._read()).memory_since or now.timestamp()
+            await redis.execute("HSETNX", _KEY, "complete_since", f"{now.timestamp():.3f}")
+        since = (await self._read()).complete_since or now.timestamp()
         return datetime.fromtimestamp(since if loss is None else max(since, loss.at), UTC)
 
     async def _note_data_loss(self, at: datetime) -> None:
         redis = self._redis
-        since = max(at.timestamp(), (await self._read()).memory_since)
-        await redis.execute("HSET", _KEY, "memory_since", f"{since:.3f}")
+        since = max(at.timestamp(), (await self._read()).complete_since)
+        await redis.execute("HSET", _KEY, "complete_since", f"{since:.3f}")
         await redis.execute("HDEL", _KEY, "finished_at", "part", "after")
 
     async def finished_at(self) -> datetime | None:

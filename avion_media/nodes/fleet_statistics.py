@@ -62,15 +62,14 @@ async def read_fleet_statistics(
 
 
 async def _count(redis: Redis, queues: Mapping[str, TaskQueue], events: MediaEvents) -> FleetStatistics:
-    state = SweepState(redis)
-    swept_at = await state.finished_at()
+    sweep = await SweepState(redis).read()
     return FleetStatistics(
         time.time(),
         {name: await _sample(redis, queue) for name, queue in queues.items()},
         await notice_backlog(redis),
         await events.headroom(),
-        await state.stored(),
-        0.0 if swept_at is None else swept_at.timestamp(),
+        sweep.stored,
+        sweep.finished_at,
     )
 
 

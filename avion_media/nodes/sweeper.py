@@ -6,7 +6,6 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 
 import trio
 
@@ -37,7 +36,7 @@ async def sweeper(runtime: Runtime, child: Child[None]) -> None:
 class _Sweeper:
     def __init__(self, runtime: Runtime, path: str) -> None:
         self._runtime = runtime
-        self._interval = timedelta(seconds=runtime.config.sweep.interval)
+        self._interval_s = runtime.config.sweep.interval
         self._leadership = Lock(runtime.redis, _LEADER, ttl_s=_LEADER_TTL_S)
         self._state = SweepState(runtime.redis)
         self._reconciliation = Reconciliation(runtime.store, runtime.redis, runtime.config)
@@ -70,10 +69,8 @@ class _Sweeper:
 
     async def _is_due(self) -> bool:
         await self._note_losses()
-        if await self._state.unfinished() is not None:
-            return True
-        finished_at = await self._state.finished_at()
-        return finished_at is None or utc_now() - finished_at >= self._interval
+        known = await self._state.read()
+        return known.cursor is not None or utc_now().timestamp() - known.finished_at >= self._interval_s
 
     async def _note_losses(self) -> None:
         """Record data losses, so that the next sweep looks for lost uploads.
@@ -99,7 +96,7 @@ class _Sweeper:
             self._note_time_at = trio.current_time() + _NOTE_TIME_S
 
     async def _sweep(self) -> None:
-        cursor = await self._state.unfinished() or START
+        cursor = (await self._state.read()).cursor or START
         await self._state.save(cursor)
         with self._measured() as ended:
             report = await self._reconciliation.run(start=cursor, checkpoint=self._state.save)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import Purges
 from avion_media.tasks.sweep import Cursor, Decision, Reconciliation, Report, SweepReason
 from avion_media.tasks.sweep.listing import Part
-from avion_media.tasks.sweep.state import SweepState
+from avion_media.tasks.sweep.state import SweepRecord, SweepState
 from avion_media.tasks.task_scan import Visit, scan_tasks
 from avion_media.telemetry import NO_TELEMETRY
 from tests.conftest import S3Bucket
@@ -487,7 +488,7 @@ async def test_a_pass_that_was_interrupted_goes_on_where_it_was(world: World) ->
 
     while len(ended) < len(orphans):
         passes += 1
-        start = await state.unfinished() or Cursor()
+        start = (await state.read()).cursor or Cursor()
         with pytest.raises(Unavailable) if passes < 4 else trio.fail_after(60):
             await world.reconciliation(batch=2).run(
                 start=start,
@@ -511,13 +512,16 @@ async def test_a_cursor_passes_over_what_lies_before(world: World) -> None:
 
 async def test_a_cursor_that_nobody_can_read_begins_anew(world: World) -> None:
     state = SweepState(world.redis)
-    assert await state.unfinished() is None
-    for unreadable in ({"part": "of a later version"}, {"part": "uploads", "after": "nonsense"}):
-        world.other.hset("media_sweep", mapping=unreadable)
-        assert await state.unfinished() == Cursor()
+    assert (await state.read()).cursor is None
+    world.other.hset("media_sweep", mapping={"part": "uploads", "after": "nonsense"})
+    assert (await state.read()).cursor == Cursor()
+    world.other.hset("media_sweep", mapping={"part": "of a later version", "finished_at": time.time()})
+    assert await state.read() == SweepRecord()
+    await state.history_complete_since(datetime.now(UTC), remember=True)
+    assert world.other.hkeys("media_sweep") == ["complete_since"]  # a sweep is due, once
     await state.save(Cursor(Part.REMOTE, a_remote()))
     await state.finish(datetime.now(UTC))
-    assert await state.unfinished() is None
+    assert (await state.read()).cursor is None
 
 
 async def test_media_with_a_task_key_need_no_walk_over_the_queue(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

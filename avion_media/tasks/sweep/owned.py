@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from avion_media.config import Config
 from avion_media.domain import keys
@@ -61,8 +61,8 @@ class OwnerIndexCheck:
         """
         state = SweepState(self._redis)
         until = self._clock() - timedelta(seconds=self._sweep.margin)
-        last = await state.owners_checked_until()
-        since = None if last is None else last - _CLOCK_SKEW
+        last = (await state.read()).owners_checked_until
+        since = datetime.fromtimestamp(last, UTC) - _CLOCK_SKEW if last else None
         checked_until = until
         seen = wrong = 0
         before: ListedObject | None = None

@@ -36,15 +36,28 @@ START = Cursor()
 
 @dataclass(frozen=True, slots=True)
 class SweepRecord:
-    """The hash. Times are Unix seconds, 0 if there is none. ``after`` is an id, and ``stored`` the objects and bytes by
-    kind."""
+    """The hash. Times are Unix seconds; ``complete_since`` is None if it is unknown, others are 0.
+
+    ``part`` and ``after``, an id, say how far the current sweep got. ``stored`` are the objects and bytes by kind that
+    the last whole sweep counted. ``owners_checked_until``: all index objects of owners that are older were checked.
+    """
 
     part: Part | None = None
     after: str = ""
     finished_at: float = 0.0
-    complete_since: float = 0.0
+    complete_since: float | None = None
     stored: Annotated[Mapping[str, tuple[int, int]], InJson] = field(default_factory=dict)
     owners_checked_until: float = 0.0
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """How far the current sweep got; None if no sweep is in progress."""
+        if self.part is None:
+            return None
+        try:
+            return Cursor(self.part, parse_any_id(self.after) if self.after else None)
+        except InvalidId:
+            return START  # of a format of a later version
 
 
 SWEEP = HashRecord("sweep", SweepRecord, _KEY, "the sweep")
@@ -56,7 +69,7 @@ class SweepState:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def _read(self) -> SweepRecord:
+    async def read(self) -> SweepRecord:
         """Return the record; an empty one if this version cannot read it, as after a loss of Redis."""
         return SWEEP.read_or_skip(as_text(await self._redis.execute("HGETALL", _KEY)), _KEY) or SweepRecord()
 
@@ -73,45 +86,26 @@ class SweepState:
             await self._note_data_loss(datetime.fromtimestamp(loss.at, UTC))
             await queue.clear_data_loss(loss)
         if remember:
+            if SWEEP.read_or_skip(as_text(await redis.execute("HGETALL", _KEY)), _KEY) is None:
+                await redis.execute("DEL", _KEY)  # else a sweep would be due again at once, and again
             await redis.execute("HSETNX", _KEY, "complete_since", f"{now.timestamp():.3f}")
-        since = (await self._read()).complete_since or now.timestamp()
+        known = (await self.read()).complete_since
+        since = now.timestamp() if known is None else known
         return datetime.fromtimestamp(since if loss is None else max(since, loss.at), UTC)
 
     async def _note_data_loss(self, at: datetime) -> None:
         redis = self._redis
-        since = max(at.timestamp(), (await self._read()).complete_since)
+        since = max(at.timestamp(), (await self.read()).complete_since or 0.0)
         await redis.execute("HSET", _KEY, "complete_since", f"{since:.3f}")
         await redis.execute("HDEL", _KEY, "finished_at", "part", "after")
-
-    async def finished_at(self) -> datetime | None:
-        """Return when the last sweep ended."""
-        return _time((await self._read()).finished_at)
-
-    async def owners_checked_until(self) -> datetime | None:
-        """Return up to which age the index objects of owners were checked; None if they never were."""
-        return _time((await self._read()).owners_checked_until)
 
     async def note_owners_checked(self, until: datetime) -> None:
         """Record that all index objects of owners older than ``until`` were checked."""
         await self._redis.execute("HSET", _KEY, "owners_checked_until", f"{until.timestamp():.3f}")
 
-    async def stored(self) -> dict[str, tuple[int, int]]:
-        """Return objects and bytes by kind, as the last whole sweep counted them. Empty before the first one."""
-        return dict((await self._read()).stored)
-
     async def note_stored(self, stored: Mapping[str, tuple[int, int]]) -> None:
         """Record the objects and bytes that a whole sweep counted."""
         await self._redis.execute("HSET", _KEY, "stored", json.dumps(stored))
-
-    async def unfinished(self) -> Cursor | None:
-        """Return how far the current sweep got; None if no sweep is in progress."""
-        found = await self._read()
-        try:
-            return (
-                None if found.part is None else Cursor(found.part, parse_any_id(found.after) if found.after else None)
-            )
-        except InvalidId:
-            return START  # of a format of a later version
 
     async def save(self, cursor: Cursor) -> None:
         """Record how far the current sweep got."""
@@ -125,7 +119,3 @@ class SweepState:
     async def note_whole_pass(self, now: datetime) -> None:
         """Record that a whole sweep has ended, for example one that an operator ran beside the current one."""
         await self._redis.execute("HSET", _KEY, "finished_at", f"{now.timestamp():.3f}")
-
-
-def _time(seconds: float) -> datetime | None:
-    return datetime.fromtimestamp(seconds, UTC) if seconds else None

@@ -19,6 +19,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
+from typing import Annotated
+
+from pydantic import BeforeValidator
 
 from avion_media.concurrency import in_turn
 from avion_media.deletion.records import Mark, Undelete
@@ -50,7 +53,8 @@ class JournalEntry:
     """
 
     kind: JournalKind
-    media: tuple[tuple[str, int, int], ...]
+    # A later version may add to the three parts of each.
+    media: Annotated[tuple[tuple[str, int, int], ...], BeforeValidator(lambda found: [each[:3] for each in found])]
     position: str = ""
     at: int = 0
 

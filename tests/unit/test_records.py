@@ -85,6 +85,13 @@ def test_a_field_of_a_later_version_is_ignored(kind: str) -> None:
         assert record.read(sample_of(kind) + b" tomorrow", key_of(kind)) == value  # type: ignore[operator]
 
 
+def test_a_part_of_a_later_version_in_the_journal_is_ignored() -> None:
+    record, document = RECORDS["journal"], document_of("journal")
+    value = record.read(stored(record, document), "journal")
+    document["media"] = [[*each, "tomorrow"] for each in document["media"]]
+    assert record.read(stored(record, document), "journal") == value
+
+
 @pytest.mark.parametrize("kind", WITH_FIELDS)
 def test_a_record_without_an_optional_field_is_read(kind: str) -> None:
     record = RECORDS[kind]

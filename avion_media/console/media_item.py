@@ -82,7 +82,7 @@ async def read_item(config: Config, store: ResourceSlot[ObjectStore], redis: Red
         state.replace("_", " ").capitalize() or "Unknown",
         {"READY": "good", "FAILED": "bad", "PROCESSING": "info", "PENDING_UPLOAD": "info"}.get(state, "off"),
         status.get("reason", ""),
-        [] if is_deleted else list(keys.origin_paths(any_id, ordered).values()),
+        [] if state == "DELETED" else list(keys.origin_paths(any_id, ordered).values()),
         f"/media/{any_id}" if state == "READY" else "",
         sorted(_steps(known), key=lambda step: step.at),
         [f"{each['queue']}/{each['entry_id']}" for each in known["tasks"] if "failed_at" in each],

@@ -205,17 +205,26 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     async def _begin_processing(self, media_id: MediaId, upload: GrantedUpload | None, caller: str) -> None:
         uploaded = await self._statuses.uploaded(media_id)
         if uploaded is None:
-            status = await self._statuses.resolve(media_id)
-            if status.state is State.PENDING_UPLOAD:
-                raise NothingUploaded(media_id.text) if upload is None else NoSuchUpload(media_id.text)
-            return  # processed long ago
+            nothing = NothingUploaded(media_id.text) if upload is None else NoSuchUpload(media_id.text)
+            await self._require_accepted(media_id, nothing)
+            return
         # The task first: if writing the status fails, the task still runs, and writes it.
         task_id = str(uuid.uuid4())
         queue = self._runtime.queues[PROCESSING_QUEUE]
         fields = processing_fields(media_id.text, owner_of(uploaded.metadata))
-        if await queue.enqueue(fields, task_id=task_id, dedup_key=media_id.text, tenant=caller) == task_id:
+        queued = await queue.enqueue(fields, task_id=task_id, dedup_key=media_id.text, tenant=caller)
+        if not queued:  # the sweep is removing it
+            await self._require_accepted(media_id, UnknownMedium(media_id.text))
+            return
+        if queued == task_id:
             self._pending.completed(caller, media_id.created.timestamp())
         await self._note_processing(media_id.text)
+
+    async def _require_accepted(self, media_id: MediaId, refusal: MediaError) -> None:
+        """Raise the refusal if the upload was never completed. Otherwise it was processed long ago."""
+        status = await self._statuses.resolve(media_id)
+        if status.state is State.PENDING_UPLOAD:
+            raise refusal
 
     async def _note_processing(self, name: str) -> None:
         status = Status(name, State.PROCESSING)

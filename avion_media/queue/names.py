@@ -82,7 +82,7 @@ class QueueKeys:
         return self.stream, self.state, self.waiting, self.tenants
 
     def dedup_marker(self, dedup_key: str) -> str:
-        """String: the id of the task that is unique under ``dedup_key``."""
+        """String: the id of the task that is unique under ``dedup_key``; empty if it is claimed (`TaskQueue.claim`)."""
         return f"{{{self.stream}}}:once:{dedup_key}"
 
     def bulk_job(self, kind: str) -> str:

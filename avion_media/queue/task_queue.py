@@ -42,6 +42,9 @@ VIDEO_SHARE = 0.5  # of all slots: the others are left to images
 MAX_DEATHS = 3  # of workers that had one task: then it is poison
 _MAX_DEAD_LETTERS = 100_000  # beyond this the oldest are removed: a flood of them must not fill Redis
 _DEDUP_MS = 30 * 86_400_000  # how long a task that never ends is unique: far longer than `TASKS__MAX_AGE`
+# How long a claim lasts: far longer than the process that made it can take, even if it stands still meanwhile, or than
+# a call that saw the upload before its removal. Shorter than _DEDUP_MS, so a claim never looks like a recent task.
+_CLAIM_MS = 86_400_000
 _SCHEDULED = 500  # tasks that are delayed, or looked up, in one step
 _LAST_ID = "18446744073709551615-18446744073709551614"  # the last possible one means ">" to the server: new entries
 _BATCH = 100  # tasks that a step of the janitor moves: a few ms of the server's time
@@ -131,7 +134,8 @@ class TaskQueue:
 
         With ``dedup_key``, a second call adds nothing and returns the id of the first task, until a while after that
         task has ended. So a call can be repeated after `Unavailable` or a cancel, when its result is unknown. A first
-        task that was added more than ``lost_if_older_s`` ago counts as lost, and a new one is added.
+        task that was added more than ``lost_if_older_s`` ago counts as lost, and a new one is added. If the key is
+        claimed (see `claim`), nothing is added, and the id is empty.
         """
         task_id = task_id or str(uuid.uuid4())
         with self._telemetry.child_span(
@@ -157,6 +161,13 @@ class TaskQueue:
         if reply.decode() == task_id:
             self._telemetry.count(instruments.TASKS_SENT, messaging__destination__name=self.name)
         return reply.decode()
+
+    async def claim(self, dedup_key: str) -> bool:
+        """Let no task be added under this dedup key for a day. Return False if there is such a task, or was just now.
+
+        It can be repeated, by another process too, and then lasts a day from then.
+        """
+        return bool(await self._redis.run(scripts.CLAIM, (self._keys.dedup_marker(dedup_key),), (_CLAIM_MS,)))
 
     async def queued_at(self, dedup_keys: Collection[str]) -> dict[str, float]:
         """Return when the tasks with these dedup keys were queued (Unix seconds). Keys without a task are left out.

@@ -28,7 +28,7 @@ async def die() -> None:
     raise Killed
 
 
-async def until_it_dies(attempt: Awaitable[None]) -> bool:
+async def until_it_dies(attempt: Awaitable[object]) -> bool:
     """Return whether the attempt died; otherwise it has ended."""
     died = True
     try:

@@ -69,6 +69,9 @@ class SweepActions:
         if not await self._still_holds(decision):
             return False
         medium = decision.medium
+        # Last, so that CompleteMediaUpload refuses this upload from here on, or has queued it: never both.
+        if decision.removes_upload and not await TaskQueue(self._redis, PROCESSING_QUEUE).claim(medium.name):
+            return False
         statuses = StatusStore(self._redis)
         if medium.is_remote:  # first: the status must not be READY after the removal
             await statuses.forget(medium.name)

@@ -133,6 +133,11 @@ class Decision:
     last_use: datetime | None = None
 
     @property
+    def removes_upload(self) -> bool:
+        """Whether the upload is among the objects to remove."""
+        return self.medium.incoming is not None and self.medium.incoming in self.to_delete
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of the objects to remove."""
         return sum(each.size_bytes for each in self.to_delete)

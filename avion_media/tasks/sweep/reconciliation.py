@@ -7,7 +7,7 @@ fraction of the objects listed so far: so many removals are more likely a bug or
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -17,6 +17,8 @@ from avion_media.domain import keys
 from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.ids import InvalidId, parse_any_id
 from avion_media.domain.media import in_all_formats
+from avion_media.domain.tasks import PROCESSING_QUEUE
+from avion_media.queue import TaskQueue
 from avion_media.redis import Redis
 from avion_media.resources import ResourceSlot
 from avion_media.state import RemoteStateStore, StatusStore
@@ -38,7 +40,7 @@ from avion_media.tasks.sweep.policy import (
 )
 from avion_media.tasks.sweep.report import Refusal, Report, Stored
 from avion_media.tasks.sweep.state import START, Cursor, SweepState
-from avion_media.tasks.sweep.task_lookup import MediaTasks, find_tasks
+from avion_media.tasks.sweep.task_lookup import MediaTasks, find_tasks, scan_queue
 from avion_media.tasks.sweep.unfinished import UnfinishedUploads
 
 _CHUNK = 500  # maximum media items compared at once: one round trip for their deletion records
@@ -284,23 +286,38 @@ class _PartOfSweep:
 
         Raises `Unavailable` if Redis has lost data since the sweep began; the next sweep starts from the beginning.
         """
-        if not self._orders.dry_run:
-            await self._require_complete_history()
         self._wanted += sum(len(each.to_delete) for each in planned)
         sweep = self._reconciliation.config.sweep
         allowed = max(sweep.always_allowed, int(sweep.max_fraction * listed))
         refused = self._wanted > allowed and not self._orders.force
         if refused:
             self._report.refuse(Refusal(self._start.part, self._wanted, allowed, listed))
+        accepted = set() if self._orders.dry_run else await self._claim_uploads([] if refused else planned)
         for decision in planned:
             if self._orders.dry_run:
                 self._done(decision)
+            elif decision.removes_upload and decision.medium.name in accepted:
+                self._report.skipped += 1
             elif not decision.to_delete:
                 await self._reconciliation.actions.requeue(decision, looked_at)
                 self._done(decision)
             elif not refused:
                 await self._remove(decision)
         return self._orders.dry_run or not refused
+
+    async def _claim_uploads(self, planned: Sequence[Decision]) -> set[str]:
+        """Claim the uploads to remove, so that none of them can be completed any more. Return those that have a task:
+        they were completed since the decision, or another service queued them.
+
+        Raises `Unavailable` if Redis has lost data since the sweep began: among them may be tasks of these uploads.
+        """
+        redis = self._reconciliation.redis
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        uploads = {each.medium.name for each in planned if each.removes_upload}
+        claimed = {each for each in uploads if await queue.claim(each)}
+        await self._require_complete_history()
+        alive, given_up = await scan_queue(redis, PROCESSING_QUEUE, claimed)  # tasks of other services have no marker
+        return uploads - claimed | alive | given_up
 
     async def _require_complete_history(self) -> None:
         state = SweepState(self._reconciliation.redis)

@@ -41,14 +41,14 @@ async def find_tasks(
     """
     queued_at = await TaskQueue(redis, PROCESSING_QUEUE).queued_at(uploads)
     known = {name for name, at in queued_at.items() if at > complete_since.timestamp()}
-    alive, given_up = await _scan(redis, PROCESSING_QUEUE, set(uploads) - known)
-    fetched, not_fetched = await _scan(redis, CACHE_QUEUE, set(remote))
-    removing, _ = await _scan(redis, DELETE_QUEUE, set(deleted))
+    alive, given_up = await scan_queue(redis, PROCESSING_QUEUE, set(uploads) - known)
+    fetched, not_fetched = await scan_queue(redis, CACHE_QUEUE, set(remote))
+    removing, _ = await scan_queue(redis, DELETE_QUEUE, set(deleted))
     return MediaTasks(known | alive | fetched, given_up | not_fetched, removing)
 
 
-async def _scan(redis: Redis, queue: str, wanted: set[str]) -> tuple[set[str], set[str]]:
-    """Return the media items with a task in the queue, and those with a dead letter."""
+async def scan_queue(redis: Redis, queue: str, wanted: set[str]) -> tuple[set[str], set[str]]:
+    """Return which of these media items have a task in the queue, and which have a dead letter."""
     alive: set[str] = set()
     given_up: set[str] = set()
 

@@ -2,13 +2,15 @@
 -- queue (stream): leased tasks, and a short runway of tasks that readers take next.
 -- state (hash): see names.py.
 -- waiting (sorted set, ordered by member): the backlog. A member is tenant, NUL, time of the task, number, the entry.
--- tenants (sorted set): every tenant that has waiting tasks, and the time of its next turn.
+-- tenants (sorted set): every tenant that has waiting tasks, and the time of its next turn; and for a while those that had one.
 local queue, state, waiting, tenants = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
 local RUNWAY = 8 -- undelivered entries: enough for readers that take one each at the same moment, and soon taken
--- A tenant's score is the virtual time of its next turn, in the range of its lane; or it may have no turn for now.
-local VIDEO_LANE, PARKED, AT_CAP, NEVER = 1e13, 4e15, 8e15, 9e15
+-- A tenant's score is the virtual time of its next turn, in the range of its lane; or it may have no turn for now. A tenant
+-- without waiting tasks is drained: it keeps the turn that it would have next, because it may add a task before then.
+local VIDEO_LANE, PARKED, AT_CAP, DRAINED, NEVER = 1e13, 4e15, 8e15, 8.5e15, 9e15
 local MOST_TURNS = 1e12 -- a lane's range
+local MOST_EMPTY = 100 -- tenants without tasks that one script removes
 
 -- Settings of the queue, its virtual time and how many videos it works on, read once per script.
 local read_settings
@@ -101,10 +103,16 @@ local function give_turn(tenant, turn)
   redis.call('ZADD', tenants, (in_video_lane(tenant) and VIDEO_LANE or 0) + turn, tenant)
 end
 
+local function score_of(tenant)
+  return tonumber(redis.call('ZSCORE', tenants, tenant) or DRAINED)
+end
+
 -- Give the next turn to a tenant that had none for a while; not before the turn that it would have had.
-local function readmit(tenant)
-  local turn = tonumber(redis.call('HGET', state, 'turn:' .. tenant) or 0)
-  redis.call('HDEL', state, 'turn:' .. tenant)
+local function readmit(tenant, turn)
+  if not turn then
+    turn = tonumber(redis.call('HGET', state, 'turn:' .. tenant) or 0)
+    redis.call('HDEL', state, 'turn:' .. tenant)
+  end
   if is_at_cap(running_of(tenant)) then
     redis.call('ZADD', tenants, AT_CAP, tenant)
   else
@@ -146,36 +154,34 @@ local function wait_in_line(fields)
   local time = math.max(0, math.min(first_seen, 1e11)) * 1000
   redis.call('ZADD', waiting, 0,
     tenant .. '\0' .. string.format('%015.0f%012.0f', time, number) .. cjson.encode(fields))
-  if not redis.call('ZSCORE', tenants, tenant) then
-    readmit(tenant)
+  local score = score_of(tenant)
+  if score >= DRAINED then
+    readmit(tenant, score - DRAINED)
   end
   return tenant
 end
 
+-- The first waiting task of a tenant, and the second.
 local function first_waiting(tenant)
-  local found = redis.call('ZRANGE', waiting, '[' .. tenant .. '\0', '(' .. tenant .. '\1', 'BYLEX', 'LIMIT', 0, 1)
-  return found[1]
+  local found = redis.call('ZRANGE', waiting, '[' .. tenant .. '\0', '(' .. tenant .. '\1', 'BYLEX', 'LIMIT', 0, 2)
+  return found[1], found[2]
 end
 
 local function entry_of(member, tenant)
   return cjson.decode(string.sub(member, #tenant + 2 + HEADER))
 end
 
--- Count an entry of the stream for its tenant, if its tenant has a bound. Return whether the tenant is at its cap.
+-- Count an entry of the stream for its tenant, if its tenant has a bound.
 local function note_running(id, tenant)
   if not is_bounded(tenant) then
-    return false
+    return
   end
   redis.call('HSET', state, 'entry:' .. id, tenant)
-  if not is_at_cap(count(tenant, 1)) then
-    return false
-  end
-  local turn = tonumber(redis.call('ZSCORE', tenants, tenant) or PARKED)
-  if turn < PARKED then
+  local turn = is_at_cap(count(tenant, 1)) and score_of(tenant)
+  if turn and turn < PARKED then
     redis.call('HSET', state, 'turn:' .. tenant, in_video_lane(tenant) and turn - VIDEO_LANE or turn)
     redis.call('ZADD', tenants, AT_CAP, tenant)
   end
-  return true
 end
 
 -- Stop counting an entry that has left the stream. `task_id` is given if its task has ended for good.
@@ -191,7 +197,7 @@ local function note_ended(id, task_id)
   end
   local running = count(tenant, -1)
   local cap = settings().tenant_cap
-  if cap > 0 and running < cap and tonumber(redis.call('ZSCORE', tenants, tenant) or 0) == AT_CAP then
+  if cap > 0 and running < cap and score_of(tenant) == AT_CAP then
     readmit(tenant)
   end
 end
@@ -220,10 +226,20 @@ local function undelivered()
   return redis.call('XLEN', queue) - taken, last
 end
 
+-- Forget all tenants while no task waits: then none has to wait for another. Their number does not matter, because Redis
+-- frees the set in the background.
+local function forget_tenants()
+  redis.call('UNLINK', tenants)
+  redis.call('ZADD', tenants, NEVER, '')
+end
+
 -- The tenant that has the next turn, and its time.
 local function next_turn()
   local lowest = redis.call('ZRANGE', tenants, 0, 0, 'WITHSCORES')
   local tenant, turn = lowest[1], tonumber(lowest[2] or NEVER)
+  if turn >= DRAINED and turn < NEVER then
+    forget_tenants()
+  end
   if turn >= PARKED then
     return nil -- no tenant waits, or none of them has a turn for now
   elseif queue ~= LANED or turn < VIDEO_LANE and is_lane_full() then
@@ -243,8 +259,8 @@ local function next_turn()
   return tenant, turn
 end
 
--- Move tasks from the backlog to the runway, each tenant in its turn. A tenant without waiting tasks is removed only when
--- its turn comes, so that a tenant that adds tasks one by one gets no more than its share.
+-- Move tasks from the backlog to the runway, each tenant in its turn. What a call leaves is done by later ones.
+local removed = 0
 local function dispatch()
   if settings().paused then
     return
@@ -256,7 +272,10 @@ local function dispatch()
       return
     end
     room = room or math.max(0, RUNWAY - undelivered())
-    local member = room > 0 and first_waiting(tenant)
+    local member, another
+    if room > 0 then
+      member, another = first_waiting(tenant)
+    end
     if member then
       room = room - 1
       local id = append(queue, entry_of(member, tenant))
@@ -265,14 +284,22 @@ local function dispatch()
         settings().turn = turn
         redis.call('HSET', state, 'turn', turn)
       end
-      if note_running(id, tenant) then
-        redis.call('ZADD', tenants, AT_CAP, tenant)
-        redis.call('HSET', state, 'turn:' .. tenant, turn + 1)
-      else
+      if another then
         give_turn(tenant, turn + 1)
+      else
+        -- It must not hold up tenants that have tasks. If it adds one before this turn comes, it keeps the turn: so a
+        -- tenant that adds tasks one by one gets no more than its share. `settle` removes those whose turn came.
+        redis.call('ZADD', tenants, DRAINED + turn + 1, tenant)
       end
-    elseif room > 0 then
-      redis.call('ZREM', tenants, tenant)
+      note_running(id, tenant)
+    elseif room > 0 then -- somebody removed its tasks by hand
+      if redis.call('ZCARD', waiting) <= 1 then
+        forget_tenants()
+      else
+        redis.call('ZREM', tenants, tenant)
+      end
+      removed = removed + 1
+      room = removed < MOST_EMPTY and room or 0
     end
   end
 end
@@ -282,7 +309,7 @@ local function add(fields)
   local may_pass = not settings().paused and not next_turn()
   if may_pass and (redis.call('XLEN', queue) < RUNWAY or undelivered() < RUNWAY) then
     local tenant = tenant_of(fields)
-    if not redis.call('ZSCORE', tenants, tenant) and not has_no_slot(tenant) then
+    if score_of(tenant) >= DRAINED and not has_no_slot(tenant) then
       note_running(append(queue, fields), tenant)
       return
     end
@@ -307,8 +334,9 @@ local function admit(id, fields, dead_letters, entries_kept)
     return nil
   end
   local tenant = tenant_of(fields)
-  local turn = tonumber(redis.call('ZSCORE', tenants, tenant) or 0)
-  if not (settings().paused or turn >= PARKED or has_no_slot(tenant)) then
+  local score = score_of(tenant)
+  local has_turn = score < PARKED or score >= DRAINED
+  if not settings().paused and has_turn and not has_no_slot(tenant) then
     note_running(id, tenant)
     return cancelled_by
   end

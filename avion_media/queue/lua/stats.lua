@@ -22,7 +22,7 @@ end
 local due = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')
 return cjson.encode({
   redis.call('XLEN', queue), pending, math.max(0, redis.call('ZCARD', waiting) - 1),
-  math.max(0, redis.call('ZCARD', tenants) - 1), seconds(now - oldest),
+  redis.call('ZCOUNT', tenants, '-inf', '(' .. DRAINED), seconds(now - oldest),
   redis.call('ZCARD', KEYS[5]), due[2] or '-1', redis.call('XLEN', KEYS[6]), consumers,
   redis.call('HGET', state, 'paused') or '0',
 })

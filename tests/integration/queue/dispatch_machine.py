@@ -24,7 +24,7 @@ from avion_media.queue.entries import WAITING_HEADER
 from avion_media.redis import Script
 
 KEYS = QueueKeys(PROCESSING_QUEUE)
-RUNWAY, VIDEO_LANE, PARKED, AT_CAP = 8, 1e13, 4e15, 8e15
+RUNWAY, VIDEO_LANE, PARKED, AT_CAP, DRAINED = 8, 1e13, 4e15, 8e15, 8.5e15
 IMAGE, VIDEO = str(new_media_id(JPEG, 1_700_000_000_000)), str(new_media_id(MP4, 1_700_000_000_000))
 TENANTS = st.sampled_from(["a", "b", "c"])
 MEDIA = st.sampled_from([IMAGE, IMAGE, VIDEO])
@@ -36,6 +36,10 @@ BREAKS: dict[str, tuple[str, str]] = {
     "lane": ("return cap > 0 and settings().videos >= cap", "return false"),
     "leaves the backlog": ("redis.call('ZREM', waiting, member)", ""),
     "requeued": ("note_running(append(queue, fields), tenant)\n  end\n  return true", "end\n  return true"),
+    "drained": (
+        "if another then\n        give_turn(tenant, turn + 1)\n      else",
+        "if true then\n        give_turn(tenant, turn + 1)\n      else",
+    ),
     "readmitted": ("== AT_CAP then\n    readmit(tenant)", "== AT_CAP then"),
 }
 """Rules of the scripts, and what each becomes when it is broken."""
@@ -148,7 +152,7 @@ class DispatchMachine(RuleBasedStateMachine):
 
     @rule()
     def settle(self) -> None:
-        self.run_script(scripts.SETTLE, self.cap, self.slots, 60_000, 0.5, 30_000, "", 0, keys=(KEYS.janitor,))
+        self.run_script(scripts.SETTLE, self.cap, self.slots, 1, 0.5, 30_000, "", 0, keys=(KEYS.janitor,))
         self.videos = int(self.client.hget(KEYS.state, "video_cap"))
 
     @rule(tenant=TENANTS)
@@ -193,6 +197,7 @@ class DispatchMachine(RuleBasedStateMachine):
         state = self.client.hgetall(KEYS.state)
         turns = dict(self.client.zrange(KEYS.tenants, 0, -1, withscores=True))
         waiting = {tenant for tenant, _ in self.waiting()}
+        assert all(turns[tenant] >= DRAINED for tenant in turns.keys() - waiting)
         assert waiting <= turns.keys()
         for tenant in waiting:
             at_cap = 0 < self.cap <= int(state.get(f"running:{tenant}", 0))

@@ -15,6 +15,7 @@ from avion_media.redis import Redis
 from tests.integration.queue.conftest import Client
 
 KEYS = QueueKeys(PROCESSING_QUEUE)
+DRAINED = 8.5e15  # in _dispatch.lua
 
 
 def fields(owner: str = "", fmt: MediaFormat = JPEG) -> dict[str, str]:
@@ -58,6 +59,55 @@ async def test_owners_take_turns_and_one_that_comes_task_by_task_gets_no_more_th
         await queue.enqueue(fields("steady"))
         done += await owners(queue, 1)
     assert Counter(done[10:]) == pytest.approx({"many": 10, "steady": 10}, abs=1)
+
+
+async def test_one_that_adds_a_task_whenever_none_waits_gets_no_more_than_its_share(
+    queue: TaskQueue, other: Client
+) -> None:
+    for _ in range(40):
+        await queue.enqueue(fields("many"))
+    done: list[str] = []
+    for _ in range(40):
+        if not other.zlexcount(KEYS.waiting, "[image/steady\0", "(image/steady\1"):
+            await queue.enqueue(fields("steady"))
+        done += await owners(queue, 1)
+    assert Counter(done[10:]) == pytest.approx({"many": 15, "steady": 15}, abs=1)
+
+
+async def test_a_tenant_whose_tasks_are_done_delays_none(queue: TaskQueue, other: Client) -> None:
+    for number in range(20):
+        await queue.enqueue(fields(f"once{number}"))
+    await owners(queue, 5)
+    drained = other.zcount(KEYS.tenants, DRAINED, "(9e15")
+    assert (drained, (await queue.stats()).tenants) == (5, 7)
+    other.zadd(KEYS.tenants, {f"image/before{number}": DRAINED + 1 for number in range(5_000)})
+    await queue.enqueue(fields("new"))
+    assert "new" in await owners(queue, 16)
+    assert await take(queue) is None
+    assert other.zrange(KEYS.tenants, 0, -1) == [""]  # forgotten at once
+
+
+async def test_the_janitor_forgets_tenants_whose_turn_came(redis: Redis, other: Client) -> None:
+    queue = TaskQueue(redis, PROCESSING_QUEUE)
+    await queue.pause()
+    await queue.enqueue(fields("waits"))
+    other.hset(KEYS.state, "turn", 5)
+    other.zadd(KEYS.tenants, {f"image/before{number}": DRAINED + 5 for number in range(1_500)})
+    other.zadd(KEYS.tenants, {"image/owes": DRAINED + 6})
+    for left in (500, 0, 0):
+        await queue.settle(tenant_cap=0, slots=4, idle_s=60)
+        assert other.zcount(KEYS.tenants, DRAINED, DRAINED + 5) == left
+    assert other.zscore(KEYS.tenants, "image/owes") == DRAINED + 6
+    await queue.enqueue(fields("owes"))
+    assert other.zscore(KEYS.tenants, "image/owes") == 6
+
+
+async def test_tenants_whose_tasks_somebody_removed_hold_up_none_for_long(queue: TaskQueue, other: Client) -> None:
+    other.zadd(KEYS.tenants, {f"image/a{number}": 0 for number in range(250)})
+    await queue.enqueue(fields("waits"))
+    for _ in range(2):
+        await queue.settle(tenant_cap=0, slots=4, idle_s=60)
+    assert (await taken(queue)).task.fields["owner"] == "waits"
 
 
 async def test_a_task_without_owner_goes_on_the_account_of_its_caller(queue: TaskQueue) -> None:

@@ -12,7 +12,7 @@ from tests.integration.queue.dispatch_machine import BREAKS, machine_of
 
 RUNS = int(os.environ.get("AVION_DISPATCH_RUNS", "20"))
 # With these seeds a few runs find the broken rule. After a change of the machine or of Hypothesis others may be needed.
-SEEDS = {"account": 1, "cap": 3, "lane": 6, "leaves the backlog": 4, "requeued": 4, "readmitted": 4}
+SEEDS = {"account": 1, "drained": 1, "cap": 3, "lane": 6, "leaves the backlog": 4, "requeued": 4, "readmitted": 4}
 RUNS_OF_A_SEED, SEEDS_UNTIL_FOUND = 120, 20
 
 

@@ -24,7 +24,7 @@ from avion_media.deletion.names import LAST_UNDELETE, NOTICES_GROUP, UNDELETES
 from avion_media.domain.errors import Unavailable
 from avion_media.domain.ids import InvalidId, UnknownFormat, parse_any_id
 from avion_media.domain.tasks import DROP_DELETED
-from avion_media.queue.scripts import REMOVE_IDLE_CONSUMERS
+from avion_media.queue.consumers import remove_idle_consumers
 from avion_media.redis import Redis, RedisRefused, Reply, as_map
 
 _MAX_EVENT_BYTES = 1 << 20
@@ -144,9 +144,7 @@ class NoticeStream:
 
     async def remove_idle_consumers(self, idle_s: float) -> int:
         """Remove readers without pending events that did not read for ``idle_s``. Return how many."""
-        args = (NOTICES_GROUP, round(idle_s * 1000))
-        removed: int = await self._redis.run(REMOVE_IDLE_CONSUMERS, (DROP_DELETED,), args)
-        return removed
+        return await remove_idle_consumers(self._redis, DROP_DELETED, NOTICES_GROUP, idle_s)
 
 
 def _rows(reply: Reply) -> list[Reply]:

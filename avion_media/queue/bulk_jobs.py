@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated
 
@@ -22,6 +22,7 @@ from avion_media.redis import Redis, as_text
 REPLAY, UNDELETE = "replay", "undelete"
 DEFAULT_RATE = 50.0  # a second: what follows from it should not make live traffic wait
 _KEPT_MS = 7 * 86_400_000  # of a job that has ended
+_ITEMS = 1_000  # that one script adds
 
 
 class JobState(StrEnum):
@@ -142,10 +143,17 @@ class BulkJobs:
         self, kind: str, conditions: Mapping[str, str], items: Sequence[str] = (), *, rate: float, by: str, total: int
     ) -> BulkJob | None:
         now = time.time()
-        job = BulkJob(self._queue, kind, secrets.token_hex(8), JobState.RUNNING, by, rate, now, conditions, total)
+        is_long = len(items) > _ITEMS
+        state = JobState.PAUSED if is_long else JobState.RUNNING  # until all items are there
+        job = BulkJob(self._queue, kind, secrets.token_hex(8), state, by, rate, now, conditions, total)
         flat = [part for pair in BULK_JOB.write(job).items() for part in pair]
-        begun = await self._redis.run(scripts.BEGIN_JOB, self._job_keys(kind), (len(flat), *flat, *items))
-        return job if begun else None
+        if not await self._redis.run(scripts.BEGIN_JOB, self._job_keys(kind), (len(flat), *flat, *items[:_ITEMS])):
+            return None
+        for first in range(_ITEMS, len(items), _ITEMS):
+            await self.advance(job, Progress(state=JobState.PAUSED, added=items[first : first + _ITEMS]))
+        if is_long:
+            await self.resume(kind)
+        return replace(job, state=JobState.RUNNING)
 
     async def _steer(self, kind: str, state: JobState, *after: JobState) -> bool:
         return bool(await self._redis.run(scripts.STEER_JOB, self._job_keys(kind), (state, _KEPT_MS, *after)))

@@ -55,9 +55,8 @@ class QueueKeys:
         tenant. ``videos``: the number of entries that are videos. ``turn:<tenant>``: the next turn of a tenant that has
         none for now. ``number``: the number of the last waiting task. ``tenant_cap``, ``video_cap``: limits.
         ``paused``: when the queue was paused. ``cancelled:<task>``: the operator who cancelled it. ``cursor``: how far
-        the janitor has compared accounts with the stream. ``names``, ``consumers``, ``counted_at``: consumers of the
-        group, how many of them are alive, and when they were counted. ``since``, ``last``: first and last sign of an
-        uninterrupted line of janitors. ``run_id``, ``lost``: see `TaskQueue.detect_data_loss`.
+        the janitor has compared accounts with the stream. ``since``, ``last``: first and last sign of an uninterrupted
+        line of janitors. ``run_id``, ``lost``: see `TaskQueue.detect_data_loss`.
         """
         return f"{{{self.stream}}}:state"
 
@@ -68,7 +67,7 @@ class QueueKeys:
 
     @property
     def tenants(self) -> str:
-        """Sorted set: tenants with waiting tasks, by the virtual time of their next turn."""
+        """Sorted set: tenants with waiting tasks, and some that had one, by the virtual time of their next turn."""
         return f"{{{self.stream}}}:tenants"
 
     @property

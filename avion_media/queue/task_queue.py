@@ -24,6 +24,7 @@ import trio
 from avion_media.domain.errors import LeaseLost, Reason
 from avion_media.domain.tasks import CONSUMER_GROUP, Task
 from avion_media.queue import scripts
+from avion_media.queue.consumers import read_consumers, remove_idle_consumers
 from avion_media.queue.dead_letters import DeadLetters
 from avion_media.queue.entries import delayed_member, flatten, read_entry, task_fields
 from avion_media.queue.lease import Lease
@@ -264,10 +265,11 @@ class TaskQueue:
         ``idle_s`` have passed, because a worker that could not renew its leases meanwhile is not dead. This does not
         apply to a queue that never had a janitor.
         """
-        args = (tenant_cap, slots, round(idle_s * 1000), VIDEO_SHARE, _gap_ms(idle_s), token)
-        keys = (*self._keys.dispatch, self._keys.janitor)
-        consumers: int | None = await self._redis.run(scripts.SETTLE, keys, (*args, round(life_s * 1000)))
-        return consumers
+        found = await read_consumers(self._redis, self.name, CONSUMER_GROUP)
+        consumers = sum(each.idle_s < idle_s for each in found)
+        args = (tenant_cap, slots, consumers, VIDEO_SHARE, _gap_ms(idle_s), token, round(life_s * 1000))
+        settled = await self._redis.run(scripts.SETTLE, (*self._keys.dispatch, self._keys.janitor), args)
+        return consumers if settled else None
 
     async def pause(self) -> None:
         """Start no more tasks until `resume`. Tasks that workers have continue."""
@@ -344,10 +346,8 @@ class TaskQueue:
         await self._redis.run(scripts.CLEAR_DATA_LOSS, (self._keys.state,), (loss.noted,))
 
     async def remove_idle_consumers(self, idle_s: float) -> int:
-        """Remove consumers that have no task and did not read for ``idle_s``. Return how many."""
-        args = (CONSUMER_GROUP, round(idle_s * 1000))
-        removed: int = await self._redis.run(scripts.REMOVE_IDLE_CONSUMERS, (self.name,), args)
-        return removed
+        """Remove consumers that have no task and did not read for ``idle_s``, some at a time. Return how many."""
+        return await remove_idle_consumers(self._redis, self.name, CONSUMER_GROUP, idle_s)
 
     async def stats(self) -> QueueStats:
         """Return the present figures of the queue."""

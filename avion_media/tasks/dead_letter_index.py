@@ -13,11 +13,11 @@ from collections.abc import Collection, Sequence
 
 from avion_media.queue import QueueKeys, scripts
 from avion_media.queue.entries import read_entry
-from avion_media.redis import Redis, Reply
+from avion_media.redis import Argument, Redis, Reply
 from avion_media.tasks.task_scan import FoundTask, TaskLocation, Visit, scan_tasks
 
 _PAGE = 200  # dead letters read at once: 3 ms
-_AT_ONCE = 500  # subjects looked up by one script
+_AT_ONCE = 500  # subjects that one script looks up, and dead letters that it returns
 _STALE = 10_000  # members that may be too many, beside as many as there are dead letters
 _PRUNED = 500  # members that are checked at once when there are more
 _READ_UNTIL = b"\0"  # what the member begins with that says how far the stream was read
@@ -61,10 +61,14 @@ class DeadLetterIndex:
     async def find(self, subjects: Collection[str]) -> list[FoundTask]:
         """Return the dead letters of these media items, in any order."""
         await self.advance()
-        names = list(subjects)
+        names, last = list(subjects), b""
         found = []
-        for first in range(0, len(names), _AT_ONCE):
-            for member in await self._redis.run(scripts.FIND_INDEXED, (self._key,), names[first : first + _AT_ONCE]):
+        while names:
+            args: tuple[Argument, ...] = (_AT_ONCE, last, *names[:_AT_ONCE])
+            members: list[bytes] = await self._redis.run(scripts.FIND_INDEXED, (self._key,), args)
+            last = members[-1] if len(members) == _AT_ONCE else b""  # else these subjects have no more
+            del names[: names.index(last.partition(b"\0")[0].decode()) if last else _AT_ONCE]
+            for member in members:
                 _, _, entry_id = member.partition(b"\0")
                 rows = await self._redis.execute("XRANGE", self._stream, entry_id, entry_id)
                 if rows:

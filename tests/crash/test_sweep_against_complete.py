@@ -45,7 +45,7 @@ async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
             stage.objects.clear()
             stage.media_id = new_media_id(PNG, round((time.time() - AGE.total_seconds()) * 1000))
             stage.upload()
-            stage.client.hset("media_sweep", "memory_since", "0")
+            stage.client.hset("media_sweep", "complete_since", "0")
             await stage.replay().ensure_complete()
             return stage
 

@@ -25,7 +25,7 @@ if ARGV[2] ~= 'running' then -- else an operator may have paused it meanwhile
   redis.call('HSET', KEYS[1], 'state', ARGV[2])
 end
 if ARGV[2] == 'done' then
-  redis.call('DEL', KEYS[2])
+  redis.call('UNLINK', KEYS[2])
   redis.call('PEXPIRE', KEYS[1], ARGV[7])
 end
 return 1

@@ -5,7 +5,7 @@ local state = redis.call('HGET', KEYS[1], 'state')
 if state == 'running' or state == 'paused' then
   return 0
 end
-redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('UNLINK', KEYS[1], KEYS[2])
 local first_item = tonumber(ARGV[1]) + 2
 for index = 2, first_item - 1, 2 do
   redis.call('HSET', KEYS[1], ARGV[index], ARGV[index + 1])

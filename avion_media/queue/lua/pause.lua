@@ -4,7 +4,7 @@ settings()
 redis.call('HSET', state, 'paused', seconds(now_s()))
 read_settings = nil
 local _, last = undelivered()
-for _, entry in ipairs(redis.call('XRANGE', queue, '(' .. last, '+', 'COUNT', 1000)) do
+for _, entry in ipairs(redis.call('XRANGE', queue, '(' .. last, '+', 'COUNT', 100)) do -- the janitor adopts the rest
   if not excess_of_any(entry[2]) then
     keep_origin(entry[2], entry[1])
     redis.call('XDEL', queue, entry[1])

@@ -6,7 +6,7 @@ for index = 3, #ARGV do
   if state == ARGV[index] then
     redis.call('HSET', KEYS[1], 'state', ARGV[1])
     if ARGV[1] == 'cancelled' then
-      redis.call('DEL', KEYS[2])
+      redis.call('UNLINK', KEYS[2])
       redis.call('PEXPIRE', KEYS[1], ARGV[2])
     end
     return 1

@@ -58,6 +58,14 @@ async def test_they_are_found_until_they_are_replayed_or_dropped(redis: Redis) -
     assert (left.subject, left.entry.entry_id) == (twice, dead_letters[2].entry_id)
 
 
+async def test_a_media_item_with_many_is_read_in_pages(redis: Redis, other: Any) -> None:
+    one, many, another = some_ids(3)
+    foreign(other, [one, *[many] * 7, another])
+    found = await DeadLetterIndex(redis, KEYS.stream).find([one, many, another])
+    assert [each.subject for each in found] == [one, *[many] * 7, another]
+    assert len({each.entry.entry_id for each in found}) == 9
+
+
 async def test_a_remote_media_item_is_found_by_its_id(redis: Redis) -> None:
     await given_up(TaskQueue(redis, CACHE_QUEUE), {"remote_url": "HTTPS://Remote.example:443/a.png"})
     (found,) = await DeadLetterIndex(redis, CACHE_QUEUE).find([str(remote_id_for(URL))])

@@ -18,7 +18,7 @@ from avion_media.console.steering import steering_routes
 from avion_media.credentials import fingerprint
 from avion_media.domain.errors import Dependency, Reason, Unavailable
 from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE
-from avion_media.queue import BulkJob, BulkJobs, DeadLetterFilter, JobState, Progress, TaskQueue
+from avion_media.queue import BulkJob, BulkJobs, DeadLetterFilter, JobState, Progress, TaskQueue, bulk_jobs
 from avion_media.redis import Redis, open_redis
 from avion_media.tasks.bulk import BulkRunner, ReplayDeadLetters
 from tests.crash.test_consumer_outages import Work, consumer_of, settled, until, working
@@ -130,6 +130,19 @@ async def test_a_cancelled_job_does_no_more_and_another_can_begin(redis: Redis, 
     assert (await queue.stats()).dead_letters == 2
     assert await jobs.begin_replay(DeadLetterFilter(reason="poison"), rate=1.0, by="ada@desk")
     assert (await works_off(jobs, runner, "replay", a_second)).done == 0
+
+
+async def test_a_job_begins_with_all_of_its_items(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk_jobs, "_ITEMS", 3)
+    jobs = BulkJobs(redis, DELETE_QUEUE)
+    for count in (3, 8):
+        job = await jobs.begin_undelete([f"m{number}" for number in range(count)], rate=1.0, by="ada@desk")
+        assert job is not None
+        found = await jobs.get("undelete")
+        assert found is not None
+        assert (found.job_id, found.state) == (job.job_id, JobState.RUNNING)
+        assert await jobs.items(job, 100) == [f"m{number}" for number in range(count)]
+        assert await jobs.cancel("undelete")
 
 
 async def test_a_job_with_a_bug_is_paused_and_says_why(redis: Redis) -> None:

@@ -77,7 +77,7 @@ def _media_ids(event: bytes) -> tuple[tuple[str, ...], int]:
 def _is_id(value: object) -> bool:
     """Return whether this is an id. An id of a newer version counts, so that no deletion is lost during an upgrade.
 
-    A worker of this version that cannot remove such a media item makes the task a dead letter.
+    Workers of this version leave its removal to those of the newer one.
     """
     try:
         return isinstance(value, str) and parse_any_id(value) is not None

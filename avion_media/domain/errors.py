@@ -96,11 +96,10 @@ ADVICE: dict[Reason, str] = {
     Reason.REMOTE_REFUSED: "Look at `REMOTE__DENY_HOSTS` if this server should be fetched from, else nothing.",
     Reason.REMOTE_UNREACHABLE: "Nothing to do here: the URL is fetched again at the next request.",
     Reason.REMOTE_STATUS: "Nothing to do here: the remote server decides what it serves.",
-    Reason.MALFORMED_TASK: "Report it to the owner of the service that queued it, and drop it."
-    " If a newer version queued it, replay after the upgrade.",
+    Reason.MALFORMED_TASK: "Report it to the owner of the service that queued it, and drop it.",
     Reason.POISON: "Keep the file and report a bug; replay once it is fixed.",
     Reason.UNREADABLE: "Repair the objects in the store, then replay.",
-    Reason.EXPIRED: "Find out why the queue waited so long, then replay.",
+    Reason.EXPIRED: "Find out why it waited so long (if a newer version queued it, upgrade), then replay.",
     Reason.BLOCKED: "Nothing to do here; if it was a mistake, `avion-media unblock`.",
     Reason.HELD: "Decide: `avion-media review release` or `avion-media review block`.",
     Reason.CANCELLED: "Nothing to do here; if it was a mistake, replay.",

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.ids import InvalidId
+from avion_media.domain.ids import InvalidId, UnknownFormat
 from avion_media.domain.media import MediaFacts
 from avion_media.domain.owners import is_owner
 
@@ -62,10 +62,12 @@ _Id = TypeVar("_Id")
 def id_of(task: Task, parse: Callable[[str], _Id]) -> _Id:
     """Return the id in a task, read by ``parse``. Another service may have written anything.
 
-    Raises `Rejected` (MALFORMED_TASK) if ``parse`` raises `InvalidId`.
+    Raises `UnknownFormat` like ``parse``, and `Rejected` (MALFORMED_TASK) if ``parse`` raises another `InvalidId`.
     """
     try:
         return parse(task.fields.get("media_id", ""))
+    except UnknownFormat:
+        raise
     except InvalidId as error:
         raise Rejected(Reason.MALFORMED_TASK, str(error)) from None
 

@@ -3,11 +3,11 @@
 Besides the contract's fields an entry may carry what earlier attempts left: ``attempts`` (used up), ``deaths`` (of
 processes that had it), ``crashed_workers`` (the last of these, with Unix seconds), ``error`` (the last one),
 ``first_seen`` (Unix seconds), ``replays`` (from the dead letters) and ``replayed_at`` (the last time),
-``unavailable_since`` (its objects cannot be read or written), ``once`` (the key under which it is unique) and
-``tenant`` (on whose account it goes if it has no owner). Other services know none of these. Whatever they write is read
-without failing, within bounds: an entry beyond `MAX_FIELDS` or `MAX_BYTES` becomes a dead letter that is cut to them. A
-member of the delayed set is the same fields as one JSON object, ``task_id`` first; one of the backlog ends with them as
-a JSON array.
+``unavailable_since`` (its objects cannot be read or written, or its format is unknown), ``once`` (the key under which
+it is unique) and ``tenant`` (on whose account it goes if it has no owner). Other services know none of these. Whatever
+they write is read without failing, within bounds: an entry beyond `MAX_FIELDS` or `MAX_BYTES` becomes a dead letter
+that is cut to them. A member of the delayed set is the same fields as one JSON object, ``task_id`` first; one of the
+backlog ends with them as a JSON array.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Lease:
 
     @property
     def unavailable_since(self) -> float:
-        """When its objects became unavailable (Unix seconds); 0 if they are not.
+        """When its objects became unavailable, or its format was first unknown (Unix seconds); 0 if neither is so.
 
         An attempt that ends in an outage does not change it.
         """

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import trio
 
 from avion_media.domain.errors import Unavailable
+from avion_media.domain.ids import UnknownFormat
 from avion_media.queue import BulkJob, BulkJobs, DeadLetterFilter, JobState, Progress, TaskQueue
 from avion_media.telemetry import get_logger
 
@@ -43,8 +44,8 @@ class BulkRunner:
         """Run one step. Note why, and return None, while something that the step needs is unavailable."""
         try:
             return await work(job, most)
-        except Unavailable as error:
-            _log.info("job.backed_off", job=job.name, dependency=error.dependency, detail=error.detail)
+        except (Unavailable, UnknownFormat) as error:  # a janitor of a newer version knows the format
+            _log.info("job.backed_off", job=job.name, detail=str(error))
             await self._jobs.advance(job, Progress(job.cursor, problem=str(error)[:500]))
             return None
         except Exception as error:  # noqa: BLE001 - a bug in a job must not take the janitor down

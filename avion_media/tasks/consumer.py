@@ -18,6 +18,8 @@ returns                the lease is completed
 older than the limit   a dead letter (``expired``) without another attempt; deletions have no limit
 `DecoderKilled`        the decoder was killed from outside, perhaps because of the file: retried with backoff, then a
                        dead letter
+`UnknownFormat`        a newer version queued it: to the delayed set until a worker of that version takes it. No attempt
+                       is used up. After ``max_age_s``, a dead letter (``expired``), also of a deletion
 `Deferred`             its turn has not come (limits per remote host): back to the backlog, where its whole tenant
                        waits; if another server sent it to that host, to the delayed set. No attempt is used up
 `LeaseLost`            another worker owns the task: stop, change nothing. An attempt that has already ensured its lease
@@ -43,6 +45,7 @@ import trio
 
 from avion_media.concurrency import run_all
 from avion_media.domain.errors import DecoderKilled, Deferred, Dependency, LeaseLost, Reason, Rejected, Unavailable
+from avion_media.domain.ids import UnknownFormat
 from avion_media.domain.tasks import EnsureLease, Task
 from avion_media.queue import Lease, TaskQueue
 from avion_media.tasks.bulk import BulkRunner
@@ -66,7 +69,8 @@ _OUTAGE_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis, or what tasks 
 _TASK_LOCAL = frozenset({Dependency.REMOTE, Dependency.UPLOAD, Dependency.OBJECT})
 _OBJECT_OUTAGE_LIMIT_S = 6 * 3600.0  # an operator who is called at night repairs a store within this time
 _LONGEST_OBJECT_WAIT_S = 3600.0
-_LONGEST_TURN_S = 120.0  # between two looks of a task whether a server that it was sent to has a free slot
+# Between two looks of a task whether a server that it was sent to has a free slot, or a worker knows its format.
+_LONGEST_TURN_S = 120.0
 _DISK_FULL_LIMIT_S = 3600.0  # for a full disk to be emptied; after that it costs attempts
 _DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
@@ -387,6 +391,8 @@ class Consumer:
         except Rejected as rejection:
             self._outage.succeeded()
             return await self._fail(lease, rejection.reason, rejection.detail)
+        except UnknownFormat as error:
+            return await self._after_unknown_format(lease, error)
         except Deferred as error:
             return await self._after_deferral(lease, error)
         except DecoderKilled as error:
@@ -430,6 +436,16 @@ class Consumer:
             waits_s = max(error.retry_after_s, min(_LONGEST_TURN_S, (time.time() - lease.first_seen) / 4))
             await self._retry(lease, waits_s * random.uniform(1.0, 1.2), error.detail, count=False)
         return "deferred", str(Dependency.REMOTE)
+
+    async def _after_unknown_format(self, lease: Lease, error: UnknownFormat) -> tuple[str, str]:
+        """Leave a task to a worker of a newer version. It may be invented, so it does not wait without a limit."""
+        now = time.time()
+        since = lease.unavailable_since or now
+        if now - since > self._policy.max_age_s:
+            return await self._dead_letter(lease, Reason.EXPIRED, str(error))
+        delay_s = max(self._policy.backoff_s, min(_LONGEST_TURN_S, (now - since) / 4)) * random.uniform(1.0, 1.2)
+        await self._retry(lease, delay_s, str(error), count=False, unavailable_since=since)
+        return "deferred", str(Reason.UNKNOWN_TYPE)
 
     def _too_late(self, lease: Lease, delay_s: float) -> bool:
         return time.time() + delay_s - lease.first_seen > self._policy.max_deferral_s

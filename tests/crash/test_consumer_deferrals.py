@@ -10,10 +10,22 @@ import pytest
 import redis as redis_py
 
 from avion_media.domain.errors import Deferred, Dependency, MediaError, Reason, Unavailable
+from avion_media.domain.ids import UnknownFormat
 from avion_media.domain.tasks import PROCESSING_QUEUE
 from avion_media.queue import QueueKeys, TaskQueue
 from avion_media.redis import open_redis
-from tests.crash.test_consumer_outages import Work, assert_cost_no_attempt, consumer_of, until, working
+from tests.crash.test_consumer_outages import (
+    Work,
+    add,
+    ago,
+    assert_cost_no_attempt,
+    consumer_of,
+    delayed,
+    put_off,
+    settled,
+    until,
+    working,
+)
 
 _DELAYED = QueueKeys(PROCESSING_QUEUE).delayed
 
@@ -60,3 +72,43 @@ async def test_a_server_that_asks_for_time_gets_it_before_the_next_attempt(redis
             ((member, due_at),) = client.zrange(_DELAYED, 0, -1, withscores=True)
     assert json.loads(member)["attempts"] == "1"
     assert due_at - time.time() > 60
+
+
+_UNKNOWN = UnknownFormat("this version does not know the format code in the media id")
+
+
+async def test_a_task_of_an_unknown_format_uses_up_no_attempt(redis_url: str) -> None:
+    await assert_cost_no_attempt(redis_url, [_UNKNOWN, _UNKNOWN])
+
+
+@pytest.mark.parametrize(("waited_s", "delay_s"), [(100, 25), (5 * 3600, 120)])
+async def test_a_task_of_an_unknown_format_waits_for_a_newer_worker_up_to_two_minutes_at_a_time(
+    redis_url: str, waited_s: float, delay_s: float
+) -> None:
+    work = Work(lambda: _UNKNOWN)
+    async with open_redis(redis_url) as redis:
+        await add(redis, unavailable_since=ago(waited_s), first_seen=ago(1e6), attempts="2")
+        async with working(consumer_of(redis, work, "only", max_attempts=3)):
+            stats = await put_off(TaskQueue(redis, PROCESSING_QUEUE))
+        (member,) = await delayed(redis)
+    kept = json.loads(member)
+    assert kept["attempts"] == "2"
+    assert float(kept["unavailable_since"]) == pytest.approx(time.time() - waited_s, abs=5)
+    assert stats.next_due is not None
+    assert delay_s - 2 < stats.next_due - time.time() < 1.2 * delay_s + 2
+    assert work.given_up == []
+
+
+@pytest.mark.parametrize("gives_up", [True, False], ids=["upload", "deletion"])
+async def test_a_task_of_an_unknown_format_that_no_newer_worker_takes_is_a_dead_letter(
+    redis_url: str, gives_up: bool
+) -> None:
+    work = Work(lambda: _UNKNOWN)
+    async with open_redis(redis_url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await add(redis, unavailable_since=ago(3601))
+        async with working(consumer_of(redis, work, "only", max_age_s=3600.0, gives_up=gives_up)):
+            await settled(queue)
+        (dead_letter,) = await queue.dead_letters.list()
+    assert work.given_up == [Reason.EXPIRED]
+    assert dead_letter.error == f"expired: {_UNKNOWN}"

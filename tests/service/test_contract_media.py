@@ -246,16 +246,25 @@ def test_a_task_that_cannot_be_read_is_a_dead_letter_of_the_other_queues_too(
     eventually(lambda: done(redis_client), "the queues to be empty")
 
 
-def test_a_deletion_that_only_a_newer_version_can_carry_out_is_kept(
-    service: Service, redis_client: redis.Redis
+@pytest.mark.parametrize("queue", ["media_processing_queue", "media_delete_queue"])
+def test_a_task_that_only_a_newer_version_can_do_waits_for_it(
+    service: Service, redis_client: redis.Redis, queue: str
 ) -> None:
     newer = encode_id(datetime.now(UTC), 255, 1)
-    redis_client.xadd("drop_deleted", {"event": json.dumps({"media_ids": [newer]})})
-    (dead_letter,) = eventually(lambda: entries(redis_client, "{media_delete_queue}:dlq"), "the dead letter")
-    redis_client.delete("{media_delete_queue}:dlq")
-    assert dead_letter["media_id"] == newer
-    assert dead_letter["error"].startswith("malformed_task: ")
+    if queue == "media_delete_queue":
+        redis_client.xadd("drop_deleted", {"event": json.dumps({"media_ids": [newer]})})
+    else:
+        redis_client.xadd(queue, {"task_id": "theirs", "media_id": newer})
+
+    def put_off() -> dict[str, str] | None:
+        members: Any = redis_client.zrange(f"{{{queue}}}:delayed", 0, -1)
+        found: list[dict[str, str]] = [json.loads(each) for each in members]
+        return next((each for each in found if "unavailable_since" in each), None)
+
+    task = eventually(put_off, "a worker to leave it to a newer one")
+    assert (task["media_id"], task["attempts"]) == (newer, "0")
     assert service.get(f"/media/{newer}").status_code == 404
+    redis_client.delete(f"{{{queue}}}:delayed")
     eventually(lambda: done(redis_client), "the queues to be empty")
 
 

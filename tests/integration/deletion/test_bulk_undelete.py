@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from typing import Any
@@ -20,6 +21,7 @@ from avion_media.resources import ResourceSlot
 from avion_media.tasks.bulk import BulkRunner
 from avion_media.tasks.bulk_undelete import UndeleteMedia
 from tests.crash.stage import MemoryStore, Steps
+from tests.service.published import encode_id
 
 OWNED, NAMED, PRESENT = (new_media_id(JPEG, 1_700_000_000_000 + number) for number in range(3))
 GONE = new_media_id(JPEG, 1_700_000_000_009)
@@ -95,6 +97,22 @@ async def test_an_object_that_the_store_does_not_return_stops_no_other(redis_url
             assert job is not None
             assert (job.state, job.done, job.refused) == (JobState.DONE, 5, 0)
             assert not any(each.is_deleted for each in (await DeletionRecords(redis).get_many(names)).values())
+
+
+async def test_media_of_an_unknown_format_wait_for_a_newer_janitor(redis_url: str) -> None:
+    store: ResourceSlot[Any] = ResourceSlot(Dependency.STORE)
+    async with open_redis(redis_url) as redis:
+        with store.filled(MemoryStore({}, Steps())):
+            jobs = BulkJobs(redis, DELETE_QUEUE)
+            replay = JournalReplay(redis, DeletionJournal(store, 3600.0))
+            newer = encode_id(datetime.now(UTC), 255, 1)
+            await jobs.begin_undelete([newer], rate=1000.0, by="ada@desk")
+            assert await BulkRunner(jobs, {"undelete": UndeleteMedia(store, redis, replay, jobs)}).step()
+            job = await jobs.get("undelete")
+            assert job is not None
+            assert (job.state, job.done, job.refused) == (JobState.RUNNING, 0, 0)
+            assert "format code" in job.problem
+            assert await jobs.items(job, 1) == [newer]
 
 
 class Dying(Redis):

@@ -219,6 +219,10 @@ class _Journal:
         return
         yield
 
+    async def set_aside(self) -> AsyncIterator[Any]:
+        return
+        yield
+
 
 Case = Callable[[World], Awaitable[object]]
 
@@ -240,6 +244,7 @@ CASES: dict[str, Case] = {
     "queue/dead_letter": ending("dead_letter", "internal: x"),
     "queue/defer": ending("defer", 60.0, "paused"),
     "queue/detect_data_loss": lambda world: world.queue.detect_data_loss(),
+    "queue/claim": lambda world: world.queue.claim("k"),
     "queue/enqueue": lambda world: world.queue.enqueue({"media_id": IDS[2]}, dedup_key="k"),
     "queue/find_indexed": World.find_indexed,
     "queue/pause": lambda world: world.remote.pause(),

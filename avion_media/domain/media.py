@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from avion_media.domain.formats import BY_NAME, MediaFormat
+from avion_media.domain.formats import MediaFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class MediaFacts:
     def to_metadata(self) -> dict[str, str]:
         """User metadata for the object store (ASCII keys and values).
 
-        ``type`` is for other programs. `facts_from_metadata` reads ``format``.
+        ``type`` is for other programs. `avion_media.store.stored_facts` reads ``format``.
         """
         metadata = {
             "type": self.format.content_type,
@@ -53,21 +53,6 @@ class MediaFacts:
     def is_of_same_file(self, other: MediaFacts) -> bool:
         """Return whether both are of the same content. Thumbnail sizes may differ, because they are configured."""
         return replace(self, thumbnails=()) == replace(other, thumbnails=())
-
-
-def facts_from_metadata(metadata: Mapping[str, str], size_bytes: int) -> MediaFacts:
-    """Read the metadata that `MediaFacts.to_metadata` wrote. Raises KeyError or ValueError."""
-    return MediaFacts(
-        format=BY_NAME[metadata["format"]],
-        size_bytes=size_bytes,
-        width=int(metadata["width"]),
-        height=int(metadata["height"]),
-        blurhash=metadata.get("blurhash", ""),
-        sha256=metadata.get("sha256", ""),
-        animated=metadata.get("animated") == "1",
-        duration_s=float(metadata.get("duration", "0")),
-        thumbnails=parse_size_names(metadata.get("thumbnails", "")),
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ READY_TTL_S = 3600.0  # the object store has it as well
 FAILED_TTL_S = 30 * 86_400.0  # only Redis has it
 _CODES = {state: str(state)[0] for state in State if state is not State.PENDING_UPLOAD} | {State.PENDING_UPLOAD: "U"}
 _STATES = {code: state for state, code in _CODES.items()}
+_REASONS = {str(reason): reason for reason in Reason}
 _FACTS = 10  # fields of a status with facts
 _PAUSE_S = (0.2, 5.0)  # shortest and longest pause before the next attempt to subscribe
 
@@ -138,15 +139,15 @@ def _effective_status(media_id: str, written: bytes, deletion_state: bytes) -> S
 
 
 def _read(written: str, key: str) -> Status:
-    """Return the stored status. Raises ValueError or KeyError."""
+    """Return the stored status. Raises ValueError or KeyError. A reason that only a later version knows is left out."""
     media_id = key.rpartition("}")[2]
     code, *fields = written.split(" ")
     state = _STATES[code]
     if state is State.FAILED:
         reason, retryable = fields[:2]
-        return Status(media_id, state, reason=Reason(reason) if reason else None, retryable=retryable == "1")
+        return Status(media_id, state, reason=_REASONS.get(reason), retryable=retryable == "1")
     if state is State.PROCESSING and 0 < len(fields) < _FACTS:
-        return Status(media_id, state, reason=Reason(fields[0]))
+        return Status(media_id, state, reason=_REASONS.get(fields[0]))
     if not fields:
         return Status(media_id, state)
     name, size_bytes, width, height, animated, duration_s, blurhash, sha256, names, shown = fields[:_FACTS]

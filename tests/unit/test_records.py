@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import avion_media
+from avion_media.domain.tasks import State
 from avion_media.records import RECORDS, UNREADABLE, CustomRecord, HashRecord, JsonRecord, Raw, Record, UnreadableRecord
 
 SAMPLES = Path(__file__).resolve().parents[1] / "data/records"
@@ -154,10 +155,15 @@ def test_a_kind_that_only_a_later_version_knows_is_skipped(kind: str, field: str
     assert UNREADABLE.counts == {kind: 1}
 
 
-@pytest.mark.parametrize("text", [b"X", b"F tomorrow 1", b"P tomorrow"])
-def test_a_status_that_only_a_later_version_knows_is_skipped(text: bytes) -> None:
-    assert RECORDS["status"].read_or_skip(text, key_of("status")) is None
+def test_a_state_that_only_a_later_version_knows_is_skipped() -> None:
+    assert RECORDS["status"].read_or_skip(b"X", key_of("status")) is None
     assert UNREADABLE.counts == {"status": 1}
+
+
+@pytest.mark.parametrize(("text", "state"), [(b"F tomorrow 1", State.FAILED), (b"P tomorrow", State.PROCESSING)])
+def test_of_a_reason_that_only_a_later_version_knows_the_state_counts(text: bytes, state: State) -> None:
+    status = RECORDS["status"].read(text, key_of("status"))
+    assert (status.state, status.reason) == (state, None)
 
 
 def test_a_process_remembers_a_bounded_number_of_records() -> None:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from avion_media.domain.formats import MP4
-from avion_media.domain.media import MediaFacts, facts_from_metadata
+from avion_media.domain.media import MediaFacts
+from avion_media.store import ObjectInfo, stored_facts
 
 WHOLE = MediaFacts(MP4, 10, 320, 240, "hash", "ab" * 32, animated=False, duration_s=1.5)
 IN_RANGES = MediaFacts(MP4, 10, 320, 240, "hash", "", animated=False, duration_s=1.5)
 
 
+def original(metadata: dict[str, str]) -> ObjectInfo:
+    """Return an original with this metadata."""
+    return ObjectInfo("original/x", WHOLE.size_bytes, "e", datetime.now(UTC), "video/mp4", metadata)
+
+
 @pytest.mark.parametrize("facts", [WHOLE, IN_RANGES], ids=["whole", "in ranges"])
 def test_facts_are_read_back_as_they_were_written(facts: MediaFacts) -> None:
-    assert facts_from_metadata(facts.to_metadata(), facts.size_bytes) == facts
+    assert stored_facts(original(facts.to_metadata())) == facts
 
 
 def test_the_type_is_told_and_not_needed() -> None:
     metadata = WHOLE.to_metadata()
     assert metadata.pop("type") == "video/mp4"
-    assert facts_from_metadata(metadata, WHOLE.size_bytes) == WHOLE
+    assert stored_facts(original(metadata)) == WHOLE
 
 
 def test_a_digest_that_was_not_computed_is_left_out() -> None:

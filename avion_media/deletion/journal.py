@@ -2,7 +2,8 @@
 
 One object per batch: ``journal/deletions/yyyy/mm/dd/<ulid>.json``. Deletions are written before their notice is
 acknowledged. Undeletes are written after the records are changed, and before they are confirmed. Entries need no order:
-a greater generation wins, and of one generation the undelete.
+a greater generation wins, and of one generation the undelete. The time in a key is when the records were changed, by
+the clock of the Redis that holds them: a replay compares it with a time of that clock.
 
 A replay sets an entry that it cannot read aside, below ``journal/unreadable/``, and goes on: a later version wrote it,
 or it is damaged. Once a minute the sweep's leader tries to read these again. So a replica of the later version restores
@@ -12,8 +13,7 @@ them.
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,12 +27,14 @@ from avion_media.concurrency import in_turn
 from avion_media.deletion.records import Mark, Undelete
 from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import base32, time_prefix
-from avion_media.domain.keys import DELETION_JOURNAL_PREFIX, JOURNAL_PREFIX, UNREADABLE_JOURNAL_PREFIX
+from avion_media.domain.keys import DELETION_JOURNAL_PREFIX, UNREADABLE_JOURNAL_PREFIX
 from avion_media.records import JsonRecord, UnreadableRecord
 from avion_media.resources import ResourceSlot
-from avion_media.store import ObjectStore
+from avion_media.store import ListedObject, ObjectStore
 
 _KEPT_AFTER_DUE = timedelta(days=7)  # a loss of Redis is detected within seconds, and repaired by operators within days
+# An undelete outlives its deletion, which a prune may have written again just before it was undone.
+_UNDELETES_KEPT_LONGER = timedelta(days=1)
 _MAX_BYTES = 16 << 20  # a notice has at most 1 MiB, its journal entry twice that
 _DAY = "%Y/%m/%d"
 _READ_AT_ONCE = 16
@@ -84,7 +86,7 @@ JOURNAL = JsonRecord(
 
 
 class DeletionJournal:
-    """Writes, reads and prunes the entries.
+    """Writes, reads and removes the entries.
 
     Every method raises `Unavailable` while the object store is unavailable, and can then be repeated.
     """
@@ -97,37 +99,42 @@ class DeletionJournal:
         """Record that these media were deleted."""
         if marks:
             media = tuple((each.media_id, each.generation, each.due_ms) for each in marks)
-            await self._write(JournalEntry(JournalKind.MARKED, media, position))
+            at_ms = max(each.generation for each in marks)
+            await self._write(JournalEntry(JournalKind.MARKED, media, position), at_ms)
 
-    async def write_undeletes(self, undeleted: Sequence[tuple[str, int]], issued: Undelete) -> None:
-        """Record that these deletions were undone."""
+    async def write_undeletes(self, undeleted: Mapping[str, tuple[int, int]], issued: Undelete) -> None:
+        """Record that these deletions were undone: their generations, and when the records were changed."""
         if undeleted:
-            media = tuple((media_id, generation, 0) for media_id, generation in undeleted)
-            await self._write(JournalEntry(JournalKind.UNDELETED, media, issued.position, issued.at_ms))
+            media = tuple((media_id, generation, 0) for media_id, (generation, _) in sorted(undeleted.items()))
+            at_ms = max(changed_ms for _, changed_ms in undeleted.values())
+            await self._write(JournalEntry(JournalKind.UNDELETED, media, issued.position, issued.at_ms), at_ms)
 
     async def entries(self, since: datetime | None = None) -> AsyncIterator[list[JournalEntry]]:
-        """Iterate over the entries that were written after ``since``, in batches."""
-        store, oldest = self._store.get(), datetime.now(UTC) - self._kept
-        after = f"{DELETION_JOURNAL_PREFIX}{max(oldest, since or oldest):{_DAY}}"
-        if since is not None and since > oldest:
-            after += f"/{time_prefix(round(since.timestamp() * 1000))}"
-
-        async def read(key: str, found: list[JournalEntry]) -> None:
-            with suppress(ObjectMissing):  # pruned meanwhile
-                body = await store.read(key, max_bytes=_MAX_BYTES)
-                try:
-                    found.append(JOURNAL.read(body, key))
-                except UnreadableRecord:
-                    aside = f"{UNREADABLE_JOURNAL_PREFIX}{key.removeprefix(DELETION_JOURNAL_PREFIX)}"
-                    await store.put(aside, body, content_type="application/json")
-                    await store.delete([key])
-
-        async for page in store.list(DELETION_JOURNAL_PREFIX, after):
+        """Iterate over the entries of changes after ``since``, in batches."""
+        after = None
+        if since is not None:
+            after = f"{DELETION_JOURNAL_PREFIX}{since:{_DAY}}/{time_prefix(round(since.timestamp() * 1000))}"
+        async for page in self._store.get().list(DELETION_JOURNAL_PREFIX, after):
             for first in range(0, len(page), _READ_AT_ONCE):
-                chunk = page[first : first + _READ_AT_ONCE]
-                found: list[JournalEntry] = []
-                await in_turn([partial(read, listed.key, found) for listed in chunk], _READ_AT_ONCE)
-                yield found
+                yield [entry for _, entry in await self._read(page[first : first + _READ_AT_ONCE])]
+
+    async def _read(self, listed: Sequence[ListedObject]) -> list[tuple[ListedObject, JournalEntry]]:
+        """Return the entries of these objects. One that cannot be read is set aside."""
+        store = self._store.get()
+        found: list[tuple[ListedObject, JournalEntry]] = []
+
+        async def read(each: ListedObject) -> None:
+            with suppress(ObjectMissing):  # pruned meanwhile
+                body = await store.read(each.key, max_bytes=_MAX_BYTES)
+                try:
+                    found.append((each, JOURNAL.read(body, each.key)))
+                except UnreadableRecord:
+                    aside = f"{UNREADABLE_JOURNAL_PREFIX}{each.key.removeprefix(DELETION_JOURNAL_PREFIX)}"
+                    await store.put(aside, body, content_type="application/json")
+                    await store.delete([each.key])
+
+        await in_turn([partial(read, each) for each in listed], _READ_AT_ONCE)
+        return found
 
     async def set_aside(self) -> AsyncIterator[tuple[str, JournalEntry]]:
         """Iterate over the entries that were set aside and that this version can read, with their keys."""
@@ -143,22 +150,31 @@ class DeletionJournal:
         """Remove an entry that was set aside and is restored now."""
         await self._store.get().delete([key])
 
-    async def prune(self) -> int:
-        """Remove entries that are too old to matter. Return how many."""
-        store = self._store.get()
-        oldest = datetime.now(UTC) - self._kept
-        to_delete = [
-            listed.key async for page in store.list(JOURNAL_PREFIX) for listed in page if listed.last_modified < oldest
-        ]
-        await store.delete(to_delete)
-        return len(to_delete)
+    async def prune(self, unfinished: Callable[[Sequence[Mark]], Awaitable[Collection[Mark]]]) -> int:
+        """Remove entries that are too old to matter. Return how many.
 
-    async def _write(self, entry: JournalEntry) -> None:
-        key = f"{DELETION_JOURNAL_PREFIX}{datetime.now(UTC):{_DAY}}/{_ulid()}.json"
+        ``unfinished`` returns the marks whose removal has not ended, for example because the queue is paused. They
+        are written again.
+        """
+        oldest, removed = datetime.now(UTC) - self._kept, 0
+        pages = self._store.get().list(DELETION_JOURNAL_PREFIX)
+        old = [listed async for page in pages for listed in page if listed.last_modified < oldest]
+        for first in range(0, len(old), _READ_AT_ONCE):
+            entries = await self._read(old[first : first + _READ_AT_ONCE])
+            kept = await unfinished([mark for _, entry in entries for mark in entry.marks])
+            for _, entry in entries:
+                await self.write_marks([each for each in entry.marks if each in kept], entry.position)
+            spent = [
+                listed.key
+                for listed, entry in entries
+                if entry.issued is None or listed.last_modified < oldest - _UNDELETES_KEPT_LONGER
+            ]
+            await self._store.get().delete(spent)
+            removed += len(spent)
+        return removed
+
+    async def _write(self, entry: JournalEntry, at_ms: int) -> None:
+        day = datetime.fromtimestamp(at_ms / 1000, UTC)
+        ulid = base32(at_ms << 80 | secrets.randbits(80), 26)  # ordered by time, and unique
+        key = f"{DELETION_JOURNAL_PREFIX}{day:{_DAY}}/{ulid}.json"
         await self._store.get().put(key, JOURNAL.write(entry), content_type="application/json")
-
-
-def _ulid() -> str:
-    """Return milliseconds and 80 random bits in Crockford's base32: ordered by time, and unique."""
-    bits = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
-    return base32(bits, 26)

@@ -26,6 +26,7 @@ _UNDELETED_S = 366 * 86_400.0  # as long as a notice may be delivered again: the
 _CHUNK = 400  # records that one script writes: 3 ms of the server's time
 _AT_ONCE = 4
 _BUS_S = 0.1  # how long messages of two cluster nodes can overtake each other
+_OVER = (b"removed", b"undeleted")  # states that outlive the journal
 _FIELDS = ("state", "generation", "due", "absorbed", "undeleted_at", "undeleted_through", "unjournaled")
 
 
@@ -196,22 +197,39 @@ class DeletionRecords:
         """As `undelete_all`, for one media item."""
         return media_id in await self.undelete_all({media_id: generation}, issued)
 
-    async def undelete_all(self, generations: Mapping[str, int], issued: Undelete) -> set[str]:
-        """Undo these deletions, given by their generations. Return the media items that are undeleted.
+    async def undelete_all(self, generations: Mapping[str, int], issued: Undelete) -> dict[str, tuple[int, int]]:
+        """Undo these deletions, given by their generations. Return the media items that are undeleted, each with its
+        generation and a time (Unix milliseconds of its Redis) at or after the change of its record.
 
         A deletion is not undone if there is a newer one of the same media item, or if its removal has begun.
         """
-        undeleted: set[str] = set()
+        undeleted: dict[str, tuple[int, int]] = {}
         names = {deletion_key(media_id): media_id for media_id in generations}
         first = (issued.at_ms, issued.position, round(_UNDELETED_S * 1000), STATUS_CHANGES)
 
         async def write(keys: Sequence[str]) -> None:
             each = [part for key in keys for part in (generations[names[key]], names[key])]
-            done = await self._redis.run(scripts.UNDELETE, keys, (*first, *each))
-            undeleted.update(names[key] for key, is_done in zip(keys, done, strict=True) if is_done)
+            for key, at_ms in zip(keys, await self._redis.run(scripts.UNDELETE, keys, (*first, *each)), strict=True):
+                if at_ms:
+                    undeleted[names[key]] = generations[names[key]], int(at_ms)
 
         await self._in_groups(names, write)
         return undeleted
+
+    async def unfinished(self, marks: Sequence[Mark]) -> set[Mark]:
+        """Return the marks whose removal has not ended; a state of a later version counts as such."""
+        found: set[Mark] = set()
+        by_key: dict[str, list[Mark]] = {}
+        for each in marks:
+            by_key.setdefault(deletion_key(each.media_id), []).append(each)
+
+        async def read(keys: Sequence[str]) -> None:
+            for key, (state, generation, *_) in zip(keys, await self._redis.run(scripts.READ, keys), strict=True):
+                if state and state not in _OVER:
+                    found.update(each for each in by_key[key] if generation == str(each.generation).encode())
+
+        await self._in_groups(by_key, read)
+        return found
 
     async def restore_marks(self, marks: Sequence[Mark], position: str) -> list[Mark]:
         """Write marks that Redis may have lost; return those that are current."""

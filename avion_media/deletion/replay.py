@@ -13,7 +13,6 @@ is never served: the lookup waits, or fails, until the replay is over.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -38,7 +37,7 @@ _LOCK = "media_deletion_replay"  # one replica replays, the others wait
 _LOCK_TTL_S = 20.0
 _POLL_S = 0.2  # how often a waiting replica checks
 _RETRY_S = 1.0  # pause between two attempts while the store or Redis is unavailable
-_MARGIN = timedelta(minutes=10)  # for differing clocks of replicas, and entries just before the last `note_time`
+_MARGIN = timedelta(minutes=10)  # if the clock of Redis was set back
 _LOOKUP_S = 1.0
 _WAIT_S = 2.0  # how long a lookup waits for a replay
 _RETRY_AFTER_S = 2.0  # retry delay that clients get
@@ -152,10 +151,21 @@ class JournalReplay:
 
         Entries that a replay set aside are restored if this version can read them.
         """
-        await self._run_on_all(scripts.NOTE_TIME, (_now_ms(),))
+        await self._run_on_all(scripts.NOTE_TIME)
         async for key, entry in self.journal.set_aside():
             await self._restore([entry])
             await self.journal.forget(key)
+
+    async def prune(self) -> int:
+        """Remove the entries of the journal that are too old to matter. Return how many."""
+        return await self.journal.prune(self._unfinished)
+
+    async def _unfinished(self, marks: Sequence[Mark]) -> set[Mark]:
+        while True:
+            epochs = await self.epochs(each.media_id for each in marks)
+            unfinished = await self._records.unfinished(marks)
+            if await self.is_unchanged(epochs):  # else a record that was lost looks like a removal that has ended
+                return unfinished
 
     async def _replay(self) -> None:
         replay = secrets.token_hex(8)
@@ -164,11 +174,10 @@ class JournalReplay:
         if not lost:
             return
         since = datetime.fromtimestamp(min(lost) / 1000, UTC) - _MARGIN if min(lost) else None
-        began_ms = _now_ms()
         restored = 0
         async for entries in self.journal.entries(since):
             restored += await self._restore(entries)
-        await self._run_on_all(scripts.END_REPLAY, (replay, began_ms))
+        await self._run_on_all(scripts.END_REPLAY, (replay,))
         _log.info("deletions.replayed", since=str(since or ""), media=restored)
 
     async def _restore(self, entries: Sequence[JournalEntry]) -> int:
@@ -200,7 +209,7 @@ class JournalReplay:
         await in_turn([partial(read, group) for group in groups], _AT_ONCE)
         return found
 
-    async def _run_on_all(self, script: Script, args: Sequence[Argument]) -> dict[str, bytes]:
+    async def _run_on_all(self, script: Script, args: Sequence[Argument] = ()) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
 
         async def run(group: Sequence[str]) -> None:
@@ -210,7 +219,3 @@ class JournalReplay:
         groups = await self._redis.grouped(self._keys, _CHUNK)
         await in_turn([partial(run, group) for group in groups], _AT_ONCE)
         return found
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

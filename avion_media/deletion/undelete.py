@@ -47,7 +47,7 @@ async def _undelete(
     found = await records.get_many(list(names))
     outcome: dict[str, str | None] = {media_id: _problem(found.get(media_id)) for media_id in names}
     already = {each: record for each, record in found.items() if record.state is DeletionState.UNDELETED}
-    await _journal_again(journal, already)
+    await _journal_again(journal, records, already)
     marked = [each for each in names if outcome[each] is None and each not in already]
     statuses = await stored.get_many(marked, despite_deletion=True)
     unfinished: list[str] = []
@@ -75,8 +75,8 @@ async def _undelete(
     stale = [each for each in unfinished if each in possible and not isinstance(names[each], MediaId)]
     await in_turn([partial(stored.forget, each) for each in stale], _AT_ONCE)
     undeleted = await records.undelete_all(possible, issued)
-    await journal.write_undeletes([(each, possible[each]) for each in sorted(undeleted)], issued)
-    outcome.update(dict.fromkeys(possible.keys() - undeleted, _TOO_LATE))
+    await journal.write_undeletes(undeleted, issued)
+    outcome.update(dict.fromkeys(possible.keys() - undeleted.keys(), _TOO_LATE))
     # Without a dedup_key: the marker of the task that ended at the mark may still exist (DEFAULT_DEDUP_TTL_S), and then
     # nothing would be queued. If that task has not ended yet, the new one is one attempt more, which is harmless.
     queue = TaskQueue(redis, PROCESSING_QUEUE)
@@ -92,15 +92,17 @@ async def _may_exist(store: ObjectStore, key: str) -> bool:
     return True
 
 
-async def _journal_again(journal: DeletionJournal, already: Mapping[str, DeletionRecord]) -> None:
+async def _journal_again(
+    journal: DeletionJournal, records: DeletionRecords, already: Mapping[str, DeletionRecord]
+) -> None:
     """Write the journal for media that are already undeleted: the process that undeleted them may have crashed before
     it wrote the journal."""
-    by_undelete: dict[Undelete, list[tuple[str, int]]] = {}
+    by_undelete: dict[Undelete, dict[str, int]] = {}
     for media_id, record in already.items():
         issued = Undelete(record.undeleted_at_ms, record.undeleted_through)
-        by_undelete.setdefault(issued, []).append((media_id, record.generation))
-    for issued, undeleted in by_undelete.items():
-        await journal.write_undeletes(undeleted, issued)
+        by_undelete.setdefault(issued, {})[media_id] = record.generation
+    for issued, generations in by_undelete.items():
+        await journal.write_undeletes(await records.undelete_all(generations, issued), issued)
 
 
 def _problem(record: DeletionRecord | None) -> str | None:

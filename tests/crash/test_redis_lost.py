@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import permutations
@@ -16,9 +17,11 @@ from avion_media.deletion import DeletionJournal, DeletionRecords, DeletionState
 from avion_media.domain.errors import Deferred, Dependency, LeaseLost, Unavailable
 from tests.crash.stage import SIZES, Act, Stage, Steps, open_stages
 from tests.crash.test_deletion_wins import die, until_it_dies
+from tests.service.published import key_of
 
 NewStage = Callable[..., Stage]
 HOUR_S = 3600.0
+DAYS_AGO = timedelta(days=8)  # longer than an entry of the journal is kept
 
 
 @pytest.fixture
@@ -361,15 +364,98 @@ async def test_a_replay_that_failed_leaves_no_lease_behind(new_stage: NewStage) 
     assert await is_deleted(stage)
 
 
+@pytest.mark.parametrize("ahead_s", [-HOUR_S, HOUR_S], ids=["writer's clock behind", "reader's clock ahead"])
+@pytest.mark.parametrize("undone", [False, True], ids=["deletion", "undelete"])
+async def test_a_failover_loses_nothing_however_wrong_a_clock_is(
+    new_stage: NewStage, monkeypatch: pytest.MonkeyPatch, ahead_s: float, undone: bool
+) -> None:
+    def set_clock(ahead_s: float) -> None:
+        monkeypatch.setattr("time.time_ns", lambda: round((time.time() + ahead_s) * 1e9))
+
+    stage = new_stage()
+    await stage.process()
+    if undone:
+        await stage.delete("1-1")
+    set_clock(max(0, ahead_s))
+    await stage.replay().ensure_complete()
+    await stage.replay().note_time()
+    set_clock(min(0, ahead_s))
+    with fail_over(stage):
+        await (stage.undelete() if undone else stage.delete("1-1"))
+    await stage.replay().ensure_complete()
+    assert await state_of(stage) is (DeletionState.UNDELETED if undone else DeletionState.MARKED)
+
+
+@contextmanager
+def fail_over(stage: Stage) -> Iterator[None]:
+    """Another server process takes over, without the changes of the block to the record of the deletion."""
+    media_id, client = str(stage.media_id), stage.client
+    record = key_of("media_deletion", media_id)
+    before = client.hgetall(record)
+    yield
+    client.delete(record)
+    if before:
+        client.hset(record, mapping=before)
+    client.hset(f"media_deletions_complete:{{{media_id[-2:]}}}", "process", "another")
+
+
+def age(stage: Stage) -> None:
+    """Let the entries of the journal grow old."""
+    for key, stored in list(stage.journaled.items()):
+        stage.journaled[key] = replace(stored, written=stored.written - DAYS_AGO)
+
+
 async def test_entries_are_pruned_once_they_cannot_matter(new_stage: NewStage) -> None:
     stage = new_stage()
+    await stage.process()
     await stage.delete("1-1")
-    assert await stage.journal().prune() == 0
+    assert await stage.replay().prune() == 0
     assert len(stage.journaled) == 1
-    for key, stored in list(stage.journaled.items()):
-        stage.journaled[key] = replace(stored, written=stored.written - timedelta(days=8))
-    assert await stage.journal().prune() == 1
+    due_now(stage)
+    await stage.remove()
+    age(stage)
+    assert await stage.replay().prune() == 1
     assert not stage.journaled
+
+
+async def test_a_deletion_stays_in_the_journal_until_its_removal_has_ended(new_stage: NewStage) -> None:
+    """Its queue is paused for long, and then Redis is lost. A prune may die at any moment."""
+    moment, steps = 0, Steps()
+    while moment <= steps.count:
+        stage = new_stage()
+        await stage.process()
+        await stage.delete("1-1")
+        for _ in range(2):
+            age(stage)
+            steps = Steps({moment: die})
+            await until_it_dies(stage.replay(steps).prune())
+        stage.client.flushall()
+        assert await is_deleted(stage), steps.names
+        due_now(stage)
+        await stage.remove()
+        assert not stage.served(), steps.names
+        moment += 1
+    assert "after put" in " ".join(steps.names)
+
+
+async def test_a_deletion_that_is_undone_during_a_prune_stays_undone(new_stage: NewStage) -> None:
+    moment, steps = 0, Steps()
+    while moment <= steps.count:
+        stage = new_stage()
+        await stage.process()
+        await stage.delete("1-1")
+        age(stage)
+        steps = Steps({moment: stage.undelete})
+        await stage.replay(steps).prune()
+        if moment >= steps.count:
+            assert await stage.undelete() is None
+        # A prune that comes when only the first of them is old.
+        first = min(stage.journaled, key=lambda key: stage.journaled[key].written)
+        stage.journaled[first] = replace(stage.journaled[first], written=stage.journaled[first].written - DAYS_AGO)
+        await stage.replay().prune()
+        stage.client.flushall()
+        assert not await is_deleted(stage), (moment, steps.names)
+        moment += 1
 
 
 async def unjournaled(stage: Stage) -> list[Mark]:

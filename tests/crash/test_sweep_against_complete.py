@@ -42,6 +42,7 @@ async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
         async def abandoned() -> Stage:
             """Return a stage with an old upload that nobody completed, on a Redis that has lost nothing since."""
             stage = new()
+            stage.client.flushall()
             stage.objects.clear()
             stage.media_id = new_media_id(PNG, round((time.time() - AGE.total_seconds()) * 1000))
             stage.upload()

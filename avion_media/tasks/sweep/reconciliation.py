@@ -116,7 +116,7 @@ class Reconciliation:
         orders = _Orders(dry_run, force, checkpoint, observe)
         if not dry_run:  # first: without its record a deleted media item looks like any other
             await self.replay.ensure_complete()
-            await self.journal.prune()
+            await self.replay.prune()
         history_complete_since = await SweepState(self.redis).history_complete_since(self.clock(), remember=not dry_run)
         rules = Rules.of(self.config, history_complete_since)
         parts = list(Part)

@@ -43,7 +43,7 @@ class Lease:
         self._dedup_ttl_ms = dedup_ttl_ms
         self._ended = False
         self.cancelled_by = cancelled_by
-        """The operator who cancelled the task; empty if none did."""
+        """The operator who cancelled the task, and when, as ``NAME@SECONDS``; empty if none did."""
 
     @property
     def entry_id(self) -> str:

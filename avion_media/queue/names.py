@@ -54,7 +54,8 @@ class QueueKeys:
         tenants of a queue with a cap, and those of videos. ``running:<tenant>``: the number of these entries of one
         tenant. ``videos``: the number of entries that are videos. ``turn:<tenant>``: the next turn of a tenant that has
         none for now. ``number``: the number of the last waiting task. ``tenant_cap``, ``video_cap``: limits.
-        ``paused``: when the queue was paused. ``cancelled:<task>``: the operator who cancelled it. ``cursor``: how far
+        ``paused``: when the queue was paused. ``cancelled:<task>``: who cancelled it and when, as
+        ``NAME@SECONDS``. ``cursor``: how far
         the janitor has compared accounts with the stream. ``since``, ``last``: first and last sign of an uninterrupted
         line of janitors. ``run_id``, ``lost``: see `TaskQueue.detect_data_loss`.
         """

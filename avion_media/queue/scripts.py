@@ -38,6 +38,7 @@ def _load_moving(name: str) -> Script:
 ENQUEUE = _load_moving("enqueue")
 TASK_AGES = _load("task_ages")
 CLAIM = _load("claim")
+CANCEL = _load("cancel")
 TAKE = _load_moving("take")
 ADMIT = _load_moving("admit")
 RECLAIM = _load_moving("reclaim")

@@ -280,8 +280,11 @@ class TaskQueue:
         return bool(await self._redis.run(scripts.RESUME, self._keys.dispatch, ()))
 
     async def cancel(self, task_id: str, by: str) -> None:
-        """Make a task end as a dead letter: at its next turn, or if a worker has it, at its next renewal."""
-        await self._redis.execute("HSET", self._keys.state, f"cancelled:{task_id}", by)
+        """Make a task end as a dead letter: at its next turn, or if a worker has it, at its next renewal.
+
+        It is forgotten if there is no such task within 30 days.
+        """
+        await self._redis.run(scripts.CANCEL, (self._keys.state,), (task_id, by))
 
     async def lead(self, token: str, life_s: float) -> int | None:
         """Become the queue's janitor for ``life_s`` if it has none. Return None if this process is the janitor.

@@ -406,7 +406,8 @@ class Consumer:
             return await self._after_failure(lease, Reason.INTERNAL, repr(error))
 
     async def _cancelled(self, lease: Lease) -> tuple[str, str]:
-        return await self._dead_letter(lease, Reason.CANCELLED, f"by {lease.cancelled_by}")
+        operator = lease.cancelled_by.rpartition("@")[0] or lease.cancelled_by
+        return await self._dead_letter(lease, Reason.CANCELLED, f"by {operator}")
 
     async def _fail(self, lease: Lease, reason: Reason, detail: str) -> tuple[str, str]:
         self._log.info("task.rejected", task_id=lease.task.task_id, reason=reason, detail=detail)

@@ -239,6 +239,7 @@ CASES: dict[str, Case] = {
     "queue/admit": World.admit,
     "queue/advance_job": World.advance_job,
     "queue/begin_job": World.begin_job,
+    "queue/cancel": lambda world: world.queue.cancel("t", "ada@desk"),
     "queue/clear_data_loss": World.clear_loss,
     "queue/complete": ending("complete"),
     "queue/dead_letter": ending("dead_letter", "internal: x"),

@@ -46,13 +46,18 @@ if overdue > 0 then
   redis.call('ZREMRANGEBYRANK', tenants, first, first + math.min(overdue, 10 * PAGE) - 1)
 end
 
--- Some accounts at a time. An entry is gone without its account if somebody deletes it, or the stream.
-local page = redis.call('HSCAN', state, redis.call('HGET', state, 'cursor') or '0', 'MATCH', 'entry:*', 'COUNT', PAGE)
+-- Some accounts at a time. An entry is gone without its account if somebody deletes it, or the stream. A task that was
+-- cancelled can be unknown, or have ended just before.
+local CANCELLED_S = 30 * 86400 -- longer than a task waits
+local page = redis.call('HSCAN', state, redis.call('HGET', state, 'cursor') or '0', 'COUNT', PAGE)
 local gone = 0
 for index = 1, #page[2], 2 do
-  local id = string.sub(page[2][index], 7)
-  if gone < PAGE and #redis.call('XRANGE', queue, id, id) == 0 then
+  local kind, id = string.match(page[2][index], '^(%a+):(.*)$')
+  if gone < PAGE and kind == 'entry' and #redis.call('XRANGE', queue, id, id) == 0 then
     note_ended(id)
+    gone = gone + 1
+  elseif gone < PAGE and kind == 'cancelled' and now - tonumber(string.match(page[2][index + 1], '@(%d+)$')) > CANCELLED_S then
+    redis.call('HDEL', state, page[2][index])
     gone = gone + 1
   end
 end

@@ -18,7 +18,7 @@ from avion_media.console.steering import steering_routes
 from avion_media.credentials import fingerprint
 from avion_media.domain.errors import Dependency, Reason, Unavailable
 from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE
-from avion_media.queue import BulkJob, BulkJobs, DeadLetterFilter, JobState, Progress, TaskQueue, bulk_jobs
+from avion_media.queue import BulkJob, BulkJobs, DeadLetterFilter, JobState, Progress, QueueKeys, TaskQueue, bulk_jobs
 from avion_media.redis import Redis, open_redis
 from avion_media.tasks.bulk import BulkRunner, ReplayDeadLetters
 from tests.crash.test_consumer_outages import Work, consumer_of, settled, until, working
@@ -42,6 +42,20 @@ async def test_a_cancelled_task_ends_as_a_dead_letter_that_can_be_replayed(redis
             assert await queue.dead_letters.replay(dead_letter.entry_id)
             await until(lambda: work.begun)  # it was cancelled once
             await settled(queue)
+
+
+async def test_the_cancel_of_a_task_that_never_comes_is_forgotten(redis_of_process: str) -> None:
+    with redis_py.Redis.from_url(redis_of_process, decode_responses=True) as client:
+        client.flushall()
+        state = QueueKeys(PROCESSING_QUEUE).state
+        async with open_redis(redis_of_process) as redis:
+            queue = TaskQueue(redis, PROCESSING_QUEUE)
+            for task_id in ("unknown", "recent"):
+                await queue.cancel(task_id, "ada@desk")
+            operator, _, at = str(client.hget(state, "cancelled:unknown")).rpartition("@")
+            client.hset(state, "cancelled:unknown", f"{operator}@{int(at) - 31 * 86_400}")
+            await queue.settle(tenant_cap=0, slots=1, idle_s=30.0)
+        assert [each for each in client.hkeys(state) if each.startswith("cancelled:")] == ["cancelled:recent"]
 
 
 async def test_a_task_that_a_worker_has_is_cancelled_at_its_next_renewal(redis_of_process: str) -> None:

@@ -57,13 +57,18 @@ def queues_command(context: click.Context, as_json: bool) -> None:
             for name, each in stats.items()
         ],
     )
+    if any(each.paused_since for each in stats.values()):
+        click.echo("If Redis loses its data, a pause is lost, too.")
 
 
 @queues_command.command("pause")
 @click.argument("queue")
 @json_option
 def pause_command(queue: str, as_json: bool) -> None:
-    """Give no more tasks of QUEUE to workers. Tasks in progress continue; new ones wait."""
+    """Give no more tasks of QUEUE to workers. Tasks in progress continue; new ones wait.
+
+    If Redis loses its data, the pause is lost, too.
+    """
     name = queue_name(queue)
     run_directly(partial(_pause, load_config(), name, paused=True))
     log_action("queue_paused", queue=name)

@@ -230,7 +230,11 @@ def actions_of(delete_delay_s: float, evidence_ttl_s: float) -> dict[str, Action
             "pause",
             "{} {} paused: workers finish what they have, everything else waits.",
             Asks.ALWAYS,
-            ("No more tasks are given out until it is resumed.", "Nothing is lost: what comes in waits."),
+            (
+                "No more tasks are given out until it is resumed.",
+                "Nothing is lost: what comes in waits.",
+                "If Redis loses its data, the pause is lost, too.",
+            ),
             _pause,
         ),
         Action("resume", "Resume", "queue", "play", "{} {} resumed.", Asks.NEVER, (), _resume),

@@ -130,7 +130,10 @@ def queue_state(name: str, sample: QueueSample) -> QueueState:
     """Judge one queue."""
     stats = sample.stats
     if stats.paused_since:
-        text = f"{many(stats.lag, 'task')} wait until an operator resumes this queue."
+        text = (
+            f"{many(stats.lag, 'task')} wait until an operator resumes this queue. "
+            "If Redis loses its data, the pause is lost, too."
+        )
         return QueueState(Tone.WARN, "Paused", text)
     if stats.depth and not stats.consumers:
         return QueueState(Tone.BAD, "No workers", f"{many(stats.depth, 'task')} wait, and no process reads this queue.")

@@ -201,7 +201,9 @@ def test_a_queue_is_paused_resumed_and_rid_of_a_task(operator: Operator) -> None
     assert "operator.queue_paused" in paused.stderr
     assert '"by": "' in paused.stderr
     assert operator.json("queues")[PROCESSING_QUEUE]["paused_since"] > 0
-    assert "paused" in operator.run("queues").stdout
+    shown = operator.run("queues").stdout
+    assert "paused" in shown
+    assert "If Redis loses its data, a pause is lost, too." in shown
     assert operator.run("queues", "cancel", "processing", "theirs").stdout.strip() == "theirs: cancelled"
     assert "no such task" in operator.run("queues", "cancel", "processing", "other", status=1).stderr
     assert operator.run("queues", "resume", "processing").stdout.strip() == f"{PROCESSING_QUEUE}: resumed"

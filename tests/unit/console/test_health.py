@@ -141,3 +141,4 @@ def test_a_paused_queue_says_so_before_anything_else() -> None:
     state = queue_state(PROCESSING_QUEUE, QueueSample(paused, 10, 0))
     assert (state.tone, state.word) == (Tone.WARN, "Paused")
     assert state.text.startswith("3 tasks wait")
+    assert state.text.endswith("If Redis loses its data, the pause is lost, too.")

@@ -109,7 +109,7 @@ class Worked(Redis):
 @pytest.fixture(scope="module")
 def large(redis_of_module: str) -> str:
     """A Redis with two large queues; in seconds, so once for all scripts."""
-    with redis_py.Redis.from_url(redis_of_module) as client:
+    with redis_py.Redis.from_url(redis_of_module, socket_timeout=60) as client:
         for name in (PROCESSING_QUEUE, CACHE_QUEUE):
             client.xgroup_create(name, CONSUMER_GROUP, "0", mkstream=True)
             for number in range(CONSUMERS):

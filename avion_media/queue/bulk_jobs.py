@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
@@ -22,7 +22,8 @@ from avion_media.redis import Redis, as_text
 REPLAY, UNDELETE = "replay", "undelete"
 DEFAULT_RATE = 50.0  # a second: what follows from it should not make live traffic wait
 _KEPT_MS = 7 * 86_400_000  # of a job that has ended
-_ITEMS = 1_000  # that one script adds
+_ITEMS = 1_000  # that one command writes
+_WRITTEN_MS = 3_600_000  # how long items stay of a job that its command did not begin
 
 
 class JobState(StrEnum):
@@ -143,17 +144,16 @@ class BulkJobs:
         self, kind: str, conditions: Mapping[str, str], items: Sequence[str] = (), *, rate: float, by: str, total: int
     ) -> BulkJob | None:
         now = time.time()
-        is_long = len(items) > _ITEMS
-        state = JobState.PAUSED if is_long else JobState.RUNNING  # until all items are there
-        job = BulkJob(self._queue, kind, secrets.token_hex(8), state, by, rate, now, conditions, total)
+        job = BulkJob(self._queue, kind, secrets.token_hex(8), JobState.RUNNING, by, rate, now, conditions, total)
         flat = [part for pair in BULK_JOB.write(job).items() for part in pair]
-        if not await self._redis.run(scripts.BEGIN_JOB, self._job_keys(kind), (len(flat), *flat, *items[:_ITEMS])):
-            return None
-        for first in range(_ITEMS, len(items), _ITEMS):
-            await self.advance(job, Progress(state=JobState.PAUSED, added=items[first : first + _ITEMS]))
-        if is_long:
-            await self.resume(kind)
-        return replace(job, state=JobState.RUNNING)
+        # In pages, under a key of their own: the job begins with all of them or not at all.
+        written = f"{self._keys.bulk_items(kind)}:{job.job_id}"
+        for first in range(0, len(items), _ITEMS):
+            scored = [part for each in items[first : first + _ITEMS] for part in (0, each)]
+            await self._redis.execute("ZADD", written, *scored)
+            await self._redis.execute("PEXPIRE", written, _WRITTEN_MS)
+        begun = await self._redis.run(scripts.BEGIN_JOB, (*self._job_keys(kind), written), flat)
+        return job if begun else None
 
     async def _steer(self, kind: str, state: JobState, *after: JobState) -> bool:
         return bool(await self._redis.run(scripts.STEER_JOB, self._job_keys(kind), (state, _KEPT_MS, *after)))

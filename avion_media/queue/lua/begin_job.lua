@@ -1,16 +1,17 @@
 -- Begin a bulk job, unless one of its kind is running or paused.
--- KEYS: job, its items   ARGV: how many of the following are fields and values, field, value, …, item, …
+-- KEYS: job, its items, the items that were written for it   ARGV: field, value, …
 -- Returns whether it was begun.
 local state = redis.call('HGET', KEYS[1], 'state')
 if state == 'running' or state == 'paused' then
+  redis.call('UNLINK', KEYS[3])
   return 0
 end
 redis.call('UNLINK', KEYS[1], KEYS[2])
-local first_item = tonumber(ARGV[1]) + 2
-for index = 2, first_item - 1, 2 do
+for index = 1, #ARGV, 2 do
   redis.call('HSET', KEYS[1], ARGV[index], ARGV[index + 1])
 end
-for index = first_item, #ARGV do
-  redis.call('ZADD', KEYS[2], 0, ARGV[index])
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  redis.call('RENAME', KEYS[3], KEYS[2])
+  redis.call('PERSIST', KEYS[2])
 end
 return 1

@@ -43,7 +43,7 @@ class Replicas:
 
     async def announce(self, me: Replica) -> None:
         """Report the state of this process."""
-        await self._redis.execute("HSET", _KEY, me.process, REPLICA.write(me))
+        await self._redis.execute("HSET", _KEY, me.process, REPLICA.write(me), when_full=True)
 
     async def read(self, now: float) -> list[Replica]:
         """Return all processes, by name. Those that did not report for two minutes are removed."""

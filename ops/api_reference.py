@@ -42,6 +42,7 @@ _PART_URL = f"https://store.example/avion-media/incoming/{_VIDEO}?partNumber=2&u
 _NO_MEDIUM = "`NOT_FOUND`: the media item is not known"
 _NO_UPLOAD = "`NOT_FOUND`: the upload was completed or aborted, or it has expired"
 _DELETED = "`FAILED_PRECONDITION`, `DELETED`: the media item was deleted"
+_FULL = "`UNAVAILABLE`, `REDIS_FULL`: Redis is full, so it takes no new work"
 
 CALLS = {
     "RequestMediaUpload": Call(
@@ -75,6 +76,7 @@ CALLS = {
             "`FAILED_PRECONDITION`, `NOTHING_UPLOADED`: there is no file yet, or `upload_id` is missing",
             "`FAILED_PRECONDITION`, `PARTS_MISSING`: the metadata `numbers` of the `ErrorInfo` names the parts",
             _DELETED,
+            _FULL,
         ),
         wire.CompleteMediaUploadRequest(media_id=_ID),
         wire.CompleteMediaUploadResponse(),
@@ -82,7 +84,7 @@ CALLS = {
     "CacheRemoteMedia": Call(
         "Returns the id under which a remote file is served, and queues its download if there is no fresh copy. Calls"
         " for the same URL get the same task.",
-        ("`PERMISSION_DENIED`, `HOST_DENIED`: the operator's lists refuse the host", _DELETED),
+        ("`PERMISSION_DENIED`, `HOST_DENIED`: the operator's lists refuse the host", _DELETED, _FULL),
         wire.CacheRemoteMediaRequest(remote_url="https://social.example/media/42.jpg"),
         wire.CacheRemoteMediaResponse(
             status="pending", task_id="0b6f7e0c-6c1e-4d8b-9a4e-2f1d3c5b7a90", media_id=_REMOTE

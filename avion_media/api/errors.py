@@ -10,7 +10,7 @@ from avion_media.api.pending_uploads import TooManyPending
 from avion_media.api.resumable import AlreadyCompleted, MultipartOff, NoSuchUpload, PartsMissing
 from avion_media.api.statuses import UnknownMedium
 from avion_media.api.validation import BadRequest
-from avion_media.domain.errors import Dependency, Unavailable
+from avion_media.domain.errors import Dependency, RedisFull, Unavailable
 from avion_media.grpc import Code, RpcError
 from avion_media.moderation import NotBlocked
 
@@ -45,6 +45,9 @@ def map_exception(error: Exception) -> RpcError | None:
             return RpcError(Code.FAILED_PRECONDITION, "the media item is not blocked", [_info("NOT_BLOCKED")])
         case HostDenied():
             return RpcError(Code.PERMISSION_DENIED, "fetching from this host is not allowed", [_info("HOST_DENIED")])
+        case RedisFull():
+            text = "Redis is full, so new work is refused; retry after the delay in RetryInfo"
+            return RpcError(Code.UNAVAILABLE, text, [_info("REDIS_FULL")], retry_after_s=error.retry_after_s)
         case Unavailable():
             name = _NAMES.get(error.dependency, error.dependency)
             text = f"{name} is temporarily unavailable; retry after the delay in RetryInfo"

@@ -52,7 +52,7 @@ async def record(
     _log.info("console.action", **fields)
     flat = [part for pair in fields.items() for part in pair]
     try:
-        entry_id: bytes = await redis.execute("XADD", AUDIT_STREAM, "MAXLEN", "~", KEPT, "*", *flat)
+        entry_id: bytes = await redis.execute("XADD", AUDIT_STREAM, "MAXLEN", "~", KEPT, "*", *flat, when_full=True)
     except Unavailable:
         return ""
     return entry_id.decode()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from avion_media.redis import Script
+from avion_media.redis import Script, load_script
 
-_FOLDER = files("avion_media.deletion") / "lua"
-_PRELUDE = (_FOLDER / "_prelude.lua").read_text()
+_PRELUDE = (files("avion_media.deletion") / "lua/_prelude.lua").read_text()
 
 
 def _load(name: str) -> Script:
-    return Script(name, f"{_PRELUDE}\n{(_FOLDER / f'{name}.lua').read_text()}")
+    return load_script("avion_media.deletion", name, _PRELUDE)
 
 
 NOW = _load("now")

@@ -25,11 +25,11 @@ class Changes:
 
     async def note(self, media_id: str = "") -> None:
         """Make all replicas read the bucket again. They answer 451 for this media item from now on."""
-        await self._redis.execute("SET", _GENERATION, uuid4().hex)
+        await self._redis.execute("SET", _GENERATION, uuid4().hex, when_full=True)
         await self._redis.execute("PUBLISH", CHANNEL, media_id)
 
     async def generation(self) -> bytes:
         """Return a value that differs after each `note`, and after a loss of Redis. No value comes twice."""
         while not (found := await self._redis.execute("GET", _GENERATION)):
-            await self._redis.execute("SET", _GENERATION, uuid4().hex, "NX")
+            await self._redis.execute("SET", _GENERATION, uuid4().hex, "NX", when_full=True)
         return bytes(found)

@@ -8,7 +8,7 @@ from avion_media.domain.formats import FORMATS, Family
 from avion_media.domain.ids import ALPHABET
 from avion_media.domain.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
 from avion_media.queue.entries import HISTORY, MAX_BYTES, MAX_FIELDS, WAITING_HEADER
-from avion_media.redis import Script
+from avion_media.redis import Script, load_script
 
 _FOLDER = files("avion_media.queue") / "lua"
 _BOUNDS = f"""\
@@ -27,15 +27,16 @@ local VIDEO_CODES = {{ {", ".join(f"[{each.code}] = true" for each in FORMATS if
 
 
 def _load(name: str) -> Script:
-    return Script(name, f"{_PRELUDE}\n{(_FOLDER / f'{name}.lua').read_text()}")
+    return load_script("avion_media.queue", name, _PRELUDE)
 
 
-def _load_moving(name: str) -> Script:
+def _load_moving(name: str, *, decided_as: str = "") -> Script:
     """A script that moves tasks: its first keys are `QueueKeys.dispatch`."""
-    return Script(name, f"{_PRELUDE}\n{_DISPATCH}\n{(_FOLDER / f'{name}.lua').read_text()}")
+    return load_script("avion_media.queue", name, _PRELUDE, _DISPATCH, decided_as=decided_as)
 
 
 ENQUEUE = _load_moving("enqueue")
+FOLLOW_UP = _load_moving("enqueue", decided_as="follow_up")
 TASK_AGES = _load("task_ages")
 CLAIM = _load("claim")
 CANCEL = _load("cancel")

@@ -129,9 +129,11 @@ class TaskQueue:
         dedup_key: str | None = None,
         lost_if_older_s: float = math.inf,
         tenant: str = "",
+        follow_up: bool = False,
     ) -> str:
         """Add a task and return its id. ``tenant`` is used if the fields name no owner. The default ``traceparent`` is
-        that of the present span, or if there is none, that of the media item's trace.
+        that of the present span, or if there is none, that of the media item's trace. ``follow_up``: a task in progress
+        cannot end without it, so a full Redis takes it too. Raises `RedisFull` for others.
 
         With ``dedup_key``, a second call adds nothing and returns the id of the first task, until a while after that
         task has ended. So a call can be repeated after `Unavailable` or a cancel, when its result is unknown. A first
@@ -156,9 +158,8 @@ class TaskQueue:
                 entry["once"] = dedup_key
                 keys.append(self._keys.dedup_marker(dedup_key))
             oldest_ms = round(min(lost_if_older_s * 1000, _DEDUP_MS))
-            reply: bytes = await self._redis.run(
-                scripts.ENQUEUE, keys, (task_id, _DEDUP_MS, oldest_ms, *flatten(entry))
-            )
+            script = scripts.FOLLOW_UP if follow_up else scripts.ENQUEUE
+            reply: bytes = await self._redis.run(script, keys, (task_id, _DEDUP_MS, oldest_ms, *flatten(entry)))
         if reply.decode() == task_id:
             self._telemetry.count(instruments.TASKS_SENT, messaging__destination__name=self.name)
         return reply.decode()
@@ -293,7 +294,8 @@ class TaskQueue:
         """
         # A plain command, which costs a tenth of a script: all other replicas call this repeatedly.
         value = f"1 {token}"
-        holder = await self._redis.execute("SET", self._keys.janitor, value, "NX", "GET", "PX", round(life_s * 1000))
+        lead = ("SET", self._keys.janitor, value, "NX", "GET", "PX", round(life_s * 1000))
+        holder = await self._redis.execute(*lead, when_full=True)
         recorded, _, janitor = (holder or value.encode()).decode().partition(" ")
         return None if janitor == token else int(recorded)
 
@@ -319,7 +321,7 @@ class TaskQueue:
             members: list[Argument] = []
             for fields, member_id, due_at in tasks[first : first + _SCHEDULED]:
                 members += (f"{due_at:.3f}", delayed_member(task_fields(_traced(Task(member_id, fields)))))
-            added += await self._redis.execute("ZADD", self._keys.delayed, "NX", *members)
+            added += await self._redis.execute("ZADD", self._keys.delayed, "NX", *members, when_full=True)
         if added:
             self._telemetry.count(instruments.TASKS_SENT, added, messaging__destination__name=self.name)
         return added

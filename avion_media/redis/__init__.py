@@ -12,18 +12,20 @@ An outage is a state: calls raise `Unavailable`, and later calls connect again, 
     topology            the servers and their slots
     locator, directory  find the servers, and keep track of changes
     client              the calls
+    scripts             Lua scripts, and which of them a full Redis runs
     subscription        messages of channels
     lock                a lock among all replicas
     replies             names and values that a call returned
     errors              the errors of coredis, by kind
 """
 
-from avion_media.redis.client import Redis, Script, open_redis
+from avion_media.redis.client import Redis, open_redis
 from avion_media.redis.connection import Argument, Reply
 from avion_media.redis.directory import Availability
 from avion_media.redis.errors import RedisRefused
 from avion_media.redis.lock import Lock, LockLost
 from avion_media.redis.replies import as_map, as_text
+from avion_media.redis.scripts import Script, load_script
 
 __all__ = [
     "Argument",
@@ -36,5 +38,6 @@ __all__ = [
     "Script",
     "as_map",
     "as_text",
+    "load_script",
     "open_redis",
 ]

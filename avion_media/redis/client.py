@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TypeVar
 
 import trio
 from coredis import exceptions as refusals
 
-from avion_media.domain.errors import Dependency, Unavailable
+from avion_media.domain.errors import Dependency, RedisFull, Unavailable
 from avion_media.domain.redis_url import read_redis_url
 from avion_media.redis.connection import LONGEST_PAUSE_S, Argument, Dialler, Reply
 from avion_media.redis.directory import Availability, Directory
 from avion_media.redis.errors import ANY, DEPOSED, PASSING, UNAVAILABLE, RedisRefused, cause_of, code_of
 from avion_media.redis.locator import Locator
 from avion_media.redis.node import Node, NotWithin, Undo
+from avion_media.redis.scripts import Script, load_script
 from avion_media.redis.slots import key_slot
 from avion_media.redis.subscription import hear
 from avion_media.redis.topology import Cluster, Single, Topology
@@ -27,18 +27,10 @@ T = TypeVar("T")
 
 _HOP_PAUSE_S = 0.05  # pause before a redirected call is redirected once more
 
+_WHEN_FULL = load_script("avion_media.redis", "when_full")
+
 Perform = Callable[[Node, bool], Awaitable[Reply]]
 """One attempt at a node. The flag says whether the slot of the command is being moved to that node."""
-
-
-class Script:
-    """A Lua script, known to the server by its digest."""
-
-    def __init__(self, name: str, source: str) -> None:
-        self.name = name
-        self.source = source
-        # Redis prescribes this digest as a name; no secret depends on it.
-        self.sha1 = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
 class Redis:
@@ -60,7 +52,7 @@ class Redis:
         if connections < 4:
             raise ValueError(f"connections must be at least 4, got {connections}")
         self._timeout_s = timeout_s
-        self._only_statuses = only_statuses
+        self._setting = "AVION_MEDIA_STATUS__REDIS_URL" if only_statuses else ""
         self.label = "for statuses: " if only_statuses else ""
         """What distinguishes this Redis in texts for operators."""
         has_own_state = state_url not in ("", url)
@@ -153,15 +145,21 @@ class Redis:
         if isinstance(topology, Single) and topology.master:
             await self._directory.confirm(topology)
 
-    async def execute(self, *command: Argument, within_s: float = math.inf) -> Reply:
+    async def execute(self, *command: Argument, within_s: float = math.inf, when_full: bool = False) -> Reply:
         """Run one command that does not block on the server.
 
         Raises `Unavailable` if no response came in time, or within ``within_s`` seconds (the command may have run), or
-        `RedisRefused`. After a cancel the command may have run.
+        `RedisRefused`. After a cancel the command may have run. Raises `RedisFull` if the command needs memory and none
+        is left. ``when_full``: then it runs nevertheless, because accepted work needs it, or it stores next to nothing.
         """
-        return await self._answered(
-            command, lambda node, asking: node.call(command, asking=asking, within_s=within_s), within_s
-        )
+        try:
+            return await self._answered(
+                command, lambda node, asking: node.call(command, asking=asking, within_s=within_s), within_s
+            )
+        except RedisFull:
+            if not when_full:
+                raise
+        return await self.run(_WHEN_FULL, (str(command[1]),), command, within_s=within_s)
 
     async def execute_on_all(self, *command: Argument) -> dict[str, Reply]:
         """Run one command on every server that has keys. Return the replies by address. Errors as in `execute`."""
@@ -181,6 +179,19 @@ class Redis:
 
         await _all([partial(get, key) for key in dict.fromkeys(keys)])
         return [found[key] for key in keys]
+
+    async def memory_use(self) -> float:
+        """Return the share of `maxmemory` that the fullest server uses; 0 without a limit, and where INFO is refused.
+
+        Raises `Unavailable`.
+        """
+        used = [0.0]
+        with suppress(RedisRefused):
+            for reply in (await self.execute_on_all("INFO", "memory")).values():
+                found = dict(line.split(":", 1) for line in reply.decode().splitlines() if ":" in line)
+                limit = int(found.get("maxmemory", 0))
+                used.append(int(found["used_memory"]) / limit if limit else 0.0)
+        return max(used)
 
     async def is_cluster(self) -> bool:
         """Return whether keys are spread over several servers. Raises `Unavailable` while that is unknown."""
@@ -324,6 +335,8 @@ class Redis:
         else:
             if node is not None:
                 self._directory.answered(node)
+            if code == "OOM":
+                return RedisFull(setting=self._setting)
             return RedisRefused(str(command), code, message)
         self._directory.failed(node, f"{self.label}{detail}", deposed=isinstance(error, DEPOSED))
         return self._unavailable(detail)
@@ -332,8 +345,7 @@ class Redis:
         return self._unavailable(f"no reply within {within_s:g} s")
 
     def _unavailable(self, detail: str) -> Unavailable:
-        setting = "AVION_MEDIA_STATUS__REDIS_URL" if self._only_statuses else ""
-        return Unavailable(Dependency.REDIS, detail, retry_after_s=LONGEST_PAUSE_S, setting=setting)
+        return Unavailable(Dependency.REDIS, detail, retry_after_s=LONGEST_PAUSE_S, setting=self._setting)
 
 
 async def _all(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:

@@ -10,7 +10,7 @@ from avion_media.domain.errors import MediaError
 
 # The server responds, but cannot run the command now. This passes.
 PASSING = frozenset(
-    {"OOM", "MISCONF", "MASTERDOWN", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "REDIRECTED", "UNBLOCKED"}
+    {"MISCONF", "MASTERDOWN", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "REDIRECTED", "UNBLOCKED"}
 )
 # The server cannot be reached.
 UNAVAILABLE = (

@@ -10,16 +10,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from importlib.resources import files
 
 import trio
 
 from avion_media.domain.errors import Dependency, Unavailable
-from avion_media.redis.client import Redis, Script
+from avion_media.redis.client import Redis
+from avion_media.redis.scripts import load_script
 
-_FOLDER = files("avion_media.redis") / "lua"
-_RENEW = Script("renew_lock", (_FOLDER / "renew_lock.lua").read_text())
-_RELEASE = Script("release_lock", (_FOLDER / "release_lock.lua").read_text())
+_RENEW = load_script("avion_media.redis", "renew_lock")
+_RELEASE = load_script("avion_media.redis", "release_lock")
 _POLL_S = 0.2  # how often a waiting process tries again
 _RELEASE_S = 2.0
 
@@ -47,7 +46,7 @@ class Lock:
         """
         ttl_ms = round(self._ttl_s * 1000)
         # A plain command costs a tenth of a script, and those that wait call this repeatedly.
-        holder = await self._redis.execute("SET", self._key, self._token, "NX", "GET", "PX", ttl_ms)
+        holder = await self._redis.execute("SET", self._key, self._token, "NX", "GET", "PX", ttl_ms, when_full=True)
         if holder != self._token.encode():
             return holder is None
         renewed = await self._redis.run(_RENEW, (self._key,), (self._token, ttl_ms))

@@ -24,20 +24,18 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Protocol
 
 import trio
 
 from avion_media.domain.errors import Deferred, Dependency, Rejected, Unavailable
 from avion_media.records import HashRecord
-from avion_media.redis import Redis, Script, as_text
+from avion_media.redis import Redis, as_text, load_script
 from avion_media.remote.errors import ResolverTrouble, ServerError
 from avion_media.remote.url import RemoteUrl
 
-_LUA = files("avion_media.remote") / "lua"
-_ACQUIRE = Script("acquire", (_LUA / "acquire.lua").read_text())
-_RELEASE = Script("release", (_LUA / "release.lua").read_text())
+_ACQUIRE = load_script("avion_media.remote", "acquire")
+_RELEASE = load_script("avion_media.remote", "release")
 _SLOT_MARGIN_S = 10.0  # if a process dies, its slot is released this long after the fetch's deadline
 _LEAVE_S = 2.0  # limit of the shielded release
 _WAIT_S = 1.0  # wait for a slot, or for the result of the probe

@@ -104,7 +104,7 @@ class RemoteStateStore:
         return {name: at for name, at in found.items() if at is not None}
 
     async def _set(self, key: str, value: str | bytes, ttl_s: float) -> None:
-        await self._redis.execute("SET", key, value, "PX", max(1, round(ttl_s * 1000)))
+        await self._redis.execute("SET", key, value, "PX", max(1, round(ttl_s * 1000)), when_full=True)
 
 
 def _failure_key(remote_id: RemoteId) -> str:

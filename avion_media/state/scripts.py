@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
+from functools import partial
 
-from avion_media.redis import Script
+from avion_media.redis import load_script
 
-_FOLDER = files("avion_media.state") / "lua"
-
-
-def _load(name: str) -> Script:
-    return Script(name, (_FOLDER / f"{name}.lua").read_text())
-
+_load = partial(load_script, "avion_media.state")
 
 READ_STATUSES = _load("read_statuses")
 PUT_STATUS = _load("put_status")

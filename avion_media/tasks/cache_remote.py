@@ -233,7 +233,7 @@ class CacheRemote:
         """
         if not await self._publisher.is_consistent(remote_id):
             fields = {"remote_url": str(url), _REPAIR: "thumbnails"}
-            await self._queue.enqueue(fields, dedup_key=f"{_REPAIR}:{remote_id}")
+            await self._queue.enqueue(fields, dedup_key=f"{_REPAIR}:{remote_id}", follow_up=True)
 
     async def _repair(self, task: Task, remote_id: RemoteId, ensure_lease: EnsureLease) -> None:
         """Make the thumbnails of the present original again, unless they are right by now."""

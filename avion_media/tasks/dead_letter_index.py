@@ -53,7 +53,9 @@ class DeadLetterIndex:
             found = [(self._read(row).subject, row[0]) for row in rows]
             members = [subject.encode() + b"\0" + entry_id for subject, entry_id in found if subject]
             members.append(_READ_UNTIL + rows[-1][0])
-            await self._redis.execute("ZADD", self._key, *[part for each in members for part in (0, each)])
+            await self._redis.execute(
+                "ZADD", self._key, *[part for each in members for part in (0, each)], when_full=True
+            )
             if marks:
                 await self._redis.execute("ZREM", self._key, *marks)
         return len(rows)

@@ -166,7 +166,7 @@ class ProcessMedia:
             # or the tombstone.
             raise Unavailable(Dependency.UPLOAD, "it was replaced or removed while it was read") from None
         if current is not None and not current.is_of_same_file(facts):
-            await self._queue.enqueue(processing_fields(str(media_id)) | {_REGENERATE: "thumbnails"})
+            await self._queue.enqueue(processing_fields(str(media_id)) | {_REGENERATE: "thumbnails"}, follow_up=True)
         return current
 
     async def _regenerate_thumbnails(

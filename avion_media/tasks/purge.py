@@ -43,7 +43,7 @@ class Purges:
             fields = {"media_id": media_id}
             if named := ",".join(sizes):
                 fields[_SIZES] = named
-            await self._queue.enqueue(fields, dedup_key=f"{media_id}:{trigger}")
+            await self._queue.enqueue(fields, dedup_key=f"{media_id}:{trigger}", follow_up=True)
 
 
 class PurgeMedia:

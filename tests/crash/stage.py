@@ -485,8 +485,8 @@ class _Stepped:
         self._steps = steps
         self.state = self
 
-    async def execute(self, *command: Any) -> Any:
-        return await self._steps.around(f"redis {command[0]}", lambda: self._redis.execute(*command))
+    async def execute(self, *command: Any, **options: Any) -> Any:
+        return await self._steps.around(f"redis {command[0]}", lambda: self._redis.execute(*command, **options))
 
     async def get_many(self, keys: Sequence[str]) -> Any:
         return await self._steps.around("redis MGET", lambda: self._redis.get_many(keys))

@@ -64,7 +64,7 @@ class _Answering:
             assert rule_text in script.source
             self._edited[script.name] = script.source.replace(rule_text, instead)
 
-    async def execute(self, *command: Any) -> Any:
+    async def execute(self, *command: Any, **options: Any) -> Any:
         return self._client.execute_command(*command)
 
     async def is_cluster(self) -> bool:

@@ -117,7 +117,7 @@ class _Cancelling:
         self._scope = scope
         self._left = after
 
-    async def execute(self, *command: Any) -> Any:
+    async def execute(self, *command: Any, **options: Any) -> Any:
         reply = await self._redis.execute(*command)
         self._left -= 1
         if self._left < 0:

@@ -1,0 +1,66 @@
+"""Lua scripts, and which of them a full Redis runs.
+
+At `maxmemory` with `noeviction`, Redis refuses commands that need memory. What was accepted before must still end: only
+that makes memory free. So each script is listed here, by package and file. A script with ``allow-oom`` may exceed the
+limit, but by less than Redis stores already for the work that the script ends. A script without a flag brings new work:
+it is refused, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from typing import Final
+
+_DECISIONS: Final = {
+    "allow-oom": {
+        "moves or ends a task": """
+            queue/adopt queue/admit queue/complete queue/dead_letter queue/defer queue/promote queue/reclaim
+            queue/release queue/renew queue/retry queue/take""",
+        "makes a task without which another cannot end": "queue/follow_up",
+        "keeps turns, limits and locks": """
+            queue/settle queue/resign remote/acquire remote/release redis/release_lock redis/renew_lock
+            redis/when_full""",
+        "records the end of a task, or its next step": """
+            state/put_status state/forget_status state/publish_event state/reset_failure deletion/begin_removal
+            deletion/finish_removal deletion/note_journaled""",
+        "writes what Redis had before it lost data": """
+            deletion/begin_replay deletion/restore deletion/end_replay deletion/note_time queue/detect_data_loss
+            queue/clear_data_loss""",
+        "lets an operator stop work": "queue/pause queue/resume queue/steer_job queue/advance_job",
+        "makes memory free": "queue/prune_index queue/remove_idle_consumers",
+    },
+    "no-writes": {
+        "reads": """
+            queue/find_indexed queue/stats queue/task_ages state/load_remote state/read_statuses deletion/look_up
+            deletion/now deletion/read deletion/read_completeness""",
+    },
+    "": {
+        "brings a task": "queue/enqueue queue/replay queue/begin_job",
+        "begins or undoes a deletion, which can wait": "deletion/mark deletion/issue_undelete deletion/undelete",
+    },
+}
+FLAGS: Final = {
+    name: flags for flags, lists in _DECISIONS.items() for names in lists.values() for name in names.split()
+}
+
+
+class Script:
+    """A Lua script, known to the server by its digest."""
+
+    def __init__(self, name: str, source: str) -> None:
+        self.name = name
+        self.source = source
+        # Redis prescribes this digest as a name; no secret depends on it.
+        self.sha1 = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+def load_script(package: str, name: str, *preludes: str, decided_as: str = "") -> Script:
+    """Return the script of a file in the folder ``lua`` of a package, behind its preludes.
+
+    ``decided_as``: its name in the lists above, if that is not the file's. Raises KeyError for a script without a
+    decision.
+    """
+    flags = FLAGS[f"{package.rpartition('.')[2]}/{decided_as or name}"]
+    source = (files(package) / "lua" / f"{name}.lua").read_text()
+    return Script(decided_as or name, "\n".join((f"#!lua flags={flags}" if flags else "#!lua", *preludes, source)))

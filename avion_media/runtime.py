@@ -67,6 +67,7 @@ class Observed:
     swept_at: float = 0.0  # when the last sweep ended, Unix seconds
     stored: dict[str, tuple[int, int]] = field(default_factory=dict)  # objects and bytes by kind, at the last sweep
     events_headroom: int = 0  # events that can follow before the slowest consumer group misses one
+    redis_memory: float = 0.0  # share of `maxmemory` that the fullest Redis server uses
     held: tuple[str, ...] = ()  # when each waiting media item was held, as in its record, the longest waiting first
     active_requests: Callable[[], int] = lambda: 0  # of the origin
     history: History = field(default_factory=History)

@@ -16,6 +16,7 @@ from avion_media.setup import warnings_of
 _MAJOR: Final = {"redis": 7, "valkey": 8}
 _MAX_SKEW_S = 5.0
 _PINGS = 21
+_NEARLY_FULL = 0.9  # as in the alert
 
 
 class RedisChecks:
@@ -60,6 +61,7 @@ class RedisChecks:
             check(f"{label}runs Lua scripts", self._scripts, scriptless),
             check(f"{label}clock in sync", self._clock, askew, warning),
             check(f"{label}persistence is on and eviction is off", self._durability, volatile, warning),
+            check(f"{label}has memory left", self._memory, "at maxmemory it refuses new work", warning),
         ]
 
     async def _answers(self) -> str:
@@ -109,6 +111,13 @@ class RedisChecks:
         if warnings:
             raise CheckFailed("; ".join(warnings))
         return ""
+
+    async def _memory(self) -> str:
+        used = await self._redis.memory_use()
+        detail = f"{used:.0%} of maxmemory in use" if used else "no maxmemory"
+        if used > _NEARLY_FULL:
+            raise CheckFailed(detail)
+        return detail
 
     async def _info(self, section: str) -> dict[str, str]:
         text = (await self._redis.execute("INFO", section)).decode()

@@ -27,7 +27,8 @@ class FleetStatistics:
     """One moment, by the clock of the replica that counted (Unix seconds).
 
     ``notices`` are those of `drop_deleted` that wait; ``events_headroom``: see `MediaEvents.headroom`. ``stored``:
-    objects and bytes by kind at the last whole sweep; ``swept_at``: its end in Unix seconds, or 0.
+    objects and bytes by kind at the last whole sweep; ``swept_at``: its end in Unix seconds, or 0. ``memory_use``:
+    see `Redis.memory_use`.
     """
 
     counted_at: float
@@ -36,6 +37,7 @@ class FleetStatistics:
     events_headroom: int
     stored: Mapping[str, tuple[int, int]]
     swept_at: float
+    memory_use: float = 0.0
 
 
 STATISTICS = JsonRecord("statistics", FleetStatistics, _KEY, "the process that counts")
@@ -53,11 +55,11 @@ async def read_fleet_statistics(
     if known is not None and 0 <= time.time() - known.counted_at < max_age_s:
         return known
     age_ms = round(max_age_s * 1000)
-    counts_elsewhere = await redis.execute("SET", _COUNTING, "1", "NX", "PX", age_ms) is None
+    counts_elsewhere = await redis.execute("SET", _COUNTING, "1", "NX", "PX", age_ms, when_full=True) is None
     if known is not None and counts_elsewhere:
         return known
     counted = await _count(redis, queues, events)
-    await redis.execute("SET", _KEY, STATISTICS.write(counted), "PX", _KEPT * age_ms)
+    await redis.execute("SET", _KEY, STATISTICS.write(counted), "PX", _KEPT * age_ms, when_full=True)
     return counted
 
 
@@ -70,6 +72,7 @@ async def _count(redis: Redis, queues: Mapping[str, TaskQueue], events: MediaEve
         await events.headroom(),
         sweep.stored,
         sweep.finished_at,
+        max(await redis.memory_use(), await redis.state.memory_use()),
     )
 
 

@@ -61,6 +61,7 @@ def observe(runtime: Runtime) -> None:
     for instrument, of_limiter in _OF_LIMITERS.items():
         observe_gauge(instrument, _limiter_points(runtime, of_limiter))
     observe_gauge(instruments.EVENTS_HEADROOM, lambda: [(runtime.observed.events_headroom, {})])
+    observe_gauge(instruments.REDIS_MEMORY, lambda: [(runtime.observed.redis_memory, {})])
     observe_gauge(instruments.SWEEP_FINISHED, lambda: [(runtime.observed.swept_at, {})])
     observe_gauge(instruments.STORE_OBJECTS, lambda: _stored(runtime, 0))
     observe_gauge(instruments.STORE_SIZE, lambda: _stored(runtime, 1))
@@ -118,6 +119,7 @@ async def _sample(runtime: Runtime) -> None:
     observed.events_headroom = found.events_headroom
     observed.stored = dict(found.stored)
     observed.swept_at = found.swept_at
+    observed.redis_memory = found.memory_use
     ((memory_bytes, _),) = _from_status("VmRSS", 1024)
     lag_s, requests = observed.history.take_lag(), observed.active_requests()
     observed.history.add(Sample(time.time(), found.queues, memory_bytes, lag_s, requests))

@@ -221,6 +221,12 @@ EVENTS_HEADROOM = Instrument(
     "{event}",
     "events that can follow before the slowest consumer group of media_events misses one; negative: it has missed some",
 )
+REDIS_MEMORY = Instrument(
+    "avion.redis.memory.utilization",
+    "gauge",
+    "1",
+    "share of maxmemory that the fullest Redis server uses; 0 without a limit",
+)
 SWEEP_FINISHED = Instrument(
     "avion.sweep.finished.time",
     "gauge",

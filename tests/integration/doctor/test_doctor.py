@@ -223,6 +223,16 @@ async def test_a_redis_without_the_groups(redis_url: str) -> None:
     assert "media_cache_queue" not in groups.detail
 
 
+async def test_a_redis_that_is_nearly_full_is_a_warning(s3: S3Bucket, redis_url: str) -> None:
+    with redis_server("--save", "60 1") as full_url, redis_py.Redis.from_url(full_url) as client:
+        for share, status in ((0.5, CheckStatus.OK), (0.95, CheckStatus.WARNING), (2.0, CheckStatus.WARNING)):
+            client.config_set("maxmemory", round(client.info("memory")["used_memory"] / share))
+            config = Config(s3=s3.config(), redis=RedisConfig(url=redis_url), status=StatusConfig(redis_url=full_url))
+            results = await examined(config, Area.REDIS)
+            assert results["for statuses: has memory left"].status is status
+            assert results["has memory left"].detail == "no maxmemory"
+
+
 async def test_the_redis_for_statuses_is_examined_too(s3: S3Bucket, redis_url: str) -> None:
     with redis_server("--maxmemory-policy", "allkeys-lru", "--save", "60 1") as state_url:
         config = Config(s3=s3.config(), redis=RedisConfig(url=redis_url), status=StatusConfig(redis_url=state_url))

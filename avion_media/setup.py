@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from avion_media.config import Config
 from avion_media.domain.tasks import QUEUES
 from avion_media.queue import TaskQueue
-from avion_media.redis import Redis, RedisRefused, Reply, open_redis
+from avion_media.redis import Redis, RedisRefused, open_redis
 from avion_media.store import Lives, open_store
 from avion_media.tasks.sweep.state import SweepState
 
@@ -53,7 +53,7 @@ async def warnings_of(redis: Redis) -> list[str]:
     Raises `Unavailable`.
     """
     try:
-        infos = {server: _read_info(reply) for server, reply in (await redis.execute_on_all("INFO")).items()}
+        infos = await redis.info()
     except RedisRefused:
         return []
     never_saved = await _servers_that_never_save(redis)
@@ -69,11 +69,6 @@ async def warnings_of(redis: Redis) -> list[str]:
     if len(infos) == 1:
         return list(warnings)
     return [f"{warning} (on {', '.join(sorted(servers))})" for warning, servers in warnings.items()]
-
-
-def _read_info(reply: Reply) -> dict[str, str]:
-    pairs = (line.partition(":") for line in reply.decode(errors="replace").splitlines())
-    return {name: value for name, _, value in pairs}
 
 
 async def _servers_that_never_save(redis: Redis) -> set[str]:

@@ -73,7 +73,7 @@ class RedisChecks:
         return f"median {median(took) * 1000:.1f} ms"
 
     async def _version(self) -> str:
-        info = await self._info("server")
+        info = next(iter((await self._redis.info("server")).values()))
         kind = "valkey" if "valkey_version" in info else "redis"
         version = info.get(f"{kind}_version", "")
         major = version.partition(".")[0]
@@ -118,8 +118,3 @@ class RedisChecks:
         if used > _NEARLY_FULL:
             raise CheckFailed(detail)
         return detail
-
-    async def _info(self, section: str) -> dict[str, str]:
-        text = (await self._redis.execute("INFO", section)).decode()
-        pairs = (line.partition(":") for line in text.splitlines() if ":" in line)
-        return {name: value for name, _, value in pairs}

@@ -267,7 +267,7 @@ class TaskQueue:
         apply to a queue that never had a janitor.
         """
         found = await read_consumers(self._redis, self.name, CONSUMER_GROUP)
-        consumers = sum(each.idle_s < idle_s for each in found)
+        consumers = sum(row[b"idle"] < idle_s * 1000 for row in found)
         args = (tenant_cap, slots, consumers, VIDEO_SHARE, _gap_ms(idle_s), token, round(life_s * 1000))
         settled = await self._redis.run(scripts.SETTLE, (*self._keys.dispatch, self._keys.janitor), args)
         return consumers if settled else None

@@ -180,18 +180,21 @@ class Redis:
         await _all([partial(get, key) for key in dict.fromkeys(keys)])
         return [found[key] for key in keys]
 
+    async def info(self, section: str = "default") -> dict[str, dict[str, str]]:
+        """Return what INFO reports of each server, by address. Errors as in `execute`."""
+        replies = await self.execute_on_all("INFO", section)
+        lines = {server: reply.decode(errors="replace").splitlines() for server, reply in replies.items()}
+        return {server: dict(each.split(":", 1) for each in found if ":" in each) for server, found in lines.items()}
+
     async def memory_use(self) -> float:
         """Return the share of `maxmemory` that the fullest server uses; 0 without a limit, and where INFO is refused.
 
         Raises `Unavailable`.
         """
-        used = [0.0]
         with suppress(RedisRefused):
-            for reply in (await self.execute_on_all("INFO", "memory")).values():
-                found = dict(line.split(":", 1) for line in reply.decode().splitlines() if ":" in line)
-                limit = int(found.get("maxmemory", 0))
-                used.append(int(found["used_memory"]) / limit if limit else 0.0)
-        return max(used)
+            found = (await self.info("memory")).values()
+            return max(int(each["used_memory"]) / (int(each.get("maxmemory", 0)) or math.inf) for each in found)
+        return 0.0
 
     async def is_cluster(self) -> bool:
         """Return whether keys are spread over several servers. Raises `Unavailable` while that is unknown."""

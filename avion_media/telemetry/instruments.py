@@ -222,10 +222,7 @@ EVENTS_HEADROOM = Instrument(
     "events that can follow before the slowest consumer group of media_events misses one; negative: it has missed some",
 )
 REDIS_MEMORY = Instrument(
-    "avion.redis.memory.utilization",
-    "gauge",
-    "1",
-    "share of maxmemory that the fullest Redis server uses; 0 without a limit",
+    "avion.redis.memory.utilization", "gauge", "1", "share of maxmemory that the fullest server uses; 0 without a limit"
 )
 SWEEP_FINISHED = Instrument(
     "avion.sweep.finished.time",

@@ -27,7 +27,7 @@ _DECISIONS: Final = {
         "writes what Redis had before it lost data": """
             deletion/begin_replay deletion/restore deletion/end_replay deletion/note_time queue/detect_data_loss
             queue/clear_data_loss""",
-        "lets an operator stop work": "queue/pause queue/resume queue/steer_job queue/advance_job",
+        "lets an operator stop work": "queue/pause queue/resume queue/cancel queue/steer_job queue/advance_job",
         "makes memory free": "queue/prune_index queue/remove_idle_consumers",
     },
     "no-writes": {
@@ -37,6 +37,7 @@ _DECISIONS: Final = {
     },
     "": {
         "brings a task": "queue/enqueue queue/replay queue/begin_job",
+        "lets the sweep remove an upload, which can wait": "queue/claim",
         "begins or undoes a deletion, which can wait": "deletion/mark deletion/issue_undelete deletion/undelete",
     },
 }

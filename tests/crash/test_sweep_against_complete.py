@@ -161,7 +161,8 @@ async def test_swept_at_every_moment_of_a_completion(new_stage: NewStage) -> Non
 
 @pytest.mark.parametrize("claim_ended", [False, True], ids=["at once", "a day later"])
 async def test_completed_after_a_sweep_that_died(new_stage: NewStage, claim_ended: bool) -> None:
-    for moment, name in enumerate(await steps_of(new_stage, sweep)):
+    names = await steps_of(new_stage, sweep)
+    for moment in range(0, len(names), 2):  # before each call
         stage = await new_stage()
         await until_it_dies(sweep(stage, Steps({moment: die})))
         if claim_ended:
@@ -169,7 +170,7 @@ async def test_completed_after_a_sweep_that_died(new_stage: NewStage, claim_ende
         accepted = await complete(stage)
         end_claims(stage)
         await sweep(stage)
-        await assert_refused_or_ready(stage, accepted, (moment, name))
+        await assert_refused_or_ready(stage, accepted, (moment, names[moment]))
 
 
 def end_claims(stage: Stage) -> None:

@@ -136,19 +136,22 @@ class DeletionJournal:
         await in_turn([partial(read, each) for each in listed], _READ_AT_ONCE)
         return found
 
-    async def set_aside(self) -> AsyncIterator[tuple[str, JournalEntry]]:
-        """Iterate over the entries that were set aside and that this version can read, with their keys."""
+    async def set_aside(self) -> AsyncIterator[JournalEntry]:
+        """Iterate over the entries that were set aside and that this version can read.
+
+        Each one goes back among the others after its turn, when it is restored.
+        """
         store = self._store.get()
         async for page in store.list_keys(UNREADABLE_JOURNAL_PREFIX):
             for key in page:
                 with suppress(ObjectMissing):
-                    entry = JOURNAL.read_or_skip(await store.read(key, max_bytes=_MAX_BYTES), key)
+                    body = await store.read(key, max_bytes=_MAX_BYTES)
+                    entry = JOURNAL.read_or_skip(body, key)
                     if entry is not None:
-                        yield key, entry
-
-    async def forget(self, key: str) -> None:
-        """Remove an entry that was set aside and is restored now."""
-        await self._store.get().delete([key])
+                        yield entry
+                        back = f"{DELETION_JOURNAL_PREFIX}{key.removeprefix(UNREADABLE_JOURNAL_PREFIX)}"
+                        await store.put(back, body, content_type="application/json")
+                        await store.delete([key])
 
     async def prune(self, unfinished: Callable[[Sequence[Mark]], Awaitable[Collection[Mark]]]) -> int:
         """Remove entries that are too old to matter. Return how many.

@@ -152,9 +152,8 @@ class JournalReplay:
         Entries that a replay set aside are restored if this version can read them.
         """
         await self._run_on_all(scripts.NOTE_TIME)
-        async for key, entry in self.journal.set_aside():
+        async for entry in self.journal.set_aside():
             await self._restore([entry])
-            await self.journal.forget(key)
 
     async def prune(self) -> int:
         """Remove the entries of the journal that are too old to matter. Return how many."""

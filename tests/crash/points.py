@@ -23,7 +23,7 @@ _BACKGROUND = (
     "s3:HeadBucket",
 )  # fmt: skip
 # Calls that only read, whatever is done: points of the first kind alone.
-_LOOKING = ("redis:INFO", "redis:CONFIG", "redis:stats")
+_LOOKING = ("redis:INFO", "redis:XINFO", "redis:CONFIG", "redis:stats")
 _FORGOTTEN_S = 150.0  # a dead consumer is removed after ten leases; this machine may be busy
 _MAX_LISTINGS = 4  # of one sweep: one after the other, in turn for originals, thumbnails and uploads
 _MAX_FILE_CALLS = 2  # of one name: the service reads and writes files in a loop

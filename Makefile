@@ -19,7 +19,7 @@ MINUTES  ?= 15
 RESTARTS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test image crash chaos fuzz check docs bench scale fmt clean mutants supervisors
+.PHONY: help demo quick test image crash chaos skew fuzz check docs bench scale fmt clean mutants supervisors
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -55,6 +55,11 @@ chaos: ## random chaos with a report, then parts and replicas killed under load;
 	@AVION_CHAOS_SEED=$(SEED) AVION_CHAOS_SECONDS=60 AVION_CHAOS_RESTARTS=$(RESTARTS) \
 		$(VENV)/python -m tests.services run -- $(VENV)/python -m pytest tests/chaos -s \
 		--ignore tests/chaos/test_random.py --timeout=$$(($(RESTARTS) * 30 + 400)) $(PYTEST)
+
+skew: ## replicas of this version beside tomorrow's under load: an upgrade, and a rollback; MINUTES=10 SEED=7; BASE=v1.2.0 for two commits
+	@ops/bootstrap test
+	@$(VENV)/python -m tests.chaos.skew --seed $(SEED) --minutes $(if $(filter file,$(origin MINUTES)),10,$(MINUTES)) \
+		$(if $(BASE),--base $(BASE))
 
 fuzz: ## parsers and ports under mutated input, with a fresh seed; MINUTES=5 SEED=7 FUZZ="grpc-frames"
 	@ops/bootstrap test

@@ -37,15 +37,15 @@ def run(seed: int, minutes: float, *, keep_logs: Path | None = None) -> Report:
         clients = Clients(world, ledger, channel, seed)
         listener = Background("listener", Listener(world, ledger).take_turn)
         listener.start()
-        reference = _calm(world, ledger, clients)
+        reference = calm(world, ledger, clients)
         started = time.monotonic()
         deleter = Deleter(world, ledger, clients, seed)
         observer = Observer(world, ledger, channel, DELETE_DELAY_S)
         faults, threads = _storm(world, clients, deleter, observer, seed, minutes)
         report = Report(seed, time.monotonic() - started)
-        _come_to_rest(world, ledger, deleter, report)
+        come_to_rest(world, ledger, deleter, report)
         clients.give_up.set()
-        _stop([*threads, listener], report)
+        stop([*threads, listener], report)
         Verdict(world, ledger, reference, report).give(faults.all)
         if keep_logs is not None:
             for replica in world.replicas:
@@ -54,7 +54,7 @@ def run(seed: int, minutes: float, *, keep_logs: Path | None = None) -> Report:
     return report
 
 
-def _calm(world: World, ledger: Ledger, clients: Clients) -> Reference:
+def calm(world: World, ledger: Ledger, clients: Clients) -> Reference:
     """Process one of each body undisturbed: every other one must have the same result."""
     ids = {body.name: clients.upload(body, body.name) for body in bodies()}
     assert world.watch(lambda: not ledger.open(), _CALM_S), f"not even in calm: {ledger.open()}"
@@ -88,7 +88,7 @@ def _storm(
     return faults, [*working, *watching, *breaking]
 
 
-def _come_to_rest(world: World, ledger: Ledger, deleter: Deleter, report: Report) -> None:
+def come_to_rest(world: World, ledger: Ledger, deleter: Deleter, report: Report) -> None:
     """Wait until all work has ended and the consumers of dead processes are removed."""
 
     def at_rest() -> bool:
@@ -98,7 +98,7 @@ def _come_to_rest(world: World, ledger: Ledger, deleter: Deleter, report: Report
         report.unexpected.append(f"no rest after {_QUIET_S:g} s")
 
 
-def _stop(threads: list[Background], report: Report) -> None:
+def stop(threads: list[Background], report: Report) -> None:
     for thread in threads:
         thread.stopping.set()
     for thread in threads:

@@ -77,9 +77,18 @@ class Report:
 
 
 class Verdict:
-    """Checks one world at rest, without its proxies."""
+    """Checks one world at rest, without its proxies. ``other_objects``: prefixes of objects that are of no media item
+    of the ledger."""
 
-    def __init__(self, world: World, ledger: Ledger, reference: Reference, report: Report) -> None:
+    def __init__(
+        self,
+        world: World,
+        ledger: Ledger,
+        reference: Reference,
+        report: Report,
+        other_objects: tuple[str, ...] = (JOURNAL, EXAMINED),
+    ) -> None:
+        self._other_objects = other_objects
         self._world = world
         self._ledger = ledger
         self._reference = reference
@@ -198,7 +207,7 @@ class Verdict:
         self._report.unexpected += [
             f"unknown object {key}"
             for key in self._objects
-            if not (key in known or key.startswith((JOURNAL, EXAMINED)))
+            if not (key in known or key.startswith(self._other_objects))
         ]
         strangers = set(self._ledger.events) - self._ledger.asked
         self._report.unexpected += [f"events of {media_id}, which nobody asked for" for media_id in strangers]

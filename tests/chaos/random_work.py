@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import random
 import secrets
 import threading
@@ -101,13 +102,14 @@ def bodies() -> list[Body]:
     video = (DATA / "mp4-h264-rotated-90-tiny.mp4").read_bytes()
     corrupt = (DATA / "jpeg-corrupt-header.jpg").read_bytes()
     return [
-        *(_picture(number) for number in range(PICTURES)),
+        *(picture(number) for number in range(PICTURES)),
         Body("video", MP4, "video/mp4", video),
         Body("corrupt", JPEG, "image/jpeg", corrupt, "FAILED", "corrupt"),
     ]
 
 
-def _picture(number: int) -> Body:
+def picture(number: int) -> Body:
+    """Return a small picture; each number has another one."""
     chance = random.Random(number)
     image = Image.frombytes("RGB", (48, 32), chance.randbytes(48 * 32 * 3))
     written = io.BytesIO()
@@ -118,15 +120,17 @@ def _picture(number: int) -> Body:
 
 def deadly_body() -> Body:
     """Return a picture that kills the process that works on it, which knows it by its comment."""
-    picture = _picture(0).data
+    good = picture(0).data
     comment = b"\xff\xfe" + (len(DEADLY) + 2).to_bytes(2, "big") + DEADLY
-    return Body("deadly", JPEG, "image/jpeg", picture[:2] + comment + picture[2:], "FAILED", "poison")
+    return Body("deadly", JPEG, "image/jpeg", good[:2] + comment + good[2:], "FAILED", "poison")
 
 
 class Clients:
     """The clients, each of which calls `take_turn` in its thread. The seed chooses the order of bodies."""
 
-    def __init__(self, world: World, ledger: Ledger, channel: grpc.Channel, seed: int) -> None:
+    def __init__(
+        self, world: World, ledger: Ledger, channel: grpc.Channel, seed: int, *, with_deadly_files: bool = True
+    ) -> None:
         self._world = world
         self._ledger = ledger
         self._channel = channel
@@ -134,7 +138,7 @@ class Clients:
         self._lock = threading.Lock()
         self._bodies = bodies()
         self._deadly = deadly_body()
-        self._next_deadly_at = time.monotonic() + 10
+        self._next_deadly_at = time.monotonic() + 10 if with_deadly_files else math.inf
         self._numbers = count()
         self.to_delete: list[str] = []
         self.give_up = threading.Event()  # set when no more responses will come
@@ -221,14 +225,14 @@ class Clients:
 PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
-def call(channel: grpc.Channel, name: str, request: Any, answer: Any) -> Any:
+def call(channel: grpc.Channel, name: str, request: Any, answer: Any, within_s: float = _CALL_S) -> Any:
     """Make one call of MediaService."""
     method = channel.unary_unary(
         f"/avion.MediaService/{name}",
         request_serializer=type(request).SerializeToString,
         response_deserializer=answer.FromString,
     )
-    return method(request, timeout=_CALL_S)
+    return method(request, timeout=within_s)
 
 
 class Deleter:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -34,6 +34,7 @@ from tests.services import CephNode, S3Address, ceph_node
 from tests.services.process import working_directory
 
 BUCKET = "random-chaos"
+PROGRAM = (sys.executable, "-m", "tests.chaos.random_replica")
 CLAIM_AFTER_S = 3.0
 DELETE_DELAY_S = 4.0
 _WATCH_S = 0.05
@@ -43,10 +44,11 @@ _START_S = 180.0  # the machine may be busy
 class Replica:
     """One process of the service, which is started again at the same addresses each time that it died."""
 
-    def __init__(self, name: str, environment: dict[str, str], log: Path) -> None:
+    def __init__(self, name: str, environment: dict[str, str], log: Path, program: Sequence[str]) -> None:
         self.name = name
         self.environment = environment
         self.log = log
+        self.program = program
         self.deaths: list[tuple[int, float]] = []  # pid, Unix time
         self.stops: list[tuple[int, float]] = []  # pid, Unix time of the end of a stop
         self._process: subprocess.Popen[bytes] | None = None
@@ -59,7 +61,7 @@ class Replica:
 
     def start(self) -> None:
         """Start the process, without waiting until it is ready."""
-        command = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "tests.chaos.random_replica"]
+        command = ["setpriv", "--pdeathsig", "KILL", "--", *self.program]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
 
@@ -149,8 +151,9 @@ class World:
 
 
 @contextmanager
-def open_world() -> Iterator[World]:
-    """Start everything, with both replicas ready. Afterwards all of it is stopped."""
+def open_world(program: Sequence[str] = PROGRAM, **settings: str) -> Iterator[World]:
+    """Start everything, with both replicas ready. Afterwards all of it is stopped. ``settings`` of the service, without
+    the prefix."""
     with ExitStack() as stack:
         store = stack.enter_context(ceph_node())
         address = store.create_user()
@@ -163,10 +166,14 @@ def open_world() -> Iterator[World]:
         stack.callback(s3.close)
         s3.create_bucket(Bucket=BUCKET)
         environments = [
-            _environment(address, redis_proxy, store_proxy) | {"AVION_CHAOS_ATTEMPTS": str(directory / "attempts")}
+            _environment(address, redis_proxy, store_proxy, settings)
+            | {"AVION_CHAOS_ATTEMPTS": str(directory / "attempts")}
             for _ in range(2)
         ]
-        replicas = [Replica(str(n), each, directory / f"replica-{n}.log") for n, each in enumerate(environments)]
+        (directory / "attempts").touch()
+        replicas = [
+            Replica(str(n), each, directory / f"replica-{n}.log", program) for n, each in enumerate(environments)
+        ]
         world = World(
             address, store, server, redis_proxy, store_proxy, stack.enter_context(remote_server({})),
             replicas, client, s3, directory / "attempts",
@@ -179,17 +186,22 @@ def open_world() -> Iterator[World]:
         yield world
 
 
-def _environment(address: S3Address, redis_proxy: Proxy, store_proxy: Proxy) -> dict[str, str]:
+def _environment(
+    address: S3Address, redis_proxy: Proxy, store_proxy: Proxy, settings: dict[str, str]
+) -> dict[str, str]:
+    ours = {
+        "TASKS__CLAIM_AFTER": f"{CLAIM_AFTER_S}s",
+        "TASKS__MAX_BACKOFF": "2s",
+        "REDIS__TIMEOUT": "2s",
+        "S3__TIMEOUT": "3s",
+        "DELETE__DELAY": f"{DELETE_DELAY_S}s",
+        "REMOTE__ALLOW_NETWORKS": "127.0.0.0/8",
+    }
     environment = service_environment(
         f"redis://127.0.0.1:{redis_proxy.port}/0",
         f"http://127.0.0.1:{store_proxy.port}",
         BUCKET,
-        TASKS__CLAIM_AFTER=f"{CLAIM_AFTER_S}s",
-        TASKS__MAX_BACKOFF="2s",
-        REDIS__TIMEOUT="2s",
-        S3__TIMEOUT="3s",
-        DELETE__DELAY=f"{DELETE_DELAY_S}s",
-        REMOTE__ALLOW_NETWORKS="127.0.0.0/8",
+        **ours | settings,
     )
     return environment | {
         "AWS_ACCESS_KEY_ID": address.access_key,

@@ -1,7 +1,7 @@
 """How a task is written on Redis: as a stream entry, as a member of the delayed set, as a dead letter.
 
-Besides the contract's fields an entry may carry what earlier attempts left: ``attempts`` (used up), ``deaths`` (of
-processes that had it), ``crashed_workers`` (the last of these, with Unix seconds), ``error`` (the last one),
+Besides the contract's fields an entry may carry what earlier attempts left: ``attempts`` (that failed),
+``crashed_workers`` (the last three that crashed with it, as ``NAME@UNIX_SECONDS``), ``error`` (the last one),
 ``first_seen`` (Unix seconds), ``replays`` (from the dead letters) and ``replayed_at`` (the last time),
 ``unavailable_since`` (its objects cannot be read or written, or its format is unknown), ``once`` (the key under which
 it is unique) and ``tenant`` (on whose account it goes if it has no owner). Other services know none of these. Whatever
@@ -26,7 +26,6 @@ MAX_BYTES = 16 << 10  # names and values together: the longest URL that is accep
 WAITING_HEADER = 27  # digits of a member of the backlog between its tenant and its entry: when it was queued, a number
 HISTORY = (
     "attempts",
-    "deaths",
     "crashed_workers",
     "error",
     "first_seen",
@@ -47,7 +46,6 @@ class Entry:
     entry_id: str
     task: Task
     attempts: int = 0
-    deaths: int = 0
     crashed_workers: str = ""
     first_seen: float = 0.0
     error: str = ""
@@ -58,11 +56,15 @@ class Entry:
     tenant: str = ""
     failed_at: float = 0.0
 
-    def to_fields(self, *, attempts: int, deaths: int, error: str, unavailable_since: float = 0.0) -> dict[str, str]:
+    @property
+    def deaths(self) -> int:
+        """How many workers crashed while they had this task."""
+        return len(self.crashed_workers.split())
+
+    def to_fields(self, *, attempts: int, error: str, unavailable_since: float = 0.0) -> dict[str, str]:
         """All fields with the history moved on."""
         fields = task_fields(self.task)
         fields["attempts"] = str(attempts)
-        fields["deaths"] = str(deaths)
         fields["error"] = error[:_MAX_ERROR]
         fields["first_seen"] = f"{self.first_seen:.3f}"
         if self.crashed_workers:
@@ -100,7 +102,6 @@ def read_entry(entry_id: bytes, flat: Sequence[bytes]) -> Entry:
         entry_id=text,
         task=task,
         attempts=int(_number(fields, "attempts")),
-        deaths=int(_number(fields, "deaths")),
         crashed_workers=fields.get("crashed_workers", "").strip(),
         first_seen=_number(fields, "first_seen") or _written_at(text),
         error=fields.get("error", ""),

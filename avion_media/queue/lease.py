@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from avion_media.domain.errors import LeaseLost
 from avion_media.domain.tasks import CONSUMER_GROUP, Task
@@ -12,6 +13,7 @@ from avion_media.queue.names import QueueKeys
 from avion_media.redis import Argument, Redis, Script
 
 _CANCELLED = 2  # the answer of a renewal
+_Fence: TypeAlias = tuple[str, str, str, int]
 
 
 class Lease:
@@ -37,8 +39,7 @@ class Lease:
         self._redis = redis
         self._keys = keys
         self._entry = entry
-        self._fence = (CONSUMER_GROUP, entry.entry_id, consumer, deliveries)
-        self._deliveries = deliveries
+        self._fence: _Fence = (CONSUMER_GROUP, entry.entry_id, consumer, deliveries)
         self._max_dead_letters = max_dead_letters
         self._dedup_ttl_ms = dedup_ttl_ms
         self._ended = False
@@ -58,12 +59,17 @@ class Lease:
     @property
     def attempt(self) -> int:
         """The number of this attempt, from 1. Failed attempts count, and those whose worker crashed."""
-        return self._entry.attempts + self._deliveries
+        return self.failures + self.deaths + 1
+
+    @property
+    def failures(self) -> int:
+        """How many attempts failed, not counting those whose worker crashed."""
+        return self._entry.attempts
 
     @property
     def deaths(self) -> int:
         """How many workers crashed while they had this task."""
-        return self._entry.deaths + self._deliveries - 1
+        return self._entry.deaths
 
     @property
     def crashed_workers(self) -> str:
@@ -97,10 +103,19 @@ class Lease:
         """Mark this lease as over: its work has ended, or this process has a newer lease on the same entry."""
         self._ended = True
 
+    async def begin(self) -> None:
+        """Begin an attempt that waited until it ran alone. From here on a crash of this worker counts."""
+        fence = self._fence
+        self._fence = (*fence[:3], 1)  # at once: another renewal may be sent before the reply to this one comes
+        await self._renew(fence)
+
     async def renew(self) -> None:
         """Extend the lease, and read `cancelled_by` again."""
-        keys = (self._keys.stream, self._keys.state)
-        if await self._decide(scripts.RENEW, keys, (self.task.task_id,)) == _CANCELLED:
+        await self._renew(self._fence)
+
+    async def _renew(self, fence: _Fence) -> None:
+        args = (self.task.task_id, self._fence[3])
+        if await self._decide(scripts.RENEW, (self._keys.stream, self._keys.state), args, fence) == _CANCELLED:
             by = await self._redis.execute("HGET", self._keys.state, f"cancelled:{self.task.task_id}")
             self.cancelled_by = (by or b"somebody").decode(errors="replace")
 
@@ -111,10 +126,7 @@ class Lease:
 
     async def retry(self, delay_s: float, error: str, *, count: bool = True, unavailable_since: float = 0.0) -> None:
         """Schedule the task again after ``delay_s`` seconds. With ``count=False`` this attempt is not used up."""
-        attempts = self.attempt if count else self.attempt - 1
-        fields = self._entry.to_fields(
-            attempts=attempts, deaths=self.deaths, error=error, unavailable_since=unavailable_since
-        )
+        fields = self._entry.to_fields(attempts=self.failures + count, error=error, unavailable_since=unavailable_since)
         await self._decide(
             scripts.RETRY, (*self._keys.dispatch, self._keys.delayed), (max(0.0, delay_s), delayed_member(fields))
         )
@@ -122,9 +134,7 @@ class Lease:
 
     async def defer(self, pause_s: float, error: str) -> None:
         """Put the task back to its tenant, which has no turn for ``pause_s`` seconds. This attempt is not used up."""
-        fields = self._entry.to_fields(
-            attempts=self.attempt - 1, deaths=self.deaths, error=error, unavailable_since=self.unavailable_since
-        )
+        fields = self._entry.to_fields(attempts=self.failures, error=error, unavailable_since=self.unavailable_since)
         await self._decide(scripts.DEFER, self._keys.dispatch, (max(0.0, pause_s), *flatten(fields)))
         self._ended = True
 
@@ -135,7 +145,7 @@ class Lease:
 
     async def dead_letter(self, error: str) -> None:
         """Make a dead letter of the task, with all its fields, ``error`` and its history."""
-        fields = self._entry.to_fields(attempts=self.attempt, deaths=self.deaths, error=error)
+        fields = self._entry.to_fields(attempts=self.attempt, error=error)
         await self._decide(
             scripts.DEAD_LETTER,
             (*self._keys.dispatch, self._keys.dead_letters, *self._dedup_marker()),
@@ -149,8 +159,10 @@ class Lease:
     def _forget(self) -> tuple[str, int]:
         return self.task.task_id, self._dedup_ttl_ms
 
-    async def _decide(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> int:
-        done = 0 if self._ended else await self._redis.run(script, keys, (*self._fence, *args))
+    async def _decide(
+        self, script: Script, keys: Sequence[str], args: Sequence[Argument], fence: _Fence | None = None
+    ) -> int:
+        done = 0 if self._ended else await self._redis.run(script, keys, (*(fence or self._fence), *args))
         if not done:
             self._ended = True
             raise LeaseLost(f"lease lost: another worker now owns task {self.task.task_id}")

@@ -18,6 +18,9 @@ REQUIRED_FIELDS = {
 # so it does not cause crashes.
 NEVER_GIVEN_UP = frozenset({DELETE_QUEUE, PURGE_QUEUE})
 
+# The consumer of the group that has each entry from its delivery until a worker confirms the start of its attempt.
+UNCONFIRMED = "unconfirmed"
+
 # How long a dedup marker outlives its task. A minute for uploads, so that a late second call does not process the
 # upload again. None for remote media: their remembered state decides whether they are fetched again. None for purges,
 # because a media item can be deleted, undeleted and deleted again at once.

@@ -8,6 +8,7 @@ from avion_media.domain.formats import FORMATS, Family
 from avion_media.domain.ids import ALPHABET
 from avion_media.domain.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
 from avion_media.queue.entries import HISTORY, MAX_BYTES, MAX_FIELDS, WAITING_HEADER
+from avion_media.queue.names import UNCONFIRMED
 from avion_media.redis import Script, load_script
 
 _FOLDER = files("avion_media.queue") / "lua"
@@ -21,7 +22,7 @@ _DISPATCH = (
 local GROUP, LANED, ALPHABET = '{CONSUMER_GROUP}', '{PROCESSING_QUEUE}', '{ALPHABET}'
 local VIDEO_CODES = {{ {", ".join(f"[{each.code}] = true" for each in FORMATS if each.family is Family.VIDEO)} }}
 """
-    + f"local HEADER = {WAITING_HEADER}\n"
+    + f"local HEADER, UNCONFIRMED = {WAITING_HEADER}, '{UNCONFIRMED}'\n"
     + (_FOLDER / "_dispatch.lua").read_text()
 )
 

@@ -16,7 +16,6 @@ import uuid
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from weakref import WeakValueDictionary
 
 import trio
@@ -33,6 +32,7 @@ from avion_media.queue.names import (
     DEFAULT_DEDUP_TTL_S,
     NEVER_GIVEN_UP,
     REQUIRED_FIELDS,
+    UNCONFIRMED,
     QueueKeys,
 )
 from avion_media.redis import Argument, Redis, RedisRefused, Reply
@@ -41,6 +41,7 @@ from avion_media.telemetry.context import trace_of_subject
 
 VIDEO_SHARE = 0.5  # of all slots: the others are left to images
 MAX_DEATHS = 3  # of workers that had one task: then it is poison
+_NEVER = 10**9
 _MAX_DEAD_LETTERS = 100_000  # beyond this the oldest are removed: a flood of them must not fill Redis
 _DEDUP_MS = 30 * 86_400_000  # how long a task that never ends is unique: far longer than `TASKS__MAX_AGE`
 # How long a claim lasts: far longer than the process that made it can take, even if it stands still meanwhile, or than
@@ -94,7 +95,6 @@ class TaskQueue:
         name: str,
         *,
         required: tuple[str, ...] | None = None,
-        max_deaths: int = MAX_DEATHS,
         max_dead_letters: int = _MAX_DEAD_LETTERS,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
@@ -104,10 +104,10 @@ class TaskQueue:
         self._keys = QueueKeys(name)
         self._required = REQUIRED_FIELDS.get(name, ()) if required is None else required
         self._dedup_ttl_ms = round(DEDUP_TTL_S.get(name, DEFAULT_DEDUP_TTL_S) * 1000)
-        self.max_deaths = math.inf if name in NEVER_GIVEN_UP else max_deaths
+        self.max_deaths = _NEVER if name in NEVER_GIVEN_UP else MAX_DEATHS
         self._max_dead_letters = max_dead_letters
         self._telemetry = telemetry
-        self._quiet = False  # the last read waited in vain
+        self._look_at = -math.inf  # when `take` looks for unconfirmed entries again
         self._leases: WeakValueDictionary[str, Lease] = WeakValueDictionary()
 
     async def ensure_group(self) -> bool:
@@ -189,29 +189,29 @@ class TaskQueue:
     async def take(self, consumer: str, block_s: float) -> Lease | None:
         """Return a lease of the next task, or None if none came within ``block_s``.
 
+        Once in ``block_s``, look first for an entry that a worker has taken a second ago and has not confirmed, because
+        it stands still. An open read goes on at the server while its process stands still, so ``block_s`` also bounds
+        how long such a process is given entries.
+
         Malformed entries become dead letters. A cancel leaves no task without a worker: a task that was already taken
         is released, or returned (the caller's next wait is then cancelled).
         """
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()
-            # Shielded, because a task whose reply is lost here would wait until it is reclaimed. Bounded by the timeout
-            # of one call.
-            with trio.CancelScope(shield=True):
-                args = (consumer, self._max_dead_letters, self._keys.dead_letters)
-                # After an unsuccessful wait the next wait begins at once. It gets any entry that has come meanwhile,
-                # and an idle reader costs Redis one command, not a script.
-                quiet, self._quiet = self._quiet and block_s > 0, False
-                found = None if quiet else await self._redis.run(scripts.TAKE, self._keys.dispatch, args)
+            found = None
+            if block_s <= 0 or trio.current_time() >= self._look_at:
+                # Shielded, because a task whose reply is lost here would wait until the next look. Bounded by the
+                # timeout of one call.
+                with trio.CancelScope(shield=True):
+                    found = await self._redis.run(scripts.TAKE, self._keys.dispatch, ())
+                self._look_at = trio.current_time() + block_s
             if found is None and block_s > 0:
-                began = trio.current_time()
-                found = await self._wait_for_entry(consumer, block_s)
-                # A wait ends early if the group was lost; only the script creates it again.
-                self._quiet = found is None and trio.current_time() - began >= block_s
-                if found is not None and not await self._is_admitted(found, consumer):
-                    continue
+                found = await self._wait_for_entry(block_s)
             if found is None:
                 return None
-            lease = self._lease(found, consumer)
+            lease = await self._confirm(found, consumer)
+            if lease is None:
+                continue
             if self._is_well_formed(lease):
                 return lease
             await self._dead_letter_malformed(lease)
@@ -230,7 +230,7 @@ class TaskQueue:
         return found
 
     async def send_heartbeat(self, consumer: str) -> None:
-        """Tell the server that this worker is alive. Renewals and the start of a read tell it too."""
+        """Send the server a sign that this worker is alive, as a renewal and the start of an attempt are."""
         # A read of the consumer's own entries behind the last id: every server version counts it, and it returns
         # nothing.
         read = ("XREADGROUP", "GROUP", CONSUMER_GROUP, consumer, "COUNT", 1, "STREAMS", self.name, _LAST_ID)
@@ -267,7 +267,8 @@ class TaskQueue:
         apply to a queue that never had a janitor.
         """
         found = await read_consumers(self._redis, self.name, CONSUMER_GROUP)
-        consumers = sum(row[b"idle"] < idle_s * 1000 for row in found)
+        workers = [row for row in found if row[b"name"] != UNCONFIRMED.encode()]
+        consumers = sum(row[b"idle"] < idle_s * 1000 for row in workers)
         args = (tenant_cap, slots, consumers, VIDEO_SHARE, _gap_ms(idle_s), token, round(life_s * 1000))
         settled = await self._redis.run(scripts.SETTLE, (*self._keys.dispatch, self._keys.janitor), args)
         return consumers if settled else None
@@ -375,40 +376,39 @@ class TaskQueue:
             waiting=int(waiting),
         )
 
-    async def _wait_for_entry(self, consumer: str, block_s: float) -> Reply:
+    async def _wait_for_entry(self, block_s: float) -> Reply:
         block_ms = max(1, round(block_s * 1000))  # 0 would mean without an end
-        read = ("XREADGROUP", "GROUP", CONSUMER_GROUP, consumer, "COUNT", 1, "BLOCK", block_ms, "STREAMS", self.name)
+        read = ("XREADGROUP", "GROUP", CONSUMER_GROUP, UNCONFIRMED, "COUNT", 1, "BLOCK", block_ms, "STREAMS", self.name)
         try:
-            reply = await self._redis.execute_blocking(
-                *read, ">", block_s=block_ms / 1000, undo=partial(self._give_back, consumer)
-            )
+            reply = await self._redis.execute_blocking(*read, ">", block_s=block_ms / 1000, undo=self._give_back)
         except RedisRefused as refused:
             if refused.code != "NOGROUP":
                 raise
-            return None  # the stream or its group was removed during the wait; the next `take` creates it again
+            self._look_at = -math.inf  # the stream or its group was removed; only the script creates it again
+            return None
         return _first_entry(reply)
 
-    async def _give_back(self, consumer: str, reply: Reply) -> None:
-        entry_id, _, _ = _first_entry(reply)
-        await self._redis.run(scripts.RELEASE, self._keys.dispatch, self._fenced(entry_id, consumer))
+    async def _give_back(self, reply: Reply) -> None:
+        entry_id, _ = _first_entry(reply)
+        fence = (CONSUMER_GROUP, entry_id, UNCONFIRMED, 1)
+        await self._redis.run(
+            scripts.RELEASE, self._keys.dispatch, (*fence, self._max_dead_letters, self._keys.dead_letters)
+        )
 
-    async def _is_admitted(self, found: Reply, consumer: str) -> bool:
-        """Return whether an entry that was read without a script may be worked on; otherwise it has left the stream."""
-        admitted: Reply = None
+    async def _confirm(self, found: Reply, consumer: str) -> Lease | None:
+        """Let Redis know that an attempt starts. Return None if another worker has the entry, or it is gone."""
+        entry_id, flat = found
+        args = (consumer, entry_id, self._max_dead_letters, self._keys.dead_letters, self.max_deaths - 1)
+        confirmed: Reply = None
         with trio.CancelScope(shield=True):  # as in `take`
-            admitted = await self._redis.run(scripts.ADMIT, self._keys.dispatch, self._fenced(found[0], consumer))
-        found += admitted or []
-        return admitted is not None
-
-    def _fenced(self, entry_id: bytes, consumer: str) -> tuple[Argument, ...]:
-        return CONSUMER_GROUP, entry_id, consumer, 1, self._max_dead_letters, self._keys.dead_letters
-
-    def _lease(self, found: Reply, consumer: str) -> Lease:
-        entry_id, deliveries, flat, cancelled_by = found
+            confirmed = await self._redis.run(scripts.ADMIT, self._keys.dispatch, args)
+        if confirmed is None:
+            return None
+        deliveries, crashed_workers, cancelled_by = confirmed
         lease = Lease(
             self._redis,
             self._keys,
-            read_entry(entry_id, flat),
+            replace(read_entry(entry_id, flat), crashed_workers=crashed_workers.decode(errors="replace")),
             consumer=consumer,
             deliveries=deliveries,
             max_dead_letters=self._max_dead_letters,
@@ -441,8 +441,8 @@ def _gap_ms(idle_s: float) -> int:
 
 
 def _first_entry(reply: Reply) -> Reply:
-    """``[id, deliveries, fields]`` of a read's only entry, or None."""
+    """``(id, fields)`` of a read's only entry, or None."""
     if not reply:
         return None
-    ((entry_id, flat),) = next(iter(reply.values()))
-    return [entry_id, 1, flat]
+    (entry,) = next(iter(reply.values()))
+    return entry

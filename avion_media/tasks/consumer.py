@@ -54,9 +54,9 @@ from avion_media.tasks.observed_attempt import ObservedAttempt
 from avion_media.tasks.outage import OutagePause
 from avion_media.telemetry import Telemetry, bind_path, get_logger
 
-_BLOCK_S = 20.0  # how long one read waits for an entry: idle readers cost Redis next to nothing
+_LOOK_S = 0.5  # how long one read waits until it looks for tasks of workers that stand still
 _JANITOR_S = 10.0  # a janitor that has not shown up for so long is replaced
-_LOOKING = 10  # replicas that look within this time whether there is a janitor
+_LOOKING = 10  # replicas that look within one of these times; in a larger fleet each of them looks more rarely
 _RESIGN_S = 1.0
 _TEND_S = 1.0  # how often a janitor looks whether there is something to do
 _JOBS_S = 5.0  # how often it looks for a bulk job while none is running
@@ -166,6 +166,7 @@ class Consumer:
         self._bulk = bulk
         self._dead_letters = dead_letters
         self._is_janitor = False
+        self._crowd = 1.0  # the size of the fleet, in `_LOOKING`; at least 1
         self._free = trio.Semaphore(policy.slots)
         self._outage = OutagePause(*_OUTAGE_PAUSE_S)
         self._active: dict[str, _ActiveAttempt] = {}
@@ -206,13 +207,12 @@ class Consumer:
 
     async def renew_leases(self, child: ChildLike) -> None:
         """The renewer: renews the lease of every active task three times before its worker would count as dead. Without
-        one it sends a heartbeat as often: the reply with a task may have been lost, and nobody died of that."""
+        one it sends a heartbeat as often: if this worker only stood still, its crash does not count any more."""
         self._begin(child)
         while not (child.stopping.is_set() and not self._active):
-            leased = [each for each in self._active.values() if not each.lost]
-            for active in leased:
+            for active in [each for each in self._active.values() if not each.lost]:
                 await self._renew(active)
-            if not leased:
+            if all(each.lost for each in self._active.values()):
                 with suppress(Unavailable):
                     await self._queue.send_heartbeat(self._name)
             if child.stopping.is_set():
@@ -226,11 +226,12 @@ class Consumer:
 
         async def step() -> None:
             # A successor takes over within twice the life of this lease, which is half of a task's lease, so `settle`
-            # finds no gap. In a large fleet each replica checks more rarely, but still some of them within this time.
+            # finds no gap.
             life_s = min(_JANITOR_S, self._policy.claim_after_s / 4)
             others = None if self._is_janitor else await self._queue.lead(self._name, life_s)
             if others is not None:
-                await _wait_or_stop(child, life_s * max(1.0, others / _LOOKING) * random.uniform(0.7, 0.9))
+                self._crowd = max(1.0, others / _LOOKING)
+                await _wait_or_stop(child, life_s * self._crowd * random.uniform(0.7, 0.9))
             elif not await self._tend_once(life_s):
                 await _wait_or_stop(child, min(_TEND_S, life_s / 3))
 
@@ -261,8 +262,9 @@ class Consumer:
             life_s=life_s,
         )
         self._is_janitor = consumers is not None
-        if not self._is_janitor:
+        if consumers is None:
             return True
+        self._crowd = max(1.0, consumers / _LOOKING)
         more = await queue.promote() + await queue.adopt()
         if trio.current_time() >= self._reclaim_at:
             more += await queue.reclaim(self._name, idle_s=policy.claim_after_s)
@@ -304,7 +306,7 @@ class Consumer:
             if not child.stopping.is_set() and self._accepting_tasks() and not self._outage.remaining_s:
                 lease = None
                 with trio.CancelScope() as self._reading:
-                    lease = await self._queue.take(self._name, _BLOCK_S)
+                    lease = await self._queue.take(self._name, min(_LOOK_S * self._crowd, self._policy.claim_after_s))
                 if lease is not None:
                     self._start(nursery, lease)
                     started = True
@@ -378,9 +380,10 @@ class Consumer:
             return await self._dead_letter(lease, Reason.POISON, f"{lease.deaths} workers crashed with it")
         if self._policy.gives_up and time.time() - lease.age_since > self._policy.max_age_s:
             return await self._dead_letter(lease, Reason.EXPIRED, "older than TASKS__MAX_AGE")
-        if self._is_suspect(lease):
-            await self._until(lambda: len(self._active) == 1)
         try:
+            if self._is_suspect(lease):
+                await self._until(lambda: len(self._active) == 1)
+                await lease.begin()
             with trio.fail_after(_ATTEMPT_S):
                 await self._handler.run(lease.task, active.ensure_lease)
             self._outage.succeeded()

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+from avion_media.queue.names import UNCONFIRMED
 from tests.chaos.random_faults import Fault
 from tests.chaos.random_work import Accepted, Ledger, remote_id_of
 from tests.chaos.random_world import BUCKET, CLAIM_AFTER_S, DELETE_DELAY_S, World
@@ -23,7 +24,7 @@ EXAMINED = (
 )
 _CLOCK_S = 0.01  # compared times come from two readings of one clock
 _SEEN_LATE_S = 10.0  # the death of a process is seen when the watching thread is free
-_STOP_S = 3 * CLAIM_AFTER_S  # between the end of a stop and the moment when the process counted as dead
+_HEARD_S = CLAIM_AFTER_S  # after the end of a stop, until the process has told Redis that it is alive
 Objects = dict[str, str]  # key: ETag
 Reference = dict[str, dict[str, str]]  # body's name: role: ETag
 
@@ -143,9 +144,10 @@ class Verdict:
         return entry.body.state, entry.body.reason
 
     def _died_by_chance(self, media_id: str) -> bool:
-        """Return whether three processes died, or were suspended, during its task, although its file is harmless."""
+        """Return whether three processes died during its task, although its file is harmless. One that was suspended
+        counts as dead until it goes on."""
         crashes = self._crashes(media_id)
-        return len(crashes) >= MAX_DEATHS and all(self._was_dead(*each) for each in crashes)
+        return len(crashes) >= MAX_DEATHS and all(self._was_dead(media_id, *each) for each in crashes)
 
     def _crashes(self, media_id: str) -> list[tuple[int, float]]:
         """Return pid and time of each crash that the service counted against a task that it gave up."""
@@ -155,10 +157,13 @@ class Verdict:
             for name, _, seconds in (each.rpartition("@") for each in fields.get("crashed_workers", "").split())
         ]
 
-    def _was_dead(self, pid: int, at: float) -> bool:
-        """Return whether the process was dead then, or suspended for as long as a lease."""
+    def _was_dead(self, media_id: str, pid: int, at: float) -> bool:
+        """Return whether the process was dead then, or suspended from then until the task was given up."""
+        given_up_at = float(self._dead_letters[media_id].get("failed_at", "inf"))
         killed = any(pid == other and seconds < at + _SEEN_LATE_S for other, seconds in self._deaths)
-        return killed or any(pid == other and abs(seconds - at) < _STOP_S for other, seconds in self._stops)
+        return killed or any(
+            pid == other and at < ended_at and given_up_at < ended_at + _HEARD_S for other, ended_at in self._stops
+        )
 
     def _is_ready(self, media_id: str) -> bool:
         """Return whether it is READY: one of the three dead processes may have written everything."""
@@ -220,7 +225,7 @@ class Verdict:
             deadly = entry is not None and (entry.kind == "deadly" or self._died_by_chance(media_id))
             if not (deadly and error.startswith("poison")):
                 crashes = self._crashes(media_id)
-                alive = [(pid, at) for pid, at in crashes if not self._was_dead(pid, at)]
+                alive = [(pid, at) for pid, at in crashes if not self._was_dead(media_id, pid, at)]
                 self._report.unexpected.append(
                     f"dead letter of {media_id}: {error} (pids and times: {crashes}; of these alive: {alive})"
                 )
@@ -278,7 +283,7 @@ def left_behind(world: World) -> list[str]:
     names: set[str] = set()
     for queue in QUEUES:
         rows: Any = world.client.xinfo_consumers(queue, GROUP) if world.client.exists(queue) else []
-        names |= {row["name"] for row in rows}
+        names |= {row["name"] for row in rows} - {UNCONFIRMED}
     return sorted(name for name in names if not any(each in name for each in alive))
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from avion_media.queue.names import UNCONFIRMED
 from tests.service.published import GROUP, QUEUES, entries, key_of, original_key, read_status, thumbnail_key, unfinished
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class Checker:
                 rows = self.client.xinfo_consumers(stream, group)
             except redis.ResponseError:
                 continue
-            names += [each["name"] for each in rows]
+            names += [each["name"] for each in rows if each["name"] != UNCONFIRMED]
         return sorted({name for name in names if not name.startswith(tuple(alive))})
 
     def exists(self, key: str) -> bool:

@@ -29,7 +29,7 @@ def no_fence() -> None:
     )
     _edit_scripts("return false -- no group, no owner", "return true")
     # A task that was reclaimed is a new entry, so that renewing the former one finds nothing.
-    _edit_scripts("0, ARGV[2], 'JUSTID') == 0 then", "0, ARGV[2], 'JUSTID') < 0 then")
+    _edit_scripts("ARGV[6], 'JUSTID') == 0 then", "ARGV[6], 'JUSTID') < 0 then")
 
 
 def early_acknowledgement() -> None:

@@ -385,7 +385,7 @@ async def test_after_two_crashes_a_task_runs_alone(redis_url: str) -> None:
         await queue.enqueue({"media_id": "first"})
         async with working(consumer_of(redis, work, "only", slots=3)):
             await until(lambda: work.beside)
-            await queue.enqueue({"media_id": "suspect", "deaths": str(MAX_DEATHS - 1)})
+            await queue.enqueue({"media_id": "suspect", "crashed_workers": "p0@1 p1@2"})
             while (await queue.stats()).pending < 2:  # noqa: ASYNC110 - as in `until`
                 await trio.sleep(0.02)
             for number in range(3):
@@ -403,7 +403,9 @@ async def test_poison_whose_end_cannot_be_recorded_is_a_dead_letter(redis_url: s
         queue = TaskQueue(redis, PROCESSING_QUEUE)
         await queue.enqueue({"media_id": "m"})
         for number in range(MAX_DEATHS):
-            assert await queue.take(f"dead {number}", block_s=0) is not None
+            lease = await queue.take(f"dead-{number}", block_s=0)
+            assert lease is not None
+            await lease.begin()
             assert await queue.reclaim("janitor", idle_s=0, silent_s=0) == 1
         async with working(consumer_of(redis, work, "heir")):
             await settled(queue)

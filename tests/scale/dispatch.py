@@ -196,7 +196,7 @@ async def cost_of_turns(url: str, client: Any, waiting: int, tenants: int, count
         before = cpu_s(client)
         for _ in range(count):
             await queue.enqueue(image("x"))
-            lease = await queue.take("a", 0)
+            lease = await queue.take("a", 0.5)  # as a consumer does
             assert lease is not None
             await lease.complete()
         return (cpu_s(client) - before) / count * 1e6

@@ -12,6 +12,9 @@ local VIDEO_LANE, PARKED, AT_CAP, DRAINED, NEVER = 1e13, 4e15, 8e15, 8.5e15, 9e1
 local MOST_TURNS = 1e12 -- a lane's range
 local MOST_EMPTY = 100 -- tenants without tasks that one script removes
 
+local CONFIRM_MS = 1000 -- for a worker to confirm the start of an attempt; then another worker may take the entry
+local CLOCK_MS = 10 -- two readings of the clock within this time can be in either order
+
 -- Settings of the queue, its virtual time and how many videos it works on, read once per script.
 local read_settings
 local function settings()
@@ -354,10 +357,34 @@ local function set_field(fields, name, value)
   fields[at], fields[at + 1] = name, value
 end
 
--- Move a task that a worker did not finish to the end of the runway, as a new entry. `more` deliveries of the former entry
--- count as attempts and as worker crashes. `crashed` is the worker that crashed, or nil. An entry that cannot be a task
--- becomes a dead letter.
-local function requeue(id, more, dead_letters, entries_kept, crashed)
+-- Milliseconds for which each consumer of the group has sent nothing, read once per script.
+local read_idle
+local function idle_ms_of(name)
+  if not read_idle then
+    read_idle = {}
+    for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', queue, GROUP)) do
+      read_idle[field(row, 'name')] = field(row, 'idle')
+    end
+  end
+  return read_idle[name] or math.huge
+end
+
+-- Return the workers that crashed with a task, and how many: of those that its entry names, all that have sent nothing since
+-- then. A worker that has sent something only stood still.
+local function still_dead(fields)
+  local dead = {}
+  for name, noticed in string.gmatch(value_of(fields, 'crashed_workers') or '', '(%S+)@([%d.]+)') do
+    local ago_ms = (now_s() - tonumber(noticed)) * 1000
+    if idle_ms_of(name) > ago_ms - CLOCK_MS then
+      dead[#dead + 1] = name .. '@' .. noticed
+    end
+  end
+  return table.concat(dead, ' '), #dead
+end
+
+-- Move a task that a worker did not finish to the end of the runway, as a new entry. `crashed` is the worker that crashed
+-- with it, or nil. An entry that cannot be a task becomes a dead letter.
+local function requeue(id, dead_letters, entries_kept, crashed)
   local entry = redis.call('XRANGE', queue, id, id)[1]
   if not entry then
     remove(GROUP, id)
@@ -370,14 +397,11 @@ local function requeue(id, more, dead_letters, entries_kept, crashed)
     return false
   end
   keep_origin(fields, id)
-  if more > 0 then
-    for _, name in ipairs({ 'attempts', 'deaths' }) do
-      local total = math.max(0, math.min(1e6, tonumber(value_of(fields, name) or '') or 0)) + more
-      set_field(fields, name, string.format('%.0f', total))
-    end
-  end
+  local names = still_dead(fields)
   if crashed then
-    local names = (value_of(fields, 'crashed_workers') or '') .. string.format(' %s@%.0f', crashed, now_s())
+    names = names .. ' ' .. crashed .. '@' .. seconds(now_s())
+  end
+  if names ~= (value_of(fields, 'crashed_workers') or '') then
     set_field(fields, 'crashed_workers', string.sub(names, -300)) -- the last three
   end
   local account = redis.call('HGET', state, 'entry:' .. id)

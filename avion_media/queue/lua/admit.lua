@@ -1,16 +1,30 @@
--- Judge an entry that a blocking read has given to a consumer, as `take` does with those it gives out.
--- KEYS: queue, state, waiting, tenants   ARGV: group, id, consumer, deliveries, most dead letters kept, dead letters
--- Returns {who has cancelled it or ''} if the consumer may work on it, otherwise nil: it is a dead letter, waits for its
--- turn, or another consumer has it.
-if not owns(queue, ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
+-- A worker confirms the start of an attempt: an unconfirmed entry now belongs to it, and its crash counts. The first worker
+-- to confirm has the task. One that must run alone has not begun yet (no delivery is counted): see renew.
+-- KEYS: queue, state, waiting, tenants
+-- ARGV: consumer, id, most dead letters kept, dead letters (no key: it might not exist, and while a cluster moves a slot, a
+-- script waits until all of its keys are on one node; it is in the queue's slot), crashes from which on a task runs alone
+-- Returns {deliveries, workers that crashed with the task, who has cancelled it or ''}, otherwise nil: the entry is a dead
+-- letter, waits for its turn, or another worker has it.
+if not owns(queue, GROUP, ARGV[2], UNCONFIRMED, 1) then
   return nil
 end
-local entry = redis.call('XRANGE', queue, ARGV[2], ARGV[2])[1]
-local cancelled_by
+local function claim(deliveries)
+  return redis.call('XCLAIM', queue, GROUP, ARGV[1], 0, ARGV[2], 'RETRYCOUNT', deliveries)[1]
+end
+
+local entry, confirmed = claim(1), nil
 if entry then
-  cancelled_by = admit(ARGV[2], entry[2], ARGV[6], ARGV[5])
+  local cancelled_by = admit(ARGV[2], entry[2], ARGV[4], ARGV[3])
+  if cancelled_by then
+    local crashed, crashes = still_dead(entry[2])
+    local runs_alone = crashes >= tonumber(ARGV[5])
+    if runs_alone then
+      claim(0)
+    end
+    confirmed = { runs_alone and 0 or 1, crashed, cancelled_by }
+  end
 else
   remove(GROUP, ARGV[2])
 end
 dispatch()
-return cancelled_by and { cancelled_by }
+return confirmed

@@ -3,6 +3,6 @@
 if not owns(queue, ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
   return 0
 end
-local queued = requeue(ARGV[2], tonumber(ARGV[4]) - 1, ARGV[6], ARGV[5])
+local queued = requeue(ARGV[2], ARGV[6], ARGV[5])
 dispatch()
 return queued and 1 or 0

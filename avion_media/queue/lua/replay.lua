@@ -7,7 +7,7 @@ if not dead_letter then
 end
 -- Fields that count against a task: a replay removes them.
 local DONE = {
-  attempts = true, deaths = true, crashed_workers = true, failed_at = true, replayed_at = true, unavailable_since = true,
+  attempts = true, crashed_workers = true, failed_at = true, replayed_at = true, unavailable_since = true,
 }
 local entry, replays = {}, 1
 local fields = excess_of_any(dead_letter[2]) and truncated(dead_letter[2]) or dead_letter[2] -- perhaps another service wrote it

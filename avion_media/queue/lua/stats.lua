@@ -3,7 +3,8 @@
 -- Returns JSON: [entries of the stream, pending, waiting, tenants, age of the oldest in s, delayed, due of the first or -1,
 -- dead letters, consumers, paused since or 0]
 local group = group_info()
-local pending, consumers = group and field(group, 'pending') or 0, group and field(group, 'consumers') or 0
+local pending = group and field(group, 'pending') or 0
+local consumers = math.max(0, (group and field(group, 'consumers') or 0) - 1) -- without UNCONFIRMED
 
 local now = now_s()
 local oldest = now

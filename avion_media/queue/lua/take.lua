@@ -1,20 +1,16 @@
--- Give the next entry to a consumer.
--- KEYS: queue, state, waiting, tenants   ARGV: consumer, most dead letters kept, dead letters
--- The stream of dead letters is no key here: it might not exist, and while a cluster moves a slot, a script waits until
--- all of its keys are on one node. It is in the queue's slot, and written only where an entry cannot be a task.
--- Returns {id, deliveries, fields, who has cancelled it or ''}, or nil.
+-- Give out an entry, which stays unconfirmed until its worker confirms the start of the attempt (admit): first one whose
+-- worker has not done so for a while, because it stands still, else the next new one. An unconfirmed entry is claimed
+-- in its place: as a new entry it could go to the open read of another worker that stands still.
+-- KEYS: queue, state, waiting, tenants
+-- Returns {id, fields}, or nil.
 settings()
-for _ = 1, 16 do -- an end, so that a flood of entries that cannot be given out does not hold up the server
-  local streams = with_group(queue, GROUP, state, 'XREADGROUP', 'GROUP', GROUP, ARGV[1], 'COUNT', 1, 'STREAMS', queue, '>')
-  if not streams then
-    dispatch() -- what waits although the runway is empty, waits for its turn
-    return nil
-  end
-  local id, fields = streams[1][2][1][1], streams[1][2][1][2]
-  local cancelled_by = admit(id, fields, ARGV[3], ARGV[2])
-  if cancelled_by then
-    dispatch()
-    return { id, 1, fields, cancelled_by }
-  end
+local late = with_group(queue, GROUP, state, 'XPENDING', queue, GROUP, 'IDLE', CONFIRM_MS, '-', '+', 1, UNCONFIRMED)[1]
+local found = late and redis.call('XCLAIM', queue, GROUP, UNCONFIRMED, CONFIRM_MS, late[1], 'RETRYCOUNT', 1)[1]
+if not found then
+  local streams = redis.call('XREADGROUP', 'GROUP', GROUP, UNCONFIRMED, 'COUNT', 1, 'STREAMS', queue, '>')
+  found = streams and streams[1][2][1]
 end
-return nil
+if not found then
+  dispatch() -- what waits although the runway is empty, waits for its turn
+end
+return found

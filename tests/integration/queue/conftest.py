@@ -78,6 +78,13 @@ def info(other: Client, section: str, name: str) -> int:
     return sum(infos(other, section, name))
 
 
+async def blocked(other: Client, readers: int = 1) -> None:
+    """Until that many clients wait on the server."""
+    with trio.fail_after(10):
+        while info(other, "clients", "blocked_clients") != readers:
+            await trio.lowlevel.checkpoint()
+
+
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
     async with open_redis(redis_url) as opened:

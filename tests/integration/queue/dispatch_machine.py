@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from avion_media.domain.formats import JPEG, MP4
 from avion_media.domain.ids import new_media_id
 from avion_media.domain.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
-from avion_media.queue import QueueKeys, scripts
+from avion_media.queue import MAX_DEATHS, QueueKeys, scripts
 from avion_media.queue.entries import WAITING_HEADER
 from avion_media.redis import Script
 
@@ -81,7 +81,12 @@ class DispatchMachine(RuleBasedStateMachine):
         return {"task_id": task_id, "media_id": medium, "owner": tenant}
 
     def fence(self, entry_id: str) -> tuple[object, ...]:
-        return CONSUMER_GROUP, entry_id, "c", 1
+        return (
+            CONSUMER_GROUP,
+            entry_id,
+            "c",
+            self.client.xpending_range(KEYS.stream, CONSUMER_GROUP, entry_id, entry_id, 1)[0]["times_delivered"],
+        )
 
     def any_lease(self, data: Any) -> str:
         return str(data.draw(st.sampled_from(sorted(self.leased))))
@@ -105,12 +110,14 @@ class DispatchMachine(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
-        found = self.run_script(scripts.TAKE, "c", 100, KEYS.dead_letters)
+        found = self.run_script(scripts.TAKE)
         if found:
-            assert not self.paused
-            entry_id, _, flat, cancelled_by = found
-            assert not cancelled_by
-            self.leased[entry_id] = dict(zip(flat[::2], flat[1::2], strict=True))
+            entry_id, flat = found
+            confirmed = self.run_script(scripts.ADMIT, "c", entry_id, 100, KEYS.dead_letters, MAX_DEATHS - 1)
+            if confirmed:
+                assert not self.paused
+                assert confirmed[2] == ""
+                self.leased[entry_id] = dict(zip(flat[::2], flat[1::2], strict=True))
 
     @precondition(lambda self: self.leased)
     @rule(data=st.data(), ending=st.sampled_from(["complete", "retry", "defer", "release", "dead letter", "die"]))

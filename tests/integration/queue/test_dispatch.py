@@ -132,7 +132,8 @@ async def test_tasks_of_one_owner_keep_their_order(queue: TaskQueue) -> None:
 
 async def test_images_do_not_wait_behind_videos(queue: TaskQueue) -> None:
     await queue.settle(tenant_cap=0, slots=4, idle_s=60)  # nobody reads yet: one video at a time
-    await take(queue)
+    await queue.ensure_group()
+    await queue.send_heartbeat("a")
     await queue.settle(tenant_cap=0, slots=4, idle_s=60)  # half of the slots of one consumer
     for _ in range(20):
         await queue.enqueue(fields("filmmaker", MP4))
@@ -250,8 +251,9 @@ async def test_what_somebody_removes_frees_its_account(redis: Redis, other: Clie
 async def test_one_janitor_at_a_time(redis: Redis, other: Client) -> None:
     queue = TaskQueue(redis, PROCESSING_QUEUE)
     bounds: dict[str, Any] = {"tenant_cap": 0, "slots": 1, "idle_s": 60, "life_s": 10.0}
+    await queue.ensure_group()
     for consumer in ("a", "b"):
-        await queue.take(consumer, block_s=0)
+        await queue.send_heartbeat(consumer)
     assert await queue.lead("a", 5.0) is None
     assert await queue.lead("a", 5.0) is None
     assert await queue.settle(**bounds, token="a") == 2

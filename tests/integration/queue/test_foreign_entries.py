@@ -14,7 +14,7 @@ from avion_media.domain.tasks import CONSUMER_GROUP, DROP_DELETED, PROCESSING_QU
 from avion_media.queue import QueueKeys, TaskQueue
 from avion_media.queue.entries import HISTORY, MAX_BYTES, MAX_FIELDS
 from avion_media.redis import Redis
-from tests.integration.queue.conftest import Client, taken_over
+from tests.integration.queue.conftest import Client, info, taken_over
 
 KEYS = QueueKeys(PROCESSING_QUEUE)
 GOOD = {"task_id": "good", "media_id": "m", "type": "thumbnail"}
@@ -69,8 +69,8 @@ async def test_on_the_stream_while_a_reader_waits(queue: TaskQueue, other: Clien
 
 
 def _until_blocked(other: Client) -> None:
-    while not any(row["name"] == "c" for row in other.xinfo_consumers(PROCESSING_QUEUE, CONSUMER_GROUP)):
-        pass  # the consumer comes into being when its read begins
+    while info(other, "clients", "blocked_clients") == 0:
+        pass
 
 
 @OVERSIZED

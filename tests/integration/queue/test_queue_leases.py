@@ -11,8 +11,9 @@ import trio
 from avion_media.domain.errors import LeaseLost
 from avion_media.domain.tasks import CONSUMER_GROUP, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.queue import MAX_DEATHS, Lease, TaskQueue
+from avion_media.queue.names import UNCONFIRMED
 from avion_media.redis import Redis
-from tests.integration.queue.conftest import Client, info, taken_over
+from tests.integration.queue.conftest import Client, blocked, info, taken_over
 
 FIELDS = {"media_id": "01HZX", "type": "thumbnail"}
 DELAYED = f"{{{PROCESSING_QUEUE}}}:delayed"
@@ -30,9 +31,9 @@ ENDINGS: dict[str, Ending] = {
 
 async def taken(queue: TaskQueue, consumer: str = "a") -> Lease:
     with trio.fail_after(10):
-        lease = await queue.take(consumer, block_s=5)
-    assert lease is not None
-    return lease
+        while (lease := await queue.take(consumer, block_s=5)) is None:
+            pass  # the group was removed: the next `take` creates it again
+        return lease
 
 
 def state(other: Client) -> dict[str, Any]:
@@ -201,6 +202,7 @@ async def test_deaths_are_counted_from_worker_to_worker(redis: Redis, queue: Tas
     await queue.enqueue(FIELDS)
     lease = await taken(queue, "p0")
     for number in (1, 2, 3):
+        await lease.begin()
         abandon(other, lease, f"p{number - 1}")
         survivor = await taken_over(TaskQueue(redis, PROCESSING_QUEUE), f"p{number}", idle_s=60, silent_s=0)
         assert survivor is not None
@@ -239,18 +241,113 @@ async def test_a_heartbeat_takes_no_task(queue: TaskQueue, other: Client) -> Non
     await (await taken(queue, "b")).complete()
 
 
+async def test_a_worker_that_has_only_stood_still_is_not_dead_wherever_its_task_is(
+    queue: TaskQueue, other: Client
+) -> None:
+    noticed = other.time()[0] - 5
+    both = f"stopped@{noticed} dead@{noticed}"
+    await queue.enqueue(FIELDS | {"crashed_workers": both})
+    lease = await taken(queue, "b")
+    assert lease.deaths == 2
+    await queue.send_heartbeat("stopped")  # it goes on
+    await lease.release()
+    assert other.xrange(PROCESSING_QUEUE)[0][1]["crashed_workers"] == f"dead@{noticed}"
+    await queue.enqueue(FIELDS | {"crashed_workers": both})
+    for _ in range(2):
+        lease = await taken(queue, "b")
+        assert (lease.attempt, lease.deaths, lease.crashed_workers) == (2, 1, f"dead@{noticed}")
+
+
+async def test_who_waits_to_run_alone_has_not_begun_and_does_not_die_of_it(
+    redis: Redis, queue: TaskQueue, other: Client
+) -> None:
+    await queue.enqueue(FIELDS | {"crashed_workers": "p0@1 p1@2"})
+    lease = await taken(queue, "p2")
+    await lease.renew()
+    abandon(other, lease, "p2")
+    found = await taken_over(TaskQueue(redis, PROCESSING_QUEUE), "p3", idle_s=60, silent_s=0)
+    assert found is not None
+    assert found.deaths == MAX_DEATHS - 1
+    await found.begin()
+    await found.renew()
+    abandon(other, found, "p3")
+    found = await taken_over(TaskQueue(redis, PROCESSING_QUEUE), "p4", idle_s=60, silent_s=0)
+    assert found is not None
+    assert found.deaths == MAX_DEATHS
+
+
+class StandsStill(TaskQueue):
+    """Its process stands still after each delivery, before it confirms."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis, PROCESSING_QUEUE)
+        self.goes_on = trio.Event()
+
+    async def _confirm(self, found: Any, consumer: str) -> Lease | None:
+        await self.goes_on.wait()
+        return await super()._confirm(found, consumer)
+
+
+async def unconfirmed(other: Client) -> str:
+    """Return the id of the entry that was delivered and not confirmed."""
+    with trio.fail_after(10):
+        while not (rows := other.xpending_range(PROCESSING_QUEUE, CONSUMER_GROUP, "-", "+", 1, UNCONFIRMED)):
+            await trio.lowlevel.checkpoint()
+    return str(rows[0]["message_id"])
+
+
+@pytest.mark.parametrize("block_s", [0, 5], ids=["found", "waited for"])
+async def test_a_delivery_that_nobody_confirms_goes_to_who_looks_next(
+    redis: Redis, queue: TaskQueue, other: Client, block_s: float
+) -> None:
+    stopped = StandsStill(redis)
+    late: list[Lease | None] = []
+
+    async def read() -> None:
+        late.append(await stopped.take("stopped", block_s))
+
+    await queue.ensure_group()
+    if block_s == 0:
+        await queue.enqueue(FIELDS)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        if block_s > 0:
+            await blocked(other)
+            await queue.enqueue(FIELDS)
+        entry_id = await unconfirmed(other)
+        other.xclaim(PROCESSING_QUEUE, CONSUMER_GROUP, UNCONFIRMED, 0, [entry_id], idle=1000, justid=True)
+        lease = await queue.take("b", block_s=0)
+        assert lease is not None
+        assert (lease.entry_id, lease.attempt, lease.deaths) == (entry_id, 1, 0)
+        await lease.complete()
+        await queue.enqueue(FIELDS, task_id="the next one")
+        stopped.goes_on.set()
+    assert [lease and lease.task.task_id for lease in late] == ["the next one"]
+
+
+async def test_an_unconfirmed_delivery_that_nobody_looks_for_is_reclaimed_and_costs_no_life(
+    redis: Redis, queue: TaskQueue, other: Client
+) -> None:
+    await queue.enqueue(FIELDS)
+    await queue.ensure_group()
+    other.xreadgroup(CONSUMER_GROUP, UNCONFIRMED, {PROCESSING_QUEUE: ">"}, count=1)
+    other.xclaim(PROCESSING_QUEUE, CONSUMER_GROUP, UNCONFIRMED, 0, [await unconfirmed(other)], idle=90_000, justid=True)
+    assert await queue.reclaim("b", idle_s=60, silent_s=0) == 1
+    lease = await taken(queue, "b")
+    assert (lease.attempt, lease.deaths) == (1, 0)
+
+
 async def test_a_deletion_is_never_poison(redis: Redis, other: Client) -> None:
     """Processes die with it in hand by chance: it is done all the same."""
     queue = TaskQueue(redis, DELETE_QUEUE)
-    await queue.ensure_group()
     await queue.enqueue({"media_id": "m"})
-    lease = await queue.take("a", block_s=0)
+    lease = await queue.take("p0", block_s=0)
+    for number in range(1, MAX_DEATHS + 2):
+        assert lease is not None
+        other.xclaim(DELETE_QUEUE, CONSUMER_GROUP, f"p{number - 1}", 0, [lease.entry_id], idle=90_000, justid=True)
+        lease = await taken_over(TaskQueue(redis, DELETE_QUEUE), f"p{number}", idle_s=60, silent_s=0)
     assert lease is not None
-    other.xclaim(DELETE_QUEUE, CONSUMER_GROUP, "a", 0, [lease.entry_id], idle=90_000, retrycount=9, justid=True)
-    survivor = TaskQueue(redis, DELETE_QUEUE)
-    found = await taken_over(survivor, "b", idle_s=60, silent_s=0)
-    assert found is not None
-    assert survivor.max_deaths > found.deaths > MAX_DEATHS
+    assert queue.max_deaths > lease.deaths > MAX_DEATHS
     assert await queue.dead_letters.list() == []
 
 

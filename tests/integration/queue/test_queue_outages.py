@@ -14,20 +14,14 @@ import trio
 from avion_media.domain.errors import LeaseLost, Unavailable
 from avion_media.domain.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
 from avion_media.queue import DataLoss, Lease, QueueKeys, TaskQueue
+from avion_media.queue.names import UNCONFIRMED
 from avion_media.redis import Redis, open_redis
 from tests.integration.outages import persistently
-from tests.integration.queue.conftest import Client, info, infos, taken_over
+from tests.integration.queue.conftest import Client, blocked, info, infos
 from tests.integration.queue.proxy import Proxy
 from tests.services import RedisServer
 
 FIELDS = {"media_id": "01HZX", "type": "thumbnail"}
-
-
-async def blocked(other: Client, readers: int = 1) -> None:
-    """Until that many clients wait on the server."""
-    with trio.fail_after(10):
-        while info(other, "clients", "blocked_clients") != readers:
-            await trio.lowlevel.checkpoint()
 
 
 async def taken(queue: TaskQueue, consumer: str = "a", block_s: float = 5) -> Lease:
@@ -191,8 +185,9 @@ async def test_a_task_whose_delivery_was_lost_is_found_again(proxy: Proxy, other
             while other.xpending(PROCESSING_QUEUE, CONSUMER_GROUP)["pending"] == 0:
                 await trio.lowlevel.checkpoint()
         (row,) = other.xpending_range(PROCESSING_QUEUE, CONSUMER_GROUP, "-", "+", 10)
-        other.xclaim(PROCESSING_QUEUE, CONSUMER_GROUP, "a", 0, [row["message_id"]], idle=90_000, justid=True)
-        lease = await reclaimed(queue)
+        other.xclaim(PROCESSING_QUEUE, CONSUMER_GROUP, UNCONFIRMED, 0, [row["message_id"]], idle=2000, justid=True)
+        lease = await persistently(lambda: queue.take("a", block_s=0))
+        assert lease is not None
         assert (lease.attempt, lease.deaths) == (1, 0)
 
 
@@ -200,12 +195,6 @@ async def read_until_unavailable(queue: TaskQueue) -> None:
     with suppress(Unavailable):
         while True:
             assert await queue.take("a", block_s=5) is None
-
-
-async def reclaimed(queue: TaskQueue) -> Lease:
-    lease = await persistently(lambda: taken_over(queue, "a", idle_s=60))
-    assert lease is not None
-    return lease
 
 
 async def test_a_cancelled_reader_leaves_nothing_behind(queue: TaskQueue, other: Client) -> None:

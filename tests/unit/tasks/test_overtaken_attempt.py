@@ -58,6 +58,7 @@ class FakeQueue:
 
     def __init__(self) -> None:
         self.lease: FakeLease | None = FakeLease()
+        self.last_heartbeat = 0.0
 
     async def take(self, _consumer: str, block_s: float) -> Lease | None:
         given, self.lease = self.lease, None
@@ -66,7 +67,7 @@ class FakeQueue:
         return cast("Lease | None", given)
 
     async def send_heartbeat(self, _consumer: str) -> None:
-        pass
+        self.last_heartbeat = trio.current_time()
 
     async def resign(self, _token: str) -> None:
         pass
@@ -128,6 +129,8 @@ async def test_an_attempt_that_may_have_written_comes_to_its_end(confirms: bool,
         nursery.start_soon(consumer.read, child)
         await trio.sleep(2 * CLAIM_AFTER_S)
         assert consumer.running == (1 if confirms else 0)
+        # Its process has lost the lease, but it is alive: nobody must go on counting its crash.
+        assert trio.current_time() - queue.last_heartbeat <= CLAIM_AFTER_S / 4
         await consumer.drain(10 * CLAIM_AFTER_S)
         child.stopping.set()
     assert handler.ended is confirms

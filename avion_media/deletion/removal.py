@@ -69,7 +69,7 @@ class RemoveDeleted:
         await records.finish_removal(media_id, generation, self._removed_ttl_s)
         await self._events.publish("media.deleted", media_id, {})
 
-    async def record_failure(self, task: Task, reason: Reason) -> None:
+    async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
         """See `TaskHandler.record_failure`. Nothing to record: the media item is already deleted."""
 
     async def renew_status(self, task: Task) -> None:

@@ -115,6 +115,7 @@ RETRYABLE = frozenset(
     {
         Reason.INTERNAL,
         Reason.DECODER_KILLED,
+        Reason.POISON,
         Reason.UNREADABLE,
         Reason.EXPIRED,
         Reason.CANCELLED,

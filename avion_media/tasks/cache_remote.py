@@ -133,7 +133,7 @@ class CacheRemote:
                 await self._states.forget_failure(remote_id)
             await self._obtain(task, url, remote_id, copy, visit, ensure_lease)
 
-    async def record_failure(self, task: Task, reason: Reason) -> None:
+    async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
         """See `TaskHandler.record_failure`."""
         try:
             url, remote_id = _target(task)

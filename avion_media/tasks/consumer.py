@@ -85,8 +85,9 @@ class TaskHandler(Protocol):
         its first write that readers can see.
         """
 
-    async def record_failure(self, task: Task, reason: Reason) -> None:
-        """Record that the task ended for ``reason``: status, event, leftovers."""
+    async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
+        """Record that the task ended for ``reason``: status, event, leftovers. ``is_file_suspect``: clients should not
+        try the same file again, whatever the reason."""
 
     async def renew_status(self, task: Task) -> None:
         """Renew the status that clients see, because the task will be retried."""
@@ -517,7 +518,7 @@ class Consumer:
         self._log.warning("task.given_up", task_id=lease.task.task_id, reason=reason, detail=error, **crashed)
         try:
             await lease.renew()  # as in `_fail`
-            await self._record_end(lease.task, reason)
+            await self._record_end(lease, reason)
         except LeaseLost:
             return "lease_lost", ""
         except Unavailable as unavailable:
@@ -525,16 +526,19 @@ class Consumer:
         await self._end_lease(lambda: lease.dead_letter(f"{reason}: {error}"))
         return "dead_letter", str(reason)
 
-    async def _record_end(self, task: Task, reason: Reason) -> None:
+    async def _record_end(self, lease: Lease, reason: Reason) -> None:
         """Record the failure before a dead letter is made. The dead letter is made even if a bug prevents this."""
+        # Crashes of workers can have any cause. If a decoder was killed as well, or an attempt failed, the file may be
+        # at fault.
+        is_file_suspect = reason is Reason.POISON and lease.failures > 0
         try:
-            await self._handler.record_failure(task, reason)
+            await self._handler.record_failure(lease.task, reason, is_file_suspect=is_file_suspect)
         except LeaseLost:
             raise
         except Exception as error:
             if isinstance(error, Unavailable) and error.dependency is not Dependency.OBJECT:
                 raise
-            self._log.error("task.internal_error", task_id=task.task_id, reason=reason, exc_info=error)
+            self._log.error("task.internal_error", task_id=lease.task.task_id, reason=reason, exc_info=error)
 
     def _backoff_s(self, attempt: int) -> float:
         """Return an exponential backoff, with jitter on its upper half."""

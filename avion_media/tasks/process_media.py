@@ -101,7 +101,7 @@ class ProcessMedia:
             else:
                 await self._publisher.withdraw_after_failure(media_id, facts)
 
-    async def record_failure(self, task: Task, reason: Reason) -> None:
+    async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
         """See `TaskHandler.record_failure`."""
         media_id = _named(task)
         if media_id is None:
@@ -122,7 +122,7 @@ class ProcessMedia:
             return
         if reason is not Reason.UNREADABLE:  # else an original may exist that the store does not return
             await self._publisher.remove_unpublished(media_id)
-        await self._publisher.announce_failed(media_id, reason)
+        await self._publisher.announce_failed(media_id, reason, is_file_suspect=is_file_suspect)
         if reason not in SERVICE_FAULTS:  # a replay of the dead letter needs the upload; the lifecycle rule is its end
             await self._publisher.remove_incoming(media_id)
 

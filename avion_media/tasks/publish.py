@@ -239,10 +239,13 @@ class Publisher:
             await self._store.get().delete([keys.original(media_id)])
             await self._remove_thumbnails(media_id, sizes_of(facts, self._sizes))
 
-    async def announce_failed(self, any_id: AnyId, reason: Reason, *, dedup_key: str = "") -> None:
+    async def announce_failed(
+        self, any_id: AnyId, reason: Reason, *, dedup_key: str = "", is_file_suspect: bool = False
+    ) -> None:
         """Store the status FAILED and publish its event. An earlier reason is kept."""
         statuses = self._statuses
-        status = Status(str(any_id), State.FAILED, reason=reason, retryable=reason in RETRYABLE)
+        retryable = reason in RETRYABLE and not is_file_suspect
+        status = Status(str(any_id), State.FAILED, reason=reason, retryable=retryable)
         if not await statuses.put(status, ttl_s=FAILED_TTL_S):
             current = await statuses.get(str(any_id))
             if current is None or current.state is not State.FAILED or current.reason is None:

@@ -72,7 +72,7 @@ class PurgeMedia:
                 more = [size for size in await self._made_of(any_id) if size not in sizes]
                 await self._purge_all(http, origin_paths(any_id, more).values())
 
-    async def record_failure(self, task: Task, reason: Reason) -> None:
+    async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
         """See `TaskHandler.record_failure`. A purge has no status."""
 
     async def renew_status(self, task: Task) -> None:

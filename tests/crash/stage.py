@@ -295,9 +295,10 @@ class Stage:
             await self._attempt(lease.task, Steps(), lease.renew)
             await lease.complete()
 
-    async def record_failure(self, reason: Reason) -> None:
+    async def record_failure(self, reason: Reason, *, is_file_suspect: bool = False) -> None:
         """Let the upload's task end with this failure."""
-        await self._processing(Steps()).record_failure(Task("task", {"media_id": str(self.media_id)}), reason)
+        task = Task("task", {"media_id": str(self.media_id)})
+        await self._processing(Steps()).record_failure(task, reason, is_file_suspect=is_file_suspect)
 
     async def _attempt(self, task: Task, steps: Steps, ensure_lease: EnsureLease, *, again: bool = True) -> None:
         handler = self._processing(steps)

@@ -34,6 +34,7 @@ class Work:
         self._failure = failure
         self.begun: list[float] = []
         self.given_up: list[Reason] = []
+        self.suspected = False
         self.hold = trio.Event()
         self.hold.set()
 
@@ -47,8 +48,9 @@ class Work:
     async def renew_status(self, _task: Task) -> None:
         pass
 
-    async def record_failure(self, _task: Task, reason: Reason) -> None:
+    async def record_failure(self, _task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
         self.given_up.append(reason)
+        self.suspected = is_file_suspect
 
 
 def consumer_of(redis: Redis, work: Work, name: str, queue: TaskQueue | None = None, **policy: Any) -> Supervisor:
@@ -327,7 +329,7 @@ async def test_a_medium_whose_decoder_is_always_killed_comes_to_an_end(redis_url
 class CannotRecord(Work):
     """A bug in the code that records the end of a task."""
 
-    async def record_failure(self, task: Task, reason: Reason) -> None:
+    async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
         await super().record_failure(task, reason)
         raise RuntimeError("a defect")
 
@@ -413,6 +415,19 @@ async def test_poison_whose_end_cannot_be_recorded_is_a_dead_letter(redis_url: s
     assert not work.begun
     assert work.given_up == [Reason.POISON]
     assert dead_letter.error.startswith("poison")
+
+
+@pytest.mark.parametrize("attempts", [0, 1])
+async def test_poison_makes_the_file_suspect_only_if_an_attempt_failed_too(redis_url: str, attempts: int) -> None:
+    work = Work()
+    async with open_redis(redis_url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await queue.enqueue({"media_id": "m", "attempts": str(attempts), "crashed_workers": "p0@1 p1@2 p2@3"})
+        async with working(consumer_of(redis, work, "heir")):
+            await settled(queue)
+    assert not work.begun
+    assert work.given_up == [Reason.POISON]
+    assert work.suspected == bool(attempts)
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ class LosesItsTask:
     async def renew_status(self, _task: Task) -> None:
         pass
 
-    async def record_failure(self, _task: Task, _reason: Reason) -> None:
+    async def record_failure(self, _task: Task, _reason: Reason, *, is_file_suspect: bool = False) -> None:
         self.given_up = True
 
 

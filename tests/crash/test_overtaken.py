@@ -119,6 +119,15 @@ async def test_a_poisonous_upload_that_is_replayed_is_served(new_stage: NewStage
     assert len(stage.served()) == 1 + len(SIZES)
 
 
+@pytest.mark.parametrize("is_file_suspect", [True, False])
+async def test_a_client_may_repeat_a_poisonous_upload_if_its_file_is_not_suspect(
+    new_stage: NewStage, is_file_suspect: bool
+) -> None:
+    stage = new_stage()
+    await stage.record_failure(Reason.POISON, is_file_suspect=is_file_suspect)
+    assert (await state_of(stage)).retryable is not is_file_suspect
+
+
 async def test_a_poisonous_upload_that_is_published_is_served(new_stage: NewStage) -> None:
     """Three processes died during its task, the last one after its last write."""
     stage = new_stage()

@@ -69,7 +69,7 @@ class Timed:
                 await trio.sleep(seconds)
         self.ended[task.task_id] = time.monotonic()
 
-    async def record_failure(self, _task: Task, _reason: Reason) -> None:
+    async def record_failure(self, _task: Task, _reason: Reason, *, is_file_suspect: bool = False) -> None:
         pass
 
     async def renew_status(self, _task: Task) -> None:

@@ -252,7 +252,7 @@ def test_a_task_that_kills_three_processes_is_poison(redis_url: str, bucket: S3B
                 service.process.wait(30)
         with running(environment(redis_url, bucket)) as service:
             status = service.watch(media_id)[-1]
-            assert (status.state, status.reason) == (wire.MediaStatus.FAILED, "poison")
+            assert (status.state, status.reason, status.retryable) == (wire.MediaStatus.FAILED, "poison", True)
             (event,) = events_of(client, media_id)
             assert (event["type"], event["reason"]) == ("media.failed", "poison")
             eventually(lambda: client.xlen(f"{{{QUEUE}}}:dlq"), "the dead letter")

@@ -47,7 +47,7 @@ class NoTasks:
     async def run(self, task: Task, ensure_lease: EnsureLease) -> None:
         raise NotImplementedError
 
-    async def record_failure(self, task: Task, reason: Reason) -> None:
+    async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
         raise NotImplementedError
 
     async def renew_status(self, task: Task) -> None:

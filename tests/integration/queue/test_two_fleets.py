@@ -47,7 +47,7 @@ class Shared:
         finally:
             self.running[owner] -= 1
 
-    async def record_failure(self, task: Task, reason: Reason) -> None:
+    async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
         raise NotImplementedError
 
     async def renew_status(self, task: Task) -> None:

@@ -90,7 +90,7 @@ class Attempt:
     async def renew_status(self, _task: Task) -> None:
         pass
 
-    async def record_failure(self, _task: Task, _reason: Reason) -> None:
+    async def record_failure(self, _task: Task, _reason: Reason, *, is_file_suspect: bool = False) -> None:
         self.gave_up = True
 
 

@@ -41,6 +41,7 @@ class ObjectChecks:
             check("serves byte ranges correctly", self._ranges, wrong_bytes),
             check("honours If-Match on reads", self._if_match, replaced),
             check("honours If-None-Match on writes", self._only_once, "two workers can publish the same item"),
+            check("honours If-Match on writes", self._write_if_match, "two processes can change one block at a time"),
             check("honours If-Match on copies", self._copy_if_match, replaced),
             check("patches large objects correctly", self._patched, "private data cannot be removed from large videos"),
             check("honours If-Match on copies of parts", self._patched_if_match, replaced),
@@ -99,6 +100,16 @@ class ObjectChecks:
         except PreconditionFailed:
             return ""
         raise CheckFailed("the object was replaced")
+
+    async def _write_if_match(self) -> str:
+        key = f"{self._folder}written"
+        etag = await self._store.put(key, b"first", content_type=_TYPE)
+        await self._store.put(key, b"second", content_type=_TYPE, if_match=etag)
+        try:
+            await self._store.put(key, b"third", content_type=_TYPE, if_match=etag)
+        except PreconditionFailed:
+            return ""
+        raise CheckFailed("the new version was replaced")
 
     async def _copy_if_match(self) -> str:
         key = f"{self._folder}copied"

@@ -121,13 +121,21 @@ class PartRequest:
 
 @dataclass(frozen=True, slots=True)
 class PutRequest:
-    """One PutObject, with ``only_if_absent`` only if there is no object."""
+    """One PutObject: with ``only_if_absent`` only if there is no object, with ``if_match`` only over that version."""
 
     key: str
     content_type: str
     metadata: dict[str, str]
     cache_control: str | None
     only_if_absent: bool
+    if_match: str | None = None
+
+    @property
+    def condition(self) -> dict[str, str]:
+        """The header of its condition. Ceph accepts the etag of a write only without quotes; AWS accepts both."""
+        if self.if_match is not None:
+            return {"If-Match": self.if_match}
+        return {"If-None-Match": "*"} if self.only_if_absent else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ class Requests:
             answer = await response.content(_MAX_ANSWER_BYTES)
             if response.status == 200 and "etag" in response.headers:
                 return response.headers["etag"].strip('"')
-            if put.only_if_absent and response.status == 412 and b"<Code>PreconditionFailed</Code>" in answer:
+            if put.condition and response.status == 412 and b"<Code>PreconditionFailed</Code>" in answer:
                 raise PreconditionFailed(put.key)
             return ForBotocore(response.status)
 
@@ -128,7 +128,7 @@ class Requests:
             "x-amz-content-sha256": source.sha256 or await trio.to_thread.run_sync(_sha256, source),
             **own,
         }
-        headers = signed | ({"If-None-Match": "*"} if put.only_if_absent else {})
+        headers = signed | put.condition
         if put.cache_control is not None:
             headers["Cache-Control"] = put.cache_control
         url = self._url("PUT", put.key, signed=signed)

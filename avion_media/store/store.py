@@ -242,24 +242,28 @@ class ObjectStore:
         metadata: Mapping[str, str] | None = None,
         cache_control: str | None = None,
         only_if_absent: bool = False,
+        if_match: str | None = None,
     ) -> str:
         """Write an object of at most 5 GiB, and return its etag. Metadata must be ASCII.
 
-        ``only_if_absent`` raises `PreconditionFailed` if the object exists. If the first response is lost and botocore
-        retries, the existing object can be our own; a caller that must know compares it.
+        ``only_if_absent`` raises `PreconditionFailed` if the object exists, ``if_match`` if it has another etag or does
+        not exist. If the first response is lost and botocore retries, the existing object can be our own; a caller that
+        must know compares it.
         """
         sent = BytesSource(source) if isinstance(source, bytes) else source
-        put = PutRequest(key, content_type, dict(metadata or {}), cache_control, only_if_absent)
+        put = PutRequest(key, content_type, dict(metadata or {}), cache_control, only_if_absent, if_match)
         request = {**self._request(key), **_headers(content_type, metadata, cache_control)}
-        if only_if_absent:
-            request["IfNoneMatch"] = "*"
+        request |= {name.replace("-", ""): value for name, value in put.condition.items()}
 
         def by_botocore(client: Any) -> str:
             return str(client.put_object(**request, Body=SeekableBody(sent))["ETag"]).strip('"')
 
-        etag = await self._connection.change(
-            by_botocore, key, operation="PutObject", quick=lambda requests: requests.put(put, sent)
-        )
+        try:
+            etag = await self._connection.change(
+                by_botocore, key, operation="PutObject", quick=lambda requests: requests.put(put, sent)
+            )
+        except ObjectMissing:  # some stores say so instead of 412, if there is no object with this etag
+            raise PreconditionFailed(key) from None
         self._connection.sent(sent.size_bytes)
         return etag
 

@@ -91,6 +91,18 @@ async def test_only_if_absent_never_replaces(either_store: ObjectStore) -> None:
     assert await either_store.read("once", max_bytes=10) == b"first"
 
 
+async def test_a_put_with_if_match_replaces_only_that_version(either_store: ObjectStore) -> None:
+    first = await either_store.put("changed", b"first", content_type="text/plain", only_if_absent=True)
+    await either_store.put("changed", b"second", content_type="text/plain", if_match=first)
+
+    for key in ("changed", "not there"):
+        with pytest.raises(PreconditionFailed):
+            await either_store.put(key, b"third", content_type="text/plain", if_match=first)
+
+    assert await either_store.read("changed", max_bytes=10) == b"second"
+    assert not await either_store.exists("not there")
+
+
 async def test_cache_control_is_kept_with_the_object(either_store: ObjectStore, either_s3: S3Bucket) -> None:
     await either_store.put("a", b"a", content_type="image/png", cache_control="public, max-age=60")
 

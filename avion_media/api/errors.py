@@ -13,6 +13,7 @@ from avion_media.api.validation import BadRequest
 from avion_media.domain.errors import Dependency, RedisFull, Unavailable
 from avion_media.grpc import Code, RpcError
 from avion_media.moderation import NotBlocked
+from avion_media.records import UnreadableRecord
 
 DOMAIN = "media.avion"
 _NAMES = {Dependency.STORE: "object store", Dependency.REDIS: "Redis"}
@@ -45,6 +46,9 @@ def map_exception(error: Exception) -> RpcError | None:
             return RpcError(Code.FAILED_PRECONDITION, "the media item is not blocked", [_info("NOT_BLOCKED")])
         case HostDenied():
             return RpcError(Code.PERMISSION_DENIED, "fetching from this host is not allowed", [_info("HOST_DENIED")])
+        case UnreadableRecord():
+            text = "this replica runs a version that cannot read a record of this media item; retry at a newer one"
+            return RpcError(Code.UNAVAILABLE, text, [_info("UNREADABLE_RECORD")], retry_after_s=error.retry_after_s)
         case RedisFull():
             text = "Redis is full, so new work is refused; retry after the delay in RetryInfo"
             return RpcError(Code.UNAVAILABLE, text, [_info("REDIS_FULL")], retry_after_s=error.retry_after_s)

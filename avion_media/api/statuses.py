@@ -54,9 +54,9 @@ class StatusResolver:
         if known is not None:
             return known
         info = await self._head(keys.original(any_id))
-        if info is not None and not self._moderation.is_underway(str(any_id)):
+        if info is not None and not await self._moderation.is_blocked_despite_objects(str(any_id)):
             return self._ready(any_id, info)
-        moderated = await self._moderation.status(str(any_id))
+        moderated = await self._moderation.status(any_id)
         if moderated is not None:
             return moderated
         if isinstance(any_id, MediaId) and (

@@ -301,7 +301,10 @@ def actions_of(delete_delay_s: float, evidence_ttl_s: float) -> dict[str, Action
             "trash",
             "{} {} off the own block list.",
             Asks.ALWAYS,
-            ("Files with this hash are accepted again.", "Media that are blocked stay blocked."),
+            (
+                "Files with this hash are accepted again, unless another entry has it.",
+                "Media that are blocked stay blocked.",
+            ),
             _remove_entries,
         ),
         Action(

@@ -16,8 +16,10 @@ from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
 from avion_media.moderation import EXACT, OWN, Block, Entry, HashType, Match, Moderation
 from avion_media.moderation.evidence import has_preview
 from avion_media.moderation.records import Held
+from avion_media.records import UnreadableRecord
 
 PAGE_ROWS: Final = 15
+_MAX_FIELD: Final = 100
 _AT_ONCE: Final = 8
 _HASH: Final = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
 _MEANINGS: Final = {"hold": "Held for review", "refuse": "Refused", "ignore": "Ignored"}
@@ -37,7 +39,7 @@ class ModerationQuery:
     def from_query(cls, query: Mapping[str, str]) -> ModerationQuery:
         """Read a URL. Invalid values count as absent."""
         part = query.get("part", "")
-        text, after, shown = (query.get(name, "").strip()[:100] for name in ("q", "after", "show"))
+        text, after, shown = (query.get(name, "").strip()[:_MAX_FIELD] for name in ("q", "after", "show"))
         return cls(part if part in PARTS else "review", text, after, shown)
 
     def url(self, **more: str) -> str:
@@ -118,8 +120,11 @@ async def look_up(room: Moderation, text: str) -> Answer:
     matches = await _matches(room, bytes.fromhex(digest)) if _HASH.fullmatch(digest) else []
     if any_id is None:
         return Answer(text, matches=matches)
-    block, held = await room.records.block(str(any_id)), await room.records.held(str(any_id))
-    return Answer(text, "", matches, block, None if held is None or held.released_at else held)
+    try:
+        block, held = await room.records.block(str(any_id)), await room.records.held(str(any_id))
+    except UnreadableRecord as error:
+        return Answer(text, str(error), matches)
+    return Answer(text, "", matches, block if block is not None and block.in_force else None, held)
 
 
 async def _matches(room: Moderation, digest: bytes) -> list[Match]:
@@ -154,7 +159,7 @@ async def _read_waiting(room: Moderation, config: ModerationConfig, after: str) 
 async def _read_lists(room: Moderation, config: ModerationConfig, after: str) -> ModerationPage:
     await room.lists.refresh()
     own = room.lists.own_entries()
-    behind = [each for each in own if each.hash.hex() > after]
+    behind = [each for each in own if _entry_cursor(each) > after]
     lists = [
         ListedHashes(
             name,
@@ -166,8 +171,12 @@ async def _read_lists(room: Moderation, config: ModerationConfig, after: str) ->
     ]
     page = behind[:PAGE_ROWS]
     return ModerationPage(
-        lists=lists, own=page, total=len(own), next=page[-1].hash.hex() if len(behind) > PAGE_ROWS else ""
+        lists=lists, own=page, total=len(own), next=_entry_cursor(page[-1]) if len(behind) > PAGE_ROWS else ""
     )
+
+
+def _entry_cursor(entry: Entry) -> str:
+    return f"{entry.hash.hex()}{entry.media_id}"[:_MAX_FIELD]
 
 
 def _cursor(held: Held) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Final
 
 from avion_media.domain.tasks import Status
 from avion_media.moderation import Block, ModerationRecords, waits
+from avion_media.records import UnreadableRecord
 from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore
+
+_UNREADABLE: Final = "this version cannot read its record; use the version of the service that wrote it"
 
 
 async def moderation_records(
@@ -20,33 +25,38 @@ async def moderation_records(
     """
     records = ModerationRecords(store)
     found: list[dict[str, Any]] = []
-    lifted = await records.lifted(media_id)
-    if lifted:
-        found.append({"record": "lifted", **_of_block(lifted[-1])})
-    held = await records.held(media_id)
+    block, held = None, None
+    try:
+        block = await records.block(media_id)
+        found += [
+            {"record": "lifted", **_shown(asdict(each))} for each in (block.ended()[-1:] if block is not None else ())
+        ]
+    except UnreadableRecord as error:
+        found.append({"record": "blocked", "unreadable": error.why, "next": _UNREADABLE})
+    try:
+        held = await records.held(media_id)
+    except UnreadableRecord as error:
+        found.append({"record": "held", "unreadable": error.why, "next": _UNREADABLE})
     if held is not None:
-        is_waiting = waits(held, status)
+        is_waiting = waits(status)
         decide = f"decide: `avion-media review release {media_id}` or `avion-media review block {media_id}`"
         review = {
             "record": "held" if is_waiting else "released",
             "at": held.at,
             "match": held.match,
-            "released_at": held.released_at,
-            "released_by": held.released_by,
             "next": f"it is held; {decide}" if is_waiting else "",
         }
-        found.append({name: value for name, value in review.items() if value})
-    block = await records.block(media_id)
-    if block is not None:
+        found.append(_shown(review))
+    if block is not None and block.in_force:
         unblock = f"it is blocked; to lift the block: `avion-media unblock {media_id}`"
         changing = "its block is not completed yet; the service completes it"
-        is_changing = bool(block.lifted_at) or not block.done
-        found.append({"record": "blocked", **_of_block(block), "next": changing if is_changing else unblock})
+        found.append({"record": "blocked", **_of_block(block), "next": unblock if block.settled else changing})
     return found
 
 
 def _of_block(block: Block) -> dict[str, Any]:
     described = {
+        "state": block.state,
         "at": block.at,
         "by": block.by,
         "note": block.note,
@@ -57,4 +67,8 @@ def _of_block(block: Block) -> dict[str, Any]:
         "lifted_at": block.lifted_at,
         "lifted_by": block.lifted_by,
     }
+    return _shown(described)
+
+
+def _shown(described: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in described.items() if value}

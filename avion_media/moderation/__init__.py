@@ -1,11 +1,11 @@
 """Moderation: blocks of media, block lists, evidence, media that wait for a moderator, the operator's hook."""
 
-from avion_media.moderation.blocking import MAX_NOTE, Blocking, NotBlocked, Underway, Unwanted
+from avion_media.moderation.blocking import MAX_NOTE, Blocking, NotBlocked, Unwanted, Watched
 from avion_media.moderation.changes import CHANNEL, Changes
 from avion_media.moderation.entries import EXACT, Entry, HashType, InvalidEntry, parse_entry, parse_list
 from avion_media.moderation.likeness import Likeness
 from avion_media.moderation.lists import OWN, Blocklists, Match
-from avion_media.moderation.records import Block, ModerationRecords
+from avion_media.moderation.records import Block, BlockState, Ended, ModerationRecords
 from avion_media.moderation.reviews import NotHeld, Reviews, waits
 from avion_media.moderation.room import Moderation
 from avion_media.moderation.screening import Held, Screening, Visit
@@ -17,9 +17,11 @@ __all__ = [
     "MAX_NOTE",
     "OWN",
     "Block",
+    "BlockState",
     "Blocking",
     "Blocklists",
     "Changes",
+    "Ended",
     "Entry",
     "HashType",
     "Held",
@@ -33,9 +35,9 @@ __all__ = [
     "NotHeld",
     "Reviews",
     "Screening",
-    "Underway",
     "Unwanted",
     "Visit",
+    "Watched",
     "parse_entry",
     "parse_list",
     "waits",

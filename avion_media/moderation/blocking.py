@@ -1,10 +1,14 @@
 """Blocks media, and lifts blocks. Both are lists of steps that can be repeated, so a crash at any step is repaired.
 
-A block: record that it begins, write its record, make the origins answer 451, put its hashes on the own list, copy the
-evidence, remove the objects, purge, find and block the copies, remove what was written meanwhile, publish the event,
-record that it is done. After the first two steps it is certain: the node `moderation` of any replica completes
-unfinished blocks. After the objects are removed, only the bucket is needed: the origin finds no object, looks for a
-record, and responds with 451.
+A block is one record with one state (docs/moderation.md has the table). A change of the state is a conditional write,
+and before each step that destroys something the record is confirmed. A process that stands still between the two can
+still take that one step afterwards. So the state says what must be true, and for `WATCHED` after each change all
+processes make it true again: objects of a blocked media item are removed, and those of a lifted one are restored from
+the evidence. The origin reads the record of a watched media item before it serves it.
+
+A block: watch it, write its record, make the origins answer 451, put its hashes on the own list, copy the evidence,
+remove the objects, purge, find and block the copies, remove what was written meanwhile, publish the event. After the
+objects are removed, only the bucket is needed: the origin finds no object, reads the record, and responds with 451.
 
 Copies are found by listing: the store returns size and ETag of 1,000 objects per request. See docs/decisions.
 """
@@ -41,9 +45,11 @@ from avion_media.moderation.changes import Changes
 from avion_media.moderation.entries import Entry, HashType
 from avion_media.moderation.evidence import Evidence
 from avion_media.moderation.likeness import BIG_ENOUGH
-from avion_media.moderation.records import RELEASED, Block, Held, ModerationRecords, now
+from avion_media.moderation.own import OwnEntries
+from avion_media.moderation.records import RELEASED, Block, BlockState, ModerationRecords, Superseded, now, write_block
 from avion_media.owners import OwnerIndex
 from avion_media.queue import TaskQueue
+from avion_media.records import UnreadableRecord
 from avion_media.redis import Lock, Redis
 from avion_media.resources import ResourceSlot
 from avion_media.state import FAILED_TTL_S, MediaEvents, RemoteStateStore, StatusStore
@@ -51,6 +57,8 @@ from avion_media.store import ListedObject, ObjectInfo, ObjectStore, TooLarge, s
 from avion_media.telemetry import get_logger
 
 MAX_NOTE = 1000  # characters
+WATCHED = timedelta(days=1)  # far longer than a process stands still between the confirmation of a record and its step
+_LESS_OFTEN = 4  # a watched block is looked at again when it is this many times as old
 _MAX_HASHED_BYTES = 5 << 30
 _MAX_PICTURE_BYTES = 16 << 20
 _HASH_UNIT_BYTES = 1 << 20
@@ -65,8 +73,8 @@ PictureHash = Callable[[bytes], Awaitable[bytes | None]]
 """Computes the PDQ hash of a thumbnail; None for an image with too little structure."""
 
 
-class Underway:
-    """Media whose block, or its end, is in progress in some process. Their objects may still exist."""
+class Watched:
+    """Media whose block, or its end, is in progress, or changed a short time ago. Their records decide, not objects."""
 
     def __init__(self) -> None:
         self._listed: frozenset[str] = frozenset()
@@ -79,15 +87,16 @@ class Underway:
         """Add a media item that this process works on, or that another process has announced."""
         self._notified.add(media_id)
 
-    async def reload(self, records: ModerationRecords) -> list[ListedObject]:
-        """Read the unfinished ones from the bucket. Media that are added meanwhile stay until the next time."""
+    async def reload(self, records: ModerationRecords) -> dict[str, ListedObject]:
+        """Read the index in the bucket. Media that are added meanwhile stay until the next time."""
         before, self._notified = self._notified, set()
         try:
-            found = await records.unfinished()
+            listed = await records.watched()
         except BaseException:
             self._notified |= before
             raise
-        self._listed = frozenset(each.key.removeprefix(keys.UNFINISHED_BLOCK_PREFIX) for each in found)
+        found = {each.key.removeprefix(keys.WATCHED_PREFIX): each for each in listed}
+        self._listed = frozenset(found)
         return found
 
 
@@ -95,8 +104,8 @@ class Underway:
 class Unwanted:
     """Why a media item is blocked, by whom, and the hashes to put on the block list.
 
-    ``entries`` are the hashes; None: those of its files. ``cause``: see `Block`. ``match`` is the own entry that
-    refuses its file, if one does.
+    ``entries`` are the hashes; None: those of its files. ``cause``: see `Block`. ``refused``: its file is that of the
+    blocked media item ``cause``, whose own entry refuses it.
     """
 
     by: str = ""
@@ -104,7 +113,7 @@ class Unwanted:
     cause: str = ""
     keep_evidence: bool = True
     entries: tuple[Entry, ...] | None = None
-    match: Entry | None = None
+    refused: bool = False
 
 
 class Blocking:
@@ -121,7 +130,7 @@ class Blocking:
         redis: Redis,
         purges: PurgeRequests,
         events: MediaEvents,
-        underway: Underway,
+        watched: Watched,
         picture_hash: PictureHash,
         sizes: Sequence[ThumbnailSize],
         claim_s: float,
@@ -130,7 +139,7 @@ class Blocking:
         self._redis = redis
         self._purges = purges
         self._events = events
-        self._underway = underway
+        self._watched = watched
         self._picture_hash = picture_hash
         self._sizes = tuple(sizes)
         self._statuses = StatusStore(redis)
@@ -139,7 +148,9 @@ class Blocking:
         # By then a live process has its claim, even if Redis failed at first.
         self._abandoned = timedelta(seconds=claim_s / 3)
         self._records = ModerationRecords(store)
+        self._own = OwnEntries(store)
         self._evidence = Evidence(store)
+        self._next_look: dict[str, tuple[datetime, timedelta]] = {}  # of settled blocks: since when, and at which age
         self._owners = OwnerIndex(store)
 
     async def block(self, any_id: AnyId, why: Unwanted) -> int:
@@ -148,13 +159,13 @@ class Blocking:
         When it returns, no origin serves the media item. After `Unavailable` the block may be recorded; then it is
         completed as soon as possible. Waits while another task blocks or unblocks the media item.
 
-        Raises `Unavailable` also if the entry that refuses it was removed meanwhile.
+        Raises `Unavailable` also if the block that refuses it was lifted meanwhile.
         """
         block = await self._records.block(str(any_id))
-        if block is None or not block.done or block.lifted_at:
+        if block is None or block.state is not BlockState.REMOVED:
             async with self._claimed(any_id):
-                if why.match is not None:
-                    await self._note_refused(any_id, why.match)
+                if why.refused:
+                    await self._note_refused(any_id, why.cause)
                 block = await self._block(any_id, why)
         return len(block.copies)
 
@@ -172,7 +183,7 @@ class Blocking:
             raise Unavailable(Dependency.OBJECT, "another task blocks or unblocks it")
         async with claim.held():
             block = await self._records.block(media_id)
-            if block is None or block.lifted_at:
+            if block is None or not block.removes:
                 return False
             await self._remove(any_id, block)
             return True
@@ -184,37 +195,69 @@ class Blocking:
         blocks or unblocks the media item.
         """
         media_id = str(any_id)
-        if await self._records.block(media_id) is None:
+        block = await self._records.block(media_id)
+        if block is None or not block.in_force:
             raise NotBlocked(media_id)
         async with self._claimed(any_id):
             block = await self._records.block(media_id)
-            if block is not None:  # nobody else has unblocked it meanwhile
-                await self._begin_lift(any_id, replace(block, lifted_at=now(), lifted_by=by))
+            if block is not None and block.in_force:  # nobody else has unblocked it meanwhile
+                await self._begin_lift(any_id, block, now(), by)
 
     async def resume(self, *, abandoned_only: bool = True) -> None:
-        """Complete unfinished blocks whose process seems to have crashed, or all of them."""
-        listed = await self._underway.reload(self._records)
-        old = [each for each in listed if datetime.now(UTC) - each.last_modified >= self._abandoned]
-        chosen = old if abandoned_only else listed
-        await _each([each.key.removeprefix(keys.UNFINISHED_BLOCK_PREFIX) for each in chosen], self._resume)
+        """Look at watched blocks: complete those whose process seems to have crashed, and repair the others.
 
-    async def _resume(self, any_id: AnyId) -> None:
+        Settled ones are looked at less and less often, and at the end of `WATCHED` for the last time. Without
+        ``abandoned_only`` all are looked at.
+        """
+        listed = await self._watched.reload(self._records)
+        ages = {media_id: datetime.now(UTC) - each.last_modified for media_id, each in listed.items()}
+        self._next_look = {
+            media_id: known
+            for media_id, known in self._next_look.items()
+            if media_id in listed and listed[media_id].last_modified == known[0]
+        }
+
+        async def look(any_id: AnyId) -> None:
+            media_id = str(any_id)
+            if await self._look(any_id, is_last=ages[media_id] >= WATCHED):
+                self._next_look[media_id] = listed[media_id].last_modified, min(ages[media_id] * _LESS_OFTEN, WATCHED)
+
+        due = [each for each, age in ages.items() if age >= self._next_look.get(each, (None, self._abandoned))[1]]
+        await _each(due if abandoned_only else ages, look)
+
+    async def _look(self, any_id: AnyId, *, is_last: bool) -> bool:
+        """Make true what the state of a block says. Return whether it was settled already."""
         media_id = str(any_id)
         claim = self._claim(media_id)
         if not await claim.acquire():
-            return
+            return False
         async with claim.held():
-            block = await self._records.block(media_id)
-            if block is None:  # it never became valid, or its end is nearly done
-                await self._queue_released(any_id)
-                await self._records.finish(media_id)
-            elif block.lifted_at:
-                await self._lift(any_id, block)
-            elif block.done:
-                await self._records.finish(media_id)
+            try:
+                block = await self._records.block(media_id)
+            except UnreadableRecord:
+                return True  # a process of another version looks at it
+            if block is None:  # its record was not written yet, or never will be
+                if is_last:
+                    await self._records.unwatch(media_id)
+                return True
+            if block.removes:
+                await (self._keep_removed(any_id, block) if block.settled else self._carry_out(any_id, block))
             else:
-                await self._carry_out(any_id, block)
-        _log.warning("moderation.block_resumed", media_id=media_id)
+                await self._lift(any_id, block)
+            if block.settled and is_last:
+                await self._unwatch(block)
+        if not block.settled:
+            _log.warning("moderation.block_resumed", media_id=media_id)
+        return block.settled
+
+    async def _unwatch(self, block: Block) -> None:
+        if not block.in_force:
+            await self._records.forget_refused(block.media_id, await self._records.refused(block.media_id))
+        await self._records.unwatch(block.media_id)
+        try:
+            await self._records.confirm(block)
+        except Superseded:  # it changed just before, and must be watched
+            await self._records.watch(block.media_id)
 
     def _claim(self, media_id: str) -> Lock:
         """One task at a time blocks or unblocks a media item, or enforces its block. Otherwise one could remove what
@@ -225,7 +268,8 @@ class Blocking:
     async def _claimed(self, any_id: AnyId) -> AsyncIterator[None]:
         """Wait for the claim, and hold it during the body. If Redis is unavailable, begin without the claim.
 
-        Raises `Unavailable` if Redis becomes unavailable while another task has the claim.
+        The claim only saves work: the record decides which of two tasks continues. Raises `Unavailable` if
+        Redis becomes unavailable while another task has the claim.
         """
         claim = self._claim(str(any_id))
         is_free = True
@@ -254,41 +298,49 @@ class Blocking:
 
     async def _block(self, any_id: AnyId, why: Unwanted) -> Block:
         """Block a media item that this task has claimed."""
-        media_id = str(any_id)
-        block = await self._records.block(media_id)
-        if block is None:
+        block = await self._records.block(str(any_id))
+        if block is None or not block.removes:
+            block = await self._begin_block(any_id, why, block)
+        return block if block.settled else await self._carry_out(any_id, block)
+
+    async def _begin_block(self, any_id: AnyId, why: Unwanted, former: Block | None) -> Block:
+        """``former`` is a block that was lifted, or whose end was interrupted."""
+        media_id, block = str(any_id), former
+        if block is None or not block.in_force:
             block = await self._record_of(any_id, why)
-        elif block.lifted_at:  # its end was interrupted
-            block = replace(
-                block,
-                at=now(),
-                by=why.by,
-                note=why.note,
-                cause=why.cause,
-                keep_evidence=why.keep_evidence,
-                lifted_at="",
-                lifted_by="",
-                done=False,
-            )
-        elif block.done:
-            return block
-        await self._records.begin(media_id)
-        await self._records.write_block(block)
+        if former is not None and not former.in_force:
+            if not block.size_bytes and not block.entries:  # a late process has removed what was restored
+                block = replace(former, entries=former.entries if why.entries is None else why.entries)
+            former_fields = {name: getattr(former, name) for name in ("state", "version_id", "unknown")}
+            block = replace(block, earlier=former.ended(), **former_fields)
+            if why.keep_evidence:  # that of the former block may be of another file
+                await self._evidence.keep(any_id, self._sizes_of(block), replace=True)
+        await self._records.watch(media_id)
+        block = await self._records.change(
+            block,
+            state=BlockState.REMOVING,
+            at=now(),
+            by=why.by,
+            note=why.note,
+            cause=why.cause,
+            keep_evidence=why.keep_evidence,
+            lifted_at="",
+            lifted_by="",
+            released="",
+        )
         _log.warning("moderation.blocking", media_id=media_id, by=block.by, note=block.note, cause=block.cause)
-        return await self._carry_out(any_id, block)
+        return block
 
-    async def _note_refused(self, any_id: AnyId, match: Entry) -> None:
-        """Note that an own entry refuses a media item, if the entry is of the block of another one, which is its label.
+    async def _note_refused(self, any_id: AnyId, original: str) -> None:
+        """Note that the block of another media item refuses this one.
 
-        An unblock removes the entries before it reads the notes, and then waits for the claim of each media item. So
-        either it lifts this block, or this finds no entry.
+        An unblock changes its state before it reads the notes, and then waits for the claim of each media item. So
+        either it lifts this block, or this finds that it has begun.
         """
-        original = match.label
-        if original == str(any_id) or _parsed(original) is None:
-            return
         await self._records.note_refused(original, str(any_id))
-        if not await self._records.has_entry(match):
-            raise Unavailable(Dependency.OBJECT, "the entry that refused it was removed")
+        block = await self._records.block(original)
+        if block is None or not block.removes:
+            raise Unavailable(Dependency.OBJECT, "the block whose entry refused it is being lifted")
 
     async def _record_of(self, any_id: AnyId, why: Unwanted) -> Block:
         info = await self._head(keys.original(any_id))
@@ -299,10 +351,6 @@ class Blocking:
         return Block(
             str(any_id),
             now(),
-            by=why.by,
-            note=why.note,
-            cause=why.cause,
-            keep_evidence=why.keep_evidence,
             entries=entries,
             size_bytes=0 if info is None else info.size_bytes,
             etag="" if info is None else info.etag,
@@ -314,17 +362,18 @@ class Blocking:
         self, any_id: AnyId, info: ObjectInfo | None, sha256: str, sizes: Sequence[str]
     ) -> tuple[Entry, ...]:
         """Return the hashes of the original, or of the uploaded or held file, and its PDQ hash."""
-        label = str(any_id)
+        media_id, held = str(any_id), None
         places = [] if info is None else [info.key]
         places += [keys.incoming(any_id)] if isinstance(any_id, MediaId) else []
         places.append(self._evidence.upload_key(any_id))
         digest = bytes.fromhex(sha256) if sha256 else None
         for key in places:
             digest = digest or await self._sha256(key)
-        held = await self._records.held(label)
+        with suppress(UnreadableRecord):
+            held = await self._records.held(media_id)
         pdq = bytes.fromhex(held.pdq) if held is not None and held.pdq else await self._pdq(any_id, sizes)
         found = (HashType.SHA256, digest), (HashType.PDQ, pdq)
-        return tuple(Entry(kind, value, label) for kind, value in found if value)
+        return tuple(Entry(kind, value, media_id=media_id) for kind, value in found if value)
 
     async def _sha256(self, key: str) -> bytes | None:
         with open_spool() as fd:
@@ -352,12 +401,11 @@ class Blocking:
 
     async def _carry_out(self, any_id: AnyId, block: Block) -> Block:
         media_id = block.media_id
-        self._underway.add(media_id)
+        self._watched.add(media_id)
         with suppress(Unavailable):  # without Redis other processes serve it until its objects are removed
             await self._changes.note(media_id)
             await self._publish_blocked(media_id)
-        for entry in block.entries:
-            await self._records.put_entry(entry)
+        await self._own.add(block.entries)
         await self._remove(any_id, block)
         await self._changes.note(media_id)
         await self._records.forget_held(media_id)
@@ -367,12 +415,20 @@ class Blocking:
         await self._remove(any_id, block)  # what a worker wrote before it noticed the block, and could not `enforce` it
         details = {"copies": len(block.copies), **({"cause": block.cause} if block.cause else {})}
         await self._events.publish("media.blocked", media_id, details, dedup_key=f"blocked.{block.at}")
-        block = replace(block, done=True)
-        await self._records.write_block(block)
-        await self._records.finish(media_id)
+        await self._records.watch(media_id)  # from now on
+        block = await self._records.change(block, state=BlockState.REMOVED)
         await self._changes.note()
         _log.warning("moderation.blocked", media_id=media_id, copies=len(block.copies), evidence=block.keep_evidence)
         return block
+
+    async def _keep_removed(self, any_id: AnyId, block: Block) -> None:
+        """Repair what a process did to a block that stood still meanwhile: one that wrote objects, or lifted it."""
+        await self._own.add(block.entries)
+        written = [each for each in keys.all_of(any_id, self._sizes_of(block)) if await self._store.get().exists(each)]
+        if written:
+            _log.warning("moderation.blocked_again", media_id=block.media_id, objects=len(written))
+            await self._remove(any_id, block)
+            await self._purges.request(block.media_id, f"blocked.{now()}", block.sizes)
 
     async def _publish_blocked(self, media_id: str) -> None:
         """Publish the block. First forget another status, such as READY: without one, readers find the block in the
@@ -386,9 +442,10 @@ class Blocking:
         """Keep the evidence, remove everything that is served, and publish the block."""
         if block.keep_evidence:
             await self._evidence.keep(any_id, self._sizes_of(block))
-            await self._evidence.keep_record(any_id, block.to_json())
-        else:
-            await self._evidence.remove(any_id)  # of a held media item
+            await self._evidence.keep_record(any_id, write_block(block))
+        await self._records.confirm(block)
+        if not block.keep_evidence:
+            await self._evidence.remove_held(any_id)
         await self._remove_objects(any_id, block)
         await self._publish_blocked(block.media_id)
 
@@ -419,15 +476,14 @@ class Blocking:
         They are recorded before they are blocked. Otherwise, if this process were killed in between, the next process
         would not find the copies that this one had removed.
         """
-        found = await self._find_copies(block)
-        known = await self._records.block(block.media_id) or block  # another process may have recorded some meanwhile
-        block = replace(known, copies=tuple(dict.fromkeys((*known.copies, *found))))
-        if block != known:
-            await self._records.write_block(block)
+        copies = tuple(dict.fromkeys((*block.copies, *await self._find_copies(block))))
+        if copies != block.copies:
+            block = await self._records.change(block, copies=copies)
         why = Unwanted(block.by, block.note, block.media_id, block.keep_evidence, ())
 
         async def block_copy(copy: AnyId) -> None:
             async with self._copy_claimed(block, str(copy)):
+                await self._records.confirm(block)
                 await self._block(copy, why)
 
         await _each(block.copies, block_copy)
@@ -458,55 +514,85 @@ class Blocking:
 
     # -- its end
 
-    async def _begin_lift(self, any_id: AnyId, block: Block) -> None:
-        await self._records.begin(block.media_id)
-        await self._records.write_block(block)
+    async def _begin_lift(self, any_id: AnyId, block: Block, at: str, by: str) -> None:
+        await self._records.watch(block.media_id)
+        block = await self._records.change(block, state=BlockState.RESTORING, lifted_at=at, lifted_by=by)
         await self._lift(any_id, block)
 
     async def _lift(self, any_id: AnyId, block: Block) -> None:
-        media_id = block.media_id
-        for entry in block.entries:
-            await self._records.remove_entry(entry)
-        await self._own_again(any_id)
-        restored = await self._evidence.restore(any_id, block.sizes)
-        upload = "" if restored else await self._evidence.restore_upload(any_id)
-        # Read afterwards, because the removal may have ended before this restored something.
-        removed = await self._statuses.deletion_state(media_id) in ("removing", "removed")
-        if removed:
-            await self._remove_objects(any_id, block)
-        elif upload:
-            held = Held(media_id, block.at, "", PROCESSING_QUEUE, {**processing_fields(media_id), RELEASED: upload})
-            held = replace(held, released_at=block.lifted_at, released_by=block.lifted_by)
-            await self._records.write_held(held)
-        await self._statuses.forget(media_id)
-        if isinstance(any_id, RemoteId):
+        """Let everything be as without the block.
+
+        If it is lifted already: repair what a process did that stood still meanwhile. That excludes a media item that
+        failed for another reason since, and remote media, which are fetched again.
+        """
+        media_id, is_lifted = block.media_id, block.state is BlockState.LIFTED
+        status = (await self._statuses.get_many([media_id], despite_deletion=True))[media_id]
+        failed = None if status is None or status.state is not State.FAILED else status.reason
+        is_restored = not is_lifted or (
+            isinstance(any_id, MediaId) and failed in (None, Reason.BLOCKED, Reason.MISSING)
+        )
+        await self._own.remove(block.entries)
+        upload = await self._restore(any_id, block) if is_restored else ""
+        if not is_lifted or upload or failed is Reason.BLOCKED:
+            await self._statuses.forget(media_id)
+        if isinstance(any_id, RemoteId) and not is_lifted:
             await RemoteStateStore(self._redis).forget_failure(any_id)
-        refused = await self._records.refused(media_id) if block.entries else []
+        refused = await self._records.refused(media_id)
         await _each(dict.fromkeys((*block.copies, *refused)), partial(self._lift_copy, block))
-        await self._records.forget_refused(media_id, refused)
-        await self._purges.request(media_id, f"unblocked.{block.lifted_at}", block.sizes)
-        if restored or removed:
-            await self._evidence.remove(any_id)
-        await self._records.end_block(block)  # from here on a task may process the restored upload
-        await self._queue_released(any_id)
-        await self._records.finish(media_id)
-        await self._underway.reload(self._records)
-        await self._changes.note()
-        _log.warning("moderation.unblocked", media_id=media_id, by=block.lifted_by, restored=restored)
+        if not is_lifted:
+            await self._purges.request(media_id, f"unblocked.{block.lifted_at}", block.sizes)
+            await self._records.watch(media_id)  # from now on
+        if not is_lifted or upload not in ("", block.released):
+            # From here on a task may process the restored upload.
+            block = await self._records.change(block, state=BlockState.LIFTED, released=upload)
+        if upload or (block.released and status is None and await self._is_unprocessed(any_id)):
+            # Its first task may have ended a moment ago, also without the file that was restored now.
+            moment = now() if upload and is_lifted else block.lifted_at
+            fields = {**processing_fields(media_id), RELEASED: block.released}
+            await TaskQueue(self._redis, PROCESSING_QUEUE).enqueue(fields, dedup_key=f"{media_id}:{moment}")
+        if not is_lifted:
+            await self._changes.note()
+            _log.warning("moderation.unblocked", media_id=media_id, by=block.lifted_by, upload=bool(upload))
+
+    async def _restore(self, any_id: AnyId, block: Block) -> str:
+        """Copy the evidence back. Return the ETag of an upload that must be processed; empty if there is none.
+
+        Nothing of a media item comes back whose removal has begun because it was deleted.
+        """
+        if await self._is_removed(block.media_id):
+            return ""
+        await self._own_again(any_id)
+        upload = ""
+        if not await self._evidence.restore(any_id, block.sizes):
+            upload = await self._evidence.restore_upload(any_id, if_absent=block.state is BlockState.LIFTED)
+        if await self._is_removed(block.media_id):  # the removal may have ended before this restored something
+            await self._remove_objects(any_id, block)
+            return ""
+        return upload
+
+    async def _is_removed(self, media_id: str) -> bool:
+        return await self._statuses.deletion_state(media_id) in ("removing", "removed")
+
+    async def _is_unprocessed(self, any_id: AnyId) -> bool:
+        """Return whether a restored upload still waits. Its task may never have been queued."""
+        if not isinstance(any_id, MediaId) or await self._store.get().exists(keys.original(any_id)):
+            return False
+        return await self._store.get().exists(keys.incoming(any_id))
 
     async def _lift_copy(self, block: Block, copy: AnyId) -> None:
+        """Lift the block of a copy, if it is blocked because of this block, perhaps by a task that is at work."""
+        if not block.in_force and await self._blocked_by(block, copy) is None:
+            return
         async with self._copy_claimed(block, str(copy)):
-            other = await self._records.block(str(copy))
-            if other is not None and other.cause == block.media_id:
-                lifted = replace(other, lifted_at=block.lifted_at, lifted_by=block.lifted_by)
-                await self._begin_lift(copy, lifted)
+            other = await self._blocked_by(block, copy)
+            if other is not None:
+                await self._records.confirm(block)
+                await self._begin_lift(copy, other, block.lifted_at, block.lifted_by)
 
-    async def _queue_released(self, any_id: AnyId) -> None:
-        """Queue the task of an upload that was blocked before it was published."""
-        held = await self._records.held(str(any_id))
-        if held is not None and held.released_at:
-            dedup_key = f"{held.media_id}:{held.released_at}"  # its first task may have ended a moment ago
-            await TaskQueue(self._redis, held.queue).enqueue(dict(held.fields), dedup_key=dedup_key)
+    async def _blocked_by(self, block: Block, copy: AnyId) -> Block | None:
+        """Return the block of a copy, if it is in force because of this block."""
+        other = await self._records.block(str(copy))
+        return other if other is not None and other.in_force and other.cause == block.media_id else None
 
     async def _head(self, key: str) -> ObjectInfo | None:
         try:

@@ -1,4 +1,7 @@
-"""Entries of block lists: ``type,hash,label``, one per line (docs/contract.md, section 3)."""
+"""Entries of block lists: ``type,hash,label``, one per line (docs/contract.md, section 3).
+
+Own entries have ``type,hash,label,media_id``: the block of that media item added them.
+"""
 
 from __future__ import annotations
 
@@ -34,25 +37,32 @@ class InvalidEntry(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry. ``label`` is for operators."""
+    """One entry. ``label`` is for operators. ``media_id`` is the media item whose block added it, if one did."""
 
     type: HashType
     hash: bytes
     label: str = ""
+    media_id: str = ""
 
     def __str__(self) -> str:
         text = io.StringIO()
-        csv.writer(text, lineterminator="").writerow((self.type, self.hash.hex(), self.label))
+        fields = (self.type, self.hash.hex(), self.label, *([self.media_id] if self.media_id else []))
+        csv.writer(text, lineterminator="").writerow(fields)
         return text.getvalue()
+
+    @property
+    def named(self) -> str:
+        """What operators know it by: its label, or the media item."""
+        return self.label or self.media_id
 
 
 def parse_entry(line: str) -> Entry:
-    """Read one line. The label can be missing. Raises `InvalidEntry`."""
+    """Read one line. The label can be missing, and so can the media item. Raises `InvalidEntry`."""
     try:
         fields = next(csv.reader([line]), [])
     except csv.Error as error:
         raise InvalidEntry(str(error)) from None
-    if not 2 <= len(fields) <= 3:
+    if not 2 <= len(fields) <= 4:
         raise InvalidEntry("expected type,hash,label")
     try:
         kind = HashType(fields[0].strip().lower())
@@ -64,7 +74,8 @@ def parse_entry(line: str) -> Entry:
         digest = b""
     if len(digest) != kind.size_bytes:
         raise InvalidEntry(f"a hash of type {kind} has {2 * kind.size_bytes} hex digits")
-    return Entry(kind, digest, fields[2].strip()[:_MAX_LABEL] if len(fields) == 3 else "")
+    label, media_id = (each.strip()[:_MAX_LABEL] for each in (*fields[2:], "", "")[:2])
+    return Entry(kind, digest, label, media_id)
 
 
 def parse_list(lines: Iterable[str]) -> Iterator[Entry | tuple[int, InvalidEntry]]:

@@ -23,7 +23,8 @@ _COPY_ATTEMPTS = 5
 
 
 class Evidence:
-    """Copies inside the store. Existing evidence is never overwritten, because a later file is not the evidence.
+    """Copies inside the store. Existing evidence is not overwritten, because a later file is not the evidence. It stays
+    until the lifecycle rule removes it, also after an unblock: whatever a late process removes can be restored again.
 
     Every method raises `Unavailable` while the store is unavailable, and can then be repeated.
     """
@@ -31,10 +32,10 @@ class Evidence:
     def __init__(self, store: ResourceSlot[ObjectStore]) -> None:
         self._store = store
 
-    async def keep(self, any_id: AnyId, sizes: Iterable[str]) -> None:
-        """Copy everything of a media item. Call it before anything of it is removed."""
+    async def keep(self, any_id: AnyId, sizes: Iterable[str], *, replace: bool = False) -> None:
+        """Copy everything of a media item. Call it before anything of it is removed. ``replace``: over what exists."""
         for name, key in self._places(any_id, sizes).items():
-            await self._copy(key, _key(any_id, name))
+            await self._copy(key, _key(any_id, name), if_absent=not replace)
 
     async def keep_upload(self, media_id: MediaId, etag: str) -> None:
         """Copy the upload with this ETag, over an earlier one. Raises `PreconditionFailed` if the client has replaced
@@ -89,21 +90,19 @@ class Evidence:
                 await self._copy(_key(any_id, name), key)
         return await self._store.get().exists(keys.original(any_id))
 
-    async def restore_upload(self, media_id: AnyId) -> str:
-        """Copy the upload back, over a later one, to be processed. Return its ETag; empty if it was not kept."""
+    async def restore_upload(self, media_id: AnyId, *, if_absent: bool = False) -> str:
+        """Copy the upload back, over a later one, to be processed. Return its ETag; empty if nothing was copied."""
         if not isinstance(media_id, MediaId):
             return ""
-        return await self._replace(_key(media_id, _INCOMING), keys.incoming(media_id))
+        return await self._replace(_key(media_id, _INCOMING), keys.incoming(media_id), if_absent=if_absent)
 
     def upload_key(self, any_id: AnyId) -> str:
         """Return the key that `keep_upload` and `keep_file` write."""
         return _key(any_id, _INCOMING)
 
-    async def remove(self, any_id: AnyId) -> None:
-        """Remove all evidence of a media item."""
-        found = [_key(any_id, name) for name in await self.files(any_id)]
-        if found:
-            await self._store.get().delete(found)
+    async def remove_held(self, any_id: AnyId) -> None:
+        """Remove what was kept for the review of a held media item."""
+        await self._store.get().delete([_key(any_id, _INCOMING), _key(any_id, _PREVIEW)])
 
     def _places(self, any_id: AnyId, sizes: Iterable[str]) -> dict[str, str]:
         """Return the keys of the evidence, and the keys that the files are served from. The original is first."""
@@ -131,11 +130,11 @@ class Evidence:
         except ObjectMissing:
             return ""
 
-    async def _copy(self, source_key: str, target_key: str) -> None:
-        """Copy, unless the target exists or the source does not."""
+    async def _copy(self, source_key: str, target_key: str, *, if_absent: bool = True) -> None:
+        """Copy, unless the source does not exist; ``if_absent``: or the target does."""
         for _ in range(_COPY_ATTEMPTS):
             with suppress(PreconditionFailed):  # it was replaced meanwhile: a client can PUT its upload again
-                await self._replace(source_key, target_key, if_absent=True)
+                await self._replace(source_key, target_key, if_absent=if_absent)
                 return
         raise Unavailable(Dependency.UPLOAD, f"{source_key} is replaced again and again")
 

@@ -1,10 +1,10 @@
-"""The block lists of the bucket, in memory: ``blocklist/*.csv`` by their ETag, and one object per own entry."""
+"""The block lists of the bucket, in memory: ``blocklist/*.csv`` and the pages of own entries, by their ETags."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,7 +16,8 @@ from avion_media.domain.errors import ObjectMissing, PreconditionFailed
 from avion_media.files import open_spool
 from avion_media.moderation.changes import Changes
 from avion_media.moderation.digests import DigestSet, Likenesses
-from avion_media.moderation.entries import EXACT, Entry, HashType, InvalidEntry, parse_entry, parse_list
+from avion_media.moderation.entries import EXACT, Entry, HashType, InvalidEntry, parse_list
+from avion_media.moderation.own import MAX_PAGE_BYTES, OwnEntries
 from avion_media.moderation.records import ModerationRecords
 from avion_media.resources import ResourceSlot
 from avion_media.store import ListedObject, ObjectStore, TooLarge
@@ -25,7 +26,6 @@ from avion_media.telemetry import get_logger
 OWN = "own"
 """The name of the list of own entries."""
 _MAX_LIST_BYTES = 1 << 30
-_MAX_ENTRY_BYTES = 4096
 _AT_ONCE = 8
 _SMALL = 5_000  # hashes that are compared in less than a millisecond, which does not need a thread
 _YIELD_EVERY = 2000
@@ -34,13 +34,17 @@ _log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """An entry that matches a media item. ``distance`` is that of PDQ hashes, in bits; 0 for exact matches."""
+    """An entry that matches a media item. ``distance`` is that of PDQ hashes, in bits; 0 for exact matches.
+
+    ``media_id`` is the media item whose block added it, if it is an own entry.
+    """
 
     list: str
     type: HashType
     hash: bytes
     label: str = ""
     distance: int = 0
+    media_id: str = ""
 
     def __str__(self) -> str:
         near = f" at distance {self.distance}" if self.type is HashType.PDQ else ""
@@ -62,8 +66,9 @@ class Blocklists:
         self._store = store
         self._changes = changes
         self._records = ModerationRecords(store)
+        self._own_pages = OwnEntries(store)
         self._lists: dict[str, _List] = {}
-        self._own: dict[str, tuple[str, Entry | None]] = {}  # by key: the ETag, and the entry; None if it is malformed
+        self._own: dict[str, tuple[str, list[Entry]]] = {}  # by key of the page: its ETag, and its entries
         self._own_exact: dict[tuple[HashType, bytes], Entry] = {}
         self._own_likenesses: dict[bytes, Entry] = {}
         self._generation: bytes | None = None
@@ -87,24 +92,31 @@ class Blocklists:
 
     def own_entries(self) -> list[Entry]:
         """Return the own entries, ordered by their hashes."""
-        return sorted((*self._own_exact.values(), *self._own_likenesses.values()), key=lambda each: each.hash)
+        entries = (each for _, page in self._own.values() for each in page)
+        return sorted(entries, key=lambda each: (each.hash, each.media_id))
 
     async def add_own(self, entry: Entry) -> bool:
         """Add an own entry. Return False if its hash exists already. All replicas read it at once."""
         await self.refresh()
         if any(each.hash == entry.hash for each in self.own_entries()):
             return False
-        await self._records.put_entry(entry)
+        await self._own_pages.add([entry])
         await self._changes.note()
         await self.reload()
         return True
 
     async def remove_own(self, entry: Entry) -> bool:
-        """Remove an own entry. Return False if it does not exist. All replicas read the change at once."""
+        """Remove an own entry, also from the record of its block, which otherwise adds it again.
+
+        Return False if it does not exist. All replicas read the change at once.
+        """
         await self.refresh()
         if entry not in self.own_entries():
             return False
-        await self._records.remove_entry(entry)
+        block = await self._records.block(entry.media_id) if entry.media_id else None
+        if block is not None and block.removes:
+            await self._records.change(block, entries=tuple(each for each in block.entries if each != entry))
+        await self._own_pages.remove([entry])
         await self._changes.note()
         await self.reload()
         return True
@@ -135,7 +147,7 @@ class Blocklists:
         for kind, digest in digests.items():
             own = self._own_exact.get((kind, digest))
             if own is not None:
-                return Match(OWN, kind, digest, own.label)
+                return Match(OWN, kind, digest, own.named, media_id=own.media_id)
             for name, each in self._lists.items():
                 if kind in each.exact and digest in each.exact[kind]:
                     return Match(name, kind, digest)
@@ -151,30 +163,29 @@ class Blocklists:
         else:
             found = _nearest(candidates, digest)
         return [
-            Match(name, HashType.PDQ, near, self._own_likenesses[near].label if name == OWN else "", distance)
+            Match(name, HashType.PDQ, near, self._own_likenesses[near].named if name == OWN else "", distance)
             for name, (distance, near) in found.items()
         ]
 
     async def _read_own(self, listed: list[ListedObject]) -> None:
-        before, found = self._own, dict[str, tuple[str, Entry | None]]()
+        before = self._own
+        found = {each.key: before[each.key] for each in listed if before.get(each.key, ("",))[0] == each.etag}
 
-        async def read(each: ListedObject) -> None:
-            known = before.get(each.key)
-            if known is not None and known[0] == each.etag:
-                found[each.key] = known
-                return
+        async def read(key: str) -> None:
             try:
-                body = await self._store.get().read(each.key, max_bytes=_MAX_ENTRY_BYTES)
-                found[each.key] = each.etag, parse_entry(body.decode(errors="replace").strip())
+                part = await self._store.get().read_part(key, max_bytes=MAX_PAGE_BYTES)
             except ObjectMissing:
                 return  # removed meanwhile
-            except (InvalidEntry, TooLarge) as error:
-                found[each.key] = each.etag, None
-                _log.warning("blocklist.malformed", object=each.key, problem=str(error))
+            except TooLarge as error:
+                _log.error("blocklist.too_large", list=key, problem=str(error))
+                return
+            read = list(parse_list(bytes(part.data).decode(errors="replace").splitlines()))
+            found[key] = part.info.etag, [each for each in read if isinstance(each, Entry)]
+            _log_malformed(key, [each for each in read if not isinstance(each, Entry)])
 
-        await in_turn([partial(read, each) for each in listed], _AT_ONCE)
+        await in_turn([partial(read, each.key) for each in listed if each.key not in found], _AT_ONCE)
         self._own = found
-        entries = [entry for _, entry in found.values() if entry is not None]
+        entries = self.own_entries()
         self._own_exact = {(each.type, each.hash): each for each in entries if each.type in EXACT}
         self._own_likenesses = {each.hash: each for each in entries if each.type is HashType.PDQ}
 
@@ -198,11 +209,15 @@ class Blocklists:
                 _log.error("blocklist.too_large", list=name, problem=str(error))
                 return None
             loaded, malformed = await trio.to_thread.run_sync(_parse, os.dup(fd), listed.etag)
-        for number, invalid in malformed[:3]:
-            _log.warning("blocklist.malformed", list=name, line=number, problem=str(invalid))
+        _log_malformed(name, malformed)
         counts = {str(kind): len(each) for kind, each in loaded.exact.items()}
         _log.info("blocklist.loaded", list=name, malformed=len(malformed), **counts, pdq=len(loaded.likenesses))
         return loaded
+
+
+def _log_malformed(name: str, malformed: Sequence[tuple[int, InvalidEntry]]) -> None:
+    for number, invalid in malformed[:3]:
+        _log.warning("blocklist.malformed", list=name, line=number, problem=str(invalid))
 
 
 def _nearest(candidates: Mapping[str, Likenesses], digest: bytes) -> dict[str, tuple[int, bytes]]:

@@ -57,7 +57,7 @@ class Reviews:
         self._known = await self._records.all_held(self._known)
         held = [each for _, each in self._known.values()]
         statuses = await self._statuses.get_many([each.media_id for each in held])
-        waiting = [each for each in held if waits(each, statuses[each.media_id])]
+        waiting = [each for each in held if waits(statuses[each.media_id])]
         return sorted(waiting, key=lambda each: (each.at, each.media_id))
 
     async def hold(
@@ -117,17 +117,18 @@ class Reviews:
 
     async def require(self, any_id: AnyId) -> None:
         """Raise `NotHeld` unless it waits for a moderator."""
-        held = await self._records.held(str(any_id))
-        if held is None or held.released_at:
+        if await self._records.held(str(any_id)) is None:
             raise NotHeld(str(any_id))
 
     async def end(self, any_id: AnyId) -> None:
-        """Remove record and evidence of a released media item that is public, or deleted."""
-        await self._evidence.remove(any_id)
-        await self._records.forget_held(str(any_id))
+        """Remove record and evidence of a released media item that is public, or deleted. That of a block stays."""
+        if await self._records.held(str(any_id)) is not None:
+            await self._evidence.remove_held(any_id)
+            await self._records.forget_held(str(any_id))
 
 
-def waits(held: Held, status: Status | None) -> bool:
-    """Return whether a moderator must decide. If the task of a release failed, a moderator can release it again."""
+def waits(status: Status | None) -> bool:
+    """Return whether a moderator must decide about a held media item with this status. If the task of a release failed,
+    a moderator can release it again."""
     is_in_progress = status is not None and status.state is State.PROCESSING and status.reason is None
-    return not held.released_at and not is_in_progress
+    return not is_in_progress

@@ -5,7 +5,7 @@ from __future__ import annotations
 from avion_media.config import Config
 from avion_media.domain.errors import Dependency
 from avion_media.domain.protocols import PurgeRequests
-from avion_media.moderation.blocking import Blocking, Underway
+from avion_media.moderation.blocking import Blocking, Watched
 from avion_media.moderation.changes import Changes
 from avion_media.moderation.evidence import Evidence
 from avion_media.moderation.hook import Hook
@@ -32,8 +32,8 @@ class Moderation:
         self._redis = redis
         self._config = config
         self._telemetry = telemetry
-        self.underway = Underway()
-        self.status = ModerationStatus(store, self.underway)
+        self.watched = Watched()
+        self.status = ModerationStatus(store, self.watched)
         self.likeness = Likeness(require=config.sandbox.require)
         self.lists = Blocklists(store, Changes(redis))
         self._events = MediaEvents(redis, config.events.max_entries)
@@ -49,7 +49,7 @@ class Moderation:
             self._redis,
             purges,
             self._events,
-            self.underway,
+            self.watched,
             self.likeness.of,
             self._config.thumbnails.sizes,
             self._config.tasks.claim_after,

@@ -22,7 +22,7 @@ from avion_media.moderation.entries import EXACT, Entry, HashType
 from avion_media.moderation.evidence import Evidence
 from avion_media.moderation.hook import Hook
 from avion_media.moderation.likeness import picture_of
-from avion_media.moderation.lists import OWN, Blocklists
+from avion_media.moderation.lists import Blocklists
 from avion_media.moderation.records import RELEASED, ModerationRecords
 from avion_media.moderation.reviews import Reviews
 from avion_media.resources import ResourceSlot
@@ -163,9 +163,9 @@ class Visit:
         for digests in (self._source, self._made):
             match = self.screening.lists.exact(digests)
             if match is not None:
-                entry = Entry(match.type, match.hash, match.label) if match.list == OWN else None
-                cause = match.label if entry is not None else f"list {match.list}"
-                await self._block(str(match), self._unwanted(cause, str(match), entry))
+                cause = match.media_id or f"list {match.list}"
+                refused = match.media_id not in ("", str(self.any_id))
+                await self._block(str(match), self._unwanted(cause, str(match), refused=refused))
 
     async def _see_likeness(self, picture: bytes | None) -> None:
         if self._pdq is None:
@@ -206,9 +206,9 @@ class Visit:
             },
         }
 
-    def _unwanted(self, cause: str, note: str, match: Entry | None = None) -> Unwanted:
+    def _unwanted(self, cause: str, note: str, *, refused: bool = False) -> Unwanted:
         entries: tuple[Entry, ...] = ()  # they are already on a list
-        return Unwanted("screening", note, cause, self.screening.config.keep_refused, entries, match)
+        return Unwanted("screening", note, cause, self.screening.config.keep_refused, entries, refused)
 
     async def _is_released(self) -> bool:
         """Return whether a moderator has released this file. Then no check applies any more.
@@ -223,8 +223,9 @@ class Visit:
         held = await records.held(media_id)  # another task may publish the released file
         if held is not None and self._seen and held.fields.get(RELEASED) == self._seen:
             return True
-        sha256 = self._made.get(HashType.SHA256)
-        return sha256 is not None and await records.was_lifted(media_id, sha256.hex())
+        block = await records.block(media_id)
+        upload = self._seen if isinstance(self.any_id, MediaId) else ""
+        return block is not None and block.allows(self._made.get(HashType.SHA256, b"").hex(), upload)
 
     async def _block(self, detail: str, why: Unwanted) -> None:
         if await self._is_released():

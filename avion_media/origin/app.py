@@ -66,8 +66,6 @@ class Origin:
         if target is None:
             return responses.capabilities(self.capabilities())
         media_id = str(target.any_id)
-        if self.moderation.is_underway(media_id):
-            return responses.plain(451, _BLOCKED, cache_control=responses.GONE)
         try:
             with timing.measured("tombstone"):
                 deleted = await self._deleted(media_id)
@@ -76,11 +74,12 @@ class Origin:
             with timing.measured("store"), trio.move_on_after(_STORE_S):
                 cache_control = responses.UNCERTAIN if deleted is None else responses.IMMUTABLE
                 try:
-                    return await self._from_store(request, target, cache_control)
+                    if not await self.moderation.is_blocked_despite_objects(media_id):
+                        return await self._from_store(request, target, cache_control)
                 except ObjectMissing:  # a block removes the objects, and leaves its record
-                    if await self.moderation.is_blocked(media_id):
-                        return responses.plain(451, _BLOCKED, cache_control=responses.GONE)
-                    return responses.plain(404, "media item not found")
+                    if not await self.moderation.is_blocked(media_id):
+                        return responses.plain(404, "media item not found")
+                return responses.plain(451, _BLOCKED, cache_control=responses.GONE)
             _log.warning("origin.unavailable", dependency="store", media_id=media_id, waited_s=_STORE_S)
             return responses.try_again()
         except PreconditionFailed:  # the object was replaced between two requests: the client can repeat its own

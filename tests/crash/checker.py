@@ -27,7 +27,7 @@ _FINAL = {"READY", "FAILED", "DELETED"}
 JOURNAL = "journal/deletions/"
 OWNER = "owner/crash/"  # the owner of all uploads
 SECRET = "secret/upload-ids"
-UNFINISHED, BLOCKED, LIFTED = (f"moderation/{each}/" for each in ("unfinished", "blocked", "lifted"))
+BLOCKS, WATCHED = "moderation/blocks/", "moderation/watched/"
 OWN_ENTRIES, QUARANTINE = "blocklist/own/", "quarantine/"
 MODERATED = ("moderation/", OWN_ENTRIES, QUARANTINE)
 EXAMINED = "incoming/examined-"  # a replica writes it when it starts; a sweep removes what a crash left
@@ -117,7 +117,7 @@ class Checker:
         found = {each: self._statuses_at_origin(each) for each in ids}
         if acknowledged and any(200 in statuses for statuses in found.values()):
             self.seen.append(f"{entry.media_id}: its block is acknowledged, but the origin serves {found}")
-        at_rest = not any(self.listed(f"{UNFINISHED}{each}") for each in ids)
+        at_rest = all(self.block_state(each) == "removed" for each in ids)
         return at_rest and all(statuses == {451} for statuses in found.values())
 
     def _statuses_at_origin(self, media_id: str) -> set[int]:
@@ -179,6 +179,14 @@ class Checker:
         """Return whether this object exists."""
         return any(found == key for found, _ in self.listed(key))
 
+    def block_state(self, media_id: str) -> str:
+        """Return the state of a block; empty if there is none."""
+        try:
+            record = self.s3.get_object(Bucket=self.bucket, Key=f"{BLOCKS}{media_id}")["Body"].read()
+        except self.s3.exceptions.NoSuchKey:
+            return ""
+        return str(json.loads(record)["state"])
+
     def digest(self, key: str) -> str | None:
         """Return the SHA-256 of an object; None if it does not exist."""
         try:
@@ -226,8 +234,8 @@ class Checker:
         """Return which of its objects are still served, and which evidence is missing."""
         statuses = self._statuses_at_origin(media_id)
         found = [] if statuses == {451} else [f"blocked, but the origin says {statuses}"]
-        if not self.exists(f"{BLOCKED}{media_id}"):
-            found.append("blocked without a record")
+        if self.block_state(media_id) != "removed":
+            found.append(f"its block is {self.block_state(media_id)}")
         evidence = {
             "original" if role == "original" else f"thumbnail-{role}": digest
             for role, digest in (expected.digests or {}).items()
@@ -237,15 +245,15 @@ class Checker:
 
     def wrong_with_unblocked(self, media_ids: Iterable[str]) -> list[str]:
         """Return what is wrong with media items that were blocked and must be served again."""
-        found = [f"{key} is left" for key, _ in self.listed(OWN_ENTRIES)]
+        found = [f"{key} is left" for key, size in self.listed(OWN_ENTRIES) if size]
         for media_id in media_ids:
             if self.objects(media_id) != self.ledger[media_id].expected.digests:
                 found.append(f"{media_id}: unblocked, but its objects are {sorted(self.objects(media_id))}")
             if (statuses := self._statuses_at_origin(media_id)) != {200}:
                 found.append(f"{media_id}: unblocked, but the origin says {statuses}")
             found += [f"{media_id}: {each}" for each in self._wrong_in_index(media_id, "READY")]
-            left = [self.listed(f"{prefix}{media_id}") for prefix in (UNFINISHED, BLOCKED, QUARANTINE)]
-            found += [f"{key} is left" for listed in left for key, _ in listed]
+            if (state := self.block_state(media_id)) != "lifted":
+                found.append(f"{media_id}: unblocked, but its block is {state}")
         return found
 
     def forget(self, media_ids: Iterable[str]) -> None:
@@ -275,7 +283,7 @@ class Checker:
         """Return objects and events of media items that the test did not create."""
         known = {key for media_id in self.ledger for key in keys_of(media_id).values()}
         stored = [key for key, _ in self.listed("")]
-        ours = (JOURNAL, EXAMINED, OWNER, SECRET)
+        ours = (JOURNAL, EXAMINED, OWNER, SECRET, OWN_ENTRIES)
         strangers = [key for key in stored if key not in known and not key.startswith(ours)]
         ids = {json.loads(fields["event"])["media_id"] for fields in entries(self.client, "media_events")}
         return [f"unknown: {each}" for each in [*strangers, *sorted(ids - set(self.ledger))]]

@@ -28,13 +28,12 @@ from botocore.config import Config as BotoConfig
 
 from avion_media.wire.avion import media_pb2 as wire
 from tests.crash.checker import (
-    BLOCKED,
     JOURNAL,
     MODERATED,
     OWNER,
     SECRET,
     SIZES,
-    UNFINISHED,
+    WATCHED,
     Checker,
     Entry,
     Expected,
@@ -329,8 +328,8 @@ class Lane:
     def _block(self, media_id: str) -> None:
         """Call BlockMedia. Repeat it only if no block has begun, because a begun block must end without the client."""
         request = wire.BlockMediaRequest(media_id=media_id, note="crash", keep_evidence=True).SerializeToString()
-        while not self._give_up.is_set() and not self.checker.exists(f"{BLOCKED}{media_id}"):
-            begun = self.checker.exists(f"{UNFINISHED}{media_id}")
+        while not self._give_up.is_set() and not self.checker.block_state(media_id):
+            begun = self.checker.exists(f"{WATCHED}{media_id}")
             if not begun and self._acknowledged("BlockMedia", media_id, request, grpc.StatusCode.INTERNAL):
                 self.checker.ledger[media_id].acknowledged = True
                 return

@@ -40,10 +40,12 @@ from avion_media.redis import Redis, open_redis
 from avion_media.resources import ResourceSlot
 from avion_media.runtime import Observed
 from avion_media.state import MediaEvents, StatusStore
-from avion_media.store import FileSource, ListedObject, ObjectInfo, ObjectStore
+from avion_media.store import FileSource, ListedObject, ObjectInfo, ObjectPart, ObjectStore
 from avion_media.tasks.process_media import ProcessMedia
 from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import Purges
+from avion_media.tasks.rate_limiter import RateLimiter
+from avion_media.tasks.sweep.blocked import watch_blocked
 from avion_media.telemetry import NO_TELEMETRY
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(64)
@@ -96,7 +98,7 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class _Stored:
+class Stored:
     data: bytes
     content_type: str
     metadata: dict[str, str]
@@ -111,7 +113,7 @@ class _Stored:
 class _Pages:
     """A listing of a `MemoryStore`."""
 
-    objects: dict[str, _Stored]
+    objects: dict[str, Stored]
     steps: Steps
     prefix: str
     after: str
@@ -132,10 +134,23 @@ class _Pages:
         return [self.objects[key].info(key) for key in found[: self.page_size]]
 
 
+@dataclass
+class _KeyPages:
+    """The keys of a listing."""
+
+    pages: _Pages
+
+    def __aiter__(self) -> _KeyPages:
+        return self
+
+    async def __anext__(self) -> list[str]:
+        return [each.key for each in await anext(self.pages)]
+
+
 class MemoryStore:
     """The part of `ObjectStore` that the handlers use, for one actor. Several can share ``objects``."""
 
-    def __init__(self, objects: dict[str, _Stored], steps: Steps) -> None:
+    def __init__(self, objects: dict[str, Stored], steps: Steps) -> None:
         self._objects = objects
         self._steps = steps
 
@@ -144,6 +159,13 @@ class MemoryStore:
             return self._find(key).data[:max_bytes]
 
         return cast("bytes", await self._steps.around(f"read {key}", fetch))
+
+    async def read_part(self, key: str, *, max_bytes: int) -> ObjectPart:
+        async def fetch() -> ObjectPart:
+            found = self._find(key)
+            return ObjectPart(found.info(key), None, found.data[:max_bytes])
+
+        return cast("ObjectPart", await self._steps.around(f"read {key}", fetch))
 
     async def head(self, key: str) -> ObjectInfo:
         async def look() -> ObjectInfo:
@@ -172,12 +194,14 @@ class MemoryStore:
         content_type: str,
         metadata: dict[str, str] | None = None,
         only_if_absent: bool = False,
+        if_match: str | None = None,
     ) -> str:
         async def write() -> str:
-            if only_if_absent and key in self._objects:
+            present = self._objects[key].info(key).etag if key in self._objects else None
+            if (only_if_absent and present is not None) or (if_match is not None and if_match != present):
                 raise PreconditionFailed(key)
             data = source if isinstance(source, bytes) else os.pread(source.fd, source.size_bytes, source.offset)
-            self._objects[key] = _Stored(data, content_type, metadata or {}, datetime.now(UTC))
+            self._objects[key] = Stored(data, content_type, metadata or {}, datetime.now(UTC))
             return self._objects[key].info(key).etag
 
         return cast("str", await self._steps.around(f"put {key}", write))
@@ -189,14 +213,13 @@ class MemoryStore:
             found = self._find(source_key)
             if found.info(source_key).etag != source_etag:
                 raise PreconditionFailed(source_key)
-            self._objects[target_key] = _Stored(found.data, content_type, metadata, datetime.now(UTC))
+            self._objects[target_key] = Stored(found.data, content_type, metadata, datetime.now(UTC))
             return source_etag
 
         return cast("str", await self._steps.around(f"copy {source_key}", write))
 
-    async def list_keys(self, prefix: str) -> AsyncIterator[list[str]]:
-        async for page in self.list(prefix):
-            yield [each.key for each in page]
+    def list_keys(self, prefix: str, start_after: str | None = None, *, page_size: int = 1000) -> _KeyPages:
+        return _KeyPages(self.list(prefix, start_after, page_size=page_size))
 
     def list(self, prefix: str, start_after: str | None = None, *, page_size: int = 1000) -> _Pages:
         return _Pages(self._objects, self._steps, prefix, start_after or "", page_size)
@@ -208,7 +231,7 @@ class MemoryStore:
 
         await self._steps.around("delete", remove)
 
-    def _find(self, key: str) -> _Stored:
+    def _find(self, key: str) -> Stored:
         if key not in self._objects:
             raise ObjectMissing(key)
         return self._objects[key]
@@ -261,8 +284,8 @@ class Stage:
     config: Config = field(default_factory=Config)  # of moderation
     pdq: bytes | None = None  # the hash of every picture; None for too little structure
     media_id: MediaId = field(default_factory=_new_id)
-    objects: dict[str, _Stored] = field(default_factory=dict)
-    journaled: dict[str, _Stored] = field(default_factory=dict)
+    objects: dict[str, Stored] = field(default_factory=dict)
+    journaled: dict[str, Stored] = field(default_factory=dict)
     worker: Moderation | None = None  # of the latest attempt
 
     async def publish_copy(self) -> Stage:
@@ -274,11 +297,11 @@ class Stage:
 
     def upload(self, mark: bytes = b"1", head: bytes = PNG_HEAD) -> None:
         """PUT a body, as a client does. Another mark makes another content."""
-        self.objects[keys.incoming(self.media_id)] = _Stored(head + mark, "image/png", {}, datetime.now(UTC))
+        self.objects[keys.incoming(self.media_id)] = Stored(head + mark, "image/png", {}, datetime.now(UTC))
 
     def write(self, key: str, body: bytes) -> None:
         """Write an object, as an operator does."""
-        self.objects[key] = _Stored(body, "text/csv", {}, datetime.now(UTC))
+        self.objects[key] = Stored(body, "text/csv", {}, datetime.now(UTC))
 
     async def process(self, steps: Steps | None = None, ensure_lease: EnsureLease = in_hand) -> None:
         """Run the upload's task to its end, as the consumer does."""
@@ -324,11 +347,12 @@ class Stage:
         """Return the screening of a worker that begins an attempt."""
         if not self.moderated:
             return cast("Screening", NothingAgainst())
-        self.worker = self._moderation(steps)
+        self.worker = self.moderation(steps)
         return self.worker.screening()
 
-    def _moderation(self, steps: Steps) -> Moderation:
+    def moderation(self, steps: Steps | None = None) -> Moderation:
         """Return the moderation of another process."""
+        steps = steps or Steps()
         store, _ = self._actor(steps)
         room = Moderation(store, stepped(self.redis, steps), self.config)
         room.likeness = cast("Likeness", _Likeness(self.pdq))
@@ -338,7 +362,7 @@ class Stage:
     async def block(self, steps: Steps | None = None, any_id: AnyId | None = None) -> None:
         """Block the media item (or another one) as a moderator, with its evidence."""
         why = Unwanted(by="moderator")
-        await self._moderation(steps or Steps()).blocking.get().block(any_id or self.media_id, why)
+        await self.moderation(steps or Steps()).blocking.get().block(any_id or self.media_id, why)
 
     async def hear(self) -> None:
         """Let the worker's process read the lists again, as its node `moderation` does after each message."""
@@ -348,20 +372,20 @@ class Stage:
 
     async def release(self, steps: Steps | None = None, any_id: AnyId | None = None) -> None:
         """Release the held media item (or another one) as a moderator."""
-        await self._moderation(steps or Steps()).reviews.release(any_id or self.media_id, "moderator")
+        await self.moderation(steps or Steps()).reviews.release(any_id or self.media_id, "moderator")
 
     async def waiting(self) -> set[str]:
         """Return the ids of the media that wait for a moderator."""
-        return {held.media_id for held in await self._moderation(Steps()).reviews.waiting()}
+        return {held.media_id for held in await self.moderation(Steps()).reviews.waiting()}
 
     async def enforce(self, steps: Steps | None = None) -> None:
         """Do what a worker does that has written the media item, and then finds it blocked; in one attempt."""
         with suppress(Unavailable):
-            await self._moderation(steps or Steps()).blocking.get().enforce(self.media_id)
+            await self.moderation(steps or Steps()).blocking.get().enforce(self.media_id)
 
     async def unblock(self, steps: Steps | None = None) -> None:
         """Unblock the media item."""
-        await self._moderation(steps or Steps()).blocking.get().unblock(self.media_id)
+        await self.moderation(steps or Steps()).blocking.get().unblock(self.media_id)
 
     async def resume_blocks(self, steps: Steps | None = None) -> None:
         """Let another process finish begun blocks, after the claims of the first have ended."""
@@ -371,11 +395,22 @@ class Stage:
 
     async def resume_with_claims(self, steps: Steps | None = None) -> None:
         """The same, while the claims of a killed process may last."""
-        await self._moderation(steps or Steps()).blocking.get().resume(abandoned_only=False)
+        await self.moderation(steps or Steps()).blocking.get().resume(abandoned_only=False)
+
+    async def is_blocked_despite_objects(self) -> bool:
+        """Return whether an origin that has read the index answers 451."""
+        room = self.moderation()
+        await room.watched.reload(room.records)
+        return await room.status.is_blocked_despite_objects(str(self.media_id))
+
+    async def sweep(self) -> None:
+        """Compare the bucket with the blocks, as the sweep does."""
+        store, _ = self._actor(Steps())
+        await watch_blocked(store, RateLimiter(1e6), [str(self.media_id)])
 
     async def look(self, observed: Observed, steps: Steps) -> bool:
         """Look at the bucket once, as the node `moderation` does."""
-        return await Looks(self._moderation(steps), observed, reload_s=60.0, path="moderation").once()
+        return await Looks(self.moderation(steps), observed, reload_s=60.0, path="moderation").once()
 
     async def delete(self, entry_id: str = "", steps: Steps | None = None) -> None:
         """Process a notice of ``drop_deleted``: received on the channel now, or read from the stream."""

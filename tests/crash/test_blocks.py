@@ -6,10 +6,10 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
-from itertools import count, pairwise
+from itertools import chain, count, pairwise, repeat
 
 import pytest
 import trio
@@ -21,10 +21,11 @@ from avion_media.domain.formats import PNG
 from avion_media.domain.ids import new_media_id
 from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status
 from avion_media.moderation import Changes, NotBlocked
-from avion_media.moderation.records import Held
+from avion_media.moderation.records import BLOCK, HELD, BlockState, Held
+from avion_media.records import UnreadableRecord
 from avion_media.runtime import Observed
 from avion_media.state import StatusStore
-from tests.crash.stage import SIZES, Act, Killed, Stage, Steps, open_stages
+from tests.crash.stage import SIZES, Act, Killed, Stage, Steps, Stored, open_stages
 
 NewStage = Callable[[], Stage]
 
@@ -97,11 +98,32 @@ def evidence(stage: Stage) -> set[str]:
     return names(stage, f"{keys.QUARANTINE_PREFIX}{stage.media_id}/")
 
 
+def in_state(stage: Stage, *states: BlockState) -> set[str]:
+    """Return the media items whose blocks are in one of these states."""
+    records = {key: stored.data for key, stored in stage.objects.items() if key.startswith(keys.BLOCK_PREFIX)}
+    return {block.media_id for key, raw in records.items() if (block := BLOCK.read(raw, key)).state in states}
+
+
+def in_force(stage: Stage) -> set[str]:
+    return in_state(stage, *(each for each in BlockState if each is not BlockState.LIFTED))
+
+
+def unfinished(stage: Stage) -> set[str]:
+    """Return the media items whose blocks are not settled. All of them are watched."""
+    found = in_state(stage, BlockState.REMOVING, BlockState.RESTORING)
+    assert found <= names(stage, keys.WATCHED_PREFIX)
+    return found
+
+
+def own_entries(stage: Stage) -> list[str]:
+    pages = [stored.data for key, stored in stage.objects.items() if key.startswith(keys.OWN_ENTRY_PREFIX)]
+    return [line for page in pages for line in page.decode().splitlines()]
+
+
 def blocked(*stages: Stage) -> bool:
     """Return whether exactly these are blocked, and nothing is left to do."""
     ids = {str(each.media_id) for each in stages}
-    left = names(stages[0], keys.UNFINISHED_BLOCK_PREFIX)
-    return names(stages[0], keys.BLOCK_PREFIX) == ids and not left and not any(each.served() for each in stages)
+    return in_force(stages[0]) == ids and not unfinished(stages[0]) and not any(each.served() for each in stages)
 
 
 async def test_a_block_killed_at_every_moment_is_carried_out_when_redis_is_lost_as_well(new_stage: NewStage) -> None:
@@ -113,7 +135,7 @@ async def test_a_block_killed_at_every_moment_is_carried_out_when_redis_is_lost_
             await stage.block(steps)
         stage.client.flushall()
         await stage.resume_blocks()
-        if names(stage, keys.BLOCK_PREFIX):
+        if in_force(stage):
             was_recorded += 1
         else:  # killed before it was recorded: nothing has happened, and the caller got no success
             assert len(stage.served()) == 1 + len(SIZES), steps.names[-1]
@@ -133,7 +155,7 @@ async def _unblocked_at_every_moment(stage: Stage, other: Stage) -> AsyncIterato
         with suppress(Killed):
             await stage.unblock(steps)
         await stage.resume_blocks()
-        if names(stage, keys.BLOCK_PREFIX):  # killed before it was noted that the block is lifted
+        if in_force(stage):  # killed before it was noted that the block is lifted
             assert blocked(stage, other), steps.names[-1]
             await stage.unblock()
         yield steps
@@ -146,8 +168,9 @@ async def test_a_lifted_block_killed_at_every_moment_restores_the_medium_and_its
     async for steps in _unblocked_at_every_moment(stage, copy):
         left = {key: stage.objects[key].data for key in stage.served() | copy.served()}
         assert left == served, steps.names[-1]
-        assert evidence(stage) == evidence(copy) == names(stage, keys.UNFINISHED_BLOCK_PREFIX) == set(), steps.names[-1]
-        assert names(stage, keys.OWN_ENTRY_PREFIX) == set(), steps.names[-1]
+        assert not unfinished(stage) | in_force(stage), steps.names[-1]
+        assert "original" in evidence(stage) & evidence(copy), steps.names[-1]
+        assert own_entries(stage) == [], steps.names[-1]
 
 
 @pytest.mark.parametrize("first", [0, 1], ids=["smaller id", "larger id"])
@@ -162,7 +185,7 @@ async def test_a_block_is_complete_only_with_its_copy_whose_claim_a_killed_proce
     async def resume() -> None:
         stage.client.set(f"media_block_claim:{copy.media_id}", "a killed process", px=300)
         with trio.fail_after(20):
-            while names(stage, keys.UNFINISHED_BLOCK_PREFIX):
+            while unfinished(stage):
                 with suppress(Unavailable):
                     await stage.resume_with_claims()
 
@@ -170,7 +193,7 @@ async def test_a_block_is_complete_only_with_its_copy_whose_claim_a_killed_proce
         with suppress(Killed):
             await stage.block(steps)
         await resume()
-        if names(stage, keys.BLOCK_PREFIX):
+        if in_force(stage):
             assert blocked(stage, copy), steps.names[-1]
     with suppress(NotBlocked):
         await stage.block()
@@ -178,7 +201,7 @@ async def test_a_block_is_complete_only_with_its_copy_whose_claim_a_killed_proce
         with suppress(Killed):
             await stage.unblock(steps)
         await resume()
-        if not names(stage, keys.BLOCK_PREFIX):
+        if not in_force(stage):
             left = {key: stage.objects[key].data for key in stage.served() | copy.served()}
             assert left == served, steps.names[-1]
 
@@ -192,7 +215,7 @@ def fails(error: Exception) -> Act:
 
 def abandon(stage: Stage) -> None:
     """Let the unfinished blocks look as if their process had died long ago."""
-    for key in [key for key in stage.objects if key.startswith(keys.UNFINISHED_BLOCK_PREFIX)]:
+    for key in [key for key in stage.objects if key.startswith(keys.WATCHED_PREFIX)]:
         stage.objects[key] = replace(stage.objects[key], written=datetime.min.replace(tzinfo=UTC))
 
 
@@ -214,13 +237,13 @@ async def test_an_unfinished_block_that_fails_stops_nothing_else(new_stage: NewS
     abandon(first)
     first.client.flushall()
     held = Held("another", "2026-11-27", "an entry", PROCESSING_QUEUE, {})
-    first.write(f"{keys.HELD_PREFIX}another", held.to_json())
+    first.write(f"{keys.HELD_PREFIX}another", HELD.write(held))
 
     observed = Observed()
     steps = Steps({f"before head {keys.original(first.media_id)}": fails(error)})
     assert not await first.look(observed, steps)
 
-    assert names(first, keys.UNFINISHED_BLOCK_PREFIX) == {str(first.media_id)}
+    assert unfinished(first) == {str(first.media_id)}
     assert not second.served()
     assert "original" in evidence(second)
     assert f"after list {keys.BLOCKLIST_PREFIX}" in steps.names
@@ -288,7 +311,7 @@ async def test_a_block_stays_claimed_however_long_each_of_its_steps_takes(new_st
     async def until_claimed_again() -> None:
         if steps.names[-1].endswith(("redis SET", "redis renew_lock")):  # perhaps the renewal itself
             return
-        in_progress = [f"media_block_claim:{each}" for each in names(stage, keys.UNFINISHED_BLOCK_PREFIX)]
+        in_progress = [f"media_block_claim:{each}" for each in unfinished(stage)]
         claims = [each for each in in_progress if stage.client.delete(each)]
         with trio.fail_after(10):
             while not all(stage.client.exists(each) for each in claims):
@@ -299,7 +322,7 @@ async def test_a_block_stays_claimed_however_long_each_of_its_steps_takes(new_st
         await work(steps)
         assert steps.count > 40
     with suppress(Killed):
-        await stage.block(Steps({30: kill}))
+        await stage.block(Steps({"before delete": kill}))
     steps = Steps(dict.fromkeys(range(1000), until_claimed_again))
     await stage.resume_blocks(steps)
     assert steps.count > 40
@@ -335,9 +358,8 @@ class Race:
 def restored(served: dict[str, bytes], *stages: Stage) -> bool:
     """Return whether exactly this is served, and nothing is left of a block."""
     first = stages[0]
-    left = [names(first, each) for each in (keys.UNFINISHED_BLOCK_PREFIX, keys.BLOCK_PREFIX, keys.OWN_ENTRY_PREFIX)]
-    kept = [evidence(each) for each in stages]
-    return not any(left + kept) and served == {key: first.objects[key].data for each in stages for key in each.served()}
+    left = in_force(first) | unfinished(first) | set(own_entries(first))
+    return not left and served == {key: first.objects[key].data for each in stages for key in each.served()}
 
 
 async def test_an_unblock_at_every_moment_of_a_block_waits_for_its_end(
@@ -431,8 +453,8 @@ async def test_who_has_seen_another_at_work_does_not_begin_without_the_claim(new
         sets = count()
         with pytest.raises(Unavailable):
             await work(Steps({"before redis SET": lose_redis}))
-        assert bool(names(stage, keys.BLOCK_PREFIX)) is is_blocked
-        assert not names(stage, keys.UNFINISHED_BLOCK_PREFIX)
+        assert bool(in_force(stage)) is is_blocked
+        assert not unfinished(stage)
         stage.client.delete(claim)
         await stage.block()
     assert blocked(stage, copy)
@@ -498,8 +520,7 @@ async def test_a_lifted_block_killed_at_every_moment_also_lifts_those_of_refused
     async for steps in _unblocked_at_every_moment(stage, again):
         await again.process_queued()
         assert len(stage.served()) == len(again.served()) == 1 + len(SIZES), steps.names[-1]
-        for prefix in (keys.BLOCK_PREFIX, keys.UNFINISHED_BLOCK_PREFIX, keys.REFUSED_PREFIX, keys.HELD_PREFIX):
-            assert names(stage, prefix) == set(), steps.names[-1]
+        assert in_force(stage) | unfinished(stage) == set(), steps.names[-1]
 
 
 async def test_an_unblock_at_every_moment_of_an_attempt_with_the_same_file_leaves_nothing_blocked(
@@ -521,7 +542,7 @@ async def test_an_unblock_at_every_moment_of_an_attempt_with_the_same_file_leave
             with trio.fail_after(20):
                 again = await refused_copy(stage, Steps({moment: race.begin_to_unblock}))
         await again.process_queued()
-        assert names(stage, keys.BLOCK_PREFIX) == set(), steps.names[moment]
+        assert in_force(stage) == set(), steps.names[moment]
         assert len(stage.served()) == len(again.served()) == 1 + len(SIZES), steps.names[moment]
 
 
@@ -644,7 +665,7 @@ async def test_an_attempt_that_ends_at_every_moment_after_a_block_leaves_nothing
             await stage.process(Steps({written: (other if by_file else stage).block, moment: accident}))
         await ends(stage)
         assert stage.served() == set(), steps.names[moment]
-        assert str(stage.media_id) in names(stage, keys.BLOCK_PREFIX), steps.names[moment]
+        assert str(stage.media_id) in in_force(stage), steps.names[moment]
         status = await StatusStore(stage.redis).get(str(stage.media_id))
         assert status == Status(str(stage.media_id), State.FAILED, reason=Reason.BLOCKED), steps.names[moment]
 
@@ -673,3 +694,154 @@ async def test_no_two_changes_leave_the_same_generation(new_stage: NewStage, *, 
         else:
             await changes.note()
     assert len(set(seen)) == 3
+
+
+async def stands_still(stage: Stage, moment: str, meanwhile: Callable[[], Awaitable[object]]) -> Steps:
+    """Return steps of a process that stands still at a moment for longer than its claim."""
+
+    async def others() -> None:
+        for claim in stage.client.scan_iter("media_block_claim:*"):
+            stage.client.delete(claim)
+        await meanwhile()
+
+    acts: Iterator[Act] = chain([others], repeat(nothing))
+    return Steps({moment: lambda: next(acts)()})
+
+
+async def nothing() -> None:
+    """Do nothing."""
+
+
+async def test_what_a_process_removes_that_stood_still_until_the_block_was_lifted_is_restored(
+    new_stage: NewStage,
+) -> None:
+    stage, copy = await published(new_stage)
+    served = {key: stage.objects[key].data for key in stage.served() | copy.served()}
+
+    async def others() -> None:
+        await stage.resume_blocks()
+        await stage.unblock()
+        assert restored(served, stage, copy)
+
+    with suppress(Unavailable):
+        await stage.block(await stands_still(stage, "before delete", others))
+    assert not stage.served()
+    await stage.resume_blocks()
+    assert restored(served, stage, copy)
+    assert await StatusStore(stage.redis).get(str(stage.media_id)) is None
+
+
+async def test_a_process_that_stood_still_before_it_confirmed_the_block_removes_nothing(new_stage: NewStage) -> None:
+    stage, copy = await published(new_stage)
+    served = {key: stage.objects[key].data for key in stage.served() | copy.served()}
+
+    async def others() -> None:
+        await stage.resume_blocks()
+        await stage.unblock()
+
+    with pytest.raises(Unavailable, match="another process has changed the block"):
+        await stage.block(await stands_still(stage, f"before head {keys.block(str(stage.media_id))}", others))
+    assert restored(served, stage, copy)
+
+
+async def test_what_a_worker_wrote_that_stood_still_until_the_block_was_done_is_not_served(new_stage: NewStage) -> None:
+    """Although it was killed before it looked again. A day later the sweep lets it be removed."""
+    stage, original = new_stage(), ""
+    original = keys.original(stage.media_id)
+    with suppress(Killed):
+        await stage.process(Steps({f"before put {original}": stage.block, f"after put {original}": kill}))
+    assert original in stage.objects
+    assert await stage.is_blocked_despite_objects()
+    late = stage.objects[original]
+    await stage.resume_blocks()
+    assert blocked(stage)
+
+    stage.objects[original] = late
+    del stage.objects[f"{keys.WATCHED_PREFIX}{stage.media_id}"]
+    await stage.resume_blocks()
+    assert original in stage.objects
+    await stage.sweep()
+    assert await stage.is_blocked_despite_objects()
+    await stage.resume_blocks()
+    assert blocked(stage)
+
+
+async def test_an_unblock_leaves_the_entries_of_another_block_with_the_same_hash(new_stage: NewStage) -> None:
+    stage, other = new_stage(), new_stage()
+    other.objects = stage.objects
+    other.upload(b"2")  # another file, of which every picture has the same PDQ hash
+    stage.pdq = other.pdq = bytes(32)
+    for each in (stage, other):
+        await each.process()
+        await each.block()
+    assert len(own_entries(stage)) == 4
+    await other.unblock()
+    left = own_entries(stage)
+    assert [line.split(",")[0] for line in left] == ["sha256", "pdq"]
+    assert all(line.endswith(f",{stage.media_id}") for line in left)
+
+
+@pytest.mark.parametrize("record", [b'{"v":2}', b"{", b""])
+async def test_a_media_item_with_an_unreadable_block_stays_blocked(new_stage: NewStage, record: bytes) -> None:
+    stage = new_stage()
+    stage.write(keys.block(str(stage.media_id)), record)
+    stage.write(f"{keys.WATCHED_PREFIX}{stage.media_id}", b"")
+    with suppress(Unavailable):
+        await stage.process_once()
+    assert not stage.served()
+    assert await stage.is_blocked_despite_objects()
+    for act in (stage.unblock, stage.block):
+        with pytest.raises(UnreadableRecord):
+            await act()
+    other = new_stage()
+    other.objects = stage.objects
+    await other.process()
+    await other.block()
+    abandon(stage)
+    assert await stage.look(Observed(), Steps())
+    assert stage.objects[keys.block(str(stage.media_id))].data == record
+
+
+async def test_a_field_of_a_later_version_stays_in_the_record(new_stage: NewStage) -> None:
+    stage = new_stage()
+    await stage.block()
+    key = keys.block(str(stage.media_id))
+    document = json.loads(stage.objects[key].data)
+    stage.write(key, json.dumps({**document, "tomorrow": [1]}).encode())
+    await stage.unblock()
+    document = json.loads(stage.objects[key].data)
+    assert (document["state"], document["tomorrow"]) == ("lifted", [1])
+
+
+async def test_a_settled_block_is_looked_at_less_and_less_often_for_a_day(new_stage: NewStage) -> None:
+    stage = new_stage()
+    await stage.block()
+    (key,) = [key for key in stage.objects if key.startswith(keys.WATCHED_PREFIX)]
+    blocking = stage.moderation().blocking.get()
+    looks = []
+    for age_s in (1, 30, 60, 110, 130, 400, 600, 86_000, 86_500):
+        stage.objects[key] = replace(stage.objects[key], written=datetime.now(UTC) - timedelta(seconds=age_s))
+        stage.objects[keys.original(stage.media_id)] = Stored(b"late", "image/png", {}, datetime.now(UTC))
+        blocking._next_look = {
+            each: (stage.objects[key].written, due) for each, (_, due) in blocking._next_look.items()
+        }
+        await blocking.resume()
+        if not stage.served():
+            looks.append(age_s)
+    assert looks == [30, 130, 600, 86_000, 86_500]
+    assert key not in stage.objects
+
+
+async def test_a_block_of_a_media_item_that_a_late_process_has_removed_has_its_hashes(new_stage: NewStage) -> None:
+    stage = new_stage()
+    await stage.process()
+    served = {key: stage.objects[key].data for key in stage.served()}
+    await stage.block()
+    entries = own_entries(stage)
+    await stage.unblock()
+    for key in served:
+        del stage.objects[key]
+    await stage.block()
+    assert own_entries(stage) == entries != []
+    await stage.unblock()
+    assert restored(served, stage)

@@ -21,6 +21,7 @@ from avion_media.domain.ids import remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, PURGE_QUEUE, State, Status, Task
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.moderation import Changes, Entry, HashType, Screening
+from avion_media.moderation.own import page_of
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.remote import Fetched, Fetcher, RemoteUrl, parse_remote_url
@@ -226,7 +227,7 @@ async def test_a_release_does_not_cover_another_file_of_the_server(redis: Redis,
     with redis_py.Redis.from_url(redis_url) as client:
         stage = Stage(client, redis, moderated=True, pdq=bytes(32))
         cache = Cache(redis, stage.objects, stage.screening)
-        stage.write(f"{keys.OWN_ENTRY_PREFIX}{'0' * 64}", f"{Entry(HashType.PDQ, bytes(32), 'seen')}\n".encode())
+        stage.write(page_of(entry := Entry(HashType.PDQ, bytes(32), "seen")), f"{entry}\n".encode())
         await cache.fetch(b"1", Steps())
         for mark, published in ((b"2", False), (b"2", True)):  # the second release is one of the second file
             assert await stage.waiting() == {str(REMOTE)}

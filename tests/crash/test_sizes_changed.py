@@ -14,7 +14,7 @@ from avion_media.domain import keys
 from avion_media.domain.errors import Dependency
 from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.tasks import PURGE_QUEUE, State, Status
-from avion_media.moderation import ModerationStatus, Underway
+from avion_media.moderation import ModerationStatus, Watched
 from avion_media.resources import ResourceSlot
 from avion_media.state import StatusStore
 from avion_media.store import ObjectStore
@@ -36,7 +36,7 @@ async def status_of(stage: Stage) -> Status:
     """Return the status of a client now. It must be the same after Redis has lost it."""
     store: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     store.fill(cast("ObjectStore", MemoryStore(stage.objects, Steps())))
-    status_store, moderation = StatusStore(stage.redis), ModerationStatus(store, Underway())
+    status_store, moderation = StatusStore(stage.redis), ModerationStatus(store, Watched())
     await stage.replay().ensure_complete()
     statuses = StatusResolver(store, status_store, stage.replay(), moderation, stage.sizes, UploadConfig())
     now = await statuses.resolve(stage.media_id)

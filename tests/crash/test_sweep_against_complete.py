@@ -20,7 +20,7 @@ from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.formats import PNG
 from avion_media.domain.ids import new_media_id
 from avion_media.domain.tasks import PROCESSING_QUEUE, State
-from avion_media.moderation import ModerationStatus, Underway
+from avion_media.moderation import ModerationStatus, Watched
 from avion_media.queue import TaskQueue
 from avion_media.state import StatusStore
 from avion_media.store import ObjectStore
@@ -91,7 +91,7 @@ async def complete(stage: Stage, steps: Steps | None = None) -> bool:
     queues = {PROCESSING_QUEUE: TaskQueue(redis, PROCESSING_QUEUE)}
     runtime = SimpleNamespace(config=Config(), store=store, statuses=statuses, queues=queues, telemetry=NO_TELEMETRY)
     resolver = StatusResolver(
-        store, statuses, stage.replay(steps), ModerationStatus(store, Underway()), SIZES, UploadConfig()
+        store, statuses, stage.replay(steps), ModerationStatus(store, Watched()), SIZES, UploadConfig()
     )
     service = MediaService(cast("Any", runtime), cast("Any", None), resolver, cast("Any", None))
     request = wire.CompleteMediaUploadRequest(media_id=str(stage.media_id))

@@ -15,8 +15,8 @@ import pytest
 import redis as redis_py
 
 from avion_media.console.recent import PAGE_TILES
-from avion_media.moderation import Block
-from avion_media.moderation.records import Held
+from avion_media.moderation import Block, BlockState
+from avion_media.moderation.records import HELD, Held, write_block
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
 
@@ -387,9 +387,9 @@ def test_the_page_of_a_medium_shows_its_moderation_when_redis_has_nothing_of_it(
     guarded: Service, bucket: S3Bucket
 ) -> None:
     blocked, held, unknown = (f"01M88C0SJ305C5J3D3BYCKGF0{number}" for number in range(3))
-    block = Block(blocked, "2026-11-20T08:00:00.000+00:00", by="ada", note="report 4711", done=True)
+    block = Block(blocked, "2026-11-20T08:00:00.000+00:00", by="ada", note="report 4711", state=BlockState.REMOVED)
     review = Held(held, block.at, f"pdq {'ab' * 32} of list own", "media_processing_queue", {})
-    records = {f"moderation/blocked/{blocked}": block.to_json(), f"moderation/held/{held}": review.to_json()}
+    records = {f"moderation/blocks/{blocked}": write_block(block), f"moderation/held/{held}": HELD.write(review)}
     for key, body in {**records, f"quarantine/{blocked}/original": b"1"}.items():
         bucket.client.put_object(Bucket=bucket.bucket, Key=key, Body=body)
     with browsing(guarded) as client:

@@ -19,8 +19,8 @@ from avion_media.domain.errors import Reason
 from avion_media.domain.formats import JPEG, MP4
 from avion_media.domain.ids import AnyId, MediaId, new_media_id, remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, State, Status
-from avion_media.moderation import Block, Entry, HashType
-from avion_media.moderation.records import Held
+from avion_media.moderation import Block, BlockState, Ended, Entry, HashType
+from avion_media.moderation.records import HELD, Held, write_block
 from avion_media.queue import QueueKeys, TaskQueue
 from avion_media.redis import open_redis
 from avion_media.state import MediaEvents, StatusStore
@@ -39,7 +39,7 @@ A_BLOCK = Block(
     cause="list others",
     entries=(Entry(HashType.SHA256, bytes.fromhex("ab" * 32), "an advert"),),
     copies=("01M88C0SJ305C5J3D3BYCKGE01",),
-    done=True,
+    state=BlockState.REMOVED,
 )
 
 
@@ -311,20 +311,21 @@ async def test_inspect_shows_everything_that_is_known(operator: Operator) -> Non
 def test_inspect_shows_what_moderation_has_recorded(operator: Operator) -> None:
     """Redis has nothing of it: neither after a loss of its data, nor when the status has expired."""
     ended = "2026-11-20T09:00:00.000+00:00"
-    upload, lifted = an_upload(), replace(A_BLOCK, note="a mistake", lifted_at=ended, lifted_by="eve")
-    operator.put(f"{keys.LIFTED_PREFIX}{upload}.2026-11-20T090000.000Z", lifted.to_json())
-    operator.put(f"{keys.LIFTED_PREFIX}{upload}.2026-11-19T090000.000Z", A_BLOCK.to_json())
+    upload = an_upload()
+    lifted = replace(A_BLOCK, state=BlockState.LIFTED, note="a mistake", lifted_at=ended, lifted_by="eve")
+    operator.put(keys.block(str(upload)), write_block(replace(lifted, earlier=(Ended(A_BLOCK.at, note="older"),))))
     only_lifted = operator.json("inspect", str(upload))["moderation"]
     assert [(each["record"], each["note"], each["lifted_by"]) for each in only_lifted] == [
         ("lifted", "a mistake", "eve")
     ]
 
-    operator.put(keys.block(str(upload)), A_BLOCK.to_json())
+    operator.put(keys.block(str(upload)), write_block(replace(A_BLOCK, earlier=lifted.ended())))
     operator.put(f"{keys.QUARANTINE_PREFIX}{upload}/original", b"1234")
     known = operator.json("inspect", str(upload))
     blocked = known["moderation"][-1]
     assert blocked == {
         "record": "blocked",
+        "state": "removed",
         "at": A_BLOCK.at,
         "by": "ada",
         "note": "report 4711",
@@ -338,15 +339,25 @@ def test_inspect_shows_what_moderation_has_recorded(operator: Operator) -> None:
     text = operator.run("inspect", str(upload)).stdout
     for part in ("record=blocked", "note=report 4711", "by=ada", f'"sha256,{"ab" * 32},an advert"', "quarantine/"):
         assert part in text
-    operator.put(keys.block(str(upload)), replace(A_BLOCK, done=False).to_json())
+    operator.put(keys.block(str(upload)), write_block(replace(A_BLOCK, state=BlockState.REMOVING)))
     assert "not completed" in operator.json("inspect", str(upload))["moderation"][-1]["next"]
+
+
+def test_inspect_names_records_that_it_cannot_read(operator: Operator) -> None:
+    upload = an_upload()
+    operator.put(keys.block(str(upload)), b'{"v":2}')
+    operator.put(f"{keys.HELD_PREFIX}{upload}", b"{")
+    blocked, held = operator.json("inspect", str(upload))["moderation"]
+    assert (blocked["record"], held["record"]) == ("blocked", "held")
+    assert "version 2" in blocked["unreadable"]
+    assert "not JSON" in held["unreadable"]
 
 
 async def test_inspect_says_how_to_decide_about_what_is_held(operator: Operator) -> None:
     upload = an_upload()
     task = {"media_id": str(upload), "type": "thumbnail"}
     held = Held(str(upload), "2026-11-20T08:00:00.000+00:00", "pdq 00 of list own", PROCESSING_QUEUE, task)
-    operator.put(f"{keys.HELD_PREFIX}{upload}", held.to_json())
+    operator.put(f"{keys.HELD_PREFIX}{upload}", HELD.write(held))
     assert operator.json("inspect", str(upload))["moderation"] == [
         {
             "record": "held",
@@ -465,7 +476,7 @@ async def test_too_late_is_said_and_changes_nothing(operator: Operator) -> None:
 async def test_what_is_blocked_is_unblocked_before_its_deletion_is_taken_back(operator: Operator) -> None:
     """A block moves the original to quarantine: it is not gone."""
     upload = an_upload()
-    operator.put(keys.block(str(upload)), A_BLOCK.to_json())
+    operator.put(keys.block(str(upload)), write_block(A_BLOCK))
     await drop(operator, upload)
     due = operator.json("inspect", str(upload))["deletion"]["objects_go_at"]
 

@@ -15,9 +15,10 @@ from avion_media.api.pending_uploads import TooManyPending
 from avion_media.api.resumable import AlreadyCompleted, MultipartOff, NoSuchUpload, PartsMissing
 from avion_media.api.statuses import UnknownMedium
 from avion_media.api.validation import BadRequest, Violation
-from avion_media.domain.errors import Dependency, Unavailable
+from avion_media.domain.errors import Dependency, RedisFull, Unavailable
 from avion_media.grpc import Code
 from avion_media.moderation import NotBlocked
+from avion_media.records import UnreadableRecord
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES = [path for part in ("api", "grpc", "nodes") for path in sorted((ROOT / "avion_media" / part).glob("*.py"))]
@@ -33,6 +34,8 @@ MAPPED = [
     MultipartOff("why"),
     HostDenied("host"),
     NotBlocked("id"),
+    UnreadableRecord("block", "key", "why"),
+    RedisFull(),
     Unavailable(Dependency.STORE),
     TooManyPending(),
 ]

@@ -110,14 +110,14 @@ class Deletions:
 
 
 class Blocks(ModerationStatus):
-    """``blocked`` are media ids with a record in the bucket, ``underway`` those whose block is being carried out."""
+    """``blocked`` are media ids with a block in force, ``watched`` those whose record is read before their objects."""
 
-    def __init__(self, blocked: Container[str] = (), underway: Container[str] = ()) -> None:
+    def __init__(self, blocked: Container[str] = (), watched: Container[str] = ()) -> None:
         self._blocked = blocked
-        self._ids_underway = underway
+        self._ids_watched = watched
 
-    def is_underway(self, media_id: str) -> bool:
-        return media_id in self._ids_underway
+    async def is_blocked_despite_objects(self, media_id: str) -> bool:
+        return media_id in self._ids_watched and await self.is_blocked(media_id)
 
     async def is_blocked(self, media_id: str) -> bool:
         return media_id in self._blocked

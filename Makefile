@@ -107,6 +107,7 @@ scale: ## a million tasks queued, delayed and given up: memory, figures, what on
 	@$(VENV)/python -m tests.scale.memory
 	@$(VENV)/python -m tests.scale.usage
 	@AVION_DELETION_RUNS=10000 $(VENV)/python -m pytest -q --timeout=3600 tests/integration/deletion -k no_order
+	@AVION_BLOCK_RUNS=10000 $(VENV)/python -m pytest -q --timeout=3600 tests/integration/moderation -k no_order
 
 fmt: ## format the code, and fix what the linter can
 	@ops/bootstrap env

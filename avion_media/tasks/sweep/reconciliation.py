@@ -25,6 +25,7 @@ from avion_media.state import RemoteStateStore, StatusStore
 from avion_media.store import ObjectStore
 from avion_media.tasks.rate_limiter import RateLimiter
 from avion_media.tasks.sweep.actions import SweepActions
+from avion_media.tasks.sweep.blocked import watch_blocked
 from avion_media.tasks.sweep.budget import Budget
 from avion_media.tasks.sweep.listing import STORED_KINDS, Media, Part, open_media
 from avion_media.tasks.sweep.owned import OwnerIndexCheck
@@ -213,6 +214,9 @@ class _PartOfSweep:
     async def _find_candidates(self, chunk: list[Medium]) -> list[_Candidate]:
         """Return the media items that the sweep acts on unless they have a task."""
         redis = self._reconciliation.redis
+        if not self._orders.dry_run:
+            served = [each.name for each in chunk if each.served]
+            await watch_blocked(self._reconciliation.store, self._reconciliation.limiter, served)
         deletions = await DeletionRecords(redis).get_many([each.name for each in chunk])
         if not self._orders.dry_run:
             await self._journal_late(deletions)

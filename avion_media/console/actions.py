@@ -35,6 +35,7 @@ from avion_media.queue import (
     TaskQueue,
     find_jobs,
 )
+from avion_media.records import UnreadableRecord
 from avion_media.runtime import Runtime
 from avion_media.tree import Tree
 
@@ -448,6 +449,8 @@ async def _on_media(step: Callable[[AnyId], Awaitable[object]], targets: Sequenc
             problems.append(f"{media_id} is not blocked")
         except NotHeld:
             problems.append(f"{media_id} does not wait for a moderator")
+        except UnreadableRecord as error:
+            problems.append(f"the {error.kind} record of {media_id} cannot be read: {error.why}")
     return Outcome(len(targets) - len(problems), tuple(problems))
 
 

@@ -267,3 +267,18 @@ def test_a_blocked_remote_medium_is_not_fetched_again(service: Service, data_dir
         assert service.watch(media_id)[-1].reason == "blocked"
         assert service.run_cli("unblock", media_id).returncode == 0
         assert statuses_at_origin(service, media_id) == {404}
+
+
+def test_a_block_that_only_a_newer_version_can_read_stays_in_force(
+    service: Service, bucket: S3Bucket, redis_client: redis.Redis, data_directory: Path
+) -> None:
+    media_id = published(service, (data_directory / "png-16bit.png").read_bytes(), "a.png", "image/png")
+    for key, body in (("watched", b""), ("blocks", b'{"v":2}')):
+        bucket.client.put_object(Bucket=bucket.bucket, Key=f"moderation/{key}/{media_id}", Body=body)
+    redis_client.publish("media_blocks", media_id)
+    eventually(lambda: statuses_at_origin(service, media_id) == {451}, "the origin to read the record")
+    for call in (block, unblock):
+        with pytest.raises(grpc.RpcError) as refused:
+            call(service, media_id)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "cannot read a record" in refused.value.details()

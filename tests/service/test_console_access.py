@@ -403,6 +403,13 @@ def test_the_page_of_a_medium_shows_its_moderation_when_redis_has_nothing_of_it(
         for part in ("Processing</span>", "pdq abababab…ababab of list own", "Release"):
             assert part in page.text, part
         assert client.get(f"/console/media/{unknown}").status_code == 404
+        bucket.client.put_object(Bucket=bucket.bucket, Key=f"moderation/blocks/{unknown}", Body=b'{"v":2}')
+        page = client.get(f"/console/media/{unknown}")
+        assert page.status_code == 200
+        for part in ("Failed</span>", "it has version 2"):
+            assert part in page.text, part
+        for path in ("moderation?part=blocked", f"moderation?q={unknown}"):
+            assert client.get(f"/console/{path}").status_code == 200
 
 
 def test_a_task_that_may_be_given_up_is_cancelled_from_its_medium(guarded: Service, redis_of_module: str) -> None:

@@ -11,6 +11,7 @@ from avion_media.deletion.journal import JOURNAL
 from avion_media.doctor.check import Area, Check, CheckFailed, CheckStatus
 from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing
+from avion_media.moderation.records import BLOCK, HELD
 from avion_media.records import Record, UnreadableRecord
 from avion_media.redis import Redis
 from avion_media.replicas import Replicas
@@ -21,6 +22,8 @@ _AT_ONCE: Final = 16
 _MAX_BYTES: Final = 16 << 20
 _IMPACT = "the service skips these records: deletions, blocks or reviews in them do not count until they can be read"
 _IN_BUCKET: Final[dict[str, Record[Any]]] = {
+    keys.BLOCK_PREFIX: BLOCK,
+    keys.HELD_PREFIX: HELD,
     keys.DELETION_JOURNAL_PREFIX: JOURNAL,
     keys.UNREADABLE_JOURNAL_PREFIX: JOURNAL,
 }

@@ -1,7 +1,7 @@
 """The records of blocked and held media in the bucket.
 
 ==============================  ======================================================================================
-``moderation/blocks/{id}``      the block of one media item, with its state; it stays when the block has ended
+``moderation/blocked/{id}``     the block of one media item, with its state; it stays when the block has ended
 ``moderation/watched/{id}``     an index: this block is in progress, or it ended or was completed a short time ago
 ``moderation/refused/{a}/{b}``  an index: the media item b was blocked because its file is that of a
 ``moderation/held/{id}``        a media item that waits for a moderator

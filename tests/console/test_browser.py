@@ -121,7 +121,7 @@ def moderated(dev: Development, redis_of_dev: redis.Redis, data_directory: Path)
         objects.put(f"quarantine/{media_id}/preview", picture)
         objects.put(f"moderation/held/{media_id}", {**held, "queue": "media_processing_queue", "fields": task})
     blocked = {"media_id": BLOCKED, "at": "2026-11-20T08:00:00.000+00:00", "by": "ada", "note": "report 4711"}
-    objects.put(f"moderation/blocks/{BLOCKED}", {**blocked, "state": "removed"})
+    objects.put(f"moderation/blocked/{BLOCKED}", {**blocked, "state": "removed"})
     objects.put("blocklist/own/00.csv", f"sha256,{'ab' * 32},an advert\n".encode())
     redis_of_dev.set("media_blocks:changes", "another")  # as after any change of a list
     yield objects
@@ -430,7 +430,7 @@ def test_held_media_are_looked_at_released_and_blocked(page: Page, dev: Developm
     )
     expect(page.get_by_text("Nothing waits for review")).to_be_visible()
     for media_id in HELD[1:]:
-        assert moderated.has(f"moderation/blocks/{media_id}")
+        assert moderated.has(f"moderation/blocked/{media_id}")
         assert moderated.has(f"quarantine/{media_id}/incoming")
     page.get_by_role("link", name="Blocked").click()
     expect(page.locator(f"#blocked-{HELD[1]}")).to_contain_text("report 4712")

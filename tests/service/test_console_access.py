@@ -389,7 +389,7 @@ def test_the_page_of_a_medium_shows_its_moderation_when_redis_has_nothing_of_it(
     blocked, held, unknown = (f"01M88C0SJ305C5J3D3BYCKGF0{number}" for number in range(3))
     block = Block(blocked, "2026-11-20T08:00:00.000+00:00", by="ada", note="report 4711", state=BlockState.REMOVED)
     review = Held(held, block.at, f"pdq {'ab' * 32} of list own", "media_processing_queue", {})
-    records = {f"moderation/blocks/{blocked}": write_block(block), f"moderation/held/{held}": HELD.write(review)}
+    records = {f"moderation/blocked/{blocked}": write_block(block), f"moderation/held/{held}": HELD.write(review)}
     for key, body in {**records, f"quarantine/{blocked}/original": b"1"}.items():
         bucket.client.put_object(Bucket=bucket.bucket, Key=key, Body=body)
     with browsing(guarded) as client:
@@ -403,7 +403,7 @@ def test_the_page_of_a_medium_shows_its_moderation_when_redis_has_nothing_of_it(
         for part in ("Processing</span>", "pdq abababab…ababab of list own", "Release"):
             assert part in page.text, part
         assert client.get(f"/console/media/{unknown}").status_code == 404
-        bucket.client.put_object(Bucket=bucket.bucket, Key=f"moderation/blocks/{unknown}", Body=b'{"v":2}')
+        bucket.client.put_object(Bucket=bucket.bucket, Key=f"moderation/blocked/{unknown}", Body=b'{"v":2}')
         page = client.get(f"/console/media/{unknown}")
         assert page.status_code == 200
         for part in ("Failed</span>", "it has version 2"):

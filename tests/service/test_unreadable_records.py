@@ -22,6 +22,9 @@ LATER = b'{"v":2,"media_id":"' + ID.encode() + b'"}'
 OBJECTS = {
     f"journal/deletions/2099/01/01/{ID}.json": LATER,
     f"owner/alice/{ID}.many": b"",
+    f"moderation/blocked/{ID}": LATER,
+    f"moderation/held/{ID}": LATER,
+    f"moderation/watched/{ID}": b"",
 }
 STRINGS = {
     f"media_status:{{{ID[-2:]}}}{ID}": b"X of a later version",
@@ -35,7 +38,7 @@ HASHES: dict[str, Any] = {
     "media_sweep": {"v": "2", "part": "tomorrow"},
     "media_replicas": {"another": LATER},
 }
-FOUND_BY_ITSELF = {"journal", "bulk_job", "sweep", "statistics"}
+FOUND_BY_ITSELF = {"block", "held", "journal", "bulk_job", "sweep", "statistics"}
 """Kinds that a running service reads without a request."""
 
 

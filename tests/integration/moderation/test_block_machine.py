@@ -119,7 +119,7 @@ def _no_evidence(monkeypatch: Patch) -> None:
 
 
 BREAKS: dict[str, Callable[[Patch], None]] = {
-    "the record is written with a condition": _unconditional("moderation/blocks/"),
+    "the record is written with a condition": _unconditional("moderation/blocked/"),
     "a page of entries is written with a condition": _unconditional("blocklist/own/"),
     "evidence comes first": _no_evidence,
     "evidence stays": _evidence_ends,

@@ -42,6 +42,9 @@ _PART_URL = f"https://store.example/avion-media/incoming/{_VIDEO}?partNumber=2&u
 _NO_MEDIUM = "`NOT_FOUND`: the media item is not known"
 _NO_UPLOAD = "`NOT_FOUND`: the upload was completed or aborted, or it has expired"
 _DELETED = "`FAILED_PRECONDITION`, `DELETED`: the media item was deleted"
+_UNREADABLE = (
+    "`UNAVAILABLE`, `UNREADABLE_RECORD`: a later version wrote its record, and a replica of that version can read it"
+)
 _FULL = "`UNAVAILABLE`, `REDIS_FULL`: Redis is full, so it takes no new work"
 
 CALLS = {
@@ -146,13 +149,13 @@ CALLS = {
         "Blocks a media item and the known copies of its file: 451 at the origin, `FAILED` with reason `blocked`, and"
         " the file's hashes on the block list. The block is completed even if the call is interrupted. See"
         " [Moderation](../moderation.md).",
-        (_NO_MEDIUM,),
+        (_NO_MEDIUM, _UNREADABLE),
         wire.BlockMediaRequest(media_id=_ID, note="report 815", keep_evidence=True),
         wire.BlockMediaResponse(copies=1),
     ),
     "UnblockMedia": Call(
         "Ends a block, and the blocks of the copies that were blocked with it.",
-        ("`FAILED_PRECONDITION`, `NOT_BLOCKED`: the media item is not blocked",),
+        ("`FAILED_PRECONDITION`, `NOT_BLOCKED`: the media item is not blocked", _UNREADABLE),
         wire.UnblockMediaRequest(media_id=_ID),
         wire.UnblockMediaResponse(),
     ),

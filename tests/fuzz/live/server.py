@@ -19,6 +19,8 @@ import structlog
 import trio
 
 from avion_media.config import HttpConfig
+from avion_media.domain.formats import JPEG
+from avion_media.domain.media import MediaFacts
 from avion_media.grpc import CallContext, GrpcLimits, GrpcServer, Health, Hooks
 from avion_media.http1 import HttpLimits, HttpServer
 from avion_media.origin.app import Origin
@@ -75,6 +77,7 @@ async def _serve_http(
 
     structlog.configure(processors=[note])
     objects = Objects()
+    objects.metadata = MediaFacts(JPEG, len(BODY), 4, 4, "hash", "", animated=False).to_metadata()
     for key in (f"cached_remote/{SERVED_ID}", f"thumbnail/small/remote/{SERVED_ID}.jpg"):
         objects.held[key] = BODY
     origin = Origin(Slot(objects), Deletions(), Blocks(), NO_TELEMETRY, HttpConfig(), dict)

@@ -25,6 +25,7 @@ class Objects:
     def __init__(self) -> None:
         self.held: dict[str, bytes] = {}
         self.etags: dict[str, str] = {}
+        self.metadata: dict[str, str] = {}
         self.faults: list[Fault | None] = []
         self.reads: list[ByteRange | None] = []
         self.heads = 0
@@ -86,7 +87,7 @@ class Objects:
     def _info(self, key: str) -> ObjectInfo:
         if key not in self.held:
             raise ObjectMissing(key)
-        return ObjectInfo(key, len(self.held[key]), self.etags.get(key, "one"), MODIFIED, "image/jpeg")
+        return ObjectInfo(key, len(self.held[key]), self.etags.get(key, "one"), MODIFIED, "image/jpeg", self.metadata)
 
 
 class Slot(ResourceSlot[Any]):

@@ -108,10 +108,10 @@ def bodies() -> list[Body]:
     ]
 
 
-def picture(number: int) -> Body:
+def picture(number: int, width: int = 48) -> Body:
     """Return a small picture; each number has another one."""
     chance = random.Random(number)
-    image = Image.frombytes("RGB", (48, 32), chance.randbytes(48 * 32 * 3))
+    image = Image.frombytes("RGB", (width, 32), chance.randbytes(width * 32 * 3))
     written = io.BytesIO()
     kind, code = (("JPEG", JPEG), ("PNG", PNG))[number % 2]
     image.save(written, kind)

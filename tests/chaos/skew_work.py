@@ -185,7 +185,9 @@ class Operator:
     # -- steps
 
     def _new(self) -> tuple[str, Body]:
-        body = picture(next(self._numbers))
+        # Of another size than the clients' pictures: a block reads the metadata of all originals of its own size, and
+        # the clients send thousands of one size.
+        body = picture(next(self._numbers), width=52)
         media_id = encode_id(datetime.now(UTC), body.code, self._chance.getrandbits(72))
         self._ledger.asked.add(media_id)
         return media_id, body

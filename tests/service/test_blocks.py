@@ -273,7 +273,7 @@ def test_a_block_that_only_a_newer_version_can_read_stays_in_force(
     service: Service, bucket: S3Bucket, redis_client: redis.Redis, data_directory: Path
 ) -> None:
     media_id = published(service, (data_directory / "png-16bit.png").read_bytes(), "a.png", "image/png")
-    for key, body in (("watched", b""), ("blocks", b'{"v":2}')):
+    for key, body in (("watched", b""), ("blocked", b'{"v":2}')):
         bucket.client.put_object(Bucket=bucket.bucket, Key=f"moderation/{key}/{media_id}", Body=body)
     redis_client.publish("media_blocks", media_id)
     eventually(lambda: statuses_at_origin(service, media_id) == {451}, "the origin to read the record")

@@ -83,7 +83,8 @@ class Record(Generic[T]):
     """One kind of record. The subclasses are the forms in which records are stored.
 
     ``key`` is its key in the bucket or on Redis, with ``<…>`` for parts. ``of`` is the class of its values,
-    ``writer`` what writes it, for the documentation.
+    ``writer`` what writes it, for the documentation. A field that is not stored has ``compare=False`` and pydantic's
+    ``exclude``.
     """
 
     def __init__(
@@ -93,7 +94,8 @@ class Record(Generic[T]):
         self.key = key
         self.writer = writer
         self.version = version
-        self.fields = tuple(fields) or tuple(each.name for each in dataclass_fields(of))  # type: ignore[arg-type]
+        stored = fields or [each.name for each in dataclass_fields(of) if each.compare]  # type: ignore[arg-type]
+        self.fields = tuple(stored)
         self.of = of
         assert RECORDS.get(kind) is None, f"two records are named {kind}"
         RECORDS[kind] = self

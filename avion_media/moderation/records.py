@@ -177,9 +177,7 @@ class Held:
         return RELEASED in self.fields
 
 
-BLOCK: Final = JsonRecord(
-    "block", Block, f"{keys.BLOCK_PREFIX}<id>", "moderators, workers", fields=[each.name for each in fields(Block)][:-2]
-)
+BLOCK: Final = JsonRecord("block", Block, f"{keys.BLOCK_PREFIX}<id>", "moderators, workers")
 HELD: Final = JsonRecord("held", Held, f"{keys.HELD_PREFIX}<id>", "workers, moderators")
 
 

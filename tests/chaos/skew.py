@@ -186,7 +186,7 @@ class _Conductor:
 
 
 def _leave_to_newer(conductor: _Conductor, newer: NewerUploads, version: Version, skew: Skew) -> None:
-    """After the rollback, tasks of the newer format wait, at no attempt, until a replica of tomorrow's is back."""
+    """After the rollback, tasks of the newer format wait until a newer replica is back. No attempt is used up."""
     world = newer._fleet.world
     left = [newer.queue() for _ in range(3)]
 

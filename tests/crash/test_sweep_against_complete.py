@@ -197,7 +197,7 @@ async def test_completed_before_or_after_a_loss_of_redis_during_a_removal(new_st
     delete = names.index("before delete", removal)
     losses = (first, first + 2, names.index("before redis find_indexed", first), removal, delete - 2, delete)
     cases = [(lost_at, completed_at, False) for lost_at in losses for completed_at in range(first, delete + 2, 2)]
-    cases.remove((delete, delete, False))  # after the last look at Redis, which cannot be repeated for ever
+    cases.remove((delete, delete, False))  # after the last look at Redis, which cannot be repeated without end
     for lost_at, completed_at, completed_first in [*cases, *((lost_at, lost_at, True) for lost_at in losses)]:
         stage, accepted = await new_stage(), list[bool]()
         lose, complete_it = partial(lose_all, stage), completing(stage, accepted)

@@ -10,11 +10,11 @@ _SERVERS = ("serve", "dev")  # commands that a signal ends in order, with status
 def main() -> None:
     """Run the command line."""
     if sys.argv[1:2] and sys.argv[1] in _SERVERS:
-        from avion_media.early_stop import exit_on_signal
+        from avion_media.process.early_stop import exit_on_signal
 
         exit_on_signal()  # before the imports below: they take a second
     if sys.platform == "linux":
-        from avion_media.kernel import close_to_others
+        from avion_media.common.kernel import close_to_others
 
         close_to_others()  # every command has the store's credentials in its environment
     from avion_media.cli import command_line

@@ -28,14 +28,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
+from avion_media.common.telemetry import bind_path
 from avion_media.nodes import consumers, foundation, group, ports, readiness, rpc
 from avion_media.nodes.admin import admin
 from avion_media.nodes.events import events
 from avion_media.nodes.moderation import MODERATED, moderation
 from avion_media.nodes.sweeper import sweeper
-from avion_media.runtime import Runtime
-from avion_media.telemetry import bind_path
-from avion_media.tree import Tree
+from avion_media.process.runtime import Runtime
+from avion_media.process.tree import Tree
 from supervisors import Child, Node, Strategy, Worker
 
 T = TypeVar("T")

@@ -12,18 +12,18 @@ from typing import Any
 import trio
 
 from avion_media.app import build_tree
+from avion_media.common.telemetry import configure_logging, get_logger, instruments
+from avion_media.common.telemetry.otel import OpenTelemetry
 from avion_media.config import PREFIX, Config, ConfigError, ports_without_auth
-from avion_media.lifecycle import Phase
 from avion_media.nodes import gauges
 from avion_media.nodes.credential_reload import problems_with_files
 from avion_media.nodes.foundation import TELEMETRY_STOP_S
 from avion_media.nodes.ports import CannotListen
-from avion_media.process import run_until_stopped
-from avion_media.runtime import Runtime, consumer_name
-from avion_media.telemetry import configure_logging, get_logger, instruments
-from avion_media.telemetry.otel import OpenTelemetry
-from avion_media.tree import Tree
-from avion_media.watchdog import Watchdog
+from avion_media.process.drain import run_until_stopped
+from avion_media.process.lifecycle import Phase
+from avion_media.process.runtime import Runtime, consumer_name
+from avion_media.process.tree import Tree
+from avion_media.process.watchdog import Watchdog
 from supervisors import (
     Event,
     EventKind,

@@ -18,10 +18,10 @@ import trio
 from avion_media.cli.output import CommandFailed, UsageError
 from avion_media.cli.resumable import Begun, Memory
 from avion_media.cli.tokens import caller_metadata
+from avion_media.common.errors import Reason
+from avion_media.common.formats import by_filename
+from avion_media.common.parts import MIN_PART_BYTES
 from avion_media.config import PREFIX, Bind, ClientConfig, Config
-from avion_media.domain.errors import Reason
-from avion_media.domain.formats import by_filename
-from avion_media.domain.parts import MIN_PART_BYTES
 from avion_media.media.sniff import HEAD_BYTES, sniff
 from avion_media.wire import purerpc
 from avion_media.wire.avion import media_pb2 as wire

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from avion_media.backends.queue import BulkJob, BulkJobs, DeadLetter, DeadLetterFilter, DeadLetters, TaskQueue
+from avion_media.backends.redis import Redis, open_redis
 from avion_media.cli.operator import log_action, operator_name
 from avion_media.cli.output import (
     CommandFailed,
@@ -22,11 +24,9 @@ from avion_media.cli.output import (
 )
 from avion_media.cli.queues import queue_name
 from avion_media.cli.resources import run_directly
+from avion_media.common.tasks import QUEUES
 from avion_media.config import parse_duration
-from avion_media.domain.tasks import QUEUES
-from avion_media.inspection import format_time
-from avion_media.queue import BulkJob, BulkJobs, DeadLetter, DeadLetterFilter, DeadLetters, TaskQueue
-from avion_media.redis import Redis, open_redis
+from avion_media.operations.inspection import format_time
 
 T = TypeVar("T")
 _PAGE = 1000

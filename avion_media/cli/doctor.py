@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from avion_media.cli.output import console, json_option, load_config, print_json
 from avion_media.cli.resources import run_directly
-from avion_media.doctor import Area, CheckResult, CheckStatus, examine
+from avion_media.operations.doctor import Area, CheckResult, CheckStatus, examine
 
 _STYLES = {CheckStatus.OK: "green", CheckStatus.WARNING: "yellow", CheckStatus.FAILED: "bold red"}
 

@@ -20,23 +20,23 @@ import click
 import trio
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from avion_media.api.validation import BadRequest, check_upload_request
+from avion_media.backends.files import open_spool
+from avion_media.backends.remote import Fetcher, InvalidUrl, parse_remote_url
+from avion_media.backends.store import FileSource, ObjectStore, open_store, read_secret
 from avion_media.cli.client import Client, open_client
 from avion_media.cli.manifest import RedirectMap, Row, check_manifest, open_map, rows_of
 from avion_media.cli.output import CommandFailed, console, json_option, load_config, print_json
 from avion_media.cli.resources import run_directly
-from avion_media.concurrency import run_all
+from avion_media.common import keys
+from avion_media.common.concurrency import run_all
+from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
+from avion_media.common.formats import MediaFormat, by_filename
+from avion_media.common.ids import MediaId, new_media_id
+from avion_media.common.owners import owner_metadata
 from avion_media.config import Config
-from avion_media.domain import keys
-from avion_media.domain.errors import Dependency, Reason, Rejected, Unavailable
-from avion_media.domain.formats import MediaFormat, by_filename
-from avion_media.domain.ids import MediaId, new_media_id
-from avion_media.domain.owners import owner_metadata
-from avion_media.files import open_spool
 from avion_media.media.sniff import HEAD_BYTES, sniff
 from avion_media.nodes.consumers import guard_of, user_agent_of
-from avion_media.remote import Fetcher, InvalidUrl, parse_remote_url
-from avion_media.store import FileSource, ObjectStore, open_store, read_secret
+from avion_media.servers.api.validation import BadRequest, check_upload_request
 from avion_media.wire.avion import media_pb2 as wire
 
 _WAIT_S: Final = 900.0  # for one media item to be processed, perhaps in several attempts

@@ -20,9 +20,9 @@ from avion_media.cli.output import (
     sanitize,
 )
 from avion_media.cli.resources import open_resources, run_directly
+from avion_media.common.ids import AnyId, remote_id_for
 from avion_media.config import Config
-from avion_media.domain.ids import AnyId, remote_id_for
-from avion_media.inspection import is_unknown, media_report
+from avion_media.operations.inspection import is_unknown, media_report
 
 _NONE = {"status": "none on Redis (avion-media status also reads the bucket)"}
 

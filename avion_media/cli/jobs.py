@@ -6,12 +6,12 @@ from dataclasses import asdict
 
 import click
 
+from avion_media.backends.queue import JOB_STEPS, BulkJob, JobStep, all_jobs, find_jobs
+from avion_media.backends.redis import open_redis
 from avion_media.cli.operator import log_action
 from avion_media.cli.output import CommandFailed, UsageError, json_option, load_config, print_json, print_table
 from avion_media.cli.resources import run_directly
-from avion_media.inspection import format_time
-from avion_media.queue import JOB_STEPS, BulkJob, JobStep, all_jobs, find_jobs
-from avion_media.redis import open_redis
+from avion_media.operations.inspection import format_time
 
 
 @click.group("jobs", invoke_without_command=True)

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import click
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.backends.store import ObjectStore, open_store
 from avion_media.cli.client import Client, Uploaded, open_client, reachable
 from avion_media.cli.client import Progress as UploadProgress
 from avion_media.cli.output import (
@@ -28,13 +30,11 @@ from avion_media.cli.output import (
     sanitize,
 )
 from avion_media.cli.resources import run_directly, unwrapped
+from avion_media.common.errors import Dependency
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import DROP_DELETED
 from avion_media.config import Config
-from avion_media.domain.errors import Dependency
-from avion_media.domain.tasks import DROP_DELETED
-from avion_media.owners import OwnerIndex
-from avion_media.redis import Redis, open_redis
-from avion_media.resources import ResourceSlot
-from avion_media.store import ObjectStore, open_store
+from avion_media.items.owners import OwnerIndex
 from avion_media.wire.avion import media_pb2 as wire
 
 T = TypeVar("T")

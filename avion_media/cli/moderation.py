@@ -10,16 +10,16 @@ from typing import TypeVar
 
 import click
 
+from avion_media.backends.store import FileSource
 from avion_media.cli.client import Client, open_client
 from avion_media.cli.output import CommandFailed, UsageError, json_option, load_config, print_json, print_table, read_id
 from avion_media.cli.resources import open_resources, run_directly, unwrapped
+from avion_media.common import keys
+from avion_media.common.ids import AnyId
 from avion_media.config import Config
-from avion_media.domain import keys
-from avion_media.domain.ids import AnyId
-from avion_media.moderation import Changes, Entry, HashType, Moderation, NotHeld, parse_list
-from avion_media.moderation.blocking import hash_file
-from avion_media.moderation.records import Held
-from avion_media.store import FileSource
+from avion_media.items.moderation import Changes, Entry, HashType, Moderation, NotHeld, parse_list
+from avion_media.items.moderation.blocking import hash_file
+from avion_media.items.moderation.records import Held
 
 T = TypeVar("T")
 _SHOWN = 10  # malformed lines

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from avion_media.backends.remote import InvalidUrl, RemoteUrl, parse_remote_url
+from avion_media.backends.remote.guard import AddressGuard
+from avion_media.common.ids import AnyId, InvalidId, UnknownFormat, parse_any_id
+from avion_media.common.owners import is_owner
 from avion_media.config import PREFIX, Config, ConfigError, load
-from avion_media.domain.ids import AnyId, InvalidId, UnknownFormat, parse_any_id
-from avion_media.domain.owners import is_owner
-from avion_media.remote import InvalidUrl, RemoteUrl, parse_remote_url
-from avion_media.remote.guard import AddressGuard
 
 # Control characters (escape sequences begin with one), line separators, and characters that cannot be encoded.
 _CONTROL_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})

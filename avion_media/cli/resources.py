@@ -10,13 +10,13 @@ from typing import TypeVar
 
 import trio
 
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.backends.store import ObjectStore, open_store
 from avion_media.cli.output import CommandFailed
+from avion_media.common.errors import Dependency, Unavailable
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.telemetry import silence_logging
 from avion_media.config import Config
-from avion_media.domain.errors import Dependency, Unavailable
-from avion_media.redis import Redis, open_redis
-from avion_media.resources import ResourceSlot
-from avion_media.store import ObjectStore, open_store
-from avion_media.telemetry import silence_logging
 
 T = TypeVar("T")
 _SETTINGS = {

@@ -31,7 +31,7 @@ def serve_command(roles: str) -> None:
 
 def parse_roles(text: str) -> frozenset[str]:
     """Return the named roles, or all if none is named. Raises `UsageError` for an unknown one."""
-    from avion_media.runtime import ROLES
+    from avion_media.process.runtime import ROLES
 
     wanted = frozenset(part.strip() for part in text.split(",") if part.strip()) or frozenset(ROLES)
     unknown = sorted(wanted - frozenset(ROLES))

@@ -18,8 +18,8 @@ from avion_media.cli.output import (
 )
 from avion_media.cli.resources import open_resources, run_directly
 from avion_media.config import Config
-from avion_media.tasks.sweep import MEANINGS, Decision, Reconciliation, Report, SweepState
-from avion_media.tasks.sweep.reconciliation import utc_now
+from avion_media.workers.sweep import MEANINGS, Decision, Reconciliation, Report, SweepState
+from avion_media.workers.sweep.reconciliation import utc_now
 
 
 @click.command("sweep")

@@ -6,8 +6,8 @@ import httpx
 from pydantic import SecretStr
 
 from avion_media.cli.output import CommandFailed, UsageError
+from avion_media.common.credentials import read_tokens
 from avion_media.config import PREFIX, AdminConfig, ClientConfig
-from avion_media.credentials import read_tokens
 
 
 def caller_metadata(config: ClientConfig) -> tuple[tuple[str, str], ...]:

@@ -6,6 +6,8 @@ from functools import partial
 
 import click
 
+from avion_media.backends.queue import BulkJob, BulkJobs
+from avion_media.backends.redis import open_redis
 from avion_media.cli.operator import log_action, operator_name
 from avion_media.cli.output import (
     CommandFailed,
@@ -17,13 +19,11 @@ from avion_media.cli.output import (
     read_id,
 )
 from avion_media.cli.resources import open_resources, run_directly
+from avion_media.common.ids import AnyId
+from avion_media.common.tasks import DELETE_QUEUE
 from avion_media.config import Config
-from avion_media.deletion import DeletionJournal, DeletionRecord, DeletionRecords, JournalReplay, undelete
-from avion_media.domain.ids import AnyId
-from avion_media.domain.tasks import DELETE_QUEUE
-from avion_media.owners import OwnerIndex
-from avion_media.queue import BulkJob, BulkJobs
-from avion_media.redis import open_redis
+from avion_media.items.deletion import DeletionJournal, DeletionRecord, DeletionRecords, JournalReplay, undelete
+from avion_media.items.owners import OwnerIndex
 
 
 @click.command("undelete")

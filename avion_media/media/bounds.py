@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from avion_media.domain.errors import Reason, Rejected
+from avion_media.common.errors import Reason, Rejected
 
 # A wider pixel aspect is a mistake or an attack: the widest in use is 4:1 (anamorphic on half-width DV).
 _MAX_PIXEL_ASPECT = 10

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NoReturn, TypeGuard
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import MediaFormat
-from avion_media.domain.ranges import Range
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import MediaFormat
+from avion_media.common.ranges import Range
 from avion_media.media.bounds import Bounds, PictureBounds, VideoBounds
 from avion_media.media.formats.movie import POSTER_SCAN_S, MoviePlan, plan_from_json
 

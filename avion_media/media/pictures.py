@@ -6,10 +6,10 @@ import hashlib
 import mmap
 from typing import Any
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import BY_NAME
-from avion_media.domain.media import ThumbnailSize, thumbnail_names
-from avion_media.files import write_at
+from avion_media.backends.files import write_at
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import BY_NAME
+from avion_media.common.media import ThumbnailSize, thumbnail_names
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import read_picture
 from avion_media.media.thumbnails.make import Thumbnails, make_thumbnails

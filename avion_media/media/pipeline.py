@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 import trio
 
+from avion_media.backends.files import LocalFile, open_spool, read_only, write_at
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import HEIC, PNG, WEBP, Family, MediaFormat
+from avion_media.common.media import FULL_SIZE, WEBP_SUFFIX, ThumbnailSize, thumbnail_names
+from avion_media.common.ranges import Patch, Range, joined_patches, merged, missing, pieces, total_bytes, within
 from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import HEIC, PNG, WEBP, Family, MediaFormat
-from avion_media.domain.media import FULL_SIZE, WEBP_SUFFIX, ThumbnailSize, thumbnail_names
-from avion_media.domain.ranges import Patch, Range, joined_patches, merged, missing, pieces, total_bytes, within
-from avion_media.files import LocalFile, open_spool, read_only, write_at
 from avion_media.media.bounds import PictureBounds, VideoBounds, poster_bytes
 from avion_media.media.formats import PEEK_BYTES, peek
 from avion_media.media.formats.movie import POSTER_SCAN_S, POSTER_SECONDS, MoviePlan

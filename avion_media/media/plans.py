@@ -6,9 +6,9 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from avion_media.domain.formats import BY_NAME
-from avion_media.domain.ranges import Range, pieces
-from avion_media.files import write_at
+from avion_media.backends.files import write_at
+from avion_media.common.formats import BY_NAME
+from avion_media.common.ranges import Range, pieces
 from avion_media.media.bounds import VideoBounds
 from avion_media.media.formats import plan_movie
 from avion_media.media.formats.sparse import Missing, SparseFile

@@ -27,9 +27,9 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import BY_NAME, MKV, MOV, MP4, WEBM, MediaFormat
-from avion_media.domain.media import fit_within
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import BY_NAME, MKV, MOV, MP4, WEBM, MediaFormat
+from avion_media.common.media import fit_within
 from avion_media.media.bounds import VideoBounds, corrupt, poster_bytes, shown_size
 from avion_media.media.formats.picture import HLG, PQ, UPRIGHT, CodePoints, turned_size
 from avion_media.media.libav import graph_for, rgb_of

@@ -10,8 +10,8 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, MKV, MOV, MP4, PNG, WEBM, WEBP, Family, MediaFormat
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import AVIF, GIF, HEIC, JPEG, MKV, MOV, MP4, PNG, WEBM, WEBP, Family, MediaFormat
 from avion_media.media.formats.isobmff import PADDING, box_at, codes
 from avion_media.media.formats.matroska.ebml import parse_element
 

@@ -6,18 +6,18 @@ from collections.abc import Callable
 
 import trio
 
-from avion_media.admin import OperatorGate, admin_application
-from avion_media.api.media_service import MediaService
-from avion_media.api.statuses import StatusResolver
-from avion_media.api.watch import Watchers
-from avion_media.console import Console, Sessions, Uploads
-from avion_media.console.steering import steering_routes
-from avion_media.http1 import AsgiServer, HttpLimits
 from avion_media.nodes.consumers import guard_of
 from avion_media.nodes.credential_reload import open_operators
 from avion_media.nodes.ports import listen, serve_until_stopped
-from avion_media.runtime import Runtime
-from avion_media.tree import Address, Tree
+from avion_media.process.runtime import Runtime
+from avion_media.process.tree import Address, Tree
+from avion_media.servers.admin import OperatorGate, admin_application
+from avion_media.servers.api.media_service import MediaService
+from avion_media.servers.api.statuses import StatusResolver
+from avion_media.servers.api.watch import Watchers
+from avion_media.servers.console import Console, Sessions, Uploads
+from avion_media.servers.console.steering import steering_routes
+from avion_media.servers.http1 import AsgiServer, HttpLimits
 from supervisors import Child
 
 _LIMITS = HttpLimits(max_connections=256, max_connections_per_peer=128, keep_alive_s=15.0)

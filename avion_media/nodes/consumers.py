@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
+from avion_media.backends.queue import NEVER_GIVEN_UP, BulkJobs
+from avion_media.backends.queue.bulk_jobs import REPLAY, UNDELETE
+from avion_media.backends.redis import Redis
+from avion_media.backends.remote import AddressGuard, Fetcher, HostLimiter, HostLimits
+from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
 from avion_media.config import Config, RemoteConfig
-from avion_media.deletion import RemoveDeleted
-from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
+from avion_media.items.deletion import RemoveDeleted
 from avion_media.nodes import group
-from avion_media.queue import NEVER_GIVEN_UP, BulkJobs
-from avion_media.queue.bulk_jobs import REPLAY, UNDELETE
-from avion_media.redis import Redis
-from avion_media.remote import AddressGuard, Fetcher, HostLimiter, HostLimits
-from avion_media.runtime import Limiter, Runtime
-from avion_media.tasks.bulk import BulkRunner, ReplayDeadLetters, Work
-from avion_media.tasks.bulk_undelete import UndeleteMedia
-from avion_media.tasks.cache_remote import CacheRemote
-from avion_media.tasks.consumer import Consumer, ConsumerPolicy, TaskHandler
-from avion_media.tasks.dead_letter_index import DeadLetterIndex
-from avion_media.tasks.process_media import ProcessMedia
-from avion_media.tasks.publish import Publisher
-from avion_media.tasks.purge import PurgeMedia, Purges
+from avion_media.process.runtime import Limiter, Runtime
+from avion_media.workers.bulk import BulkRunner, ReplayDeadLetters, Work
+from avion_media.workers.bulk_undelete import UndeleteMedia
+from avion_media.workers.cache_remote import CacheRemote
+from avion_media.workers.consumer import Consumer, ConsumerPolicy, TaskHandler
+from avion_media.workers.dead_letter_index import DeadLetterIndex
+from avion_media.workers.process_media import ProcessMedia
+from avion_media.workers.publish import Publisher
+from avion_media.workers.purge import PurgeMedia, Purges
 from supervisors import Supervisor, Worker
 
 _REMOVED_S = 30 * 86400.0  # with the life of an upload: longer than anything can write a removed medium again

@@ -10,10 +10,10 @@ from typing import Generic, NoReturn, TypeVar
 
 import trio
 
-from avion_media.api.callers import Callers, parse_callers
+from avion_media.common.credentials import fingerprint, read_tokens
+from avion_media.common.telemetry import get_logger
 from avion_media.config import PREFIX, AdminConfig, Config, GrpcConfig
-from avion_media.credentials import fingerprint, read_tokens
-from avion_media.telemetry import get_logger
+from avion_media.servers.api.callers import Callers, parse_callers
 
 _POLL_S = 2.0
 _LOG_PERIOD_S = 60.0  # while files stay unreadable

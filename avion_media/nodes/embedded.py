@@ -12,8 +12,8 @@ from pathlib import Path
 
 import trio
 
-from avion_media.domain.errors import MediaError
-from avion_media.exits import describe_exit
+from avion_media.common.errors import MediaError
+from avion_media.common.exits import describe_exit
 from supervisors import Child, Worker
 
 _PROBE_S = 0.05

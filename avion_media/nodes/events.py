@@ -6,13 +6,13 @@ from functools import partial
 
 import trio
 
-from avion_media.deletion import DeletionHandler, Notice, NoticeChannel, NoticeStream
-from avion_media.domain.errors import Unavailable
-from avion_media.domain.tasks import DELETE_QUEUE
+from avion_media.common.errors import Unavailable
+from avion_media.common.tasks import DELETE_QUEUE
+from avion_media.common.telemetry import bind_path, get_logger, instruments
+from avion_media.items.deletion import DeletionHandler, Notice, NoticeChannel, NoticeStream
 from avion_media.nodes import group
 from avion_media.nodes.consumers import purges_of
-from avion_media.runtime import Runtime
-from avion_media.telemetry import bind_path, get_logger, instruments
+from avion_media.process.runtime import Runtime
 from supervisors import Child, Supervisor, Worker
 
 _BLOCK_S = 20.0  # idle readers cost Redis next to nothing

@@ -9,13 +9,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from avion_media.deletion.backlog import notice_backlog
-from avion_media.history import QueueSample
-from avion_media.queue import QueueKeys, QueueStats, TaskQueue
-from avion_media.records import JsonRecord
-from avion_media.redis import Redis, RedisRefused, as_map
-from avion_media.state import MediaEvents
-from avion_media.tasks.sweep import SweepState
+from avion_media.backends.queue import QueueKeys, QueueStats, TaskQueue
+from avion_media.backends.queue.history import QueueSample
+from avion_media.backends.redis import Redis, RedisRefused, as_map
+from avion_media.common.records import JsonRecord
+from avion_media.items.deletion.backlog import notice_backlog
+from avion_media.items.state import MediaEvents
+from avion_media.workers.sweep import SweepState
 
 _KEY = "media_statistics"
 _COUNTING = "media_statistics_counting"  # string: some replica counts, or has counted a moment ago

@@ -8,16 +8,16 @@ from functools import partial
 
 import trio
 
-from avion_media.domain.errors import Dependency, MediaError, Unavailable
+from avion_media.backends.redis import Availability, Redis
+from avion_media.backends.store import NOT_EXAMINED, ObjectStore, StoreRefused, examine_part_urls, open_store
+from avion_media.common.errors import Dependency, MediaError, Unavailable
+from avion_media.common.telemetry import OutageLog, get_logger, instruments
 from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox.sandbox import Renewal, open_sandbox
 from avion_media.nodes.gauges import keep_polling, limiting, of_capacity
 from avion_media.nodes.observed_sandbox import SLOTS, sandbox_observer
-from avion_media.redis import Availability, Redis
-from avion_media.runtime import Limiter, Runtime
-from avion_media.setup import redis_warnings
-from avion_media.store import NOT_EXAMINED, ObjectStore, StoreRefused, examine_part_urls, open_store
-from avion_media.telemetry import OutageLog, get_logger, instruments
+from avion_media.operations.setup import redis_warnings
+from avion_media.process.runtime import Limiter, Runtime
 from supervisors import Child
 
 TELEMETRY_FLUSH_S = 3.0

@@ -16,17 +16,17 @@ from pathlib import Path
 
 import trio
 
-from avion_media.domain.errors import Unavailable
-from avion_media.domain.tasks import DROP_DELETED
-from avion_media.history import Sample
-from avion_media.lifecycle import Phase
+from avion_media.backends.queue import QueueStats
+from avion_media.backends.queue.history import Sample
+from avion_media.common.errors import Unavailable
+from avion_media.common.records import RECORDS, UNREADABLE
+from avion_media.common.tasks import DROP_DELETED
+from avion_media.common.telemetry import get_logger, instruments
+from avion_media.common.telemetry.instruments import Instrument
 from avion_media.nodes.fleet_statistics import read_fleet_statistics
-from avion_media.queue import QueueStats
-from avion_media.records import RECORDS, UNREADABLE
-from avion_media.runtime import Limiter, Runtime
-from avion_media.tasks.sweep import STORED_KINDS
-from avion_media.telemetry import get_logger, instruments
-from avion_media.telemetry.instruments import Instrument
+from avion_media.process.lifecycle import Phase
+from avion_media.process.runtime import Limiter, Runtime
+from avion_media.workers.sweep import STORED_KINDS
 from supervisors import State, Supervisor
 
 _log = get_logger(path="telemetry")

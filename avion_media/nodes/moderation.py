@@ -7,13 +7,13 @@ from functools import partial
 
 import trio
 
-from avion_media.concurrency import run_all
-from avion_media.domain.errors import Unavailable
-from avion_media.moderation import CHANNEL, Moderation
+from avion_media.backends.redis import Redis
+from avion_media.common.concurrency import run_all
+from avion_media.common.errors import Unavailable
+from avion_media.common.telemetry import get_logger
+from avion_media.items.moderation import CHANNEL, Moderation
 from avion_media.nodes.consumers import purges_of
-from avion_media.redis import Redis
-from avion_media.runtime import Observed, Runtime
-from avion_media.telemetry import get_logger
+from avion_media.process.runtime import Observed, Runtime
 from supervisors import Child
 
 MODERATED = frozenset({"grpc", "http", "processing", "cache"})

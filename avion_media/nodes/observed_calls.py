@@ -6,9 +6,9 @@ from collections.abc import Container
 from contextlib import AbstractContextManager
 from types import TracebackType
 
+from avion_media.common.telemetry import NO_SPAN, Span, Telemetry, instruments
+from avion_media.common.telemetry.attributes import RPC_FAULTS
 from avion_media.grpc import CallContext
-from avion_media.telemetry import NO_SPAN, Span, Telemetry, instruments
-from avion_media.telemetry.attributes import RPC_FAULTS
 
 _OTHER = "_OTHER"
 _TRACED = "/avion."  # not the health checks of kubelets and balancers, of which each would be a trace

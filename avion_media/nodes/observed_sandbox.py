@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from avion_media.common.telemetry import Telemetry, instruments
 from avion_media.media.sandbox import JobReport, Outcome
-from avion_media.telemetry import Telemetry, instruments
 
 SLOTS = "sandbox.slots"
 _KILLED = frozenset({Outcome.LIMIT, Outcome.CRASHED, Outcome.KILLED})

@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
+from avion_media.common.errors import MediaError
 from avion_media.config import Bind
-from avion_media.domain.errors import MediaError
-from avion_media.http1 import HttpLimits, HttpServer
 from avion_media.nodes.gauges import limiting
-from avion_media.origin.app import Origin
-from avion_media.origin.responses import SAFETY_HEADERS
-from avion_media.runtime import Limiter, Runtime
-from avion_media.tree import Address
+from avion_media.process.runtime import Limiter, Runtime
+from avion_media.process.tree import Address
+from avion_media.servers.http1 import HttpLimits, HttpServer
+from avion_media.servers.origin.app import Origin
+from avion_media.servers.origin.responses import SAFETY_HEADERS
 from supervisors import Child
 
 Listeners = list[trio.SocketListener]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import trio
 
-from avion_media.lifecycle import Phase
-from avion_media.runtime import Runtime
+from avion_media.process.lifecycle import Phase
+from avion_media.process.runtime import Runtime
 from supervisors import Child
 
 

@@ -8,11 +8,7 @@ from functools import partial
 
 import trio
 
-from avion_media.api.callers import Authoriser, Callers
-from avion_media.api.errors import map_exception
-from avion_media.api.media_service import MediaService
-from avion_media.api.statuses import StatusResolver
-from avion_media.api.watch import Watchers
+from avion_media.common.telemetry import get_logger
 from avion_media.config import GrpcConfig
 from avion_media.grpc import CallContext, GrpcLimits, GrpcServer, Health, Hooks, RpcError
 from avion_media.nodes.consumers import guard_of
@@ -20,9 +16,13 @@ from avion_media.nodes.credential_reload import open_callers, open_tls
 from avion_media.nodes.gauges import limiting
 from avion_media.nodes.observed_calls import ObservedCall
 from avion_media.nodes.ports import listen_for_clients, serve_until_stopped
-from avion_media.runtime import Limiter, Runtime
-from avion_media.telemetry import get_logger
-from avion_media.tree import Address
+from avion_media.process.runtime import Limiter, Runtime
+from avion_media.process.tree import Address
+from avion_media.servers.api.callers import Authoriser, Callers
+from avion_media.servers.api.errors import map_exception
+from avion_media.servers.api.media_service import MediaService
+from avion_media.servers.api.statuses import StatusResolver
+from avion_media.servers.api.watch import Watchers
 from supervisors import Child
 
 SERVICE_NAME = "avion.MediaService"

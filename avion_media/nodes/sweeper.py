@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 import trio
 
-from avion_media.domain.errors import MediaError, Unavailable
-from avion_media.domain.tasks import PROCESSING_QUEUE
-from avion_media.redis import Lock, LockLost
-from avion_media.runtime import Runtime
-from avion_media.tasks.sweep import START, Reconciliation, Report, SweepState
-from avion_media.tasks.sweep.reconciliation import utc_now
-from avion_media.telemetry import get_logger, instruments
+from avion_media.backends.redis import Lock, LockLost
+from avion_media.common.errors import MediaError, Unavailable
+from avion_media.common.tasks import PROCESSING_QUEUE
+from avion_media.common.telemetry import get_logger, instruments
+from avion_media.process.runtime import Runtime
+from avion_media.workers.sweep import START, Reconciliation, Report, SweepState
+from avion_media.workers.sweep.reconciliation import utc_now
 from supervisors import Child
 
 _POLL_S = 5.0  # how often the leader checks whether a sweep is due

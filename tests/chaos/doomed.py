@@ -9,7 +9,7 @@ import trio
 
 from avion_media import app
 from avion_media.cli import command_line
-from avion_media.runtime import Runtime
+from avion_media.process.runtime import Runtime
 from supervisors import Child, Intensity, Supervisor
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from avion_media.app import build_tree
 from avion_media.config import CdnConfig, Config
-from avion_media.runtime import Runtime
+from avion_media.process.runtime import Runtime
 
 PURGE_URL = "http://127.0.0.1:9"  # never requested, because nothing is deleted
 _REST_FOR_ONE = ("/", "foundation")

@@ -33,9 +33,9 @@ def die_of_deadly_files() -> None:
 
 def write_down_attempts(path: str) -> None:
     """Write a line ``time pid begin|end id`` for each. An attempt that died with its process has no end."""
-    from avion_media.deletion import RemoveDeleted
-    from avion_media.tasks.cache_remote import CacheRemote
-    from avion_media.tasks.process_media import ProcessMedia
+    from avion_media.items.deletion import RemoveDeleted
+    from avion_media.workers.cache_remote import CacheRemote
+    from avion_media.workers.process_media import ProcessMedia
 
     notes = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 

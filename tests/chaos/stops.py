@@ -28,11 +28,11 @@ from pathlib import Path
 
 import trio
 
-from avion_media.domain.formats import JPEG
-from avion_media.domain.ids import new_media_id
-from avion_media.domain.tasks import PROCESSING_QUEUE
-from avion_media.queue import MAX_DEATHS, TaskQueue
-from avion_media.redis import Redis, open_redis
+from avion_media.backends.queue import MAX_DEATHS, TaskQueue
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import new_media_id
+from avion_media.common.tasks import PROCESSING_QUEUE
 from tests.chaos.stops_worker import BEGUN, ENDED
 from tests.services import redis_server
 

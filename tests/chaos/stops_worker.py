@@ -10,12 +10,12 @@ import time
 
 import trio
 
-from avion_media.domain.errors import Reason
-from avion_media.domain.tasks import PROCESSING_QUEUE, EnsureLease, Task
-from avion_media.queue import TaskQueue
-from avion_media.redis import Redis, open_redis
-from avion_media.tasks.consumer import Consumer, ConsumerPolicy
-from avion_media.telemetry import NO_TELEMETRY
+from avion_media.backends.queue import TaskQueue
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.common.errors import Reason
+from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task
+from avion_media.common.telemetry import NO_TELEMETRY
+from avion_media.workers.consumer import Consumer, ConsumerPolicy
 from supervisors import Supervisor, Worker
 
 BEGUN, ENDED = (

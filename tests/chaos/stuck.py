@@ -9,9 +9,9 @@ from functools import partial
 import trio
 
 from avion_media.config import Config, DrainConfig
-from avion_media.process import run_until_stopped
-from avion_media.runtime import Runtime
-from avion_media.watchdog import Watchdog
+from avion_media.process.drain import run_until_stopped
+from avion_media.process.runtime import Runtime
+from avion_media.process.watchdog import Watchdog
 from supervisors import Child, Supervisor, Worker
 
 

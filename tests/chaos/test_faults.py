@@ -17,8 +17,8 @@ import trio
 from avion_media import app
 from avion_media.config import Bind, Config, load
 from avion_media.nodes import consumers, events
-from avion_media.runtime import Runtime
-from avion_media.tree import Tree
+from avion_media.process.runtime import Runtime
+from avion_media.process.tree import Tree
 from supervisors import Child, Event, Supervisor, Worker, open_tree
 from tests.chaos.groups import PURGE_URL, all_paths, changed, group_of, incarnations, nodes
 from tests.chaos.load import Caller

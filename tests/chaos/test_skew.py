@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from avion_media.records import RECORDS, UNREADABLE, HashRecord, JsonRecord
+from avion_media.common.records import RECORDS, UNREADABLE, HashRecord, JsonRecord
 from tests.chaos import tomorrow
 from tests.unit.test_records import KINDS, key_of, sample_of, stored
 

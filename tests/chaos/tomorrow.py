@@ -20,19 +20,19 @@ FIELD = "tomorrow"  # the field that every record of tomorrow's has; also the na
 FORMAT_CODE = 200
 ROOT = Path(__file__).parents[2]
 _KINDS = {  # lists of kinds that are stored: their modules, and their classes
-    "domain/errors.py": ("Reason",),
-    "queue/bulk_jobs.py": ("JobState",),
-    "lifecycle.py": ("Phase",),
-    "moderation/entries.py": ("HashType",),
-    "deletion/records.py": ("DeletionState",),
-    "deletion/journal.py": ("JournalKind",),
+    "common/errors.py": ("Reason",),
+    "backends/queue/bulk_jobs.py": ("JobState",),
+    "process/lifecycle.py": ("Phase",),
+    "items/moderation/entries.py": ("HashType",),
+    "items/deletion/records.py": ("DeletionState",),
+    "items/deletion/journal.py": ("JournalKind",),
 }
 _FORMAT = f"""\
 TOMORROW = MediaFormat({FORMAT_CODE}, "{FIELD}", Family.IMAGE, "image/x-{FIELD}", ("{FIELD}",))
 """
 # Lines for the ends of modules. Each replaces something that the module defines.
 _ENDS = {
-    "records.py": """
+    "common/records.py": """
         def _with_one_more_field(write):
             def write_more(self, value):
                 written = write(self, value)
@@ -51,19 +51,19 @@ _ENDS = {
         JsonRecord.write = _with_one_more_field(JsonRecord.write)
         HashRecord.write = _with_one_more_field(HashRecord.write)
         """,
-    "queue/entries.py": """
+    "backends/queue/entries.py": """
         _task_fields = task_fields
 
         def task_fields(task):
             return {**_task_fields(task), "FIELD": "1"}
         """,
-    "state/status_store.py": """
+    "items/state/status_store.py": """
         _write_status = _write
 
         def _write(status):
             return _write_status(status) + (" FIELD" if status.facts or status.state is State.FAILED else "")
         """,
-    "redis/client.py": """
+    "backends/redis/client.py": """
         import json as _json
 
         def _with_one_more_field(argument):
@@ -89,7 +89,7 @@ _ENDS = {
 
         Redis.execute = _execute_more
         """,
-    "store/store.py": """
+    "backends/store/store.py": """
         import json as _json
 
         _put, _plain_headers = ObjectStore.put, _headers
@@ -118,7 +118,7 @@ def build(folder: Path) -> Path:
     shutil.copytree(ROOT / "avion_media", package, ignore=shutil.ignore_patterns("__pycache__"))
     for name, classes in _KINDS.items():
         _change(package / name, lambda source, classes=classes: with_one_more_kind(source, classes))
-    _change(package / "domain/formats.py", _with_one_more_format)
+    _change(package / "common/formats.py", _with_one_more_format)
     for name, lines in _ENDS.items():
         _change(package / name, lambda source, lines=lines: f"{source}\n\n{dedent(lines).replace('FIELD', FIELD)}")
     _change_scripts(package)
@@ -188,7 +188,7 @@ def _require_whole(folder: Path) -> None:
     modules = [name.removesuffix(".py").replace("/", ".") for name in (*_KINDS, *_ENDS)]
     check = f"""
         from importlib import import_module
-        from avion_media.domain.formats import BY_CODE
+        from avion_media.common.formats import BY_CODE
         for each in {modules!r}:
             assert import_module("avion_media." + each).__file__.startswith({str(folder)!r}), each
         assert {FORMAT_CODE} in BY_CODE

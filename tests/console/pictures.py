@@ -32,7 +32,7 @@ from tests.services.process import require
 ROOT: Final = Path(__file__).resolve().parents[2]
 IMAGES: Final = ROOT / "docs" / "images"
 DIGEST: Final = IMAGES / "console.json"
-_SOURCES: Final = ROOT / "avion_media" / "console"
+_SOURCES: Final = ROOT / "avion_media" / "servers" / "console"
 _LOAD_S: Final = 150.0
 _SIZE: Final = (1366, 900)
 _SHOTS: Final[tuple[tuple[str, str, Literal["light", "dark"]], ...]] = (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from avion_media.__main__ import main
-from avion_media.console import live
 from avion_media.nodes import gauges
+from avion_media.servers.console import live
 
 if __name__ == "__main__":
     gauges._POLL_S = 0.5

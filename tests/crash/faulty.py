@@ -118,15 +118,15 @@ def patch_redis() -> None:
     import trio
     from coredis.exceptions import ConnectionError as NoConnection
 
-    import avion_media.redis.node
-    from avion_media.deletion import scripts as deletion_scripts
-    from avion_media.queue import scripts
-    from avion_media.redis import Script
-    from avion_media.remote import hosts
+    import avion_media.backends.redis.node
+    from avion_media.backends.queue import scripts
+    from avion_media.backends.redis import Script
+    from avion_media.backends.remote import hosts
+    from avion_media.items.deletion import scripts as deletion_scripts
 
     everything = (*vars(scripts).values(), *vars(deletion_scripts).values(), *vars(hosts).values())
     named = {each.sha1: each.name for each in everything if isinstance(each, Script)}
-    adapter: Any = avion_media.redis.node
+    adapter: Any = avion_media.backends.redis.node
     send = adapter.send
 
     def name_of(command: tuple[Any, ...]) -> str:
@@ -171,8 +171,8 @@ def patch_s3() -> None:
     from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
     from botocore.httpsession import URLLib3Session
 
-    from avion_media.domain.errors import Dependency, Unavailable
-    from avion_media.store.requests import ForBotocore, Requests
+    from avion_media.backends.store.requests import ForBotocore, Requests
+    from avion_media.common.errors import Dependency, Unavailable
 
     client: Any = BaseClient
     session: Any = URLLib3Session
@@ -308,7 +308,7 @@ def begin(line: dict[str, Any]) -> None:
         if line["sabotage"]:
             sabotage.SABOTAGES[line["sabotage"]]()
         if line["whole_video_bytes"] is not None:
-            import avion_media.tasks.process_media as process_media
+            import avion_media.workers.process_media as process_media
 
             process_media.WHOLE_VIDEO_BYTES = line["whole_video_bytes"]
         _injector = Injector(fault, line["trace"])

@@ -9,8 +9,8 @@ from typing import Any
 
 
 def _edit_scripts(old: str, new: str) -> None:
-    from avion_media.queue import scripts
-    from avion_media.redis import Script
+    from avion_media.backends.queue import scripts
+    from avion_media.backends.redis import Script
 
     edited = 0
     for script in vars(scripts).values():
@@ -34,8 +34,8 @@ def no_fence() -> None:
 
 def early_acknowledgement() -> None:
     """Acknowledge a task before its work."""
-    from avion_media.queue import Lease
-    from avion_media.tasks.consumer import Consumer
+    from avion_media.backends.queue import Lease
+    from avion_media.workers.consumer import Consumer
 
     attempt: Any = Consumer._attempt
 
@@ -68,7 +68,7 @@ def consumer_removed_with_its_tasks() -> None:
 
 def no_tombstone() -> None:
     """Let a notice only queue the removal, without a mark."""
-    from avion_media.deletion import DeletionRecords, Mark
+    from avion_media.items.deletion import DeletionRecords, Mark
 
     async def unmarked(_self: Any, media_ids: Any, *, delay_s: float, **_more: Any) -> list[Mark]:
         now_ms = round(time.time() * 1000)
@@ -79,7 +79,7 @@ def no_tombstone() -> None:
 
 def no_evidence() -> None:
     """Remove the files of a blocked media item without a copy."""
-    from avion_media.moderation.evidence import Evidence
+    from avion_media.items.moderation.evidence import Evidence
 
     async def keep(_self: Any, _any_id: Any, _sizes: Any) -> None:
         """Keep nothing."""

@@ -16,10 +16,11 @@ from typing import Any, cast
 import redis as redis_py
 import trio
 
-from avion_media.config import CdnConfig, Config, UploadConfig
-from avion_media.deletion import DeletionHandler, DeletionJournal, JournalReplay, Notice, RemoveDeleted, undelete
-from avion_media.domain import keys
-from avion_media.domain.errors import (
+from avion_media.backends.queue import TaskQueue
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.backends.store import FileSource, ListedObject, ObjectInfo, ObjectPart, ObjectStore
+from avion_media.common import keys
+from avion_media.common.errors import (
     Dependency,
     LeaseLost,
     ObjectMissing,
@@ -28,25 +29,24 @@ from avion_media.domain.errors import (
     Rejected,
     Unavailable,
 )
-from avion_media.domain.formats import PNG, MediaFormat
-from avion_media.domain.ids import AnyId, MediaId, new_media_id
-from avion_media.domain.media import ThumbnailSize
-from avion_media.domain.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, PURGE_QUEUE, EnsureLease, Task
+from avion_media.common.formats import PNG, MediaFormat
+from avion_media.common.ids import AnyId, MediaId, new_media_id
+from avion_media.common.media import ThumbnailSize
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, PURGE_QUEUE, EnsureLease, Task
+from avion_media.common.telemetry import NO_TELEMETRY
+from avion_media.config import CdnConfig, Config, UploadConfig
+from avion_media.items.deletion import DeletionHandler, DeletionJournal, JournalReplay, Notice, RemoveDeleted, undelete
+from avion_media.items.moderation import Likeness, Moderation, Screening, Unwanted
+from avion_media.items.state import MediaEvents, StatusStore
 from avion_media.media.pipeline import MediaPipeline, MediaSource, Processed
-from avion_media.moderation import Likeness, Moderation, Screening, Unwanted
 from avion_media.nodes.moderation import Looks
-from avion_media.queue import TaskQueue
-from avion_media.redis import Redis, open_redis
-from avion_media.resources import ResourceSlot
-from avion_media.runtime import Observed
-from avion_media.state import MediaEvents, StatusStore
-from avion_media.store import FileSource, ListedObject, ObjectInfo, ObjectPart, ObjectStore
-from avion_media.tasks.process_media import ProcessMedia
-from avion_media.tasks.publish import Publisher
-from avion_media.tasks.purge import Purges
-from avion_media.tasks.rate_limiter import RateLimiter
-from avion_media.tasks.sweep.blocked import watch_blocked
-from avion_media.telemetry import NO_TELEMETRY
+from avion_media.process.runtime import Observed
+from avion_media.workers.process_media import ProcessMedia
+from avion_media.workers.publish import Publisher
+from avion_media.workers.purge import Purges
+from avion_media.workers.rate_limiter import RateLimiter
+from avion_media.workers.sweep.blocked import watch_blocked
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(64)
 SIZES = (ThumbnailSize("small", 400), ThumbnailSize("large", 1600))

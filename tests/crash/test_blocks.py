@@ -14,17 +14,17 @@ from itertools import chain, count, pairwise, repeat
 import pytest
 import trio
 
+from avion_media.common import keys
+from avion_media.common.errors import Dependency, Reason, Unavailable
+from avion_media.common.formats import PNG
+from avion_media.common.ids import new_media_id
+from avion_media.common.records import UnreadableRecord
+from avion_media.common.tasks import PROCESSING_QUEUE, State, Status
 from avion_media.config import Config, TasksConfig
-from avion_media.domain import keys
-from avion_media.domain.errors import Dependency, Reason, Unavailable
-from avion_media.domain.formats import PNG
-from avion_media.domain.ids import new_media_id
-from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status
-from avion_media.moderation import Changes, NotBlocked
-from avion_media.moderation.records import BLOCK, HELD, BlockState, Held
-from avion_media.records import UnreadableRecord
-from avion_media.runtime import Observed
-from avion_media.state import StatusStore
+from avion_media.items.moderation import Changes, NotBlocked
+from avion_media.items.moderation.records import BLOCK, HELD, BlockState, Held
+from avion_media.items.state import StatusStore
+from avion_media.process.runtime import Observed
 from tests.crash.stage import SIZES, Act, Killed, Stage, Steps, Stored, open_stages
 
 NewStage = Callable[[], Stage]
@@ -366,7 +366,7 @@ async def test_an_unblock_at_every_moment_of_a_block_waits_for_its_end(
     new_stage: NewStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise the block would remove what the unblock has restored, and with it the evidence."""
-    monkeypatch.setattr("avion_media.redis.lock._POLL_S", 0.001)
+    monkeypatch.setattr("avion_media.backends.redis.lock._POLL_S", 0.001)
     stage, copy = await published(new_stage)
     served = {key: stage.objects[key].data for key in stage.served() | copy.served()}
     steps = Steps()
@@ -391,7 +391,7 @@ async def test_an_unblock_at_every_moment_of_a_worker_that_enforces_the_block_lo
     new_stage: NewStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long the worker stood still before it continued."""
-    monkeypatch.setattr("avion_media.redis.lock._POLL_S", 0.001)
+    monkeypatch.setattr("avion_media.backends.redis.lock._POLL_S", 0.001)
     stage, copy = await published(new_stage)
     objects = {key: stage.objects[key] for key in stage.served() | copy.served()}
     written = {key: objects[key] for key in stage.served()}
@@ -526,7 +526,7 @@ async def test_a_lifted_block_killed_at_every_moment_also_lifts_those_of_refused
 async def test_an_unblock_at_every_moment_of_an_attempt_with_the_same_file_leaves_nothing_blocked(
     new_stage: NewStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("avion_media.redis.lock._POLL_S", 0.001)
+    monkeypatch.setattr("avion_media.backends.redis.lock._POLL_S", 0.001)
     stage = new_stage()
     await stage.process()
     await stage.block()

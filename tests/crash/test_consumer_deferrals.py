@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import redis as redis_py
 
-from avion_media.domain.errors import Deferred, Dependency, MediaError, Reason, Unavailable
-from avion_media.domain.ids import UnknownFormat
-from avion_media.domain.tasks import PROCESSING_QUEUE
-from avion_media.queue import QueueKeys, TaskQueue
-from avion_media.redis import open_redis
+from avion_media.backends.queue import QueueKeys, TaskQueue
+from avion_media.backends.redis import open_redis
+from avion_media.common.errors import Deferred, Dependency, MediaError, Reason, Unavailable
+from avion_media.common.ids import UnknownFormat
+from avion_media.common.tasks import PROCESSING_QUEUE
 from tests.crash.test_consumer_outages import (
     Work,
     add,

@@ -13,12 +13,12 @@ import pytest
 import redis as redis_py
 import trio
 
-from avion_media.domain.errors import DecoderKilled, Dependency, MediaError, Reason, Rejected, Unavailable
-from avion_media.domain.tasks import PROCESSING_QUEUE, EnsureLease, Task
-from avion_media.queue import MAX_DEATHS, Lease, QueueKeys, QueueStats, TaskQueue
-from avion_media.redis import Redis, open_redis
-from avion_media.tasks.consumer import Consumer, ConsumerPolicy
-from avion_media.telemetry import NO_TELEMETRY
+from avion_media.backends.queue import MAX_DEATHS, Lease, QueueKeys, QueueStats, TaskQueue
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.common.errors import DecoderKilled, Dependency, MediaError, Reason, Rejected, Unavailable
+from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task
+from avion_media.common.telemetry import NO_TELEMETRY
+from avion_media.workers.consumer import Consumer, ConsumerPolicy
 from supervisors import Supervisor, Worker
 from tests.service.faults import DurableRedis, durable_redis
 

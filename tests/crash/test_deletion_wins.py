@@ -7,10 +7,10 @@ from itertools import combinations_with_replacement
 
 import pytest
 
-from avion_media.domain import keys
-from avion_media.domain.errors import Reason
-from avion_media.domain.tasks import DELETE_QUEUE, State
-from avion_media.state import StatusStore
+from avion_media.common import keys
+from avion_media.common.errors import Reason
+from avion_media.common.tasks import DELETE_QUEUE, State
+from avion_media.items.state import StatusStore
 from tests.crash.stage import SIZES, Act, Killed, Stage, Steps, open_stages
 from tests.service.published import key_of
 

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from avion_media.domain.formats import JPEG
-from avion_media.domain.ids import new_media_id
-from avion_media.domain.tasks import PROCESSING_QUEUE
-from avion_media.queue import Lease, TaskQueue
-from avion_media.redis import Redis, open_redis
-from avion_media.tasks.sweep.task_lookup import find_tasks
+from avion_media.backends.queue import Lease, TaskQueue
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import new_media_id
+from avion_media.common.tasks import PROCESSING_QUEUE
+from avion_media.workers.sweep.task_lookup import find_tasks
 from tests.crash.stage import Steps, stepped
 
 MEDIUM = new_media_id(JPEG, 1_700_000_000_000).text

@@ -7,10 +7,10 @@ from functools import partial
 
 import pytest
 
-from avion_media.domain import keys
-from avion_media.domain.errors import LeaseLost, Reason
-from avion_media.domain.tasks import State, Status
-from avion_media.state import StatusStore
+from avion_media.common import keys
+from avion_media.common.errors import LeaseLost, Reason
+from avion_media.common.tasks import State, Status
+from avion_media.items.state import StatusStore
 from tests.crash.stage import SIZES, Stage, Steps, open_stages, thumbnail_of
 from tests.service.published import key_of
 

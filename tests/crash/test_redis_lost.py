@@ -13,8 +13,8 @@ from itertools import permutations
 import pytest
 import trio
 
-from avion_media.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay, Mark
-from avion_media.domain.errors import Deferred, Dependency, LeaseLost, Unavailable
+from avion_media.common.errors import Deferred, Dependency, LeaseLost, Unavailable
+from avion_media.items.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay, Mark
 from tests.crash.stage import SIZES, Act, Stage, Steps, open_stages
 from tests.crash.test_deletion_wins import die, until_it_dies
 from tests.service.published import key_of

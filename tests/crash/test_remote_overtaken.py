@@ -14,23 +14,23 @@ from typing import Any, cast
 import pytest
 import redis as redis_py
 
+from avion_media.backends.queue import TaskQueue
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.backends.remote import Fetched, Fetcher, RemoteUrl, parse_remote_url
+from avion_media.backends.store import ObjectStore
+from avion_media.common import keys
+from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
+from avion_media.common.ids import remote_id_for
+from avion_media.common.tasks import CACHE_QUEUE, PURGE_QUEUE, State, Status, Task
+from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.config import CdnConfig, RemoteConfig, UploadConfig
-from avion_media.domain import keys
-from avion_media.domain.errors import Dependency, Reason, Rejected, Unavailable
-from avion_media.domain.ids import remote_id_for
-from avion_media.domain.tasks import CACHE_QUEUE, PURGE_QUEUE, State, Status, Task
+from avion_media.items.moderation import Changes, Entry, HashType, Screening
+from avion_media.items.moderation.own import page_of
+from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.media.pipeline import MediaPipeline
-from avion_media.moderation import Changes, Entry, HashType, Screening
-from avion_media.moderation.own import page_of
-from avion_media.queue import TaskQueue
-from avion_media.redis import Redis, open_redis
-from avion_media.remote import Fetched, Fetcher, RemoteUrl, parse_remote_url
-from avion_media.state import MediaEvents, RemoteStateStore, StatusStore
-from avion_media.store import ObjectStore
-from avion_media.tasks.cache_remote import CacheRemote
-from avion_media.tasks.publish import Publisher
-from avion_media.tasks.purge import Purges
-from avion_media.telemetry import NO_TELEMETRY
+from avion_media.workers.cache_remote import CacheRemote
+from avion_media.workers.publish import Publisher
+from avion_media.workers.purge import Purges
 from tests.crash.stage import (
     PNG_HEAD,
     SIZES,

@@ -10,14 +10,14 @@ from hashlib import sha256
 
 import pytest
 
+from avion_media.backends.queue import TaskQueue
+from avion_media.common import keys
+from avion_media.common.errors import Reason
+from avion_media.common.tasks import PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.config import Config
-from avion_media.domain import keys
-from avion_media.domain.errors import Reason
-from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status, processing_fields
-from avion_media.moderation import Entry, HashType
-from avion_media.moderation.own import page_of
-from avion_media.queue import TaskQueue
-from avion_media.state import StatusStore
+from avion_media.items.moderation import Entry, HashType
+from avion_media.items.moderation.own import page_of
+from avion_media.items.state import StatusStore
 from tests.crash.stage import PNG_HEAD, SIZES, Killed, Stage, Steps, open_stages
 from tests.integration.test_moderation_hook import server
 

@@ -8,16 +8,16 @@ from typing import cast
 
 import pytest
 
-from avion_media.api.statuses import StatusResolver
+from avion_media.backends.store import ObjectStore
+from avion_media.common import keys
+from avion_media.common.errors import Dependency
+from avion_media.common.media import ThumbnailSize
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import PURGE_QUEUE, State, Status
 from avion_media.config import CdnConfig, UploadConfig
-from avion_media.domain import keys
-from avion_media.domain.errors import Dependency
-from avion_media.domain.media import ThumbnailSize
-from avion_media.domain.tasks import PURGE_QUEUE, State, Status
-from avion_media.moderation import ModerationStatus, Watched
-from avion_media.resources import ResourceSlot
-from avion_media.state import StatusStore
-from avion_media.store import ObjectStore
+from avion_media.items.moderation import ModerationStatus, Watched
+from avion_media.items.state import StatusStore
+from avion_media.servers.api.statuses import StatusResolver
 from tests.crash.stage import MemoryStore, Stage, Steps, open_stages
 
 NewStage = Callable[..., Stage]

@@ -24,7 +24,7 @@ from typing import Any
 
 import grpc
 
-from avion_media.queue import QueueKeys
+from avion_media.backends.queue import QueueKeys
 from avion_media.wire.avion import media_pb2 as wire
 from tests.crash.checker import OWNER
 from tests.crash.lane import DATA, Lane, Process, open_lane

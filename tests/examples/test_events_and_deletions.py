@@ -12,8 +12,8 @@ import pytest
 import redis
 import trio
 
-from avion_media.deletion import NoticeStream
-from avion_media.redis import open_redis
+from avion_media.backends.redis import open_redis
+from avion_media.items.deletion import NoticeStream
 from tests.examples.commands import blocks, follow, script
 from tests.examples.conftest import environment
 from tests.service.harness import eventually

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from avion_media.domain.formats import MediaFormat
+from avion_media.common.formats import MediaFormat
 from tests.fuzz.mutation import mutated
 from tests.fuzz.samples import IMAGE_FORMATS, VIDEO_FORMATS, images, labelled, videos
 from tests.golden.outcomes import Outcome, opened, picture, plan

@@ -11,11 +11,11 @@ from typing import Any
 
 import trio
 
+from avion_media.common.errors import Rejected
+from avion_media.common.formats import FORMATS, Family, MediaFormat
+from avion_media.common.media import ThumbnailSize
+from avion_media.common.ranges import Range
 from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
-from avion_media.domain.errors import Rejected
-from avion_media.domain.formats import FORMATS, Family, MediaFormat
-from avion_media.domain.media import ThumbnailSize
-from avion_media.domain.ranges import Range
 from avion_media.media.bounds import PictureBounds, VideoBounds
 from avion_media.media.formats import PEEK_BYTES, peek, plan_movie, read_picture
 from avion_media.media.formats.movie import MoviePlan

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import trio
 
-from avion_media.domain.errors import Unavailable
+from avion_media.common.errors import Unavailable
 
 T = TypeVar("T")
 

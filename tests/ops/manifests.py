@@ -14,7 +14,7 @@ import kubernetes_validate
 import yaml
 
 from avion_media.config import PREFIX, Config, load
-from avion_media.runtime import ROLES
+from avion_media.process.runtime import ROLES
 from tests.ops.custom_resources import SCHEMAS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.ops.manifests import ROOT
 
 PAGE = (ROOT / "docs/reference/api.md").read_text()
-API = ROOT / "avion_media/api"
+API = ROOT / "avion_media/servers/api"
 _REASON = re.compile(r"[A-Z0-9_]+")
 
 

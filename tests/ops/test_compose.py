@@ -15,7 +15,7 @@ import yaml
 
 from avion_media.app import build_tree
 from avion_media.config import PREFIX, Config, load, parse_duration, parse_size
-from avion_media.runtime import Runtime
+from avion_media.process.runtime import Runtime
 from avion_media.service import drain_budget
 from tests.ops.manifests import ROOT, image_settings
 

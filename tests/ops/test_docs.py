@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from avion_media.cli import group
+from avion_media.common.telemetry.instruments import INSTRUMENTS
 from avion_media.config import PREFIX, Config
-from avion_media.telemetry.instruments import INSTRUMENTS
 from supervisors import EventKind
 from tests.ops.manifests import OVERLAYS, ROOT, build
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from avion_media.console.longer import queries
-from avion_media.telemetry.instruments import INSTRUMENTS
+from avion_media.common.telemetry.instruments import INSTRUMENTS
+from avion_media.servers.console.longer import queries
 from tests.ops.manifests import ROOT
 
 PROMETHEUS = ROOT / "ops/prometheus"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from avion_media.queue import QueueKeys
+from avion_media.backends.queue import QueueKeys
 
 DOCS = Path(__file__).parents[2] / "docs"
 KEYS = QueueKeys("<queue>")

@@ -12,7 +12,7 @@ PAGE = (ROOT / "docs/reference/stores.md").read_text()
 def test_its_rows_are_checks_of_the_doctor() -> None:
     strings = {
         node.value
-        for path in (ROOT / "avion_media/doctor").glob("*.py")
+        for path in (ROOT / "avion_media/operations/doctor").glob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }

@@ -17,8 +17,8 @@ from functools import partial
 import redis as redis_py
 import trio
 
-from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE
-from avion_media.queue import QueueKeys
+from avion_media.backends.queue import QueueKeys
+from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE
 from tests.bench.processes import pss_bytes, watching_memory
 from tests.bench.setting import Setting, open_setting
 from tests.scale.backlog import fill_dead_letters, fill_delayed, fill_queue

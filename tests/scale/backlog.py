@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from avion_media.domain.formats import JPEG
-from avion_media.domain.ids import new_media_id
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import new_media_id
 
 BACKLOG_AGE_S: Final = 7200.0  # of the oldest task
 _BATCH = 10_000

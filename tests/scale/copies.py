@@ -14,16 +14,16 @@ from functools import partial
 
 import trio
 
+from avion_media.backends.redis import open_redis
+from avion_media.backends.store import ObjectStore, open_store
+from avion_media.common import keys
+from avion_media.common.errors import Dependency
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import MediaId, new_media_id
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.telemetry import silence_logging
 from avion_media.config import Config
-from avion_media.domain import keys
-from avion_media.domain.errors import Dependency
-from avion_media.domain.formats import JPEG
-from avion_media.domain.ids import MediaId, new_media_id
-from avion_media.moderation import Blocking, Moderation, Unwanted
-from avion_media.redis import open_redis
-from avion_media.resources import ResourceSlot
-from avion_media.store import ObjectStore, open_store
-from avion_media.telemetry import silence_logging
+from avion_media.items.moderation import Blocking, Moderation, Unwanted
 from tests.bench.setting import Setting, open_setting
 
 COPIES = 10

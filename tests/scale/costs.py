@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 
 import redis as redis_py
 
-from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE
-from avion_media.queue import QueueKeys, QueueStats, TaskQueue
-from avion_media.redis import open_redis
+from avion_media.backends.queue import QueueKeys, QueueStats, TaskQueue
+from avion_media.backends.redis import open_redis
+from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE
 from tests.scale.backlog import fill_dead_letters, fill_delayed, fill_queue
 
 Client: TypeAlias = Any  # redis-py's types cover options that no test here uses

@@ -18,8 +18,17 @@ from typing import Any, TypeVar
 import redis as redis_py
 import trio
 
+from avion_media.backends.queue import QueueKeys, TaskQueue
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.backends.store import ObjectStore, open_store
+from avion_media.common.errors import Dependency
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import MediaId, new_media_id
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import DELETE_QUEUE, DROP_DELETED, PURGE_QUEUE, State, Status
+from avion_media.common.telemetry import NO_TELEMETRY, silence_logging
 from avion_media.config import CdnConfig
-from avion_media.deletion import (
+from avion_media.items.deletion import (
     DeletionHandler,
     DeletionJournal,
     DeletionRecords,
@@ -27,17 +36,8 @@ from avion_media.deletion import (
     NoticeStream,
     undelete,
 )
-from avion_media.domain.errors import Dependency
-from avion_media.domain.formats import JPEG
-from avion_media.domain.ids import MediaId, new_media_id
-from avion_media.domain.tasks import DELETE_QUEUE, DROP_DELETED, PURGE_QUEUE, State, Status
-from avion_media.queue import QueueKeys, TaskQueue
-from avion_media.redis import Redis, open_redis
-from avion_media.resources import ResourceSlot
-from avion_media.state import StatusStore
-from avion_media.store import ObjectStore, open_store
-from avion_media.tasks.purge import Purges
-from avion_media.telemetry import NO_TELEMETRY, silence_logging
+from avion_media.items.state import StatusStore
+from avion_media.workers.purge import Purges
 from tests.bench.setting import Setting, open_setting
 from tests.scale.backlog import fill_delayed
 from tests.services import RedisServer, ServiceFailed

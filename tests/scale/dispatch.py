@@ -21,11 +21,13 @@ import redis as redis_py
 import structlog
 import trio
 
-from avion_media.deletion import NoticeStream
-from avion_media.domain.errors import Reason
-from avion_media.domain.formats import JPEG, MP4
-from avion_media.domain.ids import new_media_id
-from avion_media.domain.tasks import (
+from avion_media.backends.queue import TaskQueue
+from avion_media.backends.redis import Lock, Redis, open_redis
+from avion_media.backends.remote import HostLimiter, HostLimits, parse_remote_url
+from avion_media.common.errors import Reason
+from avion_media.common.formats import JPEG, MP4
+from avion_media.common.ids import new_media_id
+from avion_media.common.tasks import (
     CACHE_QUEUE,
     CONSUMER_GROUP,
     PROCESSING_QUEUE,
@@ -34,15 +36,13 @@ from avion_media.domain.tasks import (
     Task,
     processing_fields,
 )
+from avion_media.common.telemetry import NO_TELEMETRY
+from avion_media.items.deletion import NoticeStream
+from avion_media.items.state import MediaEvents
 from avion_media.nodes import events as node_of_events
 from avion_media.nodes import foundation, gauges, sweeper
 from avion_media.nodes.fleet_statistics import read_fleet_statistics
-from avion_media.queue import TaskQueue
-from avion_media.redis import Lock, Redis, open_redis
-from avion_media.remote import HostLimiter, HostLimits, parse_remote_url
-from avion_media.state import MediaEvents
-from avion_media.tasks.consumer import Consumer, ConsumerPolicy
-from avion_media.telemetry import NO_TELEMETRY
+from avion_media.workers.consumer import Consumer, ConsumerPolicy
 from supervisors import Supervisor, Worker
 from tests.services import redis_server
 

@@ -19,14 +19,14 @@ from typing import Any, TypeAlias
 import redis as redis_py
 import trio
 
+from avion_media.backends.redis import open_redis
+from avion_media.common import keys
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import MediaId, new_media_id
+from avion_media.common.media import MediaFacts
+from avion_media.common.tasks import State, Status
 from avion_media.config import EventsConfig
-from avion_media.domain import keys
-from avion_media.domain.formats import JPEG
-from avion_media.domain.ids import MediaId, new_media_id
-from avion_media.domain.media import MediaFacts
-from avion_media.domain.tasks import State, Status
-from avion_media.redis import open_redis
-from avion_media.state import READY_TTL_S, MediaEvents, StatusStore
+from avion_media.items.state import READY_TTL_S, MediaEvents, StatusStore
 from tests.services import ServiceFailed, redis_server
 
 Client: TypeAlias = Any  # redis-py's types cover options that no measurement here uses

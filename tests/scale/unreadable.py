@@ -21,9 +21,9 @@ from typing import Any, TypeAlias
 import redis as redis_py
 from PIL import Image
 
-from avion_media.domain.formats import JPEG
-from avion_media.domain.ids import new_media_id
-from avion_media.domain.tasks import EVENTS_STREAM, PROCESSING_QUEUE
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import new_media_id
+from avion_media.common.tasks import EVENTS_STREAM, PROCESSING_QUEUE
 from tests.bench.setting import Setting, open_setting
 from tests.service.harness import running
 from tests.services import ServiceFailed

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import redis as redis_py
 
-from avion_media.domain.tasks import PROCESSING_QUEUE
-from avion_media.queue import QueueKeys
+from avion_media.backends.queue import QueueKeys
+from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.wire.avion import media_pb2 as wire
 from tests.bench.setting import open_setting
 from tests.service.harness import Service, running

@@ -15,13 +15,13 @@ from functools import partial
 
 import trio
 
-from avion_media.domain.errors import Dependency
-from avion_media.domain.formats import JPEG
-from avion_media.domain.ids import new_media_id
-from avion_media.owners import OwnerIndex, Usage
-from avion_media.resources import ResourceSlot
-from avion_media.store import ObjectStore, open_store
-from avion_media.telemetry import silence_logging
+from avion_media.backends.store import ObjectStore, open_store
+from avion_media.common.errors import Dependency
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import new_media_id
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.telemetry import silence_logging
+from avion_media.items.owners import OwnerIndex, Usage
 from tests.bench.setting import Setting, open_setting
 from tests.services import ServiceFailed
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import redis as redis_py
 
-from avion_media.domain.tasks import PROCESSING_QUEUE
-from avion_media.queue import QueueKeys
+from avion_media.backends.queue import QueueKeys
+from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, running, service_environment

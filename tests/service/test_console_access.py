@@ -14,9 +14,9 @@ import httpx
 import pytest
 import redis as redis_py
 
-from avion_media.console.recent import PAGE_TILES
-from avion_media.moderation import Block, BlockState
-from avion_media.moderation.records import HELD, Held, write_block
+from avion_media.items.moderation import Block, BlockState
+from avion_media.items.moderation.records import HELD, Held, write_block
+from avion_media.servers.console.recent import PAGE_TILES
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
 

@@ -14,7 +14,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from avion_media.api.media_service import MediaService
+from avion_media.servers.api.media_service import MediaService
 from avion_media.wire.avion import media_pb2 as wire
 from avion_media.wire.avion.media_grpc import MediaServiceServicer
 from tests.service.harness import Service, eventually

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from avion_media.domain.ids import parse_media_id
-from avion_media.domain.tasks import PROCESSING_QUEUE
+from avion_media.common.ids import parse_media_id
+from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually

@@ -20,9 +20,9 @@ import grpc
 import pytest
 from PIL import Image
 
-from avion_media.domain.errors import Reason
-from avion_media.domain.formats import Family
-from avion_media.domain.media import fit_within
+from avion_media.common.errors import Reason
+from avion_media.common.formats import Family
+from avion_media.common.media import fit_within
 from avion_media.media.sniff import sniff
 from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket

@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 import redis as redis_py
 
-from avion_media.deletion import DeletionRecords, schedule_removals
-from avion_media.domain import keys
-from avion_media.domain.errors import Reason
-from avion_media.domain.formats import JPEG, MP4
-from avion_media.domain.ids import AnyId, MediaId, new_media_id, remote_id_for
-from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, State, Status
-from avion_media.moderation import Block, BlockState, Ended, Entry, HashType
-from avion_media.moderation.records import HELD, Held, write_block
-from avion_media.queue import QueueKeys, TaskQueue
-from avion_media.redis import open_redis
-from avion_media.state import MediaEvents, StatusStore
+from avion_media.backends.queue import QueueKeys, TaskQueue
+from avion_media.backends.redis import open_redis
+from avion_media.common import keys
+from avion_media.common.errors import Reason
+from avion_media.common.formats import JPEG, MP4
+from avion_media.common.ids import AnyId, MediaId, new_media_id, remote_id_for
+from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, State, Status
+from avion_media.items.deletion import DeletionRecords, schedule_removals
+from avion_media.items.moderation import Block, BlockState, Ended, Entry, HashType
+from avion_media.items.moderation.records import HELD, Held, write_block
+from avion_media.items.state import MediaEvents, StatusStore
 from tests.conftest import S3Bucket
 from tests.service.commands import run_command
 from tests.service.harness import eventually, service_environment

@@ -10,7 +10,7 @@ import grpc
 import jsonschema
 import pytest
 
-from avion_media.domain.tasks import PROCESSING_QUEUE
+from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import redis
 
-from avion_media.domain.tasks import PROCESSING_QUEUE
+from avion_media.common.tasks import PROCESSING_QUEUE
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, running, service_environment
 

@@ -14,14 +14,14 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from avion_media.backends.store import ObjectInfo, ObjectStore
+from avion_media.common.errors import Dependency, ObjectMissing, Unavailable
+from avion_media.common.formats import JPEG
+from avion_media.common.media import MediaFacts, ThumbnailSize
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import Task
 from avion_media.config import CdnConfig
-from avion_media.domain.errors import Dependency, ObjectMissing, Unavailable
-from avion_media.domain.formats import JPEG
-from avion_media.domain.media import MediaFacts, ThumbnailSize
-from avion_media.domain.tasks import Task
-from avion_media.resources import ResourceSlot
-from avion_media.store import ObjectInfo, ObjectStore
-from avion_media.tasks.purge import PurgeMedia, purge_url
+from avion_media.workers.purge import PurgeMedia, purge_url
 from tests.service.published import encode_id
 from tests.services.process import free_port
 

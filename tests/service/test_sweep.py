@@ -17,26 +17,26 @@ import pytest
 import redis as redis_py
 import trio
 
+from avion_media.backends.queue import QueueKeys, TaskQueue
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.backends.store import ObjectInfo, ObjectStore, open_store
+from avion_media.common import keys
+from avion_media.common.errors import Dependency, ObjectMissing, Reason, Unavailable
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import AnyId, MediaId, RemoteId, new_media_id, remote_id_for
+from avion_media.common.owners import owner_metadata
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE, State, Status
+from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.config import Config, RedisConfig, RemoteConfig, SweepConfig
-from avion_media.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay, RemoveDeleted
-from avion_media.domain import keys
-from avion_media.domain.errors import Dependency, ObjectMissing, Reason, Unavailable
-from avion_media.domain.formats import JPEG
-from avion_media.domain.ids import AnyId, MediaId, RemoteId, new_media_id, remote_id_for
-from avion_media.domain.owners import owner_metadata
-from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE, State, Status
-from avion_media.queue import QueueKeys, TaskQueue
-from avion_media.redis import Redis, open_redis
-from avion_media.resources import ResourceSlot
-from avion_media.state import MediaEvents, RemoteStateStore, StatusStore
-from avion_media.store import ObjectInfo, ObjectStore, open_store
-from avion_media.tasks.publish import Publisher
-from avion_media.tasks.purge import Purges
-from avion_media.tasks.sweep import Cursor, Decision, Reconciliation, Report, SweepReason
-from avion_media.tasks.sweep.listing import Part
-from avion_media.tasks.sweep.state import SweepRecord, SweepState
-from avion_media.tasks.task_scan import Visit, scan_tasks
-from avion_media.telemetry import NO_TELEMETRY
+from avion_media.items.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay, RemoveDeleted
+from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
+from avion_media.workers.publish import Publisher
+from avion_media.workers.purge import Purges
+from avion_media.workers.sweep import Cursor, Decision, Reconciliation, Report, SweepReason
+from avion_media.workers.sweep.listing import Part
+from avion_media.workers.sweep.state import SweepRecord, SweepState
+from avion_media.workers.task_scan import Visit, scan_tasks
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
 from tests.service.published import key_of
@@ -531,7 +531,7 @@ async def test_media_with_a_task_key_need_no_walk_over_the_queue(world: World, m
         walks.append(queue)
         return await scan_tasks(redis, queue, visit)
 
-    monkeypatch.setattr("avion_media.tasks.dead_letter_index.scan_tasks", walk)
+    monkeypatch.setattr("avion_media.workers.dead_letter_index.scan_tasks", walk)
     waiting, abandoned, deleted = an_upload(), an_upload(), an_upload()
     world.put(keys.incoming(waiting))
     await world.statuses.put(Status(str(waiting), State.PROCESSING), ttl_s=HOUR)

@@ -11,7 +11,7 @@ import os
 import struct
 import sys
 
-from avion_media.kernel import (
+from avion_media.common.kernel import (
     PR_SET_NO_NEW_PRIVS,
     PR_SET_SECCOMP,
     SECCOMP_MODE_FILTER,

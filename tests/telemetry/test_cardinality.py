@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.resources import Resource
 from prometheus_client.parser import text_string_to_metric_families
 
-from avion_media.telemetry.attributes import MAX_OPEN_VALUES, OTHER
-from avion_media.telemetry.instruments import INSTRUMENTS, LOOP_TASKS, PROCESS_UPTIME, RPC_DURATION, Instrument
-from avion_media.telemetry.metrics import Metrics
+from avion_media.common.telemetry.attributes import MAX_OPEN_VALUES, OTHER
+from avion_media.common.telemetry.instruments import INSTRUMENTS, LOOP_TASKS, PROCESS_UPTIME, RPC_DURATION, Instrument
+from avion_media.common.telemetry.metrics import Metrics
 
 COUNTERS = [each for each in INSTRUMENTS if each.kind in ("counter", "histogram")]
 

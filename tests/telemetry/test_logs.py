@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import structlog
 
-from avion_media.telemetry import configure_logging, get_logger
-from avion_media.telemetry.logs import ExporterRepeats
-from avion_media.telemetry.sampling import sampler_from
-from avion_media.telemetry.tracing import Tracer
+from avion_media.common.telemetry import configure_logging, get_logger
+from avion_media.common.telemetry.logs import ExporterRepeats
+from avion_media.common.telemetry.sampling import sampler_from
+from avion_media.common.telemetry.tracing import Tracer
 
 SIGNED = "http://store/a?X-Amz-Credential=AKIA%2F1&X-Amz-Signature=0123abcd&x=1"
 
@@ -65,7 +65,7 @@ def test_secrets_are_masked_wherever_they_are(capsys: pytest.CaptureFixture[str]
 
 def test_an_exporter_repeats_itself_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("avion_media.telemetry.logs.time.monotonic", lambda: now)
+    monkeypatch.setattr("avion_media.common.telemetry.logs.time.monotonic", lambda: now)
     repeats = ExporterRepeats()
 
     def passes(name: str, message: str, *arguments: object) -> logging.LogRecord | None:
@@ -76,8 +76,8 @@ def test_an_exporter_repeats_itself_once_a_minute(monkeypatch: pytest.MonkeyPatc
     assert passes(exporter, "cannot reach %s, retrying in %s", "a", 1)
     assert not passes(exporter, "cannot reach %s, retrying in %s", "a", 2)
     assert passes(exporter, "something else")
-    assert passes("avion_media.store", "cannot reach it")
-    assert passes("avion_media.store", "cannot reach it")
+    assert passes("avion_media.backends.store", "cannot reach it")
+    assert passes("avion_media.backends.store", "cannot reach it")
     now += 61
     again = passes(exporter, "cannot reach %s, retrying in %s", "a", 4)
     assert again is not None

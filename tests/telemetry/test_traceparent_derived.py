@@ -11,25 +11,32 @@ from typing import Any, cast
 import pytest
 import redis as redis_py
 
+from avion_media.backends.queue import QueueKeys, TaskQueue
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.backends.store import ObjectStore
+from avion_media.common.errors import Dependency
+from avion_media.common.ids import MediaId, parse_any_id
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
+from avion_media.common.telemetry import NO_TELEMETRY, NoTelemetry
+from avion_media.common.telemetry import Span as AnySpan
+from avion_media.common.telemetry.context import trace_of_medium
+from avion_media.common.telemetry.sampling import sampler_from
+from avion_media.common.telemetry.tracing import Span, Tracer
 from avion_media.config import CdnConfig
-from avion_media.deletion import DeletionHandler, DeletionJournal, DeletionRecords, JournalReplay, Notice, undelete
-from avion_media.domain.errors import Dependency
-from avion_media.domain.ids import MediaId, parse_any_id
-from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
-from avion_media.queue import QueueKeys, TaskQueue
-from avion_media.redis import Redis, open_redis
-from avion_media.resources import ResourceSlot
-from avion_media.store import ObjectStore
-from avion_media.tasks.observed_attempt import ObservedAttempt
-from avion_media.tasks.purge import Purges
-from avion_media.tasks.rate_limiter import RateLimiter
-from avion_media.tasks.sweep.actions import SweepActions
-from avion_media.tasks.sweep.policy import Decision, Medium, SweepReason
-from avion_media.telemetry import NO_TELEMETRY, NoTelemetry
-from avion_media.telemetry import Span as AnySpan
-from avion_media.telemetry.context import trace_of_medium
-from avion_media.telemetry.sampling import sampler_from
-from avion_media.telemetry.tracing import Span, Tracer
+from avion_media.items.deletion import (
+    DeletionHandler,
+    DeletionJournal,
+    DeletionRecords,
+    JournalReplay,
+    Notice,
+    undelete,
+)
+from avion_media.workers.observed_attempt import ObservedAttempt
+from avion_media.workers.purge import Purges
+from avion_media.workers.rate_limiter import RateLimiter
+from avion_media.workers.sweep.actions import SweepActions
+from avion_media.workers.sweep.policy import Decision, Medium, SweepReason
 
 UPLOAD = "01HF7YAT0005JWZKGXWQT731A6"
 REMOTE = "7a" * 32

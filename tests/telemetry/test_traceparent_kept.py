@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from avion_media.domain.tasks import PROCESSING_QUEUE
-from avion_media.queue import Lease, TaskQueue
-from avion_media.redis import open_redis
+from avion_media.backends.queue import Lease, TaskQueue
+from avion_media.backends.redis import open_redis
+from avion_media.common.tasks import PROCESSING_QUEUE
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 

@@ -9,7 +9,7 @@ import grpc
 import pytest
 import redis
 
-from avion_media.telemetry.span_names import SPANS
+from avion_media.common.telemetry.span_names import SPANS
 from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, json_lines, running

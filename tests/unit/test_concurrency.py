@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from avion_media.concurrency import in_turn, results_of, run_all, take
+from avion_media.common.concurrency import in_turn, results_of, run_all, take
 
 
 async def _raise(error: BaseException) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from avion_media.common.formats import FORMATS
+from avion_media.common.media import ThumbnailSize
 from avion_media.config import Config, ConfigError, effective, load, ports_without_auth
-from avion_media.domain.formats import FORMATS
-from avion_media.domain.media import ThumbnailSize
-from avion_media.runtime import ROLES
+from avion_media.process.runtime import ROLES
 
 P = "AVION_MEDIA_"
 

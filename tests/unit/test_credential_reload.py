@@ -14,8 +14,8 @@ import trio.testing
 import trustme
 from structlog.testing import capture_logs
 
+from avion_media.common.credentials import fingerprint
 from avion_media.config import AdminConfig, Config, GrpcConfig
-from avion_media.credentials import fingerprint
 from avion_media.nodes import credential_reload
 from avion_media.nodes.credential_reload import ReloadingFiles, open_operators, open_tls, problems_with_files
 

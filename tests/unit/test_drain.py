@@ -7,10 +7,10 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from avion_media.config import Config, DrainConfig
-from avion_media.lifecycle import Phase
-from avion_media.process import run_until_stopped
-from avion_media.runtime import Runtime
-from avion_media.watchdog import Watchdog
+from avion_media.process.drain import run_until_stopped
+from avion_media.process.lifecycle import Phase
+from avion_media.process.runtime import Runtime
+from avion_media.process.watchdog import Watchdog
 from supervisors import Child, Supervisor, Worker
 
 SETTLE_S, GRACE_S = 5.0, 20.0

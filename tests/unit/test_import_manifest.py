@@ -10,8 +10,8 @@ import pytest
 from avion_media.cli.importing import imported_id
 from avion_media.cli.manifest import Row, check_manifest, open_map, rows_of
 from avion_media.cli.output import CommandFailed, UsageError
-from avion_media.domain.formats import JPEG, PNG
-from avion_media.domain.ids import parse_media_id
+from avion_media.common.formats import JPEG, PNG
+from avion_media.common.ids import parse_media_id
 
 DATE = datetime(2018, 4, 1, 12, 30, 15, 250_000, UTC)
 

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from avion_media.lifecycle import FOLLOWERS, IllegalTransition, Lifecycle, Phase
+from avion_media.process.lifecycle import FOLLOWERS, IllegalTransition, Lifecycle, Phase
 
 
 @pytest.mark.parametrize(("before", "after"), list(itertools.product(Phase, Phase)))

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from avion_media import owners
-from avion_media.domain import keys
-from avion_media.domain.formats import JPEG
-from avion_media.domain.ids import new_media_id
-from avion_media.owners import OwnerIndex, Usage
+from avion_media.common import keys
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import new_media_id
+from avion_media.items import owners
+from avion_media.items.owners import OwnerIndex, Usage
 
 NOW_MS = int(datetime.now(UTC).timestamp() * 1000)
 DAY_MS = 86_400_000

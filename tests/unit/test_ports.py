@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from avion_media.grpc import GrpcServer
-from avion_media.http1 import HttpLimits, HttpServer, Request, Response
 from avion_media.nodes.ports import listener_address, open_listeners
+from avion_media.servers.http1 import HttpLimits, HttpServer, Request, Response
 
 
 async def _nothing(_request: Request) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from avion_media.process import _PhaseSkipper
+from avion_media.process.drain import _PhaseSkipper
 
 
 async def test_a_signal_between_two_phases_skips_the_next(autojump_clock: trio.testing.MockClock) -> None:

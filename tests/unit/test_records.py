@@ -13,8 +13,17 @@ from typing import Any
 import pytest
 
 import avion_media
-from avion_media.domain.tasks import State
-from avion_media.records import RECORDS, UNREADABLE, CustomRecord, HashRecord, JsonRecord, Raw, Record, UnreadableRecord
+from avion_media.common.records import (
+    RECORDS,
+    UNREADABLE,
+    CustomRecord,
+    HashRecord,
+    JsonRecord,
+    Raw,
+    Record,
+    UnreadableRecord,
+)
+from avion_media.common.tasks import State
 
 SAMPLES = Path(__file__).resolve().parents[1] / "data/records"
 ELSEWHERE = (".wire", ".__main__", ".sandbox.child")  # generated; programs

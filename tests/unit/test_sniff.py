@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import AVIF, FORMATS, GIF, HEIC, JPEG, MKV, MOV, MP4, PNG, WEBM, WEBP, Family
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import AVIF, FORMATS, GIF, HEIC, JPEG, MKV, MOV, MP4, PNG, WEBM, WEBP, Family
 from avion_media.media.sniff import HEAD_BYTES, Sniffed, require_format, sniff
 
 ALL = frozenset(each.name for each in FORMATS)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from avion_media.config import Config
-from avion_media.lifecycle import Phase
+from avion_media.process.lifecycle import Phase
 from avion_media.service import open_runtime
 
 

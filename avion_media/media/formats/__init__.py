@@ -6,8 +6,8 @@ sandbox; none of them needs an imaging library. Pictures are rewritten, videos a
 
 from __future__ import annotations
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, MKV, MOV, MP4, PNG, WEBM, WEBP, MediaFormat
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import AVIF, GIF, HEIC, JPEG, MKV, MOV, MP4, PNG, WEBM, WEBP, MediaFormat
 from avion_media.media.bounds import PictureBounds, VideoBounds
 from avion_media.media.formats import gif, heif, jpeg, matroska, mp4, png, webp
 from avion_media.media.formats.movie import POSTER_SECONDS, MovieFormat, MoviePlan

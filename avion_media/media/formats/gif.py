@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from avion_media.domain.formats import GIF
+from avion_media.common.formats import GIF
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.icc import neutral_parts
 from avion_media.media.formats.picture import Peek, Picture, bounded_parts, playing_time

@@ -11,8 +11,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import JPEG
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import JPEG
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.exif import EXIF_PREFIX, ExifFacts, minimal_exif, read_exif
 from avion_media.media.formats.icc import neutral_parts

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from operator import itemgetter
 from typing import Any, Protocol
 
-from avion_media.domain.formats import BY_NAME, MediaFormat
-from avion_media.domain.ranges import Patch, Range, enclosing, joined_patches, merged
+from avion_media.common.formats import BY_NAME, MediaFormat
+from avion_media.common.ranges import Patch, Range, enclosing, joined_patches, merged
 from avion_media.media.bounds import VideoBounds
 from avion_media.media.formats.coded_data import Coding
 from avion_media.media.formats.sparse import SparseFile

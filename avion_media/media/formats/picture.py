@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import MediaFormat
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import MediaFormat
 from avion_media.media.bounds import PictureBounds, corrupt
 
 MAX_PARTS = 2_000_000

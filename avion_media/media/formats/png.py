@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from deflate import crc32
 
-from avion_media.domain.formats import PNG
+from avion_media.common.formats import PNG
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.exif import ExifFacts, minimal_exif, read_exif
 from avion_media.media.formats.icc import MAX_ICC_BYTES, neutral_profile

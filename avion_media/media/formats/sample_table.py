@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, chain, pairwise, repeat
 
-from avion_media.domain.ranges import Range
+from avion_media.common.ranges import Range
 from avion_media.media.bounds import Budget, corrupt
 from avion_media.media.formats.isobmff import Box, first, required
 

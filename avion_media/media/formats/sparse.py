@@ -10,7 +10,7 @@ import copy
 import os
 from collections.abc import Iterable, Sequence
 
-from avion_media.domain.ranges import Range, enclosing, merged, total_bytes
+from avion_media.common.ranges import Range, enclosing, merged, total_bytes
 from avion_media.media.bounds import corrupt
 
 _MAX_PEEK_BYTES = 16 << 20

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from avion_media.domain.formats import WEBP
+from avion_media.common.formats import WEBP
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.exif import ExifFacts, minimal_exif, read_exif
 from avion_media.media.formats.icc import neutral_profile

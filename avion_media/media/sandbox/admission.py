@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from avion_media.domain.errors import Reason, Rejected
+from avion_media.common.errors import Reason, Rejected
 
 
 class Admission:

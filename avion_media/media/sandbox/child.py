@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
-from avion_media.domain.errors import Rejected
+from avion_media.common.errors import Rejected
 from avion_media.media.sandbox import SandboxReport, confinement, seccomp
 from avion_media.media.sandbox.wire import Task
 

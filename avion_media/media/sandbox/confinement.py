@@ -22,7 +22,7 @@ import signal
 import struct
 from typing import Final
 
-from avion_media import kernel
+from avion_media.common import kernel
 from avion_media.media.sandbox import Limits, SandboxReport, seccomp
 from avion_media.media.sandbox.seccomp import NUMBERS
 

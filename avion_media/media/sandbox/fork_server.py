@@ -22,7 +22,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from avion_media import kernel
+from avion_media.common import kernel
 from avion_media.media.sandbox import SandboxReport, child
 from avion_media.media.sandbox.confinement import find_means, landlock_ruleset
 from avion_media.media.sandbox.wire import Exit, Task, pack, receive_task

@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from avion_media.domain.errors import Dependency, Unavailable
+from avion_media.common.errors import Dependency, Unavailable
 from avion_media.media.sandbox import SandboxReport
 from avion_media.media.sandbox.wire import MAX_MESSAGE_BYTES
 

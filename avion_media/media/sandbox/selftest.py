@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
-from avion_media.kernel import syscall
+from avion_media.common.kernel import syscall
 from avion_media.media.sandbox.seccomp import NUMBERS
 
 _DENIALS: Final = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS})

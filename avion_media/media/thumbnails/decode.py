@@ -9,9 +9,9 @@ from PIL import AvifImagePlugin, Image
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP
-from avion_media.domain.media import fit_within
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP
+from avion_media.common.media import fit_within
 from avion_media.media.formats import Picture
 from avion_media.media.thumbnails.pixels import Pixels, Size
 from avion_media.media.thumbnails.planes import Planes, decode_planes

@@ -16,9 +16,9 @@ import pyvips
 from blurhash_rs import blurhash_encode
 from PIL import Image
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import PNG
-from avion_media.domain.media import WEBP_SUFFIX, ThumbnailSize, fit_within, thumbnail_names
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import PNG
+from avion_media.common.media import WEBP_SUFFIX, ThumbnailSize, fit_within, thumbnail_names
 from avion_media.media.formats import Picture, png
 from avion_media.media.formats.picture import CodePoints, turned_size
 from avion_media.media.thumbnails.colour import is_srgb

@@ -17,7 +17,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from avion_media.domain.formats import JPEG, PNG
+from avion_media.common.formats import JPEG, PNG
 from avion_media.media.formats import Picture, png
 from avion_media.media.formats.picture import turned_size
 from avion_media.media.libav import filtered, rgb_of

@@ -12,7 +12,7 @@ from typing import Final
 
 import pyvips
 
-from avion_media.domain.formats import PNG, WEBP, MediaFormat
+from avion_media.common.formats import PNG, WEBP, MediaFormat
 
 # One thread beside the caller's, because a job has one core, and each thread has buffers of its own.
 pyvips.concurrency_set(1)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from avion_media.domain.formats import BY_NAME
-from avion_media.domain.media import ThumbnailSize
+from avion_media.common.formats import BY_NAME
+from avion_media.common.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import read_picture
 from avion_media.media.thumbnails import vips

@@ -14,8 +14,8 @@ from statistics import fmean
 
 from PIL import Image
 
-from avion_media.domain.formats import BY_NAME
-from avion_media.domain.media import ThumbnailSize
+from avion_media.common.formats import BY_NAME
+from avion_media.common.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import Picture, read_picture
 from avion_media.media.thumbnails import vips

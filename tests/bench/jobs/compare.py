@@ -8,9 +8,9 @@ from functools import partial
 
 import redis
 
-from avion_media.domain import keys
-from avion_media.domain.formats import BY_NAME
-from avion_media.domain.ids import MediaId, new_media_id
+from avion_media.common import keys
+from avion_media.common.formats import BY_NAME
+from avion_media.common.ids import MediaId, new_media_id
 from tests.bench.figures import Figure, Goal, Pairs
 from tests.bench.images.inputs import Input, make_job_inputs
 from tests.bench.jobs import latency

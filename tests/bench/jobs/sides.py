@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import redis
 
+from avion_media.common.ids import MediaId
+from avion_media.common.tasks import EVENTS_STREAM, PROCESSING_QUEUE
 from avion_media.config import ThumbnailsConfig
-from avion_media.domain.ids import MediaId
-from avion_media.domain.tasks import EVENTS_STREAM, PROCESSING_QUEUE
 from tests.bench.setting import NODE, Setting
 from tests.service.harness import running
 

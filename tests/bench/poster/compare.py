@@ -23,15 +23,15 @@ import boto3
 import trio
 from botocore.config import Config as BotoConfig
 
+from avion_media.backends.files import open_spool
+from avion_media.backends.store import ObjectStore, open_store
+from avion_media.common.formats import Family
+from avion_media.common.ranges import Range
 from avion_media.config import Config, S3Config, ThumbnailsConfig
-from avion_media.domain.formats import Family
-from avion_media.domain.ranges import Range
-from avion_media.files import open_spool
 from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
-from avion_media.store import ObjectStore, open_store
-from avion_media.tasks.sources import StoreSource
+from avion_media.workers.sources import StoreSource
 from tests.bench.figures import Figure, Goal, Pairs
 from tests.bench.poster.link import GIGABIT, open_link
 from tests.bench.poster.video import LARGE, SMALL, make_videos

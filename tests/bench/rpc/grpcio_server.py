@@ -16,10 +16,10 @@ import boto3
 import grpc
 from botocore.config import Config as BotoConfig
 
-from avion_media.api.validation import BadRequest, check_upload_request
+from avion_media.common import keys
+from avion_media.common.ids import new_media_id
 from avion_media.config import Config, load
-from avion_media.domain import keys
-from avion_media.domain.ids import new_media_id
+from avion_media.servers.api.validation import BadRequest, check_upload_request
 from avion_media.wire.avion import media_pb2 as wire
 
 if TYPE_CHECKING:

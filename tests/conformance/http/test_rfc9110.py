@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from avion_media.http1 import HttpLimits
+from avion_media.servers.http1 import HttpLimits
 from tests.conformance.http.wire import head, serving
 
 EXPECT = b"Expect: 100-continue"

@@ -9,7 +9,7 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from avion_media.http1 import HttpLimits
+from avion_media.servers.http1 import HttpLimits
 from tests.conformance.http.wire import head, serving
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import h11
 import trio
 
-from avion_media.http1 import BodyLost, HttpLimits, HttpServer, Request, Response
+from avion_media.servers.http1 import BodyLost, HttpLimits, HttpServer, Request, Response
 
 LIMIT_S = 20.0
 

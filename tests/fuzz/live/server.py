@@ -18,14 +18,14 @@ from typing import Any
 import structlog
 import trio
 
+from avion_media.common.formats import JPEG
+from avion_media.common.media import MediaFacts
+from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.config import HttpConfig
-from avion_media.domain.formats import JPEG
-from avion_media.domain.media import MediaFacts
 from avion_media.grpc import CallContext, GrpcLimits, GrpcServer, Health, Hooks
-from avion_media.http1 import HttpLimits, HttpServer
-from avion_media.origin.app import Origin
+from avion_media.servers.http1 import HttpLimits, HttpServer
+from avion_media.servers.origin.app import Origin
 from avion_media.service import freeze_long_lived_objects
-from avion_media.telemetry import NO_TELEMETRY
 from tests.interop.echo import Echo
 from tests.unit.origin.objects import Blocks, Deletions, Objects, Slot
 

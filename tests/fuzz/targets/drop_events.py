@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from avion_media.deletion import parse_notice
-from avion_media.domain.formats import JPEG
-from avion_media.domain.ids import new_media_id
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import new_media_id
+from avion_media.items.deletion import parse_notice
 from tests.fuzz.parser import parser_target
 
 _IDS = [new_media_id(JPEG, 1_700_000_000_000 + number).text for number in range(3)] + ["ab" * 32]

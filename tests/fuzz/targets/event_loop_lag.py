@@ -12,10 +12,10 @@ from contextlib import ExitStack, suppress
 
 import trio
 
+from avion_media.backends.files import SpooledSource
+from avion_media.common.errors import Rejected
+from avion_media.common.formats import BY_NAME
 from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
-from avion_media.domain.errors import Rejected
-from avion_media.domain.formats import BY_NAME
-from avion_media.files import SpooledSource
 from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.media.sniff import require_format, sniff

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from avion_media.domain.errors import Rejected
-from avion_media.domain.media import ThumbnailSize
+from avion_media.common.errors import Rejected
+from avion_media.common.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import read_picture
 from avion_media.media.thumbnails import vips

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from avion_media.domain.errors import Rejected
-from avion_media.domain.formats import MediaFormat
+from avion_media.common.errors import Rejected
+from avion_media.common.formats import MediaFormat
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import PEEK_BYTES, Picture, peek, read_picture
 from tests.fuzz.parser import parser_target

@@ -8,14 +8,14 @@ import tempfile
 import trio
 import trio.testing
 
-from avion_media.domain.errors import Rejected, Unavailable
-from avion_media.remote.dial import FetchTimeouts
-from avion_media.remote.errors import ServerError
-from avion_media.remote.exchange import Exchange
-from avion_media.remote.fetcher import Fetcher, _check_status
-from avion_media.remote.guard import AddressGuard
-from avion_media.remote.url import parse_remote_url
-from avion_media.remote.validators import validators_from, validators_of
+from avion_media.backends.remote.dial import FetchTimeouts
+from avion_media.backends.remote.errors import ServerError
+from avion_media.backends.remote.exchange import Exchange
+from avion_media.backends.remote.fetcher import Fetcher, _check_status
+from avion_media.backends.remote.guard import AddressGuard
+from avion_media.backends.remote.url import parse_remote_url
+from avion_media.backends.remote.validators import validators_from, validators_of
+from avion_media.common.errors import Rejected, Unavailable
 from tests.fuzz.parser import parser_target
 
 _MAX_BYTES = 4096

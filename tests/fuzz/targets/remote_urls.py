@@ -6,9 +6,9 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
-from avion_media.remote.fetcher import _redirect_target
-from avion_media.remote.guard import AddressGuard, AddressRefused
-from avion_media.remote.url import MAX_URL_CHARACTERS, InvalidUrl, RemoteUrl, parse_remote_url
+from avion_media.backends.remote.fetcher import _redirect_target
+from avion_media.backends.remote.guard import AddressGuard, AddressRefused
+from avion_media.backends.remote.url import MAX_URL_CHARACTERS, InvalidUrl, RemoteUrl, parse_remote_url
 from tests.fuzz.parser import parser_target
 from tests.hostile.remote.urls import HOSTILE
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from avion_media.domain.errors import Rejected
-from avion_media.domain.formats import MediaFormat
-from avion_media.domain.ranges import Patch, Range
+from avion_media.common.errors import Rejected
+from avion_media.common.formats import MediaFormat
+from avion_media.common.ranges import Patch, Range
 from avion_media.media.bounds import VideoBounds
 from avion_media.media.formats import plan_movie
 from avion_media.media.formats.movie import MoviePlan, plan_from_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 
-from avion_media.domain.errors import Rejected
+from avion_media.common.errors import Rejected
 from avion_media.media.bounds import VideoBounds
 from avion_media.media.poster import poster_job
 from tests.fuzz.parser import parser_target

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from avion_media.http1 import AsgiServer, HttpLimits, HttpServer, Request, Response
+from avion_media.servers.http1 import AsgiServer, HttpLimits, HttpServer, Request, Response
 
 HARD_LIMIT_S = 30.0
 CHUNK = b"x" * 65_536

@@ -7,7 +7,7 @@ import socket
 import pytest
 import trio
 
-from avion_media.http1 import HttpLimits
+from avion_media.servers.http1 import HttpLimits
 from tests.hostile.http.serving import GET, Client, Kind, attacked
 
 HANG = GET.replace(b"/ ", b"/hang ", 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from avion_media.http1 import HttpLimits
+from avion_media.servers.http1 import HttpLimits
 from tests.hostile.http.serving import GET, SAFETY_HEADERS, Kind, attacked
 
 MANY_FIELDS = b"".join(b"X-%d: 1\r\n" % number for number in range(200))

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from avion_media.domain.errors import Reason
-from avion_media.domain.formats import Family, by_filename
+from avion_media.common.errors import Reason
+from avion_media.common.formats import Family, by_filename
 
 _MIB = 1 << 20
 READY: Final = "ready"

@@ -8,7 +8,7 @@ from functools import cache
 
 from PIL import Image
 
-from avion_media.domain.errors import Reason
+from avion_media.common.errors import Reason
 from tests.hostile.media.bomb import READY, Bomb
 from tests.unit.scrub.made_files import box, full_box, saved
 from tests.unit.scrub.made_heif import AV1C, COLR, FILE_TYPE, ISPE, PIXI, PLAIN, MadeHeif, MadeItem, with_item

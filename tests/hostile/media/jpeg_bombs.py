@@ -7,7 +7,7 @@ from functools import cache
 
 from PIL import Image
 
-from avion_media.domain.errors import Reason
+from avion_media.common.errors import Reason
 from tests.hostile.media.bomb import READY, Bomb
 from tests.unit.scrub.made_files import jpeg_segment, picture, saved, tiff
 

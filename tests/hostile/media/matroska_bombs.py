@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from functools import cache
 
-from avion_media.domain.errors import Reason
+from avion_media.common.errors import Reason
 from avion_media.media.formats.matroska.ebml import Element, parse_element
 from tests.hostile.media.bomb import READY, Bomb, zeros
 from tests.unit.scrub.samples import DATA

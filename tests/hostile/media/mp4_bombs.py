@@ -6,7 +6,7 @@ import struct
 import subprocess
 from functools import cache
 
-from avion_media.domain.errors import Reason
+from avion_media.common.errors import Reason
 from tests.hostile.media.bomb import READY, Bomb
 from tests.hostile.media.sps import h264_parameters
 from tests.unit.scrub.made_files import box, full_box

@@ -6,7 +6,7 @@ import struct
 import zlib
 from functools import cache
 
-from avion_media.domain.errors import Reason
+from avion_media.common.errors import Reason
 from tests.hostile.media.bomb import READY, Bomb, zeros
 from tests.unit.image.made import with_chunks
 from tests.unit.scrub.made_files import picture, png_chunk, saved

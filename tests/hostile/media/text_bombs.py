@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 
-from avion_media.domain.errors import Reason
+from avion_media.common.errors import Reason
 from tests.hostile.media import jpeg_bombs, png_bombs
 from tests.hostile.media.bomb import READY, Bomb
 from tests.unit.scrub.made_files import box, jpeg_segment

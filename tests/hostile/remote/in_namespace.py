@@ -18,8 +18,8 @@ from urllib.parse import unquote
 
 import trio
 
-from avion_media.domain.errors import Rejected, Unavailable
-from avion_media.remote import AddressGuard, Fetcher, InvalidUrl, parse_remote_url
+from avion_media.backends.remote import AddressGuard, Fetcher, InvalidUrl, parse_remote_url
+from avion_media.common.errors import Rejected, Unavailable
 from tests.hostile.remote.strangers import Names, Stranger, says, stranger
 from tests.hostile.remote.urls import HOSTILE, NAMES, PUBLIC
 

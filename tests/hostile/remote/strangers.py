@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import trio
 
-from avion_media.remote import AddressGuard, Fetcher, FetchTimeouts
-from avion_media.remote.dial import Resolve
-from avion_media.remote.hosts import HostGate
+from avion_media.backends.remote import AddressGuard, Fetcher, FetchTimeouts
+from avion_media.backends.remote.dial import Resolve
+from avion_media.backends.remote.hosts import HostGate
 
 Behaviour = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
 LOOPBACK = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import trio
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.remote import AddressGuard, InvalidUrl, parse_remote_url
+from avion_media.backends.remote import AddressGuard, InvalidUrl, parse_remote_url
+from avion_media.common.errors import Reason, Rejected
 from tests.hostile.remote.strangers import Names, fetcher, says, stranger
 from tests.hostile.remote.urls import HOSTILE, NAMES
 

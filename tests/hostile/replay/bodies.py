@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from avion_media.domain.formats import JPEG, MP4
+from avion_media.common.formats import JPEG, MP4
 from avion_media.media.formats import plan_movie
 from avion_media.media.formats.sparse import SparseFile
 from tests.unit.container.videos import apply_patches

@@ -10,11 +10,11 @@ import pytest
 import redis as redis_py
 import trio
 
-from avion_media.console import audit
-from avion_media.console.actions import Action, Asks, Outcome, Service
-from avion_media.console.questions import Question, Questions
-from avion_media.domain.errors import Dependency, Unavailable
-from avion_media.redis import Redis, open_redis
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.common.errors import Dependency, Unavailable
+from avion_media.servers.console import audit
+from avion_media.servers.console.actions import Action, Asks, Outcome, Service
+from avion_media.servers.console.questions import Question, Questions
 
 Perform = Callable[[Service, Sequence[str]], Awaitable[Outcome]]
 

@@ -9,8 +9,10 @@ from typing import Any, TypeAlias
 import pytest
 import redis as redis_py
 
-from avion_media.console import audit
-from avion_media.console.dead_letters import (
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.servers.console import audit
+from avion_media.servers.console.dead_letters import (
     MAX_EXAMINED,
     PAGE_ROWS,
     DeadLetterQuery,
@@ -19,9 +21,7 @@ from avion_media.console.dead_letters import (
     read_causes,
     read_page,
 )
-from avion_media.console.recent import MediaFilter, read_media
-from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
-from avion_media.redis import Redis, open_redis
+from avion_media.servers.console.recent import MediaFilter, read_media
 
 Fields: TypeAlias = Any  # redis-py's types are wider than what any call here takes
 MEDIA_IDS = [f"01M88C0SJ305C5J3D3BYCKGC{number:02d}" for number in range(40)]

@@ -6,8 +6,8 @@ import sys
 
 import trio
 
-from avion_media.deletion import DeletionRecords, Notice, NoticeChannel
-from avion_media.redis import open_redis
+from avion_media.backends.redis import open_redis
+from avion_media.items.deletion import DeletionRecords, Notice, NoticeChannel
 
 HOUR_S = 3600.0
 

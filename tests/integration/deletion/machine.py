@@ -18,12 +18,12 @@ import redis as redis_py
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from avion_media.deletion import DeletionRecord, DeletionRecords, DeletionState, Mark, Undelete, scripts
-from avion_media.deletion.names import LAST_UNDELETE, completeness_of
-from avion_media.domain.tasks import DROP_DELETED, State, Status
-from avion_media.redis import Redis, Script
-from avion_media.state import StatusStore
-from avion_media.state.names import deletion_key
+from avion_media.backends.redis import Redis, Script
+from avion_media.common.tasks import DROP_DELETED, State, Status
+from avion_media.items.deletion import DeletionRecord, DeletionRecords, DeletionState, Mark, Undelete, scripts
+from avion_media.items.deletion.names import LAST_UNDELETE, completeness_of
+from avion_media.items.state import StatusStore
+from avion_media.items.state.names import deletion_key
 
 T = TypeVar("T")
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import trio
 
-from avion_media.deletion import DeletionJournal, DeletionRecords, JournalReplay
-from avion_media.domain import keys
-from avion_media.domain.errors import Dependency, Unavailable
-from avion_media.domain.formats import JPEG
-from avion_media.domain.ids import new_media_id
-from avion_media.domain.tasks import DELETE_QUEUE
-from avion_media.queue import BulkJobs, JobState, Progress
-from avion_media.redis import Redis, open_redis
-from avion_media.resources import ResourceSlot
-from avion_media.tasks.bulk import BulkRunner
-from avion_media.tasks.bulk_undelete import UndeleteMedia
+from avion_media.backends.queue import BulkJobs, JobState, Progress
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.common import keys
+from avion_media.common.errors import Dependency, Unavailable
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import new_media_id
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import DELETE_QUEUE
+from avion_media.items.deletion import DeletionJournal, DeletionRecords, JournalReplay
+from avion_media.workers.bulk import BulkRunner
+from avion_media.workers.bulk_undelete import UndeleteMedia
 from tests.crash.stage import MemoryStore, Steps
 from tests.service.published import encode_id
 

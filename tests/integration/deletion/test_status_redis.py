@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 import redis as redis_py
 
-from avion_media.deletion import DeletionRecords, DeletionState, schedule_removals
-from avion_media.domain.errors import Unavailable
-from avion_media.domain.tasks import DELETE_QUEUE, State, Status
-from avion_media.queue import TaskQueue
-from avion_media.redis import open_redis
-from avion_media.state import MediaEvents, StatusStore
+from avion_media.backends.queue import TaskQueue
+from avion_media.backends.redis import open_redis
+from avion_media.common.errors import Unavailable
+from avion_media.common.tasks import DELETE_QUEUE, State, Status
+from avion_media.items.deletion import DeletionRecords, DeletionState, schedule_removals
+from avion_media.items.state import MediaEvents, StatusStore
 from tests.services import redis_server, watched_redis
 
 MEDIUM = "01ARZ3NDEKTSV4RRFFQ69G5FAV"

@@ -15,11 +15,11 @@ import pytest
 import redis as redis_py
 import trio
 
-from avion_media.deletion import DeletionRecords, DeletionState
-from avion_media.domain.formats import PNG
-from avion_media.domain.ids import new_media_id
-from avion_media.domain.tasks import DROP_DELETED
-from avion_media.redis import open_redis
+from avion_media.backends.redis import open_redis
+from avion_media.common.formats import PNG
+from avion_media.common.ids import new_media_id
+from avion_media.common.tasks import DROP_DELETED
+from avion_media.items.deletion import DeletionRecords, DeletionState
 from tests.service.harness import eventually
 
 HOUR_S = 3600.0

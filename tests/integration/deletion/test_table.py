@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from avion_media.deletion import DeletionRecords, DeletionState, Mark, Undelete
-from avion_media.deletion.names import completeness_of
-from avion_media.domain.tasks import State, Status
-from avion_media.redis import Redis, open_redis
-from avion_media.state import StatusStore
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.common.tasks import State, Status
+from avion_media.items.deletion import DeletionRecords, DeletionState, Mark, Undelete
+from avion_media.items.deletion.names import completeness_of
+from avion_media.items.state import StatusStore
 
 PAGE = Path(__file__).parents[3] / "docs" / "deletions.md"
 HOUR_S = 3600.0

@@ -1,1 +1,1 @@
-"""Tests of `avion_media.doctor` on real services."""
+"""Tests of `avion_media.operations.doctor` on real services."""

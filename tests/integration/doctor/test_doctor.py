@@ -9,8 +9,8 @@ import pytest
 import redis as redis_py
 
 from avion_media.config import Config, RedisConfig, S3Config, StatusConfig
-from avion_media.doctor import Area, CheckResult, CheckStatus, examine, examine_forgeries
-from avion_media.setup import prepare
+from avion_media.operations.doctor import Area, CheckResult, CheckStatus, examine, examine_forgeries
+from avion_media.operations.setup import prepare
 from tests.conftest import S3Bucket, fresh_bucket
 from tests.service.commands import run_command
 from tests.service.harness import service_environment

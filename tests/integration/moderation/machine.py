@@ -20,21 +20,21 @@ from typing import Any, cast
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from avion_media.domain import keys
-from avion_media.domain.errors import Dependency, PreconditionFailed, Reason, Unavailable
-from avion_media.domain.formats import PNG
-from avion_media.domain.ids import AnyId, MediaId, new_media_id
-from avion_media.domain.media import ThumbnailSize
-from avion_media.domain.protocols import PurgeRequests
-from avion_media.domain.tasks import State, Status
-from avion_media.moderation import Entry, HashType, ModerationRecords, NotBlocked, Unwanted, Watched
-from avion_media.moderation.blocking import Blocking
-from avion_media.moderation.own import OwnEntries, page_of
-from avion_media.moderation.records import BLOCK, CHANGES, Block, BlockState
-from avion_media.redis import Redis
-from avion_media.resources import ResourceSlot
-from avion_media.state import MediaEvents, StatusStore
-from avion_media.store import ObjectStore
+from avion_media.backends.redis import Redis
+from avion_media.backends.store import ObjectStore
+from avion_media.common import keys
+from avion_media.common.errors import Dependency, PreconditionFailed, Reason, Unavailable
+from avion_media.common.formats import PNG
+from avion_media.common.ids import AnyId, MediaId, new_media_id
+from avion_media.common.media import ThumbnailSize
+from avion_media.common.protocols import PurgeRequests
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import State, Status
+from avion_media.items.moderation import Entry, HashType, ModerationRecords, NotBlocked, Unwanted, Watched
+from avion_media.items.moderation.blocking import Blocking
+from avion_media.items.moderation.own import OwnEntries, page_of
+from avion_media.items.moderation.records import BLOCK, CHANGES, Block, BlockState
+from avion_media.items.state import MediaEvents, StatusStore
 from tests.crash.stage import Killed, MemoryStore, Stored
 
 CLAIM_S = 3.0

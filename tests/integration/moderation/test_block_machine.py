@@ -10,10 +10,10 @@ import pytest
 import structlog
 from structlog import make_filtering_bound_logger
 
-from avion_media.moderation import blocking, own
-from avion_media.moderation.blocking import Blocking
-from avion_media.moderation.evidence import Evidence
-from avion_media.moderation.records import Block, ModerationRecords
+from avion_media.items.moderation import blocking, own
+from avion_media.items.moderation.blocking import Blocking
+from avion_media.items.moderation.evidence import Evidence
+from avion_media.items.moderation.records import Block, ModerationRecords
 from tests.crash.stage import MemoryStore
 from tests.integration.moderation.machine import Broken, run
 

@@ -10,9 +10,9 @@ import pytest
 import redis as redis_py
 import trio
 
-from avion_media.domain.tasks import PROCESSING_QUEUE
-from avion_media.queue import Lease, TaskQueue
-from avion_media.redis import Redis, open_redis
+from avion_media.backends.queue import Lease, TaskQueue
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.common.tasks import PROCESSING_QUEUE
 from tests.integration.queue.proxy import Proxy, open_proxy
 from tests.services import RedisCluster, RedisServer, redis_cluster, redis_server
 from tests.services.process import working_directory

@@ -16,12 +16,12 @@ import redis as redis_py
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from avion_media.domain.formats import JPEG, MP4
-from avion_media.domain.ids import new_media_id
-from avion_media.domain.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
-from avion_media.queue import MAX_DEATHS, QueueKeys, scripts
-from avion_media.queue.entries import WAITING_HEADER
-from avion_media.redis import Script
+from avion_media.backends.queue import MAX_DEATHS, QueueKeys, scripts
+from avion_media.backends.queue.entries import WAITING_HEADER
+from avion_media.backends.redis import Script
+from avion_media.common.formats import JPEG, MP4
+from avion_media.common.ids import new_media_id
+from avion_media.common.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
 
 KEYS = QueueKeys(PROCESSING_QUEUE)
 RUNWAY, VIDEO_LANE, PARKED, AT_CAP, DRAINED = 8, 1e13, 4e15, 8e15, 8.5e15

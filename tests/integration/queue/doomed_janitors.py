@@ -14,13 +14,13 @@ from typing import Any
 
 import trio
 
-from avion_media.domain.errors import Reason
-from avion_media.domain.tasks import EnsureLease, Task
-from avion_media.queue import BulkJobs, TaskQueue
-from avion_media.redis import Redis, Reply
-from avion_media.tasks.bulk import BulkRunner, ReplayDeadLetters
-from avion_media.tasks.consumer import Consumer, ConsumerPolicy
-from avion_media.telemetry import NO_TELEMETRY
+from avion_media.backends.queue import BulkJobs, TaskQueue
+from avion_media.backends.redis import Redis, Reply
+from avion_media.common.errors import Reason
+from avion_media.common.tasks import EnsureLease, Task
+from avion_media.common.telemetry import NO_TELEMETRY
+from avion_media.workers.bulk import BulkRunner, ReplayDeadLetters
+from avion_media.workers.consumer import Consumer, ConsumerPolicy
 from supervisors import Supervisor, Worker
 
 CLAIM_AFTER_S = 0.8

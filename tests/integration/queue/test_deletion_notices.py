@@ -7,11 +7,11 @@ import json
 import pytest
 import trio
 
-from avion_media.deletion import NOTICES_GROUP, DeletionRecords, Notice, NoticeChannel, NoticeStream
-from avion_media.domain.formats import JPEG
-from avion_media.domain.ids import new_media_id
-from avion_media.domain.tasks import DROP_DELETED
-from avion_media.redis import Redis, open_redis
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import new_media_id
+from avion_media.common.tasks import DROP_DELETED
+from avion_media.items.deletion import NOTICES_GROUP, DeletionRecords, Notice, NoticeChannel, NoticeStream
 from tests.integration.queue.conftest import Client, info
 from tests.services import RedisServer
 

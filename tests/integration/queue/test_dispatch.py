@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from avion_media.domain.formats import JPEG, MP4, MediaFormat
-from avion_media.domain.ids import new_media_id
-from avion_media.domain.tasks import CACHE_QUEUE, PROCESSING_QUEUE, processing_fields
-from avion_media.queue import Lease, QueueKeys, TaskQueue
-from avion_media.redis import Redis
+from avion_media.backends.queue import Lease, QueueKeys, TaskQueue
+from avion_media.backends.redis import Redis
+from avion_media.common.formats import JPEG, MP4, MediaFormat
+from avion_media.common.ids import new_media_id
+from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE, processing_fields
 from tests.integration.queue.conftest import Client
 
 KEYS = QueueKeys(PROCESSING_QUEUE)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from avion_media.redis import open_redis
-from avion_media.setup import redis_warnings
+from avion_media.backends.redis import open_redis
+from avion_media.operations.setup import redis_warnings
 from tests.services import RedisCluster, RedisServer, redis_cluster, redis_server
 
 EVICTS = "Redis may evict keys: maxmemory-policy is allkeys-lru, should be noeviction"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from avion_media.domain.tasks import EVENTS_STREAM
-from avion_media.state import MediaEvents
+from avion_media.common.tasks import EVENTS_STREAM
+from avion_media.items.state import MediaEvents
 from tests.integration.queue.conftest import Client
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "events" / "consumer.py"

@@ -9,11 +9,11 @@ import pytest
 import trio
 
 import avion_media
-from avion_media.deletion import NoticeStream
-from avion_media.domain.tasks import CONSUMER_GROUP, DROP_DELETED, PROCESSING_QUEUE
-from avion_media.queue import QueueKeys, TaskQueue
-from avion_media.queue.entries import HISTORY, MAX_BYTES, MAX_FIELDS
-from avion_media.redis import Redis
+from avion_media.backends.queue import QueueKeys, TaskQueue
+from avion_media.backends.queue.entries import HISTORY, MAX_BYTES, MAX_FIELDS
+from avion_media.backends.redis import Redis
+from avion_media.common.tasks import CONSUMER_GROUP, DROP_DELETED, PROCESSING_QUEUE
+from avion_media.items.deletion import NoticeStream
 from tests.integration.queue.conftest import Client, info, taken_over
 
 KEYS = QueueKeys(PROCESSING_QUEUE)

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import redis as redis_py
 
-from avion_media.deletion import DeletionRecords
-from avion_media.domain.errors import RedisFull
-from avion_media.domain.formats import JPEG
-from avion_media.domain.ids import new_media_id, remote_id_for
-from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, State, Status
-from avion_media.queue import BulkJobs, DeadLetterFilter, Lease, TaskQueue
-from avion_media.redis import Lock, Redis
-from avion_media.replicas import Replicas
-from avion_media.state import MediaEvents, RemoteStateStore, StatusStore
+from avion_media.backends.queue import BulkJobs, DeadLetterFilter, Lease, TaskQueue
+from avion_media.backends.redis import Lock, Redis
+from avion_media.common.errors import RedisFull
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import new_media_id, remote_id_for
+from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE, State, Status
+from avion_media.items.deletion import DeletionRecords
+from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
+from avion_media.process.replicas import Replicas
 from tests.integration.queue.conftest import Client
 
 MEDIA_ID = str(new_media_id(JPEG, 1_700_000_000_000))

@@ -9,9 +9,9 @@ from collections import Counter
 import redis as redis_py
 import trio
 
-from avion_media.domain.tasks import CONSUMER_GROUP, Task
-from avion_media.queue import BulkJobs, DeadLetterFilter, JobState, QueueKeys, TaskQueue
-from avion_media.redis import Redis, open_redis
+from avion_media.backends.queue import BulkJobs, DeadLetterFilter, JobState, QueueKeys, TaskQueue
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.common.tasks import CONSUMER_GROUP, Task
 from supervisors import Supervisor, Worker
 from tests.integration.queue.conftest import Client
 from tests.integration.queue.doomed_janitors import NoTasks, janitor_of

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from avion_media.domain.errors import Dependency, Unavailable
-from avion_media.redis import Lock, LockLost, Redis, open_redis
+from avion_media.backends.redis import Lock, LockLost, Redis, open_redis
+from avion_media.common.errors import Dependency, Unavailable
 from tests.integration.queue.conftest import Client
 from tests.services import RedisServer
 

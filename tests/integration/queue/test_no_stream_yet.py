@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from avion_media.deletion import NoticeStream
-from avion_media.domain.tasks import PROCESSING_QUEUE
-from avion_media.queue import TaskQueue
-from avion_media.redis import open_redis
+from avion_media.backends.queue import TaskQueue
+from avion_media.backends.redis import open_redis
+from avion_media.common.tasks import PROCESSING_QUEUE
+from avion_media.items.deletion import NoticeStream
 
 
 async def test_forgetting_consumers_of_a_stream_that_does_not_exist(redis_url: str) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import trio
 
-from avion_media.domain.errors import LeaseLost
-from avion_media.domain.tasks import CONSUMER_GROUP, DELETE_QUEUE, PROCESSING_QUEUE
-from avion_media.queue import MAX_DEATHS, Lease, TaskQueue
-from avion_media.queue.names import UNCONFIRMED
-from avion_media.redis import Redis
+from avion_media.backends.queue import MAX_DEATHS, Lease, TaskQueue
+from avion_media.backends.queue.names import UNCONFIRMED
+from avion_media.backends.redis import Redis
+from avion_media.common.errors import LeaseLost
+from avion_media.common.tasks import CONSUMER_GROUP, DELETE_QUEUE, PROCESSING_QUEUE
 from tests.integration.queue.conftest import Client, blocked, info, taken_over
 
 FIELDS = {"media_id": "01HZX", "type": "thumbnail"}

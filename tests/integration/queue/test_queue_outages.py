@@ -11,11 +11,11 @@ from contextlib import suppress
 import pytest
 import trio
 
-from avion_media.domain.errors import LeaseLost, Unavailable
-from avion_media.domain.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
-from avion_media.queue import DataLoss, Lease, QueueKeys, TaskQueue
-from avion_media.queue.names import UNCONFIRMED
-from avion_media.redis import Redis, open_redis
+from avion_media.backends.queue import DataLoss, Lease, QueueKeys, TaskQueue
+from avion_media.backends.queue.names import UNCONFIRMED
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.common.errors import LeaseLost, Unavailable
+from avion_media.common.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
 from tests.integration.outages import persistently
 from tests.integration.queue.conftest import Client, blocked, info, infos
 from tests.integration.queue.proxy import Proxy

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import trio
 
-from avion_media.domain.tasks import CACHE_QUEUE, CONSUMER_GROUP, DELETE_QUEUE, PROCESSING_QUEUE
-from avion_media.queue import Lease, QueueKeys, QueueStats, TaskQueue
-from avion_media.redis import Redis
-from avion_media.telemetry.context import parse_traceparent
+from avion_media.backends.queue import Lease, QueueKeys, QueueStats, TaskQueue
+from avion_media.backends.redis import Redis
+from avion_media.common.tasks import CACHE_QUEUE, CONSUMER_GROUP, DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.common.telemetry.context import parse_traceparent
 from tests.integration.queue.conftest import Client, info
 
 FIELDS = {"media_id": "01HZX", "type": "thumbnail"}

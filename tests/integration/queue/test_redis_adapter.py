@@ -12,9 +12,9 @@ import trio
 import trio.testing
 import trustme
 
-import avion_media.redis.subscription as subscription
-from avion_media.domain.errors import Unavailable
-from avion_media.redis import Redis, RedisRefused, Script, open_redis
+import avion_media.backends.redis.subscription as subscription
+from avion_media.backends.redis import Redis, RedisRefused, Script, open_redis
+from avion_media.common.errors import Unavailable
 from tests.integration.outages import persistently
 from tests.integration.queue.conftest import Client, info, infos
 from tests.integration.queue.proxy import open_proxy

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import trio
 
-from avion_media.domain.errors import Unavailable
-from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status
-from avion_media.queue import TaskQueue
-from avion_media.redis import Redis
-from avion_media.state import StatusStore
+from avion_media.backends.queue import TaskQueue
+from avion_media.backends.redis import Redis
+from avion_media.common.errors import Unavailable
+from avion_media.common.tasks import PROCESSING_QUEUE, State, Status
+from avion_media.items.state import StatusStore
 
 FIELDS = {"media_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "type": "thumbnail"}
 

@@ -8,13 +8,13 @@ import uuid
 import pytest
 import trio
 
-from avion_media.deletion import DeletionRecords
-from avion_media.domain.errors import SERVICE_FAULTS, Reason
-from avion_media.domain.formats import MP4
-from avion_media.domain.media import MediaFacts
-from avion_media.domain.tasks import EVENTS_STREAM, State, Status
-from avion_media.redis import Redis, open_redis
-from avion_media.state import MediaEvents, StatusStore
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.common.errors import SERVICE_FAULTS, Reason
+from avion_media.common.formats import MP4
+from avion_media.common.media import MediaFacts
+from avion_media.common.tasks import EVENTS_STREAM, State, Status
+from avion_media.items.deletion import DeletionRecords
+from avion_media.items.state import MediaEvents, StatusStore
 from tests.integration.queue.conftest import Client
 from tests.services import RedisServer
 

@@ -12,15 +12,24 @@ import redis as redis_py
 import structlog
 from starlette.applications import Starlette
 
-from avion_media.admin import OperatorGate
-from avion_media.console.actions import actions_of
-from avion_media.console.steering import steering_routes
-from avion_media.credentials import fingerprint
-from avion_media.domain.errors import Dependency, Reason, Unavailable
-from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE
-from avion_media.queue import BulkJob, BulkJobs, DeadLetterFilter, JobState, Progress, QueueKeys, TaskQueue, bulk_jobs
-from avion_media.redis import Redis, open_redis
-from avion_media.tasks.bulk import BulkRunner, ReplayDeadLetters
+from avion_media.backends.queue import (
+    BulkJob,
+    BulkJobs,
+    DeadLetterFilter,
+    JobState,
+    Progress,
+    QueueKeys,
+    TaskQueue,
+    bulk_jobs,
+)
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.common.credentials import fingerprint
+from avion_media.common.errors import Dependency, Reason, Unavailable
+from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.servers.admin import OperatorGate
+from avion_media.servers.console.actions import actions_of
+from avion_media.servers.console.steering import steering_routes
+from avion_media.workers.bulk import BulkRunner, ReplayDeadLetters
 from tests.crash.test_consumer_outages import Work, consumer_of, settled, until, working
 
 TOKEN = "a-token-of-some-length"
@@ -98,7 +107,7 @@ def a_second(monkeypatch: pytest.MonkeyPatch) -> Callable[[], float]:
         now[0] += 1.0
         return now[0]
 
-    monkeypatch.setattr("avion_media.tasks.bulk.trio.current_time", lambda: now[0])
+    monkeypatch.setattr("avion_media.workers.bulk.trio.current_time", lambda: now[0])
     return pass_by
 
 

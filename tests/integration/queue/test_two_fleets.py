@@ -8,14 +8,14 @@ from functools import partial
 import redis as redis_py
 import trio
 
-from avion_media.domain.errors import Dependency, Reason, Unavailable
-from avion_media.domain.formats import JPEG
-from avion_media.domain.ids import new_media_id
-from avion_media.domain.tasks import PROCESSING_QUEUE, EnsureLease, Task, processing_fields
-from avion_media.queue import QueueKeys, TaskQueue
-from avion_media.redis import Redis, open_redis
-from avion_media.tasks.consumer import Consumer, ConsumerPolicy
-from avion_media.telemetry import NO_TELEMETRY
+from avion_media.backends.queue import QueueKeys, TaskQueue
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.common.errors import Dependency, Reason, Unavailable
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import new_media_id
+from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task, processing_fields
+from avion_media.common.telemetry import NO_TELEMETRY
+from avion_media.workers.consumer import Consumer, ConsumerPolicy
 from supervisors import Supervisor, Worker
 
 KEYS = QueueKeys(PROCESSING_QUEUE)

@@ -11,11 +11,18 @@ import pytest
 import redis as redis_py
 import trio
 
-from avion_media.domain.errors import Deferred, Dependency, Reason, Rejected, Unavailable
-from avion_media.redis import Redis, open_redis
-from avion_media.remote import HostLimiter, HostLimits, RemoteGone, ServerError, breaker_state, parse_remote_url
-from avion_media.remote.errors import ResolverTrouble
-from avion_media.remote.guard import AddressRefused
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.backends.remote import (
+    HostLimiter,
+    HostLimits,
+    RemoteGone,
+    ServerError,
+    breaker_state,
+    parse_remote_url,
+)
+from avion_media.backends.remote.errors import ResolverTrouble
+from avion_media.backends.remote.guard import AddressRefused
+from avion_media.common.errors import Deferred, Dependency, Reason, Rejected, Unavailable
 
 URL = parse_remote_url("https://remote.example/a.png")
 POLICY = HostLimits(slots=2, breaker_failures=3, first_pause_s=30.0, longest_pause_s=100.0)

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import redis as redis_py
 
-from avion_media.deletion import DeletionRecords
-from avion_media.domain.errors import Reason
-from avion_media.domain.ids import remote_id_for
-from avion_media.domain.tasks import State, Status
-from avion_media.redis import Redis, open_redis
-from avion_media.state import RemoteFailure, RemoteState, RemoteStateStore, StatusStore
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.common.errors import Reason
+from avion_media.common.ids import remote_id_for
+from avion_media.common.tasks import State, Status
+from avion_media.items.deletion import DeletionRecords
+from avion_media.items.state import RemoteFailure, RemoteState, RemoteStateStore, StatusStore
 from tests.service.published import key_of
 
 REMOTE = remote_id_for("https://remote.example/a.png")

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from avion_media.store import ObjectStore, open_store
+from avion_media.backends.store import ObjectStore, open_store
 from tests.conftest import S3Bucket, fresh_bucket
 from tests.services import S3Address
 

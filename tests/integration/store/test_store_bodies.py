@@ -9,12 +9,12 @@ from contextlib import aclosing
 import pytest
 import trio
 
-from avion_media.http1 import BodyLost
-from avion_media.origin.body import RangeBody
-from avion_media.origin.memory import WindowMemory
-from avion_media.store import ObjectStore, open_store
-from avion_media.telemetry import NoTelemetry, instruments
-from avion_media.telemetry.instruments import Instrument
+from avion_media.backends.store import ObjectStore, open_store
+from avion_media.common.telemetry import NoTelemetry, instruments
+from avion_media.common.telemetry.instruments import Instrument
+from avion_media.servers.http1 import BodyLost
+from avion_media.servers.origin.body import RangeBody
+from avion_media.servers.origin.memory import WindowMemory
 from tests.conftest import S3Bucket
 from tests.services.faulty_gateway import FaultyGateway, faulty_gateway
 from tests.unit.net.pairs import connected

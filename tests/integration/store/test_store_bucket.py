@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from avion_media.domain.errors import Unavailable
-from avion_media.store import Lives, open_store
+from avion_media.backends.store import Lives, open_store
+from avion_media.common.errors import Unavailable
 from tests.conftest import S3Bucket
 
 DAY_S = 86_400.0

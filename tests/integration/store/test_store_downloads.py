@@ -8,8 +8,8 @@ import tempfile
 
 import pytest
 
-from avion_media.domain.errors import ObjectMissing, PreconditionFailed
-from avion_media.store import ObjectStore, RangeNotSatisfiable, TooLarge
+from avion_media.backends.store import ObjectStore, RangeNotSatisfiable, TooLarge
+from avion_media.common.errors import ObjectMissing, PreconditionFailed
 
 MEBIBYTE = 1 << 20
 CONTENT = random.Random(1).randbytes(5 * MEBIBYTE + 123)

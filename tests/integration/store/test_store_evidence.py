@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import trio
 
-from avion_media.domain.errors import Dependency, Unavailable
-from avion_media.store import ObjectStore, open_store
+from avion_media.backends.store import ObjectStore, open_store
+from avion_media.common.errors import Dependency, Unavailable
 from tests.conftest import S3Bucket
 
 

@@ -14,13 +14,13 @@ import trio
 import trio.testing
 import trustme
 
-from avion_media.domain.errors import Dependency, ObjectMissing, Unavailable
+from avion_media.backends.store import ObjectPart
+from avion_media.backends.store.http import Http
+from avion_media.backends.store.objects import PartRequest
+from avion_media.backends.store.presign import Presigner, SigningCredentials
+from avion_media.backends.store.requests import ForBotocore, Requests
+from avion_media.common.errors import Dependency, ObjectMissing, Unavailable
 from avion_media.net import Relay
-from avion_media.store import ObjectPart
-from avion_media.store.http import Http
-from avion_media.store.objects import PartRequest
-from avion_media.store.presign import Presigner, SigningCredentials
-from avion_media.store.requests import ForBotocore, Requests
 from tests.unit.net.pairs import connected
 
 BODY = os.urandom(300_000)

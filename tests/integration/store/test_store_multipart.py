@@ -9,18 +9,18 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from avion_media.backends.store import ObjectStore, PresignedPut, UploadMissing, examine_part_urls, open_store
+from avion_media.backends.store.presign import Presigner
+from avion_media.common import keys
+from avion_media.common.errors import Dependency, Unavailable
+from avion_media.common.formats import MP4
+from avion_media.common.ids import new_media_id
+from avion_media.common.parts import Part, PartPlan
+from avion_media.common.resources import ResourceSlot
 from avion_media.config import Config
-from avion_media.domain import keys
-from avion_media.domain.errors import Dependency, Unavailable
-from avion_media.domain.formats import MP4
-from avion_media.domain.ids import new_media_id
-from avion_media.domain.parts import Part, PartPlan
-from avion_media.resources import ResourceSlot
-from avion_media.store import ObjectStore, PresignedPut, UploadMissing, examine_part_urls, open_store
-from avion_media.store.presign import Presigner
-from avion_media.tasks.rate_limiter import RateLimiter
-from avion_media.tasks.sweep import Report, SweepReason
-from avion_media.tasks.sweep.unfinished import UnfinishedUploads
+from avion_media.workers.rate_limiter import RateLimiter
+from avion_media.workers.sweep import Report, SweepReason
+from avion_media.workers.sweep.unfinished import UnfinishedUploads
 from tests.conftest import S3Bucket
 
 KEY = "incoming/multipart"
@@ -121,7 +121,7 @@ async def test_a_store_that_obeys_unsigned_copies_is_found_out(
     s3: S3Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ceph does, where the length is not signed; keys that can only write prevent it."""
-    monkeypatch.setattr("avion_media.store.part_urls.sign_part", sign_any_length)
+    monkeypatch.setattr("avion_media.backends.store.part_urls.sign_part", sign_any_length)
     async with open_store(s3.config()) as store:
         assert "keys that can only write" in await examine_part_urls(store)
         assert await left_behind(store) == []

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from avion_media.domain.errors import ObjectMissing, PreconditionFailed
-from avion_media.store import FileSource, ObjectStore, RangeNotSatisfiable, TooLarge
+from avion_media.backends.store import FileSource, ObjectStore, RangeNotSatisfiable, TooLarge
+from avion_media.common.errors import ObjectMissing, PreconditionFailed
 from tests.conftest import S3Bucket
 
 BLURHASH_PUNCTUATION = "LEHV6nWB2y#$%*+,-.:;=?@[]^_{|}~"

@@ -14,8 +14,8 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from avion_media.domain.errors import ObjectMissing, Unavailable
-from avion_media.store import FileSource, Lives, ObjectStore, open_store
+from avion_media.backends.store import FileSource, Lives, ObjectStore, open_store
+from avion_media.common.errors import ObjectMissing, Unavailable
 from tests.conftest import S3Bucket
 from tests.services.faulty_gateway import FaultyGateway, faulty_gateway
 from tests.services.process import free_port

@@ -7,8 +7,8 @@ import random
 import pytest
 import trio
 
-from avion_media.domain.errors import ObjectMissing, PreconditionFailed, SourceReplaced
-from avion_media.store import ObjectStore
+from avion_media.backends.store import ObjectStore
+from avion_media.common.errors import ObjectMissing, PreconditionFailed, SourceReplaced
 from tests.conftest import S3Bucket
 
 MEBIBYTE = 1 << 20

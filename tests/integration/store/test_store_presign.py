@@ -17,9 +17,9 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.domain.errors import Unavailable
-from avion_media.store import ObjectStore, PresignedPut, open_store
-from avion_media.store.presign import Presigner, SigningCredentials, upload_guard
+from avion_media.backends.store import ObjectStore, PresignedPut, open_store
+from avion_media.backends.store.presign import Presigner, SigningCredentials, upload_guard
+from avion_media.common.errors import Unavailable
 from tests.conftest import S3Bucket
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)

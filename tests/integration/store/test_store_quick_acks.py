@@ -12,7 +12,7 @@ from typing import Any
 from botocore.awsrequest import AWSPreparedRequest, HeadersDict
 from botocore.httpsession import URLLib3Session
 
-from avion_media.store.quick_acks import ask_for_quick_acks
+from avion_media.backends.store.quick_acks import ask_for_quick_acks
 
 _REQUESTS = 40  # of a new connection the kernel acknowledges the first dozen or so at once
 _BODY = b"x" * 1000

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Unavailable
-from avion_media.store import FileSource, ObjectPart, RangeNotSatisfiable, TooLarge, ca_bundle, open_store
-from avion_media.store.http import Http
-from avion_media.store.objects import BytesSource, PartRequest, PutRequest, object_info
-from avion_media.store.presign import Presigner, SigningCredentials
-from avion_media.store.requests import ForBotocore, Requests
+from avion_media.backends.store import FileSource, ObjectPart, RangeNotSatisfiable, TooLarge, ca_bundle, open_store
+from avion_media.backends.store.http import Http
+from avion_media.backends.store.objects import BytesSource, PartRequest, PutRequest, object_info
+from avion_media.backends.store.presign import Presigner, SigningCredentials
+from avion_media.backends.store.requests import ForBotocore, Requests
+from avion_media.common.errors import ObjectMissing, PreconditionFailed, Unavailable
 from tests.conftest import S3Bucket
 from tests.services.faulty_gateway import faulty_gateway
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import trio
 
-from avion_media.domain.errors import LeaseLost, Unavailable
-from avion_media.queue import Lease, TaskQueue
+from avion_media.backends.queue import Lease, TaskQueue
+from avion_media.common.errors import LeaseLost, Unavailable
 from tests.integration.outages import persistently
 
 

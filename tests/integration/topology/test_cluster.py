@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 import trio
 
-from avion_media.domain.errors import Unavailable
-from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status
-from avion_media.queue import TaskQueue
-from avion_media.redis import Redis, open_redis
-from avion_media.redis.slots import key_slot
-from avion_media.state import StatusStore
+from avion_media.backends.queue import TaskQueue
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.backends.redis.slots import key_slot
+from avion_media.common.errors import Unavailable
+from avion_media.common.tasks import PROCESSING_QUEUE, State, Status
+from avion_media.items.state import StatusStore
 from tests.integration.outages import persistently
 from tests.integration.topology.conftest import Workers, until
 from tests.services import RedisCluster, RedisServer, redis_cluster

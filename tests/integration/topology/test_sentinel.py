@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from avion_media.domain.errors import Unavailable
-from avion_media.domain.tasks import PROCESSING_QUEUE
-from avion_media.queue import TaskQueue
-from avion_media.redis import open_redis
+from avion_media.backends.queue import TaskQueue
+from avion_media.backends.redis import open_redis
+from avion_media.common.errors import Unavailable
+from avion_media.common.tasks import PROCESSING_QUEUE
 from tests.integration.outages import persistently
 from tests.integration.topology.conftest import Workers
 from tests.services import watched_redis

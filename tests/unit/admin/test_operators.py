@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from avion_media.admin.operators import OperatorGate
-from avion_media.credentials import bearer_token, fingerprint, is_among
+from avion_media.common.credentials import bearer_token, fingerprint, is_among
 from avion_media.net import is_loopback
+from avion_media.servers.admin.operators import OperatorGate
 
 TOKEN = "a-token-of-some-length"
 HERE = "http://127.0.0.1:9090"

@@ -9,19 +9,21 @@ from pathlib import Path
 
 from google.rpc.error_details_pb2 import ErrorInfo
 
-from avion_media.api.errors import map_exception
-from avion_media.api.media_service import AlreadyDeleted, HostDenied, NothingUploaded
-from avion_media.api.pending_uploads import TooManyPending
-from avion_media.api.resumable import AlreadyCompleted, MultipartOff, NoSuchUpload, PartsMissing
-from avion_media.api.statuses import UnknownMedium
-from avion_media.api.validation import BadRequest, Violation
-from avion_media.domain.errors import Dependency, RedisFull, Unavailable
+from avion_media.common.errors import Dependency, RedisFull, Unavailable
+from avion_media.common.records import UnreadableRecord
 from avion_media.grpc import Code
-from avion_media.moderation import NotBlocked
-from avion_media.records import UnreadableRecord
+from avion_media.items.moderation import NotBlocked
+from avion_media.servers.api.errors import map_exception
+from avion_media.servers.api.media_service import AlreadyDeleted, HostDenied, NothingUploaded
+from avion_media.servers.api.pending_uploads import TooManyPending
+from avion_media.servers.api.resumable import AlreadyCompleted, MultipartOff, NoSuchUpload, PartsMissing
+from avion_media.servers.api.statuses import UnknownMedium
+from avion_media.servers.api.validation import BadRequest, Violation
 
 ROOT = Path(__file__).resolve().parents[3]
-SOURCES = [path for part in ("api", "grpc", "nodes") for path in sorted((ROOT / "avion_media" / part).glob("*.py"))]
+SOURCES = [
+    path for part in ("servers/api", "grpc", "nodes") for path in sorted((ROOT / "avion_media" / part).glob("*.py"))
+]
 # One for each case of `map_exception`.
 MAPPED = [
     BadRequest([Violation("size", "is zero", "SIZE_ZERO")]),

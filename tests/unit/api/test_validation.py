@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from avion_media.api.validation import BadRequest, UploadRequest, check_upload_request
+from avion_media.common import formats
 from avion_media.config import Config
-from avion_media.domain import formats
+from avion_media.servers.api.validation import BadRequest, UploadRequest, check_upload_request
 
 LIMITS = Config().upload
 ENABLED = Config().decoders.enabled()

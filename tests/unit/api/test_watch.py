@@ -10,18 +10,18 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from avion_media.api.statuses import StatusResolver
-from avion_media.api.watch import Notifier, Watchers
+from avion_media.backends.redis import RedisRefused
+from avion_media.common.errors import Dependency, MediaError, Unavailable
+from avion_media.common.formats import BY_NAME
+from avion_media.common.ids import new_media_id
+from avion_media.common.protocols import Deletions
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import State, Status
 from avion_media.config import UploadConfig
-from avion_media.domain.errors import Dependency, MediaError, Unavailable
-from avion_media.domain.formats import BY_NAME
-from avion_media.domain.ids import new_media_id
-from avion_media.domain.protocols import Deletions
-from avion_media.domain.tasks import State, Status
-from avion_media.moderation import ModerationStatus
-from avion_media.redis import RedisRefused
-from avion_media.resources import ResourceSlot
-from avion_media.state import StatusStore
+from avion_media.items.moderation import ModerationStatus
+from avion_media.items.state import StatusStore
+from avion_media.servers.api.statuses import StatusResolver
+from avion_media.servers.api.watch import Notifier, Watchers
 
 PENDING = Status("m", State.PENDING_UPLOAD)
 PROCESSING = Status("m", State.PROCESSING)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from avion_media.console.health import Facts, Tone, assess, queue_state
-from avion_media.domain.tasks import PROCESSING_QUEUE
-from avion_media.history import History, QueueSample, Sample
-from avion_media.queue import QueueStats
+from avion_media.backends.queue import QueueStats
+from avion_media.backends.queue.history import History, QueueSample, Sample
+from avion_media.common.tasks import PROCESSING_QUEUE
+from avion_media.servers.console.health import Facts, Tone, assess, queue_state
 
 NOW = 1_795_616_000.0
 CALM = QueueStats(consumers=1)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 
-from avion_media.console.charts import bar_chart, line_chart
-from avion_media.domain.tasks import CACHE_QUEUE, PROCESSING_QUEUE
-from avion_media.history import History, QueueSample, Rate, Sample, last_of
-from avion_media.queue import QueueStats
+from avion_media.backends.queue import QueueStats
+from avion_media.backends.queue.history import History, QueueSample, Rate, Sample, last_of
+from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE
+from avion_media.servers.console.charts import bar_chart, line_chart
 
 
 def sample(at: float, depth: int, added: int, other: int = 0) -> Sample:

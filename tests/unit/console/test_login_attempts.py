@@ -6,8 +6,8 @@ import pytest
 import trio
 import trio.testing
 
-from avion_media.console import sessions
-from avion_media.console.sessions import LoginAttempts
+from avion_media.servers.console import sessions
+from avion_media.servers.console.sessions import LoginAttempts
 
 
 async def test_five_wrong_tokens_at_once_and_then_one_every_ten_seconds(autojump_clock: trio.testing.MockClock) -> None:

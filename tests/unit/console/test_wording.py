@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from avion_media.console.wording import advice, ago, duration, meaning, short, when
-from avion_media.domain.errors import ADVICE, MEANINGS, Reason
-from avion_media.queue import detail_of, reason_of
+from avion_media.backends.queue import detail_of, reason_of
+from avion_media.common.errors import ADVICE, MEANINGS, Reason
+from avion_media.servers.console.wording import advice, ago, duration, meaning, short, when
 
 
 def test_every_reason_has_its_sentence_and_what_to_do() -> None:

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import MKV, MP4, MediaFormat
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import MKV, MP4, MediaFormat
 from avion_media.media.formats.coded_data import CODINGS, Coding, motion_jpeg, nal, obu
 from tests.unit.container import coded_videos, videos
 from tests.unit.container.coded_videos import CAPTION, HDR10_PLUS, MAKERS, SECRET

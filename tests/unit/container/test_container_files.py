@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import MP4
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import MP4
 from avion_media.media.bounds import VideoBounds
 from avion_media.media.formats.movie import MoviePlan
 from tests.unit.container.allowed import leaks, probe_leaks

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import MKV, MOV, MP4, WEBM, MediaFormat
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import MKV, MOV, MP4, WEBM, MediaFormat
 from avion_media.media.formats.movie import MoviePlan
 from tests.unit.container.videos import DATA, apply_patches, examine_bytes
 

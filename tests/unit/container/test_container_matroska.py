@@ -7,8 +7,8 @@ from tempfile import TemporaryFile
 
 import pytest
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import MKV, WEBM
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import MKV, WEBM
 from avion_media.media.formats.matroska.clusters import BlockReader
 from avion_media.media.formats.matroska.ebml import Element, element_at, parse_element, void_header
 from avion_media.media.formats.matroska.scrub import scrub_cluster

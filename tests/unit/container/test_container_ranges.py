@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import MKV, MP4, WEBM
-from avion_media.domain.ranges import Range
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import MKV, MP4, WEBM
+from avion_media.common.ranges import Range
 from avion_media.media.formats.movie import MoviePlan
 from avion_media.media.formats.sparse import Missing, SparseFile
 from tests.unit.container.videos import DATA, examine, ffmpeg, first_frames, format_of, sparse_copy, store_of

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.domain import keys
-from avion_media.domain.formats import FORMATS, JPEG, MP4, MediaFormat
-from avion_media.domain.ids import (
+from avion_media.common import keys
+from avion_media.common.formats import FORMATS, JPEG, MP4, MediaFormat
+from avion_media.common.ids import (
     InvalidId,
     MediaId,
     UnknownFormat,

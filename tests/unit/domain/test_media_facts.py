@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from avion_media.domain.formats import MP4
-from avion_media.domain.media import MediaFacts
-from avion_media.store import ObjectInfo, stored_facts
+from avion_media.backends.store import ObjectInfo, stored_facts
+from avion_media.common.formats import MP4
+from avion_media.common.media import MediaFacts
 
 WHOLE = MediaFacts(MP4, 10, 320, 240, "hash", "ab" * 32, animated=False, duration_s=1.5)
 IN_RANGES = MediaFacts(MP4, 10, 320, 240, "hash", "", animated=False, duration_s=1.5)

@@ -10,7 +10,7 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from avion_media.http1 import AsgiServer, HttpLimits
+from avion_media.servers.http1 import AsgiServer, HttpLimits
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
 LIMIT_S = 20.0

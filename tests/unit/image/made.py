@@ -11,8 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from avion_media.domain.formats import MediaFormat
-from avion_media.domain.media import ThumbnailSize
+from avion_media.common.formats import MediaFormat
+from avion_media.common.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import Picture, read_picture
 from avion_media.media.thumbnails import vips

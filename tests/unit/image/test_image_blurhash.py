@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from avion_media.domain.formats import PNG
-from avion_media.domain.media import ThumbnailSize
+from avion_media.common.formats import PNG
+from avion_media.common.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
 from tests.unit.image.made import process, quadrants, saved
 

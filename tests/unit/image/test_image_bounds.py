@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import AVIF, GIF, JPEG, PNG, WEBP, MediaFormat
-from avion_media.domain.media import ThumbnailSize
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import AVIF, GIF, JPEG, PNG, WEBP, MediaFormat
+from avion_media.common.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats.picture import bounded_parts
 from tests.unit.image.made import chunk, inspect_image, png_of_samples, process, quadrants, saved

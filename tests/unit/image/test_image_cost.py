@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import AVIF, BY_EXTENSION, GIF, JPEG, PNG, WEBP, Family, MediaFormat
-from avion_media.domain.media import ThumbnailSize
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import AVIF, BY_EXTENSION, GIF, JPEG, PNG, WEBP, Family, MediaFormat
+from avion_media.common.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import PEEK_BYTES, peek, read_picture
 from avion_media.media.pictures import picture_job

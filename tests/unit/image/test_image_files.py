@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
-from avion_media.domain.media import ThumbnailSize, fit_within
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
+from avion_media.common.media import ThumbnailSize, fit_within
 from avion_media.media.bounds import PictureBounds
 from tests.unit.image.made import inspect_image, process
 

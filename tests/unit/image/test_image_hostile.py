@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
-from avion_media.domain.media import ThumbnailSize
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
+from avion_media.common.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import peek, read_picture
 from avion_media.media.thumbnails.make import rejecting_damage
@@ -247,8 +247,8 @@ IN_THE_SANDBOX = """
 import sys
 from pathlib import Path
 import pillow_heif
-from avion_media.domain.formats import BY_NAME
-from avion_media.domain.media import ThumbnailSize
+from avion_media.common.formats import BY_NAME
+from avion_media.common.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import read_picture
 from avion_media.media.thumbnails import vips

@@ -11,7 +11,7 @@ import pillow_heif
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from avion_media.domain.formats import AVIF, HEIC, JPEG, PNG, WEBP, MediaFormat
+from avion_media.common.formats import AVIF, HEIC, JPEG, PNG, WEBP, MediaFormat
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats.exif import read_exif
 from tests.unit.image.made import (

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avion_media.domain.formats import GIF, JPEG, PNG, WEBP, MediaFormat
-from avion_media.domain.media import ThumbnailSize, fit_within
+from avion_media.common.formats import GIF, JPEG, PNG, WEBP, MediaFormat
+from avion_media.common.media import ThumbnailSize, fit_within
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import read_picture
 from avion_media.media.formats.picture import UPRIGHT

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import AVIF, GIF, PNG, MediaFormat
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import AVIF, GIF, PNG, MediaFormat
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import Picture, read_picture
 from tests.unit.image.made import png_of_samples, quadrants, saved

@@ -11,10 +11,10 @@ from typing import Any, cast
 
 import pytest
 
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import JPEG, MOV, MP4, MediaFormat
+from avion_media.common.ranges import Range
 from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import JPEG, MOV, MP4, MediaFormat
-from avion_media.domain.ranges import Range
 from avion_media.media.bounds import VideoBounds
 from avion_media.media.job_results import checked_poster, is_blurhash
 from avion_media.media.pipeline import MediaPipeline, Processed

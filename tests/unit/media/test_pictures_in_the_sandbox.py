@@ -15,10 +15,10 @@ import pytest
 import trio
 from PIL import Image
 
+from avion_media.backends.files import SpooledSource
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import AVIF, BY_NAME, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
 from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import AVIF, BY_NAME, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
-from avion_media.files import SpooledSource
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
 from avion_media.media.sandbox.sandbox import Sandbox, open_sandbox
 

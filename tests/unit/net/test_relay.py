@@ -12,8 +12,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from avion_media.http1.sending import reset_at_close
 from avion_media.net import Relay
+from avion_media.servers.http1.sending import reset_at_close
 from tests.unit.net.pairs import connected
 
 MIB = 1 << 20

@@ -8,12 +8,12 @@ from typing import Any
 
 import trio
 
-from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
-from avion_media.http1 import Request
-from avion_media.moderation import ModerationStatus
+from avion_media.backends.store import ByteRange, ContentRange, ObjectInfo, ObjectPart, RangeNotSatisfiable
+from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.common.resources import ResourceSlot
+from avion_media.items.moderation import ModerationStatus
 from avion_media.net import Relay
-from avion_media.resources import ResourceSlot
-from avion_media.store import ByteRange, ContentRange, ObjectInfo, ObjectPart, RangeNotSatisfiable
+from avion_media.servers.http1 import Request
 
 Fault = Callable[[], Awaitable[None]]
 MODIFIED = datetime(2025, 1, 1, tzinfo=UTC)

@@ -13,11 +13,11 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
-from avion_media.http1 import BodyLost, Relayed
-from avion_media.origin.body import RangeBody
-from avion_media.origin.memory import WindowMemory
-from avion_media.store import ByteRange, Bytes, ObjectStore, RangeNotSatisfiable
+from avion_media.backends.store import ByteRange, Bytes, ObjectStore, RangeNotSatisfiable
+from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.servers.http1 import BodyLost, Relayed
+from avion_media.servers.origin.body import RangeBody
+from avion_media.servers.origin.memory import WindowMemory
 from tests.unit.net.pairs import connected
 from tests.unit.origin.objects import Objects
 

@@ -13,8 +13,8 @@ import pytest
 import trio
 from PIL import Image
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import BY_EXTENSION, MOV, MP4, PNG, WEBM, MediaFormat
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import BY_EXTENSION, MOV, MP4, PNG, WEBM, MediaFormat
 from avion_media.media.bounds import VideoBounds
 from avion_media.media.sandbox import Limits
 from avion_media.media.sandbox.sandbox import Sandbox, open_sandbox

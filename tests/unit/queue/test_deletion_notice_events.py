@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.deletion import parse_notice
-from avion_media.domain.formats import JPEG
-from avion_media.domain.ids import new_media_id
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import new_media_id
+from avion_media.items.deletion import parse_notice
 
 ONE, TWO = (new_media_id(JPEG, 1_700_000_000_000 + number).text for number in (1, 2))
 REMOTE = "ab" * 32

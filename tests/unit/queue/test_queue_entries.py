@@ -7,8 +7,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.domain.tasks import Task
-from avion_media.queue.entries import Entry, delayed_member, flatten, read_entry, task_fields
+from avion_media.backends.queue.entries import Entry, delayed_member, flatten, read_entry, task_fields
+from avion_media.common.tasks import Task
 
 ENTRY_IDS = st.integers(0, 2**53).map(lambda milliseconds: f"{milliseconds}-0".encode())
 

@@ -9,9 +9,9 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.domain.errors import Reason, Rejected, Unavailable
-from avion_media.remote import parse_remote_url
-from avion_media.remote.fetcher import retry_after_s
+from avion_media.backends.remote import parse_remote_url
+from avion_media.backends.remote.fetcher import retry_after_s
+from avion_media.common.errors import Reason, Rejected, Unavailable
 from tests.hostile.remote.strangers import fetcher, response, says, stranger
 
 

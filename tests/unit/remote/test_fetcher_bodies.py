@@ -11,8 +11,8 @@ import pytest
 import trio
 import trio.testing
 
-from avion_media.domain.errors import Reason, Rejected, Unavailable
-from avion_media.remote import FetchTimeouts, parse_remote_url
+from avion_media.backends.remote import FetchTimeouts, parse_remote_url
+from avion_media.common.errors import Reason, Rejected, Unavailable
 from tests.hostile.remote.strangers import Behaviour, Stranger, fetcher, response, says, stranger
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

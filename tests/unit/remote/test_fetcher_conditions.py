@@ -11,8 +11,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.domain.errors import Deferred, Reason, Rejected
-from avion_media.remote import (
+from avion_media.backends.remote import (
     AddressGuard,
     RemoteGone,
     RemoteUrl,
@@ -21,7 +20,8 @@ from avion_media.remote import (
     parse_remote_url,
     validators_from,
 )
-from avion_media.remote.validators import source_of, validators_of
+from avion_media.backends.remote.validators import source_of, validators_of
+from avion_media.common.errors import Deferred, Reason, Rejected
 from tests.hostile.remote.strangers import Names, fetcher, redirect, response, says, stranger
 
 DATE = "Wed, 01 Jul 2026 10:00:00 GMT"

@@ -15,9 +15,9 @@ import trio
 import trio.testing
 import trustme
 
-from avion_media.domain.errors import Deferred, Reason, Rejected, Unavailable
-from avion_media.remote import AddressGuard, FetchTimeouts, dial, parse_remote_url
-from avion_media.remote.errors import ResolverTrouble
+from avion_media.backends.remote import AddressGuard, FetchTimeouts, dial, parse_remote_url
+from avion_media.backends.remote.errors import ResolverTrouble
+from avion_media.common.errors import Deferred, Reason, Rejected, Unavailable
 from tests.hostile.remote.strangers import LOOPBACK, Names, fetcher, redirect, response, says, stranger
 
 

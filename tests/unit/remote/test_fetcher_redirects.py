@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.remote import AddressGuard, parse_remote_url
+from avion_media.backends.remote import AddressGuard, parse_remote_url
+from avion_media.common.errors import Reason, Rejected
 from tests.hostile.remote.strangers import LOOPBACK, Behaviour, Names, fetcher, redirect, response, says, stranger
 
 

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Any
 
-from avion_media.domain.errors import Reason, Rejected
+from avion_media.common.errors import Reason, Rejected
 
 _LOADED = time.monotonic_ns()
 

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from avion_media.domain.errors import Reason, Rejected
+from avion_media.common.errors import Reason, Rejected
 from avion_media.media.sandbox.admission import Admission
 
 

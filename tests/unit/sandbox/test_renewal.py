@@ -14,7 +14,7 @@ import pytest
 import trio
 import trio.testing
 
-from avion_media.domain.errors import DecoderKilled, Unavailable
+from avion_media.common.errors import DecoderKilled, Unavailable
 from avion_media.media.sandbox import Limits, sandbox
 from avion_media.media.sandbox.sandbox import Renewal, Sandbox, open_sandbox
 

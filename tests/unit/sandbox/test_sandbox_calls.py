@@ -13,8 +13,8 @@ import pytest
 import trio
 import trio.testing
 
-from avion_media.domain.errors import Reason, Rejected, Unavailable
-from avion_media.files import read_only
+from avion_media.backends.files import read_only
+from avion_media.common.errors import Reason, Rejected, Unavailable
 from avion_media.media.sandbox import JobReport, Limits, Outcome, SandboxJobFailed, job
 from avion_media.media.sandbox.sandbox import Renewal, Sandbox, open_sandbox
 from tests.services.kernel import confines_fully

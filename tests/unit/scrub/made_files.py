@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageCms
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import MediaFormat
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import MediaFormat
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import read_picture
 from avion_media.media.formats.icc import neutral_profile

@@ -14,7 +14,7 @@ from typing import Any
 import pillow_heif
 from PIL import Image, ImageCms
 
-from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
+from avion_media.common.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
 
 DATA = Path(__file__).parents[2] / "data"
 _MAX_FRAMES_COMPARED = 40

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from avion_media.domain.errors import Reason
-from avion_media.domain.formats import GIF
+from avion_media.common.errors import Reason
+from avion_media.common.formats import GIF
 from tests.unit.scrub.made_files import CLEAN_PROFILE, LEAK, gif_extension, original_of, picture, refused, saved
 
 ANIMATED = saved(picture(mode="P"), "GIF", save_all=True, append_images=[picture(mode="P").rotate(90)], duration=70)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from avion_media.domain.errors import Reason
-from avion_media.domain.formats import AVIF, HEIC
+from avion_media.common.errors import Reason
+from avion_media.common.formats import AVIF, HEIC
 from tests.unit.scrub.made_files import (
     CLEAN_PROFILE,
     LEAK,

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
 from tests.unit.scrub.made_files import (
     SRGB_PROFILE,
     box,

@@ -6,8 +6,8 @@ import zlib
 
 import pytest
 
-from avion_media.domain.errors import Reason
-from avion_media.domain.formats import PNG
+from avion_media.common.errors import Reason
+from avion_media.common.formats import PNG
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import read_picture
 from tests.unit.scrub.made_files import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from avion_media.domain.errors import Reason
-from avion_media.domain.formats import WEBP
+from avion_media.common.errors import Reason
+from avion_media.common.formats import WEBP
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import read_picture
 from tests.unit.scrub.made_files import (

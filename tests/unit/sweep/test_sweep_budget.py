@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import trio
 import trio.testing
 
-from avion_media.store import ListedObject
-from avion_media.tasks.rate_limiter import RateLimiter
-from avion_media.tasks.sweep.budget import Budget
-from avion_media.tasks.sweep.policy import KnownState, Medium, SweepReason
+from avion_media.backends.store import ListedObject
+from avion_media.workers.rate_limiter import RateLimiter
+from avion_media.workers.sweep.budget import Budget
+from avion_media.workers.sweep.policy import KnownState, Medium, SweepReason
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.domain.errors import SERVICE_FAULTS, Reason
-from avion_media.domain.tasks import State
-from avion_media.store import ListedObject
-from avion_media.tasks.sweep.policy import MEANINGS, KnownState, Medium, Rules, SweepReason, decide
+from avion_media.backends.store import ListedObject
+from avion_media.common.errors import SERVICE_FAULTS, Reason
+from avion_media.common.tasks import State
+from avion_media.workers.sweep.policy import MEANINGS, KnownState, Medium, Rules, SweepReason, decide
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 RULES = Rules(

@@ -10,11 +10,11 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from avion_media.domain.errors import LeaseLost, Reason
-from avion_media.domain.tasks import PROCESSING_QUEUE, EnsureLease, Task
-from avion_media.queue import Lease, TaskQueue
-from avion_media.tasks.consumer import Consumer, ConsumerPolicy
-from avion_media.telemetry import NO_TELEMETRY
+from avion_media.backends.queue import Lease, TaskQueue
+from avion_media.common.errors import LeaseLost, Reason
+from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task
+from avion_media.common.telemetry import NO_TELEMETRY
+from avion_media.workers.consumer import Consumer, ConsumerPolicy
 
 CLAIM_AFTER_S = 60.0
 

@@ -8,16 +8,16 @@ from typing import Any, cast
 
 import pytest
 
-from avion_media.domain import keys
-from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, SourceReplaced
-from avion_media.domain.formats import MP4
-from avion_media.domain.ids import new_media_id
-from avion_media.domain.media import MediaFacts, ThumbnailSize
-from avion_media.resources import ResourceSlot
-from avion_media.state import MediaEvents, StatusStore
-from avion_media.store import ObjectInfo, ObjectStore
-from avion_media.tasks.publish import Publisher, WriteOriginal
-from avion_media.telemetry import NO_TELEMETRY
+from avion_media.backends.store import ObjectInfo, ObjectStore
+from avion_media.common import keys
+from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, SourceReplaced
+from avion_media.common.formats import MP4
+from avion_media.common.ids import new_media_id
+from avion_media.common.media import MediaFacts, ThumbnailSize
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.telemetry import NO_TELEMETRY
+from avion_media.items.state import MediaEvents, StatusStore
+from avion_media.workers.publish import Publisher, WriteOriginal
 
 MEDIUM = new_media_id(MP4, 1_700_000_000_000)
 FACTS = MediaFacts(MP4, 10, 320, 240, "hash", "")

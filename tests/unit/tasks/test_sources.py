@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from avion_media.domain.ranges import Range
-from avion_media.store import ObjectInfo
-from avion_media.tasks.sources import StoreSource
+from avion_media.backends.store import ObjectInfo
+from avion_media.common.ranges import Range
+from avion_media.workers.sources import StoreSource
 
 SIZE = 1_000_000
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from avion_media.domain import formats
-from avion_media.domain.errors import Rejected
-from avion_media.domain.formats import MediaFormat
+from avion_media.common import formats
+from avion_media.common.errors import Rejected
+from avion_media.common.formats import MediaFormat
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.heif.items import Items, read_items
 from avion_media.media.formats.heif.meta import Extents, MetaWriter

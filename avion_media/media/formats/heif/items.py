@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.ranges import Range
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.ranges import Range
 from avion_media.media.bounds import Budget, corrupt
 from avion_media.media.formats.heif.properties import MAX_PROPERTIES, is_alpha, numbered
 from avion_media.media.formats.isobmff import Box, Reader, first, required

@@ -6,8 +6,8 @@ import struct
 from bisect import bisect_right
 from operator import itemgetter
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.ranges import Range, merged
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.ranges import Range, merged
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.heif.items import IN_IDAT, Item, Items, choose
 from avion_media.media.formats.heif.properties import kept_property, numbered

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.ranges import Range, total_bytes
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.ranges import Range, total_bytes
 from avion_media.media.bounds import VideoBounds, corrupt
 from avion_media.media.formats.heif.meta import Extents
 from avion_media.media.formats.heif.properties import is_alpha

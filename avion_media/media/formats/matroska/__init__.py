@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import MediaFormat
-from avion_media.domain.ranges import Patch, Range, merged, missing, total_bytes
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import MediaFormat
+from avion_media.common.ranges import Patch, Range, merged, missing, total_bytes
 from avion_media.media.bounds import Budget, VideoBounds, corrupt
 from avion_media.media.formats.matroska.clusters import BlockReader, choose_clusters, last_shown_s
 from avion_media.media.formats.matroska.ebml import CRC_32, MAX_HEADER_BYTES, Element, Elements, Id, element_at

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import accumulate
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.ranges import Range
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.ranges import Range
 from avion_media.media.bounds import VideoBounds, corrupt
 from avion_media.media.formats.coded_data.changes import number_of_255s
 from avion_media.media.formats.matroska.ebml import Element, Elements, read_number

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from avion_media.domain.errors import Rejected
-from avion_media.domain.ranges import Range
+from avion_media.common.errors import Rejected
+from avion_media.common.ranges import Range
 from avion_media.media.bounds import Budget, corrupt
 from avion_media.media.formats.sparse import SparseFile
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from avion_media.domain.errors import Reason, Rejected
+from avion_media.common.errors import Reason, Rejected
 from avion_media.media.formats.codec_private import neutral_flac_blocks, neutral_vorbis_headers
 from avion_media.media.formats.coded_data import CODINGS
 from avion_media.media.formats.coded_data.changes import is_needed_t35

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from avion_media.domain.errors import Reason, Rejected
+from avion_media.common.errors import Reason, Rejected
 from avion_media.media.bounds import VideoBounds, corrupt
 from avion_media.media.formats.coded_data import CODINGS, Coding
 from avion_media.media.formats.matroska.ebml import Element, Elements

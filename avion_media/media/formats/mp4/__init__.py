@@ -7,9 +7,9 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import MediaFormat
-from avion_media.domain.ranges import Range, merged
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import MediaFormat
+from avion_media.common.ranges import Range, merged
 from avion_media.media.bounds import Budget, VideoBounds, corrupt
 from avion_media.media.formats.isobmff import Box, box_at, first, required
 from avion_media.media.formats.movie import (

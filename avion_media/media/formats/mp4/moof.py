@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from avion_media.domain.errors import Rejected
-from avion_media.domain.ranges import Range
+from avion_media.common.errors import Rejected
+from avion_media.common.ranges import Range
 from avion_media.media.bounds import Budget, corrupt
 from avion_media.media.formats.isobmff import Box, Reader, box_at, first, required
 from avion_media.media.formats.mp4.moov import Movie

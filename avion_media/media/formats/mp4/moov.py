@@ -7,7 +7,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from avion_media.domain.errors import Reason, Rejected
+from avion_media.common.errors import Reason, Rejected
 from avion_media.media.bounds import Budget, VideoBounds, corrupt
 from avion_media.media.formats.coded_data import CODINGS, Coding, nal, obu
 from avion_media.media.formats.isobmff import Box, clean_aperture, codes, first, required

@@ -13,7 +13,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Iterator, Sequence
 
-from avion_media.domain.ranges import Range, enclosing, merged, missing
+from avion_media.common.ranges import Range, enclosing, merged, missing
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.codec_private import neutral_flac_blocks, neutral_spherical
 from avion_media.media.formats.icc import neutral_colr

@@ -1,6 +1,0 @@
-"""The admin port, which must not be public: its endpoints and its access control."""
-
-from avion_media.admin.application import admin_application
-from avion_media.admin.operators import OperatorGate
-
-__all__ = ["OperatorGate", "admin_application"]

@@ -1,0 +1,1 @@
+"""What the service stands on: Redis, the queue on it, the object store, other servers."""

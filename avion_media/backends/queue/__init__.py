@@ -1,0 +1,41 @@
+"""Tasks on Redis: fenced leases, delayed tasks, dead letters."""
+
+from avion_media.backends.queue.bulk_jobs import (
+    DEFAULT_RATE,
+    JOB_STEPS,
+    BulkJob,
+    BulkJobs,
+    JobState,
+    JobStep,
+    Progress,
+    all_jobs,
+    find_jobs,
+)
+from avion_media.backends.queue.dead_letters import DeadLetter, DeadLetterFilter, DeadLetters, detail_of, reason_of
+from avion_media.backends.queue.lease import Lease
+from avion_media.backends.queue.names import NEVER_GIVEN_UP, QueueKeys
+from avion_media.backends.queue.task_queue import MAX_DEATHS, DataLoss, QueueStats, TaskQueue
+
+__all__ = [
+    "DEFAULT_RATE",
+    "JOB_STEPS",
+    "MAX_DEATHS",
+    "NEVER_GIVEN_UP",
+    "BulkJob",
+    "BulkJobs",
+    "DataLoss",
+    "DeadLetter",
+    "DeadLetterFilter",
+    "DeadLetters",
+    "JobState",
+    "JobStep",
+    "Lease",
+    "Progress",
+    "QueueKeys",
+    "QueueStats",
+    "TaskQueue",
+    "all_jobs",
+    "detail_of",
+    "find_jobs",
+    "reason_of",
+]

@@ -1,0 +1,162 @@
+"""How a task is written on Redis: as a stream entry, as a member of the delayed set, as a dead letter.
+
+Besides the contract's fields an entry may carry what earlier attempts left: ``attempts`` (that failed),
+``crashed_workers`` (the last three that crashed with it, as ``NAME@UNIX_SECONDS``), ``error`` (the last one),
+``first_seen`` (Unix seconds), ``replays`` (from the dead letters) and ``replayed_at`` (the last time),
+``unavailable_since`` (its objects cannot be read or written, or its format is unknown), ``once`` (the key under which
+it is unique) and ``tenant`` (on whose account it goes if it has no owner). Other services know none of these. Whatever
+they write is read without failing, within bounds: an entry beyond `MAX_FIELDS` or `MAX_BYTES` becomes a dead letter
+that is cut to them. A member of the delayed set is the same fields as one JSON object, ``task_id`` first; one of the
+backlog ends with them as a JSON array.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from avion_media.backends.redis import Argument, as_text
+from avion_media.common.records import CustomRecord
+from avion_media.common.tasks import Task
+
+_MAX_ERROR = 500  # characters: an error can quote untrusted input
+MAX_FIELDS = 32  # of an entry, history aside: the contract's queues need five
+MAX_BYTES = 16 << 10  # names and values together: the longest URL that is accepted has 2048
+WAITING_HEADER = 27  # digits of a member of the backlog between its tenant and its entry: when it was queued, a number
+HISTORY = (
+    "attempts",
+    "crashed_workers",
+    "error",
+    "first_seen",
+    "replays",
+    "replayed_at",
+    "unavailable_since",
+    "once",
+    "tenant",
+    "failed_at",
+)
+_OURS = frozenset({"task_id", "traceparent", *HISTORY})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A task with its history, as read from Redis."""
+
+    entry_id: str
+    task: Task
+    attempts: int = 0
+    crashed_workers: str = ""
+    first_seen: float = 0.0
+    error: str = ""
+    replays: int = 0
+    replayed_at: float = 0.0
+    unavailable_since: float = 0.0
+    once: str = ""
+    tenant: str = ""
+    failed_at: float = 0.0
+
+    @property
+    def deaths(self) -> int:
+        """How many workers crashed while they had this task."""
+        return len(self.crashed_workers.split())
+
+    def to_fields(self, *, attempts: int, error: str, unavailable_since: float = 0.0) -> dict[str, str]:
+        """All fields with the history moved on."""
+        fields = task_fields(self.task)
+        fields["attempts"] = str(attempts)
+        fields["error"] = error[:_MAX_ERROR]
+        fields["first_seen"] = f"{self.first_seen:.3f}"
+        if self.crashed_workers:
+            fields["crashed_workers"] = self.crashed_workers
+        if self.replays:
+            fields["replays"] = str(self.replays)
+            fields["replayed_at"] = f"{self.replayed_at:.3f}"
+        if unavailable_since:
+            fields["unavailable_since"] = f"{unavailable_since:.3f}"
+        if self.once:
+            fields["once"] = self.once
+        if self.tenant:
+            fields["tenant"] = self.tenant
+        return fields
+
+
+def task_fields(task: Task) -> dict[str, str]:
+    """The fields of a task without history, ``task_id`` first."""
+    fields = {"task_id": task.task_id, **task.fields}
+    if task.traceparent:
+        fields["traceparent"] = task.traceparent
+    return fields
+
+
+def read_entry(entry_id: bytes, flat: Sequence[bytes]) -> Entry:
+    """Read ``[name, value, …]`` of an entry, also of another service's. A missing ``task_id`` follows from the id."""
+    text = entry_id.decode()
+    fields = as_text(flat)
+    task = Task(
+        task_id=fields.get("task_id") or text,
+        fields={name: value for name, value in fields.items() if name not in _OURS},
+        traceparent=fields.get("traceparent", ""),
+    )
+    return Entry(
+        entry_id=text,
+        task=task,
+        attempts=int(_number(fields, "attempts")),
+        crashed_workers=fields.get("crashed_workers", "").strip(),
+        first_seen=_number(fields, "first_seen") or _written_at(text),
+        error=fields.get("error", ""),
+        replays=int(_number(fields, "replays")),
+        replayed_at=_number(fields, "replayed_at"),
+        unavailable_since=_number(fields, "unavailable_since"),
+        once=fields.get("once", ""),
+        tenant=fields.get("tenant", ""),
+        failed_at=_number(fields, "failed_at"),
+    )
+
+
+def flatten(fields: Mapping[str, str]) -> list[Argument]:
+    """``[name, value, …]`` for a command."""
+    return [part for pair in fields.items() for part in pair]
+
+
+def delayed_member(fields: Mapping[str, str]) -> str:
+    """The member of the delayed set for these fields: equal fields make equal members."""
+    rest = sorted((name, value) for name, value in fields.items() if name != "task_id")
+    return json.dumps({"task_id": fields["task_id"], **dict(rest)}, separators=(",", ":"))
+
+
+def _number(fields: Mapping[str, str], name: str) -> float:
+    """A number of ours; 0 when it is missing or is none (another producer may use the name for something else)."""
+    try:
+        value = float(fields.get(name, "0"))
+    except ValueError:
+        return 0.0
+    return value if 0 <= value < 1e12 else 0.0
+
+
+def _written_at(entry_id: str) -> float:
+    milliseconds, _, _ = entry_id.partition("-")
+    return int(milliseconds) / 1000
+
+
+def _parse_waiting(member: str, _key: str) -> Entry:
+    flat = json.loads(member.partition("\0")[2][WAITING_HEADER:])
+    return read_entry(b"0-0", [str(part).encode() for part in flat])
+
+
+def _parse_delayed(member: str, _key: str) -> Entry:
+    fields = json.loads(member)
+    if not isinstance(fields, dict):
+        raise ValueError("it is not an object with fields")
+    return read_entry(b"0-0", [str(part).encode() for pair in fields.items() for part in pair])
+
+
+_FIELDS = ("task_id", "<the contract's fields>", "traceparent", *HISTORY)
+WAITING = CustomRecord(
+    "waiting_task", Entry, "{<queue>}:waiting", "scripts of the queue", fields=_FIELDS, parse=_parse_waiting
+)
+"""A task of the backlog. Its member begins with tenant and time."""
+DELAYED = CustomRecord(
+    "delayed_task", Entry, "{<queue>}:delayed", "workers, removals", fields=_FIELDS, parse=_parse_delayed
+)
+"""A task that is due later. The promoter makes a dead letter of a member that cannot be read."""

@@ -1,0 +1,169 @@
+"""A lease: one task that this process works on, until the task ends or another process takes it over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from avion_media.backends.queue import scripts
+from avion_media.backends.queue.entries import Entry, delayed_member, flatten
+from avion_media.backends.queue.names import QueueKeys
+from avion_media.backends.redis import Argument, Redis, Script
+from avion_media.common.errors import LeaseLost
+from avion_media.common.tasks import CONSUMER_GROUP, Task
+
+_CANCELLED = 2  # the answer of a renewal
+_Fence: TypeAlias = tuple[str, str, str, int]
+
+
+class Lease:
+    """The right of this consumer to one task. `TaskQueue.take` returns it.
+
+    Each method is one atomic step on the server, and first compares consumer and delivery. If the entry belongs to
+    another lease, the method raises `LeaseLost` and changes nothing. It raises `Unavailable` if no reply came. After
+    that, or after a cancel, the step may have been done. It can be repeated, and raises `LeaseLost` if it was done.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: QueueKeys,
+        entry: Entry,
+        *,
+        consumer: str,
+        deliveries: int,
+        max_dead_letters: int,
+        dedup_ttl_ms: int,
+        cancelled_by: str = "",
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._entry = entry
+        self._fence: _Fence = (CONSUMER_GROUP, entry.entry_id, consumer, deliveries)
+        self._max_dead_letters = max_dead_letters
+        self._dedup_ttl_ms = dedup_ttl_ms
+        self._ended = False
+        self.cancelled_by = cancelled_by
+        """The operator who cancelled the task, and when, as ``NAME@SECONDS``; empty if none did."""
+
+    @property
+    def entry_id(self) -> str:
+        """The stream entry's id."""
+        return self._entry.entry_id
+
+    @property
+    def task(self) -> Task:
+        """The work to do."""
+        return self._entry.task
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1. Failed attempts count, and those whose worker crashed."""
+        return self.failures + self.deaths + 1
+
+    @property
+    def failures(self) -> int:
+        """How many attempts failed, not counting those whose worker crashed."""
+        return self._entry.attempts
+
+    @property
+    def deaths(self) -> int:
+        """How many workers crashed while they had this task."""
+        return self._entry.deaths
+
+    @property
+    def crashed_workers(self) -> str:
+        """The last of these, as ``NAME@SECONDS …``: when each was noticed (Unix seconds)."""
+        return self._entry.crashed_workers
+
+    @property
+    def first_seen(self) -> float:
+        """When the task was first queued (Unix seconds)."""
+        return self._entry.first_seen
+
+    @property
+    def age_since(self) -> float:
+        """When the task was queued, or last put back by an operator (Unix seconds)."""
+        return max(self._entry.first_seen, self._entry.replayed_at)
+
+    @property
+    def unavailable_since(self) -> float:
+        """When its objects became unavailable, or its format was first unknown (Unix seconds); 0 if neither is so.
+
+        An attempt that ends in an outage does not change it.
+        """
+        return self._entry.unavailable_since
+
+    @property
+    def ended(self) -> bool:
+        """Whether this lease is over, for any reason."""
+        return self._ended
+
+    def supersede(self) -> None:
+        """Mark this lease as over: its work has ended, or this process has a newer lease on the same entry."""
+        self._ended = True
+
+    async def begin(self) -> None:
+        """Begin an attempt that waited until it ran alone. From here on a crash of this worker counts."""
+        fence = self._fence
+        self._fence = (*fence[:3], 1)  # at once: another renewal may be sent before the reply to this one comes
+        await self._renew(fence)
+
+    async def renew(self) -> None:
+        """Extend the lease, and read `cancelled_by` again."""
+        await self._renew(self._fence)
+
+    async def _renew(self, fence: _Fence) -> None:
+        args = (self.task.task_id, self._fence[3])
+        if await self._decide(scripts.RENEW, (self._keys.stream, self._keys.state), args, fence) == _CANCELLED:
+            by = await self._redis.execute("HGET", self._keys.state, f"cancelled:{self.task.task_id}")
+            self.cancelled_by = (by or b"somebody").decode(errors="replace")
+
+    async def complete(self) -> None:
+        """Remove the task, whose effect is durable."""
+        await self._decide(scripts.COMPLETE, (*self._keys.dispatch, *self._dedup_marker()), self._forget())
+        self._ended = True
+
+    async def retry(self, delay_s: float, error: str, *, count: bool = True, unavailable_since: float = 0.0) -> None:
+        """Schedule the task again after ``delay_s`` seconds. With ``count=False`` this attempt is not used up."""
+        fields = self._entry.to_fields(attempts=self.failures + count, error=error, unavailable_since=unavailable_since)
+        await self._decide(
+            scripts.RETRY, (*self._keys.dispatch, self._keys.delayed), (max(0.0, delay_s), delayed_member(fields))
+        )
+        self._ended = True
+
+    async def defer(self, pause_s: float, error: str) -> None:
+        """Put the task back to its tenant, which has no turn for ``pause_s`` seconds. This attempt is not used up."""
+        fields = self._entry.to_fields(attempts=self.failures, error=error, unavailable_since=self.unavailable_since)
+        await self._decide(scripts.DEFER, self._keys.dispatch, (max(0.0, pause_s), *flatten(fields)))
+        self._ended = True
+
+    async def release(self) -> None:
+        """Queue the task again at once; neither an attempt nor a delivery is used up."""
+        await self._decide(scripts.RELEASE, self._keys.dispatch, (self._max_dead_letters, self._keys.dead_letters))
+        self._ended = True
+
+    async def dead_letter(self, error: str) -> None:
+        """Make a dead letter of the task, with all its fields, ``error`` and its history."""
+        fields = self._entry.to_fields(attempts=self.attempt, error=error)
+        await self._decide(
+            scripts.DEAD_LETTER,
+            (*self._keys.dispatch, self._keys.dead_letters, *self._dedup_marker()),
+            (*self._forget(), self._max_dead_letters, *flatten(fields)),
+        )
+        self._ended = True
+
+    def _dedup_marker(self) -> tuple[str, ...]:
+        return (self._keys.dedup_marker(self._entry.once),) if self._entry.once else ()
+
+    def _forget(self) -> tuple[str, int]:
+        return self.task.task_id, self._dedup_ttl_ms
+
+    async def _decide(
+        self, script: Script, keys: Sequence[str], args: Sequence[Argument], fence: _Fence | None = None
+    ) -> int:
+        done = 0 if self._ended else await self._redis.run(script, keys, (*(fence or self._fence), *args))
+        if not done:
+            self._ended = True
+            raise LeaseLost(f"lease lost: another worker now owns task {self.task.task_id}")
+        return int(done)

@@ -1,0 +1,448 @@
+"""A queue of tasks on a Redis stream: at least once, fenced, nothing lost.
+
+The life of a task: `enqueue` adds it to its tenant's backlog. It moves to the stream when its tenant has a turn. `take`
+gives it to one consumer as a `Lease`. The consumer renews the lease while it works, and ends it in one of five ways:
+complete, retry (through the delayed set), defer (back to the backlog), release, dead letter. If the worker dies,
+`reclaim` queues the task again. `delay` and `promote` are for tasks that are due later.
+
+Scripts alone decide which tenant has a turn (``lua/_dispatch.lua``); docs/decisions/0005 has the reasons.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from weakref import WeakValueDictionary
+
+import trio
+
+from avion_media.backends.queue import scripts
+from avion_media.backends.queue.consumers import read_consumers, remove_idle_consumers
+from avion_media.backends.queue.dead_letters import DeadLetters
+from avion_media.backends.queue.entries import delayed_member, flatten, read_entry, task_fields
+from avion_media.backends.queue.lease import Lease
+from avion_media.backends.queue.names import (
+    DEDUP_TTL_S,
+    DEFAULT_DEDUP_TTL_S,
+    NEVER_GIVEN_UP,
+    REQUIRED_FIELDS,
+    UNCONFIRMED,
+    QueueKeys,
+)
+from avion_media.backends.redis import Argument, Redis, RedisRefused, Reply
+from avion_media.common.errors import LeaseLost, Reason
+from avion_media.common.tasks import CONSUMER_GROUP, Task
+from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, instruments
+from avion_media.common.telemetry.context import trace_of_subject
+
+VIDEO_SHARE = 0.5  # of all slots: the others are left to images
+MAX_DEATHS = 3  # of workers that had one task: then it is poison
+_NEVER = 10**9
+_MAX_DEAD_LETTERS = 100_000  # beyond this the oldest are removed: a flood of them must not fill Redis
+_DEDUP_MS = 30 * 86_400_000  # how long a task that never ends is unique: far longer than `TASKS__MAX_AGE`
+# How long a claim lasts: far longer than the process that made it can take, even if it stands still meanwhile, or than
+# a call that saw the upload before its removal. Shorter than _DEDUP_MS, so a claim never looks like a recent task.
+_CLAIM_MS = 86_400_000
+_SCHEDULED = 500  # tasks that are delayed, or looked up, in one step
+_LAST_ID = "18446744073709551615-18446744073709551614"  # the last possible one means ">" to the server: new entries
+_BATCH = 100  # tasks that a step of the janitor moves: a few ms of the server's time
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """A queue at one moment. ``depth`` = ``lag`` (not yet taken) + ``pending`` (leased by a worker).
+
+    ``oldest_age_s`` is the age of the oldest task that is neither delayed nor ended, 0 if there is none. With more than
+    a hundred tenants only those with the next turns are considered.
+    """
+
+    depth: int = 0
+    lag: int = 0
+    pending: int = 0
+    oldest_age_s: float = 0.0
+    delayed: int = 0
+    next_due: float | None = None  # Unix seconds
+    dead_letters: int = 0
+    consumers: int = 0  # processes that read it, or did recently
+    tenants: int = 0  # that have waiting tasks
+    paused_since: float = 0.0  # Unix seconds; 0 while it is not paused
+    waiting: int = 0  # of ``lag``: those in the backlog
+
+
+@dataclass(frozen=True, slots=True)
+class DataLoss:
+    """Tasks of a queue may have been lost, at or before ``at`` (Unix seconds, by the server's clock)."""
+
+    at: float
+    noted: bytes
+
+
+class TaskQueue:
+    """One queue. Every method raises `Unavailable` while Redis is unavailable. `Redis.execute` says what a cancel
+    leaves.
+
+    The fence needs unique consumer names: no two processes may ever use the same one, not even one after another.
+    An entry without the ``required`` fields is malformed; by default they are those of the contract's queues.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        name: str,
+        *,
+        required: tuple[str, ...] | None = None,
+        max_dead_letters: int = _MAX_DEAD_LETTERS,
+        telemetry: Telemetry = NO_TELEMETRY,
+    ) -> None:
+        self.name = name
+        self.dead_letters = DeadLetters(redis, QueueKeys(name))
+        self._redis = redis
+        self._keys = QueueKeys(name)
+        self._required = REQUIRED_FIELDS.get(name, ()) if required is None else required
+        self._dedup_ttl_ms = round(DEDUP_TTL_S.get(name, DEFAULT_DEDUP_TTL_S) * 1000)
+        self.max_deaths = _NEVER if name in NEVER_GIVEN_UP else MAX_DEATHS
+        self._max_dead_letters = max_dead_letters
+        self._telemetry = telemetry
+        self._look_at = -math.inf  # when `take` looks for unconfirmed entries again
+        self._leases: WeakValueDictionary[str, Lease] = WeakValueDictionary()
+
+    async def ensure_group(self) -> bool:
+        """Create stream and consumer group if they are missing. Return whether they were."""
+        try:
+            await self._redis.execute("XGROUP", "CREATE", self.name, CONSUMER_GROUP, "0", "MKSTREAM")
+        except RedisRefused as refused:
+            if refused.code != "BUSYGROUP":
+                raise
+            return False
+        return True
+
+    async def enqueue(
+        self,
+        fields: dict[str, str],
+        *,
+        task_id: str | None = None,
+        traceparent: str = "",
+        dedup_key: str | None = None,
+        lost_if_older_s: float = math.inf,
+        tenant: str = "",
+        follow_up: bool = False,
+    ) -> str:
+        """Add a task and return its id. ``tenant`` is used if the fields name no owner. The default ``traceparent`` is
+        that of the present span, or if there is none, that of the media item's trace. ``follow_up``: a task in progress
+        cannot end without it, so a full Redis takes it too. Raises `RedisFull` for others.
+
+        With ``dedup_key``, a second call adds nothing and returns the id of the first task, until a while after that
+        task has ended. So a call can be repeated after `Unavailable` or a cancel, when its result is unknown. A first
+        task that was added more than ``lost_if_older_s`` ago counts as lost, and a new one is added. If the key is
+        claimed (see `claim`), nothing is added, and the id is empty.
+        """
+        task_id = task_id or str(uuid.uuid4())
+        with self._telemetry.child_span(
+            f"send {self.name}",
+            kind="producer",
+            messaging__system="redis",
+            messaging__operation__name="send",
+            messaging__operation__type="send",
+            messaging__destination__name=self.name,
+            messaging__message__id=task_id,
+        ):
+            entry = task_fields(_traced(Task(task_id, fields, traceparent or self._telemetry.traceparent())))
+            keys = [*self._keys.dispatch]
+            if tenant:
+                entry["tenant"] = tenant
+            if dedup_key is not None:
+                entry["once"] = dedup_key
+                keys.append(self._keys.dedup_marker(dedup_key))
+            oldest_ms = round(min(lost_if_older_s * 1000, _DEDUP_MS))
+            script = scripts.FOLLOW_UP if follow_up else scripts.ENQUEUE
+            reply: bytes = await self._redis.run(script, keys, (task_id, _DEDUP_MS, oldest_ms, *flatten(entry)))
+        if reply.decode() == task_id:
+            self._telemetry.count(instruments.TASKS_SENT, messaging__destination__name=self.name)
+        return reply.decode()
+
+    async def claim(self, dedup_key: str) -> bool:
+        """Let no task be added under this dedup key for a day. Return False if there is such a task, or was just now.
+
+        It can be repeated, by another process too, and then lasts a day from then.
+        """
+        return bool(await self._redis.run(scripts.CLAIM, (self._keys.dedup_marker(dedup_key),), (_CLAIM_MS,)))
+
+    async def queued_at(self, dedup_keys: Collection[str]) -> dict[str, float]:
+        """Return when the tasks with these dedup keys were queued (Unix seconds). Keys without a task are left out.
+
+        A task that has ended seems to have been queued long ago.
+        """
+        times: dict[str, float] = {}
+        names = list(dedup_keys)
+        for first in range(0, len(names), _SCHEDULED):
+            chunk = names[first : first + _SCHEDULED]
+            found = await self._redis.run(
+                scripts.TASK_AGES, [self._keys.dedup_marker(each) for each in chunk], (_DEDUP_MS,)
+            )
+            times.update({name: float(at) for name, at in zip(chunk, found, strict=True) if at})
+        return times
+
+    async def take(self, consumer: str, block_s: float) -> Lease | None:
+        """Return a lease of the next task, or None if none came within ``block_s``.
+
+        Once in ``block_s``, look first for an entry that a worker has taken a second ago and has not confirmed, because
+        it stands still. An open read goes on at the server while its process stands still, so ``block_s`` also bounds
+        how long such a process is given entries.
+
+        Malformed entries become dead letters. A cancel leaves no task without a worker: a task that was already taken
+        is released, or returned (the caller's next wait is then cancelled).
+        """
+        while True:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            found = None
+            if block_s <= 0 or trio.current_time() >= self._look_at:
+                # Shielded, because a task whose reply is lost here would wait until the next look. Bounded by the
+                # timeout of one call.
+                with trio.CancelScope(shield=True):
+                    found = await self._redis.run(scripts.TAKE, self._keys.dispatch, ())
+                self._look_at = trio.current_time() + block_s
+            if found is None and block_s > 0:
+                found = await self._wait_for_entry(block_s)
+            if found is None:
+                return None
+            lease = await self._confirm(found, consumer)
+            if lease is None:
+                continue
+            if self._is_well_formed(lease):
+                return lease
+            await self._dead_letter_malformed(lease)
+
+    async def reclaim(self, consumer: str, idle_s: float, *, silent_s: float | None = None, batch: int = _BATCH) -> int:
+        """Queue up to ``batch`` tasks again whose lease was not renewed for ``idle_s``. Return how many.
+
+        A worker counts as dead if it has sent neither a renewal nor a heartbeat for ``silent_s``, by default half of
+        ``idle_s``: workers send them twice as often. A task that `max_deaths` workers crashed with is poison, and
+        `Consumer` makes a dead letter of it. Tasks of ``consumer``, this process, are left alone.
+        """
+        alive = [entry_id for entry_id, lease in self._leases.items() if not lease.ended]
+        silent_ms = round((idle_s / 2 if silent_s is None else silent_s) * 1000)
+        args = (consumer, round(idle_s * 1000), _gap_ms(idle_s), self._max_dead_letters, self._keys.dead_letters)
+        found: int = await self._redis.run(scripts.RECLAIM, self._keys.dispatch, (*args, silent_ms, batch, *alive))
+        return found
+
+    async def send_heartbeat(self, consumer: str) -> None:
+        """Send the server a sign that this worker is alive, as a renewal and the start of an attempt are."""
+        # A read of the consumer's own entries behind the last id: every server version counts it, and it returns
+        # nothing.
+        read = ("XREADGROUP", "GROUP", CONSUMER_GROUP, consumer, "COUNT", 1, "STREAMS", self.name, _LAST_ID)
+        try:
+            await self._redis.execute(*read)
+        except RedisRefused as refused:
+            if refused.code != "NOGROUP":  # the next `take` creates it
+                raise
+
+    async def adopt(self, batch: int = _BATCH) -> int:
+        """Move up to ``batch`` entries that other services added beyond the runway to the backlog. Return how many."""
+        args = (batch, self._max_dead_letters, self._keys.dead_letters)
+        moved: int = await self._redis.run(scripts.ADOPT, self._keys.dispatch, args)
+        return moved
+
+    async def settle(
+        self,
+        *,
+        tenant_cap: int,
+        slots: int,
+        idle_s: float,
+        token: str = "",
+        life_s: float = 0.0,
+    ) -> int | None:
+        """Update the accounts of fair dispatch, dispatch tasks, and record that the queue has a janitor.
+
+        Return the number of consumers of the queue. With a ``token``, stay the queue's janitor for ``life_s``; if this
+        process is not the janitor any more, change nothing and return None.
+
+        ``tenant_cap``: maximum tasks of one tenant at once; 0: unlimited. ``slots``: of each consumer; videos take at
+        most `VIDEO_SHARE` of the slots of all consumers that sent a command within ``idle_s``. If the queue had
+        no janitor for half of ``idle_s`` (Redis or all workers were unavailable), `reclaim` takes nothing until
+        ``idle_s`` have passed, because a worker that could not renew its leases meanwhile is not dead. This does not
+        apply to a queue that never had a janitor.
+        """
+        found = await read_consumers(self._redis, self.name, CONSUMER_GROUP)
+        workers = [row for row in found if row[b"name"] != UNCONFIRMED.encode()]
+        consumers = sum(row[b"idle"] < idle_s * 1000 for row in workers)
+        args = (tenant_cap, slots, consumers, VIDEO_SHARE, _gap_ms(idle_s), token, round(life_s * 1000))
+        settled = await self._redis.run(scripts.SETTLE, (*self._keys.dispatch, self._keys.janitor), args)
+        return consumers if settled else None
+
+    async def pause(self) -> None:
+        """Start no more tasks until `resume`. Tasks that workers have continue."""
+        await self._redis.run(scripts.PAUSE, self._keys.dispatch, ())
+
+    async def resume(self) -> bool:
+        """Start tasks again. Return whether the queue was paused."""
+        return bool(await self._redis.run(scripts.RESUME, self._keys.dispatch, ()))
+
+    async def cancel(self, task_id: str, by: str) -> None:
+        """Make a task end as a dead letter: at its next turn, or if a worker has it, at its next renewal.
+
+        It is forgotten if there is no such task within 30 days.
+        """
+        await self._redis.run(scripts.CANCEL, (self._keys.state,), (task_id, by))
+
+    async def lead(self, token: str, life_s: float) -> int | None:
+        """Become the queue's janitor for ``life_s`` if it has none. Return None if this process is the janitor.
+
+        Otherwise return the number of consumers that the janitor has recorded. `settle` renews the lease.
+        """
+        # A plain command, which costs a tenth of a script: all other replicas call this repeatedly.
+        value = f"1 {token}"
+        lead = ("SET", self._keys.janitor, value, "NX", "GET", "PX", round(life_s * 1000))
+        holder = await self._redis.execute(*lead, when_full=True)
+        recorded, _, janitor = (holder or value.encode()).decode().partition(" ")
+        return None if janitor == token else int(recorded)
+
+    async def resign(self, token: str) -> None:
+        """Stop being the queue's janitor."""
+        await self._redis.run(scripts.RESIGN, (self._keys.janitor,), (token,))
+
+    async def delay(self, fields: dict[str, str], member_id: str, due_at: float) -> bool:
+        """Queue a task at ``due_at`` (Unix seconds) under the id ``member_id``. Return whether it is new.
+
+        Calls with the same fields and id, from any replica, queue one task at the first ``due_at``. For this reason its
+        ``traceparent`` is that of the media item, never the caller's.
+        """
+        return bool(await self.delay_all([(fields, member_id, due_at)]))
+
+    async def delay_all(self, tasks: Sequence[tuple[dict[str, str], str, float]]) -> int:
+        """As `delay`, for many tasks, each given by fields, id and due time. Return how many are new.
+
+        After an error or a cancel some may be queued; repeat the call.
+        """
+        added = 0
+        for first in range(0, len(tasks), _SCHEDULED):
+            members: list[Argument] = []
+            for fields, member_id, due_at in tasks[first : first + _SCHEDULED]:
+                members += (f"{due_at:.3f}", delayed_member(task_fields(_traced(Task(member_id, fields)))))
+            added += await self._redis.execute("ZADD", self._keys.delayed, "NX", *members, when_full=True)
+        if added:
+            self._telemetry.count(instruments.TASKS_SENT, added, messaging__destination__name=self.name)
+        return added
+
+    async def promote(self, batch: int = _BATCH) -> int:
+        """Queue up to ``batch`` tasks that are due by the server's clock. Return how many.
+
+        Each is moved exactly once, even if several replicas do this. Unreadable members become dead letters.
+        """
+        keys = (*self._keys.dispatch, self._keys.delayed, self._keys.dead_letters)
+        moved: int = await self._redis.run(scripts.PROMOTE, keys, (batch, self._max_dead_letters))
+        return moved
+
+    async def detect_data_loss(self, *, remember: bool = True) -> DataLoss | None:
+        """Return the last loss of data that `clear_data_loss` has not cleared; None if there is none.
+
+        Tasks may have been lost if the consumer group had to be created again, or if another server process serves the
+        queue than at the last call: a restart or a failover can lose the last acknowledged writes.
+
+        Without ``remember`` nothing is written, and the next call returns the same.
+        """
+        noted = await self._redis.run(scripts.DETECT_DATA_LOSS, (self._keys.state,), (int(remember),))
+        return None if noted is None else DataLoss(float(noted), noted)
+
+    async def clear_data_loss(self, loss: DataLoss) -> None:
+        """Clear a loss, because a sweep looks for the lost tasks. A later loss stays."""
+        await self._redis.run(scripts.CLEAR_DATA_LOSS, (self._keys.state,), (loss.noted,))
+
+    async def remove_idle_consumers(self, idle_s: float) -> int:
+        """Remove consumers that have no task and did not read for ``idle_s``, some at a time. Return how many."""
+        return await remove_idle_consumers(self._redis, self.name, CONSUMER_GROUP, idle_s)
+
+    async def stats(self) -> QueueStats:
+        """Return the present figures of the queue."""
+        keys = self._keys
+        found: bytes = await self._redis.run(scripts.STATS, (*keys.dispatch, keys.delayed, keys.dead_letters))
+        numbers = map(float, json.loads(found))
+        entries, pending, waiting, tenants, age, delayed, due, dead, consumers, paused = numbers
+        return QueueStats(
+            depth=int(entries + waiting),
+            # Exact, because completed entries are removed. XINFO's lag can be nil.
+            lag=int(max(0, entries - pending) + waiting),
+            pending=int(pending),
+            oldest_age_s=age,
+            delayed=int(delayed),
+            next_due=due if due >= 0 else None,
+            dead_letters=int(dead),
+            consumers=int(consumers),
+            tenants=int(tenants),
+            paused_since=paused,
+            waiting=int(waiting),
+        )
+
+    async def _wait_for_entry(self, block_s: float) -> Reply:
+        block_ms = max(1, round(block_s * 1000))  # 0 would mean without an end
+        read = ("XREADGROUP", "GROUP", CONSUMER_GROUP, UNCONFIRMED, "COUNT", 1, "BLOCK", block_ms, "STREAMS", self.name)
+        try:
+            reply = await self._redis.execute_blocking(*read, ">", block_s=block_ms / 1000, undo=self._give_back)
+        except RedisRefused as refused:
+            if refused.code != "NOGROUP":
+                raise
+            self._look_at = -math.inf  # the stream or its group was removed; only the script creates it again
+            return None
+        return _first_entry(reply)
+
+    async def _give_back(self, reply: Reply) -> None:
+        entry_id, _ = _first_entry(reply)
+        fence = (CONSUMER_GROUP, entry_id, UNCONFIRMED, 1)
+        await self._redis.run(
+            scripts.RELEASE, self._keys.dispatch, (*fence, self._max_dead_letters, self._keys.dead_letters)
+        )
+
+    async def _confirm(self, found: Reply, consumer: str) -> Lease | None:
+        """Let Redis know that an attempt starts. Return None if another worker has the entry, or it is gone."""
+        entry_id, flat = found
+        args = (consumer, entry_id, self._max_dead_letters, self._keys.dead_letters, self.max_deaths - 1)
+        confirmed: Reply = None
+        with trio.CancelScope(shield=True):  # as in `take`
+            confirmed = await self._redis.run(scripts.ADMIT, self._keys.dispatch, args)
+        if confirmed is None:
+            return None
+        deliveries, crashed_workers, cancelled_by = confirmed
+        lease = Lease(
+            self._redis,
+            self._keys,
+            replace(read_entry(entry_id, flat), crashed_workers=crashed_workers.decode(errors="replace")),
+            consumer=consumer,
+            deliveries=deliveries,
+            max_dead_letters=self._max_dead_letters,
+            dedup_ttl_ms=self._dedup_ttl_ms,
+            cancelled_by=cancelled_by.decode(errors="replace"),
+        )
+        former = self._leases.get(lease.entry_id)
+        if former is not None:
+            former.supersede()
+        self._leases[lease.entry_id] = lease
+        return lease
+
+    def _is_well_formed(self, lease: Lease) -> bool:
+        fields = lease.task.fields
+        return bool(fields) and all(fields.get(name) for name in self._required)
+
+    async def _dead_letter_malformed(self, lease: Lease) -> None:
+        missing = [name for name in self._required if not lease.task.fields.get(name)]
+        with suppress(LeaseLost):  # another worker has it now, and does the same
+            await lease.dead_letter(f"{Reason.MALFORMED_TASK}: no {', '.join(missing) or 'fields'}")
+
+
+def _traced(task: Task) -> Task:
+    """Return the task with a ``traceparent``, if need be that of its media item (docs/contract.md, section 4)."""
+    return task if task.traceparent else replace(task, traceparent=trace_of_subject(task.subject).traceparent)
+
+
+def _gap_ms(idle_s: float) -> int:
+    return round(idle_s * 500)
+
+
+def _first_entry(reply: Reply) -> Reply:
+    """``(id, fields)`` of a read's only entry, or None."""
+    if not reply:
+        return None
+    (entry,) = next(iter(reply.values()))
+    return entry

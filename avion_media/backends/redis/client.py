@@ -1,0 +1,385 @@
+"""Calls to Redis: to one server, a master behind Sentinels, or a cluster."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from functools import partial
+from typing import TypeVar
+
+import trio
+from coredis import exceptions as refusals
+
+from avion_media.backends.redis.connection import LONGEST_PAUSE_S, Argument, Dialler, Reply
+from avion_media.backends.redis.directory import Availability, Directory
+from avion_media.backends.redis.errors import ANY, DEPOSED, PASSING, UNAVAILABLE, RedisRefused, cause_of, code_of
+from avion_media.backends.redis.locator import Locator
+from avion_media.backends.redis.node import Node, NotWithin, Undo
+from avion_media.backends.redis.scripts import Script, load_script
+from avion_media.backends.redis.slots import key_slot
+from avion_media.backends.redis.subscription import hear
+from avion_media.backends.redis.topology import Cluster, Single, Topology
+from avion_media.common.errors import Dependency, RedisFull, Unavailable
+from avion_media.common.redis_url import read_redis_url
+
+T = TypeVar("T")
+
+_HOP_PAUSE_S = 0.05  # pause before a redirected call is redirected once more
+
+_WHEN_FULL = load_script("avion_media.backends.redis", "when_full")
+
+Perform = Callable[[Node, bool], Awaitable[Reply]]
+"""One attempt at a node. The flag says whether the slot of the command is being moved to that node."""
+
+
+class Redis:
+    """The connections of one process while they are `opened`; before and after, calls raise `Unavailable`.
+
+    Users can keep this object while its supervised child restarts: for them the restart is a short outage.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        connections: int = 24,
+        timeout_s: float = 5.0,
+        *,
+        state_url: str = "",
+        only_statuses: bool = False,
+    ) -> None:
+        """See `open_redis` for the arguments. ``only_statuses``: it is the `state` of another, and errors say so."""
+        if connections < 4:
+            raise ValueError(f"connections must be at least 4, got {connections}")
+        self._timeout_s = timeout_s
+        self._setting = "AVION_MEDIA_STATUS__REDIS_URL" if only_statuses else ""
+        self.label = "for statuses: " if only_statuses else ""
+        """What distinguishes this Redis in texts for operators."""
+        has_own_state = state_url not in ("", url)
+        self.state = Redis(state_url, connections, timeout_s, only_statuses=True) if has_own_state else self
+        """The Redis of statuses, deletion records and remote state: this one, unless another one is configured."""
+        target = read_redis_url(url)
+        self._dialler = Dialler(target, timeout_s)
+        self._directory = Directory(Locator(target, self._dialler, timeout_s), self._dialler)
+        self.max_blocking = connections - 2  # all except the shared one and a subscription
+        self._blocking = trio.Semaphore(self.max_blocking)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Make calls possible inside the block. The block can be entered again later, but not twice at once.
+
+        At its end all connections are closed, and running calls raise `Unavailable`. An error in the block is raised
+        unchanged.
+        """
+        if self._dialler.nursery is not None:
+            raise RuntimeError("opened already")
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            self._dialler.nursery = nursery
+            try:
+                async with nullcontext() if self.state is self else self.state.opened():
+                    yield
+            except Exception as error:  # noqa: BLE001 - raised again below; the nursery would wrap it in a group
+                failure = error
+            finally:
+                self._dialler.nursery = None
+                self._directory.close()
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    @property
+    def available(self) -> Availability:
+        """The last known state. Never waits, and never contacts the server. For a cluster: of all its masters.
+
+        If statuses have a Redis of their own, this is the state of the one that is unavailable, or else of the one that
+        became available last.
+        """
+        mine = self._directory.available
+        if self.state is self or not mine.up:
+            return mine
+        return max(mine, self.state.available, key=lambda each: (not each.up, each.since))
+
+    @contextmanager
+    def observed(self, observer: Callable[[Availability], None]) -> Iterator[None]:
+        """Call ``observer`` with the state of this Redis alone, at each failure and at the end of each outage, inside
+        the block.
+
+        It is called synchronously, in the task whose call failed or succeeded.
+        """
+        self._directory.observer = observer
+        try:
+            yield
+        finally:
+            self._directory.observer = None
+
+    @property
+    def blocking(self) -> int:
+        """Number of blocking commands in progress, at most `max_blocking`."""
+        return self.max_blocking - self._blocking.value
+
+    @property
+    def waiting(self) -> int:
+        """Number of blocking commands that wait for a connection."""
+        return self._blocking.statistics().tasks_waiting
+
+    @property
+    def has_sentinels(self) -> bool:
+        """Whether Sentinels name the master, also of the Redis for statuses. Then only `ping` notices that another
+        server has become the master."""
+        topology = self._directory.topology
+        if isinstance(topology, Single) and topology.master:
+            return True
+        return self.state is not self and self.state.has_sentinels
+
+    async def ping(self) -> None:
+        """Send PING to all servers. Raises `Unavailable` if one does not respond.
+
+        With Sentinels, also ask them whether the server is still the master: one that is cut off from them still
+        responds, and everything written to it is lost.
+        """
+        topology = await self._located("PING")
+        await self._on_each(topology, ("PING",))
+        if self.state is not self:
+            await self.state.ping()
+        if isinstance(topology, Single) and topology.master:
+            await self._directory.confirm(topology)
+
+    async def execute(self, *command: Argument, within_s: float = math.inf, when_full: bool = False) -> Reply:
+        """Run one command that does not block on the server.
+
+        Raises `Unavailable` if no response came in time, or within ``within_s`` seconds (the command may have run), or
+        `RedisRefused`. After a cancel the command may have run. Raises `RedisFull` if the command needs memory and none
+        is left. ``when_full``: then it runs nevertheless, because accepted work needs it, or it stores next to nothing.
+        """
+        try:
+            return await self._answered(
+                command, lambda node, asking: node.call(command, asking=asking, within_s=within_s), within_s
+            )
+        except RedisFull:
+            if not when_full:
+                raise
+        return await self.run(_WHEN_FULL, (str(command[1]),), command, within_s=within_s)
+
+    async def execute_on_all(self, *command: Argument) -> dict[str, Reply]:
+        """Run one command on every server that has keys. Return the replies by address. Errors as in `execute`."""
+        return await self._on_each(await self._located(command[0]), command)
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return the values of string keys, on any server. Errors as in `execute`."""
+        if not keys:
+            return []
+        if isinstance(await self._located("MGET"), Single):
+            values: list[bytes | None] = await self.execute("MGET", *keys)
+            return values
+        found: dict[str, bytes | None] = {}
+
+        async def get(key: str) -> None:
+            found[key] = await self.execute("GET", key)
+
+        await _all([partial(get, key) for key in dict.fromkeys(keys)])
+        return [found[key] for key in keys]
+
+    async def info(self, section: str = "default") -> dict[str, dict[str, str]]:
+        """Return what INFO reports of each server, by address. Errors as in `execute`."""
+        replies = await self.execute_on_all("INFO", section)
+        lines = {server: reply.decode(errors="replace").splitlines() for server, reply in replies.items()}
+        return {server: dict(each.split(":", 1) for each in found if ":" in each) for server, found in lines.items()}
+
+    async def memory_use(self) -> float:
+        """Return the share of `maxmemory` that the fullest server uses; 0 without a limit, and where INFO is refused.
+
+        Raises `Unavailable`.
+        """
+        with suppress(RedisRefused):
+            found = (await self.info("memory")).values()
+            return max(int(each["used_memory"]) / (int(each.get("maxmemory", 0)) or math.inf) for each in found)
+        return 0.0
+
+    async def is_cluster(self) -> bool:
+        """Return whether keys are spread over several servers. Raises `Unavailable` while that is unknown."""
+        return isinstance(await self._located("EVALSHA"), Cluster)
+
+    async def grouped(self, keys: Sequence[str], most: int) -> list[list[str]]:
+        """Return the keys in groups that one script can use: each of one cluster slot, with at most ``most`` keys."""
+        by_slot: dict[int, list[str]] = {}
+        spread = await self.is_cluster()
+        for key in keys:
+            by_slot.setdefault(key_slot(key.encode()) if spread else 0, []).append(key)
+        return [group[first : first + most] for group in by_slot.values() for first in range(0, len(group), most)]
+
+    async def run(
+        self, script: Script, keys: Sequence[str], args: Sequence[Argument] = (), *, within_s: float = math.inf
+    ) -> Reply:
+        """Run a script on ``keys``, which must be in one cluster slot. ``within_s`` and errors as in `execute`."""
+        operands = (len(keys), *keys, *args)
+        try:
+            return await self.execute("EVALSHA", script.sha1, *operands, within_s=within_s)
+        except RedisRefused as refused:
+            if refused.code != "NOSCRIPT":
+                raise
+        return await self.execute("EVAL", script.source, *operands, within_s=within_s)
+
+    async def execute_blocking(self, *command: Argument, block_s: float, undo: Undo | None = None) -> Reply:
+        """Run one command that waits on the server for at most ``block_s`` (its own argument must say the same).
+
+        Errors as in `execute`. Returns None also if no connection for a blocking command was free for ``block_s``.
+
+        A cancel makes the server stop waiting. If the server had already replied, ``undo`` gets the reply, so that an
+        entry in it does not stay without a worker. All of that takes at most the timeout of one call.
+        """
+        slot_free = False
+        with trio.move_on_after(block_s):
+            await self._blocking.acquire()
+            slot_free = True
+        if not slot_free:
+            return None
+        try:
+            return await self._answered(
+                command, lambda node, asking: node.call_blocking(command, block_s, undo, asking=asking)
+            )
+        finally:
+            self._blocking.release()
+
+    async def listen(self, *channels: str, heard: Callable[[str, bytes], None], subscribed: Callable[[], None]) -> None:
+        """Subscribe, call ``subscribed`` once, and ``heard`` for each message, until the connection is lost.
+
+        Ends only with `Unavailable`. Messages until the next subscription are lost. Both callbacks must return at once.
+        A cancel ends the subscription. In a cluster, any node can deliver messages.
+        """
+        topology = await self._located("SUBSCRIBE")
+        node = self._routed("SUBSCRIBE", topology.any_node)
+        try:
+            connection = await node.dial()
+            try:
+                await hear(connection, channels, heard, subscribed, self._timeout_s)
+            finally:
+                connection.invalidate()
+            raise refusals.ConnectionError("the subscription ended")
+        except ANY as error:
+            raise self._to_domain_error("SUBSCRIBE", node, error) from error
+
+    async def _answered(self, command: tuple[Argument, ...], perform: Perform, within_s: float = math.inf) -> Reply:
+        """Return the reply of the server that has the keys of the command. Follows redirects."""
+        topology = self._directory.topology
+        if topology is None:
+            try:
+                with trio.fail_after(within_s):
+                    topology = await self._located(command[0])
+            except trio.TooSlowError:
+                raise self._not_within(within_s) from None
+        node, asking = self._routed(command[0], partial(topology.node_for, command)), False
+        give_up_at = math.inf
+        while True:
+            try:
+                reply = await perform(node, asking)
+            except (refusals.AskError, refusals.TryAgainError) as hop:
+                if not isinstance(topology, Cluster) or trio.current_time() >= give_up_at:
+                    raise self._to_domain_error(command[0], node, hop) from hop
+                if give_up_at == math.inf:
+                    give_up_at = trio.current_time() + self._timeout_s
+                else:
+                    await trio.sleep(_HOP_PAUSE_S)
+                node, asking = self._routed(command[0], partial(self._next_hop, topology, node, asking, hop))
+            except NotWithin:
+                raise self._not_within(within_s) from None
+            except ANY as error:
+                raise self._to_domain_error(command[0], node, error) from error
+            else:
+                self._directory.answered(node)
+                return reply
+
+    def _next_hop(
+        self, cluster: Cluster, node: Node, asking: bool, hop: refusals.AskError | refusals.TryAgainError
+    ) -> tuple[Node, bool]:
+        """Return the server to try next, and whether the slot is being moved there."""
+        if isinstance(hop, refusals.MovedError):
+            self._directory.refresh_soon()
+            return cluster.moved(hop.slot_id, hop.host, hop.port, node.address), False
+        if isinstance(hop, refusals.AskError):
+            return cluster.at(hop.host, hop.port, node.address), True
+        return node, asking  # only some keys of the command have moved yet; try again until all have
+
+    async def _on_each(self, topology: Topology, command: tuple[Argument, ...]) -> dict[str, Reply]:
+        replies: dict[str, Reply] = {}
+
+        async def ask(node: Node) -> None:
+            try:
+                replies[str(node.address)] = await node.call(command)
+            except ANY as error:
+                raise self._to_domain_error(command[0], node, error) from error
+            self._directory.answered(node)
+
+        await _all([partial(ask, node) for node in topology.nodes])
+        return replies
+
+    async def _located(self, command: Argument) -> Topology:
+        topology = self._directory.topology
+        if topology is not None:
+            return topology
+        try:
+            return await self._directory.locate()
+        except ANY as error:
+            raise self._to_domain_error(command, None, error) from error
+
+    def _routed(self, command: Argument, route: Callable[[], T]) -> T:
+        try:
+            return route()
+        except refusals.ConnectionError as error:
+            raise self._to_domain_error(command, None, error) from error
+
+    def _to_domain_error(self, command: Argument, node: Node | None, error: Exception) -> Unavailable | RedisRefused:
+        """Convert an error of coredis or the socket to an error of the domain. Report it to the directory."""
+        code, message = code_of(error)
+        if isinstance(error, UNAVAILABLE):
+            detail = cause_of(error)
+        elif code in PASSING:
+            detail = f"{code} {message}"
+        else:
+            if node is not None:
+                self._directory.answered(node)
+            if code == "OOM":
+                return RedisFull(setting=self._setting)
+            return RedisRefused(str(command), code, message)
+        self._directory.failed(node, f"{self.label}{detail}", deposed=isinstance(error, DEPOSED))
+        return self._unavailable(detail)
+
+    def _not_within(self, within_s: float) -> Unavailable:
+        return self._unavailable(f"no reply within {within_s:g} s")
+
+    def _unavailable(self, detail: str) -> Unavailable:
+        return Unavailable(Dependency.REDIS, detail, retry_after_s=LONGEST_PAUSE_S, setting=self._setting)
+
+
+async def _all(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Make all calls at once, and wait for all. Then raise the first error, if any."""
+    failures: list[Unavailable | RedisRefused] = []
+
+    async def attempt(call: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await call()
+        except (Unavailable, RedisRefused) as error:
+            failures.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for call in calls:
+            nursery.start_soon(attempt, call)
+    if failures:
+        raise failures[0]
+
+
+@asynccontextmanager
+async def open_redis(
+    url: str, connections: int = 24, timeout_s: float = 5.0, *, state_url: str = ""
+) -> AsyncIterator[Redis]:
+    """Open the adapter for the servers behind ``url`` (see `avion_media.common.redis_url`).
+
+    An unavailable Redis is not an error here: connections are made when they are first needed. ``connections`` (at
+    least 4) limits the connections of the whole process to one server; ``timeout_s`` limits the wait for any reply.
+    ``state_url`` leads to the Redis of statuses, deletion records and remote state, if that is another one
+    (`Redis.state`). At the end of the block all connections are closed, and running calls raise `Unavailable`. An error
+    in the block is raised unchanged.
+    """
+    redis = Redis(url, connections, timeout_s, state_url=state_url)
+    async with redis.opened():
+        yield redis

@@ -1,0 +1,101 @@
+"""A lock among all replicas: a key on Redis, which expires unless its holder renews it.
+
+What it protects must be repeatable, because two processes can hold it for a moment. A process that was suspended until
+its lock expired works beside the next holder until it notices. A loss of Redis's data lets a second process take the
+lock as well.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import trio
+
+from avion_media.backends.redis.client import Redis
+from avion_media.backends.redis.scripts import load_script
+from avion_media.common.errors import Dependency, Unavailable
+
+_RENEW = load_script("avion_media.backends.redis", "renew_lock")
+_RELEASE = load_script("avion_media.backends.redis", "release_lock")
+_POLL_S = 0.2  # how often a waiting process tries again
+_RELEASE_S = 2.0
+
+
+class LockLost(Unavailable):
+    """Another process took the lock, or it could not be renewed in time."""
+
+
+class Lock:
+    """One attempt of one task to hold the lock ``key``. Another attempt needs another object.
+
+    ``ttl_s``: how long the others wait for a holder that died.
+    """
+
+    def __init__(self, redis: Redis, key: str, *, ttl_s: float) -> None:
+        self._redis = redis
+        self._key = key
+        self._ttl_s = ttl_s
+        self._token = secrets.token_hex(16)
+
+    async def acquire(self) -> bool:
+        """Take the lock if it is free, or renew it. Return whether this object holds it.
+
+        Raises `Unavailable`. After that, or after a cancel, this object may hold it.
+        """
+        ttl_ms = round(self._ttl_s * 1000)
+        # A plain command costs a tenth of a script, and those that wait call this repeatedly.
+        holder = await self._redis.execute("SET", self._key, self._token, "NX", "GET", "PX", ttl_ms, when_full=True)
+        if holder != self._token.encode():
+            return holder is None
+        renewed = await self._redis.run(_RENEW, (self._key,), (self._token, ttl_ms))
+        return bool(renewed) or await self.acquire()  # it expired between the two
+
+    async def wait(self) -> None:
+        """Acquire the lock, however long another process holds it."""
+        while not await self.acquire():  # noqa: ASYNC110 - the holder is another process
+            await trio.sleep(_POLL_S)
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Renew the acquired lock while the body runs. Release it at the end, for whatever reason the body ends.
+
+        The body is cancelled when the lock is lost, and `LockLost` is raised. An error of the body goes before that.
+        """
+        lost: LockLost | None = None
+
+        async def keep() -> None:
+            nonlocal lost
+            lost = await self._until_lost()
+            nursery.cancel_scope.cancel()
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(keep)
+                yield
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:  # the nursery has wrapped the body's error
+            errors = (each for each in group.exceptions if not isinstance(each, trio.Cancelled))
+            raise next(errors, group) from None
+        finally:
+            # Shielded, so that the next holder does not wait until the key expires. Bounded by `_RELEASE_S`.
+            with trio.CancelScope(shield=True), trio.move_on_after(_RELEASE_S), suppress(Unavailable):
+                await self._redis.run(_RELEASE, (self._key,), (self._token,))
+        if lost is not None:
+            raise lost
+
+    async def _until_lost(self) -> LockLost:
+        renewed_at = trio.current_time()
+        while True:
+            await trio.sleep(self._ttl_s / 3)
+            asked_at = trio.current_time()
+            try:
+                is_held = await self.acquire()
+            except Unavailable:
+                if trio.current_time() - renewed_at >= self._ttl_s:
+                    return LockLost(Dependency.REDIS, f"{self._key} could not be renewed in time")
+                continue
+            if not is_held:
+                return LockLost(Dependency.REDIS, f"another process holds {self._key}")
+            renewed_at = asked_at

@@ -1,0 +1,125 @@
+"""The servers and what each of them has: one server with everything, or the masters of a cluster."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from coredis import exceptions as refusals
+
+from avion_media.backends.redis.connection import Argument, Reply
+from avion_media.backends.redis.node import Node
+from avion_media.backends.redis.slots import SLOTS, slot_of
+from avion_media.common.redis_url import Address
+
+OpenNode = Callable[[Address], Node]
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """One server. This object lasts as long as the connection; then the server is looked up again.
+
+    ``master`` is the name under which Sentinels watch it; empty without Sentinels.
+    """
+
+    node: Node
+    master: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether the server may still be the right one."""
+        return self.node.is_connected
+
+    @property
+    def nodes(self) -> Collection[Node]:
+        """Return all servers."""
+        return (self.node,)
+
+    def node_for(self, command: tuple[Argument, ...]) -> Node:
+        """Return the server for a command."""
+        return self.node
+
+    def any_node(self) -> Node:
+        """Return a server for commands that every server can run."""
+        return self.node
+
+    def close(self) -> None:
+        """End all connections."""
+        self.node.close()
+
+
+class Cluster:
+    """The masters of a cluster and their slots, as far as known. A node that gets a wrong command redirects it."""
+
+    usable = True
+
+    def __init__(self, open_node: OpenNode) -> None:
+        self._open_node = open_node
+        self._known: dict[Address, Node] = {}  # masters, and nodes that a master redirected calls to
+        self._masters: list[Node] = []
+        self._owners: list[Node | None] = [None] * SLOTS
+        self._closed = False
+
+    @property
+    def nodes(self) -> Collection[Node]:
+        """Return all masters."""
+        return self._masters
+
+    def node_for(self, command: tuple[Argument, ...]) -> Node:
+        """Return the master for a command. Raises ConnectionError if none is known."""
+        slot = slot_of(command)
+        owner = self.any_node() if slot is None else self._owners[slot]
+        if owner is None:
+            raise refusals.ConnectionError(f"no node serves slot {slot}")
+        return owner
+
+    def any_node(self) -> Node:
+        """Return any master, a connected one if possible. Raises ConnectionError if there is none."""
+        nodes = [each for each in self._masters if each.is_connected] or self._masters
+        if not nodes:
+            raise refusals.ConnectionError("no node is known")
+        return random.choice(nodes)
+
+    def adopt(self, rows: Reply, asked: Address) -> None:
+        """Use the reply of the node at ``asked`` to CLUSTER SLOTS. Nodes without slots are closed when idle."""
+        owners: list[Node | None] = [None] * SLOTS
+        for first, last, (host, port, *_), *_replicas in rows:
+            owners[first : last + 1] = [self._at(_announced(host, port, asked))] * (last + 1 - first)
+        self._owners, masters = owners, set(owners)
+        self._masters = [each for each in self._known.values() if each in masters]
+        for node in [each for each in self._known.values() if each not in self._masters and not each.is_busy]:
+            del self._known[node.address]
+            node.close()
+
+    def moved(self, slot: int, host: str, port: int, asked: Address) -> Node:
+        """Record that a slot has moved, according to the node at ``asked``. Raises ConnectionError if closed."""
+        node = self.at(host, port, asked)
+        self._owners[slot] = node
+        return node
+
+    def at(self, host: str, port: int, asked: Address) -> Node:
+        """Return the node at an address that the node at ``asked`` named. Raises ConnectionError if closed."""
+        return self._at(_announced(host.encode(), port, asked))
+
+    def close(self) -> None:
+        """End all connections. Calls in progress are not redirected any more."""
+        self._closed = True
+        for node in self._known.values():
+            node.close()
+
+    def _at(self, address: Address) -> Node:
+        if self._closed:
+            raise refusals.ConnectionError("the cluster is being looked up again")
+        if address not in self._known:
+            self._known[address] = self._open_node(address)
+        return self._known[address]
+
+
+Topology = Single | Cluster
+
+
+def _announced(host: bytes | None, port: int, asked: Address) -> Address:
+    """Return the announced address. A node that does not know its own name is the one that was asked."""
+    name = (host or b"").decode()
+    return Address(asked.host if name in ("", "?") else name, port)

@@ -1,0 +1,190 @@
+"""One guarded GET into a file: follows redirects, interprets the response, and limits its body.
+
+Each hop is parsed, checked and dialled again, on its own connection. No proxy, no cookies, no credentials, no
+compression. `dial` connects, `exchange` speaks HTTP.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import urljoin
+
+import trio
+
+from avion_media.backends.files import write_at
+from avion_media.backends.remote.dial import DEFAULT_TIMEOUTS, Dialler, FetchTimeouts, Resolve, resolve_by_system
+from avion_media.backends.remote.errors import RemoteGone, ServerError
+from avion_media.backends.remote.exchange import Exchange, shortened
+from avion_media.backends.remote.guard import AddressGuard, AddressRefused
+from avion_media.backends.remote.hosts import HostGate, NoHostLimits
+from avion_media.backends.remote.url import RemoteUrl, has_forbidden_character, parse_remote_url
+from avion_media.backends.remote.validators import Validators, validators_of
+from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_NOT_MODIFIED = 304
+_GONE = frozenset({404, 410, 451})
+# Statuses worth a retry. Those of the whole server count against it; those of this resource alone do not.
+_OF_RESOURCE = frozenset({408, 425, 500})
+_OF_HOST = frozenset({429, 502, 503, 504, 520, 521, 522, 523, 524, 530})
+_MIN_RETRY_AFTER_S = 1.0
+_MAX_RETRY_AFTER_S = 3600.0
+_MAX_RETRY_AFTER_CHARACTERS = 64
+_FRAMING_BYTES = 256 << 10  # headers, interim responses, and the framing of a small body
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A fetched file: its size, its source, and validators for revalidation if the server sent them."""
+
+    size_bytes: int
+    final_url: RemoteUrl
+    validators: Validators | None
+
+
+class Fetcher:
+    """Fetches remote files under the guard. Safe to use from many tasks."""
+
+    def __init__(
+        self,
+        guard: AddressGuard,
+        *,
+        max_bytes: int,
+        timeout_s: float,
+        max_redirects: int = 3,
+        user_agent: str = "avion-media",
+        hosts: HostGate | None = None,
+        resolve: Resolve = resolve_by_system,
+        ssl_context: ssl.SSLContext | None = None,
+        timeouts: FetchTimeouts = DEFAULT_TIMEOUTS,
+    ) -> None:
+        """``timeout_s`` limits a whole fetch, redirects included; ``ssl_context`` is set to offer only HTTP/1.1.
+
+        ``hosts`` admits each single request; without it, every request is admitted.
+        """
+        ssl_context = ssl_context or ssl.create_default_context()
+        ssl_context.set_alpn_protocols(["http/1.1"])
+        self._dialler = Dialler(guard, resolve, ssl_context, timeouts)
+        self._max_bytes = max_bytes
+        self._timeout_s = timeout_s
+        self._max_redirects = max_redirects
+        self._user_agent = user_agent
+        self._hosts = hosts or NoHostLimits()
+        self._timeouts = timeouts
+
+    async def fetch(self, url: RemoteUrl, fd: int) -> Fetched:
+        """GET ``url`` into the empty file ``fd``.
+
+        Raises `Rejected`: REMOTE_REFUSED (by the guard, or a name that does not exist; both must look the same),
+        REMOTE_STATUS (the server's status; `RemoteGone` for some), TOO_LARGE or EMPTY. Raises `Unavailable` (REMOTE) if
+        another attempt may help, also after an interrupted body; `ServerError` for a status. Raises also what ``hosts``
+        raises (`Deferred`), and `OSError` of a write to ``fd``. A cancel closes the connection, and leaves the file
+        partly written.
+        """
+        fetched = await self._bounded(url, fd, None)
+        if fetched is None:
+            raise AssertionError("304 is no answer to a request without conditions")
+        return fetched
+
+    async def fetch_if_changed(self, url: RemoteUrl, fd: int, known: Validators) -> Fetched | None:
+        """As `fetch`, but return None, and leave ``fd`` empty, if the server confirms that the ``known`` copy is
+        current."""
+        return await self._bounded(url, fd, known)
+
+    async def _bounded(self, url: RemoteUrl, fd: int, known: Validators | None) -> Fetched | None:
+        try:
+            with trio.fail_after(self._timeout_s) as scope:
+                return await self._follow(url, fd, known, scope.deadline)
+        except trio.TooSlowError:
+            raise Unavailable(Dependency.REMOTE, f"took longer than {self._timeout_s:g} s") from None
+        except AddressRefused as refusal:
+            raise Rejected(Reason.REMOTE_REFUSED, shortened(str(refusal))) from None
+
+    async def _follow(self, url: RemoteUrl, fd: int, known: Validators | None, deadline: float) -> Fetched | None:
+        for hop in range(self._max_redirects + 1):
+            self._dialler.check(url)  # first, so that a refused URL does not wait for a slot
+            admitted = self._hosts.admitted(url, deadline, redirected=hop > 0)
+            async with admitted, self._dialler.open_stream(url) as stream:
+                answer = Exchange(stream, self._timeouts, self._max_bytes + self._max_bytes // 4 + _FRAMING_BYTES)
+                conditions = known.conditions(url) if known is not None else []
+                await answer.ask(url, self._user_agent, conditions)
+                location = answer.header(b"location")
+                if answer.status not in _REDIRECTS or not location:
+                    if answer.status == _NOT_MODIFIED and conditions:
+                        return None
+                    _check_status(answer)
+                    size_bytes = await self._save_body(answer, fd)
+                    etag, date = answer.header(b"etag"), answer.header(b"last-modified")
+                    return Fetched(size_bytes, url, validators_of(url, etag, date))
+            url = _redirect_target(url, location)
+        raise Rejected(Reason.REMOTE_STATUS, f"more than {self._max_redirects} redirects")
+
+    async def _save_body(self, answer: Exchange, fd: int) -> int:
+        self._check_announced(answer)
+        size = 0
+        window_ends, window_bytes = trio.current_time() + self._timeouts.window_s, 0
+        while chunk := await answer.read():
+            if size + len(chunk) > self._max_bytes:
+                raise Rejected(Reason.TOO_LARGE, f"more than {self._max_bytes} bytes")
+            write_at(
+                fd, chunk, size
+            )  # in the event loop, because writing some KiB to the page cache costs less than a thread
+            size += len(chunk)
+            window_bytes += len(chunk)
+            if trio.current_time() > window_ends:
+                if window_bytes < self._timeouts.min_window_bytes:
+                    raise Unavailable(Dependency.REMOTE, "sends too slowly")
+                window_ends, window_bytes = trio.current_time() + self._timeouts.window_s, 0
+        if not size:
+            raise Rejected(Reason.EMPTY)
+        return size
+
+    def _check_announced(self, answer: Exchange) -> None:
+        encoding = answer.header(b"content-encoding").lower()
+        if encoding not in ("", "identity"):
+            raise Rejected(Reason.REMOTE_STATUS, f"unasked content encoding {shortened(encoding)}")
+        announced = answer.header(b"content-length")  # h11 allows only digits
+        if announced and int(announced) > self._max_bytes:
+            raise Rejected(Reason.TOO_LARGE, f"announced {announced} bytes")
+
+
+def _redirect_target(url: RemoteUrl, location: str) -> RemoteUrl:
+    if has_forbidden_character(location):  # before urljoin, which silently drops some of them
+        raise AddressRefused("redirect: white space, control characters or a backslash")
+    try:
+        target = parse_remote_url(urljoin(str(url), location))
+    except ValueError as error:  # InvalidUrl, and errors of urljoin
+        raise AddressRefused(f"redirect: {error}") from None
+    if url.scheme == "https" and target.scheme == "http":
+        raise AddressRefused("redirect from https to http")
+    return target
+
+
+def _check_status(answer: Exchange) -> None:
+    status = answer.status
+    if status == 200:
+        return
+    if status in _GONE:
+        raise RemoteGone(status)
+    if status in _OF_HOST or status in _OF_RESOURCE:
+        asked = answer.header(b"retry-after")
+        raise ServerError(status, of_host=status in _OF_HOST, asked_pause_s=retry_after_s(asked))
+    raise Rejected(Reason.REMOTE_STATUS, f"HTTP {status}")
+
+
+def retry_after_s(text: str) -> float | None:
+    """Return ``Retry-After``, as seconds or as a date (RFC 9110, 10.2.3), in limited seconds; None if it is neither."""
+    if len(text) > _MAX_RETRY_AFTER_CHARACTERS or not text.isascii():
+        return None
+    if text.isdigit():
+        seconds = float(text)
+    else:
+        try:
+            date = parsedate_to_datetime(text)
+            seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+        except (ValueError, OverflowError):
+            return None
+    return min(max(seconds, _MIN_RETRY_AFTER_S), _MAX_RETRY_AFTER_S)

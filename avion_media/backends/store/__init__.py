@@ -1,0 +1,54 @@
+"""The object store: S3, with a limited number of calls at once, and presigned URLs without any I/O.
+
+No other package uses boto3. The rest of the service uses the dataclasses of `objects`, the errors of
+`avion_media.common.errors`, and three more of `errors` (`TooLarge`, `RangeNotSatisfiable`, `StoreRefused`).
+"""
+
+from avion_media.backends.store.bucket import Lives
+from avion_media.backends.store.clients import ca_bundle
+from avion_media.backends.store.errors import RangeNotSatisfiable, StoreRefused, TooLarge, UploadMissing
+from avion_media.backends.store.facts import stored_facts
+from avion_media.backends.store.multipart import NOT_EXAMINED, MultipartUploads, StoredPart, UnfinishedUpload
+from avion_media.backends.store.objects import (
+    ByteRange,
+    Bytes,
+    ContentRange,
+    FileSource,
+    ListedObject,
+    ObjectInfo,
+    ObjectPart,
+    PresignedPut,
+    within,
+)
+from avion_media.backends.store.part_urls import examine_part_urls
+from avion_media.backends.store.presign import upload_guard
+from avion_media.backends.store.secret import read_secret
+from avion_media.backends.store.store import ObjectStore, open_store
+
+__all__ = [
+    "NOT_EXAMINED",
+    "ByteRange",
+    "Bytes",
+    "ContentRange",
+    "FileSource",
+    "ListedObject",
+    "Lives",
+    "MultipartUploads",
+    "ObjectInfo",
+    "ObjectPart",
+    "ObjectStore",
+    "PresignedPut",
+    "RangeNotSatisfiable",
+    "StoreRefused",
+    "StoredPart",
+    "TooLarge",
+    "UnfinishedUpload",
+    "UploadMissing",
+    "ca_bundle",
+    "examine_part_urls",
+    "open_store",
+    "read_secret",
+    "stored_facts",
+    "upload_guard",
+    "within",
+]

@@ -1,0 +1,215 @@
+"""The bucket and its rules, which `avion-media init` creates. Safe to repeat; other rules are kept."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from avion_media.backends.store.connection import Connection
+from avion_media.common.keys import INCOMING_PREFIX, QUARANTINE_PREFIX
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+# Browsers PUT directly to the store, from any site. The presigned URL decides what they can do, not the site.
+_CORS_RULE: dict[str, Any] = {
+    "ID": "avion-media-upload",
+    "AllowedMethods": ["PUT"],
+    "AllowedOrigins": ["*"],
+    "AllowedHeaders": [
+        "content-type",
+        "x-amz-acl",
+        "x-amz-checksum-sha256",
+        "x-amz-content-sha256",
+        "x-amz-copy-source-if-match",
+        "x-amz-meta-owner",
+    ],
+    "ExposeHeaders": ["ETag"],
+    "MaxAgeSeconds": 3600,
+}
+# BlockPublicAcls stays off, because with it Ceph 18 refuses every PutObject (403), even without an ACL. Ignoring public
+# ACLs protects as well.
+_PUBLIC_ACCESS: Any = {"IgnorePublicAcls": True, "BlockPublicPolicy": True, "RestrictPublicBuckets": True}
+_NO_SUCH_FEATURE = frozenset({400, 405, 501})
+_DAY_S = 86_400.0
+_OWNED = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
+
+
+@dataclass(frozen=True, slots=True)
+class Lives:
+    """How long the lifecycle rules of this service keep accepted uploads in ``incoming/``, parts, and evidence in
+    ``quarantine/``.
+
+    The rules count whole days.
+    """
+
+    incoming_s: float
+    multipart_s: float
+    evidence_s: float
+
+
+def _rules(lives: Lives) -> list[dict[str, Any]]:
+    """Return the lifecycle rules of this service."""
+    return [
+        {
+            "ID": "avion-media-incoming",
+            "Status": "Enabled",
+            "Filter": {"Prefix": INCOMING_PREFIX},
+            "Expiration": {"Days": math.ceil(lives.incoming_s / _DAY_S)},
+        },
+        {
+            "ID": "avion-media-quarantine",
+            "Status": "Enabled",
+            "Filter": {"Prefix": QUARANTINE_PREFIX},
+            "Expiration": {"Days": math.ceil(lives.evidence_s / _DAY_S)},
+        },
+        {
+            "ID": "avion-media-multipart",
+            "Status": "Enabled",
+            "Filter": {"Prefix": ""},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": math.ceil(lives.multipart_s / _DAY_S)},
+        },
+    ]
+
+
+async def ensure_bucket(connection: Connection, region: str, lives: Lives) -> list[str]:
+    """Create what is missing, and return what that was. After an error or a cancel, run it again."""
+    created = []
+    bucket = connection.bucket
+    # A region is sent only to AWS: other stores read it as the name of an unknown zone.
+    location = "" if connection.custom_endpoint or region == "us-east-1" else region
+    if await connection.change(lambda client: _create_bucket(client, bucket, location)):
+        created.append(f"bucket {bucket}")
+    if await connection.change(lambda client: _add_cors_rule(client, bucket)):
+        created.append("CORS rule for uploads from browsers")
+    if await connection.change(lambda client: _add_lifecycle_rules(client, bucket, _rules(lives))):
+        created.append("lifecycle rules for incoming/, quarantine/ and unfinished multipart uploads")
+    if await connection.change(lambda client: _block_public_access(client, bucket)):
+        created.append("public-access block")
+    return created
+
+
+def _create_bucket(client: S3Client, bucket: str, location: str) -> bool:
+    try:
+        client.head_bucket(Bucket=bucket)
+        return False
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
+            raise
+    options: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": location}} if location else {}
+    try:
+        client.create_bucket(Bucket=bucket, **options)
+    except ClientError as error:  # another process was faster; if the bucket is not ours, the next call fails
+        if error.response["Error"]["Code"] not in _OWNED:
+            raise
+        return False
+    return True
+
+
+def _block_public_access(client: S3Client, bucket: str) -> bool:
+    """Set the public-access block. Many stores have none; `doctor` tests what clients can read."""
+    try:
+        present = _public_access(client, bucket)
+        if _PUBLIC_ACCESS.items() <= present.items():
+            return False
+        wanted: Any = {"BlockPublicAcls": False} | present | _PUBLIC_ACCESS
+        client.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=wanted)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] not in _NO_SUCH_FEATURE:
+            raise
+        return False
+    return True
+
+
+def _public_access(client: S3Client, bucket: str) -> dict[str, Any]:
+    try:
+        return {**client.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]}
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchPublicAccessBlockConfiguration":
+            raise
+        return {}
+
+
+def _add_cors_rule(client: S3Client, bucket: str) -> bool:
+    try:
+        rules: list[Any] = list(client.get_bucket_cors(Bucket=bucket)["CORSRules"])
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchCORSConfiguration":
+            raise
+        rules = []
+    if any(_same_cors(rule, _CORS_RULE) for rule in rules):
+        return False
+    others = [rule for rule in rules if rule.get("ID") != _CORS_RULE["ID"]]
+    wanted: list[Any] = [*others, _CORS_RULE]
+    client.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": wanted})
+    return True
+
+
+def _same_cors(rule: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Return whether both have the same effect. Stores reorder the lists, and may lose the ID."""
+    lists = ("AllowedMethods", "AllowedOrigins", "AllowedHeaders", "ExposeHeaders")
+    return all({*map(str.lower, rule.get(name, []))} == {*map(str.lower, wanted[name])} for name in lists)
+
+
+async def missing_lifecycle_rules(connection: Connection, lives: Lives) -> list[str]:
+    """Return the names of rules of this service that the bucket lacks, or has in another form."""
+    rules = await connection.query(lambda client: _lifecycle_rules(client, connection.bucket))
+    return [rule["ID"] for rule in _rules(lives) if not _has_lifecycle(rules, rule)]
+
+
+async def early_expirations(connection: Connection, incoming_s: float) -> list[str]:
+    """Return all rules, with their days, that remove accepted uploads before ``incoming_s``."""
+    rules = await connection.query(lambda client: _lifecycle_rules(client, connection.bucket))
+    return [
+        f"{rule.get('ID', 'a rule without a name')}: {_incoming_days(rule)} days"
+        for rule in rules
+        if _incoming_days(rule) < math.ceil(incoming_s / _DAY_S)
+    ]
+
+
+def _incoming_days(rule: dict[str, Any]) -> float:
+    """Return after how many days a rule removes uploads from ``incoming/``; infinite if it does not.
+
+    A rule for some objects only (a tag, a size) counts, because an upload can be one of them. A rule with a date counts
+    as zero days: at that date it removes everything.
+    """
+    expiration = rule.get("Expiration", {})
+    selected = rule.get("Filter", {})
+    prefix = selected.get("Prefix", selected.get("And", {}).get("Prefix", rule.get("Prefix", "")))
+    if rule.get("Status") != "Enabled" or not (
+        prefix.startswith(INCOMING_PREFIX) or INCOMING_PREFIX.startswith(prefix)
+    ):
+        return math.inf
+    return 0 if "Date" in expiration else expiration.get("Days") or math.inf
+
+
+def _lifecycle_rules(client: S3Client, bucket: str) -> list[Any]:
+    try:
+        return list(client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"])
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchLifecycleConfiguration":
+            raise
+        return []
+
+
+def _add_lifecycle_rules(client: S3Client, bucket: str, wanted_rules: list[dict[str, Any]]) -> bool:
+    rules = _lifecycle_rules(client, bucket)
+    if all(_has_lifecycle(rules, rule) for rule in wanted_rules):
+        return False
+    ours = {rule["ID"] for rule in wanted_rules}
+    wanted: list[Any] = [*(rule for rule in rules if rule.get("ID") not in ours), *wanted_rules]
+    client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": wanted})
+    return True
+
+
+def _has_lifecycle(rules: list[Any], wanted: dict[str, Any]) -> bool:
+    return any(rule.get("ID") == wanted["ID"] and _same_lifecycle(rule, wanted) for rule in rules)
+
+
+def _same_lifecycle(rule: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    effects = ("Status", "Expiration", "AbortIncompleteMultipartUpload")
+    prefix = rule.get("Filter", {}).get("Prefix", rule.get("Prefix", ""))
+    return prefix == wanted["Filter"]["Prefix"] and all(rule.get(name) == wanted.get(name) for name in effects)

@@ -1,0 +1,113 @@
+"""Converts exceptions of botocore and urllib3 to errors of the domain. No other module uses either.
+
+An outage, a missing bucket, a throttled call, and refused or missing credentials are all `Unavailable`: a state that
+ends by itself. A request that the store calls invalid is a bug: `StoreRefused`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    TokenRetrievalError,
+)
+from botocore.exceptions import ConnectionError as NoConnectionError
+from urllib3.exceptions import HTTPError
+
+from avion_media.common.errors import Dependency, MediaError, ObjectMissing, PreconditionFailed, Unavailable
+
+NO_CREDENTIALS = (
+    "no credentials for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+    "or any other source that boto3 knows"
+)
+
+_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+_PRECONDITION = frozenset({"412", "PreconditionFailed"})
+_RANGE = frozenset({"416", "InvalidRange"})
+_FORBIDDEN = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
+# 409: a conditional write raced with another; NoSuchUpload: a multipart upload vanished, or its reply was lost.
+# Both end well when the whole step is done again.
+_TRANSIENT = frozenset({"409", "ConditionalRequestConflict", "OperationAborted", "NoSuchUpload", "RequestTimeout"})
+
+
+class TooLarge(MediaError):
+    """The object has more bytes than the caller allowed. Nothing of it was returned."""
+
+    def __init__(self, key: str, size_bytes: int, max_bytes: int) -> None:
+        super().__init__(f"{key} has {size_bytes} bytes, more than {max_bytes}")
+        self.size_bytes = size_bytes
+        self.max_bytes = max_bytes
+
+
+class RangeNotSatisfiable(MediaError):
+    """The requested range begins after the end of the object."""
+
+
+class UploadMissing(MediaError):
+    """There is no such multipart upload: it was completed or aborted, has expired, or never existed."""
+
+
+class StoreRefused(MediaError):
+    """The store calls the request invalid: a bug or a wrong setting, not an outage."""
+
+
+def no_bucket() -> Unavailable:
+    """Return the error for a bucket that does not exist."""
+    detail = "the bucket does not exist: run avion-media init"
+    return Unavailable(Dependency.STORE, detail, retry_after_s=5.0, setting="AVION_MEDIA_S3__BUCKET")
+
+
+def translate(error: Exception, key: str = "") -> MediaError:
+    """Return the error of the domain for an error of botocore or urllib3."""
+    if isinstance(error, ClientError):
+        return _translate_client_error(error, key)
+    if isinstance(error, NoCredentialsError):
+        return Unavailable(Dependency.STORE, NO_CREDENTIALS, retry_after_s=5.0)
+    if isinstance(error, PartialCredentialsError | CredentialRetrievalError | TokenRetrievalError | ProfileNotFound):
+        return Unavailable(Dependency.STORE, f"its credentials cannot be had: {error}", retry_after_s=5.0)
+    if isinstance(error, NoConnectionError | HTTPClientError | IncompleteReadError | HTTPError):
+        return Unavailable(Dependency.STORE, str(error))
+    return StoreRefused(str(error))
+
+
+def _translate_client_error(error: ClientError, key: str) -> MediaError:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code == "NoSuchBucket":
+        return no_bucket()
+    if code in _MISSING:
+        return ObjectMissing(key)
+    if code in _PRECONDITION:
+        return PreconditionFailed(key)
+    if code in _RANGE:
+        return RangeNotSatisfiable(key)
+    if code in _FORBIDDEN or status in (401, 403):
+        return Unavailable(
+            Dependency.STORE,
+            f"it refuses the credentials (wrong key, bucket policy or clock): {error}",
+            retry_after_s=5.0,
+        )
+    if code in _TRANSIENT or status == 429 or status >= 500 or status == 0:
+        return Unavailable(Dependency.STORE, str(error))
+    return StoreRefused(str(error))
+
+
+@contextmanager
+def translated(key: str = "") -> Iterator[None]:
+    """Convert errors of botocore and urllib3 inside the block to errors of the domain.
+
+    Both wrap errors of their sockets, so an OSError is one of a local file (a full disk), and stays unchanged.
+    """
+    try:
+        yield
+    except (BotoCoreError, ClientError, HTTPError) as error:
+        raise translate(error, key) from error

@@ -1,0 +1,1 @@
+"""What every part uses: ids, keys, errors, records, telemetry. No input or output."""

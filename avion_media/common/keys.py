@@ -1,0 +1,91 @@
+"""Object keys and origin paths. Each follows from an id alone (docs/contract.md, sections 3 and 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from avion_media.common.ids import AnyId, MediaId
+from avion_media.common.media import WEBP_SUFFIX
+
+INCOMING_PREFIX = "incoming/"
+EXAMINED_PREFIX = "incoming/examined-"
+"""Of what a replica writes to find out whether the object store can be trusted with uploads in parts."""
+ORIGINAL_PREFIX = "original/"
+THUMBNAIL_PREFIX = "thumbnail/"
+CACHED_REMOTE_PREFIX = "cached_remote/"
+OWNER_PREFIX = "owner/"
+DELETION_JOURNAL_PREFIX = "journal/deletions/"
+UNREADABLE_JOURNAL_PREFIX = "journal/unreadable/"
+"""Of entries of the journal that a replay could not read."""
+UPLOAD_SECRET = "secret/upload-ids"
+"""The object with the secret that signs the ids of uploads in parts. All replicas read it."""
+IMPORT_SECRET = "secret/import-ids"
+"""The object with the secret of the HMAC in the ids of imported media. Without it, a repeated import makes new ids."""
+BLOCKLIST_PREFIX = "blocklist/"
+OWN_ENTRY_PREFIX = "blocklist/own/"
+QUARANTINE_PREFIX = "quarantine/"
+BLOCK_PREFIX = "moderation/blocked/"
+WATCHED_PREFIX = "moderation/watched/"
+REFUSED_PREFIX = "moderation/refused/"
+HELD_PREFIX = "moderation/held/"
+
+
+def incoming(media_id: MediaId) -> str:
+    """Return the key of an upload, which is never served."""
+    return f"{INCOMING_PREFIX}{media_id}"
+
+
+def original(any_id: AnyId) -> str:
+    """Return the key of an original: a validated and scrubbed upload or remote file."""
+    if isinstance(any_id, MediaId):
+        return f"{ORIGINAL_PREFIX}{any_id.created:%Y/%m/%d}/{any_id}.{any_id.format.extension}"
+    return f"{CACHED_REMOTE_PREFIX}{any_id}"
+
+
+def thumbnail(any_id: AnyId, name: str) -> str:
+    """Return the key of the thumbnail of one size: a JPEG, or a WebP if the size ends in ``.webp``."""
+    size = name.removesuffix(WEBP_SUFFIX)
+    extension = ".jpg" if size == name else WEBP_SUFFIX
+    if isinstance(any_id, MediaId):
+        return f"{THUMBNAIL_PREFIX}{size}/{any_id.created:%Y/%m/%d}/{any_id}{extension}"
+    return f"{THUMBNAIL_PREFIX}{size}/remote/{any_id}{extension}"
+
+
+def thumbnails(any_id: AnyId, sizes: Iterable[str]) -> list[str]:
+    """Return the keys of the thumbnails of these sizes."""
+    return [thumbnail(any_id, size) for size in sizes]
+
+
+def owned(owner: str, media_id: MediaId, size_bytes: int) -> str:
+    """Return the key of the index object of an owner's media item, which has its size in bytes."""
+    return f"{owned_by(owner, media_id)}{size_bytes}"
+
+
+def owned_by(owner: str, media_id: MediaId | None = None) -> str:
+    """Return the prefix of the index objects of an owner, or of one media item of an owner."""
+    return f"{OWNER_PREFIX}{owner}/" + ("" if media_id is None else f"{media_id}.")
+
+
+def block(media_id: str) -> str:
+    """Return the key of the record of a block."""
+    return f"{BLOCK_PREFIX}{media_id}"
+
+
+def refused(original: str, media_id: str = "") -> str:
+    """Return the key of the note that a file was refused because it is that of a blocked original; the prefix of all
+    such notes without ``media_id``."""
+    return f"{REFUSED_PREFIX}{original}/{media_id}"
+
+
+def all_of(any_id: AnyId, sizes: Iterable[str]) -> list[str]:
+    """Return every key that a media item can have, with thumbnails of ``sizes``."""
+    uploaded = [incoming(any_id)] if isinstance(any_id, MediaId) else []
+    return [original(any_id), *thumbnails(any_id, sizes), *uploaded]
+
+
+def origin_paths(any_id: AnyId | str, sizes: Iterable[str]) -> dict[str, str]:
+    """Return the origin paths of these thumbnails, by name."""
+    return {
+        name: f"/thumbnail/{name.removesuffix(WEBP_SUFFIX)}/{any_id}{WEBP_SUFFIX if name.endswith(WEBP_SUFFIX) else ''}"
+        for name in sizes
+    }

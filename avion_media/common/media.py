@@ -1,0 +1,109 @@
+"""The facts about a media item, and how they are written as user metadata of its original."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from avion_media.common.formats import MediaFormat
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFacts:
+    """Facts about one media item, all from its content, never as declared.
+
+    ``width`` and ``height`` are pixels as displayed (orientation, rotation and pixel aspect applied);
+    ``duration_s`` is 0.0 for stills. ``sha256`` is the hash of the scrubbed original, in hex; it is empty for large
+    videos, of which only some ranges are read. ``thumbnails`` lists the sizes that were made, which can differ from the
+    present configuration; sizes that were also made as WebP are listed again with ``.webp``. It is empty for originals
+    of an earlier version, which did not record it.
+    """
+
+    format: MediaFormat
+    size_bytes: int
+    width: int
+    height: int
+    blurhash: str
+    sha256: str
+    animated: bool = False
+    duration_s: float = 0.0
+    thumbnails: tuple[str, ...] = ()
+
+    def to_metadata(self) -> dict[str, str]:
+        """User metadata for the object store (ASCII keys and values).
+
+        ``type`` is for other programs. `avion_media.backends.store.stored_facts` reads ``format``.
+        """
+        metadata = {
+            "type": self.format.content_type,
+            "format": self.format.name,
+            "width": str(self.width),
+            "height": str(self.height),
+            "blurhash": self.blurhash,
+            "animated": "1" if self.animated else "0",
+            "duration": f"{self.duration_s:.3f}",
+        }
+        if self.sha256:
+            metadata["sha256"] = self.sha256
+        if self.thumbnails:
+            metadata["thumbnails"] = ",".join(self.thumbnails)
+        return metadata
+
+    def is_of_same_file(self, other: MediaFacts) -> bool:
+        """Return whether both are of the same content. Thumbnail sizes may differ, because they are configured."""
+        return replace(self, thumbnails=()) == replace(other, thumbnails=())
+
+
+@dataclass(frozen=True, slots=True)
+class ThumbnailSize:
+    """A named thumbnail size: longest edge in pixels, never enlarged."""
+
+    name: str
+    longest_edge: int
+
+
+FULL_SIZE = ThumbnailSize("full", 4096)
+"""An extra size for images in a format that most browsers cannot show: browsers show this JPEG instead."""
+WEBP_SUFFIX = ".webp"
+"""Suffix of a size name for a WebP thumbnail. Without it, the thumbnail is a JPEG."""
+
+
+def is_size_name(text: str) -> bool:
+    """Return whether this is a valid name of a thumbnail size. It becomes a part of keys and URLs."""
+    return re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", text) is not None
+
+
+def parse_size_names(text: str) -> tuple[str, ...]:
+    """Return the thumbnail names in a comma-separated list, without invalid ones."""
+    return tuple(name for name in text.split(",") if is_size_name(name.removesuffix(WEBP_SUFFIX)))
+
+
+def thumbnail_names(sizes: Iterable[ThumbnailSize]) -> tuple[str, ...]:
+    """Return the names of all thumbnails that can be made in these sizes, in the order of a job's files."""
+    names = [size.name for size in sizes]
+    return (*names, *(f"{name}{WEBP_SUFFIX}" for name in names))
+
+
+def in_all_formats(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of these sizes in all formats."""
+    sizes = dict.fromkeys(name.removesuffix(WEBP_SUFFIX) for name in names)
+    return tuple(f"{size}{suffix}" for size in sizes for suffix in ("", WEBP_SUFFIX))
+
+
+def possible_sizes(configured: Iterable[ThumbnailSize]) -> tuple[str, ...]:
+    """Return the names of all thumbnails that an attempt may have written, if nothing about it is known."""
+    return in_all_formats(size.name for size in (*configured, FULL_SIZE))
+
+
+def sizes_of(facts: MediaFacts | None, configured: Iterable[ThumbnailSize]) -> tuple[str, ...]:
+    """Return the thumbnail names of a media item: the recorded ones, or if none are recorded, the configured ones."""
+    return facts.thumbnails if facts is not None and facts.thumbnails else tuple(size.name for size in configured)
+
+
+def fit_within(width: int, height: int, longest_edge: int) -> tuple[int, int]:
+    """Return the dimensions of a thumbnail: aspect kept, never enlarged, each side at least one pixel."""
+    longest = max(width, height)
+    if longest <= longest_edge:
+        return width, height
+    return max(1, round(width * longest_edge / longest)), max(1, round(height * longest_edge / longest))

@@ -1,0 +1,162 @@
+"""The interface, and the implementation that does nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Protocol
+
+from avion_media.common.telemetry.instruments import Instrument
+from avion_media.common.telemetry.tracing import AttributeValue, Kind
+
+
+class Span(Protocol):
+    """One timed operation of a trace."""
+
+    def set(self, **attributes: AttributeValue) -> None:
+        """Add attributes (two underscores in a name become a dot)."""
+
+    def fail(self, error_type: str) -> None:
+        """Mark it as failed, with the kind of failure: a word, never a text. The first one stands."""
+
+
+class Telemetry(Protocol):
+    """What the service tells about itself. No method ever waits or raises, `shutdown` aside."""
+
+    def span(
+        self,
+        name: str,
+        *,
+        kind: Kind = "internal",
+        parent: str = "",
+        medium: str = "",
+        link: str = "",
+        **attributes: AttributeValue,
+    ) -> AbstractContextManager[Span]:
+        """Time a block. An exception that passes through marks it as failed.
+
+        ``parent`` is a W3C ``traceparent``; without one the span continues the one around it. ``medium`` is a media id,
+        whose trace it joins if it has no parent at all, and is linked to otherwise. ``link`` is a media id that it is
+        only linked to.
+        """
+
+    def child_span(
+        self, name: str, *, kind: Kind = "internal", **attributes: AttributeValue
+    ) -> AbstractContextManager[Span]:
+        """The same, but nothing where there is no span around: for what also happens in the background."""
+
+    def record_child_span(self, name: str, seconds: float, *, error: str = "", **attributes: AttributeValue) -> None:
+        """Record a child span that ends now and began ``seconds`` ago; it failed if there is an ``error``, a word."""
+
+    def attach_to_media_trace(self, media_id: str, *, begins: bool = False) -> None:
+        """Attach the current span to the media item's trace; if the span has a parent already, link it.
+
+        ``begins``: it is that trace's first span. Call it before anything below the span.
+        """
+
+    def traceparent(self) -> str:
+        """The current span as a W3C ``traceparent`` (https://www.w3.org/TR/trace-context/), or an empty text."""
+
+    def count(self, instrument: Instrument, value: float = 1, **attributes: AttributeValue) -> None:
+        """Add to a counter."""
+
+    def record(self, instrument: Instrument, value: float, **attributes: AttributeValue) -> None:
+        """Add one measurement to a histogram, in the instrument's unit."""
+
+    def observe(
+        self, instrument: Instrument, read: Callable[[], Sequence[tuple[float, dict[str, AttributeValue]]]]
+    ) -> None:
+        """Let `refresh` read a gauge. ``read`` must not wait. Several reads of one instrument add up."""
+
+    def refresh(self) -> None:
+        """Read all gauges, in the event loop. One that cannot be read keeps its last value."""
+
+    def render_metrics(self) -> bytes:
+        """All metrics in Prometheus' text format. Takes some milliseconds: call it in a thread, after `refresh`."""
+
+    def flush(self) -> None:
+        """Begin to export what there is. Does not wait for it."""
+
+    def shutdown(self, timeout_s: float) -> None:
+        """Export the rest and close; blocks for ``timeout_s`` at most, so call it in a thread. It does not wait for a
+        collector that has not answered."""
+
+
+class _NoSpan:
+    def set(self, **attributes: AttributeValue) -> None:
+        """Nothing is recorded."""
+
+    def fail(self, error_type: str) -> None:
+        """Nothing is recorded."""
+
+    def __enter__(self) -> _NoSpan:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Nothing ends."""
+
+
+NO_SPAN = _NoSpan()
+
+
+class NoTelemetry:
+    """Does nothing, at next to no cost. What each method is for: see `Telemetry`."""
+
+    def span(
+        self,
+        name: str,
+        *,
+        kind: Kind = "internal",
+        parent: str = "",
+        medium: str = "",
+        link: str = "",
+        **attributes: AttributeValue,
+    ) -> AbstractContextManager[Span]:
+        """See `Telemetry.span`."""
+        return NO_SPAN
+
+    def child_span(
+        self, name: str, *, kind: Kind = "internal", **attributes: AttributeValue
+    ) -> AbstractContextManager[Span]:
+        """See `Telemetry.child_span`."""
+        return NO_SPAN
+
+    def record_child_span(self, name: str, seconds: float, *, error: str = "", **attributes: AttributeValue) -> None:
+        """See `Telemetry.record_child_span`."""
+
+    def attach_to_media_trace(self, media_id: str, *, begins: bool = False) -> None:
+        """See `Telemetry.attach_to_media_trace`."""
+
+    def traceparent(self) -> str:
+        """See `Telemetry.traceparent`."""
+        return ""
+
+    def count(self, instrument: Instrument, value: float = 1, **attributes: AttributeValue) -> None:
+        """See `Telemetry.count`."""
+
+    def record(self, instrument: Instrument, value: float, **attributes: AttributeValue) -> None:
+        """See `Telemetry.record`."""
+
+    def observe(
+        self, instrument: Instrument, read: Callable[[], Sequence[tuple[float, dict[str, AttributeValue]]]]
+    ) -> None:
+        """See `Telemetry.observe`."""
+
+    def refresh(self) -> None:
+        """See `Telemetry.refresh`."""
+
+    def render_metrics(self) -> bytes:
+        """See `Telemetry.render_metrics`."""
+        return b""
+
+    def flush(self) -> None:
+        """See `Telemetry.flush`."""
+
+    def shutdown(self, timeout_s: float) -> None:
+        """See `Telemetry.shutdown`."""
+
+
+NO_TELEMETRY: Telemetry = NoTelemetry()

@@ -1,0 +1,151 @@
+"""The attributes of metrics and their values, all of which are known in advance.
+
+Attributes become labels, and each new value a time series that is kept forever. So nothing that a client can choose (a
+path, an id, an unknown method) becomes a value: all other values count as ``_OTHER``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from avion_media.common.errors import Dependency, Reason
+from avion_media.common.formats import FORMATS
+from avion_media.common.tasks import DROP_DELETED, QUEUES
+
+OTHER = "_OTHER"
+NONE = ""
+MAX_OPEN_VALUES = 64
+"""Of an attribute whose values follow from the code's own names, such as the paths of the tree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute. Without ``values`` it is open: described by ``meaning``, and bounded by `MAX_OPEN_VALUES`.
+
+    With one value it is constant: nobody need give it.
+    """
+
+    name: str
+    values: tuple[str, ...] = ()
+    meaning: str = ""
+
+    def described(self) -> str:
+        """For the documentation: the values, or what they are."""
+        shown = ", ".join(f"`{each}`" if each else "empty" for each in self.values)
+        return f"{self.meaning}: {shown}" if self.meaning and shown else self.meaning or shown
+
+
+def _numbers(*ranges: range) -> tuple[str, ...]:
+    return tuple(str(number) for each in ranges for number in each)
+
+
+_CODES = (
+    "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED "
+    "RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS "
+    "UNAUTHENTICATED"
+)
+# What a server is to blame for (https://opentelemetry.io/docs/specs/semconv/rpc/grpc/).
+RPC_FAULTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
+_S3_OPERATIONS = (
+    "AbortMultipartUpload CompleteMultipartUpload CopyObject CreateBucket CreateMultipartUpload DeleteObject "
+    "DeleteObjects GetBucketCors GetBucketLifecycleConfiguration GetObject HeadBucket HeadObject ListObjectsV2 "
+    "ListMultipartUploads ListParts PutBucketCors PutBucketLifecycleConfiguration PutObject UploadPart UploadPartCopy"
+)
+_REASONS = tuple(str(reason) for reason in Reason)
+_FORMATS = tuple(each.name for each in FORMATS)
+
+GRPC = Attribute("rpc.system.name", ("grpc",))
+AWS_API = Attribute("rpc.system.name", ("aws-api",))
+RPC_SERVER_METHOD = Attribute("rpc.method", meaning="`package.Service/Method` of the methods served; `_OTHER`")
+RPC_CODE = Attribute("rpc.response.status_code", tuple(_CODES.split()))
+RPC_ERROR = Attribute("error.type", (NONE, *RPC_FAULTS))
+S3_METHOD = Attribute("rpc.method", tuple(f"S3/{operation}" for operation in _S3_OPERATIONS.split()))
+STORE_ERROR = Attribute(
+    "error.type", (NONE, "missing", "precondition", "range", "too_large", "unavailable", "refused", "cancelled")
+)
+DIRECTION = Attribute("network.io.direction", ("receive", "transmit"))
+HTTP_ROUTE = Attribute("http.route", ("/media/{id}", "/thumbnail/{size}/{id}", "/capabilities", OTHER))
+HTTP_METHOD = Attribute("http.request.method", ("GET", "HEAD", OTHER))
+HTTP_STATUS = Attribute("http.response.status_code", _numbers(range(200, 210), range(300, 309), range(400, 600)))
+HTTP_ERROR = Attribute("error.type", (NONE, *_numbers(range(500, 505))))
+SCHEME = Attribute("url.scheme", ("http",))
+MESSAGING_SYSTEM = Attribute("messaging.system", ("redis",))
+SEND = Attribute("messaging.operation.name", ("send",))
+PROCESS = Attribute("messaging.operation.name", ("process",))
+DESTINATION = Attribute("messaging.destination.name", QUEUES)
+WAITED_IN = Attribute("messaging.destination.name", (*QUEUES, DROP_DELETED))
+TASK_OUTCOME = Attribute(
+    "outcome",
+    ("done", "rejected", "retried", "deferred", "dead_letter", "cancelled", "lease_lost"),
+    "how an attempt ended",
+)
+TASK_REASON = Attribute(
+    "reason",
+    (NONE, *_REASONS, *(str(each) for each in Dependency)),
+    "the code of a rejection, or what was unavailable",
+)
+USUAL_ENDS = (
+    ("done", NONE),
+    ("rejected", str(Reason.CORRUPT)),
+    ("retried", str(Dependency.STORE)),
+    ("retried", str(Dependency.REDIS)),
+    ("retried", str(Dependency.SANDBOX)),
+    ("retried", str(Reason.INTERNAL)),
+    ("dead_letter", str(Reason.INTERNAL)),
+    ("dead_letter", str(Reason.POISON)),
+)
+"""Outcomes with reasons that alerts are written on."""
+FORMAT = Attribute("format", (NONE, *_FORMATS), "by content; empty while unknown")
+THUMBNAIL_OUTCOME = Attribute("outcome", ("written", "rejected", "failed"))
+FETCH_OUTCOME = Attribute(
+    "outcome", ("ok", "not_modified", *_REASONS, "unavailable", "deferred", "cancelled", "failed")
+)
+JOB = Attribute("avion.sandbox.job", ("picture_job", "plan_job", "poster_job", "probe", OTHER))
+JOB_OUTCOME = Attribute("outcome", ("done", "rejected", "limit", "crashed", "killed", "failed"))
+KILL_CAUSE = Attribute(
+    "cause", ("limit", "crashed", "killed"), "a limit, a crash by the content, or a kill from outside (memory)"
+)
+LIMITER = Attribute(
+    "limiter",
+    (
+        "rpc.calls",
+        "rpc.connections",
+        "http.connections",
+        "redis.connections",
+        "store.calls",
+        "store.visitors",
+        "sandbox.slots",
+        "tasks.processing",
+        "tasks.cache",
+        "tasks.delete",
+        "tasks.purge",
+    ),
+)
+WAITED_LIMITER = Attribute("limiter", ("store.calls", "sandbox.slots"))
+NODE_PATH = Attribute(
+    "path", meaning="the node's path in the tree, such as `service/processing/reader`; `/` is the root"
+)
+RECORD_KIND = Attribute("kind", meaning="the kind of record, as in [Records](reference/records.md)")
+PHASE_NAME = Attribute("phase", ("STARTING", "READY", "LAME_DUCK", "DRAINING", "STOPPING", "DONE"))
+DRAIN_PART = Attribute("part", ("settle", "grace", "stop", "flush", "margin"))
+DEPENDENCY = Attribute("dependency", (str(Dependency.REDIS), str(Dependency.STORE)))
+CPU_MODE = Attribute("cpu.mode", ("user", "system"))
+PASS_OUTCOME = Attribute("outcome", ("done", "refused", "interrupted", "failed"))
+SWEEP_REASON = Attribute(
+    "reason",
+    (
+        "lost_task",
+        "abandoned",
+        "leftover",
+        "orphan",
+        "expired",
+        "over_budget",
+        "overdue_deletion",
+        "unfinished",
+        "disowned",
+    ),
+)
+STORED_KIND = Attribute("kind", ("incoming", "image", "video", "thumbnail", "remote", "remote_thumbnail"))
+HOOK_OUTCOME = Attribute("outcome", ("publish", "hold", "refuse", "failed", "paused"))
+PURGE_OUTCOME = Attribute("outcome", ("ok", "refused", "unreachable"))
+SPAN_OUTCOME = Attribute("outcome", ("exported", "dropped", "failed"))

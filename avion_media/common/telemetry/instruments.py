@@ -1,0 +1,318 @@
+"""Every metric of the service. Names and attributes are those of OpenTelemetry, or begin with ``avion``.
+
+``docs/telemetry.md`` is generated from this file. Alerts and dashboards use these names: the list may grow, but names
+stay.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+from avion_media.common.telemetry import attributes as a
+from avion_media.common.telemetry.attributes import Attribute
+
+Kind = Literal["counter", "histogram", "gauge", "updown", "total"]
+"""The last three are read when metrics are collected: a value, a sum that can shrink, a sum that only grows."""
+_PROMETHEUS_UNITS = {"s": "seconds", "By": "bytes", "1": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """One metric: its kind, unit (UCUM), meaning, and the attributes of its points. Empty ones are left out."""
+
+    name: str
+    kind: Kind
+    unit: str
+    description: str
+    attributes: tuple[Attribute, ...] = ()
+    boundaries: tuple[float, ...] = ()
+    first: tuple[tuple[str, ...], ...] = ()
+    """Attribute values, in their order, that a counter has from process start; by default all possible ones."""
+
+    @property
+    def prometheus_name(self) -> str:
+        """Its name on ``/metrics``; a histogram's series add ``_bucket``, ``_sum`` and ``_count``.
+
+        No other name must end in these (``promtool check metrics``): ``process.thread.count`` is ``process_threads``.
+        """
+        name = self.exporters_name
+        return f"{name.removesuffix('_count')}s" if name.endswith("_count") else name
+
+    @property
+    def exporters_name(self) -> str:
+        """Its name by the rules of OpenTelemetry's exporter."""
+        unit = "" if self.unit.startswith("{") else _PROMETHEUS_UNITS[self.unit]
+        name = re.sub(r"[^a-zA-Z0-9]", "_", self.name) + (f"_{unit}" if unit else "")
+        return f"{name}_total" if self.kind in ("counter", "total") else name
+
+    def zeros(self) -> list[dict[str, str]]:
+        """The attribute sets that a counter has from process start, so that rates include the first event.
+
+        None if values are open; the code that knows the values then counts zero.
+        """
+        if not all(each.values for each in self.attributes):
+            return []
+        names = [each.name for each in self.attributes]
+        sets = self.first or product(*(each.values for each in self.attributes))
+        return [dict(zip(names, each, strict=True)) for each in sets]
+
+
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SLOW = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
+_MEMORY = tuple(float(mebibytes << 20) for mebibytes in (16, 32, 64, 128, 256, 512, 1024, 2048))
+
+# -- gRPC
+RPC_DURATION = Instrument(
+    "rpc.server.call.duration",
+    "histogram",
+    "s",
+    "gRPC calls, from the request's headers to the response",
+    (a.GRPC, a.RPC_SERVER_METHOD, a.RPC_CODE, a.RPC_ERROR),
+    _FAST,
+)
+
+# -- HTTP
+HTTP_DURATION = Instrument(
+    "http.server.request.duration",
+    "histogram",
+    "s",
+    "origin requests, until the headers of the response are known",
+    (a.HTTP_ROUTE, a.HTTP_METHOD, a.HTTP_STATUS, a.SCHEME, a.HTTP_ERROR),
+    _FAST,
+)
+HTTP_ACTIVE = Instrument(
+    "http.server.active_requests", "updown", "{request}", "origin requests whose response has not ended", (a.SCHEME,)
+)
+ORIGIN_SENT = Instrument("avion.origin.sent", "counter", "By", "bytes of bodies sent by the origin", (a.HTTP_ROUTE,))
+
+# -- the object store and Redis
+S3_DURATION = Instrument(
+    "rpc.client.call.duration",
+    "histogram",
+    "s",
+    "calls of the object store, the transfer of files included; of streamed bodies until their headers",
+    (a.AWS_API, a.S3_METHOD, a.STORE_ERROR),
+    _FAST,
+)
+STORE_IO = Instrument("avion.store.io", "counter", "By", "bytes of objects read and written", (a.DIRECTION,))
+DEPENDENCY_UP = Instrument(
+    "avion.dependency.up", "gauge", "1", "1 while the last call got a response, else 0", (a.DEPENDENCY,)
+)
+
+# -- queues, polled every few seconds; every replica reports the same values, so take the maximum
+QUEUE_LENGTH = Instrument(
+    "avion.queue.length", "gauge", "{task}", "tasks that wait or are in progress: lag + pending", (a.WAITED_IN,)
+)
+QUEUE_LAG = Instrument("avion.queue.lag", "gauge", "{task}", "tasks that no consumer has taken yet", (a.WAITED_IN,))
+QUEUE_PENDING = Instrument("avion.queue.pending", "gauge", "{task}", "tasks leased by consumers", (a.WAITED_IN,))
+QUEUE_OLDEST = Instrument(
+    "avion.queue.oldest.age",
+    "gauge",
+    "s",
+    "age of the oldest task that waits or is in progress; 0 when there is none",
+    (a.WAITED_IN,),
+)
+QUEUE_DELAYED = Instrument("avion.queue.delayed", "gauge", "{task}", "tasks that are due later", (a.WAITED_IN,))
+QUEUE_DEAD = Instrument("avion.queue.dead_letters", "gauge", "{task}", "dead letters", (a.WAITED_IN,))
+QUEUE_CONSUMERS = Instrument("avion.queue.consumers", "gauge", "{consumer}", "consumers in the group", (a.WAITED_IN,))
+
+# -- tasks
+TASK_DURATION = Instrument(
+    "messaging.process.duration",
+    "histogram",
+    "s",
+    "attempts at a task, from its delivery to its end",
+    (a.MESSAGING_SYSTEM, a.PROCESS, a.DESTINATION, a.TASK_OUTCOME),
+    _SLOW,
+)
+TASK_OUTCOMES = Instrument(
+    "avion.task.outcomes",
+    "counter",
+    "{attempt}",
+    "attempts at a task, by how they ended",
+    (a.DESTINATION, a.TASK_OUTCOME, a.TASK_REASON),
+    first=tuple((queue, *end) for queue in a.DESTINATION.values for end in a.USUAL_ENDS),
+)
+TASK_COMPLETION = Instrument(
+    "avion.task.completion.duration",
+    "histogram",
+    "s",
+    "tasks from when they were first queued to their end, retries included",
+    (a.DESTINATION, a.TASK_OUTCOME),
+    (*_SLOW, 3600.0, 86400.0),
+)
+TASKS_SENT = Instrument(
+    "messaging.client.sent.messages",
+    "counter",
+    "{message}",
+    "tasks queued by this process",
+    (a.MESSAGING_SYSTEM, a.SEND, a.DESTINATION),
+)
+TASKS_CONSUMED = Instrument(
+    "messaging.client.consumed.messages",
+    "counter",
+    "{message}",
+    "tasks delivered to this process, repeated deliveries included",
+    (a.MESSAGING_SYSTEM, a.PROCESS, a.DESTINATION),
+)
+
+# -- media
+THUMBNAILS = Instrument(
+    "avion.thumbnails", "counter", "{thumbnail}", "thumbnails, by format", (a.FORMAT, a.THUMBNAIL_OUTCOME)
+)
+REMOTE_FETCHES = Instrument(
+    "avion.remote.fetches",
+    "counter",
+    "{fetch}",
+    "fetches of remote media",
+    (a.FORMAT, a.FETCH_OUTCOME),
+    first=tuple((a.NONE, outcome) for outcome in a.FETCH_OUTCOME.values),
+)
+REMOTE_DURATION = Instrument(
+    "avion.remote.fetch.duration",
+    "histogram",
+    "s",
+    "fetches of remote media, redirects included",
+    (a.FETCH_OUTCOME,),
+    _SLOW,
+)
+REMOTE_RECEIVED = Instrument("avion.remote.received", "counter", "By", "bytes of remote media fetched in full")
+SANDBOX_DURATION = Instrument(
+    "avion.sandbox.duration", "histogram", "s", "sandboxed processes, from fork to exit", (a.JOB, a.JOB_OUTCOME), _FAST
+)
+SANDBOX_CPU = Instrument(
+    "avion.sandbox.cpu.time", "histogram", "s", "CPU time of sandboxed processes", (a.JOB, a.JOB_OUTCOME), _FAST
+)
+SANDBOX_PEAK = Instrument(
+    "avion.sandbox.memory.peak", "histogram", "By", "greatest resident memory of sandboxed processes", (a.JOB,), _MEMORY
+)
+SANDBOX_RESERVED = Instrument(
+    "avion.sandbox.memory.reserved", "gauge", "By", "sum of the memory limits of the running sandboxed processes"
+)
+SANDBOX_BUDGET = Instrument("avion.sandbox.memory.budget", "gauge", "By", "limit of the reserved memory")
+SANDBOX_KILLS = Instrument(
+    "avion.sandbox.kills", "counter", "{process}", "sandboxed processes that were killed", (a.JOB, a.KILL_CAUSE)
+)
+
+# -- deletions, the CDN, the sweep
+DELETIONS = Instrument("avion.deletions", "counter", "{medium}", "media items marked as deleted by drop_deleted events")
+DELETIONS_MALFORMED = Instrument(
+    "avion.deletions.malformed", "counter", "{event}", "drop_deleted events that could not be read"
+)
+DELETIONS_DROPPED = Instrument(
+    "avion.deletions.dropped", "counter", "{event}", "events of the channel dropped because the backlog was full"
+)
+DELETIONS_DISCONNECTED = Instrument(
+    "avion.deletions.disconnected", "counter", "s", "time without a subscription to the channel; the stream has no gap"
+)
+PURGES = Instrument("avion.purge.requests", "counter", "{request}", "purge requests to the CDN", (a.PURGE_OUTCOME,))
+SWEEP_PASSES = Instrument("avion.sweep.passes", "counter", "{pass}", "sweeps", (a.PASS_OUTCOME,))
+SWEEP_DURATION = Instrument("avion.sweep.duration", "histogram", "s", "sweeps", (a.PASS_OUTCOME,), (*_SLOW, 3600.0))
+SWEEP_MEDIA = Instrument(
+    "avion.sweep.media", "counter", "{medium}", "media items that a sweep acted on", (a.SWEEP_REASON,)
+)
+SWEEP_FREED = Instrument("avion.sweep.freed", "counter", "By", "bytes that sweeps removed", (a.SWEEP_REASON,))
+EVENTS_HEADROOM = Instrument(
+    "avion.events.headroom",
+    "gauge",
+    "{event}",
+    "events that can follow before the slowest consumer group of media_events misses one; negative: it has missed some",
+)
+REDIS_MEMORY = Instrument(
+    "avion.redis.memory.utilization", "gauge", "1", "share of maxmemory that the fullest server uses; 0 without a limit"
+)
+SWEEP_FINISHED = Instrument(
+    "avion.sweep.finished.time",
+    "gauge",
+    "s",
+    "when the last sweep of any replica ended, Unix seconds; 0 before the first",
+)
+
+STORE_SIZE = Instrument(
+    "avion.store.size",
+    "gauge",
+    "By",
+    "bytes of the objects in the bucket when the last whole sweep saw them; 0 before the first",
+    (a.STORED_KIND,),
+)
+STORE_OBJECTS = Instrument(
+    "avion.store.objects",
+    "gauge",
+    "{object}",
+    "objects in the bucket when the last whole sweep saw them; 0 before the first",
+    (a.STORED_KIND,),
+)
+
+RECORDS_UNREADABLE = Instrument(
+    "avion.records.unreadable",
+    "total",
+    "{record}",
+    "stored records that this process could not read; each counts once",
+    (a.RECORD_KIND,),
+)
+
+# -- moderation
+REVIEW_WAITING = Instrument("avion.review.waiting", "gauge", "{media}", "media items that wait for a moderator")
+REVIEW_OLDEST = Instrument("avion.review.oldest_age", "gauge", "s", "how long the first of them has waited; 0 for none")
+HOOK_REQUESTS = Instrument(
+    "avion.hook.requests",
+    "counter",
+    "{request}",
+    "media items that needed a decision of the hook",
+    (a.HOOK_OUTCOME,),
+)
+
+# -- limits
+LIMITER_USED = Instrument("avion.limiter.used", "gauge", "{slot}", "slots in use", (a.LIMITER,))
+LIMITER_LIMIT = Instrument("avion.limiter.limit", "gauge", "{slot}", "size of the limiter", (a.LIMITER,))
+LIMITER_WAITING = Instrument(
+    "avion.limiter.waiting", "gauge", "{task}", "tasks and calls waiting for a slot", (a.LIMITER,)
+)
+LIMITER_WAIT = Instrument(
+    "avion.limiter.wait.duration",
+    "histogram",
+    "s",
+    "waits for a slot, including those of zero length",
+    (a.WAITED_LIMITER,),
+    _FAST,
+)
+
+# -- the process
+FAILURES = Instrument(
+    "avion.supervision.failures", "counter", "{failure}", "failures of a node of the tree", (a.NODE_PATH,)
+)
+RESTARTS = Instrument(
+    "avion.supervision.restarts", "counter", "{restart}", "restarts of a node of the tree", (a.NODE_PATH,)
+)
+ESCALATIONS = Instrument(
+    "avion.supervision.escalations", "counter", "{escalation}", "supervisors that gave up", (a.NODE_PATH,)
+)
+NODE_UP = Instrument("avion.supervision.node.up", "gauge", "1", "1 while the node runs, else 0", (a.NODE_PATH,))
+PHASE = Instrument(
+    "avion.phase", "gauge", "1", "1 for the present phase of the process, 0 for the others", (a.PHASE_NAME,)
+)
+READY = Instrument("avion.ready", "gauge", "1", "1 while /readyz returns 200, else 0")
+DRAIN_ELAPSED = Instrument("avion.drain.elapsed", "gauge", "s", "time since the signal to stop; 0 before")
+DRAIN_BUDGET = Instrument("avion.drain.budget", "gauge", "s", "limit of each part of a shutdown", (a.DRAIN_PART,))
+LOOP_LAG = Instrument("avion.event_loop.lag", "histogram", "s", "how late the event loop runs what is due", (), _FAST)
+LOOP_TASKS = Instrument("avion.event_loop.tasks", "gauge", "{task}", "live Trio tasks")
+TELEMETRY_SPANS = Instrument(
+    "avion.telemetry.spans", "total", "{span}", "spans handed to the OTLP exporter", (a.SPAN_OUTCOME,)
+)
+PROCESS_CPU = Instrument(
+    "process.cpu.time", "total", "s", "CPU time of this process, without sandboxed processes", (a.CPU_MODE,)
+)
+PROCESS_MEMORY = Instrument(
+    "process.memory.usage", "updown", "By", "resident memory of this process, without sandboxed processes"
+)
+PROCESS_FDS = Instrument("process.unix.file_descriptor.count", "updown", "{file_descriptor}", "open descriptors")
+PROCESS_THREADS = Instrument("process.thread.count", "updown", "{thread}", "threads")
+PROCESS_UPTIME = Instrument("process.uptime", "gauge", "s", "time since the process started")
+
+INSTRUMENTS: tuple[Instrument, ...] = tuple(
+    value for value in list(globals().values()) if isinstance(value, Instrument)
+)
+BY_NAME: dict[str, Instrument] = {each.name: each for each in INSTRUMENTS}

@@ -1,0 +1,132 @@
+"""Structured logs on standard error: one line per event, JSON for machines or coloured text for people.
+
+Each line has the time, the level and the name of the event (``event``). If known, it also has ``path`` (the supervised
+child), ``task_id``, ``media_id``, ``trace_id`` and ``span_id``. Logs contain no file names of users, no signatures of
+presigned URLs and no passwords of URLs.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import time
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from avion_media.common.telemetry.tracing import current_span
+
+_SIGNATURE = re.compile(r"(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s\"']+", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@/\s]+@")
+_SUSPECT = ("amz-", "://")
+_EXPORTERS = "opentelemetry."
+_EXPORTER_PAUSE_S = 60.0
+
+Event = MutableMapping[str, Any]
+
+
+def _mask_secrets(_logger: object, _method: str, event: Event) -> Event:
+    """Mask presigned signatures and passwords in URLs, also in tracebacks."""
+    for key, value in event.items():
+        event[key] = _masked(value)
+    return event
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        if any(each in value.lower() for each in _SUSPECT):
+            return _URL_PASSWORD.sub(r"\1***@", _SIGNATURE.sub(r"\1***", value))
+    elif isinstance(value, list | tuple):
+        return [_masked(each) for each in value]
+    elif isinstance(value, dict):
+        return {name: _masked(each) for name, each in value.items()}
+    return value
+
+
+def _add_trace(_logger: object, _method: str, event: Event) -> Event:
+    """Add the present span, even if its trace is not recorded, so that lines of several processes can be joined."""
+    span = current_span()
+    if span is not None:
+        context = span.context
+        event["trace_id"] = f"{context.trace_id:032x}"
+        event["span_id"] = f"{context.span_id:016x}"
+    return event
+
+
+class ExporterRepeats(logging.Filter):
+    """Limits equal messages of exporters to one per minute, with the number of suppressed ones and without traceback.
+
+    Otherwise an unavailable collector would log a message every second.
+    """
+
+    def __init__(self, pause_s: float = _EXPORTER_PAUSE_S) -> None:
+        super().__init__()
+        self._pause_s = pause_s
+        self._last_logged: dict[
+            tuple[str, str], tuple[float, int]
+        ] = {}  # by logger and template; there are few of them
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See `logging.Filter.filter`."""
+        if not record.name.startswith(_EXPORTERS):
+            return True
+        key = (record.name, str(record.msg))
+        logged_at, held_back = self._last_logged.get(key, (float("-inf"), 0))
+        now = time.monotonic()
+        if now - logged_at < self._pause_s:
+            self._last_logged[key] = (logged_at, held_back + 1)
+            return False
+        self._last_logged[key] = (now, 0)
+        record.exc_info = None
+        if held_back:
+            record.msg, record.args = f"{record.getMessage()} ({held_back} more like it before)", ()
+        return True
+
+
+def configure_logging(log_format: str, level: str) -> None:
+    """Set up structlog, and route the standard library's warnings through the same line format."""
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    before: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        _add_trace,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,  # here, not in the renderer, so that tracebacks are masked as well
+        _mask_secrets,
+    ]
+    structlog.configure(
+        processors=[*before, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(ExporterRepeats())
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processor=renderer))
+    logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
+
+
+def silence_logging() -> None:
+    """Log nothing. A command reports errors itself, once, and its output may be for programs."""
+    structlog.configure(processors=[_drop])
+
+
+def _drop(_logger: object, _method: str, _event: Event) -> Event:
+    raise structlog.DropEvent
+
+
+def bind_path(path: str) -> None:
+    """Let all log lines of the present task, and of those it starts, name the supervised child ``path``."""
+    structlog.contextvars.bind_contextvars(path=path)
+
+
+def get_logger(**context: Any) -> Any:
+    """Return a logger bound to ``context`` (``path`` of the supervised child, ``media_id``, ``task_id``)."""
+    return structlog.get_logger(**context)  # lazy: configured when it is first used

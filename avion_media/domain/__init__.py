@@ -1,1 +1,0 @@
-"""Pure vocabulary of the service: ids, object keys, formats, errors, tasks. No I/O, no clock, no Trio."""

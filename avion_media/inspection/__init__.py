@@ -1,6 +1,0 @@
-"""Looking at what is in the store and on Redis, for people. It changes neither."""
-
-from avion_media.inspection.report import is_unknown, media_report
-from avion_media.inspection.timestamps import format_time
-
-__all__ = ["format_time", "is_unknown", "media_report"]

@@ -1,0 +1,1 @@
+"""The life of a media item: status, owners, moderation, deletion."""

@@ -1,0 +1,107 @@
+"""Carries out notices of ``drop_deleted``: their media disappear at once, and their objects are removed after the
+delay."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import trio
+
+from avion_media.backends.queue import TaskQueue
+from avion_media.backends.redis import Redis
+from avion_media.common.errors import Unavailable
+from avion_media.common.protocols import PurgeRequests
+from avion_media.common.telemetry import Telemetry, get_logger, instruments
+from avion_media.items.deletion.notices import Notice
+from avion_media.items.deletion.records import DeletionRecords, Mark
+from avion_media.items.deletion.replay import JournalReplay
+from avion_media.items.deletion.schedule import schedule_removals
+
+T = TypeVar("T")
+
+_PAUSE_S = (0.2, 5.0)  # shortest and longest pause while Redis or the store is unavailable
+_LOGGED = 20  # media items of one notice that are logged one by one
+_log = get_logger()
+
+
+class DeletionHandler:
+    """Carries out notices. Any replica can repeat one, without any effect."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        queue: TaskQueue,
+        replay: JournalReplay,
+        purges: PurgeRequests,
+        telemetry: Telemetry,
+        *,
+        delay_s: float,
+    ) -> None:
+        self._redis = redis
+        self._queue = queue
+        self._replay = replay
+        self._journal = replay.journal
+        self._purges = purges
+        self._telemetry = telemetry
+        self._delay_s = delay_s
+
+    async def handle(self, notice: Notice) -> None:
+        """Mark the media items as deleted, queue their removal, and write the journal.
+
+        After `Unavailable`, a notice of the stream is delivered again. A notice of the channel is not, so this waits
+        for the end of an outage. Every replica receives it, and the replica that marks a media item writes the journal.
+        If that replica crashes first, the next sweep writes the journal. If Redis loses its data meanwhile, every step
+        is done again, because a replay of the journal may have come too early to see this notice.
+        """
+        if notice.problem:
+            self._telemetry.count(instruments.DELETIONS_MALFORMED)
+            _log.warning("deletion.malformed", problem=notice.problem, entry_id=notice.position)
+        if not notice.media_ids:
+            return
+        run = _until_available if not notice.position else _once
+        while True:
+            epochs = await run(lambda: self._replay.epochs(notice.media_ids))
+            marks = await run(lambda: self._mark(notice))
+            await run(lambda marks=marks: schedule_removals(self._queue, marks))  # type: ignore[misc]
+            journaled = marks if notice.position else [each for each in marks if each.fresh]
+            await run(lambda journaled=journaled: self._journal.write_marks(journaled, notice.position))  # type: ignore[misc]
+            if await run(lambda epochs=epochs: self._replay.is_unchanged(epochs)):  # type: ignore[misc]
+                break
+        if not notice.position:
+            await run(lambda: DeletionRecords(self._redis).note_journaled(journaled))
+        for mark in marks:  # not only fresh ones: the replica that marked it may have crashed before this step
+            await run(lambda mark=mark: self._purges.request(mark.media_id, f"dropped.{mark.generation}"))  # type: ignore[misc]
+
+    async def _mark(self, notice: Notice) -> list[Mark]:
+        marks = await DeletionRecords(self._redis).mark(
+            notice.media_ids,
+            delay_s=self._delay_s,
+            position=notice.position,
+            lower_bound_ms=notice.lower_bound_ms,
+        )
+        fresh = [each.media_id for each in marks if each.fresh]
+        self._telemetry.count(instruments.DELETIONS, len(fresh))
+        for media_id in fresh[:_LOGGED]:
+            _log.info("deletion.applied", media_id=media_id)
+        if len(fresh) > _LOGGED:
+            _log.info("deletion.applied", media=len(fresh))
+        ignored = len(notice.media_ids) - len(marks)
+        if ignored:
+            _log.info("deletion.already_undone", media=ignored, entry_id=notice.position)
+        return marks
+
+
+async def _once(call: Callable[[], Awaitable[T]]) -> T:
+    return await call()
+
+
+async def _until_available(call: Callable[[], Awaitable[T]]) -> T:
+    pause_s, longest_s = _PAUSE_S
+    while True:
+        try:
+            return await call()
+        except Unavailable:
+            await trio.sleep(pause_s * random.uniform(0.5, 1.0))
+            pause_s = min(longest_s, pause_s * 2)

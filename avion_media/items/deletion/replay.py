@@ -1,0 +1,220 @@
+"""Replays the journal if Redis may have lost deletion records.
+
+Here a *bucket* is the set of ids with the same last two characters (`BUCKETS`). Its records are *complete* if the
+journal was replayed into the server process that has them, and none of its data has been removed since. The hash
+``media_deletions_complete:{XY}`` records that. Another server process (its ``run_id``) means a restart or a failover,
+which can lose the last writes; then only entries since shortly before are replayed. Without the hash everything is lost
+(FLUSHALL, an empty disk), and the whole journal is replayed.
+
+A lookup reads the record and the completeness of its bucket in one step. So a media item whose deletion record was lost
+is never served: the lookup waits, or fails, until the replay is over.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import trio
+
+from avion_media.backends.queue import TaskQueue
+from avion_media.backends.redis import Argument, Lock, Redis, Script
+from avion_media.common.concurrency import in_turn
+from avion_media.common.errors import Dependency, Unavailable
+from avion_media.common.tasks import DELETE_QUEUE
+from avion_media.common.telemetry import get_logger
+from avion_media.items.deletion import scripts
+from avion_media.items.deletion.journal import DeletionJournal, JournalEntry
+from avion_media.items.deletion.names import BUCKETS, complete_key, completeness_of
+from avion_media.items.deletion.records import DeletionRecords, Mark
+from avion_media.items.deletion.schedule import schedule_removals
+from avion_media.items.state.names import deletion_key
+
+_LOCK = "media_deletion_replay"  # one replica replays, the others wait
+_LOCK_TTL_S = 20.0
+_POLL_S = 0.2  # how often a waiting replica checks
+_RETRY_S = 1.0  # pause between two attempts while the store or Redis is unavailable
+_MARGIN = timedelta(minutes=10)  # if the clock of Redis was set back
+_LOOKUP_S = 1.0
+_WAIT_S = 2.0  # how long a lookup waits for a replay
+_RETRY_AFTER_S = 2.0  # retry delay that clients get
+_CHUNK = 500
+_AT_ONCE = 16
+_log = get_logger()
+
+Epochs = Mapping[str, str]
+"""For each key of `complete_key`: the replay that made it complete."""
+
+
+class JournalReplay:
+    """Keeps the deletion records complete. Every method raises `Unavailable` while the store or Redis is
+    unavailable."""
+
+    def __init__(
+        self, redis: Redis, journal: DeletionJournal, *, buckets: Sequence[str] = BUCKETS, wait_s: float = _WAIT_S
+    ) -> None:
+        self._redis = redis.state
+        self._records = DeletionRecords(redis)
+        self._removals = TaskQueue(redis, DELETE_QUEUE)
+        self.journal = journal
+        self._wait_s = wait_s
+        self._keys = [complete_key(bucket) for bucket in buckets]
+        self._replaying = trio.Lock()
+        self._requested = trio.Event()
+        self._ended = trio.Event()
+
+    async def is_deleted(self, media_id: str) -> bool:
+        """Return whether a media item is deleted, for code that serves it.
+
+        Raises `Unavailable` after a second without a reply; with `Dependency.DELETIONS` if Redis has lost records and
+        `run` has not restored them within seconds.
+        """
+        deleted = await self._look_up(media_id)
+        if deleted is None:
+            self._requested.set()
+            with trio.move_on_after(self._wait_s):
+                await self._ended.wait()
+            with suppress(Unavailable):
+                deleted = await self._look_up(media_id)
+        if deleted is None:
+            raise Unavailable(Dependency.DELETIONS, "their journal is being replayed", _RETRY_AFTER_S)
+        return deleted
+
+    async def _look_up(self, media_id: str) -> bool | None:
+        """Return whether a media item is deleted; None if its record may be lost."""
+        keys = (deletion_key(media_id), completeness_of(media_id))
+        state, is_complete = await self._redis.run(scripts.LOOK_UP, keys, within_s=_LOOKUP_S)
+        return state not in (b"", b"undeleted") if state or is_complete else None
+
+    async def run(self) -> None:
+        """Replay the journal at the start, and whenever a lookup needs it. Never returns. Waits during outages."""
+        while True:
+            try:
+                await self.ensure_complete()
+            except Unavailable as error:
+                _log.warning("deletions.replay_backed_off", dependency=error.dependency, detail=error.detail)
+                await trio.sleep(_RETRY_S)
+                continue
+            self._ended.set()
+            self._ended = trio.Event()
+            await self._requested.wait()
+            self._requested = trio.Event()
+
+    async def ensure_complete(self) -> bool:
+        """Replay the journal if records may be lost. One replica at a time does it. Return whether a replay was needed.
+
+        After a cancel, restored records stay, and no bucket counts as complete.
+        """
+        replayed = False
+        lock = Lock(self._redis, _LOCK, ttl_s=_LOCK_TTL_S)
+        async with self._replaying:
+            while not all((await self._epochs(self._keys)).values()):
+                replayed = True
+                if not await lock.acquire():
+                    await trio.sleep(_POLL_S)
+                    continue
+                async with lock.held():
+                    await self._replay()
+        return replayed
+
+    async def epochs(self, media_ids: Iterable[str]) -> Epochs:
+        """Make the records complete. Return what `is_unchanged` compares for these media items."""
+        while True:
+            epochs = await self._epochs(await self._keys_of(media_ids))
+            if all(epochs.values()):
+                return epochs
+            await self.ensure_complete()
+
+    async def is_unchanged(self, epochs: Epochs) -> bool:
+        """Return whether no data was lost since `epochs`. Otherwise a replay may have missed entries written since."""
+        return await self._epochs(list(epochs)) == epochs
+
+    async def journal_late(self, marks: Sequence[Mark]) -> None:
+        """Write the journal for deletions whose listener marked them, and then died before it wrote the journal.
+
+        Their removals are queued, unless they are already. Repeating it is harmless. If Redis loses its data meanwhile,
+        a replay may miss the entry, so the records are restored from here.
+        """
+        await self.journal.write_marks(marks, "")
+        while True:
+            epochs = await self.epochs(each.media_id for each in marks)
+            await self._restore_marks(marks, "")
+            if await self.is_unchanged(epochs):
+                break
+        await self._records.note_journaled(marks)
+
+    async def note_time(self) -> None:
+        """Record that the records are complete now: see ``as_of`` in `_replay`. Once a minute is enough.
+
+        Entries that a replay set aside are restored if this version can read them.
+        """
+        await self._run_on_all(scripts.NOTE_TIME)
+        async for entry in self.journal.set_aside():
+            await self._restore([entry])
+
+    async def prune(self) -> int:
+        """Remove the entries of the journal that are too old to matter. Return how many."""
+        return await self.journal.prune(self._unfinished)
+
+    async def _unfinished(self, marks: Sequence[Mark]) -> set[Mark]:
+        while True:
+            epochs = await self.epochs(each.media_id for each in marks)
+            unfinished = await self._records.unfinished(marks)
+            if await self.is_unchanged(epochs):  # else a record that was lost looks like a removal that has ended
+                return unfinished
+
+    async def _replay(self) -> None:
+        replay = secrets.token_hex(8)
+        times = await self._run_on_all(scripts.BEGIN_REPLAY, (replay,))
+        lost = [int(each) for each in times.values() if each]
+        if not lost:
+            return
+        since = datetime.fromtimestamp(min(lost) / 1000, UTC) - _MARGIN if min(lost) else None
+        restored = 0
+        async for entries in self.journal.entries(since):
+            restored += await self._restore(entries)
+        await self._run_on_all(scripts.END_REPLAY, (replay,))
+        _log.info("deletions.replayed", since=str(since or ""), media=restored)
+
+    async def _restore(self, entries: Sequence[JournalEntry]) -> int:
+        restored = 0
+        for entry in entries:
+            restored += await self._restore_marks(entry.marks, entry.position)
+            if entry.issued is not None:
+                await self._records.restore_undeletes(entry.undeleted, entry.issued)
+        return restored
+
+    async def _restore_marks(self, marks: Sequence[Mark], position: str) -> int:
+        current = await self._records.restore_marks(marks, position)
+        await schedule_removals(self._removals, current)
+        return len(current)
+
+    async def _keys_of(self, media_ids: Iterable[str]) -> list[str]:
+        """Return the completeness keys of their buckets. A single server loses all or nothing, so one key is enough."""
+        keys = list(dict.fromkeys(completeness_of(media_id) for media_id in media_ids))
+        return keys if await self._redis.is_cluster() else keys[:1]
+
+    async def _epochs(self, keys: Sequence[str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+
+        async def read(group: Sequence[str]) -> None:
+            replies = await self._redis.run(scripts.READ_COMPLETENESS, group)
+            found.update(zip(group, (each.decode() for each in replies), strict=True))
+
+        groups = await self._redis.grouped(keys, _CHUNK)
+        await in_turn([partial(read, group) for group in groups], _AT_ONCE)
+        return found
+
+    async def _run_on_all(self, script: Script, args: Sequence[Argument] = ()) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+
+        async def run(group: Sequence[str]) -> None:
+            replies = await self._redis.run(script, group, args)
+            found.update(zip(group, replies or (), strict=False))
+
+        groups = await self._redis.grouped(self._keys, _CHUNK)
+        await in_turn([partial(run, group) for group in groups], _AT_ONCE)
+        return found

@@ -1,0 +1,29 @@
+"""The Lua scripts of deletions, which make all transitions of the records."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from avion_media.backends.redis import Script, load_script
+
+_PRELUDE = (files("avion_media.items.deletion") / "lua/_prelude.lua").read_text()
+
+
+def _load(name: str) -> Script:
+    return load_script("avion_media.items.deletion", name, _PRELUDE)
+
+
+NOW = _load("now")
+READ = _load("read")
+LOOK_UP = _load("look_up")
+MARK = _load("mark")
+NOTE_JOURNALED = _load("note_journaled")
+BEGIN_REMOVAL = _load("begin_removal")
+FINISH_REMOVAL = _load("finish_removal")
+ISSUE_UNDELETE = _load("issue_undelete")
+UNDELETE = _load("undelete")
+RESTORE = _load("restore")
+READ_COMPLETENESS = _load("read_completeness")
+BEGIN_REPLAY = _load("begin_replay")
+END_REPLAY = _load("end_replay")
+NOTE_TIME = _load("note_time")

@@ -1,0 +1,44 @@
+"""Moderation: blocks of media, block lists, evidence, media that wait for a moderator, the operator's hook."""
+
+from avion_media.items.moderation.blocking import MAX_NOTE, Blocking, NotBlocked, Unwanted, Watched
+from avion_media.items.moderation.changes import CHANNEL, Changes
+from avion_media.items.moderation.entries import EXACT, Entry, HashType, InvalidEntry, parse_entry, parse_list
+from avion_media.items.moderation.likeness import Likeness
+from avion_media.items.moderation.lists import OWN, Blocklists, Match
+from avion_media.items.moderation.records import Block, BlockState, Ended, ModerationRecords
+from avion_media.items.moderation.reviews import NotHeld, Reviews, waits
+from avion_media.items.moderation.room import Moderation
+from avion_media.items.moderation.screening import Held, Screening, Visit
+from avion_media.items.moderation.status import ModerationStatus
+
+__all__ = [
+    "CHANNEL",
+    "EXACT",
+    "MAX_NOTE",
+    "OWN",
+    "Block",
+    "BlockState",
+    "Blocking",
+    "Blocklists",
+    "Changes",
+    "Ended",
+    "Entry",
+    "HashType",
+    "Held",
+    "InvalidEntry",
+    "Likeness",
+    "Match",
+    "Moderation",
+    "ModerationRecords",
+    "ModerationStatus",
+    "NotBlocked",
+    "NotHeld",
+    "Reviews",
+    "Screening",
+    "Unwanted",
+    "Visit",
+    "Watched",
+    "parse_entry",
+    "parse_list",
+    "waits",
+]

@@ -1,0 +1,653 @@
+"""Blocks media, and lifts blocks. Both are lists of steps that can be repeated, so a crash at any step is repaired.
+
+A block is one record with one state (docs/moderation.md has the table). A change of the state is a conditional write,
+and before each step that destroys something the record is confirmed. A process that stands still between the two can
+still take that one step afterwards. So the state says what must be true, and for `WATCHED` after each change all
+processes make it true again: objects of a blocked media item are removed, and those of a lifted one are restored from
+the evidence. The origin reads the record of a watched media item before it serves it.
+
+A block: watch it, write its record, make the origins answer 451, put its hashes on the own list, copy the evidence,
+remove the objects, purge, find and block the copies, remove what was written meanwhile, publish the event. After the
+objects are removed, only the bucket is needed: the origin finds no object, reads the record, and responds with 451.
+
+Copies are found by listing: the store returns size and ETag of 1,000 objects per request. See docs/decisions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import trio
+
+from avion_media.backends.files import open_spool
+from avion_media.backends.queue import TaskQueue
+from avion_media.backends.redis import Lock, Redis
+from avion_media.backends.store import ListedObject, ObjectInfo, ObjectStore, TooLarge, stored_facts
+from avion_media.common import keys
+from avion_media.common.errors import (
+    Dependency,
+    MediaError,
+    ObjectMissing,
+    PreconditionFailed,
+    Reason,
+    Rejected,
+    Unavailable,
+)
+from avion_media.common.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id
+from avion_media.common.media import ThumbnailSize, possible_sizes
+from avion_media.common.owners import owner_of
+from avion_media.common.protocols import PurgeRequests
+from avion_media.common.records import UnreadableRecord
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import PROCESSING_QUEUE, State, Status, processing_fields
+from avion_media.common.telemetry import get_logger
+from avion_media.items.moderation.changes import Changes
+from avion_media.items.moderation.entries import Entry, HashType
+from avion_media.items.moderation.evidence import Evidence
+from avion_media.items.moderation.likeness import BIG_ENOUGH
+from avion_media.items.moderation.own import OwnEntries
+from avion_media.items.moderation.records import (
+    RELEASED,
+    Block,
+    BlockState,
+    ModerationRecords,
+    Superseded,
+    now,
+    write_block,
+)
+from avion_media.items.owners import OwnerIndex
+from avion_media.items.state import FAILED_TTL_S, MediaEvents, RemoteStateStore, StatusStore
+
+MAX_NOTE = 1000  # characters
+WATCHED = timedelta(days=1)  # far longer than a process stands still between the confirmation of a record and its step
+_LESS_OFTEN = 4  # a watched block is looked at again when it is this many times as old
+_MAX_HASHED_BYTES = 5 << 30
+_MAX_PICTURE_BYTES = 16 << 20
+_HASH_UNIT_BYTES = 1 << 20
+_log = get_logger()
+
+
+class NotBlocked(MediaError):
+    """This media item is not blocked."""
+
+
+PictureHash = Callable[[bytes], Awaitable[bytes | None]]
+"""Computes the PDQ hash of a thumbnail; None for an image with too little structure."""
+
+
+class Watched:
+    """Media whose block, or its end, is in progress, or changed a short time ago. Their records decide, not objects."""
+
+    def __init__(self) -> None:
+        self._listed: frozenset[str] = frozenset()
+        self._notified: set[str] = set()
+
+    def __contains__(self, media_id: str) -> bool:
+        return media_id in self._listed or media_id in self._notified
+
+    def add(self, media_id: str) -> None:
+        """Add a media item that this process works on, or that another process has announced."""
+        self._notified.add(media_id)
+
+    async def reload(self, records: ModerationRecords) -> dict[str, ListedObject]:
+        """Read the index in the bucket. Media that are added meanwhile stay until the next time."""
+        before, self._notified = self._notified, set()
+        try:
+            listed = await records.watched()
+        except BaseException:
+            self._notified |= before
+            raise
+        found = {each.key.removeprefix(keys.WATCHED_PREFIX): each for each in listed}
+        self._listed = frozenset(found)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Unwanted:
+    """Why a media item is blocked, by whom, and the hashes to put on the block list.
+
+    ``entries`` are the hashes; None: those of its files. ``cause``: see `Block`. ``refused``: its file is that of the
+    blocked media item ``cause``, whose own entry refuses it.
+    """
+
+    by: str = ""
+    note: str = ""
+    cause: str = ""
+    keep_evidence: bool = True
+    entries: tuple[Entry, ...] | None = None
+    refused: bool = False
+
+
+class Blocking:
+    """Blocks media, and lifts blocks.
+
+    Methods raise `Unavailable` while the store or Redis is unavailable. Unfinished steps are completed later.
+
+    ``claim_s``: a process that has not continued a block for this long counts as dead.
+    """
+
+    def __init__(
+        self,
+        store: ResourceSlot[ObjectStore],
+        redis: Redis,
+        purges: PurgeRequests,
+        events: MediaEvents,
+        watched: Watched,
+        picture_hash: PictureHash,
+        sizes: Sequence[ThumbnailSize],
+        claim_s: float,
+    ) -> None:
+        self._store = store
+        self._redis = redis
+        self._purges = purges
+        self._events = events
+        self._watched = watched
+        self._picture_hash = picture_hash
+        self._sizes = tuple(sizes)
+        self._statuses = StatusStore(redis)
+        self._changes = Changes(redis)
+        self._claim_s = claim_s
+        # By then a live process has its claim, even if Redis failed at first.
+        self._abandoned = timedelta(seconds=claim_s / 3)
+        self._records = ModerationRecords(store)
+        self._own = OwnEntries(store)
+        self._evidence = Evidence(store)
+        self._next_look: dict[str, tuple[datetime, timedelta]] = {}  # of settled blocks: since when, and at which age
+        self._owners = OwnerIndex(store)
+
+    async def block(self, any_id: AnyId, why: Unwanted) -> int:
+        """Block a media item and its copies. Return the number of copies. An existing block is not changed.
+
+        When it returns, no origin serves the media item. After `Unavailable` the block may be recorded; then it is
+        completed as soon as possible. Waits while another task blocks or unblocks the media item.
+
+        Raises `Unavailable` also if the block that refuses it was lifted meanwhile.
+        """
+        block = await self._records.block(str(any_id))
+        if block is None or block.state is not BlockState.REMOVED:
+            async with self._claimed(any_id):
+                if why.refused:
+                    await self._note_refused(any_id, why.cause)
+                block = await self._block(any_id, why)
+        return len(block.copies)
+
+    async def enforce(self, any_id: AnyId) -> bool:
+        """Remove what was written of a media item after its block. Return whether it is blocked.
+
+        While the block is being lifted, nothing is removed: that could be what was restored. Raises `Unavailable`
+        instead of waiting while another task blocks or unblocks the media item.
+        """
+        media_id = str(any_id)
+        if not await self._records.is_blocked(media_id):
+            return False
+        claim = self._claim(media_id)
+        if not await claim.acquire():
+            raise Unavailable(Dependency.OBJECT, "another task blocks or unblocks it")
+        async with claim.held():
+            block = await self._records.block(media_id)
+            if block is None or not block.removes:
+                return False
+            await self._remove(any_id, block)
+            return True
+
+    async def unblock(self, any_id: AnyId, by: str = "") -> None:
+        """Lift a block, and the blocks of its copies. Raises `NotBlocked`.
+
+        The evidence is served again. Without evidence nothing of the media item is left. Waits while another task
+        blocks or unblocks the media item.
+        """
+        media_id = str(any_id)
+        block = await self._records.block(media_id)
+        if block is None or not block.in_force:
+            raise NotBlocked(media_id)
+        async with self._claimed(any_id):
+            block = await self._records.block(media_id)
+            if block is not None and block.in_force:  # nobody else has unblocked it meanwhile
+                await self._begin_lift(any_id, block, now(), by)
+
+    async def resume(self, *, abandoned_only: bool = True) -> None:
+        """Look at watched blocks: complete those whose process seems to have crashed, and repair the others.
+
+        Settled ones are looked at less and less often, and at the end of `WATCHED` for the last time. Without
+        ``abandoned_only`` all are looked at.
+        """
+        listed = await self._watched.reload(self._records)
+        ages = {media_id: datetime.now(UTC) - each.last_modified for media_id, each in listed.items()}
+        self._next_look = {
+            media_id: known
+            for media_id, known in self._next_look.items()
+            if media_id in listed and listed[media_id].last_modified == known[0]
+        }
+
+        async def look(any_id: AnyId) -> None:
+            media_id = str(any_id)
+            if await self._look(any_id, is_last=ages[media_id] >= WATCHED):
+                self._next_look[media_id] = listed[media_id].last_modified, min(ages[media_id] * _LESS_OFTEN, WATCHED)
+
+        due = [each for each, age in ages.items() if age >= self._next_look.get(each, (None, self._abandoned))[1]]
+        await _each(due if abandoned_only else ages, look)
+
+    async def _look(self, any_id: AnyId, *, is_last: bool) -> bool:
+        """Make true what the state of a block says. Return whether it was settled already."""
+        media_id = str(any_id)
+        claim = self._claim(media_id)
+        if not await claim.acquire():
+            return False
+        async with claim.held():
+            try:
+                block = await self._records.block(media_id)
+            except UnreadableRecord:
+                return True  # a process of another version looks at it
+            if block is None:  # its record was not written yet, or never will be
+                if is_last:
+                    await self._records.unwatch(media_id)
+                return True
+            if block.removes:
+                await (self._keep_removed(any_id, block) if block.settled else self._carry_out(any_id, block))
+            else:
+                await self._lift(any_id, block)
+            if block.settled and is_last:
+                await self._unwatch(block)
+        if not block.settled:
+            _log.warning("moderation.block_resumed", media_id=media_id)
+        return block.settled
+
+    async def _unwatch(self, block: Block) -> None:
+        if not block.in_force:
+            await self._records.forget_refused(block.media_id, await self._records.refused(block.media_id))
+        await self._records.unwatch(block.media_id)
+        try:
+            await self._records.confirm(block)
+        except Superseded:  # it changed just before, and must be watched
+            await self._records.watch(block.media_id)
+
+    def _claim(self, media_id: str) -> Lock:
+        """One task at a time blocks or unblocks a media item, or enforces its block. Otherwise one could remove what
+        the other restores."""
+        return Lock(self._redis, f"media_block_claim:{media_id}", ttl_s=self._claim_s)
+
+    @asynccontextmanager
+    async def _claimed(self, any_id: AnyId) -> AsyncIterator[None]:
+        """Wait for the claim, and hold it during the body. If Redis is unavailable, begin without the claim.
+
+        The claim only saves work: the record decides which of two tasks continues. Raises `Unavailable` if
+        Redis becomes unavailable while another task has the claim.
+        """
+        claim = self._claim(str(any_id))
+        is_free = True
+        with suppress(Unavailable):
+            is_free = await claim.acquire()
+        if not is_free:
+            await claim.wait()
+        async with claim.held():
+            yield
+
+    @asynccontextmanager
+    async def _copy_claimed(self, block: Block, copy: str) -> AsyncIterator[None]:
+        """Claim a copy as well. Raises `Unavailable` if another task has it and may wait for this one.
+
+        Only tasks whose media id is smaller than that of the copy wait, so two tasks never wait for each other.
+        """
+        claim = self._claim(copy)
+        if copy > block.media_id:
+            await claim.wait()
+        elif not await claim.acquire():
+            raise Unavailable(Dependency.OBJECT, f"another task works on its copy {copy}")
+        async with claim.held():
+            yield
+
+    # -- a block
+
+    async def _block(self, any_id: AnyId, why: Unwanted) -> Block:
+        """Block a media item that this task has claimed."""
+        block = await self._records.block(str(any_id))
+        if block is None or not block.removes:
+            block = await self._begin_block(any_id, why, block)
+        return block if block.settled else await self._carry_out(any_id, block)
+
+    async def _begin_block(self, any_id: AnyId, why: Unwanted, former: Block | None) -> Block:
+        """``former`` is a block that was lifted, or whose end was interrupted."""
+        media_id, block = str(any_id), former
+        if block is None or not block.in_force:
+            block = await self._record_of(any_id, why)
+        if former is not None and not former.in_force:
+            if not block.size_bytes and not block.entries:  # a late process has removed what was restored
+                block = replace(former, entries=former.entries if why.entries is None else why.entries)
+            former_fields = {name: getattr(former, name) for name in ("state", "version_id", "unknown")}
+            block = replace(block, earlier=former.ended(), **former_fields)
+            if why.keep_evidence:  # that of the former block may be of another file
+                await self._evidence.keep(any_id, self._sizes_of(block), replace=True)
+        await self._records.watch(media_id)
+        block = await self._records.change(
+            block,
+            state=BlockState.REMOVING,
+            at=now(),
+            by=why.by,
+            note=why.note,
+            cause=why.cause,
+            keep_evidence=why.keep_evidence,
+            lifted_at="",
+            lifted_by="",
+            released="",
+        )
+        _log.warning("moderation.blocking", media_id=media_id, by=block.by, note=block.note, cause=block.cause)
+        return block
+
+    async def _note_refused(self, any_id: AnyId, original: str) -> None:
+        """Note that the block of another media item refuses this one.
+
+        An unblock changes its state before it reads the notes, and then waits for the claim of each media item. So
+        either it lifts this block, or this finds that it has begun.
+        """
+        await self._records.note_refused(original, str(any_id))
+        block = await self._records.block(original)
+        if block is None or not block.removes:
+            raise Unavailable(Dependency.OBJECT, "the block whose entry refused it is being lifted")
+
+    async def _record_of(self, any_id: AnyId, why: Unwanted) -> Block:
+        info = await self._head(keys.original(any_id))
+        facts = None if info is None else stored_facts(info)
+        sizes = facts.thumbnails if facts is not None and facts.thumbnails else possible_sizes(self._sizes)
+        sha256 = "" if facts is None else facts.sha256
+        entries = why.entries if why.entries is not None else await self._hashes_of(any_id, info, sha256, sizes)
+        return Block(
+            str(any_id),
+            now(),
+            entries=entries,
+            size_bytes=0 if info is None else info.size_bytes,
+            etag="" if info is None else info.etag,
+            sha256=sha256,
+            sizes=sizes,
+        )
+
+    async def _hashes_of(
+        self, any_id: AnyId, info: ObjectInfo | None, sha256: str, sizes: Sequence[str]
+    ) -> tuple[Entry, ...]:
+        """Return the hashes of the original, or of the uploaded or held file, and its PDQ hash."""
+        media_id, held = str(any_id), None
+        places = [] if info is None else [info.key]
+        places += [keys.incoming(any_id)] if isinstance(any_id, MediaId) else []
+        places.append(self._evidence.upload_key(any_id))
+        digest = bytes.fromhex(sha256) if sha256 else None
+        for key in places:
+            digest = digest or await self._sha256(key)
+        with suppress(UnreadableRecord):
+            held = await self._records.held(media_id)
+        pdq = bytes.fromhex(held.pdq) if held is not None and held.pdq else await self._pdq(any_id, sizes)
+        found = (HashType.SHA256, digest), (HashType.PDQ, pdq)
+        return tuple(Entry(kind, value, media_id=media_id) for kind, value in found if value)
+
+    async def _sha256(self, key: str) -> bytes | None:
+        with open_spool() as fd:
+            try:
+                info = await self._store.get().download(key, fd, max_bytes=_MAX_HASHED_BYTES)
+            except (ObjectMissing, TooLarge):
+                return None
+            digests = await hash_file(fd, info.size_bytes, [HashType.SHA256])
+            return digests[HashType.SHA256]
+
+    async def _pdq(self, any_id: AnyId, sizes: Sequence[str]) -> bytes | None:
+        """Return the PDQ hash, or None if it cannot be computed. Then altered copies are not found, but the block is
+        valid."""
+        large = [size.name for size in self._sizes if size.longest_edge >= BIG_ENOUGH]
+        for size in (each for each in dict.fromkeys((*large, *sizes)) if each in sizes):
+            try:
+                picture = await self._store.get().read(keys.thumbnail(any_id, size), max_bytes=_MAX_PICTURE_BYTES)
+                return await self._picture_hash(picture)
+            except ObjectMissing:
+                continue
+            except (Unavailable, Rejected) as error:
+                _log.warning("moderation.block_without_pdq", media_id=str(any_id), problem=str(error))
+                return None
+        return None
+
+    async def _carry_out(self, any_id: AnyId, block: Block) -> Block:
+        media_id = block.media_id
+        self._watched.add(media_id)
+        with suppress(Unavailable):  # without Redis other processes serve it until its objects are removed
+            await self._changes.note(media_id)
+            await self._publish_blocked(media_id)
+        await self._own.add(block.entries)
+        await self._remove(any_id, block)
+        await self._changes.note(media_id)
+        await self._records.forget_held(media_id)
+        await self._purges.request(media_id, f"blocked.{block.at}", block.sizes)
+        if not block.cause:
+            block = await self._block_copies(block)
+        await self._remove(any_id, block)  # what a worker wrote before it noticed the block, and could not `enforce` it
+        details = {"copies": len(block.copies), **({"cause": block.cause} if block.cause else {})}
+        await self._events.publish("media.blocked", media_id, details, dedup_key=f"blocked.{block.at}")
+        await self._records.watch(media_id)  # from now on
+        block = await self._records.change(block, state=BlockState.REMOVED)
+        await self._changes.note()
+        _log.warning("moderation.blocked", media_id=media_id, copies=len(block.copies), evidence=block.keep_evidence)
+        return block
+
+    async def _keep_removed(self, any_id: AnyId, block: Block) -> None:
+        """Repair what a process did to a block that stood still meanwhile: one that wrote objects, or lifted it."""
+        await self._own.add(block.entries)
+        written = [each for each in keys.all_of(any_id, self._sizes_of(block)) if await self._store.get().exists(each)]
+        if written:
+            _log.warning("moderation.blocked_again", media_id=block.media_id, objects=len(written))
+            await self._remove(any_id, block)
+            await self._purges.request(block.media_id, f"blocked.{now()}", block.sizes)
+
+    async def _publish_blocked(self, media_id: str) -> None:
+        """Publish the block. First forget another status, such as READY: without one, readers find the block in the
+        bucket."""
+        status = await self._statuses.get(media_id)
+        if status is None or status.reason is not Reason.BLOCKED:
+            await self._statuses.forget(media_id)
+            await self._statuses.put(Status(media_id, State.FAILED, reason=Reason.BLOCKED), ttl_s=FAILED_TTL_S)
+
+    async def _remove(self, any_id: AnyId, block: Block) -> None:
+        """Keep the evidence, remove everything that is served, and publish the block."""
+        if block.keep_evidence:
+            await self._evidence.keep(any_id, self._sizes_of(block))
+            await self._evidence.keep_record(any_id, write_block(block))
+        await self._records.confirm(block)
+        if not block.keep_evidence:
+            await self._evidence.remove_held(any_id)
+        await self._remove_objects(any_id, block)
+        await self._publish_blocked(block.media_id)
+
+    async def _remove_objects(self, any_id: AnyId, block: Block) -> None:
+        await self._disown(any_id)
+        await self._store.get().delete(keys.all_of(any_id, self._sizes_of(block)))
+
+    def _sizes_of(self, block: Block) -> Iterable[str]:
+        return dict.fromkeys((*block.sizes, *possible_sizes(self._sizes)))
+
+    async def _disown(self, any_id: AnyId) -> None:
+        """Remove it from its owner's index, before its original is removed."""
+        info = await self._head(keys.original(any_id))
+        owner = "" if info is None else owner_of(info.metadata)
+        if owner and isinstance(any_id, MediaId):
+            await self._owners.remove(owner, any_id)
+
+    async def _own_again(self, any_id: AnyId) -> None:
+        """Add it to its owner's index, before its original is restored."""
+        kept = await self._evidence.original(any_id)
+        owner = "" if kept is None else owner_of(kept[0].metadata)
+        if kept is not None and owner and isinstance(any_id, MediaId):
+            await self._owners.add(owner, any_id, kept[1])
+
+    async def _block_copies(self, block: Block) -> Block:
+        """Block every media item whose original is the same file. Return the block with their ids.
+
+        They are recorded before they are blocked. Otherwise, if this process were killed in between, the next process
+        would not find the copies that this one had removed.
+        """
+        copies = tuple(dict.fromkeys((*block.copies, *await self._find_copies(block))))
+        if copies != block.copies:
+            block = await self._records.change(block, copies=copies)
+        why = Unwanted(block.by, block.note, block.media_id, block.keep_evidence, ())
+
+        async def block_copy(copy: AnyId) -> None:
+            async with self._copy_claimed(block, str(copy)):
+                await self._records.confirm(block)
+                await self._block(copy, why)
+
+        await _each(block.copies, block_copy)
+        return block
+
+    async def _find_copies(self, block: Block) -> list[str]:
+        """Return the ids of the media whose original has the same size, and the same ETag or SHA-256."""
+        copies: list[str] = []
+        if not block.size_bytes:
+            return copies
+        for prefix in (keys.ORIGINAL_PREFIX, keys.CACHED_REMOTE_PREFIX):
+            async for page in self._store.get().list(prefix):
+                for listed in page:
+                    media_id = listed.key.rpartition("/")[2].partition(".")[0]
+                    if media_id != block.media_id and _parsed(media_id) and await self._is_copy(listed, block):
+                        copies.append(media_id)
+        return copies
+
+    async def _is_copy(self, listed: ListedObject, block: Block) -> bool:
+        if listed.size_bytes != block.size_bytes:
+            return False
+        if listed.etag == block.etag:
+            return True
+        info = (
+            await self._head(listed.key) if block.sha256 else None
+        )  # an encrypting store gives each object its own ETag
+        return info is not None and info.metadata.get("sha256") == block.sha256
+
+    # -- its end
+
+    async def _begin_lift(self, any_id: AnyId, block: Block, at: str, by: str) -> None:
+        await self._records.watch(block.media_id)
+        block = await self._records.change(block, state=BlockState.RESTORING, lifted_at=at, lifted_by=by)
+        await self._lift(any_id, block)
+
+    async def _lift(self, any_id: AnyId, block: Block) -> None:
+        """Let everything be as without the block.
+
+        If it is lifted already: repair what a process did that stood still meanwhile. That excludes a media item that
+        failed for another reason since, and remote media, which are fetched again.
+        """
+        media_id, is_lifted = block.media_id, block.state is BlockState.LIFTED
+        status = (await self._statuses.get_many([media_id], despite_deletion=True))[media_id]
+        failed = None if status is None or status.state is not State.FAILED else status.reason
+        is_restored = not is_lifted or (
+            isinstance(any_id, MediaId) and failed in (None, Reason.BLOCKED, Reason.MISSING)
+        )
+        await self._own.remove(block.entries)
+        upload = await self._restore(any_id, block) if is_restored else ""
+        if not is_lifted or upload or failed is Reason.BLOCKED:
+            await self._statuses.forget(media_id)
+        if isinstance(any_id, RemoteId) and not is_lifted:
+            await RemoteStateStore(self._redis).forget_failure(any_id)
+        refused = await self._records.refused(media_id)
+        await _each(dict.fromkeys((*block.copies, *refused)), partial(self._lift_copy, block))
+        if not is_lifted:
+            await self._purges.request(media_id, f"unblocked.{block.lifted_at}", block.sizes)
+            await self._records.watch(media_id)  # from now on
+        if not is_lifted or upload not in ("", block.released):
+            # From here on a task may process the restored upload.
+            block = await self._records.change(block, state=BlockState.LIFTED, released=upload)
+        if upload or (block.released and status is None and await self._is_unprocessed(any_id)):
+            # Its first task may have ended a moment ago, also without the file that was restored now.
+            moment = now() if upload and is_lifted else block.lifted_at
+            fields = {**processing_fields(media_id), RELEASED: block.released}
+            await TaskQueue(self._redis, PROCESSING_QUEUE).enqueue(fields, dedup_key=f"{media_id}:{moment}")
+        if not is_lifted:
+            await self._changes.note()
+            _log.warning("moderation.unblocked", media_id=media_id, by=block.lifted_by, upload=bool(upload))
+
+    async def _restore(self, any_id: AnyId, block: Block) -> str:
+        """Copy the evidence back. Return the ETag of an upload that must be processed; empty if there is none.
+
+        Nothing of a media item comes back whose removal has begun because it was deleted.
+        """
+        if await self._is_removed(block.media_id):
+            return ""
+        await self._own_again(any_id)
+        upload = ""
+        if not await self._evidence.restore(any_id, block.sizes):
+            upload = await self._evidence.restore_upload(any_id, if_absent=block.state is BlockState.LIFTED)
+        if await self._is_removed(block.media_id):  # the removal may have ended before this restored something
+            await self._remove_objects(any_id, block)
+            return ""
+        return upload
+
+    async def _is_removed(self, media_id: str) -> bool:
+        return await self._statuses.deletion_state(media_id) in ("removing", "removed")
+
+    async def _is_unprocessed(self, any_id: AnyId) -> bool:
+        """Return whether a restored upload still waits. Its task may never have been queued."""
+        if not isinstance(any_id, MediaId) or await self._store.get().exists(keys.original(any_id)):
+            return False
+        return await self._store.get().exists(keys.incoming(any_id))
+
+    async def _lift_copy(self, block: Block, copy: AnyId) -> None:
+        """Lift the block of a copy, if it is blocked because of this block, perhaps by a task that is at work."""
+        if not block.in_force and await self._blocked_by(block, copy) is None:
+            return
+        async with self._copy_claimed(block, str(copy)):
+            other = await self._blocked_by(block, copy)
+            if other is not None:
+                await self._records.confirm(block)
+                await self._begin_lift(copy, other, block.lifted_at, block.lifted_by)
+
+    async def _blocked_by(self, block: Block, copy: AnyId) -> Block | None:
+        """Return the block of a copy, if it is in force because of this block."""
+        other = await self._records.block(str(copy))
+        return other if other is not None and other.in_force and other.cause == block.media_id else None
+
+    async def _head(self, key: str) -> ObjectInfo | None:
+        try:
+            return await self._store.get().head(key)
+        except (ObjectMissing, PreconditionFailed):
+            return None
+
+
+async def _each(media_ids: Iterable[str], work: Callable[[AnyId], Awaitable[None]]) -> None:
+    """Work on each of these media items, whatever becomes of the others. Raises `Unavailable` if some failed."""
+    failed = []
+    for media_id in media_ids:
+        any_id = _parsed(media_id)
+        if any_id is None:
+            continue
+        try:
+            await work(any_id)
+        except Exception as error:  # noqa: BLE001 - nothing of one media item must stop the others
+            known = isinstance(error, Unavailable)
+            _log.warning("moderation.failed", media_id=media_id, problem=str(error), exc_info=None if known else error)
+            failed.append(media_id)
+    if failed:
+        raise Unavailable(Dependency.OBJECT, f"{len(failed)} media items failed, first {failed[0]}")
+
+
+def _parsed(text: str) -> AnyId | None:
+    """Return the id; None for the name of an object that is no media item of this version."""
+    try:
+        return parse_any_id(text)
+    except InvalidId:
+        return None
+
+
+async def hash_file(fd: int, size_bytes: int, kinds: Iterable[HashType]) -> dict[HashType, bytes]:
+    """Return these digests of a file. Runs in a thread; a cancel waits for it."""
+    return await trio.to_thread.run_sync(_hash_file, os.dup(fd), size_bytes, list(kinds))
+
+
+def _hash_file(fd: int, size_bytes: int, kinds: Sequence[HashType]) -> dict[HashType, bytes]:
+    # Lists of other organisations have MD5 hashes; no security depends on them.
+    digests = {kind: hashlib.new(kind, usedforsecurity=False) for kind in kinds}
+    offset = 0
+    try:
+        while offset < size_bytes and (chunk := os.pread(fd, _HASH_UNIT_BYTES, offset)):
+            for digest in digests.values():
+                digest.update(chunk)
+            offset += len(chunk)
+    finally:
+        os.close(fd)
+    return {kind: digest.digest() for kind, digest in digests.items()}

@@ -1,0 +1,253 @@
+"""The block lists of the bucket, in memory: ``blocklist/*.csv`` and the pages of own entries, by their ETags."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import trio
+
+from avion_media.backends.files import open_spool
+from avion_media.backends.store import ListedObject, ObjectStore, TooLarge
+from avion_media.common import keys
+from avion_media.common.concurrency import in_turn
+from avion_media.common.errors import ObjectMissing, PreconditionFailed
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.telemetry import get_logger
+from avion_media.items.moderation.changes import Changes
+from avion_media.items.moderation.digests import DigestSet, Likenesses
+from avion_media.items.moderation.entries import EXACT, Entry, HashType, InvalidEntry, parse_list
+from avion_media.items.moderation.own import MAX_PAGE_BYTES, OwnEntries
+from avion_media.items.moderation.records import ModerationRecords
+
+OWN = "own"
+"""The name of the list of own entries."""
+_MAX_LIST_BYTES = 1 << 30
+_AT_ONCE = 8
+_SMALL = 5_000  # hashes that are compared in less than a millisecond, which does not need a thread
+_YIELD_EVERY = 2000
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An entry that matches a media item. ``distance`` is that of PDQ hashes, in bits; 0 for exact matches.
+
+    ``media_id`` is the media item whose block added it, if it is an own entry.
+    """
+
+    list: str
+    type: HashType
+    hash: bytes
+    label: str = ""
+    distance: int = 0
+    media_id: str = ""
+
+    def __str__(self) -> str:
+        near = f" at distance {self.distance}" if self.type is HashType.PDQ else ""
+        label = f" ({self.label})" if self.label else ""
+        return f"{self.type} {self.hash.hex()} of list {self.list}{label}{near}"
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    etag: str
+    exact: Mapping[HashType, DigestSet] = field(default_factory=dict)
+    likenesses: Likenesses = field(default_factory=Likenesses)
+
+
+class Blocklists:
+    """The block lists, as of the last `reload`."""
+
+    def __init__(self, store: ResourceSlot[ObjectStore], changes: Changes) -> None:
+        self._store = store
+        self._changes = changes
+        self._records = ModerationRecords(store)
+        self._own_pages = OwnEntries(store)
+        self._lists: dict[str, _List] = {}
+        self._own: dict[str, tuple[str, list[Entry]]] = {}  # by key of the page: its ETag, and its entries
+        self._own_exact: dict[tuple[HashType, bytes], Entry] = {}
+        self._own_likenesses: dict[bytes, Entry] = {}
+        self._generation: bytes | None = None
+        self._lock = trio.Lock()
+
+    @property
+    def types(self) -> frozenset[HashType]:
+        """The types of hashes in any list; no others need to be computed."""
+        found = {kind for kind, _ in self._own_exact} | {kind for each in self._lists.values() for kind in each.exact}
+        alike = self._own_likenesses or any(each.likenesses for each in self._lists.values())
+        return frozenset(found | {HashType.PDQ} if alike else found)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return the number of entries of each list, by type."""
+        found = {
+            name: {**{str(kind): len(each) for kind, each in one.exact.items()}, "pdq": len(one.likenesses)}
+            for name, one in self._lists.items()
+        }
+        own = {str(kind): sum(each is kind for each, _ in self._own_exact) for kind in EXACT}
+        return {**found, OWN: {**own, "pdq": len(self._own_likenesses)}}
+
+    def own_entries(self) -> list[Entry]:
+        """Return the own entries, ordered by their hashes."""
+        entries = (each for _, page in self._own.values() for each in page)
+        return sorted(entries, key=lambda each: (each.hash, each.media_id))
+
+    async def add_own(self, entry: Entry) -> bool:
+        """Add an own entry. Return False if its hash exists already. All replicas read it at once."""
+        await self.refresh()
+        if any(each.hash == entry.hash for each in self.own_entries()):
+            return False
+        await self._own_pages.add([entry])
+        await self._changes.note()
+        await self.reload()
+        return True
+
+    async def remove_own(self, entry: Entry) -> bool:
+        """Remove an own entry, also from the record of its block, which otherwise adds it again.
+
+        Return False if it does not exist. All replicas read the change at once.
+        """
+        await self.refresh()
+        if entry not in self.own_entries():
+            return False
+        block = await self._records.block(entry.media_id) if entry.media_id else None
+        if block is not None and block.removes:
+            await self._records.change(block, entries=tuple(each for each in block.entries if each != entry))
+        await self._own_pages.remove([entry])
+        await self._changes.note()
+        await self.reload()
+        return True
+
+    async def refresh(self) -> bytes:
+        """Reload if a block or a change of a list was announced since the last reload. Return the generation."""
+        generation = await self._changes.generation()
+        if generation != self._generation:
+            await self.reload(unless=generation)
+        return generation
+
+    async def reload(self, *, unless: bytes | None = None) -> None:
+        """Read new and changed lists. Raises `Unavailable`; the loaded lists then stay.
+
+        ``unless``: not if another reload has read this generation meanwhile.
+        """
+        async with self._lock:
+            if unless is not None and self._generation == unless:
+                return
+            generation = await self._changes.generation()  # first, so that changes made meanwhile are read again
+            listed = [each async for page in self._store.get().list(keys.BLOCKLIST_PREFIX) for each in page]
+            await self._read_own([each for each in listed if each.key.startswith(keys.OWN_ENTRY_PREFIX)])
+            await self._read_lists({name: each for each in listed if (name := _list_name(each.key))})
+            self._generation = generation
+
+    def exact(self, digests: Mapping[HashType, bytes]) -> Match | None:
+        """Return an entry with one of these digests of a file, or None."""
+        for kind, digest in digests.items():
+            own = self._own_exact.get((kind, digest))
+            if own is not None:
+                return Match(OWN, kind, digest, own.named, media_id=own.media_id)
+            for name, each in self._lists.items():
+                if kind in each.exact and digest in each.exact[kind]:
+                    return Match(name, kind, digest)
+        return None
+
+    async def alike(self, digest: bytes) -> list[Match]:
+        """Return the nearest entry of each list that is near enough to this PDQ hash."""
+        candidates = {name: each.likenesses for name, each in self._lists.items() if each.likenesses}
+        if self._own_likenesses:
+            candidates[OWN] = Likenesses.of(self._own_likenesses)
+        if sum(map(len, candidates.values())) > _SMALL:
+            found = await trio.to_thread.run_sync(_nearest, candidates, digest)
+        else:
+            found = _nearest(candidates, digest)
+        return [
+            Match(name, HashType.PDQ, near, self._own_likenesses[near].named if name == OWN else "", distance)
+            for name, (distance, near) in found.items()
+        ]
+
+    async def _read_own(self, listed: list[ListedObject]) -> None:
+        before = self._own
+        found = {each.key: before[each.key] for each in listed if before.get(each.key, ("",))[0] == each.etag}
+
+        async def read(key: str) -> None:
+            try:
+                part = await self._store.get().read_part(key, max_bytes=MAX_PAGE_BYTES)
+            except ObjectMissing:
+                return  # removed meanwhile
+            except TooLarge as error:
+                _log.error("blocklist.too_large", list=key, problem=str(error))
+                return
+            read = list(parse_list(bytes(part.data).decode(errors="replace").splitlines()))
+            found[key] = part.info.etag, [each for each in read if isinstance(each, Entry)]
+            _log_malformed(key, [each for each in read if not isinstance(each, Entry)])
+
+        await in_turn([partial(read, each.key) for each in listed if each.key not in found], _AT_ONCE)
+        self._own = found
+        entries = self.own_entries()
+        self._own_exact = {(each.type, each.hash): each for each in entries if each.type in EXACT}
+        self._own_likenesses = {each.hash: each for each in entries if each.type is HashType.PDQ}
+
+    async def _read_lists(self, listed: Mapping[str, ListedObject]) -> None:
+        found = {name: each for name, each in self._lists.items() if name in listed}
+        for name, each in listed.items():
+            if name not in found or found[name].etag != each.etag:
+                loaded = await self._read_list(name, each)
+                if loaded is not None:
+                    found[name] = loaded
+        self._lists = found
+
+    async def _read_list(self, name: str, listed: ListedObject) -> _List | None:
+        with open_spool() as fd:
+            try:
+                store = self._store.get()
+                await store.download(listed.key, fd, max_bytes=_MAX_LIST_BYTES, if_match=listed.etag)
+            except (ObjectMissing, PreconditionFailed):
+                return None  # replaced or removed meanwhile: the next reload reads it
+            except TooLarge as error:
+                _log.error("blocklist.too_large", list=name, problem=str(error))
+                return None
+            loaded, malformed = await trio.to_thread.run_sync(_parse, os.dup(fd), listed.etag)
+        _log_malformed(name, malformed)
+        counts = {str(kind): len(each) for kind, each in loaded.exact.items()}
+        _log.info("blocklist.loaded", list=name, malformed=len(malformed), **counts, pdq=len(loaded.likenesses))
+        return loaded
+
+
+def _log_malformed(name: str, malformed: Sequence[tuple[int, InvalidEntry]]) -> None:
+    for number, invalid in malformed[:3]:
+        _log.warning("blocklist.malformed", list=name, line=number, problem=str(invalid))
+
+
+def _nearest(candidates: Mapping[str, Likenesses], digest: bytes) -> dict[str, tuple[int, bytes]]:
+    found = {name: each.nearest(digest) for name, each in candidates.items()}
+    return {name: near for name, near in found.items() if near is not None}
+
+
+def _list_name(key: str) -> str:
+    """The name of the list under a key; empty for other objects."""
+    name = key.removeprefix(keys.BLOCKLIST_PREFIX)
+    return name.removesuffix(".csv") if name.endswith(".csv") and "/" not in name else ""
+
+
+def _parse(fd: int, etag: str) -> tuple[_List, list[tuple[int, InvalidEntry]]]:
+    """Read a list, and close ``fd``. Runs in a thread, and releases the interpreter's lock from time to time."""
+    digests: dict[HashType, bytearray] = {kind: bytearray() for kind in HashType}
+    malformed: list[tuple[int, InvalidEntry]] = []
+    os.lseek(fd, 0, os.SEEK_SET)
+    with os.fdopen(fd, encoding="utf-8", errors="replace") as lines:
+        for index, each in enumerate(parse_list(lines)):
+            if isinstance(each, Entry):
+                digests[each.type] += each.hash
+            else:
+                malformed.append(each)
+            if index % _YIELD_EVERY == 0:
+                time.sleep(0)
+    exact = {kind: DigestSet(_split(digests[kind], kind), kind.size_bytes) for kind in EXACT if digests[kind]}
+    return _List(etag, exact, Likenesses.of(_split(digests[HashType.PDQ], HashType.PDQ))), malformed
+
+
+def _split(joined: bytearray, kind: HashType) -> Iterator[bytes]:
+    size = kind.size_bytes
+    return (bytes(joined[first : first + size]) for first in range(0, len(joined), size))

@@ -1,0 +1,342 @@
+"""The records of blocked and held media in the bucket.
+
+==============================  ======================================================================================
+``moderation/blocked/{id}``     the block of one media item, with its state; it stays when the block has ended
+``moderation/watched/{id}``     an index: this block is in progress, or it ended or was completed a short time ago
+``moderation/refused/{a}/{b}``  an index: the media item b was blocked because its file is that of a
+``moderation/held/{id}``        a media item that waits for a moderator
+==============================  ======================================================================================
+
+The state of a block is one field of one record, and nothing else decides. docs/moderation.md has the table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, Field, PlainSerializer
+
+from avion_media.backends.store import ListedObject, ObjectStore
+from avion_media.common import keys
+from avion_media.common.concurrency import in_turn
+from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.common.records import JsonRecord, UnreadableRecord
+from avion_media.common.resources import ResourceSlot
+from avion_media.items.moderation.entries import Entry, parse_entry
+
+RELEASED = "released"
+"""Field of a task that this service adds: the file that a moderator released.
+
+For an upload it is the ETag, for a remote file the SHA-256 of its scrubbed original. Checks apply to other files.
+"""
+_MAX_BYTES = 4 << 20
+_AT_ONCE = 8  # records that are read concurrently
+_MAX_EARLIER = 100  # earlier blocks that a record keeps
+
+
+def now() -> str:
+    """Return the time, in the form of the records."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class BlockState(StrEnum):
+    """The state of a block."""
+
+    REMOVING = "removing"
+    REMOVED = "removed"
+    RESTORING = "restoring"
+    LIFTED = "lifted"
+
+
+CHANGES: Final[Mapping[BlockState | None, frozenset[BlockState]]] = {
+    None: frozenset({BlockState.REMOVING}),
+    BlockState.REMOVING: frozenset({BlockState.REMOVED, BlockState.RESTORING}),
+    BlockState.REMOVED: frozenset({BlockState.RESTORING}),
+    BlockState.RESTORING: frozenset({BlockState.LIFTED, BlockState.REMOVING}),
+    BlockState.LIFTED: frozenset({BlockState.REMOVING}),
+}
+"""The states that may follow each state; None: there is no record yet."""
+
+
+class Superseded(Unavailable):
+    """Another process has changed the block since this one read it, and continues it."""
+
+    def __init__(self, media_id: str) -> None:
+        super().__init__(Dependency.OBJECT, f"another process has changed the block of {media_id}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An earlier block of the same media item, which was lifted. For the fields see `Block`."""
+
+    at: str
+    by: str = ""
+    note: str = ""
+    cause: str = ""
+    sha256: str = ""
+    lifted_at: str = ""
+    lifted_by: str = ""
+
+
+StoredEntry = Annotated[
+    Entry,
+    BeforeValidator(lambda value: parse_entry(value) if isinstance(value, str) else value),
+    PlainSerializer(str),
+]
+"""An entry as its line of a list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The block of one media item.
+
+    ``by`` is the person who requested it. ``cause`` is the media item that this one is a copy of, or the list that has
+    it. ``entries`` are its hashes on the own list. ``size_bytes``, ``etag`` and ``sha256`` are those of its original,
+    if there was one, and are used to find copies. ``sizes`` are the names of its thumbnails. ``lifted_at`` and
+    ``lifted_by`` say who lifted it. ``released`` is the ETag of the upload that was put back to be processed, if the
+    media item was blocked before it was published. ``earlier`` are earlier blocks, the oldest first.
+
+    ``version_id`` is the ETag of the record, and ``unknown`` has the fields of a later version. Neither is stored.
+    """
+
+    media_id: str
+    at: str
+    state: BlockState = BlockState.REMOVING
+    by: str = ""
+    note: str = ""
+    cause: str = ""
+    keep_evidence: bool = True
+    entries: tuple[StoredEntry, ...] = ()
+    size_bytes: int = 0
+    etag: str = ""
+    sha256: str = ""
+    sizes: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
+    lifted_at: str = ""
+    lifted_by: str = ""
+    released: str = ""
+    earlier: tuple[Ended, ...] = ()
+    version_id: Annotated[str, Field(exclude=True)] = field(default="", compare=False)
+    unknown: Annotated[Mapping[str, Any], Field(exclude=True)] = field(default_factory=dict, compare=False)
+
+    @property
+    def in_force(self) -> bool:
+        """Whether nothing of the media item may be served."""
+        return self.state is not BlockState.LIFTED
+
+    @property
+    def removes(self) -> bool:
+        """Whether its objects must be removed."""
+        return self.state in (BlockState.REMOVING, BlockState.REMOVED)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.state in (BlockState.REMOVED, BlockState.LIFTED)
+
+    def ended(self) -> tuple[Ended, ...]:
+        """Return the earlier blocks, and this one if it was lifted."""
+        if self.state is not BlockState.LIFTED:
+            return self.earlier
+        mine = {each.name: getattr(self, each.name) for each in fields(Ended)}
+        return (*self.earlier, Ended(**mine))[-_MAX_EARLIER:]
+
+    def allows(self, sha256: str, upload_etag: str) -> bool:
+        """Return whether a moderator has lifted the block of this very file, so that no list blocks it again."""
+        if self.in_force:
+            return False
+        is_released = bool(upload_etag) and upload_etag == self.released
+        return is_released or (bool(sha256) and any(each.sha256 == sha256 for each in self.ended()))
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A media item that resembles an entry, or that the hook holds.
+
+    ``match`` is the reason. ``queue`` and ``fields`` are its task, with `RELEASED` after a release. ``pdq`` is in hex,
+    or empty. So is ``sha256``, that of the scrubbed original.
+    """
+
+    media_id: str
+    at: str
+    match: str
+    queue: str
+    fields: Mapping[str, str]
+    pdq: str = ""
+    sha256: str = ""
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether a moderator has released it."""
+        return RELEASED in self.fields
+
+
+BLOCK: Final = JsonRecord("block", Block, f"{keys.BLOCK_PREFIX}<id>", "moderators, workers")
+HELD: Final = JsonRecord("held", Held, f"{keys.HELD_PREFIX}<id>", "workers, moderators")
+
+
+def write_block(block: Block) -> bytes:
+    """Return a block as it is stored. Fields of a later version that have no meaning here are kept."""
+    return json.dumps({**block.unknown, **json.loads(BLOCK.write(block))}, separators=(",", ":")).encode()
+
+
+class ModerationRecords:
+    """Reads and writes the records. Every method raises `Unavailable` while the store is unavailable.
+
+    A method that reads one record raises `UnreadableRecord` if it cannot be read; one that reads many skips it.
+    """
+
+    def __init__(self, store: ResourceSlot[ObjectStore]) -> None:
+        self._store = store
+
+    # -- blocks
+
+    async def is_blocked(self, media_id: str) -> bool:
+        """Return whether nothing of this media item may be served. A block that cannot be read is in force."""
+        try:
+            block = await self.block(media_id)
+        except UnreadableRecord:
+            return True
+        return block is not None and block.in_force
+
+    async def block(self, media_id: str) -> Block | None:
+        """Return the block of one media item, or None if it never had one."""
+        key = keys.block(media_id)
+        found = await self._read(key)
+        if found is None:
+            return None
+        raw, etag = found
+        block = BLOCK.read(raw, key)
+        unknown = {name: value for name, value in json.loads(raw).items() if name not in BLOCK.fields}
+        return replace(block, version_id=etag, unknown=unknown)
+
+    async def change(self, block: Block, **changes: Any) -> Block:
+        """Write a block with these changes, over the version of it that was read. Return it as it is stored.
+
+        Raises `Superseded` if another process has changed it since.
+        """
+        changed, before = replace(block, **changes), block.state if block.version_id else None
+        if changed.state is not before and changed.state not in CHANGES[before]:
+            raise ValueError(f"a block never goes from {before} to {changed.state}")
+        key, body = keys.block(block.media_id), write_block(changed)
+        try:
+            etag = await self._store.get().put(
+                key,
+                body,
+                content_type="application/json",
+                only_if_absent=not block.version_id,
+                if_match=block.version_id or None,
+            )
+        except PreconditionFailed:
+            found = await self._read(key)
+            if found is None or found[0] != body:  # else it is this write, whose response was lost
+                raise Superseded(block.media_id) from None
+            etag = found[1]
+        return replace(changed, version_id=etag)
+
+    async def confirm(self, block: Block) -> None:
+        """Raise `Superseded` if another process has changed the block. Called before each step that destroys."""
+        try:
+            info = await self._store.get().head(keys.block(block.media_id))
+        except ObjectMissing:
+            raise Superseded(block.media_id) from None
+        if info.etag != block.version_id:
+            raise Superseded(block.media_id)
+
+    async def blocks(self, after: str, count: int) -> list[Block]:
+        """Return the next ``count`` blocks in force after this media id, in the order of ids."""
+        start_after = f"{keys.BLOCK_PREFIX}{after}" if after else None
+        blocks: list[Block] = []
+        async for page in self._store.get().list_keys(keys.BLOCK_PREFIX, start_after, page_size=count):
+            found = await self._read_many(page)
+            read = (BLOCK.read_or_skip(found[key], key) for key in page if key in found)
+            blocks += [block for block in read if block is not None and block.in_force]
+            if len(blocks) >= count:
+                break
+        return blocks[:count]
+
+    # -- the indexes of blocks
+
+    async def watch(self, media_id: str) -> None:
+        """Let all processes look at this block again, until some time from now. Called before it changes."""
+        await self._put(f"{keys.WATCHED_PREFIX}{media_id}", b"")
+
+    async def unwatch(self, media_id: str) -> None:
+        """End that."""
+        await self._store.get().delete([f"{keys.WATCHED_PREFIX}{media_id}"])
+
+    async def watched(self) -> list[ListedObject]:
+        """Return the objects of `watch`. Their keys end in the media ids."""
+        return [each async for page in self._store.get().list(keys.WATCHED_PREFIX) for each in page]
+
+    async def note_refused(self, original: str, media_id: str) -> None:
+        """Note that a media item is refused because its file is that of a blocked original."""
+        await self._put(keys.refused(original, media_id), b"")
+
+    async def refused(self, original: str) -> list[str]:
+        """Return the media items of `note_refused`."""
+        prefix = keys.refused(original)
+        return [key.removeprefix(prefix) async for page in self._store.get().list_keys(prefix) for key in page]
+
+    async def forget_refused(self, original: str, media_ids: Iterable[str]) -> None:
+        """Remove the notes of `note_refused`."""
+        await self._store.get().delete([keys.refused(original, each) for each in media_ids])
+
+    # -- media that are held
+
+    async def held(self, media_id: str) -> Held | None:
+        """Return the record of a media item that is held."""
+        key = f"{keys.HELD_PREFIX}{media_id}"
+        found = await self._read(key)
+        return None if found is None else HELD.read(found[0], key)
+
+    async def all_held(self, known: Mapping[str, tuple[str, Held]]) -> dict[str, tuple[str, Held]]:
+        """Return the records of all held media with their ETags, by media id. ``known`` ones are not read again."""
+        listed = {each.key: each.etag async for page in self._store.get().list(keys.HELD_PREFIX) for each in page}
+        same = {media_id: each for media_id, each in known.items() if listed.get(_held_key(media_id)) == each[0]}
+        read = await self._read_many(key for key in listed if key.removeprefix(keys.HELD_PREFIX) not in same)
+        found = {key: HELD.read_or_skip(raw, key) for key, raw in read.items()}
+        new = {
+            key.removeprefix(keys.HELD_PREFIX): (listed[key], held) for key, held in found.items() if held is not None
+        }
+        return same | new
+
+    async def write_held(self, held: Held) -> None:
+        """Write or overwrite a record."""
+        await self._put(_held_key(held.media_id), HELD.write(held))
+
+    async def forget_held(self, media_id: str) -> None:
+        """Remove a record."""
+        await self._store.get().delete([_held_key(media_id)])
+
+    async def _put(self, key: str, body: bytes) -> None:
+        await self._store.get().put(key, body, content_type="application/json")
+
+    async def _read(self, key: str) -> tuple[bytes, str] | None:
+        """Return an object and its ETag."""
+        try:
+            part = await self._store.get().read_part(key, max_bytes=_MAX_BYTES)
+        except ObjectMissing:
+            return None
+        return bytes(part.data), part.info.etag
+
+    async def _read_many(self, wanted: Iterable[str]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+
+        async def read(key: str) -> None:
+            one = await self._read(key)
+            if one is not None:
+                found[key] = one[0]
+
+        await in_turn([partial(read, each) for each in wanted], _AT_ONCE)
+        return found
+
+
+def _held_key(media_id: str) -> str:
+    return f"{keys.HELD_PREFIX}{media_id}"

@@ -1,0 +1,134 @@
+"""Media that wait for a moderator, because they resemble an entry or the hook holds them.
+
+A held media item stays PROCESSING with reason ``held``. Its file is in quarantine, which the lifecycle rule for uploads
+does not affect, and nothing of it is served. A release puts the file back and queues its task again. The task names the
+file, and lists and hook do not check that file, because the moderator has decided. The record stays until the task has
+published it, so a moderator can repeat a release of which a crash left nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from avion_media.backends.queue import TaskQueue
+from avion_media.backends.redis import Redis
+from avion_media.backends.store import ObjectStore
+from avion_media.common import keys
+from avion_media.common.errors import MediaError, Reason
+from avion_media.common.ids import AnyId, MediaId
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import State, Status
+from avion_media.common.telemetry import get_logger
+from avion_media.items.moderation.evidence import Evidence
+from avion_media.items.moderation.records import RELEASED, Held, ModerationRecords, now
+from avion_media.items.state import MediaEvents, StatusStore
+
+_log = get_logger()
+
+
+class NotHeld(MediaError):
+    """This media item does not wait for a moderator."""
+
+
+class Reviews:
+    """Holds media, and releases them.
+
+    Every method raises `Unavailable` while the store or Redis is unavailable, and can then be repeated.
+    """
+
+    def __init__(
+        self, store: ResourceSlot[ObjectStore], redis: Redis, events: MediaEvents, *, status_ttl_s: float
+    ) -> None:
+        self._store = store
+        self._redis = redis
+        self._statuses = StatusStore(redis)
+        self._events = events
+        self._records = ModerationRecords(store)
+        self._evidence = Evidence(store)
+        self._status_ttl_s = status_ttl_s
+        self._known: dict[str, tuple[str, Held]] = {}
+
+    async def waiting(self) -> list[Held]:
+        """Return the waiting media items, the longest waiting first.
+
+        Costs one listing, and a read of each record that is new since the last call.
+        """
+        self._known = await self._records.all_held(self._known)
+        held = [each for _, each in self._known.values()]
+        statuses = await self._statuses.get_many([each.media_id for each in held])
+        waiting = [each for each in held if waits(statuses[each.media_id])]
+        return sorted(waiting, key=lambda each: (each.at, each.media_id))
+
+    async def hold(
+        self,
+        any_id: AnyId,
+        match: str,
+        *,
+        pdq: bytes | None,
+        queue: str,
+        fields: Mapping[str, str],
+        etag: str = "",
+        sha256: str = "",
+        file: tuple[int, int] | None = None,
+        preview: bytes | None = None,
+    ) -> None:
+        """Hold a media item. Raises `PreconditionFailed` if its upload was replaced.
+
+        ``etag`` is that of the upload, ``file`` the descriptor and length of a file that is not in the store.
+        ``sha256`` is that of the scrubbed original, ``preview`` a thumbnail for the moderator.
+        """
+        held = await self._records.held(str(any_id))
+        if held is None or held.is_decided:  # else it is that of an interrupted attempt
+            if isinstance(any_id, MediaId):
+                await self._evidence.keep_upload(any_id, etag)
+            elif file is not None:
+                await self._evidence.keep_file(any_id, *file)
+            if preview is not None:  # after the file, so that a moderator sees a picture of the same file
+                await self._evidence.keep_preview(any_id, preview)
+            fields = {name: value for name, value in fields.items() if name != RELEASED}
+            held = Held(str(any_id), now(), match, queue, fields, pdq.hex() if pdq else "", sha256)
+            await self._records.write_held(held)
+        await self.settle(any_id, held)
+
+    async def settle(self, any_id: AnyId, held: Held) -> None:
+        """Publish that it is held, and remove its upload from ``incoming/``, where it would expire."""
+        status = Status(held.media_id, State.PROCESSING, reason=Reason.HELD)
+        await self._statuses.put(status, ttl_s=self._status_ttl_s)
+        await self._events.publish("media.held", held.media_id, {}, dedup_key=f"held.{held.at}")
+        if isinstance(any_id, MediaId):
+            await self._store.get().delete([keys.incoming(any_id)])
+        _log.warning("moderation.held", media_id=held.media_id, match=held.match)
+
+    async def release(self, any_id: AnyId, by: str = "") -> None:
+        """Release a held media item: it is processed and published. Raises `NotHeld`."""
+        held = await self._records.held(str(any_id))
+        if held is None:
+            raise NotHeld(str(any_id))
+        released = await self._evidence.restore_upload(any_id) if isinstance(any_id, MediaId) else held.sha256
+        # The record counts for other tasks of the same file as well. The status changes last: after a crash before, the
+        # media item still waits, and can be released again.
+        held = replace(held, fields={**held.fields, RELEASED: released})
+        await self._records.write_held(held)
+        await TaskQueue(self._redis, held.queue).enqueue(dict(held.fields))
+        processing = Status(held.media_id, State.PROCESSING)
+        await self._statuses.put(processing, ttl_s=self._status_ttl_s, over=Reason.HELD)
+        _log.warning("moderation.released", media_id=held.media_id, by=by)
+
+    async def require(self, any_id: AnyId) -> None:
+        """Raise `NotHeld` unless it waits for a moderator."""
+        if await self._records.held(str(any_id)) is None:
+            raise NotHeld(str(any_id))
+
+    async def end(self, any_id: AnyId) -> None:
+        """Remove record and evidence of a released media item that is public, or deleted. That of a block stays."""
+        if await self._records.held(str(any_id)) is not None:
+            await self._evidence.remove_held(any_id)
+            await self._records.forget_held(str(any_id))
+
+
+def waits(status: Status | None) -> bool:
+    """Return whether a moderator must decide about a held media item with this status. If the task of a release failed,
+    a moderator can release it again."""
+    is_in_progress = status is not None and status.state is State.PROCESSING and status.reason is None
+    return not is_in_progress

@@ -1,0 +1,255 @@
+"""The checks of every media item before its publication: blocks, lists, the hook.
+
+They are safe because of the order in which a task calls a `Visit`: `begin` before anything else, `see_file` before the
+file is decoded, `see_made` before publication, and `settle` after it. `settle` alone decides whether a media item may
+be announced. That includes an original that an earlier attempt wrote: this attempt calls `begin` and `settle` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from avion_media.backends.files import LocalFile
+from avion_media.backends.store import ObjectStore
+from avion_media.common.errors import Dependency, MediaError, Reason, Rejected, Unavailable
+from avion_media.common.ids import AnyId, MediaId
+from avion_media.common.media import MediaFacts
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import Task
+from avion_media.config import ModerationConfig, ThumbnailsConfig
+from avion_media.items.moderation.blocking import Blocking, PictureHash, Unwanted, hash_file
+from avion_media.items.moderation.entries import EXACT, Entry, HashType
+from avion_media.items.moderation.evidence import Evidence
+from avion_media.items.moderation.hook import Hook
+from avion_media.items.moderation.likeness import picture_of
+from avion_media.items.moderation.lists import Blocklists
+from avion_media.items.moderation.records import RELEASED, ModerationRecords
+from avion_media.items.moderation.reviews import Reviews
+
+
+class Held(MediaError):
+    """A moderator must decide about the media item. Until then its task is done."""
+
+
+class Screening:
+    """Makes the visits."""
+
+    def __init__(
+        self,
+        store: ResourceSlot[ObjectStore],
+        lists: Blocklists,
+        blocking: ResourceSlot[Blocking],
+        reviews: Reviews,
+        picture_hash: PictureHash,
+        hook: Hook,
+        config: ModerationConfig,
+        thumbnails: ThumbnailsConfig,
+    ) -> None:
+        self.lists = lists
+        self.blocking = blocking
+        self.reviews = reviews
+        self.picture_hash = picture_hash
+        self.config = config
+        self.edges = {size.name: size.longest_edge for size in thumbnails.sizes}
+        self.records = ModerationRecords(store)
+        self.evidence = Evidence(store)
+        self.hook = hook
+
+    async def begin(self, any_id: AnyId, task: Task, queue: str) -> Visit:
+        """Begin a visit. Raises `Rejected` if the media item is blocked, `Held` if it waits for a moderator.
+
+        Raises `Unavailable` while it is being unblocked.
+        """
+        media_id, generation = str(any_id), await self.lists.refresh()
+        if await self.records.is_blocked(media_id):
+            if await self.blocking.get().enforce(any_id):
+                raise Rejected(Reason.BLOCKED, "it is blocked")
+            raise Unavailable(Dependency.OBJECT, "it is being unblocked")
+        visit = Visit(self, any_id, task, queue, generation)
+        if not isinstance(any_id, MediaId):  # an upload has a status that shows most of them
+            await visit.require_decided()
+        return visit
+
+    async def require_not_held(self, any_id: AnyId) -> None:
+        """Raise `Held` if the media item waits for a moderator. A file that was uploaded again is removed."""
+        held = await self.records.held(str(any_id))
+        if held is not None and not held.is_decided:
+            await self.reviews.settle(any_id, held)
+            raise Held(str(any_id))
+
+
+@dataclass(slots=True)
+class Visit:
+    """One media item, in one attempt to publish it."""
+
+    screening: Screening
+    any_id: AnyId
+    task: Task
+    queue: str
+    generation: bytes
+    """As it was before the first check (see `changes`). The lists of the process may have changed since."""
+    _seen: str = ""  # the file of this attempt, as `RELEASED` names it
+    _source: dict[HashType, bytes] = field(default_factory=dict)
+    _made: dict[HashType, bytes] = field(default_factory=dict)
+    _pdq: bytes | None = None
+    _file: LocalFile | None = None
+
+    async def require_decided(self) -> None:
+        """Raise `Held` if the media item waits for a moderator, unless this is the task of its release."""
+        if RELEASED not in self.task.fields:
+            await self.screening.require_not_held(self.any_id)
+
+    @property
+    def compares_files(self) -> bool:
+        """Whether a list has hashes of files. Then even a large video must be complete for `see_file`."""
+        return any(kind in self.screening.lists.types for kind in EXACT)
+
+    async def see_file(self, file: LocalFile, etag: str = "") -> None:
+        """Check the file as received. ``etag`` is that of an upload. Raises `Rejected` (blocked)."""
+        self._file, self._seen = file, etag
+        kinds = [kind for kind in EXACT if kind in self.screening.lists.types or self.screening.hook.enabled]
+        if kinds and file.whole:
+            self._source = await hash_file(file.fd, file.size_bytes, kinds)
+            await self._refuse_exact()
+
+    async def see_made(
+        self, facts: MediaFacts, scrubbed: tuple[int, int] | None, thumbnails: Mapping[str, bytes]
+    ) -> None:
+        """Check what would be published. ``scrubbed`` is the descriptor and length of the original, if it is local.
+
+        Raises `Rejected` (blocked) or `Held`.
+        """
+        screening = self.screening
+        if facts.sha256:
+            self._made[HashType.SHA256] = bytes.fromhex(facts.sha256)
+        self._seen = self._seen or facts.sha256
+        if scrubbed is not None and HashType.MD5 in screening.lists.types:
+            self._made |= await hash_file(*scrubbed, [HashType.MD5])
+        await self._refuse_exact()
+        picture = picture_of(thumbnails, screening.edges)
+        if picture is not None and (HashType.PDQ in screening.lists.types or screening.hook.enabled):
+            self._pdq = await screening.picture_hash(picture)
+        await self._see_likeness(picture)
+        if screening.hook.enabled:
+            await self._ask_hook(facts, picture)
+
+    async def settle(self, facts: MediaFacts) -> None:
+        """Decide whether the media item may be announced. ``facts`` are those of the original in the bucket.
+
+        Raises `Rejected` if it was blocked meanwhile (see `changes`), or if its original is on a list by now. Then its
+        objects are removed.
+        """
+        screening = self.screening
+        changed = await screening.lists.refresh() != self.generation
+        if changed and await screening.blocking.get().enforce(self.any_id):
+            raise Rejected(Reason.BLOCKED, "it was blocked meanwhile")
+        if facts.sha256:
+            self._made[HashType.SHA256] = bytes.fromhex(facts.sha256)
+        await self._refuse_exact()
+
+    async def end(self, facts: MediaFacts | None = None) -> None:
+        """Remove what was kept for the review of a media item that is public now, or deleted.
+
+        ``facts`` are those of the public original. That of a remote file can be older than the released file.
+        """
+        released = self.task.fields.get(RELEASED)
+        is_older = facts is not None and not isinstance(self.any_id, MediaId) and facts.sha256 != released
+        if released is not None and not is_older:
+            await self.screening.reviews.end(self.any_id)
+
+    async def _refuse_exact(self) -> None:
+        for digests in (self._source, self._made):
+            match = self.screening.lists.exact(digests)
+            if match is not None:
+                cause = match.media_id or f"list {match.list}"
+                refused = match.media_id not in ("", str(self.any_id))
+                await self._block(str(match), self._unwanted(cause, str(match), refused=refused))
+
+    async def _see_likeness(self, picture: bytes | None) -> None:
+        if self._pdq is None:
+            return
+        policy = self.screening.config.likeness
+        held = ""
+        for match in await self.screening.lists.alike(self._pdq):
+            action = policy.of(match.list)
+            if action == "refuse":
+                await self._block(str(match), self._unwanted(f"list {match.list}", str(match)))
+            elif action == "hold":
+                held = held or str(match)
+        if held:
+            await self._hold(held, picture)
+
+    async def _ask_hook(self, facts: MediaFacts, picture: bytes | None) -> None:
+        opinion = await self.screening.hook.ask(self._described(facts), picture)
+        why = f"hook: {opinion.label}" if opinion.label else "hook"
+        if opinion.action == "refuse":
+            await self._block(why, self._unwanted("hook", why))
+        elif opinion.action == "hold":
+            await self._hold(why, picture)
+
+    def _described(self, facts: MediaFacts) -> dict[str, Any]:
+        return {
+            "media_id": str(self.any_id),
+            "remote": not isinstance(self.any_id, MediaId),
+            "content_type": facts.format.content_type,
+            "size": facts.size_bytes,
+            "width": facts.width,
+            "height": facts.height,
+            "duration": facts.duration_s,
+            "animated": facts.animated,
+            "hashes": {
+                "uploaded": {str(kind): digest.hex() for kind, digest in self._source.items()},
+                "published": {str(kind): digest.hex() for kind, digest in self._made.items()},
+                "pdq": self._pdq.hex() if self._pdq else "",
+            },
+        }
+
+    def _unwanted(self, cause: str, note: str, *, refused: bool = False) -> Unwanted:
+        entries: tuple[Entry, ...] = ()  # they are already on a list
+        return Unwanted("screening", note, cause, self.screening.config.keep_refused, entries, refused)
+
+    async def _is_released(self) -> bool:
+        """Return whether a moderator has released this file. Then no check applies any more.
+
+        An original without its file was written by an earlier attempt of the same task, which has compared the file. An
+        unblock also counts for the same original: a later task finds it on its list again.
+        """
+        released = self.task.fields.get(RELEASED, "")
+        if released and (self._file is None or self._seen == released):
+            return True
+        records, media_id = self.screening.records, str(self.any_id)
+        held = await records.held(media_id)  # another task may publish the released file
+        if held is not None and self._seen and held.fields.get(RELEASED) == self._seen:
+            return True
+        block = await records.block(media_id)
+        upload = self._seen if isinstance(self.any_id, MediaId) else ""
+        return block is not None and block.allows(self._made.get(HashType.SHA256, b"").hex(), upload)
+
+    async def _block(self, detail: str, why: Unwanted) -> None:
+        if await self._is_released():
+            return
+        screening, file = self.screening, self._file
+        if why.keep_evidence and not isinstance(self.any_id, MediaId) and file is not None and file.whole:
+            await screening.evidence.keep_file(self.any_id, file.fd, file.size_bytes)
+        await screening.blocking.get().block(self.any_id, why)
+        raise Rejected(Reason.BLOCKED, detail)
+
+    async def _hold(self, match: str, picture: bytes | None) -> None:
+        if await self._is_released():
+            return
+        file = None if self._file is None or not self._file.whole else (self._file.fd, self._file.size_bytes)
+        sha256 = self._made.get(HashType.SHA256, b"").hex()
+        await self.screening.reviews.hold(
+            self.any_id,
+            match,
+            pdq=self._pdq,
+            queue=self.queue,
+            fields=self.task.fields,
+            etag=self._seen,
+            sha256=sha256,
+            file=file,
+            preview=picture,
+        )
+        raise Held(match)

@@ -1,0 +1,62 @@
+"""The events about media, on stream and channel ``media_events`` (contract, section 4; docs/events.md)."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from avion_media.backends.redis import Redis, RedisRefused, as_map
+from avion_media.common.tasks import EVENTS_STREAM
+from avion_media.items.state import scripts
+
+DEFAULT_MAX_ENTRIES = 100_000  # as in `EventsConfig`
+_DELETED = "media.deleted"
+_DELETION_DEDUP_S = 30 * 86_400.0  # no event about a media item follows its deletion
+_EVENT_DEDUP_S = 3600.0  # a task is usually repeated within minutes; a later repetition has the same ``event_id``
+_SEQ = f"{{{EVENTS_STREAM}}}:seq"
+_NAMESPACE = uuid.UUID("6f0c4f0a-5f0e-5b7e-9d43-9a1c7d2f4b11")
+
+
+class MediaEvents:
+    """Every method raises `Unavailable` while Redis is unavailable. ``max_entries`` limits the stream,
+    approximately."""
+
+    def __init__(self, redis: Redis, max_entries: int = DEFAULT_MAX_ENTRIES) -> None:
+        self._redis = redis
+        self._max_entries = max_entries
+
+    async def publish(self, event_type: str, media_id: str, details: Mapping[str, Any], *, dedup_key: str = "") -> bool:
+        """Publish an event about something that is already durable. Return whether it was published now.
+
+        An event is published once per media item and type. With a ``dedup_key`` (for a task that can be repeated for
+        the same media item) it is published once per key, for any type. Nothing is published after a deletion.
+        """
+        subject = f"{media_id}:{dedup_key or event_type}"
+        document = {"event_id": str(uuid.uuid5(_NAMESPACE, subject)), **details, "type": event_type}
+        event = json.dumps(document | {"media_id": media_id}, separators=(",", ":"))
+        dedup_s = _DELETION_DEDUP_S if event_type == _DELETED else _EVENT_DEDUP_S
+        keys = (EVENTS_STREAM, _published_key(subject), _published_key(f"{media_id}:{_DELETED}"), _SEQ)
+        args = (event, self._max_entries, EVENTS_STREAM, round(dedup_s * 1000))
+        return bool(await self._redis.run(scripts.PUBLISH_EVENT, keys, args))
+
+    async def was_published(self, media_id: str, dedup_key: str) -> bool:
+        """Return whether an event with this key was published recently."""
+        return bool(await self._redis.execute("EXISTS", _published_key(f"{media_id}:{dedup_key}")))
+
+    async def headroom(self) -> int:
+        """Return how many more events fit before the slowest consumer group misses one; negative if it missed some."""
+        try:
+            groups = await self._redis.execute("XINFO", "GROUPS", EVENTS_STREAM)
+        except RedisRefused:
+            return self._max_entries  # no stream yet
+        lag = 0
+        for row in groups:
+            lag = max(lag, as_map(row).get(b"lag") or 0)
+        return self._max_entries - lag
+
+
+def _published_key(subject: str) -> str:
+    """Return the key of the dedup marker, in the cluster slot of the events."""
+    return f"{{{EVENTS_STREAM}}}:said:{subject}"

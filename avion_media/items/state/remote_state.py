@@ -1,0 +1,119 @@
+"""What is remembered of remote media besides their status: failures, last use, revalidation.
+
+Losing it does no harm: a URL is then fetched again sooner than necessary, and a copy is kept for a shorter time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from avion_media.backends.redis import Redis
+from avion_media.common.errors import Reason
+from avion_media.common.ids import RemoteId
+from avion_media.common.records import CustomRecord, JsonRecord
+from avion_media.items.state import scripts
+from avion_media.items.state.names import deletion_key, key_of, status_key
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFailure:
+    """Why a URL is not fetched again for a while, and the task that failed. ``failed_at`` is in Unix seconds.
+
+    ``server`` is ``host:port`` of the URL, which cannot be derived from its hash.
+    """
+
+    reason: Reason
+    task_id: str
+    server: str
+    failed_at: float
+
+
+REMOTE_FAILURE = JsonRecord("remote_failure", RemoteFailure, "remote_failure:{<XY>}<hash>", "workers of remote media")
+REMOTE_USE = CustomRecord(
+    "remote_use",
+    datetime,
+    "remote_used:{<XY>}<hash>",
+    "CacheRemoteMedia",
+    fields=["Unix seconds"],
+    parse=lambda text, _key: datetime.fromtimestamp(float(text), UTC),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteState:
+    """What is remembered of one remote media item. ``validated``: its server recently confirmed that the copy is
+    current."""
+
+    deleted: bool
+    failure: RemoteFailure | None
+    validated: bool
+
+
+class RemoteStateStore:
+    """Every method raises `Unavailable` while Redis is unavailable."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis.state
+
+    async def load(self, remote_id: RemoteId) -> RemoteState:
+        """Return the whole state, with one call."""
+        keys = (deletion_key(str(remote_id)), _failure_key(remote_id), _validated_key(remote_id))
+        deletion, failure, validated = await self._redis.run(scripts.LOAD_REMOTE, keys)
+        known = REMOTE_FAILURE.read_or_skip(failure, keys[1]) if failure else None
+        return RemoteState(deletion not in (b"", b"undeleted"), known, bool(validated))
+
+    async def seconds_left(self, remote_id: RemoteId) -> tuple[float, float]:
+        """Return for how many seconds a failure is still remembered, and a validated copy is still fresh; 0: not at
+        all."""
+        left = [await self._redis.execute("PTTL", key) for key in (_failure_key(remote_id), _validated_key(remote_id))]
+        return max(0, left[0]) / 1000, max(0, left[1]) / 1000
+
+    async def remember_failure(self, remote_id: RemoteId, failure: RemoteFailure, ttl_s: float) -> None:
+        """Remember a failure of the URL for ``ttl_s``. Call it before the status is published: see `reset_failure`."""
+        await self._set(_failure_key(remote_id), REMOTE_FAILURE.write(failure), ttl_s)
+
+    async def forget_failure(self, remote_id: RemoteId) -> None:
+        """Allow the URL to be fetched again."""
+        await self._redis.execute("DEL", _failure_key(remote_id))
+
+    async def reset_failure(self, remote_id: RemoteId) -> None:
+        """Remove a status FAILED whose failure is no longer remembered, so that it can become PROCESSING again.
+
+        A failure that happens meanwhile is kept, because it is remembered before its status is written.
+        """
+        await self._redis.run(scripts.RESET_FAILURE, (status_key(str(remote_id)), _failure_key(remote_id)))
+
+    async def mark_validated(self, remote_id: RemoteId, ttl_s: float) -> None:
+        """Record that the copy is fresh for another ``ttl_s``, regardless of its age."""
+        await self._set(_validated_key(remote_id), "1", ttl_s)
+
+    async def mark_used(self, remote_id: RemoteId, at: datetime, ttl_s: float) -> None:
+        """Record that the copy was requested; remembered for ``ttl_s``."""
+        await self._set(_used_key(str(remote_id)), f"{at.timestamp():.3f}", ttl_s)
+
+    async def last_uses(self, names: Sequence[str]) -> dict[str, datetime]:
+        """Return when (UTC) each of the remote media was last requested, if recently. One round trip."""
+        values = await self._redis.get_many([_used_key(each) for each in names])
+        found = {
+            name: REMOTE_USE.read_or_skip(value, _used_key(name))
+            for name, value in zip(names, values, strict=True)
+            if value is not None
+        }
+        return {name: at for name, at in found.items() if at is not None}
+
+    async def _set(self, key: str, value: str | bytes, ttl_s: float) -> None:
+        await self._redis.execute("SET", key, value, "PX", max(1, round(ttl_s * 1000)), when_full=True)
+
+
+def _failure_key(remote_id: RemoteId) -> str:
+    return key_of("remote_failure", str(remote_id))
+
+
+def _validated_key(remote_id: RemoteId) -> str:
+    return key_of("remote_validated", str(remote_id))
+
+
+def _used_key(name: str) -> str:
+    return key_of("remote_used", name)

@@ -1,0 +1,72 @@
+"""Stored records: whether this version can read them."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any, Final
+
+from avion_media.backends.redis import Redis
+from avion_media.backends.store import ObjectStore
+from avion_media.common import keys
+from avion_media.common.concurrency import in_turn
+from avion_media.common.errors import ObjectMissing
+from avion_media.common.records import Record, UnreadableRecord
+from avion_media.items.deletion.journal import JOURNAL
+from avion_media.items.moderation.records import BLOCK, HELD
+from avion_media.operations.doctor.check import Area, Check, CheckFailed, CheckStatus
+from avion_media.process.replicas import Replicas
+
+_READ: Final = 1000  # of each kind: the first ones
+_AT_ONCE: Final = 16
+_MAX_BYTES: Final = 16 << 20
+_IMPACT = "the service skips these records: deletions, blocks or reviews in them do not count until they can be read"
+_IN_BUCKET: Final[dict[str, Record[Any]]] = {
+    keys.BLOCK_PREFIX: BLOCK,
+    keys.HELD_PREFIX: HELD,
+    keys.DELETION_JOURNAL_PREFIX: JOURNAL,
+    keys.UNREADABLE_JOURNAL_PREFIX: JOURNAL,
+}
+
+
+def of_bucket(store: ObjectStore) -> Check:
+    """Return the check of the records in the bucket."""
+
+    unreadable: dict[str, str] = {}
+
+    async def read(key: str, record: Record[Any]) -> None:
+        try:
+            record.read(await store.read(key, max_bytes=_MAX_BYTES), key)
+        except UnreadableRecord as error:
+            unreadable[key] = error.why
+        except ObjectMissing:
+            pass  # removed meanwhile
+
+    async def attempt() -> str:
+        count = 0
+        for prefix, record in _IN_BUCKET.items():
+            found: list[str] = await anext(store.list_keys(prefix, page_size=_READ), [])
+            await in_turn([partial(read, key, record) for key in found], _AT_ONCE)
+            count += len(found)
+        return _verdict(unreadable, f"{count} read")
+
+    return Check(Area.STORE, "its records can be read", attempt, _IMPACT, CheckStatus.WARNING)
+
+
+def of_processes(redis: Redis) -> Check:
+    """Return the check of what the running processes report."""
+
+    async def attempt() -> str:
+        unreadable: dict[str, str] = {}
+        for each in await Replicas(redis).read(time.time()):
+            unreadable |= each.unreadable
+        return _verdict(unreadable, "")
+
+    check = f"{redis.label}no process found unreadable records"
+    return Check(Area.REDIS, check, attempt, _IMPACT, CheckStatus.WARNING)
+
+
+def _verdict(unreadable: dict[str, str], detail: str) -> str:
+    if unreadable:
+        raise CheckFailed("; ".join(f"{key}: {why}" for key, why in unreadable.items()))
+    return detail

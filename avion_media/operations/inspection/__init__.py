@@ -1,0 +1,6 @@
+"""Looking at what is in the store and on Redis, for people. It changes neither."""
+
+from avion_media.operations.inspection.report import is_unknown, media_report
+from avion_media.operations.inspection.timestamps import format_time
+
+__all__ = ["format_time", "is_unknown", "media_report"]

@@ -1,0 +1,1 @@
+"""One process: phases, drain, readiness, watchdog, and what its nodes share."""

@@ -1,0 +1,192 @@
+"""What the children of the tree share: configuration, resources, phase, telemetry. Built once per process."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import trio
+
+from avion_media.backends.queue import QueueStats, TaskQueue
+from avion_media.backends.queue.history import History
+from avion_media.backends.redis import Redis
+from avion_media.backends.store import ObjectStore
+from avion_media.common.errors import Dependency
+from avion_media.common.records import UNREADABLE
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import QUEUES
+from avion_media.common.telemetry import NO_TELEMETRY, Telemetry
+from avion_media.config import Config
+from avion_media.items.deletion import DeletionJournal, JournalReplay
+from avion_media.items.moderation import Moderation
+from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
+from avion_media.media.pipeline import MediaPipeline
+from avion_media.process.capabilities import Capabilities, capabilities_of
+from avion_media.process.lifecycle import Lifecycle
+from avion_media.process.readiness import Readiness
+from avion_media.process.replicas import Replica, Replicas
+
+Drain = Callable[[float], Awaitable[None]]
+"""Ends active work, within the given seconds."""
+ROLES = ("grpc", "http", "events", "processing", "cache", "delete", "sweeper")
+NEEDED_BY: dict[Dependency, frozenset[str]] = {
+    Dependency.REDIS: frozenset(ROLES),
+    Dependency.STORE: frozenset(ROLES) - {"events"},
+}
+"""The dependencies that must respond once before a replica with one of these roles is ready."""
+
+
+def consumer_name() -> str:
+    """Return a name for this process in the consumer groups: readable, and never used twice."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limiter:
+    """The state of a limit, for gauges: slots in use, all slots, and waiting tasks."""
+
+    used: int
+    limit: int
+    waiting: int = 0
+
+
+@dataclass(slots=True)
+class Observed:
+    """What the gauges and the console read. The nodes write it while they run."""
+
+    limiters: dict[str, Callable[[], Limiter]] = field(default_factory=dict)
+    queue_stats: dict[str, QueueStats] = field(default_factory=dict)  # as they were a few seconds ago
+    warnings: list[str] = field(default_factory=list)  # settings of Redis that can lose data
+    swept_at: float = 0.0  # when the last sweep ended, Unix seconds
+    stored: dict[str, tuple[int, int]] = field(default_factory=dict)  # objects and bytes by kind, at the last sweep
+    events_headroom: int = 0  # events that can follow before the slowest consumer group misses one
+    redis_memory: float = 0.0  # share of `maxmemory` that the fullest Redis server uses
+    held: tuple[str, ...] = ()  # when each waiting media item was held, as in its record, the longest waiting first
+    active_requests: Callable[[], int] = lambda: 0  # of the origin
+    history: History = field(default_factory=History)
+
+
+@dataclass(slots=True)
+class Runtime:
+    """What the nodes have in common: configuration, shared resources, and observations.
+
+    The store and the sandbox are in slots, because their nodes can restart on their own. Everything that uses Redis
+    exists from the start, and stays. For its users, a restart of the Redis node is a short outage: leases survive it,
+    and subscriptions are restored.
+    """
+
+    # --- configured
+    config: Config
+    roles: frozenset[str] = frozenset(ROLES)
+    telemetry: Telemetry = NO_TELEMETRY
+    consumer: str = field(default_factory=consumer_name)
+    started_at: float = field(default_factory=time.time)  # Unix seconds
+    # --- shared
+    redis: Redis = field(init=False)
+    statuses: StatusStore = field(init=False)
+    events: MediaEvents = field(init=False)
+    remote_states: RemoteStateStore = field(init=False)
+    queues: dict[str, TaskQueue] = field(init=False)
+    replay: JournalReplay = field(init=False)
+    store: ResourceSlot[ObjectStore] = field(default_factory=lambda: ResourceSlot(Dependency.STORE))
+    pipeline: ResourceSlot[MediaPipeline] = field(default_factory=lambda: ResourceSlot(Dependency.SANDBOX))
+    moderation: Moderation = field(init=False)
+    replicas: Replicas = field(init=False)
+    drains: dict[str, Drain] = field(default_factory=dict)
+    stop_requested: trio.Event = field(default_factory=trio.Event)  # set: drain and exit
+    # --- observed
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    readiness: Readiness = field(init=False)
+    observed: Observed = field(default_factory=Observed)
+
+    def __post_init__(self) -> None:
+        settings, state_url = self.config.redis, self.config.status.redis_url
+        self.redis = Redis(settings.url, settings.connections, settings.timeout, state_url=state_url)
+        self.statuses = StatusStore(self.redis)
+        self.events = MediaEvents(self.redis, self.config.events.max_entries)
+        self.remote_states = RemoteStateStore(self.redis)
+        self.queues = {name: TaskQueue(self.redis, name, telemetry=self.telemetry) for name in QUEUES}
+        self.replay = JournalReplay(self.redis, DeletionJournal(self.store, self.config.delete.delay))
+        self.replicas = Replicas(self.redis)
+        self.moderation = Moderation(self.store, self.redis, self.config, self.telemetry)
+        self.readiness = Readiness(self.lifecycle, [each for each, roles in NEEDED_BY.items() if roles & self.roles])
+
+    def replica(self) -> Replica:
+        """Return this process in the form that others see."""
+        return Replica(
+            self.consumer,
+            socket.gethostname(),
+            version("avion-media"),
+            tuple(sorted(self.roles)),
+            str(self.lifecycle.phase),
+            self.readiness.ready,
+            self.started_at,
+            time.time(),
+            UNREADABLE.first(),
+        )
+
+    @contextmanager
+    def draining(self, name: str, drain: Drain) -> Iterator[None]:
+        """Call ``drain`` in the DRAINING phase, if it begins inside the block."""
+        self.drains[name] = drain
+        try:
+            yield
+        finally:
+            del self.drains[name]
+
+    def capabilities(self) -> Capabilities:
+        """Return what clients may upload, as far as known now."""
+        return capabilities_of(self.config, multipart=self.store.is_filled and self.store.get().multipart.allowed)
+
+    def report(self) -> dict[str, Any]:
+        """Return the report of ``/readyz``.
+
+        An outage of Redis or the store does not make a replica unready: it affects every replica, and UNAVAILABLE with
+        RetryInfo helps callers more than a service without endpoints. A dependency that has never responded does make
+        it unready: the cause may be a wrong setting of this replica, which must stop a rollout.
+        """
+        causes = {Dependency.REDIS: self._redis_cause(), Dependency.STORE: self._store_cause()}
+        return {
+            "ready": self.readiness.ready,
+            "ready_changes": self.readiness.ready_changes,
+            "phase": str(self.lifecycle.phase),
+            "down": sorted(self.readiness.down),
+            "dependencies": {str(each): self._state_of(each, cause) for each, cause in causes.items()},
+            "reasons": {str(each): cause for each, cause in causes.items() if cause},
+            "sandbox": self._sandbox_state(),
+            "warnings": self.observed.warnings,
+            "unreadable": UNREADABLE.first(),
+        }
+
+    def _state_of(self, dependency: Dependency, cause: str) -> str:
+        if dependency in self.readiness.never_answered:
+            return "never_answered"
+        return "unavailable" if cause else "up"
+
+    def _redis_cause(self) -> str:
+        """Why Redis is unavailable; empty while it is available."""
+        available = self.redis.available
+        return "" if available.up else available.detail or "it does not answer"
+
+    def _store_cause(self) -> str:
+        """Why the store is unavailable; empty while it is available."""
+        return self.store.get().cause if self.store.is_filled else "not started"
+
+    def _sandbox_state(self) -> dict[str, Any] | None:
+        """The protections of the sandbox on this machine; None while there is no sandbox."""
+        if not self.pipeline.is_filled:
+            return None
+        report = self.pipeline.get().sandbox.report
+        return {
+            "landlock": report.landlock_abi,
+            "seccomp": report.seccomp,
+            "drops_root": report.drops_root,
+            "gaps": list(report.gaps),
+        }

@@ -1,0 +1,381 @@
+"""The MediaService of ``proto/avion/media.proto``. It raises errors of the domain; `errors.map_exception` maps them."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+from avion_media.backends.remote import AddressGuard, InvalidUrl, RemoteUrl, parse_remote_url
+from avion_media.common import keys
+from avion_media.common.errors import MediaError, ObjectMissing, Reason
+from avion_media.common.ids import (
+    AnyId,
+    InvalidId,
+    MediaId,
+    RemoteId,
+    UnknownFormat,
+    new_media_id,
+    parse_any_id,
+    remote_id_for,
+)
+from avion_media.common.owners import owner_of
+from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
+from avion_media.config import Config
+from avion_media.grpc import CallContext
+from avion_media.items.moderation import MAX_NOTE, NotBlocked, Unwanted
+from avion_media.items.owners import OwnerIndex
+from avion_media.process.runtime import Runtime
+from avion_media.servers.api.pending_uploads import PendingUploads
+from avion_media.servers.api.resumable import AlreadyCompleted, NoSuchUpload, ResumableUploads, SignedPart
+from avion_media.servers.api.statuses import StatusResolver, UnknownMedium
+from avion_media.servers.api.upload_ids import GrantedUpload, InvalidUploadId
+from avion_media.servers.api.validation import (
+    MAX_PAGE_SIZE,
+    BadRequest,
+    UploadRequest,
+    Violation,
+    check_owner,
+    check_page,
+    check_part_numbers,
+    check_upload_request,
+)
+from avion_media.servers.api.watch import Watchers
+from avion_media.wire.avion import media_pb2 as wire
+from avion_media.wire.avion.media_grpc import MediaServiceServicer
+
+
+class NothingUploaded(MediaError):
+    """CompleteMediaUpload was called, but no file has been uploaded."""
+
+
+class AlreadyDeleted(MediaError):
+    """The media item was deleted."""
+
+
+class HostDenied(MediaError):
+    """The operator's lists deny this remote host."""
+
+
+class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code has no types
+    """The handlers. One object serves all calls."""
+
+    def __init__(self, runtime: Runtime, guard: AddressGuard, statuses: StatusResolver, watchers: Watchers) -> None:
+        self._runtime = runtime
+        self._config: Config = runtime.config
+        self._enabled = runtime.config.decoders.enabled()
+        self._guard = guard
+        self._statuses = statuses
+        self._watchers = watchers
+        upload = runtime.config.upload
+        self._pending = PendingUploads(upload.max_pending, upload.url_ttl)
+        self._resumable = ResumableUploads(runtime.store, upload)
+        self._owners = OwnerIndex(runtime.store)
+
+    async def RequestMediaUpload(
+        self, request: wire.RequestMediaUploadRequest, context: CallContext
+    ) -> wire.RequestMediaUploadResponse:
+        """Check the request, make an id, and sign a PUT, without any I/O. An upload in parts begins with a request to
+        the store."""
+        upload = check_upload_request(
+            request.filename,
+            request.content_type,
+            request.size,
+            request.sha256,
+            request.owner,
+            multipart=request.multipart,
+            limits=self._config.upload,
+            enabled=self._enabled,
+        )
+        now = time.time()
+        media_id = new_media_id(upload.format, int(now * 1000))
+        if request.multipart:
+            return await self._begin_multipart(media_id, upload, context.caller)
+        signed = self._runtime.store.get().presign_put(
+            keys.incoming(media_id),
+            content_type=upload.content_type,
+            size_bytes=upload.size_bytes,
+            sha256=upload.sha256 or None,
+            expires_s=int(self._config.upload.url_ttl),
+            now=datetime.fromtimestamp(now, UTC),
+            owner=upload.owner,
+        )
+        self._pending.admit(context.caller, now)  # if the URL could not be signed, the upload is not pending
+        self._runtime.telemetry.attach_to_media_trace(media_id.text, begins=True)
+        response = wire.RequestMediaUploadResponse(
+            media_id=media_id.text, upload_url=signed.url, upload_headers=signed.headers
+        )
+        response.expires_at.seconds = int(signed.expires_at.timestamp())
+        return response
+
+    async def _begin_multipart(
+        self, media_id: MediaId, upload: UploadRequest, caller: str
+    ) -> wire.RequestMediaUploadResponse:
+        self._resumable.require()
+        self._pending.admit(caller, media_id.created.timestamp())
+        self._runtime.telemetry.attach_to_media_trace(media_id.text, begins=True)
+        upload_id, part_bytes = await self._resumable.begin(media_id, upload)
+        response = wire.RequestMediaUploadResponse(media_id=media_id.text, upload_id=upload_id, part_size=part_bytes)
+        response.expires_at.seconds = int(self._resumable.expires_at(media_id).timestamp())
+        return response
+
+    async def SignUploadParts(
+        self, request: wire.SignUploadPartsRequest, context: CallContext
+    ) -> wire.SignUploadPartsResponse:
+        """Return the stored parts of an upload, and URLs for the rest."""
+        media_id = _media_id(request.media_id)
+        self._runtime.telemetry.attach_to_media_trace(media_id.text)
+        upload = await self._granted(media_id, request.upload_id)
+        check_part_numbers(request.numbers, upload.plan.count)
+        parts, expires_at = await self._resumable.sign(media_id, upload, request.numbers)
+        response = wire.SignUploadPartsResponse(parts=map(_part_to_wire, parts))
+        response.expires_at.seconds = int(expires_at.timestamp())
+        return response
+
+    async def AbortMediaUpload(
+        self, request: wire.AbortMediaUploadRequest, context: CallContext
+    ) -> wire.AbortMediaUploadResponse:
+        """Remove an upload that was not completed. It can be called twice."""
+        media_id = _media_id(request.media_id)
+        self._runtime.telemetry.attach_to_media_trace(media_id.text)
+        upload = await self._granted(media_id, request.upload_id)
+        known = await self._runtime.statuses.get(media_id.text)
+        if known is not None:
+            raise AlreadyCompleted(media_id.text)
+        if await self._resumable.abort(media_id, upload):
+            self._pending.completed(context.caller, media_id.created.timestamp())
+        return wire.AbortMediaUploadResponse()
+
+    async def _granted(self, media_id: MediaId, upload_id: str) -> GrantedUpload:
+        if not upload_id:
+            raise _bad_field("upload_id", "is required", "UPLOAD_ID_REQUIRED")
+        try:
+            return await self._resumable.open(media_id, upload_id)
+        except InvalidUploadId as error:
+            raise _bad_field("upload_id", str(error), "UPLOAD_ID_INVALID") from None
+
+    async def GetCapabilities(self, request: wire.GetCapabilitiesRequest, context: CallContext) -> wire.Capabilities:
+        """Return what clients may upload."""
+        found = self._runtime.capabilities().to_dict()
+        duration_s = found.pop("max_duration")
+        response = wire.Capabilities(**found)
+        response.max_duration.FromMilliseconds(round(duration_s * 1000))
+        return response
+
+    async def GetUsage(self, request: wire.GetUsageRequest, context: CallContext) -> wire.GetUsageResponse:
+        """Return number and bytes of an owner's media."""
+        check_owner(request.owner)
+        usage = await self._owners.usage(request.owner)
+        return wire.GetUsageResponse(bytes=usage.size_bytes, count=usage.count)
+
+    async def ListOwnerMedia(
+        self, request: wire.ListOwnerMediaRequest, context: CallContext
+    ) -> wire.ListOwnerMediaResponse:
+        """Return one page of an owner's media, the oldest first."""
+        check_owner(request.owner)
+        page_size, after = check_page(request.page_size, request.page_token)
+        response = wire.ListOwnerMediaResponse()
+        async for page in self._owners.media(request.owner, after, page_size=min(page_size + 1, MAX_PAGE_SIZE)):
+            for owned in page:
+                if len(response.media) == page_size:  # there is one more
+                    response.next_page_token = response.media[-1].media_id
+                    return response
+                response.media.add(media_id=owned.media_id.text, bytes=owned.size_bytes)
+        return response
+
+    async def CompleteMediaUpload(
+        self, request: wire.CompleteMediaUploadRequest, context: CallContext
+    ) -> wire.CompleteMediaUploadResponse:
+        """Check the status, make one HEAD request, and queue exactly one task. Parts are joined into one object
+        first."""
+        media_id = _media_id(request.media_id)
+        self._runtime.telemetry.attach_to_media_trace(media_id.text)
+        upload = await self._granted(media_id, request.upload_id) if request.upload_id else None
+        stored = self._runtime.statuses
+        known = await stored.get(media_id.text)
+        if known is not None and known.state is State.DELETED:
+            raise AlreadyDeleted(media_id.text)
+        if known is None and upload is not None:
+            await self._resumable.join(media_id, upload)
+        if known is None or not (known.state.final or known.reason is Reason.HELD):
+            await self._begin_processing(media_id, upload, context.caller)
+        return wire.CompleteMediaUploadResponse()
+
+    async def _begin_processing(self, media_id: MediaId, upload: GrantedUpload | None, caller: str) -> None:
+        uploaded = await self._statuses.uploaded(media_id)
+        if uploaded is None:
+            nothing = NothingUploaded(media_id.text) if upload is None else NoSuchUpload(media_id.text)
+            await self._require_accepted(media_id, nothing)
+            return
+        # The task first: if writing the status fails, the task still runs, and writes it.
+        task_id = str(uuid.uuid4())
+        queue = self._runtime.queues[PROCESSING_QUEUE]
+        fields = processing_fields(media_id.text, owner_of(uploaded.metadata))
+        queued = await queue.enqueue(fields, task_id=task_id, dedup_key=media_id.text, tenant=caller)
+        if not queued:  # the sweep is removing it
+            await self._require_accepted(media_id, UnknownMedium(media_id.text))
+            return
+        if queued == task_id:
+            self._pending.completed(caller, media_id.created.timestamp())
+        await self._note_processing(media_id.text)
+
+    async def _require_accepted(self, media_id: MediaId, refusal: MediaError) -> None:
+        """Raise the refusal if the upload was never completed. Otherwise it was processed long ago."""
+        status = await self._statuses.resolve(media_id)
+        if status.state is State.PENDING_UPLOAD:
+            raise refusal
+
+    async def _note_processing(self, name: str) -> None:
+        status = Status(name, State.PROCESSING)
+        await self._runtime.statuses.put(status, ttl_s=self._config.tasks.accepted_life_s)
+
+    async def CacheRemoteMedia(
+        self, request: wire.CacheRemoteMediaRequest, context: CallContext
+    ) -> wire.CacheRemoteMediaResponse:
+        """Return READY if the cached copy is fresh. Otherwise return the task that fetches it, which is the same for
+        the same URL.
+
+        A URL that failed recently is not fetched again. If there is an older copy, it is READY; if not, the response
+        has the task that failed, and the status has the reason.
+        """
+        url = _remote_url(request.remote_url)
+        if self._guard.host_denied(url.host):
+            raise HostDenied(url.host)
+        remote_id = remote_id_for(str(url))
+        remote_states = self._runtime.remote_states
+        state = await remote_states.load(remote_id)
+        if state.deleted:
+            raise AlreadyDeleted(remote_id.text)
+        if await self._has_copy(remote_id, stale_too=state.validated or state.failure is not None):
+            await remote_states.mark_used(remote_id, datetime.now(UTC), self._config.remote.ttl)
+            return wire.CacheRemoteMediaResponse(status="ready", media_id=remote_id.text)
+        if state.failure is not None:
+            task_id = state.failure.task_id
+            return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)
+        await remote_states.reset_failure(remote_id)
+        task_id = await self._runtime.queues[CACHE_QUEUE].enqueue({"remote_url": str(url)}, dedup_key=remote_id.text)
+        await self._note_processing(remote_id.text)
+        return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)
+
+    async def _has_copy(self, remote_id: RemoteId, *, stale_too: bool) -> bool:
+        try:
+            info = await self._runtime.store.get().head(keys.original(remote_id))
+        except ObjectMissing:
+            return False
+        return stale_too or (datetime.now(UTC) - info.last_modified).total_seconds() < self._config.remote.ttl
+
+    async def BlockMedia(self, request: wire.BlockMediaRequest, context: CallContext) -> wire.BlockMediaResponse:
+        """Block a known media item and its copies. An interrupted call is completed later."""
+        any_id = _any_id(request.media_id)
+        if len(request.note) > MAX_NOTE:
+            raise _bad_field("note", f"is longer than {MAX_NOTE} characters", "NOTE_TOO_LONG")
+        await self._statuses.resolve(any_id)
+        why = Unwanted(by=context.caller, note=request.note, keep_evidence=request.keep_evidence)
+        copies = await self._runtime.moderation.blocking.get().block(any_id, why)
+        return wire.BlockMediaResponse(copies=copies)
+
+    async def UnblockMedia(self, request: wire.UnblockMediaRequest, context: CallContext) -> wire.UnblockMediaResponse:
+        """Lift a block, and the blocks of its copies."""
+        any_id = _any_id(request.media_id)
+        try:
+            await self._runtime.moderation.blocking.get().unblock(any_id, context.caller)
+        except NotBlocked:
+            await self._statuses.resolve(any_id)  # raises `UnknownMedium`
+            raise
+        return wire.UnblockMediaResponse()
+
+    async def GetMediaStatus(self, request: wire.GetMediaStatusRequest, context: CallContext) -> wire.MediaStatus:
+        """Return the present status."""
+        return to_wire(await self._statuses.resolve(_any_id(request.media_id)))
+
+    async def WatchMediaStatus(
+        self, request: wire.GetMediaStatusRequest, context: CallContext
+    ) -> AsyncIterator[wire.MediaStatus]:
+        """Stream each change, and end after a final state."""
+        any_id = _any_id(request.media_id)
+        with self._watchers.watching(any_id.text) as notifier:
+            last: Status | None = None
+            while True:
+                status = await self._statuses.resolve(any_id)
+                if status != last:
+                    yield to_wire(status)
+                    last = status
+                if status.state.final:
+                    return
+                await notifier.wait(status, self._statuses.valid_for_s(any_id, status))
+
+
+def to_wire(status: Status) -> wire.MediaStatus:
+    """Convert a status to the message of the contract."""
+    message = wire.MediaStatus(
+        media_id=status.media_id,
+        state=status.state.value,
+        reason=str(status.reason) if status.reason else "",
+        retryable=status.retryable,
+        thumbnails=status.thumbnails,
+    )
+    facts = status.facts
+    if facts is not None:
+        message.content_type = facts.format.content_type
+        message.size = facts.size_bytes
+        message.width = facts.width
+        message.height = facts.height
+        message.animated = facts.animated
+        message.blurhash = facts.blurhash
+        message.duration.FromMilliseconds(round(facts.duration_s * 1000))
+    return message
+
+
+def _part_to_wire(signed: SignedPart) -> wire.UploadPart:
+    part, stored, put = signed.part, signed.stored, signed.put
+    return wire.UploadPart(
+        number=part.number,
+        offset=part.offset,
+        size=part.size_bytes,
+        url=put.url if put is not None else "",
+        headers=put.headers if put is not None else {},
+        stored=stored is not None,
+        etag=stored.etag if stored is not None else "",
+    )
+
+
+def _bad_field(field: str, description: str, reason: str) -> BadRequest:
+    return BadRequest([Violation(field, description, reason)])
+
+
+def _media_id(text: str) -> MediaId:
+    any_id = _any_id(text)
+    if not isinstance(any_id, MediaId):
+        raise _bad_field("media_id", "refers to remote media, which cannot be uploaded", "MEDIA_ID_REMOTE")
+    return any_id
+
+
+def _any_id(text: str) -> AnyId:
+    if not text:
+        raise _bad_field("media_id", "is required", "MEDIA_ID_REQUIRED")
+    try:
+        return parse_any_id(text)
+    except UnknownFormat:
+        raise UnknownMedium(text) from None
+    except InvalidId as error:
+        raise _bad_field("media_id", str(error), "MEDIA_ID_MALFORMED") from None
+
+
+def _remote_url(text: str) -> RemoteUrl:
+    if not text:
+        raise _bad_field("remote_url", "is required", "REMOTE_URL_REQUIRED")
+    try:
+        return parse_remote_url(text)
+    except InvalidUrl as error:
+        raise _bad_field("remote_url", str(error), "REMOTE_URL_INVALID") from None
+
+
+__all__ = [
+    "AlreadyDeleted",
+    "HostDenied",
+    "MediaService",
+    "NothingUploaded",
+    "UnknownMedium",
+    "to_wire",
+]

@@ -1,0 +1,162 @@
+"""Uploads in parts. Each step asks the store for the stored parts, so any replica can continue an upload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from avion_media.backends.store import (
+    NOT_EXAMINED,
+    MultipartUploads,
+    ObjectStore,
+    PresignedPut,
+    StoredPart,
+    UploadMissing,
+)
+from avion_media.common import keys
+from avion_media.common.errors import Dependency, MediaError, Unavailable
+from avion_media.common.ids import MediaId
+from avion_media.common.owners import owner_metadata
+from avion_media.common.parts import Part, plan_parts
+from avion_media.common.resources import ResourceSlot
+from avion_media.config import UploadConfig
+from avion_media.servers.api.upload_ids import GrantedUpload, UploadIds
+from avion_media.servers.api.validation import UploadRequest
+
+_NAMED = 10  # maximum missing parts in an error
+
+
+class MultipartOff(MediaError):
+    """URLs for parts are not safe with this store."""
+
+
+class AlreadyCompleted(MediaError):
+    """The upload was completed, so it cannot be aborted."""
+
+
+class NoSuchUpload(MediaError):
+    """The multipart upload was aborted or has expired."""
+
+
+class PartsMissing(MediaError):
+    """Some parts are not stored: ``numbers`` of ``count``."""
+
+    def __init__(self, numbers: Sequence[int], count: int) -> None:
+        named = ", ".join(map(str, numbers[:_NAMED]))
+        more = f" and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
+        one = len(numbers) == 1
+        super().__init__(f"part{'' if one else 's'} {named}{more} of {count} {'is' if one else 'are'} not stored")
+        self.numbers = numbers
+
+
+@dataclass(frozen=True, slots=True)
+class SignedPart:
+    """One part of an upload: either stored, or with the PUT that stores it."""
+
+    part: Part
+    stored: StoredPart | None = None
+    put: PresignedPut | None = None
+
+
+class ResumableUploads:
+    """The steps of an upload in parts. Each can raise `Unavailable`, and can be repeated."""
+
+    def __init__(self, store: ResourceSlot[ObjectStore], config: UploadConfig) -> None:
+        self._store = store
+        self._ids = UploadIds(store)
+        self._ttl = timedelta(seconds=config.multipart_ttl)
+        self._url_ttl = timedelta(seconds=config.url_ttl)
+
+    def expires_at(self, media_id: MediaId) -> datetime:
+        """Return when an upload ends if it is not completed."""
+        return media_id.created + self._ttl
+
+    def require(self) -> None:
+        """Raise `MultipartOff` if clients cannot upload in parts."""
+        refusal = self._uploads.refusal
+        if refusal == NOT_EXAMINED:
+            raise Unavailable(Dependency.STORE, refusal)
+        if refusal:
+            raise MultipartOff(refusal)
+
+    async def begin(self, media_id: MediaId, request: UploadRequest) -> tuple[str, int]:
+        """Begin an upload. Return its id, and the size of its parts."""
+        plan = plan_parts(request.size_bytes)
+        store_id = await self._uploads.create(
+            keys.incoming(media_id), content_type=request.content_type, metadata=owner_metadata(request.owner)
+        )
+        return await self._ids.seal(media_id, GrantedUpload(store_id, plan)), plan.part_bytes
+
+    async def open(self, media_id: MediaId, upload_id: str) -> GrantedUpload:
+        """Read an upload id. Raises `InvalidUploadId`."""
+        return await self._ids.open(media_id, upload_id)
+
+    async def sign(
+        self, media_id: MediaId, upload: GrantedUpload, numbers: Sequence[int], now: datetime | None = None
+    ) -> tuple[list[SignedPart], datetime]:
+        """Return these parts with a URL each, and when the URLs expire.
+
+        Without ``numbers``: all parts, with URLs only for those that are not stored. Raises `NoSuchUpload`.
+        """
+        now = now or datetime.now(UTC)
+        expires_at = min(now + self._url_ttl, self.expires_at(media_id))
+        expires_s = int((expires_at - now).total_seconds())
+        key = keys.incoming(media_id)
+        if expires_s < 1:
+            raise NoSuchUpload(str(media_id))
+        self.require()  # uploads in parts may have been allowed when the upload began
+        try:
+            stored = await self._uploads.parts(key, upload.store_id)
+        except UploadMissing:
+            raise NoSuchUpload(str(media_id)) from None
+        wanted = [upload.plan.part(number) for number in numbers] or upload.plan.parts()
+        signed = []
+        for part in wanted:
+            found = _whole(part, stored)
+            put = None
+            if numbers or found is None:
+                put = self._uploads.sign_part(key, upload.store_id, part, expires_s=expires_s, now=now)
+            signed.append(SignedPart(part, found, put))
+        return signed, expires_at
+
+    async def join(self, media_id: MediaId, upload: GrantedUpload) -> None:
+        """Join the parts into one object. Raises `PartsMissing`.
+
+        Does nothing if there is no such upload, because it was completed before, or aborted.
+        """
+        key = keys.incoming(media_id)
+        try:
+            stored = await self._uploads.parts(key, upload.store_id)
+            missing = [part.number for part in upload.plan.parts() if _whole(part, stored) is None]
+            if missing:
+                raise PartsMissing(missing, upload.plan.count)
+            await self._uploads.complete(key, upload.store_id, _first(stored, upload.plan.count))
+        except UploadMissing:
+            return
+
+    async def abort(self, media_id: MediaId, upload: GrantedUpload) -> bool:
+        """Remove an upload and its parts. Return whether there was an upload. Raises `AlreadyCompleted`."""
+        key = keys.incoming(media_id)
+        try:
+            await self._uploads.abort(key, upload.store_id)
+        except UploadMissing:
+            store = self._store.get()
+            if await store.exists(key) or await store.exists(keys.original(media_id)):
+                raise AlreadyCompleted(str(media_id)) from None
+            return False
+        return True
+
+    @property
+    def _uploads(self) -> MultipartUploads:
+        return self._store.get().multipart
+
+
+def _whole(part: Part, stored: Mapping[int, StoredPart]) -> StoredPart | None:
+    """Return the stored part; None if it is missing, or has another length."""
+    found = stored.get(part.number)
+    return found if found is not None and found.size_bytes == part.size_bytes else None
+
+
+def _first(stored: Mapping[int, StoredPart], count: int) -> dict[int, StoredPart]:
+    return {number: stored[number] for number in range(1, count + 1)}

@@ -1,0 +1,170 @@
+"""Check a RequestMediaUpload field by field and report all violations at once, each with a stable reason."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from avion_media.common.errors import MediaError
+from avion_media.common.formats import MediaFormat, by_content_type, by_filename
+from avion_media.common.ids import InvalidId, MediaId, parse_media_id
+from avion_media.common.owners import is_owner
+from avion_media.config import UploadConfig
+
+MAX_FILENAME_CHARACTERS = 255
+SHA256_BYTES = 32
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
+# Control characters, line and paragraph separators. Other invisible characters are allowed: joiners are a part of emoji
+# and of words in many scripts, and macOS puts a narrow no-break space into the names of its screenshots.
+_NOT_IN_NAMES = frozenset({"Cc", "Zl", "Zp"})
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One bad field: its name, a sentence, and a stable reason in capitals (google.rpc.BadRequest)."""
+
+    field: str
+    description: str
+    reason: str
+
+
+class BadRequest(MediaError):
+    """One or more fields are wrong."""
+
+    def __init__(self, violations: list[Violation]) -> None:
+        super().__init__("; ".join(f"{each.field}: {each.description}" for each in violations))
+        self.violations = violations
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRequest:
+    """A checked request. ``format`` becomes a part of the id, and so decides the extension of the object key."""
+
+    format: MediaFormat
+    content_type: str
+    size_bytes: int
+    sha256: bytes
+    owner: str
+
+
+def check_upload_request(
+    filename: str,
+    content_type: str,
+    size_bytes: int,
+    sha256: bytes,
+    owner: str = "",
+    *,
+    multipart: bool = False,
+    limits: UploadConfig,
+    enabled: frozenset[str],
+) -> UploadRequest:
+    """Check the fields of a RequestMediaUpload. Raises `BadRequest` with every violation."""
+    fmt = by_content_type(content_type)
+    violations = [
+        violation
+        for violation in (
+            _check_content_type(content_type, fmt, enabled),
+            _check_filename(filename, fmt),
+            _check_size(size_bytes, fmt, limits),
+            _check_sha256(sha256, multipart=multipart),
+            _check_owner(owner),
+        )
+        if violation is not None
+    ]
+    if violations or fmt is None:
+        raise BadRequest(violations)
+    return UploadRequest(_key_format(filename, fmt, enabled), content_type, size_bytes, sha256, owner)
+
+
+def _key_format(filename: str, fmt: MediaFormat, enabled: frozenset[str]) -> MediaFormat:
+    """Return the format whose extension the object key gets: that of the file name, if it is accepted."""
+    named = by_filename(filename)
+    return named if named is not None and named.name in enabled else fmt
+
+
+def _check_content_type(content_type: str, fmt: MediaFormat | None, enabled: frozenset[str]) -> Violation | None:
+    if not content_type:
+        return Violation("content_type", "is required", "CONTENT_TYPE_REQUIRED")
+    if fmt is None or not content_type.isascii() or not content_type.isprintable():
+        return Violation(
+            "content_type", "is not a supported type; GetCapabilities lists them", "CONTENT_TYPE_UNSUPPORTED"
+        )
+    if fmt.name not in enabled:
+        return Violation("content_type", f"{fmt.content_type} is disabled on this server", "CONTENT_TYPE_DISABLED")
+    return None
+
+
+def _check_filename(filename: str, fmt: MediaFormat | None) -> Violation | None:
+    if not filename.strip():
+        return Violation("filename", "is required", "FILENAME_REQUIRED")
+    if len(filename) > MAX_FILENAME_CHARACTERS:
+        return Violation("filename", f"is longer than {MAX_FILENAME_CHARACTERS} characters", "FILENAME_TOO_LONG")
+    if any(unicodedata.category(each) in _NOT_IN_NAMES for each in filename) or "/" in filename or "\\" in filename:
+        return Violation("filename", "must not hold control characters or path separators", "FILENAME_INVALID")
+    # Without a known extension ("blob", "IMG_1.2024", "cat.jpg.bak"), the content type decides.
+    named = by_filename(filename)
+    if named is not None and fmt is not None and named.family is not fmt.family:
+        return Violation(
+            "filename",
+            f"the file extension means {named.family}, but content_type means {fmt.family}",
+            "EXTENSION_MISMATCH",
+        )
+    return None
+
+
+def _check_size(size_bytes: int, fmt: MediaFormat | None, limits: UploadConfig) -> Violation | None:
+    if size_bytes < 0:
+        return Violation("size", "must not be negative", "SIZE_NEGATIVE")
+    if size_bytes == 0:
+        return Violation("size", "must be greater than zero", "SIZE_ZERO")
+    largest = limits.max_bytes(fmt.family) if fmt else max(limits.max_image_bytes, limits.max_video_bytes)
+    if size_bytes > largest:
+        return Violation("size", f"is {size_bytes} bytes, but the limit is {largest} bytes", "SIZE_TOO_LARGE")
+    return None
+
+
+def check_part_numbers(numbers: Sequence[int], count: int) -> None:
+    """Check the numbers of a SignUploadParts for an upload of ``count`` parts. Raises `BadRequest`."""
+    if not all(1 <= number <= count for number in numbers):
+        raise BadRequest([Violation("numbers", f"must be within 1 and {count}", "NUMBERS_OUT_OF_RANGE")])
+    if len(set(numbers)) != len(numbers):
+        raise BadRequest([Violation("numbers", "contains a number twice", "NUMBERS_REPEATED")])
+
+
+def _check_sha256(sha256: bytes, *, multipart: bool) -> Violation | None:
+    if sha256 and multipart:
+        return Violation("sha256", "cannot be enforced for an upload in parts", "SHA256_WITH_MULTIPART")
+    if sha256 and len(sha256) != SHA256_BYTES:
+        return Violation("sha256", f"must be exactly {SHA256_BYTES} bytes if set", "SHA256_LENGTH")
+    return None
+
+
+def check_owner(owner: str) -> None:
+    """Check a required owner. Raises `BadRequest`."""
+    violation = _check_owner(owner) if owner else Violation("owner", "is required", "OWNER_REQUIRED")
+    if violation is not None:
+        raise BadRequest([violation])
+
+
+def check_page(page_size: int, page_token: str) -> tuple[int, MediaId | None]:
+    """Return the page size, and the id after which the page begins. 0 means the default size. Raises `BadRequest`."""
+    violations = []
+    if page_size < 0:
+        violations.append(Violation("page_size", "must not be negative", "PAGE_SIZE_NEGATIVE"))
+    after = None
+    if page_token:
+        try:
+            after = parse_media_id(page_token)
+        except InvalidId:
+            violations.append(Violation("page_token", "is not one that this service returned", "PAGE_TOKEN_INVALID"))
+    if violations:
+        raise BadRequest(violations)
+    return min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE), after
+
+
+def _check_owner(owner: str) -> Violation | None:
+    if owner and not is_owner(owner):
+        return Violation("owner", "must be 1 to 64 letters, digits and . _ : - (ASCII)", "OWNER_INVALID")
+    return None

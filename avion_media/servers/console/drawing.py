@@ -1,0 +1,263 @@
+"""Turns data into HTML: whole pages, and single regions, so that a live page can replace those that changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+import jinja2
+import trio
+
+from avion_media.backends.queue import all_jobs
+from avion_media.backends.queue.history import last_of
+from avion_media.backends.redis import Redis
+from avion_media.common.errors import MediaError, Reason
+from avion_media.config import format_size
+from avion_media.items.moderation import MAX_NOTE
+from avion_media.process.replicas import SILENT_S, Replicas
+from avion_media.servers.console import audit, charts, wording
+from avion_media.servers.console.actions import Action
+from avion_media.servers.console.dead_letters import Causes, DeadLetterQuery, count_newer
+from avion_media.servers.console.health import Facts, Health, assess, queue_state, walk
+from avion_media.servers.console.longer import LongerRanges
+from avion_media.servers.console.moderation import PARTS
+from avion_media.servers.console.recent import MediaFilter, read_media
+from avion_media.servers.console.recent import count_newer as count_newer_media
+
+ASSETS: Final = {"console.css": "text/css", "console.js": "text/javascript", "icons.svg": "image/svg+xml"}
+_READ_S: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One entry of the navigation. ``regions`` are replaced while the page is open."""
+
+    name: str
+    title: str
+    path: str
+    icon: str
+    regions: tuple[str, ...] = ()
+
+
+PAGES: Final = (
+    Page(
+        "overview",
+        "Overview",
+        "/console",
+        "overview",
+        ("kpis", "attention", "replica", "queue-cards", "recent"),
+    ),
+    Page("queues", "Queues", "/console/queues", "queues", ("totals", "jobs", "queues")),
+    Page("dead-letters", "Dead letters", "/console/dead-letters", "dead", ("causes", "fresh-dead-letters")),
+    Page("media", "Media", "/console/media", "media", ("fresh-media",)),
+    Page(
+        "system",
+        "System",
+        "/console/system",
+        "system",
+        ("replicas", "process", "tree", "dependencies", "sandbox", "limits"),
+    ),
+    Page("moderation", "Moderation", "/console/moderation", "shield", ("fresh-held",)),
+    Page("audit", "Audit", "/console/audit", "book"),
+)
+"""The pages, in the order of the navigation."""
+FRAME_REGIONS: Final = ("banner", "nav")
+"""Regions that every page has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """The viewer of a page. ``origin`` is the address of media for this browser; empty if there is none."""
+
+    form_token: str
+    origin: str
+    may_kill: bool
+    may_upload: bool
+    may_log_out: bool
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Which process this is."""
+
+    version: str
+    replica: str
+    environment: str
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One page for one viewer at one moment."""
+
+    page: str
+    viewer: Viewer
+    about: About
+    facts: Facts
+    redis: Redis
+    smallest: str  # thumbnail size for lists; empty for none
+    limits: tuple[Limit, ...]
+    actions: Mapping[str, Action]
+    causes: Causes
+    longer: LongerRanges
+    replicas: Replicas
+    query: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def range(self) -> str:
+        """The requested range of the charts, if it is offered; empty for the hour."""
+        name = self.query.get("range", "")
+        return name if name in self.longer.offered else ""
+
+    @property
+    def health(self) -> Health:
+        """How the service is."""
+        return assess(self.facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limited resource: how much of it is in use, and how many wait for it."""
+
+    name: str
+    used: int
+    limit: int
+    waiting: int
+
+    @property
+    def is_bytes(self) -> bool:
+        """Whether it limits bytes. All other limits are far below ten million."""
+        return self.limit > 10_000_000
+
+    @property
+    def is_full(self) -> bool:
+        """Whether others have to wait."""
+        return self.waiting > 0 or self.used >= self.limit
+
+
+@cache
+def asset(name: str) -> tuple[bytes, str]:
+    """Return a file of ``assets/`` and its version. The version is in its address, because browsers cache it."""
+    content = files("avion_media.servers.console").joinpath("assets", name).read_bytes()
+    return content, hashlib.sha256(content).hexdigest()[:8]
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("avion_media.servers.console"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "count": wording.count,
+        "rate": wording.rate,
+        "size": format_size,
+        "sized": wording.size_element,
+        "duration": wording.duration,
+        "when": wording.when,
+        "clock": wording.clock,
+        "short": wording.short,
+        "with_short_hashes": wording.with_short_hashes,
+        "meaning": wording.meaning,
+        "advice": wording.advice,
+        "queue_title": wording.queue_title,
+        "state_of": lambda item: queue_state(*item),
+    }
+    environment.globals |= {
+        "many": wording.many,
+        "walk": walk,
+        "asset": lambda name: f"/console/assets/{name}?v={asset(name)[1]}",
+        "line_chart": charts.line_chart,
+        "bar_chart": charts.bar_chart,
+        "meter": charts.meter,
+        "last_of": last_of,
+        "pages": PAGES,
+        "queue_titles": wording.QUEUE_TITLES,
+        "reasons": sorted(map(str, Reason)),
+        "kept": audit.KEPT,
+        "max_note": MAX_NOTE,
+        "parts": PARTS,
+    }
+    return environment
+
+
+def draw(template: str, **values: Any) -> str:
+    """Render one template."""
+    return _templates().get_template(template).render(**values)
+
+
+async def draw_page(template: str, view: View, **values: Any) -> str:
+    """Render a whole page, with its regions."""
+    page = next((each for each in PAGES if each.name == view.page), None)
+    regions = {name: await draw_region(name, view) for name in (*FRAME_REGIONS, *(page.regions if page else ()))}
+    return draw(template, view=view, regions=regions, **values)
+
+
+async def draw_region(name: str, view: View) -> str:
+    """Render one region, or a card that says why it cannot be shown."""
+    read = _READERS.get(name)
+    try:
+        with trio.fail_after(_READ_S):
+            values = await read(view) if read is not None else {}
+    except MediaError as error:
+        return draw("regions/unavailable.html", why=str(error))
+    except trio.TooSlowError:
+        return draw("regions/unavailable.html", why=f"there was no response within {_READ_S:g} s")
+    return draw(f"regions/{name}.html", view=view, **values).strip()
+
+
+async def _causes(view: View) -> dict[str, Any]:
+    causes, examined = await view.causes.read(view.redis)
+    return {"causes": causes, "examined": examined}
+
+
+async def _kpis(view: View) -> dict[str, Any]:
+    return {"longer": await view.longer.read(view.range) if view.range else None}
+
+
+async def _fresh_dead_letters(view: View) -> dict[str, Any]:
+    wanted, newest = DeadLetterQuery.from_query(view.query), view.query.get("newest", "")
+    return {"new": await count_newer(view.redis, wanted, newest) if newest else 0, "href": wanted.url()}
+
+
+async def _fresh_media(view: View) -> dict[str, Any]:
+    newest = view.query.get("newest", "")
+    wanted = MediaFilter.from_query(view.query)
+    return {"new": await count_newer_media(view.redis, newest) if newest else 0, "href": wanted.url()}
+
+
+async def _fresh_held(view: View) -> dict[str, Any]:
+    """Count media that were held after the page was drawn. The query has the time of the newest on the page."""
+    newest = view.query.get("newest")
+    return {"new": 0 if newest is None else sum(each > newest for each in view.facts.held)}
+
+
+async def _jobs(view: View) -> dict[str, Any]:
+    return {"jobs": await all_jobs(view.redis)}
+
+
+async def _replicas(view: View) -> dict[str, Any]:
+    return {"replicas": await view.replicas.read(view.facts.now), "silent_s": SILENT_S}
+
+
+async def _recent(view: View) -> dict[str, Any]:
+    return {"media": await read_media(view.redis, MediaFilter(), view.smallest)}
+
+
+_READERS: Final[dict[str, Callable[[View], Awaitable[dict[str, Any]]]]] = {
+    "causes": _causes,
+    "kpis": _kpis,
+    "fresh-held": _fresh_held,
+    "fresh-dead-letters": _fresh_dead_letters,
+    "jobs": _jobs,
+    "fresh-media": _fresh_media,
+    "recent": _recent,
+    "replicas": _replicas,
+}

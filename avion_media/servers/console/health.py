@@ -1,0 +1,274 @@
+"""Judges the health of the service in one place: the banner, the badges, the list and the counts use it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from typing import Any, Final
+
+from avion_media.backends.queue.history import History, QueueSample
+from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
+from avion_media.process.lifecycle import Phase
+from avion_media.servers.console.wording import QUEUE_TITLES, duration, many, queue_title
+
+LATE_S: Final = 120.0
+"""The oldest task has waited so long that people notice."""
+STALLED_S: Final = 600.0
+"""The age of the oldest task at which a queue is stalled, as in the alert `AvionMediaQueueStalled`."""
+STALE_S: Final = 30.0
+"""Figures of the queues are read every five seconds. Figures older than this are marked."""
+REVIEW_LATE_S: Final = 86_400.0
+"""How long media can wait for a moderator, as in the alert `AvionMediaReviewWaits`."""
+_LATE_MEANS: Final = {
+    PROCESSING_QUEUE: "Uploads stay in PROCESSING for that long. Nothing is lost.",
+    CACHE_QUEUE: "New copies of remote media arrive late. Uploads and the origin work normally.",
+    DELETE_QUEUE: "Objects of deleted media are removed late. The media already answer 410.",
+    PURGE_QUEUE: "The CDN can still serve media that were deleted. The origin already answers 410.",
+}
+
+
+class Tone(IntEnum):
+    """How bad something is; the lower-case name is its class in the style sheet."""
+
+    GOOD = 0
+    INFO = 1
+    WARN = 2
+    BAD = 3
+
+    @property
+    def css(self) -> str:
+        """The class of a part with this tone."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that an operator should know. ``page`` is the name of the page that shows it."""
+
+    tone: Tone
+    title: str
+    text: str
+    page: str
+    anchor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """One queue, judged: a tone, a word for its badge, and a sentence where it deviates."""
+
+    tone: Tone
+    word: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The facts that are judged, read at one moment from the memory of this process."""
+
+    report: Mapping[str, Any]  # of /readyz
+    tree: Mapping[str, Any]  # of /tree
+    history: History
+    now: float  # Unix seconds
+    held: Sequence[str] = ()  # times since which media items wait for a moderator (ISO 8601), the oldest first
+
+    @property
+    def queues(self) -> Mapping[str, QueueSample]:
+        """The last figures of the queues; empty before the first reading."""
+        return self.history.latest.queues if self.history.latest else {}
+
+    @property
+    def age_s(self) -> float | None:
+        """The age of these figures; None before the first reading."""
+        return None if self.history.latest is None else max(0.0, self.now - self.history.latest.at)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the figures of the queues are older than they should be, or cannot be read now."""
+        return self.age_s is None or self.age_s > STALE_S or self.report["dependencies"]["redis"] != "up"
+
+    @property
+    def dead_letters(self) -> int:
+        """Dead letters of all queues."""
+        return self.history.totals().dead_letters
+
+    @property
+    def new_dead_letters(self) -> int:
+        """Dead letters that were added within the last hour, as far as this process observed."""
+        return int(sum(each for each in self.history.growth_of("buried") if each is not None))
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The judgement. The banner shows the worst finding; the list of what needs attention shows all."""
+
+    tone: Tone
+    title: str
+    text: str
+    findings: tuple[Finding, ...]
+
+    def on(self, page: str) -> list[Finding]:
+        """Return the findings of one page that need attention."""
+        return [each for each in self.findings if each.page == page and each.tone >= Tone.WARN]
+
+
+def assess(facts: Facts) -> Health:
+    """Judge the facts."""
+    findings = tuple(sorted(_findings(facts), key=lambda each: -each.tone))
+    passing = _passing_phase(facts)
+    worst = findings[0] if findings else None
+    if passing is not None and (worst is None or worst.tone < Tone.BAD):
+        return Health(Tone.INFO, *passing, findings)
+    if worst is None or worst.tone < Tone.WARN:
+        return Health(Tone.GOOD, "Healthy", _all_is_well(facts), findings)
+    return Health(worst.tone, worst.title, worst.text, findings)
+
+
+def queue_state(name: str, sample: QueueSample) -> QueueState:
+    """Judge one queue."""
+    stats = sample.stats
+    if stats.paused_since:
+        text = (
+            f"{many(stats.lag, 'task')} wait until an operator resumes this queue. "
+            "If Redis loses its data, the pause is lost, too."
+        )
+        return QueueState(Tone.WARN, "Paused", text)
+    if stats.depth and not stats.consumers:
+        return QueueState(Tone.BAD, "No workers", f"{many(stats.depth, 'task')} wait, and no process reads this queue.")
+    if stats.oldest_age_s > LATE_S:
+        tone = Tone.BAD if stats.oldest_age_s > STALLED_S else Tone.WARN
+        return QueueState(tone, "Late" if tone is Tone.WARN else "Stalled", _LATE_MEANS.get(name, ""))
+    if not stats.consumers:
+        return QueueState(Tone.GOOD, "Unused", "No process reads this queue, and nothing is queued.")
+    return QueueState(Tone.GOOD, "Running")
+
+
+def walk(tree: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield a node of the tree and all below it."""
+    yield tree
+    for child in tree["children"]:
+        yield from walk(child)
+
+
+def read_facts(report: Mapping[str, Any], tree: Mapping[str, Any], history: History, held: Sequence[str] = ()) -> Facts:
+    """Return the facts of this moment."""
+    return Facts(report, tree, history, time.time(), held)
+
+
+def _findings(facts: Facts) -> Iterator[Finding]:
+    yield from _of_dependencies(facts)
+    yield from _of_queues(facts)
+    yield from _of_dead_letters(facts)
+    yield from _of_tree(facts)
+    yield from _of_reviews(facts)
+    sandbox = facts.report["sandbox"]
+    if sandbox is not None and sandbox["gaps"]:
+        text = f"A compromised decoder could do this: {', '.join(sandbox['gaps'])}."
+        yield Finding(Tone.WARN, "The sandbox does not confine decoders fully", text, "system", "sandbox")
+    unreadable = facts.report["unreadable"]
+    if unreadable:
+        named = "; ".join(f"{key}: {why}" for key, why in unreadable.items())
+        text = f"A later version wrote them, or they are damaged. They are skipped and kept. {named}."
+        yield Finding(Tone.WARN, "Stored records cannot be read", text, "system", "replicas")
+    for warning in facts.report["warnings"]:
+        yield Finding(Tone.INFO, "Redis may lose tasks by its settings", f"{warning}.", "system", "dependencies")
+
+
+def _of_dependencies(facts: Facts) -> Iterator[Finding]:
+    states, reasons = facts.report["dependencies"], facts.report["reasons"]
+    is_starting = facts.report["phase"] == Phase.STARTING
+    if states["redis"] != "up" and not (is_starting and not reasons.get("redis")):
+        kept = "" if facts.report["warnings"] else " No task is lost."
+        text = f"Uploads cannot be completed and nothing is processed.{kept} The origin keeps serving."
+        yield Finding(
+            Tone.BAD,
+            "Redis does not respond",
+            f"{text} {_sentence(reasons.get('redis', ''))}",
+            "system",
+            "dependencies",
+        )
+    if states["store"] != "up" and not (is_starting and reasons.get("store") == "not started"):
+        text = "Uploads fail in the client, tasks wait, and the CDN serves what it has. No task is lost."
+        yield Finding(
+            Tone.BAD,
+            "The object store does not respond",
+            f"{text} {_sentence(reasons.get('store', ''))}",
+            "system",
+            "dependencies",
+        )
+
+
+def _of_queues(facts: Facts) -> Iterator[Finding]:
+    if facts.is_stale:
+        return  # Redis does not respond, and has a finding of its own
+    for name, sample in facts.queues.items():
+        state = queue_state(name, sample)
+        if state.tone < Tone.WARN:
+            continue
+        title = f"{queue_title(name)} queue: {state.word.lower()}"
+        if sample.stats.oldest_age_s > LATE_S:
+            title = f"{queue_title(name)} queue is {duration(sample.stats.oldest_age_s)} late"
+        yield Finding(state.tone, title, state.text, "queues", name)
+
+
+def _of_dead_letters(facts: Facts) -> Iterator[Finding]:
+    total, new = facts.dead_letters, facts.new_dead_letters
+    if not total:
+        return
+    title = many(total, "dead letter")
+    if new:
+        title += f", {min(new, total):,} of them new this hour"
+    queues = [
+        f"{QUEUE_TITLES[name]} {each.stats.dead_letters:,}"
+        for name, each in facts.queues.items()
+        if each.stats.dead_letters
+    ]
+    text = f"Tasks that were given up: {', '.join(queues)}. Each stays until it is replayed or dropped."
+    yield Finding(Tone.WARN, title, text, "dead-letters")
+
+
+def _of_reviews(facts: Facts) -> Iterator[Finding]:
+    if facts.held:
+        waits_s = facts.now - datetime.fromisoformat(facts.held[0]).timestamp()
+        title = many(len(facts.held), "media item waits for review", "media items wait for review")
+        text = f"Nothing of them is served until a moderator decides. The first waits for {duration(waits_s)}."
+        yield Finding(Tone.WARN if waits_s > REVIEW_LATE_S else Tone.INFO, title, text, "moderation")
+
+
+def _of_tree(facts: Facts) -> Iterator[Finding]:
+    if facts.report["phase"] != Phase.READY:
+        return  # nodes start and stop, and the phase says so
+    down = set(facts.report["down"])
+    for node in walk(facts.tree):
+        if node["path"] in down and not any(child["path"] in down for child in node["children"]):
+            failure = f" Last failure: {node['last_failure']}." if node["last_failure"] else ""
+            text = f"It restarted {many(node['restarts'], 'time')}.{failure}"
+            tone = Tone.WARN if facts.report["ready"] else Tone.BAD
+            yield Finding(tone, f"{node['path']} is {node['state']}", text, "system", "tree")
+
+
+def _passing_phase(facts: Facts) -> tuple[str, str] | None:
+    phase = facts.report["phase"]
+    if phase == Phase.STARTING:
+        nodes = sum(1 for _ in walk(facts.tree))
+        return "Starting", f"{nodes - len(facts.report['down'])} of {nodes} nodes run."
+    if phase == Phase.LAME_DUCK:
+        return (
+            "This replica is draining",
+            "It still serves, and is no longer ready, so that load balancers send no more.",
+        )
+    if phase in (Phase.DRAINING, Phase.STOPPING, Phase.DONE):
+        return "This replica is draining", "It accepts no new tasks. Calls and tasks in progress finish, or go back."
+    return None
+
+
+def _all_is_well(facts: Facts) -> str:
+    nodes = sum(1 for _ in walk(facts.tree))
+    queues = "The queues are not read yet." if facts.is_stale else "No queue is late."
+    return f"All {nodes} nodes of this replica run. Redis and the object store respond. {queues}"
+
+
+def _sentence(reason: str) -> str:
+    return f"{reason[:1].upper()}{reason[1:].rstrip('.')}." if reason else ""

@@ -1,0 +1,116 @@
+"""Charts over a day or a week, from the operator's Prometheus, because this process keeps one hour only."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+import trio
+
+from avion_media.common.errors import MediaError
+from avion_media.common.responses import read_body
+from avion_media.common.tasks import QUEUES
+
+RANGES: Final = {"1d": ("Last day", 86_400.0), "7d": ("Last week", 7 * 86_400.0)}
+_POINTS: Final = 60
+_FRESH_S: Final = 30.0  # for all viewers of one process
+_TIMEOUT_S: Final = 2.5  # below the time that a region of a page may take
+_MAX_BODY_BYTES: Final = 1 << 20
+_QUEUE: Final = "messaging_destination_name"
+_ALL: Final = "|".join(QUEUES)
+
+
+class PrometheusUnavailable(MediaError):
+    """The operator's Prometheus did not respond as expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class LongerFigure:
+    """One figure: its title, its unit, and its values over the range, oldest first."""
+
+    title: str
+    unit: str
+    values: Sequence[float | None]
+
+
+def queries(step_s: float) -> dict[tuple[str, str], str]:
+    """Return the queries by title and unit. ``step_s`` is the time between two points."""
+    ended = f"sum(rate(avion_task_completion_duration_seconds_count[{round(step_s)}s])) * 60"
+    return {
+        ("Throughput", "tasks/min"): ended,
+        ("Waiting", "tasks"): f"sum({_by_queue('avion_queue_length')})",
+        ("Oldest task", "s"): f"max({_by_queue('avion_queue_oldest_age_seconds')})",
+        ("Dead letters", ""): f"sum({_by_queue('avion_queue_dead_letters')})",
+    }
+
+
+def _by_queue(metric: str) -> str:
+    """Return a query for one value of each queue, because all replicas report the same."""
+    return f'max by ({_QUEUE}) ({metric}{{{_QUEUE}=~"{_ALL}"}})'
+
+
+class LongerRanges:
+    """The figures of the overview over longer ranges. Without a URL none are offered."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._reading = trio.Lock()
+        self._found: dict[str, tuple[float, list[LongerFigure]]] = {}
+
+    @property
+    def offered(self) -> Mapping[str, str]:
+        """The names of the ranges with their titles."""
+        return {name: title for name, (title, _) in RANGES.items()} if self._url else {}
+
+    async def read(self, name: str) -> list[LongerFigure]:
+        """Return the figures of one range that is offered. Raises `PrometheusUnavailable`.
+
+        After a cancel, the earlier figures are still there.
+        """
+        async with self._reading:
+            read_at, found = self._found.get(name, (-math.inf, []))
+            if trio.current_time() - read_at > _FRESH_S:
+                found = await self._ask(RANGES[name][1])
+                self._found[name] = trio.current_time(), found
+        return found
+
+    async def _ask(self, range_s: float) -> list[LongerFigure]:
+        step_s = range_s / _POINTS
+        end = time.time() // step_s * step_s
+        times = [end - step_s * back for back in reversed(range(_POINTS))]
+        try:
+            with trio.fail_after(_TIMEOUT_S):
+                async with httpx.AsyncClient(trust_env=False, timeout=_TIMEOUT_S) as http:
+                    return [
+                        LongerFigure(title, unit, await self._values(http, query, times, step_s))
+                        for (title, unit), query in queries(step_s).items()
+                    ]
+        except trio.TooSlowError:
+            raise PrometheusUnavailable("Prometheus does not respond in time") from None
+        except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise PrometheusUnavailable(f"Prometheus does not respond as expected: {error!r:.200}") from None
+
+    async def _values(
+        self, http: httpx.AsyncClient, query: str, times: Sequence[float], step_s: float
+    ) -> list[float | None]:
+        where = {"query": query, "start": f"{times[0]:.3f}", "end": f"{times[-1]:.3f}", "step": f"{step_s:g}"}
+        async with http.stream("GET", f"{self._url}/api/v1/query_range", params=where) as response:
+            response.raise_for_status()
+            body = await read_body(response, _MAX_BODY_BYTES)
+        return _on_grid(json.loads(body), times, step_s)
+
+
+def _on_grid(document: dict[str, Any], times: Sequence[float], step_s: float) -> list[float | None]:
+    """Return the values of the only series of a response at these times; None where Prometheus has none."""
+    series = document["data"]["result"]
+    values: list[float | None] = [None] * len(times)
+    for at, text in series[0]["values"] if series else []:
+        index, value = round((float(at) - times[0]) / step_s), float(text)
+        if 0 <= index < len(values) and math.isfinite(value):
+            values[index] = value
+    return values

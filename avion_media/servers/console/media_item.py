@@ -1,0 +1,140 @@
+"""One media item as the console shows it: the facts of `avion-media inspect`, with a timeline, oldest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from avion_media.backends.queue import NEVER_GIVEN_UP, detail_of, reason_of
+from avion_media.backends.redis import Redis
+from avion_media.backends.store import ObjectStore
+from avion_media.common import keys
+from avion_media.common.errors import Reason
+from avion_media.common.ids import AnyId
+from avion_media.common.media import WEBP_SUFFIX
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import QUEUES, State
+from avion_media.config import Config
+from avion_media.operations.inspection import is_unknown, media_report
+from avion_media.servers.console.wording import QUEUE_TITLES, advice, many, meaning
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One entry of the timeline. ``at`` is in ISO 8601."""
+
+    at: str
+    tone: str
+    title: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Everything that is known about one media item."""
+
+    known: Mapping[str, Any]
+    media_id: str
+    state: str
+    tone: str
+    reason: str
+    thumbnails: Sequence[str]  # paths on the origin, smallest first
+    original: str
+    timeline: Sequence[Step]
+    dead_letters: Sequence[str]  # keys, as in `DeadLetter.key`
+    tasks: Sequence[str]  # tasks that can be cancelled, as queue/task id
+    can_undelete: bool
+    is_blocked: bool
+    is_held: bool
+    can_delete: bool
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing is known except what the id itself contains."""
+        return is_unknown(dict(self.known))
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of all its objects together, in bytes."""
+        return sum(each["bytes"] for each in self.known["objects"])
+
+
+async def read_item(config: Config, store: ResourceSlot[ObjectStore], redis: Redis, any_id: AnyId) -> Item:
+    """Return all that is known about a media item. Raises `Unavailable`."""
+    known = await media_report(config, store, redis, any_id)
+    deletion, status = known["deletion"], known["status"] or {}
+    is_deleted = deletion is not None and "undeleted_at" not in deletion
+    hidden = (keys.INCOMING_PREFIX, keys.QUARANTINE_PREFIX)
+    published = [each["key"] for each in known["objects"] if not each["key"].startswith(hidden)]
+    recorded = {each["record"] for each in known["moderation"]}
+    if not status and "blocked" in recorded:
+        status = {"state": State.FAILED, "reason": Reason.BLOCKED}
+    elif not status and "held" in recorded and not published:
+        status = {"state": State.PROCESSING, "reason": Reason.HELD}
+    state = "DELETED" if is_deleted else status.get("state") or ("READY" if published else "")
+    sizes = {each.name: each.longest_edge for each in config.thumbnails.sizes}
+    names = [key.split("/")[1] for key in published if key.startswith("thumbnail/") and not key.endswith(WEBP_SUFFIX)]
+    ordered = sorted(names, key=lambda name: sizes.get(name, 0))
+    return Item(
+        known,
+        known["media_id"],
+        state.replace("_", " ").capitalize() or "Unknown",
+        {"READY": "good", "FAILED": "bad", "PROCESSING": "info", "PENDING_UPLOAD": "info"}.get(state, "off"),
+        status.get("reason", ""),
+        [] if state == "DELETED" else list(keys.origin_paths(any_id, ordered).values()),
+        f"/media/{any_id}" if state == "READY" else "",
+        sorted(_steps(known), key=lambda step: step.at),
+        [f"{each['queue']}/{each['entry_id']}" for each in known["tasks"] if "failed_at" in each],
+        [
+            f"{each['queue']}/{each['task_id']}"
+            for each in known["tasks"]
+            if "failed_at" not in each and each["queue"] not in NEVER_GIVEN_UP
+        ],
+        is_deleted,
+        "blocked" in recorded,
+        status.get("reason") == Reason.HELD,
+        not is_deleted and not is_unknown(known),
+    )
+
+
+def _steps(known: Mapping[str, Any]) -> Iterator[Step]:
+    if known.get("requested_at"):
+        yield Step(known["requested_at"], "", "Upload requested", f"Declared as {known['declared']}.")
+    for each in known["objects"]:
+        if each["key"].startswith(keys.INCOMING_PREFIX):
+            yield Step(each["last_modified"], "", "Uploaded", "The file waits in incoming/.")
+    for event in known["events"]:
+        yield _of_event(event)
+    for task in known["tasks"]:
+        yield from _of_task(task)
+    deletion = known["deletion"]
+    if deletion is not None:
+        goes_at = deletion.get("objects_go_at", "")
+        yield Step(
+            deletion["deleted_at"], "bad", "Deleted", f"Its objects are removed at {goes_at}." if goes_at else ""
+        )
+        if "undeleted_at" in deletion:
+            yield Step(deletion["undeleted_at"], "good", "Undeleted")
+
+
+def _of_event(event: Mapping[str, Any]) -> Step:
+    ending = str(event.get("type", "")).rpartition(".")[2]
+    reason = str(event.get("reason", ""))
+    tone = {"ready": "good", "failed": "bad", "deleted": "bad", "blocked": "bad", "held": "warn"}.get(ending, "")
+    text = f"{meaning(reason)} {advice(reason)}" if reason else f"The event {event.get('type', '')} was published."
+    return Step(event["at"], tone, ending.capitalize(), text)
+
+
+def _of_task(task: Mapping[str, Any]) -> Iterator[Step]:
+    title = QUEUE_TITLES.get(task["queue"], task["queue"]) if task["queue"] in QUEUES else task["queue"]
+    attempts = f" after {many(task['attempts_used'], 'attempt')}" if task.get("attempts_used") else ""
+    error = task.get("error", "")
+    if "failed_at" in task:
+        text = f"{meaning(reason_of(error))} {detail_of(error)}"
+        yield Step(task["failed_at"], "bad", f"Given up{attempts}: a dead letter of the {title.lower()} queue", text)
+    elif "due_at" in task:
+        yield Step(task["due_at"], "warn", f"Due in the {title.lower()} queue{attempts}", error)
+    elif "first_seen" in task:
+        by = f"A worker has it: {task['consumer']}." if "consumer" in task else "It waits for a worker."
+        yield Step(task["first_seen"], "", f"Queued in the {title.lower()} queue", f"{by} {error}".strip())

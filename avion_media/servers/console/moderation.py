@@ -1,0 +1,183 @@
+"""The moderation page: media that wait for a moderator, blocked media, block lists, and a search by hash or id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Final
+from urllib.parse import urlencode
+
+from avion_media.common.concurrency import in_turn
+from avion_media.common.ids import AnyId, InvalidId, parse_any_id
+from avion_media.common.records import UnreadableRecord
+from avion_media.config import ModerationConfig
+from avion_media.items.moderation import EXACT, OWN, Block, Entry, HashType, Match, Moderation
+from avion_media.items.moderation.evidence import has_preview
+from avion_media.items.moderation.records import Held
+
+PAGE_ROWS: Final = 15
+_MAX_FIELD: Final = 100
+_AT_ONCE: Final = 8
+_HASH: Final = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
+_MEANINGS: Final = {"hold": "Held for review", "refuse": "Refused", "ignore": "Ignored"}
+PARTS: Final = {"review": "Review", "lists": "Block lists", "blocked": "Blocked"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModerationQuery:
+    """What the page shows: one of its parts, the place in it, and perhaps a hash or an id to look up."""
+
+    part: str = "review"
+    text: str = ""
+    after: str = ""
+    shown: str = ""  # the media item whose preview is uncovered
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> ModerationQuery:
+        """Read a URL. Invalid values count as absent."""
+        part = query.get("part", "")
+        text, after, shown = (query.get(name, "").strip()[:_MAX_FIELD] for name in ("q", "after", "show"))
+        return cls(part if part in PARTS else "review", text, after, shown)
+
+    def url(self, **more: str) -> str:
+        """Return the address of this part; ``more`` are further fields."""
+        named = {"part": "" if self.part == "review" else self.part, "after": self.after, **more}
+        query = urlencode({name: value for name, value in named.items() if value})
+        return "/console/moderation" + (f"?{query}" if query else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A media item that waits for a moderator, and what is kept of it. ``kept_until`` is in Unix seconds."""
+
+    held: Held
+    files: int
+    size_bytes: int
+    has_preview: bool
+    kept_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class ListedHashes:
+    """One block list: how many entries of each type, and what a match means."""
+
+    name: str
+    counts: Mapping[str, int]
+    exact: str
+    alike: str
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the list of own entries."""
+        return self.name == OWN
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is known of a hash or an id that an operator looked for."""
+
+    text: str
+    problem: str = ""
+    matches: Sequence[Match] = ()
+    block: Block | None = None
+    held: Held | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModerationPage:
+    """One part. ``next`` is the cursor behind it, empty at the end; ``total`` is how many there are, if known."""
+
+    waiting: Sequence[Waiting] = ()
+    lists: Sequence[ListedHashes] = ()
+    own: Sequence[Entry] = ()
+    blocks: Sequence[Block] = ()
+    total: int = 0
+    next: str = ""
+
+
+async def read_moderation(room: Moderation, config: ModerationConfig, wanted: ModerationQuery) -> ModerationPage:
+    """Return the requested part. Raises `Unavailable`."""
+    if wanted.part == "lists":
+        return await _read_lists(room, config, wanted.after)
+    if wanted.part == "blocked":
+        blocks = await room.records.blocks(wanted.after, PAGE_ROWS)
+        return ModerationPage(blocks=blocks, next=blocks[-1].media_id if len(blocks) == PAGE_ROWS else "")
+    return await _read_waiting(room, config, wanted.after)
+
+
+async def look_up(room: Moderation, text: str) -> Answer:
+    """Return what is known of a hash, or of a media item by its id. Raises `Unavailable`."""
+    try:
+        any_id: AnyId | None = parse_any_id(text)
+    except InvalidId:
+        any_id = None
+    digest = text.lower()
+    if any_id is None and not _HASH.fullmatch(digest):
+        return Answer(text, "This is neither a hash (32 or 64 hex digits) nor a media id.")
+    matches = await _matches(room, bytes.fromhex(digest)) if _HASH.fullmatch(digest) else []
+    if any_id is None:
+        return Answer(text, matches=matches)
+    try:
+        block, held = await room.records.block(str(any_id)), await room.records.held(str(any_id))
+    except UnreadableRecord as error:
+        return Answer(text, str(error), matches)
+    return Answer(text, "", matches, block if block is not None and block.in_force else None, held)
+
+
+async def _matches(room: Moderation, digest: bytes) -> list[Match]:
+    """Return the matches of a hash. It is compared as every type of its length, because it does not name its type."""
+    await room.lists.refresh()
+    kinds = [kind for kind in HashType if kind.size_bytes == len(digest)]
+    exact = room.lists.exact({kind: digest for kind in kinds if kind in EXACT})
+    alike = await room.lists.alike(digest) if HashType.PDQ in kinds else []
+    return [*([exact] if exact is not None else []), *alike]
+
+
+async def _read_waiting(room: Moderation, config: ModerationConfig, after: str) -> ModerationPage:
+    waiting = await room.reviews.waiting()
+    behind = [each for each in waiting if _cursor(each) > after]
+    rows: dict[str, Waiting] = {}
+
+    async def read(held: Held) -> None:
+        any_id = parse_any_id(held.media_id)
+        files = await room.evidence.files(any_id)
+        kept_until = datetime.fromisoformat(held.at).timestamp() + config.evidence_ttl
+        rows[held.media_id] = Waiting(held, len(files), sum(files.values()), has_preview(files), kept_until)
+
+    page = behind[:PAGE_ROWS]
+    await in_turn([partial(read, each) for each in page], _AT_ONCE)
+    return ModerationPage(
+        waiting=[rows[each.media_id] for each in page],
+        total=len(waiting),
+        next=_cursor(page[-1]) if len(behind) > PAGE_ROWS else "",
+    )
+
+
+async def _read_lists(room: Moderation, config: ModerationConfig, after: str) -> ModerationPage:
+    await room.lists.refresh()
+    own = room.lists.own_entries()
+    behind = [each for each in own if _entry_cursor(each) > after]
+    lists = [
+        ListedHashes(
+            name,
+            counts,
+            "Refused" if any(counts.get(kind) for kind in EXACT) else "",
+            _MEANINGS[config.likeness.of(name)] if counts.get(HashType.PDQ) else "",
+        )
+        for name, counts in sorted(room.lists.counts().items(), key=lambda item: (item[0] != OWN, item[0]))
+    ]
+    page = behind[:PAGE_ROWS]
+    return ModerationPage(
+        lists=lists, own=page, total=len(own), next=_entry_cursor(page[-1]) if len(behind) > PAGE_ROWS else ""
+    )
+
+
+def _entry_cursor(entry: Entry) -> str:
+    return f"{entry.hash.hex()}{entry.media_id}"[:_MAX_FIELD]
+
+
+def _cursor(held: Held) -> str:
+    return f"{held.at}/{held.media_id}"

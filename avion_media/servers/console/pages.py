@@ -1,0 +1,466 @@
+"""The console's routes and pages. This module decides who may see a page; other modules decide what it shows."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from importlib.metadata import version
+from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
+
+import trio
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from avion_media.backends.queue import DEFAULT_RATE
+from avion_media.backends.redis import Redis
+from avion_media.common.errors import Dependency, MediaError, Unavailable
+from avion_media.common.ids import InvalidId, parse_any_id
+from avion_media.common.telemetry import get_logger
+from avion_media.items.moderation import MAX_NOTE
+from avion_media.items.owners import OwnerIndex
+from avion_media.process.runtime import Runtime
+from avion_media.process.tree import Tree
+from avion_media.servers.admin.operators import OperatorGate
+from avion_media.servers.console import audit
+from avion_media.servers.console.actions import Service, actions_of
+from avion_media.servers.console.dead_letters import Causes, DeadLetterQuery, read_page
+from avion_media.servers.console.drawing import ASSETS, About, Limit, Page, View, Viewer, asset, draw, draw_page
+from avion_media.servers.console.drawing import PAGES as ALL_PAGES
+from avion_media.servers.console.forms import Form, read_form
+from avion_media.servers.console.health import read_facts
+from avion_media.servers.console.live import LivePages
+from avion_media.servers.console.longer import LongerRanges
+from avion_media.servers.console.media_item import read_item
+from avion_media.servers.console.moderation import ModerationQuery, look_up, read_moderation
+from avion_media.servers.console.questions import Questions
+from avion_media.servers.console.recent import MediaFilter, read_media, read_owned
+from avion_media.servers.console.sessions import LoginAttempts, Sessions
+from avion_media.servers.console.uploads import Uploads
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+_PAGES: Final[Mapping[str, Page]] = {page.name: page for page in ALL_PAGES}
+_READ_S: Final = 5.0
+_DEPENDENCIES: Final = {Dependency.REDIS: "Redis", Dependency.STORE: "The object store"}
+_WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})
+_log = get_logger(path="console")
+
+
+class Console:
+    """The operator's pages. ``uploads`` is set only in development: it lets every visitor of the page upload."""
+
+    def __init__(
+        self, runtime: Runtime, tree: Tree, gate: OperatorGate, sessions: Sessions, *, uploads: Uploads | None = None
+    ) -> None:
+        self._runtime = runtime
+        self._tree = tree
+        self._gate = gate
+        self._sessions = sessions
+        self._uploads = uploads
+        self._live = LivePages()
+        self._attempts = LoginAttempts()
+        self._causes = Causes()
+        self._longer = LongerRanges(runtime.config.admin.prometheus_url)
+        self._may_kill = runtime.config.chaos.enabled
+        self._actions = actions_of(runtime.config.delete.delay, runtime.config.moderation.evidence_ttl)
+        if not self._may_kill:
+            del self._actions["kill"]
+        environment = runtime.config.admin.environment
+        self._about = About(version("avion-media"), socket.gethostname(), environment, tuple(sorted(runtime.roles)))
+        self._questions = Questions(Service(runtime, tree), self._actions, self._about.replica)
+        sessions.believe(gate.accepts)
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the routes for the application on the admin port."""
+        pages = {
+            "/console": self._overview,
+            "/console/queues": self._queues,
+            "/console/dead-letters": self._dead_letters,
+            "/console/media": self._media,
+            "/console/media/{media_id}": self._media_item,
+            "/console/moderation": self._moderation,
+            "/console/moderation/{media_id}/preview": self._preview,
+            "/console/system": self._system,
+            "/console/audit": self._audit,
+            "/console/confirm": self._confirm,
+        }
+        routes: list[BaseRoute] = [
+            Route("/", self._home),
+            Route("/console/assets/{name}", self._asset),
+            Route("/console/login", self._login_page),
+            Route("/console/login", self._login, methods=["POST"]),
+            Route("/console/live", self._gate.required(self._follow)),
+            Route("/console/logout", self._action(self._log_out), methods=["POST"]),
+            Route("/console/actions", self._action(self._act), methods=["POST"]),
+            *(Route(path, self._page_for_operators(endpoint)) for path, endpoint in pages.items()),
+        ]
+        if self._uploads is not None:
+            uploads = self._uploads
+            routes += [
+                Route("/console/uploads", self._script_action(uploads.begin), methods=["POST"]),
+                Route("/console/uploads/{media_id}/complete", self._script_action(uploads.complete), methods=["POST"]),
+                Route("/console/uploads/{media_id}", self._gate.required(uploads.status)),
+            ]
+        return [*routes, Route("/console/{rest:path}", self._page_for_operators(self._missing))]
+
+    # -- who may see and do what
+
+    def _page_for_operators(self, endpoint: Endpoint) -> Endpoint:
+        """Return an endpoint that redirects a browser without a session to the login, and back after it."""
+        guarded = self._gate.required(self._shielded(endpoint))
+
+        async def page(request: Request) -> Response:
+            if not self._gate.is_operator(request):
+                path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+                query = "" if path == "/console" else f"?{urlencode({'next': path})}"
+                return RedirectResponse(f"/console/login{query}", 303)
+            return self._hardened(request, await guarded(request))
+
+        return page
+
+    def _action(self, act: Callable[[Request, Form], Awaitable[Response]]) -> Endpoint:
+        """Return an endpoint that accepts a form only from a page of this console, sent by an operator."""
+
+        async def checked(request: Request) -> Response:
+            form = await read_form(request)
+            if not self._sessions.is_own_form(request, form.get("form_token")):
+                return self._error(
+                    403,
+                    "This form is too old",
+                    "Nothing was done. The form was loaded before you logged in, or comes from another site."
+                    " Load the page again and repeat the action.",
+                )
+            return await act(request, form)
+
+        async def page(request: Request) -> Response:
+            return self._hardened(request, await guarded(request))
+
+        guarded = self._gate.required(self._shielded(checked))
+        return page
+
+    def _script_action(self, endpoint: Endpoint) -> Endpoint:
+        """Return an endpoint that accepts a request only from the page's script, with the token in a header."""
+
+        async def checked(request: Request) -> Response:
+            if not self._sessions.is_own_form(request, request.headers.get("x-form-token")):
+                return JSONResponse({"error": "reload the page"}, 403)
+            return await endpoint(request)
+
+        return self._gate.required(checked)
+
+    def _shielded(self, endpoint: Endpoint) -> Endpoint:
+        """Return an endpoint that turns errors into pages: 503 if a dependency is unavailable, 500 for other errors."""
+
+        async def shielded(request: Request) -> Response:
+            try:
+                return await endpoint(request)
+            except Unavailable as error:
+                return self._error(
+                    503,
+                    f"{_DEPENDENCIES.get(error.dependency, str(error.dependency).capitalize())} does not respond",
+                    "This cannot be shown or done until it is back. No task is lost. Try again in a moment.",
+                    detail=str(error),
+                )
+            except Exception as error:  # noqa: BLE001 - an operator needs a page that identifies any error
+                error_id = secrets.token_hex(4)
+                _log.error("console.internal_error", error_id=error_id, path=request.url.path, exc_info=error)
+                return self._error(
+                    500,
+                    "The console has a bug",
+                    "The service itself is not affected. The log has the cause under this id.",
+                    detail=error_id,
+                )
+
+        return shielded
+
+    def _hardened(self, request: Request, response: Response) -> Response:
+        """Add the security headers to the response.
+
+        The policy allows only the console's own style, script and icons, images from the origin, and requests to the
+        object store where the page needs them.
+        """
+        config = self._runtime.config.s3
+        store = _site(config.public_endpoint_url or config.endpoint_url) or "https:"
+        connect = f"'self' {store}" if self._uploads is not None else "'self'"
+        pictures = _site(self._origin(request))
+        if self._runtime.config.http.mode == "redirect":
+            pictures += f" {store}"
+        response.headers["Content-Security-Policy"] = (
+            f"default-src 'none'; style-src 'self'; script-src 'self'; connect-src {connect};"
+            f" img-src 'self' data: {pictures}; form-action 'self'; base-uri 'none';"
+            " frame-ancestors 'none'"
+        )
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "same-origin"
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    # -- what operators see
+
+    def _view(self, request: Request, page: str, query: Mapping[str, str] | None = None) -> View:
+        runtime = self._runtime
+        sizes = runtime.config.thumbnails.sizes
+        limits = [
+            Limit(name, each.used, each.limit, each.waiting)
+            for name, read in sorted(runtime.observed.limiters.items())
+            for each in (read(),)
+        ]
+        return View(
+            page,
+            self._viewer(request),
+            self._about,
+            read_facts(runtime.report(), self._tree.describe(), runtime.observed.history, runtime.observed.held),
+            self._redis,
+            min(sizes, key=lambda size: size.longest_edge).name if sizes else "",
+            tuple(limits),
+            self._actions,
+            self._causes,
+            self._longer,
+            runtime.replicas,
+            dict(request.query_params) if query is None else query,
+        )
+
+    @property
+    def _redis(self) -> Redis:
+        return self._runtime.redis
+
+    def _viewer(self, request: Request) -> Viewer:
+        return Viewer(
+            form_token=self._sessions.form_token(request),
+            origin=self._origin(request),
+            may_kill=self._may_kill,
+            may_upload=self._uploads is not None,
+            may_log_out=not self._gate.is_open and self._sessions.is_open(request),
+        )
+
+    def _origin(self, request: Request) -> str:
+        """Return the base URL at which this browser finds media; empty if there is none."""
+        if self._runtime.config.http.public_url:
+            return self._runtime.config.http.public_url
+        address = self._tree.address("http")
+        if address is None:
+            return ""
+        host, port = address
+        if host in _WILDCARDS:
+            host = urlsplit(f"//{request.headers.get('host', '')}").hostname or "localhost"
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def _error(self, status: int, title: str, text: str, *, detail: str = "") -> Response:
+        page = draw("error.html", about=self._about, status=status, title=title, text=text, detail=detail)
+        headers = {"Retry-After": "1"} if status == 503 else None
+        return HTMLResponse(page, status, headers)
+
+    async def _draw(self, request: Request, template: str, view: View, **values: Any) -> Response:
+        """Return a page. The result of the last action is at its top."""
+        try:
+            done = await audit.find(self._redis, view.query.get("done", ""))
+        except MediaError:
+            done = None
+        return HTMLResponse(await draw_page(template, view, done=done, **values))
+
+    # -- pages
+
+    async def _home(self, _request: Request) -> Response:
+        return RedirectResponse("/console", 303)
+
+    async def _asset(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in ASSETS:
+            return Response("no such file\n", 404)
+        content, current = asset(name)
+        is_current = request.query_params.get("v") == current
+        headers = {
+            "Cache-Control": "public, max-age=31536000, immutable" if is_current else "no-cache",
+            "X-Content-Type-Options": "nosniff",
+        }
+        return Response(content, media_type=ASSETS[name], headers=headers)
+
+    async def _missing(self, request: Request) -> Response:
+        return self._error(404, "No such page", f"There is no page {request.url.path} in this console.")
+
+    async def _overview(self, request: Request) -> Response:
+        return await self._draw(request, "overview.html", self._view(request, "overview"))
+
+    async def _queues(self, request: Request) -> Response:
+        return await self._draw(request, "queues.html", self._view(request, "queues"))
+
+    async def _system(self, request: Request) -> Response:
+        return await self._draw(request, "system.html", self._view(request, "system"))
+
+    async def _dead_letters(self, request: Request) -> Response:
+        query = dict(request.query_params)
+        wanted = DeadLetterQuery.from_query(query)
+        try:
+            with trio.fail_after(_READ_S):
+                page = await read_page(
+                    self._redis, wanted, before=query.get("before", ""), after=query.get("after", "")
+                )
+        except (Unavailable, trio.TooSlowError):
+            page = None
+        if page is not None and page.rows and not page.newer:
+            query["newest"] = page.rows[0].key
+        view = self._view(request, "dead-letters", query)
+        return await self._draw(request, "dead-letters.html", view, wanted=wanted, page=page)
+
+    async def _media(self, request: Request) -> Response:
+        query = dict(request.query_params)
+        wanted = MediaFilter.from_query(query)
+        exact = wanted.exact_id()
+        if exact:
+            return RedirectResponse(f"/console/media/{exact}", 303)
+        view = self._view(request, "media", query)
+        try:
+            with trio.fail_after(_READ_S):
+                if wanted.owner:
+                    index = OwnerIndex(self._runtime.store)
+                    page = await read_owned(index, wanted.owner, view.smallest, query.get("before", ""))
+                else:
+                    page = await read_media(self._redis, wanted, view.smallest, query.get("before", ""))
+        except (Unavailable, trio.TooSlowError):
+            page = None
+        if page is not None and not query.get("before") and not wanted.owner:
+            query["newest"] = page.newest
+        return await self._draw(request, "media.html", view, wanted=wanted, page=page)
+
+    async def _media_item(self, request: Request) -> Response:
+        text = request.path_params["media_id"]
+        try:
+            any_id = parse_any_id(text)
+        except InvalidId as error:
+            return self._error(404, "No such media item", f"{text[:80]} is not an id: {error}.")
+        runtime = self._runtime
+        item = await read_item(runtime.config, runtime.store, runtime.redis, any_id)
+        view = self._view(request, "media-item")
+        response = await self._draw(request, "media-item.html", view, item=item)
+        response.status_code = 404 if item.is_unknown else 200
+        return response
+
+    async def _moderation(self, request: Request) -> Response:
+        query = dict(request.query_params)
+        wanted = ModerationQuery.from_query(query)
+        room, answer, page = self._runtime.moderation, None, None
+        with suppress(Unavailable, trio.TooSlowError), trio.fail_after(_READ_S):
+            page = await read_moderation(room, self._runtime.config.moderation, wanted)
+            answer = await look_up(room, wanted.text) if wanted.text else None
+        view = self._view(request, "moderation", query)
+        query["newest"] = max(view.facts.held, default="")
+        return await self._draw(request, "moderation.html", view, wanted=wanted, page=page, answer=answer)
+
+    async def _preview(self, request: Request) -> Response:
+        """Return the preview of a held or blocked media item. Records first which operator looks at it."""
+        text = request.path_params["media_id"]
+        try:
+            picture = await self._runtime.moderation.evidence.preview(parse_any_id(text))
+        except InvalidId:
+            picture = None
+        if picture is None:
+            return self._error(404, "No preview", "Nothing is kept of this media item that could be shown.")
+        await self._questions.note_look(text, self._who(request))
+        return Response(picture, media_type="image/jpeg")
+
+    async def _audit(self, request: Request) -> Response:
+        view = self._view(request, "audit")
+        entries, older = await audit.read(self._redis, request.query_params.get("before", ""))
+        return await self._draw(request, "audit.html", view, entries=entries, older=older)
+
+    async def _follow(self, request: Request) -> Response:
+        page = request.query_params.get("page", "")
+        return self._live.stream(lambda: self._view(request, page), lambda: self._gate.is_operator(request))
+
+    # -- actions
+
+    async def _confirm(self, request: Request) -> Response:
+        query = request.query_params
+        form = Form({name: tuple(query.getlist(name)) for name in query})
+        question = await self._questions.ask(form)
+        if question is None:
+            return self._error(404, "Nothing to do", "Nothing was selected, or this action does not exist.")
+        return HTMLResponse(draw("confirm.html", about=self._about, viewer=self._viewer(request), question=question))
+
+    async def _act(self, request: Request, form: Form) -> Response:
+        question = await self._questions.ask(form)
+        if question is None:
+            return self._error(404, "Nothing to do", "Nothing was selected, or this action does not exist.")
+        if not question.is_confirmed_by(form):
+            page = draw("confirm.html", about=self._about, viewer=self._viewer(request), question=question)
+            return HTMLResponse(page, 200 if "confirmed" not in form else 422)
+        note = (form.get("note") or "").strip()[:MAX_NOTE]
+        done = await self._questions.carry_out(question, self._who(request), note=note, rate=_rate_of(form))
+        self._causes.forget()
+        back = question.back
+        return RedirectResponse(f"{back}{'&' if '?' in back else '?'}{urlencode({'done': done})}", 303)
+
+    def _who(self, request: Request) -> str:
+        return self._sessions.operator(request) or self._gate.describe(request)
+
+    # -- sessions
+
+    async def _login_page(self, request: Request) -> Response:
+        wanted = _own_path(request.query_params.get("next", ""))
+        if self._gate.is_operator(request):
+            return RedirectResponse(wanted, 303)
+        return self._hardened(request, HTMLResponse(self._draw_login(request, wanted)))
+
+    def _draw_login(self, request: Request, wanted: str, *, is_wrong: bool = False) -> str:
+        return draw("login.html", about=self._about, viewer=self._viewer(request), next=wanted, is_wrong=is_wrong)
+
+    async def _login(self, request: Request) -> Response:
+        """Open a session if the operator's token is valid.
+
+        The form's own token is enough protection against other sites, because there is no session yet to abuse.
+        """
+        form = await read_form(request)
+        wanted = _own_path(form.get("next") or "")
+        if not self._sessions.is_own_form(request, form.get("form_token")):
+            return self._hardened(
+                request, self._error(403, "This form is too old", "Load the login page again, and repeat.")
+            )
+        address = request.client.host if request.client is not None else ""
+        wait_s = math.ceil(self._attempts.wait_s(address))
+        if wait_s:
+            text = f"Too many wrong tokens came from your address. Try again in {wait_s} s."
+            page = self._error(429, "Too many attempts", text)
+            page.headers["Retry-After"] = str(wait_s)
+            return self._hardened(request, page)
+        token = form.get("token") or ""
+        if not self._gate.accepts(token):
+            self._attempts.refused(address)
+            _log.warning("console.login_refused", address=address)
+            return self._hardened(request, HTMLResponse(self._draw_login(request, wanted, is_wrong=True), 401))
+        response = RedirectResponse(wanted, 303)
+        name = form.get("name") or ""
+        self._sessions.begin(response, token, secure=request.url.scheme == "https", name=name)
+        return response
+
+    async def _log_out(self, request: Request, _form: Form) -> Response:
+        response = RedirectResponse("/console/login", 303)
+        self._sessions.end(request, response)
+        return response
+
+
+def _rate_of(form: Form) -> float:
+    """Return the rate that a form requests, in targets per second; the default if it is missing or invalid."""
+    try:
+        rate = float(form.get("rate") or DEFAULT_RATE)
+    except ValueError:
+        return DEFAULT_RATE
+    return rate if 0 < rate < math.inf else DEFAULT_RATE
+
+
+def _own_path(path: str) -> str:
+    """Return ``path`` if it is a page of this console, else the overview. Prevents redirects to other sites."""
+    parts = urlsplit(path)
+    is_own = (
+        not parts.scheme and not parts.netloc and (path == "/console" or path.startswith(("/console/", "/console?")))
+    )
+    return path if is_own and "\\" not in path and path.isprintable() else "/console"
+
+
+def _site(url: str) -> str:
+    """Return scheme, host and port of a URL, as a Content-Security-Policy needs them; empty without a host."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""

@@ -1,0 +1,229 @@
+"""Recent media items: those in progress, and those whose outcome was published as an event. This needs no index."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from avion_media.backends.redis import Redis, as_text
+from avion_media.backends.remote import InvalidUrl, parse_remote_url
+from avion_media.common.formats import MediaFormat
+from avion_media.common.ids import InvalidId, MediaId, parse_any_id, parse_media_id, remote_id_for
+from avion_media.common.keys import origin_paths
+from avion_media.common.owners import is_owner
+from avion_media.common.tasks import EVENTS_STREAM, PROCESSING_QUEUE
+from avion_media.config import format_size
+from avion_media.items.owners import OwnedMedium, OwnerIndex
+from avion_media.servers.console.wording import meaning
+
+PAGE_TILES: Final = 24
+MAX_EXAMINED: Final = 2000
+"""Maximum number of events that are read for one page."""
+_CHUNK: Final = 250
+STATES: Final = {
+    "processing": "Processing",
+    "ready": "Ready",
+    "failed": "Failed",
+    "deleted": "Deleted",
+    "held": "Held",
+    "blocked": "Blocked",
+}
+SOURCES: Final = {"upload": "Uploads", "remote": "Remote copies"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A media item, and what happened to it last. ``at`` is in Unix seconds."""
+
+    media_id: str
+    state: str
+    reason: str
+    at: float
+    thumbnail: str = ""  # path on the origin; empty when there is none
+    remote_url: str = ""
+    facts: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """The reason as a sentence; empty if there is none."""
+        return meaning(self.reason) if self.reason else ""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFilter:
+    """A filter for media items. A media item matches if it meets every condition that is set."""
+
+    text: str = ""
+    state: str = ""
+    source: str = ""
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> MediaFilter:
+        """Read the filter from a URL. Invalid values count as absent."""
+        state, source = query.get("state", ""), query.get("source", "")
+        return cls(
+            query.get("q", "").strip()[:2048], state if state in STATES else "", source if source in SOURCES else ""
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether every media item matches."""
+        return self == MediaFilter()
+
+    def url(self, **more: str) -> str:
+        """Return the address of the list with this filter."""
+        named = {"q": self.text, "state": self.state, "source": self.source, **more}
+        query = urlencode({name: value for name, value in named.items() if value})
+        return "/console/media" + (f"?{query}" if query else "")
+
+    @property
+    def owner(self) -> str:
+        """The owner, if the text is ``owner:NAME``; empty otherwise."""
+        name = self.text.removeprefix("owner:").strip()
+        return name if name != self.text and is_owner(name) else ""
+
+    def exact_id(self) -> str:
+        """Return the id if the text is one, or the id of the remote URL if the text is one; empty otherwise."""
+        try:
+            return str(parse_any_id(self.text))
+        except InvalidId:
+            pass
+        try:
+            return str(remote_id_for(str(parse_remote_url(self.text))))
+        except InvalidUrl:
+            return ""
+
+    def lets_through(self, tile: Tile) -> bool:
+        """Return whether this media item matches."""
+        if self.state and tile.state != self.state:
+            return False
+        if self.source and (len(tile.media_id) == 64) != (self.source == "remote"):
+            return False
+        searched = f"{tile.media_id}\n{tile.reason}\n{tile.remote_url}\n{tile.facts}".lower()
+        return self.text.lower() in searched
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPage:
+    """One page. ``older`` is the cursor of the next page; empty at the end."""
+
+    tiles: tuple[Tile, ...]
+    older: str
+    newest: str  # the cursor of the newest event that was read
+    examined: int
+
+
+async def read_media(redis: Redis, wanted: MediaFilter, smallest: str, before: str = "") -> MediaPage:
+    """Return the media items of the last events, newest first. The first page begins with items in progress.
+
+    ``smallest`` is the thumbnail size to show; empty for none. Raises `Unavailable`.
+    """
+    found: dict[str, Tile] = {}
+    if not before:
+        rows = await redis.execute("XREVRANGE", PROCESSING_QUEUE, "+", "-", "COUNT", PAGE_TILES)
+        for entry_id, flat in rows:
+            media_id = as_text(flat).get("media_id", "")
+            tile = Tile(media_id, "processing", "", _seconds(entry_id))
+            if _is_id(media_id) and wanted.lets_through(tile):
+                found.setdefault(media_id, tile)
+    examined, older, newest = 0, "", ""
+    start = f"({before}" if _is_cursor(before) else "+"
+    while len(found) < PAGE_TILES and examined < MAX_EXAMINED:
+        rows = await redis.execute("XREVRANGE", EVENTS_STREAM, start, "-", "COUNT", _CHUNK)
+        older = ""
+        for entry_id, flat in rows:
+            if len(found) >= PAGE_TILES:
+                break
+            examined, older = examined + 1, entry_id.decode()
+            newest = newest or older
+            tile_of_event = _tile(entry_id, as_text(flat), smallest)
+            if tile_of_event is not None and wanted.lets_through(tile_of_event):
+                found.setdefault(tile_of_event.media_id, tile_of_event)
+        if len(rows) < _CHUNK and (not rows or older == rows[-1][0].decode()):
+            older = ""
+            break
+        start = f"({older}"
+    return MediaPage(tuple(found.values())[:PAGE_TILES], older, newest, examined)
+
+
+async def read_owned(index: OwnerIndex, owner: str, smallest: str, after: str = "") -> MediaPage:
+    """Return a page of an owner's public media items after the id ``after``, oldest first. Raises `Unavailable`."""
+    try:
+        behind = parse_media_id(after) if after else None
+    except InvalidId:
+        behind = None
+    page: list[OwnedMedium] = await anext(index.media(owner, behind, page_size=PAGE_TILES), [])
+    tiles = [
+        Tile(
+            each.media_id.text,
+            "ready",
+            "",
+            each.media_id.created.timestamp(),
+            origin_paths(each.media_id, [smallest])[smallest] if smallest else "",
+            facts=f"{_format_of(each.media_id.text)}, {format_size(each.size_bytes)}",
+        )
+        for each in page
+    ]
+    return MediaPage(tuple(tiles), tiles[-1].media_id if len(tiles) == PAGE_TILES else "", "", len(tiles))
+
+
+async def count_newer(redis: Redis, than: str) -> int:
+    """Return how many events are newer than the cursor, at most a page. Raises `Unavailable`."""
+    start = f"({than}" if _is_cursor(than) else "-"
+    return len(await redis.execute("XRANGE", EVENTS_STREAM, start, "+", "COUNT", PAGE_TILES))
+
+
+def _tile(entry_id: bytes, fields: Mapping[str, str], smallest: str) -> Tile | None:
+    try:
+        event = json.loads(fields.get("event", ""))
+        media_id, ending = str(event["media_id"]), str(event["type"]).rpartition(".")[2]
+    except (ValueError, KeyError, TypeError):
+        return None
+    if ending not in STATES or not _is_id(media_id):
+        return None
+    thumbnail = origin_paths(parse_any_id(media_id), [smallest])[smallest] if ending == "ready" and smallest else ""
+    return Tile(
+        media_id,
+        ending,
+        str(event.get("reason", "")),
+        _seconds(entry_id),
+        thumbnail,
+        str(event.get("remote_url", "")),
+        _facts(media_id, event),
+    )
+
+
+def _facts(media_id: str, event: Mapping[str, Any]) -> str:
+    """Return the format, and the size in pixels if the event has it."""
+    parts = [_format_of(media_id)]
+    if event.get("width") and event.get("height"):
+        parts.append(f"{event['width']} × {event['height']}")
+    return " ".join(filter(None, parts))
+
+
+def _format_of(media_id: str) -> str:
+    any_id = parse_any_id(media_id)
+    if not isinstance(any_id, MediaId):
+        return "remote"
+    declared: MediaFormat = any_id.format
+    return declared.name.upper()
+
+
+def _seconds(entry_id: bytes) -> float:
+    return int(entry_id.partition(b"-")[0]) / 1000
+
+
+def _is_cursor(text: str) -> bool:
+    milliseconds, _, sequence = text.partition("-")
+    return all(each.isascii() and each.isdigit() and len(each) <= 20 for each in (milliseconds, sequence))
+
+
+def _is_id(text: str) -> bool:
+    try:
+        parse_any_id(text)
+    except InvalidId:
+        return False
+    return True

@@ -1,0 +1,137 @@
+"""Writes times, sizes, names and reasons for the console: the filters of its templates."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+from markupsafe import Markup
+
+from avion_media.backends.remote import InvalidUrl, parse_remote_url
+from avion_media.common.errors import ADVICE, MEANINGS, Reason
+from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
+from avion_media.config import format_size
+
+QUEUE_TITLES: Final = {
+    PROCESSING_QUEUE: "Processing",
+    CACHE_QUEUE: "Cache",
+    DELETE_QUEUE: "Delete",
+    PURGE_QUEUE: "Purge",
+}
+_HASH: Final = re.compile(r"\b[0-9a-f]{32,64}\b")
+_REASONS: Final = {str(each): each for each in Reason}
+
+
+def count(number: float) -> str:
+    """A whole number, with commas between thousands."""
+    return f"{round(number):,}"
+
+
+def many(number: int, one: str, more: str = "") -> str:
+    """A number with its noun: ``1 dead letter``, ``2 dead letters``, ``3 hashes``."""
+    return f"{number:,} {one if number == 1 else more or one + ('es' if one.endswith('sh') else 's')}"
+
+
+def rate(per_s: float) -> str:
+    """A rate, with one digit while it is small."""
+    return f"{per_s:.1f}" if per_s < 100 else count(per_s)
+
+
+def size_element(number: float) -> Markup:
+    """A size with the exact number of bytes in its title."""
+    return Markup('<span title="{} bytes">{}</span>').format(count(number), format_size(number))
+
+
+def duration(seconds: float | None) -> str:
+    """A duration in its two largest units; coarser below a minute, so that an idle page does not change each second."""
+    if seconds is None:
+        return "–"
+    whole = int(seconds)
+    if whole < 10:
+        return f"{whole} s"
+    if whole < 60:
+        return f"{whole // 5 * 5} s"
+    for unit_s, unit, part_s, part in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min")):
+        if whole >= unit_s:
+            rest = whole % unit_s // part_s
+            return f"{whole // unit_s} {unit}" + (f" {rest} {part}" if rest else "")
+    return f"{whole // 60} min"
+
+
+def ago(unix_s: float, now: float) -> str:
+    """A time as seen from ``now``: past or coming."""
+    passed_s = now - unix_s
+    if abs(passed_s) < 10:
+        return "just now"
+    return f"{duration(passed_s)} ago" if passed_s > 0 else f"in {duration(-passed_s)}"
+
+
+def exactly(unix_s: float) -> str:
+    """The same time for the title of its element."""
+    return f"{datetime.fromtimestamp(unix_s, UTC):%-d %b %Y, %H:%M:%S} UTC"
+
+
+def _unix_s(moment: float | str) -> float:
+    """Read a time in Unix seconds or ISO 8601."""
+    return datetime.fromisoformat(moment).timestamp() if isinstance(moment, str) else float(moment)
+
+
+def when(moment: float | str, now: float | None = None) -> Markup:
+    """A time (Unix seconds or ISO 8601) as an element: relative, with the exact one in its title; empty for none."""
+    if not moment:
+        return Markup("–")
+    unix_s = _unix_s(moment)
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds"),
+        exactly(unix_s),
+        ago(unix_s, time.time() if now is None else now),
+    )
+
+
+def clock(moment: float | str) -> Markup:
+    """A time of day as an element, with the date in its title."""
+    unix_s = _unix_s(moment)
+    at = datetime.fromtimestamp(unix_s, UTC)
+    return Markup('<time datetime="{}" title="{}" data-clock>{:%H:%M:%S}</time>').format(
+        at.isoformat(timespec="seconds"), exactly(unix_s), at
+    )
+
+
+def short(subject: str) -> str:
+    """An id without its middle, a URL without the middle of its path: never without its end."""
+    if "://" in subject:
+        try:
+            url = parse_remote_url(subject)
+        except InvalidUrl:
+            return subject[:60]
+        path = url.target.split("?")[0]
+        end = path.rpartition("/")[2] or path
+        return f"{url.host}/{'' if path.count('/') < 2 else '…/'}{end.lstrip('/')}"[:80]
+    return subject if len(subject) < 26 else f"{subject[:8]}…{subject[-6:]}"
+
+
+def with_short_hashes(text: str) -> str:
+    """A sentence without the middle of the hashes in it."""
+    return _HASH.sub(lambda found: short(found[0]), text)
+
+
+def meaning(code: str) -> str:
+    """A reason as a sentence. An unknown code stays as it is."""
+    if code not in _REASONS:
+        return f"The error has no known code: {code}." if code else "The error has no code."
+    text = MEANINGS[_REASONS[code]].replace("`", "")
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def advice(code: str) -> str:
+    """What an operator does about it."""
+    return (
+        ADVICE[_REASONS[code]].replace("`", "") if code in _REASONS else "Read the error, and look for it in the log."
+    )
+
+
+def queue_title(name: str) -> str:
+    """The title of a queue."""
+    return QUEUE_TITLES.get(name, name)

@@ -1,0 +1,334 @@
+"""``media_cache_queue``: fetch a remote media item under the guard, and publish it like an upload.
+
+The present state decides what a task does:
+
+==============================  ======================================================================================
+a tombstone                     nothing
+a block                         removes what was written after it, and publishes the failure
+a fresh copy                    publishes that it is READY
+a recent failure                publishes the failure, or that an older copy is READY; the server is not contacted
+a copy older than its TTL       makes a conditional request; 304 renews the copy, 404, 410 and 451 remove it, any other
+                                failure leaves it as it is
+nothing                         fetches
+==============================  ======================================================================================
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from avion_media.backends.files import SpooledSource, open_spool
+from avion_media.backends.queue import TaskQueue
+from avion_media.backends.remote import (
+    Fetched,
+    Fetcher,
+    InvalidUrl,
+    RemoteGone,
+    RemoteUrl,
+    parse_remote_url,
+    validators_from,
+)
+from avion_media.backends.store import ObjectInfo, ObjectStore, stored_facts
+from avion_media.common.errors import (
+    SERVICE_FAULTS,
+    Dependency,
+    DespiteUnreadable,
+    ObjectMissing,
+    PreconditionFailed,
+    Reason,
+    Rejected,
+    Unavailable,
+)
+from avion_media.common.formats import Family
+from avion_media.common.ids import RemoteId, remote_id_for
+from avion_media.common.media import MediaFacts
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import CACHE_QUEUE, EnsureLease, Task
+from avion_media.common.telemetry import Telemetry
+from avion_media.config import RemoteConfig, UploadConfig
+from avion_media.items.moderation import Held, Screening, Visit
+from avion_media.items.state import RemoteFailure, RemoteStateStore
+from avion_media.media.pipeline import MediaPipeline
+from avion_media.media.sniff import HEAD_BYTES, Sniffed, require_format, sniff
+from avion_media.workers.observed_fetch import ObservedFetch
+from avion_media.workers.publish import Publisher, WriteOriginal
+from avion_media.workers.purge import Purges
+from avion_media.workers.write import facts_of, original_writer, scrubbed_file
+
+# Failures that may end soon. All others are remembered for longer.
+_TRANSIENT = frozenset({Reason.REMOTE_UNREACHABLE, Reason.INTERNAL})
+
+
+_REPAIR = "repair"  # field of a task that this service adds: make the thumbnails of a copy again
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """The stored copy."""
+
+    facts: MediaFacts
+    info: ObjectInfo
+
+    @property
+    def age_s(self) -> float:
+        return (datetime.now(UTC) - self.info.last_modified).total_seconds()
+
+
+class CacheRemote:
+    """See `TaskHandler`."""
+
+    def __init__(
+        self,
+        pipeline: ResourceSlot[MediaPipeline],
+        publisher: Publisher,
+        states: RemoteStateStore,
+        fetcher: Fetcher,
+        queue: TaskQueue,
+        store: ResourceSlot[ObjectStore],
+        purges: Purges,
+        screening: Screening,
+        config: RemoteConfig,
+        limits: UploadConfig,
+        enabled: frozenset[str],
+        telemetry: Telemetry,
+    ) -> None:
+        self._pipeline = pipeline
+        self._publisher = publisher
+        self._states = states
+        self._fetcher = fetcher
+        self._queue = queue
+        self._store = store
+        self._purges = purges
+        self._screening = screening
+        self._config = config
+        self._limits = limits
+        self._enabled = enabled
+        self._telemetry = telemetry
+
+    async def run(self, task: Task, ensure_lease: EnsureLease) -> None:
+        """See `TaskHandler.run`."""
+        url, remote_id = _target(task)
+        if _REPAIR in task.fields:
+            if not await self._publisher.clean_up_if_deleted(remote_id):
+                await self._repair(task, remote_id, ensure_lease)
+            return
+        with suppress(Held):  # until a moderator has decided
+            visit = await self._screening.begin(remote_id, task, CACHE_QUEUE)
+            if await self._publisher.clean_up_if_deleted(remote_id):
+                await visit.end()
+            else:
+                await self._answer(task, url, remote_id, visit, ensure_lease)
+
+    async def _answer(
+        self, task: Task, url: RemoteUrl, remote_id: RemoteId, visit: Visit, ensure_lease: EnsureLease
+    ) -> None:
+        if await self._publisher.was_published(remote_id, task.task_id):
+            await visit.end()
+            return  # an earlier attempt was finished; the server's next response may differ
+        state = await self._states.load(remote_id)
+        copy = await self._copy(remote_id)
+        if copy is not None and (state.validated or copy.age_s < self._config.ttl):
+            await self._queue_repair(url, remote_id)  # an earlier attempt may have crashed before that
+            await self._tell_ready(task, remote_id, copy.facts, visit)
+        elif state.failure is not None and not _is_replayed(state.failure, task):
+            await self._tell_failure(task, remote_id, state.failure.reason, copy)
+        else:
+            if state.failure is not None:
+                await self._states.forget_failure(remote_id)
+            await self._obtain(task, url, remote_id, copy, visit, ensure_lease)
+
+    async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
+        """See `TaskHandler.record_failure`."""
+        try:
+            url, remote_id = _target(task)
+        except Rejected:
+            return  # a mistake of another service: the task has no media item
+        if _REPAIR in task.fields:
+            return  # the media item stays as it is
+        ttl_s = self._config.unreachable_ttl if reason in _TRANSIENT else self._config.negative_ttl
+        failure = RemoteFailure(reason, task.task_id, url.server, datetime.now(UTC).timestamp())
+        await self._states.remember_failure(remote_id, failure, ttl_s)
+        await self._tell_failure(task, remote_id, reason, await self._readable_copy(remote_id))
+
+    async def renew_status(self, task: Task) -> None:
+        """See `TaskHandler.renew_status`. An older copy has its own status, READY."""
+        try:
+            _, remote_id = _target(task)
+        except Rejected:
+            return
+        await self._publisher.keep_processing(remote_id, only_if_known=True)
+
+    async def _copy(self, remote_id: RemoteId) -> _Copy | None:
+        """Return the stored copy; None also if its facts are damaged."""
+        info = await self._publisher.original(remote_id)
+        facts = None if info is None else stored_facts(info)
+        return None if info is None or facts is None else _Copy(facts, info)
+
+    async def _readable_copy(self, remote_id: RemoteId) -> _Copy | None:
+        """Return the stored copy; None also if the store does not return it, because then it cannot be served
+        either."""
+        with DespiteUnreadable():
+            return await self._copy(remote_id)
+        return None
+
+    async def _tell_ready(self, task: Task, remote_id: RemoteId, facts: MediaFacts, visit: Visit) -> None:
+        await self._states.mark_used(remote_id, datetime.now(UTC), self._config.ttl)
+        await self._publisher.announce_ready(remote_id, facts, visit, dedup_key=task.task_id)
+
+    async def _tell_failure(self, task: Task, remote_id: RemoteId, reason: Reason, copy: _Copy | None) -> None:
+        """An older copy is served for as long as somebody asks for it: its server may be back."""
+        # A failure of this service is not final: the same task may be replayed, and end differently.
+        dedup_key = f"{task.task_id}:{reason}" if reason in SERVICE_FAULTS else task.task_id
+        if copy is not None:
+            try:
+                visit = await self._screening.begin(remote_id, task, CACHE_QUEUE)
+                await self._publisher.announce_ready(remote_id, copy.facts, visit, dedup_key=dedup_key)
+            except Rejected as rejection:
+                reason = rejection.reason
+            except Held:
+                return  # until a moderator has decided
+            else:
+                return
+        await self._publisher.announce_failed(remote_id, reason, dedup_key=dedup_key)
+
+    async def _obtain(
+        self,
+        task: Task,
+        url: RemoteUrl,
+        remote_id: RemoteId,
+        copy: _Copy | None,
+        visit: Visit,
+        ensure_lease: EnsureLease,
+    ) -> None:
+        """Fetch, process and publish the file."""
+        states = self._states
+        await states.reset_failure(remote_id)
+        with ExitStack() as files:
+            fd = files.enter_context(open_spool())
+            try:
+                fetched = await self._fetch(url, fd, copy)
+            except RemoteGone:
+                if copy is not None:
+                    sizes = await self._publisher.unpublish(remote_id)
+                    await self._purges.request(str(remote_id), f"gone:{task.task_id}", sizes)
+                raise
+            if fetched is None and copy is not None:
+                await states.mark_validated(remote_id, self._config.ttl)
+                await self._tell_ready(task, remote_id, copy.facts, visit)
+            elif fetched is not None:
+                facts = await self._process(remote_id, fd, fetched, files, ensure_lease, copy, visit)
+                if facts is not None:
+                    await self._queue_repair(url, remote_id)
+                    await self._tell_new(task, remote_id, facts, copy, visit)
+
+    async def _tell_new(
+        self, task: Task, remote_id: RemoteId, facts: MediaFacts, copy: _Copy | None, visit: Visit
+    ) -> None:
+        if copy is not None and copy.facts.sha256 != facts.sha256:
+            sizes = dict.fromkeys((*facts.thumbnails, *copy.facts.thumbnails))
+            await self._purges.request(str(remote_id), f"replaced:{task.task_id}", sizes)
+        await self._publisher.announce_ready(remote_id, facts, visit, dedup_key=task.task_id)
+
+    async def _queue_repair(self, url: RemoteUrl, remote_id: RemoteId) -> None:
+        """Queue a task that makes thumbnails again, if some were not made from the present original.
+
+        Two attempts that write at the same time can leave the original of one and thumbnails of the other. The attempt
+        that wrote last checks after its last write, so it sees the final state.
+        """
+        if not await self._publisher.is_consistent(remote_id):
+            fields = {"remote_url": str(url), _REPAIR: "thumbnails"}
+            await self._queue.enqueue(fields, dedup_key=f"{_REPAIR}:{remote_id}", follow_up=True)
+
+    async def _repair(self, task: Task, remote_id: RemoteId, ensure_lease: EnsureLease) -> None:
+        """Make the thumbnails of the present original again, unless they are right by now."""
+        copy = await self._copy(remote_id)
+        if copy is None or await self._publisher.is_consistent(remote_id):
+            return
+        with ExitStack() as files:
+            fd = files.enter_context(open_spool())
+            try:
+                size_bytes = copy.info.size_bytes
+                await self._store.get().download(copy.info.key, fd, max_bytes=size_bytes, if_match=copy.info.etag)
+            except (PreconditionFailed, ObjectMissing):
+                raise Unavailable(Dependency.UPLOAD, "its original was replaced while it was read") from None
+            made = await self._pipeline.get().process(SpooledSource(fd, size_bytes), copy.facts.format, files)
+            await ensure_lease()
+            thumbnails = {name: data for name, data in made.thumbnails.items() if name in copy.facts.thumbnails}
+            await self._publisher.write_thumbnails(remote_id, copy.facts, thumbnails)
+        await self._purges.request(str(remote_id), f"{_REPAIR}:{task.task_id}", copy.facts.thumbnails)
+        await self._publisher.clean_up_if_deleted(remote_id)
+        now = await self._publisher.original(remote_id)
+        if now is not None and now.etag != copy.info.etag:
+            raise Unavailable(Dependency.UPLOAD, "its original was replaced while its thumbnails were made")
+
+    async def _fetch(self, url: RemoteUrl, fd: int, copy: _Copy | None) -> Fetched | None:
+        """Fetch the file. Return None if the server confirms that the copy is current."""
+        known = None if copy is None else validators_from(copy.info.metadata)
+        with ObservedFetch(self._telemetry, url, fd) as observed:
+            if known is None:
+                fetched: Fetched | None = await self._fetcher.fetch(url, fd)
+            else:
+                fetched = await self._fetcher.fetch_if_changed(url, fd, known)
+            observed.arrived(fetched)
+        return fetched
+
+    async def _process(
+        self,
+        remote_id: RemoteId,
+        fd: int,
+        fetched: Fetched,
+        files: ExitStack,
+        ensure_lease: EnsureLease,
+        copy: _Copy | None,
+        visit: Visit,
+    ) -> MediaFacts | None:
+        """Return the facts of the published file; None if it was deleted before."""
+        found = sniff(os.pread(fd, HEAD_BYTES, 0), size=fetched.size_bytes)
+        fmt = require_format(found, _family(found), self._enabled)
+        if fetched.size_bytes > self._limits.max_bytes(fmt.family):
+            raise Rejected(Reason.TOO_LARGE, f"{fetched.size_bytes} bytes")
+        source = SpooledSource(fd, fetched.size_bytes)
+        await visit.see_file(source)
+        with self._publisher.making(fmt):
+            made = await self._pipeline.get().process(source, fmt, files)
+        facts = facts_of(made, source)
+        await visit.see_made(facts, scrubbed_file(made, source), made.thumbnails)
+        writer = original_writer(made, source, facts, source_info=None, replace=True)
+        validators = {} if fetched.validators is None else fetched.validators.to_metadata()
+        await ensure_lease()
+        return await self._publisher.publish(
+            remote_id,
+            facts,
+            made.thumbnails,
+            _with_metadata(writer, validators),
+            replaced=None if copy is None else copy.facts,
+        )
+
+
+def _with_metadata(writer: WriteOriginal, more: Mapping[str, str]) -> WriteOriginal:
+    async def write(store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None:
+        await writer(store, key, content_type, {**metadata, **more})
+
+    return write
+
+
+def _is_replayed(failure: RemoteFailure, task: Task) -> bool:
+    """Whether it was this very task that failed, for a reason of ours: then an operator wants it tried again."""
+    return failure.task_id == task.task_id and failure.reason in SERVICE_FAULTS
+
+
+def _family(found: Sniffed) -> Family:
+    """Nobody declared anything here: the content's own family is the declared one."""
+    return found.family or Family.IMAGE
+
+
+def _target(task: Task) -> tuple[RemoteUrl, RemoteId]:
+    try:
+        url = parse_remote_url(task.fields.get("remote_url", ""))
+    except InvalidUrl as error:
+        raise Rejected(Reason.MALFORMED_TASK, str(error)) from None
+    return url, remote_id_for(str(url))

@@ -1,0 +1,305 @@
+"""Publishes processed media items, with their status and event.
+
+The order makes a crash harmless: thumbnails first, the original last (that write happens once, and makes the media item
+public), then the status and its event, then leftovers are removed. A deletion wins: its record is read before the first
+write and after the last. Objects written after the mark are removed when the deletion is due, or stay if it is undone.
+Objects written after the removal began are removed at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Protocol
+
+from avion_media.backends.store import ObjectInfo, ObjectStore, stored_facts
+from avion_media.common import keys
+from avion_media.common.concurrency import run_all
+from avion_media.common.errors import (
+    RETRYABLE,
+    DespiteUnreadable,
+    ObjectMissing,
+    PreconditionFailed,
+    Reason,
+    Rejected,
+    SourceReplaced,
+)
+from avion_media.common.formats import JPEG, WEBP, MediaFormat
+from avion_media.common.ids import AnyId, MediaId
+from avion_media.common.media import (
+    WEBP_SUFFIX,
+    MediaFacts,
+    ThumbnailSize,
+    in_all_formats,
+    possible_sizes,
+    sizes_of,
+)
+from avion_media.common.owners import owner_metadata, owner_of
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import State, Status
+from avion_media.common.telemetry import Telemetry, instruments
+from avion_media.items.moderation import Visit
+from avion_media.items.owners import OwnerIndex
+from avion_media.items.state import ANY_FAILURE, FAILED_TTL_S, READY_TTL_S, MediaEvents, StatusStore
+from avion_media.workers.stored_sizes import stored_sizes
+
+_OF_ORIGINAL = "sha256"  # user metadata of a thumbnail: the SHA-256 of the original that it was made of
+
+
+class WriteOriginal(Protocol):
+    """Writes the scrubbed original under ``key``, once. Raises `PreconditionFailed` if it exists already.
+
+    Raises `SourceReplaced`, and writes nothing, if its source was replaced meanwhile.
+    """
+
+    async def __call__(self, store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None: ...
+
+
+class Publisher:
+    """Writes to the store and the status store, and publishes events, for the tasks."""
+
+    def __init__(
+        self,
+        store: ResourceSlot[ObjectStore],
+        statuses: StatusStore,
+        events: MediaEvents,
+        sizes: tuple[ThumbnailSize, ...],
+        telemetry: Telemetry,
+        *,
+        processing_ttl_s: float,
+    ) -> None:
+        self._store = store
+        self._owners = OwnerIndex(store)
+        self._statuses = statuses
+        self._events = events
+        self._sizes = sizes
+        self._telemetry = telemetry
+        self._processing_ttl_s = processing_ttl_s
+
+    async def is_deleted(self, any_id: AnyId) -> bool:
+        """Return whether the media item is deleted."""
+        return await self._statuses.is_deleted(str(any_id))
+
+    async def clean_up_if_deleted(self, any_id: AnyId) -> bool:
+        """Return whether the media item is deleted. If its removal has begun, remove what was written since."""
+        state = await self._statuses.deletion_state(str(any_id))
+        if state in ("removing", "removed"):
+            await self.remove_objects(any_id)
+        return state not in ("", "undeleted")
+
+    async def original(self, any_id: AnyId) -> ObjectInfo | None:
+        """Return the original, or None if there is none."""
+        try:
+            return await self._store.get().head(keys.original(any_id))
+        except ObjectMissing:
+            return None
+
+    async def published(self, any_id: AnyId) -> MediaFacts | None:
+        """Return the facts of the original that an earlier attempt wrote, or None if there is none."""
+        info = await self.original(any_id)
+        return None if info is None else stored_facts(info)
+
+    async def status(self, media_id: MediaId) -> Status | None:
+        """Return the status on Redis (see `StatusStore.get`). FAILED: an earlier or a faster attempt has failed."""
+        return await self._statuses.get(str(media_id))
+
+    @contextmanager
+    def making(self, fmt: MediaFormat) -> Iterator[None]:
+        """Enclose the making of thumbnails, and count those that cannot be made."""
+        try:
+            yield
+        except Exception as error:
+            outcome = "rejected" if isinstance(error, Rejected) else "failed"
+            self._telemetry.count(instruments.THUMBNAILS, len(self._sizes), format=fmt.name, outcome=outcome)
+            raise
+
+    async def publish(
+        self,
+        any_id: AnyId,
+        facts: MediaFacts,
+        thumbnails: Mapping[str, bytes],
+        write_original: WriteOriginal,
+        *,
+        replaced: MediaFacts | None = None,
+        owner: str = "",
+    ) -> MediaFacts | None:
+        """Write everything, the original last. Return the facts of the original that is served now.
+
+        They can differ from ``facts``: another attempt was faster, and read another file that the client had PUT. The
+        caller must then write the thumbnails of that file again (`write_thumbnails`). Return None if the media item was
+        deleted before, and nothing was written. ``replaced``: the facts of the original that is overwritten, if any.
+        ``owner``: only uploads have one.
+        """
+        if await self.is_deleted(any_id):
+            return None
+        store = self._store.get()
+        await self.write_thumbnails(any_id, facts, thumbnails)
+        if replaced is not None:  # first, because the new original does not name those sizes
+            await self._remove_thumbnails(any_id, set(replaced.thumbnails) - thumbnails.keys())
+        metadata = facts.to_metadata()
+        held_bytes = facts.size_bytes + sum(map(len, thumbnails.values()))
+        if owner and isinstance(any_id, MediaId):
+            # Before the original: a crash must not leave a public media item that is missing in its owner's index.
+            await self._owners.add(owner, any_id, held_bytes)
+            metadata |= owner_metadata(owner)
+        current = facts
+        try:
+            await write_original(store, keys.original(any_id), facts.format.content_type, metadata)
+        except SourceReplaced:
+            raise  # nothing was written
+        except PreconditionFailed:
+            current = await self.published(any_id) or facts
+            if owner and isinstance(any_id, MediaId):
+                await self._owners.remove_if_doubled(owner, any_id, held_bytes)
+            if current.thumbnails:  # the other attempt may have had another configuration
+                await self._remove_thumbnails(any_id, thumbnails.keys() - set(current.thumbnails))
+        await self.clean_up_if_deleted(any_id)
+        return current
+
+    async def write_thumbnails(self, any_id: AnyId, facts: MediaFacts, thumbnails: Mapping[str, bytes]) -> None:
+        """Write the thumbnails of an original, and overwrite old ones. Each carries the original's SHA-256."""
+        put = self._store.get().put
+        metadata = {_OF_ORIGINAL: facts.sha256} if facts.sha256 else {}
+        await run_all(
+            [
+                partial(put, keys.thumbnail(any_id, name), data, content_type=_type_of(name), metadata=metadata)
+                for name, data in thumbnails.items()
+            ]
+        )
+        self._telemetry.count(instruments.THUMBNAILS, len(thumbnails), format=facts.format.name, outcome="written")
+
+    async def is_consistent(self, any_id: AnyId) -> bool:
+        """Return whether all thumbnails exist and were made of the present original."""
+        store, facts = self._store.get(), await self.published(any_id)
+        if facts is None or not facts.sha256:
+            return True
+        others: list[str] = []
+
+        async def check(name: str) -> None:
+            try:
+                made_of = (await store.head(keys.thumbnail(any_id, name))).metadata.get(_OF_ORIGINAL, "")
+            except ObjectMissing:
+                made_of = ""
+            if made_of != facts.sha256:
+                others.append(name)
+
+        await run_all([partial(check, name) for name in facts.thumbnails])
+        return not others
+
+    async def _remove_thumbnails(self, any_id: AnyId, sizes: Iterable[str]) -> None:
+        to_delete = keys.thumbnails(any_id, sizes)
+        if to_delete:
+            await self._store.get().delete(to_delete)
+
+    async def keep_processing(self, any_id: AnyId, *, only_if_known: bool = False) -> None:
+        """Renew the status PROCESSING, which must outlive the task. Every other status stays as it is.
+
+        A media item without a status gets one, unless ``only_if_known``.
+        """
+        statuses = self._statuses
+        status = await statuses.get(str(any_id))
+        if (not only_if_known) if status is None else (status.state is State.PROCESSING):
+            await statuses.put(Status(str(any_id), State.PROCESSING), ttl_s=self._processing_ttl_s)
+
+    async def published_if_readable(self, any_id: AnyId) -> MediaFacts | None:
+        """As `published`; None also for an original that the store does not return."""
+        with DespiteUnreadable():
+            return await self.published(any_id)
+        return None
+
+    async def announce_ready(
+        self,
+        any_id: AnyId,
+        facts: MediaFacts,
+        visit: Visit,
+        *,
+        dedup_key: str = "",
+        over: Reason | str | None = ANY_FAILURE,
+    ) -> bool:
+        """Store the status READY and publish its event. Return whether the status was stored.
+
+        The visit decides first: see `Visit.settle`. The status is not stored if the media item was deleted, or failed
+        for another reason than ``over`` (`StatusStore.put`). ``dedup_key``: see `MediaEvents.publish`.
+        """
+        await visit.settle(facts)
+        thumbnails = keys.origin_paths(any_id, sizes_of(facts, self._sizes))
+        status = Status(str(any_id), State.READY, facts=facts, thumbnails=thumbnails)
+        if not await self._statuses.put(status, ttl_s=READY_TTL_S, over=over):
+            return False
+        await self._publish_end(any_id, "ready", {"content_type": facts.format.content_type}, dedup_key)
+        await visit.end(facts)
+        return True
+
+    async def withdraw_after_failure(self, media_id: MediaId, facts: MediaFacts) -> None:
+        """Remove what this attempt wrote if another one failed first. After a deletion, the removal task does so."""
+        status = await self.status(media_id)
+        if status is not None and status.state is State.FAILED:
+            await self._disown(media_id, await self.original(media_id))
+            await self._store.get().delete([keys.original(media_id)])
+            await self._remove_thumbnails(media_id, sizes_of(facts, self._sizes))
+
+    async def announce_failed(
+        self, any_id: AnyId, reason: Reason, *, dedup_key: str = "", is_file_suspect: bool = False
+    ) -> None:
+        """Store the status FAILED and publish its event. An earlier reason is kept."""
+        statuses = self._statuses
+        retryable = reason in RETRYABLE and not is_file_suspect
+        status = Status(str(any_id), State.FAILED, reason=reason, retryable=retryable)
+        if not await statuses.put(status, ttl_s=FAILED_TTL_S):
+            current = await statuses.get(str(any_id))
+            if current is None or current.state is not State.FAILED or current.reason is None:
+                return
+            reason = current.reason
+        if reason is not Reason.BLOCKED:  # the block publishes an event of its own
+            await self._publish_end(any_id, "failed", {"reason": str(reason)}, dedup_key)
+
+    async def _publish_end(self, any_id: AnyId, ending: str, details: dict[str, str], dedup_key: str) -> None:
+        kind = "media" if isinstance(any_id, MediaId) else "remote"
+        await self._events.publish(f"{kind}.{ending}", str(any_id), details, dedup_key=dedup_key)
+
+    async def remove_unpublished(self, media_id: MediaId) -> None:
+        """Remove thumbnails of an attempt that never wrote its original, because its upload was replaced."""
+        if await self.original(media_id) is None:
+            await self._remove_thumbnails(media_id, possible_sizes(self._sizes))
+
+    async def was_published(self, any_id: AnyId, dedup_key: str) -> bool:
+        """Return whether an event with this ``dedup_key`` was published: then an earlier attempt did everything."""
+        return await self._events.was_published(str(any_id), dedup_key)
+
+    async def unpublish(self, any_id: AnyId) -> tuple[str, ...]:
+        """Stop serving a media item that nobody deleted. Returns the same as `remove_objects`."""
+        await self._statuses.forget(str(any_id))  # first: the status must not be READY when the objects are removed
+        return await self.remove_objects(any_id)
+
+    async def remove_objects(self, any_id: AnyId) -> tuple[str, ...]:
+        """Remove all objects of a media item. Return the thumbnail sizes it may have had. Can be repeated."""
+        info = await self.original(any_id)
+        sizes = await self._possible_sizes(info)
+        await self._disown(any_id, info)
+        await self._store.get().delete(keys.all_of(any_id, sizes))
+        return sizes
+
+    async def _disown(self, any_id: AnyId, original: ObjectInfo | None) -> None:
+        """Remove a media item from its owner's index. Called before its original is removed: that names the owner."""
+        owner = "" if original is None else owner_of(original.metadata)
+        if owner and isinstance(any_id, MediaId):
+            await self._owners.remove(owner, any_id)
+
+    async def _possible_sizes(self, original: ObjectInfo | None) -> tuple[str, ...]:
+        """Return the sizes that the original names, and the configured ones, which an unfinished attempt may have left.
+
+        If the original is removed already or names none: the sizes of all media items in the store.
+        """
+        facts = None if original is None else stored_facts(original)
+        known = facts.thumbnails if facts is not None else ()
+        known = known or in_all_formats(await stored_sizes(self._store))
+        return tuple(dict.fromkeys((*known, *possible_sizes(self._sizes))))
+
+    async def remove_incoming(self, media_id: MediaId) -> None:
+        """Remove the upload, which is never served."""
+        await self._store.get().delete([keys.incoming(media_id)])
+
+
+def _type_of(thumbnail: str) -> str:
+    return WEBP.content_type if thumbnail.endswith(WEBP_SUFFIX) else JPEG.content_type

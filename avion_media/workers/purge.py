@@ -1,0 +1,119 @@
+"""``media_purge_queue``: purge deleted media from the CDN. Off unless ``CDN__PURGE_URLS`` is set.
+
+It is a queue of its own, so that an unavailable CDN delays no deletion, and purges are retried until they succeed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import quote, urlsplit
+
+import httpx
+import trio
+
+from avion_media.backends.queue import TaskQueue
+from avion_media.backends.store import ObjectStore, stored_facts
+from avion_media.common.errors import Dependency, ObjectMissing, Reason, Unavailable
+from avion_media.common.ids import AnyId, parse_any_id
+from avion_media.common.keys import origin_paths, original
+from avion_media.common.media import ThumbnailSize, in_all_formats, parse_size_names
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import EnsureLease, Task, id_of
+from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
+from avion_media.config import CdnConfig
+
+_SIZES = "sizes"  # field of a task: comma-separated sizes
+_NOT_CACHED = frozenset({404, 410, 412})  # statuses of caches that did not have the object
+_log = get_logger()
+
+
+class Purges:
+    """Queues purges. Does nothing without a CDN."""
+
+    def __init__(self, queue: TaskQueue, config: CdnConfig) -> None:
+        self._queue = queue
+        self._enabled = bool(config.purge_urls)
+
+    async def request(self, media_id: str, trigger: str, sizes: Iterable[str] = ()) -> None:
+        """Purge the media item soon. Several requests with the same ``trigger`` make one purge. Raises `Unavailable`.
+
+        ``sizes``: its thumbnail sizes, if known, because its original might already be removed.
+        """
+        if self._enabled:
+            fields = {"media_id": media_id}
+            if named := ",".join(sizes):
+                fields[_SIZES] = named
+            await self._queue.enqueue(fields, dedup_key=f"{media_id}:{trigger}", follow_up=True)
+
+
+class PurgeMedia:
+    """See `TaskHandler`. Repeating a purge is harmless."""
+
+    def __init__(
+        self,
+        store: ResourceSlot[ObjectStore],
+        config: CdnConfig,
+        sizes: tuple[ThumbnailSize, ...],
+        telemetry: Telemetry = NO_TELEMETRY,
+    ) -> None:
+        self._store = store
+        self._config = config
+        self._telemetry = telemetry
+        self._configured = in_all_formats(size.name for size in sizes)
+
+    async def run(self, task: Task, _ensure_lease: EnsureLease) -> None:
+        """Purge every path of the media item. Raises `Unavailable` if one request failed."""
+        any_id = id_of(task, parse_any_id)
+        named = parse_size_names(task.fields.get(_SIZES, ""))
+        sizes = dict.fromkeys((*self._configured, *named))
+        async with httpx.AsyncClient(trust_env=False, timeout=self._config.timeout) as http:
+            await self._purge_all(http, [f"/media/{any_id}", *origin_paths(any_id, sizes).values()])
+            if not named:  # last, so that an unavailable store delays no other path
+                more = [size for size in await self._made_of(any_id) if size not in sizes]
+                await self._purge_all(http, origin_paths(any_id, more).values())
+
+    async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
+        """See `TaskHandler.record_failure`. A purge has no status."""
+
+    async def renew_status(self, task: Task) -> None:
+        """See `TaskHandler.renew_status`: a purge has no status."""
+
+    async def _made_of(self, any_id: AnyId) -> tuple[str, ...]:
+        """Return the sizes that the original names, if it exists."""
+        try:
+            info = await self._store.get().head(original(any_id))
+        except ObjectMissing:
+            return ()
+        facts = stored_facts(info)
+        return () if facts is None else facts.thumbnails
+
+    async def _purge_all(self, http: httpx.AsyncClient, paths: Iterable[str]) -> None:
+        paths = tuple(paths)
+        for target in self._config.purge_urls:
+            for path in paths:
+                await self._purge(http, target, path)
+
+    async def _purge(self, http: httpx.AsyncClient, target: str, path: str) -> None:
+        log = _log.bind(cache=urlsplit(target).netloc.rpartition("@")[2], object=path)  # the URL may contain a token
+        try:
+            with trio.fail_after(self._config.timeout):  # httpx bounds each of its steps, not their sum
+                response = await http.request(self._config.purge_method, purge_url(target, path))
+        except (httpx.HTTPError, trio.TooSlowError) as error:
+            self._telemetry.count(instruments.PURGES, outcome="unreachable")
+            log.warning("purge.failed", error=repr(error))
+            raise Unavailable(Dependency.CDN, repr(error)) from error
+        refused = response.status_code >= 400 and response.status_code not in _NOT_CACHED
+        self._telemetry.count(instruments.PURGES, outcome="refused" if refused else "ok")
+        if refused:
+            log.warning("purge.failed", status=response.status_code)
+            raise Unavailable(Dependency.CDN, f"it answered {response.status_code}")
+
+
+def purge_url(target: str, path: str) -> str:
+    """Return the URL for a path: ``{path}`` of a template is replaced (percent-encoded in a query), or the path is
+    appended."""
+    if "{path}" not in target:
+        return target.rstrip("/") + path
+    before, _, after = target.partition("{path}")
+    shown = quote(path, safe="") if "?" in before else path.removeprefix("/") if before.endswith("/") else path
+    return before + shown + after

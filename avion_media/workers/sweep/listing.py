@@ -1,0 +1,187 @@
+"""Merges the listings of the object store by media item.
+
+Keys of all kinds sort like their ids: a media id begins with its time, and its key with the date. So the sweep finds
+an orphan without a HEAD request, and keeps one page of each listing in memory.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+
+from avion_media.backends.store import ListedObject, ObjectStore
+from avion_media.common import keys
+from avion_media.common.formats import Family, by_filename
+from avion_media.common.ids import AnyId
+from avion_media.common.media import WEBP_SUFFIX
+from avion_media.common.resources import ResourceSlot
+from avion_media.workers.rate_limiter import RateLimiter
+from avion_media.workers.stored_sizes import stored_sizes
+from avion_media.workers.sweep.policy import Medium
+
+_ID_LENGTHS = {"uploads": 26, "remote": 64}
+
+
+class Part(StrEnum):
+    """A sweep has two parts: uploads and remote media."""
+
+    UPLOADS = "uploads"
+    REMOTE = "remote"
+
+
+class Kind(StrEnum):
+    """The kind of an object."""
+
+    INCOMING = "incoming"
+    ORIGINAL = "original"
+    THUMBNAIL = "thumbnail"
+
+
+_LABELS = {
+    (Part.UPLOADS, Kind.INCOMING): "incoming",
+    (Part.UPLOADS, Kind.ORIGINAL): "",  # image or video
+    (Part.UPLOADS, Kind.THUMBNAIL): "thumbnail",
+    (Part.REMOTE, Kind.ORIGINAL): "remote",
+    (Part.REMOTE, Kind.THUMBNAIL): "remote_thumbnail",
+}
+STORED_KINDS = ("incoming", *(str(family) for family in Family), "thumbnail", "remote", "remote_thumbnail")
+"""The kinds of objects that the sweep counts and reports."""
+
+
+def _family_of(key: str) -> str:
+    fmt = by_filename(key)
+    return str(fmt.family if fmt is not None else Family.IMAGE)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One listed object, and the id in its key."""
+
+    name: str
+    kind: Kind
+    listed: ListedObject
+
+
+class _Source:
+    """One listing, read object by object. Skips and counts keys without a media id."""
+
+    def __init__(
+        self, pages: AsyncIterator[tuple[ListedObject, ...]], limiter: RateLimiter, kind: Kind, prefix: str, part: Part
+    ) -> None:
+        self._pages = pages
+        self._limiter = limiter
+        self._kind = kind
+        self._id_length = _ID_LENGTHS[part]
+        # Thumbnails of remote media have the same prefix as those of uploads, and sort after them.
+        self._end = f"{prefix}remote/" if kind is Kind.THUMBNAIL and part is Part.UPLOADS else None
+        self._page: list[ListedObject] = []
+        self._label = _LABELS[part, kind]
+        self.listed = 0
+        self.unrecognized = 0
+        self.stored: Counter[tuple[str, str]] = Counter()  # objects and bytes by kind
+        self.head: Found | None = None
+
+    async def advance(self) -> None:
+        """Move ``head`` to the next object; None at the end."""
+        self.head = None
+        while self.head is None:
+            while not self._page:
+                await self._limiter.acquire()
+                try:
+                    self._page = list(reversed(await anext(self._pages)))
+                except StopAsyncIteration:
+                    return
+            listed = self._page.pop()
+            if self._end is not None and listed.key >= self._end:
+                return
+            self.listed += 1
+            name = listed.key.rpartition("/")[2].partition(".")[0]
+            if len(name) == self._id_length:
+                label = self._label or _family_of(listed.key)
+                self.stored[label, "objects"] += 1
+                self.stored[label, "bytes"] += listed.size_bytes
+                self.head = Found(name, self._kind, listed)
+            else:
+                self.unrecognized += 1
+
+
+class Media:
+    """The media items of one part, in the order of their ids. Made by `open_media`."""
+
+    def __init__(self, sources: list[_Source]) -> None:
+        self._sources = sources
+
+    @property
+    def listed(self) -> int:
+        """Objects seen so far."""
+        return sum(each.listed for each in self._sources)
+
+    @property
+    def unrecognized(self) -> int:
+        """Listed objects whose key has no media id. The service leaves them alone."""
+        return sum(each.unrecognized for each in self._sources)
+
+    @property
+    def stored(self) -> Counter[tuple[str, str]]:
+        """``objects`` and ``bytes`` listed so far, by kind of object."""
+        return sum((each.stored for each in self._sources), Counter())
+
+    async def next(self) -> Medium | None:
+        """Return the next media item with all of its objects; None after the last."""
+        name = min((each.head.name for each in self._sources if each.head is not None), default=None)
+        if name is None:
+            return None
+        found: list[Found] = []
+        for source in self._sources:
+            while source.head is not None and source.head.name == name:
+                found.append(source.head)
+                await source.advance()
+        return _medium(name, found)
+
+
+def _medium(name: str, found: list[Found]) -> Medium:
+    def one(kind: Kind) -> ListedObject | None:
+        return next((each.listed for each in found if each.kind is kind), None)
+
+    thumbnails = tuple(each.listed for each in found if each.kind is Kind.THUMBNAIL)
+    return Medium(name, one(Kind.INCOMING), one(Kind.ORIGINAL), thumbnails)
+
+
+async def open_media(
+    store: ResourceSlot[ObjectStore],
+    limiter: RateLimiter,
+    part: Part,
+    after: AnyId | None = None,
+    *,
+    page_size: int = 1000,
+) -> Media:
+    """Open the media items of ``part`` after the id ``after``. Raises `Unavailable`."""
+    sizes = await stored_sizes(store, limiter)
+
+    def source(kind: Kind, prefix: str, key_of: Callable[[AnyId], str]) -> _Source:
+        pages = store.get().list(prefix, None if after is None else key_of(after), page_size=page_size)
+        return _Source(pages, limiter, kind, prefix, part)
+
+    if part is Part.UPLOADS:
+        sources = [
+            source(Kind.INCOMING, keys.INCOMING_PREFIX, lambda any_id: f"{keys.INCOMING_PREFIX}{any_id}"),
+            source(Kind.ORIGINAL, keys.ORIGINAL_PREFIX, keys.original),
+        ]
+        below = ""
+    else:
+        sources = [source(Kind.ORIGINAL, keys.CACHED_REMOTE_PREFIX, keys.original)]
+        below = "remote/"
+    for size in sizes:
+        # Continue after the last thumbnail of an id, which is the WebP.
+        prefix = f"{keys.THUMBNAIL_PREFIX}{size}/{below}"
+        sources.append(source(Kind.THUMBNAIL, prefix, partial(_last_thumbnail, size)))
+    for each in sources:
+        await each.advance()
+    return Media(sources)
+
+
+def _last_thumbnail(size: str, any_id: AnyId) -> str:
+    return keys.thumbnail(any_id, f"{size}{WEBP_SUFFIX}")

@@ -1,0 +1,357 @@
+"""The sweep: compares the object store with Redis, and repairs what does not agree.
+
+It lists all objects, merged by media item (`listing`), looks up the state of each on Redis, decides (`policy`), and
+carries the decisions out (`actions`), batch by batch. It refuses a batch that would bring the removals to more than a
+fraction of the objects listed so far: so many removals are more likely a bug or a wrong setting than garbage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from avion_media.backends.queue import TaskQueue
+from avion_media.backends.redis import Redis
+from avion_media.backends.store import ObjectStore
+from avion_media.common import keys
+from avion_media.common.errors import Dependency, Unavailable
+from avion_media.common.ids import InvalidId, parse_any_id
+from avion_media.common.media import in_all_formats
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import PROCESSING_QUEUE
+from avion_media.config import Config
+from avion_media.items.deletion import DeletionJournal, DeletionRecord, DeletionRecords, JournalReplay, Mark
+from avion_media.items.state import RemoteStateStore, StatusStore
+from avion_media.workers.rate_limiter import RateLimiter
+from avion_media.workers.sweep.actions import SweepActions
+from avion_media.workers.sweep.blocked import watch_blocked
+from avion_media.workers.sweep.budget import Budget
+from avion_media.workers.sweep.listing import STORED_KINDS, Media, Part, open_media
+from avion_media.workers.sweep.owned import OwnerIndexCheck
+from avion_media.workers.sweep.policy import (
+    NOTHING_KNOWN,
+    Decision,
+    KnownState,
+    Medium,
+    Rules,
+    SweepReason,
+    decide,
+    needs_status,
+)
+from avion_media.workers.sweep.report import Refusal, Report, Stored
+from avion_media.workers.sweep.state import START, Cursor, SweepState
+from avion_media.workers.sweep.task_lookup import MediaTasks, find_tasks, scan_queue
+from avion_media.workers.sweep.unfinished import UnfinishedUploads
+
+_CHUNK = 500  # maximum media items compared at once: one round trip for their deletion records
+_PAGE = 1000  # objects of one listing request, S3's maximum
+_BATCH = 20_000  # media items between two checks of the fraction, and between two saved cursors
+
+
+def utc_now() -> datetime:
+    """The time."""
+    return datetime.now(UTC)
+
+
+async def save_nothing(_cursor: Cursor) -> None:
+    """Save no cursor: for a sweep that is not resumed."""
+
+
+def observe_nothing(_decision: Decision) -> None:
+    """Ignore the decision: for a sweep of which only the report is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Orders:
+    """Options of one sweep."""
+
+    dry_run: bool
+    force: bool
+    checkpoint: Callable[[Cursor], Awaitable[None]]
+    observe: Callable[[Decision], None]
+
+
+class Reconciliation:
+    """Runs sweeps. The age of objects is measured by ``clock``.
+
+    ``batch`` is in media items, ``page_size`` in objects of each listing.
+    """
+
+    def __init__(
+        self,
+        store: ResourceSlot[ObjectStore],
+        redis: Redis,
+        config: Config,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        batch: int = _BATCH,
+        page_size: int = _PAGE,
+    ) -> None:
+        self.store = store
+        self.redis = redis
+        self.config = config
+        self.clock = clock
+        self.batch = batch
+        self.page_size = page_size
+        self.limiter = RateLimiter(config.sweep.rate)
+        self.journal = DeletionJournal(store, config.delete.delay)
+        self.replay = JournalReplay(redis, self.journal)
+        self.actions = SweepActions(store, redis, self.limiter, clock, processing_ttl_s=config.tasks.accepted_life_s)
+
+    async def run(
+        self,
+        *,
+        dry_run: bool = False,
+        force: bool = False,
+        start: Cursor = START,
+        checkpoint: Callable[[Cursor], Awaitable[None]] = save_nothing,
+        observe: Callable[[Decision], None] = observe_nothing,
+    ) -> Report:
+        """Run one sweep from ``start``. Call ``observe`` with each decision that was, or would be, carried out.
+
+        Raises `Unavailable` if the object store or Redis is unavailable. After that, or after a cancel, another sweep
+        can continue from the last cursor that ``checkpoint`` was called with.
+        """
+        report = Report(dry_run)
+        orders = _Orders(dry_run, force, checkpoint, observe)
+        if not dry_run:  # first: without its record a deleted media item looks like any other
+            await self.replay.ensure_complete()
+            await self.replay.prune()
+        history_complete_since = await SweepState(self.redis).history_complete_since(self.clock(), remember=not dry_run)
+        rules = Rules.of(self.config, history_complete_since)
+        parts = list(Part)
+        for part in parts[parts.index(start.part) :]:
+            after = start.after if part is start.part else None
+            await _PartOfSweep(self, orders, rules, report, Cursor(part, after)).run()
+        everything_was_seen = not report.refusals and start == START
+        report.stored = {kind: report.stored.get(kind, Stored()) for kind in STORED_KINDS if everything_was_seen}
+        state = SweepState(self.redis)
+        index = OwnerIndexCheck(self.store, self.redis, self.limiter, self.config, self.clock)
+        await index.run(report, history_complete_since, dry_run=dry_run, force=force)
+        if report.stored and not dry_run:
+            await state.note_stored({kind: (each.objects, each.size_bytes) for kind, each in report.stored.items()})
+        await UnfinishedUploads(self.store, self.limiter, self.config, self.clock).sweep(report, dry_run=dry_run)
+        return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A media item that the sweep acts on unless it has a task."""
+
+    medium: Medium
+    known: KnownState
+
+
+class _PartOfSweep:
+    """One part of one sweep."""
+
+    def __init__(
+        self,
+        reconciliation: Reconciliation,
+        orders: _Orders,
+        rules: Rules,
+        report: Report,
+        start: Cursor,
+    ) -> None:
+        self._reconciliation = reconciliation
+        self._orders = orders
+        self._rules = rules
+        self._report = report
+        self._start = start
+        self._wanted = 0  # objects that this part has removed, or would remove
+        # A part that is resumed does not see the size of all objects.
+        limited_by_size = start.part is Part.REMOTE and start.after is None
+        self._budget = Budget(reconciliation.config.remote.budget if limited_by_size else 0)
+
+    async def run(self) -> None:
+        """Run to the end of the part, or until a batch is refused."""
+        start, reconciliation = self._start, self._reconciliation
+        media = await open_media(
+            reconciliation.store, reconciliation.limiter, start.part, start.after, page_size=reconciliation.page_size
+        )
+        try:
+            while await self._run_batch(media):
+                pass
+        finally:
+            self._report.listed += media.listed
+            self._report.unrecognized += media.unrecognized
+            seen = media.stored
+            for kind in STORED_KINDS:
+                if seen[kind, "objects"]:
+                    self._report.stored.setdefault(kind, Stored()).add(seen[kind, "objects"], seen[kind, "bytes"])
+
+    async def _run_batch(self, media: Media) -> bool:
+        """Decide and act on one batch. Return whether there is more to do."""
+        candidates: list[_Candidate] = []
+        seen = 0
+        last: Medium | None = None
+        ended = False
+        chunk_size = min(_CHUNK, self._reconciliation.batch)
+        while not ended and seen < self._reconciliation.batch:
+            chunk = [each for each in [await media.next() for _ in range(chunk_size)] if each is not None]
+            candidates += await self._find_candidates(chunk)
+            seen += len(chunk)
+            last = chunk[-1] if chunk else last
+            ended = len(chunk) < chunk_size
+        looked_at = self._reconciliation.clock()
+        planned = await self._decide(candidates)
+        if ended:
+            planned += await self._decide_unused()
+        if not await self._carry_out(planned, media.listed, looked_at):
+            return False
+        if last is not None and not ended:
+            await self._save(last)
+        return not ended
+
+    async def _save(self, last: Medium) -> None:
+        try:
+            after = parse_any_id(last.name)
+        except InvalidId:
+            return  # an unrecognised object; the next batch ends at another one
+        await self._orders.checkpoint(Cursor(self._start.part, after))
+
+    async def _find_candidates(self, chunk: list[Medium]) -> list[_Candidate]:
+        """Return the media items that the sweep acts on unless they have a task."""
+        redis = self._reconciliation.redis
+        if not self._orders.dry_run:
+            served = [each.name for each in chunk if each.served]
+            await watch_blocked(self._reconciliation.store, self._reconciliation.limiter, served)
+        deletions = await DeletionRecords(redis).get_many([each.name for each in chunk])
+        if not self._orders.dry_run:
+            await self._journal_late(deletions)
+        last_uses = await RemoteStateStore(redis).last_uses([each.name for each in chunk if each.is_remote])
+        statuses = await StatusStore(redis).get_many([each.name for each in chunk if needs_status(each)])
+        candidates = []
+        for medium in chunk:
+            status = statuses.get(medium.name)
+            deletion = deletions.get(medium.name)
+            known = KnownState(
+                state=None if status is None else status.state,
+                reason=None if status is None else status.reason,
+                tombstone=deletion.deleted_at if deletion is not None and deletion.is_deleted else None,
+                last_use=last_uses.get(medium.name),
+            )
+            if decide(medium, known, self._rules, self._reconciliation.clock()) is None:
+                self._budget.add(medium, known)
+            else:
+                candidates.append(_Candidate(medium, known))
+        return candidates
+
+    async def _journal_late(self, deletions: Mapping[str, DeletionRecord]) -> None:
+        marks = [
+            Mark(media_id, each.generation, each.due_ms, False)
+            for media_id, each in deletions.items()
+            if each.is_deleted and each.unjournaled
+        ]
+        if marks:
+            await self._reconciliation.replay.journal_late(marks)
+
+    async def _decide(self, candidates: list[_Candidate]) -> list[Decision]:
+        """Look up which candidates have a task. Return the decisions about the others."""
+        tasks = await self._find_tasks(candidates)
+        decisions = []
+        for each in candidates:
+            name = each.medium.name
+            known = replace(
+                each.known,
+                has_task=name in tasks.making,
+                given_up=name in tasks.given_up,
+                has_deletion=name in tasks.removing,
+            )
+            decision = decide(each.medium, known, self._rules, self._reconciliation.clock())
+            if decision is None:
+                self._budget.add(each.medium, known)
+            elif _is_id(name) and (decision.reason is not SweepReason.OVERDUE_DELETION or _has_own_object(each.medium)):
+                decisions.append(decision)
+            else:
+                self._report.unrecognized += len(each.medium.objects)
+        return decisions
+
+    async def _decide_unused(self) -> list[Decision]:
+        """Return the decisions about remote media beyond the budget. One that has a task stays until the next sweep."""
+        decisions = self._budget.decisions()
+        tasks = await self._find_tasks([_Candidate(each.medium, NOTHING_KNOWN) for each in decisions])
+        return [each for each in decisions if each.medium.name not in tasks.making]
+
+    async def _find_tasks(self, candidates: list[_Candidate]) -> MediaTasks:
+        deleted = [each.medium.name for each in candidates if each.known.tombstone is not None]
+        others = [each.medium for each in candidates if each.known.tombstone is None]
+        return await find_tasks(
+            self._reconciliation.redis,
+            uploads=[each.name for each in others if not each.is_remote],
+            remote=[each.name for each in others if each.is_remote],
+            deleted=deleted,
+            complete_since=self._rules.history_complete_since,
+        )
+
+    async def _carry_out(self, planned: list[Decision], listed: int, looked_at: datetime) -> bool:
+        """Carry out a batch. Return False if its removals were refused; tasks are queued in any case.
+
+        Raises `Unavailable` if Redis has lost data since the sweep began; the next sweep starts from the beginning.
+        """
+        self._wanted += sum(len(each.to_delete) for each in planned)
+        sweep = self._reconciliation.config.sweep
+        allowed = max(sweep.always_allowed, int(sweep.max_fraction * listed))
+        refused = self._wanted > allowed and not self._orders.force
+        if refused:
+            self._report.refuse(Refusal(self._start.part, self._wanted, allowed, listed))
+        accepted = set() if self._orders.dry_run else await self._claim_uploads([] if refused else planned)
+        for decision in planned:
+            if self._orders.dry_run:
+                self._done(decision)
+            elif decision.removes_upload and decision.medium.name in accepted:
+                self._report.skipped += 1
+            elif not decision.to_delete:
+                await self._reconciliation.actions.requeue(decision, looked_at)
+                self._done(decision)
+            elif not refused:
+                await self._remove(decision)
+        return self._orders.dry_run or not refused
+
+    async def _claim_uploads(self, planned: Sequence[Decision]) -> set[str]:
+        """Claim the uploads to remove, so that none of them can be completed any more. Return those that have a task:
+        they were completed since the decision, or another service queued them.
+
+        Raises `Unavailable` if Redis has lost data since the sweep began: among them may be tasks of these uploads.
+        """
+        redis = self._reconciliation.redis
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        uploads = {each.medium.name for each in planned if each.removes_upload}
+        claimed = {each for each in uploads if await queue.claim(each)}
+        await self._require_complete_history()
+        alive, given_up = await scan_queue(redis, PROCESSING_QUEUE, claimed)  # tasks of other services have no marker
+        return uploads - claimed | alive | given_up
+
+    async def _require_complete_history(self) -> None:
+        state = SweepState(self._reconciliation.redis)
+        if (
+            await state.history_complete_since(self._reconciliation.clock(), remember=True)
+            > self._rules.history_complete_since
+        ):
+            raise Unavailable(Dependency.REDIS, "it lost data during the sweep, which starts again")
+
+    async def _remove(self, decision: Decision) -> None:
+        with self._report.skipping_unreadable():
+            if await self._reconciliation.actions.remove(decision):
+                self._done(decision)
+            else:
+                self._report.skipped += 1
+
+    def _done(self, decision: Decision) -> None:
+        self._report.count(decision)
+        self._orders.observe(decision)
+
+
+def _has_own_object(medium: Medium) -> bool:
+    """Return whether the removal task will find an object of it. Objects with its id under other keys are not ours."""
+    own = keys.all_of(parse_any_id(medium.name), in_all_formats(each.key.split("/")[1] for each in medium.thumbnails))
+    return any(each.key in own for each in medium.objects)
+
+
+def _is_id(name: str) -> bool:
+    try:
+        parse_any_id(name)
+    except InvalidId:
+        return False
+    return True

@@ -21,9 +21,8 @@ from avion_media.servers.api.statuses import UnknownMedium
 from avion_media.servers.api.validation import BadRequest, Violation
 
 ROOT = Path(__file__).resolve().parents[3]
-SOURCES = [
-    path for part in ("servers/api", "grpc", "nodes") for path in sorted((ROOT / "avion_media" / part).glob("*.py"))
-]
+PARTS = ("servers/api", "grpc", "nodes")
+SOURCES = [path for part in PARTS for path in sorted((ROOT / "avion_media" / part).glob("*.py"))]
 # One for each case of `map_exception`.
 MAPPED = [
     BadRequest([Violation("size", "is zero", "SIZE_ZERO")]),

@@ -29,6 +29,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from avion_media.common.telemetry import bind_path
+from avion_media.config import Config
 from avion_media.nodes import consumers, foundation, group, ports, readiness, rpc
 from avion_media.nodes.admin import admin
 from avion_media.nodes.events import events
@@ -41,7 +42,7 @@ from supervisors import Child, Node, Strategy, Worker
 T = TypeVar("T")
 
 
-def build_tree(runtime: Runtime, before: Iterable[Node[Any]] = ()) -> Tree:
+def build_tree(runtime: Runtime, config: Config, before: Iterable[Node[Any]] = ()) -> Tree:
     """The tree for the runtime's roles. ``before`` (as in `dev`) is on the left of everything."""
 
     def worker(name: str, body: Callable[[Runtime, Child[T]], Awaitable[None]], grace_s: float = 1.0) -> Worker[T]:
@@ -55,15 +56,16 @@ def build_tree(runtime: Runtime, before: Iterable[Node[Any]] = ()) -> Tree:
         """The admin port shows the tree that it is a part of; it exists by the time the node runs."""
         return tree
 
-    admin_port = worker("admin", partial(admin, tree=whole))
-    origin, grpc = worker("origin", ports.origin), worker("grpc", rpc.grpc)
+    admin_port = worker("admin", partial(admin, config=config, tree=whole))
+    origin = worker("origin", partial(ports.origin, config=config.http))
+    grpc = worker("grpc", partial(rpc.grpc, config=config.grpc))
     redis, store = worker("redis", foundation.redis), worker("store", foundation.store)
     by_role: dict[str, Callable[[], Node[Any]]] = {
         "processing": lambda: consumers.processing(runtime),
-        "cache": lambda: consumers.cache(runtime),
+        "cache": lambda: consumers.cache(runtime, config),
         "delete": lambda: consumers.delete(runtime),
         "events": lambda: events(runtime),
-        "sweeper": lambda: worker("sweeper", sweeper, grace_s=2.0),
+        "sweeper": lambda: worker("sweeper", partial(sweeper, config=config), grace_s=2.0),
         "http": lambda: origin,
         "grpc": lambda: grpc,
     }

@@ -12,9 +12,10 @@ from typing import Any
 import trio
 
 from avion_media.app import build_tree
+from avion_media.common.settings import PREFIX
 from avion_media.common.telemetry import configure_logging, get_logger, instruments
 from avion_media.common.telemetry.otel import OpenTelemetry
-from avion_media.config import PREFIX, Config, ConfigError, ports_without_auth
+from avion_media.config import Config, ConfigError, ports_without_auth
 from avion_media.nodes import gauges
 from avion_media.nodes.credential_reload import problems_with_files
 from avion_media.nodes.foundation import TELEMETRY_STOP_S
@@ -113,7 +114,7 @@ async def nothing_alongside(_runtime: Runtime, _tree: Tree) -> None:
 def planned_budget(config: Config, roles: frozenset[str], before: Before = nothing_before) -> DrainBudget:
     """The budget of a service that is not running yet."""
     plan = Runtime(config, roles)
-    return drain_budget(config, build_tree(plan, before(plan)).root)
+    return drain_budget(config, build_tree(plan, config, before(plan)).root)
 
 
 def startup_problems(config: Config, roles: frozenset[str], budget: DrainBudget) -> list[str]:
@@ -155,7 +156,7 @@ async def _serve(
     watchdog: Watchdog,
 ) -> None:
     runtime = open_runtime(config, roles)
-    tree = build_tree(runtime, before(runtime))
+    tree = build_tree(runtime, config, before(runtime))
     root = tree.root
     root.observe(lambda event: _log_transition(runtime, event))
     gauges.observe_tree(runtime, root)

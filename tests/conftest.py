@@ -16,7 +16,7 @@ import pytest
 import redis
 from botocore.config import Config as BotoConfig
 
-from avion_media.config import S3Config
+from avion_media.backends.settings import S3Config
 from tests.services import S3Address, ceph, moto, redis_server, s3_address_from
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import httpx
 from avion_media.cli.client import reachable
 from avion_media.cli.output import CommandFailed, UsageError, console, load_config
 from avion_media.cli.tokens import check_admitted, operator_headers
-from avion_media.config import PREFIX
+from avion_media.common.settings import PREFIX
 
 _TIMEOUT_S = 5.0
 _OUT_OF_REACH_S = 10.0  # the admin port is killed, too, and can take this long to come back

@@ -21,8 +21,10 @@ from avion_media.cli.tokens import caller_metadata
 from avion_media.common.errors import Reason
 from avion_media.common.formats import by_filename
 from avion_media.common.parts import MIN_PART_BYTES
-from avion_media.config import PREFIX, Bind, ClientConfig, Config
+from avion_media.common.settings import PREFIX, Bind
+from avion_media.config import Config
 from avion_media.media.sniff import HEAD_BYTES, sniff
+from avion_media.servers.settings import ClientConfig
 from avion_media.wire import purerpc
 from avion_media.wire.avion import media_pb2 as wire
 from avion_media.wire.avion.media_grpc import MediaServiceStub

@@ -6,7 +6,8 @@ import click
 
 from avion_media.cli.output import UsageError, json_option, load_config, print_json, print_table
 from avion_media.cli.serve import parse_roles, roles_option
-from avion_media.config import PREFIX, effective
+from avion_media.common.settings import PREFIX
+from avion_media.config import effective
 
 
 @click.command("config")

@@ -18,7 +18,8 @@ from avion_media.cli.client import Client, open_client
 from avion_media.cli.media import describe, print_status, upload_all
 from avion_media.cli.output import CommandFailed, UsageError, console, load_config
 from avion_media.common.errors import Unavailable
-from avion_media.config import PREFIX, Bind, Config, ConfigError
+from avion_media.common.settings import PREFIX, Bind
+from avion_media.config import Config, ConfigError
 from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.nodes.embedded import CannotEmbed, check_programs, redis_node, store_node
 from avion_media.operations.setup import prepare
@@ -55,11 +56,12 @@ def dev_command(demo: Path | None, once: bool, free_ports: bool) -> None:
             load_config(), reserved, free_ports=free_ports, demo=demo is not None
         )
         try:
+            config = _without_required_sandbox_if_impossible(config)
             serve(
-                _without_required_sandbox_if_impossible(config),
+                config,
                 frozenset(ROLES),
                 before=lambda runtime: _embedded_nodes(runtime, redis_port, store_port),
-                alongside=partial(_show, demo=demo, once=once, failures=failures),
+                alongside=partial(_show, config, demo=demo, once=once, failures=failures),
             )
         except ConfigError as error:
             raise UsageError(*error.problems) from None
@@ -172,18 +174,20 @@ def _embedded_nodes(runtime: Runtime, redis_port: int, store_port: int) -> Itera
     return (redis_node(redis_port), store_node(store_port), Worker("prepare", prepared))
 
 
-async def _show(runtime: Runtime, tree: Tree, *, demo: Path | None, once: bool, failures: list[str]) -> None:
+async def _show(
+    config: Config, runtime: Runtime, tree: Tree, *, demo: Path | None, once: bool, failures: list[str]
+) -> None:
     """Once everything runs, print the addresses and run the demo. With ``once``, request the stop."""
     await runtime.lifecycle.reached(Phase.READY)
     addresses = {name: "{}:{}".format(*await node.wait_started()) for name, node in tree.ports.items()}
     out = console()
     out.print(f"\n[bold]avion-media is ready[/bold]   origin http://{addresses['http']}   gRPC {addresses['grpc']}")
     out.print(f"  console http://{addresses['admin']}/console   (there too: /readyz /metrics /tree)")
-    out.print(f"  store {runtime.config.s3.endpoint_url}   Redis {runtime.config.redis.url}")
+    out.print(f"  store {config.s3.endpoint_url}   Redis {config.redis.url}")
     out.print("  The store checks no signatures: it is for development on this machine only.\n")
     if demo is not None:
         try:
-            async with open_client(runtime.config) as client:
+            async with open_client(config) as client:
                 failures += await _demonstrate(client, demo, f"http://{addresses['http']}")
         except* CommandFailed as group:
             failures += [line for failure in group.exceptions for line in getattr(failure, "lines", (str(failure),))]
@@ -192,7 +196,7 @@ async def _show(runtime: Runtime, tree: Tree, *, demo: Path | None, once: bool, 
     else:
         # Redis and the store are always on free ports: without this, `queues` in another terminal would look elsewhere.
         out.print("For the commands in another terminal:", highlight=False)
-        out.print(f"  {exports(runtime.config)}", highlight=False, soft_wrap=True)
+        out.print(f"  {exports(config)}", highlight=False, soft_wrap=True)
         out.print("Ctrl-C stops everything.")
 
 

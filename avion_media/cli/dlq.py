@@ -24,8 +24,8 @@ from avion_media.cli.output import (
 )
 from avion_media.cli.queues import queue_name
 from avion_media.cli.resources import run_directly
+from avion_media.common.settings import parse_duration
 from avion_media.common.tasks import QUEUES
-from avion_media.config import parse_duration
 from avion_media.operations.inspection import format_time
 
 T = TypeVar("T")

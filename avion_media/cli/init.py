@@ -10,7 +10,8 @@ import click
 from avion_media.backends.store import StoreRefused
 from avion_media.cli.output import CommandFailed, json_option, load_config, print_json, print_problem
 from avion_media.cli.resources import run_directly
-from avion_media.config import PREFIX, Config
+from avion_media.common.settings import PREFIX
+from avion_media.config import Config
 from avion_media.operations.doctor import CheckResult, CheckStatus, examine_forgeries
 from avion_media.operations.setup import prepare
 

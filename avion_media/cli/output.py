@@ -17,7 +17,8 @@ from avion_media.backends.remote import InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.backends.remote.guard import AddressGuard
 from avion_media.common.ids import AnyId, InvalidId, UnknownFormat, parse_any_id
 from avion_media.common.owners import is_owner
-from avion_media.config import PREFIX, Config, ConfigError, load
+from avion_media.common.settings import PREFIX
+from avion_media.config import Config, ConfigError, load
 
 # Control characters (escape sequences begin with one), line separators, and characters that cannot be encoded.
 _CONTROL_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})

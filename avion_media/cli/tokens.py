@@ -7,7 +7,8 @@ from pydantic import SecretStr
 
 from avion_media.cli.output import CommandFailed, UsageError
 from avion_media.common.credentials import read_tokens
-from avion_media.config import PREFIX, AdminConfig, ClientConfig
+from avion_media.common.settings import PREFIX
+from avion_media.servers.settings import AdminConfig, ClientConfig
 
 
 def caller_metadata(config: ClientConfig) -> tuple[tuple[str, str], ...]:

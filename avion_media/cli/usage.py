@@ -11,7 +11,8 @@ import click
 
 from avion_media.cli.output import check_owner, console, json_option, load_config, print_json, print_table
 from avion_media.cli.resources import open_resources, run_directly
-from avion_media.config import Config, format_size
+from avion_media.common.settings import format_size
+from avion_media.config import Config
 from avion_media.items.owners import OwnedMedium, OwnerIndex
 
 Group = tuple[str, str]

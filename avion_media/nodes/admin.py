@@ -18,34 +18,36 @@ from avion_media.servers.api.watch import Watchers
 from avion_media.servers.console import Console, Sessions, Uploads
 from avion_media.servers.console.steering import steering_routes
 from avion_media.servers.http1 import AsgiServer, HttpLimits
+from avion_media.servers.settings import ServerSettings
 from supervisors import Child
 
 _LIMITS = HttpLimits(max_connections=256, max_connections_per_peer=128, keep_alive_s=15.0)
 
 
-async def admin(runtime: Runtime, child: Child[Address], *, tree: Callable[[], Tree]) -> None:
+async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettings, tree: Callable[[], Tree]) -> None:
     """Up first, and answering through the whole drain."""
-    config = runtime.config.admin
-    operators = open_operators(config)
+    operators = open_operators(config.admin)
     sessions = Sessions()
     gate = OperatorGate(
         None if operators is None else lambda: operators.value,
-        local_only=config.bind.is_loopback,
+        local_only=config.admin.bind.is_loopback,
         session=sessions.is_open,
     )
+    uploads = _uploads(runtime) if config.admin.uploads else None
+    console = Console(runtime, config, tree(), gate, sessions, uploads=uploads)
     app = admin_application(
         readiness=runtime.report,
         tree=lambda: {"phase": str(runtime.lifecycle.phase), **tree().describe()},
         telemetry=runtime.telemetry,
-        kill=tree().kill if runtime.config.chaos.enabled else None,
+        kill=tree().kill if config.chaos.enabled else None,
         gate=gate,
         pages=[
-            *Console(runtime, tree(), gate, sessions, uploads=_uploads(runtime)).routes(),
+            *console.routes(),
             *steering_routes(runtime.redis, runtime.queues, gate),
         ],
     )
     server = AsgiServer(app, _LIMITS)
-    listeners = await listen(child, config.bind)
+    listeners = await listen(child, config.admin.bind)
     async with trio.open_nursery() as nursery:
         if operators is not None:
             nursery.start_soon(operators.watch)
@@ -53,10 +55,8 @@ async def admin(runtime: Runtime, child: Child[Address], *, tree: Callable[[], T
         nursery.cancel_scope.cancel()
 
 
-def _uploads(runtime: Runtime) -> Uploads | None:
+def _uploads(runtime: Runtime) -> Uploads:
     """The upload box's side of things; nobody watches there, so its service needs no subscription."""
-    if not runtime.config.admin.uploads:
-        return None
     config = runtime.config
     moderation, sizes = runtime.moderation.status, config.thumbnails.sizes
     statuses = StatusResolver(runtime.store, runtime.statuses, runtime.replay, moderation, sizes, config.upload)

@@ -9,11 +9,12 @@ from avion_media.backends.queue import NEVER_GIVEN_UP, BulkJobs
 from avion_media.backends.queue.bulk_jobs import REPLAY, UNDELETE
 from avion_media.backends.redis import Redis
 from avion_media.backends.remote import AddressGuard, Fetcher, HostLimiter, HostLimits
+from avion_media.backends.settings import RemoteConfig
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
-from avion_media.config import Config, RemoteConfig
 from avion_media.items.deletion import RemoveDeleted
 from avion_media.nodes import group
 from avion_media.process.runtime import Limiter, Runtime
+from avion_media.servers.settings import ServerSettings
 from avion_media.workers.bulk import BulkRunner, ReplayDeadLetters, Work
 from avion_media.workers.bulk_undelete import UndeleteMedia
 from avion_media.workers.cache_remote import CacheRemote
@@ -38,7 +39,7 @@ def guard_of(remote: RemoteConfig) -> AddressGuard:
     )
 
 
-def user_agent_of(config: Config) -> str:
+def user_agent_of(config: ServerSettings) -> str:
     """How the fetcher names itself: an administrator who sees it in a log should find whom to ask."""
     if config.remote.user_agent:
         return config.remote.user_agent
@@ -84,9 +85,8 @@ def processing(runtime: Runtime) -> Supervisor:
     return _subtree(runtime, "processing", PROCESSING_QUEUE, handler, config.tasks.slots)
 
 
-def cache(runtime: Runtime) -> Supervisor:
+def cache(runtime: Runtime, config: ServerSettings) -> Supervisor:
     """Remote media."""
-    config = runtime.config
     fetcher = Fetcher(
         guard_of(config.remote),
         max_bytes=config.remote.max_bytes,

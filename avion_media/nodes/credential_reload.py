@@ -11,9 +11,10 @@ from typing import Generic, NoReturn, TypeVar
 import trio
 
 from avion_media.common.credentials import fingerprint, read_tokens
+from avion_media.common.settings import PREFIX
 from avion_media.common.telemetry import get_logger
-from avion_media.config import PREFIX, AdminConfig, Config, GrpcConfig
 from avion_media.servers.api.callers import Callers, parse_callers
+from avion_media.servers.settings import AdminConfig, GrpcConfig, ServerSettings
 
 _POLL_S = 2.0
 _LOG_PERIOD_S = 60.0  # while files stay unreadable
@@ -126,7 +127,7 @@ def _operator_tokens(config: AdminConfig) -> tuple[bytes, ...]:
     return tuple(map(fingerprint, tokens))
 
 
-def problems_with_files(config: Config, roles: frozenset[str]) -> list[str]:
+def problems_with_files(config: ServerSettings, roles: frozenset[str]) -> list[str]:
     """Return what would keep the ports from opening, one line for each setting."""
     checks: list[tuple[str, Callable[[], object]]] = [("ADMIN__TOKEN_FILE", lambda: open_operators(config.admin))]
     if "grpc" in roles:

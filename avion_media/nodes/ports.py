@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from avion_media.common.errors import MediaError
-from avion_media.config import Bind
+from avion_media.common.settings import Bind
 from avion_media.nodes.gauges import limiting
 from avion_media.process.runtime import Limiter, Runtime
 from avion_media.process.tree import Address
 from avion_media.servers.http1 import HttpLimits, HttpServer
 from avion_media.servers.origin.app import Origin
 from avion_media.servers.origin.responses import SAFETY_HEADERS
+from avion_media.servers.settings import HttpConfig
 from supervisors import Child
 
 Listeners = list[trio.SocketListener]
@@ -65,24 +66,23 @@ async def serve_until_stopped(
         await trio.sleep_forever()
 
 
-async def origin(runtime: Runtime, child: Child[Address]) -> None:
+async def origin(runtime: Runtime, child: Child[Address], *, config: HttpConfig) -> None:
     """Media and thumbnails for the CDN."""
-    config = runtime.config
     handler = Origin(
         runtime.store,
         runtime.replay,
         runtime.moderation.status,
         runtime.telemetry,
-        config.http,
+        config,
         lambda: runtime.capabilities().to_dict(),
     ).handle
     limits = HttpLimits(
-        max_connections=config.http.max_connections,
-        max_connections_per_peer=config.http.max_connections_per_peer,
+        max_connections=config.max_connections,
+        max_connections_per_peer=config.max_connections_per_peer,
     )
     server = HttpServer(handler, limits, refusal_headers=SAFETY_HEADERS)
     runtime.observed.active_requests = lambda: server.requests
-    slots = limiting(runtime, "http.connections", lambda: Limiter(server.connections, config.http.max_connections))
+    slots = limiting(runtime, "http.connections", lambda: Limiter(server.connections, config.max_connections))
     with slots, runtime.draining("origin", server.drain):
-        listeners = await listen_for_clients(runtime, child, config.http.bind)
+        listeners = await listen_for_clients(runtime, child, config.bind)
         await serve_until_stopped(child, listeners, server.serve)

@@ -9,7 +9,6 @@ from functools import partial
 import trio
 
 from avion_media.common.telemetry import get_logger
-from avion_media.config import GrpcConfig
 from avion_media.grpc import CallContext, GrpcLimits, GrpcServer, Health, Hooks, RpcError
 from avion_media.nodes.consumers import guard_of
 from avion_media.nodes.credential_reload import open_callers, open_tls
@@ -23,6 +22,7 @@ from avion_media.servers.api.errors import map_exception
 from avion_media.servers.api.media_service import MediaService
 from avion_media.servers.api.statuses import StatusResolver
 from avion_media.servers.api.watch import Watchers
+from avion_media.servers.settings import GrpcConfig
 from supervisors import Child
 
 SERVICE_NAME = "avion.MediaService"
@@ -31,24 +31,23 @@ _MAX_METHOD = 100
 _log = get_logger()
 
 
-async def grpc(runtime: Runtime, child: Child[Address]) -> None:
+async def grpc(runtime: Runtime, child: Child[Address], *, config: GrpcConfig) -> None:
     """MediaService, health and reflection; and what wakes the watchers."""
-    config = runtime.config
-    watchers = Watchers()
-    moderation, sizes = runtime.moderation.status, config.thumbnails.sizes
-    statuses = StatusResolver(runtime.store, runtime.statuses, runtime.replay, moderation, sizes, config.upload)
-    service = MediaService(runtime, guard_of(runtime.config.remote), statuses, watchers)
+    shared, watchers = runtime.config, Watchers()
+    moderation, sizes = runtime.moderation.status, shared.thumbnails.sizes
+    statuses = StatusResolver(runtime.store, runtime.statuses, runtime.replay, moderation, sizes, shared.upload)
+    service = MediaService(runtime, guard_of(shared.remote), statuses, watchers)
     health = Health()
-    tls, callers = open_tls(config.grpc), open_callers(config.grpc)
+    tls, callers = open_tls(config), open_callers(config)
     server = GrpcServer(
         [service.service],
-        limits=limits_of(config.grpc),
+        limits=limits_of(config),
         health=health,
         hooks=Hooks(
             map_exception,
             _on_error,
             observe=lambda call: ObservedCall(runtime.telemetry, methods, call),
-            authorise=None if callers is None else _Authorising(config.grpc, lambda: callers.value),
+            authorise=None if callers is None else _Authorising(config, lambda: callers.value),
         ),
     )
     ssl_context = None if tls is None else lambda: tls.value
@@ -60,11 +59,10 @@ async def grpc(runtime: Runtime, child: Child[Address]) -> None:
 
     forget = runtime.readiness.on_change(tell)
     try:
-        limits = config.grpc
-        calls = limiting(runtime, "rpc.calls", lambda: Limiter(server.calls, limits.max_calls))
-        connections = limiting(runtime, "rpc.connections", lambda: Limiter(server.connections, limits.max_connections))
+        calls = limiting(runtime, "rpc.calls", lambda: Limiter(server.calls, config.max_calls))
+        connections = limiting(runtime, "rpc.connections", lambda: Limiter(server.connections, config.max_connections))
         with runtime.draining("grpc", server.drain), calls, connections:
-            listeners = await listen_for_clients(runtime, child, config.grpc.bind)
+            listeners = await listen_for_clients(runtime, child, config.bind)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_wake_watchers, runtime, watchers)
                 for files in (tls, callers):

@@ -14,6 +14,7 @@ from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.common.telemetry import get_logger, instruments
 from avion_media.process.runtime import Runtime
+from avion_media.workers.settings import WorkerSettings
 from avion_media.workers.sweep import START, Reconciliation, Report, SweepState
 from avion_media.workers.sweep.reconciliation import utc_now
 from supervisors import Child
@@ -26,20 +27,20 @@ _LEADER_TTL_S = 30.0
 _NOTE_TIME_S = 60.0
 
 
-async def sweeper(runtime: Runtime, child: Child[None]) -> None:
+async def sweeper(runtime: Runtime, child: Child[None], *, config: WorkerSettings) -> None:
     """Lead, or wait to lead. After an outage the interrupted sweep continues at its last cursor."""
     child.started()
     with child.until_stopping():
-        await _Sweeper(runtime, child.path).run()
+        await _Sweeper(runtime, config, child.path).run()
 
 
 class _Sweeper:
-    def __init__(self, runtime: Runtime, path: str) -> None:
+    def __init__(self, runtime: Runtime, config: WorkerSettings, path: str) -> None:
         self._runtime = runtime
-        self._interval_s = runtime.config.sweep.interval
+        self._interval_s = config.sweep.interval
         self._leadership = Lock(runtime.redis, _LEADER, ttl_s=_LEADER_TTL_S)
         self._state = SweepState(runtime.redis)
-        self._reconciliation = Reconciliation(runtime.store, runtime.redis, runtime.config)
+        self._reconciliation = Reconciliation(runtime.store, runtime.redis, config)
         self._log = get_logger(path=path)
         self._note_time_at = -math.inf
 

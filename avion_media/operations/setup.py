@@ -8,11 +8,11 @@ from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import Redis, RedisRefused, open_redis
 from avion_media.backends.store import Lives, open_store
 from avion_media.common.tasks import QUEUES
-from avion_media.config import Config
+from avion_media.process.settings import ProcessSettings
 from avion_media.workers.sweep.state import SweepState
 
 
-async def prepare(config: Config) -> tuple[list[str], list[str]]:
+async def prepare(config: ProcessSettings) -> tuple[list[str], list[str]]:
     """Create bucket, CORS and lifecycle rules, and the consumer groups.
 
     Returns what was created, and warnings about Redis. Raises `Unavailable` without the store or Redis, and
@@ -29,7 +29,7 @@ async def prepare(config: Config) -> tuple[list[str], list[str]]:
         return created, await redis_warnings(redis)
 
 
-def lives_of(config: Config) -> Lives:
+def lives_of(config: ProcessSettings) -> Lives:
     """Return how long the lifecycle rules keep objects."""
     return Lives(config.tasks.accepted_life_s, config.upload.multipart_ttl, config.moderation.evidence_ttl)
 

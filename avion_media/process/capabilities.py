@@ -7,7 +7,7 @@ from typing import Any
 
 from avion_media.common.formats import FORMATS
 from avion_media.common.parts import MULTIPART_THRESHOLD_BYTES
-from avion_media.config import Config
+from avion_media.process.settings import ProcessSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Capabilities:
         return asdict(self)
 
 
-def capabilities_of(config: Config, *, multipart: bool) -> Capabilities:
+def capabilities_of(config: ProcessSettings, *, multipart: bool) -> Capabilities:
     """Return what this configuration allows. ``multipart``: the object store can be trusted with uploads in parts."""
     enabled = config.decoders.enabled()
     upload = config.upload

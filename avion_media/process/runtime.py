@@ -23,7 +23,6 @@ from avion_media.common.records import UNREADABLE
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import QUEUES
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry
-from avion_media.config import Config
 from avion_media.items.deletion import DeletionJournal, JournalReplay
 from avion_media.items.moderation import Moderation
 from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
@@ -32,6 +31,7 @@ from avion_media.process.capabilities import Capabilities, capabilities_of
 from avion_media.process.lifecycle import Lifecycle
 from avion_media.process.readiness import Readiness
 from avion_media.process.replicas import Replica, Replicas
+from avion_media.process.settings import ProcessSettings
 
 Drain = Callable[[float], Awaitable[None]]
 """Ends active work, within the given seconds."""
@@ -83,7 +83,7 @@ class Runtime:
     """
 
     # --- configured
-    config: Config
+    config: ProcessSettings
     roles: frozenset[str] = frozenset(ROLES)
     telemetry: Telemetry = NO_TELEMETRY
     consumer: str = field(default_factory=consumer_name)

@@ -32,6 +32,7 @@ from avion_media.backends.remote import (
     parse_remote_url,
     validators_from,
 )
+from avion_media.backends.settings import RemoteConfig
 from avion_media.backends.store import ObjectInfo, ObjectStore, stored_facts
 from avion_media.common.errors import (
     SERVICE_FAULTS,
@@ -49,10 +50,10 @@ from avion_media.common.media import MediaFacts
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import CACHE_QUEUE, EnsureLease, Task
 from avion_media.common.telemetry import Telemetry
-from avion_media.config import RemoteConfig, UploadConfig
 from avion_media.items.moderation import Held, Screening, Visit
 from avion_media.items.state import RemoteFailure, RemoteStateStore
 from avion_media.media.pipeline import MediaPipeline
+from avion_media.media.settings import UploadConfig
 from avion_media.media.sniff import HEAD_BYTES, Sniffed, require_format, sniff
 from avion_media.workers.observed_fetch import ObservedFetch
 from avion_media.workers.publish import Publisher, WriteOriginal

@@ -28,9 +28,9 @@ from avion_media.common.owners import owner_of
 from avion_media.common.ranges import Range
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, State, Task, id_of, owner_in, processing_fields
-from avion_media.config import UploadConfig
 from avion_media.items.moderation import Held, Screening, Visit
 from avion_media.media.pipeline import MediaPipeline, MediaSource
+from avion_media.media.settings import UploadConfig
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
 from avion_media.workers.publish import Publisher
 from avion_media.workers.purge import Purges

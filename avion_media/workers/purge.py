@@ -20,7 +20,7 @@ from avion_media.common.media import ThumbnailSize, in_all_formats, parse_size_n
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import EnsureLease, Task, id_of
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
-from avion_media.config import CdnConfig
+from avion_media.items.settings import CdnConfig
 
 _SIZES = "sizes"  # field of a task: comma-separated sizes
 _NOT_CACHED = frozenset({404, 410, 412})  # statuses of caches that did not have the object

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from avion_media.app import build_tree
-from avion_media.config import CdnConfig, Config
+from avion_media.config import Config
+from avion_media.items.settings import CdnConfig
 from avion_media.process.runtime import Runtime
 
 PURGE_URL = "http://127.0.0.1:9"  # never requested, because nothing is deleted
@@ -23,7 +24,7 @@ def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def all_paths() -> list[str]:
     """Return the paths of the real tree with all roles and a CDN, except the root."""
     config = Config(cdn=CdnConfig(purge_urls=(PURGE_URL,)))
-    return [node["path"] for node in nodes(build_tree(Runtime(config)).root.snapshot().to_dict())]
+    return [node["path"] for node in nodes(build_tree(Runtime(config), config).root.snapshot().to_dict())]
 
 
 def group_of(path: str) -> set[str]:

@@ -8,9 +8,10 @@ from functools import partial
 
 import trio
 
-from avion_media.config import Config, DrainConfig
+from avion_media.config import Config
 from avion_media.process.drain import run_until_stopped
 from avion_media.process.runtime import Runtime
+from avion_media.process.settings import DrainConfig
 from avion_media.process.watchdog import Watchdog
 from supervisors import Child, Supervisor, Worker
 

@@ -15,7 +15,8 @@ import redis
 import trio
 
 from avion_media import app
-from avion_media.config import Bind, Config, load
+from avion_media.common.settings import Bind
+from avion_media.config import Config, load
 from avion_media.nodes import consumers, events
 from avion_media.process.runtime import Runtime
 from avion_media.process.tree import Tree
@@ -111,7 +112,7 @@ async def faulty_tree(config: Config, faults: Faults, patch: pytest.MonkeyPatch)
     for module in (app, consumers, events):
         patch.setattr(module, "Worker", faults.worker)
     runtime = Runtime(config)
-    tree = app.build_tree(runtime)
+    tree = app.build_tree(runtime, config)
     faults.nodes = {path: cast("Worker[Any]", tree.root.find(path)) for path in LEAVES}
     async with open_tree(tree.root):
         yield tree, runtime

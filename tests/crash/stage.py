@@ -35,11 +35,13 @@ from avion_media.common.media import ThumbnailSize
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, PURGE_QUEUE, EnsureLease, Task
 from avion_media.common.telemetry import NO_TELEMETRY
-from avion_media.config import CdnConfig, Config, UploadConfig
+from avion_media.config import Config
 from avion_media.items.deletion import DeletionHandler, DeletionJournal, JournalReplay, Notice, RemoveDeleted, undelete
 from avion_media.items.moderation import Likeness, Moderation, Screening, Unwanted
+from avion_media.items.settings import CdnConfig
 from avion_media.items.state import MediaEvents, StatusStore
 from avion_media.media.pipeline import MediaPipeline, MediaSource, Processed
+from avion_media.media.settings import UploadConfig
 from avion_media.nodes.moderation import Looks
 from avion_media.process.runtime import Observed
 from avion_media.workers.process_media import ProcessMedia

@@ -14,13 +14,14 @@ from itertools import chain, count, pairwise, repeat
 import pytest
 import trio
 
+from avion_media.backends.settings import TasksConfig
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, Reason, Unavailable
 from avion_media.common.formats import PNG
 from avion_media.common.ids import new_media_id
 from avion_media.common.records import UnreadableRecord
 from avion_media.common.tasks import PROCESSING_QUEUE, State, Status
-from avion_media.config import Config, TasksConfig
+from avion_media.config import Config
 from avion_media.items.moderation import Changes, NotBlocked
 from avion_media.items.moderation.records import BLOCK, HELD, BlockState, Held
 from avion_media.items.state import StatusStore

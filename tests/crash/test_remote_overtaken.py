@@ -17,17 +17,19 @@ import redis as redis_py
 from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.backends.remote import Fetched, Fetcher, RemoteUrl, parse_remote_url
+from avion_media.backends.settings import RemoteConfig
 from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.common.ids import remote_id_for
 from avion_media.common.tasks import CACHE_QUEUE, PURGE_QUEUE, State, Status, Task
 from avion_media.common.telemetry import NO_TELEMETRY
-from avion_media.config import CdnConfig, RemoteConfig, UploadConfig
 from avion_media.items.moderation import Changes, Entry, HashType, Screening
 from avion_media.items.moderation.own import page_of
+from avion_media.items.settings import CdnConfig
 from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.media.pipeline import MediaPipeline
+from avion_media.media.settings import UploadConfig
 from avion_media.workers.cache_remote import CacheRemote
 from avion_media.workers.publish import Publisher
 from avion_media.workers.purge import Purges

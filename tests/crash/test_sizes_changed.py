@@ -14,9 +14,10 @@ from avion_media.common.errors import Dependency
 from avion_media.common.media import ThumbnailSize
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import PURGE_QUEUE, State, Status
-from avion_media.config import CdnConfig, UploadConfig
 from avion_media.items.moderation import ModerationStatus, Watched
+from avion_media.items.settings import CdnConfig
 from avion_media.items.state import StatusStore
+from avion_media.media.settings import UploadConfig
 from avion_media.servers.api.statuses import StatusResolver
 from tests.crash.stage import MemoryStore, Stage, Steps, open_stages
 

@@ -20,8 +20,8 @@ from structlog.testing import capture_logs
 
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.backends.remote import breaker_state, parse_remote_url
-from avion_media.config import ModerationConfig
 from avion_media.items.moderation.hook import Hook, Opinion
+from avion_media.items.settings import ModerationConfig
 from tests.service.harness import eventually
 from tests.services.process import free_port
 

@@ -13,7 +13,8 @@ import jsonschema
 import kubernetes_validate
 import yaml
 
-from avion_media.config import PREFIX, Config, load
+from avion_media.common.settings import PREFIX
+from avion_media.config import Config, load
 from avion_media.process.runtime import ROLES
 from tests.ops.custom_resources import SCHEMAS
 

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from avion_media.app import build_tree
-from avion_media.config import PREFIX, Config, load, parse_duration, parse_size
+from avion_media.common.settings import PREFIX, parse_duration, parse_size
+from avion_media.config import Config, load
 from avion_media.process.runtime import Runtime
 from avion_media.service import drain_budget
 from tests.ops.manifests import ROOT, image_settings
@@ -69,7 +70,7 @@ def test_the_settings_are_settings_of_the_service(compose: dict[str, Any]) -> No
 def test_a_drain_fits_into_the_stop_grace_period(compose: dict[str, Any]) -> None:
     media = compose["services"]["media"]
     config = _settings(media)
-    assert drain_budget(config, build_tree(Runtime(config)).root).fits
+    assert drain_budget(config, build_tree(Runtime(config), config).root).fits
     assert parse_duration(media["stop_grace_period"]) == config.drain.termination_grace_period
 
 

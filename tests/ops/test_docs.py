@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from avion_media.cli import group
+from avion_media.common.settings import PREFIX
 from avion_media.common.telemetry.instruments import INSTRUMENTS
-from avion_media.config import PREFIX, Config
+from avion_media.config import Config
 from supervisors import EventKind
 from tests.ops.manifests import OVERLAYS, ROOT, build
 

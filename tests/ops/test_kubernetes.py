@@ -12,8 +12,9 @@ import pytest
 from avion_media.app import build_tree
 from avion_media.backends.queue import QueueKeys
 from avion_media.backends.remote.guard import PUBLIC_PORTS, AddressGuard, AddressRefused
+from avion_media.common.settings import PREFIX
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
-from avion_media.config import PREFIX, Config, ports_without_auth
+from avion_media.config import Config, ports_without_auth
 from avion_media.process.runtime import ROLES, Runtime
 from avion_media.service import drain_budget
 from tests.ops.manifests import (
@@ -73,7 +74,7 @@ def test_a_drain_fits_into_the_grace_period(overlay: str) -> None:
     config = settings(overlay)
     for deployment in of_kind(overlay, "Deployment"):
         pod = deployment["spec"]["template"]
-        budget = drain_budget(config, build_tree(Runtime(config, roles(pod))).root)
+        budget = drain_budget(config, build_tree(Runtime(config, roles(pod)), config).root)
         assert budget.fits, budget.explain()
         assert pod["spec"]["terminationGracePeriodSeconds"] == config.drain.termination_grace_period
 

@@ -27,7 +27,6 @@ from avion_media.common.ids import MediaId, new_media_id
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, DROP_DELETED, PURGE_QUEUE, State, Status
 from avion_media.common.telemetry import NO_TELEMETRY, silence_logging
-from avion_media.config import CdnConfig
 from avion_media.items.deletion import (
     DeletionHandler,
     DeletionJournal,
@@ -36,6 +35,7 @@ from avion_media.items.deletion import (
     NoticeStream,
     undelete,
 )
+from avion_media.items.settings import CdnConfig
 from avion_media.items.state import StatusStore
 from avion_media.workers.purge import Purges
 from tests.bench.setting import Setting, open_setting

@@ -25,7 +25,7 @@ from avion_media.common.formats import JPEG
 from avion_media.common.ids import MediaId, new_media_id
 from avion_media.common.media import MediaFacts
 from avion_media.common.tasks import State, Status
-from avion_media.config import EventsConfig
+from avion_media.items.settings import EventsConfig
 from avion_media.items.state import READY_TTL_S, MediaEvents, StatusStore
 from tests.services import ServiceFailed, redis_server
 

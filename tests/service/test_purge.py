@@ -20,7 +20,7 @@ from avion_media.common.formats import JPEG
 from avion_media.common.media import MediaFacts, ThumbnailSize
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import Task
-from avion_media.config import CdnConfig
+from avion_media.items.settings import CdnConfig
 from avion_media.workers.purge import PurgeMedia, purge_url
 from tests.service.published import encode_id
 from tests.services.process import free_port

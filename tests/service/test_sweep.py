@@ -19,6 +19,7 @@ import trio
 
 from avion_media.backends.queue import QueueKeys, TaskQueue
 from avion_media.backends.redis import Redis, open_redis
+from avion_media.backends.settings import RedisConfig, RemoteConfig
 from avion_media.backends.store import ObjectInfo, ObjectStore, open_store
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, ObjectMissing, Reason, Unavailable
@@ -28,11 +29,12 @@ from avion_media.common.owners import owner_metadata
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE, State, Status
 from avion_media.common.telemetry import NO_TELEMETRY
-from avion_media.config import Config, RedisConfig, RemoteConfig, SweepConfig
+from avion_media.config import Config
 from avion_media.items.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay, RemoveDeleted
 from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.workers.publish import Publisher
 from avion_media.workers.purge import Purges
+from avion_media.workers.settings import SweepConfig
 from avion_media.workers.sweep import Cursor, Decision, Reconciliation, Report, SweepReason
 from avion_media.workers.sweep.listing import Part
 from avion_media.workers.sweep.state import SweepRecord, SweepState

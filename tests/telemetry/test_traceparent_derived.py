@@ -23,7 +23,6 @@ from avion_media.common.telemetry import Span as AnySpan
 from avion_media.common.telemetry.context import trace_of_medium
 from avion_media.common.telemetry.sampling import sampler_from
 from avion_media.common.telemetry.tracing import Span, Tracer
-from avion_media.config import CdnConfig
 from avion_media.items.deletion import (
     DeletionHandler,
     DeletionJournal,
@@ -32,6 +31,7 @@ from avion_media.items.deletion import (
     Notice,
     undelete,
 )
+from avion_media.items.settings import CdnConfig
 from avion_media.workers.observed_attempt import ObservedAttempt
 from avion_media.workers.purge import Purges
 from avion_media.workers.rate_limiter import RateLimiter

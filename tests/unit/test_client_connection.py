@@ -10,7 +10,9 @@ import pytest
 import trio
 
 from avion_media.cli.client import CallFailed, open_client
-from avion_media.config import Bind, ClientConfig, Config
+from avion_media.common.settings import Bind
+from avion_media.config import Config
+from avion_media.servers.settings import ClientConfig
 
 
 async def test_a_watch_ends_when_the_service_dies() -> None:

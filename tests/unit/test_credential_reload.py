@@ -15,9 +15,10 @@ import trustme
 from structlog.testing import capture_logs
 
 from avion_media.common.credentials import fingerprint
-from avion_media.config import AdminConfig, Config, GrpcConfig
+from avion_media.config import Config
 from avion_media.nodes import credential_reload
 from avion_media.nodes.credential_reload import ReloadingFiles, open_operators, open_tls, problems_with_files
+from avion_media.servers.settings import AdminConfig, GrpcConfig
 
 ONE, TWO = "the-first-of-two-tokens", "the-second-of-two-tokens"
 

@@ -9,7 +9,7 @@ import pytest
 from avion_media.cli.output import UsageError
 from avion_media.cli.tokens import caller_metadata, operator_headers
 from avion_media.common.credentials import read_tokens
-from avion_media.config import AdminConfig, ClientConfig
+from avion_media.servers.settings import AdminConfig, ClientConfig
 
 TOKEN, OTHER = "the-token-of-somebody", "the-token-of-another"
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 
 from avion_media.cli.dev import exports
-from avion_media.config import Bind, Config, GrpcConfig, HttpConfig, load
+from avion_media.common.settings import Bind
+from avion_media.config import Config, load
+from avion_media.servers.settings import GrpcConfig, HttpConfig
 
 
 def test_the_commands_find_a_service_on_other_ports() -> None:

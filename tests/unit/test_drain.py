@@ -6,10 +6,11 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from avion_media.config import Config, DrainConfig
+from avion_media.config import Config
 from avion_media.process.drain import run_until_stopped
 from avion_media.process.lifecycle import Phase
 from avion_media.process.runtime import Runtime
+from avion_media.process.settings import DrainConfig
 from avion_media.process.watchdog import Watchdog
 from supervisors import Child, Supervisor, Worker
 

@@ -13,7 +13,9 @@ from rich.console import Console
 from avion_media.cli import dev
 from avion_media.cli import tree as tree_command
 from avion_media.cli.output import CommandFailed
-from avion_media.config import AdminConfig, Bind, Config, GrpcConfig, HttpConfig
+from avion_media.common.settings import Bind
+from avion_media.config import Config
+from avion_media.servers.settings import AdminConfig, GrpcConfig, HttpConfig
 from tests.service.commands import run_command
 from tests.service.harness import service_environment
 from tests.services.process import free_port

@@ -30,7 +30,7 @@ def runtime() -> Runtime:
 
 
 def test_what_calls_need_is_written_once() -> None:
-    tree = build_tree(Runtime(Config()))
+    tree = build_tree(Runtime(Config()), Config())
     assert [node.path for node in tree.calls_need] == ["foundation", "foundation/redis", "foundation/store", "service"]
     assert not tree.calls_can_run()  # nothing runs
 

@@ -18,13 +18,13 @@ from botocore.config import Config as BotoConfig
 from botocore.exceptions import NoCredentialsError
 from botocore.httpsession import get_cert_path
 
+from avion_media.backends.settings import S3Config
 from avion_media.backends.store.errors import NO_CREDENTIALS, translated
 from avion_media.backends.store.http import Http
 from avion_media.backends.store.presign import Presigner, SigningCredentials
 from avion_media.backends.store.quick_acks import ask_for_quick_acks
 from avion_media.backends.store.requests import Requests
 from avion_media.common.errors import Dependency, Unavailable
-from avion_media.config import S3Config
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 from botocore.exceptions import ClientError
 
+from avion_media.backends.settings import S3Config
 from avion_media.backends.store.availability import Availability
 from avion_media.backends.store.clients import ATTEMPTS, Clients
 from avion_media.backends.store.errors import StoreRefused, no_bucket, translated
@@ -31,7 +32,6 @@ from avion_media.common.concurrency import take
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.keys import INCOMING_PREFIX, ORIGINAL_PREFIX
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
-from avion_media.config import S3Config
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

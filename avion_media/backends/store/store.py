@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 
+from avion_media.backends.settings import S3Config
 from avion_media.backends.store import bucket
 from avion_media.backends.store.connection import Connection
 from avion_media.backends.store.errors import RangeNotSatisfiable, TooLarge
@@ -33,7 +34,6 @@ from avion_media.backends.store.transfer import SeekableBody, head_object
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry
-from avion_media.config import S3Config
 from avion_media.net import Relay
 
 _RANGES_AT_ONCE = 4

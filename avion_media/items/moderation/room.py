@@ -8,7 +8,6 @@ from avion_media.common.errors import Dependency
 from avion_media.common.protocols import PurgeRequests
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry
-from avion_media.config import Config
 from avion_media.items.moderation.blocking import Blocking, Watched
 from avion_media.items.moderation.changes import Changes
 from avion_media.items.moderation.evidence import Evidence
@@ -19,6 +18,7 @@ from avion_media.items.moderation.records import ModerationRecords
 from avion_media.items.moderation.reviews import Reviews
 from avion_media.items.moderation.screening import Screening
 from avion_media.items.moderation.status import ModerationStatus
+from avion_media.items.settings import ItemSettings
 from avion_media.items.state import MediaEvents
 
 
@@ -26,7 +26,7 @@ class Moderation:
     """All parts. ``blocking`` is filled while the node `moderation` runs."""
 
     def __init__(
-        self, store: ResourceSlot[ObjectStore], redis: Redis, config: Config, telemetry: Telemetry = NO_TELEMETRY
+        self, store: ResourceSlot[ObjectStore], redis: Redis, config: ItemSettings, telemetry: Telemetry = NO_TELEMETRY
     ) -> None:
         self._store = store
         self._redis = redis

@@ -18,7 +18,6 @@ from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.media import MediaFacts
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import Task
-from avion_media.config import ModerationConfig, ThumbnailsConfig
 from avion_media.items.moderation.blocking import Blocking, PictureHash, Unwanted, hash_file
 from avion_media.items.moderation.entries import EXACT, Entry, HashType
 from avion_media.items.moderation.evidence import Evidence
@@ -27,6 +26,8 @@ from avion_media.items.moderation.likeness import picture_of
 from avion_media.items.moderation.lists import Blocklists
 from avion_media.items.moderation.records import RELEASED, ModerationRecords
 from avion_media.items.moderation.reviews import Reviews
+from avion_media.items.settings import ModerationConfig
+from avion_media.media.settings import ThumbnailsConfig
 
 
 class Held(MediaError):

@@ -15,7 +15,6 @@ from avion_media.backends.redis import open_redis
 from avion_media.backends.store import ca_bundle, open_store
 from avion_media.common.errors import Unavailable
 from avion_media.common.keys import INCOMING_PREFIX
-from avion_media.config import Config
 from avion_media.media.pipeline import preload_for
 from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.operations.doctor.check import Area, Check, CheckResult, CheckStatus, run_check
@@ -27,6 +26,7 @@ from avion_media.operations.doctor.redis import RedisChecks
 from avion_media.operations.doctor.sandbox import SandboxChecks
 from avion_media.operations.doctor.uploads import UploadChecks
 from avion_media.operations.setup import lives_of
+from avion_media.process.settings import ProcessSettings
 
 _HTTP_S = 10.0
 _CLEAN_S = 10.0
@@ -42,7 +42,7 @@ class _StoreChecks:
     records: Check
 
 
-async def examine(config: Config, areas: frozenset[Area], found: Found) -> list[CheckResult]:
+async def examine(config: ProcessSettings, areas: frozenset[Area], found: Found) -> list[CheckResult]:
     """Run the checks of these areas, one after the other, and call ``found`` with the result of each as it ends.
 
     It writes below ``incoming/doctor-…`` and removes that again, after a cancel too; what a crash leaves there goes by
@@ -80,7 +80,7 @@ async def examine(config: Config, areas: frozenset[Area], found: Found) -> list[
     return results
 
 
-async def examine_forgeries(config: Config) -> list[CheckResult]:
+async def examine_forgeries(config: ProcessSettings) -> list[CheckResult]:
     """Only what upload URLs are worth at this store: what `init` must know. Leaves as little behind as `examine`.
 
     It uses the service's own address of the store: the clients' address might lead nowhere yet.
@@ -102,7 +102,7 @@ async def _run(checks: list[Check], note: Found) -> None:
 
 
 @asynccontextmanager
-async def _store_checks(config: Config, note: Found) -> AsyncIterator[_StoreChecks]:
+async def _store_checks(config: ProcessSettings, note: Found) -> AsyncIterator[_StoreChecks]:
     folder = f"{INCOMING_PREFIX}doctor-{secrets.token_hex(8)}/"
     async with open_store(config.s3) as store, _http_client() as http:
 
@@ -137,7 +137,7 @@ def _left_behind(keys: list[str]) -> CheckResult:
     return CheckResult(Area.STORE, check, CheckStatus.WARNING, ", ".join(keys), "remove these objects by hand")
 
 
-async def _examine_sandbox(config: Config, note: Found) -> None:
+async def _examine_sandbox(config: ProcessSettings, note: Found) -> None:
     check = "decoders can be confined at all"
     try:
         preload = preload_for(config.decoders.enabled())  # what the service's own sandbox has loaded

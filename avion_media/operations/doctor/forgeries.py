@@ -17,9 +17,10 @@ from typing import Final
 
 import httpx
 
+from avion_media.backends.settings import S3Config
 from avion_media.backends.store import examine_part_urls, upload_guard
 from avion_media.common.errors import ObjectMissing
-from avion_media.config import PREFIX, S3Config
+from avion_media.common.settings import PREFIX
 from avion_media.operations.doctor.check import Area, Check, CheckFailed, CheckStatus
 from avion_media.operations.doctor.clients import BODY, TYPE, UploadClient, describe
 

@@ -16,12 +16,12 @@ from avion_media.common.records import UNREADABLE
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import EVENTS_STREAM, QUEUES, Status
 from avion_media.common.telemetry.context import trace_of_medium
-from avion_media.config import Config
 from avion_media.items.deletion import DeletionRecords
 from avion_media.items.state import StatusStore
 from avion_media.operations.inspection.moderation import moderation_records
 from avion_media.operations.inspection.remote import remote_memory
 from avion_media.operations.inspection.timestamps import format_time
+from avion_media.process.settings import ProcessSettings
 from avion_media.workers.dead_letter_index import visit_tasks_of
 from avion_media.workers.rate_limiter import RateLimiter
 from avion_media.workers.stored_sizes import stored_sizes
@@ -31,7 +31,9 @@ _REQUESTS_PER_SECOND = 100.0
 _EVENTS = 10_000  # looked at; more are hardly kept
 
 
-async def media_report(config: Config, store: ResourceSlot[ObjectStore], redis: Redis, any_id: AnyId) -> dict[str, Any]:
+async def media_report(
+    config: ProcessSettings, store: ResourceSlot[ObjectStore], redis: Redis, any_id: AnyId
+) -> dict[str, Any]:
     """Everything about one media item as plain data. Walks through all waiting tasks, and changes nothing but the index
     of dead letters, which it brings up to date.
 
@@ -62,7 +64,7 @@ def is_unknown(known: dict[str, Any]) -> bool:
     return not any(known[name] for name in parts)
 
 
-def _in_the_id(config: Config, any_id: AnyId) -> dict[str, Any]:
+def _in_the_id(config: ProcessSettings, any_id: AnyId) -> dict[str, Any]:
     if not isinstance(any_id, MediaId):
         return {}
     expires = any_id.created + timedelta(seconds=config.upload.url_ttl)
@@ -94,7 +96,7 @@ async def _deletion(redis: Redis, any_id: AnyId) -> dict[str, str] | None:
     return known | {"undeleted_at": undeleted_at.isoformat(timespec="seconds")}
 
 
-async def _objects(config: Config, store: ResourceSlot[ObjectStore], any_id: AnyId) -> list[dict[str, Any]]:
+async def _objects(config: ProcessSettings, store: ResourceSlot[ObjectStore], any_id: AnyId) -> list[dict[str, Any]]:
     configured = [size.name for size in config.thumbnails.sizes]
     sizes = {*configured, *await stored_sizes(store, RateLimiter(_REQUESTS_PER_SECOND))}
     found = []

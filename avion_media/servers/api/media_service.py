@@ -22,11 +22,11 @@ from avion_media.common.ids import (
 )
 from avion_media.common.owners import owner_of
 from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
-from avion_media.config import Config
 from avion_media.grpc import CallContext
 from avion_media.items.moderation import MAX_NOTE, NotBlocked, Unwanted
 from avion_media.items.owners import OwnerIndex
 from avion_media.process.runtime import Runtime
+from avion_media.process.settings import ProcessSettings
 from avion_media.servers.api.pending_uploads import PendingUploads
 from avion_media.servers.api.resumable import AlreadyCompleted, NoSuchUpload, ResumableUploads, SignedPart
 from avion_media.servers.api.statuses import StatusResolver, UnknownMedium
@@ -63,7 +63,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
 
     def __init__(self, runtime: Runtime, guard: AddressGuard, statuses: StatusResolver, watchers: Watchers) -> None:
         self._runtime = runtime
-        self._config: Config = runtime.config
+        self._config: ProcessSettings = runtime.config
         self._enabled = runtime.config.decoders.enabled()
         self._guard = guard
         self._statuses = statuses

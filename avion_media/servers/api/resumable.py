@@ -20,7 +20,7 @@ from avion_media.common.ids import MediaId
 from avion_media.common.owners import owner_metadata
 from avion_media.common.parts import Part, plan_parts
 from avion_media.common.resources import ResourceSlot
-from avion_media.config import UploadConfig
+from avion_media.media.settings import UploadConfig
 from avion_media.servers.api.upload_ids import GrantedUpload, UploadIds
 from avion_media.servers.api.validation import UploadRequest
 

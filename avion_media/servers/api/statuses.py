@@ -14,9 +14,9 @@ from avion_media.common.media import ThumbnailSize, sizes_of
 from avion_media.common.protocols import Deletions
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import State, Status
-from avion_media.config import UploadConfig
 from avion_media.items.moderation import ModerationStatus
 from avion_media.items.state import StatusStore
+from avion_media.media.settings import UploadConfig
 
 _CLOCK_SKEW = timedelta(minutes=5)
 _A_MOMENT = timedelta(milliseconds=10)

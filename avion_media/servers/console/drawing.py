@@ -16,7 +16,7 @@ from avion_media.backends.queue import all_jobs
 from avion_media.backends.queue.history import last_of
 from avion_media.backends.redis import Redis
 from avion_media.common.errors import MediaError, Reason
-from avion_media.config import format_size
+from avion_media.common.settings import format_size
 from avion_media.items.moderation import MAX_NOTE
 from avion_media.process.replicas import SILENT_S, Replicas
 from avion_media.servers.console import audit, charts, wording

@@ -15,8 +15,8 @@ from avion_media.common.ids import AnyId
 from avion_media.common.media import WEBP_SUFFIX
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import QUEUES, State
-from avion_media.config import Config
 from avion_media.operations.inspection import is_unknown, media_report
+from avion_media.process.settings import ProcessSettings
 from avion_media.servers.console.wording import QUEUE_TITLES, advice, many, meaning
 
 
@@ -60,7 +60,7 @@ class Item:
         return sum(each["bytes"] for each in self.known["objects"])
 
 
-async def read_item(config: Config, store: ResourceSlot[ObjectStore], redis: Redis, any_id: AnyId) -> Item:
+async def read_item(config: ProcessSettings, store: ResourceSlot[ObjectStore], redis: Redis, any_id: AnyId) -> Item:
     """Return all that is known about a media item. Raises `Unavailable`."""
     known = await media_report(config, store, redis, any_id)
     deletion, status = known["deletion"], known["status"] or {}

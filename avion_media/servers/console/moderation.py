@@ -13,10 +13,10 @@ from urllib.parse import urlencode
 from avion_media.common.concurrency import in_turn
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
 from avion_media.common.records import UnreadableRecord
-from avion_media.config import ModerationConfig
 from avion_media.items.moderation import EXACT, OWN, Block, Entry, HashType, Match, Moderation
 from avion_media.items.moderation.evidence import has_preview
 from avion_media.items.moderation.records import Held
+from avion_media.items.settings import ModerationConfig
 
 PAGE_ROWS: Final = 15
 _MAX_FIELD: Final = 100

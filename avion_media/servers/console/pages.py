@@ -41,6 +41,7 @@ from avion_media.servers.console.questions import Questions
 from avion_media.servers.console.recent import MediaFilter, read_media, read_owned
 from avion_media.servers.console.sessions import LoginAttempts, Sessions
 from avion_media.servers.console.uploads import Uploads
+from avion_media.servers.settings import ServerSettings
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _PAGES: Final[Mapping[str, Page]] = {page.name: page for page in ALL_PAGES}
@@ -54,9 +55,17 @@ class Console:
     """The operator's pages. ``uploads`` is set only in development: it lets every visitor of the page upload."""
 
     def __init__(
-        self, runtime: Runtime, tree: Tree, gate: OperatorGate, sessions: Sessions, *, uploads: Uploads | None = None
+        self,
+        runtime: Runtime,
+        config: ServerSettings,
+        tree: Tree,
+        gate: OperatorGate,
+        sessions: Sessions,
+        *,
+        uploads: Uploads | None = None,
     ) -> None:
         self._runtime = runtime
+        self._config = config
         self._tree = tree
         self._gate = gate
         self._sessions = sessions
@@ -64,12 +73,12 @@ class Console:
         self._live = LivePages()
         self._attempts = LoginAttempts()
         self._causes = Causes()
-        self._longer = LongerRanges(runtime.config.admin.prometheus_url)
-        self._may_kill = runtime.config.chaos.enabled
-        self._actions = actions_of(runtime.config.delete.delay, runtime.config.moderation.evidence_ttl)
+        self._longer = LongerRanges(config.admin.prometheus_url)
+        self._may_kill = config.chaos.enabled
+        self._actions = actions_of(config.delete.delay, config.moderation.evidence_ttl)
         if not self._may_kill:
             del self._actions["kill"]
-        environment = runtime.config.admin.environment
+        environment = config.admin.environment
         self._about = About(version("avion-media"), socket.gethostname(), environment, tuple(sorted(runtime.roles)))
         self._questions = Questions(Service(runtime, tree), self._actions, self._about.replica)
         sessions.believe(gate.accepts)
@@ -183,11 +192,11 @@ class Console:
         The policy allows only the console's own style, script and icons, images from the origin, and requests to the
         object store where the page needs them.
         """
-        config = self._runtime.config.s3
+        config = self._config.s3
         store = _site(config.public_endpoint_url or config.endpoint_url) or "https:"
         connect = f"'self' {store}" if self._uploads is not None else "'self'"
         pictures = _site(self._origin(request))
-        if self._runtime.config.http.mode == "redirect":
+        if self._config.http.mode == "redirect":
             pictures += f" {store}"
         response.headers["Content-Security-Policy"] = (
             f"default-src 'none'; style-src 'self'; script-src 'self'; connect-src {connect};"
@@ -203,7 +212,7 @@ class Console:
 
     def _view(self, request: Request, page: str, query: Mapping[str, str] | None = None) -> View:
         runtime = self._runtime
-        sizes = runtime.config.thumbnails.sizes
+        sizes = self._config.thumbnails.sizes
         limits = [
             Limit(name, each.used, each.limit, each.waiting)
             for name, read in sorted(runtime.observed.limiters.items())
@@ -239,8 +248,8 @@ class Console:
 
     def _origin(self, request: Request) -> str:
         """Return the base URL at which this browser finds media; empty if there is none."""
-        if self._runtime.config.http.public_url:
-            return self._runtime.config.http.public_url
+        if self._config.http.public_url:
+            return self._config.http.public_url
         address = self._tree.address("http")
         if address is None:
             return ""
@@ -333,7 +342,7 @@ class Console:
         except InvalidId as error:
             return self._error(404, "No such media item", f"{text[:80]} is not an id: {error}.")
         runtime = self._runtime
-        item = await read_item(runtime.config, runtime.store, runtime.redis, any_id)
+        item = await read_item(self._config, runtime.store, runtime.redis, any_id)
         view = self._view(request, "media-item")
         response = await self._draw(request, "media-item.html", view, item=item)
         response.status_code = 404 if item.is_unknown else 200
@@ -344,7 +353,7 @@ class Console:
         wanted = ModerationQuery.from_query(query)
         room, answer, page = self._runtime.moderation, None, None
         with suppress(Unavailable, trio.TooSlowError), trio.fail_after(_READ_S):
-            page = await read_moderation(room, self._runtime.config.moderation, wanted)
+            page = await read_moderation(room, self._config.moderation, wanted)
             answer = await look_up(room, wanted.text) if wanted.text else None
         view = self._view(request, "moderation", query)
         query["newest"] = max(view.facts.held, default="")

@@ -11,8 +11,8 @@ from markupsafe import Markup
 
 from avion_media.backends.remote import InvalidUrl, parse_remote_url
 from avion_media.common.errors import ADVICE, MEANINGS, Reason
+from avion_media.common.settings import format_size
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
-from avion_media.config import format_size
 
 QUEUE_TITLES: Final = {
     PROCESSING_QUEUE: "Processing",

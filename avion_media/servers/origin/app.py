@@ -21,13 +21,13 @@ from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFai
 from avion_media.common.protocols import Deletions
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.telemetry import Telemetry, get_logger, instruments
-from avion_media.config import HttpConfig
 from avion_media.items.moderation import ModerationStatus
 from avion_media.servers.http1 import Request, Response
 from avion_media.servers.origin import conditional, responses
 from avion_media.servers.origin.body import RangeBody
 from avion_media.servers.origin.memory import WindowMemory
 from avion_media.servers.origin.observed import Timing, observed
+from avion_media.servers.settings import HttpConfig
 
 _STORE_S = 8.0  # until the headers of a response: less than a CDN waits
 _NO_BYTES = (None, 0)  # "the last 0 bytes" cannot be asked of a store

@@ -16,9 +16,9 @@ from avion_media.common import keys
 from avion_media.common.errors import ObjectMissing
 from avion_media.common.owners import owner_of
 from avion_media.common.resources import ResourceSlot
-from avion_media.config import Config
 from avion_media.items.owners import OWNER_ENTRY, OwnedMedium
 from avion_media.workers.rate_limiter import RateLimiter
+from avion_media.workers.settings import WorkerSettings
 from avion_media.workers.sweep.actions import LISTED_PRECISION
 from avion_media.workers.sweep.policy import SweepReason
 from avion_media.workers.sweep.report import Report
@@ -45,7 +45,7 @@ class OwnerIndexCheck:
         store: ResourceSlot[ObjectStore],
         redis: Redis,
         limiter: RateLimiter,
-        config: Config,
+        config: WorkerSettings,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store

@@ -14,7 +14,7 @@ from enum import StrEnum
 from avion_media.backends.store import ListedObject
 from avion_media.common.errors import SERVICE_FAULTS, Reason
 from avion_media.common.tasks import State
-from avion_media.config import Config
+from avion_media.workers.settings import WorkerSettings
 
 _CLOCK_SKEW = timedelta(minutes=5)  # between the store's clock, which gives the age of objects, and the clock of Redis
 
@@ -105,7 +105,7 @@ class Rules:
     history_complete_since: datetime
 
     @classmethod
-    def of(cls, config: Config, history_complete_since: datetime) -> Rules:
+    def of(cls, config: WorkerSettings, history_complete_since: datetime) -> Rules:
         """The rules of a configuration."""
         return cls(
             margin=timedelta(seconds=config.sweep.margin),

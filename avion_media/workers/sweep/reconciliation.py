@@ -20,10 +20,10 @@ from avion_media.common.ids import InvalidId, parse_any_id
 from avion_media.common.media import in_all_formats
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import PROCESSING_QUEUE
-from avion_media.config import Config
 from avion_media.items.deletion import DeletionJournal, DeletionRecord, DeletionRecords, JournalReplay, Mark
 from avion_media.items.state import RemoteStateStore, StatusStore
 from avion_media.workers.rate_limiter import RateLimiter
+from avion_media.workers.settings import WorkerSettings
 from avion_media.workers.sweep.actions import SweepActions
 from avion_media.workers.sweep.blocked import watch_blocked
 from avion_media.workers.sweep.budget import Budget
@@ -82,7 +82,7 @@ class Reconciliation:
         self,
         store: ResourceSlot[ObjectStore],
         redis: Redis,
-        config: Config,
+        config: WorkerSettings,
         *,
         clock: Callable[[], datetime] = utc_now,
         batch: int = _BATCH,

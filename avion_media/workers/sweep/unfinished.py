@@ -14,8 +14,8 @@ from avion_media.common import keys
 from avion_media.common.errors import MediaError
 from avion_media.common.ids import InvalidId, parse_media_id
 from avion_media.common.resources import ResourceSlot
-from avion_media.config import Config
 from avion_media.workers.rate_limiter import RateLimiter
+from avion_media.workers.settings import WorkerSettings
 from avion_media.workers.sweep.policy import SweepReason
 from avion_media.workers.sweep.report import Report
 
@@ -26,7 +26,11 @@ class UnfinishedUploads:
     """Aborts the old ones. Clients have `UPLOAD__MULTIPART_TTL`; copies by this service take minutes at most."""
 
     def __init__(
-        self, store: ResourceSlot[ObjectStore], limiter: RateLimiter, config: Config, clock: Callable[[], datetime]
+        self,
+        store: ResourceSlot[ObjectStore],
+        limiter: RateLimiter,
+        config: WorkerSettings,
+        clock: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._limiter = limiter

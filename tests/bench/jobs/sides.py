@@ -13,7 +13,7 @@ import redis
 
 from avion_media.common.ids import MediaId
 from avion_media.common.tasks import EVENTS_STREAM, PROCESSING_QUEUE
-from avion_media.config import ThumbnailsConfig
+from avion_media.media.settings import ThumbnailsConfig
 from tests.bench.setting import NODE, Setting
 from tests.service.harness import running
 

@@ -24,12 +24,14 @@ import trio
 from botocore.config import Config as BotoConfig
 
 from avion_media.backends.files import open_spool
+from avion_media.backends.settings import S3Config
 from avion_media.backends.store import ObjectStore, open_store
 from avion_media.common.formats import Family
 from avion_media.common.ranges import Range
-from avion_media.config import Config, S3Config, ThumbnailsConfig
+from avion_media.config import Config
 from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox.sandbox import open_sandbox
+from avion_media.media.settings import ThumbnailsConfig
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
 from avion_media.workers.sources import StoreSource
 from tests.bench.figures import Figure, Goal, Pairs

@@ -8,7 +8,8 @@ import subprocess
 import pytest
 import redis as redis_py
 
-from avion_media.config import Config, RedisConfig, S3Config, StatusConfig
+from avion_media.backends.settings import RedisConfig, S3Config, StatusConfig
+from avion_media.config import Config
 from avion_media.operations.doctor import Area, CheckResult, CheckStatus, examine, examine_forgeries
 from avion_media.operations.setup import prepare
 from tests.conftest import S3Bucket, fresh_bucket

@@ -17,9 +17,9 @@ from avion_media.common.ids import new_media_id
 from avion_media.common.protocols import Deletions
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import State, Status
-from avion_media.config import UploadConfig
 from avion_media.items.moderation import ModerationStatus
 from avion_media.items.state import StatusStore
+from avion_media.media.settings import UploadConfig
 from avion_media.servers.api.statuses import StatusResolver
 from avion_media.servers.api.watch import Notifier, Watchers
 

@@ -16,9 +16,9 @@ from PIL import Image
 
 from avion_media.common.formats import BY_EXTENSION, MOV
 from avion_media.common.ranges import merged
-from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
 from avion_media.media.sandbox.sandbox import open_sandbox
+from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from tests.unit.container.videos import DATA, apply_patches, examine, ffmpeg
 from tests.unit.media.pieces import Pieces
 

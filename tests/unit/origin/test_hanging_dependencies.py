@@ -9,10 +9,10 @@ from trio.testing import MockClock
 
 from avion_media.common.errors import Dependency, ObjectMissing, Unavailable
 from avion_media.common.telemetry import NO_TELEMETRY
-from avion_media.config import HttpConfig
 from avion_media.items.deletion import JournalReplay
 from avion_media.servers.http1 import Response
 from avion_media.servers.origin.app import Origin
+from avion_media.servers.settings import HttpConfig
 from tests.unit.origin.objects import Blocks, Slot, request
 
 PATH = "/media/" + "0" * 64

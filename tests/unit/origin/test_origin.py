@@ -10,10 +10,10 @@ from typing import Literal
 import pytest
 
 from avion_media.common.telemetry import NO_TELEMETRY
-from avion_media.config import HttpConfig
 from avion_media.servers.http1 import Response
 from avion_media.servers.origin.app import Origin
 from avion_media.servers.origin.responses import SAFETY_HEADERS
+from avion_media.servers.settings import HttpConfig
 from tests.unit.origin.objects import Blocks, Deletions, Objects, Slot, request
 
 ID = "0" * 64

@@ -8,8 +8,10 @@ from importlib.metadata import version
 import pytest
 
 from avion_media.backends.remote.guard import AddressRefused
-from avion_media.config import Config, ConfigError, HttpConfig, RemoteConfig, load
+from avion_media.backends.settings import RemoteConfig
+from avion_media.config import Config, ConfigError, load
 from avion_media.nodes.consumers import guard_of, user_agent_of
+from avion_media.servers.settings import HttpConfig
 
 R = "AVION_MEDIA_REMOTE__"
 OWN_NAME = f"avion-media/{version('avion-media')}"

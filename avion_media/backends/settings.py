@@ -1,0 +1,141 @@
+"""Settings of Redis, the queues, the object store, and other servers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import (
+    Field,
+)
+
+from avion_media.common.settings import (
+    Duration,
+    HttpUrl,
+    NameList,
+    Networks,
+    OptionalRedisUrl,
+    RedisUrl,
+    Section,
+    Size,
+)
+
+_AFTER_LAST_TASK_S = 2 * 86400.0  # a bucket's lifecycle rules count in whole days, and run once a day
+
+
+class RedisConfig(Section):
+    """Redis 7+ or Valkey 8+: one server, Sentinels or a cluster (docs/redis.md)."""
+
+    url: RedisUrl = Field(
+        "redis://127.0.0.1:6379/0",
+        description="One server, nodes of a cluster, or redis+sentinel://host:port,host:port/master; rediss for TLS",
+    )
+    connections: int = Field(24, ge=4, description="Maximum connections from this process to one server")
+    timeout: Duration = Field(5.0, gt=0, description="Timeout of one call")
+
+
+class StatusConfig(Section):
+    """Statuses, deletion records and remote state."""
+
+    redis_url: OptionalRedisUrl = Field(
+        "", description="Redis for statuses, deletion records and remote state; empty: `REDIS__URL`"
+    )
+
+
+class S3Config(Section):
+    """The object store. Clients PUT to `public_endpoint_url`; if it is empty, to `endpoint_url`."""
+
+    endpoint_url: HttpUrl = Field("", description="URL of the object store for this service; empty: AWS")
+    public_endpoint_url: HttpUrl = Field(
+        "", description="URL of the object store for clients that upload; empty: `S3__ENDPOINT_URL`"
+    )
+    signing_profile: str = Field(
+        "",
+        description="Profile of the AWS files whose credentials sign upload URLs; they need only the right to write."
+        " Empty: the service's own credentials",
+    )
+    upload_acl: Literal["", "private", "bucket-owner-full-control"] = Field(
+        "bucket-owner-full-control",
+        description="`x-amz-acl` that upload URLs sign, so that no client can open its upload to others:"
+        " `bucket-owner-full-control`, `private`, or empty for a store that accepts neither;"
+        " `doctor store` finds the value",
+    )
+    upload_deny_copy: bool = Field(
+        True,
+        description="Upload URLs sign a condition that no server-side copy meets, so that no client can read other"
+        " objects through its URL; `false` only for a store that refuses the header",
+    )
+    bucket: str = Field("avion-media", min_length=3, max_length=63, description="Name of the bucket")
+    region: str = Field("us-east-1", description="Region of the bucket, which is a part of each signature")
+    threads: int = Field(16, ge=1, description="Maximum concurrent calls to the store; visitors have as many more")
+    timeout: Duration = Field(10.0, gt=0, description="Timeout of one request, excluding retries")
+
+
+class TasksConfig(Section):
+    """The queues."""
+
+    max_attempts: int = Field(5, ge=1, description="Failed attempts after which a task becomes a dead letter")
+    claim_after: Duration = Field(
+        60.0,
+        gt=0,
+        description="A worker that has not renewed its lease for this long counts as dead, and its task is reassigned",
+    )
+    backoff: Duration = Field(
+        2.0, gt=0, description="Wait before the first retry; doubles with each retry, with jitter"
+    )
+    max_backoff: Duration = Field(300.0, description="Longest wait before a retry")
+    max_age: Duration = Field(
+        14 * 86400.0,
+        gt=0,
+        description="Age at which a task that has not succeeded becomes the dead letter `expired`; never a deletion",
+    )
+    slots: int = Field(2, ge=1, description="Maximum concurrent processing tasks of this process")
+
+    @property
+    def accepted_life_s(self) -> float:
+        """Seconds that an accepted upload, and its status PROCESSING, are kept: longer than any task needs them."""
+        return self.max_age + _AFTER_LAST_TASK_S
+
+
+class RemoteConfig(Section):
+    """The cache of other servers' media, with limits for each server and for all together."""
+
+    max_bytes: Size = Field(64 << 20, description="Maximum size of a remote file")
+    ttl: Duration = Field(7 * 86400.0, description="How long a cached file is fresh, and is kept after its last use")
+    negative_ttl: Duration = Field(3600.0, gt=0, description="How long a permanently failed URL is not fetched again")
+    unreachable_ttl: Duration = Field(
+        300.0, gt=0, description="How long a URL is not fetched again after its server did not respond"
+    )
+    budget: Size = Field(
+        0,
+        description="Maximum bytes of the remote cache; the least recently used items are removed first; 0: unlimited",
+    )
+    deny_hosts: NameList = Field((), description="Hosts that are never fetched from; a name covers its subdomains")
+    allow_hosts: NameList = Field((), description="If set, the only hosts that are fetched from")
+    deny_networks: Networks = Field(
+        (), description="CIDRs that are never fetched from, besides every address that is not public"
+    )
+    allow_networks: Networks = Field(
+        (), description="CIDRs that the address guard lets through, on any port; for tests"
+    )
+    user_agent: str = Field(
+        "",
+        max_length=256,
+        pattern=r"^([!-~]([ -~]*[!-~])?)?$",
+        description="User-Agent of fetches; empty: `avion-media/VERSION` with `HTTP__PUBLIC_URL` if that is set",
+    )
+    timeout: Duration = Field(60.0, gt=0, description="Timeout of a whole fetch, including redirects")
+    max_redirects: int = Field(3, ge=0, le=10, description="Maximum redirects of one fetch")
+    slots: int = Field(
+        8, ge=1, description="Maximum concurrent fetches of this process; each can hold `MAX_BYTES` on disk"
+    )
+    host_slots: int = Field(4, ge=1, description="Maximum concurrent fetches from one host, over all processes")
+    breaker_failures: int = Field(
+        5, ge=1, description="Consecutive failures of one server before its circuit breaker opens"
+    )
+    breaker_pause: Duration = Field(
+        30.0, gt=0, description="First pause after the breaker opens; doubles with each failed probe"
+    )
+    breaker_max_pause: Duration = Field(600.0, gt=0, description="Longest pause of a breaker")
+    max_deferral: Duration = Field(
+        900.0, gt=0, description="Give up on a URL if its server is still paused this long after the URL was queued"
+    )

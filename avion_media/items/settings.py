@@ -1,0 +1,161 @@
+"""Settings of deletions, purges, events and moderation."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    field_validator,
+)
+
+from avion_media.backends.settings import RedisConfig, RemoteConfig, S3Config, StatusConfig, TasksConfig
+from avion_media.common.settings import (
+    Duration,
+    HttpUrl,
+    Section,
+    Token,
+    check_http_url,
+    split_list,
+)
+from avion_media.media.settings import DecodersConfig, SandboxConfig, ThumbnailsConfig, UploadConfig
+
+
+class DeleteConfig(Section):
+    """Deletions are visible at once, and final after the delay."""
+
+    delay: Duration = Field(
+        86400.0, description="Time between a deletion, which is visible immediately, and the removal of its objects"
+    )
+
+
+def _mask_purge_url(url: str) -> str:
+    """Mask what may be a credential: user and password, and the values of the query except ``{path}``."""
+    # Up to the last @, because an odd password may contain one, or text that looks like a path.
+    base, question, query = re.sub(r"://.*@", "://***@", url).partition("?")
+    return base + question + "&".join(_mask_field(field) for field in query.split("&"))
+
+
+def _mask_field(field: str) -> str:
+    name, equals, value = field.partition("=")
+    if equals:
+        return f"{name}={value if value == '{path}' else '***'}"
+    return "***" if field else ""
+
+
+PurgeUrls = Annotated[
+    tuple[str, ...], BeforeValidator(split_list), PlainSerializer(lambda urls: [_mask_purge_url(url) for url in urls])
+]
+
+
+class CdnConfig(Section):
+    """The CDN in front of the origin. Deletions purge it."""
+
+    purge_urls: PurgeUrls = Field(
+        (),
+        description="URLs of the caches to purge: base URLs, or templates with `{path}`; empty: no purges."
+        " Treat it as a secret if it contains a token",
+    )
+    purge_method: str = Field("PURGE", pattern="^[A-Z]+$", description="HTTP method of a purge request")
+    timeout: Duration = Field(
+        5.0, gt=0, description="Timeout of one purge request; purges are retried until they succeed"
+    )
+
+    @field_validator("purge_urls")
+    @classmethod
+    def _are_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            check_http_url(url)
+        return urls
+
+
+class EventsConfig(Section):
+    """Events about media, for other services (docs/events.md)."""
+
+    max_entries: int = Field(
+        100_000,
+        ge=1000,
+        description="Approximate number of entries kept in the stream media_events; the oldest are removed first",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LikenessPolicy:
+    """What happens to files that resemble an entry, by list."""
+
+    default: str
+    by_list: tuple[tuple[str, str], ...] = ()
+
+    def of(self, name: str) -> str:
+        """Return ``hold``, ``refuse`` or ``ignore`` for a match of this list."""
+        return dict(self.by_list).get(name, self.default)
+
+    def __str__(self) -> str:
+        return ",".join([self.default, *(f"{name}:{action}" for name, action in self.by_list)])
+
+
+def _parse_likeness(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    default, *others = [part.strip() for part in value.split(",")]
+    by_list = tuple((name, action) for name, _, action in (part.rpartition(":") for part in others))
+    actions = {default, *(action for _, action in by_list)}
+    if actions - {"hold", "refuse", "ignore"} or not all(name for name, _ in by_list):
+        raise ValueError("expected hold, refuse or ignore, and name:action pairs, such as hold,own:refuse")
+    return LikenessPolicy(default, by_list)
+
+
+Likeness = Annotated[LikenessPolicy, BeforeValidator(_parse_likeness), PlainSerializer(str)]
+
+
+class ModerationConfig(Section):
+    """Block lists, evidence, and the hook (docs/moderation.md)."""
+
+    evidence_ttl: Duration = Field(
+        365 * 86400.0,
+        ge=86400,
+        description="How long evidence is kept, in whole days: a lifecycle rule of `init` removes it",
+    )
+    keep_refused: bool = Field(
+        True, description="Whether files that a block list or the hook refuses are kept as evidence"
+    )
+    likeness: Likeness = Field(
+        LikenessPolicy("hold"),
+        description="What happens to a file whose PDQ hash is near one of a list: `hold`, `refuse` or `ignore`; by"
+        " list: `hold,NAME:refuse`, where `own` is the list of own entries",
+    )
+    reload: Duration = Field(30.0, ge=1, description="Pause between two checks for changed block lists")
+    hook_url: HttpUrl = Field(
+        "", description="URL of a service that decides about each media item before publication; empty: none"
+    )
+    hook_token: Token = Field(SecretStr(""), description="Bearer token for the hook")
+    hook_timeout: Duration = Field(3.0, gt=0, le=60, description="Timeout of one request to the hook")
+    hook_unavailable: Literal["publish", "hold", "refuse"] = Field(
+        "hold", description="Decision while the hook does not respond: `hold`, `publish` or `refuse`"
+    )
+    hook_sends_file: bool = Field(
+        False, description="Whether requests to the hook carry a thumbnail, besides hashes and facts"
+    )
+
+
+class ItemSettings(Section):
+    """The sections of the items, and of the floors below them. Each floor above adds its own to these."""
+
+    redis: RedisConfig = RedisConfig()
+    status: StatusConfig = StatusConfig()
+    events: EventsConfig = EventsConfig()
+    s3: S3Config = S3Config()
+    upload: UploadConfig = UploadConfig()
+    thumbnails: ThumbnailsConfig = ThumbnailsConfig()
+    remote: RemoteConfig = RemoteConfig()
+    decoders: DecodersConfig = DecodersConfig()
+    delete: DeleteConfig = DeleteConfig()
+    cdn: CdnConfig = CdnConfig()
+    tasks: TasksConfig = TasksConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+    moderation: ModerationConfig = ModerationConfig()

@@ -1,0 +1,111 @@
+"""Settings of uploads, thumbnails and decoders."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    create_model,
+)
+
+from avion_media.common.formats import FORMATS, Family
+from avion_media.common.media import FULL_SIZE, ThumbnailSize, is_size_name
+from avion_media.common.settings import (
+    Duration,
+    Section,
+    Size,
+)
+
+
+def _parse_sizes(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    sizes = []
+    for part in value.split(","):
+        name, _, edge = part.strip().partition(":")
+        if not is_size_name(name) or not re.fullmatch(r"[1-9][0-9]{0,4}", edge):
+            raise ValueError("expected name:pixels pairs, such as small:400,medium:800")
+        sizes.append(ThumbnailSize(name, int(edge)))
+    if any(size.name == FULL_SIZE.name for size in sizes):
+        raise ValueError(f"{FULL_SIZE.name} is reserved for the rendition of formats that browsers cannot show")
+    if len({size.name for size in sizes}) != len(sizes):
+        raise ValueError("a size name is given twice")
+    return tuple(sizes)
+
+
+Sizes = Annotated[
+    tuple[ThumbnailSize, ...],
+    BeforeValidator(_parse_sizes),
+    PlainSerializer(lambda sizes: ",".join(f"{each.name}:{each.longest_edge}" for each in sizes)),
+]
+
+
+class UploadConfig(Section):
+    """Limits on uploads. Pixels are width × height × frames decoded."""
+
+    max_image_bytes: Size = Field(16 << 20, description="Maximum size of an image")
+    max_video_bytes: Size = Field(256 << 20, description="Maximum size of a video")
+    max_pixels: int = Field(50_000_000, ge=1, description="Maximum width × height × frames decoded")
+    max_frames: int = Field(10_000, ge=1, description="Maximum frames of an animation")
+    max_duration: Duration = Field(4 * 3600.0, description="Maximum duration of a video or an animation")
+    max_aspect: float = Field(200.0, ge=1, description="Maximum ratio of the longer side to the shorter one")
+    url_ttl: Duration = Field(900.0, ge=1, le=7 * 86400, description="Lifetime of an upload URL")
+    multipart_ttl: Duration = Field(
+        86400.0, ge=60, description="How long an upload in parts can be continued; then its parts are removed"
+    )
+    max_pending: int = Field(
+        250_000,
+        ge=0,
+        description="Maximum uploads a caller can request without completing them, per replica; 0: unlimited",
+    )
+
+    def max_bytes(self, family: Family) -> int:
+        """Return the maximum size of an upload of a family."""
+        return self.max_image_bytes if family is Family.IMAGE else self.max_video_bytes
+
+
+class ThumbnailsConfig(Section):
+    """Named sizes: longest edge in pixels."""
+
+    sizes: Sizes = Field(
+        (ThumbnailSize("small", 400), ThumbnailSize("medium", 800), ThumbnailSize("large", 1600)),
+        description="Names and longest edges in pixels; images are never enlarged",
+    )
+    quality: int = Field(80, ge=1, le=95, description="Quality of the JPEG thumbnails, 1 to 95")
+    webp: Literal["off", "alpha", "all"] = Field(
+        "alpha",
+        description="Which media get WebP thumbnails beside the JPEGs: `off` (none), `alpha` (images with transparency)"
+        " or `all`",
+    )
+
+
+class _Decoders(Section):
+    """A switch for each format, which applies to new uploads, to validation and to processing."""
+
+    def enabled(self) -> frozenset[str]:
+        """Names of the formats (`MediaFormat.name`) that are switched on."""
+        return frozenset(name for name, on in self.model_dump().items() if on)
+
+
+if TYPE_CHECKING:
+    DecodersConfig = _Decoders
+else:
+    _SWITCHES = {fmt.name: (bool, fmt.switched_on) for fmt in FORMATS}
+    DecodersConfig = create_model("DecodersConfig", __base__=_Decoders, __doc__=_Decoders.__doc__, **_SWITCHES)
+
+
+class SandboxConfig(Section):
+    """Limits of one sandboxed decoder process, and of all of them together."""
+
+    memory: Size = Field(1 << 30, gt=0, description="Maximum memory of one sandboxed process")
+    budget: Size = Field(2 << 30, gt=0, description="Maximum memory of all sandboxed processes together")
+    cpu: Duration = Field(60.0, gt=0, description="Maximum CPU time of one sandboxed process")
+    timeout: Duration = Field(90.0, gt=0, description="Maximum wall time of one sandboxed process")
+    slots: int = Field(2, ge=1, description="Maximum concurrent sandboxed processes")
+    require: bool = Field(
+        True, description="Refuse to start if the kernel cannot fully sandbox decoders; `false` accepts the gaps"
+    )

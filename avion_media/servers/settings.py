@@ -1,0 +1,151 @@
+"""Settings of the ports."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+
+from avion_media.common.settings import (
+    Bind,
+    BindAddress,
+    Duration,
+    HttpUrl,
+    OptionalBind,
+    Section,
+    Size,
+    Token,
+)
+from avion_media.workers.settings import WorkerSettings
+
+
+class GrpcConfig(Section):
+    """The gRPC port. A certificate enables TLS; a client CA makes the server request client certificates (mTLS)."""
+
+    bind: BindAddress = Field(Bind(host="127.0.0.1", port=50051), description="Address and port of gRPC")
+    tls_cert: str = Field("", description="PEM file with the certificate chain; setting it enables TLS")
+    tls_key: str = Field("", description="PEM file with the private key; empty: the key is in the certificate file")
+    tls_client_ca: str = Field("", description="PEM file with the CA that client certificates must come from (mTLS)")
+    auth: Literal["", "off", "token", "mtls", "any"] = Field(
+        "",
+        description="How callers authenticate: `token`, `mtls`, `any` (either), or `off`;"
+        " required unless the port is bound to loopback",
+    )
+    callers_file: str = Field("", description="TOML file with the callers and the methods that each may call")
+    max_connections: int = Field(1000, ge=1, description="Maximum open connections; further ones are closed")
+    max_connections_per_peer: int = Field(
+        500, ge=1, description="Maximum open connections of one IPv4 address or IPv6 /64 network"
+    )
+    max_connection_age: Duration = Field(
+        3600.0, gt=0, description="Age (±10 %) at which clients are asked to reconnect"
+    )
+    max_streams: int = Field(100, ge=1, description="Maximum concurrent calls on one connection")
+    max_message: Size = Field(1 << 20, description="Maximum size of one request message")
+    max_calls: int = Field(
+        1000, ge=1, description="Maximum concurrent calls of this process; streams get three quarters of them"
+    )
+    max_calls_per_peer: int = Field(
+        500, ge=1, description="Maximum concurrent calls of one IPv4 address or IPv6 /64 network"
+    )
+
+    @field_validator("auth")
+    @classmethod
+    def _is_whole(cls, auth: str, info: ValidationInfo) -> str:
+        if auth in ("mtls", "any") and not (info.data.get("tls_cert") and info.data.get("tls_client_ca")):
+            raise ValueError(f"{auth} needs GRPC__TLS_CERT and GRPC__TLS_CLIENT_CA")
+        return auth
+
+    @field_validator("callers_file")
+    @classmethod
+    def _is_needed(cls, path: str, info: ValidationInfo) -> str:
+        auth = info.data.get("auth")  # None if it is invalid itself
+        if auth is not None and bool(path) != (auth in ("token", "mtls", "any")):
+            raise ValueError("goes with GRPC__AUTH token, mtls or any" if path else f"GRPC__AUTH {auth} needs it")
+        return path
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether callers must authenticate."""
+        return self.auth in ("token", "mtls", "any")
+
+
+class HttpConfig(Section):
+    """The origin."""
+
+    bind: BindAddress = Field(Bind(host="127.0.0.1", port=8080), description="Address and port of the origin")
+    public_url: HttpUrl = Field("", description="Public base URL of the origin, used in command output")
+    mode: Literal["proxy", "redirect", "accel"] = Field(
+        "proxy",
+        description="How bodies are sent: `proxy` sends them itself, `redirect` responds 307 with a presigned URL of"
+        " the store, `accel` hands that URL to an nginx in front, which fetches it",
+    )
+    redirect_ttl: Duration = Field(
+        3600.0, ge=2, le=7 * 86400, description="Lifetime of redirect URLs; caches may keep a redirect for half of it"
+    )
+    max_connections: int = Field(1000, ge=1, description="Maximum open connections; further ones are closed")
+    max_connections_per_peer: int = Field(
+        500, ge=1, description="Maximum open connections of one IPv4 address or IPv6 /64 network"
+    )
+
+
+class AdminConfig(Section):
+    """The admin port, which must not be public. `/livez`, `/readyz` and `/metrics` are open; everything else needs an
+    operator's token."""
+
+    bind: BindAddress = Field(
+        Bind(host="127.0.0.1", port=9090),
+        description="Address and port of /livez, /readyz, /metrics, /tree and /console; must not be public",
+    )
+    token: Token = Field(SecretStr(""), description="Bearer token for operators")
+    token_file: str = Field("", description="File with operator tokens, one per line; reloaded when it changes")
+    auth: Literal["", "off"] = Field(
+        "", description="`off`: operators need no token, even where other machines can connect"
+    )
+    uploads: bool = Field(False, description="Whether the console has an upload box; `dev` switches it on")
+    environment: str = Field(
+        "", max_length=30, description="Name of this environment in the console's header, such as `production`"
+    )
+    prometheus_url: HttpUrl = Field(
+        "",
+        description="URL of a Prometheus that collects the metrics of all replicas: the console then also shows a day"
+        " and a week; empty: only the last hour",
+    )
+
+    @field_validator("auth")
+    @classmethod
+    def _is_one(cls, auth: str, info: ValidationInfo) -> str:
+        if auth == "off" and (info.data.get("token") or info.data.get("token_file")):
+            raise ValueError("contradicts ADMIN__TOKEN")
+        return auth
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether operators must authenticate."""
+        return bool(self.token) or bool(self.token_file)
+
+
+class ClientConfig(Section):
+    """How the commands `upload`, `cache` and `status` reach and authenticate at the running service."""
+
+    address: OptionalBind = Field(None, description="Address of the gRPC port; empty: `GRPC__BIND`")
+    token: Token = Field(SecretStr(""), description="Bearer token of a caller")
+    token_file: str = Field("", description="File with the bearer token of a caller")
+    tls_ca: str = Field("", description="PEM file with the CA of the server's certificate; setting it enables TLS")
+    tls_cert: str = Field("", description="PEM file with the client's certificate (mTLS)")
+    tls_key: str = Field(
+        "", description="PEM file with the client's private key; empty: the key is in the certificate file"
+    )
+
+
+class ServerSettings(WorkerSettings):
+    """All sections."""
+
+    grpc: GrpcConfig = GrpcConfig()
+    http: HttpConfig = HttpConfig()
+    admin: AdminConfig = AdminConfig()
+    client: ClientConfig = ClientConfig()

@@ -1,0 +1,35 @@
+"""Settings of the sweep."""
+
+from __future__ import annotations
+
+from pydantic import (
+    Field,
+)
+
+from avion_media.common.settings import (
+    Duration,
+    Section,
+)
+from avion_media.process.settings import ProcessSettings
+
+
+class SweepConfig(Section):
+    """The sweep: `avion-media sweep`, and the `sweeper` role."""
+
+    interval: Duration = Field(3600.0, gt=0, description="Pause between the end of one sweep and the start of the next")
+    rate: float = Field(
+        10.0, gt=0, description="Maximum requests to the object store per second; one request lists 1000 objects"
+    )
+    margin: Duration = Field(
+        3600.0, description="Objects younger than this are left alone, because work on them may be in progress"
+    )
+    max_fraction: float = Field(
+        0.2, ge=0, le=1, description="Largest share of listed objects that one sweep may delete without `--force`"
+    )
+    always_allowed: int = Field(100, ge=0, description="Number of objects that a sweep may always delete")
+
+
+class WorkerSettings(ProcessSettings):
+    """Those of the process, and of the sweep."""
+
+    sweep: SweepConfig = SweepConfig()

@@ -29,7 +29,6 @@ class RedisConfig(Section):
         "redis://127.0.0.1:6379/0",
         description="One server, nodes of a cluster, or redis+sentinel://host:port,host:port/master; rediss for TLS",
     )
-    connections: int = Field(24, ge=4, description="Maximum connections from this process to one server")
     timeout: Duration = Field(5.0, gt=0, description="Timeout of one call")
 
 
@@ -82,7 +81,6 @@ class TasksConfig(Section):
     backoff: Duration = Field(
         2.0, gt=0, description="Wait before the first retry; doubles with each retry, with jitter"
     )
-    max_backoff: Duration = Field(300.0, description="Longest wait before a retry")
     max_age: Duration = Field(
         14 * 86400.0,
         gt=0,
@@ -102,9 +100,6 @@ class RemoteConfig(Section):
     max_bytes: Size = Field(64 << 20, description="Maximum size of a remote file")
     ttl: Duration = Field(7 * 86400.0, description="How long a cached file is fresh, and is kept after its last use")
     negative_ttl: Duration = Field(3600.0, gt=0, description="How long a permanently failed URL is not fetched again")
-    unreachable_ttl: Duration = Field(
-        300.0, gt=0, description="How long a URL is not fetched again after its server did not respond"
-    )
     budget: Size = Field(
         0,
         description="Maximum bytes of the remote cache; the least recently used items are removed first; 0: unlimited",
@@ -124,18 +119,10 @@ class RemoteConfig(Section):
         description="User-Agent of fetches; empty: `avion-media/VERSION` with `HTTP__PUBLIC_URL` if that is set",
     )
     timeout: Duration = Field(60.0, gt=0, description="Timeout of a whole fetch, including redirects")
-    max_redirects: int = Field(3, ge=0, le=10, description="Maximum redirects of one fetch")
     slots: int = Field(
         8, ge=1, description="Maximum concurrent fetches of this process; each can hold `MAX_BYTES` on disk"
     )
     host_slots: int = Field(4, ge=1, description="Maximum concurrent fetches from one host, over all processes")
-    breaker_failures: int = Field(
-        5, ge=1, description="Consecutive failures of one server before its circuit breaker opens"
-    )
     breaker_pause: Duration = Field(
         30.0, gt=0, description="First pause after the breaker opens; doubles with each failed probe"
-    )
-    breaker_max_pause: Duration = Field(600.0, gt=0, description="Longest pause of a breaker")
-    max_deferral: Duration = Field(
-        900.0, gt=0, description="Give up on a URL if its server is still paused this long after the URL was queued"
     )

@@ -211,7 +211,6 @@ class _Sources:
             guard_of(config.remote),
             max_bytes=max(config.upload.max_image_bytes, config.upload.max_video_bytes),
             timeout_s=config.remote.timeout,
-            max_redirects=config.remote.max_redirects,
             user_agent=user_agent_of(config),
         )
 

@@ -52,9 +52,9 @@ MEANINGS: dict[Reason, str] = {
     Reason.CORRUPT: "the file is damaged and cannot be decoded",
     Reason.NO_VIDEO: "the container has no video track",
     Reason.TOO_MANY_PIXELS: "the file has more pixels than `UPLOAD__MAX_PIXELS`",
-    Reason.TOO_MANY_FRAMES: "the file has more frames than `UPLOAD__MAX_FRAMES`",
+    Reason.TOO_MANY_FRAMES: "the file has more than 10,000 frames",
     Reason.BAD_DIMENSIONS: "width or height is zero, or beyond what decoders accept",
-    Reason.BAD_ASPECT: "one side is more than `UPLOAD__MAX_ASPECT` times the other",
+    Reason.BAD_ASPECT: "one side is more than 200 times the other",
     Reason.TOO_LONG: "the video is longer than `UPLOAD__MAX_DURATION`",
     Reason.TOO_LARGE: "the file is larger than the limit for its kind, or than `REMOTE__MAX_BYTES`",
     Reason.DECODER_LIMIT: "decoding exceeded the sandbox's limit on memory, time or output",
@@ -84,9 +84,9 @@ ADVICE: dict[Reason, str] = {
     Reason.CORRUPT: _OTHER_FILE,
     Reason.NO_VIDEO: _OTHER_FILE,
     Reason.TOO_MANY_PIXELS: "Raise the limit if such files are wanted, else nothing.",
-    Reason.TOO_MANY_FRAMES: "Raise the limit if such files are wanted, else nothing.",
+    Reason.TOO_MANY_FRAMES: _OTHER_FILE,
     Reason.BAD_DIMENSIONS: _OTHER_FILE,
-    Reason.BAD_ASPECT: "Raise the limit if such files are wanted, else nothing.",
+    Reason.BAD_ASPECT: _OTHER_FILE,
     Reason.TOO_LONG: "Raise the limit if such files are wanted, else nothing.",
     Reason.TOO_LARGE: "Raise the limit if such files are wanted, else nothing.",
     Reason.DECODER_LIMIT: "Check whether valid files end this way; if so, raise the sandbox's limits.",
@@ -191,9 +191,9 @@ class Deferred(Unavailable):
     """The task must wait, although nothing failed: all slots of a remote host are taken, or its circuit breaker is
     open.
 
-    The task is retried after ``retry_after_s`` and does not use up an attempt. ``expires``: the task fails after
-    `REMOTE__MAX_DEFERRAL`; otherwise it waits without a limit. ``whole_tenant``: all other tasks of its tenant must
-    wait, too.
+    The task is retried after ``retry_after_s`` and does not use up an attempt. ``expires``: the task fails after thirty
+    times `REMOTE__BREAKER_PAUSE`; otherwise it waits without a limit. ``whole_tenant``: all other tasks of its tenant
+    must wait, too.
     """
 
     def __init__(self, detail: str, retry_after_s: float, *, expires: bool = False, whole_tenant: bool = False) -> None:

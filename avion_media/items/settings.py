@@ -62,9 +62,6 @@ class CdnConfig(Section):
         " Treat it as a secret if it contains a token",
     )
     purge_method: str = Field("PURGE", pattern="^[A-Z]+$", description="HTTP method of a purge request")
-    timeout: Duration = Field(
-        5.0, gt=0, description="Timeout of one purge request; purges are retried until they succeed"
-    )
 
     @field_validator("purge_urls")
     @classmethod

@@ -79,17 +79,13 @@ class MediaPipeline:
     ) -> None:
         self.sandbox = sandbox
         self._thumbnails = thumbnails
-        self._limits = Limits(sandbox_config.memory, sandbox_config.cpu, sandbox_config.timeout, output_bytes=0)
+        self._limits = Limits(sandbox_config.memory, sandbox_config.timeout, sandbox_config.timeout, output_bytes=0)
         self._picture_bounds = PictureBounds(
             max_pixels=upload.max_pixels,
-            max_frames=upload.max_frames,
-            max_aspect=upload.max_aspect,
             max_duration_s=upload.max_duration,
             max_memory_bytes=sandbox_config.memory,
         )
-        self._video_bounds = VideoBounds(
-            max_pixels=upload.max_pixels, max_aspect=upload.max_aspect, max_duration_s=upload.max_duration
-        )
+        self._video_bounds = VideoBounds(max_pixels=upload.max_pixels, max_duration_s=upload.max_duration)
 
     async def process(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
         """Process one media item whose content is of ``fmt``.

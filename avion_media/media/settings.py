@@ -50,9 +50,7 @@ class UploadConfig(Section):
     max_image_bytes: Size = Field(16 << 20, description="Maximum size of an image")
     max_video_bytes: Size = Field(256 << 20, description="Maximum size of a video")
     max_pixels: int = Field(50_000_000, ge=1, description="Maximum width × height × frames decoded")
-    max_frames: int = Field(10_000, ge=1, description="Maximum frames of an animation")
     max_duration: Duration = Field(4 * 3600.0, description="Maximum duration of a video or an animation")
-    max_aspect: float = Field(200.0, ge=1, description="Maximum ratio of the longer side to the shorter one")
     url_ttl: Duration = Field(900.0, ge=1, le=7 * 86400, description="Lifetime of an upload URL")
     multipart_ttl: Duration = Field(
         86400.0, ge=60, description="How long an upload in parts can be continued; then its parts are removed"
@@ -103,7 +101,6 @@ class SandboxConfig(Section):
 
     memory: Size = Field(1 << 30, gt=0, description="Maximum memory of one sandboxed process")
     budget: Size = Field(2 << 30, gt=0, description="Maximum memory of all sandboxed processes together")
-    cpu: Duration = Field(60.0, gt=0, description="Maximum CPU time of one sandboxed process")
     timeout: Duration = Field(90.0, gt=0, description="Maximum wall time of one sandboxed process")
     slots: int = Field(2, ge=1, description="Maximum concurrent sandboxed processes")
     require: bool = Field(

@@ -39,6 +39,12 @@ def guard_of(remote: RemoteConfig) -> AddressGuard:
     )
 
 
+# In terms of the first pause or wait:
+_MAX_BACKOFF = 150  # five minutes by default
+_LONGEST_PAUSE = 20  # ten minutes
+_MAX_DEFERRAL = 30  # a quarter of an hour
+
+
 def user_agent_of(config: ServerSettings) -> str:
     """How the fetcher names itself: an administrator who sees it in a log should find whom to ask."""
     if config.remote.user_agent:
@@ -51,9 +57,8 @@ def hosts_of(redis: Callable[[], Redis], remote: RemoteConfig) -> HostLimiter:
     """The bounds per remote host of the configuration."""
     policy = HostLimits(
         slots=remote.host_slots,
-        breaker_failures=remote.breaker_failures,
         first_pause_s=remote.breaker_pause,
-        longest_pause_s=remote.breaker_max_pause,
+        longest_pause_s=_LONGEST_PAUSE * remote.breaker_pause,
     )
     return HostLimiter(redis, policy)
 
@@ -91,7 +96,6 @@ def cache(runtime: Runtime, config: ServerSettings) -> Supervisor:
         guard_of(config.remote),
         max_bytes=config.remote.max_bytes,
         timeout_s=config.remote.timeout,
-        max_redirects=config.remote.max_redirects,
         user_agent=user_agent_of(config),
         hosts=hosts_of(lambda: runtime.redis, config.remote),
     )
@@ -151,8 +155,8 @@ def _subtree(
         max_attempts=tasks.max_attempts,
         claim_after_s=tasks.claim_after,
         backoff_s=tasks.backoff,
-        max_backoff_s=tasks.max_backoff,
-        max_deferral_s=runtime.config.remote.max_deferral,
+        max_backoff_s=_MAX_BACKOFF * tasks.backoff,
+        max_deferral_s=_MAX_DEFERRAL * runtime.config.remote.breaker_pause,
         max_age_s=tasks.max_age,
         gives_up=queue not in NEVER_GIVEN_UP,
         tenant_cap=tenant_cap,

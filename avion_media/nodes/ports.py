@@ -76,11 +76,7 @@ async def origin(runtime: Runtime, child: Child[Address], *, config: HttpConfig)
         config,
         lambda: runtime.capabilities().to_dict(),
     ).handle
-    limits = HttpLimits(
-        max_connections=config.max_connections,
-        max_connections_per_peer=config.max_connections_per_peer,
-    )
-    server = HttpServer(handler, limits, refusal_headers=SAFETY_HEADERS)
+    server = HttpServer(handler, HttpLimits(max_connections=config.max_connections), refusal_headers=SAFETY_HEADERS)
     runtime.observed.active_requests = lambda: server.requests
     slots = limiting(runtime, "http.connections", lambda: Limiter(server.connections, config.max_connections))
     with slots, runtime.draining("origin", server.drain):

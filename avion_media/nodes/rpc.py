@@ -28,6 +28,7 @@ from supervisors import Child
 SERVICE_NAME = "avion.MediaService"
 _REFUSALS_EVERY_S = 10.0
 _MAX_METHOD = 100
+_MAX_REQUEST_BYTES = 1 << 20  # the longest request, a RemoteMedia with its URL, has a few KiB
 _log = get_logger()
 
 
@@ -78,12 +79,9 @@ def limits_of(config: GrpcConfig) -> GrpcLimits:
     """The transport's limits as configured."""
     return GrpcLimits(
         max_connections=config.max_connections,
-        max_connections_per_peer=config.max_connections_per_peer,
         max_age_s=config.max_connection_age,
-        max_streams=config.max_streams,
         max_calls=config.max_calls,
-        max_calls_per_peer=config.max_calls_per_peer,
-        max_message_bytes=config.max_message,
+        max_message_bytes=_MAX_REQUEST_BYTES,
     )
 
 

@@ -108,7 +108,7 @@ class Runtime:
 
     def __post_init__(self) -> None:
         settings, state_url = self.config.redis, self.config.status.redis_url
-        self.redis = Redis(settings.url, settings.connections, settings.timeout, state_url=state_url)
+        self.redis = Redis(settings.url, timeout_s=settings.timeout, state_url=state_url)
         self.statuses = StatusStore(self.redis)
         self.events = MediaEvents(self.redis, self.config.events.max_entries)
         self.remote_states = RemoteStateStore(self.redis)

@@ -18,7 +18,6 @@ from avion_media.common.settings import (
     HttpUrl,
     OptionalBind,
     Section,
-    Size,
     Token,
 )
 from avion_media.workers.settings import WorkerSettings
@@ -38,19 +37,11 @@ class GrpcConfig(Section):
     )
     callers_file: str = Field("", description="TOML file with the callers and the methods that each may call")
     max_connections: int = Field(1000, ge=1, description="Maximum open connections; further ones are closed")
-    max_connections_per_peer: int = Field(
-        500, ge=1, description="Maximum open connections of one IPv4 address or IPv6 /64 network"
-    )
     max_connection_age: Duration = Field(
         3600.0, gt=0, description="Age (±10 %) at which clients are asked to reconnect"
     )
-    max_streams: int = Field(100, ge=1, description="Maximum concurrent calls on one connection")
-    max_message: Size = Field(1 << 20, description="Maximum size of one request message")
     max_calls: int = Field(
         1000, ge=1, description="Maximum concurrent calls of this process; streams get three quarters of them"
-    )
-    max_calls_per_peer: int = Field(
-        500, ge=1, description="Maximum concurrent calls of one IPv4 address or IPv6 /64 network"
     )
 
     @field_validator("auth")
@@ -88,9 +79,6 @@ class HttpConfig(Section):
         3600.0, ge=2, le=7 * 86400, description="Lifetime of redirect URLs; caches may keep a redirect for half of it"
     )
     max_connections: int = Field(1000, ge=1, description="Maximum open connections; further ones are closed")
-    max_connections_per_peer: int = Field(
-        500, ge=1, description="Maximum open connections of one IPv4 address or IPv6 /64 network"
-    )
 
 
 class AdminConfig(Section):

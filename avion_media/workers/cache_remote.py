@@ -61,6 +61,7 @@ from avion_media.workers.purge import Purges
 from avion_media.workers.write import facts_of, original_writer, scrubbed_file
 
 # Failures that may end soon. All others are remembered for longer.
+_UNREACHABLE_TTL_S = 300.0  # how long a URL is not fetched again after its server did not respond
 _TRANSIENT = frozenset({Reason.REMOTE_UNREACHABLE, Reason.INTERNAL})
 
 
@@ -150,7 +151,7 @@ class CacheRemote:
             return  # a mistake of another service: the task has no media item
         if _REPAIR in task.fields:
             return  # the media item stays as it is
-        ttl_s = self._config.unreachable_ttl if reason in _TRANSIENT else self._config.negative_ttl
+        ttl_s = _UNREACHABLE_TTL_S if reason in _TRANSIENT else self._config.negative_ttl
         failure = RemoteFailure(reason, task.task_id, url.server, datetime.now(UTC).timestamp())
         await self._states.remember_failure(remote_id, failure, ttl_s)
         await self._tell_failure(task, remote_id, reason, await self._readable_copy(remote_id))

@@ -22,6 +22,7 @@ from avion_media.common.tasks import EnsureLease, Task, id_of
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
 from avion_media.items.settings import CdnConfig
 
+_TIMEOUT_S = 5.0  # of one request; it is repeated until it succeeds
 _SIZES = "sizes"  # field of a task: comma-separated sizes
 _NOT_CACHED = frozenset({404, 410, 412})  # statuses of caches that did not have the object
 _log = get_logger()
@@ -66,7 +67,7 @@ class PurgeMedia:
         any_id = id_of(task, parse_any_id)
         named = parse_size_names(task.fields.get(_SIZES, ""))
         sizes = dict.fromkeys((*self._configured, *named))
-        async with httpx.AsyncClient(trust_env=False, timeout=self._config.timeout) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=_TIMEOUT_S) as http:
             await self._purge_all(http, [f"/media/{any_id}", *origin_paths(any_id, sizes).values()])
             if not named:  # last, so that an unavailable store delays no other path
                 more = [size for size in await self._made_of(any_id) if size not in sizes]
@@ -96,7 +97,7 @@ class PurgeMedia:
     async def _purge(self, http: httpx.AsyncClient, target: str, path: str) -> None:
         log = _log.bind(cache=urlsplit(target).netloc.rpartition("@")[2], object=path)  # the URL may contain a token
         try:
-            with trio.fail_after(self._config.timeout):  # httpx bounds each of its steps, not their sum
+            with trio.fail_after(_TIMEOUT_S):  # httpx bounds each of its steps, not their sum
                 response = await http.request(self._config.purge_method, purge_url(target, path))
         except (httpx.HTTPError, trio.TooSlowError) as error:
             self._telemetry.count(instruments.PURGES, outcome="unreachable")

@@ -191,7 +191,6 @@ def _environment(
 ) -> dict[str, str]:
     ours = {
         "TASKS__CLAIM_AFTER": f"{CLAIM_AFTER_S}s",
-        "TASKS__MAX_BACKOFF": "2s",
         "REDIS__TIMEOUT": "2s",
         "S3__TIMEOUT": "3s",
         "DELETE__DELAY": f"{DELETE_DELAY_S}s",

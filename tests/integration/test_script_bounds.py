@@ -140,7 +140,7 @@ class World:
         self.queue, self.remote = TaskQueue(redis, PROCESSING_QUEUE), TaskQueue(redis, CACHE_QUEUE)
         self.jobs, self.records = BulkJobs(redis, DELETE_QUEUE), DeletionRecords(redis)
         self.replay = JournalReplay(redis, _Journal())  # type: ignore[arg-type]
-        self.hosts = HostLimiter(lambda: redis, HostLimits(2, 3, 30.0, 100.0))
+        self.hosts = HostLimiter(lambda: redis, HostLimits(2, 30.0, 100.0, 3))
 
     async def lease(self) -> Lease:
         self.other.xadd(PROCESSING_QUEUE, {"media_id": IDS[1], "owner": f"foreign{time.time_ns()}"})

@@ -37,9 +37,7 @@ def settings(cdn: tuple[str, list[str]]) -> dict[str, str]:
         "REMOTE__ALLOW_NETWORKS": "127.0.0.1/32,127.0.0.3/32",
         "REMOTE__TTL": "0",
         "REMOTE__HOST_SLOTS": "2",
-        "REMOTE__BREAKER_FAILURES": "3",
         "REMOTE__BREAKER_PAUSE": "300ms",
-        "REMOTE__MAX_DEFERRAL": "20s",
         "TASKS__MAX_ATTEMPTS": "2",
         "TASKS__BACKOFF": "50ms",
     }

@@ -68,9 +68,10 @@ class HostLimits:
     """Limits per host. Times in seconds."""
 
     slots: int
-    breaker_failures: int
     first_pause_s: float
     longest_pause_s: float
+    breaker_failures: int = 5
+    """Consecutive failures of one server before its circuit breaker opens."""
 
 
 @dataclass(frozen=True, slots=True)

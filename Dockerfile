@@ -19,6 +19,7 @@ WORKDIR /src
 # Dependencies first: they change less often than the code, and this layer is then reused.
 COPY pyproject.toml uv.lock README.md ./
 COPY supervisors supervisors
+COPY mediascrub mediascrub
 RUN --mount=type=secret,id=authorities,target=/etc/ssl/certs/ca-certificates.crt,required=false \
     /opt/uv/bin/uv sync --locked --no-dev --no-install-workspace --extra heic --compile-bytecode
 COPY avion_media avion_media

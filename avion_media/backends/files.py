@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from tempfile import TemporaryFile
 from typing import Protocol
 
-from avion_media.common.ranges import Range
+from mediascrub.ranges import Range
 
 
 class LocalFile(Protocol):

@@ -14,9 +14,9 @@ from typing import Any, NoReturn, TypeGuard
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import MediaFormat
-from avion_media.common.ranges import Range
-from avion_media.media.bounds import Bounds, PictureBounds, VideoBounds
-from avion_media.media.formats.movie import POSTER_SCAN_S, MoviePlan, plan_from_json
+from mediascrub.bounds import Bounds, PictureBounds, VideoBounds
+from mediascrub.movie import POSTER_SCAN_S, MoviePlan, plan_from_json
+from mediascrub.ranges import Range
 
 _STREAM = re.compile("[iV]:[0-9]{1,10}")
 _BASE_83 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz#$%*+,-.:;=?@[]^_{|}~"

@@ -10,9 +10,9 @@ from avion_media.backends.files import write_at
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import BY_NAME
 from avion_media.common.media import ThumbnailSize, thumbnail_names
-from avion_media.media.bounds import PictureBounds
-from avion_media.media.formats import read_picture
 from avion_media.media.thumbnails.make import Thumbnails, make_thumbnails
+from mediascrub import read_picture
+from mediascrub.bounds import PictureBounds
 
 
 def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:

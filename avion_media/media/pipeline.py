@@ -17,14 +17,14 @@ from avion_media.backends.files import LocalFile, open_spool, read_only, write_a
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import HEIC, PNG, WEBP, Family, MediaFormat
 from avion_media.common.media import FULL_SIZE, WEBP_SUFFIX, ThumbnailSize, thumbnail_names
-from avion_media.common.ranges import Patch, Range, joined_patches, merged, missing, pieces, total_bytes, within
-from avion_media.media.bounds import PictureBounds, VideoBounds, poster_bytes
-from avion_media.media.formats import PEEK_BYTES, peek
-from avion_media.media.formats.movie import POSTER_SCAN_S, POSTER_SECONDS, MoviePlan
 from avion_media.media.job_results import checked_missing, checked_names, checked_picture, checked_poster, read_plan
 from avion_media.media.sandbox import Limits
 from avion_media.media.sandbox.sandbox import Sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
+from mediascrub import PEEK_BYTES, peek
+from mediascrub.bounds import PictureBounds, VideoBounds, poster_bytes
+from mediascrub.movie import POSTER_SCAN_S, POSTER_SECONDS, MoviePlan
+from mediascrub.ranges import Patch, Range, joined_patches, merged, missing, pieces, total_bytes, within
 
 MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes
 MAX_EXAMINE_BYTES = 96 << 20  # … beyond so many the whole file is fetched

@@ -8,10 +8,10 @@ from typing import Any
 
 from avion_media.backends.files import write_at
 from avion_media.common.formats import BY_NAME
-from avion_media.common.ranges import Range, pieces
-from avion_media.media.bounds import VideoBounds
-from avion_media.media.formats import plan_movie
-from avion_media.media.formats.sparse import Missing, SparseFile
+from mediascrub import plan_movie
+from mediascrub.bounds import VideoBounds
+from mediascrub.ranges import Range, pieces
+from mediascrub.sparse import Missing, SparseFile
 
 
 def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:

@@ -30,11 +30,11 @@ from PIL import Image
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import BY_NAME, MKV, MOV, MP4, WEBM, MediaFormat
 from avion_media.common.media import fit_within
-from avion_media.media.bounds import VideoBounds, corrupt, poster_bytes, shown_size
-from avion_media.media.formats.picture import HLG, PQ, UPRIGHT, CodePoints, turned_size
 from avion_media.media.libav import graph_for, rgb_of
 from avion_media.media.pictures import sizes_of, write_thumbnails
 from avion_media.media.thumbnails.make import rejecting_damage, thumbnails_of_frame
+from mediascrub.bounds import VideoBounds, corrupt, poster_bytes, shown_size
+from mediascrub.picture import HLG, PQ, UPRIGHT, CodePoints, turned_size
 
 _DEMUXERS: Final = {MP4: "mov", MOV: "mov", WEBM: "matroska", MKV: "matroska"}
 # libav's decoders of the codecs of phones, browsers and cameras (libdav1d is AV1). Sound is never decoded.

@@ -54,11 +54,11 @@ from avion_media.items.moderation import Held, Screening, Visit
 from avion_media.items.state import RemoteFailure, RemoteStateStore
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.settings import UploadConfig
-from avion_media.media.sniff import HEAD_BYTES, Sniffed, require_format, sniff
 from avion_media.workers.observed_fetch import ObservedFetch
 from avion_media.workers.publish import Publisher, WriteOriginal
 from avion_media.workers.purge import Purges
 from avion_media.workers.write import facts_of, original_writer, scrubbed_file
+from mediascrub.sniffing import HEAD_BYTES, Sniffed, require_format, sniff
 
 # Failures that may end soon. All others are remembered for longer.
 _UNREACHABLE_TTL_S = 300.0  # how long a URL is not fetched again after its server did not respond

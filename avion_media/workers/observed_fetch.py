@@ -15,7 +15,7 @@ import trio
 from avion_media.backends.remote import Fetched, RemoteUrl
 from avion_media.common.errors import Deferred, Rejected, Unavailable
 from avion_media.common.telemetry import Telemetry, instruments
-from avion_media.media.sniff import HEAD_BYTES, sniff
+from mediascrub.sniffing import HEAD_BYTES, sniff
 
 
 class ObservedFetch(AbstractContextManager["ObservedFetch"]):

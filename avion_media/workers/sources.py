@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from avion_media.backends.store import ObjectInfo, ObjectStore
-from avion_media.common.ranges import Range, merged, missing
+from mediascrub.ranges import Range, merged, missing
 
 # Small reads are rounded up: a call to the store costs more than these bytes.
 _FETCH_UNIT_BYTES = 256 << 10

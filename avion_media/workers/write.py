@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from avion_media.backends.store import FileSource, ObjectInfo, ObjectStore
 from avion_media.common.media import MediaFacts
-from avion_media.common.ranges import pieces
 from avion_media.media.pipeline import MediaSource, Processed
 from avion_media.workers.publish import WriteOriginal
+from mediascrub.ranges import pieces
 
 
 def facts_of(made: Processed, source: MediaSource) -> MediaFacts:

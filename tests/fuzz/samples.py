@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from avion_media.common.formats import BY_EXTENSION, FORMATS, Family, MediaFormat
-from avion_media.media.sniff import HEAD_BYTES, sniff
+from mediascrub.sniffing import HEAD_BYTES, sniff
 from tests.hostile.media.bomb import Bomb
 from tests.unit.container.videos import DATA
 

@@ -14,17 +14,17 @@ import trio
 from avion_media.common.errors import Rejected
 from avion_media.common.formats import FORMATS, Family, MediaFormat
 from avion_media.common.media import ThumbnailSize
-from avion_media.common.ranges import Range
-from avion_media.media.bounds import PictureBounds, VideoBounds
-from avion_media.media.formats import PEEK_BYTES, peek, plan_movie, read_picture
-from avion_media.media.formats.movie import MoviePlan
-from avion_media.media.formats.sparse import Missing, SparseFile
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
 from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
-from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.make import make_thumbnails
+from mediascrub import PEEK_BYTES, peek, plan_movie, read_picture
+from mediascrub.bounds import PictureBounds, VideoBounds
+from mediascrub.movie import MoviePlan
+from mediascrub.ranges import Range
+from mediascrub.sniffing import HEAD_BYTES, require_format, sniff
+from mediascrub.sparse import Missing, SparseFile
 from tests.unit.media.pieces import Pieces
 
 Outcome = dict[str, Any]

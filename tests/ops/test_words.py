@@ -68,7 +68,18 @@ OLD_NAMES = {
     "name of the channel": r"\b_tell\b|\b_told\b|\btold\(|\btold_at\b|has_told",
     "remote/errors.py": r"remote[./]answers",
 }
-READ = ("avion_media", "supervisors", "docs", "examples", "ops", "proto", "README.md", "CONTRIBUTING.md", "SECURITY.md")
+READ = (
+    "avion_media",
+    "supervisors",
+    "mediascrub",
+    "docs",
+    "examples",
+    "ops",
+    "proto",
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+)
 SUFFIXES = {".py", ".md", ".lua", ".html", ".yaml", ".proto", ".toml"}
 LEFT_OUT = (ROOT / "supervisors/tests", ROOT / "avion_media/wire")
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import AVIF, FORMATS, GIF, HEIC, JPEG, MKV, MOV, MP4, PNG, WEBM, WEBP, Family
-from avion_media.media.sniff import HEAD_BYTES, Sniffed, require_format, sniff
+from mediascrub.sniffing import HEAD_BYTES, Sniffed, require_format, sniff
 
 ALL = frozenset(each.name for each in FORMATS)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from avion_media.media.sniff import HEAD_BYTES, sniff
+from mediascrub.sniffing import HEAD_BYTES, sniff
 
 DATA = Path(__file__).parents[1] / "data"
 BY_EXTENSION = {

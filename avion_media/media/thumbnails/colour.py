@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 from PIL import Image, ImageChops, ImageCms, ImageFilter
 
-from avion_media.media.formats.picture import (
+from avion_media.media.thumbnails.matrix_profile import gamma_curve, hlg_in_sdr, matrix_profile, pq_curve, srgb_curve
+from mediascrub.picture import (
     BT709_PRIMARIES,
     D65,
     HLG,
@@ -23,7 +24,6 @@ from avion_media.media.formats.picture import (
     Colour,
     IccProfile,
 )
-from avion_media.media.thumbnails.matrix_profile import gamma_curve, hlg_in_sdr, matrix_profile, pq_curve, srgb_curve
 
 # ITU-T H.273, table 2. Other values count as BT.709: they are unspecified, or not used in pictures.
 _PRIMARIES = {

@@ -12,9 +12,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP
 from avion_media.common.media import fit_within
-from avion_media.media.formats import Picture
 from avion_media.media.thumbnails.pixels import Pixels, Size
 from avion_media.media.thumbnails.planes import Planes, decode_planes
+from mediascrub import Picture
 
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 

@@ -19,12 +19,12 @@ from PIL import Image
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import PNG
 from avion_media.common.media import WEBP_SUFFIX, ThumbnailSize, fit_within, thumbnail_names
-from avion_media.media.formats import Picture, png
-from avion_media.media.formats.picture import CodePoints, turned_size
 from avion_media.media.thumbnails.colour import is_srgb
 from avion_media.media.thumbnails.decode import decode_image
 from avion_media.media.thumbnails.pixels import Pixels, Size
 from avion_media.media.thumbnails.planes import NARROWEST, Planes, in_planes
+from mediascrub import Picture, png
+from mediascrub.picture import CodePoints, turned_size
 
 PIL.Image.preinit()  # because a job can import no module
 

@@ -6,7 +6,7 @@ import math
 import struct
 from collections.abc import Callable, Sequence
 
-from avion_media.media.formats.picture import Point, Primaries
+from mediascrub.picture import Point, Primaries
 
 Vector = tuple[float, float, float]
 Matrix = tuple[Vector, ...]

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import pyvips
 from PIL import Image
 
-from avion_media.media.formats.picture import UPRIGHT, Colour
 from avion_media.media.thumbnails.colour import to_srgb
 from avion_media.media.thumbnails.vips import compute
+from mediascrub.picture import UPRIGHT, Colour
 
 Size = tuple[int, int]
 

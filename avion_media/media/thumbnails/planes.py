@@ -18,11 +18,11 @@ from av.video.frame import VideoFrame
 from PIL import Image
 
 from avion_media.common.formats import JPEG, PNG
-from avion_media.media.formats import Picture, png
-from avion_media.media.formats.picture import turned_size
 from avion_media.media.libav import filtered, rgb_of
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.pixels import Pixels, Size, webp_of
+from mediascrub import Picture, png
+from mediascrub.picture import turned_size
 
 _YCBCR, _RGB = 1, 0  # TJCS_YCbCr, TJPF_RGB
 _SAMPLING: Final = {0: "yuvj444p", 1: "yuvj422p", 2: "yuvj420p", 4: "yuvj440p", 5: "yuvj411p"}  # TJSAMP_*

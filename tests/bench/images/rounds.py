@@ -10,10 +10,10 @@ from pathlib import Path
 
 from avion_media.common.formats import BY_NAME
 from avion_media.common.media import ThumbnailSize
-from avion_media.media.bounds import PictureBounds
-from avion_media.media.formats import read_picture
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.make import make_thumbnails
+from mediascrub import read_picture
+from mediascrub.bounds import PictureBounds
 
 vips.allow_png()
 vips.allow_webp()

@@ -16,10 +16,10 @@ from PIL import Image
 
 from avion_media.common.formats import BY_NAME
 from avion_media.common.media import ThumbnailSize
-from avion_media.media.bounds import PictureBounds
-from avion_media.media.formats import Picture, read_picture
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.make import Webp, make_thumbnails
+from mediascrub import Picture, read_picture
+from mediascrub.bounds import PictureBounds
 from tests.bench.figures import Figure, Pairs
 from tests.bench.images.compare import EDGES, QUALITY, references
 from tests.bench.images.inputs import Input, make_inputs

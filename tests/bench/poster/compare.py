@@ -27,13 +27,13 @@ from avion_media.backends.files import open_spool
 from avion_media.backends.settings import S3Config
 from avion_media.backends.store import ObjectStore, open_store
 from avion_media.common.formats import Family
-from avion_media.common.ranges import Range
 from avion_media.config import Config
 from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.media.settings import ThumbnailsConfig
-from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
 from avion_media.workers.sources import StoreSource
+from mediascrub.ranges import Range
+from mediascrub.sniffing import HEAD_BYTES, require_format, sniff
 from tests.bench.figures import Figure, Goal, Pairs
 from tests.bench.poster.link import GIGABIT, open_link
 from tests.bench.poster.video import LARGE, SMALL, make_videos

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from avion_media.media.formats.coded_data import Change, Coding, motion_jpeg, nal, obu
+from mediascrub.coded_data import Change, Coding, motion_jpeg, nal, obu
 from tests.fuzz.parser import parser_target
 
 _CODINGS: tuple[Coding, ...] = (nal.H264, nal.HEVC, obu, motion_jpeg)

@@ -18,7 +18,7 @@ from avion_media.common.formats import BY_NAME
 from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
-from avion_media.media.sniff import require_format, sniff
+from mediascrub.sniffing import require_format, sniff
 from tests.fuzz.session import Finding, Session, Target
 from tests.hostile.media import gif_webp_bombs, mp4_bombs, png_bombs
 from tests.hostile.media.bomb import Bomb

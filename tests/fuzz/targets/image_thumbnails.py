@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from avion_media.common.errors import Rejected
 from avion_media.common.media import ThumbnailSize
-from avion_media.media.bounds import PictureBounds
-from avion_media.media.formats import read_picture
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.make import make_thumbnails
+from mediascrub import read_picture
+from mediascrub.bounds import PictureBounds
 from tests.fuzz.parser import parser_target
 from tests.fuzz.samples import IMAGE_FORMATS, images, labelled
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from avion_media.media.sniff import HEAD_BYTES, sniff
+from mediascrub.sniffing import HEAD_BYTES, sniff
 from tests.fuzz.parser import parser_target
 from tests.fuzz.samples import heads
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from avion_media.common.errors import Rejected
 from avion_media.common.formats import MediaFormat
-from avion_media.media.bounds import PictureBounds
-from avion_media.media.formats import PEEK_BYTES, Picture, peek, read_picture
+from mediascrub import PEEK_BYTES, Picture, peek, read_picture
+from mediascrub.bounds import PictureBounds
 from tests.fuzz.parser import parser_target
 from tests.fuzz.samples import IMAGE_FORMATS, images, labelled
 

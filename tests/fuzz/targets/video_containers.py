@@ -6,11 +6,11 @@ import os
 
 from avion_media.common.errors import Rejected
 from avion_media.common.formats import MediaFormat
-from avion_media.common.ranges import Patch, Range
-from avion_media.media.bounds import VideoBounds
-from avion_media.media.formats import plan_movie
-from avion_media.media.formats.movie import MoviePlan, plan_from_json
-from avion_media.media.formats.sparse import Missing, SparseFile
+from mediascrub import plan_movie
+from mediascrub.bounds import VideoBounds
+from mediascrub.movie import MoviePlan, plan_from_json
+from mediascrub.ranges import Patch, Range
+from mediascrub.sparse import Missing, SparseFile
 from tests.fuzz.parser import parser_target
 from tests.fuzz.samples import VIDEO_FORMATS, labelled, videos
 from tests.unit.container.videos import apply_patches

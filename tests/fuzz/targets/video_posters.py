@@ -6,8 +6,8 @@ import os
 from dataclasses import asdict
 
 from avion_media.common.errors import Rejected
-from avion_media.media.bounds import VideoBounds
 from avion_media.media.poster import poster_job
+from mediascrub.bounds import VideoBounds
 from tests.fuzz.parser import parser_target
 from tests.fuzz.samples import VIDEO_FORMATS, labelled, videos
 

@@ -6,7 +6,7 @@ import struct
 from functools import cache
 
 from avion_media.common.errors import Reason
-from avion_media.media.formats.matroska.ebml import Element, parse_element
+from mediascrub.matroska.ebml import Element, parse_element
 from tests.hostile.media.bomb import READY, Bomb, zeros
 from tests.unit.scrub.samples import DATA
 

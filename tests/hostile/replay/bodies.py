@@ -12,8 +12,8 @@ from pathlib import Path
 from PIL import Image
 
 from avion_media.common.formats import JPEG, MP4
-from avion_media.media.formats import plan_movie
-from avion_media.media.formats.sparse import SparseFile
+from mediascrub import plan_movie
+from mediascrub.sparse import SparseFile
 from tests.unit.container.videos import apply_patches
 from tests.unit.scrub.made_files import box, jpeg_segment, original_of
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import MKV, MP4, MediaFormat
-from avion_media.media.formats.coded_data import CODINGS, Coding, motion_jpeg, nal, obu
+from mediascrub.coded_data import CODINGS, Coding, motion_jpeg, nal, obu
 from tests.unit.container import coded_videos, videos
 from tests.unit.container.coded_videos import CAPTION, HDR10_PLUS, MAKERS, SECRET
 from tests.unit.container.videos import apply_patches, examine, exiftool, ffmpeg, probe, scrub, store_of

@@ -11,8 +11,8 @@ import pytest
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import MP4
-from avion_media.media.bounds import VideoBounds
-from avion_media.media.formats.movie import MoviePlan
+from mediascrub.bounds import VideoBounds
+from mediascrub.movie import MoviePlan
 from tests.unit.container.allowed import leaks, probe_leaks
 from tests.unit.container.videos import (
     DATA,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import MKV, MOV, MP4, WEBM, MediaFormat
-from avion_media.media.formats.movie import MoviePlan
+from mediascrub.movie import MoviePlan
 from tests.unit.container.videos import DATA, apply_patches, examine_bytes
 
 _SLOW_S = 10.0  # far beyond what any of these takes; the sandbox's own limit is a minute

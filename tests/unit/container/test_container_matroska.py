@@ -9,11 +9,11 @@ import pytest
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import MKV, WEBM
-from avion_media.media.formats.matroska.clusters import BlockReader
-from avion_media.media.formats.matroska.ebml import Element, element_at, parse_element, void_header
-from avion_media.media.formats.matroska.scrub import scrub_cluster
-from avion_media.media.formats.movie import Edits, MoviePlan
-from avion_media.media.formats.sparse import SparseFile
+from mediascrub.matroska.clusters import BlockReader
+from mediascrub.matroska.ebml import Element, element_at, parse_element, void_header
+from mediascrub.matroska.scrub import scrub_cluster
+from mediascrub.movie import Edits, MoviePlan
+from mediascrub.sparse import SparseFile
 from tests.hostile.media.matroska_bombs import children, element, file_of, good_cluster, info, number, track
 from tests.unit.container.allowed import leaks, probe_leaks
 from tests.unit.container.coded_videos import HDR10_PLUS

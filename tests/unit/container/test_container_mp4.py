@@ -11,7 +11,7 @@ import pytest
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import MOV, MP4
-from avion_media.media.formats.movie import MoviePlan
+from mediascrub.movie import MoviePlan
 from tests.unit.container.allowed import leaks, probe_leaks
 from tests.unit.container.videos import (
     DATA,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from avion_media.media.formats.movie import plan_from_json
+from mediascrub.movie import plan_from_json
 from tests.unit.container.videos import DATA, examine
 
 

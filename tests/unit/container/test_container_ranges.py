@@ -10,9 +10,9 @@ import pytest
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import MKV, MP4, WEBM
-from avion_media.common.ranges import Range
-from avion_media.media.formats.movie import MoviePlan
-from avion_media.media.formats.sparse import Missing, SparseFile
+from mediascrub.movie import MoviePlan
+from mediascrub.ranges import Range
+from mediascrub.sparse import Missing, SparseFile
 from tests.unit.container.videos import DATA, examine, ffmpeg, first_frames, format_of, sparse_copy, store_of
 
 CLIP = DATA / "mp4-h264-4k60-portrait.mp4"

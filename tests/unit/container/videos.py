@@ -21,13 +21,13 @@ import pytest
 from avion_media.backends.store.patch_plan import patched
 from avion_media.common.errors import Rejected
 from avion_media.common.formats import BY_EXTENSION, MediaFormat
-from avion_media.common.ranges import Patch, Range
-from avion_media.media.bounds import VideoBounds
-from avion_media.media.formats import plan_movie
-from avion_media.media.formats.movie import POSTER_SECONDS, MoviePlan, plan_from_json
-from avion_media.media.formats.sparse import SparseFile
 from avion_media.media.plans import plan_job
 from avion_media.media.poster import Video
+from mediascrub import plan_movie
+from mediascrub.bounds import VideoBounds
+from mediascrub.movie import POSTER_SECONDS, MoviePlan, plan_from_json
+from mediascrub.ranges import Patch, Range
+from mediascrub.sparse import SparseFile
 
 DATA = Path(__file__).parents[2] / "data"
 _TIMEOUT_S = 120

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.common.ranges import Patch, Range, joined_patches, merged, missing
+from mediascrub.ranges import Patch, Range, joined_patches, merged, missing
 
 _RANGES = st.lists(st.builds(Range, st.integers(0, 200), st.integers(0, 50)), max_size=8)
 

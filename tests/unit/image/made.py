@@ -13,10 +13,10 @@ from PIL import Image
 
 from avion_media.common.formats import MediaFormat
 from avion_media.common.media import ThumbnailSize
-from avion_media.media.bounds import PictureBounds
-from avion_media.media.formats import Picture, read_picture
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.make import make_thumbnails
+from mediascrub import Picture, read_picture
+from mediascrub.bounds import PictureBounds
 
 vips.allow_png()
 vips.allow_webp()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from avion_media.common.formats import PNG
 from avion_media.common.media import ThumbnailSize
-from avion_media.media.bounds import PictureBounds
+from mediascrub.bounds import PictureBounds
 from tests.unit.image.made import process, quadrants, saved
 
 Samples = npt.NDArray[np.float64]

@@ -13,8 +13,8 @@ from PIL import Image
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import AVIF, GIF, JPEG, PNG, WEBP, MediaFormat
 from avion_media.common.media import ThumbnailSize
-from avion_media.media.bounds import PictureBounds
-from avion_media.media.formats.picture import bounded_parts
+from mediascrub.bounds import PictureBounds
+from mediascrub.picture import bounded_parts
 from tests.unit.image.made import chunk, inspect_image, png_of_samples, process, quadrants, saved
 
 DATA = Path(__file__).parents[2] / "data"

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image, ImageChops, ImageCms
 
 from avion_media.common.formats import AVIF, GIF, JPEG, PNG, WEBP, MediaFormat
-from avion_media.media.formats.picture import BT709_PRIMARIES, CodePoints, IccProfile, Primaries
 from avion_media.media.thumbnails.colour import is_srgb, to_srgb
 from avion_media.media.thumbnails.matrix_profile import gamma_curve, hlg_in_sdr, matrix_profile, pq_curve, srgb_curve
+from mediascrub.picture import BT709_PRIMARIES, CodePoints, IccProfile, Primaries
 from tests.unit.image.made import (
     Rgb,
     chunk,

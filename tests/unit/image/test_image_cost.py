@@ -13,9 +13,9 @@ from PIL import Image
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import AVIF, BY_EXTENSION, GIF, JPEG, PNG, WEBP, Family, MediaFormat
 from avion_media.common.media import ThumbnailSize
-from avion_media.media.bounds import PictureBounds
-from avion_media.media.formats import PEEK_BYTES, peek, read_picture
 from avion_media.media.pictures import picture_job
+from mediascrub import PEEK_BYTES, peek, read_picture
+from mediascrub.bounds import PictureBounds
 from tests.unit.image.made import process, quadrants, saved
 
 DATA = Path(__file__).parents[2] / "data"

@@ -11,7 +11,7 @@ from PIL import Image
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
 from avion_media.common.media import ThumbnailSize, fit_within
-from avion_media.media.bounds import PictureBounds
+from mediascrub.bounds import PictureBounds
 from tests.unit.image.made import inspect_image, process
 
 DATA = Path(__file__).parents[2] / "data"

@@ -19,9 +19,9 @@ from PIL import Image
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
 from avion_media.common.media import ThumbnailSize
-from avion_media.media.bounds import PictureBounds
-from avion_media.media.formats import peek, read_picture
 from avion_media.media.thumbnails.make import rejecting_damage
+from mediascrub import peek, read_picture
+from mediascrub.bounds import PictureBounds
 from tests.unit.image.made import chunk, exif_with_orientation, png_of_samples, process, quadrants, saved
 
 DATA = Path(__file__).parents[2] / "data"
@@ -249,8 +249,8 @@ from pathlib import Path
 import pillow_heif
 from avion_media.common.formats import BY_NAME
 from avion_media.common.media import ThumbnailSize
-from avion_media.media.bounds import PictureBounds
-from avion_media.media.formats import read_picture
+from mediascrub.bounds import PictureBounds
+from mediascrub import read_picture
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.make import make_thumbnails
 

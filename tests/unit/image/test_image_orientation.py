@@ -12,8 +12,8 @@ import pytest
 from PIL import ExifTags, Image, ImageOps
 
 from avion_media.common.formats import AVIF, HEIC, JPEG, PNG, WEBP, MediaFormat
-from avion_media.media.bounds import PictureBounds
-from avion_media.media.formats.exif import read_exif
+from mediascrub.bounds import PictureBounds
+from mediascrub.exif import read_exif
 from tests.unit.image.made import (
     TO_STORED,
     assert_quadrants,

@@ -14,13 +14,13 @@ from PIL import Image, ImageOps
 
 from avion_media.common.formats import JPEG, PNG, WEBP
 from avion_media.common.media import ThumbnailSize, fit_within
-from avion_media.media.bounds import PictureBounds
-from avion_media.media.formats import read_picture
-from avion_media.media.formats.picture import Picture
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.make import make_thumbnails
 from avion_media.media.thumbnails.pixels import Pixels
 from avion_media.media.thumbnails.planes import Planes, decode_planes, in_planes
+from mediascrub import read_picture
+from mediascrub.bounds import PictureBounds
+from mediascrub.picture import Picture
 
 vips.allow_png()
 vips.allow_webp()

@@ -10,11 +10,11 @@ from PIL import Image
 
 from avion_media.common.formats import GIF, JPEG, PNG, WEBP, MediaFormat
 from avion_media.common.media import ThumbnailSize, fit_within
-from avion_media.media.bounds import PictureBounds
-from avion_media.media.formats import read_picture
-from avion_media.media.formats.picture import UPRIGHT
 from avion_media.media.thumbnails.make import Webp, thumbnails_of_frame
 from avion_media.media.thumbnails.make import make_thumbnails as make
+from mediascrub import read_picture
+from mediascrub.bounds import PictureBounds
+from mediascrub.picture import UPRIGHT
 from tests.bench.images.inputs import PHOTOGRAPH
 from tests.bench.images.ssim import luma_ssim
 from tests.unit.image.made import assert_quadrants, process, quadrants, saved

@@ -9,8 +9,8 @@ import pytest
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import AVIF, GIF, PNG, MediaFormat
-from avion_media.media.bounds import PictureBounds
-from avion_media.media.formats import Picture, read_picture
+from mediascrub import Picture, read_picture
+from mediascrub.bounds import PictureBounds
 from tests.unit.image.made import png_of_samples, quadrants, saved
 from tests.unit.scrub.samples import DATA, PICTURES
 
@@ -51,6 +51,6 @@ def test_a_png_of_an_unknown_method_is_refused(method: int) -> None:
 
 def test_no_imaging_library_reads_or_peeks() -> None:
     """The service peeks outside the sandbox."""
-    code = "import sys; from avion_media.media import formats, sniff; print(*sys.modules)"
+    code = "import sys, mediascrub.sniffing; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
     assert not {"PIL", "pillow_heif", "pyvips"} & set(loaded.split())

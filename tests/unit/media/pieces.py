@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from avion_media.common.ranges import Range, merged, missing
+from mediascrub.ranges import Range, merged, missing
 
 _PIECE_BYTES = 4 << 10
 

@@ -13,12 +13,12 @@ import pytest
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import JPEG, MOV, MP4, MediaFormat
-from avion_media.common.ranges import Range
-from avion_media.media.bounds import VideoBounds
 from avion_media.media.job_results import checked_poster, is_blurhash
 from avion_media.media.pipeline import MediaPipeline, Processed
 from avion_media.media.sandbox.sandbox import Sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
+from mediascrub.bounds import VideoBounds
+from mediascrub.ranges import Range
 from tests.unit.container.videos import DATA, examine
 
 VIDEO = DATA / "mp4-h264-udta-xyz-location.mp4"

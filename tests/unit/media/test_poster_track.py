@@ -15,10 +15,10 @@ import trio
 from PIL import Image
 
 from avion_media.common.formats import BY_EXTENSION, MOV
-from avion_media.common.ranges import merged
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
 from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
+from mediascrub.ranges import merged
 from tests.unit.container.videos import DATA, apply_patches, examine, ffmpeg
 from tests.unit.media.pieces import Pieces
 

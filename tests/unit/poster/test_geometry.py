@@ -9,9 +9,9 @@ import pytest
 from av.video.frame import VideoFrame
 from PIL import Image, ImageOps
 
-from avion_media.media.bounds import shown_size
-from avion_media.media.formats.picture import turned_size
 from avion_media.media.poster import orientation_of, orientation_of_frame
+from mediascrub.bounds import shown_size
+from mediascrub.picture import turned_size
 
 ONE = 1 << 16
 # A picture of three pixels by two, its corners named; each case says where they go.

@@ -15,9 +15,9 @@ from PIL import Image
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import BY_EXTENSION, MOV, MP4, PNG, WEBM, MediaFormat
-from avion_media.media.bounds import VideoBounds
 from avion_media.media.sandbox import Limits
 from avion_media.media.sandbox.sandbox import Sandbox, open_sandbox
+from mediascrub.bounds import VideoBounds
 from tests.unit.image.made import chunk, saved, thumbnail_of, with_chunks
 
 DATA = Path(__file__).parents[2] / "data"

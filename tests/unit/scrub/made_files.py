@@ -12,9 +12,9 @@ from PIL import Image, ImageCms
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import MediaFormat
-from avion_media.media.bounds import PictureBounds
-from avion_media.media.formats import read_picture
-from avion_media.media.formats.icc import neutral_profile
+from mediascrub import read_picture
+from mediascrub.bounds import PictureBounds
+from mediascrub.icc import neutral_profile
 
 SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 CLEAN_PROFILE = neutral_profile(SRGB_PROFILE)

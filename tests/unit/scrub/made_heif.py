@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field, replace
 
-from avion_media.media.formats.isobmff import file_of_boxes, required
+from mediascrub.isobmff import file_of_boxes, required
 from tests.unit.scrub.made_files import box, full_box
 from tests.unit.scrub.samples import DATA
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from avion_media.common.errors import Reason, Rejected
-from avion_media.media.sniff import sniff
+from mediascrub.sniffing import sniff
 from tests.unit.container.videos import frames
 from tests.unit.scrub.allowed_tags import leaks
 from tests.unit.scrub.made_files import original_of

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import ImageCms
 
 from avion_media.common.formats import AVIF, GIF, JPEG, PNG, WEBP, MediaFormat
-from avion_media.media.formats.icc import MAX_ICC_BYTES, neutral_colr, neutral_profile
+from mediascrub.icc import MAX_ICC_BYTES, neutral_colr, neutral_profile
 from tests.unit.scrub.made_files import LEAK, SRGB_PROFILE, gif_extension, original_of, picture, saved
 from tests.unit.scrub.samples import DATA, PICTURES, colours, decode
 

@@ -8,7 +8,7 @@ import pytest
 
 from avion_media.common.errors import Reason
 from avion_media.common.formats import JPEG
-from avion_media.media.formats.exif import read_exif
+from mediascrub.exif import read_exif
 from tests.unit.scrub.made_files import (
     CLEAN_PROFILE,
     LEAK,

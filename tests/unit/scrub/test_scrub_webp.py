@@ -6,8 +6,8 @@ import pytest
 
 from avion_media.common.errors import Reason
 from avion_media.common.formats import WEBP
-from avion_media.media.bounds import PictureBounds
-from avion_media.media.formats import read_picture
+from mediascrub import read_picture
+from mediascrub.bounds import PictureBounds
 from tests.unit.scrub.made_files import (
     CLEAN_PROFILE,
     LEAK,

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from avion_media.backends.store import ObjectInfo
-from avion_media.common.ranges import Range
 from avion_media.workers.sources import StoreSource
+from mediascrub.ranges import Range
 
 SIZE = 1_000_000
 

@@ -1,0 +1,157 @@
+"""Sample tables (ISO/IEC 14496-12, 8.6 and 8.7): where the samples of a track are, and when they are shown.
+
+Tables of millions of entries are read in bulk; Python loops run over runs, and over the samples that a poster needs.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate, chain, pairwise, repeat
+
+from mediascrub.bounds import Budget, corrupt
+from mediascrub.isobmff import Box, first, required
+from mediascrub.ranges import Range
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One sample: its range in the file, and its decoding and presentation time in the track's timescale."""
+
+    data: Range
+    decoded_at: int
+    shown_at: int
+    sync: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SampleTable:
+    """The tables of one track."""
+
+    count: int  # of samples
+    constant_size: int  # of every sample, if it is not 0
+    sizes: array[int]  # else of each
+    chunks: array[int]  # file offsets
+    runs: tuple[tuple[int, int], ...]  # the index of a run's first chunk, and its samples per chunk
+    durations: tuple[tuple[int, int], ...]  # a count of samples, and their duration
+    shifts: tuple[tuple[int, int], ...]  # a count of samples, and their presentation minus decoding time
+    sync: frozenset[int] | None  # the indices of sync samples; None if all are
+
+    @property
+    def duration(self) -> int:
+        """The duration of all samples, in the track's timescale."""
+        return sum(count * delta for count, delta in self.durations)
+
+    def chunk_ranges(self) -> Iterator[Range]:
+        """Yield the range of each chunk. Ends early when no samples are left."""
+        before = array("Q", accumulate(self.sizes, initial=0))
+        for offset, index, end in self._spans():
+            size = (end - index) * self.constant_size if self.constant_size else before[end] - before[index]
+            yield Range(offset, size)
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield the samples in decoding order. Ends early if the lengths of the tables contradict each other."""
+        decoded_at = 0
+        durations = chain.from_iterable(repeat(delta, count) for count, delta in self.durations)
+        shifts = chain(chain.from_iterable(repeat(shift, count) for count, shift in self.shifts), repeat(0))
+        for (index, data), duration, shift in zip(enumerate(self.sample_ranges()), durations, shifts, strict=False):
+            yield Sample(data, decoded_at, decoded_at + shift, self.sync is None or index in self.sync)
+            decoded_at += duration
+
+    def sample_ranges(self) -> Iterator[Range]:
+        """Yield the range of each sample, in decoding order."""
+        for offset, index, end in self._spans():
+            for size in repeat(self.constant_size, end - index) if self.constant_size else self.sizes[index:end]:
+                yield Range(offset, size)
+                offset += size
+
+    def _spans(self) -> Iterator[tuple[int, int, int]]:
+        """Yield the offset of each chunk, and the indices of its first sample and after its last one."""
+        index = 0
+        for (chunk, per_chunk), (next_chunk, _) in pairwise((*self.runs, (len(self.chunks), 0))):
+            for offset in self.chunks[chunk:next_chunk]:
+                end = min(index + per_chunk, self.count)
+                yield offset, index, end
+                if end - index < per_chunk:  # the last chunk can have fewer samples than its run says
+                    return
+                index = end
+
+
+def read_sample_table(stbl: list[Box], budget: Budget) -> SampleTable:
+    """Read the tables among the children of ``stbl``; ``budget`` limits the number of samples.
+
+    Raises `Rejected`: corrupt if a required table is missing or cut off, decoder_limit beyond the budget.
+    """
+    count, constant_size, sizes = _read_sizes(stbl, budget)
+    shifts, sync, large = first(stbl, b"ctts"), first(stbl, b"stss"), first(stbl, b"co64")
+    if large:
+        chunks = _entries(large, "Q", 1, budget)
+    else:
+        chunks = array("Q", _entries(required(stbl, b"stco", "stbl"), "I", 1, budget))
+    return SampleTable(
+        count=count,
+        constant_size=constant_size,
+        sizes=sizes,
+        chunks=chunks,
+        runs=_read_runs(required(stbl, b"stsc", "stbl"), budget),
+        durations=_pairs(_entries(required(stbl, b"stts", "stbl"), "I", 2, budget)),
+        shifts=_read_shifts(shifts, budget) if shifts else (),
+        sync=frozenset(number - 1 for number in _entries(sync, "I", 1, budget)) if sync else None,
+    )
+
+
+def big_endian(data: bytes | memoryview, kind: str) -> array[int]:
+    """Return the unsigned integers (``kind``: H, I or Q of `array`) in ``data``."""
+    values = array(kind)
+    values.frombytes(data)
+    if sys.byteorder == "little":
+        values.byteswap()
+    return values
+
+
+def _entries(box: Box, kind: str, fields: int, budget: Budget, skip: int = 4) -> array[int]:
+    """Return the entries of a full box, which begins with their number, as one flat sequence."""
+    (count,) = box.integers("I", skip)
+    table = box.at(skip + 4, count * fields * array(kind).itemsize)
+    budget.take(count)
+    return big_endian(table, kind)
+
+
+def _pairs(values: array[int]) -> tuple[tuple[int, int], ...]:
+    return tuple(zip(values[::2], values[1::2], strict=True))
+
+
+def _read_sizes(stbl: list[Box], budget: Budget) -> tuple[int, int, array[int]]:
+    """Read ``stsz``, or ``stz2`` with sizes of 4, 8 or 16 bits. Return the number of samples, and one size or all."""
+    plain = first(stbl, b"stsz")
+    if plain is not None:
+        constant_size, count = plain.integers("II", 4)
+        return count, constant_size, array("I") if constant_size else _entries(plain, "I", 1, budget, skip=8)
+    box = required(stbl, b"stz2", "stbl")
+    bits, count = box.integers("xxxBI", 4)
+    budget.take(count)
+    if bits not in (4, 8, 16):
+        raise corrupt(f"stz2 with {bits} bits a size")
+    data = box.at(12, (count * bits + 7) // 8)
+    if bits == 16:
+        return count, 0, array("I", big_endian(data, "H"))
+    if bits == 8:
+        return count, 0, array("I", data)
+    return count, 0, array("I", chain.from_iterable((byte >> 4, byte & 15) for byte in data))[:count]
+
+
+def _read_runs(box: Box, budget: Budget) -> tuple[tuple[int, int], ...]:
+    values = _entries(box, "I", 3, budget)
+    runs = tuple(zip((chunk - 1 for chunk in values[::3]), values[1::3], strict=True))
+    ordered = all(one[0] < other[0] for one, other in pairwise(runs))
+    if runs and (runs[0][0] != 0 or not ordered or any(per_chunk == 0 for _, per_chunk in runs)):
+        raise corrupt("stsc is out of order")
+    return runs
+
+
+def _read_shifts(box: Box, budget: Budget) -> tuple[tuple[int, int], ...]:
+    """Read ``ctts``: signed in both versions, as in players, because writers put negative shifts in version 0."""
+    pairs = _pairs(_entries(box, "I", 2, budget))
+    return tuple((count, shift - (1 << 32) if shift >> 31 else shift) for count, shift in pairs)

@@ -1,0 +1,135 @@
+"""WebP: image, alpha, animation and ICC chunks stay, and Exif is reduced to the orientation.
+
+All other chunks, and everything after the RIFF container, are removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from avion_media.common.formats import WEBP
+from mediascrub.bounds import corrupt
+from mediascrub.exif import ExifFacts, minimal_exif, read_exif
+from mediascrub.icc import neutral_profile
+from mediascrub.picture import IccProfile, Peek, Picture, bounded_parts, playing_time
+
+# Measured at 48 million pixels as growth of the address space: lossless with alpha 4.6. The canvas of an animation is
+# decoded in full, whatever the size of its frames: 13.
+_BYTES_PER_PIXEL, _CANVAS_BYTES_PER_PIXEL = 7, 16
+_CHUNK_HEADER_BYTES = 8
+_IMAGES = frozenset((b"VP8 ", b"VP8L"))
+_FRAME_CHUNKS = _IMAGES | {b"ALPH"}
+_FRAME_HEADER_BYTES = 16
+_FEATURES_BYTES, _ANIMATION_BYTES = 10, 6
+# Feature flags of VP8X.
+_HAS_ICC, _HAS_ALPHA, _HAS_EXIF, _HAS_ANIMATION = 0x20, 0x10, 0x08, 0x02
+
+
+def peek(head: bytes) -> Peek | None:
+    """See `PictureFormat`. The first chunk of each of the three kinds of WebP has the size."""
+    kind, header = head[12:16], head[20:30]
+    if kind == b"VP8X" and len(header) == 10:
+        bytes_per_pixel = _CANVAS_BYTES_PER_PIXEL if header[0] & _HAS_ANIMATION else _BYTES_PER_PIXEL
+        return Peek(1 + _number(header[4:7]), 1 + _number(header[7:10]), bytes_per_pixel)
+    if kind == b"VP8 " and len(header) == 10 and header[3:6] == b"\x9d\x01\x2a":
+        return Peek(_number(header[6:8]) & 0x3FFF, _number(header[8:10]) & 0x3FFF, _BYTES_PER_PIXEL)
+    if kind == b"VP8L" and header[:1] == b"\x2f" and len(header) >= 5:
+        bits = _number(header[1:5])
+        return Peek(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), _BYTES_PER_PIXEL)
+    return None
+
+
+def read(view: memoryview) -> Picture:
+    """See `PictureFormat`. A file shorter than its container says is CORRUPT, because decoders show nothing of it."""
+    if bytes(view[:4]) != b"RIFF" or bytes(view[8:12]) != b"WEBP":
+        raise corrupt("no RIFF header of a WebP")
+    end = 8 + _number(view[4:8])
+    if not 12 <= end <= len(view):
+        raise corrupt("the RIFF container is cut off")
+    facts = peek(bytes(view[:30]))
+    if facts is None:
+        raise corrupt("no bitstream header")
+    delays_s: list[float] = []
+    profile, orientation, chunks = b"", 1, b""
+    if bytes(view[12:16]) == b"VP8X":
+        profile, orientation, picture, chunks = _extended(view[12:end], delays_s)
+    else:  # the file is its first chunk; decoders read no further
+        kind, payload = next(_chunks(view[12:end]), (b"", view[:0]))
+        if kind not in _IMAGES:
+            raise corrupt("no image chunk")
+        picture = chunks = _chunk(kind, payload)
+    original = b"".join((b"RIFF", (4 + len(chunks)).to_bytes(4, "little"), b"WEBP", chunks))
+    return Picture(
+        format=WEBP,
+        width=facts.width,
+        height=facts.height,
+        orientation=orientation,
+        frames=max(1, len(delays_s)),
+        duration_s=playing_time(delays_s),
+        colour=IccProfile(profile) if profile else None,
+        original=original,
+        still=original,
+        bytes_per_pixel=facts.bytes_per_pixel,
+        ycbcr=picture.startswith(b"VP8 "),  # an animation begins with ANMF, opacity with ALPH
+    )
+
+
+def _number(data: bytes | memoryview) -> int:
+    return int.from_bytes(data, "little")
+
+
+def _chunks(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield the chunks inside a container or frame; CORRUPT if one is cut off."""
+    offset = 0
+    while offset + _CHUNK_HEADER_BYTES <= len(body):
+        kind = bytes(body[offset : offset + 4])
+        length = _number(body[offset + 4 : offset + 8])
+        offset += _CHUNK_HEADER_BYTES
+        if offset + length > len(body):
+            raise corrupt("a chunk reaches beyond its container")
+        yield kind, body[offset : offset + length]
+        offset += length + length % 2
+
+
+def _extended(body: memoryview, delays_s: list[float]) -> tuple[bytes, int, bytes, bytes]:
+    """Return the profile, the orientation, the chunks of the picture itself, and all chunks that stay."""
+    features = bytearray()
+    profile: bytes | None = None
+    orientation: int | None = None
+    picture, has_image = bytearray(), False
+    for _, (kind, payload) in zip(bounded_parts(), _chunks(body), strict=False):
+        if kind == b"VP8X" and not features:
+            features += payload[:_FEATURES_BYTES]
+        elif kind == b"ICCP" and profile is None:
+            profile = neutral_profile(payload)
+        elif kind == b"EXIF" and orientation is None:
+            orientation = read_exif(payload).orientation
+        elif kind == b"ANMF" and len(payload) >= _FRAME_HEADER_BYTES and features[:1] and features[0] & _HAS_ANIMATION:
+            delays_s.append(_number(payload[12:15]) / 1000)
+            picture += _chunk(kind, _frame(payload))
+        elif kind in _FRAME_CHUNKS and not has_image:
+            picture += _chunk(kind, payload)
+            has_image = kind in _IMAGES
+        elif kind == b"ANIM" and len(payload) >= _ANIMATION_BYTES:
+            picture += _chunk(kind, payload[:_ANIMATION_BYTES])
+    if len(features) < _FEATURES_BYTES or not picture:
+        raise corrupt("VP8X is too short, or alone")
+    exif = minimal_exif(ExifFacts(orientation or 1))
+    features[0] &= _HAS_ALPHA | _HAS_ANIMATION
+    features[0] |= (_HAS_ICC if profile else 0) | (_HAS_EXIF if exif else 0)
+    features[1:4] = bytes(3)  # reserved
+    profile_chunk = _chunk(b"ICCP", profile) if profile else b""
+    kept = (_chunk(b"VP8X", features), profile_chunk, picture, _chunk(b"EXIF", exif) if exif else b"")
+    return profile or b"", orientation or 1, bytes(picture), b"".join(kept)
+
+
+def _frame(payload: memoryview) -> bytearray:
+    frame = bytearray(payload[:_FRAME_HEADER_BYTES])
+    for kind, inner in _chunks(payload[_FRAME_HEADER_BYTES:]):
+        if kind in _FRAME_CHUNKS:
+            frame += _chunk(kind, inner)
+    return frame
+
+
+def _chunk(kind: bytes, payload: bytes | bytearray | memoryview) -> bytes:
+    return b"".join((kind, len(payload).to_bytes(4, "little"), payload, bytes(len(payload) % 2)))

@@ -19,6 +19,7 @@ from avion_media.common.telemetry.instruments import INSTRUMENTS
 from avion_media.config import Config
 from supervisors import EventKind
 from tests.ops.manifests import OVERLAYS, ROOT, build
+from tests.unit.test_imports import FLOORS
 
 EXAMPLES = [ROOT / "examples/README.md", *ROOT.glob("examples/*/README.md")]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *EXAMPLES])
@@ -177,3 +178,9 @@ _LABELS = {attribute.name.replace(".", "_") for each in INSTRUMENTS for attribut
 def test_the_tree_of_the_architecture_is_that_of_the_code() -> None:
     (tree,) = re.findall(r"```\navion-media .*?```", (ROOT / "docs/architecture.md").read_text(), re.DOTALL)
     assert tree in (ROOT / "avion_media/app.py").read_text()
+
+
+def test_the_architecture_lists_the_floors() -> None:
+    text = (ROOT / "docs/architecture.md").read_text().split("## The packages")[1]
+    listed = re.findall(r"^  (\w+) +\S", text.split("```")[1], flags=re.MULTILINE)
+    assert listed == [floor for floor in FLOORS if floor not in ("grpc", "net", "wire")]

@@ -8,6 +8,7 @@ from functools import partial
 import click
 
 from avion_media.backends.queue import NEVER_GIVEN_UP, QueueStats, TaskQueue
+from avion_media.backends.queue.task_scan import FoundTask, scan_tasks
 from avion_media.backends.redis import open_redis
 from avion_media.cli.operator import log_action, operator_name
 from avion_media.cli.output import CommandFailed, UsageError, json_option, load_config, print_json, print_table
@@ -15,7 +16,6 @@ from avion_media.cli.resources import run_directly
 from avion_media.common.tasks import DROP_DELETED, QUEUES
 from avion_media.config import Config
 from avion_media.items.deletion.backlog import notice_backlog
-from avion_media.workers.task_scan import FoundTask, scan_tasks
 
 SHORT_NAMES = {queue.removeprefix("media_").removesuffix("_queue"): queue for queue in QUEUES}
 

@@ -18,7 +18,8 @@ from avion_media.cli.output import (
 )
 from avion_media.cli.resources import open_resources, run_directly
 from avion_media.config import Config
-from avion_media.workers.sweep import MEANINGS, Decision, Reconciliation, Report, SweepState
+from avion_media.items.state.sweep_state import SweepState
+from avion_media.workers.sweep import MEANINGS, Decision, Reconciliation, Report
 from avion_media.workers.sweep.reconciliation import utc_now
 
 

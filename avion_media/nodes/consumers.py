@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 from avion_media.backends.queue import NEVER_GIVEN_UP, BulkJobs
 from avion_media.backends.queue.bulk_jobs import REPLAY, UNDELETE
+from avion_media.backends.queue.dead_letter_index import DeadLetterIndex
 from avion_media.backends.redis import Redis
 from avion_media.backends.remote import AddressGuard, Fetcher, HostLimiter, HostLimits
 from avion_media.backends.settings import RemoteConfig
@@ -19,7 +20,6 @@ from avion_media.workers.bulk import BulkRunner, ReplayDeadLetters, Work
 from avion_media.workers.bulk_undelete import UndeleteMedia
 from avion_media.workers.cache_remote import CacheRemote
 from avion_media.workers.consumer import Consumer, ConsumerPolicy, TaskHandler
-from avion_media.workers.dead_letter_index import DeadLetterIndex
 from avion_media.workers.process_media import ProcessMedia
 from avion_media.workers.publish import Publisher
 from avion_media.workers.purge import PurgeMedia, Purges

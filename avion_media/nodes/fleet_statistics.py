@@ -15,7 +15,7 @@ from avion_media.backends.redis import Redis, RedisRefused, as_map
 from avion_media.common.records import JsonRecord
 from avion_media.items.deletion.backlog import notice_backlog
 from avion_media.items.state import MediaEvents
-from avion_media.workers.sweep import SweepState
+from avion_media.items.state.sweep_state import SweepState
 
 _KEY = "media_statistics"
 _COUNTING = "media_statistics_counting"  # string: some replica counts, or has counted a moment ago

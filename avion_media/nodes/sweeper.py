@@ -13,9 +13,10 @@ from avion_media.backends.redis import Lock, LockLost
 from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.common.telemetry import get_logger, instruments
+from avion_media.items.state.sweep_state import START, SweepState
 from avion_media.process.runtime import Runtime
 from avion_media.workers.settings import WorkerSettings
-from avion_media.workers.sweep import START, Reconciliation, Report, SweepState
+from avion_media.workers.sweep import Reconciliation, Report
 from avion_media.workers.sweep.reconciliation import utc_now
 from supervisors import Child
 

@@ -8,8 +8,8 @@ from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import Redis, RedisRefused, open_redis
 from avion_media.backends.store import Lives, open_store
 from avion_media.common.tasks import QUEUES
+from avion_media.items.state.sweep_state import SweepState
 from avion_media.process.settings import ProcessSettings
-from avion_media.workers.sweep.state import SweepState
 
 
 async def prepare(config: ProcessSettings) -> tuple[list[str], list[str]]:

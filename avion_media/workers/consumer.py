@@ -44,13 +44,13 @@ from typing import Protocol
 import trio
 
 from avion_media.backends.queue import Lease, TaskQueue
+from avion_media.backends.queue.dead_letter_index import DeadLetterIndex
 from avion_media.common.concurrency import run_all
 from avion_media.common.errors import DecoderKilled, Deferred, Dependency, LeaseLost, Reason, Rejected, Unavailable
 from avion_media.common.ids import UnknownFormat
 from avion_media.common.tasks import EnsureLease, Task
 from avion_media.common.telemetry import Telemetry, bind_path, get_logger
 from avion_media.workers.bulk import BulkRunner
-from avion_media.workers.dead_letter_index import DeadLetterIndex
 from avion_media.workers.observed_attempt import ObservedAttempt
 from avion_media.workers.outage import OutagePause
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Protocol
 
 from avion_media.backends.store import ObjectInfo, ObjectStore, stored_facts
+from avion_media.backends.store.stored_sizes import stored_sizes
 from avion_media.common import keys
 from avion_media.common.concurrency import run_all
 from avion_media.common.errors import (
@@ -42,7 +43,6 @@ from avion_media.common.telemetry import Telemetry, instruments
 from avion_media.items.moderation import Visit
 from avion_media.items.owners import OwnerIndex
 from avion_media.items.state import ANY_FAILURE, FAILED_TTL_S, READY_TTL_S, MediaEvents, StatusStore
-from avion_media.workers.stored_sizes import stored_sizes
 
 _OF_ORIGINAL = "sha256"  # user metadata of a thumbnail: the SHA-256 of the original that it was made of
 

@@ -32,6 +32,7 @@ from avion_media.common.errors import (
 from avion_media.common.formats import PNG, MediaFormat
 from avion_media.common.ids import AnyId, MediaId, new_media_id
 from avion_media.common.media import ThumbnailSize
+from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, PURGE_QUEUE, EnsureLease, Task
 from avion_media.common.telemetry import NO_TELEMETRY
@@ -47,7 +48,6 @@ from avion_media.process.runtime import Observed
 from avion_media.workers.process_media import ProcessMedia
 from avion_media.workers.publish import Publisher
 from avion_media.workers.purge import Purges
-from avion_media.workers.rate_limiter import RateLimiter
 from avion_media.workers.sweep.blocked import watch_blocked
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(64)

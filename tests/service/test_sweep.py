@@ -18,6 +18,7 @@ import redis as redis_py
 import trio
 
 from avion_media.backends.queue import QueueKeys, TaskQueue
+from avion_media.backends.queue.task_scan import Visit, scan_tasks
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.backends.settings import RedisConfig, RemoteConfig
 from avion_media.backends.store import ObjectInfo, ObjectStore, open_store
@@ -32,13 +33,11 @@ from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.config import Config
 from avion_media.items.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay, RemoveDeleted
 from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
+from avion_media.items.state.sweep_state import Cursor, Part, SweepRecord, SweepState
 from avion_media.workers.publish import Publisher
 from avion_media.workers.purge import Purges
 from avion_media.workers.settings import SweepConfig
-from avion_media.workers.sweep import Cursor, Decision, Reconciliation, Report, SweepReason
-from avion_media.workers.sweep.listing import Part
-from avion_media.workers.sweep.state import SweepRecord, SweepState
-from avion_media.workers.task_scan import Visit, scan_tasks
+from avion_media.workers.sweep import Decision, Reconciliation, Report, SweepReason
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
 from tests.service.published import key_of
@@ -533,7 +532,7 @@ async def test_media_with_a_task_key_need_no_walk_over_the_queue(world: World, m
         walks.append(queue)
         return await scan_tasks(redis, queue, visit)
 
-    monkeypatch.setattr("avion_media.workers.dead_letter_index.scan_tasks", walk)
+    monkeypatch.setattr("avion_media.backends.queue.dead_letter_index.scan_tasks", walk)
     waiting, abandoned, deleted = an_upload(), an_upload(), an_upload()
     world.put(keys.incoming(waiting))
     await world.statuses.put(Status(str(waiting), State.PROCESSING), ttl_s=HOUR)

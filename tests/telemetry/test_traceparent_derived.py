@@ -16,6 +16,7 @@ from avion_media.backends.redis import Redis, open_redis
 from avion_media.backends.store import ObjectStore
 from avion_media.common.errors import Dependency
 from avion_media.common.ids import MediaId, parse_any_id
+from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
 from avion_media.common.telemetry import NO_TELEMETRY, NoTelemetry
@@ -34,7 +35,6 @@ from avion_media.items.deletion import (
 from avion_media.items.settings import CdnConfig
 from avion_media.workers.observed_attempt import ObservedAttempt
 from avion_media.workers.purge import Purges
-from avion_media.workers.rate_limiter import RateLimiter
 from avion_media.workers.sweep.actions import SweepActions
 from avion_media.workers.sweep.policy import Decision, Medium, SweepReason
 

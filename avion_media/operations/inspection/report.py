@@ -6,12 +6,16 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from avion_media.backends.queue.dead_letter_index import visit_tasks_of
+from avion_media.backends.queue.task_scan import FoundTask, TaskLocation, lease_info
 from avion_media.backends.redis import Redis, as_map
 from avion_media.backends.store import ObjectStore
+from avion_media.backends.store.stored_sizes import stored_sizes
 from avion_media.common import keys
 from avion_media.common.errors import ObjectMissing
 from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.media import in_all_formats
+from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.records import UNREADABLE
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import EVENTS_STREAM, QUEUES, Status
@@ -22,10 +26,6 @@ from avion_media.operations.inspection.moderation import moderation_records
 from avion_media.operations.inspection.remote import remote_memory
 from avion_media.operations.inspection.timestamps import format_time
 from avion_media.process.settings import ProcessSettings
-from avion_media.workers.dead_letter_index import visit_tasks_of
-from avion_media.workers.rate_limiter import RateLimiter
-from avion_media.workers.stored_sizes import stored_sizes
-from avion_media.workers.task_scan import FoundTask, TaskLocation, lease_info
 
 _REQUESTS_PER_SECOND = 100.0
 _EVENTS = 10_000  # looked at; more are hardly kept

@@ -11,12 +11,12 @@ from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
 from avion_media.common.errors import SERVICE_FAULTS, ObjectMissing
 from avion_media.common.ids import parse_any_id
+from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.items.deletion import DeletionRecords, Mark, schedule_removals
 from avion_media.items.state import RemoteStateStore, StatusStore
 from avion_media.items.state.names import key_of
-from avion_media.workers.rate_limiter import RateLimiter
 from avion_media.workers.sweep.policy import Decision, SweepReason
 
 _REMOVAL_QUEUED_MS = 6 * 3_600_000  # a removal that still waits is not queued again before

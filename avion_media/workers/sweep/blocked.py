@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
+from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.records import UnreadableRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation import ModerationRecords
-from avion_media.workers.rate_limiter import RateLimiter
 
 _log = get_logger()
 

@@ -13,23 +13,17 @@ from enum import StrEnum
 from functools import partial
 
 from avion_media.backends.store import ListedObject, ObjectStore
+from avion_media.backends.store.stored_sizes import stored_sizes
 from avion_media.common import keys
 from avion_media.common.formats import Family, by_filename
 from avion_media.common.ids import AnyId
 from avion_media.common.media import WEBP_SUFFIX
+from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.resources import ResourceSlot
-from avion_media.workers.rate_limiter import RateLimiter
-from avion_media.workers.stored_sizes import stored_sizes
+from avion_media.items.state.sweep_state import Part
 from avion_media.workers.sweep.policy import Medium
 
 _ID_LENGTHS = {"uploads": 26, "remote": 64}
-
-
-class Part(StrEnum):
-    """A sweep has two parts: uploads and remote media."""
-
-    UPLOADS = "uploads"
-    REMOTE = "remote"
 
 
 class Kind(StrEnum):

@@ -15,14 +15,14 @@ from avion_media.backends.store import ListedObject, ObjectStore
 from avion_media.common import keys
 from avion_media.common.errors import ObjectMissing
 from avion_media.common.owners import owner_of
+from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.owners import OWNER_ENTRY, OwnedMedium
-from avion_media.workers.rate_limiter import RateLimiter
+from avion_media.items.state.sweep_state import SweepState
 from avion_media.workers.settings import WorkerSettings
 from avion_media.workers.sweep.actions import LISTED_PRECISION
 from avion_media.workers.sweep.policy import SweepReason
 from avion_media.workers.sweep.report import Report
-from avion_media.workers.sweep.state import SweepState
 from avion_media.workers.sweep.task_lookup import find_tasks
 
 _CLOCK_SKEW = timedelta(minutes=5)

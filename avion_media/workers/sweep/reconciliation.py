@@ -18,16 +18,17 @@ from avion_media.common import keys
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.ids import InvalidId, parse_any_id
 from avion_media.common.media import in_all_formats
+from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.items.deletion import DeletionJournal, DeletionRecord, DeletionRecords, JournalReplay, Mark
 from avion_media.items.state import RemoteStateStore, StatusStore
-from avion_media.workers.rate_limiter import RateLimiter
+from avion_media.items.state.sweep_state import START, Cursor, Part, SweepState
 from avion_media.workers.settings import WorkerSettings
 from avion_media.workers.sweep.actions import SweepActions
 from avion_media.workers.sweep.blocked import watch_blocked
 from avion_media.workers.sweep.budget import Budget
-from avion_media.workers.sweep.listing import STORED_KINDS, Media, Part, open_media
+from avion_media.workers.sweep.listing import STORED_KINDS, Media, open_media
 from avion_media.workers.sweep.owned import OwnerIndexCheck
 from avion_media.workers.sweep.policy import (
     NOTHING_KNOWN,
@@ -40,7 +41,6 @@ from avion_media.workers.sweep.policy import (
     needs_status,
 )
 from avion_media.workers.sweep.report import Refusal, Report, Stored
-from avion_media.workers.sweep.state import START, Cursor, SweepState
 from avion_media.workers.sweep.task_lookup import MediaTasks, find_tasks, scan_queue
 from avion_media.workers.sweep.unfinished import UnfinishedUploads
 

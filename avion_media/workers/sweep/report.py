@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from avion_media.common.errors import Dependency, Unavailable
-from avion_media.workers.sweep.listing import Part
+from avion_media.items.state.sweep_state import Part
 from avion_media.workers.sweep.policy import Decision, SweepReason
 
 

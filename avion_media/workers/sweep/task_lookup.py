@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from avion_media.backends.queue import TaskQueue
+from avion_media.backends.queue.dead_letter_index import visit_tasks_of
+from avion_media.backends.queue.task_scan import FoundTask, TaskLocation
 from avion_media.backends.redis import Redis
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
-from avion_media.workers.dead_letter_index import visit_tasks_of
-from avion_media.workers.task_scan import FoundTask, TaskLocation
 
 
 @dataclass(frozen=True, slots=True)

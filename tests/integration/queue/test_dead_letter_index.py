@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 import trio
 
-from avion_media.backends.queue import QueueKeys, TaskQueue
+from avion_media.backends.queue import QueueKeys, TaskQueue, dead_letter_index
+from avion_media.backends.queue.dead_letter_index import DeadLetterIndex
 from avion_media.backends.redis import Redis
 from avion_media.common.formats import PNG
 from avion_media.common.ids import new_media_id, remote_id_for
 from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE
-from avion_media.workers import dead_letter_index
-from avion_media.workers.dead_letter_index import DeadLetterIndex
 
 KEYS = QueueKeys(PROCESSING_QUEUE)
 URL = "https://remote.example/a.png"

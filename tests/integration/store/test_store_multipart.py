@@ -16,9 +16,9 @@ from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.formats import MP4
 from avion_media.common.ids import new_media_id
 from avion_media.common.parts import Part, PartPlan
+from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.resources import ResourceSlot
 from avion_media.config import Config
-from avion_media.workers.rate_limiter import RateLimiter
 from avion_media.workers.sweep import Report, SweepReason
 from avion_media.workers.sweep.unfinished import UnfinishedUploads
 from tests.conftest import S3Bucket

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated
 
 from avion_media.backends.queue import TaskQueue
@@ -18,9 +19,15 @@ from avion_media.backends.redis import Redis, as_text
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
 from avion_media.common.records import HashRecord, InJson
 from avion_media.common.tasks import PROCESSING_QUEUE
-from avion_media.workers.sweep.listing import Part
 
 _KEY = "media_sweep"
+
+
+class Part(StrEnum):
+    """A sweep has two parts: uploads and remote media."""
+
+    UPLOADS = "uploads"
+    REMOTE = "remote"
 
 
 @dataclass(frozen=True, slots=True)

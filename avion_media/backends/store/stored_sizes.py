@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from avion_media.backends.store import ListedObject, ObjectStore
+from avion_media.backends.store.objects import ListedObject
+from avion_media.backends.store.store import ObjectStore
 from avion_media.common import keys
+from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.resources import ResourceSlot
-from avion_media.workers.rate_limiter import RateLimiter
 
 _AFTER_SLASH = "0"  # the character behind "/": `thumbnail/small0` sorts behind all of `thumbnail/small/`
 

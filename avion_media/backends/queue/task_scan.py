@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from avion_media.backends.queue import QueueKeys
 from avion_media.backends.queue.entries import DELAYED, WAITING, Entry, read_entry
+from avion_media.backends.queue.names import QueueKeys
 from avion_media.backends.redis import Redis, RedisRefused
 from avion_media.backends.remote import InvalidUrl, parse_remote_url
 from avion_media.common.ids import InvalidId, parse_any_id, remote_id_for

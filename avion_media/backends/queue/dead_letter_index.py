@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from avion_media.backends.queue import QueueKeys, scripts
+from avion_media.backends.queue import scripts
 from avion_media.backends.queue.entries import read_entry
+from avion_media.backends.queue.names import QueueKeys
+from avion_media.backends.queue.task_scan import FoundTask, TaskLocation, Visit, scan_tasks
 from avion_media.backends.redis import Argument, Redis, Reply
-from avion_media.workers.task_scan import FoundTask, TaskLocation, Visit, scan_tasks
 
 _PAGE = 200  # dead letters read at once: 3 ms
 _AT_ONCE = 500  # subjects that one script looks up, and dead letters that it returns

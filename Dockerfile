@@ -20,6 +20,7 @@ WORKDIR /src
 COPY pyproject.toml uv.lock README.md ./
 COPY supervisors supervisors
 COPY mediascrub mediascrub
+COPY trio_grpc trio_grpc
 RUN --mount=type=secret,id=authorities,target=/etc/ssl/certs/ca-certificates.crt,required=false \
     /opt/uv/bin/uv sync --locked --no-dev --no-install-workspace --extra heic --compile-bytecode
 COPY avion_media avion_media

@@ -32,12 +32,12 @@ test: ## all tests, on a real Redis, Ceph and ffmpeg; PYTEST="-k name" for some 
 	@ops/bootstrap test
 	@$(VENV)/python -m tests.services run -- $(VENV)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
-quick: ## formatting, lint, unit tests that decode nothing, the supervision library
+quick: ## formatting, lint, unit tests that decode nothing, the libraries
 	@ops/bootstrap env
 	@$(VENV)/ruff format --check --quiet . || { echo "not formatted; try: make fmt"; exit 1; }
 	@$(VENV)/ruff check --quiet .
 	@$(VENV)/python -m pytest -n 2 --dist loadfile $(DECODING:%=--ignore=tests/unit/%) \
-		tests/unit tests/ops/test_words.py supervisors/tests $(PYTEST)
+		tests/unit tests/ops/test_words.py supervisors/tests trio_grpc/tests $(PYTEST)
 
 image: ## the container image, without a daemon; then in a container: uploads, a drain, its contents and SBOM (build/image)
 	@ops/bootstrap image

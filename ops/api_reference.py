@@ -10,9 +10,9 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 
 from avion_media.common.parts import MAX_PARTS, MIN_PART_BYTES, MULTIPART_THRESHOLD_BYTES
+from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
 from avion_media.servers.api import media_service, validation
-from avion_media.wire.avion import media_pb2 as wire
 
 MIB = 1 << 20
 UPLOAD = Config().upload

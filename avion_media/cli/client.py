@@ -22,12 +22,12 @@ from avion_media.common.errors import Reason
 from avion_media.common.formats import by_filename
 from avion_media.common.parts import MIN_PART_BYTES
 from avion_media.common.settings import PREFIX, Bind
+from avion_media.common.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion.media_grpc import MediaServiceStub
 from avion_media.config import Config
 from avion_media.servers.settings import ClientConfig
-from avion_media.wire import purerpc
-from avion_media.wire.avion import media_pb2 as wire
-from avion_media.wire.avion.media_grpc import MediaServiceStub
 from mediascrub.sniffing import HEAD_BYTES, sniff
+from trio_grpc.wire import purerpc
 
 _CHUNK_BYTES = 256 << 10
 _CALL_S = 15.0

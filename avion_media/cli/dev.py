@@ -19,6 +19,7 @@ from avion_media.cli.media import describe, print_status, upload_all
 from avion_media.cli.output import CommandFailed, UsageError, console, load_config
 from avion_media.common.errors import Unavailable
 from avion_media.common.settings import PREFIX, Bind
+from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config, ConfigError
 from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.nodes.embedded import CannotEmbed, check_programs, redis_node, store_node
@@ -27,7 +28,6 @@ from avion_media.process.lifecycle import Phase
 from avion_media.process.runtime import ROLES, Runtime
 from avion_media.process.tree import Tree
 from avion_media.service import TreeFailed, serve
-from avion_media.wire.avion import media_pb2 as wire
 from supervisors import Child, Node, Worker
 
 _REQUIRE = f"{PREFIX}SANDBOX__REQUIRE"

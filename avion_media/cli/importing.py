@@ -33,10 +33,10 @@ from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.common.formats import MediaFormat, by_filename
 from avion_media.common.ids import MediaId, new_media_id
 from avion_media.common.owners import owner_metadata
+from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
 from avion_media.nodes.consumers import guard_of, user_agent_of
 from avion_media.servers.api.validation import BadRequest, check_upload_request
-from avion_media.wire.avion import media_pb2 as wire
 from mediascrub.sniffing import HEAD_BYTES, sniff
 
 _WAIT_S: Final = 900.0  # for one media item to be processed, perhaps in several attempts

@@ -33,9 +33,9 @@ from avion_media.cli.resources import run_directly, unwrapped
 from avion_media.common.errors import Dependency
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DROP_DELETED
+from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
 from avion_media.items.owners import OwnerIndex
-from avion_media.wire.avion import media_pb2 as wire
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ from pydantic import (
 
 from avion_media.common.credentials import TOKEN_FORMAT, is_token
 from avion_media.common.redis_url import read_redis_url
-from avion_media.net import is_loopback
+from trio_grpc.net import is_loopback
 
 PREFIX = "AVION_MEDIA_"
 

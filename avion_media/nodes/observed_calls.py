@@ -8,7 +8,7 @@ from types import TracebackType
 
 from avion_media.common.telemetry import NO_SPAN, Span, Telemetry, instruments
 from avion_media.common.telemetry.attributes import RPC_FAULTS
-from avion_media.grpc import CallContext
+from trio_grpc import CallContext
 
 _OTHER = "_OTHER"
 _TRACED = "/avion."  # not the health checks of kubelets and balancers, of which each would be a trace

@@ -9,7 +9,6 @@ from functools import partial
 import trio
 
 from avion_media.common.telemetry import get_logger
-from avion_media.grpc import CallContext, GrpcLimits, GrpcServer, Health, Hooks, RpcError
 from avion_media.nodes.consumers import guard_of
 from avion_media.nodes.credential_reload import open_callers, open_tls
 from avion_media.nodes.gauges import limiting
@@ -24,6 +23,7 @@ from avion_media.servers.api.statuses import StatusResolver
 from avion_media.servers.api.watch import Watchers
 from avion_media.servers.settings import GrpcConfig
 from supervisors import Child
+from trio_grpc import CallContext, GrpcLimits, GrpcServer, Health, Hooks, RpcError
 
 SERVICE_NAME = "avion.MediaService"
 _REFUSALS_EVERY_S = 10.0

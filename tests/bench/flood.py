@@ -7,7 +7,7 @@ import time
 
 from tests.bench.figures import Figure, Goal
 from tests.bench.setting import Setting
-from tests.unit.grpc.test_grpc_costs import ROWS, Attack, Row
+from trio_grpc.tests.test_costs import ROWS, Attack, Row
 
 _MOST_US = 25.0  # what `frames` says of a unit
 _BUDGET = 900  # of the 1000 units of a connection: what a row's setup takes is in none of them

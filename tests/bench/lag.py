@@ -18,7 +18,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from avion_media.common.formats import by_filename
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.bench.figures import Figure, Goal
 from tests.bench.setting import Setting
 from tests.fuzz.live.attack import Program, program

@@ -16,7 +16,7 @@ import grpc
 import httpx
 import redis
 
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.service.harness import eventually
 
 CALLS_PER_S = 50.0

@@ -28,7 +28,7 @@ import grpc
 import redis
 from PIL import Image
 
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.chaos.random_replica import DEADLY
 from tests.chaos.random_world import BUCKET, World
 from tests.crash.checker import keys_of

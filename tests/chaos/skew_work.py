@@ -20,7 +20,7 @@ import grpc
 import httpx
 
 from avion_media.common import keys
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.chaos.random_work import PASSING, STATES, Body, Ledger, call, picture, remote_id_of
 from tests.chaos.random_world import BUCKET, Replica, World
 from tests.chaos.tomorrow import FIELD, FORMAT_CODE

@@ -235,7 +235,7 @@ def patch_client() -> None:
 
     from avion_media.cli import client
     from avion_media.cli.resumable import Memory
-    from avion_media.wire import purerpc
+    from trio_grpc.wire import purerpc
 
     def awaited(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         async def faulty(*args: Any, **kwargs: Any) -> Any:

@@ -26,7 +26,7 @@ import grpc
 import redis
 from botocore.config import Config as BotoConfig
 
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.crash.checker import (
     JOURNAL,
     MODERATED,

@@ -20,13 +20,13 @@ from avion_media.common.formats import PNG
 from avion_media.common.ids import new_media_id
 from avion_media.common.tasks import PROCESSING_QUEUE, State
 from avion_media.common.telemetry import NO_TELEMETRY
+from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
 from avion_media.items.moderation import ModerationStatus, Watched
 from avion_media.items.state import StatusStore
 from avion_media.media.settings import UploadConfig
 from avion_media.servers.api.media_service import MediaService, NothingUploaded
 from avion_media.servers.api.statuses import StatusResolver, UnknownMedium
-from avion_media.wire.avion import media_pb2 as wire
 from avion_media.workers.settings import SweepConfig
 from avion_media.workers.sweep import Reconciliation
 from tests.crash.stage import SIZES, Act, MemoryStore, Stage, Steps, open_stages, slot_of, stepped

@@ -25,7 +25,7 @@ from typing import Any
 import grpc
 
 from avion_media.backends.queue import QueueKeys
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.crash.checker import OWNER
 from tests.crash.lane import DATA, Lane, Process, open_lane
 from tests.crash.points import HOWS, most_of

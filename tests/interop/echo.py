@@ -8,9 +8,9 @@ from typing import Any
 import trio
 from google.rpc.error_details_pb2 import BadRequest
 
-from avion_media.grpc import CallContext, Code, RpcError
 from tests.interop.wire import echo_pb2 as wire
 from tests.interop.wire.echo_grpc import EchoServicer
+from trio_grpc import CallContext, Code, RpcError
 
 
 class Echo(EchoServicer):

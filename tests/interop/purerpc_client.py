@@ -12,9 +12,9 @@ from typing import Any
 
 import trio
 
-from avion_media.wire import purerpc
 from tests.interop.wire import echo_pb2 as wire
 from tests.interop.wire.echo_grpc import EchoStub
+from trio_grpc.wire import purerpc
 
 
 async def _requests() -> AsyncIterator[wire.EchoRequest]:

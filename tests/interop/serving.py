@@ -11,9 +11,9 @@ from typing import TypeVar
 import grpc
 import trio
 
-from avion_media.grpc import CallContext, Code, GrpcLimits, GrpcServer, Health, Hooks, RpcError
 from tests.interop.echo import Echo
 from tests.interop.testing_service import TestingService
+from trio_grpc import CallContext, Code, GrpcLimits, GrpcServer, Health, Hooks, RpcError
 
 HARD_LIMIT_S = 30.0
 T = TypeVar("T")

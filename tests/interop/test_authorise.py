@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from avion_media.grpc import CallContext, Code, RpcError
-from tests.interop.raw_client import RawClient, data, message, raw_client, request_headers
 from tests.interop.serving import EchoServer, echo_server
 from tests.interop.wire import echo_pb2 as wire
+from trio_grpc import CallContext, Code, RpcError
+from trio_grpc.tests.raw_client import RawClient, data, message, raw_client, request_headers
 
 HELLO = wire.EchoRequest(text="hello")
 

@@ -8,11 +8,11 @@ import zlib
 import grpc
 import pytest
 
-from avion_media.grpc import Code, GrpcLimits
 from tests.interop.methods import TIMEOUT_S, collect, say
-from tests.interop.raw_client import Headers, RawClient, data, message, raw_client, request_headers
 from tests.interop.serving import echo_server, with_grpcio
 from tests.interop.wire import echo_pb2 as wire
+from trio_grpc import Code, GrpcLimits
+from trio_grpc.tests.raw_client import Headers, RawClient, data, message, raw_client, request_headers
 
 GZIP: Headers = [*request_headers(), ("grpc-encoding", "gzip"), ("grpc-accept-encoding", "identity, gzip")]
 LARGE = wire.EchoRequest(text="large", body=b"avion " * 10_000)

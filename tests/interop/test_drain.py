@@ -11,12 +11,12 @@ import trio.testing
 from h2.errors import ErrorCodes
 from hyperframe.frame import GoAwayFrame, PingFrame
 
-from avion_media.grpc import Code, GrpcServer
 from tests.interop.methods import TIMEOUT_S, repeat, say
-from tests.interop.raw_client import RawClient, raw_client, request_headers
 from tests.interop.serving import echo_server, in_thread, with_grpcio
 from tests.interop.wire import echo_pb2 as wire
 from tests.service.published import retry_delay_s
+from trio_grpc import Code, GrpcServer
+from trio_grpc.tests.raw_client import RawClient, raw_client, request_headers
 
 HANG = wire.EchoRequest(behaviour="hang")
 HELLO = wire.EchoRequest(text="hello")

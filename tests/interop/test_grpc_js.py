@@ -8,9 +8,9 @@ from typing import Any
 
 import trio
 
-from avion_media.grpc import Code
 from tests.interop.conftest import Certificates
 from tests.interop.serving import EchoServer, echo_server
+from trio_grpc import Code
 
 EXPECTED = {
     "hello": ["hello", 2_000_000, "00-1-2-03"],

@@ -14,10 +14,10 @@ import trio
 from google.rpc.error_details_pb2 import BadRequest
 from grpc_status import rpc_status
 
-from avion_media.grpc import Code, GrpcLimits
 from tests.interop.methods import SERVICE, TIMEOUT_S, chat, collect, repeat, say
 from tests.interop.serving import echo_server, in_thread, with_grpcio
 from tests.interop.wire import echo_pb2 as wire
+from trio_grpc import Code, GrpcLimits
 
 
 def _failure(call: Any, *arguments: Any, **options: Any) -> grpc.RpcError:

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import grpc
 import trio
 
-from avion_media.grpc import Code
 from tests.interop.methods import TIMEOUT_S, chat, repeat, say
 from tests.interop.serving import EchoServer, echo_server, in_thread
 from tests.interop.wire import echo_pb2 as wire
+from trio_grpc import Code
 
 T = TypeVar("T")
 

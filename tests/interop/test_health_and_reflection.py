@@ -13,9 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from avion_media.grpc import Code
 from tests.interop.methods import SERVICE, TIMEOUT_S
 from tests.interop.serving import EchoServer, echo_server, in_thread, with_grpcio
+from trio_grpc import Code
 
 _Status = health_pb2.HealthCheckResponse
 

@@ -11,12 +11,12 @@ import grpc
 import pytest
 import trio
 
-from avion_media.grpc import Code, GrpcLimits
-from avion_media.grpc.protocol import Protocol
-from avion_media.grpc.stream import Event
 from tests.interop.methods import TIMEOUT_S, chat, collect, repeat, say
 from tests.interop.serving import echo_server, server_of_cases, with_grpcio
 from tests.interop.wire import echo_pb2 as wire
+from trio_grpc import Code, GrpcLimits
+from trio_grpc.protocol import Protocol
+from trio_grpc.stream import Event
 
 _BURST = GrpcLimits().max_flood_units
 

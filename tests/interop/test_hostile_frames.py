@@ -18,8 +18,10 @@ from hyperframe.frame import (
     SettingsFrame,
 )
 
-from avion_media.grpc import Code, GrpcLimits
-from tests.interop.raw_client import (
+from tests.interop.serving import EchoServer, echo_server
+from tests.interop.wire import echo_pb2 as wire
+from trio_grpc import Code, GrpcLimits
+from trio_grpc.tests.raw_client import (
     RawClient,
     data,
     message,
@@ -30,8 +32,6 @@ from tests.interop.raw_client import (
     settings,
     window_update,
 )
-from tests.interop.serving import EchoServer, echo_server
-from tests.interop.wire import echo_pb2 as wire
 
 HELLO = wire.EchoRequest(text="hello")
 HANG = wire.EchoRequest(behaviour="hang")

@@ -7,12 +7,12 @@ import base64
 import grpc
 import pytest
 
-from avion_media.grpc import CallContext, Code, Metadata, Peer
-from avion_media.grpc.wire_format import parse_request_head
 from tests.interop.methods import TIMEOUT_S, say
-from tests.interop.raw_client import raw_client, request_headers
 from tests.interop.serving import echo_server, with_grpcio
 from tests.interop.wire import echo_pb2 as wire
+from trio_grpc import CallContext, Code, Metadata, Peer
+from trio_grpc.tests.raw_client import raw_client, request_headers
+from trio_grpc.wire_format import parse_request_head
 
 HELLO = wire.EchoRequest(text="hello")
 

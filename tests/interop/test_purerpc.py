@@ -9,8 +9,8 @@ from importlib.metadata import version
 import h2.events
 import trio
 
-from avion_media.grpc import Code
 from tests.interop.serving import echo_server
+from trio_grpc import Code
 
 
 async def test_purerpcs_client_does_all_kinds_of_calls() -> None:

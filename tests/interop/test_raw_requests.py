@@ -6,10 +6,10 @@ import pytest
 from h2.errors import ErrorCodes
 from hyperframe.frame import HeadersFrame
 
-from avion_media.grpc import Code
-from tests.interop.raw_client import RawClient, data, message, raw_client, request_headers, window_update
 from tests.interop.serving import echo_server
 from tests.interop.wire import echo_pb2 as wire
+from trio_grpc import Code
+from trio_grpc.tests.raw_client import RawClient, data, message, raw_client, request_headers, window_update
 
 HELLO = wire.EchoRequest(text="hello")
 

@@ -6,11 +6,11 @@ import grpc
 import pytest
 import trio
 
-from avion_media.grpc import CallContext, Code, RpcError
 from tests.interop.methods import TIMEOUT_S, say
-from tests.interop.raw_client import Headers, raw_client, request_headers
 from tests.interop.serving import echo_server, in_thread
 from tests.interop.wire import echo_pb2 as wire
+from trio_grpc import CallContext, Code, RpcError
+from trio_grpc.tests.raw_client import Headers, raw_client, request_headers
 
 HELLO = wire.EchoRequest(text="hello")
 _REFUSED_CALLS = 400

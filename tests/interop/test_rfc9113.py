@@ -6,7 +6,9 @@ import pytest
 from h2.errors import ErrorCodes
 from hyperframe.frame import ContinuationFrame, HeadersFrame, PingFrame
 
-from tests.interop.raw_client import (
+from tests.interop.serving import echo_server
+from tests.interop.wire import echo_pb2 as wire
+from trio_grpc.tests.raw_client import (
     Headers,
     RawClient,
     data,
@@ -16,8 +18,6 @@ from tests.interop.raw_client import (
     settings,
     window_update,
 )
-from tests.interop.serving import echo_server
-from tests.interop.wire import echo_pb2 as wire
 
 HELLO = wire.EchoRequest(text="hello")
 PROTOCOL, SIZE = ErrorCodes.PROTOCOL_ERROR, ErrorCodes.FRAME_SIZE_ERROR

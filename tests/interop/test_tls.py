@@ -8,11 +8,11 @@ import grpc
 import pytest
 import trio
 
-from avion_media.grpc import GrpcLimits
 from tests.interop.conftest import Certificates
 from tests.interop.methods import TIMEOUT_S, say
 from tests.interop.serving import EchoServer, echo_server, in_thread
 from tests.interop.wire import echo_pb2 as wire
+from trio_grpc import GrpcLimits
 
 
 def _say_hello(server: EchoServer, credentials: grpc.ChannelCredentials) -> wire.EchoResponse:

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import trio
 
-from avion_media.grpc import CallContext, Code, RpcError
 from tests.interop.wire.grpc import testing_pb2 as wire
 from tests.interop.wire.grpc.testing_grpc import TestServiceServicer
+from trio_grpc import CallContext, Code, RpcError
 
 _INITIAL, _TRAILING = "x-grpc-test-echo-initial", "x-grpc-test-echo-trailing-bin"
 

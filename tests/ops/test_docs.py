@@ -183,4 +183,4 @@ def test_the_tree_of_the_architecture_is_that_of_the_code() -> None:
 def test_the_architecture_lists_the_floors() -> None:
     text = (ROOT / "docs/architecture.md").read_text().split("## The packages")[1]
     listed = re.findall(r"^  (\w+) +\S", text.split("```")[1], flags=re.MULTILINE)
-    assert listed == [floor for floor in FLOORS if floor not in ("grpc", "net", "wire")]
+    assert listed == list(FLOORS)

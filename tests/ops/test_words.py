@@ -72,6 +72,7 @@ READ = (
     "avion_media",
     "supervisors",
     "mediascrub",
+    "trio_grpc",
     "docs",
     "examples",
     "ops",
@@ -81,7 +82,9 @@ READ = (
     "SECURITY.md",
 )
 SUFFIXES = {".py", ".md", ".lua", ".html", ".yaml", ".proto", ".toml"}
-LEFT_OUT = (ROOT / "supervisors/tests", ROOT / "avion_media/wire")
+LEFT_OUT = tuple(
+    ROOT / each for each in ("supervisors/tests", "trio_grpc/tests", "avion_media/common/wire", "trio_grpc/wire")
+)
 
 
 def texts() -> Iterator[Path]:

@@ -16,7 +16,7 @@ import redis as redis_py
 
 from avion_media.backends.queue import QueueKeys
 from avion_media.common.tasks import PROCESSING_QUEUE
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.bench.setting import open_setting
 from tests.service.harness import Service, running
 from tests.services import ServiceFailed

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import grpc
 import httpx
 
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.service.commands import run_command
 from tests.services.kernel import confines_fully
 from tests.services.process import free_port

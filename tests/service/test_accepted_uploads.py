@@ -13,7 +13,7 @@ import redis as redis_py
 
 from avion_media.backends.queue import QueueKeys
 from avion_media.common.tasks import PROCESSING_QUEUE
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, running, service_environment
 from tests.service.published import key_of, keys_of

@@ -14,7 +14,7 @@ import pytest
 import redis
 from PIL import Image, ImageFilter
 
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, running, service_environment
 from tests.service.published import events_of

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually
 from tests.service.published import QUEUES, encode_id, keys_of

@@ -10,7 +10,7 @@ import grpc
 import pytest
 import redis
 
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually
 from tests.service.published import entries, error_reason, events_of, keys_of, unfinished, violations

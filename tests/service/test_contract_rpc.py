@@ -14,9 +14,9 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from avion_media.common.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion.media_grpc import MediaServiceServicer
 from avion_media.servers.api.media_service import MediaService
-from avion_media.wire.avion import media_pb2 as wire
-from avion_media.wire.avion.media_grpc import MediaServiceServicer
 from tests.service.harness import Service, eventually
 from tests.service.published import encode_id, violations
 

@@ -18,7 +18,7 @@ import pytest
 import redis
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.faults import StoreGateway, frozen_decoders, nodes
 from tests.service.harness import Service, eventually, json_lines, running, service_environment

@@ -14,7 +14,7 @@ import redis
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.faults import DurableRedis
 from tests.service.harness import Service, eventually, json_lines, running, service_environment

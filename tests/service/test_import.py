@@ -14,7 +14,7 @@ import pytest
 
 from avion_media.common.ids import parse_media_id
 from avion_media.common.tasks import PROCESSING_QUEUE
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually
 from tests.service.remote_server import remote_server

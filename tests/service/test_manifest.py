@@ -23,7 +23,7 @@ from PIL import Image
 from avion_media.common.errors import Reason
 from avion_media.common.formats import Family
 from avion_media.common.media import fit_within
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from mediascrub.sniffing import sniff
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually

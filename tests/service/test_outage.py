@@ -12,7 +12,7 @@ import grpc
 import pytest
 import redis
 
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.faults import (
     DurableRedis,

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from avion_media.common.tasks import PROCESSING_QUEUE
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually
 from tests.service.published import keys_of, violations

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.service.harness import Service, eventually
 
 METHODS = ("HeadObject", "GetObject", "PutObject", "DeleteObject")

@@ -17,7 +17,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
 from avion_media.cli.resumable import Begun, Memory
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, running
 from tests.service.published import encode_id, key_of, violations

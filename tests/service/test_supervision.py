@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.faults import fork_server_pids, frozen_decoders, incarnations, nodes
 from tests.service.harness import Service, eventually, running, service_environment

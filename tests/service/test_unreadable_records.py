@@ -12,7 +12,7 @@ import httpx
 import pytest
 import redis as redis_py
 
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
 

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from avion_media.common.tasks import QUEUES
 from avion_media.common.telemetry.attributes import OTHER
 from avion_media.common.telemetry.instruments import INSTRUMENTS
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, running, service_environment
 from tests.service.remote_server import remote_server

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import redis
 
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.faults import frozen_decoders
 from tests.service.harness import eventually, running

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from avion_media.common.telemetry.span_names import SPANS
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, json_lines, running
 from tests.service.remote_server import remote_server

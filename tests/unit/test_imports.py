@@ -7,7 +7,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "avion_media"
 # Each folder imports only from itself and from what stands to the right of it.
 FLOORS = (
     *("__main__", "cli", "service", "app", "config", "nodes", "servers", "workers", "operations", "process"),
-    *("items", "media", "backends", "common", "grpc", "net", "wire"),
+    *("items", "media", "backends", "common"),
 )
 
 

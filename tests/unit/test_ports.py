@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import trio
 
-from avion_media.grpc import GrpcServer
 from avion_media.nodes.ports import listener_address, open_listeners
 from avion_media.servers.http1 import HttpLimits, HttpServer, Request, Response
+from trio_grpc import GrpcServer
 
 
 async def _nothing(_request: Request) -> Response:

@@ -19,7 +19,7 @@ import trio
 from avion_media.backends.files import write_at
 from avion_media.backends.store.objects import Bytes, Source
 from avion_media.backends.store.quick_acks import acknowledge_at_once
-from avion_media.net import Relay
+from trio_grpc.net import Relay
 
 T = TypeVar("T")
 

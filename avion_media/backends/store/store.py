@@ -34,7 +34,7 @@ from avion_media.backends.store.transfer import SeekableBody, head_object
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry
-from avion_media.net import Relay
+from trio_grpc.net import Relay
 
 _RANGES_AT_ONCE = 4
 _DELETES_PER_REQUEST = 1000  # S3's own bound

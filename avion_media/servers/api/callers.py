@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from avion_media.common.credentials import bearer_token, fingerprint, is_among
-from avion_media.grpc import CallContext, Code, RpcError
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
+from trio_grpc import CallContext, Code, RpcError
 
 ANY_METHOD = "*"
 _SERVICE = wire.DESCRIPTOR.services_by_name["MediaService"]

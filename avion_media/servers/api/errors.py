@@ -7,13 +7,13 @@ from google.rpc.error_details_pb2 import ErrorInfo
 
 from avion_media.common.errors import Dependency, RedisFull, Unavailable
 from avion_media.common.records import UnreadableRecord
-from avion_media.grpc import Code, RpcError
 from avion_media.items.moderation import NotBlocked
 from avion_media.servers.api.media_service import AlreadyDeleted, HostDenied, NothingUploaded
 from avion_media.servers.api.pending_uploads import TooManyPending
 from avion_media.servers.api.resumable import AlreadyCompleted, MultipartOff, NoSuchUpload, PartsMissing
 from avion_media.servers.api.statuses import UnknownMedium
 from avion_media.servers.api.validation import BadRequest
+from trio_grpc import Code, RpcError
 
 DOMAIN = "media.avion"
 _NAMES = {Dependency.STORE: "object store", Dependency.REDIS: "Redis"}

@@ -22,7 +22,8 @@ from avion_media.common.ids import (
 )
 from avion_media.common.owners import owner_of
 from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
-from avion_media.grpc import CallContext
+from avion_media.common.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion.media_grpc import MediaServiceServicer
 from avion_media.items.moderation import MAX_NOTE, NotBlocked, Unwanted
 from avion_media.items.owners import OwnerIndex
 from avion_media.process.runtime import Runtime
@@ -42,8 +43,7 @@ from avion_media.servers.api.validation import (
     check_upload_request,
 )
 from avion_media.servers.api.watch import Watchers
-from avion_media.wire.avion import media_pb2 as wire
-from avion_media.wire.avion.media_grpc import MediaServiceServicer
+from trio_grpc import CallContext
 
 
 class NothingUploaded(MediaError):

@@ -12,10 +12,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from avion_media.grpc import CallContext
+from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.servers.api.errors import map_exception
 from avion_media.servers.api.media_service import MediaService
-from avion_media.wire.avion import media_pb2 as wire
+from trio_grpc import CallContext
 
 Step = Callable[[Request], Coroutine[Any, Any, dict[str, Any]]]
 _MAX_BODY_BYTES = 4096

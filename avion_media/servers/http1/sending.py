@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import trio
 
-from avion_media.net.relay import PIECE_BYTES
+from trio_grpc.net.relay import PIECE_BYTES
 
 _LINGER_S = 1.0
 _AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, with a timeout of 0

@@ -8,9 +8,9 @@ from contextlib import suppress
 import trio
 
 from avion_media.common.telemetry import get_logger
-from avion_media.net import Bound, Kind, PeerLimiter, peer_at
 from avion_media.servers.http1.connection import HttpConnection, Shared
 from avion_media.servers.http1.messages import HttpLimits, Request, Response
+from trio_grpc.net import Bound, Kind, PeerLimiter, peer_at
 
 Handler = Callable[[Request], Awaitable[Response]]
 

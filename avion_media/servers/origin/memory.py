@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from avion_media.net import Account, Bound, Kind, PeerLimiter
+from trio_grpc.net import Account, Bound, Kind, PeerLimiter
 
 LARGEST_WINDOW_BYTES = 4 << 20
 _SMALL_BYTES = 64 << 10  # while the peer's room is scarce

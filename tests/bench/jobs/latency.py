@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from avion_media.common.formats import BY_NAME, MP4, MediaFormat
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.bench.figures import Figure, Goal
 from tests.bench.images.inputs import make_job_inputs, small_jpeg
 from tests.bench.poster.video import Recipe, make_videos

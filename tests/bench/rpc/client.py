@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import grpc
 
-from avion_media.wire.avion import media_pb2 as media
+from avion_media.common.wire.avion import media_pb2 as media
 from tests.interop import methods
 from tests.interop.wire import echo_pb2
 

@@ -11,10 +11,10 @@ import sys
 import grpc
 import trio
 
-from avion_media.grpc import CallContext, GrpcServer
 from tests.interop.methods import SERVICE
 from tests.interop.wire import echo_pb2 as wire
 from tests.interop.wire.echo_grpc import EchoServicer
+from trio_grpc import CallContext, GrpcServer
 
 
 class Echo(EchoServicer):

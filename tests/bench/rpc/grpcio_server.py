@@ -18,9 +18,9 @@ from botocore.config import Config as BotoConfig
 
 from avion_media.common import keys
 from avion_media.common.ids import new_media_id
+from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config, load
 from avion_media.servers.api.validation import BadRequest, check_upload_request
-from avion_media.wire.avion import media_pb2 as wire
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from hpack import Encoder
 
-from avion_media.grpc.frames import PREFACE
 from tests.fuzz.live.attack import attack
 from tests.fuzz.mutation import mutated
 from tests.fuzz.session import Target
 from tests.interop.wire import echo_pb2 as wire
+from trio_grpc.frames import PREFACE
 
 _PATHS = [
     "/avion.test.Echo/Say",

@@ -8,11 +8,11 @@ from hpack import Decoder, Encoder
 from hpack.exceptions import HPACKError
 from hyperframe.frame import HeadersFrame, SettingsFrame
 
-from avion_media.grpc.frames import PREFACE
-from avion_media.grpc.limits import GrpcLimits
-from avion_media.grpc.nghttp2 import Session
-from avion_media.grpc.wire_format import parse_request_head
 from tests.fuzz.parser import parser_target
+from trio_grpc.frames import PREFACE
+from trio_grpc.limits import GrpcLimits
+from trio_grpc.nghttp2 import Session
+from trio_grpc.wire_format import parse_request_head
 
 _HEADERS = [
     (":method", "POST"),

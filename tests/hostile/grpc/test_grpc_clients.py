@@ -11,12 +11,12 @@ import trio
 from h2.errors import ErrorCodes
 from hyperframe.frame import ContinuationFrame, HeadersFrame
 
-from avion_media.grpc import Code, GrpcLimits
-from avion_media.grpc.lifecycle import Happening, Lifecycle
-from avion_media.net import peer_at
-from tests.interop.raw_client import RawClient, data, message, raw_client, request_headers, window_update
 from tests.interop.serving import EchoServer, echo_server
 from tests.interop.wire import echo_pb2 as wire
+from trio_grpc import Code, GrpcLimits
+from trio_grpc.lifecycle import Happening, Lifecycle
+from trio_grpc.net import peer_at
+from trio_grpc.tests.raw_client import RawClient, data, message, raw_client, request_headers, window_update
 
 HELLO = wire.EchoRequest(text="hello")
 HANG = wire.EchoRequest(text="on", count=1, behaviour="hang")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from avion_media.grpc import Code, GrpcLimits
-from avion_media.wire.grpc.health.v1 import health_pb2
 from tests.hostile.grpc.test_grpc_clients import served_all_along
-from tests.interop.raw_client import data, message, raw_client, request_headers
 from tests.interop.wire import echo_pb2 as wire
+from trio_grpc import Code, GrpcLimits
+from trio_grpc.tests.raw_client import data, message, raw_client, request_headers
+from trio_grpc.wire.grpc.health.v1 import health_pb2
 
 _HANG = wire.EchoRequest(behaviour="hang")
 _EXHAUSTED = str(int(Code.RESOURCE_EXHAUSTED))

@@ -11,10 +11,10 @@ from contextlib import AsyncExitStack
 import pytest
 from h2.errors import ErrorCodes
 
-from avion_media.grpc import Code, GrpcLimits
-from tests.interop.raw_client import RawClient, data, message, raw_client, request_headers, settings
 from tests.interop.serving import echo_server
 from tests.interop.wire import echo_pb2 as wire
+from trio_grpc import Code, GrpcLimits
+from trio_grpc.tests.raw_client import RawClient, data, message, raw_client, request_headers, settings
 
 LARGE = wire.EchoRequest(text="large", body=bytes(40_000), response_bytes=1)
 _FRAME_BYTES = 16_384

@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.hostile.media.all_bombs import MADE
 from tests.hostile.media.bomb import READY, Bomb
 from tests.hostile.media.jpeg_bombs import plain

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from avion_media.wire.avion import media_pb2 as wire
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.hostile.replay.bodies import colour_of, page, pictures, scrubbed_picture, scrubbed_video, videos
 from tests.service.harness import Service

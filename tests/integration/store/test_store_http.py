@@ -20,8 +20,8 @@ from avion_media.backends.store.objects import PartRequest
 from avion_media.backends.store.presign import Presigner, SigningCredentials
 from avion_media.backends.store.requests import ForBotocore, Requests
 from avion_media.common.errors import Dependency, ObjectMissing, Unavailable
-from avion_media.net import Relay
 from tests.unit.net.pairs import connected
+from trio_grpc.net import Relay
 
 BODY = os.urandom(300_000)
 MIB = 1 << 20

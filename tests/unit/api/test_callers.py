@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from avion_media.grpc import CallContext, Code, Metadata, Peer, RpcError
 from avion_media.servers.api.callers import METHODS, Authoriser, InvalidCallers, parse_callers
+from trio_grpc import CallContext, Code, Metadata, Peer, RpcError
 
 GATEWAY_TOKEN, OLD_TOKEN, INBOX_TOKEN = "gateway-token-1", "gateway-token-0", "activitypub-token"
 

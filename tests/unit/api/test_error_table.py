@@ -11,7 +11,6 @@ from google.rpc.error_details_pb2 import ErrorInfo
 
 from avion_media.common.errors import Dependency, RedisFull, Unavailable
 from avion_media.common.records import UnreadableRecord
-from avion_media.grpc import Code
 from avion_media.items.moderation import NotBlocked
 from avion_media.servers.api.errors import map_exception
 from avion_media.servers.api.media_service import AlreadyDeleted, HostDenied, NothingUploaded
@@ -19,10 +18,11 @@ from avion_media.servers.api.pending_uploads import TooManyPending
 from avion_media.servers.api.resumable import AlreadyCompleted, MultipartOff, NoSuchUpload, PartsMissing
 from avion_media.servers.api.statuses import UnknownMedium
 from avion_media.servers.api.validation import BadRequest, Violation
+from trio_grpc import Code
 
 ROOT = Path(__file__).resolve().parents[3]
-PARTS = ("servers/api", "grpc", "nodes")
-SOURCES = [path for part in PARTS for path in sorted((ROOT / "avion_media" / part).glob("*.py"))]
+PARTS = ("avion_media/servers/api", "trio_grpc", "avion_media/nodes")
+SOURCES = [path for part in PARTS for path in sorted((ROOT / part).glob("*.py"))]
 # One for each case of `map_exception`.
 MAPPED = [
     BadRequest([Violation("size", "is zero", "SIZE_ZERO")]),

@@ -11,13 +11,13 @@ from avion_media.backends.store.presign import Presigner, SigningCredentials
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.telemetry import NO_TELEMETRY
+from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import load
-from avion_media.grpc import CallContext, Code
 from avion_media.process.runtime import Runtime
 from avion_media.servers.api.errors import map_exception
 from avion_media.servers.api.media_service import MediaService
 from avion_media.servers.api.pending_uploads import PendingUploads, TooManyPending
-from avion_media.wire.avion import media_pb2 as wire
+from trio_grpc import CallContext, Code
 
 NOW = 1_800_000_000.0
 

@@ -12,9 +12,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from avion_media.net import Relay
 from avion_media.servers.http1.sending import reset_at_close
 from tests.unit.net.pairs import connected
+from trio_grpc.net import Relay
 
 MIB = 1 << 20
 BYTES = random.Random(0).randbytes(5 * MIB)

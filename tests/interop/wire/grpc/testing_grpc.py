@@ -1,8 +1,8 @@
 # ruff: noqa
 # fmt: off
 # mypy: ignore-errors
-from avion_media.wire import purerpc
-from avion_media.wire.service import Cardinality, RPCSignature, Service, Servicer
+from trio_grpc.wire import purerpc
+from trio_grpc.service import Cardinality, RPCSignature, Service, Servicer
 import tests.interop.wire.grpc.testing_pb2 as grpc_dot_testing__pb2
 
 

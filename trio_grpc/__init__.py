@@ -1,0 +1,16 @@
+"""gRPC over HTTP/2 for Trio. Knows nothing of media.
+
+`GrpcServer` serves services of generated servicers. Layers, from the wire up: `frames` and `nghttp2`; `outbound` and
+`protocol` (bytes in, events out, no I/O); `connection` (its driver); `running` (one handler); `server` (listeners,
+TLS, drain).
+"""
+
+from trio_grpc.context import CallContext, Peer
+from trio_grpc.health import Health
+from trio_grpc.hooks import Hooks
+from trio_grpc.limits import GrpcLimits
+from trio_grpc.server import GrpcServer
+from trio_grpc.status import Code, RpcError
+from trio_grpc.wire_format import Metadata
+
+__all__ = ["CallContext", "Code", "GrpcLimits", "GrpcServer", "Health", "Hooks", "Metadata", "Peer", "RpcError"]

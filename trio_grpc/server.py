@@ -1,0 +1,208 @@
+"""A gRPC server for Trio."""
+
+from __future__ import annotations
+
+import math
+import socket
+import ssl
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from functools import partial
+
+import trio
+
+from trio_grpc.connection import Connection
+from trio_grpc.context import Peer
+from trio_grpc.health import Health
+from trio_grpc.hooks import Hooks
+from trio_grpc.lifecycle import calls_end_of_drain
+from trio_grpc.limits import GrpcLimits
+from trio_grpc.net import Account, Bound, Kind, PeerLimiter, peer_at
+from trio_grpc.reflection import reflection_services
+from trio_grpc.running import Shared, methods_of
+from trio_grpc.service import Service
+
+_MAX_TICK_S = 1.0
+_ACCEPTED_AT_ONCE = 16  # then others get their turn
+_ACCEPT_PAUSE_S = 1.0  # after an error, such as no descriptor left: the next attempt would meet it as well
+_SMALL_MESSAGE_BYTES = 4096  # what requests of health and reflection may have
+_STREAMS_SHARE = 0.75  # a quarter is for calls that end: health checks are answered however many only watch
+
+
+class GrpcServer:
+    """Serves services over HTTP/2, along with health and reflection."""
+
+    def __init__(
+        self,
+        services: Sequence[Service],
+        *,
+        limits: GrpcLimits | None = None,
+        health: Health | None = None,
+        hooks: Hooks | None = None,
+    ) -> None:
+        limits = limits or GrpcLimits()
+        self._health = health or Health()
+        own = [self._health.service]
+        own += reflection_services([*services, *own])
+        methods = methods_of(services, limits.max_message_bytes)
+        methods |= methods_of(own, min(_SMALL_MESSAGE_BYTES, limits.max_message_bytes))
+        self._shared = Shared(limits, methods, hooks or Hooks(), self._ended)
+        of_streams = [max(int(_STREAMS_SHARE * bound), 1) for bound in (limits.max_calls, limits.max_calls_per_peer)]
+        buffered_by_one = 2 * max(limits.max_message_bytes, limits.max_send_bytes)
+        self._limiter = PeerLimiter(
+            {
+                Kind.CONNECTIONS: Bound(limits.max_connections, limits.max_connections_per_peer),
+                Kind.CALLS: Bound(limits.max_calls, limits.max_calls_per_peer),
+                Kind.STREAMS: Bound(*of_streams),
+                Kind.BUFFERED_BYTES: Bound(limits.max_buffered_bytes, per_account=buffered_by_one),
+            }
+        )
+        self._connections: dict[Account, Connection] = {}
+        self._ssl_context: Callable[[], ssl.SSLContext] | None = None  # of `serve`
+        self._accepting = trio.CancelScope()
+        self._drains_until: float | None = None
+        self._ends = trio.lowlevel.ParkingLot()  # who waits for the end of a connection
+
+    @property
+    def methods(self) -> frozenset[str]:
+        """The paths of all methods served."""
+        return frozenset(self._shared.methods)
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return self._limiter.held(Kind.CONNECTIONS)
+
+    @property
+    def calls(self) -> int:
+        """Handlers that run."""
+        return self._limiter.held(Kind.CALLS)
+
+    @property
+    def streams(self) -> int:
+        """Calls on the wire, those included whose request is still arriving or whose response is not yet taken."""
+        return sum(connection.calls for connection in self._connections.values())
+
+    async def serve(
+        self,
+        listeners: Iterable[trio.SocketListener],
+        ssl_context: Callable[[], ssl.SSLContext] | None = None,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled, or until a `drain` has ended; closes the listeners.
+
+        With ``ssl_context`` only TLS with ALPN ``h2`` is served; it gives the context for a new connection, which must
+        offer that protocol. A cancel cuts calls and connections at once.
+        """
+        self._ssl_context = ssl_context
+        try:
+            async with trio.open_nursery() as nursery:
+                self._shared.nursery = nursery
+                nursery.start_soon(self._keep_time)
+                nursery.start_soon(self._shared.readiness.run)
+                with self._accepting:
+                    async with trio.open_nursery() as listening:
+                        for listener in listeners:
+                            _set_inherited(listener.socket, self._shared.limits)
+                            listening.start_soon(self._listen, listener.socket)
+                        task_status.started()
+                while self.connections:
+                    await self._ends.park()
+                nursery.cancel_scope.cancel()
+        finally:
+            for connection in list(self._connections.values()):
+                connection.close()
+
+    async def drain(self, grace_s: float) -> None:
+        """Refuse new connections and calls, and return when the last call has ended or ``grace_s`` seconds are over.
+
+        Clients learn of it in time (GOAWAY twice, as gRPC wants it), so that none of their calls is lost. Streams of
+        responses end with UNAVAILABLE at a message boundary, and whatever is left shortly before the end of the grace
+        likewise. A cancel of this call leaves the drain going.
+        """
+        now = trio.current_time()
+        until = self._drains_until = now + grace_s
+        self._health.shut_down()
+        self._accepting.cancel()
+        for connection in list(self._connections.values()):
+            connection.drain(grace_s)
+        for deadline in (calls_end_of_drain(now, grace_s), until):
+            with trio.move_on_at(deadline):
+                while self.connections:
+                    await self._ends.park()
+            self._check(trio.current_time())
+
+    # -- Connections
+
+    async def _listen(self, listener: trio.socket.SocketType) -> None:
+        readiness, failed = self._shared.readiness, trio.lowlevel.ParkingLot()
+        with listener, socket.fromfd(listener.fileno(), listener.family, listener.type) as plain:
+            try:
+                while True:
+                    readiness.watch(plain.fileno(), partial(self._accept, plain, failed))
+                    await failed.park()
+                    await trio.sleep(_ACCEPT_PAUSE_S)
+            finally:
+                readiness.forget(plain.fileno())
+
+    def _accept(self, listener: socket.socket, failed: trio.lowlevel.ParkingLot, _events: int) -> None:
+        try:
+            for _ in range(_ACCEPTED_AT_ONCE):
+                self._accepted(*listener.accept())
+        except (BlockingIOError, ConnectionAbortedError):
+            pass
+        except OSError as error:
+            self._shared.hooks.report("accept", error)
+            self._shared.readiness.forget(listener.fileno())
+            failed.unpark()
+
+    def _accepted(self, plain: socket.socket, address: tuple[str, int]) -> None:
+        if self._limiter.is_scarce(Kind.CONNECTIONS) and self._drains_until is None:
+            idle = [connection for connection in self._connections.values() if connection.idle_since < math.inf]
+            if idle:
+                min(idle, key=lambda connection: connection.idle_since).retire()
+        host, port = address[:2]  # of IPv6 it has more
+        peer = Peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        account = self._limiter.account(peer_at(host))
+        plain.setblocking(False)
+        try:
+            if self._drains_until is not None or not account.take(connections=1):
+                self._ended(account, plain)
+                return
+            if self._ssl_context is not None:
+                context = self._ssl_context()
+                try:
+                    plain = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+                except OSError:  # the client has left
+                    self._ended(account, plain)
+                    return
+            self._connections[account] = Connection(self._shared, plain, peer, account)
+        except Exception as error:  # noqa: BLE001 - a bug met on one connection must not end the others
+            self._shared.hooks.report("connection", error)
+            self._ended(account, plain)
+
+    def _ended(self, account: Account, plain: socket.socket) -> None:
+        self._connections.pop(account, None)
+        account.close()
+        plain.close()
+        self._ends.unpark_all()
+
+    async def _keep_time(self) -> None:
+        shortest_s = min(value for name, value in asdict(self._shared.limits).items() if name.endswith("timeout_s"))
+        tick_s = min(_MAX_TICK_S, shortest_s / 4)
+        while True:
+            await trio.sleep(tick_s)
+            self._check(trio.current_time())
+
+    def _check(self, now: float) -> None:
+        for connection in list(self._connections.values()):
+            connection.check(now)
+
+
+def _set_inherited(listener: trio.socket.SocketType, limits: GrpcLimits) -> None:
+    """Set the options that its connections inherit."""
+    unacknowledged_s = limits.keepalive_interval_s + limits.keepalive_timeout_s  # then the other host is gone
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(unacknowledged_s * 1000))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, 16 << 10)  # as Trio does

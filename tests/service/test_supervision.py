@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
+from tests.service.dying_decoder import mark
 from tests.service.faults import fork_server_pids, frozen_decoders, incarnations, nodes
 from tests.service.harness import Service, eventually, running, service_environment
 from tests.service.published import unfinished
@@ -34,9 +38,11 @@ TREE = {
 
 
 @pytest.fixture(scope="module")
-def settings() -> dict[str, str]:
-    """A task whose decoder died is tried again soon."""
-    return {"TASKS__BACKOFF": "50ms"}
+def service(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket) -> Iterator[Service]:
+    """A service with deadly pictures, whose tasks are tried again soon."""
+    settings = service_environment(redis_of_process, bucket.address.endpoint_url, bucket.bucket, TASKS__BACKOFF="50ms")
+    with running(settings, program=(sys.executable, "-m", "tests.service.dying_decoder")) as service:
+        yield service
 
 
 def test_the_tree_has_every_node_of_the_design(service: Service) -> None:
@@ -104,21 +110,12 @@ def test_a_dead_fork_server_takes_only_the_sandbox_with_it(
 def test_a_decoder_that_dies_ends_its_own_attempt_and_nothing_else(
     service: Service, data_directory: Path, number: signal.Signals, ending: tuple[int, str]
 ) -> None:
-    heavy = (data_directory / "mp4-hevc-8k.mp4").read_bytes()
-    before = incarnations(service)
-    (fork_server,) = fork_server_pids(service)
-    granted = service.request_upload("long.mp4", "video/mp4", len(heavy))
-    service.put(granted, heavy)
-    service.complete(granted.media_id)
-    os.kill(eventually(lambda: _decoder_below(fork_server), "a decoder to run"), number)
-    status = service.watch(granted.media_id)[-1]
-    assert (status.state, status.reason) == ending
     picture = (data_directory / "jpeg-orientation-6.jpg").read_bytes()
+    before = incarnations(service)
+    status = service.upload("cat.jpg", "image/jpeg", picture + mark(number))
+    assert (status.state, status.reason) == ending
+    outcome = "killed" if number is signal.SIGKILL else "crashed"
+    died = f'avion_sandbox_duration_seconds_count{{avion_sandbox_job="picture_job",outcome="{outcome}"'
+    assert died in httpx.get(f"{service.admin_url}/metrics", trust_env=False, timeout=10).text
     assert service.upload("cat.jpg", "image/jpeg", picture).state == wire.MediaStatus.READY
     assert restarted(service, before) == set()
-
-
-def _decoder_below(pid: int) -> int | None:
-    """A running child of the fork server."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return int(children[0]) if children else None

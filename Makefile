@@ -81,6 +81,7 @@ check: ## formatting, lint, types, words, drift of generated files, links of the
 	@$(VENV)/ruff format --check --quiet . || { echo "not formatted; try: make fmt"; exit 1; }
 	@$(VENV)/ruff check --quiet .
 	@$(VENV)/mypy
+	@$(VENV)/mypy $$(git grep -lI "^#!/usr/bin/env python3" ops)
 	@$(VENV)/python -m pytest --quiet tests/ops/test_words.py
 	@ops/generate-proto --check
 	@$(VENV)/python ops/generate-docs --check

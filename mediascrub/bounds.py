@@ -5,19 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from avion_media.common.errors import Reason, Rejected
+from mediascrub.errors import ScrubCode, ScrubError
 
 # A wider pixel aspect is a mistake or an attack: the widest in use is 4:1 (anamorphic on half-width DV).
 _MAX_PIXEL_ASPECT = 10
-_POSTER_BASE_BYTES = 128 << 20
-# Decoded frames in a decoder's memory: at most 16 references of a small picture, 6 of the largest that its level
-# allows; 3 bytes a pixel (10 bit 4:2:0), one thread. Measured for the first frame: 8K HEVC needs less than 192 MiB.
-_POSTER_BYTES_PER_PIXEL = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Limits of one image, or of a video's frames. The comment at each names the reason of a refusal."""
+    """Limits of one image, or of a video's frames. The comment at each names the code of a refusal."""
 
     max_pixels: int = 50_000_000  # width x height of the one frame that is decoded: TOO_MANY_PIXELS
     max_side: int = 65_500  # pixels; the most that a JPEG decoder takes: BAD_DIMENSIONS
@@ -29,16 +25,16 @@ class Bounds:
         shown = shown_size(width, height, pixel_aspect)
         detail = f"{width} x {height} shown as {shown[0]} x {shown[1]}"
         if min(width, height) < 1 or max(*shown, width, height) > self.max_side:
-            raise Rejected(Reason.BAD_DIMENSIONS, detail)
+            raise ScrubError(ScrubCode.BAD_DIMENSIONS, detail)
         if max(shown) > self.max_aspect * min(shown):
-            raise Rejected(Reason.BAD_ASPECT, detail)
+            raise ScrubError(ScrubCode.BAD_ASPECT, detail)
         if (pixels := max(shown[0] * shown[1], width * height)) > self.max_pixels:
-            raise Rejected(Reason.TOO_MANY_PIXELS, f"{pixels:.0f} pixels, more than {self.max_pixels}")
+            raise ScrubError(ScrubCode.TOO_MANY_PIXELS, f"{pixels:.0f} pixels, more than {self.max_pixels}")
 
     def check_duration(self, duration_s: float) -> None:
-        """Raise `Rejected` (TOO_LONG) beyond the limit."""
+        """Raise `ScrubError` (TOO_LONG) beyond the limit."""
         if duration_s > self.max_duration_s:
-            raise Rejected(Reason.TOO_LONG, f"{duration_s:.0f} s")
+            raise ScrubError(ScrubCode.TOO_LONG, f"{duration_s:.0f} s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +42,6 @@ class PictureBounds(Bounds):
     """Limits of an image."""
 
     max_frames: int = 10_000  # of an animation, which are counted but not decoded: TOO_MANY_FRAMES
-    max_memory_bytes: int = 1 << 30  # of the decode: DECODER_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +51,9 @@ class VideoBounds(Bounds):
     max_side: int = 16_384  # pixels; H.264 level 6.2 and HEVC stay below 16 888: BAD_DIMENSIONS
     max_tracks: int = 64  # CORRUPT; an iPhone writes up to 8
     max_index_bytes: int = 64 << 20  # moov, moof and sidx, or all Matroska headers: TOO_LARGE; 4 h at 60 Hz take 13 MB
-    max_boxes: int = 200_000  # boxes or elements read: DECODER_LIMIT
-    max_samples: int = 4_000_000  # in all tables together: DECODER_LIMIT; 4 h at 60 Hz with audio have 1.6 million
+    max_boxes: int = 200_000  # boxes or elements read: TOO_COMPLEX
+    max_samples: int = 4_000_000  # in all tables together: TOO_COMPLEX; 4 h at 60 Hz with audio have 1.6 million
     max_poster_bytes: int = 9 << 20  # maximum that the poster fetches besides the index; its ranges are cut there
-
-
-def corrupt(detail: str) -> Rejected:
-    """Return the error for an inconsistent structure; ``detail`` is for operators."""
-    return Rejected(Reason.CORRUPT, detail)
-
-
-def poster_bytes(pixels: int) -> int:
-    """Return how much memory a poster may need, thumbnails included, if a coded frame has so many pixels."""
-    return _POSTER_BASE_BYTES + _POSTER_BYTES_PER_PIXEL * pixels
 
 
 def shown_size(width: float, height: float, pixel_aspect: Fraction | float) -> tuple[int, int]:
@@ -78,16 +63,16 @@ def shown_size(width: float, height: float, pixel_aspect: Fraction | float) -> t
     return max(1, round(width * pixel_aspect)), max(1, round(height))
 
 
-class Budget:
+class Quota:
     """Limits how many of something a reader accepts."""
 
-    def __init__(self, limit: int, of: str, reason: Reason = Reason.DECODER_LIMIT) -> None:
+    def __init__(self, limit: int, of: str, code: ScrubCode = ScrubCode.TOO_COMPLEX) -> None:
         self._left = limit
         self._of = of
-        self._reason = reason
+        self._code = code
 
     def take(self, count: int = 1) -> None:
-        """Raise `Rejected` (with the reason) if so many more exceed the limit."""
+        """Raise `ScrubError` (with the code) if so many more exceed the limit."""
         self._left -= count
         if self._left < 0:
-            raise Rejected(self._reason, f"too many {self._of}")
+            raise ScrubError(self._code, f"too many {self._of}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from mediascrub.bounds import corrupt
 from mediascrub.coded_data.changes import number_of_255s
+from mediascrub.errors import corrupt
 
 _FLAC_STREAMINFO, _FLAC_PADDING, _FLAC_LAST = 0, 1, 0x80
 _VORBIS_COMMENT = b"\x03vorbis"

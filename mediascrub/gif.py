@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from avion_media.common.formats import GIF
-from mediascrub.bounds import corrupt
+from mediascrub.errors import corrupt
+from mediascrub.formats import Format
 from mediascrub.icc import neutral_parts
 from mediascrub.picture import Peek, Picture, bounded_parts, playing_time
 
-_BYTES_PER_PIXEL = 14  # measured at 48 million pixels as growth of the address space: 5.5, and transparent as RGBA
 _HEADERS = (b"GIF87a", b"GIF89a")
 _HEADER_BYTES = 13  # with the logical screen descriptor
 _DESCRIPTOR_BYTES = 10  # of an image, with its separator
@@ -24,7 +23,7 @@ def peek(head: bytes) -> Peek | None:
     """See `PictureFormat`."""
     if len(head) < 10:
         return None
-    return Peek(int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little"), _BYTES_PER_PIXEL)
+    return Peek(int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little"))
 
 
 def read(view: memoryview) -> Picture:
@@ -74,14 +73,13 @@ def read(view: memoryview) -> Picture:
         original.append(_TRAILER)
     left, top, wide, high = (int.from_bytes(first[at : at + 2], "little") for at in (0, 2, 4, 6))
     return Picture(
-        format=GIF,
+        format=Format.GIF,
         width=max(int.from_bytes(head[6:8], "little"), left + wide),
         height=max(int.from_bytes(head[8:10], "little"), top + high),
         frames=len(delays_s),
         duration_s=playing_time(delays_s),
         original=bytes(original),
         still=still,
-        bytes_per_pixel=_BYTES_PER_PIXEL,
         first_frame=(left, top, left + wide, top + high),
     )
 

@@ -6,9 +6,10 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mediascrub.bounds import Budget, corrupt
+from mediascrub.bounds import Quota
+from mediascrub.errors import corrupt
 
-_NOTHING, _NO_BOXES = memoryview(b""), Budget(0, "boxes")
+_NOTHING, _NO_BOXES = memoryview(b""), Quota(0, "boxes")
 PADDING = frozenset((b"free", b"skip", b"wide"))
 
 
@@ -26,7 +27,7 @@ class Box:
     header: int  # bytes
     size: int  # bytes, header included
     content: memoryview = _NOTHING  # if it is in memory
-    budget: Budget = _NO_BOXES  # of all boxes in it: a forged table of tiny boxes must not take minutes
+    quota: Quota = _NO_BOXES  # of all boxes in it: a forged table of tiny boxes must not take minutes
 
     @property
     def payload(self) -> int:
@@ -40,7 +41,7 @@ class Box:
 
     def loaded(self, whole: memoryview, max_boxes: int) -> Box:
         """Return the same box with its content, given all its bytes."""
-        return Box(self.type, self.offset, self.header, self.size, whole[self.header :], Budget(max_boxes, "boxes"))
+        return Box(self.type, self.offset, self.header, self.size, whole[self.header :], Quota(max_boxes, "boxes"))
 
     def children(self, skip: int = 0, *, strict: bool = False) -> list[Box]:
         """Return the boxes of `walk` as a list."""
@@ -50,7 +51,7 @@ class Box:
         """Yield the boxes that fill the content after its first ``skip`` bytes.
 
         QuickTime can leave fewer than 8 bytes over, or end the list by a size of 0; ``strict`` is for formats that do
-        neither. Raises `Rejected`: corrupt if a box exceeds this one, or decoder_limit.
+        neither. Raises `ScrubError`: corrupt if a box exceeds this one, or too_complex.
         """
         position, end = skip, len(self.content)
         while position < end if strict else position + 8 <= end:
@@ -59,13 +60,13 @@ class Box:
             box = box_at(self.content, position, self.payload + position, self.end)
             if position + box.size > end:
                 raise corrupt(f"box {box.type!r} at {box.offset} exceeds its parent")
-            self.budget.take()
+            self.quota.take()
             content = self.content[position + box.header : position + box.size]
-            yield Box(box.type, box.offset, box.header, box.size, content, self.budget)
+            yield Box(box.type, box.offset, box.header, box.size, content, self.quota)
             position += box.size
 
     def at(self, skip: int, length: int) -> memoryview:
-        """Return ``length`` bytes of the content after its first ``skip``; `Rejected` (corrupt) if they are missing."""
+        """Return ``length`` bytes of the content after its first ``skip``. CORRUPT if they are missing."""
         if length < 0 or skip + length > len(self.content):
             raise corrupt(f"box {self.type!r} at {self.offset} is too short")
         return self.content[skip : skip + length]
@@ -78,7 +79,7 @@ class Box:
 def box_at(data: bytes | memoryview, position: int, offset: int, limit: int) -> Box:
     """Return the box whose header is at ``position`` in ``data``, which is at ``offset`` in the file.
 
-    A size of 0 means up to ``limit``. The size is as written, so it can exceed ``limit``. Raises `Rejected` (corrupt)
+    A size of 0 means up to ``limit``. The size is as written, so it can exceed ``limit``. Raises `ScrubError` (corrupt)
     if the size is smaller than the header, or ``data`` does not contain its 8 (or 16) bytes.
     """
     header = Reader(memoryview(data)[position:])
@@ -94,7 +95,7 @@ def box_at(data: bytes | memoryview, position: int, offset: int, limit: int) -> 
 
 def file_of_boxes(view: memoryview, max_boxes: int) -> Box:
     """Return a file in memory as the box around its boxes."""
-    return Box(b"", 0, 0, len(view), view, Budget(max_boxes, "boxes"))
+    return Box(b"", 0, 0, len(view), view, Quota(max_boxes, "boxes"))
 
 
 def first(boxes: list[Box], kind: bytes, *inside: bytes) -> Box | None:
@@ -104,7 +105,7 @@ def first(boxes: list[Box], kind: bytes, *inside: bytes) -> Box | None:
 
 
 def required(boxes: list[Box], kind: bytes, parent: str) -> Box:
-    """Return the first box of that type. Raises `Rejected` (corrupt) if there is none."""
+    """Return the first box of that type. Raises `ScrubError` (corrupt) if there is none."""
     box = first(boxes, kind)
     if box is None:
         raise corrupt(f"no {kind.decode('latin-1')} in {parent}")
@@ -118,7 +119,7 @@ def clean_aperture(clap: Box) -> tuple[float, float] | None:
 
 
 class Reader:
-    """Reads values from a box's content, one after the other. Raises `Rejected` (corrupt) at its end."""
+    """Reads values from a box's content, one after the other. Raises `ScrubError` (corrupt) at its end."""
 
     __slots__ = ("_view", "offset")
 

@@ -11,16 +11,12 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import JPEG
-from mediascrub.bounds import corrupt
+from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.exif import EXIF_PREFIX, ExifFacts, minimal_exif, read_exif
+from mediascrub.formats import Format
 from mediascrub.icc import neutral_parts
 from mediascrub.picture import IccProfile, Peek, Picture, bounded_parts
 
-# Measured at 48 million pixels as growth of the address space: progressive CMYK 8.8. A baseline picture is shrunk line
-# by line as it is decoded.
-_BYTES_PER_PIXEL, _BASELINE_BYTES_PER_PIXEL = 10, 3
 START, _END = b"\xff\xd8", b"\xff\xd9"
 SOI, EOI, _SOS = 0xD8, 0xD9, 0xDA
 APP0, _APP1, APP2, APP14 = 0xE0, 0xE1, 0xE2, 0xEE
@@ -72,15 +68,14 @@ def peek(head: bytes) -> Peek | None:
     """See `PictureFormat`."""
     for segment in segments(memoryview(head)):
         if segment.marker in _DECODED and len(segment.payload) >= 5:
-            progressive = segment.marker == _PROGRESSIVE
-            return Peek(*_size(segment), _BYTES_PER_PIXEL if progressive else _BASELINE_BYTES_PER_PIXEL)
+            return Peek(*_size(segment), whole=segment.marker == _PROGRESSIVE)
     return None
 
 
 def read(view: memoryview) -> Picture:
     """See `PictureFormat`. Of an MPO it is the first picture. The original ends with EOI, unless the file ends before.
 
-    Lossless, arithmetic and 12-bit JPEGs are UNSUPPORTED_TYPE.
+    Lossless, arithmetic and 12-bit JPEGs are UNSUPPORTED.
     """
     if bytes(view[:2]) != START:
         raise corrupt("no SOI")
@@ -109,11 +104,11 @@ def _check_frame(frame: Segment, kept: _Kept) -> None:
     if kept.frame is not None:
         raise corrupt("two frames before a scan")
     if frame.marker not in _DECODED:
-        raise Rejected(Reason.UNSUPPORTED_TYPE, f"JPEG process SOF{frame.marker - 0xC0}")
+        raise ScrubError(ScrubCode.UNSUPPORTED, f"JPEG process SOF{frame.marker - 0xC0}")
     if len(frame.payload) < 6:
         raise corrupt("the frame header is too short")
     if frame.payload[0] != 8:
-        raise Rejected(Reason.UNSUPPORTED_TYPE, f"JPEG with {frame.payload[0]} bits per sample")
+        raise ScrubError(ScrubCode.UNSUPPORTED, f"JPEG with {frame.payload[0]} bits per sample")
 
 
 def _size(frame: Segment) -> tuple[int, int]:
@@ -125,7 +120,7 @@ def _picture(kept: _Kept, frame: Segment) -> Picture:
     icc_chunks = _profile_chunks(kept.icc_chunks)
     facts = kept.exif or ExifFacts()
     # Scans that hold parts of the picture (progressive ones always do) make the decoder keep all its coefficients.
-    held_whole = frame.marker == _PROGRESSIVE or kept.components != frame.payload[5]
+    whole = frame.marker == _PROGRESSIVE or kept.components != frame.payload[5]
     # An embedded profile has precedence over the mark of Adobe RGB.
     exif = minimal_exif(ExifFacts(facts.orientation) if icc_chunks else facts)
     profile = [(APP2, chunk) for chunk in icc_chunks]
@@ -133,14 +128,14 @@ def _picture(kept: _Kept, frame: Segment) -> Picture:
     head = b"".join(struct.pack(">BBH", 0xFF, marker, 2 + len(data)) + data for marker, data in before if data)
     original = b"".join((START, head, kept.picture, _END if kept.ended else b""))
     return Picture(
-        format=JPEG,
+        format=Format.JPEG,
         width=width,
         height=height,
         orientation=facts.orientation,
         colour=IccProfile(b"".join(chunk[_ICC_HEADER_BYTES:] for chunk in icc_chunks)) if icc_chunks else None,
         original=original,
         still=original,
-        bytes_per_pixel=_BYTES_PER_PIXEL if held_whole else _BASELINE_BYTES_PER_PIXEL,
+        whole=whole,
         reduction=8,
         ycbcr=_is_ycbcr(frame.payload, kept),
     )

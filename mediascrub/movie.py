@@ -3,20 +3,20 @@
 The scrub of coded pictures is the same in every container. If the whole file is present, all samples are read. Of a
 large video the first seconds of each video track decide; those of the main one are fetched for the poster anyway. If
 they contain at most one private message, which is the note of an encoder, the rest counts as clean. If they contain
-more, the whole file is fetched (see docs/security.md).
+more, the whole file is needed.
 """
 
 from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Protocol
 
-from avion_media.common.formats import BY_NAME, MediaFormat
 from mediascrub.bounds import VideoBounds
 from mediascrub.coded_data import Coding
+from mediascrub.formats import Format
 from mediascrub.ranges import Patch, Range, enclosing, joined_patches, merged
 from mediascrub.sparse import SparseFile
 
@@ -31,30 +31,13 @@ POSTER_SCAN_S = 10.0  # the part that is searched for a frame that is not blank
 class MoviePlan:
     """All that follows from a container's structure, without decoding a sample."""
 
-    format: MediaFormat
+    format: Format
     stream: str  # the video that players show: ``i:`` and its id, or ``V:`` and its number among the videos
     pixels: int  # of a frame of it
     duration_s: float
     poster_seconds: float  # how much of it can be decoded from its start
     poster_ranges: tuple[Range, ...]  # what must be present for that; sorted, and they do not touch
     patches: tuple[Patch, ...]  # sorted; they do not touch, keep the length, and can be applied repeatedly
-
-    @property
-    def json_bytes(self) -> int:
-        """The approximate length of `to_json` as text, in bytes, which is that of the patches."""
-        return sum(24 + 2 * len(each.data) for each in self.patches)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the plan as JSON values, for `plan_from_json`."""
-        patches = [[each.offset, each.length, each.data.hex()] for each in self.patches]
-        return asdict(self) | {"format": self.format.name, "patches": patches}
-
-
-def plan_from_json(values: dict[str, Any]) -> MoviePlan:
-    """Read the result of `MoviePlan.to_json`. Raises ValueError, KeyError or TypeError on anything else."""
-    ranges = tuple(Range(offset, length) for offset, length in values["poster_ranges"])
-    patches = tuple(Patch(offset, length, bytes.fromhex(data)) for offset, length, data in values["patches"])
-    return MoviePlan(**values | {"format": BY_NAME[values["format"]], "poster_ranges": ranges, "patches": patches})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +56,8 @@ def decodable_seconds(wanted: float, covered: float) -> float:
 class MovieFormat(Protocol):
     """A container of videos: a module with this function."""
 
-    def plan(self, file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
-        """Plan poster and scrub of a file of ``fmt`` from what is present. Raises `Missing` or `Rejected`."""
+    def plan(self, file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
+        """Plan poster and scrub of a file of ``fmt`` from what is present. Raises `Missing` or `ScrubError`."""
 
 
 class Edits:

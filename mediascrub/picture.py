@@ -12,15 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import MediaFormat
-from mediascrub.bounds import PictureBounds, corrupt
+from mediascrub.bounds import PictureBounds
+from mediascrub.errors import ScrubCode, ScrubError, corrupt
+from mediascrub.formats import Format
 
 MAX_PARTS = 2_000_000
 """Maximum number of segments, chunks or blocks in one file: at most a second of CPU time."""
-# The interpreter's own growth, scaled planes, encoder, and thumbnails.
-_BASE_BYTES = 96 << 20
-_COPIES = 4  # of the file: mapped, scrubbed, reduced for the decoder, written
 UPRIGHT, _SWAPPING_ORIENTATIONS = 1, (5, 6, 7, 8)  # of Exif: the stored width is the displayed height
 
 PQ, HLG = 16, 18  # the transfers of HDR (ITU-T H.273, table 3)
@@ -61,22 +58,18 @@ Colour = IccProfile | CodePoints | Chromaticities
 
 @dataclass(frozen=True, slots=True)
 class Peek:
-    """The facts in a file's first bytes: the size as stored, and the memory that decoding one pixel can take."""
+    """The facts in a file's first bytes: the size as stored, and what a decoder must keep in memory."""
 
     width: int
     height: int
-    bytes_per_pixel: int
-
-    def decode_bytes(self, file_bytes: int) -> int:
-        """Return the maximum memory of a job with this picture, in bytes: decode, thumbnails and scrub of the file."""
-        return _BASE_BYTES + _COPIES * file_bytes + self.width * self.height * self.bytes_per_pixel
+    whole: bool = False  # more than a decoder usually keeps: all coefficients of a JPEG, the canvas of an animated WebP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture(Peek):
     """One picture that was read. What never reaches a decoder cannot crash it, slow it down, or leak through it."""
 
-    format: MediaFormat
+    format: Format
     orientation: int = 1  # of the size as stored, as in Exif
     frames: int = 1
     duration_s: float = 0.0  # of an animation
@@ -93,13 +86,11 @@ class Picture(Peek):
         return turned_size((self.width, self.height), self.orientation)
 
     def check(self, bounds: PictureBounds) -> None:
-        """Raise `Rejected` as `Bounds`, TOO_MANY_FRAMES, or DECODER_LIMIT if the decoded picture exceeds the memory."""
+        """Raise `ScrubError` as `Bounds`, or TOO_MANY_FRAMES."""
         bounds.check_size(self.width, self.height)
         if self.frames > bounds.max_frames:
-            raise Rejected(Reason.TOO_MANY_FRAMES, f"{self.frames} frames")
+            raise ScrubError(ScrubCode.TOO_MANY_FRAMES, f"{self.frames} frames")
         bounds.check_duration(self.duration_s)
-        if self.width * self.height * 3 // self.reduction**2 > bounds.max_memory_bytes:  # in RGB
-            raise Rejected(Reason.DECODER_LIMIT, f"{self.width}x{self.height} decoded do not fit the memory")
 
 
 def turned_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
@@ -111,10 +102,10 @@ class PictureFormat(Protocol):
     """A format of pictures: a module with these two functions."""
 
     def peek(self, head: bytes) -> Peek | None:
-        """Return size and decode cost by a file's first bytes; None if unknown. Never raises. Not in the sandbox."""
+        """Return size and cost by a file's first bytes; None if unknown. Never raises. Not in the sandbox."""
 
     def read(self, view: memoryview) -> Picture:
-        """Walk the file once. Raises only `Rejected`. The caller checks the limits."""
+        """Walk the file once. Raises only `ScrubError`. The caller checks the limits."""
 
 
 def playing_time(delays_s: Sequence[float]) -> float:
@@ -123,6 +114,6 @@ def playing_time(delays_s: Sequence[float]) -> float:
 
 
 def bounded_parts() -> Iterator[int]:
-    """Yield numbers to count the parts of a walk. After `MAX_PARTS` raise `Rejected` (CORRUPT)."""
+    """Yield numbers to count the parts of a walk. After `MAX_PARTS` raise `ScrubError` (CORRUPT)."""
     yield from range(MAX_PARTS)
     raise corrupt(f"more than {MAX_PARTS} parts")

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, chain, pairwise, repeat
 
-from mediascrub.bounds import Budget, corrupt
+from mediascrub.bounds import Quota
+from mediascrub.errors import corrupt
 from mediascrub.isobmff import Box, first, required
 from mediascrub.ranges import Range
 
@@ -79,26 +80,26 @@ class SampleTable:
                 index = end
 
 
-def read_sample_table(stbl: list[Box], budget: Budget) -> SampleTable:
-    """Read the tables among the children of ``stbl``; ``budget`` limits the number of samples.
+def read_sample_table(stbl: list[Box], quota: Quota) -> SampleTable:
+    """Read the tables among the children of ``stbl``; ``quota`` limits the number of samples.
 
-    Raises `Rejected`: corrupt if a required table is missing or cut off, decoder_limit beyond the budget.
+    Raises `ScrubError`: corrupt if a required table is missing or cut off, too_complex beyond the quota.
     """
-    count, constant_size, sizes = _read_sizes(stbl, budget)
+    count, constant_size, sizes = _read_sizes(stbl, quota)
     shifts, sync, large = first(stbl, b"ctts"), first(stbl, b"stss"), first(stbl, b"co64")
     if large:
-        chunks = _entries(large, "Q", 1, budget)
+        chunks = _entries(large, "Q", 1, quota)
     else:
-        chunks = array("Q", _entries(required(stbl, b"stco", "stbl"), "I", 1, budget))
+        chunks = array("Q", _entries(required(stbl, b"stco", "stbl"), "I", 1, quota))
     return SampleTable(
         count=count,
         constant_size=constant_size,
         sizes=sizes,
         chunks=chunks,
-        runs=_read_runs(required(stbl, b"stsc", "stbl"), budget),
-        durations=_pairs(_entries(required(stbl, b"stts", "stbl"), "I", 2, budget)),
-        shifts=_read_shifts(shifts, budget) if shifts else (),
-        sync=frozenset(number - 1 for number in _entries(sync, "I", 1, budget)) if sync else None,
+        runs=_read_runs(required(stbl, b"stsc", "stbl"), quota),
+        durations=_pairs(_entries(required(stbl, b"stts", "stbl"), "I", 2, quota)),
+        shifts=_read_shifts(shifts, quota) if shifts else (),
+        sync=frozenset(number - 1 for number in _entries(sync, "I", 1, quota)) if sync else None,
     )
 
 
@@ -111,11 +112,11 @@ def big_endian(data: bytes | memoryview, kind: str) -> array[int]:
     return values
 
 
-def _entries(box: Box, kind: str, fields: int, budget: Budget, skip: int = 4) -> array[int]:
+def _entries(box: Box, kind: str, fields: int, quota: Quota, skip: int = 4) -> array[int]:
     """Return the entries of a full box, which begins with their number, as one flat sequence."""
     (count,) = box.integers("I", skip)
     table = box.at(skip + 4, count * fields * array(kind).itemsize)
-    budget.take(count)
+    quota.take(count)
     return big_endian(table, kind)
 
 
@@ -123,15 +124,15 @@ def _pairs(values: array[int]) -> tuple[tuple[int, int], ...]:
     return tuple(zip(values[::2], values[1::2], strict=True))
 
 
-def _read_sizes(stbl: list[Box], budget: Budget) -> tuple[int, int, array[int]]:
+def _read_sizes(stbl: list[Box], quota: Quota) -> tuple[int, int, array[int]]:
     """Read ``stsz``, or ``stz2`` with sizes of 4, 8 or 16 bits. Return the number of samples, and one size or all."""
     plain = first(stbl, b"stsz")
     if plain is not None:
         constant_size, count = plain.integers("II", 4)
-        return count, constant_size, array("I") if constant_size else _entries(plain, "I", 1, budget, skip=8)
+        return count, constant_size, array("I") if constant_size else _entries(plain, "I", 1, quota, skip=8)
     box = required(stbl, b"stz2", "stbl")
     bits, count = box.integers("xxxBI", 4)
-    budget.take(count)
+    quota.take(count)
     if bits not in (4, 8, 16):
         raise corrupt(f"stz2 with {bits} bits a size")
     data = box.at(12, (count * bits + 7) // 8)
@@ -142,8 +143,8 @@ def _read_sizes(stbl: list[Box], budget: Budget) -> tuple[int, int, array[int]]:
     return count, 0, array("I", chain.from_iterable((byte >> 4, byte & 15) for byte in data))[:count]
 
 
-def _read_runs(box: Box, budget: Budget) -> tuple[tuple[int, int], ...]:
-    values = _entries(box, "I", 3, budget)
+def _read_runs(box: Box, quota: Quota) -> tuple[tuple[int, int], ...]:
+    values = _entries(box, "I", 3, quota)
     runs = tuple(zip((chunk - 1 for chunk in values[::3]), values[1::3], strict=True))
     ordered = all(one[0] < other[0] for one, other in pairwise(runs))
     if runs and (runs[0][0] != 0 or not ordered or any(per_chunk == 0 for _, per_chunk in runs)):
@@ -151,7 +152,7 @@ def _read_runs(box: Box, budget: Budget) -> tuple[tuple[int, int], ...]:
     return runs
 
 
-def _read_shifts(box: Box, budget: Budget) -> tuple[tuple[int, int], ...]:
+def _read_shifts(box: Box, quota: Quota) -> tuple[tuple[int, int], ...]:
     """Read ``ctts``: signed in both versions, as in players, because writers put negative shifts in version 0."""
-    pairs = _pairs(_entries(box, "I", 2, budget))
+    pairs = _pairs(_entries(box, "I", 2, quota))
     return tuple((count, shift - (1 << 32) if shift >> 31 else shift) for count, shift in pairs)

@@ -10,8 +10,8 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 
-from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import AVIF, GIF, HEIC, JPEG, MKV, MOV, MP4, PNG, WEBM, WEBP, Family, MediaFormat
+from mediascrub.errors import ScrubError
+from mediascrub.formats import Format, MediaKind
 from mediascrub.isobmff import PADDING, box_at, codes
 from mediascrub.matroska.ebml import parse_element
 
@@ -25,9 +25,9 @@ EMPTY = "empty"
 class Sniffed:
     """The type of the content."""
 
-    format: MediaFormat | None  # None if it is not supported
+    format: Format | None  # None if it is not supported
     name: str  # of the format, or of another type ("svg", "pdf", "bmp", …), "unknown" or "empty"
-    family: Family | None = None  # of the content, if it has one, also if it is not supported
+    kind: MediaKind | None = None  # of the content, if it has one, also if it is not supported
 
 
 def sniff(head: bytes, *, size: int) -> Sniffed:
@@ -38,37 +38,18 @@ def sniff(head: bytes, *, size: int) -> Sniffed:
     found = _by_signature(head) or _by_boxes(head, size) or _by_ebml(head) or _by_text(head)
     if found is None:
         return Sniffed(None, UNKNOWN)
-    if isinstance(found, MediaFormat):
-        return Sniffed(found, found.name, found.family)
-    return Sniffed(None, found, _OTHER_FAMILIES.get(found))
+    if isinstance(found, Format):
+        return Sniffed(found, found.value, found.kind)
+    return Sniffed(None, found, _OTHER_KINDS.get(found))
 
 
-def require_format(sniffed: Sniffed, declared: Family, enabled: frozenset[str]) -> MediaFormat:
-    """Return the format of the content, if it is accepted: of the declared family, and with its decoder switched on.
-
-    ``enabled`` are format names. Raises `Rejected`, with the most specific reason: EMPTY, TYPE_MISMATCH (another
-    family), UNSUPPORTED_TYPE (known, but not accepted or switched off), UNKNOWN_TYPE.
-    """
-    if sniffed.name == EMPTY:
-        raise Rejected(Reason.EMPTY)
-    if sniffed.family is not None and sniffed.family is not declared:
-        raise Rejected(Reason.TYPE_MISMATCH, f"declared {declared}, found {sniffed.name}")
-    if sniffed.name == UNKNOWN:
-        raise Rejected(Reason.UNKNOWN_TYPE)
-    if sniffed.format is None:
-        raise Rejected(Reason.UNSUPPORTED_TYPE, sniffed.name)
-    if sniffed.format.name not in enabled:
-        raise Rejected(Reason.UNSUPPORTED_TYPE, f"{sniffed.name} is switched off")
-    return sniffed.format
-
-
-_Found = MediaFormat | str | None
+_Found = Format | str | None
 
 # First match wins. Only signatures of four bytes or more, except where a check in `_by_signature` backs them.
-_SIGNATURES: tuple[tuple[MediaFormat | str, tuple[bytes, ...]], ...] = (
-    (PNG, (b"\x89PNG\r\n\x1a\n",)),
-    (JPEG, (b"\xff\xd8\xff",)),
-    (GIF, (b"GIF87a", b"GIF89a")),
+_SIGNATURES: tuple[tuple[Format | str, tuple[bytes, ...]], ...] = (
+    (Format.PNG, (b"\x89PNG\r\n\x1a\n",)),
+    (Format.JPEG, (b"\xff\xd8\xff",)),
+    (Format.GIF, (b"GIF87a", b"GIF89a")),
     ("jxl", (b"\x00\x00\x00\x0cJXL \r\n\x87\n", b"\xff\x0a")),
     ("jp2", (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")),
     ("tiff", (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")),
@@ -92,13 +73,13 @@ _SIGNATURES: tuple[tuple[MediaFormat | str, tuple[bytes, ...]], ...] = (
     ("elf", (b"\x7fELF",)),
     ("wasm", (b"\x00asm",)),
 )
-_RIFF_FORMS: dict[bytes, MediaFormat | str] = {b"WEBP": WEBP, b"AVI ": "avi", b"WAVE": "wav", b"ACON": "ani"}
+_RIFF_FORMS: dict[bytes, Format | str] = {b"WEBP": Format.WEBP, b"AVI ": "avi", b"WAVE": "wav", b"ACON": "ani"}
 _BMP_HEADER_SIZES = frozenset((12, 16, 40, 52, 56, 64, 108, 124))
 _TS_PACKET_BYTES = 188
 
-_OTHER_FAMILIES: dict[str, Family] = {
-    **dict.fromkeys(("jxl", "jp2", "tiff", "jng", "psd", "qoi", "ico", "bmp", "svg", "cr3", "ani"), Family.IMAGE),
-    **dict.fromkeys(("flv", "asf", "mpeg-ps", "mpeg-ts", "avi", "3gp", "mng"), Family.VIDEO),
+_OTHER_KINDS: dict[str, MediaKind] = {
+    **dict.fromkeys(("jxl", "jp2", "tiff", "jng", "psd", "qoi", "ico", "bmp", "svg", "cr3", "ani"), MediaKind.IMAGE),
+    **dict.fromkeys(("flv", "asf", "mpeg-ps", "mpeg-ts", "avi", "3gp", "mng"), MediaKind.VIDEO),
 }
 
 
@@ -128,10 +109,15 @@ _MP4_BRANDS = codes(
 _3GP_BRANDS = (b"3gp", b"3g2", b"3ge", b"3gg", b"3gr", b"3gs")  # their beginnings
 # A 3GP file that also declares MP4 counts as MP4; only H.263 with AMR remains 3GP.
 _MP4_IN_3GP = codes("mp41 mp42 avc1")
-_BY_MAJOR: dict[bytes, MediaFormat | str] = {b"qt  ": MOV, b"crx ": "cr3"}
-_BY_MAJOR |= dict.fromkeys(_AVIF_BRANDS, AVIF) | dict.fromkeys(codes("M4A M4B M4P F4A F4B"), "m4a")
+_BY_MAJOR: dict[bytes, Format | str] = {b"qt  ": Format.MOV, b"crx ": "cr3"}
+_BY_MAJOR |= dict.fromkeys(_AVIF_BRANDS, Format.AVIF) | dict.fromkeys(codes("M4A M4B M4P F4A F4B"), "m4a")
 # Cameras put their maker's brand first (XAVC, niko, …), and the format after it.
-_BY_ANY = ((MP4, _MP4_BRANDS), (MOV, codes("qt")), (AVIF, _AVIF_BRANDS), (HEIC, _HEIF_BRANDS))
+_BY_ANY = (
+    (Format.MP4, _MP4_BRANDS),
+    (Format.MOV, codes("qt")),
+    (Format.AVIF, _AVIF_BRANDS),
+    (Format.HEIC, _HEIF_BRANDS),
+)
 # Before ``ftyp`` existed (2001), QuickTime files began with any of these.
 _OLD_QUICKTIME = frozenset((b"moov", b"mdat"))
 _PADDING = PADDING | {b"pnot"}
@@ -143,7 +129,7 @@ def _by_boxes(head: bytes, size: int) -> _Found:
     while len(head) - offset >= 8:
         try:
             box = box_at(head, offset, offset, size)
-        except Rejected:
+        except ScrubError:
             return None
         # Text can spell a box type at the right place, but then claims a length of gigabytes.
         if box.end > size:
@@ -151,20 +137,20 @@ def _by_boxes(head: bytes, size: int) -> _Found:
         if box.type == b"ftyp":
             return _by_brands(head[box.payload : box.end])
         if box.type in _OLD_QUICKTIME:
-            return MOV
+            return Format.MOV
         if box.type not in _PADDING:
             return None
         offset = box.end
-    return MOV if 0 < offset < size else None
+    return Format.MOV if 0 < offset < size else None
 
 
 def _by_brands(payload: bytes) -> _Found:
     major = payload[:4]
     brands = frozenset(payload[start : start + 4] for start in range(8, len(payload) - 3, 4)) | {major}
     if major in _HEIF_BRANDS:
-        return AVIF if brands & _AVIF_BRANDS else HEIC
+        return Format.AVIF if brands & _AVIF_BRANDS else Format.HEIC
     if major.startswith(_3GP_BRANDS):
-        return MP4 if brands & _MP4_IN_3GP else "3gp"
+        return Format.MP4 if brands & _MP4_IN_3GP else "3gp"
     by_any = (found for found, listed in _BY_ANY if brands & listed)
     return _BY_MAJOR.get(major) or next(by_any, "isobmff")
 
@@ -173,13 +159,13 @@ def _by_brands(payload: bytes) -> _Found:
 
 _EBML = b"\x1a\x45\xdf\xa3"
 _DOC_TYPE = 0x4282
-_DOC_TYPES: dict[bytes, MediaFormat] = {b"webm": WEBM, b"matroska": MKV}
+_DOC_TYPES: dict[bytes, Format] = {b"webm": Format.WEBM, b"matroska": Format.MKV}
 
 
 def _by_ebml(head: bytes) -> _Found:
     if not head.startswith(_EBML):
         return None
-    with suppress(Rejected):
+    with suppress(ScrubError):
         header = parse_element(head, 0, 0)
         element = parse_element(head, header.payload, header.payload)
         while element.id != _DOC_TYPE and element.end < header.end:

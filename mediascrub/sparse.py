@@ -10,7 +10,7 @@ import copy
 import os
 from collections.abc import Iterable, Sequence
 
-from mediascrub.bounds import corrupt
+from mediascrub.errors import corrupt
 from mediascrub.ranges import Range, enclosing, merged, total_bytes
 
 _MAX_PEEK_BYTES = 16 << 20

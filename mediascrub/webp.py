@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from avion_media.common.formats import WEBP
-from mediascrub.bounds import corrupt
+from mediascrub.errors import corrupt
 from mediascrub.exif import ExifFacts, minimal_exif, read_exif
+from mediascrub.formats import Format
 from mediascrub.icc import neutral_profile
 from mediascrub.picture import IccProfile, Peek, Picture, bounded_parts, playing_time
 
-# Measured at 48 million pixels as growth of the address space: lossless with alpha 4.6. The canvas of an animation is
-# decoded in full, whatever the size of its frames: 13.
-_BYTES_PER_PIXEL, _CANVAS_BYTES_PER_PIXEL = 7, 16
 _CHUNK_HEADER_BYTES = 8
 _IMAGES = frozenset((b"VP8 ", b"VP8L"))
 _FRAME_CHUNKS = _IMAGES | {b"ALPH"}
@@ -29,13 +26,13 @@ def peek(head: bytes) -> Peek | None:
     """See `PictureFormat`. The first chunk of each of the three kinds of WebP has the size."""
     kind, header = head[12:16], head[20:30]
     if kind == b"VP8X" and len(header) == 10:
-        bytes_per_pixel = _CANVAS_BYTES_PER_PIXEL if header[0] & _HAS_ANIMATION else _BYTES_PER_PIXEL
-        return Peek(1 + _number(header[4:7]), 1 + _number(header[7:10]), bytes_per_pixel)
+        animated = bool(header[0] & _HAS_ANIMATION)  # the canvas is decoded in full, whatever the size of its frames
+        return Peek(1 + _number(header[4:7]), 1 + _number(header[7:10]), whole=animated)
     if kind == b"VP8 " and len(header) == 10 and header[3:6] == b"\x9d\x01\x2a":
-        return Peek(_number(header[6:8]) & 0x3FFF, _number(header[8:10]) & 0x3FFF, _BYTES_PER_PIXEL)
+        return Peek(_number(header[6:8]) & 0x3FFF, _number(header[8:10]) & 0x3FFF)
     if kind == b"VP8L" and header[:1] == b"\x2f" and len(header) >= 5:
         bits = _number(header[1:5])
-        return Peek(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), _BYTES_PER_PIXEL)
+        return Peek(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
     return None
 
 
@@ -60,7 +57,7 @@ def read(view: memoryview) -> Picture:
         picture = chunks = _chunk(kind, payload)
     original = b"".join((b"RIFF", (4 + len(chunks)).to_bytes(4, "little"), b"WEBP", chunks))
     return Picture(
-        format=WEBP,
+        format=Format.WEBP,
         width=facts.width,
         height=facts.height,
         orientation=orientation,
@@ -69,7 +66,7 @@ def read(view: memoryview) -> Picture:
         colour=IccProfile(profile) if profile else None,
         original=original,
         still=original,
-        bytes_per_pixel=facts.bytes_per_pixel,
+        whole=facts.whole,
         ycbcr=picture.startswith(b"VP8 "),  # an animation begins with ANMF, opacity with ALPH
     )
 

@@ -25,8 +25,9 @@ from avion_media.common.settings import PREFIX, Bind
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.common.wire.avion.media_grpc import MediaServiceStub
 from avion_media.config import Config
+from avion_media.media.scrubber import known_format
 from avion_media.servers.settings import ClientConfig
-from mediascrub.sniffing import HEAD_BYTES, sniff
+from mediascrub import HEAD_BYTES, sniff
 from trio_grpc.wire import purerpc
 
 _CHUNK_BYTES = 256 << 10
@@ -355,7 +356,7 @@ async def declared_type(path: Path, size: int) -> str:
     if known is None:
         async with await trio.open_file(path, "rb") as file:
             head = await file.read(HEAD_BYTES)
-        known = sniff(head, size=size).format
+        known = known_format(sniff(head, size=size))
     if known is not None:
         return known.content_type
     return mimetypes.guess_type(path.name)[0] or "application/octet-stream"

@@ -35,9 +35,10 @@ from avion_media.common.ids import MediaId, new_media_id
 from avion_media.common.owners import owner_metadata
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
+from avion_media.media.scrubber import known_format
 from avion_media.nodes.consumers import guard_of, user_agent_of
 from avion_media.servers.api.validation import BadRequest, check_upload_request
-from mediascrub.sniffing import HEAD_BYTES, sniff
+from mediascrub import HEAD_BYTES, sniff
 
 _WAIT_S: Final = 900.0  # for one media item to be processed, perhaps in several attempts
 _PAUSE_S: Final = (0.1, 2.0)  # first and longest pause between two requests for its status
@@ -181,9 +182,10 @@ def _format_of(file: FileSource | None) -> MediaFormat:
     """Return the format by the content, for a name without a known extension. Raises `_NotImported`."""
     head = b"" if file is None else os.pread(file.fd, HEAD_BYTES, 0)
     found = sniff(head, size=0 if file is None else file.size_bytes)
-    if found.format is None:
+    fmt = known_format(found)
+    if fmt is None:
         raise _NotImported(f"neither its name nor its content is that of an accepted format ({found.name})")
-    return found.format
+    return fmt
 
 
 async def _end_of(client: Client, media_id: MediaId) -> wire.MediaStatus:

@@ -13,10 +13,9 @@ from itertools import pairwise
 from typing import Any, NoReturn, TypeGuard
 
 from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import MediaFormat
-from mediascrub.bounds import Bounds, PictureBounds, VideoBounds
-from mediascrub.movie import POSTER_SCAN_S, MoviePlan, plan_from_json
-from mediascrub.ranges import Range
+from avion_media.media.plans import plan_from_json
+from mediascrub import Bounds, Format, MoviePlan, PictureBounds, Range, VideoBounds
+from mediascrub.movie import POSTER_SCAN_S
 
 _STREAM = re.compile("[iV]:[0-9]{1,10}")
 _BASE_83 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz#$%*+,-.:;=?@[]^_{|}~"
@@ -69,7 +68,7 @@ def checked_missing(answer: Any, size_bytes: int) -> list[Range]:
     return missing
 
 
-def read_plan(fd: int, fmt: MediaFormat, size_bytes: int, *, bounds: VideoBounds, max_bytes: int) -> MoviePlan:
+def read_plan(fd: int, fmt: Format, size_bytes: int, *, bounds: VideoBounds, max_bytes: int) -> MoviePlan:
     """Read the plan that `plan_job` wrote to ``fd``, for a file of ``fmt`` and ``size_bytes``."""
     try:
         plan = plan_from_json(json.loads(os.pread(fd, max_bytes, 0)))
@@ -80,7 +79,7 @@ def read_plan(fd: int, fmt: MediaFormat, size_bytes: int, *, bounds: VideoBounds
     raise Rejected(Reason.DECODER_CRASHED, "a plan that fits no file of this kind and length")
 
 
-def _is_sound(plan: MoviePlan, fmt: MediaFormat, size_bytes: int, max_duration_s: float) -> bool:
+def _is_sound(plan: MoviePlan, fmt: Format, size_bytes: int, max_duration_s: float) -> bool:
     """Return whether all ranges are inside the file, without overlap or change of length."""
     patches = [Range(each.offset, each.length) for each in plan.patches]
     return (

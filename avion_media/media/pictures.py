@@ -8,26 +8,29 @@ from typing import Any
 
 from avion_media.backends.files import write_at
 from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import BY_NAME
 from avion_media.common.media import ThumbnailSize, thumbnail_names
+from avion_media.media.memory import picture_bytes, require_memory
+from avion_media.media.scrubber import rejecting
 from avion_media.media.thumbnails.make import Thumbnails, make_thumbnails
-from mediascrub import read_picture
-from mediascrub.bounds import PictureBounds
+from mediascrub import Format, PictureBounds, read_picture
 
 
+@rejecting()
 def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     """Make the scrubbed original of one image, and thumbnails of the scrubbed file.
 
-    Arguments: format (name), sizes ([name, longest edge]), quality, webp, bounds, granted_bytes (of memory). Files: the
+    Arguments: format (name), sizes ([name, longest edge]), quality, webp, bounds, max_memory_bytes, granted_bytes
+    (of memory). Files: the
     source, the target of the original, one file per size, and one more for each as WebP, which may stay empty. If more
     memory than granted may be needed, returns ``{"needed_bytes": …}`` and writes nothing.
     """
     source, original_file, *thumbnail_files = files
     bounds = PictureBounds(**arguments["bounds"])
     view = memoryview(mmap.mmap(source, 0, prot=mmap.PROT_READ))  # until the process ends
-    picture = read_picture(view, BY_NAME[arguments["format"]], bounds)
-    needed_bytes = picture.decode_bytes(len(view))
-    if arguments["granted_bytes"] < min(needed_bytes, bounds.max_memory_bytes):
+    picture = read_picture(view, Format(arguments["format"]), bounds)
+    require_memory(picture, arguments["max_memory_bytes"])
+    needed_bytes = picture_bytes(picture, picture.format, len(view))
+    if arguments["granted_bytes"] < min(needed_bytes, arguments["max_memory_bytes"]):
         return {"needed_bytes": needed_bytes}
     try:
         thumbnails = make_thumbnails(picture, sizes_of(arguments), arguments["quality"], arguments["webp"])

@@ -18,11 +18,12 @@ from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import HEIC, PNG, WEBP, Family, MediaFormat
 from avion_media.common.media import FULL_SIZE, WEBP_SUFFIX, ThumbnailSize, thumbnail_names
 from avion_media.media.job_results import checked_missing, checked_names, checked_picture, checked_poster, read_plan
+from avion_media.media.memory import picture_bytes, poster_bytes
 from avion_media.media.sandbox import Limits
 from avion_media.media.sandbox.sandbox import Sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
-from mediascrub import PEEK_BYTES, peek
-from mediascrub.bounds import PictureBounds, VideoBounds, poster_bytes
+from mediascrub import PEEK_BYTES, Format, peek
+from mediascrub.bounds import PictureBounds, VideoBounds
 from mediascrub.movie import POSTER_SCAN_S, POSTER_SECONDS, MoviePlan
 from mediascrub.ranges import Patch, Range, joined_patches, merged, missing, pieces, total_bytes, within
 
@@ -83,7 +84,6 @@ class MediaPipeline:
         self._picture_bounds = PictureBounds(
             max_pixels=upload.max_pixels,
             max_duration_s=upload.max_duration,
-            max_memory_bytes=sandbox_config.memory,
         )
         self._video_bounds = VideoBounds(max_pixels=upload.max_pixels, max_duration_s=upload.max_duration)
 
@@ -101,12 +101,14 @@ class MediaPipeline:
         sizes = self._thumbnails.sizes if fmt.shown_by_browsers else (*self._thumbnails.sizes, FULL_SIZE)
         scrubbed = files.enter_context(open_spool())
         outputs = {name: files.enter_context(open_spool()) for name in thumbnail_names(sizes)}
-        peeked = peek(os.pread(source.fd, PEEK_BYTES, 0), fmt)
+        peeked = peek(os.pread(source.fd, PEEK_BYTES, 0), Format(fmt.name))
         found = await self._decoded(
             "avion_media.media.pictures:picture_job",
             {"format": fmt.name, "bounds": asdict(self._picture_bounds)} | self._wanted(sizes),
             [source.fd, scrubbed, *outputs.values()],
-            forecast_bytes=peeked.decode_bytes(source.size_bytes) if peeked else self._limits.memory_bytes,
+            forecast_bytes=(
+                picture_bytes(peeked, Format(fmt.name), source.size_bytes) if peeked else self._limits.memory_bytes
+            ),
             output_bytes=2 * source.size_bytes + _THUMBNAIL_BYTES,
         )
         found = checked_picture(found, scrubbed, self._picture_bounds)
@@ -137,7 +139,7 @@ class MediaPipeline:
     async def _poster(self, source: MediaSource, plan: MoviePlan, outputs: dict[str, int]) -> dict[str, Any]:
         """Write thumbnails of a frame to ``outputs``, and return its facts."""
         arguments = {
-            "format": plan.format.name,
+            "format": plan.format.value,
             "stream": plan.stream,
             # In a sparse file, the decoder must not read beyond the fetched bytes.
             "scan_s": POSTER_SCAN_S if source.whole else plan.poster_seconds,
@@ -196,7 +198,7 @@ class MediaPipeline:
                 if "plan_bytes" in found:
                     # In a thread, because fifty thousand patches take a while.
                     read = partial(read_plan, bounds=self._video_bounds, max_bytes=_PLAN_OUTPUT_BYTES)
-                    return await trio.to_thread.run_sync(read, written, fmt, source.size_bytes)
+                    return await trio.to_thread.run_sync(read, written, Format(fmt.name), source.size_bytes)
             if "scattered" in found and not scrubbed:
                 # Too many patches for a result: fetch the whole file, and let the job patch the local copy.
                 scrubbed = [source.fd]

@@ -31,9 +31,10 @@ from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import BY_NAME, MKV, MOV, MP4, WEBM, MediaFormat
 from avion_media.common.media import fit_within
 from avion_media.media.libav import graph_for, rgb_of
+from avion_media.media.memory import poster_bytes
 from avion_media.media.pictures import sizes_of, write_thumbnails
 from avion_media.media.thumbnails.make import rejecting_damage, thumbnails_of_frame
-from mediascrub.bounds import VideoBounds, corrupt, poster_bytes, shown_size
+from mediascrub.bounds import VideoBounds, shown_size
 from mediascrub.picture import HLG, PQ, UPRIGHT, CodePoints, turned_size
 
 _DEMUXERS: Final = {MP4: "mov", MOV: "mov", WEBM: "matroska", MKV: "matroska"}
@@ -175,7 +176,7 @@ def _poster(
         first = next(samples, None)
     if first is None or first.is_corrupt:
         texts = [text.strip() for _, _, text in messages if "not on whitelist" not in text]
-        raise corrupt("; ".join(texts)[:_MAX_DETAIL] or "no frame decodes")
+        raise Rejected(Reason.CORRUPT, "; ".join(texts)[:_MAX_DETAIL] or "no frame decodes")
     made = _made(first, video.sample_aspect, longest_edge)
     others = (_made(each, video.sample_aspect, longest_edge) for each in samples if not each.is_corrupt)
     return next((poster for poster in chain((made,), others) if not poster.blank), made)

@@ -44,7 +44,6 @@ from avion_media.common.errors import (
     Rejected,
     Unavailable,
 )
-from avion_media.common.formats import Family
 from avion_media.common.ids import RemoteId, remote_id_for
 from avion_media.common.media import MediaFacts
 from avion_media.common.resources import ResourceSlot
@@ -53,12 +52,13 @@ from avion_media.common.telemetry import Telemetry
 from avion_media.items.moderation import Held, Screening, Visit
 from avion_media.items.state import RemoteFailure, RemoteStateStore
 from avion_media.media.pipeline import MediaPipeline
+from avion_media.media.scrubber import require_format
 from avion_media.media.settings import UploadConfig
 from avion_media.workers.observed_fetch import ObservedFetch
 from avion_media.workers.publish import Publisher, WriteOriginal
 from avion_media.workers.purge import Purges
 from avion_media.workers.write import facts_of, original_writer, scrubbed_file
-from mediascrub.sniffing import HEAD_BYTES, Sniffed, require_format, sniff
+from mediascrub import HEAD_BYTES, sniff
 
 # Failures that may end soon. All others are remembered for longer.
 _UNREACHABLE_TTL_S = 300.0  # how long a URL is not fetched again after its server did not respond
@@ -290,7 +290,7 @@ class CacheRemote:
     ) -> MediaFacts | None:
         """Return the facts of the published file; None if it was deleted before."""
         found = sniff(os.pread(fd, HEAD_BYTES, 0), size=fetched.size_bytes)
-        fmt = require_format(found, _family(found), self._enabled)
+        fmt = require_format(found, None, self._enabled)
         if fetched.size_bytes > self._limits.max_bytes(fmt.family):
             raise Rejected(Reason.TOO_LARGE, f"{fetched.size_bytes} bytes")
         source = SpooledSource(fd, fetched.size_bytes)
@@ -321,11 +321,6 @@ def _with_metadata(writer: WriteOriginal, more: Mapping[str, str]) -> WriteOrigi
 def _is_replayed(failure: RemoteFailure, task: Task) -> bool:
     """Whether it was this very task that failed, for a reason of ours: then an operator wants it tried again."""
     return failure.task_id == task.task_id and failure.reason in SERVICE_FAULTS
-
-
-def _family(found: Sniffed) -> Family:
-    """Nobody declared anything here: the content's own family is the declared one."""
-    return found.family or Family.IMAGE
 
 
 def _target(task: Task) -> tuple[RemoteUrl, RemoteId]:

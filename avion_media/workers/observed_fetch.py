@@ -15,7 +15,7 @@ import trio
 from avion_media.backends.remote import Fetched, RemoteUrl
 from avion_media.common.errors import Deferred, Rejected, Unavailable
 from avion_media.common.telemetry import Telemetry, instruments
-from mediascrub.sniffing import HEAD_BYTES, sniff
+from mediascrub import HEAD_BYTES, sniff
 
 
 class ObservedFetch(AbstractContextManager["ObservedFetch"]):
@@ -52,7 +52,7 @@ class ObservedFetch(AbstractContextManager["ObservedFetch"]):
             outcome = "not_modified"
         elif self._size_bytes is not None:
             found = sniff(os.pread(self._fd, HEAD_BYTES, 0), size=self._size_bytes)
-            fmt = found.format.name if found.format is not None else ""
+            fmt = found.format.value if found.format is not None else ""
             self._telemetry.count(instruments.REMOTE_RECEIVED, self._size_bytes)
         self._span.set(avion__remote__outcome=outcome)
         if error is not None:

@@ -29,13 +29,14 @@ from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, State, Task, id_of, owner_in, processing_fields
 from avion_media.items.moderation import Held, Screening, Visit
 from avion_media.media.pipeline import MediaPipeline, MediaSource
+from avion_media.media.scrubber import require_format
 from avion_media.media.settings import UploadConfig
 from avion_media.workers.publish import Publisher
 from avion_media.workers.purge import Purges
 from avion_media.workers.sources import StoreSource
 from avion_media.workers.write import facts_of, original_writer, scrubbed_file
+from mediascrub import HEAD_BYTES, sniff
 from mediascrub.ranges import Range
-from mediascrub.sniffing import HEAD_BYTES, require_format, sniff
 
 # Videos up to this size are fetched whole: fewer calls than ranges, and their SHA-256 comes for free.
 WHOLE_VIDEO_BYTES = 8 << 20

@@ -13,10 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from avion_media.common import formats
-from avion_media.common.errors import Rejected
-from avion_media.common.formats import MediaFormat
-from mediascrub.bounds import corrupt
+from mediascrub.errors import ScrubError, corrupt
+from mediascrub.formats import Format
 from mediascrub.heif.items import Items, read_items
 from mediascrub.heif.meta import Extents, MetaWriter
 from mediascrub.heif.properties import Looks, looks_of
@@ -24,9 +22,6 @@ from mediascrub.heif.tracks import chunks_of, properties_of_track, read_tracks, 
 from mediascrub.isobmff import Box, file_of_boxes, make_box
 from mediascrub.picture import Peek, Picture
 
-# Measured at 48 million pixels as growth of the address space: AVIF with alpha 16.5 and HEIC 15.0 (with 8 bits; with
-# 10 bits their planes take twice as much).
-_BYTES_PER_PIXEL = 23
 _PEEK_BYTES = 64 << 10  # where the boxes are
 
 _SEQUENCE_BRANDS = frozenset((b"avis", b"msf1", b"hevc", b"hevx", b"hevm", b"hevs"))
@@ -42,7 +37,7 @@ _Writer = Callable[[int], bytes]
 class HeifFormat:
     """AVIF or HEIC. Their decoders differ: libavif returns a picture as stored, libheif one that is upright."""
 
-    def __init__(self, fmt: MediaFormat, *, upright: bool) -> None:
+    def __init__(self, fmt: Format, *, upright: bool) -> None:
         self._format = fmt
         self._upright = upright
 
@@ -52,7 +47,7 @@ class HeifFormat:
         extents = [head[found.end() + 4 : found.end() + 12] for found in re.finditer(b"ispe", head)]
         sizes = [(int.from_bytes(each[:4], "big"), int.from_bytes(each[4:], "big")) for each in extents]
         largest = max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
-        return Peek(*largest, _BYTES_PER_PIXEL) if all(largest) else None
+        return Peek(*largest) if all(largest) else None
 
     def read(self, view: memoryview) -> Picture:
         """See `PictureFormat`. Coded data that is cut off is CORRUPT, because decoders show nothing of it."""
@@ -86,12 +81,11 @@ class HeifFormat:
             colour=looks.colour,
             original=original,
             still=original,
-            bytes_per_pixel=_BYTES_PER_PIXEL,
         )
 
 
-AVIF = HeifFormat(formats.AVIF, upright=False)
-HEIC = HeifFormat(formats.HEIC, upright=True)
+AVIF = HeifFormat(Format.AVIF, upright=False)
+HEIC = HeifFormat(Format.HEIC, upright=True)
 
 
 def _looks_of_primary(items: Items | None) -> Looks:
@@ -123,7 +117,7 @@ def _top_level(view: memoryview) -> dict[bytes, Box]:
         for box in file_of_boxes(view, _MAX_BOXES).walk(strict=True):
             if box.type in (b"ftyp", b"meta", b"moov"):
                 found.setdefault(box.type, box)
-    except Rejected:
+    except ScrubError:
         if not found.keys() & {b"meta", b"moov"}:
             raise
     if b"ftyp" not in found:

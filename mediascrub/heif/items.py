@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from avion_media.common.errors import Reason, Rejected
-from mediascrub.bounds import Budget, corrupt
+from mediascrub.bounds import Quota
+from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.heif.properties import MAX_PROPERTIES, is_alpha, numbered
 from mediascrub.isobmff import Box, Reader, first, required
 from mediascrub.ranges import Range
@@ -81,7 +81,7 @@ def read_items(meta: Box) -> Items:
 def choose(items: Items) -> list[Item]:
     """Return the primary picture, its tiles or layers, and their transparency, in the order of the file.
 
-    All else is left out. Raises UNSUPPORTED_TYPE for a kind of picture, EXTERNAL_REFERENCE for data in another file.
+    All else is left out. Raises UNSUPPORTED for a kind of picture, EXTERNAL_REFERENCE for data in another file.
     """
     sources: dict[int, list[int]] = {}
     for reference in items.references:
@@ -117,11 +117,11 @@ def _check(item: Item | None) -> None:
     if item is None:
         raise corrupt("a picture refers to an item that does not exist")
     if item.kind not in _ITEM_KINDS or item.protected:
-        raise Rejected(Reason.UNSUPPORTED_TYPE, f"an item of type {item.kind!r}")
+        raise ScrubError(ScrubCode.UNSUPPORTED, f"an item of type {item.kind!r}")
     if item.external:
-        raise Rejected(Reason.EXTERNAL_REFERENCE, "an item's data is in another file")
+        raise ScrubError(ScrubCode.EXTERNAL_REFERENCE, "an item's data is in another file")
     if item.method not in (IN_FILE, IN_IDAT):
-        raise Rejected(Reason.UNSUPPORTED_TYPE, "an item's data is constructed from other items")
+        raise ScrubError(ScrubCode.UNSUPPORTED, "an item's data is constructed from other items")
 
 
 def _version(reader: Reader) -> int:
@@ -158,7 +158,7 @@ def _read_locations(iloc: Box, by_id: dict[int, Item]) -> None:
     if version > 2 or length_width == 0 or {offset_width, length_width, base_width, index_width} - {0, 4, 8}:
         raise corrupt("an item location box of an unknown layout")
     id_width = 2 if version < 2 else 4
-    budget = Budget(_MAX_RANGES, "ranges of data", Reason.CORRUPT)
+    quota = Quota(_MAX_RANGES, "ranges of data", ScrubCode.CORRUPT)
     for _ in range(reader.number(id_width)):
         item = by_id.get(reader.number(id_width))
         method = reader.number(2) & 15 if version > 0 else IN_FILE
@@ -166,7 +166,7 @@ def _read_locations(iloc: Box, by_id: dict[int, Item]) -> None:
         base = reader.number(base_width)
         ranges: list[Range] = []
         range_count = reader.number(2)
-        budget.take(range_count)
+        quota.take(range_count)
         for _ in range(range_count):
             reader.take(index_width)
             ranges.append(Range(base + reader.number(offset_width), reader.number(length_width)))
@@ -177,7 +177,7 @@ def _read_locations(iloc: Box, by_id: dict[int, Item]) -> None:
 
 
 def _read_associations(boxes: list[Box], by_id: dict[int, Item]) -> None:
-    budget = Budget(_MAX_ASSOCIATIONS, "properties", Reason.CORRUPT)
+    quota = Quota(_MAX_ASSOCIATIONS, "properties", ScrubCode.CORRUPT)
     for box in boxes:
         if box.type != b"ipma":
             continue
@@ -188,7 +188,7 @@ def _read_associations(boxes: list[Box], by_id: dict[int, Item]) -> None:
         for _ in range(reader.number(4)):
             item = by_id.get(reader.number(id_width))
             count = reader.number(1)
-            budget.take(count)
+            quota.take(count)
             values = [reader.number(index_width) for _ in range(count)]
             if item is None:
                 continue
@@ -203,10 +203,10 @@ def _read_references(iref: Box) -> list[Reference]:
     reader = Reader(iref.content)
     id_width = 2 if _version(reader) == 0 else 4
     references: list[Reference] = []
-    budget = Budget(_MAX_TARGETS, "references", Reason.CORRUPT)
+    quota = Quota(_MAX_TARGETS, "references", ScrubCode.CORRUPT)
     for box in iref.children(reader.offset, strict=True):
         entry = Reader(box.content)
         source, count = entry.number(id_width), entry.number(2)
-        budget.take(max(count, 1))
+        quota.take(max(count, 1))
         references.append(Reference(box.type, source, tuple(entry.number(id_width) for _ in range(count))))
     return references

@@ -6,8 +6,7 @@ import struct
 from bisect import bisect_right
 from operator import itemgetter
 
-from avion_media.common.errors import Reason, Rejected
-from mediascrub.bounds import corrupt
+from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.heif.items import IN_IDAT, Item, Items, choose
 from mediascrub.heif.properties import kept_property, numbered
 from mediascrub.isobmff import make_box, make_full_box
@@ -52,7 +51,7 @@ class Extents:
 class MetaWriter:
     """Keeps the data of the picture ``in_file``, and writes the box for given positions of that data.
 
-    The length of the box does not depend on them. Raises `Rejected` as `choose` does, and for a picture without data.
+    The length of the box does not depend on them. Raises `ScrubError` as `choose` does, and for a picture without data.
     """
 
     def __init__(self, items: Items, in_file: Extents) -> None:
@@ -132,7 +131,7 @@ class MetaWriter:
                 associations.append((new_indexes[index] | essential << 15).to_bytes(2, "big"))
             elif essential:
                 kind = self._items.properties[index - 1].type
-                raise Rejected(Reason.UNSUPPORTED_TYPE, f"an essential property {kind!r}")
+                raise ScrubError(ScrubCode.UNSUPPORTED, f"an essential property {kind!r}")
         if not associations:
             return b""
         return self._id(item.id) + bytes((len(associations),)) + b"".join(associations)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mediascrub.bounds import corrupt
+from mediascrub.errors import corrupt
 from mediascrub.icc import neutral_colr
 from mediascrub.isobmff import Box, clean_aperture, codes, make_box
 from mediascrub.picture import CodePoints, Colour, IccProfile
@@ -60,7 +60,7 @@ class Looks:
 
 
 def looks_of(properties: Iterable[Box]) -> Looks:
-    """Read the properties of an item or of a sample entry, with transforms in order. Raises `Rejected` (corrupt)."""
+    """Read the properties of an item or of a sample entry, with transforms in order. Raises `ScrubError` (corrupt)."""
     extent = upright = (0, 0)
     quarters, mirrored = 0, None
     profile: Colour | None = None

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from avion_media.common.errors import Reason, Rejected
-from mediascrub.bounds import VideoBounds, corrupt
+from mediascrub.bounds import VideoBounds
+from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.heif.meta import Extents
 from mediascrub.heif.properties import is_alpha
 from mediascrub.isobmff import Box, first, make_box
@@ -25,7 +25,7 @@ _MAX_CHUNKS = 1 << 16  # limits memory
 def read_tracks(moov: Box) -> list[Track]:
     """Return the tracks of pictures and of their transparency; thumbnails, sound, video, text and data are left out."""
     if first(moov.children(), b"mvex"):
-        raise Rejected(Reason.UNSUPPORTED_TYPE, "a fragmented image sequence")
+        raise ScrubError(ScrubCode.UNSUPPORTED, "a fragmented image sequence")
     tracks = read_movie(moov, VideoBounds()).tracks
     pictures = {track.track_id for track in tracks if track.handler == _PICTURES and not _targets(track, b"thmb")}
     kept = [
@@ -37,7 +37,7 @@ def read_tracks(moov: Box) -> list[Track]:
         raise corrupt("two tracks of one number")
     for entry in (entry for track in kept for entry in track.entries):
         if entry.type not in _SAMPLE_ENTRIES:
-            raise Rejected(Reason.UNSUPPORTED_TYPE, f"samples of type {entry.type!r}")
+            raise ScrubError(ScrubCode.UNSUPPORTED, f"samples of type {entry.type!r}")
     return kept
 
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import MediaFormat
-from mediascrub.bounds import Budget, VideoBounds, corrupt
+from mediascrub.bounds import Quota, VideoBounds
+from mediascrub.errors import ScrubCode, ScrubError, corrupt
+from mediascrub.formats import Format
 from mediascrub.matroska.clusters import BlockReader, choose_clusters, last_shown_s
 from mediascrub.matroska.ebml import CRC_32, MAX_HEADER_BYTES, Element, Elements, Id, element_at
 from mediascrub.matroska.scrub import SEEK, SEEK_ID, HeaderScrub, scrub_cluster, void
@@ -50,12 +50,12 @@ class _Layout:
         return found
 
 
-def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
+def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
     """See `MovieFormat`."""
     layout = _read_layout(file, bounds)
     headers = [each.whole for each in layout.headers]
     if total_bytes(headers) > bounds.max_index_bytes:
-        raise Rejected(Reason.TOO_LARGE, "segment headers")
+        raise ScrubError(ScrubCode.TOO_LARGE, "segment headers")
     file.require(headers)
     elements = Elements(file, bounds.max_boxes)
     timing = read_timing(elements, layout.first(Id.INFO))
@@ -87,10 +87,10 @@ def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
         raise corrupt("no segment behind the EBML header")
     end = file.size_bytes if segment.size is None else min(segment.end, file.size_bytes)
     layout = _Layout(segment.payload, segment.payload, [head])
-    budget = Budget(bounds.max_boxes, "elements")
+    quota = Quota(bounds.max_boxes, "elements")
     while layout.end < end and (element := _next_element(file, layout, bounds)):
         layout.end = element.end
-        budget.take()
+        quota.take()
     return layout
 
 
@@ -99,7 +99,7 @@ def _next_element(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> Ele
     window = eager_window(len(layout.clusters)) if len(layout.clusters) > 1 else 0
     try:
         element = element_at(file.reading_ahead(window), layout.end)
-    except Rejected:
+    except ScrubError:
         if layout.end + MAX_HEADER_BYTES > file.size_bytes:
             return None  # cut off in a header
         raise
@@ -150,7 +150,7 @@ def _fetch_ahead(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> None
         file.require([cues.whole])
         named = elements.inside(cues, _CUE_POINT, _CUE_TRACK_POSITIONS, _CUE_CLUSTER)
         positions = {layout.payload + elements.unsigned(each) for each in named}
-    except Rejected:  # damaged
+    except ScrubError:  # damaged
         return
     if len(positions) <= _MAX_CUED_CLUSTERS:
         file.require(Range(position, MAX_HEADER_BYTES) for position in positions if position < file.size_bytes)
@@ -220,6 +220,6 @@ def _coded_samples(
                 if track and track.coding:
                     for frame in reader.frames(block):
                         yield frame, track.coding, track.private
-        except Rejected as damage:  # the rest of the cluster is overwritten
-            if damage.reason is not Reason.CORRUPT:
+        except ScrubError as damage:  # the rest of the cluster is overwritten
+            if damage.code is not ScrubCode.CORRUPT:
                 raise

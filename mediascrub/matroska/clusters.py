@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import accumulate
 
-from avion_media.common.errors import Reason, Rejected
-from mediascrub.bounds import VideoBounds, corrupt
+from mediascrub.bounds import VideoBounds
 from mediascrub.coded_data.changes import number_of_255s
+from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.matroska.ebml import Element, Elements, read_number
 from mediascrub.matroska.tracks import Timing, Track
 from mediascrub.movie import REORDERING_S, PosterSamples, decodable_seconds
@@ -87,12 +87,12 @@ class BlockReader(Elements):
             return [block.data] if block.data.length > 0 else []
         try:
             return _laced(block.lacing, self._file.read(*block.data), block.data.offset)
-        except (IndexError, Rejected):
+        except (IndexError, ScrubError):
             return []
 
 
 def _laced(lacing: int, data: bytes, start: int) -> list[Range]:
-    """Return the frames that share a block (RFC 9559, section 10.3). Raises IndexError or `Rejected`."""
+    """Return the frames that share a block (RFC 9559, section 10.3). Raises IndexError or `ScrubError`."""
     others, position = data[0], 1  # all but the last one
     lengths: list[int] = []
     for _ in range(others if lacing != _FIXED_LACING else 0):
@@ -139,7 +139,7 @@ def choose_clusters(
         end = block.element.end
     if first_s is None:
         if stop < file.size_bytes:
-            raise Rejected(Reason.TOO_LARGE, "the first picture lies too far from the start")
+            raise ScrubError(ScrubCode.TOO_LARGE, "the first picture lies too far from the start")
         raise corrupt("a video track without blocks")
     return PosterSamples((Range(start, end - start),), seconds)
 
@@ -147,7 +147,7 @@ def choose_clusters(
 def last_shown_s(
     file: SparseFile, clusters: Sequence[Element], timing: Timing, tracks: Sequence[Track], bounds: VideoBounds
 ) -> float:
-    """Return when the last frame ends, in seconds, by the last cluster's blocks. Raises `Missing`, `Rejected`."""
+    """Return when the last frame ends, in seconds, by the last cluster's blocks. Raises `Missing`, `ScrubError`."""
     last = clusters[-1]
     last = last.until(min(last.end, last.offset + _MAX_LAST_CLUSTER_BYTES))
     file.require([last.whole])

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from avion_media.common.errors import Rejected
-from mediascrub.bounds import Budget, corrupt
+from mediascrub.bounds import Quota
+from mediascrub.errors import ScrubError, corrupt
 from mediascrub.ranges import Range
 from mediascrub.sparse import SparseFile
 
@@ -41,7 +41,7 @@ class Element:
 
     @property
     def end(self) -> int:
-        """The offset after it. Raises `Rejected` (corrupt) if its size is unknown."""
+        """The offset after it. Raises `ScrubError` (corrupt) if its size is unknown."""
         if self.size is None:
             raise corrupt(f"element {self.id:x} at {self.offset} has no size")
         return self.payload + self.size
@@ -62,7 +62,7 @@ class Element:
 
 
 def read_number(data: bytes, position: int, *, keep_marker: bool = False) -> tuple[int, int]:
-    """Return a variable-length number and its width in bytes. Raises `Rejected` (corrupt) if there is none."""
+    """Return a variable-length number and its width in bytes. Raises `ScrubError` (corrupt) if there is none."""
     first = data[position] if position < len(data) else 0
     width = 9 - first.bit_length()
     if first == 0 or position + width > len(data):
@@ -72,7 +72,7 @@ def read_number(data: bytes, position: int, *, keep_marker: bool = False) -> tup
 
 
 def parse_element(data: bytes, position: int, offset: int) -> Element:
-    """Return the element at ``position`` in ``data``, which is at ``offset`` in the file. `Rejected`: corrupt."""
+    """Return the element at ``position`` in ``data``, which is at ``offset`` in the file. `ScrubError`: corrupt."""
     identifier, id_width = read_number(data, position, keep_marker=True)
     if id_width > 4:
         raise corrupt(f"no element id at {offset}")
@@ -82,17 +82,17 @@ def parse_element(data: bytes, position: int, offset: int) -> Element:
 
 
 def element_at(file: SparseFile, offset: int, end: int | None = None) -> Element:
-    """Return the element at ``offset``, whose header must not exceed ``end``. Raises `Missing`, `Rejected`."""
+    """Return the element at ``offset``, whose header must not exceed ``end``. Raises `Missing`, `ScrubError`."""
     end = file.size_bytes if end is None else end
     return parse_element(file.read(offset, min(MAX_HEADER_BYTES, end - offset)), 0, offset)
 
 
 class Elements:
-    """Reads the elements of a file, up to ``max_elements``. Reads raise `Missing`, CORRUPT or DECODER_LIMIT."""
+    """Reads the elements of a file, up to ``max_elements``. Reads raise `Missing`, CORRUPT or TOO_COMPLEX."""
 
     def __init__(self, file: SparseFile, max_elements: int) -> None:
         self._file = file
-        self._budget = Budget(max_elements, "elements")
+        self._budget = Quota(max_elements, "elements")
 
     def series(self, start: int, end: int, *, strict: bool = False) -> Iterator[Element]:
         """Yield the elements from ``start`` to ``end``, up to a header that the end of the file cuts off.
@@ -103,7 +103,7 @@ class Elements:
         while offset < end:
             try:
                 element = element_at(self._file, offset, end if strict else None)
-            except Rejected:
+            except ScrubError:
                 if offset + MAX_HEADER_BYTES > self._file.size_bytes and not strict:
                     return
                 raise

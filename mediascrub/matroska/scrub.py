@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from avion_media.common.errors import Reason, Rejected
 from mediascrub.codec_private import neutral_flac_blocks, neutral_vorbis_headers
 from mediascrub.coded_data import CODINGS
 from mediascrub.coded_data.changes import is_needed_t35
+from mediascrub.errors import ScrubCode, ScrubError
 from mediascrub.matroska.clusters import BLOCKS, BlockReader, InCluster, InGroup
 from mediascrub.matroska.ebml import CRC_32, Element, Elements, Id, void_header
 from mediascrub.matroska.tracks import DURATION, TIMESTAMP_SCALE, TRACK_ENTRY, InTrack, InVideo, Track
@@ -55,7 +55,7 @@ def void(edits: Edits, offset: int, length: int) -> None:
 
 
 class HeaderScrub:
-    """Scrubs everything except clusters. ``kept`` are the tracks that stay. Raises `Rejected` (corrupt)."""
+    """Scrubs everything except clusters. ``kept`` are the tracks that stay. Raises `ScrubError` (corrupt)."""
 
     def __init__(self, elements: Elements, edits: Edits, kept: Iterable[Track]) -> None:
         self._elements = elements
@@ -96,7 +96,7 @@ def scrub_cluster(cluster: Element, reader: BlockReader, edits: Edits, kept: fro
 
     So does the rest of a cluster that cannot be read, and a last block that is cut off: players show neither. Checksums
     become Void too if this or another scrub (``touched``) changes anything in the cluster. Raises `Missing`, and
-    `Rejected` (decoder_limit).
+    `ScrubError` (too_complex).
     """
     before = sound = len(edits.patches)
     checksums: list[Element] = []
@@ -110,8 +110,8 @@ def scrub_cluster(cluster: Element, reader: BlockReader, edits: Edits, kept: fro
             else:
                 _scrub_child(child, reader, edits, kept)
             reached, sound = child.end, len(edits.patches)
-    except Rejected as damage:
-        if damage.reason is not Reason.CORRUPT:
+    except ScrubError as damage:
+        if damage.code is not ScrubCode.CORRUPT:
             raise
         del edits.patches[sound:]
     void(edits, reached, end - reached)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from avion_media.common.errors import Reason, Rejected
-from mediascrub.bounds import VideoBounds, corrupt
+from mediascrub.bounds import VideoBounds
 from mediascrub.coded_data import CODINGS, Coding
+from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.matroska.ebml import Element, Elements
 
 TIMESTAMP_SCALE, DURATION = 0x2AD7B1, 0x4489
@@ -78,13 +78,13 @@ class Track:
 
 
 def main_video(tracks: Sequence[Track]) -> Track:
-    """Return the first default track that is no still. Raises `Rejected`: no_video, unsupported_type."""
+    """Return the first default track that is no still. Raises `ScrubError`: no_video, unsupported."""
     videos = [track for track in tracks if track.is_video]
     if not videos:
-        raise Rejected(Reason.NO_VIDEO)
+        raise ScrubError(ScrubCode.NO_VIDEO)
     main = max(videos, key=lambda track: (track.codec in _MOVING_CODECS, track.shown))  # the first of equals
     if main.codec not in CODINGS:
-        raise Rejected(Reason.UNSUPPORTED_TYPE, f"video codec {str(main.codec)[:40]}")
+        raise ScrubError(ScrubCode.UNSUPPORTED, f"video codec {str(main.codec)[:40]}")
     return main
 
 
@@ -104,7 +104,7 @@ def kept_tracks(tracks: Sequence[Track]) -> tuple[Track, ...]:
 
 
 def read_timing(elements: Elements, info: Element) -> Timing:
-    """Read Info. Raises `Rejected` (corrupt)."""
+    """Read Info. Raises `ScrubError` (corrupt)."""
     scale, ticks = 1_000_000, 0.0
     for child in elements.children(info):
         if child.id == TIMESTAMP_SCALE:
@@ -117,7 +117,7 @@ def read_timing(elements: Elements, info: Element) -> Timing:
 
 
 def read_tracks(elements: Elements, tracks: Element, bounds: VideoBounds) -> tuple[Track, ...]:
-    """Read Tracks. Raises `Rejected` (corrupt)."""
+    """Read Tracks. Raises `ScrubError` (corrupt)."""
     entries = list(elements.inside(tracks, TRACK_ENTRY))
     if len(entries) > bounds.max_tracks:
         raise corrupt(f"{len(entries)} tracks")

@@ -7,9 +7,9 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
-from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import MediaFormat
-from mediascrub.bounds import Budget, VideoBounds, corrupt
+from mediascrub.bounds import Quota, VideoBounds
+from mediascrub.errors import ScrubCode, ScrubError, corrupt
+from mediascrub.formats import Format
 from mediascrub.isobmff import Box, box_at, first, required
 from mediascrub.movie import (
     REORDERING_S,
@@ -38,7 +38,7 @@ _MAX_RANGES = 64
 _MAX_SAMPLES = 20_000
 
 
-def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
+def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
     """See `MovieFormat`."""
     boxes = _read_boxes(file, bounds)
     moov = _loaded(file, required(boxes, b"moov", "the file"), bounds)
@@ -80,8 +80,8 @@ def _read_boxes(file: SparseFile, bounds: VideoBounds) -> list[Box]:
     """Return the top-level boxes in order. The bytes after the last one are not boxes."""
     boxes: list[Box] = []
     offset = 0
-    count = Budget(bounds.max_boxes, "boxes")
-    index_bytes = Budget(bounds.max_index_bytes, "bytes of index", Reason.TOO_LARGE)
+    count = Quota(bounds.max_boxes, "boxes")
+    index_bytes = Quota(bounds.max_index_bytes, "bytes of index", ScrubCode.TOO_LARGE)
     while offset + 8 <= file.size_bytes:
         fragments = sum(box.type == b"moof" for box in boxes[-8:])
         # Among fragments without an index, fetch in growing windows.
@@ -89,7 +89,7 @@ def _read_boxes(file: SparseFile, bounds: VideoBounds) -> list[Box]:
         head = ahead.read(offset, min(_HEADER_BYTES, file.size_bytes - offset))
         try:
             box = box_at(head, 0, offset, file.size_bytes)
-        except Rejected:
+        except ScrubError:
             break
         if box.end > file.size_bytes:
             if box.type != b"mdat":
@@ -139,12 +139,12 @@ def _read_fragments(
     """Return the runs of all fragments in file order, and scrub the fragments on the way."""
     fragments = [box for box in boxes if box.type == b"moof"]
     file.require(Range(box.offset, box.size) for box in fragments)
-    budget = Budget(bounds.max_samples, "samples")
+    quota = Quota(bounds.max_samples, "samples")
     clock = {track.track_id: track.table.duration for track in movie.tracks if track.table.count}
     runs: list[Run] = []
     for box in fragments:
         moof = _loaded(file, box, bounds)
-        runs.extend(read_fragment(moof, movie, clock, budget))
+        runs.extend(read_fragment(moof, movie, clock, quota))
         MovieScrub(movie.kept, edits).walk(moof)
     return tuple(runs)
 
@@ -175,7 +175,7 @@ def _choose_samples(
         beyond = sample.data.end > size_bytes
         too_much = bytes_left < 0 or number >= _MAX_SAMPLES or len(ranges) - joined >= _MAX_RANGES
         if too_much and last is None and not beyond:
-            raise Rejected(Reason.TOO_LARGE, f"the first picture takes {data.length} bytes")
+            raise ScrubError(ScrubCode.TOO_LARGE, f"the first picture takes {data.length} bytes")
         if too_much or beyond:
             seconds = decodable_seconds(seconds, (sample.decoded_at - starts_at) / track.timescale)
             break
@@ -190,7 +190,7 @@ def _table_samples(track: Track, bounds: VideoBounds) -> Iterator[Sample]:
     samples = track.table.samples()
     for passed, sample in enumerate(samples):
         if passed >= bounds.max_samples:
-            raise Rejected(Reason.DECODER_LIMIT, "too many samples before the first edit")
+            raise ScrubError(ScrubCode.TOO_COMPLEX, "too many samples before the first edit")
         if sample.sync and sample.shown_at <= starts_at:
             pending.clear()
         pending.append(sample)
@@ -256,7 +256,7 @@ def _scrub_random_access(
                 raise corrupt("not the index, or too large for one")
             MovieScrub(movie.kept, inside).walk(_loaded(file, box, bounds))
             edits.patches += inside.patches
-        except Rejected:
+        except ScrubError:
             free(edits, box)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from avion_media.common.errors import Rejected
-from mediascrub.bounds import Budget, corrupt
+from mediascrub.bounds import Quota
+from mediascrub.errors import ScrubError, corrupt
 from mediascrub.isobmff import Box, Reader, box_at, first, required
 from mediascrub.mp4.moov import Movie
 from mediascrub.ranges import Range
@@ -45,20 +45,20 @@ class Run:
             decoded_at += duration
 
 
-def read_fragment(moof: Box, movie: Movie, clock: dict[int, int], budget: Budget) -> tuple[Run, ...]:
-    """Return the runs of one ``moof``, and update ``clock``, each track's decoding time. CORRUPT or DECODER_LIMIT."""
+def read_fragment(moof: Box, movie: Movie, clock: dict[int, int], quota: Quota) -> tuple[Run, ...]:
+    """Return the runs of one ``moof``, and update ``clock``, each track's decoding time. CORRUPT or TOO_COMPLEX."""
     runs: list[Run] = []
     implicit_base = moof.offset
     for traf in moof.children():
         if traf.type == b"traf":
-            found = _read_track_fragment(traf, moof.offset, implicit_base, movie, clock, budget)
+            found = _read_track_fragment(traf, moof.offset, implicit_base, movie, clock, quota)
             runs.extend(found)
             implicit_base = found[-1].data.end if found else implicit_base
     return tuple(runs)
 
 
 def _read_track_fragment(
-    traf: Box, moof_offset: int, implicit_base: int, movie: Movie, clock: dict[int, int], budget: Budget
+    traf: Box, moof_offset: int, implicit_base: int, movie: Movie, clock: dict[int, int], quota: Quota
 ) -> list[Run]:
     boxes = traf.children()
     header = Reader(required(boxes, b"tfhd", "traf").content)
@@ -77,18 +77,18 @@ def _read_track_fragment(
     for box in boxes:
         if box.type == b"trun":
             follows = runs[-1].data.end if runs else base
-            run = Run(track_id, clock.get(track_id, 0), *_read_run(box, base, follows, duration, size, budget))
+            run = Run(track_id, clock.get(track_id, 0), *_read_run(box, base, follows, duration, size, quota))
             clock[track_id] = run.ends_at
             runs.append(run)
     return runs
 
 
 def _read_run(
-    trun: Box, base: int, follows: int, duration: int, size: int, budget: Budget
+    trun: Box, base: int, follows: int, duration: int, size: int, quota: Quota
 ) -> tuple[Range, Sequence[int], Sequence[int]]:
     reader = Reader(trun.content)
     flags, count = reader.number(4), reader.number(4)
-    budget.take(count)
+    quota.take(count)
     offset = base + reader.number(4, signed=True) if flags & _RUN_OFFSET else follows
     reader.take(4 if flags & _RUN_FLAGS else 0)
     columns = (flags & 0xF00).bit_count()
@@ -126,7 +126,7 @@ def indexed_by_mfra(file: SparseFile, max_boxes: int) -> tuple[int, ...]:
         mfra = box_at(index, 0, size_bytes - length, size_bytes).loaded(memoryview(index), max_boxes)
         boxes = mfra.children() if mfra.type == b"mfra" else []
         return tuple(sorted({offset for box in boxes if box.type == b"tfra" for offset in _indexed_by_tfra(box)}))
-    except Rejected:
+    except ScrubError:
         return ()
 
 

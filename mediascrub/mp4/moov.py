@@ -7,9 +7,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from avion_media.common.errors import Reason, Rejected
-from mediascrub.bounds import Budget, VideoBounds, corrupt
+from mediascrub.bounds import Quota, VideoBounds
 from mediascrub.coded_data import CODINGS, Coding, nal, obu
+from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.isobmff import Box, clean_aperture, codes, first, required
 from mediascrub.sample_table import SampleTable, read_sample_table
 
@@ -88,13 +88,13 @@ class Movie:
 
     @property
     def main_video(self) -> Track:
-        """The first track that is enabled, and no still. Raises `Rejected`: no_video, unsupported_type."""
+        """The first track that is enabled, and no still. Raises `ScrubError`: no_video, unsupported."""
         videos = [track for track in self.tracks if track.codec]
         if not videos:
-            raise Rejected(Reason.NO_VIDEO)
+            raise ScrubError(ScrubCode.NO_VIDEO)
         main = max(videos, key=lambda track: (not track.is_still, track.codec in CODINGS, track.enabled))  # the first
         if main.codec not in CODINGS:
-            raise Rejected(Reason.UNSUPPORTED_TYPE, f"video codec {main.codec}")
+            raise ScrubError(ScrubCode.UNSUPPORTED, f"video codec {main.codec}")
         return main
 
     @property
@@ -105,18 +105,18 @@ class Movie:
 
 
 def read_movie(moov: Box, bounds: VideoBounds) -> Movie:
-    """Read ``moov``. Raises `Rejected`: corrupt, external_reference, unsupported_type, decoder_limit."""
+    """Read ``moov``. Raises `ScrubError`: corrupt, external_reference, unsupported, too_complex."""
     boxes = moov.children()
     if first(boxes, b"cmov"):
-        raise Rejected(Reason.UNSUPPORTED_TYPE, "compressed movie header")
+        raise ScrubError(ScrubCode.UNSUPPORTED, "compressed movie header")
     if first(boxes, b"rmra"):
-        raise Rejected(Reason.EXTERNAL_REFERENCE, "reference movie")
+        raise ScrubError(ScrubCode.EXTERNAL_REFERENCE, "reference movie")
     traks = [box for box in boxes if box.type == b"trak"]
     if len(traks) > bounds.max_tracks:
         raise corrupt(f"{len(traks)} tracks")
     timescale = _read_timescale(required(boxes, b"mvhd", "moov"))
-    budget = Budget(bounds.max_samples, "samples")
-    tracks = tuple(_read_track(trak, budget) for trak in traks)
+    quota = Quota(bounds.max_samples, "samples")
+    tracks = tuple(_read_track(trak, quota) for trak in traks)
     mvex = first(boxes, b"mvex")
     defaults = {}
     for box in mvex.children() if mvex else ():
@@ -126,7 +126,7 @@ def read_movie(moov: Box, bounds: VideoBounds) -> Movie:
     return Movie(timescale, tracks, defaults)
 
 
-def _read_track(trak: Box, budget: Budget) -> Track:
+def _read_track(trak: Box, quota: Quota) -> Track:
     boxes = trak.children()
     tkhd = required(boxes, b"tkhd", "trak")
     version, flags = tkhd.integers("BxxB")
@@ -138,7 +138,7 @@ def _read_track(trak: Box, budget: Budget) -> Track:
     info = required(media, b"minf", "mdia").children()
     _refuse_external_data(info)
     tables = required(info, b"stbl", "minf").children()
-    table = read_sample_table(tables, budget)
+    table = read_sample_table(tables, quota)
     stsd = required(tables, b"stsd", "stbl")
     entries = stsd.children(8)
     if any(entry.type in _ENCRYPTED for entry in entries):
@@ -186,17 +186,17 @@ def _read_edits(elst: Box | None) -> tuple[tuple[int, int], ...]:
     layout, size = ("Qq4x", 20) if version == 1 else ("Ii4x", 12)
     table = elst.at(8, count * size)
     if count > _MAX_EDITS:
-        raise Rejected(Reason.DECODER_LIMIT, f"{count} edits")
+        raise ScrubError(ScrubCode.TOO_COMPLEX, f"{count} edits")
     return tuple(struct.iter_unpack(">" + layout, table))
 
 
 def _refuse_external_data(info: list[Box]) -> None:
-    """Raise `Rejected` if samples are in another file, which is never read: the track is broken, or an attack."""
+    """Raise `ScrubError` if samples are in another file, which is never read: the track is broken, or an attack."""
     dref = first(info, b"dinf", b"dref")
     for entry in dref.children(8) if dref else ():
         (flags,) = entry.integers("I")
         if not flags & 1:
-            raise Rejected(Reason.EXTERNAL_REFERENCE, f"data reference {entry.type!r}")
+            raise ScrubError(ScrubCode.EXTERNAL_REFERENCE, f"data reference {entry.type!r}")
 
 
 def _read_visual_entry(entry: Box, display: tuple[int, int]) -> tuple[str, tuple[float, float], float, bytes]:

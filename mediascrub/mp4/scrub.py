@@ -13,8 +13,8 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Iterator, Sequence
 
-from mediascrub.bounds import corrupt
 from mediascrub.codec_private import neutral_flac_blocks, neutral_spherical
+from mediascrub.errors import corrupt
 from mediascrub.icc import neutral_colr
 from mediascrub.isobmff import PADDING, Box, codes, first
 from mediascrub.movie import Edits
@@ -61,7 +61,7 @@ def free(edits: Edits, box: Box) -> None:
 
 
 class MovieScrub:
-    """Scrubs one of these boxes, loaded completely. ``kept`` are the tracks that stay. Raises `Rejected` (corrupt)."""
+    """Scrubs one of these boxes, loaded completely. ``kept`` are the tracks that stay. CORRUPT if damaged."""
 
     def __init__(self, kept: Sequence[Track], edits: Edits) -> None:
         self._kept = {track.box.offset: track for track in kept}
@@ -201,7 +201,7 @@ def unreferenced(media: Sequence[Range], kept: Iterable[Range], size_bytes: int,
     A kept range counts up to the end of its box: what a table says too much does not keep the contents of the next.
     Gaps that only align chunks are left out, unless there are private samples (``dropped``), which can be as short.
 
-    Raises `Rejected` (corrupt) if a kept range begins outside ``media``: the scrub of other boxes would destroy it.
+    Raises `ScrubError` (corrupt) if a kept range begins outside ``media``: the scrub of other boxes would destroy it.
     """
     extents: list[Range] = []
     for each in merged(kept):

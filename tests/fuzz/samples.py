@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from avion_media.common.formats import BY_EXTENSION, FORMATS, Family, MediaFormat
-from mediascrub.sniffing import HEAD_BYTES, sniff
+from avion_media.common.formats import BY_EXTENSION, Family
+from mediascrub import HEAD_BYTES, Format, MediaKind, sniff
 from tests.hostile.media.bomb import Bomb
 from tests.unit.container.videos import DATA
 
-IMAGE_FORMATS = tuple(fmt for fmt in FORMATS if fmt.family is Family.IMAGE)
-VIDEO_FORMATS = tuple(fmt for fmt in FORMATS if fmt.family is Family.VIDEO)
+IMAGE_FORMATS = tuple(fmt for fmt in Format if fmt.kind is MediaKind.IMAGE)
+VIDEO_FORMATS = tuple(fmt for fmt in Format if fmt.kind is MediaKind.VIDEO)
 _MAX_IMAGE_BYTES = 64 << 10
 _MAX_VIDEO_BYTES = 256 << 10
 
 
-def labelled(data: bytes, formats: Sequence[MediaFormat]) -> tuple[MediaFormat, bytes]:
+def labelled(data: bytes, formats: Sequence[Format]) -> tuple[Format, bytes]:
     """The format that the first byte stands for, and the rest."""
     return formats[(data[0] if data else 0) % len(formats)], data[1:]
 
@@ -51,7 +51,7 @@ def _is_small(path: Path) -> bool:
     return path.stat().st_size <= (_MAX_IMAGE_BYTES if family is Family.IMAGE else _MAX_VIDEO_BYTES)
 
 
-def _labelled_samples(formats: Sequence[MediaFormat], max_bytes: int) -> list[bytes]:
+def _labelled_samples(formats: Sequence[Format], max_bytes: int) -> list[bytes]:
     found = []
     for content in (*_contents(), *(bomb.make() for bomb in _small_bombs(formats))):
         fmt = sniff(content[:HEAD_BYTES], size=len(content)).format
@@ -60,7 +60,7 @@ def _labelled_samples(formats: Sequence[MediaFormat], max_bytes: int) -> list[by
     return found
 
 
-def _small_bombs(formats: Sequence[MediaFormat]) -> list[Bomb]:
+def _small_bombs(formats: Sequence[Format]) -> list[Bomb]:
     """Those that are made in no time: they reach code that no good file does."""
     from tests.hostile.media import heif_bombs, jpeg_bombs, matroska_bombs, mp4_bombs  # they encode pictures
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from avion_media.common.formats import MediaFormat
+from mediascrub import Format
 from tests.fuzz.mutation import mutated
 from tests.fuzz.samples import IMAGE_FORMATS, VIDEO_FORMATS, images, labelled, videos
 from tests.golden.outcomes import Outcome, opened, picture, plan
@@ -69,8 +69,8 @@ async def _files(paths: Sequence[Path], only: str, found: Record) -> None:
 def _seeds(
     kind: str,
     seeds: Sequence[bytes],
-    formats: Sequence[MediaFormat],
-    run: Callable[[bytes, MediaFormat], Outcome],
+    formats: Sequence[Format],
+    run: Callable[[bytes, Format], Outcome],
     max_bytes: int,
     only: str,
 ) -> Iterator[tuple[str, Outcome]]:
@@ -81,7 +81,7 @@ def _seeds(
         seed = seeds[number] if number < 0 else chance.choice(by_format[number % len(by_format)])
         content = seed if number < 0 else seed[:1] + mutated([seed[1:]], chance, max_bytes)
         fmt, data = labelled(content, formats)
-        name = f"{kind}:{fmt.name}:{number}"
+        name = f"{kind}:{fmt.value}:{number}"
         if fnmatch.fnmatch(name, only):
             yield name, run(data, fmt)
 

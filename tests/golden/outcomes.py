@@ -14,16 +14,18 @@ import trio
 from avion_media.common.errors import Rejected
 from avion_media.common.formats import FORMATS, Family, MediaFormat
 from avion_media.common.media import ThumbnailSize
+from avion_media.media.memory import picture_bytes, require_memory
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
 from avion_media.media.sandbox.sandbox import open_sandbox
+from avion_media.media.scrubber import rejecting, require_format
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.make import make_thumbnails
-from mediascrub import PEEK_BYTES, peek, plan_movie, read_picture
+from mediascrub import PEEK_BYTES, Format, peek, plan_movie, read_picture
 from mediascrub.bounds import PictureBounds, VideoBounds
 from mediascrub.movie import MoviePlan
 from mediascrub.ranges import Range
-from mediascrub.sniffing import HEAD_BYTES, require_format, sniff
+from mediascrub.sniffing import HEAD_BYTES, sniff
 from mediascrub.sparse import Missing, SparseFile
 from tests.unit.media.pieces import Pieces
 
@@ -64,8 +66,7 @@ async def opened() -> AsyncIterator[Callable[[Path, bool], Any]]:
 def _format(path: Path) -> MediaFormat:
     with path.open("rb") as file:
         sniffed = sniff(file.read(HEAD_BYTES), size=path.stat().st_size)
-    family = sniffed.family or FORMATS[0].family
-    return require_format(sniffed, family, ENABLED)
+    return require_format(sniffed, None, ENABLED)
 
 
 def _described(made: Processed) -> Outcome:
@@ -88,16 +89,19 @@ def _hashed(data: bytes) -> str:
 # --- without the sandbox, for small and made files ----------------------------------------------------------------
 
 _SIZES = [ThumbnailSize("small", 64), ThumbnailSize("large", 300)]
-_PICTURE_BOUNDS = PictureBounds(max_pixels=4_000_000, max_frames=200, max_memory_bytes=256 << 20)
+_PICTURE_BOUNDS = PictureBounds(max_pixels=4_000_000, max_frames=200)
+_MAX_MEMORY_BYTES = 256 << 20
 _VIDEO_BOUNDS = VideoBounds(max_boxes=20_000, max_samples=200_000)
 
 
-def picture(data: bytes, fmt: MediaFormat) -> Outcome:
+def picture(data: bytes, fmt: Format) -> Outcome:
     """Facts, thumbnails and the scrubbed original of a picture."""
     peeked = peek(data[:PEEK_BYTES], fmt)
-    found: Outcome = {"forecast": peeked.decode_bytes(len(data)) if peeked else "unknown"}
+    found: Outcome = {"forecast": picture_bytes(peeked, fmt, len(data)) if peeked else "unknown"}
     try:
-        read = read_picture(memoryview(data), fmt, _PICTURE_BOUNDS)
+        with rejecting():
+            read = read_picture(memoryview(data), fmt, _PICTURE_BOUNDS)
+        require_memory(read, _MAX_MEMORY_BYTES)
         made = make_thumbnails(read, _SIZES)
     except Rejected as rejected:
         return found | {"reason": rejected.reason.value}
@@ -112,7 +116,7 @@ def picture(data: bytes, fmt: MediaFormat) -> Outcome:
     }
 
 
-def plan(data: bytes, fmt: MediaFormat) -> Outcome:
+def plan(data: bytes, fmt: Format) -> Outcome:
     """The plan of a video: of the whole file, and of one that is fed in pieces of 4 KiB."""
     with TemporaryFile(buffering=0) as spool:
         spool.write(data)
@@ -130,9 +134,10 @@ def plan(data: bytes, fmt: MediaFormat) -> Outcome:
     return {"whole": whole, "pieces": answer | {"asked": asked_for}}
 
 
-def _examined(file: SparseFile, fmt: MediaFormat) -> Outcome | tuple[Range, ...]:
+def _examined(file: SparseFile, fmt: Format) -> Outcome | tuple[Range, ...]:
     try:
-        return _plan(plan_movie(file, fmt, bounds=_VIDEO_BOUNDS))
+        with rejecting():
+            return _plan(plan_movie(file, fmt, bounds=_VIDEO_BOUNDS))
     except Missing as missing:
         return missing.ranges
     except Rejected as rejected:

@@ -21,10 +21,9 @@ import pytest
 from PIL import Image
 
 from avion_media.common.errors import Reason
-from avion_media.common.formats import Family
 from avion_media.common.media import fit_within
 from avion_media.common.wire.avion import media_pb2 as wire
-from mediascrub.sniffing import sniff
+from mediascrub import MediaKind, sniff
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually
 from tests.unit.container.videos import apply_patches, examine_bytes
@@ -115,7 +114,7 @@ def scrubbed(body: bytes) -> bytes:
     """What may be served of a file."""
     fmt = sniff(body, size=len(body)).format
     assert fmt is not None
-    if fmt.family is Family.IMAGE:
+    if fmt.kind is MediaKind.IMAGE:
         return original_of(body, fmt)
     return apply_patches(examine_bytes(body, fmt).patches, body)
 

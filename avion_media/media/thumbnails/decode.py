@@ -10,11 +10,10 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP
 from avion_media.common.media import fit_within
 from avion_media.media.thumbnails.pixels import Pixels, Size
 from avion_media.media.thumbnails.planes import Planes, decode_planes
-from mediascrub import Picture
+from mediascrub import Format, Picture
 
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
@@ -30,11 +29,11 @@ def decode_image(picture: Picture, longest_edge: int, *, as_ycbcr: bool) -> Pixe
     box = fit_within(picture.width, picture.height, longest_edge)
     if as_ycbcr and (planes := decode_planes(picture, box)) is not None:
         return planes
-    if picture.format in (PNG, WEBP):
+    if picture.format in (Format.PNG, Format.WEBP):
         return _decode_by_vips(picture, longest_edge)
-    if picture.format is JPEG:
+    if picture.format is Format.JPEG:
         return Pixels.of_pillow(_decode_jpeg(picture, box, as_ycbcr))
-    return Pixels.of_pillow({GIF: _decode_gif, AVIF: _decode_avif, HEIC: _decode_heic}[picture.format](picture))
+    return Pixels.of_pillow(_DECODERS[picture.format](picture))
 
 
 def _decode_jpeg(picture: Picture, box: Size, as_ycbcr: bool) -> Image.Image:
@@ -56,7 +55,7 @@ def _decode_gif(picture: Picture) -> Image.Image:
 
 def _decode_by_vips(picture: Picture, longest_edge: int) -> Pixels:
     scale = 1.0
-    if picture.format is PNG:
+    if picture.format is Format.PNG:
         image = pyvips.Image.pngload_buffer(picture.still, access="sequential", fail_on="truncated")
     else:
         longest, shortest = max(picture.width, picture.height), min(picture.width, picture.height)
@@ -109,3 +108,6 @@ def _plain(image: Image.Image) -> Image.Image:
     if image.mode not in ("L", "RGB", "LA", "RGBA"):
         raise Rejected(Reason.CORRUPT, f"pixels of an unexpected kind: {image.mode}")
     return image
+
+
+_DECODERS = {Format.GIF: _decode_gif, Format.AVIF: _decode_avif, Format.HEIC: _decode_heic}

@@ -17,13 +17,13 @@ from blurhash_rs import blurhash_encode
 from PIL import Image
 
 from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import PNG
 from avion_media.common.media import WEBP_SUFFIX, ThumbnailSize, fit_within, thumbnail_names
+from avion_media.media.scrubber import rejecting
 from avion_media.media.thumbnails.colour import is_srgb
 from avion_media.media.thumbnails.decode import decode_image
 from avion_media.media.thumbnails.pixels import Pixels, Size
 from avion_media.media.thumbnails.planes import NARROWEST, Planes, in_planes
-from mediascrub import Picture, png
+from mediascrub import Format, Picture, png
 from mediascrub.picture import CodePoints, turned_size
 
 PIL.Image.preinit()  # because a job can import no module
@@ -53,7 +53,7 @@ def make_thumbnails(picture: Picture, sizes: ThumbnailSizes, quality: int = 80, 
         try:
             return _thumbnails(picture, sizes, quality, webp)
         except pyvips.Error:
-            if picture.format is not PNG:
+            if picture.format is not Format.PNG:
                 raise
         return _thumbnails(png.with_an_end(picture), sizes, quality, webp)
 
@@ -113,7 +113,8 @@ def rejecting_damage() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of bombs and odd metadata, which our own checks cover
         try:
-            yield
+            with rejecting():
+                yield
         except Rejected:
             raise
         except MemoryError as error:

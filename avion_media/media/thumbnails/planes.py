@@ -17,11 +17,10 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from avion_media.common.formats import JPEG, PNG
 from avion_media.media.libav import filtered, rgb_of
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.pixels import Pixels, Size, webp_of
-from mediascrub import Picture, png
+from mediascrub import Format, Picture, png
 from mediascrub.picture import turned_size
 
 _YCBCR, _RGB = 1, 0  # TJCS_YCbCr, TJPF_RGB
@@ -160,12 +159,12 @@ def _planes_of(rgb: Any, row_bytes: int, size: Size) -> Planes:
 
 def decode_planes(picture: Picture, wanted: Size) -> Planes | None:
     """Decode a picture in sRGB, no smaller than ``wanted``; None if it is unusual, or the decoder complains."""
-    if _LIBRARY is not None and picture.format is JPEG and picture.ycbcr:
+    if _LIBRARY is not None and picture.format is Format.JPEG and picture.ycbcr:
         return _jpeg_in_planes(picture, wanted)
-    if _LIBRARY is not None and picture.format.name in vips.ALLOWED:
+    if _LIBRARY is not None and picture.format.value in vips.ALLOWED:
         if picture.ycbcr and _WEBP is not None:
             return _webp_in_planes(picture)
-        return _png_in_planes(picture) if picture.format is PNG else None
+        return _png_in_planes(picture) if picture.format is Format.PNG else None
     return None
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from avion_media.common.formats import BY_NAME
 from avion_media.common.media import ThumbnailSize
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.make import make_thumbnails
-from mediascrub import read_picture
+from mediascrub import Format, read_picture
 from mediascrub.bounds import PictureBounds
 
 vips.allow_png()
@@ -24,7 +23,7 @@ def main(picture: str, format_name: str, rounds: str, directory: str, quality: s
     data = Path(picture).read_bytes()
     sizes = [ThumbnailSize(edge, int(edge)) for edge in edges]
     for _ in range(int(rounds)):
-        read = read_picture(memoryview(data), BY_NAME[format_name], PictureBounds())
+        read = read_picture(memoryview(data), Format(format_name), PictureBounds())
         result = make_thumbnails(read, sizes, quality=int(quality))
     for edge, thumbnail in result.by_name.items():
         Path(directory, f"{edge}.jpg").write_bytes(thumbnail)

@@ -14,11 +14,10 @@ from statistics import fmean
 
 from PIL import Image
 
-from avion_media.common.formats import BY_NAME
 from avion_media.common.media import ThumbnailSize
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.make import Webp, make_thumbnails
-from mediascrub import Picture, read_picture
+from mediascrub import Format, Picture, read_picture
 from mediascrub.bounds import PictureBounds
 from tests.bench.figures import Figure, Pairs
 from tests.bench.images.compare import EDGES, QUALITY, references
@@ -32,7 +31,7 @@ def measure_webp(picture: Input, rounds: int = 5) -> list[Figure]:
     """WebP against JPEG: bytes of the three sizes at equal SSIM, and CPU of all six against that of the three."""
     vips.allow_png()
     vips.allow_webp()
-    read = read_picture(memoryview(picture.data), BY_NAME[picture.format], PictureBounds())
+    read = read_picture(memoryview(picture.data), Format(picture.format), PictureBounds())
     ought = references(picture.data)
     jpegs = make_thumbnails(read, _SIZES, QUALITY).by_name
     wanted = fmean(_ssim(jpegs[size.name], ought[size.longest_edge]) for size in _SIZES)

@@ -30,10 +30,11 @@ from avion_media.common.formats import Family
 from avion_media.config import Config
 from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox.sandbox import open_sandbox
+from avion_media.media.scrubber import require_format
 from avion_media.media.settings import ThumbnailsConfig
 from avion_media.workers.sources import StoreSource
+from mediascrub import HEAD_BYTES, sniff
 from mediascrub.ranges import Range
-from mediascrub.sniffing import HEAD_BYTES, require_format, sniff
 from tests.bench.figures import Figure, Goal, Pairs
 from tests.bench.poster.link import GIGABIT, open_link
 from tests.bench.poster.video import LARGE, SMALL, make_videos

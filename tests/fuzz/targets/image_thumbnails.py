@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from avion_media.common.errors import Rejected
 from avion_media.common.media import ThumbnailSize
+from avion_media.media.memory import require_memory
+from avion_media.media.scrubber import rejecting
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.make import make_thumbnails
 from mediascrub import read_picture
@@ -13,13 +15,17 @@ from tests.fuzz.samples import IMAGE_FORMATS, images, labelled
 
 vips.allow_png()
 vips.allow_webp()
-_BOUNDS = PictureBounds(max_pixels=1_000_000, max_frames=50, max_memory_bytes=64 << 20)
+_BOUNDS = PictureBounds(max_pixels=1_000_000, max_frames=50)
+_MAX_MEMORY_BYTES = 64 << 20
 _SIZES = [ThumbnailSize("only", 64)]
 
 
 def _feed(data: bytes) -> None:
     fmt, content = labelled(data, IMAGE_FORMATS)
-    make_thumbnails(read_picture(memoryview(content), fmt, _BOUNDS), _SIZES)
+    with rejecting():
+        picture = read_picture(memoryview(content), fmt, _BOUNDS)
+    require_memory(picture, _MAX_MEMORY_BYTES)
+    make_thumbnails(picture, _SIZES)
 
 
 TARGET = parser_target("image-thumbnails", images, _feed, allowed=(Rejected,), max_cpu_s=5.0)

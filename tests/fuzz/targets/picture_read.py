@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from avion_media.common.errors import Rejected
-from avion_media.common.formats import MediaFormat
-from mediascrub import PEEK_BYTES, Picture, peek, read_picture
+from mediascrub import PEEK_BYTES, Format, Picture, ScrubError, peek, read_picture
 from mediascrub.bounds import PictureBounds
 from tests.fuzz.parser import parser_target
 from tests.fuzz.samples import IMAGE_FORMATS, images, labelled
@@ -20,7 +18,7 @@ def _feed(data: bytes) -> None:
     assert _facts(_read(picture.original, fmt)) == _facts(picture), "a second reading finds something else"
 
 
-def _read(content: bytes, fmt: MediaFormat) -> Picture:
+def _read(content: bytes, fmt: Format) -> Picture:
     return read_picture(memoryview(content), fmt, _BOUNDS)
 
 
@@ -36,4 +34,4 @@ def _facts(picture: Picture) -> tuple[object, ...]:
     )
 
 
-TARGET = parser_target("picture-read", images, _feed, allowed=(Rejected,))
+TARGET = parser_target("picture-read", images, _feed, allowed=(ScrubError,))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 
-from avion_media.common.errors import Rejected
-from avion_media.common.formats import MediaFormat
-from mediascrub import plan_movie
+from avion_media.media.plans import plan_from_json, plan_to_json
+from mediascrub import Format, ScrubError, plan_movie
 from mediascrub.bounds import VideoBounds
-from mediascrub.movie import MoviePlan, plan_from_json
+from mediascrub.movie import MoviePlan
 from mediascrub.ranges import Patch, Range
 from mediascrub.sparse import Missing, SparseFile
 from tests.fuzz.parser import parser_target
@@ -35,13 +34,13 @@ def _feed(data: bytes) -> None:
 
 
 def _check(plan: MoviePlan, content: bytes) -> None:
-    assert plan_from_json(plan.to_json()) == plan, "the plan does not survive its journey"
+    assert plan_from_json(plan_to_json(plan)) == plan, "the plan does not survive its journey"
     assert all(_is_inside(each, len(content)) for each in plan.patches), "a patch outside the file"
     assert all(_is_inside(each, len(content)) for each in plan.poster_ranges), "a range outside the file"
     assert len(apply_patches(plan.patches, content)) == len(content), "the scrub moves bytes"
 
 
-def _examine_in_pieces(spool: int, size_bytes: int, fmt: MediaFormat) -> None:
+def _examine_in_pieces(spool: int, size_bytes: int, fmt: Format) -> None:
     """As the service does with a file in the store: whatever is asked for must come nearer to an end."""
     present: list[Range] = []
     for _ in range(_MAX_ROUNDS):
@@ -54,12 +53,12 @@ def _examine_in_pieces(spool: int, size_bytes: int, fmt: MediaFormat) -> None:
         present += [_rounded(each, size_bytes) for each in missing]
 
 
-def _missing(file: SparseFile, fmt: MediaFormat) -> tuple[Range, ...]:
+def _missing(file: SparseFile, fmt: Format) -> tuple[Range, ...]:
     try:
         plan_movie(file, fmt, bounds=_BOUNDS)
     except Missing as missing:
         return missing.ranges
-    except Rejected:
+    except ScrubError:
         pass  # an end as well
     return ()
 
@@ -73,4 +72,4 @@ def _rounded(part: Range, size_bytes: int) -> Range:
     return Range(start, min(size_bytes, part.end + _UNIT_BYTES) - start)
 
 
-TARGET = parser_target("video-containers", videos, _feed, allowed=(Rejected,), max_bytes=256 << 10, weight=2.0)
+TARGET = parser_target("video-containers", videos, _feed, allowed=(ScrubError,), max_bytes=256 << 10, weight=2.0)

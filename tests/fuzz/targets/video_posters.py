@@ -28,7 +28,7 @@ def _feed(data: bytes) -> None:
     video, thumbnail = os.memfd_create("video"), os.memfd_create("thumbnail")
     try:
         os.write(video, content)
-        poster_job(_ARGUMENTS | {"format": fmt.name}, [video, thumbnail, thumbnail])
+        poster_job(_ARGUMENTS | {"format": fmt.value}, [video, thumbnail, thumbnail])
     finally:
         os.close(video)
         os.close(thumbnail)

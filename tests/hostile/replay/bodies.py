@@ -11,8 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from avion_media.common.formats import JPEG, MP4
-from mediascrub import plan_movie
+from mediascrub import Format, plan_movie
 from mediascrub.sparse import SparseFile
 from tests.unit.container.videos import apply_patches
 from tests.unit.scrub.made_files import box, jpeg_segment, original_of
@@ -63,7 +62,7 @@ def page(length: int) -> bytes:
 
 def scrubbed_picture(data: bytes) -> bytes:
     """What may be served of a picture."""
-    return original_of(data, JPEG)
+    return original_of(data, Format.JPEG)
 
 
 def scrubbed_video(data: bytes) -> bytes:
@@ -71,7 +70,7 @@ def scrubbed_video(data: bytes) -> bytes:
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
-        plan = plan_movie(SparseFile(file.fileno(), len(data)), MP4)
+        plan = plan_movie(SparseFile(file.fileno(), len(data)), Format.MP4)
     return apply_patches(plan.patches, data)
 
 

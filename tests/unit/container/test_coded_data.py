@@ -10,8 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import MKV, MP4, MediaFormat
+from mediascrub import Format, ScrubCode, ScrubError
 from mediascrub.coded_data import CODINGS, Coding, motion_jpeg, nal, obu
 from tests.unit.container import coded_videos, videos
 from tests.unit.container.coded_videos import CAPTION, HDR10_PLUS, MAKERS, SECRET
@@ -75,9 +74,9 @@ def _minute(path: Path) -> int:
     return path.stat().st_size
 
 
-@pytest.mark.parametrize("fmt", [MP4, MKV], ids=lambda fmt: fmt.name)
-def test_a_large_video_with_messages_in_its_first_seconds_is_read_whole(fmt: MediaFormat, tmp_path: Path) -> None:
-    plain, path = tmp_path / "plain.mp4", tmp_path / f"large.{fmt.extension}"
+@pytest.mark.parametrize("fmt", [Format.MP4, Format.MKV], ids=lambda fmt: fmt.value)
+def test_a_large_video_with_messages_in_its_first_seconds_is_read_whole(fmt: Format, tmp_path: Path) -> None:
+    plain, path = tmp_path / "plain.mp4", tmp_path / f"large.{fmt.value}"
     size_bytes = _minute(plain)
     message = "sei_user_data=086f3693-b7b3-4f2c-9653-21492feee5b8+" + SECRET.decode().replace(" ", "_")
     ffmpeg("-i", plain, "-c", "copy", "-bsf:v", f"h264_metadata={message}", path)
@@ -90,9 +89,9 @@ def test_a_large_video_with_messages_in_its_first_seconds_is_read_whole(fmt: Med
     assert plan.patches == examine(path).patches
 
 
-@pytest.mark.parametrize("fmt", [MP4, MKV], ids=lambda fmt: fmt.name)
-def test_a_large_video_with_an_encoders_single_note_is_not_read_whole(fmt: MediaFormat, tmp_path: Path) -> None:
-    path, target = tmp_path / f"large.{fmt.extension}", tmp_path / f"scrubbed.{fmt.extension}"
+@pytest.mark.parametrize("fmt", [Format.MP4, Format.MKV], ids=lambda fmt: fmt.value)
+def test_a_large_video_with_an_encoders_single_note_is_not_read_whole(fmt: Format, tmp_path: Path) -> None:
+    path, target = tmp_path / f"large.{fmt.value}", tmp_path / f"scrubbed.{fmt.value}"
     size_bytes = _minute(path)
     with store_of(path) as store:
         plan = store.examine(fmt)
@@ -108,7 +107,7 @@ def test_the_first_seconds_of_a_second_video_are_read_too(tmp_path: Path) -> Non
     coded_videos.h264(private)
     ffmpeg("-i", plain, "-itsoffset", "30", "-i", private, "-map", "0", "-map", "1", "-c", "copy", path)
     with store_of(path) as store:
-        plan = store.examine(MP4)
+        plan = store.examine(Format.MP4)
     assert SECRET not in apply_patches(plan.patches, path.read_bytes())
     assert plan.patches == examine(path).patches
 
@@ -116,7 +115,7 @@ def test_the_first_seconds_of_a_second_video_are_read_too(tmp_path: Path) -> Non
 def test_of_a_codec_without_such_messages_no_picture_is_read() -> None:
     path = Path(__file__).parents[2] / "data" / "mp4-vp9-anamorphic.mp4"
     with store_of(path) as store:
-        store.examine(MP4)
+        store.examine(Format.MP4)
         assert store.fetched_bytes < path.stat().st_size / 2
 
 
@@ -235,9 +234,9 @@ def test_a_video_of_an_unknown_coding_is_unsupported(
     path = tmp_path / f"video.{container}"
     MAKERS[name](path)
     _renamed(path, known, unknown)
-    with pytest.raises(Rejected, match="video codec") as caught:
+    with pytest.raises(ScrubError, match="video codec") as caught:
         examine(path)
-    assert caught.value.reason is Reason.UNSUPPORTED_TYPE
+    assert caught.value.code is ScrubCode.UNSUPPORTED
 
 
 def test_mpeg_4_part_2_is_known_by_its_name_alone(tmp_path: Path) -> None:
@@ -282,22 +281,22 @@ def _with_second_entry(data: bytes, change: tuple[bytes, bytes]) -> bytes:
 @pytest.mark.parametrize(("change", "reason"), [
     ((b"", b""), None),
     ((b"avc1", b"avc3"), None),
-    ((b"avc1", b"jpeg"), Reason.UNSUPPORTED_TYPE),
-    ((b"avc1", b"hvc1"), Reason.UNSUPPORTED_TYPE),
-    ((b"avc1", b"vp09"), Reason.UNSUPPORTED_TYPE),
-    ((b"\xff\xe1", b"\xfd\xe1"), Reason.UNSUPPORTED_TYPE),  # the size of the length before a unit
-    ((b"avc1", b"encv"), Reason.CORRUPT),
+    ((b"avc1", b"jpeg"), ScrubCode.UNSUPPORTED),
+    ((b"avc1", b"hvc1"), ScrubCode.UNSUPPORTED),
+    ((b"avc1", b"vp09"), ScrubCode.UNSUPPORTED),
+    ((b"\xff\xe1", b"\xfd\xe1"), ScrubCode.UNSUPPORTED),  # the size of the length before a unit
+    ((b"avc1", b"encv"), ScrubCode.CORRUPT),
 ], ids=str)  # fmt: skip
 def test_samples_of_all_entries_are_coded_alike(
-    change: tuple[bytes, bytes], reason: Reason | None, tmp_path: Path
+    change: tuple[bytes, bytes], reason: ScrubCode | None, tmp_path: Path
 ) -> None:
     path, target = tmp_path / "video.mp4", tmp_path / "scrubbed.mp4"
     coded_videos.h264(path)
     path.write_bytes(_with_second_entry(path.read_bytes(), change))
     if reason is not None:
-        with pytest.raises(Rejected) as caught:
+        with pytest.raises(ScrubError) as caught:
             examine(path)
-        assert caught.value.reason is reason
+        assert caught.value.code is reason
         return
     scrub(path, target)
     assert SECRET not in target.read_bytes()

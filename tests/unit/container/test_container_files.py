@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import MP4
+from mediascrub import Format, ScrubCode, ScrubError
 from mediascrub.bounds import VideoBounds
 from mediascrub.movie import MoviePlan
 from tests.unit.container.allowed import leaks, probe_leaks
@@ -48,16 +47,16 @@ VIDEOS: dict[str, tuple[int, int, float]] = {
     "webm-vp8.webm": (640, 356, 0.072),
     "webm-vp9.webm": (642, 642, 2.967),
 }
-REFUSED: dict[str, Reason] = {
-    "fuzz-ffmpeg-h264-bad-read.mp4": Reason.CORRUPT,
-    "mov-external-dref-alis.mov": Reason.EXTERNAL_REFERENCE,
-    "mp4-audio-only.mp4": Reason.NO_VIDEO,
-    "mp4-broken.mp4": Reason.CORRUPT,
-    "mp4-init-segment-no-frames.mp4": Reason.CORRUPT,
-    "mp4-truncated-moov-at-end.mp4": Reason.CORRUPT,
-    "random-bytes.mp4": Reason.CORRUPT,
-    "hls-ssrf-named.mp4": Reason.CORRUPT,
-    "ffconcat-named.mov": Reason.CORRUPT,
+REFUSED: dict[str, ScrubCode] = {
+    "fuzz-ffmpeg-h264-bad-read.mp4": ScrubCode.CORRUPT,
+    "mov-external-dref-alis.mov": ScrubCode.EXTERNAL_REFERENCE,
+    "mp4-audio-only.mp4": ScrubCode.NO_VIDEO,
+    "mp4-broken.mp4": ScrubCode.CORRUPT,
+    "mp4-init-segment-no-frames.mp4": ScrubCode.CORRUPT,
+    "mp4-truncated-moov-at-end.mp4": ScrubCode.CORRUPT,
+    "random-bytes.mp4": ScrubCode.CORRUPT,
+    "hls-ssrf-named.mp4": ScrubCode.CORRUPT,
+    "ffconcat-named.mov": ScrubCode.CORRUPT,
 }
 _HEAVY = frozenset(("mp4-hevc-8k.mp4",))  # a quarter of a minute to decode; the smaller HEVC files show the same
 
@@ -85,9 +84,9 @@ def test_facts_are_those_of_the_content(name: str) -> None:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_no_video_is_refused(name: str) -> None:
-    with pytest.raises(Rejected) as caught:
+    with pytest.raises(ScrubError) as caught:
         examine(DATA / name)
-    assert caught.value.reason is REFUSED[name]
+    assert caught.value.code is REFUSED[name]
 
 
 @pytest.mark.parametrize("name", VIDEOS)
@@ -167,23 +166,23 @@ def test_a_file_cut_off_in_its_samples_plays_as_far_as_it_goes() -> None:
 @pytest.mark.parametrize(
     ("bounds", "reason"),
     [
-        (VideoBounds(max_pixels=640 * 359), Reason.TOO_MANY_PIXELS),
-        (VideoBounds(max_side=639), Reason.BAD_DIMENSIONS),
-        (VideoBounds(max_duration_s=1.9), Reason.TOO_LONG),
-        (VideoBounds(max_tracks=1), Reason.CORRUPT),
-        (VideoBounds(max_index_bytes=1000), Reason.TOO_LARGE),
-        (VideoBounds(max_boxes=10), Reason.DECODER_LIMIT),
-        (VideoBounds(max_samples=10), Reason.DECODER_LIMIT),
-        (VideoBounds(max_poster_bytes=1000), Reason.TOO_LARGE),
+        (VideoBounds(max_pixels=640 * 359), ScrubCode.TOO_MANY_PIXELS),
+        (VideoBounds(max_side=639), ScrubCode.BAD_DIMENSIONS),
+        (VideoBounds(max_duration_s=1.9), ScrubCode.TOO_LONG),
+        (VideoBounds(max_tracks=1), ScrubCode.CORRUPT),
+        (VideoBounds(max_index_bytes=1000), ScrubCode.TOO_LARGE),
+        (VideoBounds(max_boxes=10), ScrubCode.TOO_COMPLEX),
+        (VideoBounds(max_samples=10), ScrubCode.TOO_COMPLEX),
+        (VideoBounds(max_poster_bytes=1000), ScrubCode.TOO_LARGE),
     ],
 )
-def test_each_bound_has_its_reason(bounds: VideoBounds, reason: Reason) -> None:
-    with pytest.raises(Rejected) as caught:
+def test_each_bound_has_its_reason(bounds: VideoBounds, reason: ScrubCode) -> None:
+    with pytest.raises(ScrubError) as caught:
         examine(DATA / "mp4-h264-udta-xyz-location.mp4", bounds)
-    assert caught.value.reason is reason
+    assert caught.value.code is reason
 
 
 def test_an_empty_file_is_corrupt() -> None:
-    with pytest.raises(Rejected) as caught:
-        examine_bytes(b"", MP4)
-    assert caught.value.reason is Reason.CORRUPT
+    with pytest.raises(ScrubError) as caught:
+        examine_bytes(b"", Format.MP4)
+    assert caught.value.code is ScrubCode.CORRUPT

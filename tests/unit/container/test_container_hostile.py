@@ -9,19 +9,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import MKV, MOV, MP4, WEBM, MediaFormat
+from mediascrub import Format, ScrubCode, ScrubError
 from mediascrub.movie import MoviePlan
 from tests.unit.container.videos import DATA, apply_patches, examine_bytes
 
 _SLOW_S = 10.0  # far beyond what any of these takes; the sandbox's own limit is a minute
-SEEDS: dict[str, MediaFormat] = {
-    "mp4-h264-rotated-90-tiny.mp4": MP4,
-    "mp4-fragmented.mp4": MP4,
-    "mov-iphone14pro-hevc-dolbyvision-rotated-gps.mov": MOV,
-    "mp4-h264-moov-at-end.mp4": MP4,
-    "webm-vp8.webm": WEBM,
-    "mkv-h264-ac3.mkv": MKV,
+SEEDS: dict[str, Format] = {
+    "mp4-h264-rotated-90-tiny.mp4": Format.MP4,
+    "mp4-fragmented.mp4": Format.MP4,
+    "mov-iphone14pro-hevc-dolbyvision-rotated-gps.mov": Format.MOV,
+    "mp4-h264-moov-at-end.mp4": Format.MP4,
+    "webm-vp8.webm": Format.WEBM,
+    "mkv-h264-ac3.mkv": Format.MKV,
 }
 _CONTENTS = {name: (DATA / name).read_bytes() for name in SEEDS}
 _INDICES = {  # where the structure is: mutations of samples change nothing
@@ -35,12 +34,12 @@ _INDICES = {  # where the structure is: mutations of samples change nothing
 thorough = settings(max_examples=300, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
-def _examine(data: bytes, fmt: MediaFormat) -> MoviePlan | None:
+def _examine(data: bytes, fmt: Format) -> MoviePlan | None:
     """The plan, checked against the file, or None when it was refused."""
     begin = time.process_time()
     try:
         plan = examine_bytes(data, fmt)
-    except Rejected:
+    except ScrubError:
         return None
     finally:
         assert time.process_time() - begin < _SLOW_S
@@ -84,20 +83,20 @@ def test_moved_parts_are_refused_or_planned(data: st.DataObject) -> None:
 
 
 @settings(max_examples=200, derandomize=True)
-@given(st.binary(max_size=400), st.sampled_from([MP4, MOV, WEBM, MKV]))
-def test_noise_is_refused(data: bytes, fmt: MediaFormat) -> None:
+@given(st.binary(max_size=400), st.sampled_from([Format.MP4, Format.MOV, Format.WEBM, Format.MKV]))
+def test_noise_is_refused(data: bytes, fmt: Format) -> None:
     assert _examine(data, fmt) is None
 
 
 # --- forged to cost time or memory ------------------------------------------------------------------------------
 
 
-def _reason(data: bytes, fmt: MediaFormat) -> Reason:
+def _reason(data: bytes, fmt: Format) -> ScrubCode:
     begin = time.process_time()
-    with pytest.raises(Rejected) as caught:
+    with pytest.raises(ScrubError) as caught:
         examine_bytes(data, fmt)
     assert time.process_time() - begin < _SLOW_S
-    return caught.value.reason
+    return caught.value.code
 
 
 def _forged(kind: bytes, content: bytes) -> bytes:
@@ -116,8 +115,8 @@ def _forged(kind: bytes, content: bytes) -> bytes:
 def test_millions_of_tiny_boxes() -> None:
     box = struct.pack(">I4s", 8, b"free")
     moov = struct.pack(">I4s", 8 + 8 * 1_000_000, b"moov") + box * 1_000_000
-    assert _reason(moov, MP4) is Reason.DECODER_LIMIT
-    assert _reason(box * 1_000_000, MP4) is Reason.DECODER_LIMIT
+    assert _reason(moov, Format.MP4) is ScrubCode.TOO_COMPLEX
+    assert _reason(box * 1_000_000, Format.MP4) is ScrubCode.TOO_COMPLEX
 
 
 def test_boxes_nested_without_end() -> None:
@@ -125,30 +124,30 @@ def test_boxes_nested_without_end() -> None:
     for _ in range(5000):
         data = struct.pack(">I4s", 8 + len(data), b"trak") + data
     data = struct.pack(">I4s", 8 + len(data), b"moov") + data
-    assert _reason(data, MP4) is Reason.CORRUPT
+    assert _reason(data, Format.MP4) is ScrubCode.CORRUPT
 
 
 def test_sample_counts_beyond_reason() -> None:
     huge = 0xFFFFFFFF
     constant = _forged(b"stsz", struct.pack(">III", 0, 1, huge))
-    _examine(constant, MP4)
+    _examine(constant, Format.MP4)
     long_run = _forged(b"stts", struct.pack(">IIII", 0, 1, huge, 0))
-    _examine(long_run, MP4)
+    _examine(long_run, Format.MP4)
     many = _forged(b"stsz", struct.pack(">III", 0, 0, 5_000_000) + bytes(20_000_000))
-    assert _reason(many, MP4) is Reason.DECODER_LIMIT
+    assert _reason(many, Format.MP4) is ScrubCode.TOO_COMPLEX
     wide = _forged(b"stsc", struct.pack(">IIIII", 0, 1, 1, huge, 1))
-    _examine(wide, MP4)
+    _examine(wide, Format.MP4)
 
 
 def test_millions_of_chunks() -> None:
     chunks = _forged(b"stco", struct.pack(">II", 0, 1_000_000) + struct.pack(">I", 100) * 1_000_000)
-    _examine(chunks, MP4)
+    _examine(chunks, Format.MP4)
 
 
 def test_matroska_of_millions_of_elements() -> None:
     head = _CONTENTS["webm-vp8.webm"][: _CONTENTS["webm-vp8.webm"].index(b"\x18\x53\x80\x67")]
     segment = b"\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff"
-    assert _reason(head + segment + b"\xec\x80" * 1_000_000, WEBM) is Reason.DECODER_LIMIT
+    assert _reason(head + segment + b"\xec\x80" * 1_000_000, Format.WEBM) is ScrubCode.TOO_COMPLEX
 
 
 @pytest.mark.parametrize("width", [0xFFFF, 0])
@@ -156,11 +155,11 @@ def test_absurd_dimensions(width: int) -> None:
     data = bytearray(_CONTENTS["mp4-h264-rotated-90-tiny.mp4"])
     at = data.index(b"avc1", 100) - 4
     struct.pack_into(">H", data, at + 32, width)
-    assert _reason(bytes(data), MP4) is Reason.BAD_DIMENSIONS
+    assert _reason(bytes(data), Format.MP4) is ScrubCode.BAD_DIMENSIONS
 
 
 def test_an_absurd_aspect() -> None:
     data = bytearray(_CONTENTS["mp4-h264-rotated-90-tiny.mp4"])
     at = data.index(b"avc1", 100) - 4
     struct.pack_into(">HH", data, at + 32, 16_000, 60)
-    assert _reason(bytes(data), MP4) is Reason.BAD_ASPECT
+    assert _reason(bytes(data), Format.MP4) is ScrubCode.BAD_ASPECT

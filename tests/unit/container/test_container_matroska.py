@@ -7,8 +7,7 @@ from tempfile import TemporaryFile
 
 import pytest
 
-from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import MKV, WEBM
+from mediascrub import Format, ScrubCode, ScrubError
 from mediascrub.matroska.clusters import BlockReader
 from mediascrub.matroska.ebml import Element, element_at, parse_element, void_header
 from mediascrub.matroska.scrub import scrub_cluster
@@ -143,7 +142,7 @@ def test_a_recording_cut_off_is_taken_as_far_as_it_goes(cut: int, tmp_path: Path
 def test_what_follows_the_segment_goes(trailer: bytes) -> None:
     base = (DATA / "webm-vp8.webm").read_bytes()
     data = base + trailer
-    clean = apply_patches(examine_bytes(data, WEBM).patches, data)
+    clean = apply_patches(examine_bytes(data, Format.WEBM).patches, data)
     assert len(clean) == len(data)
     assert not any(clean[len(base) + 9 :])
     assert b"LEAK" not in clean
@@ -157,7 +156,7 @@ def test_elements_that_nobody_knows_become_void() -> None:
     assert segment.size is not None
     grown = data[: segment.offset + 4] + (segment.size + 21).to_bytes(8, "big").replace(b"\0", b"\x01", 1)
     grown += data[segment.payload :] + unknown + info
-    clean = apply_patches(examine_bytes(grown, WEBM).patches, grown)
+    clean = apply_patches(examine_bytes(grown, Format.WEBM).patches, grown)
     assert b"LEAK" not in clean
     assert [element.id for element in _top_level(clean)][-2:] == [0xEC, 0xEC]
 
@@ -213,7 +212,7 @@ def _scrubbed_group(*parts: bytes) -> bytes:
     """The scrubbed content of a BlockGroup that begins with a block."""
     group = element(0xA0, _BLOCK + b"".join(parts))
     data = _with_child_of_the_last_cluster((DATA / "webm-vp8.webm").read_bytes(), group)
-    clean = apply_patches(examine_bytes(data, WEBM).patches, data)
+    clean = apply_patches(examine_bytes(data, Format.WEBM).patches, data)
     content = clean[data.index(group) :][9 : len(group)]
     assert content.startswith(_BLOCK)
     return content.removeprefix(_BLOCK)
@@ -286,7 +285,7 @@ def test_messages_in_blocks_of_several_frames_go(
     content = (bytes((len(frames) - 1,)) if lacing else b"") + lengths + b"".join(frames)
     block = b"\x81\0\0" + bytes((lacing,)) + content
     data = _with_child_of_the_last_cluster(base, b"\xa3" + _sized(len(block)) + block)
-    clean = apply_patches(examine_bytes(data, MKV).patches, data)
+    clean = apply_patches(examine_bytes(data, Format.MKV).patches, data)
     assert data.count(b"LEAK") == len([frame for frame in frames if frame])
     assert b"LEAK" not in clean
     assert block.removesuffix(b"".join(frames)) in clean
@@ -345,7 +344,7 @@ def test_only_what_is_needed_stays_in_the_parts_of_a_track(path: tuple[int, ...]
     for depth, each in reversed(list(enumerate(path))):
         part = element(each, _SIZE if each == _VIDEO and depth < len(path) - 1 else b"", part)
     data = file_of(info(), track(640, 360, b"V_VP8", part), good_cluster())
-    clean = apply_patches(examine_bytes(data, WEBM).patches, data)
+    clean = apply_patches(examine_bytes(data, Format.WEBM).patches, data)
     assert clean == data.replace(private, _void(6) + _void(7))
 
 
@@ -355,17 +354,17 @@ def test_display_size_stretches_the_width(tmp_path: Path) -> None:
 
 
 def test_sound_alone_is_no_video(tmp_path: Path) -> None:
-    with pytest.raises(Rejected) as caught:
+    with pytest.raises(ScrubError) as caught:
         examine(_make(tmp_path / "sound.mkv", *SOUND))
-    assert caught.value.reason is Reason.NO_VIDEO
+    assert caught.value.code is ScrubCode.NO_VIDEO
 
 
 def test_headers_without_clusters_are_corrupt() -> None:
     data = (DATA / "webm-vp8.webm").read_bytes()
     cluster = data.index(b"\x1f\x43\xb6\x75")
-    with pytest.raises(Rejected) as caught:
-        examine_bytes(data[:cluster], MKV)
-    assert caught.value.reason is Reason.CORRUPT
+    with pytest.raises(ScrubError) as caught:
+        examine_bytes(data[:cluster], Format.MKV)
+    assert caught.value.code is ScrubCode.CORRUPT
 
 
 @pytest.mark.parametrize("length", [*range(2, 140), 300, 70_000])

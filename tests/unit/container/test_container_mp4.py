@@ -1,4 +1,4 @@
-"""MP4 and MOV in all the ways that writers lay them out, made by ffmpeg or by hand."""
+"""MP4 and Format.MOV in all the ways that writers lay them out, made by ffmpeg or by hand."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import MOV, MP4
+from mediascrub import Format, ScrubCode, ScrubError
 from mediascrub.movie import MoviePlan
 from tests.unit.container.allowed import leaks, probe_leaks
 from tests.unit.container.videos import (
@@ -347,7 +346,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _clean_bytes(data: bytes) -> bytes:
-    plan = examine_bytes(data, MP4)
+    plan = examine_bytes(data, Format.MP4)
     clean = apply_patches(plan.patches, data)
     assert len(clean) == len(data)
     return clean
@@ -459,23 +458,23 @@ def test_an_alias_that_claims_to_be_self_contained_loses_its_path() -> None:
     at = data.index(b"alis") + 4
     assert data[at : at + 4] == bytes(4)
     data[at + 3] = 1
-    plan = examine_bytes(bytes(data), MOV)
+    plan = examine_bytes(bytes(data), Format.MOV)
     assert b"passwd" in data
     assert b"passwd" not in apply_patches(plan.patches, bytes(data))
 
 
-@pytest.mark.parametrize(("box", "reason"), [(b"cmov", Reason.UNSUPPORTED_TYPE), (b"rmra", Reason.EXTERNAL_REFERENCE)])
-def test_movie_headers_elsewhere_are_refused(box: bytes, reason: Reason) -> None:
+@pytest.mark.parametrize(("box", "reason"), [(b"cmov", ScrubCode.UNSUPPORTED), (b"rmra", ScrubCode.EXTERNAL_REFERENCE)])
+def test_movie_headers_elsewhere_are_refused(box: bytes, reason: ScrubCode) -> None:
     data = struct.pack(">I4sI4s", 16, b"moov", 8, box)
-    with pytest.raises(Rejected) as caught:
-        examine_bytes(data, MOV)
-    assert caught.value.reason is reason
+    with pytest.raises(ScrubError) as caught:
+        examine_bytes(data, Format.MOV)
+    assert caught.value.code is reason
 
 
 def test_a_table_far_larger_than_its_box_is_corrupt() -> None:
     data = bytearray(BASE.read_bytes())
     at = data.index(b"stsz")
     struct.pack_into(">I", data, at + 12, 0x00300000)
-    with pytest.raises(Rejected) as caught:
-        examine_bytes(bytes(data), MP4)
-    assert caught.value.reason is Reason.CORRUPT
+    with pytest.raises(ScrubError) as caught:
+        examine_bytes(bytes(data), Format.MP4)
+    assert caught.value.code is ScrubCode.CORRUPT

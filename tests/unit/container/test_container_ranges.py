@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import MKV, MP4, WEBM
+from mediascrub import Format, ScrubCode, ScrubError
 from mediascrub.movie import MoviePlan
 from mediascrub.ranges import Range
 from mediascrub.sparse import Missing, SparseFile
@@ -40,7 +39,7 @@ def _long(directory: Path, name: str, *options: str) -> Path:
 def test_a_large_movie_costs_less_than_ten_megabytes(directory: Path, options: tuple[str, ...]) -> None:
     path = _long(directory, "long.mp4", *options)
     with store_of(path) as store:
-        plan = store.examine(MP4)
+        plan = store.examine(Format.MP4)
         assert store.rounds <= 5
         assert store.fetched_bytes < 11 * _MEGABYTE  # the poster's seconds are among them: they decide on the rest
     assert sum(each.length for each in plan.poster_ranges) < 10 * _MEGABYTE
@@ -54,7 +53,7 @@ def test_a_large_matroska_file_costs_less_than_thirty_megabytes(directory: Path,
     # Clusters of 5 MB, 30 of them: a header each, rounded up by the store, and 9 MiB for the poster.
     path = _long(directory, "long.mkv", *options)
     with store_of(path) as store:
-        plan = store.examine(MKV)
+        plan = store.examine(Format.MKV)
         store.fetch([(each.offset, each.length) for each in plan.poster_ranges])
         assert store.rounds <= 20
         assert store.fetched_bytes < 30 * _MEGABYTE
@@ -70,7 +69,7 @@ def test_a_large_matroska_file_costs_less_than_thirty_megabytes(directory: Path,
 def test_fragments_with_an_index_are_fetched_by_it(directory: Path, flags: str, max_bytes: int) -> None:
     path = _long(directory, "fragments.mp4", "-an", "-movflags", flags)
     with store_of(path) as store:
-        plan = store.examine(MP4)
+        plan = store.examine(Format.MP4)
         assert store.rounds <= 12
         assert store.fetched_bytes < max_bytes * _MEGABYTE + 64 * (64 << 10) * 2
     assert plan.duration_s == pytest.approx(examine(path).duration_s)
@@ -80,7 +79,7 @@ def test_fragments_with_an_index_are_fetched_by_it(directory: Path, flags: str, 
 def test_fragments_without_an_index_are_read_in_growing_windows(directory: Path) -> None:
     path = _long(directory, "bare.mp4", "-movflags", "frag_keyframe+empty_moov+default_base_moof+skip_trailer")
     with store_of(path) as store:
-        plan = store.examine(MP4)
+        plan = store.examine(Format.MP4)
         assert store.rounds <= 64
     assert plan.duration_s == pytest.approx(64 * 0.3, rel=0.1)
 
@@ -145,7 +144,7 @@ def test_a_live_recording_is_read_whole(tmp_path: Path) -> None:
     )
     path.write_bytes(ffmpeg(*video, "-f", "webm", "-live", "1", "pipe:1"))
     with store_of(path) as store:
-        plan = store.examine(WEBM)
+        plan = store.examine(Format.WEBM)
         assert store.rounds <= 5
     assert plan.duration_s == pytest.approx(4.0, abs=0.1)
     _assert_decodes_alike(path, plan, tmp_path)
@@ -183,6 +182,6 @@ def test_a_read_of_a_hole_names_what_is_missing(tmp_path: Path) -> None:
 def test_a_read_outside_the_file_is_corrupt(tmp_path: Path, offset: int, length: int) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(100))
-    with path.open("rb") as file, pytest.raises(Rejected) as caught:
+    with path.open("rb") as file, pytest.raises(ScrubError) as caught:
         SparseFile(file.fileno(), 100).read(offset, length)
-    assert caught.value.reason is Reason.CORRUPT
+    assert caught.value.code is ScrubCode.CORRUPT

@@ -19,13 +19,12 @@ from typing import Any
 import pytest
 
 from avion_media.backends.store.patch_plan import patched
-from avion_media.common.errors import Rejected
-from avion_media.common.formats import BY_EXTENSION, MediaFormat
-from avion_media.media.plans import plan_job
+from avion_media.common.formats import BY_EXTENSION, BY_NAME
+from avion_media.media.plans import plan_from_json, plan_job
 from avion_media.media.poster import Video
-from mediascrub import plan_movie
+from mediascrub import Format, ScrubError, plan_movie
 from mediascrub.bounds import VideoBounds
-from mediascrub.movie import POSTER_SECONDS, MoviePlan, plan_from_json
+from mediascrub.movie import POSTER_SECONDS, MoviePlan
 from mediascrub.ranges import Patch, Range
 from mediascrub.sparse import SparseFile
 
@@ -41,9 +40,9 @@ def ffmpeg(*arguments: str | Path, cwd: Path | None = None) -> bytes:
     return subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_S, cwd=cwd).stdout
 
 
-def format_of(path: Path) -> MediaFormat:
+def format_of(path: Path) -> Format:
     """By the file's name, which is right in these tests."""
-    return BY_EXTENSION[path.suffix[1:]]
+    return Format(BY_EXTENSION[path.suffix[1:]].name)
 
 
 def examine(path: Path, bounds: VideoBounds | None = None, poster_seconds: float = 5.0) -> MoviePlan:
@@ -55,13 +54,13 @@ def examine(path: Path, bounds: VideoBounds | None = None, poster_seconds: float
 
 def shown_size(path: Path) -> tuple[int, int]:
     """The size that is held against the bounds, as a refusal tells it: as displayed, but for a turn."""
-    with pytest.raises(Rejected, match="shown as") as caught:
+    with pytest.raises(ScrubError, match="shown as") as caught:
         examine(path, VideoBounds(max_aspect=0))
     width, height = re.findall(r"shown as ([0-9]+) x ([0-9]+)", str(caught.value))[0]
     return int(width), int(height)
 
 
-def examine_bytes(data: bytes, fmt: MediaFormat) -> MoviePlan:
+def examine_bytes(data: bytes, fmt: Format) -> MoviePlan:
     """Examine a file of these bytes."""
     with tempfile.TemporaryFile() as file:
         file.write(data)
@@ -105,9 +104,9 @@ class Store:
                 os.pwrite(self.fd, source.read(end - start), start)
                 self.present.append([start, end - start])
 
-    def examine(self, fmt: MediaFormat, **arguments: object) -> MoviePlan:
+    def examine(self, fmt: Format, **arguments: object) -> MoviePlan:
         """Run the job until it has a plan."""
-        given: dict[str, object] = {"size_bytes": self.size_bytes, "format": fmt.name, "max_plan_bytes": 1 << 20}
+        given: dict[str, object] = {"size_bytes": self.size_bytes, "format": fmt.value, "max_plan_bytes": 1 << 20}
         given |= {"bounds": {}, "poster_seconds": POSTER_SECONDS} | arguments
         for _ in range(_MAX_ROUNDS):
             self.rounds += 1
@@ -145,10 +144,10 @@ def frames(path: Path, *options: str) -> list[str]:
     return [line for line in answer.splitlines() if not line.startswith("#")]
 
 
-def first_frames(path: Path, fmt: MediaFormat, plan: MoviePlan, count: int) -> list[str]:
+def first_frames(path: Path, fmt: Format, plan: MoviePlan, count: int) -> list[str]:
     """The MD5s of the first frames of the plan's video track, as the poster's job decodes them."""
     with path.open("rb") as file:
-        video = Video(file.fileno(), fmt, plan.stream, VideoBounds())
+        video = Video(file.fileno(), BY_NAME[fmt.value], plan.stream, VideoBounds())
         first = islice(video.frames(plan.poster_seconds), count)
         return [hashlib.md5(frame.to_ndarray().tobytes()).hexdigest() for frame in first]
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from PIL import Image
 
-from avion_media.common.formats import MediaFormat
 from avion_media.common.media import ThumbnailSize
+from avion_media.media.scrubber import rejecting
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.make import make_thumbnails
-from mediascrub import Picture, read_picture
+from mediascrub import Format, Picture, read_picture
 from mediascrub.bounds import PictureBounds
 
 vips.allow_png()
@@ -79,7 +79,7 @@ def png_of_samples(
     return b"".join((signature, chunk(b"IHDR", header), *chunks, chunk(b"IDAT", pixels), chunk(b"IEND", b"")))
 
 
-def thumbnail_of(data: bytes, fmt: MediaFormat, longest_edge: int = 400, quality: int = 95) -> Image.Image:
+def thumbnail_of(data: bytes, fmt: Format, longest_edge: int = 400, quality: int = 95) -> Image.Image:
     """The picture's only thumbnail, in RGB."""
     result = process(data, fmt, [ThumbnailSize("only", longest_edge)], PictureBounds(), quality=quality)
     return Image.open(io.BytesIO(result.thumbnails["only"]), formats=["JPEG"]).convert("RGB")
@@ -124,20 +124,22 @@ class Result:
     original: bytes
 
 
-def inspect_image(data: bytes | bytearray | memoryview, fmt: MediaFormat, bounds: PictureBounds) -> Facts:
+def inspect_image(data: bytes | bytearray | memoryview, fmt: Format, bounds: PictureBounds) -> Facts:
     """What is known of a picture before it is decoded."""
-    return _facts(read_picture(memoryview(data), fmt, bounds))
+    with rejecting():
+        return _facts(read_picture(memoryview(data), fmt, bounds))
 
 
 def process(
     data: bytes | bytearray | memoryview,
-    fmt: MediaFormat,
+    fmt: Format,
     sizes: Sequence[ThumbnailSize],
     bounds: PictureBounds,
     quality: int = 80,
 ) -> Result:
     """Read and decode a picture, as a job does."""
-    picture = read_picture(memoryview(data), fmt, bounds)
+    with rejecting():
+        picture = read_picture(memoryview(data), fmt, bounds)
     made = make_thumbnails(picture, sizes, quality)
     return Result(_facts(picture), made.by_name, made.blurhash, picture.original)
 

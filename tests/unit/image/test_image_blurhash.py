@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from avion_media.common.formats import PNG
 from avion_media.common.media import ThumbnailSize
+from mediascrub import Format
 from mediascrub.bounds import PictureBounds
 from tests.unit.image.made import process, quadrants, saved
 
@@ -47,7 +47,7 @@ def linear_light(image: Image.Image) -> Samples:
 
 def test_it_follows_the_definition() -> None:
     image = quadrants(32, 24)
-    hashed = process(saved(image, "PNG"), PNG, [ThumbnailSize("only", 32)], PictureBounds()).blurhash
+    hashed = process(saved(image, "PNG"), Format.PNG, [ThumbnailSize("only", 32)], PictureBounds()).blurhash
     across, down = 4, 3
 
     assert len(hashed) == 4 + 2 * across * down
@@ -70,12 +70,12 @@ def test_it_follows_the_definition() -> None:
 
 def test_black_has_the_hash_that_everybody_knows() -> None:
     black = saved(Image.new("RGB", (32, 24)), "PNG")
-    found = process(black, PNG, [ThumbnailSize("only", 32)], PictureBounds())
+    found = process(black, Format.PNG, [ThumbnailSize("only", 32)], PictureBounds())
     assert found.blurhash == "L00000fQfQfQfQfQfQfQfQfQfQfQ"
 
 
 @pytest.mark.parametrize(("size", "first"), [((300, 200), "L"), ((200, 300), "T"), ((200, 200), "L"), ((1, 1), "L")])
 def test_the_longer_side_has_more_components(size: tuple[int, int], first: str) -> None:
-    result = process(saved(quadrants(*size), "PNG"), PNG, [ThumbnailSize("only", 100)], PictureBounds())
+    result = process(saved(quadrants(*size), "PNG"), Format.PNG, [ThumbnailSize("only", 100)], PictureBounds())
     assert result.blurhash[0] == first
     assert len(result.blurhash) == 28

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from PIL import Image, ImageChops, ImageCms
 
-from avion_media.common.formats import AVIF, GIF, JPEG, PNG, WEBP, MediaFormat
 from avion_media.media.thumbnails.colour import is_srgb, to_srgb
 from avion_media.media.thumbnails.matrix_profile import gamma_curve, hlg_in_sdr, matrix_profile, pq_curve, srgb_curve
+from mediascrub import Format
 from mediascrub.picture import BT709_PRIMARIES, CodePoints, IccProfile, Primaries
 from tests.unit.image.made import (
     Rgb,
@@ -48,23 +48,23 @@ def assert_colour(thumbnail: Image.Image, colour: Rgb, tolerance: int = 3) -> No
 
 
 def test_the_display_p3_patch_of_the_collection() -> None:
-    assert_colour(thumbnail_of((DATA / "png-display-p3-patch.png").read_bytes(), PNG), P3_IN_SRGB, 2)
+    assert_colour(thumbnail_of((DATA / "png-display-p3-patch.png").read_bytes(), Format.PNG), P3_IN_SRGB, 2)
 
 
 def test_a_profile_in_each_format_that_has_one() -> None:
     image = flat(P3_PIXEL)
     for data, fmt in (
-        (saved(image, "JPEG", quality=98, icc_profile=P3_PROFILE), JPEG),
-        (saved(image, "PNG", icc_profile=P3_PROFILE), PNG),
-        (saved(image, "WEBP", lossless=True, icc_profile=P3_PROFILE), WEBP),
-        (saved(image, "AVIF", quality=98, icc_profile=P3_PROFILE), AVIF),
+        (saved(image, "JPEG", quality=98, icc_profile=P3_PROFILE), Format.JPEG),
+        (saved(image, "PNG", icc_profile=P3_PROFILE), Format.PNG),
+        (saved(image, "WEBP", lossless=True, icc_profile=P3_PROFILE), Format.WEBP),
+        (saved(image, "AVIF", quality=98, icc_profile=P3_PROFILE), Format.AVIF),
     ):
         assert_colour(thumbnail_of(data, fmt), P3_IN_SRGB, 4)
 
 
 def test_a_profile_is_applied_after_the_shrink_as_before() -> None:
     data = saved(flat(P3_PIXEL, (900, 600)), "JPEG", quality=98, icc_profile=P3_PROFILE)
-    thumbnail = thumbnail_of(data, JPEG, longest_edge=100)
+    thumbnail = thumbnail_of(data, Format.JPEG, longest_edge=100)
     assert thumbnail.size == (100, 67)
     assert_colour(thumbnail, P3_IN_SRGB)
 
@@ -81,7 +81,7 @@ def test_a_profile_is_applied_after_the_shrink_as_before() -> None:
 )
 def test_a_broken_or_unfitting_profile_is_ignored(profile: bytes) -> None:
     assert_colour(
-        thumbnail_of(saved(flat((200, 100, 50)), "JPEG", quality=98, icc_profile=profile), JPEG), (200, 100, 50)
+        thumbnail_of(saved(flat((200, 100, 50)), "JPEG", quality=98, icc_profile=profile), Format.JPEG), (200, 100, 50)
     )
 
 
@@ -99,21 +99,23 @@ def test_png_precedence_is_cicp_then_iccp_then_srgb_then_gama() -> None:
     srgb, linear = chunk(b"sRGB", b"\0"), chunk(b"gAMA", struct.pack(">I", 100_000))
     unconverted, p3 = P3_PIXEL, P3_IN_SRGB
 
-    assert_colour(thumbnail_of(with_chunks(png, cicp_p3, srgb, linear), PNG), p3)
-    assert_colour(thumbnail_of(with_chunks(png, cicp_srgb, iccp(P3_PROFILE)), PNG), unconverted)
-    assert_colour(thumbnail_of(with_chunks(png, iccp(P3_PROFILE), srgb, linear), PNG), p3)
-    assert_colour(thumbnail_of(with_chunks(png, srgb, linear), PNG), unconverted)
+    assert_colour(thumbnail_of(with_chunks(png, cicp_p3, srgb, linear), Format.PNG), p3)
+    assert_colour(thumbnail_of(with_chunks(png, cicp_srgb, iccp(P3_PROFILE)), Format.PNG), unconverted)
+    assert_colour(thumbnail_of(with_chunks(png, iccp(P3_PROFILE), srgb, linear), Format.PNG), p3)
+    assert_colour(thumbnail_of(with_chunks(png, srgb, linear), Format.PNG), unconverted)
 
 
 def test_png_gamma_and_chromaticities() -> None:
     png = saved(flat((128, 128, 128)), "PNG")
     gamma_1, gamma_22 = (chunk(b"gAMA", struct.pack(">I", value)) for value in (100_000, 45_455))
-    assert_colour(thumbnail_of(with_chunks(png, gamma_1), PNG), (188, 188, 188))
-    assert_colour(thumbnail_of(with_chunks(png, gamma_22), PNG), (128, 128, 128))
+    assert_colour(thumbnail_of(with_chunks(png, gamma_1), Format.PNG), (188, 188, 188))
+    assert_colour(thumbnail_of(with_chunks(png, gamma_22), Format.PNG), (128, 128, 128))
 
     points = [round(100_000 * value) for point in P3 for value in point]
     chromaticities = chunk(b"cHRM", struct.pack(">8I", *points))
-    assert_colour(thumbnail_of(with_chunks(saved(flat(P3_PIXEL), "PNG"), gamma_22, chromaticities), PNG), P3_IN_SRGB)
+    assert_colour(
+        thumbnail_of(with_chunks(saved(flat(P3_PIXEL), "PNG"), gamma_22, chromaticities), Format.PNG), P3_IN_SRGB
+    )
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_png_gamma_and_chromaticities() -> None:
 def test_a_gray_png_is_converted_like_one_in_rgb(mode: str, colour: bytes) -> None:
     gray = Image.linear_gradient("L")
     shown, expected = (
-        thumbnail_of(with_chunks(saved(gray.convert(each), "PNG"), colour), PNG) for each in (mode, "RGB")
+        thumbnail_of(with_chunks(saved(gray.convert(each), "PNG"), colour), Format.PNG) for each in (mode, "RGB")
     )
     assert max(ImageChops.difference(shown, expected).tobytes()) <= 3
 
@@ -133,7 +135,7 @@ def test_a_gray_png_is_converted_like_one_in_rgb(mode: str, colour: bytes) -> No
 @pytest.mark.parametrize("chromaticities", [bytes(32), b"\xff" * 32, struct.pack(">8I", *[33_333] * 8)])
 def test_nonsense_chromaticities_are_ignored(chromaticities: bytes) -> None:
     png = with_chunks(saved(flat(P3_PIXEL), "PNG"), chunk(b"gAMA", struct.pack(">I", 45_455)))
-    assert_colour(thumbnail_of(with_chunks(png, chunk(b"cHRM", chromaticities)), PNG), P3_PIXEL)
+    assert_colour(thumbnail_of(with_chunks(png, chunk(b"cHRM", chromaticities)), Format.PNG), P3_PIXEL)
 
 
 def test_an_avif_with_code_points_instead_of_a_profile() -> None:
@@ -142,7 +144,7 @@ def test_an_avif_with_code_points_instead_of_a_profile() -> None:
     before = b"nclx" + struct.pack(">HH", 1, 13)
     assert data.count(before) == 1
     data = data.replace(before, b"nclx" + struct.pack(">HH", 12, 13))
-    assert_colour(thumbnail_of(data, AVIF), P3_IN_SRGB, 4)
+    assert_colour(thumbnail_of(data, Format.AVIF), P3_IN_SRGB, 4)
 
 
 @pytest.mark.parametrize(("transfer", "white"), [(16, 0.58), (18, 0.75)])
@@ -200,7 +202,7 @@ def test_tone_curves_rise_from_black_to_white(curve: Callable[[float], float]) -
 
 
 def test_cmyk_of_adobe_is_no_negative() -> None:
-    thumbnail = thumbnail_of((DATA / "jpeg-cmyk.jpg").read_bytes(), JPEG)
+    thumbnail = thumbnail_of((DATA / "jpeg-cmyk.jpg").read_bytes(), Format.JPEG)
     red, green, blue = thumbnail.getpixel((2, 2))  # type: ignore[misc]
     assert red > 200
     assert max(green, blue) < 60
@@ -212,10 +214,10 @@ def test_cmyk_with_a_profile_goes_through_it() -> None:
     paper, ink = ((0, 0, 0, 0), (255, 255, 255, 255))
     for pixel, lightness in ((paper, 255), (ink, 0)):
         data = saved(Image.new("CMYK", (48, 32), pixel), "JPEG", quality=98, icc_profile=profile)
-        assert_colour(thumbnail_of(data, JPEG), (lightness,) * 3, 6)
+        assert_colour(thumbnail_of(data, Format.JPEG), (lightness,) * 3, 6)
     # The profile says that cyan ink alone is middle gray: no formula would.
     cyan = saved(Image.new("CMYK", (48, 32), (255, 0, 0, 0)), "JPEG", quality=98, icc_profile=profile)
-    assert_colour(thumbnail_of(cyan, JPEG), (119, 119, 119), 8)
+    assert_colour(thumbnail_of(cyan, Format.JPEG), (119, 119, 119), 8)
 
 
 def cmyk_profile() -> bytes:
@@ -241,7 +243,7 @@ def cmyk_profile() -> bytes:
 def test_a_gray_profile_is_applied_and_the_thumbnail_stays_gray() -> None:
     gray_linear = gray_profile()
     data = saved(Image.new("L", (48, 32), 128), "JPEG", quality=98, icc_profile=gray_linear)
-    assert_colour(thumbnail_of(data, JPEG), (188, 188, 188))
+    assert_colour(thumbnail_of(data, Format.JPEG), (188, 188, 188))
 
 
 def gray_profile() -> bytes:
@@ -259,7 +261,7 @@ def gray_profile() -> bytes:
 
 def test_a_jpeg_that_stores_rgb_itself() -> None:
     data = saved(flat((200, 90, 30)), "JPEG", quality=98, keep_rgb=True)
-    assert_colour(thumbnail_of(data, JPEG), (200, 90, 30))
+    assert_colour(thumbnail_of(data, Format.JPEG), (200, 90, 30))
 
 
 @pytest.mark.parametrize("level", GRAY_LEVELS)
@@ -268,11 +270,11 @@ def test_sixteen_bits_are_neither_clipped_nor_dark(level: int) -> None:
     opaque = b"\xff\xff"
     for colour_type, pixel in ((0, sample), (2, sample * 3), (4, sample + opaque), (6, sample * 3 + opaque)):
         data = png_of_samples((16, 16), 16, colour_type, [pixel * 16] * 16)
-        assert_colour(thumbnail_of(data, PNG), (level,) * 3, 2)
+        assert_colour(thumbnail_of(data, Format.PNG), (level,) * 3, 2)
 
 
 def test_the_flag_of_sixteen_bits() -> None:
-    thumbnail = thumbnail_of((DATA / "png-16bit.png").read_bytes(), PNG)
+    thumbnail = thumbnail_of((DATA / "png-16bit.png").read_bytes(), Format.PNG)
     for row, colour in ((40, (174, 28, 40)), (133, (255, 255, 255)), (225, (33, 70, 139))):
         assert distance(thumbnail, (200, row), colour) <= 4
 
@@ -282,15 +284,15 @@ def test_small_bit_depths_of_gray_and_their_clear_colour(bit_depth: int) -> None
     pixels_in_byte = 8 // bit_depth
     black_row, width = bytes(16 // pixels_in_byte), 16
     data = png_of_samples((width, 16), bit_depth, 0, [black_row] * 16)
-    assert_colour(thumbnail_of(data, PNG), (0, 0, 0))
+    assert_colour(thumbnail_of(data, Format.PNG), (0, 0, 0))
     data = png_of_samples((width, 16), bit_depth, 0, [black_row] * 16, chunk(b"tRNS", b"\0\0"))
-    assert_colour(thumbnail_of(data, PNG), (255, 255, 255))
+    assert_colour(thumbnail_of(data, Format.PNG), (255, 255, 255))
 
 
 def test_the_clear_colour_of_rgb_matches_all_channels() -> None:
     clear = chunk(b"tRNS", struct.pack(">3H", 10, 20, 30))
-    assert_colour(thumbnail_of(with_chunks(saved(flat((10, 20, 30)), "PNG"), clear), PNG), (255, 255, 255))
-    assert_colour(thumbnail_of(with_chunks(saved(flat((10, 20, 31)), "PNG"), clear), PNG), (10, 20, 31))
+    assert_colour(thumbnail_of(with_chunks(saved(flat((10, 20, 30)), "PNG"), clear), Format.PNG), (255, 255, 255))
+    assert_colour(thumbnail_of(with_chunks(saved(flat((10, 20, 31)), "PNG"), clear), Format.PNG), (10, 20, 31))
 
 
 @pytest.mark.parametrize("colour_type", [0, 2])
@@ -300,7 +302,7 @@ def test_the_clear_colour_of_sixteen_bits_is_compared_with_sixteen_bits(colour_t
     for pixel, level in ((clear, 255), (near, 0x12)):
         rows = [pixel * 16] * 16
         data = png_of_samples((16, 16), 16, colour_type, rows, chunk(b"tRNS", clear))
-        assert_colour(thumbnail_of(data, PNG), (level,) * 3, 2)
+        assert_colour(thumbnail_of(data, Format.PNG), (level,) * 3, 2)
 
 
 @pytest.mark.parametrize("alpha", [0, 128, 255])
@@ -309,22 +311,22 @@ def test_transparency_lies_on_white(alpha: int) -> None:
     red, green, blue = (round(255 + (channel - 255) * alpha / 255) for channel in colour)
     image = Image.new("RGBA", (32, 32), (*colour, alpha))
     for data, fmt in (
-        (saved(image, "PNG"), PNG),
-        (saved(image, "WEBP", lossless=True, exact=True), WEBP),
-        (saved(image, "AVIF", quality=98), AVIF),
+        (saved(image, "PNG"), Format.PNG),
+        (saved(image, "WEBP", lossless=True, exact=True), Format.WEBP),
+        (saved(image, "AVIF", quality=98), Format.AVIF),
     ):
         assert_colour(thumbnail_of(data, fmt), (red, green, blue), 4)
     gray = saved(Image.new("LA", (32, 32), (100, alpha)), "PNG")
-    assert_colour(thumbnail_of(gray, PNG), (round(255 - 155 * alpha / 255),) * 3, 3)
+    assert_colour(thumbnail_of(gray, Format.PNG), (round(255 - 155 * alpha / 255),) * 3, 3)
 
 
 def test_a_palette_with_and_without_transparency() -> None:
     image = Image.new("P", (32, 32), 1)
     image.putpalette([0, 0, 0, 30, 140, 220])
-    assert_colour(thumbnail_of(saved(image, "PNG"), PNG), (30, 140, 220))
-    assert_colour(thumbnail_of(saved(image, "PNG", transparency=bytes((255, 0))), PNG), (255, 255, 255))
-    assert_colour(thumbnail_of(saved(image, "GIF"), GIF), (30, 140, 220))
-    assert_colour(thumbnail_of(saved(image, "GIF", transparency=1), GIF), (255, 255, 255))
+    assert_colour(thumbnail_of(saved(image, "PNG"), Format.PNG), (30, 140, 220))
+    assert_colour(thumbnail_of(saved(image, "PNG", transparency=bytes((255, 0))), Format.PNG), (255, 255, 255))
+    assert_colour(thumbnail_of(saved(image, "GIF"), Format.GIF), (30, 140, 220))
+    assert_colour(thumbnail_of(saved(image, "GIF", transparency=1), Format.GIF), (255, 255, 255))
 
 
 def test_what_the_first_frame_of_a_gif_leaves_out_is_white() -> None:
@@ -333,14 +335,16 @@ def test_what_the_first_frame_of_a_gif_leaves_out_is_white() -> None:
     gif = saved(image, "GIF")
     descriptor = gif.index(b",\0\0\0\0")
     moved = gif[:6] + struct.pack("<HH", 64, 48) + gif[10:descriptor] + b"," + struct.pack("<HH", 32, 24)
-    thumbnail = thumbnail_of(moved + gif[descriptor + 5 :], GIF)
+    thumbnail = thumbnail_of(moved + gif[descriptor + 5 :], Format.GIF)
     assert thumbnail.size == (64, 48)
     assert distance(thumbnail, (8, 8), (255, 255, 255)) <= 3
     assert distance(thumbnail, (40, 32), (200, 30, 30)) <= 3
 
 
-@pytest.mark.parametrize(("format_name", "fmt"), [("GIF", GIF), ("PNG", PNG), ("WEBP", WEBP), ("AVIF", AVIF)])
-def test_the_first_frame_stands_for_an_animation(format_name: str, fmt: MediaFormat) -> None:
+@pytest.mark.parametrize(
+    ("format_name", "fmt"), [("GIF", Format.GIF), ("PNG", Format.PNG), ("WEBP", Format.WEBP), ("AVIF", Format.AVIF)]
+)
+def test_the_first_frame_stands_for_an_animation(format_name: str, fmt: Format) -> None:
     frames = [flat(colour) for colour in ((200, 30, 30), (30, 200, 30), (30, 30, 200))]
     options: dict[str, Any] = {} if format_name in ("GIF", "PNG") else {"quality": 95}
     out = io.BytesIO()
@@ -351,7 +355,7 @@ def test_the_first_frame_stands_for_an_animation(format_name: str, fmt: MediaFor
 def test_the_first_picture_stands_for_an_mpo() -> None:
     data = (DATA / "mpo-stereo.mpo").read_bytes()
     first = data[: data.index(b"\xff\xd9\xff\xd8") + 2] if b"\xff\xd9\xff\xd8" in data else data
-    assert thumbnail_of(data, JPEG).tobytes() == thumbnail_of(first, JPEG).tobytes()
+    assert thumbnail_of(data, Format.JPEG).tobytes() == thumbnail_of(first, Format.JPEG).tobytes()
 
 
 @pytest.mark.parametrize("primaries", [(P3[0], P3[1], P3[1], P3[1]), (P3[0], (0.3, 0.0), P3[2], P3[3])])

@@ -11,7 +11,7 @@ import pillow_heif
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from avion_media.common.formats import AVIF, HEIC, JPEG, PNG, WEBP, MediaFormat
+from mediascrub import Format
 from mediascrub.bounds import PictureBounds
 from mediascrub.exif import read_exif
 from tests.unit.image.made import (
@@ -39,7 +39,7 @@ def stored(orientation: int) -> Image.Image:
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_exif_in_a_jpeg(orientation: int) -> None:
     data = saved(stored(orientation), "JPEG", quality=95, exif=b"Exif\0\0" + exif_with_orientation(orientation))
-    thumbnail = thumbnail_of(data, JPEG)
+    thumbnail = thumbnail_of(data, Format.JPEG)
     assert thumbnail.size == (96, 64)
     assert_quadrants(thumbnail)
 
@@ -47,20 +47,20 @@ def test_exif_in_a_jpeg(orientation: int) -> None:
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_exif_in_a_png(orientation: int) -> None:
     data = with_chunks(saved(stored(orientation), "PNG"), chunk(b"eXIf", exif_with_orientation(orientation)))
-    assert_quadrants(thumbnail_of(data, PNG))
+    assert_quadrants(thumbnail_of(data, Format.PNG))
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_exif_in_a_webp(orientation: int) -> None:
     data = saved(stored(orientation), "WEBP", lossless=True, exif=exif_with_orientation(orientation, "<"))
-    assert_quadrants(thumbnail_of(data, WEBP))
+    assert_quadrants(thumbnail_of(data, Format.WEBP))
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_rotation_boxes_of_an_avif(orientation: int) -> None:
     # Pillow's encoder writes irot and imir for the orientation it is given.
     data = saved(stored(orientation), "AVIF", quality=95, exif=exif_with_orientation(orientation))
-    assert_quadrants(thumbnail_of(data, AVIF))
+    assert_quadrants(thumbnail_of(data, Format.AVIF))
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
@@ -69,13 +69,13 @@ def test_rotation_boxes_of_a_heic(orientation: int) -> None:
     heif[0].info["exif"] = b"Exif\0\0" + exif_with_orientation(orientation)  # its encoder writes irot and imir for it
     out = io.BytesIO()
     heif.save(out, quality=95)
-    assert_quadrants(thumbnail_of(out.getvalue(), HEIC), tolerance=10)
+    assert_quadrants(thumbnail_of(out.getvalue(), Format.HEIC), tolerance=10)
 
 
 @pytest.mark.parametrize("number", range(2, 9))
 def test_the_same_scene_in_all_orientations_gives_the_same_thumbnail(number: int) -> None:
     first, other = (
-        np.asarray(thumbnail_of((DATA / f"jpeg-orientation-{each}.jpg").read_bytes(), JPEG), dtype=np.int16)
+        np.asarray(thumbnail_of((DATA / f"jpeg-orientation-{each}.jpg").read_bytes(), Format.JPEG), dtype=np.int16)
         for each in (1, number)
     )
     # The scenes differ by their painted number and by compression; a wrong turn would differ by about 70.
@@ -83,7 +83,7 @@ def test_the_same_scene_in_all_orientations_gives_the_same_thumbnail(number: int
 
 
 def test_rotation_and_mirror_boxes_together() -> None:
-    thumbnail = thumbnail_of((DATA / "avif-irot-imir.avif").read_bytes(), AVIF)
+    thumbnail = thumbnail_of((DATA / "avif-irot-imir.avif").read_bytes(), Format.AVIF)
     upper, lower = (np.asarray(thumbnail)[rows].mean(axis=(0, 1)) for rows in (slice(0, 60), slice(-60, None)))
     assert upper[2] > lower[2] + 60  # the sky is above the field
 
@@ -91,24 +91,26 @@ def test_rotation_and_mirror_boxes_together() -> None:
 def test_an_odd_sized_picture_keeps_its_colours_in_place_when_turned() -> None:
     image = quadrants(97, 65).transpose(Image.Transpose.ROTATE_90)
     data = saved(image, "JPEG", quality=95, exif=b"Exif\0\0" + exif_with_orientation(6))
-    thumbnail = thumbnail_of(data, JPEG, longest_edge=51)
+    thumbnail = thumbnail_of(data, Format.JPEG, longest_edge=51)
     assert thumbnail.size == (51, 34)
     assert_quadrants(thumbnail)
 
 
 def test_the_header_tells_the_size_as_displayed() -> None:
     data = saved(stored(8), "JPEG", exif=b"Exif\0\0" + exif_with_orientation(8))
-    header = inspect_image(data, JPEG, PictureBounds())
+    header = inspect_image(data, Format.JPEG, PictureBounds())
     assert (header.width, header.height) == (96, 64)
 
 
 def test_an_orientation_in_xmp_alone_does_not_count() -> None:
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
-    assert_quadrants(thumbnail_of(saved(quadrants(), "JPEG", quality=95, xmp=xmp), JPEG))
+    assert_quadrants(thumbnail_of(saved(quadrants(), "JPEG", quality=95, xmp=xmp), Format.JPEG))
 
 
 def test_the_embedded_exif_thumbnail_is_never_used() -> None:
-    pixels = np.asarray(thumbnail_of((DATA / "jpeg-exif-thumbnail-differs.jpg").read_bytes(), JPEG), dtype=np.int16)
+    pixels = np.asarray(
+        thumbnail_of((DATA / "jpeg-exif-thumbnail-differs.jpg").read_bytes(), Format.JPEG), dtype=np.int16
+    )
     magenta = (np.abs(pixels - np.array([255, 0, 255])).max(axis=2) < 60).mean()
     assert magenta < 0.01
 
@@ -205,19 +207,19 @@ def _jpeg(*segments: bytes) -> bytes:
     return plain[:2] + b"".join(segments) + plain[2:]
 
 
-def _assert_served_as_told(data: bytes, fmt: MediaFormat) -> None:
+def _assert_served_as_told(data: bytes, fmt: Format) -> None:
     told = inspect_image(data, fmt, PictureBounds())
-    served = Image.open(io.BytesIO(original_of(data, fmt)), formats=[fmt.name.upper()])
+    served = Image.open(io.BytesIO(original_of(data, fmt)), formats=[fmt.value.upper()])
     assert ImageOps.exif_transpose(served).size == (told.width, told.height)
     assert inspect_image(original_of(data, fmt), fmt, PictureBounds()) == told
 
 
 @pytest.mark.parametrize("exif", ENCODINGS.values(), ids=ENCODINGS)
 def test_exif_of_any_encoding_turns_what_is_served_and_the_thumbnails_alike(exif: bytes) -> None:
-    _assert_served_as_told(_jpeg(_segment(b"Exif\0\0" + exif)), JPEG)
-    _assert_served_as_told(_webp(_riff(b"EXIF", exif)), WEBP)
+    _assert_served_as_told(_jpeg(_segment(b"Exif\0\0" + exif)), Format.JPEG)
+    _assert_served_as_told(_webp(_riff(b"EXIF", exif)), Format.WEBP)
     png = with_chunks(saved(Image.new("RGB", (60, 30)), "PNG"), chunk(b"eXIf", exif))
-    _assert_served_as_told(png, PNG)
+    _assert_served_as_told(png, Format.PNG)
 
 
 @pytest.mark.parametrize("exif", [each for each in ENCODINGS.values() if each[:4] == b"MM\0*"])
@@ -227,7 +229,7 @@ def test_the_boxes_of_an_avif_turn_it_whatever_its_exif_says(exif: bytes, turn: 
     written[ExifTags.Base.Orientation], written[ExifTags.Base.Software] = turn, "x" * 200
     data = saved(Image.new("RGB", (60, 30)), "AVIF", exif=written)
     at = data.index(b"MM\0*")
-    _assert_served_as_told(data[:at] + exif.ljust(200, b"\0") + data[at + 200 :], AVIF)
+    _assert_served_as_told(data[:at] + exif.ljust(200, b"\0") + data[at + 200 :], Format.AVIF)
 
 
 _UPRIGHT_CHUNK, _TURNED_CHUNK = (_riff(b"EXIF", _block(_entry(3, bytes((0, each))))) for each in (1, 6))
@@ -247,7 +249,7 @@ _UPRIGHT_CHUNK, _TURNED_CHUNK = (_riff(b"EXIF", _block(_entry(3, bytes((0, each)
     ids=["behind the end, too", "behind the end", "second", "first", "behind an empty one", "not told", "not extended"],
 )
 def test_the_same_chunk_of_a_webp_turns_what_is_served_and_the_thumbnails(data: bytes) -> None:
-    _assert_served_as_told(data, WEBP)
+    _assert_served_as_told(data, Format.WEBP)
 
 
 def test_the_same_segment_of_a_jpeg_turns_what_is_served_and_the_thumbnails() -> None:
@@ -261,9 +263,9 @@ def test_the_same_segment_of_a_jpeg_turns_what_is_served_and_the_thumbnails() ->
         (_segment(b"Exif\0\0"), turned),
         (b"\xff\xff\0\xff\1", turned),
     ):
-        _assert_served_as_told(_jpeg(*segments), JPEG)
+        _assert_served_as_told(_jpeg(*segments), Format.JPEG)
 
 
 def test_a_cut_off_chunk_of_a_png_turns_neither_what_is_served_nor_the_thumbnails() -> None:
     png = saved(Image.new("RGB", (60, 30)), "PNG")
-    _assert_served_as_told(png[: png.index(b"IEND") - 4] + chunk(b"eXIf", _block(_SIX))[:-2], PNG)
+    _assert_served_as_told(png[: png.index(b"IEND") - 4] + chunk(b"eXIf", _block(_SIX))[:-2], Format.PNG)

@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from avion_media.common.formats import JPEG, PNG, WEBP
 from avion_media.common.media import ThumbnailSize, fit_within
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.make import make_thumbnails
 from avion_media.media.thumbnails.pixels import Pixels
 from avion_media.media.thumbnails.planes import Planes, decode_planes, in_planes
-from mediascrub import read_picture
+from mediascrub import Format, read_picture
 from mediascrub.bounds import PictureBounds
 from mediascrub.picture import Picture
 
@@ -43,7 +42,7 @@ def _jpeg(image: Image.Image, sampling: str = "4:2:0", orientation: int = 1) -> 
         image.save(out, "JPEG", quality=95, subsampling=sampling, exif=exif)
     else:
         out.write(_by_turbojpeg(image.convert("RGB"), SAMPLINGS[sampling]))
-    return read_picture(memoryview(out.getvalue()), JPEG, PictureBounds())
+    return read_picture(memoryview(out.getvalue()), Format.JPEG, PictureBounds())
 
 
 def _webp(image: Image.Image, orientation: int = 1, **options: Any) -> Picture:
@@ -51,7 +50,7 @@ def _webp(image: Image.Image, orientation: int = 1, **options: Any) -> Picture:
     exif = Image.Exif()
     exif[0x0112] = orientation
     image.save(out, "WEBP", quality=95, exif=exif if orientation != 1 else b"", **options)
-    return read_picture(memoryview(out.getvalue()), WEBP, PictureBounds())
+    return read_picture(memoryview(out.getvalue()), Format.WEBP, PictureBounds())
 
 
 def _png(image: Image.Image, orientation: int = 1, **options: Any) -> Picture:
@@ -59,7 +58,7 @@ def _png(image: Image.Image, orientation: int = 1, **options: Any) -> Picture:
     exif = Image.Exif()
     exif[0x0112] = orientation
     image.save(out, "PNG", exif=exif if orientation != 1 else b"", **options)
-    return read_picture(memoryview(out.getvalue()), PNG, PictureBounds())
+    return read_picture(memoryview(out.getvalue()), Format.PNG, PictureBounds())
 
 
 def _by_turbojpeg(image: Image.Image, sampling: int) -> bytes:
@@ -107,7 +106,7 @@ def test_every_sampling_and_size_looks_as_pillow_shows_it(sampling: str, size: t
 def test_a_picture_of_another_format_looks_as_pillow_shows_it(size: tuple[int, int], edge: int) -> None:
     image, out = _photograph(*size), io.BytesIO()
     image.save(out, "PNG")
-    picture = read_picture(memoryview(out.getvalue()), PNG, PictureBounds())
+    picture = read_picture(memoryview(out.getvalue()), Format.PNG, PictureBounds())
     made = make_thumbnails(picture, [ThumbnailSize("large", edge), ThumbnailSize("small", 60)], quality=95)
     for each in made.by_name.values():
         assert _difference(Image.open(io.BytesIO(each)), image) < 3

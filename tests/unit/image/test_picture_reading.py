@@ -7,15 +7,13 @@ import sys
 
 import pytest
 
-from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import AVIF, GIF, PNG, MediaFormat
-from mediascrub import Picture, read_picture
+from mediascrub import Format, Picture, ScrubCode, ScrubError, read_picture
 from mediascrub.bounds import PictureBounds
 from tests.unit.image.made import png_of_samples, quadrants, saved
 from tests.unit.scrub.samples import DATA, PICTURES
 
 
-def _read(content: bytes, fmt: MediaFormat) -> Picture:
+def _read(content: bytes, fmt: Format) -> Picture:
     return read_picture(memoryview(content), fmt, PictureBounds())
 
 
@@ -25,13 +23,13 @@ def test_what_is_served_is_read_as_what_was_uploaded(name: str) -> None:
     assert _read(picture.original, PICTURES[name]) == picture
 
 
-@pytest.mark.parametrize(("fmt", "format_name"), [(GIF, "GIF"), (PNG, "PNG"), (AVIF, "AVIF")])
-def test_frames_that_the_original_lacks_do_not_count(fmt: MediaFormat, format_name: str) -> None:
+@pytest.mark.parametrize(("fmt", "format_name"), [(Format.GIF, "GIF"), (Format.PNG, "PNG"), (Format.AVIF, "AVIF")])
+def test_frames_that_the_original_lacks_do_not_count(fmt: Format, format_name: str) -> None:
     frames = [quadrants(24, 16).rotate(90 * turns) for turns in range(4)]
     animated = saved(frames[0], format_name, save_all=True, append_images=frames[1:], duration=100)
     picture = _read(animated, fmt)
     assert (picture.frames, round(picture.duration_s, 3)) == (4, 0.4)
-    if fmt is GIF:
+    if fmt is Format.GIF:
         third = animated.index(b"!\xf9", animated.index(b"!\xf9", animated.index(b"!\xf9") + 1) + 1)
         broken = _read(animated[:third] + b"\x77" + animated[third:], fmt)
         assert (broken.frames, round(broken.duration_s, 3)) == (2, 0.2)
@@ -41,12 +39,12 @@ def test_frames_that_the_original_lacks_do_not_count(fmt: MediaFormat, format_na
 @pytest.mark.parametrize("method", [10, 11], ids=["compression", "filter"])
 def test_a_png_of_an_unknown_method_is_refused(method: int) -> None:
     plain = png_of_samples((1, 1), 8, 0, [b"\x80"])
-    assert _read(plain, PNG).width == 1
+    assert _read(plain, Format.PNG).width == 1
     damaged = bytearray(plain)
     damaged[16 + method] = 1
-    with pytest.raises(Rejected) as refused:
-        _read(bytes(damaged), PNG)
-    assert refused.value.reason is Reason.CORRUPT
+    with pytest.raises(ScrubError) as refused:
+        _read(bytes(damaged), Format.PNG)
+    assert refused.value.code is ScrubCode.CORRUPT
 
 
 def test_no_imaging_library_reads_or_peeks() -> None:

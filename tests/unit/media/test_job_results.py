@@ -15,6 +15,7 @@ from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import JPEG, MOV, MP4, MediaFormat
 from avion_media.media.job_results import checked_poster, is_blurhash
 from avion_media.media.pipeline import MediaPipeline, Processed
+from avion_media.media.plans import plan_to_json
 from avion_media.media.sandbox.sandbox import Sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from mediascrub.bounds import VideoBounds
@@ -147,7 +148,7 @@ async def test_only_what_the_file_has_is_fetched(missing: Any) -> None:
 
 
 def _plan(**lies: Any) -> bytes:
-    return json.dumps(examine(VIDEO).to_json() | lies).encode()
+    return json.dumps(plan_to_json(examine(VIDEO)) | lies).encode()
 
 
 async def test_a_sound_plan_is_taken() -> None:

@@ -14,9 +14,10 @@ import trio
 from PIL import Image
 
 from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import BY_EXTENSION, MOV, MP4, PNG, WEBM, MediaFormat
+from avion_media.common.formats import BY_EXTENSION, MOV, MP4, WEBM, MediaFormat
 from avion_media.media.sandbox import Limits
 from avion_media.media.sandbox.sandbox import Sandbox, open_sandbox
+from mediascrub import Format
 from mediascrub.bounds import VideoBounds
 from tests.unit.image.made import chunk, saved, thumbnail_of, with_chunks
 
@@ -262,7 +263,7 @@ def _white_of_a_still(transfer: str) -> Colour:
     signal, code = {"smpte2084": (0.5807, 16), "arib-std-b67": (0.75, 18)}[transfer]
     still = Image.new("RGB", (64, 64), (round(255 * signal),) * 3)
     data = with_chunks(saved(still, "PNG"), chunk(b"cICP", bytes((9, code, 0, 1))))
-    pixel = thumbnail_of(data, PNG).getpixel((32, 32))
+    pixel = thumbnail_of(data, Format.PNG).getpixel((32, 32))
     assert isinstance(pixel, tuple)
     return pixel[0], pixel[1], pixel[2]
 

@@ -10,16 +10,14 @@ from typing import Any
 import pytest
 from PIL import Image, ImageCms
 
-from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import MediaFormat
-from mediascrub import read_picture
+from mediascrub import Format, ScrubCode, ScrubError, read_picture
 from mediascrub.bounds import PictureBounds
 from mediascrub.icc import neutral_profile
 
 SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 CLEAN_PROFILE = neutral_profile(SRGB_PROFILE)
 LEAK = b"THE-LEAK"
-_BOUNDLESS = PictureBounds(1 << 64, 1 << 32, 1e12, 1e12, 1 << 32, 1 << 72)
+_BOUNDLESS = PictureBounds(1 << 64, 1 << 32, 1e12, 1e12, 1 << 32)
 
 
 def picture(width: int = 48, height: int = 32, mode: str = "RGB") -> Image.Image:
@@ -85,13 +83,13 @@ def full_box(kind: bytes, version: int, flags: int, *parts: bytes) -> bytes:
     return box(kind, struct.pack(">I", version << 24 | flags), *parts)
 
 
-def original_of(content: bytes | memoryview, fmt: MediaFormat) -> bytes:
+def original_of(content: bytes | memoryview, fmt: Format) -> bytes:
     """What is served of a picture, whatever its size."""
     return read_picture(memoryview(content), fmt, _BOUNDLESS).original
 
 
-def refused(content: bytes, fmt: MediaFormat) -> Reason:
+def refused(content: bytes, fmt: Format) -> ScrubCode:
     """The reason for which the reader rejects it."""
-    with pytest.raises(Rejected) as rejected:
+    with pytest.raises(ScrubError) as rejected:
         original_of(content, fmt)
-    return rejected.value.reason
+    return rejected.value.code

@@ -14,63 +14,63 @@ from typing import Any
 import pillow_heif
 from PIL import Image, ImageCms
 
-from avion_media.common.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
+from mediascrub import Format
 
 DATA = Path(__file__).parents[2] / "data"
 _MAX_FRAMES_COMPARED = 40
 _EXIFTOOL_TIMEOUT_S = 60
 
-PICTURES: dict[str, MediaFormat] = {
-    "apng-animated.png": PNG,
-    "avif-animated-exif-gps-xmp.avif": AVIF,
-    "avif-irot-imir.avif": AVIF,
-    "avif-still.avif": AVIF,
-    "bomb-gif-10k-frames-16x16.gif": GIF,
-    "gif-animated.gif": GIF,
-    "heic-iphone7plus-gps-p3.heic": HEIC,
-    "heic-still-portrait.heic": HEIC,
-    "heic-xiaomi-gps.heic": HEIC,
-    "jpeg-apple-gainmap-mpf-p3.jpg": JPEG,
-    "jpeg-cmyk.jpg": JPEG,
-    "jpeg-dog-12mp-6.jpg": JPEG,
-    "jpeg-exif-thumbnail-differs.jpg": JPEG,
-    "jpeg-gray.jpg": JPEG,
-    "jpeg-motion-photo.jpg": JPEG,
-    "jpeg-named.tiff": JPEG,
-    **{f"jpeg-orientation-{orientation}.jpg": JPEG for orientation in range(1, 9)},
-    "jpeg-pixel4a-gps-gainmap.jpg": JPEG,
-    "jpeg-portrait-orientation-6.jpg": JPEG,
-    "jpeg-portrait-orientation-8.jpg": JPEG,
-    "jpeg-progressive.jpg": JPEG,
-    "mpo-stereo.mpo": JPEG,
-    "png-16bit.png": PNG,
-    "png-alpha-large.png": PNG,
-    "png-display-p3-patch.png": PNG,
-    "png-exif-gps-text.png": PNG,
-    "png-named.jpg": PNG,
-    "polyglot-gif-js.gif": GIF,
-    "polyglot-jpeg-html.jpg": JPEG,
-    "polyglot-jpeg-zip.jpg": JPEG,
-    "webp-alpha.webp": WEBP,
-    "webp-animated.webp": WEBP,
-    "webp-lossy-icc.webp": WEBP,
-    "webp-orientation-6.webp": WEBP,
+PICTURES: dict[str, Format] = {
+    "apng-animated.png": Format.PNG,
+    "avif-animated-exif-gps-xmp.avif": Format.AVIF,
+    "avif-irot-imir.avif": Format.AVIF,
+    "avif-still.avif": Format.AVIF,
+    "bomb-gif-10k-frames-16x16.gif": Format.GIF,
+    "gif-animated.gif": Format.GIF,
+    "heic-iphone7plus-gps-p3.heic": Format.HEIC,
+    "heic-still-portrait.heic": Format.HEIC,
+    "heic-xiaomi-gps.heic": Format.HEIC,
+    "jpeg-apple-gainmap-mpf-p3.jpg": Format.JPEG,
+    "jpeg-cmyk.jpg": Format.JPEG,
+    "jpeg-dog-12mp-6.jpg": Format.JPEG,
+    "jpeg-exif-thumbnail-differs.jpg": Format.JPEG,
+    "jpeg-gray.jpg": Format.JPEG,
+    "jpeg-motion-photo.jpg": Format.JPEG,
+    "jpeg-named.tiff": Format.JPEG,
+    **{f"jpeg-orientation-{orientation}.jpg": Format.JPEG for orientation in range(1, 9)},
+    "jpeg-pixel4a-gps-gainmap.jpg": Format.JPEG,
+    "jpeg-portrait-orientation-6.jpg": Format.JPEG,
+    "jpeg-portrait-orientation-8.jpg": Format.JPEG,
+    "jpeg-progressive.jpg": Format.JPEG,
+    "mpo-stereo.mpo": Format.JPEG,
+    "png-16bit.png": Format.PNG,
+    "png-alpha-large.png": Format.PNG,
+    "png-display-p3-patch.png": Format.PNG,
+    "png-exif-gps-text.png": Format.PNG,
+    "png-named.jpg": Format.PNG,
+    "polyglot-gif-js.gif": Format.GIF,
+    "polyglot-jpeg-html.jpg": Format.JPEG,
+    "polyglot-jpeg-zip.jpg": Format.JPEG,
+    "webp-alpha.webp": Format.WEBP,
+    "webp-animated.webp": Format.WEBP,
+    "webp-lossy-icc.webp": Format.WEBP,
+    "webp-orientation-6.webp": Format.WEBP,
 }
 """Valid pictures."""
 
-DAMAGED: dict[str, MediaFormat] = {
-    "bomb-gif-65535x66601.gif": GIF,
-    "bomb-jpeg-sof-65500x65500.jpg": JPEG,
-    "bomb-png-header-lies-60000x60000.png": PNG,
-    "bomb-png-ztxt.png": PNG,
-    "bomb-webp-16383x16383-lossless.webp": WEBP,
-    "fuzz-firefox-chrome-leak.jpg": JPEG,
-    "jpeg-truncated-half.jpg": JPEG,
-    "png-truncated-half.png": PNG,
+DAMAGED: dict[str, Format] = {
+    "bomb-gif-65535x66601.gif": Format.GIF,
+    "bomb-jpeg-sof-65500x65500.jpg": Format.JPEG,
+    "bomb-png-header-lies-60000x60000.png": Format.PNG,
+    "bomb-png-ztxt.png": Format.PNG,
+    "bomb-webp-16383x16383-lossless.webp": Format.WEBP,
+    "fuzz-firefox-chrome-leak.jpg": Format.JPEG,
+    "jpeg-truncated-half.jpg": Format.JPEG,
+    "png-truncated-half.png": Format.PNG,
 }
 """Bombs, and files that are cut off."""
 
-BROKEN: dict[str, MediaFormat] = {"heic-corrupted.heic": HEIC, "jpeg-corrupt-header.jpg": JPEG}
+BROKEN: dict[str, Format] = {"heic-corrupted.heic": Format.HEIC, "jpeg-corrupt-header.jpg": Format.JPEG}
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Decoded:
     loop: object
 
 
-def decode(content: bytes, fmt: MediaFormat) -> Decoded:
+def decode(content: bytes, fmt: Format) -> Decoded:
     """Decode with the library that belongs to the format. An MPO counts as its first picture."""
     with _open(content, fmt) as image:
         count = 1 if image.format == "MPO" else min(getattr(image, "n_frames", 1), _MAX_FRAMES_COMPARED)
@@ -135,10 +135,10 @@ def _shown(probe: Image.Image, transform: ImageCms.ImageCmsTransform) -> bytes:
     return shown.tobytes()
 
 
-def _open(content: bytes, fmt: MediaFormat) -> Image.Image:
-    if fmt is HEIC:
+def _open(content: bytes, fmt: Format) -> Image.Image:
+    if fmt is Format.HEIC:
         return pillow_heif.open_heif(content)[0].to_pillow()  # type: ignore[no-any-return]
-    return Image.open(io.BytesIO(content), formats=[fmt.name, "MPO"] if fmt is JPEG else [fmt.name])
+    return Image.open(io.BytesIO(content), formats=[fmt.value, "MPO"] if fmt is Format.JPEG else [fmt.value])
 
 
 def _frames(image: Image.Image, count: int) -> Iterator[Frame]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from avion_media.common.errors import Reason, Rejected
+from mediascrub import ScrubCode, ScrubError
 from mediascrub.sniffing import sniff
 from tests.unit.container.videos import frames
 from tests.unit.scrub.allowed_tags import leaks
@@ -74,9 +74,9 @@ def test_nothing_smuggled_is_left_and_a_second_time_changes_nothing(name: str, f
 
 @pytest.mark.parametrize(("name", "fmt"), BROKEN.items())
 def test_a_structure_that_no_decoder_could_follow_is_corrupt(name: str, fmt: Any) -> None:
-    with pytest.raises(Rejected) as rejected:
+    with pytest.raises(ScrubError) as rejected:
         original_of((DATA / name).read_bytes(), fmt)
-    assert rejected.value.reason is Reason.CORRUPT
+    assert rejected.value.code is ScrubCode.CORRUPT
 
 
 @pytest.mark.parametrize("name", ["jpeg-truncated-half.jpg", "png-truncated-half.png", "fuzz-firefox-chrome-leak.jpg"])

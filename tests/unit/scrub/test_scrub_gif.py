@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from avion_media.common.errors import Reason
-from avion_media.common.formats import GIF
+from mediascrub import Format, ScrubCode
 from tests.unit.scrub.made_files import CLEAN_PROFILE, LEAK, gif_extension, original_of, picture, refused, saved
 
 ANIMATED = saved(picture(mode="P"), "GIF", save_all=True, append_images=[picture(mode="P").rotate(90)], duration=70)
@@ -14,8 +13,8 @@ TABLE_END = 13 + (3 << (PLAIN[10] & 7) + 1)
 
 
 def scrubbed(content: bytes) -> bytes:
-    after = original_of(content, GIF)
-    assert original_of(after, GIF) == after
+    after = original_of(content, Format.GIF)
+    assert original_of(after, Format.GIF) == after
     return after
 
 
@@ -86,4 +85,4 @@ def test_a_frame_that_is_cut_off_stays_so(cut: int) -> None:
     [b"GIF89a", PLAIN[:12], PLAIN[:100], PLAIN[:TABLE_END], PLAIN[:TABLE_END] + b";", b"GIF88a" + PLAIN[6:]],
 )
 def test_what_has_no_frame_is_corrupt(content: bytes) -> None:
-    assert refused(content, GIF) is Reason.CORRUPT
+    assert refused(content, Format.GIF) is ScrubCode.CORRUPT

@@ -1,4 +1,4 @@
-"""Items, properties and tracks of AVIF and HEIC, one rule each."""
+"""Items, properties and tracks of Format.AVIF and Format.HEIC, one rule each."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from avion_media.common.errors import Reason
-from avion_media.common.formats import AVIF, HEIC
+from mediascrub import Format, ScrubCode
 from tests.unit.scrub.made_files import (
     CLEAN_PROFILE,
     LEAK,
@@ -24,8 +23,8 @@ from tests.unit.scrub.made_files import (
 from tests.unit.scrub.made_heif import AV1C, CODED, COLR, FILE_TYPE, ISPE, PIXI, PLAIN, MadeHeif, MadeItem, with_item
 from tests.unit.scrub.samples import DATA, decode
 
-CLEAN = original_of(PLAIN.build(), AVIF)
-FRAMES = decode(PLAIN.build(), AVIF).frames
+CLEAN = original_of(PLAIN.build(), Format.AVIF)
+FRAMES = decode(PLAIN.build(), Format.AVIF).frames
 GAIN_MAP_TYPE = full_box(b"auxC", 0, 0, b"urn:com:apple:photo:2020:aux:hdrgainmap\0")
 ALPHA_TYPE = full_box(b"auxC", 0, 0, b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0")
 REQUIRED = (b"pitm", b"iloc", b"iinf", b"iprp")
@@ -33,14 +32,14 @@ ANIMATED = (DATA / "avif-animated-exif-gps-xmp.avif").read_bytes()
 
 
 def scrubbed(content: bytes) -> bytes:
-    after = original_of(content, AVIF)
-    assert original_of(after, AVIF) == after
+    after = original_of(content, Format.AVIF)
+    assert original_of(after, Format.AVIF) == after
     assert LEAK not in after
     return after
 
 
 def test_the_clean_file_holds_the_picture_and_nothing_else() -> None:
-    assert decode(CLEAN, AVIF).frames == FRAMES
+    assert decode(CLEAN, Format.AVIF).frames == FRAMES
     assert LEAK not in CLEAN
     assert len(CLEAN) < len(CODED) + 300
 
@@ -82,12 +81,12 @@ def test_a_profile_stays_and_what_is_none_goes() -> None:
     private = box(b"colr", LEAK)
     properties = (ISPE, PIXI, b"!" + AV1C, COLR, fake, private, profile)
     after = scrubbed(replace(PLAIN, items=(MadeItem(1, properties=properties),)).build())
-    assert decode(after, AVIF).icc_profile == CLEAN_PROFILE
+    assert decode(after, Format.AVIF).icc_profile == CLEAN_PROFILE
 
 
 def test_ids_of_32_bits_stay() -> None:
     made = replace(PLAIN, wide=True, items=(MadeItem(70_000),), primary=70_000)
-    assert decode(scrubbed(made.build()), AVIF).frames == FRAMES
+    assert decode(scrubbed(made.build()), Format.AVIF).frames == FRAMES
 
 
 @pytest.mark.parametrize("method", [0, 1])
@@ -97,16 +96,16 @@ def test_a_grid_keeps_its_tiles_and_its_description(method: int) -> None:
     grid = MadeItem(1, b"grid", description, (whole, PIXI), method=method)
     made = replace(PLAIN, items=(grid, MadeItem(2), MadeItem(3), MadeItem(4)), references=((b"dimg", 1, (2, 3)),))
     after = scrubbed(made.build())
-    assert decode(after, AVIF).frames == decode(made.build(), AVIF).frames
-    assert decode(after, AVIF).frames[0].size == (1536, 512)
+    assert decode(after, Format.AVIF).frames == decode(made.build(), Format.AVIF).frames
+    assert decode(after, Format.AVIF).frames[0].size == (1536, 512)
     assert len(after) < 2 * len(CODED) + 1000
 
 
 def test_transparency_stays() -> None:
     content = saved(picture(mode="L").convert("RGBA").rotate(45), "AVIF", xmp=LEAK, exif=oriented(1, behind=LEAK))
     after = scrubbed(content)
-    assert decode(after, AVIF).frames == decode(content, AVIF).frames
-    assert decode(after, AVIF).frames[0].mode == "RGBA"
+    assert decode(after, Format.AVIF).frames == decode(content, Format.AVIF).frames
+    assert decode(after, Format.AVIF).frames[0].mode == "RGBA"
 
 
 def test_data_that_items_share_is_kept_once() -> None:
@@ -120,8 +119,8 @@ def test_an_animation_keeps_frames_durations_and_transparency() -> None:
     frames = [picture(mode="RGBA").rotate(angle) for angle in (90, 180)]
     content = saved(picture(mode="RGBA"), "AVIF", save_all=True, append_images=frames, duration=[40, 50, 60])
     after = scrubbed(content)
-    assert decode(after, AVIF) == decode(content, AVIF)
-    assert len(decode(after, AVIF).frames) == 3
+    assert decode(after, Format.AVIF) == decode(content, Format.AVIF)
+    assert len(decode(after, Format.AVIF).frames) == 3
 
 
 def test_times_and_names_of_tracks_go() -> None:
@@ -137,51 +136,51 @@ def test_a_track_of_anything_else_goes() -> None:
 
 
 def test_an_animation_without_its_tracks_is_corrupt() -> None:
-    assert refused(ANIMATED.replace(b"\0\0\0\0pict", b"\0\0\0\0vide"), AVIF) is Reason.CORRUPT
-    assert refused(ANIMATED.replace(b"moov", b"free"), AVIF) is Reason.CORRUPT
+    assert refused(ANIMATED.replace(b"\0\0\0\0pict", b"\0\0\0\0vide"), Format.AVIF) is ScrubCode.CORRUPT
+    assert refused(ANIMATED.replace(b"moov", b"free"), Format.AVIF) is ScrubCode.CORRUPT
 
 
 def test_a_track_with_data_elsewhere_is_an_external_reference() -> None:
     external = ANIMATED.replace(b"url \0\0\0\x01", b"url \0\0\0\0")
     assert external != ANIMATED
-    assert refused(external, AVIF) is Reason.EXTERNAL_REFERENCE
+    assert refused(external, Format.AVIF) is ScrubCode.EXTERNAL_REFERENCE
 
 
 def test_orientation_is_a_property_here_and_exif_has_no_say() -> None:
     upright = (DATA / "heic-still-portrait.heic").read_bytes()
-    assert original_of(upright, HEIC) == original_of(original_of(upright, HEIC), HEIC)
+    assert original_of(upright, Format.HEIC) == original_of(original_of(upright, Format.HEIC), Format.HEIC)
     turned = replace(PLAIN, items=(MadeItem(1, properties=(*MadeItem(1).properties, b"!" + box(b"irot", b"\x01"))),))
-    assert decode(scrubbed(turned.build()), AVIF) == decode(turned.build(), AVIF)
-    assert decode(scrubbed(turned.build()), AVIF).orientation == 8
+    assert decode(scrubbed(turned.build()), Format.AVIF) == decode(turned.build(), Format.AVIF)
+    assert decode(scrubbed(turned.build()), Format.AVIF).orientation == 8
 
 
 @pytest.mark.parametrize(
     ("made", "reason"),
     [
-        (replace(PLAIN, items=(MadeItem(1, b"jpeg"),)), Reason.UNSUPPORTED_TYPE),
-        (replace(PLAIN, items=(MadeItem(1, protection=1),)), Reason.UNSUPPORTED_TYPE),
-        (replace(PLAIN, items=(MadeItem(1, method=2),)), Reason.UNSUPPORTED_TYPE),
-        (replace(PLAIN, items=(MadeItem(1, properties=(ISPE, b"!" + box(b"what"))),)), Reason.UNSUPPORTED_TYPE),
-        (replace(PLAIN, items=(MadeItem(1, data_reference=1),)), Reason.EXTERNAL_REFERENCE),
-        (replace(PLAIN, items=(MadeItem(1), MadeItem(1))), Reason.CORRUPT),
-        (replace(PLAIN, items=(MadeItem(1, at=1 << 31),)), Reason.CORRUPT),
-        (replace(PLAIN, items=(MadeItem(1, data=b""),)), Reason.CORRUPT),
-        (replace(PLAIN, primary=2), Reason.CORRUPT),
-        (replace(PLAIN, references=((b"dimg", 1, (2,)),)), Reason.CORRUPT),
-        (replace(PLAIN, handler=PLAIN.handler.replace(b"pict", b"null")), Reason.CORRUPT),
-        (replace(PLAIN, file_type=b""), Reason.CORRUPT),
-        (replace(PLAIN, file_type=FILE_TYPE.replace(b"avif", b"avis", 1)), Reason.CORRUPT),
-        *((replace(PLAIN, without=frozenset((kind,))), Reason.CORRUPT) for kind in REQUIRED),
+        (replace(PLAIN, items=(MadeItem(1, b"jpeg"),)), ScrubCode.UNSUPPORTED),
+        (replace(PLAIN, items=(MadeItem(1, protection=1),)), ScrubCode.UNSUPPORTED),
+        (replace(PLAIN, items=(MadeItem(1, method=2),)), ScrubCode.UNSUPPORTED),
+        (replace(PLAIN, items=(MadeItem(1, properties=(ISPE, b"!" + box(b"what"))),)), ScrubCode.UNSUPPORTED),
+        (replace(PLAIN, items=(MadeItem(1, data_reference=1),)), ScrubCode.EXTERNAL_REFERENCE),
+        (replace(PLAIN, items=(MadeItem(1), MadeItem(1))), ScrubCode.CORRUPT),
+        (replace(PLAIN, items=(MadeItem(1, at=1 << 31),)), ScrubCode.CORRUPT),
+        (replace(PLAIN, items=(MadeItem(1, data=b""),)), ScrubCode.CORRUPT),
+        (replace(PLAIN, primary=2), ScrubCode.CORRUPT),
+        (replace(PLAIN, references=((b"dimg", 1, (2,)),)), ScrubCode.CORRUPT),
+        (replace(PLAIN, handler=PLAIN.handler.replace(b"pict", b"null")), ScrubCode.CORRUPT),
+        (replace(PLAIN, file_type=b""), ScrubCode.CORRUPT),
+        (replace(PLAIN, file_type=FILE_TYPE.replace(b"avif", b"avis", 1)), ScrubCode.CORRUPT),
+        *((replace(PLAIN, without=frozenset((kind,))), ScrubCode.CORRUPT) for kind in REQUIRED),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_a_picture_that_cannot_be_copied_is_refused(made: MadeHeif, reason: Reason) -> None:
-    assert refused(made.build(), AVIF) is reason
+def test_a_picture_that_cannot_be_copied_is_refused(made: MadeHeif, reason: ScrubCode) -> None:
+    assert refused(made.build(), Format.AVIF) is reason
 
 
 @pytest.mark.parametrize("cut", [1, 1000, len(CODED), len(CODED) + 100])
 def test_a_file_that_is_cut_off_is_corrupt(cut: int) -> None:
-    assert refused(PLAIN.build()[:-cut], AVIF) is Reason.CORRUPT
+    assert refused(PLAIN.build()[:-cut], Format.AVIF) is ScrubCode.CORRUPT
 
 
 def test_a_reference_cycle_ends() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ImageCms
 
-from avion_media.common.formats import AVIF, GIF, JPEG, PNG, WEBP, MediaFormat
+from mediascrub import Format
 from mediascrub.icc import MAX_ICC_BYTES, neutral_colr, neutral_profile
 from tests.unit.scrub.made_files import LEAK, SRGB_PROFILE, gif_extension, original_of, picture, saved
 from tests.unit.scrub.samples import DATA, PICTURES, colours, decode
@@ -112,18 +112,18 @@ def _profile_of_gif(content: bytes) -> bytes:
     return profile
 
 
-def _profile_of(content: bytes, fmt: MediaFormat) -> bytes:
-    return _profile_of_gif(content) if fmt is GIF else decode(content, fmt).icc_profile or b""
+def _profile_of(content: bytes, fmt: Format) -> bytes:
+    return _profile_of_gif(content) if fmt is Format.GIF else decode(content, fmt).icc_profile or b""
 
 
 @pytest.mark.parametrize(
     ("made", "fmt"),
     [
-        (lambda profile: saved(picture(), "JPEG", icc_profile=profile), JPEG),
-        (lambda profile: saved(picture(), "PNG", icc_profile=profile), PNG),
-        (lambda profile: saved(picture(), "WEBP", icc_profile=profile), WEBP),
-        (lambda profile: saved(picture(), "AVIF", icc_profile=profile), AVIF),
-        (_gif, GIF),
+        (lambda profile: saved(picture(), "JPEG", icc_profile=profile), Format.JPEG),
+        (lambda profile: saved(picture(), "PNG", icc_profile=profile), Format.PNG),
+        (lambda profile: saved(picture(), "WEBP", icc_profile=profile), Format.WEBP),
+        (lambda profile: saved(picture(), "AVIF", icc_profile=profile), Format.AVIF),
+        (_gif, Format.GIF),
     ],
     ids=["jpeg", "png", "webp", "avif", "gif"],
 )
@@ -147,18 +147,18 @@ def test_a_profile_in_many_segments_of_a_jpeg_is_read_in_their_order() -> None:
     assert len(starts) == 2
     first, second = (content[start:end] for start, end in zip(starts, ends, strict=True))
     swapped = content[: starts[0]] + second + first + content[ends[1] :]
-    assert original_of(swapped, JPEG) == original_of(content, JPEG)
-    assert SERIAL not in original_of(content, JPEG)
-    assert colours(decode(original_of(swapped, JPEG), JPEG).icc_profile) == colours(owned)
+    assert original_of(swapped, Format.JPEG) == original_of(content, Format.JPEG)
+    assert SERIAL not in original_of(content, Format.JPEG)
+    assert colours(decode(original_of(swapped, Format.JPEG), Format.JPEG).icc_profile) == colours(owned)
 
 
 def test_bytes_behind_the_compressed_profile_of_a_png_go() -> None:
     plain = saved(picture(), "PNG")
     payload = b"icc\0\0" + zlib.compress(neutral_profile(SRGB_PROFILE)) + LEAK
     chunk = struct.pack(">I", len(payload)) + b"iCCP" + payload + struct.pack(">I", zlib.crc32(b"iCCP" + payload))
-    clean = original_of(plain[:33] + chunk + plain[33:], PNG)
+    clean = original_of(plain[:33] + chunk + plain[33:], Format.PNG)
     assert LEAK not in clean
-    assert decode(clean, PNG).icc_profile == neutral_profile(SRGB_PROFILE)
+    assert decode(clean, Format.PNG).icc_profile == neutral_profile(SRGB_PROFILE)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])

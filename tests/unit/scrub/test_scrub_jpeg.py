@@ -6,8 +6,7 @@ import struct
 
 import pytest
 
-from avion_media.common.errors import Reason
-from avion_media.common.formats import JPEG
+from mediascrub import Format, ScrubCode
 from mediascrub.exif import read_exif
 from tests.unit.scrub.made_files import (
     CLEAN_PROFILE,
@@ -28,8 +27,8 @@ COMMENT = jpeg_segment(0xFE, LEAK)
 
 
 def scrubbed(content: bytes) -> bytes:
-    after = original_of(content, JPEG)
-    assert original_of(after, JPEG) == after
+    after = original_of(content, Format.JPEG)
+    assert original_of(after, Format.JPEG) == after
     return after
 
 
@@ -91,7 +90,7 @@ def test_the_meaning_of_the_colours_does_not_change(mode: str, keep_rgb: bool) -
     options = {"keep_rgb": True} if keep_rgb and mode == "RGB" else {}
     content = saved(picture(mode=mode), "JPEG", **options)
     leaky = behind_soi(exif(oriented(1, behind=LEAK)), jpeg=content)
-    assert decode(scrubbed(leaky), JPEG) == decode(content, JPEG)
+    assert decode(scrubbed(leaky), Format.JPEG) == decode(content, Format.JPEG)
 
 
 def test_data_behind_adobes_mark_goes() -> None:
@@ -104,7 +103,7 @@ def test_data_behind_adobes_mark_goes() -> None:
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_the_orientation_stays_alone(orientation: int, order: str) -> None:
     after = scrubbed(behind_soi(exif(oriented(orientation, order, behind=LEAK)), jpeg_segment(0xE1, b"Exif\0\0")))
-    assert decode(after, JPEG).orientation == orientation
+    assert decode(after, Format.JPEG).orientation == orientation
     assert LEAK not in after
     assert len(after) == len(PLAIN) + 36
 
@@ -150,7 +149,7 @@ def test_the_mark_of_adobe_rgb_stays_unless_there_is_a_profile() -> None:
 def test_a_profile_of_many_chunks_stays_whole() -> None:
     profile = CLEAN_PROFILE + bytes(200_000)
     content = saved(picture(), "JPEG", icc_profile=profile)
-    assert decode(scrubbed(behind_soi(COMMENT, jpeg=content)), JPEG).icc_profile == profile
+    assert decode(scrubbed(behind_soi(COMMENT, jpeg=content)), Format.JPEG).icc_profile == profile
 
 
 def test_what_is_no_profile_goes() -> None:
@@ -207,4 +206,4 @@ def test_reserved_codes_inside_a_scan_are_data() -> None:
     ],
 )
 def test_what_has_no_frame_and_scan_is_corrupt(content: bytes) -> None:
-    assert refused(content, JPEG) is Reason.CORRUPT
+    assert refused(content, Format.JPEG) is ScrubCode.CORRUPT

@@ -6,9 +6,7 @@ import zlib
 
 import pytest
 
-from avion_media.common.errors import Reason
-from avion_media.common.formats import PNG
-from mediascrub import read_picture
+from mediascrub import Format, ScrubCode, read_picture
 from mediascrub.bounds import PictureBounds
 from tests.unit.scrub.made_files import (
     CLEAN_PROFILE,
@@ -29,8 +27,8 @@ IEND = PLAIN.index(b"IEND") - 4
 
 
 def scrubbed(content: bytes) -> bytes:
-    after = original_of(content, PNG)
-    assert original_of(after, PNG) == after
+    after = original_of(content, Format.PNG)
+    assert original_of(after, Format.PNG) == after
     return after
 
 
@@ -72,7 +70,7 @@ def test_colour_and_size_stay_but_nothing_rides_on_them(kind: bytes, payload: by
 def test_the_orientation_stays_alone(at: int, prefix: bytes) -> None:
     after = scrubbed(with_chunks(png_chunk(b"eXIf", prefix + oriented(6, "<", behind=LEAK)), at=at))
     assert after == with_chunks(png_chunk(b"eXIf", oriented(6)), at=IDAT)
-    assert decode(after, PNG).orientation == 6
+    assert decode(after, Format.PNG).orientation == 6
     assert scrubbed(with_chunks(png_chunk(b"eXIf", oriented(1, behind=LEAK)), at=at)) == PLAIN
 
 
@@ -80,7 +78,7 @@ def test_a_profile_stays_under_a_neutral_name() -> None:
     content = with_chunks(png_chunk(b"iCCP", LEAK + b"\0\0" + zlib.compress(SRGB_PROFILE)))
     after = scrubbed(content)
     assert LEAK not in after
-    assert decode(after, PNG).icc_profile == CLEAN_PROFILE
+    assert decode(after, Format.PNG).icc_profile == CLEAN_PROFILE
 
 
 @pytest.mark.parametrize(
@@ -115,7 +113,7 @@ def test_frames_go_from_what_is_no_animation(at: int, control: bytes) -> None:
     frames = png_chunk(b"fcTL", bytes(25) + b"\1") * 2 + png_chunk(b"fdAT", LEAK)
     content = with_chunks(control, frames, at=at)
     assert scrubbed(content) == PLAIN
-    assert read_picture(memoryview(content), PNG, PictureBounds()).frames == 1
+    assert read_picture(memoryview(content), Format.PNG, PictureBounds()).frames == 1
 
 
 def test_the_control_of_an_animation_does_not_count_behind_the_picture() -> None:
@@ -127,7 +125,7 @@ def test_the_control_of_an_animation_does_not_count_behind_the_picture() -> None
 def test_every_kind_of_pixels_stays(mode: str) -> None:
     image = picture().convert("L").convert("I").convert(mode) if mode == "I;16" else picture(mode=mode)
     content = saved(image, "PNG", **({"transparency": 3} if mode == "P" else {}))
-    assert decode(scrubbed(content), PNG) == decode(content, PNG)
+    assert decode(scrubbed(content), Format.PNG) == decode(content, Format.PNG)
 
 
 @pytest.mark.parametrize("cut", [4, 13, 60])
@@ -152,4 +150,4 @@ def test_a_file_that_is_cut_off_stays_so(cut: int) -> None:
     ],
 )
 def test_what_has_no_header_and_pixels_is_corrupt(content: bytes) -> None:
-    assert refused(content, PNG) is Reason.CORRUPT
+    assert refused(content, Format.PNG) is ScrubCode.CORRUPT

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from avion_media.common.errors import Reason
-from avion_media.common.formats import WEBP
-from mediascrub import read_picture
+from mediascrub import Format, ScrubCode, read_picture
 from mediascrub.bounds import PictureBounds
 from tests.unit.scrub.made_files import (
     CLEAN_PROFILE,
@@ -31,8 +29,8 @@ ICC, ALPHA, EXIF, XMP, ANIMATION = 0x20, 0x10, 0x08, 0x04, 0x02
 
 
 def scrubbed(content: bytes) -> bytes:
-    after = original_of(content, WEBP)
-    assert original_of(after, WEBP) == after
+    after = original_of(content, Format.WEBP)
+    assert original_of(after, Format.WEBP) == after
     return after
 
 
@@ -72,7 +70,7 @@ def test_chunks_that_are_not_on_the_list_go_and_the_flags_tell_the_truth() -> No
 def test_of_a_still_only_the_picture_stays_that_is_shown(before: bytes, behind: bytes) -> None:
     content = webp(features(0), before, IMAGE, behind)
     assert scrubbed(content) == webp(features(0), IMAGE)
-    assert read_picture(memoryview(content), WEBP, PictureBounds()).frames == 1
+    assert read_picture(memoryview(content), Format.WEBP, PictureBounds()).frames == 1
 
 
 @pytest.mark.parametrize("prefix", [b"", b"Exif\0\0"])
@@ -80,14 +78,14 @@ def test_the_orientation_stays_alone(prefix: bytes) -> None:
     exif = riff_chunk(b"EXIF", prefix + oriented(8, "<", behind=LEAK))
     after = scrubbed(webp(features(0), IMAGE, exif))
     assert after == webp(features(EXIF), IMAGE, riff_chunk(b"EXIF", oriented(8)))
-    assert decode(after, WEBP).orientation == 8
+    assert decode(after, Format.WEBP).orientation == 8
 
 
 def test_a_profile_stays() -> None:
     content = saved(picture(), "WEBP", icc_profile=SRGB_PROFILE, exif=b"Exif\0\0" + oriented(1), xmp=LEAK)
     after = scrubbed(content)
-    assert decode(after, WEBP) == decode(content, WEBP)
-    assert decode(after, WEBP).icc_profile == CLEAN_PROFILE
+    assert decode(after, Format.WEBP) == decode(content, Format.WEBP)
+    assert decode(after, Format.WEBP).icc_profile == CLEAN_PROFILE
     assert LEAK not in after
 
 
@@ -97,7 +95,7 @@ def test_chunks_inside_frames_go_too() -> None:
     frame = ANIMATED[start + 8 : start + 8 + length]
     rest = ANIMATED[start + 8 + length :]
     leaky = webp(ANIMATED[12:start], riff_chunk(b"ANMF", frame + riff_chunk(b"meta", LEAK)), rest)
-    assert decode(leaky, WEBP) == decode(ANIMATED, WEBP)
+    assert decode(leaky, Format.WEBP) == decode(ANIMATED, Format.WEBP)
     assert scrubbed(leaky) == ANIMATED
 
 
@@ -117,4 +115,4 @@ def test_chunks_inside_frames_go_too() -> None:
     ],
 )
 def test_what_has_no_whole_image_is_corrupt(content: bytes) -> None:
-    assert refused(content, WEBP) is Reason.CORRUPT
+    assert refused(content, Format.WEBP) is ScrubCode.CORRUPT

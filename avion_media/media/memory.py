@@ -1,0 +1,41 @@
+"""How much memory a job can take, in bytes. The sandbox grants it before the job starts."""
+
+from __future__ import annotations
+
+from avion_media.common.errors import Reason, Rejected
+from mediascrub import Format, Peek, Picture
+
+# Measured at 48 million pixels as growth of the address space.
+_BYTES_PER_PIXEL = {
+    Format.JPEG: 3,  # shrunk line by line as it is decoded
+    Format.PNG: 9,  # 8.4: interlaced RGBA of 16 bits
+    Format.GIF: 14,  # 5.5, and transparent as RGBA
+    Format.WEBP: 7,  # 4.6: lossless with alpha
+    Format.AVIF: 23,  # 16.5 with alpha and 8 bits; with 10 bits, planes take twice as much
+    Format.HEIC: 23,  # 15.0
+}
+_WHOLE_BYTES_PER_PIXEL = {Format.JPEG: 10, Format.WEBP: 16}  # 8.8: progressive CMYK; 13: the canvas of an animation
+# The interpreter's own growth, scaled planes, encoder, and thumbnails.
+_BASE_BYTES = 96 << 20
+_COPIES = 4  # of the file: mapped, scrubbed, reduced for the decoder, written
+_POSTER_BASE_BYTES = 128 << 20
+# Decoded frames in a decoder's memory: at most 16 references of a small picture, 6 of the largest that its level
+# allows; 3 bytes a pixel (10 bit 4:2:0), one thread. Measured for the first frame: 8K HEVC needs less than 192 MiB.
+_POSTER_BYTES_PER_PIXEL = 24
+
+
+def picture_bytes(facts: Peek, fmt: Format, file_bytes: int) -> int:
+    """Return the maximum memory of a job with this picture: decode, thumbnails and scrub of the file."""
+    per_pixel = _WHOLE_BYTES_PER_PIXEL[fmt] if facts.whole else _BYTES_PER_PIXEL[fmt]
+    return _BASE_BYTES + _COPIES * file_bytes + facts.width * facts.height * per_pixel
+
+
+def poster_bytes(pixels: int) -> int:
+    """Return how much memory a poster may need, thumbnails included, if a coded frame has so many pixels."""
+    return _POSTER_BASE_BYTES + _POSTER_BYTES_PER_PIXEL * pixels
+
+
+def require_memory(picture: Picture, max_memory_bytes: int) -> None:
+    """Raise `Rejected` (DECODER_LIMIT) if the decoded picture alone, in RGB, exceeds the memory."""
+    if picture.width * picture.height * 3 // picture.reduction**2 > max_memory_bytes:
+        raise Rejected(Reason.DECODER_LIMIT, f"{picture.width}x{picture.height} decoded do not fit the memory")

@@ -1,0 +1,61 @@
+"""mediascrub's formats and errors in the service's terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from avion_media.common.errors import Reason, Rejected
+from avion_media.common.formats import BY_NAME, Family, MediaFormat
+from mediascrub import ScrubCode, ScrubError, Sniffed
+from mediascrub.sniffing import EMPTY, UNKNOWN
+
+REASONS = {
+    ScrubCode.EMPTY: Reason.EMPTY,
+    ScrubCode.CORRUPT: Reason.CORRUPT,
+    ScrubCode.UNSUPPORTED: Reason.UNSUPPORTED_TYPE,
+    ScrubCode.NO_VIDEO: Reason.NO_VIDEO,
+    ScrubCode.EXTERNAL_REFERENCE: Reason.EXTERNAL_REFERENCE,
+    ScrubCode.BAD_DIMENSIONS: Reason.BAD_DIMENSIONS,
+    ScrubCode.BAD_ASPECT: Reason.BAD_ASPECT,
+    ScrubCode.TOO_MANY_PIXELS: Reason.TOO_MANY_PIXELS,
+    ScrubCode.TOO_MANY_FRAMES: Reason.TOO_MANY_FRAMES,
+    ScrubCode.TOO_LONG: Reason.TOO_LONG,
+    ScrubCode.TOO_LARGE: Reason.TOO_LARGE,
+    ScrubCode.TOO_COMPLEX: Reason.DECODER_LIMIT,
+}
+
+
+@contextmanager
+def rejecting() -> Iterator[None]:
+    """Raise the errors of mediascrub as `Rejected`. Also a decorator."""
+    try:
+        yield
+    except ScrubError as error:
+        raise Rejected(REASONS[error.code], error.detail) from error
+
+
+def known_format(found: Sniffed) -> MediaFormat | None:
+    """Return the format of the content; None if it is not supported."""
+    return None if found.format is None else BY_NAME[found.format.value]
+
+
+def require_format(found: Sniffed, declared: Family | None, enabled: frozenset[str]) -> MediaFormat:
+    """Return the format of the content, if it is accepted: of the declared family, and with its decoder switched on.
+
+    ``declared`` is None if nobody declared one. ``enabled`` are format names. Raises `Rejected`, with the most specific
+    reason: EMPTY, TYPE_MISMATCH (another family), UNSUPPORTED_TYPE (known, but not accepted or switched off),
+    UNKNOWN_TYPE.
+    """
+    if found.name == EMPTY:
+        raise Rejected(Reason.EMPTY)
+    if found.kind is not None and declared is not None and Family(found.kind.value) is not declared:
+        raise Rejected(Reason.TYPE_MISMATCH, f"declared {declared}, found {found.name}")
+    if found.name == UNKNOWN:
+        raise Rejected(Reason.UNKNOWN_TYPE)
+    fmt = known_format(found)
+    if fmt is None:
+        raise Rejected(Reason.UNSUPPORTED_TYPE, found.name)
+    if fmt.name not in enabled:
+        raise Rejected(Reason.UNSUPPORTED_TYPE, f"{fmt.name} is switched off")
+    return fmt

@@ -18,10 +18,9 @@ import trio
 
 from trio_grpc.context import CallContext, Peer
 from trio_grpc.frames import FIRST_TURN, LATER_TURN
-from trio_grpc.lifecycle import Due, Happening, Lifecycle, State
+from trio_grpc.lifecycle import PIECE_BYTES, Due, Happening, Lifecycle, State
 from trio_grpc.net import Account
 from trio_grpc.net.readiness import GONE, READ, WRITE
-from trio_grpc.net.relay import PIECE_BYTES
 from trio_grpc.protocol import Protocol
 from trio_grpc.running import RunningCall, Shared, shutting_down
 from trio_grpc.status import Code, RpcError

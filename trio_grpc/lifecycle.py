@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from enum import Enum, auto
 
 from trio_grpc.limits import GrpcLimits
-from trio_grpc.net.relay import PIECE_BYTES
 
+PIECE_BYTES = 64 << 10  # a client must take so many within the write timeout
 _LAST_BYTES_S = 1.0  # for the output to leave after an error, and once more for the client to read it
 _AGE_JITTER = 0.1
 _ACKNOWLEDGE_S = 1.0  # for the client to answer the ping after the first GOAWAY

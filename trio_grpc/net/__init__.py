@@ -2,6 +2,5 @@
 
 from trio_grpc.net.limiter import Account, Bound, Kind, PeerLimiter, is_loopback, peer_at
 from trio_grpc.net.readiness import Readiness
-from trio_grpc.net.relay import Relay
 
-__all__ = ["Account", "Bound", "Kind", "PeerLimiter", "Readiness", "Relay", "is_loopback", "peer_at"]
+__all__ = ["Account", "Bound", "Kind", "PeerLimiter", "Readiness", "is_loopback", "peer_at"]

@@ -19,7 +19,7 @@ import trio
 from avion_media.backends.files import write_at
 from avion_media.backends.store.objects import Bytes, Source
 from avion_media.backends.store.quick_acks import acknowledge_at_once
-from trio_grpc.net import Relay
+from avion_media.backends.store.relay import Relay
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from avion_media.backends.store.relay import Relay
 from avion_media.common.errors import Dependency, Unavailable
-from trio_grpc.net import Relay
 
 ByteRange = tuple[int | None, int | None]
 """As in HTTP: ``(first, last)`` inclusive, ``(first, None)`` to the end, ``(None, n)`` the last n bytes."""

@@ -30,11 +30,11 @@ from avion_media.backends.store.objects import (
 )
 from avion_media.backends.store.patch_copy import PatchCopy, of_the_source
 from avion_media.backends.store.patch_plan import Part, Patch, check_patches, plan_parts
+from avion_media.backends.store.relay import Relay
 from avion_media.backends.store.transfer import SeekableBody, head_object
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry
-from trio_grpc.net import Relay
 
 _RANGES_AT_ONCE = 4
 _DELETES_PER_REQUEST = 1000  # S3's own bound

@@ -10,8 +10,7 @@ from contextlib import suppress
 
 import trio
 
-from trio_grpc.net.relay import PIECE_BYTES
-
+_PIECE_BYTES = 64 << 10  # a client must take so many within the timeout
 _LINGER_S = 1.0
 _AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, with a timeout of 0
 
@@ -33,7 +32,7 @@ async def send_steadily(stream: trio.SocketStream, pieces: Sequence[bytes | memo
                 await trio.lowlevel.wait_writable(stream.socket)
                 sent = _send_now(stream, left)
                 taken += sent
-                if taken >= PIECE_BYTES:
+                if taken >= _PIECE_BYTES:
                     taken = 0
                     slow.deadline = trio.current_time() + timeout_s
                 _forget(left, sent)
@@ -70,5 +69,5 @@ async def linger(stream: trio.SocketStream) -> None:
     """
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError), trio.move_on_after(_LINGER_S):
         await stream.send_eof()
-        while await stream.receive_some(PIECE_BYTES):
+        while await stream.receive_some(_PIECE_BYTES):
             pass

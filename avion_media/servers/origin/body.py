@@ -27,10 +27,10 @@ from avion_media.backends.store import (
     RangeNotSatisfiable,
     within,
 )
+from avion_media.backends.store.relay import Relay
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.servers.http1 import BodyLost, Relayed
 from avion_media.servers.origin.memory import LARGEST_WINDOW_BYTES, WindowMemory
-from trio_grpc.net import Relay
 
 _FIRST_BYTES = 128 << 10  # holds nearly every thumbnail of 800 pixels
 _GROWTH = 4  # up to `LARGEST_WINDOW_BYTES`, which is the store's own stripe; the other sizes divide it

@@ -16,8 +16,8 @@ from avion_media.servers.http1 import BodyLost
 from avion_media.servers.origin.body import RangeBody
 from avion_media.servers.origin.memory import WindowMemory
 from tests.conftest import S3Bucket
+from tests.integration.store.pairs import connected
 from tests.services.faulty_gateway import FaultyGateway, faulty_gateway
-from tests.unit.net.pairs import connected
 
 CONTENT = os.urandom(6 << 20)
 

@@ -18,10 +18,10 @@ from avion_media.backends.store import ObjectPart
 from avion_media.backends.store.http import Http
 from avion_media.backends.store.objects import PartRequest
 from avion_media.backends.store.presign import Presigner, SigningCredentials
+from avion_media.backends.store.relay import Relay
 from avion_media.backends.store.requests import ForBotocore, Requests
 from avion_media.common.errors import Dependency, ObjectMissing, Unavailable
-from tests.unit.net.pairs import connected
-from trio_grpc.net import Relay
+from tests.integration.store.pairs import connected
 
 BODY = os.urandom(300_000)
 MIB = 1 << 20

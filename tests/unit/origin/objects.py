@@ -9,11 +9,11 @@ from typing import Any
 import trio
 
 from avion_media.backends.store import ByteRange, ContentRange, ObjectInfo, ObjectPart, RangeNotSatisfiable
+from avion_media.backends.store.relay import Relay
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.moderation import ModerationStatus
 from avion_media.servers.http1 import Request
-from trio_grpc.net import Relay
 
 Fault = Callable[[], Awaitable[None]]
 MODIFIED = datetime(2025, 1, 1, tzinfo=UTC)

@@ -18,7 +18,7 @@ from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFai
 from avion_media.servers.http1 import BodyLost, Relayed
 from avion_media.servers.origin.body import RangeBody
 from avion_media.servers.origin.memory import WindowMemory
-from tests.unit.net.pairs import connected
+from tests.integration.store.pairs import connected
 from tests.unit.origin.objects import Objects
 
 KIB = 1 << 10

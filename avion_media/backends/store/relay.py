@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import trio
 
-PIECE_BYTES = 64 << 10  # a client must take so many within the timeout
+_PIECE_BYTES = 64 << 10  # a client must take so many within the timeout
 _PIPE_BYTES = 1 << 20
 _PACE_S = 0.25  # for the client to take that much
 
@@ -54,7 +54,7 @@ class Relay:
 
     async def finish(self, timeout_s: float) -> bool:
         """Send the rest. Return False if the client leaves, or takes longer than this for 64 KiB on average."""
-        await self._drain(timeout_s * (1 + (self.taken - self.sent) / PIECE_BYTES))
+        await self._drain(timeout_s * (1 + (self.taken - self.sent) / _PIECE_BYTES))
         return not self.is_behind
 
     async def _keep_pace(self, count: int) -> None:

@@ -12,9 +12,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from avion_media.backends.store.relay import Relay
 from avion_media.servers.http1.sending import reset_at_close
-from tests.unit.net.pairs import connected
-from trio_grpc.net import Relay
+from tests.integration.store.pairs import connected
 
 MIB = 1 << 20
 BYTES = random.Random(0).randbytes(5 * MIB)

@@ -13,6 +13,7 @@ from avion_media.backends.remote import AddressGuard, Fetcher, HostLimiter, Host
 from avion_media.backends.settings import RemoteConfig
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
 from avion_media.items.deletion import RemoveDeleted
+from avion_media.items.item import Items
 from avion_media.nodes import group
 from avion_media.process.runtime import Limiter, Runtime
 from avion_media.servers.settings import ServerSettings
@@ -21,7 +22,6 @@ from avion_media.workers.bulk_undelete import UndeleteMedia
 from avion_media.workers.cache_remote import CacheRemote
 from avion_media.workers.consumer import Consumer, ConsumerPolicy, TaskHandler
 from avion_media.workers.process_media import ProcessMedia
-from avion_media.workers.publish import Publisher
 from avion_media.workers.purge import PurgeMedia, Purges
 from supervisors import Supervisor, Worker
 
@@ -63,8 +63,8 @@ def hosts_of(redis: Callable[[], Redis], remote: RemoteConfig) -> HostLimiter:
     return HostLimiter(redis, policy)
 
 
-def _publisher(runtime: Runtime) -> Publisher:
-    return Publisher(
+def _publisher(runtime: Runtime) -> Items:
+    return Items(
         runtime.store,
         runtime.statuses,
         runtime.events,

@@ -49,13 +49,13 @@ from avion_media.common.media import MediaFacts
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import CACHE_QUEUE, EnsureLease, Task
 from avion_media.common.telemetry import Telemetry
+from avion_media.items.item import Items, WriteOriginal
 from avion_media.items.moderation import Held, Screening, Visit
 from avion_media.items.state import RemoteFailure, RemoteStateStore
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.scrubber import require_format
 from avion_media.media.settings import UploadConfig
 from avion_media.workers.observed_fetch import ObservedFetch
-from avion_media.workers.publish import Publisher, WriteOriginal
 from avion_media.workers.purge import Purges
 from avion_media.workers.write import facts_of, original_writer, scrubbed_file
 from mediascrub import HEAD_BYTES, sniff
@@ -86,7 +86,7 @@ class CacheRemote:
     def __init__(
         self,
         pipeline: ResourceSlot[MediaPipeline],
-        publisher: Publisher,
+        publisher: Items,
         states: RemoteStateStore,
         fetcher: Fetcher,
         queue: TaskQueue,

@@ -27,11 +27,11 @@ from avion_media.common.media import MediaFacts
 from avion_media.common.owners import owner_of
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, State, Task, id_of, owner_in, processing_fields
+from avion_media.items.item import Items
 from avion_media.items.moderation import Held, Screening, Visit
 from avion_media.media.pipeline import MediaPipeline, MediaSource
 from avion_media.media.scrubber import require_format
 from avion_media.media.settings import UploadConfig
-from avion_media.workers.publish import Publisher
 from avion_media.workers.purge import Purges
 from avion_media.workers.sources import StoreSource
 from avion_media.workers.write import facts_of, original_writer, scrubbed_file
@@ -51,7 +51,7 @@ class ProcessMedia:
         self,
         store: ResourceSlot[ObjectStore],
         pipeline: ResourceSlot[MediaPipeline],
-        publisher: Publisher,
+        publisher: Items,
         queue: TaskQueue,
         purges: Purges,
         screening: Screening,

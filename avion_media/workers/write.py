@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from avion_media.backends.store import FileSource, ObjectInfo, ObjectStore
 from avion_media.common.media import MediaFacts
+from avion_media.items.item import WriteOriginal
 from avion_media.media.pipeline import MediaSource, Processed
-from avion_media.workers.publish import WriteOriginal
 from mediascrub.ranges import pieces
 
 

@@ -38,6 +38,7 @@ from avion_media.common.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUE
 from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.config import Config
 from avion_media.items.deletion import DeletionHandler, DeletionJournal, JournalReplay, Notice, RemoveDeleted, undelete
+from avion_media.items.item import Items
 from avion_media.items.moderation import Likeness, Moderation, Screening, Unwanted
 from avion_media.items.settings import CdnConfig
 from avion_media.items.state import MediaEvents, StatusStore
@@ -46,7 +47,6 @@ from avion_media.media.settings import UploadConfig
 from avion_media.nodes.moderation import Looks
 from avion_media.process.runtime import Observed
 from avion_media.workers.process_media import ProcessMedia
-from avion_media.workers.publish import Publisher
 from avion_media.workers.purge import Purges
 from avion_media.workers.sweep.blocked import watch_blocked
 
@@ -476,8 +476,8 @@ class Stage:
     def _purges(self) -> Purges:
         return Purges(TaskQueue(self.redis, PURGE_QUEUE), self.cdn)
 
-    def _publisher(self, store: ResourceSlot[ObjectStore], statuses: StatusStore, events: MediaEvents) -> Publisher:
-        return Publisher(store, statuses, events, self.sizes, NO_TELEMETRY, processing_ttl_s=600.0)
+    def _publisher(self, store: ResourceSlot[ObjectStore], statuses: StatusStore, events: MediaEvents) -> Items:
+        return Items(store, statuses, events, self.sizes, NO_TELEMETRY, processing_ttl_s=600.0)
 
     def _actor(self, steps: Steps) -> tuple[ResourceSlot[ObjectStore], StatusStore]:
         store = cast("ObjectStore", MemoryStore(self.objects, steps))

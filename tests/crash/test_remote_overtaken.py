@@ -24,6 +24,7 @@ from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.common.ids import remote_id_for
 from avion_media.common.tasks import CACHE_QUEUE, PURGE_QUEUE, State, Status, Task
 from avion_media.common.telemetry import NO_TELEMETRY
+from avion_media.items.item import Items
 from avion_media.items.moderation import Changes, Entry, HashType, Screening
 from avion_media.items.moderation.own import page_of
 from avion_media.items.settings import CdnConfig
@@ -31,7 +32,6 @@ from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.settings import UploadConfig
 from avion_media.workers.cache_remote import CacheRemote
-from avion_media.workers.publish import Publisher
 from avion_media.workers.purge import Purges
 from tests.crash.stage import (
     PNG_HEAD,
@@ -78,7 +78,7 @@ class Cache:
         statuses, events = StatusStore(redis), MediaEvents(redis)
         return CacheRemote(
             slot_of(Dependency.SANDBOX, cast("MediaPipeline", Bench(SIZES))),
-            Publisher(store, statuses, events, SIZES, NO_TELEMETRY, processing_ttl_s=600.0),
+            Items(store, statuses, events, SIZES, NO_TELEMETRY, processing_ttl_s=600.0),
             RemoteStateStore(redis),
             cast("Fetcher", Server(PNG_HEAD + mark)),
             TaskQueue(self.redis, CACHE_QUEUE),

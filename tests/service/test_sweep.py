@@ -32,9 +32,9 @@ from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.config import Config
 from avion_media.items.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay, RemoveDeleted
+from avion_media.items.item import Items
 from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.items.state.sweep_state import Cursor, Part, SweepRecord, SweepState
-from avion_media.workers.publish import Publisher
 from avion_media.workers.purge import Purges
 from avion_media.workers.settings import SweepConfig
 from avion_media.workers.sweep import Decision, Reconciliation, Report, SweepReason
@@ -404,7 +404,7 @@ async def remove_what_is_due(world: World) -> None:
     delayed = f"{{{DELETE_QUEUE}}}:delayed"
     world.other.zadd(delayed, dict.fromkeys(world.other.zrange(delayed, 0, -1), 0.0))
     queue = TaskQueue(world.redis, DELETE_QUEUE)
-    publisher = Publisher(
+    publisher = Items(
         world.store,
         world.statuses,
         MediaEvents(world.redis),

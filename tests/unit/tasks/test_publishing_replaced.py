@@ -16,8 +16,8 @@ from avion_media.common.ids import new_media_id
 from avion_media.common.media import MediaFacts, ThumbnailSize
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.telemetry import NO_TELEMETRY
+from avion_media.items.item import Items, WriteOriginal
 from avion_media.items.state import MediaEvents, StatusStore
-from avion_media.workers.publish import Publisher, WriteOriginal
 
 MEDIUM = new_media_id(MP4, 1_700_000_000_000)
 FACTS = MediaFacts(MP4, 10, 320, 240, "hash", "")
@@ -77,11 +77,11 @@ def status_store() -> FakeStatusStore:
 
 
 @pytest.fixture
-def publisher(store: FakeStore, status_store: FakeStatusStore) -> Publisher:
+def publisher(store: FakeStore, status_store: FakeStatusStore) -> Items:
     store_slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     store_slot.fill(cast("ObjectStore", store))
     statuses = cast("StatusStore", status_store)
-    return Publisher(
+    return Items(
         store_slot,
         statuses,
         cast("MediaEvents", None),
@@ -91,7 +91,7 @@ def publisher(store: FakeStore, status_store: FakeStatusStore) -> Publisher:
     )
 
 
-async def test_a_source_that_was_replaced_is_not_an_original_that_is_there(publisher: Publisher) -> None:
+async def test_a_source_that_was_replaced_is_not_an_original_that_is_there(publisher: Items) -> None:
     async def write(store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None:
         raise SourceReplaced("incoming/a")
 
@@ -99,20 +99,20 @@ async def test_a_source_that_was_replaced_is_not_an_original_that_is_there(publi
         await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write)
 
 
-async def test_an_original_that_is_there_is_as_good_as_written(publisher: Publisher) -> None:
+async def test_an_original_that_is_there_is_as_good_as_written(publisher: Items) -> None:
     async def write(store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None:
         raise PreconditionFailed(key)
 
     assert await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write) == FACTS
 
 
-async def test_thumbnails_without_an_original_are_removed(publisher: Publisher, store: FakeStore) -> None:
+async def test_thumbnails_without_an_original_are_removed(publisher: Items, store: FakeStore) -> None:
     store.keys = {keys.thumbnail(MEDIUM, "small"), keys.incoming(MEDIUM)}
     await publisher.remove_unpublished(MEDIUM)
     assert store.keys == {keys.incoming(MEDIUM)}
 
 
-async def test_thumbnails_of_an_original_stay(publisher: Publisher, store: FakeStore) -> None:
+async def test_thumbnails_of_an_original_stay(publisher: Items, store: FakeStore) -> None:
     store.keys = {keys.thumbnail(MEDIUM, "small"), keys.original(MEDIUM)}
     await publisher.remove_unpublished(MEDIUM)
     assert store.keys == {keys.thumbnail(MEDIUM, "small"), keys.original(MEDIUM)}
@@ -128,7 +128,7 @@ def deleted_after_its_write(status_store: FakeStatusStore, state: str) -> WriteO
 
 @pytest.mark.parametrize("replaced", [None, FACTS], ids=["new", "replaced"])
 async def test_what_was_made_after_a_mark_is_left_to_the_removal(
-    publisher: Publisher, store: FakeStore, status_store: FakeStatusStore, replaced: MediaFacts | None
+    publisher: Items, store: FakeStore, status_store: FakeStatusStore, replaced: MediaFacts | None
 ) -> None:
     write = deleted_after_its_write(status_store, "marked")
     await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write, replaced=replaced)
@@ -137,7 +137,7 @@ async def test_what_was_made_after_a_mark_is_left_to_the_removal(
 
 @pytest.mark.parametrize("state", ["removing", "removed"])
 async def test_what_was_made_after_the_removal_is_removed(
-    publisher: Publisher, store: FakeStore, status_store: FakeStatusStore, state: str
+    publisher: Items, store: FakeStore, status_store: FakeStatusStore, state: str
 ) -> None:
     write = deleted_after_its_write(status_store, state)
     await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write)
@@ -145,7 +145,7 @@ async def test_what_was_made_after_the_removal_is_removed(
 
 
 async def test_what_was_undeleted_meanwhile_stands(
-    publisher: Publisher, store: FakeStore, status_store: FakeStatusStore
+    publisher: Items, store: FakeStore, status_store: FakeStatusStore
 ) -> None:
     write = deleted_after_its_write(status_store, "undeleted")
     assert await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write) == FACTS

@@ -56,7 +56,7 @@ class WriteOriginal(Protocol):
     async def __call__(self, store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None: ...
 
 
-class Publisher:
+class Items:
     """Writes to the store and the status store, and publishes events, for the tasks."""
 
     def __init__(

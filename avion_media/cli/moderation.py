@@ -126,7 +126,7 @@ def list_command(as_json: bool) -> None:
 
     async def load() -> dict[str, dict[str, int]]:
         async with open_resources(config) as resources:
-            room = Moderation(resources.store, resources.redis, config)
+            room = Moderation(resources.items, config)
             await room.lists.reload()
             return room.lists.counts()
 
@@ -152,7 +152,7 @@ def check_command(file: Path, as_json: bool) -> None:
 
     async def check() -> str:
         async with open_resources(config) as resources:
-            room = Moderation(resources.store, resources.redis, config)
+            room = Moderation(resources.items, config)
             await room.lists.reload()
             with _opened(file) as source:
                 digests = await hash_file(source.fd, source.size_bytes, (HashType.SHA256, HashType.MD5))
@@ -180,7 +180,7 @@ def review_list_command(as_json: bool) -> None:
 
     async def load() -> list[Held]:
         async with open_resources(config) as resources:
-            return await Moderation(resources.store, resources.redis, config).reviews.waiting()
+            return await Moderation(resources.items, config).reviews.waiting()
 
     waiting = run_directly(load)
     if as_json:
@@ -198,7 +198,7 @@ def release_command(media_id: str, as_json: bool) -> None:
 
     async def release() -> None:
         async with open_resources(config) as resources:
-            await Moderation(resources.store, resources.redis, config).reviews.release(any_id, _OPERATOR)
+            await Moderation(resources.items, config).reviews.release(any_id, _OPERATOR)
 
     _decided(config, release, any_id)
     print_json({"released": media_id}) if as_json else click.echo(f"{media_id}: released")
@@ -215,7 +215,7 @@ def review_block_command(media_id: str, note: str, keep_evidence: bool, as_json:
 
     async def require_held() -> None:
         async with open_resources(config) as resources:
-            await Moderation(resources.store, resources.redis, config).reviews.require(any_id)
+            await Moderation(resources.items, config).reviews.require(any_id)
 
     _decided(config, require_held, any_id)
     _call(lambda client: client.block(media_id, note, keep_evidence=keep_evidence))

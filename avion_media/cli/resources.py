@@ -17,6 +17,8 @@ from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.telemetry import silence_logging
 from avion_media.config import Config
+from avion_media.items.item import Items
+from avion_media.process.runtime import items_of
 
 T = TypeVar("T")
 _SETTINGS = {
@@ -96,10 +98,11 @@ def run_directly(run: Callable[[], Awaitable[T]]) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The store, in a slot as the service's own code needs it, and Redis."""
+    """The store, in a slot as the service's own code needs it, Redis, and the media items on both."""
 
     store: ResourceSlot[ObjectStore]
     redis: Redis
+    items: Items
 
 
 @asynccontextmanager
@@ -111,4 +114,4 @@ async def open_resources(config: Config) -> AsyncIterator[Resources]:
         open_redis(config.redis.url, timeout_s=config.redis.timeout, state_url=config.status.redis_url) as redis,
     ):
         with slot.filled(store):
-            yield Resources(slot, redis)
+            yield Resources(slot, redis, items_of(config, slot, redis))

@@ -18,6 +18,7 @@ from avion_media.cli.output import (
 )
 from avion_media.cli.resources import open_resources, run_directly
 from avion_media.config import Config
+from avion_media.items.deletion import DeletionJournal, JournalReplay
 from avion_media.items.state.sweep_state import SweepState
 from avion_media.workers.sweep import MEANINGS, Decision, Reconciliation, Report
 from avion_media.workers.sweep.reconciliation import utc_now
@@ -52,7 +53,8 @@ def sweep_command(dry_run: bool, force: bool, as_json: bool) -> None:
 
 async def _sweep(config: Config, *, dry_run: bool, force: bool, tell: Callable[[Decision], None]) -> Report:
     async with open_resources(config) as resources:
-        reconciliation = Reconciliation(resources.store, resources.redis, config)
+        replay = JournalReplay(resources.items, DeletionJournal(resources.store, config.delete.delay))
+        reconciliation = Reconciliation(replay, config)
         report = await reconciliation.run(dry_run=dry_run, force=force, observe=tell)
         if not dry_run and not report.refusals:
             await SweepState(resources.redis).note_whole_pass(utc_now())  # for those that wait for a sweep

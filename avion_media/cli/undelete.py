@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import click
 
 from avion_media.backends.queue import BulkJob, BulkJobs
@@ -22,8 +20,7 @@ from avion_media.cli.resources import open_resources, run_directly
 from avion_media.common.ids import AnyId
 from avion_media.common.tasks import DELETE_QUEUE
 from avion_media.config import Config
-from avion_media.items.deletion import DeletionJournal, DeletionRecord, DeletionRecords, JournalReplay, undelete
-from avion_media.items.owners import OwnerIndex
+from avion_media.items.deletion import DeletionJournal, DeletionRecord, JournalReplay, undelete
 
 
 @click.command("undelete")
@@ -74,16 +71,13 @@ def _begin_job(config: Config, media_ids: list[str], owner: str, rate: float, as
 
 async def _undelete_all(config: Config, any_ids: list[AnyId], owner: str) -> dict[str, str | None]:
     async with open_resources(config) as resources:
-        journal = DeletionJournal(resources.store, config.delete.delay)
-        replay = JournalReplay(resources.redis, journal)
-        restore = partial(undelete, resources.store.get(), resources.redis, replay)
-        outcome = await restore(any_ids) if any_ids else {}
+        replay = JournalReplay(resources.items, DeletionJournal(resources.store, config.delete.delay))
+        outcome = await undelete(replay, any_ids) if any_ids else {}
         if owner:
-            records = DeletionRecords(resources.redis)
-            async for page in OwnerIndex(resources.store).media(owner):
-                known = await records.get_many([each.media_id.text for each in page])
+            async for page in resources.items.owners.media(owner):
+                known = await replay.records.get_many([each.media_id.text for each in page])
                 deleted = [each.media_id for each in page if _is_deleted(known.get(each.media_id.text))]
-                outcome |= await restore(deleted) if deleted else {}
+                outcome |= await undelete(replay, deleted) if deleted else {}
         return outcome
 
 

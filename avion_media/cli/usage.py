@@ -13,7 +13,7 @@ from avion_media.cli.output import check_owner, console, json_option, load_confi
 from avion_media.cli.resources import open_resources, run_directly
 from avion_media.common.settings import format_size
 from avion_media.config import Config
-from avion_media.items.owners import OwnedMedium, OwnerIndex
+from avion_media.items.owners import OwnedMedium
 
 Group = tuple[str, str]
 """Kind (image or video) and month (2026-11)."""
@@ -69,7 +69,7 @@ async def _usage(config: Config, owner: str) -> list[OwnerUsage]:
     """Return one usage for each owner. Memory grows with the owners, not with their media."""
     found: list[OwnerUsage] = []
     async with open_resources(config) as resources:
-        async for page in OwnerIndex(resources.store).media(owner):
+        async for page in resources.items.owners.media(owner):
             for owned in page:
                 if not found or found[-1].owner != owned.owner:
                     found.append(OwnerUsage(owned.owner))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Protocol
 
 
@@ -14,10 +13,3 @@ class Deletions(Protocol):
 
         Raises `Unavailable` soon if Redis does not answer; of `Dependency.DELETIONS` if it has lost deletions.
         """
-
-
-class PurgeRequests(Protocol):
-    """Requests purges of the CDN."""
-
-    async def request(self, media_id: str, trigger: str, sizes: Iterable[str] = ()) -> None:
-        """Purge one media item soon. Several requests with the same ``trigger`` make one purge."""

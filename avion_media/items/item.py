@@ -1,18 +1,29 @@
-"""Publishes processed media items, with their status and event.
+"""The life of a media item. Whatever makes one public, or takes it away, is written here, once.
 
-The order makes a crash harmless: thumbnails first, the original last (that write happens once, and makes the media item
-public), then the status and its event, then leftovers are removed. A deletion wins: its record is read before the first
-write and after the last. Objects written after the mark are removed when the deletion is due, or stay if it is undone.
-Objects written after the removal began are removed at once.
+==========  ===========================================================================================================
+publish     thumbnails, index of the owner, original (that write happens once, and makes it public), status, event
+withdraw    status, index of the owner, objects
+delete      record, journal, purge; when its time has come: index of the owner, objects, purge, record, event
+block       record, status, evidence, index of the owner, objects, purge, event (`Blocking`)
+restore     index of the owner, thumbnails, original (`Blocking`)
+==========  ===========================================================================================================
+
+The order makes a crash harmless. A public original always is in the index of its owner, and all of its thumbnails
+exist. A deletion wins: its record is read before the first write of an attempt and after the last. Objects written
+after the mark are removed when the deletion is due, or stay if it is undone. Objects written after the removal began
+are removed at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
+from avion_media.backends.queue import open_queues
+from avion_media.backends.redis import Redis
 from avion_media.backends.store import ObjectInfo, ObjectStore, stored_facts
 from avion_media.backends.store.stored_sizes import stored_sizes
 from avion_media.common import keys
@@ -38,12 +49,21 @@ from avion_media.common.media import (
 )
 from avion_media.common.owners import owner_metadata, owner_of
 from avion_media.common.resources import ResourceSlot
-from avion_media.common.tasks import State, Status
-from avion_media.common.telemetry import Telemetry, instruments
-from avion_media.items.moderation import Visit
+from avion_media.common.tasks import PURGE_QUEUE, State, Status
+from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, instruments
 from avion_media.items.owners import OwnerIndex
-from avion_media.items.state import ANY_FAILURE, FAILED_TTL_S, READY_TTL_S, MediaEvents, StatusStore
+from avion_media.items.state import (
+    ANY_FAILURE,
+    FAILED_TTL_S,
+    READY_TTL_S,
+    MediaEvents,
+    RemoteStateStore,
+    StatusStore,
+)
+from avion_media.items.state.events import DEFAULT_MAX_ENTRIES
 
+PURGED_SIZES: Final = "sizes"
+"""Field of a purge task: the comma-separated sizes of the media item."""
 _OF_ORIGINAL = "sha256"  # user metadata of a thumbnail: the SHA-256 of the original that it was made of
 
 
@@ -56,34 +76,53 @@ class WriteOriginal(Protocol):
     async def __call__(self, store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A public original, and the facts that it names."""
+
+    facts: MediaFacts
+    info: ObjectInfo
+
+
 class Items:
-    """Writes to the store and the status store, and publishes events, for the tasks."""
+    """The media items of one bucket and one Redis. Made once per process, with the queues and stores that belong to it.
+
+    Every method raises `Unavailable` while the store or Redis is unavailable, and can then be repeated.
+
+    ``sizes``: the configured thumbnails. ``status_ttl_s``: how long the status PROCESSING lives. ``cdn``: whether there
+    is a CDN to purge.
+    """
 
     def __init__(
         self,
         store: ResourceSlot[ObjectStore],
-        statuses: StatusStore,
-        events: MediaEvents,
-        sizes: tuple[ThumbnailSize, ...],
-        telemetry: Telemetry,
+        redis: Redis,
+        sizes: Sequence[ThumbnailSize] = (),
         *,
-        processing_ttl_s: float,
+        status_ttl_s: float = FAILED_TTL_S,
+        max_events: int = DEFAULT_MAX_ENTRIES,
+        cdn: bool = False,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
-        self._store = store
-        self._owners = OwnerIndex(store)
-        self._statuses = statuses
-        self._events = events
-        self._sizes = sizes
-        self._telemetry = telemetry
-        self._processing_ttl_s = processing_ttl_s
+        self.store = store
+        self.redis = redis
+        self.sizes = tuple(sizes)
+        self.status_ttl_s = status_ttl_s
+        self.telemetry = telemetry
+        self.queues = open_queues(redis, telemetry)
+        self.statuses = StatusStore(redis)
+        self.events = MediaEvents(redis, max_events)
+        self.remote_states = RemoteStateStore(redis)
+        self.owners = OwnerIndex(store)
+        self._cdn = cdn
 
     async def is_deleted(self, any_id: AnyId) -> bool:
         """Return whether the media item is deleted."""
-        return await self._statuses.is_deleted(str(any_id))
+        return await self.statuses.is_deleted(str(any_id))
 
     async def clean_up_if_deleted(self, any_id: AnyId) -> bool:
         """Return whether the media item is deleted. If its removal has begun, remove what was written since."""
-        state = await self._statuses.deletion_state(str(any_id))
+        state = await self.statuses.deletion_state(str(any_id))
         if state in ("removing", "removed"):
             await self.remove_objects(any_id)
         return state not in ("", "undeleted")
@@ -91,18 +130,25 @@ class Items:
     async def original(self, any_id: AnyId) -> ObjectInfo | None:
         """Return the original, or None if there is none."""
         try:
-            return await self._store.get().head(keys.original(any_id))
+            return await self.store.get().head(keys.original(any_id))
         except ObjectMissing:
             return None
 
-    async def published(self, any_id: AnyId) -> MediaFacts | None:
-        """Return the facts of the original that an earlier attempt wrote, or None if there is none."""
+    async def published(self, any_id: AnyId) -> Published | None:
+        """Return the original that an earlier attempt wrote; None if there is none, or its facts are damaged."""
         info = await self.original(any_id)
-        return None if info is None else stored_facts(info)
+        facts = None if info is None else stored_facts(info)
+        return None if info is None or facts is None else Published(facts, info)
+
+    async def published_if_readable(self, any_id: AnyId) -> Published | None:
+        """As `published`; None also for an original that the store does not return."""
+        with DespiteUnreadable():
+            return await self.published(any_id)
+        return None
 
     async def status(self, media_id: MediaId) -> Status | None:
         """Return the status on Redis (see `StatusStore.get`). FAILED: an earlier or a faster attempt has failed."""
-        return await self._statuses.get(str(media_id))
+        return await self.statuses.get(str(media_id))
 
     @contextmanager
     def making(self, fmt: MediaFormat) -> Iterator[None]:
@@ -111,7 +157,7 @@ class Items:
             yield
         except Exception as error:
             outcome = "rejected" if isinstance(error, Rejected) else "failed"
-            self._telemetry.count(instruments.THUMBNAILS, len(self._sizes), format=fmt.name, outcome=outcome)
+            self.telemetry.count(instruments.THUMBNAILS, len(self.sizes), format=fmt.name, outcome=outcome)
             raise
 
     async def publish(
@@ -133,15 +179,14 @@ class Items:
         """
         if await self.is_deleted(any_id):
             return None
-        store = self._store.get()
+        store = self.store.get()
         await self.write_thumbnails(any_id, facts, thumbnails)
         if replaced is not None:  # first, because the new original does not name those sizes
             await self._remove_thumbnails(any_id, set(replaced.thumbnails) - thumbnails.keys())
         metadata = facts.to_metadata()
         held_bytes = facts.size_bytes + sum(map(len, thumbnails.values()))
         if owner and isinstance(any_id, MediaId):
-            # Before the original: a crash must not leave a public media item that is missing in its owner's index.
-            await self._owners.add(owner, any_id, held_bytes)
+            await self.owners.add(owner, any_id, held_bytes)
             metadata |= owner_metadata(owner)
         current = facts
         try:
@@ -149,9 +194,10 @@ class Items:
         except SourceReplaced:
             raise  # nothing was written
         except PreconditionFailed:
-            current = await self.published(any_id) or facts
+            other = await self.published(any_id)
+            current = facts if other is None else other.facts
             if owner and isinstance(any_id, MediaId):
-                await self._owners.remove_if_doubled(owner, any_id, held_bytes)
+                await self.owners.remove_if_doubled(owner, any_id, held_bytes)
             if current.thumbnails:  # the other attempt may have had another configuration
                 await self._remove_thumbnails(any_id, thumbnails.keys() - set(current.thumbnails))
         await self.clean_up_if_deleted(any_id)
@@ -159,7 +205,7 @@ class Items:
 
     async def write_thumbnails(self, any_id: AnyId, facts: MediaFacts, thumbnails: Mapping[str, bytes]) -> None:
         """Write the thumbnails of an original, and overwrite old ones. Each carries the original's SHA-256."""
-        put = self._store.get().put
+        put = self.store.get().put
         metadata = {_OF_ORIGINAL: facts.sha256} if facts.sha256 else {}
         await run_all(
             [
@@ -167,13 +213,14 @@ class Items:
                 for name, data in thumbnails.items()
             ]
         )
-        self._telemetry.count(instruments.THUMBNAILS, len(thumbnails), format=facts.format.name, outcome="written")
+        self.telemetry.count(instruments.THUMBNAILS, len(thumbnails), format=facts.format.name, outcome="written")
 
     async def is_consistent(self, any_id: AnyId) -> bool:
         """Return whether all thumbnails exist and were made of the present original."""
-        store, facts = self._store.get(), await self.published(any_id)
-        if facts is None or not facts.sha256:
+        store, found = self.store.get(), await self.published(any_id)
+        if found is None or not found.facts.sha256:
             return True
+        facts = found.facts
         others: list[str] = []
 
         async def check(name: str) -> None:
@@ -190,45 +237,37 @@ class Items:
     async def _remove_thumbnails(self, any_id: AnyId, sizes: Iterable[str]) -> None:
         to_delete = keys.thumbnails(any_id, sizes)
         if to_delete:
-            await self._store.get().delete(to_delete)
+            await self.store.get().delete(to_delete)
 
     async def keep_processing(self, any_id: AnyId, *, only_if_known: bool = False) -> None:
         """Renew the status PROCESSING, which must outlive the task. Every other status stays as it is.
 
         A media item without a status gets one, unless ``only_if_known``.
         """
-        statuses = self._statuses
+        statuses = self.statuses
         status = await statuses.get(str(any_id))
         if (not only_if_known) if status is None else (status.state is State.PROCESSING):
-            await statuses.put(Status(str(any_id), State.PROCESSING), ttl_s=self._processing_ttl_s)
-
-    async def published_if_readable(self, any_id: AnyId) -> MediaFacts | None:
-        """As `published`; None also for an original that the store does not return."""
-        with DespiteUnreadable():
-            return await self.published(any_id)
-        return None
+            await statuses.put(Status(str(any_id), State.PROCESSING), ttl_s=self.status_ttl_s)
 
     async def announce_ready(
         self,
         any_id: AnyId,
         facts: MediaFacts,
-        visit: Visit,
         *,
         dedup_key: str = "",
         over: Reason | str | None = ANY_FAILURE,
     ) -> bool:
         """Store the status READY and publish its event. Return whether the status was stored.
 
-        The visit decides first: see `Visit.settle`. The status is not stored if the media item was deleted, or failed
-        for another reason than ``over`` (`StatusStore.put`). ``dedup_key``: see `MediaEvents.publish`.
+        `Visit.announce_ready` decides first whether it may be announced. The status is not stored if the media item was
+        deleted, or failed for another reason than ``over`` (`StatusStore.put`). ``dedup_key``: see
+        `MediaEvents.publish`.
         """
-        await visit.settle(facts)
-        thumbnails = keys.origin_paths(any_id, sizes_of(facts, self._sizes))
+        thumbnails = keys.origin_paths(any_id, sizes_of(facts, self.sizes))
         status = Status(str(any_id), State.READY, facts=facts, thumbnails=thumbnails)
-        if not await self._statuses.put(status, ttl_s=READY_TTL_S, over=over):
+        if not await self.statuses.put(status, ttl_s=READY_TTL_S, over=over):
             return False
         await self._publish_end(any_id, "ready", {"content_type": facts.format.content_type}, dedup_key)
-        await visit.end(facts)
         return True
 
     async def withdraw_after_failure(self, media_id: MediaId, facts: MediaFacts) -> None:
@@ -236,14 +275,14 @@ class Items:
         status = await self.status(media_id)
         if status is not None and status.state is State.FAILED:
             await self._disown(media_id, await self.original(media_id))
-            await self._store.get().delete([keys.original(media_id)])
-            await self._remove_thumbnails(media_id, sizes_of(facts, self._sizes))
+            await self.store.get().delete([keys.original(media_id)])
+            await self._remove_thumbnails(media_id, sizes_of(facts, self.sizes))
 
     async def announce_failed(
         self, any_id: AnyId, reason: Reason, *, dedup_key: str = "", is_file_suspect: bool = False
     ) -> None:
         """Store the status FAILED and publish its event. An earlier reason is kept."""
-        statuses = self._statuses
+        statuses = self.statuses
         retryable = reason in RETRYABLE and not is_file_suspect
         status = Status(str(any_id), State.FAILED, reason=reason, retryable=retryable)
         if not await statuses.put(status, ttl_s=FAILED_TTL_S):
@@ -256,35 +295,70 @@ class Items:
 
     async def _publish_end(self, any_id: AnyId, ending: str, details: dict[str, str], dedup_key: str) -> None:
         kind = "media" if isinstance(any_id, MediaId) else "remote"
-        await self._events.publish(f"{kind}.{ending}", str(any_id), details, dedup_key=dedup_key)
+        await self.events.publish(f"{kind}.{ending}", str(any_id), details, dedup_key=dedup_key)
 
     async def remove_unpublished(self, media_id: MediaId) -> None:
         """Remove thumbnails of an attempt that never wrote its original, because its upload was replaced."""
         if await self.original(media_id) is None:
-            await self._remove_thumbnails(media_id, possible_sizes(self._sizes))
+            await self._remove_thumbnails(media_id, possible_sizes(self.sizes))
 
     async def was_published(self, any_id: AnyId, dedup_key: str) -> bool:
         """Return whether an event with this ``dedup_key`` was published: then an earlier attempt did everything."""
-        return await self._events.was_published(str(any_id), dedup_key)
+        return await self.events.was_published(str(any_id), dedup_key)
 
-    async def unpublish(self, any_id: AnyId) -> tuple[str, ...]:
-        """Stop serving a media item that nobody deleted. Returns the same as `remove_objects`."""
-        await self._statuses.forget(str(any_id))  # first: the status must not be READY when the objects are removed
-        return await self.remove_objects(any_id)
+    async def announce_blocked(self, media_id: str) -> None:
+        """Store the status of a blocked media item. First forget another status, such as READY: without one, readers
+        find the block in the bucket."""
+        status = await self.statuses.get(media_id)
+        if status is None or status.reason is not Reason.BLOCKED:
+            await self.statuses.forget(media_id)
+            await self.statuses.put(Status(media_id, State.FAILED, reason=Reason.BLOCKED), ttl_s=FAILED_TTL_S)
 
-    async def remove_objects(self, any_id: AnyId) -> tuple[str, ...]:
-        """Remove all objects of a media item. Return the thumbnail sizes it may have had. Can be repeated."""
-        info = await self.original(any_id)
-        sizes = await self._possible_sizes(info)
-        await self._disown(any_id, info)
-        await self._store.get().delete(keys.all_of(any_id, sizes))
+    async def withdraw(self, any_id: AnyId, to_delete: Sequence[str] = ()) -> tuple[str, ...]:
+        """Stop serving a media item that nobody deleted, and remove its objects, or only ``to_delete``. Return the same
+        as `remove_objects`."""
+        await self.statuses.forget(str(any_id))  # first: the status must not be READY when the objects are removed
+        sizes: tuple[str, ...] = ()
+        if to_delete:
+            await self.store.get().delete(to_delete)
+        else:
+            sizes = await self.remove_objects(any_id)
+        await self.statuses.forget(str(any_id))  # again: a reader may have found the objects just before
         return sizes
+
+    async def remove_objects(self, any_id: AnyId, sizes: Iterable[str] | None = None) -> tuple[str, ...]:
+        """Remove all objects of a media item. Return the thumbnail sizes it may have had. Can be repeated.
+
+        ``sizes``: the sizes, if the caller knows them.
+        """
+        info = await self.original(any_id)
+        known = tuple(sizes) if sizes is not None else await self._possible_sizes(info)
+        await self._disown(any_id, info)
+        await self.store.get().delete(keys.all_of(any_id, known))
+        return known
+
+    async def own(self, any_id: AnyId, original: ObjectInfo, held_bytes: int) -> None:
+        """Add a media item to the index of the owner that its original names. Called before that is written."""
+        owner = owner_of(original.metadata)
+        if owner and isinstance(any_id, MediaId):
+            await self.owners.add(owner, any_id, held_bytes)
 
     async def _disown(self, any_id: AnyId, original: ObjectInfo | None) -> None:
         """Remove a media item from its owner's index. Called before its original is removed: that names the owner."""
         owner = "" if original is None else owner_of(original.metadata)
         if owner and isinstance(any_id, MediaId):
-            await self._owners.remove(owner, any_id)
+            await self.owners.remove(owner, any_id)
+
+    async def purge(self, any_id: AnyId | str, trigger: str, sizes: Iterable[str] = ()) -> None:
+        """Purge a media item from the CDN soon. Several requests with the same ``trigger`` make one purge.
+
+        ``sizes``: its thumbnail sizes, if known, because its original might already be removed.
+        """
+        if self._cdn:
+            fields = {"media_id": str(any_id)}
+            if named := ",".join(sizes):
+                fields[PURGED_SIZES] = named
+            await self.queues[PURGE_QUEUE].enqueue(fields, dedup_key=f"{any_id}:{trigger}", follow_up=True)
 
     async def _possible_sizes(self, original: ObjectInfo | None) -> tuple[str, ...]:
         """Return the sizes that the original names, and the configured ones, which an unfinished attempt may have left.
@@ -293,12 +367,12 @@ class Items:
         """
         facts = None if original is None else stored_facts(original)
         known = facts.thumbnails if facts is not None else ()
-        known = known or in_all_formats(await stored_sizes(self._store))
-        return tuple(dict.fromkeys((*known, *possible_sizes(self._sizes))))
+        known = known or in_all_formats(await stored_sizes(self.store))
+        return tuple(dict.fromkeys((*known, *possible_sizes(self.sizes))))
 
     async def remove_incoming(self, media_id: MediaId) -> None:
         """Remove the upload, which is never served."""
-        await self._store.get().delete([keys.incoming(media_id)])
+        await self.store.get().delete([keys.incoming(media_id)])
 
 
 def _type_of(thumbnail: str) -> str:

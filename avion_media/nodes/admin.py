@@ -43,7 +43,7 @@ async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettin
         gate=gate,
         pages=[
             *console.routes(),
-            *steering_routes(runtime.redis, runtime.queues, gate),
+            *steering_routes(runtime.redis, runtime.items.queues, gate),
         ],
     )
     server = AsgiServer(app, _LIMITS)
@@ -59,5 +59,5 @@ def _uploads(runtime: Runtime) -> Uploads:
     """The upload box's side of things; nobody watches there, so its service needs no subscription."""
     config = runtime.config
     moderation, sizes = runtime.moderation.status, config.thumbnails.sizes
-    statuses = StatusResolver(runtime.store, runtime.statuses, runtime.replay, moderation, sizes, config.upload)
+    statuses = StatusResolver(runtime.store, runtime.items.statuses, runtime.replay, moderation, sizes, config.upload)
     return Uploads(MediaService(runtime, guard_of(runtime.config.remote), statuses, Watchers()))

@@ -13,7 +13,6 @@ from avion_media.backends.remote import AddressGuard, Fetcher, HostLimiter, Host
 from avion_media.backends.settings import RemoteConfig
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
 from avion_media.items.deletion import RemoveDeleted
-from avion_media.items.item import Items
 from avion_media.nodes import group
 from avion_media.process.runtime import Limiter, Runtime
 from avion_media.servers.settings import ServerSettings
@@ -22,7 +21,8 @@ from avion_media.workers.bulk_undelete import UndeleteMedia
 from avion_media.workers.cache_remote import CacheRemote
 from avion_media.workers.consumer import Consumer, ConsumerPolicy, TaskHandler
 from avion_media.workers.process_media import ProcessMedia
-from avion_media.workers.purge import PurgeMedia, Purges
+from avion_media.workers.processor import Processor
+from avion_media.workers.purge import PurgeMedia
 from supervisors import Supervisor, Worker
 
 _REMOVED_S = 30 * 86400.0  # with the life of an upload: longer than anything can write a removed medium again
@@ -63,31 +63,15 @@ def hosts_of(redis: Callable[[], Redis], remote: RemoteConfig) -> HostLimiter:
     return HostLimiter(redis, policy)
 
 
-def _publisher(runtime: Runtime) -> Items:
-    return Items(
-        runtime.store,
-        runtime.statuses,
-        runtime.events,
-        runtime.config.thumbnails.sizes,
-        runtime.telemetry,
-        processing_ttl_s=runtime.config.tasks.accepted_life_s,
-    )
+def _processor(runtime: Runtime) -> Processor:
+    config = runtime.config
+    return Processor(runtime.items, runtime.moderation, runtime.pipeline, config.upload, config.decoders.enabled())
 
 
 def processing(runtime: Runtime) -> Supervisor:
     """Thumbnails and originals of uploads."""
-    config = runtime.config
-    handler = ProcessMedia(
-        runtime.store,
-        runtime.pipeline,
-        _publisher(runtime),
-        runtime.queues[PROCESSING_QUEUE],
-        purges_of(runtime),
-        runtime.moderation.screening(),
-        config.upload,
-        config.decoders.enabled(),
-    )
-    return _subtree(runtime, "processing", PROCESSING_QUEUE, handler, config.tasks.slots)
+    handler = ProcessMedia(_processor(runtime))
+    return _subtree(runtime, "processing", PROCESSING_QUEUE, handler, runtime.config.tasks.slots)
 
 
 def cache(runtime: Runtime, config: ServerSettings) -> Supervisor:
@@ -99,45 +83,20 @@ def cache(runtime: Runtime, config: ServerSettings) -> Supervisor:
         user_agent=user_agent_of(config),
         hosts=hosts_of(lambda: runtime.redis, config.remote),
     )
-    handler = CacheRemote(
-        runtime.pipeline,
-        _publisher(runtime),
-        runtime.remote_states,
-        fetcher,
-        runtime.queues[CACHE_QUEUE],
-        runtime.store,
-        purges_of(runtime),
-        runtime.moderation.screening(),
-        config.remote,
-        config.upload,
-        config.decoders.enabled(),
-        runtime.telemetry,
-    )
+    handler = CacheRemote(_processor(runtime), fetcher, config.remote)
     return _subtree(runtime, "cache", CACHE_QUEUE, handler, config.remote.slots, tenant_cap=config.remote.host_slots)
 
 
 def delete(runtime: Runtime) -> Supervisor:
     """Removal of what was deleted, and where there is a CDN to tell, its purge."""
-    handler = RemoveDeleted(
-        runtime.redis,
-        runtime.events,
-        _publisher(runtime),
-        runtime.replay,
-        purges_of(runtime),
-        removed_ttl_s=_REMOVED_S + runtime.config.tasks.accepted_life_s,
-    )
+    handler = RemoveDeleted(runtime.replay, removed_ttl_s=_REMOVED_S + runtime.config.tasks.accepted_life_s)
     beside = [_purge(runtime)] if runtime.config.cdn.purge_urls else []
     return _subtree(runtime, "delete", DELETE_QUEUE, handler, slots=1, beside=beside)
 
 
 def _purge(runtime: Runtime) -> Supervisor:
-    handler = PurgeMedia(runtime.store, runtime.config.cdn, runtime.config.thumbnails.sizes, runtime.telemetry)
+    handler = PurgeMedia(runtime.items, runtime.config.cdn)
     return _subtree(runtime, "purge", PURGE_QUEUE, handler, slots=2)
-
-
-def purges_of(runtime: Runtime) -> Purges:
-    """How purges are asked for."""
-    return Purges(runtime.queues[PURGE_QUEUE], runtime.config.cdn)
 
 
 def _subtree(
@@ -162,7 +121,7 @@ def _subtree(
         tenant_cap=tenant_cap,
     )
     consumer = Consumer(
-        runtime.queues[queue],
+        runtime.items.queues[queue],
         handler,
         policy,
         name=runtime.consumer,
@@ -189,7 +148,7 @@ def _subtree(
 def _bulk(runtime: Runtime, queue: str) -> BulkRunner:
     """What works off the bulk jobs of a queue."""
     jobs = BulkJobs(runtime.redis, queue)
-    work: dict[str, Work] = {REPLAY: ReplayDeadLetters(runtime.queues[queue])}
+    work: dict[str, Work] = {REPLAY: ReplayDeadLetters(runtime.items.queues[queue])}
     if queue == DELETE_QUEUE:
-        work[UNDELETE] = UndeleteMedia(runtime.store, runtime.redis, runtime.replay, jobs)
+        work[UNDELETE] = UndeleteMedia(runtime.replay, jobs)
     return BulkRunner(jobs, work)

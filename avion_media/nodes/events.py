@@ -7,11 +7,9 @@ from functools import partial
 import trio
 
 from avion_media.common.errors import Unavailable
-from avion_media.common.tasks import DELETE_QUEUE
 from avion_media.common.telemetry import bind_path, get_logger, instruments
 from avion_media.items.deletion import DeletionHandler, Notice, NoticeChannel, NoticeStream
 from avion_media.nodes import group
-from avion_media.nodes.consumers import purges_of
 from avion_media.process.runtime import Runtime
 from supervisors import Child, Supervisor, Worker
 
@@ -22,14 +20,7 @@ _FORGET_READERS_S = 600.0  # each process reads under a name of its own: old nam
 
 def events(runtime: Runtime) -> Supervisor:
     """Both readers; either may fail without the other."""
-    handler = DeletionHandler(
-        runtime.redis,
-        runtime.queues[DELETE_QUEUE],
-        runtime.replay,
-        purges_of(runtime),
-        runtime.telemetry,
-        delay_s=runtime.config.delete.delay,
-    )
+    handler = DeletionHandler(runtime.replay, runtime.config.delete.delay)
     return group(
         "events",
         [

@@ -114,7 +114,7 @@ async def keep_polling(runtime: Runtime) -> None:
 async def _sample(runtime: Runtime) -> None:
     await runtime.replicas.announce(runtime.replica())
     observed = runtime.observed
-    found = await read_fleet_statistics(runtime.redis, runtime.queues, runtime.events, max_age_s=_POLL_S)
+    found = await read_fleet_statistics(runtime.redis, runtime.items.queues, runtime.items.events, max_age_s=_POLL_S)
     observed.queue_stats = {**{name: each.stats for name, each in found.queues.items()}, DROP_DELETED: found.notices}
     observed.events_headroom = found.events_headroom
     observed.stored = dict(found.stored)
@@ -137,7 +137,7 @@ async def _measure_lag(runtime: Runtime) -> None:
 def _queue_points(runtime: Runtime, value: Callable[[QueueStats], float]) -> Callable[[], list[Point]]:
     return lambda: [
         (value(runtime.observed.queue_stats.get(name, QueueStats())), {"messaging__destination__name": name})
-        for name in (*runtime.queues, DROP_DELETED)
+        for name in (*runtime.items.queues, DROP_DELETED)
     ]
 
 

@@ -12,7 +12,6 @@ from avion_media.common.concurrency import run_all
 from avion_media.common.errors import Unavailable
 from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation import CHANNEL, Moderation
-from avion_media.nodes.consumers import purges_of
 from avion_media.process.runtime import Observed, Runtime
 from supervisors import Child
 
@@ -25,10 +24,9 @@ async def moderation(runtime: Runtime, child: Child[None]) -> None:
     """Ready at once: an outage is a state. Tasks wait for the first load of the lists."""
     room = runtime.moderation
     looks = Looks(room, runtime.observed, runtime.config.moderation.reload, child.path)
-    with room.blocking.filled(room.make_blocking(purges_of(runtime))):
-        child.started()
-        with child.until_stopping():
-            await run_all([room.likeness.run, looks.run, partial(looks.listen, runtime.redis)])
+    child.started()
+    with child.until_stopping():
+        await run_all([room.likeness.run, looks.run, partial(looks.listen, runtime.redis)])
 
 
 class Looks:
@@ -66,7 +64,7 @@ class Looks:
         return all_done
 
     async def _resume_blocks(self) -> None:
-        await self._room.blocking.get().resume()
+        await self._room.blocking.resume()
 
     async def _count_waiting(self) -> None:
         self._observed.held = tuple(each.at for each in await self._room.reviews.waiting())

@@ -36,7 +36,7 @@ async def grpc(runtime: Runtime, child: Child[Address], *, config: GrpcConfig) -
     """MediaService, health and reflection; and what wakes the watchers."""
     shared, watchers = runtime.config, Watchers()
     moderation, sizes = runtime.moderation.status, shared.thumbnails.sizes
-    statuses = StatusResolver(runtime.store, runtime.statuses, runtime.replay, moderation, sizes, shared.upload)
+    statuses = StatusResolver(runtime.store, runtime.items.statuses, runtime.replay, moderation, sizes, shared.upload)
     service = MediaService(runtime, guard_of(shared.remote), statuses, watchers)
     health = Health()
     tls, callers = open_tls(config), open_callers(config)
@@ -115,7 +115,7 @@ class _Authorising:
 
 
 async def _wake_watchers(runtime: Runtime, watchers: Watchers) -> None:
-    stored = runtime.statuses
+    stored = runtime.items.statuses
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watchers.keep_polling, stored.get_many)
         await stored.listen(watchers.notify, watchers.notify_all)

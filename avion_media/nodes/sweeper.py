@@ -41,7 +41,7 @@ class _Sweeper:
         self._interval_s = config.sweep.interval
         self._leadership = Lock(runtime.redis, _LEADER, ttl_s=_LEADER_TTL_S)
         self._state = SweepState(runtime.redis)
-        self._reconciliation = Reconciliation(runtime.store, runtime.redis, config)
+        self._reconciliation = Reconciliation(runtime.replay, config)
         self._log = get_logger(path=path)
         self._note_time_at = -math.inf
 
@@ -79,14 +79,14 @@ class _Sweeper:
 
         Lost removals become overdue later, and lost fetches are requested again.
         """
-        for slot in self._runtime.queues.values():
-            queue = slot
+        queues = self._runtime.items.queues
+        for queue in queues.values():
             loss = await queue.detect_data_loss()
             if loss is not None:
                 self._log.warning("sweep.redis_data_lost", queue=queue.name, at=loss.at)
                 if queue.name != PROCESSING_QUEUE:
                     await queue.clear_data_loss(loss)
-        await self._state.history_complete_since(utc_now(), remember=True)
+        await self._state.history_complete_since(queues[PROCESSING_QUEUE], utc_now(), remember=True)
         await self._replay_journal()
 
     async def _replay_journal(self) -> None:

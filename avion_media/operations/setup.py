@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from avion_media.backends.queue import TaskQueue
+from avion_media.backends.queue import open_queues
 from avion_media.backends.redis import Redis, RedisRefused, open_redis
 from avion_media.backends.store import Lives, open_store
-from avion_media.common.tasks import QUEUES
+from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.items.state.sweep_state import SweepState
 from avion_media.process.settings import ProcessSettings
 
@@ -22,21 +22,18 @@ async def prepare(config: ProcessSettings) -> tuple[list[str], list[str]]:
     async with open_store(config.s3, watched=False) as store:
         created = await store.ensure_bucket(lives_of(config))
     async with open_redis(config.redis.url, timeout_s=config.redis.timeout, state_url=config.status.redis_url) as redis:
-        for name in QUEUES:
-            if await TaskQueue(redis, name).ensure_group():
+        queues = open_queues(redis)
+        for name, queue in queues.items():
+            if await queue.ensure_group():
                 created.append(f"consumer group of {name}")
-        await _begin_memory(redis)
+        # Redis knows all completed uploads from now on, so the sweep must not assume a data loss.
+        await SweepState(redis).history_complete_since(queues[PROCESSING_QUEUE], datetime.now(UTC), remember=True)
         return created, await redis_warnings(redis)
 
 
 def lives_of(config: ProcessSettings) -> Lives:
     """Return how long the lifecycle rules keep objects."""
     return Lives(config.tasks.accepted_life_s, config.upload.multipart_ttl, config.moderation.evidence_ttl)
-
-
-async def _begin_memory(redis: Redis) -> None:
-    """Record that Redis knows all completed uploads from now on, so that the sweep does not assume a data loss."""
-    await SweepState(redis).history_complete_since(datetime.now(UTC), remember=True)
 
 
 async def redis_warnings(redis: Redis) -> list[str]:

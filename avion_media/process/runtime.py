@@ -14,18 +14,18 @@ from typing import Any
 
 import trio
 
-from avion_media.backends.queue import QueueStats, TaskQueue
+from avion_media.backends.queue import QueueStats
 from avion_media.backends.queue.history import History
 from avion_media.backends.redis import Redis
 from avion_media.backends.store import ObjectStore
 from avion_media.common.errors import Dependency
 from avion_media.common.records import UNREADABLE
 from avion_media.common.resources import ResourceSlot
-from avion_media.common.tasks import QUEUES
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry
 from avion_media.items.deletion import DeletionJournal, JournalReplay
+from avion_media.items.item import Items
 from avion_media.items.moderation import Moderation
-from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
+from avion_media.items.settings import ItemSettings
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.process.capabilities import Capabilities, capabilities_of
 from avion_media.process.lifecycle import Lifecycle
@@ -73,6 +73,21 @@ class Observed:
     history: History = field(default_factory=History)
 
 
+def items_of(
+    config: ItemSettings, store: ResourceSlot[ObjectStore], redis: Redis, telemetry: Telemetry = NO_TELEMETRY
+) -> Items:
+    """Return the media items of the configuration."""
+    return Items(
+        store,
+        redis,
+        config.thumbnails.sizes,
+        status_ttl_s=config.tasks.accepted_life_s,
+        max_events=config.events.max_entries,
+        cdn=bool(config.cdn.purge_urls),
+        telemetry=telemetry,
+    )
+
+
 @dataclass(slots=True)
 class Runtime:
     """What the nodes have in common: configuration, shared resources, and observations.
@@ -90,10 +105,7 @@ class Runtime:
     started_at: float = field(default_factory=time.time)  # Unix seconds
     # --- shared
     redis: Redis = field(init=False)
-    statuses: StatusStore = field(init=False)
-    events: MediaEvents = field(init=False)
-    remote_states: RemoteStateStore = field(init=False)
-    queues: dict[str, TaskQueue] = field(init=False)
+    items: Items = field(init=False)
     replay: JournalReplay = field(init=False)
     store: ResourceSlot[ObjectStore] = field(default_factory=lambda: ResourceSlot(Dependency.STORE))
     pipeline: ResourceSlot[MediaPipeline] = field(default_factory=lambda: ResourceSlot(Dependency.SANDBOX))
@@ -109,13 +121,10 @@ class Runtime:
     def __post_init__(self) -> None:
         settings, state_url = self.config.redis, self.config.status.redis_url
         self.redis = Redis(settings.url, timeout_s=settings.timeout, state_url=state_url)
-        self.statuses = StatusStore(self.redis)
-        self.events = MediaEvents(self.redis, self.config.events.max_entries)
-        self.remote_states = RemoteStateStore(self.redis)
-        self.queues = {name: TaskQueue(self.redis, name, telemetry=self.telemetry) for name in QUEUES}
-        self.replay = JournalReplay(self.redis, DeletionJournal(self.store, self.config.delete.delay))
+        self.items = items_of(self.config, self.store, self.redis, self.telemetry)
+        self.replay = JournalReplay(self.items, DeletionJournal(self.store, self.config.delete.delay))
         self.replicas = Replicas(self.redis)
-        self.moderation = Moderation(self.store, self.redis, self.config, self.telemetry)
+        self.moderation = Moderation(self.items, self.config)
         self.readiness = Readiness(self.lifecycle, [each for each, roles in NEEDED_BY.items() if roles & self.roles])
 
     def replica(self) -> Replica:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from avion_media.backends.queue import BulkJob, BulkJobs, JobState, Progress
-from avion_media.backends.redis import Redis
-from avion_media.backends.store import ObjectStore
 from avion_media.common.ids import parse_any_id, parse_media_id
-from avion_media.common.resources import ResourceSlot
-from avion_media.items.deletion import DeletionRecords, JournalReplay, undelete
-from avion_media.items.owners import OwnerIndex
+from avion_media.items.deletion import JournalReplay, undelete
 
 
 class UndeleteMedia:
     """Each step either turns a page of the owner's media into items, or undeletes items."""
 
-    def __init__(self, store: ResourceSlot[ObjectStore], redis: Redis, replay: JournalReplay, jobs: BulkJobs) -> None:
-        self._store = store
-        self._redis = redis
+    def __init__(self, replay: JournalReplay, jobs: BulkJobs) -> None:
         self._replay = replay
         self._jobs = jobs
 
@@ -26,7 +20,7 @@ class UndeleteMedia:
         if not items:
             return await self._list(job)
         any_ids = [parse_any_id(each) for each in items]
-        found = await undelete(self._store.get(), self._redis, self._replay, any_ids)
+        found = await undelete(self._replay, any_ids)
         problems = {media_id: problem for media_id, problem in found.items() if problem is not None}
         last = next((f"{media_id}: {problem}" for media_id, problem in problems.items()), "")
         return Progress(job.cursor, len(items) - len(problems), len(problems), last, items)
@@ -36,9 +30,9 @@ class UndeleteMedia:
         owner = job.conditions.get("owner", "")
         if owner:
             after = parse_media_id(job.cursor) if job.cursor else None
-            async for page in OwnerIndex(self._store).media(owner, after):
+            async for page in self._replay.items.owners.media(owner, after):
                 if page:
-                    records = await DeletionRecords(self._redis).get_many([each.media_id.text for each in page])
+                    records = await self._replay.records.get_many([each.media_id.text for each in page])
                     deleted = [media_id for media_id, record in records.items() if record.is_deleted]
                     return Progress(page[-1].media_id.text, added=deleted)
         return Progress(job.cursor, state=JobState.DONE)

@@ -18,11 +18,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from avion_media.backends.files import SpooledSource, open_spool
-from avion_media.backends.queue import TaskQueue
 from avion_media.backends.remote import (
     Fetched,
     Fetcher,
@@ -33,31 +31,21 @@ from avion_media.backends.remote import (
     validators_from,
 )
 from avion_media.backends.settings import RemoteConfig
-from avion_media.backends.store import ObjectInfo, ObjectStore, stored_facts
+from avion_media.backends.store import ObjectStore
 from avion_media.common.errors import (
     SERVICE_FAULTS,
-    Dependency,
-    DespiteUnreadable,
-    ObjectMissing,
-    PreconditionFailed,
     Reason,
     Rejected,
-    Unavailable,
 )
 from avion_media.common.ids import RemoteId, remote_id_for
 from avion_media.common.media import MediaFacts
-from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import CACHE_QUEUE, EnsureLease, Task
-from avion_media.common.telemetry import Telemetry
-from avion_media.items.item import Items, WriteOriginal
-from avion_media.items.moderation import Held, Screening, Visit
-from avion_media.items.state import RemoteFailure, RemoteStateStore
-from avion_media.media.pipeline import MediaPipeline
+from avion_media.items.item import Published, WriteOriginal
+from avion_media.items.moderation import Held, Visit
+from avion_media.items.state import RemoteFailure
 from avion_media.media.scrubber import require_format
-from avion_media.media.settings import UploadConfig
 from avion_media.workers.observed_fetch import ObservedFetch
-from avion_media.workers.purge import Purges
-from avion_media.workers.write import facts_of, original_writer, scrubbed_file
+from avion_media.workers.processor import REGENERATE, Processor, original_writer
 from mediascrub import HEAD_BYTES, sniff
 
 # Failures that may end soon. All others are remembered for longer.
@@ -65,62 +53,26 @@ _UNREACHABLE_TTL_S = 300.0  # how long a URL is not fetched again after its serv
 _TRANSIENT = frozenset({Reason.REMOTE_UNREACHABLE, Reason.INTERNAL})
 
 
-_REPAIR = "repair"  # field of a task that this service adds: make the thumbnails of a copy again
-
-
-@dataclass(frozen=True, slots=True)
-class _Copy:
-    """The stored copy."""
-
-    facts: MediaFacts
-    info: ObjectInfo
-
-    @property
-    def age_s(self) -> float:
-        return (datetime.now(UTC) - self.info.last_modified).total_seconds()
-
-
 class CacheRemote:
     """See `TaskHandler`."""
 
-    def __init__(
-        self,
-        pipeline: ResourceSlot[MediaPipeline],
-        publisher: Items,
-        states: RemoteStateStore,
-        fetcher: Fetcher,
-        queue: TaskQueue,
-        store: ResourceSlot[ObjectStore],
-        purges: Purges,
-        screening: Screening,
-        config: RemoteConfig,
-        limits: UploadConfig,
-        enabled: frozenset[str],
-        telemetry: Telemetry,
-    ) -> None:
-        self._pipeline = pipeline
-        self._publisher = publisher
-        self._states = states
+    def __init__(self, processor: Processor, fetcher: Fetcher, config: RemoteConfig) -> None:
+        self._processor = processor
+        self._moderation = processor.moderation
+        self._items = processor.items
+        self._states = self._items.remote_states
         self._fetcher = fetcher
-        self._queue = queue
-        self._store = store
-        self._purges = purges
-        self._screening = screening
         self._config = config
-        self._limits = limits
-        self._enabled = enabled
-        self._telemetry = telemetry
 
     async def run(self, task: Task, ensure_lease: EnsureLease) -> None:
         """See `TaskHandler.run`."""
         url, remote_id = _target(task)
-        if _REPAIR in task.fields:
-            if not await self._publisher.clean_up_if_deleted(remote_id):
-                await self._repair(task, remote_id, ensure_lease)
+        if REGENERATE in task.fields:
+            await self._processor.regenerate(task, remote_id, ensure_lease)
             return
         with suppress(Held):  # until a moderator has decided
-            visit = await self._screening.begin(remote_id, task, CACHE_QUEUE)
-            if await self._publisher.clean_up_if_deleted(remote_id):
+            visit = await self._moderation.begin(remote_id, task, CACHE_QUEUE)
+            if await self._items.clean_up_if_deleted(remote_id):
                 await visit.end()
             else:
                 await self._answer(task, url, remote_id, visit, ensure_lease)
@@ -128,13 +80,13 @@ class CacheRemote:
     async def _answer(
         self, task: Task, url: RemoteUrl, remote_id: RemoteId, visit: Visit, ensure_lease: EnsureLease
     ) -> None:
-        if await self._publisher.was_published(remote_id, task.task_id):
+        if await self._items.was_published(remote_id, task.task_id):
             await visit.end()
             return  # an earlier attempt was finished; the server's next response may differ
         state = await self._states.load(remote_id)
-        copy = await self._copy(remote_id)
-        if copy is not None and (state.validated or copy.age_s < self._config.ttl):
-            await self._queue_repair(url, remote_id)  # an earlier attempt may have crashed before that
+        copy = await self._items.published(remote_id)
+        if copy is not None and (state.validated or _age_s(copy) < self._config.ttl):
+            await self._queue_regeneration(url, remote_id)  # an earlier attempt may have crashed before that
             await self._tell_ready(task, remote_id, copy.facts, visit)
         elif state.failure is not None and not _is_replayed(state.failure, task):
             await self._tell_failure(task, remote_id, state.failure.reason, copy)
@@ -149,12 +101,12 @@ class CacheRemote:
             url, remote_id = _target(task)
         except Rejected:
             return  # a mistake of another service: the task has no media item
-        if _REPAIR in task.fields:
+        if REGENERATE in task.fields:
             return  # the media item stays as it is
         ttl_s = _UNREACHABLE_TTL_S if reason in _TRANSIENT else self._config.negative_ttl
         failure = RemoteFailure(reason, task.task_id, url.server, datetime.now(UTC).timestamp())
         await self._states.remember_failure(remote_id, failure, ttl_s)
-        await self._tell_failure(task, remote_id, reason, await self._readable_copy(remote_id))
+        await self._tell_failure(task, remote_id, reason, await self._items.published_if_readable(remote_id))
 
     async def renew_status(self, task: Task) -> None:
         """See `TaskHandler.renew_status`. An older copy has its own status, READY."""
@@ -162,47 +114,34 @@ class CacheRemote:
             _, remote_id = _target(task)
         except Rejected:
             return
-        await self._publisher.keep_processing(remote_id, only_if_known=True)
-
-    async def _copy(self, remote_id: RemoteId) -> _Copy | None:
-        """Return the stored copy; None also if its facts are damaged."""
-        info = await self._publisher.original(remote_id)
-        facts = None if info is None else stored_facts(info)
-        return None if info is None or facts is None else _Copy(facts, info)
-
-    async def _readable_copy(self, remote_id: RemoteId) -> _Copy | None:
-        """Return the stored copy; None also if the store does not return it, because then it cannot be served
-        either."""
-        with DespiteUnreadable():
-            return await self._copy(remote_id)
-        return None
+        await self._items.keep_processing(remote_id, only_if_known=True)
 
     async def _tell_ready(self, task: Task, remote_id: RemoteId, facts: MediaFacts, visit: Visit) -> None:
         await self._states.mark_used(remote_id, datetime.now(UTC), self._config.ttl)
-        await self._publisher.announce_ready(remote_id, facts, visit, dedup_key=task.task_id)
+        await visit.announce_ready(facts, dedup_key=task.task_id)
 
-    async def _tell_failure(self, task: Task, remote_id: RemoteId, reason: Reason, copy: _Copy | None) -> None:
+    async def _tell_failure(self, task: Task, remote_id: RemoteId, reason: Reason, copy: Published | None) -> None:
         """An older copy is served for as long as somebody asks for it: its server may be back."""
         # A failure of this service is not final: the same task may be replayed, and end differently.
         dedup_key = f"{task.task_id}:{reason}" if reason in SERVICE_FAULTS else task.task_id
         if copy is not None:
             try:
-                visit = await self._screening.begin(remote_id, task, CACHE_QUEUE)
-                await self._publisher.announce_ready(remote_id, copy.facts, visit, dedup_key=dedup_key)
+                visit = await self._moderation.begin(remote_id, task, CACHE_QUEUE)
+                await visit.announce_ready(copy.facts, dedup_key=dedup_key)
             except Rejected as rejection:
                 reason = rejection.reason
             except Held:
                 return  # until a moderator has decided
             else:
                 return
-        await self._publisher.announce_failed(remote_id, reason, dedup_key=dedup_key)
+        await self._items.announce_failed(remote_id, reason, dedup_key=dedup_key)
 
     async def _obtain(
         self,
         task: Task,
         url: RemoteUrl,
         remote_id: RemoteId,
-        copy: _Copy | None,
+        copy: Published | None,
         visit: Visit,
         ensure_lease: EnsureLease,
     ) -> None:
@@ -215,8 +154,8 @@ class CacheRemote:
                 fetched = await self._fetch(url, fd, copy)
             except RemoteGone:
                 if copy is not None:
-                    sizes = await self._publisher.unpublish(remote_id)
-                    await self._purges.request(str(remote_id), f"gone:{task.task_id}", sizes)
+                    sizes = await self._items.withdraw(remote_id)
+                    await self._items.purge(remote_id, f"gone:{task.task_id}", sizes)
                 raise
             if fetched is None and copy is not None:
                 await states.mark_validated(remote_id, self._config.ttl)
@@ -224,53 +163,31 @@ class CacheRemote:
             elif fetched is not None:
                 facts = await self._process(remote_id, fd, fetched, files, ensure_lease, copy, visit)
                 if facts is not None:
-                    await self._queue_repair(url, remote_id)
+                    await self._queue_regeneration(url, remote_id)
                     await self._tell_new(task, remote_id, facts, copy, visit)
 
     async def _tell_new(
-        self, task: Task, remote_id: RemoteId, facts: MediaFacts, copy: _Copy | None, visit: Visit
+        self, task: Task, remote_id: RemoteId, facts: MediaFacts, copy: Published | None, visit: Visit
     ) -> None:
         if copy is not None and copy.facts.sha256 != facts.sha256:
             sizes = dict.fromkeys((*facts.thumbnails, *copy.facts.thumbnails))
-            await self._purges.request(str(remote_id), f"replaced:{task.task_id}", sizes)
-        await self._publisher.announce_ready(remote_id, facts, visit, dedup_key=task.task_id)
+            await self._items.purge(remote_id, f"replaced:{task.task_id}", sizes)
+        await visit.announce_ready(facts, dedup_key=task.task_id)
 
-    async def _queue_repair(self, url: RemoteUrl, remote_id: RemoteId) -> None:
+    async def _queue_regeneration(self, url: RemoteUrl, remote_id: RemoteId) -> None:
         """Queue a task that makes thumbnails again, if some were not made from the present original.
 
-        Two attempts that write at the same time can leave the original of one and thumbnails of the other. The attempt
-        that wrote last checks after its last write, so it sees the final state.
+        The attempt that wrote last checks after its last write, so it sees the final state.
         """
-        if not await self._publisher.is_consistent(remote_id):
-            fields = {"remote_url": str(url), _REPAIR: "thumbnails"}
-            await self._queue.enqueue(fields, dedup_key=f"{_REPAIR}:{remote_id}", follow_up=True)
+        if not await self._items.is_consistent(remote_id):
+            fields = {"remote_url": str(url), REGENERATE: "thumbnails"}
+            queue = self._items.queues[CACHE_QUEUE]
+            await queue.enqueue(fields, dedup_key=f"{REGENERATE}:{remote_id}", follow_up=True)
 
-    async def _repair(self, task: Task, remote_id: RemoteId, ensure_lease: EnsureLease) -> None:
-        """Make the thumbnails of the present original again, unless they are right by now."""
-        copy = await self._copy(remote_id)
-        if copy is None or await self._publisher.is_consistent(remote_id):
-            return
-        with ExitStack() as files:
-            fd = files.enter_context(open_spool())
-            try:
-                size_bytes = copy.info.size_bytes
-                await self._store.get().download(copy.info.key, fd, max_bytes=size_bytes, if_match=copy.info.etag)
-            except (PreconditionFailed, ObjectMissing):
-                raise Unavailable(Dependency.UPLOAD, "its original was replaced while it was read") from None
-            made = await self._pipeline.get().process(SpooledSource(fd, size_bytes), copy.facts.format, files)
-            await ensure_lease()
-            thumbnails = {name: data for name, data in made.thumbnails.items() if name in copy.facts.thumbnails}
-            await self._publisher.write_thumbnails(remote_id, copy.facts, thumbnails)
-        await self._purges.request(str(remote_id), f"{_REPAIR}:{task.task_id}", copy.facts.thumbnails)
-        await self._publisher.clean_up_if_deleted(remote_id)
-        now = await self._publisher.original(remote_id)
-        if now is not None and now.etag != copy.info.etag:
-            raise Unavailable(Dependency.UPLOAD, "its original was replaced while its thumbnails were made")
-
-    async def _fetch(self, url: RemoteUrl, fd: int, copy: _Copy | None) -> Fetched | None:
+    async def _fetch(self, url: RemoteUrl, fd: int, copy: Published | None) -> Fetched | None:
         """Fetch the file. Return None if the server confirms that the copy is current."""
         known = None if copy is None else validators_from(copy.info.metadata)
-        with ObservedFetch(self._telemetry, url, fd) as observed:
+        with ObservedFetch(self._items.telemetry, url, fd) as observed:
             if known is None:
                 fetched: Fetched | None = await self._fetcher.fetch(url, fd)
             else:
@@ -285,24 +202,19 @@ class CacheRemote:
         fetched: Fetched,
         files: ExitStack,
         ensure_lease: EnsureLease,
-        copy: _Copy | None,
+        copy: Published | None,
         visit: Visit,
     ) -> MediaFacts | None:
         """Return the facts of the published file; None if it was deleted before."""
         found = sniff(os.pread(fd, HEAD_BYTES, 0), size=fetched.size_bytes)
-        fmt = require_format(found, None, self._enabled)
-        if fetched.size_bytes > self._limits.max_bytes(fmt.family):
-            raise Rejected(Reason.TOO_LARGE, f"{fetched.size_bytes} bytes")
+        fmt = require_format(found, None, self._processor.enabled)
+        self._processor.check_size(fetched.size_bytes, fmt.family)
         source = SpooledSource(fd, fetched.size_bytes)
-        await visit.see_file(source)
-        with self._publisher.making(fmt):
-            made = await self._pipeline.get().process(source, fmt, files)
-        facts = facts_of(made, source)
-        await visit.see_made(facts, scrubbed_file(made, source), made.thumbnails)
+        facts, made = await self._processor.make(visit, source, fmt, files)
         writer = original_writer(made, source, facts, source_info=None, replace=True)
         validators = {} if fetched.validators is None else fetched.validators.to_metadata()
         await ensure_lease()
-        return await self._publisher.publish(
+        return await self._items.publish(
             remote_id,
             facts,
             made.thumbnails,
@@ -316,6 +228,10 @@ def _with_metadata(writer: WriteOriginal, more: Mapping[str, str]) -> WriteOrigi
         await writer(store, key, content_type, {**metadata, **more})
 
     return write
+
+
+def _age_s(copy: Published) -> float:
+    return (datetime.now(UTC) - copy.info.last_modified).total_seconds()
 
 
 def _is_replayed(failure: RemoteFailure, task: Task) -> bool:

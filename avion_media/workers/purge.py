@@ -11,66 +11,39 @@ from urllib.parse import quote, urlsplit
 import httpx
 import trio
 
-from avion_media.backends.queue import TaskQueue
-from avion_media.backends.store import ObjectStore, stored_facts
-from avion_media.common.errors import Dependency, ObjectMissing, Reason, Unavailable
-from avion_media.common.ids import AnyId, parse_any_id
-from avion_media.common.keys import origin_paths, original
-from avion_media.common.media import ThumbnailSize, in_all_formats, parse_size_names
-from avion_media.common.resources import ResourceSlot
+from avion_media.common.errors import Dependency, Reason, Unavailable
+from avion_media.common.ids import parse_any_id
+from avion_media.common.keys import origin_paths
+from avion_media.common.media import in_all_formats, parse_size_names
 from avion_media.common.tasks import EnsureLease, Task, id_of
-from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
+from avion_media.common.telemetry import get_logger, instruments
+from avion_media.items.item import PURGED_SIZES, Items
 from avion_media.items.settings import CdnConfig
 
 _TIMEOUT_S = 5.0  # of one request; it is repeated until it succeeds
-_SIZES = "sizes"  # field of a task: comma-separated sizes
 _NOT_CACHED = frozenset({404, 410, 412})  # statuses of caches that did not have the object
 _log = get_logger()
-
-
-class Purges:
-    """Queues purges. Does nothing without a CDN."""
-
-    def __init__(self, queue: TaskQueue, config: CdnConfig) -> None:
-        self._queue = queue
-        self._enabled = bool(config.purge_urls)
-
-    async def request(self, media_id: str, trigger: str, sizes: Iterable[str] = ()) -> None:
-        """Purge the media item soon. Several requests with the same ``trigger`` make one purge. Raises `Unavailable`.
-
-        ``sizes``: its thumbnail sizes, if known, because its original might already be removed.
-        """
-        if self._enabled:
-            fields = {"media_id": media_id}
-            if named := ",".join(sizes):
-                fields[_SIZES] = named
-            await self._queue.enqueue(fields, dedup_key=f"{media_id}:{trigger}", follow_up=True)
 
 
 class PurgeMedia:
     """See `TaskHandler`. Repeating a purge is harmless."""
 
-    def __init__(
-        self,
-        store: ResourceSlot[ObjectStore],
-        config: CdnConfig,
-        sizes: tuple[ThumbnailSize, ...],
-        telemetry: Telemetry = NO_TELEMETRY,
-    ) -> None:
-        self._store = store
+    def __init__(self, items: Items, config: CdnConfig) -> None:
+        self._items = items
         self._config = config
-        self._telemetry = telemetry
-        self._configured = in_all_formats(size.name for size in sizes)
+        self._telemetry = items.telemetry
+        self._configured = in_all_formats(size.name for size in items.sizes)
 
     async def run(self, task: Task, _ensure_lease: EnsureLease) -> None:
         """Purge every path of the media item. Raises `Unavailable` if one request failed."""
         any_id = id_of(task, parse_any_id)
-        named = parse_size_names(task.fields.get(_SIZES, ""))
+        named = parse_size_names(task.fields.get(PURGED_SIZES, ""))
         sizes = dict.fromkeys((*self._configured, *named))
         async with httpx.AsyncClient(trust_env=False, timeout=_TIMEOUT_S) as http:
             await self._purge_all(http, [f"/media/{any_id}", *origin_paths(any_id, sizes).values()])
             if not named:  # last, so that an unavailable store delays no other path
-                more = [size for size in await self._made_of(any_id) if size not in sizes]
+                found = await self._items.published(any_id)
+                more = [] if found is None else [size for size in found.facts.thumbnails if size not in sizes]
                 await self._purge_all(http, origin_paths(any_id, more).values())
 
     async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
@@ -78,15 +51,6 @@ class PurgeMedia:
 
     async def renew_status(self, task: Task) -> None:
         """See `TaskHandler.renew_status`: a purge has no status."""
-
-    async def _made_of(self, any_id: AnyId) -> tuple[str, ...]:
-        """Return the sizes that the original names, if it exists."""
-        try:
-            info = await self._store.get().head(original(any_id))
-        except ObjectMissing:
-            return ()
-        facts = stored_facts(info)
-        return () if facts is None else facts.thumbnails
 
     async def _purge_all(self, http: httpx.AsyncClient, paths: Iterable[str]) -> None:
         paths = tuple(paths)

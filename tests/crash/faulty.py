@@ -308,9 +308,9 @@ def begin(line: dict[str, Any]) -> None:
         if line["sabotage"]:
             sabotage.SABOTAGES[line["sabotage"]]()
         if line["whole_video_bytes"] is not None:
-            import avion_media.workers.process_media as process_media
+            import avion_media.workers.sources as sources
 
-            process_media.WHOLE_VIDEO_BYTES = line["whole_video_bytes"]
+            sources.WHOLE_VIDEO_BYTES = line["whole_video_bytes"]
         _injector = Injector(fault, line["trace"])
         if line["command"]:
             run_command(line["command"], line["later_s"])

@@ -31,23 +31,21 @@ from avion_media.common.errors import (
 )
 from avion_media.common.formats import PNG, MediaFormat
 from avion_media.common.ids import AnyId, MediaId, new_media_id
-from avion_media.common.media import ThumbnailSize
+from avion_media.common.media import MediaFacts, ThumbnailSize
 from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.resources import ResourceSlot
-from avion_media.common.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, PURGE_QUEUE, EnsureLease, Task
-from avion_media.common.telemetry import NO_TELEMETRY
+from avion_media.common.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, EnsureLease, Task
 from avion_media.config import Config
 from avion_media.items.deletion import DeletionHandler, DeletionJournal, JournalReplay, Notice, RemoveDeleted, undelete
 from avion_media.items.item import Items
-from avion_media.items.moderation import Likeness, Moderation, Screening, Unwanted
+from avion_media.items.moderation import Likeness, Moderation, Unwanted
 from avion_media.items.settings import CdnConfig
-from avion_media.items.state import MediaEvents, StatusStore
 from avion_media.media.pipeline import MediaPipeline, MediaSource, Processed
 from avion_media.media.settings import UploadConfig
 from avion_media.nodes.moderation import Looks
 from avion_media.process.runtime import Observed
 from avion_media.workers.process_media import ProcessMedia
-from avion_media.workers.purge import Purges
+from avion_media.workers.processor import Processor
 from avion_media.workers.sweep.blocked import watch_blocked
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(64)
@@ -338,33 +336,33 @@ class Stage:
                 await self._attempt(task, steps, ensure_lease)
 
     def _processing(self, steps: Steps) -> ProcessMedia:
-        store, statuses = self._actor(steps)
         pipeline = slot_of(Dependency.SANDBOX, cast("MediaPipeline", Bench(self.sizes)))
-        queue = TaskQueue(self.redis, PROCESSING_QUEUE)
-        publisher = self._publisher(store, statuses, MediaEvents(stepped(self.redis, steps)))
-        purges, screening = self._purges(), self.screening(steps)
-        return ProcessMedia(store, pipeline, publisher, queue, purges, screening, UploadConfig(), frozenset({"png"}))
+        return ProcessMedia(
+            Processor(self.items(steps), self.screening(steps), pipeline, UploadConfig(), frozenset({"png"}))
+        )
 
-    def screening(self, steps: Steps) -> Screening:
-        """Return the screening of a worker that begins an attempt."""
+    def items(self, steps: Steps | None = None) -> Items:
+        """Return the media items as another process has them."""
+        steps = steps or Steps()
+        store = slot_of(Dependency.STORE, cast("ObjectStore", MemoryStore(self.objects, steps)))
+        redis, cdn = stepped(self.redis, steps), bool(self.cdn.purge_urls)
+        return Items(store, redis, self.sizes, status_ttl_s=600.0, cdn=cdn)
+
+    def screening(self, steps: Steps) -> Moderation:
+        """Return the moderation of a worker that begins an attempt."""
         if not self.moderated:
-            return cast("Screening", NothingAgainst())
+            return cast("Moderation", NothingAgainst(self.items(steps)))
         self.worker = self.moderation(steps)
-        return self.worker.screening()
+        return self.worker
 
     def moderation(self, steps: Steps | None = None) -> Moderation:
         """Return the moderation of another process."""
-        steps = steps or Steps()
-        store, _ = self._actor(steps)
-        room = Moderation(store, stepped(self.redis, steps), self.config)
-        room.likeness = cast("Likeness", _Likeness(self.pdq))
-        room.blocking.fill(room.make_blocking(self._purges()))
-        return room
+        return Moderation(self.items(steps), self.config, cast("Likeness", _Likeness(self.pdq)))
 
     async def block(self, steps: Steps | None = None, any_id: AnyId | None = None) -> None:
         """Block the media item (or another one) as a moderator, with its evidence."""
         why = Unwanted(by="moderator")
-        await self.moderation(steps or Steps()).blocking.get().block(any_id or self.media_id, why)
+        await self.moderation(steps or Steps()).blocking.block(any_id or self.media_id, why)
 
     async def hear(self) -> None:
         """Let the worker's process read the lists again, as its node `moderation` does after each message."""
@@ -383,11 +381,11 @@ class Stage:
     async def enforce(self, steps: Steps | None = None) -> None:
         """Do what a worker does that has written the media item, and then finds it blocked; in one attempt."""
         with suppress(Unavailable):
-            await self.moderation(steps or Steps()).blocking.get().enforce(self.media_id)
+            await self.moderation(steps or Steps()).blocking.enforce(self.media_id)
 
     async def unblock(self, steps: Steps | None = None) -> None:
         """Unblock the media item."""
-        await self.moderation(steps or Steps()).blocking.get().unblock(self.media_id)
+        await self.moderation(steps or Steps()).blocking.unblock(self.media_id)
 
     async def resume_blocks(self, steps: Steps | None = None) -> None:
         """Let another process finish begun blocks, after the claims of the first have ended."""
@@ -397,7 +395,7 @@ class Stage:
 
     async def resume_with_claims(self, steps: Steps | None = None) -> None:
         """The same, while the claims of a killed process may last."""
-        await self.moderation(steps or Steps()).blocking.get().resume(abandoned_only=False)
+        await self.moderation(steps or Steps()).blocking.resume(abandoned_only=False)
 
     async def is_blocked_despite_objects(self) -> bool:
         """Return whether an origin that has read the index answers 451."""
@@ -407,8 +405,7 @@ class Stage:
 
     async def sweep(self) -> None:
         """Compare the bucket with the blocks, as the sweep does."""
-        store, _ = self._actor(Steps())
-        await watch_blocked(store, RateLimiter(1e6), [str(self.media_id)])
+        await watch_blocked(self.items().store, RateLimiter(1e6), [str(self.media_id)])
 
     async def look(self, observed: Observed, steps: Steps) -> bool:
         """Look at the bucket once, as the node `moderation` does."""
@@ -416,25 +413,13 @@ class Stage:
 
     async def delete(self, entry_id: str = "", steps: Steps | None = None) -> None:
         """Process a notice of ``drop_deleted``: received on the channel now, or read from the stream."""
-        steps = steps or Steps()
-        redis = stepped(self.redis, steps)
-        queue = TaskQueue(redis, DELETE_QUEUE)
-        handler = DeletionHandler(
-            redis,
-            queue,
-            self.replay(steps),
-            self._purges(),
-            NO_TELEMETRY,
-            delay_s=self.delay_s,
-        )
+        handler = DeletionHandler(self.replay(steps), self.delay_s)
         now_ms = int(float(self.client.time()[0]) * 1000) + 1000
         await handler.handle(Notice((str(self.media_id),), entry_id, lower_bound_ms=None if entry_id else now_ms))
 
     async def undelete(self, steps: Steps | None = None) -> str | None:
         """Undelete the media item. Return the problem, if there is one."""
-        steps = steps or Steps()
-        store = cast("ObjectStore", MemoryStore(self.objects, steps))
-        outcome = await undelete(store, stepped(self.redis, steps), self.replay(steps), [self.media_id])
+        outcome = await undelete(self.replay(steps), [self.media_id])
         return outcome[str(self.media_id)]
 
     def journal(self, steps: Steps | None = None) -> DeletionJournal:
@@ -445,18 +430,12 @@ class Stage:
     def replay(self, steps: Steps | None = None, wait_s: float = 2.0) -> JournalReplay:
         """Return the replay of that journal."""
         steps = steps or Steps()
-        return JournalReplay(
-            stepped(self.redis, steps), self.journal(steps), buckets=[str(self.media_id)[-2:]], wait_s=wait_s
-        )
+        buckets = [str(self.media_id)[-2:]]
+        return JournalReplay(self.items(steps), self.journal(steps), buckets=buckets, wait_s=wait_s)
 
     async def remove(self, steps: Steps | None = None) -> None:
         """Run all due removals, each to its end."""
-        steps = steps or Steps()
-        store, statuses = self._actor(steps)
-        redis = stepped(self.redis, steps)
-        publisher = self._publisher(store, statuses, MediaEvents(stepped(self.redis, steps)))
-        replay, purges = self.replay(steps), self._purges()
-        handler = RemoveDeleted(redis, MediaEvents(redis), publisher, replay, purges, removed_ttl_s=600.0)
+        handler = RemoveDeleted(self.replay(steps), removed_ttl_s=600.0)
         queue = TaskQueue(self.redis, DELETE_QUEUE)
         await queue.promote()
         while (lease := await queue.take("remover", block_s=0)) is not None:
@@ -473,16 +452,6 @@ class Stage:
         wanted = {keys.original(self.media_id), *(keys.thumbnail(self.media_id, size.name) for size in SIZES)}
         return wanted & set(self.objects)
 
-    def _purges(self) -> Purges:
-        return Purges(TaskQueue(self.redis, PURGE_QUEUE), self.cdn)
-
-    def _publisher(self, store: ResourceSlot[ObjectStore], statuses: StatusStore, events: MediaEvents) -> Items:
-        return Items(store, statuses, events, self.sizes, NO_TELEMETRY, processing_ttl_s=600.0)
-
-    def _actor(self, steps: Steps) -> tuple[ResourceSlot[ObjectStore], StatusStore]:
-        store = cast("ObjectStore", MemoryStore(self.objects, steps))
-        return slot_of(Dependency.STORE, store), StatusStore(stepped(self.redis, steps))
-
 
 class _Likeness:
     """Every picture has the same hash, or none."""
@@ -495,19 +464,27 @@ class _Likeness:
 
 
 class NothingAgainst:
-    """A screening without any call, for tests of something else, which have enough moments."""
+    """A moderation without any call, for tests of something else, which have enough moments. Also its own visit."""
 
     compares_files = False
     task = Task("", {})
+    any_id: AnyId
 
-    async def begin(self, _any_id: object, task: Task, _queue: str) -> NothingAgainst:
-        self.task = task
+    def __init__(self, items: Items) -> None:
+        self._items = items
+        self.blocking = self
+
+    async def begin(self, any_id: AnyId, task: Task, _queue: str) -> NothingAgainst:
+        self.any_id, self.task = any_id, task
         return self
+
+    async def announce_ready(self, facts: MediaFacts, **options: Any) -> bool:
+        return await self._items.announce_ready(self.any_id, facts, **options)
 
     async def _pass(self, *_: object) -> None:
         """Check nothing."""
 
-    see_file = see_made = require_decided = require_not_held = settle = end = _pass
+    see_file = see_made = require_decided = require_not_held = end = enforce = _pass
 
 
 def stepped(redis: Redis, steps: Steps) -> Redis:

@@ -818,7 +818,7 @@ async def test_a_settled_block_is_looked_at_less_and_less_often_for_a_day(new_st
     stage = new_stage()
     await stage.block()
     (key,) = [key for key in stage.objects if key.startswith(keys.WATCHED_PREFIX)]
-    blocking = stage.moderation().blocking.get()
+    blocking = stage.moderation().blocking
     looks = []
     for age_s in (1, 30, 60, 110, 130, 400, 600, 86_000, 86_500):
         stage.objects[key] = replace(stage.objects[key], written=datetime.now(UTC) - timedelta(seconds=age_s))

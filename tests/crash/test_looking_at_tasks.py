@@ -9,9 +9,12 @@ import pytest
 
 from avion_media.backends.queue import Lease, TaskQueue
 from avion_media.backends.redis import Redis, open_redis
+from avion_media.common.errors import Dependency
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id
+from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import PROCESSING_QUEUE
+from avion_media.items.item import Items
 from avion_media.workers.sweep.task_lookup import find_tasks
 from tests.crash.stage import Steps, stepped
 
@@ -63,10 +66,16 @@ async def test_at_every_moment_of_the_look(redis: Redis, before: Move, move: Mov
         steps = Steps({moment: lambda: move(queue)})
         # As if it had no dedup marker, like a task of another service.
         never = datetime.max.replace(tzinfo=UTC)
-        found = await find_tasks(stepped(redis, steps), uploads=[MEDIUM], remote=(), deleted=(), complete_since=never)
+        items = items_on(stepped(redis, steps))
+        found = await find_tasks(items, uploads=[MEDIUM], remote=(), deleted=(), complete_since=never)
         assert MEDIUM in {*found.making, *found.given_up}, steps.names[moment]
         moment += 1
         ended = moment >= steps.count
+
+
+def items_on(redis: Redis) -> Items:
+    """Return the media items of a process that needs no store."""
+    return Items(ResourceSlot(Dependency.STORE), redis)
 
 
 async def test_a_replayed_task_is_found_in_the_backlog(redis: Redis) -> None:
@@ -79,5 +88,5 @@ async def test_a_replayed_task_is_found_in_the_backlog(redis: Redis) -> None:
         assert await queue.dead_letters.replay(dead_letter.entry_id)
     assert (await queue.stats()).waiting > 0
     never = datetime.max.replace(tzinfo=UTC)
-    found = await find_tasks(redis, uploads=[*media, MEDIUM], remote=(), deleted=(), complete_since=never)
+    found = await find_tasks(items_on(redis), uploads=[*media, MEDIUM], remote=(), deleted=(), complete_since=never)
     assert set(found.making) == set(media)

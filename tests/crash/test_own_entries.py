@@ -46,7 +46,7 @@ async def test_20_000_entries_are_read_by_few_requests_and_a_change_reads_one_pa
 async def test_a_change_leaves_the_lines_that_it_is_not_about(stage: Stage) -> None:
     first, same = entry(1, "a"), Entry(HashType.SHA256, entry(1).hash, "of an operator", "a")
     stage.write(page_of(first), f"crc32,00,tomorrow's\n{first}\n".encode())
-    own = OwnEntries(stage.moderation()._store)
+    own = OwnEntries(stage.items().store)
     await own.add([same])
     await own.remove([entry(2, "a")])
     assert stage.objects[page_of(first)].data == f"crc32,00,tomorrow's\n{first}\n".encode()
@@ -81,7 +81,7 @@ async def test_a_page_that_others_always_change_first_is_tried_a_bounded_number_
         count += 1
         stage.write(page, f"md5,{count:032x},\n".encode())
 
-    own = OwnEntries(stage.moderation(Steps({f"before put {page}": change}))._store)
+    own = OwnEntries(stage.items(Steps({f"before put {page}": change})).store)
     with pytest.raises(Unavailable, match="again and again"):
         await own.add([one])
     assert count == 20

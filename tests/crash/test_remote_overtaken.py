@@ -22,17 +22,15 @@ from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.common.ids import remote_id_for
-from avion_media.common.tasks import CACHE_QUEUE, PURGE_QUEUE, State, Status, Task
-from avion_media.common.telemetry import NO_TELEMETRY
+from avion_media.common.tasks import CACHE_QUEUE, State, Status, Task
 from avion_media.items.item import Items
-from avion_media.items.moderation import Changes, Entry, HashType, Screening
+from avion_media.items.moderation import Changes, Entry, HashType, Moderation
 from avion_media.items.moderation.own import page_of
-from avion_media.items.settings import CdnConfig
-from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
+from avion_media.items.state import StatusStore
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.settings import UploadConfig
 from avion_media.workers.cache_remote import CacheRemote
-from avion_media.workers.purge import Purges
+from avion_media.workers.processor import REGENERATE, Processor
 from tests.crash.stage import (
     PNG_HEAD,
     SIZES,
@@ -70,26 +68,20 @@ class Cache:
 
     redis: Redis
     objects: dict[str, Any] = field(default_factory=dict)
-    screening: Callable[[Steps], Screening] = lambda _steps: cast("Screening", NothingAgainst())
+    screening: Callable[[Steps], Moderation] | None = None
 
     def attempt(self, mark: bytes, steps: Steps) -> CacheRemote:
         store = slot_of(Dependency.STORE, cast("ObjectStore", MemoryStore(self.objects, steps)))
-        redis = stepped(self.redis, steps)
-        statuses, events = StatusStore(redis), MediaEvents(redis)
-        return CacheRemote(
+        items = Items(store, stepped(self.redis, steps), SIZES, status_ttl_s=600.0)
+        nothing_against = cast("Moderation", NothingAgainst(items))
+        processor = Processor(
+            items,
+            nothing_against if self.screening is None else self.screening(steps),
             slot_of(Dependency.SANDBOX, cast("MediaPipeline", Bench(SIZES))),
-            Items(store, statuses, events, SIZES, NO_TELEMETRY, processing_ttl_s=600.0),
-            RemoteStateStore(redis),
-            cast("Fetcher", Server(PNG_HEAD + mark)),
-            TaskQueue(self.redis, CACHE_QUEUE),
-            store,
-            Purges(TaskQueue(self.redis, PURGE_QUEUE), CdnConfig()),
-            self.screening(steps),
-            RemoteConfig(),
             UploadConfig(),
             frozenset({"png"}),
-            NO_TELEMETRY,
         )
+        return CacheRemote(processor, cast("Fetcher", Server(PNG_HEAD + mark)), RemoteConfig())
 
     async def fetch(self, mark: bytes, steps: Steps) -> None:
         await self.attempt(mark, steps).run(Task(mark.decode(), {"remote_url": str(URL)}), in_hand)
@@ -150,7 +142,7 @@ async def test_a_repair_whose_original_is_replaced_meanwhile_is_done_again(redis
         stored = cache.objects[keys.original(REMOTE)]
         cache.objects[keys.original(REMOTE)] = dataclasses.replace(stored, data=PNG_HEAD + b"2")
 
-    task = Task("r", {"remote_url": str(URL), "repair": "thumbnails"})
+    task = Task("r", {"remote_url": str(URL), REGENERATE: "thumbnails"})
     steps = Steps()
     await cache.attempt(b"-", steps).run(task, in_hand)
     assert cache.is_of_one_file()

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import pytest
 
-from avion_media.backends.queue import TaskQueue
 from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, Unavailable
@@ -22,6 +21,7 @@ from avion_media.common.tasks import PROCESSING_QUEUE, State
 from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
+from avion_media.items.item import Items
 from avion_media.items.moderation import ModerationStatus, Watched
 from avion_media.items.state import StatusStore
 from avion_media.media.settings import UploadConfig
@@ -60,10 +60,9 @@ async def sweep(stage: Stage, steps: Steps | None = None) -> dict[str, int]:
     steps = steps or Steps()
     slot = slot_of(Dependency.STORE, _Store(stage.objects, steps))
     config = Config(sweep=SweepConfig(rate=100_000.0))
-    reconciliation = Reconciliation(
-        slot, stepped(stage.redis, steps), config, clock=lambda: datetime.now(UTC) + AGE, batch=10
-    )
-    reconciliation.replay = stage.replay(steps)  # which is complete at once
+    replay = stage.replay(steps)  # which is complete at once
+    replay.items.store = slot
+    reconciliation = Reconciliation(replay, config, clock=lambda: datetime.now(UTC) + AGE, batch=10)
     report = await reconciliation.run()
     assert report.warnings == []
     return {str(reason): each.media for reason, each in report.done.items()}
@@ -89,9 +88,9 @@ async def complete(stage: Stage, steps: Steps | None = None) -> bool:
     steps = steps or Steps()
     redis = stepped(stage.redis, steps)
     store = slot_of(Dependency.STORE, cast("ObjectStore", _Store(stage.objects, steps)))
-    statuses = StatusStore(redis)
-    queues = {PROCESSING_QUEUE: TaskQueue(redis, PROCESSING_QUEUE)}
-    runtime = SimpleNamespace(config=Config(), store=store, statuses=statuses, queues=queues, telemetry=NO_TELEMETRY)
+    items = Items(store, redis)
+    statuses = items.statuses
+    runtime = SimpleNamespace(config=Config(), store=store, items=items, telemetry=NO_TELEMETRY)
     resolver = StatusResolver(
         store, statuses, stage.replay(steps), ModerationStatus(store, Watched()), SIZES, UploadConfig()
     )

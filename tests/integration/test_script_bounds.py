@@ -19,12 +19,15 @@ from avion_media.backends.queue import BulkJobs, Lease, Progress, QueueKeys, Tas
 from avion_media.backends.redis import Argument, Lock, Redis, Reply, Script, load_script
 from avion_media.backends.redis.scripts import FLAGS
 from avion_media.backends.remote import HostLimiter, HostLimits, parse_remote_url
+from avion_media.common.errors import Dependency
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id, remote_id_for
+from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import CACHE_QUEUE, CONSUMER_GROUP, DELETE_QUEUE, PROCESSING_QUEUE, State, Status
 from avion_media.items.deletion import DeletionRecords, JournalReplay
 from avion_media.items.deletion.names import BUCKETS, complete_key
 from avion_media.items.deletion.notices import NoticeChannel
+from avion_media.items.item import Items
 from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.items.state.names import deletion_key
 
@@ -139,7 +142,7 @@ class World:
         self.redis, self.other = redis, other
         self.queue, self.remote = TaskQueue(redis, PROCESSING_QUEUE), TaskQueue(redis, CACHE_QUEUE)
         self.jobs, self.records = BulkJobs(redis, DELETE_QUEUE), DeletionRecords(redis)
-        self.replay = JournalReplay(redis, _Journal())  # type: ignore[arg-type]
+        self.replay = JournalReplay(Items(ResourceSlot(Dependency.STORE), redis), _Journal())  # type: ignore[arg-type]
         self.hosts = HostLimiter(lambda: redis, HostLimits(2, 30.0, 100.0, 3))
 
     async def lease(self) -> Lease:

@@ -23,17 +23,13 @@ from avion_media.common.ids import MediaId, new_media_id
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.telemetry import silence_logging
 from avion_media.config import Config
+from avion_media.items.item import Items
 from avion_media.items.moderation import Blocking, Moderation, Unwanted
 from tests.bench.setting import Setting, open_setting
 
 COPIES = 10
 _WRITERS = 16
 _START_MS = 1_700_000_000_000
-
-
-class _NoPurges:
-    async def request(self, media_id: str, trigger: str, sizes: object = ()) -> None:
-        """Do nothing: there is no CDN."""
 
 
 async def fill(store: ObjectStore, media: int) -> MediaId:
@@ -59,7 +55,7 @@ async def measure(setting: Setting, media: int) -> tuple[float, float, int]:
     async with open_store(setting.store.config()) as store, open_redis(setting.redis_url) as redis:
         slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
         slot.fill(store)
-        blocking = Moderation(slot, redis, Config()).make_blocking(_NoPurges())
+        blocking = Moderation(Items(slot, redis), Config()).blocking
         alone = await fill(store, 1)
         alone_s, _ = await _block(blocking, alone)
         first = await fill(store, media)

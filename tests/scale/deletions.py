@@ -18,15 +18,15 @@ from typing import Any, TypeVar
 import redis as redis_py
 import trio
 
-from avion_media.backends.queue import QueueKeys, TaskQueue
+from avion_media.backends.queue import QueueKeys
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.backends.store import ObjectStore, open_store
 from avion_media.common.errors import Dependency
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import MediaId, new_media_id
 from avion_media.common.resources import ResourceSlot
-from avion_media.common.tasks import DELETE_QUEUE, DROP_DELETED, PURGE_QUEUE, State, Status
-from avion_media.common.telemetry import NO_TELEMETRY, silence_logging
+from avion_media.common.tasks import DELETE_QUEUE, DROP_DELETED, State, Status
+from avion_media.common.telemetry import silence_logging
 from avion_media.items.deletion import (
     DeletionHandler,
     DeletionJournal,
@@ -35,9 +35,8 @@ from avion_media.items.deletion import (
     NoticeStream,
     undelete,
 )
-from avion_media.items.settings import CdnConfig
+from avion_media.items.item import Items
 from avion_media.items.state import StatusStore
-from avion_media.workers.purge import Purges
 from tests.bench.setting import Setting, open_setting
 from tests.scale.backlog import fill_delayed
 from tests.services import RedisServer, ServiceFailed
@@ -68,7 +67,7 @@ async def measure_undelete(url: str, store: ObjectStore, waiting: int) -> float:
         for notice in await stream.take("c", block_s=1):
             await handler.handle(notice)
         began = time.monotonic()
-        outcome = await undelete(store, redis, replay_of(redis, store), media)
+        outcome = await undelete(replay_of(redis, store), media)
         seconds = time.monotonic() - began
         assert set(outcome.values()) == {None}
     return seconds
@@ -111,13 +110,11 @@ def event_of(media: list[MediaId]) -> str:
 
 
 def deleting(redis: Redis, store: ObjectStore) -> DeletionHandler:
-    purges = Purges(TaskQueue(redis, PURGE_QUEUE), CdnConfig())
-    queue = TaskQueue(redis, DELETE_QUEUE)
-    return DeletionHandler(redis, queue, replay_of(redis, store), purges, NO_TELEMETRY, delay_s=DELAY_S)
+    return DeletionHandler(replay_of(redis, store), DELAY_S)
 
 
 def replay_of(redis: Redis, store: ObjectStore) -> JournalReplay:
-    return JournalReplay(redis, DeletionJournal(_slot(store), DELAY_S))
+    return JournalReplay(Items(_slot(store), redis), DeletionJournal(_slot(store), DELAY_S))
 
 
 def _slot(value: Any) -> ResourceSlot[Any]:

@@ -20,7 +20,7 @@ from avion_media.common.errors import Reason
 from avion_media.common.formats import JPEG, MP4
 from avion_media.common.ids import AnyId, MediaId, new_media_id, remote_id_for
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, State, Status
-from avion_media.items.deletion import DeletionRecords, schedule_removals
+from avion_media.items.deletion import DeletionRecords, removal_id
 from avion_media.items.moderation import Block, BlockState, Ended, Entry, HashType
 from avion_media.items.moderation.records import HELD, Held, write_block
 from avion_media.items.state import MediaEvents, StatusStore
@@ -417,7 +417,8 @@ async def drop(operator: Operator, any_id: AnyId, delay_s: float = DAY) -> None:
     """Delete as the events role does."""
     async with open_redis(operator.redis_url) as redis:
         marks = await DeletionRecords(redis).mark([str(any_id)], delay_s=delay_s)
-        await schedule_removals(TaskQueue(redis, DELETE_QUEUE), marks)
+        due = [({"media_id": each.media_id}, removal_id(each.media_id, each.generation), 0.0) for each in marks]
+        await TaskQueue(redis, DELETE_QUEUE).delay_all(due)
 
 
 def test_a_deletion_pushes_none_out_that_nobody_has_read(operator: Operator) -> None:

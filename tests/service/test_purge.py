@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -14,12 +15,14 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from avion_media.backends.redis import Redis
 from avion_media.backends.store import ObjectInfo, ObjectStore
 from avion_media.common.errors import Dependency, ObjectMissing, Unavailable
 from avion_media.common.formats import JPEG
 from avion_media.common.media import MediaFacts, ThumbnailSize
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import Task
+from avion_media.items.item import Items
 from avion_media.items.settings import CdnConfig
 from avion_media.workers.purge import PurgeMedia, purge_url
 from tests.service.published import encode_id
@@ -118,7 +121,9 @@ async def purge(target: str, media_id: str, store: Store | None = None, **fields
     config = CdnConfig(purge_urls=(target,), purge_method="POST")
     slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     slot.fill(cast("ObjectStore", store or Store()))
-    handler = PurgeMedia(slot, config, (ThumbnailSize("small", 400),))
+    handler = PurgeMedia(
+        Items(slot, cast("Redis", SimpleNamespace(state=None)), (ThumbnailSize("small", 400),)), config
+    )
     await handler.run(Task("t", {"media_id": media_id, **fields}), trio.lowlevel.checkpoint)
 
 

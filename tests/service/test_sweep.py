@@ -29,13 +29,11 @@ from avion_media.common.ids import AnyId, MediaId, RemoteId, new_media_id, remot
 from avion_media.common.owners import owner_metadata
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE, State, Status
-from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.config import Config
 from avion_media.items.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay, RemoveDeleted
-from avion_media.items.item import Items
-from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
+from avion_media.items.state import RemoteStateStore, StatusStore
 from avion_media.items.state.sweep_state import Cursor, Part, SweepRecord, SweepState
-from avion_media.workers.purge import Purges
+from avion_media.process.runtime import items_of
 from avion_media.workers.settings import SweepConfig
 from avion_media.workers.sweep import Decision, Reconciliation, Report, SweepReason
 from tests.conftest import S3Bucket
@@ -86,8 +84,12 @@ class World:
         """Now, moved by ``hours``."""
         return datetime.now(UTC) + timedelta(hours=self.hours)
 
+    def replay(self) -> JournalReplay:
+        items = items_of(self.config, self.store, self.redis)
+        return JournalReplay(items, DeletionJournal(self.store, self.config.delete.delay))
+
     def reconciliation(self, **options: Any) -> Reconciliation:
-        return Reconciliation(self.store, self.redis, self.config, clock=self.clock, **options)
+        return Reconciliation(self.replay(), self.config, clock=self.clock, **options)
 
     async def sweep(self, *, hours: float, **options: Any) -> Report:
         """One pass, ``hours`` from now."""
@@ -241,7 +243,8 @@ async def test_a_failover_during_a_pass_ends_it_before_anything_is_removed(world
         fail_over(world)
         await listing()
 
-    await SweepState(world.redis).history_complete_since(world.clock(), remember=True)
+    queue = TaskQueue(world.redis, PROCESSING_QUEUE)
+    await SweepState(world.redis).history_complete_since(queue, world.clock(), remember=True)
     reconciliation.limiter.acquire = fail_over_then_list  # type: ignore[method-assign]
     with pytest.raises(Unavailable, match="lost data"):
         await reconciliation.run()
@@ -404,16 +407,7 @@ async def remove_what_is_due(world: World) -> None:
     delayed = f"{{{DELETE_QUEUE}}}:delayed"
     world.other.zadd(delayed, dict.fromkeys(world.other.zrange(delayed, 0, -1), 0.0))
     queue = TaskQueue(world.redis, DELETE_QUEUE)
-    publisher = Items(
-        world.store,
-        world.statuses,
-        MediaEvents(world.redis),
-        world.config.thumbnails.sizes,
-        NO_TELEMETRY,
-        processing_ttl_s=HOUR,
-    )
-    replay, purges = JournalReplay(world.redis, DeletionJournal(world.store, 0)), Purges(queue, world.config.cdn)
-    handler = RemoveDeleted(world.redis, MediaEvents(world.redis), publisher, replay, purges, removed_ttl_s=HOUR)
+    handler = RemoveDeleted(world.replay(), removed_ttl_s=HOUR)
     await queue.promote()
     while (lease := await queue.take("remover", block_s=0)) is not None:
         await handler.run(lease.task, lease.renew)
@@ -518,7 +512,8 @@ async def test_a_cursor_that_nobody_can_read_begins_anew(world: World) -> None:
     assert (await state.read()).cursor == Cursor()
     world.other.hset("media_sweep", mapping={"part": "of a later version", "finished_at": time.time()})
     assert await state.read() == SweepRecord()
-    await state.history_complete_since(datetime.now(UTC), remember=True)
+    queue = TaskQueue(world.redis, PROCESSING_QUEUE)
+    await state.history_complete_since(queue, datetime.now(UTC), remember=True)
     assert world.other.hkeys("media_sweep") == ["complete_since"]  # a sweep is due, once
     await state.save(Cursor(Part.REMOTE, a_remote()))
     await state.finish(datetime.now(UTC))

@@ -19,7 +19,7 @@ from avion_media.common.ids import MediaId, parse_any_id
 from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
-from avion_media.common.telemetry import NO_TELEMETRY, NoTelemetry
+from avion_media.common.telemetry import NoTelemetry
 from avion_media.common.telemetry import Span as AnySpan
 from avion_media.common.telemetry.context import trace_of_medium
 from avion_media.common.telemetry.sampling import sampler_from
@@ -32,9 +32,8 @@ from avion_media.items.deletion import (
     Notice,
     undelete,
 )
-from avion_media.items.settings import CdnConfig
+from avion_media.items.item import Items
 from avion_media.workers.observed_attempt import ObservedAttempt
-from avion_media.workers.purge import Purges
 from avion_media.workers.sweep.actions import SweepActions
 from avion_media.workers.sweep.policy import Decision, Medium, SweepReason
 
@@ -84,7 +83,9 @@ class UploadOnly:
 def _replay(redis: Redis) -> JournalReplay:
     store: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     store.fill(cast("ObjectStore", UploadOnly()))
-    return JournalReplay(redis, DeletionJournal(store, HOUR_S), buckets=[UPLOAD[-2:], REMOTE[-2:]])
+    return JournalReplay(
+        Items(store, redis, cdn=True), DeletionJournal(store, HOUR_S), buckets=[UPLOAD[-2:], REMOTE[-2:]]
+    )
 
 
 class World:
@@ -95,19 +96,11 @@ class World:
         self._client = client
 
     async def delete(self, media_id: str, delay_s: float = HOUR_S) -> None:
-        purges = Purges(TaskQueue(self.redis, PURGE_QUEUE), CdnConfig(purge_urls=("http://cdn.example",)))
-        queue = TaskQueue(self.redis, DELETE_QUEUE)
-        handler = DeletionHandler(self.redis, queue, _replay(self.redis), purges, NO_TELEMETRY, delay_s=delay_s)
+        handler = DeletionHandler(_replay(self.redis), delay_s)
         await handler.handle(Notice((media_id,), "1-0"))
 
     async def sweep(self, media_id: str, why: SweepReason) -> None:
-        actions = SweepActions(
-            ResourceSlot(Dependency.STORE),
-            self.redis,
-            cast("RateLimiter", None),
-            lambda: datetime.now(UTC),
-            processing_ttl_s=HOUR_S,
-        )
+        actions = SweepActions(_replay(self.redis), cast("RateLimiter", None), lambda: datetime.now(UTC))
         await actions.requeue(Decision(Medium(media_id), why), datetime.now(UTC))
 
     def delayed(self) -> list[dict[str, str]]:
@@ -148,7 +141,7 @@ async def test_an_undoing_queues_the_upload_with_it(world: World) -> None:
     await world.delete(UPLOAD)
     upload = parse_any_id(UPLOAD)
     assert isinstance(upload, MediaId)
-    outcome = await undelete(cast("ObjectStore", UploadOnly()), world.redis, _replay(world.redis), [upload])
+    outcome = await undelete(_replay(world.redis), [upload])
     assert outcome == {str(upload): None}
     (task,) = world.queued(PROCESSING_QUEUE)
     assert task["traceparent"] == DERIVED[UPLOAD]

@@ -14,7 +14,7 @@ from avion_media.backends.queue.bulk_jobs import (
 from avion_media.backends.queue.dead_letters import DeadLetter, DeadLetterFilter, DeadLetters, detail_of, reason_of
 from avion_media.backends.queue.lease import Lease
 from avion_media.backends.queue.names import NEVER_GIVEN_UP, QueueKeys
-from avion_media.backends.queue.task_queue import MAX_DEATHS, DataLoss, QueueStats, TaskQueue
+from avion_media.backends.queue.task_queue import MAX_DEATHS, DataLoss, QueueStats, TaskQueue, open_queues
 
 __all__ = [
     "DEFAULT_RATE",
@@ -37,5 +37,6 @@ __all__ = [
     "all_jobs",
     "detail_of",
     "find_jobs",
+    "open_queues",
     "reason_of",
 ]

@@ -35,7 +35,7 @@ from avion_media.backends.queue.names import (
 )
 from avion_media.backends.redis import Argument, Redis, RedisRefused, Reply
 from avion_media.common.errors import LeaseLost, Reason
-from avion_media.common.tasks import CONSUMER_GROUP, Task
+from avion_media.common.tasks import CONSUMER_GROUP, QUEUES, Task
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, instruments
 from avion_media.common.telemetry.context import trace_of_subject
 
@@ -429,6 +429,11 @@ class TaskQueue:
         missing = [name for name in self._required if not lease.task.fields.get(name)]
         with suppress(LeaseLost):  # another worker has it now, and does the same
             await lease.dead_letter(f"{Reason.MALFORMED_TASK}: no {', '.join(missing) or 'fields'}")
+
+
+def open_queues(redis: Redis, telemetry: Telemetry = NO_TELEMETRY) -> dict[str, TaskQueue]:
+    """Return all queues of this Redis, by name."""
+    return {name: TaskQueue(redis, name, telemetry=telemetry) for name in QUEUES}
 
 
 def _traced(task: Task) -> Task:

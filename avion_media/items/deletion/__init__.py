@@ -8,7 +8,6 @@ from avion_media.items.deletion.notices import Notice, NoticeChannel, NoticeStre
 from avion_media.items.deletion.records import DeletionRecord, DeletionRecords, DeletionState, Mark, Removal, Undelete
 from avion_media.items.deletion.removal import RemoveDeleted
 from avion_media.items.deletion.replay import JournalReplay
-from avion_media.items.deletion.schedule import schedule_removals
 from avion_media.items.deletion.undelete import undelete
 
 __all__ = [
@@ -29,6 +28,5 @@ __all__ = [
     "generation_of",
     "parse_notice",
     "removal_id",
-    "schedule_removals",
     "undelete",
 ]

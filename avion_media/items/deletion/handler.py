@@ -9,15 +9,11 @@ from typing import TypeVar
 
 import trio
 
-from avion_media.backends.queue import TaskQueue
-from avion_media.backends.redis import Redis
 from avion_media.common.errors import Unavailable
-from avion_media.common.protocols import PurgeRequests
-from avion_media.common.telemetry import Telemetry, get_logger, instruments
+from avion_media.common.telemetry import get_logger, instruments
 from avion_media.items.deletion.notices import Notice
-from avion_media.items.deletion.records import DeletionRecords, Mark
+from avion_media.items.deletion.records import Mark
 from avion_media.items.deletion.replay import JournalReplay
-from avion_media.items.deletion.schedule import schedule_removals
 
 T = TypeVar("T")
 
@@ -29,22 +25,12 @@ _log = get_logger()
 class DeletionHandler:
     """Carries out notices. Any replica can repeat one, without any effect."""
 
-    def __init__(
-        self,
-        redis: Redis,
-        queue: TaskQueue,
-        replay: JournalReplay,
-        purges: PurgeRequests,
-        telemetry: Telemetry,
-        *,
-        delay_s: float,
-    ) -> None:
-        self._redis = redis
-        self._queue = queue
+    def __init__(self, replay: JournalReplay, delay_s: float) -> None:
         self._replay = replay
+        self._items = replay.items
+        self._records = replay.records
         self._journal = replay.journal
-        self._purges = purges
-        self._telemetry = telemetry
+        self._telemetry = replay.items.telemetry
         self._delay_s = delay_s
 
     async def handle(self, notice: Notice) -> None:
@@ -64,18 +50,18 @@ class DeletionHandler:
         while True:
             epochs = await run(lambda: self._replay.epochs(notice.media_ids))
             marks = await run(lambda: self._mark(notice))
-            await run(lambda marks=marks: schedule_removals(self._queue, marks))  # type: ignore[misc]
+            await run(lambda marks=marks: self._replay.schedule_removals(marks))  # type: ignore[misc]
             journaled = marks if notice.position else [each for each in marks if each.fresh]
             await run(lambda journaled=journaled: self._journal.write_marks(journaled, notice.position))  # type: ignore[misc]
             if await run(lambda epochs=epochs: self._replay.is_unchanged(epochs)):  # type: ignore[misc]
                 break
         if not notice.position:
-            await run(lambda: DeletionRecords(self._redis).note_journaled(journaled))
+            await run(lambda: self._records.note_journaled(journaled))
         for mark in marks:  # not only fresh ones: the replica that marked it may have crashed before this step
-            await run(lambda mark=mark: self._purges.request(mark.media_id, f"dropped.{mark.generation}"))  # type: ignore[misc]
+            await run(lambda mark=mark: self._items.purge(mark.media_id, f"dropped.{mark.generation}"))  # type: ignore[misc]
 
     async def _mark(self, notice: Notice) -> list[Mark]:
-        marks = await DeletionRecords(self._redis).mark(
+        marks = await self._records.mark(
             notice.media_ids,
             delay_s=self._delay_s,
             position=notice.position,

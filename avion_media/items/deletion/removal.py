@@ -6,51 +6,26 @@ queued is a deletion, too: it is marked first, and then its objects are removed 
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from avion_media.backends.redis import Redis
 from avion_media.common.errors import Deferred, Reason
-from avion_media.common.ids import AnyId, parse_any_id
-from avion_media.common.protocols import PurgeRequests
+from avion_media.common.ids import parse_any_id
 from avion_media.common.tasks import EnsureLease, Task, id_of
 from avion_media.items.deletion.names import generation_of
-from avion_media.items.deletion.records import DeletionRecords
 from avion_media.items.deletion.replay import JournalReplay
-from avion_media.items.state import MediaEvents
-
-
-class ObjectRemover(Protocol):
-    """Removes all objects of a media item."""
-
-    async def remove_objects(self, any_id: AnyId) -> tuple[str, ...]:
-        """Remove everything. Return the sizes of thumbnails that the media item may have had."""
 
 
 class RemoveDeleted:
     """See `TaskHandler`."""
 
-    def __init__(
-        self,
-        redis: Redis,
-        events: MediaEvents,
-        remover: ObjectRemover,
-        replay: JournalReplay,
-        purges: PurgeRequests,
-        *,
-        removed_ttl_s: float,
-    ) -> None:
-        self._redis = redis
-        self._events = events
-        self._remover = remover
+    def __init__(self, replay: JournalReplay, removed_ttl_s: float) -> None:
         self._replay = replay
-        self._purges = purges
+        self._items = replay.items
         self._removed_ttl_s = removed_ttl_s
 
     async def run(self, task: Task, _ensure_lease: EnsureLease) -> None:
         """See `TaskHandler.run`. Removing objects twice is harmless."""
         any_id = id_of(task, parse_any_id)
         media_id = str(any_id)
-        records = DeletionRecords(self._redis)
+        items, records = self._items, self._replay.records
         generation = generation_of(task.task_id, media_id)
         if generation is None:
             (mark,) = marks = await records.mark([media_id], delay_s=0, at_once=True)
@@ -62,12 +37,10 @@ class RemoveDeleted:
             raise Deferred("the delay of the deletion is not over", removal.early_s)
         if not removal.may_go:
             return  # undone, or deleted again: the new deletion has its own task
-        sizes = await self._remover.remove_objects(any_id)
-        await self._purges.request(
-            media_id, f"removed.{generation}", sizes
-        )  # again: a response in flight may have been cached
+        sizes = await items.remove_objects(any_id)
+        await items.purge(media_id, f"removed.{generation}", sizes)  # again: a response in flight may have been cached
         await records.finish_removal(media_id, generation, self._removed_ttl_s)
-        await self._events.publish("media.deleted", media_id, {})
+        await items.events.publish("media.deleted", media_id, {})
 
     async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
         """See `TaskHandler.record_failure`. Nothing to record: the media item is already deleted."""

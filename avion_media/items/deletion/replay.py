@@ -20,17 +20,16 @@ from functools import partial
 
 import trio
 
-from avion_media.backends.queue import TaskQueue
-from avion_media.backends.redis import Argument, Lock, Redis, Script
+from avion_media.backends.redis import Argument, Lock, Script
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.tasks import DELETE_QUEUE
 from avion_media.common.telemetry import get_logger
 from avion_media.items.deletion import scripts
 from avion_media.items.deletion.journal import DeletionJournal, JournalEntry
-from avion_media.items.deletion.names import BUCKETS, complete_key, completeness_of
+from avion_media.items.deletion.names import BUCKETS, complete_key, completeness_of, removal_id
 from avion_media.items.deletion.records import DeletionRecords, Mark
-from avion_media.items.deletion.schedule import schedule_removals
+from avion_media.items.item import Items
 from avion_media.items.state.names import deletion_key
 
 _LOCK = "media_deletion_replay"  # one replica replays, the others wait
@@ -54,12 +53,12 @@ class JournalReplay:
     unavailable."""
 
     def __init__(
-        self, redis: Redis, journal: DeletionJournal, *, buckets: Sequence[str] = BUCKETS, wait_s: float = _WAIT_S
+        self, items: Items, journal: DeletionJournal, *, buckets: Sequence[str] = BUCKETS, wait_s: float = _WAIT_S
     ) -> None:
-        self._redis = redis.state
-        self._records = DeletionRecords(redis)
-        self._removals = TaskQueue(redis, DELETE_QUEUE)
+        self.items = items
+        self.records = DeletionRecords(items.redis)
         self.journal = journal
+        self._redis = items.redis.state
         self._wait_s = wait_s
         self._keys = [complete_key(bucket) for bucket in buckets]
         self._replaying = trio.Lock()
@@ -132,6 +131,15 @@ class JournalReplay:
         """Return whether no data was lost since `epochs`. Otherwise a replay may have missed entries written since."""
         return await self._epochs(list(epochs)) == epochs
 
+    async def schedule_removals(self, marks: Sequence[Mark]) -> None:
+        """Queue the removals of these deletions for their due time. Repeating it adds nothing."""
+        await self.items.queues[DELETE_QUEUE].delay_all(
+            [
+                ({"media_id": each.media_id}, removal_id(each.media_id, each.generation), each.due_ms / 1000)
+                for each in marks
+            ]
+        )
+
     async def journal_late(self, marks: Sequence[Mark]) -> None:
         """Write the journal for deletions whose listener marked them, and then died before it wrote the journal.
 
@@ -144,7 +152,7 @@ class JournalReplay:
             await self._restore_marks(marks, "")
             if await self.is_unchanged(epochs):
                 break
-        await self._records.note_journaled(marks)
+        await self.records.note_journaled(marks)
 
     async def note_time(self) -> None:
         """Record that the records are complete now: see ``as_of`` in `_replay`. Once a minute is enough.
@@ -162,7 +170,7 @@ class JournalReplay:
     async def _unfinished(self, marks: Sequence[Mark]) -> set[Mark]:
         while True:
             epochs = await self.epochs(each.media_id for each in marks)
-            unfinished = await self._records.unfinished(marks)
+            unfinished = await self.records.unfinished(marks)
             if await self.is_unchanged(epochs):  # else a record that was lost looks like a removal that has ended
                 return unfinished
 
@@ -184,12 +192,12 @@ class JournalReplay:
         for entry in entries:
             restored += await self._restore_marks(entry.marks, entry.position)
             if entry.issued is not None:
-                await self._records.restore_undeletes(entry.undeleted, entry.issued)
+                await self.records.restore_undeletes(entry.undeleted, entry.issued)
         return restored
 
     async def _restore_marks(self, marks: Sequence[Mark], position: str) -> int:
-        current = await self._records.restore_marks(marks, position)
-        await schedule_removals(self._removals, current)
+        current = await self.records.restore_marks(marks, position)
+        await self.schedule_removals(current)
         return len(current)
 
     async def _keys_of(self, media_ids: Iterable[str]) -> list[str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from avion_media.backends.queue import TaskQueue
-from avion_media.backends.redis import Redis
 from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
 from avion_media.common.concurrency import in_turn
@@ -16,15 +14,12 @@ from avion_media.common.tasks import PROCESSING_QUEUE, State, Status, processing
 from avion_media.items.deletion.journal import DeletionJournal
 from avion_media.items.deletion.records import DeletionRecord, DeletionRecords, DeletionState, Undelete
 from avion_media.items.deletion.replay import JournalReplay
-from avion_media.items.state import StatusStore
 
 _AT_ONCE = 16
 _TOO_LATE = "too late: its objects are being removed, or are gone"
 
 
-async def undelete(
-    store: ObjectStore, redis: Redis, replay: JournalReplay, any_ids: Sequence[AnyId]
-) -> dict[str, str | None]:
+async def undelete(replay: JournalReplay, any_ids: Sequence[AnyId]) -> dict[str, str | None]:
     """Undo deletions. Return for each media item why it could not be undone, or None. After `Unavailable`, repeat it.
 
     Repeating is harmless; media that are already undeleted count as success. A removal that begins at the same moment
@@ -34,15 +29,14 @@ async def undelete(
     """
     while True:
         epochs = await replay.epochs([str(each) for each in any_ids])
-        outcome = await _undelete(store, redis, replay.journal, any_ids)
+        outcome = await _undelete(replay, any_ids)
         if await replay.is_unchanged(epochs):
             return outcome
 
 
-async def _undelete(
-    store: ObjectStore, redis: Redis, journal: DeletionJournal, any_ids: Sequence[AnyId]
-) -> dict[str, str | None]:
-    records, stored = DeletionRecords(redis), StatusStore(redis)
+async def _undelete(replay: JournalReplay, any_ids: Sequence[AnyId]) -> dict[str, str | None]:
+    records, journal, items = replay.records, replay.journal, replay.items
+    store, stored = items.store.get(), items.statuses
     names = {str(each): each for each in any_ids}
     found = await records.get_many(list(names))
     outcome: dict[str, str | None] = {media_id: _problem(found.get(media_id)) for media_id in names}
@@ -79,7 +73,7 @@ async def _undelete(
     outcome.update(dict.fromkeys(possible.keys() - undeleted.keys(), _TOO_LATE))
     # Without a dedup_key: the marker of the task that ended at the mark may still exist (DEFAULT_DEDUP_TTL_S), and then
     # nothing would be queued. If that task has not ended yet, the new one is one attempt more, which is harmless.
-    queue = TaskQueue(redis, PROCESSING_QUEUE)
+    queue = items.queues[PROCESSING_QUEUE]
     again = [each for each in unfinished if each in undeleted and isinstance(names[each], MediaId)]
     await in_turn([partial(queue.enqueue, processing_fields(each)) for each in again], _AT_ONCE)
     return outcome

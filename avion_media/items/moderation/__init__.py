@@ -7,8 +7,7 @@ from avion_media.items.moderation.likeness import Likeness
 from avion_media.items.moderation.lists import OWN, Blocklists, Match
 from avion_media.items.moderation.records import Block, BlockState, Ended, ModerationRecords
 from avion_media.items.moderation.reviews import NotHeld, Reviews, waits
-from avion_media.items.moderation.room import Moderation
-from avion_media.items.moderation.screening import Held, Screening, Visit
+from avion_media.items.moderation.screening import Held, Moderation, Visit
 from avion_media.items.moderation.status import ModerationStatus
 
 __all__ = [
@@ -34,7 +33,6 @@ __all__ = [
     "NotBlocked",
     "NotHeld",
     "Reviews",
-    "Screening",
     "Unwanted",
     "Visit",
     "Watched",

@@ -26,27 +26,24 @@ from functools import partial
 import trio
 
 from avion_media.backends.files import open_spool
-from avion_media.backends.queue import TaskQueue
-from avion_media.backends.redis import Lock, Redis
-from avion_media.backends.store import ListedObject, ObjectInfo, ObjectStore, TooLarge, stored_facts
+from avion_media.backends.redis import Lock
+from avion_media.backends.store import ListedObject, ObjectInfo, TooLarge, stored_facts
 from avion_media.common import keys
+from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import (
     Dependency,
     MediaError,
     ObjectMissing,
-    PreconditionFailed,
     Reason,
     Rejected,
     Unavailable,
 )
 from avion_media.common.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id
-from avion_media.common.media import ThumbnailSize, possible_sizes
-from avion_media.common.owners import owner_of
-from avion_media.common.protocols import PurgeRequests
+from avion_media.common.media import possible_sizes
 from avion_media.common.records import UnreadableRecord
-from avion_media.common.resources import ResourceSlot
-from avion_media.common.tasks import PROCESSING_QUEUE, State, Status, processing_fields
+from avion_media.common.tasks import PROCESSING_QUEUE, State, processing_fields
 from avion_media.common.telemetry import get_logger
+from avion_media.items.item import Items
 from avion_media.items.moderation.changes import Changes
 from avion_media.items.moderation.entries import Entry, HashType
 from avion_media.items.moderation.evidence import Evidence
@@ -61,8 +58,6 @@ from avion_media.items.moderation.records import (
     now,
     write_block,
 )
-from avion_media.items.owners import OwnerIndex
-from avion_media.items.state import FAILED_TTL_S, MediaEvents, RemoteStateStore, StatusStore
 
 MAX_NOTE = 1000  # characters
 WATCHED = timedelta(days=1)  # far longer than a process stands still between the confirmation of a record and its step
@@ -70,6 +65,7 @@ _LESS_OFTEN = 4  # a watched block is looked at again when it is this many times
 _MAX_HASHED_BYTES = 5 << 30
 _MAX_PICTURE_BYTES = 16 << 20
 _HASH_UNIT_BYTES = 1 << 20
+_AT_ONCE = 8  # originals of the same size that are compared concurrently
 _log = get_logger()
 
 
@@ -132,34 +128,18 @@ class Blocking:
     ``claim_s``: a process that has not continued a block for this long counts as dead.
     """
 
-    def __init__(
-        self,
-        store: ResourceSlot[ObjectStore],
-        redis: Redis,
-        purges: PurgeRequests,
-        events: MediaEvents,
-        watched: Watched,
-        picture_hash: PictureHash,
-        sizes: Sequence[ThumbnailSize],
-        claim_s: float,
-    ) -> None:
-        self._store = store
-        self._redis = redis
-        self._purges = purges
-        self._events = events
+    def __init__(self, items: Items, watched: Watched, picture_hash: PictureHash, claim_s: float) -> None:
+        self._items = items
         self._watched = watched
         self._picture_hash = picture_hash
-        self._sizes = tuple(sizes)
-        self._statuses = StatusStore(redis)
-        self._changes = Changes(redis)
+        self._changes = Changes(items.redis)
         self._claim_s = claim_s
         # By then a live process has its claim, even if Redis failed at first.
         self._abandoned = timedelta(seconds=claim_s / 3)
-        self._records = ModerationRecords(store)
-        self._own = OwnEntries(store)
-        self._evidence = Evidence(store)
+        self._records = ModerationRecords(items.store)
+        self._own = OwnEntries(items.store)
+        self._evidence = Evidence(items.store)
         self._next_look: dict[str, tuple[datetime, timedelta]] = {}  # of settled blocks: since when, and at which age
-        self._owners = OwnerIndex(store)
 
     async def block(self, any_id: AnyId, why: Unwanted) -> int:
         """Block a media item and its copies. Return the number of copies. An existing block is not changed.
@@ -270,7 +250,7 @@ class Blocking:
     def _claim(self, media_id: str) -> Lock:
         """One task at a time blocks or unblocks a media item, or enforces its block. Otherwise one could remove what
         the other restores."""
-        return Lock(self._redis, f"media_block_claim:{media_id}", ttl_s=self._claim_s)
+        return Lock(self._items.redis, f"media_block_claim:{media_id}", ttl_s=self._claim_s)
 
     @asynccontextmanager
     async def _claimed(self, any_id: AnyId) -> AsyncIterator[None]:
@@ -351,9 +331,9 @@ class Blocking:
             raise Unavailable(Dependency.OBJECT, "the block whose entry refused it is being lifted")
 
     async def _record_of(self, any_id: AnyId, why: Unwanted) -> Block:
-        info = await self._head(keys.original(any_id))
+        info = await self._items.original(any_id)
         facts = None if info is None else stored_facts(info)
-        sizes = facts.thumbnails if facts is not None and facts.thumbnails else possible_sizes(self._sizes)
+        sizes = facts.thumbnails if facts is not None and facts.thumbnails else possible_sizes(self._items.sizes)
         sha256 = "" if facts is None else facts.sha256
         entries = why.entries if why.entries is not None else await self._hashes_of(any_id, info, sha256, sizes)
         return Block(
@@ -386,7 +366,7 @@ class Blocking:
     async def _sha256(self, key: str) -> bytes | None:
         with open_spool() as fd:
             try:
-                info = await self._store.get().download(key, fd, max_bytes=_MAX_HASHED_BYTES)
+                info = await self._items.store.get().download(key, fd, max_bytes=_MAX_HASHED_BYTES)
             except (ObjectMissing, TooLarge):
                 return None
             digests = await hash_file(fd, info.size_bytes, [HashType.SHA256])
@@ -395,10 +375,10 @@ class Blocking:
     async def _pdq(self, any_id: AnyId, sizes: Sequence[str]) -> bytes | None:
         """Return the PDQ hash, or None if it cannot be computed. Then altered copies are not found, but the block is
         valid."""
-        large = [size.name for size in self._sizes if size.longest_edge >= BIG_ENOUGH]
+        large = [size.name for size in self._items.sizes if size.longest_edge >= BIG_ENOUGH]
         for size in (each for each in dict.fromkeys((*large, *sizes)) if each in sizes):
             try:
-                picture = await self._store.get().read(keys.thumbnail(any_id, size), max_bytes=_MAX_PICTURE_BYTES)
+                picture = await self._items.store.get().read(keys.thumbnail(any_id, size), max_bytes=_MAX_PICTURE_BYTES)
                 return await self._picture_hash(picture)
             except ObjectMissing:
                 continue
@@ -412,17 +392,17 @@ class Blocking:
         self._watched.add(media_id)
         with suppress(Unavailable):  # without Redis other processes serve it until its objects are removed
             await self._changes.note(media_id)
-            await self._publish_blocked(media_id)
+            await self._items.announce_blocked(media_id)
         await self._own.add(block.entries)
         await self._remove(any_id, block)
         await self._changes.note(media_id)
         await self._records.forget_held(media_id)
-        await self._purges.request(media_id, f"blocked.{block.at}", block.sizes)
+        await self._items.purge(media_id, f"blocked.{block.at}", block.sizes)
         if not block.cause:
             block = await self._block_copies(block)
         await self._remove(any_id, block)  # what a worker wrote before it noticed the block, and could not `enforce` it
         details = {"copies": len(block.copies), **({"cause": block.cause} if block.cause else {})}
-        await self._events.publish("media.blocked", media_id, details, dedup_key=f"blocked.{block.at}")
+        await self._items.events.publish("media.blocked", media_id, details, dedup_key=f"blocked.{block.at}")
         await self._records.watch(media_id)  # from now on
         block = await self._records.change(block, state=BlockState.REMOVED)
         await self._changes.note()
@@ -432,19 +412,12 @@ class Blocking:
     async def _keep_removed(self, any_id: AnyId, block: Block) -> None:
         """Repair what a process did to a block that stood still meanwhile: one that wrote objects, or lifted it."""
         await self._own.add(block.entries)
-        written = [each for each in keys.all_of(any_id, self._sizes_of(block)) if await self._store.get().exists(each)]
+        store = self._items.store.get()
+        written = [each for each in keys.all_of(any_id, self._sizes_of(block)) if await store.exists(each)]
         if written:
             _log.warning("moderation.blocked_again", media_id=block.media_id, objects=len(written))
             await self._remove(any_id, block)
-            await self._purges.request(block.media_id, f"blocked.{now()}", block.sizes)
-
-    async def _publish_blocked(self, media_id: str) -> None:
-        """Publish the block. First forget another status, such as READY: without one, readers find the block in the
-        bucket."""
-        status = await self._statuses.get(media_id)
-        if status is None or status.reason is not Reason.BLOCKED:
-            await self._statuses.forget(media_id)
-            await self._statuses.put(Status(media_id, State.FAILED, reason=Reason.BLOCKED), ttl_s=FAILED_TTL_S)
+            await self._items.purge(block.media_id, f"blocked.{now()}", block.sizes)
 
     async def _remove(self, any_id: AnyId, block: Block) -> None:
         """Keep the evidence, remove everything that is served, and publish the block."""
@@ -454,29 +427,11 @@ class Blocking:
         await self._records.confirm(block)
         if not block.keep_evidence:
             await self._evidence.remove_held(any_id)
-        await self._remove_objects(any_id, block)
-        await self._publish_blocked(block.media_id)
-
-    async def _remove_objects(self, any_id: AnyId, block: Block) -> None:
-        await self._disown(any_id)
-        await self._store.get().delete(keys.all_of(any_id, self._sizes_of(block)))
+        await self._items.remove_objects(any_id, self._sizes_of(block))
+        await self._items.announce_blocked(block.media_id)
 
     def _sizes_of(self, block: Block) -> Iterable[str]:
-        return dict.fromkeys((*block.sizes, *possible_sizes(self._sizes)))
-
-    async def _disown(self, any_id: AnyId) -> None:
-        """Remove it from its owner's index, before its original is removed."""
-        info = await self._head(keys.original(any_id))
-        owner = "" if info is None else owner_of(info.metadata)
-        if owner and isinstance(any_id, MediaId):
-            await self._owners.remove(owner, any_id)
-
-    async def _own_again(self, any_id: AnyId) -> None:
-        """Add it to its owner's index, before its original is restored."""
-        kept = await self._evidence.original(any_id)
-        owner = "" if kept is None else owner_of(kept[0].metadata)
-        if kept is not None and owner and isinstance(any_id, MediaId):
-            await self._owners.add(owner, any_id, kept[1])
+        return dict.fromkeys((*block.sizes, *possible_sizes(self._items.sizes)))
 
     async def _block_copies(self, block: Block) -> Block:
         """Block every media item whose original is the same file. Return the block with their ids.
@@ -502,23 +457,26 @@ class Blocking:
         copies: list[str] = []
         if not block.size_bytes:
             return copies
+
+        async def check(listed: ListedObject) -> None:
+            if listed.etag == block.etag or await self._has_hash(listed.key, block.sha256):
+                copies.append(_id_in(listed.key))
+
         for prefix in (keys.ORIGINAL_PREFIX, keys.CACHED_REMOTE_PREFIX):
-            async for page in self._store.get().list(prefix):
-                for listed in page:
-                    media_id = listed.key.rpartition("/")[2].partition(".")[0]
-                    if media_id != block.media_id and _parsed(media_id) and await self._is_copy(listed, block):
-                        copies.append(media_id)
+            async for page in self._items.store.get().list(prefix):
+                same_size = [each for each in page if each.size_bytes == block.size_bytes and _parsed(_id_in(each.key))]
+                others = [partial(check, each) for each in same_size if _id_in(each.key) != block.media_id]
+                await in_turn(others, _AT_ONCE)
         return copies
 
-    async def _is_copy(self, listed: ListedObject, block: Block) -> bool:
-        if listed.size_bytes != block.size_bytes:
+    async def _has_hash(self, key: str, sha256: str) -> bool:
+        """Return whether this is the hash of an original. An encrypting store gives each object an ETag of its own."""
+        if not sha256:
             return False
-        if listed.etag == block.etag:
-            return True
-        info = (
-            await self._head(listed.key) if block.sha256 else None
-        )  # an encrypting store gives each object its own ETag
-        return info is not None and info.metadata.get("sha256") == block.sha256
+        try:
+            return (await self._items.store.get().head(key)).metadata.get("sha256") == sha256
+        except ObjectMissing:
+            return False
 
     # -- its end
 
@@ -534,7 +492,7 @@ class Blocking:
         failed for another reason since, and remote media, which are fetched again.
         """
         media_id, is_lifted = block.media_id, block.state is BlockState.LIFTED
-        status = (await self._statuses.get_many([media_id], despite_deletion=True))[media_id]
+        status = (await self._items.statuses.get_many([media_id], despite_deletion=True))[media_id]
         failed = None if status is None or status.state is not State.FAILED else status.reason
         is_restored = not is_lifted or (
             isinstance(any_id, MediaId) and failed in (None, Reason.BLOCKED, Reason.MISSING)
@@ -542,13 +500,13 @@ class Blocking:
         await self._own.remove(block.entries)
         upload = await self._restore(any_id, block) if is_restored else ""
         if not is_lifted or upload or failed is Reason.BLOCKED:
-            await self._statuses.forget(media_id)
+            await self._items.statuses.forget(media_id)
         if isinstance(any_id, RemoteId) and not is_lifted:
-            await RemoteStateStore(self._redis).forget_failure(any_id)
+            await self._items.remote_states.forget_failure(any_id)
         refused = await self._records.refused(media_id)
         await _each(dict.fromkeys((*block.copies, *refused)), partial(self._lift_copy, block))
         if not is_lifted:
-            await self._purges.request(media_id, f"unblocked.{block.lifted_at}", block.sizes)
+            await self._items.purge(media_id, f"unblocked.{block.lifted_at}", block.sizes)
             await self._records.watch(media_id)  # from now on
         if not is_lifted or upload not in ("", block.released):
             # From here on a task may process the restored upload.
@@ -557,7 +515,7 @@ class Blocking:
             # Its first task may have ended a moment ago, also without the file that was restored now.
             moment = now() if upload and is_lifted else block.lifted_at
             fields = {**processing_fields(media_id), RELEASED: block.released}
-            await TaskQueue(self._redis, PROCESSING_QUEUE).enqueue(fields, dedup_key=f"{media_id}:{moment}")
+            await self._items.queues[PROCESSING_QUEUE].enqueue(fields, dedup_key=f"{media_id}:{moment}")
         if not is_lifted:
             await self._changes.note()
             _log.warning("moderation.unblocked", media_id=media_id, by=block.lifted_by, upload=bool(upload))
@@ -569,23 +527,25 @@ class Blocking:
         """
         if await self._is_removed(block.media_id):
             return ""
-        await self._own_again(any_id)
+        kept = await self._evidence.original(any_id)
+        if kept is not None:
+            await self._items.own(any_id, *kept)
         upload = ""
         if not await self._evidence.restore(any_id, block.sizes):
             upload = await self._evidence.restore_upload(any_id, if_absent=block.state is BlockState.LIFTED)
         if await self._is_removed(block.media_id):  # the removal may have ended before this restored something
-            await self._remove_objects(any_id, block)
+            await self._items.remove_objects(any_id, self._sizes_of(block))
             return ""
         return upload
 
     async def _is_removed(self, media_id: str) -> bool:
-        return await self._statuses.deletion_state(media_id) in ("removing", "removed")
+        return await self._items.statuses.deletion_state(media_id) in ("removing", "removed")
 
     async def _is_unprocessed(self, any_id: AnyId) -> bool:
         """Return whether a restored upload still waits. Its task may never have been queued."""
-        if not isinstance(any_id, MediaId) or await self._store.get().exists(keys.original(any_id)):
+        if not isinstance(any_id, MediaId) or await self._items.store.get().exists(keys.original(any_id)):
             return False
-        return await self._store.get().exists(keys.incoming(any_id))
+        return await self._items.store.get().exists(keys.incoming(any_id))
 
     async def _lift_copy(self, block: Block, copy: AnyId) -> None:
         """Lift the block of a copy, if it is blocked because of this block, perhaps by a task that is at work."""
@@ -601,12 +561,6 @@ class Blocking:
         """Return the block of a copy, if it is in force because of this block."""
         other = await self._records.block(str(copy))
         return other if other is not None and other.in_force and other.cause == block.media_id else None
-
-    async def _head(self, key: str) -> ObjectInfo | None:
-        try:
-            return await self._store.get().head(key)
-        except (ObjectMissing, PreconditionFailed):
-            return None
 
 
 async def _each(media_ids: Iterable[str], work: Callable[[AnyId], Awaitable[None]]) -> None:
@@ -624,6 +578,10 @@ async def _each(media_ids: Iterable[str], work: Callable[[AnyId], Awaitable[None
             failed.append(media_id)
     if failed:
         raise Unavailable(Dependency.OBJECT, f"{len(failed)} media items failed, first {failed[0]}")
+
+
+def _id_in(key: str) -> str:
+    return key.rpartition("/")[2].partition(".")[0]
 
 
 def _parsed(text: str) -> AnyId | None:

@@ -11,18 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from avion_media.backends.queue import TaskQueue
-from avion_media.backends.redis import Redis
-from avion_media.backends.store import ObjectStore
-from avion_media.common import keys
 from avion_media.common.errors import MediaError, Reason
 from avion_media.common.ids import AnyId, MediaId
-from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import State, Status
 from avion_media.common.telemetry import get_logger
+from avion_media.items.item import Items
 from avion_media.items.moderation.evidence import Evidence
 from avion_media.items.moderation.records import RELEASED, Held, ModerationRecords, now
-from avion_media.items.state import MediaEvents, StatusStore
 
 _log = get_logger()
 
@@ -37,16 +32,10 @@ class Reviews:
     Every method raises `Unavailable` while the store or Redis is unavailable, and can then be repeated.
     """
 
-    def __init__(
-        self, store: ResourceSlot[ObjectStore], redis: Redis, events: MediaEvents, *, status_ttl_s: float
-    ) -> None:
-        self._store = store
-        self._redis = redis
-        self._statuses = StatusStore(redis)
-        self._events = events
-        self._records = ModerationRecords(store)
-        self._evidence = Evidence(store)
-        self._status_ttl_s = status_ttl_s
+    def __init__(self, items: Items) -> None:
+        self._items = items
+        self._records = ModerationRecords(items.store)
+        self._evidence = Evidence(items.store)
         self._known: dict[str, tuple[str, Held]] = {}
 
     async def waiting(self) -> list[Held]:
@@ -56,7 +45,7 @@ class Reviews:
         """
         self._known = await self._records.all_held(self._known)
         held = [each for _, each in self._known.values()]
-        statuses = await self._statuses.get_many([each.media_id for each in held])
+        statuses = await self._items.statuses.get_many([each.media_id for each in held])
         waiting = [each for each in held if waits(statuses[each.media_id])]
         return sorted(waiting, key=lambda each: (each.at, each.media_id))
 
@@ -94,10 +83,10 @@ class Reviews:
     async def settle(self, any_id: AnyId, held: Held) -> None:
         """Publish that it is held, and remove its upload from ``incoming/``, where it would expire."""
         status = Status(held.media_id, State.PROCESSING, reason=Reason.HELD)
-        await self._statuses.put(status, ttl_s=self._status_ttl_s)
-        await self._events.publish("media.held", held.media_id, {}, dedup_key=f"held.{held.at}")
+        await self._items.statuses.put(status, ttl_s=self._items.status_ttl_s)
+        await self._items.events.publish("media.held", held.media_id, {}, dedup_key=f"held.{held.at}")
         if isinstance(any_id, MediaId):
-            await self._store.get().delete([keys.incoming(any_id)])
+            await self._items.remove_incoming(any_id)
         _log.warning("moderation.held", media_id=held.media_id, match=held.match)
 
     async def release(self, any_id: AnyId, by: str = "") -> None:
@@ -110,9 +99,9 @@ class Reviews:
         # media item still waits, and can be released again.
         held = replace(held, fields={**held.fields, RELEASED: released})
         await self._records.write_held(held)
-        await TaskQueue(self._redis, held.queue).enqueue(dict(held.fields))
+        await self._items.queues[held.queue].enqueue(dict(held.fields))
         processing = Status(held.media_id, State.PROCESSING)
-        await self._statuses.put(processing, ttl_s=self._status_ttl_s, over=Reason.HELD)
+        await self._items.statuses.put(processing, ttl_s=self._items.status_ttl_s, over=Reason.HELD)
         _log.warning("moderation.released", media_id=held.media_id, by=by)
 
     async def require(self, any_id: AnyId) -> None:

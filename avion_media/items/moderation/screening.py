@@ -12,51 +12,45 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from avion_media.backends.files import LocalFile
-from avion_media.backends.store import ObjectStore
 from avion_media.common.errors import Dependency, MediaError, Reason, Rejected, Unavailable
 from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.media import MediaFacts
-from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import Task
-from avion_media.items.moderation.blocking import Blocking, PictureHash, Unwanted, hash_file
+from avion_media.items.item import Items
+from avion_media.items.moderation.blocking import Blocking, Unwanted, Watched, hash_file
+from avion_media.items.moderation.changes import Changes
 from avion_media.items.moderation.entries import EXACT, Entry, HashType
 from avion_media.items.moderation.evidence import Evidence
 from avion_media.items.moderation.hook import Hook
-from avion_media.items.moderation.likeness import picture_of
+from avion_media.items.moderation.likeness import Likeness, picture_of
 from avion_media.items.moderation.lists import Blocklists
 from avion_media.items.moderation.records import RELEASED, ModerationRecords
 from avion_media.items.moderation.reviews import Reviews
-from avion_media.items.settings import ModerationConfig
-from avion_media.media.settings import ThumbnailsConfig
+from avion_media.items.moderation.status import ModerationStatus
+from avion_media.items.settings import ItemSettings
+from avion_media.items.state import ANY_FAILURE
 
 
 class Held(MediaError):
     """A moderator must decide about the media item. Until then its task is done."""
 
 
-class Screening:
-    """Makes the visits."""
+class Moderation:
+    """The parts of moderation that one process shares. ``likeness`` works while the node `moderation` runs."""
 
-    def __init__(
-        self,
-        store: ResourceSlot[ObjectStore],
-        lists: Blocklists,
-        blocking: ResourceSlot[Blocking],
-        reviews: Reviews,
-        picture_hash: PictureHash,
-        hook: Hook,
-        config: ModerationConfig,
-        thumbnails: ThumbnailsConfig,
-    ) -> None:
-        self.lists = lists
-        self.blocking = blocking
-        self.reviews = reviews
-        self.picture_hash = picture_hash
-        self.config = config
-        self.edges = {size.name: size.longest_edge for size in thumbnails.sizes}
-        self.records = ModerationRecords(store)
-        self.evidence = Evidence(store)
-        self.hook = hook
+    def __init__(self, items: Items, config: ItemSettings, likeness: Likeness | None = None) -> None:
+        self.items = items
+        self.policy = config.moderation
+        self.edges = {size.name: size.longest_edge for size in items.sizes}
+        self.watched = Watched()
+        self.records = ModerationRecords(items.store)
+        self.evidence = Evidence(items.store)
+        self.status = ModerationStatus(items.store, self.watched)
+        self.likeness = likeness or Likeness(require=config.sandbox.require)
+        self.lists = Blocklists(items.store, Changes(items.redis))
+        self.reviews = Reviews(items)
+        self.blocking = Blocking(items, self.watched, self.likeness.of, config.tasks.claim_after)
+        self.hook = Hook(config.moderation, items.redis, items.telemetry)
 
     async def begin(self, any_id: AnyId, task: Task, queue: str) -> Visit:
         """Begin a visit. Raises `Rejected` if the media item is blocked, `Held` if it waits for a moderator.
@@ -65,7 +59,7 @@ class Screening:
         """
         media_id, generation = str(any_id), await self.lists.refresh()
         if await self.records.is_blocked(media_id):
-            if await self.blocking.get().enforce(any_id):
+            if await self.blocking.enforce(any_id):
                 raise Rejected(Reason.BLOCKED, "it is blocked")
             raise Unavailable(Dependency.OBJECT, "it is being unblocked")
         visit = Visit(self, any_id, task, queue, generation)
@@ -85,7 +79,7 @@ class Screening:
 class Visit:
     """One media item, in one attempt to publish it."""
 
-    screening: Screening
+    moderation: Moderation
     any_id: AnyId
     task: Task
     queue: str
@@ -100,17 +94,17 @@ class Visit:
     async def require_decided(self) -> None:
         """Raise `Held` if the media item waits for a moderator, unless this is the task of its release."""
         if RELEASED not in self.task.fields:
-            await self.screening.require_not_held(self.any_id)
+            await self.moderation.require_not_held(self.any_id)
 
     @property
     def compares_files(self) -> bool:
         """Whether a list has hashes of files. Then even a large video must be complete for `see_file`."""
-        return any(kind in self.screening.lists.types for kind in EXACT)
+        return any(kind in self.moderation.lists.types for kind in EXACT)
 
     async def see_file(self, file: LocalFile, etag: str = "") -> None:
         """Check the file as received. ``etag`` is that of an upload. Raises `Rejected` (blocked)."""
         self._file, self._seen = file, etag
-        kinds = [kind for kind in EXACT if kind in self.screening.lists.types or self.screening.hook.enabled]
+        kinds = [kind for kind in EXACT if kind in self.moderation.lists.types or self.moderation.hook.enabled]
         if kinds and file.whole:
             self._source = await hash_file(file.fd, file.size_bytes, kinds)
             await self._refuse_exact()
@@ -122,18 +116,18 @@ class Visit:
 
         Raises `Rejected` (blocked) or `Held`.
         """
-        screening = self.screening
+        moderation = self.moderation
         if facts.sha256:
             self._made[HashType.SHA256] = bytes.fromhex(facts.sha256)
         self._seen = self._seen or facts.sha256
-        if scrubbed is not None and HashType.MD5 in screening.lists.types:
+        if scrubbed is not None and HashType.MD5 in moderation.lists.types:
             self._made |= await hash_file(*scrubbed, [HashType.MD5])
         await self._refuse_exact()
-        picture = picture_of(thumbnails, screening.edges)
-        if picture is not None and (HashType.PDQ in screening.lists.types or screening.hook.enabled):
-            self._pdq = await screening.picture_hash(picture)
+        picture = picture_of(thumbnails, moderation.edges)
+        if picture is not None and (HashType.PDQ in moderation.lists.types or moderation.hook.enabled):
+            self._pdq = await moderation.likeness.of(picture)
         await self._see_likeness(picture)
-        if screening.hook.enabled:
+        if moderation.hook.enabled:
             await self._ask_hook(facts, picture)
 
     async def settle(self, facts: MediaFacts) -> None:
@@ -142,13 +136,24 @@ class Visit:
         Raises `Rejected` if it was blocked meanwhile (see `changes`), or if its original is on a list by now. Then its
         objects are removed.
         """
-        screening = self.screening
-        changed = await screening.lists.refresh() != self.generation
-        if changed and await screening.blocking.get().enforce(self.any_id):
+        moderation = self.moderation
+        changed = await moderation.lists.refresh() != self.generation
+        if changed and await moderation.blocking.enforce(self.any_id):
             raise Rejected(Reason.BLOCKED, "it was blocked meanwhile")
         if facts.sha256:
             self._made[HashType.SHA256] = bytes.fromhex(facts.sha256)
         await self._refuse_exact()
+
+    async def announce_ready(
+        self, facts: MediaFacts, *, dedup_key: str = "", over: Reason | str | None = ANY_FAILURE
+    ) -> bool:
+        """Settle the visit, and announce the media item (`Items.announce_ready`). Return whether it was announced."""
+        await self.settle(facts)
+        items = self.moderation.items
+        is_ready = await items.announce_ready(self.any_id, facts, dedup_key=dedup_key, over=over)
+        if is_ready:
+            await self.end(facts)
+        return is_ready
 
     async def end(self, facts: MediaFacts | None = None) -> None:
         """Remove what was kept for the review of a media item that is public now, or deleted.
@@ -158,11 +163,11 @@ class Visit:
         released = self.task.fields.get(RELEASED)
         is_older = facts is not None and not isinstance(self.any_id, MediaId) and facts.sha256 != released
         if released is not None and not is_older:
-            await self.screening.reviews.end(self.any_id)
+            await self.moderation.reviews.end(self.any_id)
 
     async def _refuse_exact(self) -> None:
         for digests in (self._source, self._made):
-            match = self.screening.lists.exact(digests)
+            match = self.moderation.lists.exact(digests)
             if match is not None:
                 cause = match.media_id or f"list {match.list}"
                 refused = match.media_id not in ("", str(self.any_id))
@@ -171,9 +176,9 @@ class Visit:
     async def _see_likeness(self, picture: bytes | None) -> None:
         if self._pdq is None:
             return
-        policy = self.screening.config.likeness
+        policy = self.moderation.policy.likeness
         held = ""
-        for match in await self.screening.lists.alike(self._pdq):
+        for match in await self.moderation.lists.alike(self._pdq):
             action = policy.of(match.list)
             if action == "refuse":
                 await self._block(str(match), self._unwanted(f"list {match.list}", str(match)))
@@ -183,7 +188,7 @@ class Visit:
             await self._hold(held, picture)
 
     async def _ask_hook(self, facts: MediaFacts, picture: bytes | None) -> None:
-        opinion = await self.screening.hook.ask(self._described(facts), picture)
+        opinion = await self.moderation.hook.ask(self._described(facts), picture)
         why = f"hook: {opinion.label}" if opinion.label else "hook"
         if opinion.action == "refuse":
             await self._block(why, self._unwanted("hook", why))
@@ -209,7 +214,7 @@ class Visit:
 
     def _unwanted(self, cause: str, note: str, *, refused: bool = False) -> Unwanted:
         entries: tuple[Entry, ...] = ()  # they are already on a list
-        return Unwanted("screening", note, cause, self.screening.config.keep_refused, entries, refused)
+        return Unwanted("screening", note, cause, self.moderation.policy.keep_refused, entries, refused)
 
     async def _is_released(self) -> bool:
         """Return whether a moderator has released this file. Then no check applies any more.
@@ -220,7 +225,7 @@ class Visit:
         released = self.task.fields.get(RELEASED, "")
         if released and (self._file is None or self._seen == released):
             return True
-        records, media_id = self.screening.records, str(self.any_id)
+        records, media_id = self.moderation.records, str(self.any_id)
         held = await records.held(media_id)  # another task may publish the released file
         if held is not None and self._seen and held.fields.get(RELEASED) == self._seen:
             return True
@@ -231,10 +236,10 @@ class Visit:
     async def _block(self, detail: str, why: Unwanted) -> None:
         if await self._is_released():
             return
-        screening, file = self.screening, self._file
+        moderation, file = self.moderation, self._file
         if why.keep_evidence and not isinstance(self.any_id, MediaId) and file is not None and file.whole:
-            await screening.evidence.keep_file(self.any_id, file.fd, file.size_bytes)
-        await screening.blocking.get().block(self.any_id, why)
+            await moderation.evidence.keep_file(self.any_id, file.fd, file.size_bytes)
+        await moderation.blocking.block(self.any_id, why)
         raise Rejected(Reason.BLOCKED, detail)
 
     async def _hold(self, match: str, picture: bytes | None) -> None:
@@ -242,7 +247,7 @@ class Visit:
             return
         file = None if self._file is None or not self._file.whole else (self._file.fd, self._file.size_bytes)
         sha256 = self._made.get(HashType.SHA256, b"").hex()
-        await self.screening.reviews.hold(
+        await self.moderation.reviews.hold(
             self.any_id,
             match,
             pdq=self._pdq,

@@ -18,7 +18,6 @@ from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import Redis, as_text
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
 from avion_media.common.records import HashRecord, InJson
-from avion_media.common.tasks import PROCESSING_QUEUE
 
 _KEY = "media_sweep"
 
@@ -80,14 +79,13 @@ class SweepState:
         """Return the record; an empty one if this version cannot read it, as after a loss of Redis."""
         return SWEEP.read_or_skip(as_text(await self._redis.execute("HGETALL", _KEY)), _KEY) or SweepRecord()
 
-    async def history_complete_since(self, now: datetime, *, remember: bool) -> datetime:
+    async def history_complete_since(self, queue: TaskQueue, now: datetime, *, remember: bool) -> datetime:
         """Return since when Redis has lost no data. If that is unknown, return ``now`` and write it down.
 
-        If tasks of uploads were lost since the last call, a sweep from the start becomes due. Without ``remember``
-        nothing is written.
+        ``queue`` is that of uploads, which depend on no other. If it has lost tasks since the last call, a sweep from
+        the start becomes due. Without ``remember`` nothing is written.
         """
         redis = self._redis
-        queue = TaskQueue(redis, PROCESSING_QUEUE)  # no upload depends on another queue
         loss = await queue.detect_data_loss(remember=remember)
         if loss is not None and remember:
             await self._note_data_loss(datetime.fromtimestamp(loss.at, UTC))

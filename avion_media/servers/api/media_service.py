@@ -25,7 +25,6 @@ from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Statu
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.common.wire.avion.media_grpc import MediaServiceServicer
 from avion_media.items.moderation import MAX_NOTE, NotBlocked, Unwanted
-from avion_media.items.owners import OwnerIndex
 from avion_media.process.runtime import Runtime
 from avion_media.process.settings import ProcessSettings
 from avion_media.servers.api.pending_uploads import PendingUploads
@@ -71,7 +70,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         upload = runtime.config.upload
         self._pending = PendingUploads(upload.max_pending, upload.url_ttl)
         self._resumable = ResumableUploads(runtime.store, upload)
-        self._owners = OwnerIndex(runtime.store)
+        self._owners = runtime.items.owners
 
     async def RequestMediaUpload(
         self, request: wire.RequestMediaUploadRequest, context: CallContext
@@ -140,7 +139,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         media_id = _media_id(request.media_id)
         self._runtime.telemetry.attach_to_media_trace(media_id.text)
         upload = await self._granted(media_id, request.upload_id)
-        known = await self._runtime.statuses.get(media_id.text)
+        known = await self._runtime.items.statuses.get(media_id.text)
         if known is not None:
             raise AlreadyCompleted(media_id.text)
         if await self._resumable.abort(media_id, upload):
@@ -192,7 +191,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         media_id = _media_id(request.media_id)
         self._runtime.telemetry.attach_to_media_trace(media_id.text)
         upload = await self._granted(media_id, request.upload_id) if request.upload_id else None
-        stored = self._runtime.statuses
+        stored = self._runtime.items.statuses
         known = await stored.get(media_id.text)
         if known is not None and known.state is State.DELETED:
             raise AlreadyDeleted(media_id.text)
@@ -210,7 +209,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             return
         # The task first: if writing the status fails, the task still runs, and writes it.
         task_id = str(uuid.uuid4())
-        queue = self._runtime.queues[PROCESSING_QUEUE]
+        queue = self._runtime.items.queues[PROCESSING_QUEUE]
         fields = processing_fields(media_id.text, owner_of(uploaded.metadata))
         queued = await queue.enqueue(fields, task_id=task_id, dedup_key=media_id.text, tenant=caller)
         if not queued:  # the sweep is removing it
@@ -228,7 +227,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
 
     async def _note_processing(self, name: str) -> None:
         status = Status(name, State.PROCESSING)
-        await self._runtime.statuses.put(status, ttl_s=self._config.tasks.accepted_life_s)
+        await self._runtime.items.statuses.put(status, ttl_s=self._config.tasks.accepted_life_s)
 
     async def CacheRemoteMedia(
         self, request: wire.CacheRemoteMediaRequest, context: CallContext
@@ -243,7 +242,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         if self._guard.host_denied(url.host):
             raise HostDenied(url.host)
         remote_id = remote_id_for(str(url))
-        remote_states = self._runtime.remote_states
+        remote_states = self._runtime.items.remote_states
         state = await remote_states.load(remote_id)
         if state.deleted:
             raise AlreadyDeleted(remote_id.text)
@@ -254,7 +253,9 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             task_id = state.failure.task_id
             return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)
         await remote_states.reset_failure(remote_id)
-        task_id = await self._runtime.queues[CACHE_QUEUE].enqueue({"remote_url": str(url)}, dedup_key=remote_id.text)
+        task_id = await self._runtime.items.queues[CACHE_QUEUE].enqueue(
+            {"remote_url": str(url)}, dedup_key=remote_id.text
+        )
         await self._note_processing(remote_id.text)
         return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)
 
@@ -272,14 +273,14 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             raise _bad_field("note", f"is longer than {MAX_NOTE} characters", "NOTE_TOO_LONG")
         await self._statuses.resolve(any_id)
         why = Unwanted(by=context.caller, note=request.note, keep_evidence=request.keep_evidence)
-        copies = await self._runtime.moderation.blocking.get().block(any_id, why)
+        copies = await self._runtime.moderation.blocking.block(any_id, why)
         return wire.BlockMediaResponse(copies=copies)
 
     async def UnblockMedia(self, request: wire.UnblockMediaRequest, context: CallContext) -> wire.UnblockMediaResponse:
         """Lift a block, and the blocks of its copies."""
         any_id = _any_id(request.media_id)
         try:
-            await self._runtime.moderation.blocking.get().unblock(any_id, context.caller)
+            await self._runtime.moderation.blocking.unblock(any_id, context.caller)
         except NotBlocked:
             await self._statuses.resolve(any_id)  # raises `UnknownMedium`
             raise

@@ -388,7 +388,7 @@ async def _delete(service: Service, targets: Sequence[str]) -> Outcome:
 async def _undelete(service: Service, targets: Sequence[str]) -> Outcome:
     ids, problems = _read_ids(targets)
     runtime = service.runtime
-    found = await undelete(runtime.store.get(), runtime.redis, runtime.replay, [parse_any_id(each) for each in ids])
+    found = await undelete(runtime.replay, [parse_any_id(each) for each in ids])
     refused = tuple(f"{media_id}: {problem}" for media_id, problem in found.items() if problem is not None)
     return Outcome(len(ids) - len(refused), problems + refused)
 
@@ -405,7 +405,7 @@ async def _cancel(service: Service, targets: Sequence[str]) -> Outcome:
     problems = []
     for target in targets:
         name, _, task_id = target.partition("/")
-        queue = service.runtime.queues.get(name)
+        queue = service.runtime.items.queues.get(name)
         if queue is None or not task_id or name in NEVER_GIVEN_UP:
             problems.append(f"{target[:80]} cannot be cancelled")
         else:
@@ -416,7 +416,7 @@ async def _cancel(service: Service, targets: Sequence[str]) -> Outcome:
 async def _on_queues(
     step: Callable[[TaskQueue], Awaitable[object]], service: Service, targets: Sequence[str]
 ) -> Outcome:
-    queues = service.runtime.queues
+    queues = service.runtime.items.queues
     known = [each for each in targets if each in queues]
     for name in known:
         await step(queues[name])
@@ -424,12 +424,12 @@ async def _on_queues(
 
 
 async def _block(service: Service, targets: Sequence[str]) -> Outcome:
-    blocking = service.runtime.moderation.blocking.get()
+    blocking = service.runtime.moderation.blocking
     return await _on_media(lambda any_id: blocking.block(any_id, Unwanted(by=service.who, note=service.note)), targets)
 
 
 async def _unblock(service: Service, targets: Sequence[str]) -> Outcome:
-    blocking = service.runtime.moderation.blocking.get()
+    blocking = service.runtime.moderation.blocking
     return await _on_media(lambda any_id: blocking.unblock(any_id, service.who), targets)
 
 

@@ -22,7 +22,6 @@ from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.ids import InvalidId, parse_any_id
 from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation import MAX_NOTE
-from avion_media.items.owners import OwnerIndex
 from avion_media.process.runtime import Runtime
 from avion_media.process.tree import Tree
 from avion_media.servers.admin.operators import OperatorGate
@@ -325,7 +324,7 @@ class Console:
         try:
             with trio.fail_after(_READ_S):
                 if wanted.owner:
-                    index = OwnerIndex(self._runtime.store)
+                    index = self._runtime.items.owners
                     page = await read_owned(index, wanted.owner, view.smallest, query.get("before", ""))
                 else:
                     page = await read_media(self._redis, wanted, view.smallest, query.get("before", ""))

@@ -5,17 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from avion_media.backends.queue import TaskQueue
-from avion_media.backends.redis import Redis
-from avion_media.backends.store import ObjectStore
-from avion_media.common import keys
-from avion_media.common.errors import SERVICE_FAULTS, ObjectMissing
+from avion_media.common.errors import SERVICE_FAULTS
 from avion_media.common.ids import parse_any_id
 from avion_media.common.rate_limiter import RateLimiter
-from avion_media.common.resources import ResourceSlot
-from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
-from avion_media.items.deletion import DeletionRecords, Mark, schedule_removals
-from avion_media.items.state import RemoteStateStore, StatusStore
+from avion_media.common.tasks import PROCESSING_QUEUE, State, Status, processing_fields
+from avion_media.items.deletion import JournalReplay, Mark
 from avion_media.items.state.names import key_of
 from avion_media.workers.sweep.policy import Decision, SweepReason
 
@@ -26,41 +20,31 @@ LISTED_PRECISION = timedelta(seconds=1)  # listings have milliseconds, HEAD has 
 class SweepActions:
     """Every action can be repeated. Raises `Unavailable` if the object store or Redis is unavailable."""
 
-    def __init__(
-        self,
-        store: ResourceSlot[ObjectStore],
-        redis: Redis,
-        limiter: RateLimiter,
-        clock: Callable[[], datetime],
-        *,
-        processing_ttl_s: float,
-    ) -> None:
-        self._processing_ttl_s = processing_ttl_s
-        self._store = store
-        self._redis = redis
+    def __init__(self, replay: JournalReplay, limiter: RateLimiter, clock: Callable[[], datetime]) -> None:
+        self._replay = replay
+        self._items = replay.items
         self._limiter = limiter
         self._clock = clock
 
     async def requeue(self, decision: Decision, looked_at: datetime) -> None:
         """Queue a task that was in no queue at ``looked_at``. If one was queued since then, add nothing."""
-        name = decision.medium.name
-        redis = self._redis
+        name, items = decision.medium.name, self._items
         if decision.reason is SweepReason.OVERDUE_DELETION:
-            record = await DeletionRecords(redis).get(name)
+            record = await self._replay.records.get(name)
             # It may have been undeleted meanwhile.
             if record is not None and record.is_deleted and await self._may_queue(name):
                 overdue = Mark(name, record.generation, round(self._clock().timestamp() * 1000), False)
-                await schedule_removals(TaskQueue(redis, DELETE_QUEUE), [overdue])
+                await self._replay.schedule_removals([overdue])
             return
-        await TaskQueue(redis, PROCESSING_QUEUE).enqueue(
+        await items.queues[PROCESSING_QUEUE].enqueue(
             processing_fields(name), dedup_key=name, lost_if_older_s=(self._clock() - looked_at).total_seconds()
         )
-        await StatusStore(redis).put(Status(name, State.PROCESSING), ttl_s=self._processing_ttl_s)
+        await items.statuses.put(Status(name, State.PROCESSING), ttl_s=items.status_ttl_s)
 
     async def _may_queue(self, name: str) -> bool:
         """Return whether no removal of this media item was queued recently. One may still wait in a long queue."""
         key = key_of("media_removal_queued", name)
-        return await self._redis.state.execute("SET", key, "1", "NX", "PX", _REMOVAL_QUEUED_MS) is not None
+        return await self._items.redis.state.execute("SET", key, "1", "NX", "PX", _REMOVAL_QUEUED_MS) is not None
 
     async def remove(self, decision: Decision) -> bool:
         """Remove the objects of a decision. Return False, and remove nothing, if the media item has changed since."""
@@ -68,22 +52,21 @@ class SweepActions:
             await self._limiter.acquire()
         if not await self._still_holds(decision):
             return False
-        medium = decision.medium
+        medium, items = decision.medium, self._items
         # Last, so that CompleteMediaUpload refuses this upload from here on, or has queued it: never both.
-        if decision.removes_upload and not await TaskQueue(self._redis, PROCESSING_QUEUE).claim(medium.name):
+        if decision.removes_upload and not await items.queues[PROCESSING_QUEUE].claim(medium.name):
             return False
-        statuses = StatusStore(self._redis)
-        if medium.is_remote:  # first: the status must not be READY after the removal
-            await statuses.forget(medium.name)
-        await self._store.get().delete([each.key for each in decision.to_delete])
-        if medium.is_remote:  # again: a reader may have found the object just before, and stored READY
-            await statuses.forget(medium.name)
+        to_delete = [each.key for each in decision.to_delete]
+        if medium.is_remote:
+            await items.withdraw(parse_any_id(medium.name), to_delete)
+        else:
+            await items.store.get().delete(to_delete)
         return True
 
     async def _still_holds(self, decision: Decision) -> bool:
         medium = decision.medium
         if decision.reason in (SweepReason.ABANDONED, SweepReason.LEFTOVER, SweepReason.ORPHAN):
-            status = await StatusStore(self._redis).get(medium.name)
+            status = await self._items.statuses.get(medium.name)
             if status is not None and status.state is State.PROCESSING:
                 return False
             if decision.reason is not SweepReason.ORPHAN:
@@ -93,9 +76,8 @@ class SweepActions:
             and await self._last_use(medium.name) != decision.last_use
         ):
             return False  # it was requested meanwhile
-        try:
-            original = await self._store.get().head(keys.original(parse_any_id(medium.name)))
-        except ObjectMissing:
+        original = await self._items.original(parse_any_id(medium.name))
+        if original is None:
             return decision.reason is SweepReason.ORPHAN
         if medium.original is None:
             return False
@@ -103,4 +85,4 @@ class SweepActions:
         return unwritten and original.etag == medium.original.etag
 
     async def _last_use(self, name: str) -> datetime | None:
-        return (await RemoteStateStore(self._redis).last_uses([name])).get(name)
+        return (await self._items.remote_states.last_uses([name])).get(name)

@@ -10,16 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from avion_media.backends.redis import Redis
-from avion_media.backends.store import ListedObject, ObjectStore
+from avion_media.backends.store import ListedObject
 from avion_media.common import keys
 from avion_media.common.errors import ObjectMissing
 from avion_media.common.owners import owner_of
 from avion_media.common.rate_limiter import RateLimiter
-from avion_media.common.resources import ResourceSlot
+from avion_media.items.item import Items
 from avion_media.items.owners import OWNER_ENTRY, OwnedMedium
 from avion_media.items.state.sweep_state import SweepState
-from avion_media.workers.settings import WorkerSettings
+from avion_media.workers.settings import SweepConfig
 from avion_media.workers.sweep.actions import LISTED_PRECISION
 from avion_media.workers.sweep.policy import SweepReason
 from avion_media.workers.sweep.report import Report
@@ -40,18 +39,10 @@ class _Wrong:
 class OwnerIndexCheck:
     """Removes wrong index objects. After `Unavailable` the next sweep checks the same objects again."""
 
-    def __init__(
-        self,
-        store: ResourceSlot[ObjectStore],
-        redis: Redis,
-        limiter: RateLimiter,
-        config: WorkerSettings,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._store = store
-        self._redis = redis
+    def __init__(self, items: Items, limiter: RateLimiter, sweep: SweepConfig, clock: Callable[[], datetime]) -> None:
+        self._items = items
         self._limiter = limiter
-        self._sweep = config.sweep
+        self._sweep = sweep
         self._clock = clock
 
     async def run(self, report: Report, complete_since: datetime, *, dry_run: bool, force: bool) -> None:
@@ -59,7 +50,7 @@ class OwnerIndexCheck:
 
         Those that it skips are checked again by the next sweep. ``complete_since``: see `find_tasks`.
         """
-        state = SweepState(self._redis)
+        state = SweepState(self._items.redis)
         until = self._clock() - timedelta(seconds=self._sweep.margin)
         last = (await state.read()).owners_checked_until
         since = datetime.fromtimestamp(last, UTC) - _CLOCK_SKEW if last else None
@@ -67,7 +58,7 @@ class OwnerIndexCheck:
         seen = wrong = 0
         before: ListedObject | None = None
         await self._limiter.acquire()
-        async for page in self._store.get().list(keys.OWNER_PREFIX):
+        async for page in self._items.store.get().list(keys.OWNER_PREFIX):
             found, skipped = [], []
             for listed in page:
                 owned = OWNER_ENTRY.read_or_skip(listed.key.encode(), listed.key)
@@ -110,12 +101,12 @@ class OwnerIndexCheck:
     async def _remove(self, found: list[_Wrong], report: Report, complete_since: datetime) -> list[_Wrong]:
         """Remove those that are still wrong, and return them. A task may be about to publish the media item of one."""
         ids = {str(each.owned.media_id) for each in found}
-        tasks = await find_tasks(self._redis, uploads=ids, remote=(), deleted=(), complete_since=complete_since)
+        tasks = await find_tasks(self._items, uploads=ids, remote=(), deleted=(), complete_since=complete_since)
         removed = []
         for each in found:
             with report.skipping_unreadable():
                 if str(each.owned.media_id) not in tasks.making and await self._is_still_wrong(each):
-                    await self._store.get().delete([each.listed.key])
+                    await self._items.store.get().delete([each.listed.key])
                     removed.append(each)
                 else:
                     report.skipped += 1
@@ -127,18 +118,15 @@ class OwnerIndexCheck:
         if not wrong.doubled and await self._holds(wrong.owned):
             return False
         try:  # last: an attempt writes it again before the original
-            now = await self._store.get().head(wrong.listed.key)
+            now = await self._items.store.get().head(wrong.listed.key)
         except ObjectMissing:
             return False
         return now.last_modified - wrong.listed.last_modified < LISTED_PRECISION
 
     async def _holds(self, owned: OwnedMedium) -> bool:
         await self._limiter.acquire()
-        try:
-            original = await self._store.get().head(keys.original(owned.media_id))
-        except ObjectMissing:
-            return False
-        return owner_of(original.metadata) == owned.owner
+        original = await self._items.original(owned.media_id)
+        return original is not None and owner_of(original.metadata) == owned.owner
 
 
 def _is_same(one: ListedObject, other: ListedObject) -> bool:

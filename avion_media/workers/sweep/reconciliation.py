@@ -11,18 +11,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from avion_media.backends.queue import TaskQueue
-from avion_media.backends.redis import Redis
-from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.ids import InvalidId, parse_any_id
 from avion_media.common.media import in_all_formats
 from avion_media.common.rate_limiter import RateLimiter
-from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import PROCESSING_QUEUE
-from avion_media.items.deletion import DeletionJournal, DeletionRecord, DeletionRecords, JournalReplay, Mark
-from avion_media.items.state import RemoteStateStore, StatusStore
+from avion_media.items.deletion import DeletionRecord, JournalReplay, Mark
 from avion_media.items.state.sweep_state import START, Cursor, Part, SweepState
 from avion_media.workers.settings import WorkerSettings
 from avion_media.workers.sweep.actions import SweepActions
@@ -80,24 +75,21 @@ class Reconciliation:
 
     def __init__(
         self,
-        store: ResourceSlot[ObjectStore],
-        redis: Redis,
+        replay: JournalReplay,
         config: WorkerSettings,
         *,
         clock: Callable[[], datetime] = utc_now,
         batch: int = _BATCH,
         page_size: int = _PAGE,
     ) -> None:
-        self.store = store
-        self.redis = redis
+        self.items = replay.items
+        self.replay = replay
         self.config = config
         self.clock = clock
         self.batch = batch
         self.page_size = page_size
         self.limiter = RateLimiter(config.sweep.rate)
-        self.journal = DeletionJournal(store, config.delete.delay)
-        self.replay = JournalReplay(redis, self.journal)
-        self.actions = SweepActions(store, redis, self.limiter, clock, processing_ttl_s=config.tasks.accepted_life_s)
+        self.actions = SweepActions(replay, self.limiter, clock)
 
     async def run(
         self,
@@ -118,7 +110,9 @@ class Reconciliation:
         if not dry_run:  # first: without its record a deleted media item looks like any other
             await self.replay.ensure_complete()
             await self.replay.prune()
-        history_complete_since = await SweepState(self.redis).history_complete_since(self.clock(), remember=not dry_run)
+        state = SweepState(self.items.redis)
+        uploads = self.items.queues[PROCESSING_QUEUE]
+        history_complete_since = await state.history_complete_since(uploads, self.clock(), remember=not dry_run)
         rules = Rules.of(self.config, history_complete_since)
         parts = list(Part)
         for part in parts[parts.index(start.part) :]:
@@ -126,12 +120,11 @@ class Reconciliation:
             await _PartOfSweep(self, orders, rules, report, Cursor(part, after)).run()
         everything_was_seen = not report.refusals and start == START
         report.stored = {kind: report.stored.get(kind, Stored()) for kind in STORED_KINDS if everything_was_seen}
-        state = SweepState(self.redis)
-        index = OwnerIndexCheck(self.store, self.redis, self.limiter, self.config, self.clock)
+        index = OwnerIndexCheck(self.items, self.limiter, self.config.sweep, self.clock)
         await index.run(report, history_complete_since, dry_run=dry_run, force=force)
         if report.stored and not dry_run:
             await state.note_stored({kind: (each.objects, each.size_bytes) for kind, each in report.stored.items()})
-        await UnfinishedUploads(self.store, self.limiter, self.config, self.clock).sweep(report, dry_run=dry_run)
+        await UnfinishedUploads(self.items.store, self.limiter, self.config, self.clock).sweep(report, dry_run=dry_run)
         return report
 
 
@@ -168,7 +161,11 @@ class _PartOfSweep:
         """Run to the end of the part, or until a batch is refused."""
         start, reconciliation = self._start, self._reconciliation
         media = await open_media(
-            reconciliation.store, reconciliation.limiter, start.part, start.after, page_size=reconciliation.page_size
+            reconciliation.items.store,
+            reconciliation.limiter,
+            start.part,
+            start.after,
+            page_size=reconciliation.page_size,
         )
         try:
             while await self._run_batch(media):
@@ -213,15 +210,15 @@ class _PartOfSweep:
 
     async def _find_candidates(self, chunk: list[Medium]) -> list[_Candidate]:
         """Return the media items that the sweep acts on unless they have a task."""
-        redis = self._reconciliation.redis
+        items = self._reconciliation.items
         if not self._orders.dry_run:
             served = [each.name for each in chunk if each.served]
-            await watch_blocked(self._reconciliation.store, self._reconciliation.limiter, served)
-        deletions = await DeletionRecords(redis).get_many([each.name for each in chunk])
+            await watch_blocked(items.store, self._reconciliation.limiter, served)
+        deletions = await self._reconciliation.replay.records.get_many([each.name for each in chunk])
         if not self._orders.dry_run:
             await self._journal_late(deletions)
-        last_uses = await RemoteStateStore(redis).last_uses([each.name for each in chunk if each.is_remote])
-        statuses = await StatusStore(redis).get_many([each.name for each in chunk if needs_status(each)])
+        last_uses = await items.remote_states.last_uses([each.name for each in chunk if each.is_remote])
+        statuses = await items.statuses.get_many([each.name for each in chunk if needs_status(each)])
         candidates = []
         for medium in chunk:
             status = statuses.get(medium.name)
@@ -278,7 +275,7 @@ class _PartOfSweep:
         deleted = [each.medium.name for each in candidates if each.known.tombstone is not None]
         others = [each.medium for each in candidates if each.known.tombstone is None]
         return await find_tasks(
-            self._reconciliation.redis,
+            self._reconciliation.items,
             uploads=[each.name for each in others if not each.is_remote],
             remote=[each.name for each in others if each.is_remote],
             deleted=deleted,
@@ -315,20 +312,19 @@ class _PartOfSweep:
 
         Raises `Unavailable` if Redis has lost data since the sweep began: among them may be tasks of these uploads.
         """
-        redis = self._reconciliation.redis
-        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        items = self._reconciliation.items
+        queue = items.queues[PROCESSING_QUEUE]
         uploads = {each.medium.name for each in planned if each.removes_upload}
         claimed = {each for each in uploads if await queue.claim(each)}
         await self._require_complete_history()
-        alive, given_up = await scan_queue(redis, PROCESSING_QUEUE, claimed)  # tasks of other services have no marker
+        # Tasks of other services have no marker.
+        alive, given_up = await scan_queue(items.redis, PROCESSING_QUEUE, claimed)
         return uploads - claimed | alive | given_up
 
     async def _require_complete_history(self) -> None:
-        state = SweepState(self._reconciliation.redis)
-        if (
-            await state.history_complete_since(self._reconciliation.clock(), remember=True)
-            > self._rules.history_complete_since
-        ):
+        items, now = self._reconciliation.items, self._reconciliation.clock()
+        state, uploads = SweepState(items.redis), items.queues[PROCESSING_QUEUE]
+        if await state.history_complete_since(uploads, now, remember=True) > self._rules.history_complete_since:
             raise Unavailable(Dependency.REDIS, "it lost data during the sweep, which starts again")
 
     async def _remove(self, decision: Decision) -> None:

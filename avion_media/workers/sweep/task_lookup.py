@@ -10,11 +10,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from avion_media.backends.queue import TaskQueue
 from avion_media.backends.queue.dead_letter_index import visit_tasks_of
 from avion_media.backends.queue.task_scan import FoundTask, TaskLocation
 from avion_media.backends.redis import Redis
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.items.item import Items
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class MediaTasks:
 
 
 async def find_tasks(
-    redis: Redis,
+    items: Items,
     *,
     uploads: Collection[str],
     remote: Collection[str],
@@ -39,7 +39,7 @@ async def find_tasks(
     The dedup marker of an upload's task counts if the task was queued after ``complete_since``, when tasks were last
     lost. Dead letters do not count for ``deleted``: their objects must be removed, and a second removal is harmless.
     """
-    queued_at = await TaskQueue(redis, PROCESSING_QUEUE).queued_at(uploads)
+    redis, queued_at = items.redis, await items.queues[PROCESSING_QUEUE].queued_at(uploads)
     known = {name for name, at in queued_at.items() if at > complete_since.timestamp()}
     alive, given_up = await scan_queue(redis, PROCESSING_QUEUE, set(uploads) - known)
     fetched, not_fetched = await scan_queue(redis, CACHE_QUEUE, set(remote))

@@ -18,6 +18,7 @@ from avion_media.common.ids import new_media_id
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE
 from avion_media.items.deletion import DeletionJournal, DeletionRecords, JournalReplay
+from avion_media.items.item import Items
 from avion_media.workers.bulk import BulkRunner
 from avion_media.workers.bulk_undelete import UndeleteMedia
 from tests.crash.stage import MemoryStore, Steps
@@ -39,12 +40,12 @@ async def test_named_media_and_those_of_an_owner_are_undeleted_once_each(redis_u
             await memory.put(keys.owned("ada", each, 1), b"", content_type="x")
         with store.filled(memory):
             journal = DeletionJournal(store, 3600.0)
-            replay = JournalReplay(redis, journal)
+            replay = JournalReplay(Items(store, redis), journal)
             await replay.ensure_complete()
             deleted = [str(each) for each in (OWNED, NAMED, GONE)]
             await DeletionRecords(redis).mark(deleted, delay_s=3600)
             jobs = BulkJobs(redis, DELETE_QUEUE)
-            work = {"undelete": UndeleteMedia(store, redis, replay, jobs)}
+            work = {"undelete": UndeleteMedia(replay, jobs)}
             begun = await jobs.begin_undelete([str(NAMED), str(GONE)], owner="ada", rate=1000.0, by="ada@desk")
             assert begun is not None
             runner = BulkRunner(jobs, work)
@@ -75,13 +76,13 @@ async def test_an_object_that_the_store_does_not_return_stops_no_other(redis_url
     memory.head = failing_head
     async with open_redis(redis_url) as redis:
         with store.filled(memory):
-            replay = JournalReplay(redis, DeletionJournal(store, 3600.0))
+            replay = JournalReplay(Items(store, redis), DeletionJournal(store, 3600.0))
             await replay.ensure_complete()
             names = [str(each) for each in media]
             await DeletionRecords(redis).mark(names, delay_s=3600)
             jobs = BulkJobs(redis, DELETE_QUEUE)
             await jobs.begin_undelete(names, rate=1000.0, by="ada@desk")
-            runner = BulkRunner(jobs, {"undelete": UndeleteMedia(store, redis, replay, jobs)})
+            runner = BulkRunner(jobs, {"undelete": UndeleteMedia(replay, jobs)})
             last = keys.original(media[-1])
             broken[last] = Dependency.STORE
             with trio.fail_after(10):
@@ -104,10 +105,10 @@ async def test_media_of_an_unknown_format_wait_for_a_newer_janitor(redis_url: st
     async with open_redis(redis_url) as redis:
         with store.filled(MemoryStore({}, Steps())):
             jobs = BulkJobs(redis, DELETE_QUEUE)
-            replay = JournalReplay(redis, DeletionJournal(store, 3600.0))
+            replay = JournalReplay(Items(store, redis), DeletionJournal(store, 3600.0))
             newer = encode_id(datetime.now(UTC), 255, 1)
             await jobs.begin_undelete([newer], rate=1000.0, by="ada@desk")
-            assert await BulkRunner(jobs, {"undelete": UndeleteMedia(store, redis, replay, jobs)}).step()
+            assert await BulkRunner(jobs, {"undelete": UndeleteMedia(replay, jobs)}).step()
             job = await jobs.get("undelete")
             assert job is not None
             assert (job.state, job.done, job.refused) == (JobState.RUNNING, 0, 0)

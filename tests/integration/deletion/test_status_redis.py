@@ -11,7 +11,7 @@ from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import open_redis
 from avion_media.common.errors import Unavailable
 from avion_media.common.tasks import DELETE_QUEUE, State, Status
-from avion_media.items.deletion import DeletionRecords, DeletionState, schedule_removals
+from avion_media.items.deletion import DeletionRecords, DeletionState
 from avion_media.items.state import MediaEvents, StatusStore
 from tests.services import redis_server, watched_redis
 
@@ -35,7 +35,7 @@ async def test_each_key_is_where_it_belongs(redis_url: str, state_url: str) -> N
         statuses, records = StatusStore(redis), DeletionRecords(redis)
         await statuses.put(Status(MEDIUM, State.PROCESSING), ttl_s=60)
         marks = await records.mark([MEDIUM], delay_s=3600)
-        await schedule_removals(TaskQueue(redis, DELETE_QUEUE), marks)
+        await TaskQueue(redis, DELETE_QUEUE).delay({"media_id": MEDIUM}, "removal", marks[0].due_ms / 1000)
         status = await statuses.get(MEDIUM)
         assert status is not None
         assert status.state is State.DELETED

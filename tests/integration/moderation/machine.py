@@ -27,9 +27,9 @@ from avion_media.common.errors import Dependency, PreconditionFailed, Reason, Un
 from avion_media.common.formats import PNG
 from avion_media.common.ids import AnyId, MediaId, new_media_id
 from avion_media.common.media import ThumbnailSize
-from avion_media.common.protocols import PurgeRequests
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import State, Status
+from avion_media.items.item import Items
 from avion_media.items.moderation import Entry, HashType, ModerationRecords, NotBlocked, Unwanted, Watched
 from avion_media.items.moderation.blocking import Blocking
 from avion_media.items.moderation.own import OwnEntries, page_of
@@ -143,10 +143,10 @@ class World:
         """Make the `Blocking` of another process."""
         store: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
         store.fill(cast("ObjectStore", MemoryStore(self.objects, cast("Any", actor))))
-        redis, nothing = cast("Redis", _Redis(self, actor)), _Nothing()
-        purges, events = cast("PurgeRequests", nothing), cast("MediaEvents", nothing)
-        made = Blocking(store, redis, purges, events, Watched(), _no_hash, SIZES, CLAIM_S)
-        made._statuses = cast("StatusStore", _Statuses(self, actor))
+        items = Items(store, cast("Redis", _Redis(self, actor)), SIZES)
+        items.statuses = cast("StatusStore", _Statuses(self, actor))
+        items.events = cast("MediaEvents", _Nothing())
+        made = Blocking(items, Watched(), _no_hash, CLAIM_S)
 
         async def digest(key: str) -> bytes | None:  # a thread would let the machine go on meanwhile
             return DIGEST if await store.get().exists(key) else None
@@ -156,9 +156,6 @@ class World:
 
 
 class _Nothing:
-    async def request(self, *_: object) -> None:
-        """Purge nothing."""
-
     async def publish(self, *_: object, **_more: object) -> bool:
         return True
 
@@ -254,8 +251,8 @@ async def _look(world: World, actor: Actor) -> None:
 async def _write(world: World, actor: Actor) -> None:
     """An attempt of a worker that looks before and after it writes."""
     blocking = world.blocking(actor)
-    store = blocking._store.get()
-    if await ModerationRecords(blocking._store).is_blocked(str(world.media_id)):
+    store = blocking._items.store.get()
+    if await ModerationRecords(blocking._items.store).is_blocked(str(world.media_id)):
         return
     for key in (keys.thumbnail(world.media_id, "small"), keys.original(world.media_id)):
         with suppress(PreconditionFailed):
@@ -265,7 +262,9 @@ async def _write(world: World, actor: Actor) -> None:
 
 async def _list(world: World, actor: Actor) -> None:
     """Another hash of the other media item is listed."""
-    await OwnEntries(world.blocking(actor)._store).add([Entry(HashType.MD5, bytes(16), media_id=str(world.other))])
+    await OwnEntries(world.blocking(actor)._items.store).add(
+        [Entry(HashType.MD5, bytes(16), media_id=str(world.other))]
+    )
     world.listed = True
 
 

@@ -67,7 +67,9 @@ def _evidence_ends(monkeypatch: Patch) -> None:
 
     async def lift_without(self: Any, any_id: Any, block: Block) -> None:
         await lift(self, any_id, block)
-        await self._store.get().delete([f"quarantine/{any_id}/{name}" for name in await self._evidence.files(any_id)])
+        await self._items.store.get().delete(
+            [f"quarantine/{any_id}/{name}" for name in await self._evidence.files(any_id)]
+        )
 
     monkeypatch.setattr(Blocking, "_lift", lift_without)
 

@@ -231,7 +231,7 @@ async def test_the_admin_port_steers_for_operators_and_logs_who(redis: Redis) ->
 
 async def test_the_console_pauses_and_resumes(redis: Redis) -> None:
     queue = TaskQueue(redis, PROCESSING_QUEUE)
-    service: Any = SimpleNamespace(runtime=SimpleNamespace(queues={PROCESSING_QUEUE: queue}))
+    service: Any = SimpleNamespace(runtime=SimpleNamespace(items=SimpleNamespace(queues={PROCESSING_QUEUE: queue})))
     actions = actions_of(60.0, evidence_ttl_s=1.0)
     outcome = await actions["pause"].perform(service, [PROCESSING_QUEUE, "nonsense"])
     assert (outcome.done, outcome.problems) == (1, ("there is no queue nonsense",))

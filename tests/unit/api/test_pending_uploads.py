@@ -83,7 +83,10 @@ class Signing:
 async def test_what_was_answered_unavailable_is_not_pending() -> None:
     store: ResourceSlot[Any] = ResourceSlot(Dependency.STORE)
     config = load({"AVION_MEDIA_UPLOAD__MAX_PENDING": "2"})
-    runtime = cast("Runtime", SimpleNamespace(config=config, telemetry=NO_TELEMETRY, store=store))
+    runtime = cast(
+        "Runtime",
+        SimpleNamespace(config=config, telemetry=NO_TELEMETRY, store=store, items=SimpleNamespace(owners=None)),
+    )
     service = MediaService(runtime, cast("Any", None), cast("Any", None), cast("Any", None))
     request = wire.RequestMediaUploadRequest(filename="cat.jpg", content_type="image/jpeg", size=10)
     for _ in range(5):

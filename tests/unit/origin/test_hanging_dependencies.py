@@ -10,6 +10,7 @@ from trio.testing import MockClock
 from avion_media.common.errors import Dependency, ObjectMissing, Unavailable
 from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.items.deletion import JournalReplay
+from avion_media.items.item import Items
 from avion_media.servers.http1 import Response
 from avion_media.servers.origin.app import Origin
 from avion_media.servers.settings import HttpConfig
@@ -46,7 +47,7 @@ class Store:
 
 async def asked(*, redis_hangs: bool, store_hangs: bool) -> tuple[Response, float]:
     """The response, and after how many seconds."""
-    deletions = JournalReplay(cast("Any", Redis(hangs=redis_hangs)), cast("Any", None))
+    deletions = JournalReplay(Items(Slot(Store(hangs=False)), cast("Any", Redis(hangs=redis_hangs))), cast("Any", None))
     origin = Origin(Slot(Store(hangs=store_hangs)), deletions, Blocks(), NO_TELEMETRY, HttpConfig(), dict)
     started = trio.current_time()
     response = await origin.handle(request(PATH))

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from avion_media.backends.redis import Redis
 from avion_media.backends.store import ObjectInfo, ObjectStore
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, SourceReplaced
@@ -15,9 +16,8 @@ from avion_media.common.formats import MP4
 from avion_media.common.ids import new_media_id
 from avion_media.common.media import MediaFacts, ThumbnailSize
 from avion_media.common.resources import ResourceSlot
-from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.items.item import Items, WriteOriginal
-from avion_media.items.state import MediaEvents, StatusStore
+from avion_media.items.state import StatusStore
 
 MEDIUM = new_media_id(MP4, 1_700_000_000_000)
 FACTS = MediaFacts(MP4, 10, 320, 240, "hash", "")
@@ -80,15 +80,13 @@ def status_store() -> FakeStatusStore:
 def publisher(store: FakeStore, status_store: FakeStatusStore) -> Items:
     store_slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     store_slot.fill(cast("ObjectStore", store))
-    statuses = cast("StatusStore", status_store)
-    return Items(
-        store_slot,
-        statuses,
-        cast("MediaEvents", None),
-        (ThumbnailSize("small", 400),),
-        NO_TELEMETRY,
-        processing_ttl_s=1.0,
-    )
+    items = Items(store_slot, cast("Redis", _NoRedis()), (ThumbnailSize("small", 400),))
+    items.statuses = cast("StatusStore", status_store)
+    return items
+
+
+class _NoRedis:
+    state = None
 
 
 async def test_a_source_that_was_replaced_is_not_an_original_that_is_there(publisher: Items) -> None:

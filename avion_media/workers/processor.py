@@ -1,0 +1,153 @@
+"""What the tasks of uploads and of remote media do alike."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from avion_media.backends.store import FileSource, ObjectInfo, ObjectStore
+from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Reason, Rejected, Unavailable
+from avion_media.common.formats import Family, MediaFormat
+from avion_media.common.ids import AnyId
+from avion_media.common.media import MediaFacts
+from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import EnsureLease, Task
+from avion_media.items.item import Items, WriteOriginal
+from avion_media.items.moderation import Moderation, Visit
+from avion_media.media.pipeline import MediaPipeline, MediaSource, Processed
+from avion_media.media.settings import UploadConfig
+from avion_media.workers.sources import open_stored
+from mediascrub.ranges import pieces
+
+REGENERATE = "regenerate"
+"""Field of a task that this service adds: make the thumbnails of the public original again.
+
+Two attempts that write at the same time can leave the original of one and thumbnails of the other.
+"""
+
+
+class Processor:
+    """Checks files, makes what is published of them, and makes thumbnails again. ``enabled``: names of formats."""
+
+    def __init__(
+        self,
+        items: Items,
+        moderation: Moderation,
+        pipeline: ResourceSlot[MediaPipeline],
+        limits: UploadConfig,
+        enabled: frozenset[str],
+    ) -> None:
+        self.items = items
+        self.moderation = moderation
+        self.limits = limits
+        self.enabled = enabled
+        self._pipeline = pipeline
+
+    def check_size(self, size_bytes: int, family: Family) -> None:
+        """Raise `Rejected` if a file has too many bytes."""
+        if size_bytes > self.limits.max_bytes(family):
+            raise Rejected(Reason.TOO_LARGE, f"{size_bytes} bytes")
+
+    async def make(
+        self, visit: Visit, source: MediaSource, fmt: MediaFormat, files: ExitStack, *, etag: str = ""
+    ) -> tuple[MediaFacts, Processed]:
+        """Check a file, and make its thumbnails and its scrubbed original. Raises `Rejected` or `Held`.
+
+        ``etag``: that of an upload.
+        """
+        await visit.see_file(source, etag)
+        with self.items.making(fmt):
+            made = await self._pipeline.get().process(source, fmt, files)
+        facts = facts_of(made, source)
+        await visit.see_made(facts, scrubbed_file(made, source), made.thumbnails)
+        return facts, made
+
+    async def regenerate(self, task: Task, any_id: AnyId, ensure_lease: EnsureLease) -> None:
+        """Make the thumbnails of the public original again, unless all are known to be made of it."""
+        items = self.items
+        if await items.clean_up_if_deleted(any_id):
+            return
+        found = await items.published(any_id)
+        if found is None or (found.facts.sha256 and await items.is_consistent(any_id)):
+            return
+        facts, info = found.facts, found.info
+        with ExitStack() as files:
+            try:
+                source = await open_stored(items.store.get(), info, facts.format.family, files)
+            except (PreconditionFailed, ObjectMissing):
+                raise Unavailable(Dependency.UPLOAD, "its original was replaced while it was read") from None
+            made = await self._pipeline.get().process(source, facts.format, files)
+            await ensure_lease()
+            has = facts.thumbnails or made.thumbnails
+            thumbnails = {name: data for name, data in made.thumbnails.items() if name in has}
+            await items.write_thumbnails(any_id, facts, thumbnails)
+        await items.purge(any_id, f"regenerated:{task.task_id}", facts.thumbnails)
+        if await items.clean_up_if_deleted(any_id) or await self.moderation.blocking.enforce(any_id):
+            return
+        now = await items.original(any_id)
+        if now is not None and now.etag != info.etag:
+            raise Unavailable(Dependency.UPLOAD, "its original was replaced while its thumbnails were made")
+
+
+def facts_of(made: Processed, source: MediaSource) -> MediaFacts:
+    """Return the facts of the scrubbed original.
+
+    A video of which only ranges were fetched has no SHA-256, because that would require reading all of it.
+    """
+    return MediaFacts(
+        format=made.format,
+        size_bytes=source.size_bytes if made.scrubbed_fd is None else made.scrubbed_bytes,
+        width=made.width,
+        height=made.height,
+        blurhash=made.blurhash,
+        sha256=made.sha256,
+        animated=made.animated,
+        duration_s=round(made.duration_s, 3),  # as `MediaFacts.to_metadata` keeps it
+        thumbnails=tuple(made.thumbnails),
+    )
+
+
+def scrubbed_file(made: Processed, source: MediaSource) -> tuple[int, int] | None:
+    """Return descriptor and length of the scrubbed original, if it is complete."""
+    if made.scrubbed_fd is not None:
+        return made.scrubbed_fd, made.scrubbed_bytes
+    return (source.fd, source.size_bytes) if source.whole else None
+
+
+def original_writer(
+    made: Processed,
+    source: MediaSource,
+    facts: MediaFacts,
+    *,
+    source_info: ObjectInfo | None,
+    replace: bool = False,
+) -> WriteOriginal:
+    """Return the function that writes the original: as a new object, or as a copy with patched ranges.
+
+    The original of an upload is written once. That of a remote media item may replace an earlier one (``replace``).
+    """
+
+    async def write(store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None:
+        if made.scrubbed_fd is not None or source.whole:
+            fd = made.scrubbed_fd if made.scrubbed_fd is not None else source.fd
+            await store.put(
+                key,
+                FileSource(fd, facts.size_bytes, sha256=facts.sha256),
+                content_type=content_type,
+                metadata=metadata,
+                only_if_absent=not replace,
+            )
+            return
+        if source_info is None:
+            raise ValueError("a source that is not whole is an object of the store")
+        await store.patch_copy(
+            source_info.key,
+            key,
+            size_bytes=source.size_bytes,
+            patches=list(pieces(made.patches)),
+            content_type=content_type,
+            metadata=metadata,
+            source_etag=source_info.etag,
+            only_if_absent=not replace,
+        )
+
+    return write

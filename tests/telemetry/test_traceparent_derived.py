@@ -19,8 +19,8 @@ from avion_media.common.ids import MediaId, parse_any_id
 from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
-from avion_media.common.telemetry import NoTelemetry
 from avion_media.common.telemetry import Span as AnySpan
+from avion_media.common.telemetry import Telemetry
 from avion_media.common.telemetry.context import trace_of_medium
 from avion_media.common.telemetry.sampling import sampler_from
 from avion_media.common.telemetry.tracing import Span, Tracer
@@ -47,7 +47,7 @@ THEIRS = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 HOUR_S = 3600.0
 
 
-class Recorded(NoTelemetry):
+class Recorded(Telemetry):
     """Real spans, kept."""
 
     def __init__(self) -> None:

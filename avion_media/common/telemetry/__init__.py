@@ -5,14 +5,13 @@ Code above says *what happened* (`count`, `record`, `span`); which SDK carries i
 Every instrument is declared in `instruments`, so the list of metrics is one table that can be checked.
 """
 
-from avion_media.common.telemetry.api import NO_SPAN, NO_TELEMETRY, NoTelemetry, Span, Telemetry
+from avion_media.common.telemetry.api import NO_SPAN, NO_TELEMETRY, Span, Telemetry
 from avion_media.common.telemetry.logs import bind_path, configure_logging, get_logger, silence_logging
 from avion_media.common.telemetry.outages import OutageLog
 
 __all__ = [
     "NO_SPAN",
     "NO_TELEMETRY",
-    "NoTelemetry",
     "OutageLog",
     "Span",
     "Telemetry",

@@ -1,4 +1,4 @@
-"""The interface, and the implementation that does nothing."""
+"""What the service reports about itself, as a class that does nothing; `OpenTelemetry` overrides all of it."""
 
 from __future__ import annotations
 
@@ -21,68 +21,6 @@ class Span(Protocol):
         """Mark it as failed, with the kind of failure: a word, never a text. The first one stands."""
 
 
-class Telemetry(Protocol):
-    """What the service tells about itself. No method ever waits or raises, `shutdown` aside."""
-
-    def span(
-        self,
-        name: str,
-        *,
-        kind: Kind = "internal",
-        parent: str = "",
-        medium: str = "",
-        link: str = "",
-        **attributes: AttributeValue,
-    ) -> AbstractContextManager[Span]:
-        """Time a block. An exception that passes through marks it as failed.
-
-        ``parent`` is a W3C ``traceparent``; without one the span continues the one around it. ``medium`` is a media id,
-        whose trace it joins if it has no parent at all, and is linked to otherwise. ``link`` is a media id that it is
-        only linked to.
-        """
-
-    def child_span(
-        self, name: str, *, kind: Kind = "internal", **attributes: AttributeValue
-    ) -> AbstractContextManager[Span]:
-        """The same, but nothing where there is no span around: for what also happens in the background."""
-
-    def record_child_span(self, name: str, seconds: float, *, error: str = "", **attributes: AttributeValue) -> None:
-        """Record a child span that ends now and began ``seconds`` ago; it failed if there is an ``error``, a word."""
-
-    def attach_to_media_trace(self, media_id: str, *, begins: bool = False) -> None:
-        """Attach the current span to the media item's trace; if the span has a parent already, link it.
-
-        ``begins``: it is that trace's first span. Call it before anything below the span.
-        """
-
-    def traceparent(self) -> str:
-        """The current span as a W3C ``traceparent`` (https://www.w3.org/TR/trace-context/), or an empty text."""
-
-    def count(self, instrument: Instrument, value: float = 1, **attributes: AttributeValue) -> None:
-        """Add to a counter."""
-
-    def record(self, instrument: Instrument, value: float, **attributes: AttributeValue) -> None:
-        """Add one measurement to a histogram, in the instrument's unit."""
-
-    def observe(
-        self, instrument: Instrument, read: Callable[[], Sequence[tuple[float, dict[str, AttributeValue]]]]
-    ) -> None:
-        """Let `refresh` read a gauge. ``read`` must not wait. Several reads of one instrument add up."""
-
-    def refresh(self) -> None:
-        """Read all gauges, in the event loop. One that cannot be read keeps its last value."""
-
-    def render_metrics(self) -> bytes:
-        """All metrics in Prometheus' text format. Takes some milliseconds: call it in a thread, after `refresh`."""
-
-    def flush(self) -> None:
-        """Begin to export what there is. Does not wait for it."""
-
-    def shutdown(self, timeout_s: float) -> None:
-        """Export the rest and close; blocks for ``timeout_s`` at most, so call it in a thread. It does not wait for a
-        collector that has not answered."""
-
-
 class _NoSpan:
     def set(self, **attributes: AttributeValue) -> None:
         """Nothing is recorded."""
@@ -102,8 +40,8 @@ class _NoSpan:
 NO_SPAN = _NoSpan()
 
 
-class NoTelemetry:
-    """Does nothing, at next to no cost. What each method is for: see `Telemetry`."""
+class Telemetry:
+    """What the service reports; this class reports nothing. No method ever waits or raises, `shutdown` aside."""
 
     def span(
         self,
@@ -115,48 +53,57 @@ class NoTelemetry:
         link: str = "",
         **attributes: AttributeValue,
     ) -> AbstractContextManager[Span]:
-        """See `Telemetry.span`."""
+        """Time a block. An exception that passes through marks it as failed.
+
+        ``parent`` is a W3C ``traceparent``; without one the span continues the one around it. ``medium`` is a media id,
+        whose trace it joins if it has no parent at all, and is linked to otherwise. ``link`` is a media id that it is
+        only linked to.
+        """
         return NO_SPAN
 
     def child_span(
         self, name: str, *, kind: Kind = "internal", **attributes: AttributeValue
     ) -> AbstractContextManager[Span]:
-        """See `Telemetry.child_span`."""
+        """The same, but nothing where there is no span around: for what also happens in the background."""
         return NO_SPAN
 
     def record_child_span(self, name: str, seconds: float, *, error: str = "", **attributes: AttributeValue) -> None:
-        """See `Telemetry.record_child_span`."""
+        """Record a child span that ends now and began ``seconds`` ago; it failed if there is an ``error``, a word."""
 
     def attach_to_media_trace(self, media_id: str, *, begins: bool = False) -> None:
-        """See `Telemetry.attach_to_media_trace`."""
+        """Attach the current span to the media item's trace; if the span has a parent already, link it.
+
+        ``begins``: it is that trace's first span. Call it before anything below the span.
+        """
 
     def traceparent(self) -> str:
-        """See `Telemetry.traceparent`."""
+        """The current span as a W3C ``traceparent`` (https://www.w3.org/TR/trace-context/), or an empty text."""
         return ""
 
     def count(self, instrument: Instrument, value: float = 1, **attributes: AttributeValue) -> None:
-        """See `Telemetry.count`."""
+        """Add to a counter."""
 
     def record(self, instrument: Instrument, value: float, **attributes: AttributeValue) -> None:
-        """See `Telemetry.record`."""
+        """Add one measurement to a histogram, in the instrument's unit."""
 
     def observe(
         self, instrument: Instrument, read: Callable[[], Sequence[tuple[float, dict[str, AttributeValue]]]]
     ) -> None:
-        """See `Telemetry.observe`."""
+        """Let `refresh` read a gauge. ``read`` must not wait. Several reads of one instrument add up."""
 
     def refresh(self) -> None:
-        """See `Telemetry.refresh`."""
+        """Read all gauges, in the event loop. One that cannot be read keeps its last value."""
 
     def render_metrics(self) -> bytes:
-        """See `Telemetry.render_metrics`."""
+        """All metrics in Prometheus' text format. Takes some milliseconds: call it in a thread, after `refresh`."""
         return b""
 
     def flush(self) -> None:
-        """See `Telemetry.flush`."""
+        """Begin to export what there is. Does not wait for it."""
 
     def shutdown(self, timeout_s: float) -> None:
-        """See `Telemetry.shutdown`."""
+        """Export the rest and close; blocks for ``timeout_s`` at most, so call it in a thread. It does not wait for a
+        collector that has not answered."""
 
 
-NO_TELEMETRY: Telemetry = NoTelemetry()
+NO_TELEMETRY = Telemetry()

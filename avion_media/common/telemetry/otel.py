@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
 from avion_media.common.telemetry import instruments, otlp
-from avion_media.common.telemetry.api import NO_SPAN, Span
+from avion_media.common.telemetry.api import NO_SPAN, Span, Telemetry
 from avion_media.common.telemetry.instruments import Instrument
 from avion_media.common.telemetry.metric_export import MetricExport, interval_s
 from avion_media.common.telemetry.metrics import Metrics
@@ -24,8 +24,8 @@ _POLL_S = 0.02  # how often the shutdown checks whether the collector still resp
 _UNKNOWN_S = 1.0  # how long the shutdown waits for a collector that was never contacted
 
 
-class OpenTelemetry:
-    """See `Telemetry`; one per process.
+class OpenTelemetry(Telemetry):
+    """One per process.
 
     An invalid setting is logged, and its feature stays off; the service starts all the same.
     """
@@ -56,19 +56,16 @@ class OpenTelemetry:
         link: str = "",
         **attributes: AttributeValue,
     ) -> AbstractContextManager[Span]:
-        """See `Telemetry.span`."""
         return self._tracer.start(name, kind, parent, medium, link, attributes)
 
     def child_span(
         self, name: str, *, kind: Kind = "internal", **attributes: AttributeValue
     ) -> AbstractContextManager[Span]:
-        """See `Telemetry.child_span`."""
         if current_span() is None:
             return NO_SPAN
         return self._tracer.start(name, kind, "", "", "", attributes)
 
     def record_child_span(self, name: str, seconds: float, *, error: str = "", **attributes: AttributeValue) -> None:
-        """See `Telemetry.record_child_span`."""
         if current_span() is None or not self._tracer.records:
             return
         span = self._tracer.start(name, "internal", "", "", "", attributes)
@@ -78,38 +75,31 @@ class OpenTelemetry:
         span.end()
 
     def attach_to_media_trace(self, media_id: str, *, begins: bool = False) -> None:
-        """See `Telemetry.attach_to_media_trace`."""
         span = current_span()
         if span is not None:
             span.attach_to_media_trace(media_id, begins=begins)
 
     def traceparent(self) -> str:
-        """See `Telemetry.traceparent`."""
         span = current_span()
         return span.context.traceparent if span is not None else ""
 
     # -- metrics
 
     def count(self, instrument: Instrument, value: float = 1, **attributes: AttributeValue) -> None:
-        """See `Telemetry.count`."""
         self._metrics.add(instrument, value, attributes)
 
     def record(self, instrument: Instrument, value: float, **attributes: AttributeValue) -> None:
-        """See `Telemetry.record`."""
         self._metrics.record(instrument, value, attributes)
 
     def observe(
         self, instrument: Instrument, read: Callable[[], Sequence[tuple[float, dict[str, AttributeValue]]]]
     ) -> None:
-        """See `Telemetry.observe`."""
         self._metrics.observe(instrument, read)
 
     def refresh(self) -> None:
-        """See `Telemetry.refresh`."""
         self._metrics.refresh()
 
     def render_metrics(self) -> bytes:
-        """See `Telemetry.render_metrics`."""
         return self._metrics.render()
 
     def _span_counts(self) -> list[tuple[float, dict[str, AttributeValue]]]:
@@ -124,13 +114,12 @@ class OpenTelemetry:
     # -- the end
 
     def flush(self) -> None:
-        """See `Telemetry.flush`."""
         for exporting in (self._spans, self._metric_export):
             if exporting is not None:
                 exporting.flush()
 
     def shutdown(self, timeout_s: float) -> None:
-        """See `Telemetry.shutdown`. Spans and metrics share the time: both are exported at once."""
+        """Spans and metrics share the time: both are exported at once."""
         began = time.monotonic()
         exporting = [each for each in (self._spans, self._metric_export) if each is not None]
         answers = [each.answers for each in exporting]

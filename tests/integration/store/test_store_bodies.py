@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from avion_media.backends.store import ObjectStore, open_store
-from avion_media.common.telemetry import NoTelemetry, instruments
+from avion_media.common.telemetry import Telemetry, instruments
 from avion_media.common.telemetry.instruments import Instrument
 from avion_media.servers.http1 import BodyLost
 from avion_media.servers.origin.body import RangeBody
@@ -91,7 +91,7 @@ async def test_a_body_goes_on_after_a_hiccup_of_the_store(
     assert gateway.refusals == 0
 
 
-class _Counted(NoTelemetry):
+class _Counted(Telemetry):
     """Adds up the bytes that were read from the store."""
 
     def __init__(self) -> None:

@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import (
-    Field,
-)
+from pydantic import Field
 
-from avion_media.common.settings import (
-    Duration,
-    HttpUrl,
-    NameList,
-    Networks,
-    OptionalRedisUrl,
-    RedisUrl,
-    Section,
-    Size,
-)
+from avion_media.common.settings import Duration, HttpUrl, NameList, Networks, OptionalRedisUrl, RedisUrl, Section, Size
 
 _AFTER_LAST_TASK_S = 2 * 86400.0  # a bucket's lifecycle rules count in whole days, and run once a day
 

@@ -6,23 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-    SecretStr,
-    field_validator,
-)
+from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr, field_validator
 
 from avion_media.backends.settings import RedisConfig, RemoteConfig, S3Config, StatusConfig, TasksConfig
-from avion_media.common.settings import (
-    Duration,
-    HttpUrl,
-    Section,
-    Token,
-    check_http_url,
-    split_list,
-)
+from avion_media.common.settings import Duration, HttpUrl, Section, Token, check_http_url, split_list
 from avion_media.media.settings import DecodersConfig, SandboxConfig, ThumbnailsConfig, UploadConfig
 
 

@@ -5,20 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-    create_model,
-)
+from pydantic import BeforeValidator, Field, PlainSerializer, create_model
 
 from avion_media.common.formats import FORMATS, Family
 from avion_media.common.media import FULL_SIZE, ThumbnailSize, is_size_name
-from avion_media.common.settings import (
-    Duration,
-    Section,
-    Size,
-)
+from avion_media.common.settings import Duration, Section, Size
 
 
 def _parse_sizes(value: object) -> object:

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import (
-    Field,
-)
+from pydantic import Field
 
-from avion_media.common.settings import (
-    Duration,
-    Section,
-)
+from avion_media.common.settings import Duration, Section
 from avion_media.items.settings import ItemSettings
 
 

@@ -4,22 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import (
-    Field,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from avion_media.common.settings import (
-    Bind,
-    BindAddress,
-    Duration,
-    HttpUrl,
-    OptionalBind,
-    Section,
-    Token,
-)
+from avion_media.common.settings import Bind, BindAddress, Duration, HttpUrl, OptionalBind, Section, Token
 from avion_media.workers.settings import WorkerSettings
 
 

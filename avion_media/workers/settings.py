@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import (
-    Field,
-)
+from pydantic import Field
 
-from avion_media.common.settings import (
-    Duration,
-    Section,
-)
+from avion_media.common.settings import Duration, Section
 from avion_media.process.settings import ProcessSettings
 
 

@@ -32,7 +32,7 @@ from avion_media.common.concurrency import run_all
 from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.common.formats import MediaFormat, by_filename
 from avion_media.common.ids import MediaId, new_media_id
-from avion_media.common.owners import owner_metadata
+from avion_media.common.media import owner_metadata
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
 from avion_media.media.scrubber import known_format

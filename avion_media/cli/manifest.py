@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from avion_media.cli.output import CommandFailed, UsageError
-from avion_media.common.owners import is_owner
+from avion_media.common.media import is_owner
 
 _COLUMNS: Final = ("source", "name", "date", "owner")
 _OPTIONAL: Final = frozenset({"name", "owner"})

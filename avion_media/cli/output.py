@@ -16,7 +16,7 @@ from rich.text import Text
 from avion_media.backends.remote import InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.backends.remote.guard import AddressGuard
 from avion_media.common.ids import AnyId, InvalidId, UnknownFormat, parse_any_id
-from avion_media.common.owners import is_owner
+from avion_media.common.media import is_owner
 from avion_media.common.settings import PREFIX
 from avion_media.config import Config, ConfigError, load
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
@@ -53,3 +54,13 @@ def open_to_others() -> None:
 def _last_error() -> OSError:
     number = ctypes.get_errno()
     return OSError(number, os.strerror(number))
+
+
+def describe_exit(returncode: int) -> str:
+    """Return the rest of a sentence about a process, such as "was killed by SIGKILL" or "ended with status 3"."""
+    return f"was killed by {signal_name(-returncode)}" if returncode < 0 else f"ended with status {returncode}"
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal; its number if it has no name."""
+    return signal.Signals(number).name if number in set(signal.Signals) else str(number)

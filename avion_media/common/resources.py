@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import trio
 
@@ -61,3 +61,13 @@ class ResourceSlot(Generic[T]):
             yield value
         finally:
             self.empty()
+
+
+class Deletions(Protocol):
+    """Answers whether media are deleted."""
+
+    async def is_deleted(self, media_id: str) -> bool:
+        """Return whether the media item is deleted.
+
+        Raises `Unavailable` soon if Redis does not answer; of `Dependency.DELETIONS` if it has lost deletions.
+        """

@@ -9,8 +9,7 @@ from typing import TypeVar
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.ids import InvalidId, UnknownFormat
-from avion_media.common.media import MediaFacts
-from avion_media.common.owners import is_owner
+from avion_media.common.media import MediaFacts, is_owner
 
 PROCESSING_QUEUE = "media_processing_queue"
 CACHE_QUEUE = "media_cache_queue"

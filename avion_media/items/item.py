@@ -44,10 +44,11 @@ from avion_media.common.media import (
     MediaFacts,
     ThumbnailSize,
     in_all_formats,
+    owner_metadata,
+    owner_of,
     possible_sizes,
     sizes_of,
 )
-from avion_media.common.owners import owner_metadata, owner_of
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import PURGE_QUEUE, State, Status
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, instruments

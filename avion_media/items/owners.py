@@ -19,7 +19,7 @@ from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
 from avion_media.common.concurrency import run_all
 from avion_media.common.ids import MEDIA_ID_PATTERN, MediaId, parse_media_id, time_prefix, unix_ms_of
-from avion_media.common.owners import is_owner
+from avion_media.common.media import is_owner
 from avion_media.common.records import CustomRecord
 from avion_media.common.resources import ResourceSlot
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import trio
 
 from avion_media.common.errors import MediaError
-from avion_media.common.exits import describe_exit
+from avion_media.common.kernel import describe_exit
 from supervisors import Child, Worker
 
 _PROBE_S = 0.05

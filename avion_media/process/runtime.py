@@ -28,8 +28,7 @@ from avion_media.items.moderation import Moderation
 from avion_media.items.settings import ItemSettings
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.process.capabilities import Capabilities, capabilities_of
-from avion_media.process.lifecycle import Lifecycle
-from avion_media.process.readiness import Readiness
+from avion_media.process.lifecycle import Lifecycle, Readiness
 from avion_media.process.replicas import Replica, Replicas
 from avion_media.process.settings import ProcessSettings
 

@@ -11,7 +11,7 @@ import structlog
 from avion_media.backends.queue import Lease
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.common.telemetry import Span, Telemetry, get_logger, instruments
-from avion_media.common.telemetry.context import trace_of_subject
+from avion_media.common.telemetry.tracing import trace_of_subject
 
 _DEFECTS = frozenset({"internal"})
 _FINAL = frozenset({"done", "rejected", "dead_letter"})

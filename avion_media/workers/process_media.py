@@ -21,8 +21,7 @@ from avion_media.common.errors import (
     Unavailable,
 )
 from avion_media.common.ids import InvalidId, MediaId, parse_media_id
-from avion_media.common.media import MediaFacts
-from avion_media.common.owners import owner_of
+from avion_media.common.media import MediaFacts, owner_of
 from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, State, Task, id_of, owner_in, processing_fields
 from avion_media.items.moderation import Held, Visit
 from avion_media.media.pipeline import MediaSource

@@ -20,6 +20,7 @@ from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.backends.store import FileSource, ListedObject, ObjectInfo, ObjectPart, ObjectStore
 from avion_media.common import keys
+from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import (
     Dependency,
     LeaseLost,
@@ -32,7 +33,6 @@ from avion_media.common.errors import (
 from avion_media.common.formats import PNG, MediaFormat
 from avion_media.common.ids import AnyId, MediaId, new_media_id
 from avion_media.common.media import MediaFacts, ThumbnailSize
-from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, EnsureLease, Task
 from avion_media.config import Config

@@ -26,7 +26,7 @@ from avion_media.common import keys
 from avion_media.common.errors import Dependency, ObjectMissing, Reason, Unavailable
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import AnyId, MediaId, RemoteId, new_media_id, remote_id_for
-from avion_media.common.owners import owner_metadata
+from avion_media.common.media import owner_metadata
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE, State, Status
 from avion_media.config import Config

@@ -12,8 +12,7 @@ import structlog
 
 from avion_media.common.telemetry import configure_logging, get_logger
 from avion_media.common.telemetry.logs import ExporterRepeats
-from avion_media.common.telemetry.sampling import sampler_from
-from avion_media.common.telemetry.tracing import Tracer
+from avion_media.common.telemetry.tracing import Tracer, sampler_from
 
 SIGNED = "http://store/a?X-Amz-Credential=AKIA%2F1&X-Amz-Signature=0123abcd&x=1"
 

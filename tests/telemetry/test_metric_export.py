@@ -8,8 +8,8 @@ import pytest
 from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.resources import Resource
 
+from avion_media.common.telemetry.export import MetricExport, interval_s
 from avion_media.common.telemetry.instruments import DELETIONS
-from avion_media.common.telemetry.metric_export import MetricExport, interval_s
 from avion_media.common.telemetry.metrics import Metrics
 
 NEVER_S = 3600.0

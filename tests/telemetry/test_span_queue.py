@@ -8,9 +8,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from avion_media.common.telemetry.sampling import sampler_from
-from avion_media.common.telemetry.span_queue import QueueBounds, SpanQueue
-from avion_media.common.telemetry.tracing import Span, Tracer
+from avion_media.common.telemetry.export import QueueBounds, SpanQueue
+from avion_media.common.telemetry.tracing import Span, Tracer, sampler_from
 
 SLOW = QueueBounds(max_queue=4, max_batch=2, delay_s=3600)
 
@@ -126,7 +125,7 @@ def test_joining_an_exporter_that_hangs_is_bounded() -> None:
 
 def test_an_exporter_that_takes_too_long_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("avion_media.common.telemetry.export_thread.time.monotonic", lambda: now)
+    monkeypatch.setattr("avion_media.common.telemetry.export.time.monotonic", lambda: now)
     exporter = Exporter(held=True)
     queue = SpanQueue(exporter, SLOW)
     queue.put(a_span())

@@ -14,16 +14,14 @@ import redis as redis_py
 from avion_media.backends.queue import QueueKeys, TaskQueue
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.backends.store import ObjectStore
+from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import Dependency
 from avion_media.common.ids import MediaId, parse_any_id
-from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
 from avion_media.common.telemetry import Span as AnySpan
 from avion_media.common.telemetry import Telemetry
-from avion_media.common.telemetry.context import trace_of_medium
-from avion_media.common.telemetry.sampling import sampler_from
-from avion_media.common.telemetry.tracing import Span, Tracer
+from avion_media.common.telemetry.tracing import Span, Tracer, sampler_from, trace_of_medium
 from avion_media.items.deletion import (
     DeletionHandler,
     DeletionJournal,

@@ -7,9 +7,16 @@ import trio
 
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id, remote_id_for
-from avion_media.common.telemetry.context import TraceContext, parse_traceparent, trace_of_medium, trace_of_subject
-from avion_media.common.telemetry.sampling import sampler_from
-from avion_media.common.telemetry.tracing import Span, Tracer, current_span
+from avion_media.common.telemetry.tracing import (
+    Span,
+    TraceContext,
+    Tracer,
+    current_span,
+    parse_traceparent,
+    sampler_from,
+    trace_of_medium,
+    trace_of_subject,
+)
 
 THEIRS = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 UNSAMPLED = THEIRS[:-2] + "00"

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from avion_media.common.exits import describe_exit
+from avion_media.common.kernel import describe_exit
 
 
 @pytest.mark.parametrize(

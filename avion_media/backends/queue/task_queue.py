@@ -37,7 +37,7 @@ from avion_media.backends.redis import Argument, Redis, RedisRefused, Reply
 from avion_media.common.errors import LeaseLost, Reason
 from avion_media.common.tasks import CONSUMER_GROUP, QUEUES, Task
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, instruments
-from avion_media.common.telemetry.context import trace_of_subject
+from avion_media.common.telemetry.tracing import trace_of_subject
 
 VIDEO_SHARE = 0.5  # of all slots: the others are left to images
 MAX_DEATHS = 3  # of workers that had one task: then it is poison

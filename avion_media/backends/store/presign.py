@@ -19,7 +19,7 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from avion_media.backends.store.objects import PresignedPut
-from avion_media.common.owners import owner_metadata
+from avion_media.common.media import owner_metadata
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 AT_ONCE_S: Final = 300  # validity of a URL that is used at once: room for clocks that differ

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from avion_media.backends.store.objects import ListedObject
 from avion_media.backends.store.store import ObjectStore
 from avion_media.common import keys
-from avion_media.common.rate_limiter import RateLimiter
+from avion_media.common.concurrency import RateLimiter
 from avion_media.common.resources import ResourceSlot
 
 _AFTER_SLASH = "0"  # the character behind "/": `thumbnail/small0` sorts behind all of `thumbnail/small/`

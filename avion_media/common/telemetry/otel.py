@@ -12,12 +12,10 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
 from avion_media.common.telemetry import instruments, otlp
 from avion_media.common.telemetry.api import NO_SPAN, Span, Telemetry
+from avion_media.common.telemetry.export import MetricExport, QueueBounds, SpanQueue, interval_s
 from avion_media.common.telemetry.instruments import Instrument
-from avion_media.common.telemetry.metric_export import MetricExport, interval_s
 from avion_media.common.telemetry.metrics import Metrics
-from avion_media.common.telemetry.sampling import sampler_from
-from avion_media.common.telemetry.span_queue import QueueBounds, SpanQueue
-from avion_media.common.telemetry.tracing import AttributeValue, Kind, Tracer, current_span
+from avion_media.common.telemetry.tracing import AttributeValue, Kind, Tracer, current_span, sampler_from
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.02  # how often the shutdown checks whether the collector still responds

@@ -16,9 +16,8 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from avion_media.common.telemetry.context import TraceContext
-from avion_media.common.telemetry.span_queue import Export
-from avion_media.common.telemetry.tracing import Span
+from avion_media.common.telemetry.export import Export
+from avion_media.common.telemetry.tracing import Span, TraceContext
 
 SCOPE = "avion_media"
 _PROTOCOL = "http/protobuf"

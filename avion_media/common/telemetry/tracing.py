@@ -1,23 +1,135 @@
 """Spans: what is in progress in the present task, and its place in a trace.
 
 Decision: spans of our own instead of the SDK's, which take 14 µs each, recorded or not: a seventh of a whole
-RequestMediaUpload. These take 2 µs. Ids are chosen on first use, so that a call can attach itself to the trace of a
-media item after its start. In the exporter's thread recorded spans become the SDK's spans (see `otlp`).
+RequestMediaUpload. These take 2 µs. The SDK's samplers need its objects, too; the six of the specification are one line
+each. Ids are chosen on first use, so that a call can attach itself to the trace of a media item after its start. In the
+exporter's thread recorded spans become the SDK's spans (see `otlp`).
+
+A client makes two calls for one upload, and most clients send no trace context. So that both calls and the task are one
+trace, the trace id is the media id: the same 128 bits, written in hex. Each can be derived from the other (`avion-media
+inspect ID` prints the trace id). 72 of these bits are random, more than ratio samplers use, so all processes make the
+same sampling decision. The last 64 bits are also the id of the first span, RequestMediaUpload, so code that continues
+the trace knows its parent.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
+from dataclasses import dataclass
+from hashlib import sha256
 from types import TracebackType
 from typing import Literal
 
 import trio
 
-from avion_media.common.telemetry.context import SAMPLED, TraceContext, parse_traceparent, trace_of_medium
-from avion_media.common.telemetry.sampling import Sampler
+SAMPLED = 1
+_ID_BITS = (1 << 64) - 1
+_CROCKFORD = str.maketrans("ABCDEFGHJKMNPQRSTVWXYZ", "abcdefghijklmnopqrstuv")  # to the digits that `int` knows
+_MEDIA_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", re.ASCII)
+_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
+# Version 00, and anything that a later version appends (https://www.w3.org/TR/trace-context/#versioning-of-traceparent).
+_TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceContext:
+    """One span of one trace, as other spans refer to it."""
+
+    trace_id: int
+    span_id: int
+    flags: int = 0
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the span is recorded."""
+        return bool(self.flags & SAMPLED)
+
+    @property
+    def traceparent(self) -> str:
+        """The context in W3C's format."""
+        return f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.flags:02x}"
+
+
+def parse_traceparent(text: str) -> TraceContext | None:
+    """Read a ``traceparent``. Return None if it is invalid; a new trace begins then, as the standard requires."""
+    match = _TRACEPARENT.fullmatch(text) if len(text) < 256 else None
+    if match is None or (match[1] == "00" and match[5]):
+        return None
+    trace_id, span_id = int(match[2], 16), int(match[3], 16)
+    return TraceContext(trace_id, span_id, int(match[4], 16)) if trace_id and span_id else None
+
+
+def trace_of_medium(media_id: str) -> TraceContext | None:
+    """Return the trace of an uploaded media item, at its first span; None if the text is not a media id.
+
+    Its flags have no meaning: each sampler decides by the id.
+    """
+    if not _MEDIA_ID.fullmatch(media_id):
+        return None
+    value = int(media_id.translate(_CROCKFORD), 32)
+    return TraceContext(value, value & _ID_BITS or 1) if value else None
+
+
+def trace_of_subject(subject: str) -> TraceContext:
+    """Return the trace of a task's subject, which is the same in every process. For tasks that no call or other task
+    queues.
+
+    It is `trace_of_medium` for a media id; otherwise the first bits of the hash of the remote media item (or of its
+    URL).
+    """
+    medium = trace_of_medium(subject)
+    if medium is not None:
+        return medium
+    digest = subject if _HASH.fullmatch(subject) else sha256(subject.encode()).hexdigest()
+    return TraceContext(int(digest[:32], 16) or 1, int(digest[:16], 16) or 1)
+
+
+Sampler = Callable[[int, TraceContext | None], bool]
+"""Whether to record, by the trace's id and the remote parent, if there is one."""
+DEFAULT = "parentbased_always_on"
+_RATIO_BITS = 64
+
+
+def sampler_from(environ: Mapping[str, str]) -> Sampler:
+    """Return the sampler of ``OTEL_TRACES_SAMPLER`` and ``OTEL_TRACES_SAMPLER_ARG``. Raises ValueError for invalid
+    values."""
+    name = environ.get("OTEL_TRACES_SAMPLER", "").strip().lower() or DEFAULT
+    root_name = name.removeprefix("parentbased_")
+    roots: dict[str, Callable[[], Sampler]] = {
+        "always_on": lambda: lambda _trace_id, _parent: True,
+        "always_off": lambda: lambda _trace_id, _parent: False,
+        "traceidratio": lambda: _by_ratio(_ratio(environ.get("OTEL_TRACES_SAMPLER_ARG", ""))),
+    }
+    if root_name not in roots:
+        known = sorted([*roots, *(f"parentbased_{each}" for each in roots)])
+        raise ValueError(f"OTEL_TRACES_SAMPLER={name}: expected one of {', '.join(known)}")
+    root = roots[root_name]()
+    return root if name == root_name else _by_parent(root)
+
+
+def _by_parent(root: Sampler) -> Sampler:
+    return lambda trace_id, parent: root(trace_id, None) if parent is None else parent.sampled
+
+
+def _by_ratio(ratio: float) -> Sampler:
+    """Decide like the SDKs, by the last 64 bits, so that all processes decide alike."""
+    bound = round(ratio * (1 << _RATIO_BITS))
+    return lambda trace_id, _parent: trace_id & ((1 << _RATIO_BITS) - 1) < bound
+
+
+def _ratio(text: str) -> float:
+    try:
+        ratio = float(text or 1.0)
+    except ValueError:
+        ratio = -1.0
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"OTEL_TRACES_SAMPLER_ARG={text}: expected a number from 0 to 1")
+    return ratio
+
 
 AttributeValue = str | int | float | bool
 Kind = Literal["internal", "server", "client", "producer", "consumer"]

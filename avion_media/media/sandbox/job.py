@@ -13,7 +13,7 @@ from typing import Any, Final
 import trio
 
 from avion_media.common.errors import DecoderKilled, Dependency, Reason, Rejected, Unavailable
-from avion_media.common.exits import signal_name
+from avion_media.common.kernel import signal_name
 from avion_media.media.sandbox import JobReport, Outcome, SandboxJobFailed
 from avion_media.media.sandbox.wire import MAX_FILES, MAX_MESSAGE_BYTES, Exit, Task, pack, with_fds
 

@@ -12,7 +12,7 @@ import trio
 
 from avion_media.common.concurrency import first_of
 from avion_media.common.errors import Dependency, Rejected, Unavailable
-from avion_media.common.exits import describe_exit
+from avion_media.common.kernel import describe_exit
 from avion_media.media.sandbox import Limits, SandboxJobFailed, SandboxReport
 from avion_media.media.sandbox.admission import Admission
 from avion_media.media.sandbox.fork_server_process import ForkServerProcess, start_fork_server

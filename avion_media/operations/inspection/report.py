@@ -12,14 +12,14 @@ from avion_media.backends.redis import Redis, as_map
 from avion_media.backends.store import ObjectStore
 from avion_media.backends.store.stored_sizes import stored_sizes
 from avion_media.common import keys
+from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import ObjectMissing
 from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.media import in_all_formats
-from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.records import UNREADABLE
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import EVENTS_STREAM, QUEUES, Status
-from avion_media.common.telemetry.context import trace_of_medium
+from avion_media.common.telemetry.tracing import trace_of_medium
 from avion_media.items.deletion import DeletionRecords
 from avion_media.items.state import StatusStore
 from avion_media.operations.inspection.moderation import moderation_records

@@ -20,7 +20,7 @@ from avion_media.common.ids import (
     parse_any_id,
     remote_id_for,
 )
-from avion_media.common.owners import owner_of
+from avion_media.common.media import owner_of
 from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.common.wire.avion.media_grpc import MediaServiceServicer

@@ -17,7 +17,7 @@ from avion_media.backends.store import (
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.ids import MediaId
-from avion_media.common.owners import owner_metadata
+from avion_media.common.media import owner_metadata
 from avion_media.common.parts import Part, plan_parts
 from avion_media.common.resources import ResourceSlot
 from avion_media.media.settings import UploadConfig

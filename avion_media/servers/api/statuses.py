@@ -11,8 +11,7 @@ from avion_media.common import keys
 from avion_media.common.errors import MediaError, ObjectMissing
 from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.media import ThumbnailSize, sizes_of
-from avion_media.common.protocols import Deletions
-from avion_media.common.resources import ResourceSlot
+from avion_media.common.resources import Deletions, ResourceSlot
 from avion_media.common.tasks import State, Status
 from avion_media.items.moderation import ModerationStatus
 from avion_media.items.state import StatusStore

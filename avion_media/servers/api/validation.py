@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from avion_media.common.errors import MediaError
 from avion_media.common.formats import MediaFormat, by_content_type, by_filename
 from avion_media.common.ids import InvalidId, MediaId, parse_media_id
-from avion_media.common.owners import is_owner
+from avion_media.common.media import is_owner
 from avion_media.media.settings import UploadConfig
 
 MAX_FILENAME_CHARACTERS = 255

@@ -28,7 +28,7 @@ from avion_media.backends.queue import (
 )
 from avion_media.common.concurrency import in_turn
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
-from avion_media.common.owners import is_owner
+from avion_media.common.media import is_owner
 from avion_media.common.records import UnreadableRecord
 from avion_media.common.tasks import DELETE_QUEUE, DROP_DELETED
 from avion_media.items.deletion import undelete

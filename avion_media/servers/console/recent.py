@@ -13,7 +13,7 @@ from avion_media.backends.remote import InvalidUrl, parse_remote_url
 from avion_media.common.formats import MediaFormat
 from avion_media.common.ids import InvalidId, MediaId, parse_any_id, parse_media_id, remote_id_for
 from avion_media.common.keys import origin_paths
-from avion_media.common.owners import is_owner
+from avion_media.common.media import is_owner
 from avion_media.common.settings import format_size
 from avion_media.common.tasks import EVENTS_STREAM, PROCESSING_QUEUE
 from avion_media.items.owners import OwnedMedium, OwnerIndex

@@ -24,7 +24,7 @@ from avion_media.backends.queue import (
 from avion_media.backends.redis import Redis
 from avion_media.common.errors import Unavailable
 from avion_media.common.ids import InvalidId, parse_any_id
-from avion_media.common.owners import is_owner
+from avion_media.common.media import is_owner
 from avion_media.common.tasks import DELETE_QUEUE
 from avion_media.common.telemetry import get_logger
 from avion_media.servers.admin.operators import OperatorGate

@@ -45,9 +45,11 @@ from avion_media.servers.http1.messages import (
     check,
     decoded,
     encoded,
+    linger,
+    reset_at_close,
+    send_steadily,
     target_of,
 )
-from avion_media.servers.http1.sending import linger, reset_at_close, send_steadily
 
 T = TypeVar("T")
 

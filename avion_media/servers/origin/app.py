@@ -18,15 +18,13 @@ import trio
 
 from avion_media.backends.store import ByteRange, ObjectStore, RangeNotSatisfiable
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
-from avion_media.common.protocols import Deletions
-from avion_media.common.resources import ResourceSlot
+from avion_media.common.resources import Deletions, ResourceSlot
 from avion_media.common.telemetry import Telemetry, get_logger, instruments
 from avion_media.items.moderation import ModerationStatus
 from avion_media.servers.http1 import Request, Response
-from avion_media.servers.origin import conditional, responses
-from avion_media.servers.origin.body import RangeBody
-from avion_media.servers.origin.memory import WindowMemory
-from avion_media.servers.origin.observed import Timing, observed
+from avion_media.servers.origin import responses
+from avion_media.servers.origin.body import RangeBody, WindowMemory
+from avion_media.servers.origin.responses import Timing, observed
 from avion_media.servers.settings import HttpConfig
 
 _STORE_S = 8.0  # until the headers of a response: less than a CDN waits
@@ -104,8 +102,8 @@ class Origin:
     async def _from_store(self, request: Request, target: responses.Target, cache_control: str) -> Response:
         if self.config.mode != "proxy" and request.method != "HEAD":  # a URL that is signed for GET serves no HEAD
             return await self._handed_over(target, cache_control)
-        byte_range = conditional.forwardable_range(request.headers.get("range"))
-        needs_facts = any(name in request.headers for name in conditional.CONDITIONS) or byte_range == _NO_BYTES
+        byte_range = responses.forwardable_range(request.headers.get("range"))
+        needs_facts = any(name in request.headers for name in responses.CONDITIONS) or byte_range == _NO_BYTES
         try:
             if request.method == "HEAD" or needs_facts:
                 return await self._conditional(request, target, cache_control)
@@ -135,7 +133,7 @@ class Origin:
         headers = request.headers
         info = await self.store.get().head(target.key)
         etag = responses.quoted(info.etag)
-        match conditional.failed_precondition(headers, etag, info.last_modified):
+        match responses.failed_precondition(headers, etag, info.last_modified):
             case 412:
                 return responses.plain(412, "the object is another version", cache_control="no-store")
             case 304:
@@ -143,8 +141,8 @@ class Origin:
         if request.method == "HEAD":  # Range is defined for GET alone (RFC 9110, 14.2)
             length = {"Content-Length": str(info.size_bytes)}
             return Response(200, responses.object_headers(info, target, cache_control) | length)
-        applies = conditional.range_applies(headers.get("if-range"), etag, info.last_modified)
-        byte_range = conditional.parse_range(headers.get("range"), info.size_bytes) if applies else None
+        applies = responses.range_applies(headers.get("if-range"), etag, info.last_modified)
+        byte_range = responses.parse_range(headers.get("range"), info.size_bytes) if applies else None
         return await self._object(request, target, byte_range, cache_control, etag=info.etag)
 
     async def _object(

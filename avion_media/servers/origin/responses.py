@@ -1,21 +1,28 @@
-"""The origin's responses, with the headers of each case (docs/contract.md, section 5)."""
+"""The origin's responses: their headers (docs/contract.md, section 5), conditions and ranges (RFC 9110, sections 13 and
+14), and what is measured of them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import format_datetime
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from avion_media.backends.store import ObjectInfo, stored_facts
+import trio
+
+from avion_media.backends.store import ByteRange, ObjectInfo, RangeNotSatisfiable, stored_facts, within
 from avion_media.common import keys
 from avion_media.common.formats import JPEG, WEBP
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
 from avion_media.common.media import WEBP_SUFFIX, is_size_name
-from avion_media.servers.http1 import Response
+from avion_media.common.telemetry import Telemetry, instruments
+from avion_media.servers.http1 import Request, Response
 
 METHODS = ("GET", "HEAD")
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -149,3 +156,129 @@ def unsatisfiable(size_bytes: int) -> Response:
     """Return 416: the range begins after the end (RFC 9110, 15.5.17)."""
     headers = {"Content-Range": f"bytes */{size_bytes}", "Accept-Ranges": "bytes"}
     return plain(416, "the range lies beyond the end", cache_control="no-store", headers=headers)
+
+
+_ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+_SINGLE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
+
+CONDITIONS = ("if-match", "if-unmodified-since", "if-none-match", "if-modified-since", "if-range")
+
+
+def _parse_date(text: str | None) -> datetime | None:
+    """A date in any of its three forms (RFC 9110, 5.6.7); None where there is none, which is to be ignored."""
+    if text is None:
+        return None
+    try:
+        parsed = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):  # also a year or an offset of twenty digits
+        return None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _matches(header: str, etag: str, *, strongly: bool) -> bool:
+    """Whether a list of entity tags has this one, which is strong. ``*`` has every tag (RFC 9110, 8.8.3.2)."""
+    if header.strip() == "*":
+        return True
+    tags = _ENTITY_TAG.findall(header)
+    return etag in tags or (not strongly and f"W/{etag}" in tags)
+
+
+def failed_precondition(headers: Mapping[str, str], etag: str, last_modified: datetime) -> int | None:
+    """Return 412 or 304 if a precondition of a GET or HEAD fails, in the order of RFC 9110, 13.2.2; otherwise None."""
+    modified = last_modified.replace(microsecond=0)
+    if (if_match := headers.get("if-match")) is not None:
+        if not _matches(if_match, etag, strongly=True):
+            return 412
+    elif (since := _parse_date(headers.get("if-unmodified-since"))) is not None and modified > since:
+        return 412
+    if (if_none_match := headers.get("if-none-match")) is not None:
+        return 304 if _matches(if_none_match, etag, strongly=False) else None
+    since = _parse_date(headers.get("if-modified-since"))
+    return 304 if since is not None and modified <= since else None
+
+
+def range_applies(if_range: str | None, etag: str, last_modified: datetime) -> bool:
+    """Whether ``If-Range`` lets the ``Range`` stand: a strong match, or the exact date."""
+    if if_range is None:
+        return True
+    if if_range.lstrip().startswith(('"', "W/")):
+        return if_range.strip() == etag
+    return _parse_date(if_range) == last_modified.replace(microsecond=0)
+
+
+def forwardable_range(header: str | None) -> ByteRange | None:
+    """Return the range that the header asks for, in the form that the store takes. None stands for the whole object."""
+    match = _SINGLE_RANGE.fullmatch(header) if header else None
+    if match is None or not (match[1] or match[2]):
+        return None
+    first = int(match[1]) if match[1] else None
+    last = int(match[2]) if match[2] else None
+    if first is not None and last is not None and last < first:
+        return None
+    return first, last
+
+
+def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """The first and last byte asked for; None to serve everything (no range, several, or one that is malformed).
+
+    Raises RangeNotSatisfiable for a range beyond the end.
+    """
+    asked = forwardable_range(header)
+    if asked is None:
+        return None
+    first, last = within(asked, size)
+    if first >= size:
+        raise RangeNotSatisfiable
+    return first, last
+
+
+_CLIENT_GONE = 499  # as nginx calls it: the client left before there was a response
+
+
+class Timing(dict[str, float]):
+    """The seconds of each part of one response (https://www.w3.org/TR/server-timing/)."""
+
+    @contextmanager
+    def measured(self, name: str) -> Iterator[None]:
+        """Measure the block that follows. ``name`` is a constant of the code."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self[name] = time.perf_counter() - started
+
+    def header(self) -> str:
+        """The header's value, in milliseconds; empty without measurements."""
+        return ", ".join(f"{name};dur={duration_s * 1000:.1f}" for name, duration_s in self.items())
+
+
+async def observed(
+    telemetry: Telemetry, request: Request, respond: Callable[[Request, str, Timing], Awaitable[Response]]
+) -> Response:
+    """Return the response of ``respond``, which gets the request's route. Report it by a span and a metric.
+
+    The origin is public, so a visitor's ``traceparent`` is ignored: otherwise visitors would decide which traces are
+    recorded. Each request has its own trace, linked to that of the media item.
+    """
+    route, media_id = route_of(request.path)
+    method = request.method if request.method in METHODS else NO_ROUTE
+    known: dict[str, Any] = {"http__request__method": method, "url__scheme": "http", "http__route": route}
+    started = time.monotonic()
+    status, timing = 500, Timing()
+    name = method if route is NO_ROUTE else f"{method} {route}"
+    with telemetry.span(name, kind="server", link=media_id, **known) as span:
+        try:
+            response = await respond(request, route, timing)
+            status = response.status
+            if header := timing.header():
+                response.headers["Server-Timing"] = header
+            return response
+        except trio.Cancelled:
+            status = _CLIENT_GONE
+            raise
+        finally:
+            span.set(http__response__status_code=status)
+            if status >= 500:
+                span.fail(str(status))
+            known |= {"http__response__status_code": status, "error__type": str(status) if status >= 500 else ""}
+            telemetry.record(instruments.HTTP_DURATION, time.monotonic() - started, **known)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import SERVICE_FAULTS
 from avion_media.common.ids import parse_any_id
-from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.tasks import PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.items.deletion import JournalReplay, Mark
 from avion_media.items.state.names import key_of

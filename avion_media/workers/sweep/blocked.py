@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
-from avion_media.common.rate_limiter import RateLimiter
+from avion_media.common.concurrency import RateLimiter
 from avion_media.common.records import UnreadableRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.telemetry import get_logger

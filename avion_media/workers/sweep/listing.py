@@ -15,10 +15,10 @@ from functools import partial
 from avion_media.backends.store import ListedObject, ObjectStore
 from avion_media.backends.store.stored_sizes import stored_sizes
 from avion_media.common import keys
+from avion_media.common.concurrency import RateLimiter
 from avion_media.common.formats import Family, by_filename
 from avion_media.common.ids import AnyId
 from avion_media.common.media import WEBP_SUFFIX
-from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.state.sweep_state import Part
 from avion_media.workers.sweep.policy import Medium

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 
 from avion_media.backends.store import ListedObject
 from avion_media.common import keys
+from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import ObjectMissing
-from avion_media.common.owners import owner_of
-from avion_media.common.rate_limiter import RateLimiter
+from avion_media.common.media import owner_of
 from avion_media.items.item import Items
 from avion_media.items.owners import OWNER_ENTRY, OwnedMedium
 from avion_media.items.state.sweep_state import SweepState

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from avion_media.common import keys
+from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.ids import InvalidId, parse_any_id
 from avion_media.common.media import in_all_formats
-from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.items.deletion import DeletionRecord, JournalReplay, Mark
 from avion_media.items.state.sweep_state import START, Cursor, Part, SweepState

@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 from avion_media.backends.store import ObjectStore, UnfinishedUpload, UploadMissing
 from avion_media.common import keys
+from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import MediaError
 from avion_media.common.ids import InvalidId, parse_media_id
-from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.resources import ResourceSlot
 from avion_media.workers.settings import WorkerSettings
 from avion_media.workers.sweep.policy import SweepReason

@@ -12,7 +12,7 @@ import trio
 from avion_media.backends.queue import Lease, QueueKeys, QueueStats, TaskQueue
 from avion_media.backends.redis import Redis
 from avion_media.common.tasks import CACHE_QUEUE, CONSUMER_GROUP, DELETE_QUEUE, PROCESSING_QUEUE
-from avion_media.common.telemetry.context import parse_traceparent
+from avion_media.common.telemetry.tracing import parse_traceparent
 from tests.integration.queue.conftest import Client, info
 
 FIELDS = {"media_id": "01HZX", "type": "thumbnail"}

@@ -13,8 +13,7 @@ from avion_media.backends.store import ObjectStore, open_store
 from avion_media.common.telemetry import Telemetry, instruments
 from avion_media.common.telemetry.instruments import Instrument
 from avion_media.servers.http1 import BodyLost
-from avion_media.servers.origin.body import RangeBody
-from avion_media.servers.origin.memory import WindowMemory
+from avion_media.servers.origin.body import RangeBody, WindowMemory
 from tests.conftest import S3Bucket
 from tests.integration.store.pairs import connected
 from tests.services.faulty_gateway import FaultyGateway, faulty_gateway

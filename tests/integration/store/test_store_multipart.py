@@ -12,11 +12,11 @@ import pytest
 from avion_media.backends.store import ObjectStore, PresignedPut, UploadMissing, examine_part_urls, open_store
 from avion_media.backends.store.presign import Presigner
 from avion_media.common import keys
+from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.formats import MP4
 from avion_media.common.ids import new_media_id
 from avion_media.common.parts import Part, PartPlan
-from avion_media.common.rate_limiter import RateLimiter
 from avion_media.common.resources import ResourceSlot
 from avion_media.config import Config
 from avion_media.workers.sweep import Report, SweepReason

@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from avion_media.backends.store.relay import Relay
-from avion_media.servers.http1.sending import reset_at_close
+from avion_media.servers.http1.messages import reset_at_close
 from tests.integration.store.pairs import connected
 
 MIB = 1 << 20

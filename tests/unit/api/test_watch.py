@@ -14,8 +14,7 @@ from avion_media.backends.redis import RedisRefused
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.formats import BY_NAME
 from avion_media.common.ids import new_media_id
-from avion_media.common.protocols import Deletions
-from avion_media.common.resources import ResourceSlot
+from avion_media.common.resources import Deletions, ResourceSlot
 from avion_media.common.tasks import State, Status
 from avion_media.items.moderation import ModerationStatus
 from avion_media.items.state import StatusStore

@@ -16,8 +16,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from avion_media.backends.store import ByteRange, Bytes, ObjectStore, RangeNotSatisfiable
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.servers.http1 import BodyLost, Relayed
-from avion_media.servers.origin.body import RangeBody
-from avion_media.servers.origin.memory import WindowMemory
+from avion_media.servers.origin.body import RangeBody, WindowMemory
 from tests.integration.store.pairs import connected
 from tests.unit.origin.objects import Objects
 

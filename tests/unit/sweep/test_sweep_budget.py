@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from avion_media.backends.store import ListedObject
-from avion_media.common.rate_limiter import RateLimiter
+from avion_media.common.concurrency import RateLimiter
 from avion_media.workers.sweep.budget import Budget
 from avion_media.workers.sweep.policy import KnownState, Medium, SweepReason
 

@@ -19,7 +19,8 @@ from avion_media.servers.settings import ServerSettings
 from avion_media.workers.bulk import BulkRunner, ReplayDeadLetters, Work
 from avion_media.workers.bulk_undelete import UndeleteMedia
 from avion_media.workers.cache_remote import CacheRemote
-from avion_media.workers.consumer import Consumer, ConsumerPolicy, TaskHandler
+from avion_media.workers.consumer import Consumer, TaskHandler
+from avion_media.workers.decision import ConsumerPolicy
 from avion_media.workers.process_media import ProcessMedia
 from avion_media.workers.processor import Processor
 from avion_media.workers.purge import PurgeMedia

@@ -1,37 +1,11 @@
 """The three loops around one queue: reader, renewer of leases, and janitor.
 
 Each is the body of a supervised child of its own. They share the free slots (work is pulled only into one, so nothing
-waits in memory) and the list of active attempts, and nothing else.
-
-How an attempt ends:
-
-=====================  ===============================================================================================
-returns                the lease is completed
-`Rejected`             the file or URL is at fault: `TaskHandler.record_failure` records it, then the lease is
-                       completed; a task that cannot be read becomes a dead letter
-`Unavailable`          a dependency is unavailable: the task is retried later, and uses up an attempt only if the
-                       dependency is a remote server. If tasks share the dependency, the consumer also pauses, longer
-                       each time, until a task succeeds
-… of one object        retried later, and other tasks go on. The wait doubles up to an hour; after six hours attempts
-                       are used up; then a dead letter
-`OSError` of the disk  retried as for an unavailable dependency, for an hour; then it uses up attempts
-older than the limit   a dead letter (``expired``) without another attempt; deletions have no limit
-`DecoderKilled`        the decoder was killed from outside, perhaps because of the file: retried with backoff, then a
-                       dead letter
-`UnknownFormat`        a newer version queued it: to the delayed set until a worker of that version takes it. No attempt
-                       is used up. After ``max_age_s``, a dead letter (``expired``), also of a deletion
-`Deferred`             its turn has not come (limits per remote host): back to the backlog, where its whole tenant
-                       waits; if another server sent it to that host, to the delayed set. No attempt is used up
-`LeaseLost`            another worker owns the task: stop, change nothing. An attempt that has already ensured its lease
-                       runs to its end, because it may have written; at its end it removes what must not stay
-cancelled              the process drains, or the child was killed: released at once, no attempt is used up
-anything else          a bug: retried with backoff, after ``max_attempts`` a dead letter
-=====================  ===============================================================================================
+waits in memory) and the list of active attempts, and nothing else. `decision` has the ends of attempts.
 """
 
 from __future__ import annotations
 
-import errno
 import math
 import random
 import time
@@ -46,11 +20,20 @@ import trio
 from avion_media.backends.queue import Lease, TaskQueue
 from avion_media.backends.queue.dead_letter_index import DeadLetterIndex
 from avion_media.common.concurrency import run_all
-from avion_media.common.errors import DecoderKilled, Deferred, Dependency, LeaseLost, Reason, Rejected, Unavailable
-from avion_media.common.ids import UnknownFormat
+from avion_media.common.errors import Dependency, LeaseLost, Reason, Rejected, Unavailable
 from avion_media.common.tasks import EnsureLease, Task
 from avion_media.common.telemetry import Telemetry, bind_path, get_logger
 from avion_media.workers.bulk import BulkRunner
+from avion_media.workers.decision import (
+    ConsumerPolicy,
+    Decision,
+    End,
+    after_bug,
+    cancelled,
+    decide,
+    pauses_consumer,
+    refuse,
+)
 from avion_media.workers.observed_attempt import ObservedAttempt
 from avion_media.workers.outage import OutagePause
 
@@ -65,21 +48,13 @@ _END_S = 5.0  # the end of a lease is tried again for so long
 _LAST_RENEWALS_S = 0.2  # how often the renewer looks, once it must stop, whether the last task has ended
 _ATTEMPT_S = 900.0  # an attempt that takes longer hangs: every step has a shorter deadline of its own
 _OUTAGE_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis, or what tasks need, to come back
-# That these are unavailable says nothing of the next task.
-_TASK_LOCAL = frozenset({Dependency.REMOTE, Dependency.UPLOAD, Dependency.OBJECT})
-_OBJECT_OUTAGE_LIMIT_S = 6 * 3600.0  # an operator who is called at night repairs a store within this time
-_LONGEST_OBJECT_WAIT_S = 3600.0
-# Between two looks of a task whether a server that it was sent to has a free slot, or a worker knows its format.
-_LONGEST_TURN_S = 120.0
-_DISK_FULL_LIMIT_S = 3600.0  # for a full disk to be emptied; after that it costs attempts
-_DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
 class TaskHandler(Protocol):
     """One kind of task. Each method may be called again for the same task, and then has the same result."""
 
     async def run(self, task: Task, ensure_lease: EnsureLease) -> None:
-        """Do the work; errors as in the table above.
+        """Do the work. `decision` has the table of errors.
 
         Another attempt may overtake one whose process stood still for long. So ``run`` calls ``ensure_lease`` before
         its first write that readers can see.
@@ -106,24 +81,6 @@ class ChildLike(Protocol):
 
     def started(self) -> None:
         """Report the end of the start."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConsumerPolicy:
-    """Limits of one consumer. Times in seconds. ``max_deferral_s``: maximum age of a task that waits for a paused
-    remote server. ``max_age_s``: maximum age of any task. ``gives_up`` is false for deletions, which neither their age
-    nor an unavailable object ends. ``tenant_cap``: maximum tasks of one tenant at once, in all replicas; 0: unlimited.
-    """
-
-    slots: int
-    max_attempts: int
-    claim_after_s: float
-    backoff_s: float
-    max_backoff_s: float
-    max_deferral_s: float = math.inf
-    max_age_s: float = math.inf
-    gives_up: bool = True
-    tenant_cap: int = 0
 
 
 @dataclass(slots=True)
@@ -345,7 +302,7 @@ class Consumer:
                 with active.scope:
                     observed.outcome, observed.reason = await self._attempt(active)
                 if active.cancelled and not active.lease.ended:
-                    observed.outcome, observed.reason = await self._cancelled(active.lease)
+                    observed.outcome, observed.reason = await self._end(active.lease, cancelled(active.lease))
             except (trio.Cancelled, BaseExceptionGroup):  # a nursery of the attempt makes a group of cancels
                 # Shielded, so that the task does not wait until it is reclaimed. Bounded by `_RELEASE_S`.
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _RELEASE_S):
@@ -375,175 +332,100 @@ class Consumer:
 
     async def _attempt(self, active: _ActiveAttempt) -> tuple[str, str]:
         lease = active.lease
-        if lease.cancelled_by:
-            return await self._cancelled(lease)
-        if lease.deaths >= self._queue.max_deaths:
-            return await self._dead_letter(lease, Reason.POISON, f"{lease.deaths} workers crashed with it")
-        if self._policy.gives_up and time.time() - lease.age_since > self._policy.max_age_s:
-            return await self._dead_letter(lease, Reason.EXPIRED, "older than TASKS__MAX_AGE")
+        refused = refuse(lease, self._policy, time.time(), self._queue.max_deaths)
+        if refused is not None:
+            return await self._end(lease, refused)
+        error = None
         try:
             if self._is_suspect(lease):
                 await self._until(lambda: len(self._active) == 1)
                 await lease.begin()
             with trio.fail_after(_ATTEMPT_S):
                 await self._handler.run(lease.task, active.ensure_lease)
+        except Exception as failure:  # noqa: BLE001 - a bug in one task must not take the reader down
+            error = failure
+        return await self._end(lease, self._decide(lease, error))
+
+    def _decide(self, lease: Lease, error: Exception | None) -> Decision:
+        if error is None or isinstance(error, Rejected):
             self._outage.succeeded()
-            await self._end_lease(lease.complete)
-            return "done", ""
-        except LeaseLost:
-            return "lease_lost", ""
-        except Rejected as rejection:
-            self._outage.succeeded()
-            return await self._fail(lease, rejection.reason, rejection.detail)
-        except UnknownFormat as error:
-            return await self._after_unknown_format(lease, error)
-        except Deferred as error:
-            return await self._after_deferral(lease, error)
-        except DecoderKilled as error:
-            return await self._after_failure(lease, Reason.DECODER_KILLED, str(error))
-        except Unavailable as error:
-            return await self._after_outage(lease, error)
-        except Exception as error:  # noqa: BLE001 - a bug in one task must not take the reader down
-            if isinstance(error, OSError) and error.errno in _DISK_TROUBLE:
-                return await self._after_outage(lease, Unavailable(Dependency.DISK, str(error)))
-            self._log.error("task.internal_error", task_id=lease.task.task_id, attempt=lease.attempt, exc_info=error)
-            return await self._after_failure(lease, Reason.INTERNAL, repr(error))
-
-    async def _cancelled(self, lease: Lease) -> tuple[str, str]:
-        operator = lease.cancelled_by.rpartition("@")[0] or lease.cancelled_by
-        return await self._dead_letter(lease, Reason.CANCELLED, f"by {operator}")
-
-    async def _fail(self, lease: Lease, reason: Reason, detail: str) -> tuple[str, str]:
-        self._log.info("task.rejected", task_id=lease.task.task_id, reason=reason, detail=detail)
-        try:
-            await lease.renew()  # only the present owner of the lease may record the outcome
-            await self._handler.record_failure(lease.task, reason)
-            if reason is Reason.MALFORMED_TASK:
-                await lease.dead_letter(f"{reason}: {detail}")
-            else:
-                await lease.complete()
-        except LeaseLost:
-            return "lease_lost", ""
-        except Unavailable as error:  # recording it needs the store and Redis too
-            return await self._after_outage(lease, error)
-        except Exception as error:  # noqa: BLE001 - as in `_attempt`
-            self._log.error("task.internal_error", task_id=lease.task.task_id, attempt=lease.attempt, exc_info=error)
-            return await self._after_failure(lease, Reason.INTERNAL, repr(error))
-        return "rejected", str(reason)
-
-    async def _after_deferral(self, lease: Lease, error: Deferred) -> tuple[str, str]:
-        if error.expires and self._too_late(lease, error.retry_after_s):
-            return await self._fail(lease, Reason.REMOTE_UNREACHABLE, error.detail)
-        if error.whole_tenant:
-            await self._put_back(lease, lambda: lease.defer(error.retry_after_s, error.detail))
-        else:
-            # A task that was redirected to a busy server waits on its own, longer the older it is.
-            waits_s = max(error.retry_after_s, min(_LONGEST_TURN_S, (time.time() - lease.first_seen) / 4))
-            await self._retry(lease, waits_s * random.uniform(1.0, 1.2), error.detail, count=False)
-        return "deferred", str(Dependency.REMOTE)
-
-    async def _after_unknown_format(self, lease: Lease, error: UnknownFormat) -> tuple[str, str]:
-        """Leave a task to a worker of a newer version. It may be invented, so it does not wait without a limit."""
-        now = time.time()
-        since = lease.unavailable_since or now
-        if now - since > self._policy.max_age_s:
-            return await self._dead_letter(lease, Reason.EXPIRED, str(error))
-        delay_s = max(self._policy.backoff_s, min(_LONGEST_TURN_S, (now - since) / 4)) * random.uniform(1.0, 1.2)
-        await self._retry(lease, delay_s, str(error), count=False, unavailable_since=since)
-        return "deferred", str(Reason.UNKNOWN_TYPE)
-
-    def _too_late(self, lease: Lease, delay_s: float) -> bool:
-        return time.time() + delay_s - lease.first_seen > self._policy.max_deferral_s
-
-    async def _after_outage(self, lease: Lease, error: Unavailable) -> tuple[str, str]:
-        if error.dependency is Dependency.OBJECT:
-            return await self._after_object_failure(lease, error)
-        ours = error.dependency is not Dependency.REMOTE
-        if error.dependency not in _TASK_LOCAL:
+        elif pauses_consumer(error):
             self._outage.failed()
-        backoff_s = max(self._backoff_s(lease.attempt), self._outage.pause_s if ours else 0.0)
-        asked_s = 0.0 if ours else error.retry_after_s
-        used_up = lease.attempt >= self._policy.max_attempts or (asked_s > backoff_s and self._too_late(lease, asked_s))
-        if not ours and used_up:
-            return await self._fail(lease, Reason.REMOTE_UNREACHABLE, error.detail)
-        if error.dependency is Dependency.DISK and time.time() - lease.first_seen > _DISK_FULL_LIMIT_S:
-            return await self._after_failure(lease, Reason.INTERNAL, str(error))  # perhaps its file never fits
-        delay_s = max(backoff_s, asked_s)
-        # An outage says nothing about an object that was unavailable before.
-        await self._retry(lease, delay_s, str(error), count=not ours, unavailable_since=lease.unavailable_since)
-        return "retried", str(error.dependency)
+        decision = decide(error, lease, self._policy, time.time(), self._outage.pause_s)
+        if decision.is_bug:
+            self._log_bug(lease, error)
+        return decision
 
-    async def _after_object_failure(self, lease: Lease, error: Unavailable) -> tuple[str, str]:
-        """Retry a task whose object alone is unavailable: it waits longer each time, without delaying other tasks."""
-        now = time.time()
-        since = lease.unavailable_since or now
-        waited_s = now - since
-        longest_s = min(_LONGEST_OBJECT_WAIT_S, max(self._policy.backoff_s, waited_s))
-        delay_s = longest_s * random.uniform(0.5, 1.0)
-        free = waited_s < _OBJECT_OUTAGE_LIMIT_S or not self._policy.gives_up
-        if not free and lease.attempt >= self._policy.max_attempts:
-            return await self._dead_letter(lease, Reason.UNREADABLE, error.detail)
-        await self._retry(lease, delay_s, str(error), count=not free, unavailable_since=since)
-        return "retried", str(error.dependency)
-
-    async def _after_failure(self, lease: Lease, reason: Reason, error: str) -> tuple[str, str]:
-        """Use up an attempt, because the file may be the cause. After the last attempt make a dead letter."""
-        if lease.attempt < self._policy.max_attempts:
-            await self._retry(lease, self._backoff_s(lease.attempt), error, count=True)
-            return "retried", str(reason)
-        return await self._dead_letter(lease, reason, error)
-
-    async def _retry(
-        self, lease: Lease, delay_s: float, error: str, *, count: bool, unavailable_since: float = 0.0
-    ) -> None:
-        await self._put_back(
-            lease, lambda: lease.retry(delay_s, error, count=count, unavailable_since=unavailable_since)
-        )
-
-    async def _put_back(self, lease: Lease, end: Callable[[], Awaitable[None]]) -> None:
-        async def put_back() -> None:
+    async def _end(self, lease: Lease, decision: Decision) -> tuple[str, str]:
+        """Carry out a decision. If recording a failure fails, decide again, because that needs the store and Redis
+        too. Return the end and its reason."""
+        while True:
             try:
-                await self._handler.renew_status(lease.task)
-            except (LeaseLost, Unavailable):
-                raise
-            except Exception as error:  # noqa: BLE001 - as in `_attempt`
-                self._log.error("task.internal_error", task_id=lease.task.task_id, exc_info=error)
-            await end()
+                await self._carry_out(lease, decision)
+            except LeaseLost:
+                return End.LEASE_LOST, ""
+            except Unavailable as error:
+                decision = self._decide(lease, error)
+            except Exception as error:
+                if decision.end not in (End.DONE, End.REJECTED):
+                    raise
+                self._log_bug(lease, error)
+                decision = after_bug(error, lease, self._policy)
+            else:
+                return decision.end, str(decision.reason)
 
-        await self._end_lease(put_back)
+    async def _carry_out(self, lease: Lease, decision: Decision) -> None:
+        about = {"task_id": lease.task.task_id, "reason": decision.reason, "detail": decision.detail}
+        match decision.end:
+            case End.LEASE_LOST:
+                raise LeaseLost
+            case End.DONE:
+                await self._end_lease(lease.complete)
+            case End.REJECTED:
+                self._log.info("task.rejected", **about)
+                await lease.renew()  # only the present owner of the lease may record the outcome
+                await self._handler.record_failure(lease.task, Reason(decision.reason))
+                if decision.reason == Reason.MALFORMED_TASK:
+                    await lease.dead_letter(f"{decision.reason}: {decision.detail}")
+                else:
+                    await lease.complete()
+            case End.DEAD_LETTER:
+                crashed = {"crashed_workers": lease.crashed_workers} if lease.crashed_workers else {}
+                self._log.warning("task.given_up", **about, **crashed)
+                await lease.renew()  # as above
+                await self._record_end(lease, decision)
+                await self._end_lease(lambda: lease.dead_letter(f"{decision.reason}: {decision.detail}"))
+            case End.RETRIED | End.DEFERRED:
+                await self._end_lease(partial(self._put_back, lease, decision))
 
-    async def _dead_letter(self, lease: Lease, reason: Reason, error: str) -> tuple[str, str]:
-        """Make a dead letter, after the failure was recorded."""
-        crashed = {"crashed_workers": lease.crashed_workers} if lease.crashed_workers else {}
-        self._log.warning("task.given_up", task_id=lease.task.task_id, reason=reason, detail=error, **crashed)
-        try:
-            await lease.renew()  # as in `_fail`
-            await self._record_end(lease, reason)
-        except LeaseLost:
-            return "lease_lost", ""
-        except Unavailable as unavailable:
-            return await self._after_outage(lease, unavailable)
-        await self._end_lease(lambda: lease.dead_letter(f"{reason}: {error}"))
-        return "dead_letter", str(reason)
-
-    async def _record_end(self, lease: Lease, reason: Reason) -> None:
+    async def _record_end(self, lease: Lease, decision: Decision) -> None:
         """Record the failure before a dead letter is made. The dead letter is made even if a bug prevents this."""
-        # Crashes of workers can have any cause. If a decoder was killed as well, or an attempt failed, the file may be
-        # at fault.
-        is_file_suspect = reason is Reason.POISON and lease.failures > 0
+        reason = Reason(decision.reason)
         try:
-            await self._handler.record_failure(lease.task, reason, is_file_suspect=is_file_suspect)
+            await self._handler.record_failure(lease.task, reason, is_file_suspect=decision.is_file_suspect)
         except LeaseLost:
             raise
         except Exception as error:
             if isinstance(error, Unavailable) and error.dependency is not Dependency.OBJECT:
                 raise
-            self._log.error("task.internal_error", task_id=lease.task.task_id, reason=reason, exc_info=error)
+            self._log_bug(lease, error)
 
-    def _backoff_s(self, attempt: int) -> float:
-        """Return an exponential backoff, with jitter on its upper half."""
-        longest = min(self._policy.max_backoff_s, self._policy.backoff_s * 2.0 ** (attempt - 1))
-        return longest * random.uniform(0.5, 1.0)
+    async def _put_back(self, lease: Lease, decision: Decision) -> None:
+        try:
+            await self._handler.renew_status(lease.task)
+        except (LeaseLost, Unavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 - as in `_attempt`
+            self._log_bug(lease, error)
+        delay_s = random.uniform(*decision.delay_s)
+        if decision.whole_tenant:
+            await lease.defer(delay_s, decision.detail)
+        else:
+            since = decision.unavailable_since
+            await lease.retry(delay_s, decision.detail, count=decision.count, unavailable_since=since)
+
+    def _log_bug(self, lease: Lease, error: Exception | None) -> None:
+        self._log.error("task.internal_error", task_id=lease.task.task_id, attempt=lease.attempt, exc_info=error)
 
     async def _end_lease(self, end: Callable[[], Awaitable[None]]) -> None:
         """End a lease. Retry during an outage as short as the restart of a supervised child. If that fails, the lease

@@ -18,7 +18,8 @@ from avion_media.backends.redis import Redis, open_redis
 from avion_media.common.errors import DecoderKilled, Dependency, MediaError, Reason, Rejected, Unavailable
 from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task
 from avion_media.common.telemetry import NO_TELEMETRY
-from avion_media.workers.consumer import Consumer, ConsumerPolicy
+from avion_media.workers.consumer import Consumer
+from avion_media.workers.decision import ConsumerPolicy
 from supervisors import Supervisor, Worker
 from tests.service.faults import DurableRedis, durable_redis
 

@@ -12,7 +12,8 @@ from avion_media.backends.redis import open_redis
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task
 from avion_media.common.telemetry import NO_TELEMETRY
-from avion_media.workers.consumer import Consumer, ConsumerPolicy
+from avion_media.workers.consumer import Consumer
+from avion_media.workers.decision import ConsumerPolicy
 from supervisors import Supervisor, Worker
 
 

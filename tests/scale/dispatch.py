@@ -42,7 +42,8 @@ from avion_media.items.state import MediaEvents
 from avion_media.nodes import events as node_of_events
 from avion_media.nodes import foundation, gauges, sweeper
 from avion_media.nodes.fleet_statistics import read_fleet_statistics
-from avion_media.workers.consumer import Consumer, ConsumerPolicy
+from avion_media.workers.consumer import Consumer
+from avion_media.workers.decision import ConsumerPolicy
 from supervisors import Supervisor, Worker
 from tests.services import redis_server
 

@@ -20,7 +20,8 @@ from avion_media.common.errors import Reason
 from avion_media.common.tasks import EnsureLease, Task
 from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.workers.bulk import BulkRunner, ReplayDeadLetters
-from avion_media.workers.consumer import Consumer, ConsumerPolicy
+from avion_media.workers.consumer import Consumer
+from avion_media.workers.decision import ConsumerPolicy
 from supervisors import Supervisor, Worker
 
 CLAIM_AFTER_S = 0.8

@@ -15,7 +15,8 @@ from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id
 from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task, processing_fields
 from avion_media.common.telemetry import NO_TELEMETRY
-from avion_media.workers.consumer import Consumer, ConsumerPolicy
+from avion_media.workers.consumer import Consumer
+from avion_media.workers.decision import ConsumerPolicy
 from supervisors import Supervisor, Worker
 
 KEYS = QueueKeys(PROCESSING_QUEUE)

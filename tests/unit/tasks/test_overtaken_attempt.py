@@ -14,7 +14,8 @@ from avion_media.backends.queue import Lease, TaskQueue
 from avion_media.common.errors import LeaseLost, Reason
 from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task
 from avion_media.common.telemetry import NO_TELEMETRY
-from avion_media.workers.consumer import Consumer, ConsumerPolicy
+from avion_media.workers.consumer import Consumer
+from avion_media.workers.decision import ConsumerPolicy
 
 CLAIM_AFTER_S = 60.0
 

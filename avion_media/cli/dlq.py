@@ -22,7 +22,7 @@ from avion_media.cli.output import (
     print_json,
     print_table,
 )
-from avion_media.cli.queues import queue_name
+from avion_media.cli.queues import SHORT_NAMES, queue_name
 from avion_media.cli.resources import run_directly
 from avion_media.common.settings import parse_duration
 from avion_media.common.tasks import QUEUES
@@ -36,7 +36,7 @@ _PAGE = 1000
 class Selection:
     """The dead letters that a command works on: some queues and a filter, or entry ids."""
 
-    queues: tuple[str, ...] = QUEUES
+    queues: tuple[str, ...] = tuple(QUEUES)
     wanted: DeadLetterFilter = field(default_factory=DeadLetterFilter)
     entry_ids: tuple[str, ...] = ()
 
@@ -70,7 +70,7 @@ def _filter_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Failed before this time, such as 7d.",
         ),
         click.option("--error", default="", help="Text in the error or reason; upper and lower case are the same."),
-        click.option("--queue", help="Only this one: processing, cache, delete or purge."),
+        click.option("--queue", help=f"Only this one: {', '.join(SHORT_NAMES)}."),
     ):
         command = option(command)
     return command
@@ -239,7 +239,7 @@ def _selection_of(queue: str | None, error: str, older_than_s: float | None, new
         failed_after=None if newer_than_s is None else now - newer_than_s,
         failed_before=None if older_than_s is None else now - older_than_s,
     )
-    return Selection(QUEUES if queue is None else (queue_name(queue),), wanted)
+    return Selection(tuple(QUEUES) if queue is None else (queue_name(queue),), wanted)
 
 
 async def _each(redis: Redis, chosen: Selection, handle: Callable[[DeadLetter], Awaitable[bool]]) -> None:

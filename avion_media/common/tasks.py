@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.ids import InvalidId, UnknownFormat
@@ -14,15 +14,67 @@ from avion_media.common.media import MediaFacts, is_owner
 PROCESSING_QUEUE = "media_processing_queue"
 CACHE_QUEUE = "media_cache_queue"
 DELETE_QUEUE = "media_delete_queue"
-PUBLIC_QUEUES = (PROCESSING_QUEUE, CACHE_QUEUE, DELETE_QUEUE)
-"""The queues of the contract: other services may add tasks."""
 PURGE_QUEUE = "media_purge_queue"
-"""The queue of CDN purges, only for this service. Without a CDN it has no readers."""
-QUEUES = (*PUBLIC_QUEUES, PURGE_QUEUE)
-"""All queues, as operators see them."""
 CONSUMER_GROUP = "media_workers"
 EVENTS_STREAM = "media_events"
 DROP_DELETED = "drop_deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What differs from queue to queue.
+
+    ``title`` is what operators call it, and ``late`` is what people notice while its tasks wait. No worker can do a
+    task without the fields ``required``. Other services may add tasks to a queue that is ``public``, as in the
+    contract. ``dedup_ttl_s``: how long a dedup marker outlives its task.
+
+    ``gives_up`` is false where each task must be carried out: neither its age nor crashes of its workers end it. Such
+    a task must not read untrusted content, so that it cannot cause crashes.
+    """
+
+    name: str
+    title: str
+    late: str
+    required: tuple[str, ...] = ("media_id",)
+    public: bool = False
+    gives_up: bool = True
+    dedup_ttl_s: float = 60.0
+
+
+QUEUES: Final = {
+    each.name: each
+    for each in (
+        Queue(  # for a minute more, so that a late second call does not process the upload again
+            PROCESSING_QUEUE,
+            "Processing",
+            "Uploads stay in PROCESSING for that long. Nothing is lost.",
+            public=True,
+        ),
+        Queue(
+            CACHE_QUEUE,
+            "Cache",
+            "New copies of remote media arrive late. Uploads and the origin work normally.",
+            required=("remote_url",),
+            public=True,
+            dedup_ttl_s=0.0,  # what is remembered of a URL decides whether it is fetched again
+        ),
+        Queue(
+            DELETE_QUEUE,
+            "Delete",
+            "Objects of deleted media are removed late. The media already answer 410.",
+            public=True,
+            gives_up=False,
+        ),
+        Queue(  # without a CDN it has no readers
+            PURGE_QUEUE,
+            "Purge",
+            "The CDN can still serve media that were deleted. The origin already answers 410.",
+            gives_up=False,
+            dedup_ttl_s=0.0,  # a media item can be deleted, undeleted and deleted again at once
+        ),
+    )
+}
+"""All queues by name, in the order in which operators see them."""
 
 
 @dataclass(frozen=True, slots=True)

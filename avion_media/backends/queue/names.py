@@ -4,28 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
+from avion_media.common.tasks import QUEUES
 
-# No worker can do a task of the queue without these fields.
-REQUIRED_FIELDS = {
-    PROCESSING_QUEUE: ("media_id",),
-    CACHE_QUEUE: ("remote_url",),
-    DELETE_QUEUE: ("media_id",),
-    PURGE_QUEUE: ("media_id",),
-}
-
-# A deletion must be carried out, so neither its age nor crashes of its workers end it. It reads no untrusted content,
-# so it does not cause crashes.
-NEVER_GIVEN_UP = frozenset({DELETE_QUEUE, PURGE_QUEUE})
+NEVER_GIVEN_UP = frozenset(name for name, queue in QUEUES.items() if not queue.gives_up)
 
 # The consumer of the group that has each entry from its delivery until a worker confirms the start of its attempt.
 UNCONFIRMED = "unconfirmed"
-
-# How long a dedup marker outlives its task. A minute for uploads, so that a late second call does not process the
-# upload again. None for remote media: their remembered state decides whether they are fetched again. None for purges,
-# because a media item can be deleted, undeleted and deleted again at once.
-DEDUP_TTL_S = {CACHE_QUEUE: 0.0, PURGE_QUEUE: 0.0}
-DEFAULT_DEDUP_TTL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

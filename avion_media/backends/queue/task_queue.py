@@ -25,17 +25,10 @@ from avion_media.backends.queue.consumers import read_consumers, remove_idle_con
 from avion_media.backends.queue.dead_letters import DeadLetters
 from avion_media.backends.queue.entries import delayed_member, flatten, read_entry, task_fields
 from avion_media.backends.queue.lease import Lease
-from avion_media.backends.queue.names import (
-    DEDUP_TTL_S,
-    DEFAULT_DEDUP_TTL_S,
-    NEVER_GIVEN_UP,
-    REQUIRED_FIELDS,
-    UNCONFIRMED,
-    QueueKeys,
-)
+from avion_media.backends.queue.names import UNCONFIRMED, QueueKeys
 from avion_media.backends.redis import Argument, Redis, RedisRefused, Reply
 from avion_media.common.errors import LeaseLost, Reason
-from avion_media.common.tasks import CONSUMER_GROUP, QUEUES, Task
+from avion_media.common.tasks import CONSUMER_GROUP, QUEUES, Queue, Task
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, instruments
 from avion_media.common.telemetry.tracing import trace_of_subject
 
@@ -102,9 +95,10 @@ class TaskQueue:
         self.dead_letters = DeadLetters(redis, QueueKeys(name))
         self._redis = redis
         self._keys = QueueKeys(name)
-        self._required = REQUIRED_FIELDS.get(name, ()) if required is None else required
-        self._dedup_ttl_ms = round(DEDUP_TTL_S.get(name, DEFAULT_DEDUP_TTL_S) * 1000)
-        self.max_deaths = _NEVER if name in NEVER_GIVEN_UP else MAX_DEATHS
+        row = QUEUES.get(name) or Queue(name, name, "", required=())
+        self._required = row.required if required is None else required
+        self._dedup_ttl_ms = round(row.dedup_ttl_s * 1000)
+        self.max_deaths = MAX_DEATHS if row.gives_up else _NEVER
         self._max_dead_letters = max_dead_letters
         self._telemetry = telemetry
         self._look_at = -math.inf  # when `take` looks for unconfirmed entries again

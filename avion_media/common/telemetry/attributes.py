@@ -72,7 +72,7 @@ SCHEME = Attribute("url.scheme", ("http",))
 MESSAGING_SYSTEM = Attribute("messaging.system", ("redis",))
 SEND = Attribute("messaging.operation.name", ("send",))
 PROCESS = Attribute("messaging.operation.name", ("process",))
-DESTINATION = Attribute("messaging.destination.name", QUEUES)
+DESTINATION = Attribute("messaging.destination.name", tuple(QUEUES))
 WAITED_IN = Attribute("messaging.destination.name", (*QUEUES, DROP_DELETED))
 TASK_OUTCOME = Attribute(
     "outcome",

@@ -71,7 +71,7 @@ async def _undelete(replay: JournalReplay, any_ids: Sequence[AnyId]) -> dict[str
     undeleted = await records.undelete_all(possible, issued)
     await journal.write_undeletes(undeleted, issued)
     outcome.update(dict.fromkeys(possible.keys() - undeleted.keys(), _TOO_LATE))
-    # Without a dedup_key: the marker of the task that ended at the mark may still exist (DEFAULT_DEDUP_TTL_S), and then
+    # Without a dedup_key: the marker of the task that ended at the mark may still exist (`Queue.dedup_ttl_s`), and then
     # nothing would be queued. If that task has not ended yet, the new one is one attempt more, which is harmless.
     queue = items.queues[PROCESSING_QUEUE]
     again = [each for each in unfinished if each in undeleted and isinstance(names[each], MediaId)]

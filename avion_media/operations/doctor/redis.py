@@ -9,7 +9,7 @@ from statistics import median
 from typing import Final
 
 from avion_media.backends.redis import Redis, Script
-from avion_media.common.tasks import PUBLIC_QUEUES
+from avion_media.common.tasks import QUEUES
 from avion_media.operations.doctor.check import Area, Check, CheckFailed, CheckStatus
 from avion_media.operations.setup import warnings_of
 
@@ -90,7 +90,7 @@ class RedisChecks:
 
     async def _groups(self) -> str:
         missing = []
-        for queue in PUBLIC_QUEUES:
+        for queue in (each.name for each in QUEUES.values() if each.public):
             if not await self._redis.execute("EXISTS", queue) or not await self._redis.execute(
                 "XINFO", "GROUPS", queue
             ):

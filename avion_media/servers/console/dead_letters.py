@@ -30,6 +30,7 @@ _CHUNK: Final = 250
 _MAX_SEQUENCE: Final = (1 << 64) - 1  # the largest sequence number in an entry id
 _HOURS: Final = 24
 _CAUSES_S: Final = 10.0
+_ORDER: Final = list(QUEUES)
 AGES: Final = {"1h": 3600.0, "1d": 86_400.0, "7d": 7 * 86_400.0}
 
 
@@ -251,7 +252,7 @@ class _Stream:
         if parsed is None:
             return ""
         queue, entry_id = parsed
-        own, other = QUEUES.index(self._queue), QUEUES.index(queue)
+        own, other = _ORDER.index(self._queue), _ORDER.index(queue)
         is_behind = own > other if self._is_forward else own < other
         if not is_behind and not (includes_cursor and own == other):
             return entry_id
@@ -274,7 +275,7 @@ class _Stream:
 
 def _order(each: DeadLetter) -> tuple[int, int, int]:
     milliseconds, _, sequence = each.entry_id.partition("-")
-    return int(milliseconds), int(sequence), QUEUES.index(each.queue)
+    return int(milliseconds), int(sequence), _ORDER.index(each.queue)
 
 
 def _cause(reason: str, found: list[DeadLetter], now: float) -> Cause:

@@ -17,6 +17,7 @@ from avion_media.backends.queue.history import last_of
 from avion_media.backends.redis import Redis
 from avion_media.common.errors import MediaError, Reason
 from avion_media.common.settings import format_size
+from avion_media.common.tasks import QUEUES
 from avion_media.items.moderation import MAX_NOTE
 from avion_media.process.replicas import SILENT_S, Replicas
 from avion_media.servers.console import audit, charts, wording
@@ -179,7 +180,7 @@ def _templates() -> jinja2.Environment:
         "meter": charts.meter,
         "last_of": last_of,
         "pages": PAGES,
-        "queue_titles": wording.QUEUE_TITLES,
+        "queue_names": tuple(QUEUES),
         "reasons": sorted(map(str, Reason)),
         "kept": audit.KEPT,
         "max_note": MAX_NOTE,

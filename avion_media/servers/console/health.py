@@ -10,9 +10,9 @@ from enum import IntEnum
 from typing import Any, Final
 
 from avion_media.backends.queue.history import History, QueueSample
-from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
+from avion_media.common.tasks import QUEUES
 from avion_media.process.lifecycle import Phase
-from avion_media.servers.console.wording import QUEUE_TITLES, duration, many, queue_title
+from avion_media.servers.console.wording import duration, many, queue_title
 
 LATE_S: Final = 120.0
 """The oldest task has waited so long that people notice."""
@@ -22,12 +22,6 @@ STALE_S: Final = 30.0
 """Figures of the queues are read every five seconds. Figures older than this are marked."""
 REVIEW_LATE_S: Final = 86_400.0
 """How long media can wait for a moderator, as in the alert `AvionMediaReviewWaits`."""
-_LATE_MEANS: Final = {
-    PROCESSING_QUEUE: "Uploads stay in PROCESSING for that long. Nothing is lost.",
-    CACHE_QUEUE: "New copies of remote media arrive late. Uploads and the origin work normally.",
-    DELETE_QUEUE: "Objects of deleted media are removed late. The media already answer 410.",
-    PURGE_QUEUE: "The CDN can still serve media that were deleted. The origin already answers 410.",
-}
 
 
 class Tone(IntEnum):
@@ -139,7 +133,7 @@ def queue_state(name: str, sample: QueueSample) -> QueueState:
         return QueueState(Tone.BAD, "No workers", f"{many(stats.depth, 'task')} wait, and no process reads this queue.")
     if stats.oldest_age_s > LATE_S:
         tone = Tone.BAD if stats.oldest_age_s > STALLED_S else Tone.WARN
-        return QueueState(tone, "Late" if tone is Tone.WARN else "Stalled", _LATE_MEANS.get(name, ""))
+        return QueueState(tone, "Late" if tone is Tone.WARN else "Stalled", QUEUES[name].late if name in QUEUES else "")
     if not stats.consumers:
         return QueueState(Tone.GOOD, "Unused", "No process reads this queue, and nothing is queued.")
     return QueueState(Tone.GOOD, "Running")
@@ -221,7 +215,7 @@ def _of_dead_letters(facts: Facts) -> Iterator[Finding]:
     if new:
         title += f", {min(new, total):,} of them new this hour"
     queues = [
-        f"{QUEUE_TITLES[name]} {each.stats.dead_letters:,}"
+        f"{queue_title(name)} {each.stats.dead_letters:,}"
         for name, each in facts.queues.items()
         if each.stats.dead_letters
     ]

@@ -14,10 +14,10 @@ from avion_media.common.errors import Reason
 from avion_media.common.ids import AnyId
 from avion_media.common.media import WEBP_SUFFIX
 from avion_media.common.resources import ResourceSlot
-from avion_media.common.tasks import QUEUES, State
+from avion_media.common.tasks import State
 from avion_media.operations.inspection import is_unknown, media_report
 from avion_media.process.settings import ProcessSettings
-from avion_media.servers.console.wording import QUEUE_TITLES, advice, many, meaning
+from avion_media.servers.console.wording import advice, many, meaning, queue_title
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def _of_event(event: Mapping[str, Any]) -> Step:
 
 
 def _of_task(task: Mapping[str, Any]) -> Iterator[Step]:
-    title = QUEUE_TITLES.get(task["queue"], task["queue"]) if task["queue"] in QUEUES else task["queue"]
+    title = queue_title(task["queue"])
     attempts = f" after {many(task['attempts_used'], 'attempt')}" if task.get("attempts_used") else ""
     error = task.get("error", "")
     if "failed_at" in task:

@@ -12,14 +12,8 @@ from markupsafe import Markup
 from avion_media.backends.remote import InvalidUrl, parse_remote_url
 from avion_media.common.errors import ADVICE, MEANINGS, Reason
 from avion_media.common.settings import format_size
-from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
+from avion_media.common.tasks import QUEUES
 
-QUEUE_TITLES: Final = {
-    PROCESSING_QUEUE: "Processing",
-    CACHE_QUEUE: "Cache",
-    DELETE_QUEUE: "Delete",
-    PURGE_QUEUE: "Purge",
-}
 _HASH: Final = re.compile(r"\b[0-9a-f]{32,64}\b")
 _REASONS: Final = {str(each): each for each in Reason}
 
@@ -134,4 +128,4 @@ def advice(code: str) -> str:
 
 def queue_title(name: str) -> str:
     """The title of a queue."""
-    return QUEUE_TITLES.get(name, name)
+    return QUEUES[name].title if name in QUEUES else name

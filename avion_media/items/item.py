@@ -135,6 +135,13 @@ class Items:
         except ObjectMissing:
             return None
 
+    async def upload(self, media_id: MediaId) -> ObjectInfo | None:
+        """Return what the client PUT, or None if there is nothing."""
+        try:
+            return await self.store.get().head(keys.incoming(media_id))
+        except ObjectMissing:
+            return None
+
     async def published(self, any_id: AnyId) -> Published | None:
         """Return the original that an earlier attempt wrote; None if there is none, or its facts are damaged."""
         info = await self.original(any_id)

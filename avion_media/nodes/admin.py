@@ -58,6 +58,5 @@ async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettin
 def _uploads(runtime: Runtime) -> Uploads:
     """The upload box's side of things; nobody watches there, so its service needs no subscription."""
     config = runtime.config
-    moderation, sizes = runtime.moderation.status, config.thumbnails.sizes
-    statuses = StatusResolver(runtime.store, runtime.items.statuses, runtime.replay, moderation, sizes, config.upload)
+    statuses = StatusResolver(runtime.items, runtime.replay, runtime.moderation.status, config.upload)
     return Uploads(MediaService(runtime, guard_of(runtime.config.remote), statuses, Watchers()))

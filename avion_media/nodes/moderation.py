@@ -74,7 +74,7 @@ class Looks:
 
         def heard(_channel: str, media_id: bytes) -> None:
             if media_id:
-                self._room.watched.add(media_id.decode(errors="replace"))
+                self._room.status.watch(media_id.decode(errors="replace"))
             self._due.set()
 
         def subscribed() -> None:

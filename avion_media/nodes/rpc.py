@@ -35,8 +35,7 @@ _log = get_logger()
 async def grpc(runtime: Runtime, child: Child[Address], *, config: GrpcConfig) -> None:
     """MediaService, health and reflection; and what wakes the watchers."""
     shared, watchers = runtime.config, Watchers()
-    moderation, sizes = runtime.moderation.status, shared.thumbnails.sizes
-    statuses = StatusResolver(runtime.store, runtime.items.statuses, runtime.replay, moderation, sizes, shared.upload)
+    statuses = StatusResolver(runtime.items, runtime.replay, runtime.moderation.status, shared.upload)
     service = MediaService(runtime, guard_of(shared.remote), statuses, watchers)
     health = Health()
     tls, callers = open_tls(config), open_callers(config)

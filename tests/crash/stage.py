@@ -400,7 +400,7 @@ class Stage:
     async def is_blocked_despite_objects(self) -> bool:
         """Return whether an origin that has read the index answers 451."""
         room = self.moderation()
-        await room.watched.reload(room.records)
+        await room.status.reload()
         return await room.status.is_blocked_despite_objects(str(self.media_id))
 
     async def sweep(self) -> None:

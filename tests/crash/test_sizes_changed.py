@@ -14,7 +14,7 @@ from avion_media.common.errors import Dependency
 from avion_media.common.media import ThumbnailSize
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import PURGE_QUEUE, State, Status
-from avion_media.items.moderation import ModerationStatus, Watched
+from avion_media.items.moderation import ModerationStatus
 from avion_media.items.settings import CdnConfig
 from avion_media.items.state import StatusStore
 from avion_media.media.settings import UploadConfig
@@ -37,9 +37,10 @@ async def status_of(stage: Stage) -> Status:
     """Return the status of a client now. It must be the same after Redis has lost it."""
     store: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     store.fill(cast("ObjectStore", MemoryStore(stage.objects, Steps())))
-    status_store, moderation = StatusStore(stage.redis), ModerationStatus(store, Watched())
+    items = stage.items()
+    status_store, moderation = items.statuses, ModerationStatus(store)
     await stage.replay().ensure_complete()
-    statuses = StatusResolver(store, status_store, stage.replay(), moderation, stage.sizes, UploadConfig())
+    statuses = StatusResolver(items, stage.replay(), moderation, UploadConfig())
     now = await statuses.resolve(stage.media_id)
     await status_store.forget(str(stage.media_id))
     assert await statuses.resolve(stage.media_id) == now

@@ -22,7 +22,7 @@ from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
 from avion_media.items.item import Items
-from avion_media.items.moderation import ModerationStatus, Watched
+from avion_media.items.moderation import ModerationStatus
 from avion_media.items.state import StatusStore
 from avion_media.media.settings import UploadConfig
 from avion_media.servers.api.media_service import MediaService, NothingUploaded
@@ -89,11 +89,8 @@ async def complete(stage: Stage, steps: Steps | None = None) -> bool:
     redis = stepped(stage.redis, steps)
     store = slot_of(Dependency.STORE, cast("ObjectStore", _Store(stage.objects, steps)))
     items = Items(store, redis)
-    statuses = items.statuses
     runtime = SimpleNamespace(config=Config(), store=store, items=items, telemetry=NO_TELEMETRY)
-    resolver = StatusResolver(
-        store, statuses, stage.replay(steps), ModerationStatus(store, Watched()), SIZES, UploadConfig()
-    )
+    resolver = StatusResolver(items, stage.replay(steps), ModerationStatus(store), UploadConfig())
     service = MediaService(cast("Any", runtime), cast("Any", None), resolver, cast("Any", None))
     request = wire.CompleteMediaUploadRequest(media_id=str(stage.media_id))
     try:

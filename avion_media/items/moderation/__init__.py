@@ -1,6 +1,6 @@
 """Moderation: blocks of media, block lists, evidence, media that wait for a moderator, the operator's hook."""
 
-from avion_media.items.moderation.blocking import MAX_NOTE, Blocking, NotBlocked, Unwanted, Watched
+from avion_media.items.moderation.blocking import MAX_NOTE, Blocking, NotBlocked, Unwanted
 from avion_media.items.moderation.changes import CHANNEL, Changes
 from avion_media.items.moderation.entries import EXACT, Entry, HashType, InvalidEntry, parse_entry, parse_list
 from avion_media.items.moderation.likeness import Likeness
@@ -35,7 +35,6 @@ __all__ = [
     "Reviews",
     "Unwanted",
     "Visit",
-    "Watched",
     "parse_entry",
     "parse_list",
     "waits",

@@ -58,6 +58,7 @@ from avion_media.items.moderation.records import (
     now,
     write_block,
 )
+from avion_media.items.moderation.status import ModerationStatus
 
 MAX_NOTE = 1000  # characters
 WATCHED = timedelta(days=1)  # far longer than a process stands still between the confirmation of a record and its step
@@ -75,33 +76,6 @@ class NotBlocked(MediaError):
 
 PictureHash = Callable[[bytes], Awaitable[bytes | None]]
 """Computes the PDQ hash of a thumbnail; None for an image with too little structure."""
-
-
-class Watched:
-    """Media whose block, or its end, is in progress, or changed a short time ago. Their records decide, not objects."""
-
-    def __init__(self) -> None:
-        self._listed: frozenset[str] = frozenset()
-        self._notified: set[str] = set()
-
-    def __contains__(self, media_id: str) -> bool:
-        return media_id in self._listed or media_id in self._notified
-
-    def add(self, media_id: str) -> None:
-        """Add a media item that this process works on, or that another process has announced."""
-        self._notified.add(media_id)
-
-    async def reload(self, records: ModerationRecords) -> dict[str, ListedObject]:
-        """Read the index in the bucket. Media that are added meanwhile stay until the next time."""
-        before, self._notified = self._notified, set()
-        try:
-            listed = await records.watched()
-        except BaseException:
-            self._notified |= before
-            raise
-        found = {each.key.removeprefix(keys.WATCHED_PREFIX): each for each in listed}
-        self._listed = frozenset(found)
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +102,9 @@ class Blocking:
     ``claim_s``: a process that has not continued a block for this long counts as dead.
     """
 
-    def __init__(self, items: Items, watched: Watched, picture_hash: PictureHash, claim_s: float) -> None:
+    def __init__(self, items: Items, status: ModerationStatus, picture_hash: PictureHash, claim_s: float) -> None:
         self._items = items
-        self._watched = watched
+        self._status = status
         self._picture_hash = picture_hash
         self._changes = Changes(items.redis)
         self._claim_s = claim_s
@@ -197,7 +171,7 @@ class Blocking:
         Settled ones are looked at less and less often, and at the end of `WATCHED` for the last time. Without
         ``abandoned_only`` all are looked at.
         """
-        listed = await self._watched.reload(self._records)
+        listed = await self._status.reload()
         ages = {media_id: datetime.now(UTC) - each.last_modified for media_id, each in listed.items()}
         self._next_look = {
             media_id: known
@@ -389,7 +363,7 @@ class Blocking:
 
     async def _carry_out(self, any_id: AnyId, block: Block) -> Block:
         media_id = block.media_id
-        self._watched.add(media_id)
+        self._status.watch(media_id)
         with suppress(Unavailable):  # without Redis other processes serve it until its objects are removed
             await self._changes.note(media_id)
             await self._items.announce_blocked(media_id)

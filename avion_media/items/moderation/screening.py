@@ -17,7 +17,7 @@ from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.media import MediaFacts
 from avion_media.common.tasks import Task
 from avion_media.items.item import Items
-from avion_media.items.moderation.blocking import Blocking, Unwanted, Watched, hash_file
+from avion_media.items.moderation.blocking import Blocking, Unwanted, hash_file
 from avion_media.items.moderation.changes import Changes
 from avion_media.items.moderation.entries import EXACT, Entry, HashType
 from avion_media.items.moderation.evidence import Evidence
@@ -42,14 +42,13 @@ class Moderation:
         self.items = items
         self.policy = config.moderation
         self.edges = {size.name: size.longest_edge for size in items.sizes}
-        self.watched = Watched()
         self.records = ModerationRecords(items.store)
         self.evidence = Evidence(items.store)
-        self.status = ModerationStatus(items.store, self.watched)
+        self.status = ModerationStatus(items.store)
         self.likeness = likeness or Likeness(require=config.sandbox.require)
         self.lists = Blocklists(items.store, Changes(items.redis))
         self.reviews = Reviews(items)
-        self.blocking = Blocking(items, self.watched, self.likeness.of, config.tasks.claim_after)
+        self.blocking = Blocking(items, self.status, self.likeness.of, config.tasks.claim_after)
         self.hook = Hook(config.moderation, items.redis, items.telemetry)
 
     async def begin(self, any_id: AnyId, task: Task, queue: str) -> Visit:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from avion_media.backends.remote import AddressGuard, InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.common import keys
-from avion_media.common.errors import MediaError, ObjectMissing, Reason
+from avion_media.common.errors import MediaError, Reason
 from avion_media.common.ids import (
     AnyId,
     InvalidId,
@@ -202,7 +202,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         return wire.CompleteMediaUploadResponse()
 
     async def _begin_processing(self, media_id: MediaId, upload: GrantedUpload | None, caller: str) -> None:
-        uploaded = await self._statuses.uploaded(media_id)
+        uploaded = await self._runtime.items.upload(media_id)
         if uploaded is None:
             nothing = NothingUploaded(media_id.text) if upload is None else NoSuchUpload(media_id.text)
             await self._require_accepted(media_id, nothing)
@@ -260,9 +260,8 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)
 
     async def _has_copy(self, remote_id: RemoteId, *, stale_too: bool) -> bool:
-        try:
-            info = await self._runtime.store.get().head(keys.original(remote_id))
-        except ObjectMissing:
+        info = await self._runtime.items.original(remote_id)
+        if info is None:
             return False
         return stale_too or (datetime.now(UTC) - info.last_modified).total_seconds() < self._config.remote.ttl
 

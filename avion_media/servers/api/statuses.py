@@ -6,15 +6,15 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, timedelta
 
-from avion_media.backends.store import ObjectInfo, ObjectStore, stored_facts
+from avion_media.backends.store import ObjectInfo, stored_facts
 from avion_media.common import keys
-from avion_media.common.errors import MediaError, ObjectMissing
+from avion_media.common.errors import MediaError
 from avion_media.common.ids import AnyId, MediaId
-from avion_media.common.media import ThumbnailSize, sizes_of
-from avion_media.common.resources import Deletions, ResourceSlot
+from avion_media.common.media import sizes_of
+from avion_media.common.resources import Deletions
 from avion_media.common.tasks import State, Status
+from avion_media.items.item import Items
 from avion_media.items.moderation import ModerationStatus
-from avion_media.items.state import StatusStore
 from avion_media.media.settings import UploadConfig
 
 _CLOCK_SKEW = timedelta(minutes=5)
@@ -28,31 +28,21 @@ class UnknownMedium(MediaError):
 class StatusResolver:
     """Resolves ids to statuses. Raises `Unavailable` while the store or Redis is unavailable."""
 
-    def __init__(
-        self,
-        store: ResourceSlot[ObjectStore],
-        stored: StatusStore,
-        deletions: Deletions,
-        moderation: ModerationStatus,
-        sizes: tuple[ThumbnailSize, ...],
-        upload: UploadConfig,
-    ) -> None:
-        self._store = store
-        self._stored = stored
+    def __init__(self, items: Items, deletions: Deletions, moderation: ModerationStatus, upload: UploadConfig) -> None:
+        self._items = items
         self._deletions = deletions
         self._moderation = moderation
-        self._sizes = sizes
         self._url_ttl = timedelta(seconds=upload.url_ttl)
         self._multipart_ttl = timedelta(seconds=upload.multipart_ttl)
 
     async def resolve(self, any_id: AnyId, now: datetime | None = None) -> Status:
         """Return the status of one media item, or raise `UnknownMedium`."""
-        known = await self._stored.get(str(any_id))
+        known = await self._items.statuses.get(str(any_id))
         if (known is None or known.state is not State.DELETED) and await self._deletions.is_deleted(str(any_id)):
             known = Status(str(any_id), State.DELETED)
         if known is not None:
             return known
-        info = await self._head(keys.original(any_id))
+        info = await self._items.original(any_id)
         if info is not None and not await self._moderation.is_blocked_despite_objects(str(any_id)):
             return self._ready(any_id, info)
         moderated = await self._moderation.status(any_id)
@@ -60,15 +50,11 @@ class StatusResolver:
             return moderated
         if isinstance(any_id, MediaId) and (
             self.url_lives(any_id, now)
-            or await self._head(keys.incoming(any_id)) is not None
+            or await self._items.upload(any_id) is not None
             or await self._is_uploaded_in_parts(any_id, now)
         ):
             return Status(str(any_id), State.PENDING_UPLOAD)
         raise UnknownMedium(str(any_id))
-
-    async def uploaded(self, media_id: MediaId) -> ObjectInfo | None:
-        """Return the upload, or None if there is none."""
-        return await self._head(keys.incoming(media_id))
 
     def url_lives(self, media_id: MediaId, now: datetime | None = None) -> bool:
         """Return whether the upload URL of this id is still valid."""
@@ -82,7 +68,7 @@ class StatusResolver:
         """Return whether there is an upload in parts that was neither completed nor aborted."""
         if not self._lives(media_id, self._multipart_ttl, now):
             return False
-        return await self._store.get().multipart.is_unfinished(keys.incoming(media_id))
+        return await self._items.store.get().multipart.is_unfinished(keys.incoming(media_id))
 
     def valid_for_s(self, any_id: AnyId, status: Status, now: datetime | None = None) -> float:
         """Return for how many seconds a status is valid without another event. A pending upload ends with its URL, or
@@ -92,13 +78,7 @@ class StatusResolver:
         left = any_id.created + self._url_ttl - (now or datetime.now(UTC))
         return (left + _A_MOMENT if left > timedelta() else self._url_ttl).total_seconds()
 
-    async def _head(self, key: str) -> ObjectInfo | None:
-        try:
-            return await self._store.get().head(key)
-        except ObjectMissing:
-            return None
-
     def _ready(self, any_id: AnyId, info: ObjectInfo) -> Status:
         facts = stored_facts(info)
-        thumbnails = keys.origin_paths(any_id, sizes_of(facts, self._sizes))
+        thumbnails = keys.origin_paths(any_id, sizes_of(facts, self._items.sizes))
         return Status(str(any_id), State.READY, facts=facts, thumbnails=thumbnails)

@@ -30,7 +30,7 @@ from avion_media.common.media import ThumbnailSize
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import State, Status
 from avion_media.items.item import Items
-from avion_media.items.moderation import Entry, HashType, ModerationRecords, NotBlocked, Unwanted, Watched
+from avion_media.items.moderation import Entry, HashType, ModerationRecords, ModerationStatus, NotBlocked, Unwanted
 from avion_media.items.moderation.blocking import Blocking
 from avion_media.items.moderation.own import OwnEntries, page_of
 from avion_media.items.moderation.records import BLOCK, CHANGES, Block, BlockState
@@ -146,7 +146,7 @@ class World:
         items = Items(store, cast("Redis", _Redis(self, actor)), SIZES)
         items.statuses = cast("StatusStore", _Statuses(self, actor))
         items.events = cast("MediaEvents", _Nothing())
-        made = Blocking(items, Watched(), _no_hash, CLAIM_S)
+        made = Blocking(items, ModerationStatus(store), _no_hash, CLAIM_S)
 
         async def digest(key: str) -> bytes | None:  # a thread would let the machine go on meanwhile
             return DIGEST if await store.get().exists(key) else None

@@ -14,10 +14,10 @@ from avion_media.backends.redis import RedisRefused
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.formats import BY_NAME
 from avion_media.common.ids import new_media_id
-from avion_media.common.resources import Deletions, ResourceSlot
+from avion_media.common.resources import Deletions
 from avion_media.common.tasks import State, Status
+from avion_media.items.item import Items
 from avion_media.items.moderation import ModerationStatus
-from avion_media.items.state import StatusStore
 from avion_media.media.settings import UploadConfig
 from avion_media.servers.api.statuses import StatusResolver
 from avion_media.servers.api.watch import Notifier, Watchers
@@ -122,8 +122,8 @@ async def test_neither_an_outage_nor_a_refusal_ends_the_looking(autojump_clock: 
 
 
 def test_only_a_pending_upload_ends_by_itself() -> None:
-    stored, deletions, moderation = cast("StatusStore", None), cast("Deletions", None), cast("ModerationStatus", None)
-    statuses = StatusResolver(ResourceSlot(Dependency.STORE), stored, deletions, moderation, (), UploadConfig())
+    deletions, moderation = cast("Deletions", None), cast("ModerationStatus", None)
+    statuses = StatusResolver(cast("Items", None), deletions, moderation, UploadConfig())
     now = datetime(2026, 1, 1, tzinfo=UTC)
     media_id = new_media_id(BY_NAME["jpeg"], int(now.timestamp() * 1000))
     assert statuses.valid_for_s(media_id, PROCESSING, now) == float("inf")

@@ -83,7 +83,10 @@ def _kill(client: httpx.Client, path: str) -> bool:
         return True
     if answer.status_code == httpx.codes.NOT_FOUND:
         raise CommandFailed(f"{client.base_url} kills nothing: start the service with {PREFIX}CHAOS__ENABLED=true")
-    return bool(answer.raise_for_status().json()["killed"])
+    if answer.status_code == httpx.codes.CONFLICT:  # it was down
+        return False
+    answer.raise_for_status()
+    return True
 
 
 def _wait_whole(client: httpx.Client) -> int:

@@ -301,23 +301,6 @@ class Client:
             raise CommandFailed(f"{media_id}: the service ended the watch without a status")
         return status
 
-    async def block(self, media_id: str, note: str, *, keep_evidence: bool) -> int:
-        """Block a media item; return how many copies are blocked with it. It takes a while to find them in a large
-        store."""
-        request = wire.BlockMediaRequest(media_id=media_id, note=note, keep_evidence=keep_evidence)
-        answer = await self._call(self._stub.BlockMedia(request, metadata=self._metadata), _WAIT_S)
-        return int(answer.copies)
-
-    async def unblock(self, media_id: str) -> None:
-        """End a block."""
-        request = wire.UnblockMediaRequest(media_id=media_id)
-        try:
-            await self._call(self._stub.UnblockMedia(request, metadata=self._metadata), _WAIT_S)
-        except CallFailed as failed:
-            if failed.code != "FAILED_PRECONDITION":
-                raise
-            raise CommandFailed(f"{media_id}: it is not blocked") from None
-
     async def status(self, media_id: str) -> wire.MediaStatus:
         """Return the status of a media item."""
         request = wire.GetMediaStatusRequest(media_id=media_id)

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import click
 
-from avion_media.backends.queue import BulkJob, BulkJobs, DeadLetter, DeadLetterFilter, DeadLetters, TaskQueue
+from avion_media.backends.queue import DeadLetter, DeadLetterFilter, TaskQueue
 from avion_media.backends.redis import Redis, open_redis
-from avion_media.cli.operator import log_action, operator_name
+from avion_media.cli.operator import act, raise_problems
 from avion_media.cli.output import (
     CommandFailed,
     UsageError,
@@ -27,6 +27,8 @@ from avion_media.cli.resources import run_directly
 from avion_media.common.settings import parse_duration
 from avion_media.common.tasks import QUEUES
 from avion_media.operations.inspection import format_time
+from avion_media.operations.operation import OperatedService
+from avion_media.operations.queues import bulk_target
 
 T = TypeVar("T")
 _PAGE = 1000
@@ -148,7 +150,7 @@ def replay_command(
             raise UsageError("--rate goes with --all or a filter")
         _begin_jobs(chosen, rate, as_json)
         return
-    _act("replayed", DeadLetters.replay, _selection(entry_ids, everything, conditions), as_json)
+    _act("replayed", "replay", _selection(entry_ids, everything, conditions), as_json)
 
 
 @dlq_command.command("drop")
@@ -156,7 +158,7 @@ def replay_command(
 @json_option
 def drop_command(entry_ids: tuple[str, ...], everything: bool, as_json: bool, **conditions: Any) -> None:
     """Remove dead letters for good."""
-    _act("dropped", DeadLetters.drop, _selection(entry_ids, everything, conditions), as_json)
+    _act("dropped", "drop", _selection(entry_ids, everything, conditions), as_json)
 
 
 def _selection(entry_ids: tuple[str, ...], everything: bool, conditions: dict[str, Any]) -> Selection:
@@ -171,65 +173,52 @@ def _selection(entry_ids: tuple[str, ...], everything: bool, conditions: dict[st
 
 
 def _begin_jobs(chosen: Selection, rate: float, as_json: bool) -> None:
-    async def begin(redis: Redis) -> dict[str, BulkJob | None]:
-        jobs = {}
-        for queue in chosen.queues:
-            if await TaskQueue(redis, queue).dead_letters.list(1):
-                jobs[queue] = await BulkJobs(redis, queue).begin_replay(chosen.wanted, rate=rate, by=operator_name())
-        return jobs
+    async def with_dead_letters(service: OperatedService) -> list[str]:
+        found = [each for each in chosen.queues if await TaskQueue(service.items.redis, each).dead_letters.list(1)]
+        return [bulk_target(each, chosen.wanted) for each in found]
 
-    begun = _with_redis(begin)
-    jobs = [job for job in begun.values() if job is not None]
-    for job in jobs:
-        log_action("job_begun", job=job.name, rate=rate, dead_letters=job.total, **chosen.wanted.to_fields())
-        if not as_json:
-            console().print(f"{job.name}: {job.total} dead letters, {rate:g} a second")
+    outcome = act(load_config(), "replay_all", with_dead_letters, rate=rate)
+    begun = list(outcome.done.values())
     if as_json:
-        print_json({job.queue: job.total for job in jobs})
-    elif not begun:
-        console().print("no dead letters")
-    if busy := [queue for queue, job in begun.items() if job is None]:
-        raise CommandFailed(*(f"{queue}: an earlier bulk replay is not done yet" for queue in busy))
+        print_json({target.partition("?")[0]: facts["total"] for target, facts in outcome.done.items()})
+    else:
+        for each in begun:
+            console().print(f"{each['job']}: {each['total']} dead letters, {rate:g} a second")
+        if not begun and not outcome.problems:
+            console().print("no dead letters")
+    raise_problems(outcome)
 
 
-def _act(word: str, step: Callable[[DeadLetters, str], Awaitable[bool]], chosen: Selection, as_json: bool) -> None:
-    """Take ``step`` with each chosen dead letter, then report how many were changed.
+def _act(word: str, action: str, chosen: Selection, as_json: bool) -> None:
+    """Carry out ``action`` on each chosen dead letter, then report how many were changed.
 
     Does not count a dead letter that another operator changed first. Raises `CommandFailed` for entry ids that are not
     found, or found in several queues, after it has changed the others.
     """
-    done: list[DeadLetter] = []
+    found: dict[str, DeadLetter] = {}
+    problems: list[str] = []
 
-    async def act(redis: Redis) -> list[str]:
-        async def take_step(found: DeadLetter) -> bool:
-            if await step(TaskQueue(redis, found.queue).dead_letters, found.entry_id):
-                done.append(found)
-            return True
-
+    async def find(service: OperatedService) -> list[str]:
         if not chosen.entry_ids:
-            await _each(redis, chosen, take_step)
-            return []
-        problems = []
+            found.update({each.key: each for each in await _collect(service.items.redis, chosen, None)})
         for entry_id in chosen.entry_ids:
-            found = await _find(redis, entry_id, chosen.queues)
-            if len(found) == 1:
-                await take_step(found[0])
-            elif found:
-                names = ", ".join(each.queue for each in found)
+            named = await _find(service.items.redis, entry_id, chosen.queues)
+            if len(named) == 1:
+                found[named[0].key] = named[0]
+            elif named:
+                names = ", ".join(each.queue for each in named)
                 problems.append(f"{entry_id}: is in several queues ({names}); choose one by --queue")
             else:
                 problems.append(f"{entry_id}: no such dead letter")
-        return problems
+        return list(found)
 
-    problems = _with_redis(act)
-    for each in done:
-        log_action(f"dead_letter_{word}", queue=each.queue, entry_id=each.entry_id, task_id=each.task_id)
+    outcome = act(load_config(), action, find)
     if as_json:
-        print_json({word: [_to_dict(each) for each in done]})
+        print_json({word: [_to_dict(found[key]) for key in outcome.done]})
     else:
-        console().print(f"{len(done)} {word}")
-    if problems:
-        raise CommandFailed(*problems)
+        console().print(f"{len(outcome.done)} {word}")
+    if problems or (outcome.problems and chosen.entry_ids):
+        raise CommandFailed(*problems, *outcome.sentences())
 
 
 def _selection_of(queue: str | None, error: str, older_than_s: float | None, newer_than_s: float | None) -> Selection:
@@ -242,31 +231,21 @@ def _selection_of(queue: str | None, error: str, older_than_s: float | None, new
     return Selection(tuple(QUEUES) if queue is None else (queue_name(queue),), wanted)
 
 
-async def _each(redis: Redis, chosen: Selection, handle: Callable[[DeadLetter], Awaitable[bool]]) -> None:
-    """Await ``handle`` for each chosen dead letter, until ``handle`` returns False.
+async def _collect(redis: Redis, chosen: Selection, limit: int | None) -> list[DeadLetter]:
+    """Return the chosen dead letters, at most ``limit``.
 
     Skips dead letters that are added meanwhile, because a replayed task can fail again at once.
     """
     seconds, microseconds = await redis.execute("TIME")
     now = int(seconds) + int(microseconds) / 1_000_000
+    found: list[DeadLetter] = []
     for queue in chosen.queues:
         after = ""
         while page := await TaskQueue(redis, queue).dead_letters.list(_PAGE, after):
             after = page[-1].entry_id
-            for each in page:
-                meant = each.failed_at <= now and chosen.wanted.lets_through(each)
-                if meant and not await handle(each):
-                    return
-
-
-async def _collect(redis: Redis, chosen: Selection, limit: int) -> list[DeadLetter]:
-    found: list[DeadLetter] = []
-
-    async def collect(each: DeadLetter) -> bool:
-        found.append(each)
-        return len(found) < limit
-
-    await _each(redis, chosen, collect)
+            found += [each for each in page if each.failed_at <= now and chosen.wanted.lets_through(each)]
+            if limit is not None and len(found) >= limit:
+                return found[:limit]
     return found
 
 

@@ -25,8 +25,8 @@ from avion_media.backends.remote import Fetcher, InvalidUrl, parse_remote_url
 from avion_media.backends.store import FileSource, ObjectStore, open_store, read_secret
 from avion_media.cli.client import Client, open_client
 from avion_media.cli.manifest import RedirectMap, Row, check_manifest, open_map, rows_of
+from avion_media.cli.operator import act
 from avion_media.cli.output import CommandFailed, console, json_option, load_config, print_json
-from avion_media.cli.resources import run_directly
 from avion_media.common import keys
 from avion_media.common.concurrency import run_all
 from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
@@ -37,6 +37,7 @@ from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
 from avion_media.media.scrubber import known_format
 from avion_media.nodes.consumers import guard_of, user_agent_of
+from avion_media.operations.operation import OperatedService, Outcome
 from avion_media.servers.api.validation import BadRequest, check_upload_request
 from mediascrub import HEAD_BYTES, sniff
 
@@ -56,6 +57,9 @@ class _Summary:
     imported: int = 0
     already_there: int = 0
     failed: list[tuple[Row, str]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.imported} imported, {self.already_there} already there, {len(self.failed)} failed"
 
 
 @click.command("import")
@@ -90,13 +94,19 @@ def import_command(manifest: Path, root: Path | None, map_path: Path | None, at_
     ):
         bar = progress.add_task("", total=total)
         run = _Import(config, rows_of(manifest), redirects, root or manifest.parent, lambda: progress.advance(bar))
-        summary = run_directly(lambda: run.run(at_once))
+
+        async def work(_service: OperatedService) -> Outcome:
+            await run.run(at_once)
+            return Outcome(text=str(run.summary))
+
+        act(config, "import_media", [str(manifest)], work)
+    summary = run.summary
     if as_json:
         failed = [{"line": row.line, "source": row.source, "error": problem} for row, problem in summary.failed]
         counts = {"imported": summary.imported, "already_there": summary.already_there}
         print_json({**counts, "failed": failed, "map": str(map_path)})
     else:
-        click.echo(f"{summary.imported} imported, {summary.already_there} already there, {len(summary.failed)} failed")
+        click.echo(str(summary))
     if summary.failed:
         raise CommandFailed(*(f"{manifest}:{row.line}: {row.source}: {problem}" for row, problem in summary.failed))
 
@@ -112,24 +122,23 @@ class _Import:
         self._redirects = redirects
         self._sources = _Sources(config, root)
         self._ended = ended
-        self._summary = _Summary()
+        self.summary = _Summary()
 
-    async def run(self, at_once: int) -> _Summary:
+    async def run(self, at_once: int) -> None:
         """Import all rows. Raises `CommandFailed` and `Unavailable`; what was imported by then stays."""
         async with open_store(self._config.s3) as store, open_client(self._config) as client:
             secret = await read_secret(store, keys.IMPORT_SECRET)
             await run_all([lambda: self._work(client, store, secret)] * at_once)
-        return self._summary
 
     async def _work(self, client: Client, store: ObjectStore, secret: bytes) -> None:
         for row in self._rows:
             if row.source in self._redirects:
-                self._summary.already_there += 1
+                self.summary.already_there += 1
             else:
                 try:
                     await self._import(row, client, store, secret)
                 except _NotImported as problem:
-                    self._summary.failed.append((row, str(problem)))
+                    self.summary.failed.append((row, str(problem)))
             self._ended()
 
     async def _import(self, row: Row, client: Client, store: ObjectStore, secret: bytes) -> None:
@@ -148,9 +157,9 @@ class _Import:
             raise _NotImported(ended.reason or wire.MediaStatus.State.Name(ended.state).lower())
         self._redirects.add(row.source, str(media_id), f"{self._config.http.public_url}/media/{media_id}")
         if is_new:
-            self._summary.imported += 1
+            self.summary.imported += 1
         else:
-            self._summary.already_there += 1
+            self.summary.already_there += 1
 
     async def _upload(self, row: Row, media_id: MediaId, file: FileSource, store: ObjectStore) -> None:
         """Check a file as RequestMediaUpload does, and write it where a client's PUT would."""

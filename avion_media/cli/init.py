@@ -8,11 +8,12 @@ from dataclasses import asdict
 import click
 
 from avion_media.backends.store import StoreRefused
+from avion_media.cli.operator import act
 from avion_media.cli.output import CommandFailed, json_option, load_config, print_json, print_problem
-from avion_media.cli.resources import run_directly
 from avion_media.common.settings import PREFIX
 from avion_media.config import Config
 from avion_media.operations.doctor import CheckResult, CheckStatus, examine_forgeries
+from avion_media.operations.operation import OperatedService, Outcome
 from avion_media.operations.setup import prepare
 
 
@@ -26,16 +27,20 @@ def init_command(as_json: bool) -> None:
     """
     config = load_config()
 
-    async def run() -> tuple[list[str], list[str], list[CheckResult]]:
+    found: list[tuple[list[str], list[str], list[CheckResult]]] = []
+
+    async def run(_service: OperatedService) -> Outcome:
         try:
             created, warnings = await prepare(config)
         except StoreRefused as error:
             raise CommandFailed(
                 f"the object store refuses the bucket {config.s3.bucket}: {error} (see {PREFIX}S3__BUCKET)"
             ) from None
-        return created, warnings, await _problems(config)
+        found.append((created, warnings, await _problems(config)))
+        return Outcome({each: {} for each in created})
 
-    created, warnings, problems = run_directly(run)
+    act(config, "init", [config.s3.bucket], run)
+    ((created, warnings, problems),) = found
     if as_json:
         print_json({"created": created, "warnings": warnings, "problems": [asdict(each) for each in problems]})
     else:

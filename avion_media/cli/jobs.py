@@ -6,10 +6,10 @@ from dataclasses import asdict
 
 import click
 
-from avion_media.backends.queue import JOB_STEPS, BulkJob, JobStep, all_jobs, find_jobs
+from avion_media.backends.queue import BulkJob, all_jobs
 from avion_media.backends.redis import open_redis
-from avion_media.cli.operator import log_action
-from avion_media.cli.output import CommandFailed, UsageError, json_option, load_config, print_json, print_table
+from avion_media.cli.operator import act, raise_problems
+from avion_media.cli.output import json_option, load_config, print_json, print_table
 from avion_media.cli.resources import run_directly
 from avion_media.operations.inspection import format_time
 
@@ -49,7 +49,7 @@ def jobs_command(context: click.Context, as_json: bool) -> None:
 @json_option
 def pause_command(job: str, as_json: bool) -> None:
     """Stop JOB for now."""
-    _steer(job, JOB_STEPS["pause"], as_json)
+    _act("pause_job", job, as_json)
 
 
 @jobs_command.command("resume")
@@ -57,7 +57,7 @@ def pause_command(job: str, as_json: bool) -> None:
 @json_option
 def resume_command(job: str, as_json: bool) -> None:
     """Continue JOB where it stopped."""
-    _steer(job, JOB_STEPS["resume"], as_json)
+    _act("resume_job", job, as_json)
 
 
 @jobs_command.command("cancel")
@@ -65,23 +65,14 @@ def resume_command(job: str, as_json: bool) -> None:
 @json_option
 def cancel_command(job: str, as_json: bool) -> None:
     """End JOB. What it has done stays."""
-    _steer(job, JOB_STEPS["cancel"], as_json)
+    _act("cancel_job", job, as_json)
 
 
-def _steer(name: str, step: JobStep, as_json: bool) -> None:
-    config = load_config()
-
-    async def steer() -> bool:
-        async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
-            found = find_jobs(redis, name)
-            if found is None:
-                raise UsageError(f"no such job: {name} (see: avion-media jobs)")
-            return await step.take(*found)
-
-    if not run_directly(steer):
-        raise CommandFailed(f"{name} {step.refusal} (see: avion-media jobs)")
-    log_action(f"job_{step.done}", job=name)
-    print_json({"job": name, "done": step.done}) if as_json else click.echo(f"{name}: {step.done}")
+def _act(action: str, job: str, as_json: bool) -> None:
+    outcome = act(load_config(), action, [job])
+    raise_problems(outcome)
+    state = outcome.done[job]["state"]
+    print_json({"job": job, "done": state}) if as_json else click.echo(f"{job}: {state}")
 
 
 async def _read() -> list[BulkJob]:

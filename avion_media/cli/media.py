@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,10 +10,9 @@ from typing import Any, TypeVar
 import click
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-from avion_media.backends.redis import Redis, open_redis
-from avion_media.backends.store import ObjectStore, open_store
 from avion_media.cli.client import Client, Uploaded, open_client, reachable
 from avion_media.cli.client import Progress as UploadProgress
+from avion_media.cli.operator import act
 from avion_media.cli.output import (
     CommandFailed,
     UsageError,
@@ -29,18 +27,17 @@ from avion_media.cli.output import (
     read_url,
     sanitize,
 )
-from avion_media.cli.resources import run_directly, unwrapped
-from avion_media.common.errors import Dependency
-from avion_media.common.resources import ResourceSlot
-from avion_media.common.tasks import DROP_DELETED
+from avion_media.cli.resources import unwrapped
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
-from avion_media.items.owners import OwnerIndex
+from avion_media.operations.queues import OWNER
 
 T = TypeVar("T")
 
 
-def _with_client(config: Config, use: Callable[[Client], Awaitable[T]]) -> T:
+def with_client(config: Config, use: Callable[[Client], Awaitable[T]]) -> T:
+    """Call the running service."""
+
     async def run() -> T:
         async with open_client(config) as client:
             return await use(client)
@@ -96,7 +93,7 @@ def upload_command(files: tuple[Path, ...], owner: str, resume: bool, as_json: b
     """
     config = load_config()
     upload = partial(upload_all, files=files, show=not as_json, owner=owner, resume=resume)
-    ended, problems = _with_client(config, upload)
+    ended, problems = with_client(config, upload)
     base_url = origin_url(config)
     if as_json:
         failed = [{"file": file, "error": problem} for file, problem in problems]
@@ -161,7 +158,7 @@ def status_command(media_id: str, as_json: bool) -> None:
     """Show the status of one media item."""
     read_id(media_id)
     config = load_config()
-    status = _with_client(config, lambda client: client.status(media_id))
+    status = with_client(config, lambda client: client.status(media_id))
     described = describe(status, origin_url(config))
     print_json(described) if as_json else print_status(described)
 
@@ -178,7 +175,7 @@ def cache_command(url: str, as_json: bool) -> None:
         answer = await client.cache(url)
         return answer, await client.wait(answer.media_id)
 
-    answer, status = _with_client(config, fetch)
+    answer, status = with_client(config, fetch)
     described = describe(status, origin_url(config))
     if as_json:
         print_json(described | {"task_id": answer.task_id})
@@ -199,40 +196,12 @@ def delete_command(media_ids: tuple[str, ...], owner: str, as_json: bool) -> Non
     """
     if not media_ids and not owner:
         raise UsageError("give media ids, or --owner")
-    for media_id in media_ids:
-        read_id(media_id)
-    config = load_config()
-
-    async def publish() -> list[str]:
-        async with open_redis(
-            config.redis.url, timeout_s=config.redis.timeout, state_url=config.status.redis_url
-        ) as redis:
-            await _publish_deletion(redis, media_ids)
-            return [*media_ids, *(await _delete_all_of(config, redis, owner) if owner else [])]
-
-    deleted = run_directly(publish)
+    targets = [*(str(read_id(media_id)) for media_id in media_ids), *([OWNER + owner] if owner else [])]
+    outcome = act(load_config(), "delete", targets)
+    deleted = list(outcome.done)
     if as_json:
         print_json({"deleted": deleted})
     elif deleted:
         print_problem([f"deletions requested: {len(deleted)}; the origin answers 410 for them within seconds"])
     else:
         print_problem([f"owner {owner} has no media"])
-
-
-async def _delete_all_of(config: Config, redis: Redis, owner: str) -> list[str]:
-    """Publish one event for each page of the owner's media, so that no event grows with the account. Return the ids."""
-    deleted: list[str] = []
-    slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
-    async with open_store(config.s3) as store:
-        with slot.filled(store):
-            async for page in OwnerIndex(slot).media(owner):
-                owned = [each.media_id.text for each in page]
-                await _publish_deletion(redis, owned)
-                deleted += owned
-    return deleted
-
-
-async def _publish_deletion(redis: Redis, media_ids: Sequence[str]) -> None:
-    if media_ids:
-        # Trims nothing: the stream belongs to the producer, and can hold deletions that no replica has read yet.
-        await redis.execute("XADD", DROP_DELETED, "*", "event", json.dumps({"media_ids": list(media_ids)}))

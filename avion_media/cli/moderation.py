@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
 from avion_media.backends.store import FileSource
-from avion_media.cli.client import Client, open_client
+from avion_media.cli.operator import act, raise_problems
 from avion_media.cli.output import CommandFailed, UsageError, json_option, load_config, print_json, print_table, read_id
-from avion_media.cli.resources import open_resources, run_directly, unwrapped
+from avion_media.cli.resources import open_resources, run_directly
 from avion_media.common import keys
-from avion_media.common.ids import AnyId
-from avion_media.config import Config
-from avion_media.items.moderation import Changes, Entry, HashType, Moderation, NotHeld, parse_list
+from avion_media.items.moderation import MAX_NOTE, Changes, Entry, HashType, Moderation, parse_list
 from avion_media.items.moderation.blocking import hash_file
 from avion_media.items.moderation.records import Held
+from avion_media.operations.operation import OperatedService, Outcome
+from avion_media.servers.api.statuses import StatusResolver, UnknownMedium
 
-T = TypeVar("T")
 _SHOWN = 10  # malformed lines
-_OPERATOR = "operator"
 evidence_option = click.option(
     "--keep-evidence/--discard", default=True, show_default=True, help="Move the files to quarantine, or remove them."
 )
 note_option = click.option("--note", default="", help="For the record.")
-
-
-def _call(use: Callable[[Client], Awaitable[T]]) -> T:
-    config = load_config()
-
-    async def run() -> T:
-        async with open_client(config) as client:
-            return await use(client)
-
-    return unwrapped(run)
 
 
 @click.command("block")
@@ -47,8 +34,25 @@ def _call(use: Callable[[Client], Awaitable[T]]) -> T:
 @json_option
 def block_command(media_id: str, note: str, keep_evidence: bool, as_json: bool) -> None:
     """Block a media item and its copies: 451 at once, its hashes on the block list."""
-    read_id(media_id)
-    copies = _call(lambda client: client.block(media_id, note, keep_evidence=keep_evidence))
+    _block("block", media_id, note, keep_evidence, as_json)
+
+
+def _block(action: str, media_id: str, note: str, keep_evidence: bool, as_json: bool) -> None:
+    any_id, config = read_id(media_id), load_config()
+    if len(note) > MAX_NOTE:
+        raise UsageError(f"--note: it is longer than {MAX_NOTE} characters")
+
+    async def known(service: OperatedService) -> list[str]:
+        resolver = StatusResolver(service.items, service.replay, service.moderation.status, config.upload)
+        try:
+            await resolver.resolve(any_id)
+        except UnknownMedium:
+            raise CommandFailed(f"{any_id}: media item not found") from None
+        return [str(any_id)]
+
+    outcome = act(config, action, known, note=note, keep_evidence=keep_evidence)
+    raise_problems(outcome)
+    copies = outcome.done[str(any_id)]["copies"]
     if as_json:
         print_json({"blocked": media_id, "copies": copies})
     else:
@@ -61,9 +65,12 @@ def block_command(media_id: str, note: str, keep_evidence: bool, as_json: bool) 
 @json_option
 def unblock_command(media_id: str, as_json: bool) -> None:
     """End a block. The files that were kept as evidence are served again."""
-    read_id(media_id)
-    _call(lambda client: client.unblock(media_id))
-    print_json({"unblocked": media_id}) if as_json else click.echo(f"{media_id}: unblocked")
+    _act("unblock", "unblocked", media_id, as_json)
+
+
+def _act(action: str, word: str, media_id: str, as_json: bool) -> None:
+    raise_problems(act(load_config(), action, [str(read_id(media_id))]))
+    print_json({word: media_id}) if as_json else click.echo(f"{media_id}: {word}")
 
 
 @click.group("blocklist")
@@ -83,17 +90,16 @@ def import_command(file: Path, name: str, as_json: bool) -> None:
     counts = _read(file)
     config = load_config()
 
-    async def put() -> None:
-        async with open_resources(config) as resources:
-            with _opened(file) as source:
-                await resources.store.get().put(f"{keys.BLOCKLIST_PREFIX}{name}.csv", source, content_type="text/csv")
-            await Changes(resources.redis).note()
+    counted = ", ".join(f"{count} {kind}" for kind, count in counts.items())
 
-    run_directly(put)
-    if as_json:
-        print_json({"list": name, **counts})
-    else:
-        click.echo(f"{name}: {', '.join(f'{count} {kind}' for kind, count in counts.items())}")
+    async def put(service: OperatedService) -> Outcome:
+        with _opened(file) as source:
+            await service.items.store.get().put(f"{keys.BLOCKLIST_PREFIX}{name}.csv", source, content_type="text/csv")
+        await Changes(service.items.redis).note()
+        return Outcome({name: counts}, text=f"The list has {counted}.")
+
+    act(config, "import_list", [name], put)
+    print_json({"list": name, **counts}) if as_json else click.echo(f"{name}: {counted}")
 
 
 def _read(file: Path) -> dict[str, int]:
@@ -194,14 +200,7 @@ def review_list_command(as_json: bool) -> None:
 @json_option
 def release_command(media_id: str, as_json: bool) -> None:
     """Release a held media item: it is processed and published."""
-    any_id, config = read_id(media_id), load_config()
-
-    async def release() -> None:
-        async with open_resources(config) as resources:
-            await Moderation(resources.items, config).reviews.release(any_id, _OPERATOR)
-
-    _decided(config, release, any_id)
-    print_json({"released": media_id}) if as_json else click.echo(f"{media_id}: released")
+    _act("release", "released", media_id, as_json)
 
 
 @review_command.command("block")
@@ -211,19 +210,4 @@ def release_command(media_id: str, as_json: bool) -> None:
 @json_option
 def review_block_command(media_id: str, note: str, keep_evidence: bool, as_json: bool) -> None:
     """Block a held media item."""
-    any_id, config = read_id(media_id), load_config()
-
-    async def require_held() -> None:
-        async with open_resources(config) as resources:
-            await Moderation(resources.items, config).reviews.require(any_id)
-
-    _decided(config, require_held, any_id)
-    _call(lambda client: client.block(media_id, note, keep_evidence=keep_evidence))
-    print_json({"blocked": media_id}) if as_json else click.echo(f"{media_id}: blocked")
-
-
-def _decided(config: Config, decide: Callable[[], Awaitable[None]], any_id: AnyId) -> None:
-    try:
-        run_directly(decide)
-    except NotHeld:
-        raise CommandFailed(f"{any_id}: it is not held") from None
+    _block("refuse", media_id, note, keep_evidence, as_json)

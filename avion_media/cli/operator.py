@@ -1,13 +1,35 @@
-"""Logs on stderr what an operator does by a command, with the operator's name."""
+"""Carries out the actions of operators in the process of a command, and logs them on stderr.
+
+A command needs the settings of the service, but not the service: it does the same as a button of the console.
+"""
 
 from __future__ import annotations
 
 import getpass
 import json
 import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import click
+import trio
+
+from avion_media.cli.output import CommandFailed, UsageError
+from avion_media.cli.resources import open_resources, run_directly
+from avion_media.common.ids import InvalidId
+from avion_media.config import Config
+from avion_media.items.deletion import DeletionJournal, JournalReplay
+from avion_media.items.moderation import Moderation
+from avion_media.operations.audit import EVENT
+from avion_media.operations.operation import InvalidTarget, NoSuchTarget, OperatedService, Order, Outcome
+from avion_media.operations.table import Operations
+
+Find = Callable[[OperatedService], Awaitable[Sequence[str]]]
+"""Finds the targets of an action. Raises `CommandFailed` for those that do not exist."""
+Bring = Callable[[OperatedService], Awaitable[Outcome]]
+"""Does the work of a row that leaves it to its command."""
 
 
 def operator_name() -> str:
@@ -19,7 +41,47 @@ def operator_name() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def log_action(action: str, **details: object) -> None:
-    """Log what an operator has done by a command."""
-    event = {"event": f"operator.{action}", "by": operator_name(), **details}
-    click.echo(json.dumps({**event, "timestamp": datetime.now(UTC).isoformat()}), err=True)
+def act(config: Config, name: str, targets: Sequence[str] | Find, work: Bring | None = None, **details: Any) -> Outcome:
+    """Carry out an action; ``details`` are those of its `Order`. Without targets nothing is done or recorded.
+
+    Problems with targets are left to `raise_problems`, so that a command can print first what was done.
+    """
+
+    async def run() -> Outcome:
+        async with open_service(config) as service:
+            found = targets if isinstance(targets, Sequence) else await targets(service)
+            if not found:
+                return Outcome()
+            order = Order(found, who=operator_name(), **details)
+            bring = None if work is None else lambda: work(service)
+            return await Operations(service).carry_out(name, order, bring)
+
+    outcome = run_directly(run)
+    if outcome.entry.who:
+        log = {"event": EVENT, **outcome.entry.fields(), "timestamp": datetime.now(UTC).isoformat()}
+        click.echo(json.dumps(log), err=True)
+    return outcome
+
+
+def raise_problems(outcome: Outcome) -> None:
+    """Raise `CommandFailed` if targets could not be changed, `UsageError` if one of them cannot exist."""
+    if outcome.problems:
+        wrong = any(isinstance(each, InvalidTarget | NoSuchTarget | InvalidId) for each in outcome.problems.values())
+        raise (UsageError if wrong else CommandFailed)(*outcome.sentences())
+
+
+@asynccontextmanager
+async def open_service(config: Config) -> AsyncIterator[OperatedService]:
+    """Return the store and Redis of the service. An error in the block is raised unchanged."""
+    failure: Exception | None = None
+    async with open_resources(config) as resources, trio.open_nursery() as nursery:
+        moderation = Moderation(resources.items, config)
+        replay = JournalReplay(resources.items, DeletionJournal(resources.store, config.delete.delay))
+        nursery.start_soon(moderation.likeness.run)
+        try:
+            yield OperatedService(resources.items, replay, moderation)
+        except Exception as error:  # noqa: BLE001 - raised again below; the nursery would wrap it in a group
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

@@ -7,15 +7,17 @@ from functools import partial
 
 import click
 
-from avion_media.backends.queue import NEVER_GIVEN_UP, QueueStats, TaskQueue
+from avion_media.backends.queue import QueueStats, TaskQueue
 from avion_media.backends.queue.task_scan import FoundTask, scan_tasks
-from avion_media.backends.redis import open_redis
-from avion_media.cli.operator import log_action, operator_name
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.cli.operator import act, raise_problems
 from avion_media.cli.output import CommandFailed, UsageError, json_option, load_config, print_json, print_table
 from avion_media.cli.resources import run_directly
 from avion_media.common.tasks import DROP_DELETED, QUEUES
 from avion_media.config import Config
 from avion_media.items.deletion.backlog import notice_backlog
+from avion_media.operations.operation import OperatedService
+from avion_media.operations.queues import may_be_cancelled
 
 SHORT_NAMES = {queue.removeprefix("media_").removesuffix("_queue"): queue for queue in QUEUES}
 
@@ -70,8 +72,7 @@ def pause_command(queue: str, as_json: bool) -> None:
     If Redis loses its data, the pause is lost, too.
     """
     name = queue_name(queue)
-    run_directly(partial(_pause, load_config(), name, paused=True))
-    log_action("queue_paused", queue=name)
+    raise_problems(act(load_config(), "pause", [name]))
     print_json({"queue": name, "paused": True}) if as_json else click.echo(f"{name}: paused")
 
 
@@ -81,8 +82,9 @@ def pause_command(queue: str, as_json: bool) -> None:
 def resume_command(queue: str, as_json: bool) -> None:
     """Give tasks of QUEUE to workers again."""
     name = queue_name(queue)
-    was_paused = run_directly(partial(_pause, load_config(), name, paused=False))
-    log_action("queue_resumed", queue=name, was_paused=was_paused)
+    outcome = act(load_config(), "resume", [name])
+    raise_problems(outcome)
+    was_paused = outcome.done[name]["was_paused"]
     if as_json:
         print_json({"queue": name, "paused": False, "was_paused": was_paused})
     else:
@@ -99,16 +101,24 @@ def cancel_command(queue: str, task_ids: tuple[str, ...], as_json: bool) -> None
     While QUEUE is paused, no task has a turn.
     """
     name = queue_name(queue)
-    if name in NEVER_GIVEN_UP:
-        raise UsageError(f"{name}: its tasks must be done, and cannot be cancelled")
-    cancelled = run_directly(partial(_cancel, load_config(), name, frozenset(task_ids)))
-    for task_id in sorted(cancelled):
-        log_action("task_cancelled", queue=name, task_id=task_id)
-        if not as_json:
-            click.echo(f"{task_id}: cancelled")
+    missing: list[str] = []
+
+    async def find(service: OperatedService) -> list[str]:
+        if not may_be_cancelled(name):
+            return [f"{name}/{task_id}" for task_id in task_ids]  # which the action refuses
+        known = await _known(service.items.redis, name, frozenset(task_ids))
+        missing.extend(each for each in task_ids if each not in known)
+        return [f"{name}/{each}" for each in sorted(known)]
+
+    outcome = act(load_config(), "cancel", find)
+    cancelled = [target.partition("/")[2] for target in outcome.done]
     if as_json:
-        print_json({"queue": name, "cancelled": sorted(cancelled)})
-    if missing := [each for each in task_ids if each not in cancelled]:
+        print_json({"queue": name, "cancelled": cancelled})
+    else:
+        for task_id in cancelled:
+            click.echo(f"{task_id}: cancelled")
+    raise_problems(outcome)
+    if missing:
         raise CommandFailed(*(f"{task_id}: no such task" for task_id in missing))
 
 
@@ -118,16 +128,8 @@ async def _stats(config: Config) -> dict[str, QueueStats]:
         return stats | {DROP_DELETED: await notice_backlog(redis)}
 
 
-async def _pause(config: Config, name: str, *, paused: bool) -> bool:
-    async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
-        queue = TaskQueue(redis, name)
-        if not paused:
-            return await queue.resume()
-        await queue.pause()
-        return True
-
-
-async def _cancel(config: Config, name: str, task_ids: frozenset[str]) -> set[str]:
+async def _known(redis: Redis, name: str, task_ids: frozenset[str]) -> set[str]:
+    """Return which of these tasks the queue has."""
     found: set[str] = set()
 
     def visit(task: FoundTask) -> bool:
@@ -135,8 +137,5 @@ async def _cancel(config: Config, name: str, task_ids: frozenset[str]) -> set[st
             found.add(task.entry.task.task_id)
         return found != task_ids
 
-    async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
-        await scan_tasks(redis, name, visit)
-        for task_id in found:
-            await TaskQueue(redis, name).cancel(task_id, operator_name())
+    await scan_tasks(redis, name, visit)
     return found

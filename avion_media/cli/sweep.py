@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
 
+from avion_media.cli.operator import act, open_service
 from avion_media.cli.output import (
     CommandFailed,
     console,
@@ -16,10 +18,10 @@ from avion_media.cli.output import (
     print_problem,
     print_table,
 )
-from avion_media.cli.resources import open_resources, run_directly
+from avion_media.cli.resources import run_directly
 from avion_media.config import Config
-from avion_media.items.deletion import DeletionJournal, JournalReplay
 from avion_media.items.state.sweep_state import SweepState
+from avion_media.operations.operation import OperatedService, Outcome
 from avion_media.workers.sweep import MEANINGS, Decision, Reconciliation, Report
 from avion_media.workers.sweep.reconciliation import utc_now
 
@@ -42,7 +44,7 @@ def sweep_command(dry_run: bool, force: bool, as_json: bool) -> None:
         else:
             console().print(line(decision), markup=False)
 
-    report = run_directly(lambda: _sweep(config, dry_run=dry_run, force=force, tell=tell))
+    report = run_directly(partial(_dry_run, config, tell)) if dry_run else _sweep(config, force=force, tell=tell)
     if as_json:
         print_json(report.to_dict() | {"actions": actions})
     else:
@@ -51,14 +53,25 @@ def sweep_command(dry_run: bool, force: bool, as_json: bool) -> None:
         raise CommandFailed(*map(str, report.refusals), "look with --dry-run, then repeat with --force")
 
 
-async def _sweep(config: Config, *, dry_run: bool, force: bool, tell: Callable[[Decision], None]) -> Report:
-    async with open_resources(config) as resources:
-        replay = JournalReplay(resources.items, DeletionJournal(resources.store, config.delete.delay))
-        reconciliation = Reconciliation(replay, config)
-        report = await reconciliation.run(dry_run=dry_run, force=force, observe=tell)
-        if not dry_run and not report.refusals:
-            await SweepState(resources.redis).note_whole_pass(utc_now())  # for those that wait for a sweep
-        return report
+async def _dry_run(config: Config, tell: Callable[[Decision], None]) -> Report:
+    async with open_service(config) as service:
+        return await Reconciliation(service.replay, config).run(dry_run=True, observe=tell)
+
+
+def _sweep(config: Config, *, force: bool, tell: Callable[[Decision], None]) -> Report:
+    reports: list[Report] = []
+
+    async def sweep(service: OperatedService) -> Outcome:
+        report = await Reconciliation(service.replay, config).run(force=force, observe=tell)
+        reports.append(report)
+        if not report.refusals:
+            await SweepState(service.items.redis).note_whole_pass(utc_now())  # for those that wait for a sweep
+        counts = [f"{counts.media} {reason}" for reason, counts in sorted(report.done.items())]
+        swept = f"{', '.join(counts) or 'nothing'} of {report.listed} objects"
+        return Outcome(text="; ".join([swept, *(f"refused: {each}" for each in report.refusals)]))
+
+    act(config, "sweep", [config.s3.bucket], sweep)
+    return reports[0]
 
 
 def describe(decision: Decision) -> dict[str, Any]:

@@ -9,14 +9,15 @@ import trio
 from avion_media.nodes.consumers import guard_of
 from avion_media.nodes.credential_reload import open_operators
 from avion_media.nodes.ports import listen, serve_until_stopped
+from avion_media.operations.operation import OperatedService
+from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 from avion_media.process.tree import Address, Tree
-from avion_media.servers.admin import OperatorGate, admin_application
+from avion_media.servers.admin import OperatorGate, admin_application, operation_routes
 from avion_media.servers.api.media_service import MediaService
 from avion_media.servers.api.statuses import StatusResolver
 from avion_media.servers.api.watch import Watchers
 from avion_media.servers.console import Console, Sessions, Uploads
-from avion_media.servers.console.steering import steering_routes
 from avion_media.servers.http1 import AsgiServer, HttpLimits
 from avion_media.servers.settings import ServerSettings
 from supervisors import Child
@@ -34,16 +35,16 @@ async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettin
         session=sessions.is_open,
     )
     uploads = _uploads(runtime) if config.admin.uploads else None
-    console = Console(runtime, config, tree(), gate, sessions, uploads=uploads)
+    operations = Operations(OperatedService.of(runtime, tree().kill if config.chaos.enabled else None))
+    console = Console(runtime, config, tree(), gate, sessions, operations, uploads=uploads)
     app = admin_application(
         readiness=runtime.report,
         tree=lambda: {"phase": str(runtime.lifecycle.phase), **tree().describe()},
         telemetry=runtime.telemetry,
-        kill=tree().kill if config.chaos.enabled else None,
         gate=gate,
         pages=[
             *console.routes(),
-            *steering_routes(runtime.redis, runtime.items.queues, gate),
+            *operation_routes(operations, gate),
         ],
     )
     server = AsgiServer(app, _LIMITS)

@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from supervisors import Node, State, Supervisor, Worker
+from supervisors import Node, NotRunning, State, Supervisor, Worker
 
 Address = tuple[str, int]
 """Host and port where a node actually listens: the started value of the node."""
@@ -23,8 +23,10 @@ class Tree:
 
     def address(self, port: str) -> Address | None:
         """Return the address where ``port`` listens now; None while it does not."""
-        node = self.ports.get(port)
-        return None if node is None or node.state is not State.RUNNING else node.value
+        try:
+            return self.ports[port].value
+        except (KeyError, NotRunning):
+            return None
 
     def down(self) -> frozenset[str]:
         """Return the paths of the nodes that do not run, without the root."""

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from avion_media.cli import moderation
 from avion_media.cli.media import print_status
 from avion_media.cli.output import load_config, print_json, print_problem, print_table, sanitize
+from avion_media.operations.operation import Outcome
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,7 @@ def test_logs_are_for_whoever_reads_standard_error(
     ("copies", "text"), [(0, "blocked"), (1, "blocked, with 1 copy"), (2, "blocked, with 2 copies")]
 )
 def test_a_block_says_how_many_copies_it_includes(monkeypatch: pytest.MonkeyPatch, copies: int, text: str) -> None:
-    monkeypatch.setattr(moderation, "_call", lambda _use: copies)
     media_id = "a" * 64
+    outcome = Outcome({media_id: {"copies": copies}})
+    monkeypatch.setattr(moderation, "act", lambda *_action, **_details: outcome)
     assert CliRunner().invoke(moderation.block_command, [media_id]).output == f"{media_id}: {text}\n"

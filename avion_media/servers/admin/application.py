@@ -1,4 +1,4 @@
-"""The admin port: ``/livez``, ``/readyz``, ``/metrics``, ``/tree``, and chaos for tests. It must not be public.
+"""The admin port: ``/livez``, ``/readyz``, ``/metrics``, ``/tree``, and its pages. It must not be public.
 
 The first three are open for kubelets and Prometheus, which have no token. Everything else is for operators.
 """
@@ -23,7 +23,6 @@ def admin_application(
     readiness: Callable[[], dict[str, Any]],
     tree: Callable[[], dict[str, Any]],
     telemetry: Telemetry,
-    kill: Callable[[str], bool] | None,
     gate: OperatorGate,
     pages: Sequence[BaseRoute],
 ) -> Starlette:
@@ -31,9 +30,6 @@ def admin_application(
     Neither waits.
 
     Requests that show or change internals must pass ``gate``. ``pages`` have gates of their own.
-
-    With ``kill`` there is ``POST /chaos/kill?path=…``: it crashes one node of the tree, and raises LookupError for an
-    unknown one. A request that kills the admin port itself gets no response.
     """
 
     async def livez(_request: Request) -> Response:
@@ -58,14 +54,4 @@ def admin_application(
         Route("/metrics", metrics),
         Route("/tree", gate.required(show_tree)),
     ]
-    if kill is not None:
-
-        async def kill_node(request: Request) -> Response:
-            path = request.query_params.get("path", "")
-            try:
-                return JSONResponse({"path": path, "killed": kill(path)})
-            except LookupError:
-                return JSONResponse({"error": f"no running node {path!r}"}, status_code=404)
-
-        routes.append(Route("/chaos/kill", gate.required(kill_node), methods=["POST"]))
     return Starlette(routes=[*routes, *pages])

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 from avion_media.backends.remote import AddressGuard, InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.common import keys
@@ -24,7 +25,9 @@ from avion_media.common.media import owner_of
 from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.common.wire.avion.media_grpc import MediaServiceServicer
-from avion_media.items.moderation import MAX_NOTE, NotBlocked, Unwanted
+from avion_media.items.moderation import MAX_NOTE, NotBlocked
+from avion_media.operations.operation import Facts, OperatedService, Order
+from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 from avion_media.process.settings import ProcessSettings
 from avion_media.servers.api.pending_uploads import PendingUploads
@@ -271,19 +274,30 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         if len(request.note) > MAX_NOTE:
             raise _bad_field("note", f"is longer than {MAX_NOTE} characters", "NOTE_TOO_LONG")
         await self._statuses.resolve(any_id)
-        why = Unwanted(by=context.caller, note=request.note, keep_evidence=request.keep_evidence)
-        copies = await self._runtime.moderation.blocking.block(any_id, why)
-        return wire.BlockMediaResponse(copies=copies)
+        details = {"note": request.note, "keep_evidence": request.keep_evidence}
+        facts = await self._operate("block", any_id, context, **details)
+        return wire.BlockMediaResponse(copies=facts["copies"])
 
     async def UnblockMedia(self, request: wire.UnblockMediaRequest, context: CallContext) -> wire.UnblockMediaResponse:
         """Lift a block, and the blocks of its copies."""
         any_id = _any_id(request.media_id)
         try:
-            await self._runtime.moderation.blocking.unblock(any_id, context.caller)
+            await self._operate("unblock", any_id, context)
         except NotBlocked:
             await self._statuses.resolve(any_id)  # raises `UnknownMedium`
             raise
         return wire.UnblockMediaResponse()
+
+    async def _operate(self, action: str, any_id: AnyId, context: CallContext, **details: Any) -> Facts:
+        """Carry out an action of operators for the caller. Return the facts about it, or raise why it is refused.
+
+        ``details`` are those of its `Order`. Without authentication, the caller's address is recorded.
+        """
+        who = context.caller or f"anyone at {context.peer.address.rpartition(':')[0]}"
+        order = Order([str(any_id)], who=who, **details)
+        outcome = await Operations(OperatedService.of(self._runtime)).carry_out(action, order)
+        outcome.raise_problem()
+        return outcome.done[str(any_id)]
 
     async def GetMediaStatus(self, request: wire.GetMediaStatusRequest, context: CallContext) -> wire.MediaStatus:
         """Return the present status."""

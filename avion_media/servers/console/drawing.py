@@ -19,9 +19,10 @@ from avion_media.common.errors import MediaError, Reason
 from avion_media.common.settings import format_size
 from avion_media.common.tasks import QUEUES
 from avion_media.items.moderation import MAX_NOTE
+from avion_media.operations import audit
+from avion_media.operations.operation import Operation, many
 from avion_media.process.replicas import SILENT_S, Replicas
-from avion_media.servers.console import audit, charts, wording
-from avion_media.servers.console.actions import Action
+from avion_media.servers.console import charts, wording
 from avion_media.servers.console.dead_letters import Causes, DeadLetterQuery, count_newer
 from avion_media.servers.console.health import Facts, Health, assess, queue_state, walk
 from avion_media.servers.console.longer import LongerRanges
@@ -102,7 +103,7 @@ class View:
     redis: Redis
     smallest: str  # thumbnail size for lists; empty for none
     limits: tuple[Limit, ...]
-    actions: Mapping[str, Action]
+    actions: Mapping[str, Operation]
     causes: Causes
     longer: LongerRanges
     replicas: Replicas
@@ -172,7 +173,7 @@ def _templates() -> jinja2.Environment:
         "state_of": lambda item: queue_state(*item),
     }
     environment.globals |= {
-        "many": wording.many,
+        "many": many,
         "walk": walk,
         "asset": lambda name: f"/console/assets/{name}?v={asset(name)[1]}",
         "line_chart": charts.line_chart,

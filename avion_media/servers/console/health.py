@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from avion_media.backends.queue.history import History, QueueSample
 from avion_media.common.tasks import QUEUES
+from avion_media.operations.operation import many
 from avion_media.process.lifecycle import Phase
-from avion_media.servers.console.wording import duration, many, queue_title
+from avion_media.servers.console.wording import duration, queue_title
 
 LATE_S: Final = 120.0
 """The oldest task has waited so long that people notice."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from avion_media.backends.queue import NEVER_GIVEN_UP, detail_of, reason_of
+from avion_media.backends.queue import detail_of, reason_of
 from avion_media.backends.redis import Redis
 from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
@@ -16,8 +16,10 @@ from avion_media.common.media import WEBP_SUFFIX
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import State
 from avion_media.operations.inspection import is_unknown, media_report
+from avion_media.operations.operation import many
+from avion_media.operations.queues import may_be_cancelled
 from avion_media.process.settings import ProcessSettings
-from avion_media.servers.console.wording import advice, many, meaning, queue_title
+from avion_media.servers.console.wording import advice, meaning, queue_title
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ async def read_item(config: ProcessSettings, store: ResourceSlot[ObjectStore], r
         [
             f"{each['queue']}/{each['task_id']}"
             for each in known["tasks"]
-            if "failed_at" not in each and each["queue"] not in NEVER_GIVEN_UP
+            if "failed_at" not in each and may_be_cancelled(each["queue"])
         ],
         is_deleted,
         "blocked" in recorded,

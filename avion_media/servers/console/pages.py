@@ -22,11 +22,12 @@ from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.ids import InvalidId, parse_any_id
 from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation import MAX_NOTE
+from avion_media.operations import audit
+from avion_media.operations.operation import Order
+from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 from avion_media.process.tree import Tree
 from avion_media.servers.admin.operators import OperatorGate
-from avion_media.servers.console import audit
-from avion_media.servers.console.actions import Service, actions_of
 from avion_media.servers.console.dead_letters import Causes, DeadLetterQuery, read_page
 from avion_media.servers.console.drawing import ASSETS, About, Limit, Page, View, Viewer, asset, draw, draw_page
 from avion_media.servers.console.drawing import PAGES as ALL_PAGES
@@ -36,7 +37,7 @@ from avion_media.servers.console.live import LivePages
 from avion_media.servers.console.longer import LongerRanges
 from avion_media.servers.console.media_item import read_item
 from avion_media.servers.console.moderation import ModerationQuery, look_up, read_moderation
-from avion_media.servers.console.questions import Questions
+from avion_media.servers.console.questions import Question, Questions
 from avion_media.servers.console.recent import MediaFilter, read_media, read_owned
 from avion_media.servers.console.sessions import LoginAttempts, Sessions
 from avion_media.servers.console.uploads import Uploads
@@ -60,6 +61,7 @@ class Console:
         tree: Tree,
         gate: OperatorGate,
         sessions: Sessions,
+        operations: Operations,
         *,
         uploads: Uploads | None = None,
     ) -> None:
@@ -73,13 +75,12 @@ class Console:
         self._attempts = LoginAttempts()
         self._causes = Causes()
         self._longer = LongerRanges(config.admin.prometheus_url)
-        self._may_kill = config.chaos.enabled
-        self._actions = actions_of(config.delete.delay, config.moderation.evidence_ttl)
-        if not self._may_kill:
-            del self._actions["kill"]
+        self._operations = operations
+        self._actions = operations.allowed
         environment = config.admin.environment
         self._about = About(version("avion-media"), socket.gethostname(), environment, tuple(sorted(runtime.roles)))
-        self._questions = Questions(Service(runtime, tree), self._actions, self._about.replica)
+        spans = {"delete_delay": config.delete.delay, "evidence_ttl": config.moderation.evidence_ttl}
+        self._questions = Questions(runtime.redis, self._actions, spans)
         sessions.believe(gate.accepts)
 
     def routes(self) -> list[BaseRoute]:
@@ -240,7 +241,7 @@ class Console:
         return Viewer(
             form_token=self._sessions.form_token(request),
             origin=self._origin(request),
-            may_kill=self._may_kill,
+            may_kill="kill" in self._actions,
             may_upload=self._uploads is not None,
             may_log_out=not self._gate.is_open and self._sessions.is_open(request),
         )
@@ -359,16 +360,12 @@ class Console:
         return await self._draw(request, "moderation.html", view, wanted=wanted, page=page, answer=answer)
 
     async def _preview(self, request: Request) -> Response:
-        """Return the preview of a held or blocked media item. Records first which operator looks at it."""
+        """Return the preview of a held or blocked media item. The audit log has which operator looks at it."""
         text = request.path_params["media_id"]
-        try:
-            picture = await self._runtime.moderation.evidence.preview(parse_any_id(text))
-        except InvalidId:
-            picture = None
-        if picture is None:
+        looked = await self._operations.carry_out("look", Order([text], who=self._who(request)))
+        if looked.problems:
             return self._error(404, "No preview", "Nothing is kept of this media item that could be shown.")
-        await self._questions.note_look(text, self._who(request))
-        return Response(picture, media_type="image/jpeg")
+        return Response(looked.done[text]["picture"], media_type="image/jpeg")
 
     async def _audit(self, request: Request) -> Response:
         view = self._view(request, "audit")
@@ -387,17 +384,22 @@ class Console:
         question = await self._questions.ask(form)
         if question is None:
             return self._error(404, "Nothing to do", "Nothing was selected, or this action does not exist.")
-        return HTMLResponse(draw("confirm.html", about=self._about, viewer=self._viewer(request), question=question))
+        return HTMLResponse(self._draw_question(request, question))
+
+    def _draw_question(self, request: Request, question: Question) -> str:
+        consequences = self._questions.consequences(question.action)
+        viewer = self._viewer(request)
+        return draw("confirm.html", about=self._about, viewer=viewer, question=question, consequences=consequences)
 
     async def _act(self, request: Request, form: Form) -> Response:
         question = await self._questions.ask(form)
         if question is None:
             return self._error(404, "Nothing to do", "Nothing was selected, or this action does not exist.")
         if not question.is_confirmed_by(form):
-            page = draw("confirm.html", about=self._about, viewer=self._viewer(request), question=question)
-            return HTMLResponse(page, 200 if "confirmed" not in form else 422)
+            return HTMLResponse(self._draw_question(request, question), 200 if "confirmed" not in form else 422)
         note = (form.get("note") or "").strip()[:MAX_NOTE]
-        done = await self._questions.carry_out(question, self._who(request), note=note, rate=_rate_of(form))
+        order = Order(question.targets, who=self._who(request), note=note, rate=_rate_of(form))
+        done = (await self._operations.carry_out(question.action.name, order)).entry.entry_id
         self._causes.forget()
         back = question.back
         return RedirectResponse(f"{back}{'&' if '?' in back else '?'}{urlencode({'done': done})}", 303)

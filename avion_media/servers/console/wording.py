@@ -23,11 +23,6 @@ def count(number: float) -> str:
     return f"{round(number):,}"
 
 
-def many(number: int, one: str, more: str = "") -> str:
-    """A number with its noun: ``1 dead letter``, ``2 dead letters``, ``3 hashes``."""
-    return f"{number:,} {one if number == 1 else more or one + ('es' if one.endswith('sh') else 's')}"
-
-
 def rate(per_s: float) -> str:
     """A rate, with one digit while it is small."""
     return f"{per_s:.1f}" if per_s < 100 else count(per_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,11 +12,11 @@ import trio
 
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.common.errors import Dependency, Unavailable
-from avion_media.servers.console import audit
-from avion_media.servers.console.actions import Action, Asks, Outcome, Service
-from avion_media.servers.console.questions import Question, Questions
-
-Perform = Callable[[Service, Sequence[str]], Awaitable[Outcome]]
+from avion_media.common.resources import ResourceSlot
+from avion_media.items.item import Items
+from avion_media.operations import audit
+from avion_media.operations.operation import Order, Outcome, Work
+from avion_media.operations.table import Operations
 
 
 @pytest.fixture
@@ -28,34 +28,27 @@ async def redis(redis_of_process: str) -> AsyncIterator[Redis]:
         yield redis
 
 
-async def carry_out(redis: Redis, perform: Perform, note: str = "") -> None:
-    """Carry out an action on two targets, as ada."""
-    action = Action("turn", "Turn", "media item", "", "{} turned.", Asks.NEVER, (), perform)
-    targets = ("one", "two")
-    service = Service(cast("Any", SimpleNamespace(redis=redis)), cast("Any", None))
-    questions = Questions(service, {}, "replica-1")
-    await questions.carry_out(Question(action, targets, targets, {}, targets, "/"), "ada", note=note)
+async def carry_out(redis: Redis, work: Work, note: str = "") -> Outcome:
+    """Release two targets, as ada."""
+    operations = Operations(cast("Any", SimpleNamespace(items=Items(ResourceSlot(Dependency.STORE), redis))))
+    return await operations.carry_out("release", Order(("one", "two"), who="ada", note=note), work)
 
 
 async def only_entry(redis: Redis) -> audit.AuditEntry:
     """The entry of the action."""
     (entry,), _ = await audit.read(redis)
-    assert (entry.who, entry.action, entry.count, entry.targets, entry.replica) == (
-        "ada",
-        "turn",
-        2,
-        "one, two",
-        "replica-1",
-    )
+    assert (entry.who, entry.action, entry.count, entry.targets) == ("ada", "release", 2, "one, two")
     return entry
 
 
 async def test_an_action_is_recorded_with_its_note(redis: Redis) -> None:
-    async def perform(_service: Service, targets: Sequence[str]) -> Outcome:
-        return Outcome(len(targets))
+    async def work() -> Outcome:
+        return Outcome({"one": {}, "two": {}})
 
-    await carry_out(redis, perform, "ticket 7")
-    assert (await only_entry(redis)).result == "2 media items turned. Note: ticket 7"
+    outcome = await carry_out(redis, work, "ticket 7")
+    entry = await only_entry(redis)
+    assert (entry.result, entry.note) == ("2 media items are released: processed and published.", "ticket 7")
+    assert outcome.entry == entry
 
 
 @pytest.mark.parametrize(
@@ -67,22 +60,24 @@ async def test_an_action_is_recorded_with_its_note(redis: Redis) -> None:
     ],
 )
 async def test_an_action_that_fails_is_recorded_with_the_cause(redis: Redis, error: Exception, cause: str) -> None:
-    async def perform(_service: Service, _targets: Sequence[str]) -> Outcome:
+    async def work() -> Outcome:
         raise error
 
     with pytest.raises(type(error)):
-        await carry_out(redis, perform)
+        await carry_out(redis, work)
     assert (await only_entry(redis)).result == f"Not completed: {cause}"
 
 
-async def test_an_action_that_is_cancelled_is_recorded(redis: Redis) -> None:
+@pytest.mark.parametrize(("ends", "result"), [(True, "2 media items"), (False, "Not completed: it was interrupted")])
+async def test_an_action_that_is_cancelled_is_recorded(redis: Redis, ends: bool, result: str) -> None:
     with trio.CancelScope() as scope:
 
-        async def perform(_service: Service, _targets: Sequence[str]) -> Outcome:
+        async def work() -> Outcome:
             scope.cancel()
-            await trio.sleep_forever()
-            raise AssertionError
+            if not ends:  # else it has killed what called it
+                await trio.sleep_forever()
+            return Outcome({"one": {}, "two": {}})
 
-        await carry_out(redis, perform)
-    assert scope.cancelled_caught
-    assert (await only_entry(redis)).result == "Not completed: it was interrupted"
+        await carry_out(redis, work)
+    assert scope.cancelled_caught is not ends
+    assert (await only_entry(redis)).result.startswith(result)

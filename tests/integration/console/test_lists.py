@@ -11,7 +11,7 @@ import redis as redis_py
 
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
-from avion_media.servers.console import audit
+from avion_media.operations import audit
 from avion_media.servers.console.dead_letters import (
     MAX_EXAMINED,
     PAGE_ROWS,
@@ -165,18 +165,11 @@ async def test_the_audit_log_is_bounded(redis: Redis, other: redis_py.Redis) -> 
     for _ in range(audit.KEPT + 200):
         pipeline.xadd(audit.AUDIT_STREAM, {"who": "x"})
     pipeline.execute()
-    entry_id = await audit.record(
-        redis,
-        who="ada",
-        action="replay",
-        count=7,
-        targets=["a", "b", "c", "d", "e", "f", "g"],
-        result="Done.",
-        replica="r",
-    )
+    targets = audit.named(["a", "b", "c", "d", "e", "f", "g"])
+    written = await audit.record(redis, audit.AuditEntry("ada", "replay", 7, targets, "", "Done.", "r"))
     assert other.xlen(audit.AUDIT_STREAM) < audit.KEPT + 200
-    found = await audit.find(redis, entry_id)
-    assert found is not None
+    found = await audit.find(redis, written.entry_id)
+    assert found == written
     assert (found.who, found.count, found.targets) == ("ada", 7, "a, b, c, d, e and 2 more")
     page, older = await audit.read(redis)
     assert page[0] == found

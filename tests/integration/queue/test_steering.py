@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 import redis as redis_py
-import structlog
 from starlette.applications import Starlette
 
 from avion_media.backends.queue import (
@@ -25,10 +24,13 @@ from avion_media.backends.queue import (
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.common.credentials import fingerprint
 from avion_media.common.errors import Dependency, Reason, Unavailable
+from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE
-from avion_media.servers.admin import OperatorGate
-from avion_media.servers.console.actions import actions_of
-from avion_media.servers.console.steering import steering_routes
+from avion_media.items.item import Items
+from avion_media.operations import audit
+from avion_media.operations.operation import Order
+from avion_media.operations.table import Operations
+from avion_media.servers.admin import OperatorGate, operation_routes
 from avion_media.workers.bulk import BulkRunner, ReplayDeadLetters
 from tests.crash.test_consumer_outages import Work, consumer_of, settled, until, working
 
@@ -187,11 +189,14 @@ async def test_a_job_with_a_bug_is_paused_and_says_why(redis: Redis) -> None:
     assert (job.state, job.problem) == (JobState.PAUSED, "KeyError('boom')")
 
 
+def operations_on(redis: Redis) -> Operations:
+    return Operations(cast("Any", SimpleNamespace(items=Items(ResourceSlot(Dependency.STORE), redis), kill=None)))
+
+
 async def test_the_admin_port_steers_for_operators_and_logs_who(redis: Redis) -> None:
     queue = TaskQueue(redis, PROCESSING_QUEUE)
     gate = OperatorGate(lambda: [fingerprint(TOKEN)])
-    queues = {queue.name: queue, DELETE_QUEUE: TaskQueue(redis, DELETE_QUEUE)}
-    app = Starlette(routes=steering_routes(redis, queues, gate))
+    app = Starlette(routes=operation_routes(operations_on(redis), gate))
     statuses = {
         f"/queues/{PROCESSING_QUEUE}/pause": 200,
         f"/queues/{PROCESSING_QUEUE}/replay?rate=5": 200,
@@ -216,25 +221,23 @@ async def test_the_admin_port_steers_for_operators_and_logs_who(redis: Redis) ->
         assert (await client.post(f"/queues/{PROCESSING_QUEUE}/pause")).status_code == 401
         assert not (await queue.stats()).paused_since
         client.headers["Authorization"] = f"Bearer {TOKEN}"
-        with structlog.testing.capture_logs() as logged:
-            assert {path: (await client.post(path)).status_code for path in statuses} == statuses
-            assert (await queue.stats()).paused_since
-            assert (await client.post(f"/queues/{PROCESSING_QUEUE}/resume")).json()["was_paused"]
+        assert {path: (await client.post(path)).status_code for path in statuses} == statuses
+        assert (await queue.stats()).paused_since
+        assert (await client.post(f"/queues/{PROCESSING_QUEUE}/resume")).json()["was_paused"]
         jobs = {each["job"]: each["state"] for each in (await client.get("/jobs")).json()}
         assert jobs == {"processing.replay": "running", "delete.undelete": "cancelled"}
-    assert [each["event"] for each in logged] == [
-        "operator.queue_paused", "operator.job_begun", "operator.task_cancelled", "operator.job_begun",
-        "operator.job_paused", "operator.job_resumed", "operator.job_cancelled", "operator.queue_resumed",
+    entries, _ = await audit.read(redis)
+    done = [each for each in reversed(entries) if "Not done" not in each.result]
+    assert [each.action for each in done] == [
+        "pause", "replay_all", "cancel", "undelete_all", "pause_job", "resume_job", "cancel_job", "resume",
     ]  # fmt: skip
-    assert {each["by"] for each in logged} == {f"token {fingerprint(TOKEN).hex()[:8]}"}
+    assert {each.who for each in entries} == {f"token {fingerprint(TOKEN).hex()[:8]}"}
 
 
-async def test_the_console_pauses_and_resumes(redis: Redis) -> None:
-    queue = TaskQueue(redis, PROCESSING_QUEUE)
-    service: Any = SimpleNamespace(runtime=SimpleNamespace(items=SimpleNamespace(queues={PROCESSING_QUEUE: queue})))
-    actions = actions_of(60.0, evidence_ttl_s=1.0)
-    outcome = await actions["pause"].perform(service, [PROCESSING_QUEUE, "nonsense"])
-    assert (outcome.done, outcome.problems) == (1, ("there is no queue nonsense",))
+async def test_what_cannot_be_done_with_one_target_is_done_with_the_others(redis: Redis) -> None:
+    queue, operations = TaskQueue(redis, PROCESSING_QUEUE), operations_on(redis)
+    outcome = await operations.carry_out("pause", Order([PROCESSING_QUEUE, "nonsense"], who="ada"))
+    assert (list(outcome.done), outcome.sentences()) == ([PROCESSING_QUEUE], ["nonsense: no such queue"])
     assert (await queue.stats()).paused_since
-    assert (await actions["resume"].perform(service, [PROCESSING_QUEUE])).done == 1
+    await operations.carry_out("resume", Order([PROCESSING_QUEUE], who="ada"))
     assert not (await queue.stats()).paused_since

@@ -5,7 +5,8 @@ The list on Redis is for the console and is bounded; the log is the record that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from avion_media.backends.redis import Redis, as_text
@@ -14,21 +15,23 @@ from avion_media.common.records import HashRecord
 from avion_media.common.telemetry import get_logger
 
 AUDIT_STREAM: Final = "media_console_audit"
+EVENT: Final = "operator.action"
 KEPT: Final = 1000
 PAGE_ROWS: Final = 50
 _NAMED: Final = 5  # targets of one action that are recorded
 _MAX_TEXT: Final = 300
-_log = get_logger(path="console")
+_log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One action. ``targets`` are the first few of ``count``."""
+    """One action. ``targets`` are the first few of ``count``. ``replica`` is the host that carried it out."""
 
     who: str = ""
     action: str = ""
     count: int = 0
     targets: str = ""
+    note: str = ""
     result: str = ""
     replica: str = ""
     entry_id: str = ""
@@ -38,24 +41,33 @@ class AuditEntry:
         """When it was recorded (Unix seconds)."""
         return int(self.entry_id.partition("-")[0]) / 1000
 
+    def fields(self) -> dict[str, str]:
+        """Return what is written, without the id of the entry in the stream."""
+        fields = AUDIT.write(self)
+        del fields["entry_id"]
+        return fields
 
-AUDIT: Final = HashRecord("audit", AuditEntry, AUDIT_STREAM, "the console")
+
+AUDIT: Final = HashRecord("audit", AuditEntry, AUDIT_STREAM, "operators")
 
 
-async def record(
-    redis: Redis, *, who: str, action: str, count: int, targets: list[str], result: str, replica: str
-) -> str:
-    """Log an action and add it to the list. Return its id there; empty while Redis is unavailable."""
-    named = ", ".join(targets[:_NAMED]) + (f" and {count - _NAMED} more" if count > _NAMED else "")
-    fields = AUDIT.write(AuditEntry(who, action, count, named[:_MAX_TEXT], result[:_MAX_TEXT], replica))
-    del fields["entry_id"]  # the id of the entry of the stream
-    _log.info("console.action", **fields)
+def named(targets: Sequence[str]) -> str:
+    """Return the first few targets as text."""
+    more = f" and {len(targets) - _NAMED} more" if len(targets) > _NAMED else ""
+    return (", ".join(targets[:_NAMED]) + more)[:_MAX_TEXT]
+
+
+async def record(redis: Redis, entry: AuditEntry) -> AuditEntry:
+    """Log an action and add it to the list. Return it with its id there, which is empty while Redis is unavailable."""
+    entry = replace(entry, result=entry.result[:_MAX_TEXT])
+    fields = entry.fields()
+    _log.info(EVENT, **fields)
     flat = [part for pair in fields.items() for part in pair]
     try:
         entry_id: bytes = await redis.execute("XADD", AUDIT_STREAM, "MAXLEN", "~", KEPT, "*", *flat, when_full=True)
     except Unavailable:
-        return ""
-    return entry_id.decode()
+        return entry
+    return replace(entry, entry_id=entry_id.decode())
 
 
 async def read(redis: Redis, before: str = "") -> tuple[list[AuditEntry], str]:

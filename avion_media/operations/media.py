@@ -1,0 +1,137 @@
+"""What operators do to media items and to the block lists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+from avion_media.common.ids import AnyId, parse_any_id
+from avion_media.common.media import is_owner
+from avion_media.common.records import UnreadableRecord
+from avion_media.common.tasks import DROP_DELETED
+from avion_media.items.deletion import undelete
+from avion_media.items.moderation import Blocklists, Entry, InvalidEntry, NotBlocked, NotHeld, Unwanted, parse_entry
+from avion_media.operations.operation import (
+    Facts,
+    InvalidTarget,
+    NoSuchTarget,
+    OperatedService,
+    Order,
+    Outcome,
+    Refused,
+    Step,
+    read_ids,
+)
+from avion_media.operations.queues import OWNER
+
+
+async def delete(service: OperatedService, order: Order) -> Outcome:
+    """Delete as the post service does: by events on the stream `drop_deleted`, each with a page of media."""
+    done: dict[str, Facts] = {}
+    problems: dict[str, Exception] = {}
+    async for ids in _pages(service, order, problems):
+        event = json.dumps({"media_ids": list(map(str, ids))})
+        # Trims nothing: the stream belongs to the producer, and can hold deletions that no replica has read yet.
+        await service.items.redis.execute("XADD", DROP_DELETED, "*", "event", event)
+        done |= {str(each): {} for each in ids}
+    return Outcome(done, problems)
+
+
+async def restore(service: OperatedService, order: Order) -> Outcome:
+    """Undo deletions."""
+    done: dict[str, Facts] = {}
+    problems: dict[str, Exception] = {}
+    async for ids in _pages(service, order, problems, only_deleted=True):
+        for media_id, problem in (await undelete(service.replay, ids)).items():
+            if problem is None:
+                done[media_id] = {}
+            else:
+                problems[media_id] = Refused(problem)
+    return Outcome(done, problems)
+
+
+async def _pages(
+    service: OperatedService, order: Order, problems: dict[str, Exception], *, only_deleted: bool = False
+) -> AsyncIterator[list[AnyId]]:
+    """Yield the media that the targets name, then the media of owners page by page. Add to ``problems``.
+
+    ``only_deleted``: of owners, yield those that are deleted.
+    """
+    owners = [each.removeprefix(OWNER) for each in order.targets if each.startswith(OWNER)]
+    ids, invalid = read_ids([each for each in order.targets if not each.startswith(OWNER)])
+    problems |= invalid
+    if ids:
+        yield ids
+    for owner in owners:
+        if not is_owner(owner):
+            problems[OWNER + owner] = InvalidTarget("not an owner")
+            continue
+        async for page in service.items.owners.media(owner):
+            found: list[AnyId] = [each.media_id for each in page]
+            if only_deleted:
+                known = await service.replay.records.get_many(list(map(str, found)))
+                found = [each for each in found if str(each) in known and known[str(each)].is_deleted]
+            if found:
+                yield found
+
+
+async def block(service: OperatedService, order: Order, target: str) -> Facts:
+    """Block a media item and its known copies."""
+    why = Unwanted(by=order.who, note=order.note, keep_evidence=order.keep_evidence)
+    with _explained():
+        return {"copies": await service.moderation.blocking.block(parse_any_id(target), why)}
+
+
+async def refuse(service: OperatedService, order: Order, target: str) -> Facts:
+    """Block a media item that waits for a moderator."""
+    with _explained():
+        await service.moderation.reviews.require(parse_any_id(target))
+    return await block(service, order, target)
+
+
+async def unblock(service: OperatedService, order: Order, target: str) -> None:
+    """Lift a block, and the blocks of its copies."""
+    with _explained():
+        await service.moderation.blocking.unblock(parse_any_id(target), order.who)
+
+
+async def release(service: OperatedService, order: Order, target: str) -> None:
+    """Let a held media item be published."""
+    with _explained():
+        await service.moderation.reviews.release(parse_any_id(target), order.who)
+
+
+async def look(service: OperatedService, _order: Order, target: str) -> Facts:
+    """Return the picture that is kept of a held or blocked media item."""
+    picture = await service.moderation.evidence.preview(parse_any_id(target))
+    if picture is None:
+        raise NoSuchTarget("nothing is kept of it that could be shown")
+    return {"picture": picture}
+
+
+def on_own_entry(take: Callable[[Blocklists, Entry], Awaitable[bool]], otherwise: str) -> Step:
+    """Return the step that adds or removes an entry of the own list, given as a line of it."""
+
+    async def step(service: OperatedService, _order: Order, target: str) -> None:
+        try:
+            entry = parse_entry(target)
+        except InvalidEntry as error:
+            raise InvalidTarget(str(error)) from None
+        if not await take(service.moderation.lists, entry):
+            raise Refused(otherwise)
+
+    return step
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what the state of a media item does not allow into a problem of its target."""
+    try:
+        yield
+    except NotBlocked as error:
+        raise Refused("it is not blocked") from error
+    except NotHeld as error:
+        raise Refused("it does not wait for a moderator") from error
+    except UnreadableRecord as error:
+        raise Refused(f"its {error.kind} record cannot be read: {error.why}") from error

@@ -1,0 +1,224 @@
+"""An action of an operator as one value: its right, question, result, doors, and how it is undone.
+
+Doors are commands, buttons of the console, routes of the admin port, and methods of gRPC. A door finds out who asks and
+for what, calls `Operations.carry_out`, and shows the outcome. It does nothing else, so every door does the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from enum import Enum
+from functools import partial
+from typing import Any, Final
+
+from avion_media.backends.queue import DEFAULT_RATE
+from avion_media.common.concurrency import in_turn
+from avion_media.common.errors import MediaError
+from avion_media.common.ids import AnyId, InvalidId, parse_any_id
+from avion_media.items.deletion import JournalReplay
+from avion_media.items.item import Items
+from avion_media.items.moderation import Moderation
+from avion_media.operations.audit import AuditEntry
+from avion_media.process.runtime import Runtime
+
+_AT_ONCE: Final = 16
+_SHOWN: Final = 3  # problems in a sentence
+
+
+class Refused(MediaError):
+    """The state of the target does not allow the action."""
+
+
+class InvalidTarget(Refused):
+    """The target, or a condition of it, is not valid."""
+
+
+class NoSuchTarget(Refused):
+    """There is no such target."""
+
+
+class Asks(Enum):
+    """When the console asks before an action."""
+
+    NEVER = "never"
+    MANY = "many"  # if it works on more than one target
+    ALWAYS = "always"
+
+
+class Right(Enum):
+    """Who may do it, besides gRPC callers with the right to its method: see docs/authentication.md."""
+
+    OPERATOR = "operator"
+    CHAOS = "operator, with CHAOS__ENABLED"
+
+
+@dataclass(frozen=True, slots=True)
+class OperatedService:
+    """What the actions work on: the service's store and Redis, from one of its processes or from a command."""
+
+    items: Items
+    replay: JournalReplay
+    moderation: Moderation
+    kill: Callable[[str], bool] | None = None
+    """Crashes a node of this process, and returns whether it was up; None where that is off."""
+
+    @classmethod
+    def of(cls, runtime: Runtime, kill: Callable[[str], bool] | None = None) -> OperatedService:
+        """Return that of a process of the service."""
+        return cls(runtime.items, runtime.replay, runtime.moderation, kill)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What an operator asks for. ``rate``: targets per second of a job. ``keep_evidence``: of a block."""
+
+    targets: Sequence[str]
+    _: KW_ONLY
+    who: str
+    note: str = ""
+    rate: float = DEFAULT_RATE
+    keep_evidence: bool = True
+
+
+Facts = Mapping[str, Any]
+"""What a program wants to know of a target that was changed, besides that it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The targets that were changed, and why the others were not. ``entry`` is the record in the audit log.
+
+    ``text`` replaces the sentence of the row, where a number of targets does not say what was done.
+    """
+
+    done: Mapping[str, Facts] = field(default_factory=dict)
+    problems: Mapping[str, Exception] = field(default_factory=dict)
+    text: str = ""
+    entry: AuditEntry = field(default_factory=AuditEntry)
+
+    def sentences(self) -> list[str]:
+        """Return a sentence for each problem."""
+        return [f"{target[:80]}: {problem}" for target, problem in self.problems.items()]
+
+    def raise_problem(self) -> None:
+        """Raise the first problem, if there is one, as the error of the domain. For doors with one target."""
+        for problem in self.problems.values():
+            raise problem.__cause__ or problem
+
+
+Work = Callable[[], Awaitable[Outcome]]
+Perform = Callable[[OperatedService, Order], Awaitable[Outcome]]
+Step = Callable[[OperatedService, Order, str], Awaitable[Facts | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One row of the table. ``name`` is its name in forms and in the audit log; ``verb`` is the word on its button.
+
+    - ``done``: the result, such as "{} {} queued again."; the first {} is the number with the noun, the second is/are.
+    - ``perform``: None if the command brings the work, because it stands above this floor.
+    - ``undo``: the name of the action that undoes it, or how else that is done; empty if it cannot be undone.
+    - ``asks``, ``follows``: when the console asks, and the sentences of the question. Times are filled in by name.
+    - ``is_final``: for more than one target, the operator must type their number.
+    - ``takes_note``: the question has a field for a note.
+    - ``is_job``: the service does it later, at a rate that the operator chooses.
+    - ``command``, ``route``, ``method``, ``has_button``: its doors.
+    """
+
+    name: str
+    verb: str
+    noun: str
+    icon: str
+    done: str
+    perform: Perform | None = None
+    _: KW_ONLY
+    undo: str = ""
+    right: Right = Right.OPERATOR
+    asks: Asks = Asks.NEVER
+    follows: tuple[str, ...] = ()
+    is_final: bool = False
+    takes_note: bool = False
+    is_job: bool = False
+    command: str = ""
+    route: str = ""
+    method: str = ""
+    has_button: bool = True
+
+    @property
+    def doors(self) -> tuple[str, ...]:
+        """The kinds of its doors."""
+        doors = {"command": self.command, "button": self.has_button, "route": self.route, "method": self.method}
+        return tuple(door for door, there in doors.items() if there)
+
+    @property
+    def button(self) -> str:
+        """The CSS classes of its button in a question or a selection."""
+        return "danger solid" if self.is_final or self.name in ("delete", "block") else "primary"
+
+    def must_ask(self, count: int) -> bool:
+        """Return whether the console must ask before it does this to ``count`` targets."""
+        return self.asks is Asks.ALWAYS or (self.asks is Asks.MANY and count > 1)
+
+    def wants_number(self, count: int) -> bool:
+        """Return whether the operator must type the number of targets."""
+        return self.is_final and count > 1
+
+    def question(self, count: int) -> str:
+        """Return the question, which names the action and the number of targets."""
+        return f"{self.verb} {many(count, self.noun)}?" if count != 1 else f"{self.verb} this {self.noun}?"
+
+    def result(self, outcome: Outcome) -> str:
+        """Return what was done, as sentences."""
+        count, problems = len(outcome.done), outcome.sentences()
+        sentences = []
+        if outcome.text:
+            sentences.append(outcome.text)
+        elif count or not problems:
+            sentences.append(self.done.format(many(count, self.noun), "is" if count == 1 else "are"))
+        if problems:
+            sentences.append(f"Not done: {'; '.join(problems[:_SHOWN])}.")
+        if len(problems) > _SHOWN:
+            sentences.append(f"And {len(problems) - _SHOWN} more.")
+        return " ".join(sentences)
+
+
+def each(step: Step, at_once: int = 1) -> Perform:
+    """Return what takes one step with each target. Those whose step is refused are problems of the outcome."""
+
+    async def perform(service: OperatedService, order: Order) -> Outcome:
+        done: dict[str, Facts] = {}
+        problems: dict[str, Exception] = {}
+
+        async def take(target: str) -> None:
+            try:
+                done[target] = await step(service, order, target) or {}
+            except (Refused, InvalidId) as error:
+                problems[target] = error
+
+        await in_turn([partial(take, target) for target in order.targets], at_once)
+        return Outcome(done, problems)
+
+    return perform
+
+
+def many_at_once(step: Step) -> Perform:
+    """Return the same, for short steps."""
+    return each(step, _AT_ONCE)
+
+
+def read_ids(targets: Sequence[str]) -> tuple[list[AnyId], dict[str, Exception]]:
+    """Return the media ids among the targets, and a problem for each of the others."""
+    ids: list[AnyId] = []
+    problems: dict[str, Exception] = {}
+    for target in targets:
+        try:
+            ids.append(parse_any_id(target))
+        except InvalidId as error:
+            problems[target] = error
+    return ids, problems
+
+
+def many(number: int, one: str, more: str = "") -> str:
+    """A number with its noun: ``1 dead letter``, ``2 dead letters``, ``3 hashes``."""
+    return f"{number:,} {one if number == 1 else more or one + ('es' if one.endswith('sh') else 's')}"

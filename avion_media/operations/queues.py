@@ -1,0 +1,131 @@
+"""What operators do to queues, their tasks, their dead letters and their bulk jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qsl, urlencode
+
+from avion_media.backends.queue import (
+    JOB_STEPS,
+    NEVER_GIVEN_UP,
+    BulkJob,
+    BulkJobs,
+    DeadLetterFilter,
+    DeadLetters,
+    TaskQueue,
+    find_jobs,
+)
+from avion_media.common.media import is_owner
+from avion_media.common.tasks import DELETE_QUEUE, QUEUES
+from avion_media.operations.operation import (
+    Facts,
+    InvalidTarget,
+    NoSuchTarget,
+    OperatedService,
+    Order,
+    Outcome,
+    Refused,
+    Step,
+    read_ids,
+)
+
+OWNER = "owner:"
+"""Begins a target that is all media of an owner."""
+
+
+def may_be_cancelled(queue: str) -> bool:
+    """Return whether a task of this queue may be cancelled."""
+    return queue in QUEUES and queue not in NEVER_GIVEN_UP
+
+
+async def pause(service: OperatedService, _order: Order, target: str) -> Facts:
+    """Give no more tasks of a queue to workers."""
+    await _queue(service, target).pause()
+    return {"paused": True}
+
+
+async def resume(service: OperatedService, _order: Order, target: str) -> Facts:
+    """Give tasks of a queue to workers again."""
+    return {"paused": False, "was_paused": await _queue(service, target).resume()}
+
+
+async def cancel(service: OperatedService, order: Order, target: str) -> None:
+    """End a task, named by its queue and its id, as a dead letter."""
+    name, _, task_id = target.partition("/")
+    queue = _queue(service, name)
+    if not may_be_cancelled(name):
+        raise Refused("tasks of this queue must be done, and cannot be cancelled")
+    if not task_id:
+        raise InvalidTarget("the id of the task is missing")
+    await queue.cancel(task_id, order.who)
+
+
+def on_dead_letter(take: Callable[[DeadLetters, str], Awaitable[bool]]) -> Step:
+    """Return the step that replays or drops one dead letter, named by `DeadLetter.key`."""
+
+    async def step(service: OperatedService, _order: Order, target: str) -> None:
+        name, _, entry_id = target.partition("/")
+        if not await take(_queue(service, name).dead_letters, entry_id):
+            raise Refused("no such dead letter")
+
+    return step
+
+
+def bulk_target(queue: str, wanted: DeadLetterFilter) -> str:
+    """Return the target of `begin_replay`: a queue and, as a query, the conditions."""
+    return f"{queue}?{urlencode(wanted.to_fields())}"
+
+
+async def begin_replay(service: OperatedService, order: Order, target: str) -> Facts:
+    """Begin the job that replays the dead letters of a queue that match."""
+    name, _, query = target.partition("?")
+    _queue(service, name)
+    try:
+        wanted = DeadLetterFilter.from_fields(dict(parse_qsl(query)))
+    except ValueError:
+        raise InvalidTarget("failed_after and failed_before are Unix seconds") from None
+    job = await BulkJobs(service.items.redis, name).begin_replay(wanted, rate=order.rate, by=order.who)
+    return _begun(job, "an earlier bulk replay is not done yet")
+
+
+async def begin_undelete(service: OperatedService, order: Order) -> Outcome:
+    """Begin one job for all targets: media, and at most one owner."""
+    owners = [each.removeprefix(OWNER) for each in order.targets if each.startswith(OWNER)]
+    ids, problems = read_ids([each for each in order.targets if not each.startswith(OWNER)])
+    problems |= {OWNER + each: InvalidTarget("not an owner") for each in owners if not is_owner(each)}
+    problems |= {OWNER + each: InvalidTarget("a job has one owner") for each in owners[1:]}
+    if problems:
+        return Outcome(problems=problems)
+    jobs, owner = BulkJobs(service.items.redis, DELETE_QUEUE), "".join(owners)
+    try:
+        job = await jobs.begin_undelete(list(map(str, ids)), owner=owner, rate=order.rate, by=order.who)
+        return Outcome(dict.fromkeys(order.targets, _begun(job, "an earlier bulk undelete is not done yet")))
+    except Refused as error:
+        return Outcome(problems={order.targets[0]: error})
+
+
+def on_job(word: str) -> Step:
+    """Return the step of `JOB_STEPS` that pauses, resumes or cancels a job, named by `BulkJob.name`."""
+    job_step = JOB_STEPS[word]
+
+    async def step(service: OperatedService, _order: Order, target: str) -> Facts:
+        found = find_jobs(service.items.redis, target)
+        if found is None:
+            raise NoSuchTarget("no such job")
+        if not await job_step.take(*found):
+            raise Refused(f"it {job_step.refusal}")
+        return {"state": job_step.done}
+
+    return step
+
+
+def _queue(service: OperatedService, name: str) -> TaskQueue:
+    if name not in service.items.queues:
+        raise NoSuchTarget("no such queue")
+    return service.items.queues[name]
+
+
+def _begun(job: BulkJob | None, otherwise: str) -> Facts:
+    if job is None:
+        raise Refused(otherwise)
+    return {"job": job.name, "total": job.total, "rate": job.rate}

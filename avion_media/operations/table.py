@@ -1,0 +1,375 @@
+"""The table of all actions of operators. A new action is a row here, and one function that carries it out."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+import trio
+
+from avion_media.backends.queue import DeadLetters
+from avion_media.items.moderation import Blocklists
+from avion_media.operations import audit, media, queues
+from avion_media.operations.audit import AuditEntry
+from avion_media.operations.operation import (
+    Asks,
+    Facts,
+    NoSuchTarget,
+    OperatedService,
+    Operation,
+    Order,
+    Outcome,
+    Refused,
+    Right,
+    Work,
+    each,
+    many_at_once,
+)
+
+_RECORD_S: Final = 2.0
+
+
+async def _kill(service: OperatedService, _order: Order, target: str) -> Facts:
+    """Crash a node of this process."""
+    try:
+        killed = service.kill is not None and service.kill(target)
+    except LookupError:
+        raise NoSuchTarget("no such node") from None
+    if not killed:
+        raise Refused("it does not run")
+    return {"path": target, "killed": True}
+
+
+_ROWS: Final = (
+    Operation(
+        "replay",
+        "Replay",
+        "dead letter",
+        "replay",
+        "{} {} queued again.",
+        many_at_once(queues.on_dead_letter(DeadLetters.replay)),
+        undo="cancel",
+        asks=Asks.MANY,
+        follows=(
+            "They go back to their queues with all attempts open.",
+            "Those whose media item was deleted meanwhile end at once.",
+            "If the cause is still there, they come back here.",
+        ),
+        command="dlq replay",
+    ),
+    Operation(
+        "replay_all",
+        "Replay all of",
+        "queue",
+        "replay",
+        "{} {} replayed in bulk: see the page about queues.",
+        each(queues.begin_replay),
+        undo="cancel_job",
+        asks=Asks.ALWAYS,
+        follows=(
+            "The dead letters that match go back to their queues, oldest first, with all attempts open.",
+            "What fails from now on is not touched.",
+            "The job can be paused and cancelled on the page about queues.",
+        ),
+        is_job=True,
+        command="dlq replay --rate",
+        route="/queues/{queue}/replay",
+    ),
+    Operation(
+        "undelete_all",
+        "Undelete all media of",
+        "owner",
+        "undo",
+        "The deleted media are undeleted in bulk: see the page about queues.",
+        queues.begin_undelete,
+        undo="cancel_job",
+        asks=Asks.ALWAYS,
+        follows=(
+            "Media whose removal has not begun are served again.",
+            "The job can be paused and cancelled on the page about queues.",
+        ),
+        is_job=True,
+        command="undelete --rate",
+        route="/undelete",
+    ),
+    Operation(
+        "pause_job",
+        "Pause",
+        "job",
+        "pause",
+        "{} {} paused.",
+        each(queues.on_job("pause")),
+        undo="resume_job",
+        command="jobs pause",
+        route="/jobs/{job}/pause",
+    ),
+    Operation(
+        "resume_job",
+        "Resume",
+        "job",
+        "play",
+        "{} {} resumed.",
+        each(queues.on_job("resume")),
+        undo="pause_job",
+        command="jobs resume",
+        route="/jobs/{job}/resume",
+    ),
+    Operation(
+        "cancel_job",
+        "Cancel",
+        "job",
+        "x",
+        "{} {} cancelled.",
+        each(queues.on_job("cancel")),
+        asks=Asks.ALWAYS,
+        follows=("What it has done stays.",),
+        command="jobs cancel",
+        route="/jobs/{job}/cancel",
+    ),
+    Operation(
+        "drop",
+        "Drop",
+        "dead letter",
+        "trash",
+        "{} {} dropped.",
+        many_at_once(queues.on_dead_letter(DeadLetters.drop)),
+        asks=Asks.ALWAYS,
+        follows=(
+            "This cannot be undone.",
+            "The media items stay FAILED.",
+            "The uploads are removed once they are old enough.",
+        ),
+        is_final=True,
+        command="dlq drop",
+    ),
+    Operation(
+        "delete",
+        "Delete",
+        "media item",
+        "trash",
+        "{} {} being deleted: gone from the origin within seconds.",
+        media.delete,
+        undo="undelete",
+        asks=Asks.ALWAYS,
+        follows=(
+            "The origin answers 410 within seconds, and the CDN is purged.",
+            "The objects are removed in {delete_delay}. Until then the deletion can be undone.",
+        ),
+        command="delete",
+    ),
+    Operation(
+        "undelete",
+        "Undelete",
+        "media item",
+        "undo",
+        "{} {} served again.",
+        media.restore,
+        undo="delete",
+        command="undelete",
+    ),
+    Operation(
+        "pause",
+        "Pause",
+        "queue",
+        "pause",
+        "{} {} paused: workers finish what they have, everything else waits.",
+        each(queues.pause),
+        undo="resume",
+        asks=Asks.ALWAYS,
+        follows=(
+            "No more tasks are given out until it is resumed.",
+            "Nothing is lost: what comes in waits.",
+            "If Redis loses its data, the pause is lost, too.",
+        ),
+        command="queues pause",
+        route="/queues/{queue}/pause",
+    ),
+    Operation(
+        "resume",
+        "Resume",
+        "queue",
+        "play",
+        "{} {} resumed.",
+        each(queues.resume),
+        undo="pause",
+        command="queues resume",
+        route="/queues/{queue}/resume",
+    ),
+    Operation(
+        "block",
+        "Block",
+        "media item",
+        "ban",
+        "{} {} blocked, with the known copies.",
+        each(media.block),
+        undo="unblock",
+        asks=Asks.ALWAYS,
+        follows=(
+            "The origin answers 451 at once, and the CDN is purged.",
+            "The same file is refused from now on, and its known copies are blocked with it.",
+            "The files are kept as evidence for {evidence_ttl}. The block can be lifted.",
+        ),
+        takes_note=True,
+        command="block",
+        method="BlockMedia",
+    ),
+    Operation(
+        "refuse",
+        "Refuse",
+        "held media item",
+        "ban",
+        "{} {} blocked, with the known copies.",
+        each(media.refuse),
+        undo="unblock",
+        command="review block",
+        has_button=False,  # Block is that button
+    ),
+    Operation(
+        "unblock",
+        "Unblock",
+        "media item",
+        "undo",
+        "{} {} not blocked any more.",
+        each(media.unblock),
+        undo="block",
+        asks=Asks.MANY,
+        follows=("They are served again, and the same file is accepted again.",),
+        command="unblock",
+        method="UnblockMedia",
+    ),
+    Operation(
+        "release",
+        "Release",
+        "media item",
+        "check",
+        "{} {} released: processed and published.",
+        each(media.release),
+        undo="block",
+        asks=Asks.MANY,
+        follows=("They are processed and published.",),
+        command="review release",
+    ),
+    Operation(
+        "look",
+        "Show",
+        "preview",
+        "media",
+        "{} {} shown.",
+        each(media.look),
+        undo="nothing was changed",
+    ),
+    Operation(
+        "cancel",
+        "Cancel",
+        "task",
+        "x",
+        "{} {} cancelled: it ends as a dead letter, at its next turn or when its worker renews its lease.",
+        each(queues.cancel),
+        undo="replay",
+        asks=Asks.ALWAYS,
+        follows=("It becomes a dead letter with the reason cancelled, which can be replayed.", "The upload is kept."),
+        command="queues cancel",
+        route="/queues/{queue}/cancel",
+    ),
+    Operation(
+        "list",
+        "Add",
+        "hash",
+        "plus",
+        "{} {} on the own block list. Files with it are refused from now on.",
+        each(media.on_own_entry(Blocklists.add_own, "it is on the list already")),
+        undo="unlist",
+    ),
+    Operation(
+        "unlist",
+        "Remove",
+        "hash",
+        "trash",
+        "{} {} off the own block list.",
+        each(media.on_own_entry(Blocklists.remove_own, "it is no longer on the list")),
+        undo="list",
+        asks=Asks.ALWAYS,
+        follows=(
+            "Files with this hash are accepted again, unless another entry has it.",
+            "Media that are blocked stay blocked.",
+        ),
+    ),
+    Operation(
+        "kill",
+        "Kill",
+        "node",
+        "x",
+        "{} {} killed: the supervisor starts it again.",
+        each(_kill),
+        undo="the supervisor starts it again",
+        right=Right.CHAOS,
+        command="chaos",
+        route="/chaos/kill",
+    ),
+    Operation(
+        "import_list",
+        "Import",
+        "block list",
+        "plus",
+        "{} {} imported.",
+        undo="import an empty list of the same name",
+        command="blocklist import",
+        has_button=False,
+    ),
+    Operation(
+        "import_media",
+        "Import",
+        "media item",
+        "plus",
+        "{} {} imported or there already.",
+        undo="delete",
+        command="import",
+        has_button=False,
+    ),
+    Operation("sweep", "Sweep", "media item", "trash", "{} {} swept.", command="sweep", has_button=False),
+    Operation("init", "Create", "part", "plus", "{} {} created.", command="init", has_button=False),
+)
+OPERATIONS: Final = {row.name: row for row in _ROWS}
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """Carries out the actions of operators on one service, and records each."""
+
+    service: OperatedService
+
+    @property
+    def allowed(self) -> dict[str, Operation]:
+        """The actions that this process has a right to, by name."""
+        may_kill = self.service.kill is not None
+        return {name: row for name, row in OPERATIONS.items() if may_kill or row.right is not Right.CHAOS}
+
+    async def carry_out(self, name: str, order: Order, work: Work | None = None) -> Outcome:
+        """Carry out one action, and record it. ``work`` does it for a row that leaves that to its command.
+
+        An action that ends with an error or a cancel may have changed some targets. It is recorded as not completed,
+        and the error is raised. Raises `Unavailable`.
+        """
+        row = OPERATIONS[name]
+        perform = work or partial(row.perform or _missing, self.service, order)
+        targets, host = audit.named(order.targets), socket.gethostname()
+        entry = AuditEntry(order.who, name, len(order.targets), targets, order.note, replica=host)
+        try:
+            outcome = await perform()
+            result = row.result(outcome)
+        except BaseException as error:
+            cause = "it was interrupted" if isinstance(error, trio.Cancelled) else str(error) or type(error).__name__
+            result = f"Not completed: {cause}"
+            raise
+        finally:
+            # Shielded, so that an action that was interrupted, or that killed its own door, is in the audit log as
+            # well. Bounded by `_RECORD_S`.
+            with trio.CancelScope(shield=True), trio.move_on_after(_RECORD_S):
+                entry = await audit.record(self.service.items.redis, replace(entry, result=result))
+        return replace(outcome, entry=entry)
+
+
+async def _missing(_service: OperatedService, _order: Order) -> Outcome:
+    raise LookupError("this action is carried out by its command only")

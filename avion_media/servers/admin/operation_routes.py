@@ -1,0 +1,117 @@
+"""Routes of the admin port that carry out actions of operators, such as ``POST /queues/{queue}/pause``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from avion_media.backends.queue import DEFAULT_RATE, DeadLetterFilter, all_jobs
+from avion_media.common.errors import Unavailable
+from avion_media.operations.operation import InvalidTarget, NoSuchTarget, Operation, Order, Outcome, Refused
+from avion_media.operations.queues import OWNER, bulk_target
+from avion_media.operations.table import Operations
+from avion_media.servers.admin.operators import OperatorGate
+
+_STATUSES = ((NoSuchTarget, 404), (InvalidTarget, 400), (Refused, 409))  # other problems: 400
+_MAX_TASK_ID = 256  # characters
+
+
+def operation_routes(operations: Operations, gate: OperatorGate) -> list[BaseRoute]:
+    """Return a route for each action that has one, and ``GET /jobs``.
+
+    The response has what was done and facts about it, or the error. A request that kills the admin port itself gets no
+    response.
+    """
+
+    def for_operators(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def respond(request: Request) -> Response:
+            try:
+                return await endpoint(request)
+            except Unavailable as error:
+                return JSONResponse({"error": str(error)}, 503, headers={"Retry-After": "1"})
+
+        return gate.required(respond)
+
+    def on_operation(row: Operation) -> Callable[[Request], Awaitable[Response]]:
+        async def act(request: Request) -> Response:
+            try:
+                targets, rate = _TARGETS[row.name](request), _rate_of(request) if row.is_job else DEFAULT_RATE
+            except ValueError as error:
+                return JSONResponse({"error": str(error)}, 400)
+            outcome = await operations.carry_out(row.name, Order(targets, who=gate.describe(request), rate=rate))
+            return _response(outcome)
+
+        return for_operators(act)
+
+    async def show_jobs(_request: Request) -> Response:
+        jobs = await all_jobs(operations.service.items.redis)
+        return JSONResponse([{"job": each.name, **asdict(each)} for each in jobs])
+
+    return [
+        *(Route(row.route, on_operation(row), methods=["POST"]) for row in operations.allowed.values() if row.route),
+        Route("/jobs", for_operators(show_jobs)),
+    ]
+
+
+def _response(outcome: Outcome) -> Response:
+    for target, problem in outcome.problems.items():
+        status = next((status for kind, status in _STATUSES if isinstance(problem, kind)), 400)
+        return JSONResponse({"error": f"{target[:80]}: {problem}"}, status)
+    facts: dict[str, Any] = {"done": list(outcome.done)}
+    for each in outcome.done.values():
+        facts |= each
+    return JSONResponse(facts)
+
+
+def _rate_of(request: Request) -> float:
+    """Return the rate of a job. Raises `ValueError`."""
+    rate = float(request.query_params.get("rate") or "nan")
+    if not 0 < rate < math.inf:
+        raise ValueError("rate is required: targets per second")
+    return rate
+
+
+def _task(request: Request) -> list[str]:
+    task_id = request.query_params.get("task_id", "")
+    if not 0 < len(task_id) <= _MAX_TASK_ID:
+        raise ValueError("task_id is required")
+    return [f"{request.path_params['queue']}/{task_id}"]
+
+
+def _dead_letters(request: Request) -> list[str]:
+    return [bulk_target(request.path_params["queue"], DeadLetterFilter.from_fields(request.query_params))]
+
+
+def _media(request: Request) -> list[str]:
+    query = request.query_params
+    targets = [*query.getlist("media_id"), *(OWNER + each for each in query.getlist("owner"))]
+    if not targets:
+        raise ValueError("media_id or owner is required")
+    return targets
+
+
+def _queue(request: Request) -> list[str]:
+    return [request.path_params["queue"]]
+
+
+def _job(request: Request) -> list[str]:
+    return [request.path_params["job"]]
+
+
+_TARGETS: dict[str, Callable[[Request], list[str]]] = {
+    "pause": _queue,
+    "resume": _queue,
+    "cancel": _task,
+    "replay_all": _dead_letters,
+    "undelete_all": _media,
+    "pause_job": _job,
+    "resume_job": _job,
+    "cancel_job": _job,
+    "kill": lambda request: [request.query_params.get("path", "")],
+}

@@ -1,0 +1,351 @@
+"""Each action of operators by each of its doors: command, button, route of the admin port, method of gRPC.
+
+The tests walk the table, so an action or a door without a case here fails.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import random
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+import redis as redis_py
+import trio
+
+from avion_media.backends.queue import BulkJobs, DeadLetterFilter
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.common import keys
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import new_media_id, remote_id_for
+from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE
+from avion_media.common.wire.avion import media_pb2 as wire
+from avion_media.items.deletion import DeletionRecords
+from avion_media.items.moderation import Block, BlockState
+from avion_media.items.moderation.records import HELD, Held, write_block
+from avion_media.operations.audit import AUDIT_STREAM
+from avion_media.operations.table import OPERATIONS
+from tests.conftest import S3Bucket
+from tests.service.harness import Service, eventually, running, service_environment
+from tests.service.test_console_access import form_token
+
+OPERATOR, MODERATOR = "an-operators-token-of-32-characters", "a-moderators-token-of-32-characters"
+NOTE = "report 4711"
+QUEUE = CACHE_QUEUE
+SHA256 = hashlib.sha256(b"unwanted").hexdigest()
+DOORS = [(name, door) for name, row in OPERATIONS.items() for door in row.doors]
+
+
+@dataclass
+class Case:
+    """One action, and how each door is used for it."""
+
+    command: tuple[str, ...] = ()
+    form: dict[str, str] = field(default_factory=dict)
+    page: str = ""  # for an action that a page carries out
+    route: str = ""
+    request: Any = None
+
+
+@dataclass
+class World:
+    """A running service without workers, so that nothing moves, and an operator who has logged in."""
+
+    service: Service
+    redis: Any
+    bucket: S3Bucket
+    client: httpx.Client
+    folder: Path
+
+    def on_redis(self, use: Callable[[Redis], Any]) -> Any:
+        """Use the service's own code on its Redis."""
+
+        async def run() -> Any:
+            async with open_redis(self.service.environment["AVION_MEDIA_REDIS__URL"]) as redis:
+                return await use(redis)
+
+        return trio.run(run)
+
+    def put(self, key: str, body: bytes) -> None:
+        self.bucket.client.put_object(Bucket=self.bucket.bucket, Key=key, Body=body)
+
+    def by_command(self, case: Case, _name: str) -> None:
+        done = self.service.run_cli(*case.command)
+        assert done.returncode == 0, done.stderr
+        assert '"event": "operator.action"' in done.stderr or case.command[0] == "chaos"
+
+    def by_button(self, case: Case, name: str) -> None:
+        if case.page:
+            assert self.client.get(case.page).status_code == 200
+            return
+        form = {"form_token": form_token(self.client.get("/console")), "action": name, "confirmed": "yes"}
+        if OPERATIONS[name].takes_note:
+            form["note"] = NOTE
+        done = self.client.post("/console/actions", data=form | case.form)
+        assert done.status_code == 303, self.service.log()[-3000:]
+
+    def by_route(self, case: Case, _name: str) -> None:
+        done = self.client.post(case.route, headers={"Authorization": f"Bearer {OPERATOR}"})
+        assert done.status_code == 200, done.text
+
+    def by_method(self, case: Case, name: str) -> None:
+        method = OPERATIONS[name].method
+        with grpc.insecure_channel(self.service.grpc_address) as channel:
+            call = channel.unary_unary(f"/avion.MediaService/{method}", type(case.request).SerializeToString)
+            call(case.request, metadata=[("authorization", f"Bearer {MODERATOR}")], timeout=30)
+
+
+@pytest.fixture(scope="module")
+def world(
+    redis_of_process: str, redis_client: redis_py.Redis, bucket: S3Bucket, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("operations")
+    callers = folder / "callers.toml"
+    token = hashlib.sha256(MODERATOR.encode()).hexdigest()
+    callers.write_text(f'[callers.moderation]\nmethods = ["*"]\ntokens_sha256 = ["{token}"]\n')
+    environment = service_environment(
+        redis_of_process,
+        bucket.address.endpoint_url,
+        bucket.bucket,
+        ADMIN__TOKEN=OPERATOR,
+        GRPC__AUTH="token",
+        GRPC__CALLERS_FILE=str(callers),
+        CLIENT__TOKEN=MODERATOR,
+        CHAOS__ENABLED="true",
+    )
+    with (
+        running(environment, roles="grpc,http") as service,
+        httpx.Client(base_url=service.admin_url, trust_env=False, timeout=30) as client,
+    ):
+        form = {"form_token": form_token(client.get("/console/login")), "token": OPERATOR, "name": "ada"}
+        client.post("/console/login", data=form)
+        yield World(service, redis_client, bucket, client, folder)
+
+
+def an_upload() -> str:
+    return str(new_media_id(JPEG, int(time.time() * 1000)))
+
+
+def a_held_copy(world: World) -> str:
+    media_id = str(remote_id_for(f"https://remote.example/{time.monotonic_ns()}.jpg"))
+    held = Held(media_id, "2026-11-20T08:00:00.000+00:00", "pdq of list own", QUEUE, {}, sha256=SHA256)
+    world.put(f"{keys.HELD_PREFIX}{media_id}", HELD.write(held))
+    world.put(f"{keys.QUARANTINE_PREFIX}{media_id}/preview", b"\xff\xd8\xff")
+    return media_id
+
+
+def a_blocked_upload(world: World) -> str:
+    media_id = an_upload()
+    block = Block(media_id, "2026-11-20T08:00:00.000+00:00", by="ada", state=BlockState.REMOVED)
+    world.put(keys.block(media_id), write_block(block))
+    return media_id
+
+
+def a_deleted_upload(world: World) -> str:
+    media_id = new_media_id(JPEG, int(time.time() * 1000))
+    world.put(keys.incoming(media_id), b"x")
+    world.on_redis(lambda redis: DeletionRecords(redis).mark([media_id.text], delay_s=3600))
+    return media_id.text
+
+
+def a_dead_letter(world: World) -> str:
+    fields = {"task_id": "t", "media_id": an_upload(), "error": "internal: x", "attempts": "1"}
+    return str(world.redis.xadd(f"{{{QUEUE}}}:dlq", fields))
+
+
+def on_dead_letter(word: str) -> Callable[[World], Case]:
+    def prepare(world: World) -> Case:
+        entry_id = a_dead_letter(world)
+        return Case(("dlq", word, entry_id), {"target": f"{QUEUE}/{entry_id}"})
+
+    return prepare
+
+
+def replay_all(world: World) -> Case:
+    a_dead_letter(world)
+    world.on_redis(lambda redis: BulkJobs(redis, QUEUE).cancel("replay"))
+    command = ("dlq", "replay", "--queue", "cache", "--error", "internal", "--rate", "5")
+    return Case(command, {"queue": QUEUE, "rate": "5"}, route=f"/queues/{QUEUE}/replay?rate=5")
+
+
+def undelete_all(world: World) -> Case:
+    world.on_redis(lambda redis: BulkJobs(redis, DELETE_QUEUE).cancel("undelete"))
+    return Case(
+        ("undelete", "--owner", "ada", "--rate", "5"), {"target": "owner:ada"}, route="/undelete?owner=ada&rate=5"
+    )
+
+
+def on_job(word: str) -> Callable[[World], Case]:
+    async def begin(redis: Redis) -> None:
+        jobs = BulkJobs(redis, QUEUE)
+        await jobs.cancel("replay")
+        await jobs.begin_replay(DeadLetterFilter(), rate=1.0, by="bob")
+        if word == "resume":
+            await jobs.pause("replay")
+
+    def prepare(world: World) -> Case:
+        world.on_redis(begin)
+        return Case(("jobs", word, "cache.replay"), {"target": "cache.replay"}, route=f"/jobs/cache.replay/{word}")
+
+    return prepare
+
+
+def on_queue(word: str) -> Callable[[World], Case]:
+    return lambda _world: Case(("queues", word, "cache"), {"target": QUEUE}, route=f"/queues/{QUEUE}/{word}")
+
+
+def cancel(world: World) -> Case:
+    task_id = f"t-{time.monotonic_ns()}"
+    world.redis.xadd(QUEUE, {"task_id": task_id, "remote_url": "https://remote.example/a.jpg"})
+    command = ("queues", "cancel", "cache", task_id)
+    return Case(command, {"target": f"{QUEUE}/{task_id}"}, route=f"/queues/{QUEUE}/cancel?task_id={task_id}")
+
+
+def delete(_world: World) -> Case:
+    media_id = an_upload()
+    return Case(("delete", media_id), {"target": media_id})
+
+
+def undelete(world: World) -> Case:
+    media_id = a_deleted_upload(world)
+    return Case(("undelete", media_id), {"target": media_id})
+
+
+def block(_world: World) -> Case:
+    media_id = an_upload()
+    request = wire.BlockMediaRequest(media_id=media_id, note=NOTE)
+    return Case(("block", media_id, "--note", NOTE), {"target": media_id}, request=request)
+
+
+def refuse(world: World) -> Case:
+    return Case(("review", "block", a_held_copy(world), "--note", NOTE))
+
+
+def unblock(world: World) -> Case:
+    media_id = a_blocked_upload(world)
+    return Case(("unblock", media_id), {"target": media_id}, request=wire.UnblockMediaRequest(media_id=media_id))
+
+
+def release(world: World) -> Case:
+    media_id = a_held_copy(world)
+    return Case(("review", "release", media_id), {"target": media_id})
+
+
+def look(world: World) -> Case:
+    return Case(page=f"/console/moderation/{a_held_copy(world)}/preview")
+
+
+def add_entry(_world: World) -> Case:
+    digest = hashlib.sha256(str(time.monotonic_ns()).encode()).hexdigest()
+    return Case(form={"type": "sha256", "hash": digest, "label": "an advert"})
+
+
+def remove_entry(world: World) -> Case:
+    form = add_entry(world).form
+    world.by_button(Case(form=form), "list")
+    return Case(form={"target": f"sha256,{form['hash']},an advert"})
+
+
+def kill(world: World) -> Case:
+    eventually(world.service.ready, "every node to run again")
+    tree = world.client.get("/tree").json()
+    paths = sorted(each["path"] for each in nodes_of(tree))
+    seed = next(seed for seed in range(10_000) if killed_first(seed, paths) == "service/origin")
+    command = ("chaos", "--seed", str(seed), "--seconds", "1", "--interval", "1.1")
+    return Case(command, {"target": "service/origin"}, route="/chaos/kill?path=service/origin")
+
+
+def nodes_of(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for child in node["children"]:
+        yield child
+        yield from nodes_of(child)
+
+
+def killed_first(seed: int, paths: list[str]) -> str:
+    """As the command chooses."""
+    chance = random.Random(seed)
+    chance.uniform(1.1, 1.1)
+    return chance.choice(paths)
+
+
+def import_list(world: World) -> Case:
+    file = world.folder / "others.csv"
+    file.write_text(f"type,hash,label\nsha256,{SHA256},one\n")
+    return Case(("blocklist", "import", str(file)))
+
+
+def import_media(world: World) -> Case:
+    manifest = world.folder / "media.csv"
+    manifest.write_text("source,name,date,owner\n")
+    return Case(("import", str(manifest)))
+
+
+CASES: dict[str, Callable[[World], Case]] = {
+    "replay": on_dead_letter("replay"),
+    "replay_all": replay_all,
+    "undelete_all": undelete_all,
+    "pause_job": on_job("pause"),
+    "resume_job": on_job("resume"),
+    "cancel_job": on_job("cancel"),
+    "drop": on_dead_letter("drop"),
+    "delete": delete,
+    "undelete": undelete,
+    "pause": on_queue("pause"),
+    "resume": on_queue("resume"),
+    "block": block,
+    "refuse": refuse,
+    "unblock": unblock,
+    "release": release,
+    "look": look,
+    "cancel": cancel,
+    "list": add_entry,
+    "unlist": remove_entry,
+    "kill": kill,
+    "import_list": import_list,
+    "import_media": import_media,
+    "sweep": lambda _world: Case(("sweep",)),
+    "init": lambda _world: Case(("init",)),
+}
+
+
+@pytest.mark.parametrize(("name", "door"), DOORS)
+def test_an_action_is_recorded_once_with_who_what_note_and_result(world: World, name: str, door: str) -> None:
+    case = CASES[name](world)
+    before = world.redis.xlen(AUDIT_STREAM)
+    {"command": world.by_command, "button": world.by_button, "route": world.by_route, "method": world.by_method}[door](
+        case, name
+    )
+    assert world.redis.xlen(AUDIT_STREAM) == before + 1
+    ((_, entry),) = world.redis.xrevrange(AUDIT_STREAM, count=1)
+    assert entry["action"] == name
+    assert entry["targets"]
+    takes_note = NOTE in case.command if door == "command" else OPERATIONS[name].takes_note
+    assert entry["note"] == (NOTE if takes_note else "")
+    assert entry["result"]
+    assert "Not " not in entry["result"]
+    assert entry["who"].startswith(who(name, door))
+
+
+def who(name: str, door: str) -> str:
+    """The operator of this door."""
+    if door == "method":
+        return "moderation"
+    if door == "button":
+        return "ada (token "
+    if door == "route" or name == "kill":
+        return "token "
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def test_every_action_says_how_it_is_undone_or_that_it_is_final() -> None:
+    for name, row in OPERATIONS.items():
+        assert row.undo or row.is_final or name in ("cancel_job", "sweep", "init"), name
+        assert row.perform is not None or row.doors == ("command",), name

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from avion_media.backends.queue import DeadLetter, DeadLetterFilter, TaskQueue
-from avion_media.backends.redis import Redis, open_redis
+from avion_media.backends.redis import Redis
 from avion_media.cli.operator import act, raise_problems
 from avion_media.cli.output import (
     CommandFailed,
     UsageError,
     console,
     json_option,
-    load_config,
     plain_text,
     print_json,
     print_table,
 )
 from avion_media.cli.queues import SHORT_NAMES, queue_name
-from avion_media.cli.resources import run_directly
+from avion_media.cli.resources import on_service
 from avion_media.common.settings import parse_duration
 from avion_media.common.tasks import QUEUES
 from avion_media.operations.inspection import format_time
 from avion_media.operations.operation import OperatedService
 from avion_media.operations.queues import bulk_target
 
-T = TypeVar("T")
 _PAGE = 1000
 
 
@@ -95,7 +93,7 @@ def dlq_command() -> None:
 def list_command(limit: int, as_json: bool, **conditions: Any) -> None:
     """List the dead letters, queue by queue, oldest first."""
     chosen = _selection_of(**conditions)
-    found = _with_redis(lambda redis: _collect(redis, chosen, limit))
+    found = on_service(lambda service: _collect(service.items.redis, chosen, limit))
     if as_json:
         print_json([_to_dict(each) for each in found])
         return
@@ -121,7 +119,7 @@ def list_command(limit: int, as_json: bool, **conditions: Any) -> None:
 @json_option
 def show_command(entry_id: str, as_json: bool) -> None:
     """Show all fields of one dead letter."""
-    found = _with_redis(lambda redis: _find(redis, entry_id))
+    found = on_service(lambda service: _find(service.items.redis, entry_id))
     if not found:
         raise CommandFailed(f"{entry_id}: no such dead letter")
     if as_json:
@@ -177,7 +175,7 @@ def _begin_jobs(chosen: Selection, rate: float, as_json: bool) -> None:
         found = [each for each in chosen.queues if await TaskQueue(service.items.redis, each).dead_letters.list(1)]
         return [bulk_target(each, chosen.wanted) for each in found]
 
-    outcome = act(load_config(), "replay_all", with_dead_letters, rate=rate)
+    outcome = act("replay_all", with_dead_letters, rate=rate)
     begun = list(outcome.done.values())
     if as_json:
         print_json({target.partition("?")[0]: facts["total"] for target, facts in outcome.done.items()})
@@ -212,7 +210,7 @@ def _act(word: str, action: str, chosen: Selection, as_json: bool) -> None:
                 problems.append(f"{entry_id}: no such dead letter")
         return list(found)
 
-    outcome = act(load_config(), action, find)
+    outcome = act(action, find)
     if as_json:
         print_json({word: [_to_dict(found[key]) for key in outcome.done]})
     else:
@@ -271,13 +269,3 @@ def _to_dict(found: DeadLetter) -> dict[str, Any]:
         "failed_at": format_time(found.failed_at),
         "traceparent": found.traceparent,
     }
-
-
-def _with_redis(use: Callable[[Redis], Awaitable[T]]) -> T:
-    config = load_config()
-
-    async def run() -> T:
-        async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
-            return await use(redis)
-
-    return run_directly(run)

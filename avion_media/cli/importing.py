@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from avion_media.backends.files import open_spool
 from avion_media.backends.remote import Fetcher, InvalidUrl, parse_remote_url
-from avion_media.backends.store import FileSource, ObjectStore, open_store, read_secret
+from avion_media.backends.store import FileSource, ObjectStore, read_secret
 from avion_media.cli.client import Client, open_client
 from avion_media.cli.manifest import RedirectMap, Row, check_manifest, open_map, rows_of
 from avion_media.cli.operator import act
@@ -95,11 +95,11 @@ def import_command(manifest: Path, root: Path | None, map_path: Path | None, at_
         bar = progress.add_task("", total=total)
         run = _Import(config, rows_of(manifest), redirects, root or manifest.parent, lambda: progress.advance(bar))
 
-        async def work(_service: OperatedService) -> Outcome:
-            await run.run(at_once)
+        async def work(service: OperatedService) -> Outcome:
+            await run.run(at_once, service.items.store.get())
             return Outcome(text=str(run.summary))
 
-        act(config, "import_media", [str(manifest)], work)
+        act("import_media", [str(manifest)], work)
     summary = run.summary
     if as_json:
         failed = [{"line": row.line, "source": row.source, "error": problem} for row, problem in summary.failed]
@@ -124,9 +124,9 @@ class _Import:
         self._ended = ended
         self.summary = _Summary()
 
-    async def run(self, at_once: int) -> None:
+    async def run(self, at_once: int, store: ObjectStore) -> None:
         """Import all rows. Raises `CommandFailed` and `Unavailable`; what was imported by then stays."""
-        async with open_store(self._config.s3) as store, open_client(self._config) as client:
+        async with open_client(self._config) as client:
             secret = await read_secret(store, keys.IMPORT_SECRET)
             await run_all([lambda: self._work(client, store, secret)] * at_once)
 

@@ -26,21 +26,19 @@ def init_command(as_json: bool) -> None:
     output says what to change.
     """
     config = load_config()
-
-    found: list[tuple[list[str], list[str], list[CheckResult]]] = []
+    bucket = config.s3.bucket
 
     async def run(_service: OperatedService) -> Outcome:
         try:
             created, warnings = await prepare(config)
         except StoreRefused as error:
-            raise CommandFailed(
-                f"the object store refuses the bucket {config.s3.bucket}: {error} (see {PREFIX}S3__BUCKET)"
-            ) from None
-        found.append((created, warnings, await _problems(config)))
-        return Outcome({each: {} for each in created})
+            problem = f"the object store refuses the bucket {bucket}: {error} (see {PREFIX}S3__BUCKET)"
+            raise CommandFailed(problem) from None
+        found = {"created": created, "warnings": warnings, "problems": await _problems(config)}
+        return Outcome({bucket: found}, text=f"Created: {', '.join(created) or 'nothing was missing'}.")
 
-    act(config, "init", [config.s3.bucket], run)
-    ((created, warnings, problems),) = found
+    found = act("init", [bucket], run).done[bucket]
+    created, warnings, problems = found["created"], found["warnings"], found["problems"]
     if as_json:
         print_json({"created": created, "warnings": warnings, "problems": [asdict(each) for each in problems]})
     else:

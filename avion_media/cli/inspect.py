@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from typing import Any
 
 import click
@@ -19,9 +18,8 @@ from avion_media.cli.output import (
     read_url,
     sanitize,
 )
-from avion_media.cli.resources import open_resources, run_directly
+from avion_media.cli.resources import on_service
 from avion_media.common.ids import AnyId, remote_id_for
-from avion_media.config import Config
 from avion_media.operations.inspection import is_unknown, media_report
 
 _NONE = {"status": "none on Redis (avion-media status also reads the bucket)"}
@@ -37,7 +35,7 @@ def inspect_command(subject: str, as_json: bool) -> None:
     """
     any_id = read_subject(subject)
     config = load_config()
-    known = run_directly(partial(_report, config, any_id))
+    known = on_service(lambda service: media_report(config, service.items.store, service.items.redis, any_id))
     if as_json:
         print_json(known)
     else:
@@ -51,11 +49,6 @@ def read_subject(text: str) -> AnyId:
     if "://" not in text:
         return read_id(text)
     return remote_id_for(str(read_url(text)))
-
-
-async def _report(config: Config, any_id: AnyId) -> dict[str, Any]:
-    async with open_resources(config) as resources:
-        return await media_report(config, resources.store, resources.redis, any_id)
 
 
 def _print(known: dict[str, Any]) -> None:

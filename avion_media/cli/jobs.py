@@ -6,11 +6,10 @@ from dataclasses import asdict
 
 import click
 
-from avion_media.backends.queue import BulkJob, all_jobs
-from avion_media.backends.redis import open_redis
+from avion_media.backends.queue import all_jobs
 from avion_media.cli.operator import act, raise_problems
-from avion_media.cli.output import json_option, load_config, print_json, print_table
-from avion_media.cli.resources import run_directly
+from avion_media.cli.output import json_option, print_json, print_table
+from avion_media.cli.resources import on_service
 from avion_media.operations.inspection import format_time
 
 
@@ -21,7 +20,7 @@ def jobs_command(context: click.Context, as_json: bool) -> None:
     """Show bulk replays (dlq replay --rate) and bulk undeletes (undelete --rate), ended ones for a week."""
     if context.invoked_subcommand is not None:
         return
-    jobs = run_directly(_read)
+    jobs = on_service(lambda service: all_jobs(service.items.redis))
     if as_json:
         print_json([{"job": each.name, **asdict(each)} for each in jobs])
         return
@@ -69,13 +68,7 @@ def cancel_command(job: str, as_json: bool) -> None:
 
 
 def _act(action: str, job: str, as_json: bool) -> None:
-    outcome = act(load_config(), action, [job])
+    outcome = act(action, [job])
     raise_problems(outcome)
     state = outcome.done[job]["state"]
     print_json({"job": job, "done": state}) if as_json else click.echo(f"{job}: {state}")
-
-
-async def _read() -> list[BulkJob]:
-    config = load_config()
-    async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
-        return await all_jobs(redis)

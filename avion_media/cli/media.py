@@ -30,7 +30,7 @@ from avion_media.cli.output import (
 from avion_media.cli.resources import unwrapped
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
-from avion_media.operations.queues import OWNER
+from avion_media.operations.operation import OWNER
 
 T = TypeVar("T")
 
@@ -197,7 +197,7 @@ def delete_command(media_ids: tuple[str, ...], owner: str, as_json: bool) -> Non
     if not media_ids and not owner:
         raise UsageError("give media ids, or --owner")
     targets = [*(str(read_id(media_id)) for media_id in media_ids), *([OWNER + owner] if owner else [])]
-    outcome = act(load_config(), "delete", targets)
+    outcome = act("delete", targets)
     deleted = list(outcome.done)
     if as_json:
         print_json({"deleted": deleted})

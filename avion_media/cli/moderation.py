@@ -12,11 +12,10 @@ import click
 from avion_media.backends.store import FileSource
 from avion_media.cli.operator import act, raise_problems
 from avion_media.cli.output import CommandFailed, UsageError, json_option, load_config, print_json, print_table, read_id
-from avion_media.cli.resources import open_resources, run_directly
+from avion_media.cli.resources import on_service
 from avion_media.common import keys
-from avion_media.items.moderation import MAX_NOTE, Changes, Entry, HashType, Moderation, parse_list
+from avion_media.items.moderation import MAX_NOTE, Changes, Entry, HashType, parse_list
 from avion_media.items.moderation.blocking import hash_file
-from avion_media.items.moderation.records import Held
 from avion_media.operations.operation import OperatedService, Outcome
 from avion_media.servers.api.statuses import StatusResolver, UnknownMedium
 
@@ -50,7 +49,7 @@ def _block(action: str, media_id: str, note: str, keep_evidence: bool, as_json: 
             raise CommandFailed(f"{any_id}: media item not found") from None
         return [str(any_id)]
 
-    outcome = act(config, action, known, note=note, keep_evidence=keep_evidence)
+    outcome = act(action, known, note=note, keep_evidence=keep_evidence)
     raise_problems(outcome)
     copies = outcome.done[str(any_id)]["copies"]
     if as_json:
@@ -69,7 +68,7 @@ def unblock_command(media_id: str, as_json: bool) -> None:
 
 
 def _act(action: str, word: str, media_id: str, as_json: bool) -> None:
-    raise_problems(act(load_config(), action, [str(read_id(media_id))]))
+    raise_problems(act(action, [str(read_id(media_id))]))
     print_json({word: media_id}) if as_json else click.echo(f"{media_id}: {word}")
 
 
@@ -88,8 +87,6 @@ def import_command(file: Path, name: str, as_json: bool) -> None:
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii() or name == "own":
         raise UsageError(f"{name}: a list's name has letters, digits, - and _, and is not `own`")
     counts = _read(file)
-    config = load_config()
-
     counted = ", ".join(f"{count} {kind}" for kind, count in counts.items())
 
     async def put(service: OperatedService) -> Outcome:
@@ -98,7 +95,7 @@ def import_command(file: Path, name: str, as_json: bool) -> None:
         await Changes(service.items.redis).note()
         return Outcome({name: counts}, text=f"The list has {counted}.")
 
-    act(config, "import_list", [name], put)
+    act("import_list", [name], put)
     print_json({"list": name, **counts}) if as_json else click.echo(f"{name}: {counted}")
 
 
@@ -128,15 +125,12 @@ def _opened(file: Path) -> Iterator[FileSource]:
 @json_option
 def list_command(as_json: bool) -> None:
     """Show the lists, and how many entries each has."""
-    config = load_config()
 
-    async def load() -> dict[str, dict[str, int]]:
-        async with open_resources(config) as resources:
-            room = Moderation(resources.items, config)
-            await room.lists.reload()
-            return room.lists.counts()
+    async def load(service: OperatedService) -> dict[str, dict[str, int]]:
+        await service.moderation.lists.reload()
+        return service.moderation.lists.counts()
 
-    counts = run_directly(load)
+    counts = on_service(load)
     if as_json:
         print_json(counts)
     else:
@@ -154,17 +148,15 @@ def check_command(file: Path, as_json: bool) -> None:
 
     The service also compares the scrubbed original and the likeness, so it can block a file that is on no list here.
     """
-    config = load_config()
 
-    async def check() -> str:
-        async with open_resources(config) as resources:
-            room = Moderation(resources.items, config)
-            await room.lists.reload()
-            with _opened(file) as source:
-                digests = await hash_file(source.fd, source.size_bytes, (HashType.SHA256, HashType.MD5))
-            return str(room.lists.exact(digests) or "")
+    async def check(service: OperatedService) -> str:
+        lists = service.moderation.lists
+        await lists.reload()
+        with _opened(file) as source:
+            digests = await hash_file(source.fd, source.size_bytes, (HashType.SHA256, HashType.MD5))
+        return str(lists.exact(digests) or "")
 
-    match = run_directly(check)
+    match = on_service(check)
     if as_json:
         print_json({"file": str(file), "match": match})
     elif match:
@@ -182,13 +174,7 @@ def review_command() -> None:
 @json_option
 def review_list_command(as_json: bool) -> None:
     """Show all that wait for a moderator."""
-    config = load_config()
-
-    async def load() -> list[Held]:
-        async with open_resources(config) as resources:
-            return await Moderation(resources.items, config).reviews.waiting()
-
-    waiting = run_directly(load)
+    waiting = on_service(lambda service: service.moderation.reviews.waiting())
     if as_json:
         print_json([asdict(each) for each in waiting])
     else:

@@ -8,20 +8,16 @@ from __future__ import annotations
 import getpass
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import click
-import trio
 
 from avion_media.cli.output import CommandFailed, UsageError
-from avion_media.cli.resources import open_resources, run_directly
+from avion_media.cli.resources import on_service
 from avion_media.common.ids import InvalidId
-from avion_media.config import Config
-from avion_media.items.deletion import DeletionJournal, JournalReplay
-from avion_media.items.moderation import Moderation
 from avion_media.operations.audit import EVENT
 from avion_media.operations.operation import InvalidTarget, NoSuchTarget, OperatedService, Order, Outcome
 from avion_media.operations.table import Operations
@@ -32,7 +28,7 @@ Bring = Callable[[OperatedService], Awaitable[Outcome]]
 """Does the work of a row that leaves it to its command."""
 
 
-def operator_name() -> str:
+def _operator_name() -> str:
     """Return the user of this command and the host."""
     try:
         user = getpass.getuser()
@@ -41,22 +37,20 @@ def operator_name() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def act(config: Config, name: str, targets: Sequence[str] | Find, work: Bring | None = None, **details: Any) -> Outcome:
+def act(name: str, targets: Sequence[str] | Find, work: Bring | None = None, **details: Any) -> Outcome:
     """Carry out an action; ``details`` are those of its `Order`. Without targets nothing is done or recorded.
 
     Problems with targets are left to `raise_problems`, so that a command can print first what was done.
     """
 
-    async def run() -> Outcome:
-        async with open_service(config) as service:
-            found = targets if isinstance(targets, Sequence) else await targets(service)
-            if not found:
-                return Outcome()
-            order = Order(found, who=operator_name(), **details)
-            bring = None if work is None else lambda: work(service)
-            return await Operations(service).carry_out(name, order, bring)
+    async def carry_out(service: OperatedService) -> Outcome:
+        found = targets if isinstance(targets, Sequence) else await targets(service)
+        if not found:
+            return Outcome()
+        order = Order(found, who=_operator_name(), **details)
+        return await Operations(service).carry_out(name, order, None if work is None else partial(work, service))
 
-    outcome = run_directly(run)
+    outcome = on_service(carry_out)
     if outcome.entry.who:
         log = {"event": EVENT, **outcome.entry.fields(), "timestamp": datetime.now(UTC).isoformat()}
         click.echo(json.dumps(log), err=True)
@@ -68,20 +62,3 @@ def raise_problems(outcome: Outcome) -> None:
     if outcome.problems:
         wrong = any(isinstance(each, InvalidTarget | NoSuchTarget | InvalidId) for each in outcome.problems.values())
         raise (UsageError if wrong else CommandFailed)(*outcome.sentences())
-
-
-@asynccontextmanager
-async def open_service(config: Config) -> AsyncIterator[OperatedService]:
-    """Return the store and Redis of the service. An error in the block is raised unchanged."""
-    failure: Exception | None = None
-    async with open_resources(config) as resources, trio.open_nursery() as nursery:
-        moderation = Moderation(resources.items, config)
-        replay = JournalReplay(resources.items, DeletionJournal(resources.store, config.delete.delay))
-        nursery.start_soon(moderation.likeness.run)
-        try:
-            yield OperatedService(resources.items, replay, moderation)
-        except Exception as error:  # noqa: BLE001 - raised again below; the nursery would wrap it in a group
-            failure = error
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure

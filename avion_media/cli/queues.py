@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 
 import click
 
-from avion_media.backends.queue import QueueStats, TaskQueue
+from avion_media.backends.queue import QueueStats
 from avion_media.backends.queue.task_scan import FoundTask, scan_tasks
-from avion_media.backends.redis import Redis, open_redis
+from avion_media.backends.redis import Redis
 from avion_media.cli.operator import act, raise_problems
-from avion_media.cli.output import CommandFailed, UsageError, json_option, load_config, print_json, print_table
-from avion_media.cli.resources import run_directly
+from avion_media.cli.output import CommandFailed, UsageError, json_option, print_json, print_table
+from avion_media.cli.resources import on_service
 from avion_media.common.tasks import DROP_DELETED, QUEUES
-from avion_media.config import Config
 from avion_media.items.deletion.backlog import notice_backlog
 from avion_media.operations.operation import OperatedService
 from avion_media.operations.queues import may_be_cancelled
@@ -37,7 +35,7 @@ def queues_command(context: click.Context, as_json: bool) -> None:
     """Show depth, lag, pending and oldest age of each queue. Pause and resume one, cancel a task."""
     if context.invoked_subcommand is not None:
         return
-    stats = run_directly(partial(_stats, load_config()))
+    stats = on_service(_stats)
     if as_json:
         print_json({name: asdict(each) for name, each in stats.items()})
         return
@@ -72,7 +70,7 @@ def pause_command(queue: str, as_json: bool) -> None:
     If Redis loses its data, the pause is lost, too.
     """
     name = queue_name(queue)
-    raise_problems(act(load_config(), "pause", [name]))
+    raise_problems(act("pause", [name]))
     print_json({"queue": name, "paused": True}) if as_json else click.echo(f"{name}: paused")
 
 
@@ -82,7 +80,7 @@ def pause_command(queue: str, as_json: bool) -> None:
 def resume_command(queue: str, as_json: bool) -> None:
     """Give tasks of QUEUE to workers again."""
     name = queue_name(queue)
-    outcome = act(load_config(), "resume", [name])
+    outcome = act("resume", [name])
     raise_problems(outcome)
     was_paused = outcome.done[name]["was_paused"]
     if as_json:
@@ -110,7 +108,7 @@ def cancel_command(queue: str, task_ids: tuple[str, ...], as_json: bool) -> None
         missing.extend(each for each in task_ids if each not in known)
         return [f"{name}/{each}" for each in sorted(known)]
 
-    outcome = act(load_config(), "cancel", find)
+    outcome = act("cancel", find)
     cancelled = [target.partition("/")[2] for target in outcome.done]
     if as_json:
         print_json({"queue": name, "cancelled": cancelled})
@@ -122,10 +120,9 @@ def cancel_command(queue: str, task_ids: tuple[str, ...], as_json: bool) -> None
         raise CommandFailed(*(f"{task_id}: no such task" for task_id in missing))
 
 
-async def _stats(config: Config) -> dict[str, QueueStats]:
-    async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
-        stats = {name: await TaskQueue(redis, name).stats() for name in QUEUES}
-        return stats | {DROP_DELETED: await notice_backlog(redis)}
+async def _stats(service: OperatedService) -> dict[str, QueueStats]:
+    stats = {name: await queue.stats() for name, queue in service.items.queues.items()}
+    return stats | {DROP_DELETED: await notice_backlog(service.items.redis)}
 
 
 async def _known(redis: Redis, name: str, task_ids: frozenset[str]) -> set[str]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
 import trio
 
-from avion_media.backends.redis import Redis, open_redis
+from avion_media.backends.redis import open_redis
 from avion_media.backends.store import ObjectStore, open_store
-from avion_media.cli.output import CommandFailed
+from avion_media.cli.output import CommandFailed, load_config
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.telemetry import silence_logging
 from avion_media.config import Config
-from avion_media.items.item import Items
+from avion_media.items.deletion import DeletionJournal, JournalReplay
+from avion_media.items.moderation import Moderation
+from avion_media.operations.operation import OperatedService
 from avion_media.process.runtime import items_of
 
 T = TypeVar("T")
@@ -96,22 +97,40 @@ def run_directly(run: Callable[[], Awaitable[T]]) -> T:
         raise CommandFailed(f"{error} (see {setting})") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """The store, in a slot as the service's own code needs it, Redis, and the media items on both."""
+def on_service(use: Callable[[OperatedService], Awaitable[T]]) -> T:
+    """Run with the store and Redis of the service, whether it runs or not. Errors as with `run_directly`."""
+    config = load_config()
 
-    store: ResourceSlot[ObjectStore]
-    redis: Redis
-    items: Items
+    async def run() -> T:
+        async with open_service(config) as service:
+            return await use(service)
+
+    return run_directly(run)
 
 
 @asynccontextmanager
-async def open_resources(config: Config) -> AsyncIterator[Resources]:
-    """Open both for the duration of the block. If one is unavailable, only its use raises `Unavailable`."""
+async def open_service(config: Config) -> AsyncIterator[OperatedService]:
+    """Open both for the duration of the block. If one is unavailable, only its use raises `Unavailable`.
+
+    An error in the block is raised unchanged.
+    """
     slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
+    failure: Exception | None = None
     async with (
         open_store(config.s3) as store,
         open_redis(config.redis.url, timeout_s=config.redis.timeout, state_url=config.status.redis_url) as redis,
+        trio.open_nursery() as nursery,
     ):
-        with slot.filled(store):
-            yield Resources(slot, redis, items_of(config, slot, redis))
+        items = items_of(config, slot, redis)
+        moderation = Moderation(items, config)
+        nursery.start_soon(moderation.likeness.run)
+        try:
+            with slot.filled(store):
+                yield OperatedService(
+                    items, JournalReplay(items, DeletionJournal(slot, config.delete.delay)), moderation
+                )
+        except Exception as error:  # noqa: BLE001 - raised again below; the nursery would wrap it in a group
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

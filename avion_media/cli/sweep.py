@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import click
 
-from avion_media.cli.operator import act, open_service
+from avion_media.cli.operator import act
 from avion_media.cli.output import (
     CommandFailed,
     console,
@@ -18,7 +17,7 @@ from avion_media.cli.output import (
     print_problem,
     print_table,
 )
-from avion_media.cli.resources import run_directly
+from avion_media.cli.resources import on_service
 from avion_media.config import Config
 from avion_media.items.state.sweep_state import SweepState
 from avion_media.operations.operation import OperatedService, Outcome
@@ -44,7 +43,10 @@ def sweep_command(dry_run: bool, force: bool, as_json: bool) -> None:
         else:
             console().print(line(decision), markup=False)
 
-    report = run_directly(partial(_dry_run, config, tell)) if dry_run else _sweep(config, force=force, tell=tell)
+    if dry_run:
+        report = on_service(lambda service: Reconciliation(service.replay, config).run(dry_run=True, observe=tell))
+    else:
+        report = _sweep(config, force=force, tell=tell)
     if as_json:
         print_json(report.to_dict() | {"actions": actions})
     else:
@@ -53,25 +55,20 @@ def sweep_command(dry_run: bool, force: bool, as_json: bool) -> None:
         raise CommandFailed(*map(str, report.refusals), "look with --dry-run, then repeat with --force")
 
 
-async def _dry_run(config: Config, tell: Callable[[Decision], None]) -> Report:
-    async with open_service(config) as service:
-        return await Reconciliation(service.replay, config).run(dry_run=True, observe=tell)
-
-
 def _sweep(config: Config, *, force: bool, tell: Callable[[Decision], None]) -> Report:
-    reports: list[Report] = []
+    bucket = config.s3.bucket
 
     async def sweep(service: OperatedService) -> Outcome:
         report = await Reconciliation(service.replay, config).run(force=force, observe=tell)
-        reports.append(report)
         if not report.refusals:
             await SweepState(service.items.redis).note_whole_pass(utc_now())  # for those that wait for a sweep
         counts = [f"{counts.media} {reason}" for reason, counts in sorted(report.done.items())]
         swept = f"{', '.join(counts) or 'nothing'} of {report.listed} objects"
-        return Outcome(text="; ".join([swept, *(f"refused: {each}" for each in report.refusals)]))
+        text = "; ".join([swept, *(f"refused: {each}" for each in report.refusals)])
+        return Outcome({bucket: {"report": report}}, text=text)
 
-    act(config, "sweep", [config.s3.bucket], sweep)
-    return reports[0]
+    found: Report = act("sweep", [bucket], sweep).done[bucket]["report"]
+    return found
 
 
 def describe(decision: Decision) -> dict[str, Any]:

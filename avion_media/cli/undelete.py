@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from avion_media.cli.operator import act, raise_problems
-from avion_media.cli.output import UsageError, json_option, load_config, owner_option, print_json, read_id
-from avion_media.operations.queues import OWNER
+from avion_media.cli.output import UsageError, json_option, owner_option, print_json, read_id
+from avion_media.operations.operation import OWNER
 
 
 @click.command("undelete")
@@ -26,7 +26,7 @@ def undelete_command(media_ids: tuple[str, ...], owner: str, rate: float | None,
     if rate is not None:
         _begin_job(targets, owner, rate, as_json)
         return
-    outcome = act(load_config(), "undelete", targets)
+    outcome = act("undelete", targets)
     if as_json:
         problems = {media_id: str(problem) for media_id, problem in outcome.problems.items()}
         print_json({"undeleted": list(outcome.done), "problems": problems})
@@ -37,7 +37,7 @@ def undelete_command(media_ids: tuple[str, ...], owner: str, rate: float | None,
 
 
 def _begin_job(targets: list[str], owner: str, rate: float, as_json: bool) -> None:
-    outcome = act(load_config(), "undelete_all", targets, rate=rate)
+    outcome = act("undelete_all", targets, rate=rate)
     raise_problems(outcome)
     job = outcome.done[targets[0]]
     if as_json:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import click
 
-from avion_media.cli.output import check_owner, console, json_option, load_config, print_json, print_table
-from avion_media.cli.resources import open_resources, run_directly
+from avion_media.cli.output import check_owner, console, json_option, print_json, print_table
+from avion_media.cli.resources import on_service
 from avion_media.common.settings import format_size
-from avion_media.config import Config
 from avion_media.items.owners import OwnedMedium
+from avion_media.operations.operation import OperatedService
 
 Group = tuple[str, str]
 """Kind (image or video) and month (2026-11)."""
@@ -54,7 +55,7 @@ def usage_command(owner: str, as_json: bool) -> None:
 
     The bytes are those of the original and its thumbnails when the media item became public.
     """
-    found = run_directly(lambda: _usage(load_config(), owner))
+    found = on_service(partial(_usage, owner))
     if not owner:
         if as_json:
             print_json([each.to_dict() for each in found])
@@ -65,15 +66,14 @@ def usage_command(owner: str, as_json: bool) -> None:
     print_json(usage.to_dict()) if as_json else _print_usage([usage], owner)
 
 
-async def _usage(config: Config, owner: str) -> list[OwnerUsage]:
+async def _usage(owner: str, service: OperatedService) -> list[OwnerUsage]:
     """Return one usage for each owner. Memory grows with the owners, not with their media."""
     found: list[OwnerUsage] = []
-    async with open_resources(config) as resources:
-        async for page in resources.items.owners.media(owner):
-            for owned in page:
-                if not found or found[-1].owner != owned.owner:
-                    found.append(OwnerUsage(owned.owner))
-                found[-1].add(owned)
+    async for page in service.items.owners.media(owner):
+        for owned in page:
+            if not found or found[-1].owner != owned.owner:
+                found.append(OwnerUsage(owned.owner))
+            found[-1].add(owned)
     return sorted(found, key=lambda each: each.owner)
 
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from avion_media.common.ids import AnyId, parse_any_id
-from avion_media.common.media import is_owner
 from avion_media.common.records import UnreadableRecord
 from avion_media.common.tasks import DROP_DELETED
 from avion_media.items.deletion import undelete
@@ -21,9 +20,8 @@ from avion_media.operations.operation import (
     Outcome,
     Refused,
     Step,
-    read_ids,
+    media_and_owners,
 )
-from avion_media.operations.queues import OWNER
 
 
 async def delete(service: OperatedService, order: Order) -> Outcome:
@@ -58,15 +56,11 @@ async def _pages(
 
     ``only_deleted``: of owners, yield those that are deleted.
     """
-    owners = [each.removeprefix(OWNER) for each in order.targets if each.startswith(OWNER)]
-    ids, invalid = read_ids([each for each in order.targets if not each.startswith(OWNER)])
+    ids, owners, invalid = media_and_owners(order.targets)
     problems |= invalid
     if ids:
         yield ids
     for owner in owners:
-        if not is_owner(owner):
-            problems[OWNER + owner] = InvalidTarget("not an owner")
-            continue
         async for page in service.items.owners.media(owner):
             found: list[AnyId] = [each.media_id for each in page]
             if only_deleted:

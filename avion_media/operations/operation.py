@@ -1,7 +1,7 @@
 """An action of an operator as one value: its right, question, result, doors, and how it is undone.
 
-Doors are commands, buttons of the console, routes of the admin port, and methods of gRPC. A door finds out who asks and
-for what, calls `Operations.carry_out`, and shows the outcome. It does nothing else, so every door does the same.
+A door finds out who asks and for what, calls `Operations.carry_out`, and shows the outcome. It does nothing else, so
+every door does the same.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from avion_media.backends.queue import DEFAULT_RATE
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import MediaError
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
+from avion_media.common.media import is_owner
 from avion_media.items.deletion import JournalReplay
 from avion_media.items.item import Items
 from avion_media.items.moderation import Moderation
@@ -44,6 +45,15 @@ class Asks(Enum):
     NEVER = "never"
     MANY = "many"  # if it works on more than one target
     ALWAYS = "always"
+
+
+class Door(Enum):
+    """Where an operator asks for an action: a command, a button, a route of the admin port, a method of gRPC."""
+
+    COMMAND = "command"
+    BUTTON = "button"
+    ROUTE = "route"
+    METHOD = "method"
 
 
 class Right(Enum):
@@ -123,7 +133,7 @@ class Operation:
     - ``is_final``: for more than one target, the operator must type their number.
     - ``takes_note``: the question has a field for a note.
     - ``is_job``: the service does it later, at a rate that the operator chooses.
-    - ``command``, ``route``, ``method``, ``has_button``: its doors.
+    - ``doors``: where operators ask for it.
     """
 
     name: str
@@ -140,16 +150,7 @@ class Operation:
     is_final: bool = False
     takes_note: bool = False
     is_job: bool = False
-    command: str = ""
-    route: str = ""
-    method: str = ""
-    has_button: bool = True
-
-    @property
-    def doors(self) -> tuple[str, ...]:
-        """The kinds of its doors."""
-        doors = {"command": self.command, "button": self.has_button, "route": self.route, "method": self.method}
-        return tuple(door for door, there in doors.items() if there)
+    doors: tuple[Door, ...] = (Door.COMMAND, Door.BUTTON)
 
     @property
     def button(self) -> str:
@@ -207,16 +208,26 @@ def many_at_once(step: Step) -> Perform:
     return each(step, _AT_ONCE)
 
 
-def read_ids(targets: Sequence[str]) -> tuple[list[AnyId], dict[str, Exception]]:
-    """Return the media ids among the targets, and a problem for each of the others."""
+OWNER: Final = "owner:"
+"""Begins a target that is all media of an owner."""
+
+
+def media_and_owners(targets: Sequence[str]) -> tuple[list[AnyId], list[str], dict[str, Exception]]:
+    """Return the media ids and the owners among the targets, and a problem for each target that is neither."""
     ids: list[AnyId] = []
+    owners: list[str] = []
     problems: dict[str, Exception] = {}
     for target in targets:
         try:
-            ids.append(parse_any_id(target))
+            if not target.startswith(OWNER):
+                ids.append(parse_any_id(target))
+            elif is_owner(target.removeprefix(OWNER)):
+                owners.append(target.removeprefix(OWNER))
+            else:
+                problems[target] = InvalidTarget("not an owner")
         except InvalidId as error:
             problems[target] = error
-    return ids, problems
+    return ids, owners, problems
 
 
 def many(number: int, one: str, more: str = "") -> str:

@@ -15,9 +15,9 @@ from avion_media.backends.queue import (
     TaskQueue,
     find_jobs,
 )
-from avion_media.common.media import is_owner
 from avion_media.common.tasks import DELETE_QUEUE, QUEUES
 from avion_media.operations.operation import (
+    OWNER,
     Facts,
     InvalidTarget,
     NoSuchTarget,
@@ -26,11 +26,8 @@ from avion_media.operations.operation import (
     Outcome,
     Refused,
     Step,
-    read_ids,
+    media_and_owners,
 )
-
-OWNER = "owner:"
-"""Begins a target that is all media of an owner."""
 
 
 def may_be_cancelled(queue: str) -> bool:
@@ -90,9 +87,7 @@ async def begin_replay(service: OperatedService, order: Order, target: str) -> F
 
 async def begin_undelete(service: OperatedService, order: Order) -> Outcome:
     """Begin one job for all targets: media, and at most one owner."""
-    owners = [each.removeprefix(OWNER) for each in order.targets if each.startswith(OWNER)]
-    ids, problems = read_ids([each for each in order.targets if not each.startswith(OWNER)])
-    problems |= {OWNER + each: InvalidTarget("not an owner") for each in owners if not is_owner(each)}
+    ids, owners, problems = media_and_owners(order.targets)
     problems |= {OWNER + each: InvalidTarget("a job has one owner") for each in owners[1:]}
     if problems:
         return Outcome(problems=problems)

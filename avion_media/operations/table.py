@@ -5,16 +5,17 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import trio
 
-from avion_media.backends.queue import DeadLetters
+from avion_media.backends.queue import JOB_STEPS, DeadLetters
 from avion_media.items.moderation import Blocklists
 from avion_media.operations import audit, media, queues
 from avion_media.operations.audit import AuditEntry
 from avion_media.operations.operation import (
     Asks,
+    Door,
     Facts,
     NoSuchTarget,
     OperatedService,
@@ -42,6 +43,14 @@ async def _kill(service: OperatedService, _order: Order, target: str) -> Facts:
     return {"path": target, "killed": True}
 
 
+def _on_job(word: str, icon: str, **more: Any) -> Operation:
+    """Return the row that pauses, resumes or cancels a bulk job."""
+    step, done = each(queues.on_job(word)), f"{{}} {{}} {JOB_STEPS[word].done}."
+    return Operation(f"{word}_job", word.capitalize(), "job", icon, done, step, doors=_STEERED, **more)
+
+
+_BY_COMMAND: Final = (Door.COMMAND,)
+_STEERED: Final = (Door.COMMAND, Door.BUTTON, Door.ROUTE)
 _ROWS: Final = (
     Operation(
         "replay",
@@ -57,7 +66,6 @@ _ROWS: Final = (
             "Those whose media item was deleted meanwhile end at once.",
             "If the cause is still there, they come back here.",
         ),
-        command="dlq replay",
     ),
     Operation(
         "replay_all",
@@ -74,8 +82,7 @@ _ROWS: Final = (
             "The job can be paused and cancelled on the page about queues.",
         ),
         is_job=True,
-        command="dlq replay --rate",
-        route="/queues/{queue}/replay",
+        doors=_STEERED,
     ),
     Operation(
         "undelete_all",
@@ -91,43 +98,11 @@ _ROWS: Final = (
             "The job can be paused and cancelled on the page about queues.",
         ),
         is_job=True,
-        command="undelete --rate",
-        route="/undelete",
+        doors=_STEERED,
     ),
-    Operation(
-        "pause_job",
-        "Pause",
-        "job",
-        "pause",
-        "{} {} paused.",
-        each(queues.on_job("pause")),
-        undo="resume_job",
-        command="jobs pause",
-        route="/jobs/{job}/pause",
-    ),
-    Operation(
-        "resume_job",
-        "Resume",
-        "job",
-        "play",
-        "{} {} resumed.",
-        each(queues.on_job("resume")),
-        undo="pause_job",
-        command="jobs resume",
-        route="/jobs/{job}/resume",
-    ),
-    Operation(
-        "cancel_job",
-        "Cancel",
-        "job",
-        "x",
-        "{} {} cancelled.",
-        each(queues.on_job("cancel")),
-        asks=Asks.ALWAYS,
-        follows=("What it has done stays.",),
-        command="jobs cancel",
-        route="/jobs/{job}/cancel",
-    ),
+    _on_job("pause", "pause", undo="resume_job"),
+    _on_job("resume", "play", undo="pause_job"),
+    _on_job("cancel", "x", asks=Asks.ALWAYS, follows=("What it has done stays.",)),
     Operation(
         "drop",
         "Drop",
@@ -142,7 +117,6 @@ _ROWS: Final = (
             "The uploads are removed once they are old enough.",
         ),
         is_final=True,
-        command="dlq drop",
     ),
     Operation(
         "delete",
@@ -157,7 +131,6 @@ _ROWS: Final = (
             "The origin answers 410 within seconds, and the CDN is purged.",
             "The objects are removed in {delete_delay}. Until then the deletion can be undone.",
         ),
-        command="delete",
     ),
     Operation(
         "undelete",
@@ -167,7 +140,6 @@ _ROWS: Final = (
         "{} {} served again.",
         media.restore,
         undo="delete",
-        command="undelete",
     ),
     Operation(
         "pause",
@@ -183,8 +155,7 @@ _ROWS: Final = (
             "Nothing is lost: what comes in waits.",
             "If Redis loses its data, the pause is lost, too.",
         ),
-        command="queues pause",
-        route="/queues/{queue}/pause",
+        doors=_STEERED,
     ),
     Operation(
         "resume",
@@ -194,8 +165,7 @@ _ROWS: Final = (
         "{} {} resumed.",
         each(queues.resume),
         undo="pause",
-        command="queues resume",
-        route="/queues/{queue}/resume",
+        doors=_STEERED,
     ),
     Operation(
         "block",
@@ -212,8 +182,7 @@ _ROWS: Final = (
             "The files are kept as evidence for {evidence_ttl}. The block can be lifted.",
         ),
         takes_note=True,
-        command="block",
-        method="BlockMedia",
+        doors=(Door.COMMAND, Door.BUTTON, Door.METHOD),
     ),
     Operation(
         "refuse",
@@ -223,8 +192,7 @@ _ROWS: Final = (
         "{} {} blocked, with the known copies.",
         each(media.refuse),
         undo="unblock",
-        command="review block",
-        has_button=False,  # Block is that button
+        doors=_BY_COMMAND,
     ),
     Operation(
         "unblock",
@@ -236,8 +204,7 @@ _ROWS: Final = (
         undo="block",
         asks=Asks.MANY,
         follows=("They are served again, and the same file is accepted again.",),
-        command="unblock",
-        method="UnblockMedia",
+        doors=(Door.COMMAND, Door.BUTTON, Door.METHOD),
     ),
     Operation(
         "release",
@@ -249,7 +216,6 @@ _ROWS: Final = (
         undo="block",
         asks=Asks.MANY,
         follows=("They are processed and published.",),
-        command="review release",
     ),
     Operation(
         "look",
@@ -259,6 +225,7 @@ _ROWS: Final = (
         "{} {} shown.",
         each(media.look),
         undo="nothing was changed",
+        doors=(Door.BUTTON,),
     ),
     Operation(
         "cancel",
@@ -270,8 +237,7 @@ _ROWS: Final = (
         undo="replay",
         asks=Asks.ALWAYS,
         follows=("It becomes a dead letter with the reason cancelled, which can be replayed.", "The upload is kept."),
-        command="queues cancel",
-        route="/queues/{queue}/cancel",
+        doors=_STEERED,
     ),
     Operation(
         "list",
@@ -281,6 +247,7 @@ _ROWS: Final = (
         "{} {} on the own block list. Files with it are refused from now on.",
         each(media.on_own_entry(Blocklists.add_own, "it is on the list already")),
         undo="unlist",
+        doors=(Door.BUTTON,),
     ),
     Operation(
         "unlist",
@@ -295,6 +262,7 @@ _ROWS: Final = (
             "Files with this hash are accepted again, unless another entry has it.",
             "Media that are blocked stay blocked.",
         ),
+        doors=(Door.BUTTON,),
     ),
     Operation(
         "kill",
@@ -305,8 +273,7 @@ _ROWS: Final = (
         each(_kill),
         undo="the supervisor starts it again",
         right=Right.CHAOS,
-        command="chaos",
-        route="/chaos/kill",
+        doors=_STEERED,
     ),
     Operation(
         "import_list",
@@ -315,8 +282,7 @@ _ROWS: Final = (
         "plus",
         "{} {} imported.",
         undo="import an empty list of the same name",
-        command="blocklist import",
-        has_button=False,
+        doors=_BY_COMMAND,
     ),
     Operation(
         "import_media",
@@ -325,11 +291,10 @@ _ROWS: Final = (
         "plus",
         "{} {} imported or there already.",
         undo="delete",
-        command="import",
-        has_button=False,
+        doors=_BY_COMMAND,
     ),
-    Operation("sweep", "Sweep", "media item", "trash", "{} {} swept.", command="sweep", has_button=False),
-    Operation("init", "Create", "part", "plus", "{} {} created.", command="init", has_button=False),
+    Operation("sweep", "Sweep", "bucket", "trash", "{} {} swept.", doors=_BY_COMMAND),
+    Operation("init", "Prepare", "bucket", "plus", "{} {} prepared.", doors=_BY_COMMAND),
 )
 OPERATIONS: Final = {row.name: row for row in _ROWS}
 

@@ -13,8 +13,8 @@ from starlette.routing import BaseRoute, Route
 
 from avion_media.backends.queue import DEFAULT_RATE, DeadLetterFilter, all_jobs
 from avion_media.common.errors import Unavailable
-from avion_media.operations.operation import InvalidTarget, NoSuchTarget, Operation, Order, Outcome, Refused
-from avion_media.operations.queues import OWNER, bulk_target
+from avion_media.operations.operation import OWNER, InvalidTarget, NoSuchTarget, Operation, Order, Outcome, Refused
+from avion_media.operations.queues import bulk_target
 from avion_media.operations.table import Operations
 from avion_media.servers.admin.operators import OperatorGate
 
@@ -38,10 +38,10 @@ def operation_routes(operations: Operations, gate: OperatorGate) -> list[BaseRou
 
         return gate.required(respond)
 
-    def on_operation(row: Operation) -> Callable[[Request], Awaitable[Response]]:
+    def on_operation(row: Operation, read: Callable[[Request], list[str]]) -> Callable[[Request], Awaitable[Response]]:
         async def act(request: Request) -> Response:
             try:
-                targets, rate = _TARGETS[row.name](request), _rate_of(request) if row.is_job else DEFAULT_RATE
+                targets, rate = read(request), _rate_of(request) if row.is_job else DEFAULT_RATE
             except ValueError as error:
                 return JSONResponse({"error": str(error)}, 400)
             outcome = await operations.carry_out(row.name, Order(targets, who=gate.describe(request), rate=rate))
@@ -54,7 +54,11 @@ def operation_routes(operations: Operations, gate: OperatorGate) -> list[BaseRou
         return JSONResponse([{"job": each.name, **asdict(each)} for each in jobs])
 
     return [
-        *(Route(row.route, on_operation(row), methods=["POST"]) for row in operations.allowed.values() if row.route),
+        *(
+            Route(path, on_operation(operations.allowed[name], read), methods=["POST"])
+            for name, (path, read) in _ROUTES.items()
+            if name in operations.allowed
+        ),
         Route("/jobs", for_operators(show_jobs)),
     ]
 
@@ -104,14 +108,15 @@ def _job(request: Request) -> list[str]:
     return [request.path_params["job"]]
 
 
-_TARGETS: dict[str, Callable[[Request], list[str]]] = {
-    "pause": _queue,
-    "resume": _queue,
-    "cancel": _task,
-    "replay_all": _dead_letters,
-    "undelete_all": _media,
-    "pause_job": _job,
-    "resume_job": _job,
-    "cancel_job": _job,
-    "kill": lambda request: [request.query_params.get("path", "")],
+_ROUTES: dict[str, tuple[str, Callable[[Request], list[str]]]] = {
+    "pause": ("/queues/{queue}/pause", _queue),
+    "resume": ("/queues/{queue}/resume", _queue),
+    "cancel": ("/queues/{queue}/cancel", _task),
+    "replay_all": ("/queues/{queue}/replay", _dead_letters),
+    "undelete_all": ("/undelete", _media),
+    "pause_job": ("/jobs/{job}/pause", _job),
+    "resume_job": ("/jobs/{job}/resume", _job),
+    "cancel_job": ("/jobs/{job}/cancel", _job),
+    "kill": ("/chaos/kill", lambda request: [request.query_params.get("path", "")]),
 }
+"""The path of each action that has a route, and what reads its targets."""

@@ -10,7 +10,7 @@ from typing import Final
 from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import Redis
 from avion_media.common.tasks import QUEUES
-from avion_media.operations.operation import Operation, many
+from avion_media.operations.operation import Door, Operation, many
 from avion_media.operations.queues import bulk_target
 from avion_media.servers.console.dead_letters import MAX_EXAMINED, DeadLetterQuery, find_matching, show
 from avion_media.servers.console.forms import Form
@@ -52,7 +52,7 @@ class Questions:
 
     def __init__(self, redis: Redis, actions: Mapping[str, Operation], spans: Mapping[str, float]) -> None:
         self._redis = redis
-        self._actions = {name: each for name, each in actions.items() if each.has_button}
+        self._actions = {name: each for name, each in actions.items() if Door.BUTTON in each.doors}
         self._spans = {name: duration(seconds) for name, seconds in spans.items()}
 
     def consequences(self, action: Operation) -> list[str]:

@@ -11,7 +11,7 @@ ONCE   ?=
 DEMO   ?= ops/demo
 
 # Unit tests that decode real files: minutes of CPU, and ffmpeg.
-DECODING := container image media poster sandbox scrub
+DECODING := image media poster sandbox
 
 # The chaos tests: the same seed makes the same choices.
 SEED     ?= 1

@@ -41,7 +41,7 @@ _LONG = (
     "hostile/replay",
     "chaos",
     "../supervisors/tests/test_everywhere",
-    "unit/container/test_container_mp4",
+    "../mediascrub/tests/test_mp4",
     "unit/poster/test_posters",
 )
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from avion_media.common.formats import BY_EXTENSION, Family
 from mediascrub import HEAD_BYTES, Format, MediaKind, sniff
+from mediascrub.tests.videos import DATA
 from tests.hostile.media.bomb import Bomb
-from tests.unit.container.videos import DATA
 
 IMAGE_FORMATS = tuple(fmt for fmt in Format if fmt.kind is MediaKind.IMAGE)
 VIDEO_FORMATS = tuple(fmt for fmt in Format if fmt.kind is MediaKind.VIDEO)

@@ -83,7 +83,11 @@ READ = (
 )
 SUFFIXES = {".py", ".md", ".lua", ".html", ".yaml", ".proto", ".toml"}
 LEFT_OUT = tuple(
-    ROOT / each for each in ("supervisors/tests", "trio_grpc/tests", "avion_media/common/wire", "trio_grpc/wire")
+    ROOT / each
+    for each in (
+        *("supervisors/tests", "trio_grpc/tests", "mediascrub/tests"),
+        *("avion_media/common/wire", "trio_grpc/wire"),
+    )
 )
 
 

@@ -24,10 +24,10 @@ from avion_media.common.errors import Reason
 from avion_media.common.media import fit_within
 from avion_media.common.wire.avion import media_pb2 as wire
 from mediascrub import MediaKind, sniff
+from mediascrub.tests.made_files import original_of
+from mediascrub.tests.videos import apply_patches, examine_bytes
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually
-from tests.unit.container.videos import apply_patches, examine_bytes
-from tests.unit.scrub.made_files import original_of
 
 DATA = Path(__file__).parent.parent / "data"
 SIZES = {"small": 400, "medium": 800, "large": 1600}

@@ -10,9 +10,9 @@ from mediascrub.bounds import VideoBounds
 from mediascrub.movie import MoviePlan
 from mediascrub.ranges import Patch, Range
 from mediascrub.sparse import Missing, SparseFile
+from mediascrub.tests.videos import apply_patches
 from tests.fuzz.parser import parser_target
 from tests.fuzz.samples import VIDEO_FORMATS, labelled, videos
-from tests.unit.container.videos import apply_patches
 
 _BOUNDS = VideoBounds(max_boxes=20_000, max_samples=200_000)
 _UNIT_BYTES = 4 << 10

@@ -8,8 +8,8 @@ from functools import cache
 from PIL import Image
 
 from avion_media.common.errors import Reason
+from mediascrub.tests.made_files import gif_extension, picture, riff_chunk, saved, webp
 from tests.hostile.media.bomb import READY, Bomb
-from tests.unit.scrub.made_files import gif_extension, picture, riff_chunk, saved, webp
 
 MIB = 1 << 20
 _LZW_OF_ONE_PIXEL = b"\x02\x02\x44\x01\x00"

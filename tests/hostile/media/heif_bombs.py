@@ -9,10 +9,10 @@ from functools import cache
 from PIL import Image
 
 from avion_media.common.errors import Reason
+from mediascrub.tests.made_files import box, full_box, saved
+from mediascrub.tests.made_heif import AV1C, COLR, FILE_TYPE, ISPE, PIXI, PLAIN, MadeHeif, MadeItem, with_item
+from mediascrub.tests.samples import DATA
 from tests.hostile.media.bomb import READY, Bomb
-from tests.unit.scrub.made_files import box, full_box, saved
-from tests.unit.scrub.made_heif import AV1C, COLR, FILE_TYPE, ISPE, PIXI, PLAIN, MadeHeif, MadeItem, with_item
-from tests.unit.scrub.samples import DATA
 
 _CODED = b"!" + AV1C
 

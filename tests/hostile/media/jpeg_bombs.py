@@ -8,8 +8,8 @@ from functools import cache
 from PIL import Image
 
 from avion_media.common.errors import Reason
+from mediascrub.tests.made_files import jpeg_segment, picture, saved, tiff
 from tests.hostile.media.bomb import READY, Bomb
-from tests.unit.scrub.made_files import jpeg_segment, picture, saved, tiff
 
 MIB = 1 << 20
 _SOF, _PROGRESSIVE_SOF, _SOS = b"\xff\xc0", b"\xff\xc2", b"\xff\xda"

@@ -7,10 +7,10 @@ import subprocess
 from functools import cache
 
 from avion_media.common.errors import Reason
+from mediascrub.tests.made_files import box, full_box
+from mediascrub.tests.samples import DATA
 from tests.hostile.media.bomb import READY, Bomb
 from tests.hostile.media.sps import h264_parameters
-from tests.unit.scrub.made_files import box, full_box
-from tests.unit.scrub.samples import DATA
 
 MIB = 1 << 20
 MAX32 = 0xFFFFFFFF

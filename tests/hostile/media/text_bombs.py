@@ -6,10 +6,10 @@ import io
 import zipfile
 
 from avion_media.common.errors import Reason
+from mediascrub.tests.made_files import box, jpeg_segment
+from mediascrub.tests.samples import DATA
 from tests.hostile.media import jpeg_bombs, png_bombs
 from tests.hostile.media.bomb import READY, Bomb
-from tests.unit.scrub.made_files import box, jpeg_segment
-from tests.unit.scrub.samples import DATA
 
 _URL = "http://127.0.0.1:9/canary"
 _SCRIPT = b"<script>alert(1)</script>"

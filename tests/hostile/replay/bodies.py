@@ -13,8 +13,8 @@ from PIL import Image
 
 from mediascrub import Format, plan_movie
 from mediascrub.sparse import SparseFile
-from tests.unit.container.videos import apply_patches
-from tests.unit.scrub.made_files import box, jpeg_segment, original_of
+from mediascrub.tests.made_files import box, jpeg_segment, original_of
+from mediascrub.tests.videos import apply_patches
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 160, 30), "blue": (30, 30, 200)}
 

@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, ImageOps
 from mediascrub import Format
 from mediascrub.bounds import PictureBounds
 from mediascrub.exif import read_exif
+from mediascrub.tests.made_files import original_of
 from tests.unit.image.made import (
     TO_STORED,
     assert_quadrants,
@@ -25,7 +26,6 @@ from tests.unit.image.made import (
     thumbnail_of,
     with_chunks,
 )
-from tests.unit.scrub.made_files import original_of
 
 DATA = Path(__file__).parents[2] / "data"
 ORIENTATIONS = range(1, 9)

@@ -20,7 +20,7 @@ from avion_media.media.sandbox.sandbox import Sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from mediascrub.bounds import VideoBounds
 from mediascrub.ranges import Range
-from tests.unit.container.videos import DATA, examine
+from mediascrub.tests.videos import DATA, examine
 
 VIDEO = DATA / "mp4-h264-udta-xyz-location.mp4"
 ORIGINAL = b"scrubbed"

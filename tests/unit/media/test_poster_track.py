@@ -19,7 +19,7 @@ from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
 from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from mediascrub.ranges import merged
-from tests.unit.container.videos import DATA, apply_patches, examine, ffmpeg
+from mediascrub.tests.videos import DATA, apply_patches, examine, ffmpeg
 from tests.unit.media.pieces import Pieces
 
 _LIMIT_S = 120

@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 
 from mediascrub import Format
 
-DATA = Path(__file__).parents[2] / "data"
+DATA = Path(__file__).parent / "data"
 _MAX_FRAMES_COMPARED = 40
 _EXIFTOOL_TIMEOUT_S = 60
 

@@ -8,7 +8,7 @@ import pytest
 
 from mediascrub.sniffing import HEAD_BYTES, sniff
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parent / "data"
 BY_EXTENSION = {
     "avif": "avif",
     "gif": "gif",

@@ -12,7 +12,8 @@ from mediascrub import Format, ScrubCode, ScrubError
 from mediascrub.movie import MoviePlan
 from mediascrub.ranges import Range
 from mediascrub.sparse import Missing, SparseFile
-from tests.unit.container.videos import DATA, examine, ffmpeg, first_frames, format_of, sparse_copy, store_of
+
+from .videos import DATA, examine, ffmpeg, first_frames, sparse_copy, store_of
 
 CLIP = DATA / "mp4-h264-4k60-portrait.mp4"
 _FRAMES = 6
@@ -153,9 +154,9 @@ def test_a_live_recording_is_read_whole(tmp_path: Path) -> None:
 def _assert_decodes_alike(path: Path, plan: MoviePlan, directory: Path, count: int = _FRAMES) -> None:
     sparse = directory / f"sparse{path.suffix}"
     sparse_copy(path, sparse, plan.poster_ranges)
-    expected = first_frames(path, format_of(path), plan, count)
+    expected = first_frames(path, plan, count)
     assert expected
-    assert first_frames(sparse, format_of(path), plan, count) == expected
+    assert first_frames(sparse, plan, count) == expected
 
 
 # --- the sparse file itself -------------------------------------------------------------------------------------

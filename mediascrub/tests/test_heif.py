@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from mediascrub import Format, ScrubCode
-from tests.unit.scrub.made_files import (
+
+from .made_files import (
     CLEAN_PROFILE,
     LEAK,
     SRGB_PROFILE,
@@ -20,8 +21,8 @@ from tests.unit.scrub.made_files import (
     refused,
     saved,
 )
-from tests.unit.scrub.made_heif import AV1C, CODED, COLR, FILE_TYPE, ISPE, PIXI, PLAIN, MadeHeif, MadeItem, with_item
-from tests.unit.scrub.samples import DATA, decode
+from .made_heif import AV1C, CODED, COLR, FILE_TYPE, ISPE, PIXI, PLAIN, MadeHeif, MadeItem, with_item
+from .samples import DATA, decode
 
 CLEAN = original_of(PLAIN.build(), Format.AVIF)
 FRAMES = decode(PLAIN.build(), Format.AVIF).frames

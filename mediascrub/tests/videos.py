@@ -10,25 +10,25 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
-from avion_media.backends.store.patch_plan import patched
-from avion_media.common.formats import BY_EXTENSION, BY_NAME
-from avion_media.media.plans import plan_from_json, plan_job
-from avion_media.media.poster import Video
 from mediascrub import Format, ScrubError, plan_movie
 from mediascrub.bounds import VideoBounds
-from mediascrub.movie import POSTER_SECONDS, MoviePlan
-from mediascrub.ranges import Patch, Range
-from mediascrub.sparse import SparseFile
+from mediascrub.movie import MoviePlan
+from mediascrub.ranges import Patch, Range, pieces
+from mediascrub.sparse import Missing, SparseFile
 
-DATA = Path(__file__).parents[2] / "data"
+DATA = Path(__file__).parent / "data"
 _TIMEOUT_S = 120
 _ROUND_BYTES = 64 << 10
 _MAX_ROUNDS = 64
@@ -42,7 +42,7 @@ def ffmpeg(*arguments: str | Path, cwd: Path | None = None) -> bytes:
 
 def format_of(path: Path) -> Format:
     """By the file's name, which is right in these tests."""
-    return Format(BY_EXTENSION[path.suffix[1:]].name)
+    return Format(path.suffix[1:])
 
 
 def examine(path: Path, bounds: VideoBounds | None = None, poster_seconds: float = 5.0) -> MoviePlan:
@@ -70,7 +70,10 @@ def examine_bytes(data: bytes, fmt: Format) -> MoviePlan:
 
 def apply_patches(patches: Sequence[Patch], data: bytes) -> bytes:
     """The scrubbed file, given the original."""
-    return patched(data, 0, [(each.offset, each.data or bytes(each.length)) for each in patches])
+    scrubbed = bytearray(data)
+    for offset, new in pieces(patches):
+        scrubbed[offset : offset + len(new)] = new
+    return bytes(scrubbed)
 
 
 def scrub(path: Path, target: Path) -> MoviePlan:
@@ -85,7 +88,7 @@ class Store:
 
     def __init__(self, source: Path, fd: int) -> None:
         self.size_bytes = source.stat().st_size
-        self.present: list[list[int]] = []
+        self.present: list[Range] = []
         self.rounds = 0
         self.fd = fd
         self._source = source
@@ -102,21 +105,18 @@ class Store:
                 end = min(-(-(offset + length) // _ROUND_BYTES) * _ROUND_BYTES, self.size_bytes)
                 source.seek(start)
                 os.pwrite(self.fd, source.read(end - start), start)
-                self.present.append([start, end - start])
+                self.present.append(Range(start, end - start))
 
-    def examine(self, fmt: Format, **arguments: object) -> MoviePlan:
-        """Run the job until it has a plan."""
-        given: dict[str, object] = {"size_bytes": self.size_bytes, "format": fmt.value, "max_plan_bytes": 1 << 20}
-        given |= {"bounds": {}, "poster_seconds": POSTER_SECONDS} | arguments
+    def examine(self, fmt: Format) -> MoviePlan:
+        """Plan until nothing is missing."""
         for _ in range(_MAX_ROUNDS):
             self.rounds += 1
-            with tempfile.TemporaryFile() as written:
-                files = [self.fd, written.fileno()]
-                answer = json.loads(json.dumps(plan_job(given | {"present": self.present}, files)))
-                if "plan_bytes" in answer:
-                    return plan_from_json(json.loads(os.pread(written.fileno(), answer["plan_bytes"], 0)))
-            assert answer["missing"], "asked for nothing"
-            self.fetch(answer["missing"])
+            try:
+                return plan_movie(SparseFile(self.fd, self.size_bytes, self.present), fmt)
+            except Missing as missing:
+                wanted = missing.ranges
+            assert wanted, "asked for nothing"
+            self.fetch(wanted)
         raise AssertionError("no end of questions")
 
 
@@ -144,12 +144,32 @@ def frames(path: Path, *options: str) -> list[str]:
     return [line for line in answer.splitlines() if not line.startswith("#")]
 
 
-def first_frames(path: Path, fmt: Format, plan: MoviePlan, count: int) -> list[str]:
-    """The MD5s of the first frames of the plan's video track, as the poster's job decodes them."""
-    with path.open("rb") as file:
-        video = Video(file.fileno(), BY_NAME[fmt.value], plan.stream, VideoBounds())
-        first = islice(video.frames(plan.poster_seconds), count)
-        return [hashlib.md5(frame.to_ndarray().tobytes()).hexdigest() for frame in first]
+def first_frames(path: Path, plan: MoviePlan, count: int) -> list[str]:
+    """The MD5s of the first frames of the plan's video track, as libav decodes them without reading ahead."""
+    options = {"probesize": "32", "analyzeduration": "0"}
+    with av.open(str(path), options=options) as container:
+        kind, _, number = plan.stream.partition(":")
+        videos = container.streams.video
+        stream = videos[int(number)] if kind == "V" else next(each for each in videos if each.id == int(number))
+        stream.thread_count = 1
+        frames = islice(_frames(container, stream, plan.poster_seconds), count)
+        return [hashlib.md5(frame.to_ndarray().tobytes()).hexdigest() for frame in frames]
+
+
+def _frames(container: InputContainer, stream: VideoStream, seconds: float) -> Iterator[VideoFrame]:
+    """The frames of the first seconds. What follows can be a hole."""
+    end: float | None = None
+    with suppress(av.FFmpegError):
+        for packet in container.demux(stream):
+            ticks = packet.pts if packet.dts is None else packet.dts
+            if ticks is not None:
+                at = float(ticks * packet.time_base)
+                end = max(0.0, at) + seconds if end is None else end
+                if at >= end:
+                    break
+            if packet.size:
+                yield from packet.decode()
+    yield from stream.decode(None)
 
 
 def probe(path: Path) -> dict[str, Any]:

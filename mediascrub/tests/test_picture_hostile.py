@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mediascrub import Format, ScrubCode, ScrubError
-from tests.unit.scrub.made_files import (
+
+from .made_files import (
     SRGB_PROFILE,
     box,
     full_box,
@@ -26,8 +27,8 @@ from tests.unit.scrub.made_files import (
     saved,
     webp,
 )
-from tests.unit.scrub.made_heif import AV1C, ISPE, PLAIN, MadeItem
-from tests.unit.scrub.samples import DATA
+from .made_heif import AV1C, ISPE, PLAIN, MadeItem
+from .samples import DATA
 
 IMAGE_FORMATS = (Format.JPEG, Format.PNG, Format.GIF, Format.WEBP, Format.AVIF, Format.HEIC)
 REFUSALS = {

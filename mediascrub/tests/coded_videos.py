@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.unit.container.videos import ffmpeg
+from .videos import ffmpeg
 
 SECRET = b"POSITION 51.4779N 0.0015W"
 _UUID = bytes(range(16))

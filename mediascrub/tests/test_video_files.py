@@ -12,8 +12,9 @@ import pytest
 from mediascrub import Format, ScrubCode, ScrubError
 from mediascrub.bounds import VideoBounds
 from mediascrub.movie import MoviePlan
-from tests.unit.container.allowed import leaks, probe_leaks
-from tests.unit.container.videos import (
+
+from .allowed_in_videos import leaks, probe_leaks
+from .videos import (
     DATA,
     apply_patches,
     examine,

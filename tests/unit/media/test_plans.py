@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from avion_media.media.plans import plan_from_json, plan_to_json
-from tests.unit.container.videos import DATA, examine
+from mediascrub.tests.videos import DATA, examine
 
 
 def test_a_plan_survives_json() -> None:

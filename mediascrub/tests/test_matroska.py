@@ -13,10 +13,11 @@ from mediascrub.matroska.ebml import Element, element_at, parse_element, void_he
 from mediascrub.matroska.scrub import scrub_cluster
 from mediascrub.movie import Edits, MoviePlan
 from mediascrub.sparse import SparseFile
-from tests.hostile.media.matroska_bombs import children, element, file_of, good_cluster, info, number, track
-from tests.unit.container.allowed import leaks, probe_leaks
-from tests.unit.container.coded_videos import HDR10_PLUS
-from tests.unit.container.videos import (
+
+from .allowed_in_videos import leaks, probe_leaks
+from .coded_videos import HDR10_PLUS
+from .made_matroska import children, element, file_of, good_cluster, info, number, track
+from .videos import (
     DATA,
     apply_patches,
     examine,

@@ -16,8 +16,9 @@ from PIL import ImageCms
 
 from mediascrub import Format
 from mediascrub.icc import MAX_ICC_BYTES, neutral_colr, neutral_profile
-from tests.unit.scrub.made_files import LEAK, SRGB_PROFILE, gif_extension, original_of, picture, saved
-from tests.unit.scrub.samples import DATA, PICTURES, colours, decode
+
+from .made_files import LEAK, SRGB_PROFILE, gif_extension, original_of, picture, saved
+from .samples import DATA, PICTURES, colours, decode
 
 SERIAL = bytes.fromhex("C0FFEE42")
 MMOD = b"mmod" + bytes(4) + struct.pack(">II", 0x610, 0xA034) + SERIAL + bytes(24)

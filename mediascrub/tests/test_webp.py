@@ -6,7 +6,8 @@ import pytest
 
 from mediascrub import Format, ScrubCode, read_picture
 from mediascrub.bounds import PictureBounds
-from tests.unit.scrub.made_files import (
+
+from .made_files import (
     CLEAN_PROFILE,
     LEAK,
     SRGB_PROFILE,
@@ -18,7 +19,7 @@ from tests.unit.scrub.made_files import (
     saved,
     webp,
 )
-from tests.unit.scrub.samples import decode
+from .samples import decode
 
 PLAIN = saved(picture(), "WEBP")
 IMAGE = PLAIN[12:]

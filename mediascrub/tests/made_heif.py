@@ -6,8 +6,9 @@ import struct
 from dataclasses import dataclass, field, replace
 
 from mediascrub.isobmff import file_of_boxes, required
-from tests.unit.scrub.made_files import box, full_box
-from tests.unit.scrub.samples import DATA
+
+from .made_files import box, full_box
+from .samples import DATA
 
 _FILE = file_of_boxes(memoryview((DATA / "avif-still.avif").read_bytes()), 100).children()
 _META = required(_FILE, b"meta", "file").children(4)

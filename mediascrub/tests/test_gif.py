@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mediascrub import Format, ScrubCode
-from tests.unit.scrub.made_files import CLEAN_PROFILE, LEAK, gif_extension, original_of, picture, refused, saved
+
+from .made_files import CLEAN_PROFILE, LEAK, gif_extension, original_of, picture, refused, saved
 
 ANIMATED = saved(picture(mode="P"), "GIF", save_all=True, append_images=[picture(mode="P").rotate(90)], duration=70)
 PLAIN = saved(picture(mode="P"), "GIF")

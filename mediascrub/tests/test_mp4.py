@@ -11,8 +11,10 @@ import pytest
 
 from mediascrub import Format, ScrubCode, ScrubError
 from mediascrub.movie import MoviePlan
-from tests.unit.container.allowed import leaks, probe_leaks
-from tests.unit.container.videos import (
+
+from .allowed_in_videos import leaks, probe_leaks
+from .made_files import CLEAN_PROFILE, SRGB_PROFILE
+from .videos import (
     DATA,
     apply_patches,
     examine,
@@ -24,7 +26,6 @@ from tests.unit.container.videos import (
     scrub,
     shown_size,
 )
-from tests.unit.scrub.made_files import CLEAN_PROFILE, SRGB_PROFILE
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=160x120:r=25:d=2")
 SOUND = ("-f", "lavfi", "-i", "sine=d=2")

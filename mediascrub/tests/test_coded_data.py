@@ -12,10 +12,11 @@ from PIL import Image
 
 from mediascrub import Format, ScrubCode, ScrubError
 from mediascrub.coded_data import CODINGS, Coding, motion_jpeg, nal, obu
-from tests.unit.container import coded_videos, videos
-from tests.unit.container.coded_videos import CAPTION, HDR10_PLUS, MAKERS, SECRET
-from tests.unit.container.videos import apply_patches, examine, exiftool, ffmpeg, probe, scrub, store_of
-from tests.unit.scrub.made_files import jpeg_segment, saved
+
+from . import coded_videos, videos
+from .coded_videos import CAPTION, HDR10_PLUS, MAKERS, SECRET
+from .made_files import jpeg_segment, saved
+from .videos import apply_patches, examine, exiftool, ffmpeg, probe, scrub, store_of
 
 _NOTES = (b"x264 - core", b"x265 (build", b"options:")
 
@@ -113,7 +114,7 @@ def test_the_first_seconds_of_a_second_video_are_read_too(tmp_path: Path) -> Non
 
 
 def test_of_a_codec_without_such_messages_no_picture_is_read() -> None:
-    path = Path(__file__).parents[2] / "data" / "mp4-vp9-anamorphic.mp4"
+    path = Path(__file__).parent / "data" / "mp4-vp9-anamorphic.mp4"
     with store_of(path) as store:
         store.examine(Format.MP4)
         assert store.fetched_bytes < path.stat().st_size / 2

@@ -8,7 +8,8 @@ import pytest
 
 from mediascrub import Format, ScrubCode, read_picture
 from mediascrub.bounds import PictureBounds
-from tests.unit.scrub.made_files import (
+
+from .made_files import (
     CLEAN_PROFILE,
     LEAK,
     SRGB_PROFILE,
@@ -19,7 +20,7 @@ from tests.unit.scrub.made_files import (
     refused,
     saved,
 )
-from tests.unit.scrub.samples import decode
+from .samples import decode
 
 PLAIN = saved(picture(), "PNG")
 IHDR_END, IDAT = 33, PLAIN.index(b"IDAT") - 4

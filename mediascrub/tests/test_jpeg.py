@@ -8,7 +8,8 @@ import pytest
 
 from mediascrub import Format, ScrubCode
 from mediascrub.exif import read_exif
-from tests.unit.scrub.made_files import (
+
+from .made_files import (
     CLEAN_PROFILE,
     LEAK,
     jpeg_segment,
@@ -19,7 +20,7 @@ from tests.unit.scrub.made_files import (
     saved,
     tiff,
 )
-from tests.unit.scrub.samples import decode
+from .samples import decode
 
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 PLAIN = saved(picture(), "JPEG")

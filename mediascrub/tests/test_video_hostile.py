@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mediascrub import Format, ScrubCode, ScrubError
 from mediascrub.movie import MoviePlan
-from tests.unit.container.videos import DATA, apply_patches, examine_bytes
+
+from .videos import DATA, apply_patches, examine_bytes
 
 _SLOW_S = 10.0  # far beyond what any of these takes; the sandbox's own limit is a minute
 SEEDS: dict[str, Format] = {

@@ -10,10 +10,11 @@ import pytest
 
 from mediascrub import ScrubCode, ScrubError
 from mediascrub.sniffing import sniff
-from tests.unit.container.videos import frames
-from tests.unit.scrub.allowed_tags import leaks
-from tests.unit.scrub.made_files import original_of
-from tests.unit.scrub.samples import BROKEN, DAMAGED, DATA, PICTURES, decode, exiftool
+
+from .allowed_tags import leaks
+from .made_files import original_of
+from .samples import BROKEN, DAMAGED, DATA, PICTURES, decode, exiftool
+from .videos import frames
 
 SMUGGLED = (
     b"LEAK",

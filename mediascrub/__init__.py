@@ -6,13 +6,14 @@ Pictures are written again (`read_picture`); videos, with their audio, are patch
 
 from __future__ import annotations
 
-from mediascrub import gif, heif, jpeg, matroska, mp4, png, webp
 from mediascrub.bounds import Bounds, PictureBounds, VideoBounds
 from mediascrub.errors import ScrubCode, ScrubError
+from mediascrub.files import scrub_file
 from mediascrub.formats import Format, MediaKind
-from mediascrub.movie import POSTER_SECONDS, MovieFormat, MoviePlan
-from mediascrub.picture import Chromaticities, CodePoints, Colour, IccProfile, Peek, Picture, PictureFormat
+from mediascrub.movie import POSTER_SECONDS, MoviePlan
+from mediascrub.picture import Chromaticities, CodePoints, Colour, IccProfile, Peek, Picture
 from mediascrub.ranges import Patch, Range
+from mediascrub.readers import PEEK_BYTES, peek, plan_movie, read_picture
 from mediascrub.sniffing import HEAD_BYTES, Sniffed, sniff
 from mediascrub.sparse import Missing, SparseFile
 
@@ -42,61 +43,6 @@ __all__ = [
     "peek",
     "plan_movie",
     "read_picture",
+    "scrub_file",
     "sniff",
 ]
-
-PEEK_BYTES = 1 << 20
-"""Bytes for `peek`. So many, because profiles and previews can come before a JPEG's frame header."""
-
-_PICTURES: dict[Format, PictureFormat] = {
-    Format.JPEG: jpeg,
-    Format.PNG: png,
-    Format.GIF: gif,
-    Format.WEBP: webp,
-    Format.AVIF: heif.AVIF,
-    Format.HEIC: heif.HEIC,
-}
-_MOVIES: dict[Format, MovieFormat] = {
-    Format.MP4: mp4,
-    Format.MOV: mp4,
-    Format.WEBM: matroska,
-    Format.MKV: matroska,
-}
-
-
-def peek(head: bytes, fmt: Format) -> Peek | None:
-    """Return the size of a picture by its first `PEEK_BYTES`; None if they do not show it. Never raises.
-
-    It trusts the header, so only `read_picture` is sure.
-    """
-    return _PICTURES[fmt].peek(head)
-
-
-def read_picture(view: memoryview, fmt: Format, bounds: PictureBounds | None = None) -> Picture:
-    """Read a picture of format ``fmt``, as detected by `sniff`. Its ``original`` is the scrubbed file.
-
-    Nothing is decoded; time and memory are linear in the length. The original is rarely longer than ``view`` (by a few
-    dozen bytes at most). A file that was cut short inside its picture data stays cut short there, so that a decoder
-    treats the original like the source.
-
-    Raises `ScrubError`: CORRUPT for a structure that no decoder can follow, UNSUPPORTED for features that are not on
-    the list, EMPTY, EXTERNAL_REFERENCE, and the codes of `Picture.check`. Hostile files raise nothing else.
-    """
-    if not view:
-        raise ScrubError(ScrubCode.EMPTY, "no bytes")
-    picture = _PICTURES[fmt].read(view)
-    picture.check(bounds or PictureBounds())
-    return picture
-
-
-def plan_movie(
-    file: SparseFile, fmt: Format, *, poster_seconds: float = POSTER_SECONDS, bounds: VideoBounds | None = None
-) -> MoviePlan:
-    """Plan the scrub of a video whose content is of ``fmt``, from its container's structure alone.
-
-    The plan also names the byte ranges from which the first ``poster_seconds`` can be decoded. Nothing is changed:
-    the caller applies ``patches``. Raises `Missing` if more of the file is needed: fetch that and call again. Raises
-    `ScrubError` if the file is at fault, with any code but EMPTY and TOO_MANY_FRAMES. Hostile files raise nothing
-    else; time and memory are bounded by ``bounds``.
-    """
-    return _MOVIES[fmt].plan(file, fmt, poster_seconds=poster_seconds, bounds=bounds or VideoBounds())

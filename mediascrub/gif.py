@@ -12,7 +12,7 @@ from mediascrub.picture import Peek, Picture, bounded_parts, playing_time
 _HEADERS = (b"GIF87a", b"GIF89a")
 _HEADER_BYTES = 13  # with the logical screen descriptor
 _DESCRIPTOR_BYTES = 10  # of an image, with its separator
-_IMAGE, _EXTENSION, _TRAILER, _PADDING = 0x2C, 0x21, 0x3B, 0x00
+_IMAGE, EXTENSION, _TRAILER, _PADDING = 0x2C, 0x21, 0x3B, 0x00
 _GRAPHIC_CONTROL, _APPLICATION = 0xF9, 0xFF
 _IDENTIFIER_BYTES = 11
 _LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
@@ -34,8 +34,7 @@ def read(view: memoryview) -> Picture:
     """
     if view[:6] not in _HEADERS or len(view) < _HEADER_BYTES:
         raise corrupt("no GIF header")
-    offset = _HEADER_BYTES + _colour_table_bytes(view[10])
-    head = bytes(view[:offset])
+    head = bytes(view[: _HEADER_BYTES + _colour_table_bytes(view[10])])
     original = bytearray(head)
     control: bytes | memoryview = b""  # the graphic control extension that applies
     delay_s = 0.0
@@ -43,11 +42,8 @@ def read(view: memoryview) -> Picture:
     first: memoryview | None = None
     still = b""
     whole = True
-    for _ in bounded_parts():
-        kind = view[offset] if offset < len(view) else _TRAILER
-        end: int | None = offset + 1
+    for kind, offset, end in blocks(view):
         if kind == _IMAGE:
-            end = _frame_end(view, offset)
             original += view[offset:end]
             if len(view) - offset > _DESCRIPTOR_BYTES:
                 delays_s.append(delay_s)
@@ -56,17 +52,11 @@ def read(view: memoryview) -> Picture:
                     first = view[offset + 1 : offset + 9]
                     still = b"".join((head, control, view[offset:end], bytes((_TRAILER,))))
             whole = end is not None
-        elif kind == _EXTENSION:
-            end = _blocks_end(view, offset + 2)
+        elif kind == EXTENSION:
             kept = _kept_extension(view[offset:end]) if end else b""
             original += kept
             if kept and kept[1] == _GRAPHIC_CONTROL:
                 control, delay_s = kept, int.from_bytes(kept[4:6], "little") / 100
-        elif kind != _PADDING:
-            break
-        if end is None:
-            break
-        offset = end
     if first is None:
         raise corrupt("no frame")
     if whole:
@@ -82,6 +72,26 @@ def read(view: memoryview) -> Picture:
         still=still,
         first_frame=(left, top, left + wide, top + high),
     )
+
+
+def blocks(view: memoryview) -> Iterator[tuple[int, int, int | None]]:
+    """Yield the first byte of each block before the trailer, its offset, and the offset behind it; None if cut off."""
+    offset = _HEADER_BYTES + _colour_table_bytes(view[10])
+    end: int | None
+    for _ in bounded_parts():
+        kind = view[offset] if offset < len(view) else _TRAILER
+        if kind == _IMAGE:
+            end = _frame_end(view, offset)
+        elif kind == EXTENSION:
+            end = _blocks_end(view, offset + 2)
+        elif kind == _PADDING:
+            end = offset + 1
+        else:
+            return
+        yield kind, offset, end
+        if end is None:
+            return
+        offset = end
 
 
 def _colour_table_bytes(flags: int) -> int:
@@ -111,7 +121,7 @@ def _kept_extension(extension: memoryview) -> bytes | memoryview:
     """Return the part to keep of an extension (introducer, label, blocks, terminator)."""
     label, length = extension[1], extension[2]
     if label == _GRAPHIC_CONTROL and length >= 4:
-        return bytes((_EXTENSION, _GRAPHIC_CONTROL, 4, *extension[3:7], 0))
+        return bytes((EXTENSION, _GRAPHIC_CONTROL, 4, *extension[3:7], 0))
     if label != _APPLICATION or length != _IDENTIFIER_BYTES:
         return b""
     head, blocks = extension[: 3 + _IDENTIFIER_BYTES], extension[3 + _IDENTIFIER_BYTES :]

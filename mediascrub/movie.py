@@ -24,7 +24,6 @@ POSTER_SECONDS = 5.0  # long enough to pass over a fade from black, short enough
 REORDERING_S = 0.5  # read beyond the requested seconds, because decoders hold back some pictures
 _SHORTEST_S = 0.04  # one picture, if not even the first second fits
 _NOTES = 1  # encoders write their settings once
-POSTER_SCAN_S = 10.0  # the part that is searched for a frame that is not blank
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from deflate import crc32
 
@@ -28,14 +28,9 @@ from mediascrub.picture import (
     playing_time,
 )
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MAX_PIXEL_BYTES = 8  # of a pixel, uncompressed: RGBA of 16 bits
-_PIECE_BYTES = 1 << 20
-_CHUNK_OVERHEAD = 12  # length, type and CRC
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+CHUNK_OVERHEAD = 12  # length, type and CRC
 _PALETTE_COLOUR_TYPE = 3
-_PLAIN = b"\x08\x02\x00\x00\x00"  # of IHDR: 8 bits of red, green and blue, not interlaced
-_LAST_FILTER = 4
-_STORED_BYTES = 65_535  # of a block of deflate that is not compressed
 _PROFILE_NAME = b"icc\x00"
 _PIXELS = frozenset((b"IDAT", b"fdAT"))
 # The only lengths that the standard allows; another length means other data.
@@ -48,7 +43,9 @@ _ALLOWED = _PIXELS | _LENGTHS.keys() | {b"iCCP", b"IEND"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Chunk:
+class Chunk:
+    """A chunk in memory."""
+
     kind: bytes
     payload: memoryview
     whole: memoryview  # with length, type and CRC
@@ -67,14 +64,14 @@ def read(view: memoryview) -> Picture:
     The first frame of an APNG is the picture that still viewers show. The decoder gets only the chunks that pixels
     depend on, so that no picture is refused because of the others.
     """
-    chunks = _chunks(view)
-    header = _header(next(chunks, None))
-    before, behind = bytearray(_SIGNATURE + header.whole), bytearray()  # Exif belongs in between, before the first IDAT
+    series = chunks(view)
+    header = _header(next(series, None))
+    before, behind = bytearray(SIGNATURE + header.whole), bytearray()  # Exif belongs in between, before the first IDAT
     first: dict[bytes, memoryview] = {}  # the part to keep of the chunks, by type
     pixels: list[memoryview] = []
     exif: ExifFacts | None = None
     delays_s: list[float] = []
-    for _, chunk in zip(bounded_parts(), chunks, strict=False):
+    for _, chunk in zip(bounded_parts(), series, strict=False):
         if chunk.kind == b"eXIf" and exif is None:  # it can also follow the picture; only the orientation counts
             exif = ExifFacts(read_exif(chunk.payload).orientation)
         is_stray = not first.get(b"acTL") if chunk.kind in _OF_ANIMATIONS else bool(chunk.kind == b"acTL" and pixels)
@@ -104,59 +101,13 @@ def read(view: memoryview) -> Picture:
         frames=max(1, len(delays_s)),
         duration_s=playing_time(delays_s),
         colour=_colour(content),
-        original=b"".join((before, _chunk(b"eXIf", minimal) if minimal else b"", behind)),
+        original=b"".join((before, make_chunk(b"eXIf", minimal) if minimal else b"", behind)),
         # All pixels go into one chunk, because each chunk takes the decoder time.
-        still=b"".join((_SIGNATURE, header.whole, *decoded_by, _chunk(b"IDAT", *pixels), _chunk(b"IEND"))),
+        still=b"".join((SIGNATURE, header.whole, *decoded_by, make_chunk(b"IDAT", *pixels), make_chunk(b"IEND"))),
     )
 
 
-def with_an_end(picture: Picture) -> Picture:
-    """Return a picture whose compressed pixels end correctly, with all rows that are present.
-
-    Some encoders write no last block or no checksum. Browsers accept that, because they draw each row when it arrives.
-    Our decoder refuses it, because it needs the end; it still detects missing rows. Raises `zlib.error` for damage,
-    which without that end only the checksums of the original's chunks show.
-    """
-    for each in _chunks(memoryview(picture.original)):
-        is_complete = each.kind == b"IDAT" and len(each.whole) == _CHUNK_OVERHEAD + len(each.payload)
-        if is_complete and crc32(each.whole[4:-4]) != int.from_bytes(each.whole[-4:], "big"):
-            raise zlib.error("a wrong checksum")
-    *others, pixels, end = _chunks(memoryview(picture.still))
-    zlib.decompressobj().decompress(pixels.payload[:2])  # raises unless it is zlib's header
-    inflater, deflater = zlib.decompressobj(-zlib.MAX_WBITS), zlib.compressobj(zlib.Z_BEST_SPEED)
-    # Upper limits of the length of a row and of the number of rows, interlaced or not.
-    left = (picture.width * _MAX_PIXEL_BYTES + 2) * (2 * picture.height + 8)
-    compressed: list[bytes] = []
-    data: memoryview | bytes = pixels.payload[2:]
-    while left > 0 and (rows := inflater.decompress(data, min(left, _PIECE_BYTES))):
-        compressed.append(deflater.compress(rows))
-        data = inflater.unconsumed_tail
-        left -= len(rows)
-    ended = _chunk(b"IDAT", *compressed, deflater.flush())
-    return replace(picture, still=b"".join((_SIGNATURE, *(each.whole for each in others), ended, end.whole)))
-
-
-def with_stored_rows(picture: Picture, inflated: Callable[[memoryview, int], bytes | bytearray]) -> bytes:
-    """Return a plain picture (`_PLAIN`, opaque) as a file whose rows are not compressed, and without checksums.
-
-    ``inflated`` gets the compressed rows and their full length. Raises `ValueError` for any other picture, or if rows
-    are missing, or have an unknown filter, which libav would ignore.
-    """
-    header, *others, pixels, end = _chunks(memoryview(picture.still))
-    if others or header.payload[8:] != _PLAIN:
-        raise ValueError("not plain")
-    row_bytes = 1 + 3 * picture.width
-    size_bytes = row_bytes * picture.height
-    rows = inflated(pixels.payload, size_bytes)
-    if len(rows) < size_bytes or max(rows[::row_bytes]) > _LAST_FILTER:
-        raise ValueError("not all rows are there")
-    blocks = [memoryview(rows)[start : start + _STORED_BYTES] for start in range(0, size_bytes, _STORED_BYTES)]
-    stored = [part for block in blocks for part in (struct.pack("<xHH", len(block), len(block) ^ 0xFFFF), block)]
-    head = (2 + sum(map(len, stored))).to_bytes(4, "big") + b"IDAT\x78\x01"
-    return b"".join((_SIGNATURE, header.whole, head, *stored, bytes(4), end.whole))
-
-
-def _header(chunk: _Chunk | None) -> _Chunk:
+def _header(chunk: Chunk | None) -> Chunk:
     """Read IHDR. Decoders refuse unknown methods of compression and filtering; only 0 is defined."""
     if chunk is None or chunk.kind != b"IHDR" or len(chunk.payload) != 13:
         raise corrupt("no IHDR at the start")
@@ -165,27 +116,27 @@ def _header(chunk: _Chunk | None) -> _Chunk:
     return chunk
 
 
-def _chunks(view: memoryview) -> Iterator[_Chunk]:
+def chunks(view: memoryview) -> Iterator[Chunk]:
     """Yield the chunks up to IEND. A chunk that is cut off is the last one, and is yielded only if it has pixels."""
-    if view[:8] != _SIGNATURE:
+    if view[:8] != SIGNATURE:
         raise corrupt("no PNG signature")
-    offset = len(_SIGNATURE)
+    offset = len(SIGNATURE)
     while offset + 8 <= len(view):
         length, kind = int.from_bytes(view[offset : offset + 4], "big"), bytes(view[offset + 4 : offset + 8])
-        end = offset + _CHUNK_OVERHEAD + length
+        end = offset + CHUNK_OVERHEAD + length
         if end <= len(view) or kind in _PIXELS:
-            yield _Chunk(kind, view[offset + 8 : offset + 8 + length], view[offset:end])
+            yield Chunk(kind, view[offset + 8 : offset + 8 + length], view[offset:end])
         if kind == b"IEND":
             return
         offset = end
 
 
-def _kept(chunk: _Chunk) -> bytes | memoryview:
+def _kept(chunk: Chunk) -> bytes | memoryview:
     """Return the part to keep of a chunk: all of it, nothing, or its profile under a neutral name."""
     if chunk.kind in _PIXELS:
         return chunk.whole
     if chunk.kind == b"IEND":
-        return _chunk(b"IEND")
+        return make_chunk(b"IEND")
     if chunk.kind == b"iCCP":
         return _profile(chunk.payload)
     return chunk.whole if len(chunk.payload) in _LENGTHS.get(chunk.kind, ()) else b""
@@ -204,10 +155,11 @@ def _profile(payload: memoryview) -> bytes:
     neutral = neutral_profile(profile) if inflater.eof else b""
     if neutral != profile or inflater.unused_data:
         rest = b"\x00" + zlib.compress(neutral, zlib.Z_BEST_COMPRESSION)
-    return _chunk(b"iCCP", _PROFILE_NAME, rest) if neutral else b""
+    return make_chunk(b"iCCP", _PROFILE_NAME, rest) if neutral else b""
 
 
-def _chunk(kind: bytes, *parts: bytes | memoryview) -> bytes:
+def make_chunk(kind: bytes, *parts: bytes | memoryview) -> bytes:
+    """Return a chunk with its length and checksum."""
     checksum = crc32(kind)
     for part in parts:
         checksum = crc32(part, checksum)

@@ -47,15 +47,15 @@ def read(view: memoryview) -> Picture:
     if facts is None:
         raise corrupt("no bitstream header")
     delays_s: list[float] = []
-    profile, orientation, chunks = b"", 1, b""
+    profile, orientation, kept = b"", 1, b""
     if bytes(view[12:16]) == b"VP8X":
-        profile, orientation, picture, chunks = _extended(view[12:end], delays_s)
+        profile, orientation, picture, kept = _extended(view[12:end], delays_s)
     else:  # the file is its first chunk; decoders read no further
-        kind, payload = next(_chunks(view[12:end]), (b"", view[:0]))
+        kind, payload = next(chunks(view[12:end]), (b"", view[:0]))
         if kind not in _IMAGES:
             raise corrupt("no image chunk")
-        picture = chunks = _chunk(kind, payload)
-    original = b"".join((b"RIFF", (4 + len(chunks)).to_bytes(4, "little"), b"WEBP", chunks))
+        picture = kept = _chunk(kind, payload)
+    original = b"".join((b"RIFF", (4 + len(kept)).to_bytes(4, "little"), b"WEBP", kept))
     return Picture(
         format=Format.WEBP,
         width=facts.width,
@@ -75,7 +75,7 @@ def _number(data: bytes | memoryview) -> int:
     return int.from_bytes(data, "little")
 
 
-def _chunks(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+def chunks(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     """Yield the chunks inside a container or frame; CORRUPT if one is cut off."""
     offset = 0
     while offset + _CHUNK_HEADER_BYTES <= len(body):
@@ -94,7 +94,7 @@ def _extended(body: memoryview, delays_s: list[float]) -> tuple[bytes, int, byte
     profile: bytes | None = None
     orientation: int | None = None
     picture, has_image = bytearray(), False
-    for _, (kind, payload) in zip(bounded_parts(), _chunks(body), strict=False):
+    for _, (kind, payload) in zip(bounded_parts(), chunks(body), strict=False):
         if kind == b"VP8X" and not features:
             features += payload[:_FEATURES_BYTES]
         elif kind == b"ICCP" and profile is None:
@@ -122,7 +122,7 @@ def _extended(body: memoryview, delays_s: list[float]) -> tuple[bytes, int, byte
 
 def _frame(payload: memoryview) -> bytearray:
     frame = bytearray(payload[:_FRAME_HEADER_BYTES])
-    for kind, inner in _chunks(payload[_FRAME_HEADER_BYTES:]):
+    for kind, inner in chunks(payload[_FRAME_HEADER_BYTES:]):
         if kind in _FRAME_CHUNKS:
             frame += _chunk(kind, inner)
     return frame

@@ -15,8 +15,8 @@ from typing import Any, NoReturn, TypeGuard
 from avion_media.common.errors import Reason, Rejected
 from avion_media.media.plans import plan_from_json
 from mediascrub import Bounds, Format, MoviePlan, PictureBounds, Range, VideoBounds
-from mediascrub.movie import POSTER_SCAN_S
 
+POSTER_SCAN_S = 10.0  # the part of a video that is searched for a frame that is not blank
 _STREAM = re.compile("[iV]:[0-9]{1,10}")
 _BASE_83 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz#$%*+,-.:;=?@[]^_{|}~"
 _SHA256 = re.compile("[0-9a-f]{64}")

@@ -17,14 +17,21 @@ from avion_media.backends.files import LocalFile, open_spool, read_only, write_a
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import HEIC, PNG, WEBP, Family, MediaFormat
 from avion_media.common.media import FULL_SIZE, WEBP_SUFFIX, ThumbnailSize, thumbnail_names
-from avion_media.media.job_results import checked_missing, checked_names, checked_picture, checked_poster, read_plan
+from avion_media.media.job_results import (
+    POSTER_SCAN_S,
+    checked_missing,
+    checked_names,
+    checked_picture,
+    checked_poster,
+    read_plan,
+)
 from avion_media.media.memory import picture_bytes, poster_bytes
 from avion_media.media.sandbox import Limits
 from avion_media.media.sandbox.sandbox import Sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from mediascrub import PEEK_BYTES, Format, peek
 from mediascrub.bounds import PictureBounds, VideoBounds
-from mediascrub.movie import POSTER_SCAN_S, POSTER_SECONDS, MoviePlan
+from mediascrub.movie import POSTER_SECONDS, MoviePlan
 from mediascrub.ranges import Patch, Range, joined_patches, merged, missing, pieces, total_bytes, within
 
 MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes

@@ -61,7 +61,7 @@ class Element:
         return replace(self, size=end - self.payload)
 
 
-def read_number(data: bytes, position: int, *, keep_marker: bool = False) -> tuple[int, int]:
+def read_number(data: bytes | memoryview, position: int, *, keep_marker: bool = False) -> tuple[int, int]:
     """Return a variable-length number and its width in bytes. Raises `ScrubError` (corrupt) if there is none."""
     first = data[position] if position < len(data) else 0
     width = 9 - first.bit_length()
@@ -71,7 +71,7 @@ def read_number(data: bytes, position: int, *, keep_marker: bool = False) -> tup
     return (value if keep_marker else value & ((1 << 7 * width) - 1)), width
 
 
-def parse_element(data: bytes, position: int, offset: int) -> Element:
+def parse_element(data: bytes | memoryview, position: int, offset: int) -> Element:
     """Return the element at ``position`` in ``data``, which is at ``offset`` in the file. `ScrubError`: corrupt."""
     identifier, id_width = read_number(data, position, keep_marker=True)
     if id_width > 4:
@@ -92,7 +92,7 @@ class Elements:
 
     def __init__(self, file: SparseFile, max_elements: int) -> None:
         self._file = file
-        self._budget = Quota(max_elements, "elements")
+        self._quota = Quota(max_elements, "elements")
 
     def series(self, start: int, end: int, *, strict: bool = False) -> Iterator[Element]:
         """Yield the elements from ``start`` to ``end``, up to a header that the end of the file cuts off.
@@ -109,7 +109,7 @@ class Elements:
                 raise
             if strict and element.end > end:
                 raise corrupt(f"element {element.id:x} at {offset} exceeds its parent")
-            self._budget.take()
+            self._quota.take()
             yield element
             offset = element.end
 

@@ -23,7 +23,8 @@ from avion_media.media.thumbnails.colour import is_srgb
 from avion_media.media.thumbnails.decode import decode_image
 from avion_media.media.thumbnails.pixels import Pixels, Size
 from avion_media.media.thumbnails.planes import NARROWEST, Planes, in_planes
-from mediascrub import Format, Picture, png
+from avion_media.media.thumbnails.png_rows import with_an_end
+from mediascrub import Format, Picture
 from mediascrub.picture import CodePoints, turned_size
 
 PIL.Image.preinit()  # because a job can import no module
@@ -55,7 +56,7 @@ def make_thumbnails(picture: Picture, sizes: ThumbnailSizes, quality: int = 80, 
         except pyvips.Error:
             if picture.format is not Format.PNG:
                 raise
-        return _thumbnails(png.with_an_end(picture), sizes, quality, webp)
+        return _thumbnails(with_an_end(picture), sizes, quality, webp)
 
 
 def _thumbnails(picture: Picture, sizes: ThumbnailSizes, quality: int, webp: Webp) -> Thumbnails:

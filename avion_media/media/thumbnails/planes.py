@@ -20,7 +20,8 @@ from PIL import Image
 from avion_media.media.libav import filtered, rgb_of
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.pixels import Pixels, Size, webp_of
-from mediascrub import Format, Picture, png
+from avion_media.media.thumbnails.png_rows import with_stored_rows
+from mediascrub import Format, Picture
 from mediascrub.picture import turned_size
 
 _YCBCR, _RGB = 1, 0  # TJCS_YCbCr, TJPF_RGB
@@ -173,7 +174,7 @@ def _png_in_planes(picture: Picture) -> Planes | None:
     if picture.width * picture.height > _MAX_PNG_PIXELS:
         return None
     try:
-        file = Packet(png.with_stored_rows(picture, deflate.zlib_decompress))
+        file = Packet(with_stored_rows(picture, deflate.zlib_decompress))
         decoder = CodecContext.create("png", "r")
         decoder.thread_count = 1
         (frame,) = decoder.decode(file) + decoder.decode(None)

@@ -1,0 +1,60 @@
+"""The examples of the README, the page of the API, and what the package imports."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import mediascrub
+
+from .api_page import PAGE, page
+from .samples import DATA
+
+PACKAGE = Path(mediascrub.__file__).parent
+README = Path(__file__).parents[1] / "README.md"
+FILES = {
+    "photo.png": "png-exif-gps-text.png",
+    "photo.jpg": "jpeg-portrait-orientation-8.jpg",
+    "video.mov": "mov-iphone4s-portrait-rotated-gps.mov",
+}
+
+
+def test_every_example_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, sample in FILES.items():
+        shutil.copy(DATA / sample, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    text, session, end = README.read_text(encoding="utf-8"), "", 0
+    for match in re.finditer(r"```pycon\n(.*?)```", text, re.DOTALL):
+        session += "\n" * text.count("\n", end, match.start(1)) + match[1]
+        end = match.end(1)
+    test = doctest.DocTestParser().get_doctest(session, {}, README.name, str(README), 0)
+    assert len(test.examples) > 15
+    failures: list[str] = []
+    doctest.DocTestRunner(optionflags=doctest.REPORT_UDIFF).run(test, out=failures.append)
+    assert not failures, "".join(failures)
+
+
+def test_the_page_of_the_api_is_made_of_the_docstrings() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m mediascrub.tests.api_page"
+
+
+def test_it_imports_deflate_and_the_standard_library_only() -> None:
+    allowed = {*sys.stdlib_module_names, "deflate", "mediascrub"}
+    sources = [path for path in PACKAGE.rglob("*.py") if not {"tests", "build"} & set(path.relative_to(PACKAGE).parts)]
+    assert len(sources) > 30
+    for source in sources:
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or "."] if isinstance(node, ast.ImportFrom) else []
+            assert {name.partition(".")[0] for name in names} <= allowed, source
+
+
+def test_all_public_names_exist() -> None:
+    assert sorted(mediascrub.__all__) == sorted(set(mediascrub.__all__))
+    assert all(hasattr(mediascrub, name) for name in mediascrub.__all__)

@@ -5,12 +5,35 @@
 TLS, drain).
 """
 
+from trio_grpc.client import CallOptions, Channel, ReceivedMetadata, open_channel, open_unix_channel
 from trio_grpc.context import CallContext, Peer
 from trio_grpc.health import Health
 from trio_grpc.hooks import Hooks
 from trio_grpc.limits import GrpcLimits
 from trio_grpc.server import GrpcServer
-from trio_grpc.status import Code, RpcError
+from trio_grpc.service import Cardinality, RPCSignature, Service, Servicer
+from trio_grpc.status import CallError, Code, ConnectionEnded, RpcError
 from trio_grpc.wire_format import Metadata
 
-__all__ = ["CallContext", "Code", "GrpcLimits", "GrpcServer", "Health", "Hooks", "Metadata", "Peer", "RpcError"]
+__all__ = [
+    "CallContext",
+    "CallError",
+    "CallOptions",
+    "Cardinality",
+    "Channel",
+    "Code",
+    "ConnectionEnded",
+    "GrpcLimits",
+    "GrpcServer",
+    "Health",
+    "Hooks",
+    "Metadata",
+    "Peer",
+    "RPCSignature",
+    "ReceivedMetadata",
+    "RpcError",
+    "Service",
+    "Servicer",
+    "open_channel",
+    "open_unix_channel",
+]

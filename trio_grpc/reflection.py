@@ -39,8 +39,9 @@ class _Catalogue:
 
     def add(self, service: str) -> None:
         self.services.append(service)
-        for file in _with_imports(_pool_of(service).FindServiceByName(service).file):
-            self._files[file.name] = file
+        with suppress(KeyError):  # a service that was put together without a .proto file has only a name
+            for file in _with_imports(_pool_of(service).FindServiceByName(service).file):
+                self._files[file.name] = file
 
     def file(self, name: str) -> list[FileDescriptor]:
         file = self._files.get(name)

@@ -1,13 +1,9 @@
-"""Services as a server binds them: the generated servicers are made of these, and the transport reads them.
-
-purerpc has the same four names, and its generated code is what ours is made from. Its own take handlers whose second
-parameter must be called ``request`` and is not the request; here a handler takes ``request`` and ``context``.
-"""
+"""Services as a server binds them: the generated servicers are made of these, and the transport reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -30,16 +26,13 @@ class RPCSignature:
     response_type: Any
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Service:
     """The methods of one service, by name, bound to a servicer."""
 
     name: str
-    methods: dict[str, tuple[Callable[..., Any], RPCSignature]] = field(default_factory=dict)
-
-    def add_method(self, name: str, handler: Callable[..., Any], signature: RPCSignature) -> None:
-        """Bind a method. ``handler`` takes the request, or an iterator of requests, and the call's context."""
-        self.methods[name] = (handler, signature)
+    methods: Mapping[str, tuple[Callable[..., Any], RPCSignature]]
+    """By name; a handler takes the request, or an iterator of requests, and the call's context."""
 
 
 class Servicer:

@@ -30,6 +30,7 @@ _METADATA_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?|")
 _CONTENT_TYPE = re.compile(rb"application/grpc(\+proto)?[ \t]*(;.*)?")
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNIT_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_MAX_TIMEOUT = 99_999_999  # eight digits
 _NOT_METADATA = frozenset({b"te", b"content-type", b"content-length"})
 _CONNECTION = ("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade")
 _RESERVED = frozenset({"te", "content-type", "content-length", *_CONNECTION})
@@ -141,6 +142,23 @@ def parse_request_head(headers: Headers) -> RequestHead:
 def _joined(regular: Headers, name: bytes) -> bytes:
     """A repeated header is one with its values joined (RFC 9110, 5.3)."""
     return b",".join(value for each, value in regular if each == name)
+
+
+def metadata_in(headers: Headers) -> Metadata:
+    """Return the metadata among a response's headers; nothing if it cannot be read."""
+    try:
+        return Metadata(_metadata(tuple(header for header in headers if header[0][:1] != b":")))
+    except ValueError:  # not base64, or not ASCII
+        return Metadata()
+
+
+def timeout_header(timeout_s: float) -> Headers:
+    """Return the header for a deadline; nothing for an infinite one."""
+    if timeout_s == math.inf:
+        return ()
+    milliseconds = max(math.ceil(timeout_s * 1000), 0)
+    value = b"%dm" % milliseconds if milliseconds <= _MAX_TIMEOUT else b"%dS" % min(milliseconds // 1000, _MAX_TIMEOUT)
+    return ((b"grpc-timeout", value),)
 
 
 def _metadata(regular: Headers) -> Iterator[tuple[str, str | bytes]]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import anyio
 import httpx
 import trio
 
@@ -28,7 +27,7 @@ from avion_media.config import Config
 from avion_media.media.scrubber import known_format
 from avion_media.servers.settings import ClientConfig
 from mediascrub import HEAD_BYTES, sniff
-from trio_grpc.wire import purerpc
+from trio_grpc import CallError, ConnectionEnded, open_channel
 
 _CHUNK_BYTES = 256 << 10
 _CALL_S = 15.0
@@ -86,14 +85,9 @@ async def open_client(config: Config) -> AsyncIterator[Client]:
     bind = config.client.address or reachable(config.grpc.bind)
     metadata = caller_metadata(config.client)
     context = _tls_context(config.client)
-    opening = (
-        purerpc.secure_channel(bind.host, bind.port, context)
-        if context
-        else purerpc.insecure_channel(bind.host, bind.port)
-    )
     try:
         async with (
-            opening as channel,
+            open_channel(bind.host, bind.port, ssl_context=context) as channel,
             httpx.AsyncClient(trust_env=False) as http,
         ):
             yield Client(MediaServiceStub(channel), http, str(bind), metadata)
@@ -141,17 +135,12 @@ class Client:
         except trio.TooSlowError:
             problem = f"no answer from {self._address} within {timeout_s:g} s{_TLS_HINT}"
             raise CallFailed("DEADLINE_EXCEEDED", problem) from None
-        except purerpc.RpcFailedError as error:
-            code = error.status.status_code.name
-            hint = f" (see {PREFIX}CLIENT__TOKEN)" if code == "UNAUTHENTICATED" else ""
-            raise CallFailed(code, f"{code}: {error.status.status_message}{hint}") from None
-        except (
-            purerpc.grpclib.exceptions.GRPCError,
-            anyio.EndOfStream,
-            anyio.BrokenResourceError,
-            anyio.ClosedResourceError,
-        ):
+        except ConnectionEnded:
             raise CallFailed("", f"the service at {self._address} ended the connection{_TLS_HINT}") from None
+        except CallError as error:
+            code = error.code.name
+            hint = f" (see {PREFIX}CLIENT__TOKEN)" if code == "UNAUTHENTICATED" else ""
+            raise CallFailed(code, f"{code}: {error.message}{hint}") from None
 
     async def upload(
         self, path: Path, progress: Progress = NO_PROGRESS, *, owner: str = "", resume: bool = False

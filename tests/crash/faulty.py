@@ -235,7 +235,7 @@ def patch_client() -> None:
 
     from avion_media.cli import client
     from avion_media.cli.resumable import Memory
-    from trio_grpc.wire import purerpc
+    from trio_grpc.client import Channel
 
     def awaited(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         async def faulty(*args: Any, **kwargs: Any) -> Any:
@@ -247,12 +247,10 @@ def patch_client() -> None:
 
         return faulty
 
-    get_stub, chunks_of, remember = purerpc.Client.get_method_stub, client._bytes_of, Memory.remember
+    unary, chunks_of, remember = Channel.unary, client._bytes_of, Memory.remember
 
-    def faulty_stub(self: Any, method: str, signature: Any) -> Any:
-        stub = get_stub(self, method, signature)
-        unary = signature.cardinality is purerpc.Cardinality.UNARY_UNARY
-        return awaited(f"client:{method}", stub) if unary else stub
+    async def faulty_unary(self: Channel, path: str, *args: Any, **options: Any) -> Any:
+        return await awaited(f"client:{path.rpartition('/')[2]}", unary)(self, path, *args, **options)
 
     async def faulty_chunks(*args: Any) -> AsyncIterator[bytes]:
         async for chunk in chunks_of(*args):
@@ -267,8 +265,8 @@ def patch_client() -> None:
         remember(*args)
         _after(how)
 
-    patched: tuple[Any, ...] = (purerpc.Client, httpx.AsyncClient, client, Memory)
-    patched[0].get_method_stub = faulty_stub
+    patched: tuple[Any, ...] = (Channel, httpx.AsyncClient, client, Memory)
+    patched[0].unary = faulty_unary
     patched[1].put = awaited("client:PUT", httpx.AsyncClient.put)
     patched[2]._bytes_of = faulty_chunks
     patched[3].remember = faulty_remember

@@ -42,9 +42,7 @@ class Echo(EchoServicer):
         body = bytes(request.response_bytes) or request.body
         return wire.EchoResponse(text=request.text, body=body, seen=seen)
 
-    async def Repeat(  # type: ignore[override]
-        self, request: wire.EchoRequest, context: CallContext
-    ) -> AsyncIterator[wire.EchoResponse]:
+    async def Repeat(self, request: wire.EchoRequest, context: CallContext) -> AsyncIterator[wire.EchoResponse]:
         """``count`` answers, or ever more."""
         number = 0
         while not request.count or number < request.count:
@@ -63,7 +61,7 @@ class Echo(EchoServicer):
             await self._behave(request)
         return wire.EchoResponse(text="".join(texts), seen={"bytes": str(count)})
 
-    async def Chat(  # type: ignore[override]
+    async def Chat(
         self, requests: AsyncIterator[wire.EchoRequest], context: CallContext
     ) -> AsyncIterator[wire.EchoResponse]:
         """An answer to each."""

@@ -1,4 +1,4 @@
-"""Programs of grpc-go and grpc-java, on Debian's packages: golang-google-grpc-dev and libgrpc-java."""
+"""Programs of grpc-go and grpc-java, on Debian's packages (golang-google-grpc-dev and libgrpc-java), and purerpc's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 import subprocess
 from pathlib import Path
 
+_ROOT = Path(__file__).parents[2]
+PURERPC = (str(_ROOT / "build/purerpc-env/bin/python"), str(_ROOT / "tests/interop/purerpc/client.py"))
+"""Its client in the environment that ``ops/bootstrap test`` makes; a port follows."""
 _JARS = Path("/usr/share/java")
 _CLASSPATH = (
     *("grpc-api", "grpc-context", "grpc-core", "grpc-netty", "grpc-stub", "guava", "perfmark-api"),

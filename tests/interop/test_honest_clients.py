@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import trio
 
 from tests.interop.methods import TIMEOUT_S, chat, collect, repeat, say
+from tests.interop.programs import PURERPC
 from tests.interop.serving import echo_server, server_of_cases, with_grpcio
 from tests.interop.wire import echo_pb2 as wire
 from trio_grpc import Code, GrpcLimits
@@ -106,8 +106,7 @@ async def test_grpc_js(lowest: _Lowest, node_client: Path) -> None:
 
 async def test_purerpc(lowest: _Lowest) -> None:
     async with echo_server() as server:
-        command = [sys.executable, "-m", "tests.interop.purerpc_client", str(server.port)]
-        await trio.run_process(command, capture_stdout=True)
+        await trio.run_process([*PURERPC, str(server.port)], capture_stdout=True)
         await server.until_ended(6)
         assert server.codes()[-1] is Code.CANCELLED
 

@@ -27,7 +27,7 @@ class TestingService(TestServiceServicer):
         _raise_status(request.response_status)
         return wire.SimpleResponse(payload=_payload(request.response_size))
 
-    async def StreamingOutputCall(  # type: ignore[override]
+    async def StreamingOutputCall(
         self, request: wire.StreamingOutputCallRequest, context: CallContext
     ) -> AsyncIterator[wire.StreamingOutputCallResponse]:
         """One payload for each of the request's parameters."""
@@ -44,7 +44,7 @@ class TestingService(TestServiceServicer):
             size += len(request.payload.body)
         return wire.StreamingInputCallResponse(aggregated_payload_size=size)
 
-    async def FullDuplexCall(  # type: ignore[override]
+    async def FullDuplexCall(
         self, requests: AsyncIterator[wire.StreamingOutputCallRequest], context: CallContext
     ) -> AsyncIterator[wire.StreamingOutputCallResponse]:
         """As `StreamingOutputCall`, for one request after the other."""

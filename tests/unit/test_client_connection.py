@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import warnings
 from functools import partial
 
 import pytest
@@ -33,7 +31,3 @@ async def test_a_watch_ends_when_the_service_dies() -> None:
                 with pytest.raises(CallFailed, match="ended the connection"):
                     await client.wait("01M88C0SJ305C5J3D3BYCKGC00")
             nursery.cancel_scope.cancel()
-    with warnings.catch_warnings():  # purerpc leaves its socket to the garbage collector
-        warnings.simplefilter("ignore", ResourceWarning)
-        del client
-        gc.collect()

@@ -10,7 +10,7 @@ from trio_grpc.context import CallContext, Peer
 from trio_grpc.health import Health
 from trio_grpc.hooks import Hooks
 from trio_grpc.limits import GrpcLimits
-from trio_grpc.server import GrpcServer
+from trio_grpc.server import GrpcServer, open_unix_listener
 from trio_grpc.service import Cardinality, RPCSignature, Service, Servicer
 from trio_grpc.status import CallError, Code, ConnectionEnded, RpcError
 from trio_grpc.wire_format import Metadata
@@ -36,4 +36,5 @@ __all__ = [
     "Servicer",
     "open_channel",
     "open_unix_channel",
+    "open_unix_listener",
 ]

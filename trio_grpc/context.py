@@ -18,9 +18,11 @@ class Peer:
     """The client at the other end of the connection."""
 
     address: str
-    """``host:port``."""
+    """``host:port``; ``unix:`` and the number of the process on a Unix socket."""
     certificate: Mapping[str, Any] | None = None
     """The client's verified certificate, in the form of `ssl.SSLSocket.getpeercert`; None without mTLS."""
+    user_id: int | None = None
+    """The user of the client's process on a Unix socket."""
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,13 @@ from trio_grpc.status import Code, RpcError
 _log = logging.getLogger("trio_grpc")
 
 Observe = Callable[[CallContext], AbstractContextManager[object]]
+Around = Callable[[CallContext], AbstractAsyncContextManager[object]]
 _NOTHING = nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What an application adds to every call. An error of a hook is logged, and has no other effect."""
+    """What an application adds to every call. Errors of the first three are logged, and have no other effect."""
 
     map_exception: Callable[[Exception], RpcError | None] | None = None
     """Returns the error for the client; for other exceptions None: they become INTERNAL with an error id."""
@@ -32,6 +33,11 @@ class Hooks:
     authorise: Callable[[CallContext], None] | None = None
     """Runs at the start of every call, health and reflection included, before anything else of it is looked at. It
     raises the `RpcError` for a call that is not allowed, and can set `CallContext.caller`."""
+
+    around: Around | None = None
+    """Gives an asynchronous context manager that is entered before each handler of the application's own services, and
+    left after its last response. Code before ``yield`` can refuse the call (`RpcError`) or prepare what the handler
+    needs; it sees the handler's exceptions and may raise others. The call's deadline applies to it."""
 
     def refusal_of(self, call: CallContext) -> RpcError | None:
         """Return why this call is refused, or None. If the check itself fails, every call is refused."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import socket
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from operator import methodcaller
 from typing import Any
 
 import trio
 from google.protobuf.message import DecodeError
 
 from trio_grpc.context import CallContext
-from trio_grpc.hooks import Hooks
+from trio_grpc.hooks import Around, Hooks
 from trio_grpc.limits import GrpcLimits
 from trio_grpc.net import Account, Readiness
 from trio_grpc.protocol import Protocol
@@ -23,6 +23,7 @@ from trio_grpc.status import Code, Headers, RpcError
 from trio_grpc.wire_format import GZIP_ENCODING, MIN_COMPRESSED_BYTES, Message, deflated, framed, inflated
 
 _RETRY_S = 1.0  # after this time, clients that a drain cut off can call again
+_serialize = methodcaller("SerializeToString")
 _ENOUGH_PENDING_BYTES = 64 << 10  # a stream's handler waits while this much of its response is unsent
 
 
@@ -37,6 +38,8 @@ class Method:
     streams_requests: bool
     streams_responses: bool
     max_message_bytes: int
+    serialize: Callable[[Any], bytes] = _serialize
+    around: Around | None = None
     takes: dict[str, int] = field(init=False)
     """What a call of it takes from its peer's account."""
 
@@ -45,15 +48,30 @@ class Method:
         object.__setattr__(self, "takes", {"calls": 1, "streams": 1} if may_last else {"calls": 1})
 
 
-def methods_of(services: Iterable[Service], max_message_bytes: int) -> dict[str, Method]:
+def methods_of(services: Iterable[Service], max_message_bytes: int, around: Around | None = None) -> dict[str, Method]:
     """Return all methods of the services, by path."""
     methods: dict[str, Method] = {}
     for service in services:
         for name, (handler, signature) in service.methods.items():
             path, parse = f"/{service.name}/{name}", signature.request_type.FromString
-            streams_requests, streams_responses = signature.cardinality.value
-            methods[path] = Method(path, handler, parse, streams_requests, streams_responses, max_message_bytes)
+            methods[path] = Method(path, handler, parse, *signature.cardinality.value, max_message_bytes, around=around)
     return methods
+
+
+class WithUnknown(Mapping[str, Method]):
+    """Methods by path, and one for every other path."""
+
+    def __init__(self, known: Mapping[str, Method], unknown: Method) -> None:
+        self._known, self._unknown = known, unknown
+
+    def __getitem__(self, path: str) -> Method:
+        return self._known.get(path, self._unknown)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
 
 
 @dataclass(slots=True)
@@ -61,7 +79,7 @@ class Shared:
     """What the connections of one server have in common."""
 
     limits: GrpcLimits
-    methods: dict[str, Method]
+    methods: Mapping[str, Method]
     hooks: Hooks
     ended: Callable[[Account, socket.socket], None]  # closes what belongs to a connection
     readiness: Readiness = field(default_factory=Readiness)
@@ -174,6 +192,13 @@ class RunningCall:
             self.call.code = self._code
 
     async def _handle(self) -> None:
+        if self.method.around is None:
+            return await self._handle_requests()
+        async with self.method.around(self.call):
+            return await self._handle_requests()
+        raise RuntimeError("the context manager around the handler has suppressed its exception")
+
+    async def _handle_requests(self) -> None:
         if not self.method.streams_requests:
             return await self._answer(await self._next_request())
         async with aclosing(self._requests()) as requests:
@@ -184,8 +209,6 @@ class RunningCall:
         if not self.method.streams_responses:
             await self._send(await answer)
             return
-        if inspect.iscoroutine(answer):  # as for a method that the servicer does not implement
-            answer = await answer
         async with aclosing(answer) as responses:
             await self._send_all(responses)
 
@@ -207,7 +230,7 @@ class RunningCall:
         self._settle()
 
     async def _send(self, response: Any) -> None:
-        payload = response.SerializeToString()
+        payload = self.method.serialize(response)
         if len(payload) > self._limits.max_send_bytes:
             self._hooks.report(self.call.method, ValueError(f"a response of {len(payload)} bytes"))
             text = f"a response of {len(payload)} bytes; the limit is {self._limits.max_send_bytes}"

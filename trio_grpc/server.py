@@ -3,30 +3,61 @@
 from __future__ import annotations
 
 import math
+import os
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+import struct
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
+from os import PathLike
+from typing import Any
 
 import trio
 
 from trio_grpc.connection import Connection
-from trio_grpc.context import Peer
+from trio_grpc.context import CallContext, Peer
 from trio_grpc.health import Health
 from trio_grpc.hooks import Hooks
 from trio_grpc.lifecycle import calls_end_of_drain
 from trio_grpc.limits import GrpcLimits
 from trio_grpc.net import Account, Bound, Kind, PeerLimiter, peer_at
 from trio_grpc.reflection import reflection_services
-from trio_grpc.running import Shared, methods_of
+from trio_grpc.running import Method, Shared, WithUnknown, methods_of
 from trio_grpc.service import Service
 
 _MAX_TICK_S = 1.0
 _ACCEPTED_AT_ONCE = 16  # then others get their turn
 _ACCEPT_PAUSE_S = 1.0  # after an error, such as no descriptor left: the next attempt would meet it as well
 _SMALL_MESSAGE_BYTES = 4096  # what requests of health and reflection may have
+_BACKLOG = 4096  # the kernel lowers it to its own limit
+_UCRED = struct.Struct("=iII")  # process, user, group: unix(7), SO_PEERCRED
 _STREAMS_SHARE = 0.75  # a quarter is for calls that end: health checks are answered however many only watch
+
+
+BytesHandler = Callable[[AsyncIterator[bytes], CallContext], AsyncIterator[bytes]]
+
+
+def open_unix_listener(path: str | PathLike[str], *, mode: int = 0o600) -> trio.SocketListener:
+    """Listen on a Unix socket with these permissions. A socket that nothing listens on any more is replaced.
+
+    Raises OSError, for example if another process listens there. The file stays when the listener is closed.
+    """
+    with suppress(FileNotFoundError), socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(os.fspath(path))
+        os.chmod(path, mode)
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
 
 
 class GrpcServer:
@@ -39,14 +70,22 @@ class GrpcServer:
         limits: GrpcLimits | None = None,
         health: Health | None = None,
         hooks: Hooks | None = None,
+        unknown: BytesHandler | None = None,
     ) -> None:
-        limits = limits or GrpcLimits()
+        """``unknown`` gets the calls of all other methods: the messages as bytes, and the context with the path. It
+        yields the messages of the response. Without it they are answered UNIMPLEMENTED.
+        """
+        limits, hooks = limits or GrpcLimits(), hooks or Hooks()
         self._health = health or Health()
         own = [self._health.service]
         own += reflection_services([*services, *own])
-        methods = methods_of(services, limits.max_message_bytes)
-        methods |= methods_of(own, min(_SMALL_MESSAGE_BYTES, limits.max_message_bytes))
-        self._shared = Shared(limits, methods, hooks or Hooks(), self._ended)
+        methods: Mapping[str, Method] = methods_of(services, limits.max_message_bytes, hooks.around) | methods_of(
+            own, min(_SMALL_MESSAGE_BYTES, limits.max_message_bytes)
+        )
+        if unknown is not None:
+            rest = Method("", unknown, bytes, True, True, limits.max_message_bytes, bytes, hooks.around)
+            methods = WithUnknown(methods, rest)
+        self._shared = Shared(limits, methods, hooks, self._ended)
         of_streams = [max(int(_STREAMS_SHARE * bound), 1) for bound in (limits.max_calls, limits.max_calls_per_peer)]
         buffered_by_one = 2 * max(limits.max_message_bytes, limits.max_send_bytes)
         self._limiter = PeerLimiter(
@@ -157,14 +196,13 @@ class GrpcServer:
             self._shared.readiness.forget(listener.fileno())
             failed.unpark()
 
-    def _accepted(self, plain: socket.socket, address: tuple[str, int]) -> None:
+    def _accepted(self, plain: socket.socket, address: Any) -> None:
         if self._limiter.is_scarce(Kind.CONNECTIONS) and self._drains_until is None:
             idle = [connection for connection in self._connections.values() if connection.idle_since < math.inf]
             if idle:
                 min(idle, key=lambda connection: connection.idle_since).retire()
-        host, port = address[:2]  # of IPv6 it has more
-        peer = Peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-        account = self._limiter.account(peer_at(host))
+        peer, limited_as = _peer_of(plain, address)
+        account = self._limiter.account(limited_as)
         plain.setblocking(False)
         try:
             if self._drains_until is not None or not account.take(connections=1):
@@ -200,8 +238,20 @@ class GrpcServer:
             connection.check(now)
 
 
+def _peer_of(connection: socket.socket, address: Any) -> tuple[Peer, str]:
+    """Return who connects, and the name that its limits go by."""
+    if connection.family == socket.AF_UNIX:
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        process, user, _group = _UCRED.unpack(credentials)
+        return Peer(f"unix:{process}", user_id=user), f"unix:{user}"
+    host, port = address[:2]  # of IPv6 it has more
+    return Peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"), peer_at(host)
+
+
 def _set_inherited(listener: trio.socket.SocketType, limits: GrpcLimits) -> None:
     """Set the options that its connections inherit."""
+    if listener.family == socket.AF_UNIX:
+        return
     unacknowledged_s = limits.keepalive_interval_s + limits.keepalive_timeout_s  # then the other host is gone
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(unacknowledged_s * 1000))
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -3,6 +3,8 @@
 VENV   := .venv/bin
 # Three test processes keep two cores busy: many tests wait for a timer or a server. They share one Ceph.
 WORKERS ?= 3
+# The distributions that stand alone.
+LIBRARIES ?= supervisors trio_grpc
 # More arguments for pytest:  make test PYTEST="-k upload -x"
 PYTEST ?=
 # make demo ONCE=1 ends after the uploads instead of running until Ctrl-C.
@@ -19,7 +21,7 @@ MINUTES  ?= 15
 RESTARTS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test image crash chaos skew fuzz check docs bench scale fmt clean mutants supervisors
+.PHONY: help demo quick test image crash chaos skew fuzz check docs bench scale fmt clean mutants libraries
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -66,11 +68,9 @@ fuzz: ## parsers and ports under mutated input, with a fresh seed; MINUTES=5 SEE
 	@$(VENV)/python -m tests.fuzz --seconds $$(($(if $(filter file,$(origin MINUTES)),5,$(MINUTES)) * 60)) \
 		$(if $(filter command environment,$(firstword $(origin SEED))),--seed $(SEED)) $(FUZZ)
 
-supervisors: ## the supervision library alone: its tests, types, its wheel, and the tests on that with the lowest and newest Trio
+libraries: ## each library alone: its wheel and sdist, its tests and README on it, lowest and newest Python; LIBRARIES=trio_grpc
 	@ops/bootstrap env
-	@$(VENV)/python -m pytest supervisors/tests
-	@$(VENV)/mypy --strict supervisors
-	@ops/test-supervisors-wheel
+	@for each in $(LIBRARIES); do $(VENV)/mypy --strict $$each && ops/test-library $$each || exit 1; done
 
 mutants: ## small changes of supervisors/, each of which must make a test fail; MUTANTS="--only _policy"
 	@ops/bootstrap env

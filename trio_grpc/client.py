@@ -221,13 +221,7 @@ class Channel:
 
     # -- Calls
 
-    async def unary(
-        self,
-        path: str,
-        request: Any,
-        response_type: type[_M],
-        **options: Unpack[CallOptions],
-    ) -> _M:
+    async def unary(self, path: str, request: Any, response_type: type[_M], **options: Unpack[CallOptions]) -> _M:
         """Call a method (``/package.Service/Method``) that has one response, and return it.
 
         ``request`` is a message, or an asynchronous iterable of them. Raises `CallError`, ValueError for metadata that
@@ -242,11 +236,7 @@ class Channel:
         return found[0]
 
     async def stream(
-        self,
-        path: str,
-        request: Any,
-        response_type: type[_M],
-        **options: Unpack[CallOptions],
+        self, path: str, request: Any, response_type: type[_M], **options: Unpack[CallOptions]
     ) -> AsyncGenerator[_M, None]:
         """Call a method that has a stream of responses, and yield them; otherwise as `unary`.
 

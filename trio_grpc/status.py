@@ -45,7 +45,18 @@ class Code(IntEnum):
     UNAUTHENTICATED = 16
 
 
-class RpcError(Exception):
+class _StatusError(Exception):
+    def __init__(
+        self, code: Code, message: str = "", details: Sequence[Message] = (), *, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(f"{code.name}: {message}")
+        self.code = code
+        self.message = message
+        self.details = tuple(details)
+        self.retry_after_s = retry_after_s
+
+
+class RpcError(_StatusError):
     """Raised by a handler: exactly this code, sentence and details (protobuf messages) reach the client.
 
     ``retry_after_s`` asks clients to repeat the call after so long, infinity never to. They get it twice: as RetryInfo
@@ -55,32 +66,19 @@ class RpcError(Exception):
     def __init__(
         self, code: Code, message: str = "", details: Sequence[Message] = (), *, retry_after_s: float | None = None
     ) -> None:
-        super().__init__(f"{code.name}: {message}")
-        self.code = code
-        self.message = message
-        self.details = tuple(details)
-        self.retry_after_s = retry_after_s
+        super().__init__(code, message, details, retry_after_s=retry_after_s)
         if retry_after_s is not None and retry_after_s < math.inf:
             delay = Duration(seconds=int(retry_after_s), nanos=int(retry_after_s % 1 * 1e9))
             self.details += (RetryInfo(retry_delay=delay),)
 
 
-class CallError(Exception):
+class CallError(_StatusError):
     """Raised by a client's call: the status that the server sent, or that this client gives the failure.
 
     ``details`` are protobuf messages: those of unknown types stay `google.protobuf.any_pb2.Any`. ``retry_after_s`` is
     the server's wish, infinity if it asks not to repeat the call, and None if it has none. A handler that lets this
     pass answers INTERNAL: what another server said is not for its own clients.
     """
-
-    def __init__(
-        self, code: Code, message: str = "", details: Sequence[Message] = (), *, retry_after_s: float | None = None
-    ) -> None:
-        super().__init__(f"{code.name}: {message}")
-        self.code = code
-        self.message = message
-        self.details = tuple(details)
-        self.retry_after_s = retry_after_s
 
 
 class ConnectionEnded(CallError):
@@ -114,16 +112,10 @@ def trailers_of(error: RpcError) -> Headers:
 
 # -- For clients
 
-_CODES_OF_HTTP = {  # https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md
-    b"400": Code.INTERNAL,
-    b"401": Code.UNAUTHENTICATED,
-    b"403": Code.PERMISSION_DENIED,
-    b"404": Code.UNIMPLEMENTED,
-    b"429": Code.UNAVAILABLE,
-    b"502": Code.UNAVAILABLE,
-    b"503": Code.UNAVAILABLE,
-    b"504": Code.UNAVAILABLE,
-}
+# https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md
+_CODES_OF_HTTP = dict.fromkeys((b"429", b"502", b"503", b"504"), Code.UNAVAILABLE)
+_CODES_OF_HTTP |= {b"400": Code.INTERNAL, b"401": Code.UNAUTHENTICATED}
+_CODES_OF_HTTP |= {b"403": Code.PERMISSION_DENIED, b"404": Code.UNIMPLEMENTED}
 
 
 def http_error_in(head: Headers) -> CallError | None:

@@ -12,7 +12,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from avion_media.common.credentials import TOKEN_FORMAT, is_token
 from avion_media.common.redis_url import read_redis_url
-from trio_grpc.net import is_loopback
 
 PREFIX = "AVION_MEDIA_"
 
@@ -26,6 +25,16 @@ _DURATION_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 
 
 
 _NUMBER_WITH_UNIT = re.compile(r"\s*(-?[0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a name or address can only mean this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, or every address
+        return False
 
 
 class Section(BaseModel):

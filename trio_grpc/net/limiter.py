@@ -17,16 +17,6 @@ _SCARCE_ABOVE = 0.9
 _IPV6_PREFIX = 64  # a client with one IPv6 address usually has the whole network
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether a name or address can only mean this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name, or every address
-        return False
-
-
 @lru_cache(maxsize=1024)
 def peer_at(host: str) -> str:
     """Return the peer that a connection from this address counts for: an IPv4 address or IPv6 network."""

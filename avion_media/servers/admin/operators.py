@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from avion_media.common.credentials import bearer_token, fingerprint, is_among
-from trio_grpc.net import is_loopback
+from avion_media.common.settings import is_loopback
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -10,8 +10,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from avion_media.common.credentials import bearer_token, fingerprint, is_among
+from avion_media.common.settings import is_loopback
 from avion_media.servers.admin.operators import OperatorGate
-from trio_grpc.net import is_loopback
 
 TOKEN = "a-token-of-some-length"
 HERE = "http://127.0.0.1:9090"

@@ -30,10 +30,10 @@ RUN --mount=type=secret,id=authorities,target=/etc/ssl/certs/ca-certificates.crt
 # PyAV and Pillow leave the symbols in their modules: 30 MB.
 RUN find /opt/avion-media -name '*.so' \( -path '*/av/*' -o -path '*/PIL/*' \) -exec strip --strip-unneeded {} +
 
-# --- What runs: Python, three libraries and the environment. No shell is started by it, and no compiler is there.
+# --- What runs: Python, two libraries and the environment. No shell is started by it, and no compiler is there.
 FROM debian:trixie-slim
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 ca-certificates libnghttp2-14 libturbojpeg0 libwebp7 \
+    && apt-get install --yes --no-install-recommends python3 ca-certificates libturbojpeg0 libwebp7 \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10001 avion \
     && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin avion

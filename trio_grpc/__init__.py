@@ -1,6 +1,6 @@
 """gRPC over HTTP/2 for Trio. Knows nothing of media.
 
-`GrpcServer` serves services of generated servicers. Layers, from the wire up: `frames` and `nghttp2`; `outbound` and
+`GrpcServer` serves services of generated servicers. Layers, from the wire up: `frames` and `http2`; `outbound` and
 `protocol` (bytes in, events out, no I/O); `connection` (its driver); `running` (one handler); `server` (listeners,
 TLS, drain).
 """

@@ -154,7 +154,7 @@ class Connection:
 
     def _work_off(self, data: bytes, work: int) -> None:
         """Handle what was read in turns, so that other connections get theirs."""
-        end = self._protocol.watch.end_of_turn(data, 0, work)
+        end = self._protocol.watch.end_of_turn(data, work)
         self._rest = data[end:]
         if end:
             self._turn(data[:end])

@@ -1,4 +1,4 @@
-"""Counts what frames cost, by their headers alone. nghttp2 reports what a frame means, but not what it costs.
+"""Counts what frames cost, by their headers alone. The library reports what a frame means, but not what it costs.
 
 There are two units, and `COSTS` has all prices. *Work units*, about 10 µs each, decide where a turn ends, so that other
 connections get theirs. *Flood units* are charged for frames without progress, and progress restores them. A flood unit
@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from struct import Struct
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 STREAM_WINDOW = 65_535  # of a request: the protocol's default
+MAX_FRAME_BYTES = 16_384  # of a payload, in both directions: the protocol's default
 FIRST_TURN = 128  # work units: about eight calls, because smaller turns would cost normal clients a fifth more
 LATER_TURN = 32
 USEFUL_BYTES = 1024  # a DATA frame with this much payload counts as progress
@@ -21,8 +23,9 @@ MIN_WINDOW_BYTES = 4096  # sent DATA that does not end a message counts as progr
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 ACK = END_STREAM = 0x1
 _END_HEADERS = 0x4
-_HEADER_BYTES, _SETTING_BYTES = 9, 6
+FRAME_HEADER_BYTES, _SETTING_BYTES = 9, 6
 _STREAM_ID = 2**31 - 1
+_HEADER = Struct(">HBBBI")
 _IN_FLIGHT_S = 2.0  # after a refusal, for frames that the client sent before it knew
 _MAX_REFUSED = 1024  # refused calls of which this is remembered
 
@@ -72,6 +75,12 @@ class COSTS:
 _WORK = {DATA: COSTS.DATA, HEADERS: COSTS.CALL, CONTINUATION: COSTS.CONTINUATION, SETTINGS: COSTS.SETTINGS}
 
 
+def frame_header(data: bytes, position: int) -> tuple[int, int, int, int]:
+    """Return length, type, flags and stream of the frame that begins at this position."""
+    high, low, kind, flags, stream_id = _HEADER.unpack_from(data, position)
+    return high << 8 | low, kind, flags, stream_id & _STREAM_ID
+
+
 class FloodBudget:
     """A token bucket of flood units for one connection. Progress refunds them; time does as well, up to the burst."""
 
@@ -96,10 +105,10 @@ class FloodBudget:
 class Seen:
     """The result of one piece."""
 
+    frames: bytes = b""
+    """What is whole with it."""
     flood: int = 0
     """Flood units that the headers of its frames cost."""
-    settings: bool = False
-    going_away: bool = False
     of_calls: list[tuple[int, int]] = field(default_factory=list)
     """Stream and length of each DATA and of trailers."""
     violation: str = ""
@@ -118,11 +127,11 @@ class FrameWatch:
     """Flood units of each call whose HEADERS have begun, by stream, until `Protocol` takes them out."""
     in_header_block: bool = field(default=False, init=False)
     begun: int = field(default=0, init=False)
-    """Frames that have begun; a whole header block counts as one."""
+    """Frames that were whole; a whole header block counts as one."""
     highest_stream: int = field(default=0, init=False)
     """The call that was begun last."""
-    _left: int = field(default=len(PREFACE), init=False)  # bytes still to come of the preface or the frame at hand
-    _partial: bytes = field(default=b"", init=False)  # the beginning of a frame header
+    _has_preface: bool = field(default=False, init=False)
+    _partial: bytes = field(default=b"", init=False)  # the beginning of the preface or of a frame
     _block_bytes: int = field(default=0, init=False)
     _block_call: int = field(default=0, init=False)  # the call that the block at hand begins
     _leaving: bool = field(default=False, init=False)
@@ -131,7 +140,7 @@ class FrameWatch:
     @property
     def mid_frame(self) -> bool:
         """Whether the peer owes the rest of the preface, a frame or a header block."""
-        return self._left > 0 or bool(self._partial) or self.in_header_block
+        return not self._has_preface or bool(self._partial) or self.in_header_block
 
     def refused(self, stream_id: int, now: float) -> None:
         """Record that this call was answered or reset: what is in flight for it is free (`price_of_stray`)."""
@@ -148,37 +157,40 @@ class FrameWatch:
         self._refused[stream_id] = until, window
         return COSTS.STRAY.flood if window < 0 else 0
 
-    def end_of_turn(self, data: bytes, begin: int, work: int) -> int:
-        """Return where a turn from ``begin`` on ends: after frames of this much work, or with ``data``."""
-        position = begin + self._left - len(self._partial)  # where the next frame begins, maybe in an earlier piece
+    def end_of_turn(self, data: bytes, work: int) -> int:
+        """Return where a turn that begins with this piece ends: after frames of this much work, or with ``data``."""
+        begun = len(self._partial)
+        data = self._partial + data if begun else data
+        position = 0 if self._has_preface else len(PREFACE)
         while work > 0:
-            header_end = position + _HEADER_BYTES
-            if header_end > len(data):
-                return len(data)
-            header = data[position:header_end] if position >= begin else self._partial + data[begin:header_end]
-            length = int.from_bytes(header[:3], "big")
-            position = header_end + length
-            cost = _WORK.get(header[3], COSTS.NOISE)
+            if position + FRAME_HEADER_BYTES > len(data):
+                return len(data) - begun
+            length, kind, _, _ = frame_header(data, position)
+            position += FRAME_HEADER_BYTES + length
+            cost = _WORK.get(kind, COSTS.NOISE)
             work -= cost.work + (length // cost.work_per_bytes if cost.work_per_bytes else 0)
-        return min(position, len(data))
+        return min(position, len(data)) - begun
 
     def feed(self, data: bytes) -> Seen:
-        """Account for one piece."""
-        data = self._partial + data
-        self._partial = b""
+        """Account for one piece: for the preface, and for frames once they are whole.
+
+        The library gets nothing else: if a stream were reset within a DATA frame, the window of what had come of it
+        would be lost. A frame beyond the limit counts as whole at once, because the library refuses it.
+        """
+        data = self._partial + data if self._partial else data
         seen = Seen()
-        end = len(data)
-        position = min(self._left, end)
-        self._left -= position
-        while position < end:
-            if end - position < _HEADER_BYTES:
-                self._partial = data[position:]
+        position, end = 0, len(data)
+        if not self._has_preface:
+            self._has_preface = not (end < len(PREFACE) and PREFACE.startswith(data))
+            position = len(PREFACE) if self._has_preface else 0
+        while self._has_preface and end - position >= FRAME_HEADER_BYTES:
+            length, kind, flags, stream_id = frame_header(data, position)
+            after = position + FRAME_HEADER_BYTES + length
+            if after > end and length <= MAX_FRAME_BYTES:
                 break
-            length = int.from_bytes(data[position : position + 3], "big")
-            stream_id = int.from_bytes(data[position + 5 : position + 9], "big") & _STREAM_ID
-            self._header(data[position + 3], data[position + 4], stream_id, length, seen)
-            position += _HEADER_BYTES + length
-            self._left = max(position - end, 0)
+            self._header(kind, flags, stream_id, length, seen)
+            position = after
+        seen.frames, self._partial = data[:position], data[position:]
         return seen
 
     def _header(self, kind: int, flags: int, stream_id: int, length: int, seen: Seen) -> None:
@@ -192,12 +204,10 @@ class FrameWatch:
             # A client that was refused may answer with a reset of its own.
             seen.flood += 0 if self._refused.pop(stream_id, None) else COSTS.RESET.flood
         elif kind == GOAWAY:
-            seen.going_away = True
             seen.flood += COSTS.NOISE.flood * self._leaving
             self._leaving = True
         elif kind == SETTINGS and not flags & ACK:
             cost = COSTS.SETTINGS
-            seen.settings = True
             seen.flood += cost.flood + length // cost.flood_per_bytes
         elif kind == WINDOW_UPDATE:
             seen.flood += COSTS.WINDOW_UPDATE.flood

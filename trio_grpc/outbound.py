@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from trio_grpc.frames import (
     COSTS,
+    DATA,
     END_STREAM,
+    FRAME_HEADER_BYTES,
     GOAWAY,
     HEADERS,
+    MAX_FRAME_BYTES,
     MIN_WINDOW_BYTES,
     USEFUL_BYTES,
     FloodBudget,
     FrameWatch,
+    frame_header,
 )
+from trio_grpc.http2 import ErrorCode, Session
 from trio_grpc.lifecycle import Happening
 from trio_grpc.limits import GrpcLimits
-from trio_grpc.nghttp2 import DEFERRED, PAUSED, ErrorCode, Session
 from trio_grpc.status import OK_TRAILERS, Code, Headers, RpcError, trailers_of
 from trio_grpc.stream import CallGone, Event, ResponseTaken, Stream
 from trio_grpc.wire_format import ACCEPTED_ENCODINGS
@@ -35,6 +39,7 @@ class Outbound:
         self._limits = limits
         self._now = now
         self._streams: dict[int, Stream] = {}
+        self._waiting: dict[int, Stream] = {}  # those that have more to pass on to the library
         self.watch = FrameWatch(limits.max_header_list_bytes + _BLOCK_SLACK_BYTES)
         """The driver asks it where a turn ends, and whether a frame has begun."""
         self._flood = FloodBudget(limits.max_flood_units, limits.flood_units_per_s, now)
@@ -42,7 +47,6 @@ class Outbound:
         self._session = Session(self, limits)
         self._output = bytearray(self._session.first_frames)
         self._queued_bytes = 0  # that the driver writes
-        self._is_paused = False  # more waits in the library until they are written
         self._events: list[Event] = []
         self._last_stream_id: int | None = None  # of the final GOAWAY, once sent
         self._is_over = False
@@ -84,10 +88,10 @@ class Outbound:
             raise RpcError(Code.RESOURCE_EXHAUSTED, "too many responses wait to be read")
         if not stream.pending:
             stream.progress_at = self._now
+            self._waiting[stream_id] = stream
         stream.pending.append(frame)
         stream.pending_bytes += len(frame)
         self._send_head(stream)
-        self._resume(stream)
 
     def send_end(self, stream_id: int, error: RpcError | None = None, trailing: Headers = ()) -> None:
         """End a response after its waiting messages, with OK or an error."""
@@ -116,44 +120,46 @@ class Outbound:
         stream.trailers = trailers
         if not stream.pending:
             stream.progress_at = self._now  # else it was set when the first of its messages began to wait
-        if stream.head_sent:
-            self._resume(stream)
-        else:
+        if not stream.head_sent:
             self._session.respond(stream.id, before + trailers, is_whole=True)
+        elif stream.is_passed_on:
+            self._session.send_trailers(stream.id, trailers)
 
-    def _resume(self, stream: Stream) -> None:
-        if stream.is_deferred:
-            stream.is_deferred = False
-            self._session.resume(stream.id)
+    def _pass_on(self) -> bool:
+        """Pass the next part of a response on to the library, unless the socket must take output first.
 
-    def next_data(self, stream_id: int, room: int) -> tuple[bytes, Headers | None] | int:
-        """See `nghttp2.Session`."""
-        stream = self._streams[stream_id]
-        if not stream.pending:
-            if stream.trailers is not None:
-                return b"", stream.trailers
-            stream.is_deferred = True
-            return DEFERRED
-        if len(self._output) + self._queued_bytes >= _OUTPUT_HIGH_WATER:
-            self._is_paused = True
-            return PAUSED
-        frame, begin = stream.pending[0], stream.sent_of_first
-        chunk = frame[begin : begin + room]
-        stream.pending_bytes -= len(chunk)
-        stream.sent_of_first += len(chunk)
+        The library has one part of each call at most: more would only wait there for the windows. The call that came
+        first is served first (RFC 9218, 10).
+        """
+        if not self._waiting or len(self._output) + self._queued_bytes >= _OUTPUT_HIGH_WATER:
+            return False
+        stream = self._waiting.pop(min(self._waiting))
+        begin = stream.passed_of_first
+        part = stream.pending[0][begin : begin + MAX_FRAME_BYTES]
+        stream.passed_of_first += len(part)
+        self._session.send_data(stream.id, part)
+        if stream.trailers is not None and stream.is_passed_on:
+            self._session.send_trailers(stream.id, stream.trailers)
+        return True
+
+    def _data_sent(self, stream: Stream, count: int) -> None:
+        stream.pending_bytes -= count
+        stream.sent_of_first += count
         stream.progress_at = self._progress_at = self._now
-        is_whole = stream.sent_of_first == len(frame)
+        size = len(stream.pending[0])
+        is_whole = stream.sent_of_first == size
         if is_whole:
             stream.pending.popleft()
-            stream.sent_of_first = 0
-            stream.let_go(len(frame) + MESSAGE_OVERHEAD_BYTES)
-        if is_whole or len(chunk) >= MIN_WINDOW_BYTES:
+            stream.sent_of_first = stream.passed_of_first = 0
+            stream.let_go(size + MESSAGE_OVERHEAD_BYTES)
+        if is_whole or count >= MIN_WINDOW_BYTES:
             self._flood.refund(-COSTS.SENT.flood)
-        elif len(chunk) < USEFUL_BYTES:
+        elif count < USEFUL_BYTES:
             self._charge(COSTS.SENT_LITTLE.flood)  # the client lets it out by a few bytes
-        if not stream.pending and stream.trailers is None:
-            self._events.append(ResponseTaken(stream_id))
-        return chunk, None if stream.pending else stream.trailers
+        if stream.pending and stream.sent_of_first == stream.passed_of_first:
+            self._waiting[stream.id] = stream
+        elif not stream.pending and stream.trailers is None:
+            self._events.append(ResponseTaken(stream.id))
 
     def _response_ended(self, stream: Stream) -> None:
         """The trailers are on their way."""
@@ -167,10 +173,11 @@ class Outbound:
         self._events.append(ResponseTaken(stream.id))
 
     def _drop(self, stream: Stream, refusal: RpcError) -> None:
-        if stream.sent_of_first:  # no trailers may follow a part of a message
+        if stream.passed_of_first:  # no trailers may follow a part of a message
             self.cancel(stream.id)
             self._events.append(CallGone(stream.id))
             return
+        self._waiting.pop(stream.id, None)
         stream.pending.clear()
         stream.pending_bytes = 0
         self._end_response(stream, trailers_of(refusal))
@@ -190,6 +197,9 @@ class Outbound:
     def _forget(self, stream: Stream) -> None:
         stream.release()
         self._streams.pop(stream.id, None)
+        self._waiting.pop(stream.id, None)
+        if stream.uncredited_bytes:
+            self._session.consume(stream.id, stream.uncredited_bytes)
 
     # -- Output
 
@@ -200,13 +210,27 @@ class Outbound:
 
     def collect(self) -> int:
         """Collect what can be sent now. Return `output_bytes`."""
-        while not self._is_over and (frame := self._session.send()):
-            self._output += frame
-            if frame[3] == HEADERS and frame[4] & END_STREAM:
-                self._response_ended(self._streams[int.from_bytes(frame[5:9], "big")])
-            elif frame[3] == GOAWAY:  # the library has found an error
-                self._events.append(self._fail())
+        while not self._is_over:
+            has_passed_on = self._pass_on()
+            frames = self._session.send()
+            self._output += frames
+            self._note_sent(frames)
+            if not frames and not has_passed_on:
+                break
         return len(self._output)
+
+    def _note_sent(self, frames: bytes) -> None:
+        position = 0
+        while position < len(frames):
+            length, kind, flags, stream_id = frame_header(frames, position)
+            position += FRAME_HEADER_BYTES + length
+            stream = self._streams.get(stream_id)
+            if kind == GOAWAY:  # the library has found an error
+                self._events.append(self._fail())
+            elif stream is not None and kind == DATA and length:
+                self._data_sent(stream, length)
+            elif stream is not None and kind == HEADERS and flags & END_STREAM:
+                self._response_ended(stream)
 
     def take_output(self) -> bytes:
         """Return the output. Write all of it, then call `written`."""
@@ -220,9 +244,7 @@ class Outbound:
         """Continue after the socket has accepted the output."""
         self._now = now
         self._queued_bytes = 0
-        if self._is_paused:
-            self._is_paused = False
-            self.collect()
+        self.collect()
         return self._take_events()
 
     def _take_events(self) -> list[Event]:
@@ -273,6 +295,7 @@ class Outbound:
         for stream in self._streams.values():
             stream.release()
         self._streams.clear()
+        self._waiting.clear()
 
     def _send_goaway(self, last_stream_id: int, code: int = 0, reason: bytes = b"") -> None:
         # Written by hand: the library would ignore calls after a GOAWAY, and they are refused here one by one.

@@ -1,4 +1,4 @@
-"""The protocol core: HTTP/2 by nghttp2, gRPC's framing and its rules on top, and no I/O. Bytes in, events out.
+"""The protocol core: HTTP/2 by `http2`, gRPC's framing and its rules on top, and no I/O. Bytes in, events out.
 
 This is the receiving half; it inherits the sending one (`outbound`). The driver calls `receive` with what it read and
 acts on the events; it calls the ``send_*`` methods as handlers answer; after either it writes what `take_output`
@@ -9,12 +9,13 @@ might learn of their end later.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 
 from trio_grpc.frames import COSTS, USEFUL_BYTES, Seen
+from trio_grpc.http2 import STREAMS_BEFORE_SETTINGS, ErrorCode
 from trio_grpc.lifecycle import Happening
 from trio_grpc.limits import GrpcLimits
 from trio_grpc.net import Account
-from trio_grpc.nghttp2 import STREAMS_BEFORE_SETTINGS, ErrorCode
 from trio_grpc.outbound import DRAIN_PING, MESSAGE_OVERHEAD_BYTES, Outbound
 from trio_grpc.status import Code, Headers, RpcError
 from trio_grpc.stream import CallBegun, CallGone, Event, MessageReceived, RequestEnded, Stream
@@ -26,6 +27,7 @@ _YOUNG_S, _VERY_YOUNG_S = 1.0, 0.1
 # The client's clock began earlier than ours: with what its call waited there, on the way and here. So half of the time
 # counts as all of it. This is no gift to attackers: a deadline of 0.1 s is as cheap for them, and can be waited for.
 _DEADLINE_SHARE = 0.5
+_FIELD_OVERHEAD_BYTES = 32  # of a header list's size (RFC 9113, 6.5.2)
 _FLOOD = "too many frames that achieve nothing"
 _NO_ROOM = RpcError(Code.RESOURCE_EXHAUSTED, "too many bytes of unfinished requests; try again later")
 
@@ -52,18 +54,15 @@ class Protocol(Outbound):
         seen = self.watch.feed(data)
         if seen.violation:
             return [self.end_connection(seen.violation)]
-        self.settled = self.settled or seen.settings
         self._charge(seen.flood)
         if self._flood.left < 0:  # before they cost anything more
             return [self.end_connection(_FLOOD)]
         self._begun.clear()
-        failure = self._session.receive(data)
+        failure = self._session.receive(seen.frames)
         self.collect()
         self._charge_strays(seen)
         if not self._is_over and (failure is not None or self._flood.left < 0):
             self._events.append(self.end_connection(*(failure or (_FLOOD,))))
-        if seen.going_away and not self._is_over:
-            self._events.append(Happening.RETIRED)
         return self._take_events()
 
     def _charge_strays(self, seen: Seen) -> None:
@@ -73,9 +72,10 @@ class Protocol(Outbound):
                 self._charge(self.watch.price_of_stray(stream_id, length, self._now))
 
     def headers_received(self, stream_id: int, headers: Headers) -> None:
-        """See `nghttp2.Session`, for its other methods as well."""
+        """See `http2.Session`, for its other methods as well."""
         cost = COSTS.CALL
-        units = len(headers) // cost.flood_per_fields + self._session.list_bytes // cost.flood_per_list_bytes
+        list_bytes = len(b"".join(chain.from_iterable(headers))) + _FIELD_OVERHEAD_BYTES * len(headers)
+        units = len(headers) // cost.flood_per_fields + list_bytes // cost.flood_per_list_bytes
         self._charge(units)
         if stream_id in self._streams:
             return  # trailers: gRPC has no use for a request's
@@ -102,6 +102,7 @@ class Protocol(Outbound):
     def data_received(self, stream_id: int, data: bytes, *, is_last: bool) -> None:
         stream = self._streams.get(stream_id)
         if stream is None:
+            self._session.consume(stream_id, len(data))
             return
         stream.uncredited_bytes += len(data)
         known = len(self._events)
@@ -179,17 +180,20 @@ class Protocol(Outbound):
         else:
             self._events.append(CallGone(stream_id))
 
-    def frame_refused(self, stream_id: int, fields: int) -> None:
-        self.watch.call_costs.pop(stream_id, None)
-        if stream_id not in self._streams:  # else `stream_closed` follows
-            self._charge(COSTS.RESET_BY_US.flood + fields // COSTS.CALL.flood_per_fields)
-
     def stream_closed(self, stream_id: int, code: int) -> None:
         stream = self._streams.get(stream_id)
-        if code and stream is not None:  # reset by the library
+        is_malformed = self.watch.call_costs.pop(stream_id, None) is not None  # there was no request
+        if is_malformed or (code and stream is not None):  # reset by the library
             self._charge(COSTS.RESET_BY_US.flood)
+        if code and stream is not None:
             self._forget(stream)
             self._events.append(CallGone(stream_id, Code.INTERNAL))  # what clients make of PROTOCOL_ERROR
+
+    def settings_received(self) -> None:
+        self.settled = True
+
+    def goaway_received(self) -> None:
+        self._events.append(Happening.RETIRED)
 
     def acknowledged(self, data: bytes) -> None:
         if data == DRAIN_PING:

@@ -67,12 +67,17 @@ class Stream:
         self.assembly: Assembly | None = None  # once a message came in pieces
         self.is_gzip = False  # of requests
         self.head_sent = False
-        self.is_deferred = False  # the library waits for more of the response
         self.pending: deque[bytes] = deque()  # messages of the response that have not been sent whole
+        self.passed_of_first = 0  # bytes of the first one that the library has, or had
         self.sent_of_first = 0
         self.pending_bytes = 0
         self.trailers: Headers | None = None
         self.progress_at = now
+
+    @property
+    def is_passed_on(self) -> bool:
+        """Whether the library has all messages of the response."""
+        return not self.pending or (len(self.pending) == 1 and self.passed_of_first == len(self.pending[0]))
 
     def hold(self, count: int) -> bool:
         """Take so many buffered bytes for this call; false if its peer holds too many."""

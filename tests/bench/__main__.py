@@ -81,7 +81,7 @@ def _run(names: Sequence[str], *, quick: bool, lines: bool) -> list[Figure]:
 
 
 def _versions() -> str:
-    ours = [f"{name} {version(name)}" for name in ("trio", "cffi", "Pillow", "boto3", "grpcio")]
+    ours = [f"{name} {version(name)}" for name in ("trio", "ngh2", "Pillow", "boto3", "grpcio")]
     packages = json.loads((NODE / "package-lock.json").read_text())["packages"]
     theirs = [
         f"{name} {packages[f'node_modules/{name}']['version']}" for name in ("sharp", "bullmq", "@aws-sdk/client-s3")

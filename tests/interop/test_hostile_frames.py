@@ -106,9 +106,15 @@ async def test_resets_that_follow_in_a_packet_of_their_own_are_calmed() -> None:
 
 async def test_resets_that_the_server_is_made_to_send_are_calmed() -> None:
     async with attacked() as (server, attacker):
-        streams = range(1, 2 * MANY, 2)
-        flood = (attacker.call(n, HANG) + window_update(n, 2**31 - 1).serialize() for n in streams)
-        await _calmed(attacker, _in_pieces(flood))
+        headers = request_headers(_path="/avion.test.Echo/Collect")
+
+        def flood() -> Iterator[bytes]:
+            for n in range(1, 2 * MANY, 2):
+                trailers = HeadersFrame(n, b"\x83", flags=["END_HEADERS", "END_STREAM"])  # with a pseudo-header
+                frames = (attacker.head(n, headers), data(n, message(HANG)), trailers)
+                yield b"".join(frame.serialize() for frame in frames)
+
+        await _calmed(attacker, _in_pieces(flood()))
         await server.echo.until(lambda echo: echo.cancelled == echo.entered)
 
 

@@ -100,8 +100,16 @@ async def test_data_after_the_end_ends_the_connection() -> None:
         assert [each.error_code for each in client.goaways] == [CLOSED]
 
 
+async def test_a_window_of_a_stream_that_overflows_ends_the_connection() -> None:
+    """RFC 9113, 6.9.1 wants only the stream to end; 5.4.1 lets a server end the connection instead."""
+    async with echo_server() as server, raw_client(server.port) as client:
+        call = client.call(1, wire.EchoRequest(behaviour="hang"))
+        await client.send(call, window_update(1, 2**31 - 1))
+        await client.read_to_end()
+        assert [each.error_code for each in client.goaways] == [FLOW]
+
+
 _STREAM_ERRORS = [
-    ("WINDOW_UPDATE that overflows", frame(_WINDOW, b"\x7f\xff\xff\xff", stream=1), FLOW),
     ("trailers with a pseudo header", frame(_HEADERS, b"\x83", flags=5, stream=1), PROTOCOL),
     ("trailers that do not end the request", frame(_HEADERS, b"\0\1x\1y", flags=4, stream=1), PROTOCOL),
     ("trailers with a name in upper case", frame(_HEADERS, b"\0\1X\1y", flags=5, stream=1), PROTOCOL),

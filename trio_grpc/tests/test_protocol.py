@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from unittest.mock import Mock
 
@@ -403,21 +404,26 @@ def _feed(sent: bytes, piece_bytes: int) -> None:
 
 
 def test_the_connections_window_returns_also_for_a_frame_whose_call_was_reset_meanwhile() -> None:
-    pair = Pair()
-    before = pair.client.outbound_flow_control_window
-    for stream_id in range(1, 201, 2):
+    pair = Pair(GrpcLimits(max_streams=1, max_flood_units=1 << 20))
+    sent, window = 0, pair.client.outbound_flow_control_window
+    for stream_id in itertools.count(1, 2):
         pair.client.send_headers(stream_id, _HEADERS)
         pair.exchange()
-        pair.client.send_data(stream_id, bytes(16_000))
+        for _ in range(4):
+            pair.client.send_data(stream_id, b"\0\0\x3f\xff\xff".ljust(16_000, b"x"))
         whole = pair.client.data_to_send()
-        pair.core.receive(whole[:9000], pair.now)
+        pair.core.receive(whole[:-9000], pair.now)
         pair.core.cancel(stream_id)
-        pair.core.take_output()  # the reset has not reached the client
+        reset = pair.core.take_output()
         pair.core.written(pair.now)
-        pair.core.receive(whole[9000:], pair.now)
+        pair.core.receive(whole[-9000:], pair.now)
+        pair.client.receive_data(reset)
         pair.exchange()
+        sent += 64_000
+        if sent > 2 * window:
+            break
     assert not pair.has_failed()
-    assert pair.client.outbound_flow_control_window > before - (1 << 20)
+    assert pair.client.outbound_flow_control_window > window / 3
 
 
 def test_trailers_that_wait_for_a_window_are_reset_when_it_does_not_come() -> None:

@@ -10,8 +10,8 @@ from hyperframe.frame import HeadersFrame, SettingsFrame
 
 from tests.fuzz.parser import parser_target
 from trio_grpc.frames import PREFACE
+from trio_grpc.http2 import Session
 from trio_grpc.limits import GrpcLimits
-from trio_grpc.nghttp2 import Session
 from trio_grpc.wire_format import parse_request_head
 
 _HEADERS = [

@@ -6,7 +6,6 @@ which may answer at once, but must not call `Session.receive` or `Session.send` 
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
@@ -21,8 +20,7 @@ __all__ = ["STREAMS_BEFORE_SETTINGS", "ErrorCode", "Session"]
 
 STREAMS_BEFORE_SETTINGS: Final = 200  # clients learn our limit only from the first SETTINGS
 _UNLIMITED = 1 << 31, 1 << 31  # `frames.COSTS` has the prices of these frames
-_UNLESS_ENDED = suppress(ngh2.StreamProtocolError, ngh2.ConnectionStateError)
-"""Around what is asked of a stream or a connection that may have ended: the event that reports its end follows."""
+_HAS_ENDED = ngh2.StreamProtocolError, ngh2.ConnectionStateError  # the stream or the connection: an event says so
 
 
 @lru_cache
@@ -88,9 +86,12 @@ class Session:
 
     def send(self) -> bytes:
         """Return frames to write; empty if there are none, or none that the windows allow."""
-        frames = b""
-        with _UNLESS_ENDED:
+        try:
+            if not self._http.want_write:
+                return b""
             frames = self._http.data_to_send()
+        except ngh2.ConnectionStateError:
+            return b""
         self._report()
         return frames
 
@@ -125,33 +126,45 @@ class Session:
 
     def respond(self, stream_id: int, headers: Headers, *, is_whole: bool) -> None:
         """Begin a response, or send one that has only headers."""
-        with _UNLESS_ENDED:
+        try:
             self._http.send_response(stream_id, headers, end_stream=is_whole)
+        except _HAS_ENDED:
+            pass
 
     def send_data(self, stream_id: int, data: bytes) -> None:
         """Send more of a response, once the windows allow."""
-        with _UNLESS_ENDED:
+        try:
             self._http.send_data(stream_id, data)
+        except _HAS_ENDED:
+            pass
 
     def send_trailers(self, stream_id: int, trailers: Headers) -> None:
         """End a response after its data."""
-        with _UNLESS_ENDED:
+        try:
             self._http.send_trailers(stream_id, trailers)
+        except _HAS_ENDED:
+            pass
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """Reset a stream. What it still had to send is dropped."""
-        with _UNLESS_ENDED:
+        try:
             self._http.reset_stream(stream_id, code)
+        except _HAS_ENDED:
+            pass
 
     def ping(self, data: bytes) -> None:
         """Send a ping of eight bytes."""
-        with _UNLESS_ENDED:
+        try:
             self._http.ping(data)
+        except _HAS_ENDED:
+            pass
 
     def consume(self, stream_id: int, count: int) -> None:
         """Give the client back so much of the windows, once it is half of them. The stream may have ended."""
-        with _UNLESS_ENDED:
+        try:
             self._http.acknowledge_received_data(count, stream_id)
+        except _HAS_ENDED:
+            pass
 
     def window(self, stream_id: int) -> int:
         """Return how much can be sent on a stream, as far as its own window allows."""

@@ -244,7 +244,8 @@ class Outbound:
         """Continue after the socket has accepted the output."""
         self._now = now
         self._queued_bytes = 0
-        self.collect()
+        if self._waiting:
+            self.collect()
         return self._take_events()
 
     def _take_events(self) -> list[Event]:

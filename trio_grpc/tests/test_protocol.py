@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from unittest.mock import Mock
 
@@ -455,3 +457,32 @@ def test_a_message_of_which_the_client_has_a_part_is_followed_by_a_reset_not_by_
     assert CallGone(1, Code.CANCELLED) in pair.events
     assert StreamReset in pair.kinds()
     assert TrailersReceived not in pair.kinds()
+
+
+def test_requests_that_no_handler_reads_leave_room_for_others() -> None:
+    pair = Pair()
+    for stream_id in range(1, 200, 2):
+        pair.client.send_headers(stream_id, _HEADERS)
+        for _ in range(4):
+            pair.client.send_data(stream_id, b"\0\0\x3f\xff\xff".ljust(16_383, b"x"))
+        pair.exchange()
+    assert not pair.has_failed()
+    assert pair.client.outbound_flow_control_window > 65_535
+
+
+_PR_SET_MDWE, _MDWE_REFUSE_EXEC_GAIN = 65, 1
+
+
+def test_no_memory_is_writable_and_executable() -> None:
+    script = f"""
+import ctypes
+if ctypes.CDLL(None).prctl({_PR_SET_MDWE}, {_MDWE_REFUSE_EXEC_GAIN}, 0, 0, 0):
+    raise SystemExit("before Linux 6.3")
+from trio_grpc import GrpcLimits, GrpcServer
+from trio_grpc.http2 import Session
+assert Session(None, GrpcLimits()).first_frames
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    if "before Linux 6.3" in ended.stderr:
+        pytest.skip("the kernel cannot refuse it")
+    assert ended.returncode == 0, ended.stderr

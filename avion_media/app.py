@@ -30,8 +30,7 @@ from typing import Any, TypeVar
 
 from avion_media.common.telemetry import bind_path
 from avion_media.config import Config
-from avion_media.nodes import consumers, foundation, group, ports, readiness, rpc
-from avion_media.nodes.admin import admin
+from avion_media.nodes import consumers, foundation, group, ports
 from avion_media.nodes.events import events
 from avion_media.nodes.moderation import MODERATED, moderation
 from avion_media.nodes.sweeper import sweeper
@@ -56,9 +55,9 @@ def build_tree(runtime: Runtime, config: Config, before: Iterable[Node[Any]] = (
         """The admin port shows the tree that it is a part of; it exists by the time the node runs."""
         return tree
 
-    admin_port = worker("admin", partial(admin, config=config, tree=whole))
+    admin_port = worker("admin", partial(ports.admin, config=config, tree=whole))
     origin = worker("origin", partial(ports.origin, config=config.http))
-    grpc = worker("grpc", partial(rpc.grpc, config=config.grpc))
+    grpc = worker("grpc", partial(ports.grpc, config=config.grpc))
     redis, store = worker("redis", foundation.redis), worker("store", foundation.store)
     by_role: dict[str, Callable[[], Node[Any]]] = {
         "processing": lambda: consumers.processing(runtime),
@@ -74,7 +73,7 @@ def build_tree(runtime: Runtime, config: Config, before: Iterable[Node[Any]] = (
     moderated = [worker("moderation", moderation)] if runtime.roles & MODERATED else []
     service = group("service", [*moderated, *(make() for role, make in by_role.items() if role in runtime.roles)])
     telemetry = worker("telemetry", foundation.telemetry, grace_s=foundation.TELEMETRY_STOP_S)
-    last = worker("readiness", readiness.readiness)
+    last = worker("readiness", foundation.readiness)
     root = group("avion-media", [*before, telemetry, admin_port, below, service, last], strategy=Strategy.REST_FOR_ONE)
     tree: Tree = Tree(root, {"admin": admin_port, "http": origin, "grpc": grpc}, (below, redis, store, service))
     root.observe(lambda _event: runtime.readiness.set_down(tree.down(), calls_can_run=tree.calls_can_run()))

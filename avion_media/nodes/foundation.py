@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
@@ -11,12 +11,13 @@ import trio
 from avion_media.backends.redis import Availability, Redis
 from avion_media.backends.store import NOT_EXAMINED, ObjectStore, StoreRefused, examine_part_urls, open_store
 from avion_media.common.errors import Dependency, MediaError, Unavailable
-from avion_media.common.telemetry import OutageLog, get_logger, instruments
+from avion_media.common.telemetry import OutageLog, Telemetry, get_logger, instruments
 from avion_media.media.pipeline import MediaPipeline, preload_for
+from avion_media.media.sandbox import JobReport, Outcome
 from avion_media.media.sandbox.sandbox import Renewal, open_sandbox
 from avion_media.nodes.gauges import keep_polling, limiting, of_capacity
-from avion_media.nodes.observed_sandbox import SLOTS, sandbox_observer
 from avion_media.operations.setup import redis_warnings
+from avion_media.process.lifecycle import Phase
 from avion_media.process.runtime import Limiter, Runtime
 from supervisors import Child
 
@@ -170,3 +171,48 @@ def _log_renewal(path: str, renewal: Renewal) -> None:
         log.warning("sandbox.renewal_failed", tasks=renewal.tasks, detail=renewal.error)
     else:
         log.debug("sandbox.renewed", tasks=renewal.tasks)
+
+
+SLOTS = "sandbox.slots"
+_KILLED = frozenset({Outcome.LIMIT, Outcome.CRASHED, Outcome.KILLED})
+_FAULTS = _KILLED | {Outcome.FAILED}
+
+
+def sandbox_observer(telemetry: Telemetry) -> Callable[[JobReport], None]:
+    """For `open_sandbox`: called in the task that waited for the process, which gives the span its place."""
+
+    def observe(report: JobReport) -> None:
+        job, outcome, usage = report.name.rpartition(":")[2], report.outcome, report.usage
+        telemetry.record_child_span(
+            f"sandbox {job}",
+            usage.wall_s,
+            error=str(outcome) if outcome in _FAULTS else "",
+            avion__sandbox__job=job,
+            avion__sandbox__outcome=str(outcome),
+            avion__sandbox__cpu_time=usage.cpu_s,
+            avion__sandbox__memory_peak=usage.peak_rss_bytes,
+        )
+        telemetry.record(instruments.SANDBOX_DURATION, usage.wall_s, avion__sandbox__job=job, outcome=str(outcome))
+        telemetry.record(instruments.SANDBOX_CPU, usage.cpu_s, avion__sandbox__job=job, outcome=str(outcome))
+        telemetry.record(instruments.SANDBOX_PEAK, usage.peak_rss_bytes, avion__sandbox__job=job)
+        if outcome in _KILLED:
+            telemetry.count(instruments.SANDBOX_KILLS, avion__sandbox__job=job, cause=str(outcome))
+
+    return observe
+
+
+async def readiness(runtime: Runtime, child: Child[None]) -> None:
+    """Makes this replica ready, for as long as it runs itself, once each dependency has answered for the first time."""
+    with child.until_stopping():
+        waits = bool(runtime.readiness.never_answered)
+        if waits:
+            child.started()  # the tree is up, however long the first answers take
+        await runtime.readiness.first_answers()
+        runtime.readiness.set_components_ready(True)
+        try:
+            runtime.lifecycle.advance_to(Phase.READY)
+            if not waits:
+                child.started()
+            await trio.sleep_forever()
+        finally:
+            runtime.readiness.set_components_ready(False)

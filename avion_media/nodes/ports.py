@@ -1,21 +1,39 @@
-"""The origin, and what the nodes with a port share."""
+"""The ports: the origin, gRPC, and the admin port with probes, metrics, the tree and the console."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import math
+from collections.abc import Awaitable, Callable, Container, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from types import TracebackType
 
 import trio
 
 from avion_media.common.errors import MediaError
 from avion_media.common.settings import Bind
+from avion_media.common.telemetry import NO_SPAN, Span, Telemetry, get_logger, instruments
+from avion_media.common.telemetry.attributes import RPC_FAULTS
+from avion_media.nodes.consumers import guard_of
+from avion_media.nodes.credential_reload import open_callers, open_operators, open_tls
 from avion_media.nodes.gauges import limiting
+from avion_media.operations.operation import OperatedService
+from avion_media.operations.table import Operations
 from avion_media.process.runtime import Limiter, Runtime
-from avion_media.process.tree import Address
-from avion_media.servers.http1 import HttpLimits, HttpServer
+from avion_media.process.tree import Address, Tree
+from avion_media.servers.admin import OperatorGate, admin_application, operation_routes
+from avion_media.servers.api.callers import Authoriser, Callers
+from avion_media.servers.api.errors import map_exception
+from avion_media.servers.api.media_service import MediaService
+from avion_media.servers.api.statuses import StatusResolver
+from avion_media.servers.api.watch import Watchers
+from avion_media.servers.console import Console, Sessions, Uploads
+from avion_media.servers.http1 import AsgiServer, HttpLimits, HttpServer
 from avion_media.servers.origin.app import Origin
 from avion_media.servers.origin.responses import SAFETY_HEADERS
-from avion_media.servers.settings import HttpConfig
+from avion_media.servers.settings import GrpcConfig, HttpConfig, ServerSettings
 from supervisors import Child
+from trio_grpc import CallContext, GrpcLimits, GrpcServer, Health, Hooks, RpcError
 
 Listeners = list[trio.SocketListener]
 
@@ -82,3 +100,189 @@ async def origin(runtime: Runtime, child: Child[Address], *, config: HttpConfig)
     with slots, runtime.draining("origin", server.drain):
         listeners = await listen_for_clients(runtime, child, config.bind)
         await serve_until_stopped(child, listeners, server.serve)
+
+
+_OTHER = "_OTHER"
+_TRACED = "/avion."  # not the health checks of kubelets and balancers, of which each would be a trace
+
+
+class ObservedCall(AbstractContextManager[None]):
+    """Entered in the call's task before its handler, left once its code is known.
+
+    ``methods`` are the paths that are served: what else a client asks for is counted, but not named.
+    """
+
+    __slots__ = ("_block", "_call", "_method", "_span", "_telemetry")
+
+    def __init__(self, telemetry: Telemetry, methods: Container[str], call: CallContext) -> None:
+        self._telemetry = telemetry
+        self._call = call
+        self._method = call.method[1:] if call.method in methods else _OTHER
+        self._block: AbstractContextManager[Span] | None = None
+        self._span: Span = NO_SPAN
+
+    def __enter__(self) -> None:
+        if self._call.method.startswith(_TRACED) and self._method is not _OTHER:
+            parent = self._call.metadata.get("traceparent", "")
+            self._block = self._telemetry.span(
+                self._method, kind="server", parent=str(parent), rpc__system__name="grpc", rpc__method=self._method
+            )
+            self._span = self._block.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        code = self._call.code
+        fault = code.name if code.name in RPC_FAULTS else ""
+        if self._block is not None:
+            self._span.set(rpc__response__status_code=code.name)
+            if fault:
+                self._span.fail(fault)
+            self._block.__exit__(kind, error, traceback)
+        self._telemetry.record(
+            instruments.RPC_DURATION,
+            self._call.duration_s,
+            rpc__method=self._method,
+            rpc__response__status_code=code.name,
+            error__type=fault,
+        )
+
+
+SERVICE_NAME = "avion.MediaService"
+_REFUSALS_EVERY_S = 10.0
+_MAX_METHOD = 100
+_MAX_REQUEST_BYTES = 1 << 20  # the longest request, a RemoteMedia with its URL, has a few KiB
+_log = get_logger()
+
+
+async def grpc(runtime: Runtime, child: Child[Address], *, config: GrpcConfig) -> None:
+    """MediaService, health and reflection; and what wakes the watchers."""
+    shared, watchers = runtime.config, Watchers()
+    statuses = StatusResolver(runtime.items, runtime.replay, runtime.moderation.status, shared.upload)
+    service = MediaService(runtime, guard_of(shared.remote), statuses, watchers)
+    health = Health()
+    tls, callers = open_tls(config), open_callers(config)
+    server = GrpcServer(
+        [service.service],
+        limits=limits_of(config),
+        health=health,
+        hooks=Hooks(
+            map_exception,
+            _on_error,
+            observe=lambda call: ObservedCall(runtime.telemetry, methods, call),
+            authorise=None if callers is None else _Authorising(config, lambda: callers.value),
+        ),
+    )
+    ssl_context = None if tls is None else lambda: tls.value
+    methods = server.methods
+
+    def tell(ready: bool) -> None:
+        for name in ("", SERVICE_NAME):
+            health.set_serving(name, is_serving=ready)
+
+    forget = runtime.readiness.on_change(tell)
+    try:
+        calls = limiting(runtime, "rpc.calls", lambda: Limiter(server.calls, config.max_calls))
+        connections = limiting(runtime, "rpc.connections", lambda: Limiter(server.connections, config.max_connections))
+        with runtime.draining("grpc", server.drain), calls, connections:
+            listeners = await listen_for_clients(runtime, child, config.bind)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_wake_watchers, runtime, watchers)
+                for files in (tls, callers):
+                    if files is not None:
+                        nursery.start_soon(files.watch)
+                await serve_until_stopped(child, listeners, partial(server.serve, ssl_context=ssl_context))
+                nursery.cancel_scope.cancel()
+    finally:
+        forget()
+
+
+def limits_of(config: GrpcConfig) -> GrpcLimits:
+    """The transport's limits as configured."""
+    return GrpcLimits(
+        max_connections=config.max_connections,
+        max_age_s=config.max_connection_age,
+        max_calls=config.max_calls,
+        max_message_bytes=_MAX_REQUEST_BYTES,
+    )
+
+
+class _Authorising:
+    """The check of callers, and a log of whom it refuses: one line at most in a while, for an operator who wonders."""
+
+    def __init__(self, config: GrpcConfig, callers: Callable[[], Callers]) -> None:
+        self._check = Authoriser(
+            callers, tokens=config.auth in ("token", "any"), certificates=config.auth in ("mtls", "any")
+        )
+        self._refused = 0
+        self._logged_at = -math.inf
+
+    def __call__(self, call: CallContext) -> None:
+        try:
+            self._check(call)
+        except RpcError as refusal:
+            self._refused += 1
+            now = trio.current_time()
+            if now - self._logged_at >= _REFUSALS_EVERY_S:
+                _log.warning(
+                    "rpc.refused",
+                    code=refusal.code.name,
+                    caller=call.caller,
+                    method=call.method[:_MAX_METHOD],
+                    peer=call.peer.address,
+                    since_last_line=self._refused,
+                )
+                self._refused, self._logged_at = 0, now
+            raise
+
+
+async def _wake_watchers(runtime: Runtime, watchers: Watchers) -> None:
+    stored = runtime.items.statuses
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watchers.keep_polling, stored.get_many)
+        await stored.listen(watchers.notify, watchers.notify_all)
+
+
+def _on_error(error_id: str, method: str, error: Exception) -> None:
+    _log.error("rpc.internal_error", error_id=error_id, method=method, exc_info=error)
+
+
+_LIMITS = HttpLimits(max_connections=256, max_connections_per_peer=128, keep_alive_s=15.0)
+
+
+async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettings, tree: Callable[[], Tree]) -> None:
+    """Up first, and answering through the whole drain."""
+    operators = open_operators(config.admin)
+    sessions = Sessions()
+    gate = OperatorGate(
+        None if operators is None else lambda: operators.value,
+        local_only=config.admin.bind.is_loopback,
+        session=sessions.is_open,
+    )
+    uploads = _uploads(runtime) if config.admin.uploads else None
+    operations = Operations(OperatedService.of(runtime, tree().kill if config.chaos.enabled else None))
+    console = Console(runtime, config, tree(), gate, sessions, operations, uploads=uploads)
+    app = admin_application(
+        readiness=runtime.report,
+        tree=lambda: {"phase": str(runtime.lifecycle.phase), **tree().describe()},
+        telemetry=runtime.telemetry,
+        gate=gate,
+        pages=[
+            *console.routes(),
+            *operation_routes(operations, gate),
+        ],
+    )
+    server = AsgiServer(app, _LIMITS)
+    listeners = await listen(child, config.admin.bind)
+    async with trio.open_nursery() as nursery:
+        if operators is not None:
+            nursery.start_soon(operators.watch)
+        await serve_until_stopped(child, listeners, server.serve)
+        nursery.cancel_scope.cancel()
+
+
+def _uploads(runtime: Runtime) -> Uploads:
+    """The upload box's side of things; nobody watches there, so its service needs no subscription."""
+    config = runtime.config
+    statuses = StatusResolver(runtime.items, runtime.replay, runtime.moderation.status, config.upload)
+    return Uploads(MediaService(runtime, guard_of(runtime.config.remote), statuses, Watchers()))

@@ -41,7 +41,7 @@ from avion_media.items.deletion import NoticeStream
 from avion_media.items.state import MediaEvents
 from avion_media.nodes import events as node_of_events
 from avion_media.nodes import foundation, gauges, sweeper
-from avion_media.nodes.fleet_statistics import read_fleet_statistics
+from avion_media.nodes.gauges import read_fleet_statistics
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
 from supervisors import Supervisor, Worker

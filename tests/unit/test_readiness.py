@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from avion_media.app import build_tree
 from avion_media.common.errors import Dependency
 from avion_media.config import Config
-from avion_media.nodes.readiness import readiness
+from avion_media.nodes.foundation import readiness
 from avion_media.process.lifecycle import Phase
 from avion_media.process.runtime import ROLES, Runtime
 from supervisors import Supervisor, Worker

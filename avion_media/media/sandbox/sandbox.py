@@ -11,10 +11,9 @@ from typing import Any, Final, NoReturn
 import trio
 
 from avion_media.common.concurrency import first_of
-from avion_media.common.errors import Dependency, Rejected, Unavailable
+from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.common.kernel import describe_exit
 from avion_media.media.sandbox import Limits, SandboxJobFailed, SandboxReport
-from avion_media.media.sandbox.admission import Admission
 from avion_media.media.sandbox.fork_server_process import ForkServerProcess, start_fork_server
 from avion_media.media.sandbox.job import Job, Observer
 from avion_media.media.sandbox.wire import Task
@@ -188,3 +187,46 @@ async def open_sandbox(
         yield sandbox
     finally:
         await sandbox._close()
+
+
+class Admission:
+    """First come, first served. A small task never overtakes a large one that waits for memory, which would otherwise
+    starve."""
+
+    def __init__(self, slots: int, budget_bytes: int, waited: Callable[[float], None] | None = None) -> None:
+        """``waited`` is called with the seconds that each admitted task waited."""
+        if slots < 1 or budget_bytes < 1:
+            raise ValueError("the sandbox needs at least one slot and some memory")
+        self.slots = slots
+        self.budget_bytes = budget_bytes
+        self._waited = waited
+        self.used_slots = 0
+        self.used_bytes = 0
+        self._first_in_line = trio.StrictFIFOLock()
+        self._freed = trio.lowlevel.ParkingLot()
+
+    @property
+    def waiting(self) -> int:
+        """Number of waiting tasks."""
+        line = self._first_in_line.statistics()
+        return line.locked + line.tasks_waiting
+
+    @asynccontextmanager
+    async def admitted(self, memory_bytes: int) -> AsyncIterator[None]:
+        """Take a slot and ``memory_bytes`` of the budget for the block. More than the whole budget is DECODER_LIMIT."""
+        if memory_bytes > self.budget_bytes:
+            raise Rejected(Reason.DECODER_LIMIT, f"needs {memory_bytes} bytes, the sandbox has {self.budget_bytes}")
+        asked_at = trio.current_time()
+        async with self._first_in_line:
+            while self.used_slots == self.slots or self.used_bytes + memory_bytes > self.budget_bytes:
+                await self._freed.park()
+            self.used_slots += 1
+            self.used_bytes += memory_bytes
+        try:
+            if self._waited is not None:
+                self._waited(trio.current_time() - asked_at)
+            yield
+        finally:
+            self.used_slots -= 1
+            self.used_bytes -= memory_bytes
+            self._freed.unpark()

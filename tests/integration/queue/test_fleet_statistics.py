@@ -11,7 +11,7 @@ from avion_media.backends.redis import Redis
 from avion_media.common.tasks import PROCESSING_QUEUE, processing_fields
 from avion_media.items.state import MediaEvents
 from avion_media.items.state.sweep_state import SweepState
-from avion_media.nodes.fleet_statistics import read_fleet_statistics
+from avion_media.nodes.gauges import read_fleet_statistics
 from tests.integration.queue.conftest import Client
 
 

@@ -7,7 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from avion_media.common.errors import Reason, Rejected
-from avion_media.media.sandbox.admission import Admission
+from avion_media.media.sandbox.sandbox import Admission
 
 
 class _Visitors:

@@ -1,7 +1,8 @@
-"""Runs a few calls concurrently, as one step; and a limit that costs nothing while it is not reached."""
+"""Runs a few calls concurrently, as one step; pauses between attempts; a limit that costs nothing until reached."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -9,6 +10,23 @@ from typing import Any
 import trio
 
 Call = Callable[[], Awaitable[object]]
+
+
+class Backoff:
+    """Pauses between two attempts while something is unavailable: each is twice as long as the last, with jitter."""
+
+    def __init__(self, first_s: float = 0.2, longest_s: float = 5.0) -> None:
+        self._first_s = self._next_s = first_s
+        self._longest_s = longest_s
+
+    def reset(self) -> None:
+        """Make the next pause the shortest."""
+        self._next_s = self._first_s
+
+    def next_s(self) -> float:
+        """Return the next pause."""
+        pause_s, self._next_s = self._next_s, min(self._longest_s, self._next_s * 2)
+        return pause_s * random.uniform(0.5, 1.0)
 
 
 async def run_all(calls: list[Call]) -> None:

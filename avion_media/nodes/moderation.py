@@ -8,7 +8,7 @@ from functools import partial
 import trio
 
 from avion_media.backends.redis import Redis
-from avion_media.common.concurrency import run_all
+from avion_media.common.concurrency import Backoff, run_all
 from avion_media.common.errors import Unavailable
 from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation import CHANNEL, Moderation
@@ -17,7 +17,6 @@ from supervisors import Child
 
 MODERATED = frozenset({"grpc", "http", "processing", "cache"})
 """The roles that need the block lists, or block media."""
-_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis or the store
 
 
 async def moderation(runtime: Runtime, child: Child[None]) -> None:
@@ -40,15 +39,14 @@ class Looks:
         self._log = get_logger(path=path)
 
     async def run(self) -> None:
-        pause_s, longest_s = _PAUSE_S
+        backoff = Backoff()
         while True:
             self._due = trio.Event()
             if await self.once():
-                pause_s = _PAUSE_S[0]
+                backoff.reset()
                 wait_s = self._reload_s * random.uniform(0.8, 1.2)
             else:
-                wait_s = pause_s * random.uniform(0.5, 1.0)
-                pause_s = min(longest_s, pause_s * 2)
+                wait_s = backoff.next_s()
             with trio.move_on_after(wait_s):
                 await self._due.wait()
 
@@ -70,21 +68,9 @@ class Looks:
         self._observed.held = tuple(each.at for each in await self._room.reviews.waiting())
 
     async def listen(self, redis: Redis) -> None:
-        pause_s, longest_s = _PAUSE_S
-
         def heard(_channel: str, media_id: bytes) -> None:
             if media_id:
                 self._room.status.watch(media_id.decode(errors="replace"))
             self._due.set()
 
-        def subscribed() -> None:
-            nonlocal pause_s
-            pause_s = _PAUSE_S[0]
-            self._due.set()
-
-        while True:
-            try:
-                await redis.listen(CHANNEL, heard=heard, subscribed=subscribed)
-            except Unavailable:
-                await trio.sleep(pause_s * random.uniform(0.5, 1.0))
-                pause_s = min(longest_s, pause_s * 2)
+        await redis.keep_listening(CHANNEL, heard=heard, subscribed=lambda: self._due.set())

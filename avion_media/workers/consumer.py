@@ -19,7 +19,7 @@ import trio
 
 from avion_media.backends.queue import Lease, TaskQueue
 from avion_media.backends.queue.dead_letter_index import DeadLetterIndex
-from avion_media.common.concurrency import run_all
+from avion_media.common.concurrency import Backoff, run_all
 from avion_media.common.errors import Dependency, LeaseLost, Reason, Rejected, Unavailable
 from avion_media.common.tasks import EnsureLease, Task
 from avion_media.common.telemetry import Telemetry, bind_path, get_logger
@@ -277,18 +277,18 @@ class Consumer:
 
     async def _through_outages(self, child: ChildLike, step: Callable[[], Awaitable[None]]) -> None:
         """Repeat ``step`` until a request to stop. Wait while Redis is unavailable."""
-        pause_s, longest_s = _OUTAGE_PAUSE_S
+        backoff = Backoff(*_OUTAGE_PAUSE_S)
         while not child.stopping.is_set():
             if not self._accepting_tasks():
                 await _wait_or_stop(child, 0.2)
                 continue
             try:
                 await step()
-                pause_s = _OUTAGE_PAUSE_S[0]
+                backoff.reset()
             except Unavailable as error:
+                pause_s = backoff.next_s()
                 self._log.info("queue.backed_off", dependency=error.dependency, detail=error.detail, pause_s=pause_s)
-                await _wait_or_stop(child, pause_s * random.uniform(0.8, 1.2))
-                pause_s = min(longest_s, pause_s * 2)
+                await _wait_or_stop(child, pause_s)
 
     def _start(self, nursery: trio.Nursery, lease: Lease) -> None:
         active = _ActiveAttempt(lease, trio.CancelScope())

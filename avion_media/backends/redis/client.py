@@ -20,6 +20,7 @@ from avion_media.backends.redis.scripts import Script, load_script
 from avion_media.backends.redis.slots import key_slot
 from avion_media.backends.redis.subscription import hear
 from avion_media.backends.redis.topology import Cluster, Single, Topology
+from avion_media.common.concurrency import Backoff
 from avion_media.common.errors import Dependency, RedisFull, Unavailable
 from avion_media.common.redis_url import read_redis_url
 
@@ -258,6 +259,22 @@ class Redis:
             raise refusals.ConnectionError("the subscription ended")
         except ANY as error:
             raise self._to_domain_error("SUBSCRIBE", node, error) from error
+
+    async def keep_listening(
+        self, *channels: str, heard: Callable[[str, bytes], None], subscribed: Callable[[], None]
+    ) -> None:
+        """Listen, and subscribe again after each outage. Never returns. ``subscribed`` is called each time."""
+        backoff = Backoff()
+
+        def connected() -> None:
+            backoff.reset()
+            subscribed()
+
+        while True:
+            try:
+                await self.listen(*channels, heard=heard, subscribed=connected)
+            except Unavailable:
+                await trio.sleep(backoff.next_s())
 
     async def _answered(self, command: tuple[Argument, ...], perform: Perform, within_s: float = math.inf) -> Reply:
         """Return the reply of the server that has the keys of the command. Follows redirects."""

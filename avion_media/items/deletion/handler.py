@@ -3,12 +3,12 @@ delay."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import trio
 
+from avion_media.common.concurrency import Backoff
 from avion_media.common.errors import Unavailable
 from avion_media.common.telemetry import get_logger, instruments
 from avion_media.items.deletion.notices import Notice
@@ -17,7 +17,6 @@ from avion_media.items.deletion.replay import JournalReplay
 
 T = TypeVar("T")
 
-_PAUSE_S = (0.2, 5.0)  # shortest and longest pause while Redis or the store is unavailable
 _LOGGED = 20  # media items of one notice that are logged one by one
 _log = get_logger()
 
@@ -84,10 +83,9 @@ async def _once(call: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _until_available(call: Callable[[], Awaitable[T]]) -> T:
-    pause_s, longest_s = _PAUSE_S
+    backoff = Backoff()
     while True:
         try:
             return await call()
         except Unavailable:
-            await trio.sleep(pause_s * random.uniform(0.5, 1.0))
-            pause_s = min(longest_s, pause_s * 2)
+            await trio.sleep(backoff.next_s())

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +20,7 @@ import trio
 
 from avion_media.backends.queue.consumers import remove_idle_consumers
 from avion_media.backends.redis import Redis, RedisRefused, Reply, as_map
+from avion_media.common.concurrency import Backoff
 from avion_media.common.errors import Unavailable
 from avion_media.common.ids import InvalidId, UnknownFormat, parse_any_id
 from avion_media.common.tasks import DROP_DELETED
@@ -29,7 +29,6 @@ from avion_media.items.deletion.names import LAST_UNDELETE, NOTICES_GROUP, UNDEL
 
 _MAX_EVENT_BYTES = 1 << 20
 _BACKLOG = 256  # maximum events received on the channel and not handled yet; further ones are lost, and reported
-_PAUSE_S = (0.2, 5.0)  # shortest and longest pause while Redis is unavailable
 
 
 class MalformedNotice(ValueError):
@@ -184,11 +183,11 @@ class NoticeChannel:
     ) -> None:
         disconnected_since: float | None = None
         lower_bound_ms = 0
-        pause_s, longest_s = _PAUSE_S
+        backoff = Backoff()
 
         def subscribed() -> None:
-            nonlocal disconnected_since, pause_s
-            pause_s = _PAUSE_S[0]
+            nonlocal disconnected_since
+            backoff.reset()
             if disconnected_since is not None:
                 gap(trio.current_time() - disconnected_since)
             disconnected_since = None
@@ -210,8 +209,7 @@ class NoticeChannel:
                 await self._redis.listen(DROP_DELETED, UNDELETES, heard=heard, subscribed=subscribed)
             except Unavailable:
                 disconnected_since = trio.current_time() if disconnected_since is None else disconnected_since
-                await trio.sleep(pause_s * random.uniform(0.5, 1.0))
-                pause_s = min(longest_s, pause_s * 2)
+                await trio.sleep(backoff.next_s())
 
     async def _now_ms(self) -> int:
         """Return the time of the server that also gives undeletes their time."""

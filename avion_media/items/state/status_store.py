@@ -6,15 +6,12 @@ server: a deleted media item gets no status, and READY stays until it is deleted
 
 from __future__ import annotations
 
-import random
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 
-import trio
-
 from avion_media.backends.redis import Argument, Redis
 from avion_media.common import keys
-from avion_media.common.errors import SERVICE_FAULTS, Reason, Unavailable
+from avion_media.common.errors import SERVICE_FAULTS, Reason
 from avion_media.common.formats import BY_NAME
 from avion_media.common.media import MediaFacts, parse_size_names
 from avion_media.common.records import CustomRecord
@@ -30,7 +27,6 @@ _CODES = {state: str(state)[0] for state in State if state is not State.PENDING_
 _STATES = {code: state for state, code in _CODES.items()}
 _REASONS = {str(reason): reason for reason in Reason}
 _FACTS = 10  # fields of a status with facts
-_PAUSE_S = (0.2, 5.0)  # shortest and longest pause before the next attempt to subscribe
 
 
 class StatusStore:
@@ -94,22 +90,11 @@ class StatusStore:
         One subscription serves the whole process. It is restored after an outage. ``missed`` is called each time it
         begins, because changes before that were not received. Both callbacks must return at once.
         """
-        pause_s, longest_s = _PAUSE_S
 
         def heard(_channel: str, media_id: bytes) -> None:
             changed(media_id.decode(errors="replace"))
 
-        def subscribed() -> None:
-            nonlocal pause_s
-            pause_s = _PAUSE_S[0]
-            missed()
-
-        while True:
-            try:
-                await self._redis.listen(STATUS_CHANGES, heard=heard, subscribed=subscribed)
-            except Unavailable:
-                await trio.sleep(pause_s * random.uniform(0.5, 1.0))
-                pause_s = min(longest_s, pause_s * 2)
+        await self._redis.keep_listening(STATUS_CHANGES, heard=heard, subscribed=missed)
 
 
 def _is_deleted(state: str) -> bool:

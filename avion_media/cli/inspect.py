@@ -34,8 +34,8 @@ def inspect_command(subject: str, as_json: bool) -> None:
     ID is a media id, a remote hash, or the URL of a remote media item.
     """
     any_id = read_subject(subject)
-    config = load_config()
-    known = on_service(lambda service: media_report(config, service.items.store, service.items.redis, any_id))
+    url_ttl_s = load_config().upload.url_ttl
+    known = on_service(lambda service: media_report(service.items, any_id, url_ttl_s=url_ttl_s))
     if as_json:
         print_json(known)
     else:

@@ -21,18 +21,18 @@ MODERATED = frozenset({"grpc", "http", "processing", "cache"})
 
 async def moderation(runtime: Runtime, child: Child[None]) -> None:
     """Ready at once: an outage is a state. Tasks wait for the first load of the lists."""
-    room = runtime.moderation
-    looks = Looks(room, runtime.observed, runtime.config.moderation.reload, child.path)
+    parts = runtime.moderation
+    looks = Looks(parts, runtime.observed, runtime.config.moderation.reload, child.path)
     child.started()
     with child.until_stopping():
-        await run_all([room.likeness.run, looks.run, partial(looks.listen, runtime.redis)])
+        await run_all([parts.likeness.run, looks.run, partial(looks.listen, runtime.redis)])
 
 
 class Looks:
     """When to look at the bucket: at every message, and from time to time."""
 
-    def __init__(self, room: Moderation, observed: Observed, reload_s: float, path: str) -> None:
-        self._room = room
+    def __init__(self, moderation: Moderation, observed: Observed, reload_s: float, path: str) -> None:
+        self._moderation = moderation
         self._observed = observed
         self._reload_s = reload_s
         self._due = trio.Event()
@@ -53,7 +53,7 @@ class Looks:
     async def once(self) -> bool:
         """Do everything that a look is for, each part whatever becomes of the others. Return whether all was done."""
         all_done = True
-        for part in (self._resume_blocks, self._room.lists.reload, self._count_waiting):
+        for part in (self._resume_blocks, self._moderation.lists.reload, self._count_waiting):
             try:
                 await part()
             except Unavailable as error:
@@ -62,15 +62,15 @@ class Looks:
         return all_done
 
     async def _resume_blocks(self) -> None:
-        await self._room.blocking.resume()
+        await self._moderation.blocking.resume()
 
     async def _count_waiting(self) -> None:
-        self._observed.held = tuple(each.at for each in await self._room.reviews.waiting())
+        self._observed.held = tuple(each.at for each in await self._moderation.reviews.waiting())
 
     async def listen(self, redis: Redis) -> None:
         def heard(_channel: str, media_id: bytes) -> None:
             if media_id:
-                self._room.status.watch(media_id.decode(errors="replace"))
+                self._moderation.status.watch(media_id.decode(errors="replace"))
             self._due.set()
 
         await redis.keep_listening(CHANNEL, heard=heard, subscribed=lambda: self._due.set())

@@ -46,11 +46,11 @@ async def _kill(service: OperatedService, _order: Order, target: str) -> Facts:
 def _on_job(word: str, icon: str, **more: Any) -> Operation:
     """Return the row that pauses, resumes or cancels a bulk job."""
     step, done = each(queues.on_job(word)), f"{{}} {{}} {JOB_STEPS[word].done}."
-    return Operation(f"{word}_job", word.capitalize(), "job", icon, done, step, doors=_STEERED, **more)
+    return Operation(f"{word}_job", word.capitalize(), "job", icon, done, step, doors=_WITH_ROUTE, **more)
 
 
 _BY_COMMAND: Final = (Door.COMMAND,)
-_STEERED: Final = (Door.COMMAND, Door.BUTTON, Door.ROUTE)
+_WITH_ROUTE: Final = (Door.COMMAND, Door.BUTTON, Door.ROUTE)
 _ROWS: Final = (
     Operation(
         "replay",
@@ -82,7 +82,7 @@ _ROWS: Final = (
             "The job can be paused and cancelled on the page about queues.",
         ),
         is_job=True,
-        doors=_STEERED,
+        doors=_WITH_ROUTE,
     ),
     Operation(
         "undelete_all",
@@ -98,7 +98,7 @@ _ROWS: Final = (
             "The job can be paused and cancelled on the page about queues.",
         ),
         is_job=True,
-        doors=_STEERED,
+        doors=_WITH_ROUTE,
     ),
     _on_job("pause", "pause", undo="resume_job"),
     _on_job("resume", "play", undo="pause_job"),
@@ -155,7 +155,7 @@ _ROWS: Final = (
             "Nothing is lost: what comes in waits.",
             "If Redis loses its data, the pause is lost, too.",
         ),
-        doors=_STEERED,
+        doors=_WITH_ROUTE,
     ),
     Operation(
         "resume",
@@ -165,7 +165,7 @@ _ROWS: Final = (
         "{} {} resumed.",
         each(queues.resume),
         undo="pause",
-        doors=_STEERED,
+        doors=_WITH_ROUTE,
     ),
     Operation(
         "block",
@@ -237,7 +237,7 @@ _ROWS: Final = (
         undo="replay",
         asks=Asks.ALWAYS,
         follows=("It becomes a dead letter with the reason cancelled, which can be replayed.", "The upload is kept."),
-        doors=_STEERED,
+        doors=_WITH_ROUTE,
     ),
     Operation(
         "list",
@@ -273,7 +273,7 @@ _ROWS: Final = (
         each(_kill),
         undo="the supervisor starts it again",
         right=Right.CHAOS,
-        doors=_STEERED,
+        doors=_WITH_ROUTE,
     ),
     Operation(
         "import_list",

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from avion_media.common.telemetry.instruments import INSTRUMENTS
-from avion_media.servers.console.longer import queries
+from avion_media.servers.console.prometheus import queries
 from tests.ops.manifests import ROOT
 
 PROMETHEUS = ROOT / "ops/prometheus"

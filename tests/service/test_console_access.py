@@ -16,7 +16,7 @@ import redis as redis_py
 
 from avion_media.items.moderation import Block, BlockState
 from avion_media.items.moderation.records import HELD, Held, write_block
-from avion_media.servers.console.recent import PAGE_TILES
+from avion_media.servers.console.media_list import PAGE_TILES
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
 

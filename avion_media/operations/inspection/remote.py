@@ -9,11 +9,11 @@ from typing import Any
 from avion_media.backends.redis import Redis
 from avion_media.backends.remote import InvalidUrl, breaker_state, parse_remote_url
 from avion_media.common.ids import AnyId, RemoteId
-from avion_media.items.state import RemoteStateStore
+from avion_media.items.item import Items
 from avion_media.operations.inspection.timestamps import format_time
 
 
-async def remote_memory(redis: Redis, any_id: AnyId, urls: Sequence[str]) -> dict[str, Any] | None:
+async def remote_memory(items: Items, any_id: AnyId, urls: Sequence[str]) -> dict[str, Any] | None:
     """None when there is nothing. ``urls`` are those of the media item's tasks: they name its server, if no failure
     does.
 
@@ -21,7 +21,7 @@ async def remote_memory(redis: Redis, any_id: AnyId, urls: Sequence[str]) -> dic
     """
     if not isinstance(any_id, RemoteId):
         return None
-    states = RemoteStateStore(redis)
+    states = items.remote_states
     state = await states.load(any_id)
     not_asked_s, fresh_s = await states.seconds_left(any_id)
     last_use = (await states.last_uses([str(any_id)])).get(str(any_id))
@@ -40,7 +40,7 @@ async def remote_memory(redis: Redis, any_id: AnyId, urls: Sequence[str]) -> dic
         }
     server = state.failure.server if state.failure is not None else _server_of(urls)
     if server is not None:
-        known |= await _server(redis, server, now)
+        known |= await _server(items.redis, server, now)
     return known or None
 
 

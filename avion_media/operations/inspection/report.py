@@ -9,7 +9,6 @@ from typing import Any
 from avion_media.backends.queue.dead_letter_index import visit_tasks_of
 from avion_media.backends.queue.task_scan import FoundTask, TaskLocation, lease_info
 from avion_media.backends.redis import Redis, as_map
-from avion_media.backends.store import ObjectStore
 from avion_media.backends.store.stored_sizes import stored_sizes
 from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
@@ -17,23 +16,19 @@ from avion_media.common.errors import ObjectMissing
 from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.media import in_all_formats
 from avion_media.common.records import UNREADABLE
-from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import EVENTS_STREAM, QUEUES, Status
 from avion_media.common.telemetry.tracing import trace_of_medium
 from avion_media.items.deletion import DeletionRecords
-from avion_media.items.state import StatusStore
+from avion_media.items.item import Items
 from avion_media.operations.inspection.moderation import moderation_records
 from avion_media.operations.inspection.remote import remote_memory
 from avion_media.operations.inspection.timestamps import format_time
-from avion_media.process.settings import ProcessSettings
 
 _REQUESTS_PER_SECOND = 100.0
 _EVENTS = 10_000  # looked at; more are hardly kept
 
 
-async def media_report(
-    config: ProcessSettings, store: ResourceSlot[ObjectStore], redis: Redis, any_id: AnyId
-) -> dict[str, Any]:
+async def media_report(items: Items, any_id: AnyId, *, url_ttl_s: float) -> dict[str, Any]:
     """Everything about one media item as plain data. Walks through all waiting tasks, and changes nothing but the index
     of dead letters, which it brings up to date.
 
@@ -41,16 +36,17 @@ async def media_report(
     nothing is known. ``unreadable`` has the keys of its records that this version cannot read, with the reasons.
     Raises `Unavailable` when the store or Redis is unavailable.
     """
+    redis = items.redis
     tasks = await _find_tasks(redis, any_id)
-    status = await StatusStore(redis).get(str(any_id))
+    status = await items.statuses.get(str(any_id))
     report = {
         "media_id": str(any_id),
-        **_in_the_id(config, any_id),
+        **_in_the_id(any_id, url_ttl_s),
         "status": None if status is None else _status(status),
         "deletion": await _deletion(redis, any_id),
-        "moderation": await moderation_records(store, str(any_id), status),
-        "remote": await remote_memory(redis, any_id, [each.entry.task.fields.get("remote_url", "") for each in tasks]),
-        "objects": await _objects(config, store, any_id),
+        "moderation": await moderation_records(items.store, str(any_id), status),
+        "remote": await remote_memory(items, any_id, [each.entry.task.fields.get("remote_url", "") for each in tasks]),
+        "objects": await _objects(items, any_id),
         "tasks": [await _task(redis, each) for each in tasks],
         "events": await _events(redis, any_id),
     }
@@ -64,10 +60,10 @@ def is_unknown(known: dict[str, Any]) -> bool:
     return not any(known[name] for name in parts)
 
 
-def _in_the_id(config: ProcessSettings, any_id: AnyId) -> dict[str, Any]:
+def _in_the_id(any_id: AnyId, url_ttl_s: float) -> dict[str, Any]:
     if not isinstance(any_id, MediaId):
         return {}
-    expires = any_id.created + timedelta(seconds=config.upload.url_ttl)
+    expires = any_id.created + timedelta(seconds=url_ttl_s)
     trace = trace_of_medium(any_id.text)
     return {
         **({"trace_id": f"{trace.trace_id:032x}"} if trace is not None else {}),
@@ -96,15 +92,16 @@ async def _deletion(redis: Redis, any_id: AnyId) -> dict[str, str] | None:
     return known | {"undeleted_at": undeleted_at.isoformat(timespec="seconds")}
 
 
-async def _objects(config: ProcessSettings, store: ResourceSlot[ObjectStore], any_id: AnyId) -> list[dict[str, Any]]:
-    configured = [size.name for size in config.thumbnails.sizes]
-    sizes = {*configured, *await stored_sizes(store, RateLimiter(_REQUESTS_PER_SECOND))}
+async def _objects(items: Items, any_id: AnyId) -> list[dict[str, Any]]:
+    configured = [size.name for size in items.sizes]
+    sizes = {*configured, *await stored_sizes(items.store, RateLimiter(_REQUESTS_PER_SECOND))}
+    store = items.store.get()
     found = []
-    pages = store.get().list_keys(f"{keys.QUARANTINE_PREFIX}{any_id}/")
+    pages = store.list_keys(f"{keys.QUARANTINE_PREFIX}{any_id}/")
     evidence = [key async for page in pages for key in page]
     for key in (*keys.all_of(any_id, in_all_formats(sorted(sizes))), *evidence):
         try:
-            info = await store.get().head(key)
+            info = await store.head(key)
         except ObjectMissing:
             continue
         found.append(

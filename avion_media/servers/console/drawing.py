@@ -25,10 +25,10 @@ from avion_media.process.replicas import SILENT_S, Replicas
 from avion_media.servers.console import charts, wording
 from avion_media.servers.console.dead_letters import Causes, DeadLetterQuery, count_newer
 from avion_media.servers.console.health import Facts, Health, assess, queue_state, walk
-from avion_media.servers.console.longer import LongerRanges
+from avion_media.servers.console.media_list import MediaFilter, read_media
+from avion_media.servers.console.media_list import count_newer as count_newer_media
 from avion_media.servers.console.moderation import PARTS
-from avion_media.servers.console.recent import MediaFilter, read_media
-from avion_media.servers.console.recent import count_newer as count_newer_media
+from avion_media.servers.console.prometheus import PrometheusCharts
 
 ASSETS: Final = {"console.css": "text/css", "console.js": "text/javascript", "icons.svg": "image/svg+xml"}
 _READ_S: Final = 3.0
@@ -105,7 +105,7 @@ class View:
     limits: tuple[Limit, ...]
     actions: Mapping[str, Operation]
     causes: Causes
-    longer: LongerRanges
+    prometheus: PrometheusCharts
     replicas: Replicas
     query: Mapping[str, str] = field(default_factory=dict)
 
@@ -113,7 +113,7 @@ class View:
     def range(self) -> str:
         """The requested range of the charts, if it is offered; empty for the hour."""
         name = self.query.get("range", "")
-        return name if name in self.longer.offered else ""
+        return name if name in self.prometheus.offered else ""
 
     @property
     def health(self) -> Health:
@@ -221,7 +221,7 @@ async def _causes(view: View) -> dict[str, Any]:
 
 
 async def _kpis(view: View) -> dict[str, Any]:
-    return {"longer": await view.longer.read(view.range) if view.range else None}
+    return {"figures": await view.prometheus.read(view.range) if view.range else None}
 
 
 async def _fresh_dead_letters(view: View) -> dict[str, Any]:

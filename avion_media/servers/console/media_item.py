@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from avion_media.backends.queue import detail_of, reason_of
-from avion_media.backends.redis import Redis
-from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
 from avion_media.common.errors import Reason
 from avion_media.common.ids import AnyId
 from avion_media.common.media import WEBP_SUFFIX
-from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import State
+from avion_media.items.item import Items
 from avion_media.operations.inspection import is_unknown, media_report
 from avion_media.operations.operation import many
 from avion_media.operations.queues import may_be_cancelled
-from avion_media.process.settings import ProcessSettings
 from avion_media.servers.console.wording import advice, meaning, queue_title
 
 
@@ -62,9 +59,9 @@ class Item:
         return sum(each["bytes"] for each in self.known["objects"])
 
 
-async def read_item(config: ProcessSettings, store: ResourceSlot[ObjectStore], redis: Redis, any_id: AnyId) -> Item:
+async def read_item(items: Items, any_id: AnyId, *, url_ttl_s: float) -> Item:
     """Return all that is known about a media item. Raises `Unavailable`."""
-    known = await media_report(config, store, redis, any_id)
+    known = await media_report(items, any_id, url_ttl_s=url_ttl_s)
     deletion, status = known["deletion"], known["status"] or {}
     is_deleted = deletion is not None and "undeleted_at" not in deletion
     hidden = (keys.INCOMING_PREFIX, keys.QUARANTINE_PREFIX)
@@ -75,7 +72,7 @@ async def read_item(config: ProcessSettings, store: ResourceSlot[ObjectStore], r
     elif not status and "held" in recorded and not published:
         status = {"state": State.PROCESSING, "reason": Reason.HELD}
     state = "DELETED" if is_deleted else status.get("state") or ("READY" if published else "")
-    sizes = {each.name: each.longest_edge for each in config.thumbnails.sizes}
+    sizes = {each.name: each.longest_edge for each in items.sizes}
     names = [key.split("/")[1] for key in published if key.startswith("thumbnail/") and not key.endswith(WEBP_SUFFIX)]
     ordered = sorted(names, key=lambda name: sizes.get(name, 0))
     return Item(

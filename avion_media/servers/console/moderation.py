@@ -98,17 +98,17 @@ class ModerationPage:
     next: str = ""
 
 
-async def read_moderation(room: Moderation, config: ModerationConfig, wanted: ModerationQuery) -> ModerationPage:
+async def read_moderation(moderation: Moderation, config: ModerationConfig, wanted: ModerationQuery) -> ModerationPage:
     """Return the requested part. Raises `Unavailable`."""
     if wanted.part == "lists":
-        return await _read_lists(room, config, wanted.after)
+        return await _read_lists(moderation, config, wanted.after)
     if wanted.part == "blocked":
-        blocks = await room.records.blocks(wanted.after, PAGE_ROWS)
+        blocks = await moderation.records.blocks(wanted.after, PAGE_ROWS)
         return ModerationPage(blocks=blocks, next=blocks[-1].media_id if len(blocks) == PAGE_ROWS else "")
-    return await _read_waiting(room, config, wanted.after)
+    return await _read_waiting(moderation, config, wanted.after)
 
 
-async def look_up(room: Moderation, text: str) -> Answer:
+async def look_up(moderation: Moderation, text: str) -> Answer:
     """Return what is known of a hash, or of a media item by its id. Raises `Unavailable`."""
     try:
         any_id: AnyId | None = parse_any_id(text)
@@ -117,33 +117,33 @@ async def look_up(room: Moderation, text: str) -> Answer:
     digest = text.lower()
     if any_id is None and not _HASH.fullmatch(digest):
         return Answer(text, "This is neither a hash (32 or 64 hex digits) nor a media id.")
-    matches = await _matches(room, bytes.fromhex(digest)) if _HASH.fullmatch(digest) else []
+    matches = await _matches(moderation, bytes.fromhex(digest)) if _HASH.fullmatch(digest) else []
     if any_id is None:
         return Answer(text, matches=matches)
     try:
-        block, held = await room.records.block(str(any_id)), await room.records.held(str(any_id))
+        block, held = await moderation.records.block(str(any_id)), await moderation.records.held(str(any_id))
     except UnreadableRecord as error:
         return Answer(text, str(error), matches)
     return Answer(text, "", matches, block if block is not None and block.in_force else None, held)
 
 
-async def _matches(room: Moderation, digest: bytes) -> list[Match]:
+async def _matches(moderation: Moderation, digest: bytes) -> list[Match]:
     """Return the matches of a hash. It is compared as every type of its length, because it does not name its type."""
-    await room.lists.refresh()
+    await moderation.lists.refresh()
     kinds = [kind for kind in HashType if kind.size_bytes == len(digest)]
-    exact = room.lists.exact({kind: digest for kind in kinds if kind in EXACT})
-    alike = await room.lists.alike(digest) if HashType.PDQ in kinds else []
+    exact = moderation.lists.exact({kind: digest for kind in kinds if kind in EXACT})
+    alike = await moderation.lists.alike(digest) if HashType.PDQ in kinds else []
     return [*([exact] if exact is not None else []), *alike]
 
 
-async def _read_waiting(room: Moderation, config: ModerationConfig, after: str) -> ModerationPage:
-    waiting = await room.reviews.waiting()
+async def _read_waiting(moderation: Moderation, config: ModerationConfig, after: str) -> ModerationPage:
+    waiting = await moderation.reviews.waiting()
     behind = [each for each in waiting if _cursor(each) > after]
     rows: dict[str, Waiting] = {}
 
     async def read(held: Held) -> None:
         any_id = parse_any_id(held.media_id)
-        files = await room.evidence.files(any_id)
+        files = await moderation.evidence.files(any_id)
         kept_until = datetime.fromisoformat(held.at).timestamp() + config.evidence_ttl
         rows[held.media_id] = Waiting(held, len(files), sum(files.values()), has_preview(files), kept_until)
 
@@ -156,9 +156,9 @@ async def _read_waiting(room: Moderation, config: ModerationConfig, after: str) 
     )
 
 
-async def _read_lists(room: Moderation, config: ModerationConfig, after: str) -> ModerationPage:
-    await room.lists.refresh()
-    own = room.lists.own_entries()
+async def _read_lists(moderation: Moderation, config: ModerationConfig, after: str) -> ModerationPage:
+    await moderation.lists.refresh()
+    own = moderation.lists.own_entries()
     behind = [each for each in own if _entry_cursor(each) > after]
     lists = [
         ListedHashes(
@@ -167,7 +167,7 @@ async def _read_lists(room: Moderation, config: ModerationConfig, after: str) ->
             "Refused" if any(counts.get(kind) for kind in EXACT) else "",
             _MEANINGS[config.likeness.of(name)] if counts.get(HashType.PDQ) else "",
         )
-        for name, counts in sorted(room.lists.counts().items(), key=lambda item: (item[0] != OWN, item[0]))
+        for name, counts in sorted(moderation.lists.counts().items(), key=lambda item: (item[0] != OWN, item[0]))
     ]
     page = behind[:PAGE_ROWS]
     return ModerationPage(

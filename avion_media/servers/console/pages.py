@@ -34,11 +34,11 @@ from avion_media.servers.console.drawing import PAGES as ALL_PAGES
 from avion_media.servers.console.forms import Form, read_form
 from avion_media.servers.console.health import read_facts
 from avion_media.servers.console.live import LivePages
-from avion_media.servers.console.longer import LongerRanges
 from avion_media.servers.console.media_item import read_item
+from avion_media.servers.console.media_list import MediaFilter, read_media, read_owned
 from avion_media.servers.console.moderation import ModerationQuery, look_up, read_moderation
+from avion_media.servers.console.prometheus import PrometheusCharts
 from avion_media.servers.console.questions import Question, Questions
-from avion_media.servers.console.recent import MediaFilter, read_media, read_owned
 from avion_media.servers.console.sessions import LoginAttempts, Sessions
 from avion_media.servers.console.uploads import Uploads
 from avion_media.servers.settings import ServerSettings
@@ -74,7 +74,7 @@ class Console:
         self._live = LivePages()
         self._attempts = LoginAttempts()
         self._causes = Causes()
-        self._longer = LongerRanges(config.admin.prometheus_url)
+        self._prometheus = PrometheusCharts(config.admin.prometheus_url)
         self._operations = operations
         self._actions = operations.allowed
         environment = config.admin.environment
@@ -228,7 +228,7 @@ class Console:
             tuple(limits),
             self._actions,
             self._causes,
-            self._longer,
+            self._prometheus,
             runtime.replicas,
             dict(request.query_params) if query is None else query,
         )
@@ -341,8 +341,7 @@ class Console:
             any_id = parse_any_id(text)
         except InvalidId as error:
             return self._error(404, "No such media item", f"{text[:80]} is not an id: {error}.")
-        runtime = self._runtime
-        item = await read_item(self._config, runtime.store, runtime.redis, any_id)
+        item = await read_item(self._runtime.items, any_id, url_ttl_s=self._config.upload.url_ttl)
         view = self._view(request, "media-item")
         response = await self._draw(request, "media-item.html", view, item=item)
         response.status_code = 404 if item.is_unknown else 200
@@ -351,10 +350,10 @@ class Console:
     async def _moderation(self, request: Request) -> Response:
         query = dict(request.query_params)
         wanted = ModerationQuery.from_query(query)
-        room, answer, page = self._runtime.moderation, None, None
+        moderation, answer, page = self._runtime.moderation, None, None
         with suppress(Unavailable, trio.TooSlowError), trio.fail_after(_READ_S):
-            page = await read_moderation(room, self._config.moderation, wanted)
-            answer = await look_up(room, wanted.text) if wanted.text else None
+            page = await read_moderation(moderation, self._config.moderation, wanted)
+            answer = await look_up(moderation, wanted.text) if wanted.text else None
         view = self._view(request, "moderation", query)
         query["newest"] = max(view.facts.held, default="")
         return await self._draw(request, "moderation.html", view, wanted=wanted, page=page, answer=answer)

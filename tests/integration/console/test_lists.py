@@ -21,7 +21,7 @@ from avion_media.servers.console.dead_letters import (
     read_causes,
     read_page,
 )
-from avion_media.servers.console.recent import MediaFilter, read_media
+from avion_media.servers.console.media_list import MediaFilter, read_media
 
 Fields: TypeAlias = Any  # redis-py's types are wider than what any call here takes
 MEDIA_IDS = [f"01M88C0SJ305C5J3D3BYCKGC{number:02d}" for number in range(40)]

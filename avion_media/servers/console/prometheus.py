@@ -30,7 +30,7 @@ class PrometheusUnavailable(MediaError):
 
 
 @dataclass(frozen=True, slots=True)
-class LongerFigure:
+class Figure:
     """One figure: its title, its unit, and its values over the range, oldest first."""
 
     title: str
@@ -54,20 +54,20 @@ def _by_queue(metric: str) -> str:
     return f'max by ({_QUEUE}) ({metric}{{{_QUEUE}=~"{_ALL}"}})'
 
 
-class LongerRanges:
+class PrometheusCharts:
     """The figures of the overview over longer ranges. Without a URL none are offered."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         self._reading = trio.Lock()
-        self._found: dict[str, tuple[float, list[LongerFigure]]] = {}
+        self._found: dict[str, tuple[float, list[Figure]]] = {}
 
     @property
     def offered(self) -> Mapping[str, str]:
         """The names of the ranges with their titles."""
         return {name: title for name, (title, _) in RANGES.items()} if self._url else {}
 
-    async def read(self, name: str) -> list[LongerFigure]:
+    async def read(self, name: str) -> list[Figure]:
         """Return the figures of one range that is offered. Raises `PrometheusUnavailable`.
 
         After a cancel, the earlier figures are still there.
@@ -79,7 +79,7 @@ class LongerRanges:
                 self._found[name] = trio.current_time(), found
         return found
 
-    async def _ask(self, range_s: float) -> list[LongerFigure]:
+    async def _ask(self, range_s: float) -> list[Figure]:
         step_s = range_s / _POINTS
         end = time.time() // step_s * step_s
         times = [end - step_s * back for back in reversed(range(_POINTS))]
@@ -87,7 +87,7 @@ class LongerRanges:
             with trio.fail_after(_TIMEOUT_S):
                 async with httpx.AsyncClient(trust_env=False, timeout=_TIMEOUT_S) as http:
                     return [
-                        LongerFigure(title, unit, await self._values(http, query, times, step_s))
+                        Figure(title, unit, await self._values(http, query, times, step_s))
                         for (title, unit), query in queries(step_s).items()
                     ]
         except trio.TooSlowError:

@@ -127,6 +127,25 @@ EnsureLease = Callable[[], Awaitable[None]]
 """Extends the lease of this attempt. Raises `LeaseLost` if another worker owns the task now."""
 
 
+class TaskHandler:
+    """One kind of task. Each method may be called again for the same task, and then has the same result."""
+
+    async def run(self, task: Task, ensure_lease: EnsureLease) -> None:
+        """Do the work. `avion_media.workers.decision` has the table of errors.
+
+        Another attempt may overtake one whose process stood still for long. So ``run`` calls ``ensure_lease`` before
+        its first write that readers can see.
+        """
+        raise NotImplementedError
+
+    async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
+        """Record that the task ended for ``reason``: status, event, leftovers; nothing where clients see no status.
+        ``is_file_suspect``: clients should not try the same file again, whatever the reason."""
+
+    async def renew_status(self, task: Task) -> None:
+        """Renew the status that clients see, if there is one, because the task will be retried."""
+
+
 class State(StrEnum):
     """`MediaStatus.State` of the wire, without its numbers."""
 

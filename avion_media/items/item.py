@@ -16,8 +16,7 @@ are removed at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -34,10 +33,9 @@ from avion_media.common.errors import (
     ObjectMissing,
     PreconditionFailed,
     Reason,
-    Rejected,
     SourceReplaced,
 )
-from avion_media.common.formats import JPEG, WEBP, MediaFormat
+from avion_media.common.formats import JPEG, WEBP
 from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.media import (
     WEBP_SUFFIX,
@@ -117,10 +115,6 @@ class Items:
         self.owners = OwnerIndex(store)
         self._cdn = cdn
 
-    async def is_deleted(self, any_id: AnyId) -> bool:
-        """Return whether the media item is deleted."""
-        return await self.statuses.is_deleted(str(any_id))
-
     async def clean_up_if_deleted(self, any_id: AnyId) -> bool:
         """Return whether the media item is deleted. If its removal has begun, remove what was written since."""
         state = await self.statuses.deletion_state(str(any_id))
@@ -154,20 +148,6 @@ class Items:
             return await self.published(any_id)
         return None
 
-    async def status(self, media_id: MediaId) -> Status | None:
-        """Return the status on Redis (see `StatusStore.get`). FAILED: an earlier or a faster attempt has failed."""
-        return await self.statuses.get(str(media_id))
-
-    @contextmanager
-    def making(self, fmt: MediaFormat) -> Iterator[None]:
-        """Enclose the making of thumbnails, and count those that cannot be made."""
-        try:
-            yield
-        except Exception as error:
-            outcome = "rejected" if isinstance(error, Rejected) else "failed"
-            self.telemetry.count(instruments.THUMBNAILS, len(self.sizes), format=fmt.name, outcome=outcome)
-            raise
-
     async def publish(
         self,
         any_id: AnyId,
@@ -185,7 +165,7 @@ class Items:
         deleted before, and nothing was written. ``replaced``: the facts of the original that is overwritten, if any.
         ``owner``: only uploads have one.
         """
-        if await self.is_deleted(any_id):
+        if await self.statuses.is_deleted(str(any_id)):
             return None
         store = self.store.get()
         await self.write_thumbnails(any_id, facts, thumbnails)
@@ -280,7 +260,7 @@ class Items:
 
     async def withdraw_after_failure(self, media_id: MediaId, facts: MediaFacts) -> None:
         """Remove what this attempt wrote if another one failed first. After a deletion, the removal task does so."""
-        status = await self.status(media_id)
+        status = await self.statuses.get(str(media_id))
         if status is not None and status.state is State.FAILED:
             await self._disown(media_id, await self.original(media_id))
             await self.store.get().delete([keys.original(media_id)])
@@ -309,10 +289,6 @@ class Items:
         """Remove thumbnails of an attempt that never wrote its original, because its upload was replaced."""
         if await self.original(media_id) is None:
             await self._remove_thumbnails(media_id, possible_sizes(self.sizes))
-
-    async def was_published(self, any_id: AnyId, dedup_key: str) -> bool:
-        """Return whether an event with this ``dedup_key`` was published: then an earlier attempt did everything."""
-        return await self.events.was_published(str(any_id), dedup_key)
 
     async def announce_blocked(self, media_id: str) -> None:
         """Store the status of a blocked media item. First forget another status, such as READY: without one, readers

@@ -11,7 +11,7 @@ from avion_media.backends.queue.dead_letter_index import DeadLetterIndex
 from avion_media.backends.redis import Redis
 from avion_media.backends.remote import AddressGuard, Fetcher, HostLimiter, HostLimits
 from avion_media.backends.settings import RemoteConfig
-from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
+from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE, TaskHandler
 from avion_media.items.deletion import RemoveDeleted
 from avion_media.nodes import group
 from avion_media.process.runtime import Limiter, Runtime
@@ -19,7 +19,7 @@ from avion_media.servers.settings import ServerSettings
 from avion_media.workers.bulk import BulkRunner, ReplayDeadLetters, Work
 from avion_media.workers.bulk_undelete import UndeleteMedia
 from avion_media.workers.cache_remote import CacheRemote
-from avion_media.workers.consumer import Consumer, TaskHandler
+from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
 from avion_media.workers.process_media import ProcessMedia
 from avion_media.workers.processor import Processor
@@ -126,7 +126,6 @@ def _subtree(
         handler,
         policy,
         name=runtime.consumer,
-        queue_name=queue,
         accepting_tasks=lambda: runtime.lifecycle.accepting_tasks,
         telemetry=runtime.telemetry,
         bulk=_bulk(runtime, queue),

@@ -39,7 +39,7 @@ from avion_media.common.errors import (
 )
 from avion_media.common.ids import RemoteId, remote_id_for
 from avion_media.common.media import MediaFacts
-from avion_media.common.tasks import CACHE_QUEUE, EnsureLease, Task
+from avion_media.common.tasks import CACHE_QUEUE, EnsureLease, Task, TaskHandler
 from avion_media.items.item import Published, WriteOriginal
 from avion_media.items.moderation import Held, Visit
 from avion_media.items.state import RemoteFailure
@@ -53,7 +53,7 @@ _UNREACHABLE_TTL_S = 300.0  # how long a URL is not fetched again after its serv
 _TRANSIENT = frozenset({Reason.REMOTE_UNREACHABLE, Reason.INTERNAL})
 
 
-class CacheRemote:
+class CacheRemote(TaskHandler):
     """See `TaskHandler`."""
 
     def __init__(self, processor: Processor, fetcher: Fetcher, config: RemoteConfig) -> None:
@@ -80,7 +80,7 @@ class CacheRemote:
     async def _answer(
         self, task: Task, url: RemoteUrl, remote_id: RemoteId, visit: Visit, ensure_lease: EnsureLease
     ) -> None:
-        if await self._items.was_published(remote_id, task.task_id):
+        if await self._items.events.was_published(str(remote_id), task.task_id):
             await visit.end()
             return  # an earlier attempt was finished; the server's next response may differ
         state = await self._states.load(remote_id)

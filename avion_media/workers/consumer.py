@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import trio
 
@@ -21,7 +20,7 @@ from avion_media.backends.queue import Lease, TaskQueue
 from avion_media.backends.queue.dead_letter_index import DeadLetterIndex
 from avion_media.common.concurrency import Backoff, run_all
 from avion_media.common.errors import Dependency, LeaseLost, Reason, Rejected, Unavailable
-from avion_media.common.tasks import EnsureLease, Task
+from avion_media.common.tasks import TaskHandler
 from avion_media.common.telemetry import Telemetry, bind_path, get_logger
 from avion_media.workers.bulk import BulkRunner
 from avion_media.workers.decision import (
@@ -36,6 +35,7 @@ from avion_media.workers.decision import (
 )
 from avion_media.workers.observed_attempt import ObservedAttempt
 from avion_media.workers.outage import OutagePause
+from supervisors import Child
 
 _LOOK_S = 0.5  # how long one read waits until it looks for tasks of workers that stand still
 _JANITOR_S = 10.0  # a janitor that has not shown up for so long is replaced
@@ -48,39 +48,6 @@ _END_S = 5.0  # the end of a lease is tried again for so long
 _LAST_RENEWALS_S = 0.2  # how often the renewer looks, once it must stop, whether the last task has ended
 _ATTEMPT_S = 900.0  # an attempt that takes longer hangs: every step has a shorter deadline of its own
 _OUTAGE_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis, or what tasks need, to come back
-
-
-class TaskHandler(Protocol):
-    """One kind of task. Each method may be called again for the same task, and then has the same result."""
-
-    async def run(self, task: Task, ensure_lease: EnsureLease) -> None:
-        """Do the work. `decision` has the table of errors.
-
-        Another attempt may overtake one whose process stood still for long. So ``run`` calls ``ensure_lease`` before
-        its first write that readers can see.
-        """
-
-    async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
-        """Record that the task ended for ``reason``: status, event, leftovers. ``is_file_suspect``: clients should not
-        try the same file again, whatever the reason."""
-
-    async def renew_status(self, task: Task) -> None:
-        """Renew the status that clients see, because the task will be retried."""
-
-
-class ChildLike(Protocol):
-    """What the loops use of a supervised child."""
-
-    @property
-    def path(self) -> str:
-        """The loop's path in the tree. The consumer logs under the path of its supervisor."""
-
-    @property
-    def stopping(self) -> trio.Event:
-        """Set when the child should end."""
-
-    def started(self) -> None:
-        """Report the end of the start."""
 
 
 @dataclass(slots=True)
@@ -107,7 +74,6 @@ class Consumer:
         policy: ConsumerPolicy,
         *,
         name: str,
-        queue_name: str,
         accepting_tasks: Callable[[], bool],
         telemetry: Telemetry,
         bulk: BulkRunner | None = None,
@@ -118,7 +84,6 @@ class Consumer:
         self._policy = policy
         self._name = name
         self._path = ""
-        self._queue_name = queue_name
         self._accepting_tasks = accepting_tasks
         self._telemetry = telemetry
         self._bulk = bulk
@@ -145,7 +110,7 @@ class Consumer:
             await self._resign()
             await self._until(lambda: not self._active)
 
-    async def read(self, child: ChildLike) -> None:
+    async def read(self, child: Child[None]) -> None:
         """The reader: one read per free slot. After a request to stop, it ends when its tasks are done."""
         async with trio.open_nursery() as nursery:
 
@@ -163,7 +128,7 @@ class Consumer:
             nursery.start_soon(stop_waiting)
             await self._through_outages(child, step)
 
-    async def renew_leases(self, child: ChildLike) -> None:
+    async def renew_leases(self, child: Child[None]) -> None:
         """The renewer: renews the lease of every active task three times before its worker would count as dead. Without
         one it sends a heartbeat as often: if this worker only stood still, its crash does not count any more."""
         self._begin(child)
@@ -178,7 +143,7 @@ class Consumer:
             else:
                 await _wait_or_stop(child, self._policy.claim_after_s / 4)
 
-    async def tend(self, child: ChildLike) -> None:
+    async def tend(self, child: Child[None]) -> None:
         """The janitor, on one replica at a time: queues tasks that are due or abandoned, gives tenants turns, and
         carries out bulk jobs. Between them it brings the index of dead letters up to date."""
 
@@ -235,7 +200,7 @@ class Consumer:
         with suppress(Unavailable):
             await self._queue.resign(self._name)
 
-    def _begin(self, child: ChildLike) -> None:
+    def _begin(self, child: Child[None]) -> None:
         """Start a loop. All loops log and count under the path of their common supervisor."""
         self._path = child.path.rpartition("/")[0]
         bind_path(self._path)
@@ -257,7 +222,7 @@ class Consumer:
         except Unavailable:
             pass  # the next round tries again; a lease that expires meanwhile is fenced
 
-    async def _take_one(self, child: ChildLike, nursery: trio.Nursery) -> bool:
+    async def _take_one(self, child: Child[None], nursery: trio.Nursery) -> bool:
         await self._free.acquire()
         started = False
         try:
@@ -275,7 +240,7 @@ class Consumer:
                 self._free.release()
         return started
 
-    async def _through_outages(self, child: ChildLike, step: Callable[[], Awaitable[None]]) -> None:
+    async def _through_outages(self, child: Child[None], step: Callable[[], Awaitable[None]]) -> None:
         """Repeat ``step`` until a request to stop. Wait while Redis is unavailable."""
         backoff = Backoff(*_OUTAGE_PAUSE_S)
         while not child.stopping.is_set():
@@ -297,7 +262,7 @@ class Consumer:
 
     async def _work(self, active: _ActiveAttempt) -> None:
         """Run one attempt and its end. Release the slot that `_take_one` acquired."""
-        with ObservedAttempt(self._telemetry, self._path, self._queue_name, active.lease) as observed:
+        with ObservedAttempt(self._telemetry, self._path, self._queue.name, active.lease) as observed:
             try:
                 with active.scope:
                     observed.outcome, observed.reason = await self._attempt(active)
@@ -445,7 +410,7 @@ class Consumer:
             pause_s *= 2
 
 
-async def _wait_or_stop(child: ChildLike, seconds: float) -> None:
+async def _wait_or_stop(child: Child[None], seconds: float) -> None:
     with trio.move_on_after(seconds):
         await child.stopping.wait()
     await trio.lowlevel.checkpoint()

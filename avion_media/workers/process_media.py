@@ -22,7 +22,16 @@ from avion_media.common.errors import (
 )
 from avion_media.common.ids import InvalidId, MediaId, parse_media_id
 from avion_media.common.media import MediaFacts, owner_of
-from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, State, Task, id_of, owner_in, processing_fields
+from avion_media.common.tasks import (
+    PROCESSING_QUEUE,
+    EnsureLease,
+    State,
+    Task,
+    TaskHandler,
+    id_of,
+    owner_in,
+    processing_fields,
+)
 from avion_media.items.moderation import Held, Visit
 from avion_media.media.pipeline import MediaSource
 from avion_media.media.scrubber import require_format
@@ -34,7 +43,7 @@ from mediascrub.ranges import Range
 _Upload = tuple[ObjectInfo, MediaSource]
 
 
-class ProcessMedia:
+class ProcessMedia(TaskHandler):
     """See `TaskHandler`. The steps are deterministic, so an attempt can repeat what another one left unfinished."""
 
     def __init__(self, processor: Processor) -> None:
@@ -55,7 +64,7 @@ class ProcessMedia:
                 partial(self._upload_of, media_id, files),
             )
             facts = None if published is None else published.facts
-            status = await items.status(media_id)
+            status = await items.statuses.get(str(media_id))
             if status is not None and status.state is State.DELETED:
                 await items.clean_up_if_deleted(media_id)
                 await visit.end()

@@ -11,6 +11,7 @@ from avion_media.common.ids import AnyId
 from avion_media.common.media import MediaFacts
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import EnsureLease, Task
+from avion_media.common.telemetry import instruments
 from avion_media.items.item import Items, WriteOriginal
 from avion_media.items.moderation import Moderation, Visit
 from avion_media.media.pipeline import MediaPipeline, MediaSource, Processed
@@ -55,8 +56,12 @@ class Processor:
         ``etag``: that of an upload.
         """
         await visit.see_file(source, etag)
-        with self.items.making(fmt):
+        try:
             made = await self._pipeline.get().process(source, fmt, files)
+        except Exception as error:
+            outcome, sizes = "rejected" if isinstance(error, Rejected) else "failed", self.items.sizes
+            self.items.telemetry.count(instruments.THUMBNAILS, len(sizes), format=fmt.name, outcome=outcome)
+            raise
         facts = facts_of(made, source)
         await visit.see_made(facts, scrubbed_file(made, source), made.thumbnails)
         return facts, made

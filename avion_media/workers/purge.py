@@ -11,11 +11,11 @@ from urllib.parse import quote, urlsplit
 import httpx
 import trio
 
-from avion_media.common.errors import Dependency, Reason, Unavailable
+from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.ids import parse_any_id
 from avion_media.common.keys import origin_paths
 from avion_media.common.media import in_all_formats, parse_size_names
-from avion_media.common.tasks import EnsureLease, Task, id_of
+from avion_media.common.tasks import EnsureLease, Task, TaskHandler, id_of
 from avion_media.common.telemetry import get_logger, instruments
 from avion_media.items.item import PURGED_SIZES, Items
 from avion_media.items.settings import CdnConfig
@@ -25,7 +25,7 @@ _NOT_CACHED = frozenset({404, 410, 412})  # statuses of caches that did not have
 _log = get_logger()
 
 
-class PurgeMedia:
+class PurgeMedia(TaskHandler):
     """See `TaskHandler`. Repeating a purge is harmless."""
 
     def __init__(self, items: Items, config: CdnConfig) -> None:
@@ -45,12 +45,6 @@ class PurgeMedia:
                 found = await self._items.published(any_id)
                 more = [] if found is None else [size for size in found.facts.thumbnails if size not in sizes]
                 await self._purge_all(http, origin_paths(any_id, more).values())
-
-    async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
-        """See `TaskHandler.record_failure`. A purge has no status."""
-
-    async def renew_status(self, task: Task) -> None:
-        """See `TaskHandler.renew_status`: a purge has no status."""
 
     async def _purge_all(self, http: httpx.AsyncClient, paths: Iterable[str]) -> None:
         paths = tuple(paths)

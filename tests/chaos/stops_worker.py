@@ -13,7 +13,7 @@ import trio
 from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.common.errors import Reason
-from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task
+from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task, TaskHandler
 from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
@@ -26,7 +26,7 @@ BEGUN, ENDED = (
 SLOTS = 2
 
 
-class Works:
+class Works(TaskHandler):
     """Reports when it begins and ends a task."""
 
     def __init__(self, redis: Redis) -> None:
@@ -43,9 +43,6 @@ class Works:
         """Report why the task was given up."""
         await self._redis.execute("RPUSH", ENDED, f"{task.task_id} {reason}{' file' if is_file_suspect else ''}")
 
-    async def renew_status(self, _task: Task) -> None:
-        """It has no status."""
-
 
 async def main(url: str, claim_after_s: float) -> None:
     """Work until the process is killed."""
@@ -55,7 +52,6 @@ async def main(url: str, claim_after_s: float) -> None:
             Works(redis),
             ConsumerPolicy(SLOTS, 5, claim_after_s, 0.1, 0.5),
             name=f"worker-{os.getpid()}-{time.time_ns():x}",
-            queue_name=PROCESSING_QUEUE,
             accepting_tasks=lambda: True,
             telemetry=NO_TELEMETRY,
         )

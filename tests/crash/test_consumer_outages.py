@@ -16,7 +16,7 @@ import trio
 from avion_media.backends.queue import MAX_DEATHS, Lease, QueueKeys, QueueStats, TaskQueue
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.common.errors import DecoderKilled, Dependency, MediaError, Reason, Rejected, Unavailable
-from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task
+from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task, TaskHandler
 from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
@@ -28,7 +28,7 @@ _LEASE_S = 3.0  # long enough that a busy machine sends heartbeats within half o
 _HARD_LIMIT_S = 60.0
 
 
-class Work:
+class Work(TaskHandler):
     """A handler that records its tasks, and fails with the errors of ``failure``."""
 
     def __init__(self, failure: Callable[[], Exception | None] = lambda: None) -> None:
@@ -61,7 +61,6 @@ def consumer_of(redis: Redis, work: Work, name: str, queue: TaskQueue | None = N
         work,
         ConsumerPolicy(**(bounds | policy)),
         name=name,
-        queue_name=PROCESSING_QUEUE,
         accepting_tasks=lambda: True,
         telemetry=NO_TELEMETRY,
     )

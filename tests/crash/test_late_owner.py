@@ -10,14 +10,14 @@ import trio
 from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import open_redis
 from avion_media.common.errors import Reason, Rejected
-from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task
+from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task, TaskHandler
 from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
 from supervisors import Supervisor, Worker
 
 
-class LosesItsTask:
+class LosesItsTask(TaskHandler):
     """A handler whose process counts as dead while it works, so that another one gets the task."""
 
     def __init__(self, queue: TaskQueue, failure: Exception) -> None:
@@ -31,9 +31,6 @@ class LosesItsTask:
         assert await self._queue.take("the other one", block_s=0) is not None
         self.ended.set()
         raise self._failure
-
-    async def renew_status(self, _task: Task) -> None:
-        pass
 
     async def record_failure(self, _task: Task, _reason: Reason, *, is_file_suspect: bool = False) -> None:
         self.given_up = True
@@ -55,7 +52,6 @@ async def test_a_late_owner_is_silent(redis_url: str, queue: TaskQueue, failure:
             handler,
             ConsumerPolicy(slots=1, max_attempts=1, claim_after_s=60, backoff_s=1, max_backoff_s=1),
             name="the first one",
-            queue_name=PROCESSING_QUEUE,
             accepting_tasks=lambda: True,
             telemetry=NO_TELEMETRY,
         )

@@ -24,7 +24,6 @@ import trio
 from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import Lock, Redis, open_redis
 from avion_media.backends.remote import HostLimiter, HostLimits, parse_remote_url
-from avion_media.common.errors import Reason
 from avion_media.common.formats import JPEG, MP4
 from avion_media.common.ids import new_media_id
 from avion_media.common.tasks import (
@@ -34,6 +33,7 @@ from avion_media.common.tasks import (
     QUEUES,
     EnsureLease,
     Task,
+    TaskHandler,
     processing_fields,
 )
 from avion_media.common.telemetry import NO_TELEMETRY
@@ -52,7 +52,7 @@ _PROBES = 40
 _REPLICAS, _FLEET, _IDLE_S = 60, 300, 20.0
 
 
-class Timed:
+class Timed(TaskHandler):
     """A handler whose tasks take ``seconds_of``. It records when each ended."""
 
     def __init__(self, seconds_of: Callable[[Task], float], hosts: HostLimiter | None = None) -> None:
@@ -70,12 +70,6 @@ class Timed:
                 await trio.sleep(seconds)
         self.ended[task.task_id] = time.monotonic()
 
-    async def record_failure(self, _task: Task, _reason: Reason, *, is_file_suspect: bool = False) -> None:
-        pass
-
-    async def renew_status(self, _task: Task) -> None:
-        pass
-
 
 @asynccontextmanager
 async def working(queue: TaskQueue, handler: Timed, slots: int, tenant_cap: int = 0) -> AsyncIterator[None]:
@@ -86,7 +80,6 @@ async def working(queue: TaskQueue, handler: Timed, slots: int, tenant_cap: int 
         handler,
         policy,
         name="only",
-        queue_name=queue.name,
         accepting_tasks=lambda: True,
         telemetry=NO_TELEMETRY,
     )
@@ -246,7 +239,6 @@ async def _do_nothing(redis: Redis, name: str) -> None:
                 Timed(lambda _task: 0.0),
                 ConsumerPolicy(2, 5, 60.0, 2.0, 300.0),
                 name=name,
-                queue_name=queue.name,
                 accepting_tasks=lambda: True,
                 telemetry=NO_TELEMETRY,
             )

@@ -6,14 +6,14 @@ queued is a deletion, too: it is marked first, and then its objects are removed 
 
 from __future__ import annotations
 
-from avion_media.common.errors import Deferred, Reason
+from avion_media.common.errors import Deferred
 from avion_media.common.ids import parse_any_id
-from avion_media.common.tasks import EnsureLease, Task, id_of
+from avion_media.common.tasks import EnsureLease, Task, TaskHandler, id_of
 from avion_media.items.deletion.names import generation_of
 from avion_media.items.deletion.replay import JournalReplay
 
 
-class RemoveDeleted:
+class RemoveDeleted(TaskHandler):
     """See `TaskHandler`."""
 
     def __init__(self, replay: JournalReplay, removed_ttl_s: float) -> None:
@@ -41,9 +41,3 @@ class RemoveDeleted:
         await items.purge(media_id, f"removed.{generation}", sizes)  # again: a response in flight may have been cached
         await records.finish_removal(media_id, generation, self._removed_ttl_s)
         await items.events.publish("media.deleted", media_id, {})
-
-    async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
-        """See `TaskHandler.record_failure`. Nothing to record: the media item is already deleted."""
-
-    async def renew_status(self, task: Task) -> None:
-        """See `TaskHandler.renew_status`: the record of a deletion does not expire."""

@@ -17,7 +17,7 @@ import trio
 from avion_media.backends.queue import BulkJobs, TaskQueue
 from avion_media.backends.redis import Redis, Reply
 from avion_media.common.errors import Reason
-from avion_media.common.tasks import EnsureLease, Task
+from avion_media.common.tasks import EnsureLease, Task, TaskHandler
 from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.workers.bulk import BulkRunner, ReplayDeadLetters
 from avion_media.workers.consumer import Consumer
@@ -42,7 +42,7 @@ class Doomed(Redis):
         return reply
 
 
-class NoTasks:
+class NoTasks(TaskHandler):
     """A handler for a process that reads none."""
 
     async def run(self, task: Task, ensure_lease: EnsureLease) -> None:
@@ -63,7 +63,6 @@ def janitor_of(redis: Redis, name: str, handler: Any = None) -> Consumer:
         handler or NoTasks(),
         ConsumerPolicy(2, 3, CLAIM_AFTER_S, 0.05, 0.05),
         name=f"process {os.getpid()}",
-        queue_name=name,
         accepting_tasks=lambda: True,
         telemetry=NO_TELEMETRY,
         bulk=BulkRunner(BulkJobs(redis, name), {"replay": ReplayDeadLetters(queue)}),

@@ -13,7 +13,7 @@ from avion_media.backends.redis import Redis, open_redis
 from avion_media.common.errors import Dependency, Reason, Unavailable
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id
-from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task, processing_fields
+from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task, TaskHandler, processing_fields
 from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
@@ -25,7 +25,7 @@ LARGE = ConsumerPolicy(4, 5, 1.6, 0.1, 0.1, tenant_cap=3)
 TASKS = 60
 
 
-class Shared:
+class Shared(TaskHandler):
     """Notes what both fleets do; every fifth task fails once."""
 
     def __init__(self) -> None:
@@ -51,9 +51,6 @@ class Shared:
     async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
         raise NotImplementedError
 
-    async def renew_status(self, task: Task) -> None:
-        pass
-
     async def until(self, count: int) -> None:
         while self.done.total() < count:  # noqa: ASYNC110 - it notes, and wakes nobody
             await trio.sleep(0.01)
@@ -66,7 +63,6 @@ def fleet(redis: Redis, handler: Shared, policy: ConsumerPolicy, name: str) -> S
         handler,
         policy,
         name=name,
-        queue_name=PROCESSING_QUEUE,
         accepting_tasks=lambda: True,
         telemetry=NO_TELEMETRY,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import trio
@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from avion_media.backends.queue import Lease, TaskQueue
 from avion_media.common.errors import LeaseLost, Reason
-from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task
+from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task, TaskHandler
 from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
@@ -55,6 +55,7 @@ class FakeLease:
 class FakeQueue:
     """One task, once."""
 
+    name = PROCESSING_QUEUE
     max_deaths = 3
 
     def __init__(self) -> None:
@@ -74,7 +75,7 @@ class FakeQueue:
         pass
 
 
-class Attempt:
+class Attempt(TaskHandler):
     """Works for longer than its lease lasts."""
 
     def __init__(self, *, confirms: bool) -> None:
@@ -87,9 +88,6 @@ class Attempt:
             await ensure_lease()
         await trio.sleep(3 * CLAIM_AFTER_S)
         self.ended = True
-
-    async def renew_status(self, _task: Task) -> None:
-        pass
 
     async def record_failure(self, _task: Task, _reason: Reason, *, is_file_suspect: bool = False) -> None:
         self.gave_up = True
@@ -113,7 +111,6 @@ def consumer_of(queue: FakeQueue, handler: Attempt) -> Consumer:
         handler,
         ConsumerPolicy(slots=1, max_attempts=1, claim_after_s=CLAIM_AFTER_S, backoff_s=1, max_backoff_s=1),
         name="the first one",
-        queue_name=PROCESSING_QUEUE,
         accepting_tasks=lambda: True,
         telemetry=NO_TELEMETRY,
     )
@@ -126,8 +123,8 @@ async def test_an_attempt_that_may_have_written_comes_to_its_end(confirms: bool,
     assert lease is not None
     consumer = consumer_of(queue, handler)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(consumer.renew_leases, child)
-        nursery.start_soon(consumer.read, child)
+        nursery.start_soon(consumer.renew_leases, cast("Any", child))
+        nursery.start_soon(consumer.read, cast("Any", child))
         await trio.sleep(2 * CLAIM_AFTER_S)
         assert consumer.running == (1 if confirms else 0)
         # Its process has lost the lease, but it is alive: nobody must go on counting its crash.
@@ -154,7 +151,7 @@ async def test_a_cancelled_attempt_gives_its_task_back_at_once() -> None:
     assert lease is not None
     consumer = consumer_of(queue, Parallel(confirms=False))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(consumer.read, Child())
+        nursery.start_soon(consumer.read, cast("Any", Child()))
         await trio.testing.wait_all_tasks_blocked()
         assert consumer.running == 1
         nursery.cancel_scope.cancel()

@@ -18,7 +18,7 @@ from mediascrub.ranges import Range
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class MediaSample:
     """One sample: its range in the file, and its decoding and presentation time in the track's timescale."""
 
     data: Range
@@ -52,13 +52,13 @@ class SampleTable:
             size = (end - index) * self.constant_size if self.constant_size else before[end] - before[index]
             yield Range(offset, size)
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[MediaSample]:
         """Yield the samples in decoding order. Ends early if the lengths of the tables contradict each other."""
         decoded_at = 0
         durations = chain.from_iterable(repeat(delta, count) for count, delta in self.durations)
         shifts = chain(chain.from_iterable(repeat(shift, count) for count, shift in self.shifts), repeat(0))
         for (index, data), duration, shift in zip(enumerate(self.sample_ranges()), durations, shifts, strict=False):
-            yield Sample(data, decoded_at, decoded_at + shift, self.sync is None or index in self.sync)
+            yield MediaSample(data, decoded_at, decoded_at + shift, self.sync is None or index in self.sync)
             decoded_at += duration
 
     def sample_ranges(self) -> Iterator[Range]:

@@ -15,9 +15,9 @@ from functools import partial
 
 from mediascrub.errors import ScrubError, corrupt
 from mediascrub.formats import Format
-from mediascrub.heif.items import Items, read_items
+from mediascrub.heif.items import HeifItems, read_items
 from mediascrub.heif.meta import Extents, MetaWriter
-from mediascrub.heif.properties import Looks, looks_of
+from mediascrub.heif.properties import Appearance, looks_of
 from mediascrub.heif.tracks import chunks_of, properties_of_track, read_tracks, scrubbed_moov
 from mediascrub.isobmff import Box, file_of_boxes, make_box
 from mediascrub.picture import Peek, Picture
@@ -88,7 +88,7 @@ AVIF = HeifFormat(Format.AVIF, upright=False)
 HEIC = HeifFormat(Format.HEIC, upright=True)
 
 
-def _looks_of_primary(items: Items | None) -> Looks:
+def _looks_of_primary(items: HeifItems | None) -> Appearance:
     """Return how the primary item looks, with the colours of its first tile if it has none. CORRUPT without one."""
     if items is None:
         raise corrupt("no primary item")

@@ -22,7 +22,7 @@ IN_FILE, IN_IDAT = 0, 1
 
 
 @dataclass(slots=True)
-class Item:
+class HeifItem:
     """One item with its properties as (number in ``ipco``, essential). ``ranges`` are None until they are read."""
 
     id: int
@@ -44,11 +44,11 @@ class Reference(NamedTuple):
 
 
 @dataclass(slots=True)
-class Items:
+class HeifItems:
     """The items of a ``meta`` box."""
 
     primary: int
-    by_id: dict[int, Item]
+    by_id: dict[int, HeifItem]
     properties: list[Box]
     references: list[Reference]
     idat: memoryview
@@ -58,7 +58,7 @@ class Items:
         return [numbered(self.properties, number) for number, _ in self.by_id[item_id].properties]
 
 
-def read_items(meta: Box) -> Items:
+def read_items(meta: Box) -> HeifItems:
     """Read the ``meta`` box of pictures. An inconsistent one is CORRUPT."""
     parts = meta.children(4, strict=True)
     if bytes(required(parts, b"hdlr", "meta").at(8, 4)) != b"pict":
@@ -69,7 +69,7 @@ def read_items(meta: Box) -> Items:
     _read_associations(properties, by_id)
     primary = Reader(required(parts, b"pitm", "meta").content)
     references, idat = first(parts, b"iref"), first(parts, b"idat")
-    return Items(
+    return HeifItems(
         primary=primary.number(2 if _version(primary) == 0 else 4),
         by_id=by_id,
         properties=required(properties, b"ipco", "iprp").children(strict=True)[:MAX_PROPERTIES],
@@ -78,7 +78,7 @@ def read_items(meta: Box) -> Items:
     )
 
 
-def choose(items: Items) -> list[Item]:
+def choose(items: HeifItems) -> list[HeifItem]:
     """Return the primary picture, its tiles or layers, and their transparency, in the order of the file.
 
     All else is left out. Raises UNSUPPORTED for a kind of picture, EXTERNAL_REFERENCE for data in another file.
@@ -106,14 +106,14 @@ def _closure(start: set[int], sources: dict[int, list[int]]) -> set[int]:
     return reached
 
 
-def _alphas(items: Items, pictures: set[int]) -> set[int]:
+def _alphas(items: HeifItems, pictures: set[int]) -> set[int]:
     alpha_types = {number for number, box in enumerate(items.properties, 1) if is_alpha(box)}
     alphas = {item.id for item in items.by_id.values() if any(number in alpha_types for number, _ in item.properties)}
     of_alphas = [each for each in items.references if each.kind == b"auxl" and each.source in alphas]
     return {each.source for each in of_alphas if not pictures.isdisjoint(each.targets)}
 
 
-def _check(item: Item | None) -> None:
+def _check(item: HeifItem | None) -> None:
     if item is None:
         raise corrupt("a picture refers to an item that does not exist")
     if item.kind not in _ITEM_KINDS or item.protected:
@@ -128,10 +128,10 @@ def _version(reader: Reader) -> int:
     return reader.number(4) >> 24
 
 
-def _read_infos(iinf: Box) -> dict[int, Item]:
+def _read_infos(iinf: Box) -> dict[int, HeifItem]:
     reader = Reader(iinf.content)
     reader.take(2 if _version(reader) == 0 else 4)
-    by_id: dict[int, Item] = {}
+    by_id: dict[int, HeifItem] = {}
     for box in iinf.children(reader.offset, strict=True):
         if box.type != b"infe":
             continue
@@ -144,11 +144,11 @@ def _read_infos(iinf: Box) -> dict[int, Item]:
         protected = entry.number(2) != 0
         if item_id in by_id or len(by_id) >= _MAX_ITEMS:
             raise corrupt("an item is given twice, or there are too many")
-        by_id[item_id] = Item(item_id, bytes(entry.take(4)), flags, protected)
+        by_id[item_id] = HeifItem(item_id, bytes(entry.take(4)), flags, protected)
     return by_id
 
 
-def _read_locations(iloc: Box, by_id: dict[int, Item]) -> None:
+def _read_locations(iloc: Box, by_id: dict[int, HeifItem]) -> None:
     reader = Reader(iloc.content)
     version = _version(reader)
     widths = reader.number(2)
@@ -176,7 +176,7 @@ def _read_locations(iloc: Box, by_id: dict[int, Item]) -> None:
             item.method, item.external, item.ranges = method, external, ranges
 
 
-def _read_associations(boxes: list[Box], by_id: dict[int, Item]) -> None:
+def _read_associations(boxes: list[Box], by_id: dict[int, HeifItem]) -> None:
     quota = Quota(_MAX_ASSOCIATIONS, "properties", ScrubCode.CORRUPT)
     for box in boxes:
         if box.type != b"ipma":

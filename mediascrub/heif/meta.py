@@ -7,7 +7,7 @@ from bisect import bisect_right
 from operator import itemgetter
 
 from mediascrub.errors import ScrubCode, ScrubError, corrupt
-from mediascrub.heif.items import IN_IDAT, Item, Items, choose
+from mediascrub.heif.items import IN_IDAT, HeifItem, HeifItems, choose
 from mediascrub.heif.properties import kept_property, numbered
 from mediascrub.isobmff import make_box, make_full_box
 from mediascrub.ranges import Range, merged
@@ -54,7 +54,7 @@ class MetaWriter:
     The length of the box does not depend on them. Raises `ScrubError` as `choose` does, and for a picture without data.
     """
 
-    def __init__(self, items: Items, in_file: Extents) -> None:
+    def __init__(self, items: HeifItems, in_file: Extents) -> None:
         self._items = items
         self._chosen = choose(items)
         self._in_file = in_file
@@ -124,7 +124,7 @@ class MetaWriter:
         associations = make_full_box(b"ipma", int(self._wide), 1, len(lists).to_bytes(4, "big"), *lists)
         return make_box(b"iprp", make_box(b"ipco", *kept), associations)
 
-    def _property_list(self, item: Item, new_indexes: dict[int, int]) -> bytes:
+    def _property_list(self, item: HeifItem, new_indexes: dict[int, int]) -> bytes:
         associations = []
         for index, essential in item.properties:
             if index in new_indexes:

@@ -50,7 +50,7 @@ def numbered(properties: list[Box], index: int) -> Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
+class Appearance:
     """How a picture is shown: ``extent`` as stored, ``upright_size`` after all transforms, Exif ``orientation``."""
 
     extent: tuple[int, int]
@@ -59,7 +59,7 @@ class Looks:
     colour: Colour | None
 
 
-def looks_of(properties: Iterable[Box]) -> Looks:
+def looks_of(properties: Iterable[Box]) -> Appearance:
     """Read the properties of an item or of a sample entry, with transforms in order. Raises `ScrubError` (corrupt)."""
     extent = upright = (0, 0)
     quarters, mirrored = 0, None
@@ -82,7 +82,7 @@ def looks_of(properties: Iterable[Box]) -> Looks:
                 profile = profile or IccProfile(kept[4:])
             elif len(kept) >= 10:
                 points = points or CodePoints(int.from_bytes(kept[4:6], "big"), int.from_bytes(kept[6:8], "big"))
-    return Looks(extent, upright, _orientation(quarters, mirrored), profile or points)
+    return Appearance(extent, upright, _orientation(quarters, mirrored), profile or points)
 
 
 def _orientation(quarters: int, mirrored: int | None) -> int:

@@ -13,7 +13,7 @@ from mediascrub.matroska.clusters import BlockReader, choose_clusters, last_show
 from mediascrub.matroska.ebml import CRC_32, MAX_HEADER_BYTES, Element, Elements, Id, element_at
 from mediascrub.matroska.scrub import SEEK, SEEK_ID, HeaderScrub, scrub_cluster, void
 from mediascrub.matroska.tracks import (
-    Track,
+    TrackEntry,
     kept_tracks,
     main_video,
     read_timing,
@@ -177,7 +177,7 @@ def _poster_ranges(layout: _Layout, poster: PosterSamples) -> tuple[Range, ...]:
 
 
 def _scrub(
-    file: SparseFile, layout: _Layout, tracks: Sequence[Track], poster: PosterSamples, bounds: VideoBounds
+    file: SparseFile, layout: _Layout, tracks: Sequence[TrackEntry], poster: PosterSamples, bounds: VideoBounds
 ) -> tuple[Patch, ...]:
     kept = kept_tracks(tracks)
     edits = Edits(file.peek)
@@ -203,7 +203,7 @@ def _scrub(
 
 
 def _coded_samples(
-    file: SparseFile, layout: _Layout, kept: Sequence[Track], poster: PosterSamples, bounds: VideoBounds
+    file: SparseFile, layout: _Layout, kept: Sequence[TrackEntry], poster: PosterSamples, bounds: VideoBounds
 ) -> Iterator[CodedSample]:
     """Yield the frames of kept tracks that might have private messages: all, or those of the first seconds."""
     tracks = {track.number: track for track in kept if track.coding is not None}

@@ -11,7 +11,7 @@ from mediascrub.bounds import VideoBounds
 from mediascrub.coded_data.changes import number_of_255s
 from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.matroska.ebml import Element, Elements, read_number
-from mediascrub.matroska.tracks import Timing, Track
+from mediascrub.matroska.tracks import SegmentTiming, TrackEntry
 from mediascrub.movie import REORDERING_S, PosterSamples, decodable_seconds
 from mediascrub.ranges import Range
 from mediascrub.sparse import SparseFile
@@ -40,7 +40,7 @@ BLOCKS = (InCluster.SIMPLE_BLOCK, InCluster.BLOCK_GROUP)
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class BlockHead:
     """A SimpleBlock or BlockGroup: ``ticks`` on the segment's clock, the range of its frames, and how they share it."""
 
     element: Element
@@ -53,7 +53,7 @@ class Block:
 class BlockReader(Elements):
     """Reads elements and blocks."""
 
-    def blocks(self, cluster: Element) -> Iterator[Block]:
+    def blocks(self, cluster: Element) -> Iterator[BlockHead]:
         """Yield the blocks that are completely inside the cluster, in order."""
         ticks = 0
         for child in self.series(cluster.payload, cluster.end):
@@ -64,7 +64,7 @@ class BlockReader(Elements):
             elif child.id in BLOCKS:
                 yield self.block(child, ticks)
 
-    def block(self, element: Element, cluster_ticks: int = 0) -> Block:
+    def block(self, element: Element, cluster_ticks: int = 0) -> BlockHead:
         """Read the head of a SimpleBlock or BlockGroup, whose cluster begins at ``cluster_ticks``."""
         block: Element | None = element
         if element.id == InCluster.BLOCK_GROUP:
@@ -79,9 +79,9 @@ class BlockReader(Elements):
         ticks = cluster_ticks + int.from_bytes(head[width : width + 2], "big", signed=True)
         lacing = int.from_bytes(head[width + 2 : width + 3], "big") & _LACING
         start = block.payload + width + 3
-        return Block(element, track, ticks, lacing, Range(start, block.end - start))
+        return BlockHead(element, track, ticks, lacing, Range(start, block.end - start))
 
-    def frames(self, block: Block) -> list[Range]:
+    def frames(self, block: BlockHead) -> list[Range]:
         """Return the ranges of the frames of a block; none if its lacing is impossible."""
         if not block.lacing:
             return [block.data] if block.data.length > 0 else []
@@ -111,7 +111,12 @@ def _laced(lacing: int, data: bytes, start: int) -> list[Range]:
 
 
 def choose_clusters(
-    file: SparseFile, clusters: Sequence[Element], video: Track, timing: Timing, seconds: float, bounds: VideoBounds
+    file: SparseFile,
+    clusters: Sequence[Element],
+    video: TrackEntry,
+    timing: SegmentTiming,
+    seconds: float,
+    bounds: VideoBounds,
 ) -> PosterSamples:
     """Return the ranges, from the first cluster on, with the first ``seconds`` of ``video``.
 
@@ -145,7 +150,11 @@ def choose_clusters(
 
 
 def last_shown_s(
-    file: SparseFile, clusters: Sequence[Element], timing: Timing, tracks: Sequence[Track], bounds: VideoBounds
+    file: SparseFile,
+    clusters: Sequence[Element],
+    timing: SegmentTiming,
+    tracks: Sequence[TrackEntry],
+    bounds: VideoBounds,
 ) -> float:
     """Return when the last frame ends, in seconds, by the last cluster's blocks. Raises `Missing`, `ScrubError`."""
     last = clusters[-1]

@@ -15,7 +15,7 @@ from mediascrub.coded_data.changes import is_needed_t35
 from mediascrub.errors import ScrubCode, ScrubError
 from mediascrub.matroska.clusters import BLOCKS, BlockReader, InCluster, InGroup
 from mediascrub.matroska.ebml import CRC_32, Element, Elements, Id, void_header
-from mediascrub.matroska.tracks import DURATION, TIMESTAMP_SCALE, TRACK_ENTRY, InTrack, InVideo, Track
+from mediascrub.matroska.tracks import DURATION, TIMESTAMP_SCALE, TRACK_ENTRY, InTrack, InVideo, TrackEntry
 from mediascrub.movie import Edits
 
 SEEK, SEEK_ID = 0x4DBB, 0x53AB
@@ -57,7 +57,7 @@ def void(edits: Edits, offset: int, length: int) -> None:
 class HeaderScrub:
     """Scrubs everything except clusters. ``kept`` are the tracks that stay. Raises `ScrubError` (corrupt)."""
 
-    def __init__(self, elements: Elements, edits: Edits, kept: Iterable[Track]) -> None:
+    def __init__(self, elements: Elements, edits: Edits, kept: Iterable[TrackEntry]) -> None:
         self._elements = elements
         self._edits = edits
         self._kept = {track.entry.offset: track for track in kept}

@@ -48,7 +48,7 @@ _VIDEO_INTEGERS = frozenset(InVideo)
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class SegmentTiming:
     """``scale`` nanoseconds make a tick; ``duration_s`` is 0.0 if the file does not have it."""
 
     scale: int
@@ -56,7 +56,7 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Track:
+class TrackEntry:
     """One TrackEntry. ``size`` is that of the picture in coded pixels, whose width ``pixel_aspect`` stretches."""
 
     entry: Element
@@ -77,7 +77,7 @@ class Track:
         return CODINGS.get(self.codec or "") if self.is_video and not self.encoded else None
 
 
-def main_video(tracks: Sequence[Track]) -> Track:
+def main_video(tracks: Sequence[TrackEntry]) -> TrackEntry:
     """Return the first default track that is no still. Raises `ScrubError`: no_video, unsupported."""
     videos = [track for track in tracks if track.is_video]
     if not videos:
@@ -88,12 +88,12 @@ def main_video(tracks: Sequence[Track]) -> Track:
     return main
 
 
-def stream_of(video: Track, tracks: Sequence[Track]) -> str:
+def stream_of(video: TrackEntry, tracks: Sequence[TrackEntry]) -> str:
     """Return the ``stream`` of `MoviePlan`. libav makes a stream of every TrackEntry that names a codec."""
     return f"V:{[track for track in tracks if track.type == _TYPE_VIDEO and track.codec is not None].index(video)}"
 
 
-def kept_tracks(tracks: Sequence[Track]) -> tuple[Track, ...]:
+def kept_tracks(tracks: Sequence[TrackEntry]) -> tuple[TrackEntry, ...]:
     """Return the tracks that stay: pictures and sound. Subtitles can contain a drone's position."""
     main = main_video(tracks)
     return tuple(
@@ -103,7 +103,7 @@ def kept_tracks(tracks: Sequence[Track]) -> tuple[Track, ...]:
     )
 
 
-def read_timing(elements: Elements, info: Element) -> Timing:
+def read_timing(elements: Elements, info: Element) -> SegmentTiming:
     """Read Info. Raises `ScrubError` (corrupt)."""
     scale, ticks = 1_000_000, 0.0
     for child in elements.children(info):
@@ -113,10 +113,10 @@ def read_timing(elements: Elements, info: Element) -> Timing:
             ticks = elements.number(child)
     if scale == 0:
         raise corrupt("timestamp scale 0")
-    return Timing(scale, max(0.0, ticks * scale / 1e9))
+    return SegmentTiming(scale, max(0.0, ticks * scale / 1e9))
 
 
-def read_tracks(elements: Elements, tracks: Element, bounds: VideoBounds) -> tuple[Track, ...]:
+def read_tracks(elements: Elements, tracks: Element, bounds: VideoBounds) -> tuple[TrackEntry, ...]:
     """Read Tracks. Raises `ScrubError` (corrupt)."""
     entries = list(elements.inside(tracks, TRACK_ENTRY))
     if len(entries) > bounds.max_tracks:
@@ -124,7 +124,7 @@ def read_tracks(elements: Elements, tracks: Element, bounds: VideoBounds) -> tup
     return tuple(_read_track(elements, entry) for entry in entries)
 
 
-def _read_track(elements: Elements, entry: Element) -> Track:
+def _read_track(elements: Elements, entry: Element) -> TrackEntry:
     found = {child.id: child for child in elements.children(entry)}  # the last of several counts
 
     def number(identifier: int, default: int = 0) -> int:
@@ -138,7 +138,7 @@ def _read_track(elements: Elements, entry: Element) -> Track:
     size, pixel_aspect = _read_size(video)
     kind = number(InTrack.TRACK_TYPE)
     codec = content(InTrack.CODEC_ID).rstrip(b"\0").decode("latin-1") if InTrack.CODEC_ID in found else None
-    return Track(
+    return TrackEntry(
         entry=entry,
         number=number(InTrack.TRACK_NUMBER),
         type=kind,

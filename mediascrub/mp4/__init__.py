@@ -24,7 +24,7 @@ from mediascrub.mp4.moof import Run, indexed_by_mfra, indexed_by_sidx, read_frag
 from mediascrub.mp4.moov import Movie, Track, read_movie
 from mediascrub.mp4.scrub import MovieScrub, free, kept_extents, unreferenced
 from mediascrub.ranges import Range, merged
-from mediascrub.sample_table import Sample
+from mediascrub.sample_table import MediaSample
 from mediascrub.sparse import SparseFile, eager_window
 
 _HEADER_BYTES = 16
@@ -183,10 +183,10 @@ def _choose_samples(
     return PosterSamples(tuple(ranges), seconds)
 
 
-def _table_samples(track: Track, bounds: VideoBounds) -> Iterator[Sample]:
+def _table_samples(track: Track, bounds: VideoBounds) -> Iterator[MediaSample]:
     """Yield the samples of the movie's own tables, from the sync sample at which the first edit begins."""
     starts_at = track.presentation_start
-    pending: list[Sample] = []
+    pending: list[MediaSample] = []
     samples = track.table.samples()
     for passed, sample in enumerate(samples):
         if passed >= bounds.max_samples:

@@ -12,7 +12,7 @@ from mediascrub.errors import ScrubError, corrupt
 from mediascrub.isobmff import Box, Reader, box_at, first, required
 from mediascrub.mp4.moov import Movie
 from mediascrub.ranges import Range
-from mediascrub.sample_table import Sample, big_endian
+from mediascrub.sample_table import MediaSample, big_endian
 from mediascrub.sparse import SparseFile
 
 _BASE_OFFSET, _DESCRIPTION, _DURATION, _SIZE = 0x1, 0x2, 0x8, 0x10  # tfhd
@@ -36,11 +36,11 @@ class Run:
         """The decoding time at the end of its last sample."""
         return self.starts_at + sum(self.durations)
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[MediaSample]:
         """Yield its samples; their exact presentation time does not matter here."""
         offset, decoded_at = self.data.offset, self.starts_at
         for size, duration in zip(self.sizes, self.durations, strict=True):
-            yield Sample(Range(offset, size), decoded_at, decoded_at, True)
+            yield MediaSample(Range(offset, size), decoded_at, decoded_at, True)
             offset += size
             decoded_at += duration
 

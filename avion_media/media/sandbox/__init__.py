@@ -31,7 +31,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class ProcessUsage:
     """What a task used, as the kernel counted it. ``peak_rss_bytes`` includes pages shared with the fork server."""
 
     cpu_s: float
@@ -56,7 +56,7 @@ class JobReport:
 
     name: str
     outcome: Outcome
-    usage: Usage
+    usage: ProcessUsage
 
 
 @dataclass(frozen=True, slots=True)

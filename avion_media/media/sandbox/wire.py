@@ -9,7 +9,7 @@ import socket
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from avion_media.media.sandbox import Limits, SandboxReport, Usage
+from avion_media.media.sandbox import Limits, ProcessUsage, SandboxReport
 
 MAX_MESSAGE_BYTES: Final = 64 << 10
 MAX_FILES: Final = 32
@@ -25,7 +25,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Exit(Usage):
+class Exit(ProcessUsage):
     """How a child ended, and what it used. ``signal`` is 0 unless a signal killed it; ``error`` is why there was no
     child at all."""
 

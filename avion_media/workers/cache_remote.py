@@ -188,10 +188,7 @@ class CacheRemote(TaskHandler):
         """Fetch the file. Return None if the server confirms that the copy is current."""
         known = None if copy is None else validators_from(copy.info.metadata)
         with ObservedFetch(self._items.telemetry, url, fd) as observed:
-            if known is None:
-                fetched: Fetched | None = await self._fetcher.fetch(url, fd)
-            else:
-                fetched = await self._fetcher.fetch_if_changed(url, fd, known)
+            fetched = await self._fetcher.fetch_if_changed(url, fd, known)
             observed.arrived(fetched)
         return fetched
 

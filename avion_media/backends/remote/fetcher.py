@@ -7,6 +7,7 @@ compression. `dial` connects, `exchange` speaks HTTP.
 from __future__ import annotations
 
 import ssl
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,12 +20,13 @@ from avion_media.backends.remote.dial import DEFAULT_TIMEOUTS, Dialler, FetchTim
 from avion_media.backends.remote.errors import RemoteGone, ServerError
 from avion_media.backends.remote.exchange import Exchange, shortened
 from avion_media.backends.remote.guard import AddressGuard, AddressRefused
-from avion_media.backends.remote.hosts import HostGate, NoHostLimits
+from avion_media.backends.remote.hosts import HostLimiter
 from avion_media.backends.remote.url import RemoteUrl, has_forbidden_character, parse_remote_url
 from avion_media.backends.remote.validators import Validators, validators_of
 from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_REDIRECTS = 3
 _NOT_MODIFIED = 304
 _GONE = frozenset({404, 410, 451})
 # Statuses worth a retry. Those of the whole server count against it; those of this resource alone do not.
@@ -54,9 +56,8 @@ class Fetcher:
         *,
         max_bytes: int,
         timeout_s: float,
-        max_redirects: int = 3,
         user_agent: str = "avion-media",
-        hosts: HostGate | None = None,
+        hosts: HostLimiter | None = None,
         resolve: Resolve = resolve_by_system,
         ssl_context: ssl.SSLContext | None = None,
         timeouts: FetchTimeouts = DEFAULT_TIMEOUTS,
@@ -70,13 +71,19 @@ class Fetcher:
         self._dialler = Dialler(guard, resolve, ssl_context, timeouts)
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
-        self._max_redirects = max_redirects
         self._user_agent = user_agent
-        self._hosts = hosts or NoHostLimits()
+        self._hosts = hosts
         self._timeouts = timeouts
 
     async def fetch(self, url: RemoteUrl, fd: int) -> Fetched:
-        """GET ``url`` into the empty file ``fd``.
+        """GET ``url`` into the empty file ``fd``. Errors and cancels as for `fetch_if_changed`."""
+        fetched = await self.fetch_if_changed(url, fd, None)
+        assert fetched is not None  # 304 is no answer to a request without conditions
+        return fetched
+
+    async def fetch_if_changed(self, url: RemoteUrl, fd: int, known: Validators | None) -> Fetched | None:
+        """GET ``url`` into the empty file ``fd``. Return None, and leave the file empty, if the server confirms that
+        the ``known`` copy is current.
 
         Raises `Rejected`: REMOTE_REFUSED (by the guard, or a name that does not exist; both must look the same),
         REMOTE_STATUS (the server's status; `RemoteGone` for some), TOO_LARGE or EMPTY. Raises `Unavailable` (REMOTE) if
@@ -84,17 +91,6 @@ class Fetcher:
         raises (`Deferred`), and `OSError` of a write to ``fd``. A cancel closes the connection, and leaves the file
         partly written.
         """
-        fetched = await self._bounded(url, fd, None)
-        if fetched is None:
-            raise AssertionError("304 is no answer to a request without conditions")
-        return fetched
-
-    async def fetch_if_changed(self, url: RemoteUrl, fd: int, known: Validators) -> Fetched | None:
-        """As `fetch`, but return None, and leave ``fd`` empty, if the server confirms that the ``known`` copy is
-        current."""
-        return await self._bounded(url, fd, known)
-
-    async def _bounded(self, url: RemoteUrl, fd: int, known: Validators | None) -> Fetched | None:
         try:
             with trio.fail_after(self._timeout_s) as scope:
                 return await self._follow(url, fd, known, scope.deadline)
@@ -104,10 +100,9 @@ class Fetcher:
             raise Rejected(Reason.REMOTE_REFUSED, shortened(str(refusal))) from None
 
     async def _follow(self, url: RemoteUrl, fd: int, known: Validators | None, deadline: float) -> Fetched | None:
-        for hop in range(self._max_redirects + 1):
+        for hop in range(_MAX_REDIRECTS + 1):
             self._dialler.check(url)  # first, so that a refused URL does not wait for a slot
-            admitted = self._hosts.admitted(url, deadline, redirected=hop > 0)
-            async with admitted, self._dialler.open_stream(url) as stream:
+            async with self._admitted(url, deadline, redirected=hop > 0), self._dialler.open_stream(url) as stream:
                 answer = Exchange(stream, self._timeouts, self._max_bytes + self._max_bytes // 4 + _FRAMING_BYTES)
                 conditions = known.conditions(url) if known is not None else []
                 await answer.ask(url, self._user_agent, conditions)
@@ -120,7 +115,10 @@ class Fetcher:
                     etag, date = answer.header(b"etag"), answer.header(b"last-modified")
                     return Fetched(size_bytes, url, validators_of(url, etag, date))
             url = _redirect_target(url, location)
-        raise Rejected(Reason.REMOTE_STATUS, f"more than {self._max_redirects} redirects")
+        raise Rejected(Reason.REMOTE_STATUS, f"more than {_MAX_REDIRECTS} redirects")
+
+    def _admitted(self, url: RemoteUrl, deadline: float, *, redirected: bool) -> AbstractAsyncContextManager[None]:
+        return self._hosts.admitted(url, deadline, redirected=redirected) if self._hosts else nullcontext()
 
     async def _save_body(self, answer: Exchange, fd: int) -> int:
         self._check_announced(answer)

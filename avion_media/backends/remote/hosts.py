@@ -22,9 +22,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 import trio
 
@@ -40,27 +39,6 @@ _SLOT_MARGIN_S = 10.0  # if a process dies, its slot is released this long after
 _LEAVE_S = 2.0  # limit of the shielded release
 _WAIT_S = 1.0  # wait for a slot, or for the result of the probe
 _MAX_CAUSE_CHARACTERS = 200
-
-
-class HostGate(Protocol):
-    """Decides whether a request may be made now. It receives the result."""
-
-    def admitted(
-        self, url: RemoteUrl, deadline: float, *, redirected: bool = False
-    ) -> AbstractAsyncContextManager[None]:
-        """Enclose one request, which must end by ``deadline`` (Trio's clock), or raise `Deferred`.
-
-        ``redirected``: another server redirected here, and used some of the time.
-        """
-
-
-class NoHostLimits:
-    """No limits."""
-
-    @asynccontextmanager
-    async def admitted(self, url: RemoteUrl, deadline: float, *, redirected: bool = False) -> AsyncIterator[None]:
-        """See `HostGate`."""
-        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +65,7 @@ BREAKER = HashRecord("breaker", BreakerState, "remote_server:{<host>}:<port>", "
 
 
 class HostLimiter:
-    """A `HostGate`, as described above. Safe to use from many tasks."""
+    """Decides whether a request may be made now, and receives its result. Safe to use from many tasks."""
 
     def __init__(self, redis: Callable[[], Redis], policy: HostLimits) -> None:
         self._redis = redis
@@ -95,9 +73,11 @@ class HostLimiter:
 
     @asynccontextmanager
     async def admitted(self, url: RemoteUrl, deadline: float, *, redirected: bool = False) -> AsyncIterator[None]:
-        """See `HostGate`. Also raises `Unavailable` ("redis").
+        """Enclose one request, which must end by ``deadline`` (Trio's clock). Raises `Deferred` or `Unavailable`
+        ("redis") instead.
 
-        The slot is always released, within 2 s. If that fails, it becomes free shortly after ``deadline``.
+        ``redirected``: another server redirected here, and used some of the time. The slot is always
+        released, within 2 s. If that fails, it becomes free shortly after ``deadline``.
         """
         token = secrets.token_hex(8)
         outcome, pause_s, cause = "unknown", 0.0, ""

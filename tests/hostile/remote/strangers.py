@@ -13,7 +13,7 @@ import trio
 
 from avion_media.backends.remote import AddressGuard, Fetcher, FetchTimeouts
 from avion_media.backends.remote.dial import Resolve
-from avion_media.backends.remote.hosts import HostGate
+from avion_media.backends.remote.hosts import HostLimiter
 
 Behaviour = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
 LOOPBACK = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
@@ -134,7 +134,7 @@ def fetcher(
     timeouts: FetchTimeouts | None = None,
     tls: ssl.SSLContext | None = None,
     guard: AddressGuard | None = None,
-    hosts: HostGate | None = None,
+    hosts: HostLimiter | None = None,
     user_agent: str = "avion-media",
 ) -> Fetcher:
     """A fetcher that may talk to this machine's loopback."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from avion_media.backends.remote import (
     AddressGuard,
+    HostLimiter,
     RemoteGone,
     RemoteUrl,
     ServerError,
@@ -121,7 +122,7 @@ async def test_whose_trouble_a_status_tells_of(
     assert (caught.value.of_host, caught.value.asked_pause_s) == (of_host, asked_s)
 
 
-class Doorkeeper:
+class Doorkeeper(HostLimiter):
     """Notes who is admitted; turns away one port."""
 
     def __init__(self, closed_port: int = 0) -> None:

@@ -15,16 +15,14 @@ An outage is a state: calls raise `Unavailable`, and later calls connect again, 
     scripts             Lua scripts, and which of them a full Redis runs
     subscription        messages of channels
     lock                a lock among all replicas
-    replies             names and values that a call returned
     errors              the errors of coredis, by kind
 """
 
 from avion_media.backends.redis.client import Redis, open_redis
-from avion_media.backends.redis.connection import Argument, Reply
+from avion_media.backends.redis.connection import Argument, Reply, as_map, as_text
 from avion_media.backends.redis.directory import Availability
 from avion_media.backends.redis.errors import RedisRefused
 from avion_media.backends.redis.lock import Lock, LockLost
-from avion_media.backends.redis.replies import as_map, as_text
 from avion_media.backends.redis.scripts import Script, load_script
 
 __all__ = [

@@ -11,16 +11,16 @@ from typing import TypeVar
 import trio
 from coredis import exceptions as refusals
 
-from avion_media.backends.redis.connection import LONGEST_PAUSE_S, Argument, Dialler, Reply
+from avion_media.backends.redis.connection import LONGEST_PAUSE_S, Argument, RedisDialler, Reply
 from avion_media.backends.redis.directory import Availability, Directory
 from avion_media.backends.redis.errors import ANY, DEPOSED, PASSING, UNAVAILABLE, RedisRefused, cause_of, code_of
 from avion_media.backends.redis.locator import Locator
-from avion_media.backends.redis.node import Node, NotWithin, Undo
+from avion_media.backends.redis.node import NotWithin, RedisNode, Undo
 from avion_media.backends.redis.scripts import Script, load_script
 from avion_media.backends.redis.slots import key_slot
 from avion_media.backends.redis.subscription import hear
 from avion_media.backends.redis.topology import Cluster, Single, Topology
-from avion_media.common.concurrency import Backoff
+from avion_media.common.concurrency import Backoff, results_of
 from avion_media.common.errors import Dependency, RedisFull, Unavailable
 from avion_media.common.redis_url import read_redis_url
 
@@ -30,7 +30,7 @@ _HOP_PAUSE_S = 0.05  # pause before a redirected call is redirected once more
 
 _WHEN_FULL = load_script("avion_media.backends.redis", "when_full")
 
-Perform = Callable[[Node, bool], Awaitable[Reply]]
+Perform = Callable[[RedisNode, bool], Awaitable[Reply]]
 """One attempt at a node. The flag says whether the slot of the command is being moved to that node."""
 
 
@@ -60,7 +60,7 @@ class Redis:
         self.state = Redis(state_url, connections, timeout_s, only_statuses=True) if has_own_state else self
         """The Redis of statuses, deletion records and remote state: this one, unless another one is configured."""
         target = read_redis_url(url)
-        self._dialler = Dialler(target, timeout_s)
+        self._dialler = RedisDialler(target, timeout_s)
         self._directory = Directory(Locator(target, self._dialler, timeout_s), self._dialler)
         self.max_blocking = connections - 2  # all except the shared one and a subscription
         self._blocking = trio.Semaphore(self.max_blocking)
@@ -170,16 +170,10 @@ class Redis:
         """Return the values of string keys, on any server. Errors as in `execute`."""
         if not keys:
             return []
-        if isinstance(await self._located("MGET"), Single):
+        if not await self.is_cluster():
             values: list[bytes | None] = await self.execute("MGET", *keys)
             return values
-        found: dict[str, bytes | None] = {}
-
-        async def get(key: str) -> None:
-            found[key] = await self.execute("GET", key)
-
-        await _all([partial(get, key) for key in dict.fromkeys(keys)])
-        return [found[key] for key in keys]
+        return await results_of(*[partial(self.execute, "GET", key) for key in keys])
 
     async def info(self, section: str = "default") -> dict[str, dict[str, str]]:
         """Return what INFO reports of each server, by address. Errors as in `execute`."""
@@ -307,8 +301,8 @@ class Redis:
                 return reply
 
     def _next_hop(
-        self, cluster: Cluster, node: Node, asking: bool, hop: refusals.AskError | refusals.TryAgainError
-    ) -> tuple[Node, bool]:
+        self, cluster: Cluster, node: RedisNode, asking: bool, hop: refusals.AskError | refusals.TryAgainError
+    ) -> tuple[RedisNode, bool]:
         """Return the server to try next, and whether the slot is being moved there."""
         if isinstance(hop, refusals.MovedError):
             self._directory.refresh_soon()
@@ -318,17 +312,15 @@ class Redis:
         return node, asking  # only some keys of the command have moved yet; try again until all have
 
     async def _on_each(self, topology: Topology, command: tuple[Argument, ...]) -> dict[str, Reply]:
-        replies: dict[str, Reply] = {}
-
-        async def ask(node: Node) -> None:
+        async def ask(node: RedisNode) -> tuple[str, Reply]:
             try:
-                replies[str(node.address)] = await node.call(command)
+                reply = await node.call(command)
             except ANY as error:
                 raise self._to_domain_error(command[0], node, error) from error
             self._directory.answered(node)
+            return str(node.address), reply
 
-        await _all([partial(ask, node) for node in topology.nodes])
-        return replies
+        return dict(await results_of(*[partial(ask, node) for node in topology.nodes]))
 
     async def _located(self, command: Argument) -> Topology:
         topology = self._directory.topology
@@ -345,7 +337,9 @@ class Redis:
         except refusals.ConnectionError as error:
             raise self._to_domain_error(command, None, error) from error
 
-    def _to_domain_error(self, command: Argument, node: Node | None, error: Exception) -> Unavailable | RedisRefused:
+    def _to_domain_error(
+        self, command: Argument, node: RedisNode | None, error: Exception
+    ) -> Unavailable | RedisRefused:
         """Convert an error of coredis or the socket to an error of the domain. Report it to the directory."""
         code, message = code_of(error)
         if isinstance(error, UNAVAILABLE):
@@ -366,23 +360,6 @@ class Redis:
 
     def _unavailable(self, detail: str) -> Unavailable:
         return Unavailable(Dependency.REDIS, detail, retry_after_s=LONGEST_PAUSE_S, setting=self._setting)
-
-
-async def _all(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:
-    """Make all calls at once, and wait for all. Then raise the first error, if any."""
-    failures: list[Unavailable | RedisRefused] = []
-
-    async def attempt(call: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await call()
-        except (Unavailable, RedisRefused) as error:
-            failures.append(error)
-
-    async with trio.open_nursery() as nursery:
-        for call in calls:
-            nursery.start_soon(attempt, call)
-    if failures:
-        raise failures[0]
 
 
 @asynccontextmanager

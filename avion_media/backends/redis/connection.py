@@ -32,7 +32,17 @@ def send(connection: TCPConnection, command: tuple[Argument, ...]) -> Awaitable[
     return connection.create_request(str(command[0]).encode(), *command[1:], decode=False)
 
 
-class Dialler:
+def as_map(reply: Reply) -> dict[bytes, Reply]:
+    """Return ``[name, value, …]`` as a map. If a name is repeated, the last value counts."""
+    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+def as_text(reply: Reply) -> dict[str, str]:
+    """Return the same as text. Invalid UTF-8 is replaced."""
+    return {name.decode(errors="replace"): value.decode(errors="replace") for name, value in as_map(reply).items()}
+
+
+class RedisDialler:
     """Makes connections to ``target``. They live in ``nursery``, as long as it is open."""
 
     def __init__(self, target: Target, timeout_s: float) -> None:

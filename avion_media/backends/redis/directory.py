@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import trio
 from coredis import exceptions as refusals
 
-from avion_media.backends.redis.connection import Dialler, Pause
+from avion_media.backends.redis.connection import Pause, RedisDialler
 from avion_media.backends.redis.errors import ANY
 from avion_media.backends.redis.locator import Locator
-from avion_media.backends.redis.node import Node
+from avion_media.backends.redis.node import RedisNode
 from avion_media.backends.redis.topology import Cluster, Single, Topology
 
 _NOWHERE = ""  # in place of an address, if no server was found
@@ -32,7 +32,7 @@ class Availability:
 class Directory:
     """What is known of the servers. Only `locate` and `confirm` wait for a server."""
 
-    def __init__(self, locator: Locator, dialler: Dialler) -> None:
+    def __init__(self, locator: Locator, dialler: RedisDialler) -> None:
         self._locator = locator
         self._dialler = dialler
         self._topology: Topology | None = None
@@ -83,12 +83,12 @@ class Directory:
         if address != single.node.address and single is self._topology:
             self.failed(single.node, f"the master is at {address} now", deposed=True)
 
-    def answered(self, node: Node) -> None:
+    def answered(self, node: RedisNode) -> None:
         """Record that a server replied."""
         if self._troubles and self._troubles.pop(str(node.address), None) is not None:
             self._judge()
 
-    def failed(self, node: Node | None, detail: str, *, deposed: bool) -> None:
+    def failed(self, node: RedisNode | None, detail: str, *, deposed: bool) -> None:
         """Record that a server did not reply, or that there is none. ``deposed``: another server may be in charge by
         now."""
         topology = self._topology

@@ -19,9 +19,9 @@ import trio
 from coredis import exceptions as refusals
 from coredis.connection import TCPConnection
 
-from avion_media.backends.redis.connection import Dialler, Reply, send
+from avion_media.backends.redis.connection import RedisDialler, Reply, send
 from avion_media.backends.redis.errors import ANY
-from avion_media.backends.redis.node import Node
+from avion_media.backends.redis.node import RedisNode
 from avion_media.backends.redis.topology import Cluster, Single, Topology
 from avion_media.common.redis_url import Address, Target
 
@@ -33,7 +33,7 @@ _OTHERS_S = 0.5  # how long the other Sentinels may take after the first reply
 class Locator:
     """Asks the seeds, which are the servers that a URL names. Every method raises one of `errors.ANY` if none knows."""
 
-    def __init__(self, target: Target, dialler: Dialler, timeout_s: float) -> None:
+    def __init__(self, target: Target, dialler: RedisDialler, timeout_s: float) -> None:
         self._target = target
         self._dialler = dialler
         self._timeout_s = timeout_s
@@ -138,8 +138,8 @@ class Locator:
     async def _dial_seed(self, seed: Address) -> TCPConnection:
         return await self._dialler.dial(seed, seed=True)
 
-    def _open_node(self, address: Address, connection: TCPConnection | None = None) -> Node:
-        return Node(self._dialler, address, self._timeout_s, connection)
+    def _open_node(self, address: Address, connection: TCPConnection | None = None) -> RedisNode:
+        return RedisNode(self._dialler, address, self._timeout_s, connection)
 
 
 async def _mode_and_role(connection: TCPConnection) -> tuple[bytes, bytes]:

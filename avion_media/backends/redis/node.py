@@ -14,7 +14,7 @@ import trio
 from coredis import exceptions as refusals
 from coredis.connection import TCPConnection
 
-from avion_media.backends.redis.connection import Argument, Dialler, Pause, Reply, send
+from avion_media.backends.redis.connection import Argument, Pause, RedisDialler, Reply, send
 from avion_media.backends.redis.errors import UNAVAILABLE
 from avion_media.common.concurrency import take
 from avion_media.common.errors import MediaError
@@ -31,12 +31,12 @@ class NotWithin(trio.TooSlowError):
     """No reply within the time that the caller has, which is less than the timeout."""
 
 
-class Node:
+class RedisNode:
     """A server at ``address``. Its methods raise the errors in `errors.ANY`."""
 
     def __init__(
         self,
-        dialler: Dialler,
+        dialler: RedisDialler,
         address: Address,
         timeout_s: float,
         connection: TCPConnection | None = None,

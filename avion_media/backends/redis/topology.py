@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from coredis import exceptions as refusals
 
 from avion_media.backends.redis.connection import Argument, Reply
-from avion_media.backends.redis.node import Node
+from avion_media.backends.redis.node import RedisNode
 from avion_media.backends.redis.slots import SLOTS, slot_of
 from avion_media.common.redis_url import Address
 
-OpenNode = Callable[[Address], Node]
+OpenNode = Callable[[Address], RedisNode]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Single:
     ``master`` is the name under which Sentinels watch it; empty without Sentinels.
     """
 
-    node: Node
+    node: RedisNode
     master: str = ""
 
     @property
@@ -32,15 +32,15 @@ class Single:
         return self.node.is_connected
 
     @property
-    def nodes(self) -> Collection[Node]:
+    def nodes(self) -> Collection[RedisNode]:
         """Return all servers."""
         return (self.node,)
 
-    def node_for(self, command: tuple[Argument, ...]) -> Node:
+    def node_for(self, command: tuple[Argument, ...]) -> RedisNode:
         """Return the server for a command."""
         return self.node
 
-    def any_node(self) -> Node:
+    def any_node(self) -> RedisNode:
         """Return a server for commands that every server can run."""
         return self.node
 
@@ -56,17 +56,17 @@ class Cluster:
 
     def __init__(self, open_node: OpenNode) -> None:
         self._open_node = open_node
-        self._known: dict[Address, Node] = {}  # masters, and nodes that a master redirected calls to
-        self._masters: list[Node] = []
-        self._owners: list[Node | None] = [None] * SLOTS
+        self._known: dict[Address, RedisNode] = {}  # masters, and nodes that a master redirected calls to
+        self._masters: list[RedisNode] = []
+        self._owners: list[RedisNode | None] = [None] * SLOTS
         self._closed = False
 
     @property
-    def nodes(self) -> Collection[Node]:
+    def nodes(self) -> Collection[RedisNode]:
         """Return all masters."""
         return self._masters
 
-    def node_for(self, command: tuple[Argument, ...]) -> Node:
+    def node_for(self, command: tuple[Argument, ...]) -> RedisNode:
         """Return the master for a command. Raises ConnectionError if none is known."""
         slot = slot_of(command)
         owner = self.any_node() if slot is None else self._owners[slot]
@@ -74,7 +74,7 @@ class Cluster:
             raise refusals.ConnectionError(f"no node serves slot {slot}")
         return owner
 
-    def any_node(self) -> Node:
+    def any_node(self) -> RedisNode:
         """Return any master, a connected one if possible. Raises ConnectionError if there is none."""
         nodes = [each for each in self._masters if each.is_connected] or self._masters
         if not nodes:
@@ -83,7 +83,7 @@ class Cluster:
 
     def adopt(self, rows: Reply, asked: Address) -> None:
         """Use the reply of the node at ``asked`` to CLUSTER SLOTS. Nodes without slots are closed when idle."""
-        owners: list[Node | None] = [None] * SLOTS
+        owners: list[RedisNode | None] = [None] * SLOTS
         for first, last, (host, port, *_), *_replicas in rows:
             owners[first : last + 1] = [self._at(_announced(host, port, asked))] * (last + 1 - first)
         self._owners, masters = owners, set(owners)
@@ -92,13 +92,13 @@ class Cluster:
             del self._known[node.address]
             node.close()
 
-    def moved(self, slot: int, host: str, port: int, asked: Address) -> Node:
+    def moved(self, slot: int, host: str, port: int, asked: Address) -> RedisNode:
         """Record that a slot has moved, according to the node at ``asked``. Raises ConnectionError if closed."""
         node = self.at(host, port, asked)
         self._owners[slot] = node
         return node
 
-    def at(self, host: str, port: int, asked: Address) -> Node:
+    def at(self, host: str, port: int, asked: Address) -> RedisNode:
         """Return the node at an address that the node at ``asked`` named. Raises ConnectionError if closed."""
         return self._at(_announced(host.encode(), port, asked))
 
@@ -108,7 +108,7 @@ class Cluster:
         for node in self._known.values():
             node.close()
 
-    def _at(self, address: Address) -> Node:
+    def _at(self, address: Address) -> RedisNode:
         if self._closed:
             raise refusals.ConnectionError("the cluster is being looked up again")
         if address not in self._known:

@@ -63,22 +63,18 @@ class Entry:
 
     def to_fields(self, *, attempts: int, error: str, unavailable_since: float = 0.0) -> dict[str, str]:
         """All fields with the history moved on."""
-        fields = task_fields(self.task)
-        fields["attempts"] = str(attempts)
-        fields["error"] = error[:_MAX_ERROR]
-        fields["first_seen"] = f"{self.first_seen:.3f}"
-        if self.crashed_workers:
-            fields["crashed_workers"] = self.crashed_workers
-        if self.replays:
-            fields["replays"] = str(self.replays)
-            fields["replayed_at"] = f"{self.replayed_at:.3f}"
-        if unavailable_since:
-            fields["unavailable_since"] = f"{unavailable_since:.3f}"
-        if self.once:
-            fields["once"] = self.once
-        if self.tenant:
-            fields["tenant"] = self.tenant
-        return fields
+        history = {
+            "attempts": str(attempts),
+            "error": error[:_MAX_ERROR],
+            "first_seen": _seconds(self.first_seen),
+            "crashed_workers": self.crashed_workers,
+            "replays": str(self.replays or ""),
+            "replayed_at": _seconds(self.replayed_at),
+            "unavailable_since": _seconds(unavailable_since),
+            "once": self.once,
+            "tenant": self.tenant,
+        }
+        return task_fields(self.task) | {name: value for name, value in history.items() if value}
 
 
 def task_fields(task: Task) -> dict[str, str]:
@@ -132,6 +128,10 @@ def _number(fields: Mapping[str, str], name: str) -> float:
     except ValueError:
         return 0.0
     return value if 0 <= value < 1e12 else 0.0
+
+
+def _seconds(time: float) -> str:
+    return f"{time:.3f}" if time else ""
 
 
 def _written_at(entry_id: str) -> float:

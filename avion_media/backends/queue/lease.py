@@ -10,7 +10,7 @@ from avion_media.backends.queue.entries import Entry, delayed_member, flatten
 from avion_media.backends.queue.names import QueueKeys
 from avion_media.backends.redis import Argument, Redis, Script
 from avion_media.common.errors import LeaseLost
-from avion_media.common.tasks import CONSUMER_GROUP, Task
+from avion_media.common.tasks import CONSUMER_GROUP
 
 _CANCELLED = 2  # the answer of a renewal
 _Fence: TypeAlias = tuple[str, str, str, int]
@@ -45,54 +45,27 @@ class Lease:
         self._ended = False
         self.cancelled_by = cancelled_by
         """The operator who cancelled the task, and when, as ``NAME@SECONDS``; empty if none did."""
-
-    @property
-    def entry_id(self) -> str:
+        self.entry_id = entry.entry_id
         """The stream entry's id."""
-        return self._entry.entry_id
-
-    @property
-    def task(self) -> Task:
+        self.task = entry.task
         """The work to do."""
-        return self._entry.task
-
-    @property
-    def attempt(self) -> int:
-        """The number of this attempt, from 1. Failed attempts count, and those whose worker crashed."""
-        return self.failures + self.deaths + 1
-
-    @property
-    def failures(self) -> int:
+        self.failures = entry.attempts
         """How many attempts failed, not counting those whose worker crashed."""
-        return self._entry.attempts
-
-    @property
-    def deaths(self) -> int:
+        self.deaths = entry.deaths
         """How many workers crashed while they had this task."""
-        return self._entry.deaths
-
-    @property
-    def crashed_workers(self) -> str:
+        self.crashed_workers = entry.crashed_workers
         """The last of these, as ``NAME@SECONDS …``: when each was noticed (Unix seconds)."""
-        return self._entry.crashed_workers
-
-    @property
-    def first_seen(self) -> float:
+        self.attempt = self.failures + self.deaths + 1
+        """The number of this attempt, from 1. Failed attempts count, and those whose worker crashed."""
+        self.first_seen = entry.first_seen
         """When the task was first queued (Unix seconds)."""
-        return self._entry.first_seen
-
-    @property
-    def age_since(self) -> float:
+        self.age_since = max(entry.first_seen, entry.replayed_at)
         """When the task was queued, or last put back by an operator (Unix seconds)."""
-        return max(self._entry.first_seen, self._entry.replayed_at)
-
-    @property
-    def unavailable_since(self) -> float:
+        self.unavailable_since = entry.unavailable_since
         """When its objects became unavailable, or its format was first unknown (Unix seconds); 0 if neither is so.
 
         An attempt that ends in an outage does not change it.
         """
-        return self._entry.unavailable_since
 
     @property
     def ended(self) -> bool:

@@ -89,19 +89,22 @@ _ENDS = {
 
         Redis.execute = _execute_more
         """,
+    "backends/store/objects.py": """
+        _plain_headers = headers_of
+
+        def headers_of(content_type, metadata, cache_control):
+            return _plain_headers(content_type, {**metadata, "FIELD": "1"} if metadata else metadata, cache_control)
+        """,
     "backends/store/store.py": """
         import json as _json
 
-        _put, _plain_headers = ObjectStore.put, _headers
+        _put = ObjectStore.put
 
         async def _put_more(self, key, source, *, content_type, **options):
             if content_type == "application/json" and source and "/unreadable/" not in key:
                 document = _json.loads(source)
                 source = _json.dumps({**document, "FIELD": "1"}, separators=(",", ":")).encode()
             return await _put(self, key, source, content_type=content_type, **options)
-
-        def _headers(content_type, metadata, cache_control):
-            return _plain_headers(content_type, {**metadata, "FIELD": "1"} if metadata else metadata, cache_control)
 
         ObjectStore.put = _put_more
         """,

@@ -165,13 +165,13 @@ def patch_redis() -> None:
 
 
 def patch_s3() -> None:
-    """Patch every S3 operation. After ``reply lost`` botocore retries; after ``lost for good`` that fails too."""
+    """Patch every S3 operation. After ``reply lost`` it is repeated; after ``lost for good`` that fails too."""
     import trio
     from botocore.client import BaseClient
     from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
     from botocore.httpsession import URLLib3Session
 
-    from avion_media.backends.store.requests import ForBotocore, Requests
+    from avion_media.backends.store.requests import Requests
     from avion_media.common.errors import Dependency, Unavailable
 
     client: Any = BaseClient
@@ -182,8 +182,8 @@ def patch_s3() -> None:
     def faulty_call(self: Any, operation: str, kwargs: dict[str, Any]) -> Any:
         return faulty(lambda: call(self, operation, kwargs), operation, kwargs.get("Key", kwargs.get("Prefix", "")))
 
-    def faulty_quick(name: str) -> None:
-        quick_request, operation = getattr(Requests, name), f"{name.title()}Object"
+    def faulty_quick(name: str, operation: str) -> None:
+        quick_request = getattr(Requests, name)
 
         async def run(self: Any, wanted: Any, *source: Any) -> Any:
             how = _arrive(f"s3:{operation} {getattr(wanted, 'key', wanted)}")
@@ -197,7 +197,7 @@ def patch_s3() -> None:
             _after(how)
             if how == "lost for good":
                 raise Unavailable(Dependency.STORE, "no answer")
-            return ForBotocore(0, "cut before the answer") if how == "reply lost" else result
+            return await run(self, wanted, *source) if how == "reply lost" else result
 
         setattr(Requests, name, run)
 
@@ -225,7 +225,9 @@ def patch_s3() -> None:
 
     client._make_api_call = faulty_call
     for name in ("get", "head", "put", "delete"):
-        faulty_quick(name)
+        faulty_quick(name, f"{name.title()}Object")
+    for name in ("list_keys", "list_objects"):
+        faulty_quick(name, "ListObjectsV2")
     session.send = faulty_send
 
 

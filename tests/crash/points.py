@@ -14,7 +14,7 @@ from tests.crash.lane import Lane, Process, Put, open_lane
 from tests.services import S3Address
 
 HOWS = ("killed before", "killed after", "raises", "hangs", "reply lost")
-_ONLY_S3 = ("lost for good",)  # botocore's own second attempt loses its reply as well
+_ONLY_S3 = ("lost for good",)  # the second attempt loses its reply as well
 # Calls that repeat, whatever the task does: the first of each is a point.
 _BACKGROUND = (
     "redis:PING", "redis:watch", "redis:take", "redis:XREADGROUP", "redis:reclaim", "redis:promote", "redis:renew",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from avion_media.backends.store.connection import Connection
+from avion_media.backends.store.calls import StoreCalls
 from avion_media.common.keys import INCOMING_PREFIX, QUARANTINE_PREFIX
 
 if TYPE_CHECKING:
@@ -75,19 +77,21 @@ def _rules(lives: Lives) -> list[dict[str, Any]]:
     ]
 
 
-async def ensure_bucket(connection: Connection, region: str, lives: Lives) -> list[str]:
+async def ensure_bucket(calls: StoreCalls, lives: Lives) -> list[str]:
     """Create what is missing, and return what that was. After an error or a cancel, run it again."""
     created = []
-    bucket = connection.bucket
+    bucket, region = calls.bucket, calls.config.region
     # A region is sent only to AWS: other stores read it as the name of an unknown zone.
-    location = "" if connection.custom_endpoint or region == "us-east-1" else region
-    if await connection.change(lambda client: _create_bucket(client, bucket, location)):
+    location = "" if calls.config.endpoint_url or region == "us-east-1" else region
+    if await calls.change("CreateBucket", lambda client: _create_bucket(client, bucket, location)):
         created.append(f"bucket {bucket}")
-    if await connection.change(lambda client: _add_cors_rule(client, bucket)):
+    if await calls.change("PutBucketCors", lambda client: _add_cors_rule(client, bucket)):
         created.append("CORS rule for uploads from browsers")
-    if await connection.change(lambda client: _add_lifecycle_rules(client, bucket, _rules(lives))):
+    if await calls.change(
+        "PutBucketLifecycleConfiguration", lambda client: _add_lifecycle_rules(client, bucket, _rules(lives))
+    ):
         created.append("lifecycle rules for incoming/, quarantine/ and unfinished multipart uploads")
-    if await connection.change(lambda client: _block_public_access(client, bucket)):
+    if await calls.change("PutPublicAccessBlock", lambda client: _block_public_access(client, bucket)):
         created.append("public-access block")
     return created
 
@@ -112,7 +116,8 @@ def _create_bucket(client: S3Client, bucket: str, location: str) -> bool:
 def _block_public_access(client: S3Client, bucket: str) -> bool:
     """Set the public-access block. Many stores have none; `doctor` tests what clients can read."""
     try:
-        present = _public_access(client, bucket)
+        asked = partial(client.get_public_access_block, Bucket=bucket)
+        present = _configured(asked, "PublicAccessBlockConfiguration", "NoSuchPublicAccessBlockConfiguration") or {}
         if _PUBLIC_ACCESS.items() <= present.items():
             return False
         wanted: Any = {"BlockPublicAcls": False} | present | _PUBLIC_ACCESS
@@ -124,22 +129,8 @@ def _block_public_access(client: S3Client, bucket: str) -> bool:
     return True
 
 
-def _public_access(client: S3Client, bucket: str) -> dict[str, Any]:
-    try:
-        return {**client.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]}
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "NoSuchPublicAccessBlockConfiguration":
-            raise
-        return {}
-
-
 def _add_cors_rule(client: S3Client, bucket: str) -> bool:
-    try:
-        rules: list[Any] = list(client.get_bucket_cors(Bucket=bucket)["CORSRules"])
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "NoSuchCORSConfiguration":
-            raise
-        rules = []
+    rules = _configured(partial(client.get_bucket_cors, Bucket=bucket), "CORSRules", "NoSuchCORSConfiguration") or []
     if any(_same_cors(rule, _CORS_RULE) for rule in rules):
         return False
     others = [rule for rule in rules if rule.get("ID") != _CORS_RULE["ID"]]
@@ -154,15 +145,15 @@ def _same_cors(rule: dict[str, Any], wanted: dict[str, Any]) -> bool:
     return all({*map(str.lower, rule.get(name, []))} == {*map(str.lower, wanted[name])} for name in lists)
 
 
-async def missing_lifecycle_rules(connection: Connection, lives: Lives) -> list[str]:
+async def missing_lifecycle_rules(calls: StoreCalls, lives: Lives) -> list[str]:
     """Return the names of rules of this service that the bucket lacks, or has in another form."""
-    rules = await connection.query(lambda client: _lifecycle_rules(client, connection.bucket))
+    rules = await calls.query("GetBucketLifecycleConfiguration", lambda client: _lifecycle_rules(client, calls.bucket))
     return [rule["ID"] for rule in _rules(lives) if not _has_lifecycle(rules, rule)]
 
 
-async def early_expirations(connection: Connection, incoming_s: float) -> list[str]:
+async def early_expirations(calls: StoreCalls, incoming_s: float) -> list[str]:
     """Return all rules, with their days, that remove accepted uploads before ``incoming_s``."""
-    rules = await connection.query(lambda client: _lifecycle_rules(client, connection.bucket))
+    rules = await calls.query("GetBucketLifecycleConfiguration", lambda client: _lifecycle_rules(client, calls.bucket))
     return [
         f"{rule.get('ID', 'a rule without a name')}: {_incoming_days(rule)} days"
         for rule in rules
@@ -187,12 +178,18 @@ def _incoming_days(rule: dict[str, Any]) -> float:
 
 
 def _lifecycle_rules(client: S3Client, bucket: str) -> list[Any]:
+    asked = partial(client.get_bucket_lifecycle_configuration, Bucket=bucket)
+    return _configured(asked, "Rules", "NoSuchLifecycleConfiguration") or []
+
+
+def _configured(ask: Callable[[], Any], name: str, none: str) -> Any:
+    """Return a configuration of the bucket; None if the store answers with the code ``none``."""
     try:
-        return list(client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"])
+        return ask()[name]
     except ClientError as error:
-        if error.response["Error"]["Code"] != "NoSuchLifecycleConfiguration":
+        if error.response["Error"]["Code"] != none:
             raise
-        return []
+        return None
 
 
 def _add_lifecycle_rules(client: S3Client, bucket: str, wanted_rules: list[dict[str, Any]]) -> bool:

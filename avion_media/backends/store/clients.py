@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 import botocore.session
@@ -23,14 +24,15 @@ from avion_media.backends.store.errors import NO_CREDENTIALS, translated
 from avion_media.backends.store.http import Http
 from avion_media.backends.store.presign import Presigner, SigningCredentials
 from avion_media.backends.store.quick_acks import ask_for_quick_acks
-from avion_media.backends.store.requests import Requests
-from avion_media.common.errors import Dependency, Unavailable
+from avion_media.backends.store.requests import ATTEMPTS, Requests
+from avion_media.common.errors import Dependency, MediaError, Unavailable
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
     from types_boto3_s3 import S3Client
 
-ATTEMPTS = 2  # the second is for a kept-alive connection that the store had closed; tasks bring their own retries
+T = TypeVar("T")
+
 _MAX_CONNECT_S = 3.0
 _CREDENTIALS_S = 10.0  # boto3's chain may ask a metadata service, and gives up on it after a second or two
 _NO_CREDENTIALS_PAUSE_S = 5.0
@@ -46,40 +48,18 @@ class Signers:
     downloads: Presigner
 
 
-@dataclass(frozen=True, slots=True)
-class _Sources:
-    """The sources of the credentials. botocore renews temporary ones. Reading them can block."""
-
-    own: Credentials
-    uploads: Credentials
-
-    def snapshot(self) -> _Snapshot:
-        return _Snapshot(_frozen(self.own), _frozen(self.uploads))
-
-
-@dataclass(frozen=True, slots=True)
-class _Snapshot:
-    """The credentials of both sources at one time."""
-
-    own: SigningCredentials
-    uploads: SigningCredentials
-
-
 class Clients:
-    """The clients of one store. `connect` makes them at its first call, and `refresh` again for new credentials."""
+    """The clients of one store. The first `refresh` makes them, and later ones sign with new credentials."""
 
-    def __init__(self, config: S3Config, max_connections: int) -> None:
+    def __init__(self, config: S3Config) -> None:
         self._config = config
-        self._max_connections = max_connections
-        self._connecting = trio.Lock()
         self._client: S3Client | None = None
-        self._sources: _Sources | None = None
+        self._sources: list[Credentials] = []  # the service's own, and those that sign uploads
         self._signers: Signers | None = None
-        self._signed_with: _Snapshot | None = None
+        self._signed_with: list[SigningCredentials] = []
         self._http: Http | None = None
         self._requests: Requests | None = None
         self._why_not = NO_CREDENTIALS
-        self._no_connect_before = float("-inf")
 
     @property
     def connect_timeout_s(self) -> float:
@@ -89,58 +69,55 @@ class Clients:
     @property
     def signers(self) -> Signers:
         """The signers for the present credentials. Raises Unavailable while there are none."""
-        if self._signers is None:
-            raise Unavailable(Dependency.STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S)
-        return self._signers
-
-    @property
-    def http(self) -> Http:
-        """The connections of ``requests``. Available after `connect`."""
-        assert self._http is not None  # made together with the client
-        return self._http
+        return self._present(self._signers)
 
     @property
     def requests(self) -> Requests:
-        """The frequent requests, on Trio. Available after `connect`."""
-        assert self._requests is not None  # made together with the client
-        return self._requests
+        """The frequent requests, on Trio. Raises Unavailable before credentials were found."""
+        return self._present(self._requests)
+
+    @property
+    def botocore(self) -> S3Client:
+        """The client for all other requests. Raises Unavailable before credentials were found."""
+        return self._present(self._client)
 
     def close(self) -> None:
         """Close the idle connections."""
         if self._http is not None:
             self._http.close()
 
-    async def connect(self) -> S3Client:
-        """Return botocore's client. Raises Unavailable while there are no credentials."""
-        return self._client or await self._connect()
-
-    async def _connect(self) -> S3Client:
-        """Find credentials and make the client. In a thread: both can read files or query a metadata service."""
-        async with self._connecting:
-            if self._client is not None:
-                return self._client
-            if trio.current_time() < self._no_connect_before:  # otherwise every call would try all sources
-                raise Unavailable(Dependency.STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S)
-            try:
-                with trio.fail_after(_CREDENTIALS_S), translated():
-                    client, sources, snapshot = await trio.to_thread.run_sync(self._make_client, abandon_on_cancel=True)
-                    endpoint = self._config.endpoint_url or client.meta.endpoint_url
-                    tls = await trio.to_thread.run_sync(_tls_for, endpoint, abandon_on_cancel=True)
-            except (trio.TooSlowError, Unavailable) as error:
-                self._no_connect_before = trio.current_time() + _NO_CREDENTIALS_PAUSE_S
-                self._forget_credentials(error)
-            self._client, self._sources = client, sources
+    async def refresh(self) -> None:
+        """Look for new credentials; botocore fetches temporary ones 15 minutes before the old ones end. Raises
+        Unavailable while there are none."""
+        if self._client is None:
+            client, self._sources, credentials, tls = await self._found(self._make_client)
             self._http = Http(
-                endpoint, connect_timeout_s=self.connect_timeout_s, timeout_s=self._config.timeout, tls=tls
+                self._reached(client),
+                connect_timeout_s=self.connect_timeout_s,
+                timeout_s=self._config.timeout,
+                tls=tls,
             )
-            self._sign_with(client, snapshot)
-            return client
+            self._client = client
+        else:
+            credentials = await self._found(partial(_frozen, self._sources))
+        self._sign_with(self._client, credentials)
 
-    def _make_client(self) -> tuple[S3Client, _Sources, _Snapshot]:
+    async def _found(self, find: Callable[[], T]) -> T:
+        """Find credentials in a thread, because that can read files or query a metadata service."""
+        try:
+            with trio.fail_after(_CREDENTIALS_S), translated():
+                return await trio.to_thread.run_sync(find, abandon_on_cancel=True)
+        except (trio.TooSlowError, MediaError) as error:
+            slow = isinstance(error, trio.TooSlowError)
+            self._why_not = "finding its credentials took too long" if slow else getattr(error, "detail", str(error))
+            self._signers = None
+            raise self._no_credentials() from error
+
+    def _make_client(self) -> tuple[S3Client, list[Credentials], list[SigningCredentials], ssl.SSLContext | None]:
         session = boto3.Session(region_name=self._config.region)
         own = _credentials_of(session)
         profile = self._config.signing_profile
-        sources = _Sources(own, _credentials_of(boto3.Session(profile_name=profile)) if profile else own)
+        sources = [own, _credentials_of(boto3.Session(profile_name=profile)) if profile else own]
         client: S3Client = session.client(
             "s3",
             endpoint_url=self._config.endpoint_url or None,
@@ -148,7 +125,7 @@ class Clients:
                 connect_timeout=self.connect_timeout_s,
                 read_timeout=self._config.timeout,
                 retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-                max_pool_connections=self._max_connections,
+                max_pool_connections=self._config.threads,
                 signature_version="s3v4",
                 s3={"addressing_style": "path"},
                 # The environment's proxies are ignored: nothing else here obeys HTTP_PROXY, and a store on this
@@ -161,41 +138,33 @@ class Clients:
         )
         private: Any = client  # botocore has no public way to its session
         ask_for_quick_acks(private._endpoint.http_session)
-        return client, sources, sources.snapshot()
+        tls = None
+        if self._reached(client).startswith("https:"):
+            tls = ssl.create_default_context(cafile=ca_bundle() or get_cert_path(True))
+        return client, sources, _frozen(sources), tls
 
-    async def refresh(self) -> None:
-        """Take a new snapshot; botocore fetches new temporary credentials 15 minutes before the old ones end."""
-        client = await self.connect()
-        sources = self._sources
-        assert sources is not None  # set together with the client
-        try:
-            with trio.fail_after(_CREDENTIALS_S), translated():
-                snapshot = await trio.to_thread.run_sync(sources.snapshot, abandon_on_cancel=True)
-        except (trio.TooSlowError, Unavailable) as error:
-            self._forget_credentials(error)
-        self._sign_with(client, snapshot)
+    def _sign_with(self, client: S3Client, credentials: list[SigningCredentials]) -> None:
+        if self._signers is None or self._signed_with != credentials:
+            own, of_uploads = credentials
+            region = client.meta.region_name
+            inside = partial(Presigner, self._reached(client), self._config.bucket, region)
+            public_url = self._config.public_endpoint_url or self._reached(client)
+            public = partial(Presigner, public_url, self._config.bucket, region)
+            self._signers = Signers(public(of_uploads), inside(of_uploads), public(own))
+            self._requests = Requests(self._present(self._http), inside(own))
+            self._signed_with = credentials
 
-    def _sign_with(self, client: S3Client, snapshot: _Snapshot) -> None:
-        if self._signers is None or self._signed_with != snapshot:
-            endpoint = self._config.public_endpoint_url or self._config.endpoint_url or client.meta.endpoint_url
-            signer = partial(Presigner, endpoint, self._config.bucket, client.meta.region_name)
-            reached = self._config.endpoint_url or client.meta.endpoint_url  # by us, not by clients
-            inside = partial(Presigner, reached, self._config.bucket, client.meta.region_name)
-            self._signers = Signers(signer(snapshot.uploads), inside(snapshot.uploads), signer(snapshot.own))
-            self._requests = Requests(self.http, inside(snapshot.own))
-            self._signed_with = snapshot
+    def _reached(self, client: S3Client) -> str:
+        """Return the address of the store for this service."""
+        return self._config.endpoint_url or client.meta.endpoint_url
 
-    def _forget_credentials(self, cause: Exception) -> NoReturn:
-        self._signers = None
-        self._why_not = cause.detail if isinstance(cause, Unavailable) else "finding its credentials took too long"
-        raise Unavailable(Dependency.STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S) from cause
+    def _present(self, found: T | None) -> T:
+        if found is None:
+            raise self._no_credentials()
+        return found
 
-
-def _tls_for(endpoint: str) -> ssl.SSLContext | None:
-    """Return the settings for an encrypted endpoint. Reads files."""
-    if not endpoint.startswith("https:"):
-        return None
-    return ssl.create_default_context(cafile=ca_bundle() or get_cert_path(True))
+    def _no_credentials(self) -> Unavailable:
+        return Unavailable(Dependency.STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S)
 
 
 def ca_bundle() -> str:
@@ -211,6 +180,7 @@ def _credentials_of(session: boto3.Session) -> Credentials:
     return credentials
 
 
-def _frozen(credentials: Credentials) -> SigningCredentials:
-    frozen = credentials.get_frozen_credentials()
-    return SigningCredentials(frozen.access_key or "", frozen.secret_key or "", frozen.token or "")
+def _frozen(sources: list[Credentials]) -> list[SigningCredentials]:
+    """Return the credentials of all sources at this time. Can block, because botocore renews temporary ones."""
+    found = [each.get_frozen_credentials() for each in sources]
+    return [SigningCredentials(each.access_key or "", each.secret_key or "", each.token or "") for each in found]

@@ -1,4 +1,4 @@
-"""Converts exceptions of botocore and urllib3 to errors of the domain. No other module uses either.
+"""Converts responses of the store, and exceptions of botocore and urllib3, to errors of the domain.
 
 An outage, a missing bucket, a throttled call, and refused or missing credentials are all `Unavailable`: a state that
 ends by itself. A request that the store calls invalid is a bug: `StoreRefused`.
@@ -66,22 +66,15 @@ def no_bucket() -> Unavailable:
     return Unavailable(Dependency.STORE, detail, retry_after_s=5.0, setting="AVION_MEDIA_S3__BUCKET")
 
 
-def translate(error: Exception, key: str = "") -> MediaError:
-    """Return the error of the domain for an error of botocore or urllib3."""
-    if isinstance(error, ClientError):
-        return _translate_client_error(error, key)
-    if isinstance(error, NoCredentialsError):
-        return Unavailable(Dependency.STORE, NO_CREDENTIALS, retry_after_s=5.0)
-    if isinstance(error, PartialCredentialsError | CredentialRetrievalError | TokenRetrievalError | ProfileNotFound):
-        return Unavailable(Dependency.STORE, f"its credentials cannot be had: {error}", retry_after_s=5.0)
-    if isinstance(error, NoConnectionError | HTTPClientError | IncompleteReadError | HTTPError):
-        return Unavailable(Dependency.STORE, str(error))
-    return StoreRefused(str(error))
+class Passing(Unavailable):
+    """A failure that can pass before the request is repeated: the store is overloaded, or the connection broke."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Dependency.STORE, detail)
 
 
-def _translate_client_error(error: ClientError, key: str) -> MediaError:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+def error_of(code: str, status: int, key: str, detail: str) -> MediaError:
+    """Return the error for a response that is not a success. ``code`` is that of its body, or else its status."""
     if code == "NoSuchBucket":
         return no_bucket()
     if code in _MISSING:
@@ -91,12 +84,24 @@ def _translate_client_error(error: ClientError, key: str) -> MediaError:
     if code in _RANGE:
         return RangeNotSatisfiable(key)
     if code in _FORBIDDEN or status in (401, 403):
-        return Unavailable(
-            Dependency.STORE,
-            f"it refuses the credentials (wrong key, bucket policy or clock): {error}",
-            retry_after_s=5.0,
-        )
+        detail = f"it refuses the credentials (wrong key, bucket policy or clock): {detail}"
+        return Unavailable(Dependency.STORE, detail, retry_after_s=5.0)
     if code in _TRANSIENT or status == 429 or status >= 500 or status == 0:
+        return Passing(detail)
+    return StoreRefused(detail)
+
+
+def translate(error: Exception, key: str = "") -> MediaError:
+    """Return the error of the domain for an error of botocore or urllib3."""
+    if isinstance(error, ClientError):
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        return error_of(code, status, key, str(error))
+    if isinstance(error, NoCredentialsError):
+        return Unavailable(Dependency.STORE, NO_CREDENTIALS, retry_after_s=5.0)
+    if isinstance(error, PartialCredentialsError | CredentialRetrievalError | TokenRetrievalError | ProfileNotFound):
+        return Unavailable(Dependency.STORE, f"its credentials cannot be had: {error}", retry_after_s=5.0)
+    if isinstance(error, NoConnectionError | HTTPClientError | IncompleteReadError | HTTPError):
         return Unavailable(Dependency.STORE, str(error))
     return StoreRefused(str(error))
 

@@ -52,7 +52,7 @@ class Http:
         while self._kept:
             self._kept.pop()[1].close()
 
-    async def send(self, head: bytes, body: Source, read: Callable[[Response], Awaitable[T]]) -> T:
+    async def send(self, head: bytes, body: Source, read: Callable[[StoreResponse], Awaitable[T]]) -> T:
         """Send a request, whose ``head`` is sent as it is, and return what ``read`` makes of its response.
 
         It is sent on an idle connection, and again on a new one if the store closed the first before it responded.
@@ -86,8 +86,10 @@ class Http:
             secure = self.tls and trio.SSLStream(stream, self.tls, server_hostname=self._host, https_compatible=True)
             return _Wire(secure or stream, stream.socket)
 
-    async def _exchange(self, wire: _Wire, head: bytes, body: Source, read: Callable[[Response], Awaitable[T]]) -> T:
-        response: Response | None = None
+    async def _exchange(
+        self, wire: _Wire, head: bytes, body: Source, read: Callable[[StoreResponse], Awaitable[T]]
+    ) -> T:
+        response: StoreResponse | None = None
         try:
             with trio.move_on_after(self.timeout_s) as waiting:
 
@@ -100,7 +102,7 @@ class Http:
                 http = h11.Connection(h11.CLIENT)
                 while not isinstance(event := await _next_event(wire, http), h11.Response):
                     pass
-                response = Response(wire, http, event, progressed)
+                response = StoreResponse(wire, http, event, progressed)
                 return await read(response)
             raise trio.TooSlowError
         finally:
@@ -110,7 +112,7 @@ class Http:
                 wire.close()
 
 
-class Response:
+class StoreResponse:
     """A response whose head has come. One of its methods must read its body, if it has one."""
 
     def __init__(self, wire: _Wire, http: h11.Connection, head: h11.Response, progressed: Callable[[], None]) -> None:

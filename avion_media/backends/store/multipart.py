@@ -7,19 +7,19 @@ key can read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-from urllib.parse import quote
 
 from botocore.exceptions import ClientError
 
-from avion_media.backends.store.connection import Connection
+from avion_media.backends.store.calls import StoreCalls
 from avion_media.backends.store.errors import UploadMissing
-from avion_media.backends.store.objects import PresignedPut
-from avion_media.backends.store.presign import Presigner
+from avion_media.backends.store.listing import Pages
+from avion_media.backends.store.objects import PresignedPut, headers_of
+from avion_media.backends.store.requests import Page
 from avion_media.common.parts import Part
 
 NOT_EXAMINED = "the object store has not been examined yet"
@@ -47,8 +47,8 @@ class UnfinishedUpload:
 class MultipartUploads:
     """The multipart uploads of one bucket. Every call can raise `Unavailable`; cancels as for `ObjectStore`."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, calls: StoreCalls) -> None:
+        self._calls = calls
         self.refusal = NOT_EXAMINED
 
     @property
@@ -56,56 +56,72 @@ class MultipartUploads:
         """Whether clients may upload in parts. If not, ``refusal`` says why."""
         return not self.refusal
 
-    async def create(self, key: str, *, content_type: str, metadata: Mapping[str, str]) -> str:
+    async def create(
+        self, key: str, *, content_type: str, metadata: Mapping[str, str], cache_control: str | None = None
+    ) -> str:
         """Start an upload to ``key`` and return its id. The object will have this type and metadata."""
-        request: dict[str, Any] = {**self._target(key), "ContentType": content_type, "Metadata": dict(metadata)}
-        created: Any = await self._change(
-            lambda client: client.create_multipart_upload(**request), key, "CreateMultipartUpload"
+        request = {**self._target(key), **headers_of(content_type, metadata, cache_control)}
+        created = await self._calls.change(
+            "CreateMultipartUpload", lambda client: client.create_multipart_upload(**request), key
         )
         return str(created["UploadId"])
 
     def sign_part(self, key: str, upload_id: str, part: Part, *, expires_s: int, now: datetime) -> PresignedPut:
         """Return a PUT of exactly this part, without I/O. Raises `Unavailable` while there are no credentials."""
-        signer = self._connection.clients.signers.uploads
-        return sign_part(signer, self._connection.part_guard, key, upload_id, part, expires_s=expires_s, now=now)
+        signer = self._calls.clients.signers.uploads
+        return signer.part(key, upload_id, part, expires_s=expires_s, now=now, guard=self._calls.part_guard)
 
     async def parts(self, key: str, upload_id: str) -> dict[int, StoredPart]:
         """Return the parts that the store has, by number. Raises UploadMissing."""
         found: dict[int, StoredPart] = {}
-        request: dict[str, Any] = {**self._target(key), "UploadId": upload_id, "MaxParts": _PAGE}
+        request = {**self._target(key), "UploadId": upload_id, "MaxParts": _PAGE}
         while True:
-            page = partial(_list_parts, request)
-            listed = await self._connection.query(partial(_known, key, page), key, operation="ListParts")
+            listed = await self._calls.query("ListParts", partial(_known, "list_parts", request), key)
             for each in listed.get("Parts", ()):
                 found[each["PartNumber"]] = StoredPart(each["Size"], each["ETag"].strip('"'))
             if not listed.get("IsTruncated"):
                 return found
             request = {**request, "PartNumberMarker": listed["NextPartNumberMarker"]}
 
-    async def complete(self, key: str, upload_id: str, parts: Mapping[int, StoredPart]) -> None:
-        """Join these parts to one object. Raises `UploadMissing`, also if another call has completed the upload."""
-        listed: list[Any] = [{"PartNumber": number, "ETag": f'"{parts[number].etag}"'} for number in sorted(parts)]
-        request: dict[str, Any] = {
-            **self._target(key),
-            "UploadId": upload_id,
-            "MultipartUpload": {"Parts": listed},
-        }
-        await self._change(
-            partial(_known, key, lambda client: client.complete_multipart_upload(**request)),
-            key,
-            "CompleteMultipartUpload",
-        )
+    async def complete(
+        self, key: str, upload_id: str, etags: Mapping[int, str], *, only_if_absent: bool = False
+    ) -> str:
+        """Join parts, given by number and etag, to one object. Return its etag. Raises `UploadMissing`, also if another
+        call has completed the upload.
+
+        ``only_if_absent`` raises `PreconditionFailed` if the object exists. Ceph 18 ignores it.
+        """
+        listed = [{"PartNumber": number, "ETag": f'"{etags[number]}"'} for number in sorted(etags)]
+        request = {**self._target(key), "UploadId": upload_id, "MultipartUpload": {"Parts": listed}}
+        if only_if_absent:
+            request["IfNoneMatch"] = "*"
+        completing = partial(_known, "complete_multipart_upload", request)
+        completed = await self._calls.change("CompleteMultipartUpload", completing, key)
+        return str(completed["ETag"]).strip('"')
 
     async def abort(self, key: str, upload_id: str) -> None:
         """Remove an upload and its parts. Raises UploadMissing."""
-        request: dict[str, Any] = {**self._target(key), "UploadId": upload_id}
-        await self._change(
-            partial(_known, key, lambda client: client.abort_multipart_upload(**request)), key, "AbortMultipartUpload"
-        )
+        request = {**self._target(key), "UploadId": upload_id}
+        await self._calls.change("AbortMultipartUpload", partial(_known, "abort_multipart_upload", request), key)
 
-    def unfinished(self, prefix: str, *, page_size: int = _PAGE) -> UnfinishedListing:
-        """Return an asynchronous iterator of pages of the unfinished uploads under ``prefix``."""
-        return UnfinishedListing(self._connection, prefix, page_size)
+    def unfinished(self, prefix: str, *, page_size: int = _PAGE) -> Pages[UnfinishedUpload]:
+        """Iterate over pages of the unfinished uploads under ``prefix``."""
+
+        async def read(token: str) -> Page[UnfinishedUpload]:
+            request: dict[str, Any] = {"Bucket": self._calls.bucket, "Prefix": prefix, "MaxUploads": page_size}
+            if token:
+                request["KeyMarker"], request["UploadIdMarker"] = token.split("\0")
+            listed: Any = await self._calls.query(
+                "ListMultipartUploads", lambda client: client.list_multipart_uploads(**request)
+            )
+            uploads = [
+                UnfinishedUpload(each["Key"], each["UploadId"], each["Initiated"].astimezone(UTC))
+                for each in listed.get("Uploads", ())
+            ]
+            markers = f"{listed.get('NextKeyMarker')}\0{listed.get('NextUploadIdMarker', '')}"
+            return Page(uploads, markers if listed.get("IsTruncated") else "")
+
+        return Pages(read)
 
     async def is_unfinished(self, key: str) -> bool:
         """Return whether there is an upload to exactly this key."""
@@ -113,68 +129,15 @@ class MultipartUploads:
             return any(each.key == key for each in page)
         return False
 
-    async def _change(self, call: Callable[[Any], Any], key: str, operation: str) -> Any:
-        return await self._connection.change(call, key, operation=operation)
-
     def _target(self, key: str) -> dict[str, Any]:
-        return {"Bucket": self._connection.bucket, "Key": key}
+        return {"Bucket": self._calls.bucket, "Key": key}
 
 
-class UnfinishedListing:
-    """An asynchronous iterator of pages. It holds nothing between two pages, so it can be left anywhere."""
-
-    def __init__(self, connection: Connection, prefix: str, page_size: int) -> None:
-        self._connection = connection
-        self._request: dict[str, Any] | None = {
-            "Bucket": connection.bucket,
-            "Prefix": prefix,
-            "MaxUploads": page_size,
-        }
-
-    def __aiter__(self) -> UnfinishedListing:
-        return self
-
-    async def __anext__(self) -> list[UnfinishedUpload]:
-        request = self._request
-        if request is None:
-            raise StopAsyncIteration
-        listed: Any = await self._connection.query(
-            lambda client: client.list_multipart_uploads(**request), operation="ListMultipartUploads"
-        )
-        self._request = None
-        if listed.get("IsTruncated"):
-            after = {"KeyMarker": listed["NextKeyMarker"], "UploadIdMarker": listed.get("NextUploadIdMarker", "")}
-            self._request = {**request, **after}
-        return [
-            UnfinishedUpload(each["Key"], each["UploadId"], each["Initiated"].astimezone(UTC))
-            for each in listed.get("Uploads", ())
-        ]
-
-
-def sign_part(
-    signer: Presigner,
-    guard: Mapping[str, str],
-    key: str,
-    upload_id: str,
-    part: Part,
-    *,
-    expires_s: int,
-    now: datetime,
-) -> PresignedPut:
-    """Return a PUT of one part of an upload. It also signs ``guard``, the headers that prevent copies."""
-    query = f"&partNumber={part.number}&uploadId={quote(upload_id, safe='-_.~')}"
-    return signer.part(key, query, size_bytes=part.size_bytes, expires_s=expires_s, now=now, guard=guard)
-
-
-def _list_parts(request: Mapping[str, Any], client: Any) -> Any:
-    return client.list_parts(**request)
-
-
-def _known(key: str, call: Callable[[Any], Any], client: Any) -> Any:
-    """Make a call about one upload. Raises `UploadMissing` if the store does not know it."""
+def _known(method: str, request: Mapping[str, Any], client: Any) -> Any:
+    """Let botocore make a call about one upload. Raises `UploadMissing` if the store does not know it."""
     try:
-        return call(client)
+        return getattr(client, method)(**request)
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") in _NO_SUCH_UPLOAD:
-            raise UploadMissing(key) from None
+            raise UploadMissing(request["Key"]) from None
         raise

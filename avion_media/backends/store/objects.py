@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from avion_media.backends.store.relay import Relay
@@ -120,25 +120,6 @@ class PartRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class PutRequest:
-    """One PutObject: with ``only_if_absent`` only if there is no object, with ``if_match`` only over that version."""
-
-    key: str
-    content_type: str
-    metadata: dict[str, str]
-    cache_control: str | None
-    only_if_absent: bool
-    if_match: str | None = None
-
-    @property
-    def condition(self) -> dict[str, str]:
-        """The header of its condition. Ceph accepts the etag of a write only without quotes; AWS accepts both."""
-        if self.if_match is not None:
-            return {"If-Match": self.if_match}
-        return {"If-None-Match": "*"} if self.only_if_absent else {}
-
-
-@dataclass(frozen=True, slots=True)
 class ObjectPart:
     """The bytes of one GetObject. ``content_range`` is None if the store sent the whole object."""
 
@@ -191,13 +172,9 @@ def parse_content_range(header: str) -> ContentRange | None:
     return ContentRange(int(first), int(last), int(total))
 
 
-def object_info(key: str, response: Mapping[str, Any], content_range: ContentRange | None = None) -> ObjectInfo:
-    """Return the facts in botocore's HeadObject or GetObject response. The size is that of the whole object."""
-    return ObjectInfo(
-        key=key,
-        size_bytes=content_range.total if content_range else response["ContentLength"],
-        etag=response.get("ETag", "").strip('"'),
-        last_modified=response["LastModified"].astimezone(UTC),
-        content_type=response.get("ContentType", "application/octet-stream"),
-        metadata={name.lower(): value for name, value in response.get("Metadata", {}).items()},
-    )
+def headers_of(content_type: str, metadata: Mapping[str, str] | None, cache_control: str | None) -> dict[str, Any]:
+    """Return the headers of a new object, as arguments of botocore."""
+    headers: dict[str, Any] = {"ContentType": content_type, "Metadata": dict(metadata or {})}
+    if cache_control is not None:
+        headers["CacheControl"] = cache_control
+    return headers

@@ -17,7 +17,6 @@ from typing import Final
 
 import trio
 
-from avion_media.backends.store.multipart import sign_part
 from avion_media.backends.store.store import ObjectStore
 from avion_media.common.errors import MediaError
 from avion_media.common.keys import EXAMINED_PREFIX
@@ -50,7 +49,7 @@ class _Examination:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._connection = store.connection
+        self._calls = store.calls
         self._source = f"{EXAMINED_PREFIX}{secrets.token_hex(8)}"
         self._key = f"{self._source}-in-parts"
 
@@ -62,7 +61,7 @@ class _Examination:
             return await self._judge(upload_id)
         finally:
             # Shielded, so that a cancelled node does not leave it. Bounded like two requests.
-            with trio.move_on_after(2 * self._connection.max_request_s, shield=True):
+            with trio.move_on_after(2 * self._calls.max_request_s, shield=True):
                 with suppress(MediaError):
                     await self._store.delete([self._source])
                 with suppress(MediaError):
@@ -73,7 +72,7 @@ class _Examination:
         status = await self._send(upload_id, 1)
         if status != 200:
             return f"the object store does not accept a part by its URL (status {status})"
-        copied = {"x-amz-copy-source": f"/{self._connection.bucket}/{self._source}"}
+        copied = {"x-amz-copy-source": f"/{self._calls.bucket}/{self._source}"}
         ranged = {**copied, "x-amz-copy-source-range": f"bytes=0-{len(_SECRET) - 1}"}
         await self._send(upload_id, 2, copied)
         await self._send(upload_id, 3, ranged)
@@ -95,15 +94,14 @@ class _Examination:
         forged: bool = False,
     ) -> int:
         """Send a part as a client could, and return the status."""
-        signed = sign_part(
-            self._connection.clients.signers.uploads_inside,
-            self._connection.part_guard,
+        signed = self._calls.clients.signers.uploads_inside.part(
             self._key,
             upload_id,
             Part(number, 0, len(_BODY)),
             expires_s=_EXPIRES_S,
             now=datetime.now(UTC),
+            guard=self._calls.part_guard,
         )
         url = signed.url[:-1] + ("1" if signed.url.endswith("0") else "0") if forged else signed.url
         headers = {**({} if without_guard else signed.headers), **(added or {})}
-        return await self._connection.put_presigned(url, headers, body)
+        return await self._calls.send("UploadPart", lambda requests: requests.put_presigned(url, headers, body))

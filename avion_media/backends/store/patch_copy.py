@@ -1,21 +1,25 @@
-"""Carries out a `patch_plan`: a multipart upload of copied and sent parts, completely or not at all."""
+"""Copies an object with some bytes replaced: a multipart upload of copied and sent parts, as `patch_plan` says."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import secrets
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
-from avion_media.backends.store.connection import Connection
+from avion_media.backends.store.errors import Passing, UploadMissing
 from avion_media.backends.store.objects import PartRequest
-from avion_media.backends.store.patch_plan import Part, Patch, patched
+from avion_media.backends.store.patch_plan import Patch, PlannedPart, check_patches, patched, plan_parts
 from avion_media.common.concurrency import in_turn
-from avion_media.common.errors import MediaError, PreconditionFailed, SourceReplaced
+from avion_media.common.errors import MediaError, PreconditionFailed, SourceReplaced, Unavailable
 from avion_media.common.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from avion_media.backends.store.store import ObjectStore
 
 _PARTS_AT_ONCE = 4  # each sent part is in memory, so this limits memory to a little over 64 MiB
 
@@ -26,100 +30,122 @@ _log = get_logger()
 class PatchCopy:
     """Writes ``source_key`` (with ``source_etag``) to ``target_key``, with patches applied.
 
-    ``only_if_absent`` asks the store to refuse if the target exists when the parts are joined. Ceph 18 ignores it, so
-    callers that need it also check before.
+    ``headers`` are the arguments of `ObjectStore.put` for the new object. Ceph supports ``only_if_absent`` only for
+    plain writes, S3 not for copies. So for all others it is also checked before.
     """
 
-    connection: Connection
+    store: ObjectStore
     source_key: str
     source_etag: str
     target_key: str
     patches: Sequence[Patch]
-    only_if_absent: bool = False
+    headers: Mapping[str, Any]
+    only_if_absent: bool
 
-    async def send(self, parts: Sequence[Part], headers: Mapping[str, Any]) -> str:
-        """Write the new object from ``parts``, and return its etag. After an error or a cancel nothing is left."""
-        target: dict[str, Any] = {"Bucket": self.connection.bucket, "Key": self.target_key}
-        created = await self.connection.change(
-            lambda client: client.create_multipart_upload(**target, **headers),
-            self.target_key,
-            operation="CreateMultipartUpload",
-        )
-        upload: dict[str, Any] = {**target, "UploadId": created["UploadId"]}
-        try:
-            etags: dict[int, str] = {}
+    async def run(self, size_bytes: int) -> str:
+        """Write the new object, and return its etag. See `ObjectStore.patch_copy`."""
+        copying = replace(self, patches=check_patches(self.patches, size_bytes))
+        parts = plan_parts(size_bytes, copying.patches)
+        if copying.patches and len(parts) == 1:
+            body = await copying._patched_bytes(PlannedPart(0, size_bytes, sent=True))
+            return await self.store.put(self.target_key, body, only_if_absent=self.only_if_absent, **self.headers)
+        if self.only_if_absent and await self.store.exists(self.target_key):
+            raise PreconditionFailed(self.target_key)
+        if len(parts) > 1:
+            return await copying._join(parts)
+        with _of_the_source():
+            return await self.store.copy(self.source_key, self.target_key, source_etag=self.source_etag, **self.headers)
 
-            async def send_part(number: int, part: Part) -> None:
-                etags[number] = await (self._send if part.sent else self._copy)(upload, number, part)
+    async def _join(self, parts: Sequence[PlannedPart]) -> str:
+        """Write the new object from several parts. After an error or a cancel nothing is left."""
+        if all(part.sent for part in parts):
+            return await self._upload(parts)
+        async with self._held_source() as held:
+            return await held._upload(parts)
 
-            numbered = list(enumerate(parts, start=1))
-            await in_turn([partial(send_part, *each) for each in numbered], _PARTS_AT_ONCE)
-            condition: dict[str, Any] = {"IfNoneMatch": "*"} if self.only_if_absent else {}
-            listed: list[Any] = [{"PartNumber": number, "ETag": etags[number]} for number, _ in numbered]
-            completed = await self.connection.change(
-                lambda client: client.complete_multipart_upload(
-                    **upload, MultipartUpload={"Parts": listed}, **condition
-                ),
-                self.target_key,
-                operation="CompleteMultipartUpload",
+    @asynccontextmanager
+    async def _held_source(self) -> AsyncIterator[PatchCopy]:
+        """Make a copy of the source that no client can write to, for the time of the block. Yield this with it.
+
+        Ceph 18 ignores the condition on the source of an UploadPartCopy, although not that of a CopyObject. So a client
+        that can still write to the source could insert other bytes. A crash leaves the copy, which the lifecycle rule
+        removes.
+        """
+        held_key = f"{self.source_key}.{secrets.token_hex(8)}"
+        with _of_the_source():
+            held_etag = await self.store.copy(
+                self.source_key, held_key, content_type="application/octet-stream", source_etag=self.source_etag
             )
-        except BaseException:
-            await self._abort(upload)
-            raise
-        return str(completed["ETag"]).strip('"')
+        try:
+            yield replace(self, source_key=held_key, source_etag=held_etag)
+        finally:
+            # Shielded, so that a cancelled task does not leave it. Bounded like the abort of its upload.
+            with trio.move_on_after(self.store.calls.max_request_s, shield=True), suppress(Unavailable):
+                await self.store.delete([held_key])
 
-    async def _copy(self, upload: Mapping[str, Any], number: int, part: Part) -> str:
+    async def _upload(self, parts: Sequence[PlannedPart]) -> str:
+        uploads = self.store.multipart
+        upload_id = await uploads.create(self.target_key, **self.headers)
+        etags: dict[int, str] = {}
+
+        async def write(number: int, part: PlannedPart) -> None:
+            etags[number] = await (self._send if part.sent else self._copy)(upload_id, number, part)
+
+        try:
+            await in_turn([partial(write, *each) for each in enumerate(parts, start=1)], _PARTS_AT_ONCE)
+            return await uploads.complete(self.target_key, upload_id, etags, only_if_absent=self.only_if_absent)
+        except UploadMissing:  # it vanished, or the reply to its completion was lost: all of this can be repeated
+            raise Passing(f"the upload to {self.target_key} is gone") from None
+        except BaseException:
+            # Shielded, since a cancelled task must not leave its parts; bounded by the deadline for the wait and by
+            # `StoreCalls.max_request_s` for a request that has begun. If it fails, the bucket's lifecycle rule does it.
+            with trio.move_on_after(self.store.calls.max_request_s, shield=True):
+                try:
+                    await uploads.abort(self.target_key, upload_id)
+                except MediaError as error:
+                    _log.warning("store.abort_failed", key=self.target_key, detail=str(error))
+            raise
+
+    async def _copy(self, upload_id: str, number: int, part: PlannedPart) -> str:
+        calls = self.store.calls
         request = {
-            **upload,
-            "PartNumber": number,
-            "CopySource": {"Bucket": self.connection.bucket, "Key": self.source_key},
+            **self._part(upload_id, number),
+            "CopySource": {"Bucket": calls.bucket, "Key": self.source_key},
             "CopySourceRange": f"bytes={part.start}-{part.end - 1}",
             "CopySourceIfMatch": f'"{self.source_etag}"',
         }
-        with of_the_source():
-            response = await self.connection.change(
-                lambda client: client.upload_part_copy(**request), self.source_key, operation="UploadPartCopy"
+        with _of_the_source():
+            response = await calls.change(
+                "UploadPartCopy", lambda client: client.upload_part_copy(**request), self.source_key
             )
-        return str(response["CopyPartResult"]["ETag"])
+        return str(response["CopyPartResult"]["ETag"]).strip('"')
 
-    async def _send(self, upload: Mapping[str, Any], number: int, part: Part) -> str:
-        body = await self.patched_bytes(part)
-        request = {**upload, "PartNumber": number, "Body": body}
-        response = await self.connection.change(
-            lambda client: client.upload_part(**request), self.target_key, operation="UploadPart"
-        )
-        self.connection.sent(len(body))
-        return str(response["ETag"])
+    async def _send(self, upload_id: str, number: int, part: PlannedPart) -> str:
+        body = await self._patched_bytes(part)
+        request = {**self._part(upload_id, number), "Body": body}
+        calls = self.store.calls
+        response = await calls.change("UploadPart", lambda client: client.upload_part(**request), self.target_key)
+        calls.sent(len(body))
+        return str(response["ETag"]).strip('"')
 
-    async def patched_bytes(self, part: Part) -> bytes:
+    async def _patched_bytes(self, part: PlannedPart) -> bytes:
         """Return the bytes of one part of the new object. Bytes of the source that no patch replaces are fetched."""
         for offset, data in self.patches:
             if offset <= part.start and part.end <= offset + len(data):
                 return data[part.start - offset : part.end - offset]
-        byte_range = (part.start, part.end - 1)
-        wanted = PartRequest(self.source_key, byte_range, self.source_etag, part.end - part.start)
-        with of_the_source():
-            base = await self.connection.get(wanted)
-        self.connection.received(len(base.data))
+        wanted = PartRequest(self.source_key, (part.start, part.end - 1), self.source_etag, part.size_bytes)
+        with _of_the_source():
+            base = await self.store.calls.send("GetObject", lambda requests: requests.get(wanted), self.source_key)
+        self.store.calls.received(len(base.data))
         return patched(bytes(base.data), part.start, self.patches)
 
-    async def _abort(self, upload: Mapping[str, Any]) -> None:
-        """Abort the upload. If the store is unavailable, the bucket's lifecycle rule does it a day later."""
-        # Shielded, since a cancelled task must not leave its parts; bounded by the deadline for the wait and by
-        # `Connection.max_request_s` for a request that has begun.
-        with trio.move_on_after(self.connection.max_request_s, shield=True):
-            try:
-                await self.connection.change(
-                    lambda client: client.abort_multipart_upload(**upload),
-                    self.target_key,
-                    operation="AbortMultipartUpload",
-                )
-            except MediaError as error:
-                _log.warning("store.abort_failed", key=self.target_key, detail=str(error))
+    def _part(self, upload_id: str, number: int) -> dict[str, Any]:
+        target = {"Bucket": self.store.calls.bucket, "Key": self.target_key}
+        return {**target, "UploadId": upload_id, "PartNumber": number}
 
 
 @contextmanager
-def of_the_source() -> Iterator[None]:
+def _of_the_source() -> Iterator[None]:
     """Convert a failed condition on the source, so that it is not taken for one on the target."""
     try:
         yield

@@ -19,7 +19,7 @@ Patch = tuple[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PlannedPart:
     """Bytes ``start`` to ``end`` (exclusive) of the new object: copied inside the store, or ``sent`` by us."""
 
     start: int
@@ -42,12 +42,12 @@ def check_patches(patches: Sequence[Patch], size_bytes: int) -> list[Patch]:
     return ordered
 
 
-def plan_parts(size_bytes: int, patches: Sequence[Patch]) -> list[Part]:
+def plan_parts(size_bytes: int, patches: Sequence[Patch]) -> list[PlannedPart]:
     """Divide the new object into parts. If the result is one sent part, a plain PUT has the same effect.
 
     ``patches`` are in order and do not overlap (`check_patches`).
     """
-    parts: list[Part] = []
+    parts: list[PlannedPart] = []
     position = 0
     for start, end in _sent_spans(size_bytes, patches):
         parts += _cut(position, start, sent=False)
@@ -70,14 +70,14 @@ def _sent_spans(size_bytes: int, patches: Sequence[Patch]) -> list[tuple[int, in
     return spans
 
 
-def _cut(start: int, end: int, *, sent: bool) -> list[Part]:
+def _cut(start: int, end: int, *, sent: bool) -> list[PlannedPart]:
     """Divide a span into equal parts below the limit for their kind. Half of a longer span is still large enough."""
     size = end - start
     if size <= 0:
         return []
     count = -(-size // (MAX_SENT_PART_BYTES if sent else MAX_COPIED_PART_BYTES))
     edges = [start + size * index // count for index in range(count + 1)]
-    return [Part(first, last, sent) for first, last in pairwise(edges)]
+    return [PlannedPart(first, last, sent) for first, last in pairwise(edges)]
 
 
 def patched(base: bytes, start: int, patches: Sequence[Patch]) -> bytes:

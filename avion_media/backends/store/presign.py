@@ -20,6 +20,7 @@ from urllib.parse import quote, urlsplit
 
 from avion_media.backends.store.objects import PresignedPut
 from avion_media.common.media import owner_metadata
+from avion_media.common.parts import Part
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 AT_ONCE_S: Final = 300  # validity of a URL that is used at once: room for clocks that differ
@@ -113,17 +114,11 @@ class Presigner:
         return PresignedPut(url, {"Content-Type": media_type, **more}, now + timedelta(seconds=expires_s))
 
     def part(
-        self,
-        key: str,
-        query: str,
-        *,
-        size_bytes: int,
-        expires_s: int,
-        now: datetime,
-        guard: Mapping[str, str] = _NO_HEADERS,
+        self, key: str, upload_id: str, part: Part, *, expires_s: int, now: datetime, guard: Mapping[str, str]
     ) -> PresignedPut:
-        """Return a PUT of exactly ``size_bytes`` that ``query`` makes one part of a multipart upload to ``key``."""
-        signed = {"content-length": str(size_bytes), **guard}
+        """Return a PUT of exactly this part of a multipart upload to ``key``. ``guard`` is signed as in `put`."""
+        query = f"&partNumber={part.number}&uploadId={quote(upload_id, safe='-_.~')}"
+        signed = {"content-length": str(part.size_bytes), **guard}
         url = self.url("PUT", key, signed=signed, expires_s=expires_s, now=now, more_query=query)
         return PresignedPut(url, {**guard}, now + timedelta(seconds=expires_s))
 

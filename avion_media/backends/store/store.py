@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
 from avion_media.backends.settings import S3Config
 from avion_media.backends.store import bucket
-from avion_media.backends.store.connection import Connection
+from avion_media.backends.store.calls import CALLS, VISITORS, StoreCalls
 from avion_media.backends.store.errors import RangeNotSatisfiable, TooLarge
-from avion_media.backends.store.listing import KeyListing, Listing
+from avion_media.backends.store.listing import Pages
 from avion_media.backends.store.multipart import MultipartUploads
 from avion_media.backends.store.objects import (
     ByteRange,
     BytesSource,
     FileSource,
+    ListedObject,
     ObjectInfo,
     ObjectPart,
     PartRequest,
     PresignedPut,
-    PutRequest,
+    headers_of,
 )
-from avion_media.backends.store.patch_copy import PatchCopy, of_the_source
-from avion_media.backends.store.patch_plan import Part, Patch, check_patches, plan_parts
+from avion_media.backends.store.patch_copy import PatchCopy
+from avion_media.backends.store.patch_plan import Patch
+from avion_media.backends.store.presign import META
 from avion_media.backends.store.relay import Relay
-from avion_media.backends.store.transfer import SeekableBody, head_object
+from avion_media.backends.store.requests import Page, Requests
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry
+
+T = TypeVar("T")
+ListPage = Callable[[Requests, str, str, str, int], Awaitable[Page[T]]]
 
 _RANGES_AT_ONCE = 4
 _DELETES_PER_REQUEST = 1000  # S3's own bound
@@ -42,22 +45,22 @@ _DELETES_PER_REQUEST = 1000  # S3's own bound
 
 @asynccontextmanager
 async def open_store(
-    config: S3Config, max_calls: int | None = None, telemetry: Telemetry = NO_TELEMETRY, *, watched: bool = True
+    config: S3Config, telemetry: Telemetry = NO_TELEMETRY, *, watched: bool = True
 ) -> AsyncIterator[ObjectStore]:
-    """Open the store, with at most ``max_calls`` at once (by default ``config.threads``), and as many for visitors.
+    """Open the store, with at most ``config.threads`` calls at once, and as many for visitors.
 
     Opening only looks for credentials. An unavailable store, or missing credentials, show only in
     `ObjectStore.available`, and as `Unavailable` from each call. The caller must stop using the store before it leaves
     the block. If not ``watched``, only calls notice an outage; `init` uses this, because the bucket might not exist
     yet.
     """
-    connection = Connection(config, max_calls or config.threads, telemetry)
-    await connection.prepare()
+    calls = StoreCalls(config, telemetry)
+    await calls.prepare()
     try:
         async with trio.open_nursery() as nursery:
             if watched:
-                nursery.start_soon(connection.watch)
-            yield ObjectStore(connection, config.region)
+                nursery.start_soon(calls.watch)
+            yield ObjectStore(calls)
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         # The nursery wraps what the caller's block raises; the watcher itself raises nothing.
@@ -65,7 +68,7 @@ async def open_store(
             raise group.exceptions[0] from None
         raise
     finally:
-        connection.clients.close()
+        calls.clients.close()
 
 
 class ObjectStore:
@@ -76,62 +79,50 @@ class ObjectStore:
     it is unknown whether the change was made; all changes can be repeated. Objects appear completely or not at all.
     """
 
-    def __init__(self, connection: Connection, region: str) -> None:
-        self._connection = connection
-        self._region = region
-        self.multipart = MultipartUploads(connection)
-
-    @property
-    def connection(self) -> Connection:
-        """The connection, for modules of this package."""
-        return self._connection
+    def __init__(self, calls: StoreCalls) -> None:
+        self.calls = calls
+        """For modules of this package."""
+        self.multipart = MultipartUploads(calls)
+        self.limiters = calls.limiters
+        """The limiters by their names in telemetry. An abandoned read in a thread counts until it ends."""
 
     @property
     def available(self) -> bool:
         """Whether the store responded last time. False until the bucket has responded once."""
-        return self._connection.state.is_available
+        return self.calls.state.is_available
 
     @property
     def cause(self) -> str:
         """Why the store is unavailable; empty while it is available."""
-        return self._connection.state.cause
-
-    @property
-    def limiters(self) -> dict[str, trio.CapacityLimiter]:
-        """The limiters by their names in telemetry. An abandoned read in a thread counts until it ends."""
-        return {"store.calls": self._connection.calls, "store.visitors": self._connection.visitors}
+        return self.calls.state.cause
 
     async def wait_available(self) -> None:
         """Wait until the bucket responds. Returns at once while it does."""
-        await self._connection.state.wait_available()
+        await self.calls.state.wait_available()
 
     async def ping(self) -> None:
         """Make a small request. Raises `Unavailable`, also if the bucket does not exist."""
-        await self._connection.ping()
+        await self.calls.ping()
 
     async def ensure_bucket(self, lives: bucket.Lives) -> list[str]:
         """Create what is missing of the bucket, its CORS and its lifecycle rules. Return what that was."""
-        return await bucket.ensure_bucket(self._connection, self._region, lives)
+        return await bucket.ensure_bucket(self.calls, lives)
 
     async def missing_lifecycle_rules(self, lives: bucket.Lives) -> list[str]:
         """Return the lifecycle rules of `ensure_bucket` that the bucket lacks."""
-        return await bucket.missing_lifecycle_rules(self._connection, lives)
+        return await bucket.missing_lifecycle_rules(self.calls, lives)
 
     async def early_expirations(self, incoming_s: float) -> list[str]:
         """Return the lifecycle rules that remove accepted uploads before ``incoming_s``."""
-        return await bucket.early_expirations(self._connection, incoming_s)
+        return await bucket.early_expirations(self.calls, incoming_s)
 
     # -- reads
 
     async def head(self, key: str) -> ObjectInfo:
         """Return the facts about one object. Raises `ObjectMissing`, also for one that only its client's key can
         decrypt."""
-        return await self._connection.query(
-            lambda client: head_object(client, self._connection.bucket, key),
-            key,
-            operation="HeadObject",
-            quick=lambda requests: requests.head(key),
-        )
+        within_s = self.calls.max_request_s
+        return await self.calls.send("HeadObject", lambda requests: requests.head(key), key, within_s=within_s)
 
     async def exists(self, key: str) -> bool:
         """Return whether there is such an object."""
@@ -173,14 +164,14 @@ class ObjectStore:
         Raises `ObjectMissing`, `PreconditionFailed` (another etag), `RangeNotSatisfiable`, `TooLarge` (nothing was
         read).
         """
-        part = await self._connection.get(PartRequest(key, byte_range, if_match, max_bytes), for_visitor=True)
-        self._connection.received(len(part.data))
+        part = await self._get(PartRequest(key, byte_range, if_match, max_bytes), VISITORS)
+        self.calls.received(len(part.data))
         return part
 
     @property
     def can_relay(self) -> bool:
         """Whether `relay` is possible at the moment."""
-        return self._connection.can_relay
+        return self.calls.can_relay
 
     async def relay(self, key: str, first: int, last: int, etag: str, relay: Relay) -> None:
         """Pass on a range of an object, of this version. Returns before its end if the client falls behind.
@@ -190,9 +181,9 @@ class ObjectStore:
         """
         try:
             wanted = PartRequest(key, (first, last), etag, last - first + 1, relay)
-            await self._connection.get(wanted, for_visitor=True)
+            await self._get(wanted, VISITORS)
         finally:
-            self._connection.received(relay.taken)
+            self.calls.received(relay.taken)
 
     async def download(self, key: str, fd: int, *, max_bytes: int, if_match: str | None = None) -> ObjectInfo:
         """Write the whole object to the start of the open file ``fd``, by pwrite.
@@ -200,8 +191,8 @@ class ObjectStore:
         Raises `ObjectMissing`, `PreconditionFailed`, `TooLarge` (nothing was written), `Unavailable` (the connection
         broke), OSError (of the file). After an error or a cancel the content of the file is undefined.
         """
-        part = await self._connection.get(PartRequest(key, None, if_match, max_bytes, file=(fd, 0)))
-        self._connection.received(part.info.size_bytes)
+        part = await self._get(PartRequest(key, None, if_match, max_bytes, file=(fd, 0)))
+        self.calls.received(part.info.size_bytes)
         return part.info
 
     async def read_ranges(
@@ -215,21 +206,36 @@ class ObjectStore:
 
         async def fetch(offset: int, length: int) -> None:
             byte_range = (offset, offset + length - 1)
-            await self._connection.get(PartRequest(key, byte_range, etag, length, file=(fd, offset)))
-            self._connection.received(length)
+            await self._get(PartRequest(key, byte_range, etag, length, file=(fd, offset)))
+            self.calls.received(length)
 
         await in_turn([partial(fetch, *each) for each in ranges if each[1] > 0], _RANGES_AT_ONCE)
 
-    def list(self, prefix: str, start_after: str | None = None, *, page_size: int = 1000) -> Listing:
+    async def _get(self, wanted: PartRequest, limiter: str = CALLS) -> ObjectPart:
+        """GetObject. A read for a visitor does not wait for the calls of workers. A cancel returns once nothing can
+        write to ``wanted.file`` any more."""
+        return await self.calls.send("GetObject", lambda requests: requests.get(wanted), wanted.key, limiter=limiter)
+
+    def list(self, prefix: str, start_after: str | None = None, *, page_size: int = 1000) -> Pages[ListedObject]:
         """Iterate over pages of the objects under ``prefix``, in the order of their keys.
 
-        ``start_after`` resumes after that key. Each page is one request, made on demand. ``page_size`` is at most 1000.
+        ``start_after`` skips all keys up to and including that one.
         """
-        return Listing(self._connection, prefix, start_after, page_size)
+        return self._pages(Requests.list_objects, prefix, start_after, page_size)
 
-    def list_keys(self, prefix: str, start_after: str | None = None, *, page_size: int = 1000) -> KeyListing:
+    def list_keys(self, prefix: str, start_after: str | None = None, *, page_size: int = 1000) -> Pages[str]:
         """As `list`, but only keys, for a fraction of the CPU time."""
-        return KeyListing(self._connection, prefix, start_after, page_size)
+        return self._pages(Requests.list_keys, prefix, start_after, page_size)
+
+    def _pages(self, method: ListPage[T], prefix: str, start_after: str | None, page_size: int) -> Pages[T]:
+        async def read(token: str) -> Page[T]:
+            return await self.calls.send(
+                "ListObjectsV2",
+                lambda requests: method(requests, prefix, start_after or "", token, page_size),
+                within_s=self.calls.max_request_s,
+            )
+
+        return Pages(read)
 
     # -- changes
 
@@ -247,24 +253,21 @@ class ObjectStore:
         """Write an object of at most 5 GiB, and return its etag. Metadata must be ASCII.
 
         ``only_if_absent`` raises `PreconditionFailed` if the object exists, ``if_match`` if it has another etag or does
-        not exist. If the first response is lost and botocore retries, the existing object can be our own; a caller that
-        must know compares it.
+        not exist. If the first response is lost, the request is repeated, and the existing object can be our own; a
+        caller that must know compares it.
         """
         sent = BytesSource(source) if isinstance(source, bytes) else source
-        put = PutRequest(key, content_type, dict(metadata or {}), cache_control, only_if_absent, if_match)
-        request = {**self._request(key), **_headers(content_type, metadata, cache_control)}
-        request |= {name.replace("-", ""): value for name, value in put.condition.items()}
-
-        def by_botocore(client: Any) -> str:
-            return str(client.put_object(**request, Body=SeekableBody(sent))["ETag"]).strip('"')
-
+        signed = {"content-type": content_type, **{f"{META}{name}": each for name, each in (metadata or {}).items()}}
+        unsigned = {} if cache_control is None else {"cache-control": cache_control}
+        if if_match is not None:
+            unsigned["if-match"] = if_match  # Ceph accepts the etag of a write only without quotes; AWS accepts both
+        elif only_if_absent:
+            unsigned["if-none-match"] = "*"
         try:
-            etag = await self._connection.change(
-                by_botocore, key, operation="PutObject", quick=lambda requests: requests.put(put, sent)
-            )
+            etag = await self.calls.send("PutObject", lambda requests: requests.put(key, sent, signed, unsigned), key)
         except ObjectMissing:  # some stores say so instead of 412, if there is no object with this etag
             raise PreconditionFailed(key) from None
-        self._connection.sent(sent.size_bytes)
+        self.calls.sent(sent.size_bytes)
         return etag
 
     async def copy(
@@ -281,16 +284,15 @@ class ObjectStore:
 
         Raises `ObjectMissing` (of the source), `PreconditionFailed` (the source has another etag).
         """
-        request = {**self._request(target_key), **_headers(content_type, metadata, cache_control)}
+        request: dict[str, Any] = {"Bucket": self.calls.bucket, "Key": target_key}
+        request |= headers_of(content_type, metadata, cache_control)
         request |= {
-            "CopySource": {"Bucket": self._connection.bucket, "Key": source_key},
+            "CopySource": {"Bucket": self.calls.bucket, "Key": source_key},
             "MetadataDirective": "REPLACE",
         }
         if source_etag is not None:
             request["CopySourceIfMatch"] = f'"{source_etag}"'
-        response = await self._connection.change(
-            lambda client: client.copy_object(**request), source_key, operation="CopyObject"
-        )
+        response = await self.calls.change("CopyObject", lambda client: client.copy_object(**request), source_key)
         return str(response["CopyObjectResult"]["ETag"]).strip('"')
 
     async def patch_copy(
@@ -313,62 +315,9 @@ class ObjectStore:
         `PreconditionFailed` (with ``only_if_absent``, if the target exists; not every store checks that for parts),
         `ValueError` (patches overlap or are outside). After an error or a cancel the multipart upload is aborted.
         """
-        ordered = check_patches(patches, size_bytes)
-        parts = plan_parts(size_bytes, ordered)
-        copying = PatchCopy(self._connection, source_key, source_etag, target_key, ordered, only_if_absent)
-        if only_if_absent and (
-            len(parts) > 1 or not ordered
-        ):  # Ceph supports this only for plain writes, S3 not for copies
-            await self._require_absent(target_key)
-        if len(parts) > 1:
-            headers = _headers(content_type, metadata, cache_control)
-            if all(part.sent for part in parts):
-                return await copying.send(parts, headers)
-            async with self._held(source_key, source_etag) as (held_key, held_etag):
-                return await replace(copying, source_key=held_key, source_etag=held_etag).send(parts, headers)
-        if ordered:
-            body = await copying.patched_bytes(Part(0, size_bytes, sent=True))
-            return await self.put(
-                target_key,
-                body,
-                content_type=content_type,
-                metadata=metadata,
-                cache_control=cache_control,
-                only_if_absent=only_if_absent,
-            )
-        with of_the_source():
-            return await self.copy(
-                source_key,
-                target_key,
-                content_type=content_type,
-                metadata=metadata,
-                cache_control=cache_control,
-                source_etag=source_etag,
-            )
-
-    @asynccontextmanager
-    async def _held(self, source_key: str, source_etag: str) -> AsyncIterator[tuple[str, str]]:
-        """Make a copy of that source that no client can write to, for the time of the block. Yields its key and etag.
-
-        Ceph 18 ignores the condition on the source of an UploadPartCopy, although not that of a CopyObject. So a client
-        that can still write to the source could insert other bytes. A crash leaves the copy, which the lifecycle rule
-        removes.
-        """
-        held_key = f"{source_key}.{secrets.token_hex(8)}"
-        with of_the_source():
-            held_etag = await self.copy(
-                source_key, held_key, content_type="application/octet-stream", source_etag=source_etag
-            )
-        try:
-            yield held_key, held_etag
-        finally:
-            # Shielded, so that a cancelled task does not leave it. Bounded like the abort of its upload.
-            with trio.move_on_after(self._connection.max_request_s, shield=True), suppress(Unavailable):
-                await self._delete_one(held_key)
-
-    async def _require_absent(self, key: str) -> None:
-        if await self.exists(key):
-            raise PreconditionFailed(key)
+        headers = {"content_type": content_type, "metadata": metadata, "cache_control": cache_control}
+        copying = PatchCopy(self, source_key, source_etag, target_key, patches, headers, only_if_absent)
+        return await copying.run(size_bytes)
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove objects. Missing ones are not an error. After `Unavailable` some may be left; repeat it."""
@@ -400,14 +349,14 @@ class ObjectStore:
         replaces the configured headers against forgeries (`upload_guard`), to test what a store accepts. The object's
         metadata will contain ``owner`` (`owner_of`). Raises `Unavailable` while there are no credentials.
         """
-        return self._connection.clients.signers.uploads.put(
+        return self.calls.clients.signers.uploads.put(
             key,
             content_type=content_type,
             size_bytes=size_bytes,
             sha256_digest=sha256,
             expires_s=expires_s,
             now=now,
-            guard=self._connection.upload_guard if guard is None else guard,
+            guard=self.calls.upload_guard if guard is None else guard,
             owner=owner,
         )
 
@@ -425,7 +374,7 @@ class ObjectStore:
 
         If given, the store sends this content type and disposition instead of the object's own.
         """
-        return self._connection.clients.signers.downloads.get(
+        return self.calls.clients.signers.downloads.get(
             key,
             expires_s=expires_s,
             now=now or datetime.now(UTC),
@@ -434,30 +383,12 @@ class ObjectStore:
         )
 
     async def _delete_one(self, key: str) -> None:
-        request = self._request(key)
         with suppress(ObjectMissing):
-            await self._connection.change(
-                lambda client: client.delete_object(**request),
-                key,
-                operation="DeleteObject",
-                quick=lambda requests: requests.delete(key),
-            )
+            await self.calls.send("DeleteObject", lambda requests: requests.delete(key), key)
 
     async def _delete_batch(self, batch: dict[str, Any]) -> None:
-        request: dict[str, Any] = {"Bucket": self._connection.bucket, "Delete": batch}
-        response = await self._connection.change(
-            lambda client: client.delete_objects(**request), operation="DeleteObjects"
-        )
+        request: dict[str, Any] = {"Bucket": self.calls.bucket, "Delete": batch}
+        response = await self.calls.change("DeleteObjects", lambda client: client.delete_objects(**request))
         failures = [each for each in response.get("Errors", []) if each["Code"] != "NoSuchKey"]
         if failures:
             raise Unavailable(Dependency.OBJECT, f"{len(failures)} objects could not be deleted: {failures[0]}")
-
-    def _request(self, key: str) -> dict[str, Any]:
-        return {"Bucket": self._connection.bucket, "Key": key}
-
-
-def _headers(content_type: str, metadata: Mapping[str, str] | None, cache_control: str | None) -> dict[str, Any]:
-    headers: dict[str, Any] = {"ContentType": content_type, "Metadata": dict(metadata or {})}
-    if cache_control is not None:
-        headers["CacheControl"] = cache_control
-    return headers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from avion_media.backends.store.objects import ListedObject
 from avion_media.backends.store.store import ObjectStore
@@ -31,7 +31,7 @@ async def stored_sizes(store: ResourceSlot[ObjectStore], limiter: RateLimiter | 
         after = f"{keys.THUMBNAIL_PREFIX}{size}{_AFTER_SLASH}"
 
 
-async def _first(pages: AsyncIterator[tuple[ListedObject, ...]]) -> ListedObject | None:
+async def _first(pages: AsyncIterator[Sequence[ListedObject]]) -> ListedObject | None:
     async for page in pages:
         if page:
             return page[0]

@@ -49,7 +49,8 @@ RPC_FAULTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAV
 _S3_OPERATIONS = (
     "AbortMultipartUpload CompleteMultipartUpload CopyObject CreateBucket CreateMultipartUpload DeleteObject "
     "DeleteObjects GetBucketCors GetBucketLifecycleConfiguration GetObject HeadBucket HeadObject ListObjectsV2 "
-    "ListMultipartUploads ListParts PutBucketCors PutBucketLifecycleConfiguration PutObject UploadPart UploadPartCopy"
+    "ListMultipartUploads ListParts PutBucketCors PutBucketLifecycleConfiguration PutObject "
+    "PutPublicAccessBlock UploadPart UploadPartCopy"
 )
 _REASONS = tuple(str(reason) for reason in Reason)
 _FORMATS = tuple(each.name for each in FORMATS)

@@ -131,7 +131,7 @@ class ResumableUploads:
             missing = [part.number for part in upload.plan.parts() if _whole(part, stored) is None]
             if missing:
                 raise PartsMissing(missing, upload.plan.count)
-            await self._uploads.complete(key, upload.store_id, _first(stored, upload.plan.count))
+            await self._uploads.complete(key, upload.store_id, _etags(stored, upload.plan.count))
         except UploadMissing:
             return
 
@@ -158,5 +158,5 @@ def _whole(part: Part, stored: Mapping[int, StoredPart]) -> StoredPart | None:
     return found if found is not None and found.size_bytes == part.size_bytes else None
 
 
-def _first(stored: Mapping[int, StoredPart], count: int) -> dict[int, StoredPart]:
-    return {number: stored[number] for number in range(1, count + 1)}
+def _etags(stored: Mapping[int, StoredPart], count: int) -> dict[int, str]:
+    return {number: stored[number].etag for number in range(1, count + 1)}

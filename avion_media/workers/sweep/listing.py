@@ -7,7 +7,7 @@ an orphan without a HEAD request, and keeps one page of each listing in memory.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -63,7 +63,7 @@ class _Source:
     """One listing, read object by object. Skips and counts keys without a media id."""
 
     def __init__(
-        self, pages: AsyncIterator[tuple[ListedObject, ...]], limiter: RateLimiter, kind: Kind, prefix: str, part: Part
+        self, pages: AsyncIterator[Sequence[ListedObject]], limiter: RateLimiter, kind: Kind, prefix: str, part: Part
     ) -> None:
         self._pages = pages
         self._limiter = limiter

@@ -1,4 +1,4 @@
-"""Requests on Trio keep their connections, end in time, and leave what they do not understand to botocore."""
+"""Requests on Trio keep their connections, end in time, and are repeated once."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ import trio
 import trio.testing
 import trustme
 
-from avion_media.backends.store import ObjectPart
 from avion_media.backends.store.http import Http
 from avion_media.backends.store.objects import PartRequest
 from avion_media.backends.store.presign import Presigner, SigningCredentials
 from avion_media.backends.store.relay import Relay
-from avion_media.backends.store.requests import ForBotocore, Requests
-from avion_media.common.errors import Dependency, ObjectMissing, Unavailable
+from avion_media.backends.store.requests import Requests
+from avion_media.common.errors import ObjectMissing, Unavailable
 from tests.integration.store.pairs import connected
 
 BODY = os.urandom(300_000)
@@ -91,16 +90,7 @@ def anonymous(store: Scripted, tls: ssl.SSLContext | None = None) -> Requests:
 
 
 async def data_of(get: Requests) -> bytes:
-    """The bytes of an object. Raises Unavailable if the connection breaks."""
-    return bytes((await got(get, PartRequest("a", None, None, MIB))).data)
-
-
-async def got(get: Requests, wanted: PartRequest) -> ObjectPart:
-    part = await get.get(wanted)
-    if isinstance(part, ForBotocore):
-        assert part.status == 0
-        raise Unavailable(Dependency.STORE, part.why)
-    return part
+    return bytes((await get.get(PartRequest("a", None, None, MIB))).data)
 
 
 MISSING = b"HTTP/1.1 404 No\r\nContent-Length: 22\r\n\r\n<Code>NoSuchKey</Code>"
@@ -113,28 +103,31 @@ async def test_one_connection_serves_one_request_after_the_other() -> None:
         assert await data_of(get) == b"one"
         with pytest.raises(ObjectMissing):
             await data_of(get)
-        assert await get.get(PartRequest("a", None, None, MIB)) == ForBotocore(200)  # chunked: left to botocore
+        with pytest.raises(Unavailable, match="length"):
+            await data_of(get)  # chunked
         assert await data_of(get) == b"x" * 500_000
         assert await data_of(get) == b""
-        assert store.connections == 1
+        assert store.connections == 2
         assert all(request.startswith(b"GET /bucket/a?X-Amz-Algorithm=") for request in store.requests)
 
 
-async def test_a_response_that_is_not_the_stores_is_left_to_botocore() -> None:
+async def test_a_response_that_is_not_the_stores_is_not_taken() -> None:
     """One from something in between: it has no date."""
     async with scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", found(b"two")) as store:
         get = anonymous(store)
-        assert await get.get(PartRequest("a", None, None, MIB)) == ForBotocore(200)
+        with pytest.raises(Unavailable, match="date"):
+            await data_of(get)
         assert await data_of(get) == b"two"
 
 
 async def test_what_follows_a_response_is_never_part_of_the_next() -> None:
-    async with scripted(found(b"one") + found(b"of another request"), found(b"two")) as store:
+    confused = found(b"one") + found(b"of another request")
+    async with scripted(confused, confused, found(b"two")) as store:
         get = anonymous(store)
         with pytest.raises(Unavailable, match="after the response"):
             await data_of(get)
         assert await data_of(get) == b"two"
-        assert store.connections == 2
+        assert store.connections == 3
 
 
 async def test_a_kept_connection_that_was_closed_costs_nothing() -> None:
@@ -163,22 +156,26 @@ async def test_connections_that_are_idle_for_long_are_closed_although_another_is
 
 
 async def test_a_new_connection_that_is_closed_is_no_answer() -> None:
-    async with scripted(b"") as store:
+    async with scripted(b"", b"") as store:
         with pytest.raises(Unavailable):
             await data_of(anonymous(store))
-        assert store.connections == 1
+        assert store.connections == 2
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n"])
+async def test_a_failure_that_may_pass_is_asked_for_again(answer: bytes) -> None:
+    async with scripted(answer, found(b"two")) as store:
+        assert await data_of(anonymous(store)) == b"two"
 
 
 @pytest.mark.parametrize(
     "answer", [found(b"abc", b"Connection: close", length=10), b"HTTP/1.1 200 O", b"nonsense\r\n\r\n"]
 )
-async def test_a_response_that_breaks_off_is_not_asked_for_again_here(answer: bytes) -> None:
+async def test_a_response_that_breaks_off_is_asked_for_again(answer: bytes) -> None:
     ending = answer if b"Connection: close" in answer else answer + b"Connection: close"
     async with scripted(found(b"one"), ending, found(b"three")) as store:
         get = anonymous(store)
         await data_of(get)
-        with pytest.raises(Unavailable):
-            await data_of(get)
         assert await data_of(get) == b"three"
         assert store.connections == 2
 
@@ -228,7 +225,7 @@ async def relayed(get: Requests) -> tuple[bytes, bool]:
             nursery.start_soon(receive)
             with closing(Relay(stream)) as relay:
                 try:
-                    await got(get, PartRequest("a", (10, len(BODY) - 1), "e", MIB, relay))
+                    await get.get(PartRequest("a", (10, len(BODY) - 1), "e", MIB, relay))
                 except Unavailable:
                     is_whole = False
                 assert await relay.finish(10.0)
@@ -312,7 +309,7 @@ async def test_https() -> None:
         assert await data_of(get) == b"one"
         assert await data_of(get) == b"x" * 200_000
         assert store.connections == 1
-    async with scripted(found(b"one"), tls=server) as store:
+    async with scripted(tls=server) as store:
         with pytest.raises(Unavailable):
             await data_of(anonymous(store, ssl.create_default_context()))  # an authority that nobody knows
 

@@ -273,7 +273,7 @@ async def test_cancelling_reads_under_load_exhausts_nothing(s3: S3Bucket) -> Non
         with trio.move_on_after(limit_s):
             assert await store.read("a", max_bytes=len(CONTENT)) == CONTENT
 
-    async with open_store(s3.config(), max_calls=2) as store:
+    async with open_store(s3.config(threads=2)) as store:
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 for number in range(40):

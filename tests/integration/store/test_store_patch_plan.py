@@ -10,8 +10,8 @@ from avion_media.backends.store.patch_plan import (
     MAX_COPIED_PART_BYTES,
     MAX_SENT_PART_BYTES,
     MIN_PART_BYTES,
-    Part,
     Patch,
+    PlannedPart,
     check_patches,
     patched,
     plan_parts,
@@ -55,13 +55,13 @@ def test_an_index_at_the_end_of_a_gigabyte_costs_only_itself() -> None:
     size = 1 << 30
     parts = plan_parts(size, [(size - 1000, b"x" * 500)])
 
-    assert parts[-1] == Part(size - 1000, size, sent=True)
+    assert parts[-1] == PlannedPart(size - 1000, size, sent=True)
     assert not any(part.sent for part in parts[:-1])
 
 
 def test_a_small_object_is_one_part() -> None:
-    assert plan_parts(4 * MEBIBYTE, [(10, b"x")]) == [Part(0, 4 * MEBIBYTE, sent=True)]
-    assert plan_parts(4 * MEBIBYTE, []) == [Part(0, 4 * MEBIBYTE, sent=False)]
+    assert plan_parts(4 * MEBIBYTE, [(10, b"x")]) == [PlannedPart(0, 4 * MEBIBYTE, sent=True)]
+    assert plan_parts(4 * MEBIBYTE, []) == [PlannedPart(0, 4 * MEBIBYTE, sent=False)]
     assert plan_parts(0, []) == []
 
 

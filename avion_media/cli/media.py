@@ -35,8 +35,7 @@ from avion_media.operations.operation import OWNER
 T = TypeVar("T")
 
 
-def with_client(config: Config, use: Callable[[Client], Awaitable[T]]) -> T:
-    """Call the running service."""
+def _with_client(config: Config, use: Callable[[Client], Awaitable[T]]) -> T:
 
     async def run() -> T:
         async with open_client(config) as client:
@@ -93,7 +92,7 @@ def upload_command(files: tuple[Path, ...], owner: str, resume: bool, as_json: b
     """
     config = load_config()
     upload = partial(upload_all, files=files, show=not as_json, owner=owner, resume=resume)
-    ended, problems = with_client(config, upload)
+    ended, problems = _with_client(config, upload)
     base_url = origin_url(config)
     if as_json:
         failed = [{"file": file, "error": problem} for file, problem in problems]
@@ -158,7 +157,7 @@ def status_command(media_id: str, as_json: bool) -> None:
     """Show the status of one media item."""
     read_id(media_id)
     config = load_config()
-    status = with_client(config, lambda client: client.status(media_id))
+    status = _with_client(config, lambda client: client.status(media_id))
     described = describe(status, origin_url(config))
     print_json(described) if as_json else print_status(described)
 
@@ -175,7 +174,7 @@ def cache_command(url: str, as_json: bool) -> None:
         answer = await client.cache(url)
         return answer, await client.wait(answer.media_id)
 
-    answer, status = with_client(config, fetch)
+    answer, status = _with_client(config, fetch)
     described = describe(status, origin_url(config))
     if as_json:
         print_json(described | {"task_id": answer.task_id})

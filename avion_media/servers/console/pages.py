@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 import trio
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -31,7 +32,7 @@ from avion_media.servers.admin.operators import OperatorGate
 from avion_media.servers.console.dead_letters import Causes, DeadLetterQuery, read_page
 from avion_media.servers.console.drawing import ASSETS, About, Limit, Page, View, Viewer, asset, draw, draw_page
 from avion_media.servers.console.drawing import PAGES as ALL_PAGES
-from avion_media.servers.console.forms import Form, read_form
+from avion_media.servers.console.forms import read_form
 from avion_media.servers.console.health import read_facts
 from avion_media.servers.console.live import LivePages
 from avion_media.servers.console.media_item import read_item
@@ -131,7 +132,7 @@ class Console:
 
         return page
 
-    def _action(self, act: Callable[[Request, Form], Awaitable[Response]]) -> Endpoint:
+    def _action(self, act: Callable[[Request, QueryParams], Awaitable[Response]]) -> Endpoint:
         """Return an endpoint that accepts a form only from a page of this console, sent by an operator."""
 
         async def checked(request: Request) -> Response:
@@ -378,9 +379,7 @@ class Console:
     # -- actions
 
     async def _confirm(self, request: Request) -> Response:
-        query = request.query_params
-        form = Form({name: tuple(query.getlist(name)) for name in query})
-        question = await self._questions.ask(form)
+        question = await self._questions.ask(request.query_params)
         if question is None:
             return self._error(404, "Nothing to do", "Nothing was selected, or this action does not exist.")
         return HTMLResponse(self._draw_question(request, question))
@@ -390,7 +389,7 @@ class Console:
         viewer = self._viewer(request)
         return draw("confirm.html", about=self._about, viewer=viewer, question=question, consequences=consequences)
 
-    async def _act(self, request: Request, form: Form) -> Response:
+    async def _act(self, request: Request, form: QueryParams) -> Response:
         question = await self._questions.ask(form)
         if question is None:
             return self._error(404, "Nothing to do", "Nothing was selected, or this action does not exist.")
@@ -445,13 +444,13 @@ class Console:
         self._sessions.begin(response, token, secure=request.url.scheme == "https", name=name)
         return response
 
-    async def _log_out(self, request: Request, _form: Form) -> Response:
+    async def _log_out(self, request: Request, _form: QueryParams) -> Response:
         response = RedirectResponse("/console/login", 303)
         self._sessions.end(request, response)
         return response
 
 
-def _rate_of(form: Form) -> float:
+def _rate_of(form: QueryParams) -> float:
     """Return the rate that a form requests, in targets per second; the default if it is missing or invalid."""
     try:
         rate = float(form.get("rate") or DEFAULT_RATE)

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from starlette.datastructures import QueryParams
+
 from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import Redis
 from avion_media.common.tasks import QUEUES
 from avion_media.operations.operation import Door, Operation, many
 from avion_media.operations.queues import bulk_target
 from avion_media.servers.console.dead_letters import MAX_EXAMINED, DeadLetterQuery, find_matching, show
-from avion_media.servers.console.forms import Form
 from avion_media.servers.console.wording import duration, meaning, queue_title, short
 
 _MAX_TARGETS: Final = 100
@@ -37,7 +38,7 @@ class Question:
         """The number of targets."""
         return len(self.targets)
 
-    def is_confirmed_by(self, form: Form) -> bool:
+    def is_confirmed_by(self, form: QueryParams) -> bool:
         """Return whether the form confirms this question, with the number that it showed, typed if required."""
         if not self.action.must_ask(self.count):
             return True
@@ -59,7 +60,7 @@ class Questions:
         """Return the sentences of a question."""
         return [each.format_map(self._spans) for each in action.follows]
 
-    async def ask(self, form: Form) -> Question | None:
+    async def ask(self, form: QueryParams) -> Question | None:
         """Return the action that a form requests, with its targets; None if there is none. Raises `Unavailable`.
 
         With the field ``all``, the targets are all dead letters that match the filter, up to the newest one at the time
@@ -72,16 +73,17 @@ class Questions:
             return await self._ask_for_replay(action, form)
         if form.get("all") and action.noun == "dead letter":
             return await self._ask_of_all(action, form)
-        targets = tuple(dict.fromkeys(_entry_of(form) if action.name == "list" else form.all("target")))[:_MAX_TARGETS]
+        named = _entry_of(form) if action.name == "list" else filter(None, form.getlist("target"))
+        targets = tuple(dict.fromkeys(named))[:_MAX_TARGETS]
         if not targets:
             return None
         names = [await self._name(action, each) for each in targets[:_NAMED]]
         back = _back(action, form.get("back") or "", targets[0])
         return Question(action, targets, names, {"back": back}, targets, back)
 
-    async def _ask_for_replay(self, action: Operation, form: Form) -> Question | None:
+    async def _ask_for_replay(self, action: Operation, form: QueryParams) -> Question | None:
         """Return the question for the queues that have dead letters. Their jobs find out which dead letters match."""
-        wanted = DeadLetterQuery.from_query(form.flat())
+        wanted = DeadLetterQuery.from_query(form)
         queues = [wanted.queue] if wanted.queue else QUEUES
         found = [each for each in queues if await TaskQueue(self._redis, each).dead_letters.list(1)]
         if not found:
@@ -90,8 +92,8 @@ class Questions:
         targets = [bulk_target(each, conditions) for each in found]
         return Question(action, targets, [queue_title(each) for each in found], wanted.fields(), (), "/console/queues")
 
-    async def _ask_of_all(self, action: Operation, form: Form) -> Question | None:
-        wanted = DeadLetterQuery.from_query(form.flat())
+    async def _ask_of_all(self, action: Operation, form: QueryParams) -> Question | None:
+        wanted = DeadLetterQuery.from_query(form)
         keys, newest, has_more = await find_matching(self._redis, wanted, form.get("until") or "")
         if not keys:
             return None
@@ -111,7 +113,7 @@ class Questions:
         return short(found.subject) or many(1, "task") if found is not None else "one that is no longer there"
 
 
-def _entry_of(form: Form) -> Sequence[str]:
+def _entry_of(form: QueryParams) -> Sequence[str]:
     """Return the line of a block list that the fields of a form describe."""
     digest = (form.get("hash") or "").strip().lower()
     label = " ".join((form.get("label") or "").replace('"', "'").split())

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qsl, urlencode
 
 from avion_media.backends.queue import (
-    JOB_STEPS,
     NEVER_GIVEN_UP,
     BulkJob,
     BulkJobs,
@@ -99,17 +98,16 @@ async def begin_undelete(service: OperatedService, order: Order) -> Outcome:
         return Outcome(problems={order.targets[0]: error})
 
 
-def on_job(word: str) -> Step:
-    """Return the step of `JOB_STEPS` that pauses, resumes or cancels a job, named by `BulkJob.name`."""
-    job_step = JOB_STEPS[word]
+def on_job(take: Callable[[BulkJobs, str], Awaitable[bool]], done: str, otherwise: str) -> Step:
+    """Return the step that pauses, resumes or cancels a job, named by `BulkJob.name`. ``done``: its state then."""
 
     async def step(service: OperatedService, _order: Order, target: str) -> Facts:
         found = find_jobs(service.items.redis, target)
         if found is None:
             raise NoSuchTarget("no such job")
-        if not await job_step.take(*found):
-            raise Refused(f"it {job_step.refusal}")
-        return {"state": job_step.done}
+        if not await take(*found):
+            raise Refused(otherwise)
+        return {"state": done}
 
     return step
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import trio
 
-from avion_media.backends.queue import JOB_STEPS, DeadLetters
+from avion_media.backends.queue import BulkJobs, DeadLetters
 from avion_media.items.moderation import Blocklists
 from avion_media.operations import audit, media, queues
 from avion_media.operations.audit import AuditEntry
@@ -41,12 +41,6 @@ async def _kill(service: OperatedService, _order: Order, target: str) -> Facts:
     if not killed:
         raise Refused("it does not run")
     return {"path": target, "killed": True}
-
-
-def _on_job(word: str, icon: str, **more: Any) -> Operation:
-    """Return the row that pauses, resumes or cancels a bulk job."""
-    step, done = each(queues.on_job(word)), f"{{}} {{}} {JOB_STEPS[word].done}."
-    return Operation(f"{word}_job", word.capitalize(), "job", icon, done, step, doors=_WITH_ROUTE, **more)
 
 
 _BY_COMMAND: Final = (Door.COMMAND,)
@@ -100,9 +94,37 @@ _ROWS: Final = (
         is_job=True,
         doors=_WITH_ROUTE,
     ),
-    _on_job("pause", "pause", undo="resume_job"),
-    _on_job("resume", "play", undo="pause_job"),
-    _on_job("cancel", "x", asks=Asks.ALWAYS, follows=("What it has done stays.",)),
+    Operation(
+        "pause_job",
+        "Pause",
+        "job",
+        "pause",
+        "{} {} paused.",
+        each(queues.on_job(BulkJobs.pause, "paused", "it is not running")),
+        undo="resume_job",
+        doors=_WITH_ROUTE,
+    ),
+    Operation(
+        "resume_job",
+        "Resume",
+        "job",
+        "play",
+        "{} {} resumed.",
+        each(queues.on_job(BulkJobs.resume, "resumed", "it is not paused")),
+        undo="pause_job",
+        doors=_WITH_ROUTE,
+    ),
+    Operation(
+        "cancel_job",
+        "Cancel",
+        "job",
+        "x",
+        "{} {} cancelled.",
+        each(queues.on_job(BulkJobs.cancel, "cancelled", "it is neither running nor paused")),
+        asks=Asks.ALWAYS,
+        follows=("What it has done stays.",),
+        doors=_WITH_ROUTE,
+    ),
     Operation(
         "drop",
         "Drop",

@@ -2,11 +2,9 @@
 
 from avion_media.backends.queue.bulk_jobs import (
     DEFAULT_RATE,
-    JOB_STEPS,
     BulkJob,
     BulkJobs,
     JobState,
-    JobStep,
     Progress,
     all_jobs,
     find_jobs,
@@ -18,7 +16,6 @@ from avion_media.backends.queue.task_queue import MAX_DEATHS, DataLoss, QueueSta
 
 __all__ = [
     "DEFAULT_RATE",
-    "JOB_STEPS",
     "MAX_DEATHS",
     "NEVER_GIVEN_UP",
     "BulkJob",
@@ -28,7 +25,6 @@ __all__ = [
     "DeadLetterFilter",
     "DeadLetters",
     "JobState",
-    "JobStep",
     "Lease",
     "Progress",
     "QueueKeys",

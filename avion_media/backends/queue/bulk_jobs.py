@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
@@ -161,22 +161,6 @@ class BulkJobs:
     def _job_keys(self, kind: str) -> tuple[str, str]:
         return self._keys.bulk_job(kind), self._keys.bulk_items(kind)
 
-
-@dataclass(frozen=True, slots=True)
-class JobStep:
-    """What an operator can do to a job: ``take`` it, what the job is then, and what it is if the step is refused."""
-
-    take: Callable[[BulkJobs, str], Awaitable[bool]]
-    done: str
-    refusal: str
-
-
-JOB_STEPS = {
-    "pause": JobStep(BulkJobs.pause, "paused", "is not running"),
-    "resume": JobStep(BulkJobs.resume, "resumed", "is not paused"),
-    "cancel": JobStep(BulkJobs.cancel, "cancelled", "is neither running nor paused"),
-}
-"""By their names in commands, on the admin port and in the console."""
 
 KINDS = {name: (REPLAY, UNDELETE) if name == DELETE_QUEUE else (REPLAY,) for name in QUEUES}
 """Which kinds of jobs each queue can have. The janitor of deletions works off undeletes."""

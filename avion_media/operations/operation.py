@@ -23,7 +23,6 @@ from avion_media.items.moderation import Moderation
 from avion_media.operations.audit import AuditEntry
 from avion_media.process.runtime import Runtime
 
-_AT_ONCE: Final = 16
 _SHOWN: Final = 3  # problems in a sentence
 
 
@@ -201,11 +200,6 @@ def each(step: Step, at_once: int = 1) -> Perform:
         return Outcome(done, problems)
 
     return perform
-
-
-def many_at_once(step: Step) -> Perform:
-    """Return the same, for short steps."""
-    return each(step, _AT_ONCE)
 
 
 OWNER: Final = "owner:"

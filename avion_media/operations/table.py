@@ -26,10 +26,10 @@ from avion_media.operations.operation import (
     Right,
     Work,
     each,
-    many_at_once,
 )
 
 _RECORD_S: Final = 2.0
+_AT_ONCE: Final = 16
 
 
 async def _kill(service: OperatedService, _order: Order, target: str) -> Facts:
@@ -52,7 +52,7 @@ _ROWS: Final = (
         "dead letter",
         "replay",
         "{} {} queued again.",
-        many_at_once(queues.on_dead_letter(DeadLetters.replay)),
+        each(queues.on_dead_letter(DeadLetters.replay), at_once=_AT_ONCE),
         undo="cancel",
         asks=Asks.MANY,
         follows=(
@@ -131,7 +131,7 @@ _ROWS: Final = (
         "dead letter",
         "trash",
         "{} {} dropped.",
-        many_at_once(queues.on_dead_letter(DeadLetters.drop)),
+        each(queues.on_dead_letter(DeadLetters.drop), at_once=_AT_ONCE),
         asks=Asks.ALWAYS,
         follows=(
             "This cannot be undone.",

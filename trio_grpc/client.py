@@ -1,6 +1,6 @@
 """A client: calls over one connection.
 
-h2 has the protocol (bytes in, events out). Two tasks read and write for all calls, so that a call that is cancelled
+ngh2 has the protocol (bytes in, events out). Two tasks read and write for all calls, so that a call that is cancelled
 never leaves a frame half written, and pings are answered while no call waits.
 """
 
@@ -15,16 +15,11 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, TypedDict, TypeVar, Unpack
 
-import h2.config
-import h2.connection
-import h2.errors
-import h2.events
-import h2.exceptions
-import h2.settings
+import ngh2
 import trio
 from google.protobuf.message import DecodeError
+from ngh2 import ErrorCode, Setting
 
-from trio_grpc.frames import GOAWAY
 from trio_grpc.status import CallError, Code, ConnectionEnded, Headers, RpcError, error_in, http_error_in
 from trio_grpc.wire_format import (
     ACCEPTED_ENCODINGS,
@@ -42,16 +37,15 @@ from trio_grpc.wire_format import (
 _M = TypeVar("_M")
 _READ_BYTES = 64 << 10
 _STREAM_WINDOW_BYTES = 256 << 10  # of one call's responses, before the server waits for its reader
-_CONNECTION_WINDOW_BYTES = 1 << 20
+_CONNECTION_WINDOW_BYTES = 1 << 30  # calls that nobody reads must not stall the others
+_ENOUGH_QUEUED_BYTES = 64 << 10  # of requests that the windows do not take yet
 _MAX_HEADER_LIST_BYTES = 16 << 10
-_FRAME_HEAD_BYTES = 9
-_MAX_FRAME_BYTES = 16 << 10  # SETTINGS_MAX_FRAME_SIZE that we announce
 _HEADERS: Headers = ((b"te", b"trailers"), (b"content-type", b"application/grpc"), ACCEPTED_ENCODINGS)
 _CODES_OF_RESETS: dict[int, Code] = {  # https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, "Errors"
-    h2.errors.ErrorCodes.REFUSED_STREAM: Code.UNAVAILABLE,
-    h2.errors.ErrorCodes.CANCEL: Code.CANCELLED,
-    h2.errors.ErrorCodes.ENHANCE_YOUR_CALM: Code.RESOURCE_EXHAUSTED,
-    h2.errors.ErrorCodes.INADEQUATE_SECURITY: Code.PERMISSION_DENIED,
+    ErrorCode.REFUSED_STREAM: Code.UNAVAILABLE,
+    ErrorCode.CANCEL: Code.CANCELLED,
+    ErrorCode.ENHANCE_YOUR_CALM: Code.RESOURCE_EXHAUSTED,
+    ErrorCode.INADEQUATE_SECURITY: Code.PERMISSION_DENIED,
 }
 
 
@@ -165,7 +159,7 @@ class _Call:
         self.assembly: Assembly | None = None
         self.inbox: deque[Message] = deque()
         self.uncredited_bytes = 0
-        self.news = trio.lowlevel.ParkingLot()  # two may wait: one for a response, one for room for a request
+        self.news = trio.lowlevel.ParkingLot()  # who waits for a response
         self.sending: trio.CancelScope | None = None
 
     def end(self, error: Exception | None) -> None:
@@ -195,22 +189,20 @@ class Channel:
         )
         self._calls: dict[int, _Call] = {}
         self._end_reason = ""  # once no new calls can begin
-        self._rest = b""  # of what was read: a frame that is not complete
-        self._uncredited_bytes = 0
-        self._room_for_calls = trio.lowlevel.ParkingLot()
         self._writer = trio.lowlevel.ParkingLot()
-        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding=None))
-        codes = h2.settings.SettingCodes
-        self._h2.local_settings = h2.settings.Settings(
-            client=True,
-            initial_values={
-                codes.ENABLE_PUSH: 0,
-                codes.INITIAL_WINDOW_SIZE: _STREAM_WINDOW_BYTES,
-                codes.MAX_HEADER_LIST_SIZE: _MAX_HEADER_LIST_BYTES,
-            },
+        self._written = trio.lowlevel.ParkingLot()  # who waits for requests to leave
+        self._http = ngh2.Connection(
+            ngh2.Role.CLIENT,
+            ngh2.Configuration(auto_window_update=False, max_inbound_header_list_size=_MAX_HEADER_LIST_BYTES),
         )
-        self._h2.initiate_connection()
-        self._h2.increment_flow_control_window(_CONNECTION_WINDOW_BYTES - 65_535)
+        self._http.initiate_connection(
+            {
+                Setting.ENABLE_PUSH: 0,
+                Setting.INITIAL_WINDOW_SIZE: _STREAM_WINDOW_BYTES,
+                Setting.MAX_HEADER_LIST_SIZE: _MAX_HEADER_LIST_BYTES,
+            }
+        )
+        self._http.set_local_window_size(_CONNECTION_WINDOW_BYTES)
         nursery.start_soon(self._read)
         nursery.start_soon(self._write)
 
@@ -247,14 +239,11 @@ class Channel:
         more = timeout_header(timeout_s) + metadata_headers(options.get("metadata", ()))
         call: _Call | None = None
         try:
-            with _before(deadline):
-                while len(self._calls) >= self._h2.remote_settings.max_concurrent_streams and self.is_open:
-                    await self._room_for_calls.park()
-                call = self._begin((*self._pseudo, (b":path", path.encode()), *_HEADERS, *more))
-                if isinstance(request, AsyncIterable):
-                    self._nursery.start_soon(self._send_all, call, request)
-                else:
-                    await self._send(call, request, is_last=True)
+            call = self._begin((*self._pseudo, (b":path", path.encode()), *_HEADERS, *more))
+            if isinstance(request, AsyncIterable):
+                self._nursery.start_soon(self._send_all, call, request)
+            else:
+                self._send(call, request, is_last=True)
             while True:
                 with _before(deadline):
                     payload = await self._next(call)
@@ -275,13 +264,11 @@ class Channel:
         if not self.is_open:
             raise ConnectionEnded(self._end_reason)
         try:
-            call = _Call(self._h2.get_next_available_stream_id())
-        except h2.exceptions.NoAvailableStreamIDError:
-            self._end_reason = "the connection has no more ids for calls"
+            call = _Call(self._http.send_request(headers))  # which waits there if the server allows no more at once
+        except ngh2.NGH2Error as error:  # no number for a call is left
+            self._end_reason = str(error)
             raise ConnectionEnded(self._end_reason) from None
-        self._h2.send_headers(call.id, headers)
         self._calls[call.id] = call
-        self._writer.unpark()
         return call
 
     def _finish(self, call: _Call) -> None:
@@ -289,35 +276,33 @@ class Channel:
         call.end(None)
         if call.sending is not None:
             call.sending.cancel()
-        if self._calls.pop(call.id, None) is not None:
-            with suppress(h2.exceptions.ProtocolError):
-                self._h2.reset_stream(call.id, h2.errors.ErrorCodes.CANCEL)
-            self._writer.unpark()
-            self._room_for_calls.unpark()
+        del self._calls[call.id]
+        call.inbox.clear()
+        self._credit(call)
+        with suppress(ngh2.NGH2Error):
+            self._http.reset_stream(call.id, ErrorCode.CANCEL)
+        self._writer.unpark()
 
-    async def _send(self, call: _Call, request: Any, *, is_last: bool) -> None:
-        left = memoryview(framed(request.SerializeToString()))
-        while left and not call.is_over:
-            room = min(self._h2.local_flow_control_window(call.id), self._h2.max_outbound_frame_size)
-            if room <= 0:
-                await call.news.park()
-                continue
-            self._h2.send_data(call.id, bytes(left[:room]), end_stream=is_last and len(left) <= room)
-            left = left[room:]
-            self._writer.unpark()
+    def _send(self, call: _Call, request: Any, *, is_last: bool) -> None:
+        with suppress(ngh2.NGH2Error):  # it has ended, and an event says so
+            self._http.send_data(call.id, framed(request.SerializeToString()), end_stream=is_last)
+        self._writer.unpark()
 
     async def _send_all(self, call: _Call, requests: AsyncIterable[Any]) -> None:
         with trio.CancelScope() as call.sending:
-            if call.is_over:
-                return
             try:
                 async for request in requests:
-                    await self._send(call, request, is_last=False)
+                    self._send(call, request, is_last=False)
+                    while not call.is_over and self._http.queued_body_size(call.id) > _ENOUGH_QUEUED_BYTES:
+                        await self._written.park()
+                    if call.is_over:
+                        return
             except Exception as error:  # noqa: BLE001 - raised by the caller's iterable: the call raises it
                 call.end(error)
-            if not call.is_over:
-                self._h2.end_stream(call.id)
-                self._writer.unpark()
+                return
+            with suppress(ngh2.NGH2Error):
+                self._http.end_stream(call.id)
+            self._writer.unpark()
 
     async def _next(self, call: _Call) -> bytes | None:
         """Return the next response; None after the last."""
@@ -341,22 +326,25 @@ class Channel:
 
     async def _write(self) -> None:
         with suppress(trio.BrokenResourceError):  # then the read fails, too, after what is left to read
-            while True:
-                if output := self._h2.data_to_send():
+            while self._http.want_read or self._http.want_write:
+                if output := self._http.data_to_send():
                     await self._stream.send_all(output)
+                    self._written.unpark_all()
                 else:
                     await self._writer.park()
+            self._over("the server broke the protocol")  # the output was the library's GOAWAY
 
     async def _read(self) -> None:
         reason = "the server ended the connection"
         try:
             while data := await self._stream.receive_some(_READ_BYTES):
-                for event in self._h2.receive_data(self._without_goaway(bytes(data))):
+                self._http.receive_data(bytes(data))
+                for event in self._http.events():
                     self._happened(event)
                 self._writer.unpark()
         except trio.BrokenResourceError:
             reason = "the connection broke"
-        except h2.exceptions.ProtocolError as error:
+        except ngh2.NGH2Error as error:
             reason = f"the server broke the protocol: {error}"
         self._over(self._end_reason or reason)
 
@@ -364,84 +352,58 @@ class Channel:
         self._end_reason = self._end_reason or reason
         for call in self._calls.values():
             call.end(ConnectionEnded(reason))
-        self._room_for_calls.unpark_all()
 
-    def _without_goaway(self, data: bytes) -> bytes:
-        """Return whole frames for h2. It would end all calls with a GOAWAY; but the first ones are still served."""
-        data = self._rest + data
-        kept, position = [], 0
-        while len(data) >= position + _FRAME_HEAD_BYTES:
-            length = int.from_bytes(data[position : position + 3], "big")
-            end = position + _FRAME_HEAD_BYTES + length
-            if length > _MAX_FRAME_BYTES:  # as when the server does not speak HTTP/2
-                raise h2.exceptions.FrameTooLargeError(f"a frame of {length} bytes")
-            if len(data) < end:
-                break
-            frame, position = data[position:end], end
-            if frame[3] == GOAWAY and length >= 8:
-                self._goes_away(frame[_FRAME_HEAD_BYTES:])
-            else:
-                kept.append(frame)
-        self._rest = data[position:]
-        return b"".join(kept)
-
-    def _goes_away(self, payload: bytes) -> None:
-        last_stream_id, code = int.from_bytes(payload[:4], "big") & 0x7FFFFFFF, int.from_bytes(payload[4:8], "big")
-        reason = payload[8:].decode(errors="replace") or f"error {code}"
-        self._end_reason = "the server is shutting down" if not code else f"the server ended the connection: {reason}"
-        for call in self._calls.values():
-            if call.id > last_stream_id:
-                call.end(ConnectionEnded(self._end_reason))
-        self._room_for_calls.unpark_all()
-
-    def _happened(self, event: h2.events.Event) -> None:
-        if isinstance(event, h2.events.RemoteSettingsChanged):
-            self._room_for_calls.unpark_all()
-        if isinstance(event, h2.events.WindowUpdated | h2.events.RemoteSettingsChanged):
-            for each in self._calls.values():
-                each.news.unpark_all()
-        if isinstance(event, h2.events.DataReceived):
-            self._uncredited_bytes += event.flow_controlled_length
-            if self._uncredited_bytes >= _CONNECTION_WINDOW_BYTES / 2:
-                self._h2.increment_flow_control_window(self._uncredited_bytes)
-                self._uncredited_bytes = 0
-        call = self._calls.get(getattr(event, "stream_id", None) or 0)
-        if call is None or call.is_over:
+    def _happened(self, event: ngh2.Event) -> None:
+        if isinstance(event, ngh2.GoAwayReceived):
+            reason = event.debug_data.decode(errors="replace") or f"error {event.error_code}"
+            ended = f"the server ended the connection: {reason}"
+            self._end_reason = ended if event.error_code else "the server is shutting down"
+        call = self._calls.get(getattr(event, "stream_id", 0))
+        if call is None:
+            if isinstance(event, ngh2.DataReceived):  # in flight when its call was reset
+                with suppress(ngh2.NGH2Error):
+                    self._http.acknowledge_received_data(len(event.data), event.stream_id)
             return
         try:
             self._happened_in(call, event)
         except RpcError as error:  # of a message that cannot be accepted
             call.end(CallError(error.code, error.message))
 
-    def _happened_in(self, call: _Call, event: h2.events.Event) -> None:
-        if isinstance(event, h2.events.ResponseReceived):
-            call.head = tuple(event.headers)
+    def _happened_in(self, call: _Call, event: ngh2.Event) -> None:
+        if isinstance(event, ngh2.ResponseReceived):
+            call.head = event.headers
             if (error := http_error_in(call.head)) is not None:
                 call.end(error)
             call.assembly = Assembly(self._max_message_bytes, is_gzip=GZIP_ENCODING in call.head)
-        elif isinstance(event, h2.events.TrailersReceived):
-            call.trailers = tuple(event.headers)
-        elif isinstance(event, h2.events.DataReceived) and call.assembly is not None:
-            call.uncredited_bytes += event.flow_controlled_length
-            call.inbox.extend(call.assembly.feed(event.data))
+        elif isinstance(event, ngh2.TrailersReceived):
+            call.trailers = event.headers
+            self._ended(call)
+        elif isinstance(event, ngh2.DataReceived):
+            call.uncredited_bytes += len(event.data)
+            if call.assembly is not None and not call.is_over:
+                call.inbox.extend(call.assembly.feed(event.data))
             if call.inbox:
                 call.news.unpark_all()
             else:
                 self._credit(call)
-        elif isinstance(event, h2.events.StreamEnded):
-            is_cut = call.assembly is not None and not call.assembly.is_empty
-            error = error_in(call.trailers or call.head or ())
-            call.end(CallError(Code.INTERNAL, "the response ended within a message") if is_cut and not error else error)
-        elif isinstance(event, h2.events.StreamReset):
-            number = int(event.error_code or 0)
-            call.end(
-                CallError(_CODES_OF_RESETS.get(number, Code.INTERNAL), f"the server reset the call (error {number})")
-            )
+        elif isinstance(event, ngh2.StreamReset | ngh2.StreamClosed):
+            code = _CODES_OF_RESETS.get(event.error_code, Code.INTERNAL)
+            lost = self._end_reason and event.error_code == ErrorCode.REFUSED_STREAM
+            text = f"the call was reset (error {event.error_code})"
+            call.end(ConnectionEnded(self._end_reason) if lost else CallError(code, text))
+        if getattr(event, "end_stream", False):
+            self._ended(call)
+
+    def _ended(self, call: _Call) -> None:
+        error = error_in(call.trailers or call.head or ())
+        if error is None and call.assembly is not None and not call.assembly.is_empty:
+            error = CallError(Code.INTERNAL, "the response ended within a message")
+        call.end(error)
 
     def _credit(self, call: _Call) -> None:
-        """Let the server send more of a response, once half of its window is used."""
-        if not call.is_over and call.uncredited_bytes >= _STREAM_WINDOW_BYTES / 2:
-            with suppress(h2.exceptions.ProtocolError):  # its end was read with the data, and comes as the next event
-                self._h2.increment_flow_control_window(call.uncredited_bytes, call.id)
+        """Let the server send more of a response. The library does so once half of the window is used."""
+        if call.uncredited_bytes:
+            with suppress(ngh2.NGH2Error):
+                self._http.acknowledge_received_data(call.uncredited_bytes, call.id)
             call.uncredited_bytes = 0
             self._writer.unpark()

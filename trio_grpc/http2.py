@@ -1,7 +1,7 @@
 """HTTP/2 for a server, by the library ngh2: frames, HPACK, the states of streams, flow control. No I/O.
 
-No other module knows the library; decision 0001 says why it is this one. What it finds in the bytes goes to a receiver,
-which may answer at once, but must not call `Session.receive` or `Session.send` then.
+Of the other modules only `client` uses the library; decision 0001 says why it is this one. What it finds in the bytes
+goes to a receiver, which may answer at once, but must not call `Session.receive` or `Session.send` then.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ TLS, drain).
 
 from trio_grpc.client import CallOptions, Channel, ReceivedMetadata, open_channel, open_unix_channel
 from trio_grpc.context import CallContext, Peer
-from trio_grpc.health import Health
+from trio_grpc.health import HealthService
 from trio_grpc.hooks import Hooks
 from trio_grpc.limits import GrpcLimits
 from trio_grpc.server import GrpcServer, open_unix_listener
@@ -25,7 +25,7 @@ __all__ = [
     "ConnectionEnded",
     "GrpcLimits",
     "GrpcServer",
-    "Health",
+    "HealthService",
     "Hooks",
     "Metadata",
     "Peer",

@@ -1,6 +1,6 @@
 """The driver of one connection: it reads, calls the protocol core, starts handlers, and writes.
 
-Only handlers are tasks. Everything else is done when the socket is ready (`Readiness`), when a handler has an answer,
+Only handlers are tasks. Everything else is done when the socket is ready (`Reactor`), when a handler has an answer,
 or when a deadline has come; it never waits. A unary request gets a handler only when it is complete, so a client that
 sends slowly occupies a stream, but no handler.
 """
@@ -18,11 +18,11 @@ import trio
 
 from trio_grpc.context import CallContext, Peer
 from trio_grpc.frames import FIRST_TURN, LATER_TURN
-from trio_grpc.lifecycle import PIECE_BYTES, Due, Happening, Lifecycle, State
+from trio_grpc.lifecycle import PIECE_BYTES, ConnectionLife, ConnectionState, Due, Happening
 from trio_grpc.net import Account
-from trio_grpc.net.readiness import GONE, READ, WRITE
+from trio_grpc.net.reactor import GONE, READ, WRITE
 from trio_grpc.protocol import Protocol
-from trio_grpc.running import RunningCall, Shared, shutting_down
+from trio_grpc.running import RunningCall, ServerContext, shutting_down
 from trio_grpc.status import Code, RpcError
 from trio_grpc.stream import CallBegun, CallGone, Event, MessageReceived, RequestEnded, ResponseTaken
 
@@ -32,13 +32,13 @@ _MAX_UNSENT_BYTES = 512 << 10  # nothing is read from a client that does not rea
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Connection:
+class ServerConnection:
     """One client's connection, over a socket that does not block; over TLS if it is an `ssl.SSLSocket`.
 
-    It lasts until `Shared.ended` is called. To cut it off, end its handlers, and `close` it.
+    It lasts until `ServerContext.ended` is called. To cut it off, end its handlers, and `close` it.
     """
 
-    def __init__(self, shared: Shared, socket: socket.socket, peer: Peer, account: Account) -> None:
+    def __init__(self, shared: ServerContext, socket: socket.socket, peer: Peer, account: Account) -> None:
         now = trio.current_time()
         self._shared = shared
         self._socket = socket
@@ -46,14 +46,14 @@ class Connection:
         self._peer = peer
         self._account = account
         self._protocol = Protocol(shared.limits, account, shared.max_message_bytes, now)
-        self._life = Lifecycle(shared.limits, now, is_tls=isinstance(socket, ssl.SSLSocket))
+        self._life = ConnectionLife(shared.limits, now, is_tls=isinstance(socket, ssl.SSLSocket))
         self._arriving: dict[int, RunningCall] = {}  # unary requests that are not complete
         self._running: dict[int, RunningCall] = {}
         self._rest = b""  # of what was read, for later turns
         self._unsent = memoryview(b"")
         self._is_behind = False  # the client must read before it sends more
         self._is_closed = False
-        shared.readiness.watch(self._fd, partial(self._act, self._ready))
+        shared.reactor.watch(self._fd, partial(self._act, self._ready))
 
     @property
     def calls(self) -> int:
@@ -68,7 +68,7 @@ class Connection:
     def close(self) -> None:
         """Release everything. To be called once, when no handler is left."""
         self._is_closed = True
-        self._shared.readiness.forget(self._fd)
+        self._shared.reactor.forget(self._fd)
         self._protocol.close()
         self._shared.ended(self._account, self._socket)
 
@@ -80,7 +80,7 @@ class Connection:
             function(*args)
         except Exception as error:  # noqa: BLE001 - any bug
             self._failed(error)
-        if self._life.state is State.CLOSED and not self._running:
+        if self._life.state is ConnectionState.CLOSED and not self._running:
             self.close()
 
     def _failed(self, bug: Exception) -> None:
@@ -89,15 +89,15 @@ class Connection:
 
     def _happened(self, happening: Happening) -> None:
         state = self._life.happened(happening, trio.current_time())
-        if state is State.GOAWAY_SENT:
+        if state is ConnectionState.GOAWAY_SENT:
             self._protocol.begin_drain()
-        elif state is State.LAST_CALLS:
+        elif state is ConnectionState.LAST_CALLS:
             self._protocol.finish_drain()
-        elif state is State.LINGER:
+        elif state is ConnectionState.LINGER:
             with suppress(OSError):  # the client has left: the next read says so
                 self._socket.shutdown(socket.SHUT_WR)
-        elif state is State.CLOSED and self._running:
-            self._shared.readiness.forget(self._fd)  # and it closes when they have ended
+        elif state is ConnectionState.CLOSED and self._running:
+            self._shared.reactor.forget(self._fd)  # and it closes when they have ended
         if not self._life.is_reading:
             self._rest = b""
             for stream_id in list(self._arriving):
@@ -111,7 +111,7 @@ class Connection:
     def _ready(self, events: int) -> None:
         if events & GONE and not events & READ:  # else the read says so, behind what is left to read
             self._happened(Happening.GONE)
-        elif self._life.state is State.HANDSHAKE:
+        elif self._life.state is ConnectionState.HANDSHAKE:
             self._shake_hands()
         else:
             if events & WRITE:
@@ -129,7 +129,7 @@ class Connection:
         try:
             self._socket.do_handshake()
         except _NOT_NOW as error:
-            self._shared.readiness.change(self._fd, WRITE if isinstance(error, ssl.SSLWantWriteError) else READ)
+            self._shared.reactor.change(self._fd, WRITE if isinstance(error, ssl.SSLWantWriteError) else READ)
         except OSError:
             self._happened(Happening.FAILED)
         else:
@@ -140,7 +140,7 @@ class Connection:
         try:
             data = self._socket.recv(_READ_BYTES)
         except ssl.SSLWantWriteError:  # TLS must answer first
-            self._shared.readiness.change(self._fd, WRITE)
+            self._shared.reactor.change(self._fd, WRITE)
             return
         except _NOT_NOW:
             return
@@ -159,7 +159,7 @@ class Connection:
         if end:
             self._turn(data[:end])
         if self._rest and not self._is_behind:
-            self._shared.readiness.later(partial(self._act, self._go_on))
+            self._shared.reactor.later(partial(self._act, self._go_on))
 
     def _go_on(self) -> None:
         if self._life.is_reading and not self._is_behind:
@@ -169,7 +169,7 @@ class Connection:
         now, watch = trio.current_time(), self._protocol.watch
         before = watch.begun
         self._dispatch(self._protocol.receive(piece, now))
-        if self._protocol.settled and self._life.state is State.PREFACE:
+        if self._protocol.settled and self._life.state is ConnectionState.PREFACE:
             self._life.happened(Happening.SETTLED, now)
         self._life.owes(not self._protocol.settled or watch.mid_frame, watch.begun != before, now)
         self._settle()
@@ -180,11 +180,11 @@ class Connection:
 
     def _settle(self) -> None:
         """Update the state, because the last call may have ended; write, and wait for what is possible next."""
-        if self._life.state is State.LAST_CALLS and not self._protocol.calls and not self._running:
+        if self._life.state is ConnectionState.LAST_CALLS and not self._protocol.calls and not self._running:
             self._happened(Happening.LAST_CALL_ENDED)
-        if self._life.state is State.LINGER:  # nothing may be sent any more
-            self._shared.readiness.change(self._fd, READ)
-        if self._life.state in (State.HANDSHAKE, State.LINGER, State.CLOSED):
+        if self._life.state is ConnectionState.LINGER:  # nothing may be sent any more
+            self._shared.reactor.change(self._fd, READ)
+        if self._life.state in (ConnectionState.HANDSHAKE, ConnectionState.LINGER, ConnectionState.CLOSED):
             return
         # A call that ends alone is answered at once, which saves turns of Trio's loop. But several may end in one turn:
         # then all are written once the socket is reported ready.
@@ -192,7 +192,7 @@ class Connection:
             self._write()
         elif self._protocol.collect():
             self._life.sent(0, self._unsent_bytes, trio.current_time())
-        if self._life.state is State.CLOSING and not self._unsent_bytes:
+        if self._life.state is ConnectionState.CLOSING and not self._unsent_bytes:
             self._happened(Happening.WRITTEN)
         self._wait()
 
@@ -202,9 +202,9 @@ class Connection:
         if unsent_bytes >= _MAX_UNSENT_BYTES and not self._is_behind:
             self._is_behind = True
             self._life.pause()
-        reads = READ if state is not State.CLOSING and not (self._is_behind or self._rest) else 0
-        if state is not State.CLOSED:
-            self._shared.readiness.change(self._fd, reads | (WRITE if unsent_bytes or self._is_behind else 0))
+        reads = READ if state is not ConnectionState.CLOSING and not (self._is_behind or self._rest) else 0
+        if state is not ConnectionState.CLOSED:
+            self._shared.reactor.change(self._fd, reads | (WRITE if unsent_bytes or self._is_behind else 0))
 
     def _write(self) -> None:
         """Write as much as the socket takes."""

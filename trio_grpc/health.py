@@ -14,7 +14,7 @@ from trio_grpc.wire.grpc.health.v1.health_grpc import HealthServicer
 _MAX_NAME = 256  # longer names cannot be ours
 
 
-class Health(HealthServicer):  # type: ignore[misc] # generated code is untyped
+class HealthService(HealthServicer):  # type: ignore[misc] # generated code is untyped
     """The states of the server (the empty name) and of its services. All begin as not serving."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ def calls_end_of_drain(now: float, grace_s: float) -> float:
     return now + grace_s - min(_LEAVE_S, grace_s / 2)
 
 
-class State(Enum):
+class ConnectionState(Enum):
     """Where a connection is."""
 
     HANDSHAKE = auto()  # of TLS
@@ -51,8 +51,8 @@ class Happening(Enum):
     GONE = auto()  # reset or end of input; or whatever else makes it useless to go on
 
 
-_S, _H = State, Happening
-TABLE: Mapping[State, Mapping[Happening, State]] = {
+_S, _H = ConnectionState, Happening
+TABLE: Mapping[ConnectionState, Mapping[Happening, ConnectionState]] = {
     _S.HANDSHAKE: {_H.SECURED: _S.PREFACE, _H.RETIRED: _S.CLOSED, _H.FAILED: _S.LINGER, _H.GONE: _S.CLOSED},
     _S.PREFACE: {_H.SETTLED: _S.OPEN, _H.RETIRED: _S.GOAWAY_SENT, _H.FAILED: _S.CLOSING, _H.GONE: _S.CLOSED},
     _S.OPEN: {_H.RETIRED: _S.GOAWAY_SENT, _H.FAILED: _S.CLOSING, _H.GONE: _S.CLOSED},
@@ -74,11 +74,11 @@ class Due(Enum):
     END_CALLS = auto()  # every call that is left ends
 
 
-class Lifecycle:
+class ConnectionLife:
     """The state of one connection, and the clocks that its deadlines depend on."""
 
     def __init__(self, limits: GrpcLimits, now: float, *, is_tls: bool = False) -> None:
-        self.state = State.HANDSHAKE if is_tls else State.PREFACE
+        self.state = ConnectionState.HANDSHAKE if is_tls else ConnectionState.PREFACE
         self.is_reading = not is_tls
         """Whether frames of the client are read."""
         self._limits = limits
@@ -94,17 +94,17 @@ class Lifecycle:
 
     # -- States
 
-    def happened(self, happening: Happening, now: float) -> State | None:
+    def happened(self, happening: Happening, now: float) -> ConnectionState | None:
         """Return the new state; None when nothing changes."""
         state = TABLE[self.state].get(happening)
         if state is None:
             return None
         self.state, self.is_reading = state, state in _READING
-        if state is State.PREFACE:
+        if state is ConnectionState.PREFACE:
             self._owed_since, self._ends_at = now, math.inf
-        elif state is State.LINGER or happening is Happening.FAILED:
+        elif state is ConnectionState.LINGER or happening is Happening.FAILED:
             self._ends_at = now + _LAST_BYTES_S
-        elif state is State.GOAWAY_SENT:
+        elif state is ConnectionState.GOAWAY_SENT:
             self._acknowledge_by = now + _ACKNOWLEDGE_S
             self._end_by(now + self._limits.max_age_grace_s, now + self._limits.max_age_grace_s + _CALLS_GRACE_S)
         return state
@@ -144,7 +144,7 @@ class Lifecycle:
 
     def idle_since(self, calls: int) -> float:
         """Return when the last call ended; infinite with a call, or once the end has begun."""
-        return math.inf if calls or self.state not in (State.PREFACE, State.OPEN) else self._busy_at
+        return math.inf if calls or self.state not in (ConnectionState.PREFACE, ConnectionState.OPEN) else self._busy_at
 
     def owes(self, is_mid_frame: bool, has_begun_one: bool, now: float) -> None:
         """Note whether the client owes the rest of something, and whether that began just now."""
@@ -170,7 +170,7 @@ class Lifecycle:
         """Return what the clocks ask for now."""
         limits = self._limits
         if now >= min(self._ends_at, self._stuck_since + limits.write_timeout_s):
-            return [Happening.GONE] if self.state is not State.CLOSED else []
+            return [Happening.GONE] if self.state is not ConnectionState.CLOSED else []
         if not self.is_reading:
             return []
         if self._owed_since is not None and not self._is_paused and now - self._owed_since >= limits.header_timeout_s:

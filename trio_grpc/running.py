@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from trio_grpc.context import CallContext
 from trio_grpc.hooks import Around, Hooks
 from trio_grpc.limits import GrpcLimits
-from trio_grpc.net import Account, Readiness
+from trio_grpc.net import Account, Reactor
 from trio_grpc.protocol import Protocol
 from trio_grpc.service import Service
 from trio_grpc.status import Code, Headers, RpcError
@@ -75,14 +75,14 @@ class WithUnknown(Mapping[str, Method]):
 
 
 @dataclass(slots=True)
-class Shared:
+class ServerContext:
     """What the connections of one server have in common."""
 
     limits: GrpcLimits
     methods: Mapping[str, Method]
     hooks: Hooks
     ended: Callable[[Account, socket.socket], None]  # closes what belongs to a connection
-    readiness: Readiness = field(default_factory=Readiness)
+    reactor: Reactor = field(default_factory=Reactor)
     nursery: trio.Nursery = field(init=False)  # of the handlers
 
     def max_message_bytes(self, path: str) -> int:
@@ -100,7 +100,7 @@ class RunningCall:
         method: Method,
         stream_id: int,
         protocol: Protocol,
-        shared: Shared,
+        shared: ServerContext,
         settle: Callable[[], None],
     ) -> None:
         self.call = call

@@ -16,15 +16,15 @@ from typing import Any
 
 import trio
 
-from trio_grpc.connection import Connection
+from trio_grpc.connection import ServerConnection
 from trio_grpc.context import CallContext, Peer
-from trio_grpc.health import Health
+from trio_grpc.health import HealthService
 from trio_grpc.hooks import Hooks
 from trio_grpc.lifecycle import calls_end_of_drain
 from trio_grpc.limits import GrpcLimits
-from trio_grpc.net import Account, Bound, Kind, PeerLimiter, peer_at
+from trio_grpc.net import Account, Bound, PeerLimiter, ResourceKind, peer_at
 from trio_grpc.reflection import reflection_services
-from trio_grpc.running import Method, Shared, WithUnknown, methods_of
+from trio_grpc.running import Method, ServerContext, WithUnknown, methods_of
 from trio_grpc.service import Service
 
 _MAX_TICK_S = 1.0
@@ -68,7 +68,7 @@ class GrpcServer:
         services: Sequence[Service],
         *,
         limits: GrpcLimits | None = None,
-        health: Health | None = None,
+        health: HealthService | None = None,
         hooks: Hooks | None = None,
         unknown: BytesHandler | None = None,
     ) -> None:
@@ -76,7 +76,7 @@ class GrpcServer:
         yields the messages of the response. Without it they are answered UNIMPLEMENTED.
         """
         limits, hooks = limits or GrpcLimits(), hooks or Hooks()
-        self._health = health or Health()
+        self._health = health or HealthService()
         own = [self._health.service]
         own += reflection_services([*services, *own])
         methods: Mapping[str, Method] = methods_of(services, limits.max_message_bytes, hooks.around) | methods_of(
@@ -85,18 +85,18 @@ class GrpcServer:
         if unknown is not None:
             rest = Method("", unknown, bytes, True, True, limits.max_message_bytes, bytes, hooks.around)
             methods = WithUnknown(methods, rest)
-        self._shared = Shared(limits, methods, hooks, self._ended)
+        self._shared = ServerContext(limits, methods, hooks, self._ended)
         of_streams = [max(int(_STREAMS_SHARE * bound), 1) for bound in (limits.max_calls, limits.max_calls_per_peer)]
         buffered_by_one = 2 * max(limits.max_message_bytes, limits.max_send_bytes)
         self._limiter = PeerLimiter(
             {
-                Kind.CONNECTIONS: Bound(limits.max_connections, limits.max_connections_per_peer),
-                Kind.CALLS: Bound(limits.max_calls, limits.max_calls_per_peer),
-                Kind.STREAMS: Bound(*of_streams),
-                Kind.BUFFERED_BYTES: Bound(limits.max_buffered_bytes, per_account=buffered_by_one),
+                ResourceKind.CONNECTIONS: Bound(limits.max_connections, limits.max_connections_per_peer),
+                ResourceKind.CALLS: Bound(limits.max_calls, limits.max_calls_per_peer),
+                ResourceKind.STREAMS: Bound(*of_streams),
+                ResourceKind.BUFFERED_BYTES: Bound(limits.max_buffered_bytes, per_account=buffered_by_one),
             }
         )
-        self._connections: dict[Account, Connection] = {}
+        self._connections: dict[Account, ServerConnection] = {}
         self._ssl_context: Callable[[], ssl.SSLContext] | None = None  # of `serve`
         self._accepting = trio.CancelScope()
         self._drains_until: float | None = None
@@ -110,12 +110,12 @@ class GrpcServer:
     @property
     def connections(self) -> int:
         """Open connections."""
-        return self._limiter.held(Kind.CONNECTIONS)
+        return self._limiter.held(ResourceKind.CONNECTIONS)
 
     @property
     def calls(self) -> int:
         """Handlers that run."""
-        return self._limiter.held(Kind.CALLS)
+        return self._limiter.held(ResourceKind.CALLS)
 
     @property
     def streams(self) -> int:
@@ -139,7 +139,7 @@ class GrpcServer:
             async with trio.open_nursery() as nursery:
                 self._shared.nursery = nursery
                 nursery.start_soon(self._keep_time)
-                nursery.start_soon(self._shared.readiness.run)
+                nursery.start_soon(self._shared.reactor.run)
                 with self._accepting:
                     async with trio.open_nursery() as listening:
                         for listener in listeners:
@@ -175,15 +175,15 @@ class GrpcServer:
     # -- Connections
 
     async def _listen(self, listener: trio.socket.SocketType) -> None:
-        readiness, failed = self._shared.readiness, trio.lowlevel.ParkingLot()
+        reactor, failed = self._shared.reactor, trio.lowlevel.ParkingLot()
         with listener, socket.fromfd(listener.fileno(), listener.family, listener.type) as plain:
             try:
                 while True:
-                    readiness.watch(plain.fileno(), partial(self._accept, plain, failed))
+                    reactor.watch(plain.fileno(), partial(self._accept, plain, failed))
                     await failed.park()
                     await trio.sleep(_ACCEPT_PAUSE_S)
             finally:
-                readiness.forget(plain.fileno())
+                reactor.forget(plain.fileno())
 
     def _accept(self, listener: socket.socket, failed: trio.lowlevel.ParkingLot, _events: int) -> None:
         try:
@@ -193,11 +193,11 @@ class GrpcServer:
             pass
         except OSError as error:
             self._shared.hooks.report("accept", error)
-            self._shared.readiness.forget(listener.fileno())
+            self._shared.reactor.forget(listener.fileno())
             failed.unpark()
 
     def _accepted(self, plain: socket.socket, address: Any) -> None:
-        if self._limiter.is_scarce(Kind.CONNECTIONS) and self._drains_until is None:
+        if self._limiter.is_scarce(ResourceKind.CONNECTIONS) and self._drains_until is None:
             idle = [connection for connection in self._connections.values() if connection.idle_since < math.inf]
             if idle:
                 min(idle, key=lambda connection: connection.idle_since).retire()
@@ -215,7 +215,7 @@ class GrpcServer:
                 except OSError:  # the client has left
                     self._ended(account, plain)
                     return
-            self._connections[account] = Connection(self._shared, plain, peer, account)
+            self._connections[account] = ServerConnection(self._shared, plain, peer, account)
         except Exception as error:  # noqa: BLE001 - a bug met on one connection must not end the others
             self._shared.hooks.report("connection", error)
             self._ended(account, plain)

@@ -49,7 +49,7 @@ Event = CallBegun | MessageReceived | RequestEnded | CallGone | ResponseTaken | 
 
 
 class Stream:
-    """State only: what happens to it is decided in `Protocol`."""
+    """ConnectionState only: what happens to it is decided in `Protocol`."""
 
     def __init__(self, stream_id: int, now: float, account: Account, max_message_bytes: int) -> None:
         self.id = stream_id

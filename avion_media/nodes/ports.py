@@ -33,7 +33,7 @@ from avion_media.servers.origin.app import Origin
 from avion_media.servers.origin.responses import SAFETY_HEADERS
 from avion_media.servers.settings import GrpcConfig, HttpConfig, ServerSettings
 from supervisors import Child
-from trio_grpc import CallContext, GrpcLimits, GrpcServer, Health, Hooks, RpcError
+from trio_grpc import CallContext, GrpcLimits, GrpcServer, HealthService, Hooks, RpcError
 
 Listeners = list[trio.SocketListener]
 
@@ -160,7 +160,7 @@ async def grpc(runtime: Runtime, child: Child[Address], *, config: GrpcConfig) -
     shared, watchers = runtime.config, Watchers()
     statuses = StatusResolver(runtime.items, runtime.replay, runtime.moderation.status, shared.upload)
     service = MediaService(runtime, guard_of(shared.remote), statuses, watchers)
-    health = Health()
+    health = HealthService()
     tls, callers = open_tls(config), open_callers(config)
     server = GrpcServer(
         [service.service],

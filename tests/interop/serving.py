@@ -13,7 +13,7 @@ import trio
 
 from tests.interop.echo import Echo
 from tests.interop.testing_service import TestingService
-from trio_grpc import CallContext, Code, GrpcLimits, GrpcServer, Health, Hooks, RpcError
+from trio_grpc import CallContext, Code, GrpcLimits, GrpcServer, HealthService, Hooks, RpcError
 
 HARD_LIMIT_S = 30.0
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class EchoServer:
     port: int
     server: GrpcServer
     echo: Echo
-    health: Health
+    health: HealthService
     errors: list[tuple[str, str, Exception]] = field(default_factory=list)
     ended: list[CallContext] = field(default_factory=list)
     _news: trio.Event = field(default_factory=trio.Event)
@@ -67,7 +67,7 @@ async def echo_server(
     authorise: Callable[[CallContext], None] | None = None,
 ) -> AsyncIterator[EchoServer]:
     """A server on a free port, cut off at the end of the block; the block has a hard limit of time."""
-    echo, health = Echo(), Health()
+    echo, health = Echo(), HealthService()
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     running = EchoServer(listeners[0].socket.getsockname()[1], None, echo, health)  # type: ignore[arg-type]
     running.server = GrpcServer(

@@ -28,7 +28,7 @@ def peer_at(host: str) -> str:
     return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))
 
 
-class Kind(StrEnum):
+class ResourceKind(StrEnum):
     """What is limited. The values are the names of `Account.take`'s arguments."""
 
     CONNECTIONS = "connections"
@@ -55,7 +55,7 @@ class _Peer:
 class PeerLimiter:
     """What one server has, and how much each peer has taken."""
 
-    def __init__(self, bounds: Mapping[Kind, Bound]) -> None:
+    def __init__(self, bounds: Mapping[ResourceKind, Bound]) -> None:
         self._bounds: dict[str, Bound] = {str(kind): bound for kind, bound in bounds.items()}
         self._held = dict.fromkeys(self._bounds, 0)
         self._peers: dict[str, _Peer] = {}
@@ -68,11 +68,11 @@ class PeerLimiter:
         holder.accounts += 1
         return Account(self, peer, holder)
 
-    def held(self, kind: Kind) -> int:
+    def held(self, kind: ResourceKind) -> int:
         """Return how much all peers have taken."""
         return self._held[kind]
 
-    def is_scarce(self, kind: Kind) -> bool:
+    def is_scarce(self, kind: ResourceKind) -> bool:
         """Return whether little is left."""
         return self._held[kind] > _SCARCE_ABOVE * self._bounds[kind].total
 
@@ -88,12 +88,12 @@ class Account:
         self._peer: _Peer | None = peer
         self._held = dict.fromkeys(limiter._bounds, 0)
 
-    def held(self, kind: Kind) -> int:
+    def held(self, kind: ResourceKind) -> int:
         """Return how much this connection has taken."""
         return self._held[kind]
 
     def room(self, kind: str) -> float:
-        """Return how much of a `Kind` it could take now."""
+        """Return how much of a `ResourceKind` it could take now."""
         if self._peer is None:
             return 0
         bound, held_by_peer = self._limiter._bounds[kind], self._peer.held[kind]
@@ -104,7 +104,7 @@ class Account:
         return max(min(by_rule, bound.per_peer - held_by_peer, bound.per_account - self._held[kind]), 0)
 
     def take(self, **amounts: int) -> bool:
-        """Take all of this, by `Kind`, or nothing. Return whether it was available. A closed account gets nothing."""
+        """Take all of this, by `ResourceKind`, or nothing. Return whether it was free. A closed account has none."""
         for kind, amount in amounts.items():
             if amount > self.room(kind):
                 return False

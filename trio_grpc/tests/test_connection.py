@@ -17,13 +17,13 @@ import trio.testing
 from hpack import Encoder
 from hyperframe.frame import HeadersFrame
 
-from trio_grpc.connection import Connection
+from trio_grpc.connection import ServerConnection
 from trio_grpc.context import CallContext, Peer
 from trio_grpc.frames import PREFACE
 from trio_grpc.hooks import Hooks
 from trio_grpc.limits import GrpcLimits
-from trio_grpc.net import Account, Bound, Kind, PeerLimiter
-from trio_grpc.running import Method, Shared
+from trio_grpc.net import Account, Bound, PeerLimiter, ResourceKind
+from trio_grpc.running import Method, ServerContext
 from trio_grpc.server import GrpcServer
 from trio_grpc.status import Code, RpcError
 
@@ -34,7 +34,7 @@ _CALLS_IN_PIECE = 100
 
 
 def _account() -> Account:
-    return PeerLimiter({Kind.CALLS: Bound(2000), Kind.BUFFERED_BYTES: Bound(2 << 20)}).account("test")
+    return PeerLimiter({ResourceKind.CALLS: Bound(2000), ResourceKind.BUFFERED_BYTES: Bound(2 << 20)}).account("test")
 
 
 def _calls_of_nothing() -> Iterator[bytes]:
@@ -84,23 +84,23 @@ def _ended(_account: Account, plain: socket.socket) -> None:
 
 
 @asynccontextmanager
-async def _connected(shared: Shared) -> AsyncIterator[tuple[Connection, trio.SocketStream]]:
+async def _connected(shared: ServerContext) -> AsyncIterator[tuple[ServerConnection, trio.SocketStream]]:
     """A connection whose socket takes little, and its client; ends when the connection does."""
     near, far = socket.socketpair()
     near.setblocking(False)
     near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     with near:
         async with trio.SocketStream(trio.socket.from_stdlib_socket(far)) as client:
-            yield Connection(shared, near, Peer("test"), _account()), client
+            yield ServerConnection(shared, near, Peer("test"), _account()), client
         while near.fileno() >= 0:
             await _ends.park()
 
 
 @asynccontextmanager
-async def _serving(methods: dict[str, Method], hooks: Hooks | None = None) -> AsyncIterator[Shared]:
-    shared = Shared(GrpcLimits(), methods, hooks or Hooks(), _ended)
+async def _serving(methods: dict[str, Method], hooks: Hooks | None = None) -> AsyncIterator[ServerContext]:
+    shared = ServerContext(GrpcLimits(), methods, hooks or Hooks(), _ended)
     async with trio.open_nursery() as shared.nursery:
-        shared.nursery.start_soon(shared.readiness.run)
+        shared.nursery.start_soon(shared.reactor.run)
         yield shared
         shared.nursery.cancel_scope.cancel()
 
@@ -168,7 +168,7 @@ async def _large(_request: Any, _call: CallContext) -> Any:
 
 
 @asynccontextmanager
-async def _asked(hooks: Hooks) -> AsyncIterator[tuple[Connection, trio.Nursery, RawClient]]:
+async def _asked(hooks: Hooks) -> AsyncIterator[tuple[ServerConnection, trio.Nursery, RawClient]]:
     """A connection, the nursery of its handlers, and its client. It has made no call."""
     method = Method("/a.B/C", _large, bytes, streams_requests=False, streams_responses=False, max_message_bytes=1000)
     async with _serving({method.path: method}, hooks) as shared, _connected(shared) as (connection, stream):
@@ -255,7 +255,7 @@ async def test_what_is_left_of_a_closed_connection_does_not_touch_the_next_one_o
     async with _serving({}) as shared:
         near, far = socket.socketpair()
         near.setblocking(False)
-        connection = Connection(shared, near, Peer("test"), _account())
+        connection = ServerConnection(shared, near, Peer("test"), _account())
         number = near.fileno()
         far.send(b"".join(_calls_at_once(90)))
         connection._read()

@@ -32,7 +32,7 @@ from trio_grpc import Code, GrpcLimits, RpcError
 from trio_grpc.frames import COSTS, PREFACE
 from trio_grpc.http2 import STREAMS_BEFORE_SETTINGS
 from trio_grpc.lifecycle import Happening
-from trio_grpc.net import Bound, Kind, PeerLimiter
+from trio_grpc.net import Bound, PeerLimiter, ResourceKind
 from trio_grpc.protocol import Protocol
 from trio_grpc.stream import CallBegun
 from trio_grpc.wire_format import framed
@@ -49,7 +49,7 @@ class Attack:
     """A core, and what an attacker sends to it."""
 
     def __init__(self) -> None:
-        self.limiter = PeerLimiter({Kind.BUFFERED_BYTES: Bound(64 << 20)})
+        self.limiter = PeerLimiter({ResourceKind.BUFFERED_BYTES: Bound(64 << 20)})
         limits = GrpcLimits(max_flood_units=_BUDGET, flood_units_per_s=0.0)
         account = self.limiter.account("attacker")
         self.core = Protocol(limits, account, lambda _path: limits.max_message_bytes, 0.0)
@@ -306,7 +306,7 @@ def test_a_unit_leaves_little_behind_and_a_connection_nothing(row: Row) -> None:
     assert not attack.has_failed
     assert kept <= _MAX_KEPT_PER_UNIT * steps * row.units
     attack.core.close()
-    assert attack.limiter.held(Kind.BUFFERED_BYTES) == 0
+    assert attack.limiter.held(ResourceKind.BUFFERED_BYTES) == 0
 
 
 @given(st.lists(st.tuples(st.lists(st.integers(1024, 3000), max_size=6), st.booleans()), max_size=20), st.randoms())

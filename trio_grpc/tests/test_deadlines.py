@@ -14,12 +14,12 @@ import trio.testing
 from hyperframe.frame import PingFrame
 
 from trio_grpc import CallContext, Code, GrpcLimits
-from trio_grpc.connection import Connection
+from trio_grpc.connection import ServerConnection
 from trio_grpc.context import Peer
 from trio_grpc.frames import PREFACE
 from trio_grpc.hooks import Hooks
-from trio_grpc.net import Account, Bound, Kind, PeerLimiter
-from trio_grpc.running import Method, Shared
+from trio_grpc.net import Account, Bound, PeerLimiter, ResourceKind
+from trio_grpc.running import Method, ServerContext
 
 from .raw_client import RawClient, data, message, request_headers, settings, window_update
 
@@ -58,7 +58,7 @@ def _method(name: str, handler: Callable[..., Any], *, streams_requests: bool = 
 
 @dataclass
 class _World:
-    connection: Connection
+    connection: ServerConnection
     client: RawClient
     limiter: PeerLimiter
     ended: list[CallContext] = field(default_factory=list)
@@ -71,7 +71,9 @@ async def connected(limits: GrpcLimits) -> AsyncIterator[_World]:
     near.setblocking(False)
     near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 << 10)
     methods = [_method("Hang", _hang), _method("Collect", _collect, streams_requests=True), _method("Large", _large)]
-    limiter = PeerLimiter({Kind.CALLS: Bound(10), Kind.STREAMS: Bound(10), Kind.BUFFERED_BYTES: Bound(8 << 20)})
+    limiter = PeerLimiter(
+        {ResourceKind.CALLS: Bound(10), ResourceKind.STREAMS: Bound(10), ResourceKind.BUFFERED_BYTES: Bound(8 << 20)}
+    )
     client = RawClient(trio.SocketStream(trio.socket.from_stdlib_socket(far)))
     world = _World(cast("Any", None), client, limiter)
 
@@ -85,7 +87,7 @@ async def connected(limits: GrpcLimits) -> AsyncIterator[_World]:
     def ended(_account: Account, plain: socket.socket) -> None:
         plain.close()
 
-    shared = Shared(limits, {method.path: method for method in methods}, Hooks(observe=observe), ended)
+    shared = ServerContext(limits, {method.path: method for method in methods}, Hooks(observe=observe), ended)
 
     async def keep_time() -> None:
         while True:
@@ -95,8 +97,8 @@ async def connected(limits: GrpcLimits) -> AsyncIterator[_World]:
     with near, far:
         async with trio.open_nursery() as nursery:
             shared.nursery = nursery
-            world.connection = Connection(shared, near, Peer("test"), limiter.account("test"))
-            nursery.start_soon(shared.readiness.run)
+            world.connection = ServerConnection(shared, near, Peer("test"), limiter.account("test"))
+            nursery.start_soon(shared.reactor.run)
             nursery.start_soon(keep_time)
             yield world
             nursery.cancel_scope.cancel()
@@ -164,13 +166,13 @@ async def test_a_client_that_does_not_take_its_answer_holds_no_handler_and_its_c
         await client.send(PREFACE, settings({0x4: 0}), client.head(1, request_headers(_path="/a.B/Large")))
         await client.send(data(1, message(b""), end=True))
         await trio.sleep(5)
-        assert world.limiter.held(Kind.CALLS) == 0
-        assert world.limiter.held(Kind.BUFFERED_BYTES) > 1 << 20
+        assert world.limiter.held(ResourceKind.CALLS) == 0
+        assert world.limiter.held(ResourceKind.BUFFERED_BYTES) > 1 << 20
         assert not world.ended
         await client.read_until(lambda seen: seen.resets())
         await trio.testing.wait_all_tasks_blocked()
         assert [call.code for call in world.ended] == [Code.CANCELLED]
-        assert world.limiter.held(Kind.BUFFERED_BYTES) == 0
+        assert world.limiter.held(ResourceKind.BUFFERED_BYTES) == 0
 
 
 async def test_a_client_that_answers_no_ping_is_abandoned(autojump_clock: trio.testing.MockClock) -> None:

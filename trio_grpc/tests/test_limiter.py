@@ -5,11 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_grpc.net import Account, Bound, Kind, PeerLimiter
+from trio_grpc.net import Account, Bound, PeerLimiter, ResourceKind
 
 
 def _calls(total: int, **bounds: float) -> PeerLimiter:
-    return PeerLimiter({Kind.CALLS: Bound(total, **bounds), Kind.STREAMS: Bound(max(3 * total // 4, 1))})
+    return PeerLimiter(
+        {ResourceKind.CALLS: Bound(total, **bounds), ResourceKind.STREAMS: Bound(max(3 * total // 4, 1))}
+    )
 
 
 def _taken(account: Account, **amounts: int) -> int:
@@ -32,7 +34,7 @@ def test_peers_that_take_in_turn_get_the_same_and_leave_as_much_to_a_newcomer() 
     for _ in range(200):
         for account in accounts:
             account.take(calls=1)
-    assert limiter.held(Kind.CALLS) == 900
+    assert limiter.held(ResourceKind.CALLS) == 900
     assert _taken(limiter.account("newcomer"), calls=1) == 50
 
 
@@ -51,7 +53,7 @@ def test_several_kinds_are_taken_together_or_not_at_all() -> None:
     limiter = _calls(100)
     account = limiter.account("a")
     assert _taken(account, calls=1, streams=1) == 37
-    assert limiter.held(Kind.CALLS) == limiter.held(Kind.STREAMS) == 37
+    assert limiter.held(ResourceKind.CALLS) == limiter.held(ResourceKind.STREAMS) == 37
     assert _taken(account, calls=1) == 13
 
 
@@ -60,8 +62,8 @@ def test_a_peer_may_hold_as_much_as_is_then_free_and_one_in_any_case(steps: list
     limiter = _calls(total)
     accounts = [limiter.account(str(n)) for n in range(4)]
     for peer, amount in steps:
-        free = total - limiter.held(Kind.CALLS) - amount
-        held_by_peer = accounts[peer].held(Kind.CALLS) + amount
+        free = total - limiter.held(ResourceKind.CALLS) - amount
+        held_by_peer = accounts[peer].held(ResourceKind.CALLS) + amount
         assert accounts[peer].take(calls=amount) == (free >= 0 and held_by_peer <= max(free, 1))
 
 
@@ -72,11 +74,11 @@ def test_the_smallest_bound_lets_one_in() -> None:
 def test_scarce_is_what_is_nearly_used_up() -> None:
     limiter = _calls(10)
     for n in range(9):
-        assert not limiter.is_scarce(Kind.CALLS)
+        assert not limiter.is_scarce(ResourceKind.CALLS)
         limiter.account(f"peer {n}").take(calls=1)
-    assert not limiter.is_scarce(Kind.CALLS)
+    assert not limiter.is_scarce(ResourceKind.CALLS)
     limiter.account("last").take(calls=1)
-    assert limiter.is_scarce(Kind.CALLS)
+    assert limiter.is_scarce(ResourceKind.CALLS)
 
 
 def test_a_closed_account_has_given_everything_back_and_gets_nothing() -> None:
@@ -87,7 +89,7 @@ def test_a_closed_account_has_given_everything_back_and_gets_nothing() -> None:
     account.close()
     account.give(calls=3, streams=2)
     assert not account.take(calls=1)
-    assert limiter.held(Kind.CALLS) == limiter.held(Kind.STREAMS) == 0
+    assert limiter.held(ResourceKind.CALLS) == limiter.held(ResourceKind.STREAMS) == 0
 
 
 def test_of_a_peer_that_has_left_nothing_is_remembered() -> None:
@@ -104,5 +106,5 @@ def test_whatever_is_taken_a_newcomer_finds_room(steps: list[tuple[int, int]]) -
     accounts = [limiter.account(str(n)) for n in range(6)]
     for peer, amount in steps:
         accounts[peer].take(calls=amount)
-    assert limiter.held(Kind.CALLS) < 100
+    assert limiter.held(ResourceKind.CALLS) < 100
     assert limiter.account("newcomer").take(calls=1)

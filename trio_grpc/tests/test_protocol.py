@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from trio_grpc import Code, GrpcLimits, RpcError
 from trio_grpc.frames import PREFACE
 from trio_grpc.lifecycle import Happening
-from trio_grpc.net import Bound, Kind, PeerLimiter
+from trio_grpc.net import Bound, PeerLimiter, ResourceKind
 from trio_grpc.protocol import Protocol
 from trio_grpc.stream import CallBegun, CallGone, Event, MessageReceived, RequestEnded
 from trio_grpc.wire_format import Message, framed
@@ -55,7 +55,7 @@ class Pair:
 
     def __post_init__(self) -> None:
         self.now = 0.0
-        self.limiter = PeerLimiter({Kind.BUFFERED_BYTES: Bound(self.max_buffered_bytes)})
+        self.limiter = PeerLimiter({ResourceKind.BUFFERED_BYTES: Bound(self.max_buffered_bytes)})
         self.core = _core(self.limits, self.limiter)
         self.client = h2.connection.H2Connection(H2Configuration(client_side=True))
         self.client.initiate_connection()
@@ -66,7 +66,7 @@ class Pair:
     @property
     def held_bytes(self) -> int:
         """Bytes that the core holds for the connection's calls."""
-        return self.limiter.held(Kind.BUFFERED_BYTES)
+        return self.limiter.held(ResourceKind.BUFFERED_BYTES)
 
     def has_failed(self) -> bool:
         """Whether the core has ended the connection."""
@@ -388,7 +388,7 @@ def test_bytes_at_random_never_raise(sent: bytes, piece_bytes: int) -> None:
 
 
 def _feed(sent: bytes, piece_bytes: int) -> None:
-    limiter = PeerLimiter({Kind.BUFFERED_BYTES: Bound(1 << 20)})
+    limiter = PeerLimiter({ResourceKind.BUFFERED_BYTES: Bound(1 << 20)})
     core = _core(GrpcLimits(), limiter)
     for start in range(0, len(sent), piece_bytes):
         events = core.receive(sent[start : start + piece_bytes], 0.0)
@@ -402,7 +402,7 @@ def _feed(sent: bytes, piece_bytes: int) -> None:
         if any(event is Happening.FAILED for event in events):
             break
     core.close()
-    assert limiter.held(Kind.BUFFERED_BYTES) == 0
+    assert limiter.held(ResourceKind.BUFFERED_BYTES) == 0
 
 
 def test_the_connections_window_returns_also_for_a_frame_whose_call_was_reset_meanwhile() -> None:

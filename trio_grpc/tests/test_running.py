@@ -12,7 +12,7 @@ from trio_grpc.context import CallContext, Peer
 from trio_grpc.hooks import Hooks
 from trio_grpc.limits import GrpcLimits
 from trio_grpc.protocol import Protocol
-from trio_grpc.running import Method, RunningCall, Shared
+from trio_grpc.running import Method, RunningCall, ServerContext
 from trio_grpc.status import RpcError
 from trio_grpc.wire_format import Message
 
@@ -73,7 +73,12 @@ async def test_a_task_that_reads_and_one_that_waits_to_send_are_both_woken() -> 
         )
         call = CallContext(method.path, Peer("test"))
         running = RunningCall(
-            call, method, 1, cast("Protocol", client), Shared(GrpcLimits(), {}, Hooks(), lambda *_: None), lambda: None
+            call,
+            method,
+            1,
+            cast("Protocol", client),
+            ServerContext(GrpcLimits(), {}, Hooks(), lambda *_: None),
+            lambda: None,
         )
         nursery.start_soon(running.run)
         await client.has_sent.wait()

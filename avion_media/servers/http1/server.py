@@ -10,7 +10,7 @@ import trio
 from avion_media.common.telemetry import get_logger
 from avion_media.servers.http1.connection import HttpConnection, Shared
 from avion_media.servers.http1.messages import HttpLimits, Request, Response
-from trio_grpc.net import Bound, Kind, PeerLimiter, peer_at
+from trio_grpc.net import Bound, PeerLimiter, ResourceKind, peer_at
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -27,14 +27,16 @@ class HttpServer:
         self, handler: Handler, limits: HttpLimits, *, refusal_headers: Mapping[str, str] | None = None
     ) -> None:
         self._shared = Shared(handler, limits, refusal_headers or {})
-        self._limiter = PeerLimiter({Kind.CONNECTIONS: Bound(limits.max_connections, limits.max_connections_per_peer)})
+        self._limiter = PeerLimiter(
+            {ResourceKind.CONNECTIONS: Bound(limits.max_connections, limits.max_connections_per_peer)}
+        )
         self._open: set[HttpConnection] = set()
         self._accepting = trio.CancelScope()
 
     @property
     def connections(self) -> int:
         """Open connections."""
-        return self._limiter.held(Kind.CONNECTIONS)
+        return self._limiter.held(ResourceKind.CONNECTIONS)
 
     @property
     def requests(self) -> int:
@@ -65,7 +67,7 @@ class HttpServer:
 
     async def _connection(self, stream: trio.SocketStream) -> None:
         """Serve one connection. All of its errors end here."""
-        if self._limiter.is_scarce(Kind.CONNECTIONS):
+        if self._limiter.is_scarce(ResourceKind.CONNECTIONS):
             longest_idle = min(self._open, key=lambda connection: connection.idle_since, default=None)
             if longest_idle is not None:
                 longest_idle.close_if_idle()

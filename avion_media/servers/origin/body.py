@@ -31,7 +31,7 @@ from avion_media.backends.store import (
 from avion_media.backends.store.relay import Relay
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.servers.http1 import BodyLost, Relayed
-from trio_grpc.net import Account, Bound, Kind, PeerLimiter
+from trio_grpc.net import Account, Bound, PeerLimiter, ResourceKind
 
 _FIRST_BYTES = 128 << 10  # holds nearly every thumbnail of 800 pixels
 _GROWTH = 4  # up to `LARGEST_WINDOW_BYTES`, which is the store's own stripe; the other sizes divide it
@@ -194,14 +194,14 @@ class WindowMemory:
 
     def __init__(self, max_bytes: int = _MEMORY_BYTES) -> None:
         self._max_per_peer = max_bytes // 2
-        self._limiter = PeerLimiter({Kind.BUFFERED_BYTES: Bound(max_bytes)})
+        self._limiter = PeerLimiter({ResourceKind.BUFFERED_BYTES: Bound(max_bytes)})
         self._accounts: dict[str, Account] = {}  # of peers that hold something
         self._waiting: list[_Waiter] = []
 
     @property
     def held_bytes(self) -> int:
         """Bytes in use."""
-        return self._limiter.held(Kind.BUFFERED_BYTES)
+        return self._limiter.held(ResourceKind.BUFFERED_BYTES)
 
     async def take(self, peer: str, wanted: int) -> int:
         """Take ``wanted`` bytes, or 64 KiB while the peer's room is scarce. Return how many. Waits for room."""
@@ -224,7 +224,7 @@ class WindowMemory:
         """Return bytes. Waiting tasks get them at once, first come, first served."""
         account = self._accounts[peer]
         account.give(buffered_bytes=count)
-        if not account.held(Kind.BUFFERED_BYTES):
+        if not account.held(ResourceKind.BUFFERED_BYTES):
             account.close()
             del self._accounts[peer]
         for waiter in list(self._waiting):
@@ -235,7 +235,7 @@ class WindowMemory:
 
     def _take_nowait(self, peer: str, wanted: int) -> int:
         account = self._accounts.get(peer) or self._limiter.account(peer)
-        if account.room(Kind.BUFFERED_BYTES) < _SCARCE * self._max_per_peer:
+        if account.room(ResourceKind.BUFFERED_BYTES) < _SCARCE * self._max_per_peer:
             wanted = min(wanted, _SMALL_BYTES)
         if account.take(buffered_bytes=wanted):
             self._accounts[peer] = account

@@ -27,7 +27,7 @@ from avion_media.servers.settings import HttpConfig
 from avion_media.service import freeze_long_lived_objects
 from tests.interop.echo import Echo
 from tests.unit.origin.objects import Blocks, Deletions, Objects, Slot
-from trio_grpc import CallContext, GrpcLimits, GrpcServer, Health, Hooks
+from trio_grpc import CallContext, GrpcLimits, GrpcServer, HealthService, Hooks
 
 SERVED_ID = "0" * 64
 BODY = bytes(range(256)) * 256
@@ -40,7 +40,7 @@ HTTP_LIMITS = HttpLimits(head_timeout_s=2.0, body_timeout_s=2.0, keep_alive_s=5.
 async def _serve_grpc(
     defects: list[str], listeners: list[trio.SocketListener], nursery: trio.Nursery
 ) -> Callable[[], Look]:
-    health = Health()
+    health = HealthService()
     health.set_serving()
     codes: Counter[str] = Counter()
 

@@ -14,7 +14,7 @@ from hyperframe.frame import ContinuationFrame, HeadersFrame
 from tests.interop.serving import EchoServer, echo_server
 from tests.interop.wire import echo_pb2 as wire
 from trio_grpc import Code, GrpcLimits
-from trio_grpc.lifecycle import Happening, Lifecycle
+from trio_grpc.lifecycle import ConnectionLife, Happening
 from trio_grpc.net import peer_at
 from trio_grpc.tests.raw_client import RawClient, data, message, raw_client, request_headers, window_update
 
@@ -119,11 +119,11 @@ def test_ages_differ_so_that_clients_do_not_come_back_all_at_once() -> None:
     def retired_at(now: float) -> int:
         return sum(Happening.RETIRED in life.due(now, 1) for life in lives)
 
-    lives = [Lifecycle(GrpcLimits(max_age_s=1000.0, header_timeout_s=math.inf), 0.0) for _ in range(100)]
+    lives = [ConnectionLife(GrpcLimits(max_age_s=1000.0, header_timeout_s=math.inf), 0.0) for _ in range(100)]
     assert retired_at(899.9) == 0
     assert 0 < retired_at(1000.0) < 100
     assert retired_at(1100.1) == 100
-    lives = [Lifecycle(GrpcLimits(header_timeout_s=math.inf), 0.0)]
+    lives = [ConnectionLife(GrpcLimits(header_timeout_s=math.inf), 0.0)]
     assert retired_at(1e9) == 0
 
 

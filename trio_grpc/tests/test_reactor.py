@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 import trio
 import trio.testing
 
-from trio_grpc.net.readiness import GONE, READ, WRITE, Readiness
+from trio_grpc.net.reactor import GONE, READ, WRITE, Reactor
 
 
 @contextmanager
@@ -22,61 +22,61 @@ def _pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 @asynccontextmanager
-async def _running() -> AsyncIterator[Readiness]:
-    readiness = Readiness()
+async def _running() -> AsyncIterator[Reactor]:
+    reactor = Reactor()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(readiness.run)
-        yield readiness
+        nursery.start_soon(reactor.run)
+        yield reactor
         nursery.cancel_scope.cancel()
 
 
 async def test_a_function_is_called_as_long_as_there_is_something_to_read() -> None:
     got = []
-    async with _running() as readiness:
+    async with _running() as reactor:
         with _pair() as (near, far):
 
             def read(events: int) -> None:
                 got.append((events, near.recv(1)))
 
-            readiness.watch(near.fileno(), read)
+            reactor.watch(near.fileno(), read)
             far.send(b"ab")
             await trio.testing.wait_all_tasks_blocked()
             assert got == [(READ, b"a"), (READ, b"b")]
-            readiness.change(near.fileno(), WRITE)
-            readiness.change(near.fileno(), 0)
+            reactor.change(near.fileno(), WRITE)
+            reactor.change(near.fileno(), 0)
             far.send(b"c")
             await trio.testing.wait_all_tasks_blocked()
             assert len(got) == 2
-            readiness.change(near.fileno(), READ)
+            reactor.change(near.fileno(), READ)
             await trio.testing.wait_all_tasks_blocked()
             assert got[2:] == [(READ, b"c")]
 
 
-async def _called_of_two_that_are_ready(act: Callable[[Readiness, int], None]) -> int:
+async def _called_of_two_that_are_ready(act: Callable[[Reactor, int], None]) -> int:
     """How many of two functions are called, if the first does this with the descriptor of the other."""
     called = []
-    async with _running() as readiness:
+    async with _running() as reactor:
         with _pair() as (one, one_far), _pair() as (other, other_far):
 
             def first(this: socket.socket, others: socket.socket) -> None:
                 called.append(this)
                 this.recv(1)
-                act(readiness, others.fileno())
+                act(reactor, others.fileno())
 
-            readiness.watch(one.fileno(), lambda _: first(one, other))
-            readiness.watch(other.fileno(), lambda _: first(other, one))
+            reactor.watch(one.fileno(), lambda _: first(one, other))
+            reactor.watch(other.fileno(), lambda _: first(other, one))
             one_far.send(b"a")
             other_far.send(b"a")
             await trio.testing.wait_all_tasks_blocked()
-            readiness.forget(one.fileno())
-            readiness.forget(other.fileno())
+            reactor.forget(one.fileno())
+            reactor.forget(other.fileno())
     return len(called)
 
 
 async def test_what_is_forgotten_in_the_same_turn_is_not_called() -> None:
-    def forget(readiness: Readiness, fd: int) -> None:
-        readiness.forget(fd)
-        readiness.forget(fd)
+    def forget(reactor: Reactor, fd: int) -> None:
+        reactor.forget(fd)
+        reactor.forget(fd)
 
     assert await _called_of_two_that_are_ready(forget) == 1
 
@@ -85,10 +85,10 @@ async def test_an_event_for_a_descriptor_that_was_closed_does_not_reach_the_next
     reached: list[int] = []
     with _pair() as (third, _third_far):
 
-        def replace(readiness: Readiness, fd: int) -> None:
-            readiness.forget(fd)
+        def replace(reactor: Reactor, fd: int) -> None:
+            reactor.forget(fd)
             os.dup2(third.fileno(), fd)
-            readiness.watch(fd, reached.append)
+            reactor.watch(fd, reached.append)
 
         assert await _called_of_two_that_are_ready(replace) == 1
     assert not reached
@@ -96,15 +96,15 @@ async def test_an_event_for_a_descriptor_that_was_closed_does_not_reach_the_next
 
 async def test_the_end_of_the_other_side_is_reported_even_if_nothing_is_waited_for() -> None:
     seen = []
-    async with _running() as readiness:
+    async with _running() as reactor:
         with _pair() as (near, far):
 
             def end(events: int) -> None:
                 seen.append(events & GONE)
-                readiness.forget(near.fileno())
+                reactor.forget(near.fileno())
                 near.close()
 
-            readiness.watch(near.fileno(), end, 0)
+            reactor.watch(near.fileno(), end, 0)
             far.close()
             await trio.testing.wait_all_tasks_blocked()
     [events] = seen
@@ -113,23 +113,23 @@ async def test_the_end_of_the_other_side_is_reported_even_if_nothing_is_waited_f
 
 async def test_later_functions_leave_each_other_and_sockets_their_turns() -> None:
     order = []
-    async with _running() as readiness:
+    async with _running() as reactor:
         with _pair() as (near, far):
 
             def go_on(name: str, left: int) -> None:
                 order.append(name)
                 if left:
-                    readiness.later(lambda: go_on(name, left - 1))
+                    reactor.later(lambda: go_on(name, left - 1))
 
             def read(_events: int) -> None:
                 near.recv(1)
                 if not order:
-                    readiness.later(lambda: go_on("a", 2))
-                    readiness.later(lambda: go_on("b", 2))
+                    reactor.later(lambda: go_on("a", 2))
+                    reactor.later(lambda: go_on("b", 2))
                     far.send(b"x")
                 order.append("read")
 
-            readiness.watch(near.fileno(), read)
+            reactor.watch(near.fileno(), read)
             far.send(b"x")
             await trio.testing.wait_all_tasks_blocked()
     assert order == ["read", "a", "read", "b", "a", "b", "a", "b"]
@@ -144,8 +144,8 @@ async def test_a_socket_that_is_always_ready_leaves_other_tasks_their_turns() ->
 
     with _pair() as (ours, theirs):
         theirs.send(b"x")
-        async with _running() as readiness:
-            readiness.watch(ours.fileno(), leave_it)
+        async with _running() as reactor:
+            reactor.watch(ours.fileno(), leave_it)
             for turn in range(1, 20):
                 await trio.lowlevel.checkpoint()
                 assert calls <= turn
@@ -155,8 +155,8 @@ async def test_a_socket_that_is_always_ready_leaves_other_tasks_their_turns() ->
 async def test_after_its_end_nothing_is_called_and_forgetting_is_harmless() -> None:
     called: list[int] = []
     with _pair() as (near, far):
-        async with _running() as readiness:
-            readiness.watch(near.fileno(), called.append)
+        async with _running() as reactor:
+            reactor.watch(near.fileno(), called.append)
         far.send(b"x")
-        readiness.forget(near.fileno())
+        reactor.forget(near.fileno())
     assert called == []

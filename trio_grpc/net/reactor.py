@@ -13,7 +13,7 @@ READ, WRITE, GONE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR | select.EP
 _AT_ONCE = 16  # then other tasks get their turn
 
 
-class Readiness:
+class Reactor:
     """For sockets that wait most of their time. In Trio each wait takes a task, and a system call to begin.
 
     Its functions must not raise.

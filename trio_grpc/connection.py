@@ -252,7 +252,7 @@ class ServerConnection:
         call.accepts_gzip = head.accepts_gzip
         # Before anything else, so that an unknown caller learns nothing.
         refusal = self._shared.hooks.refusal_of(call) or head.refusal
-        method = self._shared.methods.get(head.path)
+        method = self._shared.method(head.path)
         if head.http_refusal is not None:
             self._protocol.send_http_refusal(stream_id, head.http_refusal)
             self._note(call, Code.UNKNOWN)  # as gRPC clients interpret 405 and 415

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from operator import methodcaller
@@ -58,36 +58,25 @@ def methods_of(services: Iterable[Service], max_message_bytes: int, around: Arou
     return methods
 
 
-class WithUnknown(Mapping[str, Method]):
-    """Methods by path, and one for every other path."""
-
-    def __init__(self, known: Mapping[str, Method], unknown: Method) -> None:
-        self._known, self._unknown = known, unknown
-
-    def __getitem__(self, path: str) -> Method:
-        return self._known.get(path, self._unknown)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._known)
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-
 @dataclass(slots=True)
 class ServerContext:
     """What the connections of one server have in common."""
 
     limits: GrpcLimits
-    methods: Mapping[str, Method]
+    methods: dict[str, Method]
     hooks: Hooks
     ended: Callable[[Account, socket.socket], None]  # closes what belongs to a connection
+    unknown: Method | None = None  # for paths that `methods` does not have
     reactor: Reactor = field(default_factory=Reactor)
     nursery: trio.Nursery = field(init=False)  # of the handlers
 
+    def method(self, path: str) -> Method | None:
+        """Return the method of this path."""
+        return self.methods.get(path, self.unknown)
+
     def max_message_bytes(self, path: str) -> int:
         """Return the largest size of a request message of this method."""
-        method = self.methods.get(path)
+        method = self.method(path)
         return self.limits.max_message_bytes if method is None else method.max_message_bytes
 
 

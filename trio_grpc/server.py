@@ -7,7 +7,7 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -24,7 +24,7 @@ from trio_grpc.lifecycle import calls_end_of_drain
 from trio_grpc.limits import GrpcLimits
 from trio_grpc.net import Account, Bound, PeerLimiter, ResourceKind, peer_at
 from trio_grpc.reflection import reflection_services
-from trio_grpc.running import Method, ServerContext, WithUnknown, methods_of
+from trio_grpc.running import Method, ServerContext, methods_of
 from trio_grpc.service import Service
 
 _MAX_TICK_S = 1.0
@@ -79,13 +79,11 @@ class GrpcServer:
         self._health = health or HealthService()
         own = [self._health.service]
         own += reflection_services([*services, *own])
-        methods: Mapping[str, Method] = methods_of(services, limits.max_message_bytes, hooks.around) | methods_of(
-            own, min(_SMALL_MESSAGE_BYTES, limits.max_message_bytes)
-        )
-        if unknown is not None:
-            rest = Method("", unknown, bytes, True, True, limits.max_message_bytes, bytes, hooks.around)
-            methods = WithUnknown(methods, rest)
+        methods = methods_of(services, limits.max_message_bytes, hooks.around)
+        methods |= methods_of(own, min(_SMALL_MESSAGE_BYTES, limits.max_message_bytes))
         self._shared = ServerContext(limits, methods, hooks, self._ended)
+        if unknown is not None:
+            self._shared.unknown = Method("", unknown, bytes, True, True, limits.max_message_bytes, bytes, hooks.around)
         of_streams = [max(int(_STREAMS_SHARE * bound), 1) for bound in (limits.max_calls, limits.max_calls_per_peer)]
         buffered_by_one = 2 * max(limits.max_message_bytes, limits.max_send_bytes)
         self._limiter = PeerLimiter(

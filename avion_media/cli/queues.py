@@ -13,7 +13,7 @@ from avion_media.cli.operator import act, raise_problems
 from avion_media.cli.output import CommandFailed, UsageError, json_option, print_json, print_table
 from avion_media.cli.resources import on_service
 from avion_media.common.tasks import DROP_DELETED, QUEUES
-from avion_media.items.deletion.backlog import notice_backlog
+from avion_media.items.deletion.notices import notice_backlog
 from avion_media.operations.operation import OperatedService
 from avion_media.operations.queues import may_be_cancelled
 

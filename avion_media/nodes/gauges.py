@@ -26,7 +26,7 @@ from avion_media.common.records import RECORDS, UNREADABLE, JsonRecord
 from avion_media.common.tasks import DROP_DELETED
 from avion_media.common.telemetry import get_logger, instruments
 from avion_media.common.telemetry.instruments import Instrument
-from avion_media.items.deletion.backlog import notice_backlog
+from avion_media.items.deletion.notices import notice_backlog
 from avion_media.items.state import MediaEvents
 from avion_media.items.state.sweep_state import SweepState
 from avion_media.process.lifecycle import Phase

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from avion_media.items.moderation.digests import MAX_DISTANCE, MIN_QUALITY, DigestSet, Likenesses
 from avion_media.items.moderation.jobs import pdq_job
+from avion_media.items.moderation.lists import MAX_DISTANCE, MIN_QUALITY, DigestSet, Likenesses
 
 _LOOKUPS = 10_000
 _COMPARISONS = 10

@@ -9,7 +9,7 @@ import pytest
 
 from avion_media.common.errors import Unavailable
 from avion_media.items.moderation import Entry, HashType
-from avion_media.items.moderation.own import PAGES, OwnEntries, page_of
+from avion_media.items.moderation.entries import PAGES, OwnEntries, page_of
 from tests.crash.stage import Stage, Steps, open_stages
 
 

@@ -25,7 +25,7 @@ from avion_media.common.ids import remote_id_for
 from avion_media.common.tasks import CACHE_QUEUE, State, Status, Task
 from avion_media.items.item import Items
 from avion_media.items.moderation import Changes, Entry, HashType, Moderation
-from avion_media.items.moderation.own import page_of
+from avion_media.items.moderation.entries import page_of
 from avion_media.items.state import StatusStore
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.settings import UploadConfig

@@ -16,7 +16,7 @@ from avion_media.common.errors import Reason
 from avion_media.common.tasks import PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.config import Config
 from avion_media.items.moderation import Entry, HashType
-from avion_media.items.moderation.own import page_of
+from avion_media.items.moderation.entries import page_of
 from avion_media.items.state import StatusStore
 from tests.crash.stage import PNG_HEAD, SIZES, Killed, Stage, Steps, open_stages
 from tests.integration.test_moderation_hook import server

@@ -25,11 +25,11 @@ from avion_media.common.ids import new_media_id, remote_id_for
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import CACHE_QUEUE, CONSUMER_GROUP, DELETE_QUEUE, PROCESSING_QUEUE, State, Status
 from avion_media.items.deletion import DeletionRecords, JournalReplay
-from avion_media.items.deletion.names import BUCKETS, complete_key
 from avion_media.items.deletion.notices import NoticeChannel
+from avion_media.items.deletion.records import BUCKETS, complete_key
 from avion_media.items.item import Items
 from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
-from avion_media.items.state.names import deletion_key
+from avion_media.items.state.status_store import deletion_key
 
 PACKAGE = Path(__file__).parents[2] / "avion_media"
 MOST_COMMANDS = 2_500  # a few ms of the server's time

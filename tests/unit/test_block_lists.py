@@ -7,8 +7,8 @@ import random
 import pytest
 
 from avion_media.config import Config
-from avion_media.items.moderation.digests import MAX_DISTANCE, DigestSet, Likenesses
 from avion_media.items.moderation.entries import Entry, HashType, InvalidEntry, parse_entry, parse_list
+from avion_media.items.moderation.lists import MAX_DISTANCE, DigestSet, Likenesses
 from tests.bench.moderation import likeness, measure
 
 SHA = "ab" * 32

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 import trio
 
+from avion_media.backends.queue import QueueStats
 from avion_media.backends.queue.consumers import remove_idle_consumers
 from avion_media.backends.redis import Redis, RedisRefused, Reply, as_map
 from avion_media.common.concurrency import Backoff
@@ -25,7 +27,7 @@ from avion_media.common.errors import Unavailable
 from avion_media.common.ids import InvalidId, UnknownFormat, parse_any_id
 from avion_media.common.tasks import DROP_DELETED
 from avion_media.items.deletion import scripts
-from avion_media.items.deletion.names import LAST_UNDELETE, NOTICES_GROUP, UNDELETES
+from avion_media.items.deletion.records import LAST_UNDELETE, NOTICES_GROUP, UNDELETES
 
 _MAX_EVENT_BYTES = 1 << 20
 _BACKLOG = 256  # maximum events received on the channel and not handled yet; further ones are lost, and reported
@@ -214,3 +216,39 @@ class NoticeChannel:
     async def _now_ms(self) -> int:
         """Return the time of the server that also gives undeletes their time."""
         return int(await self._redis.run(scripts.NOW, (LAST_UNDELETE,)))
+
+
+_COUNTED = 10_000  # maximum unread notices that are counted one by one, if Redis does not know their number
+
+
+async def notice_backlog(redis: Redis) -> QueueStats:
+    """Return how many notices wait, and for how long. The stream's length does not show it, because the producer trims
+    it.
+
+    Raises `Unavailable`.
+    """
+    group = await _group(redis)
+    if group is None:
+        return QueueStats()
+    pending, last, lag = group[b"pending"], group[b"last-delivered-id"], group.get(b"lag")
+    unread = await redis.execute("XRANGE", DROP_DELETED, b"(" + last, "+", "COUNT", 1 if lag is not None else _COUNTED)
+    oldest = [row[0] for row in unread[:1]]
+    if pending:
+        rows = await redis.execute("XPENDING", DROP_DELETED, NOTICES_GROUP, "-", "+", 1)
+        oldest += [row[0] for row in rows]
+    lag = len(unread) if lag is None else lag
+    written_ms = min((int(entry_id.partition(b"-")[0]) for entry_id in oldest), default=None)
+    age_s = 0.0 if written_ms is None else max(0.0, time.time() - written_ms / 1000)
+    return QueueStats(lag + pending, lag, pending, age_s, consumers=group[b"consumers"])
+
+
+async def _group(redis: Redis) -> dict[bytes, Reply] | None:
+    try:
+        groups = await redis.execute("XINFO", "GROUPS", DROP_DELETED)
+    except RedisRefused:
+        return None  # there is no stream
+    for each in groups:
+        fields = as_map(each)
+        if fields[b"name"] == NOTICES_GROUP.encode():
+            return fields
+    return None

@@ -1,4 +1,6 @@
-"""``media_delete_queue``: remove the objects of deleted media after the delay.
+"""Carries out notices of ``drop_deleted``: media disappear at once, and their objects are removed after the delay.
+
+``media_delete_queue``: remove the objects of deleted media after the delay.
 
 A task of this service belongs to one deletion, and is ignored if that deletion was undone. A task that another service
 queued is a deletion, too: it is marked first, and then its objects are removed at once.
@@ -6,10 +8,18 @@ queued is a deletion, too: it is marked first, and then its objects are removed 
 
 from __future__ import annotations
 
-from avion_media.common.errors import Deferred
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import trio
+
+from avion_media.common.concurrency import Backoff
+from avion_media.common.errors import Deferred, Unavailable
 from avion_media.common.ids import parse_any_id
 from avion_media.common.tasks import EnsureLease, Task, TaskHandler, id_of
-from avion_media.items.deletion.names import generation_of
+from avion_media.common.telemetry import get_logger, instruments
+from avion_media.items.deletion.notices import Notice
+from avion_media.items.deletion.records import Mark, generation_of
 from avion_media.items.deletion.replay import JournalReplay
 
 
@@ -41,3 +51,79 @@ class RemoveDeleted(TaskHandler):
         await items.purge(media_id, f"removed.{generation}", sizes)  # again: a response in flight may have been cached
         await records.finish_removal(media_id, generation, self._removed_ttl_s)
         await items.events.publish("media.deleted", media_id, {})
+
+
+T = TypeVar("T")
+
+_LOGGED = 20  # media items of one notice that are logged one by one
+_log = get_logger()
+
+
+class DeletionHandler:
+    """Carries out notices. Any replica can repeat one, without any effect."""
+
+    def __init__(self, replay: JournalReplay, delay_s: float) -> None:
+        self._replay = replay
+        self._items = replay.items
+        self._records = replay.records
+        self._journal = replay.journal
+        self._telemetry = replay.items.telemetry
+        self._delay_s = delay_s
+
+    async def handle(self, notice: Notice) -> None:
+        """Mark the media items as deleted, queue their removal, and write the journal.
+
+        After `Unavailable`, a notice of the stream is delivered again. A notice of the channel is not, so this waits
+        for the end of an outage. Every replica receives it, and the replica that marks a media item writes the journal.
+        If that replica crashes first, the next sweep writes the journal. If Redis loses its data meanwhile, every step
+        is done again, because a replay of the journal may have come too early to see this notice.
+        """
+        if notice.problem:
+            self._telemetry.count(instruments.DELETIONS_MALFORMED)
+            _log.warning("deletion.malformed", problem=notice.problem, entry_id=notice.position)
+        if not notice.media_ids:
+            return
+        run = _until_available if not notice.position else _once
+        while True:
+            epochs = await run(lambda: self._replay.epochs(notice.media_ids))
+            marks = await run(lambda: self._mark(notice))
+            await run(lambda marks=marks: self._replay.schedule_removals(marks))  # type: ignore[misc]
+            journaled = marks if notice.position else [each for each in marks if each.fresh]
+            await run(lambda journaled=journaled: self._journal.write_marks(journaled, notice.position))  # type: ignore[misc]
+            if await run(lambda epochs=epochs: self._replay.is_unchanged(epochs)):  # type: ignore[misc]
+                break
+        if not notice.position:
+            await run(lambda: self._records.note_journaled(journaled))
+        for mark in marks:  # not only fresh ones: the replica that marked it may have crashed before this step
+            await run(lambda mark=mark: self._items.purge(mark.media_id, f"dropped.{mark.generation}"))  # type: ignore[misc]
+
+    async def _mark(self, notice: Notice) -> list[Mark]:
+        marks = await self._records.mark(
+            notice.media_ids,
+            delay_s=self._delay_s,
+            position=notice.position,
+            lower_bound_ms=notice.lower_bound_ms,
+        )
+        fresh = [each.media_id for each in marks if each.fresh]
+        self._telemetry.count(instruments.DELETIONS, len(fresh))
+        for media_id in fresh[:_LOGGED]:
+            _log.info("deletion.applied", media_id=media_id)
+        if len(fresh) > _LOGGED:
+            _log.info("deletion.applied", media=len(fresh))
+        ignored = len(notice.media_ids) - len(marks)
+        if ignored:
+            _log.info("deletion.already_undone", media=ignored, entry_id=notice.position)
+        return marks
+
+
+async def _once(call: Callable[[], Awaitable[T]]) -> T:
+    return await call()
+
+
+async def _until_available(call: Callable[[], Awaitable[T]]) -> T:
+    backoff = Backoff()
+    while True:
+        try:
+            return await call()
+        except Unavailable:
+            await trio.sleep(backoff.next_s())

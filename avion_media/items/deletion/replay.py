@@ -27,10 +27,9 @@ from avion_media.common.tasks import DELETE_QUEUE
 from avion_media.common.telemetry import get_logger
 from avion_media.items.deletion import scripts
 from avion_media.items.deletion.journal import DeletionJournal, JournalEntry
-from avion_media.items.deletion.names import BUCKETS, complete_key, completeness_of, removal_id
-from avion_media.items.deletion.records import DeletionRecords, Mark
+from avion_media.items.deletion.records import BUCKETS, DeletionRecords, Mark, complete_key, completeness_of, removal_id
 from avion_media.items.item import Items
-from avion_media.items.state.names import deletion_key
+from avion_media.items.state.status_store import deletion_key
 
 _LOCK = "media_deletion_replay"  # one replica replays, the others wait
 _LOCK_TTL_S = 20.0

@@ -1,10 +1,9 @@
 """Moderation: blocks of media, block lists, evidence, media that wait for a moderator, the operator's hook."""
 
 from avion_media.items.moderation.blocking import MAX_NOTE, Blocking, NotBlocked, Unwanted
-from avion_media.items.moderation.changes import CHANNEL, Changes
 from avion_media.items.moderation.entries import EXACT, Entry, HashType, InvalidEntry, parse_entry, parse_list
 from avion_media.items.moderation.likeness import Likeness
-from avion_media.items.moderation.lists import OWN, Blocklists, Match
+from avion_media.items.moderation.lists import CHANNEL, OWN, Blocklists, Changes, Match
 from avion_media.items.moderation.records import Block, BlockState, Ended, ModerationRecords
 from avion_media.items.moderation.reviews import NotHeld, Reviews, waits
 from avion_media.items.moderation.screening import Held, Moderation, Visit

@@ -10,6 +10,12 @@ A block: watch it, write its record, make the origins answer 451, put its hashes
 remove the objects, purge, find and block the copies, remove what was written meanwhile, publish the event. After the
 objects are removed, only the bucket is needed: the origin finds no object, reads the record, and responds with 451.
 
+Replicas learn of each other's blocks through Redis (`Changes`); the bucket is the source of truth. A block writes its
+record and its entries to the bucket, then changes the generation, and then removes the media item and lists the bucket
+for copies. A worker reads the generation, checks the media item, writes its original, and reads the generation again.
+So one of them sees what the other wrote: either the block finds the original, or the worker finds another generation,
+and checks the media item again.
+
 Copies are found by listing: the store returns size and ETag of 1,000 objects per request. See docs/decisions.
 """
 
@@ -44,11 +50,10 @@ from avion_media.common.records import UnreadableRecord
 from avion_media.common.tasks import PROCESSING_QUEUE, State, processing_fields
 from avion_media.common.telemetry import get_logger
 from avion_media.items.item import Items
-from avion_media.items.moderation.changes import Changes
-from avion_media.items.moderation.entries import Entry, HashType
+from avion_media.items.moderation.entries import Entry, HashType, OwnEntries
 from avion_media.items.moderation.evidence import Evidence
 from avion_media.items.moderation.likeness import BIG_ENOUGH
-from avion_media.items.moderation.own import OwnEntries
+from avion_media.items.moderation.lists import Changes
 from avion_media.items.moderation.records import (
     RELEASED,
     Block,

@@ -19,7 +19,7 @@ from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.common.media import WEBP_SUFFIX
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.telemetry import get_logger
-from avion_media.items.moderation.digests import MIN_QUALITY
+from avion_media.items.moderation.lists import MIN_QUALITY
 from avion_media.media.sandbox import Limits
 from avion_media.media.sandbox.sandbox import Renewal, Sandbox, open_sandbox
 

@@ -18,12 +18,11 @@ from avion_media.common.media import MediaFacts
 from avion_media.common.tasks import Task
 from avion_media.items.item import Items
 from avion_media.items.moderation.blocking import Blocking, Unwanted, hash_file
-from avion_media.items.moderation.changes import Changes
 from avion_media.items.moderation.entries import EXACT, Entry, HashType
 from avion_media.items.moderation.evidence import Evidence
 from avion_media.items.moderation.hook import Hook
 from avion_media.items.moderation.likeness import Likeness, picture_of
-from avion_media.items.moderation.lists import Blocklists
+from avion_media.items.moderation.lists import Blocklists, Changes
 from avion_media.items.moderation.records import RELEASED, ModerationRecords
 from avion_media.items.moderation.reviews import Reviews
 from avion_media.items.moderation.status import ModerationStatus

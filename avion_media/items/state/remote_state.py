@@ -14,7 +14,7 @@ from avion_media.common.errors import Reason
 from avion_media.common.ids import RemoteId
 from avion_media.common.records import CustomRecord, JsonRecord
 from avion_media.items.state import scripts
-from avion_media.items.state.names import deletion_key, key_of, status_key
+from avion_media.items.state.status_store import deletion_key, key_of, status_key
 
 
 @dataclass(frozen=True, slots=True)

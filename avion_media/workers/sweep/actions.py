@@ -10,7 +10,7 @@ from avion_media.common.errors import SERVICE_FAULTS
 from avion_media.common.ids import parse_any_id
 from avion_media.common.tasks import PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.items.deletion import JournalReplay, Mark
-from avion_media.items.state.names import key_of
+from avion_media.items.state.status_store import key_of
 from avion_media.workers.sweep.policy import Decision, SweepReason
 
 _REMOVAL_QUEUED_MS = 6 * 3_600_000  # a removal that still waits is not queued again before

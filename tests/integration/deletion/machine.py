@@ -21,9 +21,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from avion_media.backends.redis import Redis, Script
 from avion_media.common.tasks import DROP_DELETED, State, Status
 from avion_media.items.deletion import DeletionRecord, DeletionRecords, DeletionState, Mark, Undelete, scripts
-from avion_media.items.deletion.names import LAST_UNDELETE, completeness_of
+from avion_media.items.deletion.records import LAST_UNDELETE, completeness_of
 from avion_media.items.state import StatusStore
-from avion_media.items.state.names import deletion_key
+from avion_media.items.state.status_store import deletion_key
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import pytest
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.common.tasks import State, Status
 from avion_media.items.deletion import DeletionRecords, DeletionState, Mark, Undelete
-from avion_media.items.deletion.names import completeness_of
+from avion_media.items.deletion.records import completeness_of
 from avion_media.items.state import StatusStore
 
 PAGE = Path(__file__).parents[3] / "docs" / "deletions.md"

@@ -32,7 +32,7 @@ from avion_media.common.tasks import State, Status
 from avion_media.items.item import Items
 from avion_media.items.moderation import Entry, HashType, ModerationRecords, ModerationStatus, NotBlocked, Unwanted
 from avion_media.items.moderation.blocking import Blocking
-from avion_media.items.moderation.own import OwnEntries, page_of
+from avion_media.items.moderation.entries import OwnEntries, page_of
 from avion_media.items.moderation.records import BLOCK, CHANGES, Block, BlockState
 from avion_media.items.state import MediaEvents, StatusStore
 from tests.crash.stage import Killed, MemoryStore, Stored

@@ -10,7 +10,7 @@ import pytest
 import structlog
 from structlog import make_filtering_bound_logger
 
-from avion_media.items.moderation import blocking, own
+from avion_media.items.moderation import blocking, entries
 from avion_media.items.moderation.blocking import Blocking
 from avion_media.items.moderation.evidence import Evidence
 from avion_media.items.moderation.records import Block, ModerationRecords
@@ -94,7 +94,7 @@ def _repairs_only(*states: str) -> Callable[[Patch], None]:
 
 def _entries_by_hash(monkeypatch: Patch) -> None:
     """Let an entry belong to its hash, whichever block has added it."""
-    monkeypatch.setattr(own, "_identity", lambda entry: f"{entry.type},{entry.hash.hex()}")
+    monkeypatch.setattr(entries, "_identity", lambda entry: f"{entry.type},{entry.hash.hex()}")
 
 
 def _no_index(monkeypatch: Patch) -> None:

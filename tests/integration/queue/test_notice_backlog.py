@@ -9,7 +9,7 @@ import pytest
 from avion_media.backends.redis import Redis
 from avion_media.common.tasks import DROP_DELETED
 from avion_media.items.deletion import NoticeStream
-from avion_media.items.deletion.backlog import notice_backlog
+from avion_media.items.deletion.notices import notice_backlog
 from tests.integration.queue.conftest import Client
 
 EVENT = {"event": '{"media_ids": ["01ARZ3NDEKTSV4RRFFQ69G5FAV"]}'}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,6 +12,7 @@ from coredis import exceptions as refusals
 from coredis.connection import TCPConnection, TCPLocation
 
 from avion_media.backends.redis.errors import cause_of
+from avion_media.common.concurrency import Backoff
 from avion_media.common.redis_url import Address, Credentials, Target
 
 Argument = str | bytes | int | float
@@ -88,7 +88,7 @@ class Pause:
     """A growing pause between failed attempts to connect. In an outage, tasks do not retry one after another."""
 
     def __init__(self) -> None:
-        self._failures = 0
+        self._backoff = Backoff(*_DIAL_PAUSE_S)
         self._again_at = -1.0
         self._detail = ""
 
@@ -99,15 +99,12 @@ class Pause:
 
     def failed(self, error: BaseException) -> None:
         """Begin a pause."""
-        first, longest = _DIAL_PAUSE_S
-        pause_s = min(longest, first * 2.0 ** min(self._failures, 10)) * random.uniform(0.5, 1.0)
-        self._failures += 1
-        self._again_at = trio.current_time() + pause_s
+        self._again_at = trio.current_time() + self._backoff.next_s()
         self._detail = cause_of(error)
 
     def succeeded(self) -> None:
         """Make the next pause a short one."""
-        self._failures = 0
+        self._backoff.reset()
         self._again_at = -1.0
 
 

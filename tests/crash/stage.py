@@ -46,7 +46,7 @@ from avion_media.nodes.moderation import Looks
 from avion_media.process.runtime import Observed
 from avion_media.workers.process_media import ProcessMedia
 from avion_media.workers.processor import Processor
-from avion_media.workers.sweep.blocked import watch_blocked
+from avion_media.workers.sweep.checks import watch_blocked
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(64)
 SIZES = (ThumbnailSize("small", 400), ThumbnailSize("large", 1600))

@@ -15,7 +15,7 @@ from avion_media.common.ids import new_media_id
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.items.item import Items
-from avion_media.workers.sweep.task_lookup import find_tasks
+from avion_media.workers.sweep.actions import find_tasks
 from tests.crash.stage import Steps, stepped
 
 MEDIUM = new_media_id(JPEG, 1_700_000_000_000).text

@@ -17,9 +17,8 @@ from avion_media.backends.redis.errors import ANY, DEPOSED, PASSING, UNAVAILABLE
 from avion_media.backends.redis.locator import Locator
 from avion_media.backends.redis.node import NotWithin, RedisNode, Undo
 from avion_media.backends.redis.scripts import Script, load_script
-from avion_media.backends.redis.slots import key_slot
 from avion_media.backends.redis.subscription import hear
-from avion_media.backends.redis.topology import Cluster, Single, Topology
+from avion_media.backends.redis.topology import Cluster, Single, Topology, key_slot
 from avion_media.common.concurrency import Backoff, results_of
 from avion_media.common.errors import Dependency, RedisFull, Unavailable
 from avion_media.common.redis_url import read_redis_url

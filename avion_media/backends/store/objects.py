@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 from avion_media.backends.store.relay import Relay
 from avion_media.common.errors import Dependency, Unavailable
+from avion_media.common.formats import BY_NAME
+from avion_media.common.media import MediaFacts, parse_size_names
+from avion_media.common.records import CustomRecord
 
 ByteRange = tuple[int | None, int | None]
 """As in HTTP: ``(first, last)`` inclusive, ``(first, None)`` to the end, ``(None, n)`` the last n bytes."""
@@ -178,3 +181,31 @@ def headers_of(content_type: str, metadata: Mapping[str, str] | None, cache_cont
     if cache_control is not None:
         headers["CacheControl"] = cache_control
     return headers
+
+
+_SIZE = "size_bytes"
+
+
+def stored_facts(original: ObjectInfo) -> MediaFacts | None:
+    """Return the facts about a media item; None if another program wrote its original, or this version cannot read
+    them."""
+    return FACTS.read_or_skip({**original.metadata, _SIZE: str(original.size_bytes)}, original.key)
+
+
+def _parse(metadata: Mapping[str, str], _key: str) -> MediaFacts:
+    return MediaFacts(
+        format=BY_NAME[metadata["format"]],
+        size_bytes=int(metadata[_SIZE]),
+        width=int(metadata["width"]),
+        height=int(metadata["height"]),
+        blurhash=metadata.get("blurhash", ""),
+        sha256=metadata.get("sha256", ""),
+        animated=metadata.get("animated") == "1",
+        duration_s=float(metadata.get("duration", "0")),
+        thumbnails=parse_size_names(metadata.get("thumbnails", "")),
+    )
+
+
+_FIELDS = ("format", "width", "height", "blurhash", "animated", "duration", "sha256", "thumbnails")
+_KEY = "metadata of original/…, cached_remote/…"
+FACTS = CustomRecord("facts", MediaFacts, _KEY, "workers", fields=_FIELDS, parse=_parse)

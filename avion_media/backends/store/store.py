@@ -27,8 +27,7 @@ from avion_media.backends.store.objects import (
     PresignedPut,
     headers_of,
 )
-from avion_media.backends.store.patch_copy import PatchCopy
-from avion_media.backends.store.patch_plan import Patch
+from avion_media.backends.store.patch_copy import Patch, PatchCopy
 from avion_media.backends.store.presign import META
 from avion_media.backends.store.relay import Relay
 from avion_media.backends.store.requests import Page, Requests

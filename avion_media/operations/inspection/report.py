@@ -3,26 +3,144 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from avion_media.backends.queue.dead_letter_index import visit_tasks_of
 from avion_media.backends.queue.task_scan import FoundTask, TaskLocation, lease_info
 from avion_media.backends.redis import Redis, as_map
-from avion_media.backends.store.stored_sizes import stored_sizes
+from avion_media.backends.remote import InvalidUrl, breaker_state, parse_remote_url
+from avion_media.backends.store import ObjectStore
+from avion_media.backends.store.bucket import stored_sizes
 from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import ObjectMissing
-from avion_media.common.ids import AnyId, MediaId
+from avion_media.common.ids import AnyId, MediaId, RemoteId
 from avion_media.common.media import in_all_formats
-from avion_media.common.records import UNREADABLE
+from avion_media.common.records import UNREADABLE, UnreadableRecord
+from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import EVENTS_STREAM, QUEUES, Status
 from avion_media.common.telemetry.tracing import trace_of_medium
 from avion_media.items.deletion import DeletionRecords
 from avion_media.items.item import Items
-from avion_media.operations.inspection.moderation import moderation_records
-from avion_media.operations.inspection.remote import remote_memory
-from avion_media.operations.inspection.timestamps import format_time
+from avion_media.items.moderation import Block, ModerationRecords, waits
+
+
+def format_time(unix_s: float) -> str:
+    """Return a Unix time as ISO 8601, UTC; empty for 0."""
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds") if unix_s else ""
+
+
+async def remote_memory(items: Items, any_id: AnyId, urls: Sequence[str]) -> dict[str, Any] | None:
+    """None when there is nothing. ``urls`` are those of the media item's tasks: they name its server, if no failure
+    does.
+
+    Raises `Unavailable`.
+    """
+    if not isinstance(any_id, RemoteId):
+        return None
+    states = items.remote_states
+    state = await states.load(any_id)
+    not_asked_s, fresh_s = await states.seconds_left(any_id)
+    last_use = (await states.last_uses([str(any_id)])).get(str(any_id))
+    now = time.time()
+    known: dict[str, Any] = {}
+    if last_use is not None:
+        known["last_use"] = format_time(last_use.timestamp())
+    if state.validated:
+        known["validated_until"] = format_time(now + fresh_s)
+    if state.failure is not None:
+        known |= {
+            "failed": str(state.failure.reason),
+            "failed_at": format_time(state.failure.failed_at),
+            "not_asked_until": format_time(now + not_asked_s),
+            "by_task": state.failure.task_id,
+        }
+    server = state.failure.server if state.failure is not None else _server_of(urls)
+    if server is not None:
+        known |= await _server(items.redis, server, now)
+    return known or None
+
+
+def _server_of(urls: Sequence[str]) -> str | None:
+    try:
+        return next((parse_remote_url(url).server for url in urls), None)
+    except InvalidUrl:
+        return None
+
+
+async def _server(redis: Redis, server: str, now: float) -> dict[str, Any]:
+    trouble = await breaker_state(redis, server)
+    if trouble is None:
+        return {"server": server}
+    paused = {"server_paused_until": format_time(trouble.paused_until)} if trouble.paused_until > now else {}
+    return {"server": server, "server_failures": trouble.failures, "server_cause": trouble.cause, **paused}
+
+
+_UNREADABLE: Final = "this version cannot read its record; use the version of the service that wrote it"
+
+
+async def moderation_records(
+    store: ResourceSlot[ObjectStore], media_id: str, status: Status | None
+) -> list[dict[str, Any]]:
+    """Return its latest block that was lifted, its review, and its block, each if there is one.
+
+    ``status`` is that on Redis: it shows whether a release is in progress. ``next`` is what an operator can do. Raises
+    `Unavailable`.
+    """
+    records = ModerationRecords(store)
+    found: list[dict[str, Any]] = []
+    block, held = None, None
+    try:
+        block = await records.block(media_id)
+        found += [
+            {"record": "lifted", **_shown(asdict(each))} for each in (block.ended()[-1:] if block is not None else ())
+        ]
+    except UnreadableRecord as error:
+        found.append({"record": "blocked", "unreadable": error.why, "next": _UNREADABLE})
+    try:
+        held = await records.held(media_id)
+    except UnreadableRecord as error:
+        found.append({"record": "held", "unreadable": error.why, "next": _UNREADABLE})
+    if held is not None:
+        is_waiting = waits(status)
+        decide = f"decide: `avion-media review release {media_id}` or `avion-media review block {media_id}`"
+        review = {
+            "record": "held" if is_waiting else "released",
+            "at": held.at,
+            "match": held.match,
+            "next": f"it is held; {decide}" if is_waiting else "",
+        }
+        found.append(_shown(review))
+    if block is not None and block.in_force:
+        unblock = f"it is blocked; to lift the block: `avion-media unblock {media_id}`"
+        changing = "its block is not completed yet; the service completes it"
+        found.append({"record": "blocked", **_of_block(block), "next": unblock if block.settled else changing})
+    return found
+
+
+def _of_block(block: Block) -> dict[str, Any]:
+    described = {
+        "state": block.state,
+        "at": block.at,
+        "by": block.by,
+        "note": block.note,
+        "cause": block.cause,
+        "evidence": "kept" if block.keep_evidence else "discarded",
+        "entries": [str(each) for each in block.entries],
+        "copies": list(block.copies),
+        "lifted_at": block.lifted_at,
+        "lifted_by": block.lifted_by,
+    }
+    return _shown(described)
+
+
+def _shown(described: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in described.items() if value}
+
 
 _REQUESTS_PER_SECOND = 100.0
 _EVENTS = 10_000  # looked at; more are hardly kept

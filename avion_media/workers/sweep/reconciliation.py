@@ -20,13 +20,12 @@ from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.items.deletion import DeletionRecord, JournalReplay, Mark
 from avion_media.items.state.sweep_state import START, Cursor, Part, SweepState
 from avion_media.workers.settings import WorkerSettings
-from avion_media.workers.sweep.actions import SweepActions
-from avion_media.workers.sweep.blocked import watch_blocked
-from avion_media.workers.sweep.budget import Budget
+from avion_media.workers.sweep.actions import MediaTasks, SweepActions, find_tasks, scan_queue
+from avion_media.workers.sweep.checks import OwnerIndexCheck, UnfinishedUploads, watch_blocked
 from avion_media.workers.sweep.listing import STORED_KINDS, Media, open_media
-from avion_media.workers.sweep.owned import OwnerIndexCheck
 from avion_media.workers.sweep.policy import (
     NOTHING_KNOWN,
+    Budget,
     Decision,
     KnownState,
     Medium,
@@ -36,8 +35,6 @@ from avion_media.workers.sweep.policy import (
     needs_status,
 )
 from avion_media.workers.sweep.report import Refusal, Report, Stored
-from avion_media.workers.sweep.task_lookup import MediaTasks, find_tasks, scan_queue
-from avion_media.workers.sweep.unfinished import UnfinishedUploads
 
 _CHUNK = 500  # maximum media items compared at once: one round trip for their deletion records
 _PAGE = 1000  # objects of one listing request, S3's maximum

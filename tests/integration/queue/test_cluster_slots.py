@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 import redis as redis_py
 
-from avion_media.backends.redis.slots import key_slot, slot_of
+from avion_media.backends.redis.topology import key_slot, slot_of
 from tests.services import RedisCluster
 
 COMMANDS: list[tuple[str | int, ...]] = [

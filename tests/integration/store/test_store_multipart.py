@@ -20,7 +20,7 @@ from avion_media.common.parts import Part, PartPlan
 from avion_media.common.resources import ResourceSlot
 from avion_media.config import Config
 from avion_media.workers.sweep import Report, SweepReason
-from avion_media.workers.sweep.unfinished import UnfinishedUploads
+from avion_media.workers.sweep.checks import UnfinishedUploads
 from tests.conftest import S3Bucket
 
 KEY = "incoming/multipart"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.backends.store.patch_plan import (
+from avion_media.backends.store.patch_copy import (
     MAX_COPIED_PART_BYTES,
     MAX_SENT_PART_BYTES,
     MIN_PART_BYTES,

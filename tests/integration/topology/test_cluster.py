@@ -9,7 +9,7 @@ import trio
 
 from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import Redis, open_redis
-from avion_media.backends.redis.slots import key_slot
+from avion_media.backends.redis.topology import key_slot
 from avion_media.common.errors import Unavailable
 from avion_media.common.tasks import PROCESSING_QUEUE, State, Status
 from avion_media.items.state import StatusStore

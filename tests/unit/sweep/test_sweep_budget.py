@@ -9,8 +9,7 @@ import trio.testing
 
 from avion_media.backends.store import ListedObject
 from avion_media.common.concurrency import RateLimiter
-from avion_media.workers.sweep.budget import Budget
-from avion_media.workers.sweep.policy import KnownState, Medium, SweepReason
+from avion_media.workers.sweep.policy import Budget, KnownState, Medium, SweepReason
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 

@@ -1,4 +1,4 @@
-"""Carries out the actions of operators in the process of a command, and logs them on stderr.
+"""Carries out the actions of operators in the process of a command, and logs them on stderr unless that is a terminal.
 
 A command needs the settings of the service, but not the service: it does the same as a button of the console.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import json
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -51,7 +52,7 @@ def act(name: str, targets: Sequence[str] | Find, work: Bring | None = None, **d
         return await Operations(service).carry_out(name, order, None if work is None else partial(work, service))
 
     outcome = on_service(carry_out)
-    if outcome.entry.who:
+    if outcome.entry.who and not sys.stderr.isatty():  # at a terminal the command says it
         log = {"event": EVENT, **outcome.entry.fields(), "timestamp": datetime.now(UTC).isoformat()}
         click.echo(json.dumps(log), err=True)
     return outcome

@@ -10,10 +10,11 @@ import trio
 from avion_media import app
 from avion_media.cli import command_line
 from avion_media.process.runtime import Runtime
+from avion_media.workers.settings import WorkerSettings
 from supervisors import Child, Intensity, Supervisor
 
 
-async def doomed(_runtime: Runtime, child: Child[None]) -> None:
+async def doomed(_runtime: Runtime, child: Child[None], *, config: WorkerSettings) -> None:
     """A sweeper that crashes after each successful start."""
     child.started()
     await trio.sleep(0.2)  # so that the whole tree has started

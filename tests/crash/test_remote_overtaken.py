@@ -57,7 +57,7 @@ class Server:
     def __init__(self, body: bytes) -> None:
         self._body = body
 
-    async def fetch(self, url: RemoteUrl, fd: int) -> Fetched:
+    async def fetch_if_changed(self, url: RemoteUrl, fd: int, _known: object) -> Fetched:
         os.pwrite(fd, self._body, 0)
         return Fetched(len(self._body), url, None)
 

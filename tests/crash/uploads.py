@@ -228,8 +228,9 @@ class Uploads:
 
 
 def _json_of(process: Process) -> Any:
-    """Return what a command printed before the exception that ended it."""
-    text = process.log.read_text()
+    """Return what a command printed before the exception that ended it, without its log."""
+    lines = process.log.read_text().splitlines(keepends=True)
+    text = "".join(each for each in lines if not each.startswith('{"event":'))
     start = min((at for at in (text.find("{"), text.find("[")) if at >= 0), default=0)
     return json.JSONDecoder().raw_decode(text, start)[0]
 

@@ -180,6 +180,6 @@ def test_one_place_unpacks_lists() -> None:
     product = Path(avion_media.__file__).parent
     found = {str(each.relative_to(product)): each.read_text().count("unpack(") for each in product.rglob("*.lua")}
     assert {name: count for name, count in found.items() if count} == {
-        "queue/lua/_prelude.lua": 2,
-        "redis/lua/when_full.lua": 1,
+        "backends/queue/lua/_prelude.lua": 2,
+        "backends/redis/lua/when_full.lua": 1,
     }

@@ -21,7 +21,7 @@ from avion_media.cli.resources import on_service
 from avion_media.config import Config
 from avion_media.items.state.sweep_state import SweepState
 from avion_media.operations.operation import OperatedService, Outcome
-from avion_media.workers.sweep import MEANINGS, Decision, Reconciliation, Report
+from avion_media.workers.sweep import MEANINGS, Reconciliation, Report, SweepDecision
 from avion_media.workers.sweep.reconciliation import utc_now
 
 
@@ -37,7 +37,7 @@ def sweep_command(dry_run: bool, force: bool, as_json: bool) -> None:
     config = load_config()
     actions: list[dict[str, Any]] = []
 
-    def tell(decision: Decision) -> None:
+    def tell(decision: SweepDecision) -> None:
         if as_json:
             actions.append(describe(decision))
         else:
@@ -55,7 +55,7 @@ def sweep_command(dry_run: bool, force: bool, as_json: bool) -> None:
         raise CommandFailed(*map(str, report.refusals), "look with --dry-run, then repeat with --force")
 
 
-def _sweep(config: Config, *, force: bool, tell: Callable[[Decision], None]) -> Report:
+def _sweep(config: Config, *, force: bool, tell: Callable[[SweepDecision], None]) -> Report:
     bucket = config.s3.bucket
 
     async def sweep(service: OperatedService) -> Outcome:
@@ -71,7 +71,7 @@ def _sweep(config: Config, *, force: bool, tell: Callable[[Decision], None]) -> 
     return found
 
 
-def describe(decision: Decision) -> dict[str, Any]:
+def describe(decision: SweepDecision) -> dict[str, Any]:
     """Return an action for programs."""
     return {
         "media_id": decision.medium.name,
@@ -81,7 +81,7 @@ def describe(decision: Decision) -> dict[str, Any]:
     }
 
 
-def line(decision: Decision) -> str:
+def line(decision: SweepDecision) -> str:
     """Return an action as a line for people."""
     what = " ".join(each.key for each in decision.to_delete) or f"task for {decision.medium.name}"
     return f"{decision.reason:<16}  {what}"

@@ -12,7 +12,7 @@ import trio
 Call = Callable[[], Awaitable[object]]
 
 
-class Backoff:
+class Pauses:
     """Pauses between two attempts while something is unavailable: each is twice as long as the last, with jitter."""
 
     def __init__(self, first_s: float = 0.2, longest_s: float = 5.0) -> None:

@@ -39,7 +39,7 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RedisTarget:
     """What a URL leads to. ``seeds`` are asked in turn what they are: server, Sentinel, or node of a cluster."""
 
     seeds: tuple[Address, ...]
@@ -51,7 +51,7 @@ class Target:
     ssl_ca_certs: str = ""
 
 
-def read_redis_url(url: str) -> Target:
+def read_redis_url(url: str) -> RedisTarget:
     """Read one. ValueError for what is none; the message repeats nothing of it."""
     try:
         parts = urlsplit(url)
@@ -66,7 +66,7 @@ def read_redis_url(url: str) -> Target:
     master, database = _path(parts.path, sentinel)
     credentials = _login(login)
     of_sentinels = Credentials(query.get("sentinel_username", ""), query.get("sentinel_password", ""))
-    return Target(
+    return RedisTarget(
         seeds,
         master,
         database,

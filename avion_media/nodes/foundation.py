@@ -13,7 +13,7 @@ from avion_media.backends.store import NOT_EXAMINED, ObjectStore, StoreRefused, 
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.telemetry import OutageLog, Telemetry, get_logger, instruments
 from avion_media.media.pipeline import MediaPipeline, preload_for
-from avion_media.media.sandbox import JobReport, Outcome
+from avion_media.media.sandbox import JobOutcome, JobReport
 from avion_media.media.sandbox.sandbox import Renewal, open_sandbox
 from avion_media.nodes.gauges import keep_polling, limiting, of_capacity
 from avion_media.operations.setup import redis_warnings
@@ -174,8 +174,8 @@ def _log_renewal(path: str, renewal: Renewal) -> None:
 
 
 SLOTS = "sandbox.slots"
-_KILLED = frozenset({Outcome.LIMIT, Outcome.CRASHED, Outcome.KILLED})
-_FAULTS = _KILLED | {Outcome.FAILED}
+_KILLED = frozenset({JobOutcome.LIMIT, JobOutcome.CRASHED, JobOutcome.KILLED})
+_FAULTS = _KILLED | {JobOutcome.FAILED}
 
 
 def sandbox_observer(telemetry: Telemetry) -> Callable[[JobReport], None]:

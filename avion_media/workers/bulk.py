@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
-from avion_media.backends.queue import BulkJob, BulkJobs, DeadLetterFilter, JobState, Progress, TaskQueue
+from avion_media.backends.queue import BulkJob, BulkJobs, DeadLetterFilter, JobProgress, JobState, TaskQueue
 from avion_media.common.errors import Unavailable
 from avion_media.common.ids import UnknownFormat
 from avion_media.common.telemetry import get_logger
 
-Work = Callable[[BulkJob, int], Awaitable[Progress]]
+Work = Callable[[BulkJob, int], Awaitable[JobProgress]]
 """Runs one step of a job, with a maximum of items. A step that could not be recorded is repeated."""
 
 _MOST = 100  # items of one step
@@ -40,17 +40,17 @@ class BulkRunner:
                 await self._jobs.advance(job, progress)
         return is_active
 
-    async def _take(self, job: BulkJob, work: Work, most: int) -> Progress | None:
+    async def _take(self, job: BulkJob, work: Work, most: int) -> JobProgress | None:
         """Run one step. Note why, and return None, while something that the step needs is unavailable."""
         try:
             return await work(job, most)
         except (Unavailable, UnknownFormat) as error:  # a janitor of a newer version knows the format
             _log.info("job.backed_off", job=job.name, detail=str(error))
-            await self._jobs.advance(job, Progress(job.cursor, problem=str(error)[:500]))
+            await self._jobs.advance(job, JobProgress(job.cursor, problem=str(error)[:500]))
             return None
         except Exception as error:  # noqa: BLE001 - a bug in a job must not take the janitor down
             _log.error("job.internal_error", job=job.name, exc_info=error)
-            return Progress(job.cursor, problem=repr(error)[:500], state=JobState.PAUSED)
+            return JobProgress(job.cursor, problem=repr(error)[:500], state=JobState.PAUSED)
 
     def _allow(self, job: BulkJob) -> int:
         """Return how many items the rate allows now. The allowance of at most one second is kept."""
@@ -71,7 +71,7 @@ class ReplayDeadLetters:
     def __init__(self, queue: TaskQueue) -> None:
         self._queue = queue
 
-    async def __call__(self, job: BulkJob, most: int) -> Progress:
+    async def __call__(self, job: BulkJob, most: int) -> JobProgress:
         """See `Work`. A replayed dead letter is removed, so a repeated step replays none twice."""
         wanted = DeadLetterFilter.from_fields(job.conditions)
         through = _order(job.conditions["through"])
@@ -80,13 +80,13 @@ class ReplayDeadLetters:
             if _order(each.entry_id) > through:
                 break
             if done == most:
-                return Progress(cursor, done)
+                return JobProgress(cursor, done)
             cursor = each.entry_id
             done += wanted.lets_through(each) and await self._queue.dead_letters.replay(cursor)
         else:
             if cursor != job.cursor:
-                return Progress(cursor, done)
-        return Progress(cursor, done, state=JobState.DONE)
+                return JobProgress(cursor, done)
+        return JobProgress(cursor, done, state=JobState.DONE)
 
 
 def _order(entry_id: str) -> tuple[int, int]:

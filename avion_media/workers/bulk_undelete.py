@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from avion_media.backends.queue import BulkJob, BulkJobs, JobState, Progress
+from avion_media.backends.queue import BulkJob, BulkJobs, JobProgress, JobState
 from avion_media.common.ids import parse_any_id, parse_media_id
 from avion_media.items.deletion import JournalReplay, undelete
 
@@ -14,7 +14,7 @@ class UndeleteMedia:
         self._replay = replay
         self._jobs = jobs
 
-    async def __call__(self, job: BulkJob, most: int) -> Progress:
+    async def __call__(self, job: BulkJob, most: int) -> JobProgress:
         """See `Work`. Undeleting twice is harmless. Raises `Unavailable`."""
         items = await self._jobs.items(job, most)
         if not items:
@@ -23,9 +23,9 @@ class UndeleteMedia:
         found = await undelete(self._replay, any_ids)
         problems = {media_id: problem for media_id, problem in found.items() if problem is not None}
         last = next((f"{media_id}: {problem}" for media_id, problem in problems.items()), "")
-        return Progress(job.cursor, len(items) - len(problems), len(problems), last, items)
+        return JobProgress(job.cursor, len(items) - len(problems), len(problems), last, items)
 
-    async def _list(self, job: BulkJob) -> Progress:
+    async def _list(self, job: BulkJob) -> JobProgress:
         """Add the next page of the owner's media. After the last page the job is done."""
         owner = job.conditions.get("owner", "")
         if owner:
@@ -34,5 +34,5 @@ class UndeleteMedia:
                 if page:
                     records = await self._replay.records.get_many([each.media_id.text for each in page])
                     deleted = [media_id for media_id, record in records.items() if record.is_deleted]
-                    return Progress(page[-1].media_id.text, added=deleted)
-        return Progress(job.cursor, state=JobState.DONE)
+                    return JobProgress(page[-1].media_id.text, added=deleted)
+        return JobProgress(job.cursor, state=JobState.DONE)

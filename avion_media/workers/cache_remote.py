@@ -41,7 +41,7 @@ from avion_media.common.ids import RemoteId, remote_id_for
 from avion_media.common.media import MediaFacts
 from avion_media.common.tasks import CACHE_QUEUE, EnsureLease, Task, TaskHandler
 from avion_media.items.item import Published, WriteOriginal
-from avion_media.items.moderation import Held, Visit
+from avion_media.items.moderation import HeldForReview, Visit
 from avion_media.items.state import RemoteFailure
 from avion_media.media.scrubber import require_format
 from avion_media.workers.observed_fetch import ObservedFetch
@@ -70,7 +70,7 @@ class CacheRemote(TaskHandler):
         if REGENERATE in task.fields:
             await self._processor.regenerate(task, remote_id, ensure_lease)
             return
-        with suppress(Held):  # until a moderator has decided
+        with suppress(HeldForReview):  # until a moderator has decided
             visit = await self._moderation.begin(remote_id, task, CACHE_QUEUE)
             if await self._items.clean_up_if_deleted(remote_id):
                 await visit.end()
@@ -130,7 +130,7 @@ class CacheRemote(TaskHandler):
                 await visit.announce_ready(copy.facts, dedup_key=dedup_key)
             except Rejected as rejection:
                 reason = rejection.reason
-            except Held:
+            except HeldForReview:
                 return  # until a moderator has decided
             else:
                 return

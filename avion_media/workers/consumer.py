@@ -18,7 +18,7 @@ import trio
 
 from avion_media.backends.queue import Lease, TaskQueue
 from avion_media.backends.queue.dead_letter_index import DeadLetterIndex
-from avion_media.common.concurrency import Backoff, run_all
+from avion_media.common.concurrency import Pauses, run_all
 from avion_media.common.errors import Dependency, LeaseLost, Reason, Rejected, Unavailable
 from avion_media.common.tasks import TaskHandler
 from avion_media.common.telemetry import Telemetry, bind_path, get_logger
@@ -242,7 +242,7 @@ class Consumer:
 
     async def _through_outages(self, child: Child[None], step: Callable[[], Awaitable[None]]) -> None:
         """Repeat ``step`` until a request to stop. Wait while Redis is unavailable."""
-        backoff = Backoff(*_OUTAGE_PAUSE_S)
+        backoff = Pauses(*_OUTAGE_PAUSE_S)
         while not child.stopping.is_set():
             if not self._accepting_tasks():
                 await _wait_or_stop(child, 0.2)

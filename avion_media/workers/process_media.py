@@ -32,7 +32,7 @@ from avion_media.common.tasks import (
     owner_in,
     processing_fields,
 )
-from avion_media.items.moderation import Held, Visit
+from avion_media.items.moderation import HeldForReview, Visit
 from avion_media.media.pipeline import MediaSource
 from avion_media.media.scrubber import require_format
 from avion_media.workers.processor import REGENERATE, Processor, original_writer
@@ -79,7 +79,7 @@ class ProcessMedia(TaskHandler):
                     if status is None or status.reason is Reason.HELD:  # Redis may have lost it
                         await visit.require_decided()
                     facts = await self._process(visit, media_id, upload, files, ensure_lease)
-                except Held:
+                except HeldForReview:
                     return  # until a moderator has decided
             if facts is None:
                 return  # deleted before it was done

@@ -15,7 +15,7 @@ import pytest
 import redis as redis_py
 import trio
 
-from avion_media.backends.queue import BulkJobs, Lease, Progress, QueueKeys, TaskQueue, scripts
+from avion_media.backends.queue import BulkJobs, JobProgress, Lease, QueueKeys, TaskQueue, scripts
 from avion_media.backends.redis import Argument, Lock, Redis, Reply, Script, load_script
 from avion_media.backends.redis.scripts import FLAGS
 from avion_media.backends.remote import HostLimiter, HostLimits, parse_remote_url
@@ -202,7 +202,7 @@ class World:
         await self.begin_job()
         job = await self.jobs.get("undelete")
         assert job is not None
-        await self.jobs.advance(job, Progress(done=500, items=[f"m{number}" for number in range(500)]))
+        await self.jobs.advance(job, JobProgress(done=500, items=[f"m{number}" for number in range(500)]))
 
     async def fetch(self) -> None:
         async with self.hosts.admitted(URL, trio.current_time() + 60):

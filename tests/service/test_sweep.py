@@ -32,10 +32,10 @@ from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.config import Config
 from avion_media.items.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay, RemoveDeleted
 from avion_media.items.state import RemoteStateStore, StatusStore
-from avion_media.items.state.sweep_state import Cursor, Part, SweepRecord, SweepState
+from avion_media.items.state.sweep_state import Cursor, SweepPart, SweepRecord, SweepState
 from avion_media.process.runtime import items_of
 from avion_media.workers.settings import SweepConfig
-from avion_media.workers.sweep import Decision, Reconciliation, Report, SweepReason
+from avion_media.workers.sweep import Reconciliation, Report, SweepDecision, SweepReason
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
 from tests.service.published import key_of
@@ -63,7 +63,7 @@ class World:
     config: Config
     statuses: StatusStore
     hours: float = 0.0
-    seen: list[Decision] = field(default_factory=list)
+    seen: list[SweepDecision] = field(default_factory=list)
 
     def put(self, key: str, body: bytes = b"x") -> None:
         """An object, written now."""
@@ -145,7 +145,7 @@ async def test_a_completion_that_comes_between_decision_and_action_makes_no_seco
     world.put(keys.incoming(upload))
     await world.statuses.put(Status(str(upload), State.PROCESSING), ttl_s=HOUR)
     world.hours = 2
-    decisions: list[Decision] = []
+    decisions: list[SweepDecision] = []
     reconciliation = world.reconciliation()
     looked_at = reconciliation.clock()
     await reconciliation.run(dry_run=True, observe=decisions.append)
@@ -445,7 +445,7 @@ async def test_more_than_a_fraction_is_refused_without_force(world: World) -> No
 
     report = await world.sweep(hours=2)
     (refusal,) = report.refusals
-    assert (refusal.part, refusal.wanted, refusal.allowed, refusal.listed) == (Part.UPLOADS, 3, 2, 4)
+    assert (refusal.part, refusal.wanted, refusal.allowed, refusal.listed) == (SweepPart.UPLOADS, 3, 2, 4)
     assert world.keys() == before
     assert set(report.done) == {SweepReason.LOST_TASK}  # which cannot do harm
 
@@ -501,8 +501,8 @@ async def test_a_cursor_passes_over_what_lies_before(world: World) -> None:
     for each in media:
         world.put_medium(each)
     assert (await world.sweep(hours=0)).listed == 12
-    assert (await world.sweep(hours=0, start=Cursor(Part.UPLOADS, uploads[1]))).listed == 6
-    assert (await world.sweep(hours=0, start=Cursor(Part.REMOTE))).listed == 3
+    assert (await world.sweep(hours=0, start=Cursor(SweepPart.UPLOADS, uploads[1]))).listed == 6
+    assert (await world.sweep(hours=0, start=Cursor(SweepPart.REMOTE))).listed == 3
 
 
 async def test_a_cursor_that_nobody_can_read_begins_anew(world: World) -> None:
@@ -515,7 +515,7 @@ async def test_a_cursor_that_nobody_can_read_begins_anew(world: World) -> None:
     queue = TaskQueue(world.redis, PROCESSING_QUEUE)
     await state.history_complete_since(queue, datetime.now(UTC), remember=True)
     assert world.other.hkeys("media_sweep") == ["complete_since"]  # a sweep is due, once
-    await state.save(Cursor(Part.REMOTE, a_remote()))
+    await state.save(Cursor(SweepPart.REMOTE, a_remote()))
     await state.finish(datetime.now(UTC))
     assert (await state.read()).cursor is None
 
@@ -594,7 +594,7 @@ async def test_what_changes_between_decision_and_removal_is_spared(
     prepare(world, any_id)
     before = world.keys()
     world.hours = hours
-    decisions: list[Decision] = []
+    decisions: list[SweepDecision] = []
     reconciliation = world.reconciliation()
     await reconciliation.run(dry_run=True, observe=decisions.append)
     (decision,) = decisions

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import pytest
 
 from avion_media.common.telemetry.export import QueueBounds, SpanQueue
-from avion_media.common.telemetry.tracing import Span, Tracer, sampler_from
+from avion_media.common.telemetry.tracing import RecordedSpan, Tracer, sampler_from
 
 SLOW = QueueBounds(max_queue=4, max_batch=2, delay_s=3600)
 
 
-def a_span() -> Span:
+def a_span() -> RecordedSpan:
     return Tracer(sampler_from({})).start("a", "internal", "", "", "", {})
 
 
@@ -29,7 +29,7 @@ class Exporter:
         if not held:
             self.go.set()
 
-    def __call__(self, spans: Sequence[Span]) -> bool:
+    def __call__(self, spans: Sequence[RecordedSpan]) -> bool:
         self.batches.append(len(spans))
         self.begun.set()
         assert self.go.wait(20)
@@ -77,7 +77,7 @@ def test_an_exporter_that_fails_is_tried_less_often_until_it_answers() -> None:
     pauses: list[float] = []
     answers = [False] * 6 + [True]
 
-    def export(_spans: Sequence[Span]) -> bool:
+    def export(_spans: Sequence[RecordedSpan]) -> bool:
         pauses.append(queue.pause_s)
         return answers[len(pauses) - 1]
 
@@ -101,7 +101,7 @@ def reached(pauses: list[float], count: int) -> bool:
 
 
 def test_an_exporter_that_raises_is_one_that_failed() -> None:
-    def export(_spans: Sequence[Span]) -> bool:
+    def export(_spans: Sequence[RecordedSpan]) -> bool:
         raise RuntimeError("a defect of somebody else's")
 
     queue = SpanQueue(export, SLOW)

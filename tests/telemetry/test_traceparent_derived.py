@@ -21,7 +21,7 @@ from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
 from avion_media.common.telemetry import Span as AnySpan
 from avion_media.common.telemetry import Telemetry
-from avion_media.common.telemetry.tracing import Span, Tracer, sampler_from, trace_of_medium
+from avion_media.common.telemetry.tracing import RecordedSpan, Tracer, sampler_from, trace_of_medium
 from avion_media.items.deletion import (
     DeletionHandler,
     DeletionJournal,
@@ -33,7 +33,7 @@ from avion_media.items.deletion import (
 from avion_media.items.item import Items
 from avion_media.workers.observed_attempt import ObservedAttempt
 from avion_media.workers.sweep.actions import SweepActions
-from avion_media.workers.sweep.policy import Decision, Medium, SweepReason
+from avion_media.workers.sweep.policy import Medium, SweepDecision, SweepReason
 
 UPLOAD = "01HF7YAT0005JWZKGXWQT731A6"
 REMOTE = "7a" * 32
@@ -49,7 +49,7 @@ class Recorded(Telemetry):
     """Real spans, kept."""
 
     def __init__(self) -> None:
-        self.spans: list[Span] = []
+        self.spans: list[RecordedSpan] = []
         self._tracer = Tracer(sampler_from({}), self.spans.append)
 
     def span(
@@ -99,7 +99,7 @@ class World:
 
     async def sweep(self, media_id: str, why: SweepReason) -> None:
         actions = SweepActions(_replay(self.redis), cast("RateLimiter", None), lambda: datetime.now(UTC))
-        await actions.requeue(Decision(Medium(media_id), why), datetime.now(UTC))
+        await actions.requeue(SweepDecision(Medium(media_id), why), datetime.now(UTC))
 
     def delayed(self) -> list[dict[str, str]]:
         return [json.loads(member) for member in self._client.zrange(QueueKeys(DELETE_QUEUE).delayed, 0, -1)]
@@ -145,7 +145,7 @@ async def test_an_undoing_queues_the_upload_with_it(world: World) -> None:
     assert task["traceparent"] == DERIVED[UPLOAD]
 
 
-async def attempted(redis: Redis, queue_name: str) -> Span:
+async def attempted(redis: Redis, queue_name: str) -> RecordedSpan:
     """The span of one attempt at the next task."""
     telemetry = Recorded()
     queue = TaskQueue(redis, queue_name)

@@ -8,7 +8,7 @@ import trio
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id, remote_id_for
 from avion_media.common.telemetry.tracing import (
-    Span,
+    RecordedSpan,
     TraceContext,
     Tracer,
     current_span,
@@ -27,10 +27,10 @@ class Recorder:
     """A tracer and what it recorded."""
 
     def __init__(self, **environ: str) -> None:
-        self.spans: list[Span] = []
+        self.spans: list[RecordedSpan] = []
         self.tracer = Tracer(sampler_from(environ), self.spans.append)
 
-    def start(self, name: str, *, parent: str = "", medium: str = "", link: str = "") -> Span:
+    def start(self, name: str, *, parent: str = "", medium: str = "", link: str = "") -> RecordedSpan:
         return self.tracer.start(name, "internal", parent, medium, link, {})
 
 

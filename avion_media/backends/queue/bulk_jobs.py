@@ -71,7 +71,7 @@ BULK_JOB = HashRecord("bulk_job", BulkJob, "{<queue>}:job:<kind>", "operators, t
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class JobProgress:
     """What a step of a job has done. ``items`` are those that no further step looks at, ``added`` are new ones."""
 
     cursor: str = ""
@@ -131,7 +131,7 @@ class BulkJobs:
         found = await self._redis.execute("ZRANGE", self._keys.bulk_items(job.kind), 0, most - 1)
         return [each.decode() for each in found]
 
-    async def advance(self, job: BulkJob, progress: Progress) -> None:
+    async def advance(self, job: BulkJob, progress: JobProgress) -> None:
         """Note what a step has done, unless the job was cancelled meanwhile."""
         args = (job.job_id, progress.state, progress.cursor, progress.done, progress.refused, progress.problem)
         await self._redis.run(

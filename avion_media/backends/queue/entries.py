@@ -40,7 +40,7 @@ _OURS = frozenset({"task_id", "traceparent", *HISTORY})
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class QueueEntry:
     """A task with its history, as read from Redis."""
 
     entry_id: str
@@ -85,7 +85,7 @@ def task_fields(task: Task) -> dict[str, str]:
     return fields
 
 
-def read_entry(entry_id: bytes, flat: Sequence[bytes]) -> Entry:
+def read_entry(entry_id: bytes, flat: Sequence[bytes]) -> QueueEntry:
     """Read ``[name, value, …]`` of an entry, also of another service's. A missing ``task_id`` follows from the id."""
     text = entry_id.decode()
     fields = as_text(flat)
@@ -94,7 +94,7 @@ def read_entry(entry_id: bytes, flat: Sequence[bytes]) -> Entry:
         fields={name: value for name, value in fields.items() if name not in _OURS},
         traceparent=fields.get("traceparent", ""),
     )
-    return Entry(
+    return QueueEntry(
         entry_id=text,
         task=task,
         attempts=int(_number(fields, "attempts")),
@@ -139,12 +139,12 @@ def _written_at(entry_id: str) -> float:
     return int(milliseconds) / 1000
 
 
-def _parse_waiting(member: str, _key: str) -> Entry:
+def _parse_waiting(member: str, _key: str) -> QueueEntry:
     flat = json.loads(member.partition("\0")[2][WAITING_HEADER:])
     return read_entry(b"0-0", [str(part).encode() for part in flat])
 
 
-def _parse_delayed(member: str, _key: str) -> Entry:
+def _parse_delayed(member: str, _key: str) -> QueueEntry:
     fields = json.loads(member)
     if not isinstance(fields, dict):
         raise ValueError("it is not an object with fields")
@@ -153,10 +153,10 @@ def _parse_delayed(member: str, _key: str) -> Entry:
 
 _FIELDS = ("task_id", "<the contract's fields>", "traceparent", *HISTORY)
 WAITING = CustomRecord(
-    "waiting_task", Entry, "{<queue>}:waiting", "scripts of the queue", fields=_FIELDS, parse=_parse_waiting
+    "waiting_task", QueueEntry, "{<queue>}:waiting", "scripts of the queue", fields=_FIELDS, parse=_parse_waiting
 )
 """A task of the backlog. Its member begins with tenant and time."""
 DELAYED = CustomRecord(
-    "delayed_task", Entry, "{<queue>}:delayed", "workers, removals", fields=_FIELDS, parse=_parse_delayed
+    "delayed_task", QueueEntry, "{<queue>}:delayed", "workers, removals", fields=_FIELDS, parse=_parse_delayed
 )
 """A task that is due later. The promoter makes a dead letter of a member that cannot be read."""

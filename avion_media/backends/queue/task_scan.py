@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from avion_media.backends.queue.entries import DELAYED, WAITING, Entry, read_entry
+from avion_media.backends.queue.entries import DELAYED, WAITING, QueueEntry, read_entry
 from avion_media.backends.queue.names import QueueKeys
 from avion_media.backends.redis import Redis, RedisRefused
 from avion_media.backends.remote import InvalidUrl, parse_remote_url
@@ -32,7 +32,7 @@ class FoundTask:
 
     queue: str
     location: TaskLocation
-    entry: Entry
+    entry: QueueEntry
     due_at: float | None = None
 
     @property

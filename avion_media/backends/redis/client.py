@@ -19,7 +19,7 @@ from avion_media.backends.redis.node import NotWithin, RedisNode, Undo
 from avion_media.backends.redis.scripts import Script, load_script
 from avion_media.backends.redis.subscription import hear
 from avion_media.backends.redis.topology import Cluster, Single, Topology, key_slot
-from avion_media.common.concurrency import Backoff, results_of
+from avion_media.common.concurrency import Pauses, results_of
 from avion_media.common.errors import Dependency, RedisFull, Unavailable
 from avion_media.common.redis_url import read_redis_url
 
@@ -257,7 +257,7 @@ class Redis:
         self, *channels: str, heard: Callable[[str, bytes], None], subscribed: Callable[[], None]
     ) -> None:
         """Listen, and subscribe again after each outage. Never returns. ``subscribed`` is called each time."""
-        backoff = Backoff()
+        backoff = Pauses()
 
         def connected() -> None:
             backoff.reset()

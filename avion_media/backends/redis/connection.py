@@ -12,8 +12,8 @@ from coredis import exceptions as refusals
 from coredis.connection import TCPConnection, TCPLocation
 
 from avion_media.backends.redis.errors import cause_of
-from avion_media.common.concurrency import Backoff
-from avion_media.common.redis_url import Address, Credentials, Target
+from avion_media.common.concurrency import Pauses
+from avion_media.common.redis_url import Address, Credentials, RedisTarget
 
 Argument = str | bytes | int | float
 Reply = Any  # as Redis sends it: None, int, float, bool, bytes, and lists and dicts of these
@@ -45,7 +45,7 @@ def as_text(reply: Reply) -> dict[str, str]:
 class RedisDialler:
     """Makes connections to ``target``. They live in ``nursery``, as long as it is open."""
 
-    def __init__(self, target: Target, timeout_s: float) -> None:
+    def __init__(self, target: RedisTarget, timeout_s: float) -> None:
         self.nursery: trio.Nursery | None = None
         self._connect_s = min(timeout_s, _MAX_CONNECT_S)
         tls = ssl.create_default_context(cafile=target.ssl_ca_certs or None) if target.tls else None
@@ -88,7 +88,7 @@ class Pause:
     """A growing pause between failed attempts to connect. In an outage, tasks do not retry one after another."""
 
     def __init__(self) -> None:
-        self._backoff = Backoff(*_DIAL_PAUSE_S)
+        self._backoff = Pauses(*_DIAL_PAUSE_S)
         self._again_at = -1.0
         self._detail = ""
 

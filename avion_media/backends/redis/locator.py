@@ -23,7 +23,7 @@ from avion_media.backends.redis.connection import RedisDialler, Reply, send
 from avion_media.backends.redis.errors import ANY
 from avion_media.backends.redis.node import RedisNode
 from avion_media.backends.redis.topology import Cluster, Single, Topology
-from avion_media.common.redis_url import Address, Target
+from avion_media.common.redis_url import Address, RedisTarget
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ _OTHERS_S = 0.5  # how long the other Sentinels may take after the first reply
 class Locator:
     """Asks the seeds, which are the servers that a URL names. Every method raises one of `errors.ANY` if none knows."""
 
-    def __init__(self, target: Target, dialler: RedisDialler, timeout_s: float) -> None:
+    def __init__(self, target: RedisTarget, dialler: RedisDialler, timeout_s: float) -> None:
         self._target = target
         self._dialler = dialler
         self._timeout_s = timeout_s

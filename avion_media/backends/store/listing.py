@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from avion_media.backends.store.requests import Page
+from avion_media.backends.store.requests import ListingPage
 
 T = TypeVar("T")
 
@@ -16,7 +16,7 @@ class Pages(Generic[T]):
     It is a class, because the caller of an async generator would have to close it after leaving it early.
     """
 
-    def __init__(self, read: Callable[[str], Awaitable[Page[T]]]) -> None:
+    def __init__(self, read: Callable[[str], Awaitable[ListingPage[T]]]) -> None:
         """``read`` returns the page at a token; the first one has an empty token."""
         self._read = read
         self._token: str | None = ""

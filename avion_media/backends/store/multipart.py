@@ -19,7 +19,7 @@ from avion_media.backends.store.calls import StoreCalls
 from avion_media.backends.store.errors import UploadMissing
 from avion_media.backends.store.listing import Pages
 from avion_media.backends.store.objects import PresignedPut, headers_of
-from avion_media.backends.store.requests import Page
+from avion_media.backends.store.requests import ListingPage
 from avion_media.common.parts import Part
 
 NOT_EXAMINED = "the object store has not been examined yet"
@@ -107,7 +107,7 @@ class MultipartUploads:
     def unfinished(self, prefix: str, *, page_size: int = _PAGE) -> Pages[UnfinishedUpload]:
         """Iterate over pages of the unfinished uploads under ``prefix``."""
 
-        async def read(token: str) -> Page[UnfinishedUpload]:
+        async def read(token: str) -> ListingPage[UnfinishedUpload]:
             request: dict[str, Any] = {"Bucket": self._calls.bucket, "Prefix": prefix, "MaxUploads": page_size}
             if token:
                 request["KeyMarker"], request["UploadIdMarker"] = token.split("\0")
@@ -119,7 +119,7 @@ class MultipartUploads:
                 for each in listed.get("Uploads", ())
             ]
             markers = f"{listed.get('NextKeyMarker')}\0{listed.get('NextUploadIdMarker', '')}"
-            return Page(uploads, markers if listed.get("IsTruncated") else "")
+            return ListingPage(uploads, markers if listed.get("IsTruncated") else "")
 
         return Pages(read)
 

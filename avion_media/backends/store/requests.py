@@ -54,7 +54,7 @@ _NO_HEADERS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
+class ListingPage(Generic[T]):
     """A page of a listing, and where the next one begins; empty after the last page."""
 
     entries: list[T]
@@ -157,15 +157,15 @@ class Requests:
 
         await self._send("DELETE", self._url("DELETE", key), read)
 
-    async def list_keys(self, prefix: str, start_after: str, token: str, max_keys: int) -> Page[str]:
+    async def list_keys(self, prefix: str, start_after: str, token: str, max_keys: int) -> ListingPage[str]:
         """ListObjectsV2. Returns one page of keys: from ``token``, or else after ``start_after``."""
         page = await self._list(prefix, start_after, token, max_keys)
-        return Page([html.unescape(key) for key in _KEY.findall(page)], _next_token(page))
+        return ListingPage([html.unescape(key) for key in _KEY.findall(page)], _next_token(page))
 
-    async def list_objects(self, prefix: str, start_after: str, token: str, max_keys: int) -> Page[ListedObject]:
+    async def list_objects(self, prefix: str, start_after: str, token: str, max_keys: int) -> ListingPage[ListedObject]:
         """As `list_keys`, with the other fields of each object, for ten times the CPU time."""
         page = await self._list(prefix, start_after, token, max_keys)
-        return Page([_listed(each) for each in page.split("<Contents>")[1:]], _next_token(page))
+        return ListingPage([_listed(each) for each in page.split("<Contents>")[1:]], _next_token(page))
 
     async def put_presigned(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
         """Send a request that a client with this URL could send. Returns the status."""

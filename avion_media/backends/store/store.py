@@ -30,13 +30,13 @@ from avion_media.backends.store.objects import (
 from avion_media.backends.store.patch_copy import Patch, PatchCopy
 from avion_media.backends.store.presign import META
 from avion_media.backends.store.relay import Relay
-from avion_media.backends.store.requests import Page, Requests
+from avion_media.backends.store.requests import ListingPage, Requests
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry
 
 T = TypeVar("T")
-ListPage = Callable[[Requests, str, str, str, int], Awaitable[Page[T]]]
+ListPage = Callable[[Requests, str, str, str, int], Awaitable[ListingPage[T]]]
 
 _RANGES_AT_ONCE = 4
 _DELETES_PER_REQUEST = 1000  # S3's own bound
@@ -227,7 +227,7 @@ class ObjectStore:
         return self._pages(Requests.list_keys, prefix, start_after, page_size)
 
     def _pages(self, method: ListPage[T], prefix: str, start_after: str | None, page_size: int) -> Pages[T]:
-        async def read(token: str) -> Page[T]:
+        async def read(token: str) -> ListingPage[T]:
             return await self.calls.send(
                 "ListObjectsV2",
                 lambda requests: method(requests, prefix, start_after or "", token, page_size),

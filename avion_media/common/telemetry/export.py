@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from avion_media.common.telemetry.tracing import Span
+from avion_media.common.telemetry.tracing import RecordedSpan
 
 _SLOW_S = 1.0  # the end does not wait for a collector that takes longer for one batch
 
@@ -88,7 +88,7 @@ class ExportThread(ABC):
 
 _FIRST_S = 0.5
 _LONGEST_PAUSE_S = 60.0
-Export = Callable[[Sequence[Span]], bool]
+Export = Callable[[Sequence[RecordedSpan]], bool]
 """Sends a batch, and returns whether it arrived. May block without a limit."""
 
 
@@ -129,11 +129,11 @@ class SpanQueue(ExportThread):
         self.exported = self.failed = self.dropped = 0
         self._export = export
         self._bounds = bounds
-        self._queue: deque[Span] = deque()
+        self._queue: deque[RecordedSpan] = deque()
         self._failures = 0  # in a row
         self._start()
 
-    def put(self, span: Span) -> None:
+    def put(self, span: RecordedSpan) -> None:
         """Queue a span, or drop it if the queue is full. Never waits."""
         waiting = len(self._queue)
         if waiting >= self._bounds.max_queue:

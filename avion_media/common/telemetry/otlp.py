@@ -17,7 +17,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from avion_media.common.telemetry.export import Export
-from avion_media.common.telemetry.tracing import Span, TraceContext
+from avion_media.common.telemetry.tracing import RecordedSpan, TraceContext
 
 SCOPE = "avion_media"
 _PROTOCOL = "http/protobuf"
@@ -57,7 +57,7 @@ def span_export(resource: Resource, scope_version: str) -> Export:
     exporter = OTLPSpanExporter()
     scope = InstrumentationScope(SCOPE, scope_version)
 
-    def export(spans: Sequence[Span]) -> bool:
+    def export(spans: Sequence[RecordedSpan]) -> bool:
         return exporter.export([_readable(span, resource, scope) for span in spans]) is SpanExportResult.SUCCESS
 
     return export
@@ -76,7 +76,7 @@ def metric_export(take: Callable[[], MetricsData | None]) -> Callable[[], bool]:
     return export
 
 
-def _readable(span: Span, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
+def _readable(span: RecordedSpan, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
     attributes: dict[str, Any] = {name.replace("__", "."): value for name, value in span.attributes.items()}
     if span.error:
         attributes["error.type"] = span.error

@@ -134,10 +134,10 @@ def _ratio(text: str) -> float:
 AttributeValue = str | int | float | bool
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
 
-_current: ContextVar[Span | None] = ContextVar("avion_media.span", default=None)
+_current: ContextVar[RecordedSpan | None] = ContextVar("avion_media.span", default=None)
 
 
-class Span:
+class RecordedSpan:
     """One timed operation; a context manager around it. See `Telemetry.span` for how its trace is chosen.
 
     Its methods may be called until it has ended, by the code inside it. An exception that leaves the block makes it a
@@ -174,9 +174,9 @@ class Span:
         self.start_ns = self.end_ns = 0
         self._parent: TraceContext | None = None
         self._trace_id = self._span_id = self._flags = 0
-        self._token: Token[Span | None] | None = None
+        self._token: Token[RecordedSpan | None] | None = None
 
-    def __enter__(self) -> Span:
+    def __enter__(self) -> RecordedSpan:
         self._token = _current.set(self)
         self.start_ns = time.time_ns()
         return self
@@ -249,7 +249,7 @@ class Tracer:
     """Makes spans. ``record`` is called with each sampled span that ended; without it nothing is recorded, but traces
     are continued and found in logs all the same."""
 
-    def __init__(self, sampler: Sampler, record: Callable[[Span], None] | None = None) -> None:
+    def __init__(self, sampler: Sampler, record: Callable[[RecordedSpan], None] | None = None) -> None:
         self._sampler = sampler
         self.records = record is not None
         self.record = record or _forget
@@ -260,9 +260,9 @@ class Tracer:
 
     def start(
         self, name: str, kind: Kind, parent: str, medium: str, link: str, attributes: Mapping[str, AttributeValue]
-    ) -> Span:
+    ) -> RecordedSpan:
         """See `Telemetry.span`."""
-        span = Span(self, name, kind, attributes)
+        span = RecordedSpan(self, name, kind, attributes)
         remote = parse_traceparent(parent) if parent else None
         around = _current.get()
         if remote is not None:
@@ -276,12 +276,12 @@ class Tracer:
         return span
 
 
-def current_span() -> Span | None:
+def current_span() -> RecordedSpan | None:
     """The span that the present task is in."""
     return _current.get()
 
 
-def _forget(_span: Span) -> None:
+def _forget(_span: RecordedSpan) -> None:
     """Nobody records."""
 
 

@@ -22,7 +22,7 @@ import trio
 from avion_media.backends.queue import QueueStats
 from avion_media.backends.queue.consumers import remove_idle_consumers
 from avion_media.backends.redis import Redis, RedisRefused, Reply, as_map
-from avion_media.common.concurrency import Backoff
+from avion_media.common.concurrency import Pauses
 from avion_media.common.errors import Unavailable
 from avion_media.common.ids import InvalidId, UnknownFormat, parse_any_id
 from avion_media.common.tasks import DROP_DELETED
@@ -185,7 +185,7 @@ class NoticeChannel:
     ) -> None:
         disconnected_since: float | None = None
         lower_bound_ms = 0
-        backoff = Backoff()
+        backoff = Pauses()
 
         def subscribed() -> None:
             nonlocal disconnected_since

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import trio
 
-from avion_media.common.concurrency import Backoff
+from avion_media.common.concurrency import Pauses
 from avion_media.common.errors import Deferred, Unavailable
 from avion_media.common.ids import parse_any_id
 from avion_media.common.tasks import EnsureLease, Task, TaskHandler, id_of
@@ -121,7 +121,7 @@ async def _once(call: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _until_available(call: Callable[[], Awaitable[T]]) -> T:
-    backoff = Backoff()
+    backoff = Pauses()
     while True:
         try:
             return await call()

@@ -6,7 +6,7 @@ from avion_media.items.moderation.likeness import Likeness
 from avion_media.items.moderation.lists import CHANNEL, OWN, Blocklists, Changes, Match
 from avion_media.items.moderation.records import Block, BlockState, Ended, ModerationRecords
 from avion_media.items.moderation.reviews import NotHeld, Reviews, waits
-from avion_media.items.moderation.screening import Held, Moderation, Visit
+from avion_media.items.moderation.screening import HeldForReview, Moderation, Visit
 from avion_media.items.moderation.status import ModerationStatus
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "Ended",
     "Entry",
     "HashType",
-    "Held",
+    "HeldForReview",
     "InvalidEntry",
     "Likeness",
     "Match",

@@ -30,7 +30,7 @@ from avion_media.items.settings import ItemSettings
 from avion_media.items.state import ANY_FAILURE
 
 
-class Held(MediaError):
+class HeldForReview(MediaError):
     """A moderator must decide about the media item. Until then its task is done."""
 
 
@@ -51,7 +51,7 @@ class Moderation:
         self.hook = Hook(config.moderation, items.redis, items.telemetry)
 
     async def begin(self, any_id: AnyId, task: Task, queue: str) -> Visit:
-        """Begin a visit. Raises `Rejected` if the media item is blocked, `Held` if it waits for a moderator.
+        """Begin a visit. Raises `Rejected` if the media item is blocked, `HeldForReview` if it waits for a moderator.
 
         Raises `Unavailable` while it is being unblocked.
         """
@@ -66,11 +66,11 @@ class Moderation:
         return visit
 
     async def require_not_held(self, any_id: AnyId) -> None:
-        """Raise `Held` if the media item waits for a moderator. A file that was uploaded again is removed."""
+        """Raise `HeldForReview` if the media item waits for a moderator. A file that was uploaded again is removed."""
         held = await self.records.held(str(any_id))
         if held is not None and not held.is_decided:
             await self.reviews.settle(any_id, held)
-            raise Held(str(any_id))
+            raise HeldForReview(str(any_id))
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ class Visit:
     _file: LocalFile | None = None
 
     async def require_decided(self) -> None:
-        """Raise `Held` if the media item waits for a moderator, unless this is the task of its release."""
+        """Raise `HeldForReview` if the media item waits for a moderator, unless this is the task of its release."""
         if RELEASED not in self.task.fields:
             await self.moderation.require_not_held(self.any_id)
 
@@ -112,7 +112,7 @@ class Visit:
     ) -> None:
         """Check what would be published. ``scrubbed`` is the descriptor and length of the original, if it is local.
 
-        Raises `Rejected` (blocked) or `Held`.
+        Raises `Rejected` (blocked) or `HeldForReview`.
         """
         moderation = self.moderation
         if facts.sha256:
@@ -256,4 +256,4 @@ class Visit:
             file=file,
             preview=picture,
         )
-        raise Held(match)
+        raise HeldForReview(match)

@@ -22,7 +22,7 @@ from avion_media.common.records import HashRecord, InJson
 _KEY = "media_sweep"
 
 
-class Part(StrEnum):
+class SweepPart(StrEnum):
     """A sweep has two parts: uploads and remote media."""
 
     UPLOADS = "uploads"
@@ -33,7 +33,7 @@ class Part(StrEnum):
 class Cursor:
     """How far a sweep got: all parts before ``part`` are done, and ``part`` up to the id ``after``."""
 
-    part: Part = Part.UPLOADS
+    part: SweepPart = SweepPart.UPLOADS
     after: AnyId | None = None
 
 
@@ -48,7 +48,7 @@ class SweepRecord:
     the last whole sweep counted. ``owners_checked_until``: all index objects of owners that are older were checked.
     """
 
-    part: Part | None = None
+    part: SweepPart | None = None
     after: str = ""
     finished_at: float = 0.0
     complete_since: float | None = None

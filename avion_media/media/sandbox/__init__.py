@@ -39,7 +39,7 @@ class ProcessUsage:
     peak_rss_bytes: int
 
 
-class Outcome(StrEnum):
+class JobOutcome(StrEnum):
     """How a task ended, for metrics."""
 
     DONE = "done"
@@ -55,7 +55,7 @@ class JobReport:
     """One finished task, for observers of the sandbox. ``name`` is its target."""
 
     name: str
-    outcome: Outcome
+    outcome: JobOutcome
     usage: ProcessUsage
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 
 from avion_media.common.errors import Rejected
 from avion_media.media.sandbox import SandboxReport, confinement, seccomp
-from avion_media.media.sandbox.wire import Task
+from avion_media.media.sandbox.wire import JobRequest
 
 _ABOVE: Final = 200  # descriptors are kept above this number until their final numbers are free
 
@@ -28,7 +28,7 @@ def find_function(target: str) -> Callable[..., Any]:
     return found
 
 
-def run_job(task: Task, files: list[int], ruleset: int, means: SandboxReport, fork_server_pid: int) -> NoReturn:
+def run_job(task: JobRequest, files: list[int], ruleset: int, means: SandboxReport, fork_server_pid: int) -> NoReturn:
     """Run a function of this package. Its result is written to ``files[0]`` as one JSON object."""
     answer_fd = files[0]
     try:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from avion_media.common import kernel
 from avion_media.media.sandbox import SandboxReport, child
 from avion_media.media.sandbox.confinement import find_means, landlock_ruleset
-from avion_media.media.sandbox.wire import Exit, Task, pack, receive_task
+from avion_media.media.sandbox.wire import Exit, JobRequest, pack, receive_task
 
 
 @dataclass(eq=False, slots=True)
@@ -70,7 +70,7 @@ class ForkServer:
         deadlines = [each.deadline for each in self._children if not each.killed]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
-    def _start(self, task: Task, files: list[int]) -> None:
+    def _start(self, task: JobRequest, files: list[int]) -> None:
         channel = socket.socket(fileno=files[0])
         channel.setblocking(False)
         started = time.monotonic()
@@ -88,7 +88,7 @@ class ForkServer:
             for each in files[1:]:
                 os.close(each)
 
-    def _fork(self, task: Task, files: list[int]) -> int:
+    def _fork(self, task: JobRequest, files: list[int]) -> int:
         if task.name.partition(":")[0] not in sys.modules:
             with contextlib.suppress(Exception):  # the child will meet it again, and report it
                 child.find_function(task.name)

@@ -14,8 +14,8 @@ import trio
 
 from avion_media.common.errors import DecoderKilled, Dependency, Reason, Rejected, Unavailable
 from avion_media.common.kernel import signal_name
-from avion_media.media.sandbox import JobReport, Outcome, SandboxJobFailed
-from avion_media.media.sandbox.wire import MAX_FILES, MAX_MESSAGE_BYTES, Exit, Task, pack, with_fds
+from avion_media.media.sandbox import JobOutcome, JobReport, SandboxJobFailed
+from avion_media.media.sandbox.wire import MAX_FILES, MAX_MESSAGE_BYTES, Exit, JobRequest, pack, with_fds
 
 Observer = Callable[[JobReport], None]
 
@@ -30,7 +30,7 @@ _MAX_DETAIL: Final = 500
 class Job:
     """Call ``send``, then ``answer``, and always ``aclose``."""
 
-    def __init__(self, task: Task, fork_server: trio.Process, observer: Observer | None) -> None:
+    def __init__(self, task: JobRequest, fork_server: trio.Process, observer: Observer | None) -> None:
         self._task = task
         self._observer = observer
         self._answer = bytearray()
@@ -70,7 +70,7 @@ class Job:
             raise DecoderKilled("the fork server is gone, and the job with it")
         if end.error:
             raise Unavailable(Dependency.SANDBOX, end.error)
-        outcome = Outcome.DONE
+        outcome = JobOutcome.DONE
         try:
             if len(self._answer) > max_bytes:
                 raise Rejected(Reason.DECODER_LIMIT, "too much output")
@@ -141,10 +141,10 @@ def _read_answer(data: bytes) -> Any:
     raise SandboxJobFailed(str(value))
 
 
-def _outcome_of(error: Exception, end: Exit) -> Outcome:
+def _outcome_of(error: Exception, end: Exit) -> JobOutcome:
     if isinstance(error, Unavailable) and end.signal == signal.SIGKILL:
-        return Outcome.KILLED
+        return JobOutcome.KILLED
     if not isinstance(error, Rejected):
-        return Outcome.FAILED
-    by_reason = {Reason.DECODER_LIMIT: Outcome.LIMIT, Reason.DECODER_CRASHED: Outcome.CRASHED}
-    return by_reason.get(error.reason, Outcome.REJECTED)
+        return JobOutcome.FAILED
+    by_reason = {Reason.DECODER_LIMIT: JobOutcome.LIMIT, Reason.DECODER_CRASHED: JobOutcome.CRASHED}
+    return by_reason.get(error.reason, JobOutcome.REJECTED)

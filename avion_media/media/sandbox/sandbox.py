@@ -16,7 +16,7 @@ from avion_media.common.kernel import describe_exit
 from avion_media.media.sandbox import Limits, SandboxJobFailed, SandboxReport
 from avion_media.media.sandbox.fork_server_process import ForkServerProcess, start_fork_server
 from avion_media.media.sandbox.job import Job, Observer
-from avion_media.media.sandbox.wire import Task
+from avion_media.media.sandbox.wire import JobRequest
 
 _MAX_ANSWER_BYTES: Final = 256 << 10  # facts; pictures travel in files
 # An upload that learns where the codecs lie in memory can use that against a later one only as long as the same fork
@@ -72,7 +72,7 @@ class Sandbox:
         DECODER_CRASHED; `SandboxJobFailed` for any other exception of the job; `Unavailable` if the sandbox is down.
         A cancel kills the child and waits until it is reaped; its writes to ``files`` until then stay.
         """
-        result = await self._call(Task(target, limits, arguments), files)
+        result = await self._call(JobRequest(target, limits, arguments), files)
         self._preload[target.partition(":")[0]] = None
         return result
 
@@ -112,7 +112,7 @@ class Sandbox:
         self._server, self._retired, self.report = successor, former, report
         return Renewal(former.tasks)
 
-    async def _call(self, task: Task, files: Sequence[int], server: ForkServerProcess | None = None) -> Any:
+    async def _call(self, task: JobRequest, files: Sequence[int], server: ForkServerProcess | None = None) -> Any:
         """Admit the task, send it to the fork server, and return its result. Afterwards nothing of it is left."""
         async with self.admission.admitted(task.limits.memory_bytes):
             server = server or self._server
@@ -133,7 +133,7 @@ class Sandbox:
         found: list[str] = []
         if os.geteuid() == 0 and not server.report.drops_root:
             found.append("children stay root: CAP_SETUID, CAP_SETGID or CAP_KILL is missing")
-        task = Task(_SELF_TEST, _SELF_TEST_LIMITS, arguments={"service_pid": os.getpid()})
+        task = JobRequest(_SELF_TEST, _SELF_TEST_LIMITS, arguments={"service_pid": os.getpid()})
         try:
             answer = await self._call(task, (), server)
             found += [str(each) for each in answer] if isinstance(answer, list) else ["the self-test gave no list"]

@@ -16,7 +16,7 @@ MAX_FILES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class JobRequest:
     """One call of the function ``name``. Its channel, the pipe for its answer and its files travel with it."""
 
     name: str
@@ -34,7 +34,7 @@ class Exit(ProcessUsage):
     error: str = ""
 
 
-def pack(message: Task | Exit | SandboxReport) -> bytes:
+def pack(message: JobRequest | Exit | SandboxReport) -> bytes:
     """Return the packet. Raises ``ValueError`` if it is too large; data belongs into files, not into arguments."""
     data = json.dumps(asdict(message)).encode()
     if len(data) > MAX_MESSAGE_BYTES:
@@ -47,7 +47,7 @@ def with_fds(files: list[int]) -> list[tuple[int, int, bytes]]:
     return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files).tobytes())]
 
 
-def receive_task(control: socket.socket) -> tuple[Task, list[int]] | None:
+def receive_task(control: socket.socket) -> tuple[JobRequest, list[int]] | None:
     """Return the next task and its descriptors (close-on-exec, now ours), or None if the other side has closed."""
     ancillary_bytes = socket.CMSG_SPACE(4 * (MAX_FILES + 2))
     data, ancillary, flags, _ = control.recvmsg(MAX_MESSAGE_BYTES, ancillary_bytes, socket.MSG_CMSG_CLOEXEC)
@@ -62,4 +62,4 @@ def receive_task(control: socket.socket) -> tuple[Task, list[int]] | None:
             os.close(each)
         raise OSError("a task was cut off")
     fields = json.loads(data)
-    return Task(**fields | {"limits": Limits(**fields["limits"])}), list(files)
+    return JobRequest(**fields | {"limits": Limits(**fields["limits"])}), list(files)

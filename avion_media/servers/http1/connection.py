@@ -39,8 +39,8 @@ from avion_media.servers.http1.messages import (
     Body,
     BodyLost,
     HttpLimits,
-    Refused,
     Request,
+    RequestRefused,
     Response,
     check,
     decoded,
@@ -64,8 +64,8 @@ _CLOSE = (b"Connection", b"close")
 _log = get_logger()
 
 
-class State(Enum):
-    """State of a connection. ``ANSWERING`` is BODY, HANDLER and SENDING in the table above."""
+class HttpState(Enum):
+    """The state of a connection. ``ANSWERING`` is BODY, HANDLER and SENDING in the table above."""
 
     IDLE = auto()
     HEAD = auto()
@@ -122,23 +122,23 @@ class HttpConnection:
         self._fd = stream.socket.fileno()
         self._serving = trio.CancelScope()
         self._waiting = trio.CancelScope()
-        self._state = State.IDLE
+        self._state = HttpState.IDLE
         self._since = trio.current_time()
         self._unsent_bytes = _UNSENT_BYTES
 
     @property
     def idle_since(self) -> float:
         """Since when there is no request, not even a part of one; infinite if there is."""
-        return self._since if self._state is State.IDLE else math.inf
+        return self._since if self._state is HttpState.IDLE else math.inf
 
     @property
     def is_answering(self) -> bool:
         """Whether a request has come whose response has not ended."""
-        return self._state is State.ANSWERING
+        return self._state is HttpState.ANSWERING
 
     def close_if_idle(self) -> None:
         """Close the connection now, unless a request has begun."""
-        if self._state is State.IDLE:
+        if self._state is HttpState.IDLE:
             self._waiting.cancel()
 
     async def run(self) -> None:
@@ -155,7 +155,7 @@ class HttpConnection:
         except (OSError, trio.BrokenResourceError):
             return
         finally:
-            self._answered(State.CLOSING)
+            self._answered(HttpState.CLOSING)
         await linger(self._stream)
 
     async def _serve_one(self) -> bool:
@@ -167,22 +167,22 @@ class HttpConnection:
             request = self._request(head)
             try:
                 response = await self._while_connected(self._shared.handler(request))
-            except (Refused, Cut):  # while it read the request's body
+            except (RequestRefused, Cut):  # while it read the request's body
                 raise
             except Exception:  # noqa: BLE001 - it becomes a 500 for its client, without effect on others
                 _log.error("http.handler_failed", exc_info=True)
                 response = Response(_INTERNAL_ERROR, {**self._shared.refusal_headers, "Cache-Control": "no-store"})
-        except Refused as refusal:
+        except RequestRefused as refusal:
             await self._refuse(refusal.status)
             return False
         await self._send(head, response)
         if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
             return False
         self._h11.start_next_cycle()
-        self._answered(State.IDLE)
+        self._answered(HttpState.IDLE)
         return True
 
-    def _answered(self, state: State) -> None:
+    def _answered(self, state: HttpState) -> None:
         self._state, self._since = state, trio.current_time()
         self._shared.answered.unpark_all()
 
@@ -190,18 +190,18 @@ class HttpConnection:
 
     async def _read_head(self) -> h11.Request | None:
         """Return the next request's head; None if the client sends none."""
-        self._state = State.HEAD if self._h11.trailing_data[0] else State.IDLE
-        if self._state is State.IDLE and self._shared.draining:
+        self._state = HttpState.HEAD if self._h11.trailing_data[0] else HttpState.IDLE
+        if self._state is HttpState.IDLE and self._shared.draining:
             return None
-        event = self._received() if self._state is State.IDLE else self._next_event()  # often all of it has come
+        event = self._received() if self._state is HttpState.IDLE else self._next_event()  # often all of it has come
         if event is h11.NEED_DATA:
-            wait_s = self._limits.keep_alive_s if self._state is State.IDLE else self._limits.head_timeout_s
+            wait_s = self._limits.keep_alive_s if self._state is HttpState.IDLE else self._limits.head_timeout_s
             with trio.CancelScope(deadline=trio.current_time() + wait_s) as self._waiting:
                 while event is h11.NEED_DATA:
                     await trio.lowlevel.wait_readable(self._fd)
                     event = self._received()
-            if self._waiting.cancelled_caught and self._state is State.HEAD:
-                raise Refused(408)
+            if self._waiting.cancelled_caught and self._state is HttpState.HEAD:
+                raise RequestRefused(408)
         return event if isinstance(event, h11.Request) else None
 
     def _received(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
@@ -210,8 +210,8 @@ class HttpConnection:
             data = os.read(self._fd, _READ_BYTES)
             if not data:
                 return h11.PAUSED
-            if self._state is State.IDLE:
-                self._state = State.HEAD
+            if self._state is HttpState.IDLE:
+                self._state = HttpState.HEAD
                 self._waiting.deadline = trio.current_time() + self._limits.head_timeout_s
             self._h11.receive_data(data)
             return self._next_event()
@@ -229,12 +229,12 @@ class HttpConnection:
         try:
             return self._h11.next_event()
         except h11.RemoteProtocolError as error:
-            raise Refused(error.error_status_hint) from None
+            raise RequestRefused(error.error_status_hint) from None
 
     def _request(self, head: h11.Request) -> Request:
         check(head, self._limits)
         path, query = target_of(head)
-        self._state = State.ANSWERING
+        self._state = HttpState.ANSWERING
         return Request(head.method.decode("ascii"), path, query, decoded(head.headers), self._peer, self._read_body)
 
     async def _read_body(self) -> bytes:
@@ -254,7 +254,7 @@ class HttpConnection:
                     raise Cut
                 self._h11.receive_data(data)
         if slow.cancelled_caught:
-            raise Refused(408)
+            raise RequestRefused(408)
         return bytes(body)
 
     def _has_whole_request(self) -> bool:

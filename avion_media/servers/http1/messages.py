@@ -43,7 +43,7 @@ class BodyLost(Exception):
     """A response body cannot continue. The connection is reset, so that no client takes the body for complete."""
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The request gets this status without a handler, and the connection ends."""
 
     def __init__(self, status: int) -> None:
@@ -103,41 +103,41 @@ def target_of(request: h11.Request) -> tuple[str, str | None]:
     """Return path and query of the request's target, in any of its four forms (RFC 9112, 3.2)."""
     target = request.target
     if request.method == b"CONNECT":
-        raise Refused(405)
+        raise RequestRefused(405)
     if target == b"*":
-        raise Refused(404)
+        raise RequestRefused(404)
     if not target.startswith(b"/"):
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is None or not absolute[1] or not _AUTHORITY.fullmatch(absolute[1]):
-            raise Refused(400)
+            raise RequestRefused(400)
         target = absolute[2]
         if not target.startswith(b"/"):
             target = b"/" + target
     if b"#" in target:
-        raise Refused(400)
+        raise RequestRefused(400)
     path, mark, query = target.decode("ascii").partition("?")
     return path, query if mark else None
 
 
 def check(head: h11.Request, limits: HttpLimits) -> None:
-    """Raise `Refused` for a request that must not reach a handler. h11 has already refused others."""
+    """Raise `RequestRefused` for a request that must not reach a handler. h11 has already refused others."""
     if head.http_version not in (b"1.0", b"1.1"):
-        raise Refused(505)
+        raise RequestRefused(505)
     size = len(head.target) + sum(len(name) + len(value) for name, value in head.headers)
     if size > limits.max_head_bytes or len(head.headers) > limits.max_head_fields:
-        raise Refused(431)
+        raise RequestRefused(431)
     values = {name: value for name, value in head.headers if name in _FRAMING}
     if b"transfer-encoding" in values:
-        raise Refused(411)  # a body of unknown length
+        raise RequestRefused(411)  # a body of unknown length
     length = int(values.get(b"content-length", b"0"))  # h11 has checked that it is one number
     if length and head.method in (b"GET", b"HEAD"):
-        raise Refused(400)  # it means nothing there (RFC 9110, 9.3.1), but caches and proxies disagree about it
+        raise RequestRefused(400)  # it means nothing there (RFC 9110, 9.3.1), but caches and proxies disagree about it
     if length > limits.max_body_bytes:
-        raise Refused(413)
+        raise RequestRefused(413)
     if not _AUTHORITY.fullmatch(values.get(b"host", b"")):
-        raise Refused(400)
+        raise RequestRefused(400)
     if head.http_version == b"1.1" and values.get(b"expect", b"100-continue").lower() != b"100-continue":
-        raise Refused(417)
+        raise RequestRefused(417)
 
 
 _FRAMING = frozenset({b"transfer-encoding", b"content-length", b"host", b"expect"})

@@ -16,7 +16,7 @@ from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.items.deletion import JournalReplay, Mark
 from avion_media.items.item import Items
 from avion_media.items.state.status_store import key_of
-from avion_media.workers.sweep.policy import Decision, SweepReason
+from avion_media.workers.sweep.policy import SweepDecision, SweepReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class SweepActions:
         self._limiter = limiter
         self._clock = clock
 
-    async def requeue(self, decision: Decision, looked_at: datetime) -> None:
+    async def requeue(self, decision: SweepDecision, looked_at: datetime) -> None:
         """Queue a task that was in no queue at ``looked_at``. If one was queued since then, add nothing."""
         name, items = decision.medium.name, self._items
         if decision.reason is SweepReason.OVERDUE_DELETION:
@@ -98,7 +98,7 @@ class SweepActions:
         key = key_of("media_removal_queued", name)
         return await self._items.redis.state.execute("SET", key, "1", "NX", "PX", _REMOVAL_QUEUED_MS) is not None
 
-    async def remove(self, decision: Decision) -> bool:
+    async def remove(self, decision: SweepDecision) -> bool:
         """Remove the objects of a decision. Return False, and remove nothing, if the media item has changed since."""
         for _ in range(2):  # for two requests, before the last check: nothing may wait after it
             await self._limiter.acquire()
@@ -115,7 +115,7 @@ class SweepActions:
             await items.store.get().delete(to_delete)
         return True
 
-    async def _still_holds(self, decision: Decision) -> bool:
+    async def _still_holds(self, decision: SweepDecision) -> bool:
         medium = decision.medium
         if decision.reason in (SweepReason.ABANDONED, SweepReason.LEFTOVER, SweepReason.ORPHAN):
             status = await self._items.statuses.get(medium.name)

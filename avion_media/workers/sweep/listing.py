@@ -20,7 +20,7 @@ from avion_media.common.formats import Family, by_filename
 from avion_media.common.ids import AnyId
 from avion_media.common.media import WEBP_SUFFIX
 from avion_media.common.resources import ResourceSlot
-from avion_media.items.state.sweep_state import Part
+from avion_media.items.state.sweep_state import SweepPart
 from avion_media.workers.sweep.policy import Medium
 
 _ID_LENGTHS = {"uploads": 26, "remote": 64}
@@ -35,11 +35,11 @@ class Kind(StrEnum):
 
 
 _LABELS = {
-    (Part.UPLOADS, Kind.INCOMING): "incoming",
-    (Part.UPLOADS, Kind.ORIGINAL): "",  # image or video
-    (Part.UPLOADS, Kind.THUMBNAIL): "thumbnail",
-    (Part.REMOTE, Kind.ORIGINAL): "remote",
-    (Part.REMOTE, Kind.THUMBNAIL): "remote_thumbnail",
+    (SweepPart.UPLOADS, Kind.INCOMING): "incoming",
+    (SweepPart.UPLOADS, Kind.ORIGINAL): "",  # image or video
+    (SweepPart.UPLOADS, Kind.THUMBNAIL): "thumbnail",
+    (SweepPart.REMOTE, Kind.ORIGINAL): "remote",
+    (SweepPart.REMOTE, Kind.THUMBNAIL): "remote_thumbnail",
 }
 STORED_KINDS = ("incoming", *(str(family) for family in Family), "thumbnail", "remote", "remote_thumbnail")
 """The kinds of objects that the sweep counts and reports."""
@@ -63,14 +63,19 @@ class _Source:
     """One listing, read object by object. Skips and counts keys without a media id."""
 
     def __init__(
-        self, pages: AsyncIterator[Sequence[ListedObject]], limiter: RateLimiter, kind: Kind, prefix: str, part: Part
+        self,
+        pages: AsyncIterator[Sequence[ListedObject]],
+        limiter: RateLimiter,
+        kind: Kind,
+        prefix: str,
+        part: SweepPart,
     ) -> None:
         self._pages = pages
         self._limiter = limiter
         self._kind = kind
         self._id_length = _ID_LENGTHS[part]
         # Thumbnails of remote media have the same prefix as those of uploads, and sort after them.
-        self._end = f"{prefix}remote/" if kind is Kind.THUMBNAIL and part is Part.UPLOADS else None
+        self._end = f"{prefix}remote/" if kind is Kind.THUMBNAIL and part is SweepPart.UPLOADS else None
         self._page: list[ListedObject] = []
         self._label = _LABELS[part, kind]
         self.listed = 0
@@ -147,7 +152,7 @@ def _medium(name: str, found: list[Found]) -> Medium:
 async def open_media(
     store: ResourceSlot[ObjectStore],
     limiter: RateLimiter,
-    part: Part,
+    part: SweepPart,
     after: AnyId | None = None,
     *,
     page_size: int = 1000,
@@ -159,7 +164,7 @@ async def open_media(
         pages = store.get().list(prefix, None if after is None else key_of(after), page_size=page_size)
         return _Source(pages, limiter, kind, prefix, part)
 
-    if part is Part.UPLOADS:
+    if part is SweepPart.UPLOADS:
         sources = [
             source(Kind.INCOMING, keys.INCOMING_PREFIX, lambda any_id: f"{keys.INCOMING_PREFIX}{any_id}"),
             source(Kind.ORIGINAL, keys.ORIGINAL_PREFIX, keys.original),

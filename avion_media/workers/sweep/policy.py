@@ -122,7 +122,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class SweepDecision:
     """What the sweep does about one media item. ``to_delete`` are the objects to remove; none if a task is queued.
 
     ``last_use``: the last request for a remote media item that this decision is based on.
@@ -149,7 +149,7 @@ def needs_status(medium: Medium) -> bool:
     return medium.incoming is not None
 
 
-def decide(medium: Medium, known: KnownState, rules: Rules, now: datetime) -> Decision | None:
+def decide(medium: Medium, known: KnownState, rules: Rules, now: datetime) -> SweepDecision | None:
     """Return the decision about one media item; None if nothing is wrong, or it must be left alone for now."""
     if known.tombstone is not None:
         return _decide_deleted(medium, known, rules, now)
@@ -159,10 +159,10 @@ def decide(medium: Medium, known: KnownState, rules: Rules, now: datetime) -> De
         return None if known.given_up else _decide_upload(medium, medium.incoming, known, rules, now)
     if medium.original is None:
         old = all(_age(each, now) > rules.margin for each in medium.thumbnails)
-        return Decision(medium, SweepReason.ORPHAN, medium.thumbnails) if old and medium.thumbnails else None
+        return SweepDecision(medium, SweepReason.ORPHAN, medium.thumbnails) if old and medium.thumbnails else None
     needed = last_needed(medium, known)
     if medium.is_remote and needed is not None and now - needed > rules.remote_ttl:
-        return Decision(medium, SweepReason.EXPIRED, medium.served, known.last_use)
+        return SweepDecision(medium, SweepReason.EXPIRED, medium.served, known.last_use)
     return None
 
 
@@ -174,33 +174,33 @@ def last_needed(medium: Medium, known: KnownState) -> datetime | None:
     return fetched if known.last_use is None else max(fetched, known.last_use)
 
 
-def _decide_deleted(medium: Medium, known: KnownState, rules: Rules, now: datetime) -> Decision | None:
+def _decide_deleted(medium: Medium, known: KnownState, rules: Rules, now: datetime) -> SweepDecision | None:
     """Leave a deletion to its task until it is overdue by the margin; until then it can be undone."""
     due = rules.deletion_due(known)
     if known.has_deletion or due is None or now <= due + rules.margin:
         return None
-    return Decision(medium, SweepReason.OVERDUE_DELETION)
+    return SweepDecision(medium, SweepReason.OVERDUE_DELETION)
 
 
 def _decide_upload(
     medium: Medium, incoming: ListedObject, known: KnownState, rules: Rules, now: datetime
-) -> Decision | None:
+) -> SweepDecision | None:
     state = known.state
     if known.reason in SERVICE_FAULTS:
         return None  # a replay of its task needs the upload; the bucket's lifecycle rule removes it later
     if state in (None, State.PROCESSING) and incoming.last_modified < rules.history_complete_since:
-        return Decision(medium, SweepReason.LOST_TASK)  # it may have been completed, and its task may be lost
+        return SweepDecision(medium, SweepReason.LOST_TASK)  # it may have been completed, and its task may be lost
     if _age(incoming, now) <= rules.margin:
         return None
     if state is State.PROCESSING:
-        return Decision(medium, SweepReason.LOST_TASK)
+        return SweepDecision(medium, SweepReason.LOST_TASK)
     if medium.original is not None or (state is not None and state.final):
-        return Decision(medium, SweepReason.LEFTOVER, (incoming,))
+        return SweepDecision(medium, SweepReason.LEFTOVER, (incoming,))
     if _age(incoming, now) <= rules.url_ttl + rules.margin:
         return None
     if incoming.last_modified < rules.history_complete_since + _CLOCK_SKEW:
-        return Decision(medium, SweepReason.LOST_TASK)
-    return Decision(medium, SweepReason.ABANDONED, (incoming,))
+        return SweepDecision(medium, SweepReason.LOST_TASK)
+    return SweepDecision(medium, SweepReason.ABANDONED, (incoming,))
 
 
 def _age(listed: ListedObject, now: datetime) -> timedelta:
@@ -234,14 +234,14 @@ class Budget:
         else:
             heapq.heappushpop(self._unused, item)
 
-    def decisions(self) -> list[Decision]:
+    def decisions(self) -> list[SweepDecision]:
         """Return as many removals as the budget requires, the least recently used first."""
         excess_bytes = self._total_bytes - self._budget_bytes
         decisions = []
         for _, _, medium, known in sorted(self._unused, key=lambda item: item[:2], reverse=True):
             if excess_bytes <= 0 or not self._budget_bytes:
                 break
-            decisions.append(Decision(medium, SweepReason.OVER_BUDGET, medium.served, known.last_use))
+            decisions.append(SweepDecision(medium, SweepReason.OVER_BUDGET, medium.served, known.last_use))
             excess_bytes -= _size_bytes(medium)
         return decisions
 

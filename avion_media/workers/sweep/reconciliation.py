@@ -18,7 +18,7 @@ from avion_media.common.ids import InvalidId, parse_any_id
 from avion_media.common.media import in_all_formats
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.items.deletion import DeletionRecord, JournalReplay, Mark
-from avion_media.items.state.sweep_state import START, Cursor, Part, SweepState
+from avion_media.items.state.sweep_state import START, Cursor, SweepPart, SweepState
 from avion_media.workers.settings import WorkerSettings
 from avion_media.workers.sweep.actions import MediaTasks, SweepActions, find_tasks, scan_queue
 from avion_media.workers.sweep.checks import OwnerIndexCheck, UnfinishedUploads, watch_blocked
@@ -26,10 +26,10 @@ from avion_media.workers.sweep.listing import STORED_KINDS, Media, open_media
 from avion_media.workers.sweep.policy import (
     NOTHING_KNOWN,
     Budget,
-    Decision,
     KnownState,
     Medium,
     Rules,
+    SweepDecision,
     SweepReason,
     decide,
     needs_status,
@@ -50,7 +50,7 @@ async def save_nothing(_cursor: Cursor) -> None:
     """Save no cursor: for a sweep that is not resumed."""
 
 
-def observe_nothing(_decision: Decision) -> None:
+def observe_nothing(_decision: SweepDecision) -> None:
     """Ignore the decision: for a sweep of which only the report is used."""
 
 
@@ -61,7 +61,7 @@ class _Orders:
     dry_run: bool
     force: bool
     checkpoint: Callable[[Cursor], Awaitable[None]]
-    observe: Callable[[Decision], None]
+    observe: Callable[[SweepDecision], None]
 
 
 class Reconciliation:
@@ -95,7 +95,7 @@ class Reconciliation:
         force: bool = False,
         start: Cursor = START,
         checkpoint: Callable[[Cursor], Awaitable[None]] = save_nothing,
-        observe: Callable[[Decision], None] = observe_nothing,
+        observe: Callable[[SweepDecision], None] = observe_nothing,
     ) -> Report:
         """Run one sweep from ``start``. Call ``observe`` with each decision that was, or would be, carried out.
 
@@ -111,7 +111,7 @@ class Reconciliation:
         uploads = self.items.queues[PROCESSING_QUEUE]
         history_complete_since = await state.history_complete_since(uploads, self.clock(), remember=not dry_run)
         rules = Rules.of(self.config, history_complete_since)
-        parts = list(Part)
+        parts = list(SweepPart)
         for part in parts[parts.index(start.part) :]:
             after = start.after if part is start.part else None
             await _PartOfSweep(self, orders, rules, report, Cursor(part, after)).run()
@@ -151,7 +151,7 @@ class _PartOfSweep:
         self._start = start
         self._wanted = 0  # objects that this part has removed, or would remove
         # A part that is resumed does not see the size of all objects.
-        limited_by_size = start.part is Part.REMOTE and start.after is None
+        limited_by_size = start.part is SweepPart.REMOTE and start.after is None
         self._budget = Budget(reconciliation.config.remote.budget if limited_by_size else 0)
 
     async def run(self) -> None:
@@ -241,7 +241,7 @@ class _PartOfSweep:
         if marks:
             await self._reconciliation.replay.journal_late(marks)
 
-    async def _decide(self, candidates: list[_Candidate]) -> list[Decision]:
+    async def _decide(self, candidates: list[_Candidate]) -> list[SweepDecision]:
         """Look up which candidates have a task. Return the decisions about the others."""
         tasks = await self._find_tasks(candidates)
         decisions = []
@@ -262,7 +262,7 @@ class _PartOfSweep:
                 self._report.unrecognized += len(each.medium.objects)
         return decisions
 
-    async def _decide_unused(self) -> list[Decision]:
+    async def _decide_unused(self) -> list[SweepDecision]:
         """Return the decisions about remote media beyond the budget. One that has a task stays until the next sweep."""
         decisions = self._budget.decisions()
         tasks = await self._find_tasks([_Candidate(each.medium, NOTHING_KNOWN) for each in decisions])
@@ -279,7 +279,7 @@ class _PartOfSweep:
             complete_since=self._rules.history_complete_since,
         )
 
-    async def _carry_out(self, planned: list[Decision], listed: int, looked_at: datetime) -> bool:
+    async def _carry_out(self, planned: list[SweepDecision], listed: int, looked_at: datetime) -> bool:
         """Carry out a batch. Return False if its removals were refused; tasks are queued in any case.
 
         Raises `Unavailable` if Redis has lost data since the sweep began; the next sweep starts from the beginning.
@@ -303,7 +303,7 @@ class _PartOfSweep:
                 await self._remove(decision)
         return self._orders.dry_run or not refused
 
-    async def _claim_uploads(self, planned: Sequence[Decision]) -> set[str]:
+    async def _claim_uploads(self, planned: Sequence[SweepDecision]) -> set[str]:
         """Claim the uploads to remove, so that none of them can be completed any more. Return those that have a task:
         they were completed since the decision, or another service queued them.
 
@@ -324,14 +324,14 @@ class _PartOfSweep:
         if await state.history_complete_since(uploads, now, remember=True) > self._rules.history_complete_since:
             raise Unavailable(Dependency.REDIS, "it lost data during the sweep, which starts again")
 
-    async def _remove(self, decision: Decision) -> None:
+    async def _remove(self, decision: SweepDecision) -> None:
         with self._report.skipping_unreadable():
             if await self._reconciliation.actions.remove(decision):
                 self._done(decision)
             else:
                 self._report.skipped += 1
 
-    def _done(self, decision: Decision) -> None:
+    def _done(self, decision: SweepDecision) -> None:
         self._report.count(decision)
         self._orders.observe(decision)
 

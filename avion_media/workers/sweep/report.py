@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from avion_media.common.errors import Dependency, Unavailable
-from avion_media.items.state.sweep_state import Part
-from avion_media.workers.sweep.policy import Decision, SweepReason
+from avion_media.items.state.sweep_state import SweepPart
+from avion_media.workers.sweep.policy import SweepDecision, SweepReason
 
 
 @dataclass(slots=True)
@@ -20,7 +20,7 @@ class Counts:
     objects: int = 0
     size_bytes: int = 0
 
-    def add(self, decision: Decision) -> None:
+    def add(self, decision: SweepDecision) -> None:
         """Count one more."""
         self.media += 1
         self.objects += len(decision.to_delete)
@@ -44,7 +44,7 @@ class Stored:
 class Refusal:
     """A refused part: removing ``wanted`` of ``listed`` objects is more than is ``allowed``."""
 
-    part: Part
+    part: SweepPart
     wanted: int
     allowed: int
     listed: int
@@ -89,7 +89,7 @@ class Report:
             if self.unreadable == 1:
                 self.warnings.append(f"objects that cannot be read or removed were skipped, the first: {error.detail}")
 
-    def count(self, decision: Decision) -> None:
+    def count(self, decision: SweepDecision) -> None:
         """Count a decision that was carried out."""
         self.done.setdefault(decision.reason, Counts()).add(decision)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from avion_media.backends.queue import BulkJobs, JobState, Progress
+from avion_media.backends.queue import BulkJobs, JobProgress, JobState
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, Unavailable
@@ -182,7 +182,7 @@ async def test_a_job_that_was_replaced_adds_nothing_to_the_next_one(redis_url: s
         await jobs.cancel("undelete")
         second = await jobs.begin_undelete(["m2"], rate=1.0, by="ada@desk")
         assert second is not None
-        await jobs.advance(first, Progress("m1", added=["m1"]))
+        await jobs.advance(first, JobProgress("m1", added=["m1"]))
         assert await jobs.items(second, 10) == ["m2"]
-        await jobs.advance(second, Progress(items=["m2"], added=["m3"]))
+        await jobs.advance(second, JobProgress(items=["m2"], added=["m3"]))
         assert await jobs.items(second, 10) == ["m3"]

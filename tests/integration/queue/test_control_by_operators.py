@@ -15,8 +15,8 @@ from avion_media.backends.queue import (
     BulkJob,
     BulkJobs,
     DeadLetterFilter,
+    JobProgress,
     JobState,
-    Progress,
     QueueKeys,
     TaskQueue,
     bulk_jobs,
@@ -171,10 +171,10 @@ async def test_a_job_begins_with_all_of_its_items(redis: Redis, monkeypatch: pyt
 
 
 async def test_a_job_with_a_bug_is_paused_and_says_why(redis: Redis) -> None:
-    async def broken(_job: BulkJob, _most: int) -> Progress:
+    async def broken(_job: BulkJob, _most: int) -> JobProgress:
         raise KeyError("boom")
 
-    async def waiting(_job: BulkJob, _most: int) -> Progress:
+    async def waiting(_job: BulkJob, _most: int) -> JobProgress:
         raise Unavailable(Dependency.STORE)
 
     jobs = BulkJobs(redis, PROCESSING_QUEUE)

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import pytest
 
-from avion_media.common.redis_url import Address, Credentials, Target, read_redis_url
+from avion_media.common.redis_url import Address, Credentials, RedisTarget, read_redis_url
 from avion_media.config import mask_url
 
 
 @pytest.mark.parametrize(
     ("url", "target"),
     [
-        ("redis://cache", Target((Address("cache", 6379),))),
-        ("redis://127.0.0.1:7000/3", Target((Address("127.0.0.1", 7000),), database=3)),
-        ("redis://[::1]:7000/", Target((Address("::1", 7000),))),
-        ("redis://a:1,b,c:3", Target((Address("a", 1), Address("b", 6379), Address("c", 3)))),
-        ("redis+cluster://a:1,b:2", Target((Address("a", 1), Address("b", 2)))),
-        ("rediss://a", Target((Address("a", 6379),), tls=True)),
-        ("rediss://a?ssl_ca_certs=/ca.pem", Target((Address("a", 6379),), tls=True, ssl_ca_certs="/ca.pem")),
-        ("redis://a:26379/media/2", Target((Address("a", 26379),), "media", 2)),
-        ("redis+sentinel://a,b:5/media", Target((Address("a", 26379), Address("b", 5)), "media")),
-        ("redis+sentinel://a/7/3", Target((Address("a", 26379),), "7", 3)),
-        ("redis+sentinel://a", Target((Address("a", 26379),))),
+        ("redis://cache", RedisTarget((Address("cache", 6379),))),
+        ("redis://127.0.0.1:7000/3", RedisTarget((Address("127.0.0.1", 7000),), database=3)),
+        ("redis://[::1]:7000/", RedisTarget((Address("::1", 7000),))),
+        ("redis://a:1,b,c:3", RedisTarget((Address("a", 1), Address("b", 6379), Address("c", 3)))),
+        ("redis+cluster://a:1,b:2", RedisTarget((Address("a", 1), Address("b", 2)))),
+        ("rediss://a", RedisTarget((Address("a", 6379),), tls=True)),
+        ("rediss://a?ssl_ca_certs=/ca.pem", RedisTarget((Address("a", 6379),), tls=True, ssl_ca_certs="/ca.pem")),
+        ("redis://a:26379/media/2", RedisTarget((Address("a", 26379),), "media", 2)),
+        ("redis+sentinel://a,b:5/media", RedisTarget((Address("a", 26379), Address("b", 5)), "media")),
+        ("redis+sentinel://a/7/3", RedisTarget((Address("a", 26379),), "7", 3)),
+        ("redis+sentinel://a", RedisTarget((Address("a", 26379),))),
     ],
 )
-def test_where_it_leads(url: str, target: Target) -> None:
+def test_where_it_leads(url: str, target: RedisTarget) -> None:
     assert read_redis_url(url) == target
 
 

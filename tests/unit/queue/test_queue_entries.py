@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.backends.queue.entries import Entry, delayed_member, flatten, read_entry, task_fields
+from avion_media.backends.queue.entries import QueueEntry, delayed_member, flatten, read_entry, task_fields
 from avion_media.common.tasks import Task
 
 ENTRY_IDS = st.integers(0, 2**53).map(lambda milliseconds: f"{milliseconds}-0".encode())
@@ -38,7 +38,7 @@ def test_any_entry_can_be_read(entry_id: bytes, pairs: list[tuple[bytes, bytes]]
     st.text(max_size=400).map(lambda text: text.encode(errors="replace").decode()),
 )
 def test_history_survives_the_way_through_the_delayed_set(task: Task, attempts: int, dead: str, error: str) -> None:
-    first = Entry("1700000000000-0", task, crashed_workers=dead, first_seen=1_700_000_000.125, once="k", replays=2)
+    first = QueueEntry("1700000000000-0", task, crashed_workers=dead, first_seen=1_700_000_000.125, once="k", replays=2)
     fields = json.loads(delayed_member(first.to_fields(attempts=attempts, error=error)))
     again = read_entry(b"1800000000000-0", encoded(fields))
     assert again.task == task

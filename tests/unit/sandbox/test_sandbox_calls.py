@@ -15,7 +15,7 @@ import trio.testing
 
 from avion_media.backends.files import read_only
 from avion_media.common.errors import Reason, Rejected, Unavailable
-from avion_media.media.sandbox import JobReport, Limits, Outcome, SandboxJobFailed, job
+from avion_media.media.sandbox import JobOutcome, JobReport, Limits, SandboxJobFailed, job
 from avion_media.media.sandbox.sandbox import Renewal, Sandbox, open_sandbox
 from tests.services.kernel import confines_fully
 
@@ -241,7 +241,12 @@ async def test_the_observer_is_told_what_each_task_used(
     await _rejection(sandbox, "reject", limits)
     await _rejection(sandbox, "crash", limits)
     await _rejection(sandbox, "allocate", limits, bytes=1 << 30)
-    assert [each.outcome for each in reports] == [Outcome.DONE, Outcome.REJECTED, Outcome.CRASHED, Outcome.LIMIT]
+    assert [each.outcome for each in reports] == [
+        JobOutcome.DONE,
+        JobOutcome.REJECTED,
+        JobOutcome.CRASHED,
+        JobOutcome.LIMIT,
+    ]
     assert reports[0].name == "sandboxed_jobs:allocate"
     assert reports[0].usage.peak_rss_bytes > 64 << 20
     assert 0 < reports[0].usage.cpu_s < 5

@@ -13,7 +13,7 @@ ONCE   ?=
 DEMO   ?= ops/demo
 
 # Unit tests that decode real files: minutes of CPU, and ffmpeg.
-DECODING := image media poster sandbox
+DECODING := media
 
 # The chaos tests: the same seed makes the same choices.
 SEED     ?= 1
@@ -107,8 +107,8 @@ scale: ## a million tasks queued, delayed and given up: memory, figures, what on
 	@$(VENV)/python -m tests.scale.deletions
 	@$(VENV)/python -m tests.scale.memory
 	@$(VENV)/python -m tests.scale.usage
-	@AVION_DELETION_RUNS=10000 $(VENV)/python -m pytest -q --timeout=3600 tests/integration/deletion -k no_order
-	@AVION_BLOCK_RUNS=10000 $(VENV)/python -m pytest -q --timeout=3600 tests/integration/moderation -k no_order
+	@AVION_DELETION_RUNS=10000 $(VENV)/python -m pytest -q --timeout=3600 tests/integration/items/deletion -k no_order
+	@AVION_BLOCK_RUNS=10000 $(VENV)/python -m pytest -q --timeout=3600 tests/integration/items/moderation -k no_order
 
 fmt: ## format the code, and fix what the linter can
 	@ops/bootstrap env

@@ -12,7 +12,7 @@ import pytest
 
 from avion_media.common.records import RECORDS, UNREADABLE, HashRecord, JsonRecord
 from tests.chaos import tomorrow
-from tests.unit.test_records import KINDS, key_of, sample_of, stored
+from tests.unit.common.test_records import KINDS, key_of, sample_of, stored
 
 WRITTEN = sorted(kind for kind in KINDS if isinstance(RECORDS[kind], JsonRecord | HashRecord))
 _WRITE_ALL = """

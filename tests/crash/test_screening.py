@@ -19,7 +19,7 @@ from avion_media.items.moderation import Entry, HashType
 from avion_media.items.moderation.entries import page_of
 from avion_media.items.state import StatusStore
 from tests.crash.stage import PNG_HEAD, SIZES, Killed, Stage, Steps, open_stages
-from tests.integration.test_moderation_hook import server
+from tests.integration.items.test_moderation_hook import server
 
 NewStage = Callable[..., Stage]
 PDQ = bytes(range(32))

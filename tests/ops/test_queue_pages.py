@@ -44,7 +44,7 @@ def arrows_of_the_table() -> set[tuple[str, str, str]]:
 
 
 def test_the_picture_of_a_deletion_has_every_transition_of_the_table_and_no_other() -> None:
-    """The table is compared with the scripts, cell by cell, by tests/integration/deletion/test_table.py."""
+    """The table is compared with the scripts, cell by cell, by tests/integration/items/deletion/test_table.py."""
     picture, table = arrows_of_the_picture(), arrows_of_the_table()
     assert picture <= table
     assert {(start, end) for start, _, end in picture} == {(start, end) for start, _, end in table}

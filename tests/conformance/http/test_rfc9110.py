@@ -1,4 +1,4 @@
-"""RFC 9110: what a server does by itself. Conditions and ranges are the origin's: `tests/unit/origin`."""
+"""RFC 9110: what a server does by itself. Conditions and ranges are the origin's: `tests/unit/servers/origin`."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from avion_media.servers.origin.app import Origin
 from avion_media.servers.settings import HttpConfig
 from avion_media.service import freeze_long_lived_objects
 from tests.interop.echo import Echo
-from tests.unit.origin.objects import Blocks, Deletions, Objects, Slot
+from tests.unit.servers.origin.objects import Blocks, Deletions, Objects, Slot
 from trio_grpc import CallContext, GrpcLimits, GrpcServer, HealthService, Hooks
 
 SERVED_ID = "0" * 64

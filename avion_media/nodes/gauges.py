@@ -46,6 +46,7 @@ _OF_QUEUES: dict[Instrument, Callable[[QueueStats], float]] = {
     instruments.QUEUE_DELAYED: lambda stats: stats.delayed,
     instruments.QUEUE_DEAD: lambda stats: stats.dead_letters,
     instruments.QUEUE_CONSUMERS: lambda stats: stats.consumers,
+    instruments.QUEUE_PAUSED: lambda stats: float(stats.paused_since > 0),
 }
 _OF_LIMITERS: dict[Instrument, Callable[[Limiter], float]] = {
     instruments.LIMITER_USED: lambda limiter: limiter.used,

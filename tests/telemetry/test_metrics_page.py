@@ -17,7 +17,7 @@ import redis
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from avion_media.common.tasks import QUEUES
+from avion_media.common.tasks import DROP_DELETED, PURGE_QUEUE, QUEUES
 from avion_media.common.telemetry.attributes import OTHER
 from avion_media.common.telemetry.instruments import INSTRUMENTS
 from avion_media.common.wire.avion import media_pb2 as wire
@@ -132,6 +132,23 @@ def test_queues_and_the_stream_of_deletions_have_their_names(page: str) -> None:
     found = families(page)
     for name in ("avion_queue_lag", "avion_queue_oldest_age_seconds"):
         assert {each.labels["messaging_destination_name"] for each in found[name].samples} == {*QUEUES, "drop_deleted"}
+
+
+def test_a_queue_is_shown_as_paused_until_it_is_resumed(service: Service) -> None:
+    def paused() -> dict[str, float]:
+        samples = families(page_of(service))["avion_queue_paused"].samples
+        return {each.labels["messaging_destination_name"]: each.value for each in samples}
+
+    def steer(action: str) -> None:
+        steered = httpx.post(f"{service.admin_url}/queues/{PURGE_QUEUE}/{action}", trust_env=False, timeout=30)
+        assert steered.status_code == 200, steered.text
+
+    none = dict.fromkeys((*QUEUES, DROP_DELETED), 0.0)
+    assert paused() == none
+    steer("pause")
+    eventually(lambda: paused() == none | {PURGE_QUEUE: 1.0}, "the paused queue, and no other")
+    steer("resume")
+    eventually(lambda: paused() == none, "the end of the pause")
 
 
 def test_nothing_that_a_client_chose_is_in_the_metrics_or_the_log(service: Service, page: str) -> None:

@@ -118,6 +118,9 @@ QUEUE_OLDEST = Instrument(
 QUEUE_DELAYED = Instrument("avion.queue.delayed", "gauge", "{task}", "tasks that are due later", (a.WAITED_IN,))
 QUEUE_DEAD = Instrument("avion.queue.dead_letters", "gauge", "{task}", "dead letters", (a.WAITED_IN,))
 QUEUE_CONSUMERS = Instrument("avion.queue.consumers", "gauge", "{consumer}", "consumers in the group", (a.WAITED_IN,))
+QUEUE_PAUSED = Instrument(
+    "avion.queue.paused", "gauge", "1", "1 while an operator has paused the queue, else 0", (a.WAITED_IN,)
+)
 
 # -- tasks
 TASK_DURATION = Instrument(

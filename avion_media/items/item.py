@@ -24,7 +24,7 @@ from typing import Final, Protocol
 from avion_media.backends.queue import open_queues
 from avion_media.backends.redis import Redis
 from avion_media.backends.store import ObjectInfo, ObjectStore, stored_facts
-from avion_media.backends.store.bucket import stored_sizes
+from avion_media.backends.store.contents import stored_sizes
 from avion_media.common import keys
 from avion_media.common.concurrency import run_all
 from avion_media.common.errors import (

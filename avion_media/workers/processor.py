@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from avion_media.backends.store import FileSource, ObjectInfo, ObjectStore
+from avion_media.backends.store import FileSource, ObjectInfo, ObjectStore, patch_copy
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Reason, Rejected, Unavailable
 from avion_media.common.formats import Family, MediaFormat
 from avion_media.common.ids import AnyId
@@ -144,7 +144,8 @@ def original_writer(
             return
         if source_info is None:
             raise ValueError("a source that is not whole is an object of the store")
-        await store.patch_copy(
+        await patch_copy(
+            store,
             source_info.key,
             key,
             size_bytes=source.size_bytes,

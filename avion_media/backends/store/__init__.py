@@ -4,8 +4,9 @@ No other package uses boto3. The rest of the service uses the dataclasses of `ob
 `avion_media.common.errors`, and three more of `errors` (`TooLarge`, `RangeNotSatisfiable`, `StoreRefused`).
 """
 
-from avion_media.backends.store.bucket import Lives, read_secret
+from avion_media.backends.store.bucket import Lives
 from avion_media.backends.store.clients import ca_bundle
+from avion_media.backends.store.contents import read_secret
 from avion_media.backends.store.errors import RangeNotSatisfiable, StoreRefused, TooLarge, UploadMissing
 from avion_media.backends.store.multipart import NOT_EXAMINED, MultipartUploads, StoredPart, UnfinishedUpload
 from avion_media.backends.store.objects import (
@@ -21,6 +22,7 @@ from avion_media.backends.store.objects import (
     within,
 )
 from avion_media.backends.store.part_urls import examine_part_urls
+from avion_media.backends.store.patch_copy import patch_copy
 from avion_media.backends.store.presign import upload_guard
 from avion_media.backends.store.store import ObjectStore, open_store
 
@@ -46,6 +48,7 @@ __all__ = [
     "ca_bundle",
     "examine_part_urls",
     "open_store",
+    "patch_copy",
     "read_secret",
     "stored_facts",
     "upload_guard",

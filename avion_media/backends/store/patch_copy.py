@@ -8,19 +8,16 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 
 from avion_media.backends.store.errors import Passing, UploadMissing
 from avion_media.backends.store.objects import PartRequest
+from avion_media.backends.store.store import ObjectStore
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import MediaError, PreconditionFailed, SourceReplaced, Unavailable
 from avion_media.common.telemetry import get_logger
-
-if TYPE_CHECKING:
-    from avion_media.backends.store.store import ObjectStore
-
 
 MIN_PART_BYTES = 5 << 20  # S3's own bound, for all parts but the last
 MAX_SENT_PART_BYTES = 16 << 20  # ours: a sent part is held in memory
@@ -108,8 +105,33 @@ _PARTS_AT_ONCE = 4  # each sent part is in memory, so this limits memory to a li
 _log = get_logger()
 
 
+async def patch_copy(
+    store: ObjectStore,
+    source_key: str,
+    target_key: str,
+    *,
+    size_bytes: int,
+    source_etag: str,
+    patches: Sequence[Patch],
+    content_type: str,
+    metadata: Mapping[str, str] | None = None,
+    cache_control: str | None = None,
+    only_if_absent: bool = False,
+) -> str:
+    """Copy an object with some bytes replaced: ``patches`` are ``(offset, bytes)``. Return the new etag.
+
+    Only the changed parts are transferred (at least 5 MiB each); the store copies the rest. ``size_bytes`` and
+    ``source_etag`` are those of the source. Raises `ObjectMissing`, `SourceReplaced` (it has another etag now),
+    `PreconditionFailed` (with ``only_if_absent``, if the target exists; not every store checks that for parts),
+    `ValueError` (patches overlap or are outside). After an error or a cancel the multipart upload is aborted.
+    """
+    headers = {"content_type": content_type, "metadata": metadata, "cache_control": cache_control}
+    copying = _PatchCopy(store, source_key, source_etag, target_key, patches, headers, only_if_absent)
+    return await copying.run(size_bytes)
+
+
 @dataclass(frozen=True, slots=True)
-class PatchCopy:
+class _PatchCopy:
     """Writes ``source_key`` (with ``source_etag``) to ``target_key``, with patches applied.
 
     ``headers`` are the arguments of `ObjectStore.put` for the new object. Ceph supports ``only_if_absent`` only for
@@ -125,7 +147,7 @@ class PatchCopy:
     only_if_absent: bool
 
     async def run(self, size_bytes: int) -> str:
-        """Write the new object, and return its etag. See `ObjectStore.patch_copy`."""
+        """Write the new object, and return its etag."""
         copying = replace(self, patches=check_patches(self.patches, size_bytes))
         parts = plan_parts(size_bytes, copying.patches)
         if copying.patches and len(parts) == 1:
@@ -146,7 +168,7 @@ class PatchCopy:
             return await held._upload(parts)
 
     @asynccontextmanager
-    async def _held_source(self) -> AsyncIterator[PatchCopy]:
+    async def _held_source(self) -> AsyncIterator[_PatchCopy]:
         """Make a copy of the source that no client can write to, for the time of the block. Yield this with it.
 
         Ceph 18 ignores the condition on the source of an UploadPartCopy, although not that of a CopyObject. So a client

@@ -27,7 +27,6 @@ from avion_media.backends.store.objects import (
     PresignedPut,
     headers_of,
 )
-from avion_media.backends.store.patch_copy import Patch, PatchCopy
 from avion_media.backends.store.presign import META
 from avion_media.backends.store.relay import Relay
 from avion_media.backends.store.requests import ListingPage, Requests
@@ -293,30 +292,6 @@ class ObjectStore:
             request["CopySourceIfMatch"] = f'"{source_etag}"'
         response = await self.calls.change("CopyObject", lambda client: client.copy_object(**request), source_key)
         return str(response["CopyObjectResult"]["ETag"]).strip('"')
-
-    async def patch_copy(
-        self,
-        source_key: str,
-        target_key: str,
-        *,
-        size_bytes: int,
-        source_etag: str,
-        patches: Sequence[Patch],
-        content_type: str,
-        metadata: Mapping[str, str] | None = None,
-        cache_control: str | None = None,
-        only_if_absent: bool = False,
-    ) -> str:
-        """Copy an object with some bytes replaced: ``patches`` are ``(offset, bytes)``. Return the new etag.
-
-        Only the changed parts are transferred (at least 5 MiB each); the store copies the rest. ``size_bytes`` and
-        ``source_etag`` are those of the source. Raises `ObjectMissing`, `SourceReplaced` (it has another etag now),
-        `PreconditionFailed` (with ``only_if_absent``, if the target exists; not every store checks that for parts),
-        `ValueError` (patches overlap or are outside). After an error or a cancel the multipart upload is aborted.
-        """
-        headers = {"content_type": content_type, "metadata": metadata, "cache_control": cache_control}
-        copying = PatchCopy(self, source_key, source_etag, target_key, patches, headers, only_if_absent)
-        return await copying.run(size_bytes)
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove objects. Missing ones are not an error. After `Unavailable` some may be left; repeat it."""

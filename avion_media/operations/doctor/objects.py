@@ -7,7 +7,7 @@ from functools import partial
 
 import httpx
 
-from avion_media.backends.store import Lives, ObjectStore
+from avion_media.backends.store import Lives, ObjectStore, patch_copy
 from avion_media.common.errors import MediaError, ObjectMissing, PreconditionFailed
 from avion_media.operations.doctor.check import Area, Check, CheckFailed, CheckStatus
 
@@ -139,7 +139,8 @@ class ObjectChecks:
         raise CheckFailed("parts of another version were copied")
 
     async def _patch(self, etag: str) -> None:
-        await self._store.patch_copy(
+        await patch_copy(
+            self._store,
             self._source,
             f"{self._folder}patched",
             size_bytes=_LARGE_BYTES,

@@ -14,7 +14,7 @@ from avion_media.backends.queue.task_scan import FoundTask, TaskLocation, lease_
 from avion_media.backends.redis import Redis, as_map
 from avion_media.backends.remote import InvalidUrl, breaker_state, parse_remote_url
 from avion_media.backends.store import ObjectStore
-from avion_media.backends.store.bucket import stored_sizes
+from avion_media.backends.store.contents import stored_sizes
 from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import ObjectMissing

@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import partial
 
 from avion_media.backends.store import ListedObject, ObjectStore
-from avion_media.backends.store.bucket import stored_sizes
+from avion_media.backends.store.contents import stored_sizes
 from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.formats import Family, by_filename

@@ -32,7 +32,7 @@ demo: ## the whole service on this machine, with sample uploads; ONCE=1 ends aft
 
 test: ## all tests, on a real Redis, Ceph and ffmpeg; PYTEST="-k name" for some of them
 	@ops/bootstrap test
-	@$(VENV)/python -m tests.services run -- $(VENV)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
+	@$(VENV)/python -m tests.services run -- $(VENV)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25 $(PYTEST)
 
 quick: ## formatting, lint, unit tests that decode nothing, the libraries
 	@ops/bootstrap env

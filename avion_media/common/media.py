@@ -16,6 +16,12 @@ from typing import Final
 
 from avion_media.common.formats import MediaFormat
 
+WEBP_SUFFIX = ".webp"
+"""Suffix of a size name for a WebP thumbnail. Without it, the thumbnail is a JPEG."""
+OWNER_METADATA: Final = "owner"
+NO_OWNER: Final = "~"
+_OWNER: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True)
 class MediaFacts:
@@ -73,8 +79,6 @@ class ThumbnailSize:
 
 FULL_SIZE = ThumbnailSize("full", 4096)
 """An extra size for images in a format that most browsers cannot show: browsers show this JPEG instead."""
-WEBP_SUFFIX = ".webp"
-"""Suffix of a size name for a WebP thumbnail. Without it, the thumbnail is a JPEG."""
 
 
 def is_size_name(text: str) -> bool:
@@ -115,11 +119,6 @@ def fit_within(width: int, height: int, longest_edge: int) -> tuple[int, int]:
     if longest <= longest_edge:
         return width, height
     return max(1, round(width * longest_edge / longest)), max(1, round(height * longest_edge / longest))
-
-
-OWNER_METADATA: Final = "owner"
-NO_OWNER: Final = "~"
-_OWNER: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 
 
 def is_owner(text: str) -> bool:

@@ -29,6 +29,11 @@ from supervisors import Supervisor, Worker
 _REMOVED_S = 30 * 86400.0  # with the life of an upload: longer than anything can write a removed medium again
 _STOP_S = 0.5  # the drain gave tasks their time already; what is left is released
 
+# In terms of the first pause or wait:
+_MAX_BACKOFF = 150  # five minutes by default
+_LONGEST_PAUSE = 20  # ten minutes
+_MAX_DEFERRAL = 30  # a quarter of an hour
+
 
 def guard_of(remote: RemoteConfig) -> AddressGuard:
     """The address guard of the configuration."""
@@ -38,12 +43,6 @@ def guard_of(remote: RemoteConfig) -> AddressGuard:
         deny_networks=remote.deny_networks,
         allow_networks=remote.allow_networks,
     )
-
-
-# In terms of the first pause or wait:
-_MAX_BACKOFF = 150  # five minutes by default
-_LONGEST_PAUSE = 20  # ten minutes
-_MAX_DEFERRAL = 30  # a quarter of an hour
 
 
 def user_agent_of(config: ServerSettings) -> str:

@@ -30,6 +30,10 @@ _EXAMINE_S = 10.0  # usually a tenth of a second; a slow store must not keep a r
 _EXAMINE_AGAIN_S = 30.0
 _DESCRIBES_UPLOADS = frozenset({"grpc", "http"})  # roles that tell clients whether they may upload in parts
 
+SLOTS = "sandbox.slots"
+_KILLED = frozenset({JobOutcome.LIMIT, JobOutcome.CRASHED, JobOutcome.KILLED})
+_FAULTS = _KILLED | {JobOutcome.FAILED}
+
 
 async def telemetry(runtime: Runtime, child: Child[None]) -> None:
     """Keeps the gauges; on stop, the last spans and metrics get a bounded chance to leave."""
@@ -171,11 +175,6 @@ def _log_renewal(path: str, renewal: Renewal) -> None:
         log.warning("sandbox.renewal_failed", tasks=renewal.tasks, detail=renewal.error)
     else:
         log.debug("sandbox.renewed", tasks=renewal.tasks)
-
-
-SLOTS = "sandbox.slots"
-_KILLED = frozenset({JobOutcome.LIMIT, JobOutcome.CRASHED, JobOutcome.KILLED})
-_FAULTS = _KILLED | {JobOutcome.FAILED}
 
 
 def sandbox_observer(telemetry: Telemetry) -> Callable[[JobReport], None]:

@@ -55,6 +55,10 @@ _OF_LIMITERS: dict[Instrument, Callable[[Limiter], float]] = {
 }
 Point = tuple[float, dict[str, str | int | float | bool]]
 
+_KEY = "media_statistics"
+_COUNTING = "media_statistics_counting"  # string: some replica counts, or has counted a moment ago
+_KEPT = 3  # times the age at which they are counted again: the others read them while one counts
+
 
 def observe(runtime: Runtime) -> None:
     """Register all gauges. Called once per process.
@@ -227,11 +231,6 @@ def limiting(runtime: Runtime, name: str, read: Callable[[], Limiter]) -> Iterat
 def of_capacity(limiter: trio.CapacityLimiter) -> Limiter:
     """How a limiter of Trio's stands."""
     return Limiter(limiter.borrowed_tokens, int(limiter.total_tokens), limiter.statistics().tasks_waiting)
-
-
-_KEY = "media_statistics"
-_COUNTING = "media_statistics_counting"  # string: some replica counts, or has counted a moment ago
-_KEPT = 3  # times the age at which they are counted again: the others read them while one counts
 
 
 @dataclass(frozen=True, slots=True)

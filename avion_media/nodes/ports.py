@@ -37,6 +37,15 @@ from trio_grpc import CallContext, GrpcLimits, GrpcServer, HealthService, Hooks,
 
 Listeners = list[trio.SocketListener]
 
+_OTHER = "_OTHER"
+_TRACED = "/avion."  # not the health checks of kubelets and balancers, of which each would be a trace
+SERVICE_NAME = "avion.MediaService"
+_REFUSALS_EVERY_S = 10.0
+_MAX_METHOD = 100
+_MAX_REQUEST_BYTES = 1 << 20  # the longest request, a RemoteMedia with its URL, has a few KiB
+_log = get_logger()
+_LIMITS = HttpLimits(max_connections=256, max_connections_per_peer=128, keep_alive_s=15.0)
+
 
 class CannotListen(MediaError):
     """A port cannot be opened, most likely because another process has it; the text says which and why."""
@@ -102,10 +111,6 @@ async def origin(runtime: Runtime, child: Child[Address], *, config: HttpConfig)
         await serve_until_stopped(child, listeners, server.serve)
 
 
-_OTHER = "_OTHER"
-_TRACED = "/avion."  # not the health checks of kubelets and balancers, of which each would be a trace
-
-
 class ObservedCall(AbstractContextManager[None]):
     """Entered in the call's task before its handler, left once its code is known.
 
@@ -146,13 +151,6 @@ class ObservedCall(AbstractContextManager[None]):
             rpc__response__status_code=code.name,
             error__type=fault,
         )
-
-
-SERVICE_NAME = "avion.MediaService"
-_REFUSALS_EVERY_S = 10.0
-_MAX_METHOD = 100
-_MAX_REQUEST_BYTES = 1 << 20  # the longest request, a RemoteMedia with its URL, has a few KiB
-_log = get_logger()
 
 
 async def grpc(runtime: Runtime, child: Child[Address], *, config: GrpcConfig) -> None:
@@ -245,9 +243,6 @@ async def _wake_watchers(runtime: Runtime, watchers: Watchers) -> None:
 
 def _on_error(error_id: str, method: str, error: Exception) -> None:
     _log.error("rpc.internal_error", error_id=error_id, method=method, exc_info=error)
-
-
-_LIMITS = HttpLimits(max_connections=256, max_connections_per_peer=128, keep_alive_s=15.0)
 
 
 async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettings, tree: Callable[[], Tree]) -> None:

@@ -15,6 +15,9 @@ from avion_media.common.resources import ResourceSlot
 
 _AFTER_SLASH = "0"  # the character behind "/": `thumbnail/small0` sorts behind all of `thumbnail/small/`
 
+_BYTES: Final = 32
+_MAX_BYTES: Final = 1024
+
 
 async def stored_sizes(store: ResourceSlot[ObjectStore], limiter: RateLimiter | None = None) -> list[str]:
     """Return the names of all thumbnail sizes in the object store, with one request for each, and one more.
@@ -39,10 +42,6 @@ async def _first(pages: AsyncIterator[Sequence[ListedObject]]) -> ListedObject |
         if page:
             return page[0]
     return None
-
-
-_BYTES: Final = 32
-_MAX_BYTES: Final = 1024
 
 
 async def read_secret(store: ObjectStore, key: str) -> bytes:

@@ -18,6 +18,11 @@ from avion_media.common.records import CustomRecord
 ByteRange = tuple[int | None, int | None]
 """As in HTTP: ``(first, last)`` inclusive, ``(first, None)`` to the end, ``(None, n)`` the last n bytes."""
 
+Bytes = bytes | bytearray | memoryview
+_SIZE = "size_bytes"
+_FIELDS = ("format", "width", "height", "blurhash", "animated", "duration", "sha256", "thumbnails")
+_KEY = "metadata of original/…, cached_remote/…"
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
@@ -104,9 +109,6 @@ class ContentRange(NamedTuple):
         return f"bytes {self.first}-{self.last}/{self.total}"
 
 
-Bytes = bytes | bytearray | memoryview
-
-
 @dataclass(frozen=True, slots=True)
 class PartRequest:
     """One GetObject of at most ``max_bytes``; with ``if_match`` only of that version.
@@ -183,9 +185,6 @@ def headers_of(content_type: str, metadata: Mapping[str, str] | None, cache_cont
     return headers
 
 
-_SIZE = "size_bytes"
-
-
 def stored_facts(original: ObjectInfo) -> MediaFacts | None:
     """Return the facts about a media item; None if another program wrote its original, or this version cannot read
     them."""
@@ -206,6 +205,4 @@ def _parse(metadata: Mapping[str, str], _key: str) -> MediaFacts:
     )
 
 
-_FIELDS = ("format", "width", "height", "blurhash", "animated", "duration", "sha256", "thumbnails")
-_KEY = "metadata of original/…, cached_remote/…"
 FACTS = CustomRecord("facts", MediaFacts, _KEY, "workers", fields=_FIELDS, parse=_parse)

@@ -26,6 +26,9 @@ MAX_PARTS = 10_000  # S3's own bound
 
 Patch = tuple[int, bytes]
 
+_PARTS_AT_ONCE = 4  # each sent part is in memory, so this limits memory to a little over 64 MiB
+_log = get_logger()
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedPart:
@@ -98,11 +101,6 @@ def patched(base: bytes, start: int, patches: Sequence[Patch]) -> bytes:
         if first < last:
             result[first - start : last - start] = data[first - offset : last - offset]
     return bytes(result)
-
-
-_PARTS_AT_ONCE = 4  # each sent part is in memory, so this limits memory to a little over 64 MiB
-
-_log = get_logger()
 
 
 async def patch_copy(

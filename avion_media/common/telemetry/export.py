@@ -14,6 +14,12 @@ from avion_media.common.telemetry.tracing import RecordedSpan
 
 _SLOW_S = 1.0  # the end does not wait for a collector that takes longer for one batch
 
+_FIRST_S = 0.5
+_LONGEST_PAUSE_S = 60.0
+Export = Callable[[Sequence[RecordedSpan]], bool]
+"""Sends a batch, and returns whether it arrived. May block without a limit."""
+_INTERVAL_MS = 60_000.0
+
 
 class ExportThread(ABC):
     """Calls `export_all` after each pause, when it is woken, and once more at the end.
@@ -84,12 +90,6 @@ class ExportThread(ABC):
             self._answered = False
         self._trying_since = None
         return self._answered
-
-
-_FIRST_S = 0.5
-_LONGEST_PAUSE_S = 60.0
-Export = Callable[[Sequence[RecordedSpan]], bool]
-"""Sends a batch, and returns whether it arrived. May block without a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +164,6 @@ class SpanQueue(ExportThread):
             return min(_FIRST_S, self._bounds.delay_s)
         longest_s = max(_LONGEST_PAUSE_S, self._bounds.delay_s)
         return min(longest_s, self._bounds.delay_s * 2.0 ** min(self._failures, 16))
-
-
-_INTERVAL_MS = 60_000.0
 
 
 def interval_s(environ: Mapping[str, str]) -> float:

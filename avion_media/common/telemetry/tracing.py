@@ -34,6 +34,11 @@ _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 # Version 00, and anything that a later version appends (https://www.w3.org/TR/trace-context/#versioning-of-traceparent).
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 
+DEFAULT = "parentbased_always_on"
+_RATIO_BITS = 64
+AttributeValue = str | int | float | bool
+Kind = Literal["internal", "server", "client", "producer", "consumer"]
+
 
 @dataclass(frozen=True, slots=True)
 class TraceContext:
@@ -90,8 +95,6 @@ def trace_of_subject(subject: str) -> TraceContext:
 
 Sampler = Callable[[int, TraceContext | None], bool]
 """Whether to record, by the trace's id and the remote parent, if there is one."""
-DEFAULT = "parentbased_always_on"
-_RATIO_BITS = 64
 
 
 def sampler_from(environ: Mapping[str, str]) -> Sampler:
@@ -130,9 +133,6 @@ def _ratio(text: str) -> float:
         raise ValueError(f"OTEL_TRACES_SAMPLER_ARG={text}: expected a number from 0 to 1")
     return ratio
 
-
-AttributeValue = str | int | float | bool
-Kind = Literal["internal", "server", "client", "producer", "consumer"]
 
 _current: ContextVar[RecordedSpan | None] = ContextVar("avion_media.span", default=None)
 

@@ -34,6 +34,13 @@ BUCKETS = tuple(sorted({first + second for digits in (ALPHABET, _HEX) for first 
 """The last two characters of all ids. Here a *bucket* is the set of ids with the same two, not a bucket of the object
 store. Its records are in one cluster slot."""
 
+_UNDELETED_S = 366 * 86_400.0  # as long as a notice may be delivered again: the producer trims the stream
+_CHUNK = 400  # records that one script writes: 3 ms of the server's time
+_AT_ONCE = 4
+_BUS_S = 0.1  # how long messages of two cluster nodes can overtake each other
+_OVER = (b"removed", b"undeleted")  # states that outlive the journal
+_FIELDS = ("state", "generation", "due", "absorbed", "undeleted_at", "undeleted_through", "unjournaled")
+
 
 def complete_key(bucket: str) -> str:
     """Hash: the server process that has all records of a bucket. See `JournalReplay`."""
@@ -54,14 +61,6 @@ def generation_of(task_id: str, media_id: str) -> int | None:
     """Return the generation of a task's deletion; None for a task that another service queued."""
     start, _, generation = task_id.rpartition(".")
     return int(generation) if start == f"delete-{media_id}" and generation.isdigit() else None
-
-
-_UNDELETED_S = 366 * 86_400.0  # as long as a notice may be delivered again: the producer trims the stream
-_CHUNK = 400  # records that one script writes: 3 ms of the server's time
-_AT_ONCE = 4
-_BUS_S = 0.1  # how long messages of two cluster nodes can overtake each other
-_OVER = (b"removed", b"undeleted")  # states that outlive the journal
-_FIELDS = ("state", "generation", "due", "absorbed", "undeleted_at", "undeleted_through", "unjournaled")
 
 
 class DeletionState(StrEnum):

@@ -22,6 +22,10 @@ from avion_media.items.deletion.notices import Notice
 from avion_media.items.deletion.records import Mark, generation_of
 from avion_media.items.deletion.replay import JournalReplay
 
+T = TypeVar("T")
+_LOGGED = 20  # media items of one notice that are logged one by one
+_log = get_logger()
+
 
 class RemoveDeleted(TaskHandler):
     """See `TaskHandler`."""
@@ -51,12 +55,6 @@ class RemoveDeleted(TaskHandler):
         await items.purge(media_id, f"removed.{generation}", sizes)  # again: a response in flight may have been cached
         await records.finish_removal(media_id, generation, self._removed_ttl_s)
         await items.events.publish("media.deleted", media_id, {})
-
-
-T = TypeVar("T")
-
-_LOGGED = 20  # media items of one notice that are logged one by one
-_log = get_logger()
 
 
 class DeletionHandler:

@@ -22,6 +22,12 @@ from avion_media.common.resources import ResourceSlot
 
 _MAX_LABEL = 200
 
+PAGES = 32  # 20,000 entries are 600 lines a page, and a process reads all of them with 33 requests
+MAX_PAGE_BYTES = 64 << 20
+_ATTEMPTS = 20
+_Lines = dict[str, str]
+"""The lines of a page, by the identities of their entries."""
+
 
 class HashType(StrEnum):
     """The type of hash of an entry: of the bytes of a file, or of its appearance."""
@@ -97,13 +103,6 @@ def parse_list(lines: Iterable[str]) -> Iterator[Entry | tuple[int, InvalidEntry
             yield parse_entry(text)
         except InvalidEntry as error:
             yield number, error
-
-
-PAGES = 32  # 20,000 entries are 600 lines a page, and a process reads all of them with 33 requests
-MAX_PAGE_BYTES = 64 << 20
-_ATTEMPTS = 20
-_Lines = dict[str, str]
-"""The lines of a page, by the identities of their entries."""
 
 
 class OwnEntries:

@@ -41,6 +41,16 @@ MAX_DISTANCE = 31  # maximum differing bits (of 256) of two PDQ hashes of the sa
 MIN_QUALITY = 50  # of 100: an image below it has too little structure for a meaningful hash (Meta's recommendation)
 _YIELD_EVERY = 2000  # entries after which the thread lets the event loop run
 
+OWN = "own"
+"""The name of the list of own entries."""
+_MAX_LIST_BYTES = 1 << 30
+_AT_ONCE = 8
+_SMALL = 5_000  # hashes that are compared in less than a millisecond, which does not need a thread
+_log = get_logger()
+CHANNEL = "media_blocks"
+"""Channel: the id of a media item whose block begins or ends, or nothing where only a list changed."""
+_GENERATION = "media_blocks:changes"
+
 
 class DigestSet:
     """A set of digests of one length."""
@@ -97,15 +107,6 @@ class Likenesses:
         return (best ^ looked_for).bit_count(), best.to_bytes(32)
 
 
-OWN = "own"
-"""The name of the list of own entries."""
-_MAX_LIST_BYTES = 1 << 30
-_AT_ONCE = 8
-_SMALL = 5_000  # hashes that are compared in less than a millisecond, which does not need a thread
-_YIELD_EVERY = 2000
-_log = get_logger()
-
-
 @dataclass(frozen=True, slots=True)
 class Match:
     """An entry that matches a media item. ``distance`` is that of PDQ hashes, in bits; 0 for exact matches.
@@ -131,11 +132,6 @@ class _List:
     etag: str
     exact: Mapping[HashType, DigestSet] = field(default_factory=dict)
     likenesses: Likenesses = field(default_factory=Likenesses)
-
-
-CHANNEL = "media_blocks"
-"""Channel: the id of a media item whose block begins or ends, or nothing where only a list changed."""
-_GENERATION = "media_blocks:changes"
 
 
 class Changes:

@@ -21,6 +21,12 @@ from avion_media.items.state import scripts
 STATUS_CHANGES = "media_status"
 """Channel: the id of a media item whose status changed."""
 
+_CHUNK = 500  # statuses that one script reads
+ANY_FAILURE = "*"
+READY_TTL_S = 3600.0  # the object store has it as well
+FAILED_TTL_S = 30 * 86_400.0  # only Redis has it
+_FACTS = 10  # fields of a status with facts
+
 
 def key_of(kind: str, media_id: str) -> str:
     """Return a key of one media item.
@@ -41,14 +47,9 @@ def deletion_key(media_id: str) -> str:
     return key_of("media_deletion", media_id)
 
 
-_CHUNK = 500  # statuses that one script reads
-ANY_FAILURE = "*"
-READY_TTL_S = 3600.0  # the object store has it as well
-FAILED_TTL_S = 30 * 86_400.0  # only Redis has it
 _CODES = {state: str(state)[0] for state in State if state is not State.PENDING_UPLOAD} | {State.PENDING_UPLOAD: "U"}
 _STATES = {code: state for state, code in _CODES.items()}
 _REASONS = {str(reason): reason for reason in Reason}
-_FACTS = 10  # fields of a status with facts
 
 
 class StatusStore:

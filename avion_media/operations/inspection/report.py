@@ -28,6 +28,10 @@ from avion_media.items.deletion import DeletionRecords
 from avion_media.items.item import Items
 from avion_media.items.moderation import Block, ModerationRecords, waits
 
+_UNREADABLE: Final = "this version cannot read its record; use the version of the service that wrote it"
+_REQUESTS_PER_SECOND = 100.0
+_EVENTS = 10_000  # looked at; more are hardly kept
+
 
 def format_time(unix_s: float) -> str:
     """Return a Unix time as ISO 8601, UTC; empty for 0."""
@@ -78,9 +82,6 @@ async def _server(redis: Redis, server: str, now: float) -> dict[str, Any]:
         return {"server": server}
     paused = {"server_paused_until": format_time(trouble.paused_until)} if trouble.paused_until > now else {}
     return {"server": server, "server_failures": trouble.failures, "server_cause": trouble.cause, **paused}
-
-
-_UNREADABLE: Final = "this version cannot read its record; use the version of the service that wrote it"
 
 
 async def moderation_records(
@@ -140,10 +141,6 @@ def _of_block(block: Block) -> dict[str, Any]:
 
 def _shown(described: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in described.items() if value}
-
-
-_REQUESTS_PER_SECOND = 100.0
-_EVENTS = 10_000  # looked at; more are hardly kept
 
 
 async def media_report(items: Items, any_id: AnyId, *, url_ttl_s: float) -> dict[str, Any]:

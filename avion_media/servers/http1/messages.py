@@ -17,6 +17,16 @@ import trio
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
 _AUTHORITY = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
 
+Relayed = Callable[[trio.SocketStream, float], Awaitable[int]]
+"""A piece of a body that sends itself to the client, who has that many seconds for each 64 KiB on average.
+
+Returns the number of bytes. Raises trio.BrokenResourceError if the client leaves or is too slow.
+"""
+_FRAMING = frozenset({b"transfer-encoding", b"content-length", b"host", b"expect"})
+_PIECE_BYTES = 64 << 10  # a client must take so many within the timeout
+_LINGER_S = 1.0
+_AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, with a timeout of 0
+
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
@@ -63,13 +73,6 @@ class Request:
     peer: str
     read_body: Callable[[], Awaitable[bytes]]
     """Read the whole body, at most once. A client that waits for ``100 Continue`` gets it now."""
-
-
-Relayed = Callable[[trio.SocketStream, float], Awaitable[int]]
-"""A piece of a body that sends itself to the client, who has that many seconds for each 64 KiB on average.
-
-Returns the number of bytes. Raises trio.BrokenResourceError if the client leaves or is too slow.
-"""
 
 
 class Body(Protocol):
@@ -140,9 +143,6 @@ def check(head: h11.Request, limits: HttpLimits) -> None:
         raise RequestRefused(417)
 
 
-_FRAMING = frozenset({b"transfer-encoding", b"content-length", b"host", b"expect"})
-
-
 def decoded(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return the fields of h11, whose names are in lower case, in the form of `Request`."""
     headers: dict[str, str] = {}
@@ -155,11 +155,6 @@ def decoded(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     """Return fields in the form of h11."""
     return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
-
-
-_PIECE_BYTES = 64 << 10  # a client must take so many within the timeout
-_LINGER_S = 1.0
-_AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, with a timeout of 0
 
 
 async def send_steadily(stream: trio.SocketStream, pieces: Sequence[bytes | memoryview], timeout_s: float) -> bool:

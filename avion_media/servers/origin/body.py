@@ -41,6 +41,11 @@ _ATTEMPT_S = 10.0  # with the pause before it
 _WINDOW_S = 20.0  # for all attempts
 _PAUSES_S = (0.2, 0.8)  # before the second and the third attempt
 
+LARGEST_WINDOW_BYTES = 4 << 20
+_SMALL_BYTES = 64 << 10  # while the peer's room is scarce
+_MEMORY_BYTES = 128 << 20  # 1000 slow readers from ten peers take 91 MiB
+_SCARCE = 0.5  # of what one peer can have
+
 
 class RangeBody:
     """One object, or a range of it, as its windows. `open` it, iterate over `windows` once; always `close` it."""
@@ -181,12 +186,6 @@ class RangeBody:
             self._held -= spare
             self._memory.give(self._peer, spare)
         return part.content_range or ContentRange.of_all(len(part.data))
-
-
-LARGEST_WINDOW_BYTES = 4 << 20
-_SMALL_BYTES = 64 << 10  # while the peer's room is scarce
-_MEMORY_BYTES = 128 << 20  # 1000 slow readers from ten peers take 91 MiB
-_SCARCE = 0.5  # of what one peer can have
 
 
 class WindowMemory:

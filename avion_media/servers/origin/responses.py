@@ -38,6 +38,15 @@ SAFETY_HEADERS = {
 }
 _UNKNOWN_TYPE = "application/octet-stream"
 
+MEDIA = "/media/{id}"
+THUMBNAIL = "/thumbnail/{size}/{id}"
+CAPABILITIES = "/capabilities"
+NO_ROUTE = "_OTHER"
+_ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+_SINGLE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
+CONDITIONS = ("if-match", "if-unmodified-since", "if-none-match", "if-modified-since", "if-range")
+_CLIENT_GONE = 499  # as nginx calls it: the client left before there was a response
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -54,12 +63,6 @@ class Target:
             return self.content_type, "inline"
         facts = stored_facts(info)
         return (facts.format.content_type, "inline") if facts else (_UNKNOWN_TYPE, "attachment")
-
-
-MEDIA = "/media/{id}"
-THUMBNAIL = "/thumbnail/{size}/{id}"
-CAPABILITIES = "/capabilities"
-NO_ROUTE = "_OTHER"
 
 
 def route_of(path: str) -> tuple[str, str]:
@@ -158,12 +161,6 @@ def unsatisfiable(size_bytes: int) -> Response:
     return plain(416, "the range lies beyond the end", cache_control="no-store", headers=headers)
 
 
-_ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
-_SINGLE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
-
-CONDITIONS = ("if-match", "if-unmodified-since", "if-none-match", "if-modified-since", "if-range")
-
-
 def _parse_date(text: str | None) -> datetime | None:
     """A date in any of its three forms (RFC 9110, 5.6.7); None where there is none, which is to be ignored."""
     if text is None:
@@ -230,9 +227,6 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     if first >= size:
         raise RangeNotSatisfiable
     return first, last
-
-
-_CLIENT_GONE = 499  # as nginx calls it: the client left before there was a response
 
 
 class Timing(dict[str, float]):

@@ -18,6 +18,9 @@ from avion_media.items.item import Items
 from avion_media.items.state.status_store import key_of
 from avion_media.workers.sweep.policy import SweepDecision, SweepReason
 
+_REMOVAL_QUEUED_MS = 6 * 3_600_000  # a removal that still waits is not queued again before
+LISTED_PRECISION = timedelta(seconds=1)  # listings have milliseconds, HEAD has whole seconds
+
 
 @dataclass(frozen=True, slots=True)
 class MediaTasks:
@@ -63,10 +66,6 @@ async def scan_queue(redis: Redis, queue: str, wanted: set[str]) -> tuple[set[st
     if wanted:
         await visit_tasks_of(redis, queue, wanted, visit)
     return alive, given_up
-
-
-_REMOVAL_QUEUED_MS = 6 * 3_600_000  # a removal that still waits is not queued again before
-LISTED_PRECISION = timedelta(seconds=1)  # listings have milliseconds, HEAD has whole seconds
 
 
 class SweepActions:

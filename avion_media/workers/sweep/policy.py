@@ -19,6 +19,8 @@ from avion_media.workers.settings import WorkerSettings
 
 _CLOCK_SKEW = timedelta(minutes=5)  # between the store's clock, which gives the age of objects, and the clock of Redis
 
+MAX_CANDIDATES = 10_000  # the next sweep removes what exceeds this
+
 
 class SweepReason(StrEnum):
     """Why the sweep acts on a media item."""
@@ -205,9 +207,6 @@ def _decide_upload(
 
 def _age(listed: ListedObject, now: datetime) -> timedelta:
     return now - listed.last_modified
-
-
-MAX_CANDIDATES = 10_000  # the next sweep removes what exceeds this
 
 
 class Budget:

@@ -9,9 +9,10 @@ from typing import Any
 
 from avion_media.backends.redis import Redis, RedisRefused, as_map
 from avion_media.common.tasks import EVENTS_STREAM
+from avion_media.items.settings import EventsConfig
 from avion_media.items.state import scripts
 
-DEFAULT_MAX_ENTRIES = 100_000  # as in `EventsConfig`
+DEFAULT_MAX_ENTRIES = EventsConfig().max_entries
 _DELETED = "media.deleted"
 _DELETION_DEDUP_S = 30 * 86_400.0  # no event about a media item follows its deletion
 _EVENT_DEDUP_S = 3600.0  # a task is usually repeated within minutes; a later repetition has the same ``event_id``

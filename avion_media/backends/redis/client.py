@@ -19,7 +19,7 @@ from avion_media.backends.redis.node import NotWithin, RedisNode, Undo
 from avion_media.backends.redis.scripts import Script, load_script
 from avion_media.backends.redis.subscription import hear
 from avion_media.backends.redis.topology import Cluster, Single, Topology, key_slot
-from avion_media.common.concurrency import Pauses, results_of
+from avion_media.common.concurrency import Pauses, in_turn, results_of
 from avion_media.common.errors import Dependency, RedisFull, Unavailable
 from avion_media.common.redis_url import read_redis_url
 
@@ -201,6 +201,30 @@ class Redis:
         for key in keys:
             by_slot.setdefault(key_slot(key.encode()) if spread else 0, []).append(key)
         return [group[first : first + most] for group in by_slot.values() for first in range(0, len(group), most)]
+
+    async def run_in_groups(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Argument] = (),
+        *,
+        of_each: Callable[[str], Sequence[Argument]] = lambda _key: (),
+        split: Callable[[Reply], Sequence[Reply]] = lambda reply: reply or (),
+        most: int = 400,
+        at_once: int = 4,
+    ) -> dict[str, Reply]:
+        """Run a script on `grouped` keys, a few groups at once. Return its reply for each key; errors as in `execute`.
+
+        ``of_each``: the arguments of one key, which follow ``args``. ``split``: the replies in that for a group.
+        """
+        found: dict[str, Reply] = {}
+
+        async def run(group: Sequence[str]) -> None:
+            reply = await self.run(script, group, (*args, *(part for key in group for part in of_each(key))))
+            found.update(zip(group, split(reply), strict=False))
+
+        await in_turn([partial(run, group) for group in await self.grouped(keys, most)], at_once)
+        return found
 
     async def run(
         self, script: Script, keys: Sequence[str], args: Sequence[Argument] = (), *, within_s: float = math.inf

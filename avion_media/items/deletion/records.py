@@ -6,16 +6,14 @@ an undelete undoes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
 
 import trio
 
-from avion_media.backends.redis import Redis, Reply
-from avion_media.common.concurrency import in_turn
+from avion_media.backends.redis import Argument, Redis, Reply, Script
 from avion_media.common.ids import ALPHABET
 from avion_media.common.records import CustomRecord
 from avion_media.common.tasks import DROP_DELETED
@@ -35,8 +33,6 @@ BUCKETS = tuple(sorted({first + second for digits in (ALPHABET, _HEX) for first 
 store. Its records are in one cluster slot."""
 
 _UNDELETED_S = 366 * 86_400.0  # as long as a notice may be delivered again: the producer trims the stream
-_CHUNK = 400  # records that one script writes: 3 ms of the server's time
-_AT_ONCE = 4
 _BUS_S = 0.1  # how long messages of two cluster nodes can overtake each other
 _OVER = (b"removed", b"undeleted")  # states that outlive the journal
 _FIELDS = ("state", "generation", "due", "absorbed", "undeleted_at", "undeleted_through", "unjournaled")
@@ -152,16 +148,11 @@ class DeletionRecords:
     async def get_many(self, media_ids: Sequence[str]) -> dict[str, DeletionRecord]:
         """Return the records of these media items, if they have one that this version can read."""
         found: dict[str, DeletionRecord] = {}
-
-        async def read(keys: Sequence[str]) -> None:
-            for key, values in zip(keys, await self._redis.run(scripts.READ, keys), strict=True):
-                fields = _fields(values)
-                record = DELETION.read_or_skip(fields, key) if fields else None
-                if record is not None:
-                    found[names[key]] = record
-
-        names = {deletion_key(media_id): media_id for media_id in media_ids}
-        await self._in_groups(names, read)
+        for media_id, values in (await self._run(scripts.READ, media_ids)).items():
+            fields = _fields(values)
+            record = DELETION.read_or_skip(fields, deletion_key(media_id)) if fields else None
+            if record is not None:
+                found[media_id] = record
         return found
 
     async def mark(
@@ -178,30 +169,20 @@ class DeletionRecords:
         A notice of the stream has a ``position``. A notice of the channel was issued after ``lower_bound_ms``.
         ``at_once``: the objects may be removed now, regardless of undeletes.
         """
-        marks: list[Mark] = []
         lower = "" if lower_bound_ms is None else lower_bound_ms
         args = (round(delay_s * 1000), position, lower, int(at_once), STATUS_CHANGES)
-
-        async def write(keys: Sequence[str]) -> None:
-            ids = [names[key] for key in keys]
-            replies = await self._redis.run(scripts.MARK, keys, (*args, *ids))
-            for media_id, reply in zip(ids, replies.decode().split(" "), strict=True):
-                fresh, generation, due_ms = reply.split(",")
-                if fresh != "-1":
-                    marks.append(Mark(media_id, int(generation), int(due_ms), fresh == "1"))
-
-        names = {deletion_key(media_id): media_id for media_id in media_ids}
-        await self._in_groups(names, write)
-        return marks
+        replies = await self._run(scripts.MARK, media_ids, args, lambda media_id: (media_id,), _words)
+        found = ((media_id, *reply.split(",")) for media_id, reply in replies.items())
+        return [
+            Mark(media_id, int(generation), int(due_ms), fresh == "1")
+            for media_id, fresh, generation, due_ms in found
+            if fresh != "-1"
+        ]
 
     async def note_journaled(self, marks: Sequence[Mark]) -> None:
         """Note that these deletions are in the journal."""
-        generations = {deletion_key(each.media_id): each.generation for each in marks}
-
-        async def note(keys: Sequence[str]) -> None:
-            await self._redis.run(scripts.NOTE_JOURNALED, keys, [generations[key] for key in keys])
-
-        await self._in_groups(generations, note)
+        generations = {each.media_id: each.generation for each in marks}
+        await self._run(scripts.NOTE_JOURNALED, generations, (), lambda media_id: (generations[media_id],))
 
     async def begin_removal(self, media_id: str, generation: int) -> Removal:
         """Begin to remove the objects of one deletion. After that it cannot be undone."""
@@ -236,64 +217,48 @@ class DeletionRecords:
 
         A deletion is not undone if there is a newer one of the same media item, or if its removal has begun.
         """
-        undeleted: dict[str, tuple[int, int]] = {}
-        names = {deletion_key(media_id): media_id for media_id in generations}
-        first = (issued.at_ms, issued.position, round(_UNDELETED_S * 1000), STATUS_CHANGES)
-
-        async def write(keys: Sequence[str]) -> None:
-            each = [part for key in keys for part in (generations[names[key]], names[key])]
-            for key, at_ms in zip(keys, await self._redis.run(scripts.UNDELETE, keys, (*first, *each)), strict=True):
-                if at_ms:
-                    undeleted[names[key]] = generations[names[key]], int(at_ms)
-
-        await self._in_groups(names, write)
-        return undeleted
+        args = (issued.at_ms, issued.position, round(_UNDELETED_S * 1000), STATUS_CHANGES)
+        replies = await self._run(scripts.UNDELETE, generations, args, lambda each: (generations[each], each))
+        return {media_id: (generations[media_id], int(at_ms)) for media_id, at_ms in replies.items() if at_ms}
 
     async def unfinished(self, marks: Sequence[Mark]) -> set[Mark]:
         """Return the marks whose removal has not ended; a state of a later version counts as such."""
-        found: set[Mark] = set()
-        by_key: dict[str, list[Mark]] = {}
-        for each in marks:
-            by_key.setdefault(deletion_key(each.media_id), []).append(each)
-
-        async def read(keys: Sequence[str]) -> None:
-            for key, (state, generation, *_) in zip(keys, await self._redis.run(scripts.READ, keys), strict=True):
-                if state and state not in _OVER:
-                    found.update(each for each in by_key[key] if generation == str(each.generation).encode())
-
-        await self._in_groups(by_key, read)
-        return found
+        replies = await self._run(scripts.READ, {each.media_id for each in marks})
+        valid = {
+            (media_id, int(generation))
+            for media_id, (state, generation, *_) in replies.items()
+            if state and state not in _OVER
+        }
+        return {each for each in marks if (each.media_id, each.generation) in valid}
 
     async def restore_marks(self, marks: Sequence[Mark], position: str) -> list[Mark]:
         """Write marks that Redis may have lost; return those that are current."""
         by_id = {mark.media_id: mark for mark in marks}
-        current: list[Mark] = []
-
-        async def write(keys: Sequence[str]) -> None:
-            each = [by_id[names[key]] for key in keys]
-            parts = [part for mark in each for part in (mark.generation, mark.due_ms, mark.media_id)]
-            replies = await self._redis.run(scripts.RESTORE, keys, ("marked", position, STATUS_CHANGES, *parts))
-            current.extend(mark for mark, is_current in zip(each, replies, strict=True) if is_current)
-
-        names = {deletion_key(media_id): media_id for media_id in by_id}
-        await self._in_groups(names, write)
-        return current
+        args = ("marked", position, STATUS_CHANGES)
+        replies = await self._run(
+            scripts.RESTORE, by_id, args, lambda each: (by_id[each].generation, by_id[each].due_ms, each)
+        )
+        return [by_id[media_id] for media_id, is_current in replies.items() if is_current]
 
     async def restore_undeletes(self, generations: Mapping[str, int], issued: Undelete) -> None:
         """Write undeletes again that Redis may have lost, given by media id and generation."""
-        first = ("undeleted", issued.at_ms, issued.position, round(_UNDELETED_S * 1000), STATUS_CHANGES)
+        args = ("undeleted", issued.at_ms, issued.position, round(_UNDELETED_S * 1000), STATUS_CHANGES)
+        await self._run(scripts.RESTORE, generations, args, lambda each: (generations[each], each))
 
-        async def write(keys: Sequence[str]) -> None:
-            parts = [part for key in keys for part in (generations[names[key]], names[key])]
-            await self._redis.run(scripts.RESTORE, keys, (*first, *parts))
-
-        names = {deletion_key(media_id): media_id for media_id in generations}
-        await self._in_groups(names, write)
-
-    async def _in_groups(self, keys: Iterable[str], run: Callable[[Sequence[str]], Awaitable[None]]) -> None:
-        """Run a script on groups of keys, each of one cluster slot, a few groups at once."""
-        groups = await self._redis.grouped(list(keys), _CHUNK)
-        await in_turn([partial(run, group) for group in groups], _AT_ONCE)
+    async def _run(
+        self,
+        script: Script,
+        media_ids: Collection[str],
+        args: Sequence[Argument] = (),
+        of_each: Callable[[str], Sequence[Argument]] = lambda _media_id: (),
+        split: Callable[[Reply], Sequence[Reply]] = lambda reply: reply or (),
+    ) -> dict[str, Reply]:
+        """Run a script on the records of these media items. Return its replies by media id."""
+        names = {deletion_key(media_id): media_id for media_id in media_ids}
+        found = await self._redis.run_in_groups(
+            script, list(names), args, of_each=lambda key: of_each(names[key]), split=split
+        )
+        return {names[key]: reply for key, reply in found.items()}
 
 
 def _parse(fields: Mapping[str, str], _key: str) -> DeletionRecord:
@@ -316,6 +281,10 @@ DELETION = CustomRecord(
     fields=_FIELDS,
     parse=_parse,
 )
+
+
+def _words(reply: bytes) -> list[str]:
+    return reply.decode().split(" ")
 
 
 def _fields(values: Reply) -> dict[str, str]:

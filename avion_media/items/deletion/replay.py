@@ -16,12 +16,10 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 import trio
 
 from avion_media.backends.redis import Argument, Lock, Script
-from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.tasks import DELETE_QUEUE
 from avion_media.common.telemetry import get_logger
@@ -39,8 +37,7 @@ _MARGIN = timedelta(minutes=10)  # if the clock of Redis was set back
 _LOOKUP_S = 1.0
 _WAIT_S = 2.0  # how long a lookup waits for a replay
 _RETRY_AFTER_S = 2.0  # retry delay that clients get
-_CHUNK = 500
-_AT_ONCE = 16
+_AT_ONCE = 16  # in a cluster each bucket is a group of its own
 _log = get_logger()
 
 Epochs = Mapping[str, str]
@@ -205,23 +202,8 @@ class JournalReplay:
         return keys if await self._redis.is_cluster() else keys[:1]
 
     async def _epochs(self, keys: Sequence[str]) -> dict[str, str]:
-        found: dict[str, str] = {}
-
-        async def read(group: Sequence[str]) -> None:
-            replies = await self._redis.run(scripts.READ_COMPLETENESS, group)
-            found.update(zip(group, (each.decode() for each in replies), strict=True))
-
-        groups = await self._redis.grouped(keys, _CHUNK)
-        await in_turn([partial(read, group) for group in groups], _AT_ONCE)
-        return found
+        found = await self._redis.run_in_groups(scripts.READ_COMPLETENESS, keys, at_once=_AT_ONCE)
+        return {key: replay.decode() for key, replay in found.items()}
 
     async def _run_on_all(self, script: Script, args: Sequence[Argument] = ()) -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
-
-        async def run(group: Sequence[str]) -> None:
-            replies = await self._redis.run(script, group, args)
-            found.update(zip(group, replies or (), strict=False))
-
-        groups = await self._redis.grouped(self._keys, _CHUNK)
-        await in_turn([partial(run, group) for group in groups], _AT_ONCE)
-        return found
+        return await self._redis.run_in_groups(script, self._keys, args, at_once=_AT_ONCE)

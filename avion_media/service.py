@@ -14,7 +14,7 @@ import trio
 from avion_media.app import build_tree
 from avion_media.common.settings import PREFIX
 from avion_media.common.telemetry import configure_logging, get_logger, instruments
-from avion_media.common.telemetry.otel import OpenTelemetry
+from avion_media.common.telemetry.otel import open_telemetry
 from avion_media.config import Config, ConfigError, ports_without_auth
 from avion_media.nodes import gauges
 from avion_media.nodes.credential_reload import problems_with_files
@@ -172,7 +172,7 @@ async def _serve(
 def open_runtime(config: Config, roles: frozenset[str]) -> Runtime:
     """Make a runtime with real telemetry."""
     name = consumer_name()
-    runtime = Runtime(config, roles, OpenTelemetry(version("avion-media"), name), consumer=name)
+    runtime = Runtime(config, roles, open_telemetry(version("avion-media"), name), consumer=name)
     gauges.observe(runtime)
     runtime.lifecycle.on_change(lambda phase: runtime.telemetry.flush() if phase is Phase.LAME_DUCK else None)
     runtime.lifecycle.on_change(lambda phase: freeze_long_lived_objects() if phase is Phase.READY else None)

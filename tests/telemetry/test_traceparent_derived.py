@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -19,7 +18,6 @@ from avion_media.common.errors import Dependency
 from avion_media.common.ids import MediaId, parse_any_id
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
-from avion_media.common.telemetry import Span as AnySpan
 from avion_media.common.telemetry import Telemetry
 from avion_media.common.telemetry.tracing import RecordedSpan, Tracer, sampler_from, trace_of_medium
 from avion_media.items.deletion import (
@@ -50,19 +48,7 @@ class Recorded(Telemetry):
 
     def __init__(self) -> None:
         self.spans: list[RecordedSpan] = []
-        self._tracer = Tracer(sampler_from({}), self.spans.append)
-
-    def span(
-        self,
-        name: str,
-        *,
-        kind: Any = "internal",
-        parent: str = "",
-        medium: str = "",
-        link: str = "",
-        **attributes: Any,
-    ) -> AbstractContextManager[AnySpan]:
-        return self._tracer.start(name, kind, parent, medium, link, attributes)
+        super().__init__(Tracer(sampler_from({}), self.spans.append))
 
 
 class UploadOnly:

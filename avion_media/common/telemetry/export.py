@@ -13,6 +13,8 @@ from functools import partial
 from avion_media.common.telemetry.tracing import RecordedSpan
 
 _SLOW_S = 1.0  # the end does not wait for a collector that takes longer for one batch
+_POLL_S = 0.02  # how often the shutdown checks whether the collector still responds
+_UNKNOWN_S = 1.0  # how long the shutdown waits for a collector that was never contacted
 
 _FIRST_S = 0.5
 _LONGEST_PAUSE_S = 60.0
@@ -164,6 +166,20 @@ class SpanQueue(ExportThread):
             return min(_FIRST_S, self._bounds.delay_s)
         longest_s = max(_LONGEST_PAUSE_S, self._bounds.delay_s)
         return min(longest_s, self._bounds.delay_s * 2.0 ** min(self._failures, 16))
+
+
+def shut_down(exports: Sequence[ExportThread], timeout_s: float) -> None:
+    """Export the rest, and end the threads, which share the time. Do not wait for a collector that does not respond."""
+    began = time.monotonic()
+    answers = [each.answers for each in exports]
+    unknown_s = 0.0 if False in answers else min(timeout_s, _UNKNOWN_S)
+    timeouts_s = [unknown_s if each is None else timeout_s * each for each in answers]
+    waited_for = [(each, seconds) for each, seconds in zip(exports, timeouts_s, strict=True) if seconds]
+    for each, _ in waited_for:
+        each.close()
+    for each, seconds in waited_for:
+        while not each.ended and each.answers is not False and time.monotonic() < began + seconds:
+            each.join(_POLL_S)
 
 
 def interval_s(environ: Mapping[str, str]) -> float:

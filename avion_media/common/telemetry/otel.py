@@ -1,140 +1,67 @@
-"""Telemetry by OpenTelemetry: always Prometheus on the admin port, and OTLP if ``OTEL_…`` configures it."""
+"""Telemetry by OpenTelemetry: always Prometheus on the admin port, and OTLP if ``OTEL_…`` configures it.
+
+Only ``http/protobuf``: the exporter for OTLP over gRPC needs grpcio, a second HTTP/2 stack with its own threads, and
+every collector accepts both.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, TypeVar
 
+from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from avion_media.common.telemetry import instruments, otlp
-from avion_media.common.telemetry.api import NO_SPAN, Span, Telemetry
-from avion_media.common.telemetry.export import MetricExport, QueueBounds, SpanQueue, interval_s
-from avion_media.common.telemetry.instruments import Instrument
-from avion_media.common.telemetry.metrics import Metrics
-from avion_media.common.telemetry.tracing import AttributeValue, Kind, Tracer, current_span, sampler_from
+from avion_media.common.telemetry import instruments
+from avion_media.common.telemetry.api import Telemetry
+from avion_media.common.telemetry.export import Export, ExportThread, MetricExport, QueueBounds, SpanQueue, interval_s
+from avion_media.common.telemetry.metrics import Metrics, Point
+from avion_media.common.telemetry.tracing import RecordedSpan, TraceContext, Tracer, sampler_from
 
+T = TypeVar("T")
+
+SCOPE = "avion_media"
+_PROTOCOL = "http/protobuf"
+_KINDS = {kind.name.lower(): kind for kind in SpanKind}
+_UNSET, _ERROR = Status(StatusCode.UNSET), StatusCode.ERROR
 _log = logging.getLogger(__name__)
-_POLL_S = 0.02  # how often the shutdown checks whether the collector still responds
-_UNKNOWN_S = 1.0  # how long the shutdown waits for a collector that was never contacted
 
 
-class OpenTelemetry(Telemetry):
-    """One per process.
+def open_telemetry(version: str, instance: str = "", environ: Mapping[str, str] = os.environ) -> Telemetry:
+    """Return the telemetry of this process; call it once.
 
     An invalid setting is logged, and its feature stays off; the service starts all the same.
     """
-
-    def __init__(self, version: str, instance: str = "", environ: Mapping[str, str] = os.environ) -> None:
-        resource = _resource(version, instance)
-        self._metrics = Metrics(resource)
-        self._metric_export: MetricExport | None = None
-        if _is_wanted(environ, "metrics"):
-            self._metric_export = MetricExport(otlp.metric_export(self._metrics.take), _interval_s(environ))
-        self._spans: SpanQueue | None = None
-        if _is_wanted(environ, "traces"):
-            self._spans = SpanQueue(otlp.span_export(resource, version), _bounds(environ))
-            self.observe(instruments.TELEMETRY_SPANS, self._span_counts)
-        else:
-            self.observe(instruments.TELEMETRY_SPANS, _no_span_counts)
-        self._tracer = Tracer(_sampler(environ), self._spans.put if self._spans else None)
-
-    # -- spans
-
-    def span(
-        self,
-        name: str,
-        *,
-        kind: Kind = "internal",
-        parent: str = "",
-        medium: str = "",
-        link: str = "",
-        **attributes: AttributeValue,
-    ) -> AbstractContextManager[Span]:
-        return self._tracer.start(name, kind, parent, medium, link, attributes)
-
-    def child_span(
-        self, name: str, *, kind: Kind = "internal", **attributes: AttributeValue
-    ) -> AbstractContextManager[Span]:
-        if current_span() is None:
-            return NO_SPAN
-        return self._tracer.start(name, kind, "", "", "", attributes)
-
-    def record_child_span(self, name: str, seconds: float, *, error: str = "", **attributes: AttributeValue) -> None:
-        if current_span() is None or not self._tracer.records:
-            return
-        span = self._tracer.start(name, "internal", "", "", "", attributes)
-        span.start_ns = time.time_ns() - round(seconds * 1e9)
-        if error:
-            span.fail(error)
-        span.end()
-
-    def attach_to_media_trace(self, media_id: str, *, begins: bool = False) -> None:
-        span = current_span()
-        if span is not None:
-            span.attach_to_media_trace(media_id, begins=begins)
-
-    def traceparent(self) -> str:
-        span = current_span()
-        return span.context.traceparent if span is not None else ""
-
-    # -- metrics
-
-    def count(self, instrument: Instrument, value: float = 1, **attributes: AttributeValue) -> None:
-        self._metrics.add(instrument, value, attributes)
-
-    def record(self, instrument: Instrument, value: float, **attributes: AttributeValue) -> None:
-        self._metrics.record(instrument, value, attributes)
-
-    def observe(
-        self, instrument: Instrument, read: Callable[[], Sequence[tuple[float, dict[str, AttributeValue]]]]
-    ) -> None:
-        self._metrics.observe(instrument, read)
-
-    def refresh(self) -> None:
-        self._metrics.refresh()
-
-    def render_metrics(self) -> bytes:
-        return self._metrics.render()
-
-    def _span_counts(self) -> list[tuple[float, dict[str, AttributeValue]]]:
-        spans = self._spans
-        assert spans is not None  # only observed then
-        return [
-            (spans.exported, {"outcome": "exported"}),
-            (spans.failed, {"outcome": "failed"}),
-            (spans.dropped, {"outcome": "dropped"}),
-        ]
-
-    # -- the end
-
-    def flush(self) -> None:
-        for exporting in (self._spans, self._metric_export):
-            if exporting is not None:
-                exporting.flush()
-
-    def shutdown(self, timeout_s: float) -> None:
-        """Spans and metrics share the time: both are exported at once."""
-        began = time.monotonic()
-        exporting = [each for each in (self._spans, self._metric_export) if each is not None]
-        answers = [each.answers for each in exporting]
-        timeouts_s = [_shutdown_timeout_s(each, answers, timeout_s) for each in answers]
-        waited_for = [(each, seconds) for each, seconds in zip(exporting, timeouts_s, strict=True) if seconds]
-        for each, _ in waited_for:
-            each.close()
-        for each, seconds in waited_for:
-            while not each.ended and each.answers is not False and time.monotonic() < began + seconds:
-                each.join(_POLL_S)
+    resource = _resource(version, instance)
+    metrics, spans = Metrics(resource), None
+    exports: list[ExportThread] = []
+    if _valid(partial(_is_wanted, environ, "traces"), False, "no traces are exported"):
+        bounds = _valid(partial(QueueBounds.from_environment, environ), QueueBounds(), "spans are queued as by default")
+        spans = SpanQueue(_span_export(resource, version), bounds)
+        exports.append(spans)
+    metrics.observe(instruments.TELEMETRY_SPANS, partial(_span_counts, spans))
+    if _valid(partial(_is_wanted, environ, "metrics"), False, "no metrics are exported"):
+        default_s = interval_s({})
+        seconds = _valid(partial(interval_s, environ), default_s, "metrics are exported as often as by default")
+        exports.append(MetricExport(_metric_export(metrics.take), seconds))
+    sampler = _valid(partial(sampler_from, environ), sampler_from({}), "traces are sampled as by default")
+    return Telemetry(Tracer(sampler, spans.put if spans else None), metrics, exports)
 
 
-def _shutdown_timeout_s(answers: bool | None, all_answers: Sequence[bool | None], timeout_s: float) -> float:
-    """Return how long to wait for a collector. 0 if it does not respond; a little if that is unknown (None)."""
-    if answers is None:
-        return 0.0 if False in all_answers else min(timeout_s, _UNKNOWN_S)
-    return timeout_s if answers else 0.0
+def _valid(read: Callable[[], T], default: T, consequence: str) -> T:
+    """Return the value of a setting. Log why, and return the default, if it is invalid."""
+    try:
+        return read()
+    except ValueError as error:
+        _log.error("%s: %s", consequence, error)
+        return default
 
 
 def _resource(version: str, instance: str) -> Resource:
@@ -145,37 +72,82 @@ def _resource(version: str, instance: str) -> Resource:
     return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
 
 
+def _span_counts(spans: SpanQueue | None) -> list[Point]:
+    counts = (spans.exported, spans.failed, spans.dropped) if spans else (0, 0, 0)
+    outcomes = ("exported", "failed", "dropped")
+    return [(count, {"outcome": outcome}) for count, outcome in zip(counts, outcomes, strict=True)]
+
+
 def _is_wanted(environ: Mapping[str, str], signal: str) -> bool:
-    try:
-        return otlp.wanted(environ, signal)
-    except ValueError as error:
-        _log.error("no %s are exported: %s", signal, error)
+    """Return whether to export ``signal`` (traces, metrics): an endpoint is set, or OTLP is selected by name.
+
+    Unlike an SDK without settings, a service without settings does not try a collector on localhost. Raises ValueError
+    for an unknown protocol or exporter.
+    """
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
+    exporter = environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip().lower()
+    if exporter == "none":
+        return False
+    if exporter not in ("", "otlp"):
+        raise ValueError(f"OTEL_{signal.upper()}_EXPORTER={exporter}: expected otlp or none")
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
+    if not exporter and not any(environ.get(name) for name in endpoints):
+        return False
+    for name in (f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        protocol = environ.get(name, "").strip()
+        if protocol and protocol != _PROTOCOL:
+            raise ValueError(f"{name}={protocol}: only {_PROTOCOL} is spoken")
+        if protocol:
+            break
+    return True
 
 
-def _sampler(environ: Mapping[str, str]) -> Callable[..., bool]:
-    try:
-        return sampler_from(environ)
-    except ValueError as error:
-        _log.error("traces are sampled as by default: %s", error)
-        return sampler_from({})
+def _span_export(resource: Resource, scope_version: str) -> Export:
+    """Return a function that sends spans to the collector."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    exporter = OTLPSpanExporter()
+    scope = InstrumentationScope(SCOPE, scope_version)
+
+    def export(spans: Sequence[RecordedSpan]) -> bool:
+        return exporter.export([_readable(span, resource, scope) for span in spans]) is SpanExportResult.SUCCESS
+
+    return export
 
 
-def _interval_s(environ: Mapping[str, str]) -> float:
-    try:
-        return interval_s(environ)
-    except ValueError as error:
-        _log.error("metrics are exported as often as by default: %s", error)
-        return interval_s({})
+def _metric_export(take: Callable[[], MetricsData | None]) -> Callable[[], bool]:
+    """Return a function that sends the metrics from ``take`` to the collector."""
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+
+    exporter = OTLPMetricExporter()
+
+    def export() -> bool:
+        metrics = take()
+        return metrics is None or exporter.export(metrics) is MetricExportResult.SUCCESS
+
+    return export
 
 
-def _bounds(environ: Mapping[str, str]) -> QueueBounds:
-    try:
-        return QueueBounds.from_environment(environ)
-    except ValueError as error:
-        _log.error("spans are queued as by default: %s", error)
-        return QueueBounds()
+def _readable(span: RecordedSpan, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
+    attributes: dict[str, Any] = {name.replace("__", "."): value for name, value in span.attributes.items()}
+    if span.error:
+        attributes["error.type"] = span.error
+    context = span.context
+    return ReadableSpan(
+        name=span.name,
+        context=_sdk_context(context, remote=False),
+        parent=_sdk_context(TraceContext(context.trace_id, span.parent_id, context.flags)) if span.parent_id else None,
+        resource=resource,
+        attributes=attributes,
+        links=[Link(_sdk_context(each)) for each in span.links],
+        kind=_KINDS[span.kind],
+        status=Status(_ERROR) if span.error else _UNSET,
+        start_time=span.start_ns,
+        end_time=span.end_ns,
+        instrumentation_scope=scope,
+    )
 
 
-def _no_span_counts() -> list[tuple[float, dict[str, AttributeValue]]]:
-    return [(0.0, {"outcome": outcome}) for outcome in ("exported", "failed", "dropped")]
+def _sdk_context(context: TraceContext, *, remote: bool = True) -> SpanContext:
+    return SpanContext(context.trace_id, context.span_id, is_remote=remote, trace_flags=TraceFlags(context.flags))

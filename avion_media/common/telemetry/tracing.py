@@ -3,7 +3,7 @@
 Decision: spans of our own instead of the SDK's, which take 14 µs each, recorded or not: a seventh of a whole
 RequestMediaUpload. These take 2 µs. The SDK's samplers need its objects, too; the six of the specification are one line
 each. Ids are chosen on first use, so that a call can attach itself to the trace of a media item after its start. In the
-exporter's thread recorded spans become the SDK's spans (see `otlp`).
+exporter's thread recorded spans become the SDK's spans (see `otel`).
 
 A client makes two calls for one upload, and most clients send no trace context. So that both calls and the task are one
 trace, the trace id is the media id: the same 128 bits, written in hex. Each can be derived from the other (`avion-media

@@ -94,6 +94,7 @@ class _Counted(Telemetry):
     """Adds up the bytes that were read from the store."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.bytes = 0
 
     def count(self, instrument: Instrument, value: float = 1, **_attributes: object) -> None:

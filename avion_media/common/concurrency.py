@@ -29,6 +29,39 @@ class Pauses:
         return pause_s * random.uniform(0.5, 1.0)
 
 
+class OutagePause:
+    """The pause between two attempts of many tasks, longer each time, until one succeeds. Time is Trio's.
+
+    Without it, all tasks would fail one after another within moments, repeatedly.
+    """
+
+    def __init__(self, first_s: float, longest_s: float) -> None:
+        self._first_s = first_s
+        self._longest_s = longest_s
+        self._until = 0.0
+        self.pause_s = 0.0
+        """The present pause; 0 without an outage."""
+        self.detail = ""
+        """Why the last attempt failed."""
+
+    @property
+    def remaining_s(self) -> float:
+        """Time until the next attempt."""
+        return max(0.0, self._until - trio.current_time())
+
+    def failed(self, detail: str = "") -> None:
+        """Record a failure. Attempts that began before the present pause do not count."""
+        if self.remaining_s:
+            return
+        self.detail = detail
+        self.pause_s = min(self._longest_s, self.pause_s * 2) if self.pause_s else self._first_s
+        self._until = trio.current_time() + self.pause_s * random.uniform(0.8, 1.2)
+
+    def succeeded(self) -> None:
+        """Record a success, which ends the outage."""
+        self.pause_s = self._until = 0.0
+
+
 async def run_all(calls: list[Call]) -> None:
     """Run all calls at once; return when the last has ended.
 

@@ -18,7 +18,7 @@ import trio
 
 from avion_media.backends.queue import Lease, TaskQueue
 from avion_media.backends.queue.dead_letter_index import DeadLetterIndex
-from avion_media.common.concurrency import Pauses, run_all
+from avion_media.common.concurrency import OutagePause, Pauses, run_all
 from avion_media.common.errors import Dependency, LeaseLost, Reason, Rejected, Unavailable
 from avion_media.common.tasks import TaskHandler
 from avion_media.common.telemetry import Telemetry, bind_path, get_logger
@@ -34,7 +34,6 @@ from avion_media.workers.decision import (
     refuse,
 )
 from avion_media.workers.observed_attempt import ObservedAttempt
-from avion_media.workers.outage import OutagePause
 from supervisors import Child
 
 _LOOK_S = 0.5  # how long one read waits until it looks for tasks of workers that stand still

@@ -12,15 +12,14 @@ from coredis import exceptions as refusals
 from coredis.connection import TCPConnection, TCPLocation
 
 from avion_media.backends.redis.errors import cause_of
-from avion_media.common.concurrency import Pauses
 from avion_media.common.redis_url import Address, Credentials, RedisTarget
 
 Argument = str | bytes | int | float
 Reply = Any  # as Redis sends it: None, int, float, bool, bytes, and lists and dicts of these
 
 _MAX_CONNECT_S = 2.0  # short, because a connect is shielded from cancellation
-_DIAL_PAUSE_S = (0.05, 1.0)  # shortest and longest pause between two failed connects
-LONGEST_PAUSE_S = _DIAL_PAUSE_S[1]
+DIAL_PAUSE_S = (0.05, 1.0)  # shortest and longest pause between two failed connects
+LONGEST_PAUSE_S = DIAL_PAUSE_S[1]
 
 # coredis logs a traceback for each failed connect. Here that is a state, which `Redis.available` shows.
 logging.getLogger("coredis").setLevel(logging.CRITICAL)
@@ -82,30 +81,6 @@ def _options(credentials: Credentials, database: int, tls: ssl.SSLContext | None
     if tls is not None:
         options["ssl_context"] = tls
     return options
-
-
-class Pause:
-    """A growing pause between failed attempts to connect. In an outage, tasks do not retry one after another."""
-
-    def __init__(self) -> None:
-        self._backoff = Pauses(*_DIAL_PAUSE_S)
-        self._again_at = -1.0
-        self._detail = ""
-
-    def check(self) -> None:
-        """Raise ConnectionError during the pause."""
-        if trio.current_time() < self._again_at:
-            raise refusals.ConnectionError(self._detail)
-
-    def failed(self, error: BaseException) -> None:
-        """Begin a pause."""
-        self._again_at = trio.current_time() + self._backoff.next_s()
-        self._detail = cause_of(error)
-
-    def succeeded(self) -> None:
-        """Make the next pause a short one."""
-        self._backoff.reset()
-        self._again_at = -1.0
 
 
 class _Connection(TCPConnection):

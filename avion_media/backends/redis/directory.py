@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import trio
 from coredis import exceptions as refusals
 
-from avion_media.backends.redis.connection import Pause, RedisDialler
-from avion_media.backends.redis.errors import ANY
+from avion_media.backends.redis.connection import DIAL_PAUSE_S, RedisDialler
+from avion_media.backends.redis.errors import ANY, cause_of
 from avion_media.backends.redis.locator import Locator
 from avion_media.backends.redis.node import RedisNode
 from avion_media.backends.redis.topology import Cluster, Single, Topology
+from avion_media.common.concurrency import OutagePause
 
 _NOWHERE = ""  # in place of an address, if no server was found
 _REFRESH_PAUSE_S = 0.5  # between two reads of a cluster's slots
@@ -37,7 +38,7 @@ class Directory:
         self._dialler = dialler
         self._topology: Topology | None = None
         self._locating = trio.Lock()
-        self._pause = Pause()
+        self._pause = OutagePause(*DIAL_PAUSE_S)
         self._refreshing = False
         self._refresh_wanted = False
         self._troubles = {_NOWHERE: "not connected yet"}  # by the server's address
@@ -64,11 +65,12 @@ class Directory:
             if self._dialler.nursery is None:
                 raise refusals.ConnectionError("closed")
             if found is None:
-                self._pause.check()
+                if self._pause.remaining_s:
+                    raise refusals.ConnectionError(self._pause.detail)
                 try:
                     found = await self._locator.locate()
                 except ANY as error:
-                    self._pause.failed(error)
+                    self._pause.failed(cause_of(error))
                     raise
                 self._pause.succeeded()
                 self._replace(found)
@@ -112,7 +114,7 @@ class Directory:
     def close(self) -> None:
         """Forget everything, and end all connections."""
         self._replace(None)
-        self._pause = Pause()
+        self._pause.succeeded()
         self._refreshing = self._refresh_wanted = False
         self._troubles = {_NOWHERE: "closed"}
         self._judge()

@@ -14,9 +14,9 @@ import trio
 from coredis import exceptions as refusals
 from coredis.connection import TCPConnection
 
-from avion_media.backends.redis.connection import Argument, Pause, RedisDialler, Reply, send
-from avion_media.backends.redis.errors import UNAVAILABLE
-from avion_media.common.concurrency import take
+from avion_media.backends.redis.connection import DIAL_PAUSE_S, Argument, RedisDialler, Reply, send
+from avion_media.backends.redis.errors import UNAVAILABLE, cause_of
+from avion_media.common.concurrency import OutagePause, take
 from avion_media.common.errors import MediaError
 from avion_media.common.redis_url import Address
 
@@ -47,7 +47,7 @@ class RedisNode:
         self._timeout_s = timeout_s
         self._shared = connection
         self._dialling = trio.Lock()
-        self._pause = Pause()
+        self._pause = OutagePause(*DIAL_PAUSE_S)
         self._calls = trio.CapacityLimiter(_MAX_CALLS)
         self._idle: list[TCPConnection] = []
         self._closed = False
@@ -132,11 +132,12 @@ class RedisNode:
         """Return a connection for the caller alone, which must invalidate it."""
         if self._closed:
             raise refusals.ConnectionError(f"{self.address} is not in charge any more")
-        self._pause.check()
+        if self._pause.remaining_s:
+            raise refusals.ConnectionError(self._pause.detail)
         try:
             connection = await self._dialler.dial(self.address)
         except UNAVAILABLE as error:
-            self._pause.failed(error)
+            self._pause.failed(cause_of(error))
             raise
         self._pause.succeeded()
         return connection

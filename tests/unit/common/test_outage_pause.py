@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from avion_media.workers.outage import OutagePause
+from avion_media.common.concurrency import OutagePause
 
 
 async def test_it_grows_to_its_bound_and_ends_with_a_success(autojump_clock: object) -> None:

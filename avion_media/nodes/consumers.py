@@ -16,8 +16,7 @@ from avion_media.items.deletion import RemoveDeleted
 from avion_media.nodes import group
 from avion_media.process.runtime import Limiter, Runtime
 from avion_media.servers.settings import ServerSettings
-from avion_media.workers.bulk import BulkRunner, ReplayDeadLetters, Work
-from avion_media.workers.bulk_undelete import UndeleteMedia
+from avion_media.workers.bulk import BulkRunner, ReplayDeadLetters, UndeleteMedia, Work
 from avion_media.workers.cache_remote import CacheRemote
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy

@@ -8,8 +8,9 @@ import trio
 
 from avion_media.backends.queue import BulkJob, BulkJobs, DeadLetterFilter, JobProgress, JobState, TaskQueue
 from avion_media.common.errors import Unavailable
-from avion_media.common.ids import UnknownFormat
+from avion_media.common.ids import UnknownFormat, parse_any_id, parse_media_id
 from avion_media.common.telemetry import get_logger
+from avion_media.items.deletion import JournalReplay, undelete
 
 Work = Callable[[BulkJob, int], Awaitable[JobProgress]]
 """Runs one step of a job, with a maximum of items. A step that could not be recorded is repeated."""
@@ -87,6 +88,37 @@ class ReplayDeadLetters:
             if cursor != job.cursor:
                 return JobProgress(cursor, done)
         return JobProgress(cursor, done, state=JobState.DONE)
+
+
+class UndeleteMedia:
+    """The work of a bulk undelete. A step turns a page of the owner's media into items, or undeletes items."""
+
+    def __init__(self, replay: JournalReplay, jobs: BulkJobs) -> None:
+        self._replay = replay
+        self._jobs = jobs
+
+    async def __call__(self, job: BulkJob, most: int) -> JobProgress:
+        """See `Work`. Undeleting twice is harmless. Raises `Unavailable`."""
+        items = await self._jobs.items(job, most)
+        if not items:
+            return await self._list(job)
+        any_ids = [parse_any_id(each) for each in items]
+        found = await undelete(self._replay, any_ids)
+        problems = {media_id: problem for media_id, problem in found.items() if problem is not None}
+        last = next((f"{media_id}: {problem}" for media_id, problem in problems.items()), "")
+        return JobProgress(job.cursor, len(items) - len(problems), len(problems), last, items)
+
+    async def _list(self, job: BulkJob) -> JobProgress:
+        """Add the next page of the owner's media. After the last page the job is done."""
+        owner = job.conditions.get("owner", "")
+        if owner:
+            after = parse_media_id(job.cursor) if job.cursor else None
+            async for page in self._replay.items.owners.media(owner, after):
+                if page:
+                    records = await self._replay.records.get_many([each.media_id.text for each in page])
+                    deleted = [media_id for media_id, record in records.items() if record.is_deleted]
+                    return JobProgress(page[-1].media_id.text, added=deleted)
+        return JobProgress(job.cursor, state=JobState.DONE)
 
 
 def _order(entry_id: str) -> tuple[int, int]:

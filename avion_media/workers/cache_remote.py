@@ -16,9 +16,12 @@ nothing                         fetches
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
+
+import trio
 
 from avion_media.backends.files import SpooledSource, open_spool
 from avion_media.backends.remote import (
@@ -32,21 +35,17 @@ from avion_media.backends.remote import (
 )
 from avion_media.backends.settings import RemoteConfig
 from avion_media.backends.store import ObjectStore
-from avion_media.common.errors import (
-    SERVICE_FAULTS,
-    Reason,
-    Rejected,
-)
+from avion_media.common.errors import SERVICE_FAULTS, Deferred, Reason, Rejected, Unavailable
 from avion_media.common.ids import RemoteId, remote_id_for
 from avion_media.common.media import MediaFacts
 from avion_media.common.tasks import CACHE_QUEUE, EnsureLease, Task, TaskHandler
+from avion_media.common.telemetry import instruments
 from avion_media.items.item import Published, WriteOriginal
 from avion_media.items.moderation import HeldForReview, Visit
 from avion_media.items.state import RemoteFailure
 from avion_media.media.scrubber import require_format
-from avion_media.workers.observed_fetch import ObservedFetch
 from avion_media.workers.processor import REGENERATE, Processor, original_writer
-from mediascrub import HEAD_BYTES, sniff
+from mediascrub import HEAD_BYTES, Sniffed, sniff
 
 # Failures that may end soon. All others are remembered for longer.
 _UNREACHABLE_TTL_S = 300.0  # how long a URL is not fetched again after its server did not respond
@@ -185,12 +184,37 @@ class CacheRemote(TaskHandler):
             await queue.enqueue(fields, dedup_key=f"{REGENERATE}:{remote_id}", follow_up=True)
 
     async def _fetch(self, url: RemoteUrl, fd: int, copy: Published | None) -> Fetched | None:
-        """Fetch the file. Return None if the server confirms that the copy is current."""
+        """Fetch the file. Return None if the server confirms that the copy is current.
+
+        The span has the host name. No trace context is sent to remote servers.
+        """
         known = None if copy is None else validators_from(copy.info.metadata)
-        with ObservedFetch(self._items.telemetry, url, fd) as observed:
-            fetched = await self._fetcher.fetch_if_changed(url, fd, known)
-            observed.arrived(fetched)
-        return fetched
+        telemetry, began_at = self._items.telemetry, time.monotonic()
+        outcome, fmt = "ok", ""
+        with telemetry.child_span(
+            "GET",
+            kind="client",
+            http__request__method="GET",
+            url__scheme=url.scheme,
+            server__address=url.host,
+            server__port=url.port,
+        ) as span:
+            try:
+                fetched = await self._fetcher.fetch_if_changed(url, fd, known)
+                if fetched is None:
+                    outcome = "not_modified"
+                else:
+                    fmt = _sniffed(fd, fetched).format or ""
+                    telemetry.count(instruments.REMOTE_RECEIVED, fetched.size_bytes)
+                return fetched
+            except BaseException as error:
+                outcome = _outcome_of(error)
+                span.fail(outcome)
+                raise
+            finally:
+                span.set(avion__remote__outcome=outcome)
+                telemetry.count(instruments.REMOTE_FETCHES, format=fmt, outcome=outcome)
+                telemetry.record(instruments.REMOTE_DURATION, time.monotonic() - began_at, outcome=outcome)
 
     async def _process(
         self,
@@ -203,8 +227,7 @@ class CacheRemote(TaskHandler):
         visit: Visit,
     ) -> MediaFacts | None:
         """Return the facts of the published file; None if it was deleted before."""
-        found = sniff(os.pread(fd, HEAD_BYTES, 0), size=fetched.size_bytes)
-        fmt = require_format(found, None, self._processor.enabled)
+        fmt = require_format(_sniffed(fd, fetched), None, self._processor.enabled)
         self._processor.check_size(fetched.size_bytes, fmt.family)
         source = SpooledSource(fd, fetched.size_bytes)
         facts, made = await self._processor.make(visit, source, fmt, files)
@@ -218,6 +241,23 @@ class CacheRemote(TaskHandler):
             _with_metadata(writer, validators),
             replaced=None if copy is None else copy.facts,
         )
+
+
+def _sniffed(fd: int, fetched: Fetched) -> Sniffed:
+    return sniff(os.pread(fd, HEAD_BYTES, 0), size=fetched.size_bytes)
+
+
+def _outcome_of(error: BaseException) -> str:
+    match error:
+        case Rejected():
+            return str(error.reason)
+        case Deferred():
+            return "deferred"
+        case Unavailable():
+            return "unavailable"
+        case trio.Cancelled():
+            return "cancelled"
+    return "failed"
 
 
 def _with_metadata(writer: WriteOriginal, more: Mapping[str, str]) -> WriteOriginal:

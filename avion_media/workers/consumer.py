@@ -33,7 +33,7 @@ from avion_media.workers.decision import (
     pauses_consumer,
     refuse,
 )
-from avion_media.workers.observed_attempt import ObservedAttempt
+from avion_media.workers.observed_attempt import observed_attempt
 from supervisors import Child
 
 _LOOK_S = 0.5  # how long one read waits until it looks for tasks of workers that stand still
@@ -261,12 +261,12 @@ class Consumer:
 
     async def _work(self, active: _ActiveAttempt) -> None:
         """Run one attempt and its end. Release the slot that `_take_one` acquired."""
-        with ObservedAttempt(self._telemetry, self._path, self._queue.name, active.lease) as observed:
+        with observed_attempt(self._telemetry, self._path, self._queue.name, active.lease) as end:
             try:
                 with active.scope:
-                    observed.outcome, observed.reason = await self._attempt(active)
+                    end.outcome, end.reason = await self._attempt(active)
                 if active.cancelled and not active.lease.ended:
-                    observed.outcome, observed.reason = await self._end(active.lease, cancelled(active.lease))
+                    end.outcome, end.reason = await self._end(active.lease, cancelled(active.lease))
             except (trio.Cancelled, BaseExceptionGroup):  # a nursery of the attempt makes a group of cancels
                 # Shielded, so that the task does not wait until it is reclaimed. Bounded by `_RELEASE_S`.
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _RELEASE_S):
@@ -274,7 +274,7 @@ class Consumer:
                 raise
             finally:
                 if active.lost:
-                    observed.outcome = "lease_lost"
+                    end.outcome = "lease_lost"
                 # If the lease was lost, the entry may have come again.
                 if self._active.get(active.lease.entry_id) is active:
                     del self._active[active.lease.entry_id]

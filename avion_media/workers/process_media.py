@@ -35,8 +35,7 @@ from avion_media.common.tasks import (
 from avion_media.items.moderation import HeldForReview, Visit
 from avion_media.media.pipeline import MediaSource
 from avion_media.media.scrubber import require_format
-from avion_media.workers.processor import REGENERATE, Processor, original_writer
-from avion_media.workers.sources import open_stored, whole_bytes
+from avion_media.workers.processor import REGENERATE, Processor, open_stored, original_writer, whole_bytes
 from mediascrub import HEAD_BYTES, sniff
 from mediascrub.ranges import Range
 

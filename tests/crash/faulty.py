@@ -308,9 +308,9 @@ def begin(line: dict[str, Any]) -> None:
         if line["sabotage"]:
             sabotage.SABOTAGES[line["sabotage"]]()
         if line["whole_video_bytes"] is not None:
-            import avion_media.workers.sources as sources
+            import avion_media.workers.processor as processor
 
-            sources.WHOLE_VIDEO_BYTES = line["whole_video_bytes"]
+            processor.WHOLE_VIDEO_BYTES = line["whole_video_bytes"]
         _injector = Injector(fault, line["trace"])
         if line["command"]:
             run_command(line["command"], line["later_s"])

@@ -29,7 +29,7 @@ from avion_media.items.deletion import (
     undelete,
 )
 from avion_media.items.item import Items
-from avion_media.workers.observed_attempt import ObservedAttempt
+from avion_media.workers.observed_attempt import observed_attempt
 from avion_media.workers.sweep.actions import SweepActions
 from avion_media.workers.sweep.policy import Medium, SweepDecision, SweepReason
 
@@ -138,7 +138,7 @@ async def attempted(redis: Redis, queue_name: str) -> RecordedSpan:
     await queue.promote()
     lease = await queue.take("worker", block_s=5)
     assert lease is not None
-    with ObservedAttempt(telemetry, "path", queue_name, lease):
+    with observed_attempt(telemetry, "path", queue_name, lease):
         pass
     (span,) = telemetry.spans
     return span

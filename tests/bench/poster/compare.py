@@ -32,7 +32,7 @@ from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.media.scrubber import require_format
 from avion_media.media.settings import ThumbnailsConfig
-from avion_media.workers.sources import StoreSource
+from avion_media.workers.processor import StoreSource
 from mediascrub import HEAD_BYTES, sniff
 from mediascrub.ranges import Range
 from tests.bench.figures import Figure, Goal, Pairs

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from avion_media.backends.store import ObjectInfo
-from avion_media.workers.sources import StoreSource
+from avion_media.workers.processor import StoreSource
 from mediascrub.ranges import Range
 
 SIZE = 1_000_000

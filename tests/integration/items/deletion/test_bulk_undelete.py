@@ -19,8 +19,7 @@ from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE
 from avion_media.items.deletion import DeletionJournal, DeletionRecords, JournalReplay
 from avion_media.items.item import Items
-from avion_media.workers.bulk import BulkRunner
-from avion_media.workers.bulk_undelete import UndeleteMedia
+from avion_media.workers.bulk import BulkRunner, UndeleteMedia
 from tests.crash.stage import MemoryStore, Steps
 from tests.service.published import encode_id
 

@@ -27,7 +27,6 @@ from avion_media.backends.store.errors import (
     translated,
 )
 from avion_media.backends.store.objects import PartRequest
-from avion_media.backends.store.presign import upload_guard
 from avion_media.backends.store.requests import ATTEMPTS, LONGEST_PAUSE_S, Requests
 from avion_media.backends.store.state import StoreState
 from avion_media.common.concurrency import take
@@ -76,8 +75,6 @@ class StoreCalls:
     def __init__(self, config: S3Config, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
         self.bucket = config.bucket
-        self.upload_guard = upload_guard(config.upload_acl, deny_copy=config.upload_deny_copy)
-        self.part_guard = upload_guard("", deny_copy=config.upload_deny_copy)  # parts have no ACL
         self.limiters = {name: trio.CapacityLimiter(config.threads) for name in (CALLS, VISITORS)}
         """All calls, and the reads for visitors, by their names in telemetry."""
         self.config = config

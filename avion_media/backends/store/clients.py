@@ -22,7 +22,7 @@ from botocore.httpsession import get_cert_path
 from avion_media.backends.settings import S3Config
 from avion_media.backends.store.errors import NO_CREDENTIALS, translated
 from avion_media.backends.store.http import Http
-from avion_media.backends.store.presign import Presigner, SigningCredentials
+from avion_media.backends.store.presign import Presigner, SigningCredentials, upload_guard
 from avion_media.backends.store.quick_acks import ask_for_quick_acks
 from avion_media.backends.store.requests import ATTEMPTS, Requests
 from avion_media.common.errors import Dependency, MediaError, Unavailable
@@ -150,7 +150,8 @@ class Clients:
             inside = partial(Presigner, self._reached(client), self._config.bucket, region)
             public_url = self._config.public_endpoint_url or self._reached(client)
             public = partial(Presigner, public_url, self._config.bucket, region)
-            self._signers = Signers(public(of_uploads), inside(of_uploads), public(own))
+            guard = upload_guard(self._config.upload_acl, deny_copy=self._config.upload_deny_copy)
+            self._signers = Signers(public(of_uploads, guard), inside(of_uploads, guard), public(own))
             self._requests = Requests(self._present(self._http), inside(own))
             self._signed_with = credentials
 

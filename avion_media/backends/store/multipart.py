@@ -1,4 +1,4 @@
-"""Multipart uploads that clients send: made, signed, listed, completed and aborted here.
+"""Multipart uploads that clients send: made, listed, completed and aborted here. `Presigner.part` signs the parts.
 
 All of its state is in the store, so no replica has to remember anything. `examine_part_urls` tests once whether clients
 may have URLs for parts: a store that obeys ``x-amz-copy-source`` on them would hand out every object that the signing
@@ -18,9 +18,8 @@ from botocore.exceptions import ClientError
 from avion_media.backends.store.calls import StoreCalls
 from avion_media.backends.store.errors import UploadMissing
 from avion_media.backends.store.listing import Pages
-from avion_media.backends.store.objects import PresignedPut, headers_of
+from avion_media.backends.store.objects import headers_of
 from avion_media.backends.store.requests import ListingPage
-from avion_media.common.parts import Part
 
 NOT_EXAMINED = "the object store has not been examined yet"
 _PAGE = 1000  # S3's own bound
@@ -65,11 +64,6 @@ class MultipartUploads:
             "CreateMultipartUpload", lambda client: client.create_multipart_upload(**request), key
         )
         return str(created["UploadId"])
-
-    def sign_part(self, key: str, upload_id: str, part: Part, *, expires_s: int, now: datetime) -> PresignedPut:
-        """Return a PUT of exactly this part, without I/O. Raises `Unavailable` while there are no credentials."""
-        signer = self._calls.clients.signers.uploads
-        return signer.part(key, upload_id, part, expires_s=expires_s, now=now, guard=self._calls.part_guard)
 
     async def parts(self, key: str, upload_id: str) -> dict[int, StoredPart]:
         """Return the parts that the store has, by number. Raises UploadMissing."""

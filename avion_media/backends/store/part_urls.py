@@ -100,7 +100,6 @@ class _Examination:
             Part(number, 0, len(_BODY)),
             expires_s=_EXPIRES_S,
             now=datetime.now(UTC),
-            guard=self._calls.part_guard,
         )
         url = signed.url[:-1] + ("1" if signed.url.endswith("0") else "0") if forged else signed.url
         headers = {**({} if without_guard else signed.headers), **(added or {})}

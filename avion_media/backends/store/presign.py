@@ -26,6 +26,7 @@ _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 AT_ONCE_S: Final = 300  # validity of a URL that is used at once: room for clocks that differ
 META: Final = "x-amz-meta-"  # before the name of an object's own metadata
 _PAYLOAD: Final = "x-amz-content-sha256"
+_ACL: Final = "x-amz-acl"
 _UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
 _MAX_EXPIRES_S: Final = 7 * 86400  # the algorithm's own bound
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -53,7 +54,7 @@ def upload_guard(acl: str, *, deny_copy: bool) -> dict[str, str]:
     of its source that no etag meets (412). A plain PUT has no source, so the condition does not affect it. A signed
     ``acl`` also excludes ``x-amz-grant-…`` headers (400); an empty one is not signed.
     """
-    guard = {"x-amz-acl": acl} if acl else {}
+    guard = {_ACL: acl} if acl else {}
     return {**guard, **DENY_COPY} if deny_copy else guard
 
 
@@ -68,9 +69,19 @@ class _Day:
 
 
 class Presigner:
-    """Signs URLs below ``endpoint_url``/``bucket``, for one set of credentials."""
+    """Signs URLs below ``endpoint_url``/``bucket``, for one set of credentials.
 
-    def __init__(self, endpoint_url: str, bucket: str, region: str, credentials: SigningCredentials) -> None:
+    Temporary credentials that expire earlier than a URL end it earlier. ``guard``: the headers of `upload_guard`.
+    """
+
+    def __init__(
+        self,
+        endpoint_url: str,
+        bucket: str,
+        region: str,
+        credentials: SigningCredentials,
+        guard: Mapping[str, str] = _NO_HEADERS,
+    ) -> None:
         parts = urlsplit(endpoint_url)
         if not parts.hostname:
             raise ValueError(f"not an address: {endpoint_url!r}")
@@ -81,6 +92,8 @@ class Presigner:
         self._origin = f"{parts.scheme}://{self._host}"
         self._base_path = f"{quote(parts.path.rstrip('/'), safe='/~')}/{bucket}/"
         self._region = region
+        self._guard = guard
+        self._part_guard = {name: value for name, value in guard.items() if name != _ACL}  # parts have no ACL
         self._credentials = credentials
         self._token_query = f"&X-Amz-Security-Token={quote(credentials.token, safe='')}" if credentials.token else ""
         self._day = self._derive("19700101")
@@ -91,20 +104,22 @@ class Presigner:
         *,
         content_type: str,
         size_bytes: int,
-        sha256_digest: bytes | None,
         expires_s: int,
         now: datetime,
-        guard: Mapping[str, str] = _NO_HEADERS,
+        sha256_digest: bytes | None = None,
+        guard: Mapping[str, str] | None = None,
         owner: str = "",
     ) -> PresignedPut:
-        """Return a PUT of exactly ``size_bytes`` of ``content_type`` (and, if given, of that SHA-256) to ``key``.
+        """Return a PUT of exactly ``size_bytes`` of ``content_type`` (and, if given, of that SHA-256) to ``key``, which
+        a client may send until ``now + expires_s``.
 
         Length and type are signed, so a store refuses any others. A digest is signed in two headers:
         ``x-amz-content-sha256``, which every implementation of the signature compares with the body (radosgw knows no
-        other), and ``x-amz-checksum-sha256``, which AWS also stores with the object. ``guard`` is signed as well (see
-        `upload_guard`), and so is ``owner``, even if it is empty (see `domain.owners`).
+        other), and ``x-amz-checksum-sha256``, which AWS also stores with the object. The guard is signed as well, and
+        so is ``owner``, even if it is empty (see `common.media`). Another ``guard`` is for tests of what a store takes.
         """
         media_type = " ".join(content_type.split())
+        guard = self._guard if guard is None else guard
         more = {**guard, **{f"{META}{name}": value for name, value in owner_metadata(owner).items()}}
         if sha256_digest is not None:
             more[_PAYLOAD] = sha256_digest.hex()
@@ -113,14 +128,12 @@ class Presigner:
         url = self.url("PUT", key, signed=signed, expires_s=expires_s, now=now)
         return PresignedPut(url, {"Content-Type": media_type, **more}, now + timedelta(seconds=expires_s))
 
-    def part(
-        self, key: str, upload_id: str, part: Part, *, expires_s: int, now: datetime, guard: Mapping[str, str]
-    ) -> PresignedPut:
-        """Return a PUT of exactly this part of a multipart upload to ``key``. ``guard`` is signed as in `put`."""
+    def part(self, key: str, upload_id: str, part: Part, *, expires_s: int, now: datetime) -> PresignedPut:
+        """Return a PUT of exactly this part of a multipart upload to ``key``. The guard is signed as in `put`."""
         query = f"&partNumber={part.number}&uploadId={quote(upload_id, safe='-_.~')}"
-        signed = {"content-length": str(part.size_bytes), **guard}
+        signed = {"content-length": str(part.size_bytes), **self._part_guard}
         url = self.url("PUT", key, signed=signed, expires_s=expires_s, now=now, more_query=query)
-        return PresignedPut(url, {**guard}, now + timedelta(seconds=expires_s))
+        return PresignedPut(url, {**self._part_guard}, now + timedelta(seconds=expires_s))
 
     def get(
         self, key: str, *, expires_s: int, now: datetime, content_type: str = "", content_disposition: str = ""

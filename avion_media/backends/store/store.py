@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,10 +23,9 @@ from avion_media.backends.store.objects import (
     ObjectInfo,
     ObjectPart,
     PartRequest,
-    PresignedPut,
     headers_of,
 )
-from avion_media.backends.store.presign import META
+from avion_media.backends.store.presign import META, Presigner
 from avion_media.backends.store.relay import Relay
 from avion_media.backends.store.requests import ListingPage, Requests
 from avion_media.common.concurrency import in_turn
@@ -304,57 +302,15 @@ class ObjectStore:
 
     # -- presigned URLs: no I/O
 
-    def presign_put(
-        self,
-        key: str,
-        *,
-        content_type: str,
-        size_bytes: int,
-        expires_s: int,
-        now: datetime,
-        sha256: bytes | None = None,
-        guard: Mapping[str, str] | None = None,
-        owner: str = "",
-    ) -> PresignedPut:
-        """Return a PUT that a client may send until ``now + expires_s``. The store refuses another length, type or
-        digest.
+    @property
+    def uploads(self) -> Presigner:
+        """Signs the uploads of clients. Raises `Unavailable` while there are no credentials."""
+        return self.calls.clients.signers.uploads
 
-        It uses the public address of the store. Temporary credentials that expire earlier end it earlier. ``guard``
-        replaces the configured headers against forgeries (`upload_guard`), to test what a store accepts. The object's
-        metadata will contain ``owner`` (`owner_of`). Raises `Unavailable` while there are no credentials.
-        """
-        return self.calls.clients.signers.uploads.put(
-            key,
-            content_type=content_type,
-            size_bytes=size_bytes,
-            sha256_digest=sha256,
-            expires_s=expires_s,
-            now=now,
-            guard=self.calls.upload_guard if guard is None else guard,
-            owner=owner,
-        )
-
-    def presign_get(
-        self,
-        key: str,
-        *,
-        expires_s: int,
-        now: datetime | None = None,
-        content_type: str = "",
-        content_disposition: str = "",
-    ) -> str:
-        """Return a URL that GETs the object until ``expires_s`` after ``now``. Raises `Unavailable` without
-        credentials.
-
-        If given, the store sends this content type and disposition instead of the object's own.
-        """
-        return self.calls.clients.signers.downloads.get(
-            key,
-            expires_s=expires_s,
-            now=now or datetime.now(UTC),
-            content_type=content_type,
-            content_disposition=content_disposition,
-        )
+    @property
+    def downloads(self) -> Presigner:
+        """Signs URLs that clients read. Raises `Unavailable` while there are no credentials."""
+        return self.calls.clients.signers.downloads
 
     async def _delete_one(self, key: str) -> None:
         with suppress(ObjectMissing):

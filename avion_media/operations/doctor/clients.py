@@ -32,12 +32,12 @@ class UploadClient:
         now: datetime | None = None,
         guard: Mapping[str, str] | None = None,
     ) -> PresignedPut:
-        """An upload URL for ``BODY``, as `RequestMediaUpload` makes them; ``guard`` as in `ObjectStore.presign_put`."""
-        return self.store.presign_put(
+        """An upload URL for ``BODY``, as `RequestMediaUpload` makes them; ``guard`` as in `Presigner.put`."""
+        return self.store.uploads.put(
             f"{self.folder}{name}",
             content_type=TYPE,
             size_bytes=len(BODY),
-            sha256=sha256,
+            sha256_digest=sha256,
             expires_s=60,
             now=now or datetime.now(UTC),
             guard=guard,

@@ -239,7 +239,8 @@ class ForgeryChecks:
             return None
 
     async def _headers_of(self, name: str) -> httpx.Headers:
-        url = self._client.store.presign_get(f"{self._client.folder}{name}", expires_s=60)
+        key, now = f"{self._client.folder}{name}", datetime.now(UTC)
+        url = self._client.store.downloads.get(key, expires_s=60, now=now)
         return (await self._client.http.get(url)).headers
 
     def _guard(self) -> dict[str, str]:

@@ -94,11 +94,11 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         media_id = new_media_id(upload.format, int(now * 1000))
         if request.multipart:
             return await self._begin_multipart(media_id, upload, context.caller)
-        signed = self._runtime.store.get().presign_put(
+        signed = self._runtime.store.get().uploads.put(
             keys.incoming(media_id),
             content_type=upload.content_type,
             size_bytes=upload.size_bytes,
-            sha256=upload.sha256 or None,
+            sha256_digest=upload.sha256 or None,
             expires_s=int(self._config.upload.url_ttl),
             now=datetime.fromtimestamp(now, UTC),
             owner=upload.owner,

@@ -116,7 +116,7 @@ class ResumableUploads:
             found = _whole(part, stored)
             put = None
             if numbers or found is None:
-                put = self._uploads.sign_part(key, upload.store_id, part, expires_s=expires_s, now=now)
+                put = self._store.get().uploads.part(key, upload.store_id, part, expires_s=expires_s, now=now)
             signed.append(SignedPart(part, found, put))
         return signed, expires_at
 

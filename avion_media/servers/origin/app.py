@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -119,7 +120,8 @@ class Origin:
         """
         store, ttl_s = self.store.get(), int(self.config.redirect_ttl)
         content_type, disposition = target.served_as(await store.head(target.key))
-        url = store.presign_get(target.key, expires_s=ttl_s, content_type=content_type, content_disposition=disposition)
+        shown = {"content_type": content_type, "content_disposition": disposition}
+        url = store.downloads.get(target.key, expires_s=ttl_s, now=datetime.now(UTC), **shown)
         if self.config.mode == "accel":
             internal = responses.accel_uri(url, brief=cache_control is responses.UNCERTAIN)
             headers = {"Content-Type": content_type, "Content-Disposition": disposition, "X-Accel-Redirect": internal}

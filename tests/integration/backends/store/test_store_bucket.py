@@ -113,8 +113,13 @@ async def test_a_rule_that_removes_accepted_uploads_is_found_whoever_made_it(
 async def test_a_browser_on_any_site_may_put_with_the_signed_headers(s3: S3Bucket) -> None:
     async with open_store(s3.config()) as store:
         await store.ensure_bucket(LIVES)
-        put = store.presign_put(
-            "incoming/a", content_type="image/png", size_bytes=1, sha256=bytes(32), expires_s=60, now=datetime.now(UTC)
+        put = store.uploads.put(
+            "incoming/a",
+            content_type="image/png",
+            size_bytes=1,
+            sha256_digest=bytes(32),
+            expires_s=60,
+            now=datetime.now(UTC),
         )
     async with httpx.AsyncClient(trust_env=False, timeout=20) as browser:
         preflight = await browser.options(

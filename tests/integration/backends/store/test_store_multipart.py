@@ -30,7 +30,7 @@ BODY = bytes(range(256)) * (5 * 4096) + b"end"
 
 
 def signed(store: ObjectStore, upload_id: str, number: int) -> PresignedPut:
-    return store.multipart.sign_part(KEY, upload_id, PLAN.part(number), expires_s=60, now=datetime.now(UTC))
+    return store.uploads.part(KEY, upload_id, PLAN.part(number), expires_s=60, now=datetime.now(UTC))
 
 
 def send(url: PresignedPut, body: bytes, **headers: str) -> int:

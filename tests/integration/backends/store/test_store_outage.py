@@ -75,7 +75,7 @@ async def test_a_store_that_is_away_makes_every_call_unavailable(
                 await call(store)
             assert failure.value.dependency == "store"
             assert not store.available
-            store.presign_put("a", content_type="image/png", size_bytes=1, expires_s=9, now=datetime.now(UTC))
+            store.uploads.put("a", content_type="image/png", size_bytes=1, expires_s=9, now=datetime.now(UTC))
 
 
 async def test_a_store_that_comes_up_later_is_noticed_without_traffic(s3: S3Bucket) -> None:
@@ -294,7 +294,7 @@ async def test_without_credentials_everything_says_what_to_set(
         with pytest.raises(Unavailable, match="AWS_ACCESS_KEY_ID"):
             await store.ping()
         with pytest.raises(Unavailable, match="AWS_ACCESS_KEY_ID"):
-            store.presign_put("a", content_type="image/png", size_bytes=1, expires_s=9, now=datetime.now(UTC))
+            store.uploads.put("a", content_type="image/png", size_bytes=1, expires_s=9, now=datetime.now(UTC))
         assert not store.available
 
 
@@ -345,7 +345,7 @@ echo "{{\\"Version\\": 1, $keys, \\"Expiration\\": \\"$end\\"}}"
 
 
 def _signed_by(store: ObjectStore) -> str:
-    url = store.presign_get("a", expires_s=9)
+    url = store.downloads.get("a", expires_s=9, now=datetime.now(UTC))
     return parse_qs(urlsplit(url).query)["X-Amz-Credential"][0].partition("/")[0]
 
 

@@ -151,8 +151,8 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 
 def presigned(store: ObjectStore, *, sha256: bytes | None = None, age_s: int = 0) -> PresignedPut:
     now = datetime.now(UTC) - timedelta(seconds=age_s)
-    return store.presign_put(
-        "incoming/ID", content_type="image/jpeg", size_bytes=len(BODY), sha256=sha256, expires_s=60, now=now
+    return store.uploads.put(
+        "incoming/ID", content_type="image/jpeg", size_bytes=len(BODY), sha256_digest=sha256, expires_s=60, now=now
     )
 
 
@@ -225,7 +225,7 @@ async def test_an_url_ends_when_it_says(store: ObjectStore, client: httpx.AsyncC
 async def test_a_presigned_get_serves_the_object_and_no_other(store: ObjectStore, client: httpx.AsyncClient) -> None:
     await store.put("a", b"a", content_type="text/plain")
     await store.put("b", b"b", content_type="text/plain")
-    url = store.presign_get("a", expires_s=60)
+    url = store.downloads.get("a", expires_s=60, now=datetime.now(UTC))
 
     assert (await client.get(url)).content == b"a"
     assert (await client.get(url.replace("/a?", "/b?"))).status_code == 403
@@ -240,12 +240,12 @@ async def test_upload_urls_can_be_signed_by_credentials_of_their_own(
     aws_environment.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profiles))
 
     async with open_store(s3.config(signing_profile="uploader")) as store, httpx.AsyncClient(trust_env=False) as http:
-        put = store.presign_put(
+        put = store.uploads.put(
             "incoming/a", content_type="image/jpeg", size_bytes=1, expires_s=60, now=datetime.now(UTC)
         )
         refused = await http.put(put.url, content=b"x", headers=put.headers)
         await store.put("original/a", b"x", content_type="image/jpeg")
-        served = await http.get(store.presign_get("original/a", expires_s=60))
+        served = await http.get(store.downloads.get("original/a", expires_s=60, now=datetime.now(UTC)))
 
     assert parameters(put.url)["X-Amz-Credential"][0].startswith("UPLOADER/")
     assert refused.status_code == 403  # this store does not know them: so they are what was signed with
@@ -255,6 +255,6 @@ async def test_upload_urls_can_be_signed_by_credentials_of_their_own(
 async def test_a_signing_profile_that_is_not_there_is_told_by_its_name(s3: S3Bucket) -> None:
     async with open_store(s3.config(signing_profile="nobody")) as store:
         with pytest.raises(Unavailable, match="nobody"):
-            store.presign_put(
+            store.uploads.put(
                 "incoming/a", content_type="image/jpeg", size_bytes=1, expires_s=60, now=datetime.now(UTC)
             )

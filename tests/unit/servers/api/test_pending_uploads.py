@@ -74,10 +74,7 @@ class Signing:
     """The part of a store that signs uploads."""
 
     def __init__(self) -> None:
-        self._presigner = Presigner("http://store.example", "bucket", "us-east-1", SigningCredentials("id", "secret"))
-
-    def presign_put(self, key: str, *, sha256: bytes | None, **terms: Any) -> Any:
-        return self._presigner.put(key, sha256_digest=sha256, **terms)
+        self.uploads = Presigner("http://store.example", "bucket", "us-east-1", SigningCredentials("id", "secret"))
 
 
 async def test_what_was_answered_unavailable_is_not_pending() -> None:

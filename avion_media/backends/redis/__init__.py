@@ -7,21 +7,17 @@ a cancelled connect and a dropped blocking connection each lose a slot permanent
 
 An outage is a state: calls raise `Unavailable`, and later calls connect again, after a pause that grows.
 
-    connection, node    one connection; one server
-    slots               the cluster slot of a command
+    connection, node    one connection and the errors of coredis; one server
     topology            the servers and their slots
-    locator, directory  find the servers, and keep track of changes
+    directory           finds the servers, and keeps track of changes
     client              the calls
     scripts             Lua scripts, and which of them a full Redis runs
-    subscription        messages of channels
     lock                a lock among all replicas
-    errors              the errors of coredis, by kind
 """
 
 from avion_media.backends.redis.client import Redis, open_redis
-from avion_media.backends.redis.connection import Argument, Reply, as_map, as_text
+from avion_media.backends.redis.connection import Argument, RedisRefused, Reply, as_map, as_text
 from avion_media.backends.redis.directory import Availability
-from avion_media.backends.redis.errors import RedisRefused
 from avion_media.backends.redis.lock import Lock, LockLost
 from avion_media.backends.redis.scripts import Script, load_script
 

@@ -11,13 +11,23 @@ from typing import TypeVar
 import trio
 from coredis import exceptions as refusals
 
-from avion_media.backends.redis.connection import LONGEST_PAUSE_S, Argument, RedisDialler, Reply
-from avion_media.backends.redis.directory import Availability, Directory
-from avion_media.backends.redis.errors import ANY, DEPOSED, PASSING, UNAVAILABLE, RedisRefused, cause_of, code_of
-from avion_media.backends.redis.locator import Locator
+from avion_media.backends.redis.connection import (
+    ANY,
+    DEPOSED,
+    LONGEST_PAUSE_S,
+    PASSING,
+    UNAVAILABLE,
+    Argument,
+    RedisDialler,
+    RedisRefused,
+    Reply,
+    cause_of,
+    code_of,
+    hear,
+)
+from avion_media.backends.redis.directory import Availability, Directory, Locator
 from avion_media.backends.redis.node import NotWithin, RedisNode, Undo
 from avion_media.backends.redis.scripts import Script, load_script
-from avion_media.backends.redis.subscription import hear
 from avion_media.backends.redis.topology import Cluster, Single, Topology, key_slot
 from avion_media.common.concurrency import Pauses, in_turn, results_of
 from avion_media.common.errors import Dependency, RedisFull, Unavailable

@@ -1,17 +1,19 @@
-"""One connection of coredis: how it is made, how it ends, and one command over it."""
+"""One connection of coredis: how it is made, how it ends, one command or a subscription over it, and its errors."""
 
 from __future__ import annotations
 
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
+import anyio
 import trio
 from coredis import exceptions as refusals
 from coredis.connection import TCPConnection, TCPLocation
 
-from avion_media.backends.redis.errors import cause_of
+from avion_media.common.errors import MediaError
 from avion_media.common.redis_url import Address, Credentials, RedisTarget
 
 Argument = str | bytes | int | float
@@ -20,6 +22,7 @@ Reply = Any  # as Redis sends it: None, int, float, bool, bytes, and lists and d
 _MAX_CONNECT_S = 2.0  # short, because a connect is shielded from cancellation
 DIAL_PAUSE_S = (0.05, 1.0)  # shortest and longest pause between two failed connects
 LONGEST_PAUSE_S = DIAL_PAUSE_S[1]
+_QUIET_S = 15.0  # a subscription without messages sends a PING after this long
 
 # coredis logs a traceback for each failed connect. Here that is a state, which `Redis.available` shows.
 logging.getLogger("coredis").setLevel(logging.CRITICAL)
@@ -53,7 +56,7 @@ class RedisDialler:
         self._seed_options = _options(target.seed_credentials, 0, tls)
 
     async def dial(self, address: Address, *, seed: bool = False) -> TCPConnection:
-        """Return a new connection, which the caller invalidates. Raises one of `errors.UNAVAILABLE`."""
+        """Return a new connection, which the caller invalidates. Raises one of `connection.UNAVAILABLE`."""
         nursery = self._open_nursery()
         connection = _Connection(TCPLocation(*address), **(self._seed_options if seed else self._options))
         try:
@@ -113,3 +116,113 @@ async def _serve(connection: TCPConnection, task_status: trio.TaskStatus[None]) 
     except refusals.RedisError:
         if not started:
             raise
+
+
+async def hear(
+    connection: TCPConnection,
+    channels: tuple[str, ...],
+    heard: Callable[[str, bytes], None],
+    subscribed: Callable[[], None],
+    timeout_s: float,
+) -> None:
+    """Subscribe over a connection of its own, and call back for each message, until it is lost. See `Redis.listen`."""
+    missing = set(channels)
+    connection.send_command(b"SUBSCRIBE", *channels)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_watch_over, connection, timeout_s)
+        try:
+            async with aclosing(connection.push_messages) as pushes:
+                push: Any  # kind, channel, payload
+                async for push in pushes:
+                    channel = push[1].decode()
+                    if push[0] == b"message":
+                        heard(channel, push[2])
+                    elif push[0] == b"subscribe" and channel in missing:
+                        missing.discard(channel)
+                        if not missing:
+                            subscribed()
+        except refusals.ConnectionError:
+            pass  # the caller raises it, outside of the nursery
+        nursery.cancel_scope.cancel()
+
+
+async def _watch_over(connection: TCPConnection, timeout_s: float) -> None:
+    """End a subscription whose server does not respond any more."""
+    try:
+        while True:
+            await trio.sleep(_QUIET_S)
+            with trio.fail_after(timeout_s):
+                await send(connection, ("PING",))
+    except UNAVAILABLE:
+        connection.invalidate()
+
+
+# -- errors: an outage, a redirection to another server, or a refusal
+
+# The server responds, but cannot run the command now. This passes.
+PASSING = frozenset(
+    {"MISCONF", "MASTERDOWN", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "REDIRECTED", "UNBLOCKED"}
+)
+# The server cannot be reached.
+UNAVAILABLE = (
+    refusals.ConnectionError,  # includes LOADING, and a Cancelled inside a connect, which coredis turns into this
+    refusals.ReadOnlyError,  # the address leads to a replica after a failover
+    refusals.AuthenticationError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    OSError,
+    trio.TooSlowError,
+)
+# Every error that a call can raise.
+ANY = (*UNAVAILABLE, refusals.RedisError)
+# Signs that another server may be in charge by now.
+DEPOSED = (refusals.ReadOnlyError, refusals.UnblockedError, refusals.ClusterDownError, refusals.AskError)
+
+# coredis removes these codes from the message; callers need them.
+_CODES: tuple[tuple[type[Exception], str], ...] = (
+    (refusals.StreamDuplicateConsumerGroupError, "BUSYGROUP"),
+    (refusals.StreamConsumerGroupError, "NOGROUP"),
+    (refusals.NoScriptError, "NOSCRIPT"),
+    (refusals.WrongTypeError, "WRONGTYPE"),
+    (refusals.UnblockedError, "UNBLOCKED"),  # a failover under a blocking read
+    (refusals.ClusterDownError, "CLUSTERDOWN"),
+    (refusals.TryAgainError, "TRYAGAIN"),
+    (refusals.AskError, "REDIRECTED"),  # also MOVED: in circles, or by a single server that became part of a cluster
+    (refusals.ClusterCrossSlotError, "CROSSSLOT"),
+    (refusals.AuthorizationError, "NOPERM"),
+)
+
+
+class RedisRefused(MediaError):
+    """Redis returned an error that is not an outage: a bug. ``code`` is its first word (``NOGROUP``)."""
+
+    def __init__(self, command: str, code: str, message: str) -> None:
+        super().__init__(f"redis refused {command}: {code} {message}")
+        self.code = code
+
+
+def code_of(error: BaseException) -> tuple[str, str]:
+    """Return the first word of an error of Redis, and the rest."""
+    message = str(error)
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code, message
+    code, _, rest = message.partition(" ")
+    return (code, rest) if code.isupper() else ("ERR", message)
+
+
+def cause_of(error: BaseException) -> str:
+    """Return the innermost cause, in a few words."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, trio.TooSlowError):
+        return "no answer in time"
+    if isinstance(error, anyio.EndOfStream | anyio.BrokenResourceError | anyio.ClosedResourceError):
+        return "the connection was closed"
+    if isinstance(error, refusals.AuthenticationRequiredError):
+        return "it requires a password, and its URL has none (NOAUTH)"
+    if isinstance(error, refusals.AuthenticationFailureError):
+        return "it refuses the user or the password in its URL (WRONGPASS)"
+    if isinstance(error, OSError) and error.strerror:
+        return str(error.strerror)  # without "[Errno 111]"
+    return str(error) or type(error).__name__

@@ -14,8 +14,15 @@ import trio
 from coredis import exceptions as refusals
 from coredis.connection import TCPConnection
 
-from avion_media.backends.redis.connection import DIAL_PAUSE_S, Argument, RedisDialler, Reply, send
-from avion_media.backends.redis.errors import UNAVAILABLE, cause_of
+from avion_media.backends.redis.connection import (
+    DIAL_PAUSE_S,
+    UNAVAILABLE,
+    Argument,
+    RedisDialler,
+    Reply,
+    cause_of,
+    send,
+)
 from avion_media.common.concurrency import OutagePause, take
 from avion_media.common.errors import MediaError
 from avion_media.common.redis_url import Address
@@ -32,7 +39,7 @@ class NotWithin(trio.TooSlowError):
 
 
 class RedisNode:
-    """A server at ``address``. Its methods raise the errors in `errors.ANY`."""
+    """A server at ``address``. Its methods raise the errors in `connection.ANY`."""
 
     def __init__(
         self,

@@ -17,9 +17,8 @@ from botocore.exceptions import ClientError
 
 from avion_media.backends.store.calls import StoreCalls
 from avion_media.backends.store.errors import UploadMissing
-from avion_media.backends.store.listing import Pages
 from avion_media.backends.store.objects import headers_of
-from avion_media.backends.store.requests import ListingPage
+from avion_media.backends.store.requests import ListingPage, Pages
 
 NOT_EXAMINED = "the object store has not been examined yet"
 _PAGE = 1000  # S3's own bound

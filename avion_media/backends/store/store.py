@@ -13,7 +13,6 @@ from avion_media.backends.settings import S3Config
 from avion_media.backends.store import bucket
 from avion_media.backends.store.calls import CALLS, VISITORS, StoreCalls
 from avion_media.backends.store.errors import RangeNotSatisfiable, TooLarge
-from avion_media.backends.store.listing import Pages
 from avion_media.backends.store.multipart import MultipartUploads
 from avion_media.backends.store.objects import (
     ByteRange,
@@ -27,7 +26,7 @@ from avion_media.backends.store.objects import (
 )
 from avion_media.backends.store.presign import META, Presigner
 from avion_media.backends.store.relay import Relay
-from avion_media.backends.store.requests import ListingPage, Requests
+from avion_media.backends.store.requests import ListingPage, Pages, Requests
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry

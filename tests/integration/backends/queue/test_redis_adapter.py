@@ -12,7 +12,7 @@ import trio
 import trio.testing
 import trustme
 
-import avion_media.backends.redis.subscription as subscription
+import avion_media.backends.redis.connection as connections
 from avion_media.backends.redis import Redis, RedisRefused, Script, open_redis
 from avion_media.common.errors import Unavailable
 from tests.integration.backends.queue.conftest import Client, info, infos
@@ -162,7 +162,7 @@ async def test_a_caller_with_less_time_than_the_timeout_gives_up_alone(server: R
 
 
 async def test_a_silent_subscription_is_given_up(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscription, "_QUIET_S", 0.1)
+    monkeypatch.setattr(connections, "_QUIET_S", 0.1)
     async with open_proxy(server.url) as proxy, open_redis(proxy.url, timeout_s=0.2) as redis:
 
         def subscribed() -> None:

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from avion_media.backends.queue import NEVER_GIVEN_UP, BulkJobs
 from avion_media.backends.queue.bulk_jobs import REPLAY, UNDELETE
-from avion_media.backends.queue.dead_letter_index import DeadLetterIndex
+from avion_media.backends.queue.task_scan import DeadLetterIndex
 from avion_media.backends.redis import Redis
 from avion_media.backends.remote import AddressGuard, Fetcher, HostLimiter, HostLimits
 from avion_media.backends.settings import RemoteConfig

@@ -17,7 +17,7 @@ from functools import partial
 import trio
 
 from avion_media.backends.queue import Lease, TaskQueue
-from avion_media.backends.queue.dead_letter_index import DeadLetterIndex
+from avion_media.backends.queue.task_scan import DeadLetterIndex
 from avion_media.common.concurrency import OutagePause, Pauses, run_all
 from avion_media.common.errors import Dependency, LeaseLost, Reason, Rejected, Unavailable
 from avion_media.common.tasks import TaskHandler

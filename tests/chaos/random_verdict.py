@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from avion_media.backends.queue.names import UNCONFIRMED
+from avion_media.backends.queue.entries import UNCONFIRMED
 from tests.chaos.random_faults import Fault
 from tests.chaos.random_work import Accepted, Ledger, remote_id_of
 from tests.chaos.random_world import BUCKET, CLAIM_AFTER_S, DELETE_DELAY_S, World

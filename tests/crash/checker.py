@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from avion_media.backends.queue.names import UNCONFIRMED
+from avion_media.backends.queue.entries import UNCONFIRMED
 from tests.service.published import GROUP, QUEUES, entries, key_of, original_key, read_status, thumbnail_key, unfinished
 
 if TYPE_CHECKING:

@@ -527,7 +527,7 @@ async def test_media_with_a_task_key_need_no_walk_over_the_queue(world: World, m
         walks.append(queue)
         return await scan_tasks(redis, queue, visit)
 
-    monkeypatch.setattr("avion_media.backends.queue.dead_letter_index.scan_tasks", walk)
+    monkeypatch.setattr("avion_media.backends.queue.task_scan.scan_tasks", walk)
     waiting, abandoned, deleted = an_upload(), an_upload(), an_upload()
     world.put(keys.incoming(waiting))
     await world.statuses.put(Status(str(waiting), State.PROCESSING), ttl_s=HOUR)

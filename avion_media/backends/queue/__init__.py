@@ -10,8 +10,8 @@ from avion_media.backends.queue.bulk_jobs import (
     find_jobs,
 )
 from avion_media.backends.queue.dead_letters import DeadLetter, DeadLetterFilter, DeadLetters, detail_of, reason_of
+from avion_media.backends.queue.entries import NEVER_GIVEN_UP, QueueKeys
 from avion_media.backends.queue.lease import Lease
-from avion_media.backends.queue.names import NEVER_GIVEN_UP, QueueKeys
 from avion_media.backends.queue.task_queue import MAX_DEATHS, DataLoss, QueueStats, TaskQueue, open_queues
 
 __all__ = [

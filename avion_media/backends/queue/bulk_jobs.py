@@ -14,7 +14,7 @@ from typing import Annotated
 
 from avion_media.backends.queue import scripts
 from avion_media.backends.queue.dead_letters import DeadLetterFilter
-from avion_media.backends.queue.names import QueueKeys
+from avion_media.backends.queue.entries import QueueKeys
 from avion_media.backends.redis import Redis, as_text
 from avion_media.common.records import HashRecord, InJson
 from avion_media.common.tasks import DELETE_QUEUE, QUEUES

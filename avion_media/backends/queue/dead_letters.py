@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from avion_media.backends.queue import scripts
-from avion_media.backends.queue.entries import read_entry
-from avion_media.backends.queue.names import QueueKeys
+from avion_media.backends.queue.entries import QueueKeys, read_entry
 from avion_media.backends.redis import Redis, Reply
 from avion_media.common.errors import Reason
 

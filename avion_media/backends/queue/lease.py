@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from avion_media.backends.queue import scripts
-from avion_media.backends.queue.entries import QueueEntry, delayed_member, flatten
-from avion_media.backends.queue.names import QueueKeys
+from avion_media.backends.queue.entries import QueueEntry, QueueKeys, delayed_member, flatten
 from avion_media.backends.redis import Argument, Redis, Script
 from avion_media.common.errors import LeaseLost
 from avion_media.common.tasks import CONSUMER_GROUP

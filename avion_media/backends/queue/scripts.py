@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from avion_media.backends.queue.entries import HISTORY, MAX_BYTES, MAX_FIELDS, WAITING_HEADER
-from avion_media.backends.queue.names import UNCONFIRMED
+from avion_media.backends.queue.entries import HISTORY, MAX_BYTES, MAX_FIELDS, UNCONFIRMED, WAITING_HEADER
 from avion_media.backends.redis import Script, load_script
 from avion_media.common.formats import FORMATS, Family
 from avion_media.common.ids import ALPHABET

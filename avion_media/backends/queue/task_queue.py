@@ -21,11 +21,10 @@ from weakref import WeakValueDictionary
 import trio
 
 from avion_media.backends.queue import scripts
-from avion_media.backends.queue.consumers import read_consumers, remove_idle_consumers
+from avion_media.backends.queue.consumers import ensure_group, read_consumers, remove_idle_consumers
 from avion_media.backends.queue.dead_letters import DeadLetters
-from avion_media.backends.queue.entries import delayed_member, flatten, read_entry, task_fields
+from avion_media.backends.queue.entries import UNCONFIRMED, QueueKeys, delayed_member, flatten, read_entry, task_fields
 from avion_media.backends.queue.lease import Lease
-from avion_media.backends.queue.names import UNCONFIRMED, QueueKeys
 from avion_media.backends.redis import Argument, Redis, RedisRefused, Reply
 from avion_media.common.errors import LeaseLost, Reason
 from avion_media.common.tasks import CONSUMER_GROUP, QUEUES, Queue, Task
@@ -106,13 +105,7 @@ class TaskQueue:
 
     async def ensure_group(self) -> bool:
         """Create stream and consumer group if they are missing. Return whether they were."""
-        try:
-            await self._redis.execute("XGROUP", "CREATE", self.name, CONSUMER_GROUP, "0", "MKSTREAM")
-        except RedisRefused as refused:
-            if refused.code != "BUSYGROUP":
-                raise
-            return False
-        return True
+        return await ensure_group(self._redis, self.name, CONSUMER_GROUP)
 
     async def enqueue(
         self,

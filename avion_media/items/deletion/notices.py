@@ -20,7 +20,7 @@ from functools import partial
 import trio
 
 from avion_media.backends.queue import QueueStats
-from avion_media.backends.queue.consumers import remove_idle_consumers
+from avion_media.backends.queue.consumers import ensure_group, remove_idle_consumers
 from avion_media.backends.redis import Redis, RedisRefused, Reply, as_map
 from avion_media.common.concurrency import Pauses
 from avion_media.common.errors import Unavailable
@@ -98,13 +98,7 @@ class NoticeStream:
 
     async def ensure_group(self) -> bool:
         """Create stream and group if they are missing. Return whether they were."""
-        try:
-            await self._redis.execute("XGROUP", "CREATE", DROP_DELETED, NOTICES_GROUP, "0", "MKSTREAM")
-        except RedisRefused as refused:
-            if refused.code != "BUSYGROUP":
-                raise
-            return False
-        return True
+        return await ensure_group(self._redis, DROP_DELETED, NOTICES_GROUP)
 
     async def take(self, consumer: str, block_s: float, count: int = 32) -> list[Notice]:
         """Return up to ``count`` events: those of dead readers first, else new ones; none if none come in ``block_s``.

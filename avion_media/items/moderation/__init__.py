@@ -4,10 +4,9 @@ from avion_media.items.moderation.blocking import MAX_NOTE, Blocking, NotBlocked
 from avion_media.items.moderation.entries import EXACT, Entry, HashType, InvalidEntry, parse_entry, parse_list
 from avion_media.items.moderation.likeness import Likeness
 from avion_media.items.moderation.lists import CHANNEL, OWN, Blocklists, Changes, Match
-from avion_media.items.moderation.records import Block, BlockState, Ended, ModerationRecords
+from avion_media.items.moderation.records import Block, BlockState, Ended, ModerationRecords, ModerationStatus
 from avion_media.items.moderation.reviews import NotHeld, Reviews, waits
 from avion_media.items.moderation.screening import HeldForReview, Moderation, Visit
-from avion_media.items.moderation.status import ModerationStatus
 
 __all__ = [
     "CHANNEL",

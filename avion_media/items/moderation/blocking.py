@@ -59,11 +59,11 @@ from avion_media.items.moderation.records import (
     Block,
     BlockState,
     ModerationRecords,
+    ModerationStatus,
     Superseded,
     now,
     write_block,
 )
-from avion_media.items.moderation.status import ModerationStatus
 
 MAX_NOTE = 1000  # characters
 WATCHED = timedelta(days=1)  # far longer than a process stands still between the confirmation of a record and its step

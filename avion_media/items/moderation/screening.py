@@ -23,9 +23,8 @@ from avion_media.items.moderation.evidence import Evidence
 from avion_media.items.moderation.hook import Hook
 from avion_media.items.moderation.likeness import Likeness, picture_of
 from avion_media.items.moderation.lists import Blocklists, Changes
-from avion_media.items.moderation.records import RELEASED, ModerationRecords
+from avion_media.items.moderation.records import RELEASED, ModerationRecords, ModerationStatus
 from avion_media.items.moderation.reviews import Reviews
-from avion_media.items.moderation.status import ModerationStatus
 from avion_media.items.settings import ItemSettings
 from avion_media.items.state import ANY_FAILURE
 

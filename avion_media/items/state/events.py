@@ -7,15 +7,15 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from avion_media.backends.redis import Redis, RedisRefused, as_map
+from avion_media.backends.redis import Redis, RedisRefused, as_map, load_script
 from avion_media.common.tasks import EVENTS_STREAM
 from avion_media.items.settings import EventsConfig
-from avion_media.items.state import scripts
 
 DEFAULT_MAX_ENTRIES = EventsConfig().max_entries
 _DELETED = "media.deleted"
 _DELETION_DEDUP_S = 30 * 86_400.0  # no event about a media item follows its deletion
 _EVENT_DEDUP_S = 3600.0  # a task is usually repeated within minutes; a later repetition has the same ``event_id``
+_PUBLISH_EVENT = load_script("avion_media.items.state", "publish_event")
 _SEQ = f"{{{EVENTS_STREAM}}}:seq"
 _NAMESPACE = uuid.UUID("6f0c4f0a-5f0e-5b7e-9d43-9a1c7d2f4b11")
 
@@ -40,7 +40,7 @@ class MediaEvents:
         dedup_s = _DELETION_DEDUP_S if event_type == _DELETED else _EVENT_DEDUP_S
         keys = (EVENTS_STREAM, _published_key(subject), _published_key(f"{media_id}:{_DELETED}"), _SEQ)
         args = (event, self._max_entries, EVENTS_STREAM, round(dedup_s * 1000))
-        return bool(await self._redis.run(scripts.PUBLISH_EVENT, keys, args))
+        return bool(await self._redis.run(_PUBLISH_EVENT, keys, args))
 
     async def was_published(self, media_id: str, dedup_key: str) -> bool:
         """Return whether an event with this key was published recently."""

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from avion_media.backends.redis import Redis
+from avion_media.backends.redis import Redis, load_script
 from avion_media.common.errors import Reason
 from avion_media.common.ids import RemoteId
 from avion_media.common.records import CustomRecord, JsonRecord
-from avion_media.items.state import scripts
 from avion_media.items.state.status_store import deletion_key, key_of, status_key
+
+_LOAD_REMOTE = load_script("avion_media.items.state", "load_remote")
+_RESET_FAILURE = load_script("avion_media.items.state", "reset_failure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class RemoteStateStore:
     async def load(self, remote_id: RemoteId) -> RemoteState:
         """Return the whole state, with one call."""
         keys = (deletion_key(str(remote_id)), _failure_key(remote_id), _validated_key(remote_id))
-        deletion, failure, validated = await self._redis.run(scripts.LOAD_REMOTE, keys)
+        deletion, failure, validated = await self._redis.run(_LOAD_REMOTE, keys)
         known = REMOTE_FAILURE.read_or_skip(failure, keys[1]) if failure else None
         return RemoteState(deletion not in (b"", b"undeleted"), known, bool(validated))
 
@@ -83,7 +85,7 @@ class RemoteStateStore:
 
         A failure that happens meanwhile is kept, because it is remembered before its status is written.
         """
-        await self._redis.run(scripts.RESET_FAILURE, (status_key(str(remote_id)), _failure_key(remote_id)))
+        await self._redis.run(_RESET_FAILURE, (status_key(str(remote_id)), _failure_key(remote_id)))
 
     async def mark_validated(self, remote_id: RemoteId, ttl_s: float) -> None:
         """Record that the copy is fresh for another ``ttl_s``, regardless of its age."""

@@ -9,18 +9,20 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 
-from avion_media.backends.redis import Argument, Redis
+from avion_media.backends.redis import Argument, Redis, load_script
 from avion_media.common import keys
 from avion_media.common.errors import SERVICE_FAULTS, Reason
 from avion_media.common.formats import BY_NAME
 from avion_media.common.media import MediaFacts, parse_size_names
 from avion_media.common.records import CustomRecord
 from avion_media.common.tasks import State, Status
-from avion_media.items.state import scripts
 
 STATUS_CHANGES = "media_status"
 """Channel: the id of a media item whose status changed."""
 
+_READ_STATUSES = load_script("avion_media.items.state", "read_statuses")
+_PUT_STATUS = load_script("avion_media.items.state", "put_status")
+_FORGET_STATUS = load_script("avion_media.items.state", "forget_status")
 _CHUNK = 500  # statuses that one script reads
 ANY_FAILURE = "*"
 READY_TTL_S = 3600.0  # the object store has it as well
@@ -71,7 +73,7 @@ class StatusStore:
         names = {status_key(media_id): media_id for media_id in media_ids}
         for group in await self._redis.grouped(list(names), _CHUNK):
             both = [key for each in group for key in (each, deletion_key(names[each]))]
-            replies = await self._redis.run(scripts.READ_STATUSES, both)
+            replies = await self._redis.run(_READ_STATUSES, both)
             for key, (written, state) in zip(group, replies, strict=True):
                 found[names[key]] = _effective_status(names[key], written, b"" if despite_deletion else state)
         return found
@@ -93,11 +95,11 @@ class StatusStore:
             str(over or ""),
             *SERVICE_FAULTS,
         )
-        return bool(await self._redis.run(scripts.PUT_STATUS, both, args))
+        return bool(await self._redis.run(_PUT_STATUS, both, args))
 
     async def forget(self, media_id: str) -> bool:
         """Remove the status, so that the object store is read again. Return whether there was one. A deletion stays."""
-        return bool(await self._redis.run(scripts.FORGET_STATUS, (status_key(media_id),), (media_id, STATUS_CHANGES)))
+        return bool(await self._redis.run(_FORGET_STATUS, (status_key(media_id),), (media_id, STATUS_CHANGES)))
 
     async def deletion_state(self, media_id: str) -> str:
         """Return the state of the deletion record (`avion_media.items.deletion`); empty if there is none."""

@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 from avion_media.common.errors import Rejected
-from avion_media.media.sandbox import SandboxReport, confinement, seccomp
-from avion_media.media.sandbox.wire import JobRequest
+from avion_media.media.sandbox import JobRequest, SandboxReport, confinement, seccomp
 
 _ABOVE: Final = 200  # descriptors are kept above this number until their final numbers are free
 

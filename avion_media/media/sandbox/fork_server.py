@@ -23,9 +23,8 @@ import time
 from dataclasses import dataclass, field
 
 from avion_media.common import kernel
-from avion_media.media.sandbox import SandboxReport, child
+from avion_media.media.sandbox import Exit, JobRequest, SandboxReport, child, pack, receive_task
 from avion_media.media.sandbox.confinement import find_means, landlock_ruleset
-from avion_media.media.sandbox.wire import Exit, JobRequest, pack, receive_task
 
 
 @dataclass(eq=False, slots=True)

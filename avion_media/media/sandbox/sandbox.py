@@ -13,10 +13,8 @@ import trio
 from avion_media.common.concurrency import first_of
 from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.common.kernel import describe_exit
-from avion_media.media.sandbox import Limits, SandboxJobFailed, SandboxReport
-from avion_media.media.sandbox.fork_server_process import ForkServerProcess, start_fork_server
-from avion_media.media.sandbox.job import Job, Observer
-from avion_media.media.sandbox.wire import JobRequest
+from avion_media.media.sandbox import JobRequest, Limits, SandboxJobFailed, SandboxReport
+from avion_media.media.sandbox.fork_server_process import ForkServerProcess, Job, Observer, start_fork_server
 
 _MAX_ANSWER_BYTES: Final = 256 << 10  # facts; pictures travel in files
 # An upload that learns where the codecs lie in memory can use that against a later one only as long as the same fork

@@ -9,8 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from avion_media.backends.queue.dead_letter_index import visit_tasks_of
-from avion_media.backends.queue.task_scan import FoundTask, TaskLocation, lease_info
+from avion_media.backends.queue.task_scan import FoundTask, TaskLocation, lease_info, visit_tasks_of
 from avion_media.backends.redis import Redis, as_map
 from avion_media.backends.remote import InvalidUrl, breaker_state, parse_remote_url
 from avion_media.backends.store import ObjectStore

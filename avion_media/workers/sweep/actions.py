@@ -6,8 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from avion_media.backends.queue.dead_letter_index import visit_tasks_of
-from avion_media.backends.queue.task_scan import FoundTask, TaskLocation
+from avion_media.backends.queue.task_scan import FoundTask, TaskLocation, visit_tasks_of
 from avion_media.backends.redis import Redis
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import SERVICE_FAULTS

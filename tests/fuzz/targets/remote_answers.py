@@ -11,10 +11,9 @@ import trio.testing
 from avion_media.backends.remote.dial import FetchTimeouts
 from avion_media.backends.remote.errors import ServerError
 from avion_media.backends.remote.exchange import Exchange
-from avion_media.backends.remote.fetcher import Fetcher, _check_status
+from avion_media.backends.remote.fetcher import Fetcher, _check_status, validators_from, validators_of
 from avion_media.backends.remote.guard import AddressGuard
 from avion_media.backends.remote.url import parse_remote_url
-from avion_media.backends.remote.validators import validators_from, validators_of
 from avion_media.common.errors import Rejected, Unavailable
 from tests.fuzz.parser import parser_target
 

@@ -1,4 +1,4 @@
--- Return the members of an index that begin with one of these subjects and NUL: see dead_letter_index.py.
+-- Return the members of an index that begin with one of these subjects and NUL: see task_scan.py.
 -- KEYS: sorted set   ARGV: most members, the last one that was found of the first subject or '', subjects
 local found = {}
 for index = 3, #ARGV do

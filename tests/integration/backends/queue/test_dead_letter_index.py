@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import trio
 
-from avion_media.backends.queue import QueueKeys, TaskQueue, dead_letter_index
-from avion_media.backends.queue.dead_letter_index import DeadLetterIndex
+from avion_media.backends.queue import QueueKeys, TaskQueue, task_scan
+from avion_media.backends.queue.task_scan import DeadLetterIndex
 from avion_media.backends.redis import Redis
 from avion_media.common.formats import PNG
 from avion_media.common.ids import new_media_id, remote_id_for
@@ -38,7 +38,7 @@ def foreign(other: Any, media_ids: list[str]) -> None:
 def in_small_pages(monkeypatch: pytest.MonkeyPatch, other: Any) -> None:
     other.flushall()
     for name, value in {"_PAGE": 3, "_AT_ONCE": 2, "_STALE": 4, "_PRUNED": 50}.items():
-        monkeypatch.setattr(dead_letter_index, name, value)
+        monkeypatch.setattr(task_scan, name, value)
 
 
 async def test_they_are_found_until_they_are_replayed_or_dropped(redis: Redis) -> None:

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from avion_media.backends.queue import MAX_DEATHS, Lease, TaskQueue
-from avion_media.backends.queue.names import UNCONFIRMED
+from avion_media.backends.queue.entries import UNCONFIRMED
 from avion_media.backends.redis import Redis
 from avion_media.common.errors import LeaseLost
 from avion_media.common.tasks import CONSUMER_GROUP, DELETE_QUEUE, PROCESSING_QUEUE

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from avion_media.backends.queue import DataLoss, Lease, QueueKeys, TaskQueue
-from avion_media.backends.queue.names import UNCONFIRMED
+from avion_media.backends.queue.entries import UNCONFIRMED
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.common.errors import LeaseLost, Unavailable
 from avion_media.common.tasks import CONSUMER_GROUP, PROCESSING_QUEUE

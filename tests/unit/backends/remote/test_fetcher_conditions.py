@@ -21,7 +21,7 @@ from avion_media.backends.remote import (
     parse_remote_url,
     validators_from,
 )
-from avion_media.backends.remote.validators import source_of, validators_of
+from avion_media.backends.remote.fetcher import source_of, validators_of
 from avion_media.common.errors import Deferred, Reason, Rejected
 from tests.hostile.remote.strangers import Names, fetcher, redirect, response, says, stranger
 

@@ -15,7 +15,7 @@ import trio.testing
 
 from avion_media.backends.files import read_only
 from avion_media.common.errors import Reason, Rejected, Unavailable
-from avion_media.media.sandbox import JobOutcome, JobReport, Limits, SandboxJobFailed, job
+from avion_media.media.sandbox import JobOutcome, JobReport, Limits, SandboxJobFailed, fork_server_process
 from avion_media.media.sandbox.sandbox import Renewal, Sandbox, open_sandbox
 from tests.services.kernel import confines_fully
 
@@ -295,7 +295,7 @@ async def test_a_child_killed_from_outside_says_nothing_about_the_medium(sandbox
 async def test_a_fork_server_that_hangs_is_given_up(
     sandbox: Sandbox, limits: Limits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "_DEADLINE_SLACK_S", 0.1)
+    monkeypatch.setattr(fork_server_process, "_DEADLINE_SLACK_S", 0.1)
     os.kill(sandbox.fork_server_pid, signal.SIGSTOP)
     with trio.fail_after(HARD_LIMIT_S):
         with pytest.raises(Unavailable, match="sandbox"):
@@ -307,7 +307,7 @@ async def test_a_fork_server_that_hangs_is_given_up(
 async def test_a_cancel_while_the_fork_server_hangs_is_bounded(
     sandbox: Sandbox, limits: Limits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "_REAP_S", 0.1)
+    monkeypatch.setattr(fork_server_process, "_REAP_S", 0.1)
     os.kill(sandbox.fork_server_pid, signal.SIGSTOP)
     with trio.fail_after(HARD_LIMIT_S):
         with trio.move_on_after(0.05) as scope:

@@ -8,9 +8,6 @@ queued is a deletion, too: it is marked first, and then its objects are removed 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
 import trio
 
 from avion_media.common.concurrency import Pauses
@@ -22,7 +19,6 @@ from avion_media.items.deletion.notices import Notice
 from avion_media.items.deletion.records import Mark, generation_of
 from avion_media.items.deletion.replay import JournalReplay
 
-T = TypeVar("T")
 _LOGGED = 20  # media items of one notice that are logged one by one
 _log = get_logger()
 
@@ -74,26 +70,40 @@ class DeletionHandler:
         After `Unavailable`, a notice of the stream is delivered again. A notice of the channel is not, so this waits
         for the end of an outage. Every replica receives it, and the replica that marks a media item writes the journal.
         If that replica crashes first, the next sweep writes the journal. If Redis loses its data meanwhile, every step
-        is done again, because a replay of the journal may have come too early to see this notice.
+        is done again, because a replay of the journal may have come too early to see this notice. All steps can be
+        repeated.
         """
         if notice.problem:
             self._telemetry.count(instruments.DELETIONS_MALFORMED)
             _log.warning("deletion.malformed", problem=notice.problem, entry_id=notice.position)
         if not notice.media_ids:
             return
-        run = _until_available if not notice.position else _once
+        marked: set[tuple[str, int]] = set()
+        pauses = Pauses()
         while True:
-            epochs = await run(lambda: self._replay.epochs(notice.media_ids))
-            marks = await run(lambda: self._mark(notice))
-            await run(lambda marks=marks: self._replay.schedule_removals(marks))  # type: ignore[misc]
-            journaled = marks if notice.position else [each for each in marks if each.fresh]
-            await run(lambda journaled=journaled: self._journal.write_marks(journaled, notice.position))  # type: ignore[misc]
-            if await run(lambda epochs=epochs: self._replay.is_unchanged(epochs)):  # type: ignore[misc]
-                break
+            try:
+                if await self._carry_out(notice, marked):
+                    return
+            except Unavailable:
+                if notice.position:
+                    raise
+                await trio.sleep(pauses.next_s())
+
+    async def _carry_out(self, notice: Notice, marked: set[tuple[str, int]]) -> bool:
+        """Return False if it must be done again. ``marked``: media items and generations of this replica's marks."""
+        epochs = await self._replay.epochs(notice.media_ids)
+        marks = await self._mark(notice)
+        marked.update((each.media_id, each.generation) for each in marks if each.fresh)
+        await self._replay.schedule_removals(marks)
+        journaled = [each for each in marks if notice.position or (each.media_id, each.generation) in marked]
+        await self._journal.write_marks(journaled, notice.position)
+        if not await self._replay.is_unchanged(epochs):
+            return False
         if not notice.position:
-            await run(lambda: self._records.note_journaled(journaled))
+            await self._records.note_journaled(journaled)
         for mark in marks:  # not only fresh ones: the replica that marked it may have crashed before this step
-            await run(lambda mark=mark: self._items.purge(mark.media_id, f"dropped.{mark.generation}"))  # type: ignore[misc]
+            await self._items.purge(mark.media_id, f"dropped.{mark.generation}")
+        return True
 
     async def _mark(self, notice: Notice) -> list[Mark]:
         marks = await self._records.mark(
@@ -112,16 +122,3 @@ class DeletionHandler:
         if ignored:
             _log.info("deletion.already_undone", media=ignored, entry_id=notice.position)
         return marks
-
-
-async def _once(call: Callable[[], Awaitable[T]]) -> T:
-    return await call()
-
-
-async def _until_available(call: Callable[[], Awaitable[T]]) -> T:
-    backoff = Pauses()
-    while True:
-        try:
-            return await call()
-        except Unavailable:
-            await trio.sleep(backoff.next_s())

@@ -8,7 +8,7 @@ fraction of the objects listed so far: so many removals are more likely a bug or
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from avion_media.common import keys
@@ -46,24 +46,6 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-async def save_nothing(_cursor: Cursor) -> None:
-    """Save no cursor: for a sweep that is not resumed."""
-
-
-def observe_nothing(_decision: SweepDecision) -> None:
-    """Ignore the decision: for a sweep of which only the report is used."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Orders:
-    """Options of one sweep."""
-
-    dry_run: bool
-    force: bool
-    checkpoint: Callable[[Cursor], Awaitable[None]]
-    observe: Callable[[SweepDecision], None]
-
-
 class Reconciliation:
     """Runs sweeps. The age of objects is measured by ``clock``.
 
@@ -94,8 +76,8 @@ class Reconciliation:
         dry_run: bool = False,
         force: bool = False,
         start: Cursor = START,
-        checkpoint: Callable[[Cursor], Awaitable[None]] = save_nothing,
-        observe: Callable[[SweepDecision], None] = observe_nothing,
+        checkpoint: Callable[[Cursor], Awaitable[None]] | None = None,
+        observe: Callable[[SweepDecision], None] | None = None,
     ) -> Report:
         """Run one sweep from ``start``. Call ``observe`` with each decision that was, or would be, carried out.
 
@@ -103,7 +85,6 @@ class Reconciliation:
         can continue from the last cursor that ``checkpoint`` was called with.
         """
         report = Report(dry_run)
-        orders = _Orders(dry_run, force, checkpoint, observe)
         if not dry_run:  # first: without its record a deleted media item looks like any other
             await self.replay.ensure_complete()
             await self.replay.prune()
@@ -114,7 +95,7 @@ class Reconciliation:
         parts = list(SweepPart)
         for part in parts[parts.index(start.part) :]:
             after = start.after if part is start.part else None
-            await _PartOfSweep(self, orders, rules, report, Cursor(part, after)).run()
+            await _PartOfSweep(self, rules, report, Cursor(part, after), force, checkpoint, observe).run()
         everything_was_seen = not report.refusals and start == START
         report.stored = {kind: report.stored.get(kind, Stored()) for kind in STORED_KINDS if everything_was_seen}
         index = OwnerIndexCheck(self.items, self.limiter, self.config.sweep, self.clock)
@@ -125,38 +106,32 @@ class Reconciliation:
         return report
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A media item that the sweep acts on unless it has a task."""
-
-    medium: Medium
-    known: KnownState
+_Candidate = tuple[Medium, KnownState]
+"""A media item that the sweep acts on unless it has a task."""
 
 
+@dataclass(slots=True)
 class _PartOfSweep:
     """One part of one sweep."""
 
-    def __init__(
-        self,
-        reconciliation: Reconciliation,
-        orders: _Orders,
-        rules: Rules,
-        report: Report,
-        start: Cursor,
-    ) -> None:
-        self._reconciliation = reconciliation
-        self._orders = orders
-        self._rules = rules
-        self._report = report
-        self._start = start
-        self._wanted = 0  # objects that this part has removed, or would remove
+    reconciliation: Reconciliation
+    rules: Rules
+    report: Report
+    start: Cursor
+    force: bool
+    checkpoint: Callable[[Cursor], Awaitable[None]] | None
+    observe: Callable[[SweepDecision], None] | None
+    budget: Budget = field(init=False)
+    wanted: int = 0  # objects that this part has removed, or would remove
+
+    def __post_init__(self) -> None:
         # A part that is resumed does not see the size of all objects.
-        limited_by_size = start.part is SweepPart.REMOTE and start.after is None
-        self._budget = Budget(reconciliation.config.remote.budget if limited_by_size else 0)
+        limited_by_size = self.start.part is SweepPart.REMOTE and self.start.after is None
+        self.budget = Budget(self.reconciliation.config.remote.budget if limited_by_size else 0)
 
     async def run(self) -> None:
         """Run to the end of the part, or until a batch is refused."""
-        start, reconciliation = self._start, self._reconciliation
+        start, reconciliation = self.start, self.reconciliation
         media = await open_media(
             reconciliation.items.store,
             reconciliation.limiter,
@@ -168,12 +143,12 @@ class _PartOfSweep:
             while await self._run_batch(media):
                 pass
         finally:
-            self._report.listed += media.listed
-            self._report.unrecognized += media.unrecognized
+            self.report.listed += media.listed
+            self.report.unrecognized += media.unrecognized
             seen = media.stored
             for kind in STORED_KINDS:
                 if seen[kind, "objects"]:
-                    self._report.stored.setdefault(kind, Stored()).add(seen[kind, "objects"], seen[kind, "bytes"])
+                    self.report.stored.setdefault(kind, Stored()).add(seen[kind, "objects"], seen[kind, "bytes"])
 
     async def _run_batch(self, media: Media) -> bool:
         """Decide and act on one batch. Return whether there is more to do."""
@@ -181,14 +156,14 @@ class _PartOfSweep:
         seen = 0
         last: Medium | None = None
         ended = False
-        chunk_size = min(_CHUNK, self._reconciliation.batch)
-        while not ended and seen < self._reconciliation.batch:
+        chunk_size = min(_CHUNK, self.reconciliation.batch)
+        while not ended and seen < self.reconciliation.batch:
             chunk = [each for each in [await media.next() for _ in range(chunk_size)] if each is not None]
             candidates += await self._find_candidates(chunk)
             seen += len(chunk)
             last = chunk[-1] if chunk else last
             ended = len(chunk) < chunk_size
-        looked_at = self._reconciliation.clock()
+        looked_at = self.reconciliation.clock()
         planned = await self._decide(candidates)
         if ended:
             planned += await self._decide_unused()
@@ -203,16 +178,15 @@ class _PartOfSweep:
             after = parse_any_id(last.name)
         except InvalidId:
             return  # an unrecognised object; the next batch ends at another one
-        await self._orders.checkpoint(Cursor(self._start.part, after))
+        if self.checkpoint is not None:
+            await self.checkpoint(Cursor(self.start.part, after))
 
     async def _find_candidates(self, chunk: list[Medium]) -> list[_Candidate]:
         """Return the media items that the sweep acts on unless they have a task."""
-        items = self._reconciliation.items
-        if not self._orders.dry_run:
-            served = [each.name for each in chunk if each.served]
-            await watch_blocked(items.store, self._reconciliation.limiter, served)
-        deletions = await self._reconciliation.replay.records.get_many([each.name for each in chunk])
-        if not self._orders.dry_run:
+        items = self.reconciliation.items
+        deletions = await self.reconciliation.replay.records.get_many([each.name for each in chunk])
+        if not self.report.dry_run:
+            await watch_blocked(items.store, self.reconciliation.limiter, [each.name for each in chunk if each.served])
             await self._journal_late(deletions)
         last_uses = await items.remote_states.last_uses([each.name for each in chunk if each.is_remote])
         statuses = await items.statuses.get_many([each.name for each in chunk if needs_status(each)])
@@ -226,10 +200,10 @@ class _PartOfSweep:
                 tombstone=deletion.deleted_at if deletion is not None and deletion.is_deleted else None,
                 last_use=last_uses.get(medium.name),
             )
-            if decide(medium, known, self._rules, self._reconciliation.clock()) is None:
-                self._budget.add(medium, known)
+            if decide(medium, known, self.rules, self.reconciliation.clock()) is None:
+                self.budget.add(medium, known)
             else:
-                candidates.append(_Candidate(medium, known))
+                candidates.append((medium, known))
         return candidates
 
     async def _journal_late(self, deletions: Mapping[str, DeletionRecord]) -> None:
@@ -239,44 +213,44 @@ class _PartOfSweep:
             if each.is_deleted and each.unjournaled
         ]
         if marks:
-            await self._reconciliation.replay.journal_late(marks)
+            await self.reconciliation.replay.journal_late(marks)
 
     async def _decide(self, candidates: list[_Candidate]) -> list[SweepDecision]:
         """Look up which candidates have a task. Return the decisions about the others."""
         tasks = await self._find_tasks(candidates)
         decisions = []
-        for each in candidates:
-            name = each.medium.name
+        for medium, found in candidates:
+            name = medium.name
             known = replace(
-                each.known,
+                found,
                 has_task=name in tasks.making,
                 given_up=name in tasks.given_up,
                 has_deletion=name in tasks.removing,
             )
-            decision = decide(each.medium, known, self._rules, self._reconciliation.clock())
+            decision = decide(medium, known, self.rules, self.reconciliation.clock())
             if decision is None:
-                self._budget.add(each.medium, known)
-            elif _is_id(name) and (decision.reason is not SweepReason.OVERDUE_DELETION or _has_own_object(each.medium)):
+                self.budget.add(medium, known)
+            elif _is_id(name) and (decision.reason is not SweepReason.OVERDUE_DELETION or _has_own_object(medium)):
                 decisions.append(decision)
             else:
-                self._report.unrecognized += len(each.medium.objects)
+                self.report.unrecognized += len(medium.objects)
         return decisions
 
     async def _decide_unused(self) -> list[SweepDecision]:
         """Return the decisions about remote media beyond the budget. One that has a task stays until the next sweep."""
-        decisions = self._budget.decisions()
-        tasks = await self._find_tasks([_Candidate(each.medium, NOTHING_KNOWN) for each in decisions])
+        decisions = self.budget.decisions()
+        tasks = await self._find_tasks([(each.medium, NOTHING_KNOWN) for each in decisions])
         return [each for each in decisions if each.medium.name not in tasks.making]
 
     async def _find_tasks(self, candidates: list[_Candidate]) -> MediaTasks:
-        deleted = [each.medium.name for each in candidates if each.known.tombstone is not None]
-        others = [each.medium for each in candidates if each.known.tombstone is None]
+        deleted = [medium.name for medium, known in candidates if known.tombstone is not None]
+        others = [medium for medium, known in candidates if known.tombstone is None]
         return await find_tasks(
-            self._reconciliation.items,
+            self.reconciliation.items,
             uploads=[each.name for each in others if not each.is_remote],
             remote=[each.name for each in others if each.is_remote],
             deleted=deleted,
-            complete_since=self._rules.history_complete_since,
+            complete_since=self.rules.history_complete_since,
         )
 
     async def _carry_out(self, planned: list[SweepDecision], listed: int, looked_at: datetime) -> bool:
@@ -284,24 +258,24 @@ class _PartOfSweep:
 
         Raises `Unavailable` if Redis has lost data since the sweep began; the next sweep starts from the beginning.
         """
-        self._wanted += sum(len(each.to_delete) for each in planned)
-        sweep = self._reconciliation.config.sweep
+        self.wanted += sum(len(each.to_delete) for each in planned)
+        sweep = self.reconciliation.config.sweep
         allowed = max(sweep.always_allowed, int(sweep.max_fraction * listed))
-        refused = self._wanted > allowed and not self._orders.force
+        refused = self.wanted > allowed and not self.force
         if refused:
-            self._report.refuse(Refusal(self._start.part, self._wanted, allowed, listed))
-        accepted = set() if self._orders.dry_run else await self._claim_uploads([] if refused else planned)
+            self.report.refuse(Refusal(self.start.part, self.wanted, allowed, listed))
+        accepted = set() if self.report.dry_run else await self._claim_uploads([] if refused else planned)
         for decision in planned:
-            if self._orders.dry_run:
+            if self.report.dry_run:
                 self._done(decision)
             elif decision.removes_upload and decision.medium.name in accepted:
-                self._report.skipped += 1
+                self.report.skipped += 1
             elif not decision.to_delete:
-                await self._reconciliation.actions.requeue(decision, looked_at)
+                await self.reconciliation.actions.requeue(decision, looked_at)
                 self._done(decision)
             elif not refused:
                 await self._remove(decision)
-        return self._orders.dry_run or not refused
+        return self.report.dry_run or not refused
 
     async def _claim_uploads(self, planned: Sequence[SweepDecision]) -> set[str]:
         """Claim the uploads to remove, so that none of them can be completed any more. Return those that have a task:
@@ -309,7 +283,7 @@ class _PartOfSweep:
 
         Raises `Unavailable` if Redis has lost data since the sweep began: among them may be tasks of these uploads.
         """
-        items = self._reconciliation.items
+        items = self.reconciliation.items
         queue = items.queues[PROCESSING_QUEUE]
         uploads = {each.medium.name for each in planned if each.removes_upload}
         claimed = {each for each in uploads if await queue.claim(each)}
@@ -319,21 +293,22 @@ class _PartOfSweep:
         return uploads - claimed | alive | given_up
 
     async def _require_complete_history(self) -> None:
-        items, now = self._reconciliation.items, self._reconciliation.clock()
+        items, now = self.reconciliation.items, self.reconciliation.clock()
         state, uploads = SweepState(items.redis), items.queues[PROCESSING_QUEUE]
-        if await state.history_complete_since(uploads, now, remember=True) > self._rules.history_complete_since:
+        if await state.history_complete_since(uploads, now, remember=True) > self.rules.history_complete_since:
             raise Unavailable(Dependency.REDIS, "it lost data during the sweep, which starts again")
 
     async def _remove(self, decision: SweepDecision) -> None:
-        with self._report.skipping_unreadable():
-            if await self._reconciliation.actions.remove(decision):
+        with self.report.skipping_unreadable():
+            if await self.reconciliation.actions.remove(decision):
                 self._done(decision)
             else:
-                self._report.skipped += 1
+                self.report.skipped += 1
 
     def _done(self, decision: SweepDecision) -> None:
-        self._report.count(decision)
-        self._orders.observe(decision)
+        self.report.count(decision)
+        if self.observe is not None:
+            self.observe(decision)
 
 
 def _has_own_object(medium: Medium) -> bool:

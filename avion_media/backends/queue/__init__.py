@@ -13,26 +13,3 @@ from avion_media.backends.queue.dead_letters import DeadLetter, DeadLetterFilter
 from avion_media.backends.queue.entries import NEVER_GIVEN_UP, QueueKeys
 from avion_media.backends.queue.lease import Lease
 from avion_media.backends.queue.task_queue import MAX_DEATHS, DataLoss, QueueStats, TaskQueue, open_queues
-
-__all__ = [
-    "DEFAULT_RATE",
-    "MAX_DEATHS",
-    "NEVER_GIVEN_UP",
-    "BulkJob",
-    "BulkJobs",
-    "DataLoss",
-    "DeadLetter",
-    "DeadLetterFilter",
-    "DeadLetters",
-    "JobProgress",
-    "JobState",
-    "Lease",
-    "QueueKeys",
-    "QueueStats",
-    "TaskQueue",
-    "all_jobs",
-    "detail_of",
-    "find_jobs",
-    "open_queues",
-    "reason_of",
-]

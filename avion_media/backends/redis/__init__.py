@@ -20,18 +20,3 @@ from avion_media.backends.redis.connection import Argument, RedisRefused, Reply,
 from avion_media.backends.redis.directory import Availability
 from avion_media.backends.redis.lock import Lock, LockLost
 from avion_media.backends.redis.scripts import Script, load_script
-
-__all__ = [
-    "Argument",
-    "Availability",
-    "Lock",
-    "LockLost",
-    "Redis",
-    "RedisRefused",
-    "Reply",
-    "Script",
-    "as_map",
-    "as_text",
-    "load_script",
-    "open_redis",
-]

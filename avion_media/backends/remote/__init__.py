@@ -4,23 +4,5 @@ from avion_media.backends.remote.dial import FetchTimeouts
 from avion_media.backends.remote.errors import RemoteGone, ServerError
 from avion_media.backends.remote.fetcher import Fetched, Fetcher, Validators, validators_from
 from avion_media.backends.remote.guard import AddressGuard
-from avion_media.backends.remote.hosts import BreakerState, HostLimiter, HostLimits, breaker_state
+from avion_media.backends.remote.hosts import HostLimiter, HostLimits, breaker_state
 from avion_media.backends.remote.url import InvalidUrl, RemoteUrl, parse_remote_url
-
-__all__ = [
-    "AddressGuard",
-    "BreakerState",
-    "FetchTimeouts",
-    "Fetched",
-    "Fetcher",
-    "HostLimiter",
-    "HostLimits",
-    "InvalidUrl",
-    "RemoteGone",
-    "RemoteUrl",
-    "ServerError",
-    "Validators",
-    "breaker_state",
-    "parse_remote_url",
-    "validators_from",
-]

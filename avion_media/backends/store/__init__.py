@@ -25,32 +25,3 @@ from avion_media.backends.store.part_urls import examine_part_urls
 from avion_media.backends.store.patch_copy import patch_copy
 from avion_media.backends.store.presign import upload_guard
 from avion_media.backends.store.store import ObjectStore, open_store
-
-__all__ = [
-    "NOT_EXAMINED",
-    "ByteRange",
-    "Bytes",
-    "ContentRange",
-    "FileSource",
-    "ListedObject",
-    "Lives",
-    "MultipartUploads",
-    "ObjectInfo",
-    "ObjectPart",
-    "ObjectStore",
-    "PresignedPut",
-    "RangeNotSatisfiable",
-    "StoreRefused",
-    "StoredPart",
-    "TooLarge",
-    "UnfinishedUpload",
-    "UploadMissing",
-    "ca_bundle",
-    "examine_part_urls",
-    "open_store",
-    "patch_copy",
-    "read_secret",
-    "stored_facts",
-    "upload_guard",
-    "within",
-]

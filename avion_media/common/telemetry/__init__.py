@@ -7,15 +7,3 @@ Every instrument is declared in `instruments`, so the list of metrics is one tab
 
 from avion_media.common.telemetry.api import NO_SPAN, NO_TELEMETRY, Span, Telemetry
 from avion_media.common.telemetry.logs import OutageLog, bind_path, configure_logging, get_logger, silence_logging
-
-__all__ = [
-    "NO_SPAN",
-    "NO_TELEMETRY",
-    "OutageLog",
-    "Span",
-    "Telemetry",
-    "bind_path",
-    "configure_logging",
-    "get_logger",
-    "silence_logging",
-]

@@ -9,32 +9,9 @@ from avion_media.items.deletion.records import (
     DeletionRecords,
     DeletionState,
     Mark,
-    Removal,
     Undelete,
-    generation_of,
     removal_id,
 )
 from avion_media.items.deletion.removal import DeletionHandler, RemoveDeleted
 from avion_media.items.deletion.replay import JournalReplay
 from avion_media.items.deletion.undelete import undelete
-
-__all__ = [
-    "NOTICES_GROUP",
-    "DeletionHandler",
-    "DeletionJournal",
-    "DeletionRecord",
-    "DeletionRecords",
-    "DeletionState",
-    "JournalReplay",
-    "Mark",
-    "Notice",
-    "NoticeChannel",
-    "NoticeStream",
-    "Removal",
-    "RemoveDeleted",
-    "Undelete",
-    "generation_of",
-    "parse_notice",
-    "removal_id",
-    "undelete",
-]

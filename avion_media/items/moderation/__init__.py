@@ -5,35 +5,5 @@ from avion_media.items.moderation.entries import EXACT, Entry, HashType, Invalid
 from avion_media.items.moderation.likeness import Likeness
 from avion_media.items.moderation.lists import CHANNEL, OWN, Blocklists, Changes, Match
 from avion_media.items.moderation.records import Block, BlockState, Ended, ModerationRecords, ModerationStatus
-from avion_media.items.moderation.reviews import NotHeld, Reviews, waits
+from avion_media.items.moderation.reviews import NotHeld, waits
 from avion_media.items.moderation.screening import HeldForReview, Moderation, Visit
-
-__all__ = [
-    "CHANNEL",
-    "EXACT",
-    "MAX_NOTE",
-    "OWN",
-    "Block",
-    "BlockState",
-    "Blocking",
-    "Blocklists",
-    "Changes",
-    "Ended",
-    "Entry",
-    "HashType",
-    "HeldForReview",
-    "InvalidEntry",
-    "Likeness",
-    "Match",
-    "Moderation",
-    "ModerationRecords",
-    "ModerationStatus",
-    "NotBlocked",
-    "NotHeld",
-    "Reviews",
-    "Unwanted",
-    "Visit",
-    "parse_entry",
-    "parse_list",
-    "waits",
-]

@@ -3,14 +3,3 @@
 from avion_media.items.state.events import MediaEvents
 from avion_media.items.state.remote_state import RemoteFailure, RemoteState, RemoteStateStore
 from avion_media.items.state.status_store import ANY_FAILURE, FAILED_TTL_S, READY_TTL_S, StatusStore
-
-__all__ = [
-    "ANY_FAILURE",
-    "FAILED_TTL_S",
-    "READY_TTL_S",
-    "MediaEvents",
-    "RemoteFailure",
-    "RemoteState",
-    "RemoteStateStore",
-    "StatusStore",
-]

@@ -3,15 +3,4 @@
 from avion_media.workers.sweep.listing import STORED_KINDS
 from avion_media.workers.sweep.policy import MEANINGS, SweepDecision, SweepReason
 from avion_media.workers.sweep.reconciliation import Reconciliation
-from avion_media.workers.sweep.report import Counts, Refusal, Report
-
-__all__ = [
-    "MEANINGS",
-    "STORED_KINDS",
-    "Counts",
-    "Reconciliation",
-    "Refusal",
-    "Report",
-    "SweepDecision",
-    "SweepReason",
-]
+from avion_media.workers.sweep.report import Report

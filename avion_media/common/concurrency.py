@@ -12,30 +12,13 @@ import trio
 Call = Callable[[], Awaitable[object]]
 
 
-class Pauses:
-    """Pauses between two attempts while something is unavailable: each is twice as long as the last, with jitter."""
-
-    def __init__(self, first_s: float = 0.2, longest_s: float = 5.0) -> None:
-        self._first_s = self._next_s = first_s
-        self._longest_s = longest_s
-
-    def reset(self) -> None:
-        """Make the next pause the shortest."""
-        self._next_s = self._first_s
-
-    def next_s(self) -> float:
-        """Return the next pause."""
-        pause_s, self._next_s = self._next_s, min(self._longest_s, self._next_s * 2)
-        return pause_s * random.uniform(0.5, 1.0)
-
-
 class OutagePause:
-    """The pause between two attempts of many tasks, longer each time, until one succeeds. Time is Trio's.
+    """The pause between two attempts while something is unavailable: twice as long each time, until one succeeds.
 
-    Without it, all tasks would fail one after another within moments, repeatedly.
+    If many tasks share it, they do not fail one after another within moments. Time is Trio's.
     """
 
-    def __init__(self, first_s: float, longest_s: float) -> None:
+    def __init__(self, first_s: float = 0.2, longest_s: float = 5.0) -> None:
         self._first_s = first_s
         self._longest_s = longest_s
         self._until = 0.0
@@ -49,13 +32,13 @@ class OutagePause:
         """Time until the next attempt."""
         return max(0.0, self._until - trio.current_time())
 
-    def failed(self, detail: str = "") -> None:
-        """Record a failure. Attempts that began before the present pause do not count."""
-        if self.remaining_s:
-            return
-        self.detail = detail
-        self.pause_s = min(self._longest_s, self.pause_s * 2) if self.pause_s else self._first_s
-        self._until = trio.current_time() + self.pause_s * random.uniform(0.8, 1.2)
+    def failed(self, detail: str = "") -> float:
+        """Record a failure. Return `remaining_s`. Attempts that began before the present pause do not count."""
+        if not self.remaining_s:
+            self.detail = detail
+            self.pause_s = min(self._longest_s, self.pause_s * 2) if self.pause_s else self._first_s
+            self._until = trio.current_time() + self.pause_s * random.uniform(0.8, 1.2)
+        return self.remaining_s
 
     def succeeded(self) -> None:
         """Record a success, which ends the outage."""

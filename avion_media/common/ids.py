@@ -80,9 +80,14 @@ def time_prefix(unix_ms: int) -> str:
     return base32(unix_ms, _TIME_DIGITS)
 
 
+def value_of(text: str) -> int:
+    """Return the number that digits of Crockford's base32 stand for."""
+    return int(text.translate(_PYTHON_DIGITS), 32)
+
+
 def unix_ms_of(text: str) -> int:
     """Return the milliseconds that a text in the form of `MEDIA_ID_PATTERN` begins with."""
-    return int(text[:_TIME_DIGITS].translate(_PYTHON_DIGITS), 32)
+    return value_of(text[:_TIME_DIGITS])
 
 
 def parse_media_id(text: str) -> MediaId:
@@ -90,7 +95,7 @@ def parse_media_id(text: str) -> MediaId:
     only its format code is unknown."""
     if not _MEDIA_ID.fullmatch(text):
         raise InvalidId("not a media id; one looks like 01M8D8AHEV0B0647EWDKZFG4Q1")
-    value = int(text.translate(_PYTHON_DIGITS), 32)
+    value = value_of(text)
     try:
         created = datetime.fromtimestamp((value >> 80) / 1000, UTC)
     except (ValueError, OverflowError):

@@ -8,7 +8,7 @@ from functools import partial
 import trio
 
 from avion_media.backends.redis import Redis
-from avion_media.common.concurrency import Pauses, run_all
+from avion_media.common.concurrency import OutagePause, run_all
 from avion_media.common.errors import Unavailable
 from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation import CHANNEL, Moderation
@@ -39,14 +39,14 @@ class Looks:
         self._log = get_logger(path=path)
 
     async def run(self) -> None:
-        backoff = Pauses()
+        pause = OutagePause()
         while True:
             self._due = trio.Event()
             if await self.once():
-                backoff.reset()
+                pause.succeeded()
                 wait_s = self._reload_s * random.uniform(0.8, 1.2)
             else:
-                wait_s = backoff.next_s()
+                wait_s = pause.failed()
             with trio.move_on_after(wait_s):
                 await self._due.wait()
 

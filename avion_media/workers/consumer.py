@@ -18,7 +18,7 @@ import trio
 
 from avion_media.backends.queue import Lease, TaskQueue
 from avion_media.backends.queue.task_scan import DeadLetterIndex
-from avion_media.common.concurrency import OutagePause, Pauses, run_all
+from avion_media.common.concurrency import OutagePause, run_all
 from avion_media.common.errors import Dependency, LeaseLost, Reason, Rejected, Unavailable
 from avion_media.common.tasks import TaskHandler
 from avion_media.common.telemetry import Telemetry, bind_path, get_logger
@@ -241,16 +241,16 @@ class Consumer:
 
     async def _through_outages(self, child: Child[None], step: Callable[[], Awaitable[None]]) -> None:
         """Repeat ``step`` until a request to stop. Wait while Redis is unavailable."""
-        backoff = Pauses(*_OUTAGE_PAUSE_S)
+        pause = OutagePause(*_OUTAGE_PAUSE_S)
         while not child.stopping.is_set():
             if not self._accepting_tasks():
                 await _wait_or_stop(child, 0.2)
                 continue
             try:
                 await step()
-                backoff.reset()
+                pause.succeeded()
             except Unavailable as error:
-                pause_s = backoff.next_s()
+                pause_s = pause.failed()
                 self._log.info("queue.backed_off", dependency=error.dependency, detail=error.detail, pause_s=pause_s)
                 await _wait_or_stop(child, pause_s)
 

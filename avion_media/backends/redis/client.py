@@ -29,7 +29,7 @@ from avion_media.backends.redis.directory import Availability, Directory, Locato
 from avion_media.backends.redis.node import NotWithin, RedisNode, Undo
 from avion_media.backends.redis.scripts import Script, load_script
 from avion_media.backends.redis.topology import Cluster, Single, Topology, key_slot
-from avion_media.common.concurrency import Pauses, in_turn, results_of
+from avion_media.common.concurrency import OutagePause, in_turn, results_of
 from avion_media.common.errors import Dependency, RedisFull, Unavailable
 from avion_media.common.redis_url import read_redis_url
 
@@ -291,17 +291,17 @@ class Redis:
         self, *channels: str, heard: Callable[[str, bytes], None], subscribed: Callable[[], None]
     ) -> None:
         """Listen, and subscribe again after each outage. Never returns. ``subscribed`` is called each time."""
-        backoff = Pauses()
+        pause = OutagePause()
 
         def connected() -> None:
-            backoff.reset()
+            pause.succeeded()
             subscribed()
 
         while True:
             try:
                 await self.listen(*channels, heard=heard, subscribed=connected)
             except Unavailable:
-                await trio.sleep(backoff.next_s())
+                await trio.sleep(pause.failed())
 
     async def _answered(self, command: tuple[Argument, ...], perform: Perform, within_s: float = math.inf) -> Reply:
         """Return the reply of the server that has the keys of the command. Follows redirects."""

@@ -26,10 +26,11 @@ from typing import Literal
 
 import trio
 
+from avion_media.common.ids import MEDIA_ID_PATTERN, value_of
+
 SAMPLED = 1
 _ID_BITS = (1 << 64) - 1
-_CROCKFORD = str.maketrans("ABCDEFGHJKMNPQRSTVWXYZ", "abcdefghijklmnopqrstuv")  # to the digits that `int` knows
-_MEDIA_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", re.ASCII)
+_MEDIA_ID = re.compile(MEDIA_ID_PATTERN, re.ASCII)
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 # Version 00, and anything that a later version appends (https://www.w3.org/TR/trace-context/#versioning-of-traceparent).
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
@@ -75,7 +76,7 @@ def trace_of_medium(media_id: str) -> TraceContext | None:
     """
     if not _MEDIA_ID.fullmatch(media_id):
         return None
-    value = int(media_id.translate(_CROCKFORD), 32)
+    value = value_of(media_id)
     return TraceContext(value, value & _ID_BITS or 1) if value else None
 
 

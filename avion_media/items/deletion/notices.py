@@ -22,7 +22,7 @@ import trio
 from avion_media.backends.queue import QueueStats
 from avion_media.backends.queue.consumers import ensure_group, remove_idle_consumers
 from avion_media.backends.redis import Redis, RedisRefused, Reply, as_map
-from avion_media.common.concurrency import Pauses
+from avion_media.common.concurrency import OutagePause
 from avion_media.common.errors import Unavailable
 from avion_media.common.ids import InvalidId, UnknownFormat, parse_any_id
 from avion_media.common.tasks import DROP_DELETED
@@ -179,11 +179,11 @@ class NoticeChannel:
     ) -> None:
         disconnected_since: float | None = None
         lower_bound_ms = 0
-        backoff = Pauses()
+        pause = OutagePause()
 
         def subscribed() -> None:
             nonlocal disconnected_since
-            backoff.reset()
+            pause.succeeded()
             if disconnected_since is not None:
                 gap(trio.current_time() - disconnected_since)
             disconnected_since = None
@@ -205,7 +205,7 @@ class NoticeChannel:
                 await self._redis.listen(DROP_DELETED, UNDELETES, heard=heard, subscribed=subscribed)
             except Unavailable:
                 disconnected_since = trio.current_time() if disconnected_since is None else disconnected_since
-                await trio.sleep(backoff.next_s())
+                await trio.sleep(pause.failed())
 
     async def _now_ms(self) -> int:
         """Return the time of the server that also gives undeletes their time."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import trio
 
-from avion_media.common.concurrency import Pauses
+from avion_media.common.concurrency import OutagePause
 from avion_media.common.errors import Deferred, Unavailable
 from avion_media.common.ids import parse_any_id
 from avion_media.common.tasks import EnsureLease, Task, TaskHandler, id_of
@@ -79,7 +79,7 @@ class DeletionHandler:
         if not notice.media_ids:
             return
         marked: set[tuple[str, int]] = set()
-        pauses = Pauses()
+        pause = OutagePause()
         while True:
             try:
                 if await self._carry_out(notice, marked):
@@ -87,7 +87,7 @@ class DeletionHandler:
             except Unavailable:
                 if notice.position:
                     raise
-                await trio.sleep(pauses.next_s())
+                await trio.sleep(pause.failed())
 
     async def _carry_out(self, notice: Notice, marked: set[tuple[str, int]]) -> bool:
         """Return False if it must be done again. ``marked``: media items and generations of this replica's marks."""

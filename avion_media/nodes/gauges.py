@@ -130,7 +130,7 @@ async def _sample(runtime: Runtime) -> None:
     observed.stored = dict(found.stored)
     observed.swept_at = found.swept_at
     observed.redis_memory = found.memory_use
-    ((memory_bytes, _),) = _from_status("VmRSS", 1024)
+    ((memory_bytes, _),) = _resident_memory()
     lag_s, requests = observed.history.take_lag(), observed.active_requests()
     observed.history.add(Sample(time.time(), found.queues, memory_bytes, lag_s, requests))
 
@@ -199,8 +199,7 @@ def _observe_process(runtime: Runtime) -> None:
     began_at = time.monotonic()
     observe_gauge = runtime.telemetry.observe
     observe_gauge(instruments.PROCESS_CPU, _cpu_times)
-    observe_gauge(instruments.PROCESS_MEMORY, lambda: _from_status("VmRSS", 1024))
-    observe_gauge(instruments.PROCESS_THREADS, lambda: _from_status("Threads", 1))
+    observe_gauge(instruments.PROCESS_MEMORY, _resident_memory)
     observe_gauge(instruments.PROCESS_FDS, lambda: [(len(os.listdir("/proc/self/fd")), {})])
     observe_gauge(instruments.PROCESS_UPTIME, lambda: [(time.monotonic() - began_at, {})])
 
@@ -210,11 +209,11 @@ def _cpu_times() -> list[Point]:
     return [(times.user, {"cpu__mode": "user"}), (times.system, {"cpu__mode": "system"})]
 
 
-def _from_status(name: str, factor: int) -> list[Point]:
+def _resident_memory() -> list[Point]:
     for line in Path("/proc/self/status").read_text().splitlines():
         key, _, value = line.partition(":")
-        if key == name:
-            return [(int(value.split()[0]) * factor, {})]
+        if key == "VmRSS":
+            return [(int(value.split()[0]) * 1024, {})]
     return []
 
 

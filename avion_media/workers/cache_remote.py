@@ -205,7 +205,6 @@ class CacheRemote(TaskHandler):
                     outcome = "not_modified"
                 else:
                     fmt = _sniffed(fd, fetched).format or ""
-                    telemetry.count(instruments.REMOTE_RECEIVED, fetched.size_bytes)
                 return fetched
             except BaseException as error:
                 outcome = _outcome_of(error)

@@ -55,7 +55,6 @@ def observed_attempt(telemetry: Telemetry, path: str, queue_name: str, lease: Le
     ) as span:
         context = {"path": path, "task_id": task.task_id} | ({"media_id": media_id} if media_id else {})
         structlog.contextvars.bind_contextvars(**context)
-        telemetry.count(instruments.TASKS_CONSUMED, messaging__destination__name=queue_name)
         try:
             yield end
         finally:

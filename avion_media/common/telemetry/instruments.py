@@ -36,7 +36,8 @@ class Instrument:
     def prometheus_name(self) -> str:
         """Its name on ``/metrics``; a histogram's series add ``_bucket``, ``_sum`` and ``_count``.
 
-        No other name must end in these (``promtool check metrics``): ``process.thread.count`` is ``process_threads``.
+        No other name must end in these (``promtool check metrics``): ``process.unix.file_descriptor.count`` is
+        ``process_unix_file_descriptors``.
         """
         name = self.exporters_name
         return f"{name.removesuffix('_count')}s" if name.endswith("_count") else name
@@ -154,13 +155,6 @@ TASKS_SENT = Instrument(
     "tasks queued by this process",
     (a.MESSAGING_SYSTEM, a.SEND, a.DESTINATION),
 )
-TASKS_CONSUMED = Instrument(
-    "messaging.client.consumed.messages",
-    "counter",
-    "{message}",
-    "tasks delivered to this process, repeated deliveries included",
-    (a.MESSAGING_SYSTEM, a.PROCESS, a.DESTINATION),
-)
 
 # -- media
 THUMBNAILS = Instrument(
@@ -182,7 +176,6 @@ REMOTE_DURATION = Instrument(
     (a.FETCH_OUTCOME,),
     _SLOW,
 )
-REMOTE_RECEIVED = Instrument("avion.remote.received", "counter", "By", "bytes of remote media fetched in full")
 SANDBOX_DURATION = Instrument(
     "avion.sandbox.duration", "histogram", "s", "sandboxed processes, from fork to exit", (a.JOB, a.JOB_OUTCOME), _FAST
 )
@@ -312,7 +305,6 @@ PROCESS_MEMORY = Instrument(
     "process.memory.usage", "updown", "By", "resident memory of this process, without sandboxed processes"
 )
 PROCESS_FDS = Instrument("process.unix.file_descriptor.count", "updown", "{file_descriptor}", "open descriptors")
-PROCESS_THREADS = Instrument("process.thread.count", "updown", "{thread}", "threads")
 PROCESS_UPTIME = Instrument("process.uptime", "gauge", "s", "time since the process started")
 
 INSTRUMENTS: tuple[Instrument, ...] = tuple(

@@ -14,16 +14,10 @@ from avion_media.common.credentials import TOKEN_FORMAT, is_token
 from avion_media.common.redis_url import read_redis_url
 
 PREFIX = "AVION_MEDIA_"
-
-
 _SIZE_UNITS = {
     "": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30,
 }  # fmt: skip
-
-
 _DURATION_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
 _NUMBER_WITH_UNIT = re.compile(r"\s*(-?[0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
@@ -126,36 +120,18 @@ def _check_token(value: SecretStr) -> SecretStr:
 
 
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
-
-
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
-
-
 BindAddress = Annotated[Bind, BeforeValidator(_parse_bind), PlainSerializer(str)]
-
-
 OptionalBind = Annotated[Bind | None, BeforeValidator(_parse_bind), PlainSerializer(lambda bind: str(bind or ""))]
-
-
 NameList = Annotated[tuple[str, ...], BeforeValidator(split_list)]
-
-
 Networks = Annotated[
     tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...],
     BeforeValidator(split_list),
     PlainSerializer(lambda networks: [str(each) for each in networks]),
 ]
-
-
 HttpUrl = Annotated[str, BeforeValidator(lambda value: check_http_url(value) if isinstance(value, str) else value)]
-
-
 RedisUrl = Annotated[str, BeforeValidator(lambda value: _check_redis_url(value) if isinstance(value, str) else value)]
-
-
 OptionalRedisUrl = Annotated[
     str, BeforeValidator(lambda value: _check_redis_url(value) if isinstance(value, str) and value else value)
 ]
-
-
 Token = Annotated[SecretStr, AfterValidator(_check_token), PlainSerializer(lambda token: "***" if token else "")]

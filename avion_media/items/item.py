@@ -51,14 +51,7 @@ from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import PURGE_QUEUE, State, Status
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, instruments
 from avion_media.items.owners import OwnerIndex
-from avion_media.items.state import (
-    ANY_FAILURE,
-    FAILED_TTL_S,
-    READY_TTL_S,
-    MediaEvents,
-    RemoteStateStore,
-    StatusStore,
-)
+from avion_media.items.state import ANY_FAILURE, FAILED_TTL_S, READY_TTL_S, MediaEvents, RemoteStateStore, StatusStore
 from avion_media.items.state.events import DEFAULT_MAX_ENTRIES
 
 PURGED_SIZES: Final = "sizes"

@@ -23,13 +23,7 @@ import trio
 
 from avion_media.backends.settings import S3Config
 from avion_media.backends.store.clients import Clients
-from avion_media.backends.store.errors import (
-    RangeNotSatisfiable,
-    StoreRefused,
-    TooLarge,
-    UploadMissing,
-    translated,
-)
+from avion_media.backends.store.errors import RangeNotSatisfiable, StoreRefused, TooLarge, UploadMissing, translated
 from avion_media.backends.store.objects import PartRequest
 from avion_media.backends.store.requests import ATTEMPTS, LONGEST_PAUSE_S, Requests
 from avion_media.common.concurrency import take

@@ -36,14 +36,7 @@ from avion_media.backends.redis import Lock
 from avion_media.backends.store import ListedObject, ObjectInfo, TooLarge, stored_facts
 from avion_media.common import keys
 from avion_media.common.concurrency import in_turn
-from avion_media.common.errors import (
-    Dependency,
-    MediaError,
-    ObjectMissing,
-    Reason,
-    Rejected,
-    Unavailable,
-)
+from avion_media.common.errors import Dependency, MediaError, ObjectMissing, Reason, Rejected, Unavailable
 from avion_media.common.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id
 from avion_media.common.media import possible_sizes
 from avion_media.common.records import UnreadableRecord

@@ -14,16 +14,7 @@ from collections.abc import Callable
 from PIL import Image, ImageChops, ImageCms, ImageFilter
 
 from avion_media.media.thumbnails.matrix_profile import gamma_curve, hlg_in_sdr, matrix_profile, pq_curve, srgb_curve
-from mediascrub.picture import (
-    BT709_PRIMARIES,
-    D65,
-    HLG,
-    PQ,
-    Chromaticities,
-    CodePoints,
-    Colour,
-    IccProfile,
-)
+from mediascrub.picture import BT709_PRIMARIES, D65, HLG, PQ, Chromaticities, CodePoints, Colour, IccProfile
 
 # ITU-T H.273, table 2. Other values count as BT.709: they are unspecified, or not used in pictures.
 _PRIMARIES = {

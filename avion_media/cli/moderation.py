@@ -15,7 +15,7 @@ from avion_media.cli.output import CommandFailed, UsageError, json_option, load_
 from avion_media.cli.resources import on_service
 from avion_media.common import keys
 from avion_media.items.moderation import MAX_NOTE, Changes, Entry, HashType, parse_list
-from avion_media.items.moderation.blocking import hash_file
+from avion_media.items.moderation.entries import hash_file
 from avion_media.operations.operation import OperatedService, Outcome
 from avion_media.servers.api.statuses import StatusResolver, UnknownMedium
 

@@ -5,7 +5,7 @@ publish     thumbnails, index of the owner, original (that write happens once, a
 withdraw    status, index of the owner, objects
 delete      record, journal, purge; when its time has come: index of the owner, objects, purge, record, event
 block       record, status, evidence, index of the owner, objects, purge, event (`Blocking`)
-restore     index of the owner, thumbnails, original (`Blocking`)
+restore     index of the owner, thumbnails, original
 ==========  ===========================================================================================================
 
 The order makes a crash harmless. A public original always is in the index of its owner, and all of its thumbnails
@@ -16,7 +16,7 @@ are removed at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -56,6 +56,7 @@ from avion_media.items.state.events import DEFAULT_MAX_ENTRIES
 
 PURGED_SIZES: Final = "sizes"
 """Field of a purge task: the comma-separated sizes of the media item."""
+_REMOVED = ("removing", "removed")  # states of a deletion from which nothing comes back
 _OF_ORIGINAL = "sha256"  # user metadata of a thumbnail: the SHA-256 of the original that it was made of
 
 
@@ -111,7 +112,7 @@ class Items:
     async def clean_up_if_deleted(self, any_id: AnyId) -> bool:
         """Return whether the media item is deleted. If its removal has begun, remove what was written since."""
         state = await self.statuses.deletion_state(str(any_id))
-        if state in ("removing", "removed"):
+        if state in _REMOVED:
             await self.remove_objects(any_id)
         return state not in ("", "undeleted")
 
@@ -314,11 +315,25 @@ class Items:
         await self.store.get().delete(keys.all_of(any_id, known))
         return known
 
-    async def own(self, any_id: AnyId, original: ObjectInfo, held_bytes: int) -> None:
-        """Add a media item to the index of the owner that its original names. Called before that is written."""
-        owner = owner_of(original.metadata)
+    async def restore(
+        self, any_id: AnyId, original: ObjectInfo | None, held_bytes: int, copy: Callable[[], Awaitable[str]]
+    ) -> str:
+        """Put back what was withdrawn: first in the index of the owner that ``original`` names, then by ``copy``, which
+        writes the original last. Return its result.
+
+        Nothing of a media item comes back whose removal has begun because it was deleted. Then return an empty text.
+        """
+        state_of = partial(self.statuses.deletion_state, str(any_id))
+        if await state_of() in _REMOVED:
+            return ""
+        owner = "" if original is None else owner_of(original.metadata)
         if owner and isinstance(any_id, MediaId):
             await self.owners.add(owner, any_id, held_bytes)
+        copied = await copy()
+        if await state_of() in _REMOVED:  # the removal may have ended before this restored something
+            await self.remove_objects(any_id)
+            return ""
+        return copied
 
     async def _disown(self, any_id: AnyId, original: ObjectInfo | None) -> None:
         """Remove a media item from its owner's index. Called before its original is removed: that names the owner."""

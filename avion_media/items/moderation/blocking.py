@@ -21,15 +21,11 @@ Copies are found by listing: the store returns size and ETag of 1,000 objects pe
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-
-import trio
 
 from avion_media.backends.files import open_spool
 from avion_media.backends.redis import Lock
@@ -43,7 +39,7 @@ from avion_media.common.records import UnreadableRecord
 from avion_media.common.tasks import PROCESSING_QUEUE, State, processing_fields
 from avion_media.common.telemetry import get_logger
 from avion_media.items.item import Items
-from avion_media.items.moderation.entries import Entry, HashType, OwnEntries
+from avion_media.items.moderation.entries import Entry, HashType, OwnEntries, hash_file
 from avion_media.items.moderation.evidence import Evidence
 from avion_media.items.moderation.likeness import BIG_ENOUGH
 from avion_media.items.moderation.lists import Changes
@@ -63,7 +59,6 @@ WATCHED = timedelta(days=1)  # far longer than a process stands still between th
 _LESS_OFTEN = 4  # a watched block is looked at again when it is this many times as old
 _MAX_HASHED_BYTES = 5 << 30
 _MAX_PICTURE_BYTES = 16 << 20
-_HASH_UNIT_BYTES = 1 << 20
 _AT_ONCE = 8  # originals of the same size that are compared concurrently
 _log = get_logger()
 
@@ -493,25 +488,15 @@ class Blocking:
             _log.warning("moderation.unblocked", media_id=media_id, by=block.lifted_by, upload=bool(upload))
 
     async def _restore(self, any_id: AnyId, block: Block) -> str:
-        """Copy the evidence back. Return the ETag of an upload that must be processed; empty if there is none.
+        """Copy the evidence back. Return the ETag of an upload that must be processed; empty if there is none."""
 
-        Nothing of a media item comes back whose removal has begun because it was deleted.
-        """
-        if await self._is_removed(block.media_id):
-            return ""
-        kept = await self._evidence.original(any_id)
-        if kept is not None:
-            await self._items.own(any_id, *kept)
-        upload = ""
-        if not await self._evidence.restore(any_id, block.sizes):
-            upload = await self._evidence.restore_upload(any_id, if_absent=block.state is BlockState.LIFTED)
-        if await self._is_removed(block.media_id):  # the removal may have ended before this restored something
-            await self._items.remove_objects(any_id, self._sizes_of(block))
-            return ""
-        return upload
+        async def copy() -> str:
+            if await self._evidence.restore(any_id, block.sizes):
+                return ""
+            return await self._evidence.restore_upload(any_id, if_absent=block.state is BlockState.LIFTED)
 
-    async def _is_removed(self, media_id: str) -> bool:
-        return await self._items.statuses.deletion_state(media_id) in ("removing", "removed")
+        original, held_bytes = await self._evidence.original(any_id)
+        return await self._items.restore(any_id, original, held_bytes, copy)
 
     async def _is_unprocessed(self, any_id: AnyId) -> bool:
         """Return whether a restored upload still waits. Its task may never have been queued."""
@@ -562,22 +547,3 @@ def _parsed(text: str) -> AnyId | None:
         return parse_any_id(text)
     except InvalidId:
         return None
-
-
-async def hash_file(fd: int, size_bytes: int, kinds: Iterable[HashType]) -> dict[HashType, bytes]:
-    """Return these digests of a file. Runs in a thread; a cancel waits for it."""
-    return await trio.to_thread.run_sync(_hash_file, os.dup(fd), size_bytes, list(kinds))
-
-
-def _hash_file(fd: int, size_bytes: int, kinds: Sequence[HashType]) -> dict[HashType, bytes]:
-    # Lists of other organisations have MD5 hashes; no security depends on them.
-    digests = {kind: hashlib.new(kind, usedforsecurity=False) for kind in kinds}
-    offset = 0
-    try:
-        while offset < size_bytes and (chunk := os.pread(fd, _HASH_UNIT_BYTES, offset)):
-            for digest in digests.values():
-                digest.update(chunk)
-            offset += len(chunk)
-    finally:
-        os.close(fd)
-    return {kind: digest.digest() for kind, digest in digests.items()}

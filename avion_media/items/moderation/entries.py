@@ -8,12 +8,15 @@ two blocks rarely write the same page. A page is changed by a conditional write,
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from hashlib import sha256
+
+import trio
 
 from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
@@ -21,6 +24,7 @@ from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFai
 from avion_media.common.resources import ResourceSlot
 
 _MAX_LABEL = 200
+_HASH_UNIT_BYTES = 1 << 20
 
 PAGES = 32  # 20,000 entries are 600 lines a page, and a process reads all of them with 33 requests
 MAX_PAGE_BYTES = 64 << 20
@@ -142,7 +146,7 @@ class OwnEntries:
 
 def page_of(entry: Entry) -> str:
     """Return the key of the page that has this entry."""
-    number = sha256((entry.media_id or entry.hash.hex()).encode()).digest()[0] % PAGES
+    number = hashlib.sha256((entry.media_id or entry.hash.hex()).encode()).digest()[0] % PAGES
     return f"{keys.OWN_ENTRY_PREFIX}{number:02}.csv"
 
 
@@ -156,3 +160,22 @@ def _identity_of_line(line: str) -> str:
         return _identity(parse_entry(line))
     except InvalidEntry:
         return line
+
+
+async def hash_file(fd: int, size_bytes: int, kinds: Iterable[HashType]) -> dict[HashType, bytes]:
+    """Return these digests of a file. Runs in a thread; a cancel waits for it."""
+    return await trio.to_thread.run_sync(_hash_file, os.dup(fd), size_bytes, list(kinds))
+
+
+def _hash_file(fd: int, size_bytes: int, kinds: Sequence[HashType]) -> dict[HashType, bytes]:
+    # Lists of other organisations have MD5 hashes; no security depends on them.
+    digests = {kind: hashlib.new(kind, usedforsecurity=False) for kind in kinds}
+    offset = 0
+    try:
+        while offset < size_bytes and (chunk := os.pread(fd, _HASH_UNIT_BYTES, offset)):
+            for digest in digests.values():
+                digest.update(chunk)
+            offset += len(chunk)
+    finally:
+        os.close(fd)
+    return {kind: digest.digest() for kind, digest in digests.items()}

@@ -74,11 +74,11 @@ class Evidence:
         """Write the present record of the block beside the files."""
         await self._store.get().put(_key(any_id, _RECORD), record, content_type="application/json")
 
-    async def original(self, any_id: AnyId) -> tuple[ObjectInfo, int] | None:
-        """Return the kept original, and the bytes of it and its thumbnails; None without an original."""
+    async def original(self, any_id: AnyId) -> tuple[ObjectInfo | None, int]:
+        """Return the kept original, or None, and the bytes of it and its thumbnails."""
         sizes = await self.files(any_id)
         if _ORIGINAL not in sizes:
-            return None
+            return None, 0
         served = sum(size for name, size in sizes.items() if name == _ORIGINAL or name.startswith(_THUMBNAIL))
         return await self._store.get().head(_key(any_id, _ORIGINAL)), served
 

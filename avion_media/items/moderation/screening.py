@@ -17,8 +17,8 @@ from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.media import MediaFacts
 from avion_media.common.tasks import Task
 from avion_media.items.item import Items
-from avion_media.items.moderation.blocking import Blocking, Unwanted, hash_file
-from avion_media.items.moderation.entries import EXACT, Entry, HashType
+from avion_media.items.moderation.blocking import Blocking, Unwanted
+from avion_media.items.moderation.entries import EXACT, Entry, HashType, hash_file
 from avion_media.items.moderation.evidence import Evidence
 from avion_media.items.moderation.hook import Hook
 from avion_media.items.moderation.likeness import Likeness, picture_of

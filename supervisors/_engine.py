@@ -12,19 +12,18 @@ never follows from the exception, because libraries raise `trio.Cancelled` of th
 
 from __future__ import annotations
 
-import heapq
 import math
 import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from typing import Any
 
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
+from supervisors._batch import Batch, Deadlines
 from supervisors._child import Child
 from supervisors._errors import (
     Killed,
@@ -37,7 +36,7 @@ from supervisors._errors import (
 )
 from supervisors._journal import Journal
 from supervisors._policy import AutoShutdown, Intensity, Restart, RestartWindow, Strategy, restart_group
-from supervisors._record import Batch, Record
+from supervisors._record import Incarnation, Membership, Record
 from supervisors._state import OVER_AFTER, EventKind, State
 
 STUCK_AFTER_S = 5.0  # a child that still runs so long after its cancellation is reported
@@ -70,12 +69,13 @@ class Engine:
         self.stop_deadline = math.inf  # only becomes earlier
         self.journal = self.tree_journal or Journal(self.wake)
         self._window = self.journal.windows.setdefault(self.own, RestartWindow(self.intensity))
-        self._exits: deque[tuple[Record, Child[Any], BaseException | None]] = deque()
+        self._exits: deque[tuple[Record, BaseException | None]] = deque()
+        self._turns: dict[Record, Batch] = {}  # the batch in which a child has a turn to start
         self._to_advance: deque[Batch] = deque()  # those in which something has changed
-        self._due: list[tuple[float, int, Record | Batch]] = []  # a heap
-        self._numbers = count()
+        self._deadlines = Deadlines()
         self._wake = trio.Event()
         self._scope = trio.CancelScope()  # shielded as soon as a cancel from outside has arrived
+        self._to_stop: list[Record] = []  # while the supervisor stops: the children whose turn is to come
         self._asked_until: float | None = None  # the stop deadline that the children have been given
         self._failure: BaseException | None = None  # the first reason to give up
         self._interruptions: list[BaseException] = []
@@ -104,10 +104,10 @@ class Engine:
         self.request_stop(reason, deadline)
 
     @enable_ki_protection
-    def add(self, records: list[Record], now: float) -> None:
+    def add(self, records: list[Record], now: float, *, added: bool = True) -> None:
         """Add children that already have their place, and start them in this order."""
         for record in records:
-            record.prepare()
+            record.membership = Membership(added=added)
             record.force(State.STOPPED if record.stays_down else State.WAITING, now)
         self._begin_batch([], records, now, "")
         self.wake()
@@ -116,13 +116,15 @@ class Engine:
     def stop_child(self, record: Record, deadline: float, *, remove: bool = False) -> None:
         """Stop one child, and keep it down until it is restarted by hand. With ``remove`` forget it instead."""
         now = trio.current_time()
-        record.removed = record.removed or remove or self.forgets
-        record.stays_down = not record.removed
-        record.stop_by = min(record.stop_by, deadline)
+        own, life = record.membership, record.life
+        own.removed = own.removed or remove or self.forgets
+        record.stays_down = not own.removed
         if record.state in (State.WAITING, State.BACKOFF):
             self._stop_before_start(record, "stop", now)
-        elif record.stop_requested or (record.up and not self.stopping):
-            self._ask_to_stop(record, "stop", now)
+        elif life is not None:
+            life.stop_by = min(life.stop_by, deadline)
+            if life.stop_requested or not self.stopping:
+                self._ask_to_stop(record, "stop", now)
         self._forget_if_gone(record)
         self.wake()
 
@@ -130,28 +132,25 @@ class Engine:
         """Stop a child if it runs, then start it, at once and uncounted."""
         record.stays_down = False
         if record.state is State.BACKOFF:
-            assert record.batch is not None
-            self._set_deadline(record.batch, now)
+            self._deadlines.set(self._turns[record], now)
         elif record.over or record.up:
-            record.ran = False  # otherwise a temporary child that ran would stay down
+            record.membership.ran = False  # otherwise a temporary child that ran would stay down
             if record.over:
                 record.enter(State.WAITING, now)
-            if not record.goes_down:  # otherwise its batch starts it again
+            if not self._goes_down(record):  # otherwise its batch starts it again
                 self._end_turn(record)
                 self._begin_batch([record], [record], now, "restart")
         if record.up:
             self._ask_to_stop(record, "restart", now)
         self.wake()
 
-    def kill(self, record: Record) -> bool:
-        """Cancel a child as if it had crashed; return False if it is down."""
-        if not record.up:
-            return False
-        if not record.cancelled:
-            record.cancel_cause = Killed(record.path)
-            self._cancel(record, trio.current_time())
+    def kill(self, record: Record) -> None:
+        """Cancel a child that is up as if it had crashed."""
+        life = record.life
+        if life is not None and not life.cancelled:
+            life.cancel_cause = Killed(record.path)
+            self._cancel(record, life, trio.current_time())
             self.wake()
-        return True
 
     # --- the run ---
 
@@ -162,14 +161,16 @@ class Engine:
         A cancel from outside, KeyboardInterrupt and the like first cause an ordered stop, and are raised after it.
         """
         now = trio.current_time()
-        if self.own.parent is None:
+        self.add(list(self.records.values()), now, added=False)
+        life = self.own.life
+        if life is None:  # a root
             self.own.begin(now)
-            self.journal.emit(self.own, EventKind.STARTING, now)
+            self._emit(self.own, EventKind.STARTING, now)
             if self.own.stays_down:  # stopped before its first run
                 self.own.stays_down = False
                 self.request_stop(_SHUTDOWN)
-        elif self.own.stop_requested or self.own.cancelled:  # before this engine existed
-            self.request_stop(self.own.reason or "kill", now if self.own.cancelled else self.own.deadline)
+        elif life.stop_requested or life.cancelled:  # before this engine existed
+            self.request_stop(self.own.reason or "kill", now if life.cancelled else life.deadline)
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -178,22 +179,26 @@ class Engine:
                     except BaseException:
                         # A bug of this package: no order between nodes any more, but no orphan either.
                         for record in reversed(list(self.records.values())):
-                            self._cancel_task(record, trio.current_time())
+                            if record.life is not None:
+                                self._cancel_task(record, record.life, trio.current_time())
                         raise
         except BaseException as bug:
             self.own.note_failure(bug)
             if self.own.parent is None:
+                self.own.life = None
                 self.own.force(State.FAILED, trio.current_time())
             raise
         finally:
             now = trio.current_time()
             for record in list(self.records.values()):
                 if not record.over:  # after a bug
+                    record.life = None
                     record.force(State.STOPPED, now)
-                if record.added or record.removed:
+                if record.membership.added or record.membership.removed:
                     record.leave()
         if self.own.parent is None:
             error = self._error()
+            self.own.life = None
             self._ended(self.own, EventKind.STOPPED if error is None else EventKind.FAILED, now, error)
             self._deliver()
         if self._scope.shield and not self._interruptions:
@@ -210,7 +215,7 @@ class Engine:
             if is_over:
                 return
             try:
-                with trio.CancelScope(deadline=self._next_due()):
+                with trio.CancelScope(deadline=self._deadlines.next()):
                     await self._wake.wait()
             except BaseException as exc:  # noqa: BLE001 - raised again after the last child
                 self._interrupted(exc)
@@ -249,7 +254,7 @@ class Engine:
         if self.stopping:
             return self._advance_stop(now)
         self._advance(nursery, now)
-        if not self.started and all(record.batch is None for record in self.records.values()):
+        if not self.started and not self._turns:
             self.started = True
             if self.own.parent is None:  # otherwise the supervisor above does it
                 self._has_started(self.own, self.own.incarnation, None)
@@ -258,43 +263,30 @@ class Engine:
 
     # --- deadlines ---
 
-    def _set_deadline(self, target: Record | Batch, when: float) -> None:
-        target.deadline = when
-        if when < math.inf:
-            heapq.heappush(self._due, (when, next(self._numbers), target))
-        if len(self._due) > 4 * len(self.records) + 64:  # most are out of date
-            self._due = [each for each in self._due if each[2].deadline == each[0]]
-            heapq.heapify(self._due)
-
-    def _next_due(self) -> float:
-        while self._due:
-            when, _, target = self._due[0]
-            if target.deadline == when:
-                return when
-            heapq.heappop(self._due)
-        return math.inf
-
     def _take_due(self, now: float) -> None:
-        while self._next_due() <= now:
-            target = heapq.heappop(self._due)[2]
+        while (target := self._deadlines.pop_due(now)) is not None:
             if isinstance(target, Batch):
                 self._to_advance.append(target)
-                continue
-            target.deadline = math.inf
-            if target.cancelled:
-                self.journal.emit(target, EventKind.STUCK, now)
-            elif target.stop_requested:
-                self._cancel(target, now)
-            elif target.state is State.STARTING:
-                late = f"{target.path} had not started within {target.policy.start_timeout_s:g} s"
-                target.cancel_cause = TimeoutError(late)
-                self._cancel(target, now)
+            elif target.life is not None:
+                self._is_late(target, target.life, now)
+
+    def _is_late(self, record: Record, life: Incarnation, now: float) -> None:
+        life.deadline = math.inf
+        if life.cancelled:
+            self._emit(record, EventKind.STUCK, now)
+        elif life.stop_requested:
+            self._cancel(record, life, now)
+        elif record.state is State.STARTING:
+            late = f"{record.path} had not started within {record.policy.start_timeout_s:g} s"
+            life.cancel_cause = TimeoutError(late)
+            self._cancel(record, life, now)
 
     # --- batches: children that go down and up as one unit ---
 
     def _begin_batch(self, to_stop: list[Record], to_start: list[Record], not_before: float, reason: str) -> None:
-        batch = Batch(to_stop, to_start, reason)
-        self._set_deadline(batch, not_before)
+        batch = Batch(to_stop, deque(to_start), reason)
+        self._turns.update(dict.fromkeys(to_start, batch))
+        self._deadlines.set(batch, not_before)
         self._to_advance.append(batch)
 
     def _advance(self, nursery: trio.Nursery, now: float) -> None:
@@ -303,20 +295,29 @@ class Engine:
             batch = self._to_advance.popleft()
             if (last := batch.next_to_stop()) is not None:
                 self._ask_to_stop(last, batch.reason, now)
-            elif (first := batch.next_to_start()) is None:
+            elif (first := self._next_to_start(batch)) is None:
                 batch.deadline = math.inf
             elif not first.up and now >= batch.deadline:
                 self._start(first, nursery, now)
 
+    def _next_to_start(self, batch: Batch) -> Record | None:
+        """Return the leftmost child that has not ended its turn: one to start, or one that is starting."""
+        while batch.to_start and not batch.to_start[0].has_a_turn:
+            del self._turns[batch.to_start.popleft()]
+        return batch.to_start[0] if batch.to_start else None
+
+    def _goes_down(self, record: Record) -> bool:
+        """Return whether the batch of a child has to stop it before it starts."""
+        return record in self._turns and record in self._turns[record].to_stop
+
     def _has_changed(self, record: Record) -> None:
-        if record.batch is not None:
-            self._to_advance.append(record.batch)
+        if record in self._turns:
+            self._to_advance.append(self._turns[record])
 
     def _end_turn(self, record: Record) -> None:
         self._has_changed(record)
-        if record.batch is not None:
-            record.batch.to_start.remove(record)
-            record.batch = None
+        if record in self._turns:
+            self._turns.pop(record).to_start.remove(record)
 
     # --- going down ---
 
@@ -326,21 +327,24 @@ class Engine:
         if self._asked_until is None:
             if self.own.state is not State.STOPPING:  # otherwise the supervisor above has announced it
                 self.own.enter(State.STOPPING, now)
-                self.journal.emit(self.own, EventKind.STOPPING, now, reason=self.own.reason)
-            for record in list(self.records.values()):
-                record.batch = None  # nothing starts again
+                self._emit(self.own, EventKind.STOPPING, now, reason=self.own.reason)
+            self._turns.clear()  # nothing starts again
+            self._to_stop = list(self.records.values())
+            for record in self._to_stop:
                 if record.state in (State.WAITING, State.BACKOFF):
                     self._stop_before_start(record, reason, now)
-        last = next((record for record in reversed(self.records.values()) if record.up), None)
-        if last is not None and not self.forgets:
-            self._ask_to_stop(last, reason, now)
+        while self._to_stop and not self._to_stop[-1].up:
+            self._to_stop.pop()
+        if self._to_stop and not self.forgets:
+            self._ask_to_stop(self._to_stop[-1], reason, now)
         if self._asked_until is None or self.stop_deadline < self._asked_until:
             self._asked_until = self.stop_deadline
             # A child that was stopped by hand may still be on its way, beside the one whose turn it is.
             for record in list(self.records.values()):
-                if record.stop_requested or (self.forgets and record.up):
+                life = record.life
+                if life is not None and (life.stop_requested or self.forgets):
                     self._ask_to_stop(record, reason, now)
-        return last is None
+        return not self._to_stop
 
     def _stop_before_start(self, record: Record, reason: str, now: float) -> None:
         record.reason = reason
@@ -349,54 +353,56 @@ class Engine:
 
     def _ask_to_stop(self, record: Record, reason: str, now: float) -> None:
         """Request the stop of a child, unless that is done, and cancel it at the present deadline at the latest."""
-        if not record.stop_requested:
-            record.stop_requested = True
+        life = record.life
+        assert life is not None
+        if not life.stop_requested:
+            life.stop_requested = True
             record.reason = reason
-            record.stop_by = min(record.stop_by, now + record.policy.grace_s)
-            if not record.cancelled:
-                record.deadline = math.inf
+            life.stop_by = min(life.stop_by, now + record.policy.grace_s)
+            if not life.cancelled:
+                life.deadline = math.inf
             if record.state is not State.STOPPING:  # a supervisor that stops by itself is already in that state
                 record.enter(State.STOPPING, now)
-                self.journal.emit(record, EventKind.STOPPING, now, reason=reason)
+                self._emit(record, EventKind.STOPPING, now, reason=reason)
             self._has_changed(record)
-            if record.handle is not None:
-                record.handle.request_stop(reason)
-        deadline = min(record.stop_by, self.stop_deadline)
+            if life.handle is not None:
+                life.handle.request_stop(reason)
+        deadline = min(life.stop_by, self.stop_deadline)
         if record.below is not None:
             record.below.request_stop(reason, deadline)
-        if record.cancelled or deadline >= record.deadline:
+        if life.cancelled or deadline >= life.deadline:
             return
         if deadline > now:
-            self._set_deadline(record, deadline)
+            self._deadlines.set(record, deadline)
         else:
-            self._cancel(record, now)
+            self._cancel(record, life, now)
 
-    def _cancel(self, record: Record, now: float) -> None:
-        record.deadline = math.inf
-        self._cancel_task(record, now)
-        self.journal.emit(record, EventKind.CANCELLED, now, record.cancel_cause)
+    def _cancel(self, record: Record, life: Incarnation, now: float) -> None:
+        life.deadline = math.inf
+        self._cancel_task(record, life, now)
+        self._emit(record, EventKind.CANCELLED, now, life.cancel_cause)
         if record.children is None:
-            self._set_deadline(record, now + STUCK_AFTER_S)
+            self._deadlines.set(record, now + STUCK_AFTER_S)
 
-    def _cancel_task(self, record: Record, now: float) -> None:
+    def _cancel_task(self, record: Record, life: Incarnation, now: float) -> None:
         """Cancel a worker; a supervisor below ends its children without grace, still right to left."""
-        record.cancelled = True
+        life.cancelled = True
         if record.below is not None:
             record.below.request_stop("kill", now)
-        elif record.children is None and record.scope is not None:
-            record.scope.cancel()
+        elif record.children is None and life.scope is not None:
+            life.scope.cancel()
 
     # --- coming up ---
 
     def _start(self, record: Record, nursery: trio.Nursery, now: float) -> None:
-        record.begin(now)
+        life = record.begin(now)
         on_started = partial(self._has_started, record, record.incarnation)
-        record.handle = handle = Child(record.path, record.incarnation, record.value, on_started)
+        life.handle = handle = Child(record.path, record.incarnation, record.value, on_started)
         # Shielded, so that a cancel from outside does not end all children at once, without order. Bounded by the
         # start timeout, the grace and every stop deadline above: its supervisor reacts to them while the child runs.
-        record.scope = scope = trio.CancelScope(shield=True)
-        self.journal.emit(record, EventKind.STARTING, now)
-        self._set_deadline(record, now + record.policy.start_timeout_s)
+        life.scope = scope = trio.CancelScope(shield=True)
+        self._emit(record, EventKind.STARTING, now)
+        self._deadlines.set(record, now + record.policy.start_timeout_s)
         nursery.start_soon(self._incarnate, record, handle, scope, name=handle.path)
 
     @enable_ki_protection
@@ -407,7 +413,7 @@ class Engine:
                 await self._run_child(record, handle)
         except BaseException as exc:  # noqa: BLE001 - the boundary: `_take_exit` judges it, nothing is lost
             error = exc
-        self._exits.append((record, handle, error))
+        self._exits.append((record, error))
         self.wake()
 
     @disable_ki_protection
@@ -416,37 +422,39 @@ class Engine:
 
     @enable_ki_protection
     def _has_started(self, record: Record, incarnation: int, value: Any) -> None:
-        if record.incarnation != incarnation or record.state is not State.STARTING or record.cancelled:
+        life = record.life
+        if record.incarnation != incarnation or record.state is not State.STARTING or life is None or life.cancelled:
             return  # late: it was cancelled or its stop was requested meanwhile
         now = trio.current_time()
-        record.deadline = math.inf
+        life.deadline = math.inf
         record.has_started(value, now)
-        self.journal.emit(record, EventKind.STARTED, now)
-        if not record.goes_down:  # otherwise it goes down again with its group
+        self._emit(record, EventKind.STARTED, now)
+        if not self._goes_down(record):  # otherwise it goes down again with its group
             self._end_turn(record)
         self.wake()
 
     # --- after an end ---
 
-    def _take_exit(self, record: Record, handle: Child[Any], error: BaseException | None, now: float) -> None:
-        started_at = record.started_at
-        kind, failure = record.judge(error, ignored=handle.ignored)
-        record.reset_incarnation()
+    def _take_exit(self, record: Record, error: BaseException | None, now: float) -> None:
+        own, life = record.membership, record.life
+        assert life is not None
+        kind, failure = record.judge(error)
+        record.life = None
         again = kind is EventKind.FAILED or (kind is EventKind.RETURNED and record.policy.restart is Restart.PERMANENT)
         if is_shutdown(error) and kind is not EventKind.STOPPED:
             record.reason = message_of(error)
         if error is not None and is_fatal(error):
             self._interrupted(error)
             self._ended(record, EventKind.FAILED, now, error)
-        elif kind is EventKind.STOPPED or self.stopping or record.goes_down:
+        elif kind is EventKind.STOPPED or self.stopping or self._goes_down(record):
             # If it ended before its stop was requested, no further restart is counted.
             self._ended(record, kind, now, failure)
-            if record.batch is not None and not record.remains_down and not (self.forgets and self.stopping):
+            if record in self._turns and not record.remains_down and not (self.forgets and self.stopping):
                 record.enter(State.WAITING, now)  # for its turn
-        elif again and not record.ever_started and (record.added or not self.started):
-            record.removed = record.added  # a failed first start is not kept
+        elif again and not own.ever_started and (own.added or not self.started):
+            own.removed = own.added  # a failed first start is not kept
             self._ended(record, kind, now, failure or error)
-            if not record.added:
+            if not own.added:
                 self.fail(StartFailed(record.path), failure or error, f"{record.path} failed to start")
         elif not again or record.policy.restart is Restart.TEMPORARY:
             self._ended(record, kind, now, failure)
@@ -459,12 +467,12 @@ class Engine:
             limit = self.intensity
             escalation = TooManyRestarts(self.own.path, record.path, limit.max_restarts, limit.within_s)
             self.fail(escalation, failure or error, f"too many restarts of {record.path}")
-            self.journal.emit(self.own, EventKind.ESCALATED, now, escalation)
+            self._emit(self.own, EventKind.ESCALATED, now, escalation)
         else:
-            healthy = started_at is not None and now - started_at >= record.backoff.healthy_after_s
-            record.failures = 1 if healthy else record.failures + 1
+            healthy = life.started_at is not None and now - life.started_at >= record.backoff.healthy_after_s
+            own.failures = 1 if healthy else own.failures + 1
             record.note_failure(failure)
-            self.journal.emit(record, kind, now, failure, record.reason)
+            self._emit(record, kind, now, failure, record.reason)
             self._restart_later(record, now)
         self._forget_if_gone(record)
 
@@ -473,11 +481,11 @@ class Engine:
 
         Batches that share a child with it are merged, with the latest time.
         """
-        delay_s = record.backoff.delay_s(record.failures, random.random())
+        delay_s = record.backoff.delay_s(record.membership.failures, random.random())
         record.enter(State.BACKOFF, now)
-        self.journal.emit(record, EventKind.BACKOFF, now, delay_s=delay_s)
+        self._emit(record, EventKind.BACKOFF, now, delay_s=delay_s)
         group = set(restart_group(self.strategy, self.records.values(), record))
-        taken_over = {each.batch for each in group if each.batch is not None}
+        taken_over = {self._turns[each] for each in group if each in self._turns}
         stopping = group.union(*(batch.to_stop for batch in taken_over))
         starting = group.union(*(batch.to_start for batch in taken_over))
         not_before = max([now + delay_s, *(batch.deadline for batch in taken_over)])
@@ -491,17 +499,30 @@ class Engine:
         to_stop = [each for each in to_start if each in stopping and each.up]
         self._begin_batch(to_stop, to_start, not_before, f"restart of {record.path}")
 
+    def _emit(
+        self,
+        record: Record,
+        kind: EventKind,
+        at: float,
+        error: BaseException | None = None,
+        reason: str | None = None,
+        delay_s: float = 0.0,
+    ) -> None:
+        above = [node.observers for node in record.line()]  # now, because the node may leave before the delivery
+        self.journal.emit(above, record.path, kind, record.incarnation, at, error, reason, delay_s)
+
     def _ended(self, record: Record, kind: EventKind, now: float, error: BaseException | None) -> None:
         """Record that a node is down."""
         stopped = kind is EventKind.STOPPED
         record.note_failure(None if stopped and is_shutdown(error) else error)
-        if record.keeps_error or not record.ever_started:
-            record.error = None if stopped and isinstance(error, trio.Cancelled) else error
+        if record.keeps_error or not record.membership.ever_started:
+            record.membership.error = None if stopped and isinstance(error, trio.Cancelled) else error
         record.enter(OVER_AFTER[kind], now)
-        self.journal.emit(record, kind, now, error, record.reason)
+        self._emit(record, kind, now, error, record.reason)
         self._has_changed(record)
 
     def _forget_if_gone(self, record: Record) -> None:
         """Forget a removed child, or every child of a dynamic supervisor, as soon as it is down."""
-        if (record.removed or self.forgets) and record.over:
+        if (record.membership.removed or self.forgets) and record.over:
+            self._end_turn(record)
             record.leave()

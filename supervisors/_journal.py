@@ -13,10 +13,11 @@ from weakref import WeakKeyDictionary
 
 from supervisors._errors import text_of
 from supervisors._policy import RestartWindow
-from supervisors._record import Observers, Record
 from supervisors._state import Event, EventKind
 
 log = logging.getLogger("supervisors")
+
+Observers = dict[object, Callable[[Event], object]]
 
 _LEVELS = {
     EventKind.FAILED: logging.WARNING,
@@ -34,25 +35,25 @@ class Journal:
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        self.windows: WeakKeyDictionary[Record, RestartWindow] = WeakKeyDictionary()
+        self.windows: WeakKeyDictionary[object, RestartWindow] = WeakKeyDictionary()
         self._wake = wake
         self._seq = 0
         self._queue: deque[tuple[Event, list[Observers]]] = deque()
 
     def emit(
         self,
-        record: Record,
+        observers: list[Observers],
+        path: str,
         kind: EventKind,
+        incarnation: int,
         at: float,
-        error: BaseException | None = None,
-        reason: str | None = None,
-        delay_s: float = 0.0,
+        error: BaseException | None,
+        reason: str | None,
+        delay_s: float,
     ) -> None:
-        """Number an event of ``record``. Observers of it and of all supervisors above get it."""
+        """Number an event. ``observers`` are those of the node and of all supervisors above it."""
         self._seq += 1
-        event = Event(self._seq, at, record.path, kind, record.incarnation, error, reason, delay_s)
-        above = [node.observers for node in record.line()]  # now, because the node may leave before the delivery
-        self._queue.append((event, above))
+        self._queue.append((Event(self._seq, at, path, kind, incarnation, error, reason, delay_s), observers))
         self._wake()
 
     def deliver(self) -> None:

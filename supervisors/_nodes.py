@@ -14,8 +14,17 @@ from trio.lowlevel import enable_ki_protection
 from supervisors._child import Child
 from supervisors._engine import Engine
 from supervisors._errors import Killed, NotRunning, SpecError, StartFailed, TaskFailed, TooManyChildren
-from supervisors._policy import AutoShutdown, Backoff, Intensity, Restart, Strategy, check_escalates, check_seconds
-from supervisors._record import ROOT, Policy, Record
+from supervisors._policy import (
+    AutoShutdown,
+    Backoff,
+    Intensity,
+    Policy,
+    Restart,
+    Strategy,
+    check_escalates,
+    check_seconds,
+)
+from supervisors._record import ROOT, Membership, Record, Run
 from supervisors._state import Event, NodeState, State
 
 T = TypeVar("T")
@@ -76,8 +85,8 @@ class Node(Generic[T]):
         while not record.runs and record.starts == seen:
             awaited = record.awaited()
             if awaited is None:
-                if record.error is not None and not record.ever_started:
-                    raise StartFailed(self.path) from record.error
+                if record.membership.error is not None and not record.membership.ever_started:
+                    raise StartFailed(self.path) from record.membership.error
                 raise NotRunning(f"{self.path} is {record.state}")
             await awaited.next_transition()
         await trio.lowlevel.checkpoint()
@@ -117,7 +126,7 @@ class Node(Generic[T]):
         """
         record = self._record
         engine = _above(record)
-        if record.parent is None or record.removed:
+        if record.parent is None or record.membership.removed:
             raise NotRunning(f"{self.path} has no supervisor that could start it")
         if engine is None:
             record.stays_down = False
@@ -135,7 +144,8 @@ class Node(Generic[T]):
         record = self._record
         engine = _above(record)
         if engine is not None:
-            return engine.kill(record)
+            engine.kill(record)
+            return record.up
         if record.parent is None and record.below is not None:
             record.below.fail(Killed(ROOT), None, "kill", trio.current_time())
             return True
@@ -240,7 +250,7 @@ class Supervisor(Node[None]):
         record = self._record
         if record.parent is not None or record.below is not None:
             raise RuntimeError(f"{self.path} is running already, or runs below another supervisor")
-        record.prepare()
+        record.membership = Membership()
         record.force(State.WAITING, trio.current_time())
         await self._serve(on_started=task_status.started, cancel_grace_s=cancel_grace_s)
 
@@ -254,7 +264,6 @@ class Supervisor(Node[None]):
         engine = self._new_engine(**kwargs)
         self._record.below = engine
         try:
-            engine.add(list(self._records.values()), trio.current_time())
             await engine.serve()
         finally:
             self._record.below = None
@@ -431,9 +440,9 @@ class Task(Node[None], Generic[R]):
         await trio.lowlevel.checkpoint()
         if self._result:
             return self._result[0]
-        if record.error is None:
+        if record.membership.error is None:
             raise TaskFailed(self.path, "was stopped")
-        raise TaskFailed(self.path, "failed") from record.error
+        raise TaskFailed(self.path, "failed") from record.membership.error
 
 
 @asynccontextmanager
@@ -473,6 +482,6 @@ def _check(name: str, what: str, value: object, kind: type) -> None:
         raise SpecError(f"{name!r}: {what} must be of {kind.__name__}, not {value!r}")
 
 
-def _above(record: Record) -> Engine | None:
-    """Return the engine that runs a node as a child."""
+def _above(record: Record) -> Run | None:
+    """Return the run of the supervisor above."""
     return None if record.parent is None else record.parent.below

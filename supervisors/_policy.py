@@ -125,6 +125,17 @@ def check_escalates(child: str, intensity: Intensity, backoff: Backoff) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How one child is restarted, started and stopped."""
+
+    restart: Restart
+    grace_s: float
+    start_timeout_s: float
+    significant: bool
+    backoff: Backoff | None = None  # None: that of its supervisor
+
+
 class RestartWindow:
     """Counts the restarts of one supervisor over a sliding window."""
 

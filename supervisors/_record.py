@@ -1,56 +1,96 @@
-"""The state of one node: its place, its policy, and its incarnations; the children that restart with it."""
+"""The state of one node: its place, its policy, its present incarnation; the interface of a supervisor that runs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import trio
 
 from supervisors._child import Child
 from supervisors._errors import SupervisionError, is_shutdown, text_of
-from supervisors._policy import Backoff, Restart
-from supervisors._state import LEGAL, OVER, UP, Event, EventKind, NodeState, State
+from supervisors._journal import Journal, Observers
+from supervisors._policy import Backoff, Policy, Restart
+from supervisors._state import LEGAL, OVER, UP, EventKind, NodeState, State
 
-if TYPE_CHECKING:
-    from supervisors._engine import Engine
-
-Observers = dict[object, Callable[[Event], object]]
 ROOT = "/"
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How one child is restarted, started and stopped."""
+class Run(Protocol):
+    """A supervisor that runs, as nodes and other supervisors see it. All requests are flags and a wake-up."""
 
-    restart: Restart
-    grace_s: float
-    start_timeout_s: float
-    significant: bool
-    backoff: Backoff | None = None  # None: that of its supervisor
+    journal: Journal
+    stopping: bool
+
+    def request_stop(self, reason: str, deadline: float = math.inf) -> None:
+        """Stop in order, and cancel the rest at ``deadline``. A later deadline than the present one is ignored."""
+
+    def fail(self, failure: Exception, cause: BaseException | None, reason: str, deadline: float = math.inf) -> None:
+        """Give up and stop; only the first failure counts."""
+
+    def add(self, records: list[Record], now: float, *, added: bool = True) -> None:
+        """Start children that have their place already, in this order."""
+
+    def stop_child(self, record: Record, deadline: float, *, remove: bool = False) -> None:
+        """Stop one child, and keep it down until it is restarted by hand. With ``remove`` forget it instead."""
+
+    def restart_child(self, record: Record, now: float) -> None:
+        """Stop a child if it runs, then start it, at once and uncounted."""
+
+    def kill(self, record: Record) -> None:
+        """Cancel a child that is up as if it had crashed."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
+class Incarnation:
+    """One life of a node, from the start of its task to its end. It is dropped then, so that it keeps no frame alive.
+
+    A root has no handle and no scope.
+    """
+
+    handle: Child[Any] | None = None
+    scope: trio.CancelScope | None = None
+    deadline: float = math.inf  # of the start, the grace or the clean-up
+    started_at: float | None = None
+    stop_requested: bool = False
+    stop_by: float = math.inf  # the deadline of a stop by hand
+    cancelled: bool = False
+    cancel_cause: Exception | None = None  # why the supervisor cancelled it although no stop was requested
+
+
+@dataclass(eq=False, slots=True)
+class Membership:
+    """What a node has during one run of its supervisor."""
+
+    added: bool = False  # while the supervisor ran: the end of the run forgets the child
+    removed: bool = False  # forgotten as soon as it is down
+    ran: bool = False
+    ever_started: bool = False
+    failures: int = 0  # in a row, for the backoff
+    error: BaseException | None = None  # of a task, or of a start while none has succeeded
+
+
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Record:
     """One node. Only engines change it. Snapshots read it at any time and from any thread.
 
-    ``run`` is called once per incarnation. ``children`` is None for a worker.
+    ``run`` is called once per incarnation. ``children`` is None for a worker. Counts and the last failure survive a
+    restart of the supervisor, because the cause must be visible afterwards.
     """
 
     name: str
     run: Callable[[Child[Any]], Awaitable[object]]
     policy: Policy
     node: Any  # the public handle; engines do not use it
+    keeps_error: bool = False  # a task's error is its result
     parent: Record | None = None
     children: dict[str, Record] | None = None
     observers: Observers = field(default_factory=dict)  # only a supervisor gets any
     backoff: Backoff = field(default_factory=Backoff)  # set by the supervisor that adds the node
-    below: Engine | None = None  # the engine, while this node is a supervisor that runs
-    added: bool = False  # it was added while its supervisor ran: the end of that run forgets it
-    _former_path: str | None = None
-    # Counts and the last failure survive a restart of the supervisor, because the cause must be visible afterwards.
+    below: Run | None = None  # while this node is a supervisor that runs
+    former_path: str | None = None
     state: State = State.WAITING
     since: float | None = None
     reason: str | None = None
@@ -58,33 +98,10 @@ class Record:
     starts: int = 0  # number of successful starts
     last_failure: str | None = None
     value: Any = None  # of the present or last incarnation
-    keeps_error: bool = False  # a task's error is its result
     stays_down: bool = False  # stopped by hand: down until it is restarted by hand
-    _changed: trio.Event | None = None  # only while a task waits: there are thousands of nodes
-
-    def __post_init__(self) -> None:
-        self.prepare()
-
-    def prepare(self) -> None:
-        """Reset everything that belongs to one run of the supervisor above."""
-        self.failures = 0  # in a row, for the backoff
-        self.removed = False  # forgotten as soon as it is down
-        self.ran = False  # in this run of its supervisor
-        self.ever_started = False  # in this run of its supervisor
-        self.batch: Batch | None = None  # the one in which it has a turn to start
-        self.error: BaseException | None = None  # of a task, or of a start while none has succeeded
-        self.reset_incarnation()
-
-    def reset_incarnation(self) -> None:
-        """Reset everything that belongs to an incarnation."""
-        self.handle: Child[Any] | None = None
-        self.scope: trio.CancelScope | None = None
-        self.deadline = math.inf  # of the start, the grace or the clean-up
-        self.cancel_cause: Exception | None = None  # why the supervisor cancelled it although no stop was requested
-        self.stop_requested = False
-        self.stop_by = math.inf  # the deadline of a stop by hand
-        self.started_at: float | None = None
-        self.cancelled = False
+    life: Incarnation | None = None  # while a task of the node exists
+    membership: Membership = field(default_factory=Membership)
+    changed: trio.Event | None = None  # only while a task waits: there are thousands of nodes
 
     # --- its place ---
 
@@ -93,7 +110,7 @@ class Record:
         """The names from the root down to this node; ``/`` for the root itself."""
         above = self.parent  # read once: another thread may take a snapshot while the node leaves
         if above is None:
-            return self._former_path or (self.name if self.children is None else ROOT)
+            return self.former_path or (self.name if self.children is None else ROOT)
         return self.name if above.path == ROOT else f"{above.path}/{self.name}"
 
     def line(self) -> list[Record]:
@@ -104,16 +121,16 @@ class Record:
         """Take a place below ``parent``, as its last child."""
         assert parent.children is not None
         parent.children[self.name] = self
-        self._former_path = None
+        self.former_path = None
         self.parent = parent
         self.backoff = backoff
-        self.added = parent.below is not None
 
     def leave(self) -> None:
         """Give up the place in the tree; the path stays readable."""
-        if self.parent is not None and self.parent.children is not None:
-            self._former_path = self.path
-            del self.parent.children[self.name]
+        above = self.parent
+        if above is not None and above.children is not None:
+            self.former_path = self.path
+            del above.children[self.name]
             self.parent = None
 
     # --- its state ---
@@ -126,7 +143,17 @@ class Record:
     @property
     def runs(self) -> bool:
         """Whether it has started, and is not on its way down."""
-        return self.state is State.RUNNING and not self.cancelled
+        return self.state is State.RUNNING and self.life is not None and not self.life.cancelled
+
+    @property
+    def deadline(self) -> float:
+        """That of the present incarnation."""
+        return math.inf if self.life is None else self.life.deadline
+
+    @deadline.setter
+    def deadline(self, when: float) -> None:
+        assert self.life is not None
+        self.life.deadline = when
 
     @property
     def over(self) -> bool:
@@ -136,18 +163,15 @@ class Record:
     @property
     def remains_down(self) -> bool:
         """Whether its group does not start it again: it was stopped by hand or removed, or it is temporary and ran."""
-        return self.stays_down or self.removed or (self.policy.restart is Restart.TEMPORARY and self.ran)
-
-    @property
-    def goes_down(self) -> bool:
-        """Whether its batch has to stop it before it starts."""
-        return self.batch is not None and self in self.batch.to_stop
+        own = self.membership
+        return self.stays_down or own.removed or (self.policy.restart is Restart.TEMPORARY and own.ran)
 
     @property
     def has_a_turn(self) -> bool:
         """Whether it is about to start, or starting. That includes a supervisor that gives up during its own start."""
+        life = self.life
         return self.state in (State.WAITING, State.BACKOFF, State.STARTING) or (
-            self.state is State.STOPPING and not self.stop_requested and self.started_at is None
+            self.state is State.STOPPING and life is not None and not life.stop_requested and life.started_at is None
         )
 
     def enter(self, state: State, now: float) -> None:
@@ -160,43 +184,47 @@ class Record:
         """Change the state whatever it was: at the beginning of a run, and after a bug."""
         self.state = state
         self.since = now
-        if self._changed is not None:
-            self._changed.set()
-            self._changed = None
+        if self.changed is not None:
+            self.changed.set()
+            self.changed = None
 
     async def next_transition(self) -> None:
         """Wait until the state changes."""
-        if self._changed is None:
-            self._changed = trio.Event()
-        await self._changed.wait()
+        if self.changed is None:
+            self.changed = trio.Event()
+        await self.changed.wait()
 
-    def begin(self, now: float) -> None:
-        """Record the start of a new incarnation."""
+    def begin(self, now: float) -> Incarnation:
+        """Start a new incarnation."""
         self.enter(State.STARTING, now)
-        self.reset_incarnation()
         self.incarnation += 1
-        self.ran = True
+        self.membership.ran = True
         self.reason = None
+        self.life = Incarnation()
+        return self.life
 
     def has_started(self, value: Any, now: float) -> None:
         """Record that the start of this incarnation has succeeded."""
+        assert self.life is not None
         self.enter(State.RUNNING, now)
-        self.started_at = now
+        self.life.started_at = now
         self.value = value
         self.starts += 1
-        self.ever_started = True
+        self.membership.ever_started = True
 
-    def judge(self, error: BaseException | None, *, ignored: bool) -> tuple[EventKind, BaseException | None]:
+    def judge(self, error: BaseException | None) -> tuple[EventKind, BaseException | None]:
         """Return what kind of end it was that raised ``error``, and what was wrong with it."""
-        if self.stop_requested:
+        life = self.life
+        assert life is not None
+        if life.stop_requested:
             return EventKind.STOPPED, error
-        if self.cancel_cause is not None:
-            self.cancel_cause.__cause__ = error
-            return EventKind.FAILED, self.cancel_cause
-        if error is None and ignored:
+        if life.cancel_cause is not None:
+            life.cancel_cause.__cause__ = error
+            return EventKind.FAILED, life.cancel_cause
+        if error is None and life.handle is not None and life.handle.ignored:
             return EventKind.IGNORED, None
         if error is None and self.policy.restart is Restart.PERMANENT:
-            early = " before it had started" if self.started_at is None else ""
+            early = " before it had started" if life.started_at is None else ""
             return EventKind.FAILED, SupervisionError(f"{self.path} returned{early}")
         return (EventKind.RETURNED, None) if error is None or is_shutdown(error) else (EventKind.FAILED, error)
 
@@ -230,38 +258,3 @@ class Record:
             since=self.since,
             children=tuple(child.snapshot() for child in below),
         )
-
-
-@dataclass(eq=False)
-class Batch:
-    """Children that stop right to left and start left to right: the first start, or a group's restart.
-
-    Every child that stops with the batch also has a turn to start. A child that must stay down loses its turn when the
-    batch reaches it, and not before: until then `Engine.restart_child` can bring it back. If a further child of the
-    batch fails, a new batch replaces this one and takes over its children. A child is in at most one batch.
-    """
-
-    to_stop: list[Record]
-    to_start: list[Record]
-    reason: str  # of the stop
-    deadline: float = math.inf  # of the wait: nothing starts before
-
-    def __post_init__(self) -> None:
-        for record in self.to_start:
-            record.batch = self
-
-    def next_to_stop(self) -> Record | None:
-        """Return the rightmost child that is still up, or None when all are down."""
-        while self.to_stop and not self.to_stop[-1].up:
-            self.to_stop.pop()
-        return self.to_stop[-1] if self.to_stop else None
-
-    def next_to_start(self) -> Record | None:
-        """Return the leftmost child that has not ended its turn: one to start, or one that is starting."""
-        while self.to_start and not self.to_start[0].has_a_turn:
-            self.to_start.pop(0).batch = None
-        return self.to_start[0] if self.to_start else None
-
-    def dissolve(self) -> None:
-        """Leave all children to another batch."""
-        self.to_stop, self.to_start, self.deadline = [], [], math.inf

@@ -275,10 +275,10 @@ class Tree(RuleBasedStateMachine):
         for supervisor in self._running():
             engine = supervisor._record.below
             assert isinstance(engine, Engine)
-            batches = {record.batch for record in engine.records.values() if record.batch is not None}
+            batches = set(engine._turns.values())
             turns = [record for batch in batches for record in batch.to_start]
             assert len(turns) == len(set(turns))
-            assert set(turns) == {record for record in engine.records.values() if record.batch is not None}
+            assert set(turns) == set(engine._turns) <= set(engine.records.values())
             assert all(set(batch.to_stop) <= set(batch.to_start) for batch in batches)
             for record in engine.records.values():
                 assert record in turns or record.state not in (State.WAITING, State.BACKOFF), record.path

@@ -7,10 +7,10 @@ from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
-import trio
 
 from supervisors import Child, Restart, State
-from supervisors._record import Policy, Record
+from supervisors._policy import Policy
+from supervisors._record import Record
 
 
 async def idle(child: Child[Any]) -> None:
@@ -26,10 +26,10 @@ def record_of(restart: Restart = Restart.PERMANENT) -> Record:
 def test_before_the_first_start() -> None:
     record = record_of()
     assert (record.name, record.path, record.state, record.since) == ("a", "a", State.WAITING, 1.0)
-    assert (record.handle, record.scope, record.deadline) == (None, None, math.inf)
-    assert (record.incarnation, record.failures, record.last_failure) == (0, 0, None)
-    assert (record.cancel_cause, record.error) == (None, None)
-    assert [record.remains_down, record.ever_started, record.cancelled] == [False] * 3
+    assert (record.life, record.deadline) == (None, math.inf)
+    assert (record.incarnation, record.membership.failures, record.last_failure) == (0, 0, None)
+    assert record.membership.error is None
+    assert [record.remains_down, record.membership.ever_started, record.runs] == [False] * 3
 
 
 def test_a_policy_does_not_change() -> None:
@@ -37,16 +37,16 @@ def test_a_policy_does_not_change() -> None:
         record_of().policy.grace_s = 6.0  # type: ignore[misc]
 
 
-def test_an_end_keeps_nothing_of_the_incarnation() -> None:
+def test_an_incarnation_begins_with_nothing_of_the_one_before() -> None:
     record = record_of()
-    record.begin(2.0)
-    assert (record.state, record.since, record.incarnation) == (State.STARTING, 2.0, 1)
-    record.handle = Child(record.path, 1, None, lambda _value: None)
-    record.scope = trio.CancelScope()
-    record.cancelled, record.stop_requested, record.cancel_cause = True, True, TimeoutError()
-    record.reset_incarnation()
-    assert [record.handle, record.scope, record.cancel_cause] == [None, None, None]
-    assert [record.cancelled, record.stop_requested] == [False, False]
+    first = record.begin(2.0)
+    assert (record.state, record.since, record.incarnation, record.life) == (State.STARTING, 2.0, 1, first)
+    first.cancelled, first.stop_requested, first.cancel_cause = True, True, TimeoutError()
+    record.force(State.WAITING, 3.0)
+    second = record.begin(3.0)
+    assert (second.handle, second.scope, second.cancel_cause, second.started_at) == (None, None, None, None)
+    assert (second.deadline, second.stop_by) == (math.inf, math.inf)
+    assert [second.cancelled, second.stop_requested] == [False, False]
 
 
 def test_a_transition_that_the_table_does_not_have_is_a_defect() -> None:

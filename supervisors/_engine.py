@@ -28,6 +28,7 @@ from supervisors._child import Child
 from supervisors._errors import (
     Killed,
     StartFailed,
+    Stuck,
     TooManyRestarts,
     is_fatal,
     is_keyboard_interrupt,
@@ -37,7 +38,8 @@ from supervisors._errors import (
 from supervisors._journal import Journal
 from supervisors._policy import AutoShutdown, Intensity, Restart, RestartWindow, Strategy, restart_group
 from supervisors._record import Incarnation, Membership, Record
-from supervisors._state import OVER_AFTER, EventKind, State
+from supervisors._stacks import stack_of
+from supervisors._state import OVER_AFTER, Event, EventKind, State
 
 STUCK_AFTER_S = 5.0  # a child that still runs so long after its cancellation is reported
 _SHUTDOWN = "shutdown"  # of the whole tree
@@ -149,7 +151,7 @@ class Engine:
         life = record.life
         if life is not None and not life.cancelled:
             life.cancel_cause = Killed(record.path)
-            self._cancel(record, life, trio.current_time())
+            self._cancel(record, life, trio.current_time(), "kill")
             self.wake()
 
     # --- the run ---
@@ -180,7 +182,7 @@ class Engine:
                         # A bug of this package: no order between nodes any more, but no orphan either.
                         for record in reversed(list(self.records.values())):
                             if record.life is not None:
-                                self._cancel_task(record, record.life, trio.current_time())
+                                self._cancel_task(record, record.life, trio.current_time(), "a bug of its supervisor")
                         raise
         except BaseException as bug:
             self.own.note_failure(bug)
@@ -272,14 +274,17 @@ class Engine:
 
     def _is_late(self, record: Record, life: Incarnation, now: float) -> None:
         life.deadline = math.inf
+        stack = stack_of(life.task) if life.task is not None else None
         if life.cancelled:
-            self._emit(record, EventKind.STUCK, now)
+            stuck = Stuck(record.path, STUCK_AFTER_S)
+            record.note_failure(stuck)
+            self._emit(record, EventKind.STUCK, now, stuck, stack=stack)
         elif life.stop_requested:
-            self._cancel(record, life, now)
+            self._cancel(record, life, now, "it did not stop in time", stack)
         elif record.state is State.STARTING:
             late = f"{record.path} had not started within {record.policy.start_timeout_s:g} s"
             life.cancel_cause = TimeoutError(late)
-            self._cancel(record, life, now)
+            self._cancel(record, life, now, "it did not start in time", stack)
 
     # --- batches: children that go down and up as one unit ---
 
@@ -375,22 +380,22 @@ class Engine:
         if deadline > now:
             self._deadlines.set(record, deadline)
         else:
-            self._cancel(record, life, now)
+            self._cancel(record, life, now, reason)
 
-    def _cancel(self, record: Record, life: Incarnation, now: float) -> None:
+    def _cancel(self, record: Record, life: Incarnation, now: float, why: str, stack: str | None = None) -> None:
         life.deadline = math.inf
-        self._cancel_task(record, life, now)
-        self._emit(record, EventKind.CANCELLED, now, life.cancel_cause)
+        self._cancel_task(record, life, now, why)
+        self._emit(record, EventKind.CANCELLED, now, life.cancel_cause, why, stack=stack)
         if record.children is None:
             self._deadlines.set(record, now + STUCK_AFTER_S)
 
-    def _cancel_task(self, record: Record, life: Incarnation, now: float) -> None:
+    def _cancel_task(self, record: Record, life: Incarnation, now: float, why: str) -> None:
         """Cancel a worker; a supervisor below ends its children without grace, still right to left."""
         life.cancelled = True
         if record.below is not None:
             record.below.request_stop("kill", now)
         elif record.children is None and life.scope is not None:
-            life.scope.cancel()
+            life.scope.cancel(f"{record.path}: {why}")
 
     # --- coming up ---
 
@@ -407,6 +412,8 @@ class Engine:
 
     @enable_ki_protection
     async def _incarnate(self, record: Record, handle: Child[Any], scope: trio.CancelScope) -> None:
+        assert record.life is not None
+        record.life.task = trio.lowlevel.current_task()
         error: BaseException | None = None
         try:
             with scope:
@@ -506,17 +513,19 @@ class Engine:
         at: float,
         error: BaseException | None = None,
         reason: str | None = None,
-        delay_s: float = 0.0,
+        **details: Any,
     ) -> None:
-        above = [node.observers for node in record.line()]  # now, because the node may leave before the delivery
-        self.journal.emit(above, record.path, kind, record.incarnation, at, error, reason, delay_s)
+        number = self.journal.next_seq()
+        event = Event(
+            number, at, record.path, kind, record.incarnation, error, reason, is_raised=record.is_awaited, **details
+        )
+        self.journal.emit(event, [node.observers for node in record.line()])  # now, as the node may leave
 
     def _ended(self, record: Record, kind: EventKind, now: float, error: BaseException | None) -> None:
         """Record that a node is down."""
-        stopped = kind is EventKind.STOPPED
-        record.note_failure(None if stopped and is_shutdown(error) else error)
+        record.note_failure(error)
         if record.keeps_error or not record.membership.ever_started:
-            record.membership.error = None if stopped and isinstance(error, trio.Cancelled) else error
+            record.membership.error = error
         record.enter(OVER_AFTER[kind], now)
         self._emit(record, kind, now, error, record.reason)
         self._has_changed(record)

@@ -59,6 +59,14 @@ class Killed(SupervisionError):
         self.path = path
 
 
+class Stuck(SupervisionError):
+    """The error of the event ``stuck``: a child runs on although it was cancelled."""
+
+    def __init__(self, path: str, seconds: float) -> None:
+        super().__init__(f"{path} still runs {seconds:g} s after its cancellation")
+        self.path = path
+
+
 class Shutdown(Exception):
     """Raised by a child to end without a failure, with a reason (OTP: ``{shutdown, Reason}``)."""
 

@@ -1,7 +1,7 @@
 """The events of one tree. Each transition numbers its event; the root's task delivers the events in that order.
 
 Each supervisor could deliver its own events, but then two observers would see two orders, and an effect could come
-before its cause. So the supervisors only append, and one task calls the observers.
+before its cause. So the supervisors only append, and one task logs them and calls the observers.
 """
 
 from __future__ import annotations
@@ -11,20 +11,16 @@ from collections import deque
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
-from supervisors._errors import text_of
+from supervisors._errors import StartFailed, TooManyRestarts, text_of
 from supervisors._policy import RestartWindow
 from supervisors._state import Event, EventKind
 
 log = logging.getLogger("supervisors")
+events_log = logging.getLogger("supervisors.events")
+
+_ENDS = (EventKind.FAILED, EventKind.STOPPED)
 
 Observers = dict[object, Callable[[Event], object]]
-
-_LEVELS = {
-    EventKind.FAILED: logging.WARNING,
-    EventKind.BACKOFF: logging.WARNING,
-    EventKind.STUCK: logging.ERROR,
-    EventKind.ESCALATED: logging.ERROR,
-}
 
 
 class Journal:
@@ -40,41 +36,39 @@ class Journal:
         self._seq = 0
         self._queue: deque[tuple[Event, list[Observers]]] = deque()
 
-    def emit(
-        self,
-        observers: list[Observers],
-        path: str,
-        kind: EventKind,
-        incarnation: int,
-        at: float,
-        error: BaseException | None,
-        reason: str | None,
-        delay_s: float,
-    ) -> None:
-        """Number an event. ``observers`` are those of the node and of all supervisors above it."""
-        self._seq += 1
-        self._queue.append((Event(self._seq, at, path, kind, incarnation, error, reason, delay_s), observers))
+    def emit(self, event: Event, observers: list[Observers]) -> None:
+        """Take an event. ``observers`` are those of the node and of all supervisors above it."""
+        self._queue.append((event, observers))
         self._wake()
 
+    def next_seq(self) -> int:
+        """Return the number of the next event."""
+        self._seq += 1
+        return self._seq
+
     def deliver(self) -> None:
-        """Call the observers with each event. Their exceptions are logged; a BaseException is raised."""
+        """Log each event and call its observers. Their exceptions are logged; a BaseException is raised."""
         while self._queue:
             event, above = self._queue.popleft()
-            observed = False
+            if events_log.isEnabledFor(event.level):
+                _log(event)
             for observers in above:
                 for callback in list(observers.values()):
-                    observed = True
                     try:
                         callback(event)
                     except Exception:
                         log.exception("an observer failed at %s %s", event.path, event.kind)
-            if not observed:
-                _log(event)
 
 
 def _log(event: Event) -> None:
-    level = _LEVELS.get(event.kind)
-    if level is not None:
-        detail = f" in {event.delay_s:.3g} s" if event.kind is EventKind.BACKOFF else ""
-        cause = "" if event.error is None else f": {text_of(event.error)}"
-        log.log(level, "%s %s%s%s", event.path, event.kind, detail, cause)
+    detail = f" in {event.delay_s:.3g} s" if event.kind is EventKind.BACKOFF else ""
+    detail += f" ({event.reason})" if event.reason else ""
+    detail += "" if event.error is None else f": {text_of(event.error)}"
+    detail += "" if event.stack is None else f"\n{event.stack}"
+    # An error of a child that made its supervisor fail was logged with the child.
+    has_traceback = event.kind in _ENDS and not isinstance(event.error, StartFailed | TooManyRestarts)
+    error = event.error if has_traceback else None
+    try:
+        events_log.log(event.level, "%s %s%s", event.path, event.kind, detail, exc_info=error)
+    except RecursionError:  # of the traceback of a deeply nested group
+        events_log.log(event.level, "%s %s%s", event.path, event.kind, detail)

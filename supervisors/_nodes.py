@@ -396,16 +396,19 @@ class DynamicSupervisor(Supervisor):
     async def call(self, fn: Callable[[*Ts], Awaitable[R]], *args: *Ts) -> R:
         """Run a plain async function as a child and return its result. Raises like `start_task` and `Task.result`.
 
-        A cancel cancels the task and waits for it, as a nursery does.
+        A cancel cancels the task and waits for it, as a nursery does. Then an error of its clean-up is raised.
         """
         task = self.start_task(fn, *args)
         try:
             return await task.result()
-        except trio.Cancelled:
+        except (trio.Cancelled, KeyboardInterrupt):
             task.stop(0)
             # Shielded, so that no task is left without an owner. Bounded by the clean-up of the task.
             with trio.CancelScope(shield=True):
                 await task.wait_down()
+            error = task._record.membership.error
+            if error is not None:
+                raise TaskFailed(task.path, "failed") from error
             raise
 
     def _place(self, nodes: list[Node[Any]]) -> None:
@@ -435,6 +438,7 @@ class Task(Node[None], Generic[R]):
         Raises `TaskFailed`, whose cause is the task's error, or None if it was stopped.
         """
         record = self._record
+        record.is_awaited = True
         while not record.over:
             await record.next_transition()
         await trio.lowlevel.checkpoint()

@@ -47,11 +47,12 @@ class Run(Protocol):
 class Incarnation:
     """One life of a node, from the start of its task to its end. It is dropped then, so that it keeps no frame alive.
 
-    A root has no handle and no scope.
+    A root has no handle, no scope and no task of its own.
     """
 
     handle: Child[Any] | None = None
     scope: trio.CancelScope | None = None
+    task: trio.lowlevel.Task | None = None
     deadline: float = math.inf  # of the start, the grace or the clean-up
     started_at: float | None = None
     stop_requested: bool = False
@@ -85,6 +86,7 @@ class Record:
     policy: Policy
     node: Any  # the public handle; engines do not use it
     keeps_error: bool = False  # a task's error is its result
+    is_awaited: bool = False  # a caller waits for that result
     parent: Record | None = None
     children: dict[str, Record] | None = None
     observers: Observers = field(default_factory=dict)  # only a supervisor gets any
@@ -216,8 +218,8 @@ class Record:
         """Return what kind of end it was that raised ``error``, and what was wrong with it."""
         life = self.life
         assert life is not None
-        if life.stop_requested:
-            return EventKind.STOPPED, error
+        if life.stop_requested:  # a cancel that the child passed on is not an error then
+            return EventKind.STOPPED, None if is_shutdown(error) or isinstance(error, trio.Cancelled) else error
         if life.cancel_cause is not None:
             life.cancel_cause.__cause__ = error
             return EventKind.FAILED, life.cancel_cause

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class EventKind(StrEnum):
     STARTING = "starting"
     STARTED = "started"
     STOPPING = "stopping"  # its stop was requested; `reason` is why
-    CANCELLED = "cancelled"  # by its supervisor: grace over, start timeout, kill
+    CANCELLED = "cancelled"  # by its supervisor: grace over, start timeout, kill; `reason` is why
     STUCK = "stuck"  # it still runs, seconds after its cancellation
     STOPPED = "stopped"  # it ended after its stop was requested; `error` is what it raised meanwhile
     RETURNED = "returned"  # it ended by itself, normally
@@ -54,6 +55,12 @@ class EventKind(StrEnum):
     ESCALATED = "escalated"  # this supervisor gives up
 
 
+_LEVELS = {
+    EventKind.FAILED: logging.ERROR,
+    EventKind.STUCK: logging.ERROR,
+    EventKind.ESCALATED: logging.ERROR,
+    EventKind.BACKOFF: logging.WARNING,
+}
 OVER_AFTER = {  # the state after each kind of end
     EventKind.STOPPED: State.STOPPED,
     EventKind.RETURNED: State.FINISHED,
@@ -66,7 +73,8 @@ OVER_AFTER = {  # the state after each kind of end
 class Event:
     """One transition of one node. ``seq`` counts within a run of a tree; ``at`` is on Trio's clock.
 
-    ``error`` is the exception itself, which can be a group.
+    ``error`` is the exception itself, which can be a group. ``stack`` is where a child waits that was cancelled because
+    it was late, or is stuck. ``is_raised``: a caller gets the error, and decides what it means.
     """
 
     seq: int
@@ -77,6 +85,19 @@ class Event:
     error: BaseException | None = None
     reason: str | None = None
     delay_s: float = 0.0
+    stack: str | None = None
+    is_raised: bool = False
+
+    @property
+    def level(self) -> int:
+        """The level of `logging`: ERROR also for an error of a stop, WARNING for a child that used up its time."""
+        if self.is_raised:
+            return logging.DEBUG
+        if self.kind is EventKind.STOPPED and self.error is not None:
+            return logging.ERROR
+        if self.kind is EventKind.CANCELLED and self.stack is not None:
+            return logging.WARNING
+        return _LEVELS.get(self.kind, logging.DEBUG)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from supervisors import (
     open_tree,
 )
 
-from .probes import NO_BACKOFF, SELDOM, Boom, Stage, observed, run_expecting, settled
+from .probes import NO_BACKOFF, SELDOM, Boom, Stage, observed, settled
 
 
 async def number(child: Child[int]) -> None:
@@ -490,27 +490,6 @@ async def test_events_are_numbered_and_a_cause_comes_before_its_effect(autojump_
         "s/a stopped",
         "s stopped",
         "/ stopped",
-    ]
-
-
-async def test_failures_are_logged_while_there_is_no_observer(caplog: pytest.LogCaptureFixture) -> None:
-    stage = Stage()
-    root = Supervisor("app", [stage.spec("a")], intensity=Intensity(1))
-    with trio.fail_after(5), caplog.at_level("WARNING", "supervisors"):
-        async with trio.open_nursery() as nursery:
-            await nursery.start(run_expecting, root, TooManyRestarts)
-            stage["a"].fail()
-            await settled()
-            remove = root.observe(stage.observe)
-            remove()
-            stage["a"].fail()
-    levels = [(record.levelname, record.getMessage().split(":")[0]) for record in caplog.records]
-    assert levels == [
-        ("WARNING", "a failed"),
-        ("WARNING", "a backoff in 0 s"),
-        ("WARNING", "a failed"),
-        ("ERROR", "/ escalated"),
-        ("WARNING", "/ failed"),
     ]
 
 

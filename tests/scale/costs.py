@@ -15,6 +15,7 @@ from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE
 from tests.scale.backlog import fill_dead_letters, fill_delayed, fill_queue
 
 Client: TypeAlias = Any  # redis-py's types cover options that no test here uses
+MOST_DEAD_LETTERS = 90_000  # a queue keeps 100,000
 FIELDS = {"media_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "type": "thumbnail"}
 
 
@@ -37,16 +38,17 @@ class Measured:
 
 
 async def measure(url: str, count: int, rounds: int) -> Measured:
-    """Measure with ``count`` queued tasks, as many delayed ones and dead letters, on the empty server at ``url``."""
+    """Measure with ``count`` queued tasks, as many delayed ones, and dead letters up to the limit of a queue.
+
+    The server at ``url`` is empty.
+    """
     with redis_py.Redis.from_url(url) as client:
         client.flushall()
         fill_queue(client, PROCESSING_QUEUE, count)
         fill_delayed(client, QueueKeys(DELETE_QUEUE).delayed, count)
-        fill_dead_letters(client, QueueKeys(PROCESSING_QUEUE).dead_letters, count)
+        fill_dead_letters(client, QueueKeys(PROCESSING_QUEUE).dead_letters, min(count, MOST_DEAD_LETTERS))
         async with open_redis(url, timeout_s=30.0) as redis:
-            tasks, deletions = (
-                TaskQueue(redis, name, max_dead_letters=2 * count) for name in (PROCESSING_QUEUE, DELETE_QUEUE)
-            )
+            tasks, deletions = (TaskQueue(redis, name) for name in (PROCESSING_QUEUE, DELETE_QUEUE))
             found = await tasks.stats(), await deletions.stats()
             steps = _Steps(tasks, deletions, count)
             costs = {name: await _cost(client, step, rounds) for name, step in steps.all().items()}

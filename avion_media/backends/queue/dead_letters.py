@@ -143,8 +143,7 @@ class DeadLetters:
         """Queue it again, with all attempts and its history. False when there is none of that id."""
         if not _ENTRY_ID.fullmatch(entry_id):
             return False
-        keys = (*self._keys.dispatch, self._keys.dead_letters)
-        return bool(await self._redis.run(scripts.REPLAY, keys, (entry_id,)))
+        return bool(await self._redis.run(scripts.REPLAY, self._keys.dispatch, (entry_id,)))
 
     async def drop(self, entry_id: str) -> bool:
         """Remove it for good. False when there is none of that id."""

@@ -31,7 +31,6 @@ class Lease:
         *,
         consumer: str,
         deliveries: int,
-        max_dead_letters: int,
         dedup_ttl_ms: int,
         cancelled_by: str = "",
     ) -> None:
@@ -39,7 +38,6 @@ class Lease:
         self._keys = keys
         self._entry = entry
         self._fence: _Fence = (CONSUMER_GROUP, entry.entry_id, consumer, deliveries)
-        self._max_dead_letters = max_dead_letters
         self._dedup_ttl_ms = dedup_ttl_ms
         self._ended = False
         self.cancelled_by = cancelled_by
@@ -112,7 +110,7 @@ class Lease:
 
     async def release(self) -> None:
         """Queue the task again at once; neither an attempt nor a delivery is used up."""
-        await self._decide(scripts.RELEASE, self._keys.dispatch, (self._max_dead_letters, self._keys.dead_letters))
+        await self._decide(scripts.RELEASE, self._keys.dispatch, ())
         self._ended = True
 
     async def dead_letter(self, error: str) -> None:
@@ -120,8 +118,8 @@ class Lease:
         fields = self._entry.to_fields(attempts=self.attempt, error=error)
         await self._decide(
             scripts.DEAD_LETTER,
-            (*self._keys.dispatch, self._keys.dead_letters, *self._dedup_marker()),
-            (*self._forget(), self._max_dead_letters, *flatten(fields)),
+            (*self._keys.dispatch, *self._dedup_marker()),
+            (*self._forget(), *flatten(fields)),
         )
         self._ended = True
 

@@ -10,9 +10,10 @@ from avion_media.common.formats import FORMATS, Family
 from avion_media.common.ids import ALPHABET
 from avion_media.common.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
 
+_MAX_DEAD_LETTERS = 100_000  # beyond this the oldest are removed: a flood of them must not fill Redis
 _FOLDER = files("avion_media.backends.queue") / "lua"
 _BOUNDS = f"""\
-local MAX_FIELDS, MAX_BYTES = {MAX_FIELDS}, {MAX_BYTES}
+local MAX_FIELDS, MAX_BYTES, MAX_DEAD_LETTERS = {MAX_FIELDS}, {MAX_BYTES}, {_MAX_DEAD_LETTERS}
 local HISTORY = {{ {", ".join(f"{name} = true" for name in HISTORY)} }}
 """
 _PRELUDE = _BOUNDS + (_FOLDER / "_prelude.lua").read_text()

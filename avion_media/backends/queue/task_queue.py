@@ -34,7 +34,6 @@ from avion_media.common.telemetry.tracing import trace_of_subject
 VIDEO_SHARE = 0.5  # of all slots: the others are left to images
 MAX_DEATHS = 3  # of workers that had one task: then it is poison
 _NEVER = 10**9
-_MAX_DEAD_LETTERS = 100_000  # beyond this the oldest are removed: a flood of them must not fill Redis
 _DEDUP_MS = 30 * 86_400_000  # how long a task that never ends is unique: far longer than `TASKS__MAX_AGE`
 # How long a claim lasts: far longer than the process that made it can take, even if it stands still meanwhile, or than
 # a call that saw the upload before its removal. Shorter than _DEDUP_MS, so a claim never looks like a recent task.
@@ -87,7 +86,6 @@ class TaskQueue:
         name: str,
         *,
         required: tuple[str, ...] | None = None,
-        max_dead_letters: int = _MAX_DEAD_LETTERS,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self.name = name
@@ -98,7 +96,6 @@ class TaskQueue:
         self._required = row.required if required is None else required
         self._dedup_ttl_ms = round(row.dedup_ttl_s * 1000)
         self.max_deaths = MAX_DEATHS if row.gives_up else _NEVER
-        self._max_dead_letters = max_dead_letters
         self._telemetry = telemetry
         self._look_at = -math.inf  # when `take` looks for unconfirmed entries again
         self._leases: WeakValueDictionary[str, Lease] = WeakValueDictionary()
@@ -212,8 +209,8 @@ class TaskQueue:
         """
         alive = [entry_id for entry_id, lease in self._leases.items() if not lease.ended]
         silent_ms = round((idle_s / 2 if silent_s is None else silent_s) * 1000)
-        args = (consumer, round(idle_s * 1000), _gap_ms(idle_s), self._max_dead_letters, self._keys.dead_letters)
-        found: int = await self._redis.run(scripts.RECLAIM, self._keys.dispatch, (*args, silent_ms, batch, *alive))
+        args: list[Argument] = [consumer, round(idle_s * 1000), _gap_ms(idle_s), silent_ms, batch, *alive]
+        found: int = await self._redis.run(scripts.RECLAIM, self._keys.dispatch, args)
         return found
 
     async def send_heartbeat(self, consumer: str) -> None:
@@ -229,8 +226,7 @@ class TaskQueue:
 
     async def adopt(self, batch: int = _BATCH) -> int:
         """Move up to ``batch`` entries that other services added beyond the runway to the backlog. Return how many."""
-        args = (batch, self._max_dead_letters, self._keys.dead_letters)
-        moved: int = await self._redis.run(scripts.ADOPT, self._keys.dispatch, args)
+        moved: int = await self._redis.run(scripts.ADOPT, self._keys.dispatch, (batch,))
         return moved
 
     async def settle(
@@ -319,8 +315,8 @@ class TaskQueue:
 
         Each is moved exactly once, even if several replicas do this. Unreadable members become dead letters.
         """
-        keys = (*self._keys.dispatch, self._keys.delayed, self._keys.dead_letters)
-        moved: int = await self._redis.run(scripts.PROMOTE, keys, (batch, self._max_dead_letters))
+        keys = (*self._keys.dispatch, self._keys.delayed)
+        moved: int = await self._redis.run(scripts.PROMOTE, keys, (batch,))
         return moved
 
     async def detect_data_loss(self, *, remember: bool = True) -> DataLoss | None:
@@ -344,8 +340,7 @@ class TaskQueue:
 
     async def stats(self) -> QueueStats:
         """Return the present figures of the queue."""
-        keys = self._keys
-        found: bytes = await self._redis.run(scripts.STATS, (*keys.dispatch, keys.delayed, keys.dead_letters))
+        found: bytes = await self._redis.run(scripts.STATS, (*self._keys.dispatch, self._keys.delayed))
         numbers = map(float, json.loads(found))
         entries, pending, waiting, tenants, age, delayed, due, dead, consumers, paused = numbers
         return QueueStats(
@@ -378,14 +373,12 @@ class TaskQueue:
     async def _give_back(self, reply: Reply) -> None:
         entry_id, _ = _first_entry(reply)
         fence = (CONSUMER_GROUP, entry_id, UNCONFIRMED, 1)
-        await self._redis.run(
-            scripts.RELEASE, self._keys.dispatch, (*fence, self._max_dead_letters, self._keys.dead_letters)
-        )
+        await self._redis.run(scripts.RELEASE, self._keys.dispatch, fence)
 
     async def _confirm(self, found: Reply, consumer: str) -> Lease | None:
         """Let Redis know that an attempt starts. Return None if another worker has the entry, or it is gone."""
         entry_id, flat = found
-        args = (consumer, entry_id, self._max_dead_letters, self._keys.dead_letters, self.max_deaths - 1)
+        args = (consumer, entry_id, self.max_deaths - 1)
         confirmed: Reply = None
         with trio.CancelScope(shield=True):  # as in `take`
             confirmed = await self._redis.run(scripts.ADMIT, self._keys.dispatch, args)
@@ -398,7 +391,6 @@ class TaskQueue:
             replace(read_entry(entry_id, flat), crashed_workers=crashed_workers.decode(errors="replace")),
             consumer=consumer,
             deliveries=deliveries,
-            max_dead_letters=self._max_dead_letters,
             dedup_ttl_ms=self._dedup_ttl_ms,
             cancelled_by=cancelled_by.decode(errors="replace"),
         )

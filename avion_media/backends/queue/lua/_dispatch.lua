@@ -4,6 +4,9 @@
 -- waiting (sorted set, ordered by member): the backlog. A member is tenant, NUL, time of the task, number, the entry.
 -- tenants (sorted set): every tenant that has waiting tasks, and the time of its next turn; and for a while those that had one.
 local queue, state, waiting, tenants = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+-- Not among the keys: it might not exist, and while a cluster moves a slot, a script waits until all of its keys are on one
+-- node. It is in the queue's slot.
+local dead_letters = '{' .. queue .. '}:dlq'
 
 local RUNWAY = 8 -- undelivered entries: enough for readers that take one each at the same moment, and soon taken
 -- A tenant's score is the virtual time of its next turn, in the range of its lane; or it may have no turn for now. A tenant
@@ -324,7 +327,7 @@ end
 -- Return the operator who cancelled the task of an entry that a consumer has just received ('' if none did), if the consumer
 -- may work on it. If not, move the entry to the backlog or to the dead letters. An entry that another service added is not
 -- counted yet.
-local function admit(id, fields, dead_letters, entries_kept)
+local function admit(id, fields)
   local found = redis.call('HMGET', state, 'entry:' .. id, 'cancelled:' .. (value_of(fields, 'task_id') or id))
   local cancelled_by = found[2] or ''
   if found[1] then
@@ -332,7 +335,7 @@ local function admit(id, fields, dead_letters, entries_kept)
   end
   local why = excess_of_any(fields)
   if why then
-    dead_letter_malformed(dead_letters, fields, why, entries_kept)
+    dead_letter_malformed(dead_letters, fields, why)
     remove(GROUP, id)
     return nil
   end
@@ -384,7 +387,7 @@ end
 
 -- Move a task that a worker did not finish to the end of the runway, as a new entry. `crashed` is the worker that crashed
 -- with it, or nil. An entry that cannot be a task becomes a dead letter.
-local function requeue(id, dead_letters, entries_kept, crashed)
+local function requeue(id, crashed)
   local entry = redis.call('XRANGE', queue, id, id)[1]
   if not entry then
     remove(GROUP, id)
@@ -392,7 +395,7 @@ local function requeue(id, dead_letters, entries_kept, crashed)
   end
   local fields, why = entry[2], excess_of_any(entry[2])
   if why then
-    dead_letter_malformed(dead_letters, fields, why, entries_kept)
+    dead_letter_malformed(dead_letters, fields, why)
     remove(GROUP, id)
     return false
   end

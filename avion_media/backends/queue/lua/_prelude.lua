@@ -86,7 +86,7 @@ local function truncated(fields)
 end
 
 -- Make a dead letter of an entry that cannot be a task: truncated, with the reason.
-local function dead_letter_malformed(dead_letters, fields, why, entries_kept)
+local function dead_letter_malformed(dead_letters, fields, why)
   local given_up = truncated(fields)
   for name, value in pairs({
     error = 'malformed_task: ' .. why, attempts = '0', failed_at = seconds(now_s()),
@@ -94,7 +94,16 @@ local function dead_letter_malformed(dead_letters, fields, why, entries_kept)
     given_up[#given_up + 1] = name
     given_up[#given_up + 1] = value
   end
-  append(dead_letters, given_up, entries_kept)
+  append(dead_letters, given_up, MAX_DEAD_LETTERS)
+end
+
+-- The arguments from this one on: of a script, the fields of an entry.
+local function arguments_from(first)
+  local found = {}
+  for index = first, #ARGV do
+    found[#found + 1] = ARGV[index]
+  end
+  return found
 end
 
 -- A task with a dedup key ends. Its dedup marker stays for a while, because a caller may have decided to queue the task

@@ -1,8 +1,7 @@
 -- A worker confirms the start of an attempt: an unconfirmed entry now belongs to it, and its crash counts. The first worker
 -- to confirm has the task. One that must run alone has not begun yet (no delivery is counted): see renew.
 -- KEYS: queue, state, waiting, tenants
--- ARGV: consumer, id, most dead letters kept, dead letters (no key: it might not exist, and while a cluster moves a slot, a
--- script waits until all of its keys are on one node; it is in the queue's slot), crashes from which on a task runs alone
+-- ARGV: consumer, id, crashes from which on a task runs alone
 -- Returns {deliveries, workers that crashed with the task, who has cancelled it or ''}, otherwise nil: the entry is a dead
 -- letter, waits for its turn, or another worker has it.
 if not owns(queue, GROUP, ARGV[2], UNCONFIRMED, 1) then
@@ -14,10 +13,10 @@ end
 
 local entry, confirmed = claim(1), nil
 if entry then
-  local cancelled_by = admit(ARGV[2], entry[2], ARGV[4], ARGV[3])
+  local cancelled_by = admit(ARGV[2], entry[2])
   if cancelled_by then
     local crashed, crashes = still_dead(entry[2])
-    local runs_alone = crashes >= tonumber(ARGV[5])
+    local runs_alone = crashes >= tonumber(ARGV[3])
     if runs_alone then
       claim(0)
     end

@@ -1,5 +1,5 @@
 -- Move entries that other services added beyond the runway to the backlog, each to its tenant.
--- KEYS: queue, state, waiting, tenants   ARGV: most of them at once, most dead letters kept, dead letters
+-- KEYS: queue, state, waiting, tenants   ARGV: most of them at once
 -- Returns how many were moved.
 local spared = settings().paused and 0 or RUNWAY
 local count_of, last = undelivered()
@@ -12,7 +12,7 @@ for index, entry in ipairs(redis.call('XRANGE', queue, '(' .. last, '+', 'COUNT'
   if index > spared and redis.call('HEXISTS', state, 'entry:' .. id) == 0 then
     local why = excess_of_any(fields)
     if why then
-      dead_letter_malformed(ARGV[3], fields, why, ARGV[2])
+      dead_letter_malformed(dead_letters, fields, why)
     else
       keep_origin(fields, id)
       wait_in_line(fields)

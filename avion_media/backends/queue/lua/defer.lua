@@ -3,12 +3,8 @@
 if not owns(queue, ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
   return 0
 end
-local fields = {}
-for index = 6, #ARGV do
-  fields[#fields + 1] = ARGV[index]
-end
 remove(GROUP, ARGV[2])
-local tenant = wait_in_line(fields)
+local tenant = wait_in_line(arguments_from(6))
 local turn = tonumber(redis.call('ZSCORE', tenants, tenant))
 local until_s = PARKED + now_s() + tonumber(ARGV[5])
 if turn < PARKED then

@@ -12,9 +12,5 @@ if marker then
     redis.call('SET', marker, ARGV[1], 'PX', ARGV[2])
   end
 end
-local entry = {}
-for index = 4, #ARGV do
-  entry[#entry + 1] = ARGV[index]
-end
-add(entry)
+add(arguments_from(4))
 return ARGV[1]

@@ -1,6 +1,6 @@
 -- Queue tasks of the delayed set that are due; each exactly once, however many replicas promote. Each member is read by
 -- itself: one that cannot be a task becomes a dead letter, and holds up no other.
--- KEYS: queue, state, waiting, tenants, delayed, dead letters   ARGV: most of them at once, most dead letters kept
+-- KEYS: queue, state, waiting, tenants, delayed   ARGV: most of them at once
 -- Returns how many members left the delayed set.
 
 -- The fields of a member as a flat list.
@@ -22,7 +22,7 @@ for _, member in ipairs(due) do
   if not why then
     add(entry)
   else
-    dead_letter_malformed(KEYS[6], readable and #entry > 0 and entry or { 'member', member }, why, ARGV[2])
+    dead_letter_malformed(dead_letters, readable and #entry > 0 and entry or { 'member', member }, why)
   end
   redis.call('ZREM', KEYS[5], member)
 end

@@ -1,7 +1,7 @@
 -- Put a dead letter back on its queue, with all attempts open and its history.
--- KEYS: queue, state, waiting, tenants, dead letters   ARGV: dead letter's id
+-- KEYS: queue, state, waiting, tenants   ARGV: dead letter's id
 -- Returns 1, or 0 if there is no such dead letter.
-local dead_letter = redis.call('XRANGE', KEYS[5], ARGV[1], ARGV[1])[1]
+local dead_letter = redis.call('XRANGE', dead_letters, ARGV[1], ARGV[1])[1]
 if not dead_letter then
   return 0
 end
@@ -25,5 +25,5 @@ entry[#entry + 1] = string.format('%.0f', replays)
 entry[#entry + 1] = 'replayed_at'
 entry[#entry + 1] = seconds(now_s())
 add(entry)
-redis.call('XDEL', KEYS[5], ARGV[1])
+redis.call('XDEL', dead_letters, ARGV[1])
 return 1

@@ -1,5 +1,5 @@
 -- A queue at one moment.
--- KEYS: queue, state, waiting, tenants, delayed, dead letters
+-- KEYS: queue, state, waiting, tenants, delayed
 -- Returns JSON: [entries of the stream, pending, waiting, tenants, age of the oldest in s, delayed, due of the first or -1,
 -- dead letters, consumers, paused since or 0]
 local group = group_info()
@@ -24,6 +24,6 @@ local due = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')
 return cjson.encode({
   redis.call('XLEN', queue), pending, math.max(0, redis.call('ZCARD', waiting) - 1),
   redis.call('ZCOUNT', tenants, '-inf', '(' .. DRAINED), seconds(now - oldest),
-  redis.call('ZCARD', KEYS[5]), due[2] or '-1', redis.call('XLEN', KEYS[6]), consumers,
+  redis.call('ZCARD', KEYS[5]), due[2] or '-1', redis.call('XLEN', dead_letters), consumers,
   redis.call('HGET', state, 'paused') or '0',
 })

@@ -113,7 +113,7 @@ class DispatchMachine(RuleBasedStateMachine):
         found = self.run_script(scripts.TAKE)
         if found:
             entry_id, flat = found
-            confirmed = self.run_script(scripts.ADMIT, "c", entry_id, 100, KEYS.dead_letters, MAX_DEATHS - 1)
+            confirmed = self.run_script(scripts.ADMIT, "c", entry_id, MAX_DEATHS - 1)
             if confirmed:
                 assert not self.paused
                 assert confirmed[2] == ""
@@ -135,27 +135,25 @@ class DispatchMachine(RuleBasedStateMachine):
             case "defer":
                 assert self.run_script(scripts.DEFER, *fence, 1000, *flat)
             case "release":
-                assert self.run_script(scripts.RELEASE, *fence, 100, KEYS.dead_letters)
+                assert self.run_script(scripts.RELEASE, *fence)
             case "dead letter":
-                args = (*fence, task["task_id"], 0, 100, *flat)
-                assert self.run_script(scripts.DEAD_LETTER, *args, keys=(KEYS.dead_letters,))
+                assert self.run_script(scripts.DEAD_LETTER, *fence, task["task_id"], 0, *flat)
             case "die":
                 self.client.xclaim(KEYS.stream, CONSUMER_GROUP, "c", 0, [entry_id], idle=90_000, justid=True)
-                args = ("janitor", 60_000, 0, 100, KEYS.dead_letters, 0, 100)
-                assert self.run_script(scripts.RECLAIM, *args) == 1
+                assert self.run_script(scripts.RECLAIM, "janitor", 60_000, 0, 0, 100) == 1
 
     @rule()
     def promote(self) -> None:
-        self.run_script(scripts.PROMOTE, 100, 100, keys=(KEYS.delayed, KEYS.dead_letters))
+        self.run_script(scripts.PROMOTE, 100, keys=(KEYS.delayed,))
 
     @rule()
     def replay(self) -> None:
         for entry_id, _ in self.client.xrange(KEYS.dead_letters):
-            assert self.run_script(scripts.REPLAY, entry_id, keys=(KEYS.dead_letters,)) == 1
+            assert self.run_script(scripts.REPLAY, entry_id) == 1
 
     @rule()
     def adopt(self) -> None:
-        self.run_script(scripts.ADOPT, 5, 100, KEYS.dead_letters)
+        self.run_script(scripts.ADOPT, 5)
 
     @rule()
     def settle(self) -> None:

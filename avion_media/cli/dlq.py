@@ -258,8 +258,8 @@ def _to_dict(found: DeadLetter) -> dict[str, Any]:
     return {
         "entry_id": found.entry_id,
         "queue": found.queue,
-        "task_id": found.task_id,
-        **found.fields,
+        "task_id": found.task.task_id,
+        **found.task.fields,
         "error": found.error,
         "attempts": found.attempts,
         "deaths": found.deaths,
@@ -267,5 +267,5 @@ def _to_dict(found: DeadLetter) -> dict[str, Any]:
         "replays": found.replays,
         "first_seen": format_time(found.first_seen),
         "failed_at": format_time(found.failed_at),
-        "traceparent": found.traceparent,
+        "traceparent": found.task.traceparent,
     }

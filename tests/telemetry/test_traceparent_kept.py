@@ -33,7 +33,7 @@ async def test_through_release_retry_dead_letter_and_replay(redis_url: str, fiel
         assert await queue.promote() == 1
         await (await taken(queue)).dead_letter("given up")
         (dead_letter,) = await queue.dead_letters.list()
-        assert dead_letter.traceparent == TRACEPARENT
+        assert dead_letter.task.traceparent == TRACEPARENT
         assert await queue.dead_letters.replay(dead_letter.entry_id)
         await (await taken(queue)).complete()
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from avion_media.backends.queue import scripts
-from avion_media.backends.queue.entries import QueueKeys, read_entry
+from avion_media.backends.queue.entries import QueueEntry, QueueKeys, values_of
 from avion_media.backends.redis import Redis, Reply
 from avion_media.common.errors import Reason
 
@@ -16,21 +16,10 @@ _ENTRY_ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """One task that was given up. Times are Unix seconds."""
+class DeadLetter(QueueEntry):
+    """One task that was given up, of ``queue``. Times are Unix seconds."""
 
-    queue: str
-    entry_id: str
-    task_id: str
-    fields: dict[str, str]
-    error: str
-    attempts: int
-    deaths: int
-    crashed_workers: str
-    first_seen: float
-    failed_at: float
-    replays: int
-    traceparent: str
+    queue: str = ""
 
     @property
     def key(self) -> str:
@@ -40,12 +29,12 @@ class DeadLetter:
     @property
     def media_id(self) -> str:
         """Empty when it is about a remote medium, or names nothing."""
-        return self.fields.get("media_id", "")
+        return self.task.fields.get("media_id", "")
 
     @property
     def subject(self) -> str:
         """What it is about: a media id, or the URL of a remote medium."""
-        return self.media_id or self.fields.get("remote_url", "")
+        return self.task.subject
 
     @property
     def reason(self) -> str:
@@ -152,23 +141,10 @@ class DeadLetters:
         return bool(await self._redis.execute("XDEL", self._keys.dead_letters, entry_id))
 
     def _read(self, row: Reply) -> DeadLetter:
-        entry = read_entry(row[0], row[1])
-        return DeadLetter(
-            queue=self._keys.stream,
-            entry_id=entry.entry_id,
-            task_id=entry.task.task_id,
-            fields=entry.task.fields,
-            error=entry.error,
-            attempts=entry.attempts,
-            deaths=entry.deaths,
-            crashed_workers=entry.crashed_workers,
-            first_seen=entry.first_seen,
-            failed_at=entry.failed_at,
-            replays=entry.replays,
-            traceparent=entry.task.traceparent,
-        )
+        return DeadLetter(**values_of(row[0], row[1]), queue=self._keys.stream)
 
 
 def _searched(found: DeadLetter) -> str:
-    parts = (*found.fields.values(), found.error, found.task_id, found.traceparent, found.entry_id)
+    task = found.task
+    parts = (*task.fields.values(), found.error, task.task_id, task.traceparent, found.entry_id)
     return "\n".join(parts).lower()

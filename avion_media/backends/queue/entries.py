@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from avion_media.backends.redis import Argument, as_text
 from avion_media.common.records import CustomRecord
@@ -164,6 +165,11 @@ def task_fields(task: Task) -> dict[str, str]:
 
 def read_entry(entry_id: bytes, flat: Sequence[bytes]) -> QueueEntry:
     """Read ``[name, value, …]`` of an entry, also of another service's. A missing ``task_id`` follows from the id."""
+    return QueueEntry(**values_of(entry_id, flat))
+
+
+def values_of(entry_id: bytes, flat: Sequence[bytes]) -> dict[str, Any]:
+    """As `read_entry`, but return the fields of `QueueEntry`."""
     text = entry_id.decode()
     fields = as_text(flat)
     task = Task(
@@ -171,20 +177,20 @@ def read_entry(entry_id: bytes, flat: Sequence[bytes]) -> QueueEntry:
         fields={name: value for name, value in fields.items() if name not in _OURS},
         traceparent=fields.get("traceparent", ""),
     )
-    return QueueEntry(
-        entry_id=text,
-        task=task,
-        attempts=int(_number(fields, "attempts")),
-        crashed_workers=fields.get("crashed_workers", "").strip(),
-        first_seen=_number(fields, "first_seen") or _written_at(text),
-        error=fields.get("error", ""),
-        replays=int(_number(fields, "replays")),
-        replayed_at=_number(fields, "replayed_at"),
-        unavailable_since=_number(fields, "unavailable_since"),
-        once=fields.get("once", ""),
-        tenant=fields.get("tenant", ""),
-        failed_at=_number(fields, "failed_at"),
-    )
+    return {
+        "entry_id": text,
+        "task": task,
+        "attempts": int(_number(fields, "attempts")),
+        "crashed_workers": fields.get("crashed_workers", "").strip(),
+        "first_seen": _number(fields, "first_seen") or _written_at(text),
+        "error": fields.get("error", ""),
+        "replays": int(_number(fields, "replays")),
+        "replayed_at": _number(fields, "replayed_at"),
+        "unavailable_since": _number(fields, "unavailable_since"),
+        "once": fields.get("once", ""),
+        "tenant": fields.get("tenant", ""),
+        "failed_at": _number(fields, "failed_at"),
+    }
 
 
 def flatten(fields: Mapping[str, str]) -> list[Argument]:

@@ -163,7 +163,7 @@ async def test_the_largest_task_goes_through_every_stage(queue: TaskQueue, other
         assert lease.task.fields == fields
         await lease.dead_letter("é" * 1000)
         (dead_letter,) = await queue.dead_letters.list()
-        assert dead_letter.fields == fields
+        assert dead_letter.task.fields == fields
         assert await queue.dead_letters.replay(dead_letter.entry_id)
 
 

@@ -190,7 +190,7 @@ async def test_delayed_members_that_cannot_be_read_become_dead_letters(
     assert (await taken(queue)).task.task_id == "good"
     (dead_letter,) = await queue.dead_letters.list()
     assert dead_letter.error == "malformed_task: not a JSON object with fields"
-    assert dead_letter.fields == {"member": member}
+    assert dead_letter.task.fields == {"member": member}
 
 
 # Foreign entries
@@ -274,7 +274,7 @@ async def test_dead_letters_are_listed_in_pages(queue: TaskQueue) -> None:
     named = [await buried(queue) for _ in range(5)]
     first = await queue.dead_letters.list(count=3)
     rest = await queue.dead_letters.list(count=3, after=first[-1].entry_id)
-    assert [dead_letter.task_id for dead_letter in [*first, *rest]] == named
+    assert [dead_letter.task.task_id for dead_letter in [*first, *rest]] == named
     assert await queue.dead_letters.show(first[0].entry_id) == first[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -35,9 +36,8 @@ from supervisors import (
     TooManyRestarts,
 )
 
-_FAILURES = frozenset({EventKind.FAILED, EventKind.ESCALATED})
 _COUNTED = {EventKind.FAILED: instruments.FAILURES, EventKind.ESCALATED: instruments.ESCALATIONS}
-_LEVELS = {EventKind.FAILED: "error", EventKind.ESCALATED: "error", EventKind.BACKOFF: "warning"}
+_UNCLEAN_ENDS = {EventKind.STOPPED: "error", EventKind.CANCELLED: "late", EventKind.STUCK: "stuck"}
 # For children that had to be cancelled, and for the process itself. The watchdog ends it after that.
 MARGIN_S = 3.0
 
@@ -145,6 +145,7 @@ def serve(
     if problems:
         raise ConfigError(problems)
     configure_logging(config.log.format, config.log.level)
+    logging.getLogger("supervisors.events").disabled = True  # `_log_transition` logs each event, with its fields
     trio.run(_serve, config, roles, before, alongside, Watchdog(budget.total_s))
 
 
@@ -189,16 +190,18 @@ def freeze_long_lived_objects() -> None:
 
 
 def _log_transition(runtime: Runtime, event: Event) -> None:
-    """Log each transition. Count failures, restarts and escalations."""
+    """Log each transition. Count failures, restarts, escalations, and ends that were not clean."""
     log = get_logger(path=event.path, incarnation=event.incarnation)
-    level = _LEVELS.get(event.kind, "debug")
-    error = event.error if event.kind in _FAILURES else None
-    fields: dict[str, Any] = {"exc_info": error} if error else {}
-    if isinstance(cause := _first_cause(error), CannotListen):
+    fields: dict[str, Any] = {"exc_info": event.error} if event.error else {}
+    if isinstance(cause := _first_cause(event.error), CannotListen):
         fields = {"why": str(cause)}  # a traceback says nothing more
-    getattr(log, level)(f"supervision.{event.kind}", **fields)
+    if event.stack is not None:
+        fields["stack"] = event.stack
+    log.log(event.level, f"supervision.{event.kind}", **fields)
     if event.kind in _COUNTED:
         runtime.telemetry.count(_COUNTED[event.kind], path=event.path)
+    elif event.kind in _UNCLEAN_ENDS and event.level > logging.DEBUG:
+        runtime.telemetry.count(instruments.UNCLEAN_ENDS, path=event.path, end=_UNCLEAN_ENDS[event.kind])
     elif event.kind is EventKind.STARTING and event.incarnation > 1:
         runtime.telemetry.count(instruments.RESTARTS, path=event.path)
 

@@ -25,6 +25,7 @@ from avion_media.common.errors import Unavailable
 from avion_media.common.records import RECORDS, UNREADABLE, JsonRecord
 from avion_media.common.tasks import DROP_DELETED
 from avion_media.common.telemetry import get_logger, instruments
+from avion_media.common.telemetry.attributes import UNCLEAN_END
 from avion_media.common.telemetry.instruments import Instrument
 from avion_media.items.deletion.notices import notice_backlog
 from avion_media.items.state import MediaEvents
@@ -103,6 +104,8 @@ def observe_tree(runtime: Runtime, root: Supervisor) -> None:
     for node in root.snapshot().walk():
         for instrument in (instruments.FAILURES, instruments.RESTARTS, instruments.ESCALATIONS):
             telemetry.count(instrument, 0, path=node.path)
+        for end in UNCLEAN_END.values:
+            telemetry.count(instruments.UNCLEAN_ENDS, 0, path=node.path, end=end)
 
 
 async def keep_polling(runtime: Runtime) -> None:

@@ -126,6 +126,7 @@ WAITED_LIMITER = Attribute("limiter", ("store.calls", "sandbox.slots"))
 NODE_PATH = Attribute(
     "path", meaning="the node's path in the tree, such as `service/processing/reader`; `/` is the root"
 )
+UNCLEAN_END = Attribute("end", ("error", "late", "stuck"))
 RECORD_KIND = Attribute("kind", meaning="the kind of record, as in [Records](reference/records.md)")
 PHASE_NAME = Attribute("phase", ("STARTING", "READY", "LAME_DUCK", "DRAINING", "STOPPING", "DONE"))
 DRAIN_PART = Attribute("part", ("settle", "grace", "stop", "flush", "margin"))

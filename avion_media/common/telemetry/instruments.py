@@ -286,6 +286,13 @@ RESTARTS = Instrument(
 ESCALATIONS = Instrument(
     "avion.supervision.escalations", "counter", "{escalation}", "supervisors that gave up", (a.NODE_PATH,)
 )
+UNCLEAN_ENDS = Instrument(
+    "avion.supervision.unclean_ends",
+    "counter",
+    "{end}",
+    "nodes that raised an error while they stopped, were cancelled because they were late, or run on after a cancel",
+    (a.NODE_PATH, a.UNCLEAN_END),
+)
 NODE_UP = Instrument("avion.supervision.node.up", "gauge", "1", "1 while the node runs, else 0", (a.NODE_PATH,))
 PHASE = Instrument(
     "avion.phase", "gauge", "1", "1 for the present phase of the process, 0 for the others", (a.PHASE_NAME,)

@@ -72,8 +72,9 @@ libraries: ## each library alone: its wheel and sdist, its tests and README on i
 	@ops/bootstrap env
 	@for each in $(LIBRARIES); do $(VENV)/mypy --strict $$each && ops/test-library $$each || exit 1; done
 
-mutants: ## small changes of supervisors/, each of which must make a test fail; MUTANTS="--only _policy"
+mutants: ## rules of the service broken, and small changes of supervisors/: each must make a test fail; MUTANTS="--only _policy"
 	@ops/bootstrap env
+	@$(VENV)/python -m tests.mutation.rules
 	@$(VENV)/python -m tests.mutation $(MUTANTS)
 
 check: ## formatting, lint, types, words, drift of generated files, links of the documentation

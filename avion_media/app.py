@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 
 from avion_media.common.telemetry import bind_path
 from avion_media.config import Config
-from avion_media.nodes import consumers, foundation, group, ports
+from avion_media.nodes import branch, consumers, foundation, group, ports
 from avion_media.nodes.events import events
 from avion_media.nodes.moderation import MODERATED, moderation
 from avion_media.nodes.sweeper import sweeper
@@ -71,10 +71,10 @@ def build_tree(runtime: Runtime, config: Config, before: Iterable[Node[Any]] = (
     others = [worker("deletions", foundation.deletions), worker("sandbox", foundation.sandbox)]
     below = group("foundation", [redis, store, *others], strategy=Strategy.REST_FOR_ONE)
     moderated = [worker("moderation", moderation)] if runtime.roles & MODERATED else []
-    service = group("service", [*moderated, *(make() for role, make in by_role.items() if role in runtime.roles)])
+    service = branch("service", [*moderated, *(make() for role, make in by_role.items() if role in runtime.roles)])
     telemetry = worker("telemetry", foundation.telemetry, grace_s=foundation.TELEMETRY_STOP_S)
     last = worker("readiness", foundation.readiness)
-    root = group("avion-media", [*before, telemetry, admin_port, below, service, last], strategy=Strategy.REST_FOR_ONE)
+    root = branch("avion-media", [*before, telemetry, admin_port, below, service, last], strategy=Strategy.REST_FOR_ONE)
     tree: Tree = Tree(root, {"admin": admin_port, "http": origin, "grpc": grpc}, (below, redis, store, service))
     root.observe(lambda _event: runtime.readiness.set_down(tree.down(), calls_can_run=tree.calls_can_run()))
     return tree

@@ -7,6 +7,8 @@ from functools import partial
 
 from supervisors import Backoff, Intensity, Supervisor
 
-# A node that crashes at each start is restarted for half a minute. Then its supervisor gives up, and the levels above
-# follow within two minutes.
+# A node that keeps crashing is restarted for half a minute. Then its supervisor gives up, and the levels above follow
+# within five minutes.
 group = partial(Supervisor, intensity=Intensity(20, within_s=60.0), backoff=Backoff(max_s=2.0))
+# For a supervisor of supervisors: their restarts can take 10 s each, because every node below closes first.
+branch = partial(group, intensity=Intensity(20, within_s=300.0))

@@ -24,6 +24,6 @@ async def doomed(_runtime: Runtime, child: Child[None], *, config: WorkerSetting
 if __name__ == "__main__":
     with (
         patch.object(app, "sweeper", doomed),
-        patch.object(app, "group", partial(Supervisor, intensity=Intensity(1, 60.0))),
+        patch.object(app, "branch", partial(Supervisor, intensity=Intensity(1, 60.0))),
     ):
         command_line()

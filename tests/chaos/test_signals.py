@@ -1,4 +1,4 @@
-"""SIGTERM at any moment of a process's life, twice in a row, and when it is stuck; budgets that do not fit."""
+"""SIGTERM during the start, Ctrl-C for `dev`, and budgets that do not fit."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from tests.chaos.usage import processes_with
 from tests.conftest import S3Bucket
 from tests.service.harness import eventually, service_environment
 from tests.services.process import free_port
-
-STUCK = Path(__file__).parent / "stuck.py"
 
 
 @pytest.fixture
@@ -69,22 +67,6 @@ def test_ctrl_c_at_the_terminal_of_dev_is_an_ordered_stop(tmp_path: Path) -> Non
             process.kill()
     assert said.read_text().endswith("Ctrl-C stops everything.\n"), said.read_text()
     assert processes_with(mark) == []
-
-
-@pytest.mark.parametrize("how", ["blocked", "overrun"])
-def test_a_stuck_process_is_ended_with_a_dump(how: str) -> None:
-    """A thread ends it after the budget, with all tasks and threads on standard error."""
-    with subprocess.Popen(
-        [sys.executable, STUCK, how], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as it:
-        assert it.stdout is not None
-        assert it.stdout.readline() == "stuck\n"
-        it.send_signal(signal.SIGTERM)
-        _, said = it.communicate(timeout=20)
-    assert it.returncode == 70, said
-    assert "not ended 0.5 s after the drain began" in said
-    assert "the_stuck_child" in said
-    assert "Thread 0x" in said
 
 
 def test_budgets_that_do_not_fit_are_refused(environment: dict[str, str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutation.operators import enums_of, mutants_of
+from tests.mutation.rules import HOUSE, RULES, Rule
 from tests.mutation.trial import Trials, Verdict
 
 ENUM = """
@@ -109,3 +110,8 @@ def test_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, verd
     assert trials.run("mutated_here", f"def add(a, b):\n    return {body}\n") is verdict
     assert "mutated_here" not in sys.modules
     assert (tmp_path / "mutated_here.py").read_text() == original
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_a_rule_of_the_service_names_one_place_of_the_code(rule: Rule) -> None:
+    assert (HOUSE / rule.path).read_text().count(rule.before) == 1

@@ -1,8 +1,12 @@
-"""What a drain does when a part of it fails, and while a node restarts."""
+"""What a drain does when a part of it fails, while a node restarts, and at further signals."""
 
 from __future__ import annotations
 
+import signal
+from functools import partial
+
 import trio
+import trio.testing
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
@@ -14,7 +18,7 @@ from avion_media.process.settings import DrainConfig
 from avion_media.process.watchdog import Watchdog
 from supervisors import Child, Supervisor, Worker
 
-SETTLE_S, GRACE_S = 5.0, 20.0
+SETTLE_S, GRACE_S, HOUR_S = 5.0, 20.0, 3600.0
 
 
 async def _idle(child: Child[None]) -> None:
@@ -22,8 +26,8 @@ async def _idle(child: Child[None]) -> None:
     await child.stopping.wait()
 
 
-def _runtime() -> Runtime:
-    return Runtime(Config(drain=DrainConfig(settle=SETTLE_S, grace=GRACE_S)))
+def _runtime(grace: float = GRACE_S) -> Runtime:
+    return Runtime(Config(drain=DrainConfig(settle=SETTLE_S, grace=grace)))
 
 
 async def _drained(runtime: Runtime) -> dict[Phase, float]:
@@ -72,3 +76,31 @@ async def test_a_replica_that_was_ready_settles_even_while_its_readiness_restart
 async def test_a_replica_that_was_never_ready_does_not_settle(autojump_clock: MockClock) -> None:
     entered = await _drained(_runtime())
     assert entered[Phase.DRAINING] == entered[Phase.LAME_DUCK]
+
+
+async def _deaf(child: Child[None]) -> None:
+    child.started()
+    await trio.sleep(HOUR_S)
+
+
+async def test_each_further_signal_skips_a_phase_and_the_last_cancels_the_nodes(autojump_clock: MockClock) -> None:
+    """LAME_DUCK, DRAINING with a drain that takes an hour, and a node that does not stop by itself."""
+    runtime = _runtime(grace=HOUR_S)
+    runtime.lifecycle.advance_to(Phase.READY)
+    runtime.drains["slow"] = trio.sleep  # for the whole grace
+    entered: list[tuple[Phase, float]] = []
+    runtime.lifecycle.on_change(lambda phase: entered.append((phase, trio.current_time())))
+    root = Supervisor("root", [Worker("deaf", _deaf, grace_s=HOUR_S)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(run_until_stopped, root, runtime, trio.sleep_forever, watchdog=Watchdog(600.0)))
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(4):
+            await trio.sleep(1)
+            signal.raise_signal(signal.SIGTERM)
+    first = entered[0][1]
+    assert [(phase, at - first) for phase, at in entered] == [
+        (Phase.LAME_DUCK, 0),
+        (Phase.DRAINING, 1),
+        (Phase.STOPPING, 2),
+        (Phase.DONE, 3),
+    ]

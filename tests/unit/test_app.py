@@ -1,0 +1,151 @@
+"""The rules of the real tree, whose nodes do nothing here, on a clock that jumps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from avion_media import app
+from avion_media.common.telemetry import Telemetry, instruments
+from avion_media.common.telemetry.instruments import Instrument
+from avion_media.config import Config
+from avion_media.nodes import consumers, events
+from avion_media.process.runtime import Runtime
+from avion_media.process.tree import Tree
+from avion_media.service import _log_transition
+from supervisors import Child, Event, EventKind, TooManyRestarts, Worker, open_tree
+
+CONSUMER = ("renewer", "reader", "janitor")
+# In the order of their start.
+LEAVES = [
+    "telemetry",
+    "admin",
+    *(f"foundation/{name}" for name in ("redis", "store", "deletions", "sandbox")),
+    "service/moderation",
+    *(f"service/{queue}/{name}" for queue in ("processing", "cache", "delete") for name in CONSUMER),
+    *(f"service/events/{name}" for name in ("channel", "stream")),
+    *(f"service/{name}" for name in ("sweeper", "origin", "grpc")),
+    "readiness",
+]
+CLOSES_S = 0.4  # what the nodes may take to close what they own
+HOUR_S = 3600.0
+
+
+class Bodies:
+    """Replaces the bodies of all nodes. ``defects`` are the paths of nodes that crash soon after each start."""
+
+    def __init__(self) -> None:
+        self.defects: set[str] = set()
+        self.closes_s = CLOSES_S
+        self.closed: list[str] = []
+
+    def worker(self, name: str, _run: Callable[[Child[Any]], Awaitable[None]], **settings: Any) -> Worker[Any]:
+        """Return the node with another body."""
+        return Worker(name, self._body, **settings)
+
+    async def _body(self, child: Child[Any]) -> None:
+        child.started()
+        if child.path in self.defects:
+            await trio.sleep(0.2)  # so that the whole tree starts
+            raise RuntimeError("a defect")
+        await child.stopping.wait()
+        await trio.sleep(self.closes_s)
+        self.closed.append(child.path)
+
+
+@pytest.fixture
+def bodies(monkeypatch: pytest.MonkeyPatch) -> Bodies:
+    """Those of the trees that the test builds."""
+    bodies = Bodies()
+    for module in (app, consumers, events):
+        monkeypatch.setattr(module, "Worker", bodies.worker)
+    return bodies
+
+
+def build(telemetry: Telemetry | None = None) -> Tree:
+    config = Config()
+    return app.build_tree(Runtime(config, telemetry=telemetry or Telemetry()), config)
+
+
+async def test_nodes_stop_in_the_reverse_order_and_have_time_to_close(
+    bodies: Bodies, autojump_clock: MockClock
+) -> None:
+    started: list[str] = []
+    tree = build()
+
+    def note(event: Event) -> None:
+        if event.kind is EventKind.STARTED and event.path in LEAVES:
+            started.append(event.path)
+
+    tree.root.observe(note)
+    async with open_tree(tree.root):
+        pass
+    assert started == LEAVES
+    assert bodies.closed == LEAVES[::-1]
+
+
+async def test_what_needs_redis_restarts_with_it_and_nothing_else_does(
+    bodies: Bodies, autojump_clock: MockClock
+) -> None:
+    tree = build()
+    async with open_tree(tree.root):
+        tree.kill("foundation/redis")
+        await trio.sleep(10)
+        restarted = [node.path for node in tree.root.snapshot().walk() if node.incarnation == 2]
+    assert restarted == [f"foundation/{name}" for name in ("redis", "store", "deletions", "sandbox")]
+
+
+@pytest.mark.parametrize(("closes_s", "ends_after_s"), [(0.0, 120.0), (CLOSES_S, 300.0)])
+@pytest.mark.parametrize("path", ["service/sweeper", "service/processing/reader"])
+async def test_a_node_that_keeps_crashing_ends_the_process(
+    bodies: Bodies, autojump_clock: MockClock, path: str, closes_s: float, ends_after_s: float
+) -> None:
+    """Also if each restart takes longer, because the nodes below use their time to close."""
+    bodies.defects.add(path)
+    bodies.closes_s = closes_s
+    tree = build()
+    given_up: list[tuple[str, float]] = []
+
+    def note(event: Event) -> None:
+        if event.kind is EventKind.ESCALATED:
+            given_up.append((event.path, trio.current_time() - started_at))
+
+    tree.root.observe(note)
+    started_at = trio.current_time()
+    with trio.fail_after(HOUR_S), pytest.raises(TooManyRestarts):
+        await tree.root.run()
+    assert given_up[0][0] == path.rpartition("/")[0]
+    assert 25 < given_up[0][1] < 45
+    assert given_up[-1][0] == "/"
+    assert given_up[-1][1] < ends_after_s
+
+
+class _Counting(Telemetry):
+    """Keeps what is counted, by instrument and path."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[Instrument, object]] = Counter()
+
+    def count(self, instrument: Instrument, value: float = 1, **attributes: Any) -> None:
+        self.counts[instrument, attributes["path"]] += int(value)
+
+
+async def test_each_restart_is_counted_for_its_node(bodies: Bodies, autojump_clock: MockClock) -> None:
+    """AvionMediaRestartStorm alerts on this counter."""
+    telemetry = _Counting()
+    tree = build(telemetry)
+    tree.root.observe(partial(_log_transition, Runtime(Config(), telemetry=telemetry)))
+    async with open_tree(tree.root):
+        for _ in range(2):
+            tree.kill("service/sweeper")
+            await trio.sleep(10)
+    assert telemetry.counts == {
+        (instruments.FAILURES, "service/sweeper"): 2,
+        (instruments.RESTARTS, "service/sweeper"): 2,
+    }

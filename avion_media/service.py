@@ -13,6 +13,7 @@ from typing import Any
 import trio
 
 from avion_media.app import build_tree
+from avion_media.common.kernel import raise_file_limit
 from avion_media.common.settings import PREFIX
 from avion_media.common.telemetry import configure_logging, get_logger, instruments
 from avion_media.common.telemetry.otel import open_telemetry
@@ -26,6 +27,7 @@ from avion_media.process.lifecycle import Phase
 from avion_media.process.runtime import Runtime, consumer_name
 from avion_media.process.tree import Tree
 from avion_media.process.watchdog import Watchdog
+from avion_media.servers.files import files_needed, fit_to_files
 from supervisors import (
     Event,
     EventKind,
@@ -146,7 +148,22 @@ def serve(
         raise ConfigError(problems)
     configure_logging(config.log.format, config.log.level)
     logging.getLogger("supervisors.events").disabled = True  # `_log_transition` logs each event, with its fields
+    config = _fit_to_file_limit(config, roles)
     trio.run(_serve, config, roles, before, alongside, Watchdog(budget.total_s))
+
+
+def _fit_to_file_limit(config: Config, roles: frozenset[str]) -> Config:
+    files = raise_file_limit()
+    fitted = fit_to_files(config, roles, files)
+    if fitted is not config:
+        get_logger(path="process").warning(
+            "files.scarce",
+            limit=files,
+            needed=files_needed(config, roles),
+            grpc_connections=fitted.grpc.max_connections,
+            http_connections=fitted.http.max_connections,
+        )
+    return fitted
 
 
 async def _serve(

@@ -30,6 +30,7 @@ from trio_grpc.service import Service
 _MAX_TICK_S = 1.0
 _ACCEPTED_AT_ONCE = 16  # then others get their turn
 _ACCEPT_PAUSE_S = 1.0  # after an error, such as no descriptor left: the next attempt would meet it as well
+_SAME_OUTAGE_S = 10.0  # a later error of this kind is reported again
 _SMALL_MESSAGE_BYTES = 4096  # what requests of health and reflection may have
 _BACKLOG = 4096  # the kernel lowers it to its own limit
 _UCRED = struct.Struct("=iII")  # process, user, group: unix(7), SO_PEERCRED
@@ -97,6 +98,7 @@ class GrpcServer:
         self._connections: dict[Account, ServerConnection] = {}
         self._ssl_context: Callable[[], ssl.SSLContext] | None = None  # of `serve`
         self._accepting = trio.CancelScope()
+        self._accept_failed_at = -math.inf
         self._drains_until: float | None = None
         self._ends = trio.lowlevel.ParkingLot()  # who waits for the end of a connection
 
@@ -190,7 +192,10 @@ class GrpcServer:
         except (BlockingIOError, ConnectionAbortedError):
             pass
         except OSError as error:
-            self._shared.hooks.report("accept", error)
+            now = trio.current_time()
+            if now - self._accept_failed_at >= _SAME_OUTAGE_S:
+                self._shared.hooks.report("accept", error)
+            self._accept_failed_at = now
             self._shared.reactor.forget(listener.fileno())
             failed.unpark()
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from avion_media.cli.output import console, json_option, load_config, print_json
 from avion_media.cli.resources import run_directly
 from avion_media.operations.doctor import Area, CheckResult, CheckStatus, examine
+from avion_media.servers.files import files_needed
 
 _STYLES = {CheckStatus.OK: "green", CheckStatus.WARNING: "yellow", CheckStatus.FAILED: "bold red"}
 
@@ -20,14 +21,15 @@ _STYLES = {CheckStatus.OK: "green", CheckStatus.WARNING: "yellow", CheckStatus.F
 @click.argument("areas", nargs=-1, type=click.Choice([str(area) for area in Area]))
 @json_option
 def doctor_command(areas: tuple[str, ...], as_json: bool) -> None:
-    """Check what the service relies on: the store, Redis and the sandbox.
+    """Check what the service relies on: the store, Redis, the sandbox and limits of the process.
 
-    AREAS: store, redis, sandbox; all by default. It can run beside the service: it writes objects below
+    AREAS: store, redis, sandbox, process; all by default. It can run beside the service: it writes objects below
     incoming/doctor-…, and removes them. The exit status is 1 if the service cannot keep one of its guarantees here.
     """
     wanted = frozenset(map(Area, areas)) or frozenset(Area)
     show = _nothing if as_json else _show
-    results = run_directly(partial(examine, load_config(), wanted, show))
+    config = load_config()
+    results = run_directly(partial(examine, config, wanted, show, files_needed=files_needed(config)))
     if as_json:
         print_json([asdict(each) for each in results])
     else:

@@ -134,7 +134,7 @@ class Dependency(StrEnum):
     REDIS = "redis"
     DELETIONS = "deletions"  # deletion records, while their journal is replayed
     SANDBOX = "sandbox"
-    DISK = "disk"  # of this machine: the spool is full, or fails
+    DISK = "disk"  # of this machine: the spool is full, or fails, or no more files can be opened
     CDN = "cdn"
     REMOTE = "remote"  # one server among many
     UPLOAD = "upload"  # of one media item: replaced while it was read

@@ -1,9 +1,11 @@
-"""The few kernel calls that Python has no function for, by ctypes. Linux only."""
+"""The few kernel calls that Python has no function for, by ctypes, and limits of the process. Linux only."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
+import resource
 import signal
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -49,6 +51,14 @@ def close_to_others() -> None:
 def open_to_others() -> None:
     """Undo `close_to_others`."""
     prctl(PR_SET_DUMPABLE, 1)
+
+
+def raise_file_limit() -> float:
+    """Let the process open as many files as it may: many systems allow 1,024 by default, and more on request. Return
+    the limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return math.inf if hard == resource.RLIM_INFINITY else hard
 
 
 def _last_error() -> OSError:

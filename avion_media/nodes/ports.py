@@ -28,6 +28,7 @@ from avion_media.servers.api.media_service import MediaService
 from avion_media.servers.api.statuses import StatusResolver
 from avion_media.servers.api.watch import Watchers
 from avion_media.servers.console import Console, Sessions, Uploads
+from avion_media.servers.files import ADMIN_CONNECTIONS
 from avion_media.servers.http1 import AsgiServer, HttpLimits, HttpServer
 from avion_media.servers.origin.app import Origin
 from avion_media.servers.origin.responses import SAFETY_HEADERS
@@ -44,7 +45,7 @@ _REFUSALS_EVERY_S = 10.0
 _MAX_METHOD = 100
 _MAX_REQUEST_BYTES = 1 << 20  # the longest request, a RemoteMedia with its URL, has a few KiB
 _log = get_logger()
-_LIMITS = HttpLimits(max_connections=256, max_connections_per_peer=128, keep_alive_s=15.0)
+_LIMITS = HttpLimits(ADMIN_CONNECTIONS, max_connections_per_peer=ADMIN_CONNECTIONS // 2, keep_alive_s=15.0)
 
 
 class CannotListen(MediaError):

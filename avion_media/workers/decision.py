@@ -9,7 +9,8 @@ returns                the lease is completed
                        each time, until a task succeeds
 … of one object        retried later, and other tasks go on. The wait doubles up to an hour; after six hours attempts
                        are used up; then a dead letter
-`OSError` of the disk  retried as for an unavailable dependency, for an hour; then it uses up attempts
+`OSError` of the disk  (or no file can be opened) retried as for an unavailable dependency, for an hour; then it uses
+                       up attempts
 `DecoderKilled`        the decoder was killed from outside, perhaps because of the file: retried with backoff, then a
                        dead letter
 `UnknownFormat`        a newer version queued it: to the delayed set until a worker of that version takes it. No attempt
@@ -43,7 +44,7 @@ _LONGEST_OBJECT_WAIT_S = 3600.0
 # Between two looks of a task whether a server that it was sent to has a free slot, or a worker knows its format.
 _LONGEST_TURN_S = 120.0
 _DISK_FULL_LIMIT_S = 3600.0  # for a full disk to be emptied; after that it costs attempts
-_DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+_DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE})
 
 
 @dataclass(frozen=True, slots=True)

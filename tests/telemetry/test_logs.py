@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from avion_media.common.telemetry import configure_logging, get_logger
-from avion_media.common.telemetry.logs import ExporterRepeats
+from avion_media.common.telemetry.logs import Repeats
 from avion_media.common.telemetry.tracing import Tracer, sampler_from
 
 SIGNED = "http://store/a?X-Amz-Credential=AKIA%2F1&X-Amz-Signature=0123abcd&x=1"
@@ -62,16 +62,16 @@ def test_secrets_are_masked_wherever_they_are(capsys: pytest.CaptureFixture[str]
         assert secret not in said
 
 
-def test_an_exporter_repeats_itself_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("exporter", ["opentelemetry.exporter.otlp.proto.http.trace_exporter", "trio.serve_listeners"])
+def test_an_exporter_or_listener_repeats_itself_once_a_minute(monkeypatch: pytest.MonkeyPatch, exporter: str) -> None:
     now = 1000.0
     monkeypatch.setattr("avion_media.common.telemetry.logs.time.monotonic", lambda: now)
-    repeats = ExporterRepeats()
+    repeats = Repeats()
 
     def passes(name: str, message: str, *arguments: object) -> logging.LogRecord | None:
         record = logging.LogRecord(name, logging.WARNING, "", 0, message, arguments, None)
         return record if repeats.filter(record) else None
 
-    exporter = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
     assert passes(exporter, "cannot reach %s, retrying in %s", "a", 1)
     assert not passes(exporter, "cannot reach %s, retrying in %s", "a", 2)
     assert passes(exporter, "something else")

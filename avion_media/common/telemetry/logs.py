@@ -23,8 +23,8 @@ from avion_media.common.telemetry.tracing import current_span
 _SIGNATURE = re.compile(r"(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s\"']+", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@/\s]+@")
 _SUSPECT = ("amz-", "://")
-_EXPORTERS = "opentelemetry."
-_EXPORTER_PAUSE_S = 60.0
+_REPEATING = ("opentelemetry.", "trio.")  # exporters, and servers that cannot accept connections
+_REPEAT_PAUSE_S = 60.0
 _REMIND_EVERY_S = 60.0  # of an outage, while nothing changes
 _AT_MOST_EVERY_S = 10.0  # for a dependency that flaps, or fails for changing reasons
 
@@ -59,13 +59,13 @@ def _add_trace(_logger: object, _method: str, event: Event) -> Event:
     return event
 
 
-class ExporterRepeats(logging.Filter):
-    """Limits equal messages of exporters to one per minute, with the number of suppressed ones and without traceback.
+class Repeats(logging.Filter):
+    """Limits equal messages of exporters and listeners to one per minute, without traceback, and counts the others.
 
-    Otherwise an unavailable collector would log a message every second.
+    Otherwise an unavailable collector would log a message every second, and a server without a free file ten.
     """
 
-    def __init__(self, pause_s: float = _EXPORTER_PAUSE_S) -> None:
+    def __init__(self, pause_s: float = _REPEAT_PAUSE_S) -> None:
         super().__init__()
         self._pause_s = pause_s
         self._last_logged: dict[
@@ -74,7 +74,7 @@ class ExporterRepeats(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """See `logging.Filter.filter`."""
-        if not record.name.startswith(_EXPORTERS):
+        if not record.name.startswith(_REPEATING):
             return True
         key = (record.name, str(record.msg))
         logged_at, held_back = self._last_logged.get(key, (float("-inf"), 0))
@@ -112,7 +112,7 @@ def configure_logging(log_format: str, level: str) -> None:
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(ExporterRepeats())
+    handler.addFilter(Repeats())
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processor=renderer))
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
 

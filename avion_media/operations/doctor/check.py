@@ -30,6 +30,7 @@ class Area(StrEnum):
     STORE = "store"
     REDIS = "redis"
     SANDBOX = "sandbox"
+    PROCESS = "process"
 
 
 class CheckFailed(Exception):

@@ -14,10 +14,11 @@ import trio
 from avion_media.backends.redis import open_redis
 from avion_media.backends.store import ca_bundle, open_store
 from avion_media.common.errors import Unavailable
+from avion_media.common.kernel import raise_file_limit
 from avion_media.common.keys import INCOMING_PREFIX
 from avion_media.media.pipeline import preload_for
 from avion_media.media.sandbox.sandbox import open_sandbox
-from avion_media.operations.doctor.check import Area, Check, CheckResult, CheckStatus, run_check
+from avion_media.operations.doctor.check import Area, Check, CheckFailed, CheckResult, CheckStatus, run_check
 from avion_media.operations.doctor.clients import UploadClient
 from avion_media.operations.doctor.forgeries import ForgeryChecks
 from avion_media.operations.doctor.objects import ObjectChecks
@@ -42,8 +43,12 @@ class _StoreChecks:
     records: Check
 
 
-async def examine(config: ProcessSettings, areas: frozenset[Area], found: Found) -> list[CheckResult]:
+async def examine(
+    config: ProcessSettings, areas: frozenset[Area], found: Found, *, files_needed: int
+) -> list[CheckResult]:
     """Run the checks of these areas, one after the other, and call ``found`` with the result of each as it ends.
+
+    ``files_needed``: how many files `serve` can have open at once.
 
     It writes below ``incoming/doctor-…`` and removes that again, after a cancel too; what a crash leaves there goes by
     the bucket's lifecycle rule. On Redis it changes nothing. An unavailable dependency is one failed result, not many.
@@ -77,6 +82,8 @@ async def examine(config: ProcessSettings, areas: frozenset[Area], found: Found)
                 await _run(RedisChecks(redis.state).of_statuses(), note)
     if Area.SANDBOX in areas:
         await _examine_sandbox(config, note)
+    if Area.PROCESS in areas:
+        await _run([_of_files(files_needed)], note)
     return results
 
 
@@ -135,6 +142,22 @@ def _http_client() -> httpx.AsyncClient:
 def _left_behind(keys: list[str]) -> CheckResult:
     check = "the examination leaves nothing behind"
     return CheckResult(Area.STORE, check, CheckStatus.WARNING, ", ".join(keys), "remove these objects by hand")
+
+
+def _of_files(needed: int) -> Check:
+    async def enough() -> str:
+        limit = raise_file_limit()
+        if limit < needed:
+            raise CheckFailed(f"{limit:.0f} are allowed, {needed} can be needed")
+        return f"{limit:.0f}"
+
+    return Check(
+        Area.PROCESS,
+        "may open as many files as its limits allow connections",
+        enough,
+        "`serve` accepts fewer connections: raise the hard limit (LimitNOFILE, --ulimit nofile, limits.conf)",
+        CheckStatus.WARNING,
+    )
 
 
 async def _examine_sandbox(config: ProcessSettings, note: Found) -> None:

@@ -100,6 +100,11 @@ ROWS: dict[str, tuple[Exception | None, dict[str, Any], Decision]] = {
         {"age_s": HOUR},
         Decision(End.RETRIED, "disk", "disk is not available: [Errno 28] full", (7, 10)),
     ),
+    "no file can be opened": (
+        OSError(errno.EMFILE, "many"),
+        {},
+        Decision(End.RETRIED, "disk", "disk is not available: [Errno 24] many", (7, 10)),
+    ),
     "a full disk for more than an hour": (
         OSError(errno.ENOSPC, "full"),
         {"age_s": HOUR + 1},
@@ -111,9 +116,9 @@ ROWS: dict[str, tuple[Exception | None, dict[str, Any], Decision]] = {
         Decision(End.DEAD_LETTER, "internal", "disk is not available: gone"),
     ),
     "another error of the system": (
-        OSError(errno.EMFILE, "many"),
+        OSError(errno.EACCES, "denied"),
         {},
-        Decision(End.RETRIED, "internal", "OSError(24, 'many')", (5, 10), count=True, is_bug=True),
+        Decision(End.RETRIED, "internal", "PermissionError(13, 'denied')", (5, 10), count=True, is_bug=True),
     ),
     "a remote server": (
         gone(Dependency.REMOTE),

@@ -512,6 +512,8 @@ class _Stepped:
     async def grouped(self, keys: Sequence[str], most: int) -> list[list[str]]:
         return await self._redis.grouped(keys, most)
 
+    run_in_groups = Redis.run_in_groups
+
     async def run(self, script: Any, script_keys: Any, args: Any = (), **more: Any) -> Any:
         call = partial(self._redis.run, script, script_keys, args, **more)
         return await self._steps.around(f"redis {script.name}", call)

@@ -42,15 +42,15 @@ def open_telemetry(version: str, instance: str = "", environ: Mapping[str, str] 
     resource = _resource(version, instance)
     metrics, spans = Metrics(resource), None
     exports: list[ExportThread] = []
+    if _valid(partial(_is_wanted, environ, "metrics"), False, "no metrics are exported"):
+        default_s = interval_s({})
+        seconds = _valid(partial(interval_s, environ), default_s, "metrics are exported as often as by default")
+        exports.append(MetricExport(_metric_export(metrics.take), seconds))
     if _valid(partial(_is_wanted, environ, "traces"), False, "no traces are exported"):
         bounds = _valid(partial(QueueBounds.from_environment, environ), QueueBounds(), "spans are queued as by default")
         spans = SpanQueue(_span_export(resource, version), bounds)
         exports.append(spans)
     metrics.observe(instruments.TELEMETRY_SPANS, partial(_span_counts, spans))
-    if _valid(partial(_is_wanted, environ, "metrics"), False, "no metrics are exported"):
-        default_s = interval_s({})
-        seconds = _valid(partial(interval_s, environ), default_s, "metrics are exported as often as by default")
-        exports.append(MetricExport(_metric_export(metrics.take), seconds))
     sampler = _valid(partial(sampler_from, environ), sampler_from({}), "traces are sampled as by default")
     return Telemetry(Tracer(sampler, spans.put if spans else None), metrics, exports)
 

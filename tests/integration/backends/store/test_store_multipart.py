@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from avion_media.backends.store import ObjectStore, PresignedPut, UploadMissing, examine_part_urls, open_store
-from avion_media.backends.store.presign import Presigner
+from avion_media.backends.store.presign import Presigner, upload_guard
 from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import Dependency, Unavailable
@@ -100,8 +100,9 @@ async def test_a_part_of_another_length_is_refused(store: ObjectStore, body: byt
 
 
 def sign_any_length(
-    signer: Presigner, key: str, upload_id: str, part: Part, *, expires_s: int, now: datetime, guard: dict[str, str]
+    signer: Presigner, key: str, upload_id: str, part: Part, *, expires_s: int, now: datetime
 ) -> PresignedPut:
+    guard = upload_guard("", deny_copy=True)
     query = f"&partNumber={part.number}&uploadId={quote(upload_id, safe='-_.~')}"
     url = signer.url("PUT", key, signed=guard, expires_s=expires_s, now=now, more_query=query)
     return PresignedPut(url, guard, now)

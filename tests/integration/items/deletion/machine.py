@@ -73,6 +73,8 @@ class _Answering:
     async def grouped(self, keys: Sequence[str], _most: int) -> list[list[str]]:
         return [list(keys)]
 
+    run_in_groups = Redis.run_in_groups
+
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any] = (), **_more: Any) -> Any:
         self.changes += script is not scripts.READ
         source = self._edited.get(script.name, script.source)

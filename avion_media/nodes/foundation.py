@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from functools import partial
 
 import trio
 
-from avion_media.backends.redis import Availability, Redis
+from avion_media.backends.redis import Redis
 from avion_media.backends.store import NOT_EXAMINED, ObjectStore, StoreRefused, examine_part_urls, open_store
 from avion_media.common.errors import Dependency, MediaError, Unavailable
-from avion_media.common.telemetry import OutageLog, Telemetry, get_logger, instruments
+from avion_media.common.telemetry import Telemetry, get_logger, instruments
 from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox import JobOutcome, JobReport
 from avion_media.media.sandbox.sandbox import Renewal, open_sandbox
@@ -52,7 +52,7 @@ async def redis(runtime: Runtime, child: Child[None]) -> None:
     durability = _Durability(runtime, child.path)
     async with redis.opened():
         child.started()
-        with connections, _outages_logged(redis, child.path), child.until_stopping():
+        with connections, child.until_stopping():
             while True:  # a regular call notices an outage, and its end, also when there is no work
                 try:
                     await redis.ping()
@@ -61,21 +61,6 @@ async def redis(runtime: Runtime, child: Child[None]) -> None:
                 except Unavailable:
                     pass
                 await trio.sleep(_PING_S if redis.has_sentinels or not redis.available.up else _QUIET_PING_S)
-
-
-@contextmanager
-def _outages_logged(redis: Redis, path: str) -> Iterator[None]:
-    with ExitStack() as stack:
-        for each in {redis, redis.state}:
-            stack.enter_context(each.observed(partial(_note, OutageLog("redis", path))))
-        yield
-
-
-def _note(outages: OutageLog, available: Availability) -> None:
-    if available.up:
-        outages.available()
-    else:
-        outages.unavailable(available.detail)
 
 
 class _Durability:

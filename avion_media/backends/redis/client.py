@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -109,19 +109,6 @@ class Redis:
         if self.state is self or not mine.up:
             return mine
         return max(mine, self.state.available, key=lambda each: (not each.up, each.since))
-
-    @contextmanager
-    def observed(self, observer: Callable[[Availability], None]) -> Iterator[None]:
-        """Call ``observer`` with the state of this Redis alone, at each failure and at the end of each outage, inside
-        the block.
-
-        It is called synchronously, in the task whose call failed or succeeded.
-        """
-        self._directory.observer = observer
-        try:
-            yield
-        finally:
-            self._directory.observer = None
 
     @property
     def blocking(self) -> int:

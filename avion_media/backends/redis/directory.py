@@ -27,6 +27,7 @@ from avion_media.backends.redis.node import RedisNode
 from avion_media.backends.redis.topology import Cluster, Single, Topology
 from avion_media.common.concurrency import OutagePause
 from avion_media.common.redis_url import Address, RedisTarget
+from avion_media.common.telemetry import OutageLog
 
 T = TypeVar("T")
 
@@ -57,9 +58,7 @@ class Directory:
         self._refresh_wanted = False
         self._troubles = {_NOWHERE: "not connected yet"}  # by the server's address
         self._available = Availability(up=False, since=time.time(), detail="not connected yet")
-        self.observer: Callable[[Availability], None] | None = (
-            None  # called at each failure, and at the end of an outage
-        )
+        self._outages = OutageLog("redis", "foundation/redis")
 
     @property
     def available(self) -> Availability:
@@ -175,8 +174,10 @@ class Directory:
         up = not self._troubles
         since = self._available.since if up == self._available.up else time.time()
         self._available = Availability(up, since, detail)
-        if self.observer is not None:
-            self.observer(self._available)
+        if up:
+            self._outages.available()
+        elif self._dialler.nursery is not None:  # else it was closed
+            self._outages.unavailable(detail)
 
 
 class Locator:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 
@@ -34,13 +33,12 @@ from avion_media.backends.remote import (
     validators_from,
 )
 from avion_media.backends.settings import RemoteConfig
-from avion_media.backends.store import ObjectStore
 from avion_media.common.errors import SERVICE_FAULTS, Deferred, Reason, Rejected, Unavailable
 from avion_media.common.ids import RemoteId, remote_id_for
 from avion_media.common.media import MediaFacts
 from avion_media.common.tasks import CACHE_QUEUE, EnsureLease, Task, TaskHandler
 from avion_media.common.telemetry import instruments
-from avion_media.items.item import Published, WriteOriginal
+from avion_media.items.item import Published
 from avion_media.items.moderation import HeldForReview, Visit
 from avion_media.items.state import RemoteFailure
 from avion_media.media.scrubber import require_format
@@ -123,17 +121,13 @@ class CacheRemote(TaskHandler):
         """An older copy is served for as long as somebody asks for it: its server may be back."""
         # A failure of this service is not final: the same task may be replayed, and end differently.
         dedup_key = f"{task.task_id}:{reason}" if reason in SERVICE_FAULTS else task.task_id
+        blocked = None
         if copy is not None:
-            try:
-                visit = await self._moderation.begin(remote_id, task, CACHE_QUEUE)
-                await visit.announce_ready(copy.facts, dedup_key=dedup_key)
-            except Rejected as rejection:
-                reason = rejection.reason
-            except HeldForReview:
-                return  # until a moderator has decided
-            else:
+            with suppress(HeldForReview):  # until a moderator has decided
+                blocked = await self._moderation.announce_published(remote_id, task, CACHE_QUEUE, copy.facts, dedup_key)
+            if blocked is None:
                 return
-        await self._items.announce_failed(remote_id, reason, dedup_key=dedup_key)
+        await self._items.announce_failed(remote_id, blocked or reason, dedup_key=dedup_key)
 
     async def _obtain(
         self,
@@ -230,16 +224,11 @@ class CacheRemote(TaskHandler):
         self._processor.check_size(fetched.size_bytes, fmt.family)
         source = SpooledSource(fd, fetched.size_bytes)
         facts, made = await self._processor.make(visit, source, fmt, files)
-        writer = original_writer(made, source, facts, source_info=None, replace=True)
-        validators = {} if fetched.validators is None else fetched.validators.to_metadata()
+        validators = None if fetched.validators is None else fetched.validators.to_metadata()
+        writer = original_writer(made, source, facts, more_metadata=validators, replace=True)
         await ensure_lease()
-        return await self._items.publish(
-            remote_id,
-            facts,
-            made.thumbnails,
-            _with_metadata(writer, validators),
-            replaced=None if copy is None else copy.facts,
-        )
+        replaced = None if copy is None else copy.facts
+        return await self._items.publish(remote_id, facts, made.thumbnails, writer, replaced=replaced)
 
 
 def _sniffed(fd: int, fetched: Fetched) -> Sniffed:
@@ -257,13 +246,6 @@ def _outcome_of(error: BaseException) -> str:
         case trio.Cancelled():
             return "cancelled"
     return "failed"
-
-
-def _with_metadata(writer: WriteOriginal, more: Mapping[str, str]) -> WriteOriginal:
-    async def write(store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None:
-        await writer(store, key, content_type, {**metadata, **more})
-
-    return write
 
 
 def _age_s(copy: Published) -> float:

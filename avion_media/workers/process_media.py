@@ -96,14 +96,11 @@ class ProcessMedia(TaskHandler):
             return  # it stays as it is
         published = await items.published_if_readable(media_id) if reason in SERVICE_FAULTS else None
         if published is not None:  # only its status and event were missing
-            try:
-                visit = await self._moderation.begin(media_id, task, PROCESSING_QUEUE)
-                await visit.announce_ready(published.facts)
-            except Rejected as rejection:
-                reason = rejection.reason
-            else:
+            blocked = await self._moderation.announce_published(media_id, task, PROCESSING_QUEUE, published.facts)
+            if blocked is None:
                 await items.remove_incoming(media_id)
                 return
+            reason = blocked
         if reason is Reason.BLOCKED:  # the block has done all this, and may be lifted by now
             return
         if reason is not Reason.UNREADABLE:  # else an original may exist that the store does not return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from avion_media.backends.files import SpooledSource, open_spool
@@ -131,15 +131,18 @@ def original_writer(
     source: MediaSource,
     facts: MediaFacts,
     *,
-    source_info: ObjectInfo | None,
+    source_info: ObjectInfo | None = None,
+    more_metadata: Mapping[str, str] | None = None,
     replace: bool = False,
 ) -> WriteOriginal:
     """Return the function that writes the original: as a new object, or as a copy with patched ranges.
 
-    The original of an upload is written once. That of a remote media item may replace an earlier one (``replace``).
+    The original of an upload is written once. That of a remote media item may replace an earlier one (``replace``), and
+    has ``more_metadata``.
     """
 
     async def write(store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None:
+        metadata = {**metadata, **(more_metadata or {})}
         if made.scrubbed_fd is not None or source.whole:
             fd = made.scrubbed_fd if made.scrubbed_fd is not None else source.fd
             await store.put(

@@ -64,6 +64,20 @@ class Moderation:
             await visit.require_decided()
         return visit
 
+    async def announce_published(
+        self, any_id: AnyId, task: Task, queue: str, facts: MediaFacts, dedup_key: str = ""
+    ) -> Reason | None:
+        """Announce an original that is public already, although its task failed. Return the reason if it is blocked.
+
+        Raises `HeldForReview`.
+        """
+        try:
+            visit = await self.begin(any_id, task, queue)
+            await visit.announce_ready(facts, dedup_key=dedup_key)
+        except Rejected as rejection:
+            return rejection.reason
+        return None
+
     async def require_not_held(self, any_id: AnyId) -> None:
         """Raise `HeldForReview` if the media item waits for a moderator. A file that was uploaded again is removed."""
         held = await self.records.held(str(any_id))

@@ -60,7 +60,7 @@ class Child(trio.TaskStatus[T]):
         scope = trio.CancelScope()
         self._until_stopping = WeakSet([*self._until_stopping, scope])  # nothing else holds it after the block
         if self.stopping.is_set():
-            scope.cancel()
+            scope.cancel(f"{self.path}: {self.stop_reason}")
         return scope
 
     def ignore(self) -> None:
@@ -72,7 +72,7 @@ class Child(trio.TaskStatus[T]):
         self.stop_reason = reason
         self.stopping.set()
         for scope in self._until_stopping:
-            scope.cancel()
+            scope.cancel(f"{self.path}: {reason}")
 
 
 def nursery_task(

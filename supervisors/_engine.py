@@ -43,6 +43,7 @@ from supervisors._state import OVER_AFTER, Event, EventKind, State
 
 STUCK_AFTER_S = 5.0  # a child that still runs so long after its cancellation is reported
 _SHUTDOWN = "shutdown"  # of the whole tree
+AUTOMATIC_SHUTDOWN = "automatic shutdown"
 
 
 @dataclass
@@ -203,7 +204,7 @@ class Engine:
             self.own.life = None
             self._ended(self.own, EventKind.STOPPED if error is None else EventKind.FAILED, now, error)
             self._deliver()
-        if self._scope.shield and not self._interruptions:
+        if not self._interruptions and (self._scope.shield or self._failure is None):
             await trio.lowlevel.checkpoint_if_cancelled()
         error = self._error()
         if error is not None:
@@ -408,19 +409,20 @@ class Engine:
         life.scope = scope = trio.CancelScope(shield=True)
         self._emit(record, EventKind.STARTING, now)
         self._deadlines.set(record, now + record.policy.start_timeout_s)
-        nursery.start_soon(self._incarnate, record, handle, scope, name=handle.path)
+        spawn = partial(nursery.start_soon, self._incarnate, record, handle, scope, name=handle.path)
+        spawn() if record.context is None else record.context.run(spawn)
 
     @enable_ki_protection
     async def _incarnate(self, record: Record, handle: Child[Any], scope: trio.CancelScope) -> None:
         assert record.life is not None
         record.life.task = trio.lowlevel.current_task()
-        error: BaseException | None = None
         try:
             with scope:
                 await self._run_child(record, handle)
         except BaseException as exc:  # noqa: BLE001 - the boundary: `_take_exit` judges it, nothing is lost
-            error = exc
-        self._exits.append((record, error))
+            self._exits.append((record, exc))  # and no local name keeps it: the frames of the child would live on
+        else:
+            self._exits.append((record, None))
         self.wake()
 
     @disable_ki_protection
@@ -468,7 +470,7 @@ class Engine:
             if record.policy.significant and kind is not EventKind.IGNORED:
                 left = any(each.policy.significant and not each.over for each in self.records.values())
                 if self.auto_shutdown is AutoShutdown.ANY_SIGNIFICANT or not left:
-                    self.request_stop("automatic shutdown")
+                    self.request_stop(AUTOMATIC_SHUTDOWN)
         elif not self._window.admit(now):
             self._ended(record, kind, now, failure)
             limit = self.intensity
@@ -531,7 +533,9 @@ class Engine:
         self._has_changed(record)
 
     def _forget_if_gone(self, record: Record) -> None:
-        """Forget a removed child, or every child of a dynamic supervisor, as soon as it is down."""
-        if (record.membership.removed or self.forgets) and record.over:
+        """Forget a child as soon as it is down: one that was removed, or added and is temporary, or any of a pool."""
+        own = record.membership
+        is_over = own.removed or self.forgets or (own.added and record.policy.restart is Restart.TEMPORARY)
+        if is_over and record.over:
             self._end_turn(record)
             record.leave()

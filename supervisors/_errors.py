@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from itertools import islice
 from typing import TypeGuard
 
 import trio
@@ -76,30 +77,36 @@ def is_fatal(error: BaseException) -> bool:
 
     A `trio.Cancelled` is not fatal: children run shielded, so it comes from the child itself.
     """
-    return _any_leaf(error, lambda leaf: not isinstance(leaf, Exception | trio.Cancelled))
+    return any(not isinstance(leaf, Exception | trio.Cancelled) for leaf in leaves_of(error))
 
 
 def is_keyboard_interrupt(error: BaseException) -> bool:
     """Return whether ``error`` is or contains a KeyboardInterrupt."""
-    return _any_leaf(error, lambda leaf: isinstance(leaf, KeyboardInterrupt))
+    return any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves_of(error))
 
 
 def is_shutdown(error: BaseException | None) -> TypeGuard[BaseException]:
     """Return whether ``error`` is a `Shutdown`, or a group of nothing else."""
-    return error is not None and not _any_leaf(error, lambda leaf: not isinstance(leaf, Shutdown))
+    return error is not None and all(isinstance(leaf, Shutdown) for leaf in leaves_of(error))
 
 
-def _any_leaf(error: BaseException, holds: Callable[[BaseException], bool]) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return any(_any_leaf(inner, holds) for inner in error.exceptions)
-    return holds(error)
+def leaves_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors in a group, or the error itself. A group can be nested deeper than Python can recurse."""
+    left = [error]
+    while left:
+        each = left.pop()
+        if isinstance(each, BaseExceptionGroup):
+            left += reversed(each.exceptions)
+        else:
+            yield each
 
 
 def text_of(error: BaseException) -> str:
     """Return one line for people, of limited length: the type, the message, and the leaves of a group."""
     message = message_of(error)
     if isinstance(error, BaseExceptionGroup):
-        message = f"{error.message} [{'; '.join(text_of(each) for each in error.exceptions)}]"
+        some = islice(leaves_of(error), _MAX_TEXT)  # each has at least one character
+        message = f"{error.message} [{'; '.join(text_of(each) for each in some)}]"
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
 

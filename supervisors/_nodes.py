@@ -5,15 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from contextvars import copy_context
 from functools import partial
-from typing import Any, Generic, TypeVar, TypeVarTuple, cast
+from itertools import count
+from typing import Any, Generic, NoReturn, TypeVar, TypeVarTuple, cast
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from supervisors._child import Child
-from supervisors._engine import Engine
-from supervisors._errors import Killed, NotRunning, SpecError, StartFailed, TaskFailed, TooManyChildren
+from supervisors._engine import AUTOMATIC_SHUTDOWN, Engine
+from supervisors._errors import (
+    Killed,
+    NotRunning,
+    SpecError,
+    StartFailed,
+    SupervisionError,
+    TaskFailed,
+    TooManyChildren,
+)
 from supervisors._policy import (
     AutoShutdown,
     Backoff,
@@ -104,7 +114,7 @@ class Node(Generic[T]):
     def stop(self, grace_s: float = math.inf) -> None:
         """Request the ordered stop; the whole subtree is cancelled after ``grace_s``. It stays down until `restart`.
 
-        The stop of a root ends its `Supervisor.run`; before the run it makes the run end with nothing started. A
+        The stop of a root ends its `Supervisor.run`; before a run it makes the next run end with nothing started. A
         dynamic child is forgotten after its end. A repeated call can only shorten the stop.
         """
         check_seconds("grace_s", grace_s, zero=True)
@@ -114,7 +124,7 @@ class Node(Generic[T]):
             engine.stop_child(record, trio.current_time() + grace_s)
         elif record.below is not None:  # a root
             record.below.request_stop("shutdown", trio.current_time() + grace_s)
-        elif record.parent is not None or record.incarnation == 0:  # a root before its first run
+        else:  # before a run
             record.stays_down = True
 
     @enable_ki_protection
@@ -374,7 +384,7 @@ class DynamicSupervisor(Supervisor):
         super().__init__(name, intensity=intensity, backoff=backoff, restart=restart, grace_s=grace_s)
         self._new_engine = partial(self._new_engine, forgets=True)
         self._max_children = math.inf if max_children is None else max_children
-        self._unnamed = 0  # number of tasks without a name of their own
+        self._numbers = count(1)
 
     @property
     def stop_budget_s(self) -> float:
@@ -386,12 +396,17 @@ class DynamicSupervisor(Supervisor):
     ) -> Task[R]:
         """Start a plain async function, which is never restarted. Raises `TooManyChildren`, `NotRunning`.
 
-        After a request to stop, it has ``grace_s`` to end by itself; then it is cancelled.
+        After a request to stop, it has ``grace_s`` to end by itself; then it is cancelled. It runs in a copy of the
+        caller's context. If ``name`` is in use, a number is appended.
         """
-        task = Task(name or f"task-{self._unnamed + 1}", partial(fn, *args), grace_s)
+        is_free = name and name not in self._records
+        task = Task(name if is_free else self.new_name(name or "task"), partial(fn, *args), grace_s)
         self._add(task)
-        self._unnamed += not name
         return task
+
+    def new_name(self, prefix: str) -> str:
+        """Return a name for a child that no child has now: ``prefix`` with a number that was not used before."""
+        return next(name for number in self._numbers if (name := f"{prefix}-{number}") not in self._records)
 
     async def call(self, fn: Callable[[*Ts], Awaitable[R]], *args: *Ts) -> R:
         """Run a plain async function as a child and return its result. Raises like `start_task` and `Task.result`.
@@ -423,6 +438,7 @@ class Task(Node[None], Generic[R]):
     def __init__(self, name: str, fn: Callable[[], Awaitable[R]], grace_s: float) -> None:
         super().__init__(name, self._run, Policy(Restart.TEMPORARY, grace_s, math.inf, significant=False))
         self._record.keeps_error = True
+        self._record.context = copy_context()
         self._fn: Callable[[], Awaitable[R]] | None = fn
         self._result: list[R] = []
 
@@ -431,6 +447,10 @@ class Task(Node[None], Generic[R]):
         assert self._fn is not None
         fn, self._fn = self._fn, None
         self._result.append(await fn())
+
+    def restart(self) -> NoReturn:
+        """Raise `SupervisionError`: a task has one result, so it runs once."""
+        raise SupervisionError(f"{self.path} is a task, which runs once: start another one")
 
     async def result(self) -> R:
         """Wait for the end of the task and return its value. A cancel leaves the task running.
@@ -454,16 +474,18 @@ async def open_tree(root: S, *, cancel_grace_s: float = 0.0) -> AsyncIterator[S]
     """Run ``root`` beside the block. The block begins when all children have started, and the tree stops after it.
 
     An exception of the block is raised after the ordered stop. A cancel from outside causes an ordered stop with
-    one grace for all children, ``cancel_grace_s``. A failed tree cancels the block. Errors are raised in a group, as
-    from a nursery; `NotRunning` if the root was stopped before the block began.
+    one grace for all children, ``cancel_grace_s``. A tree that fails or shuts down automatically cancels the block.
+    Errors are raised in a group, as from a nursery; `NotRunning` if the root was stopped before the block began.
     """
-    started, ended = trio.Event(), trio.Event()
+    started, ended, block = trio.Event(), trio.Event(), trio.CancelScope()
     status: Child[None] = Child(root.path, 1, None, lambda _value: started.set())
 
     async def run() -> None:
         try:
             await root.run(cancel_grace_s=cancel_grace_s, task_status=status)
             started.set()  # or it was stopped before
+            if root._record.reason == AUTOMATIC_SHUTDOWN:
+                block.cancel(AUTOMATIC_SHUTDOWN)
         finally:
             ended.set()
 
@@ -474,9 +496,11 @@ async def open_tree(root: S, *, cancel_grace_s: float = 0.0) -> AsyncIterator[S]
             await started.wait()
             if ended.is_set():
                 raise NotRunning(f"{root.path} was stopped before its block began")
-            yield root
+            with block:
+                yield root
         finally:
-            root.stop()
+            if not ended.is_set():  # otherwise the request would hold for the next run
+                root.stop()
             with suppress(trio.Cancelled):  # the nursery waits anyway, and the block's own error must come out
                 await ended.wait()
 

@@ -141,14 +141,14 @@ class RestartWindow:
 
     def __init__(self, intensity: Intensity) -> None:
         self._intensity = intensity
-        self._times: deque[float] = deque()
+        is_endless = math.isinf(intensity.max_restarts)
+        self._times: deque[float] = deque(maxlen=0 if is_endless else int(intensity.max_restarts) + 1)
 
     def admit(self, now: float) -> bool:
         """Count one restart at ``now`` (never earlier than the one before); return False if it is one too many."""
-        while self._times and now - self._times[0] > self._intensity.within_s:
-            self._times.popleft()
         self._times.append(now)
-        return len(self._times) <= self._intensity.max_restarts
+        is_full = len(self._times) > self._intensity.max_restarts
+        return not is_full or now - self._times[0] > self._intensity.within_s
 
 
 def restart_group(strategy: Strategy, children: Iterable[T], failed: T) -> list[T]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -87,6 +88,7 @@ class Record:
     node: Any  # the public handle; engines do not use it
     keeps_error: bool = False  # a task's error is its result
     is_awaited: bool = False  # a caller waits for that result
+    context: Context | None = None  # in which a task runs; None: that of its supervisor
     parent: Record | None = None
     children: dict[str, Record] | None = None
     observers: Observers = field(default_factory=dict)  # only a supervisor gets any

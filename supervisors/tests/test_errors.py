@@ -61,3 +61,17 @@ async def test_a_leaked_cancellation_is_not_fatal() -> None:
 )
 def test_one_bounded_line(error: Exception, says: str) -> None:
     assert text_of(error) == says
+
+
+def test_a_group_of_any_size_and_depth() -> None:
+    """A crawler with one nursery for each level raises such a group; Python cannot recurse into it."""
+    deep: Exception = ValueError("page not found")
+    for _ in range(5_000):
+        deep = ExceptionGroup("nursery", [deep])
+    assert not is_fatal(deep)
+    assert not is_shutdown(deep)
+    assert text_of(deep) == "ExceptionGroup: nursery [ValueError: page not found]"
+    wide = ExceptionGroup("wide", [ValueError(str(number)) for number in range(20_000)])
+    assert text_of(wide).startswith("ExceptionGroup: wide [ValueError: 0; ValueError: 1; ")
+    assert len(text_of(wide)) == 500
+    assert is_fatal(BaseExceptionGroup("", [deep, KeyboardInterrupt()]))

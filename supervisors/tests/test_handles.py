@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ from supervisors import (
     StartFailed,
     State,
     Strategy,
+    SupervisionError,
     Supervisor,
     TaskFailed,
     TooManyChildren,
@@ -385,7 +387,7 @@ async def test_results_of_tasks(autojump_clock: MockClock) -> None:
         assert await task.result() == await task.result() == 8
         assert (task.path, task.state) == ("pool/four", State.FINISHED)
         failed = pool.start_task(explode)
-        with pytest.raises(TaskFailed, match="pool/task-2 failed") as caught:
+        with pytest.raises(TaskFailed, match="pool/task-3 failed") as caught:
             await failed.result()
         assert isinstance(caught.value.__cause__, Boom)
         slow, stopped, killed = (pool.start_task(double, number) for number in range(3))
@@ -404,6 +406,67 @@ async def test_results_of_tasks(autojump_clock: MockClock) -> None:
             await slow.result()
         assert slow.state is State.RUNNING or slow.state is State.WAITING  # a cancelled wait changes nothing
         assert await slow.result() == 0
+
+
+async def test_a_task_runs_in_the_context_of_its_caller() -> None:
+    request: ContextVar[str] = ContextVar("request", default="none")
+
+    async def current() -> str:
+        await trio.lowlevel.checkpoint()
+        seen = request.get()
+        request.set("changed by the task")
+        return seen
+
+    async with open_tree(DynamicSupervisor("pool")) as pool:
+        request.set("request-7")
+        assert await pool.call(current) == "request-7"
+        assert await pool.start_task(current).result() == "request-7"
+        assert request.get() == "request-7"
+
+
+async def test_names_of_tasks_never_collide() -> None:
+    with trio.fail_after(5):
+        async with open_tree(DynamicSupervisor("pool")) as pool:
+            names = ["task-1", "", "fetch", "", "fetch", pool.new_name("fetch")]
+            paths = [pool.start_task(trio.sleep_forever, name=name).path for name in names]
+            assert paths == ["task-1", "task-2", "fetch", "task-3", "fetch-4", "fetch-1"]
+
+
+async def test_a_task_is_not_restarted_by_hand(autojump_clock: MockClock) -> None:
+    async with open_tree(DynamicSupervisor("pool")) as pool:
+        task = pool.start_task(double, 4)
+        with pytest.raises(SupervisionError, match="task-1 is a task, which runs once"):
+            task.restart()
+        assert await task.result() == 8
+
+
+async def test_an_added_temporary_child_is_forgotten_after_its_end() -> None:
+    async def once(child: Child[None]) -> None:
+        child.started()
+
+    stage = Stage()
+    with trio.fail_after(5):
+        async with open_tree(Supervisor("app", [stage.spec("a", restart=Restart.TEMPORARY)])) as root:
+            for _ in range(3):
+                await root.start(Worker("job", once, restart=Restart.TEMPORARY))
+                await settled()
+                assert [node.name for node in root.children] == ["a"]
+            stage["a"].finish()  # it was not added: the description of the tree has it
+            await settled()
+            assert [(node.name, node.state) for node in root.children] == [("a", State.FINISHED)]
+
+
+async def test_a_temporary_child_that_a_group_restart_ended_is_forgotten_and_the_tree_goes_on() -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a"), stage.spec("b")], strategy=Strategy.ONE_FOR_ALL)
+    with trio.fail_after(5):
+        async with open_tree(root):
+            await root.start(stage.spec("job", restart=Restart.TEMPORARY))
+            for name in "ab":
+                stage[name].fail()
+                await settled()
+                assert [node.name for node in root.children] == ["a", "b"]
+                assert stage.up() == {"a", "b"}
 
 
 async def test_a_task_may_use_its_grace_to_end(autojump_clock: MockClock) -> None:
@@ -507,8 +570,8 @@ async def test_a_significant_child_below_and_the_reason_of_an_automatic_shutdown
     assert stopping.reason == "automatic shutdown"
 
 
-def calls_of(count: int) -> int:
-    """How many Python calls it takes to start that many children at once."""
+def calls_of(count: int, *, static: bool = False) -> int:
+    """How many Python calls it takes to start that many children, and to stop them."""
     calls = 0
 
     def counting(_frame: Any, what: str, _argument: Any) -> None:
@@ -520,22 +583,24 @@ def calls_of(count: int) -> int:
         await child.stopping.wait()
 
     async def main() -> None:
-        async with open_tree(DynamicSupervisor("pool")) as pool:
-            sys.setprofile(counting)
-            try:
-                async with trio.open_nursery() as nursery:
-                    for index in range(count):
-                        nursery.start_soon(pool.start, Worker(f"c{index}", idle))
-            finally:
-                sys.setprofile(None)
+        children = [Worker(f"c{index}", idle) for index in range(count)]
+        pool = DynamicSupervisor("pool")
+        sys.setprofile(counting)
+        try:
+            async with open_tree(Supervisor("app", children if static else [pool])), trio.open_nursery() as nursery:
+                for child in [] if static else children:
+                    nursery.start_soon(pool.start, child)
+        finally:
+            sys.setprofile(None)
 
     trio.run(main)
     return calls
 
 
-def test_the_work_of_many_starts_grows_with_their_number() -> None:
+@pytest.mark.parametrize("static", [True, False])
+def test_the_work_of_many_children_grows_with_their_number(static: bool) -> None:
     """Counted in calls, so that the machine's load does not matter: before, each start looked at all the others."""
-    assert calls_of(2_000) <= 2.1 * calls_of(1_000)
+    assert calls_of(2_000, static=static) <= 2.1 * calls_of(1_000, static=static)
 
 
 @pytest.mark.parametrize("act", [lambda pool: pool.call(double, 1), lambda pool: pool.start_task(double, 1).result()])

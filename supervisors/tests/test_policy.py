@@ -36,6 +36,14 @@ def test_intensity_of_zero_admits_nothing() -> None:
     assert not RestartWindow(Intensity(max_restarts=0)).admit(1.0)
 
 
+def test_a_window_keeps_no_more_than_it_needs() -> None:
+    endless, limited = RestartWindow(Intensity(math.inf, math.inf)), RestartWindow(Intensity(3, math.inf))
+    for number in range(100):
+        assert endless.admit(float(number))
+        assert limited.admit(float(number)) is (number < 3)
+    assert (len(endless._times), len(limited._times)) == (0, 4)
+
+
 @given(st.lists(st.floats(0, 10), max_size=40), st.integers(0, 5), st.floats(0.1, 20))
 def test_window_refuses_exactly_when_a_naive_count_does(gaps: list[float], limit: int, within_s: float) -> None:
     window, times, now = RestartWindow(Intensity(limit, within_s)), [], 0.0

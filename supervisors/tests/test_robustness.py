@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import math
+import weakref
 from functools import partial
 
 import pytest
@@ -213,6 +216,48 @@ async def test_an_error_without_a_text_only_restarts() -> None:
             (_, failed) = root.snapshot().children
             assert failed.last_failure == "ExceptionGroup: several [Unspeakable: its text cannot be shown; Boom: fine]"
     assert stage.take_log() == "-b -a"
+
+
+async def test_an_error_that_is_nested_too_deep_for_python_only_restarts(caplog: pytest.LogCaptureFixture) -> None:
+    error: Exception = Boom("deep down")
+    for _ in range(5_000):
+        error = ExceptionGroup("", [error])
+    stage = Stage()
+    with trio.fail_after(20):
+        async with open_tree(Supervisor("app", [stage.spec("a"), stage.spec("b")])):
+            stage["b"].fail(error)
+            await settled()
+            assert stage.take_log() == "+a +b -b +b"
+    assert stage.take_log() == "-b -a"
+    assert "b failed: ExceptionGroup:  [Boom: deep down]" in caplog.text
+
+
+async def test_a_dead_child_is_freed_without_the_garbage_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("supervisors.events"), "disabled", True)  # pytest keeps what is logged
+
+    class Big:
+        pass
+
+    seen: list[weakref.ref[Big]] = []
+
+    async def run(child: Child[None]) -> None:
+        child.started()
+        if child.incarnation == 1:
+            big = Big()
+            seen.append(weakref.ref(big))
+            raise Boom("crash")
+        await child.stopping.wait()
+
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        async with open_tree(Supervisor("app", [Worker("a", run, backoff=NO_BACKOFF)])) as root:
+            await settled()
+            assert root.children[0].snapshot().incarnation == 2
+            assert seen[0]() is None
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 async def test_a_shutdown_without_a_text_only_ends_its_child() -> None:

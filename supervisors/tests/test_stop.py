@@ -5,6 +5,7 @@ import trio
 from trio.testing import MockClock
 
 from supervisors import (
+    AutoShutdown,
     Backoff,
     Child,
     DynamicSupervisor,
@@ -135,15 +136,52 @@ async def test_stop_before_the_run() -> None:
             assert stage.take_log() == "+a"
 
 
-async def test_stop_after_the_end_does_not_reach_the_next_run() -> None:
+async def test_stop_between_two_runs_ends_the_next_one_at_once() -> None:
     stage = Stage()
     root = Supervisor("app", [stage.spec("a")])
     with trio.fail_after(5):
         async with open_tree(root):
             pass
+        assert stage.take_log() == "+a -a"
         root.stop()
+        await root.run()
+        assert stage.take_log() == ""
         async with open_tree(root):
             assert stage.up() == {"a"}
+
+
+async def test_the_run_of_a_stopped_root_is_a_checkpoint() -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a")])
+    root.stop()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await root.run()
+    assert scope.cancelled_caught
+    assert root.state is State.STOPPED
+    assert stage.take_log() == ""
+
+
+async def test_an_automatic_shutdown_ends_the_block_of_open_tree(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    job = stage.spec("job", restart=Restart.TRANSIENT, significant=True)
+    root = Supervisor("app", [job], auto_shutdown=AutoShutdown.ANY_SIGNIFICANT)
+    for _ in range(2):  # the end of the block does not stop the next run
+        async with open_tree(root):
+            await trio.sleep(1)
+            stage["job"].finish()
+            await trio.sleep_forever()
+    assert trio.current_time() == 2
+    assert stage.take_log() == "+job -job +job -job"
+
+
+async def test_a_block_goes_on_after_a_stop_by_hand(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    async with open_tree(Supervisor("app", [stage.spec("a")])) as root:
+        root.stop()
+        await trio.sleep(10)
+        assert root.state is State.STOPPED
+    assert trio.current_time() == 10
 
 
 async def test_stop_during_backoff(autojump_clock: MockClock) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import httpx
 import trio
@@ -14,6 +14,9 @@ from avion_media.backends.redis import RedisRefused
 from avion_media.common.errors import MediaError
 
 CHECK_S: Final = 30.0
+T = TypeVar("T")
+Attempt = Callable[[T], Awaitable[str]]
+"""Tries a capability on what is examined. Returns a detail worth showing (or nothing), or raises `CheckFailed`."""
 
 
 class CheckStatus(StrEnum):
@@ -38,18 +41,17 @@ class CheckFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Check(Generic[T]):
     """A capability that the service relies on, named so that ``failed`` negates it, and how to test it.
 
-    ``attempt`` returns a detail worth showing (or nothing), or raises `CheckFailed`. ``impact`` is the consequence if
-    the capability is missing, and ``status`` says how bad that is.
+    ``impact`` is the consequence if the capability is missing, and ``status`` says how bad that is.
     """
 
     area: Area
     check: str
-    attempt: Callable[[], Awaitable[str]]
+    attempt: Attempt[T]
     impact: str
-    status: CheckStatus = CheckStatus.FAILED
+    status: CheckStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +65,42 @@ class CheckResult:
     impact: str
 
 
-async def run_check(check: Check) -> CheckResult:
-    """Try it, for half a minute at most. What goes wrong on the way counts as: does not hold."""
-    try:
-        with trio.fail_after(CHECK_S):
-            detail = await check.attempt()
-    except trio.TooSlowError:
-        return _broken(check, f"no answer within {CHECK_S:g} s")
-    except (CheckFailed, MediaError, RedisRefused, httpx.HTTPError, OSError) as error:
-        return _broken(check, str(error) or type(error).__name__)
-    return CheckResult(check.area, check.check, CheckStatus.OK, detail, "")
+Found = Callable[[CheckResult], None]
 
 
-def _broken(check: Check, detail: str) -> CheckResult:
-    return CheckResult(check.area, check.check, check.status, detail, check.impact)
+class Checks(list[Check[T]]):
+    """The checks of one area that try the same thing, in order: the most important first."""
+
+    def __init__(self, area: Area) -> None:
+        super().__init__()
+        self._area = area
+
+    def add(
+        self, check: str, impact: str, status: CheckStatus = CheckStatus.FAILED
+    ) -> Callable[[Attempt[T]], Attempt[T]]:
+        """Decorate the function that tries a capability. The arguments are fields of its `Check`."""
+
+        def added(attempt: Attempt[T]) -> Attempt[T]:
+            self.append(Check(self._area, check, attempt, impact, status))
+            return attempt
+
+        return added
+
+
+async def run_checks(checks: Iterable[Check[T]], examined: T, found: Found, label: str = "") -> bool:
+    """Run them one after the other, and call ``found`` with each result. Return whether all passed.
+
+    ``label`` begins the names of the checks. Each has half a minute. Any problem counts as a missing capability.
+    """
+    passed = True
+    for each in checks:
+        try:
+            with trio.fail_after(CHECK_S):
+                detail, status, impact = await each.attempt(examined), CheckStatus.OK, ""
+        except trio.TooSlowError:
+            detail, status, impact = f"no answer within {CHECK_S:g} s", each.status, each.impact
+        except (CheckFailed, MediaError, RedisRefused, httpx.HTTPError, OSError) as error:
+            detail, status, impact = str(error) or type(error).__name__, each.status, each.impact
+        found(CheckResult(each.area, label + each.check, status, detail, impact))
+        passed = passed and status is CheckStatus.OK
+    return passed

@@ -17,12 +17,10 @@ from typing import Final
 
 import httpx
 
-from avion_media.backends.settings import S3Config
 from avion_media.backends.store import examine_part_urls, upload_guard
-from avion_media.common.errors import ObjectMissing
 from avion_media.common.settings import PREFIX
-from avion_media.operations.doctor.check import Area, Check, CheckFailed, CheckStatus
-from avion_media.operations.doctor.clients import BODY, TYPE, UploadClient, describe
+from avion_media.operations.doctor.check import Area, CheckFailed, Checks, CheckStatus
+from avion_media.operations.doctor.trial import BODY, TYPE, Trial, describe
 
 _ALL_USERS = 'uri="http://acs.amazonaws.com/groups/global/AllUsers"'
 _SECRET = b"an object that the client was not given"
@@ -62,207 +60,188 @@ _ADDITIONS = (
 )  # fmt: skip
 
 
-class ForgeryChecks:
-    """What `RequestMediaUpload` relies on if clients are not trusted."""
+ACCEPTED: Final = Checks[Trial](Area.STORE)
+FORGERIES: Final = Checks[Trial](Area.STORE)
 
-    def __init__(self, client: UploadClient, config: S3Config) -> None:
-        self._client = client
-        self._config = config
-        self._number = 0
 
-    def accepted(self) -> Check:
-        """Return the check that the store accepts presigned uploads. It names settings that the store would accept."""
-        check = "accepts presigned uploads"
-        return Check(Area.STORE, check, self._accepted, "clients cannot upload")
+@ACCEPTED.add("accepts presigned uploads", "clients cannot upload")
+async def _accepted(trial: Trial) -> str:
+    """It names settings that the store would accept."""
+    response = await trial.send(trial.granted("accepted"))
+    if response.status_code != 200:
+        raise CheckFailed(f"the store responded {describe(response)}{await _advice(trial, _any)}")
+    info = await trial.store.head(trial.key("accepted"))
+    if info.size_bytes != len(BODY):
+        raise CheckFailed(f"stored {info.size_bytes} of {len(BODY)} bytes")
+    return ""
 
-    def all(self) -> list[Check]:
-        """Return the checks, the most important first."""
-        check = partial(Check, Area.STORE)
-        return [
-            check(
-                "rejects URLs with a changed signature",
-                self._signature,
-                "this store checks no signature, like that of `avion-media dev`; clients must never reach it",
-            ),
-            check(
-                "rejects uploads that copy another object (x-amz-copy-source)",
-                self._copy,
-                f"a client can read every object that the key of its upload URL can read: other buckets, raw uploads of"
-                f" others, deleted media; {PUT_ONLY}",
-            ),
-            check(
-                "rejects uploads that are opened to others (x-amz-acl, x-amz-grant-…)",
-                self._opened,
-                "a client can make its raw upload public, GPS position included; set the bucket's public-access block"
-                " (`avion-media init` does, if the store has one)",
-            ),
-            check(
-                "rejects uploads with a lock (object lock, legal hold)",
-                self._locked,
-                "clients can fill the store with objects that cannot be deleted; use a bucket without object lock",
-            ),
-            check(
-                "rejects uploads encrypted with a client's key",
-                self._encrypted,
-                "a client can make its own upload unreadable, which then counts as missing; this has no other effect",
-                CheckStatus.WARNING,
-            ),
-            check(
-                "rejects parts that copy another object",
-                self._part_urls,
-                "uploads in parts are off: clients upload large files in one request, and start again if it fails",
-                CheckStatus.WARNING,
-            ),
-            *(
-                check(
-                    f"does not copy what a client adds to its upload: {each.what}",
-                    partial(self._stays, each),
-                    "it stays on originals that the store copies (large videos); bucket rules must not depend on it",
-                    CheckStatus.WARNING,
-                )
-                for each in _ADDITIONS
-            ),
-        ]
 
-    async def _accepted(self) -> str:
-        granted = self._client.granted("accepted")
-        response = await self._client.send(granted)
+@FORGERIES.add(
+    "rejects URLs with a changed signature",
+    "this store checks no signature, like that of `avion-media dev`; clients must never reach it",
+)
+async def _signature(trial: Trial) -> str:
+    granted = trial.granted("signature")
+    changed = granted.url[:-1] + ("1" if granted.url.endswith("0") else "0")
+    return await trial.refused("signature", granted=replace(granted, url=changed))
+
+
+@FORGERIES.add(
+    "rejects uploads that copy another object (x-amz-copy-source)",
+    "a client can read every object that the key of its upload URL can read: other buckets, raw uploads of others,"
+    f" deleted media; {PUT_ONLY}",
+)
+async def _copy(trial: Trial) -> str:
+    return await _prevented(trial, partial(_copied, trial))
+
+
+@FORGERIES.add(
+    "rejects uploads that are opened to others (x-amz-acl, x-amz-grant-…)",
+    "a client can make its raw upload public, GPS position included; set the bucket's public-access block"
+    " (`avion-media init` does, if the store has one)",
+)
+async def _opened(trial: Trial) -> str:
+    return await _prevented(trial, partial(_read_by_anybody, trial))
+
+
+@FORGERIES.add(
+    "rejects uploads with a lock (object lock, legal hold)",
+    "clients can fill the store with objects that cannot be deleted; use a bucket without object lock",
+)
+async def _locked(trial: Trial) -> str:
+    until = (datetime.now(UTC) + timedelta(seconds=_LOCKED_S)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    retention = {"x-amz-object-lock-mode": "GOVERNANCE", "x-amz-object-lock-retain-until-date": until}
+    for added in (retention, {"x-amz-object-lock-legal-hold": "ON"}):
+        for name, _ in await _sent(trial, "locked", added):
+            if next(iter(added)) in await _headers_of(trial, name):
+                raise CheckFailed(f"{next(iter(added))} was accepted")
+    return ""
+
+
+@FORGERIES.add(
+    "rejects uploads encrypted with a client's key",
+    "a client can make its own upload unreadable, which then counts as missing; this has no other effect",
+    CheckStatus.WARNING,
+)
+async def _encrypted(trial: Trial) -> str:
+    customer = "x-amz-server-side-encryption-customer"
+    added = {
+        f"{customer}-algorithm": "AES256",
+        f"{customer}-key": base64.b64encode(_CUSTOMER_KEY).decode(),
+        f"{customer}-key-md5": base64.b64encode(hashlib.md5(_CUSTOMER_KEY).digest()).decode(),
+    }
+    for name, response in await _sent(trial, "encrypted", added):
+        if response.status_code == 200 and await trial.stored(name) is None:
+            raise CheckFailed("accepted, and the service cannot read it")
+    return ""
+
+
+@FORGERIES.add(
+    "rejects parts that copy another object",
+    "uploads in parts are off: clients upload large files in one request, and start again if it fails",
+    CheckStatus.WARNING,
+)
+async def _part_urls(trial: Trial) -> str:
+    refusal = await examine_part_urls(trial.store)
+    if refusal:
+        raise CheckFailed(refusal)
+    return ""
+
+
+async def _stays(addition: _Addition, trial: Trial) -> str:
+    """Check that a header added to an upload is not on a copy that the service makes."""
+    found = ""
+    for name, response in await _sent(trial, "added", addition.sent):
+        found = found or describe(response)
         if response.status_code != 200:
-            raise CheckFailed(f"the store responded {describe(response)}{await self._advice(_any)}")
-        info = await self._client.store.head(f"{self._client.folder}accepted")
-        if info.size_bytes != len(BODY):
-            raise CheckFailed(f"stored {info.size_bytes} of {len(BODY)} bytes")
-        return ""
+            continue
+        found = "accepted; not on copies, and removed with the upload"
+        await trial.store.copy(trial.key(name), trial.key(f"{name}-copied"), content_type=TYPE)
+        headers = await _headers_of(trial, f"{name}-copied")
+        kept = [each for each, value in addition.shown.items() if each in headers and value in headers[each]]
+        if kept:
+            raise CheckFailed(f"a copy of the upload has {', '.join(kept)}")
+    return found
 
-    async def _signature(self) -> str:
-        granted = self._client.granted("signature")
-        changed = granted.url[:-1] + ("1" if granted.url.endswith("0") else "0")
-        return await self._client.refused("signature", granted=replace(granted, url=changed))
 
-    async def _copy(self) -> str:
-        return await self._prevented(self._copied)
+for _each in _ADDITIONS:
+    FORGERIES.add(
+        f"does not copy what a client adds to its upload: {_each.what}",
+        "it stays on originals that the store copies (large videos); bucket rules must not depend on it",
+        CheckStatus.WARNING,
+    )(partial(_stays, _each))
 
-    async def _opened(self) -> str:
-        return await self._prevented(self._read_by_anybody)
 
-    async def _prevented(self, forged: Callable[[Mapping[str, str]], Awaitable[str]]) -> str:
-        """Run an attack. ``forged`` tries it on URLs with given guards, and returns how it succeeded, or nothing."""
-        achieved = await forged(self._guard())
-        if achieved:
+async def _prevented(trial: Trial, forged: Callable[[Mapping[str, str]], Awaitable[str]]) -> str:
+    """Run an attack. ``forged`` tries it on URLs with given guards, and returns how it succeeded, or nothing."""
+    achieved = await forged(_guard(trial))
+    if achieved:
 
-            async def holds(guard: Mapping[str, str]) -> bool:
-                return not await forged(guard)
+        async def holds(guard: Mapping[str, str]) -> bool:
+            return not await forged(guard)
 
-            raise CheckFailed(f"{achieved}{await self._advice(holds)}")
-        return ""
+        raise CheckFailed(f"{achieved}{await _advice(trial, holds)}")
+    return ""
 
-    async def _copied(self, guard: Mapping[str, str]) -> str:
-        source = f"{self._client.folder}secret"
-        await self._client.store.put(source, _SECRET, content_type=TYPE)
-        copied = {"x-amz-copy-source": f"/{self._config.bucket}/{source}"}
-        for added in (copied, {**copied, "x-amz-metadata-directive": "REPLACE"}):
-            for name, _ in await self._sent("copy", added, guard):
-                if await self._stored(name) == _SECRET:
-                    return "the upload contained the other object"
-        return ""
 
-    async def _read_by_anybody(self, guard: Mapping[str, str]) -> str:
-        for added in ({"x-amz-acl": "public-read"}, {"x-amz-grant-read": _ALL_USERS}):
-            for name, _ in await self._sent("opened", added, guard):
-                url = self._client.granted(name).url.partition("?")[0]
-                if (await self._client.http.get(url)).status_code == 200:
-                    return f"{next(iter(added))} made it public"
-        return ""
+async def _copied(trial: Trial, guard: Mapping[str, str]) -> str:
+    await trial.put("secret", _SECRET)
+    copied = {"x-amz-copy-source": f"/{trial.config.bucket}/{trial.key('secret')}"}
+    for added in (copied, {**copied, "x-amz-metadata-directive": "REPLACE"}):
+        for name, _ in await _sent(trial, "copy", added, guard):
+            if await trial.stored(name) == _SECRET:
+                return "the upload contained the other object"
+    return ""
 
-    async def _locked(self) -> str:
-        until = (datetime.now(UTC) + timedelta(seconds=_LOCKED_S)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        retention = {"x-amz-object-lock-mode": "GOVERNANCE", "x-amz-object-lock-retain-until-date": until}
-        for added in (retention, {"x-amz-object-lock-legal-hold": "ON"}):
-            for name, _ in await self._sent("locked", added, self._guard()):
-                if next(iter(added)) in await self._headers_of(name):
-                    raise CheckFailed(f"{next(iter(added))} was accepted")
-        return ""
 
-    async def _encrypted(self) -> str:
-        customer = "x-amz-server-side-encryption-customer"
-        added = {
-            f"{customer}-algorithm": "AES256",
-            f"{customer}-key": base64.b64encode(_CUSTOMER_KEY).decode(),
-            f"{customer}-key-md5": base64.b64encode(hashlib.md5(_CUSTOMER_KEY).digest()).decode(),
-        }
-        for name, response in await self._sent("encrypted", added, self._guard()):
-            if response.status_code == 200 and await self._stored(name) is None:
-                raise CheckFailed("accepted, and the service cannot read it")
-        return ""
+async def _read_by_anybody(trial: Trial, guard: Mapping[str, str]) -> str:
+    for added in ({"x-amz-acl": "public-read"}, {"x-amz-grant-read": _ALL_USERS}):
+        for name, _ in await _sent(trial, "opened", added, guard):
+            if (await trial.http.get(trial.plain_url(name))).status_code == 200:
+                return f"{next(iter(added))} made it public"
+    return ""
 
-    async def _part_urls(self) -> str:
-        refusal = await examine_part_urls(self._client.store)
-        if refusal:
-            raise CheckFailed(refusal)
-        return ""
 
-    async def _stays(self, addition: _Addition) -> str:
-        """Check that a header added to an upload is not on a copy that the service makes."""
-        found = ""
-        for name, response in await self._sent("added", addition.sent, self._guard()):
-            found = found or describe(response)
-            if response.status_code != 200:
-                continue
-            found = "accepted; not on copies, and removed with the upload"
-            key = f"{self._client.folder}{name}"
-            await self._client.store.copy(key, f"{key}-copied", content_type=TYPE)
-            headers = await self._headers_of(f"{name}-copied")
-            kept = [each for each, value in addition.shown.items() if each in headers and value in headers[each]]
-            if kept:
-                raise CheckFailed(f"a copy of the upload has {', '.join(kept)}")
-        return found
+async def _sent(
+    trial: Trial, name: str, added: Mapping[str, str], guard: Mapping[str, str] | None = None
+) -> list[tuple[str, httpx.Response]]:
+    """Send the headers in both ways, each to its own key. Return the names of the keys, and the responses."""
+    guard = _guard(trial) if guard is None else guard
+    answers = []
+    for left_out in ((), tuple(guard)):
+        unique = trial.unique(name)
+        granted = trial.granted(unique, guard=guard)
+        headers = {each: value for each, value in granted.headers.items() if each not in left_out}
+        with suppress(httpx.RemoteProtocolError):  # cut off: a refusal too
+            response = await trial.http.put(granted.url, content=BODY, headers={**headers, **added})
+            answers.append((unique, response))
+    return answers
 
-    async def _sent(
-        self, name: str, added: Mapping[str, str], guard: Mapping[str, str]
-    ) -> list[tuple[str, httpx.Response]]:
-        """Send the headers in both ways, each to its own key. Return the names of the keys, and the responses."""
-        answers = []
-        for left_out in ((), tuple(guard)):
-            self._number += 1
-            unique = f"{name}-{self._number}"
-            granted = self._client.granted(unique, guard=guard)
-            headers = {each: value for each, value in granted.headers.items() if each not in left_out}
-            with suppress(httpx.RemoteProtocolError):  # cut off: a refusal too
-                response = await self._client.http.put(granted.url, content=BODY, headers={**headers, **added})
-                answers.append((unique, response))
-        return answers
 
-    async def _stored(self, name: str) -> bytes | None:
-        try:
-            return await self._client.store.read(f"{self._client.folder}{name}", max_bytes=1 << 16)
-        except ObjectMissing:
-            return None
+async def _headers_of(trial: Trial, name: str) -> httpx.Headers:
+    return (await trial.http.get(trial.download_url(name))).headers
 
-    async def _headers_of(self, name: str) -> httpx.Headers:
-        key, now = f"{self._client.folder}{name}", datetime.now(UTC)
-        url = self._client.store.downloads.get(key, expires_s=60, now=now)
-        return (await self._client.http.get(url)).headers
 
-    def _guard(self) -> dict[str, str]:
-        return upload_guard(self._config.upload_acl, deny_copy=self._config.upload_deny_copy)
+def _guard(trial: Trial) -> dict[str, str]:
+    return upload_guard(trial.config.upload_acl, deny_copy=trial.config.upload_deny_copy)
 
-    async def _advice(self, holds: _Holds) -> str:
-        """Return, as a clause, other settings that the store accepts and that prevent the attack (``holds``)."""
-        present = (self._config.upload_deny_copy, self._config.upload_acl)
-        for deny_copy, acl in ((deny, acl) for deny in (True, False) for acl in _ACLS):
-            if (deny_copy, acl) == present:
-                continue
-            guard = upload_guard(acl, deny_copy=deny_copy)
-            self._number += 1
-            plain = await self._client.send(self._client.granted(f"plain-{self._number}", guard=guard))
-            if plain.status_code == 200 and await holds(guard):
-                changed = {
-                    "UPLOAD_DENY_COPY": str(deny_copy).lower() if deny_copy != present[0] else None,
-                    "UPLOAD_ACL": acl if acl != present[1] else None,
-                }
-                settings = [f"{PREFIX}S3__{name}={value}" for name, value in changed.items() if value is not None]
-                return f"; set {' and '.join(settings)}"
-        return ""
+
+async def _advice(trial: Trial, holds: _Holds) -> str:
+    """Return, as a clause, other settings that the store accepts and that prevent the attack (``holds``)."""
+    present = (trial.config.upload_deny_copy, trial.config.upload_acl)
+    for deny_copy, acl in ((deny, acl) for deny in (True, False) for acl in _ACLS):
+        if (deny_copy, acl) == present:
+            continue
+        guard = upload_guard(acl, deny_copy=deny_copy)
+        plain = await trial.send(trial.granted(trial.unique("plain"), guard=guard))
+        if plain.status_code == 200 and await holds(guard):
+            changed = {
+                "UPLOAD_DENY_COPY": str(deny_copy).lower() if deny_copy != present[0] else None,
+                "UPLOAD_ACL": acl if acl != present[1] else None,
+            }
+            settings = [f"{PREFIX}S3__{name}={value}" for name, value in changed.items() if value is not None]
+            return f"; set {' and '.join(settings)}"
+    return ""
 
 
 async def _any(_guard: Mapping[str, str]) -> bool:

@@ -3,215 +3,173 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Awaitable
+from typing import Final
 
-import httpx
+from avion_media.backends.store import patch_copy
+from avion_media.common.errors import ObjectMissing, PreconditionFailed
+from avion_media.operations.doctor.check import Area, CheckFailed, Checks, CheckStatus
+from avion_media.operations.doctor.trial import TYPE, Trial
 
-from avion_media.backends.store import Lives, ObjectStore, patch_copy
-from avion_media.common.errors import MediaError, ObjectMissing, PreconditionFailed
-from avion_media.operations.doctor.check import Area, Check, CheckFailed, CheckStatus
-
-_MEBIBYTE = 1 << 20
-_LARGE_BYTES = 11 * _MEBIBYTE + 123  # three parts of a multipart copy, and beyond any store's first stripe
-_TYPE = "application/octet-stream"
-_BLURHASH = "LEHV6nWB2y#$%*+,-.:;=?@[]^_{|}~"  # all the punctuation that facts about a media item may have
+OBJECTS: Final = Checks[Trial](Area.STORE)
+_MEBIBYTE: Final = 1 << 20
+_LARGE_BYTES: Final = 11 * _MEBIBYTE + 123  # three parts of a multipart copy, and beyond any store's first stripe
+_LARGE: Final = "large"
+_BLURHASH: Final = "LEHV6nWB2y#$%*+,-.:;=?@[]^_{|}~"  # all the punctuation that facts about a media item may have
+_REPLACED: Final = "a client can swap an upload between validation and publication"
 
 
-class ObjectChecks:
-    """What the workers and the origin rely on. ``folder`` is a key prefix of this examination alone.
+@OBJECTS.add("returns metadata unchanged", "type, size and BlurHash are lost")
+async def _metadata(trial: Trial) -> str:
+    key = trial.key("metadata")
+    await trial.store.put(key, b"x", content_type="image/webp", metadata={"blurhash": _BLURHASH})
+    info = await trial.store.head(key)
+    if info.metadata.get("blurhash") != _BLURHASH or info.content_type != "image/webp":
+        raise CheckFailed(f"returned {info.content_type} {info.metadata}")
+    return ""
 
-    ``lives``: how long the lifecycle rules must keep objects.
-    """
 
-    def __init__(self, store: ObjectStore, http: httpx.AsyncClient, folder: str, *, lives: Lives) -> None:
-        self._lives = lives
-        self._store = store
-        self._http = http
-        self._folder = folder
-        self._large = random.Random(1).randbytes(_LARGE_BYTES)
+@OBJECTS.add("serves byte ranges correctly", "visitors and workers get wrong bytes")
+async def _ranges(trial: Trial) -> str:
+    await _put_large(trial)
+    for first, length in ((0, 10), (4 * _MEBIBYTE - 5, 10), (9 * _MEBIBYTE + 1, 1000), (_LARGE_BYTES - 7, 7)):
+        got = await trial.store.read(trial.key(_LARGE), first, length, max_bytes=length)
+        if got != _large()[first : first + length]:
+            raise CheckFailed(f"wrong bytes at offset {first}")
+    return ""
 
-    def all(self) -> list[Check]:
-        """Return the checks, the most important first."""
 
-        check = partial(Check, Area.STORE)
-        wrong_bytes = "visitors and workers get wrong bytes"
-        replaced = "a client can swap an upload between validation and publication"
-        return [
-            check("returns metadata unchanged", self._metadata, "type, size and BlurHash are lost"),
-            check("serves byte ranges correctly", self._ranges, wrong_bytes),
-            check("honours If-Match on reads", self._if_match, replaced),
-            check("honours If-None-Match on writes", self._only_once, "two workers can publish the same item"),
-            check("honours If-Match on writes", self._write_if_match, "two processes can change one block at a time"),
-            check("honours If-Match on copies", self._copy_if_match, replaced),
-            check("patches large objects correctly", self._patched, "private data cannot be removed from large videos"),
-            check("honours If-Match on copies of parts", self._patched_if_match, replaced),
-            check("lists in key order and resumes", self._listing, "the sweep misses objects"),
-            check("deletes objects", self._deleted, "deleted media stay"),
-            check(
-                "serves presigned downloads",
-                self._presigned_get,
-                "HTTP__MODE=redirect does not work",
-                CheckStatus.WARNING,
-            ),
-            check(
-                "keeps accepted uploads until their tasks end (lifecycle rules)",
-                self._no_early_expiration,
-                "uploads that wait for a worker are lost; run `avion-media init`, and change or remove the other rules",
-            ),
-            check(
-                "has lifecycle rules for incoming/",
-                self._lifecycle,
-                "abandoned uploads stay until the next sweep; run `avion-media init`",
-                CheckStatus.WARNING,
-            ),
-        ]
+@OBJECTS.add("honours If-Match on reads", _REPLACED)
+async def _if_match(trial: Trial) -> str:
+    etag = await trial.put("if-match", b"first")
+    await trial.put("if-match", b"second")
+    read = trial.store.read(trial.key("if-match"), max_bytes=10, if_match=etag)
+    return await _prevented(read, "the store returned the new version for the old one")
 
-    async def _metadata(self) -> str:
-        key = f"{self._folder}metadata"
-        await self._store.put(key, b"x", content_type="image/webp", metadata={"blurhash": _BLURHASH})
-        info = await self._store.head(key)
-        if info.metadata.get("blurhash") != _BLURHASH or info.content_type != "image/webp":
-            raise CheckFailed(f"returned {info.content_type} {info.metadata}")
-        return ""
 
-    async def _ranges(self) -> str:
-        await self._put_large()
-        for first, length in ((0, 10), (4 * _MEBIBYTE - 5, 10), (9 * _MEBIBYTE + 1, 1000), (_LARGE_BYTES - 7, 7)):
-            got = await self._store.read(self._source, first, length, max_bytes=length)
-            if got != self._large[first : first + length]:
-                raise CheckFailed(f"wrong bytes at offset {first}")
-        return ""
+@OBJECTS.add("honours If-None-Match on writes", "two workers can publish the same item")
+async def _only_once(trial: Trial) -> str:
+    await trial.put("once", b"first")
+    second = trial.store.put(trial.key("once"), b"second", content_type=TYPE, only_if_absent=True)
+    return await _prevented(second, "the object was replaced")
 
-    async def _if_match(self) -> str:
-        key = f"{self._folder}if-match"
-        etag = await self._store.put(key, b"first", content_type=_TYPE)
-        await self._store.put(key, b"second", content_type=_TYPE)
-        try:
-            await self._store.read(key, max_bytes=10, if_match=etag)
-        except PreconditionFailed:
-            return ""
-        raise CheckFailed("the store returned the new version for the old one")
 
-    async def _only_once(self) -> str:
-        key = f"{self._folder}once"
-        await self._store.put(key, b"first", content_type=_TYPE, only_if_absent=True)
-        try:
-            await self._store.put(key, b"second", content_type=_TYPE, only_if_absent=True)
-        except PreconditionFailed:
-            return ""
-        raise CheckFailed("the object was replaced")
+@OBJECTS.add("honours If-Match on writes", "two processes can change one block at a time")
+async def _write_if_match(trial: Trial) -> str:
+    key, etag = trial.key("written"), await trial.put("written", b"first")
+    await trial.store.put(key, b"second", content_type=TYPE, if_match=etag)
+    third = trial.store.put(key, b"third", content_type=TYPE, if_match=etag)
+    return await _prevented(third, "the new version was replaced")
 
-    async def _write_if_match(self) -> str:
-        key = f"{self._folder}written"
-        etag = await self._store.put(key, b"first", content_type=_TYPE)
-        await self._store.put(key, b"second", content_type=_TYPE, if_match=etag)
-        try:
-            await self._store.put(key, b"third", content_type=_TYPE, if_match=etag)
-        except PreconditionFailed:
-            return ""
-        raise CheckFailed("the new version was replaced")
 
-    async def _copy_if_match(self) -> str:
-        key = f"{self._folder}copied"
-        etag = await self._store.put(key, b"first", content_type=_TYPE)
-        await self._store.copy(key, f"{key}-1", content_type=_TYPE, source_etag=etag)
-        await self._store.put(key, b"second", content_type=_TYPE)
-        try:
-            await self._store.copy(key, f"{key}-2", content_type=_TYPE, source_etag=etag)
-        except PreconditionFailed:
-            return ""
-        raise CheckFailed("the store copied the new version for the old one")
+@OBJECTS.add("honours If-Match on copies", _REPLACED)
+async def _copy_if_match(trial: Trial) -> str:
+    key, etag = trial.key("copied"), await trial.put("copied", b"first")
+    await trial.store.copy(key, f"{key}-1", content_type=TYPE, source_etag=etag)
+    await trial.put("copied", b"second")
+    copy = trial.store.copy(key, f"{key}-2", content_type=TYPE, source_etag=etag)
+    return await _prevented(copy, "the store copied the new version for the old one")
 
-    async def _patched(self) -> str:
-        etag = await self._put_large()
-        await self._patch(etag)
-        expected = b"\0" * 16 + self._large[16:]
-        if await self._store.read(f"{self._folder}patched", max_bytes=_LARGE_BYTES) != expected:
-            raise CheckFailed("the copy has other bytes")
-        return ""
 
-    async def _patched_if_match(self) -> str:
-        await self._put_large()
-        try:
-            await self._patch("0" * 32)
-        except PreconditionFailed:
-            return ""
-        raise CheckFailed("parts of another version were copied")
+@OBJECTS.add("patches large objects correctly", "private data cannot be removed from large videos")
+async def _patched(trial: Trial) -> str:
+    await _patch(trial, await _put_large(trial))
+    if await trial.store.read(trial.key("patched"), max_bytes=_LARGE_BYTES) != b"\0" * 16 + _large()[16:]:
+        raise CheckFailed("the copy has other bytes")
+    return ""
 
-    async def _patch(self, etag: str) -> None:
-        await patch_copy(
-            self._store,
-            self._source,
-            f"{self._folder}patched",
-            size_bytes=_LARGE_BYTES,
-            source_etag=etag,
-            patches=[(0, b"\0" * 16)],
-            content_type=_TYPE,
-        )
 
-    async def _listing(self) -> str:
-        prefix = f"{self._folder}list/"
-        keys = [f"{prefix}{name}" for name in ("a", "b", "c")]
-        for key in keys:
-            await self._store.put(key, b"x", content_type=_TYPE)
-        listed = [each.key async for page in self._store.list(prefix, page_size=2) for each in page]
-        resumed = [each.key async for page in self._store.list(prefix, start_after=keys[0]) for each in page]
-        if (listed, resumed) != (keys, keys[1:]):
-            raise CheckFailed(f"listed {listed}, then {resumed}")
-        return ""
+@OBJECTS.add("honours If-Match on copies of parts", _REPLACED)
+async def _patched_if_match(trial: Trial) -> str:
+    await _put_large(trial)
+    return await _prevented(_patch(trial, "0" * 32), "parts of another version were copied")
 
-    async def _deleted(self) -> str:
-        keys = [f"{self._folder}deleted-{number}" for number in (1, 2)]
-        for key in keys:
-            await self._store.put(key, b"x", content_type=_TYPE)
-        await self._store.delete(keys)
-        for key in keys:
-            try:
-                await self._store.head(key)
-            except ObjectMissing:
-                continue
+
+@OBJECTS.add("lists in key order and resumes", "the sweep misses objects")
+async def _listing(trial: Trial) -> str:
+    names = [f"list/{name}" for name in ("a", "b", "c")]
+    for name in names:
+        await trial.put(name)
+    prefix, keys = trial.key("list/"), [trial.key(name) for name in names]
+    listed = [each.key async for page in trial.store.list(prefix, page_size=2) for each in page]
+    resumed = [each.key async for page in trial.store.list(prefix, start_after=keys[0]) for each in page]
+    if (listed, resumed) != (keys, keys[1:]):
+        raise CheckFailed(f"listed {listed}, then {resumed}")
+    return ""
+
+
+@OBJECTS.add("deletes objects", "deleted media stay")
+async def _deleted(trial: Trial) -> str:
+    names = ("deleted-1", "deleted-2")
+    for name in names:
+        await trial.put(name)
+    await trial.store.delete([trial.key(name) for name in names])
+    for name in names:
+        if await trial.stored(name) is not None:
             raise CheckFailed("it can still be read")
+    return ""
+
+
+@OBJECTS.add("serves presigned downloads", "HTTP__MODE=redirect does not work", CheckStatus.WARNING)
+async def _presigned_get(trial: Trial) -> str:
+    await trial.put("download", b"to be read")
+    response = await trial.http.get(trial.download_url("download"))
+    if (response.status_code, response.content) != (200, b"to be read"):
+        raise CheckFailed(f"the store responded {response.status_code}")
+    return ""
+
+
+@OBJECTS.add(
+    "keeps accepted uploads until their tasks end (lifecycle rules)",
+    "uploads that wait for a worker are lost; run `avion-media init`, and change or remove the other rules",
+)
+async def _no_early_expiration(trial: Trial) -> str:
+    early = await trial.store.early_expirations(trial.lives.incoming_s)
+    if early:
+        raise CheckFailed(f"{', '.join(early)}; {trial.lives.incoming_s / 86400:.0f} are needed")
+    return ""
+
+
+@OBJECTS.add(
+    "has lifecycle rules for incoming/",
+    "abandoned uploads stay until the next sweep; run `avion-media init`",
+    CheckStatus.WARNING,
+)
+async def _lifecycle(trial: Trial) -> str:
+    missing = await trial.store.missing_lifecycle_rules(trial.lives)
+    if missing:
+        raise CheckFailed(f"missing: {', '.join(missing)}")
+    return ""
+
+
+async def _prevented(request: Awaitable[object], otherwise: str) -> str:
+    """Make a request whose condition does not hold. Raises `CheckFailed` if the store carries it out."""
+    try:
+        await request
+    except PreconditionFailed:
         return ""
+    raise CheckFailed(otherwise)
 
-    async def _presigned_get(self) -> str:
-        key = f"{self._folder}download"
-        await self._store.put(key, b"to be read", content_type=_TYPE)
-        response = await self._http.get(self._store.downloads.get(key, expires_s=60, now=datetime.now(UTC)))
-        if (response.status_code, response.content) != (200, b"to be read"):
-            raise CheckFailed(f"the store responded {response.status_code}")
-        return ""
 
-    async def _lifecycle(self) -> str:
-        missing = await self._store.missing_lifecycle_rules(self._lives)
-        if missing:
-            raise CheckFailed(f"missing: {', '.join(missing)}")
-        return ""
+def _large() -> bytes:
+    return random.Random(1).randbytes(_LARGE_BYTES)
 
-    async def _no_early_expiration(self) -> str:
-        early = await self._store.early_expirations(self._lives.incoming_s)
-        if early:
-            raise CheckFailed(f"{', '.join(early)}; {self._lives.incoming_s / 86400:.0f} are needed")
-        return ""
 
-    @property
-    def _source(self) -> str:
-        return f"{self._folder}large"
+async def _put_large(trial: Trial) -> str:
+    """The large object, once; its etag."""
+    try:
+        return (await trial.store.head(trial.key(_LARGE))).etag
+    except ObjectMissing:
+        return await trial.put(_LARGE, _large())
 
-    async def _put_large(self) -> str:
-        """The large object, once; its etag."""
-        try:
-            info = await self._store.head(self._source)
-        except ObjectMissing:
-            return await self._store.put(self._source, self._large, content_type=_TYPE)
-        return info.etag
 
-    async def clean(self) -> list[str]:
-        """Remove everything below ``folder``; the keys that could not be removed."""
-        keys: list[str] = []
-        try:
-            keys = [each.key async for page in self._store.list(self._folder) for each in page]
-            await self._store.delete(keys)
-        except MediaError:
-            return keys or [f"{self._folder}*"]
-        return []
+async def _patch(trial: Trial, etag: str) -> None:
+    await patch_copy(
+        trial.store,
+        trial.key(_LARGE),
+        trial.key("patched"),
+        size_bytes=_LARGE_BYTES,
+        source_etag=etag,
+        patches=[(0, b"\0" * 16)],
+        content_type=TYPE,
+    )

@@ -7,21 +7,23 @@ from functools import partial
 from typing import Any, Final
 
 from avion_media.backends.redis import Redis
-from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import ObjectMissing
 from avion_media.common.records import Record, UnreadableRecord
 from avion_media.items.deletion.journal import JOURNAL
 from avion_media.items.moderation.records import BLOCK, HELD
-from avion_media.operations.doctor.check import Area, Check, CheckFailed, CheckStatus
+from avion_media.operations.doctor.check import Area, CheckFailed, Checks, CheckStatus
+from avion_media.operations.doctor.trial import Trial
 from avion_media.process.replicas import Replicas
 
+IN_BUCKET: Final = Checks[Trial](Area.STORE)
+OF_PROCESSES: Final = Checks[Redis](Area.REDIS)
 _READ: Final = 1000  # of each kind: the first ones
 _AT_ONCE: Final = 16
 _MAX_BYTES: Final = 16 << 20
 _IMPACT = "the service skips these records: deletions, blocks or reviews in them do not count until they can be read"
-_IN_BUCKET: Final[dict[str, Record[Any]]] = {
+_KINDS: Final[dict[str, Record[Any]]] = {
     keys.BLOCK_PREFIX: BLOCK,
     keys.HELD_PREFIX: HELD,
     keys.DELETION_JOURNAL_PREFIX: JOURNAL,
@@ -29,41 +31,32 @@ _IN_BUCKET: Final[dict[str, Record[Any]]] = {
 }
 
 
-def of_bucket(store: ObjectStore) -> Check:
-    """Return the check of the records in the bucket."""
-
+@IN_BUCKET.add("its records can be read", _IMPACT, CheckStatus.WARNING)
+async def _in_bucket(trial: Trial) -> str:
     unreadable: dict[str, str] = {}
 
     async def read(key: str, record: Record[Any]) -> None:
         try:
-            record.read(await store.read(key, max_bytes=_MAX_BYTES), key)
+            record.read(await trial.store.read(key, max_bytes=_MAX_BYTES), key)
         except UnreadableRecord as error:
             unreadable[key] = error.why
         except ObjectMissing:
             pass  # removed meanwhile
 
-    async def attempt() -> str:
-        count = 0
-        for prefix, record in _IN_BUCKET.items():
-            found: list[str] = await anext(store.list_keys(prefix, page_size=_READ), [])
-            await in_turn([partial(read, key, record) for key in found], _AT_ONCE)
-            count += len(found)
-        return _verdict(unreadable, f"{count} read")
-
-    return Check(Area.STORE, "its records can be read", attempt, _IMPACT, CheckStatus.WARNING)
+    count = 0
+    for prefix, record in _KINDS.items():
+        found: list[str] = await anext(trial.store.list_keys(prefix, page_size=_READ), [])
+        await in_turn([partial(read, key, record) for key in found], _AT_ONCE)
+        count += len(found)
+    return _verdict(unreadable, f"{count} read")
 
 
-def of_processes(redis: Redis) -> Check:
-    """Return the check of what the running processes report."""
-
-    async def attempt() -> str:
-        unreadable: dict[str, str] = {}
-        for each in await Replicas(redis).read(time.time()):
-            unreadable |= each.unreadable
-        return _verdict(unreadable, "")
-
-    check = f"{redis.label}no process found unreadable records"
-    return Check(Area.REDIS, check, attempt, _IMPACT, CheckStatus.WARNING)
+@OF_PROCESSES.add("no process found unreadable records", _IMPACT, CheckStatus.WARNING)
+async def _of_processes(redis: Redis) -> str:
+    unreadable: dict[str, str] = {}
+    for each in await Replicas(redis).read(time.time()):
+        unreadable |= each.unreadable
+    return _verdict(unreadable, "")
 
 
 def _verdict(unreadable: dict[str, str], detail: str) -> str:

@@ -33,7 +33,7 @@ _COMMANDS = {
     "jobs": "jobs",
     "sweep": "sweep",
     "tree": "tree",
-    "chaos": "chaos",
+    "chaos": "tree",
     "doctor": "doctor",
     "config": "config",
 }

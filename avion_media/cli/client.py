@@ -1,22 +1,27 @@
-"""A client of the running service, like that of another team: gRPC for calls, HTTP for the upload's PUT."""
+"""A client of the running service, like that of another team: gRPC for calls, HTTP for the upload's PUT.
+
+It stores interrupted uploads in parts, so that `upload --resume` can go on with them.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import mimetypes
 import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 import trio
+from pydantic import SecretStr
 
 from avion_media.cli.output import CommandFailed, UsageError
-from avion_media.cli.resumable import Begun, Memory
-from avion_media.cli.tokens import caller_metadata
+from avion_media.common.credentials import read_tokens
 from avion_media.common.errors import Reason
 from avion_media.common.formats import by_filename
 from avion_media.common.parts import MIN_PART_BYTES
@@ -25,9 +30,9 @@ from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.common.wire.avion.media_grpc import MediaServiceStub
 from avion_media.config import Config
 from avion_media.media.scrubber import known_format
-from avion_media.servers.settings import ClientConfig
+from avion_media.servers.settings import AdminConfig, ClientConfig
 from mediascrub import HEAD_BYTES, sniff
-from trio_grpc import CallError, ConnectionEnded, open_channel
+from trio_grpc import CallError, CallOptions, Code, ConnectionEnded, open_channel
 
 _CHUNK_BYTES = 256 << 10
 _CALL_S = 15.0
@@ -37,6 +42,7 @@ _ROUNDS = 5  # in which parts that failed are signed and sent once more
 _FIRST_PAUSE_S = 1.0
 _PUT_S = 60.0
 _TLS_HINT = f" (if it uses TLS, see {PREFIX}CLIENT__TLS_CA)"  # a server with TLS ignores plain text, or hangs up
+
 T = TypeVar("T")
 
 
@@ -51,9 +57,6 @@ class Progress:
 
     def ended(self, part: int) -> None:
         """It is stored."""
-
-
-NO_PROGRESS = Progress()
 
 
 class CallFailed(CommandFailed):
@@ -79,6 +82,51 @@ def reachable(bind: Bind) -> Bind:
     return Bind(host=wildcard.get(bind.host, bind.host), port=bind.port)
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An upload that was begun: what the service returned for it."""
+
+    media_id: str
+    upload_id: str
+
+
+class Memory:
+    """One small file for each upload in parts, below ``$XDG_STATE_HOME/avion-media/uploads``.
+
+    Its name is a hash of the service and of the uploaded file; after a change of that file it is another name. The
+    content needs no protection: the service accepts an upload id only from its own callers.
+    """
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        self._folder = Path(base) / "avion-media" / "uploads"
+
+    def load(self, path: Path) -> Begun | None:
+        """Return the upload of a file that was begun; None if there is none."""
+        try:
+            found = json.loads(self._file_of(path).read_text())
+            return Begun(found["media_id"], found["upload_id"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def remember(self, path: Path, begun: Begun) -> None:
+        """Record that an upload was begun. If that fails, the upload goes on, but cannot be resumed."""
+        with suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file_of(path).write_text(json.dumps({"media_id": begun.media_id, "upload_id": begun.upload_id}))
+
+    def forget(self, path: Path) -> None:
+        """Record that an upload is over."""
+        with suppress(OSError):
+            self._file_of(path).unlink(missing_ok=True)
+
+    def _file_of(self, path: Path) -> Path:
+        about = path.stat()
+        named = "\n".join([self._service, str(path.resolve()), str(about.st_size), str(about.st_mtime_ns)])
+        return self._folder / f"{hashlib.sha256(named.encode(errors='surrogateescape')).hexdigest()[:32]}.json"
+
+
 @asynccontextmanager
 async def open_client(config: Config) -> AsyncIterator[Client]:
     """Open a client of the service that this configuration describes."""
@@ -97,6 +145,27 @@ async def open_client(config: Config) -> AsyncIterator[Client]:
     except OSError as error:
         problem = f"cannot reach the service at {bind}: {error.strerror or error}"
         raise CommandFailed(f"{problem} (is it running there? see {PREFIX}CLIENT__ADDRESS)") from None
+
+
+def caller_metadata(config: ClientConfig) -> tuple[tuple[str, str], ...]:
+    """Return the metadata of gRPC calls: the caller's token, if there is one."""
+    token = _token(config.token, config.token_file, "CLIENT__TOKEN_FILE")
+    return (("authorization", f"Bearer {token}"),) if token else ()
+
+
+def operator_headers(config: AdminConfig) -> dict[str, str]:
+    """Return the headers for the admin port: an operator's token, if there is one, from the settings of the service."""
+    token = _token(config.token, config.token_file, "ADMIN__TOKEN_FILE")
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _token(given: SecretStr, path: str, setting: str) -> str:
+    if given or not path:
+        return given.get_secret_value()
+    try:
+        return read_tokens(path)[0]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{PREFIX}{setting}: {error}") from None
 
 
 def _tls_context(config: ClientConfig) -> ssl.SSLContext | None:
@@ -119,32 +188,30 @@ class Client:
     """Makes calls with deadlines. Every failure is a `CommandFailed` with one helpful line."""
 
     def __init__(
-        self, stub: Any, http: httpx.AsyncClient, address: str, metadata: tuple[tuple[str, str], ...] = ()
+        self, stub: MediaServiceStub, http: httpx.AsyncClient, address: str, metadata: tuple[tuple[str, str], ...]
     ) -> None:
-        self._metadata = metadata
+        self._options: CallOptions = {"metadata": metadata, "timeout_s": _CALL_S}
         self._stub = stub
         self._http = http
         self._address = address
         self._memory = Memory(address)
         self._capabilities: wire.Capabilities | None = None
 
-    async def _call(self, call: Awaitable[T], timeout_s: float = _CALL_S) -> T:
+    async def _call(self, call: Awaitable[T]) -> T:
+        """Return the response of a call. Raises `CallFailed`."""
         try:
-            with trio.fail_after(timeout_s):
-                return await call
-        except trio.TooSlowError:
-            problem = f"no answer from {self._address} within {timeout_s:g} s{_TLS_HINT}"
-            raise CallFailed("DEADLINE_EXCEEDED", problem) from None
+            return await call
         except ConnectionEnded:
             raise CallFailed("", f"the service at {self._address} ended the connection{_TLS_HINT}") from None
         except CallError as error:
-            code = error.code.name
-            hint = f" (see {PREFIX}CLIENT__TOKEN)" if code == "UNAUTHENTICATED" else ""
-            raise CallFailed(code, f"{code}: {error.message}{hint}") from None
+            code, problem = error.code.name, f"{error.code.name}: {error.message}"
+            if error.code is Code.DEADLINE_EXCEEDED:
+                problem = f"no answer from {self._address} in time{_TLS_HINT}"
+            elif error.code is Code.UNAUTHENTICATED:
+                problem += f" (see {PREFIX}CLIENT__TOKEN)"
+            raise CallFailed(code, problem) from None
 
-    async def upload(
-        self, path: Path, progress: Progress = NO_PROGRESS, *, owner: str = "", resume: bool = False
-    ) -> Uploaded:
+    async def upload(self, path: Path, progress: Progress, *, owner: str = "", resume: bool = False) -> Uploaded:
         """Request, PUT, complete, and wait for the end. Large files go in parts, where the service allows that.
 
         ``resume`` goes on with an upload of the same file that was interrupted.
@@ -165,25 +232,30 @@ class Client:
         if request.multipart:
             media_id = await self._upload_in_parts(path, request, progress, resume=resume)
             return Uploaded(str(path), await self.wait(media_id))
-        granted = await self._call(self._stub.RequestMediaUpload(request, metadata=self._metadata))
-        await self._put(path, granted, size, progress)
+        granted = await self._call(self._stub.RequestMediaUpload(request, **self._options))
+        whole = wire.UploadPart(size=size, url=granted.upload_url, headers=granted.upload_headers)
+        try:
+            response = await self._put(path, whole, progress)
+        except httpx.HTTPError as error:
+            raise CommandFailed(f"{path}: the object store did not take it: {error or type(error).__name__}") from None
+        if response.status_code != 200:
+            raise CommandFailed(f"{path}: the object store answered {response.status_code}: {response.text[:200]}")
         await self.complete(granted.media_id)
         return Uploaded(str(path), await self.wait(granted.media_id))
 
     async def _goes_in_parts(self, size: int) -> bool:
         if size < MIN_PART_BYTES:
             return False
-        if self._capabilities is None:
-            call: Awaitable[wire.Capabilities] = self._stub.GetCapabilities(
-                wire.GetCapabilitiesRequest(), metadata=self._metadata
-            )
-            try:
-                self._capabilities = await self._call(call)
-            except CallFailed as failed:
-                if failed.code != "PERMISSION_DENIED":
-                    raise
-                self._capabilities = wire.Capabilities()  # not allowed to this caller: use one PUT
-        return self._capabilities.multipart and size > self._capabilities.multipart_threshold
+        allowed = self._capabilities = self._capabilities or await self._get_capabilities()
+        return allowed.multipart and size > allowed.multipart_threshold
+
+    async def _get_capabilities(self) -> wire.Capabilities:
+        try:
+            return await self._call(self._stub.GetCapabilities(wire.GetCapabilitiesRequest(), **self._options))
+        except CallFailed as failed:
+            if failed.code != "PERMISSION_DENIED":
+                raise
+            return wire.Capabilities()  # not allowed to this caller: use one PUT
 
     async def _upload_in_parts(
         self, path: Path, request: wire.RequestMediaUploadRequest, progress: Progress, *, resume: bool
@@ -193,7 +265,7 @@ class Client:
         if begun is not None and await self._is_gone(begun):
             begun = None
         if begun is None:
-            granted = await self._call(self._stub.RequestMediaUpload(request, metadata=self._metadata))
+            granted = await self._call(self._stub.RequestMediaUpload(request, **self._options))
             begun = Begun(granted.media_id, granted.upload_id)
             self._memory.remember(path, begun)
         await self._send_parts(path, begun, progress)
@@ -231,7 +303,7 @@ class Client:
         """Return the parts that the store does not have, signed. A completed upload has none."""
         request = wire.SignUploadPartsRequest(media_id=begun.media_id, upload_id=begun.upload_id)
         try:
-            signed = await self._call(self._stub.SignUploadParts(request, metadata=self._metadata))
+            signed = await self._call(self._stub.SignUploadParts(request, **self._options))
         except CallFailed as failed:
             if failed.code != "NOT_FOUND":
                 raise
@@ -243,49 +315,43 @@ class Client:
     ) -> None:
         """Send one part. If that fails, the next round sends it again."""
         async with slots:
-            progress.began(part.number, part.size)
-            body = _bytes_of(path, part.offset, part.size, lambda count: progress.sent(part.number, count))
-            headers = dict(part.headers) | {"Content-Length": str(part.size)}
-            try:
-                response = await self._http.put(part.url, content=body, headers=headers, timeout=_PUT_S)
-            except httpx.HTTPError:
-                return
-            except OSError as error:
-                raise CommandFailed(f"{path}: {error.strerror}") from None
-            if response.status_code == 200:
-                progress.ended(part.number)
+            with suppress(httpx.HTTPError):
+                await self._put(path, part, progress)
 
-    async def _put(self, path: Path, granted: wire.RequestMediaUploadResponse, size: int, progress: Progress) -> None:
-        progress.began(0, size)
-        body = _bytes_of(path, 0, size, lambda count: progress.sent(0, count))
-        headers = dict(granted.upload_headers) | {"Content-Length": str(size)}
+    async def _put(self, path: Path, part: wire.UploadPart, progress: Progress) -> httpx.Response:
+        """Send a part of a file to its URL, or the whole file as part 0. Return the store's response."""
+        progress.began(part.number, part.size)
+        body = _bytes_of(path, part.offset, part.size, lambda count: progress.sent(part.number, count))
+        headers = {**part.headers, "Content-Length": str(part.size)}
         try:
-            response = await self._http.put(granted.upload_url, content=body, headers=headers, timeout=_PUT_S)
-        except httpx.HTTPError as error:
-            raise CommandFailed(f"{path}: the object store did not take it: {error or type(error).__name__}") from None
-        if response.status_code != 200:
-            raise CommandFailed(f"{path}: the object store answered {response.status_code}: {response.text[:200]}")
-        progress.ended(0)
+            response = await self._http.put(part.url, content=body, headers=headers, timeout=_PUT_S)
+        except httpx.HTTPError:
+            raise
+        except OSError as error:
+            raise CommandFailed(f"{path}: {error.strerror}") from None
+        if response.status_code == 200:
+            progress.ended(part.number)
+        return response
 
     async def complete(self, media_id: str, upload_id: str = "") -> None:
         """Report that all bytes of an upload are in the store."""
         request = wire.CompleteMediaUploadRequest(media_id=media_id, upload_id=upload_id)
-        await self._call(self._stub.CompleteMediaUpload(request, metadata=self._metadata))
+        await self._call(self._stub.CompleteMediaUpload(request, **self._options))
 
     async def wait(self, media_id: str) -> wire.MediaStatus:
         """Wait until a media item is in its final state, or is held for a moderator. Return its status."""
 
         async def follow() -> wire.MediaStatus | None:
             last = None
-            request = wire.GetMediaStatusRequest(media_id=media_id)
-            async with aclosing(self._stub.WatchMediaStatus(request, metadata=self._metadata)) as statuses:
+            request, options = wire.GetMediaStatusRequest(media_id=media_id), self._options | {"timeout_s": _WAIT_S}
+            async with aclosing(self._stub.WatchMediaStatus(request, **options)) as statuses:
                 async for status in statuses:
                     last = status
                     if status.reason == Reason.HELD:
                         break
             return last
 
-        status = await self._call(follow(), _WAIT_S)
+        status = await self._call(follow())
         if status is None:
             raise CommandFailed(f"{media_id}: the service ended the watch without a status")
         return status
@@ -293,8 +359,7 @@ class Client:
     async def status(self, media_id: str) -> wire.MediaStatus:
         """Return the status of a media item."""
         request = wire.GetMediaStatusRequest(media_id=media_id)
-        call: Awaitable[wire.MediaStatus] = self._stub.GetMediaStatus(request, metadata=self._metadata)
-        return await self._call(call)
+        return await self._call(self._stub.GetMediaStatus(request, **self._options))
 
     async def known_status(self, media_id: str) -> wire.MediaStatus | None:
         """Return the status of a media item; None if the service does not know it."""
@@ -308,8 +373,7 @@ class Client:
     async def cache(self, url: str) -> wire.CacheRemoteMediaResponse:
         """Request a remote media item."""
         request = wire.CacheRemoteMediaRequest(remote_url=url)
-        call: Awaitable[wire.CacheRemoteMediaResponse] = self._stub.CacheRemoteMedia(request, metadata=self._metadata)
-        return await self._call(call)
+        return await self._call(self._stub.CacheRemoteMedia(request, **self._options))
 
 
 async def _bytes_of(path: Path, offset: int, size: int, sent: Callable[[int], None]) -> AsyncIterator[bytes]:

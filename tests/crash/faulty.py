@@ -236,7 +236,7 @@ def patch_client() -> None:
     import httpx
 
     from avion_media.cli import client
-    from avion_media.cli.resumable import Memory
+    from avion_media.cli.client import Memory
     from trio_grpc.client import Channel
 
     def awaited(name: str, call: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,7 +16,7 @@ import redis
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
-from avion_media.cli.resumable import Begun, Memory
+from avion_media.cli.client import Begun, Memory
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, running

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import click
 
-from avion_media.backends.queue import DeadLetter, DeadLetterFilter, TaskQueue
+from avion_media.backends.queue import DeadLetter, DeadLetterFilter
 from avion_media.backends.redis import Redis
 from avion_media.cli.operator import act, raise_problems
 from avion_media.cli.output import (
@@ -25,25 +26,9 @@ from avion_media.cli.queues import SHORT_NAMES, queue_name
 from avion_media.cli.resources import on_service
 from avion_media.common.settings import parse_duration
 from avion_media.common.tasks import QUEUES
+from avion_media.operations.dead_letters import Selection, Walk, bulk_targets, find_all, show
 from avion_media.operations.inspection import format_time
 from avion_media.operations.operation import OperatedService
-from avion_media.operations.queues import bulk_target
-
-_PAGE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The dead letters that a command works on: some queues and a filter, or entry ids."""
-
-    queues: tuple[str, ...] = tuple(QUEUES)
-    wanted: DeadLetterFilter = field(default_factory=DeadLetterFilter)
-    entry_ids: tuple[str, ...] = ()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it selects every dead letter of every queue."""
-        return self == Selection()
 
 
 def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
@@ -53,7 +38,22 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | 
         raise click.BadParameter(str(error)) from None
 
 
-def _filter_options(command: Callable[..., None]) -> Callable[..., None]:
+def _with_filter(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a filter to a command, which gets the selection."""
+
+    @wraps(command)
+    def selected(
+        queue: str | None, error: str, older_than_s: float | None, newer_than_s: float | None, **more: Any
+    ) -> None:
+        now = time.time()
+        conditions = DeadLetterFilter(
+            error=error,
+            failed_after=None if newer_than_s is None else now - newer_than_s,
+            failed_before=None if older_than_s is None else now - older_than_s,
+        )
+        queues = tuple(QUEUES) if queue is None else (queue_name(queue),)
+        command(wanted=Selection(queues, conditions), **more)
+
     for option in (
         click.option(
             "--newer-than",
@@ -72,13 +72,23 @@ def _filter_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--error", default="", help="Text in the error or reason; upper and lower case are the same."),
         click.option("--queue", help=f"Only this one: {', '.join(SHORT_NAMES)}."),
     ):
-        command = option(command)
-    return command
+        selected = option(selected)
+    return selected
 
 
-def _selection_options(command: Callable[..., None]) -> Callable[..., None]:
-    command = click.option("--all", "everything", is_flag=True, help="All of them.")(command)
-    return click.argument("entry_ids", nargs=-1)(_filter_options(command))
+def _with_selection(command: Callable[..., None]) -> Callable[..., None]:
+    """Add entry ids, a filter and ``--all`` to a command, which needs exactly one of them."""
+
+    @wraps(command)
+    def checked(entry_ids: tuple[str, ...], everything: bool, wanted: Selection, **more: Any) -> None:
+        if entry_ids and (everything or not wanted.conditions.is_open):
+            raise UsageError("name dead letters, or say which by --all or a filter; not both")
+        if not entry_ids and wanted == Selection() and not everything:
+            raise UsageError("name dead letters (see: avion-media dlq list), or say which by --all or a filter")
+        command(entry_ids=entry_ids, wanted=wanted, **more)
+
+    every = click.option("--all", "everything", is_flag=True, help="All of them.")
+    return click.argument("entry_ids", nargs=-1)(_with_filter(every(checked)))
 
 
 @click.group("dlq")
@@ -87,13 +97,12 @@ def dlq_command() -> None:
 
 
 @dlq_command.command("list")
-@_filter_options
+@_with_filter
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
 @json_option
-def list_command(limit: int, as_json: bool, **conditions: Any) -> None:
+def list_command(wanted: Selection, limit: int, as_json: bool) -> None:
     """List the dead letters, queue by queue, oldest first."""
-    chosen = _selection_of(**conditions)
-    found = on_service(lambda service: _collect(service.items.redis, chosen, limit))
+    found = on_service(lambda service: _first(service.items.redis, wanted, limit))
     if as_json:
         print_json([_to_dict(each) for each in found])
         return
@@ -131,51 +140,33 @@ def show_command(entry_id: str, as_json: bool) -> None:
 
 
 @dlq_command.command("replay")
-@_selection_options
+@_with_selection
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
     help="Let the service replay them, at this rate per second (see: avion-media jobs). For --all or a filter.",
 )
 @json_option
-def replay_command(
-    entry_ids: tuple[str, ...], everything: bool, rate: float | None, as_json: bool, **conditions: Any
-) -> None:
+def replay_command(entry_ids: tuple[str, ...], wanted: Selection, rate: float | None, as_json: bool) -> None:
     """Queue dead letters again, with the full number of attempts. They keep their history."""
-    if rate is not None:
-        chosen = _selection(entry_ids, everything, conditions)
-        if chosen.entry_ids:
-            raise UsageError("--rate goes with --all or a filter")
-        _begin_jobs(chosen, rate, as_json)
-        return
-    _act("replayed", "replay", _selection(entry_ids, everything, conditions), as_json)
+    if rate is None:
+        _act("replayed", "replay", entry_ids, wanted, as_json)
+    elif entry_ids:
+        raise UsageError("--rate goes with --all or a filter")
+    else:
+        _begin_jobs(wanted, rate, as_json)
 
 
 @dlq_command.command("drop")
-@_selection_options
+@_with_selection
 @json_option
-def drop_command(entry_ids: tuple[str, ...], everything: bool, as_json: bool, **conditions: Any) -> None:
+def drop_command(entry_ids: tuple[str, ...], wanted: Selection, as_json: bool) -> None:
     """Remove dead letters for good."""
-    _act("dropped", "drop", _selection(entry_ids, everything, conditions), as_json)
+    _act("dropped", "drop", entry_ids, wanted, as_json)
 
 
-def _selection(entry_ids: tuple[str, ...], everything: bool, conditions: dict[str, Any]) -> Selection:
-    chosen = _selection_of(**conditions)
-    if entry_ids:
-        if everything or chosen.wanted != DeadLetterFilter():
-            raise UsageError("name dead letters, or say which by --all or a filter; not both")
-        return replace(chosen, entry_ids=entry_ids)
-    if chosen.is_open and not everything:
-        raise UsageError("name dead letters (see: avion-media dlq list), or say which by --all or a filter")
-    return chosen
-
-
-def _begin_jobs(chosen: Selection, rate: float, as_json: bool) -> None:
-    async def with_dead_letters(service: OperatedService) -> list[str]:
-        found = [each for each in chosen.queues if await TaskQueue(service.items.redis, each).dead_letters.list(1)]
-        return [bulk_target(each, chosen.wanted) for each in found]
-
-    outcome = act("replay_all", with_dead_letters, rate=rate)
+def _begin_jobs(wanted: Selection, rate: float, as_json: bool) -> None:
+    outcome = act("replay_all", lambda service: bulk_targets(service.items.redis, wanted), rate=rate)
     begun = list(outcome.done.values())
     if as_json:
         print_json({target.partition("?")[0]: facts["total"] for target, facts in outcome.done.items()})
@@ -187,8 +178,8 @@ def _begin_jobs(chosen: Selection, rate: float, as_json: bool) -> None:
     raise_problems(outcome)
 
 
-def _act(word: str, action: str, chosen: Selection, as_json: bool) -> None:
-    """Carry out ``action`` on each chosen dead letter, then report how many were changed.
+def _act(word: str, action: str, entry_ids: Sequence[str], wanted: Selection, as_json: bool) -> None:
+    """Carry out ``action`` on each selected dead letter, then report how many were changed.
 
     Does not count a dead letter that another operator changed first. Raises `CommandFailed` for entry ids that are not
     found, or found in several queues, after it has changed the others.
@@ -197,10 +188,11 @@ def _act(word: str, action: str, chosen: Selection, as_json: bool) -> None:
     problems: list[str] = []
 
     async def find(service: OperatedService) -> list[str]:
-        if not chosen.entry_ids:
-            found.update({each.key: each for each in await _collect(service.items.redis, chosen, None)})
-        for entry_id in chosen.entry_ids:
-            named = await _find(service.items.redis, entry_id, chosen.queues)
+        redis = service.items.redis
+        if not entry_ids:
+            found.update({each.key: each for each in await find_all(redis, wanted)})
+        for entry_id in entry_ids:
+            named = await _find(redis, entry_id, wanted.queues)
             if len(named) == 1:
                 found[named[0].key] = named[0]
             elif named:
@@ -215,41 +207,22 @@ def _act(word: str, action: str, chosen: Selection, as_json: bool) -> None:
         print_json({word: [_to_dict(found[key]) for key in outcome.done]})
     else:
         console().print(f"{len(outcome.done)} {word}")
-    if problems or (outcome.problems and chosen.entry_ids):
+    if problems or (outcome.problems and entry_ids):
         raise CommandFailed(*problems, *outcome.sentences())
 
 
-def _selection_of(queue: str | None, error: str, older_than_s: float | None, newer_than_s: float | None) -> Selection:
-    now = time.time()
-    wanted = DeadLetterFilter(
-        error=error,
-        failed_after=None if newer_than_s is None else now - newer_than_s,
-        failed_before=None if older_than_s is None else now - older_than_s,
-    )
-    return Selection(tuple(QUEUES) if queue is None else (queue_name(queue),), wanted)
-
-
-async def _collect(redis: Redis, chosen: Selection, limit: int | None) -> list[DeadLetter]:
-    """Return the chosen dead letters, at most ``limit``.
-
-    Skips dead letters that are added meanwhile, because a replayed task can fail again at once.
-    """
-    seconds, microseconds = await redis.execute("TIME")
-    now = int(seconds) + int(microseconds) / 1_000_000
+async def _first(redis: Redis, wanted: Selection, limit: int) -> list[DeadLetter]:
+    """Return the first dead letters that match, queue by queue."""
     found: list[DeadLetter] = []
-    for queue in chosen.queues:
-        after = ""
-        while page := await TaskQueue(redis, queue).dead_letters.list(_PAGE, after):
-            after = page[-1].entry_id
-            found += [each for each in page if each.failed_at <= now and chosen.wanted.lets_through(each)]
-            if limit is not None and len(found) >= limit:
-                return found[:limit]
+    for queue in wanted.queues:
+        walk = Walk(redis, Selection([queue], wanted.conditions), newest_first=False)
+        found += await walk.matching(limit - len(found), max_examined=math.inf)
     return found
 
 
-async def _find(redis: Redis, entry_id: str, queues: Iterable[str] = QUEUES) -> list[DeadLetter]:
+async def _find(redis: Redis, entry_id: str, queues: Sequence[str] = tuple(QUEUES)) -> list[DeadLetter]:
     """Return the dead letters with this entry id: at most one of each queue, because ids are unique per queue only."""
-    found = [await TaskQueue(redis, queue).dead_letters.show(entry_id) for queue in queues]
+    found = [await show(redis, f"{queue}/{entry_id}") for queue in queues]
     return [each for each in found if each is not None]
 
 

@@ -1,7 +1,7 @@
 """The operator's console on the admin port. The pages work without JavaScript; with JavaScript they update themselves.
 
 health      how the service is, judged in one place; the banner, badges and counts follow from it
-dead_letters, media_list, media_item, moderation
+media_list, media_item, moderation
             what the pages list: read in bounded steps, since no index serves their filters
 questions   what a form asks for, and the question before it; `avion_media.operations` carries it out and records it
 prometheus  charts over a day or a week

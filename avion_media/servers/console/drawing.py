@@ -20,15 +20,16 @@ from avion_media.common.settings import format_size
 from avion_media.common.tasks import QUEUES
 from avion_media.items.moderation import MAX_NOTE
 from avion_media.operations import audit
+from avion_media.operations.dead_letters import Causes, count_newer
 from avion_media.operations.operation import Operation, many
 from avion_media.process.replicas import SILENT_S, Replicas
 from avion_media.servers.console import charts, wording
-from avion_media.servers.console.dead_letters import Causes, DeadLetterQuery, count_newer
 from avion_media.servers.console.health import Facts, Health, assess, queue_state, walk
 from avion_media.servers.console.media_list import MediaFilter, read_media
 from avion_media.servers.console.media_list import count_newer as count_newer_media
 from avion_media.servers.console.moderation import PARTS
 from avion_media.servers.console.prometheus import PrometheusCharts
+from avion_media.servers.console.questions import DeadLetterQuery
 
 ASSETS: Final = {"console.css": "text/css", "console.js": "text/javascript", "icons.svg": "image/svg+xml"}
 _READ_S: Final = 3.0
@@ -226,7 +227,8 @@ async def _kpis(view: View) -> dict[str, Any]:
 
 async def _fresh_dead_letters(view: View) -> dict[str, Any]:
     wanted, newest = DeadLetterQuery.from_query(view.query), view.query.get("newest", "")
-    return {"new": await count_newer(view.redis, wanted, newest) if newest else 0, "href": wanted.url()}
+    new = await count_newer(view.redis, wanted.selection(), newest) if newest else 0
+    return {"new": new, "href": wanted.url()}
 
 
 async def _fresh_media(view: View) -> dict[str, Any]:

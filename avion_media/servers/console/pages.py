@@ -24,12 +24,12 @@ from avion_media.common.ids import InvalidId, parse_any_id
 from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation import MAX_NOTE
 from avion_media.operations import audit
+from avion_media.operations.dead_letters import Causes, read_page
 from avion_media.operations.operation import Order
 from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 from avion_media.process.tree import Tree
 from avion_media.servers.admin.operators import OperatorGate
-from avion_media.servers.console.dead_letters import Causes, DeadLetterQuery, read_page
 from avion_media.servers.console.drawing import ASSETS, About, Limit, Page, View, Viewer, asset, draw, draw_page
 from avion_media.servers.console.drawing import PAGES as ALL_PAGES
 from avion_media.servers.console.forms import read_form
@@ -39,7 +39,7 @@ from avion_media.servers.console.media_item import read_item
 from avion_media.servers.console.media_list import MediaFilter, read_media, read_owned
 from avion_media.servers.console.moderation import ModerationQuery, look_up, read_moderation
 from avion_media.servers.console.prometheus import PrometheusCharts
-from avion_media.servers.console.questions import Question, Questions
+from avion_media.servers.console.questions import DeadLetterQuery, Question, Questions
 from avion_media.servers.console.sessions import LoginAttempts, Sessions
 from avion_media.servers.console.uploads import Uploads
 from avion_media.servers.settings import ServerSettings
@@ -306,9 +306,8 @@ class Console:
         wanted = DeadLetterQuery.from_query(query)
         try:
             with trio.fail_after(_READ_S):
-                page = await read_page(
-                    self._redis, wanted, before=query.get("before", ""), after=query.get("after", "")
-                )
+                before, after = query.get("before", ""), query.get("after", "")
+                page = await read_page(self._redis, wanted.selection(), before=before, after=after)
         except (Unavailable, trio.TooSlowError):
             page = None
         if page is not None and page.rows and not page.newer:

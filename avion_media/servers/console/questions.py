@@ -6,19 +6,62 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
 
-from avion_media.backends.queue import TaskQueue
+from avion_media.backends.queue import DeadLetterFilter
 from avion_media.backends.redis import Redis
 from avion_media.common.tasks import QUEUES
+from avion_media.operations.dead_letters import MAX_EXAMINED, Selection, bulk_targets, find_matching, show
 from avion_media.operations.operation import Door, Operation, many
-from avion_media.operations.queues import bulk_target
-from avion_media.servers.console.dead_letters import MAX_EXAMINED, DeadLetterQuery, find_matching, show
 from avion_media.servers.console.wording import duration, meaning, queue_title, short
 
 _MAX_TARGETS: Final = 100
 _NAMED: Final = 5
+_AGES: Final = {"1h": 3600.0, "1d": 86_400.0, "7d": 7 * 86_400.0}
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterQuery:
+    """A filter for dead letters, as a URL or a form has it. Those match that meet every condition that is set."""
+
+    text: str = ""
+    queue: str = ""
+    reason: str = ""
+    age: str = ""
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> DeadLetterQuery:
+        """Read the filter from a URL or a form. Invalid values count as absent."""
+        queue, age = query.get("queue", ""), query.get("age", "")
+        return cls(
+            text=query.get("q", "").strip()[:200],
+            queue=queue if queue in QUEUES else "",
+            reason=query.get("reason", "")[:60],
+            age=age if age in _AGES else "",
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether every dead letter matches."""
+        return self == DeadLetterQuery()
+
+    def fields(self) -> dict[str, str]:
+        """Return the conditions as the fields of a URL or a form."""
+        named = {"q": self.text, "queue": self.queue, "reason": self.reason, "age": self.age}
+        return {name: value for name, value in named.items() if value}
+
+    def url(self, **more: str) -> str:
+        """Return the address of the list with this filter."""
+        query = urlencode({**self.fields(), **more})
+        return "/console/dead-letters" + (f"?{query}" if query else "")
+
+    def selection(self) -> Selection:
+        """Return the dead letters that match now."""
+        failed_after = time.time() - _AGES[self.age] if self.age else None
+        conditions = DeadLetterFilter(self.text, reason=self.reason, failed_after=failed_after)
+        return Selection([self.queue] if self.queue else tuple(QUEUES), conditions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +127,15 @@ class Questions:
     async def _ask_for_replay(self, action: Operation, form: QueryParams) -> Question | None:
         """Return the question for the queues that have dead letters. Their jobs find out which dead letters match."""
         wanted = DeadLetterQuery.from_query(form)
-        queues = [wanted.queue] if wanted.queue else QUEUES
-        found = [each for each in queues if await TaskQueue(self._redis, each).dead_letters.list(1)]
-        if not found:
+        targets = await bulk_targets(self._redis, wanted.selection())
+        if not targets:
             return None
-        conditions = wanted.conditions(time.time())
-        targets = [bulk_target(each, conditions) for each in found]
-        return Question(action, targets, [queue_title(each) for each in found], wanted.fields(), (), "/console/queues")
+        names = [queue_title(each.partition("?")[0]) for each in targets]
+        return Question(action, targets, names, wanted.fields(), (), "/console/queues")
 
     async def _ask_of_all(self, action: Operation, form: QueryParams) -> Question | None:
         wanted = DeadLetterQuery.from_query(form)
-        keys, newest, has_more = await find_matching(self._redis, wanted, form.get("until") or "")
+        keys, newest, has_more = await find_matching(self._redis, wanted.selection(), form.get("until") or "")
         if not keys:
             return None
         hints = [f"All have the reason {wanted.reason}: {meaning(wanted.reason)}"] if wanted.reason else []

@@ -12,18 +12,20 @@ import redis as redis_py
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.operations import audit
-from avion_media.servers.console.dead_letters import (
+from avion_media.operations.dead_letters import (
     MAX_EXAMINED,
     PAGE_ROWS,
-    DeadLetterQuery,
+    Selection,
     count_newer,
     find_matching,
     read_causes,
     read_page,
 )
 from avion_media.servers.console.media_list import MediaFilter, read_media
+from avion_media.servers.console.questions import DeadLetterQuery
 
 Fields: TypeAlias = Any  # redis-py's types are wider than what any call here takes
+POISONED = DeadLetterQuery(reason="poison").selection()
 MEDIA_IDS = [f"01M88C0SJ305C5J3D3BYCKGC{number:02d}" for number in range(40)]
 
 
@@ -66,9 +68,9 @@ async def test_pages_follow_each_other_in_both_directions_without_gap_or_repetit
     redis: Redis, other: redis_py.Redis
 ) -> None:
     keys = set(add_dead_letters_everywhere(other, 3 * PAGE_ROWS + 7))
-    pages = [await read_page(redis, DeadLetterQuery())]
+    pages = [await read_page(redis, Selection())]
     while pages[-1].older:
-        pages.append(await read_page(redis, DeadLetterQuery(), before=pages[-1].older))
+        pages.append(await read_page(redis, Selection(), before=pages[-1].older))
     seen = [row.key for page in pages for row in page.rows]
     assert len(seen) == len(set(seen)) == len(keys)
     assert set(seen) == keys
@@ -76,7 +78,7 @@ async def test_pages_follow_each_other_in_both_directions_without_gap_or_repetit
     ids = [tuple(map(int, key.partition("/")[2].split("-"))) for key in seen]
     assert ids == sorted(ids, reverse=True)
 
-    back = await read_page(redis, DeadLetterQuery(), after=pages[2].newer)
+    back = await read_page(redis, Selection(), after=pages[2].newer)
     assert [row.key for row in back.rows] == [row.key for row in pages[1].rows]
     assert pages[0].newer == ""
 
@@ -103,7 +105,7 @@ async def test_filters_find_by_id_url_owner_queue_reason_and_age(
         ): "b",
         add_dead_letter(other, CACHE_QUEUE, "3-0", remote_url="https://heron.example/a.png"): "c",
     }
-    page = await read_page(redis, wanted)
+    page = await read_page(redis, wanted.selection())
     assert [names[row.key] for row in page.rows] == found
 
 
@@ -113,26 +115,26 @@ async def test_a_search_says_what_it_did_not_look_at(redis: Redis, other: redis_
     for number in range(MAX_EXAMINED):
         pipeline.xadd(f"{{{PROCESSING_QUEUE}}}:dlq", {"task_id": "t", "error": "internal: x"}, id=f"2-{number}")
     pipeline.execute()
-    first = await read_page(redis, DeadLetterQuery(reason="poison"))
+    first = await read_page(redis, POISONED)
     assert (first.rows, first.examined, first.is_complete) == ((), MAX_EXAMINED, False)
-    second = await read_page(redis, DeadLetterQuery(reason="poison"), before=first.older)
+    second = await read_page(redis, POISONED, before=first.older)
     assert [row.key for row in second.rows] == [wanted]
     assert (second.is_complete, second.older) == (True, "")
-    assert (await find_matching(redis, DeadLetterQuery(reason="poison")))[::2] == ([], True)
-    assert await find_matching(redis, DeadLetterQuery(reason="poison"), first.older) == ([wanted], first.older, False)
+    assert (await find_matching(redis, POISONED))[::2] == ([], True)
+    assert await find_matching(redis, POISONED, first.older) == ([wanted], first.older, False)
     causes, examined = await read_causes(redis)
     assert [(cause.reason, cause.count) for cause in causes] == [("internal", examined)]
 
 
 async def test_what_fails_after_the_question_is_not_touched(redis: Redis, other: redis_py.Redis) -> None:
     keys = add_dead_letters_everywhere(other, 7)
-    matching, until, has_more = await find_matching(redis, DeadLetterQuery())
+    matching, until, has_more = await find_matching(redis, Selection())
     assert (set(matching), has_more) == (set(keys), False)
     assert until == matching[0]
     new = add_dead_letter(other, DELETE_QUEUE, "1002-9")
-    assert (await find_matching(redis, DeadLetterQuery(), until))[0] == matching
-    assert (await find_matching(redis, DeadLetterQuery()))[0] == [new, *matching]
-    assert await count_newer(redis, DeadLetterQuery(), until) == 1
+    assert (await find_matching(redis, Selection(), until))[0] == matching
+    assert (await find_matching(redis, Selection()))[0] == [new, *matching]
+    assert await count_newer(redis, Selection(), until) == 1
 
 
 async def test_media_are_listed_once_with_what_happened_last(redis: Redis, other: redis_py.Redis) -> None:

@@ -1,0 +1,245 @@
+"""The dead letters of all queues as one list, filtered and in pages, for commands and for the console.
+
+There is no index for these filters. So a page walks over the streams, starting where the previous page ended. Each walk
+is bounded, so a page costs the same with a hundred thousand dead letters as with a thousand. A page reports how many
+dead letters its walk read, and whether the walk reached the end.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from avion_media.backends.queue import DeadLetter, DeadLetterFilter, TaskQueue
+from avion_media.backends.redis import Redis
+from avion_media.common.tasks import QUEUES
+from avion_media.operations.queues import bulk_target
+
+PAGE_ROWS: Final = 25
+MAX_EXAMINED: Final = 3000
+"""Maximum number of dead letters that are read for one page, one question, or the groups by cause."""
+MAX_AT_ONCE: Final = 1000
+"""Maximum number of dead letters that one action of the console works on."""
+_CHUNK: Final = 250
+_LAST_SEQUENCE: Final = (1 << 64) - 1  # the largest sequence number in an entry id
+_HOURS: Final = 24
+_CAUSES_S: Final = 10.0
+_ORDER: Final = list(QUEUES)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The dead letters of some queues that meet all conditions; by default every dead letter."""
+
+    queues: Sequence[str] = tuple(QUEUES)
+    conditions: DeadLetterFilter = field(default_factory=DeadLetterFilter)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterPage:
+    """One page. ``older`` and ``newer`` are cursors; each is empty if its direction has nothing more to read."""
+
+    rows: tuple[DeadLetter, ...]
+    older: str
+    newer: str
+    examined: int
+    is_complete: bool  # whether the walk reached the end in its direction
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The dead letters with one reason, among those that were read."""
+
+    reason: str
+    count: int
+    last_failed_at: float
+    detail: str  # of the newest dead letter
+    same_detail: bool
+    by_hour: tuple[int, ...]
+    is_readable: bool
+
+
+class Walk:
+    """A walk over selected dead letters in the order of their ids, after a cursor (a `DeadLetter.key`).
+
+    ``first`` and ``last`` are the keys of the first and last dead letter that was read; ``has_ended``: there was none
+    behind it.
+    """
+
+    def __init__(self, redis: Redis, wanted: Selection, cursor: str = "", *, newest_first: bool = True) -> None:
+        self.examined = 0
+        self.first = self.last = ""
+        self.has_ended = False
+        self._conditions = wanted.conditions
+        self._cursor = _order(cursor)
+        self._newest_first = newest_first
+        self._streams = [_Stream(redis, name, self._cursor, newest_first=newest_first) for name in wanted.queues]
+
+    async def matching(self, count: float, max_examined: float = MAX_EXAMINED) -> list[DeadLetter]:
+        """Return up to ``count`` of the next dead letters that match. Raises `Unavailable`."""
+        found: list[DeadLetter] = []
+        while (stream := await self._next()) is not None:
+            if len(found) >= count or self.examined >= max_examined:
+                return found
+            each = stream.rows.popleft()
+            self.examined += 1
+            self.first, self.last = self.first or each.key, each.key
+            if self._conditions.lets_through(each):
+                found.append(each)
+        self.has_ended = True
+        return found
+
+    async def _next(self) -> _Stream | None:
+        """Return the stream with the next dead letter; None at the end."""
+        for stream in self._streams:
+            while await stream.filled() and self._cursor and not self._is_behind_cursor(stream.rows[0]):
+                stream.rows.popleft()
+        pick = max if self._newest_first else min
+        return pick(
+            (each for each in self._streams if each.rows), key=lambda each: _order(each.rows[0].key), default=None
+        )
+
+    def _is_behind_cursor(self, each: DeadLetter) -> bool:
+        return _order(each.key) < self._cursor if self._newest_first else _order(each.key) > self._cursor
+
+
+class _Stream:
+    """The dead letters of one queue behind a cursor, and perhaps others of its millisecond, read in chunks."""
+
+    def __init__(self, redis: Redis, queue: str, cursor: tuple[int, ...], *, newest_first: bool) -> None:
+        self.rows: deque[DeadLetter] = deque()
+        dead_letters = TaskQueue(redis, queue).dead_letters
+        self._read = dead_letters.newest if newest_first else dead_letters.list
+        self._has_more = True
+        self._last = ""
+        if cursor:
+            self._last = f"{cursor[0] + 1}-0" if newest_first else f"{cursor[0] - 1}-{_LAST_SEQUENCE}"
+
+    async def filled(self) -> bool:
+        """Read the next chunk if all rows were taken. Return whether there are rows. Raises `Unavailable`."""
+        if not self.rows and self._has_more:
+            self.rows.extend(await self._read(_CHUNK, self._last))
+            self._has_more = len(self.rows) == _CHUNK
+            self._last = self.rows[-1].entry_id if self.rows else ""
+        return bool(self.rows)
+
+
+async def read_page(redis: Redis, wanted: Selection, *, before: str = "", after: str = "") -> DeadLetterPage:
+    """Return the page after a cursor: older dead letters with ``before``, newer ones with ``after``.
+
+    Raises `Unavailable`.
+    """
+    walk = Walk(redis, wanted, after or before, newest_first=not after)
+    rows = await walk.matching(PAGE_ROWS)
+    onward = "" if walk.has_ended else walk.last
+    if after:
+        rows.reverse()
+        return DeadLetterPage(tuple(rows), rows[-1].key if rows else after, onward, walk.examined, walk.has_ended)
+    newer = (rows[0].key if rows else before) if before else ""
+    return DeadLetterPage(tuple(rows), onward, newer, walk.examined, walk.has_ended)
+
+
+async def count_newer(redis: Redis, wanted: Selection, than: str) -> int:
+    """Return how many matching dead letters are newer than the cursor, at most a page. Raises `Unavailable`."""
+    return len(await Walk(redis, wanted, than, newest_first=False).matching(PAGE_ROWS))
+
+
+async def read_causes(redis: Redis) -> tuple[list[Cause], int]:
+    """Return the newest dead letters by reason, largest group first, and how many were read. Raises `Unavailable`."""
+    groups: dict[str, list[DeadLetter]] = {}
+    walk = Walk(redis, Selection())
+    for each in await walk.matching(MAX_EXAMINED):
+        groups.setdefault(each.reason, []).append(each)
+    now = time.time()
+    causes = [_cause(reason, found, now) for reason, found in groups.items()]
+    return sorted(causes, key=lambda each: -each.count), walk.examined
+
+
+async def find_matching(redis: Redis, wanted: Selection, until: str = "") -> tuple[list[str], str, bool]:
+    """Return the keys of matching dead letters, newest first; the newest cursor; and whether there might be more.
+
+    Returns at most `MAX_AT_ONCE` keys, and reads at most `MAX_EXAMINED` dead letters. ``until`` is a cursor of an
+    earlier call or of a page: dead letters that were added after it are left out. Raises `Unavailable`.
+    """
+    newest = await show(redis, until)
+    is_wanted = newest is not None and newest.queue in wanted.queues and wanted.conditions.lets_through(newest)
+    found = [newest] if newest is not None and is_wanted else []
+    walk = Walk(redis, wanted, until)
+    found += await walk.matching(MAX_AT_ONCE - len(found))
+    return [each.key for each in found], until or walk.first, not walk.has_ended
+
+
+async def find_all(redis: Redis, wanted: Selection) -> list[DeadLetter]:
+    """Return all that match now, queue by queue, the oldest first. Raises `Unavailable`."""
+    found: list[DeadLetter] = []
+    for queue in wanted.queues:  # from the newest on, so that none that is added meanwhile is found
+        walk = Walk(redis, Selection([queue], wanted.conditions))
+        found += reversed(await walk.matching(math.inf, max_examined=math.inf))
+    return found
+
+
+async def bulk_targets(redis: Redis, wanted: Selection) -> list[str]:
+    """Return the targets of a replay in bulk: queues that have dead letters. Jobs find out which of them match."""
+    with_some = [each for each in wanted.queues if await TaskQueue(redis, each).dead_letters.list(1)]
+    return [bulk_target(each, wanted.conditions) for each in with_some]
+
+
+async def show(redis: Redis, key: str) -> DeadLetter | None:
+    """Return the dead letter with this key; None if there is none. Raises `Unavailable`."""
+    queue, _, entry_id = key.partition("/")
+    return await TaskQueue(redis, queue).dead_letters.show(entry_id) if queue in QUEUES else None
+
+
+class Causes:
+    """The groups by cause, shared by all viewers of one process. They are read at most once in ten seconds."""
+
+    def __init__(self) -> None:
+        self._read_at = -math.inf
+        self._reading = trio.Lock()
+        self._found: tuple[list[Cause], int] = ([], 0)
+
+    async def read(self, redis: Redis) -> tuple[list[Cause], int]:
+        """Return the groups as `read_causes` does. Raises `Unavailable`. A cancel keeps the previous groups."""
+        async with self._reading:
+            if trio.current_time() - self._read_at > _CAUSES_S:
+                self._found = await read_causes(redis)
+                self._read_at = trio.current_time()
+        return self._found
+
+    def forget(self) -> None:
+        """Read the groups again at the next call, because an operator has changed something."""
+        self._read_at = -math.inf
+
+
+def _order(key: str) -> tuple[int, ...]:
+    """Return the place of a dead letter in the list: by time, then by its queue; empty if ``key`` is not valid."""
+    queue, _, entry_id = key.partition("/")
+    numbers = entry_id.split("-")
+    are_valid = all(each.isascii() and each.isdigit() and len(each) <= 20 for each in numbers)
+    if queue not in QUEUES or len(numbers) != 2 or not are_valid:
+        return ()
+    return (*map(int, numbers), _ORDER.index(queue))
+
+
+def _cause(reason: str, found: list[DeadLetter], now: float) -> Cause:
+    by_hour = [0] * _HOURS
+    for each in found:
+        hour = _HOURS - 1 - int((now - each.failed_at) // 3600)
+        if 0 <= hour < _HOURS:
+            by_hour[hour] += 1
+    newest = found[0]
+    return Cause(
+        reason,
+        len(found),
+        max(each.failed_at for each in found),
+        newest.detail,
+        all(each.detail == newest.detail for each in found),
+        tuple(by_hour),
+        newest.is_readable,
+    )

@@ -15,13 +15,13 @@ from avion_media.cli.output import CommandFailed, UsageError, print_problem
 _COMMANDS = {
     "serve": "serve",
     "dev": "dev",
-    "init": "init",
+    "init": "doctor",
     "upload": "media",
     "import": "importing",
     "cache": "media",
     "status": "media",
-    "delete": "media",
-    "undelete": "undelete",
+    "delete": "deletion",
+    "undelete": "deletion",
     "block": "moderation",
     "unblock": "moderation",
     "blocklist": "moderation",
@@ -30,12 +30,12 @@ _COMMANDS = {
     "usage": "usage",
     "queues": "queues",
     "dlq": "dlq",
-    "jobs": "jobs",
+    "jobs": "queues",
     "sweep": "sweep",
     "tree": "tree",
     "chaos": "tree",
     "doctor": "doctor",
-    "config": "config",
+    "config": "serve",
 }
 _ALIASES = {"why": "inspect"}  # not listed
 EXIT_FAILED = 1

@@ -12,7 +12,6 @@ import click
 
 from avion_media.backends.queue import DeadLetter, DeadLetterFilter
 from avion_media.backends.redis import Redis
-from avion_media.cli.operator import act, raise_problems
 from avion_media.cli.output import (
     CommandFailed,
     UsageError,
@@ -23,7 +22,7 @@ from avion_media.cli.output import (
     print_table,
 )
 from avion_media.cli.queues import SHORT_NAMES, queue_name
-from avion_media.cli.resources import on_service
+from avion_media.cli.resources import act, on_service, raise_problems
 from avion_media.common.settings import parse_duration
 from avion_media.common.tasks import QUEUES
 from avion_media.operations.dead_letters import Selection, Walk, bulk_targets, find_all, show

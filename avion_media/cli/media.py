@@ -1,4 +1,4 @@
-"""``upload``, ``cache``, ``status``, ``delete``: single media, through the running service."""
+"""``upload``, ``cache``, ``status``: single media, through the running service."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from avion_media.cli.client import Client, Uploaded, open_client, reachable
 from avion_media.cli.client import Progress as UploadProgress
-from avion_media.cli.operator import act
 from avion_media.cli.output import (
     CommandFailed,
-    UsageError,
     console,
     json_option,
     load_config,
     owner_option,
     plain_text,
     print_json,
-    print_problem,
     read_id,
     read_url,
     sanitize,
@@ -30,7 +27,6 @@ from avion_media.cli.output import (
 from avion_media.cli.resources import unwrapped
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
-from avion_media.operations.operation import OWNER
 
 T = TypeVar("T")
 
@@ -182,25 +178,3 @@ def cache_command(url: str, as_json: bool) -> None:
         print_status(described, url)
     if status.state != wire.MediaStatus.READY:
         raise CommandFailed(f"{url}: {status.reason}")
-
-
-@click.command("delete")
-@click.argument("media_ids", nargs=-1)
-@owner_option("Also all media of this owner.")
-@json_option
-def delete_command(media_ids: tuple[str, ...], owner: str, as_json: bool) -> None:
-    """Delete media as another service does: by an entry of the stream `drop_deleted`.
-
-    `undelete` undoes it within DELETE__DELAY.
-    """
-    if not media_ids and not owner:
-        raise UsageError("give media ids, or --owner")
-    targets = [*(str(read_id(media_id)) for media_id in media_ids), *([OWNER + owner] if owner else [])]
-    outcome = act("delete", targets)
-    deleted = list(outcome.done)
-    if as_json:
-        print_json({"deleted": deleted})
-    elif deleted:
-        print_problem([f"deletions requested: {len(deleted)}; the origin answers 410 for them within seconds"])
-    else:
-        print_problem([f"owner {owner} has no media"])

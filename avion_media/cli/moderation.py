@@ -10,9 +10,8 @@ from pathlib import Path
 import click
 
 from avion_media.backends.store import FileSource
-from avion_media.cli.operator import act, raise_problems
 from avion_media.cli.output import CommandFailed, UsageError, json_option, load_config, print_json, print_table, read_id
-from avion_media.cli.resources import on_service
+from avion_media.cli.resources import act, on_service, raise_problems
 from avion_media.common import keys
 from avion_media.items.moderation import MAX_NOTE, Changes, Entry, HashType, parse_list
 from avion_media.items.moderation.entries import hash_file

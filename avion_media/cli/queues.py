@@ -1,4 +1,4 @@
-"""``queues``: shows waiting, delayed and dead tasks; pauses and resumes a queue, cancels tasks."""
+"""``queues`` and ``jobs``: what waits, and the bulk replays and undeletes that the service carries out."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import asdict
 
 import click
 
-from avion_media.backends.queue import QueueStats
+from avion_media.backends.queue import QueueStats, all_jobs
 from avion_media.backends.queue.task_scan import FoundTask, scan_tasks
 from avion_media.backends.redis import Redis
-from avion_media.cli.operator import act, raise_problems
 from avion_media.cli.output import CommandFailed, UsageError, json_option, print_json, print_table
-from avion_media.cli.resources import on_service
+from avion_media.cli.resources import act, on_service, raise_problems
 from avion_media.common.tasks import DROP_DELETED, QUEUES
 from avion_media.items.deletion.notices import notice_backlog
+from avion_media.operations.inspection import format_time
 from avion_media.operations.operation import OperatedService
 from avion_media.operations.queues import may_be_cancelled
 
@@ -136,3 +136,51 @@ async def _known(redis: Redis, name: str, task_ids: frozenset[str]) -> set[str]:
 
     await scan_tasks(redis, name, visit)
     return found
+
+
+@click.group("jobs", invoke_without_command=True)
+@json_option
+@click.pass_context
+def jobs_command(context: click.Context, as_json: bool) -> None:
+    """Show bulk replays (dlq replay --rate) and bulk undeletes (undelete --rate), ended ones for a week."""
+    if context.invoked_subcommand is not None:
+        return
+    jobs = on_service(lambda service: all_jobs(service.items.redis))
+    if as_json:
+        print_json([{"job": each.name, **asdict(each)} for each in jobs])
+        return
+    print_table(
+        ["job", "state", "rate", "total", "done", "refused", "started", "by", "last problem"],
+        [
+            (
+                each.name,
+                each.state,
+                f"{each.rate:g}/s",
+                each.total or "",
+                each.done,
+                each.refused,
+                format_time(each.started_at),
+                each.by,
+                each.problem[:80],
+            )
+            for each in jobs
+        ],
+    )
+
+
+def _job_command(word: str, what: str) -> click.Command:
+    @click.command(word, help=what)
+    @click.argument("job")
+    @json_option
+    def command(job: str, as_json: bool) -> None:
+        outcome = act(f"{word}_job", [job])
+        raise_problems(outcome)
+        state = outcome.done[job]["state"]
+        print_json({"job": job, "done": state}) if as_json else click.echo(f"{job}: {state}")
+
+    return command
+
+
+jobs_command.add_command(_job_command("pause", "Stop JOB for now."))
+jobs_command.add_command(_job_command("resume", "Continue JOB where it stopped."))
+jobs_command.add_command(_job_command("cancel", "End JOB. What it has done stays."))

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from avion_media.cli.operator import act
 from avion_media.cli.output import (
     CommandFailed,
     console,
@@ -17,7 +16,7 @@ from avion_media.cli.output import (
     print_problem,
     print_table,
 )
-from avion_media.cli.resources import on_service
+from avion_media.cli.resources import act, on_service
 from avion_media.config import Config
 from avion_media.items.state.sweep_state import SweepState
 from avion_media.operations.operation import OperatedService, Outcome

@@ -49,11 +49,21 @@ def consumer_name() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Limiter:
-    """The state of a limit, for gauges: slots in use, all slots, and waiting tasks."""
+    """The state of a limit, for gauges and the console: slots in use, all slots, and waiting tasks."""
 
     used: int
     limit: int
     waiting: int = 0
+
+    @property
+    def is_bytes(self) -> bool:
+        """Whether it limits bytes. All other limits are far below ten million."""
+        return self.limit > 10_000_000
+
+    @property
+    def is_full(self) -> bool:
+        """Whether others have to wait."""
+        return self.waiting > 0 or self.used >= self.limit
 
 
 @dataclass(slots=True)

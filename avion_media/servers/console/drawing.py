@@ -23,6 +23,7 @@ from avion_media.operations import audit
 from avion_media.operations.dead_letters import Causes, count_newer
 from avion_media.operations.operation import Operation, many
 from avion_media.process.replicas import SILENT_S, Replicas
+from avion_media.process.runtime import Limiter
 from avion_media.servers.console import charts, wording
 from avion_media.servers.console.health import Facts, Health, assess, queue_state, walk
 from avion_media.servers.console.media_list import MediaFilter, read_media
@@ -103,7 +104,7 @@ class View:
     facts: Facts
     redis: Redis
     smallest: str  # thumbnail size for lists; empty for none
-    limits: tuple[Limit, ...]
+    limits: Mapping[str, Limiter]
     actions: Mapping[str, Operation]
     causes: Causes
     prometheus: PrometheusCharts
@@ -120,26 +121,6 @@ class View:
     def health(self) -> Health:
         """How the service is."""
         return assess(self.facts)
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """A limited resource: how much of it is in use, and how many wait for it."""
-
-    name: str
-    used: int
-    limit: int
-    waiting: int
-
-    @property
-    def is_bytes(self) -> bool:
-        """Whether it limits bytes. All other limits are far below ten million."""
-        return self.limit > 10_000_000
-
-    @property
-    def is_full(self) -> bool:
-        """Whether others have to wait."""
-        return self.waiting > 0 or self.used >= self.limit
 
 
 @cache

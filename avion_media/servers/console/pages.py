@@ -7,8 +7,9 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import trio
@@ -30,8 +31,7 @@ from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 from avion_media.process.tree import Tree
 from avion_media.servers.admin.operators import OperatorGate
-from avion_media.servers.console.drawing import ASSETS, About, Limit, Page, View, Viewer, asset, draw, draw_page
-from avion_media.servers.console.drawing import PAGES as ALL_PAGES
+from avion_media.servers.console.drawing import ASSETS, About, View, Viewer, asset, draw, draw_page
 from avion_media.servers.console.forms import read_form
 from avion_media.servers.console.health import read_facts
 from avion_media.servers.console.live import LivePages
@@ -44,8 +44,8 @@ from avion_media.servers.console.sessions import LoginAttempts, Sessions
 from avion_media.servers.console.uploads import Uploads
 from avion_media.servers.settings import ServerSettings
 
+T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
-_PAGES: Final[Mapping[str, Page]] = {page.name: page for page in ALL_PAGES}
 _READ_S: Final = 5.0
 _DEPENDENCIES: Final = {Dependency.REDIS: "Redis", Dependency.STORE: "The object store"}
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})
@@ -86,15 +86,15 @@ class Console:
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes for the application on the admin port."""
-        pages = {
-            "/console": self._overview,
-            "/console/queues": self._queues,
+        pages: dict[str, Endpoint] = {
+            "/console": partial(self._plain, "overview"),
+            "/console/queues": partial(self._plain, "queues"),
             "/console/dead-letters": self._dead_letters,
             "/console/media": self._media,
             "/console/media/{media_id}": self._media_item,
             "/console/moderation": self._moderation,
             "/console/moderation/{media_id}/preview": self._preview,
-            "/console/system": self._system,
+            "/console/system": partial(self._plain, "system"),
             "/console/audit": self._audit,
             "/console/confirm": self._confirm,
         }
@@ -214,11 +214,6 @@ class Console:
     def _view(self, request: Request, page: str, query: Mapping[str, str] | None = None) -> View:
         runtime = self._runtime
         sizes = self._config.thumbnails.sizes
-        limits = [
-            Limit(name, each.used, each.limit, each.waiting)
-            for name, read in sorted(runtime.observed.limiters.items())
-            for each in (read(),)
-        ]
         return View(
             page,
             self._viewer(request),
@@ -226,7 +221,7 @@ class Console:
             read_facts(runtime.report(), self._tree.describe(), runtime.observed.history, runtime.observed.held),
             self._redis,
             min(sizes, key=lambda size: size.longest_edge).name if sizes else "",
-            tuple(limits),
+            {name: read() for name, read in sorted(runtime.observed.limiters.items())},
             self._actions,
             self._causes,
             self._prometheus,
@@ -292,24 +287,15 @@ class Console:
     async def _missing(self, request: Request) -> Response:
         return self._error(404, "No such page", f"There is no page {request.url.path} in this console.")
 
-    async def _overview(self, request: Request) -> Response:
-        return await self._draw(request, "overview.html", self._view(request, "overview"))
-
-    async def _queues(self, request: Request) -> Response:
-        return await self._draw(request, "queues.html", self._view(request, "queues"))
-
-    async def _system(self, request: Request) -> Response:
-        return await self._draw(request, "system.html", self._view(request, "system"))
+    async def _plain(self, name: str, request: Request) -> Response:
+        """Return a page that consists of its regions."""
+        return await self._draw(request, f"{name}.html", self._view(request, name))
 
     async def _dead_letters(self, request: Request) -> Response:
         query = dict(request.query_params)
         wanted = DeadLetterQuery.from_query(query)
-        try:
-            with trio.fail_after(_READ_S):
-                before, after = query.get("before", ""), query.get("after", "")
-                page = await read_page(self._redis, wanted.selection(), before=before, after=after)
-        except (Unavailable, trio.TooSlowError):
-            page = None
+        before, after = query.get("before", ""), query.get("after", "")
+        page = await _in_time(read_page(self._redis, wanted.selection(), before=before, after=after))
         if page is not None and page.rows and not page.newer:
             query["newest"] = page.rows[0].key
         view = self._view(request, "dead-letters", query)
@@ -322,16 +308,12 @@ class Console:
         if exact:
             return RedirectResponse(f"/console/media/{exact}", 303)
         view = self._view(request, "media", query)
-        try:
-            with trio.fail_after(_READ_S):
-                if wanted.owner:
-                    index = self._runtime.items.owners
-                    page = await read_owned(index, wanted.owner, view.smallest, query.get("before", ""))
-                else:
-                    page = await read_media(self._redis, wanted, view.smallest, query.get("before", ""))
-        except (Unavailable, trio.TooSlowError):
-            page = None
-        if page is not None and not query.get("before") and not wanted.owner:
+        before = query.get("before", "")
+        if wanted.owner:
+            page = await _in_time(read_owned(self._runtime.items.owners, wanted.owner, view.smallest, before))
+        else:
+            page = await _in_time(read_media(self._redis, wanted, view.smallest, before))
+        if page is not None and not before and not wanted.owner:
             query["newest"] = page.newest
         return await self._draw(request, "media.html", view, wanted=wanted, page=page)
 
@@ -350,10 +332,9 @@ class Console:
     async def _moderation(self, request: Request) -> Response:
         query = dict(request.query_params)
         wanted = ModerationQuery.from_query(query)
-        moderation, answer, page = self._runtime.moderation, None, None
-        with suppress(Unavailable, trio.TooSlowError), trio.fail_after(_READ_S):
-            page = await read_moderation(moderation, self._config.moderation, wanted)
-            answer = await look_up(moderation, wanted.text) if wanted.text else None
+        moderation = self._runtime.moderation
+        page = await _in_time(read_moderation(moderation, self._config.moderation, wanted))
+        answer = await _in_time(look_up(moderation, wanted.text)) if wanted.text and page is not None else None
         view = self._view(request, "moderation", query)
         query["newest"] = max(view.facts.held, default="")
         return await self._draw(request, "moderation.html", view, wanted=wanted, page=page, answer=answer)
@@ -447,6 +428,13 @@ class Console:
         response = RedirectResponse("/console/login", 303)
         self._sessions.end(request, response)
         return response
+
+
+async def _in_time(reading: Awaitable[T]) -> T | None:
+    """Return what is read; None if a dependency does not respond in time."""
+    with suppress(Unavailable, trio.TooSlowError), trio.fail_after(_READ_S):
+        return await reading
+    return None
 
 
 def _rate_of(form: QueryParams) -> float:

@@ -271,7 +271,7 @@ async function upload(file, list) {
       filename: file.name, content_type: file.type, size: file.size,
     });
     tell("uploading");
-    await put(granted.url, granted.headers, file, progress);
+    await put(granted.upload_url, granted.upload_headers, file, progress);
     await call("POST", `/console/uploads/${granted.media_id}/complete`);
     const status = await ended(granted.media_id, tell);
     if (status.state !== "READY") throw new Error(status.reason || status.state);
@@ -281,7 +281,7 @@ async function upload(file, list) {
     link.textContent = granted.media_id;
     link.className = "mono small";
     item.append(" ", link);
-    for (const [size, path] of Object.entries(status.thumbnails)) {
+    for (const [size, path] of Object.entries(status.thumbnails ?? {})) {
       const image = document.createElement("img");
       image.src = document.body.dataset.origin + path;
       image.alt = `${file.name}, ${size}`;

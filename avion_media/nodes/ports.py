@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Container
 from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
@@ -25,13 +25,11 @@ from avion_media.servers.admin import OperatorGate, admin_application, operation
 from avion_media.servers.api.callers import Authoriser, Callers
 from avion_media.servers.api.errors import map_exception
 from avion_media.servers.api.media_service import MediaService
-from avion_media.servers.api.statuses import StatusResolver
-from avion_media.servers.api.watch import Watchers
+from avion_media.servers.api.statuses import Watchers
 from avion_media.servers.console import Console, Sessions, Uploads
 from avion_media.servers.files import ADMIN_CONNECTIONS
 from avion_media.servers.http1 import AsgiServer, HttpLimits, HttpServer
-from avion_media.servers.origin.app import Origin
-from avion_media.servers.origin.responses import SAFETY_HEADERS
+from avion_media.servers.origin.app import SAFETY_HEADERS, Origin
 from avion_media.servers.settings import GrpcConfig, HttpConfig, ServerSettings
 from supervisors import Child
 from trio_grpc import CallContext, GrpcLimits, GrpcServer, HealthService, Hooks, RpcError
@@ -52,31 +50,19 @@ class CannotListen(MediaError):
     """A port cannot be opened, most likely because another process has it; the text says which and why."""
 
 
-async def open_listeners(host: str, port: int) -> Listeners:
-    """TCP listeners on ``host``; port 0 takes a free one. Raises `CannotListen`."""
-    try:
-        return await trio.open_tcp_listeners(port, host=host or None)
-    except OSError as error:
-        raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+async def listen(child: Child[Address], bind: Bind, *, for_clients: bool = True) -> Listeners:
+    """Return the listeners of one port. A free port that was taken once (port 0) is kept over restarts of its node.
 
-
-def listener_address(listeners: Sequence[trio.SocketListener]) -> tuple[str, int]:
-    """Where the first listener really listens."""
-    host, port, *_ = listeners[0].socket.getsockname()
-    return str(host), int(port)
-
-
-async def listen(child: Child[Address], bind: Bind) -> Listeners:
-    """Return the listeners of one port. A free port that was taken once (port 0) is kept over restarts of its node."""
-    return await open_listeners(bind.host, child.last_value[1] if child.last_value else bind.port)
-
-
-async def listen_for_clients(runtime: Runtime, child: Child[Address], bind: Bind) -> Listeners:
-    """The same, but none once the process drains: a node that crashes then must not accept clients, as all must leave.
-
-    For the inside of `Runtime.draining`: a drain that begins from there on ends the server that gets the listeners.
+    Not ``for_clients``: none. A node that crashes while the process drains must not accept clients, as all must leave.
+    A drain that begins from there on ends the server that gets the listeners. Raises `CannotListen`.
     """
-    return await listen(child, bind) if runtime.lifecycle.accepting_connections else []
+    if not for_clients:
+        return []
+    port = child.last_value[1] if child.last_value else bind.port
+    try:
+        return await trio.open_tcp_listeners(port, host=bind.host or None)
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {bind.host}:{port}: {error.strerror or error}") from None
 
 
 async def serve_until_stopped(
@@ -87,7 +73,8 @@ async def serve_until_stopped(
     A server that was drained has ended already, and one without listeners has nothing to do: its node waits for the
     rest of the tree.
     """
-    child.started(listener_address(listeners) if listeners else child.last_value or ("", 0))
+    host, port, *_ = listeners[0].socket.getsockname() if listeners else child.last_value or ("", 0)
+    child.started((str(host), int(port)))
     with child.until_stopping():
         if listeners:
             await serve(listeners)
@@ -108,7 +95,7 @@ async def origin(runtime: Runtime, child: Child[Address], *, config: HttpConfig)
     runtime.observed.active_requests = lambda: server.requests
     slots = limiting(runtime, "http.connections", lambda: Limiter(server.connections, config.max_connections))
     with slots, runtime.draining("origin", server.drain):
-        listeners = await listen_for_clients(runtime, child, config.bind)
+        listeners = await listen(child, config.bind, for_clients=runtime.lifecycle.accepting_connections)
         await serve_until_stopped(child, listeners, server.serve)
 
 
@@ -156,9 +143,8 @@ class ObservedCall(AbstractContextManager[None]):
 
 async def grpc(runtime: Runtime, child: Child[Address], *, config: GrpcConfig) -> None:
     """MediaService, health and reflection; and what wakes the watchers."""
-    shared, watchers = runtime.config, Watchers()
-    statuses = StatusResolver(runtime.items, runtime.replay, runtime.moderation.status, shared.upload)
-    service = MediaService(runtime, guard_of(shared.remote), statuses, watchers)
+    watchers = Watchers()
+    service = MediaService(runtime, guard_of(runtime.config.remote), watchers)
     health = HealthService()
     tls, callers = open_tls(config), open_callers(config)
     server = GrpcServer(
@@ -184,7 +170,7 @@ async def grpc(runtime: Runtime, child: Child[Address], *, config: GrpcConfig) -
         calls = limiting(runtime, "rpc.calls", lambda: Limiter(server.calls, config.max_calls))
         connections = limiting(runtime, "rpc.connections", lambda: Limiter(server.connections, config.max_connections))
         with runtime.draining("grpc", server.drain), calls, connections:
-            listeners = await listen_for_clients(runtime, child, config.bind)
+            listeners = await listen(child, config.bind, for_clients=runtime.lifecycle.accepting_connections)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_wake_watchers, runtime, watchers)
                 for files in (tls, callers):
@@ -255,7 +241,9 @@ async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettin
         local_only=config.admin.bind.is_loopback,
         session=sessions.is_open,
     )
-    uploads = _uploads(runtime) if config.admin.uploads else None
+    # Nobody watches in the upload box, so its service needs no subscription.
+    service = MediaService(runtime, guard_of(config.remote), Watchers()) if config.admin.uploads else None
+    uploads = None if service is None else Uploads(service)
     operations = Operations(OperatedService.of(runtime, tree().kill if config.chaos.enabled else None))
     console = Console(runtime, config, tree(), gate, sessions, operations, uploads=uploads)
     app = admin_application(
@@ -275,10 +263,3 @@ async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettin
             nursery.start_soon(operators.watch)
         await serve_until_stopped(child, listeners, server.serve)
         nursery.cancel_scope.cancel()
-
-
-def _uploads(runtime: Runtime) -> Uploads:
-    """The upload box's side of things; nobody watches there, so its service needs no subscription."""
-    config = runtime.config
-    statuses = StatusResolver(runtime.items, runtime.replay, runtime.moderation.status, config.upload)
-    return Uploads(MediaService(runtime, guard_of(runtime.config.remote), statuses, Watchers()))

@@ -24,9 +24,8 @@ from avion_media.config import Config
 from avion_media.items.item import Items
 from avion_media.items.moderation import ModerationStatus
 from avion_media.items.state import StatusStore
-from avion_media.media.settings import UploadConfig
 from avion_media.servers.api.media_service import MediaService, NothingUploaded
-from avion_media.servers.api.statuses import StatusResolver, UnknownMedium
+from avion_media.servers.api.statuses import UnknownMedium
 from avion_media.workers.settings import SweepConfig
 from avion_media.workers.sweep import Reconciliation
 from tests.crash.stage import SIZES, Act, MemoryStore, Stage, Steps, open_stages, slot_of, stepped
@@ -89,9 +88,10 @@ async def complete(stage: Stage, steps: Steps | None = None) -> bool:
     redis = stepped(stage.redis, steps)
     store = slot_of(Dependency.STORE, cast("ObjectStore", _Store(stage.objects, steps)))
     items = Items(store, redis)
-    runtime = SimpleNamespace(config=Config(), store=store, items=items, telemetry=NO_TELEMETRY)
-    resolver = StatusResolver(items, stage.replay(steps), ModerationStatus(store), UploadConfig())
-    service = MediaService(cast("Any", runtime), cast("Any", None), resolver, cast("Any", None))
+    moderation = SimpleNamespace(status=ModerationStatus(store))
+    shared = {"items": items, "replay": stage.replay(steps), "moderation": moderation, "telemetry": NO_TELEMETRY}
+    runtime = SimpleNamespace(config=Config(), store=store, **shared)
+    service = MediaService(cast("Any", runtime), cast("Any", None), cast("Any", None))
     request = wire.CompleteMediaUploadRequest(media_id=str(stage.media_id))
     try:
         await service.CompleteMediaUpload(request, cast("Any", SimpleNamespace(caller="web")))

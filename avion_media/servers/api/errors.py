@@ -9,10 +9,9 @@ from avion_media.common.errors import Dependency, RedisFull, Unavailable
 from avion_media.common.records import UnreadableRecord
 from avion_media.items.moderation import NotBlocked
 from avion_media.servers.api.media_service import AlreadyDeleted, HostDenied, NothingUploaded
-from avion_media.servers.api.pending_uploads import TooManyPending
 from avion_media.servers.api.resumable import AlreadyCompleted, MultipartOff, NoSuchUpload, PartsMissing
 from avion_media.servers.api.statuses import UnknownMedium
-from avion_media.servers.api.validation import BadRequest
+from avion_media.servers.api.validation import BadRequest, TooManyPending
 from trio_grpc import Code, RpcError
 
 DOMAIN = "media.avion"

@@ -30,13 +30,19 @@ from avion_media.operations.operation import Facts, OperatedService, Order
 from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 from avion_media.process.settings import ProcessSettings
-from avion_media.servers.api.pending_uploads import PendingUploads
-from avion_media.servers.api.resumable import AlreadyCompleted, NoSuchUpload, ResumableUploads, SignedPart
-from avion_media.servers.api.statuses import StatusResolver, UnknownMedium
-from avion_media.servers.api.upload_ids import GrantedUpload, InvalidUploadId
+from avion_media.servers.api.resumable import (
+    AlreadyCompleted,
+    GrantedUpload,
+    InvalidUploadId,
+    NoSuchUpload,
+    ResumableUploads,
+    SignedPart,
+)
+from avion_media.servers.api.statuses import StatusResolver, UnknownMedium, Watchers
 from avion_media.servers.api.validation import (
     MAX_PAGE_SIZE,
     BadRequest,
+    PendingUploads,
     UploadRequest,
     Violation,
     check_owner,
@@ -44,7 +50,6 @@ from avion_media.servers.api.validation import (
     check_part_numbers,
     check_upload_request,
 )
-from avion_media.servers.api.watch import Watchers
 from trio_grpc import CallContext
 
 
@@ -63,14 +68,14 @@ class HostDenied(MediaError):
 class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code has no types
     """The handlers. One object serves all calls."""
 
-    def __init__(self, runtime: Runtime, guard: AddressGuard, statuses: StatusResolver, watchers: Watchers) -> None:
+    def __init__(self, runtime: Runtime, guard: AddressGuard, watchers: Watchers) -> None:
         self._runtime = runtime
         self._config: ProcessSettings = runtime.config
         self._enabled = runtime.config.decoders.enabled()
         self._guard = guard
-        self._statuses = statuses
-        self._watchers = watchers
         upload = runtime.config.upload
+        self._statuses = StatusResolver(runtime.items, runtime.replay, runtime.moderation.status, upload)
+        self._watchers = watchers
         self._pending = PendingUploads(upload.max_pending, upload.url_ttl)
         self._resumable = ResumableUploads(runtime.store, upload)
         self._owners = runtime.items.owners

@@ -5,33 +5,296 @@ deletions. While it is unavailable the origin serves what the store has, for cac
 lost deletions, and their journal is being replayed, the origin answers 503.
 
 The three modes (*proxy*, *redirect* and *accel*) are compared in docs/cdn.md.
+
+The responses: their headers (docs/contract.md, section 5), conditions and ranges (RFC 9110, sections 13 and 14), and
+what is measured of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import trio
 
-from avion_media.backends.store import ByteRange, ObjectStore, RangeNotSatisfiable
+from avion_media.backends.store import ByteRange, ObjectInfo, ObjectStore, RangeNotSatisfiable, stored_facts, within
+from avion_media.common import keys
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.common.formats import JPEG, WEBP
+from avion_media.common.ids import AnyId, InvalidId, parse_any_id
+from avion_media.common.media import WEBP_SUFFIX, is_size_name
 from avion_media.common.resources import Deletions, ResourceSlot
 from avion_media.common.telemetry import Telemetry, get_logger, instruments
 from avion_media.items.moderation import ModerationStatus
 from avion_media.servers.http1 import Request, Response
-from avion_media.servers.origin import responses
 from avion_media.servers.origin.body import RangeBody, WindowMemory
-from avion_media.servers.origin.responses import Timing, observed
 from avion_media.servers.settings import HttpConfig
 
+METHODS = ("GET", "HEAD")
+IMMUTABLE = "public, max-age=31536000, immutable"
+UNCERTAIN = "public, max-age=60"  # while it is unknown whether the media item was deleted
+NEGATIVE = "public, max-age=10"
+BRIEF = "public, max-age=60"  # of what follows from the configuration
+GONE = "public, max-age=60"  # not forever: a deletion can be undone within its delay, and a block can be lifted
+MOVED = "public, max-age=86400"
+SAFETY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
+_UNKNOWN_TYPE = "application/octet-stream"
+
+MEDIA = "/media/{id}"
+THUMBNAIL = "/thumbnail/{size}/{id}"
+CAPABILITIES = "/capabilities"
+NO_ROUTE = "_OTHER"
+_ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+_SINGLE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
+CONDITIONS = ("if-match", "if-unmodified-since", "if-none-match", "if-modified-since", "if-range")
+_CLIENT_GONE = 499  # as nginx calls it: the client left before there was a response
 _STORE_S = 8.0  # until the headers of a response: less than a CDN waits
 _NO_BYTES = (None, 0)  # "the last 0 bytes" cannot be asked of a store
 _BLOCKED = "this media item was blocked"
 _log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The object of one request. ``content_type`` is None if the object's own facts have it."""
+
+    route: str
+    any_id: AnyId
+    key: str
+    content_type: str | None = None
+
+    def served_as(self, info: ObjectInfo) -> tuple[str, str]:
+        """Return content type and disposition: as detected, never as declared."""
+        if self.content_type is not None:
+            return self.content_type, "inline"
+        facts = stored_facts(info)
+        return (facts.format.content_type, "inline") if facts else (_UNKNOWN_TYPE, "attachment")
+
+
+def route_of(path: str) -> tuple[str, str]:
+    """Return the route of a path, compared exactly, and its last part, which may be a media id."""
+    match path.split("/"):
+        case ["", "media", media_id]:
+            return MEDIA, media_id
+        case ["", "thumbnail", _size, media_id]:
+            return THUMBNAIL, media_id
+        case ["", "capabilities"]:
+            return CAPABILITIES, ""
+    return NO_ROUTE, ""
+
+
+def target_of(path: str) -> Target | None:
+    """Return the object of a path; None if there cannot be one.
+
+    The path is not decoded. A media item has only one spelling; otherwise a cache would store copies that no purge
+    reaches.
+    """
+    route, name = route_of(path)
+    media_id = name.removesuffix(WEBP_SUFFIX) if route == THUMBNAIL else name
+    try:
+        any_id = parse_any_id(media_id)
+    except InvalidId:
+        return None
+    if route == MEDIA:
+        return Target(route, any_id, keys.original(any_id))
+    size = path.split("/")[2]
+    if not is_size_name(size):
+        return None
+    # The size might not be configured any more, because URLs outlive the configuration.
+    suffix, made_as = ("", JPEG) if name == media_id else (WEBP_SUFFIX, WEBP)
+    return Target(route, any_id, keys.thumbnail(any_id, size + suffix), made_as.content_type)
+
+
+def object_headers(info: ObjectInfo, target: Target, cache_control: str) -> dict[str, str]:
+    """Return the headers of a response with the object, or a part of it."""
+    content_type, disposition = target.served_as(info)
+    return {"Content-Type": content_type, "Content-Disposition": disposition, **validators(info, cache_control)}
+
+
+def validators(info: ObjectInfo, cache_control: str) -> dict[str, str]:
+    """Return the validators, also for responses without a body. All replicas have the same etag, the store's."""
+    return {
+        "ETag": quoted(info.etag),
+        "Last-Modified": format_datetime(info.last_modified.astimezone(UTC), usegmt=True),
+        "Cache-Control": cache_control,
+        "Accept-Ranges": "bytes",
+    }
+
+
+def quoted(etag: str) -> str:
+    """Return an etag as a strong entity tag (RFC 9110, 8.8.3)."""
+    return '"' + etag.removeprefix("W/").strip('"') + '"'
+
+
+def plain(
+    status: int, text: str, *, cache_control: str = NEGATIVE, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return a short text response."""
+    own = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": cache_control}
+    return Response(status, {**own, **(headers or {})}, f"{text}\n".encode())
+
+
+def capabilities(fields: Mapping[str, Any]) -> Response:
+    """Return what may be uploaded, as JSON that pages of any site can read."""
+    headers = {"Content-Type": "application/json", "Cache-Control": BRIEF, "Access-Control-Allow-Origin": "*"}
+    return Response(200, headers, json.dumps(fields).encode())
+
+
+def moved(path: str) -> Response:
+    """Return 308 to the path without its query, which selects nothing and would make a second copy in a cache."""
+    return plain(308, "without a query", cache_control=MOVED, headers={"Location": path})
+
+
+def try_again(retry_after_s: float = 1.0) -> Response:
+    """Return 503, for a temporary problem."""
+    headers = {"Retry-After": str(max(1, round(retry_after_s)))}
+    return plain(503, "temporarily unavailable; retry later", cache_control="no-store", headers=headers)
+
+
+def accel_uri(url: str, *, brief: bool) -> str:
+    """Return the internal path for a URL of the store: in the location of ``ops/cdn/accel.conf``.
+
+    The path also decides how long the response may be cached. ``Cache-Control`` cannot be used, because nginx would
+    apply it to an error of the store as well.
+    """
+    parts = urlsplit(url)
+    return f"/_store/{'brief' if brief else 'immutable'}{parts.path}?{parts.query}"
+
+
+def unsatisfiable(size_bytes: int) -> Response:
+    """Return 416: the range begins after the end (RFC 9110, 15.5.17)."""
+    headers = {"Content-Range": f"bytes */{size_bytes}", "Accept-Ranges": "bytes"}
+    return plain(416, "the range lies beyond the end", cache_control="no-store", headers=headers)
+
+
+def _parse_date(text: str | None) -> datetime | None:
+    """A date in any of its three forms (RFC 9110, 5.6.7); None where there is none, which is to be ignored."""
+    if text is None:
+        return None
+    try:
+        parsed = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):  # also a year or an offset of twenty digits
+        return None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _matches(header: str, etag: str, *, strongly: bool) -> bool:
+    """Whether a list of entity tags has this one, which is strong. ``*`` has every tag (RFC 9110, 8.8.3.2)."""
+    if header.strip() == "*":
+        return True
+    tags = _ENTITY_TAG.findall(header)
+    return etag in tags or (not strongly and f"W/{etag}" in tags)
+
+
+def failed_precondition(headers: Mapping[str, str], etag: str, last_modified: datetime) -> int | None:
+    """Return 412 or 304 if a precondition of a GET or HEAD fails, in the order of RFC 9110, 13.2.2; otherwise None."""
+    modified = last_modified.replace(microsecond=0)
+    if (if_match := headers.get("if-match")) is not None:
+        if not _matches(if_match, etag, strongly=True):
+            return 412
+    elif (since := _parse_date(headers.get("if-unmodified-since"))) is not None and modified > since:
+        return 412
+    if (if_none_match := headers.get("if-none-match")) is not None:
+        return 304 if _matches(if_none_match, etag, strongly=False) else None
+    since = _parse_date(headers.get("if-modified-since"))
+    return 304 if since is not None and modified <= since else None
+
+
+def range_applies(if_range: str | None, etag: str, last_modified: datetime) -> bool:
+    """Whether ``If-Range`` lets the ``Range`` stand: a strong match, or the exact date."""
+    if if_range is None:
+        return True
+    if if_range.lstrip().startswith(('"', "W/")):
+        return if_range.strip() == etag
+    return _parse_date(if_range) == last_modified.replace(microsecond=0)
+
+
+def forwardable_range(header: str | None) -> ByteRange | None:
+    """Return the range that the header asks for, in the form that the store takes. None stands for the whole object."""
+    match = _SINGLE_RANGE.fullmatch(header) if header else None
+    if match is None or not (match[1] or match[2]):
+        return None
+    first = int(match[1]) if match[1] else None
+    last = int(match[2]) if match[2] else None
+    if first is not None and last is not None and last < first:
+        return None
+    return first, last
+
+
+def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """The first and last byte asked for; None to serve everything (no range, several, or one that is malformed).
+
+    Raises RangeNotSatisfiable for a range beyond the end.
+    """
+    asked = forwardable_range(header)
+    if asked is None:
+        return None
+    first, last = within(asked, size)
+    if first >= size:
+        raise RangeNotSatisfiable
+    return first, last
+
+
+class Timing(dict[str, float]):
+    """The seconds of each part of one response (https://www.w3.org/TR/server-timing/)."""
+
+    @contextmanager
+    def measured(self, name: str) -> Iterator[None]:
+        """Measure the block that follows. ``name`` is a constant of the code."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self[name] = time.perf_counter() - started
+
+    def header(self) -> str:
+        """The header's value, in milliseconds; empty without measurements."""
+        return ", ".join(f"{name};dur={duration_s * 1000:.1f}" for name, duration_s in self.items())
+
+
+async def observed(
+    telemetry: Telemetry, request: Request, respond: Callable[[Request, str, Timing], Awaitable[Response]]
+) -> Response:
+    """Return the response of ``respond``, which gets the request's route. Report it by a span and a metric.
+
+    The origin is public, so a visitor's ``traceparent`` is ignored: otherwise visitors would decide which traces are
+    recorded. Each request has its own trace, linked to that of the media item.
+    """
+    route, media_id = route_of(request.path)
+    method = request.method if request.method in METHODS else NO_ROUTE
+    known: dict[str, Any] = {"http__request__method": method, "url__scheme": "http", "http__route": route}
+    started = time.monotonic()
+    status, timing = 500, Timing()
+    name = method if route is NO_ROUTE else f"{method} {route}"
+    with telemetry.span(name, kind="server", link=media_id, **known) as span:
+        try:
+            response = await respond(request, route, timing)
+            status = response.status
+            if header := timing.header():
+                response.headers["Server-Timing"] = header
+            return response
+        except trio.Cancelled:
+            status = _CLIENT_GONE
+            raise
+        finally:
+            span.set(http__response__status_code=status)
+            if status >= 500:
+                span.fail(str(status))
+            known |= {"http__response__status_code": status, "error__type": str(status) if status >= 500 else ""}
+            telemetry.record(instruments.HTTP_DURATION, time.monotonic() - started, **known)
 
 
 @dataclass(eq=False)
@@ -49,43 +312,43 @@ class Origin:
     async def handle(self, request: Request) -> Response:
         """The response to any request: every one carries the safety headers."""
         response = await observed(self.telemetry, request, self._respond)
-        response.headers.update(responses.SAFETY_HEADERS)
+        response.headers.update(SAFETY_HEADERS)
         return response
 
     async def _respond(self, request: Request, route: str, timing: Timing) -> Response:
-        if route is responses.NO_ROUTE:
-            return responses.plain(404, "no such path")
-        if request.method not in responses.METHODS:
-            return responses.plain(405, "GET and HEAD only", cache_control="no-store", headers={"Allow": "GET, HEAD"})
-        target = responses.target_of(request.path)
-        if target is None and route is not responses.CAPABILITIES:
-            return responses.plain(404, "media item not found")
+        if route is NO_ROUTE:
+            return plain(404, "no such path")
+        if request.method not in METHODS:
+            return plain(405, "GET and HEAD only", cache_control="no-store", headers={"Allow": "GET, HEAD"})
+        target = target_of(request.path)
+        if target is None and route is not CAPABILITIES:
+            return plain(404, "media item not found")
         if request.query is not None:
-            return responses.moved(request.path)
+            return moved(request.path)
         if target is None:
-            return responses.capabilities(self.capabilities())
+            return capabilities(self.capabilities())
         media_id = str(target.any_id)
         try:
             with timing.measured("tombstone"):
                 deleted = await self._deleted(media_id)
             if deleted:
-                return responses.plain(410, "this media item was deleted", cache_control=responses.GONE)
+                return plain(410, "this media item was deleted", cache_control=GONE)
             with timing.measured("store"), trio.move_on_after(_STORE_S):
-                cache_control = responses.UNCERTAIN if deleted is None else responses.IMMUTABLE
+                cache_control = UNCERTAIN if deleted is None else IMMUTABLE
                 try:
                     if not await self.moderation.is_blocked_despite_objects(media_id):
                         return await self._from_store(request, target, cache_control)
                 except ObjectMissing:  # a block removes the objects, and leaves its record
                     if not await self.moderation.is_blocked(media_id):
-                        return responses.plain(404, "media item not found")
-                return responses.plain(451, _BLOCKED, cache_control=responses.GONE)
+                        return plain(404, "media item not found")
+                return plain(451, _BLOCKED, cache_control=GONE)
             _log.warning("origin.unavailable", dependency="store", media_id=media_id, waited_s=_STORE_S)
-            return responses.try_again()
+            return try_again()
         except PreconditionFailed:  # the object was replaced between two requests: the client can repeat its own
-            return responses.try_again()
+            return try_again()
         except Unavailable as error:
             _log.warning("origin.unavailable", dependency=error.dependency, media_id=media_id)
-            return responses.try_again(error.retry_after_s)
+            return try_again(error.retry_after_s)
 
     async def _deleted(self, media_id: str) -> bool | None:
         """Return whether the media item was deleted; None while Redis is unavailable.
@@ -100,20 +363,20 @@ class Origin:
                 raise
             return None
 
-    async def _from_store(self, request: Request, target: responses.Target, cache_control: str) -> Response:
+    async def _from_store(self, request: Request, target: Target, cache_control: str) -> Response:
         if self.config.mode != "proxy" and request.method != "HEAD":  # a URL that is signed for GET serves no HEAD
             return await self._handed_over(target, cache_control)
-        byte_range = responses.forwardable_range(request.headers.get("range"))
-        needs_facts = any(name in request.headers for name in responses.CONDITIONS) or byte_range == _NO_BYTES
+        byte_range = forwardable_range(request.headers.get("range"))
+        needs_facts = any(name in request.headers for name in CONDITIONS) or byte_range == _NO_BYTES
         try:
             if request.method == "HEAD" or needs_facts:
                 return await self._conditional(request, target, cache_control)
             return await self._object(request, target, byte_range, cache_control)
         except RangeNotSatisfiable:
             info = await self.store.get().head(target.key)
-            return responses.unsatisfiable(info.size_bytes)
+            return unsatisfiable(info.size_bytes)
 
-    async def _handed_over(self, target: responses.Target, cache_control: str) -> Response:
+    async def _handed_over(self, target: Target, cache_control: str) -> Response:
         """The store's URL, for the client (307) or for nginx (``X-Accel-Redirect``).
 
         Caches may keep a redirect for half of the URL's life: a client that follows it then has the other half.
@@ -123,34 +386,34 @@ class Origin:
         shown = {"content_type": content_type, "content_disposition": disposition}
         url = store.downloads.get(target.key, expires_s=ttl_s, now=datetime.now(UTC), **shown)
         if self.config.mode == "accel":
-            internal = responses.accel_uri(url, brief=cache_control is responses.UNCERTAIN)
+            internal = accel_uri(url, brief=cache_control is UNCERTAIN)
             headers = {"Content-Type": content_type, "Content-Disposition": disposition, "X-Accel-Redirect": internal}
             return Response(200, headers)
-        if cache_control is responses.IMMUTABLE:
+        if cache_control is IMMUTABLE:
             cache_control = f"public, max-age={ttl_s // 2}"
         return Response(307, {"Location": url, "Cache-Control": cache_control})
 
-    async def _conditional(self, request: Request, target: responses.Target, cache_control: str) -> Response:
+    async def _conditional(self, request: Request, target: Target, cache_control: str) -> Response:
         """Decided by the facts alone; the body is read only when it is sent. Raises as `_object` does."""
         headers = request.headers
         info = await self.store.get().head(target.key)
-        etag = responses.quoted(info.etag)
-        match responses.failed_precondition(headers, etag, info.last_modified):
+        etag = quoted(info.etag)
+        match failed_precondition(headers, etag, info.last_modified):
             case 412:
-                return responses.plain(412, "the object is another version", cache_control="no-store")
+                return plain(412, "the object is another version", cache_control="no-store")
             case 304:
-                return Response(304, responses.validators(info, cache_control))
+                return Response(304, validators(info, cache_control))
         if request.method == "HEAD":  # Range is defined for GET alone (RFC 9110, 14.2)
             length = {"Content-Length": str(info.size_bytes)}
-            return Response(200, responses.object_headers(info, target, cache_control) | length)
-        applies = responses.range_applies(headers.get("if-range"), etag, info.last_modified)
-        byte_range = responses.parse_range(headers.get("range"), info.size_bytes) if applies else None
+            return Response(200, object_headers(info, target, cache_control) | length)
+        applies = range_applies(headers.get("if-range"), etag, info.last_modified)
+        byte_range = parse_range(headers.get("range"), info.size_bytes) if applies else None
         return await self._object(request, target, byte_range, cache_control, etag=info.etag)
 
     async def _object(
         self,
         request: Request,
-        target: responses.Target,
+        target: Target,
         byte_range: ByteRange | None,
         cache_control: str,
         etag: str | None = None,
@@ -163,7 +426,7 @@ class Origin:
         except BaseException:
             body.close()
             raise
-        headers = responses.object_headers(body.info, target, cache_control)
+        headers = object_headers(body.info, target, cache_control)
         if body.content_range is None:
             return Response(200, headers, body)
         return Response(206, headers | {"Content-Range": str(body.content_range)}, body)

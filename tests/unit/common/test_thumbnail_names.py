@@ -6,7 +6,7 @@ from avion_media.common import keys
 from avion_media.common.formats import JPEG, WEBP
 from avion_media.common.ids import parse_any_id
 from avion_media.common.media import in_all_formats, parse_size_names
-from avion_media.servers.origin.responses import target_of
+from avion_media.servers.origin.app import target_of
 
 REMOTE = parse_any_id("ab" * 32)
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import trio
 
-from avion_media.nodes.ports import listener_address, open_listeners
 from avion_media.servers.http1 import HttpLimits, HttpServer, Request, Response
 from trio_grpc import GrpcServer
 
@@ -20,8 +19,8 @@ async def _nothing(_request: Request) -> Response:
 async def test_a_drain_that_comes_before_the_server_serves_ends_it(make: Any) -> None:
     """The drain may begin while a node that has crashed opens its listeners again."""
     server = make()
-    listeners = await open_listeners("127.0.0.1", 0)
-    host, port = listener_address(listeners)
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    host, port = listeners[0].socket.getsockname()
     with trio.fail_after(20):
         await server.drain(1.0)
         await server.serve(listeners)

@@ -14,10 +14,9 @@ from avion_media.common.records import UnreadableRecord
 from avion_media.items.moderation import NotBlocked
 from avion_media.servers.api.errors import map_exception
 from avion_media.servers.api.media_service import AlreadyDeleted, HostDenied, NothingUploaded
-from avion_media.servers.api.pending_uploads import TooManyPending
 from avion_media.servers.api.resumable import AlreadyCompleted, MultipartOff, NoSuchUpload, PartsMissing
 from avion_media.servers.api.statuses import UnknownMedium
-from avion_media.servers.api.validation import BadRequest, Violation
+from avion_media.servers.api.validation import BadRequest, TooManyPending, Violation
 from trio_grpc import Code
 
 ROOT = Path(__file__).resolve().parents[4]

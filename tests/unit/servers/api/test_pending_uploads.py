@@ -16,7 +16,7 @@ from avion_media.config import load
 from avion_media.process.runtime import Runtime
 from avion_media.servers.api.errors import map_exception
 from avion_media.servers.api.media_service import MediaService
-from avion_media.servers.api.pending_uploads import PendingUploads, TooManyPending
+from avion_media.servers.api.validation import PendingUploads, TooManyPending
 from trio_grpc import CallContext, Code
 
 NOW = 1_800_000_000.0
@@ -80,11 +80,9 @@ class Signing:
 async def test_what_was_answered_unavailable_is_not_pending() -> None:
     store: ResourceSlot[Any] = ResourceSlot(Dependency.STORE)
     config = load({"AVION_MEDIA_UPLOAD__MAX_PENDING": "2"})
-    runtime = cast(
-        "Runtime",
-        SimpleNamespace(config=config, telemetry=NO_TELEMETRY, store=store, items=SimpleNamespace(owners=None)),
-    )
-    service = MediaService(runtime, cast("Any", None), cast("Any", None), cast("Any", None))
+    unused = {"items": SimpleNamespace(owners=None), "replay": None, "moderation": SimpleNamespace(status=None)}
+    runtime = cast("Runtime", SimpleNamespace(config=config, telemetry=NO_TELEMETRY, store=store, **unused))
+    service = MediaService(runtime, cast("Any", None), cast("Any", None))
     request = wire.RequestMediaUploadRequest(filename="cat.jpg", content_type="image/jpeg", size=10)
     for _ in range(5):
         with pytest.raises(Unavailable):

@@ -19,8 +19,7 @@ from avion_media.common.tasks import State, Status
 from avion_media.items.item import Items
 from avion_media.items.moderation import ModerationStatus
 from avion_media.media.settings import UploadConfig
-from avion_media.servers.api.statuses import StatusResolver
-from avion_media.servers.api.watch import Notifier, Watchers
+from avion_media.servers.api.statuses import Notifier, StatusResolver, Watchers
 
 PENDING = Status("m", State.PENDING_UPLOAD)
 PROCESSING = Status("m", State.PROCESSING)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import trio
 
 from avion_media.servers.http1 import HttpLimits, Request, Response
-from avion_media.servers.http1.connection import HttpConnection, Shared
+from avion_media.servers.http1.server import HttpConnection, Shared
 
 _WINDOWS = (64 << 10, 1 << 20, 4 << 20, 100)
 _LIMIT_S = 20.0

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from avion_media.backends.store import ObjectInfo, RangeNotSatisfiable
-from avion_media.servers.origin.responses import failed_precondition, parse_range, range_applies, validators
+from avion_media.servers.origin.app import failed_precondition, parse_range, range_applies, validators
 
 MODIFIED = datetime(2024, 2, 29, 12, 0, 0, 500_000, UTC)
 ETAG = '"abc"'

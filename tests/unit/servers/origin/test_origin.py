@@ -11,8 +11,7 @@ import pytest
 
 from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.servers.http1 import Response
-from avion_media.servers.origin.app import Origin
-from avion_media.servers.origin.responses import SAFETY_HEADERS
+from avion_media.servers.origin.app import SAFETY_HEADERS, Origin
 from avion_media.servers.settings import HttpConfig
 from tests.unit.servers.origin.objects import Blocks, Deletions, Objects, Slot, request
 

@@ -75,24 +75,15 @@ MEANINGS: dict[Reason, str] = {
 }
 
 _OTHER_FILE = "Nothing to do here: the client must send another file."
+_RAISE_THE_LIMIT = "Raise the limit if such files are wanted, else nothing."
 ADVICE: dict[Reason, str] = {
+    **dict.fromkeys(Reason, _OTHER_FILE),  # unless another row says otherwise
+    **dict.fromkeys((Reason.TOO_MANY_PIXELS, Reason.TOO_LONG, Reason.TOO_LARGE), _RAISE_THE_LIMIT),
     Reason.MISSING: "The client must upload the file again.",
-    Reason.EMPTY: _OTHER_FILE,
-    Reason.UNKNOWN_TYPE: _OTHER_FILE,
     Reason.UNSUPPORTED_TYPE: "Switch the decoder on (`DECODERS__…`) if this type is wanted, else nothing.",
-    Reason.TYPE_MISMATCH: _OTHER_FILE,
-    Reason.CORRUPT: _OTHER_FILE,
-    Reason.NO_VIDEO: _OTHER_FILE,
-    Reason.TOO_MANY_PIXELS: "Raise the limit if such files are wanted, else nothing.",
-    Reason.TOO_MANY_FRAMES: _OTHER_FILE,
-    Reason.BAD_DIMENSIONS: _OTHER_FILE,
-    Reason.BAD_ASPECT: _OTHER_FILE,
-    Reason.TOO_LONG: "Raise the limit if such files are wanted, else nothing.",
-    Reason.TOO_LARGE: "Raise the limit if such files are wanted, else nothing.",
     Reason.DECODER_LIMIT: "Check whether valid files end this way; if so, raise the sandbox's limits.",
     Reason.DECODER_CRASHED: "Keep the file and report it as a bug of the decoder; updates often fix it.",
     Reason.DECODER_KILLED: "Give the host more memory or lower `SANDBOX__BUDGET`, then replay.",
-    Reason.EXTERNAL_REFERENCE: _OTHER_FILE,
     Reason.REMOTE_REFUSED: "Look at `REMOTE__DENY_HOSTS` if this server should be fetched from, else nothing.",
     Reason.REMOTE_UNREACHABLE: "Nothing to do here: the URL is fetched again at the next request.",
     Reason.REMOTE_STATUS: "Nothing to do here: the remote server decides what it serves.",
@@ -111,18 +102,7 @@ SERVICE_FAULTS = frozenset(
     {Reason.INTERNAL, Reason.POISON, Reason.DECODER_KILLED, Reason.UNREADABLE, Reason.EXPIRED, Reason.CANCELLED}
 )
 """Failures of the service. The upload is kept, an operator can replay the task, and a later result counts."""
-RETRYABLE = frozenset(
-    {
-        Reason.INTERNAL,
-        Reason.DECODER_KILLED,
-        Reason.POISON,
-        Reason.UNREADABLE,
-        Reason.EXPIRED,
-        Reason.CANCELLED,
-        Reason.REMOTE_UNREACHABLE,
-        Reason.MISSING,
-    }
-)
+RETRYABLE = SERVICE_FAULTS | {Reason.REMOTE_UNREACHABLE, Reason.MISSING}
 """Failures after which the same client can try again with the same file."""
 
 

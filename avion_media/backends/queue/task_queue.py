@@ -341,22 +341,7 @@ class TaskQueue:
     async def stats(self) -> QueueStats:
         """Return the present figures of the queue."""
         found: bytes = await self._redis.run(scripts.STATS, (*self._keys.dispatch, self._keys.delayed))
-        numbers = map(float, json.loads(found))
-        entries, pending, waiting, tenants, age, delayed, due, dead, consumers, paused = numbers
-        return QueueStats(
-            depth=int(entries + waiting),
-            # Exact, because completed entries are removed. XINFO's lag can be nil.
-            lag=int(max(0, entries - pending) + waiting),
-            pending=int(pending),
-            oldest_age_s=age,
-            delayed=int(delayed),
-            next_due=due if due >= 0 else None,
-            dead_letters=int(dead),
-            consumers=int(consumers),
-            tenants=int(tenants),
-            paused_since=paused,
-            waiting=int(waiting),
-        )
+        return QueueStats(**json.loads(found))
 
     async def _wait_for_entry(self, block_s: float) -> Reply:
         block_ms = max(1, round(block_s * 1000))  # 0 would mean without an end

@@ -75,11 +75,8 @@ SEND = Attribute("messaging.operation.name", ("send",))
 PROCESS = Attribute("messaging.operation.name", ("process",))
 DESTINATION = Attribute("messaging.destination.name", tuple(QUEUES))
 WAITED_IN = Attribute("messaging.destination.name", (*QUEUES, DROP_DELETED))
-TASK_OUTCOME = Attribute(
-    "outcome",
-    ("done", "rejected", "retried", "deferred", "dead_letter", "cancelled", "lease_lost"),
-    "how an attempt ended",
-)
+_TASK_OUTCOMES = ("done", "rejected", "retried", "deferred", "dead_letter", "cancelled", "lease_lost")
+TASK_OUTCOME = Attribute("outcome", _TASK_OUTCOMES, "how an attempt ended")
 TASK_REASON = Attribute(
     "reason",
     (NONE, *_REASONS, *(str(each) for each in Dependency)),
@@ -106,22 +103,11 @@ JOB_OUTCOME = Attribute("outcome", ("done", "rejected", "limit", "crashed", "kil
 KILL_CAUSE = Attribute(
     "cause", ("limit", "crashed", "killed"), "a limit, a crash by the content, or a kill from outside (memory)"
 )
-LIMITER = Attribute(
-    "limiter",
-    (
-        "rpc.calls",
-        "rpc.connections",
-        "http.connections",
-        "redis.connections",
-        "store.calls",
-        "store.visitors",
-        "sandbox.slots",
-        "tasks.processing",
-        "tasks.cache",
-        "tasks.delete",
-        "tasks.purge",
-    ),
+_LIMITERS = (
+    "rpc.calls rpc.connections http.connections redis.connections store.calls store.visitors sandbox.slots "
+    "tasks.processing tasks.cache tasks.delete tasks.purge"
 )
+LIMITER = Attribute("limiter", tuple(_LIMITERS.split()))
 WAITED_LIMITER = Attribute("limiter", ("store.calls", "sandbox.slots"))
 NODE_PATH = Attribute(
     "path", meaning="the node's path in the tree, such as `service/processing/reader`; `/` is the root"
@@ -133,20 +119,8 @@ DRAIN_PART = Attribute("part", ("settle", "grace", "stop", "flush", "margin"))
 DEPENDENCY = Attribute("dependency", (str(Dependency.REDIS), str(Dependency.STORE)))
 CPU_MODE = Attribute("cpu.mode", ("user", "system"))
 PASS_OUTCOME = Attribute("outcome", ("done", "refused", "interrupted", "failed"))
-SWEEP_REASON = Attribute(
-    "reason",
-    (
-        "lost_task",
-        "abandoned",
-        "leftover",
-        "orphan",
-        "expired",
-        "over_budget",
-        "overdue_deletion",
-        "unfinished",
-        "disowned",
-    ),
-)
+_SWEEP_REASONS = "lost_task abandoned leftover orphan expired over_budget overdue_deletion unfinished disowned"
+SWEEP_REASON = Attribute("reason", tuple(_SWEEP_REASONS.split()))
 STORED_KIND = Attribute("kind", ("incoming", "image", "video", "thumbnail", "remote", "remote_thumbnail"))
 HOOK_OUTCOME = Attribute("outcome", ("publish", "hold", "refuse", "failed", "paused"))
 PURGE_OUTCOME = Attribute("outcome", ("ok", "refused", "unreachable"))

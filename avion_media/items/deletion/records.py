@@ -207,11 +207,7 @@ class DeletionRecords:
             await trio.sleep(_BUS_S)
         return Undelete(int(reply[0]), reply[1].decode())
 
-    async def undelete(self, media_id: str, generation: int, issued: Undelete) -> bool:
-        """As `undelete_all`, for one media item."""
-        return media_id in await self.undelete_all({media_id: generation}, issued)
-
-    async def undelete_all(self, generations: Mapping[str, int], issued: Undelete) -> dict[str, tuple[int, int]]:
+    async def undelete(self, generations: Mapping[str, int], issued: Undelete) -> dict[str, tuple[int, int]]:
         """Undo these deletions, given by their generations. Return the media items that are undeleted, each with its
         generation and a time (Unix milliseconds of its Redis) at or after the change of its record.
 

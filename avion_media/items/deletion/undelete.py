@@ -68,7 +68,7 @@ async def _undelete(replay: JournalReplay, any_ids: Sequence[AnyId]) -> dict[str
     # Because of the deletion, the fetch of a remote media item could not publish how it ended. The store has the truth.
     stale = [each for each in unfinished if each in possible and not isinstance(names[each], MediaId)]
     await in_turn([partial(stored.forget, each) for each in stale], _AT_ONCE)
-    undeleted = await records.undelete_all(possible, issued)
+    undeleted = await records.undelete(possible, issued)
     await journal.write_undeletes(undeleted, issued)
     outcome.update(dict.fromkeys(possible.keys() - undeleted.keys(), _TOO_LATE))
     # Without a dedup_key: the marker of the task that ended at the mark may still exist (`Queue.dedup_ttl_s`), and then
@@ -96,7 +96,7 @@ async def _journal_again(
         issued = Undelete(record.undeleted_at_ms, record.undeleted_through)
         by_undelete.setdefault(issued, {})[media_id] = record.generation
     for issued, generations in by_undelete.items():
-        await journal.write_undeletes(await records.undelete_all(generations, issued), issued)
+        await journal.write_undeletes(await records.undelete(generations, issued), issued)
 
 
 def _problem(record: DeletionRecord | None) -> str | None:

@@ -174,7 +174,7 @@ class World:
 
     async def undelete(self) -> None:
         marks = await self.records.mark(IDS, delay_s=0)
-        await self.records.undelete_all(
+        await self.records.undelete(
             {each.media_id: each.generation for each in marks}, await self.records.issue_undelete()
         )
 

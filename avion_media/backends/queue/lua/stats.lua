@@ -1,7 +1,6 @@
 -- A queue at one moment.
 -- KEYS: queue, state, waiting, tenants, delayed
--- Returns JSON: [entries of the stream, pending, waiting, tenants, age of the oldest in s, delayed, due of the first or -1,
--- dead letters, consumers, paused since or 0]
+-- Returns a JSON object with the fields of `QueueStats`.
 local group = group_info()
 local pending = group and field(group, 'pending') or 0
 local consumers = math.max(0, (group and field(group, 'consumers') or 0) - 1) -- without UNCONFIRMED
@@ -20,10 +19,17 @@ for _, tenant in ipairs(redis.call('ZRANGE', tenants, 0, 99)) do
     oldest = math.min(oldest, tonumber(string.sub(member, #tenant + 2, #tenant + 16)) / 1000)
   end
 end
-local due = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')
+local entries, in_line = redis.call('XLEN', queue), math.max(0, redis.call('ZCARD', waiting) - 1)
 return cjson.encode({
-  redis.call('XLEN', queue), pending, math.max(0, redis.call('ZCARD', waiting) - 1),
-  redis.call('ZCOUNT', tenants, '-inf', '(' .. DRAINED), seconds(now - oldest),
-  redis.call('ZCARD', KEYS[5]), due[2] or '-1', redis.call('XLEN', dead_letters), consumers,
-  redis.call('HGET', state, 'paused') or '0',
+  depth = entries + in_line,
+  lag = math.max(0, entries - pending) + in_line, -- exact, because completed entries are removed; XINFO's lag can be nil
+  pending = pending,
+  oldest_age_s = now - oldest,
+  delayed = redis.call('ZCARD', KEYS[5]),
+  next_due = tonumber(redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2]),
+  dead_letters = redis.call('XLEN', dead_letters),
+  consumers = consumers,
+  tenants = redis.call('ZCOUNT', tenants, '-inf', '(' .. DRAINED),
+  paused_since = tonumber(redis.call('HGET', state, 'paused') or 0),
+  waiting = in_line,
 })

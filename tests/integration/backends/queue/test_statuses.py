@@ -124,7 +124,7 @@ async def test_a_deleted_medium_gets_no_status(redis: Redis, statuses: StatusSto
     assert await statuses.is_deleted("m1")
     assert not await statuses.is_deleted("m2")
     issued = await DeletionRecords(redis).issue_undelete()
-    assert await DeletionRecords(redis).undelete("m1", mark.generation, issued)
+    assert await DeletionRecords(redis).undelete({"m1": mark.generation}, issued)
     assert await statuses.get("m1") == PROCESSING
     assert await statuses.put(status, ttl_s=60)
 
@@ -234,7 +234,7 @@ async def test_every_change_is_heard_once(redis: Redis, statuses: StatusStore) -
         await statuses.put(FAILED, ttl_s=60)  # refused: nothing changed
         mark, _ = sorted(await records.mark(["m1", "m2"], delay_s=60), key=lambda each: each.media_id)
         await records.mark(["m1"], delay_s=60)  # known already
-        await records.undelete("m1", mark.generation, await records.issue_undelete())
+        await records.undelete({"m1": mark.generation}, await records.issue_undelete())
         await statuses.forget("m1")
         await statuses.forget("m1")
         await statuses.put(Status("end", State.PROCESSING), ttl_s=60)

@@ -252,7 +252,7 @@ class _Deletions(RuleBasedStateMachine):
     def undelete_commits(self) -> None:
         assert self.undelete is not None
         generation, issued = self.undelete
-        if not now(self.records.undelete(MEDIUM, generation, issued)):
+        if not now(self.records.undelete({MEDIUM: generation}, issued)):
             self.undelete = None
             return
         self.undelete_is_committed = True

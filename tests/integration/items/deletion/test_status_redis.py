@@ -39,7 +39,7 @@ async def test_each_key_is_where_it_belongs(redis_url: str, state_url: str) -> N
         status = await statuses.get(MEDIUM)
         assert status is not None
         assert status.state is State.DELETED
-        assert await records.undelete(MEDIUM, marks[0].generation, await records.issue_undelete())
+        assert await records.undelete({MEDIUM: marks[0].generation}, await records.issue_undelete())
         record = await records.get(MEDIUM)
         assert record is not None
         assert record.state is DeletionState.UNDELETED

@@ -55,7 +55,7 @@ async def delete_and_undelete(url: str, media_id: str) -> None:
     async with open_redis(url) as redis:
         records = DeletionRecords(redis)
         (mark,) = await records.mark([media_id], delay_s=HOUR_S, lower_bound_ms=time.time_ns() // 1_000_000)
-        assert await records.undelete(media_id, mark.generation, await records.issue_undelete())
+        assert await records.undelete({media_id: mark.generation}, await records.issue_undelete())
 
 
 async def state_of(url: str, media_id: str) -> DeletionState | None:

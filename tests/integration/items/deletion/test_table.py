@@ -35,7 +35,7 @@ async def put_in(redis: Redis, state: str, delay_s: float) -> int:
         return 1
     (mark,) = await records.mark([MEDIUM], delay_s=delay_s, position=BETWEEN)
     if state == "undeleted":
-        assert await records.undelete(MEDIUM, mark.generation, await records.issue_undelete())
+        assert await records.undelete({MEDIUM: mark.generation}, await records.issue_undelete())
     if state in ("removing", "removed"):
         await redis.execute("HSET", "media_deletion:{m}m", "due", 0)
         assert (await records.begin_removal(MEDIUM, mark.generation)).may_go
@@ -77,7 +77,7 @@ async def end(redis: Redis, generation: int) -> str:
 
 async def undelete(redis: Redis, generation: int) -> str:
     records = DeletionRecords(redis)
-    return "" if await records.undelete(MEDIUM, generation, await records.issue_undelete()) else "–"
+    return "" if await records.undelete({MEDIUM: generation}, await records.issue_undelete()) else "–"
 
 
 async def status(redis: Redis, _generation: int) -> str:

@@ -13,8 +13,9 @@ from supervisors._errors import (
     TooManyChildren,
     TooManyRestarts,
 )
-from supervisors._nodes import DynamicSupervisor, Node, Supervisor, Task, Worker, open_tree
+from supervisors._nodes import Node, Supervisor, Worker, open_tree
 from supervisors._policy import AutoShutdown, Backoff, Intensity, Restart, Strategy
+from supervisors._pool import DynamicSupervisor, Task
 from supervisors._state import Event, EventKind, NodeState, State
 
 __all__ = [

@@ -1,0 +1,126 @@
+"""Pools: supervisors of children that come and go, and tasks with a result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from functools import partial
+from itertools import count
+from typing import Any, Generic, NoReturn, TypeVar, TypeVarTuple
+
+import trio
+
+from supervisors._child import Child
+from supervisors._errors import SpecError, SupervisionError, TaskFailed, TooManyChildren
+from supervisors._nodes import Node, Supervisor
+from supervisors._policy import Backoff, Intensity, Policy, Restart
+
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
+
+
+class DynamicSupervisor(Supervisor):
+    """Runs independent children that come and go: each is forgotten after its end, and all stop at once.
+
+    At most ``max_children`` at any time, including those in backoff and those that stop. Raises `SpecError`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        max_children: int | None = None,
+        intensity: Intensity = Intensity(),  # noqa: B008 - frozen
+        backoff: Backoff = Backoff(),  # noqa: B008 - frozen
+        restart: Restart = Restart.PERMANENT,
+        grace_s: float = 30.0,
+    ) -> None:
+        if max_children is not None and not (type(max_children) is int and max_children >= 1):
+            raise SpecError(f"{name!r}: max_children must be an integer of at least 1, not {max_children!r}")
+        super().__init__(name, intensity=intensity, backoff=backoff, restart=restart, grace_s=grace_s)
+        self._new_engine = partial(self._new_engine, forgets=True)
+        self._max_children = math.inf if max_children is None else max_children
+        self._numbers = count(1)
+
+    @property
+    def stop_budget_s(self) -> float:
+        """Infinite, because the children are not known in advance. Below another supervisor ``grace_s`` limits it."""
+        return math.inf
+
+    def start_task(
+        self, fn: Callable[[*Ts], Awaitable[R]], *args: *Ts, name: str = "", grace_s: float = 0.0
+    ) -> Task[R]:
+        """Start a plain async function, which is never restarted. Raises `TooManyChildren`, `NotRunning`.
+
+        After a request to stop, it has ``grace_s`` to end by itself; then it is cancelled. It runs in a copy of the
+        caller's context. If ``name`` is in use, a number is appended.
+        """
+        is_free = name and name not in self._records
+        task = Task(name if is_free else self.new_name(name or "task"), partial(fn, *args), grace_s)
+        self._add(task)
+        return task
+
+    def new_name(self, prefix: str) -> str:
+        """Return a name for a child that no child has now: ``prefix`` with a number that was not used before."""
+        return next(name for number in self._numbers if (name := f"{prefix}-{number}") not in self._records)
+
+    async def call(self, fn: Callable[[*Ts], Awaitable[R]], *args: *Ts) -> R:
+        """Run a plain async function as a child and return its result. Raises like `start_task` and `Task.result`.
+
+        A cancel cancels the task and waits for it, as a nursery does. Then an error of its clean-up is raised.
+        """
+        task = self.start_task(fn, *args)
+        try:
+            return await task.result()
+        except (trio.Cancelled, KeyboardInterrupt):
+            task.stop(0)
+            # Shielded, so that no task is left without an owner. Bounded by the clean-up of the task.
+            with trio.CancelScope(shield=True):
+                await task.wait_down()
+            error = task._record.membership.error
+            if error is not None:
+                raise TaskFailed(task.path, "failed") from error
+            raise
+
+    def _place(self, nodes: list[Node[Any]]) -> None:
+        if nodes and len(self._records) >= self._max_children:
+            raise TooManyChildren(f"{self.path} has {len(self._records)} children already")
+        super()._place(nodes)
+
+
+class Task(Node[None], Generic[R]):
+    """The node of one `DynamicSupervisor.start_task`."""
+
+    def __init__(self, name: str, fn: Callable[[], Awaitable[R]], grace_s: float) -> None:
+        super().__init__(name, self._run, Policy(Restart.TEMPORARY, grace_s, math.inf, significant=False))
+        self._record.keeps_error = True
+        self._record.context = copy_context()
+        self._fn: Callable[[], Awaitable[R]] | None = fn
+        self._result: list[R] = []
+
+    async def _run(self, child: Child[Any]) -> None:
+        child.started()
+        assert self._fn is not None
+        fn, self._fn = self._fn, None
+        self._result.append(await fn())
+
+    def restart(self) -> NoReturn:
+        """Raise `SupervisionError`: a task has one result, so it runs once."""
+        raise SupervisionError(f"{self.path} is a task, which runs once: start another one")
+
+    async def result(self) -> R:
+        """Wait for the end of the task and return its value. A cancel leaves the task running.
+
+        Raises `TaskFailed`, whose cause is the task's error, or None if it was stopped.
+        """
+        record = self._record
+        record.is_awaited = True
+        while not record.over:
+            await record.next_transition()
+        await trio.lowlevel.checkpoint()
+        if self._result:
+            return self._result[0]
+        if record.membership.error is None:
+            raise TaskFailed(self.path, "was stopped")
+        raise TaskFailed(self.path, "failed") from record.membership.error

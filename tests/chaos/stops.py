@@ -1,12 +1,12 @@
 """Workers that stand still, at random and under load.
 
-``python -m tests.chaos.stops --claim-after 3 --stops 50 --seed 7``: eight workers share a queue, and its load leaves
-one of them idle at each moment. Up to four at once get SIGSTOP for 0.5 to 3 times ``--claim-after``. Right after each
-stop a fresh upload is queued. At the end, one upload has its worker killed three times. Goals, which decide the exit
+``python -m tests.chaos.stops --claim-after 3 --stops 50 --seed 7``: eight workers share a queue. Up to four at once get
+SIGSTOP for 0.5 to 3 times ``--claim-after``. Right after each stop a fresh upload is queued, and one of the others has
+a free slot: all uploads, and the attempts that stopped workers go on with afterwards, take fewer than they have. At the end, one upload has its worker killed three times. Goals, which decide the exit
 status:
 
 - every healthy upload ends well: 0 lost, 0 given up;
-- a fresh upload starts within 2 s, because there is an idle worker;
+- a fresh upload starts within 2 s, because there is a free slot;
 - the upload that had three workers killed is poison, and nothing else is.
 """
 
@@ -36,11 +36,7 @@ from avion_media.common.tasks import PROCESSING_QUEUE
 from tests.chaos.stops_worker import BEGUN, ENDED
 from tests.services import redis_server
 
-WORKERS, STOPPED_AT_ONCE, LOAD = (
-    8,
-    4,
-    4,
-)  # a worker has two slots, so that four are enough for the load and a fresh upload
+WORKERS, STOPPED_AT_ONCE, LOAD = 8, 4, 4
 FRESH_WITHIN_S = 2.0
 _START_S = 60.0
 _POLL_S = 0.02

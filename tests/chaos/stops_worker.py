@@ -23,7 +23,7 @@ BEGUN, ENDED = (
     "stops:begun",
     "stops:ended",
 )  # lists: "task pid Unix-seconds" and "task reason"; the reason of success is "-"
-SLOTS = 2
+SLOTS = 6
 
 
 class Works(TaskHandler):

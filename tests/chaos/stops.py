@@ -2,8 +2,8 @@
 
 ``python -m tests.chaos.stops --claim-after 3 --stops 50 --seed 7``: eight workers share a queue. Up to four at once get
 SIGSTOP for 0.5 to 3 times ``--claim-after``. Right after each stop a fresh upload is queued, and one of the others has
-a free slot: all uploads, and the attempts that stopped workers go on with afterwards, take fewer than they have. At the end, one upload has its worker killed three times. Goals, which decide the exit
-status:
+a free slot: all uploads, and the attempts that stopped workers go on with afterwards, take fewer than they have. At the
+end, one upload has its worker killed three times. Goals, which decide the exit status:
 
 - every healthy upload ends well: 0 lost, 0 given up;
 - a fresh upload starts within 2 s, because there is a free slot;

@@ -322,7 +322,8 @@ class ServerConnection:
         finally:
             del self._running[running.stream_id]
             self._life.busy(trio.current_time())
-            if not self._running:  # else the next one that ends does it, with its own response
+            # While others run, the next one that ends does it, with its own response.
+            if not self._running and (self._unsent_bytes or self._life.state is not ConnectionState.OPEN):
                 self._act(self._settle)
 
     def _refuse_arriving(self, stream_id: int, error: RpcError) -> None:

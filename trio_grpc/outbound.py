@@ -213,9 +213,10 @@ class Outbound:
         while not self._is_over:
             has_passed_on = self._pass_on()
             frames = self._session.send()
-            self._output += frames
-            self._note_sent(frames)
-            if not frames and not has_passed_on:
+            if frames:
+                self._output += frames
+                self._note_sent(frames)
+            elif not has_passed_on:
                 break
         return len(self._output)
 
@@ -234,7 +235,8 @@ class Outbound:
 
     def take_output(self) -> bytes:
         """Return the output. Write all of it, then call `written`."""
-        self.collect()
+        if not self.collect():
+            return b""
         output = bytes(self._output)
         self._output.clear()
         self._queued_bytes += len(output)

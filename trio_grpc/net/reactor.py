@@ -65,6 +65,8 @@ class Reactor:
                         served.add(fd)
                         if self._functions.get(fd) is function:  # else an earlier one has closed it, or opened another
                             function(what)
+                    if len(ready) == 1:  # a quiet time: another look would find nothing, and costs a system call
+                        break
         finally:
             self._functions.clear()
             self._epoll.close()

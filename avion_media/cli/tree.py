@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import random
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import click
 import httpx
-from rich.live import Live
 from rich.markup import escape
-from rich.text import Text
 from rich.tree import Tree
 
 from avion_media.cli.client import operator_headers, reachable
@@ -51,62 +46,12 @@ def _fetch(client: httpx.Client, wait_s: float = 0.0) -> dict[str, Any]:
 
 
 @click.command("tree")
-@click.option(
-    "--watch",
-    is_flag=True,
-    help="Keep showing it until Ctrl-C. If it does not fit the terminal, print it at each change.",
-)
 @json_option
-def tree_command(watch: bool, as_json: bool) -> None:
+def tree_command(as_json: bool) -> None:
     """Show the live tree: states, restarts, last errors, uptimes."""
     with open_admin() as client:
         tree = _fetch(client)
-        if as_json:
-            print_json(tree)
-        elif watch:
-            _watch(partial(_fetch, client), tree)
-        else:
-            console().print(_drawn(tree))
-
-
-def _watch(fetch: Callable[[], dict[str, Any]], first: dict[str, Any]) -> None:
-    """Show the tree again and again. Never ends."""
-    if not _fits_terminal(first):  # a tree for each change, not the codes that redraw a screen
-        for tree in _changes(fetch, first):
-            console().print(_drawn(tree))
-            sys.stdout.flush()
-    with Live(_drawn(first), console=console(), refresh_per_second=1) as live:
-        while True:
-            time.sleep(1.0)
-            try:
-                live.update(_drawn(fetch()))
-            except CommandFailed as error:  # the admin port may be restarting: keep looking
-                live.update(Text(str(error), style="red"))
-
-
-def _fits_terminal(tree: dict[str, Any]) -> bool:
-    """Return whether there is a terminal that shows the whole tree. A redrawn tree cannot be scrolled back."""
-    out = console()
-    return sys.stdout.isatty() and len(out.render_lines(_drawn(tree))) < out.height
-
-
-def _changes(fetch: Callable[[], dict[str, Any]], tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield ``tree``, and then another whenever more than the uptimes has changed. Never ends.
-
-    While the tree cannot be fetched, nothing counts as changed.
-    """
-    while True:
-        yield tree
-        before = _without_times(tree)
-        while _without_times(tree) == before:
-            time.sleep(1.0)
-            with suppress(CommandFailed):  # the admin port may be restarting: keep looking
-                tree = fetch()
-
-
-def _without_times(node: dict[str, Any]) -> dict[str, Any]:
-    children = [_without_times(child) for child in node["children"]]
-    return {**node, "uptime_s": None, "children": children}
+    print_json(tree) if as_json else console().print(_drawn(tree))
 
 
 def _drawn(node: dict[str, Any], parent: Tree | None = None) -> Tree:

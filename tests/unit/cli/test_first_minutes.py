@@ -1,17 +1,14 @@
-"""The commands that a new user tries first: a demo beside another, a taken port, the tree in a pipe."""
+"""The commands that a new user tries first: a demo beside another, a taken port."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
-from rich.console import Console
 
 from avion_media.cli import dev
-from avion_media.cli import tree as tree_command
 from avion_media.cli.output import CommandFailed
 from avion_media.common.settings import Bind
 from avion_media.config import Config
@@ -80,35 +77,3 @@ def test_a_service_whose_port_is_taken_ends_with_one_sentence(port: str, taken: 
     assert "Traceback" not in ended.stdout + ended.stderr
     (line,) = (each for each in ended.stderr.splitlines() if not each.startswith("{"))
     assert line == f"avion-media: cannot listen on {taken.http.bind}: Address already in use"
-
-
-def a_tree(uptime_s: float, state: str) -> dict[str, Any]:
-    common = {"uptime_s": uptime_s, "restarts": 0, "last_failure": ""}
-    child = {"name": "grpc", "state": state, "children": [], **common}
-    return {"name": "avion-media", "state": "running", "children": [child], **common}
-
-
-def test_a_tree_in_a_pipe_is_printed_when_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers: Iterator[dict[str, Any] | CommandFailed] = iter(
-        [a_tree(2, "running"), CommandFailed("away"), a_tree(3, "failed"), a_tree(4, "failed"), a_tree(5, "running")]
-    )
-
-    def fetch() -> dict[str, Any]:
-        answer = next(answers)
-        if isinstance(answer, CommandFailed):
-            raise answer
-        return answer
-
-    monkeypatch.setattr("time.sleep", lambda _seconds: None)
-    changes = tree_command._changes(fetch, a_tree(1, "running"))
-    shown = [next(changes) for _ in range(3)]
-    assert [each["children"][0]["state"] for each in shown] == ["running", "failed", "running"]
-
-
-@pytest.mark.parametrize(("lines", "is_terminal", "redrawn"), [(3, True, True), (2, True, False), (3, False, False)])
-def test_a_tree_is_redrawn_where_all_of_it_is_seen(
-    lines: int, is_terminal: bool, redrawn: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tree_command, "console", lambda: Console(width=80, height=lines))
-    monkeypatch.setattr("sys.stdout.isatty", lambda: is_terminal)
-    assert tree_command._fits_terminal(a_tree(1, "running")) is redrawn

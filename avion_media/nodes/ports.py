@@ -21,7 +21,8 @@ from avion_media.operations.operation import OperatedService
 from avion_media.operations.table import Operations
 from avion_media.process.runtime import Limiter, Runtime
 from avion_media.process.tree import Address, Tree
-from avion_media.servers.admin import OperatorGate, admin_application, operation_routes
+from avion_media.servers.admin.application import admin_application, operation_routes
+from avion_media.servers.admin.operators import OperatorGate
 from avion_media.servers.api.callers import Authoriser, Callers
 from avion_media.servers.api.errors import map_exception
 from avion_media.servers.api.media_service import MediaService

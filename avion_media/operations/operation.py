@@ -1,4 +1,4 @@
-"""An action of an operator as one value: its right, question, result, doors, and how it is undone.
+"""An action of an operator as one value: its right, question, result, and how it is undone.
 
 A door finds out who asks and for what, calls `Operations.carry_out`, and shows the outcome. It does nothing else, so
 every door does the same.
@@ -44,15 +44,6 @@ class Asks(Enum):
     NEVER = "never"
     MANY = "many"  # if it works on more than one target
     ALWAYS = "always"
-
-
-class Door(Enum):
-    """Where an operator asks for an action: a command, a button, a route of the admin port, a method of gRPC."""
-
-    COMMAND = "command"
-    BUTTON = "button"
-    ROUTE = "route"
-    METHOD = "method"
 
 
 class Right(Enum):
@@ -126,13 +117,12 @@ class Operation:
     """One row of the table. ``name`` is its name in forms and in the audit log; ``verb`` is the word on its button.
 
     - ``done``: the result, such as "{} {} queued again."; the first {} is the number with the noun, the second is/are.
-    - ``perform``: None if the command brings the work, because it stands above this floor.
+    - ``perform``: None if only a command does it, and brings the work, because it stands above this floor.
     - ``undo``: the name of the action that undoes it, or how else that is done; empty if it cannot be undone.
     - ``asks``, ``follows``: when the console asks, and the sentences of the question. Times are filled in by name.
     - ``is_final``: for more than one target, the operator must type their number.
     - ``takes_note``: the question has a field for a note.
     - ``is_job``: the service does it later, at a rate that the operator chooses.
-    - ``doors``: where operators ask for it.
     """
 
     name: str
@@ -149,7 +139,6 @@ class Operation:
     is_final: bool = False
     takes_note: bool = False
     is_job: bool = False
-    doors: tuple[Door, ...] = (Door.COMMAND, Door.BUTTON)
 
     @property
     def button(self) -> str:

@@ -15,7 +15,6 @@ from avion_media.operations import audit, media, queues
 from avion_media.operations.audit import AuditEntry
 from avion_media.operations.operation import (
     Asks,
-    Door,
     Facts,
     NoSuchTarget,
     OperatedService,
@@ -43,8 +42,6 @@ async def _kill(service: OperatedService, _order: Order, target: str) -> Facts:
     return {"path": target, "killed": True}
 
 
-_BY_COMMAND: Final = (Door.COMMAND,)
-_WITH_ROUTE: Final = (Door.COMMAND, Door.BUTTON, Door.ROUTE)
 _ROWS: Final = (
     Operation(
         "replay",
@@ -76,7 +73,6 @@ _ROWS: Final = (
             "The job can be paused and cancelled on the page about queues.",
         ),
         is_job=True,
-        doors=_WITH_ROUTE,
     ),
     Operation(
         "undelete_all",
@@ -92,7 +88,6 @@ _ROWS: Final = (
             "The job can be paused and cancelled on the page about queues.",
         ),
         is_job=True,
-        doors=_WITH_ROUTE,
     ),
     Operation(
         "pause_job",
@@ -102,7 +97,6 @@ _ROWS: Final = (
         "{} {} paused.",
         each(queues.on_job(BulkJobs.pause, "paused", "it is not running")),
         undo="resume_job",
-        doors=_WITH_ROUTE,
     ),
     Operation(
         "resume_job",
@@ -112,7 +106,6 @@ _ROWS: Final = (
         "{} {} resumed.",
         each(queues.on_job(BulkJobs.resume, "resumed", "it is not paused")),
         undo="pause_job",
-        doors=_WITH_ROUTE,
     ),
     Operation(
         "cancel_job",
@@ -123,7 +116,6 @@ _ROWS: Final = (
         each(queues.on_job(BulkJobs.cancel, "cancelled", "it is neither running nor paused")),
         asks=Asks.ALWAYS,
         follows=("What it has done stays.",),
-        doors=_WITH_ROUTE,
     ),
     Operation(
         "drop",
@@ -177,7 +169,6 @@ _ROWS: Final = (
             "Nothing is lost: what comes in waits.",
             "If Redis loses its data, the pause is lost, too.",
         ),
-        doors=_WITH_ROUTE,
     ),
     Operation(
         "resume",
@@ -187,7 +178,6 @@ _ROWS: Final = (
         "{} {} resumed.",
         each(queues.resume),
         undo="pause",
-        doors=_WITH_ROUTE,
     ),
     Operation(
         "block",
@@ -204,7 +194,6 @@ _ROWS: Final = (
             "The files are kept as evidence for {evidence_ttl}. The block can be lifted.",
         ),
         takes_note=True,
-        doors=(Door.COMMAND, Door.BUTTON, Door.METHOD),
     ),
     Operation(
         "refuse",
@@ -214,7 +203,6 @@ _ROWS: Final = (
         "{} {} blocked, with the known copies.",
         each(media.refuse),
         undo="unblock",
-        doors=_BY_COMMAND,
     ),
     Operation(
         "unblock",
@@ -226,7 +214,6 @@ _ROWS: Final = (
         undo="block",
         asks=Asks.MANY,
         follows=("They are served again, and the same file is accepted again.",),
-        doors=(Door.COMMAND, Door.BUTTON, Door.METHOD),
     ),
     Operation(
         "release",
@@ -247,7 +234,6 @@ _ROWS: Final = (
         "{} {} shown.",
         each(media.look),
         undo="nothing was changed",
-        doors=(Door.BUTTON,),
     ),
     Operation(
         "cancel",
@@ -259,7 +245,6 @@ _ROWS: Final = (
         undo="replay",
         asks=Asks.ALWAYS,
         follows=("It becomes a dead letter with the reason cancelled, which can be replayed.", "The upload is kept."),
-        doors=_WITH_ROUTE,
     ),
     Operation(
         "list",
@@ -269,7 +254,6 @@ _ROWS: Final = (
         "{} {} on the own block list. Files with it are refused from now on.",
         each(media.on_own_entry(Blocklists.add_own, "it is on the list already")),
         undo="unlist",
-        doors=(Door.BUTTON,),
     ),
     Operation(
         "unlist",
@@ -284,7 +268,6 @@ _ROWS: Final = (
             "Files with this hash are accepted again, unless another entry has it.",
             "Media that are blocked stay blocked.",
         ),
-        doors=(Door.BUTTON,),
     ),
     Operation(
         "kill",
@@ -295,7 +278,6 @@ _ROWS: Final = (
         each(_kill),
         undo="the supervisor starts it again",
         right=Right.CHAOS,
-        doors=_WITH_ROUTE,
     ),
     Operation(
         "import_list",
@@ -304,7 +286,6 @@ _ROWS: Final = (
         "plus",
         "{} {} imported.",
         undo="import an empty list of the same name",
-        doors=_BY_COMMAND,
     ),
     Operation(
         "import_media",
@@ -313,10 +294,9 @@ _ROWS: Final = (
         "plus",
         "{} {} imported or there already.",
         undo="delete",
-        doors=_BY_COMMAND,
     ),
-    Operation("sweep", "Sweep", "bucket", "trash", "{} {} swept.", doors=_BY_COMMAND),
-    Operation("init", "Prepare", "bucket", "plus", "{} {} prepared.", doors=_BY_COMMAND),
+    Operation("sweep", "Sweep", "bucket", "trash", "{} {} swept."),
+    Operation("init", "Prepare", "bucket", "plus", "{} {} prepared."),
 )
 OPERATIONS: Final = {row.name: row for row in _ROWS}
 

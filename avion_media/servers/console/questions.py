@@ -14,7 +14,7 @@ from avion_media.backends.queue import DeadLetterFilter
 from avion_media.backends.redis import Redis
 from avion_media.common.tasks import QUEUES
 from avion_media.operations.dead_letters import MAX_EXAMINED, Selection, bulk_targets, find_matching, show
-from avion_media.operations.operation import Door, Operation, many
+from avion_media.operations.operation import Operation, many
 from avion_media.servers.console.wording import duration, meaning, queue_title, short
 
 _MAX_TARGETS: Final = 100
@@ -96,7 +96,7 @@ class Questions:
 
     def __init__(self, redis: Redis, actions: Mapping[str, Operation], spans: Mapping[str, float]) -> None:
         self._redis = redis
-        self._actions = {name: each for name, each in actions.items() if Door.BUTTON in each.doors}
+        self._actions = {name: each for name, each in actions.items() if each.perform is not None}
         self._spans = {name: duration(seconds) for name, seconds in spans.items()}
 
     def consequences(self, action: Operation) -> list[str]:

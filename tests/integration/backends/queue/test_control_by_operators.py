@@ -30,7 +30,8 @@ from avion_media.items.item import Items
 from avion_media.operations import audit
 from avion_media.operations.operation import Order
 from avion_media.operations.table import Operations
-from avion_media.servers.admin import OperatorGate, operation_routes
+from avion_media.servers.admin.application import operation_routes
+from avion_media.servers.admin.operators import OperatorGate
 from avion_media.workers.bulk import BulkRunner, ReplayDeadLetters
 from tests.crash.test_consumer_outages import Work, consumer_of, settled, until, working
 

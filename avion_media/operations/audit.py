@@ -72,7 +72,7 @@ async def record(redis: Redis, entry: AuditEntry) -> AuditEntry:
 
 async def read(redis: Redis, before: str = "") -> tuple[list[AuditEntry], str]:
     """Return a page of the list, newest first, and the cursor behind it. Raises `Unavailable`."""
-    start = f"({before}" if _is_id(before) else "+"
+    start = f"({before}" if is_entry_id(before) else "+"
     rows = await redis.execute("XREVRANGE", AUDIT_STREAM, start, "-", "COUNT", PAGE_ROWS)
     entries = [entry for row in rows if (entry := _read(row)) is not None]
     return entries, rows[-1][0].decode() if len(rows) == PAGE_ROWS else ""
@@ -80,7 +80,7 @@ async def read(redis: Redis, before: str = "") -> tuple[list[AuditEntry], str]:
 
 async def find(redis: Redis, entry_id: str) -> AuditEntry | None:
     """Return one entry; None if no entry has that id."""
-    if not _is_id(entry_id):
+    if not is_entry_id(entry_id):
         return None
     rows = await redis.execute("XRANGE", AUDIT_STREAM, entry_id, entry_id)
     return _read(rows[0]) if rows else None
@@ -91,6 +91,7 @@ def _read(row: tuple[bytes, list[bytes]]) -> AuditEntry | None:
     return AUDIT.read_or_skip({**as_text(flat), "entry_id": entry_id}, f"{AUDIT_STREAM} {entry_id}")
 
 
-def _is_id(text: str) -> bool:
+def is_entry_id(text: str) -> bool:
+    """Return whether a text is the id of a stream's entry."""
     milliseconds, _, sequence = text.partition("-")
     return all(each.isascii() and each.isdigit() and len(each) <= 20 for each in (milliseconds, sequence))

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -19,6 +19,8 @@ from avion_media.backends.queue.history import History
 from avion_media.backends.redis import Redis
 from avion_media.backends.store import ObjectStore
 from avion_media.common.errors import Dependency
+from avion_media.common.formats import FORMATS
+from avion_media.common.parts import MULTIPART_THRESHOLD_BYTES
 from avion_media.common.records import UNREADABLE
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry
@@ -27,7 +29,6 @@ from avion_media.items.item import Items
 from avion_media.items.moderation import Moderation
 from avion_media.items.settings import ItemSettings
 from avion_media.media.pipeline import MediaPipeline
-from avion_media.process.capabilities import Capabilities, capabilities_of
 from avion_media.process.lifecycle import Lifecycle, Readiness
 from avion_media.process.replicas import Replica, Replicas
 from avion_media.process.settings import ProcessSettings
@@ -80,6 +81,48 @@ class Observed:
     held: tuple[str, ...] = ()  # when each waiting media item was held, as in its record, the longest waiting first
     active_requests: Callable[[], int] = lambda: 0  # of the origin
     history: History = field(default_factory=History)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What clients may upload here, and what they get: for GetCapabilities and for ``/capabilities`` at the origin.
+
+    The fields are those of the contract's message. ``max_duration`` is in seconds.
+    """
+
+    max_image_bytes: int
+    max_video_bytes: int
+    max_pixels: int
+    max_duration: float
+    content_types: tuple[str, ...]
+    thumbnail_sizes: dict[str, int]
+    multipart: bool
+    multipart_threshold: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name, for JSON."""
+        return asdict(self)
+
+
+def capabilities_of(config: ProcessSettings, *, multipart: bool) -> Capabilities:
+    """Return what this configuration allows. ``multipart``: the object store can be trusted with uploads in parts."""
+    enabled = config.decoders.enabled()
+    upload = config.upload
+    return Capabilities(
+        max_image_bytes=upload.max_image_bytes,
+        max_video_bytes=upload.max_video_bytes,
+        max_pixels=upload.max_pixels,
+        max_duration=upload.max_duration,
+        content_types=tuple(
+            content_type
+            for fmt in FORMATS
+            if fmt.name in enabled
+            for content_type in (fmt.content_type, *fmt.other_content_types)
+        ),
+        thumbnail_sizes={size.name: size.longest_edge for size in config.thumbnails.sizes},
+        multipart=multipart,
+        multipart_threshold=MULTIPART_THRESHOLD_BYTES,
+    )
 
 
 def items_of(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from avion_media.__main__ import main
 from avion_media.nodes import gauges
-from avion_media.servers.console import live
+from avion_media.servers.console import drawing
 
 if __name__ == "__main__":
     gauges._POLL_S = 0.5
-    live._INTERVAL_S = 0.5  # type: ignore[misc]
+    drawing._INTERVAL_S = 0.5  # type: ignore[misc]
     main()

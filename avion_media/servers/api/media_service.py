@@ -388,13 +388,3 @@ def _remote_url(text: str) -> RemoteUrl:
         return parse_remote_url(text)
     except InvalidUrl as error:
         raise _bad_field("remote_url", str(error), "REMOTE_URL_INVALID") from None
-
-
-__all__ = [
-    "AlreadyDeleted",
-    "HostDenied",
-    "MediaService",
-    "NothingUploaded",
-    "UnknownMedium",
-    "to_wire",
-]

@@ -5,7 +5,7 @@ media_list, media_item, moderation
             what the pages list: read in bounded steps, since no index serves their filters
 questions   what a form asks for, and the question before it; `avion_media.operations` carries it out and records it
 prometheus  charts over a day or a week
-drawing     data to HTML (``templates/``, `charts`, `wording`), region by region; `live` sends those that changed
+drawing     data to HTML (``templates/``, `charts`, `wording`), region by region; sends those that changed
 pages       the routes; `sessions` knows who may act, `uploads` is what a client does, for the upload box of `dev`
 """
 

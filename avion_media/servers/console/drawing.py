@@ -1,9 +1,13 @@
-"""Turns data into HTML: whole pages, and single regions, so that a live page can replace those that changed."""
+"""Turns data into HTML: whole pages, and single regions, so that a live page can replace those that changed.
+
+A live page gets them as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -11,6 +15,7 @@ from typing import Any, Final
 
 import jinja2
 import trio
+from starlette.responses import Response, StreamingResponse
 
 from avion_media.backends.queue import all_jobs
 from avion_media.backends.queue.history import last_of
@@ -34,6 +39,9 @@ from avion_media.servers.console.questions import DeadLetterQuery
 
 ASSETS: Final = {"console.css": "text/css", "console.js": "text/javascript", "icons.svg": "image/svg+xml"}
 _READ_S: Final = 3.0
+_INTERVAL_S: Final = 2.0
+_KEEP_ALIVE_S: Final = 15.0  # proxies close a silent connection
+_MAX_VIEWERS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,7 @@ PAGES: Final = (
 """The pages, in the order of the navigation."""
 FRAME_REGIONS: Final = ("banner", "nav")
 """Regions that every page has."""
+_REGIONS: Final = {page.name: (*FRAME_REGIONS, *page.regions) for page in PAGES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +188,7 @@ def draw(template: str, **values: Any) -> str:
 
 async def draw_page(template: str, view: View, **values: Any) -> str:
     """Render a whole page, with its regions."""
-    page = next((each for each in PAGES if each.name == view.page), None)
-    regions = {name: await draw_region(name, view) for name in (*FRAME_REGIONS, *(page.regions if page else ()))}
+    regions = {name: await draw_region(name, view) for name in _REGIONS.get(view.page, FRAME_REGIONS)}
     return draw(template, view=view, regions=regions, **values)
 
 
@@ -246,3 +254,35 @@ _READERS: Final[dict[str, Callable[[View], Awaitable[dict[str, Any]]]]] = {
     "recent": _recent,
     "replicas": _replicas,
 }
+
+
+class LivePages:
+    """The open streams of one process. Their number is limited."""
+
+    def __init__(self) -> None:
+        self._viewers = 0
+
+    def stream(self, look: Callable[[], View], may_look: Callable[[], bool]) -> Response:
+        """Return events for one page, until its browser leaves or its session ends; 503 if too many are open."""
+        if self._viewers >= _MAX_VIEWERS:
+            return Response("too many live pages\n", 503, headers={"Retry-After": "10"})
+        return StreamingResponse(self._events(look, may_look), media_type="text/event-stream")
+
+    async def _events(self, look: Callable[[], View], may_look: Callable[[], bool]) -> AsyncIterator[str]:
+        self._viewers += 1
+        try:
+            shown: dict[str, str] = {}
+            sent_at = trio.current_time()
+            while may_look():
+                view = look()
+                for name in _REGIONS.get(view.page, FRAME_REGIONS):
+                    html = await draw_region(name, view)
+                    if shown.get(name) != html:
+                        shown[name], sent_at = html, trio.current_time()
+                        yield f"event: region\ndata: {json.dumps({'name': name, 'html': html})}\n\n"
+                if trio.current_time() - sent_at > _KEEP_ALIVE_S:
+                    sent_at = trio.current_time()
+                    yield ": still here\n\n"
+                await trio.sleep(_INTERVAL_S)
+        finally:
+            self._viewers -= 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -145,11 +144,6 @@ def walk(tree: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield tree
     for child in tree["children"]:
         yield from walk(child)
-
-
-def read_facts(report: Mapping[str, Any], tree: Mapping[str, Any], history: History, held: Sequence[str] = ()) -> Facts:
-    """Return the facts of this moment."""
-    return Facts(report, tree, history, time.time(), held)
 
 
 def _findings(facts: Facts) -> Iterator[Finding]:

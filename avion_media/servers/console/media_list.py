@@ -17,6 +17,7 @@ from avion_media.common.media import is_owner
 from avion_media.common.settings import format_size
 from avion_media.common.tasks import EVENTS_STREAM, PROCESSING_QUEUE
 from avion_media.items.owners import OwnedMedium, OwnerIndex
+from avion_media.operations.audit import is_entry_id
 from avion_media.servers.console.wording import meaning
 
 PAGE_TILES: Final = 24
@@ -130,7 +131,7 @@ async def read_media(redis: Redis, wanted: MediaFilter, smallest: str, before: s
             if _is_id(media_id) and wanted.lets_through(tile):
                 found.setdefault(media_id, tile)
     examined, older, newest = 0, "", ""
-    start = f"({before}" if _is_cursor(before) else "+"
+    start = f"({before}" if is_entry_id(before) else "+"
     while len(found) < PAGE_TILES and examined < MAX_EXAMINED:
         rows = await redis.execute("XREVRANGE", EVENTS_STREAM, start, "-", "COUNT", _CHUNK)
         older = ""
@@ -172,7 +173,7 @@ async def read_owned(index: OwnerIndex, owner: str, smallest: str, after: str = 
 
 async def count_newer(redis: Redis, than: str) -> int:
     """Return how many events are newer than the cursor, at most a page. Raises `Unavailable`."""
-    start = f"({than}" if _is_cursor(than) else "-"
+    start = f"({than}" if is_entry_id(than) else "-"
     return len(await redis.execute("XRANGE", EVENTS_STREAM, start, "+", "COUNT", PAGE_TILES))
 
 
@@ -214,11 +215,6 @@ def _format_of(media_id: str) -> str:
 
 def _seconds(entry_id: bytes) -> float:
     return int(entry_id.partition(b"-")[0]) / 1000
-
-
-def _is_cursor(text: str) -> bool:
-    milliseconds, _, sequence = text.partition("-")
-    return all(each.isascii() and each.isdigit() and len(each) <= 20 for each in (milliseconds, sequence))
 
 
 def _is_id(text: str) -> bool:

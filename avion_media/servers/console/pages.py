@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -31,16 +32,14 @@ from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 from avion_media.process.tree import Tree
 from avion_media.servers.admin.operators import OperatorGate
-from avion_media.servers.console.drawing import ASSETS, About, View, Viewer, asset, draw, draw_page
-from avion_media.servers.console.forms import read_form
-from avion_media.servers.console.health import read_facts
-from avion_media.servers.console.live import LivePages
+from avion_media.servers.console.drawing import ASSETS, About, LivePages, View, Viewer, asset, draw, draw_page
+from avion_media.servers.console.health import Facts
 from avion_media.servers.console.media_item import read_item
 from avion_media.servers.console.media_list import MediaFilter, read_media, read_owned
 from avion_media.servers.console.moderation import ModerationQuery, look_up, read_moderation
 from avion_media.servers.console.prometheus import PrometheusCharts
 from avion_media.servers.console.questions import DeadLetterQuery, Question, Questions
-from avion_media.servers.console.sessions import LoginAttempts, Sessions
+from avion_media.servers.console.sessions import LoginAttempts, Sessions, read_form
 from avion_media.servers.console.uploads import Uploads
 from avion_media.servers.settings import ServerSettings
 
@@ -212,16 +211,18 @@ class Console:
     # -- what operators see
 
     def _view(self, request: Request, page: str, query: Mapping[str, str] | None = None) -> View:
-        runtime = self._runtime
+        runtime, observed = self._runtime, self._runtime.observed
         sizes = self._config.thumbnails.sizes
         return View(
             page,
             self._viewer(request),
             self._about,
-            read_facts(runtime.report(), self._tree.describe(), runtime.observed.history, runtime.observed.held),
+            Facts(
+                runtime.report(), self._tree.describe(), runtime.observed.history, time.time(), runtime.observed.held
+            ),
             self._redis,
             min(sizes, key=lambda size: size.longest_edge).name if sizes else "",
-            {name: read() for name, read in sorted(runtime.observed.limiters.items())},
+            {name: read() for name, read in sorted(observed.limiters.items())},
             self._actions,
             self._causes,
             self._prometheus,

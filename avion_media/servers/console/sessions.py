@@ -1,4 +1,4 @@
-"""Browser sessions of operators, and the tokens in their forms.
+"""Browser sessions of operators, their forms, and the tokens in these.
 
 A session begins with an operator's token and ends after a while, with the token's revocation, or with the process. The
 cookie is no use to other sites (``SameSite=Strict``), and each form carries a token that other sites cannot read.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 import trio
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -25,6 +26,7 @@ _MAX_NAME = 40
 _MAX_WRONG = 5  # wrong tokens of one address in a row
 _FORGIVEN_S = 10.0  # after this time, one of them no longer counts
 _MAX_ADDRESSES = 1000
+_MAX_BODY_BYTES = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +111,18 @@ class Sessions:
     def is_own_form(self, request: Request, token: object) -> bool:
         """Return whether a form comes from a page of this console, shown to this browser."""
         return isinstance(token, str) and hmac.compare_digest(token.encode(), self.form_token(request).encode())
+
+
+async def read_body(request: Request) -> bytes:
+    """Return the body of a request; empty if it is too large."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MAX_BODY_BYTES:
+            return b""
+    return body
+
+
+async def read_form(request: Request) -> QueryParams:
+    """Return the fields of an urlencoded form, which can have several values: none if it is none, or is too large."""
+    return QueryParams((await read_body(request)).decode(errors="replace"))

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.servers.api.errors import map_exception
 from avion_media.servers.api.media_service import MediaService
-from avion_media.servers.console.forms import read_body
+from avion_media.servers.console.sessions import read_body
 from trio_grpc import CallContext
 
 

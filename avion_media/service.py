@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -54,69 +54,48 @@ class TreeFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DrainBudget:
-    """What a shutdown may take at most, part by part, in seconds."""
+    """What a shutdown may take at most, part by part, in seconds, and what Kubernetes allows."""
 
-    settle_s: float
-    grace_s: float
-    stop_s: float
-    flush_s: float
+    parts: Mapping[str, float]
     allowed_s: float
-    margin_s: float = MARGIN_S
 
     @property
     def total_s(self) -> float:
         """The sum: when the watchdog ends the process."""
-        return self.settle_s + self.grace_s + self.stop_s + self.flush_s + self.margin_s
+        return sum(self.parts.values())
 
     @property
     def fits(self) -> bool:
         """Whether the watchdog would be before Kubernetes."""
         return self.total_s < self.allowed_s
 
-    def parts(self) -> list[tuple[float, dict[str, str | int | float | bool]]]:
-        """The parts, as a gauge has them."""
-        parts = {
-            "settle": self.settle_s,
-            "grace": self.grace_s,
-            "stop": self.stop_s,
-            "flush": self.flush_s,
-            "margin": self.margin_s,
-        }
-        return [(seconds, {"part": part}) for part, seconds in parts.items()]
-
     def explain(self) -> str:
         """The sum, in words."""
-        return (
-            f"settle {self.settle_s:g} s + grace {self.grace_s:g} s + stop {self.stop_s:g} s + flush {self.flush_s:g} s"
-            f" + margin {self.margin_s:g} s = {self.total_s:g} s; it must be less than the termination grace period,"
-            f" {self.allowed_s:g} s"
-        )
+        parts = " + ".join(f"{name} {seconds:g} s" for name, seconds in self.parts.items())
+        return f"{parts} = {self.total_s:g} s; it must be less than the termination grace period, {self.allowed_s:g} s"
 
 
 def drain_budget(config: Config, root: Supervisor) -> DrainBudget:
     """How long a shutdown of this tree with this configuration may take."""
-    drain = config.drain
-    stop_s = root.stop_budget_s - TELEMETRY_STOP_S
-    return DrainBudget(drain.settle, drain.grace, stop_s, TELEMETRY_STOP_S, drain.termination_grace_period)
+    drain, stop_s = config.drain, root.stop_budget_s - TELEMETRY_STOP_S
+    parts = {
+        "settle": drain.settle,
+        "grace": drain.grace,
+        "stop": stop_s,
+        "flush": TELEMETRY_STOP_S,
+        "margin": MARGIN_S,
+    }
+    return DrainBudget(parts, drain.termination_grace_period)
 
 
 Before = Callable[[Runtime], Iterable[Node[Any]]]
 Alongside = Callable[[Runtime, Tree], Awaitable[None]]
 
 
-def nothing_before(_runtime: Runtime) -> Iterable[Node[Any]]:
-    """`serve` has no nodes left of the tree."""
-    return ()
-
-
-async def nothing_alongside(_runtime: Runtime, _tree: Tree) -> None:
-    """`serve` runs the tree and nothing else."""
-
-
-def planned_budget(config: Config, roles: frozenset[str], before: Before = nothing_before) -> DrainBudget:
+def planned_budget(config: Config, roles: frozenset[str], before: Before | None = None) -> DrainBudget:
     """The budget of a service that is not running yet."""
     plan = Runtime(config, roles)
-    return drain_budget(config, build_tree(plan, config, before(plan)).root)
+    return drain_budget(config, build_tree(plan, config, before(plan) if before else ()).root)
 
 
 def startup_problems(config: Config, roles: frozenset[str], budget: DrainBudget) -> list[str]:
@@ -135,8 +114,8 @@ def serve(
     config: Config,
     roles: frozenset[str],
     *,
-    before: Before = nothing_before,
-    alongside: Alongside = nothing_alongside,
+    before: Before | None = None,
+    alongside: Alongside | None = None,
 ) -> None:
     """Run the service until it is drained, with the nodes ``before`` on its left and ``alongside`` beside it.
 
@@ -169,18 +148,22 @@ def _fit_to_file_limit(config: Config, roles: frozenset[str]) -> Config:
 async def _serve(
     config: Config,
     roles: frozenset[str],
-    before: Before,
-    alongside: Alongside,
+    before: Before | None,
+    alongside: Alongside | None,
     watchdog: Watchdog,
 ) -> None:
     runtime = open_runtime(config, roles)
-    tree = build_tree(runtime, config, before(runtime))
+    tree = build_tree(runtime, config, before(runtime) if before else ())
     root = tree.root
     root.observe(lambda event: _log_transition(runtime, event))
     gauges.observe_tree(runtime, root)
-    runtime.telemetry.observe(instruments.DRAIN_BUDGET, drain_budget(config, root).parts)
+    budget = drain_budget(config, root).parts
+    runtime.telemetry.observe(
+        instruments.DRAIN_BUDGET, lambda: [(seconds, {"part": part}) for part, seconds in budget.items()]
+    )
     try:
-        await run_until_stopped(root, runtime, partial(alongside, runtime, tree), watchdog=watchdog)
+        beside = trio.sleep_forever if alongside is None else partial(alongside, runtime, tree)
+        await run_until_stopped(root, runtime, beside, watchdog=watchdog)
     except* SupervisionError as group:
         lines = explain(group)
         get_logger(path="process").critical("tree.failed", why=lines)

@@ -45,7 +45,7 @@ def main(how: str) -> None:
     if how == "gives up":
         children.append(Worker("crashing", the_crashing_child))
     root = Supervisor("root", children, intensity=Intensity(0))
-    budget = service.DrainBudget(0, 0, 0, 0, allowed_s=60, margin_s=0.5)
+    budget = service.DrainBudget({"margin": 0.5}, allowed_s=60)
     with (
         patch.object(service, "build_tree", lambda *_: Tree(root, {}, ())),
         patch.object(service, "drain_budget", lambda *_: budget),

@@ -92,8 +92,8 @@ _ENDS = {
     "backends/store/objects.py": """
         _plain_headers = headers_of
 
-        def headers_of(content_type, metadata, cache_control):
-            return _plain_headers(content_type, {**metadata, "FIELD": "1"} if metadata else metadata, cache_control)
+        def headers_of(content_type, metadata):
+            return _plain_headers(content_type, {**metadata, "FIELD": "1"} if metadata else metadata)
         """,
     "backends/store/store.py": """
         import json as _json

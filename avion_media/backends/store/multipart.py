@@ -54,11 +54,9 @@ class MultipartUploads:
         """Whether clients may upload in parts. If not, ``refusal`` says why."""
         return not self.refusal
 
-    async def create(
-        self, key: str, *, content_type: str, metadata: Mapping[str, str], cache_control: str | None = None
-    ) -> str:
+    async def create(self, key: str, *, content_type: str, metadata: Mapping[str, str] | None = None) -> str:
         """Start an upload to ``key`` and return its id. The object will have this type and metadata."""
-        request = {**self._target(key), **headers_of(content_type, metadata, cache_control)}
+        request = {**self._target(key), **headers_of(content_type, metadata)}
         created = await self._calls.change(
             "CreateMultipartUpload", lambda client: client.create_multipart_upload(**request), key
         )

@@ -177,12 +177,9 @@ def parse_content_range(header: str) -> ContentRange | None:
     return ContentRange(int(first), int(last), int(total))
 
 
-def headers_of(content_type: str, metadata: Mapping[str, str] | None, cache_control: str | None) -> dict[str, Any]:
+def headers_of(content_type: str, metadata: Mapping[str, str] | None) -> dict[str, Any]:
     """Return the headers of a new object, as arguments of botocore."""
-    headers: dict[str, Any] = {"ContentType": content_type, "Metadata": dict(metadata or {})}
-    if cache_control is not None:
-        headers["CacheControl"] = cache_control
-    return headers
+    return {"ContentType": content_type, "Metadata": dict(metadata or {})}
 
 
 def stored_facts(original: ObjectInfo) -> MediaFacts | None:

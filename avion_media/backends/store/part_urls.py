@@ -57,7 +57,7 @@ class _Examination:
         upload_id = ""
         await self._store.put(self._source, _SECRET, content_type=_TYPE)
         try:
-            upload_id = await self._store.multipart.create(self._key, content_type=_TYPE, metadata={})
+            upload_id = await self._store.multipart.create(self._key, content_type=_TYPE)
             return await self._judge(upload_id)
         finally:
             # Shielded, so that a cancelled node does not leave it. Bounded like two requests.

@@ -113,7 +113,6 @@ async def patch_copy(
     patches: Sequence[Patch],
     content_type: str,
     metadata: Mapping[str, str] | None = None,
-    cache_control: str | None = None,
     only_if_absent: bool = False,
 ) -> str:
     """Copy an object with some bytes replaced: ``patches`` are ``(offset, bytes)``. Return the new etag.
@@ -123,17 +122,27 @@ async def patch_copy(
     `PreconditionFailed` (with ``only_if_absent``, if the target exists; not every store checks that for parts),
     `ValueError` (patches overlap or are outside). After an error or a cancel the multipart upload is aborted.
     """
-    headers = {"content_type": content_type, "metadata": metadata, "cache_control": cache_control}
+    headers: dict[str, Any] = {"content_type": content_type, "metadata": metadata}
+    patches = check_patches(patches, size_bytes)
+    parts = plan_parts(size_bytes, patches)
     copying = _PatchCopy(store, source_key, source_etag, target_key, patches, headers, only_if_absent)
-    return await copying.run(size_bytes)
+    if patches and len(parts) == 1:
+        body = await copying.patched_bytes(PlannedPart(0, size_bytes, sent=True))
+        return await store.put(target_key, body, only_if_absent=only_if_absent, **headers)
+    # Ceph supports the condition on the target only for plain writes, S3 not for copies.
+    if only_if_absent and await store.exists(target_key):
+        raise PreconditionFailed(target_key)
+    if len(parts) > 1:
+        return await copying.join(parts)
+    with _of_the_source():
+        return await store.copy(source_key, target_key, source_etag=source_etag, **headers)
 
 
 @dataclass(frozen=True, slots=True)
 class _PatchCopy:
-    """Writes ``source_key`` (with ``source_etag``) to ``target_key``, with patches applied.
+    """Writes ``source_key`` (with ``source_etag``) to ``target_key`` in parts, with patches applied.
 
-    ``headers`` are the arguments of `ObjectStore.put` for the new object. Ceph supports ``only_if_absent`` only for
-    plain writes, S3 not for copies. So for all others it is also checked before.
+    ``headers`` are the arguments of `ObjectStore.put` for the new object.
     """
 
     store: ObjectStore
@@ -144,22 +153,8 @@ class _PatchCopy:
     headers: Mapping[str, Any]
     only_if_absent: bool
 
-    async def run(self, size_bytes: int) -> str:
-        """Write the new object, and return its etag."""
-        copying = replace(self, patches=check_patches(self.patches, size_bytes))
-        parts = plan_parts(size_bytes, copying.patches)
-        if copying.patches and len(parts) == 1:
-            body = await copying._patched_bytes(PlannedPart(0, size_bytes, sent=True))
-            return await self.store.put(self.target_key, body, only_if_absent=self.only_if_absent, **self.headers)
-        if self.only_if_absent and await self.store.exists(self.target_key):
-            raise PreconditionFailed(self.target_key)
-        if len(parts) > 1:
-            return await copying._join(parts)
-        with _of_the_source():
-            return await self.store.copy(self.source_key, self.target_key, source_etag=self.source_etag, **self.headers)
-
-    async def _join(self, parts: Sequence[PlannedPart]) -> str:
-        """Write the new object from several parts. After an error or a cancel nothing is left."""
+    async def join(self, parts: Sequence[PlannedPart]) -> str:
+        """Write the new object from several parts, and return its etag. After an error or a cancel nothing is left."""
         if all(part.sent for part in parts):
             return await self._upload(parts)
         async with self._held_source() as held:
@@ -223,14 +218,14 @@ class _PatchCopy:
         return str(response["CopyPartResult"]["ETag"]).strip('"')
 
     async def _send(self, upload_id: str, number: int, part: PlannedPart) -> str:
-        body = await self._patched_bytes(part)
+        body = await self.patched_bytes(part)
         request = {**self._part(upload_id, number), "Body": body}
         calls = self.store.calls
         response = await calls.change("UploadPart", lambda client: client.upload_part(**request), self.target_key)
         calls.sent(len(body))
         return str(response["ETag"]).strip('"')
 
-    async def _patched_bytes(self, part: PlannedPart) -> bytes:
+    async def patched_bytes(self, part: PlannedPart) -> bytes:
         """Return the bytes of one part of the new object. Bytes of the source that no patch replaces are fetched."""
         for offset, data in self.patches:
             if offset <= part.start and part.end <= offset + len(data):

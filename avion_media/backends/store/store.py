@@ -241,7 +241,6 @@ class ObjectStore:
         *,
         content_type: str,
         metadata: Mapping[str, str] | None = None,
-        cache_control: str | None = None,
         only_if_absent: bool = False,
         if_match: str | None = None,
     ) -> str:
@@ -253,7 +252,7 @@ class ObjectStore:
         """
         sent = BytesSource(source) if isinstance(source, bytes) else source
         signed = {"content-type": content_type, **{f"{META}{name}": each for name, each in (metadata or {}).items()}}
-        unsigned = {} if cache_control is None else {"cache-control": cache_control}
+        unsigned = {}
         if if_match is not None:
             unsigned["if-match"] = if_match  # Ceph accepts the etag of a write only without quotes; AWS accepts both
         elif only_if_absent:
@@ -272,7 +271,6 @@ class ObjectStore:
         *,
         content_type: str,
         metadata: Mapping[str, str] | None = None,
-        cache_control: str | None = None,
         source_etag: str | None = None,
     ) -> str:
         """Copy an object of at most 5 GiB inside the store, with new type and metadata. Return the new etag.
@@ -280,7 +278,7 @@ class ObjectStore:
         Raises `ObjectMissing` (of the source), `PreconditionFailed` (the source has another etag).
         """
         request: dict[str, Any] = {"Bucket": self.calls.bucket, "Key": target_key}
-        request |= headers_of(content_type, metadata, cache_control)
+        request |= headers_of(content_type, metadata)
         request |= {
             "CopySource": {"Bucket": self.calls.bucket, "Key": source_key},
             "MetadataDirective": "REPLACE",

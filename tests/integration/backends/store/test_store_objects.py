@@ -9,7 +9,6 @@ import pytest
 
 from avion_media.backends.store import FileSource, ObjectStore, RangeNotSatisfiable, TooLarge
 from avion_media.common.errors import ObjectMissing, PreconditionFailed
-from tests.conftest import S3Bucket
 
 BLURHASH_PUNCTUATION = "LEHV6nWB2y#$%*+,-.:;=?@[]^_{|}~"
 
@@ -103,18 +102,10 @@ async def test_a_put_with_if_match_replaces_only_that_version(either_store: Obje
     assert not await either_store.exists("not there")
 
 
-async def test_cache_control_is_kept_with_the_object(either_store: ObjectStore, either_s3: S3Bucket) -> None:
-    await either_store.put("a", b"a", content_type="image/png", cache_control="public, max-age=60")
-
-    assert either_s3.client.head_object(Bucket=either_s3.bucket, Key="a")["CacheControl"] == "public, max-age=60"
-
-
 async def test_a_copy_has_the_new_type_and_metadata(either_store: ObjectStore) -> None:
     etag = await either_store.put("source", b"bytes", content_type="text/plain", metadata={"old": "1"})
 
-    await either_store.copy(
-        "source", "target", content_type="image/gif", metadata={"new": "2"}, source_etag=etag, cache_control="no-store"
-    )
+    await either_store.copy("source", "target", content_type="image/gif", metadata={"new": "2"}, source_etag=etag)
 
     info = await either_store.head("target")
     assert (info.content_type, info.metadata) == ("image/gif", {"new": "2"})

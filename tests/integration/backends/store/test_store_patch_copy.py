@@ -48,7 +48,6 @@ async def test_the_copy_is_the_source_with_the_patches(
         patches=patches,
         content_type="video/mp4",
         metadata={"format": "mp4"},
-        cache_control="no-store",
     )
 
     info = await either_store.head("original/a.mp4")

@@ -101,7 +101,9 @@ class _Steps:
 
     async def _promote(self) -> None:
         self._number += 1
-        assert await self._deletions.delay({"media_id": f"now-{self._number}"}, f"now-{self._number}", time.time() - 1)
+        assert await self._deletions.delay(
+            [({"media_id": f"now-{self._number}"}, f"now-{self._number}", time.time() - 1)]
+        )
         assert await self._deletions.promote() == 1
         await self._finish_one(self._deletions)
 

@@ -418,7 +418,7 @@ async def drop(operator: Operator, any_id: AnyId, delay_s: float = DAY) -> None:
     async with open_redis(operator.redis_url) as redis:
         marks = await DeletionRecords(redis).mark([str(any_id)], delay_s=delay_s)
         due = [({"media_id": each.media_id}, removal_id(each.media_id, each.generation), 0.0) for each in marks]
-        await TaskQueue(redis, DELETE_QUEUE).delay_all(due)
+        await TaskQueue(redis, DELETE_QUEUE).delay(due)
 
 
 def test_a_deletion_pushes_none_out_that_nobody_has_read(operator: Operator) -> None:

@@ -287,18 +287,12 @@ class TaskQueue:
         """Stop being the queue's janitor."""
         await self._redis.run(scripts.RESIGN, (self._keys.janitor,), (token,))
 
-    async def delay(self, fields: dict[str, str], member_id: str, due_at: float) -> bool:
-        """Queue a task at ``due_at`` (Unix seconds) under the id ``member_id``. Return whether it is new.
+    async def delay(self, tasks: Sequence[tuple[dict[str, str], str, float]]) -> int:
+        """Queue tasks for later, each given by fields, id and due time (Unix seconds). Return how many are new.
 
-        Calls with the same fields and id, from any replica, queue one task at the first ``due_at``. For this reason its
-        ``traceparent`` is that of the media item, never the caller's.
-        """
-        return bool(await self.delay_all([(fields, member_id, due_at)]))
-
-    async def delay_all(self, tasks: Sequence[tuple[dict[str, str], str, float]]) -> int:
-        """As `delay`, for many tasks, each given by fields, id and due time. Return how many are new.
-
-        After an error or a cancel some may be queued; repeat the call.
+        Calls with the same fields and id, from any replica, queue one task at the first due time. For this reason its
+        ``traceparent`` is that of the media item, never the caller's. After an error or a cancel some may be queued;
+        repeat the call.
         """
         added = 0
         for first in range(0, len(tasks), _SCHEDULED):

@@ -129,7 +129,7 @@ class JournalReplay:
 
     async def schedule_removals(self, marks: Sequence[Mark]) -> None:
         """Queue the removals of these deletions for their due time. Repeating it adds nothing."""
-        await self.items.queues[DELETE_QUEUE].delay_all(
+        await self.items.queues[DELETE_QUEUE].delay(
             [
                 ({"media_id": each.media_id}, removal_id(each.media_id, each.generation), each.due_ms / 1000)
                 for each in marks

@@ -51,7 +51,7 @@ async def taken(queue: TaskQueue) -> Lease:
 async def test_every_way_a_task_can_end_stays_open(redis: Redis, queue: TaskQueue, memory: Memory) -> None:
     for number in range(12):
         await queue.enqueue({"media_id": MEDIA_ID, "owner": f"o{number}"}, dedup_key=f"k{number}")
-    await queue.delay({"media_id": MEDIA_ID}, "due", time.time() - 1)
+    await queue.delay([({"media_id": MEDIA_ID}, "due", time.time() - 1)])
     left = await taken(queue)
     memory.fill()
     assert await queue.lead("w", 60.0) is None
@@ -83,7 +83,7 @@ async def test_what_a_task_does_on_its_way_stays_possible(redis: Redis, memory: 
     lock = Lock(redis, "lock", ttl_s=60)
     assert await lock.acquire()
     assert not await Lock(redis, "lock", ttl_s=60).acquire()
-    assert await TaskQueue(redis, DELETE_QUEUE).delay({"media_id": MEDIA_ID}, "d", time.time())
+    assert await TaskQueue(redis, DELETE_QUEUE).delay([({"media_id": MEDIA_ID}, "d", time.time())])
     assert await Replicas(redis).read(time.time()) == []
 
 

@@ -46,7 +46,7 @@ async def prepare(redis: Redis, other: Client, name: str) -> None:
     other.hset(keys.state, mapping={"since": "1", "last": f"{float(other.time()[0]) + 2:.3f}"})
     for number in range(20):
         other.xadd(name, {"task_id": f"foreign {number}", "media_id": "m"})
-    await queue.delay({"media_id": "m"}, "due", 1.0)
+    await queue.delay([({"media_id": "m"}, "due", 1.0)])
     assert await BulkJobs(redis, name).begin_replay(DeadLetterFilter(), rate=1000.0, by="ada@desk")
 
 

@@ -136,9 +136,9 @@ async def test_delayed_tasks_collapse_and_the_first_date_stands(redis: Redis, ot
     replicas = [TaskQueue(redis, DELETE_QUEUE) for _ in range(3)]
     due = time.time() + 3600
     added = [
-        await replica.delay({"media_id": "01HZX"}, "01HZX", due + number) for number, replica in enumerate(replicas)
+        await replica.delay([({"media_id": "01HZX"}, "01HZX", due + number)]) for number, replica in enumerate(replicas)
     ]
-    assert added == [True, False, False]
+    assert added == [1, 0, 0]
     ((member, score),) = other.zrange(QueueKeys(DELETE_QUEUE).delayed, 0, -1, withscores=True)
     task = json.loads(member)
     assert parse_traceparent(task.pop("traceparent"))
@@ -149,15 +149,15 @@ async def test_delayed_tasks_collapse_and_the_first_date_stands(redis: Redis, ot
 async def test_many_tasks_are_delayed_in_steps(redis: Redis, other: Client) -> None:
     queue = TaskQueue(redis, DELETE_QUEUE)
     tasks = [({"media_id": f"m{number}"}, f"t{number}", 4e9) for number in range(1201)]
-    assert await queue.delay_all(tasks) == 1201
-    assert await queue.delay_all(tasks) == 0
+    assert await queue.delay(tasks) == 1201
+    assert await queue.delay(tasks) == 0
     assert other.zcard(QueueKeys(DELETE_QUEUE).delayed) == 1201
 
 
 async def test_two_replicas_promote_each_task_once(redis: Redis, other: Client) -> None:
     replicas = [TaskQueue(redis, DELETE_QUEUE) for _ in range(2)]
     for number in range(500):
-        await replicas[0].delay({"media_id": f"m{number}"}, f"m{number}", time.time() - 1)
+        await replicas[0].delay([({"media_id": f"m{number}"}, f"m{number}", time.time() - 1)])
     moved = 0
 
     async def promote(replica: TaskQueue) -> None:
@@ -185,7 +185,7 @@ async def test_delayed_members_that_cannot_be_read_become_dead_letters(
     queue: TaskQueue, other: Client, member: str
 ) -> None:
     other.zadd(KEYS.delayed, {member: 1})
-    await queue.delay(FIELDS, "good", 1.0)
+    await queue.delay([(FIELDS, "good", 1.0)])
     assert await queue.promote() == 2
     assert (await taken(queue)).task.task_id == "good"
     (dead_letter,) = await queue.dead_letters.list()

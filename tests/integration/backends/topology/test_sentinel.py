@@ -40,7 +40,7 @@ async def test_a_failover_loses_nothing_that_was_replicated(watched: Watched) ->
         lease = await queue.take("b", block_s=1)
         assert lease is not None
         await lease.dead_letter("given up before")
-        await queue.delay({**FIELDS, "media_id": "later"}, "later", 4e9)
+        await queue.delay([({**FIELDS, "media_id": "later"}, "later", 4e9)])
         assert watched.master.ask("WAIT", 1, 5000) == 1
 
         workers = Workers(queue)

@@ -35,7 +35,7 @@ async def test_each_key_is_where_it_belongs(redis_url: str, state_url: str) -> N
         statuses, records = StatusStore(redis), DeletionRecords(redis)
         await statuses.put(Status(MEDIUM, State.PROCESSING), ttl_s=60)
         marks = await records.mark([MEDIUM], delay_s=3600)
-        await TaskQueue(redis, DELETE_QUEUE).delay({"media_id": MEDIUM}, "removal", marks[0].due_ms / 1000)
+        await TaskQueue(redis, DELETE_QUEUE).delay([({"media_id": MEDIUM}, "removal", marks[0].due_ms / 1000)])
         status = await statuses.get(MEDIUM)
         assert status is not None
         assert status.state is State.DELETED

@@ -103,11 +103,10 @@ JOB_OUTCOME = Attribute("outcome", ("done", "rejected", "limit", "crashed", "kil
 KILL_CAUSE = Attribute(
     "cause", ("limit", "crashed", "killed"), "a limit, a crash by the content, or a kill from outside (memory)"
 )
-_LIMITERS = (
-    "rpc.calls rpc.connections http.connections redis.connections store.calls store.visitors sandbox.slots "
-    "tasks.processing tasks.cache tasks.delete tasks.purge"
+LIMITER = Attribute(
+    "limiter",
+    meaning="the limiter, such as `rpc.calls`, `store.calls`, `store.visitors`, `sandbox.slots`, `tasks.cache`",
 )
-LIMITER = Attribute("limiter", tuple(_LIMITERS.split()))
 WAITED_LIMITER = Attribute("limiter", ("store.calls", "sandbox.slots"))
 NODE_PATH = Attribute(
     "path", meaning="the node's path in the tree, such as `service/processing/reader`; `/` is the root"

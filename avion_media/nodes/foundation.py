@@ -10,6 +10,7 @@ import trio
 
 from avion_media.backends.redis import Redis
 from avion_media.backends.store import NOT_EXAMINED, ObjectStore, StoreRefused, examine_part_urls, open_store
+from avion_media.common.concurrency import first_of
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.telemetry import Telemetry, get_logger, instruments
 from avion_media.media.pipeline import MediaPipeline, preload_for
@@ -25,6 +26,7 @@ TELEMETRY_FLUSH_S = 3.0
 TELEMETRY_STOP_S = TELEMETRY_FLUSH_S + 0.5
 _PING_S = 2.0  # while Redis is unavailable, and where Sentinels must be asked
 _QUIET_PING_S = 10.0  # otherwise other calls notice an outage
+_LAST_PING_S = 1.0
 _DURABILITY_S = 60.0
 _EXAMINE_S = 10.0  # usually a tenth of a second; a slow store must not keep a replica from becoming ready
 _EXAMINE_AGAIN_S = 30.0
@@ -50,17 +52,30 @@ async def redis(runtime: Runtime, child: Child[None]) -> None:
         runtime, "redis.connections", lambda: Limiter(redis.blocking, redis.max_blocking, redis.waiting)
     )
     durability = _Durability(runtime, child.path)
+
+    async def keep_pinging() -> None:
+        while True:  # a regular call notices an outage, and its end, also when there is no work
+            try:
+                await redis.ping()
+                runtime.readiness.note_answer(Dependency.REDIS)
+                await durability.check(redis)
+            except Unavailable:
+                pass
+            await trio.sleep(_PING_S if redis.has_sentinels or not redis.available.up else _QUIET_PING_S)
+
+    async def until_useless() -> None:
+        """Return when the process stops, and Redis does not answer. Closed connections spare all nodes their waits."""
+        await runtime.lifecycle.reached(Phase.STOPPING)
+        with suppress(Unavailable, trio.TooSlowError):
+            with trio.fail_after(_LAST_PING_S):
+                await redis.ping()
+            await trio.sleep_forever()
+
     async with redis.opened():
         child.started()
         with connections, child.until_stopping():
-            while True:  # a regular call notices an outage, and its end, also when there is no work
-                try:
-                    await redis.ping()
-                    runtime.readiness.note_answer(Dependency.REDIS)
-                    await durability.check(redis)
-                except Unavailable:
-                    pass
-                await trio.sleep(_PING_S if redis.has_sentinels or not redis.available.up else _QUIET_PING_S)
+            await first_of(keep_pinging, until_useless)
+    await child.stopping.wait()
 
 
 class _Durability:

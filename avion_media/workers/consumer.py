@@ -39,7 +39,7 @@ from supervisors import Child
 _LOOK_S = 0.5  # how long one read waits until it looks for tasks of workers that stand still
 _JANITOR_S = 10.0  # a janitor that has not shown up for so long is replaced
 _LOOKING = 10  # replicas that look within one of these times; in a larger fleet each of them looks more rarely
-_RESIGN_S = 1.0
+_RESIGN_S = 0.5
 _TEND_S = 1.0  # how often a janitor looks whether there is something to do
 _JOBS_S = 5.0  # how often it looks for a bulk job while none is running
 _RELEASE_S = 3.0  # bound of the shielded release of a cancelled task
@@ -169,7 +169,7 @@ class Consumer:
             await run_all([partial(self._through_outages, child, each) for each in (step, bulk_step)])
         finally:
             # Shielded, so that the next janitor does not wait for the lease to expire. Bounded by `_RESIGN_S`.
-            with trio.CancelScope(shield=True), trio.move_on_after(_RESIGN_S):
+            with trio.CancelScope(shield=True):
                 await self._resign()
 
     async def _tend_once(self, life_s: float) -> bool:
@@ -196,7 +196,7 @@ class Consumer:
 
     async def _resign(self) -> None:
         self._is_janitor = False
-        with suppress(Unavailable):
+        with trio.move_on_after(_RESIGN_S), suppress(Unavailable):
             await self._queue.resign(self._name)
 
     def _begin(self, child: Child[None]) -> None:

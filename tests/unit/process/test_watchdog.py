@@ -25,7 +25,10 @@ def test_a_stuck_process_is_ended_with_a_dump(how: str) -> None:
         assert it.stdout.readline() == "stuck\n"
         if how != "gives up":
             it.send_signal(signal.SIGTERM)
-        _, said = it.communicate(timeout=20)
+        try:
+            _, said = it.communicate(timeout=20)
+        finally:
+            it.kill()
     assert "the_stuck_child" in said
     assert "Thread 0x" in said
     if how == "holds the interpreter":

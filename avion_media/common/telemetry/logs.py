@@ -13,7 +13,8 @@ import re
 import sys
 import time
 from collections.abc import MutableMapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 import trio
@@ -57,6 +58,23 @@ def _add_trace(_logger: object, _method: str, event: Event) -> Event:
         event["trace_id"] = f"{context.trace_id:032x}"
         event["span_id"] = f"{context.span_id:016x}"
     return event
+
+
+class _StandardError:
+    """Standard error, which loses a line that it cannot write, because the disk is full, for example.
+
+    The code that logs the line must not fail.
+    """
+
+    def write(self, text: str) -> int:
+        """Write a line, if possible."""
+        with suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing, because every line was flushed."""
 
 
 class Repeats(logging.Filter):
@@ -108,7 +126,7 @@ def configure_logging(log_format: str, level: str) -> None:
     structlog.configure(
         processors=[*before, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _StandardError())),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)

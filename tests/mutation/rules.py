@@ -70,9 +70,7 @@ RULES = {
         "elif False:",
         _APP,
     ),
-    "the budget includes the stop": Rule(
-        "avion_media/service.py", "self.grace_s + self.stop_s +", "self.grace_s +", "tests/unit/test_service.py"
-    ),
+    "the budget includes the stop": Rule("avion_media/service.py", '        "stop": stop_s,\n', "", _APP),
     "a replica that settles is not ready": Rule(
         "avion_media/process/lifecycle.py",
         "return self._lifecycle.phase is Phase.READY and",

@@ -18,7 +18,7 @@ from avion_media.config import Config
 from avion_media.nodes import consumers, events
 from avion_media.process.runtime import Runtime
 from avion_media.process.tree import Tree
-from avion_media.service import _log_transition
+from avion_media.service import MARGIN_S, _log_transition, drain_budget
 from supervisors import Child, Event, EventKind, TooManyRestarts, Worker, open_tree
 
 CONSUMER = ("renewer", "reader", "janitor")
@@ -73,7 +73,7 @@ def build(telemetry: Telemetry | None = None) -> Tree:
     return app.build_tree(Runtime(config, telemetry=telemetry or Telemetry()), config)
 
 
-async def test_nodes_stop_in_the_reverse_order_and_have_time_to_close(
+async def test_nodes_stop_in_the_reverse_order_and_have_time_to_close_within_the_budget(
     bodies: Bodies, autojump_clock: MockClock
 ) -> None:
     started: list[str] = []
@@ -85,9 +85,12 @@ async def test_nodes_stop_in_the_reverse_order_and_have_time_to_close(
 
     tree.root.observe(note)
     async with open_tree(tree.root):
-        pass
+        stops_at = trio.current_time()
     assert started == LEAVES
     assert bodies.closed == LEAVES[::-1]
+    drain = Config().drain
+    budget_s = drain_budget(Config(), tree.root).total_s - drain.settle - drain.grace - MARGIN_S
+    assert len(LEAVES) * CLOSES_S <= trio.current_time() - stops_at < budget_s
 
 
 async def test_what_needs_redis_restarts_with_it_and_nothing_else_does(

@@ -14,15 +14,16 @@ from supervisors._errors import (
     TooManyRestarts,
 )
 from supervisors._nodes import Node, Supervisor, Worker, open_tree
-from supervisors._policy import AutoShutdown, Backoff, Intensity, Restart, Strategy
+from supervisors._policy import AutoShutdown, Backoff, Intensity, Policy, Restart, Strategy
 from supervisors._pool import DynamicSupervisor, Task
-from supervisors._state import Event, EventKind, NodeState, State
+from supervisors._state import End, Event, EventKind, NodeState, State
 
 __all__ = [
     "AutoShutdown",
     "Backoff",
     "Child",
     "DynamicSupervisor",
+    "End",
     "Event",
     "EventKind",
     "Intensity",
@@ -30,6 +31,7 @@ __all__ = [
     "Node",
     "NodeState",
     "NotRunning",
+    "Policy",
     "Restart",
     "Shutdown",
     "SpecError",

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, TypeVarTuple, overload
 from weakref import WeakSet
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
 T = TypeVar("T")
+S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
+A = TypeVar("A")
+A_contra = TypeVar("A_contra", contravariant=True)
+B = TypeVar("B")
+B_contra = TypeVar("B_contra", contravariant=True)
+Ts = TypeVarTuple("Ts")
 _NOTHING: Any = None  # the value of a child that has none (T = None)
 
 
@@ -75,13 +82,38 @@ class Child(trio.TaskStatus[T]):
             scope.cancel(f"{self.path}: {reason}")
 
 
-def nursery_task(
+Body = Callable[[Child[S]], Awaitable[None]]
+"""The ``run`` of a worker whose started value is an ``S``."""
+
+
+# mypy cannot infer `*Ts` of a function with a keyword argument, hence one protocol for each number of arguments.
+class Starts0(Protocol[S_co]):
+    def __call__(self, *, task_status: trio.TaskStatus[S_co]) -> Awaitable[object]: ...
+
+
+class Starts1(Protocol[A_contra, S_co]):
+    def __call__(self, a: A_contra, /, *, task_status: trio.TaskStatus[S_co]) -> Awaitable[object]: ...
+
+
+class Starts2(Protocol[A_contra, B_contra, S_co]):
+    def __call__(self, a: A_contra, b: B_contra, /, *, task_status: trio.TaskStatus[S_co]) -> Awaitable[object]: ...
+
+
+@overload
+def nursery_task(fn: Starts0[S], *, start: Literal[True]) -> Body[S]: ...
+@overload
+def nursery_task(fn: Starts1[A, S], a: A, /, *, start: Literal[True]) -> Body[S]: ...
+@overload
+def nursery_task(fn: Starts2[A, B, S], a: A, b: B, /, *, start: Literal[True]) -> Body[S]: ...
+@overload
+def nursery_task(fn: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> Body[None]: ...
+def nursery_task(  # type: ignore[misc]  # mypy does not see that Any accepts `*Ts`
     fn: Callable[..., Awaitable[object]], *args: Any, start: bool = False
-) -> Callable[[Child[Any]], Awaitable[None]]:
+) -> Body[Any]:
     """Turn a plain Trio function into the ``run`` of a worker. It is cancelled as soon as the stop is requested.
 
-    With ``start`` it is called as `trio.Nursery.start` does, with a ``task_status``. Otherwise it is called as
-    ``start_soon`` does, and counts as started at once.
+    With ``start`` it is called as `trio.Nursery.start` does, with a ``task_status`` (use `functools.partial` for more
+    than two arguments). Otherwise it is called as ``start_soon`` does, and counts as started at once.
     """
 
     async def run(child: Child[Any]) -> None:

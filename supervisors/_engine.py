@@ -62,7 +62,7 @@ class Engine:
     forgets: bool
     on_started: Callable[[], None]
     tree_journal: Journal | None = None
-    cancel_grace_s: float = 0.0
+    cancel_grace_s: float = math.inf
 
     def __post_init__(self) -> None:
         assert self.own.children is not None
@@ -188,21 +188,22 @@ class Engine:
         except BaseException as bug:
             self.own.note_failure(bug)
             if self.own.parent is None:
-                self.own.life = None
+                self.own.end_life(EventKind.FAILED, bug)
                 self.own.force(State.FAILED, trio.current_time())
             raise
         finally:
             now = trio.current_time()
             for record in list(self.records.values()):
                 if not record.over:  # after a bug
-                    record.life = None
+                    record.end_life(EventKind.STOPPED, None)
                     record.force(State.STOPPED, now)
                 if record.membership.added or record.membership.removed:
                     record.leave()
         if self.own.parent is None:
             error = self._error()
-            self.own.life = None
-            self._ended(self.own, EventKind.STOPPED if error is None else EventKind.FAILED, now, error)
+            kind = EventKind.STOPPED if error is None else EventKind.FAILED
+            self.own.end_life(kind, error)
+            self._ended(self.own, kind, now, error)
             self._deliver()
         if not self._interruptions and (self._scope.shield or self._failure is None):
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -448,10 +449,10 @@ class Engine:
         own, life = record.membership, record.life
         assert life is not None
         kind, failure = record.judge(error)
-        record.life = None
-        again = kind is EventKind.FAILED or (kind is EventKind.RETURNED and record.policy.restart is Restart.PERMANENT)
         if is_shutdown(error) and kind is not EventKind.STOPPED:
             record.reason = message_of(error)
+        record.end_life(kind, failure)
+        again = kind is EventKind.FAILED or (kind is EventKind.RETURNED and record.policy.restart is Restart.PERMANENT)
         if error is not None and is_fatal(error):
             self._interrupted(error)
             self._ended(record, EventKind.FAILED, now, error)

@@ -30,14 +30,15 @@ from supervisors._policy import (
     check_seconds,
 )
 from supervisors._record import ROOT, Membership, Record, Run
-from supervisors._state import Event, NodeState, State
+from supervisors._state import End, Event, NodeState, State
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 S = TypeVar("S", bound="Supervisor")
 
 
-class Node(Generic[T]):
-    """A part of a tree: its description, and the handle of its run. ``T`` is the type of its started value.
+class Node(Generic[T_co]):
+    """A part of a tree: its description, and the handle of its run. ``T_co`` is the type of its started value.
 
     A node has one place at a time. Only its ``async`` functions wait.
     """
@@ -67,22 +68,32 @@ class Node(Generic[T]):
         return self._record.path
 
     @property
+    def policy(self) -> Policy:
+        """How the node is restarted, started and stopped."""
+        return self._record.policy
+
+    @property
     def state(self) -> State:
         """The present state."""
         return self._record.state
 
     @property
-    def value(self) -> T:
+    def value(self) -> T_co:
         """The started value of the running incarnation. Raises `NotRunning` otherwise."""
         if not self._record.runs:
             raise NotRunning(f"{self.path} is {self._record.state}")
-        return cast("T", self._record.value)
+        return cast("T_co", self._record.value)
 
-    async def wait_started(self) -> T:
+    async def wait_started(self) -> T_co:
         """Wait until the node runs, and return its started value. A cancel changes nothing.
 
         Raises `StartFailed` if its first start fails, and `NotRunning` if it ends or stays down instead.
         """
+        value = await self._until_started()
+        await trio.lowlevel.checkpoint()
+        return value
+
+    async def _until_started(self) -> T_co:
         record = self._record
         seen = record.starts
         while not record.runs and record.starts == seen:
@@ -92,16 +103,18 @@ class Node(Generic[T]):
                     raise StartFailed(self.path) from record.membership.error
                 raise NotRunning(f"{self.path} is {record.state}")
             await awaited.next_transition()
-        await trio.lowlevel.checkpoint()
-        return cast("T", record.value)
+        return cast("T_co", record.value)
 
-    async def wait_down(self) -> None:
-        """Wait until no task of the node exists. A cancel changes nothing."""
-        record = self._record
-        seen = record.incarnation
-        while record.up and record.incarnation == seen:
-            await record.next_transition()
+    async def wait_down(self) -> End | None:
+        """Wait until no task of the node exists, and return how it ended; None if it was down before.
+
+        A cancel changes nothing.
+        """
+        life = self._record.life
+        while life is not None and life.end is None:
+            await self._record.next_transition()
         await trio.lowlevel.checkpoint()
+        return None if life is None else life.end
 
     @enable_ki_protection
     def stop(self, grace_s: float = math.inf) -> None:
@@ -159,7 +172,7 @@ class Node(Generic[T]):
         return self._record.snapshot()
 
 
-class Worker(Node[T]):
+class Worker(Node[T_co]):
     """An async function as a child. It gets a `Child`, calls `Child.started`, and returns once its stop is requested.
 
     ``grace_s`` is the time between the request and the cancellation; 0 cancels at once. The function must call
@@ -170,7 +183,7 @@ class Worker(Node[T]):
     def __init__(
         self,
         name: str,
-        run: Callable[[Child[T]], Awaitable[object]],
+        run: Callable[[Child[T_co]], Awaitable[object]],
         *,
         restart: Restart = Restart.PERMANENT,
         grace_s: float = 5.0,
@@ -222,7 +235,7 @@ class Supervisor(Node[None]):
         self._place(list(children))
 
     @property
-    def children(self) -> tuple[Node[Any], ...]:
+    def children(self) -> tuple[Node[object], ...]:
         """The children, in start order; live."""
         return tuple(record.node for record in list(self._records.values()))
 
@@ -239,15 +252,15 @@ class Supervisor(Node[None]):
 
     @enable_ki_protection
     async def run(
-        self, *, cancel_grace_s: float = 0.0, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self, *, cancel_grace_s: float = math.inf, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Run as a root: start all children in order, supervise them, return once they are all stopped.
 
         ``task_status.started()`` is called when every child has started. Returns after `stop` or an automatic
         shutdown. Raises, always after the last child has ended: `StartFailed`; `TooManyRestarts`, with the child's
         error as its cause; `Killed`; KeyboardInterrupt and its like; `trio.Cancelled` if the surrounding scope was
-        cancelled. A cancel causes an ordered stop with one grace for all children, ``cancel_grace_s``. Raises
-        RuntimeError if it runs already or has a supervisor.
+        cancelled. A cancel causes an ordered stop: each child has its own grace, and all together ``cancel_grace_s``.
+        Raises RuntimeError if it runs already or has a supervisor.
         """
         check_seconds("cancel_grace_s", cancel_grace_s, zero=True)
         record = self._record
@@ -278,16 +291,29 @@ class Supervisor(Node[None]):
 
         A restart of this supervisor forgets the child. Raises `StartFailed` if the start fails; then the child is not
         kept, and the start is neither retried nor counted. Raises `NotRunning` if the child ends otherwise before it
-        has started; also `SpecError`, `TooManyChildren`. A cancel cancels and removes the child, without waiting.
+        has started; also `SpecError`, `TooManyChildren`. A cancel cancels and removes the child, and waits for its end,
+        as `trio.Nursery.start` does. Then an error of its clean-up is raised, as `StartFailed`.
         """
-        record = self._add(node)
+        self._add(node)
         try:
-            return await node.wait_started()
-        except trio.Cancelled:
-            engine = self._record.below
-            if engine is not None and record.parent is self._record:
-                engine.stop_child(record, trio.current_time(), remove=True)
+            return await node._until_started()
+        except (trio.Cancelled, KeyboardInterrupt):
+            error = await self._take_back(node)
+            if error is not None:
+                raise StartFailed(node.path) from error
             raise
+
+    async def _take_back(self, node: Node[Any]) -> BaseException | None:
+        """Cancel and remove a child, wait for its end, and return what it raised meanwhile."""
+        record, engine = node._record, self._record.below
+        record.is_awaited = True  # the caller gets the error
+        if engine is not None and record.parent is self._record:
+            engine.stop_child(record, trio.current_time(), remove=True)
+        # Shielded, so that no child is left without an owner. Bounded by the clean-up of the child.
+        with trio.CancelScope(shield=True):
+            while record.parent is self._record:
+                await record.next_transition()
+        return record.membership.error
 
     @enable_ki_protection
     def _add(self, node: Node[Any]) -> Record:
@@ -316,7 +342,7 @@ class Supervisor(Node[None]):
         while record.parent is self._record:
             await record.next_transition()
 
-    def find(self, path: str) -> Node[Any]:
+    def find(self, path: str) -> Node[object]:
         """Return the node with this path, counted from the root, whichever supervisor is called. Raises LookupError."""
         record = self._record.line()[-1]
         for name in [] if path == ROOT else path.split("/"):
@@ -324,7 +350,7 @@ class Supervisor(Node[None]):
             if below is None:
                 raise LookupError(f"no node has the path {path!r}")
             record = below
-        return cast("Node[Any]", record.node)
+        return cast("Node[object]", record.node)
 
     def observe(self, callback: Callable[[Event], object]) -> Callable[[], object]:
         """Call ``callback`` with every event of this subtree, in order, soon after the transition.
@@ -357,11 +383,11 @@ class Supervisor(Node[None]):
 
 
 @asynccontextmanager
-async def open_tree(root: S, *, cancel_grace_s: float = 0.0) -> AsyncIterator[S]:
+async def open_tree(root: S, *, cancel_grace_s: float = math.inf) -> AsyncIterator[S]:
     """Run ``root`` beside the block. The block begins when all children have started, and the tree stops after it.
 
-    An exception of the block is raised after the ordered stop. A cancel from outside causes an ordered stop with
-    one grace for all children, ``cancel_grace_s``. A tree that fails or shuts down automatically cancels the block.
+    An exception of the block is raised after the ordered stop. A cancel from outside causes an ordered stop, as in
+    `Supervisor.run`. A tree that fails or shuts down automatically cancels the block.
     Errors are raised in a group, as from a nursery; `NotRunning` if the root was stopped before the block began.
     """
     started, ended, block = trio.Event(), trio.Event(), trio.CancelScope()

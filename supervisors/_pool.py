@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import copy_context
 from functools import partial
 from itertools import count
@@ -16,6 +16,7 @@ from supervisors._errors import SpecError, SupervisionError, TaskFailed, TooMany
 from supervisors._nodes import Node, Supervisor
 from supervisors._policy import Backoff, Intensity, Policy, Restart
 
+T = TypeVar("T")
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
@@ -35,10 +36,13 @@ class DynamicSupervisor(Supervisor):
         backoff: Backoff = Backoff(),  # noqa: B008 - frozen
         restart: Restart = Restart.PERMANENT,
         grace_s: float = 30.0,
+        significant: bool = False,
     ) -> None:
         if max_children is not None and not (type(max_children) is int and max_children >= 1):
             raise SpecError(f"{name!r}: max_children must be an integer of at least 1, not {max_children!r}")
-        super().__init__(name, intensity=intensity, backoff=backoff, restart=restart, grace_s=grace_s)
+        super().__init__(
+            name, intensity=intensity, backoff=backoff, restart=restart, grace_s=grace_s, significant=significant
+        )
         self._new_engine = partial(self._new_engine, forgets=True)
         self._max_children = math.inf if max_children is None else max_children
         self._numbers = count(1)
@@ -61,6 +65,30 @@ class DynamicSupervisor(Supervisor):
         self._add(task)
         return task
 
+    async def map(self, fn: Callable[[T], Awaitable[R]], items: Iterable[T], *, limit: int) -> list[R]:
+        """Run ``fn`` on each item as a child, at most ``limit`` at a time; return the results in the items' order.
+
+        They wait for places. The first failure cancels the others; it is raised as from a nursery, in a group.
+        """
+        results: dict[int, R] = {}
+        numbered = enumerate(items)
+
+        async def work() -> None:
+            for number, item in numbered:  # all workers take from it
+                await self.wait_for_place()
+                results[number] = await self.call(fn, item)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(limit):
+                nursery.start_soon(work)
+        return [results[number] for number in range(len(results))]
+
+    async def wait_for_place(self) -> None:
+        """Wait until there are fewer than ``max_children``. The place is the caller's until its next checkpoint."""
+        await trio.lowlevel.checkpoint()
+        while len(self._records) >= self._max_children:
+            await self._record.next_transition()
+
     def new_name(self, prefix: str) -> str:
         """Return a name for a child that no child has now: ``prefix`` with a number that was not used before."""
         return next(name for number in self._numbers if (name := f"{prefix}-{number}") not in self._records)
@@ -74,11 +102,7 @@ class DynamicSupervisor(Supervisor):
         try:
             return await task.result()
         except (trio.Cancelled, KeyboardInterrupt):
-            task.stop(0)
-            # Shielded, so that no task is left without an owner. Bounded by the clean-up of the task.
-            with trio.CancelScope(shield=True):
-                await task.wait_down()
-            error = task._record.membership.error
+            error = await self._take_back(task)
             if error is not None:
                 raise TaskFailed(task.path, "failed") from error
             raise

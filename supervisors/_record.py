@@ -14,7 +14,7 @@ from supervisors._child import Child
 from supervisors._errors import SupervisionError, is_shutdown, text_of
 from supervisors._journal import Journal, Observers
 from supervisors._policy import Backoff, Policy, Restart
-from supervisors._state import LEGAL, OVER, UP, EventKind, NodeState, State
+from supervisors._state import LEGAL, OVER, UP, End, EventKind, NodeState, State
 
 ROOT = "/"
 
@@ -59,6 +59,7 @@ class Incarnation:
     stop_requested: bool = False
     stop_by: float = math.inf  # the deadline of a stop by hand
     cancelled: bool = False
+    end: End | None = None  # for those who wait for it
     cancel_cause: Exception | None = None  # why the supervisor cancelled it although no stop was requested
 
 
@@ -136,6 +137,7 @@ class Record:
             self.former_path = self.path
             del above.children[self.name]
             self.parent = None
+            above.wake_waiters()  # perhaps for a place
 
     # --- its state ---
 
@@ -188,12 +190,16 @@ class Record:
         """Change the state whatever it was: at the beginning of a run, and after a bug."""
         self.state = state
         self.since = now
+        self.wake_waiters()
+
+    def wake_waiters(self) -> None:
+        """End each `next_transition`."""
         if self.changed is not None:
             self.changed.set()
             self.changed = None
 
     async def next_transition(self) -> None:
-        """Wait until the state changes."""
+        """Wait until the state changes, or a child leaves."""
         if self.changed is None:
             self.changed = trio.Event()
         await self.changed.wait()
@@ -231,6 +237,12 @@ class Record:
             early = " before it had started" if life.started_at is None else ""
             return EventKind.FAILED, SupervisionError(f"{self.path} returned{early}")
         return (EventKind.RETURNED, None) if error is None or is_shutdown(error) else (EventKind.FAILED, error)
+
+    def end_life(self, kind: EventKind, error: BaseException | None) -> None:
+        """Drop the incarnation. Those who wait for its end get it, and nothing else keeps its frames alive."""
+        if self.life is not None:
+            self.life.end = End(self.path, self.incarnation, kind, error, self.reason)
+            self.life = None
 
     def note_failure(self, error: BaseException | None) -> None:
         """Remember only the text, because an exception would keep every frame of the dead child alive."""

@@ -101,6 +101,20 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """How one incarnation of a node ended: ``kind`` is STOPPED, RETURNED, IGNORED or FAILED, as in its event.
+
+    ``error`` is the exception itself. While it is kept, so are the frames of the dead child.
+    """
+
+    path: str
+    incarnation: int
+    kind: EventKind
+    error: BaseException | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeState:
     """One node at the time of the snapshot. ``since`` is on Trio's clock; ``reason`` is why it stops or has ended."""
 

@@ -18,9 +18,14 @@ from supervisors import (
     Backoff,
     Child,
     DynamicSupervisor,
+    End,
+    Event,
+    EventKind,
     Intensity,
     Killed,
+    Node,
     NotRunning,
+    Policy,
     Restart,
     Shutdown,
     StartFailed,
@@ -163,15 +168,16 @@ async def test_a_stop_with_a_grace_bounds_the_whole_subtree(autojump_clock: Mock
         assert stage.take_log() == "+a +b +c"
 
 
-@pytest.mark.parametrize(("cancel_grace_s", "ends_at"), [(0.0, 1.0), (3.0, 4.0), (math.inf, 101.0)])
-async def test_a_cancel_has_one_deadline_for_all(
-    autojump_clock: MockClock, cancel_grace_s: float, ends_at: float
+@pytest.mark.parametrize(
+    ("bound", "ends_at"), [({}, 101.0), ({"cancel_grace_s": 3.0}, 4.0), ({"cancel_grace_s": 0}, 1.0)]
+)
+async def test_a_cancel_gives_each_child_its_grace_and_all_together_the_bound(
+    autojump_clock: MockClock, bound: dict[str, float], ends_at: float
 ) -> None:
-    """Ten stubborn children with 10 s of grace each used to take 101 s."""
     stage = Stage()
     root = Supervisor("app", [stage.spec(f"c{index}", grace_s=10.0) for index in range(10)])
     with trio.move_on_after(1) as scope:
-        async with open_tree(root, cancel_grace_s=cancel_grace_s):
+        async with open_tree(root, **bound):
             for probe in stage.probes.values():
                 probe.deaf = True
             await trio.sleep_forever()
@@ -358,13 +364,142 @@ async def test_a_cancelled_start_is_taken_back(autojump_clock: MockClock) -> Non
     stage = Stage()
     node = stage.spec("b", grace_s=100.0)
     stage["b"].hangs_in_start = True
+    stage["b"].clean_up_s = 3.0
     async with open_tree(Supervisor("app", [stage.spec("a")])) as root:
-        with trio.move_on_after(1):
+        with trio.move_on_after(1) as scope:
             await root.start(node)
-        assert trio.current_time() == 1  # the caller does not wait
-        await node.wait_down()
-        assert trio.current_time() == 1
+        assert scope.cancelled_caught
+        assert trio.current_time() == 4  # the caller waits for the clean-up, as in `trio.Nursery.start`
+        assert stage.up() == {"a"}
         assert len(root.children) == 1
+        stage["b"].last_words = Boom("clean-up")
+        with trio.move_on_after(1), pytest.raises(StartFailed) as caught:
+            await root.start(node)
+        assert isinstance(caught.value.__cause__, Boom)
+        stage["b"].last_words, stage["b"].hangs_in_start = None, False
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await root.start(node)
+        assert len(root.children) == 1
+
+
+async def test_a_start_that_is_done_is_not_undone_by_a_cancel(autojump_clock: MockClock) -> None:
+    async with open_tree(DynamicSupervisor("pool")) as pool:
+        with trio.CancelScope() as scope:
+            worker = Worker("a", number, backoff=NO_BACKOFF)
+
+            def cancel(event: Event) -> None:
+                if event.kind is EventKind.STARTED:
+                    scope.cancel()
+
+            pool.observe(cancel)
+            assert await pool.start(worker) == 1
+        await settled()
+        assert worker.state is State.RUNNING
+
+
+async def test_a_wait_for_the_end_returns_how_the_node_ended() -> None:
+    stage = Stage()
+    node = stage.spec("a")
+    root = Supervisor("app", [node, stage.spec("b", restart=Restart.TRANSIENT)])
+    ends: list[End | None] = []
+
+    async def wait(each: Node[object]) -> None:
+        ends.append(await each.wait_down())
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery, open_tree(root):
+            for waited, act in (
+                (node, lambda: stage["a"].fail()),
+                (node, lambda: root.find("a").kill()),
+                (root.find("b"), lambda: stage["b"].finish()),
+                (node, lambda: node.stop()),
+            ):
+                nursery.start_soon(wait, waited)
+                await settled()
+                act()
+                await settled()
+            assert await node.wait_down() is None  # it was down before
+            nursery.start_soon(wait, root)
+            await settled()
+    shown = [(end.path, end.incarnation, str(end.kind), type(end.error), end.reason) for end in ends if end]
+    assert shown == [
+        ("a", 1, "failed", Boom, None),
+        ("a", 2, "failed", Killed, None),
+        ("b", 1, "returned", type(None), None),
+        ("a", 3, "stopped", type(None), "stop"),
+        ("/", 1, "stopped", type(None), "shutdown"),
+    ]
+
+
+def test_the_policy_of_a_node_can_be_read() -> None:
+    backoff = Backoff(max_s=2)
+    worker = Worker("a", number, restart=Restart.TRANSIENT, grace_s=3, start_timeout_s=4, backoff=backoff)
+    assert worker.policy == Policy(Restart.TRANSIENT, 3, 4, significant=False, backoff=backoff)
+    assert Supervisor("s").policy == Policy(Restart.PERMANENT, math.inf, math.inf, significant=False)
+
+
+async def test_map_runs_so_many_at_a_time(autojump_clock: MockClock) -> None:
+    running: list[int] = []
+
+    async def slow(value: int) -> int:
+        running.append(value)
+        assert len(running) <= 3
+        await trio.sleep(1 / value)
+        running.remove(value)
+        return 10 * value
+
+    pool = DynamicSupervisor("pool", max_children=5)
+    async with open_tree(pool):
+        for _ in range(3):  # it waits for the places that others have
+            pool.start_task(trio.sleep, 1)
+        assert await pool.map(slow, iter(range(1, 8)), limit=3) == [10, 20, 30, 40, 50, 60, 70]
+        assert await pool.map(slow, [], limit=3) == []
+
+
+async def test_a_failure_in_map_cancels_the_others(autojump_clock: MockClock) -> None:
+    async def crash_at_two(value: int) -> int:
+        await trio.sleep(value)
+        if value == 2:
+            raise Boom("two")
+        return value
+
+    async with open_tree(DynamicSupervisor("pool")) as pool:
+        with pytest.raises(ExceptionGroup) as caught:
+            await pool.map(crash_at_two, [1, 2, 50], limit=3)
+        assert caught.group_contains(TaskFailed)
+        assert pool.children == ()
+        assert trio.current_time() == 2
+
+
+async def test_a_full_pool_can_be_waited_for(autojump_clock: MockClock) -> None:
+    pool = DynamicSupervisor("pool", max_children=2)
+    started_at: list[float] = []
+
+    async def start() -> None:
+        await pool.wait_for_place()
+        pool.start_task(trio.sleep, 1)
+        started_at.append(trio.current_time())
+
+    async with open_tree(Supervisor("app", [pool])):
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(start)
+        assert started_at == [0, 0, 1, 1, 2]
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await pool.wait_for_place()
+        assert scope.cancelled_caught  # it is a checkpoint also while there is a place
+    with pytest.raises(NotRunning):
+        await start()
+
+
+async def test_a_pool_can_be_significant(autojump_clock: MockClock) -> None:
+    pool = DynamicSupervisor("pool", restart=Restart.TEMPORARY, significant=True)
+    async with open_tree(Supervisor("app", [pool], auto_shutdown=AutoShutdown.ANY_SIGNIFICANT)):
+        pool.kill()
+        await trio.sleep(math.inf)  # the end of the pool ends the tree, and the tree ends this block
+    assert pool.state is State.FAILED
 
 
 async def double(value: int) -> int:

@@ -23,6 +23,10 @@ async def double(number: int) -> int:
     return 2 * number
 
 
+async def serve(number: int, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
+    task_status.started(str(number))
+
+
 async def main(worker: Worker[int], pool: DynamicSupervisor, root: Supervisor) -> None:
     text: str = worker.value  # error: assignment
     number: int = await worker.wait_started()
@@ -41,4 +45,11 @@ async def main(worker: Worker[int], pool: DynamicSupervisor, root: Supervisor) -
     node: Node[None] = root
     await node.run()  # error: attr-defined
     root.start_task(double, 2)  # error: attr-defined
+    Worker("serve", nursery_task(serve, "80", start=True))  # error: call-overload
+    serving: Worker[int] = Worker("serve", nursery_task(serve, 80, start=True))  # error: call-overload
+    print(serving)
+    nursery_task(double, "2")  # error: arg-type
+    await pool.map(double, ["2"], limit=3)  # error: arg-type
+    await pool.map(double, [2])  # error: call-arg
+    print(root.find("port").value + 1)  # error: operator
     Worker("plain", nursery_task(partial(trio.sleep, 1)), grace="5")  # error: call-arg

@@ -21,6 +21,7 @@ import trio
 from avion_media.backends.queue import QueueKeys, QueueStats, TaskQueue
 from avion_media.backends.queue.history import QueueSample, Sample
 from avion_media.backends.redis import Redis, RedisRefused, as_map
+from avion_media.common.concurrency import OutagePause
 from avion_media.common.errors import Unavailable
 from avion_media.common.records import RECORDS, UNREADABLE, JsonRecord
 from avion_media.common.tasks import DROP_DELETED
@@ -110,6 +111,7 @@ def observe_tree(runtime: Runtime, root: Supervisor) -> None:
 
 async def keep_polling(runtime: Runtime) -> None:
     """Sample the queues, and measure how late the event loop is. Never returns, and raises nothing but Cancelled."""
+    first_pauses = OutagePause(_FIRST_POLL_S, _POLL_S)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_measure_lag, runtime)
         while True:
@@ -120,7 +122,7 @@ async def keep_polling(runtime: Runtime) -> None:
                 pass  # the next sample is as good
             except Exception as error:  # noqa: BLE001 - a crash here would restart the whole tree, which needs no gauges
                 _log.error("gauges.failed", exc_info=error)
-            pause_s = _POLL_S if runtime.observed.queue_stats else _FIRST_POLL_S
+            pause_s = _POLL_S if runtime.observed.queue_stats else first_pauses.failed()
             await trio.sleep(pause_s * random.uniform(0.8, 1.2))
 
 

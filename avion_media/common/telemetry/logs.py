@@ -26,6 +26,7 @@ _URL_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@/\s]+@")
 _SUSPECT = ("amz-", "://")
 _REPEATING = ("opentelemetry.", "trio.")  # exporters, and servers that cannot accept connections
 _REPEAT_PAUSE_S = 60.0
+_BACKOFF_PAUSE_S = 600.0
 _REMIND_EVERY_S = 60.0  # of an outage, while nothing changes
 _AT_MOST_EVERY_S = 10.0  # for a dependency that flaps, or fails for changing reasons
 
@@ -58,6 +59,24 @@ def _add_trace(_logger: object, _method: str, event: Event) -> Event:
         event["trace_id"] = f"{context.trace_id:032x}"
         event["span_id"] = f"{context.span_id:016x}"
     return event
+
+
+class _Backoffs:
+    """Drops a line ``….backed_off`` of a node that logged the same one within ten minutes.
+
+    In an outage every node waits and tries again, for hours. The outage itself is logged once a minute (`OutageLog`).
+    """
+
+    def __init__(self) -> None:
+        self._logged_at: dict[tuple[object, ...], float] = {}  # by event, node and dependency
+
+    def __call__(self, _logger: object, _method: str, event: Event) -> Event:
+        if event["event"].endswith("backed_off"):
+            key, now = (event["event"], event.get("path"), event.get("dependency")), time.monotonic()
+            if now - self._logged_at.get(key, -math.inf) < _BACKOFF_PAUSE_S:
+                raise structlog.DropEvent
+            self._logged_at[key] = now
+        return event
 
 
 class _StandardError:
@@ -117,6 +136,7 @@ def configure_logging(log_format: str, level: str) -> None:
     )
     before: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _Backoffs(),
         _add_trace,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

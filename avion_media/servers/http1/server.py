@@ -25,7 +25,6 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
 from email.utils import formatdate
 from enum import Enum, auto
 from functools import lru_cache
@@ -94,19 +93,6 @@ class Hangups(dict[int, trio.CancelScope]):
                     self[fd].cancel()
 
 
-@dataclass(slots=True)
-class Shared:
-    """What all connections of a server share. ``refusal_headers`` are added to every response without a handler."""
-
-    handler: Handler
-    limits: HttpLimits
-    refusal_headers: Mapping[str, str]
-    hangups: Hangups = field(default_factory=Hangups)
-    draining: bool = False
-    answered: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
-    """Unparked whenever a response has ended."""
-
-
 class Cut(Exception):
     """The connection ends at once: the client has left, or must notice that its body is incomplete."""
 
@@ -114,13 +100,13 @@ class Cut(Exception):
 class HttpConnection:
     """One client's connection. `run` serves it to its end, and closes only our side."""
 
-    def __init__(self, stream: trio.SocketStream, peer: str, shared: Shared) -> None:
+    def __init__(self, stream: trio.SocketStream, peer: str, server: HttpServer) -> None:
         self._stream = stream
         self._socket = stream.socket
         self._peer = peer
-        self._shared = shared
-        self._limits = shared.limits
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=shared.limits.max_head_bytes)
+        self._server = server
+        self._limits = server.limits
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=server.limits.max_head_bytes)
         self._fd = stream.socket.fileno()
         self._serving = trio.CancelScope()
         self._waiting = trio.CancelScope()
@@ -168,12 +154,12 @@ class HttpConnection:
                 return False
             request = self._request(head)
             try:
-                response = await self._while_connected(self._shared.handler(request))
+                response = await self._while_connected(self._server.handler(request))
             except (RequestRefused, Cut):  # while it read the request's body
                 raise
             except Exception:  # noqa: BLE001 - it becomes a 500 for its client, without effect on others
                 _log.error("http.handler_failed", exc_info=True)
-                response = Response(_INTERNAL_ERROR, {**self._shared.refusal_headers, "Cache-Control": "no-store"})
+                response = Response(_INTERNAL_ERROR, {**self._server.refusal_headers, "Cache-Control": "no-store"})
         except RequestRefused as refusal:
             await self._refuse(refusal.status)
             return False
@@ -186,14 +172,14 @@ class HttpConnection:
 
     def _answered(self, state: HttpState) -> None:
         self._state, self._since = state, trio.current_time()
-        self._shared.answered.unpark_all()
+        self._server.answered.unpark_all()
 
     # -- receiving
 
     async def _read_head(self) -> h11.Request | None:
         """Return the next request's head; None if the client sends none."""
         self._state = HttpState.HEAD if self._h11.trailing_data[0] else HttpState.IDLE
-        if self._state is HttpState.IDLE and self._shared.draining:
+        if self._state is HttpState.IDLE and self._server.draining:
             return None
         event = self._received() if self._state is HttpState.IDLE else self._next_event()  # often all of it has come
         if event is h11.NEED_DATA:
@@ -221,11 +207,11 @@ class HttpConnection:
 
     async def _while_connected(self, work: Awaitable[T]) -> T:
         """Return its result. If the client leaves meanwhile, the connection is cancelled."""
-        self._shared.hangups[self._fd] = self._serving
+        self._server.hangups[self._fd] = self._serving
         try:
             return await work
         finally:
-            del self._shared.hangups[self._fd]
+            del self._server.hangups[self._fd]
 
     def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         try:
@@ -274,7 +260,7 @@ class HttpConnection:
     async def _refuse(self, status: int) -> None:
         """Send a last response, without a handler."""
         if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            headers = {"Cache-Control": "no-store", **self._shared.refusal_headers, "Content-Length": "0"}
+            headers = {"Cache-Control": "no-store", **self._server.refusal_headers, "Content-Length": "0"}
             head = h11.Response(status_code=status, headers=[*encoded(headers), _CLOSE, _date(int(time.time()))])
             await self._write([self._h11.send(head) or b""])
 
@@ -332,7 +318,7 @@ class HttpConnection:
             length = len(response.body) if isinstance(response.body, bytes) else response.body.length_bytes
             if length is not None:
                 lines.append((b"Content-Length", b"%d" % length))
-        if self._shared.draining or not self._has_whole_request():
+        if self._server.draining or not self._has_whole_request():
             lines.append(_CLOSE)
         return h11.Response(status_code=response.status, headers=[*lines, _date(int(time.time()))])
 
@@ -359,7 +345,12 @@ class HttpServer:
     def __init__(
         self, handler: Handler, limits: HttpLimits, *, refusal_headers: Mapping[str, str] | None = None
     ) -> None:
-        self._shared = Shared(handler, limits, refusal_headers or {})
+        self.handler = handler
+        self.limits = limits
+        self.refusal_headers = refusal_headers or {}
+        self.hangups = Hangups()
+        self.draining = False
+        self.answered = trio.lowlevel.ParkingLot()  # unparked whenever a response has ended
         self._limiter = PeerLimiter(
             {ResourceKind.CONNECTIONS: Bound(limits.max_connections, limits.max_connections_per_peer)}
         )
@@ -379,7 +370,7 @@ class HttpServer:
     async def serve(self, listeners: Sequence[trio.SocketListener]) -> None:
         """Accept connections until cancelled or drained. Closes the listeners."""
         async with trio.open_nursery() as watching:
-            watching.start_soon(self._shared.hangups.watch)
+            watching.start_soon(self.hangups.watch)
             async with trio.open_nursery() as connections:
                 with self._accepting:
                     await trio.serve_listeners(self._connection, list(listeners), handler_nursery=connections)
@@ -391,12 +382,12 @@ class HttpServer:
         Responses that begin from now on have ``Connection: close``.
         """
         self._accepting.cancel()
-        self._shared.draining = True
+        self.draining = True
         for connection in list(self._open):
             connection.close_if_idle()
         with trio.move_on_after(grace_s):
             while self.requests:
-                await self._shared.answered.park()
+                await self.answered.park()
 
     async def _connection(self, stream: trio.SocketStream) -> None:
         """Serve one connection. All of its errors end here."""
@@ -410,7 +401,7 @@ class HttpServer:
         account = self._limiter.account(peer)
         try:
             if account.take(connections=1):
-                connection = HttpConnection(stream, peer, self._shared)
+                connection = HttpConnection(stream, peer, self)
                 self._open.add(connection)
                 try:
                     await connection.run()

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-from avion_media.servers.http1 import HttpLimits, Request, Response
-from avion_media.servers.http1.server import HttpConnection, Shared
+from avion_media.servers.http1 import HttpLimits, HttpServer, Request, Response
+from avion_media.servers.http1.server import HttpConnection
 
 _WINDOWS = (64 << 10, 1 << 20, 4 << 20, 100)
 _LIMIT_S = 20.0
@@ -43,7 +43,7 @@ async def test_only_large_windows_are_taken_ahead_of_the_client() -> None:
                 return Response(200, {}, body)
 
             async with stream, trio.open_nursery() as nursery:
-                nursery.start_soon(HttpConnection(stream, "a client", Shared(handle, HttpLimits(), {})).run)
+                nursery.start_soon(HttpConnection(stream, "a client", HttpServer(handle, HttpLimits())).run)
                 await client.send_all(b"GET / HTTP/1.1\r\nHost: origin\r\nConnection: close\r\n\r\n")
                 received = 0
                 while data := await client.receive_some():

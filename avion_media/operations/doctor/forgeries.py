@@ -6,8 +6,6 @@ with all the headers that were granted and once without those that only guard; w
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,7 +22,6 @@ from avion_media.operations.doctor.trial import BODY, TYPE, Trial, describe
 
 _ALL_USERS = 'uri="http://acs.amazonaws.com/groups/global/AllUsers"'
 _SECRET = b"an object that the client was not given"
-_CUSTOMER_KEY = b"avion-media doctor, a client key"  # 32 bytes
 _LOCKED_S = 60  # then what this examination may have locked can be removed
 _ACLS = ("bucket-owner-full-control", "private", "")
 _Holds = Callable[[Mapping[str, str]], Awaitable[bool]]
@@ -115,24 +112,6 @@ async def _locked(trial: Trial) -> str:
         for name, _ in await _sent(trial, "locked", added):
             if next(iter(added)) in await _headers_of(trial, name):
                 raise CheckFailed(f"{next(iter(added))} was accepted")
-    return ""
-
-
-@FORGERIES.add(
-    "rejects uploads encrypted with a client's key",
-    "a client can make its own upload unreadable, which then counts as missing; this has no other effect",
-    CheckStatus.WARNING,
-)
-async def _encrypted(trial: Trial) -> str:
-    customer = "x-amz-server-side-encryption-customer"
-    added = {
-        f"{customer}-algorithm": "AES256",
-        f"{customer}-key": base64.b64encode(_CUSTOMER_KEY).decode(),
-        f"{customer}-key-md5": base64.b64encode(hashlib.md5(_CUSTOMER_KEY).digest()).decode(),
-    }
-    for name, response in await _sent(trial, "encrypted", added):
-        if response.status_code == 200 and await trial.stored(name) is None:
-            raise CheckFailed("accepted, and the service cannot read it")
     return ""
 
 

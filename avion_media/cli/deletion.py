@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 import click
 
-from avion_media.cli.output import UsageError, json_option, owner_option, print_json, print_problem, read_id
+from avion_media.cli.output import (
+    UsageError,
+    json_option,
+    owner_option,
+    print_json,
+    print_lines,
+    print_problem,
+    read_id,
+)
 from avion_media.cli.resources import act, raise_problems
 from avion_media.operations.operation import OWNER
 
@@ -53,16 +61,11 @@ def undelete_command(media_ids: tuple[str, ...], owner: str, rate: float | None,
         outcome = act("undelete_all", targets, rate=rate)
         raise_problems(outcome)
         job = outcome.done[targets[0]]
-        if as_json:
-            print_json({"job": job["job"], "media": job["total"], "owner": owner})
-        else:
-            click.echo(f"{job['job']}: {rate:g} a second")
+        document = {"job": job["job"], "media": job["total"], "owner": owner}
+        print_lines(document, [f"{job['job']}: {rate:g} a second"], as_json=as_json)
         return
     outcome = act("undelete", targets)
-    if as_json:
-        problems = {media_id: str(problem) for media_id, problem in outcome.problems.items()}
-        print_json({"undeleted": list(outcome.done), "problems": problems})
-    else:
-        for media_id in outcome.done:
-            click.echo(f"{media_id}: restored")
+    problems = {media_id: str(problem) for media_id, problem in outcome.problems.items()}
+    document = {"undeleted": list(outcome.done), "problems": problems}
+    print_lines(document, [f"{media_id}: restored" for media_id in outcome.done], as_json=as_json)
     raise_problems(outcome)

@@ -12,22 +12,14 @@ import click
 
 from avion_media.backends.queue import DeadLetter, DeadLetterFilter
 from avion_media.backends.redis import Redis
-from avion_media.cli.output import (
-    CommandFailed,
-    UsageError,
-    console,
-    json_option,
-    plain_text,
-    print_json,
-    print_table,
-)
+from avion_media.cli.output import CommandFailed, UsageError, json_option, print_found, print_lines, sanitize
 from avion_media.cli.queues import SHORT_NAMES, queue_name
 from avion_media.cli.resources import act, on_service, raise_problems
 from avion_media.common.settings import parse_duration
 from avion_media.common.tasks import QUEUES
 from avion_media.operations.dead_letters import Selection, Walk, bulk_targets, find_all, show
 from avion_media.operations.inspection import format_time
-from avion_media.operations.operation import OperatedService
+from avion_media.process.runtime import Runtime
 
 
 def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
@@ -101,11 +93,9 @@ def dlq_command() -> None:
 @json_option
 def list_command(wanted: Selection, limit: int, as_json: bool) -> None:
     """List the dead letters, queue by queue, oldest first."""
-    found = on_service(lambda service: _first(service.items.redis, wanted, limit))
-    if as_json:
-        print_json([_to_dict(each) for each in found])
-        return
-    print_table(
+    found = on_service(lambda runtime: _first(runtime.items.redis, wanted, limit))
+    print_found(
+        [_to_dict(each) for each in found],
         ["entry", "queue", "subject", "attempts", "replays", "failed at", "error"],
         [
             (
@@ -119,6 +109,7 @@ def list_command(wanted: Selection, limit: int, as_json: bool) -> None:
             )
             for each in found
         ],
+        as_json=as_json,
     )
 
 
@@ -127,15 +118,12 @@ def list_command(wanted: Selection, limit: int, as_json: bool) -> None:
 @json_option
 def show_command(entry_id: str, as_json: bool) -> None:
     """Show all fields of one dead letter."""
-    found = on_service(lambda service: _find(service.items.redis, entry_id))
+    found = on_service(lambda runtime: _find(runtime.items.redis, entry_id))
     if not found:
         raise CommandFailed(f"{entry_id}: no such dead letter")
-    if as_json:
-        print_json([_to_dict(each) for each in found])
-        return
-    for each in found:
-        for name, value in _to_dict(each).items():
-            console().print(plain_text(f"  {name:<16} {value}"))
+    shown = [_to_dict(each) for each in found]
+    lines = (sanitize(f"  {name:<16} {value}") for each in shown for name, value in each.items())
+    print_lines(shown, lines, as_json=as_json)
 
 
 @dlq_command.command("replay")
@@ -165,15 +153,13 @@ def drop_command(entry_ids: tuple[str, ...], wanted: Selection, as_json: bool) -
 
 
 def _begin_jobs(wanted: Selection, rate: float, as_json: bool) -> None:
-    outcome = act("replay_all", lambda service: bulk_targets(service.items.redis, wanted), rate=rate)
+    outcome = act("replay_all", lambda runtime: bulk_targets(runtime.items.redis, wanted), rate=rate)
     begun = list(outcome.done.values())
-    if as_json:
-        print_json({target.partition("?")[0]: facts["total"] for target, facts in outcome.done.items()})
-    else:
-        for each in begun:
-            console().print(f"{each['job']}: {each['total']} dead letters, {rate:g} a second")
-        if not begun and not outcome.problems:
-            console().print("no dead letters")
+    lines = [f"{each['job']}: {each['total']} dead letters, {rate:g} a second" for each in begun]
+    if not begun and not outcome.problems:
+        lines = ["no dead letters"]
+    totals = {target.partition("?")[0]: facts["total"] for target, facts in outcome.done.items()}
+    print_lines(totals, lines, as_json=as_json)
     raise_problems(outcome)
 
 
@@ -186,8 +172,8 @@ def _act(word: str, action: str, entry_ids: Sequence[str], wanted: Selection, as
     found: dict[str, DeadLetter] = {}
     problems: list[str] = []
 
-    async def find(service: OperatedService) -> list[str]:
-        redis = service.items.redis
+    async def find(runtime: Runtime) -> list[str]:
+        redis = runtime.items.redis
         if not entry_ids:
             found.update({each.key: each for each in await find_all(redis, wanted)})
         for entry_id in entry_ids:
@@ -202,10 +188,8 @@ def _act(word: str, action: str, entry_ids: Sequence[str], wanted: Selection, as
         return list(found)
 
     outcome = act(action, find)
-    if as_json:
-        print_json({word: [_to_dict(found[key]) for key in outcome.done]})
-    else:
-        console().print(f"{len(outcome.done)} {word}")
+    document = {word: [_to_dict(found[key]) for key in outcome.done]}
+    print_lines(document, [f"{len(outcome.done)} {word}"], as_json=as_json)
     if problems or (outcome.problems and entry_ids):
         raise CommandFailed(*problems, *outcome.sentences())
 

@@ -14,8 +14,9 @@ from avion_media.cli.output import CommandFailed, console, json_option, load_con
 from avion_media.cli.resources import act, run_directly
 from avion_media.common.settings import PREFIX
 from avion_media.operations.doctor import Area, CheckResult, CheckStatus, examine, examine_forgeries
-from avion_media.operations.operation import OperatedService, Outcome
+from avion_media.operations.operation import Outcome
 from avion_media.operations.setup import prepare
+from avion_media.process.runtime import Runtime
 from avion_media.servers.files import files_needed
 
 _STYLES = {CheckStatus.OK: "green", CheckStatus.WARNING: "yellow", CheckStatus.FAILED: "bold red"}
@@ -32,7 +33,7 @@ def init_command(as_json: bool) -> None:
     config = load_config()
     bucket = config.s3.bucket
 
-    async def run(_service: OperatedService) -> Outcome:
+    async def run(_runtime: Runtime) -> Outcome:
         try:
             created, warnings = await prepare(config)
         except StoreRefused as error:

@@ -40,7 +40,8 @@ from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
 from avion_media.media.scrubber import known_format
 from avion_media.nodes.consumers import guard_of, user_agent_of
-from avion_media.operations.operation import OperatedService, Outcome
+from avion_media.operations.operation import Outcome
+from avion_media.process.runtime import Runtime
 from avion_media.servers.api.validation import BadRequest, check_upload_request
 from mediascrub import HEAD_BYTES, sniff
 
@@ -113,8 +114,8 @@ def import_command(manifest: Path, root: Path | None, map_path: Path | None, at_
         bar = progress.add_task("", total=total)
         run = _Import(config, rows_of(manifest), redirects, root or manifest.parent, lambda: progress.advance(bar))
 
-        async def work(service: OperatedService) -> Outcome:
-            await run.run(at_once, service.items.store.get())
+        async def work(runtime: Runtime) -> Outcome:
+            await run.run(at_once, runtime.items.store.get())
             return Outcome(text=str(run.summary))
 
         act("import_media", [str(manifest)], work)

@@ -35,7 +35,7 @@ def inspect_command(subject: str, as_json: bool) -> None:
     """
     any_id = read_subject(subject)
     url_ttl_s = load_config().upload.url_ttl
-    known = on_service(lambda service: media_report(service.items, any_id, url_ttl_s=url_ttl_s))
+    known = on_service(lambda runtime: media_report(runtime.items, any_id, url_ttl_s=url_ttl_s))
     if as_json:
         print_json(known)
     else:

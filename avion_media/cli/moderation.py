@@ -10,12 +10,21 @@ from pathlib import Path
 import click
 
 from avion_media.backends.store import FileSource
-from avion_media.cli.output import CommandFailed, UsageError, json_option, load_config, print_json, print_table, read_id
+from avion_media.cli.output import (
+    CommandFailed,
+    UsageError,
+    json_option,
+    load_config,
+    print_found,
+    print_lines,
+    read_id,
+)
 from avion_media.cli.resources import act, on_service, raise_problems
 from avion_media.common import keys
 from avion_media.items.moderation import MAX_NOTE, Changes, Entry, HashType, parse_list
 from avion_media.items.moderation.entries import hash_file
-from avion_media.operations.operation import OperatedService, Outcome
+from avion_media.operations.operation import Outcome
+from avion_media.process.runtime import Runtime
 from avion_media.servers.api.statuses import StatusResolver, UnknownMedium
 
 _SHOWN = 10  # malformed lines
@@ -40,8 +49,8 @@ def _block(action: str, media_id: str, note: str, keep_evidence: bool, as_json: 
     if len(note) > MAX_NOTE:
         raise UsageError(f"--note: it is longer than {MAX_NOTE} characters")
 
-    async def known(service: OperatedService) -> list[str]:
-        resolver = StatusResolver(service.items, service.replay, service.moderation.status, config.upload)
+    async def known(runtime: Runtime) -> list[str]:
+        resolver = StatusResolver(runtime.items, runtime.replay, runtime.moderation.status, config.upload)
         try:
             await resolver.resolve(any_id)
         except UnknownMedium:
@@ -51,11 +60,8 @@ def _block(action: str, media_id: str, note: str, keep_evidence: bool, as_json: 
     outcome = act(action, known, note=note, keep_evidence=keep_evidence)
     raise_problems(outcome)
     copies = outcome.done[str(any_id)]["copies"]
-    if as_json:
-        print_json({"blocked": media_id, "copies": copies})
-    else:
-        counted = f", with {copies} {'copy' if copies == 1 else 'copies'}" if copies else ""
-        click.echo(f"{media_id}: blocked{counted}")
+    counted = f", with {copies} {'copy' if copies == 1 else 'copies'}" if copies else ""
+    print_lines({"blocked": media_id, "copies": copies}, [f"{media_id}: blocked{counted}"], as_json=as_json)
 
 
 @click.command("unblock")
@@ -68,7 +74,7 @@ def unblock_command(media_id: str, as_json: bool) -> None:
 
 def _act(action: str, word: str, media_id: str, as_json: bool) -> None:
     raise_problems(act(action, [str(read_id(media_id))]))
-    print_json({word: media_id}) if as_json else click.echo(f"{media_id}: {word}")
+    print_lines({word: media_id}, [f"{media_id}: {word}"], as_json=as_json)
 
 
 @click.group("blocklist")
@@ -88,14 +94,14 @@ def import_command(file: Path, name: str, as_json: bool) -> None:
     counts = _read(file)
     counted = ", ".join(f"{count} {kind}" for kind, count in counts.items())
 
-    async def put(service: OperatedService) -> Outcome:
+    async def put(runtime: Runtime) -> Outcome:
         with _opened(file) as source:
-            await service.items.store.get().put(f"{keys.BLOCKLIST_PREFIX}{name}.csv", source, content_type="text/csv")
-        await Changes(service.items.redis).note()
+            await runtime.items.store.get().put(f"{keys.BLOCKLIST_PREFIX}{name}.csv", source, content_type="text/csv")
+        await Changes(runtime.items.redis).note()
         return Outcome({name: counts}, text=f"The list has {counted}.")
 
     act("import_list", [name], put)
-    print_json({"list": name, **counts}) if as_json else click.echo(f"{name}: {counted}")
+    print_lines({"list": name, **counts}, [f"{name}: {counted}"], as_json=as_json)
 
 
 def _read(file: Path) -> dict[str, int]:
@@ -125,18 +131,13 @@ def _opened(file: Path) -> Iterator[FileSource]:
 def list_command(as_json: bool) -> None:
     """Show the lists, and how many entries each has."""
 
-    async def load(service: OperatedService) -> dict[str, dict[str, int]]:
-        await service.moderation.lists.reload()
-        return service.moderation.lists.counts()
+    async def load(runtime: Runtime) -> dict[str, dict[str, int]]:
+        await runtime.moderation.lists.reload()
+        return runtime.moderation.lists.counts()
 
     counts = on_service(load)
-    if as_json:
-        print_json(counts)
-    else:
-        print_table(
-            ("list", *HashType),
-            [(name, *(each.get(kind, 0) for kind in HashType)) for name, each in sorted(counts.items())],
-        )
+    rows = [(name, *(each.get(kind, 0) for kind in HashType)) for name, each in sorted(counts.items())]
+    print_found(counts, ("list", *HashType), rows, as_json=as_json)
 
 
 @blocklist_command.command("check")
@@ -148,18 +149,15 @@ def check_command(file: Path, as_json: bool) -> None:
     The service also compares the scrubbed original and the likeness, so it can block a file that is on no list here.
     """
 
-    async def check(service: OperatedService) -> str:
-        lists = service.moderation.lists
+    async def check(runtime: Runtime) -> str:
+        lists = runtime.moderation.lists
         await lists.reload()
         with _opened(file) as source:
             digests = await hash_file(source.fd, source.size_bytes, (HashType.SHA256, HashType.MD5))
         return str(lists.exact(digests) or "")
 
     match = on_service(check)
-    if as_json:
-        print_json({"file": str(file), "match": match})
-    elif match:
-        click.echo(f"{file}: {match}")
+    print_lines({"file": str(file), "match": match}, [f"{file}: {match}"] if match else [], as_json=as_json)
     if not match:
         raise CommandFailed(f"{file}: on no list")
 
@@ -173,11 +171,9 @@ def review_command() -> None:
 @json_option
 def review_list_command(as_json: bool) -> None:
     """Show all that wait for a moderator."""
-    waiting = on_service(lambda service: service.moderation.reviews.waiting())
-    if as_json:
-        print_json([asdict(each) for each in waiting])
-    else:
-        print_table(("media item", "since", "why"), [(each.media_id, each.at, each.match) for each in waiting])
+    waiting = on_service(lambda runtime: runtime.moderation.reviews.waiting())
+    rows = [(each.media_id, each.at, each.match) for each in waiting]
+    print_found([asdict(each) for each in waiting], ("media item", "since", "why"), rows, as_json=as_json)
 
 
 @review_command.command("release")

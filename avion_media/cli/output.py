@@ -112,6 +112,23 @@ def plain_text(text: str) -> Text:
     return Text(sanitize(text))
 
 
+def print_lines(document: Any, lines: Iterable[str], *, as_json: bool) -> None:
+    """Print what a command has to report: lines for people, or a document for programs."""
+    if as_json:
+        print_json(document)
+    else:
+        for line in lines:
+            click.echo(line)
+
+
+def print_found(document: Any, columns: Sequence[str], rows: Iterable[Sequence[object]], *, as_json: bool) -> None:
+    """Print what a command has found: a table for people, or a document for programs."""
+    if as_json:
+        print_json(document)
+    else:
+        print_table(columns, rows)
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table that is readable without colours. Numbers are right-aligned, cells shown as they are."""
     table = Table(box=None, pad_edge=False, header_style="bold")

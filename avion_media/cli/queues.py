@@ -9,13 +9,13 @@ import click
 from avion_media.backends.queue import QueueStats, all_jobs
 from avion_media.backends.queue.task_scan import FoundTask, scan_tasks
 from avion_media.backends.redis import Redis
-from avion_media.cli.output import CommandFailed, UsageError, json_option, print_json, print_table
+from avion_media.cli.output import CommandFailed, UsageError, json_option, print_found, print_lines
 from avion_media.cli.resources import act, on_service, raise_problems
 from avion_media.common.tasks import DROP_DELETED, QUEUES
 from avion_media.items.deletion.notices import notice_backlog
 from avion_media.operations.inspection import format_time
-from avion_media.operations.operation import OperatedService
 from avion_media.operations.queues import may_be_cancelled
+from avion_media.process.runtime import Runtime
 
 SHORT_NAMES = {queue.removeprefix("media_").removesuffix("_queue"): queue for queue in QUEUES}
 
@@ -36,10 +36,8 @@ def queues_command(context: click.Context, as_json: bool) -> None:
     if context.invoked_subcommand is not None:
         return
     stats = on_service(_stats)
-    if as_json:
-        print_json({name: asdict(each) for name, each in stats.items()})
-        return
-    print_table(
+    print_found(
+        {name: asdict(each) for name, each in stats.items()},
         ["queue", "depth", "lag", "pending", "tenants", "oldest", "delayed", "dead letters", "consumers", ""],
         [
             (
@@ -56,8 +54,9 @@ def queues_command(context: click.Context, as_json: bool) -> None:
             )
             for name, each in stats.items()
         ],
+        as_json=as_json,
     )
-    if any(each.paused_since for each in stats.values()):
+    if not as_json and any(each.paused_since for each in stats.values()):
         click.echo("If Redis loses its data, a pause is lost, too.")
 
 
@@ -71,7 +70,7 @@ def pause_command(queue: str, as_json: bool) -> None:
     """
     name = queue_name(queue)
     raise_problems(act("pause", [name]))
-    print_json({"queue": name, "paused": True}) if as_json else click.echo(f"{name}: paused")
+    print_lines({"queue": name, "paused": True}, [f"{name}: paused"], as_json=as_json)
 
 
 @queues_command.command("resume")
@@ -83,10 +82,8 @@ def resume_command(queue: str, as_json: bool) -> None:
     outcome = act("resume", [name])
     raise_problems(outcome)
     was_paused = outcome.done[name]["was_paused"]
-    if as_json:
-        print_json({"queue": name, "paused": False, "was_paused": was_paused})
-    else:
-        click.echo(f"{name}: {'resumed' if was_paused else 'was not paused'}")
+    document = {"queue": name, "paused": False, "was_paused": was_paused}
+    print_lines(document, [f"{name}: {'resumed' if was_paused else 'was not paused'}"], as_json=as_json)
 
 
 @queues_command.command("cancel")
@@ -101,28 +98,25 @@ def cancel_command(queue: str, task_ids: tuple[str, ...], as_json: bool) -> None
     name = queue_name(queue)
     missing: list[str] = []
 
-    async def find(service: OperatedService) -> list[str]:
+    async def find(runtime: Runtime) -> list[str]:
         if not may_be_cancelled(name):
             return [f"{name}/{task_id}" for task_id in task_ids]  # which the action refuses
-        known = await _known(service.items.redis, name, frozenset(task_ids))
+        known = await _known(runtime.items.redis, name, frozenset(task_ids))
         missing.extend(each for each in task_ids if each not in known)
         return [f"{name}/{each}" for each in sorted(known)]
 
     outcome = act("cancel", find)
     cancelled = [target.partition("/")[2] for target in outcome.done]
-    if as_json:
-        print_json({"queue": name, "cancelled": cancelled})
-    else:
-        for task_id in cancelled:
-            click.echo(f"{task_id}: cancelled")
+    document = {"queue": name, "cancelled": cancelled}
+    print_lines(document, [f"{task_id}: cancelled" for task_id in cancelled], as_json=as_json)
     raise_problems(outcome)
     if missing:
         raise CommandFailed(*(f"{task_id}: no such task" for task_id in missing))
 
 
-async def _stats(service: OperatedService) -> dict[str, QueueStats]:
-    stats = {name: await queue.stats() for name, queue in service.items.queues.items()}
-    return stats | {DROP_DELETED: await notice_backlog(service.items.redis)}
+async def _stats(runtime: Runtime) -> dict[str, QueueStats]:
+    stats = {name: await queue.stats() for name, queue in runtime.items.queues.items()}
+    return stats | {DROP_DELETED: await notice_backlog(runtime.items.redis)}
 
 
 async def _known(redis: Redis, name: str, task_ids: frozenset[str]) -> set[str]:
@@ -145,11 +139,9 @@ def jobs_command(context: click.Context, as_json: bool) -> None:
     """Show bulk replays (dlq replay --rate) and bulk undeletes (undelete --rate), ended ones for a week."""
     if context.invoked_subcommand is not None:
         return
-    jobs = on_service(lambda service: all_jobs(service.items.redis))
-    if as_json:
-        print_json([{"job": each.name, **asdict(each)} for each in jobs])
-        return
-    print_table(
+    jobs = on_service(lambda runtime: all_jobs(runtime.items.redis))
+    print_found(
+        [{"job": each.name, **asdict(each)} for each in jobs],
         ["job", "state", "rate", "total", "done", "refused", "started", "by", "last problem"],
         [
             (
@@ -165,6 +157,7 @@ def jobs_command(context: click.Context, as_json: bool) -> None:
             )
             for each in jobs
         ],
+        as_json=as_json,
     )
 
 
@@ -176,7 +169,7 @@ def _job_command(word: str, what: str) -> click.Command:
         outcome = act(f"{word}_job", [job])
         raise_problems(outcome)
         state = outcome.done[job]["state"]
-        print_json({"job": job, "done": state}) if as_json else click.echo(f"{job}: {state}")
+        print_lines({"job": job, "done": state}, [f"{job}: {state}"], as_json=as_json)
 
     return command
 

@@ -20,25 +20,21 @@ from typing import Any, TypeVar
 import click
 import trio
 
-from avion_media.backends.redis import open_redis
-from avion_media.backends.store import ObjectStore, open_store
+from avion_media.backends.store import open_store
 from avion_media.cli.output import CommandFailed, UsageError, load_config
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.ids import InvalidId
-from avion_media.common.resources import ResourceSlot
 from avion_media.common.telemetry import silence_logging
 from avion_media.config import Config
-from avion_media.items.deletion import DeletionJournal, JournalReplay
-from avion_media.items.moderation import Moderation
 from avion_media.operations.audit import EVENT
-from avion_media.operations.operation import InvalidTarget, NoSuchTarget, OperatedService, Order, Outcome
+from avion_media.operations.operation import InvalidTarget, NoSuchTarget, Order, Outcome
 from avion_media.operations.table import Operations
-from avion_media.process.runtime import items_of
+from avion_media.process.runtime import Runtime
 
 T = TypeVar("T")
-Find = Callable[[OperatedService], Awaitable[Sequence[str]]]
+Find = Callable[[Runtime], Awaitable[Sequence[str]]]
 """Finds the targets of an action. Raises `CommandFailed` for those that do not exist."""
-Bring = Callable[[OperatedService], Awaitable[Outcome]]
+Bring = Callable[[Runtime], Awaitable[Outcome]]
 """Does the work of a row that leaves it to its command."""
 _SETTINGS = {
     Dependency.REDIS: "AVION_MEDIA_REDIS__URL",
@@ -115,38 +111,30 @@ def run_directly(run: Callable[[], Awaitable[T]]) -> T:
         raise CommandFailed(f"{error} (see {setting})") from None
 
 
-def on_service(use: Callable[[OperatedService], Awaitable[T]]) -> T:
+def on_service(use: Callable[[Runtime], Awaitable[T]]) -> T:
     """Run with the store and Redis of the service, whether it runs or not. Errors as with `run_directly`."""
     config = load_config()
 
     async def run() -> T:
-        async with open_service(config) as service:
-            return await use(service)
+        async with open_service(config) as runtime:
+            return await use(runtime)
 
     return run_directly(run)
 
 
 @asynccontextmanager
-async def open_service(config: Config) -> AsyncIterator[OperatedService]:
+async def open_service(config: Config) -> AsyncIterator[Runtime]:
     """Open both for the duration of the block. If one is unavailable, only its use raises `Unavailable`.
 
     An error in the block is raised unchanged.
     """
-    slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
+    runtime = Runtime(config)
     failure: Exception | None = None
-    async with (
-        open_store(config.s3) as store,
-        open_redis(config.redis.url, timeout_s=config.redis.timeout, state_url=config.status.redis_url) as redis,
-        trio.open_nursery() as nursery,
-    ):
-        items = items_of(config, slot, redis)
-        moderation = Moderation(items, config)
-        nursery.start_soon(moderation.likeness.run)
+    async with open_store(config.s3) as store, runtime.redis.opened(), trio.open_nursery() as nursery:
+        nursery.start_soon(runtime.moderation.likeness.run)
         try:
-            with slot.filled(store):
-                yield OperatedService(
-                    items, JournalReplay(items, DeletionJournal(slot, config.delete.delay)), moderation
-                )
+            with runtime.store.filled(store):
+                yield runtime
         except Exception as error:  # noqa: BLE001 - raised again below; the nursery would wrap it in a group
             failure = error
         nursery.cancel_scope.cancel()
@@ -160,12 +148,12 @@ def act(name: str, targets: Sequence[str] | Find, work: Bring | None = None, **d
     Problems with targets are left to `raise_problems`, so that a command can print first what was done.
     """
 
-    async def carry_out(service: OperatedService) -> Outcome:
-        found = targets if isinstance(targets, Sequence) else await targets(service)
+    async def carry_out(runtime: Runtime) -> Outcome:
+        found = targets if isinstance(targets, Sequence) else await targets(runtime)
         if not found:
             return Outcome()
         order = Order(found, who=_operator_name(), **details)
-        return await Operations(service).carry_out(name, order, None if work is None else partial(work, service))
+        return await Operations(runtime).carry_out(name, order, None if work is None else partial(work, runtime))
 
     outcome = on_service(carry_out)
     if outcome.entry.who and not sys.stderr.isatty():  # at a terminal the command says it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from avion_media.cli.output import CommandFailed, UsageError, json_option, load_config, print_json, print_table
+from avion_media.cli.output import CommandFailed, UsageError, json_option, load_config, print_found
 from avion_media.common.settings import PREFIX
 from avion_media.config import ConfigError, effective
 
@@ -55,16 +55,15 @@ def config_command(roles: str, as_json: bool) -> None:
     if problems:
         raise UsageError(*problems)
     sections = effective(config)
-    if as_json:
-        print_json(sections)
-        return
-    print_table(
+    print_found(
+        sections,
         ["setting", "value"],
         [
             (f"{PREFIX}{section}__{name}".upper(), _shown(value))
             for section, settings in sections.items()
             for name, value in settings.items()
         ],
+        as_json=as_json,
     )
 
 

@@ -19,7 +19,8 @@ from avion_media.cli.output import (
 from avion_media.cli.resources import act, on_service
 from avion_media.config import Config
 from avion_media.items.state.sweep_state import SweepState
-from avion_media.operations.operation import OperatedService, Outcome
+from avion_media.operations.operation import Outcome
+from avion_media.process.runtime import Runtime
 from avion_media.workers.sweep import MEANINGS, Reconciliation, Report, SweepDecision
 from avion_media.workers.sweep.reconciliation import utc_now
 
@@ -43,7 +44,7 @@ def sweep_command(dry_run: bool, force: bool, as_json: bool) -> None:
             console().print(line(decision), markup=False)
 
     if dry_run:
-        report = on_service(lambda service: Reconciliation(service.replay, config).run(dry_run=True, observe=tell))
+        report = on_service(lambda runtime: Reconciliation(runtime.replay, config).run(dry_run=True, observe=tell))
     else:
         report = _sweep(config, force=force, tell=tell)
     if as_json:
@@ -57,10 +58,10 @@ def sweep_command(dry_run: bool, force: bool, as_json: bool) -> None:
 def _sweep(config: Config, *, force: bool, tell: Callable[[SweepDecision], None]) -> Report:
     bucket = config.s3.bucket
 
-    async def sweep(service: OperatedService) -> Outcome:
-        report = await Reconciliation(service.replay, config).run(force=force, observe=tell)
+    async def sweep(runtime: Runtime) -> Outcome:
+        report = await Reconciliation(runtime.replay, config).run(force=force, observe=tell)
         if not report.refusals:
-            await SweepState(service.items.redis).note_whole_pass(utc_now())  # for those that wait for a sweep
+            await SweepState(runtime.items.redis).note_whole_pass(utc_now())  # for those that wait for a sweep
         counts = [f"{counts.media} {reason}" for reason, counts in sorted(report.done.items())]
         swept = f"{', '.join(counts) or 'nothing'} of {report.listed} objects"
         text = "; ".join([swept, *(f"refused: {each}" for each in report.refusals)])

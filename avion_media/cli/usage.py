@@ -14,7 +14,7 @@ from avion_media.cli.output import check_owner, console, json_option, print_json
 from avion_media.cli.resources import on_service
 from avion_media.common.settings import format_size
 from avion_media.items.owners import OwnedMedium
-from avion_media.operations.operation import OperatedService
+from avion_media.process.runtime import Runtime
 
 Group = tuple[str, str]
 """Kind (image or video) and month (2026-11)."""
@@ -66,10 +66,10 @@ def usage_command(owner: str, as_json: bool) -> None:
     print_json(usage.to_dict()) if as_json else _print_usage([usage], owner)
 
 
-async def _usage(owner: str, service: OperatedService) -> list[OwnerUsage]:
+async def _usage(owner: str, runtime: Runtime) -> list[OwnerUsage]:
     """Return one usage for each owner. Memory grows with the owners, not with their media."""
     found: list[OwnerUsage] = []
-    async for page in service.items.owners.media(owner):
+    async for page in runtime.items.owners.media(owner):
         for owned in page:
             if not found or found[-1].owner != owned.owner:
                 found.append(OwnerUsage(owned.owner))

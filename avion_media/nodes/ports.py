@@ -17,7 +17,6 @@ from avion_media.common.telemetry.attributes import RPC_FAULTS
 from avion_media.nodes.consumers import guard_of
 from avion_media.nodes.credential_reload import open_callers, open_operators, open_tls
 from avion_media.nodes.gauges import limiting
-from avion_media.operations.operation import OperatedService
 from avion_media.operations.table import Operations
 from avion_media.process.runtime import Limiter, Runtime
 from avion_media.process.tree import Address, Tree
@@ -245,7 +244,8 @@ async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettin
     # Nobody watches in the upload box, so its service needs no subscription.
     service = MediaService(runtime, guard_of(config.remote), Watchers()) if config.admin.uploads else None
     uploads = None if service is None else Uploads(service)
-    operations = Operations(OperatedService.of(runtime, tree().kill if config.chaos.enabled else None))
+    runtime.kill = tree().kill if config.chaos.enabled else None
+    operations = Operations(runtime)
     console = Console(runtime, config, tree(), gate, sessions, operations, uploads=uploads)
     app = admin_application(
         readiness=runtime.report,

@@ -15,33 +15,33 @@ from avion_media.operations.operation import (
     Facts,
     InvalidTarget,
     NoSuchTarget,
-    OperatedService,
     Order,
     Outcome,
     Refused,
     Step,
     media_and_owners,
 )
+from avion_media.process.runtime import Runtime
 
 
-async def delete(service: OperatedService, order: Order) -> Outcome:
+async def delete(runtime: Runtime, order: Order) -> Outcome:
     """Delete as the post service does: by events on the stream `drop_deleted`, each with a page of media."""
     done: dict[str, Facts] = {}
     problems: dict[str, Exception] = {}
-    async for ids in _pages(service, order, problems):
+    async for ids in _pages(runtime, order, problems):
         event = json.dumps({"media_ids": list(map(str, ids))})
         # Trims nothing: the stream belongs to the producer, and can hold deletions that no replica has read yet.
-        await service.items.redis.execute("XADD", DROP_DELETED, "*", "event", event)
+        await runtime.items.redis.execute("XADD", DROP_DELETED, "*", "event", event)
         done |= {str(each): {} for each in ids}
     return Outcome(done, problems)
 
 
-async def restore(service: OperatedService, order: Order) -> Outcome:
+async def restore(runtime: Runtime, order: Order) -> Outcome:
     """Undo deletions."""
     done: dict[str, Facts] = {}
     problems: dict[str, Exception] = {}
-    async for ids in _pages(service, order, problems, only_deleted=True):
-        for media_id, problem in (await undelete(service.replay, ids)).items():
+    async for ids in _pages(runtime, order, problems, only_deleted=True):
+        for media_id, problem in (await undelete(runtime.replay, ids)).items():
             if problem is None:
                 done[media_id] = {}
             else:
@@ -50,7 +50,7 @@ async def restore(service: OperatedService, order: Order) -> Outcome:
 
 
 async def _pages(
-    service: OperatedService, order: Order, problems: dict[str, Exception], *, only_deleted: bool = False
+    runtime: Runtime, order: Order, problems: dict[str, Exception], *, only_deleted: bool = False
 ) -> AsyncIterator[list[AnyId]]:
     """Yield the media that the targets name, then the media of owners page by page. Add to ``problems``.
 
@@ -61,44 +61,44 @@ async def _pages(
     if ids:
         yield ids
     for owner in owners:
-        async for page in service.items.owners.media(owner):
+        async for page in runtime.items.owners.media(owner):
             found: list[AnyId] = [each.media_id for each in page]
             if only_deleted:
-                known = await service.replay.records.get_many(list(map(str, found)))
+                known = await runtime.replay.records.get_many(list(map(str, found)))
                 found = [each for each in found if str(each) in known and known[str(each)].is_deleted]
             if found:
                 yield found
 
 
-async def block(service: OperatedService, order: Order, target: str) -> Facts:
+async def block(runtime: Runtime, order: Order, target: str) -> Facts:
     """Block a media item and its known copies."""
     why = Unwanted(by=order.who, note=order.note, keep_evidence=order.keep_evidence)
     with _explained():
-        return {"copies": await service.moderation.blocking.block(parse_any_id(target), why)}
+        return {"copies": await runtime.moderation.blocking.block(parse_any_id(target), why)}
 
 
-async def refuse(service: OperatedService, order: Order, target: str) -> Facts:
+async def refuse(runtime: Runtime, order: Order, target: str) -> Facts:
     """Block a media item that waits for a moderator."""
     with _explained():
-        await service.moderation.reviews.require(parse_any_id(target))
-    return await block(service, order, target)
+        await runtime.moderation.reviews.require(parse_any_id(target))
+    return await block(runtime, order, target)
 
 
-async def unblock(service: OperatedService, order: Order, target: str) -> None:
+async def unblock(runtime: Runtime, order: Order, target: str) -> None:
     """Lift a block, and the blocks of its copies."""
     with _explained():
-        await service.moderation.blocking.unblock(parse_any_id(target), order.who)
+        await runtime.moderation.blocking.unblock(parse_any_id(target), order.who)
 
 
-async def release(service: OperatedService, order: Order, target: str) -> None:
+async def release(runtime: Runtime, order: Order, target: str) -> None:
     """Let a held media item be published."""
     with _explained():
-        await service.moderation.reviews.release(parse_any_id(target), order.who)
+        await runtime.moderation.reviews.release(parse_any_id(target), order.who)
 
 
-async def look(service: OperatedService, _order: Order, target: str) -> Facts:
+async def look(runtime: Runtime, _order: Order, target: str) -> Facts:
     """Return the picture that is kept of a held or blocked media item."""
-    picture = await service.moderation.evidence.preview(parse_any_id(target))
+    picture = await runtime.moderation.evidence.preview(parse_any_id(target))
     if picture is None:
         raise NoSuchTarget("nothing is kept of it that could be shown")
     return {"picture": picture}
@@ -107,12 +107,12 @@ async def look(service: OperatedService, _order: Order, target: str) -> Facts:
 def on_own_entry(take: Callable[[Blocklists, Entry], Awaitable[bool]], otherwise: str) -> Step:
     """Return the step that adds or removes an entry of the own list, given as a line of it."""
 
-    async def step(service: OperatedService, _order: Order, target: str) -> None:
+    async def step(runtime: Runtime, _order: Order, target: str) -> None:
         try:
             entry = parse_entry(target)
         except InvalidEntry as error:
             raise InvalidTarget(str(error)) from None
-        if not await take(service.moderation.lists, entry):
+        if not await take(runtime.moderation.lists, entry):
             raise Refused(otherwise)
 
     return step

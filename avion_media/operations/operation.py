@@ -17,9 +17,6 @@ from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import MediaError
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
 from avion_media.common.media import is_owner
-from avion_media.items.deletion import JournalReplay
-from avion_media.items.item import Items
-from avion_media.items.moderation import Moderation
 from avion_media.operations.audit import AuditEntry
 from avion_media.process.runtime import Runtime
 
@@ -51,22 +48,6 @@ class Right(Enum):
 
     OPERATOR = "operator"
     CHAOS = "operator, with CHAOS__ENABLED"
-
-
-@dataclass(frozen=True, slots=True)
-class OperatedService:
-    """What the actions work on: the service's store and Redis, from one of its processes or from a command."""
-
-    items: Items
-    replay: JournalReplay
-    moderation: Moderation
-    kill: Callable[[str], bool] | None = None
-    """Crashes a node of this process, and returns whether it was up; None where that is off."""
-
-    @classmethod
-    def of(cls, runtime: Runtime, kill: Callable[[str], bool] | None = None) -> OperatedService:
-        """Return that of a process of the service."""
-        return cls(runtime.items, runtime.replay, runtime.moderation, kill)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +89,8 @@ class Outcome:
 
 
 Work = Callable[[], Awaitable[Outcome]]
-Perform = Callable[[OperatedService, Order], Awaitable[Outcome]]
-Step = Callable[[OperatedService, Order, str], Awaitable[Facts | None]]
+Perform = Callable[[Runtime, Order], Awaitable[Outcome]]
+Step = Callable[[Runtime, Order, str], Awaitable[Facts | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +156,13 @@ class Operation:
 def each(step: Step, at_once: int = 1) -> Perform:
     """Return what takes one step with each target. Those whose step is refused are problems of the outcome."""
 
-    async def perform(service: OperatedService, order: Order) -> Outcome:
+    async def perform(runtime: Runtime, order: Order) -> Outcome:
         done: dict[str, Facts] = {}
         problems: dict[str, Exception] = {}
 
         async def take(target: str) -> None:
             try:
-                done[target] = await step(service, order, target) or {}
+                done[target] = await step(runtime, order, target) or {}
             except (Refused, InvalidId) as error:
                 problems[target] = error
 

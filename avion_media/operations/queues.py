@@ -20,13 +20,13 @@ from avion_media.operations.operation import (
     Facts,
     InvalidTarget,
     NoSuchTarget,
-    OperatedService,
     Order,
     Outcome,
     Refused,
     Step,
     media_and_owners,
 )
+from avion_media.process.runtime import Runtime
 
 
 def may_be_cancelled(queue: str) -> bool:
@@ -34,21 +34,21 @@ def may_be_cancelled(queue: str) -> bool:
     return queue in QUEUES and queue not in NEVER_GIVEN_UP
 
 
-async def pause(service: OperatedService, _order: Order, target: str) -> Facts:
+async def pause(runtime: Runtime, _order: Order, target: str) -> Facts:
     """Give no more tasks of a queue to workers."""
-    await _queue(service, target).pause()
+    await _queue(runtime, target).pause()
     return {"paused": True}
 
 
-async def resume(service: OperatedService, _order: Order, target: str) -> Facts:
+async def resume(runtime: Runtime, _order: Order, target: str) -> Facts:
     """Give tasks of a queue to workers again."""
-    return {"paused": False, "was_paused": await _queue(service, target).resume()}
+    return {"paused": False, "was_paused": await _queue(runtime, target).resume()}
 
 
-async def cancel(service: OperatedService, order: Order, target: str) -> None:
+async def cancel(runtime: Runtime, order: Order, target: str) -> None:
     """End a task, named by its queue and its id, as a dead letter."""
     name, _, task_id = target.partition("/")
-    queue = _queue(service, name)
+    queue = _queue(runtime, name)
     if not may_be_cancelled(name):
         raise Refused("tasks of this queue must be done, and cannot be cancelled")
     if not task_id:
@@ -59,9 +59,9 @@ async def cancel(service: OperatedService, order: Order, target: str) -> None:
 def on_dead_letter(take: Callable[[DeadLetters, str], Awaitable[bool]]) -> Step:
     """Return the step that replays or drops one dead letter, named by `DeadLetter.key`."""
 
-    async def step(service: OperatedService, _order: Order, target: str) -> None:
+    async def step(runtime: Runtime, _order: Order, target: str) -> None:
         name, _, entry_id = target.partition("/")
-        if not await take(_queue(service, name).dead_letters, entry_id):
+        if not await take(_queue(runtime, name).dead_letters, entry_id):
             raise Refused("no such dead letter")
 
     return step
@@ -72,25 +72,25 @@ def bulk_target(queue: str, wanted: DeadLetterFilter) -> str:
     return f"{queue}?{urlencode(wanted.to_fields())}"
 
 
-async def begin_replay(service: OperatedService, order: Order, target: str) -> Facts:
+async def begin_replay(runtime: Runtime, order: Order, target: str) -> Facts:
     """Begin the job that replays the dead letters of a queue that match."""
     name, _, query = target.partition("?")
-    _queue(service, name)
+    _queue(runtime, name)
     try:
         wanted = DeadLetterFilter.from_fields(dict(parse_qsl(query)))
     except ValueError:
         raise InvalidTarget("failed_after and failed_before are Unix seconds") from None
-    job = await BulkJobs(service.items.redis, name).begin_replay(wanted, rate=order.rate, by=order.who)
+    job = await BulkJobs(runtime.items.redis, name).begin_replay(wanted, rate=order.rate, by=order.who)
     return _begun(job, "an earlier bulk replay is not done yet")
 
 
-async def begin_undelete(service: OperatedService, order: Order) -> Outcome:
+async def begin_undelete(runtime: Runtime, order: Order) -> Outcome:
     """Begin one job for all targets: media, and at most one owner."""
     ids, owners, problems = media_and_owners(order.targets)
     problems |= {OWNER + each: InvalidTarget("a job has one owner") for each in owners[1:]}
     if problems:
         return Outcome(problems=problems)
-    jobs, owner = BulkJobs(service.items.redis, DELETE_QUEUE), "".join(owners)
+    jobs, owner = BulkJobs(runtime.items.redis, DELETE_QUEUE), "".join(owners)
     try:
         job = await jobs.begin_undelete(list(map(str, ids)), owner=owner, rate=order.rate, by=order.who)
         return Outcome(dict.fromkeys(order.targets, _begun(job, "an earlier bulk undelete is not done yet")))
@@ -101,8 +101,8 @@ async def begin_undelete(service: OperatedService, order: Order) -> Outcome:
 def on_job(take: Callable[[BulkJobs, str], Awaitable[bool]], done: str, otherwise: str) -> Step:
     """Return the step that pauses, resumes or cancels a job, named by `BulkJob.name`. ``done``: its state then."""
 
-    async def step(service: OperatedService, _order: Order, target: str) -> Facts:
-        found = find_jobs(service.items.redis, target)
+    async def step(runtime: Runtime, _order: Order, target: str) -> Facts:
+        found = find_jobs(runtime.items.redis, target)
         if found is None:
             raise NoSuchTarget("no such job")
         if not await take(*found):
@@ -112,10 +112,10 @@ def on_job(take: Callable[[BulkJobs, str], Awaitable[bool]], done: str, otherwis
     return step
 
 
-def _queue(service: OperatedService, name: str) -> TaskQueue:
-    if name not in service.items.queues:
+def _queue(runtime: Runtime, name: str) -> TaskQueue:
+    if name not in runtime.items.queues:
         raise NoSuchTarget("no such queue")
-    return service.items.queues[name]
+    return runtime.items.queues[name]
 
 
 def _begun(job: BulkJob | None, otherwise: str) -> Facts:

@@ -17,7 +17,6 @@ from avion_media.operations.operation import (
     Asks,
     Facts,
     NoSuchTarget,
-    OperatedService,
     Operation,
     Order,
     Outcome,
@@ -26,15 +25,16 @@ from avion_media.operations.operation import (
     Work,
     each,
 )
+from avion_media.process.runtime import Runtime
 
 _RECORD_S: Final = 2.0
 _AT_ONCE: Final = 16
 
 
-async def _kill(service: OperatedService, _order: Order, target: str) -> Facts:
+async def _kill(runtime: Runtime, _order: Order, target: str) -> Facts:
     """Crash a node of this process."""
     try:
-        killed = service.kill is not None and service.kill(target)
+        killed = runtime.kill is not None and runtime.kill(target)
     except LookupError:
         raise NoSuchTarget("no such node") from None
     if not killed:
@@ -305,12 +305,12 @@ OPERATIONS: Final = {row.name: row for row in _ROWS}
 class Operations:
     """Carries out the actions of operators on one service, and records each."""
 
-    service: OperatedService
+    runtime: Runtime
 
     @property
     def allowed(self) -> dict[str, Operation]:
         """The actions that this process has a right to, by name."""
-        may_kill = self.service.kill is not None
+        may_kill = self.runtime.kill is not None
         return {name: row for name, row in OPERATIONS.items() if may_kill or row.right is not Right.CHAOS}
 
     async def carry_out(self, name: str, order: Order, work: Work | None = None) -> Outcome:
@@ -320,7 +320,7 @@ class Operations:
         and the error is raised. Raises `Unavailable`.
         """
         row = OPERATIONS[name]
-        perform = work or partial(row.perform or _missing, self.service, order)
+        perform = work or partial(row.perform or _missing, self.runtime, order)
         targets, host = audit.named(order.targets), socket.gethostname()
         entry = AuditEntry(order.who, name, len(order.targets), targets, order.note, replica=host)
         try:
@@ -334,9 +334,9 @@ class Operations:
             # Shielded, so that an action that was interrupted, or that killed its own door, is in the audit log as
             # well. Bounded by `_RECORD_S`.
             with trio.CancelScope(shield=True), trio.move_on_after(_RECORD_S):
-                entry = await audit.record(self.service.items.redis, replace(entry, result=result))
+                entry = await audit.record(self.runtime.items.redis, replace(entry, result=result))
         return replace(outcome, entry=entry)
 
 
-async def _missing(_service: OperatedService, _order: Order) -> Outcome:
+async def _missing(_runtime: Runtime, _order: Order) -> Outcome:
     raise LookupError("this action is carried out by its command only")

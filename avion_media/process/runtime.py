@@ -27,7 +27,6 @@ from avion_media.common.telemetry import NO_TELEMETRY, Telemetry
 from avion_media.items.deletion import DeletionJournal, JournalReplay
 from avion_media.items.item import Items
 from avion_media.items.moderation import Moderation
-from avion_media.items.settings import ItemSettings
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.process.lifecycle import Lifecycle, Readiness
 from avion_media.process.replicas import Replica, Replicas
@@ -125,21 +124,6 @@ def capabilities_of(config: ProcessSettings, *, multipart: bool) -> Capabilities
     )
 
 
-def items_of(
-    config: ItemSettings, store: ResourceSlot[ObjectStore], redis: Redis, telemetry: Telemetry = NO_TELEMETRY
-) -> Items:
-    """Return the media items of the configuration."""
-    return Items(
-        store,
-        redis,
-        config.thumbnails.sizes,
-        status_ttl_s=config.tasks.accepted_life_s,
-        max_events=config.events.max_entries,
-        cdn=bool(config.cdn.purge_urls),
-        telemetry=telemetry,
-    )
-
-
 @dataclass(slots=True)
 class Runtime:
     """What the nodes have in common: configuration, shared resources, and observations.
@@ -164,6 +148,7 @@ class Runtime:
     moderation: Moderation = field(init=False)
     replicas: Replicas = field(init=False)
     drains: dict[str, Drain] = field(default_factory=dict)
+    kill: Callable[[str], bool] | None = None  # crashes a node, and returns whether it was up; None where that is off
     stop_requested: trio.Event = field(default_factory=trio.Event)  # set: drain and exit
     # --- observed
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
@@ -173,7 +158,15 @@ class Runtime:
     def __post_init__(self) -> None:
         settings, state_url = self.config.redis, self.config.status.redis_url
         self.redis = Redis(settings.url, timeout_s=settings.timeout, state_url=state_url)
-        self.items = items_of(self.config, self.store, self.redis, self.telemetry)
+        self.items = Items(
+            self.store,
+            self.redis,
+            self.config.thumbnails.sizes,
+            status_ttl_s=self.config.tasks.accepted_life_s,
+            max_events=self.config.events.max_entries,
+            cdn=bool(self.config.cdn.purge_urls),
+            telemetry=self.telemetry,
+        )
         self.replay = JournalReplay(self.items, DeletionJournal(self.store, self.config.delete.delay))
         self.replicas = Replicas(self.redis)
         self.moderation = Moderation(self.items, self.config)

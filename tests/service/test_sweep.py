@@ -31,9 +31,9 @@ from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE, State, Status
 from avion_media.config import Config
 from avion_media.items.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay, RemoveDeleted
+from avion_media.items.item import Items
 from avion_media.items.state import RemoteStateStore, StatusStore
 from avion_media.items.state.sweep_state import Cursor, SweepPart, SweepRecord, SweepState
-from avion_media.process.runtime import items_of
 from avion_media.workers.settings import SweepConfig
 from avion_media.workers.sweep import Reconciliation, Report, SweepDecision, SweepReason
 from tests.conftest import S3Bucket
@@ -85,7 +85,7 @@ class World:
         return datetime.now(UTC) + timedelta(hours=self.hours)
 
     def replay(self) -> JournalReplay:
-        items = items_of(self.config, self.store, self.redis)
+        items = Items(self.store, self.redis, self.config.thumbnails.sizes)
         return JournalReplay(items, DeletionJournal(self.store, self.config.delete.delay))
 
     def reconciliation(self, **options: Any) -> Reconciliation:

@@ -96,7 +96,7 @@ def operation_routes(operations: Operations, gate: OperatorGate) -> list[BaseRou
         return for_operators(act)
 
     async def show_jobs(_request: Request) -> Response:
-        jobs = await all_jobs(operations.service.items.redis)
+        jobs = await all_jobs(operations.runtime.items.redis)
         return JSONResponse([{"job": each.name, **asdict(each)} for each in jobs])
 
     return [

@@ -26,7 +26,7 @@ from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Statu
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.common.wire.avion.media_grpc import MediaServiceServicer
 from avion_media.items.moderation import MAX_NOTE, NotBlocked
-from avion_media.operations.operation import Facts, OperatedService, Order
+from avion_media.operations.operation import Facts, Order
 from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 from avion_media.process.settings import ProcessSettings
@@ -300,7 +300,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         """
         who = context.caller or f"anyone at {context.peer.address.rpartition(':')[0]}"
         order = Order([str(any_id)], who=who, **details)
-        outcome = await Operations(OperatedService.of(self._runtime)).carry_out(action, order)
+        outcome = await Operations(self._runtime).carry_out(action, order)
         outcome.raise_problem()
         return outcome.done[str(any_id)]
 

@@ -19,6 +19,7 @@ from typing import TypeVar
 import httpx
 import trio
 from pydantic import SecretStr
+from rich.progress import Progress, TaskID
 
 from avion_media.cli.output import CommandFailed, UsageError
 from avion_media.common.credentials import read_tokens
@@ -46,17 +47,33 @@ _TLS_HINT = f" (if it uses TLS, see {PREFIX}CLIENT__TLS_CA)"  # a server with TL
 T = TypeVar("T")
 
 
-class Progress:
-    """Receives the progress of an upload; this one shows nothing. ``part`` is 0 for a file that is sent as a whole."""
+class Bars:
+    """Shows the progress of an upload: a bar for the file, or one for each part that is being sent.
+
+    ``part`` is 0 for a file that is sent as a whole.
+    """
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress = progress
+        self._name = name
+        self._bars: dict[int, TaskID] = {}
 
     def began(self, part: int, size: int) -> None:
         """The transfer of the file, or of a part of it, starts. It can start again after a failure."""
+        if part in self._bars:
+            self._progress.reset(self._bars[part])
+        else:
+            name = f"{self._name}, part {part}" if part else self._name
+            self._bars[part] = self._progress.add_task(name, total=size)
 
     def sent(self, part: int, count: int) -> None:
         """``count`` more bytes of it were sent."""
+        self._progress.advance(self._bars[part], count)
 
     def ended(self, part: int) -> None:
         """It is stored."""
+        if part:  # a large file has hundreds of parts
+            self._progress.remove_task(self._bars.pop(part))
 
 
 class CallFailed(CommandFailed):
@@ -66,14 +83,6 @@ class CallFailed(CommandFailed):
     def __init__(self, code: str, problem: str) -> None:
         super().__init__(problem)
         self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class Uploaded:
-    """How one upload ended."""
-
-    file: str
-    status: wire.MediaStatus
 
 
 def reachable(bind: Bind) -> Bind:
@@ -211,7 +220,7 @@ class Client:
                 problem += f" (see {PREFIX}CLIENT__TOKEN)"
             raise CallFailed(code, problem) from None
 
-    async def upload(self, path: Path, progress: Progress, *, owner: str = "", resume: bool = False) -> Uploaded:
+    async def upload(self, path: Path, bars: Bars, *, owner: str = "", resume: bool = False) -> wire.MediaStatus:
         """Request, PUT, complete, and wait for the end. Large files go in parts, where the service allows that.
 
         ``resume`` goes on with an upload of the same file that was interrupted.
@@ -230,18 +239,18 @@ class Client:
             multipart=await self._goes_in_parts(size),
         )
         if request.multipart:
-            media_id = await self._upload_in_parts(path, request, progress, resume=resume)
-            return Uploaded(str(path), await self.wait(media_id))
+            media_id = await self._upload_in_parts(path, request, bars, resume=resume)
+            return await self.wait(media_id)
         granted = await self._call(self._stub.RequestMediaUpload(request, **self._options))
         whole = wire.UploadPart(size=size, url=granted.upload_url, headers=granted.upload_headers)
         try:
-            response = await self._put(path, whole, progress)
+            response = await self._put(path, whole, bars)
         except httpx.HTTPError as error:
             raise CommandFailed(f"{path}: the object store did not take it: {error or type(error).__name__}") from None
         if response.status_code != 200:
             raise CommandFailed(f"{path}: the object store answered {response.status_code}: {response.text[:200]}")
         await self.complete(granted.media_id)
-        return Uploaded(str(path), await self.wait(granted.media_id))
+        return await self.wait(granted.media_id)
 
     async def _goes_in_parts(self, size: int) -> bool:
         if size < MIN_PART_BYTES:
@@ -258,7 +267,7 @@ class Client:
             return wire.Capabilities()  # not allowed to this caller: use one PUT
 
     async def _upload_in_parts(
-        self, path: Path, request: wire.RequestMediaUploadRequest, progress: Progress, *, resume: bool
+        self, path: Path, request: wire.RequestMediaUploadRequest, bars: Bars, *, resume: bool
     ) -> str:
         """Send all parts that the store does not have, and complete the upload. Return the media id."""
         begun = self._memory.load(path) if resume else None
@@ -268,7 +277,7 @@ class Client:
             granted = await self._call(self._stub.RequestMediaUpload(request, **self._options))
             begun = Begun(granted.media_id, granted.upload_id)
             self._memory.remember(path, begun)
-        await self._send_parts(path, begun, progress)
+        await self._send_parts(path, begun, bars)
         try:
             await self.complete(begun.media_id, begun.upload_id)
         except CallFailed as failed:
@@ -283,7 +292,7 @@ class Client:
         status = await self.known_status(begun.media_id)
         return status is None or status.state == wire.MediaStatus.DELETED
 
-    async def _send_parts(self, path: Path, begun: Begun, progress: Progress) -> None:
+    async def _send_parts(self, path: Path, begun: Begun, bars: Bars) -> None:
         for round_ in range(_ROUNDS):
             missing = await self._missing(begun)
             if not missing:
@@ -293,7 +302,7 @@ class Client:
             slots = trio.CapacityLimiter(_PARTS_AT_ONCE)
             async with trio.open_nursery() as nursery:
                 for part in missing:
-                    nursery.start_soon(self._send_part, path, part, progress, slots)
+                    nursery.start_soon(self._send_part, path, part, bars, slots)
         if await self._missing(begun):
             raise CommandFailed(
                 f"{path}: not all parts could be stored; go on later with `avion-media upload --resume`"
@@ -310,18 +319,16 @@ class Client:
             return []
         return [part for part in signed.parts if not part.stored]
 
-    async def _send_part(
-        self, path: Path, part: wire.UploadPart, progress: Progress, slots: trio.CapacityLimiter
-    ) -> None:
+    async def _send_part(self, path: Path, part: wire.UploadPart, bars: Bars, slots: trio.CapacityLimiter) -> None:
         """Send one part. If that fails, the next round sends it again."""
         async with slots:
             with suppress(httpx.HTTPError):
-                await self._put(path, part, progress)
+                await self._put(path, part, bars)
 
-    async def _put(self, path: Path, part: wire.UploadPart, progress: Progress) -> httpx.Response:
+    async def _put(self, path: Path, part: wire.UploadPart, bars: Bars) -> httpx.Response:
         """Send a part of a file to its URL, or the whole file as part 0. Return the store's response."""
-        progress.began(part.number, part.size)
-        body = _bytes_of(path, part.offset, part.size, lambda count: progress.sent(part.number, count))
+        bars.began(part.number, part.size)
+        body = _bytes_of(path, part.offset, part.size, lambda count: bars.sent(part.number, count))
         headers = {**part.headers, "Content-Length": str(part.size)}
         try:
             response = await self._http.put(part.url, content=body, headers=headers, timeout=_PUT_S)
@@ -330,7 +337,7 @@ class Client:
         except OSError as error:
             raise CommandFailed(f"{path}: {error.strerror}") from None
         if response.status_code == 200:
-            progress.ended(part.number)
+            bars.ended(part.number)
         return response
 
     async def complete(self, media_id: str, upload_id: str = "") -> None:
@@ -338,12 +345,12 @@ class Client:
         request = wire.CompleteMediaUploadRequest(media_id=media_id, upload_id=upload_id)
         await self._call(self._stub.CompleteMediaUpload(request, **self._options))
 
-    async def wait(self, media_id: str) -> wire.MediaStatus:
+    async def wait(self, media_id: str, at_most_s: float = _WAIT_S) -> wire.MediaStatus:
         """Wait until a media item is in its final state, or is held for a moderator. Return its status."""
 
         async def follow() -> wire.MediaStatus | None:
             last = None
-            request, options = wire.GetMediaStatusRequest(media_id=media_id), self._options | {"timeout_s": _WAIT_S}
+            request, options = wire.GetMediaStatusRequest(media_id=media_id), self._options | {"timeout_s": at_most_s}
             async with aclosing(self._stub.WatchMediaStatus(request, **options)) as statuses:
                 async for status in statuses:
                     last = status

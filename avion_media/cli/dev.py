@@ -204,9 +204,9 @@ async def _demonstrate(client: Client, folder: Path, base_url: str) -> list[str]
     """Upload every file of the folder. Return what went wrong."""
     files = tuple(sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")))  # noqa: ASYNC240
     ended, problems = await upload_all(client, files, show=True)
-    for each in ended:
-        print_status(describe(each.status, base_url), Path(each.file).name)
-    failed = [f"{each.file}: {each.status.reason}" for each in ended if each.status.state != wire.MediaStatus.READY]
+    for file, status in ended:
+        print_status(describe(status, base_url), file.name)
+    failed = [f"{file}: {status.reason}" for file, status in ended if status.state != wire.MediaStatus.READY]
     console().print(f"\n{len(ended) - len(failed)} of {len(files)} files ready\n")
     return [problem for _, problem in problems] + failed
 

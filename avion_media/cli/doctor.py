@@ -13,7 +13,7 @@ from avion_media.backends.store import StoreRefused
 from avion_media.cli.output import CommandFailed, console, json_option, load_config, print_json, print_problem
 from avion_media.cli.resources import act, run_directly
 from avion_media.common.settings import PREFIX
-from avion_media.operations.doctor import Area, CheckResult, CheckStatus, examine, examine_forgeries
+from avion_media.operations.doctor import Area, CheckResult, CheckStatus, Found, examine, examine_forgeries
 from avion_media.operations.operation import Outcome
 from avion_media.operations.setup import prepare
 from avion_media.process.runtime import Runtime
@@ -68,7 +68,7 @@ def doctor_command(areas: tuple[str, ...], as_json: bool) -> None:
     incoming/doctor-…, and removes them. The exit status is 1 if the service cannot keep one of its guarantees here.
     """
     wanted = frozenset(map(Area, areas)) or frozenset(Area)
-    show = _nothing if as_json else _show
+    show: Found = (lambda _result: None) if as_json else _show
     config = load_config()
     results = run_directly(partial(examine, config, wanted, show, files_needed=files_needed(config)))
     if as_json:
@@ -77,10 +77,6 @@ def doctor_command(areas: tuple[str, ...], as_json: bool) -> None:
         _summarise(results)
     if any(each.status is CheckStatus.FAILED for each in results):
         sys.exit(1)
-
-
-def _nothing(_result: CheckResult) -> None:
-    """JSON is printed at the end."""
 
 
 def _show(result: CheckResult) -> None:

@@ -21,32 +21,30 @@ from pathlib import Path
 from typing import Final
 
 import click
-import trio
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from avion_media.backends.files import open_spool
 from avion_media.backends.remote import Fetcher, InvalidUrl, parse_remote_url
 from avion_media.backends.store import FileSource, ObjectStore, read_secret
-from avion_media.cli.client import Client, open_client
+from avion_media.cli.client import CallFailed, Client, open_client
 from avion_media.cli.output import CommandFailed, UsageError, console, json_option, load_config, print_json
 from avion_media.cli.resources import act
 from avion_media.common import keys
 from avion_media.common.concurrency import run_all
-from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
+from avion_media.common.errors import Dependency, Rejected, Unavailable
 from avion_media.common.formats import MediaFormat, by_filename
 from avion_media.common.ids import MediaId, new_media_id
 from avion_media.common.media import is_owner, owner_metadata
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
 from avion_media.media.scrubber import known_format
-from avion_media.nodes.consumers import guard_of, user_agent_of
+from avion_media.nodes.consumers import user_agent_of
 from avion_media.operations.operation import Outcome
-from avion_media.process.runtime import Runtime
+from avion_media.process.runtime import Runtime, guard_of
 from avion_media.servers.api.validation import BadRequest, check_upload_request
 from mediascrub import HEAD_BYTES, sniff
 
 _WAIT_S: Final = 900.0  # for one media item to be processed, perhaps in several attempts
-_PAUSE_S: Final = (0.1, 2.0)  # first and longest pause between two requests for its status
 _URL_SCHEMES: Final = ("http://", "https://")
 _COLUMNS: Final = ("source", "name", "date", "owner")
 _OPTIONAL: Final = frozenset({"name", "owner"})
@@ -171,7 +169,12 @@ class _Import:
                 file = file or await self._sources.open(row.source, files)
                 await self._upload(row, media_id, file, store)
                 await client.complete(str(media_id))
-        ended = await _end_of(client, media_id)
+        try:
+            ended = await client.wait(str(media_id), _WAIT_S)
+        except CallFailed as failed:
+            if failed.code != "DEADLINE_EXCEEDED":
+                raise
+            raise _NotImported(f"it is still being processed after {_WAIT_S:g} s; repeat the import later") from None
         if ended.state != wire.MediaStatus.READY:
             raise _NotImported(ended.reason or wire.MediaStatus.State.Name(ended.state).lower())
         self._redirects.add(row.source, str(media_id), f"{self._config.http.public_url}/media/{media_id}")
@@ -214,22 +217,6 @@ def _format_of(file: FileSource | None) -> MediaFormat:
     if fmt is None:
         raise _NotImported(f"neither its name nor its content is that of an accepted format ({found.name})")
     return fmt
-
-
-async def _end_of(client: Client, media_id: MediaId) -> wire.MediaStatus:
-    """Wait for a final state, or for one that only a moderator ends. Return the status.
-
-    It polls, because a watch that is given up stays open on the connection, and there can be many of them.
-    """
-    pause_s, longest_s = _PAUSE_S
-    deadline = trio.current_time() + _WAIT_S
-    while trio.current_time() < deadline:
-        status = await client.status(str(media_id))
-        if status.state != wire.MediaStatus.PROCESSING or status.reason == Reason.HELD:
-            return status
-        await trio.sleep(pause_s)
-        pause_s = min(pause_s * 1.5, longest_s)
-    raise _NotImported(f"it is still being processed after {_WAIT_S:g} s; repeat the import later")
 
 
 class _Sources:

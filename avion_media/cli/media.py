@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from avion_media.cli.client import Client, Uploaded, open_client, reachable
-from avion_media.cli.client import Progress as UploadProgress
+from avion_media.cli.client import Bars, Client, open_client, reachable
 from avion_media.cli.output import (
     CommandFailed,
     console,
@@ -91,22 +90,25 @@ def upload_command(files: tuple[Path, ...], owner: str, resume: bool, as_json: b
     ended, problems = _with_client(config, upload)
     base_url = origin_url(config)
     if as_json:
-        failed = [{"file": file, "error": problem} for file, problem in problems]
-        print_json([{"file": each.file, **describe(each.status, base_url)} for each in ended] + failed)
+        failed = [{"file": str(file), "error": problem} for file, problem in problems]
+        print_json([{"file": str(file), **describe(status, base_url)} for file, status in ended] + failed)
     else:
-        for each in ended:
-            print_status(describe(each.status, base_url), each.file)
-    bad = [f"{each.file}: {each.status.reason}" for each in ended if each.status.state != wire.MediaStatus.READY]
+        for file, status in ended:
+            print_status(describe(status, base_url), str(file))
+    bad = [f"{file}: {status.reason}" for file, status in ended if status.state != wire.MediaStatus.READY]
     if problems or bad:
         raise CommandFailed(*(problem for _, problem in problems), *bad)
 
 
 async def upload_all(
     client: Client, files: tuple[Path, ...], *, show: bool, owner: str = "", resume: bool = False
-) -> tuple[list[Uploaded], list[tuple[str, str]]]:
-    """Upload files one after the other. A problem with one does not stop the rest."""
-    ended: list[Uploaded] = []
-    problems: list[tuple[str, str]] = []
+) -> tuple[list[tuple[Path, wire.MediaStatus]], list[tuple[Path, str]]]:
+    """Upload files one after the other. A problem with one does not stop the rest.
+
+    Return the files with their statuses, and the files that could not be uploaded with the reason.
+    """
+    ended: list[tuple[Path, wire.MediaStatus]] = []
+    problems: list[tuple[Path, str]] = []
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -115,35 +117,12 @@ async def upload_all(
     )
     with Progress(*columns, console=console(), disable=not show, transient=True) as progress:
         for file in files:
-            bars = _Bars(progress, sanitize(file.name))
+            bars = Bars(progress, sanitize(file.name))
             try:
-                ended.append(await client.upload(file, bars, owner=owner, resume=resume))
+                ended.append((file, await client.upload(file, bars, owner=owner, resume=resume)))
             except CommandFailed as failure:
-                problems.append((str(file), f"{file}: {failure.lines[0].removeprefix(f'{file}: ')}"))
+                problems.append((file, f"{file}: {failure.lines[0].removeprefix(f'{file}: ')}"))
     return ended, problems
-
-
-class _Bars(UploadProgress):
-    """A bar for the file, or one for each part that is being sent."""
-
-    def __init__(self, progress: Progress, name: str) -> None:
-        self._progress = progress
-        self._name = name
-        self._bars: dict[int, TaskID] = {}
-
-    def began(self, part: int, size: int) -> None:
-        if part in self._bars:
-            self._progress.reset(self._bars[part])
-        else:
-            name = f"{self._name}, part {part}" if part else self._name
-            self._bars[part] = self._progress.add_task(name, total=size)
-
-    def sent(self, part: int, count: int) -> None:
-        self._progress.advance(self._bars[part], count)
-
-    def ended(self, part: int) -> None:
-        if part:  # a large file has hundreds of parts
-            self._progress.remove_task(self._bars.pop(part))
 
 
 @click.command("status")

@@ -56,14 +56,12 @@ def usage_command(owner: str, as_json: bool) -> None:
     The bytes are those of the original and its thumbnails when the media item became public.
     """
     found = on_service(partial(_usage, owner))
-    if not owner:
-        if as_json:
-            print_json([each.to_dict() for each in found])
-        else:
-            _print_usage(found, "all owners")
-        return
-    usage = found[0] if found else OwnerUsage(owner)
-    print_json(usage.to_dict()) if as_json else _print_usage([usage], owner)
+    if owner and not found:
+        found = [OwnerUsage(owner)]
+    if as_json:
+        print_json(found[0].to_dict() if owner else [each.to_dict() for each in found])
+    else:
+        _print_usage(found, owner or "all owners")
 
 
 async def _usage(owner: str, runtime: Runtime) -> list[OwnerUsage]:

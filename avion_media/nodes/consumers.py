@@ -9,12 +9,12 @@ from avion_media.backends.queue import NEVER_GIVEN_UP, BulkJobs
 from avion_media.backends.queue.bulk_jobs import REPLAY, UNDELETE
 from avion_media.backends.queue.task_scan import DeadLetterIndex
 from avion_media.backends.redis import Redis
-from avion_media.backends.remote import AddressGuard, Fetcher, HostLimiter, HostLimits
+from avion_media.backends.remote import Fetcher, HostLimiter, HostLimits
 from avion_media.backends.settings import RemoteConfig
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE, TaskHandler
 from avion_media.items.deletion import RemoveDeleted
 from avion_media.nodes import group
-from avion_media.process.runtime import Limiter, Runtime
+from avion_media.process.runtime import Limiter, Runtime, guard_of
 from avion_media.servers.settings import ServerSettings
 from avion_media.workers.bulk import BulkRunner, ReplayDeadLetters, UndeleteMedia, Work
 from avion_media.workers.cache_remote import CacheRemote
@@ -32,16 +32,6 @@ _STOP_S = 0.5  # the drain gave tasks their time already; what is left is releas
 _MAX_BACKOFF = 150  # five minutes by default
 _LONGEST_PAUSE = 20  # ten minutes
 _MAX_DEFERRAL = 30  # a quarter of an hour
-
-
-def guard_of(remote: RemoteConfig) -> AddressGuard:
-    """The address guard of the configuration."""
-    return AddressGuard(
-        deny_hosts=remote.deny_hosts,
-        allow_hosts=remote.allow_hosts,
-        deny_networks=remote.deny_networks,
-        allow_networks=remote.allow_networks,
-    )
 
 
 def user_agent_of(config: ServerSettings) -> str:

@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -32,7 +31,7 @@ from avion_media.items.deletion.notices import notice_backlog
 from avion_media.items.state import MediaEvents
 from avion_media.items.state.sweep_state import SweepState
 from avion_media.process.lifecycle import Phase
-from avion_media.process.runtime import Limiter, Runtime
+from avion_media.process.runtime import FleetStatistics, Limiter, Runtime
 from avion_media.workers.sweep import STORED_KINDS
 from supervisors import State, Supervisor
 
@@ -72,9 +71,9 @@ def observe(runtime: Runtime) -> None:
         observe_gauge(instrument, _queue_points(runtime, of_queue))
     for instrument, of_limiter in _OF_LIMITERS.items():
         observe_gauge(instrument, _limiter_points(runtime, of_limiter))
-    observe_gauge(instruments.EVENTS_HEADROOM, lambda: [(runtime.observed.events_headroom, {})])
-    observe_gauge(instruments.REDIS_MEMORY, lambda: [(runtime.observed.redis_memory, {})])
-    observe_gauge(instruments.SWEEP_FINISHED, lambda: [(runtime.observed.swept_at, {})])
+    observe_gauge(instruments.EVENTS_HEADROOM, lambda: [(runtime.observed.fleet.events_headroom, {})])
+    observe_gauge(instruments.REDIS_MEMORY, lambda: [(runtime.observed.fleet.memory_use, {})])
+    observe_gauge(instruments.SWEEP_FINISHED, lambda: [(runtime.observed.fleet.swept_at, {})])
     observe_gauge(instruments.STORE_OBJECTS, lambda: _stored(runtime, 0))
     observe_gauge(instruments.STORE_SIZE, lambda: _stored(runtime, 1))
     observe_gauge(
@@ -122,7 +121,7 @@ async def keep_polling(runtime: Runtime) -> None:
                 pass  # the next sample is as good
             except Exception as error:  # noqa: BLE001 - a crash here would restart the whole tree, which needs no gauges
                 _log.error("gauges.failed", exc_info=error)
-            pause_s = _POLL_S if runtime.observed.queue_stats else first_pauses.failed()
+            pause_s = _POLL_S if runtime.observed.fleet.counted_at else first_pauses.failed()
             await trio.sleep(pause_s * random.uniform(0.8, 1.2))
 
 
@@ -130,11 +129,7 @@ async def _sample(runtime: Runtime) -> None:
     await runtime.replicas.announce(runtime.replica())
     observed = runtime.observed
     found = await read_fleet_statistics(runtime.redis, runtime.items.queues, runtime.items.events, max_age_s=_POLL_S)
-    observed.queue_stats = {**{name: each.stats for name, each in found.queues.items()}, DROP_DELETED: found.notices}
-    observed.events_headroom = found.events_headroom
-    observed.stored = dict(found.stored)
-    observed.swept_at = found.swept_at
-    observed.redis_memory = found.memory_use
+    observed.fleet = found
     ((memory_bytes, _),) = _resident_memory()
     lag_s, requests = observed.history.take_lag(), observed.active_requests()
     observed.history.add(Sample(time.time(), found.queues, memory_bytes, lag_s, requests))
@@ -151,7 +146,7 @@ async def _measure_lag(runtime: Runtime) -> None:
 
 def _queue_points(runtime: Runtime, value: Callable[[QueueStats], float]) -> Callable[[], list[Point]]:
     return lambda: [
-        (value(runtime.observed.queue_stats.get(name, QueueStats())), {"messaging__destination__name": name})
+        (value(runtime.observed.fleet.stats.get(name, QueueStats())), {"messaging__destination__name": name})
         for name in (*runtime.items.queues, DROP_DELETED)
     ]
 
@@ -161,7 +156,7 @@ def _limiter_points(runtime: Runtime, value: Callable[[Limiter], float]) -> Call
 
 
 def _stored(runtime: Runtime, index: int) -> list[Point]:
-    stored = runtime.observed.stored
+    stored = runtime.observed.fleet.stored
     return [(stored.get(kind, (0, 0))[index], {"kind": kind}) for kind in STORED_KINDS]
 
 
@@ -235,24 +230,6 @@ def limiting(runtime: Runtime, name: str, read: Callable[[], Limiter]) -> Iterat
 def of_capacity(limiter: trio.CapacityLimiter) -> Limiter:
     """How a limiter of Trio's stands."""
     return Limiter(limiter.borrowed_tokens, int(limiter.total_tokens), limiter.statistics().tasks_waiting)
-
-
-@dataclass(frozen=True, slots=True)
-class FleetStatistics:
-    """One moment, by the clock of the replica that counted (Unix seconds).
-
-    ``notices`` are those of `drop_deleted` that wait; ``events_headroom``: see `MediaEvents.headroom`. ``stored``:
-    objects and bytes by kind at the last whole sweep; ``swept_at``: its end in Unix seconds, or 0. ``memory_use``:
-    see `Redis.memory_use`.
-    """
-
-    counted_at: float
-    queues: Mapping[str, QueueSample]
-    notices: QueueStats
-    events_headroom: int
-    stored: Mapping[str, tuple[int, int]]
-    swept_at: float
-    memory_use: float = 0.0
 
 
 STATISTICS = JsonRecord("statistics", FleetStatistics, _KEY, "the process that counts")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Container
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Container, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from types import TracebackType
 
 import trio
 
@@ -14,7 +13,6 @@ from avion_media.common.errors import MediaError
 from avion_media.common.settings import Bind
 from avion_media.common.telemetry import NO_SPAN, Span, Telemetry, get_logger, instruments
 from avion_media.common.telemetry.attributes import RPC_FAULTS
-from avion_media.nodes.consumers import guard_of
 from avion_media.nodes.credential_reload import open_callers, open_operators, open_tls
 from avion_media.nodes.gauges import limiting
 from avion_media.operations.table import Operations
@@ -99,52 +97,33 @@ async def origin(runtime: Runtime, child: Child[Address], *, config: HttpConfig)
         await serve_until_stopped(child, listeners, server.serve)
 
 
-class ObservedCall(AbstractContextManager[None]):
-    """Entered in the call's task before its handler, left once its code is known.
+@contextmanager
+def observed_call(telemetry: Telemetry, methods: Container[str], call: CallContext) -> Iterator[None]:
+    """Report a call by a span and a metric: entered in its task before its handler, left once its code is known.
 
     ``methods`` are the paths that are served: what else a client asks for is counted, but not named.
     """
-
-    __slots__ = ("_block", "_call", "_method", "_span", "_telemetry")
-
-    def __init__(self, telemetry: Telemetry, methods: Container[str], call: CallContext) -> None:
-        self._telemetry = telemetry
-        self._call = call
-        self._method = call.method[1:] if call.method in methods else _OTHER
-        self._block: AbstractContextManager[Span] | None = None
-        self._span: Span = NO_SPAN
-
-    def __enter__(self) -> None:
-        if self._call.method.startswith(_TRACED) and self._method is not _OTHER:
-            parent = self._call.metadata.get("traceparent", "")
-            self._block = self._telemetry.span(
-                self._method, kind="server", parent=str(parent), rpc__system__name="grpc", rpc__method=self._method
-            )
-            self._span = self._block.__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        code = self._call.code
-        fault = code.name if code.name in RPC_FAULTS else ""
-        if self._block is not None:
-            self._span.set(rpc__response__status_code=code.name)
+    method = call.method[1:] if call.method in methods else _OTHER
+    block: AbstractContextManager[Span] = NO_SPAN
+    if call.method.startswith(_TRACED) and method is not _OTHER:
+        parent = str(call.metadata.get("traceparent", ""))
+        block = telemetry.span(method, kind="server", parent=parent, rpc__system__name="grpc", rpc__method=method)
+    with block as span:
+        try:
+            yield
+        finally:
+            code = call.code.name
+            fault = code if code in RPC_FAULTS else ""
+            span.set(rpc__response__status_code=code)
             if fault:
-                self._span.fail(fault)
-            self._block.__exit__(kind, error, traceback)
-        self._telemetry.record(
-            instruments.RPC_DURATION,
-            self._call.duration_s,
-            rpc__method=self._method,
-            rpc__response__status_code=code.name,
-            error__type=fault,
-        )
+                span.fail(fault)
+            known = {"rpc__method": method, "rpc__response__status_code": code, "error__type": fault}
+            telemetry.record(instruments.RPC_DURATION, call.duration_s, **known)
 
 
 async def grpc(runtime: Runtime, child: Child[Address], *, config: GrpcConfig) -> None:
     """MediaService, health and reflection; and what wakes the watchers."""
-    watchers = Watchers()
-    service = MediaService(runtime, guard_of(runtime.config.remote), watchers)
+    service = MediaService(runtime)
     health = HealthService()
     tls, callers = open_tls(config), open_callers(config)
     server = GrpcServer(
@@ -154,7 +133,7 @@ async def grpc(runtime: Runtime, child: Child[Address], *, config: GrpcConfig) -
         hooks=Hooks(
             map_exception,
             _on_error,
-            observe=lambda call: ObservedCall(runtime.telemetry, methods, call),
+            observe=lambda call: observed_call(runtime.telemetry, methods, call),
             authorise=None if callers is None else _Authorising(config, lambda: callers.value),
         ),
     )
@@ -172,7 +151,7 @@ async def grpc(runtime: Runtime, child: Child[Address], *, config: GrpcConfig) -
         with runtime.draining("grpc", server.drain), calls, connections:
             listeners = await listen(child, config.bind, for_clients=runtime.lifecycle.accepting_connections)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_wake_watchers, runtime, watchers)
+                nursery.start_soon(_wake_watchers, runtime, service.watchers)
                 for files in (tls, callers):
                     if files is not None:
                         nursery.start_soon(files.watch)
@@ -241,9 +220,7 @@ async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettin
         local_only=config.admin.bind.is_loopback,
         session=sessions.is_open,
     )
-    # Nobody watches in the upload box, so its service needs no subscription.
-    service = MediaService(runtime, guard_of(config.remote), Watchers()) if config.admin.uploads else None
-    uploads = None if service is None else Uploads(service)
+    uploads = Uploads(MediaService(runtime)) if config.admin.uploads else None  # nobody watches in the upload box
     runtime.kill = tree().kill if config.chaos.enabled else None
     operations = Operations(runtime)
     console = Console(runtime, config, tree(), gate, sessions, operations, uploads=uploads)

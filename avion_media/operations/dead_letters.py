@@ -118,8 +118,10 @@ class _Stream:
         self._read = dead_letters.newest if newest_first else dead_letters.list
         self._has_more = True
         self._last = ""
-        if cursor:
-            self._last = f"{cursor[0] + 1}-0" if newest_first else f"{cursor[0] - 1}-{_LAST_SEQUENCE}"
+        if cursor and newest_first:
+            self._last = f"{cursor[0] + 1}-0"
+        elif cursor and cursor[0]:
+            self._last = f"{cursor[0] - 1}-{_LAST_SEQUENCE}"
 
     async def filled(self) -> bool:
         """Read the next chunk if all rows were taken. Return whether there are rows. Raises `Unavailable`."""

@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -15,14 +15,17 @@ from typing import Any
 import trio
 
 from avion_media.backends.queue import QueueStats
-from avion_media.backends.queue.history import History
+from avion_media.backends.queue.history import History, QueueSample
 from avion_media.backends.redis import Redis
+from avion_media.backends.remote import AddressGuard
+from avion_media.backends.settings import RemoteConfig
 from avion_media.backends.store import ObjectStore
 from avion_media.common.errors import Dependency
 from avion_media.common.formats import FORMATS
 from avion_media.common.parts import MULTIPART_THRESHOLD_BYTES
 from avion_media.common.records import UNREADABLE
 from avion_media.common.resources import ResourceSlot
+from avion_media.common.tasks import DROP_DELETED
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry
 from avion_media.items.deletion import DeletionJournal, JournalReplay
 from avion_media.items.item import Items
@@ -66,17 +69,36 @@ class Limiter:
         return self.waiting > 0 or self.used >= self.limit
 
 
+@dataclass(frozen=True, slots=True)
+class FleetStatistics:
+    """What one replica has counted for all, by its clock (Unix seconds); 0 before the first time.
+
+    ``notices`` are those of `drop_deleted` that wait; ``events_headroom``: see `MediaEvents.headroom`. ``stored``:
+    objects and bytes by kind at the last whole sweep; ``swept_at``: its end in Unix seconds, or 0. ``memory_use``:
+    see `Redis.memory_use`.
+    """
+
+    counted_at: float = 0.0
+    queues: Mapping[str, QueueSample] = field(default_factory=dict)
+    notices: QueueStats = field(default_factory=QueueStats)
+    events_headroom: int = 0
+    stored: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    swept_at: float = 0.0
+    memory_use: float = 0.0
+
+    @property
+    def stats(self) -> dict[str, QueueStats]:
+        """The figures of each queue, and of the notices."""
+        return {**{name: each.stats for name, each in self.queues.items()}, DROP_DELETED: self.notices}
+
+
 @dataclass(slots=True)
 class Observed:
     """What the gauges and the console read. The nodes write it while they run."""
 
     limiters: dict[str, Callable[[], Limiter]] = field(default_factory=dict)
-    queue_stats: dict[str, QueueStats] = field(default_factory=dict)  # as they were a few seconds ago
+    fleet: FleetStatistics = field(default_factory=FleetStatistics)  # as it was a few seconds ago
     warnings: list[str] = field(default_factory=list)  # settings of Redis that can lose data
-    swept_at: float = 0.0  # when the last sweep ended, Unix seconds
-    stored: dict[str, tuple[int, int]] = field(default_factory=dict)  # objects and bytes by kind, at the last sweep
-    events_headroom: int = 0  # events that can follow before the slowest consumer group misses one
-    redis_memory: float = 0.0  # share of `maxmemory` that the fullest Redis server uses
     held: tuple[str, ...] = ()  # when each waiting media item was held, as in its record, the longest waiting first
     active_requests: Callable[[], int] = lambda: 0  # of the origin
     history: History = field(default_factory=History)
@@ -121,6 +143,16 @@ def capabilities_of(config: ProcessSettings, *, multipart: bool) -> Capabilities
         thumbnail_sizes={size.name: size.longest_edge for size in config.thumbnails.sizes},
         multipart=multipart,
         multipart_threshold=MULTIPART_THRESHOLD_BYTES,
+    )
+
+
+def guard_of(remote: RemoteConfig) -> AddressGuard:
+    """Return the address guard of the configuration."""
+    return AddressGuard(
+        deny_hosts=remote.deny_hosts,
+        allow_hosts=remote.allow_hosts,
+        deny_networks=remote.deny_networks,
+        allow_networks=remote.allow_networks,
     )
 
 

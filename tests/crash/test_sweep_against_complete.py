@@ -91,7 +91,7 @@ async def complete(stage: Stage, steps: Steps | None = None) -> bool:
     moderation = SimpleNamespace(status=ModerationStatus(store))
     shared = {"items": items, "replay": stage.replay(steps), "moderation": moderation, "telemetry": NO_TELEMETRY}
     runtime = SimpleNamespace(config=Config(), store=store, **shared)
-    service = MediaService(cast("Any", runtime), cast("Any", None), cast("Any", None))
+    service = MediaService(cast("Any", runtime))
     request = wire.CompleteMediaUploadRequest(media_id=str(stage.media_id))
     try:
         await service.CompleteMediaUpload(request, cast("Any", SimpleNamespace(caller="web")))

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-from avion_media.backends.remote import AddressGuard, InvalidUrl, RemoteUrl, parse_remote_url
+from avion_media.backends.remote import InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.common import keys
 from avion_media.common.errors import MediaError, Reason
 from avion_media.common.ids import (
@@ -28,7 +28,7 @@ from avion_media.common.wire.avion.media_grpc import MediaServiceServicer
 from avion_media.items.moderation import MAX_NOTE, NotBlocked
 from avion_media.operations.operation import Facts, Order
 from avion_media.operations.table import Operations
-from avion_media.process.runtime import Runtime
+from avion_media.process.runtime import Runtime, guard_of
 from avion_media.process.settings import ProcessSettings
 from avion_media.servers.api.resumable import (
     AlreadyCompleted,
@@ -68,14 +68,14 @@ class HostDenied(MediaError):
 class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code has no types
     """The handlers. One object serves all calls."""
 
-    def __init__(self, runtime: Runtime, guard: AddressGuard, watchers: Watchers) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._config: ProcessSettings = runtime.config
         self._enabled = runtime.config.decoders.enabled()
-        self._guard = guard
+        self._guard = guard_of(runtime.config.remote)
         upload = runtime.config.upload
         self._statuses = StatusResolver(runtime.items, runtime.replay, runtime.moderation.status, upload)
-        self._watchers = watchers
+        self.watchers = Watchers()
         self._pending = PendingUploads(upload.max_pending, upload.url_ttl)
         self._resumable = ResumableUploads(runtime.store, upload)
         self._owners = runtime.items.owners
@@ -313,7 +313,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     ) -> AsyncIterator[wire.MediaStatus]:
         """Stream each change, and end after a final state."""
         any_id = _any_id(request.media_id)
-        with self._watchers.watching(any_id.text) as notifier:
+        with self.watchers.watching(any_id.text) as notifier:
             last: Status | None = None
             while True:
                 status = await self._statuses.resolve(any_id)

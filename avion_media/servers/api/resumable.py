@@ -111,9 +111,11 @@ class ResumableUploads:
 
     def __init__(self, store: ResourceSlot[ObjectStore], config: UploadConfig) -> None:
         self._store = store
-        self._ids = UploadIds(store)
         self._ttl = timedelta(seconds=config.multipart_ttl)
         self._url_ttl = timedelta(seconds=config.url_ttl)
+        self._key: bytes | None = None
+        self._read_at = 0.0
+        self._reading = trio.Lock()
 
     def expires_at(self, media_id: MediaId) -> datetime:
         """Return when an upload ends if it is not completed."""
@@ -133,11 +135,7 @@ class ResumableUploads:
         store_id = await self._uploads.create(
             keys.incoming(media_id), content_type=request.content_type, metadata=owner_metadata(request.owner)
         )
-        return await self._ids.seal(media_id, GrantedUpload(store_id, plan)), plan.part_bytes
-
-    async def open(self, media_id: MediaId, upload_id: str) -> GrantedUpload:
-        """Read an upload id. Raises `InvalidUploadId`."""
-        return await self._ids.open(media_id, upload_id)
+        return await self._seal(media_id, GrantedUpload(store_id, plan)), plan.part_bytes
 
     async def sign(
         self, media_id: MediaId, upload: GrantedUpload, numbers: Sequence[int], now: datetime | None = None
@@ -194,31 +192,7 @@ class ResumableUploads:
             return False
         return True
 
-    @property
-    def _uploads(self) -> MultipartUploads:
-        return self._store.get().multipart
-
-
-def _whole(part: Part, stored: Mapping[int, StoredPart]) -> StoredPart | None:
-    """Return the stored part; None if it is missing, or has another length."""
-    found = stored.get(part.number)
-    return found if found is not None and found.size_bytes == part.size_bytes else None
-
-
-def _etags(stored: Mapping[int, StoredPart], count: int) -> dict[int, str]:
-    return {number: stored[number].etag for number in range(1, count + 1)}
-
-
-class UploadIds:
-    """Makes and reads ids. Every method can raise `Unavailable`."""
-
-    def __init__(self, store: ResourceSlot[ObjectStore]) -> None:
-        self._store = store
-        self._key: bytes | None = None
-        self._read_at = 0.0
-        self._reading = trio.Lock()
-
-    async def seal(self, media_id: MediaId, granted: GrantedUpload) -> str:
+    async def _seal(self, media_id: MediaId, granted: GrantedUpload) -> str:
         """Return the id of an upload."""
         text = f"{granted.plan.size_bytes}.{granted.plan.part_bytes}.{granted.store_id}".encode()
         key = self._key or await self._read_key()
@@ -256,6 +230,20 @@ class UploadIds:
                 self._key = await read_secret(self._store.get(), keys.UPLOAD_SECRET)
                 self._read_at = trio.current_time()
             return self._key
+
+    @property
+    def _uploads(self) -> MultipartUploads:
+        return self._store.get().multipart
+
+
+def _whole(part: Part, stored: Mapping[int, StoredPart]) -> StoredPart | None:
+    """Return the stored part; None if it is missing, or has another length."""
+    found = stored.get(part.number)
+    return found if found is not None and found.size_bytes == part.size_bytes else None
+
+
+def _etags(stored: Mapping[int, StoredPart], count: int) -> dict[int, str]:
+    return {number: stored[number].etag for number in range(1, count + 1)}
 
 
 def _mac(key: bytes, media_id: MediaId, text: bytes) -> bytes:

@@ -10,7 +10,8 @@ import pytest
 from avion_media.backends.remote.guard import AddressRefused
 from avion_media.backends.settings import RemoteConfig
 from avion_media.config import Config, ConfigError, load
-from avion_media.nodes.consumers import guard_of, user_agent_of
+from avion_media.nodes.consumers import user_agent_of
+from avion_media.process.runtime import guard_of
 from avion_media.servers.settings import HttpConfig
 
 R = "AVION_MEDIA_REMOTE__"

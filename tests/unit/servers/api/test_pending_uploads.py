@@ -82,7 +82,7 @@ async def test_what_was_answered_unavailable_is_not_pending() -> None:
     config = load({"AVION_MEDIA_UPLOAD__MAX_PENDING": "2"})
     unused = {"items": SimpleNamespace(owners=None), "replay": None, "moderation": SimpleNamespace(status=None)}
     runtime = cast("Runtime", SimpleNamespace(config=config, telemetry=NO_TELEMETRY, store=store, **unused))
-    service = MediaService(runtime, cast("Any", None), cast("Any", None))
+    service = MediaService(runtime)
     request = wire.RequestMediaUploadRequest(filename="cat.jpg", content_type="image/jpeg", size=10)
     for _ in range(5):
         with pytest.raises(Unavailable):

@@ -280,7 +280,7 @@ class Engine:
         if life.cancelled:
             stuck = Stuck(record.path, STUCK_AFTER_S)
             record.note_failure(stuck)
-            self._emit(record, EventKind.STUCK, now, stuck, stack=stack)
+            self._emit(record, EventKind.STUCK, now, error=stuck, stack=stack)
         elif life.stop_requested:
             self._cancel(record, life, now, "it did not stop in time", stack)
         elif record.state is State.STARTING:
@@ -387,7 +387,7 @@ class Engine:
     def _cancel(self, record: Record, life: Incarnation, now: float, why: str, stack: str | None = None) -> None:
         life.deadline = math.inf
         self._cancel_task(record, life, now, why)
-        self._emit(record, EventKind.CANCELLED, now, life.cancel_cause, why, stack=stack)
+        self._emit(record, EventKind.CANCELLED, now, error=life.cancel_cause, reason=why, stack=stack)
         if record.children is None:
             self._deadlines.set(record, now + STUCK_AFTER_S)
 
@@ -477,12 +477,12 @@ class Engine:
             limit = self.intensity
             escalation = TooManyRestarts(self.own.path, record.path, limit.max_restarts, limit.within_s)
             self.fail(escalation, failure or error, f"too many restarts of {record.path}")
-            self._emit(self.own, EventKind.ESCALATED, now, escalation)
+            self._emit(self.own, EventKind.ESCALATED, now, error=escalation)
         else:
             healthy = life.started_at is not None and now - life.started_at >= record.backoff.healthy_after_s
             own.failures = 1 if healthy else own.failures + 1
             record.note_failure(failure)
-            self._emit(record, kind, now, failure, record.reason)
+            self._emit(record, kind, now, error=failure, reason=record.reason)
             self._restart_later(record, now)
         self._forget_if_gone(record)
 
@@ -509,20 +509,11 @@ class Engine:
         to_stop = [each for each in to_start if each in stopping and each.up]
         self._begin_batch(to_stop, to_start, not_before, f"restart of {record.path}")
 
-    def _emit(
-        self,
-        record: Record,
-        kind: EventKind,
-        at: float,
-        error: BaseException | None = None,
-        reason: str | None = None,
-        **details: Any,
-    ) -> None:
-        number = self.journal.next_seq()
-        event = Event(
-            number, at, record.path, kind, record.incarnation, error, reason, is_raised=record.is_awaited, **details
-        )
-        self.journal.emit(event, [node.observers for node in record.line()])  # now, as the node may leave
+    def _emit(self, record: Record, kind: EventKind, at: float, **details: Any) -> None:
+        number, is_raised = self.journal.next_seq(), record.is_awaited
+        event = Event(number, at, record.path, kind, record.incarnation, is_raised=is_raised, **details)
+        # Those of now, because the node may leave before the delivery.
+        self.journal.emit(event, [node.observers for node in record.line() if node.observers])
 
     def _ended(self, record: Record, kind: EventKind, now: float, error: BaseException | None) -> None:
         """Record that a node is down."""
@@ -530,7 +521,7 @@ class Engine:
         if record.keeps_error or not record.membership.ever_started:
             record.membership.error = error
         record.enter(OVER_AFTER[kind], now)
-        self._emit(record, kind, now, error, record.reason)
+        self._emit(record, kind, now, error=error, reason=record.reason)
         self._has_changed(record)
 
     def _forget_if_gone(self, record: Record) -> None:

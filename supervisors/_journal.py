@@ -38,8 +38,9 @@ class Journal:
 
     def emit(self, event: Event, observers: list[Observers]) -> None:
         """Take an event. ``observers`` are those of the node and of all supervisors above it."""
-        self._queue.append((event, observers))
-        self._wake()
+        if observers or events_log.isEnabledFor(event.level):
+            self._queue.append((event, observers))
+            self._wake()
 
     def next_seq(self) -> int:
         """Return the number of the next event."""

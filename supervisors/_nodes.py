@@ -13,12 +13,7 @@ from trio.lowlevel import enable_ki_protection
 
 from supervisors._child import Child
 from supervisors._engine import AUTOMATIC_SHUTDOWN, Engine
-from supervisors._errors import (
-    Killed,
-    NotRunning,
-    SpecError,
-    StartFailed,
-)
+from supervisors._errors import Killed, NotRunning, SpecError, StartFailed
 from supervisors._policy import (
     AutoShutdown,
     Backoff,
@@ -29,7 +24,7 @@ from supervisors._policy import (
     check_escalates,
     check_seconds,
 )
-from supervisors._record import ROOT, Membership, Record, Run
+from supervisors._record import ROOT, Membership, Record
 from supervisors._state import End, Event, NodeState, State
 
 T = TypeVar("T")
@@ -125,7 +120,7 @@ class Node(Generic[T_co]):
         """
         check_seconds("grace_s", grace_s, zero=True)
         record = self._record
-        engine = _above(record)
+        engine = _engine_of(record.parent)
         if engine is not None:
             engine.stop_child(record, trio.current_time() + grace_s)
         elif record.below is not None:  # a root
@@ -141,7 +136,7 @@ class Node(Generic[T_co]):
         and for a node without a supervisor (a root, or a dynamic child that was stopped).
         """
         record = self._record
-        engine = _above(record)
+        engine = _engine_of(record.parent)
         if record.parent is None or record.membership.removed:
             raise NotRunning(f"{self.path} has no supervisor that could start it")
         if engine is None:
@@ -158,12 +153,13 @@ class Node(Generic[T_co]):
         The children of a supervisor end with it, right to left and without grace. A root's `run` raises `Killed`.
         """
         record = self._record
-        engine = _above(record)
+        engine = _engine_of(record.parent)
         if engine is not None:
             engine.kill(record)
             return record.up
-        if record.parent is None and record.below is not None:
-            record.below.fail(Killed(ROOT), None, "kill", trio.current_time())
+        root = None if record.parent is not None else _engine_of(record)
+        if root is not None:
+            root.fail(Killed(ROOT), None, "kill", trio.current_time())
             return True
         return False
 
@@ -272,7 +268,7 @@ class Supervisor(Node[None]):
 
     async def _run_below(self, child: Child[Any]) -> None:
         """Run as the child of another supervisor."""
-        above = _above(self._record)
+        above = _engine_of(self._record.parent)
         assert above is not None
         await self._serve(tree_journal=above.journal, on_started=child.started)
 
@@ -305,7 +301,7 @@ class Supervisor(Node[None]):
 
     async def _take_back(self, node: Node[Any]) -> BaseException | None:
         """Cancel and remove a child, wait for its end, and return what it raised meanwhile."""
-        record, engine = node._record, self._record.below
+        record, engine = node._record, _engine_of(self._record)
         record.is_awaited = True  # the caller gets the error
         if engine is not None and record.parent is self._record:
             engine.stop_child(record, trio.current_time(), remove=True)
@@ -317,7 +313,7 @@ class Supervisor(Node[None]):
 
     @enable_ki_protection
     def _add(self, node: Node[Any]) -> Record:
-        engine = self._record.below
+        engine = _engine_of(self._record)
         if engine is None or engine.stopping:
             raise NotRunning(f"{self.path} is not running")
         self._place([node])
@@ -333,7 +329,7 @@ class Supervisor(Node[None]):
         record = node._record
         if record.parent is not self._record:
             raise LookupError(f"{node.path} is not a child of {self.path}")
-        engine = self._record.below
+        engine = _engine_of(self._record)
         if engine is None:
             record.leave()
         else:
@@ -423,6 +419,6 @@ def _check(name: str, what: str, value: object, kind: type) -> None:
         raise SpecError(f"{name!r}: {what} must be of {kind.__name__}, not {value!r}")
 
 
-def _above(record: Record) -> Run | None:
-    """Return the run of the supervisor above."""
-    return None if record.parent is None else record.parent.below
+def _engine_of(record: Record | None) -> Engine | None:
+    """Return the run of a supervisor."""
+    return None if record is None else cast("Engine | None", record.below)

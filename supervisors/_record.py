@@ -1,4 +1,4 @@
-"""The state of one node: its place, its policy, its present incarnation; the interface of a supervisor that runs."""
+"""The state of one node: its place, its policy, its present incarnation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import trio
 
 from supervisors._child import Child
 from supervisors._errors import SupervisionError, is_shutdown, text_of
-from supervisors._journal import Journal, Observers
+from supervisors._journal import Observers
 from supervisors._policy import Backoff, Policy, Restart
 from supervisors._state import LEGAL, OVER, UP, End, EventKind, NodeState, State
 
@@ -20,28 +20,12 @@ ROOT = "/"
 
 
 class Run(Protocol):
-    """A supervisor that runs, as nodes and other supervisors see it. All requests are flags and a wake-up."""
+    """A supervisor that runs, as records and the supervisor above see it."""
 
-    journal: Journal
     stopping: bool
 
-    def request_stop(self, reason: str, deadline: float = math.inf) -> None:
+    def request_stop(self, reason: str, deadline: float) -> None:
         """Stop in order, and cancel the rest at ``deadline``. A later deadline than the present one is ignored."""
-
-    def fail(self, failure: Exception, cause: BaseException | None, reason: str, deadline: float = math.inf) -> None:
-        """Give up and stop; only the first failure counts."""
-
-    def add(self, records: list[Record], now: float, *, added: bool = True) -> None:
-        """Start children that have their place already, in this order."""
-
-    def stop_child(self, record: Record, deadline: float, *, remove: bool = False) -> None:
-        """Stop one child, and keep it down until it is restarted by hand. With ``remove`` forget it instead."""
-
-    def restart_child(self, record: Record, now: float) -> None:
-        """Stop a child if it runs, then start it, at once and uncounted."""
-
-    def kill(self, record: Record) -> None:
-        """Cancel a child that is up as if it had crashed."""
 
 
 @dataclass(eq=False, slots=True)

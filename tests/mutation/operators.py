@@ -10,6 +10,7 @@ import ast
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import unified_diff
+from types import EllipsisType
 
 _COMPARISONS: dict[type[ast.cmpop], tuple[str, ...]] = {
     ast.Lt: ("<=", ">="),
@@ -36,7 +37,7 @@ _ARITHMETIC: dict[type[ast.operator], str] = {
 }
 _OPPOSITES = {"min": "max", "max": "min", "any": "all", "all": "any", "popleft": "pop"}
 _COPIES = frozenset({"list", "tuple", "set", "frozenset", "sorted", "reversed"})
-_ABSTRACT = "abstractmethod"  # it, and what goes with it, is for type checkers: nobody calls that function
+_FOR_TYPE_CHECKERS = frozenset({"abstractmethod", "overload"})  # nobody calls a function with one of these decorators
 _COMMUTATIVE = frozenset({"min", "max"})
 
 Enums = Mapping[str, tuple[str, ...]]
@@ -127,7 +128,7 @@ def _is_silent(node: ast.AST) -> bool:
     match node:
         case ast.Import() | ast.ImportFrom() | ast.JoinedStr():
             return True
-        case ast.Expr(value=ast.Constant(value=str())):  # a docstring
+        case ast.Expr(value=ast.Constant(value=str() | EllipsisType())):  # a docstring, or no body
             return True
         case ast.If(test=ast.Name(id="TYPE_CHECKING")):
             return True
@@ -139,7 +140,7 @@ def _is_silent(node: ast.AST) -> bool:
             return name == "__all__" or (is_alias and name[:1].isupper()) or name == "log"
         case ast.Call(func=ast.Attribute(value=ast.Name(id="log"))):
             return True
-        case ast.keyword(arg="slots"):  # of a dataclass: memory
+        case ast.keyword(arg="slots" | "weakref_slot"):  # of a dataclass: memory
             return True
     return False
 
@@ -248,7 +249,7 @@ def _decorator(node: ast.AST) -> Iterator[_Change]:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         names = [ast.unparse(decorator) for decorator in node.decorator_list]
         for decorator in node.decorator_list:
-            if _ABSTRACT not in names:
+            if not _FOR_TYPE_CHECKERS.intersection(names):
                 yield decorator, ""
 
 

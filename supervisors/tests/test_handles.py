@@ -437,6 +437,7 @@ def test_the_policy_of_a_node_can_be_read() -> None:
     worker = Worker("a", number, restart=Restart.TRANSIENT, grace_s=3, start_timeout_s=4, backoff=backoff)
     assert worker.policy == Policy(Restart.TRANSIENT, 3, 4, significant=False, backoff=backoff)
     assert Supervisor("s").policy == Policy(Restart.PERMANENT, math.inf, math.inf, significant=False)
+    assert DynamicSupervisor("p").policy == Policy(Restart.PERMANENT, 30, math.inf, significant=False)
 
 
 async def test_map_runs_so_many_at_a_time(autojump_clock: MockClock) -> None:

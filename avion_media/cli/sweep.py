@@ -17,12 +17,12 @@ from avion_media.cli.output import (
     print_table,
 )
 from avion_media.cli.resources import act, on_service
+from avion_media.common.clock import utc_now
 from avion_media.config import Config
 from avion_media.items.state.sweep_state import SweepState
 from avion_media.operations.operation import Outcome
 from avion_media.process.runtime import Runtime
 from avion_media.workers.sweep import MEANINGS, Reconciliation, Report, SweepDecision
-from avion_media.workers.sweep.reconciliation import utc_now
 
 
 @click.command("sweep")

@@ -11,12 +11,13 @@ import re
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from itertools import pairwise
 
 from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
+from avion_media.common.clock import utc_now
 from avion_media.common.concurrency import run_all
 from avion_media.common.ids import MEDIA_ID_PATTERN, MediaId, parse_media_id, time_prefix, unix_ms_of
 from avion_media.common.media import is_owner
@@ -90,7 +91,7 @@ class OwnerIndex:
         first.add(page)
         counts = [first]
         if len(page) == _PAGE and first.last:
-            ranges = _ranges(first.prefix, first.last, datetime.now(UTC))
+            ranges = _ranges(first.prefix, first.last, utc_now())
             counts += [_Count(first.prefix) for _ in ranges]
             await run_all([partial(self._count, *each) for each in zip(counts[1:], ranges, strict=True)])
         return Usage(sum(each.media for each in counts), sum(each.size_bytes for each in counts))

@@ -10,6 +10,7 @@ import trio
 
 from avion_media.backends.redis import Redis
 from avion_media.backends.store import NOT_EXAMINED, ObjectStore, StoreRefused, examine_part_urls, open_store
+from avion_media.common import clock
 from avion_media.common.concurrency import first_of
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.telemetry import Telemetry, get_logger, instruments
@@ -58,6 +59,7 @@ async def redis(runtime: Runtime, child: Child[None]) -> None:
             try:
                 await redis.ping()
                 runtime.readiness.note_answer(Dependency.REDIS)
+                clock.follow(*await redis.execute("TIME"))
                 await durability.check(redis)
             except Unavailable:
                 pass

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import trio
 
 from avion_media.backends.redis import Lock, LockLost
+from avion_media.common.clock import utc_now
 from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.common.telemetry import get_logger, instruments
@@ -17,7 +18,6 @@ from avion_media.items.state.sweep_state import START, SweepState
 from avion_media.process.runtime import Runtime
 from avion_media.workers.settings import WorkerSettings
 from avion_media.workers.sweep import Reconciliation, Report
-from avion_media.workers.sweep.reconciliation import utc_now
 from supervisors import Child
 
 _POLL_S = 5.0  # how often the leader checks whether a sweep is due

@@ -20,6 +20,7 @@ from avion_media.backends.redis import Redis
 from avion_media.backends.remote import AddressGuard
 from avion_media.backends.settings import RemoteConfig
 from avion_media.backends.store import ObjectStore
+from avion_media.common.clock import now_s
 from avion_media.common.errors import Dependency
 from avion_media.common.formats import FORMATS
 from avion_media.common.parts import MULTIPART_THRESHOLD_BYTES
@@ -214,7 +215,7 @@ class Runtime:
             str(self.lifecycle.phase),
             self.readiness.ready,
             self.started_at,
-            time.time(),
+            now_s(),
             UNREADABLE.first(),
         )
 

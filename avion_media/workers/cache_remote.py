@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
 
 import trio
 
@@ -33,6 +32,7 @@ from avion_media.backends.remote import (
     validators_from,
 )
 from avion_media.backends.settings import RemoteConfig
+from avion_media.common.clock import utc_now
 from avion_media.common.errors import SERVICE_FAULTS, Deferred, Reason, Rejected, Unavailable
 from avion_media.common.ids import RemoteId, remote_id_for
 from avion_media.common.media import MediaFacts
@@ -101,7 +101,7 @@ class CacheRemote(TaskHandler):
         if REGENERATE in task.fields:
             return  # the media item stays as it is
         ttl_s = _UNREACHABLE_TTL_S if reason in _TRANSIENT else self._config.negative_ttl
-        failure = RemoteFailure(reason, task.task_id, url.server, datetime.now(UTC).timestamp())
+        failure = RemoteFailure(reason, task.task_id, url.server, utc_now().timestamp())
         await self._states.remember_failure(remote_id, failure, ttl_s)
         await self._tell_failure(task, remote_id, reason, await self._items.published_if_readable(remote_id))
 
@@ -114,7 +114,7 @@ class CacheRemote(TaskHandler):
         await self._items.keep_processing(remote_id, only_if_known=True)
 
     async def _tell_ready(self, task: Task, remote_id: RemoteId, facts: MediaFacts, visit: Visit) -> None:
-        await self._states.mark_used(remote_id, datetime.now(UTC), self._config.ttl)
+        await self._states.mark_used(remote_id, utc_now(), self._config.ttl)
         await visit.announce_ready(facts, dedup_key=task.task_id)
 
     async def _tell_failure(self, task: Task, remote_id: RemoteId, reason: Reason, copy: Published | None) -> None:
@@ -249,7 +249,7 @@ def _outcome_of(error: BaseException) -> str:
 
 
 def _age_s(copy: Published) -> float:
-    return (datetime.now(UTC) - copy.info.last_modified).total_seconds()
+    return (utc_now() - copy.info.last_modified).total_seconds()
 
 
 def _is_replayed(failure: RemoteFailure, task: Task) -> bool:

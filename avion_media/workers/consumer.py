@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import trio
 
 from avion_media.backends.queue import Lease, TaskQueue
 from avion_media.backends.queue.task_scan import DeadLetterIndex
+from avion_media.common.clock import now_s
 from avion_media.common.concurrency import OutagePause, run_all
 from avion_media.common.errors import Dependency, LeaseLost, Reason, Rejected, Unavailable
 from avion_media.common.tasks import TaskHandler
@@ -296,7 +296,7 @@ class Consumer:
 
     async def _attempt(self, active: _ActiveAttempt) -> tuple[str, str]:
         lease = active.lease
-        refused = refuse(lease, self._policy, time.time(), self._queue.max_deaths)
+        refused = refuse(lease, self._policy, now_s(), self._queue.max_deaths)
         if refused is not None:
             return await self._end(lease, refused)
         error = None
@@ -315,7 +315,7 @@ class Consumer:
             self._outage.succeeded()
         elif pauses_consumer(error):
             self._outage.failed()
-        decision = decide(error, lease, self._policy, time.time(), self._outage.pause_s)
+        decision = decide(error, lease, self._policy, now_s(), self._outage.pause_s)
         if decision.is_bug:
             self._log_bug(lease, error)
         return decision

@@ -12,12 +12,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Final
 
 import trio
 
 from avion_media.backends.store.store import ObjectStore
+from avion_media.common.clock import utc_now
 from avion_media.common.errors import MediaError
 from avion_media.common.keys import EXAMINED_PREFIX
 from avion_media.common.parts import Part
@@ -99,7 +99,7 @@ class _Examination:
             upload_id,
             Part(number, 0, len(_BODY)),
             expires_s=_EXPIRES_S,
-            now=datetime.now(UTC),
+            now=utc_now(),
         )
         url = signed.url[:-1] + ("1" if signed.url.endswith("0") else "0") if forged else signed.url
         headers = {**({} if without_guard else signed.headers), **(added or {})}

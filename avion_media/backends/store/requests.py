@@ -34,6 +34,7 @@ from avion_media.backends.store.objects import (
     received_range,
 )
 from avion_media.backends.store.presign import AT_ONCE_S, META, Presigner
+from avion_media.common.clock import utc_now
 from avion_media.common.errors import Dependency, MediaError, ObjectMissing, Unavailable
 
 T = TypeVar("T")
@@ -220,7 +221,7 @@ class Requests:
         return await self._send("GET", self._url("GET", "", more_query=more_query), read)
 
     def _url(self, method: str, key: str, *, signed: Mapping[str, str] = _NO_HEADERS, more_query: str = "") -> str:
-        now = datetime.now(UTC)
+        now = utc_now()
         return self._presigner.url(method, key, signed=signed, expires_s=AT_ONCE_S, now=now, more_query=more_query)
 
     async def _send(

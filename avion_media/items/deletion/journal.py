@@ -24,6 +24,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from avion_media.backends.store import ListedObject, ObjectStore
+from avion_media.common.clock import utc_now
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import ObjectMissing
 from avion_media.common.ids import base32, time_prefix
@@ -159,7 +160,7 @@ class DeletionJournal:
         ``unfinished`` returns the marks whose removal has not ended, for example because the queue is paused. They
         are written again.
         """
-        oldest, removed = datetime.now(UTC) - self._kept, 0
+        oldest, removed = utc_now() - self._kept, 0
         pages = self._store.get().list(DELETION_JOURNAL_PREFIX)
         old = [listed async for page in pages for listed in page if listed.last_modified < oldest]
         for first in range(0, len(old), _READ_AT_ONCE):

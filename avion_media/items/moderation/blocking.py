@@ -24,13 +24,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from avion_media.backends.files import open_spool
 from avion_media.backends.redis import Lock
 from avion_media.backends.store import ListedObject, ObjectInfo, TooLarge, stored_facts
 from avion_media.common import keys
+from avion_media.common.clock import utc_now
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Dependency, MediaError, ObjectMissing, Reason, Rejected, Unavailable
 from avion_media.common.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id
@@ -165,7 +166,7 @@ class Blocking:
         ``abandoned_only`` all are looked at.
         """
         listed = await self._status.reload()
-        ages = {media_id: datetime.now(UTC) - each.last_modified for media_id, each in listed.items()}
+        ages = {media_id: utc_now() - each.last_modified for media_id, each in listed.items()}
         self._next_look = {
             media_id: known
             for media_id, known in self._next_look.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from typing import Any
 
 from avion_media.backends.remote import InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.common import keys
+from avion_media.common.clock import now_s, utc_now
 from avion_media.common.errors import MediaError, Reason
 from avion_media.common.ids import (
     AnyId,
@@ -95,7 +95,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             limits=self._config.upload,
             enabled=self._enabled,
         )
-        now = time.time()
+        now = now_s()
         media_id = new_media_id(upload.format, int(now * 1000))
         if request.multipart:
             return await self._begin_multipart(media_id, upload, context.caller)
@@ -255,7 +255,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         if state.deleted:
             raise AlreadyDeleted(remote_id.text)
         if await self._has_copy(remote_id, stale_too=state.validated or state.failure is not None):
-            await remote_states.mark_used(remote_id, datetime.now(UTC), self._config.remote.ttl)
+            await remote_states.mark_used(remote_id, utc_now(), self._config.remote.ttl)
             return wire.CacheRemoteMediaResponse(status="ready", media_id=remote_id.text)
         if state.failure is not None:
             task_id = state.failure.task_id
@@ -271,7 +271,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         info = await self._runtime.items.original(remote_id)
         if info is None:
             return False
-        return stale_too or (datetime.now(UTC) - info.last_modified).total_seconds() < self._config.remote.ttl
+        return stale_too or (utc_now() - info.last_modified).total_seconds() < self._config.remote.ttl
 
     async def BlockMedia(self, request: wire.BlockMediaRequest, context: CallContext) -> wire.BlockMediaResponse:
         """Block a known media item and its copies. An interrupted call is completed later."""

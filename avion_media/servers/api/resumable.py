@@ -17,7 +17,7 @@ import binascii
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import trio
@@ -32,6 +32,7 @@ from avion_media.backends.store import (
     read_secret,
 )
 from avion_media.common import keys
+from avion_media.common.clock import utc_now
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.ids import MediaId
 from avion_media.common.media import owner_metadata
@@ -144,7 +145,7 @@ class ResumableUploads:
 
         Without ``numbers``: all parts, with URLs only for those that are not stored. Raises `NoSuchUpload`.
         """
-        now = now or datetime.now(UTC)
+        now = now or utc_now()
         expires_at = min(now + self._url_ttl, self.expires_at(media_id))
         expires_s = int((expires_at - now).total_seconds())
         key = keys.incoming(media_id)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import trio
 
 from avion_media.backends.store import ObjectInfo, stored_facts
 from avion_media.common import keys
+from avion_media.common.clock import utc_now
 from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.media import sizes_of
@@ -73,7 +74,7 @@ class StatusResolver:
         return self._lives(media_id, self._url_ttl, now)
 
     def _lives(self, media_id: MediaId, ttl: timedelta, now: datetime | None) -> bool:
-        now = now or datetime.now(UTC)
+        now = now or utc_now()
         return media_id.created - _CLOCK_SKEW <= now <= media_id.created + ttl
 
     async def _is_uploaded_in_parts(self, media_id: MediaId, now: datetime | None) -> bool:
@@ -87,7 +88,7 @@ class StatusResolver:
         later, when the sweep removes it; no event announces that."""
         if status.state is not State.PENDING_UPLOAD or not isinstance(any_id, MediaId):
             return math.inf
-        left = any_id.created + self._url_ttl - (now or datetime.now(UTC))
+        left = any_id.created + self._url_ttl - (now or utc_now())
         return (left + _A_MOMENT if left > timedelta() else self._url_ttl).total_seconds()
 
     def _ready(self, any_id: AnyId, info: ObjectInfo) -> Status:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from avion_media.common import keys
+from avion_media.common.clock import utc_now
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.ids import InvalidId, parse_any_id
@@ -39,11 +40,6 @@ from avion_media.workers.sweep.report import Refusal, Report, Stored
 _CHUNK = 500  # maximum media items compared at once: one round trip for their deletion records
 _PAGE = 1000  # objects of one listing request, S3's maximum
 _BATCH = 20_000  # media items between two checks of the fraction, and between two saved cursors
-
-
-def utc_now() -> datetime:
-    """The time."""
-    return datetime.now(UTC)
 
 
 class Reconciliation:

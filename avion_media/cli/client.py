@@ -13,6 +13,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from pydantic import SecretStr
 from rich.progress import Progress, TaskID
 
 from avion_media.cli.output import CommandFailed, UsageError
+from avion_media.common.concurrency import in_turn
 from avion_media.common.credentials import read_tokens
 from avion_media.common.errors import Reason
 from avion_media.common.formats import by_filename
@@ -299,10 +301,7 @@ class Client:
                 return
             if round_:
                 await trio.sleep(_FIRST_PAUSE_S * 2 ** (round_ - 1))
-            slots = trio.CapacityLimiter(_PARTS_AT_ONCE)
-            async with trio.open_nursery() as nursery:
-                for part in missing:
-                    nursery.start_soon(self._send_part, path, part, bars, slots)
+            await in_turn([partial(self._send_part, path, part, bars) for part in missing], _PARTS_AT_ONCE)
         if await self._missing(begun):
             raise CommandFailed(
                 f"{path}: not all parts could be stored; go on later with `avion-media upload --resume`"
@@ -319,11 +318,10 @@ class Client:
             return []
         return [part for part in signed.parts if not part.stored]
 
-    async def _send_part(self, path: Path, part: wire.UploadPart, bars: Bars, slots: trio.CapacityLimiter) -> None:
+    async def _send_part(self, path: Path, part: wire.UploadPart, bars: Bars) -> None:
         """Send one part. If that fails, the next round sends it again."""
-        async with slots:
-            with suppress(httpx.HTTPError):
-                await self._put(path, part, bars)
+        with suppress(httpx.HTTPError):
+            await self._put(path, part, bars)
 
     async def _put(self, path: Path, part: wire.UploadPart, bars: Bars) -> httpx.Response:
         """Send a part of a file to its URL, or the whole file as part 0. Return the store's response."""

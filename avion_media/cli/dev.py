@@ -189,8 +189,8 @@ async def _show(
         try:
             async with open_client(config) as client:
                 failures += await _demonstrate(client, demo, f"http://{addresses['http']}")
-        except* CommandFailed as group:
-            failures += [line for failure in group.exceptions for line in getattr(failure, "lines", (str(failure),))]
+        except CommandFailed as failed:
+            failures += failed.lines
     if once:
         runtime.stop_requested.set()
     else:

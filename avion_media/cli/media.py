@@ -23,7 +23,7 @@ from avion_media.cli.output import (
     read_url,
     sanitize,
 )
-from avion_media.cli.resources import unwrapped
+from avion_media.cli.resources import run_quietly
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
 
@@ -36,7 +36,7 @@ def _with_client(config: Config, use: Callable[[Client], Awaitable[T]]) -> T:
         async with open_client(config) as client:
             return await use(client)
 
-    return unwrapped(run)
+    return run_quietly(run)
 
 
 def origin_url(config: Config) -> str:

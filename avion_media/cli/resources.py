@@ -43,19 +43,13 @@ _SETTINGS = {
 }
 
 
-def unwrapped(run: Callable[[], Awaitable[T]]) -> T:
-    """Run with Trio. A `CommandFailed` from a nursery is raised itself, not in a group; Ctrl-C is `KeyboardInterrupt`.
+def run_quietly(run: Callable[[], Awaitable[T]]) -> T:
+    """Run with Trio; Ctrl-C is `KeyboardInterrupt`.
 
-    Nothing is logged, because these exceptions say what is wrong, and programs might read the output.
+    Nothing is logged, because the exceptions say what is wrong, and programs might read the output.
     """
     silence_logging()
-    try:
-        return trio.run(_interruptible, run)
-    except BaseExceptionGroup as group:
-        failure = _first_failure(group)
-        if failure is None:
-            raise
-        raise failure from None
+    return trio.run(_interruptible, run)
 
 
 async def _interruptible(run: Callable[[], Awaitable[T]]) -> T:
@@ -96,16 +90,10 @@ def _on_ctrl_c(interrupt: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _first_failure(error: BaseException) -> CommandFailed | None:
-    if isinstance(error, BaseExceptionGroup):
-        return next((found for found in map(_first_failure, error.exceptions) if found), None)
-    return error if isinstance(error, CommandFailed) else None
-
-
 def run_directly(run: Callable[[], Awaitable[T]]) -> T:
     """Run with Trio. An unavailable dependency becomes a `CommandFailed` with one helpful line."""
     try:
-        return unwrapped(run)
+        return run_quietly(run)
     except Unavailable as error:
         setting = error.setting or _SETTINGS.get(error.dependency, error.dependency)
         raise CommandFailed(f"{error} (see {setting})") from None

@@ -2,7 +2,7 @@
 
 There is no index for these filters. So a page walks over the streams, starting where the previous page ended. Each walk
 is bounded, so a page costs the same with a hundred thousand dead letters as with a thousand. A page reports how many
-dead letters its walk read, and whether the walk reached the end.
+dead letters its walk read.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ class DeadLetterPage:
     older: str
     newer: str
     examined: int
-    is_complete: bool  # whether the walk reached the end in its direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +141,9 @@ async def read_page(redis: Redis, wanted: Selection, *, before: str = "", after:
     onward = "" if walk.has_ended else walk.last
     if after:
         rows.reverse()
-        return DeadLetterPage(tuple(rows), rows[-1].key if rows else after, onward, walk.examined, walk.has_ended)
+        return DeadLetterPage(tuple(rows), rows[-1].key if rows else after, onward, walk.examined)
     newer = (rows[0].key if rows else before) if before else ""
-    return DeadLetterPage(tuple(rows), onward, newer, walk.examined, walk.has_ended)
+    return DeadLetterPage(tuple(rows), onward, newer, walk.examined)
 
 
 async def count_newer(redis: Redis, wanted: Selection, than: str) -> int:

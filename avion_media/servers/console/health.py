@@ -166,27 +166,22 @@ def _findings(facts: Facts) -> Iterator[Finding]:
 
 
 def _of_dependencies(facts: Facts) -> Iterator[Finding]:
-    states, reasons = facts.report["dependencies"], facts.report["reasons"]
-    is_starting = facts.report["phase"] == Phase.STARTING
-    if states["redis"] != "up" and not (is_starting and not reasons.get("redis")):
-        kept = "" if facts.report["warnings"] else " No task is lost."
-        text = f"Uploads cannot be completed and nothing is processed.{kept} The origin keeps serving."
-        yield Finding(
-            Tone.BAD,
+    kept = "" if facts.report["warnings"] else " No task is lost."
+    uses = {
+        "redis": (
             "Redis does not respond",
-            f"{text} {_sentence(reasons.get('redis', ''))}",
-            "system",
-            "dependencies",
-        )
-    if states["store"] != "up" and not (is_starting and reasons.get("store") == "not started"):
-        text = "Uploads fail in the client, tasks wait, and the CDN serves what it has. No task is lost."
-        yield Finding(
-            Tone.BAD,
+            f"Uploads cannot be completed and nothing is processed.{kept} The origin keeps serving.",
+        ),
+        "store": (
             "The object store does not respond",
-            f"{text} {_sentence(reasons.get('store', ''))}",
-            "system",
-            "dependencies",
-        )
+            "Uploads fail in the client, tasks wait, and the CDN serves what it has. No task is lost.",
+        ),
+    }
+    is_starting = facts.report["phase"] == Phase.STARTING
+    for name, (title, text) in uses.items():
+        reason = facts.report["reasons"].get(name, "")
+        if facts.report["dependencies"][name] != "up" and not (is_starting and reason in ("", "not started")):
+            yield Finding(Tone.BAD, title, f"{text} {_sentence(reason)}", "system", "dependencies")
 
 
 def _of_queues(facts: Facts) -> Iterator[Finding]:

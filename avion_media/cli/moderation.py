@@ -28,53 +28,56 @@ from avion_media.process.runtime import Runtime
 from avion_media.servers.api.statuses import StatusResolver, UnknownMedium
 
 _SHOWN = 10  # malformed lines
-evidence_option = click.option(
-    "--keep-evidence/--discard", default=True, show_default=True, help="Move the files to quarantine, or remove them."
+
+
+def _block_command(action: str, what: str) -> click.Command:
+    @click.command("block", help=what)
+    @click.argument("media_id")
+    @click.option("--note", default="", help="For the record.")
+    @click.option(
+        "--keep-evidence/--discard",
+        default=True,
+        show_default=True,
+        help="Move the files to quarantine, or remove them.",
+    )
+    @json_option
+    def command(media_id: str, note: str, keep_evidence: bool, as_json: bool) -> None:
+        any_id, config = read_id(media_id), load_config()
+        if len(note) > MAX_NOTE:
+            raise UsageError(f"--note: it is longer than {MAX_NOTE} characters")
+
+        async def known(runtime: Runtime) -> list[str]:
+            resolver = StatusResolver(runtime.items, runtime.replay, runtime.moderation.status, config.upload)
+            try:
+                await resolver.resolve(any_id)
+            except UnknownMedium:
+                raise CommandFailed(f"{any_id}: media item not found") from None
+            return [str(any_id)]
+
+        outcome = act(action, known, note=note, keep_evidence=keep_evidence)
+        raise_problems(outcome)
+        copies = outcome.done[str(any_id)]["copies"]
+        counted = f", with {copies} {'copy' if copies == 1 else 'copies'}" if copies else ""
+        print_lines({"blocked": media_id, "copies": copies}, [f"{media_id}: blocked{counted}"], as_json=as_json)
+
+    return command
+
+
+def _command(action: str, word: str, what: str) -> click.Command:
+    @click.command(action, help=what)
+    @click.argument("media_id")
+    @json_option
+    def command(media_id: str, as_json: bool) -> None:
+        raise_problems(act(action, [str(read_id(media_id))]))
+        print_lines({word: media_id}, [f"{media_id}: {word}"], as_json=as_json)
+
+    return command
+
+
+block_command = _block_command("block", "Block a media item and its copies: 451 at once, its hashes on the block list.")
+unblock_command = _command(
+    "unblock", "unblocked", "End a block. The files that were kept as evidence are served again."
 )
-note_option = click.option("--note", default="", help="For the record.")
-
-
-@click.command("block")
-@click.argument("media_id")
-@note_option
-@evidence_option
-@json_option
-def block_command(media_id: str, note: str, keep_evidence: bool, as_json: bool) -> None:
-    """Block a media item and its copies: 451 at once, its hashes on the block list."""
-    _block("block", media_id, note, keep_evidence, as_json)
-
-
-def _block(action: str, media_id: str, note: str, keep_evidence: bool, as_json: bool) -> None:
-    any_id, config = read_id(media_id), load_config()
-    if len(note) > MAX_NOTE:
-        raise UsageError(f"--note: it is longer than {MAX_NOTE} characters")
-
-    async def known(runtime: Runtime) -> list[str]:
-        resolver = StatusResolver(runtime.items, runtime.replay, runtime.moderation.status, config.upload)
-        try:
-            await resolver.resolve(any_id)
-        except UnknownMedium:
-            raise CommandFailed(f"{any_id}: media item not found") from None
-        return [str(any_id)]
-
-    outcome = act(action, known, note=note, keep_evidence=keep_evidence)
-    raise_problems(outcome)
-    copies = outcome.done[str(any_id)]["copies"]
-    counted = f", with {copies} {'copy' if copies == 1 else 'copies'}" if copies else ""
-    print_lines({"blocked": media_id, "copies": copies}, [f"{media_id}: blocked{counted}"], as_json=as_json)
-
-
-@click.command("unblock")
-@click.argument("media_id")
-@json_option
-def unblock_command(media_id: str, as_json: bool) -> None:
-    """End a block. The files that were kept as evidence are served again."""
-    _act("unblock", "unblocked", media_id, as_json)
-
-
-def _act(action: str, word: str, media_id: str, as_json: bool) -> None:
-    raise_problems(act(action, [str(read_id(media_id))]))
-    print_lines({word: media_id}, [f"{media_id}: {word}"], as_json=as_json)
 
 
 @click.group("blocklist")
@@ -176,19 +179,5 @@ def review_list_command(as_json: bool) -> None:
     print_found([asdict(each) for each in waiting], ("media item", "since", "why"), rows, as_json=as_json)
 
 
-@review_command.command("release")
-@click.argument("media_id")
-@json_option
-def release_command(media_id: str, as_json: bool) -> None:
-    """Release a held media item: it is processed and published."""
-    _act("release", "released", media_id, as_json)
-
-
-@review_command.command("block")
-@click.argument("media_id")
-@note_option
-@evidence_option
-@json_option
-def review_block_command(media_id: str, note: str, keep_evidence: bool, as_json: bool) -> None:
-    """Block a held media item."""
-    _block("refuse", media_id, note, keep_evidence, as_json)
+review_command.add_command(_command("release", "released", "Release a held media item: it is processed and published."))
+review_command.add_command(_block_command("refuse", "Block a held media item."))

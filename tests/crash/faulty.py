@@ -99,7 +99,7 @@ def patch_files() -> None:
             if how == "raises":
                 raise OSError(28, "No space left on device")
             if how == "stopped, then raises":
-                raise OSError(24, "Too many open files")  # not an outage, but a failure of this attempt
+                raise OSError(13, "Permission denied")  # not an outage, but a failure of this attempt
             result = call(*args, **kwargs)
             _after(how)
             if how == "reply lost":

@@ -71,7 +71,9 @@ def test_a_consumer_removed_with_its_tasks_is_seen(lane: Lane) -> None:
     victim = lane.start(("processing",), BEFORE_IT_IS_PUBLIC | {"how": "killed before"})
     sabotage = "consumer removed with its tasks"
     # A long lease: the tasks are not reclaimed before the consumer is looked at.
-    assert red_after(lane, media_id, lambda: not victim.alive(), sabotage=sabotage, TASKS__CLAIM_AFTER="3s")
+    assert red_after(
+        lane, media_id, lambda: not victim.alive(), sabotage=sabotage, never_s=15.0, TASKS__CLAIM_AFTER="3s"
+    )
 
 
 def test_a_group_that_begins_at_the_end_is_seen(lane: Lane) -> None:
@@ -94,10 +96,19 @@ def test_a_block_without_evidence_is_seen(lane: Lane) -> None:
     assert any("evidence" in each for each in lane.checker.violations([media_id]))
 
 
-def red_after(lane: Lane, media_id: str, first: Callable[[], bool], sabotage: str = "", **settings: Any) -> list[str]:
+def red_after(
+    lane: Lane,
+    media_id: str,
+    first: Callable[[], bool],
+    *,
+    sabotage: str = "",
+    never_s: float = NEVER_S,
+    **settings: Any,
+) -> list[str]:
     """Wait for ``first``, start another process, and return the violations after all the time that it needs."""
     eventually(first, "the first process to die")
     process = lane.start(("processing",), sabotage=sabotage, **settings)
-    lane.wait(media_id, timeout_s=NEVER_S)
+    lane.wait(media_id, timeout_s=never_s)
+    assert process.alive(), "its sabotage failed"
     process.kill()
     return lane.checker.violations([media_id])

@@ -176,6 +176,14 @@ _LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 _LABELS = {attribute.name.replace(".", "_") for each in INSTRUMENTS for attribute in each.attributes}
 
 
+def test_the_code_of_the_tutorial_is_that_of_its_program() -> None:
+    tests = ROOT / "supervisors/tests"
+    program = (tests / "tutorial.py").read_text() + (tests / "test_tutorial.py").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/supervisors-guide.md").read_text(), re.DOTALL)
+    assert len(blocks) == 5
+    assert all(block in program for block in blocks)
+
+
 def test_the_tree_of_the_architecture_is_that_of_the_code() -> None:
     (tree,) = re.findall(r"```\navion-media .*?```", (ROOT / "docs/architecture.md").read_text(), re.DOTALL)
     assert tree in (ROOT / "avion_media/app.py").read_text()

@@ -44,6 +44,7 @@ from supervisors._state import OVER_AFTER, Event, EventKind, State
 STUCK_AFTER_S = 5.0  # a child that still runs so long after its cancellation is reported
 _SHUTDOWN = "shutdown"  # of the whole tree
 AUTOMATIC_SHUTDOWN = "automatic shutdown"
+_MAX_STACKS = 10  # of children that are late at the same time: each costs a millisecond, and thousands can be late
 
 
 @dataclass
@@ -268,15 +269,17 @@ class Engine:
     # --- deadlines ---
 
     def _take_due(self, now: float) -> None:
+        shown = 0
         while (target := self._deadlines.pop_due(now)) is not None:
             if isinstance(target, Batch):
                 self._to_advance.append(target)
-            elif target.life is not None:
-                self._is_late(target, target.life, now)
+            elif (life := target.life) is not None:
+                stack = stack_of(life.task) if life.task is not None and shown < _MAX_STACKS else ""
+                shown += 1
+                self._is_late(target, life, now, stack)
 
-    def _is_late(self, record: Record, life: Incarnation, now: float) -> None:
+    def _is_late(self, record: Record, life: Incarnation, now: float, stack: str) -> None:
         life.deadline = math.inf
-        stack = stack_of(life.task) if life.task is not None else None
         if life.cancelled:
             stuck = Stuck(record.path, STUCK_AFTER_S)
             record.note_failure(stuck)

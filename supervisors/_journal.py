@@ -65,7 +65,7 @@ def _log(event: Event) -> None:
     detail = f" in {event.delay_s:.3g} s" if event.kind is EventKind.BACKOFF else ""
     detail += f" ({event.reason})" if event.reason else ""
     detail += "" if event.error is None else f": {text_of(event.error)}"
-    detail += "" if event.stack is None else f"\n{event.stack}"
+    detail += f"\n{event.stack}" if event.stack else ""
     # An error of a child that made its supervisor fail was logged with the child.
     has_traceback = event.kind in _ENDS and not isinstance(event.error, StartFailed | TooManyRestarts)
     error = event.error if has_traceback else None

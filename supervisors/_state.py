@@ -74,7 +74,7 @@ class Event:
     """One transition of one node. ``seq`` counts within a run of a tree; ``at`` is on Trio's clock.
 
     ``error`` is the exception itself, which can be a group. ``stack`` is where a child waits that was cancelled because
-    it was late, or is stuck. ``is_raised``: a caller gets the error, and decides what it means.
+    it was late, or is stuck; empty if many are. ``is_raised``: a caller gets the error, and decides what it means.
     """
 
     seq: int

@@ -114,6 +114,18 @@ async def test_a_child_that_uses_up_its_grace_is_logged_with_its_stack(
     assert reasons == {"a": ("it did not stop in time", False), "b": ("shutdown", True)}
 
 
+async def test_of_many_late_children_only_some_show_their_stack(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    pool = observed(DynamicSupervisor("pool"), stage.observe)
+    async with open_tree(pool):
+        for number in range(12):
+            await pool.start(stage.spec(f"c{number}", grace_s=1))
+            stage[f"c{number}"].deaf = True
+    late = [event for event in stage.events if event.kind is EventKind.CANCELLED]
+    assert [bool(event.stack) for event in late] == [True] * 10 + [False] * 2
+    assert {event.level for event in late} == {logging.WARNING}
+
+
 async def test_a_late_start_is_logged_with_its_stack(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

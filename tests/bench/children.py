@@ -1,4 +1,4 @@
-"""Children of `supervisors`, static ones and those of a pool: twice as many should take twice the time, not four times."""
+"""Children of `supervisors`, static and in a pool: twice as many should take twice the time, not four times."""
 
 from __future__ import annotations
 

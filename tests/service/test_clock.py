@@ -29,7 +29,7 @@ def test_work_goes_on_when_the_clock_jumps(
     library, shift = tmp_path / "shifted_clock.so", tmp_path / "shift"
     source = Path(__file__).with_name("shifted_clock.c")
     subprocess.run([require("cc", "gcc"), "-shared", "-fPIC", "-o", library, source], check=True)
-    shift.write_bytes(struct.pack("l", 0))
+    shift.write_bytes(bytes(struct.calcsize("l")))
     environment = service_environment(redis_url, bucket.address.endpoint_url, bucket.bucket, SWEEP__INTERVAL="1s")
     environment |= {"LD_PRELOAD": str(library), "SHIFTED_CLOCK": str(shift)}
     with redis.Redis.from_url(redis_url, decode_responses=True) as client, running(environment) as service:
@@ -41,7 +41,8 @@ def test_work_goes_on_when_the_clock_jumps(
             with frozen_decoders(service):
                 service.complete(in_hand.media_id)
                 eventually(partial(client.xpending_range, QUEUE, "media_workers", "-", "+", 1), "the task in hand")
-                shift.write_bytes(struct.pack("l", shift_s))
+                with shift.open("r+b") as mapped:  # in place, because the service must not find it empty
+                    mapped.write(struct.pack("l", shift_s))
             assert service.watch(in_hand.media_id)[-1].state == wire.MediaStatus.READY
             assert service.upload("cat.jpg", "image/jpeg", picture).state == wire.MediaStatus.READY
             service.complete(waiting.media_id)

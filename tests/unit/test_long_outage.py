@@ -28,7 +28,7 @@ from supervisors import Child, Event, EventKind, open_tree
 
 T = TypeVar("T")
 HOUR_S = 3600.0
-HOURS = float(os.environ.get("AVION_OUTAGE_HOURS", "0.3"))
+HOURS = float(os.environ.get("AVION_OUTAGE_HOURS", "0.15"))
 ROLES = frozenset({"processing", "events", "sweeper"})
 
 

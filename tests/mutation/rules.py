@@ -109,7 +109,7 @@ def main() -> int:
 
 
 def _fails(copy: Path, tests: str) -> bool:
-    options = ("-q", "-x", "--tb=no", "-p", "no:cacheprovider", "--timeout=60")
+    options = ("-q", "-x", "--tb=no", "-p", "no:cacheprovider", "--timeout=120")
     command = [sys.executable, "-m", "pytest", *options, tests]
     environment = os.environ | {"PYTHONPATH": str(copy)}
     return subprocess.run(command, cwd=copy, env=environment, stdout=subprocess.DEVNULL, check=False).returncode != 0

@@ -26,7 +26,7 @@ def test_a_stuck_process_is_ended_with_a_dump(how: str) -> None:
         if how != "gives up":
             it.send_signal(signal.SIGTERM)
         try:
-            _, said = it.communicate(timeout=20)
+            _, said = it.communicate(timeout=50)
         finally:
             it.kill()
     assert "the_stuck_child" in said

@@ -38,8 +38,8 @@ class DynamicSupervisor(Supervisor):
         grace_s: float = 30.0,
         significant: bool = False,
     ) -> None:
-        if max_children is not None and not (type(max_children) is int and max_children >= 1):
-            raise SpecError(f"{name!r}: max_children must be an integer of at least 1, not {max_children!r}")
+        if max_children is not None:
+            _check_count(f"{name!r}: max_children", max_children)
         super().__init__(
             name, intensity=intensity, backoff=backoff, restart=restart, grace_s=grace_s, significant=significant
         )
@@ -68,8 +68,10 @@ class DynamicSupervisor(Supervisor):
     async def map(self, fn: Callable[[T], Awaitable[R]], items: Iterable[T], *, limit: int) -> list[R]:
         """Run ``fn`` on each item as a child, at most ``limit`` at a time; return the results in the items' order.
 
-        They wait for places. The first failure cancels the others; it is raised as from a nursery, in a group.
+        They wait for places. The first failure cancels the others; it is raised as from a nursery, in a group. Raises
+        `SpecError` for a ``limit`` below 1.
         """
+        _check_count("limit", limit)
         results: dict[int, R] = {}
         numbered = enumerate(items)
 
@@ -148,3 +150,8 @@ class Task(Node[None], Generic[R]):
         if record.membership.error is None:
             raise TaskFailed(self.path, "was stopped")
         raise TaskFailed(self.path, "failed") from record.membership.error
+
+
+def _check_count(what: str, value: object) -> None:
+    if type(value) is not int or value < 1:
+        raise SpecError(f"{what} must be an integer of at least 1, not {value!r}")

@@ -28,6 +28,7 @@ from supervisors import (
     Policy,
     Restart,
     Shutdown,
+    SpecError,
     StartFailed,
     State,
     Strategy,
@@ -456,6 +457,9 @@ async def test_map_runs_so_many_at_a_time(autojump_clock: MockClock) -> None:
             pool.start_task(trio.sleep, 1)
         assert await pool.map(slow, iter(range(1, 8)), limit=3) == [10, 20, 30, 40, 50, 60, 70]
         assert await pool.map(slow, [], limit=3) == []
+        for limit in (0, True):
+            with pytest.raises(SpecError, match="limit must be an integer of at least 1"):
+                await pool.map(slow, [1], limit=limit)
 
 
 async def test_a_failure_in_map_cancels_the_others(autojump_clock: MockClock) -> None:

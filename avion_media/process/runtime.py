@@ -79,7 +79,7 @@ class FleetStatistics:
     see `Redis.memory_use`.
     """
 
-    counted_at: float = 0.0
+    counted_at: float
     queues: Mapping[str, QueueSample] = field(default_factory=dict)
     notices: QueueStats = field(default_factory=QueueStats)
     events_headroom: int = 0
@@ -98,7 +98,7 @@ class Observed:
     """What the gauges and the console read. The nodes write it while they run."""
 
     limiters: dict[str, Callable[[], Limiter]] = field(default_factory=dict)
-    fleet: FleetStatistics = field(default_factory=FleetStatistics)  # as it was a few seconds ago
+    fleet: FleetStatistics = field(default_factory=lambda: FleetStatistics(0.0))  # as it was a few seconds ago
     warnings: list[str] = field(default_factory=list)  # settings of Redis that can lose data
     held: tuple[str, ...] = ()  # when each waiting media item was held, as in its record, the longest waiting first
     active_requests: Callable[[], int] = lambda: 0  # of the origin

@@ -481,6 +481,9 @@ class NothingAgainst:
     async def announce_ready(self, facts: MediaFacts, **options: Any) -> bool:
         return await self._items.announce_ready(self.any_id, facts, **options)
 
+    async def announce_published(self, any_id: AnyId, _task: Task, _queue: str, facts: MediaFacts) -> None:
+        await self._items.announce_ready(any_id, facts)
+
     async def _pass(self, *_: object) -> None:
         """Check nothing."""
 

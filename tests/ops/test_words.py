@@ -101,7 +101,9 @@ def found(patterns: dict[str, str]) -> dict[str, dict[str, int]]:
     """How often each file has each of the patterns."""
     counts: dict[str, dict[str, int]] = {}
     for path in texts():
-        if {"node_modules", "build"} & set(path.relative_to(ROOT).parts) or any(path.is_relative_to(each) for each in LEFT_OUT):
+        if {"node_modules", "build"} & set(path.relative_to(ROOT).parts) or any(
+            path.is_relative_to(each) for each in LEFT_OUT
+        ):
             continue
         text = re.sub(r"\s+(#|--|//)?\s*", " ", path.read_text())  # a phrase can go over two lines
         here = {name: len(re.findall(pattern, text)) for name, pattern in patterns.items()}

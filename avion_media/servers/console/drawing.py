@@ -36,6 +36,7 @@ from avion_media.servers.console.media_list import count_newer as count_newer_me
 from avion_media.servers.console.moderation import PARTS
 from avion_media.servers.console.prometheus import PrometheusCharts
 from avion_media.servers.console.questions import DeadLetterQuery
+from avion_media.servers.console.sessions import chosen
 
 ASSETS: Final = {"console.css": "text/css", "console.js": "text/javascript", "icons.svg": "image/svg+xml"}
 _READ_S: Final = 3.0
@@ -123,8 +124,7 @@ class View:
     @property
     def range(self) -> str:
         """The requested range of the charts, if it is offered; empty for the hour."""
-        name = self.query.get("range", "")
-        return name if name in self.prometheus.offered else ""
+        return chosen(self.query, "range", self.prometheus.offered)
 
     @property
     def health(self) -> Health:

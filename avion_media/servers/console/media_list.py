@@ -18,6 +18,7 @@ from avion_media.common.settings import format_size
 from avion_media.common.tasks import EVENTS_STREAM, PROCESSING_QUEUE
 from avion_media.items.owners import OwnedMedium, OwnerIndex
 from avion_media.operations.audit import is_entry_id
+from avion_media.servers.console.sessions import chosen
 from avion_media.servers.console.wording import meaning
 
 PAGE_TILES: Final = 24
@@ -64,10 +65,8 @@ class MediaFilter:
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> MediaFilter:
         """Read the filter from a URL. Invalid values count as absent."""
-        state, source = query.get("state", ""), query.get("source", "")
-        return cls(
-            query.get("q", "").strip()[:2048], state if state in STATES else "", source if source in SOURCES else ""
-        )
+        text = query.get("q", "").strip()[:2048]
+        return cls(text, chosen(query, "state", STATES), chosen(query, "source", SOURCES))
 
     @property
     def is_open(self) -> bool:

@@ -15,6 +15,7 @@ from avion_media.backends.redis import Redis
 from avion_media.common.tasks import QUEUES
 from avion_media.operations.dead_letters import MAX_EXAMINED, Selection, bulk_targets, find_matching, show
 from avion_media.operations.operation import Operation, many
+from avion_media.servers.console.sessions import chosen
 from avion_media.servers.console.wording import duration, meaning, queue_title, short
 
 _MAX_TARGETS: Final = 100
@@ -34,12 +35,11 @@ class DeadLetterQuery:
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> DeadLetterQuery:
         """Read the filter from a URL or a form. Invalid values count as absent."""
-        queue, age = query.get("queue", ""), query.get("age", "")
         return cls(
             text=query.get("q", "").strip()[:200],
-            queue=queue if queue in QUEUES else "",
+            queue=chosen(query, "queue", QUEUES),
             reason=query.get("reason", "")[:60],
-            age=age if age in _AGES else "",
+            age=chosen(query, "age", _AGES),
         )
 
     @property

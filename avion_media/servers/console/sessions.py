@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -121,6 +121,12 @@ async def read_body(request: Request) -> bytes:
         if len(body) > _MAX_BODY_BYTES:
             return b""
     return body
+
+
+def chosen(query: Mapping[str, str], name: str, offered: Container[str]) -> str:
+    """Return the value of a query or a form if it is offered; empty for any other, which counts as absent."""
+    value = query.get(name, "")
+    return value if value in offered else ""
 
 
 async def read_form(request: Request) -> QueryParams:

@@ -22,6 +22,22 @@ def with_patches(content: bytes, patches: list[tuple[int, bytes]]) -> bytes:
     return bytes(result)
 
 
+async def copy(
+    store: ObjectStore, etag: str, patches: list[tuple[int, bytes]], *, only_if_absent: bool = False
+) -> None:
+    """Copy `CONTENT` from "a" to "b"."""
+    await patch_copy(
+        store,
+        "a",
+        "b",
+        size_bytes=len(CONTENT),
+        source_etag=etag,
+        patches=patches,
+        content_type="video/mp4",
+        only_if_absent=only_if_absent,
+    )
+
+
 @pytest.mark.parametrize(
     "patches",
     [
@@ -76,16 +92,7 @@ async def test_a_source_that_changed_since_is_never_half_copied(
     await store.put("a", CONTENT[::-1], content_type="video/mp4")
 
     with pytest.raises(SourceReplaced):
-        await patch_copy(
-            store,
-            "a",
-            "b",
-            size_bytes=len(CONTENT),
-            source_etag=etag,
-            patches=patches,
-            content_type="video/mp4",
-            only_if_absent=True,
-        )
+        await copy(store, etag, patches, only_if_absent=True)
 
     with pytest.raises(ObjectMissing):
         await store.head("b")
@@ -100,16 +107,7 @@ async def test_a_target_that_is_there_can_be_left_as_it_is(
     await store.put("b", b"first", content_type="video/mp4")
 
     with pytest.raises(PreconditionFailed) as refused:
-        await patch_copy(
-            store,
-            "a",
-            "b",
-            size_bytes=len(CONTENT),
-            source_etag=etag,
-            patches=patches,
-            content_type="video/mp4",
-            only_if_absent=True,
-        )
+        await copy(store, etag, patches, only_if_absent=True)
 
     assert not isinstance(refused.value, SourceReplaced)
     assert await store.read("b", max_bytes=10) == b"first"
@@ -121,15 +119,7 @@ async def test_a_cancel_in_the_middle_leaves_neither_object_nor_upload(store: Ob
 
     async def patch(task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
-        await patch_copy(
-            store,
-            "a",
-            "b",
-            size_bytes=len(CONTENT),
-            source_etag=etag,
-            patches=[(9 << 20, b"x")],
-            content_type="video/mp4",
-        )
+        await copy(store, etag, [(9 << 20, b"x")])
 
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:

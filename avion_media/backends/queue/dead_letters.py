@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from avion_media.backends.queue import scripts
-from avion_media.backends.queue.entries import QueueEntry, QueueKeys, values_of
+from avion_media.backends.queue.entries import QueueEntry, QueueKeys
 from avion_media.backends.redis import Redis, Reply
 from avion_media.common.errors import Reason
 
@@ -141,7 +141,7 @@ class DeadLetters:
         return bool(await self._redis.execute("XDEL", self._keys.dead_letters, entry_id))
 
     def _read(self, row: Reply) -> DeadLetter:
-        return DeadLetter(**values_of(row[0], row[1]), queue=self._keys.stream)
+        return DeadLetter.read(row[0], row[1], queue=self._keys.stream)
 
 
 def _searched(found: DeadLetter) -> str:

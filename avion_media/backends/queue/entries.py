@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from avion_media.backends.redis import Argument, as_text
 from avion_media.common.records import CustomRecord
@@ -27,6 +27,23 @@ NEVER_GIVEN_UP = frozenset(name for name, queue in QUEUES.items() if not queue.g
 
 # The consumer of the group that has each entry from its delivery until a worker confirms the start of its attempt.
 UNCONFIRMED = "unconfirmed"
+_MAX_ERROR = 500  # characters: an error can quote untrusted input
+MAX_FIELDS = 32  # of an entry, history aside: the contract's queues need five
+MAX_BYTES = 16 << 10  # names and values together: the longest URL that is accepted has 2048
+WAITING_HEADER = 27  # digits of a member of the backlog between its tenant and its entry: when it was queued, a number
+HISTORY = (
+    "attempts",
+    "crashed_workers",
+    "error",
+    "first_seen",
+    "replays",
+    "replayed_at",
+    "unavailable_since",
+    "once",
+    "tenant",
+    "failed_at",
+)
+_OURS = frozenset({"task_id", "traceparent", *HISTORY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +75,9 @@ class QueueKeys:
         tenants of a queue with a cap, and those of videos. ``running:<tenant>``: the number of these entries of one
         tenant. ``videos``: the number of entries that are videos. ``turn:<tenant>``: the next turn of a tenant that has
         none for now. ``number``: the number of the last waiting task. ``tenant_cap``, ``video_cap``: limits.
-        ``paused``: when the queue was paused. ``cancelled:<task>``: who cancelled it and when, as
-        ``NAME@SECONDS``. ``cursor``: how far
-        the janitor has compared accounts with the stream. ``since``, ``last``: first and last sign of an uninterrupted
-        line of janitors. ``run_id``, ``lost``: see `TaskQueue.detect_data_loss`.
+        ``paused``: when the queue was paused. ``cancelled:<task>``: who cancelled it and when, as ``NAME@SECONDS``.
+        ``cursor``: how far the janitor has compared accounts with the stream. ``since``, ``last``: first and last sign
+        of an uninterrupted line of janitors. ``run_id``, ``lost``: see `TaskQueue.detect_data_loss`.
         """
         return f"{{{self.stream}}}:state"
 
@@ -98,25 +114,6 @@ class QueueKeys:
         return f"{{{self.stream}}}:job_items:{kind}"
 
 
-_MAX_ERROR = 500  # characters: an error can quote untrusted input
-MAX_FIELDS = 32  # of an entry, history aside: the contract's queues need five
-MAX_BYTES = 16 << 10  # names and values together: the longest URL that is accepted has 2048
-WAITING_HEADER = 27  # digits of a member of the backlog between its tenant and its entry: when it was queued, a number
-HISTORY = (
-    "attempts",
-    "crashed_workers",
-    "error",
-    "first_seen",
-    "replays",
-    "replayed_at",
-    "unavailable_since",
-    "once",
-    "tenant",
-    "failed_at",
-)
-_OURS = frozenset({"task_id", "traceparent", *HISTORY})
-
-
 @dataclass(frozen=True, slots=True)
 class QueueEntry:
     """A task with its history, as read from Redis."""
@@ -133,6 +130,35 @@ class QueueEntry:
     once: str = ""
     tenant: str = ""
     failed_at: float = 0.0
+
+    @classmethod
+    def read(cls, entry_id: bytes, flat: Sequence[bytes], **more: Any) -> Self:
+        """Read ``[name, value, …]`` of an entry, also of another service's. A missing ``task_id`` follows from the id.
+
+        ``more``: what a subclass has besides.
+        """
+        text = entry_id.decode()
+        fields = as_text(flat)
+        task = Task(
+            task_id=fields.get("task_id") or text,
+            fields={name: value for name, value in fields.items() if name not in _OURS},
+            traceparent=fields.get("traceparent", ""),
+        )
+        return cls(
+            entry_id=text,
+            task=task,
+            attempts=int(_number(fields, "attempts")),
+            crashed_workers=fields.get("crashed_workers", "").strip(),
+            first_seen=_number(fields, "first_seen") or _written_at(text),
+            error=fields.get("error", ""),
+            replays=int(_number(fields, "replays")),
+            replayed_at=_number(fields, "replayed_at"),
+            unavailable_since=_number(fields, "unavailable_since"),
+            once=fields.get("once", ""),
+            tenant=fields.get("tenant", ""),
+            failed_at=_number(fields, "failed_at"),
+            **more,
+        )
 
     @property
     def deaths(self) -> int:
@@ -161,36 +187,6 @@ def task_fields(task: Task) -> dict[str, str]:
     if task.traceparent:
         fields["traceparent"] = task.traceparent
     return fields
-
-
-def read_entry(entry_id: bytes, flat: Sequence[bytes]) -> QueueEntry:
-    """Read ``[name, value, …]`` of an entry, also of another service's. A missing ``task_id`` follows from the id."""
-    return QueueEntry(**values_of(entry_id, flat))
-
-
-def values_of(entry_id: bytes, flat: Sequence[bytes]) -> dict[str, Any]:
-    """As `read_entry`, but return the fields of `QueueEntry`."""
-    text = entry_id.decode()
-    fields = as_text(flat)
-    task = Task(
-        task_id=fields.get("task_id") or text,
-        fields={name: value for name, value in fields.items() if name not in _OURS},
-        traceparent=fields.get("traceparent", ""),
-    )
-    return {
-        "entry_id": text,
-        "task": task,
-        "attempts": int(_number(fields, "attempts")),
-        "crashed_workers": fields.get("crashed_workers", "").strip(),
-        "first_seen": _number(fields, "first_seen") or _written_at(text),
-        "error": fields.get("error", ""),
-        "replays": int(_number(fields, "replays")),
-        "replayed_at": _number(fields, "replayed_at"),
-        "unavailable_since": _number(fields, "unavailable_since"),
-        "once": fields.get("once", ""),
-        "tenant": fields.get("tenant", ""),
-        "failed_at": _number(fields, "failed_at"),
-    }
 
 
 def flatten(fields: Mapping[str, str]) -> list[Argument]:
@@ -224,14 +220,14 @@ def _written_at(entry_id: str) -> float:
 
 def _parse_waiting(member: str, _key: str) -> QueueEntry:
     flat = json.loads(member.partition("\0")[2][WAITING_HEADER:])
-    return read_entry(b"0-0", [str(part).encode() for part in flat])
+    return QueueEntry.read(b"0-0", [str(part).encode() for part in flat])
 
 
 def _parse_delayed(member: str, _key: str) -> QueueEntry:
     fields = json.loads(member)
     if not isinstance(fields, dict):
         raise ValueError("it is not an object with fields")
-    return read_entry(b"0-0", [str(part).encode() for pair in fields.items() for part in pair])
+    return QueueEntry.read(b"0-0", [str(part).encode() for pair in fields.items() for part in pair])
 
 
 _FIELDS = ("task_id", "<the contract's fields>", "traceparent", *HISTORY)

@@ -23,7 +23,7 @@ import trio
 from avion_media.backends.queue import scripts
 from avion_media.backends.queue.consumers import ensure_group, read_consumers, remove_idle_consumers
 from avion_media.backends.queue.dead_letters import DeadLetters
-from avion_media.backends.queue.entries import UNCONFIRMED, QueueKeys, delayed_member, flatten, read_entry, task_fields
+from avion_media.backends.queue.entries import UNCONFIRMED, QueueEntry, QueueKeys, delayed_member, flatten, task_fields
 from avion_media.backends.queue.lease import Lease
 from avion_media.backends.redis import Argument, Redis, RedisRefused, Reply
 from avion_media.common.errors import LeaseLost, Reason
@@ -367,7 +367,7 @@ class TaskQueue:
         lease = Lease(
             self._redis,
             self._keys,
-            replace(read_entry(entry_id, flat), crashed_workers=crashed_workers.decode(errors="replace")),
+            replace(QueueEntry.read(entry_id, flat), crashed_workers=crashed_workers.decode(errors="replace")),
             consumer=consumer,
             deliveries=deliveries,
             dedup_ttl_ms=self._dedup_ttl_ms,

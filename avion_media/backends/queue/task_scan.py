@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from avion_media.backends.queue import scripts
-from avion_media.backends.queue.entries import DELAYED, WAITING, QueueEntry, QueueKeys, read_entry
+from avion_media.backends.queue.entries import DELAYED, WAITING, QueueEntry, QueueKeys
 from avion_media.backends.redis import Argument, Redis, RedisRefused, Reply
 from avion_media.backends.remote import InvalidUrl, parse_remote_url
 from avion_media.common.ids import InvalidId, parse_any_id, remote_id_for
@@ -22,6 +22,10 @@ from avion_media.common.tasks import CACHE_QUEUE, CONSUMER_GROUP
 
 _NAMED_BYTES = 80
 _PAGE = 200  # tasks or dead letters, read in 3 ms: other work in this process does not wait longer than that
+_AT_ONCE = 500  # subjects that one script looks up, and dead letters that it returns
+_STALE = 10_000  # members that may be too many, beside as many as there are dead letters
+_PRUNED = 500  # members that are checked at once when there are more
+_READ_UNTIL = b"\0"  # what the member begins with that says how far the stream was read
 
 
 class TaskLocation(StrEnum):
@@ -102,7 +106,7 @@ async def _each_entry(redis: Redis, queue: str, visit: Visit) -> bool:
     while True:
         rows = await redis.execute("XRANGE", queue, start, "+", "COUNT", _PAGE)
         for row in rows:
-            if not visit(FoundTask(queue, TaskLocation.STREAM, read_entry(row[0], row[1]))):
+            if not visit(FoundTask(queue, TaskLocation.STREAM, QueueEntry.read(row[0], row[1]))):
                 return False
         if len(rows) < _PAGE:
             return True
@@ -138,12 +142,6 @@ async def _each_delayed(redis: Redis, queue: str, visit: Visit) -> bool:
 def _named(member: bytes) -> str:
     """Return how a log names a member that cannot be read."""
     return member[:_NAMED_BYTES].decode(errors="replace")
-
-
-_AT_ONCE = 500  # subjects that one script looks up, and dead letters that it returns
-_STALE = 10_000  # members that may be too many, beside as many as there are dead letters
-_PRUNED = 500  # members that are checked at once when there are more
-_READ_UNTIL = b"\0"  # what the member begins with that says how far the stream was read
 
 
 class DeadLetterIndex:
@@ -203,7 +201,7 @@ class DeadLetterIndex:
         return found
 
     def _read(self, row: Reply) -> FoundTask:
-        return FoundTask(self._queue, TaskLocation.DEAD_LETTERS, read_entry(row[0], row[1]))
+        return FoundTask(self._queue, TaskLocation.DEAD_LETTERS, QueueEntry.read(row[0], row[1]))
 
 
 async def visit_tasks_of(redis: Redis, queue: str, subjects: Collection[str], visit: Visit) -> None:

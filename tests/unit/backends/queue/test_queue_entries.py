@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.backends.queue.entries import QueueEntry, delayed_member, flatten, read_entry, task_fields
+from avion_media.backends.queue.entries import QueueEntry, delayed_member, flatten, task_fields
 from avion_media.common.tasks import Task
 
 ENTRY_IDS = st.integers(0, 2**53).map(lambda milliseconds: f"{milliseconds}-0".encode())
@@ -19,7 +19,7 @@ def encoded(fields: dict[str, str]) -> list[bytes]:
 
 @given(ENTRY_IDS, st.lists(st.tuples(st.binary(), st.binary())))
 def test_any_entry_can_be_read(entry_id: bytes, pairs: list[tuple[bytes, bytes]]) -> None:
-    entry = read_entry(entry_id, [part for pair in pairs for part in pair])
+    entry = QueueEntry.read(entry_id, [part for pair in pairs for part in pair])
     assert entry.task.task_id
     assert entry.attempts >= 0
     assert entry.deaths >= 0
@@ -40,7 +40,7 @@ def test_any_entry_can_be_read(entry_id: bytes, pairs: list[tuple[bytes, bytes]]
 def test_history_survives_the_way_through_the_delayed_set(task: Task, attempts: int, dead: str, error: str) -> None:
     first = QueueEntry("1700000000000-0", task, crashed_workers=dead, first_seen=1_700_000_000.125, once="k", replays=2)
     fields = json.loads(delayed_member(first.to_fields(attempts=attempts, error=error)))
-    again = read_entry(b"1800000000000-0", encoded(fields))
+    again = QueueEntry.read(b"1800000000000-0", encoded(fields))
     assert again.task == task
     assert (again.attempts, again.crashed_workers, again.error) == (attempts, dead, error)
     assert (again.first_seen, again.once, again.replays) == (1_700_000_000.125, "k", 2)

@@ -24,6 +24,12 @@ from mediascrub.readers import plan_movie, read_picture
 from mediascrub.sniffing import HEAD_BYTES, sniff
 from mediascrub.sparse import SparseFile
 
+Part = tuple[str, Range]
+_APP15, _COM = 0xEF, 0xFE
+_EXTENSIONS = {0x01: "plain text", 0xF9: "graphic control", 0xFE: "comment"}  # of GIF
+_PARENTS = codes("moov trak mdia minf stbl dinf edts moof traf mfra")
+_MAX_BOXES = 1 << 20
+
 
 def scrub_file(source: Path, target: Path) -> dict[str, int]:
     """Write a scrubbed copy of ``source`` to ``target``, which appears complete or not at all.
@@ -100,13 +106,6 @@ def _replacing(target: Path, source: Path) -> Iterator[BinaryIO]:
     except BaseException:
         os.unlink(name)
         raise
-
-
-Part = tuple[str, Range]
-_APP15, _COM = 0xEF, 0xFE
-_EXTENSIONS = {0x01: "plain text", 0xF9: "graphic control", 0xFE: "comment"}  # of GIF
-_PARENTS = codes("moov trak mdia minf stbl dinf edts moof traf mfra")
-_MAX_BOXES = 1 << 20
 
 
 def _of_jpeg(view: memoryview) -> Iterator[Part]:

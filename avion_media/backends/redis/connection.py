@@ -27,6 +27,39 @@ _QUIET_S = 15.0  # a subscription without messages sends a PING after this long
 # coredis logs a traceback for each failed connect. Here that is a state, which `Redis.available` shows.
 logging.getLogger("coredis").setLevel(logging.CRITICAL)
 
+# The server responds, but cannot run the command now. This passes.
+PASSING = frozenset(
+    {"MISCONF", "MASTERDOWN", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "REDIRECTED", "UNBLOCKED"}
+)
+# The server cannot be reached.
+UNAVAILABLE = (
+    refusals.ConnectionError,  # includes LOADING, and a Cancelled inside a connect, which coredis turns into this
+    refusals.ReadOnlyError,  # the address leads to a replica after a failover
+    refusals.AuthenticationError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    OSError,
+    trio.TooSlowError,
+)
+# Every error that a call can raise.
+ANY = (*UNAVAILABLE, refusals.RedisError)
+# Signs that another server may be in charge by now.
+DEPOSED = (refusals.ReadOnlyError, refusals.UnblockedError, refusals.ClusterDownError, refusals.AskError)
+
+# coredis removes these codes from the message; callers need them.
+_CODES: tuple[tuple[type[Exception], str], ...] = (
+    (refusals.StreamDuplicateConsumerGroupError, "BUSYGROUP"),
+    (refusals.StreamConsumerGroupError, "NOGROUP"),
+    (refusals.NoScriptError, "NOSCRIPT"),
+    (refusals.WrongTypeError, "WRONGTYPE"),
+    (refusals.UnblockedError, "UNBLOCKED"),  # a failover under a blocking read
+    (refusals.ClusterDownError, "CLUSTERDOWN"),
+    (refusals.TryAgainError, "TRYAGAIN"),
+    (refusals.AskError, "REDIRECTED"),  # also MOVED: in circles, or by a single server that became part of a cluster
+    (refusals.ClusterCrossSlotError, "CROSSSLOT"),
+    (refusals.AuthorizationError, "NOPERM"),
+)
+
 
 def send(connection: TCPConnection, command: tuple[Argument, ...]) -> Awaitable[Reply]:
     """Queue a command, and return an awaitable of its reply. Replies are not decoded, because fields might not be
@@ -155,42 +188,6 @@ async def _watch_over(connection: TCPConnection, timeout_s: float) -> None:
                 await send(connection, ("PING",))
     except UNAVAILABLE:
         connection.invalidate()
-
-
-# -- errors: an outage, a redirection to another server, or a refusal
-
-# The server responds, but cannot run the command now. This passes.
-PASSING = frozenset(
-    {"MISCONF", "MASTERDOWN", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "REDIRECTED", "UNBLOCKED"}
-)
-# The server cannot be reached.
-UNAVAILABLE = (
-    refusals.ConnectionError,  # includes LOADING, and a Cancelled inside a connect, which coredis turns into this
-    refusals.ReadOnlyError,  # the address leads to a replica after a failover
-    refusals.AuthenticationError,
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-    OSError,
-    trio.TooSlowError,
-)
-# Every error that a call can raise.
-ANY = (*UNAVAILABLE, refusals.RedisError)
-# Signs that another server may be in charge by now.
-DEPOSED = (refusals.ReadOnlyError, refusals.UnblockedError, refusals.ClusterDownError, refusals.AskError)
-
-# coredis removes these codes from the message; callers need them.
-_CODES: tuple[tuple[type[Exception], str], ...] = (
-    (refusals.StreamDuplicateConsumerGroupError, "BUSYGROUP"),
-    (refusals.StreamConsumerGroupError, "NOGROUP"),
-    (refusals.NoScriptError, "NOSCRIPT"),
-    (refusals.WrongTypeError, "WRONGTYPE"),
-    (refusals.UnblockedError, "UNBLOCKED"),  # a failover under a blocking read
-    (refusals.ClusterDownError, "CLUSTERDOWN"),
-    (refusals.TryAgainError, "TRYAGAIN"),
-    (refusals.AskError, "REDIRECTED"),  # also MOVED: in circles, or by a single server that became part of a cluster
-    (refusals.ClusterCrossSlotError, "CROSSSLOT"),
-    (refusals.AuthorizationError, "NOPERM"),
-)
 
 
 class RedisRefused(MediaError):

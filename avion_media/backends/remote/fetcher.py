@@ -38,6 +38,9 @@ _MIN_RETRY_AFTER_S = 1.0
 _MAX_RETRY_AFTER_S = 3600.0
 _MAX_RETRY_AFTER_CHARACTERS = 64
 _FRAMING_BYTES = 256 << 10  # headers, interim responses, and the framing of a small body
+_ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,126}"')  # RFC 9110, 8.8.3; longer ones than this are not kept
+_MAX_DATE_CHARACTERS = 64
+_SOURCE, _ETAG_NAME, _DATE_NAME = "remote-source", "remote-etag", "remote-date"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +191,6 @@ def retry_after_s(text: str) -> float | None:
         except (ValueError, OverflowError):
             return None
     return min(max(seconds, _MIN_RETRY_AFTER_S), _MAX_RETRY_AFTER_S)
-
-
-_ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,126}"')  # RFC 9110, 8.8.3; longer ones than this are not kept
-_MAX_DATE_CHARACTERS = 64
-_SOURCE, _ETAG_NAME, _DATE_NAME = "remote-source", "remote-etag", "remote-date"
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,8 @@ _RESULTS: Final[dict[type[BaseException], str]] = {
 _FAULTS: Final[dict[type[BaseException], str]] = {Unavailable: "unavailable", StoreRefused: "refused"}
 
 _log = get_logger()
+_ENOUGH_KEYS = 3  # two objects of one damaged media item can fail together: the file and a thumbnail
+_OLD_S = 60.0  # far longer than the pause of a consumer
 
 
 class StoreCalls:
@@ -305,10 +307,6 @@ def _word_for(error: BaseException, words: dict[type[BaseException], str]) -> st
     return next((word for kind, word in words.items() if isinstance(error, kind)), "")
 
 
-_ENOUGH_KEYS = 3  # two objects of one damaged media item can fail together: the file and a thumbnail
-_OLD_S = 60.0  # far longer than the pause of a consumer
-
-
 class StoreState:
     """The last known state, and since when. Each change is logged once, and wakes waiting tasks."""
 
@@ -353,7 +351,7 @@ class StoreState:
         await self._changed.wait()
 
     def note_unavailable(self, cause: str) -> None:
-        """Record that the store did not respond, or fails for every object."""
+        """Record an outage: the store does not respond, or each object fails."""
         self._cause = cause
         self._outages.unavailable(cause)
         self._note(False)

@@ -42,6 +42,14 @@ ALLOCATOR: Final = (
     f":glibc.malloc.trim_threshold={256 << 20}"
     ":glibc.malloc.arena_max=1"  # each thread's own would reserve 64 MiB of the job's address space
 )
+_SEND_S: Final = 5.0  # the fork server only ever forks and reaps
+_REAP_S: Final = 5.0  # SIGKILL to wait(): longer only for a process stuck in the kernel
+_DEADLINE_SLACK_S: Final = 5.0  # the fork server enforces the deadline; after this extra time it must be stuck itself
+_CHUNK_BYTES: Final = 64 << 10
+_OF_A_LIMIT: Final = frozenset({signal.SIGXCPU, signal.SIGXFSZ})
+_MAX_DETAIL: Final = 500
+
+Observer = Callable[[JobReport], None]
 
 
 class ForkServerProcess:
@@ -130,16 +138,6 @@ async def _wait_ready(control: trio.socket.SocketType, complaints: int) -> Sandb
         return SandboxReport(**json.loads(data))
     reason = os.pread(complaints, 4096, max(0, os.fstat(complaints).st_size - 4096)).decode(errors="replace").strip()
     raise Unavailable(Dependency.SANDBOX, f"the fork server did not start: {reason or 'no answer'}")
-
-
-Observer = Callable[[JobReport], None]
-
-_SEND_S: Final = 5.0  # the fork server only ever forks and reaps
-_REAP_S: Final = 5.0  # SIGKILL to wait(): longer only for a process stuck in the kernel
-_DEADLINE_SLACK_S: Final = 5.0  # the fork server enforces the deadline; after this extra time it must be stuck itself
-_CHUNK_BYTES: Final = 64 << 10
-_OF_A_LIMIT: Final = frozenset({signal.SIGXCPU, signal.SIGXFSZ})
-_MAX_DETAIL: Final = 500
 
 
 class Job:

@@ -20,6 +20,12 @@ _MAJOR: Final = {"redis": 7, "valkey": 8}
 _MAX_SKEW_S: Final = 5.0
 _PINGS: Final = 21
 _NEARLY_FULL: Final = 0.9  # as in the alert
+_IMPACTS_ON_STATUSES: Final = {
+    "is reachable": "no status is known, and tasks wait",
+    "runs Lua scripts": "no status and no deletion can be recorded",
+    "clock in sync": "deletions and undeletes may be put in the wrong order",
+    "persistence is on and eviction is off": "reasons of failed media items and deletion records can be lost",
+}
 
 
 @REACHABLE.add("is reachable", "no task can be queued or processed")
@@ -91,14 +97,6 @@ async def _memory(redis: Redis) -> str:
     if used > _NEARLY_FULL:
         raise CheckFailed(detail)
     return detail
-
-
-_IMPACTS_ON_STATUSES: Final = {
-    "is reachable": "no status is known, and tasks wait",
-    "runs Lua scripts": "no status and no deletion can be recorded",
-    "clock in sync": "deletions and undeletes may be put in the wrong order",
-    "persistence is on and eviction is off": "reasons of failed media items and deletion records can be lost",
-}
 
 
 def of_statuses(checks: Checks[Redis]) -> list[Check[Redis]]:

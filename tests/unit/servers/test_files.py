@@ -1,4 +1,4 @@
-"""Connections of clients leave files for everything else."""
+"""Client connections are limited, so that open files are left for the rest of the process."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 -- Fair dispatch, prepended to every script that moves tasks. The first four keys are always the same:
 -- queue (stream): leased tasks, and a short runway of tasks that readers take next.
--- state (hash): see names.py.
+-- state (hash): see `QueueKeys` in entries.py.
 -- waiting (sorted set, ordered by member): the backlog. A member is tenant, NUL, time of the task, number, the entry.
 -- tenants (sorted set): every tenant that has waiting tasks, and the time of its next turn; and for a while those that had one.
 local queue, state, waiting, tenants = KEYS[1], KEYS[2], KEYS[3], KEYS[4]

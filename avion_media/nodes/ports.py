@@ -13,7 +13,7 @@ import trio
 from avion_media.common.errors import MediaError
 from avion_media.common.settings import Bind
 from avion_media.common.telemetry import NO_SPAN, Span, Telemetry, get_logger, instruments
-from avion_media.common.telemetry.attributes import RPC_FAULTS
+from avion_media.common.telemetry.attributes import OTHER, RPC_FAULTS
 from avion_media.nodes.credential_reload import open_callers, open_operators, open_tls
 from avion_media.nodes.gauges import limiting
 from avion_media.operations.table import Operations
@@ -35,7 +35,6 @@ from trio_grpc import CallContext, GrpcLimits, GrpcServer, HealthService, Hooks,
 
 Listeners = list[trio.SocketListener]
 
-_OTHER = "_OTHER"
 _TRACED = "/avion."  # not the health checks of kubelets and balancers, of which each would be a trace
 SERVICE_NAME = "avion.MediaService"
 _REFUSALS_EVERY_S = 10.0
@@ -110,12 +109,12 @@ class ObservedCall(AbstractContextManager[None]):
     def __init__(self, telemetry: Telemetry, methods: Container[str], call: CallContext) -> None:
         self._telemetry = telemetry
         self._call = call
-        self._method = call.method[1:] if call.method in methods else _OTHER
+        self._method = call.method[1:] if call.method in methods else OTHER
         self._block: AbstractContextManager[Span] = NO_SPAN
         self._span: Span = NO_SPAN
 
     def __enter__(self) -> None:
-        if self._call.method.startswith(_TRACED) and self._method is not _OTHER:
+        if self._call.method.startswith(_TRACED) and self._method is not OTHER:
             parent = self._call.metadata.get("traceparent", "")
             self._block = self._telemetry.span(
                 self._method, kind="server", parent=str(parent), rpc__system__name="grpc", rpc__method=self._method

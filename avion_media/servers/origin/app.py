@@ -34,6 +34,7 @@ from avion_media.common.ids import AnyId, InvalidId, parse_any_id
 from avion_media.common.media import WEBP_SUFFIX, is_size_name
 from avion_media.common.resources import Deletions, ResourceSlot
 from avion_media.common.telemetry import Telemetry, get_logger, instruments
+from avion_media.common.telemetry.attributes import OTHER
 from avion_media.items.moderation import ModerationStatus
 from avion_media.servers.http1 import Request, Response
 from avion_media.servers.origin.body import RangeBody, WindowMemory
@@ -56,7 +57,6 @@ _UNKNOWN_TYPE = "application/octet-stream"
 MEDIA = "/media/{id}"
 THUMBNAIL = "/thumbnail/{size}/{id}"
 CAPABILITIES = "/capabilities"
-NO_ROUTE = "_OTHER"
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _SINGLE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
 CONDITIONS = ("if-match", "if-unmodified-since", "if-none-match", "if-modified-since", "if-range")
@@ -93,7 +93,7 @@ def route_of(path: str) -> tuple[str, str]:
             return THUMBNAIL, media_id
         case ["", "capabilities"]:
             return CAPABILITIES, ""
-    return NO_ROUTE, ""
+    return OTHER, ""
 
 
 def target_of(path: str) -> Target | None:
@@ -274,11 +274,11 @@ async def observed(
     recorded. Each request has its own trace, linked to that of the media item.
     """
     route, media_id = route_of(request.path)
-    method = request.method if request.method in METHODS else NO_ROUTE
+    method = request.method if request.method in METHODS else OTHER
     known: dict[str, Any] = {"http__request__method": method, "url__scheme": "http", "http__route": route}
     started = time.monotonic()
     status, timing = 500, Timing()
-    name = method if route is NO_ROUTE else f"{method} {route}"
+    name = method if route is OTHER else f"{method} {route}"
     with telemetry.span(name, kind="server", link=media_id, **known) as span:
         try:
             response = await respond(request, route, timing)
@@ -316,7 +316,7 @@ class Origin:
         return response
 
     async def _respond(self, request: Request, route: str, timing: Timing) -> Response:
-        if route is NO_ROUTE:
+        if route is OTHER:
             return plain(404, "no such path")
         if request.method not in METHODS:
             return plain(405, "GET and HEAD only", cache_control="no-store", headers={"Allow": "GET, HEAD"})

@@ -101,7 +101,8 @@ def test_every_bomb_ends_with_its_code(run: Run) -> None:
 
 def test_no_sandbox_takes_more_than_it_was_granted_nor_all_of_them_more_than_their_budget(run: Run) -> None:
     assert len(run.sandboxes.seen) > 50
-    assert 500 * MIB < run.sandboxes.peak_of_one <= MEMORY_BYTES + COPIED_BYTES
+    # Looked at every 20 ms, so the very top of a short life may be missed; far less would mean that nobody looked.
+    assert 256 * MIB < run.sandboxes.peak_of_one <= MEMORY_BYTES + COPIED_BYTES
     assert run.sandboxes.peak_of_all <= BUDGET_BYTES + AT_ONCE * COPIED_BYTES
 
 

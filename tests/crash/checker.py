@@ -27,7 +27,7 @@ _FINAL = {"READY", "FAILED", "DELETED"}
 JOURNAL = "journal/deletions/"
 OWNER = "owner/crash/"  # the owner of all uploads
 SECRET = "secret/upload-ids"
-BLOCKS, WATCHED = "moderation/blocked/", "moderation/watched/"
+BLOCKS = "moderation/blocked/"
 OWN_ENTRIES, QUARANTINE = "blocklist/own/", "quarantine/"
 MODERATED = ("moderation/", OWN_ENTRIES, QUARANTINE)
 EXAMINED = "incoming/examined-"  # a replica writes it when it starts; a sweep removes what a crash left
@@ -174,10 +174,6 @@ class Checker:
                 continue
             names += [each["name"] for each in rows if each["name"] != UNCONFIRMED]
         return sorted({name for name in names if not name.startswith(tuple(alive))})
-
-    def exists(self, key: str) -> bool:
-        """Return whether this object exists."""
-        return any(found == key for found, _ in self.listed(key))
 
     def block_state(self, media_id: str) -> str:
         """Return the state of a block; empty if there is none."""

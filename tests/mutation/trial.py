@@ -54,7 +54,8 @@ class Verdict(StrEnum):
 class Trials:
     """Runs the tests, in the order given, against one mutant after the other.
 
-    What killed one mutant most often kills its neighbour: the tests that failed last are run first.
+    What killed one mutant most often kills its neighbour: the tests that failed last are run first, in a process of
+    their own, because pytest does not promise that a second run in one process finds what a first would.
     """
 
     def __init__(self, tests: Sequence[str], idle_s: float = _IDLE_S) -> None:
@@ -65,29 +66,36 @@ class Trials:
 
     def measure(self, module: str, source: str) -> bool:
         """Try the original: whether all tests pass, as they must before `run`."""
-        verdict, told = self._try(module, source)
+        verdict, told = self._try(module, source, self._tests)
         self._cpu_s = {test: float(cpu_s) for kind, test, cpu_s in told if kind == "passed"}
         return verdict is Verdict.SURVIVED
 
     def run(self, module: str, source: str) -> Verdict:
-        """Run the tests up to the first failure with ``source`` as ``module``."""
-        verdict, told = self._try(module, source)
-        for kind, test, _ in told:
-            if kind == "failed":
-                self._killers = [test, *(each for each in self._killers if each != test)][:_KILLERS]
+        """Run the tests up to the first failure with ``source`` as ``module``.
+
+        Raise RuntimeError if pytest failed although no test did: that says nothing about the mutant.
+        """
+        verdict, told = Verdict.SURVIVED, list[list[str]]()
+        for tests in (self._killers, self._tests):
+            if tests and verdict is Verdict.SURVIVED:
+                verdict, told = self._try(module, source, tests)
+        killers = [test for kind, test, _ in told if kind == "failed"]
+        if verdict is Verdict.KILLED and not killers:
+            raise RuntimeError(f"pytest failed without a failed test, at a mutant of {module}:\n{source}")
+        self._killers = list(dict.fromkeys([*killers, *self._killers]))[:_KILLERS]
         return verdict
 
-    def _try(self, module: str, source: str) -> tuple[Verdict, list[list[str]]]:
+    def _try(self, module: str, source: str, tests: Sequence[str]) -> tuple[Verdict, list[list[str]]]:
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
-            os._exit(self._in_child(module, source, writer))
+            os._exit(self._in_child(module, source, tests, writer))
         os.close(writer)
         with open(reader) as told:
             verdict = _verdict(pid, self._idle_s)
             return verdict, [line.rstrip().split("\t") for line in told]
 
-    def _in_child(self, module: str, source: str, writer: int) -> int:
+    def _in_child(self, module: str, source: str, tests: Sequence[str], writer: int) -> int:
         """The exit status of pytest; one that is not 0 for whatever else goes wrong."""
         try:
             gc.freeze()  # what the parent has is no garbage: a large one would cost more time than the tests do
@@ -99,8 +107,7 @@ class Trials:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # what tests/conftest.py would do
             sys.meta_path.insert(0, Substitute(module, source))
             teller = Teller(writer, self._cpu_s)
-            status = int(pytest.main([*_OPTIONS, *self._killers], [teller])) if self._killers else 0
-            return status or int(pytest.main([*_OPTIONS, *self._tests], [teller]))
+            return int(pytest.main([*_OPTIONS, *tests], [teller]))
         except BaseException:  # noqa: BLE001 - the end of this process: it must not run on as a second parent
             return 1
 
@@ -118,6 +125,11 @@ class Teller:
         # Processor time, as the machine may be busy; at its end SIGPROF ends the process.
         signal.setitimer(signal.ITIMER_PROF, _SPARE_CPU_S + _SLOWDOWN * self._cpu_s.get(nodeid, _UNKNOWN_CPU_S))
         self._began_at = time.process_time()
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """See pytest."""
+        if report.failed:  # the mutant cannot be imported, or a test file no longer fits it
+            os.write(self._writer, f"failed\t{report.nodeid}\t0\n".encode())
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """See pytest."""

@@ -1,4 +1,5 @@
-"""``python -m tests.mutation``: each mutant of `supervisors/` against its tests. ``--only _policy`` for one module.
+"""``python -m tests.mutation``: each mutant of `supervisors/` against its tests. ``--only _policy`` for one module,
+``--since REVISION`` for the lines that were changed since then.
 
 Prints who survives. Exit status 1 if one does that `survivors.toml` gives no reason for, or if a reason there has
 become void.
@@ -10,6 +11,8 @@ import argparse
 import gc
 import importlib
 import os
+import re
+import subprocess
 import sys
 import time
 import tomllib
@@ -66,6 +69,7 @@ def main() -> int:
     """0 when every survivor has its reason."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("--only", default="", help="modules with this in their name")
+    parser.add_argument("--since", default="", help="a revision: only lines that were changed since then")
     parser.add_argument("--part", default="1/1", help="2/3: every third mutant, from the second on")
     parser.add_argument("--list", action="store_true", help="print the mutants, and try none")
     arguments = parser.parse_args()
@@ -76,11 +80,13 @@ def main() -> int:
     assert not any(name.partition(".")[0] == "supervisors" for name in sys.modules)
     sources = {f"supervisors.{path.stem}": path.read_text() for path in sorted(PACKAGE.glob("_[a-z]*.py"))}
     enums = enums_of(sources.values())
+    changed = {module: _changed_lines(module, arguments.since) for module in sources if arguments.since}
     mutants = [
         (module, mutant)
         for module, source in sources.items()
         if arguments.only in module
         for mutant in mutants_of(source, enums)
+        if not arguments.since or mutant.line in changed[module]
     ]
     part, parts = map(int, arguments.part.split("/"))
     mutants = mutants[part - 1 :: parts]
@@ -89,7 +95,7 @@ def main() -> int:
             print(f"{module}:{mutant.line}", *mutant.diff(), sep="\n  ")
         print(f"{len(mutants)} mutants")
         return 0
-    return _try_all(mutants, _expected(arguments.only), whole=parts == 1)
+    return _try_all(mutants, _expected(arguments.only), whole=parts == 1 and not arguments.since)
 
 
 def _try_all(
@@ -105,7 +111,7 @@ def _try_all(
     verdicts: Counter[str] = Counter()
     unexplained, explained = 0, set()
     for number, (module, mutant) in enumerate(mutants, 1):
-        verdict = trials.run(module, mutant.source)
+        verdict = trials.run(module, mutant.source, (f"{module.partition('.')[2]}.py", mutant.function))
         verdicts[verdict] += 1
         if verdict is Verdict.SURVIVED:
             reason = expected.get(_key(module, mutant))
@@ -124,6 +130,13 @@ def _try_all(
         f" {time.monotonic() - started:.0f} s"
     )
     return 1 if unexplained or void else 0
+
+
+def _changed_lines(module: str, since: str) -> set[int]:
+    command = ("git", "diff", "-U0", since, "--", f"{module.replace('.', '/')}.py")
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    hunks = re.findall(r"^@@ .* \+(\d+)(?:,(\d+))? @@", text, flags=re.MULTILINE)
+    return {line for first, count in hunks for line in range(int(first), int(first) + int(count or 1))}
 
 
 def _expected(only: str) -> dict[tuple[str, tuple[str, ...]], Reason]:

@@ -48,11 +48,15 @@ _Change = tuple[ast.AST, str]
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A module with one change. ``line`` is that of the change in the original."""
+    """A module with one change. ``line`` is that of the change in the original.
+
+    ``function`` is the first line of the innermost function whose body has the change; 0 outside of all.
+    """
 
     line: int
     original: str
     source: str
+    function: int = 0
 
     def diff(self) -> list[str]:
         """The lines taken out and put in, with ``-`` and ``+`` before them."""
@@ -67,7 +71,15 @@ def mutants_of(source: str, enums: Enums) -> list[Mutant]:
     for line in encoded.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
     found: dict[str, Mutant] = {}
-    for node, text in _changes(ast.parse(source), enums):
+    tree = ast.parse(source)
+    # Inner functions come later in a walk, so they win.
+    functions = {
+        line: min(each.lineno for each in (node, *node.decorator_list))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for line in range(node.body[0].lineno, (node.end_lineno or 0) + 1)
+    }
+    for node, text in _changes(tree, enums):
         assert isinstance(node, ast.expr | ast.stmt | ast.keyword | ast.ExceptHandler)
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
@@ -77,7 +89,7 @@ def mutants_of(source: str, enums: Enums) -> list[Mutant]:
             begin -= 1
         mutated = (encoded[:begin] + text.encode() + encoded[end:]).decode()
         if mutated != source and mutated not in found and _compiles(mutated):
-            found[mutated] = Mutant(node.lineno, source, mutated)
+            found[mutated] = Mutant(node.lineno, source, mutated, functions.get(node.lineno, 0))
     return sorted(found.values(), key=lambda mutant: mutant.line)
 
 

@@ -14,12 +14,14 @@ import resource
 import select
 import signal
 import sys
+import threading
 import time
 import types
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 
@@ -28,10 +30,15 @@ import pytest
 PLUGINS = ("pytest_trio.plugin", "pytest_timeout", "_hypothesis_pytestplugin")
 _OPTIONS = (
     *("-x", "-q", "--tb=no", "--assert=plain", "--noconftest", "--hypothesis-seed=0"),
+    "--rootdir=.",  # names of tests are relative to it, and are given to pytest again
     *("-p", "no:cacheprovider", *(part for name in PLUGINS for part in ("-p", name))),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
 )
 _ALL_PASSED = 0
+
+Place = tuple[str, int]
+"""A function: the name of its file, and its first line, with the decorators."""
+
 _KILLERS = 6
 _SPARE_CPU_S = 0.3
 _SLOWDOWN = 4.0  # a test may use so many times the time that it needs without a mutant
@@ -55,7 +62,8 @@ class Trials:
     """Runs the tests, in the order given, against one mutant after the other.
 
     What killed one mutant most often kills its neighbour: the tests that failed last are run first, in a process of
-    their own, because pytest does not promise that a second run in one process finds what a first would.
+    their own, because pytest does not promise that a second run in one process finds what a first would. Then follow
+    those that enter the changed function, the fastest first. For a change outside of functions all are run.
     """
 
     def __init__(self, tests: Sequence[str], idle_s: float = _IDLE_S) -> None:
@@ -63,37 +71,42 @@ class Trials:
         self._idle_s = idle_s
         self._killers: list[str] = []
         self._cpu_s: dict[str, float] = {}  # test -> what it needs without a mutant
+        self._enters: dict[str, set[Place]] = {}  # test -> the functions that it enters
 
     def measure(self, module: str, source: str) -> bool:
         """Try the original: whether all tests pass, as they must before `run`."""
         verdict, told = self._try(module, source, self._tests)
-        self._cpu_s = {test: float(cpu_s) for kind, test, cpu_s in told if kind == "passed"}
+        for kind, test, cpu_s, places in told:
+            if kind == "passed":
+                self._cpu_s[test] = float(cpu_s)
+                self._enters[test] = {(file, int(line)) for file, _, line in (p.partition(":") for p in places.split())}
         return verdict is Verdict.SURVIVED
 
-    def run(self, module: str, source: str) -> Verdict:
-        """Run the tests up to the first failure with ``source`` as ``module``.
+    def run(self, module: str, source: str, function: Place | None = None) -> Verdict:
+        """Run the tests up to the first failure with ``source`` as ``module``, in which ``function`` has changed.
 
         Raise RuntimeError if pytest failed although no test did: that says nothing about the mutant.
         """
         verdict, told = Verdict.SURVIVED, list[list[str]]()
-        for tests in (self._killers, self._tests):
+        concerned = [test for test, places in self._enters.items() if function in places]
+        killers = [test for test in self._killers if not concerned or test in concerned]
+        for tests in (killers, sorted(concerned, key=self._cpu_s.__getitem__) or self._tests):
             if tests and verdict is Verdict.SURVIVED:
                 verdict, told = self._try(module, source, tests)
-        killers = [test for kind, test, _ in told if kind == "failed"]
-        if verdict is Verdict.KILLED and not killers:
+        failed = [test for kind, test, *_ in told if kind == "failed"]
+        if verdict is Verdict.KILLED and not failed:
             raise RuntimeError(f"pytest failed without a failed test, at a mutant of {module}:\n{source}")
-        self._killers = list(dict.fromkeys([*killers, *self._killers]))[:_KILLERS]
+        self._killers = list(dict.fromkeys([*failed, *self._killers]))[:_KILLERS]
         return verdict
 
     def _try(self, module: str, source: str, tests: Sequence[str]) -> tuple[Verdict, list[list[str]]]:
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os._exit(self._in_child(module, source, tests, writer))
-        os.close(writer)
-        with open(reader) as told:
+        with TemporaryFile("w+") as told:
+            pid = os.fork()
+            if pid == 0:
+                os._exit(self._in_child(module, source, tests, told.fileno()))
             verdict = _verdict(pid, self._idle_s)
-            return verdict, [line.rstrip().split("\t") for line in told]
+            told.seek(0)
+            return verdict, [line.rstrip("\n").split("\t") for line in told]
 
     def _in_child(self, module: str, source: str, tests: Sequence[str], writer: int) -> int:
         """The exit status of pytest; one that is not 0 for whatever else goes wrong."""
@@ -113,31 +126,47 @@ class Trials:
 
 
 class Teller:
-    """A plugin of pytest: writes what became of each test to a pipe, and has the kernel end what loops for ever."""
+    """A plugin of pytest: writes what became of each test to a file, and has the kernel end what loops for ever.
+
+    While the original is measured, it also writes which functions each test enters.
+    """
 
     def __init__(self, writer: int, cpu_s: Mapping[str, float]) -> None:
         self._writer = writer
         self._cpu_s = cpu_s
         self._began_at = 0.0
+        self._entered: set[Place] = set()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """See pytest."""
         # Processor time, as the machine may be busy; at its end SIGPROF ends the process.
         signal.setitimer(signal.ITIMER_PROF, _SPARE_CPU_S + _SLOWDOWN * self._cpu_s.get(nodeid, _UNKNOWN_CPU_S))
         self._began_at = time.process_time()
+        if not self._cpu_s:
+            self._entered.clear()
+            threading.settrace(self._note_call)
+            sys.settrace(self._note_call)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """See pytest."""
         if report.failed:  # the mutant cannot be imported, or a test file no longer fits it
-            os.write(self._writer, f"failed\t{report.nodeid}\t0\n".encode())
+            self._tell("failed", report.nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """See pytest."""
-        if report.failed or report.when == "call":
-            used_s = time.process_time() - self._began_at
-            line = f"{'failed' if report.failed else 'passed'}\t{report.nodeid}\t{used_s:.3f}\n"
-            if report.failed or not self._cpu_s:
-                os.write(self._writer, line.encode())
+        if report.failed:
+            self._tell("failed", report.nodeid)
+        elif report.when == "call" and not self._cpu_s:
+            self._tell("passed", report.nodeid)
+
+    def _tell(self, kind: str, test: str) -> None:
+        places = " ".join(f"{file}:{line}" for file, line in self._entered)
+        os.write(self._writer, f"{kind}\t{test}\t{time.process_time() - self._began_at:.3f}\t{places}\n".encode())
+
+    def _note_call(self, frame: types.FrameType, event: str, argument: object) -> None:
+        code = frame.f_code
+        if "supervisors/_" in code.co_filename:
+            self._entered.add((code.co_filename.rpartition("/")[2], code.co_firstlineno))
 
 
 def _verdict(pid: int, idle_s: float) -> Verdict:

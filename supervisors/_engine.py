@@ -31,8 +31,8 @@ from supervisors._errors import (
     Stuck,
     TooManyRestarts,
     is_fatal,
-    is_keyboard_interrupt,
     is_shutdown,
+    leaves_of,
     message_of,
 )
 from supervisors._journal import Journal
@@ -152,7 +152,7 @@ class Engine:
         """Cancel a child that is up as if it had crashed."""
         life = record.life
         if life is not None and not life.cancelled:
-            life.cancel_cause = Killed(record.path)
+            life.cancel_cause = Killed(record.path, "was killed")
             self._cancel(record, life, trio.current_time(), "kill")
             self.wake()
 
@@ -242,9 +242,9 @@ class Engine:
                 self._scope.shield = True
                 self.request_stop(_SHUTDOWN, now + self.cancel_grace_s)
             return
-        again = is_keyboard_interrupt(exc) and any(is_keyboard_interrupt(each) for each in self._interruptions)
         self._interruptions.append(exc)
-        self.request_stop(_SHUTDOWN, now if again else math.inf)
+        by_hand = [any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves_of(each)) for each in self._interruptions]
+        self.request_stop(_SHUTDOWN, now if sum(by_hand) > 1 else math.inf)
 
     def _error(self) -> BaseException | None:
         """Return what this run raises. An interruption has precedence, because it must not cause a restart."""
@@ -281,7 +281,7 @@ class Engine:
     def _is_late(self, record: Record, life: Incarnation, now: float, stack: str) -> None:
         life.deadline = math.inf
         if life.cancelled:
-            stuck = Stuck(record.path, STUCK_AFTER_S)
+            stuck = Stuck(record.path, f"still runs {STUCK_AFTER_S:g} s after its cancellation")
             record.note_failure(stuck)
             self._emit(record, EventKind.STUCK, now, error=stuck, stack=stack)
         elif life.stop_requested:
@@ -468,7 +468,9 @@ class Engine:
             own.removed = own.added  # a failed first start is not kept
             self._ended(record, kind, now, failure or error)
             if not own.added:
-                self.fail(StartFailed(record.path), failure or error, f"{record.path} failed to start")
+                self.fail(
+                    StartFailed(record.path, "failed to start"), failure or error, f"{record.path} failed to start"
+                )
         elif not again or record.policy.restart is Restart.TEMPORARY:
             self._ended(record, kind, now, failure)
             if record.policy.significant and kind is not EventKind.IGNORED:

@@ -19,29 +19,29 @@ class SpecError(SupervisionError, ValueError):
     """The description of a tree is not valid. Raised when it is written, not when it runs."""
 
 
-class StartFailed(SupervisionError):
-    """The first start of a node failed. The cause is the child's error, `TimeoutError` if it was late."""
+class NodeError(SupervisionError):
+    """Something happened to one node."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(f"{path} failed to start")
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"{path} {what}")
         self.path = path
 
 
-class TooManyRestarts(SupervisionError):
+class StartFailed(NodeError):
+    """The first start of a node failed. The cause is the child's error, `TimeoutError` if it was late."""
+
+
+class TooManyRestarts(NodeError):
     """The children of one supervisor failed more often than its intensity allows, so it escalates."""
 
     def __init__(self, path: str, child: str, max_restarts: float, within_s: float) -> None:
-        super().__init__(f"{path}: more than {max_restarts:g} restarts within {within_s:g} s, the last for {child}")
+        super().__init__(f"{path}:", f"more than {max_restarts:g} restarts within {within_s:g} s, the last for {child}")
         self.path = path
         self.child = child
 
 
-class TaskFailed(SupervisionError):
+class TaskFailed(NodeError):
     """A task has no result: it failed (the error is the cause), or it was stopped (there is no cause)."""
-
-    def __init__(self, path: str, how: str) -> None:
-        super().__init__(f"{path} {how}")
-        self.path = path
 
 
 class NotRunning(SupervisionError):
@@ -52,20 +52,12 @@ class TooManyChildren(SupervisionError):
     """A `DynamicSupervisor` has ``max_children`` already."""
 
 
-class Killed(SupervisionError):
+class Killed(NodeError):
     """The cause of a failure that `Node.kill` made."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(f"{path} was killed")
-        self.path = path
 
-
-class Stuck(SupervisionError):
+class Stuck(NodeError):
     """The error of the event ``stuck``: a child runs on although it was cancelled."""
-
-    def __init__(self, path: str, seconds: float) -> None:
-        super().__init__(f"{path} still runs {seconds:g} s after its cancellation")
-        self.path = path
 
 
 class Shutdown(Exception):
@@ -78,11 +70,6 @@ def is_fatal(error: BaseException) -> bool:
     A `trio.Cancelled` is not fatal: children run shielded, so it comes from the child itself.
     """
     return any(not isinstance(leaf, Exception | trio.Cancelled) for leaf in leaves_of(error))
-
-
-def is_keyboard_interrupt(error: BaseException) -> bool:
-    """Return whether ``error`` is or contains a KeyboardInterrupt."""
-    return any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves_of(error))
 
 
 def is_shutdown(error: BaseException | None) -> TypeGuard[BaseException]:

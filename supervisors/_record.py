@@ -254,6 +254,7 @@ class Record:
             state=self.state,
             reason=self.reason,
             incarnation=self.incarnation,
+            restarts=max(0, self.incarnation - 1),
             last_failure=self.last_failure,
             since=self.since,
             children=tuple(child.snapshot() for child in below),

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 
 class State(StrEnum):
@@ -116,7 +116,10 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """One node at the time of the snapshot. ``since`` is on Trio's clock; ``reason`` is why it stops or has ended."""
+    """One node at the time of the snapshot. ``since`` is on Trio's clock; ``reason`` is why it stops or has ended.
+
+    ``restarts`` is how often it was started again, for any reason. For plain dictionaries use `dataclasses.asdict`.
+    """
 
     name: str
     path: str
@@ -124,14 +127,10 @@ class NodeState:
     state: State
     reason: str | None
     incarnation: int
+    restarts: int
     last_failure: str | None
     since: float | None
     children: tuple[NodeState, ...] = ()
-
-    @property
-    def restarts(self) -> int:
-        """How often it was started again, for any reason."""
-        return max(0, self.incarnation - 1)
 
     def walk(self) -> Iterator[NodeState]:
         """Yield this node and all below it, parents first, in start order."""
@@ -143,12 +142,3 @@ class NodeState:
         """Return how many of the nodes below are in each state (OTP: ``count_children``, of the whole subtree)."""
         found = Counter(node.state for node in self.walk() if node is not self)
         return {state: found[state] for state in State}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain dictionaries, lists, strings and numbers."""
-        told = ("name", "path", "kind", "state", "reason", "incarnation", "restarts", "last_failure", "since")
-        return {
-            **{name: getattr(self, name) for name in told},
-            "state": self.state.value,
-            "children": [child.to_dict() for child in self.children],
-        }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import trio
@@ -48,7 +48,7 @@ class Tree:
     def describe(self) -> dict[str, Any]:
         """Return the live tree in the form of ``/tree``, with the number of Trio tasks."""
         tasks = trio.lowlevel.current_statistics().tasks_living
-        return {"tasks": tasks, **_with_uptime(self.root.snapshot().to_dict(), trio.current_time())}
+        return {"tasks": tasks, **_with_uptime(asdict(self.root.snapshot()), trio.current_time())}
 
 
 def _with_uptime(node: dict[str, Any], now: float) -> dict[str, Any]:

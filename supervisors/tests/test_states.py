@@ -7,7 +7,7 @@ import pytest
 from supervisors import Event, EventKind, NodeState, State
 from supervisors._state import LEGAL, OVER, UP
 
-NODE = NodeState("a", "s/a", "worker", State.RUNNING, None, 3, None, 2.0)
+NODE = NodeState("a", "s/a", "worker", State.RUNNING, None, 3, 2, None, 2.0)
 
 
 def test_the_whole_machine() -> None:
@@ -40,10 +40,6 @@ def test_a_task_exists_from_the_start_to_the_end_of_the_stop() -> None:
 def test_what_is_told_is_frozen(told: NodeState | Event) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         told.path = "b"  # type: ignore[misc]
-
-
-def test_restarts_are_the_incarnations_after_the_first() -> None:
-    assert [dataclasses.replace(NODE, incarnation=number).restarts for number in range(4)] == [0, 0, 1, 2]
 
 
 def test_an_event_without_a_delay() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from avion_media.app import build_tree
@@ -24,7 +25,7 @@ def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def all_paths() -> list[str]:
     """Return the paths of the real tree with all roles and a CDN, except the root."""
     config = Config(cdn=CdnConfig(purge_urls=(PURGE_URL,)))
-    return [node["path"] for node in nodes(build_tree(Runtime(config), config).root.snapshot().to_dict())]
+    return [node["path"] for node in nodes(asdict(build_tree(Runtime(config), config).root.snapshot()))]
 
 
 def group_of(path: str) -> set[str]:

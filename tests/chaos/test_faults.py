@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
@@ -130,7 +130,7 @@ async def test_a_fault_restarts_its_group_only(
         root = tree.root
         for paths in ROUNDS:
             queued = await trio.to_thread.run_sync(caller.upload, picture)
-            before = incarnations(root.snapshot().to_dict())
+            before = incarnations(asdict(root.snapshot()))
             told: list[bool] = []
             forget = runtime.readiness.on_change(partial(note_readiness, runtime, told))
             began = trio.current_time()
@@ -147,7 +147,7 @@ async def test_a_fault_restarts_its_group_only(
                         changes = watch(root)
                     recovery_s.append(trio.current_time() - began)
             forget()
-            after = incarnations(root.snapshot().to_dict())
+            after = incarnations(asdict(root.snapshot()))
             assert changed(before, after) == {each for path in paths for each in group_of(path)}, paths
             starts = 2 if how == "hang" else 1  # the one that hung, and the one after it
             assert all(after[path] >= before[path] + starts for path in paths), paths
@@ -190,6 +190,6 @@ def watch(root: Supervisor) -> trio.Event:
 
 def recovered(root: Supervisor, paths: list[str], before: dict[str, int]) -> bool:
     """Return whether all of ``paths`` have restarted, and everything runs."""
-    tree = root.snapshot().to_dict()
+    tree = asdict(root.snapshot())
     now = incarnations(tree)
     return all(now[path] > before[path] for path in paths) and all(node["state"] == "running" for node in nodes(tree))

@@ -11,7 +11,7 @@ avion-media                rest_for_one: when a child fails, the children listed
 │  └─ sandbox              isolated processes for decoders
 ├─ service                 one_for_one: children fail independently
 │  ├─ moderation           block lists, and blocks that a crash left unfinished
-│  ├─ processing           one_for_one: renewer · reader · janitor
+│  ├─ processing           one_for_one: renewer · attempts · reader · janitor
 │  ├─ cache                same children
 │  ├─ delete               same children; with a CDN configured, also purge (same children)
 │  ├─ events               deletion events: channel · stream

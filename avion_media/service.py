@@ -25,7 +25,7 @@ from avion_media.nodes.ports import CannotListen
 from avion_media.process.drain import run_until_stopped
 from avion_media.process.lifecycle import Phase
 from avion_media.process.runtime import Runtime, consumer_name
-from avion_media.process.tree import Tree
+from avion_media.process.tree import Tree, lasting_path
 from avion_media.process.watchdog import Watchdog
 from avion_media.servers.files import files_needed, fit_to_files
 from supervisors import (
@@ -191,6 +191,9 @@ def freeze_long_lived_objects() -> None:
 
 def _log_transition(runtime: Runtime, event: Event) -> None:
     """Log each transition. Count failures, restarts, escalations, and ends that were not clean."""
+    path = lasting_path(event.path)
+    if path != event.path and event.level == logging.DEBUG:
+        return  # an attempt logs its own end
     log = get_logger(path=event.path, incarnation=event.incarnation)
     fields: dict[str, Any] = {"exc_info": event.error} if event.error else {}
     if isinstance(cause := _first_cause(event.error), CannotListen):
@@ -199,11 +202,11 @@ def _log_transition(runtime: Runtime, event: Event) -> None:
         fields["stack"] = event.stack
     log.log(event.level, f"supervision.{event.kind}", **fields)
     if event.kind in _COUNTED:
-        runtime.telemetry.count(_COUNTED[event.kind], path=event.path)
+        runtime.telemetry.count(_COUNTED[event.kind], path=path)
     elif event.kind in _UNCLEAN_ENDS and event.level > logging.DEBUG:
-        runtime.telemetry.count(instruments.UNCLEAN_ENDS, path=event.path, end=_UNCLEAN_ENDS[event.kind])
+        runtime.telemetry.count(instruments.UNCLEAN_ENDS, path=path, end=_UNCLEAN_ENDS[event.kind])
     elif event.kind is EventKind.STARTING and event.incarnation > 1:
-        runtime.telemetry.count(instruments.RESTARTS, path=event.path)
+        runtime.telemetry.count(instruments.RESTARTS, path=path)
 
 
 def explain(error: BaseException) -> list[str]:

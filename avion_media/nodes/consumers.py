@@ -23,7 +23,7 @@ from avion_media.workers.decision import ConsumerPolicy
 from avion_media.workers.process_media import ProcessMedia
 from avion_media.workers.processor import Processor
 from avion_media.workers.purge import PurgeMedia
-from supervisors import Supervisor, Worker
+from supervisors import Supervisor
 
 _REMOVED_S = 30 * 86400.0  # with the life of an upload: longer than anything can write a removed medium again
 _STOP_S = 0.5  # the drain gave tasks their time already; what is left is released
@@ -118,19 +118,11 @@ def _subtree(
         telemetry=runtime.telemetry,
         bulk=_bulk(runtime, queue),
         dead_letters=DeadLetterIndex(runtime.redis, queue),
+        grace_s=_STOP_S,
     )
     runtime.drains[name] = consumer.drain
     runtime.observed.limiters[f"tasks.{name}"] = lambda: Limiter(consumer.running, slots)
-    # The renewer stands left of the reader, which holds tasks, and so outlives them when the tree stops.
-    return group(
-        name,
-        [
-            Worker("renewer", consumer.renew_leases, grace_s=_STOP_S),
-            Worker("reader", consumer.read, grace_s=_STOP_S),
-            Worker("janitor", consumer.tend, grace_s=_STOP_S),
-            *beside,
-        ],
-    )
+    return group(name, [*consumer.children, *beside])
 
 
 def _bulk(runtime: Runtime, queue: str) -> BulkRunner:

@@ -32,6 +32,7 @@ from avion_media.items.state import MediaEvents
 from avion_media.items.state.sweep_state import SweepState
 from avion_media.process.lifecycle import Phase
 from avion_media.process.runtime import FleetStatistics, Limiter, Runtime
+from avion_media.process.tree import lasting_nodes
 from avion_media.workers.sweep import STORED_KINDS
 from supervisors import State, Supervisor
 
@@ -99,9 +100,9 @@ def observe_tree(runtime: Runtime, root: Supervisor) -> None:
     telemetry = runtime.telemetry
     telemetry.observe(
         instruments.NODE_UP,
-        lambda: [(float(node.state is State.RUNNING), {"path": node.path}) for node in root.snapshot().walk()],
+        lambda: [(float(node.state is State.RUNNING), {"path": node.path}) for node in lasting_nodes(root)],
     )
-    for node in root.snapshot().walk():
+    for node in lasting_nodes(root):
         for instrument in (instruments.FAILURES, instruments.RESTARTS, instruments.ESCALATIONS):
             telemetry.count(instrument, 0, path=node.path)
         for end in UNCLEAN_END.values:

@@ -7,10 +7,24 @@ from typing import Any
 
 import trio
 
-from supervisors import Node, NotRunning, State, Supervisor, Worker
+from supervisors import Node, NodeState, NotRunning, State, Supervisor, Worker
 
 Address = tuple[str, int]
 """Host and port where a node actually listens: the started value of the node."""
+
+
+_POOL = "/attempts"  # its children come and go
+
+
+def lasting_path(path: str) -> str:
+    """Return the path of a node, or of its pool if it comes and goes."""
+    before, pool, _ = path.partition(f"{_POOL}/")
+    return f"{before}{_POOL}" if pool else path
+
+
+def lasting_nodes(root: Supervisor) -> list[NodeState]:
+    """Return all nodes but those that come and go."""
+    return [node for node in root.snapshot().walk() if node.path == lasting_path(node.path)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +43,9 @@ class Tree:
             return None
 
     def down(self) -> frozenset[str]:
-        """Return the paths of the nodes that do not run, without the root."""
-        root = self.root.snapshot()
-        return frozenset(node.path for node in root.walk() if node.state is not State.RUNNING) - {root.path}
+        """Return the paths of the lasting nodes that do not run, without the root."""
+        nodes = lasting_nodes(self.root)
+        return frozenset(node.path for node in nodes if node.state is not State.RUNNING) - {self.root.path}
 
     def calls_can_run(self) -> bool:
         """Return whether every node that gRPC calls need is running.

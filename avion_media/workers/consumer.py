@@ -1,7 +1,7 @@
-"""The three loops around one queue: reader, renewer of leases, and janitor.
+"""The three loops around one queue: reader, renewer of leases, and janitor; and the pool in which attempts run.
 
-Each is the body of a supervised child of its own. They share the free slots (work is pulled only into one, so nothing
-waits in memory) and the list of active attempts, and nothing else. `decision` has the ends of attempts.
+Each is a supervised child of its own. They share the places of the pool (work is pulled only into a free one, so
+nothing waits in memory) and the list of active attempts, and nothing else. `decision` has the ends of attempts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from avion_media.workers.decision import (
     refuse,
 )
 from avion_media.workers.observed_attempt import observed_attempt
-from supervisors import Child
+from supervisors import Child, DynamicSupervisor, Node, NotRunning, Worker
 
 _LOOK_S = 0.5  # how long one read waits until it looks for tasks of workers that stand still
 _JANITOR_S = 10.0  # a janitor that has not shown up for so long is replaced
@@ -64,7 +64,10 @@ class _ActiveAttempt:
 
 
 class Consumer:
-    """Works on one queue, as one named consumer of the group. The module describes its loops."""
+    """Works on one queue, as one named consumer of the group. Each child has ``grace_s`` to stop.
+
+    The module describes its loops.
+    """
 
     def __init__(
         self,
@@ -77,6 +80,7 @@ class Consumer:
         telemetry: Telemetry,
         bulk: BulkRunner | None = None,
         dead_letters: DeadLetterIndex | None = None,
+        grace_s: float = 5.0,
     ) -> None:
         self._queue = queue
         self._handler = handler
@@ -89,11 +93,12 @@ class Consumer:
         self._dead_letters = dead_letters
         self._is_janitor = False
         self._crowd = 1.0  # the size of the fleet, in `_LOOKING`; at least 1
-        self._free = trio.Semaphore(policy.slots)
         self._outage = OutagePause(*_OUTAGE_PAUSE_S)
         self._active: dict[str, _ActiveAttempt] = {}
         self._attempt_ended = trio.Event()
         self._reading = trio.CancelScope()
+        self._attempts = DynamicSupervisor("attempts", max_children=policy.slots, grace_s=grace_s)
+        self._grace_s = grace_s
         self._reclaim_at = -math.inf
         self._log = get_logger()
 
@@ -101,6 +106,19 @@ class Consumer:
     def running(self) -> int:
         """Number of active tasks."""
         return len(self._active)
+
+    @property
+    def children(self) -> list[Node[None]]:
+        """The children of a supervisor that works on the queue.
+
+        The renewer stands left of the attempts, which hold leases, and so outlives them when the tree stops.
+        """
+        return [
+            Worker("renewer", self.renew_leases, grace_s=self._grace_s),
+            self._attempts,
+            Worker("reader", self.read, grace_s=self._grace_s),
+            Worker("janitor", self.tend, grace_s=self._grace_s),
+        ]
 
     async def drain(self, grace_s: float) -> None:
         """Wait up to ``grace_s`` for the active tasks. `accepting_tasks` already prevents new ones."""
@@ -110,22 +128,16 @@ class Consumer:
             await self._until(lambda: not self._active)
 
     async def read(self, child: Child[None]) -> None:
-        """The reader: one read per free slot. After a request to stop, it ends when its tasks are done."""
-        async with trio.open_nursery() as nursery:
+        """The reader: one read per free place of the pool."""
 
-            async def stop_waiting() -> None:
-                await child.stopping.wait()
-                self._reading.cancel()
+        async def step() -> None:
+            if self._outage.remaining_s:
+                await _wait_or_stop(child, self._outage.remaining_s)
+            else:
+                await self._take_one(child)
 
-            async def step() -> None:
-                if self._outage.remaining_s:
-                    await _wait_or_stop(child, self._outage.remaining_s)
-                elif not await self._take_one(child, nursery):
-                    await trio.lowlevel.checkpoint()
-
-            self._begin(child)
-            nursery.start_soon(stop_waiting)
-            await self._through_outages(child, step)
+        self._begin(child)
+        await self._through_outages(child, step)
 
     async def renew_leases(self, child: Child[None]) -> None:
         """The renewer: renews the lease of every active task three times before its worker would count as dead. Without
@@ -221,23 +233,19 @@ class Consumer:
         except Unavailable:
             pass  # the next round tries again; a lease that expires meanwhile is fenced
 
-    async def _take_one(self, child: Child[None], nursery: trio.Nursery) -> bool:
-        await self._free.acquire()
-        started = False
-        try:
-            if not child.stopping.is_set() and self._accepting_tasks() and not self._outage.remaining_s:
-                lease = None
-                with trio.CancelScope() as self._reading:
-                    lease = await self._queue.take(self._name, min(_LOOK_S * self._crowd, self._policy.claim_after_s))
-                if lease is not None:
-                    self._start(nursery, lease)
-                    started = True
-                    if self._is_suspect(lease):
-                        await self._until(lambda: lease.entry_id not in self._active)
-        finally:
-            if not started:
-                self._free.release()
-        return started
+    async def _take_one(self, child: Child[None]) -> None:
+        await trio.lowlevel.checkpoint()
+        lease = None
+        with child.until_stopping() as self._reading:
+            await self._attempts.wait_started()
+            await self._attempts.wait_for_place()
+            if self._accepting_tasks() and not self._outage.remaining_s:
+                lease = await self._queue.take(self._name, min(_LOOK_S * self._crowd, self._policy.claim_after_s))
+        if lease is not None:
+            await self._start(lease)
+            if self._is_suspect(lease):
+                with child.until_stopping():
+                    await self._until(lambda: lease.entry_id not in self._active)
 
     async def _through_outages(self, child: Child[None], step: Callable[[], Awaitable[None]]) -> None:
         """Repeat ``step`` until a request to stop. Wait while Redis is unavailable."""
@@ -254,13 +262,17 @@ class Consumer:
                 self._log.info("queue.backed_off", dependency=error.dependency, detail=error.detail, pause_s=pause_s)
                 await _wait_or_stop(child, pause_s)
 
-    def _start(self, nursery: trio.Nursery, lease: Lease) -> None:
+    async def _start(self, lease: Lease) -> None:
         active = _ActiveAttempt(lease, trio.CancelScope())
-        self._active[lease.entry_id] = active  # two entries can have the same task id
-        nursery.start_soon(self._work, active, name=f"task {lease.task.task_id}")
+        try:
+            self._attempts.start_task(self._work, active, name=lease.entry_id, grace_s=self._grace_s)
+        except NotRunning:  # the pool crashed during the read
+            await self._end_lease(lease.release)
+        else:
+            self._active[lease.entry_id] = active  # two entries can have the same task id
 
     async def _work(self, active: _ActiveAttempt) -> None:
-        """Run one attempt and its end. Release the slot that `_take_one` acquired."""
+        """Run one attempt and its end."""
         with observed_attempt(self._telemetry, self._path, self._queue.name, active.lease) as end:
             try:
                 with active.scope:
@@ -283,7 +295,6 @@ class Consumer:
                 # This process has stopped working on it. If its end could not be recorded, this process must be able to
                 # reclaim it, which it does not do while its lease seems active.
                 active.lease.supersede()
-                self._free.release()
 
     def _is_suspect(self, lease: Lease) -> bool:
         """Return whether one more crash makes the task poison. Then its attempt runs alone: perhaps the task was only

@@ -10,6 +10,7 @@ from avion_media.app import build_tree
 from avion_media.config import Config
 from avion_media.items.settings import CdnConfig
 from avion_media.process.runtime import Runtime
+from avion_media.process.tree import lasting_path
 
 PURGE_URL = "http://127.0.0.1:9"  # never requested, because nothing is deleted
 _REST_FOR_ONE = ("/", "foundation")
@@ -37,8 +38,8 @@ def group_of(path: str) -> set[str]:
 
 
 def incarnations(tree: dict[str, Any]) -> dict[str, int]:
-    """Return the incarnation of each path."""
-    return {node["path"]: node["incarnation"] for node in nodes(tree)}
+    """Return the incarnation of each path, without those that come and go."""
+    return {node["path"]: node["incarnation"] for node in nodes(tree) if node["path"] == lasting_path(node["path"])}
 
 
 def changed(before: dict[str, int], after: dict[str, int]) -> set[str]:

@@ -17,7 +17,7 @@ from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task, TaskHa
 from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
-from supervisors import Supervisor, Worker
+from supervisors import Supervisor
 
 BEGUN, ENDED = (
     "stops:begun",
@@ -55,8 +55,7 @@ async def main(url: str, claim_after_s: float) -> None:
             accepting_tasks=lambda: True,
             telemetry=NO_TELEMETRY,
         )
-        loops = (consumer.renew_leases, consumer.read, consumer.tend)
-        await Supervisor("worker", [Worker(each.__name__, each) for each in loops]).run()
+        await Supervisor("worker", consumer.children).run()
 
 
 if __name__ == "__main__":

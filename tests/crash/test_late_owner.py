@@ -14,7 +14,7 @@ from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task, TaskHa
 from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
-from supervisors import Supervisor, Worker
+from supervisors import Supervisor
 
 
 class LosesItsTask(TaskHandler):
@@ -55,7 +55,7 @@ async def test_a_late_owner_is_silent(redis_url: str, queue: TaskQueue, failure:
             accepting_tasks=lambda: True,
             telemetry=NO_TELEMETRY,
         )
-        root = Supervisor("root", [Worker("reader", consumer.read)])
+        root = Supervisor("root", consumer.children[1:3])
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(root.run)

@@ -44,7 +44,7 @@ from avion_media.nodes import foundation, gauges, sweeper
 from avion_media.nodes.gauges import read_fleet_statistics
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
-from supervisors import Supervisor, Worker
+from supervisors import Supervisor
 from tests.services import redis_server
 
 _TASK_S = 0.005
@@ -83,8 +83,7 @@ async def working(queue: TaskQueue, handler: Timed, slots: int, tenant_cap: int 
         accepting_tasks=lambda: True,
         telemetry=NO_TELEMETRY,
     )
-    loops = (consumer.renew_leases, consumer.read, consumer.tend)
-    root = Supervisor("root", [Worker(loop.__name__, loop, grace_s=0.1) for loop in loops])
+    root = Supervisor("root", consumer.children)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(root.run)
         yield
@@ -242,8 +241,7 @@ async def _do_nothing(redis: Redis, name: str) -> None:
                 accepting_tasks=lambda: True,
                 telemetry=NO_TELEMETRY,
             )
-            loops = (consumer.renew_leases, consumer.read, consumer.tend)
-            nursery.start_soon(Supervisor("s", [Worker(each.__name__, each) for each in loops]).run)
+            nursery.start_soon(Supervisor("s", consumer.children).run)
         # As the nodes do, by their constants.
         for each, every_s in (
             (redis.ping, foundation._QUIET_PING_S),

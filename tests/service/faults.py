@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import trio
 
+from avion_media.process.tree import lasting_path
 from tests.service.harness import Service, eventually
 from tests.services.faulty_gateway import FaultyGateway, faulty_gateway
 from tests.services.process import Program, accepts_connections, free_port, require, working_directory
@@ -160,5 +161,5 @@ def _by_path(node: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def incarnations(service: Service) -> dict[str, int]:
-    """How often each node was started."""
-    return {path: node["incarnation"] for path, node in nodes(service).items()}
+    """How often each node was started, without those that come and go."""
+    return {path: node["incarnation"] for path, node in nodes(service).items() if path == lasting_path(path)}

@@ -19,7 +19,7 @@ from tests.service.faults import fork_server_pids, frozen_decoders, incarnations
 from tests.service.harness import Service, eventually, running, service_environment
 from tests.service.published import unfinished
 
-CONSUMER = ("renewer", "reader", "janitor")
+CONSUMER = ("renewer", "attempts", "reader", "janitor")
 TREE = {
     "telemetry",
     "admin",

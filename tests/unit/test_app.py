@@ -15,10 +15,11 @@ from avion_media import app
 from avion_media.common.telemetry import Telemetry, instruments
 from avion_media.common.telemetry.instruments import Instrument
 from avion_media.config import Config
-from avion_media.nodes import consumers, events
+from avion_media.nodes import events
 from avion_media.process.runtime import Runtime
 from avion_media.process.tree import Tree
 from avion_media.service import MARGIN_S, _log_transition, drain_budget
+from avion_media.workers import consumer
 from supervisors import Child, Event, EventKind, TooManyRestarts, Worker, open_tree
 
 CONSUMER = ("renewer", "reader", "janitor")
@@ -63,7 +64,7 @@ class Bodies:
 def bodies(monkeypatch: pytest.MonkeyPatch) -> Bodies:
     """Those of the trees that the test builds."""
     bodies = Bodies()
-    for module in (app, consumers, events):
+    for module in (app, consumer, events):
         monkeypatch.setattr(module, "Worker", bodies.worker)
     return bodies
 

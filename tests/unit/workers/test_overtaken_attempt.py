@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import trio
@@ -16,6 +16,7 @@ from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task, TaskHa
 from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
+from supervisors import Supervisor, open_tree
 
 CLAIM_AFTER_S = 60.0
 
@@ -93,18 +94,6 @@ class Attempt(TaskHandler):
         self.gave_up = True
 
 
-class Child:
-    """A supervised child that ends when its stop is requested."""
-
-    path = "service/first/reader"
-
-    def __init__(self) -> None:
-        self.stopping = trio.Event()
-
-    def started(self) -> None:
-        pass
-
-
 def consumer_of(queue: FakeQueue, handler: Attempt) -> Consumer:
     return Consumer(
         cast("TaskQueue", queue),
@@ -118,19 +107,16 @@ def consumer_of(queue: FakeQueue, handler: Attempt) -> Consumer:
 
 @pytest.mark.parametrize("confirms", [True, False])
 async def test_an_attempt_that_may_have_written_comes_to_its_end(confirms: bool, autojump_clock: MockClock) -> None:
-    handler, queue, child = Attempt(confirms=confirms), FakeQueue(), Child()
+    handler, queue = Attempt(confirms=confirms), FakeQueue()
     lease = queue.lease
     assert lease is not None
     consumer = consumer_of(queue, handler)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(consumer.renew_leases, cast("Any", child))
-        nursery.start_soon(consumer.read, cast("Any", child))
+    async with open_tree(Supervisor("root", [*consumer.children[:3]])):
         await trio.sleep(2 * CLAIM_AFTER_S)
         assert consumer.running == (1 if confirms else 0)
         # Its process has lost the lease, but it is alive: nobody must go on counting its crash.
         assert trio.current_time() - queue.last_heartbeat <= CLAIM_AFTER_S / 4
         await consumer.drain(10 * CLAIM_AFTER_S)
-        child.stopping.set()
     assert handler.ended is confirms
     assert not lease.completed
     assert not handler.gave_up
@@ -150,9 +136,9 @@ async def test_a_cancelled_attempt_gives_its_task_back_at_once() -> None:
     lease = queue.lease
     assert lease is not None
     consumer = consumer_of(queue, Parallel(confirms=False))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(consumer.read, cast("Any", Child()))
-        await trio.testing.wait_all_tasks_blocked()
-        assert consumer.running == 1
-        nursery.cancel_scope.cancel()
+    with trio.CancelScope() as outside:
+        async with open_tree(Supervisor("root", [*consumer.children[1:3]]), cancel_grace_s=0):
+            await trio.testing.wait_all_tasks_blocked()
+            assert consumer.running == 1
+            outside.cancel()
     assert lease.released

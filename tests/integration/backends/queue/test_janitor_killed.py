@@ -12,7 +12,7 @@ import trio
 from avion_media.backends.queue import BulkJobs, DeadLetterFilter, JobState, QueueKeys, TaskQueue
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.common.tasks import CONSUMER_GROUP, Task
-from supervisors import Supervisor, Worker
+from supervisors import Supervisor
 from tests.integration.backends.queue.conftest import Client
 from tests.integration.backends.queue.doomed_janitors import NoTasks, janitor_of
 
@@ -54,8 +54,7 @@ async def succeed(redis: Redis, name: str) -> Counter[str]:
     """Let another process work on the queue until all is done; how often each task was."""
     handler = Noting()
     consumer = janitor_of(redis, name, handler)
-    loops = (consumer.renew_leases, consumer.read, consumer.tend)
-    supervisor = Supervisor(name, [Worker(loop.__name__, loop, grace_s=5) for loop in loops])
+    supervisor = Supervisor(name, consumer.children)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(supervisor.run)
         while not await is_over(redis, name, handler):  # noqa: ASYNC110 - the queue tells nobody

@@ -17,7 +17,7 @@ from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task, TaskHa
 from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
-from supervisors import Supervisor, Worker
+from supervisors import Supervisor
 
 KEYS = QueueKeys(PROCESSING_QUEUE)
 SMALL = ConsumerPolicy(1, 3, 0.8, 0.05, 0.05, tenant_cap=1)
@@ -66,8 +66,7 @@ def fleet(redis: Redis, handler: Shared, policy: ConsumerPolicy, name: str) -> S
         accepting_tasks=lambda: True,
         telemetry=NO_TELEMETRY,
     )
-    loops = (consumer.renew_leases, consumer.read, consumer.tend)
-    return Supervisor(name, [Worker(loop.__name__, loop, grace_s=5) for loop in loops])
+    return Supervisor(name, consumer.children)
 
 
 async def test_nothing_is_lost_doubled_or_beyond_the_larger_cap(redis_of_process: str) -> None:

@@ -8,6 +8,7 @@ video. Colours are code points of ITU-T H.273, as in libav. The alpha of a WebM 
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import struct
@@ -16,12 +17,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from itertools import chain
 from typing import Any, Final, cast
 
 import av
 import av.logging
 from av.container import InputContainer
+from av.filter import Graph
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -74,17 +75,21 @@ def poster_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     bounds = VideoBounds(**arguments["bounds"])
     with rejecting_damage(), av.logging.Capture() as messages:
         opened = partial(Video, source, BY_NAME[arguments["format"]], arguments["stream"], bounds)
-        video = opened()
-        needed_bytes = poster_bytes(video.pixels)
+        needed_bytes = poster_bytes(opened().pixels)
         if arguments["granted_bytes"] < min(needed_bytes, arguments["max_memory_bytes"]):
             return {"needed_bytes": needed_bytes}
         longest_edge = max(size.longest_edge for size in sizes)
-        poster = _poster(video, partial(opened, keys_only=True), longest_edge, arguments["scan_s"], messages)
+        search = partial(_poster, opened, longest_edge, arguments["scan_s"], messages)
+        poster = search()
+        if blank := poster is None:
+            gc.collect()  # the decoder of the search, and its frames
+            poster = search(blank=True)
+        assert poster is not None
         options = arguments["quality"], arguments["webp"], poster.colour, poster.orientation
         thumbnails = thumbnails_of_frame(poster.rgb, sizes, *options)
     write_thumbnails(thumbnails, arguments, thumbnail_files)
     width, height = poster.displayed_size
-    return {"width": width, "height": height, "blurhash": thumbnails.blurhash, "blank": poster.blank}
+    return {"width": width, "height": height, "blurhash": thumbnails.blurhash, "blank": blank}
 
 
 class Video:
@@ -125,6 +130,7 @@ class Video:
                 self._bounds.check_size(frame.width, frame.height, self.sample_aspect)
                 previous = at
                 yield frame
+            del frame  # else it is held while the next one is decoded
 
     def frames(self, seconds: float) -> Iterator[VideoFrame]:
         """Yield all frames that decode. Nothing behind the first ``seconds`` is decoded: it can be a hole."""
@@ -157,36 +163,44 @@ class _Poster:
     displayed_size: tuple[int, int]
     orientation: int
     colour: CodePoints | None
-    blank: bool
 
 
 def _poster(
-    video: Video,
-    key_pictures: Callable[[], Video],
+    opened: Callable[..., Video],
     longest_edge: int,
     scan_s: float,
     messages: Sequence[tuple[int, str, str]],
-) -> _Poster:
-    """Return the first sample of the video that is not blank, else the first one."""
+    *,
+    blank: bool = False,
+) -> _Poster | None:
+    """Return the first sample of the video that is not blank, or with ``blank`` the first one; None if all are blank.
+
+    A search holds no frame but the present one, because a frame of 8K takes 100 MB: to return the first one after all,
+    it is decoded again.
+    """
+    former = len(messages)
+    video = opened()
     samples = video.samples(scan_s)
-    first = next(samples, None)
+    frame = next(samples, None)
     # A video that was cut begins with pictures that depend on lost ones, and later ones depend on key pictures.
-    if first is not None and (first.is_corrupt or any(name in _DECODERS for _, name, _ in messages)):
-        samples = key_pictures().samples(scan_s)
-        first = next(samples, None)
-    if first is None or first.is_corrupt:
+    if frame is not None and (frame.is_corrupt or any(name in _DECODERS for _, name, _ in messages[former:])):
+        video = opened(keys_only=True)
+        samples = video.samples(scan_s)
+        frame = next(samples, None)
+    if frame is None or frame.is_corrupt:
         texts = [text.strip() for _, _, text in messages if "not on whitelist" not in text]
         raise Rejected(Reason.CORRUPT, "; ".join(texts)[:_MAX_DETAIL] or "no frame decodes")
-    made = _made(first, video.sample_aspect, longest_edge)
-    others = (_made(each, video.sample_aspect, longest_edge) for each in samples if not each.is_corrupt)
-    return next((poster for poster in chain((made,), others) if not poster.blank), made)
-
-
-def _made(frame: VideoFrame, aspect: Fraction, longest_edge: int) -> _Poster:
-    orientation = orientation_of_frame(frame)
-    width, height = turned_size(shown_size(frame.width, frame.height, aspect), orientation)
-    rgb = _rgb(frame, turned_size(fit_within(width, height, longest_edge), orientation))
-    return _Poster(rgb, (width, height), orientation, _colour_of(frame), is_blank(rgb))
+    while frame is not None:
+        if not frame.is_corrupt:
+            size = shown_size(frame.width, frame.height, video.sample_aspect)
+            rgb = _rgb(frame, fit_within(*size, longest_edge))
+            if blank or not is_blank(rgb):
+                # Not for each sample: a frame whose side data was read lives until the cyclic collector runs.
+                orientation = orientation_of_frame(frame)
+                return _Poster(rgb, turned_size(size, orientation), orientation, _colour_of(frame))
+        frame = None
+        frame = next(samples, None)
+    return None
 
 
 @contextmanager
@@ -212,16 +226,27 @@ def _stream_of(container: InputContainer, name: str) -> VideoStream:
 
 def _deinterlaced(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
     """Yield the frames; if the first one has two fields, through a filter that needs the next frame for each."""
-    first = next(frames, None)
-    if first is None or not first.interlaced_frame:
-        yield from chain(filter(None, (first,)), frames)
-        return
-    graph = graph_for(first, ("bwdif", "mode=send_frame:deint=interlaced"))
-    for frame in chain((first,), frames, (None,)):
-        graph.vpush(frame)
-        with suppress(BlockingIOError, EOFError):
-            while True:
-                yield graph.vpull()
+    graph: Graph | None = None
+    began = False
+    for frame in frames:
+        if not began and frame.interlaced_frame:
+            graph = graph_for(frame, ("bwdif", "mode=send_frame:deint=interlaced"))
+        began = True
+        if graph is None:
+            yield frame
+        else:
+            yield from _pulled(graph, frame)
+        del frame
+    if graph is not None:
+        yield from _pulled(graph, None)
+
+
+def _pulled(graph: Graph, frame: VideoFrame | None) -> Iterator[VideoFrame]:
+    """Yield what the filters return for a frame, or at the end (None)."""
+    graph.vpush(frame)
+    with suppress(BlockingIOError, EOFError):
+        while True:
+            yield graph.vpull()
 
 
 def _rgb(frame: VideoFrame, size: tuple[int, int]) -> Image.Image:

@@ -15,10 +15,12 @@ from PIL import Image
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import BY_EXTENSION, MOV, MP4, WEBM, MediaFormat
+from avion_media.media.memory import poster_bytes
 from avion_media.media.sandbox import Limits
 from avion_media.media.sandbox.sandbox import Sandbox, open_sandbox
 from mediascrub import Format
 from mediascrub.bounds import VideoBounds
+from tests.bench.poster.blank import Blank, make_blank
 from tests.unit.media.thumbnails.made import chunk, saved, thumbnail_of, with_chunks
 
 DATA = Path(__file__).parents[3] / "data"
@@ -456,6 +458,13 @@ async def test_what_is_forecast_is_enough(sandbox: Sandbox, name: str) -> None:
         fds = [source.fileno(), jpeg.fileno(), jpeg.fileno()]
         needed = await _job(sandbox, fds, fmt, granted_bytes=64 << 20)
         assert "blurhash" in await _job(sandbox, fds, fmt, granted_bytes=min(needed["needed_bytes"], 1 << 30))
+
+
+async def test_a_long_search_takes_no_more_memory_than_a_short_one(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Held frames of 25 samples would be 300 MB. Larger and deeper ones: `python -m tests.bench.poster.blank`."""
+    path = tmp_path / "blank.mp4"
+    make_blank(path, Blank("4k", "3840x2160", 6, ("-c:v", "libx264", "-preset", "ultrafast"), rate=4))
+    assert not _is_black(await _poster(sandbox, path, granted_bytes=poster_bytes(3840 * 2160)))
 
 
 async def test_an_aspect_that_only_the_coded_video_states_is_bounded(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -35,9 +35,15 @@ def checked_picture(found: dict[str, Any], scrubbed_fd: int, bounds: PictureBoun
     )
 
 
-def checked_poster(found: dict[str, Any], bounds: VideoBounds) -> dict[str, Any]:
-    """Return all facts of a `poster_job`, and no other values."""
-    return _checked_frame(found, bounds, blank=_is_bool)
+def checked_poster(found: dict[str, Any], size_bytes: int, bounds: VideoBounds) -> dict[str, Any]:
+    """Return all facts of a `poster_job` with a file of ``size_bytes``, and no other values."""
+    facts = _checked_frame(found, bounds, blank=_is_bool)
+    if found.get("key_frame") is None:
+        return facts | {"key_frame": None}
+    (key_frame,) = checked_missing({"missing": [found["key_frame"]]}, size_bytes)
+    if key_frame.length > bounds.max_poster_bytes:
+        _refuse(found)
+    return facts | {"key_frame": key_frame}
 
 
 def _checked_frame(found: dict[str, Any], bounds: Bounds, **checks: Callable[[Any], bool]) -> dict[str, Any]:

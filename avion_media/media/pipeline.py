@@ -128,11 +128,17 @@ class MediaPipeline:
             plan = await self._examine(source, fmt, seconds)
             plan, sha256 = await self._patched(source, plan, done)
             found = await self._poster(source, plan, outputs)
-            if not found.pop("blank") or source.whole:
+            if not found["blank"] or source.whole:
                 break
             done = plan.patches
+        if found["blank"] and (key_frame := found["key_frame"]) is not None:
+            # Some encoders set a key frame every ten seconds, also where a black start ends.
+            plan = replace(plan, poster_ranges=(*plan.poster_ranges, key_frame))
+            plan, sha256 = await self._patched(source, plan, done)
+            found = await self._poster(source, plan, outputs, key_frame)
         # Use the decoder's size, because only it knows a pixel aspect that is in the coded video.
-        facts = found | {"animated": True, "duration_s": plan.duration_s, "sha256": sha256}
+        shown = {name: found[name] for name in ("width", "height", "blurhash")}
+        facts = shown | {"animated": True, "duration_s": plan.duration_s, "sha256": sha256}
         return Processed(fmt, thumbnails=_read_thumbnails(outputs), patches=plan.patches, **facts)
 
     async def _patched(self, source: MediaSource, plan: MoviePlan, done: Sequence[Patch]) -> tuple[MoviePlan, str]:
@@ -143,13 +149,18 @@ class MediaPipeline:
             plan = replace(plan, patches=joined_patches(chain(done, within(plan.patches, others))))
         return plan, await trio.to_thread.run_sync(_patch, source, plan.patches)
 
-    async def _poster(self, source: MediaSource, plan: MoviePlan, outputs: dict[str, int]) -> dict[str, Any]:
+    async def _poster(
+        self, source: MediaSource, plan: MoviePlan, outputs: dict[str, int], key_frame: Range | None = None
+    ) -> dict[str, Any]:
         """Write thumbnails of a frame to ``outputs``, and return its facts."""
+        for each in outputs.values():
+            os.ftruncate(each, 0)  # the thumbnails of a blank frame, if any
         arguments = {
             "format": plan.format.value,
             "stream": plan.stream,
             # In a sparse file, the decoder must not read beyond the fetched bytes.
             "scan_s": POSTER_SCAN_S if source.whole else plan.poster_seconds,
+            "key_frame": key_frame,
             "bounds": asdict(self._video_bounds),
         }
         found = await self._decoded(
@@ -159,7 +170,7 @@ class MediaPipeline:
             forecast_bytes=poster_bytes(plan.pixels),
             output_bytes=_THUMBNAIL_BYTES,
         )
-        return checked_poster(found, self._video_bounds)
+        return checked_poster(found, source.size_bytes, self._video_bounds)
 
     async def _decoded(
         self, job: str, arguments: dict[str, Any], files: Sequence[int], *, forecast_bytes: int, output_bytes: int

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import chain
 from typing import Any, Final, cast
 
 import av
@@ -37,6 +38,7 @@ from avion_media.media.pictures import sizes_of, write_thumbnails
 from avion_media.media.thumbnails.make import rejecting_damage, thumbnails_of_frame
 from mediascrub.bounds import VideoBounds, shown_size
 from mediascrub.picture import HLG, PQ, UPRIGHT, CodePoints, turned_size
+from mediascrub.ranges import Range
 
 _DEMUXERS: Final = {MP4: "mov", MOV: "mov", WEBM: "matroska", MKV: "matroska"}
 # libav's decoders of the codecs of phones, browsers and cameras (libdav1d is AV1). Sound is never decoded.
@@ -61,12 +63,14 @@ _WITH_A_TURN: Final = {(True, True): 5, (True, False): 6, (False, False): 7, (Fa
 def poster_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     """Make thumbnails of the first frame of a video that is not blank, or of its first frame if all are blank.
 
-    Arguments: format (name), stream (of `MoviePlan`), scan_s (how many seconds are searched), bounds, max_memory_bytes,
-    granted_bytes (of memory), and sizes, quality and webp of `picture_job`. Files: the video, and thumbnails as for
-    `picture_job`. The video can be sparse beyond its index and the seconds that are searched.
+    Arguments: format (name), stream (of `MoviePlan`), scan_s (how many seconds are searched), key_frame (a range with
+    one, which is searched last, or None), bounds, max_memory_bytes, granted_bytes (of memory), and sizes, quality and
+    webp of `picture_job`. Files: the video, and thumbnails as for `picture_job`. The video can be sparse beyond its
+    index and what is searched.
 
-    Returns width and height as displayed, blurhash and blank; or, if more memory than granted may be needed,
-    ``{"needed_bytes": …}`` and writes nothing. Raises `Rejected`: NO_VIDEO (attached pictures do not count),
+    Returns width and height as displayed, blurhash, blank, and key_frame, the range of the first one behind the seconds
+    if all is blank and an index names it; or, if more memory than granted may be needed, ``{"needed_bytes": …}`` and
+    writes nothing. Raises `Rejected`: NO_VIDEO (attached pictures do not count),
     UNSUPPORTED_TYPE (codec), the reasons of `Bounds.check_size`, DECODER_LIMIT (memory), and CORRUPT if no frame
     decodes, or the first key picture only with errors.
     """
@@ -79,9 +83,11 @@ def poster_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
         if arguments["granted_bytes"] < min(needed_bytes, arguments["max_memory_bytes"]):
             return {"needed_bytes": needed_bytes}
         longest_edge = max(size.longest_edge for size in sizes)
-        search = partial(_poster, opened, longest_edge, arguments["scan_s"], messages)
+        search = partial(_poster, opened, longest_edge, arguments["scan_s"], arguments["key_frame"], messages)
         poster = search()
+        key_frame = None
         if blank := poster is None:
+            key_frame = opened().key_frame_behind(arguments["scan_s"])
             gc.collect()  # the decoder of the search, and its frames
             poster = search(blank=True)
         assert poster is not None
@@ -89,7 +95,8 @@ def poster_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
         thumbnails = thumbnails_of_frame(poster.rgb, sizes, *options)
     write_thumbnails(thumbnails, arguments, thumbnail_files)
     width, height = poster.displayed_size
-    return {"width": width, "height": height, "blurhash": thumbnails.blurhash, "blank": blank}
+    facts = {"width": width, "height": height, "blurhash": thumbnails.blurhash}
+    return facts | {"blank": blank, "key_frame": key_frame}
 
 
 class Video:
@@ -99,6 +106,7 @@ class Video:
         os.lseek(fd, 0, os.SEEK_SET)
         options = {"codec_whitelist": ",".join(_DECODERS), "probesize": "32", "analyzeduration": "0"}
         file = open(fd, "rb", buffering=0, closefd=False)  # noqa: SIM115 - until the process ends
+        self._fd = fd
         self._container = av.open(file, "r", format=_DEMUXERS[fmt], options=options, metadata_errors="replace")
         self._stream = _stream_of(self._container, stream)
         self._bounds = bounds
@@ -120,6 +128,28 @@ class Video:
     def sample_aspect(self) -> Fraction:
         """Width of a pixel over its height."""
         return self._stream.sample_aspect_ratio or self._decoder.sample_aspect_ratio or Fraction(1)
+
+    def key_frame_behind(self, seconds: float) -> Range | None:
+        """Return where the first key frame behind the first ``seconds`` lies; None if no index says it.
+
+        A fragmented video or one in Matroska has no index of frames.
+        """
+        entries, time_base = self._stream.index_entries, self._stream.time_base
+        if not entries or not time_base:
+            return None
+        end = entries[0].timestamp + math.ceil(seconds / time_base)
+        number = entries.search_timestamp(end, backward=False)
+        if number < 0 or not 0 < entries[number].size <= self._bounds.max_poster_bytes:
+            return None
+        return Range(entries[number].pos, entries[number].size)
+
+    def alone(self, key_frame: Range) -> Iterator[VideoFrame]:
+        """Decode one coded frame, which needs no other, after all that was decoded before."""
+        self._decoder.flush_buffers()
+        packet = cast("av.Packet[VideoStream]", av.Packet(os.pread(self._fd, key_frame.length, key_frame.offset)))
+        for frame in _deinterlaced(chain(self._decoded(packet), self._decoded(None))):
+            self._bounds.check_size(frame.width, frame.height, self.sample_aspect)
+            yield frame
 
     def samples(self, seconds: float) -> Iterator[VideoFrame]:
         """Decode forward. Yield the first frame of the first ``seconds``, and then one every quarter of a second."""
@@ -169,11 +199,14 @@ def _poster(
     opened: Callable[..., Video],
     longest_edge: int,
     scan_s: float,
+    key_frame: Sequence[int] | None,
     messages: Sequence[tuple[int, str, str]],
     *,
     blank: bool = False,
 ) -> _Poster | None:
     """Return the first sample of the video that is not blank, or with ``blank`` the first one; None if all are blank.
+
+    The key frame is the last sample.
 
     A search holds no frame but the present one, because a frame of 8K takes 100 MB: to return the first one after all,
     it is decoded again.
@@ -190,6 +223,8 @@ def _poster(
     if frame is None or frame.is_corrupt:
         texts = [text.strip() for _, _, text in messages if "not on whitelist" not in text]
         raise Rejected(Reason.CORRUPT, "; ".join(texts)[:_MAX_DETAIL] or "no frame decodes")
+    if key_frame is not None:
+        samples = chain(samples, video.alone(Range(*key_frame)))
     while frame is not None:
         if not frame.is_corrupt:
             size = shown_size(frame.width, frame.height, video.sample_aspect)

@@ -14,6 +14,7 @@ from tests.fuzz.samples import VIDEO_FORMATS, labelled, videos
 _ARGUMENTS = {
     "stream": "V:0",
     "scan_s": 2.0,
+    "key_frame": None,
     "bounds": asdict(VideoBounds(max_pixels=1_000_000)),
     "sizes": [["only", 64]],
     "quality": 80,

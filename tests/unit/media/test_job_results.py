@@ -124,14 +124,15 @@ async def test_an_answer_of_another_kind_is_a_crash(answer: Any) -> None:
         *({side: value} for side in ("width", "height") for value in SIDES),
         *({"blurhash": value} for value in ("<script>", 7)),
         *({"blank": value} for value in (None, 1, "no")),
+        *({"key_frame": value} for value in (7, [0], [-1, 9], [0, -9], [0, (9 << 20) + 1], [1 << 40, 1])),
     ],
     ids=str,
 )
 def test_facts_of_a_poster_that_cannot_be_true_are_a_crash(lie: dict[str, Any]) -> None:
-    true = {"width": 40, "height": 30, "blurhash": TRUE["blurhash"], "blank": False}
-    assert checked_poster(true, VideoBounds()) == true
+    true = {"width": 40, "height": 30, "blurhash": TRUE["blurhash"], "blank": False, "key_frame": [0, 9]}
+    assert checked_poster(true, 1 << 40, VideoBounds()) == true | {"key_frame": Range(0, 9)}
     with pytest.raises(Rejected) as caught:
-        checked_poster(true | lie, VideoBounds())
+        checked_poster(true | lie, 1 << 40, VideoBounds())
     assert caught.value.reason is Reason.DECODER_CRASHED
 
 

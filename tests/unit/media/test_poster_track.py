@@ -73,15 +73,16 @@ async def test_the_poster_of_a_video_of_two_tracks(
     assert all(abs(one - other) < 30 for one, other in zip(found, shown, strict=True)), found
 
 
-@pytest.mark.parametrize("name", ["late.mp4", "late.mkv"])
+@pytest.mark.parametrize(("name", "black_s"), [("late.mp4", 6), ("late.mkv", 6), ("behind.mp4", 10)])
 async def test_a_picture_behind_the_first_seconds_is_found_also_where_only_they_were_fetched(
-    pipeline: MediaPipeline, tmp_path: Path, name: str
+    pipeline: MediaPipeline, tmp_path: Path, name: str, black_s: int
 ) -> None:
+    """Behind ten seconds it is the next key frame."""
     path = tmp_path / name
-    black, picture = "color=black:size=320x180:rate=10:duration=6", "testsrc2=size=320x180:rate=10:duration=30"
+    black, picture = f"color=black:size=320x180:rate=10:duration={black_s}", "testsrc2=size=320x180:rate=10:duration=30"
     graph = "[0:v]format=yuv420p[black];[1:v]noise=alls=40:allf=t,format=yuv420p[noisy];[black][noisy]concat"
     inputs = ("-f", "lavfi", "-i", black, "-f", "lavfi", "-i", picture, "-filter_complex", graph)
-    ffmpeg(*inputs, "-c:v", "libx264", "-preset", "ultrafast", "-qp", "20", path)
+    ffmpeg(*inputs, "-c:v", "libx264", "-preset", "ultrafast", "-qp", "20", "-g", "100", path)
     fmt, plan = BY_EXTENSION[path.suffix[1:]], examine(path)
     scrubbed = apply_patches(plan.patches, path.read_bytes())
     with ExitStack() as files, trio.fail_after(_LIMIT_S):

@@ -52,6 +52,7 @@ async def _job(sandbox: Sandbox, fds: list[int], fmt: MediaFormat, **more: Any) 
         "format": fmt.name,
         "stream": "V:0",
         "scan_s": 10.0,
+        "key_frame": None,
         "bounds": asdict(VideoBounds()),
         "sizes": [["poster", 1600]],
         "quality": 95,

@@ -10,12 +10,13 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.exif import EXIF_PREFIX, ExifFacts, minimal_exif, read_exif
 from mediascrub.formats import Format
 from mediascrub.icc import neutral_parts
-from mediascrub.picture import IccProfile, Peek, Picture, bounded_parts
+from mediascrub.picture import MAX_PEEKED_PARTS, IccProfile, Peek, Picture, bounded_parts
 
 START, _END = b"\xff\xd8", b"\xff\xd9"
 SOI, EOI, _SOS = 0xD8, 0xD9, 0xDA
@@ -66,7 +67,7 @@ class _Kept:
 
 def peek(head: bytes) -> Peek | None:
     """See `PictureFormat`."""
-    for segment in segments(memoryview(head)):
+    for segment in islice(segments(memoryview(head)), MAX_PEEKED_PARTS):
         if segment.marker in _DECODED and len(segment.payload) >= 5:
             return Peek(*_size(segment), whole=segment.marker == _PROGRESSIVE)
     return None

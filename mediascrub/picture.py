@@ -18,6 +18,8 @@ from mediascrub.formats import Format
 
 MAX_PARTS = 2_000_000
 """Maximum number of segments, chunks or blocks in one file: at most a second of CPU time."""
+MAX_PEEKED_PARTS = 1000
+"""Maximum number of parts that `PictureFormat.peek` looks at: a few milliseconds. Cameras write some dozens."""
 UPRIGHT, _SWAPPING_ORIENTATIONS = 1, (5, 6, 7, 8)  # of Exif: the stored width is the displayed height
 
 PQ, HLG = 16, 18  # the transfers of HDR (ITU-T H.273, table 3)
@@ -102,7 +104,10 @@ class PictureFormat(Protocol):
     """A format of pictures: a module with these two functions."""
 
     def peek(self, head: bytes) -> Peek | None:
-        """Return size and cost by a file's first bytes; None if unknown. Never raises. Not in the sandbox."""
+        """Return size and cost by a file's first bytes; None if unknown. Never raises.
+
+        It runs outside the sandbox, on an event loop, so it looks at `MAX_PEEKED_PARTS` parts at most.
+        """
 
     def read(self, view: memoryview) -> Picture:
         """Walk the file once. Raises only `ScrubError`. The caller checks the limits."""

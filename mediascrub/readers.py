@@ -32,6 +32,7 @@ _MOVIES: dict[Format, MovieFormat] = {
 def peek(head: bytes, fmt: Format) -> Peek | None:
     """Return the size of a picture by its first `PEEK_BYTES`; None if they do not show it. Never raises.
 
+    It takes a few milliseconds at most, whatever the bytes are, and can be called on an event loop.
     It trusts the header, so only `read_picture` is sure.
     """
     return _PICTURES[fmt].peek(head)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
 from mediascrub.errors import ScrubError, corrupt
 from mediascrub.formats import Format
@@ -20,7 +21,7 @@ from mediascrub.heif.meta import Extents, MetaWriter
 from mediascrub.heif.properties import Appearance, looks_of
 from mediascrub.heif.tracks import chunks_of, properties_of_track, read_tracks, scrubbed_moov
 from mediascrub.isobmff import Box, file_of_boxes, make_box
-from mediascrub.picture import Peek, Picture
+from mediascrub.picture import MAX_PEEKED_PARTS, Peek, Picture
 
 _PEEK_BYTES = 64 << 10  # where the boxes are
 
@@ -44,7 +45,8 @@ class HeifFormat:
     def peek(self, head: bytes) -> Peek | None:
         """See `PictureFormat`. The extent of the primary item is no smaller than that of its tiles and previews."""
         head = head[:_PEEK_BYTES]
-        extents = [head[found.end() + 4 : found.end() + 12] for found in re.finditer(b"ispe", head)]
+        found_boxes = islice(re.finditer(b"ispe", head), MAX_PEEKED_PARTS)
+        extents = [head[found.end() + 4 : found.end() + 12] for found in found_boxes]
         sizes = [(int.from_bytes(each[:4], "big"), int.from_bytes(each[4:], "big")) for each in extents]
         largest = max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
         return Peek(*largest) if all(largest) else None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mediascrub import Format, ScrubCode, ScrubError
+from mediascrub import PEEK_BYTES, Format, ScrubCode, ScrubError, peek
 
 from .made_files import (
     SRGB_PROFILE,
@@ -179,3 +179,13 @@ def test_a_count_of_ranges_that_lies_is_corrupt() -> None:
     one_range = b"\0\x01\0\0\0\0\0\x01"  # of item 1, in this file
     at = content.index(one_range, content.index(b"iloc"))
     assert refused(content[: at + 6] + b"\xff\xff" + content[at + 8 :], Format.AVIF) is ScrubCode.CORRUPT
+
+
+@pytest.mark.parametrize("part", [b"\xff\xd8", b"\xff\xe0\x00\x02", b"\xff\xda\x00\x02", b"\xff", b"ispe", b"\0"])
+@pytest.mark.parametrize("fmt", IMAGE_FORMATS, ids=lambda fmt: fmt.value)
+def test_a_peek_takes_milliseconds_whatever_the_bytes_are(fmt: Format, part: bytes) -> None:
+    """It runs on an event loop. A walk over all these parts of a JPEG took more than a second."""
+    head = (b"\xff\xd8" + part * PEEK_BYTES)[:PEEK_BYTES]
+    started = time.thread_time()
+    peek(head, fmt)
+    assert time.thread_time() - started < 0.1

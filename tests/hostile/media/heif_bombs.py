@@ -164,6 +164,7 @@ BOMBS = (
         lambda: replace(PLAIN, items=(MadeItem(1, data=b"\x12\x00" * 5000),)).build(),
         Reason.CORRUPT,
     ),
+    Bomb("16384-extents.avif", lambda: FILE_TYPE + b"ispe" * 16_384, Reason.CORRUPT),
     Bomb("nested-boxes.avif", lambda: nested_boxes(5000), Reason.CORRUPT),
     Bomb("a-million-boxes.avif", lambda: FILE_TYPE + box(b"free") * (1 << 20), Reason.DECODER_LIMIT),
     Bomb("sequence-of-4-billion-samples.avif", lambda: with_table(b"stsz", bytes(4) + b"\xff" * 8), Reason.CORRUPT),

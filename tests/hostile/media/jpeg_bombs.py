@@ -8,6 +8,7 @@ from functools import cache
 from PIL import Image
 
 from avion_media.common.errors import Reason
+from mediascrub.jpeg import START
 from mediascrub.tests.made_files import jpeg_segment, picture, saved, tiff
 from tests.hostile.media.bomb import READY, Bomb
 
@@ -128,6 +129,7 @@ BOMBS = (
     Bomb("a-million-restarts-before-the-scan.jpg", lambda: before_scan(b"\xff\xd0" * MIB), READY),
     Bomb("fill-bytes.jpg", lambda: before_scan(b"\xff" * 4 * MIB), READY),
     Bomb("200000-comments.jpg", lambda: with_segments(jpeg_segment(0xFE, b"") * 200_000), READY),
+    Bomb("a-quarter-of-a-million-segments.jpg", lambda: START + jpeg_segment(0xE0, b"") * (MIB // 4), Reason.CORRUPT),
     Bomb("circular-directories.jpg", circular_directories, READY),
     Bomb("65535-tags.jpg", lambda: with_exif(b"MM\0*\0\0\0\x08\xff\xff" + bytes(65_000)), READY),
     Bomb("tags-of-4-gigabytes.jpg", lambda: with_exif(tiff([(0x010E, 2, 0xFFFFFFFF, b"\xff\xff\xff\xff")])), READY),

@@ -6,6 +6,7 @@ the Adobe RGB mark of Exif. No JFIF segment is added where there was none: it wo
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Iterator
@@ -24,7 +25,10 @@ APP0, _APP1, APP2, APP14 = 0xE0, 0xE1, 0xE2, 0xEE
 _DHT, _DAC, _DQT, _DNL, _DRI = 0xC4, 0xCC, 0xDB, 0xDC, 0xDD
 _DECODED = frozenset((0xC0, 0xC1, 0xC2))  # baseline, extended and progressive: what browsers decode
 _PROGRESSIVE = 0xC2
-_MAX_SCANS = 100  # encoders write ten; each costs a pass over the whole picture, and a hostile one takes 75 bytes
+# Each scan is a pass over the whole picture, and a hostile one takes 75 bytes. Encoders write ten, so any picture may
+# have those; small ones may have more.
+_USUAL_SCANS, _MAX_SCANS = 12, 100
+_MAX_SCANNED_PIXELS = _USUAL_SCANS << 26
 # C8 is reserved.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
 _OF_THE_PICTURE = _FRAMES | {_DHT, _DAC, _DQT, _DRI, _SOS}
@@ -94,8 +98,7 @@ def read(view: memoryview) -> Picture:
                 kept.components = segment.payload[0]
             kept.scans += 1
         _keep(segment, kept)
-        if kept.scans > _MAX_SCANS:
-            raise corrupt(f"more than {_MAX_SCANS} scans")
+        _check_scans(kept)
     if kept.frame is None or not kept.scans:
         raise corrupt("no frame or no scan")
     return _picture(kept, kept.frame)
@@ -110,6 +113,12 @@ def _check_frame(frame: Segment, kept: _Kept) -> None:
         raise corrupt("the frame header is too short")
     if frame.payload[0] != 8:
         raise ScrubError(ScrubCode.UNSUPPORTED, f"JPEG with {frame.payload[0]} bits per sample")
+
+
+def _check_scans(kept: _Kept) -> None:
+    pixels = math.prod(_size(kept.frame)) if kept.frame else 0
+    if kept.scans > _USUAL_SCANS and (kept.scans > _MAX_SCANS or kept.scans * pixels > _MAX_SCANNED_PIXELS):
+        raise ScrubError(ScrubCode.UNSUPPORTED, f"{kept.scans} scans of {pixels} pixels")
 
 
 def _size(frame: Segment) -> tuple[int, int]:

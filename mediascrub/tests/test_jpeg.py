@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from mediascrub import Format, ScrubCode
+from mediascrub import Format, PictureBounds, ScrubCode, read_picture
 from mediascrub.exif import read_exif
 
 from .made_files import (
@@ -168,6 +168,15 @@ def test_a_second_picture_in_place_of_the_end_goes_too() -> None:
     """A decoder sees a marker there, ends the scan, and shows what it has."""
     assert scrubbed(PLAIN[:-2] + PLAIN) == PLAIN
     assert scrubbed(PLAIN[:-2] + PLAIN[PLAIN.index(b"\xff\xc0") :]) == PLAIN
+
+
+@pytest.mark.parametrize(("side", "scans"), [(8192, 12), (4096, 48), (48, 100)])
+def test_scans_are_bounded_by_the_pixels_of_each(side: int, scans: int) -> None:
+    frame, scan = PLAIN.index(b"\xff\xc0"), PLAIN.index(b"\xff\xda")
+    before = PLAIN[: frame + 5] + struct.pack(">HH", side, side) + PLAIN[frame + 9 : scan]
+    largest = before + PLAIN[scan:-2] * scans + EOI
+    assert refused(before + PLAIN[scan:-2] * (scans + 1) + EOI, Format.JPEG) is ScrubCode.UNSUPPORTED
+    assert read_picture(memoryview(largest), Format.JPEG, PictureBounds(max_pixels=1 << 26)).original == largest
 
 
 @pytest.mark.parametrize("cut", [2, 10, 40])

@@ -80,6 +80,9 @@ class ThumbnailSize:
 FULL_SIZE = ThumbnailSize("full", 4096)
 """An extra size for images in a format that most browsers cannot show: browsers show this JPEG instead."""
 
+MAX_THUMBNAIL_BYTES = 4 << 20
+"""Maximum size of one thumbnail. Noise of 4096 x 4096 pixels would exceed it at quality 80."""
+
 
 def is_size_name(text: str) -> bool:
     """Return whether this is a valid name of a thumbnail size. It becomes a part of keys and URLs."""

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any, NoReturn, TypeGuard
 
 from avion_media.common.errors import Reason, Rejected
+from avion_media.common.media import MAX_THUMBNAIL_BYTES, WEBP_SUFFIX
 from avion_media.media.plans import plan_from_json
 from mediascrub import Bounds, Format, MoviePlan, PictureBounds, Range, VideoBounds
 
@@ -54,6 +55,20 @@ def _checked_frame(found: dict[str, Any], bounds: Bounds, **checks: Callable[[An
     if not 0 < min(width, height) <= max(width, height) <= bounds.max_side or width * height > bounds.max_pixels:
         _refuse(found)
     return {name: found[name] for name in checks}
+
+
+def read_thumbnails(outputs: dict[str, int]) -> dict[str, bytes]:
+    """Return the thumbnails that a job wrote to ``outputs``: each size as a JPEG, and as a WebP if it wrote one."""
+    made: dict[str, bytes] = {}
+    for name, fd in outputs.items():
+        data = os.pread(fd, MAX_THUMBNAIL_BYTES + 1, 0)
+        if not data and name.endswith(WEBP_SUFFIX):
+            continue
+        is_of_kind = data[:4] + data[8:12] == b"RIFFWEBP" if name.endswith(WEBP_SUFFIX) else data[:3] == b"\xff\xd8\xff"
+        if not is_of_kind or len(data) > MAX_THUMBNAIL_BYTES:
+            _refuse(f"{name}: {data[:16]!r}, {os.fstat(fd).st_size} bytes")
+        made[name] = data
+    return made
 
 
 def checked_names(answer: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import trio
 from avion_media.backends.files import LocalFile, open_spool, read_only, write_at
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import HEIC, PNG, WEBP, Family, MediaFormat
-from avion_media.common.media import FULL_SIZE, WEBP_SUFFIX, ThumbnailSize, thumbnail_names
+from avion_media.common.media import FULL_SIZE, MAX_THUMBNAIL_BYTES, ThumbnailSize, thumbnail_names
 from avion_media.media.job_results import (
     POSTER_SCAN_S,
     checked_missing,
@@ -24,6 +24,7 @@ from avion_media.media.job_results import (
     checked_picture,
     checked_poster,
     read_plan,
+    read_thumbnails,
 )
 from avion_media.media.memory import picture_bytes, poster_bytes
 from avion_media.media.sandbox import Limits
@@ -38,7 +39,6 @@ MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes
 MAX_EXAMINE_BYTES = 96 << 20  # … beyond so many the whole file is fetched
 _MAX_PLAN_BYTES = 4 << 20  # 50 000 patches and more; hours of subtitles take ten thousand
 _PLAN_OUTPUT_BYTES = 16 << 20
-_THUMBNAIL_BYTES = 16 << 20  # far more than a JPEG of 4096 x 4096 takes
 _VIPS = "avion_media.media.thumbnails.vips"
 _DECODERS = {HEIC.name: "pillow_heif", PNG.name: f"{_VIPS}:allow_png", WEBP.name: f"{_VIPS}:allow_webp"}
 
@@ -116,10 +116,10 @@ class MediaPipeline:
             forecast_bytes=(
                 picture_bytes(peeked, Format(fmt.name), source.size_bytes) if peeked else self._limits.memory_bytes
             ),
-            output_bytes=2 * source.size_bytes + _THUMBNAIL_BYTES,
+            output_bytes=2 * source.size_bytes + MAX_THUMBNAIL_BYTES,
         )
         found = checked_picture(found, scrubbed, self._picture_bounds)
-        return Processed(fmt, thumbnails=_read_thumbnails(outputs), scrubbed_fd=scrubbed, **found)
+        return Processed(fmt, thumbnails=read_thumbnails(outputs), scrubbed_fd=scrubbed, **found)
 
     async def _video(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
         outputs = {name: files.enter_context(open_spool()) for name in thumbnail_names(self._thumbnails.sizes)}
@@ -139,7 +139,7 @@ class MediaPipeline:
         # Use the decoder's size, because only it knows a pixel aspect that is in the coded video.
         shown = {name: found[name] for name in ("width", "height", "blurhash")}
         facts = shown | {"animated": True, "duration_s": plan.duration_s, "sha256": sha256}
-        return Processed(fmt, thumbnails=_read_thumbnails(outputs), patches=plan.patches, **facts)
+        return Processed(fmt, thumbnails=read_thumbnails(outputs), patches=plan.patches, **facts)
 
     async def _patched(self, source: MediaSource, plan: MoviePlan, done: Sequence[Patch]) -> tuple[MoviePlan, str]:
         """Fetch what the poster needs, scrub all that is present, and return the plan with all patches, and a hash."""
@@ -168,7 +168,7 @@ class MediaPipeline:
             arguments | self._wanted(self._thumbnails.sizes),
             [source.fd, *outputs.values()],
             forecast_bytes=poster_bytes(plan.pixels),
-            output_bytes=_THUMBNAIL_BYTES,
+            output_bytes=MAX_THUMBNAIL_BYTES,
         )
         return checked_poster(found, source.size_bytes, self._video_bounds)
 
@@ -229,12 +229,6 @@ class MediaPipeline:
                 wanted = [whole]  # no index, or many scattered boxes: fetch all of it, once
             await source.fetch(wanted)
         raise Rejected(Reason.CORRUPT, "the container's index cannot be read within bounds")
-
-
-def _read_thumbnails(outputs: dict[str, int]) -> dict[str, bytes]:
-    """Return the thumbnails that the job made: each size, and as WebP if it wrote one."""
-    made = {name: os.pread(fd, os.fstat(fd).st_size, 0) for name, fd in outputs.items()}
-    return {name: data for name, data in made.items() if data or not name.endswith(WEBP_SUFFIX)}
 
 
 def _patch(source: MediaSource, patches: Sequence[Patch]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -17,7 +17,7 @@ from blurhash_rs import blurhash_encode
 from PIL import Image
 
 from avion_media.common.errors import Reason, Rejected
-from avion_media.common.media import WEBP_SUFFIX, ThumbnailSize, fit_within, thumbnail_names
+from avion_media.common.media import MAX_THUMBNAIL_BYTES, WEBP_SUFFIX, ThumbnailSize, fit_within, thumbnail_names
 from avion_media.media.scrubber import rejecting
 from avion_media.media.thumbnails.colour import is_srgb
 from avion_media.media.thumbnails.decode import decode_image
@@ -30,6 +30,7 @@ from mediascrub.picture import CodePoints, turned_size
 PIL.Image.preinit()  # because a job can import no module
 
 _BLURHASH_EDGE = 32
+_QUALITY_STEP = 20
 Webp = Literal["off", "alpha", "all"]
 """Which pictures get WebP beside JPEG: none, those with transparency, or all."""
 ThumbnailSizes = Sequence[ThumbnailSize]
@@ -90,10 +91,20 @@ def _render(pixels: Pixels | Planes, full_size: Size, sizes: ThumbnailSizes, qua
         dimensions = fit_within(*full_size, size.longest_edge)
         pixels = pixels.scaled(dimensions)
         if dimensions not in by_dimensions:
-            by_dimensions[dimensions] = pixels.jpeg(quality), pixels.webp(quality) if with_webp else b""
+            jpeg = _within_limit(pixels.jpeg, quality)
+            by_dimensions[dimensions] = jpeg, _within_limit(pixels.webp, quality) if with_webp else b""
         thumbnails[size.name], thumbnails[f"{size.name}{WEBP_SUFFIX}"] = by_dimensions[dimensions]
     made = {name: thumbnails[name] for name in thumbnail_names(sizes) if thumbnails[name]}
     return Thumbnails(made, _blurhash(pixels))
+
+
+def _within_limit(encode: Callable[[int], bytes], quality: int) -> bytes:
+    """Encode at this quality, or at the next lower one at which the file is small enough."""
+    data = encode(quality)
+    while len(data) > MAX_THUMBNAIL_BYTES and quality > 1:
+        quality = max(1, quality - _QUALITY_STEP)
+        data = encode(quality)
+    return data
 
 
 def _are_wide(full_size: Size, sizes: ThumbnailSizes) -> bool:

@@ -24,6 +24,7 @@ from mediascrub.tests.videos import DATA, examine
 
 VIDEO = DATA / "mp4-h264-udta-xyz-location.mp4"
 ORIGINAL = b"scrubbed"
+JPEG_START = b"\xff\xd8\xff"
 TRUE = {
     "width": 40,
     "height": 30,
@@ -51,21 +52,27 @@ class _Source:
 
 
 class _Hijacked:
-    """A sandbox whose only process answers ``answer`` and writes ``written`` to the file that is its second."""
+    """A sandbox whose only process answers ``answer``, and writes ``written`` to its files from the second one on."""
 
-    def __init__(self, answer: Any, written: bytes) -> None:
+    def __init__(self, answer: Any, written: Sequence[bytes]) -> None:
         self._answer = answer
         self._written = written
 
     async def call(self, job: str, arguments: object, *, files: Sequence[int], limits: object) -> Any:
-        os.pwrite(files[1], self._written, 0)
+        for fd, data in zip(files[1:], self._written, strict=False):
+            os.pwrite(fd, data, 0)
         return json.loads(json.dumps(self._answer))
 
 
-async def _process(answer: Any, written: bytes, fmt: MediaFormat, asked: list[Range] | None = None) -> Processed:
-    pipeline = MediaPipeline(
-        cast("Sandbox", _Hijacked(answer, written)), ThumbnailsConfig(), UploadConfig(), SandboxConfig()
-    )
+async def _process(
+    answer: Any,
+    written: bytes,
+    fmt: MediaFormat,
+    asked: list[Range] | None = None,
+    thumbnails: Sequence[bytes] = (JPEG_START,) * 3,
+) -> Processed:
+    sandbox = cast("Sandbox", _Hijacked(answer, (written, *thumbnails)))
+    pipeline = MediaPipeline(sandbox, ThumbnailsConfig(), UploadConfig(), SandboxConfig())
     with ExitStack() as files:
         source = _Source(VIDEO, files)
         source.asked = source.asked if asked is None else asked
@@ -83,6 +90,32 @@ async def _refusal(answer: Any, written: bytes, fmt: MediaFormat) -> Reason:
 async def test_a_true_answer_is_taken() -> None:
     made = await _process(TRUE, ORIGINAL, JPEG)
     assert (made.width, made.height, made.blurhash) == (40, 30, TRUE["blurhash"])
+
+
+WEBP_START = b"RIFF\0\0\0\0WEBP"
+
+
+@pytest.mark.parametrize(
+    "thumbnails",
+    [
+        (),
+        (b"<script>",) * 3,
+        (WEBP_START,) * 3,
+        (JPEG_START,) * 6,  # the last three are those in WebP
+        (JPEG_START + bytes(4 << 20),) * 3,
+        (*(JPEG_START,) * 3, WEBP_START + bytes(4 << 20)),
+    ],
+    ids=["none", "no pictures", "of another kind", "another kind of WebP", "too large", "too large a WebP"],
+)
+async def test_thumbnails_that_no_job_writes_are_a_crash(thumbnails: Sequence[bytes]) -> None:
+    with pytest.raises(Rejected) as caught:
+        await _process(TRUE, ORIGINAL, JPEG, thumbnails=thumbnails)
+    assert caught.value.reason is Reason.DECODER_CRASHED
+
+
+async def test_thumbnails_as_a_job_writes_them_are_taken() -> None:
+    made = await _process(TRUE, ORIGINAL, JPEG, thumbnails=(*(JPEG_START,) * 3, WEBP_START))
+    assert list(made.thumbnails.values()) == [JPEG_START] * 3 + [WEBP_START]
 
 
 SIDES: tuple[Any, ...] = (10**12, 65_501, 0, -1, 4.5, "40", None, True, [])

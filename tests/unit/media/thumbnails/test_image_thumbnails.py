@@ -57,6 +57,14 @@ def test_higher_quality_takes_more_bytes() -> None:
     assert len(low) < len(high)
 
 
+def test_a_thumbnail_that_would_be_too_large_has_a_lower_quality(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = saved(Image.effect_noise((200, 150), 60).convert("RGB"), "PNG")
+    full = process(noise, Format.PNG, SIZES, PictureBounds(), quality=90).thumbnails["large"]
+    monkeypatch.setattr("avion_media.media.thumbnails.make.MAX_THUMBNAIL_BYTES", len(full) // 2)
+    smaller = process(noise, Format.PNG, SIZES, PictureBounds(), quality=90).thumbnails["large"]
+    assert len(full) // 8 < len(smaller) <= len(full) // 2
+
+
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG"])
 def test_thumbnails_are_as_good_as_a_full_decode_scaled_by_lanczos(format_name: str) -> None:
     photograph = Image.open(PHOTOGRAPH).convert("RGB").resize((2016, 1512), Image.Resampling.LANCZOS)

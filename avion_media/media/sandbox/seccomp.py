@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import platform
 import struct
+from collections.abc import Sequence
 from fcntl import F_DUPFD, F_DUPFD_CLOEXEC, F_GET_SEALS, F_GETFD, F_GETFL, F_SETFD, F_SETFL
 from typing import Final
 
@@ -75,8 +77,12 @@ _AT_EMPTY_PATH: Final = 0x1000
 _CLONE_THREAD: Final = 0x10000
 _PROT_EXEC: Final = 0x4
 # Duplicates, flags and seals. Not F_SETOWN and its like: the owner of a pipe gets its signals, and kills its fellows
-# (all sandboxes are of one user; Landlock knows signals from version 6 only).
-_FCNTL: Final = (F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GET_SEALS)
+# (without root, all sandboxes are of one user; Landlock knows signals from version 6 only).
+_FCNTL: Final = (F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_GET_SEALS)
+# What F_SETFL may give: O_NONBLOCK, and what F_GETFL returns and F_SETFL ignores. Not O_APPEND, O_DIRECT or O_ASYNC: a
+# file's flags are the same in the service, whose reads and writes of it could then fail.
+_LARGE_FILE: Final = {"x86_64": 0o100000, "aarch64": 0o400000}.get(platform.machine(), 0)
+_FLAGS: Final = os.O_NONBLOCK | os.O_ACCMODE | _LARGE_FILE
 
 _ALLOW: Final = 0x7FFF0000
 _KILL_PROCESS: Final = 0x80000000
@@ -112,7 +118,7 @@ def job_filter(pid: int) -> bytes:
     code += _only("clone", 0, (_CLONE_THREAD,), _CLONE_THREAD)  # threads, never processes
     code += _only("tgkill", 0, (pid,))  # abort() and raise()
     code += _only("prctl", 0, (PR_SET_NAME,))
-    code += _only("fcntl", 1, _FCNTL)
+    code += _only("fcntl", 1, _FCNTL, others=_if_both(1, F_SETFL, 2, ~_FLAGS))
     code += _only("prlimit64", 0, (0,))  # the limits are hard: it can only read or lower its own
     code += _only("mmap", 2, (0,), _PROT_EXEC)
     code += _only("mprotect", 2, (0,), _PROT_EXEC)
@@ -129,13 +135,30 @@ def install(program: bytes) -> None:
     prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, head)
 
 
-def _only(name: str, index: int, values: tuple[int, ...], mask: int = 0xFFFFFFFF) -> list[bytes]:
-    """Allow ``name`` only if argument ``index`` (its low 32 bits) masked by ``mask`` is one of ``values``."""
+def _only(
+    name: str, index: int, values: tuple[int, ...], mask: int = 0xFFFFFFFF, others: Sequence[bytes] = ()
+) -> list[bytes]:
+    """Allow ``name`` only if argument ``index`` (its low 32 bits) masked by ``mask`` is one of ``values``.
+
+    ``others`` follow, which may allow further values.
+    """
     steps = [_instruction(_LOAD, _OFFSET_ARGUMENTS + 8 * index), _instruction(_AND, mask)]
     for value in values:
         steps += [_instruction(_JUMP_EQUAL, value, 0, 1), _instruction(_RETURN, _ALLOW)]
-    steps.append(_instruction(_RETURN, _ERRNO | errno.EPERM))
+    steps += [*others, _instruction(_RETURN, _ERRNO | errno.EPERM)]
     return [_instruction(_JUMP_EQUAL, NUMBERS[name], 0, len(steps)), *steps]
+
+
+def _if_both(index: int, value: int, other: int, unset: int) -> list[bytes]:
+    """Allow a call whose argument ``index`` is ``value``, if argument ``other`` has none of the bits ``unset``."""
+    return [
+        _instruction(_LOAD, _OFFSET_ARGUMENTS + 8 * index),
+        _instruction(_JUMP_EQUAL, value, 0, 4),
+        _instruction(_LOAD, _OFFSET_ARGUMENTS + 8 * other),
+        _instruction(_AND, unset & 0xFFFFFFFF),
+        _instruction(_JUMP_EQUAL, 0, 0, 1),
+        _instruction(_RETURN, _ALLOW),
+    ]
 
 
 def _instruction(code: int, operand: int, if_true: int = 0, if_false: int = 0) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import struct
 
 import pytest
@@ -77,6 +78,13 @@ def test_descriptors_are_duplicated_but_send_no_signals() -> None:
     f_setown_ex = 15
     for command in (fcntl.F_SETOWN, fcntl.F_SETSIG, f_setown_ex, fcntl.F_SETLEASE, fcntl.F_NOTIFY):
         assert decide(JOB, NUMBERS["fcntl"], 3, command) == DENY
+
+
+def test_the_flags_of_a_file_are_changed_only_to_not_block() -> None:
+    for flags in (0, os.O_NONBLOCK, os.O_RDWR | os.O_NONBLOCK):
+        assert decide(JOB, NUMBERS["fcntl"], 3, fcntl.F_SETFL, flags) == ALLOW
+    for flag in (os.O_APPEND, os.O_DIRECT, os.O_ASYNC, os.O_NOATIME, os.O_DSYNC):
+        assert decide(JOB, NUMBERS["fcntl"], 3, fcntl.F_SETFL, os.O_RDWR | os.O_NONBLOCK | flag) == DENY
 
 
 def test_other_architectures_are_killed() -> None:

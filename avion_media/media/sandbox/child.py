@@ -27,7 +27,9 @@ def find_function(target: str) -> Callable[..., Any]:
     return found
 
 
-def run_job(task: JobRequest, files: list[int], ruleset: int, means: SandboxReport, fork_server_pid: int) -> NoReturn:
+def run_job(
+    task: JobRequest, files: list[int], ruleset: int, means: SandboxReport, user: int, fork_server_pid: int
+) -> NoReturn:
     """Run a function of this package. Its result is written to ``files[0]`` as one JSON object."""
     answer_fd = files[0]
     try:
@@ -36,7 +38,7 @@ def run_job(task: JobRequest, files: list[int], ruleset: int, means: SandboxRepo
         ruleset = _place(files, ruleset)
         answer_fd, *job_files = range(3, 3 + len(files))
         confinement.bound(task.limits)
-        confinement.give_up_identity(means, fork_server_pid)
+        confinement.give_up_identity(means, user, fork_server_pid)
         confinement.give_up_reach(means, ruleset, seccomp.job_filter(os.getpid()))
         _write(answer_fd, _answer(job, task.arguments, job_files))
     except BaseException:  # noqa: BLE001 - nothing must unwind into the fork server's frames; any other error is a bug

@@ -4,8 +4,8 @@ The protections, from the outside in:
 
 - *Limits*: address space, CPU, file size, descriptors, no core dump (rlimits); killed by the fork server at its
   deadline, by the kernel when the fork server dies; first choice of the OOM killer; lower priority than the service.
-- *Identity*: nobody instead of root, no new privileges ever, no environment, only the given descriptors, not traceable
-  by other children.
+- *Identity*: instead of root a user of its own, with a limit on its threads; no new privileges ever, no environment,
+  only the given descriptors, not traceable by other children.
 - *Reach*: the system call filter (see `seccomp`) denies every socket, every process and signal, every file by name and
   every program. Landlock (files by name, TCP, abstract sockets, signals) overlaps with it on purpose; the filter denies
   what a kernel's version of it does not handle. It never covers open descriptors, a child's input and output.
@@ -26,7 +26,10 @@ from avion_media.common import kernel
 from avion_media.media.sandbox import Limits, SandboxReport, seccomp
 from avion_media.media.sandbox.seccomp import NUMBERS
 
-_NOBODY: Final = 65534
+_NO_GROUP: Final = 65534
+# Ids that systemd leaves unused (systemd.io/UIDS-GIDS), and that a user namespace of 65 536 ids has.
+USERS: Final = range(60578, 61184)
+_MAX_THREADS: Final = 64  # libraries start two or three
 _NICENESS: Final = 5
 _NEEDED_CAPABILITIES: Final = 1 << 5 | 1 << 6 | 1 << 7  # CAP_KILL, CAP_SETGID, CAP_SETUID
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -64,16 +67,20 @@ def bound(limits: Limits) -> None:
     _limit(resource.RLIMIT_CORE, 0)
 
 
-def give_up_identity(means: SandboxReport, fork_server_pid: int) -> None:
-    """Become the user nobody (if root), die with the fork server, and never gain privileges again."""
+def give_up_identity(means: SandboxReport, user: int, fork_server_pid: int) -> None:
+    """Become ``user`` (if root), die with the fork server, and never gain privileges again.
+
+    The kernel counts the threads of a user, so one of its own is needed to limit those of a process.
+    """
     kernel.open_to_others()  # inherited from the fork server; without root, the next file is closed to us otherwise
     with open("/proc/self/oom_score_adj", "wb") as score:
         score.write(b"1000")
     os.nice(_NICENESS)
     if means.drops_root:
+        _limit(resource.RLIMIT_NPROC, _MAX_THREADS)
         os.setgroups([])
-        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresgid(_NO_GROUP, _NO_GROUP, _NO_GROUP)
+        os.setresuid(user, user, user)
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which clears it
     if os.getppid() != fork_server_pid:
         os._exit(1)  # the fork server died before the line above
@@ -99,7 +106,7 @@ def _landlock_abi() -> int:
 
 
 def _may_change_user() -> bool:
-    """Return whether root can become nobody, and kill such processes. In a container it may lack the capabilities."""
+    """Return whether root can become another user, and kill its processes. A container may lack the capabilities."""
     with open("/proc/self/status", encoding="ascii") as status:
         effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
     return effective & _NEEDED_CAPABILITIES == _NEEDED_CAPABILITIES

@@ -15,6 +15,7 @@ import gc
 import importlib
 import json
 import os
+import random
 import selectors
 import signal
 import socket
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field
 
 from avion_media.common import kernel
 from avion_media.media.sandbox import Exit, JobRequest, SandboxReport, child, pack, receive_task
-from avion_media.media.sandbox.confinement import find_means, landlock_ruleset
+from avion_media.media.sandbox.confinement import USERS, find_means, landlock_ruleset
 
 
 @dataclass(eq=False, slots=True)
@@ -34,6 +35,7 @@ class _Child:
     channel: socket.socket
     started: float
     deadline: float
+    user: int
     killed: bool = False
     timed_out: bool = False
 
@@ -73,13 +75,15 @@ class ForkServer:
         channel = socket.socket(fileno=files[0])
         channel.setblocking(False)
         started = time.monotonic()
+        # By chance, because other fork servers of this machine choose among the same ones.
+        user = random.choice([*{*USERS} - {each.user for each in self._children}])
         try:
-            pid = self._fork(task, files[1:])
+            pid = self._fork(task, files[1:], user)
         except OSError as error:
             _send(channel, Exit(0.0, 0.0, 0, error=f"cannot start {task.name}: {error!r}"))
             channel.close()
         else:
-            running = _Child(pid, os.pidfd_open(pid), channel, started, started + task.limits.wall_s)
+            running = _Child(pid, os.pidfd_open(pid), channel, started, started + task.limits.wall_s, user)
             self._children.add(running)
             self._selector.register(running.pidfd, selectors.EVENT_READ, running)
             self._selector.register(channel, selectors.EVENT_READ, running)
@@ -87,7 +91,7 @@ class ForkServer:
             for each in files[1:]:
                 os.close(each)
 
-    def _fork(self, task: JobRequest, files: list[int]) -> int:
+    def _fork(self, task: JobRequest, files: list[int], user: int) -> int:
         if task.name.partition(":")[0] not in sys.modules:
             with contextlib.suppress(Exception):  # the child will meet it again, and report it
                 child.find_function(task.name)
@@ -95,7 +99,7 @@ class ForkServer:
         fork_server_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
-            child.run_job(task, files, self.ruleset, self.means, fork_server_pid)
+            child.run_job(task, files, self.ruleset, self.means, user, fork_server_pid)
         return pid
 
     def _kill(self, running: _Child) -> None:

@@ -78,6 +78,16 @@ def compute_in_threads(arguments: dict[str, Any], files: list[int]) -> int:
     return len(done)
 
 
+def start_threads(arguments: dict[str, Any], files: list[int]) -> int:
+    threading.stack_size(64 << 10)
+    for number in range(1000):
+        try:
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+        except RuntimeError:
+            return number
+    return 1000
+
+
 def hang(arguments: dict[str, Any], files: list[int]) -> None:
     """Writes its process id to the given file, then ignores every signal that can be ignored, for ever."""
     os.write(files[0], f"{os.getpid()}\n".encode())

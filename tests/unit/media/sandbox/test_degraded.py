@@ -20,7 +20,7 @@ there = confinement.find_means()
 version = there.landlock_abi if with_landlock else 0
 means = SandboxReport(version, with_seccomp, there.drops_root)
 ruleset = confinement.landlock_ruleset(version) if version else -1
-confinement.give_up_identity(means, os.getppid())
+confinement.give_up_identity(means, confinement.USERS[0], os.getppid())
 confinement.give_up_reach(means, ruleset, seccomp.job_filter(os.getpid()))
 print(json.dumps(selftest.probe({"service_pid": os.getppid()}, [])))
 """

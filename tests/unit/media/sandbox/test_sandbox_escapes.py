@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 
 from avion_media.media.sandbox import Limits, SandboxJobFailed
+from avion_media.media.sandbox.confinement import USERS
 from avion_media.media.sandbox.sandbox import Sandbox
 from tests.unit.media.sandbox.forbidden_calls import forbidden_calls
 
@@ -55,7 +57,9 @@ def _check_confined(pid: int, limits: Limits) -> None:
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"  # a filter
     assert {status[name].strip("0") for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {""}
-    assert set(status["Uid"].split()) == set(status["Gid"].split()) == {"65534"}
+    assert int(*{*status["Uid"].split()}) in USERS
+    assert set(status["Gid"].split()) == {"65534"}
+    assert _limit(pid, "Max processes") == "64"
     assert _limit(pid, "Max core file size") == "0"
     assert _limit(pid, "Max file size") == str(limits.output_bytes)
     assert _limit(pid, "Max open files") == str(limits.max_files)
@@ -84,3 +88,25 @@ async def test_a_job_is_confined_as_the_kernel_sees_it(sandbox: Sandbox, limits:
             # The fork server's own, which the kernel goes on showing; the child's is empty. No secrets in either.
             assert _environment(pid) == {"PYTHONPATH", "GLIBC_TUNABLES"}
             nursery.cancel_scope.cancel()
+
+
+async def test_jobs_at_once_are_of_different_users(sandbox: Sandbox, limits: Limits) -> None:
+    reader, writer = os.pipe()
+    with trio.fail_after(HARD_LIMIT_S):
+        async with trio.lowlevel.FdStream(reader) as told, trio.open_nursery() as nursery:
+
+            async def hang() -> None:
+                await sandbox.call("sandboxed_jobs:hang", {}, files=[writer], limits=limits)
+
+            users = set()
+            for _ in range(2):
+                nursery.start_soon(hang)
+                users.add(_status(int(await told.receive_some(100)))["Uid"])
+            os.close(writer)
+            assert len(users) == 2
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_job_starts_only_so_many_threads(sandbox: Sandbox, limits: Limits) -> None:
+    started = await sandbox.call("sandboxed_jobs:start_threads", {}, limits=replace(limits, memory_bytes=1 << 30))
+    assert 10 < started < 64

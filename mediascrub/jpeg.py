@@ -25,10 +25,10 @@ APP0, _APP1, APP2, APP14 = 0xE0, 0xE1, 0xE2, 0xEE
 _DHT, _DAC, _DQT, _DNL, _DRI = 0xC4, 0xCC, 0xDB, 0xDC, 0xDD
 _DECODED = frozenset((0xC0, 0xC1, 0xC2))  # baseline, extended and progressive: what browsers decode
 _PROGRESSIVE = 0xC2
-# Each scan is a pass over the whole picture, and a hostile one takes 75 bytes. Encoders write ten, so any picture may
-# have those; small ones may have more.
-_USUAL_SCANS, _MAX_SCANS = 12, 100
-_MAX_SCANNED_PIXELS = _USUAL_SCANS << 26
+# Each scan is a pass over the whole picture, and a hostile one takes 75 bytes. libjpeg writes 10 of YCbCr, and of other
+# pictures 2 and 4 for each component (jcparam.c), so any picture may have those; small ones may have more.
+_MAX_SCANS = 100
+_MAX_SCANNED_PIXELS = 14 << 26
 # C8 is reserved.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
 _OF_THE_PICTURE = _FRAMES | {_DHT, _DAC, _DQT, _DRI, _SOS}
@@ -116,8 +116,9 @@ def _check_frame(frame: Segment, kept: _Kept) -> None:
 
 
 def _check_scans(kept: _Kept) -> None:
-    pixels = math.prod(_size(kept.frame)) if kept.frame else 0
-    if kept.scans > _USUAL_SCANS and (kept.scans > _MAX_SCANS or kept.scans * pixels > _MAX_SCANNED_PIXELS):
+    pixels, components = (math.prod(_size(kept.frame)), kept.frame.payload[5]) if kept.frame else (0, 0)
+    is_usual = kept.scans <= 2 + 4 * min(components, 4)
+    if not is_usual and (kept.scans > _MAX_SCANS or kept.scans * pixels > _MAX_SCANNED_PIXELS):
         raise ScrubError(ScrubCode.UNSUPPORTED, f"{kept.scans} scans of {pixels} pixels")
 
 

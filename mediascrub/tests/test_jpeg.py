@@ -170,7 +170,7 @@ def test_a_second_picture_in_place_of_the_end_goes_too() -> None:
     assert scrubbed(PLAIN[:-2] + PLAIN[PLAIN.index(b"\xff\xc0") :]) == PLAIN
 
 
-@pytest.mark.parametrize(("side", "scans"), [(8192, 12), (4096, 48), (48, 100)])
+@pytest.mark.parametrize(("side", "scans"), [(8192, 14), (4096, 56), (48, 100)])
 def test_scans_are_bounded_by_the_pixels_of_each(side: int, scans: int) -> None:
     frame, scan = PLAIN.index(b"\xff\xc0"), PLAIN.index(b"\xff\xda")
     before = PLAIN[: frame + 5] + struct.pack(">HH", side, side) + PLAIN[frame + 9 : scan]

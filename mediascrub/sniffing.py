@@ -79,7 +79,7 @@ _TS_PACKET_BYTES = 188
 
 _OTHER_KINDS: dict[str, MediaKind] = {
     **dict.fromkeys(("jxl", "jp2", "tiff", "jng", "psd", "qoi", "ico", "bmp", "svg", "cr3", "ani"), MediaKind.IMAGE),
-    **dict.fromkeys(("flv", "asf", "mpeg-ps", "mpeg-ts", "avi", "3gp", "mng"), MediaKind.VIDEO),
+    **dict.fromkeys(("flv", "asf", "mpeg-ps", "mpeg-ts", "avi", "mng"), MediaKind.VIDEO),
 }
 
 
@@ -106,9 +106,8 @@ _MP4_BRANDS = codes(
     "isom iso2 iso3 iso4 iso5 iso6 iso7 iso8 iso9 isoa isob isoc mp41 mp42 mp71 avc1 av01 dash cmfc cmf2 MSNV mmp4 "
     "M4V M4VH M4VP F4V f4v"
 )
-_3GP_BRANDS = (b"3gp", b"3g2", b"3ge", b"3gg", b"3gr", b"3gs")  # their beginnings
-# A 3GP file that also declares MP4 counts as MP4; only H.263 with AMR remains 3GP.
-_MP4_IN_3GP = codes("mp41 mp42 avc1")
+# Their beginnings. Phones write H.264 as 3GP; the boxes are those of MP4, and its reader refuses unknown codecs.
+_3GP_BRANDS = (b"3gp", b"3g2", b"3ge", b"3gg", b"3gr", b"3gs")
 _BY_MAJOR: dict[bytes, Format | str] = {b"qt  ": Format.MOV, b"crx ": "cr3"}
 _BY_MAJOR |= dict.fromkeys(_AVIF_BRANDS, Format.AVIF) | dict.fromkeys(codes("M4A M4B M4P F4A F4B"), "m4a")
 # Cameras put their maker's brand first (XAVC, niko, …), and the format after it.
@@ -150,7 +149,7 @@ def _by_brands(payload: bytes) -> _Found:
     if major in _HEIF_BRANDS:
         return Format.AVIF if brands & _AVIF_BRANDS else Format.HEIC
     if major.startswith(_3GP_BRANDS):
-        return Format.MP4 if brands & _MP4_IN_3GP else "3gp"
+        return Format.MP4
     by_any = (found for found, listed in _BY_ANY if brands & listed)
     return _BY_MAJOR.get(major) or next(by_any, "isobmff")
 

@@ -54,7 +54,14 @@ HEIC = MediaFormat(
     switched_on=False,
     shown_by_browsers=False,
 )
-MP4 = MediaFormat(32, "mp4", Family.VIDEO, "video/mp4", ("mp4", "m4v", "mp4v"), ("video/x-m4v", "application/mp4"))
+MP4 = MediaFormat(
+    32,
+    "mp4",
+    Family.VIDEO,
+    "video/mp4",
+    ("mp4", "m4v", "mp4v", "3gp", "3gpp", "3g2"),
+    ("video/x-m4v", "application/mp4", "video/3gpp", "video/3gpp2"),
+)
 MOV = MediaFormat(33, "mov", Family.VIDEO, "video/quicktime", ("mov", "qt"))
 WEBM = MediaFormat(34, "webm", Family.VIDEO, "video/webm", ("webm",))
 MKV = MediaFormat(35, "mkv", Family.VIDEO, "video/x-matroska", ("mkv",), ("video/matroska",))

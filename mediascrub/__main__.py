@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Scrub the named files. Return 1 if one of them could not be scrubbed."""
     parser = argparse.ArgumentParser(
         prog="scrub",
-        description="Write copies of photos and videos without private data, and list what was removed.",
+        description="Write copies of photos and videos without private data.",
         epilog="The copy of photo.jpg is photo.scrubbed.jpg beside it. The file itself is never changed.",
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
@@ -37,15 +37,11 @@ def _scrub(source: Path, target: Path) -> bool:
     try:
         if target.exists() and target.samefile(source):
             raise OSError("the copy would replace the file itself")
-        removed = scrub_file(source, target)
+        differs = scrub_file(source, target)
     except (OSError, ScrubError) as error:
         print(f"{source}: {error}", file=sys.stderr)
         return False
-    print(f"{source} -> {target}")
-    for name, size_bytes in removed.items():
-        print(f"  {size_bytes:12,} bytes of {name}")
-    if not removed:
-        print("  nothing to remove")
+    print(f"{source} -> {target}" + ("" if differs else ", nothing to remove"))
     return True
 
 

@@ -11,7 +11,7 @@ from mediascrub import Format, MediaKind, ScrubCode, ScrubError, scrub_file
 from mediascrub.__main__ import main
 
 from .made_files import original_of
-from .samples import DATA, PICTURES
+from .samples import DATA
 from .videos import apply_patches, examine
 
 ONE_OF_EACH = {
@@ -26,7 +26,6 @@ ONE_OF_EACH = {
     Format.WEBM: "webm-vp8.webm",
     Format.MKV: "mkv-h264-ac3.mkv",
 }
-_UNNAMED_BYTES = 64  # padding; the writer's own boxes
 PHOTO, VIDEO = DATA / ONE_OF_EACH[Format.PNG], DATA / ONE_OF_EACH[Format.MP4]
 
 
@@ -38,28 +37,9 @@ def test_a_copy_is_scrubbed_once_and_for_all(fmt: Format, tmp_path: Path) -> Non
         assert once.read_bytes() == original_of(source.read_bytes(), fmt)
     else:
         assert once.read_bytes() == apply_patches(examine(source).patches, source.read_bytes())
-    assert scrub_file(once, twice) == {}
+    assert not scrub_file(once, twice)
     assert twice.read_bytes() == once.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["once", "twice"]
-
-
-@pytest.mark.parametrize("name", PICTURES)
-def test_the_report_covers_what_a_picture_loses(name: str, tmp_path: Path) -> None:
-    target = tmp_path / name
-    removed = scrub_file(DATA / name, target)
-    assert sum(removed.values()) >= (DATA / name).stat().st_size - target.stat().st_size - _UNNAMED_BYTES
-
-
-def test_the_report_covers_all_that_is_overwritten_in_a_video(tmp_path: Path) -> None:
-    for name in (ONE_OF_EACH[Format.MOV], ONE_OF_EACH[Format.MKV], "mp4-fragmented.mp4"):
-        removed = scrub_file(DATA / name, tmp_path / name)
-        assert sum(removed.values()) == sum(each.length for each in examine(DATA / name).patches)
-
-
-def test_the_parts_have_the_names_of_their_standards(tmp_path: Path) -> None:
-    assert scrub_file(PHOTO, tmp_path / "png") == {"tEXt": 29, "iTXt": 455, "eXIf": 138}
-    assert scrub_file(VIDEO, tmp_path / "mp4")["moov/udta"] == 230
-    assert "APP1 Exif" in scrub_file(DATA / ONE_OF_EACH[Format.JPEG], tmp_path / "jpeg")
 
 
 @pytest.mark.parametrize(("name", "code"), [("pdf.pdf", ScrubCode.UNSUPPORTED), ("zero-byte.jpg", ScrubCode.EMPTY)])
@@ -74,22 +54,15 @@ def test_a_file_that_is_refused_leaves_the_target_as_it_was(name: str, code: Scr
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("target", b"before")]
 
 
-def test_the_command_writes_beside_the_file_and_lists_what_is_gone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_beside_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo = tmp_path / "photo.png"
     shutil.copy(PHOTO, photo)
     assert main([str(photo)]) == 0
     copy = tmp_path / "photo.scrubbed.png"
-    assert capsys.readouterr().out.splitlines() == [
-        f"{photo} -> {copy}",
-        "            29 bytes of tEXt",
-        "           455 bytes of iTXt",
-        "           138 bytes of eXIf",
-    ]
+    assert capsys.readouterr().out == f"{photo} -> {copy}\n"
     assert photo.read_bytes() == PHOTO.read_bytes()
     assert main([str(copy), "-o", str(tmp_path / "again.png")]) == 0
-    assert capsys.readouterr().out.splitlines()[1:] == ["  nothing to remove"]
+    assert capsys.readouterr().out.endswith("again.png, nothing to remove\n")
 
 
 def test_the_command_goes_on_after_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,7 @@ class Coding(Protocol):
 # other name is refused, or dropped beside another one, because libav decodes more names than are scrubbed.
 CODINGS: dict[str, Coding | None] = {
     **dict.fromkeys(("avc1", "avc2", "avc3", "avc4", "dva1", "dvav", "V_MPEG4/ISO/AVC"), nal.H264),
-    **dict.fromkeys(("hvc1", "hvc2", "hev1", "hev2", "lhv1", "lhe1", "dvh1", "dvhe", "V_MPEGH/ISO/HEVC"), nal.HEVC),
+    **dict.fromkeys(("hvc1", "hvc2", "hev1", "hev2", "dvh1", "dvhe", "V_MPEGH/ISO/HEVC"), nal.HEVC),
     **dict.fromkeys(("av01", "dav1", "V_AV1"), obu),
     **dict.fromkeys(("jpeg", "mjpa", "mjpg", "AVDJ", "V_MJPEG"), motion_jpeg),
     **dict.fromkeys(("mp4v", "s263", "h263", "vp08", "vp09", "apch", "apcn", "apcs", "apco", "ap4h", "ap4x")),

@@ -24,8 +24,12 @@ def changes_of_sample(private: bytes, sample: bytes) -> Iterator[Change]:
 
 
 def changes_of_private(private: bytes) -> Iterator[Change]:
-    """Return the changes of an ``av1C``."""
-    return _changes(private, _units(private, _FLAGS_BYTES))
+    """Yield the changes of an ``av1C``. What is not a unit is zeroed."""
+    units = list(_units(private, _FLAGS_BYTES))
+    yield from _changes(private, units)
+    end = units[-1].end if units else _FLAGS_BYTES
+    if any(private[end:]):
+        yield end, bytes(len(private) - end)
 
 
 @dataclass(frozen=True, slots=True)

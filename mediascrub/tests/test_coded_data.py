@@ -120,6 +120,9 @@ def test_of_a_codec_without_such_messages_no_picture_is_read() -> None:
         assert store.fetched_bytes < path.stat().st_size / 2
 
 
+AVCC, HVCC = b"\1\x64\0\x0b\xff", b"\1".ljust(22, b"\xff")  # lengths of four bytes
+
+
 CUT_OFF: tuple[tuple[Coding, bytes], ...] = (
     (nal.H264, b"\0\0\0\x09\x06\x05\xff\xff\xff"),
     (nal.H264, b"\0\0\0\x05\x06\x05\x10ab"),
@@ -138,7 +141,8 @@ CUT_OFF: tuple[tuple[Coding, bytes], ...] = (
 
 @pytest.mark.parametrize(("coding", "sample"), CUT_OFF, ids=str)
 def test_changes_stay_inside_what_is_cut_off(coding: Coding, sample: bytes) -> None:
-    for changes in (coding.changes_of_sample(sample, sample), coding.changes_of_private(sample)):
+    samples = (coding.changes_of_sample(private, sample) for private in (sample, AVCC, HVCC))
+    for changes in (*samples, coding.changes_of_private(sample)):
         position = 0
         for offset, new in changes:
             assert position <= offset < offset + len(new) <= len(sample)
@@ -160,7 +164,7 @@ _FRAME = b"\x32\x03\x10\x00\x55"
 ], ids=str)  # fmt: skip
 def test_what_is_not_coded_as_its_track_says_stays_as_it_is(coding: Coding, sample: bytes) -> None:
     """It may be a picture of something else. Decoders of that coding take none of it."""
-    assert list(coding.changes_of_sample(b"", sample)) == []
+    assert list(coding.changes_of_sample(HVCC, sample)) == []
 
 
 def test_private_units_of_av1_go_wherever_there_is_a_frame() -> None:
@@ -172,7 +176,7 @@ def test_private_units_of_av1_go_wherever_there_is_a_frame() -> None:
 
 def test_a_message_that_is_cut_off_is_overwritten_too() -> None:
     unit = b"\x06\x05\x40" + SECRET
-    ((offset, new),) = nal.H264.changes_of_sample(b"", len(unit).to_bytes(4, "big") + unit)
+    ((offset, new),) = nal.H264.changes_of_sample(AVCC, len(unit).to_bytes(4, "big") + unit)
     assert (offset, new) == (4 + 1, b"\x03\x40" + b"\xff" * len(SECRET))
 
 
@@ -180,7 +184,7 @@ def test_a_message_behind_two_zeros_keeps_its_type() -> None:
     """There a 3 would be taken for an escape, and all that follows for something else."""
     needed = b"\x06\x02\0\0"
     unit = b"\x06" + needed + b"\x05\x04LEAK" + b"\x80"
-    ((offset, new),) = nal.H264.changes_of_sample(b"", len(unit).to_bytes(4, "big") + unit)
+    ((offset, new),) = nal.H264.changes_of_sample(AVCC, len(unit).to_bytes(4, "big") + unit)
     assert (offset, new) == (4 + 1 + len(needed), b"\x05\x04\xff\xff\xff\xff")
 
 
@@ -198,12 +202,12 @@ def test_filler_makes_no_start_code(
     unit = codec[1] + re.sub(rb"\0\0(?=[\0-\x03])", b"\0\0\3", content)
     sample = len(unit).to_bytes(4, "big") + unit
     scrubbed = bytearray(sample)
-    for offset, new in codec[0].changes_of_sample(b"", sample):
+    for offset, new in codec[0].changes_of_sample(HVCC, sample):
         scrubbed[offset : offset + len(new)] = new
     assert scrubbed[:4] == sample[:4]
     assert len(scrubbed) == len(sample)
     assert not _FORBIDDEN.search(scrubbed, 4)
-    assert list(codec[0].changes_of_sample(b"", bytes(scrubbed))) == []
+    assert list(codec[0].changes_of_sample(HVCC, bytes(scrubbed))) == []
 
 
 @pytest.mark.parametrize("name", ["vp09", "V_VP9", "mp4v"])

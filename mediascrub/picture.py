@@ -1,9 +1,9 @@
 """The results of reading a picture: facts, the scrubbed original, and the file for the decoder.
 
-Every format has an allow list. What a decoder needs to show the same pixels stays in the original: coded data byte for
-byte, the numbers of an ICC profile, orientation, animation. Everything else is removed, known or not. Nothing is
-decoded or encoded again, so data that hides inside coded data (SEI messages, bits after the last block of a scan)
-stays. Scrubbing an original again changes nothing, and gives the same facts.
+Every format has an allow list. What a decoder needs to show the same pixels stays in the original: coded data, the
+numbers of an ICC profile, orientation, animation. Everything else is removed, known or not. Nothing is decoded or
+encoded again, so data that hides inside coded data (such as bits after the last block of a scan) stays. Scrubbing an
+original again changes nothing, and gives the same facts.
 """
 
 from __future__ import annotations

@@ -100,22 +100,22 @@ def _by_signature(head: bytes) -> _Found:
 
 # --- ISO base media files ---------------------------------------------------------------------------------------
 
-_AVIF_BRANDS = codes("avif avis")
-_HEIF_BRANDS = codes("heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1")
-_MP4_BRANDS = codes(
+AVIF_BRANDS = codes("avif avis")
+HEIF_BRANDS = codes("heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1")
+MP4_BRANDS = codes(
     "isom iso2 iso3 iso4 iso5 iso6 iso7 iso8 iso9 isoa isob isoc mp41 mp42 mp71 avc1 av01 dash cmfc cmf2 MSNV mmp4 "
     "M4V M4VH M4VP F4V f4v"
 )
 # Their beginnings. Phones write H.264 as 3GP; the boxes are those of MP4, and its reader refuses unknown codecs.
-_3GP_BRANDS = (b"3gp", b"3g2", b"3ge", b"3gg", b"3gr", b"3gs")
+BRANDS_OF_3GP = (b"3gp", b"3g2", b"3ge", b"3gg", b"3gr", b"3gs")
 _BY_MAJOR: dict[bytes, Format | str] = {b"qt  ": Format.MOV, b"crx ": "cr3"}
-_BY_MAJOR |= dict.fromkeys(_AVIF_BRANDS, Format.AVIF) | dict.fromkeys(codes("M4A M4B M4P F4A F4B"), "m4a")
+_BY_MAJOR |= dict.fromkeys(AVIF_BRANDS, Format.AVIF) | dict.fromkeys(codes("M4A M4B M4P F4A F4B"), "m4a")
 # Cameras put their maker's brand first (XAVC, niko, …), and the format after it.
 _BY_ANY = (
-    (Format.MP4, _MP4_BRANDS),
+    (Format.MP4, MP4_BRANDS),
     (Format.MOV, codes("qt")),
-    (Format.AVIF, _AVIF_BRANDS),
-    (Format.HEIC, _HEIF_BRANDS),
+    (Format.AVIF, AVIF_BRANDS),
+    (Format.HEIC, HEIF_BRANDS),
 )
 # Before ``ftyp`` existed (2001), QuickTime files began with any of these.
 _OLD_QUICKTIME = frozenset((b"moov", b"mdat"))
@@ -146,9 +146,9 @@ def _by_boxes(head: bytes, size: int) -> _Found:
 def _by_brands(payload: bytes) -> _Found:
     major = payload[:4]
     brands = frozenset(payload[start : start + 4] for start in range(8, len(payload) - 3, 4)) | {major}
-    if major in _HEIF_BRANDS:
-        return Format.AVIF if brands & _AVIF_BRANDS else Format.HEIC
-    if major.startswith(_3GP_BRANDS):
+    if major in HEIF_BRANDS:
+        return Format.AVIF if brands & AVIF_BRANDS else Format.HEIC
+    if major.startswith(BRANDS_OF_3GP):
         return Format.MP4
     by_any = (found for found, listed in _BY_ANY if brands & listed)
     return _BY_MAJOR.get(major) or next(by_any, "isobmff")

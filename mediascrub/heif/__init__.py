@@ -1,9 +1,10 @@
 """AVIF and HEIC: copies the primary picture, its tiles and transparency, and the tracks of an animation to a new file.
 
-Only chosen items are copied, with their coded data as it is. So Exif, XMP, thumbnails, gain and depth maps, further
-pictures, signatures and boxes of makers are not in the copy, nor is any byte that no chosen item or sample refers to.
-To zero them in place would keep megabytes of zeros, and is safe only if every reference was found. Only the small
-``moov`` of an animation is scrubbed in place, as in a video. The orientation is in ``irot`` and ``imir``, which stay.
+Only chosen items are copied, and of their coded data all but private messages. So Exif, XMP, thumbnails, gain and
+depth maps, further pictures, signatures and boxes of makers are not in the copy, nor is any byte that no chosen item or
+sample refers to. To zero them in place would keep megabytes of zeros, and is safe only if every reference was
+found. Only the small ``moov`` of an animation is scrubbed in place, as in a video. The orientation is in ``irot`` and
+``imir``, which stay.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ from mediascrub.errors import ScrubError, corrupt
 from mediascrub.formats import Format
 from mediascrub.heif.items import HeifItems, read_items
 from mediascrub.heif.meta import Extents, MetaWriter
-from mediascrub.heif.properties import Appearance, looks_of
+from mediascrub.heif.properties import Appearance, changes_of_coded, looks_of
 from mediascrub.heif.tracks import chunks_of, properties_of_track, read_tracks, scrubbed_moov
-from mediascrub.isobmff import Box, file_of_boxes, make_box
+from mediascrub.isobmff import Box, codes, file_of_boxes, make_box
 from mediascrub.picture import MAX_PEEKED_PARTS, Peek, Picture
+from mediascrub.sniffing import AVIF_BRANDS, HEIF_BRANDS
 
 _PEEK_BYTES = 64 << 10  # where the boxes are
 
 _SEQUENCE_BRANDS = frozenset((b"avis", b"msf1", b"hevc", b"hevx", b"hevm", b"hevs"))
 _GAIN_MAP_BRAND = b"tmap"
-_MAX_BRANDS = 32
+_BRANDS = AVIF_BRANDS | HEIF_BRANDS | codes("miaf mif3 MA1A MA1B MiHA MiHB MiHE MiPr avio iso8 tmap")
 # More than any writer makes: a grid of the largest kind has 65 536 items, and as many properties.
 _MAX_BOXES = 1 << 18
 _MDAT_HEADER_BYTES = 8
@@ -61,15 +63,18 @@ class HeifFormat:
             writers.append(MetaWriter(items, in_file).write)
         tracks = read_tracks(parts[b"moov"]) if b"moov" in parts else []
         if tracks:
-            for chunk in (chunk for track in tracks for chunk in chunks_of(track)):
-                in_file.keep(chunk)
+            for track in tracks:
+                for chunk in chunks_of(track):
+                    in_file.keep(chunk)
+                for sample in track.table.sample_ranges() if track.entries else ():
+                    in_file.keep_coded([sample], changes_of_coded(track.entries[0].type, properties_of_track(track)))
             writers.append(partial(scrubbed_moov, parts[b"moov"], tracks, in_file))
         original = _written(parts[b"ftyp"], writers, in_file.pack(), animated=bool(tracks))
         # libheif uses the primary item, and so does libavif if this is the major brand, or if there are no tracks.
         by_item = self._upright or parts[b"ftyp"].content[:4].tobytes() == b"avif"
-        track = tracks[0] if tracks and not by_item else None
-        if track is not None:
-            looks, size = looks_of(properties_of_track(track)), track.display
+        shown = tracks[0] if tracks and not by_item else None
+        if shown is not None:
+            looks, size = looks_of(properties_of_track(shown)), shown.display
         else:
             looks = _looks_of_primary(items)
             size = looks.upright_size if self._upright else looks.extent
@@ -78,8 +83,8 @@ class HeifFormat:
             width=size[0],
             height=size[1],
             orientation=1 if self._upright else looks.orientation,
-            frames=track.table.count if track else 1,
-            duration_s=track.table.duration / track.timescale if track and track.table.count > 1 else 0.0,
+            frames=shown.table.count if shown else 1,
+            duration_s=shown.table.duration / shown.timescale if shown and shown.table.count > 1 else 0.0,
             colour=looks.colour,
             original=original,
             still=original,
@@ -136,5 +141,7 @@ def _file_type(payload: bytes, *, animated: bool) -> bytes:
     untrue = {_GAIN_MAP_BRAND} if animated else {_GAIN_MAP_BRAND, *_SEQUENCE_BRANDS}
     if major in untrue:
         raise corrupt("an image sequence without pictures")
-    kept = [brand for brand in compatible[:_MAX_BRANDS] if brand not in untrue]
-    return make_box(b"ftyp", major, bytes(4), *kept)
+    kept = [brand for brand in dict.fromkeys(compatible) if brand in _BRANDS - untrue]
+    if major not in _BRANDS and not kept:
+        raise corrupt("a file type of unknown brands")
+    return make_box(b"ftyp", major if major in _BRANDS else kept[0], bytes(4), *kept)

@@ -16,8 +16,7 @@ _MAX_ITEMS = 1 << 16
 _MAX_TARGETS = 1 << 18
 _MAX_ASSOCIATIONS = 1 << 19
 _MAX_RANGES = 1 << 17
-_ITEM_KINDS = frozenset((b"av01", b"hvc1", b"lhv1", b"grid", b"iden", b"iovl"))
-_SOURCES = (b"dimg", b"base")
+_ITEM_KINDS = frozenset((b"av01", b"hvc1", b"grid", b"iden", b"iovl"))
 IN_FILE, IN_IDAT = 0, 1
 
 
@@ -85,7 +84,7 @@ def choose(items: HeifItems) -> list[HeifItem]:
     """
     sources: dict[int, list[int]] = {}
     for reference in items.references:
-        if reference.kind in _SOURCES:
+        if reference.kind == b"dimg":
             sources.setdefault(reference.source, []).extend(reference.targets)
     chosen = _closure({items.primary}, sources)
     chosen |= _closure(_alphas(items, chosen), sources)

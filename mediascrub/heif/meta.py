@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
+from collections.abc import Sequence
 from operator import itemgetter
 
 from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.heif.items import IN_IDAT, HeifItem, HeifItems, choose
-from mediascrub.heif.properties import kept_property, numbered
+from mediascrub.heif.properties import ChangesOf, changes_of_coded, kept_property, numbered
 from mediascrub.isobmff import make_box, make_full_box
 from mediascrub.ranges import Range, merged
 
-_REFERENCES = frozenset((b"dimg", b"auxl", b"prem", b"base"))
+_REFERENCES = frozenset((b"dimg", b"auxl", b"prem"))
 _HIDDEN = 1
 _MAX_SHORT = 0xFFFF
 
@@ -26,6 +27,7 @@ class Extents:
     def __init__(self, source: memoryview) -> None:
         self._source = source
         self._ranges: list[Range] = []
+        self._coded: list[tuple[Sequence[Range], ChangesOf]] = []
         self._starts: list[tuple[int, int]] = []  # in the source and in the packed data
 
     def keep(self, part: Range) -> None:
@@ -34,12 +36,26 @@ class Extents:
             raise corrupt("data lies beyond the end")
         self._ranges.append(part)
 
+    def keep_coded(self, parts: Sequence[Range], changes_of: ChangesOf) -> None:
+        """Keep one picture in these parts, without the private messages in it."""
+        for part in parts:
+            self.keep(part)
+        self._coded.append((parts, changes_of))
+
     def pack(self) -> bytes:
         """Return the kept bytes in their old order. Call it before `translate`."""
         packed = bytearray()
         for each in merged(self._ranges):
             self._starts.append((each.offset, len(packed)))
             packed += self._source[each.offset : each.end]
+        for parts, changes_of in self._coded:
+            places = [slice(start := self.translate(part.offset), start + part.length) for part in parts if part.length]
+            coded = bytearray(b"".join(packed[place] for place in places))
+            for offset, new in changes_of(bytes(coded)):
+                coded[offset : offset + len(new)] = new
+            for place in places:
+                length = place.stop - place.start
+                packed[place], coded = coded[:length], coded[length:]
         return bytes(packed)
 
     def translate(self, offset: int) -> int:
@@ -64,8 +80,8 @@ class MetaWriter:
             # An identity item has no data of its own: its picture is another item.
             if item.kind != b"iden" and not any(length for _, length in ranges):
                 raise corrupt("a picture without data")
-            for each in ranges:
-                (self._in_idat if item.method == IN_IDAT else in_file).keep(each)
+            changes_of = changes_of_coded(item.kind, items.properties_of(item.id))
+            (self._in_idat if item.method == IN_IDAT else in_file).keep_coded(ranges, changes_of)
         self._idat = self._in_idat.pack()
         self._wide = max(item.id for item in self._chosen) > _MAX_SHORT
         self._id_width = 4 if self._wide else 2

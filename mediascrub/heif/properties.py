@@ -1,45 +1,40 @@
-"""Properties of items and of sample entries: those that a picture needs, and their maximum lengths."""
+"""Properties of items and of sample entries: those that a picture needs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
+from mediascrub.coded_data import CODINGS, Change
 from mediascrub.errors import corrupt
 from mediascrub.icc import neutral_colr
 from mediascrub.isobmff import Box, clean_aperture, codes, make_box
+from mediascrub.mp4.contents import kept_content
 from mediascrub.picture import CodePoints, Colour, IccProfile
 
 # The largest number of a property that an item can refer to.
 MAX_PROPERTIES = 0x7FFF
-_UNBOUNDED = 1 << 32
-# Longest payload in bytes. A longer one has other data at its end.
-_LENGTHS = {b"a1lx": 13, b"cclv": 49, b"clap": 32, b"clli": 4, b"ispe": 12, b"lsel": 2, b"mdcv": 24, b"pixi": 260}
-_LENGTHS |= dict.fromkeys(codes("a1op imir irot"), 1) | dict.fromkeys(codes("amve ccst pasp"), 8)
-_LENGTHS |= dict.fromkeys(codes("auxC auxi"), 128) | dict.fromkeys(codes("av1C colr hvcC lhvC"), _UNBOUNDED)
-_AUXILIARY_TYPES = (b"auxC", b"auxi")
-_ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
+ChangesOf = Callable[[bytes], Iterable[Change]]
+_KEPT = codes("a1lx a1op amve auxC auxi av1C ccst clap clli colr hvcC imir irot ispe lsel mdcv pasp pixi")
 
 
 def kept_property(box: Box) -> bytes:
     """Return the property to keep, as a whole box; empty if it is not on the list."""
-    if box.type not in _LENGTHS:
-        return b""
-    payload = box.content[: _LENGTHS[box.type]]
-    if box.type == b"colr":
-        kept = neutral_colr(payload)
-        return make_box(box.type, kept) if kept else b""
-    if box.type in _AUXILIARY_TYPES and not is_alpha(box):
-        return b""
-    return make_box(box.type, payload)
+    kept = kept_content(box) if box.type in _KEPT else b""
+    return make_box(box.type, kept) if kept else b""
 
 
 def is_alpha(box: Box) -> bool:
     """Return whether an auxiliary type (``auxC`` of an item, ``auxi`` of a track) marks the picture as transparency."""
-    if box.type not in _AUXILIARY_TYPES:
-        return False
-    urn, nul, _ = bytes(box.content[4 : _LENGTHS[box.type]]).partition(b"\x00")
-    return bool(nul) and urn in _ALPHA
+    return box.type in (b"auxC", b"auxi") and bool(kept_content(box))
+
+
+def changes_of_coded(kind: bytes, properties: Iterable[Box]) -> ChangesOf:
+    """Return the function that yields the changes in coded data of an item or a track of that kind."""
+    coding = CODINGS.get(kind.decode("latin-1"))
+    private = next((bytes(each.content) for each in properties if each.type in (b"hvcC", b"av1C")), b"")
+    return partial(coding.changes_of_sample, private) if coding else lambda _: ()
 
 
 def numbered(properties: list[Box], index: int) -> Box:

@@ -22,13 +22,14 @@ from mediascrub.movie import (
 )
 from mediascrub.mp4.moof import Run, indexed_by_mfra, indexed_by_sidx, read_fragment
 from mediascrub.mp4.moov import Movie, Track, read_movie
-from mediascrub.mp4.scrub import MovieScrub, free, kept_extents, unreferenced
+from mediascrub.mp4.scrub import MovieScrub, clean_top, free, kept_extents, unreferenced
 from mediascrub.ranges import Range, merged
 from mediascrub.sample_table import MediaSample
 from mediascrub.sparse import SparseFile, eager_window
 
 _HEADER_BYTES = 16
-_STAYS = frozenset((b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"mfra"))
+_STAYS = frozenset((b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"mfra"))
+_CLEANED = frozenset((b"ftyp", b"styp", b"sidx"))
 _READ_WHOLE = frozenset((b"ftyp", b"styp", b"sidx", b"moof", b"moov"))  # by libav, before the samples
 _MAX_RANDOM_ACCESS_BYTES = 4 << 20  # an entry for each fragment: 4 h with one a second, of two tracks, take 600 kB
 _FRAGMENT_HEAD_BYTES = 4096  # most moof boxes of two tracks fit
@@ -56,7 +57,7 @@ def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoB
     for track in (each for each in movie.kept if each is not video and each.coding is not None):
         beginnings += _choose_samples(track, _of(track, runs), poster_seconds, file.size_bytes, bounds).ranges
     MovieScrub(movie.kept, edits).walk(moov)
-    _scrub(file, boxes, movie, runs, edits, bounds)
+    _scrub(file, fmt, boxes, movie, runs, edits, bounds)
     return MoviePlan(
         format=fmt,
         stream=f"i:{video.track_id}",
@@ -96,7 +97,7 @@ def _read_boxes(file: SparseFile, bounds: VideoBounds) -> list[Box]:
                 break
             # A file that is cut off in its samples plays up to there.
             box = Box(box.type, box.offset, box.header, file.size_bytes - box.offset)
-        if box.type == b"moov" and first(boxes, b"moov"):
+        if box.type in (b"ftyp", b"moov") and first(boxes, box.type):
             # The first one counts, as in players; another one is like an unknown box.
             box = Box(b"", box.offset, box.header, box.size)
         count.take()
@@ -210,7 +211,13 @@ def _poster_ranges(boxes: Sequence[Box], moov: Box, poster: PosterSamples) -> tu
 
 
 def _scrub(
-    file: SparseFile, boxes: Sequence[Box], movie: Movie, runs: Sequence[Run], edits: Edits, bounds: VideoBounds
+    file: SparseFile,
+    fmt: Format,
+    boxes: Sequence[Box],
+    movie: Movie,
+    runs: Sequence[Run],
+    edits: Edits,
+    bounds: VideoBounds,
 ) -> None:
     """Scrub everything outside ``moov`` and ``moof``."""
     kept_ids = {track.track_id for track in movie.kept}
@@ -220,9 +227,12 @@ def _scrub(
     dropped = len(kept_ids) < len(movie.tracks)
     for gap in unreferenced(media, kept, file.size_bytes, dropped=dropped):
         edits.zero(*gap)
+    file.require(Range(box.offset, box.size) for box in boxes if box.type in _CLEANED)
     for box in boxes:
         if box.type not in _STAYS:
             free(edits, box)
+        elif box.type in _CLEANED:
+            clean_top(edits, _loaded(file, box, bounds), fmt)
     _scrub_random_access(file, boxes, movie, edits, bounds)
     offset, length = boxes[-1].end, file.size_bytes - boxes[-1].end
     if length >= 8:  # they become a box, beyond 32 bits one of size 0: up to the end

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -10,6 +9,7 @@ from itertools import accumulate
 from mediascrub.bounds import Quota
 from mediascrub.errors import ScrubError, corrupt
 from mediascrub.isobmff import Box, Reader, box_at, first, required
+from mediascrub.mp4.contents import tfra_entry_bytes
 from mediascrub.mp4.moov import Movie
 from mediascrub.ranges import Range
 from mediascrub.sample_table import MediaSample, big_endian
@@ -131,8 +131,6 @@ def indexed_by_mfra(file: SparseFile, max_boxes: int) -> tuple[int, ...]:
 
 
 def _indexed_by_tfra(tfra: Box) -> Iterator[int]:
-    version, lengths, count = tfra.integers("B3x4xII")
-    times = "QQ" if version else "II"  # and offsets
-    entry_bytes = struct.calcsize(times) + 3 + (lengths >> 4 & 3) + (lengths >> 2 & 3) + (lengths & 3)
+    version, sizes, count = tfra.integers("B3x4xII")
     for number in range(min(count, _MAX_REFERENCES)):
-        yield tfra.integers(times, 16 + number * entry_bytes)[1]
+        yield tfra.integers("QQ" if version else "II", 16 + number * tfra_entry_bytes(version, sizes))[1]

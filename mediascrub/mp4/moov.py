@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mediascrub.bounds import Quota, VideoBounds
-from mediascrub.coded_data import CODINGS, Coding, nal, obu
+from mediascrub.coded_data import CODINGS, Coding, nal
 from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.isobmff import Box, clean_aperture, codes, first, required
 from mediascrub.sample_table import SampleTable, read_sample_table
@@ -26,7 +26,7 @@ _OBJECT_TYPE = re.compile(
     rb".{4}\x03[\x80-\xff]{0,3}[\x00-\x7f]..[\x00-\x1f]\x04[\x80-\xff]{0,3}[\x00-\x7f](.)", re.DOTALL
 )
 _OBJECT_TYPES = {b"\x20": "mp4v", b"\x6c": "jpeg", b"\x6d": "png "}
-CODEC_PRIVATE: dict[bytes, Coding] = {b"avcC": nal.H264, b"hvcC": nal.HEVC, b"av1C": obu}
+_CODEC_PRIVATE = codes("avcC hvcC av1C")
 VISUAL_HANDLERS = (b"vide", b"pict", b"auxv")  # of videos, of image sequences and their transparency
 _ENABLED = 1  # of the flags in tkhd
 _ENCRYPTED = frozenset((b"encv", b"enca", b"drmi", b"drms"))
@@ -211,7 +211,9 @@ def _read_visual_entry(entry: Box, display: tuple[int, int]) -> tuple[str, tuple
     if clap and (clean := clean_aperture(clap)) and 1 <= clean[0] <= width and 1 <= clean[1] <= height:
         size = clean  # decoders ignore one that is not inside the picture
     codec = _codec(entry, boxes)
-    private = next((bytes(each.content) for each in boxes if each.type in CODEC_PRIVATE), b"")  # as libav, of any codec
+    private = next(
+        (bytes(each.content) for each in boxes if each.type in _CODEC_PRIVATE), b""
+    )  # as libav, of any codec
     return codec, size, across / down if across and down else 1.0, private
 
 

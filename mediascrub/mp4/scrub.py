@@ -11,44 +11,68 @@ table names. All bytes that belong to no kept sample are zeroed.
 from __future__ import annotations
 
 import bisect
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from mediascrub.codec_private import neutral_flac_blocks, neutral_spherical
+from mediascrub.codec_private import neutral_spherical
 from mediascrub.errors import corrupt
-from mediascrub.icc import neutral_colr
+from mediascrub.formats import Format
 from mediascrub.isobmff import PADDING, Box, codes, first
 from mediascrub.movie import Edits
-from mediascrub.mp4.moov import CODEC_PRIVATE, VISUAL_ENTRY_BYTES, VISUAL_HANDLERS, Movie, Track
+from mediascrub.mp4.contents import (
+    Length,
+    content_bytes,
+    cslg_bytes,
+    elst_bytes,
+    kept_content,
+    sbgp_bytes,
+    sgpd_bytes,
+    sidx_bytes,
+    stsz_bytes,
+    stz2_bytes,
+    tfra_bytes,
+    trun_bytes,
+)
+from mediascrub.mp4.moov import VISUAL_ENTRY_BYTES, VISUAL_HANDLERS, Movie, Track
 from mediascrub.ranges import Range, enclosing, merged, missing
+from mediascrub.sniffing import BRANDS_OF_3GP, MP4_BRANDS
 
-# The children to keep in each kind of parent. Those that are parents in this table are walked; others stay unchanged.
-_STAYS: dict[bytes, frozenset[bytes]] = {
-    b"moov": codes("mvhd trak mvex"),
-    b"trak": codes("tkhd tapt edts tref mdia trgr load"),
-    b"tapt": codes("clef prof enof"),
-    b"edts": codes("elst"),
-    b"mdia": codes("mdhd hdlr minf elng"),
-    b"minf": codes("vmhd smhd gmhd sthd nmhd hdlr dinf stbl"),
-    b"gmhd": codes("gmin"),
-    b"dinf": codes("dref"),
-    b"stbl": codes("stsd stts ctts cslg stss stps stsh stsc stsz stz2 stco co64 sdtp stdp padb sgpd sbgp subs"),
-    b"mvex": codes("mehd trex leva trep"),
-    b"moof": codes("mfhd traf"),
-    b"traf": codes("tfhd tfdt trun sdtp sgpd sbgp subs"),
-    b"mfra": codes("tfra mfro"),
-    b"sv3d": codes("svhd proj"),
+_ALL = 1 << 32  # a parent that is in this table, or a box that `MovieScrub` cleans by itself
+# The children to keep in each kind of parent, and their lengths. What players do not need is not among them: hints for
+# editing and servers (load, stsh, padb, stdp, subs, leva), which pictures nobody refers to (sdtp).
+_STAYS: dict[bytes, dict[bytes, Length]] = {
+    b"moov": {b"mvhd": 112, b"trak": _ALL, b"mvex": _ALL},
+    b"trak": {b"tkhd": 96, **dict.fromkeys(codes("tapt edts tref mdia"), _ALL)},
+    b"tapt": dict.fromkeys(codes("clef prof enof"), 12),
+    b"edts": {b"elst": elst_bytes},
+    b"mdia": {b"mdhd": 36, **dict.fromkeys(codes("hdlr minf elng"), _ALL)},
+    b"minf": {b"vmhd": 12, b"smhd": 8, b"sthd": 4, b"nmhd": 4, **dict.fromkeys(codes("gmhd hdlr dinf stbl"), _ALL)},
+    b"gmhd": {b"gmin": 16},
+    b"dinf": {b"dref": _ALL},
+    b"stbl": {
+        b"stsd": _ALL,
+        **dict.fromkeys(codes("stts ctts"), (8, 8)),
+        b"cslg": cslg_bytes,
+        **dict.fromkeys(codes("stss stps stco"), (8, 4)),
+        b"stsc": (8, 12),
+        b"stsz": stsz_bytes,
+        b"stz2": stz2_bytes,
+        b"co64": (8, 8),
+        b"sgpd": sgpd_bytes,
+        b"sbgp": sbgp_bytes,
+    },
+    b"mvex": {b"mehd": 12, b"trex": 24},
+    b"moof": {b"mfhd": 8, b"traf": _ALL},
+    b"traf": {b"tfhd": 28, b"tfdt": 12, b"trun": trun_bytes, b"sgpd": sgpd_bytes, b"sbgp": sbgp_bytes},
+    b"mfra": {b"tfra": tfra_bytes, b"mfro": 8},
 }
-_IN_VISUAL_ENTRY = codes(
-    "avcC hvcC lhvC lvcC vvcC evcC av1C vpcC esds d263 jp2h glbl ACLR ARES AALP APRG fiel gama "
-    "colr nclc pasp clap mdcv clli SmDm CoLL cclv amve dvcC dvvC dvwC hvcE avcE hfov vexu st3d sv3d btrt bitr "
-    "auxi ccst"
-)
-_IN_SOUND_ENTRY = codes(
-    "esds wave chan chnl srat dac3 dec3 dac4 dOps dfLa dmlp ddts udts alac mhaC mhaP pcmC damr SA3D btrt"
-)
+_REPEATED = codes("trak trex traf trun tfra sgpd sbgp colr")  # of others the first one counts
+_LANGUAGE = re.compile(rb"\0{4}[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}\0")  # of ``elng``, as in BCP 47
+_RESERVED_IN_MVHD = 24  # bytes before the last number: in QuickTime, times of a preview, a poster and a selection
+_BRANDS = MP4_BRANDS | codes("qt hvc1 hev1 dby1 cmff cmfs msdh msix lmsg sims")
+_HEADER_BYTES = 8  # of a box
 _COMPRESSOR_NAME = 42, 32  # offset and length in a visual sample entry
-# Decoders of two old codecs use these names.
-_MEANT_COMPRESSORS = (b"Planar Y'CbCr", b"Sorenson H263")
+_MEANT_COMPRESSOR = b"Sorenson H263"  # a decoder uses this name
 # Writers align chunks, which leaves thousands of gaps. A position takes more than this in every known format.
 _ALIGNMENT_BYTES = 15
 
@@ -58,6 +82,20 @@ def free(edits: Edits, box: Box) -> None:
     if box.type not in PADDING:
         edits.put(box.offset + 4, b"free")
     edits.zero(box.payload, box.end - box.payload)
+
+
+def clean_top(edits: Edits, box: Box, fmt: Format) -> None:
+    """Clean an index of segments, or a box of brands: of cameras and editors it has names that no player knows."""
+    if box.type == b"sidx":
+        length = content_bytes(box, sidx_bytes)
+        edits.zero(box.payload + length, len(box.content) - length)
+        return
+    usual = b"qt  " if fmt is Format.MOV else b"isom"
+    for start in range(0, len(box.content) // 4 * 4, 4):
+        brand = bytes(box.content[start : start + 4])
+        if start != 4 and brand not in _BRANDS and not brand.startswith(BRANDS_OF_3GP):  # at 4: a version
+            edits.put(box.payload + start, usual)
+    edits.zero(box.end - len(box.content) % 4, len(box.content) % 4)
 
 
 class MovieScrub:
@@ -72,15 +110,21 @@ class MovieScrub:
         """Scrub the children of ``parent``, whose type is in the table above. The table limits the recursion."""
         stays = _STAYS[parent.type]
         boxes = parent.children()
+        seen: set[bytes] = set()
         for box in boxes:
+            repeated = box.type in seen and box.type not in _REPEATED
+            seen.add(box.type)
             if parent.type == b"trak" and box.type == b"uuid":
                 self._replace(box, neutral_spherical(bytes(box.content)))
-            elif box.type not in stays or not self._belongs(box):
+            elif box.type not in stays or repeated or not self._belongs(box):
                 free(self._edits, box)
             elif box.type in _STAYS:
                 self.walk(box)
-            else:
+            elif length := content_bytes(box, stays[box.type]):
                 self._clean(box)
+                self._zero(box, length)
+            else:
+                free(self._edits, box)
         self._zero_leftover(boxes, parent)
 
     def _belongs(self, box: Box) -> bool:
@@ -103,20 +147,26 @@ class MovieScrub:
         match box.type:
             case b"mvhd" | b"tkhd" | b"mdhd":  # dates
                 self._edits.zero(box.payload + 4, 16 if box.integers("B") == (1,) else 8)
+                if box.type == b"mvhd":
+                    last = 108 if box.integers("B") == (1,) else 96
+                    self._edits.zero(box.payload + last - _RESERVED_IN_MVHD, _RESERVED_IN_MVHD)
             case b"hdlr":
                 # After version, component type and subtype: manufacturer, flags, mask and the free name.
                 self._zero(box, 12)
+            case b"elng":
+                found = _LANGUAGE.match(box.content)
+                self._replace(box, found[0] if found else b"")
             case b"dref":  # all are self-contained, but an alias can still contain the path on its author's disk
-                for entry in box.children(8):
+                for entry in (entries := box.children(8)):
                     self._zero(entry, 4)
+                self._zero_leftover(entries, box, 8)
             case b"tref":
-                for reference in box.children():
+                for reference in (references := box.children()):
                     if not self._kept_ids.issuperset(reference.integers(f"{len(reference.content) // 4}I")):
                         free(self._edits, reference)
+                self._zero_leftover(references, box)
             case b"stsd":
                 self._clean_sample_descriptions(box)
-            case b"svhd":  # the name of the tool that wrote it
-                self._zero(box, 4)
 
     def _clean_sample_descriptions(self, stsd: Box) -> None:
         track = next(each for each in self._kept.values() if each.box.offset < stsd.offset < each.box.end)
@@ -124,44 +174,44 @@ class MovieScrub:
         for entry in entries:
             if track.handler in VISUAL_HANDLERS:
                 name = entry.at(*_COMPRESSOR_NAME)
-                if not bytes(name[1:]).startswith(_MEANT_COMPRESSORS):
-                    self._edits.zero(entry.payload + _COMPRESSOR_NAME[0], len(name))
-                self._clean_entry(entry, VISUAL_ENTRY_BYTES, _IN_VISUAL_ENTRY)
+                meant = len(_MEANT_COMPRESSOR) + 1 if bytes(name[1:]).startswith(_MEANT_COMPRESSOR) else 0
+                self._edits.zero(entry.payload + _COMPRESSOR_NAME[0] + meant, len(name) - meant)
+                self._clean_entry(entry, VISUAL_ENTRY_BYTES, vendor_bytes=12)  # with settings of quality
             elif track.handler == b"soun":
                 # QuickTime's versions 1 and 2 have 16 and 36 bytes more (QuickTime File Format, sound sample
                 # descriptions); ISO's version 1 has none; the version of its parent shows it.
                 (version,) = entry.integers("H", 8)
                 more = {1: 16, 2: 36}.get(version, 0) if stsd.integers("B") == (0,) else 0
-                self._clean_entry(entry, 28 + more, _IN_SOUND_ENTRY)
+                self._clean_entry(entry, 28 + more, vendor_bytes=4)
+            elif entry.type == b"stpp":  # the name of its language, then where that is described
+                self._zero(entry, 8 + len(bytes(entry.content[8:]).partition(b"\0")[0]))
+            else:
+                self._clean_entry(entry, 8)
         self._zero_leftover(entries, stsd, 8)
 
-    def _clean_entry(self, entry: Box, fixed: int, stays: frozenset[bytes]) -> None:
+    def _clean_entry(self, entry: Box, fixed: int, vendor_bytes: int = 0) -> None:
         entry.at(0, fixed)
-        self._edits.zero(entry.payload + 12, 4)  # vendor
+        self._edits.zero(entry.payload + 12, vendor_bytes)
         boxes = entry.children(fixed)
+        seen: set[bytes] = set()
         for box in boxes:
-            if box.type not in stays:
-                free(self._edits, box)
-            elif box.type == b"dfLa":
-                self._edits.put(box.payload + 4, neutral_flac_blocks(bytes(box.content[4:])))
-            elif box.type == b"colr":
-                self._replace(box, neutral_colr(box.content))
-            elif box.type == b"auxi":  # a name that ends with a zero
-                self._replace(box, bytes(box.content[:4]) + bytes(box.content[4:]).partition(b"\0")[0])
-            elif box.type == b"sv3d":
-                self.walk(box)
-            elif box.type in CODEC_PRIVATE:
-                for offset, new in CODEC_PRIVATE[box.type].changes_of_private(bytes(box.content)):
-                    self._edits.put(box.payload + offset, new)
+            repeated = box.type in seen and box.type not in _REPEATED
+            seen.add(box.type)
+            self._replace(box, b"" if repeated else kept_content(box))
         self._zero_leftover(boxes, entry, fixed)
 
     def _replace(self, box: Box, kept: bytes) -> None:
-        """Write ``kept`` and zeros after it as the content. If it is empty, the box becomes ``free``."""
-        if kept:
-            self._edits.put(box.payload, kept)
-            self._zero(box, len(kept))
-        else:
+        """Let ``kept`` be the content, and the rest a ``free`` box if it has room; of nothing the whole box."""
+        rest = box.end - box.payload - len(kept)
+        if not kept:
             free(self._edits, box)
+            return
+        self._edits.put(box.payload, kept)
+        if rest >= _HEADER_BYTES == box.header:
+            self._edits.put(box.offset, (box.size - rest).to_bytes(4, "big"))
+            self._edits.put(box.end - rest, rest.to_bytes(4, "big") + b"free")
+            rest -= _HEADER_BYTES
+        self._edits.zero(box.end - rest, rest)
 
 
 def kept_extents(movie: Movie, media: Sequence[Range]) -> Iterator[Range]:

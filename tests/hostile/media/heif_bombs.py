@@ -137,7 +137,7 @@ BOMBS = (
     Bomb("overlay-of-60000-layers.avif", lambda: overlay((1,) * 60_000).build(), Reason.CORRUPT),
     Bomb("identity-of-itself.avif", identity, Reason.CORRUPT),
     Bomb("turned-100-times.avif", lambda: turned(100), READY),
-    Bomb("cropped-to-nothing.avif", cropped, READY),
+    Bomb("cropped-to-nothing.avif", cropped, Reason.UNSUPPORTED_TYPE),
     Bomb(
         "circular-references.avif",
         lambda: with_item(MadeItem(2), (b"auxl", 1, (2,)), (b"auxl", 2, (1,))).build(),

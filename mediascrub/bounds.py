@@ -15,7 +15,7 @@ _MAX_PIXEL_ASPECT = 10
 class Bounds:
     """Limits of one image, or of a video's frames. The comment at each names the code of a refusal."""
 
-    max_pixels: int = 50_000_000  # width x height of the one frame that is decoded: TOO_MANY_PIXELS
+    max_pixels: int = 1 << 26  # width x height of the one frame that is decoded: TOO_MANY_PIXELS
     max_side: int = 65_500  # pixels; the most that a JPEG decoder takes: BAD_DIMENSIONS
     max_aspect: float = 200.0  # the longer side in terms of the shorter one: BAD_ASPECT
     max_duration_s: float = 4 * 3600.0  # TOO_LONG

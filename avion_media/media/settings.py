@@ -40,7 +40,7 @@ class UploadConfig(Section):
 
     max_image_bytes: Size = Field(16 << 20, description="Maximum size of an image")
     max_video_bytes: Size = Field(256 << 20, description="Maximum size of a video")
-    max_pixels: int = Field(50_000_000, ge=1, description="Maximum width × height × frames decoded")
+    max_pixels: int = Field(1 << 26, ge=1, description="Maximum width × height × frames decoded")
     max_duration: Duration = Field(4 * 3600.0, description="Maximum duration of a video or an animation")
     url_ttl: Duration = Field(900.0, ge=1, le=7 * 86400, description="Lifetime of an upload URL")
     multipart_ttl: Duration = Field(
@@ -90,8 +90,8 @@ else:
 class SandboxConfig(Section):
     """Limits of one sandboxed decoder process, and of all of them together."""
 
-    memory: Size = Field(1 << 30, gt=0, description="Maximum memory of one sandboxed process")
-    budget: Size = Field(2 << 30, gt=0, description="Maximum memory of all sandboxed processes together")
+    memory: Size = Field(1536 << 20, gt=0, description="Maximum memory of one sandboxed process")
+    budget: Size = Field(3 << 30, gt=0, description="Maximum memory of all sandboxed processes together")
     timeout: Duration = Field(90.0, gt=0, description="Maximum wall time of one sandboxed process")
     slots: int = Field(2, ge=1, description="Maximum concurrent sandboxed processes")
     require: bool = Field(

@@ -224,7 +224,7 @@ def test_the_contracts_defaults(service: Service) -> None:
         "upload": {
             "max_image_bytes": 16 << 20,
             "max_video_bytes": 256 << 20,
-            "max_pixels": 50_000_000,
+            "max_pixels": 1 << 26,
             "url_ttl": 900,
         },
         "thumbnails": {"sizes": "small:400,medium:800,large:1600"},

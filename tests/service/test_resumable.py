@@ -249,7 +249,7 @@ def test_an_unfinished_upload_is_pending_for_a_day_and_no_longer(service: Servic
 
 def test_clients_can_read_the_limits(service: Service) -> None:
     found: wire.Capabilities = service.call("GetCapabilities", wire.GetCapabilitiesRequest(), wire.Capabilities)
-    assert (found.max_image_bytes, found.max_video_bytes, found.max_pixels) == (1 << 24, 1 << 28, 50_000_000)
+    assert (found.max_image_bytes, found.max_video_bytes, found.max_pixels) == (1 << 24, 1 << 28, 1 << 26)
     assert found.max_duration.seconds == 4 * 3600
     assert {"image/jpeg", "image/pjpeg", "video/mp4"} <= set(found.content_types)
     assert "image/heic" not in found.content_types

@@ -21,7 +21,7 @@ def test_defaults_are_the_contracts() -> None:
     assert (config.s3.bucket, config.s3.region) == ("avion-media", "us-east-1")
     assert config.upload.max_image_bytes == 16 * 2**20
     assert config.upload.max_video_bytes == 256 * 2**20
-    assert config.upload.max_pixels == 50_000_000
+    assert config.upload.max_pixels == 1 << 26
     assert config.upload.url_ttl == 15 * 60
     assert [(size.name, size.longest_edge) for size in config.thumbnails.sizes] == [
         ("small", 400),

@@ -19,7 +19,7 @@ from mediascrub.formats import Format
 from mediascrub.icc import neutral_parts
 from mediascrub.picture import MAX_PEEKED_PARTS, IccProfile, Peek, Picture, bounded_parts
 
-START, _END = b"\xff\xd8", b"\xff\xd9"
+START, END = b"\xff\xd8", b"\xff\xd9"
 SOI, EOI, _SOS = 0xD8, 0xD9, 0xDA
 APP0, _APP1, APP2, APP14 = 0xE0, 0xE1, 0xE2, 0xEE
 _DHT, _DAC, _DQT, _DNL, _DRI = 0xC4, 0xCC, 0xDB, 0xDC, 0xDD
@@ -137,7 +137,7 @@ def _picture(kept: _Kept, frame: Segment) -> Picture:
     profile = [(APP2, chunk) for chunk in icc_chunks]
     before = [(APP0, kept.jfif), (_APP1, EXIF_PREFIX + exif if exif else b""), *profile, (APP14, kept.adobe)]
     head = b"".join(struct.pack(">BBH", 0xFF, marker, 2 + len(data)) + data for marker, data in before if data)
-    original = b"".join((START, head, kept.picture, _END if kept.ended else b""))
+    original = b"".join((START, head, kept.picture, END if kept.ended else b""))
     return Picture(
         format=Format.JPEG,
         width=width,

@@ -12,6 +12,7 @@ from avion_media.common.media import ThumbnailSize, thumbnail_names
 from avion_media.media.memory import picture_bytes, require_memory
 from avion_media.media.scrubber import rejecting
 from avion_media.media.thumbnails.make import Thumbnails, make_thumbnails
+from avion_media.media.thumbnails.planes import with_its_end
 from mediascrub import Format, PictureBounds, read_picture
 
 
@@ -32,6 +33,7 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     needed_bytes = picture_bytes(picture, picture.format, len(view))
     if arguments["granted_bytes"] < min(needed_bytes, arguments["max_memory_bytes"]):
         return {"needed_bytes": needed_bytes}
+    picture = with_its_end(picture)
     try:
         thumbnails = make_thumbnails(picture, sizes_of(arguments), arguments["quality"], arguments["webp"])
     except Rejected as error:

@@ -7,7 +7,7 @@ Without libjpeg-turbo no picture comes into planes, without libwebp no WebP.
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import deflate
@@ -22,6 +22,7 @@ from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.pixels import Pixels, Size, webp_of
 from avion_media.media.thumbnails.png_rows import with_stored_rows
 from mediascrub import Format, Picture
+from mediascrub.jpeg import END
 from mediascrub.picture import turned_size
 
 _YCBCR, _RGB = 1, 0  # TJCS_YCbCr, TJPF_RGB
@@ -167,6 +168,17 @@ def decode_planes(picture: Picture, wanted: Size) -> Planes | None:
             return _webp_in_planes(picture)
         return _png_in_planes(picture) if picture.format is Format.PNG else None
     return None
+
+
+def with_its_end(picture: Picture) -> Picture:
+    """Return a JPEG that lacks only its last marker with that. Return any other picture as it is.
+
+    Some writers forget the marker, and browsers show what there is. If more is missing, the decoder complains.
+    """
+    if _LIBRARY is None or picture.format is not Format.JPEG or picture.still.endswith(END):
+        return picture
+    ended = replace(picture, original=picture.original + END, still=picture.still + END)
+    return picture if _jpeg_in_planes(ended, (1, 1)) is None else ended
 
 
 def _png_in_planes(picture: Picture) -> Planes | None:

@@ -16,7 +16,7 @@ from avion_media.common.media import ThumbnailSize, fit_within
 from avion_media.media.thumbnails import vips
 from avion_media.media.thumbnails.make import make_thumbnails
 from avion_media.media.thumbnails.pixels import Pixels
-from avion_media.media.thumbnails.planes import Planes, decode_planes, in_planes
+from avion_media.media.thumbnails.planes import Planes, decode_planes, in_planes, with_its_end
 from mediascrub import Format, read_picture
 from mediascrub.bounds import PictureBounds
 from mediascrub.picture import Picture
@@ -301,3 +301,16 @@ def test_only_opaque_rgb_comes_into_planes() -> None:
     for mode in ("RGB", "L", "RGBA"):
         pixels = Pixels.of_pillow(_photograph(64, 48).convert(mode))
         assert isinstance(in_planes(pixels), Planes if mode == "RGB" else Pixels)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_lacks_only_its_end_gets_it(progressive: bool) -> None:
+    out = io.BytesIO()
+    _photograph(333, 200).save(out, "JPEG", progressive=progressive)
+    data = out.getvalue()
+    whole = read_picture(memoryview(data), Format.JPEG)
+    assert with_its_end(whole) is whole
+    assert with_its_end(read_picture(memoryview(data[:-2]), Format.JPEG)) == whole
+    for cut in (10, 100, len(data) // 2):
+        picture = read_picture(memoryview(data[:-cut]), Format.JPEG)
+        assert with_its_end(picture) is picture

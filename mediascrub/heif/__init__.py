@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 
-from mediascrub.errors import ScrubError, corrupt
+from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.formats import Format
 from mediascrub.heif.items import HeifItems, read_items
 from mediascrub.heif.meta import Extents, MetaWriter
@@ -78,6 +78,8 @@ class HeifFormat:
         else:
             looks = _looks_of_primary(items)
             size = looks.upright_size if self._upright else looks.extent
+        if looks.cropped and not self._upright:
+            raise ScrubError(ScrubCode.UNSUPPORTED, "a crop, which many viewers of AVIF ignore")
         return Picture(
             format=self._format,
             width=size[0],
@@ -139,9 +141,7 @@ def _file_type(payload: bytes, *, animated: bool) -> bytes:
         raise corrupt("a file type without brands")
     major, _, *compatible = brands
     untrue = {_GAIN_MAP_BRAND} if animated else {_GAIN_MAP_BRAND, *_SEQUENCE_BRANDS}
-    if major in untrue:
-        raise corrupt("an image sequence without pictures")
-    kept = [brand for brand in dict.fromkeys(compatible) if brand in _BRANDS - untrue]
-    if major not in _BRANDS and not kept:
-        raise corrupt("a file type of unknown brands")
-    return make_box(b"ftyp", major if major in _BRANDS else kept[0], bytes(4), *kept)
+    if major in untrue or major not in _BRANDS:
+        raise corrupt("an image sequence without pictures, or a file type that no reader knows")
+    kept = (brand for brand in dict.fromkeys(compatible) if brand in _BRANDS - untrue)
+    return make_box(b"ftyp", major, bytes(4), *kept)

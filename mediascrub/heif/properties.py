@@ -52,12 +52,13 @@ class Appearance:
     upright_size: tuple[int, int]
     orientation: int
     colour: Colour | None
+    cropped: bool
 
 
 def looks_of(properties: Iterable[Box]) -> Appearance:
     """Read the properties of an item or of a sample entry, with transforms in order. Raises `ScrubError` (corrupt)."""
     extent = upright = (0, 0)
-    quarters, mirrored = 0, None
+    quarters, mirrored, cropped = 0, None, False
     profile: Colour | None = None
     points: Colour | None = None
     for box in properties:
@@ -66,7 +67,8 @@ def looks_of(properties: Iterable[Box]) -> Appearance:
             extent = upright = width, height
         elif box.type == b"clap":
             clean = clean_aperture(box)
-            upright = (int(clean[0] + 0.5), int(clean[1] + 0.5)) if clean else upright
+            uncropped, upright = upright, (int(clean[0] + 0.5), int(clean[1] + 0.5)) if clean else upright
+            cropped = cropped or upright != uncropped
         elif box.type == b"irot":
             quarters = box.integers("B")[0] & 3
             upright = upright[::-1] if quarters & 1 else upright
@@ -77,7 +79,7 @@ def looks_of(properties: Iterable[Box]) -> Appearance:
                 profile = profile or IccProfile(kept[4:])
             elif len(kept) >= 10:
                 points = points or CodePoints(int.from_bytes(kept[4:6], "big"), int.from_bytes(kept[6:8], "big"))
-    return Appearance(extent, upright, _orientation(quarters, mirrored), profile or points)
+    return Appearance(extent, upright, _orientation(quarters, mirrored), profile or points, cropped)
 
 
 def _orientation(quarters: int, mirrored: int | None) -> int:

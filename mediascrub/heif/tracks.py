@@ -70,7 +70,7 @@ def scrubbed_moov(moov: Box, tracks: Sequence[Track], in_file: Extents, data_off
 
 
 def _place_chunks(track: Track, edits: Edits, in_file: Extents, data_offset: int) -> None:
-    """Write the offsets into the table that readers use. Another table becomes ``free``."""
+    """Write the offsets into the table that readers use. Another table of the other width becomes ``free``."""
     tables = [box for box in track.tables if box.type in (b"stco", b"co64")]
     used = first(tables, b"co64") or tables[0]
     width = 8 if used.type == b"co64" else 4

@@ -94,12 +94,13 @@ def stream_of(video: TrackEntry, tracks: Sequence[TrackEntry]) -> str:
 
 
 def kept_tracks(tracks: Sequence[TrackEntry]) -> tuple[TrackEntry, ...]:
-    """Return the tracks that stay: pictures and sound. Subtitles can contain a drone's position."""
+    """Return the tracks that stay: enabled pictures and sound. Subtitles can contain a drone's position."""
     main = main_video(tracks)
     return tuple(
         track
         for track in tracks
-        if track is main or track.type == _TYPE_AUDIO or (track.is_video and track.codec in _MOVING_CODECS)
+        if track is main
+        or (track.shown and (track.type == _TYPE_AUDIO or (track.is_video and track.codec in _MOVING_CODECS)))
     )
 
 

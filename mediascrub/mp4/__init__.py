@@ -20,6 +20,7 @@ from mediascrub.movie import (
     coded_patches,
     decodable_seconds,
 )
+from mediascrub.mp4.cut import without_hidden
 from mediascrub.mp4.moof import Run, indexed_by_mfra, indexed_by_sidx, read_fragment
 from mediascrub.mp4.moov import Movie, Track, read_movie
 from mediascrub.mp4.scrub import MovieScrub, clean_top, free, kept_extents, unreferenced
@@ -44,6 +45,8 @@ def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoB
     boxes = _read_boxes(file, bounds)
     moov = _loaded(file, required(boxes, b"moov", "the file"), bounds)
     movie = read_movie(moov, bounds)
+    if not any(box.type == b"moof" for box in boxes):
+        movie = without_hidden(movie, bounds)
     video = movie.main_video
     bounds.check_size(*video.size, video.pixel_aspect)
     edits = Edits(file.peek)
@@ -130,7 +133,7 @@ def _duration_s(movie: Movie, track: Track, runs: Sequence[Run]) -> float:
         return max(0.0, media_s - track.presentation_start / track.timescale)
     return sum(
         duration / movie.timescale or max(0.0, media_s - media_time / track.timescale)
-        for duration, media_time in track.edits
+        for duration, media_time, _ in track.edits
     )
 
 
@@ -224,7 +227,7 @@ def _scrub(
     media = [Range(box.payload, box.end - box.payload) for box in boxes if box.type == b"mdat"]
     kept = [*kept_extents(movie, media), *(run.data for run in runs if run.track_id in kept_ids)]
     kept = _without_a_cut_off_sample(kept, _coded_samples(movie, runs), file.size_bytes)
-    dropped = len(kept_ids) < len(movie.tracks)
+    dropped = len(kept_ids) < len(movie.tracks) or any(track.cut for track in movie.tracks)
     for gap in unreferenced(media, kept, file.size_bytes, dropped=dropped):
         edits.zero(*gap)
     file.require(Range(box.offset, box.size) for box in boxes if box.type in _CLEANED)

@@ -39,43 +39,32 @@ def content_bytes(box: Box, length: Length) -> int:
 # --- tables ---------------------------------------------------------------------------------------------------------
 
 
-def elst_bytes(box: Box) -> int:
-    """Return the length of an edit list."""
+def _elst_bytes(box: Box) -> int:
     version, count = box.integers("B3xI")
     return 8 + count * (20 if version == 1 else 12)
 
 
-def cslg_bytes(box: Box) -> int:
-    """Return the length of the bounds of shifts."""
-    return 44 if box.integers("B") == (1,) else 24
-
-
-def stsz_bytes(box: Box) -> int:
-    """Return the length of sizes, which is one for all samples if it is not 0."""
+def _stsz_bytes(box: Box) -> int:
     constant_size, count = box.integers("II", 4)
     return 12 + (0 if constant_size else 4 * count)
 
 
-def stz2_bytes(box: Box) -> int:
-    """Return the length of small sizes."""
+def _stz2_bytes(box: Box) -> int:
     bits, count = box.integers("BI", 7)
     return 12 + (count * bits + 7) // 8
 
 
-def sgpd_bytes(box: Box) -> int:
-    """Return the length of the descriptions of groups from which a decoder can begin; 0 for other groups."""
+def _sgpd_bytes(box: Box) -> int:
     version, each, count = box.integers("B7xII")
     return 16 + count * each if version == 1 and each == _ROLLS.get(bytes(box.at(4, 4))) else 0
 
 
-def sbgp_bytes(box: Box) -> int:
-    """Return the length of the samples of such groups."""
+def _sbgp_bytes(box: Box) -> int:
     head = 16 if box.integers("B") == (1,) else 12
     return head + 8 * box.integers("I", head - 4)[0] if bytes(box.at(4, 4)) in _ROLLS else 0
 
 
-def trun_bytes(box: Box) -> int:
-    """Return the length of a run."""
+def _trun_bytes(box: Box) -> int:
     flags, count = box.integers("II")
     return 8 + 4 * (flags & 0x1) + (flags & 0x4) + 4 * count * (flags & 0xF00).bit_count()
 
@@ -85,8 +74,7 @@ def tfra_entry_bytes(version: int, sizes: int) -> int:
     return (16 if version else 8) + 3 + (sizes >> 4 & 3) + (sizes >> 2 & 3) + (sizes & 3)
 
 
-def tfra_bytes(box: Box) -> int:
-    """Return the length of the random access points of a track."""
+def _tfra_bytes(box: Box) -> int:
     version, sizes, count = box.integers("B3x4xII")
     return 16 + count * tfra_entry_bytes(version, sizes)
 
@@ -95,6 +83,38 @@ def sidx_bytes(box: Box) -> int:
     """Return the length of a segment index."""
     head = 24 if box.integers("B") == (0,) else 32
     return head + 12 * box.integers("H", head - 2)[0]
+
+
+CLEANED = 1 << 32
+"""The length of a parent that is in the table below, or of a box that is cleaned in other ways."""
+# What players do not need is not among them: hints for editing and servers (load, stsh, padb, stdp, subs, leva), which
+# pictures nobody refers to (sdtp).
+STAYS: dict[bytes, dict[bytes, Length]] = {
+    b"moov": {b"mvhd": 112, **dict.fromkeys(codes("trak mvex"), CLEANED)},
+    b"trak": {b"tkhd": 96, **dict.fromkeys(codes("tapt edts tref mdia"), CLEANED)},
+    b"tapt": dict.fromkeys(codes("clef prof enof"), 12),
+    b"edts": {b"elst": _elst_bytes},
+    b"mdia": {b"mdhd": 36, **dict.fromkeys(codes("hdlr minf elng"), CLEANED)},
+    b"minf": {b"vmhd": 12, b"smhd": 8, b"sthd": 4, b"nmhd": 4, **dict.fromkeys(codes("gmhd hdlr dinf stbl"), CLEANED)},
+    b"gmhd": {b"gmin": 16},
+    b"dinf": {b"dref": CLEANED},
+    b"stbl": {
+        b"stsd": CLEANED,
+        **dict.fromkeys(codes("stts ctts co64"), (8, 8)),
+        b"cslg": lambda box: 44 if box.integers("B") == (1,) else 24,
+        **dict.fromkeys(codes("stss stps stco"), (8, 4)),
+        b"stsc": (8, 12),
+        b"stsz": _stsz_bytes,
+        b"stz2": _stz2_bytes,
+        b"sgpd": _sgpd_bytes,
+        b"sbgp": _sbgp_bytes,
+    },
+    b"mvex": {b"mehd": 12, b"trex": 24},
+    b"moof": {b"mfhd": 8, b"traf": CLEANED},
+    b"traf": {b"tfhd": 28, b"tfdt": 12, b"trun": _trun_bytes, b"sgpd": _sgpd_bytes, b"sbgp": _sbgp_bytes},
+    b"mfra": {b"tfra": _tfra_bytes, b"mfro": 8},
+}
+"""The children to keep in each kind of parent."""
 
 
 # --- sample entries and properties ----------------------------------------------------------------------------------

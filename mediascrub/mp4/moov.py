@@ -45,7 +45,7 @@ class Track:
     handler: bytes
     timescale: int  # units of time in a second
     display: tuple[int, int]
-    edits: tuple[tuple[int, int], ...]  # duration in the movie's timescale, media time
+    edits: tuple[tuple[int, int, int], ...]  # duration in the movie's timescale, media time, rate (16 bits fraction)
     codec: str  # of a video, as `CODINGS` names it; else empty
     size: tuple[float, float]  # of a video's picture, in coded pixels
     pixel_aspect: float  # which stretches its width
@@ -54,11 +54,12 @@ class Track:
     table: SampleTable
     tables: Sequence[Box]  # the boxes of its sample table
     entries: Sequence[Box]  # its sample entries
+    cut: bool = False  # ``table`` and ``edits`` are not those of the file, but only what is needed
 
     @property
     def presentation_start(self) -> int:
         """The media time at which it is first shown."""
-        return next((media_time for _, media_time in self.edits if media_time >= 0), 0)
+        return next((media_time for _, media_time, _ in self.edits if media_time >= 0), 0)
 
     @property
     def is_still(self) -> bool:
@@ -67,10 +68,10 @@ class Track:
 
     @property
     def stays_beside_another(self) -> bool:
-        """Whether it is sound, captions, or another video that is scrubbed."""
+        """Whether it is captions, which are often disabled until somebody wants them, or enabled sound or video."""
         if self.handler in _CAPTIONS:
             return all(entry.type in _CAPTIONS[self.handler] for entry in self.entries)
-        return self.handler == b"soun" or (not self.is_still and self.codec in CODINGS)
+        return self.enabled and (self.handler == b"soun" or (not self.is_still and self.codec in CODINGS))
 
     @property
     def coding(self) -> Coding | None:
@@ -99,7 +100,7 @@ class Movie:
 
     @property
     def kept(self) -> tuple[Track, ...]:
-        """The tracks that stay. The others are private (timed metadata, timecode, text) or previews."""
+        """The tracks that stay. The others are private (timed metadata, timecode, text), previews or disabled."""
         main = self.main_video
         return tuple(track for track in self.tracks if track is main or track.stays_beside_another)
 
@@ -179,11 +180,11 @@ def _read_timescale(header: Box) -> int:
     return timescale
 
 
-def _read_edits(elst: Box | None) -> tuple[tuple[int, int], ...]:
+def _read_edits(elst: Box | None) -> tuple[tuple[int, int, int], ...]:
     if elst is None:
         return ()
     version, count = elst.integers("B3xI")
-    layout, size = ("Qq4x", 20) if version == 1 else ("Ii4x", 12)
+    layout, size = ("Qqi", 20) if version == 1 else ("Iii", 12)
     table = elst.at(8, count * size)
     if count > _MAX_EDITS:
         raise ScrubError(ScrubCode.TOO_COMPLEX, f"{count} edits")

@@ -19,53 +19,12 @@ from mediascrub.errors import corrupt
 from mediascrub.formats import Format
 from mediascrub.isobmff import PADDING, Box, codes, first
 from mediascrub.movie import Edits
-from mediascrub.mp4.contents import (
-    Length,
-    content_bytes,
-    cslg_bytes,
-    elst_bytes,
-    kept_content,
-    sbgp_bytes,
-    sgpd_bytes,
-    sidx_bytes,
-    stsz_bytes,
-    stz2_bytes,
-    tfra_bytes,
-    trun_bytes,
-)
+from mediascrub.mp4.contents import STAYS, content_bytes, kept_content, sidx_bytes
+from mediascrub.mp4.cut import write_tables
 from mediascrub.mp4.moov import VISUAL_ENTRY_BYTES, VISUAL_HANDLERS, Movie, Track
 from mediascrub.ranges import Range, enclosing, merged, missing
 from mediascrub.sniffing import BRANDS_OF_3GP, MP4_BRANDS
 
-_ALL = 1 << 32  # a parent that is in this table, or a box that `MovieScrub` cleans by itself
-# The children to keep in each kind of parent, and their lengths. What players do not need is not among them: hints for
-# editing and servers (load, stsh, padb, stdp, subs, leva), which pictures nobody refers to (sdtp).
-_STAYS: dict[bytes, dict[bytes, Length]] = {
-    b"moov": {b"mvhd": 112, b"trak": _ALL, b"mvex": _ALL},
-    b"trak": {b"tkhd": 96, **dict.fromkeys(codes("tapt edts tref mdia"), _ALL)},
-    b"tapt": dict.fromkeys(codes("clef prof enof"), 12),
-    b"edts": {b"elst": elst_bytes},
-    b"mdia": {b"mdhd": 36, **dict.fromkeys(codes("hdlr minf elng"), _ALL)},
-    b"minf": {b"vmhd": 12, b"smhd": 8, b"sthd": 4, b"nmhd": 4, **dict.fromkeys(codes("gmhd hdlr dinf stbl"), _ALL)},
-    b"gmhd": {b"gmin": 16},
-    b"dinf": {b"dref": _ALL},
-    b"stbl": {
-        b"stsd": _ALL,
-        **dict.fromkeys(codes("stts ctts"), (8, 8)),
-        b"cslg": cslg_bytes,
-        **dict.fromkeys(codes("stss stps stco"), (8, 4)),
-        b"stsc": (8, 12),
-        b"stsz": stsz_bytes,
-        b"stz2": stz2_bytes,
-        b"co64": (8, 8),
-        b"sgpd": sgpd_bytes,
-        b"sbgp": sbgp_bytes,
-    },
-    b"mvex": {b"mehd": 12, b"trex": 24},
-    b"moof": {b"mfhd": 8, b"traf": _ALL},
-    b"traf": {b"tfhd": 28, b"tfdt": 12, b"trun": trun_bytes, b"sgpd": sgpd_bytes, b"sbgp": sbgp_bytes},
-    b"mfra": {b"tfra": tfra_bytes, b"mfro": 8},
-}
 _REPEATED = codes("trak trex traf trun tfra sgpd sbgp colr")  # of others the first one counts
 _LANGUAGE = re.compile(rb"\0{4}[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}\0")  # of ``elng``, as in BCP 47
 _RESERVED_IN_MVHD = 24  # bytes before the last number: in QuickTime, times of a preview, a poster and a selection
@@ -98,6 +57,14 @@ def clean_top(edits: Edits, box: Box, fmt: Format) -> None:
     edits.zero(box.end - len(box.content) % 4, len(box.content) % 4)
 
 
+def _with_repetitions(boxes: Iterable[Box]) -> Iterator[tuple[Box, bool]]:
+    """Yield each box, and whether one of its type came before, of which only the first one counts."""
+    seen: set[bytes] = set()
+    for box in boxes:
+        yield box, box.type in seen and box.type not in _REPEATED
+        seen.add(box.type)
+
+
 class MovieScrub:
     """Scrubs one of these boxes, loaded completely. ``kept`` are the tracks that stay. CORRUPT if damaged."""
 
@@ -107,25 +74,29 @@ class MovieScrub:
         self._edits = edits
 
     def walk(self, parent: Box) -> None:
-        """Scrub the children of ``parent``, whose type is in the table above. The table limits the recursion."""
-        stays = _STAYS[parent.type]
+        """Scrub the children of ``parent``, whose type is in the table of `contents`. It limits the recursion."""
+        stays = STAYS[parent.type]
         boxes = parent.children()
-        seen: set[bytes] = set()
-        for box in boxes:
-            repeated = box.type in seen and box.type not in _REPEATED
-            seen.add(box.type)
+        for box, repeated in _with_repetitions(boxes):
+            if parent.type == b"stbl" and self._track_of(box).cut and box.type != b"stsd":
+                continue  # written anew
             if parent.type == b"trak" and box.type == b"uuid":
                 self._replace(box, neutral_spherical(bytes(box.content)))
             elif box.type not in stays or repeated or not self._belongs(box):
                 free(self._edits, box)
-            elif box.type in _STAYS:
+            elif box.type in STAYS:
                 self.walk(box)
             elif length := content_bytes(box, stays[box.type]):
                 self._clean(box)
                 self._zero(box, length)
             else:
                 free(self._edits, box)
+        if parent.type == b"stbl" and (track := self._track_of(parent)).cut:
+            write_tables(track, self._edits)
         self._zero_leftover(boxes, parent)
+
+    def _track_of(self, box: Box) -> Track:
+        return next(each for each in self._kept.values() if each.box.offset < box.offset < each.box.end)
 
     def _belongs(self, box: Box) -> bool:
         if box.type == b"trak":
@@ -153,6 +124,11 @@ class MovieScrub:
             case b"hdlr":
                 # After version, component type and subtype: manufacturer, flags, mask and the free name.
                 self._zero(box, 12)
+            case b"elst" if self._track_of(box).cut:
+                version = box.integers("B")[0] == 1
+                for index, (_, time, _) in enumerate(self._track_of(box).edits):
+                    at, width = (8 + 20 * index + 8, 8) if version else (8 + 12 * index + 4, 4)
+                    self._edits.put(box.payload + at, time.to_bytes(width, "big", signed=True))
             case b"elng":
                 found = _LANGUAGE.match(box.content)
                 self._replace(box, found[0] if found else b"")
@@ -169,7 +145,7 @@ class MovieScrub:
                 self._clean_sample_descriptions(box)
 
     def _clean_sample_descriptions(self, stsd: Box) -> None:
-        track = next(each for each in self._kept.values() if each.box.offset < stsd.offset < each.box.end)
+        track = self._track_of(stsd)
         entries = stsd.children(8)
         for entry in entries:
             if track.handler in VISUAL_HANDLERS:
@@ -193,10 +169,7 @@ class MovieScrub:
         entry.at(0, fixed)
         self._edits.zero(entry.payload + 12, vendor_bytes)
         boxes = entry.children(fixed)
-        seen: set[bytes] = set()
-        for box in boxes:
-            repeated = box.type in seen and box.type not in _REPEATED
-            seen.add(box.type)
+        for box, repeated in _with_repetitions(boxes):
             self._replace(box, b"" if repeated else kept_content(box))
         self._zero_leftover(boxes, entry, fixed)
 

@@ -27,7 +27,7 @@ async def serve(number: int, *, task_status: trio.TaskStatus[str] = trio.TASK_ST
     task_status.started(str(number))
 
 
-async def main(worker: Worker[int], pool: DynamicSupervisor, root: Supervisor) -> None:
+async def main(worker: Worker[int], pool: DynamicSupervisor, root: Supervisor, node: Node[None]) -> None:
     text: str = worker.value  # error: assignment
     number: int = await worker.wait_started()
     print(text, number)
@@ -42,7 +42,6 @@ async def main(worker: Worker[int], pool: DynamicSupervisor, root: Supervisor) -
     print(result)
     started: str = await root.start(worker)  # error: arg-type
     print(started)
-    node: Node[None] = root
     await node.run()  # error: attr-defined
     root.start_task(double, 2)  # error: attr-defined
     Worker("serve", nursery_task(serve, "80", start=True))  # error: call-overload

@@ -62,10 +62,11 @@ def init_command(as_json: bool) -> None:
 @click.argument("areas", nargs=-1, type=click.Choice([str(area) for area in Area]))
 @json_option
 def doctor_command(areas: tuple[str, ...], as_json: bool) -> None:
-    """Check what the service relies on: the store, Redis, the sandbox and limits of the process.
+    """Check what the service relies on: the store, Redis, the sandbox, native libraries, limits.
 
-    AREAS: store, redis, sandbox, process; all by default. It can run beside the service: it writes objects below
-    incoming/doctor-…, and removes them. The exit status is 1 if the service cannot keep one of its guarantees here.
+    AREAS: store, redis, sandbox, native (libraries), process; all by default. It can run beside the service: it
+    writes objects below incoming/doctor-…, and removes them. The exit status is 1 if the service cannot keep one of
+    its guarantees here.
     """
     wanted = frozenset(map(Area, areas)) or frozenset(Area)
     show: Found = (lambda _result: None) if as_json else _show

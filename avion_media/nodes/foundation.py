@@ -14,6 +14,7 @@ from avion_media.common import clock
 from avion_media.common.concurrency import first_of
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.telemetry import Telemetry, get_logger, instruments
+from avion_media.media.native import missing_of_system
 from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox import JobOutcome, JobReport
 from avion_media.media.sandbox.sandbox import Renewal, open_sandbox
@@ -156,6 +157,8 @@ async def sandbox(runtime: Runtime, child: Child[None]) -> None:
     ) as sandbox:
         if sandbox.report.gaps:
             get_logger(path=child.path).warning("sandbox.gaps", gaps=sandbox.report.gaps)
+        if missing := missing_of_system():
+            get_logger(path=child.path).warning("sandbox.libraries_missing", names=missing, impact="slow thumbnails")
         admission = sandbox.admission
         slots = limiting(runtime, SLOTS, lambda: Limiter(admission.used_slots, admission.slots, admission.waiting))
         with slots, runtime.pipeline.filled(MediaPipeline(sandbox, config.thumbnails, config.upload, config.sandbox)):

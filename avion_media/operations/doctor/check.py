@@ -33,6 +33,7 @@ class Area(StrEnum):
     STORE = "store"
     REDIS = "redis"
     SANDBOX = "sandbox"
+    NATIVE = "native"
     PROCESS = "process"
 
 

@@ -28,6 +28,7 @@ from avion_media.operations.doctor.check import (
     run_checks,
 )
 from avion_media.operations.doctor.forgeries import ACCEPTED, FORGERIES
+from avion_media.operations.doctor.native import NATIVE, load_libraries
 from avion_media.operations.doctor.objects import OBJECTS
 from avion_media.operations.doctor.records import IN_BUCKET, OF_PROCESSES
 from avion_media.operations.doctor.redis import OF_QUEUES, REACHABLE, REDIS, of_statuses
@@ -97,6 +98,8 @@ async def examine(
         except Unavailable as error:
             check = "decoders can be confined at all"
             note(CheckResult(Area.SANDBOX, check, CheckStatus.FAILED, str(error), "nothing is processed"))
+    if Area.NATIVE in areas:
+        await run_checks(NATIVE, await load_libraries(), note)
     if Area.PROCESS in areas:
         await run_checks(PROCESS, files_needed, note)
     return results

@@ -1,0 +1,42 @@
+"""The native libraries, each loaded in a process that ends afterwards."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from typing import Final
+
+import trio
+
+from avion_media.media import native
+from avion_media.media.native import OF_SYSTEM, OF_WHEELS, NativeLibrary
+from avion_media.operations.doctor.check import Area, Check, CheckFailed, CheckStatus
+
+Found = dict[str, NativeLibrary]
+
+
+async def load_libraries() -> Found:
+    """Return all libraries, by name; none if the process that loads them dies."""
+    command = [sys.executable, "-P", "-m", native.__name__]
+    ended = await trio.run_process(command, capture_stdout=True, check=False)
+    return {each["name"]: NativeLibrary(**each) for each in json.loads(ended.stdout or b"[]")}
+
+
+async def _is_there(name: str, found: Found) -> str:
+    library = found.get(name, NativeLibrary(name, problem="the process that loads it died"))
+    if library.problem:
+        raise CheckFailed(library.problem)
+    return f"{library.version} ({library.origin})" if library.version else library.origin
+
+
+NATIVE: Final = [
+    *(
+        Check(Area.NATIVE, f"has {name}", partial(_is_there, name), "media of some formats fail", CheckStatus.FAILED)
+        for name in OF_WHEELS
+    ),
+    *(
+        Check(Area.NATIVE, f"has {name}", partial(_is_there, name), "thumbnails take longer", CheckStatus.WARNING)
+        for name in OF_SYSTEM
+    ),
+]

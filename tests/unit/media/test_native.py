@@ -1,0 +1,39 @@
+"""Native libraries: what is there, and what is said of one that is not."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import pytest
+
+from avion_media.media import native
+from avion_media.operations.doctor.check import CheckResult, CheckStatus, run_checks
+from avion_media.operations.doctor.native import NATIVE, load_libraries
+
+
+async def examined(found: dict[str, native.NativeLibrary]) -> dict[str, CheckResult]:
+    results: list[CheckResult] = []
+    await run_checks(NATIVE, found, results.append)
+    return {each.check: each for each in results}
+
+
+async def test_each_has_a_version_and_an_origin() -> None:
+    results = await examined(await load_libraries())
+    assert {each.status for each in results.values()} == {CheckStatus.OK}
+    assert results["has libvips"].detail.endswith(f"(pyvips-binary {version('pyvips-binary')})")
+    assert results["has libavcodec"].detail.endswith(f"(av {version('av')})")
+    assert "/libwebp.so.7" in results["has libwebp"].detail
+
+
+async def test_a_missing_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(native.OF_SYSTEM, "libturbojpeg", "libturbojpeg.so.99")
+    monkeypatch.setitem(native.OF_WHEELS, "libheif", ("pillow-heif", "no_such_module", str))
+    assert native.missing_of_system() == ["libturbojpeg"]
+    results = await examined({each.name: each for each in native.native_libraries()})
+    missing = {name: each.status for name, each in results.items() if each.status is not CheckStatus.OK}
+    assert missing == {"has libheif": CheckStatus.FAILED, "has libturbojpeg": CheckStatus.WARNING}
+    assert "libturbojpeg.so.99" in results["has libturbojpeg"].detail
+
+
+async def test_a_process_that_dies_is_no_answer() -> None:
+    assert {each.status for each in (await examined({})).values()} == {CheckStatus.FAILED, CheckStatus.WARNING}

@@ -32,8 +32,8 @@ class Sniffed:
 
 def sniff(head: bytes, *, size: int) -> Sniffed:
     """Name the content of a file of ``size`` bytes by its ``head``, its first `HEAD_BYTES`. Never raises."""
-    if size <= 0:
-        return Sniffed(None, EMPTY)
+    if size <= 1:  # one byte says nothing, not even that it is text
+        return Sniffed(None, UNKNOWN if size == 1 else EMPTY)
     head = bytes(head[:HEAD_BYTES])
     found = _by_signature(head) or _by_boxes(head, size) or _by_ebml(head) or _by_text(head)
     if found is None:

@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 
+from avion_media.common.errors import SENTENCES, Reason
 from avion_media.common.parts import MAX_PARTS, MIN_PART_BYTES, MULTIPART_THRESHOLD_BYTES
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
@@ -172,6 +173,9 @@ CALLS = {
             thumbnail_sizes={"small": 400, "medium": 800, "large": 1600},
             multipart=True,
             multipart_threshold=MULTIPART_THRESHOLD_BYTES,
+            reasons=[wire.FailureReason(code=Reason.EMPTY, sentence=SENTENCES[Reason.EMPTY])],
+            max_aspect=200,
+            max_frames=10_000,
         ),
     ),
 }
@@ -327,6 +331,14 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "thumbnail_sizes": ("Longest edge in pixels, by the name of the size", ()),
         "multipart": ("Whether uploads in parts are possible", ()),
         "multipart_threshold": ("File size in bytes above which clients should upload in parts", ()),
+        "reasons": ("Each `reason` of a MediaStatus, with a sentence for the person who uploaded", ()),
+        "max_aspect": ("How many times the other side the longer one may be", ()),
+        "max_frames": ("Maximum number of frames of an animated image", ()),
+    },
+    "FailureReason": {
+        "code": ("As `MediaStatus.reason`", ()),
+        "sentence": ("English, with the limits of this service filled in", ()),
+        "retryable": ("Whether the same file can succeed later", ()),
     },
 }
 

@@ -74,6 +74,38 @@ MEANINGS: dict[Reason, str] = {
     Reason.INTERNAL: "every attempt failed because of a bug in this service; the log has an error for each",
 }
 
+SENTENCES: dict[Reason, str] = {
+    Reason.MISSING: "The file did not arrive. Please upload it again.",
+    Reason.EMPTY: "The file is empty.",
+    Reason.UNKNOWN_TYPE: "This type of file is not known.",
+    Reason.UNSUPPORTED_TYPE: "This type of file is not supported.",
+    Reason.TYPE_MISMATCH: "The file is not of the kind that its name promises: an image is a video, or the reverse.",
+    Reason.CORRUPT: "The file is damaged. Please open it on your device and save it again.",
+    Reason.NO_VIDEO: "The file contains no video.",
+    Reason.TOO_MANY_PIXELS: "The picture is too large. At most {max_pixels} pixels are accepted (width × height).",
+    Reason.TOO_MANY_FRAMES: "The animation has too many frames. At most {max_frames} are accepted.",
+    Reason.BAD_DIMENSIONS: "The picture has no width or height, or one side is longer than {max_side} pixels.",
+    Reason.BAD_ASPECT: "The picture is too narrow. The longer side can be at most {max_aspect} times the other.",
+    Reason.TOO_LONG: "The video is too long. At most {max_duration} are accepted.",
+    Reason.TOO_LARGE: "The file is too large. Images can have {max_image_bytes} and videos {max_video_bytes}.",
+    Reason.DECODER_LIMIT: "The file is too complex to be processed. Please save it again in a usual format.",
+    Reason.DECODER_CRASHED: "The file could not be processed. Please save it again in a usual format.",
+    Reason.DECODER_KILLED: "The file could not be processed because of a problem here. Please try again later.",
+    Reason.EXTERNAL_REFERENCE: "Parts of the file are in other files. Please export it as one file.",
+    Reason.REMOTE_REFUSED: "The file cannot be fetched from this address.",
+    Reason.REMOTE_UNREACHABLE: "The other server does not respond. Please try again later.",
+    Reason.REMOTE_STATUS: "The other server does not return the file.",
+    Reason.MALFORMED_TASK: "The file could not be processed because of a problem here.",
+    Reason.POISON: "The file could not be processed because of a problem here.",
+    Reason.UNREADABLE: "The file could not be read because of a problem here. Please try again later.",
+    Reason.EXPIRED: "The file was not processed in time. Please upload it again.",
+    Reason.BLOCKED: "The file cannot be published here.",
+    Reason.HELD: "The file is waiting for a moderator.",
+    Reason.CANCELLED: "The processing was cancelled. Please upload the file again.",
+    Reason.INTERNAL: "The file could not be processed because of a problem here. Please try again later.",
+}
+"""A sentence about each reason for the person who uploaded. Names in braces are limits of `Capabilities`."""
+
 _OTHER_FILE = "Nothing to do here: the client must send another file."
 _RAISE_THE_LIMIT = "Raise the limit if such files are wanted, else nothing."
 ADVICE: dict[Reason, str] = {

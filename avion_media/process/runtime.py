@@ -21,24 +21,28 @@ from avion_media.backends.remote import AddressGuard
 from avion_media.backends.settings import RemoteConfig
 from avion_media.backends.store import ObjectStore
 from avion_media.common.clock import now_s
-from avion_media.common.errors import Dependency
+from avion_media.common.errors import RETRYABLE, SENTENCES, Dependency
 from avion_media.common.formats import FORMATS
 from avion_media.common.parts import MULTIPART_THRESHOLD_BYTES
 from avion_media.common.records import UNREADABLE
 from avion_media.common.resources import ResourceSlot
+from avion_media.common.settings import format_size
 from avion_media.common.tasks import DROP_DELETED
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry
 from avion_media.items.deletion import DeletionJournal, JournalReplay
 from avion_media.items.item import Items
 from avion_media.items.moderation import Moderation
 from avion_media.media.pipeline import MediaPipeline
+from avion_media.media.settings import UploadConfig
 from avion_media.process.lifecycle import Lifecycle, Readiness
 from avion_media.process.replicas import Replica, Replicas
 from avion_media.process.settings import ProcessSettings
+from mediascrub import PictureBounds
 
 Drain = Callable[[float], Awaitable[None]]
 """Ends active work, within the given seconds."""
 ROLES = ("grpc", "http", "events", "processing", "cache", "delete", "sweeper")
+_PICTURE_BOUNDS = PictureBounds()
 NEEDED_BY: dict[Dependency, frozenset[str]] = {
     Dependency.REDIS: frozenset(ROLES),
     Dependency.STORE: frozenset(ROLES) - {"events"},
@@ -106,6 +110,15 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
+class FailureReason:
+    """One row of `SENTENCES`, with the limits filled in."""
+
+    code: str
+    sentence: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What clients may upload here, and what they get: for GetCapabilities and for ``/capabilities`` at the origin.
 
@@ -120,6 +133,9 @@ class Capabilities:
     thumbnail_sizes: dict[str, int]
     multipart: bool
     multipart_threshold: int
+    reasons: tuple[FailureReason, ...]
+    max_aspect: int
+    max_frames: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, for JSON."""
@@ -144,7 +160,34 @@ def capabilities_of(config: ProcessSettings, *, multipart: bool) -> Capabilities
         thumbnail_sizes={size.name: size.longest_edge for size in config.thumbnails.sizes},
         multipart=multipart,
         multipart_threshold=MULTIPART_THRESHOLD_BYTES,
+        reasons=_reasons_for(upload),
+        max_aspect=int(_PICTURE_BOUNDS.max_aspect),
+        max_frames=_PICTURE_BOUNDS.max_frames,
     )
+
+
+def _reasons_for(upload: UploadConfig) -> tuple[FailureReason, ...]:
+    limits = {
+        "max_image_bytes": format_size(upload.max_image_bytes),
+        "max_video_bytes": format_size(upload.max_video_bytes),
+        "max_pixels": f"{upload.max_pixels:,}",
+        "max_duration": _duration(upload.max_duration),
+        "max_side": f"{_PICTURE_BOUNDS.max_side:,}",
+        "max_aspect": f"{_PICTURE_BOUNDS.max_aspect:,.0f}",
+        "max_frames": f"{_PICTURE_BOUNDS.max_frames:,}",
+    }
+    return tuple(
+        FailureReason(reason.value, sentence.format(**limits), reason in RETRYABLE)
+        for reason, sentence in SENTENCES.items()
+    )
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration in the largest unit that divides it."""
+    for unit, unit_s in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * unit_s and seconds % unit_s == 0:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return f"{seconds:,.0f} seconds"
 
 
 def guard_of(remote: RemoteConfig) -> AddressGuard:

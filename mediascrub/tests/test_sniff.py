@@ -101,6 +101,7 @@ def test_accepted_formats_are_known_by_their_content(content: bytes, fmt: object
         (b"\x00\x01\x02\x03\x04\x05\x06\x07\x08", "unknown"),
         (b"\x00\x00\x00\x04free", "unknown"),
         (box(b"free", bytes(20)), "unknown"),
+        (b"a", "unknown"),
         (b"", "empty"),
     ],
 )

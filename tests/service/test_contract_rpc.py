@@ -94,7 +94,11 @@ FIELDS = {
         "thumbnail_sizes": 6,
         "multipart": 7,
         "multipart_threshold": 8,
+        "reasons": 10,
+        "max_aspect": 11,
+        "max_frames": 12,
     },
+    "FailureReason": {"code": 1, "sentence": 2, "retryable": 3},
 }
 STATES = {
     "STATE_UNSPECIFIED": 0,

@@ -13,10 +13,12 @@ import grpc
 import httpx
 import pytest
 import redis
+from google.protobuf.json_format import MessageToDict
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
 from avion_media.cli.client import Begun, Memory
+from avion_media.common.errors import Reason
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, running
@@ -255,6 +257,14 @@ def test_clients_can_read_the_limits(service: Service) -> None:
     assert "image/heic" not in found.content_types
     assert dict(found.thumbnail_sizes) == {"small": 400, "medium": 800, "large": 1600}
     assert (found.multipart, found.multipart_threshold) == (True, 16 * MEBIBYTE)
+    assert (found.max_aspect, found.max_frames) == (200, 10_000)
+    reasons = {each.code: each for each in found.reasons}
+    assert set(reasons) == set(Reason)
+    assert "67,108,864 pixels" in reasons["too_many_pixels"].sentence
+    assert "16.0 MiB" in reasons["too_large"].sentence
+    assert "4 hours" in reasons["too_long"].sentence
+    assert not any("{" in each.sentence or "`" in each.sentence for each in found.reasons)
+    assert (reasons["missing"].retryable, reasons["corrupt"].retryable) == (True, False)
 
     response = service.get("/capabilities", Origin="https://social.example")
     assert response.json() == {
@@ -266,6 +276,9 @@ def test_clients_can_read_the_limits(service: Service) -> None:
         "thumbnail_sizes": dict(found.thumbnail_sizes),
         "multipart": True,
         "multipart_threshold": found.multipart_threshold,
+        "reasons": [MessageToDict(each, always_print_fields_with_no_presence=True) for each in found.reasons],
+        "max_aspect": 200,
+        "max_frames": 10_000,
     }
     assert response.headers["access-control-allow-origin"] == "*"
     assert response.headers["cache-control"] == "public, max-age=60"

@@ -262,7 +262,7 @@ class GetCapabilitiesRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Capabilities(_message.Message):
-    __slots__ = ("max_image_bytes", "max_video_bytes", "max_pixels", "max_duration", "content_types", "thumbnail_sizes", "multipart", "multipart_threshold")
+    __slots__ = ("max_image_bytes", "max_video_bytes", "max_pixels", "max_duration", "content_types", "thumbnail_sizes", "multipart", "multipart_threshold", "reasons", "max_aspect", "max_frames")
     class ThumbnailSizesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -278,6 +278,9 @@ class Capabilities(_message.Message):
     THUMBNAIL_SIZES_FIELD_NUMBER: _ClassVar[int]
     MULTIPART_FIELD_NUMBER: _ClassVar[int]
     MULTIPART_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    MAX_ASPECT_FIELD_NUMBER: _ClassVar[int]
+    MAX_FRAMES_FIELD_NUMBER: _ClassVar[int]
     max_image_bytes: int
     max_video_bytes: int
     max_pixels: int
@@ -286,4 +289,17 @@ class Capabilities(_message.Message):
     thumbnail_sizes: _containers.ScalarMap[str, int]
     multipart: bool
     multipart_threshold: int
-    def __init__(self, max_image_bytes: _Optional[int] = ..., max_video_bytes: _Optional[int] = ..., max_pixels: _Optional[int] = ..., max_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., content_types: _Optional[_Iterable[str]] = ..., thumbnail_sizes: _Optional[_Mapping[str, int]] = ..., multipart: _Optional[bool] = ..., multipart_threshold: _Optional[int] = ...) -> None: ...
+    reasons: _containers.RepeatedCompositeFieldContainer[FailureReason]
+    max_aspect: int
+    max_frames: int
+    def __init__(self, max_image_bytes: _Optional[int] = ..., max_video_bytes: _Optional[int] = ..., max_pixels: _Optional[int] = ..., max_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., content_types: _Optional[_Iterable[str]] = ..., thumbnail_sizes: _Optional[_Mapping[str, int]] = ..., multipart: _Optional[bool] = ..., multipart_threshold: _Optional[int] = ..., reasons: _Optional[_Iterable[_Union[FailureReason, _Mapping]]] = ..., max_aspect: _Optional[int] = ..., max_frames: _Optional[int] = ...) -> None: ...
+
+class FailureReason(_message.Message):
+    __slots__ = ("code", "sentence", "retryable")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    SENTENCE_FIELD_NUMBER: _ClassVar[int]
+    RETRYABLE_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    sentence: str
+    retryable: bool
+    def __init__(self, code: _Optional[str] = ..., sentence: _Optional[str] = ..., retryable: _Optional[bool] = ...) -> None: ...

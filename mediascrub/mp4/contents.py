@@ -152,7 +152,7 @@ _LENGTHS: dict[bytes, Length] = {
     b"chnl": 15,
     **dict.fromkeys(codes("ACLR dec3 must prhd"), 16),
     **dict.fromkeys((*codes("ddts equi"), b"ms\0\x11"), 20),
-    b"alac": 28,
+    b"alac": lambda box: 0 if box.at(8, 1)[0] else 28,  # its version, where a text has a letter
     b"ms\0\2": 50,
     b"SA3D": (12, 4),
     b"chan": (16, 20),

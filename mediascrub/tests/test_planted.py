@@ -32,9 +32,10 @@ _ENDS: list[tuple[str, ...]] = [
     ("moov", "trak", "mdia", "minf", "vmhd"),
     ("moov", "trak", "mdia", "minf", "dinf", "dref"),
     *((*_TABLES, kind) for kind in ("stsd", "stts", "ctts", "stss", "stsc", "stsz", "stco", "sgpd", "sbgp")),
-    *((*_AVC1, kind) for kind in ("avcC", "colr", "pasp", "btrt")),
-    (*_MP4A, "esds"),
+    *((*_AVC1, kind) for kind in ("avcC", "colr", "pasp")),
 ]
+_ENDS_IN_MP4 = [(*_AVC1, "btrt"), (*_MP4A, "esds")]
+_ENDS_IN_MOV = [(*_MP4A, "chan"), (*_MP4A, "wave", "esds"), (*_MP4A, "wave", "mp4a"), (*_MP4A, "wave", "frma")]
 # Parents, and the boxes with nothing but a text that are added to them.
 _WHOLE: dict[tuple[str, ...], str] = {
     (): "uuid ftyp styp sidx ssix mfra meta udta free",
@@ -47,12 +48,14 @@ _WHOLE: dict[tuple[str, ...], str] = {
     "auxi colr nclc jp2h avcC glbl",
     _MP4A: "chan chnl srat SA3D damr wave btrt dmlp udts mhaP esds",
 }
+_WHOLE_IN_MOV = _WHOLE | {_MP4A: "SA3D damr dmlp glbl alac", (*_MP4A, "wave"): "chan alac QDCA udta"}
 
 
 class _Planter:
     """Adds texts to a file whose index comes last, so that no sample moves."""
 
     def __init__(self, data: bytes) -> None:
+        self._children_at = _CHILDREN_AT | ({b"mp4a": 44} if b"wave" in data else {})  # QuickTime's version 1
         self.data = bytearray(data)
         self.texts: dict[bytes, str] = {}
 
@@ -86,18 +89,20 @@ class _Planter:
         while start + 8 <= end and any(self.data[start : start + 4]):
             size, kind = struct.unpack_from(">I4s", self.data, start)
             if kind == path[0]:
-                for deeper in self._paths(path[1:], start + 8 + _CHILDREN_AT.get(kind, 0), start + size):
+                for deeper in self._paths(path[1:], start + 8 + self._children_at.get(kind, 0), start + size):
                     yield [(start, start + size), *deeper]
             start += size
 
 
-def test_texts_in_boxes_of_mp4(tmp_path: Path) -> None:
-    path, target = tmp_path / "planted.mp4", tmp_path / "clean.mp4"
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_texts_in_boxes(suffix: str, tmp_path: Path) -> None:
+    path, target = tmp_path / f"planted.{suffix}", tmp_path / f"clean.{suffix}"
     ffmpeg(*_SOURCES, "-vf", _COLOURS, path)
     planter = _Planter(path.read_bytes())
-    for each in _ENDS:
+    ends, wholes = ([*_ENDS, *_ENDS_IN_MP4], _WHOLE) if suffix == "mp4" else ([*_ENDS, *_ENDS_IN_MOV], _WHOLE_IN_MOV)
+    for each in ends:
         planter.end_of(each)
-    for parent, kinds in _WHOLE.items():
+    for parent, kinds in wholes.items():
         for kind in kinds.split():
             planter.add(parent, kind)
     expected = frames(path)

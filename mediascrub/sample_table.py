@@ -10,7 +10,8 @@ import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, pairwise, repeat
+from itertools import accumulate, chain, islice, pairwise, repeat
+from operator import add
 
 from mediascrub.bounds import Quota
 from mediascrub.errors import corrupt
@@ -62,6 +63,12 @@ class SampleTable:
         for (index, data), duration, shift in zip(enumerate(self.sample_ranges()), durations, shifts, strict=False):
             yield MediaSample(data, decoded_at, decoded_at + shift, self.sync is None or index in self.sync)
             decoded_at += duration
+
+    def shown_at(self) -> array[int]:
+        """Return the presentation time of each sample."""
+        durations = chain.from_iterable(repeat(delta, count) for count, delta in self.durations)
+        shifts = chain(chain.from_iterable(repeat(shift, count) for count, shift in self.shifts), repeat(0))
+        return array("q", islice(map(add, accumulate(durations, initial=0), shifts), self.count))
 
     def sample_ranges(self) -> Iterator[Range]:
         """Yield the range of each sample, in decoding order."""

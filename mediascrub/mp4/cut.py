@@ -63,13 +63,10 @@ def _needed(track: Track, timescale: int, bounds: VideoBounds) -> tuple[int, int
         return whole if uncertain else (first, min(last + 1, table.count))
     if table.constant_size or table.count > bounds.max_samples:
         return whole
-    first = last = 0
-    for index, sample in enumerate(table.samples()):
-        if sample.sync and sample.shown_at <= begin:
-            first = index
-        if sample.shown_at < end:
-            last = index
-    return first, last + 1
+    times = table.shown_at()
+    last = max((index for index, time in enumerate(times) if time < end), default=0)
+    sync = range(len(times)) if table.sync is None else (index for index in table.sync if index < len(times))
+    return max((index for index in sync if times[index] <= begin), default=0), last + 1
 
 
 def place_of_tables(track: Track) -> Range | None:

@@ -183,6 +183,18 @@ def test_a_png_with_a_flipped_bit_is_corrupt(channels: int, share: float) -> Non
     assert outcome(bytes(png), Format.PNG) is Reason.CORRUPT
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_a_png_with_an_unknown_compression_method_is_refused(mode: str) -> None:
+    """By its header, or by that of its compressed rows. No viewer shows it."""
+    data = saved(quadrants(640, 480).convert(mode), "PNG")
+    header, rows = data.index(b"IHDR"), data.index(b"IDAT")
+    end = rows + 4 + int.from_bytes(data[rows - 4 : rows], "big")
+    by_header = data[: header - 4] + chunk(b"IHDR", data[header + 4 : header + 14] + b"\1\0\0") + data[header + 21 :]
+    by_rows = data[: rows - 4] + chunk(b"IDAT", b"\x79\x18" + data[rows + 6 : end]) + data[end + 4 :]
+    assert outcome(data, Format.PNG) is None
+    assert outcome(by_header, Format.PNG) is outcome(by_rows, Format.PNG) is Reason.CORRUPT
+
+
 def test_an_animation_that_breaks_off_after_its_first_frame_is_shown() -> None:
     frames = [Image.effect_noise((100, 80), 80).convert("RGB") for _ in range(4)]
     data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100)

@@ -24,8 +24,8 @@ def changes_of_sample(private: bytes, sample: bytes) -> Iterator[Change]:
 
 
 def changes_of_private(private: bytes) -> Iterator[Change]:
-    """Yield the changes of an ``av1C``. What is not a unit is zeroed."""
-    units = list(_units(private, _FLAGS_BYTES))
+    """Yield the changes of an ``av1C``. What is not a unit is zeroed, and zeros are none."""
+    units = [each for each in _units(private, _FLAGS_BYTES) if any(private[each.offset : each.end])]
     yield from _changes(private, units)
     end = units[-1].end if units else _FLAGS_BYTES
     if any(private[end:]):

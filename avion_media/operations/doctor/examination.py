@@ -18,6 +18,7 @@ from avion_media.common.kernel import raise_file_limit
 from avion_media.common.keys import INCOMING_PREFIX
 from avion_media.media.pipeline import preload_for
 from avion_media.media.sandbox.sandbox import open_sandbox
+from avion_media.media.settings import SandboxConfig
 from avion_media.operations.doctor.check import (
     Area,
     CheckFailed,
@@ -93,7 +94,8 @@ async def examine(
     if Area.SANDBOX in areas:
         try:
             preload = preload_for(config.decoders.enabled())  # what the service's own sandbox has loaded
-            async with open_sandbox(slots=1, budget_bytes=1 << 30, preload=preload, require=False) as sandbox:
+            budget = SandboxConfig().budget
+            async with open_sandbox(slots=1, budget_bytes=budget, preload=preload, require=False) as sandbox:
                 await run_checks(SANDBOX, sandbox, note)
         except Unavailable as error:
             check = "decoders can be confined at all"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from supervisors import (
@@ -15,6 +16,7 @@ from supervisors import (
     StartFailed,
     State,
     Supervisor,
+    TaskFailed,
     TooManyChildren,
     TooManyRestarts,
     Worker,
@@ -359,3 +361,56 @@ async def test_thousands_of_children() -> None:
                 await pool.start(Worker(f"c{number}", run))
             assert up == 2_000
     assert up == 0
+
+
+async def test_texts_of_tasks_without_a_result() -> None:
+    async def clean_up_badly() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("clean-up")
+
+    async with open_tree(DynamicSupervisor("pool")) as pool:
+        task = pool.start_task(trio.sleep_forever)
+        task.stop()
+        with pytest.raises(TaskFailed, match=r"^task-1 was stopped$"):
+            await task.result()
+        failed: list[TaskFailed] = []
+
+        async def call() -> None:
+            try:
+                await pool.call(clean_up_badly)
+            except TaskFailed as error:
+                failed.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    assert [str(error) for error in failed] == ["task-2 failed"]
+
+
+async def test_the_result_of_a_task_that_has_ended_is_a_checkpoint() -> None:
+    async with open_tree(DynamicSupervisor("pool")) as pool:
+        task = pool.start_task(trio.sleep, 0)
+        await task.result()
+        with trio.testing.assert_checkpoints():
+            await task.result()
+
+
+async def test_a_pool_has_its_own_backoff(autojump_clock: MockClock) -> None:
+    starts: list[float] = []
+
+    async def crash_once(child: Child[None]) -> None:
+        starts.append(trio.current_time())
+        child.started()
+        if len(starts) == 1:
+            raise ValueError("once")
+        await child.stopping.wait()
+
+    async with open_tree(
+        DynamicSupervisor("pool", backoff=Backoff(first_s=7, max_s=7, jitter=0), intensity=SELDOM)
+    ) as pool:
+        await pool.start(Worker("a", crash_once))
+        await trio.sleep(8)
+    assert starts == [0, 7]

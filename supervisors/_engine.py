@@ -152,7 +152,7 @@ class Engine:
         """Cancel a child that is up as if it had crashed."""
         life = record.life
         if life is not None and not life.cancelled:
-            life.cancel_cause = Killed(record.path, "was killed")
+            life.cancel_cause = Killed(record.path)
             self._cancel(record, life, trio.current_time(), "kill")
             self.wake()
 
@@ -468,9 +468,7 @@ class Engine:
             own.removed = own.added  # a failed first start is not kept
             self._ended(record, kind, now, failure or error)
             if not own.added:
-                self.fail(
-                    StartFailed(record.path, "failed to start"), failure or error, f"{record.path} failed to start"
-                )
+                self.fail(StartFailed(record.path), failure or error, f"{record.path} failed to start")
         elif not again or record.policy.restart is Restart.TEMPORARY:
             self._ended(record, kind, now, failure)
             if record.policy.significant and kind is not EventKind.IGNORED:

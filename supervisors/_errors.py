@@ -20,22 +20,26 @@ class SpecError(SupervisionError, ValueError):
 
 
 class NodeError(SupervisionError):
-    """Something happened to one node."""
+    """Something happened to one node. The message is its path, and ``what`` happened."""
 
-    def __init__(self, path: str, what: str) -> None:
-        super().__init__(f"{path} {what}")
+    what = ""
+
+    def __init__(self, path: str, what: str = "") -> None:
+        super().__init__(f"{path} {what or self.what}")
         self.path = path
 
 
 class StartFailed(NodeError):
     """The first start of a node failed. The cause is the child's error, `TimeoutError` if it was late."""
 
+    what = "failed to start"
 
-class TooManyRestarts(NodeError):
+
+class TooManyRestarts(SupervisionError):
     """The children of one supervisor failed more often than its intensity allows, so it escalates."""
 
     def __init__(self, path: str, child: str, max_restarts: float, within_s: float) -> None:
-        super().__init__(f"{path}:", f"more than {max_restarts:g} restarts within {within_s:g} s, the last for {child}")
+        super().__init__(f"{path}: more than {max_restarts:g} restarts within {within_s:g} s, the last for {child}")
         self.path = path
         self.child = child
 
@@ -54,6 +58,8 @@ class TooManyChildren(SupervisionError):
 
 class Killed(NodeError):
     """The cause of a failure that `Node.kill` made."""
+
+    what = "was killed"
 
 
 class Stuck(NodeError):

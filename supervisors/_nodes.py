@@ -95,7 +95,7 @@ class Node(Generic[T_co]):
             awaited = record.awaited()
             if awaited is None:
                 if record.membership.error is not None and not record.membership.ever_started:
-                    raise StartFailed(self.path, "failed to start") from record.membership.error
+                    raise StartFailed(self.path) from record.membership.error
                 raise NotRunning(f"{self.path} is {record.state}")
             await awaited.next_transition()
         return cast("T_co", record.value)
@@ -159,7 +159,7 @@ class Node(Generic[T_co]):
             return record.up
         root = None if record.parent is not None else _engine_of(record)
         if root is not None:
-            root.fail(Killed(ROOT, "was killed"), None, "kill", trio.current_time())
+            root.fail(Killed(ROOT), None, "kill", trio.current_time())
             return True
         return False
 
@@ -296,7 +296,7 @@ class Supervisor(Node[None]):
         except (trio.Cancelled, KeyboardInterrupt):
             error = await self._take_back(node)
             if error is not None:
-                raise StartFailed(node.path, "failed to start") from error
+                raise StartFailed(node.path) from error
             raise
 
     async def _take_back(self, node: Node[Any]) -> BaseException | None:

@@ -12,8 +12,8 @@ from .probes import leak_a_cancelled
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (StartFailed("s/a", "failed to start"), "s/a failed to start"),
-        (Killed("s/a", "was killed"), "s/a was killed"),
+        (StartFailed("s/a"), "s/a failed to start"),
+        (Killed("s/a"), "s/a was killed"),
     ],
 )
 def test_an_error_names_its_node(error: StartFailed | Killed, says: str) -> None:

@@ -17,7 +17,7 @@ from mediascrub.movie import Edits
 from mediascrub.mp4.moov import Movie, Track
 from mediascrub.ranges import Range
 
-_HEADER_BYTES = 8  # of a box
+HEADER_BYTES = 8  # of a box
 _NORMAL_RATE = 1 << 16
 _PRE_ROLL_S = 1.0
 _PADDING_S = 0.1  # encoders of sound fill their last packets: no reason to write tables again
@@ -40,7 +40,7 @@ def _cut(track: Track, timescale: int, bounds: VideoBounds) -> Track:
     ticks = table.part(0, start).duration
     edits = tuple((duration, time - ticks if time >= 0 else time, rate) for duration, time, rate in track.edits)
     earliest = min(time for _, time, _ in track.edits if time >= 0)
-    if part.count < end - start or room < 0 or 0 < room < _HEADER_BYTES or earliest < ticks:
+    if part.count < end - start or room < 0 or 0 < room < HEADER_BYTES or earliest < ticks:
         return track
     return replace(track, table=part, edits=edits, cut=True)
 
@@ -82,6 +82,11 @@ def write_tables(track: Track, edits: Edits) -> None:
     place, boxes = place_of_tables(track), track.table.boxes()
     assert place is not None
     edits.put(place.offset, boxes)
-    if room := place.length - len(boxes):
-        edits.put(place.end - room, room.to_bytes(4, "big") + b"free")
-        edits.zero(place.end - room + _HEADER_BYTES, room - _HEADER_BYTES)
+    if place.length > len(boxes):
+        put_free(edits, place.offset + len(boxes), place.end)
+
+
+def put_free(edits: Edits, start: int, end: int) -> None:
+    """Write a ``free`` box of zeros over this part of the file, which has room for its header."""
+    edits.put(start, (end - start).to_bytes(4, "big") + b"free")
+    edits.zero(start + HEADER_BYTES, end - start - HEADER_BYTES)

@@ -20,7 +20,7 @@ from mediascrub.formats import Format
 from mediascrub.isobmff import PADDING, Box, codes, first
 from mediascrub.movie import Edits
 from mediascrub.mp4.contents import STAYS, content_bytes, kept_content, sidx_bytes
-from mediascrub.mp4.cut import write_tables
+from mediascrub.mp4.cut import HEADER_BYTES, put_free, write_tables
 from mediascrub.mp4.moov import VISUAL_ENTRY_BYTES, VISUAL_HANDLERS, Movie, Track
 from mediascrub.ranges import Range, enclosing, merged, missing
 from mediascrub.sniffing import BRANDS_OF_3GP, MP4_BRANDS
@@ -29,7 +29,6 @@ _REPEATED = codes("trak trex traf trun tfra sgpd sbgp colr")  # of others the fi
 _LANGUAGE = re.compile(rb"\0{4}[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}\0")  # of ``elng``, as in BCP 47
 _RESERVED_IN_MVHD = 24  # bytes before the last number: in QuickTime, times of a preview, a poster and a selection
 _BRANDS = MP4_BRANDS | codes("qt hvc1 hev1 dby1 cmff cmfs msdh msix lmsg sims")
-_HEADER_BYTES = 8  # of a box
 _COMPRESSOR_NAME = 42, 32  # offset and length in a visual sample entry
 _MEANT_COMPRESSOR = b"Sorenson H263"  # a decoder uses this name
 # Writers align chunks, which leaves thousands of gaps. A position takes more than this in every known format.
@@ -180,11 +179,11 @@ class MovieScrub:
             free(self._edits, box)
             return
         self._edits.put(box.payload, kept)
-        if rest >= _HEADER_BYTES == box.header:
+        if rest >= HEADER_BYTES == box.header:
             self._edits.put(box.offset, (box.size - rest).to_bytes(4, "big"))
-            self._edits.put(box.end - rest, rest.to_bytes(4, "big") + b"free")
-            rest -= _HEADER_BYTES
-        self._edits.zero(box.end - rest, rest)
+            put_free(self._edits, box.end - rest, box.end)
+        else:
+            self._edits.zero(box.end - rest, rest)
 
 
 def kept_extents(movie: Movie, media: Sequence[Range]) -> Iterator[Range]:

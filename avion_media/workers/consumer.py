@@ -234,7 +234,6 @@ class Consumer:
             pass  # the next round tries again; a lease that expires meanwhile is fenced
 
     async def _take_one(self, child: Child[None]) -> None:
-        await trio.lowlevel.checkpoint()
         lease = None
         with child.until_stopping() as self._reading:
             await self._attempts.wait_started()

@@ -126,7 +126,7 @@ class Trials:
 
 
 class Teller:
-    """A plugin of pytest: writes what became of each test to a file, and has the kernel end what loops for ever.
+    """A plugin of pytest that writes the outcome of each test to a file. The kernel ends a test that loops for ever.
 
     While the original is measured, it also writes which functions each test enters.
     """

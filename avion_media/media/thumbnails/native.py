@@ -1,7 +1,7 @@
 """The native libraries that decode and draw: version, and where each comes from.
 
-``python -m avion_media.media.native`` prints them as JSON. `doctor` calls it in a process of its own, because the
-service's never loads what decodes.
+``python -m avion_media.media.thumbnails.native`` prints them as JSON. `doctor` calls it in a process of its own,
+because the service's never loads what decodes.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from PIL import Image
 
 from avion_media.media.libav import filtered, rgb_of
 from avion_media.media.thumbnails import vips
+from avion_media.media.thumbnails.native import OF_SYSTEM
 from avion_media.media.thumbnails.pixels import Pixels, Size, webp_of
 from avion_media.media.thumbnails.png_rows import with_stored_rows
 from mediascrub import Format, Picture
@@ -55,7 +56,7 @@ _FILE: Final = (_ADDRESS, ctypes.c_char_p, ctypes.c_ulong)
 _IMAGE: Final = (_Three, _NUMBER, _Strides, _NUMBER)
 _RESULT: Final = (ctypes.POINTER(_ADDRESS), ctypes.POINTER(ctypes.c_ulong))
 _LIBRARY: Final = _open(
-    "libturbojpeg.so.0",
+    OF_SYSTEM["libturbojpeg"],
     tjInitDecompress=(_ADDRESS,),
     tjInitCompress=(_ADDRESS,),
     tjDecompressHeader3=(_NUMBER, *_FILE, _OUT, _OUT, _OUT, _OUT),
@@ -66,7 +67,7 @@ _LIBRARY: Final = _open(
     tjDestroy=(_NUMBER, _ADDRESS),
 )
 _WEBP: Final = _open(
-    "libwebp.so.7",
+    OF_SYSTEM["libwebp"],
     WebPGetInfo=(_NUMBER, ctypes.c_char_p, _SIZE, _OUT, _OUT),
     WebPDecodeYUVInto=(_ADDRESS, ctypes.c_char_p, _SIZE, *(_ADDRESS, _SIZE, _NUMBER) * 3),
 )

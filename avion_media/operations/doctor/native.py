@@ -9,8 +9,8 @@ from typing import Final
 
 import trio
 
-from avion_media.media import native
-from avion_media.media.native import OF_SYSTEM, OF_WHEELS, NativeLibrary
+from avion_media.media.thumbnails import native
+from avion_media.media.thumbnails.native import OF_SYSTEM, OF_WHEELS, NativeLibrary
 from avion_media.operations.doctor.check import Area, Check, CheckFailed, CheckStatus
 
 Found = dict[str, NativeLibrary]
@@ -31,12 +31,10 @@ async def _is_there(name: str, found: Found) -> str:
 
 
 NATIVE: Final = [
-    *(
-        Check(Area.NATIVE, f"has {name}", partial(_is_there, name), "media of some formats fail", CheckStatus.FAILED)
-        for name in OF_WHEELS
-    ),
-    *(
-        Check(Area.NATIVE, f"has {name}", partial(_is_there, name), "thumbnails take longer", CheckStatus.WARNING)
-        for name in OF_SYSTEM
-    ),
+    Check(Area.NATIVE, f"has {name}", partial(_is_there, name), impact, status)
+    for names, impact, status in (
+        (OF_WHEELS, "media of some formats fail", CheckStatus.FAILED),
+        (OF_SYSTEM, "thumbnails take longer", CheckStatus.WARNING),
+    )
+    for name in names
 ]

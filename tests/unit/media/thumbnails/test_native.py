@@ -1,4 +1,4 @@
-"""Native libraries: what is there, and what is said of one that is not."""
+"""Doctor names each native library, and those that are missing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import pytest
 
-from avion_media.media import native
+from avion_media.media.thumbnails import native
 from avion_media.operations.doctor.check import CheckResult, CheckStatus, run_checks
 from avion_media.operations.doctor.native import NATIVE, load_libraries
 

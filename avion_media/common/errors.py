@@ -26,6 +26,7 @@ class Reason(StrEnum):
     BAD_ASPECT = "bad_aspect"
     TOO_LONG = "too_long"
     TOO_LARGE = "too_large"
+    TOO_COMPLEX = "too_complex"
     DECODER_LIMIT = "decoder_limit"
     DECODER_CRASHED = "decoder_crashed"
     DECODER_KILLED = "decoder_killed"
@@ -57,9 +58,10 @@ MEANINGS: dict[Reason, str] = {
     Reason.BAD_ASPECT: "one side is more than 200 times the other",
     Reason.TOO_LONG: "the video is longer than `UPLOAD__MAX_DURATION`",
     Reason.TOO_LARGE: "the file is larger than the limit for its kind, or than `REMOTE__MAX_BYTES`",
-    Reason.DECODER_LIMIT: "decoding exceeded the sandbox's limit on memory, time or output",
+    Reason.TOO_COMPLEX: "the container has more than 200,000 boxes or elements, 4,000,000 samples or 100 edits",
+    Reason.DECODER_LIMIT: "decoding exceeded the sandbox's limit on memory, CPU time or output",
     Reason.DECODER_CRASHED: "the file crashed the decoder",
-    Reason.DECODER_KILLED: "the decoder was killed in every attempt, most likely because the host ran out of memory",
+    Reason.DECODER_KILLED: "the decoder was killed in every attempt: the host ran out of memory, or has too little CPU",
     Reason.EXTERNAL_REFERENCE: "the container refers to other files",
     Reason.REMOTE_REFUSED: "the URL points to an address that must not be fetched, or its host does not exist",
     Reason.REMOTE_UNREACHABLE: "the remote server did not respond in any attempt",
@@ -88,6 +90,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.BAD_ASPECT: "The picture is too narrow. The longer side can be at most {max_aspect} times the other.",
     Reason.TOO_LONG: "The video is too long. At most {max_duration} are accepted.",
     Reason.TOO_LARGE: "The file is too large. Images can have {max_image_bytes} and videos {max_video_bytes}.",
+    Reason.TOO_COMPLEX: "The file has too many parts. Please save it again in a usual format.",
     Reason.DECODER_LIMIT: "The file is too complex to be processed. Please save it again in a usual format.",
     Reason.DECODER_CRASHED: "The file could not be processed. Please save it again in a usual format.",
     Reason.DECODER_KILLED: "The file could not be processed because of a problem here. Please try again later.",
@@ -115,7 +118,7 @@ ADVICE: dict[Reason, str] = {
     Reason.UNSUPPORTED_TYPE: "Switch the decoder on (`DECODERS__…`) if this type is wanted, else nothing.",
     Reason.DECODER_LIMIT: "Check whether valid files end this way; if so, raise the sandbox's limits.",
     Reason.DECODER_CRASHED: "Keep the file and report it as a bug of the decoder; updates often fix it.",
-    Reason.DECODER_KILLED: "Give the host more memory or lower `SANDBOX__BUDGET`, then replay.",
+    Reason.DECODER_KILLED: "Give the host more memory and CPU, or lower `SANDBOX__BUDGET`; then replay.",
     Reason.REMOTE_REFUSED: "Look at `REMOTE__DENY_HOSTS` if this server should be fetched from, else nothing.",
     Reason.REMOTE_UNREACHABLE: "Nothing to do here: the URL is fetched again at the next request.",
     Reason.REMOTE_STATUS: "Nothing to do here: the remote server decides what it serves.",
@@ -215,7 +218,7 @@ class Deferred(Unavailable):
 
 
 class DecoderKilled(Unavailable):
-    """The process that decoded the file was killed from outside: memory ran out, or the fork server died.
+    """The process that decoded the file did not get its turn: memory ran out, a CPU was not free, or it was killed.
 
     The file may be the cause. So it uses up an attempt, and cannot be retried forever.
     """

@@ -84,8 +84,9 @@ def poster_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
             return {"needed_bytes": needed_bytes}
         longest_edge = max(size.longest_edge for size in sizes)
         search = partial(_poster, opened, longest_edge, arguments["scan_s"], arguments["key_frame"], messages)
-        poster = search()
-        key_frame = None
+        key_frame = poster = None
+        with suppress(MemoryError):  # the first frame alone needs less, and it is a poster
+            poster = search()
         if blank := poster is None:
             key_frame = opened().key_frame_behind(arguments["scan_s"])
             gc.collect()  # the decoder of the search, and its frames

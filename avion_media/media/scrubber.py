@@ -22,7 +22,7 @@ REASONS = {
     ScrubCode.TOO_MANY_FRAMES: Reason.TOO_MANY_FRAMES,
     ScrubCode.TOO_LONG: Reason.TOO_LONG,
     ScrubCode.TOO_LARGE: Reason.TOO_LARGE,
-    ScrubCode.TOO_COMPLEX: Reason.DECODER_LIMIT,
+    ScrubCode.TOO_COMPLEX: Reason.TOO_COMPLEX,
 }
 
 

@@ -25,7 +25,10 @@ MAX_FILES: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of one sandboxed task. Exceeding one ends it as ``Rejected(DECODER_LIMIT)``."""
+    """Limits of one sandboxed task. Exceeding one ends it as ``Rejected(DECODER_LIMIT)``.
+
+    Not ``wall_s``, which ends it as `DecoderKilled`: the file did not use the CPU, but others did.
+    """
 
     memory_bytes: int  # that it may allocate beyond what the fork server maps; taken from the sandbox's budget
     cpu_s: float  # of all its threads; the kernel rounds it up to whole seconds
@@ -99,7 +102,6 @@ class Exit(ProcessUsage):
     child at all."""
 
     signal: int = 0
-    timed_out: bool = False
     error: str = ""
 
 

@@ -37,7 +37,6 @@ class _Child:
     deadline: float
     user: int
     killed: bool = False
-    timed_out: bool = False
 
 
 @dataclass(slots=True)
@@ -113,7 +112,6 @@ class ForkServer:
         now = time.monotonic()
         for each in self._children:
             if not each.killed and each.deadline <= now:
-                each.timed_out = True
                 self._kill(each)
 
     def _reap(self, running: _Child) -> None:
@@ -127,7 +125,7 @@ class ForkServer:
         os.close(running.pidfd)
         by_signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         cpu_s, wall_s = used.ru_utime + used.ru_stime, time.monotonic() - running.started
-        _send(running.channel, Exit(cpu_s, wall_s, used.ru_maxrss * 1024, by_signal, running.timed_out))
+        _send(running.channel, Exit(cpu_s, wall_s, used.ru_maxrss * 1024, by_signal))
         running.channel.close()
 
     def _end(self) -> None:

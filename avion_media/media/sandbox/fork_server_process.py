@@ -224,16 +224,16 @@ class Job:
 
     def _check(self, end: Exit) -> None:
         limits = self._task.limits
-        if end.timed_out:
-            raise Rejected(Reason.DECODER_LIMIT, f"ran longer than {limits.wall_s} s")
         if not end.signal:
             return
         # The kernel's two clocks differ by some ticks.
         if end.signal in _OF_A_LIMIT or (end.signal == signal.SIGKILL and end.cpu_s >= 0.9 * limits.cpu_s):
             raise Rejected(Reason.DECODER_LIMIT, f"killed by {signal_name(end.signal)} after {end.cpu_s:.1f} s of CPU")
         if end.signal == signal.SIGKILL:
-            # Killed by the kernel's OOM killer, which says nothing about the file. Retry, perhaps elsewhere.
-            raise DecoderKilled(f"{self._task.name} was killed from outside (out of memory?)")
+            # By the kernel's OOM killer, or because its wall time was over although it had little of the CPU: neither
+            # says anything about the file. Retry, perhaps elsewhere.
+            had = f"{end.cpu_s:.1f} s of CPU in {end.wall_s:.1f} s"
+            raise DecoderKilled(f"{self._task.name} was killed after {had} (the host is out of memory or overloaded?)")
         raise Rejected(Reason.DECODER_CRASHED, f"{self._task.name} was killed by {signal_name(end.signal)}")
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 import trio
 
 from avion_media.common.concurrency import first_of
-from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
+from avion_media.common.errors import Dependency, Rejected, Unavailable
 from avion_media.common.kernel import describe_exit
 from avion_media.media.sandbox import JobRequest, Limits, SandboxJobFailed, SandboxReport
 from avion_media.media.sandbox.fork_server_process import ForkServerProcess, Job, Observer, start_fork_server
@@ -211,9 +211,10 @@ class Admission:
 
     @asynccontextmanager
     async def admitted(self, memory_bytes: int) -> AsyncIterator[None]:
-        """Take a slot and ``memory_bytes`` of the budget for the block. More than the whole budget is DECODER_LIMIT."""
+        """Take a slot and ``memory_bytes`` of the budget for the block. More than the whole budget: `Unavailable`."""
         if memory_bytes > self.budget_bytes:
-            raise Rejected(Reason.DECODER_LIMIT, f"needs {memory_bytes} bytes, the sandbox has {self.budget_bytes}")
+            needed = f"a job needs {memory_bytes} bytes, and SANDBOX__BUDGET is {self.budget_bytes}"
+            raise Unavailable(Dependency.SANDBOX, needed)
         asked_at = trio.current_time()
         async with self._first_in_line:
             while self.used_slots == self.slots or self.used_bytes + memory_bytes > self.budget_bytes:

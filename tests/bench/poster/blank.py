@@ -32,6 +32,7 @@ _LEAST_MEAN = 60  # of 255: the picture's is 128
 _X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "100")
 _X265 = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none:keyint=100:scenecut=0")
 _AV1 = ("-c:v", "libsvtav1", "-preset", "12", "-g", "100", "-svtav1-params", "lp=2")
+_VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "20M")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,10 @@ _FILES = (
     Blank("8k-hevc", "7680x4320", 1, _X265),
     Blank("8k-hevc-10", "7680x4320", 3, _X265, 10),
     Blank("8k-av1-10", "7680x4320", 1, _AV1, 10),
+    Blank("67mp-h264", "8192x8192", 1, _X264, rate=3),
+    Blank("67mp-hevc-10", "8192x8192", 1, _X265, 10, rate=16),
+    Blank("67mp-vp9", "8192x8192", 1, _VP9, rate=16),
+    Blank("67mp-av1-10", "8192x8192", 1, _AV1, 10, rate=16),
 )
 
 

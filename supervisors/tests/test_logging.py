@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import signal
 
@@ -50,6 +51,11 @@ async def test_failures_are_logged_although_there_is_an_observer(caplog: pytest.
         ("ERROR", "/ escalated"),
         ("ERROR", "/ failed (too many restarts of a)"),
     ]
+    assert [record.getMessage() for record in caplog.records][1:4] == [
+        "a backoff in 0 s",
+        "a failed: Boom: a",
+        "/ escalated: TooManyRestarts: /: more than 1 restarts within 5 s, the last for a",
+    ]
     # The traceback of an error is logged once, with the child that raised it.
     assert [record.exc_info is not None for record in caplog.records] == [True, False, True, False, False]
     assert all(isinstance(event.level, int) for event in stage.events)
@@ -63,6 +69,38 @@ async def test_what_goes_well_is_logged_for_debugging(caplog: pytest.LogCaptureF
     assert lines(caplog) == []
     assert lines(caplog, logging.DEBUG)[:2] == [("DEBUG", "/ starting"), ("DEBUG", "a starting")]
     assert ("DEBUG", "a stopped (shutdown)") in lines(caplog, logging.DEBUG)
+
+
+async def test_events_below_a_supervisor_that_does_nothing_are_delivered_at_once() -> None:
+    """A supervisor below restarts its child, which does not wake the root's task."""
+    stage = Stage()
+    below = Supervisor("below", [stage.spec("a")], backoff=NO_BACKOFF)
+    with trio.fail_after(5):
+        async with open_tree(observed(Supervisor("app", [below]), stage.observe)):
+            await settled()
+            stage["a"].fail()
+            await settled()
+            kinds = [event.kind for event in stage.events if event.path == "below/a"]
+            assert kinds[-4:] == [EventKind.FAILED, EventKind.BACKOFF, EventKind.STARTING, EventKind.STARTED]
+
+
+async def test_an_error_whose_traceback_cannot_be_formatted_is_logged_without(caplog: pytest.LogCaptureFixture) -> None:
+    """`logging` raises the RecursionError of a handler that formats a deeply nested group."""
+    formatted = io.StringIO()
+    handler = logging.StreamHandler(formatted)
+    logging.getLogger("supervisors.events").addHandler(handler)
+    stage = Stage()
+    error: Exception = Boom("inside")
+    for _ in range(3000):
+        error = ExceptionGroup("nested", [error])
+    try:
+        with trio.fail_after(5):
+            async with open_tree(Supervisor("app", [stage.spec("a")], backoff=NO_BACKOFF)):
+                stage["a"].fail(error)
+                await settled()
+    finally:
+        logging.getLogger("supervisors.events").removeHandler(handler)
+    assert formatted.getvalue().splitlines()[0].startswith("a failed: ExceptionGroup: nested [Boom: inside]")
 
 
 async def test_an_error_of_a_stop_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
@@ -161,6 +199,7 @@ async def test_a_stuck_child_is_an_error_that_shows_where_it_waits(
         pass
     assert lines(caplog)[1:] == [("ERROR", "a stuck")]
     assert "in flushes_without_end" in caplog.records[-1].getMessage()
+    assert caplog.records[-1].exc_info is None  # nobody raised it
     (stuck,) = [event for event in stage.events if event.kind is EventKind.STUCK]
     assert isinstance(stuck.error, Stuck)
     assert stuck.error.path == "a"

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 import pytest
 
-from supervisors import Event, EventKind, NodeState, State
+from supervisors import End, Event, EventKind, NodeState, State
 from supervisors._state import LEGAL, OVER, UP
 
 NODE = NodeState("a", "s/a", "worker", State.RUNNING, None, 3, 2, None, 2.0)
@@ -36,14 +37,17 @@ def test_a_task_exists_from_the_start_to_the_end_of_the_stop() -> None:
     assert {State.STOPPED, State.FINISHED, State.FAILED} == OVER
 
 
-@pytest.mark.parametrize("told", [NODE, Event(7, 2.0, "s/a", EventKind.STARTED, 3)])
-def test_what_is_told_is_frozen(told: NodeState | Event) -> None:
+EVENT = Event(7, 2.0, "s/a", EventKind.FAILED, 3)
+
+
+@pytest.mark.parametrize("told", [NODE, EVENT, End("s/a", 3, EventKind.FAILED)])
+def test_what_is_told_is_frozen(told: NodeState | Event | End) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         told.path = "b"  # type: ignore[misc]
 
 
-def test_an_event_without_a_delay() -> None:
-    assert Event(7, 2.0, "s/a", EventKind.STARTED, 3).delay_s == 0.0
+def test_an_event_without_details() -> None:
+    assert (EVENT.delay_s, EVENT.is_raised, EVENT.level) == (0.0, False, logging.ERROR)
 
 
 def test_how_many_nodes_are_in_each_state() -> None:

@@ -18,6 +18,7 @@ from avion_media.common.settings import PREFIX
 from avion_media.common.telemetry import configure_logging, get_logger, instruments
 from avion_media.common.telemetry.otel import open_telemetry
 from avion_media.config import Config, ConfigError, ports_without_auth
+from avion_media.config.dangers import dangers
 from avion_media.nodes import gauges
 from avion_media.nodes.credential_reload import problems_with_files
 from avion_media.nodes.foundation import TELEMETRY_STOP_S
@@ -126,6 +127,8 @@ def serve(
     if problems:
         raise ConfigError(problems)
     configure_logging(config.log.format, config.log.level)
+    for danger in dangers(config):
+        get_logger(path="process").warning("config.dangerous", why=danger)
     logging.getLogger("supervisors.events").disabled = True  # `_log_transition` logs each event, with its fields
     config = _fit_to_file_limit(config, roles)
     trio.run(_serve, config, roles, before, alongside, Watchdog(budget.total_s))
@@ -173,7 +176,8 @@ async def _serve(
 def open_runtime(config: Config, roles: frozenset[str]) -> Runtime:
     """Make a runtime with real telemetry."""
     name = consumer_name()
-    runtime = Runtime(config, roles, open_telemetry(version("avion-media"), name), consumer=name)
+    telemetry = open_telemetry(version("avion-media"), name)
+    runtime = Runtime(config, roles, telemetry, consumer=name, dangers=dangers(config))
     gauges.observe(runtime)
     runtime.lifecycle.on_change(lambda phase: runtime.telemetry.flush() if phase is Phase.LAME_DUCK else None)
     runtime.lifecycle.on_change(lambda phase: freeze_long_lived_objects() if phase is Phase.READY else None)

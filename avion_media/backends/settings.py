@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from avion_media.common.settings import Duration, HttpUrl, NameList, Networks, OptionalRedisUrl, RedisUrl, Section, Size
+from avion_media.common.settings import (
+    Duration,
+    HttpUrl,
+    NameList,
+    Networks,
+    OptionalRedisUrl,
+    RedisUrl,
+    Section,
+    Size,
+)
 
+_SHORTEST_PREFIX = 7  # of fc00::/7, the inner addresses of IPv6; the largest such network of IPv4 is 10.0.0.0/8
 _AFTER_LAST_TASK_S = 2 * 86400.0  # a bucket's lifecycle rules count in whole days, and run once a day
 
 
@@ -18,7 +29,7 @@ class RedisConfig(Section):
         "redis://127.0.0.1:6379/0",
         description="One server, nodes of a cluster, or redis+sentinel://host:port,host:port/master; rediss for TLS",
     )
-    timeout: Duration = Field(5.0, gt=0, description="Timeout of one call")
+    timeout: Duration = Field(5.0, ge=0.1, description="Timeout of one call")
 
 
 class StatusConfig(Section):
@@ -52,8 +63,10 @@ class S3Config(Section):
         description="Upload URLs sign a condition that no server-side copy meets, so that no client can read other"
         " objects through its URL; `false` only for a store that refuses the header",
     )
-    bucket: str = Field("avion-media", min_length=3, max_length=63, description="Name of the bucket")
-    region: str = Field("us-east-1", description="Region of the bucket, which is a part of each signature")
+    bucket: str = Field("avion-media", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="Name of the bucket")
+    region: str = Field(
+        "us-east-1", pattern="^[A-Za-z0-9-]+$", description="Region of the bucket, which is a part of each signature"
+    )
     threads: int = Field(16, ge=1, description="Maximum concurrent calls to the store; visitors have as many more")
     timeout: Duration = Field(10.0, gt=0, description="Timeout of one request, excluding retries")
 
@@ -64,7 +77,7 @@ class TasksConfig(Section):
     max_attempts: int = Field(5, ge=1, description="Failed attempts after which a task becomes a dead letter")
     claim_after: Duration = Field(
         60.0,
-        gt=0,
+        ge=0.5,
         description="A worker that has not renewed its lease for this long counts as dead, and its task is reassigned",
     )
     backoff: Duration = Field(
@@ -87,7 +100,9 @@ class RemoteConfig(Section):
     """The cache of other servers' media, with limits for each server and for all together."""
 
     max_bytes: Size = Field(64 << 20, description="Maximum size of a remote file")
-    ttl: Duration = Field(7 * 86400.0, description="How long a cached file is fresh, and is kept after its last use")
+    ttl: Duration = Field(
+        7 * 86400.0, ge=60, description="How long a cached file is fresh, and is kept after its last use"
+    )
     negative_ttl: Duration = Field(3600.0, gt=0, description="How long a permanently failed URL is not fetched again")
     budget: Size = Field(
         0,
@@ -115,3 +130,18 @@ class RemoteConfig(Section):
     breaker_pause: Duration = Field(
         30.0, gt=0, description="First pause after the breaker opens; doubles with each failed probe"
     )
+
+    @field_validator("allow_networks")
+    @classmethod
+    def _leave_the_guard_on(cls, networks: tuple[IPv4Network | IPv6Network, ...]) -> object:
+        for network in networks:
+            if network.prefixlen < _SHORTEST_PREFIX:
+                raise ValueError(f"{network} would switch the address guard off; expected at least /{_SHORTEST_PREFIX}")
+        return networks
+
+    @field_validator("budget")
+    @classmethod
+    def _holds_one(cls, budget: int, info: ValidationInfo) -> int:
+        if 0 < budget < info.data.get("max_bytes", 0):
+            raise ValueError("must hold at least one file of REMOTE__MAX_BYTES, or be 0")
+        return budget

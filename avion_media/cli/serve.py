@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from avion_media.cli.output import CommandFailed, UsageError, json_option, load_config, print_found
+from avion_media.cli.output import CommandFailed, UsageError, json_option, load_config, print_found, print_problem
 from avion_media.common.settings import PREFIX
 from avion_media.config import ConfigError, effective
+from avion_media.config.dangers import dangers
 
 roles_option = click.option(
     "--roles", default="", help="Comma-separated: grpc,http,events,processing,cache,delete,sweeper. [all]"
@@ -54,6 +55,7 @@ def config_command(roles: str, as_json: bool) -> None:
     problems = startup_problems(config, wanted, planned_budget(config, wanted))
     if problems:
         raise UsageError(*problems)
+    print_problem(f"warning: {each}" for each in dangers(config))
     sections = effective(config)
     print_found(
         sections,

@@ -93,6 +93,12 @@ def _is_http(value: str) -> bool:
         return False
 
 
+def _check_base_url(value: str) -> str:
+    if "?" in value or "#" in value:
+        raise ValueError("expected an address without a query, because paths are appended to it")
+    return value
+
+
 def _check_redis_url(value: str) -> str:
     read_redis_url(value)
     return value
@@ -130,6 +136,7 @@ Networks = Annotated[
     PlainSerializer(lambda networks: [str(each) for each in networks]),
 ]
 HttpUrl = Annotated[str, BeforeValidator(lambda value: check_http_url(value) if isinstance(value, str) else value)]
+BaseUrl = Annotated[HttpUrl, AfterValidator(_check_base_url)]
 RedisUrl = Annotated[str, BeforeValidator(lambda value: _check_redis_url(value) if isinstance(value, str) else value)]
 OptionalRedisUrl = Annotated[
     str, BeforeValidator(lambda value: _check_redis_url(value) if isinstance(value, str) and value else value)

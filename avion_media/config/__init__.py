@@ -93,9 +93,11 @@ def _describe(error: Any, sections: Mapping[str, Mapping[str, Any]]) -> str:
     variable = f"{PREFIX}{section}__{name}".upper()
     if error["type"] == "extra_forbidden":
         return f"{variable}: no such setting"
-    value = sections.get(section, {}).get(name, "")
-    shown = "***" if f"{section}.{name}" in Config.SECRETS else repr(mask_url(value))
-    return f"{variable}={shown}: {error['msg'].removeprefix('Value error, ')}"
+    value = sections.get(section, {}).get(name)
+    if value is not None:  # otherwise it is a default that does not fit another setting
+        shown = "***" if f"{section}.{name}" in Config.SECRETS else repr(mask_url(value))
+        variable = f"{variable}={shown}"
+    return f"{variable}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def mask_url(url: str) -> str:

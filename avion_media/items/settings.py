@@ -17,7 +17,9 @@ class DeleteConfig(Section):
     """Deletions are visible at once, and final after the delay."""
 
     delay: Duration = Field(
-        86400.0, description="Time between a deletion, which is visible immediately, and the removal of its objects"
+        86400.0,
+        le=3650 * 86400,
+        description="Time between a deletion, which is visible immediately, and the removal of its objects",
     )
 
 
@@ -55,6 +57,8 @@ class CdnConfig(Section):
     def _are_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
             check_http_url(url)
+            if unknown := set(re.findall(r"{.*?}", url)) - {"{path}"}:
+                raise ValueError(f"{unknown.pop()} is unknown; a template has {{path}}")
         return urls
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from avion_media.common.errors import Reason, Rejected
 from mediascrub import Format, Peek, Picture
 
@@ -29,6 +31,12 @@ def picture_bytes(facts: Peek, fmt: Format, file_bytes: int) -> int:
     """Return the maximum memory of a job with this picture: decode, thumbnails and scrub of the file."""
     per_pixel = _WHOLE_BYTES_PER_PIXEL[fmt] if facts.whole else _BYTES_PER_PIXEL[fmt]
     return _BASE_BYTES + _COPIES * file_bytes + facts.width * facts.height * per_pixel
+
+
+def largest_picture_bytes(max_pixels: int, formats: Collection[str]) -> int:
+    """Return how much memory a picture of so many pixels may need, in the most expensive of these formats."""
+    most = max((cost for fmt, cost in (_BYTES_PER_PIXEL | _WHOLE_BYTES_PER_PIXEL).items() if fmt in formats), default=0)
+    return _BASE_BYTES + most * max_pixels
 
 
 def poster_bytes(pixels: int) -> int:

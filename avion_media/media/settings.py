@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, create_model
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, create_model, field_validator
 
 from avion_media.common.formats import FORMATS, Family
 from avion_media.common.media import FULL_SIZE, ThumbnailSize, is_size_name
@@ -21,6 +21,8 @@ def _parse_sizes(value: object) -> object:
         if not is_size_name(name) or not re.fullmatch(r"[1-9][0-9]{0,4}", edge):
             raise ValueError("expected name:pixels pairs, such as small:400,medium:800")
         sizes.append(ThumbnailSize(name, int(edge)))
+    if any(size.longest_edge > FULL_SIZE.longest_edge for size in sizes):
+        raise ValueError(f"an edge can have at most {FULL_SIZE.longest_edge} pixels")
     if any(size.name == FULL_SIZE.name for size in sizes):
         raise ValueError(f"{FULL_SIZE.name} is reserved for the rendition of formats that browsers cannot show")
     if len({size.name for size in sizes}) != len(sizes):
@@ -38,8 +40,8 @@ Sizes = Annotated[
 class UploadConfig(Section):
     """Limits on uploads. Pixels are width × height × frames decoded."""
 
-    max_image_bytes: Size = Field(16 << 20, description="Maximum size of an image")
-    max_video_bytes: Size = Field(256 << 20, description="Maximum size of a video")
+    max_image_bytes: Size = Field(16 << 20, gt=0, description="Maximum size of an image")
+    max_video_bytes: Size = Field(256 << 20, gt=0, description="Maximum size of a video")
     max_pixels: int = Field(1 << 26, ge=1, description="Maximum width × height × frames decoded")
     max_duration: Duration = Field(4 * 3600.0, description="Maximum duration of a video or an animation")
     url_ttl: Duration = Field(900.0, ge=1, le=7 * 86400, description="Lifetime of an upload URL")
@@ -51,6 +53,13 @@ class UploadConfig(Section):
         ge=0,
         description="Maximum uploads a caller can request without completing them, per replica; 0: unlimited",
     )
+
+    @field_validator("multipart_ttl")
+    @classmethod
+    def _outlives_a_url(cls, ttl: float, info: ValidationInfo) -> float:
+        if ttl < info.data.get("url_ttl", 0):
+            raise ValueError("must be at least UPLOAD__URL_TTL: the parts would be removed while their URLs are valid")
+        return ttl
 
     def max_bytes(self, family: Family) -> int:
         """Return the maximum size of an upload of a family."""
@@ -90,10 +99,17 @@ else:
 class SandboxConfig(Section):
     """Limits of one sandboxed decoder process, and of all of them together."""
 
-    memory: Size = Field(1536 << 20, gt=0, description="Maximum memory of one sandboxed process")
+    memory: Size = Field(1536 << 20, ge=256 << 20, description="Maximum memory of one sandboxed process")
     budget: Size = Field(3 << 30, gt=0, description="Maximum memory of all sandboxed processes together")
     timeout: Duration = Field(90.0, gt=0, description="Maximum wall time of one sandboxed process")
     slots: int = Field(2, ge=1, description="Maximum concurrent sandboxed processes")
     require: bool = Field(
         True, description="Refuse to start if the kernel cannot fully sandbox decoders; `false` accepts the gaps"
     )
+
+    @field_validator("budget")
+    @classmethod
+    def _holds_one(cls, budget: int, info: ValidationInfo) -> int:
+        if budget < info.data.get("memory", 0):
+            raise ValueError("must be at least SANDBOX__MEMORY, or large files could never be processed")
+        return budget

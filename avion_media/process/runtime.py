@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -214,6 +214,7 @@ class Runtime:
     roles: frozenset[str] = frozenset(ROLES)
     telemetry: Telemetry = NO_TELEMETRY
     consumer: str = field(default_factory=consumer_name)
+    dangers: Sequence[str] = ()  # settings that are legal, but rarely meant
     started_at: float = field(default_factory=time.time)  # Unix seconds
     # --- shared
     redis: Redis = field(init=False)
@@ -292,6 +293,7 @@ class Runtime:
             "reasons": {str(each): cause for each, cause in causes.items() if cause},
             "sandbox": self._sandbox_state(),
             "warnings": self.observed.warnings,
+            "dangers": self.dangers,
             "unreadable": UNREADABLE.first(),
         }
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from avion_media.common.settings import Bind, BindAddress, Duration, HttpUrl, OptionalBind, Section, Token
+from avion_media.common.settings import BaseUrl, Bind, BindAddress, Duration, HttpUrl, OptionalBind, Section, Token
 from avion_media.workers.settings import WorkerSettings
 
 
@@ -56,7 +56,7 @@ class HttpConfig(Section):
     """The origin."""
 
     bind: BindAddress = Field(Bind(host="127.0.0.1", port=8080), description="Address and port of the origin")
-    public_url: HttpUrl = Field("", description="Public base URL of the origin, used in command output")
+    public_url: BaseUrl = Field("", description="Public base URL of the origin, used in command output")
     mode: Literal["proxy", "redirect", "accel"] = Field(
         "proxy",
         description="How bodies are sent: `proxy` sends them itself, `redirect` responds 307 with a presigned URL of"

@@ -13,7 +13,10 @@ class SweepConfig(Section):
 
     interval: Duration = Field(3600.0, gt=0, description="Pause between the end of one sweep and the start of the next")
     rate: float = Field(
-        10.0, gt=0, description="Maximum requests to the object store per second; one request lists 1000 objects"
+        10.0,
+        gt=0,
+        le=10_000,
+        description="Maximum requests to the object store per second; one request lists 1000 objects",
     )
     margin: Duration = Field(
         3600.0, description="Objects younger than this are left alone, because work on them may be in progress"

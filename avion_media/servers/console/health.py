@@ -161,6 +161,8 @@ def _findings(facts: Facts) -> Iterator[Finding]:
         named = "; ".join(f"{key}: {why}" for key, why in unreadable.items())
         text = f"A later version wrote them, or they are damaged. They are skipped and kept. {named}."
         yield Finding(Tone.WARN, "Stored records cannot be read", text, "system", "replicas")
+    for danger in facts.report["dangers"]:
+        yield Finding(Tone.INFO, "A setting is dangerous", f"{danger}.", "system", "process")
     for warning in facts.report["warnings"]:
         yield Finding(Tone.INFO, "Redis may lose tasks by its settings", f"{warning}.", "system", "dependencies")
 

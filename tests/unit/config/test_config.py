@@ -7,6 +7,7 @@ import pytest
 from avion_media.common.formats import FORMATS
 from avion_media.common.media import ThumbnailSize
 from avion_media.config import Config, ConfigError, effective, load, ports_without_auth
+from avion_media.config.dangers import dangers
 from avion_media.process.runtime import ROLES
 
 P = "AVION_MEDIA_"
@@ -37,7 +38,7 @@ def test_defaults_are_the_contracts() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("0", 0), ("1", 1), ("16MiB", 2**24), ("1.5KiB", 1536), ("5MB", 5_000_000), ("2 gib", 2**31), ("7b", 7)],
+    [("1", 1), ("16MiB", 2**24), ("1.5KiB", 1536), ("5MB", 5_000_000), ("2 gib", 2**31), ("7b", 7)],
 )
 def test_sizes(text: str, expected: int) -> None:
     assert load({P + "UPLOAD__MAX_IMAGE_BYTES": text}).upload.max_image_bytes == expected
@@ -224,3 +225,72 @@ def test_no_token_of_a_purge_url_is_told(url: str, shown: str) -> None:
 def test_a_purge_url_that_is_none_is_refused_without_being_told(url: str) -> None:
     (problem,) = problems_of(CDN__PURGE_URLS=f"http://other,{url}")
     assert problem == f"{P}CDN__PURGE_URLS=***: expected an http:// or https:// address"
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"S3__BUCKET": "My_Bucket"}, "S3__BUCKET='My_Bucket': String should match"),
+        ({"S3__BUCKET": "s3://media"}, "S3__BUCKET='s3://media': String should match"),
+        ({"S3__REGION": ""}, "S3__REGION='': String should match"),
+        ({"HTTP__PUBLIC_URL": "https://media.example.org/base?x=1"}, "expected an address without a query"),
+        ({"CDN__PURGE_URLS": "https://cdn.example.org/purge/{url}"}, "{url} is unknown; a template has {path}"),
+        ({"UPLOAD__MAX_VIDEO_BYTES": "0"}, "greater than 0"),
+        ({"DELETE__DELAY": "100000d"}, "less than or equal to 315360000"),
+        ({"TASKS__CLAIM_AFTER": "100ms"}, "greater than or equal to 0.5"),
+        ({"SANDBOX__MEMORY": "4GiB"}, "SANDBOX__BUDGET: must be at least SANDBOX__MEMORY"),
+        ({"SANDBOX__MEMORY": "1MiB"}, "greater than or equal to 268435456"),
+        ({"SANDBOX__BUDGET": "1GiB"}, "SANDBOX__BUDGET='1GiB': must be at least SANDBOX__MEMORY"),
+        ({"THUMBNAILS__SIZES": "huge:99999"}, "an edge can have at most 4096 pixels"),
+        ({"REMOTE__ALLOW_NETWORKS": "0.0.0.0/0"}, "would switch the address guard off"),
+        ({"REMOTE__ALLOW_NETWORKS": "127.0.0.1,::/0"}, "would switch the address guard off"),
+        ({"REMOTE__TTL": "0"}, "greater than or equal to 60"),
+        ({"REMOTE__BUDGET": "1KiB"}, "must hold at least one file of REMOTE__MAX_BYTES"),
+        ({"SWEEP__RATE": "inf"}, "less than or equal to 10000"),
+        ({"REDIS__TIMEOUT": "1ms"}, "greater than or equal to 0.1"),
+        ({"UPLOAD__URL_TTL": "7d", "UPLOAD__MULTIPART_TTL": "1m"}, "UPLOAD__MULTIPART_TTL='1m': must be at least"),
+    ],
+)
+def test_values_that_would_do_harm_are_refused(settings: dict[str, str], problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({P + name: value for name, value in settings.items()})
+    (line,) = caught.value.problems
+    assert problem in line
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"CHAOS__ENABLED": "true"}, "CHAOS__ENABLED"),
+        ({"TASKS__CLAIM_AFTER": "5s"}, "TASKS__CLAIM_AFTER"),
+        ({"TASKS__MAX_AGE": "1h"}, "TASKS__MAX_AGE"),
+        ({"DELETE__DELAY": "0"}, "DELETE__DELAY"),
+        ({"SWEEP__MARGIN": "0"}, "SWEEP__MARGIN"),
+        ({"REMOTE__ALLOW_NETWORKS": "10.0.0.0/8"}, "REMOTE__ALLOW_NETWORKS"),
+        ({f"DECODERS__{each}": "false" for each in ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "HEIC")}, "DECODERS__*"),
+        ({"UPLOAD__MAX_PIXELS": "100000000"}, "SANDBOX__MEMORY"),
+        ({"SANDBOX__MEMORY": "512MiB"}, "SANDBOX__MEMORY"),
+    ],
+)
+def test_legal_settings_that_are_rarely_meant_are_a_warning(settings: dict[str, str], name: str) -> None:
+    (line,) = dangers(load({P + key: value for key, value in settings.items()}))
+    assert line.startswith(name)
+
+
+def test_nothing_of_the_defaults_is_dangerous() -> None:
+    assert dangers(load({})) == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"REDIS__URL": "redis://:p@ss@host:6379/0"},  # the last @ counts
+        {"HTTP__BIND": ":8080"},  # every address
+        {"SANDBOX__SLOTS": "1", "TASKS__SLOTS": "64"},  # the tasks wait for each other
+        {"EVENTS__MAX_ENTRIES": "100_000"},
+        {"REMOTE__DENY_HOSTS": "*.example.org"},  # as without the star
+        {"SANDBOX__MEMORY": "512MiB", "UPLOAD__MAX_PIXELS": "10000000"},
+    ],
+)
+def test_odd_values_that_do_no_harm(settings: dict[str, str]) -> None:
+    assert dangers(load({P + key: value for key, value in settings.items()})) == []

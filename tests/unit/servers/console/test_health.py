@@ -49,6 +49,7 @@ def facts(
         "reasons": {},
         "sandbox": None,
         "warnings": [],
+        "dangers": [],
         "unreadable": {},
     }
     return Facts(healthy | report, tree or node("avion-media", node("service")), history, NOW)

@@ -1,0 +1,43 @@
+"""Settings that are legal, but rarely meant: `config` and `serve` warn of them, and so does the console."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from avion_media.common.formats import FORMATS, Family
+from avion_media.common.settings import format_size
+from avion_media.media.memory import largest_picture_bytes
+from avion_media.servers.settings import ServerSettings
+
+_LEAST_CLAIM_S = 10.0  # longer than a pause of the garbage collector, of a busy machine, or of its network
+_LEAST_DELAY_S = 3600.0
+_LEAST_MARGIN_S = 600.0
+_LEAST_AGE_S = 86400.0
+
+
+def dangers(config: ServerSettings) -> list[str]:
+    """Return one line for each dangerous setting: what it does."""
+    return list(_dangers(config))
+
+
+def _dangers(config: ServerSettings) -> Iterator[str]:
+    if config.chaos.enabled:
+        yield "CHAOS__ENABLED: whoever has an operator's token can kill parts of the service"
+    if config.tasks.claim_after < _LEAST_CLAIM_S:
+        yield "TASKS__CLAIM_AFTER is below 10 s: a worker that pauses for so long loses its tasks to others"
+    if config.tasks.max_age < _LEAST_AGE_S:
+        yield "TASKS__MAX_AGE is below a day: an outage of that length makes dead letters of all waiting tasks"
+    if config.delete.delay < _LEAST_DELAY_S:
+        yield "DELETE__DELAY is below an hour: what is deleted by mistake is lost before anybody notices"
+    if config.sweep.margin < _LEAST_MARGIN_S:
+        yield "SWEEP__MARGIN is below 10 minutes: the sweep may remove objects of uploads that are in progress"
+    if config.remote.allow_networks:
+        yield "REMOTE__ALLOW_NETWORKS: other servers' URLs can reach inner addresses"
+    if not any(each.family is Family.IMAGE and each.name in config.decoders.enabled() for each in FORMATS):
+        yield "DECODERS__*: no format of pictures is accepted"
+    needed_bytes = largest_picture_bytes(config.upload.max_pixels, config.decoders.enabled())
+    if config.sandbox.memory < needed_bytes:
+        yield (
+            f"SANDBOX__MEMORY is below {format_size(needed_bytes)}: pictures of UPLOAD__MAX_PIXELS are accepted, and"
+            " then refused as decoder_limit"
+        )

@@ -22,7 +22,7 @@ class SpecError(SupervisionError, ValueError):
 class NodeError(SupervisionError):
     """Something happened to one node. The message is its path, and ``what`` happened."""
 
-    what = ""
+    what: str
 
     def __init__(self, path: str, what: str = "") -> None:
         super().__init__(f"{path} {what or self.what}")

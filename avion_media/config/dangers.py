@@ -22,7 +22,7 @@ def dangers(config: ServerSettings) -> list[str]:
 
 def _dangers(config: ServerSettings) -> Iterator[str]:
     if config.chaos.enabled:
-        yield "CHAOS__ENABLED: whoever has an operator's token can kill parts of the service"
+        yield "CHAOS__ENABLED: everybody with an operator's token can kill parts of the service"
     if config.tasks.claim_after < _LEAST_CLAIM_S:
         yield "TASKS__CLAIM_AFTER is below 10 s: a worker that pauses for so long loses its tasks to others"
     if config.tasks.max_age < _LEAST_AGE_S:

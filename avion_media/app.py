@@ -8,7 +8,7 @@ avion-media                rest_for_one: when a child fails, the children listed
 │  ├─ redis                connections, queues, status store
 │  ├─ store                S3 client; a limited number of calls at once
 │  ├─ deletions            replays the journal of deletions if Redis might have lost some
-│  └─ sandbox              isolated processes for decoders
+│  └─ sandbox              isolated processes for decoders (roles processing and cache)
 ├─ service                 one_for_one: children fail independently
 │  ├─ moderation           block lists, and blocks that a crash left unfinished
 │  ├─ processing           one_for_one: renewer · attempts · reader · janitor
@@ -34,7 +34,7 @@ from avion_media.nodes import branch, consumers, foundation, group, ports
 from avion_media.nodes.events import events
 from avion_media.nodes.moderation import MODERATED, moderation
 from avion_media.nodes.sweeper import sweeper
-from avion_media.process.runtime import Runtime
+from avion_media.process.runtime import DECODING_ROLES, Runtime
 from avion_media.process.tree import Tree
 from supervisors import Child, Node, Strategy, Worker
 
@@ -68,7 +68,9 @@ def build_tree(runtime: Runtime, config: Config, before: Iterable[Node[Any]] = (
         "http": lambda: origin,
         "grpc": lambda: grpc,
     }
-    others = [worker("deletions", foundation.deletions), worker("sandbox", foundation.sandbox)]
+    others = [worker("deletions", foundation.deletions)]
+    if runtime.roles & DECODING_ROLES:
+        others.append(worker("sandbox", foundation.sandbox))
     below = group("foundation", [redis, store, *others], strategy=Strategy.REST_FOR_ONE)
     moderated = [worker("moderation", moderation)] if runtime.roles & MODERATED else []
     service = branch("service", [*moderated, *(make() for role, make in by_role.items() if role in runtime.roles)])

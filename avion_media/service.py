@@ -19,13 +19,14 @@ from avion_media.common.telemetry import configure_logging, get_logger, instrume
 from avion_media.common.telemetry.otel import open_telemetry
 from avion_media.config import Config, ConfigError, ports_without_auth
 from avion_media.config.dangers import dangers
+from avion_media.media.thumbnails.native import OF_WHEELS, load_elsewhere
 from avion_media.nodes import gauges
 from avion_media.nodes.credential_reload import problems_with_files
 from avion_media.nodes.foundation import TELEMETRY_STOP_S
 from avion_media.nodes.ports import CannotListen
 from avion_media.process.drain import run_until_stopped
 from avion_media.process.lifecycle import Phase
-from avion_media.process.runtime import Runtime, consumer_name
+from avion_media.process.runtime import DECODING_ROLES, Runtime, consumer_name
 from avion_media.process.tree import Tree, lasting_path
 from avion_media.process.watchdog import Watchdog
 from avion_media.servers.files import files_needed, fit_to_files
@@ -102,13 +103,22 @@ def planned_budget(config: Config, roles: frozenset[str], before: Before | None 
 def startup_problems(config: Config, roles: frozenset[str], budget: DrainBudget) -> list[str]:
     """What `serve` refuses of a configuration that is valid as such, one line each; `config` tells the same.
 
-    Ports open to others without a word on who may use them, files of credentials that cannot be used, a drain that
-    Kubernetes would cut short.
+    Ports open to others without a word on who may use them, files of credentials that cannot be used, a library of a
+    decoder that is missing, a drain that Kubernetes would cut short.
     """
-    problems = ports_without_auth(config, roles) + problems_with_files(config, roles)
+    problems = ports_without_auth(config, roles) + problems_with_files(config, roles) + _problems_with_libraries(roles)
     if not budget.fits:
         problems.append(f"the drain does not fit: {budget.explain()} ({PREFIX}DRAIN__TERMINATION_GRACE_PERIOD)")
     return problems
+
+
+def _problems_with_libraries(roles: frozenset[str]) -> list[str]:
+    decoding = sorted(roles & DECODING_ROLES)
+    missing = [each for each in load_elsewhere() if each.problem and each.name in OF_WHEELS] if decoding else []
+    if not missing:
+        return []
+    names, problems = ", ".join(each.name for each in missing), "; ".join(sorted({each.problem for each in missing}))
+    return [f"{names} cannot be loaded, and the role {' and '.join(decoding)} needs it: {problems}"]
 
 
 def serve(

@@ -22,7 +22,7 @@ import trio
 from pydantic import SecretStr
 from rich.progress import Progress, TaskID
 
-from avion_media.cli.output import CommandFailed, UsageError
+from avion_media.cli.problems import CommandFailed, UsageError
 from avion_media.common.concurrency import in_turn
 from avion_media.common.credentials import read_tokens
 from avion_media.common.errors import Reason

@@ -6,15 +6,8 @@ from collections.abc import Sequence
 
 import click
 
-from avion_media.cli.output import (
-    UsageError,
-    json_option,
-    owner_option,
-    print_json,
-    print_lines,
-    print_problem,
-    read_id,
-)
+from avion_media.cli.output import json_option, owner_option, print_json, print_lines, read_id
+from avion_media.cli.problems import UsageError, print_problem
 from avion_media.cli.resources import act, raise_problems
 from avion_media.operations.operation import OWNER
 

@@ -16,7 +16,8 @@ import trio
 
 from avion_media.cli.client import Client, open_client
 from avion_media.cli.media import describe, print_status, upload_all
-from avion_media.cli.output import CommandFailed, UsageError, console, load_config
+from avion_media.cli.output import console, load_config
+from avion_media.cli.problems import CommandFailed, UsageError
 from avion_media.common.errors import Unavailable
 from avion_media.common.settings import PREFIX, Bind
 from avion_media.common.wire.avion import media_pb2 as wire

@@ -12,7 +12,8 @@ import click
 
 from avion_media.backends.queue import DeadLetter, DeadLetterFilter
 from avion_media.backends.redis import Redis
-from avion_media.cli.output import CommandFailed, UsageError, json_option, print_found, print_lines, sanitize
+from avion_media.cli.output import json_option, print_found, print_lines
+from avion_media.cli.problems import CommandFailed, UsageError, sanitize
 from avion_media.cli.queues import SHORT_NAMES, queue_name
 from avion_media.cli.resources import act, on_service, raise_problems
 from avion_media.common.settings import parse_duration

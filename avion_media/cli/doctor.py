@@ -10,7 +10,8 @@ import click
 from rich.markup import escape
 
 from avion_media.backends.store import StoreRefused
-from avion_media.cli.output import CommandFailed, console, json_option, load_config, print_json, print_problem
+from avion_media.cli.output import console, json_option, load_config, print_json
+from avion_media.cli.problems import CommandFailed, print_problem
 from avion_media.cli.resources import act, run_directly
 from avion_media.common.settings import PREFIX
 from avion_media.operations.doctor import Area, CheckResult, CheckStatus, Found, examine, examine_forgeries

@@ -27,7 +27,8 @@ from avion_media.backends.files import open_spool
 from avion_media.backends.remote import Fetcher, InvalidUrl, parse_remote_url
 from avion_media.backends.store import FileSource, ObjectStore, read_secret
 from avion_media.cli.client import CallFailed, Client, open_client
-from avion_media.cli.output import CommandFailed, UsageError, console, json_option, load_config, print_json
+from avion_media.cli.output import console, json_option, load_config, print_json
+from avion_media.cli.problems import CommandFailed, UsageError
 from avion_media.cli.resources import act
 from avion_media.common import keys
 from avion_media.common.concurrency import run_all

@@ -8,16 +8,8 @@ from typing import Any
 import click
 from rich.markup import escape
 
-from avion_media.cli.output import (
-    CommandFailed,
-    console,
-    json_option,
-    load_config,
-    print_json,
-    read_id,
-    read_url,
-    sanitize,
-)
+from avion_media.cli.output import console, json_option, load_config, print_json, read_id, read_url
+from avion_media.cli.problems import CommandFailed, sanitize
 from avion_media.cli.resources import on_service
 from avion_media.common.ids import AnyId, remote_id_for
 from avion_media.operations.inspection import is_unknown, media_report

@@ -12,7 +12,6 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from avion_media.cli.client import Bars, Client, open_client, reachable
 from avion_media.cli.output import (
-    CommandFailed,
     console,
     json_option,
     load_config,
@@ -21,8 +20,8 @@ from avion_media.cli.output import (
     print_json,
     read_id,
     read_url,
-    sanitize,
 )
+from avion_media.cli.problems import CommandFailed, sanitize
 from avion_media.cli.resources import run_quietly
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config

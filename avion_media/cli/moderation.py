@@ -10,15 +10,8 @@ from pathlib import Path
 import click
 
 from avion_media.backends.store import FileSource
-from avion_media.cli.output import (
-    CommandFailed,
-    UsageError,
-    json_option,
-    load_config,
-    print_found,
-    print_lines,
-    read_id,
-)
+from avion_media.cli.output import json_option, load_config, print_found, print_lines, read_id
+from avion_media.cli.problems import CommandFailed, UsageError
 from avion_media.cli.resources import act, on_service, raise_problems
 from avion_media.common import keys
 from avion_media.items.moderation import MAX_NOTE, Changes, Entry, HashType, parse_list

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -15,27 +14,13 @@ from rich.text import Text
 
 from avion_media.backends.remote import InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.backends.remote.guard import AddressGuard
+from avion_media.cli.problems import CommandFailed, UsageError, sanitize
 from avion_media.common.ids import AnyId, InvalidId, UnknownFormat, parse_any_id
 from avion_media.common.media import is_owner
 from avion_media.common.settings import PREFIX
 from avion_media.config import Config, ConfigError, load
 
-# Control characters (escape sequences begin with one), line separators, and characters that cannot be encoded.
-_CONTROL_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
-
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-
-
-class CommandFailed(Exception):
-    """The command failed, with exit status 1. It has one helpful line, or a few."""
-
-    def __init__(self, *lines: str) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
-
-
-class UsageError(CommandFailed):
-    """Wrong usage or configuration: exit status 2."""
 
 
 def owner_option(description: str) -> Callable[[Any], Any]:
@@ -85,12 +70,6 @@ def read_url(text: str) -> RemoteUrl:
         raise UsageError(f"{text}: {error}") from None
 
 
-def print_problem(lines: Iterable[str]) -> None:
-    """Print on standard error what went wrong."""
-    for line in lines:
-        click.echo("\n".join(map(sanitize, f"avion-media: {line}".split("\n"))), err=True)
-
-
 def print_json(data: Any) -> None:
     """Print one JSON document on standard output. Bytes that are not Unicode, as in a file's name, are escaped."""
     document = json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n"
@@ -100,11 +79,6 @@ def print_json(data: Any) -> None:
 def console() -> Console:
     """Return a console on standard output. If that is not a terminal, the text is plain, and lines are not wrapped."""
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 250)
-
-
-def sanitize(text: str) -> str:
-    """Return untrusted text, such as a file's name or a remote URL, in a form that cannot control the terminal."""
-    return "".join(ascii(each)[1:-1] if unicodedata.category(each) in _CONTROL_CATEGORIES else each for each in text)
 
 
 def plain_text(text: str) -> Text:

@@ -9,7 +9,8 @@ import click
 from avion_media.backends.queue import QueueStats, all_jobs
 from avion_media.backends.queue.task_scan import FoundTask, scan_tasks
 from avion_media.backends.redis import Redis
-from avion_media.cli.output import CommandFailed, UsageError, json_option, print_found, print_lines
+from avion_media.cli.output import json_option, print_found, print_lines
+from avion_media.cli.problems import CommandFailed, UsageError
 from avion_media.cli.resources import act, on_service, raise_problems
 from avion_media.common.tasks import DROP_DELETED, QUEUES
 from avion_media.items.deletion.notices import notice_backlog

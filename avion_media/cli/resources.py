@@ -21,7 +21,8 @@ import click
 import trio
 
 from avion_media.backends.store import open_store
-from avion_media.cli.output import CommandFailed, UsageError, load_config
+from avion_media.cli.output import load_config
+from avion_media.cli.problems import CommandFailed, UsageError
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.ids import InvalidId
 from avion_media.common.telemetry import silence_logging

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from avion_media.cli.output import CommandFailed, UsageError, json_option, load_config, print_found, print_problem
+from avion_media.cli.output import json_option, load_config, print_found
+from avion_media.cli.problems import CommandFailed, UsageError, print_problem
 from avion_media.common.settings import PREFIX
 from avion_media.config import ConfigError, effective
 from avion_media.config.dangers import dangers

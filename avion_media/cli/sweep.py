@@ -7,15 +7,8 @@ from typing import Any
 
 import click
 
-from avion_media.cli.output import (
-    CommandFailed,
-    console,
-    json_option,
-    load_config,
-    print_json,
-    print_problem,
-    print_table,
-)
+from avion_media.cli.output import console, json_option, load_config, print_json, print_table
+from avion_media.cli.problems import CommandFailed, print_problem
 from avion_media.cli.resources import act, on_service
 from avion_media.common.clock import utc_now
 from avion_media.config import Config

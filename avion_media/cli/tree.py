@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from avion_media.cli.client import operator_headers, reachable
-from avion_media.cli.output import CommandFailed, UsageError, console, json_option, load_config, print_json
+from avion_media.cli.output import console, json_option, load_config, print_json
+from avion_media.cli.problems import CommandFailed, UsageError
 from avion_media.common.settings import PREFIX
 
 _STYLES = {"running": "green", "starting": "yellow", "backoff": "red", "failed": "bold red", "stopping": "yellow"}

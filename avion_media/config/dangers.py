@@ -21,7 +21,7 @@ def dangers(config: ServerSettings) -> list[str]:
 
 
 def _dangers(config: ServerSettings) -> Iterator[str]:
-    if config.chaos.enabled:
+    if config.chaos.enabled and not config.admin.bind.is_loopback:
         yield "CHAOS__ENABLED: everybody with an operator's token can kill parts of the service"
     if config.tasks.claim_after < _LEAST_CLAIM_S:
         yield "TASKS__CLAIM_AFTER is below 10 s: a worker that pauses for so long loses its tasks to others"

@@ -42,6 +42,7 @@ from mediascrub import PictureBounds
 Drain = Callable[[float], Awaitable[None]]
 """Ends active work, within the given seconds."""
 ROLES = ("grpc", "http", "events", "processing", "cache", "delete", "sweeper")
+DECODING_ROLES = frozenset({"processing", "cache"})
 _PICTURE_BOUNDS = PictureBounds()
 NEEDED_BY: dict[Dependency, frozenset[str]] = {
     Dependency.REDIS: frozenset(ROLES),

@@ -81,7 +81,7 @@ def fork_commands(fileno: int) -> None:
     """The forking process: a command for each request, until the other end of the socket is closed."""
     from avion_media import cli
 
-    for module in set(cli._COMMANDS.values()):
+    for module in {module for module, _summary in cli._COMMANDS.values()}:
         importlib.import_module(f"avion_media.cli.{module}")
     gc.freeze()
     requests = socket.socket(fileno=fileno)

@@ -1,13 +1,14 @@
 """The native libraries that decode and draw: version, and where each comes from.
 
-``python -m avion_media.media.thumbnails.native`` prints them as JSON. `doctor` calls it in a process of its own,
-because the service's never loads what decodes.
+``python -m avion_media.media.thumbnails.native`` prints them as JSON. `load_elsewhere` reads that, because the
+service's process never loads what decodes.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -34,6 +35,13 @@ OF_SYSTEM: Final = {"libturbojpeg": "libturbojpeg.so.0", "libwebp": "libwebp.so.
 def missing_of_system() -> list[str]:
     """Return the names of the libraries of the system that cannot be loaded."""
     return [name for name, file in OF_SYSTEM.items() if _of_system(name, file).problem]
+
+
+def load_elsewhere() -> list[NativeLibrary]:
+    """Return all libraries, loaded by a process that ends afterwards; none if it dies of that. Takes half a second."""
+    command = [sys.executable, "-P", "-m", __name__]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return [NativeLibrary(**each) for each in json.loads(ended.stdout or b"[]")]
 
 
 def native_libraries() -> list[NativeLibrary]:

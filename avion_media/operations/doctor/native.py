@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from functools import partial
 from typing import Final
 
 import trio
 
-from avion_media.media.thumbnails import native
-from avion_media.media.thumbnails.native import OF_SYSTEM, OF_WHEELS, NativeLibrary
+from avion_media.media.thumbnails.native import OF_SYSTEM, OF_WHEELS, NativeLibrary, load_elsewhere
 from avion_media.operations.doctor.check import Area, Check, CheckFailed, CheckStatus
 
 Found = dict[str, NativeLibrary]
@@ -18,9 +15,7 @@ Found = dict[str, NativeLibrary]
 
 async def load_libraries() -> Found:
     """Return all libraries, by name; none if the process that loads them dies."""
-    command = [sys.executable, "-P", "-m", native.__name__]
-    ended = await trio.run_process(command, capture_stdout=True, check=False)
-    return {each["name"]: NativeLibrary(**each) for each in json.loads(ended.stdout or b"[]")}
+    return {each.name: each for each in await trio.to_thread.run_sync(load_elsewhere)}
 
 
 async def _is_there(name: str, found: Found) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
 
 from avion_media.cli import moderation
 from avion_media.cli.media import print_status
-from avion_media.cli.output import load_config, print_json, print_problem, print_table, sanitize
+from avion_media.cli.output import load_config, print_json, print_table
+from avion_media.cli.problems import print_problem, sanitize
 from avion_media.operations.operation import Outcome
 
 
@@ -63,3 +66,16 @@ def test_a_block_says_how_many_copies_it_includes(monkeypatch: pytest.MonkeyPatc
     outcome = Outcome({media_id: {"copies": copies}})
     monkeypatch.setattr(moderation, "act", lambda *_action, **_details: outcome)
     assert CliRunner().invoke(moderation.block_command, [media_id]).output == f"{media_id}: {text}\n"
+
+
+def test_the_list_of_commands_loads_none_of_them() -> None:
+    program = (
+        "import sys\n"
+        "from avion_media.cli import command_line\n"
+        "sys.argv = ['avion-media', '--help']\n"
+        "try:\n    command_line()\n"
+        "finally:\n    print(*sorted({'trio', 'boto3', 'coredis', 'pydantic', 'rich', 'httpx'} & set(sys.modules)))\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert "  serve      Run the service.\n" in shown
+    assert shown.splitlines()[-1] == ""

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from avion_media.cli import dev
-from avion_media.cli.output import CommandFailed
+from avion_media.cli.problems import CommandFailed
 from avion_media.common.settings import Bind
 from avion_media.config import Config
 from avion_media.servers.settings import AdminConfig, GrpcConfig, HttpConfig

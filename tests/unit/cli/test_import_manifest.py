@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from avion_media.cli.importing import Row, check_manifest, imported_id, open_map, rows_of
-from avion_media.cli.output import CommandFailed, UsageError
+from avion_media.cli.problems import CommandFailed, UsageError
 from avion_media.common.formats import JPEG, PNG
 from avion_media.common.ids import parse_media_id
 

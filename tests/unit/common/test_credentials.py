@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from avion_media.cli.client import caller_metadata, operator_headers
-from avion_media.cli.output import UsageError
+from avion_media.cli.problems import UsageError
 from avion_media.common.credentials import read_tokens
 from avion_media.servers.settings import AdminConfig, ClientConfig
 

@@ -261,7 +261,7 @@ def test_values_that_would_do_harm_are_refused(settings: dict[str, str], problem
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
-        ({"CHAOS__ENABLED": "true"}, "CHAOS__ENABLED"),
+        ({"CHAOS__ENABLED": "true", "ADMIN__BIND": "0.0.0.0:9090"}, "CHAOS__ENABLED"),
         ({"TASKS__CLAIM_AFTER": "5s"}, "TASKS__CLAIM_AFTER"),
         ({"TASKS__MAX_AGE": "1h"}, "TASKS__MAX_AGE"),
         ({"DELETE__DELAY": "0"}, "DELETE__DELAY"),

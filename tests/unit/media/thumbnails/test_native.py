@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +41,24 @@ async def test_a_missing_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_process_that_dies_is_no_answer() -> None:
     assert {each.status for each in (await examined({})).values()} == {CheckStatus.FAILED, CheckStatus.WARNING}
+
+
+@pytest.mark.parametrize(
+    ("module", "roles", "status", "said"),
+    [
+        ("av", "processing", 2, "libavcodec cannot be loaded, and the role processing needs it: av: hidden"),
+        ("av", "grpc,http", 0, ""),
+        ("pyvips", "cache", 2, "libvips cannot be loaded, and the role cache needs it: pyvips-binary: hidden"),
+        ("pillow_heif", "cache", 2, "libheif cannot be loaded, and the role cache needs it: pillow-heif: hidden"),
+        ("PIL", "http", 0, ""),
+        ("ngh2", "http", 2, "a library that this command needs cannot be loaded: hidden"),
+    ],
+)
+def test_a_library_that_a_role_needs_is_one_sentence(
+    module: str, roles: str, status: int, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"{module}.py").write_text("raise ImportError('hidden')")
+    command = [sys.executable, "-m", "avion_media", "config", "--roles", roles]
+    environment = {"PYTHONPATH": str(tmp_path), "PATH": os.environ["PATH"]}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (status, f"avion-media: {said}\n" if said else "")

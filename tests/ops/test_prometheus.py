@@ -21,7 +21,7 @@ RUNBOOKS = ROOT / "docs/runbooks"
 DASHBOARDS = sorted((ROOT / "ops/grafana").glob("*.json"))
 _OURS = re.compile(r"\b(?:avion|rpc|http|messaging|process)_[a-z0-9_]+")
 # Labels that Prometheus gives, and `le` of histograms.
-_LABELS_OF_PROMETHEUS = {"job", "instance", "le"}
+_LABELS_OF_PROMETHEUS = {"job", "namespace", "instance", "le"}
 
 
 def _promtool(*arguments: str | Path) -> str:

@@ -7,6 +7,7 @@ Pictures are written again (`read_picture`); videos, with their audio, are patch
 from __future__ import annotations
 
 from mediascrub.bounds import Bounds, PictureBounds, VideoBounds
+from mediascrub.credentials import Credentials
 from mediascrub.errors import ScrubCode, ScrubError
 from mediascrub.files import scrub_file
 from mediascrub.formats import Format, MediaKind
@@ -25,6 +26,7 @@ __all__ = [
     "Chromaticities",
     "CodePoints",
     "Colour",
+    "Credentials",
     "Format",
     "IccProfile",
     "MediaKind",

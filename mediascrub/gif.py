@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mediascrub.credentials import find_credentials
 from mediascrub.errors import corrupt
 from mediascrub.formats import Format
 from mediascrub.icc import neutral_parts
 from mediascrub.picture import Peek, Picture, bounded_parts, playing_time
+from mediascrub.ranges import Range
 
 _HEADERS = (b"GIF87a", b"GIF89a")
 _HEADER_BYTES = 13  # with the logical screen descriptor
@@ -17,6 +19,7 @@ _GRAPHIC_CONTROL, _APPLICATION = 0xF9, 0xFF
 _IDENTIFIER_BYTES = 11
 _LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 _ICC = b"ICCRGBG1012"
+_C2PA = bytes((EXTENSION, _APPLICATION, _IDENTIFIER_BYTES)) + b"C2PA_GIF\x01\x00\x00"
 
 
 def peek(head: bytes) -> Peek | None:
@@ -42,6 +45,7 @@ def read(view: memoryview) -> Picture:
     first: memoryview | None = None
     still = b""
     whole = True
+    carriers: list[Range] = []
     for kind, offset, end in blocks(view):
         if kind == _IMAGE:
             original += view[offset:end]
@@ -57,10 +61,13 @@ def read(view: memoryview) -> Picture:
             original += kept
             if kept and kept[1] == _GRAPHIC_CONTROL:
                 control, delay_s = kept, int.from_bytes(kept[4:6], "little") / 100
+            if end and not carriers and view[offset : offset + len(_C2PA)] == _C2PA:
+                carriers.append(Range(offset, end - offset))
     if first is None:
         raise corrupt("no frame")
     if whole:
         original.append(_TRAILER)
+    manifest = [part for each in carriers for part in _data_ranges(view, each.offset + len(_C2PA))]
     left, top, wide, high = (int.from_bytes(first[at : at + 2], "little") for at in (0, 2, 4, 6))
     return Picture(
         format=Format.GIF,
@@ -71,6 +78,7 @@ def read(view: memoryview) -> Picture:
         original=bytes(original),
         still=still,
         first_frame=(left, top, left + wide, top + high),
+        credentials=find_credentials(view, manifest, carriers, lambda rest: rest == original),
     )
 
 
@@ -135,7 +143,10 @@ def _kept_extension(extension: memoryview) -> bytes | memoryview:
 
 def _data_blocks(blocks: memoryview) -> Iterator[memoryview]:
     """Yield the contents of data blocks, up to the empty one that ends them."""
-    offset = 0
-    while length := blocks[offset]:
-        yield blocks[offset + 1 : offset + 1 + length]
+    return (blocks[each.offset : each.end] for each in _data_ranges(blocks, 0))
+
+
+def _data_ranges(view: memoryview, offset: int) -> Iterator[Range]:
+    while length := view[offset]:
+        yield Range(offset + 1, length)
         offset += length + 1

@@ -13,15 +13,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
+from mediascrub.credentials import Credentials, find_credentials, is_manifest
 from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.exif import EXIF_PREFIX, ExifFacts, minimal_exif, read_exif
 from mediascrub.formats import Format
 from mediascrub.icc import neutral_parts
 from mediascrub.picture import MAX_PEEKED_PARTS, IccProfile, Peek, Picture, bounded_parts
+from mediascrub.ranges import Range
 
 START, END = b"\xff\xd8", b"\xff\xd9"
 SOI, EOI, _SOS = 0xD8, 0xD9, 0xDA
-APP0, _APP1, APP2, APP14 = 0xE0, 0xE1, 0xE2, 0xEE
+APP0, _APP1, APP2, APP11, APP14 = 0xE0, 0xE1, 0xE2, 0xEB, 0xEE
 _DHT, _DAC, _DQT, _DNL, _DRI = 0xC4, 0xCC, 0xDB, 0xDC, 0xDD
 _DECODED = frozenset((0xC0, 0xC1, 0xC2))  # baseline, extended and progressive: what browsers decode
 _PROGRESSIVE = 0xC2
@@ -42,6 +44,9 @@ _JFIF, _JFIF_BYTES = b"JFIF\x00", 14
 _ADOBE, _ADOBE_BYTES = b"Adobe", 12
 ICC_PREFIX, _ICC_HEADER_BYTES = b"ICC_PROFILE\x00", 14
 _MAX_ICC_CHUNKS = 255
+# A part of a JUMBF box: the identifier, the number of the box, the number of the part, length and type of the box.
+_JUMBF, _JUMBF_HEADER_BYTES, _JUMBF_BOX_HEADER_BYTES = b"JP", 8, 8
+_MAX_JUMBF_PARTS = 1024  # 64 MiB, if they are as long as they can be
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class _Kept:
     adobe: bytes = b""
     exif: ExifFacts | None = None
     icc_chunks: list[memoryview] = field(default_factory=list)
+    jumbf: list[Segment] = field(default_factory=list)
     picture: bytearray = field(default_factory=bytearray)
     frame: Segment | None = None
     scans: int = 0
@@ -101,7 +107,7 @@ def read(view: memoryview) -> Picture:
         _check_scans(kept)
     if kept.frame is None or not kept.scans:
         raise corrupt("no frame or no scan")
-    return _picture(kept, kept.frame)
+    return _picture(kept, kept.frame, view)
 
 
 def _check_frame(frame: Segment, kept: _Kept) -> None:
@@ -126,7 +132,7 @@ def _size(frame: Segment) -> tuple[int, int]:
     return int.from_bytes(frame.payload[3:5], "big"), int.from_bytes(frame.payload[1:3], "big")
 
 
-def _picture(kept: _Kept, frame: Segment) -> Picture:
+def _picture(kept: _Kept, frame: Segment, view: memoryview) -> Picture:
     width, height = _size(frame)
     icc_chunks = _profile_chunks(kept.icc_chunks)
     facts = kept.exif or ExifFacts()
@@ -149,6 +155,7 @@ def _picture(kept: _Kept, frame: Segment) -> Picture:
         whole=whole,
         reduction=8,
         ycbcr=_is_ycbcr(frame.payload, kept),
+        credentials=_credentials(kept.jumbf, original, view),
     )
 
 
@@ -199,6 +206,8 @@ def _keep(segment: Segment, kept: _Kept) -> None:
         kept.exif = read_exif(payload)
     elif marker == APP2 and payload[:12] == ICC_PREFIX and len(kept.icc_chunks) < _MAX_ICC_CHUNKS:
         kept.icc_chunks.append(payload)
+    elif marker == APP11 and payload[:2] == _JUMBF and len(kept.jumbf) < _MAX_JUMBF_PARTS:
+        kept.jumbf.append(segment)
 
 
 def _profile_chunks(chunks: list[memoryview]) -> list[bytes]:
@@ -208,3 +217,22 @@ def _profile_chunks(chunks: list[memoryview]) -> list[bytes]:
     in_order = sorted(chunks, key=lambda chunk: chunk[12])
     parts = neutral_parts([chunk[_ICC_HEADER_BYTES:] for chunk in in_order])
     return [bytes(chunk[:_ICC_HEADER_BYTES]) + part for chunk, part in zip(in_order, parts, strict=False)]
+
+
+def _credentials(parts: list[Segment], original: bytes, view: memoryview) -> Credentials | None:
+    """Return the first manifest among the JUMBF boxes.
+
+    Each part of a box has its number, and the parts but the first repeat the header of the box (ISO/IEC 19566-5, D.2).
+    """
+    for first in parts:
+        box = first.payload[_JUMBF_HEADER_BYTES:]
+        if is_manifest(box, int.from_bytes(box[:4], "big")):
+            of_box = [each for each in parts if each.payload[2:4] == first.payload[2:4]]
+            of_box.sort(key=lambda each: bytes(each.payload[4:8]))
+            skipped = [_JUMBF_HEADER_BYTES] + [_JUMBF_HEADER_BYTES + _JUMBF_BOX_HEADER_BYTES] * (len(of_box) - 1)
+            contents = [each.payload[skip:] for each, skip in zip(of_box, skipped, strict=True)]
+            ends = [each.offset + len(each.whole) for each in of_box]
+            manifest = [Range(end - len(content), len(content)) for end, content in zip(ends, contents, strict=True)]
+            carriers = [Range(each.offset, len(each.whole)) for each in of_box]
+            return find_credentials(view, manifest, carriers, lambda rest: rest == original)
+    return None

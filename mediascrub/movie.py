@@ -16,6 +16,7 @@ from typing import Protocol
 
 from mediascrub.bounds import VideoBounds
 from mediascrub.coded_data import Coding
+from mediascrub.credentials import Credentials
 from mediascrub.formats import Format
 from mediascrub.ranges import Patch, Range, enclosing, joined_patches, merged
 from mediascrub.sparse import SparseFile
@@ -37,6 +38,7 @@ class MoviePlan:
     poster_seconds: float  # how much of it can be decoded from its start
     poster_ranges: tuple[Range, ...]  # what must be present for that; sorted, and they do not touch
     patches: tuple[Patch, ...]  # sorted; they do not touch, keep the length, and can be applied repeatedly
+    credentials: Credentials | None = None  # of the file; the patches remove them
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mediascrub.bounds import PictureBounds
+from mediascrub.credentials import Credentials
 from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.formats import Format
 
@@ -79,6 +80,7 @@ class Picture(Peek):
     first_frame: tuple[int, int, int, int] = (0, 0, 0, 0)  # of a GIF, on its canvas: left, top, right, bottom
     ycbcr: bool = False  # the picture is certainly coded as luma and chroma, without opacity
     reduction: int = 1  # the factor by which a decoder can shrink each side
+    credentials: Credentials | None = None  # of the file that was read; the original has none
     original: bytes  # the scrubbed file, which is served
     still: bytes  # the file for the decoder: the original, or a file of its first frame
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from deflate import crc32
 
+from mediascrub.credentials import find_credentials
 from mediascrub.errors import corrupt
 from mediascrub.exif import ExifFacts, minimal_exif, read_exif
 from mediascrub.formats import Format
@@ -27,6 +28,7 @@ from mediascrub.picture import (
     bounded_parts,
     playing_time,
 )
+from mediascrub.ranges import Range
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CHUNK_OVERHEAD = 12  # length, type and CRC
@@ -47,6 +49,7 @@ class Chunk:
     """A chunk in memory."""
 
     kind: bytes
+    offset: int  # in the file
     payload: memoryview
     whole: memoryview  # with length, type and CRC
 
@@ -70,10 +73,13 @@ def read(view: memoryview) -> Picture:
     first: dict[bytes, memoryview] = {}  # the part to keep of the chunks, by type
     pixels: list[memoryview] = []
     exif: ExifFacts | None = None
+    manifest: Chunk | None = None
     delays_s: list[float] = []
     for _, chunk in zip(bounded_parts(), series, strict=False):
         if chunk.kind == b"eXIf" and exif is None:  # it can also follow the picture; only the orientation counts
             exif = ExifFacts(read_exif(chunk.payload).orientation)
+        elif chunk.kind == b"caBX" and manifest is None:
+            manifest = chunk
         is_stray = not first.get(b"acTL") if chunk.kind in _OF_ANIMATIONS else bool(chunk.kind == b"acTL" and pixels)
         if is_stray or chunk.kind not in _ALLOWED or (chunk.kind in first and chunk.kind not in _REPEATED):
             continue
@@ -93,6 +99,9 @@ def read(view: memoryview) -> Picture:
     facts = exif or ExifFacts()
     minimal = minimal_exif(facts)
     content = {kind: whole[8:-4] for kind, whole in first.items()}
+    original = b"".join((before, make_chunk(b"eXIf", minimal) if minimal else b"", behind))
+    place = [] if manifest is None else [Range(manifest.offset, len(manifest.whole))]
+    parts = [] if manifest is None else [Range(manifest.offset + 8, len(manifest.payload))]
     return Picture(
         format=Format.PNG,
         width=int.from_bytes(header.payload[0:4], "big"),
@@ -101,9 +110,10 @@ def read(view: memoryview) -> Picture:
         frames=max(1, len(delays_s)),
         duration_s=playing_time(delays_s),
         colour=_colour(content),
-        original=b"".join((before, make_chunk(b"eXIf", minimal) if minimal else b"", behind)),
+        original=original,
         # All pixels go into one chunk, because each chunk takes the decoder time.
         still=b"".join((SIGNATURE, header.whole, *decoded_by, make_chunk(b"IDAT", *pixels), make_chunk(b"IEND"))),
+        credentials=find_credentials(view, parts, place, lambda rest: rest == original),
     )
 
 
@@ -125,7 +135,7 @@ def chunks(view: memoryview) -> Iterator[Chunk]:
         length, kind = int.from_bytes(view[offset : offset + 4], "big"), bytes(view[offset + 4 : offset + 8])
         end = offset + CHUNK_OVERHEAD + length
         if end <= len(view) or kind in _PIXELS:
-            yield Chunk(kind, view[offset + 8 : offset + 8 + length], view[offset:end])
+            yield Chunk(kind, offset, view[offset + 8 : offset + 8 + length], view[offset:end])
         if kind == b"IEND":
             return
         offset = end

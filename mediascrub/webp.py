@@ -6,14 +6,19 @@ All other chunks, and everything after the RIFF container, are removed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
-from mediascrub.errors import corrupt
+from mediascrub.credentials import find_credentials
+from mediascrub.errors import ScrubError, corrupt
 from mediascrub.exif import ExifFacts, minimal_exif, read_exif
 from mediascrub.formats import Format
 from mediascrub.icc import neutral_profile
 from mediascrub.picture import IccProfile, Peek, Picture, bounded_parts, playing_time
+from mediascrub.ranges import Range
 
+_CONTAINER_HEADER_BYTES = 12
 _CHUNK_HEADER_BYTES = 8
+_C2PA = b"C2PA"
 _IMAGES = frozenset((b"VP8 ", b"VP8L"))
 _FRAME_CHUNKS = _IMAGES | {b"ALPH"}
 _FRAME_HEADER_BYTES = 16
@@ -47,15 +52,22 @@ def read(view: memoryview) -> Picture:
     if facts is None:
         raise corrupt("no bitstream header")
     delays_s: list[float] = []
+    manifests: list[Range] = []
     profile, orientation, kept = b"", 1, b""
     if bytes(view[12:16]) == b"VP8X":
-        profile, orientation, picture, kept = _extended(view[12:end], delays_s)
+        profile, orientation, picture, kept = _extended(view[12:end], delays_s, manifests)
     else:  # the file is its first chunk; decoders read no further
-        kind, payload = next(chunks(view[12:end]), (b"", view[:0]))
+        series = chunks(view[12:end])
+        kind, _, payload = next(series, (b"", 0, view[:0]))
         if kind not in _IMAGES:
             raise corrupt("no image chunk")
         picture = kept = _chunk(kind, payload)
+        parts = zip(bounded_parts(), series, strict=False)
+        with suppress(ScrubError, StopIteration):
+            manifests.append(next(Range(at, len(each)) for _, (other, at, each) in parts if other == _C2PA))
     original = b"".join((b"RIFF", (4 + len(kept)).to_bytes(4, "little"), b"WEBP", kept))
+    manifest = [Range(_CONTAINER_HEADER_BYTES + at, length) for at, length in manifests[:1]]
+    carrier = [Range(at - _CHUNK_HEADER_BYTES, _CHUNK_HEADER_BYTES + length + length % 2) for at, length in manifest]
     return Picture(
         format=Format.WEBP,
         width=facts.width,
@@ -68,6 +80,8 @@ def read(view: memoryview) -> Picture:
         still=original,
         whole=facts.whole,
         ycbcr=picture.startswith(b"VP8 "),  # an animation begins with ANMF, opacity with ALPH
+        # The length in the header counts the manifest as well.
+        credentials=find_credentials(view, manifest, carrier, lambda rest: rest[8:] == original[8:]),
     )
 
 
@@ -75,8 +89,8 @@ def _number(data: bytes | memoryview) -> int:
     return int.from_bytes(data, "little")
 
 
-def chunks(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """Yield the chunks inside a container or frame; CORRUPT if one is cut off."""
+def chunks(body: memoryview) -> Iterator[tuple[bytes, int, memoryview]]:
+    """Yield type, offset and payload of the chunks in a container or frame; CORRUPT if one is cut off."""
     offset = 0
     while offset + _CHUNK_HEADER_BYTES <= len(body):
         kind = bytes(body[offset : offset + 4])
@@ -84,17 +98,20 @@ def chunks(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         offset += _CHUNK_HEADER_BYTES
         if offset + length > len(body):
             raise corrupt("a chunk reaches beyond its container")
-        yield kind, body[offset : offset + length]
+        yield kind, offset, body[offset : offset + length]
         offset += length + length % 2
 
 
-def _extended(body: memoryview, delays_s: list[float]) -> tuple[bytes, int, bytes, bytes]:
-    """Return the profile, the orientation, the chunks of the picture itself, and all chunks that stay."""
+def _extended(body: memoryview, delays_s: list[float], manifests: list[Range]) -> tuple[bytes, int, bytes, bytes]:
+    """Return the profile, the orientation, the chunks of the picture itself, and all chunks that stay.
+
+    Append the delays of frames, and where manifests are.
+    """
     features = bytearray()
     profile: bytes | None = None
     orientation: int | None = None
     picture, has_image = bytearray(), False
-    for _, (kind, payload) in zip(bounded_parts(), chunks(body), strict=False):
+    for _, (kind, offset, payload) in zip(bounded_parts(), chunks(body), strict=False):
         if kind == b"VP8X" and not features:
             features += payload[:_FEATURES_BYTES]
         elif kind == b"ICCP" and profile is None:
@@ -109,6 +126,8 @@ def _extended(body: memoryview, delays_s: list[float]) -> tuple[bytes, int, byte
             has_image = kind in _IMAGES
         elif kind == b"ANIM" and len(payload) >= _ANIMATION_BYTES:
             picture += _chunk(kind, payload[:_ANIMATION_BYTES])
+        elif kind == _C2PA and not manifests:
+            manifests.append(Range(offset, len(payload)))
     if len(features) < _FEATURES_BYTES or not picture:
         raise corrupt("VP8X is too short, or alone")
     exif = minimal_exif(ExifFacts(orientation or 1))
@@ -122,7 +141,7 @@ def _extended(body: memoryview, delays_s: list[float]) -> tuple[bytes, int, byte
 
 def _frame(payload: memoryview) -> bytearray:
     frame = bytearray(payload[:_FRAME_HEADER_BYTES])
-    for kind, inner in chunks(payload[_FRAME_HEADER_BYTES:]):
+    for kind, _, inner in chunks(payload[_FRAME_HEADER_BYTES:]):
         if kind in _FRAME_CHUNKS:
             frame += _chunk(kind, inner)
     return frame

@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 
+from mediascrub.credentials import BOX_HEAD_BYTES, Credentials, find_credentials, is_manifest_box
 from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.formats import Format
 from mediascrub.heif.items import HeifItems, read_items
@@ -23,6 +24,7 @@ from mediascrub.heif.properties import Appearance, changes_of_coded, looks_of
 from mediascrub.heif.tracks import chunks_of, properties_of_track, read_tracks, scrubbed_moov
 from mediascrub.isobmff import Box, codes, file_of_boxes, make_box
 from mediascrub.picture import MAX_PEEKED_PARTS, Peek, Picture
+from mediascrub.ranges import Range
 from mediascrub.sniffing import AVIF_BRANDS, HEIF_BRANDS
 
 _PEEK_BYTES = 64 << 10  # where the boxes are
@@ -69,7 +71,8 @@ class HeifFormat:
                 for sample in track.table.sample_ranges() if track.entries else ():
                     in_file.keep_coded([sample], changes_of_coded(track.entries[0].type, properties_of_track(track)))
             writers.append(partial(scrubbed_moov, parts[b"moov"], tracks, in_file))
-        original = _written(parts[b"ftyp"], writers, in_file.pack(), animated=bool(tracks))
+        written = partial(_written, parts[b"ftyp"], writers, in_file.pack(), animated=bool(tracks))
+        original = written()
         # libheif uses the primary item, and so does libavif if this is the major brand, or if there are no tracks.
         by_item = self._upright or parts[b"ftyp"].content[:4].tobytes() == b"avif"
         shown = tracks[0] if tracks and not by_item else None
@@ -90,6 +93,7 @@ class HeifFormat:
             colour=looks.colour,
             original=original,
             still=original,
+            credentials=_credentials(view, parts.get(b"uuid"), written),
         )
 
 
@@ -109,22 +113,26 @@ def _looks_of_primary(items: HeifItems | None) -> Appearance:
     return looks
 
 
-def _written(ftyp: Box, writers: Sequence[_Writer], data: bytes, *, animated: bool) -> bytes:
-    """Return the new file: the brands, the index by its writers, and the packed data."""
+def _written(ftyp: Box, writers: Sequence[_Writer], data: bytes, manifest: bytes = b"", *, animated: bool) -> bytes:
+    """Return the new file: the brands, a box with a manifest, the index by its writers, and the packed data."""
     if not data:
         raise corrupt("no picture")
-    file_type = _file_type(bytes(ftyp.content), animated=animated)
+    start = _file_type(bytes(ftyp.content), animated=animated) + manifest
     # No length depends on a position, so the first round only measures.
-    data_offset = len(file_type) + sum(len(write(0)) for write in writers) + _MDAT_HEADER_BYTES
-    return b"".join((file_type, *(write(data_offset) for write in writers), make_box(b"mdat", data)))
+    data_offset = len(start) + sum(len(write(0)) for write in writers) + _MDAT_HEADER_BYTES
+    return b"".join((start, *(write(data_offset) for write in writers), make_box(b"mdat", data)))
 
 
 def _top_level(view: memoryview) -> dict[bytes, Box]:
-    """Return the first ``ftyp``, ``meta`` and ``moov``. Behind the ``meta`` box, other bytes than boxes can follow."""
+    """Return the first ``ftyp``, ``meta`` and ``moov``, and the first ``uuid`` box with a manifest.
+
+    Behind the ``meta`` box, other bytes than boxes can follow.
+    """
     found: dict[bytes, Box] = {}
     try:
         for box in file_of_boxes(view, _MAX_BOXES).walk(strict=True):
-            if box.type in (b"ftyp", b"meta", b"moov"):
+            is_manifest = box.type == b"uuid" and is_manifest_box(box.content, len(box.content))
+            if is_manifest or box.type in (b"ftyp", b"meta", b"moov"):
                 found.setdefault(box.type, box)
     except ScrubError:
         if not found.keys() & {b"meta", b"moov"}:
@@ -132,6 +140,15 @@ def _top_level(view: memoryview) -> dict[bytes, Box]:
     if b"ftyp" not in found:
         raise corrupt("no file type")
     return found
+
+
+def _credentials(view: memoryview, box: Box | None, written: Callable[[bytes], bytes]) -> Credentials | None:
+    """Return the credentials in a ``uuid`` box. A file that was scrubbed and then signed has it behind its brands."""
+    if box is None:
+        return None
+    manifest = Range(box.payload + BOX_HEAD_BYTES, box.end - box.payload - BOX_HEAD_BYTES)
+    whole = bytes(view[box.offset : box.end])
+    return find_credentials(view, [manifest], [Range(box.offset, box.size)], lambda _: written(whole) == view)
 
 
 def _file_type(payload: bytes, *, animated: bool) -> bytes:

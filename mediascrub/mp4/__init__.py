@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from mediascrub.bounds import Quota, VideoBounds
+from mediascrub.credentials import BOX_HEAD_BYTES, MANIFEST_HEAD_BYTES, Credentials, is_manifest_box
 from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.formats import Format
 from mediascrub.isobmff import Box, box_at, first, required
@@ -24,7 +25,7 @@ from mediascrub.mp4.cut import without_hidden
 from mediascrub.mp4.moof import Run, indexed_by_mfra, indexed_by_sidx, read_fragment
 from mediascrub.mp4.moov import Movie, Track, read_movie
 from mediascrub.mp4.scrub import MovieScrub, clean_top, free, kept_extents, unreferenced
-from mediascrub.ranges import Range, merged
+from mediascrub.ranges import Patch, Range, merged
 from mediascrub.sample_table import MediaSample
 from mediascrub.sparse import SparseFile, eager_window
 
@@ -33,6 +34,7 @@ _STAYS = frozenset((b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"mfra
 _CLEANED = frozenset((b"ftyp", b"styp", b"sidx"))
 _READ_WHOLE = frozenset((b"ftyp", b"styp", b"sidx", b"moof", b"moov"))  # by libav, before the samples
 _MAX_RANDOM_ACCESS_BYTES = 4 << 20  # an entry for each fragment: 4 h with one a second, of two tracks, take 600 kB
+_MAX_UUID_BOXES = 16  # of which the content is read; that of a manifest comes first
 _FRAGMENT_HEAD_BYTES = 4096  # most moof boxes of two tracks fit
 # Of the poster.
 _JOINED_GAP_BYTES = 64 << 10  # another request costs more than this
@@ -61,6 +63,7 @@ def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoB
         beginnings += _choose_samples(track, _of(track, runs), poster_seconds, file.size_bytes, bounds).ranges
     MovieScrub(movie.kept, edits).walk(moov)
     _scrub(file, fmt, boxes, movie, runs, edits, bounds)
+    patches = edits.joined_with(coded_patches(file, _coded_samples(movie, runs), beginnings))
     return MoviePlan(
         format=fmt,
         stream=f"i:{video.track_id}",
@@ -68,7 +71,8 @@ def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoB
         duration_s=duration_s,
         poster_seconds=poster.seconds,
         poster_ranges=_poster_ranges(boxes, moov, poster),
-        patches=edits.joined_with(coded_patches(file, _coded_samples(movie, runs), beginnings)),
+        patches=patches,
+        credentials=_credentials(file, boxes, patches),
     )
 
 
@@ -110,6 +114,20 @@ def _read_boxes(file: SparseFile, bounds: VideoBounds) -> list[Box]:
         if box.type == b"moof" and fragments == 0:
             _fetch_ahead(file, boxes, bounds)
     return boxes
+
+
+def _credentials(file: SparseFile, boxes: Sequence[Box], patches: Sequence[Patch]) -> Credentials | None:
+    """Return the credentials in the first ``uuid`` box with a manifest. Its head must be present."""
+    candidates = [box for box in boxes if box.type == b"uuid"][:_MAX_UUID_BOXES]
+    lengths = [min(BOX_HEAD_BYTES + MANIFEST_HEAD_BYTES, box.end - box.payload) for box in candidates]
+    heads = [Range(box.payload, length) for box, length in zip(candidates, lengths, strict=True)]
+    file.require(heads)
+    for box, head in zip(candidates, heads, strict=True):
+        if is_manifest_box(file.read(*head), box.end - box.payload):
+            manifest = Range(box.payload + BOX_HEAD_BYTES, box.end - box.payload - BOX_HEAD_BYTES)
+            alone = all(box.offset <= patch.offset and patch.end <= box.end for patch in patches)
+            return Credentials((manifest,), (Range(box.offset, box.size),), alone)
+    return None
 
 
 def _fetch_ahead(file: SparseFile, boxes: Sequence[Box], bounds: VideoBounds) -> None:

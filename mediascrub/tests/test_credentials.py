@@ -1,0 +1,125 @@
+"""Content credentials: found where C2PA has them, removed by the scrub, and valid where nothing else was removed."""
+
+from __future__ import annotations
+
+import pytest
+
+from mediascrub import Credentials, Format, MediaKind, read_picture
+from mediascrub.tests.made_files import picture, saved
+from mediascrub.tests.signed import (
+    MIME_TYPES,
+    jpeg_segments,
+    manifest_of,
+    sign,
+    validate,
+    with_manifest,
+)
+from mediascrub.tests.videos import DATA, apply_patches, examine_bytes
+
+CLEAN_AND_PRIVATE = {
+    Format.JPEG: "jpeg-portrait-orientation-6.jpg",
+    Format.PNG: "png-exif-gps-text.png",
+    Format.GIF: "polyglot-gif-js.gif",
+    Format.WEBP: "webp-orientation-6.webp",
+    Format.AVIF: "avif-animated-exif-gps-xmp.avif",
+    Format.HEIC: "heic-still-portrait.heic",
+    Format.MP4: "mp4-h264-udta-xyz-location.mp4",
+    Format.MOV: "mov-h264.mov",
+}
+MANIFEST = manifest_of()
+
+
+def scrubbed(data: bytes, fmt: Format) -> tuple[bytes, Credentials | None]:
+    """Return what the scrub makes of a file, and the credentials of the file."""
+    if fmt.kind is MediaKind.IMAGE:
+        found = read_picture(memoryview(data), fmt)
+        return found.original, found.credentials
+    plan = examine_bytes(data, fmt)
+    return apply_patches(plan.patches, data), plan.credentials
+
+
+def manifest_in(data: bytes, credentials: Credentials | None) -> bytes:
+    assert credentials is not None
+    return b"".join(data[part.offset : part.end] for part in credentials.manifest)
+
+
+@pytest.mark.parametrize("fmt", CLEAN_AND_PRIVATE, ids=str)
+def test_a_signed_file_without_anything_else_that_is_private_can_stay_as_it_is(fmt: Format) -> None:
+    clean, _ = scrubbed((DATA / CLEAN_AND_PRIVATE[fmt]).read_bytes(), fmt)
+    signed, manifest = sign(clean, fmt)
+    without, credentials = scrubbed(signed, fmt)
+    assert credentials is not None
+    assert credentials.alone
+    assert manifest_in(signed, credentials) == manifest
+    assert validate(signed, fmt) == "Valid"
+    assert manifest not in without
+    assert scrubbed(without, fmt) == (without, None)
+
+
+@pytest.mark.parametrize("fmt", CLEAN_AND_PRIVATE, ids=str)
+def test_the_manifest_of_a_file_with_private_data_can_be_kept_beside_it(fmt: Format) -> None:
+    signed, manifest = sign((DATA / CLEAN_AND_PRIVATE[fmt]).read_bytes(), fmt)
+    without, credentials = scrubbed(signed, fmt)
+    assert credentials is not None
+    assert not credentials.alone
+    assert manifest_in(signed, credentials) == manifest
+    assert validate(without, fmt, manifest) == "Invalid"
+
+
+def test_a_simple_webp_has_its_manifest_behind_the_picture() -> None:
+    clean, _ = scrubbed(saved(picture(), "WEBP"), Format.WEBP)
+    signed, manifest = sign(clean, Format.WEBP, thumbnail=True)
+    without, credentials = scrubbed(signed, Format.WEBP)
+    assert credentials is not None
+    assert (without, manifest_in(signed, credentials), credentials.alone) == (clean, manifest, True)
+    broken = signed.replace(b"C2PA", b"C2PA\xff\xff\xff\xff", 1)
+    assert scrubbed(broken, Format.WEBP) == (clean, None)
+
+
+@pytest.mark.parametrize("fmt", MIME_TYPES, ids=str)
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        b"",
+        MANIFEST[:20],
+        MANIFEST[:-1],
+        MANIFEST + b"\0",
+        MANIFEST.replace(b"jumd", b"jume"),
+        MANIFEST.replace(b"c2pa\0\x11", b"c2ma\0\x11"),
+        b"\0\0\0\0" + MANIFEST[4:],
+        b"\0\0\0\1" + MANIFEST[4:8] + len(MANIFEST).to_bytes(8, "big") + MANIFEST[8:],
+    ],
+    ids=["empty", "cut off", "too short", "too long", "no description", "another type", "no length", "a long length"],
+)
+def test_other_data_in_the_place_of_a_manifest_is_private_like_any(fmt: Format, manifest: bytes) -> None:
+    clean, _ = scrubbed((DATA / CLEAN_AND_PRIVATE[fmt]).read_bytes(), fmt)
+    found, credentials = scrubbed(with_manifest(clean, fmt, MANIFEST), fmt)
+    assert manifest_in(with_manifest(clean, fmt, MANIFEST), credentials) == MANIFEST
+    without, credentials = scrubbed(with_manifest(clean, fmt, manifest), fmt)
+    assert credentials is None
+    assert without == found or fmt.kind is MediaKind.VIDEO
+
+
+@pytest.mark.parametrize("fmt", [Format.AVIF, Format.HEIC, Format.MP4, Format.MOV], ids=str)
+def test_a_box_with_hashes_of_fragments_is_not_a_manifest(fmt: Format) -> None:
+    clean, _ = scrubbed((DATA / CLEAN_AND_PRIVATE[fmt]).read_bytes(), fmt)
+    assert scrubbed(with_manifest(clean, fmt, MANIFEST, purpose=b"merkle"), fmt)[1] is None
+
+
+def test_the_parts_of_a_manifest_in_a_jpeg_are_joined_by_their_numbers() -> None:
+    clean, _ = scrubbed(saved(picture(), "JPEG"), Format.JPEG)
+    other = manifest_of(b"x" * 300).replace(b"c2pa\0\x11", b"cext\0\x11")
+    parts = jpeg_segments(manifest_of(bytes(range(256))), number=1, part_bytes=100)
+    strange = jpeg_segments(other, number=2, part_bytes=100)
+    data = clean[:2] + b"".join((parts[0], strange[0], *reversed(parts[1:]), *strange[1:])) + clean[2:]
+    without, credentials = scrubbed(data, Format.JPEG)
+    assert credentials is not None
+    assert manifest_in(data, credentials) == manifest_of(bytes(range(256)))
+    assert (without, credentials.alone) == (clean, False)
+    assert scrubbed(data.replace(parts[2], b""), Format.JPEG) == (clean, None)
+
+
+def test_many_parts_take_bounded_memory() -> None:
+    clean, _ = scrubbed(saved(picture(), "JPEG"), Format.JPEG)
+    segments = b"".join(jpeg_segments(manifest_of(bytes(2000)), part_bytes=1))
+    assert scrubbed(clean[:2] + segments + clean[2:], Format.JPEG) == (clean, None)

@@ -66,6 +66,7 @@ CALLS = {
                 "Content-Type": "image/jpeg",
                 "x-amz-acl": "bucket-owner-full-control",
                 "x-amz-copy-source-if-match": '"no-server-side-copy"',
+                "x-amz-meta-credentials": "drop",
                 "x-amz-meta-owner": "account:4711",
             },
             expires_at={"seconds": 1_764_201_600},
@@ -211,6 +212,12 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         ),
         "owner": (f"The account that owns the media item: {_OWNER_FORM}, or empty", ("OWNER_INVALID",)),
         "multipart": ("Upload in parts, so that an interrupted upload can be continued", ()),
+        "credentials": (
+            "What becomes of content credentials (C2PA) in the file: `CONTENT_CREDENTIALS_DROP` removes them,"
+            " `CONTENT_CREDENTIALS_KEEP` [keeps them](../how-to/content-credentials.md). Unspecified: as"
+            " `UPLOAD__CREDENTIALS` says",
+            ("CREDENTIALS_UNKNOWN",),
+        ),
     },
     "RequestMediaUploadResponse": {
         "media_id": ("The id of the media item from now on: 26 characters", ()),
@@ -264,6 +271,8 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
             "`READY`: path at the origin by the name of the size; `small.webp` where there is a WebP as well",
             (),
         ),
+        "has_credentials": ("`READY`: the file had content credentials (C2PA) before it was scrubbed", ()),
+        "credentials_path": ("`READY`: path at the origin, if they are kept beside the file", ()),
     },
     "SignUploadPartsRequest": {
         "media_id": (_MEDIA_ID, _OF_UPLOADS),
@@ -294,7 +303,7 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "AbortMediaUploadResponse": {},
     "GetUsageRequest": {"owner": (f"{_OWNER_FORM}. Required", ("OWNER_REQUIRED", "OWNER_INVALID"))},
     "GetUsageResponse": {
-        "bytes": ("Bytes of all originals and thumbnails", ()),
+        "bytes": ("Bytes of all originals, thumbnails and content credentials", ()),
         "count": ("Number of public media items", ()),
     },
     "ListOwnerMediaRequest": {
@@ -311,7 +320,7 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     },
     "OwnedMedia": {
         "media_id": ("The id of the upload", ()),
-        "bytes": ("Bytes of its original and thumbnails when it became public", ()),
+        "bytes": ("Bytes of its original, thumbnails and content credentials when it became public", ()),
     },
     "BlockMediaRequest": {
         "media_id": (_ANY_ID, _MALFORMED),

@@ -13,6 +13,10 @@ from avion_media.config.dangers import dangers
 roles_option = click.option(
     "--roles", default="", help="Comma-separated: grpc,http,events,processing,cache,delete,sweeper. [all]"
 )
+_CREDENTIALS_HINT = (
+    "hint: UPLOAD__CREDENTIALS=drop removes content credentials (C2PA) from uploads;"
+    " from 2027-01-01 on, Utah Code 13-72c-201 forbids that to large platforms"
+)
 
 
 @click.command("serve")
@@ -68,6 +72,8 @@ def config_command(roles: str, as_json: bool) -> None:
         ],
         as_json=as_json,
     )
+    if not config.upload.keeps_credentials:
+        print_problem([_CREDENTIALS_HINT])
 
 
 def _shown(value: object) -> str:

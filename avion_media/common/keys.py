@@ -13,6 +13,7 @@ EXAMINED_PREFIX = "incoming/examined-"
 ORIGINAL_PREFIX = "original/"
 THUMBNAIL_PREFIX = "thumbnail/"
 CACHED_REMOTE_PREFIX = "cached_remote/"
+CREDENTIALS_PREFIX = "credentials/"
 OWNER_PREFIX = "owner/"
 DELETION_JOURNAL_PREFIX = "journal/deletions/"
 UNREADABLE_JOURNAL_PREFIX = "journal/unreadable/"
@@ -56,6 +57,12 @@ def thumbnails(any_id: AnyId, sizes: Iterable[str]) -> list[str]:
     return [thumbnail(any_id, size) for size in sizes]
 
 
+def credentials(any_id: AnyId) -> str:
+    """Return the key of the C2PA manifest of an upload or remote file that is kept beside its original."""
+    place = f"{any_id.created:%Y/%m/%d}" if isinstance(any_id, MediaId) else "remote"
+    return f"{CREDENTIALS_PREFIX}{place}/{any_id}.c2pa"
+
+
 def owned(owner: str, media_id: MediaId, size_bytes: int) -> str:
     """Return the key of the index object of an owner's media item, which has its size in bytes."""
     return f"{owned_by(owner, media_id)}{size_bytes}"
@@ -80,7 +87,12 @@ def refused(original: str, media_id: str = "") -> str:
 def all_of(any_id: AnyId, sizes: Iterable[str]) -> list[str]:
     """Return every key that a media item can have, with thumbnails of ``sizes``."""
     uploaded = [incoming(any_id)] if isinstance(any_id, MediaId) else []
-    return [original(any_id), *thumbnails(any_id, sizes), *uploaded]
+    return [original(any_id), *thumbnails(any_id, sizes), credentials(any_id), *uploaded]
+
+
+def credentials_path(any_id: AnyId | str) -> str:
+    """Return the origin path of the manifest beside an original."""
+    return f"/media/{any_id}/credentials"
 
 
 def origin_paths(any_id: AnyId | str, sizes: Iterable[str]) -> dict[str, str]:

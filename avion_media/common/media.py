@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Final
 
 from avion_media.common.formats import MediaFormat
@@ -21,6 +22,20 @@ WEBP_SUFFIX = ".webp"
 OWNER_METADATA: Final = "owner"
 NO_OWNER: Final = "~"
 _OWNER: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+CREDENTIALS_METADATA: Final = "credentials"
+_KEEP, _DROP = "keep", "drop"
+MANIFEST_TYPE: Final = "application/c2pa"
+MAX_MANIFEST_BYTES: Final = 1 << 20
+"""Maximum size of a manifest that is kept beside its file."""
+
+
+class CredentialsState(StrEnum):
+    """What became of the content credentials of a file (C2PA)."""
+
+    NONE = ""  # it had none
+    DROPPED = "dropped"
+    IN_FILE = "in_file"  # it is published as it was uploaded
+    BESIDE_FILE = "beside_file"  # under a key of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +46,7 @@ class MediaFacts:
     ``duration_s`` is 0.0 for stills. ``sha256`` is the hash of the scrubbed original, in hex; it is empty for large
     videos, of which only some ranges are read. ``thumbnails`` lists the sizes that were made, which can differ from the
     present configuration; sizes that were also made as WebP are listed again with ``.webp``. It is empty for originals
-    of an earlier version, which did not record it.
+    of an earlier version, which did not record it. ``credentials`` are those of the file before the scrub.
     """
 
     format: MediaFormat
@@ -43,6 +58,7 @@ class MediaFacts:
     animated: bool = False
     duration_s: float = 0.0
     thumbnails: tuple[str, ...] = ()
+    credentials: CredentialsState = CredentialsState.NONE
 
     def to_metadata(self) -> dict[str, str]:
         """User metadata for the object store (ASCII keys and values).
@@ -62,6 +78,8 @@ class MediaFacts:
             metadata["sha256"] = self.sha256
         if self.thumbnails:
             metadata["thumbnails"] = ",".join(self.thumbnails)
+        if self.credentials:
+            metadata[CREDENTIALS_METADATA] = str(self.credentials)
         return metadata
 
     def is_of_same_file(self, other: MediaFacts) -> bool:
@@ -132,6 +150,16 @@ def is_owner(text: str) -> bool:
 def owner_metadata(owner: str) -> dict[str, str]:
     """Return the object metadata that names ``owner``; empty: none."""
     return {OWNER_METADATA: owner or NO_OWNER}
+
+
+def upload_metadata(owner: str, *, keep_credentials: bool) -> dict[str, str]:
+    """Return the metadata of an upload, which its URL signs: the owner, and whether content credentials are kept."""
+    return owner_metadata(owner) | {CREDENTIALS_METADATA: _KEEP if keep_credentials else _DROP}
+
+
+def keeps_credentials(metadata: Mapping[str, str]) -> bool | None:
+    """Return whether the metadata of an upload wants its content credentials kept; None if it does not say so."""
+    return {_KEEP: True, _DROP: False}.get(metadata.get(CREDENTIALS_METADATA, ""))
 
 
 def owner_of(metadata: Mapping[str, str]) -> str:

@@ -1,11 +1,12 @@
 """The life of a media item. Whatever makes one public, or takes it away, is written here, once.
 
 ==========  ===========================================================================================================
-publish     thumbnails, index of the owner, original (that write happens once, and makes it public), status, event
+publish     thumbnails, content credentials, index of the owner, original (that write happens once, and makes it
+            public), status, event
 withdraw    status, index of the owner, objects
 delete      record, journal, purge; when its time has come: index of the owner, objects, purge, record, event
 block       record, status, evidence, index of the owner, objects, purge, event (`Blocking`)
-restore     index of the owner, thumbnails, original
+restore     index of the owner, content credentials, thumbnails, original
 ==========  ===========================================================================================================
 
 The order makes a crash harmless. A public original always is in the index of its owner, and all of its thumbnails
@@ -38,7 +39,9 @@ from avion_media.common.errors import (
 from avion_media.common.formats import JPEG, WEBP
 from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.media import (
+    MANIFEST_TYPE,
     WEBP_SUFFIX,
+    CredentialsState,
     MediaFacts,
     ThumbnailSize,
     in_all_formats,
@@ -151,13 +154,14 @@ class Items:
         *,
         replaced: MediaFacts | None = None,
         owner: str = "",
+        manifest: bytes = b"",
     ) -> MediaFacts | None:
         """Write everything, the original last. Return the facts of the original that is served now.
 
         They can differ from ``facts``: another attempt was faster, and read another file that the client had PUT. The
         caller must then write the thumbnails of that file again (`write_thumbnails`). Return None if the media item was
         deleted before, and nothing was written. ``replaced``: the facts of the original that is overwritten, if any.
-        ``owner``: only uploads have one.
+        ``owner``: only uploads have one. ``manifest``: the content credentials to keep beside the original.
         """
         if await self.statuses.is_deleted(str(any_id)):
             return None
@@ -165,8 +169,12 @@ class Items:
         await self.write_thumbnails(any_id, facts, thumbnails)
         if replaced is not None:  # first, because the new original does not name those sizes
             await self._remove_thumbnails(any_id, set(replaced.thumbnails) - thumbnails.keys())
+        if manifest:
+            await store.put(keys.credentials(any_id), manifest, content_type=MANIFEST_TYPE)
+        elif replaced is not None and replaced.credentials is CredentialsState.BESIDE_FILE:
+            await store.delete([keys.credentials(any_id)])
         metadata = facts.to_metadata()
-        held_bytes = facts.size_bytes + sum(map(len, thumbnails.values()))
+        held_bytes = facts.size_bytes + sum(map(len, thumbnails.values())) + len(manifest)
         if owner and isinstance(any_id, MediaId):
             await self.owners.add(owner, any_id, held_bytes)
             metadata |= owner_metadata(owner)
@@ -182,6 +190,8 @@ class Items:
                 await self.owners.remove_if_doubled(owner, any_id, held_bytes)
             if current.thumbnails:  # the other attempt may have had another configuration
                 await self._remove_thumbnails(any_id, thumbnails.keys() - set(current.thumbnails))
+            if manifest and not current.is_of_same_file(facts):  # no manifest is better than that of another file
+                await store.delete([keys.credentials(any_id)])
         await self.clean_up_if_deleted(any_id)
         return current
 
@@ -257,7 +267,7 @@ class Items:
         status = await self.statuses.get(str(media_id))
         if status is not None and status.state is State.FAILED:
             await self._disown(media_id, await self.original(media_id))
-            await self.store.get().delete([keys.original(media_id)])
+            await self.store.get().delete([keys.original(media_id), keys.credentials(media_id)])
             await self._remove_thumbnails(media_id, sizes_of(facts, self.sizes))
 
     async def announce_failed(
@@ -280,9 +290,10 @@ class Items:
         await self.events.publish(f"{kind}.{ending}", str(any_id), details, dedup_key=dedup_key)
 
     async def remove_unpublished(self, media_id: MediaId) -> None:
-        """Remove thumbnails of an attempt that never wrote its original, because its upload was replaced."""
+        """Remove what an attempt wrote that never wrote its original, because its upload was replaced."""
         if await self.original(media_id) is None:
-            await self._remove_thumbnails(media_id, possible_sizes(self.sizes))
+            derived = keys.thumbnails(media_id, possible_sizes(self.sizes))
+            await self.store.get().delete([*derived, keys.credentials(media_id)])
 
     async def announce_blocked(self, media_id: str) -> None:
         """Store the status of a blocked media item. First forget another status, such as READY: without one, readers

@@ -13,9 +13,10 @@ from itertools import pairwise
 from typing import Any, NoReturn, TypeGuard
 
 from avion_media.common.errors import Reason, Rejected
-from avion_media.common.media import MAX_THUMBNAIL_BYTES, WEBP_SUFFIX
+from avion_media.common.media import MAX_MANIFEST_BYTES, MAX_THUMBNAIL_BYTES, WEBP_SUFFIX, CredentialsState
 from avion_media.media.plans import plan_from_json
-from mediascrub import Bounds, Format, MoviePlan, PictureBounds, Range, VideoBounds
+from mediascrub import Bounds, Credentials, Format, MoviePlan, PictureBounds, Range, VideoBounds
+from mediascrub.credentials import is_manifest
 
 POSTER_SCAN_S = 10.0  # the part of a video that is searched for a frame that is not blank
 _STREAM = re.compile("[iV]:[0-9]{1,10}")
@@ -33,7 +34,15 @@ def checked_picture(found: dict[str, Any], scrubbed_fd: int, bounds: PictureBoun
         duration_s=lambda value: _is_duration(value, bounds.max_duration_s),
         scrubbed_bytes=lambda value: _is_count(value) and value == size_bytes,
         sha256=lambda value: isinstance(value, str) and _SHA256.fullmatch(value) is not None,
+        credentials=lambda value: isinstance(value, str) and value in set(CredentialsState),
     )
+
+
+def checked_manifest(data: bytes) -> bytes:
+    """Return the content credentials that a job found, if that is what they are."""
+    if not is_manifest(data, len(data)) or len(data) > MAX_MANIFEST_BYTES:
+        _refuse(f"a manifest of {len(data)} bytes: {data[:32]!r}")
+    return data
 
 
 def checked_poster(found: dict[str, Any], size_bytes: int, bounds: VideoBounds) -> dict[str, Any]:
@@ -114,6 +123,16 @@ def _is_sound(plan: MoviePlan, fmt: Format, size_bytes: int, max_duration_s: flo
         and _lie_within(patches, size_bytes)
         and all(offset + length <= following for (offset, length), (following, _) in pairwise(patches))
         and all(len(each.data) in (0, each.length) for each in plan.patches)
+        and (plan.credentials is None or _are_sound(plan.credentials, size_bytes))
+    )
+
+
+def _are_sound(credentials: Credentials, size_bytes: int) -> bool:
+    """Return whether these parts are inside the file, and the carriers sorted and apart."""
+    return (
+        _lie_within(credentials.manifest, size_bytes)
+        and _lie_within(credentials.carriers, size_bytes)
+        and all(each.end <= following.offset for each, following in pairwise(credentials.carriers))
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+from dataclasses import replace
 from typing import Any
 
 from avion_media.backends.files import write_at
 from avion_media.common.errors import Reason, Rejected
-from avion_media.common.media import ThumbnailSize, thumbnail_names
+from avion_media.common.media import CredentialsState, ThumbnailSize, thumbnail_names
 from avion_media.media.memory import picture_bytes, require_memory
-from avion_media.media.scrubber import rejecting
+from avion_media.media.scrubber import read_manifest, rejecting, state_of
 from avion_media.media.thumbnails.make import Thumbnails, make_thumbnails
 from avion_media.media.thumbnails.planes import with_its_end
 from mediascrub import Format, PictureBounds, read_picture
@@ -21,14 +22,14 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     """Make the scrubbed original of one image, and thumbnails of the scrubbed file.
 
     Arguments: format (name), sizes ([name, longest edge]), quality, webp, bounds, max_memory_bytes, granted_bytes
-    (of memory). Files: the
-    source, the target of the original, one file per size, and one more for each as WebP, which may stay empty. If more
-    memory than granted may be needed, returns ``{"needed_bytes": …}`` and writes nothing.
+    (of memory), keep_credentials. Files: the source, the targets of the original and of the content credentials beside
+    it, one file per size, and one more for each as WebP, which may stay empty. If more memory than granted may be
+    needed, returns ``{"needed_bytes": …}`` and writes nothing.
     """
-    source, original_file, *thumbnail_files = files
+    source, original_file, manifest_file, *thumbnail_files = files
     bounds = PictureBounds(**arguments["bounds"])
     view = memoryview(mmap.mmap(source, 0, prot=mmap.PROT_READ))  # until the process ends
-    picture = read_picture(view, Format(arguments["format"]), bounds)
+    picture = as_it_is = read_picture(view, Format(arguments["format"]), bounds)
     require_memory(picture, arguments["max_memory_bytes"])
     needed_bytes = picture_bytes(picture, picture.format, len(view))
     if arguments["granted_bytes"] < min(needed_bytes, arguments["max_memory_bytes"]):
@@ -41,7 +42,14 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
         if error.reason is Reason.CORRUPT and arguments["granted_bytes"] < needed_bytes:
             raise Rejected(Reason.DECODER_LIMIT, error.detail) from error
         raise
-    write_at(original_file, picture.original, 0)
+    credentials = as_it_is.credentials
+    if credentials is not None and picture is not as_it_is:
+        credentials = replace(credentials, alone=False)  # the end that was missing is a change as well
+    state = state_of(credentials, keep=arguments["keep_credentials"])
+    original = view if state is CredentialsState.IN_FILE else picture.original
+    if credentials is not None and state is CredentialsState.BESIDE_FILE:
+        write_at(manifest_file, read_manifest(source, credentials.manifest), 0)
+    write_at(original_file, original, 0)
     write_thumbnails(thumbnails, arguments, thumbnail_files)
     width, height = picture.displayed_size
     return {
@@ -50,8 +58,9 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
         "animated": picture.frames > 1,
         "duration_s": picture.duration_s,
         "blurhash": thumbnails.blurhash,
-        "scrubbed_bytes": len(picture.original),
-        "sha256": hashlib.sha256(picture.original).hexdigest(),
+        "scrubbed_bytes": len(original),
+        "sha256": hashlib.sha256(original).hexdigest(),
+        "credentials": state.value,
     }
 
 

@@ -16,9 +16,17 @@ import trio
 from avion_media.backends.files import LocalFile, open_spool, read_only, write_at
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import HEIC, PNG, WEBP, Family, MediaFormat
-from avion_media.common.media import FULL_SIZE, MAX_THUMBNAIL_BYTES, ThumbnailSize, thumbnail_names
+from avion_media.common.media import (
+    FULL_SIZE,
+    MAX_MANIFEST_BYTES,
+    MAX_THUMBNAIL_BYTES,
+    CredentialsState,
+    ThumbnailSize,
+    thumbnail_names,
+)
 from avion_media.media.job_results import (
     POSTER_SCAN_S,
+    checked_manifest,
     checked_missing,
     checked_names,
     checked_picture,
@@ -29,8 +37,9 @@ from avion_media.media.job_results import (
 from avion_media.media.memory import picture_bytes, poster_bytes
 from avion_media.media.sandbox import Limits
 from avion_media.media.sandbox.sandbox import Sandbox
+from avion_media.media.scrubber import read_manifest, state_of
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
-from mediascrub import PEEK_BYTES, Format, peek
+from mediascrub import PEEK_BYTES, Credentials, Format, peek
 from mediascrub.bounds import PictureBounds, VideoBounds
 from mediascrub.movie import POSTER_SECONDS, MoviePlan
 from mediascrub.ranges import Patch, Range, joined_patches, merged, missing, pieces, total_bytes, within
@@ -77,6 +86,8 @@ class Processed:
     scrubbed_bytes: int = 0
     sha256: str = ""  # of the scrubbed original, unless only a part of it was here
     patches: tuple[Patch, ...] = ()  # of a video: what is changed in the source, in place; in its local file they are
+    credentials: CredentialsState = CredentialsState.NONE
+    manifest: bytes = b""  # the content credentials to keep beside the original
 
 
 class MediaPipeline:
@@ -94,39 +105,52 @@ class MediaPipeline:
         )
         self._video_bounds = VideoBounds(max_pixels=upload.max_pixels, max_duration_s=upload.max_duration)
 
-    async def process(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
-        """Process one media item whose content is of ``fmt``.
+    async def process(
+        self, source: MediaSource, fmt: MediaFormat, files: ExitStack, *, keep_credentials: bool = False
+    ) -> Processed:
+        """Process one media item whose content is of ``fmt``. ``keep_credentials``: see `state_of`.
 
         Raises `Rejected` if the file is at fault, `Unavailable` if the sandbox or the source is unavailable. A cancel
         kills the sandboxed process, and leaves only what ``files`` closes.
         """
         if fmt.family is Family.IMAGE:
-            return await self._picture(source, fmt, files)
-        return await self._video(source, fmt, files)
+            return await self._picture(source, fmt, files, keep_credentials)
+        return await self._video(source, fmt, files, keep_credentials)
 
-    async def _picture(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
+    async def _picture(
+        self, source: MediaSource, fmt: MediaFormat, files: ExitStack, keep_credentials: bool
+    ) -> Processed:
         sizes = self._thumbnails.sizes if fmt.shown_by_browsers else (*self._thumbnails.sizes, FULL_SIZE)
-        scrubbed = files.enter_context(open_spool())
+        scrubbed, manifest = (files.enter_context(open_spool()) for _ in range(2))
         outputs = {name: files.enter_context(open_spool()) for name in thumbnail_names(sizes)}
         peeked = peek(os.pread(source.fd, PEEK_BYTES, 0), Format(fmt.name))
         found = await self._decoded(
             "avion_media.media.pictures:picture_job",
-            {"format": fmt.name, "bounds": asdict(self._picture_bounds)} | self._wanted(sizes),
-            [source.fd, scrubbed, *outputs.values()],
+            {"format": fmt.name, "bounds": asdict(self._picture_bounds), "keep_credentials": keep_credentials}
+            | self._wanted(sizes),
+            [source.fd, scrubbed, manifest, *outputs.values()],
             forecast_bytes=(
                 picture_bytes(peeked, Format(fmt.name), source.size_bytes) if peeked else self._limits.memory_bytes
             ),
             output_bytes=2 * source.size_bytes + MAX_THUMBNAIL_BYTES,
         )
         found = checked_picture(found, scrubbed, self._picture_bounds)
+        found["credentials"] = CredentialsState(found["credentials"])
+        if found["credentials"] is CredentialsState.BESIDE_FILE:
+            found["manifest"] = checked_manifest(os.pread(manifest, MAX_MANIFEST_BYTES + 1, 0))
         return Processed(fmt, thumbnails=read_thumbnails(outputs), scrubbed_fd=scrubbed, **found)
 
-    async def _video(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
+    async def _video(
+        self, source: MediaSource, fmt: MediaFormat, files: ExitStack, keep_credentials: bool
+    ) -> Processed:
         outputs = {name: files.enter_context(open_spool()) for name in thumbnail_names(self._thumbnails.sizes)}
         done: Sequence[Patch] = ()
+        credentials: Credentials | None = None
         for seconds in (POSTER_SECONDS, POSTER_SCAN_S):  # the second is rare, so more is fetched only then
-            plan = await self._examine(source, fmt, seconds)
-            plan, sha256 = await self._patched(source, plan, done)
+            plan = await self._examine(source, fmt, seconds, keep_credentials)
+            credentials = credentials or plan.credentials  # the patches of the first plan may have removed them
+            kept = credentials.carriers if credentials and keep_credentials else ()
+            plan, sha256 = await self._patched(source, plan, done, kept)
             found = await self._poster(source, plan, outputs)
             if not found["blank"] or source.whole:
                 break
@@ -134,20 +158,45 @@ class MediaPipeline:
         if found["blank"] and (key_frame := found["key_frame"]) is not None:
             # Some encoders set a key frame every ten seconds, also where a black start ends.
             plan = replace(plan, poster_ranges=(*plan.poster_ranges, key_frame))
-            plan, sha256 = await self._patched(source, plan, done)
+            plan, sha256 = await self._patched(source, plan, done, kept)
             found = await self._poster(source, plan, outputs, key_frame)
         # Use the decoder's size, because only it knows a pixel aspect that is in the coded video.
         shown = {name: found[name] for name in ("width", "height", "blurhash")}
-        facts = shown | {"animated": True, "duration_s": plan.duration_s, "sha256": sha256}
-        return Processed(fmt, thumbnails=read_thumbnails(outputs), patches=plan.patches, **facts)
+        facts = shown | {"animated": True, "duration_s": plan.duration_s}
+        patches, manifest = plan.patches, b""
+        if credentials is not None:
+            others = _outside(plan.patches, kept, source.size_bytes)
+            credentials = replace(credentials, alone=credentials.alone and not others)
+        state = state_of(credentials, keep=keep_credentials)
+        if state is CredentialsState.IN_FILE:
+            patches = ()
+        elif kept and credentials is not None:
+            if state is CredentialsState.BESIDE_FILE:
+                await source.fetch(credentials.manifest)
+                manifest = checked_manifest(read_manifest(source.fd, credentials.manifest))
+            sha256 = await trio.to_thread.run_sync(_patch, source, patches)
+        return Processed(
+            fmt,
+            thumbnails=read_thumbnails(outputs),
+            patches=patches,
+            sha256=sha256,
+            credentials=state,
+            manifest=manifest,
+            **facts,
+        )
 
-    async def _patched(self, source: MediaSource, plan: MoviePlan, done: Sequence[Patch]) -> tuple[MoviePlan, str]:
-        """Fetch what the poster needs, scrub all that is present, and return the plan with all patches, and a hash."""
+    async def _patched(
+        self, source: MediaSource, plan: MoviePlan, done: Sequence[Patch], kept: Sequence[Range]
+    ) -> tuple[MoviePlan, str]:
+        """Fetch what the poster needs, scrub all that is present, and return the plan with all patches, and a hash.
+
+        What is ``kept`` is not scrubbed yet.
+        """
         await source.fetch(plan.poster_ranges)  # before the patches: a later fetch would restore private bytes
         if done:  # by a former plan, which wins where both patch the same bytes
             others = missing([Range(0, source.size_bytes)], [Range(each.offset, each.length) for each in done])
             plan = replace(plan, patches=joined_patches(chain(done, within(plan.patches, others))))
-        return plan, await trio.to_thread.run_sync(_patch, source, plan.patches)
+        return plan, await trio.to_thread.run_sync(_patch, source, _outside(plan.patches, kept, source.size_bytes))
 
     async def _poster(
         self, source: MediaSource, plan: MoviePlan, outputs: dict[str, int], key_frame: Range | None = None
@@ -194,7 +243,9 @@ class MediaPipeline:
         named = [[size.name, size.longest_edge] for size in sizes]
         return {"sizes": named, "quality": self._thumbnails.quality, "webp": self._thumbnails.webp}
 
-    async def _examine(self, source: MediaSource, fmt: MediaFormat, poster_seconds: float) -> MoviePlan:
+    async def _examine(
+        self, source: MediaSource, fmt: MediaFormat, poster_seconds: float, keep_credentials: bool
+    ) -> MoviePlan:
         """Run the container reader, and fetch what it misses, until it is finished."""
         whole = Range(0, source.size_bytes)
         scrubbed: list[int] = []  # the file again, if the job must scrub it
@@ -204,6 +255,7 @@ class MediaPipeline:
             "bounds": asdict(self._video_bounds),
             "poster_seconds": poster_seconds,
             "max_plan_bytes": _MAX_PLAN_BYTES,
+            "keep_credentials": keep_credentials,
         }
         limits = replace(self._limits, output_bytes=max(_PLAN_OUTPUT_BYTES, source.size_bytes))
         for rounds in range(MAX_EXAMINE_ROUNDS):
@@ -229,6 +281,10 @@ class MediaPipeline:
                 wanted = [whole]  # no index, or many scattered boxes: fetch all of it, once
             await source.fetch(wanted)
         raise Rejected(Reason.CORRUPT, "the container's index cannot be read within bounds")
+
+
+def _outside(patches: Sequence[Patch], kept: Sequence[Range], size_bytes: int) -> Sequence[Patch]:
+    return tuple(within(patches, missing([Range(0, size_bytes)], kept))) if kept else patches
 
 
 def _patch(source: MediaSource, patches: Sequence[Patch]) -> str:

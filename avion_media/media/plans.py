@@ -8,8 +8,8 @@ from typing import Any
 
 from avion_media.backends.files import write_at
 from avion_media.media.scrubber import rejecting
-from mediascrub import Format, Missing, MoviePlan, Patch, Range, SparseFile, VideoBounds, plan_movie
-from mediascrub.ranges import pieces
+from mediascrub import Credentials, Format, Missing, MoviePlan, Patch, Range, SparseFile, VideoBounds, plan_movie
+from mediascrub.ranges import missing, pieces, within
 
 
 @rejecting()
@@ -17,24 +17,26 @@ def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     """Run `plan_movie` with plain values.
 
     Arguments: size_bytes, present ([[offset, length], …]), format (its name), bounds (fields of `VideoBounds`),
-    poster_seconds, max_plan_bytes. Files: the sparse file at its full length; the target of the plan (as JSON, because
-    its patches may exceed a result); optionally the complete file again, open for writing. Returns ``{"missing": …}``,
-    ranges as in present, or ``{"plan_bytes": …}``. A plan that is too long gives ``{"scattered": its patches}``;
-    with the third file, a plan without patches, because they are applied there.
+    poster_seconds, max_plan_bytes, keep_credentials. Files: the sparse file at its full length; the target of the plan
+    (as JSON, because its patches may exceed a result); optionally the complete file again, open for writing. Returns
+    ``{"missing": …}``, ranges as in present, or ``{"plan_bytes": …}``. A plan that is too long gives ``{"scattered":
+    its patches}``; with the third file, a plan without patches, because they are applied there, except those that
+    remove content credentials to keep.
     """
     source, target, *scrubbed = files
     file = SparseFile(source, arguments["size_bytes"], [Range(*each) for each in arguments["present"]])
     bounds = VideoBounds(**arguments["bounds"])
     try:
         plan = plan_movie(file, Format(arguments["format"]), poster_seconds=arguments["poster_seconds"], bounds=bounds)
-    except Missing as missing:
-        return {"missing": missing.ranges}
+    except Missing as lacking:
+        return {"missing": lacking.ranges}
     if _json_bytes(plan) > arguments["max_plan_bytes"]:
         if not scrubbed:
             return {"scattered": len(plan.patches)}
-        for offset, data in pieces(plan.patches):
+        kept = plan.credentials.carriers if arguments["keep_credentials"] and plan.credentials else ()
+        for offset, data in pieces(within(plan.patches, missing([Range(0, file.size_bytes)], kept))):
             write_at(scrubbed[0], data, offset)
-        plan = replace(plan, patches=())
+        plan = replace(plan, patches=tuple(within(plan.patches, kept)))
     written = json.dumps(plan_to_json(plan)).encode()
     write_at(target, written, 0)
     return {"plan_bytes": len(written)}
@@ -55,4 +57,9 @@ def plan_from_json(values: dict[str, Any]) -> MoviePlan:
     """Read the result of `plan_to_json`. Raises ValueError, KeyError or TypeError on anything else."""
     ranges = tuple(Range(offset, length) for offset, length in values["poster_ranges"])
     patches = tuple(Patch(offset, length, bytes.fromhex(data)) for offset, length, data in values["patches"])
-    return MoviePlan(**values | {"format": Format(values["format"]), "poster_ranges": ranges, "patches": patches})
+    credentials = None
+    if (found := values["credentials"]) is not None:
+        manifest, carriers = (tuple(Range(*each) for each in found[name]) for name in ("manifest", "carriers"))
+        credentials = Credentials(manifest, carriers, alone=found["alone"] is True)
+    own = {"format": Format(values["format"]), "poster_ranges": ranges, "patches": patches, "credentials": credentials}
+    return MoviePlan(**values | own)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import BY_NAME, Family, MediaFormat
-from mediascrub import ScrubCode, ScrubError, Sniffed
+from avion_media.common.media import MAX_MANIFEST_BYTES, CredentialsState
+from mediascrub import Credentials, Range, ScrubCode, ScrubError, Sniffed
 from mediascrub.sniffing import EMPTY, UNKNOWN
 
 REASONS = {
@@ -33,6 +35,24 @@ def rejecting() -> Iterator[None]:
         yield
     except ScrubError as error:
         raise Rejected(REASONS[error.code], error.detail) from error
+
+
+def state_of(found: Credentials | None, *, keep: bool) -> CredentialsState:
+    """Return what becomes of the content credentials of a file.
+
+    Inside a scrubbed file they would make it look forged: a validator rejects a manifest whose hash does not match the
+    file (C2PA 2.2, 15.5.5). So they stay inside only where nothing else is removed.
+    """
+    if found is None:
+        return CredentialsState.NONE
+    if keep and found.alone:
+        return CredentialsState.IN_FILE
+    return CredentialsState.BESIDE_FILE if keep and found.size_bytes <= MAX_MANIFEST_BYTES else CredentialsState.DROPPED
+
+
+def read_manifest(fd: int, parts: Iterable[Range]) -> bytes:
+    """Return the manifest that is in these parts of a file."""
+    return b"".join(os.pread(fd, part.length, part.offset) for part in parts)
 
 
 def known_format(found: Sniffed) -> MediaFormat | None:

@@ -54,12 +54,28 @@ class UploadConfig(Section):
         description="Maximum uploads a caller can request without completing them, per replica; 0: unlimited",
     )
 
+    credentials: Literal["drop", "keep"] = Field(
+        "drop",
+        description="Content credentials (C2PA) of uploads that do not ask for either, and of remote media: `drop`"
+        " removes them like other private data, `keep` publishes them in the file or beside it",
+    )
+    credentials_link: bool = Field(
+        False,
+        description="Whether the origin links a file to the content credentials beside it, by a header `Link`;"
+        " validators then report the file as changed",
+    )
+
     @field_validator("multipart_ttl")
     @classmethod
     def _outlives_a_url(cls, ttl: float, info: ValidationInfo) -> float:
         if ttl < info.data.get("url_ttl", 0):
             raise ValueError("must be at least UPLOAD__URL_TTL: the parts would be removed while their URLs are valid")
         return ttl
+
+    @property
+    def keeps_credentials(self) -> bool:
+        """Whether content credentials are kept if an upload does not ask for either."""
+        return self.credentials == "keep"
 
     def max_bytes(self, family: Family) -> int:
         """Return the maximum size of an upload of a family."""

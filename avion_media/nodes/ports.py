@@ -88,6 +88,7 @@ async def origin(runtime: Runtime, child: Child[Address], *, config: HttpConfig)
         runtime.telemetry,
         config,
         lambda: runtime.capabilities().to_dict(),
+        links_credentials=runtime.config.upload.credentials_link,
     ).handle
     server = HttpServer(handler, HttpLimits(max_connections=config.max_connections), refusal_headers=SAFETY_HEADERS)
     runtime.observed.active_requests = lambda: server.requests

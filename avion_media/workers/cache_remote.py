@@ -228,7 +228,9 @@ class CacheRemote(TaskHandler):
         writer = original_writer(made, source, facts, more_metadata=validators, replace=True)
         await ensure_lease()
         replaced = None if copy is None else copy.facts
-        return await self._items.publish(remote_id, facts, made.thumbnails, writer, replaced=replaced)
+        return await self._items.publish(
+            remote_id, facts, made.thumbnails, writer, replaced=replaced, manifest=made.manifest
+        )
 
 
 def _sniffed(fd: int, fetched: Fetched) -> Sniffed:

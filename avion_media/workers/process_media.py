@@ -21,7 +21,7 @@ from avion_media.common.errors import (
     Unavailable,
 )
 from avion_media.common.ids import InvalidId, MediaId, parse_media_id
-from avion_media.common.media import MediaFacts, owner_of
+from avion_media.common.media import MediaFacts, keeps_credentials, owner_of
 from avion_media.common.tasks import (
     PROCESSING_QUEUE,
     EnsureLease,
@@ -136,11 +136,14 @@ class ProcessMedia(TaskHandler):
             fmt = require_format(found, media_id.format.family, self._processor.enabled)
             if visit.compares_files:
                 await source.fetch([Range(0, source.size_bytes)])
-            facts, made = await self._processor.make(visit, source, fmt, files, etag=info.etag)
+            keep = keeps_credentials(info.metadata)
+            facts, made = await self._processor.make(visit, source, fmt, files, etag=info.etag, keep_credentials=keep)
             writer = original_writer(made, source, facts, source_info=info)
             await ensure_lease()
             owner = owner_of(info.metadata) or owner_in(visit.task)
-            current = await self._items.publish(media_id, facts, made.thumbnails, writer, owner=owner)
+            current = await self._items.publish(
+                media_id, facts, made.thumbnails, writer, owner=owner, manifest=made.manifest
+            )
         except (PreconditionFailed, ObjectMissing):
             # The client PUT again while we read, or a deletion removed the upload. The next attempt sees the new bytes,
             # or the tombstone.

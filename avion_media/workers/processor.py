@@ -57,15 +57,23 @@ class Processor:
             raise Rejected(Reason.TOO_LARGE, f"{size_bytes} bytes")
 
     async def make(
-        self, visit: Visit, source: MediaSource, fmt: MediaFormat, files: ExitStack, *, etag: str = ""
+        self,
+        visit: Visit,
+        source: MediaSource,
+        fmt: MediaFormat,
+        files: ExitStack,
+        *,
+        etag: str = "",
+        keep_credentials: bool | None = None,
     ) -> tuple[MediaFacts, Processed]:
         """Check a file, and make its thumbnails and its scrubbed original. Raises `Rejected` or `Held`.
 
-        ``etag``: that of an upload.
+        ``etag``: that of an upload. ``keep_credentials``: None means as configured.
         """
+        keep = self.limits.keeps_credentials if keep_credentials is None else keep_credentials
         await visit.see_file(source, etag)
         try:
-            made = await self._pipeline.get().process(source, fmt, files)
+            made = await self._pipeline.get().process(source, fmt, files, keep_credentials=keep)
         except Exception as error:
             outcome, sizes = "rejected" if isinstance(error, Rejected) else "failed", self.items.sizes
             self.items.telemetry.count(instruments.THUMBNAILS, len(sizes), format=fmt.name, outcome=outcome)
@@ -116,6 +124,7 @@ def facts_of(made: Processed, source: MediaSource) -> MediaFacts:
         animated=made.animated,
         duration_s=round(made.duration_s, 3),  # as `MediaFacts.to_metadata` keeps it
         thumbnails=tuple(made.thumbnails),
+        credentials=made.credentials,
     )
 
 

@@ -13,7 +13,7 @@ import trio
 
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.ids import parse_any_id
-from avion_media.common.keys import origin_paths
+from avion_media.common.keys import credentials_path, origin_paths
 from avion_media.common.media import in_all_formats, parse_size_names
 from avion_media.common.tasks import EnsureLease, Task, TaskHandler, id_of
 from avion_media.common.telemetry import get_logger, instruments
@@ -40,7 +40,8 @@ class PurgeMedia(TaskHandler):
         named = parse_size_names(task.fields.get(PURGED_SIZES, ""))
         sizes = dict.fromkeys((*self._configured, *named))
         async with httpx.AsyncClient(trust_env=False, timeout=_TIMEOUT_S) as http:
-            await self._purge_all(http, [f"/media/{any_id}", *origin_paths(any_id, sizes).values()])
+            files = [f"/media/{any_id}", credentials_path(any_id), *origin_paths(any_id, sizes).values()]
+            await self._purge_all(http, files)
             if not named:  # last, so that an unavailable store delays no other path
                 found = await self._items.published(any_id)
                 more = [] if found is None else [size for size in found.facts.thumbnails if size not in sizes]

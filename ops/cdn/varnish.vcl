@@ -20,7 +20,7 @@ sub vcl_recv {
     set req.url = regsub(req.url, "\?.*$", "");
     # The origin's paths, letter by letter: in another spelling (%6dedia) an object would be an entry that no purge
     # reaches.
-    if (req.url !~ "^/(media/[0-9A-Za-z]+|thumbnail/[a-z][a-z0-9_-]*/[0-9A-Za-z]+(\.webp)?)$") {
+    if (req.url !~ "^/(media/[0-9A-Za-z]+(/credentials)?|thumbnail/[a-z][a-z0-9_-]*/[0-9A-Za-z]+(\.webp)?)$") {
         return (synth(404));
     }
     if (req.method == "PURGE") {

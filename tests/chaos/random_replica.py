@@ -23,10 +23,12 @@ def die_of_deadly_files() -> None:
 
     process = MediaPipeline.process
 
-    async def deadly(self: MediaPipeline, source: MediaSource, fmt: Any, files: ExitStack) -> Processed:
+    async def deadly(
+        self: MediaPipeline, source: MediaSource, fmt: Any, files: ExitStack, *, keep_credentials: bool = False
+    ) -> Processed:
         if DEADLY in os.pread(source.fd, _HEAD_BYTES, 0):
             os.kill(os.getpid(), signal.SIGKILL)
-        return await process(self, source, fmt, files)
+        return await process(self, source, fmt, files, keep_credentials=keep_credentials)
 
     MediaPipeline.process = deadly  # type: ignore[method-assign]
 

@@ -5,12 +5,14 @@ A parser is given a format with its bytes, so an input for one begins with a byt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 from avion_media.common.formats import BY_EXTENSION, Family
-from mediascrub import HEAD_BYTES, Format, MediaKind, sniff
+from mediascrub import HEAD_BYTES, Credentials, Format, MediaKind, sniff
+from mediascrub.credentials import is_manifest
+from mediascrub.tests.signed import MIME_TYPES, manifest_of, with_manifest
 from mediascrub.tests.videos import DATA
 from tests.hostile.media.bomb import Bomb
 
@@ -35,6 +37,13 @@ def videos() -> list[bytes]:
     return _labelled_samples(VIDEO_FORMATS, _MAX_VIDEO_BYTES)
 
 
+def check_credentials(found: Credentials, content: bytes) -> None:
+    """Check that what was found in a file is one manifest, and lies inside of the file."""
+    assert all(0 <= part.offset <= part.end <= len(content) for part in (*found.manifest, *found.carriers))
+    manifest = b"".join(content[part.offset : part.end] for part in found.manifest)
+    assert is_manifest(manifest, len(manifest)), "no manifest"
+
+
 def heads(length: int) -> list[bytes]:
     """The first bytes of everything."""
     return [content[:length] for content in _contents()]
@@ -53,11 +62,18 @@ def _is_small(path: Path) -> bool:
 
 def _labelled_samples(formats: Sequence[Format], max_bytes: int) -> list[bytes]:
     found = []
-    for content in (*_contents(), *(bomb.make() for bomb in _small_bombs(formats))):
+    for content in (*_contents(), *_signed(), *(bomb.make() for bomb in _small_bombs(formats))):
         fmt = sniff(content[:HEAD_BYTES], size=len(content)).format
         if fmt in formats and len(content) < max_bytes:
             found.append(bytes((formats.index(fmt),)) + content)
     return found
+
+
+def _signed() -> Iterator[bytes]:
+    """One file of each format with content credentials."""
+    for fmt in MIME_TYPES:
+        of_format = (each for each in _contents() if sniff(each[:HEAD_BYTES], size=len(each)).format is fmt)
+        yield with_manifest(next(of_format), fmt, manifest_of(bytes(600)))
 
 
 def _small_bombs(formats: Sequence[Format]) -> list[Bomb]:

@@ -42,6 +42,7 @@ FIELDS = {
         "sha256": 4,
         "owner": 5,
         "multipart": 6,
+        "credentials": 8,
     },
     "RequestMediaUploadResponse": {
         "media_id": 1,
@@ -69,6 +70,8 @@ FIELDS = {
         "animated": 10,
         "blurhash": 11,
         "thumbnails": 12,
+        "has_credentials": 16,
+        "credentials_path": 17,
     },
     "SignUploadPartsRequest": {"media_id": 1, "upload_id": 2, "numbers": 3},
     "SignUploadPartsResponse": {"parts": 1, "expires_at": 2},
@@ -100,6 +103,11 @@ FIELDS = {
     },
     "FailureReason": {"code": 1, "sentence": 2, "retryable": 3},
 }
+CREDENTIALS = {
+    "CONTENT_CREDENTIALS_UNSPECIFIED": 0,
+    "CONTENT_CREDENTIALS_DROP": 1,
+    "CONTENT_CREDENTIALS_KEEP": 2,
+}
 STATES = {
     "STATE_UNSPECIFIED": 0,
     "PENDING_UPLOAD": 1,
@@ -130,8 +138,9 @@ def test_reflection_tells_the_contract(channel: grpc.Channel) -> None:
     for name, fields in FIELDS.items():
         message: Any = pool.FindMessageTypeByName(f"avion.{name}")
         assert {each.name: each.number for each in message.fields} == fields
-    state = pool.FindEnumTypeByName("avion.MediaStatus.State")
-    assert {each.name: each.number for each in state.values} == STATES
+    for name, values in (("MediaStatus.State", STATES), ("ContentCredentials", CREDENTIALS)):
+        enum = pool.FindEnumTypeByName(f"avion.{name}")
+        assert {each.name: each.number for each in enum.values} == values
 
 
 @pytest.mark.parametrize("name", ["", "avion.MediaService"])

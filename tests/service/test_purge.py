@@ -60,7 +60,8 @@ async def test_a_template_is_asked_for_every_path() -> None:
     with purge_endpoint(200, 404) as (url, asked):
         await purge(f"{url}/purge?path={{path}}", media_id)
     thumbnail = f"/purge?path=%2Fthumbnail%2Fsmall%2F{media_id}"
-    assert asked == [f"/purge?path=%2Fmedia%2F{media_id}", thumbnail, f"{thumbnail}.webp"]
+    original = f"/purge?path=%2Fmedia%2F{media_id}"
+    assert asked == [original, f"{original}%2Fcredentials", thumbnail, f"{thumbnail}.webp"]
 
 
 class Store:
@@ -82,7 +83,8 @@ class Store:
 async def test_sizes_that_are_not_configured_any_more_are_asked_for_as_well() -> None:
     media_id = encode_id(datetime.now(UTC), 1, 8)
     small = f"/thumbnail/small/{media_id}"
-    expected = [f"/media/{media_id}", small, f"{small}.webp", f"/thumbnail/former/{media_id}"]
+    original = f"/media/{media_id}"
+    expected = [original, f"{original}/credentials", small, f"{small}.webp", f"/thumbnail/former/{media_id}"]
     with purge_endpoint(200) as (url, asked):
         await purge(url, media_id, Store(("former", "small")))
     assert asked == expected
@@ -95,7 +97,8 @@ async def test_a_store_that_is_away_holds_up_none_of_the_configured_sizes() -> N
     media_id = encode_id(datetime.now(UTC), 1, 8)
     with purge_endpoint(200) as (url, asked), pytest.raises(Unavailable, match="store"):
         await purge(url, media_id, Store(away=True))
-    assert asked == [f"/media/{media_id}", f"/thumbnail/small/{media_id}", f"/thumbnail/small/{media_id}.webp"]
+    original, small = f"/media/{media_id}", f"/thumbnail/small/{media_id}"
+    assert asked == [original, f"{original}/credentials", small, f"{small}.webp"]
 
 
 async def test_a_cdn_that_fails_is_asked_again() -> None:

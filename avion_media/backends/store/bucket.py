@@ -28,6 +28,7 @@ _CORS_RULE: dict[str, Any] = {
         "x-amz-checksum-sha256",
         "x-amz-content-sha256",
         "x-amz-copy-source-if-match",
+        "x-amz-meta-credentials",
         "x-amz-meta-owner",
     ],
     "ExposeHeaders": ["ETag"],

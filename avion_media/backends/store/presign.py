@@ -19,7 +19,7 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from avion_media.backends.store.objects import PresignedPut
-from avion_media.common.media import owner_metadata
+from avion_media.common.media import upload_metadata
 from avion_media.common.parts import Part
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
@@ -109,6 +109,7 @@ class Presigner:
         sha256_digest: bytes | None = None,
         guard: Mapping[str, str] | None = None,
         owner: str = "",
+        keep_credentials: bool = False,
     ) -> PresignedPut:
         """Return a PUT of exactly ``size_bytes`` of ``content_type`` (and, if given, of that SHA-256) to ``key``, which
         a client may send until ``now + expires_s``.
@@ -116,11 +117,13 @@ class Presigner:
         Length and type are signed, so a store refuses any others. A digest is signed in two headers:
         ``x-amz-content-sha256``, which every implementation of the signature compares with the body (radosgw knows no
         other), and ``x-amz-checksum-sha256``, which AWS also stores with the object. The guard is signed as well, and
-        so is ``owner``, even if it is empty (see `common.media`). Another ``guard`` is for tests of what a store takes.
+        so are ``owner``, even if it is empty (see `common.media`), and ``keep_credentials``. Another ``guard`` is for
+        tests of what a store takes.
         """
         media_type = " ".join(content_type.split())
         guard = self._guard if guard is None else guard
-        more = {**guard, **{f"{META}{name}": value for name, value in owner_metadata(owner).items()}}
+        metadata = upload_metadata(owner, keep_credentials=keep_credentials)
+        more = {**guard, **{f"{META}{name}": value for name, value in metadata.items()}}
         if sha256_digest is not None:
             more[_PAYLOAD] = sha256_digest.hex()
             more["x-amz-checksum-sha256"] = base64.b64encode(sha256_digest).decode()

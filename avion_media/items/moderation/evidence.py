@@ -16,6 +16,7 @@ from avion_media.common.resources import ResourceSlot
 _INCOMING = "incoming"
 _ORIGINAL = "original"
 _THUMBNAIL = "thumbnail-"
+_CREDENTIALS = "credentials"
 _RECORD = "block.json"
 _PREVIEW = "preview"
 _MAX_PREVIEW_BYTES = 16 << 20
@@ -75,11 +76,13 @@ class Evidence:
         await self._store.get().put(_key(any_id, _RECORD), record, content_type="application/json")
 
     async def original(self, any_id: AnyId) -> tuple[ObjectInfo | None, int]:
-        """Return the kept original, or None, and the bytes of it and its thumbnails."""
+        """Return the kept original, or None, and the bytes of it, its thumbnails and its content credentials."""
         sizes = await self.files(any_id)
         if _ORIGINAL not in sizes:
             return None, 0
-        served = sum(size for name, size in sizes.items() if name == _ORIGINAL or name.startswith(_THUMBNAIL))
+        served = sum(
+            size for name, size in sizes.items() if name in (_ORIGINAL, _CREDENTIALS) or name.startswith(_THUMBNAIL)
+        )
         return await self._store.get().head(_key(any_id, _ORIGINAL)), served
 
     async def restore(self, any_id: AnyId, sizes: Iterable[str]) -> bool:
@@ -108,6 +111,7 @@ class Evidence:
         """Return the keys of the evidence, and the keys that the files are served from. The original is first."""
         places = {_ORIGINAL: keys.original(any_id)}
         places |= {f"{_THUMBNAIL}{size}": keys.thumbnail(any_id, size) for size in sizes}
+        places[_CREDENTIALS] = keys.credentials(any_id)
         return {**places, _INCOMING: keys.incoming(any_id)} if isinstance(any_id, MediaId) else places
 
     async def _replace(self, source_key: str, target_key: str, etag: str = "", *, if_absent: bool = False) -> str:

@@ -13,7 +13,7 @@ from avion_media.backends.redis import Argument, Redis, load_script
 from avion_media.common import keys
 from avion_media.common.errors import SERVICE_FAULTS, Reason
 from avion_media.common.formats import BY_NAME
-from avion_media.common.media import MediaFacts, parse_size_names
+from avion_media.common.media import CredentialsState, MediaFacts, parse_size_names
 from avion_media.common.records import CustomRecord
 from avion_media.common.tasks import State, Status
 
@@ -138,7 +138,7 @@ def _write(status: Status) -> str:
     numbers = f"{facts.size_bytes} {facts.width} {facts.height} {int(facts.animated)} {facts.duration_s:.3f}"
     names = ",".join(facts.thumbnails)
     shown = "" if tuple(status.thumbnails) == facts.thumbnails else ",".join(status.thumbnails)
-    return f"{code} {facts.format.name} {numbers} {facts.blurhash} {sha256} {names} {shown}"
+    return f"{code} {facts.format.name} {numbers} {facts.blurhash} {sha256} {names} {shown} {facts.credentials}"
 
 
 def _effective_status(media_id: str, written: bytes, deletion_state: bytes) -> Status | None:
@@ -171,6 +171,7 @@ def _read(written: str, key: str) -> Status:
         animated=animated == "1",
         duration_s=float(duration_s),
         thumbnails=parse_size_names(names),
+        credentials=CredentialsState("".join(fields[_FACTS : _FACTS + 1])),
     )
     thumbnails = keys.origin_paths(media_id, parse_size_names(shown or names))
     return Status(media_id, state, facts=facts, thumbnails=thumbnails)

@@ -21,7 +21,7 @@ from avion_media.common.ids import (
     parse_any_id,
     remote_id_for,
 )
-from avion_media.common.media import owner_of
+from avion_media.common.media import CredentialsState, owner_of
 from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.common.wire.avion.media_grpc import MediaServiceServicer
@@ -91,6 +91,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             request.size,
             request.sha256,
             request.owner,
+            request.credentials,
             multipart=request.multipart,
             limits=self._config.upload,
             enabled=self._enabled,
@@ -107,6 +108,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             expires_s=int(self._config.upload.url_ttl),
             now=datetime.fromtimestamp(now, UTC),
             owner=upload.owner,
+            keep_credentials=upload.keep_credentials,
         )
         self._pending.admit(context.caller, now)  # if the URL could not be signed, the upload is not pending
         self._runtime.telemetry.attach_to_media_trace(media_id.text, begins=True)
@@ -343,6 +345,9 @@ def to_wire(status: Status) -> wire.MediaStatus:
         message.animated = facts.animated
         message.blurhash = facts.blurhash
         message.duration.FromMilliseconds(round(facts.duration_s * 1000))
+        message.has_credentials = facts.credentials is not CredentialsState.NONE
+        if facts.credentials is CredentialsState.BESIDE_FILE:
+            message.credentials_path = keys.credentials_path(status.media_id)
     return message
 
 

@@ -35,7 +35,7 @@ from avion_media.common import keys
 from avion_media.common.clock import utc_now
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.ids import MediaId
-from avion_media.common.media import owner_metadata
+from avion_media.common.media import upload_metadata
 from avion_media.common.parts import Part, PartPlan, plan_parts
 from avion_media.common.records import CustomRecord
 from avion_media.common.resources import ResourceSlot
@@ -133,8 +133,9 @@ class ResumableUploads:
     async def begin(self, media_id: MediaId, request: UploadRequest) -> tuple[str, int]:
         """Begin an upload. Return its id, and the size of its parts."""
         plan = plan_parts(request.size_bytes)
+        metadata = upload_metadata(request.owner, keep_credentials=request.keep_credentials)
         store_id = await self._uploads.create(
-            keys.incoming(media_id), content_type=request.content_type, metadata=owner_metadata(request.owner)
+            keys.incoming(media_id), content_type=request.content_type, metadata=metadata
         )
         return await self._seal(media_id, GrantedUpload(store_id, plan)), plan.part_bytes
 

@@ -14,10 +14,12 @@ from avion_media.common.errors import MediaError
 from avion_media.common.formats import MediaFormat, by_content_type, by_filename
 from avion_media.common.ids import InvalidId, MediaId, parse_media_id
 from avion_media.common.media import is_owner
+from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.media.settings import UploadConfig
 
 MAX_FILENAME_CHARACTERS = 255
 SHA256_BYTES = 32
+_KEEP = wire.CONTENT_CREDENTIALS_KEEP
 _MINUTE_S = 60
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
@@ -52,6 +54,7 @@ class UploadRequest:
     size_bytes: int
     sha256: bytes
     owner: str
+    keep_credentials: bool
 
 
 def check_upload_request(
@@ -60,6 +63,7 @@ def check_upload_request(
     size_bytes: int,
     sha256: bytes,
     owner: str = "",
+    credentials: int = wire.CONTENT_CREDENTIALS_UNSPECIFIED,
     *,
     multipart: bool = False,
     limits: UploadConfig,
@@ -75,12 +79,14 @@ def check_upload_request(
             _check_size(size_bytes, fmt, limits),
             _check_sha256(sha256, multipart=multipart),
             _check_owner(owner),
+            _check_credentials(credentials),
         )
         if violation is not None
     ]
     if violations or fmt is None:
         raise BadRequest(violations)
-    return UploadRequest(_key_format(filename, fmt, enabled), content_type, size_bytes, sha256, owner)
+    keep = limits.keeps_credentials if credentials == wire.CONTENT_CREDENTIALS_UNSPECIFIED else credentials == _KEEP
+    return UploadRequest(_key_format(filename, fmt, enabled), content_type, size_bytes, sha256, owner, keep)
 
 
 def _key_format(filename: str, fmt: MediaFormat, enabled: frozenset[str]) -> MediaFormat:
@@ -172,6 +178,12 @@ def check_page(page_size: int, page_token: str) -> tuple[int, MediaId | None]:
 def _check_owner(owner: str) -> Violation | None:
     if owner and not is_owner(owner):
         return Violation("owner", "must be 1 to 64 letters, digits and . _ : - (ASCII)", "OWNER_INVALID")
+    return None
+
+
+def _check_credentials(credentials: int) -> Violation | None:
+    if credentials not in wire.ContentCredentials.values():
+        return Violation("credentials", "is not one of DROP and KEEP", "CREDENTIALS_UNKNOWN")
     return None
 
 

@@ -1,4 +1,4 @@
-"""The origin: ``GET|HEAD /media/{id}``, ``/thumbnail/{size}/{id}`` and ``/capabilities`` (docs/contract.md, section 5).
+"""The origin: ``GET|HEAD`` of ``/media/{id}``, its credentials, ``/thumbnail/{size}/{id}`` and ``/capabilities``.
 
 A request reads the object store and nothing else decides: no fetch, no decode, no queue. Redis is queried only for
 deletions. While it is unavailable the origin serves what the store has, for caches to keep a short time. While it has
@@ -31,7 +31,7 @@ from avion_media.common import keys
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.formats import JPEG, WEBP
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
-from avion_media.common.media import WEBP_SUFFIX, is_size_name
+from avion_media.common.media import MANIFEST_TYPE, WEBP_SUFFIX, CredentialsState, is_size_name
 from avion_media.common.resources import Deletions, ResourceSlot
 from avion_media.common.telemetry import Telemetry, get_logger, instruments
 from avion_media.common.telemetry.attributes import OTHER
@@ -52,9 +52,11 @@ SAFETY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
+ANY_ORIGIN = {"Access-Control-Allow-Origin": "*"}
 _UNKNOWN_TYPE = "application/octet-stream"
 
 MEDIA = "/media/{id}"
+CREDENTIALS = "/media/{id}/credentials"
 THUMBNAIL = "/thumbnail/{size}/{id}"
 CAPABILITIES = "/capabilities"
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
@@ -75,11 +77,12 @@ class Target:
     any_id: AnyId
     key: str
     content_type: str | None = None
+    disposition: str = "inline"
 
     def served_as(self, info: ObjectInfo) -> tuple[str, str]:
         """Return content type and disposition: as detected, never as declared."""
         if self.content_type is not None:
-            return self.content_type, "inline"
+            return self.content_type, self.disposition
         facts = stored_facts(info)
         return (facts.format.content_type, "inline") if facts else (_UNKNOWN_TYPE, "attachment")
 
@@ -89,6 +92,8 @@ def route_of(path: str) -> tuple[str, str]:
     match path.split("/"):
         case ["", "media", media_id]:
             return MEDIA, media_id
+        case ["", "media", media_id, "credentials"]:
+            return CREDENTIALS, media_id
         case ["", "thumbnail", _size, media_id]:
             return THUMBNAIL, media_id
         case ["", "capabilities"]:
@@ -110,18 +115,14 @@ def target_of(path: str) -> Target | None:
         return None
     if route == MEDIA:
         return Target(route, any_id, keys.original(any_id))
+    if route == CREDENTIALS:
+        return Target(route, any_id, keys.credentials(any_id), MANIFEST_TYPE, "attachment")
     size = path.split("/")[2]
     if not is_size_name(size):
         return None
     # The size might not be configured any more, because URLs outlive the configuration.
     suffix, made_as = ("", JPEG) if name == media_id else (WEBP_SUFFIX, WEBP)
     return Target(route, any_id, keys.thumbnail(any_id, size + suffix), made_as.content_type)
-
-
-def object_headers(info: ObjectInfo, target: Target, cache_control: str) -> dict[str, str]:
-    """Return the headers of a response with the object, or a part of it."""
-    content_type, disposition = target.served_as(info)
-    return {"Content-Type": content_type, "Content-Disposition": disposition, **validators(info, cache_control)}
 
 
 def validators(info: ObjectInfo, cache_control: str) -> dict[str, str]:
@@ -149,7 +150,7 @@ def plain(
 
 def capabilities(fields: Mapping[str, Any]) -> Response:
     """Return what may be uploaded, as JSON that pages of any site can read."""
-    headers = {"Content-Type": "application/json", "Cache-Control": BRIEF, "Access-Control-Allow-Origin": "*"}
+    headers = {"Content-Type": "application/json", "Cache-Control": BRIEF, **ANY_ORIGIN}
     return Response(200, headers, json.dumps(fields).encode())
 
 
@@ -307,12 +308,15 @@ class Origin:
     telemetry: Telemetry
     config: HttpConfig
     capabilities: Callable[[], Mapping[str, Any]]
+    links_credentials: bool = False
     memory: WindowMemory = field(default_factory=WindowMemory, init=False)
 
     async def handle(self, request: Request) -> Response:
         """The response to any request: every one carries the safety headers."""
         response = await observed(self.telemetry, request, self._respond)
         response.headers.update(SAFETY_HEADERS)
+        if route_of(request.path)[0] == CREDENTIALS:  # validators are pages of any site
+            response.headers.update(ANY_ORIGIN)
         return response
 
     async def _respond(self, request: Request, route: str, timing: Timing) -> Response:
@@ -364,7 +368,9 @@ class Origin:
             return None
 
     async def _from_store(self, request: Request, target: Target, cache_control: str) -> Response:
-        if self.config.mode != "proxy" and request.method != "HEAD":  # a URL that is signed for GET serves no HEAD
+        # A URL that is signed for GET serves no HEAD. Credentials are small, and the store does not open them to
+        # other origins.
+        if self.config.mode != "proxy" and request.method != "HEAD" and target.route != CREDENTIALS:
             return await self._handed_over(target, cache_control)
         byte_range = forwardable_range(request.headers.get("range"))
         needs_facts = any(name in request.headers for name in CONDITIONS) or byte_range == _NO_BYTES
@@ -393,6 +399,15 @@ class Origin:
             cache_control = f"public, max-age={ttl_s // 2}"
         return Response(307, {"Location": url, "Cache-Control": cache_control})
 
+    def _headers(self, info: ObjectInfo, target: Target, cache_control: str) -> dict[str, str]:
+        """Return the headers of a response with the object, or a part of it."""
+        content_type, disposition = target.served_as(info)
+        headers = {"Content-Type": content_type, "Content-Disposition": disposition, **validators(info, cache_control)}
+        facts = stored_facts(info) if self.links_credentials and target.route == MEDIA else None
+        if facts is not None and facts.credentials is CredentialsState.BESIDE_FILE:
+            headers["Link"] = f'<{keys.credentials_path(target.any_id)}>; rel="c2pa-manifest"'
+        return headers
+
     async def _conditional(self, request: Request, target: Target, cache_control: str) -> Response:
         """Decided by the facts alone; the body is read only when it is sent. Raises as `_object` does."""
         headers = request.headers
@@ -405,7 +420,7 @@ class Origin:
                 return Response(304, validators(info, cache_control))
         if request.method == "HEAD":  # Range is defined for GET alone (RFC 9110, 14.2)
             length = {"Content-Length": str(info.size_bytes)}
-            return Response(200, object_headers(info, target, cache_control) | length)
+            return Response(200, self._headers(info, target, cache_control) | length)
         applies = range_applies(headers.get("if-range"), etag, info.last_modified)
         byte_range = parse_range(headers.get("range"), info.size_bytes) if applies else None
         return await self._object(request, target, byte_range, cache_control, etag=info.etag)
@@ -426,7 +441,7 @@ class Origin:
         except BaseException:
             body.close()
             raise
-        headers = object_headers(body.info, target, cache_control)
+        headers = self._headers(body.info, target, cache_control)
         if body.content_range is None:
             return Response(200, headers, body)
         return Response(206, headers | {"Content-Range": str(body.content_range)}, body)

@@ -32,16 +32,26 @@ class Kind(StrEnum):
     INCOMING = "incoming"
     ORIGINAL = "original"
     THUMBNAIL = "thumbnail"
+    CREDENTIALS = "credentials"
 
 
 _LABELS = {
     (SweepPart.UPLOADS, Kind.INCOMING): "incoming",
     (SweepPart.UPLOADS, Kind.ORIGINAL): "",  # image or video
     (SweepPart.UPLOADS, Kind.THUMBNAIL): "thumbnail",
+    (SweepPart.UPLOADS, Kind.CREDENTIALS): "credentials",
     (SweepPart.REMOTE, Kind.ORIGINAL): "remote",
     (SweepPart.REMOTE, Kind.THUMBNAIL): "remote_thumbnail",
+    (SweepPart.REMOTE, Kind.CREDENTIALS): "credentials",
 }
-STORED_KINDS = ("incoming", *(str(family) for family in Family), "thumbnail", "remote", "remote_thumbnail")
+STORED_KINDS = (
+    "incoming",
+    *(str(family) for family in Family),
+    "thumbnail",
+    "remote",
+    "remote_thumbnail",
+    "credentials",
+)
 """The kinds of objects that the sweep counts and reports."""
 
 
@@ -74,8 +84,9 @@ class _Source:
         self._limiter = limiter
         self._kind = kind
         self._id_length = _ID_LENGTHS[part]
-        # Thumbnails of remote media have the same prefix as those of uploads, and sort after them.
-        self._end = f"{prefix}remote/" if kind is Kind.THUMBNAIL and part is SweepPart.UPLOADS else None
+        # What is made of remote media has the same prefix as what is made of uploads, and sorts after it.
+        is_made = kind in (Kind.THUMBNAIL, Kind.CREDENTIALS)
+        self._end = f"{prefix}remote/" if is_made and part is SweepPart.UPLOADS else None
         self._page: list[ListedObject] = []
         self._label = _LABELS[part, kind]
         self.listed = 0
@@ -146,7 +157,7 @@ def _medium(name: str, found: list[Found]) -> Medium:
         return next((each.listed for each in found if each.kind is kind), None)
 
     thumbnails = tuple(each.listed for each in found if each.kind is Kind.THUMBNAIL)
-    return Medium(name, one(Kind.INCOMING), one(Kind.ORIGINAL), thumbnails)
+    return Medium(name, one(Kind.INCOMING), one(Kind.ORIGINAL), thumbnails, one(Kind.CREDENTIALS))
 
 
 async def open_media(
@@ -173,6 +184,7 @@ async def open_media(
     else:
         sources = [source(Kind.ORIGINAL, keys.CACHED_REMOTE_PREFIX, keys.original)]
         below = "remote/"
+    sources.append(source(Kind.CREDENTIALS, f"{keys.CREDENTIALS_PREFIX}{below}", keys.credentials))
     for size in sizes:
         # Continue after the last thumbnail of an id, which is the WebP.
         prefix = f"{keys.THUMBNAIL_PREFIX}{size}/{below}"

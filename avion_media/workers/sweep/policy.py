@@ -40,7 +40,7 @@ MEANINGS: dict[SweepReason, str] = {
     SweepReason.LOST_TASK: "completed, but its task was lost: queued again",
     SweepReason.ABANDONED: "uploaded, but never completed: removed",
     SweepReason.LEFTOVER: "processed or rejected, but its upload was left over: upload removed",
-    SweepReason.ORPHAN: "thumbnails without an original: removed",
+    SweepReason.ORPHAN: "thumbnails or content credentials without an original: removed",
     SweepReason.EXPIRED: "remote, neither fetched nor requested within `REMOTE__TTL`: removed",
     SweepReason.OVER_BUDGET: "remote, among the least recently used while the cache exceeds `REMOTE__BUDGET`: removed",
     SweepReason.OVERDUE_DELETION: "deleted, but its removal is overdue: queued again",
@@ -57,6 +57,7 @@ class Medium:
     incoming: ListedObject | None = None
     original: ListedObject | None = None
     thumbnails: tuple[ListedObject, ...] = ()
+    credentials: ListedObject | None = None
 
     @property
     def is_remote(self) -> bool:
@@ -66,12 +67,12 @@ class Medium:
     @property
     def objects(self) -> tuple[ListedObject, ...]:
         """All of its objects."""
-        return tuple(each for each in (self.incoming, self.original, *self.thumbnails) if each is not None)
+        return tuple(each for each in (self.incoming, *self.served) if each is not None)
 
     @property
     def served(self) -> tuple[ListedObject, ...]:
-        """Original and thumbnails."""
-        return tuple(each for each in (self.original, *self.thumbnails) if each is not None)
+        """Original, thumbnails and content credentials."""
+        return tuple(each for each in (self.original, *self.thumbnails, self.credentials) if each is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +161,8 @@ def decide(medium: Medium, known: KnownState, rules: Rules, now: datetime) -> Sw
     if medium.incoming is not None:
         return None if known.given_up else _decide_upload(medium, medium.incoming, known, rules, now)
     if medium.original is None:
-        old = all(_age(each, now) > rules.margin for each in medium.thumbnails)
-        return SweepDecision(medium, SweepReason.ORPHAN, medium.thumbnails) if old and medium.thumbnails else None
+        old = all(_age(each, now) > rules.margin for each in medium.served)
+        return SweepDecision(medium, SweepReason.ORPHAN, medium.served) if old and medium.served else None
     needed = last_needed(medium, known)
     if medium.is_remote and needed is not None and now - needed > rules.remote_ttl:
         return SweepDecision(medium, SweepReason.EXPIRED, medium.served, known.last_use)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mediascrub import PEEK_BYTES, Format, Picture, ScrubError, peek, read_picture
 from mediascrub.bounds import PictureBounds
 from tests.fuzz.parser import parser_target
-from tests.fuzz.samples import IMAGE_FORMATS, images, labelled
+from tests.fuzz.samples import IMAGE_FORMATS, check_credentials, images, labelled
 
 _BOUNDS = PictureBounds(max_pixels=4_000_000, max_frames=200)
 
@@ -15,7 +15,11 @@ def _feed(data: bytes) -> None:
     peek(content[:PEEK_BYTES], fmt)
     picture = _read(content, fmt)
     assert len(picture.original) <= 2 * len(content) + 200, "it grew"
-    assert _facts(_read(picture.original, fmt)) == _facts(picture), "a second reading finds something else"
+    again = _read(picture.original, fmt)
+    assert _facts(again) == _facts(picture), "a second reading finds something else"
+    assert again.credentials is None, "credentials stay"
+    if picture.credentials is not None:
+        check_credentials(picture.credentials, content)
 
 
 def _read(content: bytes, fmt: Format) -> Picture:

@@ -12,7 +12,7 @@ from mediascrub.ranges import Patch, Range
 from mediascrub.sparse import Missing, SparseFile
 from mediascrub.tests.videos import apply_patches
 from tests.fuzz.parser import parser_target
-from tests.fuzz.samples import VIDEO_FORMATS, labelled, videos
+from tests.fuzz.samples import VIDEO_FORMATS, check_credentials, labelled, videos
 
 _BOUNDS = VideoBounds(max_boxes=20_000, max_samples=200_000)
 _UNIT_BYTES = 4 << 10
@@ -38,6 +38,8 @@ def _check(plan: MoviePlan, content: bytes) -> None:
     assert all(_is_inside(each, len(content)) for each in plan.patches), "a patch outside the file"
     assert all(_is_inside(each, len(content)) for each in plan.poster_ranges), "a range outside the file"
     assert len(apply_patches(plan.patches, content)) == len(content), "the scrub moves bytes"
+    if plan.credentials is not None:
+        check_credentials(plan.credentials, content)
 
 
 def _examine_in_pieces(spool: int, size_bytes: int, fmt: Format) -> None:

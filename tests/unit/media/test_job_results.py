@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,12 +14,14 @@ import pytest
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import JPEG, MOV, MP4, MediaFormat
+from avion_media.common.media import CredentialsState
 from avion_media.media.job_results import checked_poster, is_blurhash
 from avion_media.media.pipeline import MediaPipeline, Processed
 from avion_media.media.plans import plan_to_json
 from avion_media.media.sandbox.sandbox import Sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from mediascrub.bounds import VideoBounds
+from mediascrub.credentials import CREDENTIALS_TYPE
 from mediascrub.ranges import Range
 from mediascrub.tests.videos import DATA, examine
 
@@ -33,6 +36,7 @@ TRUE = {
     "blurhash": "LEHV6nWB2yk8pyo0adR*.7kCMdnj",
     "scrubbed_bytes": len(ORIGINAL),
     "sha256": "0f" * 32,
+    "credentials": "",
 }
 
 
@@ -70,8 +74,9 @@ async def _process(
     fmt: MediaFormat,
     asked: list[Range] | None = None,
     thumbnails: Sequence[bytes] = (JPEG_START,) * 3,
+    manifest: bytes = b"",
 ) -> Processed:
-    sandbox = cast("Sandbox", _Hijacked(answer, (written, *thumbnails)))
+    sandbox = cast("Sandbox", _Hijacked(answer, (written, manifest, *thumbnails)))
     pipeline = MediaPipeline(sandbox, ThumbnailsConfig(), UploadConfig(), SandboxConfig())
     with ExitStack() as files:
         source = _Source(VIDEO, files)
@@ -118,6 +123,19 @@ async def test_thumbnails_as_a_job_writes_them_are_taken() -> None:
     assert list(made.thumbnails.values()) == [JPEG_START] * 3 + [WEBP_START]
 
 
+MANIFEST = struct.pack(">I4sI4s16s2s", 34, b"jumb", 26, b"jumd", CREDENTIALS_TYPE, b"\x03\x00")
+
+
+async def test_credentials_that_a_job_found_are_taken() -> None:
+    beside = {"credentials": "beside_file"}
+    made = await _process(TRUE | beside, ORIGINAL, JPEG, manifest=MANIFEST)
+    assert (made.credentials, made.manifest) == (CredentialsState.BESIDE_FILE, MANIFEST)
+    for lie in (b"", MANIFEST + b"\0", b"<script>", struct.pack(">I", (1 << 20) + 1) + MANIFEST[4:] + bytes(1 << 20)):
+        with pytest.raises(Rejected) as caught:
+            await _process(TRUE | beside, ORIGINAL, JPEG, manifest=lie)
+        assert caught.value.reason is Reason.DECODER_CRASHED
+
+
 SIDES: tuple[Any, ...] = (10**12, 65_501, 0, -1, 4.5, "40", None, True, [])
 
 
@@ -132,6 +150,9 @@ SIDES: tuple[Any, ...] = (10**12, 65_501, 0, -1, 4.5, "40", None, True, [])
         *({"blurhash": value} for value in ("", "LEHV6n", "<script>", "L" * 1000, "é" * 28, 7, None)),
         *({"scrubbed_bytes": value} for value in (0, -1, len(ORIGINAL) + 1, 8.0, "8", None, True)),
         *({"sha256": value} for value in ("", "0F" * 32, "0f" * 31, "0f" * 32 + "\n", "x" * 64, 5, None)),
+        *({"credentials": value} for value in ("inside", "IN_FILE", "5", "\0")),
+        {"credentials": []},
+        {"credentials": None},
     ],
     ids=str,
 )

@@ -14,21 +14,32 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class ContentCredentials(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CONTENT_CREDENTIALS_UNSPECIFIED: _ClassVar[ContentCredentials]
+    CONTENT_CREDENTIALS_DROP: _ClassVar[ContentCredentials]
+    CONTENT_CREDENTIALS_KEEP: _ClassVar[ContentCredentials]
+CONTENT_CREDENTIALS_UNSPECIFIED: ContentCredentials
+CONTENT_CREDENTIALS_DROP: ContentCredentials
+CONTENT_CREDENTIALS_KEEP: ContentCredentials
+
 class RequestMediaUploadRequest(_message.Message):
-    __slots__ = ("filename", "content_type", "size", "sha256", "owner", "multipart")
+    __slots__ = ("filename", "content_type", "size", "sha256", "owner", "multipart", "credentials")
     FILENAME_FIELD_NUMBER: _ClassVar[int]
     CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     MULTIPART_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
     filename: str
     content_type: str
     size: int
     sha256: bytes
     owner: str
     multipart: bool
-    def __init__(self, filename: _Optional[str] = ..., content_type: _Optional[str] = ..., size: _Optional[int] = ..., sha256: _Optional[bytes] = ..., owner: _Optional[str] = ..., multipart: _Optional[bool] = ...) -> None: ...
+    credentials: ContentCredentials
+    def __init__(self, filename: _Optional[str] = ..., content_type: _Optional[str] = ..., size: _Optional[int] = ..., sha256: _Optional[bytes] = ..., owner: _Optional[str] = ..., multipart: _Optional[bool] = ..., credentials: _Optional[_Union[ContentCredentials, str]] = ...) -> None: ...
 
 class RequestMediaUploadResponse(_message.Message):
     __slots__ = ("media_id", "upload_url", "upload_headers", "expires_at", "upload_id", "part_size")
@@ -88,7 +99,7 @@ class GetMediaStatusRequest(_message.Message):
     def __init__(self, media_id: _Optional[str] = ...) -> None: ...
 
 class MediaStatus(_message.Message):
-    __slots__ = ("media_id", "state", "reason", "retryable", "content_type", "size", "width", "height", "duration", "animated", "blurhash", "thumbnails")
+    __slots__ = ("media_id", "state", "reason", "retryable", "content_type", "size", "width", "height", "duration", "animated", "blurhash", "thumbnails", "has_credentials", "credentials_path")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[MediaStatus.State]
@@ -122,6 +133,8 @@ class MediaStatus(_message.Message):
     ANIMATED_FIELD_NUMBER: _ClassVar[int]
     BLURHASH_FIELD_NUMBER: _ClassVar[int]
     THUMBNAILS_FIELD_NUMBER: _ClassVar[int]
+    HAS_CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIALS_PATH_FIELD_NUMBER: _ClassVar[int]
     media_id: str
     state: MediaStatus.State
     reason: str
@@ -134,7 +147,9 @@ class MediaStatus(_message.Message):
     animated: bool
     blurhash: str
     thumbnails: _containers.ScalarMap[str, str]
-    def __init__(self, media_id: _Optional[str] = ..., state: _Optional[_Union[MediaStatus.State, str]] = ..., reason: _Optional[str] = ..., retryable: _Optional[bool] = ..., content_type: _Optional[str] = ..., size: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., animated: _Optional[bool] = ..., blurhash: _Optional[str] = ..., thumbnails: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    has_credentials: bool
+    credentials_path: str
+    def __init__(self, media_id: _Optional[str] = ..., state: _Optional[_Union[MediaStatus.State, str]] = ..., reason: _Optional[str] = ..., retryable: _Optional[bool] = ..., content_type: _Optional[str] = ..., size: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., animated: _Optional[bool] = ..., blurhash: _Optional[str] = ..., thumbnails: _Optional[_Mapping[str, str]] = ..., has_credentials: _Optional[bool] = ..., credentials_path: _Optional[str] = ...) -> None: ...
 
 class SignUploadPartsRequest(_message.Message):
     __slots__ = ("media_id", "upload_id", "numbers")

@@ -79,6 +79,7 @@ def _job(data: bytes, granted_bytes: int, max_memory_bytes: int = 1 << 30, fmt: 
     with (
         tempfile.TemporaryFile() as source,
         tempfile.TemporaryFile() as original,
+        tempfile.TemporaryFile() as manifest,
         tempfile.TemporaryFile() as thumbnail,
         tempfile.TemporaryFile() as webp,
     ):
@@ -91,8 +92,9 @@ def _job(data: bytes, granted_bytes: int, max_memory_bytes: int = 1 << 30, fmt: 
             "webp": "off",
             "bounds": asdict(PictureBounds()),
             "max_memory_bytes": max_memory_bytes,
+            "keep_credentials": False,
         }
-        files = [each.fileno() for each in (source, original, thumbnail, webp)]
+        files = [each.fileno() for each in (source, original, manifest, thumbnail, webp)]
         return picture_job(arguments | {"granted_bytes": granted_bytes}, files)
 
 

@@ -86,6 +86,21 @@ async def test_pages_of_any_site_can_read_what_may_be_uploaded(objects: Objects,
     assert not objects.reads
 
 
+@pytest.mark.parametrize("mode", ["proxy", "redirect", "accel"])
+async def test_credentials_are_sent_in_every_mode_to_pages_of_any_site(
+    objects: Objects, mode: Literal["proxy", "redirect", "accel"]
+) -> None:
+    objects.held[f"credentials/remote/{ID}.c2pa"] = b"manifest"
+    for known, status in ((False, 200), (True, 410)):
+        response, body = await asked(objects, f"{PATH}/credentials", deleted=known, config=HttpConfig(mode=mode))
+        assert (response.status, response.headers["Access-Control-Allow-Origin"]) == (status, "*")
+        if status == 200:
+            assert body == b"manifest"
+            assert response.headers["Content-Type"] == "application/c2pa"
+            assert response.headers["Content-Disposition"] == "attachment"
+    assert "Access-Control-Allow-Origin" not in (await asked(objects, PATH))[0].headers
+
+
 @pytest.mark.parametrize("query", ["?x=1", "?", "?a/../b"])
 async def test_a_query_leads_to_the_path_and_is_no_resource(objects: Objects, query: str) -> None:
     response, _ = await asked(objects, PATH + query)

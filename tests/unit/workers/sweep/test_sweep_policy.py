@@ -36,6 +36,7 @@ def medium(
     incoming: float | None = None,
     original: float | None = None,
     thumbnails: tuple[float, ...] = (),
+    credentials: float | None = None,
 ) -> Medium:
     """A medium by the ages of its objects in hours."""
     return Medium(
@@ -43,6 +44,7 @@ def medium(
         None if incoming is None else listed("incoming", incoming),
         None if original is None else listed("original", original),
         tuple(listed("thumbnail", age) for age in thumbnails),
+        None if credentials is None else listed("credentials", credentials),
     )
 
 
@@ -118,10 +120,12 @@ def test_an_upload_that_failed_by_our_fault_may_be_replayed(reason: Reason, orig
 
 
 @pytest.mark.parametrize("name", [UPLOAD, REMOTE])
-def test_thumbnails_without_original(name: str) -> None:
+def test_thumbnails_or_credentials_without_original(name: str) -> None:
     assert reason_for(medium(name, thumbnails=(2, 3))) is SweepReason.ORPHAN
     assert reason_for(medium(name, thumbnails=(2, 0.5))) is None
-    assert reason_for(medium(name, original=2, thumbnails=(2, 3))) is None
+    assert reason_for(medium(name, original=2, thumbnails=(2, 3), credentials=2)) is None
+    assert reason_for(medium(name, credentials=2)) is SweepReason.ORPHAN
+    assert reason_for(medium(name, thumbnails=(2,), credentials=0.5)) is None
 
 
 def test_remote_media_expire_and_uploads_never_do() -> None:

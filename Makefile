@@ -21,7 +21,7 @@ MINUTES  ?= 15
 RESTARTS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test image crash chaos skew fuzz check docs bench scale fmt clean mutants libraries
+.PHONY: help demo quick test image crash chaos skew fuzz check docs bench scale fmt clean mutants libraries wheels
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -71,6 +71,10 @@ fuzz: ## parsers and ports under mutated input, with a fresh seed; MINUTES=5 SEE
 libraries: ## each library alone: its wheel and sdist, its tests and README on it, lowest and newest Python; LIBRARIES=trio_grpc
 	@ops/bootstrap env
 	@for each in $(LIBRARIES); do $(VENV)/mypy --strict $$each && ops/test-library $$each || exit 1; done
+
+wheels: ## the wheels by pip alone, with the lowest and newest versions, on the oldest and newest Python; an upload with each
+	@ops/bootstrap demo
+	@ops/test-wheels --matrix
 
 mutants: ## rules of the service broken, and small changes of supervisors/: each must make a test fail; MUTANTS="--only _policy"
 	@ops/bootstrap env

@@ -32,7 +32,7 @@ def check_programs() -> None:
     try:
         import moto.server  # noqa: F401 - only whether it is there
     except ImportError:
-        missing.append("the embedded S3 store is not installed: uv sync --extra dev-store")
+        missing.append("the embedded S3 store is not installed: pip install avion-media[dev-store]")
     if missing:
         raise CannotEmbed("\n".join(missing))
 
@@ -54,7 +54,7 @@ async def _run_redis(port: int, child: Child[None]) -> None:
 
 
 async def _run_store(port: int, child: Child[None]) -> None:
-    await _run_program(child, [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port)
+    await _run_program(child, [sys.executable, "-P", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port)
 
 
 async def _run_program(child: Child[None], command: Sequence[str], port: int) -> None:

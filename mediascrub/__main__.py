@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Scrub the named files. Return 1 if one of them could not be scrubbed."""
     parser = argparse.ArgumentParser(
         prog="scrub",
-        description="Write copies of photos and videos without private data.",
+        description="Write copies of photos, videos and audio without private data.",
         epilog="The copy of photo.jpg is photo.scrubbed.jpg beside it. The file itself is never changed.",
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")

@@ -1,4 +1,4 @@
-"""Limits of media: every check of size, frames, duration and aspect, for images and videos."""
+"""Limits of media: every check of size, frames, duration and aspect, for images, videos and audio."""
 
 from __future__ import annotations
 

@@ -11,7 +11,10 @@ class ScrubCode(StrEnum):
     EMPTY = "empty"
     CORRUPT = "corrupt"  # no decoder can follow the structure
     UNSUPPORTED = "unsupported"  # a valid file with a feature that is not on the list
-    NO_VIDEO = "no_video"  # a container of videos without a video track
+    NO_VIDEO = "no_video"  # a container of videos without a video track, and without sound
+    NO_SOUND = "no_sound"  # an audio file without sound
+    SEVERAL_TRACKS = "several_tracks"  # an audio file with moving pictures, or with more than one track of sound
+    ENCRYPTED = "encrypted"
     EXTERNAL_REFERENCE = "external_reference"  # the file refers to data in another one
     BAD_DIMENSIONS = "bad_dimensions"  # from here on, the limits of `Bounds`
     BAD_ASPECT = "bad_aspect"

@@ -31,7 +31,7 @@ def scrub_file(source: Path, target: Path) -> bool:
         found = sniff(original.read(HEAD_BYTES), size=size_bytes)
         if found.format is None:
             raise ScrubError(ScrubCode.UNSUPPORTED if size_bytes else ScrubCode.EMPTY, f"its type is {found.name}")
-        scrub = _scrub_image if found.format.kind is MediaKind.IMAGE else _scrub_video
+        scrub = _scrub_image if found.format.kind is MediaKind.IMAGE else _scrub_movie
         mapped = mmap.mmap(original.fileno(), 0, access=mmap.ACCESS_READ)
         with mapped, memoryview(mapped) as view, _replacing(target, source) as copy:
             return scrub(view, found.format, copy)
@@ -43,7 +43,7 @@ def _scrub_image(view: memoryview, fmt: Format, copy: BinaryIO) -> bool:
     return scrubbed != view
 
 
-def _scrub_video(view: memoryview, fmt: Format, copy: BinaryIO) -> bool:
+def _scrub_movie(view: memoryview, fmt: Format, copy: BinaryIO) -> bool:
     copy.write(view)
     copy.flush()
     plan = plan_movie(SparseFile(copy.fileno(), len(view)), fmt)

@@ -32,9 +32,9 @@ class MoviePlan:
     """All that follows from a container's structure, without decoding a sample."""
 
     format: Format
-    stream: str  # the video that players show: ``i:`` and its id, or ``V:`` and its number among the videos
+    stream: str  # the video that players show: ``i:`` and its id, or ``V:`` and its number; ``A:0`` is sound alone
     pixels: int  # of a frame of it
-    duration_s: float
+    duration_s: float  # 0.0 if the structure of sound does not say it
     poster_seconds: float  # how much of it can be decoded from its start
     poster_ranges: tuple[Range, ...]  # what must be present for that; sorted, and they do not touch
     patches: tuple[Patch, ...]  # sorted; they do not touch, keep the length, and can be applied repeatedly
@@ -54,8 +54,15 @@ def decodable_seconds(wanted: float, covered: float) -> float:
     return min(wanted, max(covered - REORDERING_S, covered / 2, _SHORTEST_S))
 
 
+def sound_plan(
+    file: SparseFile, fmt: Format, duration_s: float, patches: tuple[Patch, ...], credentials: Credentials | None = None
+) -> MoviePlan:
+    """Return the plan of a file with sound alone, whose picture is the waveform: all of the file is needed for it."""
+    return MoviePlan(fmt, "A:0", 0, duration_s, 0.0, merged([file.whole]), patches, credentials)
+
+
 class MovieFormat(Protocol):
-    """A container of videos: a module with this function."""
+    """A container of videos, or of sound alone: a module with this function."""
 
     def plan(self, file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
         """Plan poster and scrub of a file of ``fmt`` from what is present. Raises `Missing` or `ScrubError`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mediascrub import gif, heif, jpeg, matroska, mp4, png, webp
+from mediascrub import flac, gif, heif, jpeg, matroska, mp3, mp4, ogg, png, wav, webp
 from mediascrub.bounds import PictureBounds, VideoBounds
 from mediascrub.errors import ScrubCode, ScrubError
 from mediascrub.formats import Format
@@ -26,6 +26,12 @@ _MOVIES: dict[Format, MovieFormat] = {
     Format.MOV: mp4,
     Format.WEBM: matroska,
     Format.MKV: matroska,
+    Format.M4A: mp4,
+    Format.WEBA: matroska,
+    Format.MP3: mp3,
+    Format.OGG: ogg,
+    Format.FLAC: flac,
+    Format.WAV: wav,
 }
 
 
@@ -58,9 +64,10 @@ def read_picture(view: memoryview, fmt: Format, bounds: PictureBounds | None = N
 def plan_movie(
     file: SparseFile, fmt: Format, *, poster_seconds: float = POSTER_SECONDS, bounds: VideoBounds | None = None
 ) -> MoviePlan:
-    """Plan the scrub of a video whose content is of ``fmt``, from its container's structure alone.
+    """Plan the scrub of a video or an audio file whose content is of ``fmt``, from its container's structure alone.
 
-    The plan also names the byte ranges from which the first ``poster_seconds`` can be decoded. Nothing is changed:
+    The plan also names the byte ranges from which the first ``poster_seconds`` can be decoded; of sound, all. Its
+    format is ``fmt.other`` if the file turns out to be of that. Nothing is changed:
     the caller applies ``patches``. Raises `Missing` if more of the file is needed: fetch that and call again. Raises
     `ScrubError` if the file is at fault, with any code but EMPTY and TOO_MANY_FRAMES. Hostile files raise nothing
     else; time and memory are bounded by ``bounds``.

@@ -10,6 +10,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 
+from mediascrub import mp3, wav
 from mediascrub.errors import ScrubError
 from mediascrub.formats import Format, MediaKind
 from mediascrub.isobmff import PADDING, box_at, codes
@@ -61,9 +62,9 @@ _SIGNATURES: tuple[tuple[Format | str, tuple[bytes, ...]], ...] = (
     ("flv", (b"FLV\x01",)),
     ("asf", (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",)),
     ("mpeg-ps", (b"\x00\x00\x01\xba",)),
-    ("ogg", (b"OggS",)),
-    ("flac", (b"fLaC",)),
-    ("mp3", (b"ID3",)),
+    (Format.OGG, (b"OggS",)),
+    (Format.FLAC, (b"fLaC",)),
+    (Format.MP3, (b"ID3",)),
     ("pdf", (b"%PDF-",)),
     ("postscript", (b"%!PS", b"\xc5\xd0\xd3\xc6")),
     ("zip", (b"PK\x03\x04", b"PK\x05\x06")),
@@ -73,7 +74,7 @@ _SIGNATURES: tuple[tuple[Format | str, tuple[bytes, ...]], ...] = (
     ("elf", (b"\x7fELF",)),
     ("wasm", (b"\x00asm",)),
 )
-_RIFF_FORMS: dict[bytes, Format | str] = {b"WEBP": Format.WEBP, b"AVI ": "avi", b"WAVE": "wav", b"ACON": "ani"}
+_RIFF_FORMS: dict[bytes, Format | str] = {b"WEBP": Format.WEBP, b"AVI ": "avi", b"WAVE": Format.WAV, b"ACON": "ani"}
 _BMP_HEADER_SIZES = frozenset((12, 16, 40, 52, 56, 64, 108, 124))
 _TS_PACKET_BYTES = 188
 
@@ -89,6 +90,10 @@ def _by_signature(head: bytes) -> _Found:
             return found
     if head.startswith(b"RIFF"):
         return _RIFF_FORMS.get(head[8:12])
+    if head.startswith(wav.FORMS):
+        return Format.WAV if head[8:12] == b"WAVE" else None
+    if (length := mp3.frame_bytes(head[: mp3.HEAD_BYTES])) and mp3.frame_bytes(head[length : length + mp3.HEAD_BYTES]):
+        return Format.MP3
     if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADER_SIZES:
         return "bmp"
     if head.startswith(b"MZ") and len(head) > 64 and 0 in head[:64]:
@@ -109,7 +114,7 @@ MP4_BRANDS = codes(
 # Their beginnings. Phones write H.264 as 3GP; the boxes are those of MP4, and its reader refuses unknown codecs.
 BRANDS_OF_3GP = (b"3gp", b"3g2", b"3ge", b"3gg", b"3gr", b"3gs")
 _BY_MAJOR: dict[bytes, Format | str] = {b"qt  ": Format.MOV, b"crx ": "cr3"}
-_BY_MAJOR |= dict.fromkeys(AVIF_BRANDS, Format.AVIF) | dict.fromkeys(codes("M4A M4B M4P F4A F4B"), "m4a")
+_BY_MAJOR |= dict.fromkeys(AVIF_BRANDS, Format.AVIF) | dict.fromkeys(codes("M4A M4B M4P F4A F4B"), Format.M4A)
 # Cameras put their maker's brand first (XAVC, niko, …), and the format after it.
 _BY_ANY = (
     (Format.MP4, MP4_BRANDS),

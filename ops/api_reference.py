@@ -10,6 +10,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 
 from avion_media.common.errors import SENTENCES, Reason
+from avion_media.common.media import WAVEFORM_SPANS
 from avion_media.common.parts import MAX_PARTS, MIN_PART_BYTES, MULTIPART_THRESHOLD_BYTES
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
@@ -168,9 +169,11 @@ CALLS = {
         wire.Capabilities(
             max_image_bytes=UPLOAD.max_image_bytes,
             max_video_bytes=UPLOAD.max_video_bytes,
+            max_audio_bytes=UPLOAD.max_audio_bytes,
             max_pixels=UPLOAD.max_pixels,
             max_duration={"seconds": int(UPLOAD.max_duration)},
-            content_types=["image/jpeg", "video/mp4"],
+            max_audio_duration={"seconds": int(UPLOAD.max_audio_duration)},
+            content_types=["image/jpeg", "video/mp4", "audio/mpeg"],
             thumbnail_sizes={"small": 400, "medium": 800, "large": 1600},
             multipart=True,
             multipart_threshold=MULTIPART_THRESHOLD_BYTES,
@@ -202,8 +205,9 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
             ("CONTENT_TYPE_REQUIRED", "CONTENT_TYPE_UNSUPPORTED", "CONTENT_TYPE_DISABLED"),
         ),
         "size": (
-            f"Bytes, at least 1 and at most `UPLOAD__MAX_IMAGE_BYTES` ({UPLOAD.max_image_bytes // MIB} MiB) or"
-            f" `UPLOAD__MAX_VIDEO_BYTES` ({UPLOAD.max_video_bytes // MIB} MiB). The store refuses another length",
+            f"Bytes, at least 1 and at most `UPLOAD__MAX_IMAGE_BYTES` ({UPLOAD.max_image_bytes // MIB} MiB),"
+            f" `UPLOAD__MAX_VIDEO_BYTES` ({UPLOAD.max_video_bytes // MIB} MiB) or `UPLOAD__MAX_AUDIO_BYTES`"
+            f" ({UPLOAD.max_audio_bytes // MIB} MiB). The store refuses another length",
             ("SIZE_NEGATIVE", "SIZE_ZERO", "SIZE_TOO_LARGE"),
         ),
         "sha256": (
@@ -262,13 +266,19 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "retryable": ("`FAILED`: whether the same file can succeed later", ()),
         "content_type": ("`READY`: the type by content, never as declared", ()),
         "size": ("`READY`: bytes of the original as it is served", ()),
-        "width": ("`READY`: pixels as displayed, with the orientation applied", ()),
+        "width": ("`READY`: pixels as displayed, with the orientation applied; of audio 0", ()),
         "height": ("`READY`: pixels, likewise", ()),
-        "duration": ("`READY`: of a video or an animation", ()),
+        "duration": ("`READY`: of a video, an animation or audio", ()),
         "animated": ("`READY`: an image with several frames", ()),
-        "blurhash": ("`READY`: a [BlurHash](https://blurha.sh) of the image or poster", ()),
+        "blurhash": ("`READY`: a [BlurHash](https://blurha.sh) of the image or poster; of audio empty", ()),
         "thumbnails": (
-            "`READY`: path at the origin by the name of the size; `small.webp` where there is a WebP as well",
+            "`READY`: path at the origin by the name of the size; `small.webp` where there is a WebP as well. Of audio"
+            " they show the waveform",
+            (),
+        ),
+        "waveform": (
+            f"`READY`, of audio: a byte for each of {WAVEFORM_SPANS} equal parts, the largest absolute value of all"
+            " channels; 255 is full scale",
             (),
         ),
         "has_credentials": ("`READY`: the file had content credentials (C2PA) before it was scrubbed", ()),
@@ -334,8 +344,10 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "Capabilities": {
         "max_image_bytes": ("Largest image", ()),
         "max_video_bytes": ("Largest video", ()),
+        "max_audio_bytes": ("Largest audio file; `content_types` says whether audio is accepted", ()),
         "max_pixels": ("Maximum width × height × frames that are decoded", ()),
         "max_duration": ("Longest video", ()),
+        "max_audio_duration": ("Longest audio file", ()),
         "content_types": ("What RequestMediaUpload accepts", ()),
         "thumbnail_sizes": ("Longest edge in pixels, by the name of the size", ()),
         "multipart": ("Whether uploads in parts are possible", ()),

@@ -195,7 +195,7 @@ class _Import:
                 b"",
                 row.owner,
                 limits=self._config.upload,
-                enabled=self._config.decoders.enabled(),
+                enabled=self._config.enabled_formats(),
             )
         except BadRequest as error:
             raise _NotImported(str(error)) from None
@@ -227,7 +227,7 @@ class _Sources:
         self._root = root.resolve()
         self._fetcher = Fetcher(
             guard_of(config.remote),
-            max_bytes=max(config.upload.max_image_bytes, config.upload.max_video_bytes),
+            max_bytes=config.upload.most_bytes,
             timeout_s=config.remote.timeout,
             user_agent=user_agent_of(config),
         )

@@ -58,6 +58,7 @@ def describe(status: wire.MediaStatus, base_url: str) -> dict[str, Any]:
         "animated": status.animated,
         "blurhash": status.blurhash,
         "has_credentials": status.has_credentials,
+        "waveform": status.waveform.hex(),
     }
     if status.state == wire.MediaStatus.READY:
         described["url"] = f"{base_url}/media/{status.media_id}"

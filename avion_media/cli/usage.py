@@ -17,7 +17,7 @@ from avion_media.items.owners import OwnedMedium
 from avion_media.process.runtime import Runtime
 
 Group = tuple[str, str]
-"""Kind (image or video) and month (2026-11)."""
+"""Kind (image, video or audio) and month (2026-11)."""
 
 
 @dataclass(slots=True)

@@ -20,6 +20,9 @@ class Reason(StrEnum):
     TYPE_MISMATCH = "type_mismatch"
     CORRUPT = "corrupt"
     NO_VIDEO = "no_video"
+    NO_SOUND = "no_sound"
+    SEVERAL_TRACKS = "several_tracks"
+    ENCRYPTED = "encrypted"
     TOO_MANY_PIXELS = "too_many_pixels"
     TOO_MANY_FRAMES = "too_many_frames"
     BAD_DIMENSIONS = "bad_dimensions"
@@ -49,14 +52,17 @@ MEANINGS: dict[Reason, str] = {
     Reason.EMPTY: "the file is empty",
     Reason.UNKNOWN_TYPE: "the file type was not recognised",
     Reason.UNSUPPORTED_TYPE: "the file type is known, but it is not supported, or its decoder is switched off",
-    Reason.TYPE_MISMATCH: "the content is a video where an image was declared, or the reverse",
+    Reason.TYPE_MISMATCH: "the content is not of the declared family: image, video or audio",
     Reason.CORRUPT: "the file is damaged and cannot be decoded",
     Reason.NO_VIDEO: "the container has no video track",
+    Reason.NO_SOUND: "the audio file has no sound",
+    Reason.SEVERAL_TRACKS: "the audio file has several tracks of sound, moving pictures, or chained streams",
+    Reason.ENCRYPTED: "the file is encrypted (DRM)",
     Reason.TOO_MANY_PIXELS: "the file has more pixels than `UPLOAD__MAX_PIXELS`",
     Reason.TOO_MANY_FRAMES: "the file has more than 10,000 frames",
     Reason.BAD_DIMENSIONS: "width or height is zero, or beyond what decoders accept",
     Reason.BAD_ASPECT: "one side is more than 200 times the other",
-    Reason.TOO_LONG: "the video is longer than `UPLOAD__MAX_DURATION`",
+    Reason.TOO_LONG: "the video is longer than `UPLOAD__MAX_DURATION`, or the sound than `UPLOAD__MAX_AUDIO_DURATION`",
     Reason.TOO_LARGE: "the file is larger than the limit for its kind, or than `REMOTE__MAX_BYTES`",
     Reason.TOO_COMPLEX: "the container has more than 200,000 boxes or elements, 4,000,000 samples or 100 edits",
     Reason.DECODER_LIMIT: "decoding exceeded the sandbox's limit on memory, CPU time or output",
@@ -81,15 +87,19 @@ SENTENCES: dict[Reason, str] = {
     Reason.EMPTY: "The file is empty.",
     Reason.UNKNOWN_TYPE: "This type of file is not known.",
     Reason.UNSUPPORTED_TYPE: "This type of file is not supported.",
-    Reason.TYPE_MISMATCH: "The file is not of the kind that its name promises: an image is a video, or the reverse.",
+    Reason.TYPE_MISMATCH: "The file is not of the kind that its name promises: image, video or sound.",
     Reason.CORRUPT: "The file is damaged. Please open it on your device and save it again.",
     Reason.NO_VIDEO: "The file contains no video.",
+    Reason.NO_SOUND: "The file contains no sound.",
+    Reason.SEVERAL_TRACKS: "The file contains more than one track. Please export its sound alone, as one track.",
+    Reason.ENCRYPTED: "The file is protected against copying, so it cannot be published.",
     Reason.TOO_MANY_PIXELS: "The picture is too large. At most {max_pixels} pixels are accepted (width × height).",
     Reason.TOO_MANY_FRAMES: "The animation has too many frames. At most {max_frames} are accepted.",
     Reason.BAD_DIMENSIONS: "The picture has no width or height, or one side is longer than {max_side} pixels.",
     Reason.BAD_ASPECT: "The picture is too narrow. The longer side can be at most {max_aspect} times the other.",
-    Reason.TOO_LONG: "The video is too long. At most {max_duration} are accepted.",
-    Reason.TOO_LARGE: "The file is too large. Images can have {max_image_bytes} and videos {max_video_bytes}.",
+    Reason.TOO_LONG: "The file is too long. Videos can have {max_duration} and audio {max_audio_duration}.",
+    Reason.TOO_LARGE: "The file is too large. Images can have {max_image_bytes}, videos {max_video_bytes} and audio"
+    " {max_audio_bytes}.",
     Reason.TOO_COMPLEX: "The file has too many parts. Please save it again in a usual format.",
     Reason.DECODER_LIMIT: "The file is too complex to be processed. Please save it again in a usual format.",
     Reason.DECODER_CRASHED: "The file could not be processed. Please save it again in a usual format.",

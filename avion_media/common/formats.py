@@ -14,6 +14,7 @@ class Family(StrEnum):
 
     IMAGE = "image"
     VIDEO = "video"
+    AUDIO = "audio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,8 @@ class MediaFormat:
     """One accepted format.
 
     ``name`` is also the name of its switch (``DECODERS__<NAME>``), ``switched_on`` where that stands unless it is set;
-    ``extensions[0]`` is the one in object keys. What is not ``shown_by_browsers`` has the rendition `FULL_SIZE`.
+    ``extensions[0]`` is the one in object keys. ``shared_extensions`` are those of the same container with pictures.
+    What is not ``shown_by_browsers`` has the rendition `FULL_SIZE`.
     """
 
     code: int
@@ -30,6 +32,7 @@ class MediaFormat:
     content_type: str
     extensions: tuple[str, ...]
     other_content_types: tuple[str, ...] = ()
+    shared_extensions: tuple[str, ...] = ()
     switched_on: bool = True
     shown_by_browsers: bool = True
 
@@ -65,8 +68,20 @@ MP4 = MediaFormat(
 MOV = MediaFormat(33, "mov", Family.VIDEO, "video/quicktime", ("mov", "qt"))
 WEBM = MediaFormat(34, "webm", Family.VIDEO, "video/webm", ("webm",))
 MKV = MediaFormat(35, "mkv", Family.VIDEO, "video/x-matroska", ("mkv",), ("video/matroska",))
+MP3 = MediaFormat(64, "mp3", Family.AUDIO, "audio/mpeg", ("mp3",), ("audio/mp3",))
+OGG = MediaFormat(65, "ogg", Family.AUDIO, "audio/ogg", ("ogg", "oga", "opus"), ("audio/opus",))
+FLAC = MediaFormat(66, "flac", Family.AUDIO, "audio/flac", ("flac",))
+M4A = MediaFormat(
+    67, "m4a", Family.AUDIO, "audio/mp4", ("m4a", "m4b"), ("audio/x-m4a",), shared_extensions=MP4.extensions
+)
+WAV = MediaFormat(68, "wav", Family.AUDIO, "audio/wav", ("wav", "wave"), ("audio/x-wav",))
+WEBA = MediaFormat(69, "weba", Family.AUDIO, "audio/webm", ("weba",), shared_extensions=WEBM.extensions)
 
-FORMATS: tuple[MediaFormat, ...] = (JPEG, PNG, GIF, WEBP, AVIF, HEIC, MP4, MOV, WEBM, MKV)
+FORMATS: tuple[MediaFormat, ...] = (
+    *(JPEG, PNG, GIF, WEBP, AVIF, HEIC),
+    *(MP4, MOV, WEBM, MKV),
+    *(MP3, OGG, FLAC, M4A, WAV, WEBA),
+)
 
 BY_CODE = {each.code: each for each in FORMATS}
 BY_NAME = {each.name: each for each in FORMATS}
@@ -81,7 +96,9 @@ def by_content_type(content_type: str) -> MediaFormat | None:
     return BY_CONTENT_TYPE.get(content_type.partition(";")[0].strip().lower())
 
 
-def by_filename(filename: str) -> MediaFormat | None:
-    """The format that a file name's extension names, or None."""
+def by_filename(filename: str, declared: MediaFormat | None = None) -> MediaFormat | None:
+    """The format that a file name's extension names, or None; the ``declared`` one if that shares the extension."""
     _, dot, extension = filename.rpartition(".")
+    if dot and declared is not None and extension.lower() in declared.shared_extensions:
+        return declared
     return BY_EXTENSION.get(extension.lower()) if dot else None

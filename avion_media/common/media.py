@@ -42,11 +42,12 @@ class CredentialsState(StrEnum):
 class MediaFacts:
     """Facts about one media item, all from its content, never as declared.
 
-    ``width`` and ``height`` are pixels as displayed (orientation, rotation and pixel aspect applied);
+    ``width`` and ``height`` are pixels as displayed (orientation, rotation and pixel aspect applied).
     ``duration_s`` is 0.0 for stills. ``sha256`` is the hash of the scrubbed original, in hex; it is empty for large
     videos, of which only some ranges are read. ``thumbnails`` lists the sizes that were made, which can differ from the
     present configuration; sizes that were also made as WebP are listed again with ``.webp``. It is empty for originals
-    of an earlier version, which did not record it. ``credentials`` are those of the file before the scrub.
+    of an earlier version, which did not record it. ``credentials`` are those of the file before the scrub. Audio has no
+    pixels and no BlurHash; ``waveform`` has the peaks of `WAVEFORM_SPANS` equal parts, 255 for full scale.
     """
 
     format: MediaFormat
@@ -59,6 +60,7 @@ class MediaFacts:
     duration_s: float = 0.0
     thumbnails: tuple[str, ...] = ()
     credentials: CredentialsState = CredentialsState.NONE
+    waveform: bytes = b""
 
     def to_metadata(self) -> dict[str, str]:
         """User metadata for the object store (ASCII keys and values).
@@ -80,6 +82,8 @@ class MediaFacts:
             metadata["thumbnails"] = ",".join(self.thumbnails)
         if self.credentials:
             metadata[CREDENTIALS_METADATA] = str(self.credentials)
+        if self.waveform:
+            metadata["waveform"] = self.waveform.hex()
         return metadata
 
     def is_of_same_file(self, other: MediaFacts) -> bool:
@@ -97,6 +101,9 @@ class ThumbnailSize:
 
 FULL_SIZE = ThumbnailSize("full", 4096)
 """An extra size for images in a format that most browsers cannot show: browsers show this JPEG instead."""
+
+WAVEFORM_SPANS = 100
+"""Number of equal parts of sound, each with its peak."""
 
 MAX_THUMBNAIL_BYTES = 4 << 20
 """Maximum size of one thumbnail. Noise of 4096 x 4096 pixels would exceed it at quality 80."""

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr, field_validator
 
 from avion_media.backends.settings import RedisConfig, RemoteConfig, S3Config, StatusConfig, TasksConfig
+from avion_media.common.formats import FORMATS, Family
 from avion_media.common.settings import Duration, HttpUrl, Section, Token, check_http_url, split_list
 from avion_media.media.settings import DecodersConfig, SandboxConfig, ThumbnailsConfig, UploadConfig
 
@@ -147,3 +148,8 @@ class ItemSettings(Section):
     tasks: TasksConfig = TasksConfig()
     sandbox: SandboxConfig = SandboxConfig()
     moderation: ModerationConfig = ModerationConfig()
+
+    def enabled_formats(self) -> frozenset[str]:
+        """Return the names of the formats that are accepted."""
+        sounds = {fmt.name for fmt in FORMATS if fmt.family is Family.AUDIO}
+        return self.decoders.enabled() - (frozenset() if self.upload.audio else sounds)

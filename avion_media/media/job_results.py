@@ -13,13 +13,20 @@ from itertools import pairwise
 from typing import Any, NoReturn, TypeGuard
 
 from avion_media.common.errors import Reason, Rejected
-from avion_media.common.media import MAX_MANIFEST_BYTES, MAX_THUMBNAIL_BYTES, WEBP_SUFFIX, CredentialsState
+from avion_media.common.media import (
+    MAX_MANIFEST_BYTES,
+    MAX_THUMBNAIL_BYTES,
+    WAVEFORM_SPANS,
+    WEBP_SUFFIX,
+    CredentialsState,
+)
 from avion_media.media.plans import plan_from_json
 from mediascrub import Bounds, Credentials, Format, MoviePlan, PictureBounds, Range, VideoBounds
 from mediascrub.credentials import is_manifest
 
 POSTER_SCAN_S = 10.0  # the part of a video that is searched for a frame that is not blank
-_STREAM = re.compile("[iV]:[0-9]{1,10}")
+_STREAM = re.compile("[iVA]:[0-9]{1,10}")
+_WAVEFORM = re.compile(f"[0-9a-f]{{{2 * WAVEFORM_SPANS}}}")
 _BASE_83 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz#$%*+,-.:;=?@[]^_{|}~"
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -54,6 +61,16 @@ def checked_poster(found: dict[str, Any], size_bytes: int, bounds: VideoBounds) 
     if key_frame.length > bounds.max_poster_bytes:
         _refuse(found)
     return facts | {"key_frame": key_frame}
+
+
+def checked_sound(found: dict[str, Any], max_duration_s: float) -> dict[str, Any]:
+    """Return all facts of a `sound_job`, and no other values."""
+    duration_s, waveform = found.get("duration_s"), found.get("waveform")
+    if not _is_duration(duration_s, max_duration_s) or not isinstance(waveform, str):
+        _refuse(found)
+    if _WAVEFORM.fullmatch(waveform) is None:
+        _refuse(found)
+    return {"duration_s": duration_s, "waveform": bytes.fromhex(waveform)}
 
 
 def _checked_frame(found: dict[str, Any], bounds: Bounds, **checks: Callable[[Any], bool]) -> dict[str, Any]:
@@ -113,7 +130,7 @@ def _is_sound(plan: MoviePlan, fmt: Format, size_bytes: int, max_duration_s: flo
     """Return whether all ranges are inside the file, without overlap or change of length."""
     patches = [Range(each.offset, each.length) for each in plan.patches]
     return (
-        plan.format == fmt
+        plan.format in (fmt, fmt.other)
         and isinstance(plan.stream, str)
         and _STREAM.fullmatch(plan.stream) is not None
         and _is_count(plan.pixels)

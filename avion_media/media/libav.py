@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 
 import av
@@ -19,6 +21,17 @@ av.logging.set_level(av.logging.ERROR)
 for _module in pkgutil.walk_packages(av.__path__, "av."):  # a job can import none, and PyAV does so late
     if _module.name not in ("av.__main__", "av.datasets"):
         importlib.import_module(_module.name)
+
+
+@contextmanager
+def without_damage() -> Iterator[None]:
+    """End the block at an error of libav, which has left a message, but not at a lack of memory."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except av.FFmpegError:
+        return
 
 
 def graph_for(frame: VideoFrame, *filters: tuple[str, str]) -> av.filter.Graph:

@@ -44,6 +44,10 @@ def poster_bytes(pixels: int) -> int:
     return _POSTER_BASE_BYTES + _POSTER_BYTES_PER_PIXEL * pixels
 
 
+SOUND_BYTES = _POSTER_BASE_BYTES
+"""How much memory a waveform may need, decoder and thumbnails included."""
+
+
 def require_memory(picture: Picture, max_memory_bytes: int) -> None:
     """Raise `Rejected` (DECODER_LIMIT) if the decoded picture alone, in RGB, exceeds the memory."""
     if picture.width * picture.height * 3 // picture.reduction**2 > max_memory_bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -15,7 +15,7 @@ import trio
 
 from avion_media.backends.files import LocalFile, open_spool, read_only, write_at
 from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import HEIC, PNG, WEBP, Family, MediaFormat
+from avion_media.common.formats import BY_NAME, HEIC, PNG, WEBP, Family, MediaFormat
 from avion_media.common.media import (
     FULL_SIZE,
     MAX_MANIFEST_BYTES,
@@ -31,10 +31,11 @@ from avion_media.media.job_results import (
     checked_names,
     checked_picture,
     checked_poster,
+    checked_sound,
     read_plan,
     read_thumbnails,
 )
-from avion_media.media.memory import picture_bytes, poster_bytes
+from avion_media.media.memory import SOUND_BYTES, picture_bytes, poster_bytes
 from avion_media.media.sandbox import Limits
 from avion_media.media.sandbox.sandbox import Sandbox
 from avion_media.media.scrubber import read_manifest, state_of
@@ -85,6 +86,7 @@ class Processed:
     scrubbed_fd: int | None = None  # the scrubbed original, if it was written again (images)
     scrubbed_bytes: int = 0
     sha256: str = ""  # of the scrubbed original, unless only a part of it was here
+    waveform: bytes = b""  # of sound
     patches: tuple[Patch, ...] = ()  # of a video: what is changed in the source, in place; in its local file they are
     credentials: CredentialsState = CredentialsState.NONE
     manifest: bytes = b""  # the content credentials to keep beside the original
@@ -104,18 +106,34 @@ class MediaPipeline:
             max_duration_s=upload.max_duration,
         )
         self._video_bounds = VideoBounds(max_pixels=upload.max_pixels, max_duration_s=upload.max_duration)
+        self._audio_bounds = replace(self._video_bounds, max_duration_s=upload.max_audio_duration)
 
     async def process(
-        self, source: MediaSource, fmt: MediaFormat, files: ExitStack, *, keep_credentials: bool = False
+        self,
+        source: MediaSource,
+        fmt: MediaFormat,
+        files: ExitStack,
+        accept: Callable[[MediaFormat], None] | None = None,
+        *,
+        keep_credentials: bool = False,
     ) -> Processed:
-        """Process one media item whose content is of ``fmt``. ``keep_credentials``: see `state_of`.
+        """Process one media item whose content is of ``fmt``, or begins as if it were.
+
+        ``accept`` is called with the true format if that is another one, before anything is decoded. It can raise.
+        ``keep_credentials``: see `state_of`.
 
         Raises `Rejected` if the file is at fault, `Unavailable` if the sandbox or the source is unavailable. A cancel
         kills the sandboxed process, and leaves only what ``files`` closes.
         """
         if fmt.family is Family.IMAGE:
             return await self._picture(source, fmt, files, keep_credentials)
-        return await self._video(source, fmt, files, keep_credentials)
+        plan = await self._examine(source, fmt, POSTER_SECONDS, keep_credentials)
+        true_format = BY_NAME[plan.format.value]
+        if true_format is not fmt and accept is not None:
+            accept(true_format)
+        if true_format.family is Family.AUDIO:
+            return await self._audio(source, true_format, plan, files, keep_credentials)
+        return await self._video(source, true_format, plan, files, keep_credentials)
 
     async def _picture(
         self, source: MediaSource, fmt: MediaFormat, files: ExitStack, keep_credentials: bool
@@ -141,20 +159,19 @@ class MediaPipeline:
         return Processed(fmt, thumbnails=read_thumbnails(outputs), scrubbed_fd=scrubbed, **found)
 
     async def _video(
-        self, source: MediaSource, fmt: MediaFormat, files: ExitStack, keep_credentials: bool
+        self, source: MediaSource, fmt: MediaFormat, plan: MoviePlan, files: ExitStack, keep_credentials: bool
     ) -> Processed:
         outputs = {name: files.enter_context(open_spool()) for name in thumbnail_names(self._thumbnails.sizes)}
         done: Sequence[Patch] = ()
-        credentials: Credentials | None = None
-        for seconds in (POSTER_SECONDS, POSTER_SCAN_S):  # the second is rare, so more is fetched only then
-            plan = await self._examine(source, fmt, seconds, keep_credentials)
-            credentials = credentials or plan.credentials  # the patches of the first plan may have removed them
-            kept = credentials.carriers if credentials and keep_credentials else ()
+        credentials = plan.credentials  # the patches of this plan may remove them
+        kept = credentials.carriers if credentials and keep_credentials else ()
+        plan, sha256 = await self._patched(source, plan, done, kept)
+        found = await self._poster(source, plan, outputs)
+        if found["blank"] and not source.whole:  # rare, so more is fetched only then
+            done = plan.patches
+            plan = await self._examine(source, fmt, POSTER_SCAN_S, keep_credentials)
             plan, sha256 = await self._patched(source, plan, done, kept)
             found = await self._poster(source, plan, outputs)
-            if not found["blank"] or source.whole:
-                break
-            done = plan.patches
         if found["blank"] and (key_frame := found["key_frame"]) is not None:
             # Some encoders set a key frame every ten seconds, also where a black start ends.
             plan = replace(plan, poster_ranges=(*plan.poster_ranges, key_frame))
@@ -162,28 +179,53 @@ class MediaPipeline:
             found = await self._poster(source, plan, outputs, key_frame)
         # Use the decoder's size, because only it knows a pixel aspect that is in the coded video.
         shown = {name: found[name] for name in ("width", "height", "blurhash")}
-        facts = shown | {"animated": True, "duration_s": plan.duration_s}
-        patches, manifest = plan.patches, b""
-        if credentials is not None:
-            others = _outside(plan.patches, kept, source.size_bytes)
-            credentials = replace(credentials, alone=credentials.alone and not others)
+        facts = shown | {"animated": True, "duration_s": plan.duration_s, "thumbnails": read_thumbnails(outputs)}
+        made = Processed(fmt, **facts, sha256=sha256, patches=plan.patches)
+        return await self._with_credentials(made, source, credentials, kept, keep_credentials)
+
+    async def _audio(
+        self, source: MediaSource, fmt: MediaFormat, plan: MoviePlan, files: ExitStack, keep_credentials: bool
+    ) -> Processed:
+        outputs = {name: files.enter_context(open_spool()) for name in thumbnail_names(self._thumbnails.sizes)}
+        credentials = plan.credentials
+        kept = credentials.carriers if credentials and keep_credentials else ()
+        plan, sha256 = await self._patched(source, plan, (), kept)
+        max_duration_s = self._audio_bounds.max_duration_s
+        found = await self._decoded(
+            "avion_media.media.sound:sound_job",
+            {"format": fmt.name, "max_duration_s": max_duration_s} | self._wanted(self._thumbnails.sizes),
+            [source.fd, *outputs.values()],
+            forecast_bytes=SOUND_BYTES,
+            output_bytes=MAX_THUMBNAIL_BYTES,
+        )
+        facts = checked_sound(found, max_duration_s) | {"thumbnails": read_thumbnails(outputs)}
+        made = Processed(fmt, width=0, height=0, blurhash="", **facts, sha256=sha256, patches=plan.patches)
+        return await self._with_credentials(made, source, credentials, kept, keep_credentials)
+
+    async def _with_credentials(
+        self,
+        made: Processed,
+        source: MediaSource,
+        credentials: Credentials | None,
+        kept: Sequence[Range],
+        keep_credentials: bool,
+    ) -> Processed:
+        """Return the result with what becomes of the content credentials. What is ``kept`` is not scrubbed yet."""
+        if credentials is None:
+            return made
+        others = _outside(made.patches, kept, source.size_bytes)
+        credentials = replace(credentials, alone=credentials.alone and not others)
         state = state_of(credentials, keep=keep_credentials)
         if state is CredentialsState.IN_FILE:
-            patches = ()
-        elif kept and credentials is not None:
-            if state is CredentialsState.BESIDE_FILE:
-                await source.fetch(credentials.manifest)
-                manifest = checked_manifest(read_manifest(source.fd, credentials.manifest))
-            sha256 = await trio.to_thread.run_sync(_patch, source, patches)
-        return Processed(
-            fmt,
-            thumbnails=read_thumbnails(outputs),
-            patches=patches,
-            sha256=sha256,
-            credentials=state,
-            manifest=manifest,
-            **facts,
-        )
+            return replace(made, patches=(), credentials=state)
+        if not kept:
+            return replace(made, credentials=state)
+        manifest = b""
+        if state is CredentialsState.BESIDE_FILE:
+            await source.fetch(credentials.manifest)
+            manifest = checked_manifest(read_manifest(source.fd, credentials.manifest))
+        sha256 = await trio.to_thread.run_sync(_patch, source, made.patches)
+        return replace(made, sha256=sha256, credentials=state, manifest=manifest)
 
     async def _patched(
         self, source: MediaSource, plan: MoviePlan, done: Sequence[Patch], kept: Sequence[Range]
@@ -248,11 +290,12 @@ class MediaPipeline:
     ) -> MoviePlan:
         """Run the container reader, and fetch what it misses, until it is finished."""
         whole = Range(0, source.size_bytes)
+        bounds = self._audio_bounds if fmt.family is Family.AUDIO else self._video_bounds
         scrubbed: list[int] = []  # the file again, if the job must scrub it
         arguments = {
             "format": fmt.name,
             "size_bytes": source.size_bytes,
-            "bounds": asdict(self._video_bounds),
+            "bounds": asdict(bounds),
             "poster_seconds": poster_seconds,
             "max_plan_bytes": _MAX_PLAN_BYTES,
             "keep_credentials": keep_credentials,
@@ -267,7 +310,7 @@ class MediaPipeline:
                 found = checked_names(answer)
                 if "plan_bytes" in found:
                     # In a thread, because fifty thousand patches take a while.
-                    read = partial(read_plan, bounds=self._video_bounds, max_bytes=_PLAN_OUTPUT_BYTES)
+                    read = partial(read_plan, bounds=bounds, max_bytes=_PLAN_OUTPUT_BYTES)
                     return await trio.to_thread.run_sync(read, written, Format(fmt.name), source.size_bytes)
             if "scattered" in found and not scrubbed:
                 # Too many patches for a result: fetch the whole file, and let the job patch the local copy.

@@ -13,7 +13,7 @@ import math
 import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -32,7 +32,7 @@ from PIL import Image
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import BY_NAME, MKV, MOV, MP4, WEBM, MediaFormat
 from avion_media.common.media import fit_within
-from avion_media.media.libav import graph_for, rgb_of
+from avion_media.media.libav import graph_for, rgb_of, without_damage
 from avion_media.media.memory import poster_bytes
 from avion_media.media.pictures import sizes_of, write_thumbnails
 from avion_media.media.thumbnails.make import rejecting_damage, thumbnails_of_frame
@@ -41,7 +41,7 @@ from mediascrub.picture import HLG, PQ, UPRIGHT, CodePoints, turned_size
 from mediascrub.ranges import Range
 
 _DEMUXERS: Final = {MP4: "mov", MOV: "mov", WEBM: "matroska", MKV: "matroska"}
-# libav's decoders of the codecs of phones, browsers and cameras (libdav1d is AV1). Sound is never decoded.
+# libav's decoders of the codecs of phones, browsers and cameras (libdav1d is AV1). Sound is not decoded for a poster.
 _DECODERS: Final = ("h264", "hevc", "libdav1d", "vp8", "vp9", "mpeg4", "h263", "mjpeg", "prores")
 _SAMPLE_EVERY_S: Final = 0.25
 _SAMPLE_SIDE: Final = 32
@@ -166,7 +166,7 @@ class Video:
     def frames(self, seconds: float) -> Iterator[VideoFrame]:
         """Yield all frames that decode. Nothing behind the first ``seconds`` is decoded: it can be a hole."""
         end: float | None = None
-        with _without_damage():  # a container can be cut; what was read before counts
+        with without_damage():  # a container can be cut; what was read before counts
             for packet in self._container.demux(self._stream):
                 ticks = packet.pts if packet.dts is None else packet.dts
                 if ticks is not None:
@@ -180,7 +180,7 @@ class Video:
 
     def _decoded(self, packet: av.Packet[VideoStream] | None) -> Iterator[VideoFrame]:
         """Yield what the decoder returns for a packet, or at the end (None)."""
-        with _without_damage():
+        with without_damage():
             for frame in self._decoder.decode(packet):
                 frame.time_base = self._stream.time_base  # PyAV takes it from the packet
                 yield frame
@@ -237,17 +237,6 @@ def _poster(
         frame = None
         frame = next(samples, None)
     return None
-
-
-@contextmanager
-def _without_damage() -> Iterator[None]:
-    """End the block at an error of libav, which has left a message, but not at a lack of memory."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except av.FFmpegError:
-        return
 
 
 def _stream_of(container: InputContainer, name: str) -> VideoStream:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import BY_NAME, Family, MediaFormat
 from avion_media.common.media import MAX_MANIFEST_BYTES, CredentialsState
-from mediascrub import Credentials, Range, ScrubCode, ScrubError, Sniffed
+from mediascrub import Credentials, MediaKind, Range, ScrubCode, ScrubError, Sniffed
 from mediascrub.sniffing import EMPTY, UNKNOWN
 
 REASONS = {
@@ -17,6 +17,9 @@ REASONS = {
     ScrubCode.CORRUPT: Reason.CORRUPT,
     ScrubCode.UNSUPPORTED: Reason.UNSUPPORTED_TYPE,
     ScrubCode.NO_VIDEO: Reason.NO_VIDEO,
+    ScrubCode.NO_SOUND: Reason.NO_SOUND,
+    ScrubCode.SEVERAL_TRACKS: Reason.SEVERAL_TRACKS,
+    ScrubCode.ENCRYPTED: Reason.ENCRYPTED,
     ScrubCode.EXTERNAL_REFERENCE: Reason.EXTERNAL_REFERENCE,
     ScrubCode.BAD_DIMENSIONS: Reason.BAD_DIMENSIONS,
     ScrubCode.BAD_ASPECT: Reason.BAD_ASPECT,
@@ -63,12 +66,16 @@ def known_format(found: Sniffed) -> MediaFormat | None:
 def require_format(found: Sniffed, declared: Family | None, enabled: frozenset[str]) -> MediaFormat:
     """Return the format of the content, if it is accepted: of the declared family, and with its decoder switched on.
 
-    ``declared`` is None if nobody declared one. ``enabled`` are format names. Raises `Rejected`, with the most specific
+    A container of videos is one of sound alone if audio is declared. ``declared`` is None if nobody declared one.
+    ``enabled`` are format names. Raises `Rejected`, with the most specific
     reason: EMPTY, TYPE_MISMATCH (another family), UNSUPPORTED_TYPE (known, but not accepted or switched off),
     UNKNOWN_TYPE.
     """
     if found.name == EMPTY:
         raise Rejected(Reason.EMPTY)
+    other = found.format.other if found.format is not None else None
+    if declared is Family.AUDIO and other is not None and other.kind is MediaKind.AUDIO is not found.kind:
+        found = Sniffed(other, other.value, other.kind)
     if found.kind is not None and declared is not None and Family(found.kind.value) is not declared:
         raise Rejected(Reason.TYPE_MISMATCH, f"declared {declared}, found {found.name}")
     if found.name == UNKNOWN:

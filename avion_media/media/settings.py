@@ -42,8 +42,13 @@ class UploadConfig(Section):
 
     max_image_bytes: Size = Field(16 << 20, gt=0, description="Maximum size of an image")
     max_video_bytes: Size = Field(256 << 20, gt=0, description="Maximum size of a video")
+    max_audio_bytes: Size = Field(64 << 20, gt=0, description="Maximum size of an audio file")
     max_pixels: int = Field(1 << 26, ge=1, description="Maximum width × height × frames decoded")
     max_duration: Duration = Field(4 * 3600.0, description="Maximum duration of a video or an animation")
+    max_audio_duration: Duration = Field(
+        2 * 3600.0, gt=0, le=24 * 3600, description="Maximum duration of an audio file"
+    )
+    audio: bool = Field(True, description="Whether audio files are accepted")
     url_ttl: Duration = Field(900.0, ge=1, le=7 * 86400, description="Lifetime of an upload URL")
     multipart_ttl: Duration = Field(
         86400.0, ge=60, description="How long an upload in parts can be continued; then its parts are removed"
@@ -79,7 +84,13 @@ class UploadConfig(Section):
 
     def max_bytes(self, family: Family) -> int:
         """Return the maximum size of an upload of a family."""
-        return self.max_image_bytes if family is Family.IMAGE else self.max_video_bytes
+        by_family = {Family.IMAGE: self.max_image_bytes, Family.AUDIO: self.max_audio_bytes}
+        return by_family.get(family, self.max_video_bytes)
+
+    @property
+    def most_bytes(self) -> int:
+        """The maximum size of any upload."""
+        return max(map(self.max_bytes, Family))
 
 
 class ThumbnailsConfig(Section):

@@ -54,7 +54,7 @@ def hosts_of(redis: Callable[[], Redis], remote: RemoteConfig) -> HostLimiter:
 
 def _processor(runtime: Runtime) -> Processor:
     config = runtime.config
-    return Processor(runtime.items, runtime.moderation, runtime.pipeline, config.upload, config.decoders.enabled())
+    return Processor(runtime.items, runtime.moderation, runtime.pipeline, config.upload, config.enabled_formats())
 
 
 def processing(runtime: Runtime) -> Supervisor:

@@ -150,7 +150,7 @@ async def sandbox(runtime: Runtime, child: Child[None]) -> None:
     async with open_sandbox(
         slots=config.sandbox.slots,
         budget_bytes=config.sandbox.budget,
-        preload=preload_for(config.decoders.enabled()),
+        preload=preload_for(config.enabled_formats()),
         require=config.sandbox.require,
         observer=sandbox_observer(runtime.telemetry),
         waited=lambda seconds: runtime.telemetry.record(instruments.LIMITER_WAIT, seconds, limiter=SLOTS),

@@ -123,13 +123,15 @@ class FailureReason:
 class Capabilities:
     """What clients may upload here, and what they get: for GetCapabilities and for ``/capabilities`` at the origin.
 
-    The fields are those of the contract's message. ``max_duration`` is in seconds.
+    The fields are those of the contract's message. Durations are in seconds.
     """
 
     max_image_bytes: int
     max_video_bytes: int
+    max_audio_bytes: int
     max_pixels: int
     max_duration: float
+    max_audio_duration: float
     content_types: tuple[str, ...]
     thumbnail_sizes: dict[str, int]
     multipart: bool
@@ -145,13 +147,15 @@ class Capabilities:
 
 def capabilities_of(config: ProcessSettings, *, multipart: bool) -> Capabilities:
     """Return what this configuration allows. ``multipart``: the object store can be trusted with uploads in parts."""
-    enabled = config.decoders.enabled()
+    enabled = config.enabled_formats()
     upload = config.upload
     return Capabilities(
         max_image_bytes=upload.max_image_bytes,
         max_video_bytes=upload.max_video_bytes,
+        max_audio_bytes=upload.max_audio_bytes,
         max_pixels=upload.max_pixels,
         max_duration=upload.max_duration,
+        max_audio_duration=upload.max_audio_duration,
         content_types=tuple(
             content_type
             for fmt in FORMATS
@@ -171,6 +175,8 @@ def _reasons_for(upload: UploadConfig) -> tuple[FailureReason, ...]:
     limits = {
         "max_image_bytes": format_size(upload.max_image_bytes),
         "max_video_bytes": format_size(upload.max_video_bytes),
+        "max_audio_bytes": format_size(upload.max_audio_bytes),
+        "max_audio_duration": _duration(upload.max_audio_duration),
         "max_pixels": f"{upload.max_pixels:,}",
         "max_duration": _duration(upload.max_duration),
         "max_side": f"{_PICTURE_BOUNDS.max_side:,}",

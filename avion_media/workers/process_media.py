@@ -133,11 +133,14 @@ class ProcessMedia(TaskHandler):
             info, source = upload
             head = os.pread(source.fd, HEAD_BYTES, 0)
             found = sniff(head, size=info.size_bytes)
-            fmt = require_format(found, media_id.format.family, self._processor.enabled)
+            declared = media_id.format.family
+            fmt = require_format(found, declared, self._processor.enabled)
             if visit.compares_files:
                 await source.fetch([Range(0, source.size_bytes)])
             keep = keeps_credentials(info.metadata)
-            facts, made = await self._processor.make(visit, source, fmt, files, etag=info.etag, keep_credentials=keep)
+            facts, made = await self._processor.make(
+                visit, source, fmt, files, etag=info.etag, declared=declared, keep_credentials=keep
+            )
             writer = original_writer(made, source, facts, source_info=info)
             await ensure_lease()
             owner = owner_of(info.metadata) or owner_in(visit.task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from avion_media.backends.files import SpooledSource, open_spool
 from avion_media.backends.store import FileSource, ObjectInfo, ObjectStore, patch_copy
@@ -56,6 +57,14 @@ class Processor:
         if size_bytes > self.limits.max_bytes(family):
             raise Rejected(Reason.TOO_LARGE, f"{size_bytes} bytes")
 
+    def _accept(self, fmt: MediaFormat, size_bytes: int, declared: Family | None) -> None:
+        """Raise `Rejected` if a file that turned out to be of ``fmt`` is not accepted."""
+        if declared is Family.VIDEO:
+            raise Rejected(Reason.NO_VIDEO, f"{fmt.name} was declared as a video")
+        if fmt.name not in self.enabled:
+            raise Rejected(Reason.UNSUPPORTED_TYPE, f"{fmt.name} is switched off")
+        self.check_size(size_bytes, fmt.family)
+
     async def make(
         self,
         visit: Visit,
@@ -64,16 +73,18 @@ class Processor:
         files: ExitStack,
         *,
         etag: str = "",
+        declared: Family | None = None,
         keep_credentials: bool | None = None,
     ) -> tuple[MediaFacts, Processed]:
         """Check a file, and make its thumbnails and its scrubbed original. Raises `Rejected` or `Held`.
 
-        ``etag``: that of an upload. ``keep_credentials``: None means as configured.
+        ``etag`` and ``declared``: those of an upload. ``keep_credentials``: None means as configured.
         """
         keep = self.limits.keeps_credentials if keep_credentials is None else keep_credentials
         await visit.see_file(source, etag)
+        accept = partial(self._accept, size_bytes=source.size_bytes, declared=declared)
         try:
-            made = await self._pipeline.get().process(source, fmt, files, keep_credentials=keep)
+            made = await self._pipeline.get().process(source, fmt, files, accept, keep_credentials=keep)
         except Exception as error:
             outcome, sizes = "rejected" if isinstance(error, Rejected) else "failed", self.items.sizes
             self.items.telemetry.count(instruments.THUMBNAILS, len(sizes), format=fmt.name, outcome=outcome)
@@ -125,6 +136,7 @@ def facts_of(made: Processed, source: MediaSource) -> MediaFacts:
         duration_s=round(made.duration_s, 3),  # as `MediaFacts.to_metadata` keeps it
         thumbnails=tuple(made.thumbnails),
         credentials=made.credentials,
+        waveform=made.waveform,
     )
 
 

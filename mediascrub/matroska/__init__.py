@@ -14,13 +14,15 @@ from mediascrub.matroska.ebml import CRC_32, MAX_HEADER_BYTES, Element, Elements
 from mediascrub.matroska.scrub import SEEK, SEEK_ID, HeaderScrub, scrub_cluster, void
 from mediascrub.matroska.tracks import (
     TrackEntry,
+    has_sound_alone,
     kept_tracks,
+    main_sound,
     main_video,
     read_timing,
     read_tracks,
     stream_of,
 )
-from mediascrub.movie import CodedSample, Edits, MoviePlan, PosterSamples, coded_patches, overlaps
+from mediascrub.movie import CodedSample, Edits, MoviePlan, PosterSamples, coded_patches, overlaps, sound_plan
 from mediascrub.ranges import Patch, Range, merged, missing, total_bytes
 from mediascrub.sparse import SparseFile, eager_window
 
@@ -60,21 +62,27 @@ def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoB
     elements = Elements(file, bounds.max_boxes)
     timing = read_timing(elements, layout.first(Id.INFO))
     tracks = read_tracks(elements, layout.first(Id.TRACKS), bounds)
-    video = main_video(tracks)
-    bounds.check_size(*video.size, video.pixel_aspect)
+    is_audio = fmt is Format.WEBA or (fmt.other is Format.WEBA and has_sound_alone(tracks))
+    main = main_sound(tracks) if is_audio else main_video(tracks)
+    if not is_audio:
+        bounds.check_size(*main.size, main.pixel_aspect)
     if not layout.clusters:
         raise corrupt("no cluster")
     duration_s = timing.duration_s or last_shown_s(file, layout.clusters, timing, tracks, bounds)
     bounds.check_duration(duration_s)
-    poster = choose_clusters(file, layout.clusters, video, timing, poster_seconds, bounds)
+    if is_audio:
+        file.require([file.whole])
+        return sound_plan(file, Format.WEBA, duration_s, _scrub(file, layout, tracks, [main], (), bounds))
+    kept = kept_tracks(tracks)
+    poster = choose_clusters(file, layout.clusters, main, timing, poster_seconds, bounds)
     return MoviePlan(
         format=fmt,
-        stream=stream_of(video, kept_tracks(tracks)),
-        pixels=math.prod(video.size),
+        stream=stream_of(main, kept),
+        pixels=math.prod(main.size),
         duration_s=duration_s,
         poster_seconds=poster.seconds,
         poster_ranges=_poster_ranges(layout, poster),
-        patches=_scrub(file, layout, tracks, poster, bounds),
+        patches=_scrub(file, layout, tracks, kept, poster.ranges, bounds),
     )
 
 
@@ -177,9 +185,13 @@ def _poster_ranges(layout: _Layout, poster: PosterSamples) -> tuple[Range, ...]:
 
 
 def _scrub(
-    file: SparseFile, layout: _Layout, tracks: Sequence[TrackEntry], poster: PosterSamples, bounds: VideoBounds
+    file: SparseFile,
+    layout: _Layout,
+    tracks: Sequence[TrackEntry],
+    kept: Sequence[TrackEntry],
+    first_seconds: Sequence[Range],
+    bounds: VideoBounds,
 ) -> tuple[Patch, ...]:
-    kept = kept_tracks(tracks)
     edits = Edits(file.peek)
     headers = HeaderScrub(Elements(file, bounds.max_boxes), edits, kept)
     for element in layout.headers:
@@ -187,7 +199,7 @@ def _scrub(
     for element in layout.private:
         void(edits, *element.whole)
     void(edits, layout.end, file.size_bytes - layout.end)
-    coded = list(coded_patches(file, _coded_samples(file, layout, kept, poster, bounds), poster.ranges))
+    coded = list(coded_patches(file, _coded_samples(file, layout, kept, first_seconds, bounds), first_seconds))
     reader = BlockReader(file, bounds.max_samples)
     numbers = frozenset(track.number for track in kept)
     if file.is_whole or any(track.number not in numbers for track in tracks):  # only blocks say whose they are
@@ -203,13 +215,17 @@ def _scrub(
 
 
 def _coded_samples(
-    file: SparseFile, layout: _Layout, kept: Sequence[TrackEntry], poster: PosterSamples, bounds: VideoBounds
+    file: SparseFile,
+    layout: _Layout,
+    kept: Sequence[TrackEntry],
+    first_seconds: Sequence[Range],
+    bounds: VideoBounds,
 ) -> Iterator[CodedSample]:
     """Yield the frames of kept tracks that might have private messages: all, or those of the first seconds."""
     tracks = {track.number: track for track in kept if track.coding is not None}
     if not tracks:
         return
-    end = file.size_bytes if file.is_whole else poster.ranges[-1].end
+    end = file.size_bytes if file.is_whole else first_seconds[-1].end
     reader = BlockReader(file, bounds.max_samples)
     for cluster in layout.clusters:
         if cluster.payload >= end:

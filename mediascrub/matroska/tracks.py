@@ -17,6 +17,7 @@ _DISPLAY_UNIT_UNKNOWN = 4
 _TYPE_VIDEO, _TYPE_AUDIO = 1, 2
 _STILL_CODECS = frozenset(("V_MJPEG", "V_PNG"))  # previews beside the picture; JPEGs carry Exif
 _MOVING_CODECS = CODINGS.keys() - _STILL_CODECS
+_AUDIO_CODECS = frozenset(("A_OPUS", "A_VORBIS"))  # of a file with sound alone
 
 
 class InTrack(IntEnum):
@@ -86,6 +87,25 @@ def main_video(tracks: Sequence[TrackEntry]) -> TrackEntry:
     if main.codec not in CODINGS:
         raise ScrubError(ScrubCode.UNSUPPORTED, f"video codec {str(main.codec)[:40]}")
     return main
+
+
+def has_sound_alone(tracks: Sequence[TrackEntry]) -> bool:
+    """Return whether there is sound, and no picture."""
+    return {track.type for track in tracks if track.type in (_TYPE_VIDEO, _TYPE_AUDIO)} == {_TYPE_AUDIO}
+
+
+def main_sound(tracks: Sequence[TrackEntry]) -> TrackEntry:
+    """Return the only track of sound. Raises `ScrubError`: no_sound, several_tracks, encrypted, unsupported."""
+    sound = [track for track in tracks if track.type == _TYPE_AUDIO]
+    if not sound:
+        raise ScrubError(ScrubCode.NO_SOUND)
+    if len(sound) > 1 or any(track.type == _TYPE_VIDEO for track in tracks):
+        raise ScrubError(ScrubCode.SEVERAL_TRACKS)
+    if sound[0].encoded:
+        raise ScrubError(ScrubCode.ENCRYPTED, "encrypted, or compressed once more")
+    if sound[0].codec not in _AUDIO_CODECS:
+        raise ScrubError(ScrubCode.UNSUPPORTED, f"audio codec {str(sound[0].codec)[:40]}")
+    return sound[0]
 
 
 def stream_of(video: TrackEntry, tracks: Sequence[TrackEntry]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 
 from mediascrub.bounds import Quota, VideoBounds
@@ -20,6 +21,7 @@ from mediascrub.movie import (
     PosterSamples,
     coded_patches,
     decodable_seconds,
+    sound_plan,
 )
 from mediascrub.mp4.cut import without_hidden
 from mediascrub.mp4.moof import Run, indexed_by_mfra, indexed_by_sidx, read_fragment
@@ -47,22 +49,29 @@ def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoB
     boxes = _read_boxes(file, bounds)
     moov = _loaded(file, required(boxes, b"moov", "the file"), bounds)
     movie = read_movie(moov, bounds)
+    if fmt is Format.M4A or (fmt.other is Format.M4A and movie.has_sound_alone):
+        file.require([file.whole])
+        fmt, movie = Format.M4A, replace(movie, is_audio=True)
     if not any(box.type == b"moof" for box in boxes):
         movie = without_hidden(movie, bounds)
-    video = movie.main_video
-    bounds.check_size(*video.size, video.pixel_aspect)
-    edits = Edits(file.peek)
+    video = None if movie.is_audio else movie.main_video
+    if video is not None:
+        bounds.check_size(*video.size, video.pixel_aspect)
+    kept, edits = movie.kept, Edits(file.peek)
     runs = _read_fragments(file, boxes, movie, edits, bounds)
-    duration_s = max(_duration_s(movie, track, _of(track, runs)) for track in movie.kept)
+    duration_s = max(_duration_s(movie, track, _of(track, runs)) for track in kept)
     bounds.check_duration(duration_s)
+    MovieScrub(kept, edits).walk(moov)
+    _scrub(file, fmt, boxes, movie, runs, edits, bounds)
+    if video is None:
+        patches = edits.joined_with(())
+        return sound_plan(file, fmt, duration_s, patches, _credentials(file, boxes, patches))
     poster = _choose_samples(video, _of(video, runs), poster_seconds, file.size_bytes, bounds)
     if not poster.ranges:
         raise corrupt("no sample at the start of the video track")
     beginnings = [*poster.ranges]
-    for track in (each for each in movie.kept if each is not video and each.coding is not None):
+    for track in (each for each in kept if each is not video and each.coding is not None):
         beginnings += _choose_samples(track, _of(track, runs), poster_seconds, file.size_bytes, bounds).ranges
-    MovieScrub(movie.kept, edits).walk(moov)
-    _scrub(file, fmt, boxes, movie, runs, edits, bounds)
     patches = edits.joined_with(coded_patches(file, _coded_samples(movie, runs), beginnings))
     return MoviePlan(
         format=fmt,

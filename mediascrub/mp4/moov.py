@@ -30,6 +30,8 @@ _CODEC_PRIVATE = codes("avcC hvcC av1C")
 VISUAL_HANDLERS = (b"vide", b"pict", b"auxv")  # of videos, of image sequences and their transparency
 _ENABLED = 1  # of the flags in tkhd
 _ENCRYPTED = frozenset((b"encv", b"enca", b"drmi", b"drms"))
+_AUDIO_CODECS = frozenset(("aac", "alac"))  # of a file with sound alone
+_AAC_OBJECTS = (b"\x40", b"\x66", b"\x67", b"\x68")
 # Captions in CEA-608/708 and subtitles in TTML or WebVTT. No other text: drones write their position there, chapter
 # titles are free text, and neither can be distinguished without reading every sample.
 _CAPTIONS = {b"clcp": codes("c608 c708"), b"subt": codes("stpp wvtt")}
@@ -51,6 +53,7 @@ class Track:
     pixel_aspect: float  # which stretches its width
     private: bytes  # a video codec's configuration
     sound: tuple[SoundPacket, ...]  # one for each sample entry of a sound track
+    sound_codecs: tuple[str, ...]  # likewise
     table: SampleTable
     tables: Sequence[Box]  # the boxes of its sample table
     entries: Sequence[Box]  # its sample entries
@@ -86,6 +89,26 @@ class Movie:
     timescale: int
     tracks: tuple[Track, ...]
     defaults: dict[int, tuple[int, int]]
+    is_audio: bool = False  # its sound alone counts
+
+    @property
+    def has_sound_alone(self) -> bool:
+        """Whether it has sound, and no picture."""
+        return {track.handler for track in self.tracks if track.codec or track.handler == b"soun"} == {b"soun"}
+
+    @property
+    def main_sound(self) -> Track:
+        """The only track of sound, beside which nothing moves. Raises `ScrubError`: no_sound, several_tracks,
+        unsupported.
+        """
+        sound = [track for track in self.tracks if track.handler == b"soun"]
+        if not sound:
+            raise ScrubError(ScrubCode.NO_SOUND)
+        if len(sound) > 1 or any(track.codec and not track.is_still for track in self.tracks):
+            raise ScrubError(ScrubCode.SEVERAL_TRACKS)
+        if not _AUDIO_CODECS.issuperset(sound[0].sound_codecs):
+            raise ScrubError(ScrubCode.UNSUPPORTED, f"audio codec {sound[0].sound_codecs[0]}")
+        return sound[0]
 
     @property
     def main_video(self) -> Track:
@@ -101,6 +124,8 @@ class Movie:
     @property
     def kept(self) -> tuple[Track, ...]:
         """The tracks that stay. The others are private (timed metadata, timecode, text), previews or disabled."""
+        if self.is_audio:
+            return (self.main_sound,)
         main = self.main_video
         return tuple(track for track in self.tracks if track is main or track.stays_beside_another)
 
@@ -143,15 +168,13 @@ def _read_track(trak: Box, quota: Quota) -> Track:
     stsd = required(tables, b"stsd", "stbl")
     entries = stsd.children(8)
     if any(entry.type in _ENCRYPTED for entry in entries):
-        raise corrupt("encrypted")
+        raise ScrubError(ScrubCode.ENCRYPTED)
     pictures = [_read_visual_entry(entry, display) for entry in entries] if handler == b"vide" else []
     codec, size, pixel_aspect, private = pictures[0] if pictures else ("", (0, 0), 1.0, b"")
     if len({_kind(codec, private) for codec, _, _, private in pictures}) > 1:
         codec = "of several kinds"
-    sound: tuple[SoundPacket, ...] = ()
-    if handler == b"soun":
-        (stsd_version,) = stsd.integers("B")
-        sound = tuple(_read_packet(entry, stsd_version) for entry in entries)
+    (stsd_version,) = stsd.integers("B")
+    sounding = entries if handler == b"soun" else ()
     return Track(
         box=trak,
         track_id=track_id,
@@ -164,7 +187,8 @@ def _read_track(trak: Box, quota: Quota) -> Track:
         size=size,
         pixel_aspect=pixel_aspect,
         private=private,
-        sound=sound,
+        sound=tuple(_read_packet(entry, stsd_version) for entry in sounding),
+        sound_codecs=tuple(_sound_codec(entry, stsd_version) for entry in sounding),
         table=table,
         tables=tables,
         entries=entries,
@@ -225,6 +249,24 @@ def _codec(entry: Box, boxes: Sequence[Box]) -> str:
         found = _OBJECT_TYPE.match(esds.content)
         codec = _OBJECT_TYPES.get(found[1] if found else b"", f"{codec} of another type")
     return codec
+
+
+def sound_entry_bytes(entry: Box, stsd_version: int) -> int:
+    """Return where the boxes of a sound sample entry begin.
+
+    QuickTime's versions 1 and 2 have 16 and 36 bytes more (QuickTime File Format, sound sample descriptions); ISO's
+    version 1 has none; the version of its parent shows it.
+    """
+    (version,) = entry.integers("H", 8)
+    return 28 + ({1: 16, 2: 36}.get(version, 0) if stsd_version == 0 else 0)
+
+
+def _sound_codec(entry: Box, stsd_version: int) -> str:
+    """Return the name of the entry, of AAC ``aac``. In QuickTime its ``esds`` is in ``wave``."""
+    boxes = entry.children(sound_entry_bytes(entry, stsd_version)) if entry.type == b"mp4a" else []
+    esds = first(boxes, b"esds") or first(boxes, b"wave", b"esds")
+    found = _OBJECT_TYPE.match(esds.content) if esds else None
+    return "aac" if found and found[1] in _AAC_OBJECTS else entry.type.decode("latin-1")
 
 
 def _kind(codec: str, private: bytes) -> tuple[object, int]:

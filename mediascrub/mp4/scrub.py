@@ -21,14 +21,14 @@ from mediascrub.isobmff import PADDING, Box, codes, first
 from mediascrub.movie import Edits
 from mediascrub.mp4.contents import STAYS, content_bytes, kept_content, sidx_bytes
 from mediascrub.mp4.cut import HEADER_BYTES, put_free, write_tables
-from mediascrub.mp4.moov import VISUAL_ENTRY_BYTES, VISUAL_HANDLERS, Movie, Track
+from mediascrub.mp4.moov import VISUAL_ENTRY_BYTES, VISUAL_HANDLERS, Movie, Track, sound_entry_bytes
 from mediascrub.ranges import Range, enclosing, merged, missing
 from mediascrub.sniffing import BRANDS_OF_3GP, MP4_BRANDS
 
 _REPEATED = codes("trak trex traf trun tfra sgpd sbgp colr")  # of others the first one counts
 _LANGUAGE = re.compile(rb"\0{4}[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}\0")  # of ``elng``, as in BCP 47
 _RESERVED_IN_MVHD = 24  # bytes before the last number: in QuickTime, times of a preview, a poster and a selection
-_BRANDS = MP4_BRANDS | codes("qt hvc1 hev1 dby1 cmff cmfs msdh msix lmsg sims")
+_BRANDS = MP4_BRANDS | codes("M4A M4B qt hvc1 hev1 dby1 cmff cmfs msdh msix lmsg sims")
 _COMPRESSOR_NAME = 42, 32  # offset and length in a visual sample entry
 _MEANT_COMPRESSOR = b"Sorenson H263"  # a decoder uses this name
 # Writers align chunks, which leaves thousands of gaps. A position takes more than this in every known format.
@@ -48,7 +48,7 @@ def clean_top(edits: Edits, box: Box, fmt: Format) -> None:
         length = content_bytes(box, sidx_bytes)
         edits.zero(box.payload + length, len(box.content) - length)
         return
-    usual = b"qt  " if fmt is Format.MOV else b"isom"
+    usual = {Format.MOV: b"qt  ", Format.M4A: b"M4A "}.get(fmt, b"isom")
     for start in range(0, len(box.content) // 4 * 4, 4):
         brand = bytes(box.content[start : start + 4])
         if start != 4 and brand not in _BRANDS and not brand.startswith(BRANDS_OF_3GP):  # at 4: a version
@@ -153,11 +153,7 @@ class MovieScrub:
                 self._edits.zero(entry.payload + _COMPRESSOR_NAME[0] + meant, len(name) - meant)
                 self._clean_entry(entry, VISUAL_ENTRY_BYTES, vendor_bytes=12)  # with settings of quality
             elif track.handler == b"soun":
-                # QuickTime's versions 1 and 2 have 16 and 36 bytes more (QuickTime File Format, sound sample
-                # descriptions); ISO's version 1 has none; the version of its parent shows it.
-                (version,) = entry.integers("H", 8)
-                more = {1: 16, 2: 36}.get(version, 0) if stsd.integers("B") == (0,) else 0
-                self._clean_entry(entry, 28 + more, vendor_bytes=4)
+                self._clean_entry(entry, sound_entry_bytes(entry, *stsd.integers("B")), vendor_bytes=4)
             elif entry.type == b"stpp":  # the name of its language, then where that is described
                 self._zero(entry, 8 + len(bytes(entry.content[8:]).partition(b"\0")[0]))
             else:

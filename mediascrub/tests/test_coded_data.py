@@ -290,7 +290,7 @@ def _with_second_entry(data: bytes, change: tuple[bytes, bytes]) -> bytes:
     ((b"avc1", b"hvc1"), ScrubCode.UNSUPPORTED),
     ((b"avc1", b"vp09"), ScrubCode.UNSUPPORTED),
     ((b"\xff\xe1", b"\xfd\xe1"), ScrubCode.UNSUPPORTED),  # the size of the length before a unit
-    ((b"avc1", b"encv"), ScrubCode.CORRUPT),
+    ((b"avc1", b"encv"), ScrubCode.ENCRYPTED),
 ], ids=str)  # fmt: skip
 def test_samples_of_all_entries_are_coded_alike(
     change: tuple[bytes, bytes], reason: ScrubCode | None, tmp_path: Path

@@ -25,6 +25,12 @@ ONE_OF_EACH = {
     Format.MOV: "mov-iphone4s-portrait-rotated-gps.mov",
     Format.WEBM: "webm-vp8.webm",
     Format.MKV: "mkv-h264-ac3.mkv",
+    Format.MP3: "mp3-lame-id3-ape-gain.mp3",
+    Format.OGG: "ogg-vorbis-comments.ogg",
+    Format.FLAC: "flac-id3-cover-gain.flac",
+    Format.M4A: "m4a-aac-cover-chapters.m4a",
+    Format.WAV: "wav-extensible-list-unknown-length.wav",
+    Format.WEBA: "webm-opus-live.weba",
 }
 PHOTO, VIDEO = DATA / ONE_OF_EACH[Format.PNG], DATA / ONE_OF_EACH[Format.MP4]
 

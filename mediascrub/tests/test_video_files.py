@@ -51,9 +51,8 @@ VIDEOS: dict[str, tuple[int, int, float]] = {
 REFUSED: dict[str, ScrubCode] = {
     "fuzz-ffmpeg-h264-bad-read.mp4": ScrubCode.CORRUPT,
     "mov-external-dref-alis.mov": ScrubCode.EXTERNAL_REFERENCE,
-    "mp4-audio-only.mp4": ScrubCode.NO_VIDEO,
     "mp4-broken.mp4": ScrubCode.CORRUPT,
-    "mp4-init-segment-no-frames.mp4": ScrubCode.CORRUPT,
+    "mp4-init-segment-no-frames.mp4": ScrubCode.ENCRYPTED,
     "mp4-truncated-moov-at-end.mp4": ScrubCode.CORRUPT,
     "random-bytes.mp4": ScrubCode.CORRUPT,
     "hls-ssrf-named.mp4": ScrubCode.CORRUPT,

@@ -60,12 +60,12 @@ def shown_size(path: Path) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def examine_bytes(data: bytes, fmt: Format) -> MoviePlan:
+def examine_bytes(data: bytes, fmt: Format, bounds: VideoBounds | None = None) -> MoviePlan:
     """Examine a file of these bytes."""
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
-        return plan_movie(SparseFile(file.fileno(), len(data)), fmt)
+        return plan_movie(SparseFile(file.fileno(), len(data)), fmt, bounds=bounds)
 
 
 def apply_patches(patches: Sequence[Patch], data: bytes) -> bytes:

@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import time
-from contextlib import ExitStack
 from typing import Any
 
 DEADLY = b"avion-media tests: whoever works on this file dies"
@@ -23,12 +22,10 @@ def die_of_deadly_files() -> None:
 
     process = MediaPipeline.process
 
-    async def deadly(
-        self: MediaPipeline, source: MediaSource, fmt: Any, files: ExitStack, *, keep_credentials: bool = False
-    ) -> Processed:
+    async def deadly(self: MediaPipeline, source: MediaSource, *args: Any, **options: Any) -> Processed:
         if DEADLY in os.pread(source.fd, _HEAD_BYTES, 0):
             os.kill(os.getpid(), signal.SIGKILL)
-        return await process(self, source, fmt, files, keep_credentials=keep_credentials)
+        return await process(self, source, *args, **options)
 
     MediaPipeline.process = deadly  # type: ignore[method-assign]
 

@@ -35,6 +35,8 @@ _TYPES = {
     "jpg": "image/jpeg", "png": "image/png", "gif": "image/gif", "webp": "image/webp", "avif": "image/avif",
     "heic": "image/heic", "mp4": "video/mp4", "mov": "video/quicktime", "webm": "video/webm",
     "mkv": "video/x-matroska", "mpo": "image/jpeg", "tiff": "image/jpeg", "3gp": "video/mp4", "avi": "video/mp4",
+    "mp3": "audio/mp3", "ogg": "audio/ogg", "opus": "audio/opus", "flac": "audio/flac", "m4a": "audio/x-m4a",
+    "wav": "audio/x-wav", "weba": "audio/webm;codecs=opus",
     "bmp": "image/png", "jxl": "image/png", "tif": "image/png", "pdf": "application/pdf", "svg": "image/svg+xml",
 }  # fmt: skip
 
@@ -71,6 +73,7 @@ def test_ends_as_the_manifest_says(row: dict[str, str], service: Service, bucket
         assert media.headers["Content-Type"] == status.content_type
         assert len(media.content) == status.size
         assert media.content == scrubbed(body), "not what the scrub makes of it"
+        assert media.headers["Content-Disposition"] == "inline"
     else:
         assert row["expected"] in ("reject", "either"), status
         assert status.state == wire.MediaStatus.FAILED
@@ -91,10 +94,14 @@ def upload(service: Service, name: str, body: bytes) -> wire.MediaStatus | None:
 
 
 def check_ready(service: Service, status: wire.MediaStatus, row: dict[str, str]) -> None:
-    """The size as displayed, thumbnails of that shape, and a blurhash."""
-    if row["width"]:
-        assert (status.width, status.height) == (int(row["width"]), int(row["height"]))
-    assert status.blurhash
+    """The size as displayed, thumbnails of that shape, and a blurhash; or a waveform and pictures of it."""
+    shape = status.width, status.height
+    if status.content_type.startswith("audio/"):
+        assert (shape, status.blurhash, len(status.waveform)) == ((0, 0), "", 100)
+        shape = 1600, 400
+    else:
+        assert status.blurhash
+        assert not row["width"] or shape == (int(row["width"]), int(row["height"]))
     transparent = "small.webp" in status.thumbnails
     sizes = SIZES | ({"full": 4096} if status.content_type == "image/heic" else {})
     assert set(status.thumbnails) == {*sizes, *(f"{name}.webp" for name in sizes if transparent)}
@@ -106,7 +113,7 @@ def check_ready(service: Service, status: wire.MediaStatus, row: dict[str, str])
         with Image.open(io.BytesIO(response.content), formats=[fmt]) as thumbnail:
             thumbnail.load()
             assert thumbnail.mode in modes
-            expected = fit_within(status.width, status.height, sizes[name.removesuffix(".webp")])
+            expected = fit_within(*shape, sizes[name.removesuffix(".webp")])
             assert max(abs(a - b) for a, b in zip(thumbnail.size, expected, strict=True)) <= 1
 
 

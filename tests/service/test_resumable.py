@@ -252,8 +252,12 @@ def test_an_unfinished_upload_is_pending_for_a_day_and_no_longer(service: Servic
 def test_clients_can_read_the_limits(service: Service) -> None:
     found: wire.Capabilities = service.call("GetCapabilities", wire.GetCapabilitiesRequest(), wire.Capabilities)
     assert (found.max_image_bytes, found.max_video_bytes, found.max_pixels) == (1 << 24, 1 << 28, 1 << 26)
-    assert found.max_duration.seconds == 4 * 3600
-    assert {"image/jpeg", "image/pjpeg", "video/mp4"} <= set(found.content_types)
+    assert (found.max_audio_bytes, found.max_duration.seconds, found.max_audio_duration.seconds) == (
+        1 << 26,
+        14_400,
+        7200,
+    )
+    assert {"image/jpeg", "image/pjpeg", "video/mp4", "audio/mpeg", "audio/opus"} <= set(found.content_types)
     assert "image/heic" not in found.content_types
     assert dict(found.thumbnail_sizes) == {"small": 400, "medium": 800, "large": 1600}
     assert (found.multipart, found.multipart_threshold) == (True, 16 * MEBIBYTE)
@@ -262,6 +266,7 @@ def test_clients_can_read_the_limits(service: Service) -> None:
     assert set(reasons) == set(Reason)
     assert "67,108,864 pixels" in reasons["too_many_pixels"].sentence
     assert "16.0 MiB" in reasons["too_large"].sentence
+    assert "videos 256.0 MiB and audio 64.0 MiB" in reasons["too_large"].sentence
     assert "4 hours" in reasons["too_long"].sentence
     assert not any("{" in each.sentence or "`" in each.sentence for each in found.reasons)
     assert (reasons["missing"].retryable, reasons["corrupt"].retryable) == (True, False)
@@ -270,8 +275,10 @@ def test_clients_can_read_the_limits(service: Service) -> None:
     assert response.json() == {
         "max_image_bytes": found.max_image_bytes,
         "max_video_bytes": found.max_video_bytes,
+        "max_audio_bytes": found.max_audio_bytes,
         "max_pixels": found.max_pixels,
         "max_duration": 14_400.0,
+        "max_audio_duration": 7200.0,
         "content_types": list(found.content_types),
         "thumbnail_sizes": dict(found.thumbnail_sizes),
         "multipart": True,

@@ -20,7 +20,7 @@ _PRELUDE = _BOUNDS + (_FOLDER / "_prelude.lua").read_text()
 _DISPATCH = (
     f"""\
 local GROUP, LANED, ALPHABET = '{CONSUMER_GROUP}', '{PROCESSING_QUEUE}', '{ALPHABET}'
-local VIDEO_CODES = {{ {", ".join(f"[{each.code}] = true" for each in FORMATS if each.family is Family.VIDEO)} }}
+local VIDEO_CODES = {{ {", ".join(f"[{each.code}] = true" for each in FORMATS if each.family is not Family.IMAGE)} }}
 """
     + f"local HEADER, UNCONFIRMED = {WAITING_HEADER}, '{UNCONFIRMED}'\n"
     + (_FOLDER / "_dispatch.lua").read_text()

@@ -20,7 +20,10 @@ ByteRange = tuple[int | None, int | None]
 
 Bytes = bytes | bytearray | memoryview
 _SIZE = "size_bytes"
-_FIELDS = ("format", "width", "height", "blurhash", "animated", "duration", "sha256", "thumbnails", "credentials")
+_FIELDS = (
+    *("format", "width", "height", "blurhash", "animated", "duration", "sha256", "thumbnails"),
+    *("credentials", "waveform"),
+)
 _KEY = "metadata of original/…, cached_remote/…"
 
 
@@ -200,6 +203,7 @@ def _parse(metadata: Mapping[str, str], _key: str) -> MediaFacts:
         duration_s=float(metadata.get("duration", "0")),
         thumbnails=parse_size_names(metadata.get("thumbnails", "")),
         credentials=CredentialsState(metadata.get(CREDENTIALS_METADATA, "")),
+        waveform=bytes.fromhex(metadata.get("waveform", "")),
     )
 
 

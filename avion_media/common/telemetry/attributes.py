@@ -121,7 +121,7 @@ PASS_OUTCOME = Attribute("outcome", ("done", "refused", "interrupted", "failed")
 _SWEEP_REASONS = "lost_task abandoned leftover orphan expired over_budget overdue_deletion unfinished disowned"
 SWEEP_REASON = Attribute("reason", tuple(_SWEEP_REASONS.split()))
 STORED_KIND = Attribute(
-    "kind", ("incoming", "image", "video", "thumbnail", "remote", "remote_thumbnail", "credentials")
+    "kind", ("incoming", "image", "video", "audio", "thumbnail", "remote", "remote_thumbnail", "credentials")
 )
 HOOK_OUTCOME = Attribute("outcome", ("publish", "hold", "refuse", "failed", "paused"))
 PURGE_OUTCOME = Attribute("outcome", ("ok", "refused", "unreachable"))

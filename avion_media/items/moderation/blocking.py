@@ -34,6 +34,7 @@ from avion_media.common import keys
 from avion_media.common.clock import utc_now
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Dependency, MediaError, ObjectMissing, Reason, Rejected, Unavailable
+from avion_media.common.formats import Family
 from avion_media.common.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id
 from avion_media.common.media import possible_sizes
 from avion_media.common.records import UnreadableRecord
@@ -303,7 +304,8 @@ class Blocking:
         facts = None if info is None else stored_facts(info)
         sizes = facts.thumbnails if facts is not None and facts.thumbnails else possible_sizes(self._items.sizes)
         sha256 = "" if facts is None else facts.sha256
-        entries = why.entries if why.entries is not None else await self._hashes_of(any_id, info, sha256, sizes)
+        pictures = () if facts is not None and facts.format.family is Family.AUDIO else sizes
+        entries = why.entries if why.entries is not None else await self._hashes_of(any_id, info, sha256, pictures)
         return Block(
             str(any_id),
             now(),

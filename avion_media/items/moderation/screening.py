@@ -13,6 +13,7 @@ from typing import Any
 
 from avion_media.backends.files import LocalFile
 from avion_media.common.errors import Dependency, MediaError, Reason, Rejected, Unavailable
+from avion_media.common.formats import Family
 from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.media import MediaFacts
 from avion_media.common.tasks import Task
@@ -134,7 +135,8 @@ class Visit:
         if scrubbed is not None and HashType.MD5 in moderation.lists.types:
             self._made |= await hash_file(*scrubbed, [HashType.MD5])
         await self._refuse_exact()
-        picture = picture_of(thumbnails, moderation.edges)
+        # A waveform is no likeness of anything, and shows nothing to a hook.
+        picture = None if facts.format.family is Family.AUDIO else picture_of(thumbnails, moderation.edges)
         if picture is not None and (HashType.PDQ in moderation.lists.types or moderation.hook.enabled):
             self._pdq = await moderation.likeness.of(picture)
         await self._see_likeness(picture)

@@ -27,7 +27,7 @@ _CHUNK = 500  # statuses that one script reads
 ANY_FAILURE = "*"
 READY_TTL_S = 3600.0  # the object store has it as well
 FAILED_TTL_S = 30 * 86_400.0  # only Redis has it
-_FACTS = 10  # fields of a status with facts
+_FACTS = 12  # fields of a status with facts
 
 
 def key_of(kind: str, media_id: str) -> str:
@@ -138,7 +138,8 @@ def _write(status: Status) -> str:
     numbers = f"{facts.size_bytes} {facts.width} {facts.height} {int(facts.animated)} {facts.duration_s:.3f}"
     names = ",".join(facts.thumbnails)
     shown = "" if tuple(status.thumbnails) == facts.thumbnails else ",".join(status.thumbnails)
-    return f"{code} {facts.format.name} {numbers} {facts.blurhash} {sha256} {names} {shown} {facts.credentials}"
+    more = f"{facts.credentials} {facts.waveform.hex()}"
+    return f"{code} {facts.format.name} {numbers} {facts.blurhash} {sha256} {names} {shown} {more}"
 
 
 def _effective_status(media_id: str, written: bytes, deletion_state: bytes) -> Status | None:
@@ -160,7 +161,8 @@ def _read(written: str, key: str) -> Status:
         return Status(media_id, state, reason=_REASONS.get(fields[0]))
     if not fields:
         return Status(media_id, state)
-    name, size_bytes, width, height, animated, duration_s, blurhash, sha256, names, shown = fields[:_FACTS]
+    name, size_bytes, width, height, animated, duration_s, blurhash, sha256, names, shown, *more = fields[:_FACTS]
+    credentials, waveform = more
     facts = MediaFacts(
         BY_NAME[name],
         int(size_bytes),
@@ -171,7 +173,8 @@ def _read(written: str, key: str) -> Status:
         animated=animated == "1",
         duration_s=float(duration_s),
         thumbnails=parse_size_names(names),
-        credentials=CredentialsState("".join(fields[_FACTS : _FACTS + 1])),
+        credentials=CredentialsState(credentials),
+        waveform=bytes.fromhex(waveform),
     )
     thumbnails = keys.origin_paths(media_id, parse_size_names(shown or names))
     return Status(media_id, state, facts=facts, thumbnails=thumbnails)

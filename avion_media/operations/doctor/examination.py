@@ -93,7 +93,7 @@ async def examine(
                 await run_checks(of_statuses(REDIS), state, note, label)
     if Area.SANDBOX in areas:
         try:
-            preload = preload_for(config.decoders.enabled())  # what the service's own sandbox has loaded
+            preload = preload_for(config.enabled_formats())  # what the service's own sandbox has loaded
             budget = SandboxConfig().budget
             async with open_sandbox(slots=1, budget_bytes=budget, preload=preload, require=False) as sandbox:
                 await run_checks(SANDBOX, sandbox, note)

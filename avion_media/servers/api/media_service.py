@@ -71,7 +71,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._config: ProcessSettings = runtime.config
-        self._enabled = runtime.config.decoders.enabled()
+        self._enabled = runtime.config.enabled_formats()
         self._guard = guard_of(runtime.config.remote)
         upload = runtime.config.upload
         self._statuses = StatusResolver(runtime.items, runtime.replay, runtime.moderation.status, upload)
@@ -167,9 +167,10 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     async def GetCapabilities(self, request: wire.GetCapabilitiesRequest, context: CallContext) -> wire.Capabilities:
         """Return what clients may upload."""
         found = self._runtime.capabilities().to_dict()
-        duration_s = found.pop("max_duration")
+        durations_s = {name: found.pop(name) for name in ("max_duration", "max_audio_duration")}
         response = wire.Capabilities(**found)
-        response.max_duration.FromMilliseconds(round(duration_s * 1000))
+        for name, duration_s in durations_s.items():
+            getattr(response, name).FromMilliseconds(round(duration_s * 1000))
         return response
 
     async def GetUsage(self, request: wire.GetUsageRequest, context: CallContext) -> wire.GetUsageResponse:
@@ -344,6 +345,7 @@ def to_wire(status: Status) -> wire.MediaStatus:
         message.height = facts.height
         message.animated = facts.animated
         message.blurhash = facts.blurhash
+        message.waveform = facts.waveform
         message.duration.FromMilliseconds(round(facts.duration_s * 1000))
         message.has_credentials = facts.credentials is not CredentialsState.NONE
         if facts.credentials is CredentialsState.BESIDE_FILE:

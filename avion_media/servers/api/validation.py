@@ -91,7 +91,7 @@ def check_upload_request(
 
 def _key_format(filename: str, fmt: MediaFormat, enabled: frozenset[str]) -> MediaFormat:
     """Return the format whose extension the object key gets: that of the file name, if it is accepted."""
-    named = by_filename(filename)
+    named = by_filename(filename, fmt)
     return named if named is not None and named.name in enabled else fmt
 
 
@@ -115,7 +115,7 @@ def _check_filename(filename: str, fmt: MediaFormat | None) -> Violation | None:
     if any(unicodedata.category(each) in _NOT_IN_NAMES for each in filename) or "/" in filename or "\\" in filename:
         return Violation("filename", "must not hold control characters or path separators", "FILENAME_INVALID")
     # Without a known extension ("blob", "IMG_1.2024", "cat.jpg.bak"), the content type decides.
-    named = by_filename(filename)
+    named = by_filename(filename, fmt)
     if named is not None and fmt is not None and named.family is not fmt.family:
         return Violation(
             "filename",
@@ -130,7 +130,7 @@ def _check_size(size_bytes: int, fmt: MediaFormat | None, limits: UploadConfig) 
         return Violation("size", "must not be negative", "SIZE_NEGATIVE")
     if size_bytes == 0:
         return Violation("size", "must be greater than zero", "SIZE_ZERO")
-    largest = limits.max_bytes(fmt.family) if fmt else max(limits.max_image_bytes, limits.max_video_bytes)
+    largest = limits.max_bytes(fmt.family) if fmt else limits.most_bytes
     if size_bytes > largest:
         return Violation("size", f"is {size_bytes} bytes, but the limit is {largest} bytes", "SIZE_TOO_LARGE")
     return None

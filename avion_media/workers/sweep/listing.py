@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
 _LABELS = {
     (SweepPart.UPLOADS, Kind.INCOMING): "incoming",
-    (SweepPart.UPLOADS, Kind.ORIGINAL): "",  # image or video
+    (SweepPart.UPLOADS, Kind.ORIGINAL): "",  # image, video or audio
     (SweepPart.UPLOADS, Kind.THUMBNAIL): "thumbnail",
     (SweepPart.UPLOADS, Kind.CREDENTIALS): "credentials",
     (SweepPart.REMOTE, Kind.ORIGINAL): "remote",

@@ -213,7 +213,7 @@ BOMBS = (
     Bomb("h264-as-raw.mov", lambda: of_codec(b"raw "), Reason.UNSUPPORTED_TYPE),
     Bomb("h264-as-an-exotic-codec.mov", lambda: of_codec(b"SVQ3"), Reason.UNSUPPORTED_TYPE),
     Bomb("h264-as-nothing.mp4", lambda: of_codec(b"zzzz"), Reason.UNSUPPORTED_TYPE),
-    Bomb("encrypted.mp4", lambda: of_codec(b"encv"), Reason.CORRUPT),
+    Bomb("encrypted.mp4", lambda: of_codec(b"encv"), Reason.ENCRYPTED),
     Bomb("samples-of-zeros.mp4", lambda: plain()[:48] + bytes(90_000) + plain()[90_048:], Reason.CORRUPT),
     Bomb("no-picture.mp4", lambda: handled_by(b"text"), Reason.NO_VIDEO),
     Bomb("changing-size.mp4", changing_size, READY),

@@ -95,4 +95,5 @@ def test_format_codes_are_frozen() -> None:
     """They are inside ids that live for ever: a change here breaks every stored medium."""
     assert {fmt.name: fmt.code for fmt in FORMATS} == {
         "jpeg": 1, "png": 2, "gif": 3, "webp": 4, "avif": 5, "heic": 6, "mp4": 32, "mov": 33, "webm": 34, "mkv": 35,
+            "mp3": 64, "ogg": 65, "flac": 66, "m4a": 67, "wav": 68, "weba": 69,
     }  # fmt: skip

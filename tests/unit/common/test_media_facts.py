@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 import pytest
 
 from avion_media.backends.store import ObjectInfo, stored_facts
-from avion_media.common.formats import MP4
+from avion_media.common.formats import MP4, OGG
 from avion_media.common.media import MediaFacts
 
 WHOLE = MediaFacts(MP4, 10, 320, 240, "hash", "ab" * 32, animated=False, duration_s=1.5)
 IN_RANGES = MediaFacts(MP4, 10, 320, 240, "hash", "", animated=False, duration_s=1.5)
+
+SOUND = MediaFacts(OGG, 10, 0, 0, "", "ab" * 32, duration_s=1.5, waveform=bytes(range(100)))
 
 
 def original(metadata: dict[str, str]) -> ObjectInfo:
@@ -19,7 +21,7 @@ def original(metadata: dict[str, str]) -> ObjectInfo:
     return ObjectInfo("original/x", WHOLE.size_bytes, "e", datetime.now(UTC), "video/mp4", metadata)
 
 
-@pytest.mark.parametrize("facts", [WHOLE, IN_RANGES], ids=["whole", "in ranges"])
+@pytest.mark.parametrize("facts", [WHOLE, IN_RANGES, SOUND], ids=["whole", "in ranges", "sound"])
 def test_facts_are_read_back_as_they_were_written(facts: MediaFacts) -> None:
     assert stored_facts(original(facts.to_metadata())) == facts
 

@@ -33,7 +33,11 @@ def test_defaults_are_the_contracts() -> None:
     assert config.delete.delay == 86400
     assert (config.tasks.max_attempts, config.tasks.claim_after) == (5, 60)
     assert (config.drain.settle, config.drain.grace) == (5, 25)
-    assert config.decoders.enabled() == {"jpeg", "png", "gif", "webp", "avif", "mp4", "mov", "webm", "mkv"}
+    sounds = {"mp3", "ogg", "flac", "m4a", "wav", "weba"}
+    assert config.enabled_formats() == {"jpeg", "png", "gif", "webp", "avif", "mp4", "mov", "webm", "mkv"} | sounds
+    assert load({P + "UPLOAD__AUDIO": "false"}).enabled_formats() == config.enabled_formats() - sounds
+    upload = config.upload
+    assert (upload.max_audio_bytes, upload.max_audio_duration, upload.most_bytes) == (2**26, 7200, 2**28)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from avion_media.common.errors import Reason, Rejected
-from avion_media.common.formats import BY_NAME, FORMATS, GIF, Family
+from avion_media.common.formats import BY_NAME, FORMATS, GIF, M4A, MP4, Family
 from avion_media.media.scrubber import REASONS, rejecting, require_format
 from mediascrub import Format, ScrubCode, ScrubError, Sniffed, sniff
 
@@ -37,6 +37,9 @@ def test_each_error_becomes_a_refusal(code: ScrubCode) -> None:
         (_MP4, Family.IMAGE, ALL, Reason.TYPE_MISMATCH),
         (b"GIF89a", Family.VIDEO, frozenset[str](), Reason.TYPE_MISMATCH),
         (b"<svg/>", Family.VIDEO, ALL, Reason.TYPE_MISMATCH),
+        (b"OggS", Family.VIDEO, ALL, Reason.TYPE_MISMATCH),
+        (b"GIF89a", Family.AUDIO, ALL, Reason.TYPE_MISMATCH),
+        (_MP4, Family.AUDIO, ALL - {"m4a"}, Reason.UNSUPPORTED_TYPE),
         (b"<svg/>", Family.IMAGE, ALL, Reason.UNSUPPORTED_TYPE),
         (b"%PDF-1.7", Family.IMAGE, ALL, Reason.UNSUPPORTED_TYPE),
         (b"#EXTM3U\n", Family.VIDEO, ALL, Reason.UNSUPPORTED_TYPE),
@@ -54,3 +57,4 @@ def test_a_refusal_carries_the_most_telling_reason(
 
 def test_another_type_of_the_declared_family_is_taken_as_what_it_is() -> None:
     assert require_format(_found(b"GIF89a"), Family.IMAGE, ALL) is GIF
+    assert [require_format(_found(_MP4), declared, ALL) for declared in (Family.AUDIO, None)] == [M4A, MP4]

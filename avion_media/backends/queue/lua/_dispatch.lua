@@ -50,7 +50,7 @@ local function is_video(media_id)
 end
 
 -- The tenant of a task: its owner, else its caller. For remote media it is the server, because each server has a circuit
--- breaker. Videos have a lane of their own.
+-- breaker. Videos and audio have a lane of their own.
 local function tenant_of(fields)
   local named = {}
   for index = 1, #fields, 2 do

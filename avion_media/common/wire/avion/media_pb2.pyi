@@ -99,7 +99,7 @@ class GetMediaStatusRequest(_message.Message):
     def __init__(self, media_id: _Optional[str] = ...) -> None: ...
 
 class MediaStatus(_message.Message):
-    __slots__ = ("media_id", "state", "reason", "retryable", "content_type", "size", "width", "height", "duration", "animated", "blurhash", "thumbnails", "has_credentials", "credentials_path")
+    __slots__ = ("media_id", "state", "reason", "retryable", "content_type", "size", "width", "height", "duration", "animated", "blurhash", "thumbnails", "has_credentials", "credentials_path", "waveform")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[MediaStatus.State]
@@ -135,6 +135,7 @@ class MediaStatus(_message.Message):
     THUMBNAILS_FIELD_NUMBER: _ClassVar[int]
     HAS_CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
     CREDENTIALS_PATH_FIELD_NUMBER: _ClassVar[int]
+    WAVEFORM_FIELD_NUMBER: _ClassVar[int]
     media_id: str
     state: MediaStatus.State
     reason: str
@@ -149,7 +150,8 @@ class MediaStatus(_message.Message):
     thumbnails: _containers.ScalarMap[str, str]
     has_credentials: bool
     credentials_path: str
-    def __init__(self, media_id: _Optional[str] = ..., state: _Optional[_Union[MediaStatus.State, str]] = ..., reason: _Optional[str] = ..., retryable: _Optional[bool] = ..., content_type: _Optional[str] = ..., size: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., animated: _Optional[bool] = ..., blurhash: _Optional[str] = ..., thumbnails: _Optional[_Mapping[str, str]] = ..., has_credentials: _Optional[bool] = ..., credentials_path: _Optional[str] = ...) -> None: ...
+    waveform: bytes
+    def __init__(self, media_id: _Optional[str] = ..., state: _Optional[_Union[MediaStatus.State, str]] = ..., reason: _Optional[str] = ..., retryable: _Optional[bool] = ..., content_type: _Optional[str] = ..., size: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., animated: _Optional[bool] = ..., blurhash: _Optional[str] = ..., thumbnails: _Optional[_Mapping[str, str]] = ..., has_credentials: _Optional[bool] = ..., credentials_path: _Optional[str] = ..., waveform: _Optional[bytes] = ...) -> None: ...
 
 class SignUploadPartsRequest(_message.Message):
     __slots__ = ("media_id", "upload_id", "numbers")
@@ -277,7 +279,7 @@ class GetCapabilitiesRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Capabilities(_message.Message):
-    __slots__ = ("max_image_bytes", "max_video_bytes", "max_pixels", "max_duration", "content_types", "thumbnail_sizes", "multipart", "multipart_threshold", "reasons", "max_aspect", "max_frames")
+    __slots__ = ("max_image_bytes", "max_video_bytes", "max_pixels", "max_duration", "content_types", "thumbnail_sizes", "multipart", "multipart_threshold", "max_audio_bytes", "reasons", "max_aspect", "max_frames", "max_audio_duration")
     class ThumbnailSizesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -293,9 +295,11 @@ class Capabilities(_message.Message):
     THUMBNAIL_SIZES_FIELD_NUMBER: _ClassVar[int]
     MULTIPART_FIELD_NUMBER: _ClassVar[int]
     MULTIPART_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    MAX_AUDIO_BYTES_FIELD_NUMBER: _ClassVar[int]
     REASONS_FIELD_NUMBER: _ClassVar[int]
     MAX_ASPECT_FIELD_NUMBER: _ClassVar[int]
     MAX_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    MAX_AUDIO_DURATION_FIELD_NUMBER: _ClassVar[int]
     max_image_bytes: int
     max_video_bytes: int
     max_pixels: int
@@ -304,10 +308,12 @@ class Capabilities(_message.Message):
     thumbnail_sizes: _containers.ScalarMap[str, int]
     multipart: bool
     multipart_threshold: int
+    max_audio_bytes: int
     reasons: _containers.RepeatedCompositeFieldContainer[FailureReason]
     max_aspect: int
     max_frames: int
-    def __init__(self, max_image_bytes: _Optional[int] = ..., max_video_bytes: _Optional[int] = ..., max_pixels: _Optional[int] = ..., max_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., content_types: _Optional[_Iterable[str]] = ..., thumbnail_sizes: _Optional[_Mapping[str, int]] = ..., multipart: _Optional[bool] = ..., multipart_threshold: _Optional[int] = ..., reasons: _Optional[_Iterable[_Union[FailureReason, _Mapping]]] = ..., max_aspect: _Optional[int] = ..., max_frames: _Optional[int] = ...) -> None: ...
+    max_audio_duration: _duration_pb2.Duration
+    def __init__(self, max_image_bytes: _Optional[int] = ..., max_video_bytes: _Optional[int] = ..., max_pixels: _Optional[int] = ..., max_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., content_types: _Optional[_Iterable[str]] = ..., thumbnail_sizes: _Optional[_Mapping[str, int]] = ..., multipart: _Optional[bool] = ..., multipart_threshold: _Optional[int] = ..., max_audio_bytes: _Optional[int] = ..., reasons: _Optional[_Iterable[_Union[FailureReason, _Mapping]]] = ..., max_aspect: _Optional[int] = ..., max_frames: _Optional[int] = ..., max_audio_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class FailureReason(_message.Message):
     __slots__ = ("code", "sentence", "retryable")

@@ -42,6 +42,8 @@ def reasons(**fields: object) -> set[str]:
         ("cat.txt", "image/gif", formats.GIF),
         ("cat.svg", "video/mp4", formats.MP4),
         (".mov", "video/mp4", formats.MOV),
+        ("voice.webm", "audio/webm;codecs=opus", formats.WEBA),
+        ("voice.mp4", "audio/mp4", formats.M4A),
         ("фото кота.webp", "image/webp", formats.WEBP),
         ("\U0001f468\u200d\U0001f469\u200d\U0001f467 family.jpg", "image/jpeg", formats.JPEG),  # an emoji of several
         ("Screenshot 2026-11-25 at 10.00.00\u202fAM.png", "image/png", formats.PNG),  # as macOS names them
@@ -66,6 +68,8 @@ def test_accepted(filename: str, content_type: str, expected: formats.MediaForma
         ({"filename": "a\x9bb.jpg"}, "FILENAME_INVALID"),
         ({"filename": "cat.mp4"}, "EXTENSION_MISMATCH"),
         ({"filename": "clip.jpg", "content_type": "video/mp4"}, "EXTENSION_MISMATCH"),
+        ({"filename": "clip.webm", "content_type": "audio/ogg"}, "EXTENSION_MISMATCH"),
+        ({"filename": "a.ogg", "content_type": "audio/ogg", "size": LIMITS.max_audio_bytes + 1}, "SIZE_TOO_LARGE"),
         ({"content_type": ""}, "CONTENT_TYPE_REQUIRED"),
         ({"content_type": "application/pdf"}, "CONTENT_TYPE_UNSUPPORTED"),
         ({"content_type": "image/svg+xml"}, "CONTENT_TYPE_UNSUPPORTED"),

@@ -157,7 +157,7 @@ class Node(Generic[T_co]):
         if engine is not None:
             engine.kill(record)
             return record.up
-        root = None if record.parent is not None else _engine_of(record)
+        root = _engine_of(record)
         if root is not None:
             root.fail(Killed(ROOT), None, "kill", trio.current_time())
             return True

@@ -28,7 +28,7 @@ class Run(Protocol):
         """Stop in order, and cancel the rest at ``deadline``. A later deadline than the present one is ignored."""
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(slots=True)
 class Incarnation:
     """One life of a node, from the start of its task to its end. It is dropped then, so that it keeps no frame alive.
 
@@ -47,7 +47,7 @@ class Incarnation:
     cancel_cause: Exception | None = None  # why the supervisor cancelled it although no stop was requested
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(slots=True)
 class Membership:
     """What a node has during one run of its supervisor."""
 

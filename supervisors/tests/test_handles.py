@@ -42,7 +42,7 @@ from supervisors import (
     open_tree,
 )
 
-from .probes import NO_BACKOFF, SELDOM, Boom, Stage, observed, settled
+from .probes import NO_BACKOFF, SELDOM, Boom, Stage, observed, run_expecting, settled
 
 
 async def number(child: Child[int]) -> None:
@@ -761,3 +761,31 @@ async def test_a_wait_for_a_result_ends_with_the_pool(
         await trio.sleep(0.5)
         pool.stop()
     assert failed == ["ended"]
+
+
+async def test_to_wait_for_a_node_that_runs_is_a_checkpoint() -> None:
+    stage = Stage()
+    async with open_tree(Supervisor("app", [stage.spec("a")])) as root:
+        with trio.testing.assert_checkpoints():
+            await root.find("a").wait_started()
+
+
+async def test_a_task_that_failed_had_started() -> None:
+    async with open_tree(DynamicSupervisor("pool")) as pool:
+        task = pool.start_task(explode)
+        with pytest.raises(TaskFailed):
+            await task.result()
+        with pytest.raises(NotRunning):
+            await task.wait_started()
+
+
+async def test_a_killed_root_says_why_it_stops() -> None:
+    stage = Stage()
+    root = observed(Supervisor("app", [stage.spec("a")]), stage.observe)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_expecting, root, Killed)
+            root.kill()
+    assert [event.reason for event in stage.events if event.path == "/" and event.kind is EventKind.STOPPING] == [
+        "kill"
+    ]

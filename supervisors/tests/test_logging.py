@@ -16,6 +16,7 @@ from supervisors import (
     EventKind,
     Intensity,
     Shutdown,
+    StartFailed,
     State,
     Stuck,
     Supervisor,
@@ -257,6 +258,29 @@ async def test_a_cancelled_call_raises_what_the_clean_up_raised(
             assert isinstance(caught.value.__cause__, Boom)
             assert pool.children == ()
     assert lines(caplog) == []
+
+
+async def test_a_cancelled_start_raises_what_the_clean_up_raised(caplog: pytest.LogCaptureFixture) -> None:
+    async def run(_child: Child[None]) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise Boom("clean-up")
+
+    failed: list[StartFailed] = []
+
+    async def start() -> None:
+        try:
+            await root.start(Worker("a", run))
+        except StartFailed as error:
+            failed.append(error)
+
+    async with open_tree(Supervisor("app")) as root, trio.open_nursery() as nursery:
+        nursery.start_soon(start)
+        await settled()
+        nursery.cancel_scope.cancel()
+    assert [type(error.__cause__) for error in failed] == [Boom]
+    assert lines(caplog) == []  # the caller has it
 
 
 def test_ctrl_c_in_a_call_leaves_no_task() -> None:

@@ -127,6 +127,9 @@ def _changes(tree: ast.Module, enums: Enums) -> Iterator[_Change]:
 
 def _with_behaviour(node: ast.AST) -> Iterator[ast.AST]:
     """``node`` and what is below it, without the parts that mean nothing when the program runs."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "cast":
+        yield from _with_behaviour(node.args[1])
+        return
     yield node
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "bases", "type_params"):

@@ -51,6 +51,7 @@ def changes(source: str) -> set[str]:
         ("x = list(a)", {"x = (a)", "pass"}),
         ("x = Colour.RED", {"x = Colour.BLUE", "pass"}),
         ("log.info('x')", {"pass"}),
+        ("x = cast('T', a and b)", {"x = cast('T', (a or b))", "x = cast('T', (a))", "x = cast('T', (b))", "pass"}),
         ("import x", set()),
         ("__all__ = ['x']", set()),
     ],

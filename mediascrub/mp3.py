@@ -1,16 +1,14 @@
 """MPEG audio, layer III (ISO/IEC 11172-3, 2.4, and 13818-3): frames stay, and damaged ones; all else goes.
 
 The first frame can have no sound but what a player must know: the number of frames, a table for seeking, and how many
-samples to leave out at both ends (Xing or Info with LAME's extension, http://gabriel.mp3-tech.org/mp3infotag.html; or
-VBRI, of Fraunhofer's encoder). Of it the fields that are known stay, but no ReplayGain. Bits inside other frames that
-no decoder reads stay.
+samples to leave out at both ends (Xing or Info, with LAME's extension: http://gabriel.mp3-tech.org/mp3infotag.html). Of
+it the fields that are known stay, but no ReplayGain. Bits inside other frames that no decoder reads stay.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import product
 
 from mediascrub import flac
 from mediascrub.bounds import Quota, VideoBounds
@@ -24,9 +22,9 @@ from mediascrub.tags import empty_id3v2, empty_tags_at_end
 HEAD_BYTES = 4
 _SYNC = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb]", re.DOTALL)  # of layer III, with or without a checksum
 _MPEG1, _MPEG2, _MPEG25 = 3, 2, 0
-_KBITS = {
-    _MPEG1: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    _MPEG2: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+_KBITS = {  # by whether it is MPEG-1
+    True: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _RATES = {_MPEG1: (44100, 48000, 32000), _MPEG2: (22050, 24000, 16000), _MPEG25: (11025, 12000, 8000)}
 _SAMPLES = {_MPEG1: 1152, _MPEG2: 576, _MPEG25: 576}
@@ -42,24 +40,17 @@ _TAG = re.compile(rb"ID3|3DI|TAG|LYRICS")
 _COUNTS = ((1, 4), (2, 4), (4, 100), (8, 4))  # the flag of a field, and its bytes
 _ENCODERS = (b"LAME", b"Lavf", b"Lavc")  # whose extension libav reads; a version follows
 _EXTENSION_BYTES, _NAME_BYTES, _VERSION_BYTES, _GAIN, _CRC_BYTES = 36, 4, 5, slice(11, 19), 2
-_VBRI_AT, _VBRI_BYTES = 36, 26
-
-
-def _lengths() -> Iterator[tuple[bytes, int]]:
-    for version, kbits, rate, padding, private in product(_RATES, range(14), range(3), range(2), range(2)):
-        of_version = _KBITS[_MPEG1 if version == _MPEG1 else _MPEG2]
-        length = _SAMPLES[version] // 8 * of_version[kbits] * 1000 // _RATES[version][rate] + padding
-        for unprotected in range(2):
-            second = 0xE0 | version << 3 | 1 << 1 | unprotected
-            yield bytes((second, (kbits + 1) << 4 | rate << 2 | padding << 1 | private)), length
-
-
-_LENGTHS = dict(_lengths())
 
 
 def frame_bytes(head: bytes) -> int:
     """Return the length of the frame with this header; 0 for anything else, and in the free format, which none says."""
-    return _LENGTHS.get(head[1:3], 0) if head[:1] == b"\xff" and len(head) == HEAD_BYTES else 0
+    if len(head) < HEAD_BYTES or not _SYNC.match(head):
+        return 0
+    version, bits, rate = head[1] >> 3 & 3, head[2] >> 4, head[2] >> 2 & 3
+    if not 0 < bits < 15 or rate == 3:
+        return 0
+    kbits = _KBITS[version == _MPEG1][bits - 1]
+    return _SAMPLES[version] // 8 * kbits * 1000 // _RATES[version][rate] + (head[2] >> 1 & 1)
 
 
 def _kind(head: bytes) -> tuple[int, int]:
@@ -103,7 +94,9 @@ def _refusal(head: bytes) -> ScrubError:
 
 
 def _frames(file: SparseFile, start: int, end: int, bounds: VideoBounds) -> Iterator[Range]:
-    """Yield the frames. Behind anything else, one counts if another of its kind follows it, or the end."""
+    """Yield the frames. Behind anything else, one counts if another of its kind follows it, the end, or zeros: a scrub
+    leaves them there.
+    """
     window, frames, false = Window(file), Quota(bounds.max_samples, "frames"), Quota(bounds.max_boxes, "false headers")
     kind: tuple[int, int] | None = None
     in_sync = False
@@ -113,7 +106,7 @@ def _frames(file: SparseFile, start: int, end: int, bounds: VideoBounds) -> Iter
         if length and kind in (None, _kind(head)):
             following = window.at(start + length, HEAD_BYTES) if start + length < end else b""
             fits = frame_bytes(following) and _kind(following) == _kind(head)
-            if in_sync or fits or start + length == end:
+            if in_sync or fits or (start + length <= end and not any(following)):
                 frames.take()
                 yield Range(start, length)
                 kind, in_sync, start = _kind(head), True, start + length
@@ -130,9 +123,6 @@ def _neutral_first(frame: bytes) -> bytes:
         flags = int.from_bytes(frame[at + 4 : at + 8], "big")
         end = at + 8 + sum(length for flag, length in _COUNTS if flags & flag)
         return frame[:end].ljust(len(frame), b"\0")[:end] + _neutral_extension(frame, end)
-    if frame[_VBRI_AT:].startswith(b"VBRI"):
-        entries, _, entry_bytes = (int.from_bytes(frame[each : each + 2], "big") for each in (54, 56, 58))
-        return frame[: _VBRI_AT + _VBRI_BYTES + entries * entry_bytes].ljust(len(frame), b"\0")
     return frame
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import struct
 from binascii import crc32
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from mediascrub.bounds import Quota, VideoBounds
 from mediascrub.errors import ScrubCode, ScrubError, corrupt
@@ -28,7 +28,7 @@ _OPUS, _VORBIS = b"OpusHead", b"\x01vorbis"
 _OPUS_BYTES, _VORBIS_BYTES = 19, 30  # of Opus without a mapping of channels
 _MOVING = (b"\x80theora", b"BBCD\0", b"\x80daala", b"\x01video\0\0\0")  # Dirac, OGM
 _SOUND = (_OPUS, _VORBIS)
-_OPUS_COMMENT, _VORBIS_COMMENT = b"OpusTags", b"\x03vorbis"
+_COMMENT_BYTES = 16  # of one without vendor and comments, of both
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,58 +44,27 @@ class _Page:
         """The index of its payload in ``data``."""
         return _HEAD.size + len(self.lacing)
 
-    @property
-    def end(self) -> int:
-        return self.offset + len(self.data)
-
-
-@dataclass(slots=True)
-class _Headers:
-    """The first two packets: the kind of sound, and the comments. ``pages`` are those with a part of the second."""
-
-    identification: bytes = b""
-    comment_bytes: int = 0
-    is_complete: bool = False
-    pages: list[tuple[_Page, int]] = field(default_factory=list)  # and how many bytes of it are of the comments
-
-    def add(self, page: _Page) -> None:
-        """Read the next page."""
-        if not self.identification:
-            self.identification = page.data[page.payload :]
-            if len(page.lacing) != -(-(len(self.identification) + 1) // 255):
-                raise corrupt("more than one packet on the first page")
-            return
-        if bool(page.flags & _CONTINUED) != bool(self.pages):
-            raise corrupt("the comments are interrupted")
-        length = 0
-        for value in page.lacing:
-            length += value
-            if value < 255:
-                self.is_complete = True
-                break
-        self.pages.append((page, length))
-        self.comment_bytes += length
-
 
 def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
     """See `MovieFormat`."""
     file.require([file.whole])
-    edits, headers = Edits(file.peek), _Headers()
+    edits, position = Edits(file.peek), 0
+    headers: list[_Page] = []
     header_bytes = Quota(bounds.max_index_bytes, "bytes of comments", ScrubCode.TOO_LARGE)
-    position, serial = 0, -1
+    is_complete = False
     for page in _pages(file, bounds):
         edits.zero(position, page.offset - position)
-        position = page.end
-        if page.flags & _FIRST and (headers.identification or not page.data.startswith(_SOUND, page.payload)):
-            raise _refusal(page, headers)
-        serial = page.serial if serial < 0 else serial
-        if page.serial != serial or (not headers.identification and not page.flags & _FIRST):
+        position = page.offset + len(page.data)
+        if page.flags & _FIRST and (headers or not page.data.startswith(_SOUND, page.payload)):
+            raise _refusal(page, is_chained=len(headers) > 1)
+        if page.serial != (headers or [page])[0].serial or not (headers or page.flags & _FIRST):
             raise corrupt("a page of no stream")
-        if not headers.is_complete:
+        if not is_complete:
             header_bytes.take(len(page.data))
-            headers.add(page)
+            headers.append(page)
+            is_complete = len(headers) > 1 and min(page.lacing, default=255) < 255
     edits.zero(position, file.size_bytes - position)
-    if not headers.is_complete:
+    if not is_complete:
         raise corrupt("the headers are cut off")
     _empty_comments(headers, edits)
     return sound_plan(file, fmt, 0.0, edits.joined_with(()))
@@ -122,31 +91,34 @@ def _pages(file: SparseFile, bounds: VideoBounds) -> Iterator[_Page]:
             offset += 1
 
 
-def _refusal(page: _Page, headers: _Headers) -> ScrubError:
+def _refusal(page: _Page, *, is_chained: bool) -> ScrubError:
     """Return the error for the first page of a stream that is another one, or none of sound that is known."""
-    is_of_several = headers.pages or page.data.startswith((*_SOUND, *_MOVING), page.payload)
+    is_of_several = is_chained or page.data.startswith((*_SOUND, *_MOVING), page.payload)
     code = ScrubCode.SEVERAL_TRACKS if is_of_several else ScrubCode.UNSUPPORTED
     return ScrubError(code, f"a stream {page.data[page.payload :][:8]!r} in Ogg")
 
 
-def _empty_comments(headers: _Headers, edits: Edits) -> None:
-    head, length = headers.identification, headers.comment_bytes
+def _empty_comments(headers: Sequence[_Page], edits: Edits) -> None:
+    """Empty the second packet, which begins on the second page and ends on the last of ``headers``."""
+    first, *pages = headers
+    head, last = first.data[first.payload :], pages[-1].lacing
+    parts = [sum(page.lacing) for page in pages]
+    parts[-1] = sum(last[: next(index for index, value in enumerate(last, 1) if value < 255)])
+    length = sum(parts)
     if head.startswith(_OPUS):
-        channels, family = (head[9], head[18]) if len(head) >= _OPUS_BYTES else (0, 0)
-        expected_bytes = _OPUS_BYTES + (2 + channels if family else 0)
-        # Vendor and list are empty. What follows them is padding, because its first bit is 0 (RFC 7845, 5.2).
-        mark, content, tail = _OPUS_COMMENT, bytes(8), b""
+        expected_bytes = _OPUS_BYTES + (2 + head[9] if head[18:19].strip(b"\0") else 0)
+        # Vendor and list of no length. What follows them is padding, because its first bit is 0 (RFC 7845, 5.2).
+        mark, content = b"OpusTags", bytes(max(0, length - 8))
     else:
-        expected_bytes = _VORBIS_BYTES
         # The length of the vendor, the vendor, the number of comments, and a bit at the end (Vorbis I, 5.2.1).
-        mark, tail = _VORBIS_COMMENT, bytes(4) + b"\x01"
-        content = max(0, length - len(mark) - 4 - len(tail)).to_bytes(4, "little")
-    first, first_bytes = headers.pages[0]
-    begins_well = first.data.startswith(mark, first.payload) and first_bytes >= len(mark + content + tail)
-    if len(head) != expected_bytes or not begins_well:
+        expected_bytes, mark, filler_bytes = _VORBIS_BYTES, b"\x03vorbis", max(0, length - _COMMENT_BYTES)
+        content = filler_bytes.to_bytes(4, "little") + bytes(filler_bytes + 4) + b"\x01"
+    continued = [bool(page.flags & _CONTINUED) for page in pages]
+    begins_well = pages[0].data.startswith(mark, pages[0].payload) and continued == [False, *(True for _ in pages[1:])]
+    if len(head) != expected_bytes or length < _COMMENT_BYTES or not begins_well:
         raise corrupt("the headers of the sound")
-    empty = memoryview((mark + content).ljust(length - len(tail), b"\0") + tail)
-    for page, part in headers.pages:
+    empty = mark + content
+    for page, part in zip(pages, parts, strict=True):
         start, end = page.payload, page.payload + part
         clean = page.data[:start] + empty[:part] + page.data[end:]
         if clean != page.data:

@@ -53,7 +53,7 @@ class Track:
     pixel_aspect: float  # which stretches its width
     private: bytes  # a video codec's configuration
     sound: tuple[SoundPacket, ...]  # one for each sample entry of a sound track
-    sound_codecs: tuple[str, ...]  # likewise
+    stsd_version: int
     table: SampleTable
     tables: Sequence[Box]  # the boxes of its sample table
     entries: Sequence[Box]  # its sample entries
@@ -106,8 +106,9 @@ class Movie:
             raise ScrubError(ScrubCode.NO_SOUND)
         if len(sound) > 1 or any(track.codec and not track.is_still for track in self.tracks):
             raise ScrubError(ScrubCode.SEVERAL_TRACKS)
-        if not _AUDIO_CODECS.issuperset(sound[0].sound_codecs):
-            raise ScrubError(ScrubCode.UNSUPPORTED, f"audio codec {sound[0].sound_codecs[0]}")
+        codecs = {_sound_codec(entry, sound[0].stsd_version) for entry in sound[0].entries}
+        if not codecs <= _AUDIO_CODECS:
+            raise ScrubError(ScrubCode.UNSUPPORTED, f"audio codecs {sorted(codecs)}"[:80])
         return sound[0]
 
     @property
@@ -174,7 +175,6 @@ def _read_track(trak: Box, quota: Quota) -> Track:
     if len({_kind(codec, private) for codec, _, _, private in pictures}) > 1:
         codec = "of several kinds"
     (stsd_version,) = stsd.integers("B")
-    sounding = entries if handler == b"soun" else ()
     return Track(
         box=trak,
         track_id=track_id,
@@ -187,8 +187,8 @@ def _read_track(trak: Box, quota: Quota) -> Track:
         size=size,
         pixel_aspect=pixel_aspect,
         private=private,
-        sound=tuple(_read_packet(entry, stsd_version) for entry in sounding),
-        sound_codecs=tuple(_sound_codec(entry, stsd_version) for entry in sounding),
+        sound=tuple(_read_packet(entry, stsd_version) for entry in entries) if handler == b"soun" else (),
+        stsd_version=stsd_version,
         table=table,
         tables=tables,
         entries=entries,

@@ -153,7 +153,7 @@ class MovieScrub:
                 self._edits.zero(entry.payload + _COMPRESSOR_NAME[0] + meant, len(name) - meant)
                 self._clean_entry(entry, VISUAL_ENTRY_BYTES, vendor_bytes=12)  # with settings of quality
             elif track.handler == b"soun":
-                self._clean_entry(entry, sound_entry_bytes(entry, *stsd.integers("B")), vendor_bytes=4)
+                self._clean_entry(entry, sound_entry_bytes(entry, track.stsd_version), vendor_bytes=4)
             elif entry.type == b"stpp":  # the name of its language, then where that is described
                 self._zero(entry, 8 + len(bytes(entry.content[8:]).partition(b"\0")[0]))
             else:

@@ -18,6 +18,7 @@ from tests.hostile.media.bomb import Bomb
 
 IMAGE_FORMATS = tuple(fmt for fmt in Format if fmt.kind is MediaKind.IMAGE)
 VIDEO_FORMATS = tuple(fmt for fmt in Format if fmt.kind is MediaKind.VIDEO)
+AUDIO_FORMATS = tuple(fmt for fmt in Format if fmt.kind is MediaKind.AUDIO)
 _MAX_IMAGE_BYTES = 64 << 10
 _MAX_VIDEO_BYTES = 256 << 10
 
@@ -44,6 +45,11 @@ def check_credentials(found: Credentials, content: bytes) -> None:
     assert is_manifest(manifest, len(manifest)), "no manifest"
 
 
+def audio() -> list[bytes]:
+    """Labelled sound alone."""
+    return _labelled_samples(AUDIO_FORMATS, _MAX_VIDEO_BYTES)
+
+
 def heads(length: int) -> list[bytes]:
     """The first bytes of everything."""
     return [content[:length] for content in _contents()]
@@ -60,7 +66,7 @@ def _is_small(path: Path) -> bool:
     return path.stat().st_size <= (_MAX_IMAGE_BYTES if family is Family.IMAGE else _MAX_VIDEO_BYTES)
 
 
-def _labelled_samples(formats: Sequence[Format], max_bytes: int) -> list[bytes]:
+def _labelled_samples(formats: tuple[Format, ...], max_bytes: int) -> list[bytes]:
     found = []
     for content in (*_contents(), *_signed(), *(bomb.make() for bomb in _small_bombs(formats))):
         fmt = sniff(content[:HEAD_BYTES], size=len(content)).format
@@ -76,10 +82,10 @@ def _signed() -> Iterator[bytes]:
         yield with_manifest(next(of_format), fmt, manifest_of(bytes(600)))
 
 
-def _small_bombs(formats: Sequence[Format]) -> list[Bomb]:
+def _small_bombs(formats: tuple[Format, ...]) -> list[Bomb]:
     """Those that are made in no time: they reach code that no good file does."""
     from tests.hostile.media import heif_bombs, jpeg_bombs, matroska_bombs, mp4_bombs  # they encode pictures
 
-    groups = (heif_bombs, jpeg_bombs) if formats == IMAGE_FORMATS else (matroska_bombs, mp4_bombs)
+    groups = {IMAGE_FORMATS: (heif_bombs, jpeg_bombs), VIDEO_FORMATS: (matroska_bombs, mp4_bombs)}.get(formats, ())
     slow = ("49-", "million", "megabyte", "gigabyte", "0000", "giant", "1000", "changing")
     return [bomb for group in groups for bomb in group.BOMBS if not any(word in bomb.name for word in slow)]

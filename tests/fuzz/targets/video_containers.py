@@ -1,4 +1,4 @@
-"""The readers of MP4 and Matroska indices, whole and over a file of holes, and the scrub that they plan."""
+"""The readers of containers of videos and sound, whole and over a file of holes, and the scrub that they plan."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from mediascrub.bounds import VideoBounds
 from mediascrub.movie import MoviePlan
 from mediascrub.ranges import Patch, Range
 from mediascrub.sparse import Missing, SparseFile
-from mediascrub.tests.videos import apply_patches
+from mediascrub.tests.videos import apply_patches, examine_bytes
 from tests.fuzz.parser import parser_target
-from tests.fuzz.samples import VIDEO_FORMATS, check_credentials, labelled, videos
+from tests.fuzz.samples import AUDIO_FORMATS, VIDEO_FORMATS, audio, check_credentials, labelled, videos
 
+_FORMATS = (*VIDEO_FORMATS, *AUDIO_FORMATS)
+# Of these the scrub is a fixed point, also of a damaged file.
+_SCRUBBED_ONCE = (Format.MP3, Format.OGG, Format.FLAC, Format.WAV)
 _BOUNDS = VideoBounds(max_boxes=20_000, max_samples=200_000)
 _UNIT_BYTES = 4 << 10
 _MAX_ROUNDS = 64
 
 
 def _feed(data: bytes) -> None:
-    fmt, content = labelled(data, VIDEO_FORMATS)
+    fmt, content = labelled(data, _FORMATS)
     spool = os.memfd_create("fuzz")
     try:
         os.write(spool, content)
@@ -37,7 +40,10 @@ def _check(plan: MoviePlan, content: bytes) -> None:
     assert plan_from_json(plan_to_json(plan)) == plan, "the plan does not survive its journey"
     assert all(_is_inside(each, len(content)) for each in plan.patches), "a patch outside the file"
     assert all(_is_inside(each, len(content)) for each in plan.poster_ranges), "a range outside the file"
-    assert len(apply_patches(plan.patches, content)) == len(content), "the scrub moves bytes"
+    clean = apply_patches(plan.patches, content)
+    assert len(clean) == len(content), "the scrub moves bytes"
+    if plan.format in _SCRUBBED_ONCE:
+        assert examine_bytes(clean, plan.format).patches == (), "a second scrub changes more"
     if plan.credentials is not None:
         check_credentials(plan.credentials, content)
 
@@ -74,4 +80,9 @@ def _rounded(part: Range, size_bytes: int) -> Range:
     return Range(start, min(size_bytes, part.end + _UNIT_BYTES) - start)
 
 
-TARGET = parser_target("video-containers", videos, _feed, allowed=(ScrubError,), max_bytes=256 << 10, weight=2.0)
+def _seeds() -> list[bytes]:
+    sounds = (bytes((seed[0] + len(VIDEO_FORMATS),)) + seed[1:] for seed in audio())
+    return [*videos(), *sounds]
+
+
+TARGET = parser_target("video-containers", _seeds, _feed, allowed=(ScrubError,), max_bytes=256 << 10, weight=3.0)

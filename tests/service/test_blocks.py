@@ -183,6 +183,15 @@ def test_a_large_video_is_refused_when_it_comes_again(service: Service, data_dir
     unblock(service, media_id)
 
 
+def test_a_block_of_sound_has_no_likeness(service: Service, bucket: S3Bucket, data_directory: Path) -> None:
+    media_id = published(service, (data_directory / "ogg-vorbis-comments.ogg").read_bytes(), "a.ogg", "audio/ogg")
+    block(service, media_id)
+    listed = bucket.client.list_objects_v2(Bucket=bucket.bucket, Prefix="blocklist/own/")["Contents"]
+    pages = (bucket.client.get_object(Bucket=bucket.bucket, Key=each["Key"])["Body"].read().decode() for each in listed)
+    rows = [row for page in pages for row in page.splitlines() if media_id in row]
+    assert [row.partition(",")[0] for row in rows] == ["sha256"]
+
+
 def test_an_altered_copy_is_held_until_a_moderator_decides(
     service: Service, bucket: S3Bucket, redis_client: redis.Redis, data_directory: Path
 ) -> None:

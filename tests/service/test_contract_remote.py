@@ -29,11 +29,18 @@ def settings() -> dict[str, str]:
     }
 
 
+SIZES = {"small", "medium", "large"}
+SOUNDS = {  # what they turn out to be, behind a container of videos or a tag
+    "mp4-audio-only.mp4": "audio/mp4",
+    "flac-id3-cover-gain.flac": "audio/flac",
+}
+
+
 @pytest.fixture
 def remote(data_directory: Path) -> Iterator[RemoteServer]:
     """A stranger's server."""
     names = ("jpeg-gray.jpg", "pdf.pdf", "jpeg-exif-thumbnail-differs.jpg", "mp4-h264-udta-xyz-location.mp4")
-    files = {f"/{name}": (data_directory / name).read_bytes() for name in names}
+    files = {f"/{name}": (data_directory / name).read_bytes() for name in (*names, *SOUNDS)}
     with remote_server({**files, "/huge.jpg": files["/jpeg-gray.jpg"] + bytes(300_000)}) as remote:
         yield remote
 
@@ -77,6 +84,19 @@ def test_a_remote_medium_is_fetched_once_scrubbed_and_then_ready(
     assert remote.asked[f"/{name}"] == 1
     assert [event["type"] for event in events_of(redis_client, first.media_id)] == ["remote.ready"]
     eventually(lambda: not unfinished(redis_client), "the queues to be empty")
+
+
+@pytest.mark.parametrize("name", SOUNDS)
+def test_remote_sound_is_published_as_what_it_is(service: Service, remote: RemoteServer, name: str) -> None:
+    first = service.cache(f"{remote.url}/{name}")
+    status = service.watch(first.media_id)[-1]
+    assert (status.state, status.content_type) == (wire.MediaStatus.READY, SOUNDS[name])
+    assert (len(status.waveform), max(status.waveform) > 0, set(status.thumbnails)) == (100, True, SIZES)
+    served = service.get(f"/media/{first.media_id}")
+    assert served.headers["Content-Type"] == SOUNDS[name]
+    assert b"PLANTED" not in served.content
+    part = service.get(f"/media/{first.media_id}", Range="bytes=1000-1999")
+    assert (part.status_code, part.content) == (206, served.content[1000:2000])
 
 
 def test_spellings_of_one_url_are_one_medium(service: Service, remote: RemoteServer) -> None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 
 from mediascrub.credentials import find_credentials
 from mediascrub.errors import ScrubError, corrupt
 from mediascrub.exif import ExifFacts, minimal_exif, read_exif
 from mediascrub.formats import Format
 from mediascrub.icc import neutral_profile
-from mediascrub.picture import IccProfile, Peek, Picture, bounded_parts, playing_time
+from mediascrub.picture import MAX_PEEKED_PARTS, IccProfile, Peek, Picture, bounded_parts, playing_time
 from mediascrub.ranges import Range
 
 _CONTAINER_HEADER_BYTES = 12
@@ -62,9 +63,9 @@ def read(view: memoryview) -> Picture:
         if kind not in _IMAGES:
             raise corrupt("no image chunk")
         picture = kept = _chunk(kind, payload)
-        parts = zip(bounded_parts(), series, strict=False)
         with suppress(ScrubError, StopIteration):
-            manifests.append(next(Range(at, len(each)) for _, (other, at, each) in parts if other == _C2PA))
+            parts = islice(series, MAX_PEEKED_PARTS)
+            manifests.append(next(Range(at, len(each)) for other, at, each in parts if other == _C2PA))
     original = b"".join((b"RIFF", (4 + len(kept)).to_bytes(4, "little"), b"WEBP", kept))
     manifest = [Range(_CONTAINER_HEADER_BYTES + at, length) for at, length in manifests[:1]]
     carrier = [Range(at - _CHUNK_HEADER_BYTES, _CHUNK_HEADER_BYTES + length + length % 2) for at, length in manifest]

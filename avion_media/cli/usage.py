@@ -53,7 +53,7 @@ class OwnerUsage:
 def usage_command(owner: str, as_json: bool) -> None:
     """Show the media of an owner: bytes and counts by kind and month. Without OWNER: of all owners.
 
-    The bytes are those of the original and its thumbnails when the media item became public.
+    The bytes are those of the original, its thumbnails and its content credentials when the media item became public.
     """
     found = on_service(partial(_usage, owner))
     if owner and not found:

@@ -169,8 +169,9 @@ class Items:
         await self.write_thumbnails(any_id, facts, thumbnails)
         if replaced is not None:  # first, because the new original does not name those sizes
             await self._remove_thumbnails(any_id, set(replaced.thumbnails) - thumbnails.keys())
+        written = ""
         if manifest:
-            await store.put(keys.credentials(any_id), manifest, content_type=MANIFEST_TYPE)
+            written = await store.put(keys.credentials(any_id), manifest, content_type=MANIFEST_TYPE)
         elif replaced is not None and replaced.credentials is CredentialsState.BESIDE_FILE:
             await store.delete([keys.credentials(any_id)])
         metadata = facts.to_metadata()
@@ -190,10 +191,19 @@ class Items:
                 await self.owners.remove_if_doubled(owner, any_id, held_bytes)
             if current.thumbnails:  # the other attempt may have had another configuration
                 await self._remove_thumbnails(any_id, thumbnails.keys() - set(current.thumbnails))
-            if manifest and not current.is_of_same_file(facts):  # no manifest is better than that of another file
-                await store.delete([keys.credentials(any_id)])
+            if written and not current.is_of_same_file(facts):
+                await self._remove_credentials(any_id, written)
         await self.clean_up_if_deleted(any_id)
         return current
+
+    async def _remove_credentials(self, any_id: AnyId, etag: str) -> None:
+        """Remove the manifest of a file that is not served, if it is still the last one that was written."""
+        store, key = self.store.get(), keys.credentials(any_id)
+        try:
+            if (await store.head(key)).etag == etag:
+                await store.delete([key])
+        except ObjectMissing:
+            pass
 
     async def write_thumbnails(self, any_id: AnyId, facts: MediaFacts, thumbnails: Mapping[str, bytes]) -> None:
         """Write the thumbnails of an original, and overwrite old ones. Each carries the original's SHA-256."""

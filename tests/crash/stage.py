@@ -32,7 +32,7 @@ from avion_media.common.errors import (
 )
 from avion_media.common.formats import PNG, MediaFormat
 from avion_media.common.ids import AnyId, MediaId, new_media_id
-from avion_media.common.media import MediaFacts, ThumbnailSize
+from avion_media.common.media import CredentialsState, MediaFacts, ThumbnailSize
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, EnsureLease, Task
 from avion_media.config import Config
@@ -50,6 +50,7 @@ from avion_media.workers.sweep.checks import watch_blocked
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(64)
 SIZES = (ThumbnailSize("small", 400), ThumbnailSize("large", 1600))
+SERVED = 2 + len(SIZES)  # objects of a public media item
 Act = Callable[[], Awaitable[object]]
 
 
@@ -258,12 +259,19 @@ class Bench:
             scrubbed_fd=scrubbed.fileno(),
             scrubbed_bytes=len(data),
             sha256=sha256(data).hexdigest(),
+            credentials=CredentialsState.BESIDE_FILE,
+            manifest=manifest_of(data),
         )
 
 
 def thumbnail_of(data: bytes) -> bytes:
     """Return the thumbnail that `Bench` makes."""
     return b"jpeg" + data[-1:]
+
+
+def manifest_of(data: bytes) -> bytes:
+    """Return the content credentials that `Bench` finds."""
+    return b"jumb" + data[-1:]
 
 
 def _new_id() -> MediaId:
@@ -450,9 +458,10 @@ class Stage:
         return [event["type"] for event in written if event["media_id"] == str(self.media_id)]
 
     def served(self) -> set[str]:
-        """Return the original and thumbnails that exist."""
-        wanted = {keys.original(self.media_id), *(keys.thumbnail(self.media_id, size.name) for size in SIZES)}
-        return wanted & set(self.objects)
+        """Return the original, content credentials and thumbnails that exist."""
+        media_id = self.media_id
+        wanted = {keys.original(media_id), keys.credentials(media_id)}
+        return (wanted | {keys.thumbnail(media_id, size.name) for size in SIZES}) & set(self.objects)
 
 
 class _Likeness:

@@ -26,7 +26,7 @@ from avion_media.items.moderation import Changes, NotBlocked
 from avion_media.items.moderation.records import BLOCK, HELD, BlockState, Held
 from avion_media.items.state import StatusStore
 from avion_media.process.runtime import Observed
-from tests.crash.stage import SIZES, Act, Killed, Stage, Steps, Stored, open_stages
+from tests.crash.stage import SERVED, SIZES, Act, Killed, Stage, Steps, Stored, open_stages
 
 NewStage = Callable[[], Stage]
 
@@ -48,7 +48,7 @@ async def published(new_stage: NewStage) -> tuple[Stage, Stage]:
     stage = new_stage()
     await stage.process()
     copy = await stage.publish_copy()
-    assert len(stage.served()) == len(copy.served()) == 1 + len(SIZES)
+    assert len(stage.served()) == len(copy.served()) == SERVED
     return stage, copy
 
 
@@ -139,7 +139,7 @@ async def test_a_block_killed_at_every_moment_is_carried_out_when_redis_is_lost_
         if in_force(stage):
             was_recorded += 1
         else:  # killed before it was recorded: nothing has happened, and the caller got no success
-            assert len(stage.served()) == 1 + len(SIZES), steps.names[-1]
+            assert len(stage.served()) == SERVED, steps.names[-1]
             await stage.block()
         assert blocked(stage, copy), steps.names[-1]
         for each in (stage, copy):
@@ -234,7 +234,7 @@ async def test_an_unfinished_block_that_fails_stops_nothing_else(new_stage: NewS
         await each.process()
         with suppress(Killed):
             await each.block(Steps({"before delete": kill}))
-        assert len(each.served()) == 1 + len(SIZES)
+        assert len(each.served()) == SERVED
     abandon(first)
     first.client.flushall()
     held = Held("another", "2026-11-27", "an entry", PROCESSING_QUEUE, {})
@@ -267,9 +267,9 @@ async def test_a_copy_whose_block_fails_does_not_stop_the_other_copies(new_stage
     kept = f"{keys.QUARANTINE_PREFIX}{copy.media_id}/original"
     with pytest.raises(Unavailable, match=str(copy.media_id)):
         await stage.unblock(Steps({f"before head {kept}": fails(DAMAGED)}))
-    assert len(other.served()) == 1 + len(SIZES)
+    assert len(other.served()) == SERVED
     await stage.resume_blocks()
-    assert len(stage.served()) == len(copy.served()) == 1 + len(SIZES)
+    assert len(stage.served()) == len(copy.served()) == SERVED
 
 
 @pytest.mark.parametrize("again", [1, 1000])
@@ -508,7 +508,7 @@ async def test_an_upload_that_was_marked_as_deleted_is_unblocked_and_can_be_unde
     assert not stage.served()
     assert await stage.undelete() is None
     await stage.process_queued()
-    assert len(stage.served()) == 1 + len(SIZES)
+    assert len(stage.served()) == SERVED
 
 
 async def test_a_lifted_block_killed_at_every_moment_also_lifts_those_of_refused_copies(new_stage: NewStage) -> None:
@@ -520,7 +520,7 @@ async def test_a_lifted_block_killed_at_every_moment_also_lifts_those_of_refused
     assert blocked(stage, again)
     async for steps in _unblocked_at_every_moment(stage, again):
         await again.process_queued()
-        assert len(stage.served()) == len(again.served()) == 1 + len(SIZES), steps.names[-1]
+        assert len(stage.served()) == len(again.served()) == SERVED, steps.names[-1]
         assert in_force(stage) | unfinished(stage) == set(), steps.names[-1]
 
 
@@ -544,7 +544,7 @@ async def test_an_unblock_at_every_moment_of_an_attempt_with_the_same_file_leave
                 again = await refused_copy(stage, Steps({moment: race.begin_to_unblock}))
         await again.process_queued()
         assert in_force(stage) == set(), steps.names[moment]
-        assert len(stage.served()) == len(again.served()) == 1 + len(SIZES), steps.names[moment]
+        assert len(stage.served()) == len(again.served()) == SERVED, steps.names[moment]
 
 
 async def refused_copy(stage: Stage, steps: Steps | None = None) -> Stage:

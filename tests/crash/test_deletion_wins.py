@@ -11,7 +11,7 @@ from avion_media.common import keys
 from avion_media.common.errors import Reason
 from avion_media.common.tasks import DELETE_QUEUE, State
 from avion_media.items.state import StatusStore
-from tests.crash.stage import SIZES, Act, Killed, Stage, Steps, open_stages
+from tests.crash.stage import SERVED, Act, Killed, Stage, Steps, open_stages
 from tests.service.published import key_of
 
 NewStage = Callable[..., Stage]
@@ -105,7 +105,7 @@ async def test_until_its_removal_a_deletion_takes_nothing_that_was_public(new_st
         await stage.process()
         stage.upload()  # the task comes again, because its first attempt was not acknowledged
         await stage.process(Steps({deleted_at: stage.delete}))
-        assert len(stage.served()) == 1 + len(SIZES), deleted_at
+        assert len(stage.served()) == SERVED, deleted_at
 
 
 async def test_a_foreign_deletion_marks_first_and_removes_then(new_stage: NewStage) -> None:
@@ -149,7 +149,7 @@ async def assert_undone_or_gone(stage: Stage, problem: str | None, what: object)
     assert status is not None
     if problem is None:
         assert status.state is State.READY, what
-        assert len(stage.served()) == 1 + len(SIZES), what
+        assert len(stage.served()) == SERVED, what
         assert "media.deleted" not in stage.events(), what
     else:
         await assert_deleted(stage, (what, problem))

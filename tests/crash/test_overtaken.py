@@ -11,7 +11,7 @@ from avion_media.common import keys
 from avion_media.common.errors import LeaseLost, Reason
 from avion_media.common.tasks import State, Status
 from avion_media.items.state import StatusStore
-from tests.crash.stage import SIZES, Stage, Steps, open_stages, thumbnail_of
+from tests.crash.stage import SERVED, SIZES, Stage, Steps, manifest_of, open_stages, thumbnail_of
 from tests.service.published import key_of
 
 NewStage = Callable[..., Stage]
@@ -84,6 +84,8 @@ async def test_thumbnails_are_of_the_original_that_is_served(new_stage: NewStage
         for size in SIZES:
             thumbnail = stage.objects[keys.thumbnail(stage.media_id, size.name)].data
             assert thumbnail == thumbnail_of(original.data), moment
+        credentials = stage.objects.get(keys.credentials(stage.media_id))
+        assert credentials is None or credentials.data == manifest_of(original.data), moment
         status = await state_of(stage)
         assert status.state is State.READY
         assert status.facts is not None
@@ -106,7 +108,7 @@ async def test_nothing_is_served_of_what_was_said_to_have_failed(
             assert stage.events() == ["media.failed"], moment
         else:
             assert status.state is State.READY, moment
-            assert len(stage.served()) == 1 + len(SIZES), moment
+            assert len(stage.served()) == SERVED, moment
             assert stage.events() == ["media.ready"], moment
     assert states == {State.FAILED, State.READY}
 
@@ -116,7 +118,7 @@ async def test_a_poisonous_upload_that_is_replayed_is_served(new_stage: NewStage
     await stage.record_failure(Reason.POISON)
     await stage.process()
     assert (await state_of(stage)).state is State.READY
-    assert len(stage.served()) == 1 + len(SIZES)
+    assert len(stage.served()) == SERVED
 
 
 @pytest.mark.parametrize("is_file_suspect", [True, False])
@@ -135,7 +137,7 @@ async def test_a_poisonous_upload_that_is_published_is_served(new_stage: NewStag
     stage.client.delete(key_of("media_status", stage.media_id))
     await stage.record_failure(Reason.POISON)
     assert (await state_of(stage)).state is State.READY
-    assert len(stage.served()) == 1 + len(SIZES)
+    assert len(stage.served()) == SERVED
 
 
 async def test_an_attempt_that_was_overtaken_before_it_published_writes_nothing(new_stage: NewStage) -> None:

@@ -15,7 +15,7 @@ import trio
 
 from avion_media.common.errors import Deferred, Dependency, LeaseLost, Unavailable
 from avion_media.items.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay, Mark
-from tests.crash.stage import SIZES, Act, Stage, Steps, open_stages
+from tests.crash.stage import SERVED, Act, Stage, Steps, open_stages
 from tests.crash.test_deletion_wins import die, until_it_dies
 from tests.service.published import key_of
 
@@ -308,7 +308,7 @@ async def test_an_attempt_during_a_replay_takes_nothing_away(new_stage: NewStage
             await stage.replay().ensure_complete()
             assert await state_of(stage) is DeletionState.UNDELETED, (moment, steps.names)
         await stage.process()  # the sweep queues it again
-        assert len(stage.served()) == 1 + len(SIZES), (moment, steps.names)
+        assert len(stage.served()) == SERVED, (moment, steps.names)
         moment += 1
 
 

@@ -18,7 +18,7 @@ from avion_media.config import Config
 from avion_media.items.moderation import Entry, HashType
 from avion_media.items.moderation.entries import page_of
 from avion_media.items.state import StatusStore
-from tests.crash.stage import PNG_HEAD, SIZES, Killed, Stage, Steps, open_stages
+from tests.crash.stage import PNG_HEAD, SERVED, Killed, Stage, Steps, open_stages
 from tests.integration.items.test_moderation_hook import server
 
 NewStage = Callable[..., Stage]
@@ -59,7 +59,7 @@ async def test_likeness_means_what_the_setting_says(new_stage: NewStage, likenes
     await stage.process()
     reasons = {State.PROCESSING: Reason.HELD, State.FAILED: Reason.BLOCKED, State.READY: None}
     assert await status_of(stage) == (state, reasons[state])
-    assert len(stage.served()) == (1 + len(SIZES) if state is State.READY else 0)
+    assert len(stage.served()) == (SERVED if state is State.READY else 0)
     kept = f"{keys.QUARANTINE_PREFIX}{stage.media_id}/incoming" in stage.objects
     assert kept == (state is not State.READY)
 

@@ -28,7 +28,7 @@ from avion_media.servers.api.media_service import MediaService, NothingUploaded
 from avion_media.servers.api.statuses import UnknownMedium
 from avion_media.workers.settings import SweepConfig
 from avion_media.workers.sweep import Reconciliation
-from tests.crash.stage import SIZES, Act, MemoryStore, Stage, Steps, open_stages, slot_of, stepped
+from tests.crash.stage import SERVED, Act, MemoryStore, Stage, Steps, open_stages, slot_of, stepped
 from tests.crash.test_deletion_wins import die, until_it_dies
 
 NewStage = Callable[[], Awaitable[Stage]]
@@ -117,7 +117,7 @@ async def assert_refused_or_ready(stage: Stage, accepted: bool, what: object) ->
     """Assert that an accepted upload becomes READY, and that nothing is left of a refused one."""
     if accepted:
         assert await state_of(stage) is State.READY, what
-        assert len(stage.served()) == 1 + len(SIZES), what
+        assert len(stage.served()) == SERVED, what
     else:
         assert await state_of(stage) is None, what
         assert stage.objects == {}, what

@@ -12,7 +12,7 @@ from avion_media.backends.queue import TaskQueue
 from avion_media.common import keys
 from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE, State, Status
 from avion_media.items.state import StatusStore
-from tests.crash.stage import SIZES, Act, Killed, Stage, Steps, open_stages
+from tests.crash.stage import SERVED, Act, Killed, Stage, Steps, open_stages
 from tests.service.published import key_of
 
 NewStage = Callable[..., Stage]
@@ -52,7 +52,7 @@ async def assert_as_if_never_deleted(stage: Stage, what: object) -> None:
     status = await StatusStore(stage.redis).get(str(stage.media_id))
     assert status is not None, what
     assert status.state is State.READY, what
-    assert len(stage.served()) == 1 + len(SIZES), (what, sorted(stage.objects))
+    assert len(stage.served()) == SERVED, (what, sorted(stage.objects))
     # The sweep removes an upload that its attempt could not remove any more.
     assert set(stage.objects) - stage.served() <= {keys.incoming(stage.media_id)}, what
     assert stage.events() == ["media.ready"], what

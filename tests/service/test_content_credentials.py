@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+import httpx
 import pytest
 import redis
 
@@ -102,6 +103,18 @@ def test_an_upload_can_ask_to_drop_credentials(service: Service, bucket: S3Bucke
     missing = service.get(f"/media/{status.media_id}/credentials")
     assert (missing.status_code, missing.headers["Access-Control-Allow-Origin"]) == (404, "*")
     assert not [key for key in keys_of(bucket, status.media_id) if key.startswith("credentials/")]
+
+
+@pytest.mark.parametrize("value", ["keep", None])
+def test_a_client_cannot_change_the_wish(service: Service, value: str | None) -> None:
+    request = wire.RequestMediaUploadRequest(
+        filename=NAME, content_type=TYPE, size=1, credentials=wire.CONTENT_CREDENTIALS_DROP
+    )
+    granted = service.call("RequestMediaUpload", request, wire.RequestMediaUploadResponse)
+    headers = dict(granted.upload_headers)
+    assert headers.pop("x-amz-meta-credentials") == "drop"
+    forged = headers if value is None else {**headers, "x-amz-meta-credentials": value}
+    assert httpx.put(granted.upload_url, content=b"x", headers=forged, trust_env=False).status_code == 403
 
 
 def test_an_unknown_wish_is_refused(service: Service) -> None:

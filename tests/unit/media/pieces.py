@@ -12,14 +12,17 @@ _PIECE_BYTES = 4 << 10
 
 
 class Pieces:
-    """The file at ``path`` in the empty file ``fd``. What is asked for is rounded to 4 KiB, unless it is ``whole``."""
+    """The file at ``path``, or of these bytes, in the empty file ``fd``.
 
-    def __init__(self, path: Path, fd: int, *, whole: bool = False) -> None:
+    What is asked for is rounded to 4 KiB, unless it is ``whole``.
+    """
+
+    def __init__(self, path: Path | bytes, fd: int, *, whole: bool = False) -> None:
         self.fd = fd
-        self.size_bytes = path.stat().st_size
+        self._content = path if isinstance(path, bytes) else path.read_bytes()
+        self.size_bytes = len(self._content)
         self.present: list[Range] = []
         self.asked: list[Range] = []
-        self._content = path.read_bytes()
         os.ftruncate(fd, self.size_bytes)
         if whole:
             self._make_present(0, self.size_bytes)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from avion_media.backends.files import open_spool, write_at
+from avion_media.backends.files import open_spool
 from avion_media.common.formats import AVIF, BY_EXTENSION, BY_NAME, GIF, HEIC, JPEG, MOV, MP4, PNG, WEBP, MediaFormat
 from avion_media.common.media import MAX_MANIFEST_BYTES, CredentialsState
 from avion_media.media import pipeline as pipeline_module
-from avion_media.media.pipeline import MediaPipeline, MediaSource, Processed, preload_for
+from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
 from avion_media.media.sandbox.sandbox import Sandbox, open_sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from mediascrub import Format, scrub_file
-from mediascrub.ranges import Range, merged, missing, pieces
+from mediascrub.ranges import pieces
 from mediascrub.tests.signed import manifest_of, sign, validate, with_manifest
+from tests.unit.media.pieces import Pieces
 
 DATA = Path(__file__).parents[2] / "data"
 SAMPLES = {
@@ -40,26 +41,6 @@ async def sandbox() -> AsyncIterator[Sandbox]:
         yield opened
 
 
-class PartlyFetched:
-    """A file of which only what is fetched is in the spool."""
-
-    def __init__(self, data: bytes, fd: int) -> None:
-        self.fd = fd
-        self.size_bytes = len(data)
-        self.present: Sequence[Range] = ()
-        self._data = data
-        os.ftruncate(fd, len(data))
-
-    @property
-    def whole(self) -> bool:
-        return self.present == (Range(0, self.size_bytes),)
-
-    async def fetch(self, ranges: Sequence[Range]) -> None:
-        for each in missing(ranges, self.present):
-            write_at(self.fd, self._data[each.offset : each.end], each.offset)
-        self.present = merged((*self.present, *ranges))
-
-
 async def process(
     sandbox: Sandbox, data: bytes, fmt: MediaFormat, *, keep: bool = True, partly: bool = False
 ) -> tuple[Processed, bytes]:
@@ -67,10 +48,7 @@ async def process(
     pipeline = MediaPipeline(sandbox, ThumbnailsConfig(), UploadConfig(), SandboxConfig())
     with ExitStack() as files:
         fd = files.enter_context(open_spool())
-        source: MediaSource = PartlyFetched(data, fd)
-        if not partly:
-            await source.fetch([Range(0, len(data))])
-        made = await pipeline.process(source, fmt, files, keep_credentials=keep)
+        made = await pipeline.process(Pieces(data, fd, whole=not partly), fmt, files, keep_credentials=keep)
         if made.scrubbed_fd is not None:
             return made, os.pread(made.scrubbed_fd, made.scrubbed_bytes, 0)
         published = bytearray(data)
@@ -127,7 +105,7 @@ async def test_a_video_that_is_patched_in_the_sandbox_keeps_its_credentials_too(
     pipeline = MediaPipeline(sandbox, ThumbnailsConfig(), UploadConfig(), SandboxConfig())
     with ExitStack() as files:
         fd = files.enter_context(open_spool())
-        made = await pipeline.process(PartlyFetched(signed, fd), MP4, files, keep_credentials=True)
+        made = await pipeline.process(Pieces(signed, fd), MP4, files, keep_credentials=True)
         published = os.pread(fd, len(signed), 0)
     assert (made.credentials, made.manifest) == (CredentialsState.BESIDE_FILE, manifest)
     assert made.sha256 == sha256(published).hexdigest()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mediascrub import Credentials, Format, MediaKind, read_picture
-from mediascrub.tests.made_files import picture, saved
-from mediascrub.tests.signed import (
+
+from .made_files import picture, saved
+from .signed import (
     MIME_TYPES,
     jpeg_segments,
     manifest_of,
@@ -14,7 +15,7 @@ from mediascrub.tests.signed import (
     validate,
     with_manifest,
 )
-from mediascrub.tests.videos import DATA, apply_patches, examine_bytes
+from .videos import DATA, apply_patches, examine_bytes
 
 CLEAN_AND_PRIVATE = {
     Format.JPEG: "jpeg-portrait-orientation-6.jpg",

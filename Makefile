@@ -21,7 +21,7 @@ MINUTES  ?= 15
 RESTARTS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test image crash chaos skew fuzz check docs bench scale fmt clean mutants libraries wheels
+.PHONY: help demo quick test image crash chaos skew fuzz conformance check docs bench scale fmt clean mutants libraries wheels
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -67,6 +67,10 @@ fuzz: ## parsers and ports under mutated input, with a fresh seed; MINUTES=5 SEE
 	@ops/bootstrap test
 	@$(VENV)/python -m tests.fuzz --seconds $$(($(if $(filter file,$(origin MINUTES)),5,$(MINUTES)) * 60)) \
 		$(if $(filter command environment,$(firstword $(origin SEED))),--seed $(SEED)) $(FUZZ)
+
+conformance: ## files of other projects' tests (ExifTool, PngSuite, libpng, giflib, libvips, pillow_heif): no private tag, same pixels; SUITES=libpng
+	@ops/bootstrap test
+	@$(VENV)/python -m tests.conformance.media $(SUITES)
 
 libraries: ## each library alone: its wheel and sdist, its tests and README on it, lowest and newest Python; LIBRARIES=trio_grpc
 	@ops/bootstrap env

@@ -15,18 +15,19 @@ JFIF: JFIFVersion ResolutionUnit XResolution YResolution
 Adobe: DCTEncodeVersion APP14Flags0 APP14Flags1 ColorTransform
 IFD0: Orientation
 PNG: ImageWidth ImageHeight BitDepth ColorType Compression Filter Interlace AnimationFrames AnimationPlays
-    BackgroundColor Gamma WhitePointX WhitePointY RedX RedY GreenX GreenY BlueX BlueY ProfileName SRGBRendering
+    BackgroundColor Palette Transparency SignificantBits Gamma WhitePointX WhitePointY RedX RedY GreenX GreenY
+    BlueX BlueY ProfileName SRGBRendering
 PNG-pHYs: PixelsPerUnitX PixelsPerUnitY PixelUnits
 PNG-cICP: ColorPrimaries TransferCharacteristics MatrixCoefficients VideoFullRangeFlag
 GIF: GIFVersion ImageWidth ImageHeight HasColorMap ColorResolutionDepth BitsPerPixel BackgroundColor
-    AnimationIterations FrameCount Duration TransparentColor
+    AnimationIterations FrameCount Duration TransparentColor PixelAspectRatio
 RIFF: ImageWidth ImageHeight WebP_Flags VP8Version HorizontalScale VerticalScale
     AlphaIsUsed AlphaPreprocessing AlphaFiltering AlphaCompression
     AnimationLoopCount BackgroundColor FrameCount Duration
 Meta: PrimaryItemReference MetaImageSize
 QuickTime: MajorBrand MinorVersion CompatibleBrands HandlerType ImageSpatialExtent ImagePixelDepth Rotation Unknown_imir
-    AuxiliaryImageType MediaData MediaDataSize MediaDataOffset
-    ColorProfiles ColorPrimaries TransferCharacteristics MatrixCoefficients VideoFullRangeFlag
+    AuxiliaryImageType CleanAperture MaxContentLightLevel MaxPicAverageLightLevel MediaData MediaDataSize
+    MediaDataOffset ColorProfiles ColorPrimaries TransferCharacteristics MatrixCoefficients VideoFullRangeFlag
     AV1ConfigurationVersion SeqProfile SeqLevelIdx0 SeqTier0 HighBitDepth TwelveBit ChromaFormat ChromaSamplePosition
     InitialDelaySamples HEVCConfigurationVersion GeneralProfileSpace GeneralTierFlag GeneralProfileIDC
     GenProfileCompatibilityFlags ConstraintIndicatorFlags GeneralLevelIDC MinSpatialSegmentationIDC ParallelismType
@@ -37,7 +38,7 @@ Track: TrackHeaderVersion TrackCreateDate TrackModifyDate TrackID TrackDuration 
     ImageWidth ImageHeight MediaHeaderVersion MediaCreateDate MediaModifyDate MediaTimeScale MediaDuration
     MediaLanguageCode HandlerType GraphicsMode OpColor OtherFormat
     TimeToSampleTable SampleToChunk SampleSizes ChunkOffset SyncSampleTable
-    Unknown_auxl Unknown_edts Unknown_av1C Unknown_colr Unknown_ccst Unknown_auxi
+    Unknown_auxl Unknown_edts Unknown_av1C Unknown_hvcC Unknown_colr Unknown_ccst Unknown_auxi
 ICC-header: ProfileVersion ProfileClass ColorSpaceData ProfileConnectionSpace ProfileFileSignature CMMFlags
     DeviceAttributes RenderingIntent ConnectionSpaceIlluminant
 ICC_Profile: MediaWhitePoint MediaBlackPoint Luminance ChromaticAdaptation RedMatrixColumn GreenMatrixColumn
@@ -56,6 +57,8 @@ _EMPTY = {
     "PrimaryPlatform": "Unknown ()",
     "ProfileID": 0,
 }
+# The mark of Adobe RGB.
+_MARKS = {"ExifIFD:ColorSpace": "Uncalibrated", "InteropIFD:InteropIndex": "R03 - DCF option file (Adobe RGB)"}
 
 _NO_DATE = "0000:00:00 00:00:00"
 _NO_PROFILE_NAME = "icc"
@@ -89,6 +92,8 @@ def _is_allowed(name: str, value: object) -> bool:
         return value == ""
     if name.startswith("ICC") and (tag := name.partition(":")[2]) in _EMPTY:
         return value == _EMPTY[tag]
+    if name in _MARKS:
+        return value == _MARKS[name]
     if name == "PNG:ProfileName":
         return value == _NO_PROFILE_NAME
     return re.sub(r"^Track\d+:", "Track:", name) in _NAMES

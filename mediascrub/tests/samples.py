@@ -137,7 +137,8 @@ def _shown(probe: Image.Image, transform: ImageCms.ImageCmsTransform) -> bytes:
 
 def _open(content: bytes, fmt: Format) -> Image.Image:
     if fmt is Format.HEIC:
-        return pillow_heif.open_heif(content)[0].to_pillow()  # type: ignore[no-any-return]
+        pictures = pillow_heif.open_heif(content)
+        return pictures[pictures.primary_index].to_pillow()  # type: ignore[no-any-return]
     return Image.open(io.BytesIO(content), formats=[fmt.value, "MPO"] if fmt is Format.JPEG else [fmt.value])
 
 

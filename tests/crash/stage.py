@@ -517,6 +517,10 @@ class _Stepped:
     async def execute(self, *command: Any, **options: Any) -> Any:
         return await self._steps.around(f"redis {command[0]}", lambda: self._redis.execute(*command, **options))
 
+    async def execute_blocking(self, *command: Any, **options: Any) -> Any:
+        call = partial(self._redis.execute_blocking, *command, **options)
+        return await self._steps.around(f"redis {command[0]}", call)
+
     async def get_many(self, keys: Sequence[str]) -> Any:
         return await self._steps.around("redis MGET", lambda: self._redis.get_many(keys))
 

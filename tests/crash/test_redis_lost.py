@@ -14,8 +14,18 @@ import pytest
 import trio
 
 from avion_media.common.errors import Deferred, Dependency, LeaseLost, Unavailable
-from avion_media.items.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay, Mark
-from tests.crash.stage import SERVED, Act, Stage, Steps, open_stages
+from avion_media.items.deletion import (
+    NOTICES_GROUP,
+    DeletionHandler,
+    DeletionJournal,
+    DeletionRecords,
+    DeletionState,
+    JournalReplay,
+    NoticeStream,
+)
+from avion_media.items.deletion.channel import write_heard
+from avion_media.items.deletion.notices import HEARD
+from tests.crash.stage import SERVED, Act, Stage, Steps, open_stages, stepped
 from tests.crash.test_deletion_wins import die, until_it_dies
 from tests.service.published import key_of
 
@@ -458,51 +468,29 @@ async def test_a_deletion_that_is_undone_during_a_prune_stays_undone(new_stage: 
         moment += 1
 
 
-async def unjournaled(stage: Stage) -> list[Mark]:
-    """Return the deletions whose listener died before it wrote the journal, as found by a sweep."""
-    media_id = str(stage.media_id)
-    record = await DeletionRecords(stage.redis).get(media_id)
-    return (
-        [Mark(media_id, record.generation, record.due_ms, False)] if record is not None and record.unjournaled else []
-    )
+async def read_channel(stage: Stage, steps: Steps) -> None:
+    """Handle the messages of the channel, as a reader that takes over what dead ones have."""
+    stream = NoticeStream(stepped(stage.redis, steps), claim_after_s=0)
+    for notice in await stream.take("reader", block_s=0.01):
+        await DeletionHandler(stage.replay(steps), HOUR_S).handle(notice)
+        await stream.done(notice)
 
 
-async def test_a_listener_of_the_channel_may_die_at_any_moment_if_a_sweep_comes_before_the_loss(
-    new_stage: NewStage,
-) -> None:
-    seen = []
-    moments = 0
-    while True:
+async def test_a_message_of_the_channel_is_handled_whenever_its_first_reader_dies(new_stage: NewStage) -> None:
+    moment, steps = 0, Steps()
+    while moment <= steps.count:
         stage = new_stage()
         await stage.replay().ensure_complete()
-        steps = Steps({moments: die})
-        await until_it_dies(stage.delete(steps=steps))
-        was_deleted, left = await is_deleted(stage), await unjournaled(stage)
-        await stage.replay().journal_late(left)
-        assert not await unjournaled(stage)
+        await NoticeStream(stage.redis).ensure_group()
+        await write_heard(stage.redis, [(json.dumps({"media_ids": [str(stage.media_id)]}).encode(), 0)])
+        steps = Steps({moment: die})
+        await until_it_dies(read_channel(stage, steps))
+        await read_channel(stage, Steps())
+        assert stage.client.xlen(HEARD) == stage.client.xpending(HEARD, NOTICES_GROUP)["pending"] == 0, steps.names
         stage.client.flushall()
-        assert await is_deleted(stage) is was_deleted, steps.names
-        seen.append(bool(left))
-        if moments >= steps.count:
-            break
-        moments += 1
-    assert True in seen
-    assert seen[-1] is False
-
-
-async def test_redis_loses_all_at_any_moment_of_a_sweep_that_journals(new_stage: NewStage) -> None:
-    moments = 0
-    while True:
-        stage = new_stage()
-        await stage.replay().ensure_complete()
-        media_id = str(stage.media_id)
-        marks = await DeletionRecords(stage.redis).mark([media_id], delay_s=HOUR_S)
-        steps = Steps({moments: losing_all(stage, replayed_at_once=True)})
-        await stage.replay(steps).journal_late(marks)
         assert await is_deleted(stage), steps.names
-        if moments >= steps.count:
-            return
-        moments += 1
+        moment += 1
+    assert {"after redis mark", "before redis XDEL", "before redis XACK"} <= set(steps.names)
 
 
 @pytest.mark.parametrize("body", [b'{"v":2,"kind":"marked","media":[]}', b'{"kind":"moved","media":[]}', b"", b"{\xff"])

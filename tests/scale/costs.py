@@ -131,13 +131,13 @@ class _Steps:
 
 async def _cost(client: Client, step: Callable[[], Awaitable[None]], rounds: int) -> Cost:
     await step()  # afterwards the server knows the scripts
-    ours, server = time.process_time(), _server_cpu_s(client)
+    ours, server = time.process_time(), server_cpu_s(client)
     for _ in range(rounds):
         await step()
-    ours, server = time.process_time() - ours, _server_cpu_s(client) - server
+    ours, server = time.process_time() - ours, server_cpu_s(client) - server
     return Cost(ours * 1e6 / rounds, server * 1e6 / rounds)
 
 
-def _server_cpu_s(client: Client) -> float:
+def server_cpu_s(client: Client) -> float:
     told = client.info("cpu")
     return float(told["used_cpu_user_main_thread"] + told["used_cpu_sys_main_thread"])

@@ -22,13 +22,14 @@ import structlog
 import trio
 
 from avion_media.backends.queue import TaskQueue
-from avion_media.backends.redis import Lock, Redis, open_redis
+from avion_media.backends.redis import Lock, Redis, Seats, open_redis
 from avion_media.backends.remote import HostLimiter, HostLimits, parse_remote_url
 from avion_media.common.formats import JPEG, MP4
 from avion_media.common.ids import new_media_id
 from avion_media.common.tasks import (
     CACHE_QUEUE,
     CONSUMER_GROUP,
+    DROP_DELETED,
     PROCESSING_QUEUE,
     QUEUES,
     EnsureLease,
@@ -37,7 +38,6 @@ from avion_media.common.tasks import (
     processing_fields,
 )
 from avion_media.common.telemetry import NO_TELEMETRY
-from avion_media.items.deletion import NoticeStream
 from avion_media.items.state import MediaEvents
 from avion_media.nodes import events as node_of_events
 from avion_media.nodes import foundation, gauges, sweeper
@@ -229,7 +229,8 @@ async def share_of(url: str, client: Any, count: int) -> float:
 async def _do_nothing(redis: Redis, name: str) -> None:
     """Make all requests to Redis of an idle replica with all roles."""
     queues = {each: TaskQueue(redis, each) for each in QUEUES}
-    events, notices = MediaEvents(redis), NoticeStream(redis)
+    events = MediaEvents(redis)
+    seats = [Seats(redis, f"{{{DROP_DELETED}}}:{each}", 3, ttl_s=node_of_events._SEAT_TTL_S) for each in ("l", "r")]
     leadership = Lock(redis, sweeper._LEADER, ttl_s=sweeper._LEADER_TTL_S)
     async with trio.open_nursery() as nursery:
         for queue in queues.values():
@@ -243,12 +244,13 @@ async def _do_nothing(redis: Redis, name: str) -> None:
             )
             nursery.start_soon(Supervisor("s", consumer.children).run)
         # As the nodes do, by their constants.
-        for each, every_s in (
+        calls: list[tuple[Callable[[], Awaitable[object]], float]] = [
             (redis.ping, foundation._QUIET_PING_S),
             (leadership.acquire, sweeper._FOLLOWER_S),
             (partial(read_fleet_statistics, redis, queues, events, gauges._POLL_S), gauges._POLL_S),
-            (partial(notices.take, name, node_of_events._BLOCK_S), 0.0),
-        ):
+            *((each.find, node_of_events._SEAT_TTL_S) for each in seats),
+        ]
+        for each, every_s in calls:
             nursery.start_soon(_repeat, each, every_s)
 
 

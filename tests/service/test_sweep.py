@@ -30,7 +30,7 @@ from avion_media.common.media import owner_metadata
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE, State, Status
 from avion_media.config import Config
-from avion_media.items.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay, RemoveDeleted
+from avion_media.items.deletion import DeletionJournal, DeletionRecords, JournalReplay, RemoveDeleted
 from avion_media.items.item import Items
 from avion_media.items.state import RemoteStateStore, StatusStore
 from avion_media.items.state.sweep_state import Cursor, SweepPart, SweepRecord, SweepState
@@ -348,20 +348,6 @@ async def test_a_cache_over_its_budget_loses_its_oldest(world: World) -> None:
     assert keys.original(media[0]) not in left
     assert len(left) == 6
     assert (await world.sweep(hours=0.1)).done == {}
-
-
-async def test_a_deletion_whose_listener_died_before_it_was_journaled_survives_the_loss_of_redis(world: World) -> None:
-    upload, records = an_upload(), DeletionRecords(world.redis)
-    world.put_medium(upload)
-    (mark,) = await records.mark([str(upload)], delay_s=24 * HOUR)
-    for _ in range(2):
-        await world.sweep(hours=0)
-    assert len([each for each in sorted(world.keys()) if each.startswith(keys.DELETION_JOURNAL_PREFIX)]) == 1
-    world.other.flushall()
-    await world.reconciliation().replay.ensure_complete()
-    record = await records.get(str(upload))
-    assert record is not None
-    assert (record.state, record.generation) == (DeletionState.MARKED, mark.generation)
 
 
 async def test_a_deletion_whose_task_is_lost_is_queued_again(world: World) -> None:

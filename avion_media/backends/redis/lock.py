@@ -7,6 +7,7 @@ lock as well.
 
 from __future__ import annotations
 
+import random
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -21,6 +22,7 @@ _RENEW = load_script("avion_media.backends.redis", "renew_lock")
 _RELEASE = load_script("avion_media.backends.redis", "release_lock")
 _POLL_S = 0.2  # how often a waiting process tries again
 _RELEASE_S = 2.0
+_OUTAGE_S = 1.0  # pause between two attempts during an outage
 
 
 class LockLost(Unavailable):
@@ -99,3 +101,34 @@ class Lock:
             if not is_held:
                 return LockLost(Dependency.REDIS, f"another process holds {self._key}")
             renewed_at = asked_at
+
+
+class Seats:
+    """A few locks, of which a process holds one at most: so many processes do something for all, and the others wait.
+
+    ``ttl_s``: how long a seat stays empty whose holder died. The locks are in one cluster slot, that of ``key``, which
+    has braces.
+    """
+
+    def __init__(self, redis: Redis, key: str, count: int, *, ttl_s: float) -> None:
+        self._redis = redis
+        self._keys = [f"{key}:{number}" for number in range(count)]
+        self._ttl_s = ttl_s
+
+    async def wait(self) -> Lock:
+        """Return a seat, however long that takes, also through outages. The caller holds it."""
+        while (seat := await self.find()) is None:  # noqa: ASYNC110 - the holders are other processes
+            await trio.sleep(self._ttl_s * random.uniform(0.8, 1.2))
+        return seat
+
+    async def find(self) -> Lock | None:
+        """Return a seat, or None if all are taken. Waits during an outage. A cancel leaves a seat empty for a while."""
+        while True:
+            with suppress(Unavailable):
+                holders = await self._redis.execute("MGET", *self._keys)
+                for key in (key for key, holder in zip(self._keys, holders, strict=True) if holder is None):
+                    seat = Lock(self._redis, key, ttl_s=self._ttl_s)
+                    if await seat.acquire():
+                        return seat
+                return None
+            await trio.sleep(_OUTAGE_S * random.uniform(0.8, 1.2))

@@ -23,7 +23,7 @@ _DECISIONS: Final = {
             redis/when_full""",
         "records the end of a task, or its next step": """
             state/put_status state/forget_status state/publish_event state/reset_failure deletion/begin_removal
-            deletion/finish_removal deletion/note_journaled""",
+            deletion/finish_removal""",
         "writes what Redis had before it lost data": """
             deletion/begin_replay deletion/restore deletion/end_replay deletion/note_time queue/detect_data_loss
             queue/clear_data_loss""",
@@ -38,7 +38,8 @@ _DECISIONS: Final = {
     "": {
         "brings a task": "queue/enqueue queue/replay queue/begin_job",
         "lets the sweep remove an upload, which can wait": "queue/claim",
-        "begins or undoes a deletion, which can wait": "deletion/mark deletion/issue_undelete deletion/undelete",
+        "begins or undoes a deletion, which can wait": """
+            deletion/write_heard deletion/mark deletion/issue_undelete deletion/undelete""",
     },
 }
 FLAGS: Final = {

@@ -1,8 +1,9 @@
 """Deletions: one record per media item, notices ordered by position, removals by generation, a journal in the
 bucket."""
 
+from avion_media.items.deletion.channel import LISTENERS, NoticeChannel
 from avion_media.items.deletion.journal import DeletionJournal
-from avion_media.items.deletion.notices import Notice, NoticeChannel, NoticeStream, parse_notice
+from avion_media.items.deletion.notices import Notice, NoticeStream, parse_notice
 from avion_media.items.deletion.records import (
     NOTICES_GROUP,
     DeletionRecord,

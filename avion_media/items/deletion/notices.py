@@ -1,8 +1,9 @@
 """The notices of ``drop_deleted``: what avion-post deleted, on a stream and on a channel (docs/contract.md, section 4).
 
 The stream has no gap: it is read through a consumer group, and entries that a crashed reader left are read again. The
-channel is for producers that do not know the stream. Messages that they publish while no replica is subscribed are
-lost, so the gap is measured. Handling the same notice twice has no effect.
+channel is for producers that do not know the stream. Its listeners (`NoticeChannel`) write each message once to the
+stream ``{drop_deleted}:heard``, which belongs to this service. From there on both are read, handled and acknowledged in
+the same way. Handling the same notice twice has no effect.
 
 A notice shows whether it was issued before an undelete: by its position in the stream, or by the last undelete that its
 listener had received before it on the same connection.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,16 +22,17 @@ import trio
 
 from avion_media.backends.queue import QueueStats
 from avion_media.backends.queue.consumers import ensure_group, remove_idle_consumers
-from avion_media.backends.redis import Redis, RedisRefused, Reply, as_map
-from avion_media.common.concurrency import OutagePause
-from avion_media.common.errors import Unavailable
+from avion_media.backends.redis import Redis, RedisRefused, Reply, as_map, as_text
 from avion_media.common.ids import InvalidId, UnknownFormat, parse_any_id
+from avion_media.common.records import HashRecord
 from avion_media.common.tasks import DROP_DELETED
-from avion_media.items.deletion import scripts
-from avion_media.items.deletion.records import LAST_UNDELETE, NOTICES_GROUP, UNDELETES
+from avion_media.items.deletion.records import NOTICES_GROUP
 
-_MAX_EVENT_BYTES = 1 << 20
-_BACKLOG = 256  # maximum events received on the channel and not handled yet; further ones are lost, and reported
+HEARD = f"{{{DROP_DELETED}}}:heard"
+"""Stream of this service: the notices of the channel. In one cluster slot with the stream of the producers."""
+_STREAMS = (DROP_DELETED, HEARD)
+_MOST_MERGED = 1000  # media of several messages that one step handles
+MAX_EVENT_BYTES = 1 << 20
 
 
 class MalformedNotice(ValueError):
@@ -42,13 +44,15 @@ class Notice:
     """Media to delete. ``position`` is that of the stream's entry, empty for a notice of the channel.
 
     ``problem`` says what could not be read, if anything; ``media_ids`` are then the readable ones. ``lower_bound_ms``:
-    a notice of the channel was issued after this time (Unix milliseconds by the server's clock).
+    a notice of the channel was issued after this time (Unix milliseconds by the server's clock). ``heard_ids``: the
+    ids of its entries in `HEARD`, one for each message that it stands for.
     """
 
     media_ids: tuple[str, ...]
     position: str = ""
     problem: str = ""
     lower_bound_ms: int | None = None
+    heard_ids: tuple[str, ...] = ()
 
 
 def parse_notice(event: bytes, position: str = "") -> Notice:
@@ -62,8 +66,8 @@ def parse_notice(event: bytes, position: str = "") -> Notice:
 
 
 def _media_ids(event: bytes) -> tuple[tuple[str, ...], int]:
-    if len(event) > _MAX_EVENT_BYTES:
-        raise MalformedNotice(f"longer than {_MAX_EVENT_BYTES} bytes")
+    if len(event) > MAX_EVENT_BYTES:
+        raise MalformedNotice(f"longer than {MAX_EVENT_BYTES} bytes")
     try:
         document = json.loads(event)
     except (ValueError, RecursionError):
@@ -89,7 +93,7 @@ def _is_id(value: object) -> bool:
 
 
 class NoticeStream:
-    """The stream. Every method raises `Unavailable` while Redis is unavailable."""
+    """The notices of both streams. Every method raises `Unavailable` while Redis is unavailable."""
 
     def __init__(self, redis: Redis, *, claim_after_s: float = 60.0) -> None:
         self._redis = redis
@@ -97,138 +101,134 @@ class NoticeStream:
         self._claim_at = -math.inf
 
     async def ensure_group(self) -> bool:
-        """Create stream and group if they are missing. Return whether they were."""
-        return await ensure_group(self._redis, DROP_DELETED, NOTICES_GROUP)
+        """Create streams and groups if they are missing. Return whether one was."""
+        return any([await ensure_group(self._redis, each, NOTICES_GROUP) for each in _STREAMS])
 
     async def take(self, consumer: str, block_s: float, count: int = 32) -> list[Notice]:
-        """Return up to ``count`` events: those of dead readers first, else new ones; none if none come in ``block_s``.
+        """Return up to ``count`` events of each stream: those of dead readers first, else new ones; none if none come
+        in ``block_s``. Messages of the channel with the same lower bound are one notice.
 
-        The caller handles each, then passes it to `done`. Otherwise another reader reads it again later. A cancel
+        The caller handles each, then passes it to `done`. Otherwise another reader reads them again later. A cancel
         leaves new events to the next reader.
         """
         block_ms = max(1, round(block_s * 1000))  # 0 would mean without a limit
-        read = ("XREADGROUP", "GROUP", NOTICES_GROUP, consumer, "COUNT", count, "BLOCK", block_ms)
+        read = ("XREADGROUP", "GROUP", NOTICES_GROUP, consumer, "COUNT", count, "BLOCK", block_ms, "STREAMS")
         try:
             if trio.current_time() >= self._claim_at:
-                left = await self._redis.execute(
-                    "XAUTOCLAIM", DROP_DELETED, NOTICES_GROUP, consumer, self._claim_after_ms, "0", "COUNT", count
-                )
-                if left[1]:
-                    return [_read_notice(row) for row in left[1]]
+                claim = (NOTICES_GROUP, consumer, self._claim_after_ms, "0", "COUNT", count)
+                left = {each: (await self._redis.execute("XAUTOCLAIM", each, *claim))[1] for each in _STREAMS}
+                if any(left.values()):
+                    return _read_notices(left)
                 self._claim_at = trio.current_time() + self._claim_after_ms / 4000
             reply = await self._redis.execute_blocking(
-                *read, "STREAMS", DROP_DELETED, ">", block_s=block_ms / 1000, undo=partial(self._leave, consumer)
+                *read, *_STREAMS, ">", ">", block_s=block_ms / 1000, undo=partial(self._leave, consumer)
             )
         except RedisRefused as refused:
             if refused.code != "NOGROUP":
                 raise
             await self.ensure_group()
             return []
-        return [_read_notice(row) for row in _rows(reply)]
+        return _read_notices({stream.decode(): rows for stream, rows in (reply or {}).items()})
 
     async def _leave(self, consumer: str, reply: Reply) -> None:
         """Make these events look abandoned, so that the next reader takes them over at once."""
-        ids = [entry_id for entry_id, _ in _rows(reply)]
-        claim = ("XCLAIM", DROP_DELETED, NOTICES_GROUP, consumer, 0, *ids)
-        await self._redis.execute(*claim, "IDLE", self._claim_after_ms, "JUSTID")
+        for stream, rows in (reply or {}).items():
+            claim = ("XCLAIM", stream, NOTICES_GROUP, consumer, 0, *(entry_id for entry_id, _ in rows))
+            await self._redis.execute(*claim, "IDLE", self._claim_after_ms, "JUSTID")
 
     async def done(self, *notices: Notice) -> None:
-        """Acknowledge handled notices. The entries stay: the stream belongs to the producer, and others may read it."""
-        if notices:
-            await self._redis.execute("XACK", DROP_DELETED, NOTICES_GROUP, *(notice.position for notice in notices))
+        """Acknowledge handled notices. Entries of the producers' stream stay, because others may read it. Entries of
+        `HEARD` are removed, first: a group forgets a pending entry that is gone."""
+        positions = [each.position for each in notices if each.position]
+        heard_ids = [heard_id for each in notices for heard_id in each.heard_ids]
+        if positions:
+            await self._redis.execute("XACK", DROP_DELETED, NOTICES_GROUP, *positions)
+        if heard_ids:
+            await self._redis.execute("XDEL", HEARD, *heard_ids)
+            await self._redis.execute("XACK", HEARD, NOTICES_GROUP, *heard_ids)
 
     async def remove_idle_consumers(self, idle_s: float) -> int:
         """Remove readers without pending events that did not read for ``idle_s``. Return how many."""
-        return await remove_idle_consumers(self._redis, DROP_DELETED, NOTICES_GROUP, idle_s)
+        return sum([await remove_idle_consumers(self._redis, each, NOTICES_GROUP, idle_s) for each in _STREAMS])
 
 
-def _rows(reply: Reply) -> list[Reply]:
-    return [row for rows in (reply or {}).values() for row in rows]
+@dataclass(frozen=True, slots=True)
+class HeardNotice:
+    """A message of the channel, and `Notice.lower_bound_ms`."""
+
+    event: str
+    lower_bound: int
 
 
-def _read_notice(row: Reply) -> Notice:
-    entry_id, flat = row
+HEARD_NOTICE = HashRecord("heard_notice", HeardNotice, HEARD, "listeners of the channel `drop_deleted`")
+
+
+def _read_notices(found: Mapping[str, Sequence[Reply]]) -> list[Notice]:
+    """Return the notices of these entries, by stream."""
+    return [_read_notice(*row) for row in found.get(DROP_DELETED, ())] + _merged(
+        [_read_heard(*row) for row in found.get(HEARD, ())]
+    )
+
+
+def _read_notice(entry_id: bytes, flat: Reply) -> Notice:
     fields = as_map(flat)
     if b"event" not in fields:
         return Notice((), entry_id.decode(), "no field event")
     return parse_notice(fields[b"event"], entry_id.decode())
 
 
-class NoticeChannel:
-    """The channel of notices."""
+def _read_heard(entry_id: bytes, flat: Reply) -> Notice:
+    heard_ids = (entry_id.decode(),)
+    heard = HEARD_NOTICE.read_or_skip(as_text(flat), f"{HEARD} {heard_ids[0]}")
+    if heard is None:
+        return Notice((), problem="an unreadable record", heard_ids=heard_ids)
+    return replace(parse_notice(heard.event.encode()), lower_bound_ms=heard.lower_bound, heard_ids=heard_ids)
 
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
 
-    async def listen(
-        self, handle: Callable[[Notice], Awaitable[None]], *, gap: Callable[[float], None], lost: Callable[[], None]
-    ) -> None:
-        """Await ``handle`` for each notice, one after another. Never returns.
-
-        After an outage ``gap`` is called with the seconds without a subscription. ``lost`` is called for a notice that
-        did not fit into the backlog. An error of ``handle`` ends this.
-        """
-        send, receive = trio.open_memory_channel[Notice](_BACKLOG)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._receive, send, gap, lost)
-            async for notice in receive:
-                await handle(notice)
-
-    async def _receive(
-        self, send: trio.MemorySendChannel[Notice], gap: Callable[[float], None], lost: Callable[[], None]
-    ) -> None:
-        disconnected_since: float | None = None
-        lower_bound_ms = 0
-        pause = OutagePause()
-
-        def subscribed() -> None:
-            nonlocal disconnected_since
-            pause.succeeded()
-            if disconnected_since is not None:
-                gap(trio.current_time() - disconnected_since)
-            disconnected_since = None
-
-        def heard(channel: str, message: bytes) -> None:
-            nonlocal lower_bound_ms
-            if channel == UNDELETES:
-                lower_bound_ms = max(lower_bound_ms, int(message) if message.isdigit() else 0)
-                return
-            try:
-                send.send_nowait(replace(parse_notice(message), lower_bound_ms=lower_bound_ms))
-            except trio.WouldBlock:
-                lost()
-
-        while True:
-            try:
-                # Read before the subscription, so every message received on it was published later.
-                lower_bound_ms = await self._now_ms()
-                await self._redis.listen(DROP_DELETED, UNDELETES, heard=heard, subscribed=subscribed)
-            except Unavailable:
-                disconnected_since = trio.current_time() if disconnected_since is None else disconnected_since
-                await trio.sleep(pause.failed())
-
-    async def _now_ms(self) -> int:
-        """Return the time of the server that also gives undeletes their time."""
-        return int(await self._redis.run(scripts.NOW, (LAST_UNDELETE,)))
+def _merged(notices: Sequence[Notice]) -> list[Notice]:
+    """Return these notices of the channel, as few as possible. A journal entry has one for each."""
+    merged: list[Notice] = []
+    last: dict[int | None, int] = {}  # by lower bound, where the one is that takes more
+    for each in notices:
+        at = last.get(each.lower_bound_ms)
+        if at is None or each.problem or len(merged[at].media_ids) + len(each.media_ids) > _MOST_MERGED:
+            if not each.problem:
+                last[each.lower_bound_ms] = len(merged)
+            merged.append(each)
+        else:
+            media_ids = tuple(dict.fromkeys((*merged[at].media_ids, *each.media_ids)))
+            merged[at] = replace(merged[at], media_ids=media_ids, heard_ids=(*merged[at].heard_ids, *each.heard_ids))
+    return merged
 
 
 _COUNTED = 10_000  # maximum unread notices that are counted one by one, if Redis does not know their number
 
 
 async def notice_backlog(redis: Redis) -> QueueStats:
-    """Return how many notices wait, and for how long. The stream's length does not show it, because the producer trims
-    it.
+    """Return how many notices wait, on both streams, and for how long. The length of the producers' stream does not
+    show it, because they trim it.
 
     Raises `Unavailable`.
     """
-    group = await _group(redis)
+    first, second = [await _backlog(redis, each) for each in _STREAMS]
+    return QueueStats(
+        first.depth + second.depth,
+        first.lag + second.lag,
+        first.pending + second.pending,
+        max(first.oldest_age_s, second.oldest_age_s),
+        consumers=max(first.consumers, second.consumers),
+    )
+
+
+async def _backlog(redis: Redis, stream: str) -> QueueStats:
+    group = await _group(redis, stream)
     if group is None:
         return QueueStats()
     pending, last, lag = group[b"pending"], group[b"last-delivered-id"], group.get(b"lag")
-    unread = await redis.execute("XRANGE", DROP_DELETED, b"(" + last, "+", "COUNT", 1 if lag is not None else _COUNTED)
+    unread = await redis.execute("XRANGE", stream, b"(" + last, "+", "COUNT", 1 if lag is not None else _COUNTED)
     oldest = [row[0] for row in unread[:1]]
     if pending:
-        rows = await redis.execute("XPENDING", DROP_DELETED, NOTICES_GROUP, "-", "+", 1)
+        rows = await redis.execute("XPENDING", stream, NOTICES_GROUP, "-", "+", 1)
         oldest += [row[0] for row in rows]
     lag = len(unread) if lag is None else lag
     written_ms = min((int(entry_id.partition(b"-")[0]) for entry_id in oldest), default=None)
@@ -236,9 +236,9 @@ async def notice_backlog(redis: Redis) -> QueueStats:
     return QueueStats(lag + pending, lag, pending, age_s, consumers=group[b"consumers"])
 
 
-async def _group(redis: Redis) -> dict[bytes, Reply] | None:
+async def _group(redis: Redis, stream: str) -> dict[bytes, Reply] | None:
     try:
-        groups = await redis.execute("XINFO", "GROUPS", DROP_DELETED)
+        groups = await redis.execute("XINFO", "GROUPS", stream)
     except RedisRefused:
         return None  # there is no stream
     for each in groups:

@@ -35,7 +35,7 @@ store. Its records are in one cluster slot."""
 _UNDELETED_S = 366 * 86_400.0  # as long as a notice may be delivered again: the producer trims the stream
 _BUS_S = 0.1  # how long messages of two cluster nodes can overtake each other
 _OVER = (b"removed", b"undeleted")  # states that outlive the journal
-_FIELDS = ("state", "generation", "due", "absorbed", "undeleted_at", "undeleted_through", "unjournaled")
+_FIELDS = ("state", "generation", "due", "absorbed", "undeleted_at", "undeleted_through")
 
 
 def complete_key(bucket: str) -> str:
@@ -70,10 +70,7 @@ class DeletionState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeletionRecord:
-    """One record. Times in Unix milliseconds; positions are those of the stream `drop_deleted`, or empty.
-
-    ``unjournaled``: a notice of the channel marked the media item, and its listener has not written the journal yet.
-    """
+    """One record. Times in Unix milliseconds; positions are those of the stream `drop_deleted`, or empty."""
 
     state: DeletionState
     generation: int
@@ -81,7 +78,6 @@ class DeletionRecord:
     absorbed: str = ""
     undeleted_at_ms: int = 0
     undeleted_through: str = ""
-    unjournaled: bool = False
 
     @property
     def is_deleted(self) -> bool:
@@ -179,11 +175,6 @@ class DeletionRecords:
             if fresh != "-1"
         ]
 
-    async def note_journaled(self, marks: Sequence[Mark]) -> None:
-        """Note that these deletions are in the journal."""
-        generations = {each.media_id: each.generation for each in marks}
-        await self._run(scripts.NOTE_JOURNALED, generations, (), lambda media_id: (generations[media_id],))
-
     async def begin_removal(self, media_id: str, generation: int) -> Removal:
         """Begin to remove the objects of one deletion. After that it cannot be undone."""
         args = (generation, STATUS_CHANGES, media_id)
@@ -265,7 +256,6 @@ def _parse(fields: Mapping[str, str], _key: str) -> DeletionRecord:
         fields["absorbed"],
         int(fields["undeleted_at"] or 0),
         fields["undeleted_through"],
-        bool(fields["unjournaled"]),
     )
 
 

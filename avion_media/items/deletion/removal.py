@@ -8,10 +8,10 @@ queued is a deletion, too: it is marked first, and then its objects are removed 
 
 from __future__ import annotations
 
-import trio
+from functools import partial
 
-from avion_media.common.concurrency import OutagePause
-from avion_media.common.errors import Deferred, Unavailable
+from avion_media.common.concurrency import in_turn
+from avion_media.common.errors import Deferred
 from avion_media.common.ids import parse_any_id
 from avion_media.common.tasks import EnsureLease, Task, TaskHandler, id_of
 from avion_media.common.telemetry import get_logger, instruments
@@ -19,6 +19,7 @@ from avion_media.items.deletion.notices import Notice
 from avion_media.items.deletion.records import Mark, generation_of
 from avion_media.items.deletion.replay import JournalReplay
 
+_PURGED_AT_ONCE = 16
 _LOGGED = 20  # media items of one notice that are logged one by one
 _log = get_logger()
 
@@ -65,45 +66,26 @@ class DeletionHandler:
         self._delay_s = delay_s
 
     async def handle(self, notice: Notice) -> None:
-        """Mark the media items as deleted, queue their removal, and write the journal.
+        """Mark the media items as deleted, queue their removal, write the journal, and purge.
 
-        After `Unavailable`, a notice of the stream is delivered again. A notice of the channel is not, so this waits
-        for the end of an outage. Every replica receives it, and the replica that marks a media item writes the journal.
-        If that replica crashes first, the next sweep writes the journal. If Redis loses its data meanwhile, every step
-        is done again, because a replay of the journal may have come too early to see this notice. All steps can be
-        repeated.
+        After `Unavailable`, handle it again. If Redis loses its data meanwhile, every step is done again, because a
+        replay of the journal may have come too early to see this notice. All steps can be repeated.
         """
         if notice.problem:
             self._telemetry.count(instruments.DELETIONS_MALFORMED)
             _log.warning("deletion.malformed", problem=notice.problem, entry_id=notice.position)
         if not notice.media_ids:
             return
-        marked: set[tuple[str, int]] = set()
-        pause = OutagePause()
         while True:
-            try:
-                if await self._carry_out(notice, marked):
-                    return
-            except Unavailable:
-                if notice.position:
-                    raise
-                await trio.sleep(pause.failed())
-
-    async def _carry_out(self, notice: Notice, marked: set[tuple[str, int]]) -> bool:
-        """Return False if it must be done again. ``marked``: media items and generations of this replica's marks."""
-        epochs = await self._replay.epochs(notice.media_ids)
-        marks = await self._mark(notice)
-        marked.update((each.media_id, each.generation) for each in marks if each.fresh)
-        await self._replay.schedule_removals(marks)
-        journaled = [each for each in marks if notice.position or (each.media_id, each.generation) in marked]
-        await self._journal.write_marks(journaled, notice.position)
-        if not await self._replay.is_unchanged(epochs):
-            return False
-        if not notice.position:
-            await self._records.note_journaled(journaled)
-        for mark in marks:  # not only fresh ones: the replica that marked it may have crashed before this step
-            await self._items.purge(mark.media_id, f"dropped.{mark.generation}")
-        return True
+            epochs = await self._replay.epochs(notice.media_ids)
+            marks = await self._mark(notice)
+            await self._replay.schedule_removals(marks)
+            await self._journal.write_marks(marks, notice.position)
+            if await self._replay.is_unchanged(epochs):
+                break
+        # Not only fresh ones: the replica that marked a media item may have crashed before this step.
+        purge = self._items.purge
+        await in_turn([partial(purge, each.media_id, f"dropped.{each.generation}") for each in marks], _PURGED_AT_ONCE)
 
     async def _mark(self, notice: Notice) -> list[Mark]:
         marks = await self._records.mark(

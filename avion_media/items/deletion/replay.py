@@ -136,20 +136,6 @@ class JournalReplay:
             ]
         )
 
-    async def journal_late(self, marks: Sequence[Mark]) -> None:
-        """Write the journal for deletions whose listener marked them, and then died before it wrote the journal.
-
-        Their removals are queued, unless they are already. Repeating it is harmless. If Redis loses its data meanwhile,
-        a replay may miss the entry, so the records are restored from here.
-        """
-        await self.journal.write_marks(marks, "")
-        while True:
-            epochs = await self.epochs(each.media_id for each in marks)
-            await self._restore_marks(marks, "")
-            if await self.is_unchanged(epochs):
-                break
-        await self.records.note_journaled(marks)
-
     async def note_time(self) -> None:
         """Record that the records are complete now: see ``as_of`` in `_replay`. Once a minute is enough.
 

@@ -7,7 +7,7 @@ fraction of the objects listed so far: so many removals are more likely a bug or
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -18,7 +18,7 @@ from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.ids import InvalidId, parse_any_id
 from avion_media.common.media import in_all_formats
 from avion_media.common.tasks import PROCESSING_QUEUE
-from avion_media.items.deletion import DeletionRecord, JournalReplay, Mark
+from avion_media.items.deletion import JournalReplay
 from avion_media.items.state.sweep_state import START, Cursor, SweepPart, SweepState
 from avion_media.workers.settings import WorkerSettings
 from avion_media.workers.sweep.actions import MediaTasks, SweepActions, find_tasks, scan_queue
@@ -183,7 +183,6 @@ class _PartOfSweep:
         deletions = await self.reconciliation.replay.records.get_many([each.name for each in chunk])
         if not self.report.dry_run:
             await watch_blocked(items.store, self.reconciliation.limiter, [each.name for each in chunk if each.served])
-            await self._journal_late(deletions)
         last_uses = await items.remote_states.last_uses([each.name for each in chunk if each.is_remote])
         statuses = await items.statuses.get_many([each.name for each in chunk if needs_status(each)])
         candidates = []
@@ -201,15 +200,6 @@ class _PartOfSweep:
             else:
                 candidates.append((medium, known))
         return candidates
-
-    async def _journal_late(self, deletions: Mapping[str, DeletionRecord]) -> None:
-        marks = [
-            Mark(media_id, each.generation, each.due_ms, False)
-            for media_id, each in deletions.items()
-            if each.is_deleted and each.unjournaled
-        ]
-        if marks:
-            await self.reconciliation.replay.journal_late(marks)
 
     async def _decide(self, candidates: list[_Candidate]) -> list[SweepDecision]:
         """Look up which candidates have a task. Return the decisions about the others."""

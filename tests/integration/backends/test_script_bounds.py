@@ -25,8 +25,9 @@ from avion_media.common.ids import new_media_id, remote_id_for
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import CACHE_QUEUE, CONSUMER_GROUP, DELETE_QUEUE, PROCESSING_QUEUE, State, Status
 from avion_media.items.deletion import DeletionRecords, JournalReplay
-from avion_media.items.deletion.notices import NoticeChannel
-from avion_media.items.deletion.records import BUCKETS, complete_key
+from avion_media.items.deletion import scripts as scripts_of_deletion
+from avion_media.items.deletion.channel import write_heard
+from avion_media.items.deletion.records import BUCKETS, LAST_UNDELETE, complete_key
 from avion_media.items.item import Items
 from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.items.state.status_store import deletion_key
@@ -169,9 +170,6 @@ class World:
         self.other.delete(*map(deletion_key, IDS))
         await self.records.mark(IDS, delay_s=60)
 
-    async def note_journaled(self) -> None:
-        await self.records.note_journaled(await self.records.mark(IDS, delay_s=60))
-
     async def undelete(self) -> None:
         marks = await self.records.mark(IDS, delay_s=0)
         await self.records.undelete(
@@ -278,13 +276,13 @@ CASES: dict[str, Case] = {
     "deletion/issue_undelete": lambda world: world.records.issue_undelete(),
     "deletion/look_up": lambda world: world.replay.is_deleted(IDS[0]),
     "deletion/mark": World.mark,
-    "deletion/note_journaled": World.note_journaled,
     "deletion/note_time": lambda world: world.replay.note_time(),
-    "deletion/now": lambda world: NoticeChannel(world.redis)._now_ms(),
+    "deletion/now": lambda world: world.redis.run(scripts_of_deletion.NOW, (LAST_UNDELETE,)),
     "deletion/read": lambda world: world.records.get_many(IDS),
     "deletion/read_completeness": lambda world: world.replay.epochs(IDS),
     "deletion/restore": World.restore,
     "deletion/undelete": World.undelete,
+    "deletion/write_heard": lambda world: write_heard(world.redis, [(b"%d" % each, 0) for each in range(100)]),
     "state/forget_status": lambda world: StatusStore(world.redis).forget(IDS[0]),
     "state/load_remote": lambda world: RemoteStateStore(world.redis).load(remote_id_for(str(URL))),
     "state/publish_event": lambda world: MediaEvents(world.redis).publish("media.ready", IDS[0], {}),

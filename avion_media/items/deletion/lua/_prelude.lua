@@ -6,7 +6,6 @@
 --   undeleted_at         when it was last undeleted (Unix milliseconds, by the clock of the server of the notices)
 --   undeleted_through    notices up to this position of the stream were issued before the undelete
 --   too_late             1 if it was due when it was restored: its removal may have begun, so it cannot be undone
---   unjournaled          1 after a notice of the channel, until the deletion is in the journal
 -- A media item is deleted if it has a record in any state but undeleted.
 
 local function now_ms()

@@ -29,9 +29,6 @@ for index, key in ipairs(KEYS) do
     due = whole(now + (at_once and 0 or delay_ms))
     redis.call('HSET', key, 'state', 'marked', 'generation', generation, 'due', due,
       'absorbed', later(position, absorbed), 'too_late', 0)
-    if position == '' and not at_once then
-      redis.call('HSET', key, 'unjournaled', 1)
-    end
     redis.call('PERSIST', key)
     redis.call('PUBLISH', channel, ARGV[5 + index])
     marks[index] = '1,' .. generation .. ',' .. due

@@ -9,17 +9,20 @@ from typing import Any
 
 import pytest
 import redis as redis_py
+import trio
 
 from avion_media.backends.queue import BulkJobs, DeadLetterFilter, Lease, TaskQueue
 from avion_media.backends.redis import Lock, Redis
 from avion_media.common.errors import RedisFull
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id, remote_id_for
-from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE, State, Status
-from avion_media.items.deletion import DeletionRecords
+from avion_media.common.tasks import DELETE_QUEUE, DROP_DELETED, PROCESSING_QUEUE, State, Status
+from avion_media.items.deletion import DeletionRecords, NoticeChannel
+from avion_media.items.deletion.channel import write_heard
+from avion_media.items.deletion.notices import HEARD
 from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.process.replicas import Replicas
-from tests.integration.backends.queue.conftest import Client
+from tests.integration.backends.queue.conftest import Client, infos
 
 MEDIA_ID = str(new_media_id(JPEG, 1_700_000_000_000))
 
@@ -87,6 +90,28 @@ async def test_what_a_task_does_on_its_way_stays_possible(redis: Redis, memory: 
     assert await Replicas(redis).read(time.time()) == []
 
 
+async def test_a_message_of_the_channel_is_written_as_soon_as_there_is_memory(
+    redis: Redis, other: Client, memory: Memory
+) -> None:
+    channel = NoticeChannel(redis)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(channel.listen, gap=lambda _seconds: None, lost=lambda: None))
+        with trio.fail_after(10):
+            while not await redis.execute("PUBLISH", DROP_DELETED, "{}"):
+                await trio.lowlevel.checkpoint()
+        memory.fill()
+        other.config_resetstat()
+        nursery.start_soon(channel.write)
+        with trio.fail_after(10):
+            while not infos(other, "errorstats", "errorstat_OOM"):
+                await trio.lowlevel.checkpoint()
+            assert other.xlen(HEARD) == 0
+            memory.limit(0)
+            while other.xlen(HEARD) == 0:
+                await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+
+
 async def test_new_work_is_refused_and_changes_nothing(
     redis: Redis, queue: TaskQueue, other: Client, memory: Memory
 ) -> None:
@@ -100,6 +125,7 @@ async def test_new_work_is_refused_and_changes_nothing(
         lambda: queue.dead_letters.replay(dead_letter.entry_id),
         lambda: jobs.begin_replay(DeadLetterFilter(), rate=1.0, by="me"),
         lambda: records.mark([MEDIA_ID], delay_s=60),
+        lambda: write_heard(redis, [(b"{}", 0)]),
         records.issue_undelete,
         lambda: redis.execute("SET", "k", "v"),
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from avion_media.backends.redis import Lock, LockLost, Redis, open_redis
+from avion_media.backends.redis import Lock, LockLost, Redis, Seats, open_redis
 from avion_media.common.errors import Dependency, Unavailable
 from tests.integration.backends.queue.conftest import Client
 from tests.services import RedisServer
@@ -156,3 +156,35 @@ async def test_a_body_whose_lock_cannot_be_renewed_ends_when_others_may_have_it(
         assert trio.current_time() - began >= 1.0
     finally:
         server.kill()
+
+
+async def test_so_many_processes_have_a_seat_and_the_next_one_waits(redis: Redis) -> None:
+    seats = Seats(redis, "{s}:seat", 2, ttl_s=0.2)
+    first, second = await seats.find(), await seats.find()
+    assert first is not None
+    assert second is not None
+    async with second.held():
+        async with first.held():
+            assert await seats.find() is None
+        with trio.fail_after(10):
+            third = await seats.wait()
+        async with third.held():
+            assert await seats.find() is None
+
+
+async def test_a_seat_is_found_after_an_outage(server: RedisServer) -> None:
+    async with open_redis(server.url, timeout_s=2) as redis, trio.open_nursery() as nursery:
+        await redis.ping()
+        server.kill()
+        with pytest.raises(Unavailable):
+            await redis.ping()
+        found = trio.Event()
+
+        async def find() -> None:
+            assert await Seats(redis, "{s}:seat", 1, ttl_s=30.0).find() is not None
+            found.set()
+
+        nursery.start_soon(find)
+        server.start()
+        with trio.fail_after(20):
+            await found.wait()

@@ -21,6 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from avion_media.backends.redis import Redis, Script
 from avion_media.common.tasks import DROP_DELETED, State, Status
 from avion_media.items.deletion import DeletionRecord, DeletionRecords, DeletionState, Mark, Undelete, scripts
+from avion_media.items.deletion.channel import write_heard
+from avion_media.items.deletion.notices import HEARD
 from avion_media.items.deletion.records import LAST_UNDELETE, completeness_of
 from avion_media.items.state import StatusStore
 from avion_media.items.state.status_store import deletion_key
@@ -110,7 +112,7 @@ class _Listener:
     def __init__(self, lower_bound_ms: int) -> None:
         self.lower_bound_ms = lower_bound_ms
         self.on_the_way: list[int | None] = []  # the time of an undelete, or None for a notice
-        self.in_hand: _Handling | None = None
+        self.in_hand: int | None = None  # the lower bound of a notice that it has received and not written
 
 
 def machine_of(url: str, broken: str = "") -> type[RuleBasedStateMachine]:
@@ -132,6 +134,7 @@ class _Deletions(RuleBasedStateMachine):
         self.broken = broken
         self._answering = _Answering(client, broken)
         self._seen: tuple[int, DeletionRecord | None] = (-1, None)
+        self._seen_heard: tuple[int, dict[str, int]] = (-1, {})
         redis = cast("Redis", self._answering)
         self.records = DeletionRecords(redis)
         self.status_store = StatusStore(redis)
@@ -164,7 +167,8 @@ class _Deletions(RuleBasedStateMachine):
     @initialize(loses_all=st.booleans(), which=PLACES)
     def subscribe(self, loses_all: bool, which: int) -> None:
         self.loss_at_the_end = which if loses_all else None
-        self.listeners = [_Listener(self._now_ms()) for _ in range(2)]
+        subscribed_ms = self._now_ms()
+        self.listeners = [_Listener(subscribed_ms), _Listener(subscribed_ms)]
         self.client.execute_command("XGROUP", "CREATE", DROP_DELETED, "g", "0", "MKSTREAM")
         _note_complete(self.client)
 
@@ -201,11 +205,9 @@ class _Deletions(RuleBasedStateMachine):
 
     def _journal_mark(self, handling: _Handling) -> None:
         handling.journaled = True
-        if handling.mark is not None and (handling.mark.fresh or "position" in handling.issued):
+        if handling.mark is not None:
             is_due = handling.mark.generation in self.due
             self.journal.append(replace(handling.mark, due_ms=0) if is_due else handling.mark)
-            if "position" not in handling.issued:
-                now(self.records.note_journaled([handling.mark]))
 
     def _is_done(self, handling: _Handling) -> bool:
         """Whether nothing was lost since the medium was marked; else it is marked once more, after the replay."""
@@ -259,12 +261,18 @@ class _Deletions(RuleBasedStateMachine):
         record = now(self.records.get(MEDIUM))
         assert record is not None
         through = _order(record.undeleted_through)
-        late = any(_order(each) > through for each in self.pending) or any(
-            None in _after(listener.on_the_way, issued.at_ms) for listener in self.listeners
+        late = (
+            any(_order(each) > through for each in self.pending)
+            or any(each >= issued.at_ms for each in self._heard().values())
+            or any(self._is_later(listener, issued.at_ms) for listener in self.listeners)
         )
         self.intent = "either" if late else "undeleted"
         if not self.ready:
             self.processing = min(2, self.processing + 1)
+
+    @staticmethod
+    def _is_later(listener: _Listener, at_ms: int) -> bool:
+        return None in _after(listener.on_the_way, at_ms) or (listener.in_hand or 0) >= at_ms
 
     @precondition(lambda self: self.undelete is not None and self.undelete_is_committed)
     @rule()
@@ -286,13 +294,26 @@ class _Deletions(RuleBasedStateMachine):
             self.intent = "either"
         self.undelete = None
 
-    # -- the stream
+    # -- the streams
 
-    @precondition(lambda self: self.reader is None and self.pending and self.replaying is None)
+    def _heard(self) -> dict[str, int]:
+        """The lower bounds of the notices that were written by listeners, and not acknowledged, by id."""
+        if self._seen_heard[0] != self._answering.changes:
+            entries = self.client.xrange(HEARD)  # their ids can be those of entries of the other stream
+            heard = {f"heard {name.decode()}": int(fields[b"lower_bound"]) for name, fields in entries}
+            self._seen_heard = self._answering.changes, heard
+        return self._seen_heard[1]
+
+    def _waiting(self) -> list[str]:
+        return [*self.pending, *self._heard()]
+
+    @precondition(lambda self: self.reader is None and self.replaying is None and self._waiting())
     @rule(which=st.integers(0, 3))
     def read(self, which: int) -> None:
-        position = self.pending[which % len(self.pending)]
-        self.reader = position, self._mark(position=position)
+        heard, waiting = self._heard(), self._waiting()
+        entry = waiting[which % len(waiting)]
+        issued: dict[str, Any] = {"lower_bound_ms": heard[entry]} if entry in heard else {"position": entry}
+        self.reader = entry, self._mark(**issued)
 
     @precondition(lambda self: self.reader is not None and not self.reader[1].journaled)
     @rule()
@@ -307,13 +328,16 @@ class _Deletions(RuleBasedStateMachine):
     @rule()
     def acknowledge(self) -> None:
         assert self.reader is not None
-        position, handling = self.reader
+        entry, handling = self.reader
         if not self._is_done(handling):
             return
         if handling.mark is not None:
             self.tasks.add(handling.mark.generation)
-        if position in self.pending:
-            self.pending.remove(position)
+        if entry in self.pending:
+            self.pending.remove(entry)
+        if "position" not in handling.issued:
+            self.client.xdel(HEARD, entry.removeprefix("heard "))
+            self._answering.changes += 1
         self.reader = None
 
     @precondition(lambda self: self.reader is not None and self.crashes)
@@ -321,7 +345,7 @@ class _Deletions(RuleBasedStateMachine):
     def reader_dies(self) -> None:
         self.crashes -= 1
         assert self.reader is not None
-        if self.reader[0] not in self.pending:  # its stream is lost, and nobody else has read it
+        if self.reader[0] not in self._waiting():  # its stream is lost, and nobody else has read it
             self.intent = "either"
         self.reader = None
 
@@ -341,46 +365,40 @@ class _Deletions(RuleBasedStateMachine):
         listener = ready[which % len(ready)]
         message = listener.on_the_way.pop(0)
         if message is None:
-            bound = self._now_ms() if self.broken == "receipt time" else listener.lower_bound_ms
-            listener.in_hand = self._mark(lower_bound_ms=bound)
+            listener.in_hand = self._now_ms() if self.broken == "receipt time" else listener.lower_bound_ms
         else:
             listener.lower_bound_ms = max(listener.lower_bound_ms, message)
 
     def _is_on_the_way(self) -> bool:
         return any(each.on_the_way and each.in_hand is None for each in self.listeners)
 
-    @precondition(lambda self: any(each.in_hand is not None for each in self.listeners))
+    def _is_in_hand(self) -> bool:
+        return any(each.in_hand is not None for each in self.listeners)
+
+    @precondition(lambda self: self._is_in_hand())
     @rule()
-    def listener_schedules(self) -> None:
+    def listener_writes(self) -> None:
         listener = next(each for each in self.listeners if each.in_hand is not None)
         assert listener.in_hand is not None
-        if not listener.in_hand.journaled:
-            self._journal_mark(listener.in_hand)
-        elif self._is_done(listener.in_hand):
-            if listener.in_hand.mark is not None:
-                self.tasks.add(listener.in_hand.mark.generation)
-            listener.in_hand = None
+        now(write_heard(cast("Redis", self._answering), [(b"x", listener.in_hand)]))
+        listener.in_hand = None
+
+    @precondition(lambda self: self._is_in_hand())
+    @rule()
+    def markers_expire(self) -> None:
+        for marker in self.client.scan_iter(f"{HEARD}:*"):
+            self.client.delete(marker)
 
     @precondition(lambda self: self.crashes)
     @rule(which=st.integers(0, 1))
     def listener_reconnects(self, which: int) -> None:
         self.crashes -= 1
         lost = self.listeners[which]
-        # What it has marked is marked; the rest is done by the other one, or by a sweep.
-        self.disconnected |= None in lost.on_the_way
-        self.disconnected |= lost.in_hand is not None and lost.in_hand.epoch != self.epoch
+        self.disconnected |= None in lost.on_the_way or lost.in_hand is not None
+        lost_ms = self._now_ms()
+        while self._now_ms() <= lost_ms:
+            """The times of two subscriptions differ, and so do those of a subscription and an undelete before it."""
         self.listeners[which] = _Listener(self._now_ms())
-
-    @precondition(lambda self: self._is_unjournaled())
-    @rule()
-    def sweep_journals(self) -> None:
-        assert self.record is not None
-        mark = Mark(MEDIUM, self.record.generation, self.record.due_ms, False)
-        self.journal.append(mark)
-        now(self.records.note_journaled([mark]))
-
-    def _is_unjournaled(self) -> bool:
-        return self.is_deleted and self.record is not None and self.record.unjournaled
 
     # -- the loss of all data, and the replay, for which all wait but removals and attempts
 
@@ -389,10 +407,8 @@ class _Deletions(RuleBasedStateMachine):
     def lose_all(self) -> None:
         self.losses -= 1
         self.epoch += 1
-        if any(self.reader is None or each != self.reader[0] for each in self.pending):
+        if any(self.reader is None or each != self.reader[0] for each in self._waiting()):
             self.intent = "either"  # a notice that nobody has read
-        if self._is_unjournaled() and not any(each.in_hand is not None for each in self.listeners):
-            self.intent = "either"  # its listener is dead, and no sweep came by
         if self.undelete is not None:  # it is repeated by its user, or not
             self._undelete_ends_halfway()
         self.client.flushdb()
@@ -578,12 +594,11 @@ class _Deletions(RuleBasedStateMachine):
             (lambda: self.undelete is not None, self.undelete_is_journaled),
             (lambda: self.reader is not None and not self.reader[1].journaled, self.journal_notice),
             (lambda: self.reader is not None, self.acknowledge),
-            (lambda: self.pending, lambda: self.read(0)),
-            (lambda: any(each.in_hand is not None for each in self.listeners), self.listener_schedules),
+            (self._is_in_hand, self.listener_writes),
             (self._is_on_the_way, lambda: self.receive(0)),
+            (self._waiting, lambda: self.read(0)),
             (lambda: self.attempts[0] != "idle" or self.processing, lambda: self.attempt(0)),
             (lambda: self.attempts[1] != "idle", lambda: self.attempt(1)),
-            (self._is_unjournaled, self.sweep_journals),
         ]
         steps += [
             (self._can_become_due, self.time_passes),

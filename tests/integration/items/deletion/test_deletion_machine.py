@@ -19,7 +19,7 @@ SEEDS = {
     "generation": 4,
     "due time": 3,
     "incomplete": 1,
-    "newer deletion": 10,
+    "newer deletion": 3,
     "receipt time": 1,
     "journal order": 12,
 }

@@ -15,8 +15,6 @@ S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
 A = TypeVar("A")
 A_contra = TypeVar("A_contra", contravariant=True)
-B = TypeVar("B")
-B_contra = TypeVar("B_contra", contravariant=True)
 Ts = TypeVarTuple("Ts")
 _NOTHING: Any = None  # the value of a child that has none (T = None)
 
@@ -95,16 +93,10 @@ class Starts1(Protocol[A_contra, S_co]):
     def __call__(self, a: A_contra, /, *, task_status: trio.TaskStatus[S_co]) -> Awaitable[object]: ...
 
 
-class Starts2(Protocol[A_contra, B_contra, S_co]):
-    def __call__(self, a: A_contra, b: B_contra, /, *, task_status: trio.TaskStatus[S_co]) -> Awaitable[object]: ...
-
-
 @overload
 def nursery_task(fn: Starts0[S], *, start: Literal[True]) -> Body[S]: ...
 @overload
 def nursery_task(fn: Starts1[A, S], a: A, /, *, start: Literal[True]) -> Body[S]: ...
-@overload
-def nursery_task(fn: Starts2[A, B, S], a: A, b: B, /, *, start: Literal[True]) -> Body[S]: ...
 @overload
 def nursery_task(fn: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> Body[None]: ...
 def nursery_task(  # type: ignore[misc]  # mypy does not see that Any accepts `*Ts`
@@ -113,7 +105,7 @@ def nursery_task(  # type: ignore[misc]  # mypy does not see that Any accepts `*
     """Turn a plain Trio function into the ``run`` of a worker. It is cancelled as soon as the stop is requested.
 
     With ``start`` it is called as `trio.Nursery.start` does, with a ``task_status`` (use `functools.partial` for more
-    than two arguments). Otherwise it is called as ``start_soon`` does, and counts as started at once.
+    than one argument). Otherwise it is called as ``start_soon`` does, and counts as started at once.
     """
 
     async def run(child: Child[Any]) -> None:

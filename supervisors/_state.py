@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -137,8 +136,3 @@ class NodeState:
         yield self
         for child in self.children:
             yield from child.walk()
-
-    def count(self) -> dict[State, int]:
-        """Return how many of the nodes below are in each state (OTP: ``count_children``, of the whole subtree)."""
-        found = Counter(node.state for node in self.walk() if node is not self)
-        return {state: found[state] for state in State}

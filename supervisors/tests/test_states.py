@@ -50,8 +50,8 @@ def test_an_event_without_details() -> None:
     assert (EVENT.delay_s, EVENT.is_raised, EVENT.level) == (0.0, False, logging.ERROR)
 
 
-def test_how_many_nodes_are_in_each_state() -> None:
-    inner = dataclasses.replace(NODE, kind="supervisor", children=(NODE, dataclasses.replace(NODE, state=State.FAILED)))
-    found = dataclasses.replace(inner, children=(inner,)).count()
-    assert {state: number for state, number in found.items() if number} == {State.RUNNING: 2, State.FAILED: 1}
-    assert set(found) == set(State)
+def test_a_walk_goes_through_all_nodes_parents_first() -> None:
+    failed = dataclasses.replace(NODE, state=State.FAILED)
+    inner = dataclasses.replace(NODE, kind="supervisor", children=(NODE, failed))
+    whole = dataclasses.replace(inner, children=(inner,))
+    assert list(whole.walk()) == [whole, inner, NODE, failed]

@@ -110,14 +110,14 @@ class Record:
         """Take a place below ``parent``, as its last child."""
         assert parent.children is not None
         parent.children[self.name] = self
-        self.former_path = None
         self.parent = parent
         self.backoff = backoff
 
     def leave(self) -> None:
         """Give up the place in the tree; the path stays readable."""
         above = self.parent
-        if above is not None and above.children is not None:
+        if above is not None:
+            assert above.children is not None
             self.former_path = self.path
             del above.children[self.name]
             self.parent = None

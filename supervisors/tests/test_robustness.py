@@ -260,6 +260,28 @@ async def test_a_dead_child_is_freed_without_the_garbage_collector(monkeypatch: 
             gc.enable()
 
 
+async def test_a_child_that_made_its_supervisor_give_up_keeps_no_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("supervisors.events"), "disabled", True)  # pytest keeps what is logged
+
+    class Big:
+        pass
+
+    seen: list[weakref.ref[Big]] = []
+
+    async def run(child: Child[None]) -> None:
+        child.started()
+        await settled()  # a root that never started would keep the cause
+        big = Big()
+        seen.append(weakref.ref(big))
+        raise Boom("crash")
+
+    root = Supervisor("app", [Worker("a", run)], intensity=Intensity(0))
+    with pytest.raises(TooManyRestarts):
+        await root.run()
+    gc.collect()
+    assert seen[0]() is None
+
+
 async def test_a_shutdown_without_a_text_only_ends_its_child() -> None:
     class Silent(Shutdown):
         def __str__(self) -> str:

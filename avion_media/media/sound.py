@@ -1,7 +1,8 @@
 """The waveform and the duration of sound, from one decode by libav (PyAV) in a sandboxed process.
 
 The length is known only at the end. So peaks are kept of short spans, which become twice as long whenever there are too
-many of them: the memory does not grow with the length.
+many of them: the memory does not grow with the length. Pillow compares the samples, because NumPy would cost each fork
+of the decoders 1.6 ms.
 """
 
 from __future__ import annotations

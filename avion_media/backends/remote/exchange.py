@@ -19,7 +19,7 @@ from avion_media.backends.remote.url import RemoteUrl
 from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
 
 # Some servers choose by it, and some respond with 406 if nothing fits, because their media have wrong types.
-_ACCEPT: Final = "image/*, video/*, */*;q=0.1"
+_ACCEPT: Final = "image/*, video/*, audio/*, */*;q=0.1"
 _READ_BYTES: Final = 16 << 10
 _MAX_INCOMPLETE_BYTES: Final = 16 << 10  # together with one read, headers stay below 32 KiB
 _MAX_INTERIM_RESPONSES: Final = 8

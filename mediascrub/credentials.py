@@ -1,19 +1,19 @@
 """Content credentials: where a file has its C2PA manifest. Nothing in the manifest is read.
 
 The manifests of a file are one superbox of JUMBF (ISO/IEC 19566-5) of the type ``c2pa``. C2PA 2.2, annex A, says where
-each format has it: APP11 segments of a JPEG, a chunk of a PNG or WebP, an extension of a GIF, a ``uuid`` box of MP4,
-MOV, AVIF and HEIC. It has no place for it in WebM and MKV.
+each format has it: APP11 segments of a JPEG, a chunk of a PNG, WebP or WAVE, an extension of a GIF, a ``uuid`` box of
+MP4, MOV, AVIF and HEIC, a frame of an ID3 tag of MP3 and FLAC. It has no place for it in WebM and MKV.
 
 The scrub removes it. A caller can leave it in the file if nothing else is private, or keep it beside the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from mediascrub.ranges import Range, merged, missing, total_bytes
+from mediascrub.ranges import Patch, Range, merged, missing, total_bytes
 
 MANIFEST_HEAD_BYTES = 32
 """Bytes at the start of a manifest that `is_manifest` looks at."""
@@ -52,6 +52,12 @@ def is_manifest_box(head: bytes | memoryview, size_bytes: int) -> bool:
     """Return whether a ``uuid`` box contains a manifest. ``head`` is the start of its content of ``size_bytes``."""
     begins = bytes(head[: len(_UUID) + len(_BOX_PURPOSE)]) == _UUID + _BOX_PURPOSE
     return begins and is_manifest(head[BOX_HEAD_BYTES:], size_bytes - BOX_HEAD_BYTES)
+
+
+def credentials_in_place(manifest: Range, carrier: Range, patches: Iterable[Patch]) -> Credentials:
+    """Return the credentials of a file that ``patches`` scrub."""
+    alone = all(carrier.offset <= patch.offset and patch.end <= carrier.end for patch in patches)
+    return Credentials((manifest,), (carrier,), alone)
 
 
 def find_credentials(

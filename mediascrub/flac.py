@@ -7,7 +7,7 @@ from mediascrub.errors import corrupt
 from mediascrub.formats import Format
 from mediascrub.movie import Edits, MoviePlan, sound_plan
 from mediascrub.sparse import SparseFile
-from mediascrub.tags import empty_id3v2, empty_tags_at_end
+from mediascrub.tags import empty_id3v2, empty_tags_at_end, id3v2_credentials
 
 MARK = b"fLaC"
 _STREAMINFO, _PADDING, _FORBIDDEN, _LAST, _STREAMINFO_BYTES = 0, 1, 127, 0x80, 34
@@ -36,7 +36,8 @@ def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoB
         offset += 4 + length
     bounds.check_duration(duration_s)
     empty_tags_at_end(file, offset, edits)
-    return sound_plan(file, Format.FLAC, duration_s, edits.joined_with(()))
+    patches = edits.joined_with(())
+    return sound_plan(file, Format.FLAC, duration_s, patches, id3v2_credentials(file, patches))
 
 
 def _duration_s(streaminfo: bytes) -> float:

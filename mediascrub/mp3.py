@@ -17,7 +17,7 @@ from mediascrub.formats import Format
 from mediascrub.movie import Edits, MoviePlan, sound_plan
 from mediascrub.ranges import Range
 from mediascrub.sparse import SparseFile, Window
-from mediascrub.tags import empty_id3v2, empty_tags_at_end
+from mediascrub.tags import empty_id3v2, empty_tags_at_end, id3v2_credentials
 
 HEAD_BYTES = 4
 _SYNC = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb]", re.DOTALL)  # of layer III, with or without a checksum
@@ -83,7 +83,8 @@ def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoB
     version = first[1] >> 3 & 3
     duration_s = count * _SAMPLES[version] / _RATES[version][first[2] >> 2 & 3]
     bounds.check_duration(duration_s)
-    return sound_plan(file, fmt, duration_s, edits.joined_with(()))
+    patches = edits.joined_with(())
+    return sound_plan(file, fmt, duration_s, patches, id3v2_credentials(file, patches))
 
 
 def _refusal(head: bytes) -> ScrubError:

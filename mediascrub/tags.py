@@ -5,12 +5,22 @@ A tag at the start keeps its place and length as a tag of nothing but padding. T
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from mediascrub.bounds import Quota, VideoBounds
+from mediascrub.credentials import MANIFEST_HEAD_BYTES, Credentials, credentials_in_place, is_manifest
 from mediascrub.errors import ScrubCode, ScrubError
 from mediascrub.movie import Edits
+from mediascrub.ranges import Patch, Range
 from mediascrub.sparse import SparseFile
 
-_HEAD_BYTES, _FOOTER = 10, 0x10
+_HEAD_BYTES, _FOOTER, _CHANGES_FRAMES = 10, 0x10, 0xC0  # the last: unsynchronisation, an extended header
+_MAX_FRAMES, _MAX_OBJECT_HEAD_BYTES = (
+    64,
+    1024,
+)  # that are looked into; C2PA's SDK writes its frame into a tag of its own
+_MANIFEST = re.compile(rb"[\0\3]application/(?:x-)?c2pa(?:-manifest-store)?\0[^\0]*\0[^\0]*\0")  # in Latin-1 or UTF-8
 _ID3V1, _ID3V1_BYTES, _ENHANCED_BYTES, _NO_GENRE = b"TAG", 128, 227, b"\xff"
 _APE_BYTES, _APE_HAS_HEADER = 32, 1 << 31
 _LYRICS_MARK_BYTES, _LYRICS_SIZE_BYTES, _MAX_LYRICS_BYTES = 9, 6, 5100 + 20
@@ -29,12 +39,37 @@ def empty_id3v2(file: SparseFile, offset: int, edits: Edits, bounds: VideoBounds
     return offset
 
 
+def id3v2_credentials(file: SparseFile, patches: Iterable[Patch]) -> Credentials | None:
+    """Return the credentials in an ID3v2 tag at the start of a file that ``patches`` scrub.
+
+    They are in a frame ``GEOB``: encoding, type, name, description and the manifest (ID3v2.4.0-frames, 4.15).
+    """
+    head = file.read(0, min(_HEAD_BYTES, file.size_bytes))
+    end, offset = min(_id3v2_bytes(head), file.size_bytes), _HEAD_BYTES
+    for _ in range(0 if end == 0 or head[3] not in (3, 4) or head[5] & _CHANGES_FRAMES else _MAX_FRAMES):
+        if offset + _HEAD_BYTES > end:
+            return None
+        frame = file.read(offset, _HEAD_BYTES)
+        size = int.from_bytes(frame[4:8], "big") if head[3] == 3 else _of_syncsafe(frame[4:8])
+        content = offset + _HEAD_BYTES
+        found = _MANIFEST.match(file.read(content, min(size, end - content, _MAX_OBJECT_HEAD_BYTES)))
+        if frame[:4] == b"GEOB" and not any(frame[8:]) and content + size <= end and found:
+            manifest = Range(content + found.end(), size - found.end())
+            if is_manifest(file.read(manifest.offset, min(manifest.length, MANIFEST_HEAD_BYTES)), manifest.length):
+                return credentials_in_place(manifest, Range(offset, _HEAD_BYTES + size), patches)
+        offset = content + size
+    return None
+
+
+def _of_syncsafe(digits: bytes) -> int:
+    return sum(byte << 7 * (3 - place) for place, byte in enumerate(digits))
+
+
 def _id3v2_bytes(head: bytes, mark: bytes = b"ID3") -> int:
     """Return the length of the tag with this header (or footer, by its mark); 0 without one."""
     if len(head) < _HEAD_BYTES or head[:3] != mark or 0xFF in head[3:5] or max(head[6:]) > 0x7F:
         return 0
-    size = sum(byte << 7 * (3 - place) for place, byte in enumerate(head[6:]))
-    return _HEAD_BYTES + size + (_HEAD_BYTES if head[5] & _FOOTER else 0)
+    return _HEAD_BYTES + _of_syncsafe(head[6:]) + (_HEAD_BYTES if head[5] & _FOOTER else 0)
 
 
 def _syncsafe(number: int) -> bytes:

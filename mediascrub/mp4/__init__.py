@@ -9,7 +9,13 @@ from dataclasses import replace
 from itertools import chain
 
 from mediascrub.bounds import Quota, VideoBounds
-from mediascrub.credentials import BOX_HEAD_BYTES, MANIFEST_HEAD_BYTES, Credentials, is_manifest_box
+from mediascrub.credentials import (
+    BOX_HEAD_BYTES,
+    MANIFEST_HEAD_BYTES,
+    Credentials,
+    credentials_in_place,
+    is_manifest_box,
+)
 from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.formats import Format
 from mediascrub.isobmff import Box, box_at, first, required
@@ -134,8 +140,7 @@ def _credentials(file: SparseFile, boxes: Sequence[Box], patches: Sequence[Patch
     for box, head in zip(candidates, heads, strict=True):
         if is_manifest_box(file.read(*head), box.end - box.payload):
             manifest = Range(box.payload + BOX_HEAD_BYTES, box.end - box.payload - BOX_HEAD_BYTES)
-            alone = all(box.offset <= patch.offset and patch.end <= box.end for patch in patches)
-            return Credentials((manifest,), (Range(box.offset, box.size),), alone)
+            return credentials_in_place(manifest, Range(box.offset, box.size), patches)
     return None
 
 

@@ -28,6 +28,10 @@ MIME_TYPES = {
     Format.HEIC: "image/heic",
     Format.MP4: "video/mp4",
     Format.MOV: "video/quicktime",
+    Format.M4A: "audio/mp4",
+    Format.MP3: "audio/mpeg",
+    Format.FLAC: "audio/flac",
+    Format.WAV: "audio/wav",
 }
 """The formats in which C2PA has a place for a manifest."""
 UUID = bytes.fromhex("D8FEC3D61B0E483C92975828877EC481")
@@ -121,10 +125,18 @@ def with_manifest(file: bytes, fmt: Format, manifest: bytes, *, purpose: bytes =
         blocks = [manifest[start : start + 255] for start in range(0, len(manifest), 255)]
         data = b"".join(bytes((len(block),)) + block for block in blocks)
         return file[:-1] + b"\x21\xff\x0bC2PA_GIF\x01\x00\x00" + data + b"\x00" + file[-1:]
-    if fmt is Format.WEBP:
+    if fmt in (Format.MP3, Format.FLAC):
+        content = b"\x03application/c2pa\0c2pa\0\0" + manifest
+        frame = b"GEOB" + _syncsafe(len(content)) + b"\0\0" + content
+        return b"ID3\x04\0\0" + _syncsafe(len(frame)) + frame + file
+    if fmt in (Format.WEBP, Format.WAV):
         chunk = b"C2PA" + struct.pack("<I", len(manifest)) + manifest + bytes(len(manifest) % 2)
         return file[:4] + struct.pack("<I", len(file) - 8 + len(chunk)) + file[8:] + chunk
     return file + make_box(b"uuid", UUID, bytes(4), purpose, b"\x00", bytes(8), manifest)
+
+
+def _syncsafe(number: int) -> bytes:
+    return bytes(number >> shift & 0x7F for shift in (21, 14, 7, 0))
 
 
 def jpeg_segments(manifest: bytes, *, number: int = 7, part_bytes: int = 60_000) -> list[bytes]:

@@ -76,10 +76,10 @@ def _labelled_samples(formats: tuple[Format, ...], max_bytes: int) -> list[bytes
 
 
 def _signed() -> Iterator[bytes]:
-    """One file of each format with content credentials."""
+    """One file of each format that has a sample, with content credentials."""
     for fmt in MIME_TYPES:
-        of_format = (each for each in _contents() if sniff(each[:HEAD_BYTES], size=len(each)).format is fmt)
-        yield with_manifest(next(of_format), fmt, manifest_of(bytes(600)))
+        of_format = [each for each in _contents() if sniff(each[:HEAD_BYTES], size=len(each)).format is fmt]
+        yield from (with_manifest(each, fmt, manifest_of(bytes(600))) for each in of_format[:1])
 
 
 def _small_bombs(formats: tuple[Format, ...]) -> list[Bomb]:

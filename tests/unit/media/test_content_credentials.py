@@ -11,7 +11,20 @@ from pathlib import Path
 import pytest
 
 from avion_media.backends.files import open_spool
-from avion_media.common.formats import AVIF, BY_EXTENSION, BY_NAME, GIF, HEIC, JPEG, MOV, MP4, PNG, WEBP, MediaFormat
+from avion_media.common.formats import (
+    AVIF,
+    BY_EXTENSION,
+    BY_NAME,
+    GIF,
+    HEIC,
+    JPEG,
+    MOV,
+    MP3,
+    MP4,
+    PNG,
+    WEBP,
+    MediaFormat,
+)
 from avion_media.common.media import MAX_MANIFEST_BYTES, CredentialsState
 from avion_media.media import pipeline as pipeline_module
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
@@ -20,6 +33,7 @@ from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadCo
 from mediascrub import Format, scrub_file
 from mediascrub.ranges import pieces
 from mediascrub.tests.signed import manifest_of, sign, validate, with_manifest
+from mediascrub.tests.videos import ffmpeg
 from tests.unit.media.pieces import Pieces
 
 DATA = Path(__file__).parents[2] / "data"
@@ -82,6 +96,18 @@ async def test_credentials_stay_where_nothing_else_is_private_and_are_kept_besid
         assert (dropped.credentials, dropped.manifest, without) == (CredentialsState.DROPPED, b"", published), name
         again, _ = await process(sandbox, published, fmt)
         assert again.credentials is CredentialsState.NONE, name
+
+
+async def test_sound_alone_keeps_its_credentials_too(sandbox: Sandbox, tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "sine=d=0.2", "-metadata", "title=private", tmp_path / "a.mp3")
+    scrub_file(tmp_path / "a.mp3", tmp_path / "clean.mp3")
+    signed, _ = sign((tmp_path / "clean.mp3").read_bytes(), Format.MP3)
+    made, published = await process(sandbox, signed, MP3)
+    assert (made.credentials, published) == (CredentialsState.IN_FILE, signed)
+    signed, manifest = sign((tmp_path / "a.mp3").read_bytes(), Format.MP3)
+    made, published = await process(sandbox, signed, MP3)
+    assert (made.credentials, made.manifest) == (CredentialsState.BESIDE_FILE, manifest)
+    assert b"jumb" not in published
 
 
 async def test_a_video_of_which_only_parts_are_fetched_keeps_its_credentials_too(

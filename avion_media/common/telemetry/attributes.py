@@ -65,7 +65,9 @@ STORE_ERROR = Attribute(
     "error.type", (NONE, "missing", "precondition", "range", "too_large", "unavailable", "refused", "cancelled")
 )
 DIRECTION = Attribute("network.io.direction", ("receive", "transmit"))
-HTTP_ROUTE = Attribute("http.route", ("/media/{id}", "/thumbnail/{size}/{id}", "/capabilities", OTHER))
+HTTP_ROUTE = Attribute(
+    "http.route", ("/media/{id}", "/media/{id}/credentials", "/thumbnail/{size}/{id}", "/capabilities", OTHER)
+)
 HTTP_METHOD = Attribute("http.request.method", ("GET", "HEAD", OTHER))
 HTTP_STATUS = Attribute("http.response.status_code", _numbers(range(200, 210), range(300, 309), range(400, 600)))
 HTTP_ERROR = Attribute("error.type", (NONE, *_numbers(range(500, 505))))

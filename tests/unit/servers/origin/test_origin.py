@@ -10,8 +10,10 @@ from typing import Literal
 import pytest
 
 from avion_media.common.telemetry import NO_TELEMETRY
+from avion_media.common.telemetry.attributes import HTTP_ROUTE
 from avion_media.servers.http1 import Response
-from avion_media.servers.origin.app import SAFETY_HEADERS, Origin
+from avion_media.servers.origin.app import CAPABILITIES as CAPABILITIES_ROUTE
+from avion_media.servers.origin.app import CREDENTIALS, MEDIA, SAFETY_HEADERS, THUMBNAIL, Origin
 from avion_media.servers.settings import HttpConfig
 from tests.unit.servers.origin.objects import Blocks, Deletions, Objects, Slot, request
 
@@ -84,6 +86,10 @@ async def test_pages_of_any_site_can_read_what_may_be_uploaded(objects: Objects,
     assert response.headers["Access-Control-Allow-Origin"] == "*"
     assert json.loads(body) == CAPABILITIES
     assert not objects.reads
+
+
+def test_every_route_is_a_value_of_its_attribute() -> None:
+    assert {MEDIA, CREDENTIALS, THUMBNAIL, CAPABILITIES_ROUTE} < set(HTTP_ROUTE.values)
 
 
 @pytest.mark.parametrize("mode", ["proxy", "redirect", "accel"])

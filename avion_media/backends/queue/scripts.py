@@ -27,8 +27,8 @@ local VIDEO_CODES = {{ {", ".join(f"[{each.code}] = true" for each in FORMATS if
 )
 
 
-def _load(name: str) -> Script:
-    return load_script("avion_media.backends.queue", name, _PRELUDE)
+def _load(name: str, *, takes_process: bool = False) -> Script:
+    return load_script("avion_media.backends.queue", name, _PRELUDE, takes_process=takes_process)
 
 
 def _load_moving(name: str, *, decided_as: str = "") -> Script:
@@ -62,7 +62,7 @@ PROMOTE = _load_moving("promote")
 REPLAY = _load_moving("replay")
 PRUNE_INDEX = _load("prune_index")
 FIND_INDEXED = _load("find_indexed")
-DETECT_DATA_LOSS = _load("detect_data_loss")
+DETECT_DATA_LOSS = _load("detect_data_loss", takes_process=True)
 CLEAR_DATA_LOSS = _load("clear_data_loss")
 STATS = _load_moving("stats")
 REMOVE_IDLE_CONSUMERS = _load("remove_idle_consumers")

@@ -150,9 +150,7 @@ class Redis:
         is left. ``when_full``: then it runs nevertheless, because accepted work needs it, or it stores next to nothing.
         """
         try:
-            return await self._answered(
-                command, lambda node, asking: node.call(command, asking=asking, within_s=within_s), within_s
-            )
+            return await self._call(command, within_s)
         except RedisFull:
             if not when_full:
                 raise
@@ -229,11 +227,17 @@ class Redis:
         """Run a script on ``keys``, which must be in one cluster slot. ``within_s`` and errors as in `execute`."""
         operands = (len(keys), *keys, *args)
         try:
-            return await self.execute("EVALSHA", script.sha1, *operands, within_s=within_s)
+            return await self._call(("EVALSHA", script.sha1, *operands), within_s, script.takes_process)
         except RedisRefused as refused:
             if refused.code != "NOSCRIPT":
                 raise
-        return await self.execute("EVAL", script.source, *operands, within_s=within_s)
+        return await self._call(("EVAL", script.source, *operands), within_s, script.takes_process)
+
+    async def _call(self, command: tuple[Argument, ...], within_s: float, takes_process: bool = False) -> Reply:
+        def perform(node: RedisNode, asking: bool) -> Awaitable[Reply]:
+            return node.call(command, asking=asking, within_s=within_s, takes_process=takes_process)
+
+        return await self._answered(command, perform, within_s)
 
     async def execute_blocking(self, *command: Argument, block_s: float, undo: Undo | None = None) -> Reply:
         """Run one command that waits on the server for at most ``block_s`` (its own argument must say the same).

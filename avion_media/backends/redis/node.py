@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import trio
 from coredis import exceptions as refusals
@@ -30,6 +31,8 @@ from avion_media.common.redis_url import Address
 _MAX_CALLS = 1024  # calls in flight: limits the write buffer, which coredis does not limit
 
 _LATE_REPLY_S = 0.1  # to read a reply that is in the socket
+UNKNOWN = "unknown"
+"""The id of the process of a server that does not return it."""
 
 Undo = Callable[[Reply], Awaitable[None]]
 
@@ -53,6 +56,7 @@ class RedisNode:
         self._dialler = dialler
         self._timeout_s = timeout_s
         self._shared = connection
+        self._process: tuple[TCPConnection | None, str] = None, UNKNOWN
         self._dialling = trio.Lock()
         self._pause = OutagePause(*DIAL_PAUSE_S)
         self._calls = trio.CapacityLimiter(_MAX_CALLS)
@@ -77,8 +81,16 @@ class RedisNode:
                 connection.invalidate()
         self._idle.clear()
 
-    async def call(self, command: tuple[Argument, ...], *, asking: bool = False, within_s: float = math.inf) -> Reply:
+    async def call(
+        self,
+        command: tuple[Argument, ...],
+        *,
+        asking: bool = False,
+        within_s: float = math.inf,
+        takes_process: bool = False,
+    ) -> Reply:
         """Run one command that does not block on the server. ``asking``: its slot is being moved to this node.
+        ``takes_process``: see `Script`.
 
         Raises `NotWithin` after ``within_s``, if that is less than the timeout. The server may be healthy then, so the
         connection stays.
@@ -90,6 +102,8 @@ class RedisNode:
             await take(self._calls)
             try:
                 sent_over = await self._shared_connection()
+                if takes_process:
+                    command = (*command, await self._process_at(sent_over))
                 if asking:
                     send(sent_over, ("ASKING",))  # applies to the next command, which follows at once
                 request = send(sent_over, command)
@@ -166,6 +180,17 @@ class RedisNode:
             if connection.usable:
                 return connection
         return await self.dial()
+
+    async def _process_at(self, connection: TCPConnection) -> str:
+        """Return the id of the server process at the other end: a connection never outlives it."""
+        known_of, process = self._process
+        if known_of is not connection:
+            process = UNKNOWN
+            with suppress(refusals.ResponseError):  # INFO is refused
+                info: bytes = await send(connection, ("INFO", "server"))
+                process = info.partition(b"run_id:")[2].partition(b"\r")[0].decode() or UNKNOWN
+            self._process = connection, process
+        return process
 
     async def _shared_connection(self) -> TCPConnection:
         if self._shared is None or not self._shared.usable:

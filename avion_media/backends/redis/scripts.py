@@ -48,16 +48,21 @@ FLAGS: Final = {
 
 
 class Script:
-    """A Lua script, known to the server by its digest."""
+    """A Lua script, known to the server by its digest.
 
-    def __init__(self, name: str, source: str) -> None:
+    ``takes_process``: its last argument is the id of the server process that runs it (INFO's ``run_id``), or `UNKNOWN`.
+    The adapter adds it.
+    """
+
+    def __init__(self, name: str, source: str, *, takes_process: bool = False) -> None:
         self.name = name
         self.source = source
+        self.takes_process = takes_process
         # Redis prescribes this digest as a name; no secret depends on it.
         self.sha1 = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
-def load_script(package: str, name: str, *preludes: str, decided_as: str = "") -> Script:
+def load_script(package: str, name: str, *preludes: str, decided_as: str = "", takes_process: bool = False) -> Script:
     """Return the script of a file in the folder ``lua`` of a package, behind its preludes.
 
     ``decided_as``: its name in the lists above, if that is not the file's. Raises KeyError for a script without a
@@ -65,4 +70,5 @@ def load_script(package: str, name: str, *preludes: str, decided_as: str = "") -
     """
     flags = FLAGS[f"{package.rpartition('.')[2]}/{decided_as or name}"]
     source = (files(package) / "lua" / f"{name}.lua").read_text()
-    return Script(decided_as or name, "\n".join((f"#!lua flags={flags}" if flags else "#!lua", *preludes, source)))
+    source = "\n".join((f"#!lua flags={flags}" if flags else "#!lua", *preludes, source))
+    return Script(decided_as or name, source, takes_process=takes_process)

@@ -33,17 +33,13 @@ local function is_after(position, other)
   return (tonumber(sequence) or 0) > (tonumber(other_sequence) or 0)
 end
 
--- The id of this server process; 'unknown' where the server does not return it.
-local function process_id()
-  local info = redis.pcall('INFO', 'server')
-  return type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
-end
+-- The id of this server process, in scripts that take it.
+local process = ARGV[#ARGV]
 
 -- Whether no record of a bucket is lost, by its hash media_deletions_complete: the journal was replayed into this very
 -- server process. Another process may have lost the last writes, and without the hash all is lost.
 local function is_complete(key)
-  local process = redis.call('HGET', key, 'process')
-  return process and process == process_id()
+  return redis.call('HGET', key, 'process') == process
 end
 
 local function later(position, other)

@@ -2,7 +2,7 @@
 -- KEYS: completeness of buckets   ARGV: id of the replay
 -- Returns for each bucket the time up to which its records are complete (Unix milliseconds of the server that had them), '0' if
 -- that is unknown, or '' if none is missing.
-local times, process, now = {}, process_id(), whole(now_ms())
+local times, now = {}, whole(now_ms())
 for index, key in ipairs(KEYS) do
   local found = redis.call('HMGET', key, 'process', 'as_of')
   if found[1] == process then

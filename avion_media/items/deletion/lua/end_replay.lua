@@ -1,6 +1,5 @@
 -- End a replay of the journal. The records are complete, unless data was lost meanwhile.
 -- KEYS: completeness of buckets   ARGV: id of the replay
-local process = process_id()
 for _, key in ipairs(KEYS) do
   local found = redis.call('HMGET', key, 'began', 'began_at')
   if found[1] == ARGV[1] .. process then

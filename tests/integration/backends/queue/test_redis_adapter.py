@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,23 @@ async def test_a_script_that_the_server_does_not_know_is_sent_once(redis: Redis,
     for number in (1, 2, 3):
         assert await redis.run(script, ("k",), (number,)) == [b"k", 2 * number]
     assert sent() == before + 1
+
+
+async def test_a_script_learns_which_process_runs_it(server: RedisServer) -> None:
+    script = Script("who", "return ARGV[#ARGV]", takes_process=True)
+    seen = []
+    with redis_py.Redis.from_url(server.url, decode_responses=True) as client:
+        async with open_redis(server.url, timeout_s=2) as redis:
+            for _ in range(2):
+                found = await persistently(partial(redis.run, script, ("k",), ("a",)))
+                seen.append(found.decode())
+                assert seen[-1] == client.info("server")["run_id"]
+                server.kill()
+                server.start()
+        assert len(set(seen)) == 2
+        client.acl_setuser("default", enabled=True, nopass=True, keys="*", commands=["+@all", "-info"])
+        async with open_redis(server.url) as redis:
+            assert await redis.run(script, ("k",)) == b"unknown"
 
 
 async def test_a_refusal_is_no_outage(redis: Redis) -> None:

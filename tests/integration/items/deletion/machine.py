@@ -59,6 +59,7 @@ class _Answering:
     def __init__(self, client: Any, broken: str) -> None:
         self.changes = 0
         self.state = self
+        self._process = client.info("server")["run_id"]
         self._client = client
         self._edited: dict[str, str] = {}
         if broken in BREAKS:
@@ -81,6 +82,8 @@ class _Answering:
         self.changes += script is not scripts.READ
         source = self._edited.get(script.name, script.source)
         sha1 = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+        if script.takes_process:
+            args = (*args, self._process)
         try:
             return self._client.execute_command("EVALSHA", sha1, len(keys), *keys, *args)
         except redis_py.exceptions.NoScriptError:

@@ -245,7 +245,13 @@ class Bench:
     sizes: Sequence[ThumbnailSize]
 
     async def process(
-        self, source: MediaSource, fmt: MediaFormat, files: ExitStack, *, keep_credentials: bool = False
+        self,
+        source: MediaSource,
+        fmt: MediaFormat,
+        files: ExitStack,
+        accept: Callable[[MediaFormat], None] | None = None,
+        *,
+        keep_credentials: bool = False,
     ) -> Processed:
         data = os.pread(source.fd, source.size_bytes, 0)
         scrubbed = files.enter_context(TemporaryFile(buffering=0))  # noqa: SIM115 - the stack closes it

@@ -180,7 +180,7 @@ async def test_a_block_is_complete_only_with_its_copy_whose_claim_a_killed_proce
 ) -> None:
     """And a lifted block likewise. Redis keeps what it has."""
     stage, copy = sorted(await published(new_stage), key=lambda each: str(each.media_id), reverse=bool(first))
-    stage.config = copy.config = Config(tasks=TasksConfig(claim_after=0.3))
+    stage.config = copy.config = Config(tasks=TasksConfig.model_construct(claim_after=0.3))
     served = {key: stage.objects[key].data for key in stage.served() | copy.served()}
 
     async def resume() -> None:
@@ -307,7 +307,7 @@ async def test_an_object_that_is_no_medium_is_no_copy(new_stage: NewStage) -> No
 
 async def test_a_block_stays_claimed_however_long_each_of_its_steps_takes(new_stage: NewStage) -> None:
     stage, copy = await published(new_stage)
-    stage.config = Config(tasks=TasksConfig(claim_after=0.01))
+    stage.config = Config(tasks=TasksConfig.model_construct(claim_after=0.01))
 
     async def until_claimed_again() -> None:
         if steps.names[-1].endswith(("redis SET", "redis renew_lock")):  # perhaps the renewal itself

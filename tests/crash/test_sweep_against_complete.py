@@ -58,7 +58,7 @@ async def sweep(stage: Stage, steps: Steps | None = None) -> dict[str, int]:
     """Run a sweep at the time when the upload is old. Return what it did, by reason."""
     steps = steps or Steps()
     slot = slot_of(Dependency.STORE, _Store(stage.objects, steps))
-    config = Config(sweep=SweepConfig(rate=100_000.0))
+    config = Config(sweep=SweepConfig(rate=10_000.0))
     replay = stage.replay(steps)  # which is complete at once
     replay.items.store = slot
     reconciliation = Reconciliation(replay, config, clock=lambda: datetime.now(UTC) + AGE, batch=10)

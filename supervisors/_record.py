@@ -160,9 +160,8 @@ class Record:
     def has_a_turn(self) -> bool:
         """Whether it is about to start, or starting. That includes a supervisor that gives up during its own start."""
         life = self.life
-        return self.state in (State.WAITING, State.BACKOFF, State.STARTING) or (
-            self.state is State.STOPPING and life is not None and not life.stop_requested and life.started_at is None
-        )
+        starts = life is not None and life.started_at is None and not life.stop_requested
+        return starts or self.state in (State.WAITING, State.BACKOFF)
 
     def enter(self, state: State, now: float) -> None:
         """Change the state. A transition that `LEGAL` does not have is a bug of the engine."""

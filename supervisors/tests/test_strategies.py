@@ -17,7 +17,7 @@ from supervisors import (
     open_tree,
 )
 
-from .probes import PLENTY, SELDOM, Boom, Stage, observed, run_expecting, settled, terminate
+from .probes import NO_BACKOFF, PLENTY, SELDOM, Boom, Stage, observed, run_expecting, settled, terminate
 
 
 def tree(stage: Stage, strategy: Strategy, intensity: Intensity = PLENTY) -> Supervisor:
@@ -409,3 +409,19 @@ async def test_two_failures_in_the_same_moment(strategy: Strategy) -> None:
             assert stage.up() == {"a", "b", "c"}
             assert stage["a"].lives == 2
             assert stage["c"].lives == 2
+
+
+async def test_a_child_that_is_removed_while_its_group_restarts_stays_away(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    removed = stage.spec("b")
+    async with open_tree(
+        Supervisor("app", [stage.spec("a"), removed], strategy=Strategy.ONE_FOR_ALL, backoff=NO_BACKOFF)
+    ) as root:
+        stage["b"].stop_s = 2.0
+        stage["a"].fail()
+        await trio.sleep(1)
+        assert removed.state is State.STOPPING
+        await root.remove(removed)
+        await trio.sleep(1)
+        assert stage.take_log() == "+a +b -a -b +a"
+        assert [child.name for child in root.children] == ["a"]

@@ -174,6 +174,8 @@ def test_config_shows_everything_with_secrets_masked(service: Service) -> None:
     plain = service.run_cli("config")
     assert plain.returncode == 0
     assert "AVION_MEDIA_DELETE__DELAY" in plain.stdout
+    assert "UPLOAD__CREDENTIALS=drop" in plain.stderr
+    assert "UPLOAD__CREDENTIALS" not in with_settings(service, UPLOAD__CREDENTIALS="keep").run_cli("config").stderr
 
 
 @pytest.mark.parametrize(

@@ -273,17 +273,19 @@ async def test_a_dry_run_does_nothing_and_remembers_nothing(world: World) -> Non
     assert world.other.keys() == []
 
 
-async def test_thumbnails_without_original_go_those_of_former_sizes_too(world: World) -> None:
+async def test_thumbnails_and_credentials_without_original_go_those_of_former_sizes_too(world: World) -> None:
     upload, remote, whole = an_upload(), a_remote(), an_upload()
     world.put_medium(whole)
     world.put(keys.thumbnail(whole, "formersize"))
+    world.put(keys.credentials(whole))
     before = world.keys()
     for any_id in (upload, remote):
         for size in ("small", "formersize"):
             world.put(keys.thumbnail(any_id, size))
+        world.put(keys.credentials(any_id))
     assert (await world.sweep(hours=0.5)).done == {}
     report = await world.sweep(hours=1.5)
-    assert (report.done[SweepReason.ORPHAN].media, report.done[SweepReason.ORPHAN].objects) == (2, 4)
+    assert (report.done[SweepReason.ORPHAN].media, report.done[SweepReason.ORPHAN].objects) == (2, 6)
     assert world.keys() == before
 
 
@@ -291,10 +293,11 @@ async def test_remote_media_go_when_their_time_is_over(world: World) -> None:
     remote, refreshed = a_remote(), a_remote()
     world.put_medium(remote)
     world.put_medium(refreshed)
+    world.put(keys.credentials(remote))
     await world.statuses.put(Status(str(remote), State.READY), ttl_s=HOUR)
     assert (await world.sweep(hours=24 * 6)).done == {}
     report = await world.sweep(hours=24 * 8)
-    assert (report.done[SweepReason.EXPIRED].media, report.done[SweepReason.EXPIRED].objects) == (2, 6)
+    assert (report.done[SweepReason.EXPIRED].media, report.done[SweepReason.EXPIRED].objects) == (2, 7)
     assert world.keys() == set()
     assert await world.statuses.get(str(remote)) is None
 

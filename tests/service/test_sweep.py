@@ -332,7 +332,7 @@ async def test_a_remote_medium_that_is_being_fetched_again_stays(world: World) -
     task = {"task_id": "t", "remote_url": "HTTPS://Remote.example:443/picture.jpg"}
     entry_id = world.other.xadd(CACHE_QUEUE, task)
     assert (await world.sweep(hours=24 * 8)).done == {}
-    world.config = world.config.model_copy(update={"remote": RemoteConfig(budget=1)})
+    world.config = world.config.model_copy(update={"remote": RemoteConfig(budget=1, max_bytes=1)})
     assert (await world.sweep(hours=1)).done == {}
     # A fetch that was given up keeps nothing alive.
     world.other.xdel(CACHE_QUEUE, entry_id)
@@ -344,7 +344,7 @@ async def test_a_cache_over_its_budget_loses_its_oldest(world: World) -> None:
     media = [a_remote() for _ in range(3)]
     for each in media:
         world.put_medium(each, size=998)  # 1000 bytes with its thumbnails
-    world.config = world.config.model_copy(update={"remote": RemoteConfig(budget=2500)})
+    world.config = world.config.model_copy(update={"remote": RemoteConfig(budget=2500, max_bytes=2500)})
     report = await world.sweep(hours=0.1)
     assert report.done[SweepReason.OVER_BUDGET].size_bytes == 1000
     left = world.keys()

@@ -31,7 +31,7 @@ BOX_HEAD_BYTES = len(_UUID) + len(_BOX_PURPOSE) + 8
 class Credentials:
     """The C2PA manifest of a file."""
 
-    manifest: tuple[Range, ...]  # its bytes, in order
+    manifest: tuple[Range, ...]  # its bytes, in order; none if it is damaged: it is longer or shorter than it says
     carriers: tuple[Range, ...]  # the parts of the file that only contain it
     alone: bool  # the scrub changes nothing but the carriers: nothing else is private
 
@@ -41,21 +41,27 @@ class Credentials:
         return total_bytes(self.manifest)
 
 
-def is_manifest(head: bytes | memoryview, size_bytes: int) -> bool:
-    """Return whether data of ``size_bytes`` that begins with ``head`` is exactly one superbox of the type ``c2pa``."""
-    head = bytes(head[:MANIFEST_HEAD_BYTES])
-    is_superbox = head[4:8] == _JUMB and head[12:16] == _JUMD and head[16:] == CREDENTIALS_TYPE
-    return is_superbox and int.from_bytes(head[:4], "big") == size_bytes
+def begins_manifest(data: bytes | memoryview) -> bool:
+    """Return whether data begins with a superbox of the type ``c2pa``."""
+    head = bytes(data[:MANIFEST_HEAD_BYTES])
+    return head[4:8] == _JUMB and head[12:16] == _JUMD and head[16:] == CREDENTIALS_TYPE
 
 
-def is_manifest_box(head: bytes | memoryview, size_bytes: int) -> bool:
-    """Return whether a ``uuid`` box contains a manifest. ``head`` is the start of its content of ``size_bytes``."""
-    begins = bytes(head[: len(_UUID) + len(_BOX_PURPOSE)]) == _UUID + _BOX_PURPOSE
-    return begins and is_manifest(head[BOX_HEAD_BYTES:], size_bytes - BOX_HEAD_BYTES)
+def is_manifest(data: bytes | memoryview, size_bytes: int) -> bool:
+    """Return whether data of ``size_bytes``, of which at least the head is given, is exactly one such superbox."""
+    return begins_manifest(data) and int.from_bytes(data[:4], "big") == size_bytes
 
 
-def credentials_in_place(manifest: Range, carrier: Range, patches: Iterable[Patch]) -> Credentials:
-    """Return the credentials of a file that ``patches`` scrub."""
+def is_manifest_box(content: bytes | memoryview) -> bool:
+    """Return whether the content of a ``uuid`` box, of which at least the head is given, has a manifest."""
+    begins = bytes(content[: len(_UUID) + len(_BOX_PURPOSE)]) == _UUID + _BOX_PURPOSE
+    return begins and begins_manifest(content[BOX_HEAD_BYTES:])
+
+
+def credentials_in_place(head: bytes, manifest: Range, carrier: Range, patches: Iterable[Patch]) -> Credentials | None:
+    """Return the credentials of a file that ``patches`` scrub; None if the data with this head is not a manifest."""
+    if not is_manifest(head, manifest.length):
+        return Credentials((), (carrier,), alone=False) if begins_manifest(head) else None
     alone = all(carrier.offset <= patch.offset and patch.end <= carrier.end for patch in patches)
     return Credentials((manifest,), (carrier,), alone)
 
@@ -72,7 +78,7 @@ def find_credentials(
     """
     head = b"".join(view[part.offset : part.end] for part in islice(manifest, MANIFEST_HEAD_BYTES))
     if not is_manifest(head, total_bytes(manifest)):
-        return None
+        return Credentials((), tuple(carriers), alone=False) if begins_manifest(head) else None
     rest = missing([Range(0, len(view))], merged(carriers))
     alone = is_scrubbed(b"".join(view[part.offset : part.end] for part in rest))
     return Credentials(tuple(manifest), tuple(carriers), alone)

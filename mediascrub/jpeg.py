@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from mediascrub.credentials import Credentials, find_credentials, is_manifest
+from mediascrub.credentials import Credentials, begins_manifest, find_credentials
 from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.exif import EXIF_PREFIX, ExifFacts, minimal_exif, read_exif
 from mediascrub.formats import Format
@@ -226,7 +226,7 @@ def _credentials(parts: list[Segment], original: bytes, view: memoryview) -> Cre
     """
     for first in parts:
         box = first.payload[_JUMBF_HEADER_BYTES:]
-        if is_manifest(box, int.from_bytes(box[:4], "big")):
+        if begins_manifest(box):
             of_box = [each for each in parts if each.payload[2:4] == first.payload[2:4]]
             of_box.sort(key=lambda each: bytes(each.payload[4:8]))
             skipped = [_JUMBF_HEADER_BYTES] + [_JUMBF_HEADER_BYTES + _JUMBF_BOX_HEADER_BYTES] * (len(of_box) - 1)

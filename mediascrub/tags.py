@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 
 from mediascrub.bounds import Quota, VideoBounds
-from mediascrub.credentials import MANIFEST_HEAD_BYTES, Credentials, credentials_in_place, is_manifest
+from mediascrub.credentials import MANIFEST_HEAD_BYTES, Credentials, credentials_in_place
 from mediascrub.errors import ScrubCode, ScrubError
 from mediascrub.movie import Edits
 from mediascrub.ranges import Patch, Range
@@ -55,8 +55,8 @@ def id3v2_credentials(file: SparseFile, patches: Iterable[Patch]) -> Credentials
         found = _MANIFEST.match(file.read(content, min(size, end - content, _MAX_OBJECT_HEAD_BYTES)))
         if frame[:4] == b"GEOB" and not any(frame[8:]) and content + size <= end and found:
             manifest = Range(content + found.end(), size - found.end())
-            if is_manifest(file.read(manifest.offset, min(manifest.length, MANIFEST_HEAD_BYTES)), manifest.length):
-                return credentials_in_place(manifest, Range(offset, _HEAD_BYTES + size), patches)
+            start = file.read(manifest.offset, min(manifest.length, MANIFEST_HEAD_BYTES))
+            return credentials_in_place(start, manifest, Range(offset, _HEAD_BYTES + size), patches)
         offset = content + size
     return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 
 from mediascrub.bounds import Quota, VideoBounds
-from mediascrub.credentials import MANIFEST_HEAD_BYTES, credentials_in_place, is_manifest
+from mediascrub.credentials import MANIFEST_HEAD_BYTES, credentials_in_place
 from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.formats import Format
 from mediascrub.movie import Edits, MoviePlan, sound_plan
@@ -32,7 +32,7 @@ def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoB
         raise corrupt("no header of a WAVE file")
     edits, seen, quota = Edits(file.peek), {b""}, Quota(bounds.max_boxes, "chunks")
     offset, sound_bytes, long_bytes, bytes_per_s = _FIRST_CHUNK, 0, 0, 0
-    manifest: Range | None = None
+    manifest, manifest_head = Range(0, 0), b""
     while offset + _HEAD_BYTES <= whole.end:
         quota.take()
         kind, size = struct.unpack("<4sI", file.read(offset, _HEAD_BYTES))
@@ -46,8 +46,8 @@ def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoB
             sound_bytes = kept = size
         elif kept == 0:
             edits.put(offset, b"JUNK")
-            if kind == b"C2PA" and is_manifest(file.read(payload, min(size, MANIFEST_HEAD_BYTES)), size):
-                manifest = manifest or Range(payload, size)
+            if kind == b"C2PA" and not manifest_head:
+                manifest, manifest_head = Range(payload, size), content[:MANIFEST_HEAD_BYTES]
         elif kind == b"fmt ":
             bytes_per_s = int.from_bytes(content[8:12], "little")
         elif kind == b"ds64":
@@ -63,10 +63,9 @@ def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoB
         raise corrupt("no format before the sound")
     bounds.check_duration(duration_s := sound_bytes / bytes_per_s)
     patches = edits.joined_with(())
-    if manifest is None:
-        return sound_plan(file, fmt, duration_s, patches)
     carrier = Range(manifest.offset - _HEAD_BYTES, _HEAD_BYTES + manifest.length + manifest.length % 2)
-    return sound_plan(file, fmt, duration_s, patches, credentials_in_place(manifest, carrier, patches))
+    credentials = credentials_in_place(manifest_head, manifest, carrier, patches)
+    return sound_plan(file, fmt, duration_s, patches, credentials)
 
 
 def _kept(kind: bytes, content: bytes) -> int:

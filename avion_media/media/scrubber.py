@@ -50,7 +50,8 @@ def state_of(found: Credentials | None, *, keep: bool) -> CredentialsState:
         return CredentialsState.NONE
     if keep and found.alone:
         return CredentialsState.IN_FILE
-    return CredentialsState.BESIDE_FILE if keep and found.size_bytes <= MAX_MANIFEST_BYTES else CredentialsState.DROPPED
+    fits = 0 < found.size_bytes <= MAX_MANIFEST_BYTES
+    return CredentialsState.BESIDE_FILE if keep and fits else CredentialsState.DROPPED
 
 
 def read_manifest(fd: int, parts: Iterable[Range]) -> bytes:

@@ -131,7 +131,7 @@ def _top_level(view: memoryview) -> dict[bytes, Box]:
     found: dict[bytes, Box] = {}
     try:
         for box in file_of_boxes(view, _MAX_BOXES).walk(strict=True):
-            is_manifest = box.type == b"uuid" and is_manifest_box(box.content, len(box.content))
+            is_manifest = box.type == b"uuid" and is_manifest_box(box.content)
             if is_manifest or box.type in (b"ftyp", b"meta", b"moov"):
                 found.setdefault(box.type, box)
     except ScrubError:

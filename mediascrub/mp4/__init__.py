@@ -138,9 +138,9 @@ def _credentials(file: SparseFile, boxes: Sequence[Box], patches: Sequence[Patch
     heads = [Range(box.payload, length) for box, length in zip(candidates, lengths, strict=True)]
     file.require(heads)
     for box, head in zip(candidates, heads, strict=True):
-        if is_manifest_box(file.read(*head), box.end - box.payload):
+        if is_manifest_box(content := file.read(*head)):
             manifest = Range(box.payload + BOX_HEAD_BYTES, box.end - box.payload - BOX_HEAD_BYTES)
-            return credentials_in_place(manifest, Range(box.offset, box.size), patches)
+            return credentials_in_place(content[BOX_HEAD_BYTES:], manifest, Range(box.offset, box.size), patches)
     return None
 
 

@@ -98,14 +98,11 @@ def test_a_simple_webp_has_its_manifest_behind_the_picture() -> None:
     [
         b"",
         MANIFEST[:20],
-        MANIFEST[:-1],
-        MANIFEST + b"\0",
         MANIFEST.replace(b"jumd", b"jume"),
         MANIFEST.replace(b"c2pa\0\x11", b"c2ma\0\x11"),
-        b"\0\0\0\0" + MANIFEST[4:],
         b"\0\0\0\1" + MANIFEST[4:8] + len(MANIFEST).to_bytes(8, "big") + MANIFEST[8:],
     ],
-    ids=["empty", "cut off", "too short", "too long", "no description", "another type", "no length", "a long length"],
+    ids=["empty", "cut off", "no description", "another type", "a long length"],
 )
 def test_other_data_in_the_place_of_a_manifest_is_private_like_any(fmt: Format, manifest: bytes) -> None:
     clean, _ = scrubbed(private(fmt), fmt)
@@ -114,6 +111,16 @@ def test_other_data_in_the_place_of_a_manifest_is_private_like_any(fmt: Format, 
     without, credentials = scrubbed(with_manifest(clean, fmt, manifest), fmt)
     assert credentials is None
     assert without == found or fmt.kind is not MediaKind.IMAGE
+
+
+@pytest.mark.parametrize("fmt", MIME_TYPES, ids=str)
+@pytest.mark.parametrize("manifest", [MANIFEST[:-1], MANIFEST + b"\0", b"\0\0\0\0" + MANIFEST[4:]], ids=repr)
+def test_a_damaged_manifest_is_reported_and_cannot_be_kept(fmt: Format, manifest: bytes) -> None:
+    clean, _ = scrubbed(private(fmt), fmt)
+    without, credentials = scrubbed(with_manifest(clean, fmt, manifest), fmt)
+    assert credentials is not None
+    assert (credentials.manifest, credentials.size_bytes, credentials.alone) == ((), 0, False)
+    assert b"jumb" not in without
 
 
 @pytest.mark.parametrize("fmt", [Format.AVIF, Format.HEIC, Format.MP4, Format.MOV, Format.M4A], ids=str)
@@ -132,10 +139,14 @@ def test_the_parts_of_a_manifest_in_a_jpeg_are_joined_by_their_numbers() -> None
     assert credentials is not None
     assert manifest_in(data, credentials) == manifest_of(bytes(range(256)))
     assert (without, credentials.alone) == (clean, False)
-    assert scrubbed(data.replace(parts[2], b""), Format.JPEG) == (clean, None)
+    without, credentials = scrubbed(data.replace(parts[2], b""), Format.JPEG)
+    assert credentials is not None
+    assert (without, credentials.manifest) == (clean, ())
 
 
 def test_many_parts_take_bounded_memory() -> None:
     clean, _ = scrubbed(saved(picture(), "JPEG"), Format.JPEG)
-    segments = b"".join(jpeg_segments(manifest_of(bytes(2000)), part_bytes=1))
-    assert scrubbed(clean[:2] + segments + clean[2:], Format.JPEG) == (clean, None)
+    segments = b"".join(jpeg_segments(manifest_of(bytes(40_000)), part_bytes=32))
+    without, credentials = scrubbed(clean[:2] + segments + clean[2:], Format.JPEG)
+    assert credentials is not None
+    assert (without, credentials.manifest, len(credentials.carriers)) == (clean, (), 1024)

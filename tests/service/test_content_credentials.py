@@ -105,6 +105,23 @@ def test_an_upload_can_ask_to_drop_credentials(service: Service, bucket: S3Bucke
     assert not [key for key in keys_of(bucket, status.media_id) if key.startswith("credentials/")]
 
 
+def test_an_upload_in_parts_has_its_wish_too(service: Service, signed: tuple[bytes, bytes]) -> None:
+    body, _ = signed
+    for wish in (wire.CONTENT_CREDENTIALS_DROP, wire.CONTENT_CREDENTIALS_KEEP):
+        request = wire.RequestMediaUploadRequest(
+            filename=NAME, content_type=TYPE, size=len(body), multipart=True, credentials=wish
+        )
+        granted = service.call("RequestMediaUpload", request, wire.RequestMediaUploadResponse)
+        ids = {"media_id": granted.media_id, "upload_id": granted.upload_id}
+        parts = service.call("SignUploadParts", wire.SignUploadPartsRequest(**ids), wire.SignUploadPartsResponse).parts
+        put = httpx.put(parts[0].url, content=body, headers=dict(parts[0].headers), trust_env=False)
+        assert put.status_code == 200
+        service.call("CompleteMediaUpload", wire.CompleteMediaUploadRequest(**ids), wire.CompleteMediaUploadResponse)
+        assert service.watch(granted.media_id)[-1].has_credentials
+        beside = service.get(f"/media/{granted.media_id}/credentials")
+        assert beside.status_code == (200 if wish == wire.CONTENT_CREDENTIALS_KEEP else 404)
+
+
 @pytest.mark.parametrize("value", ["keep", None])
 def test_a_client_cannot_change_the_wish(service: Service, value: str | None) -> None:
     request = wire.RequestMediaUploadRequest(

@@ -29,9 +29,15 @@ from mediascrub.picture import UPRIGHT
 _DEMUXERS: Final = {MP3: "mp3", OGG: "ogg", FLAC: "flac", M4A: "mov", WAV: "wav", WEBA: "matroska"}
 _LINEAR: Final = ("u8", "s16le", "s24le", "s32le", "f32le", "f64le", "alaw", "mulaw")
 _DECODERS: Final = ("mp3float", "opus", "vorbis", "flac", "aac", "alac", *(f"pcm_{name}" for name in _LINEAR))
-_FLOAT: Final = "fltp"  # one array of 32-bit floats for each channel, full scale 1
+_PLANAR, _PACKED = "fltp", "flt"  # 32-bit floats, full scale 1: by channel, or the channels of a sample side by side
+_MAX_PLANES: Final = (
+    7  # PyAV 18 counts planes by a null behind them, which frames of eight channels and more do not have
+)
 _BATCH_SAMPLES: Final = 1 << 16  # many short frames at once: the time of a call is that of a thousand samples
 _MAX_SPANS: Final = 1 << 22
+# Of all channels: 192 kHz in stereo, or 48 kHz in eight channels. A few kilobytes of FLAC can decode to days of silence
+# at a higher rate; more samples than these count as more time.
+_USUAL_SAMPLES_PER_S: Final = 384_000
 
 _PICTURE_SIZE: Final = (1600, 400)
 _BACKGROUND, _BARS = (244, 245, 247), (71, 85, 105)
@@ -49,10 +55,11 @@ def sound_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     """
     source, *thumbnail_files = files
     with rejecting_damage():
-        peaks, duration_s = Peaks(), 0.0
+        peaks, duration_s, cost_s = Peaks(), 0.0, 0.0
         for frame in _frames(source, arguments["format"]):
             duration_s += frame.samples / frame.sample_rate
-            if duration_s > arguments["max_duration_s"]:
+            cost_s += frame.samples * frame.layout.nb_channels / _USUAL_SAMPLES_PER_S
+            if max(duration_s, cost_s) > arguments["max_duration_s"]:
                 raise Rejected(Reason.TOO_LONG, f"more than {arguments['max_duration_s']:.0f} s")
             peaks.add(frame)
         waveform = peaks.waveform()
@@ -86,12 +93,13 @@ def _frames(fd: int, name: str) -> Iterator[AudioFrame]:
                         if not frame.samples:
                             continue
                         frames += 1
-                        if frame.format.name == _FLOAT:
+                        wanted = _PLANAR if frame.layout.nb_channels <= _MAX_PLANES else _PACKED
+                        if frame.format.name == wanted:
                             yield frame
                             continue
                         kind = frame.format.name, frame.layout.name, frame.sample_rate
                         if converter is None or converter[0] != kind:
-                            converter = kind, AudioResampler(_FLOAT, frame.layout, frame.sample_rate)
+                            converter = kind, AudioResampler(wanted, frame.layout, frame.sample_rate)
                         yield from converter[1].resample(frame)
     if not frames:
         raise Rejected(Reason.CORRUPT if packets else Reason.NO_SOUND, "no frame decodes")
@@ -109,11 +117,17 @@ class Peaks:
 
     def add(self, frame: AudioFrame) -> None:
         """Count the samples of a frame of floats."""
-        if len(self._batch) != len(frame.planes):
+        count = frame.layout.nb_channels
+        if len(self._batch) != count:
             self._flush()
-            self._batch = [bytearray() for _ in frame.planes]
-        for channel, plane in zip(self._batch, frame.planes, strict=True):
-            channel += memoryview(plane)[: 4 * frame.samples]
+            self._batch = [bytearray() for _ in range(count)]
+        if frame.format.is_planar:
+            parts = [bytes(plane)[: 4 * frame.samples] for plane in frame.planes]
+        else:
+            samples = memoryview(frame.planes[0]).cast("B").cast("f")[: frame.samples * count]
+            parts = [samples[number::count].tobytes() for number in range(count)]
+        for channel, part in zip(self._batch, parts, strict=True):
+            channel += part
         if len(self._batch[0]) >= 4 * _BATCH_SAMPLES:
             self._flush()
 

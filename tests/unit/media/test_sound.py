@@ -7,6 +7,7 @@ import struct
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import av
 import numpy
@@ -24,7 +25,7 @@ from avion_media.media.sound import Peaks, drawn
 from mediascrub import sniff
 from mediascrub.tests.made_files import riff_chunk
 from mediascrub.tests.test_audio import SAMPLES, wave
-from mediascrub.tests.videos import DATA
+from mediascrub.tests.videos import DATA, ffmpeg
 
 
 @pytest.fixture
@@ -81,6 +82,17 @@ async def test_channels_count_together_and_full_scale_is_255(sandbox: Sandbox) -
     made = await process(sandbox, wave(fmt, riff_chunk(b"data", numpy.array(pairs, "<i2").tobytes())), WAV)
     assert list(made.waveform) == [0] * 25 + [128] * 25 + [64] * 25 + [255] * 25
     assert made.duration_s == pytest.approx(1.25)
+
+
+async def test_eight_channels_are_all_heard(sandbox: Sandbox, tmp_path: Path) -> None:
+    """PyAV counts too many planes of such frames, and crashed. Their samples also count against the length."""
+    path = tmp_path / "surround.flac"
+    ffmpeg("-f", "lavfi", "-i", f"aevalsrc={'0|' * 7}0.5:c=7.1:d=0.6:s=96000", path)
+    made = await process(sandbox, path.read_bytes(), FLAC)
+    assert set(made.waveform) == {128}
+    with pytest.raises(Rejected) as caught:
+        await process(sandbox, path.read_bytes(), FLAC, max_audio_duration=1.0)
+    assert caught.value.reason is Reason.TOO_LONG
 
 
 @pytest.mark.parametrize("samples", [1, 99, 100, 4096, 100_003])

@@ -29,21 +29,14 @@ def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoB
         if offset == start + len(MARK):
             if kind & ~_LAST != _STREAMINFO or length != _STREAMINFO_BYTES:
                 raise corrupt("no STREAMINFO")
-            duration_s = _duration_s(file.read(offset + 4, length))
+            # Rate (20 bits), channels (3), depth (5), samples (36; 0 if not known).
+            packed = int.from_bytes(file.read(offset + 14, 8), "big")
         else:
             edits.put(offset, bytes((kind & _LAST | _PADDING,)))
             edits.zero(offset + 4, length)
         offset += 4 + length
+    duration_s = (packed & ((1 << 36) - 1)) / max(1, packed >> 44)
     bounds.check_duration(duration_s)
     empty_tags_at_end(file, offset, edits)
     patches = edits.joined_with(())
     return sound_plan(file, Format.FLAC, duration_s, patches, id3v2_credentials(file, patches))
-
-
-def _duration_s(streaminfo: bytes) -> float:
-    """Return the seconds of all samples; 0.0 if their number is not known."""
-    packed = int.from_bytes(streaminfo[10:18], "big")  # rate (20 bits), channels (3), depth (5), samples (36)
-    rate, samples = packed >> 44, packed & ((1 << 36) - 1)
-    if rate == 0:
-        raise corrupt("a sample rate of 0")
-    return samples / rate

@@ -7,6 +7,7 @@ it the fields that are known stay, but no ReplayGain. Bits inside other frames t
 
 from __future__ import annotations
 
+import mmap
 import re
 from collections.abc import Iterator
 
@@ -16,7 +17,7 @@ from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.formats import Format
 from mediascrub.movie import Edits, MoviePlan, sound_plan
 from mediascrub.ranges import Range
-from mediascrub.sparse import SparseFile, Window
+from mediascrub.sparse import SparseFile
 from mediascrub.tags import empty_id3v2, empty_tags_at_end, id3v2_credentials
 
 HEAD_BYTES = 4
@@ -60,25 +61,24 @@ def _kind(head: bytes) -> tuple[int, int]:
 
 def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
     """See `MovieFormat`. The format is FLAC if that follows an ID3 tag."""
-    file.require([file.whole])
-    edits = Edits(file.peek)
+    view, edits = file.mapped(), Edits(file.peek)
     start = empty_id3v2(file, 0, edits, bounds)
-    if file.read(start, min(HEAD_BYTES, file.size_bytes - start)) == flac.MARK:
+    if view[start : start + HEAD_BYTES] == flac.MARK:
         return flac.plan(file, fmt, poster_seconds=poster_seconds, bounds=bounds)
     end = empty_tags_at_end(file, start, edits)
     first, position, count = b"", start, 0
-    for frame in _frames(file, start, end, bounds):
-        between = file.read(position, min(frame.offset - position, _DAMAGE_BYTES + 1))
+    for frame in _frames(view, start, end, bounds):
+        between = view[position : min(frame.offset, position + _DAMAGE_BYTES + 1)]
         if not count or len(between) > _DAMAGE_BYTES or _TAG.search(between):
             edits.zero(position, frame.offset - position)
         if not count:
-            first = file.read(frame.offset, min(frame.length, end - frame.offset))
+            first = view[frame.offset : min(frame.end, end)]
             edits.put(frame.offset, _neutral_first(first))
         position, count = min(frame.end, end), count + 1
     if start == end:
         raise ScrubError(ScrubCode.NO_SOUND)
     if not count:
-        raise _refusal(file.read(start, min(HEAD_BYTES, end - start)))
+        raise _refusal(view[start : start + HEAD_BYTES])
     edits.zero(position, end - position)
     version = first[1] >> 3 & 3
     duration_s = count * _SAMPLES[version] / _RATES[version][first[2] >> 2 & 3]
@@ -94,18 +94,18 @@ def _refusal(head: bytes) -> ScrubError:
     return corrupt("no frame of MPEG audio, layer III")
 
 
-def _frames(file: SparseFile, start: int, end: int, bounds: VideoBounds) -> Iterator[Range]:
+def _frames(view: mmap.mmap, start: int, end: int, bounds: VideoBounds) -> Iterator[Range]:
     """Yield the frames. Behind anything else, one counts if another of its kind follows it, the end, or zeros: a scrub
     leaves them there.
     """
-    window, frames, false = Window(file), Quota(bounds.max_samples, "frames"), Quota(bounds.max_boxes, "false headers")
+    frames, false = Quota(bounds.max_samples, "frames"), Quota(bounds.max_boxes, "false headers")
     kind: tuple[int, int] | None = None
     in_sync = False
     while start < end:
-        head = window.at(start, HEAD_BYTES)
+        head = view[start : start + HEAD_BYTES]
         length = frame_bytes(head)
         if length and kind in (None, _kind(head)):
-            following = window.at(start + length, HEAD_BYTES) if start + length < end else b""
+            following = view[start + length : min(start + length + HEAD_BYTES, end)]
             fits = frame_bytes(following) and _kind(following) == _kind(head)
             if in_sync or fits or (start + length <= end and not any(following)):
                 frames.take()
@@ -113,7 +113,8 @@ def _frames(file: SparseFile, start: int, end: int, bounds: VideoBounds) -> Iter
                 kind, in_sync, start = _kind(head), True, start + length
                 continue
         false.take()
-        in_sync, start = False, window.find(_SYNC, start + 1, end)
+        found = _SYNC.search(view, start + 1, end)
+        in_sync, start = False, found.start() if found else end
 
 
 def _neutral_first(frame: bytes) -> bytes:

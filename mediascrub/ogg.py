@@ -6,7 +6,7 @@ are refused: to remove their pages would move the others. Chained streams are se
 
 from __future__ import annotations
 
-import re
+import mmap
 import struct
 from binascii import crc32
 from collections.abc import Iterator, Sequence
@@ -16,9 +16,8 @@ from mediascrub.bounds import Quota, VideoBounds
 from mediascrub.errors import ScrubCode, ScrubError, corrupt
 from mediascrub.formats import Format
 from mediascrub.movie import Edits, MoviePlan, sound_plan
-from mediascrub.sparse import SparseFile, Window
+from mediascrub.sparse import SparseFile
 
-_CAPTURE = re.compile(b"OggS")
 _HEAD = struct.Struct("<4sBBqIIIB")  # pattern, version, flags, granule position, serial number, number, checksum, count
 _CRC_AT = 22
 _CONTINUED, _FIRST = 0x01, 0x02  # flags
@@ -47,16 +46,17 @@ class _Page:
 
 def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
     """See `MovieFormat`."""
-    file.require([file.whole])
     edits, position = Edits(file.peek), 0
     headers: list[_Page] = []
     header_bytes = Quota(bounds.max_index_bytes, "bytes of comments", ScrubCode.TOO_LARGE)
     is_complete = False
-    for page in _pages(file, bounds):
+    for page in _pages(file.mapped(), bounds):
         edits.zero(position, page.offset - position)
         position = page.offset + len(page.data)
         if page.flags & _FIRST and (headers or not page.data.startswith(_SOUND, page.payload)):
-            raise _refusal(page, is_chained=len(headers) > 1)
+            is_of_several = len(headers) > 1 or page.data.startswith((*_SOUND, *_MOVING), page.payload)
+            code = ScrubCode.SEVERAL_TRACKS if is_of_several else ScrubCode.UNSUPPORTED
+            raise ScrubError(code, f"a stream {page.data[page.payload :][:8]!r} in Ogg")
         if page.serial != (headers or [page])[0].serial or not (headers or page.flags & _FIRST):
             raise corrupt("a page of no stream")
         if not is_complete:
@@ -70,32 +70,21 @@ def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoB
     return sound_plan(file, fmt, 0.0, edits.joined_with(()))
 
 
-def _pages(file: SparseFile, bounds: VideoBounds) -> Iterator[_Page]:
+def _pages(view: mmap.mmap, bounds: VideoBounds) -> Iterator[_Page]:
     """Yield the pages. One that is cut off, or has another checksum, is none: players drop it."""
-    window, quota = Window(file), Quota(bounds.max_samples, "pages")
-    false = Quota(4 * file.size_bytes, "bytes of false pages")
-    offset, end = 0, file.size_bytes
-    while (offset := window.find(_CAPTURE, offset, end)) < end:
+    quota, false = Quota(bounds.max_samples, "pages"), Quota(4 * len(view), "bytes of false pages")
+    offset = 0
+    while 0 <= (offset := view.find(b"OggS", offset)) <= len(view) - _HEAD.size:
         quota.take()
-        head = window.at(offset, _HEAD.size + 255)
-        if len(head) < _HEAD.size:
-            return
-        _, version, flags, _, serial, _, _, count = _HEAD.unpack_from(head)
-        lacing = head[_HEAD.size : _HEAD.size + count]
-        data = window.at(offset, length := _HEAD.size + count + sum(lacing))
+        _, version, flags, _, serial, _, _, count = _HEAD.unpack_from(view, offset)
+        lacing = view[offset + _HEAD.size : offset + _HEAD.size + count]
+        data = view[offset : offset + (length := _HEAD.size + count + sum(lacing))]
         if version == 0 and len(data) == length and _checksum(data) == data[_CRC_AT : _CRC_AT + 4]:
             yield _Page(offset, flags, serial, lacing, data)
             offset += length
         else:
             false.take(len(data))
             offset += 1
-
-
-def _refusal(page: _Page, *, is_chained: bool) -> ScrubError:
-    """Return the error for the first page of a stream that is another one, or none of sound that is known."""
-    is_of_several = is_chained or page.data.startswith((*_SOUND, *_MOVING), page.payload)
-    code = ScrubCode.SEVERAL_TRACKS if is_of_several else ScrubCode.UNSUPPORTED
-    return ScrubError(code, f"a stream {page.data[page.payload :][:8]!r} in Ogg")
 
 
 def _empty_comments(headers: Sequence[_Page], edits: Edits) -> None:

@@ -7,15 +7,14 @@ readers go through `SparseFile.read`, which raises `Missing` instead of returnin
 from __future__ import annotations
 
 import copy
+import mmap
 import os
-import re
 from collections.abc import Iterable, Sequence
 
 from mediascrub.errors import corrupt
 from mediascrub.ranges import Range, enclosing, merged, total_bytes
 
 _MAX_PEEK_BYTES = 16 << 20
-_OVERLAP_BYTES = 8  # of two blocks: more than any pattern matches
 
 
 class Missing(Exception):
@@ -92,29 +91,9 @@ class SparseFile:
             raise Missing(Range(offset + len(data), length - len(data)))
         return data
 
-
-class Window:
-    """Reads small pieces one after the other, by a block of the file that it keeps."""
-
-    def __init__(self, file: SparseFile, block_bytes: int = 1 << 20) -> None:
-        self._file = file
-        self._block_bytes = block_bytes
-        self._offset, self._block = 0, b""
-
-    def at(self, offset: int, length: int) -> bytes:
-        """Return up to ``length`` bytes: less at the end of the file. Not more than a block."""
-        start = offset - self._offset
-        if start < 0 or start + length > len(self._block):
-            wanted = min(max(self._block_bytes, length), self._file.size_bytes - offset)
-            self._offset, self._block, start = offset, self._file.read(offset, max(0, wanted)), 0
-        return self._block[start : start + length]
-
-    def find(self, sought: re.Pattern[bytes], start: int, end: int) -> int:
-        """Return where the pattern matches first: at ``start`` or behind it, and before ``end``; else ``end``."""
-        while start < end:
-            self.at(start, _OVERLAP_BYTES)
-            found = sought.search(self._block, start - self._offset)
-            if found:
-                return min(self._offset + found.start(), end)
-            start = max(start + 1, self._offset + len(self._block) - _OVERLAP_BYTES + 1)
-        return end
+    def mapped(self) -> mmap.mmap:
+        """Return a view of the whole file. Raises `Missing` if some is not present, CORRUPT if the file is empty."""
+        self.require([self.whole])
+        if not self.size_bytes:
+            raise corrupt("no bytes")
+        return mmap.mmap(self._fd, self.size_bytes, access=mmap.ACCESS_READ)

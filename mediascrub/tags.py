@@ -1,6 +1,7 @@
-"""Tags before and after sound: ID3v2 (id3.org), and at the end ID3v1, Lyrics3, APE (versions 1 and 2) and ID3v2.4.
+"""Tags before and after sound: ID3v2 (id3.org), and at the end ID3v1, APE (versions 1 and 2) and ID3v2.4.
 
-A tag at the start keeps its place and length as a tag of nothing but padding. Those at the end are overwritten.
+A tag at the start keeps its place and length as a tag of nothing but padding. Those at the end are overwritten. Lyrics3
+is not read: behind the last frame of an MP3 all else is overwritten too.
 """
 
 from __future__ import annotations
@@ -16,14 +17,10 @@ from mediascrub.ranges import Patch, Range
 from mediascrub.sparse import SparseFile
 
 _HEAD_BYTES, _FOOTER, _CHANGES_FRAMES = 10, 0x10, 0xC0  # the last: unsynchronisation, an extended header
-_MAX_FRAMES, _MAX_OBJECT_HEAD_BYTES = (
-    64,
-    1024,
-)  # that are looked into; C2PA's SDK writes its frame into a tag of its own
+_MAX_FRAMES, _MAX_OBJECT_HEAD_BYTES = 64, 1024  # to look into; C2PA's SDK writes its frame into a tag of its own
 _MANIFEST = re.compile(rb"[\0\3]application/(?:x-)?c2pa(?:-manifest-store)?\0[^\0]*\0[^\0]*\0")  # in Latin-1 or UTF-8
 _ID3V1, _ID3V1_BYTES, _ENHANCED_BYTES, _NO_GENRE = b"TAG", 128, 227, b"\xff"
 _APE_BYTES, _APE_HAS_HEADER = 32, 1 << 31
-_LYRICS_MARK_BYTES, _LYRICS_SIZE_BYTES, _MAX_LYRICS_BYTES = 9, 6, 5100 + 20
 _TAIL_BYTES = _ID3V1_BYTES + _ENHANCED_BYTES
 
 
@@ -102,12 +99,4 @@ def _last_tag_bytes(file: SparseFile, start: int, end: int) -> int:
     if ape.startswith(b"APETAGEX") and len(ape) == _APE_BYTES:
         size, has_header = int.from_bytes(ape[12:16], "little"), int.from_bytes(ape[20:24], "little") & _APE_HAS_HEADER
         return max(size, _APE_BYTES) + (_APE_BYTES if has_header else 0)
-    if tail.endswith(b"LYRICS200"):
-        size_at = -_LYRICS_MARK_BYTES - _LYRICS_SIZE_BYTES
-        digits = tail[size_at:-_LYRICS_MARK_BYTES]
-        return (int(digits) if digits.isdigit() else 0) - size_at
-    if tail.endswith(b"LYRICSEND"):
-        lyrics = file.read(begin := max(start, end - _MAX_LYRICS_BYTES), end - begin)
-        return len(lyrics) - max(0, lyrics.rfind(b"LYRICSBEGIN"))
-    footer = tail[-_HEAD_BYTES:]
-    return _id3v2_bytes(footer, b"3DI")
+    return _id3v2_bytes(tail[-_HEAD_BYTES:], b"3DI")

@@ -22,7 +22,7 @@ _SUBFORMAT = bytes.fromhex("000000001000800000aa00389b71")  # behind the two byt
 _EXTENSIBLE, _EXTENSIBLE_BYTES = 0xFFFE, 40
 # Linear, float, A-law, µ-law: browsers play these. Their description is as long as that of a linear one.
 _FORMATS, _FORMAT_BYTES = frozenset((1, 3, 6, 7)), 16
-_DS64_BYTES, _FACT_BYTES = 28, 4  # of ds64 not the table of other long chunks
+_OTHER_BYTES = {b"ds64": 28, b"fact": 4}  # of ds64 not the table of other long chunks
 
 
 def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
@@ -41,7 +41,8 @@ def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoB
             size = long_bytes if size == _UNKNOWN and long_bytes else size
             size = whole.end - payload if size in (0, _UNKNOWN) else size
         size = min(size, whole.end - payload)
-        kept = _kept(kind if kind not in seen else b"", content := file.read(payload, min(size, _EXTENSIBLE_BYTES)))
+        content = file.read(payload, min(size, _EXTENSIBLE_BYTES))
+        kept = 0 if kind in seen else _format_bytes(content) if kind == b"fmt " else _OTHER_BYTES.get(kind, 0)
         if kind == b"data" and kind not in seen:
             sound_bytes = kept = size
         elif kept == 0:
@@ -66,13 +67,6 @@ def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoB
     carrier = Range(manifest.offset - _HEAD_BYTES, _HEAD_BYTES + manifest.length + manifest.length % 2)
     credentials = credentials_in_place(manifest_head, manifest, carrier, patches)
     return sound_plan(file, fmt, duration_s, patches, credentials)
-
-
-def _kept(kind: bytes, content: bytes) -> int:
-    """Return how many bytes of a chunk stay: of any but these, none."""
-    if kind == b"fmt ":
-        return _format_bytes(content)
-    return {b"ds64": _DS64_BYTES, b"fact": _FACT_BYTES}.get(kind, 0) if len(content) >= _FACT_BYTES else 0
 
 
 def _format_bytes(content: bytes) -> int:

@@ -98,9 +98,7 @@ class Movie:
 
     @property
     def main_sound(self) -> Track:
-        """The only track of sound, beside which nothing moves. Raises `ScrubError`: no_sound, several_tracks,
-        unsupported.
-        """
+        """The only track of sound. Raises `ScrubError`: no_sound, several_tracks (also pictures), unsupported."""
         sound = [track for track in self.tracks if track.handler == b"soun"]
         if not sound:
             raise ScrubError(ScrubCode.NO_SOUND)

@@ -84,8 +84,18 @@ def _signed() -> Iterator[bytes]:
 
 def _small_bombs(formats: tuple[Format, ...]) -> list[Bomb]:
     """Those that are made in no time: they reach code that no good file does."""
-    from tests.hostile.media import heif_bombs, jpeg_bombs, matroska_bombs, mp4_bombs  # they encode pictures
+    from tests.hostile.media import (
+        audio_bombs,
+        heif_bombs,
+        jpeg_bombs,
+        matroska_bombs,
+        mp4_bombs,
+    )  # they encode pictures
 
-    groups = {IMAGE_FORMATS: (heif_bombs, jpeg_bombs), VIDEO_FORMATS: (matroska_bombs, mp4_bombs)}.get(formats, ())
-    slow = ("49-", "million", "megabyte", "gigabyte", "0000", "giant", "1000", "changing")
+    groups = {
+        IMAGE_FORMATS: (heif_bombs, jpeg_bombs),
+        VIDEO_FORMATS: (matroska_bombs, mp4_bombs),
+        AUDIO_FORMATS: (audio_bombs,),
+    }[formats]
+    slow = ("49-", "silence", "million", "megabyte", "gigabyte", "0000", "giant", "1000", "changing")
     return [bomb for group in groups for bomb in group.BOMBS if not any(word in bomb.name for word in slow)]

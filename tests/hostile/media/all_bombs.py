@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.hostile.media import (
+    audio_bombs,
     gif_webp_bombs,
     heif_bombs,
     jpeg_bombs,
@@ -20,5 +21,6 @@ MADE: tuple[Bomb, ...] = (
     *heif_bombs.BOMBS,
     *mp4_bombs.BOMBS,
     *matroska_bombs.BOMBS,
+    *audio_bombs.BOMBS,
     *text_bombs.BOMBS,
 )

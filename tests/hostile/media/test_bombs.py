@@ -32,6 +32,7 @@ def settings() -> dict[str, str]:
     """All decoders, four tasks and four sandboxes at once, and a budget for less than two of the largest pictures."""
     return {
         "DECODERS__HEIC": "true",
+        "UPLOAD__MAX_AUDIO_DURATION": "60s",
         "TASKS__SLOTS": str(AT_ONCE),
         "SANDBOX__SLOTS": str(AT_ONCE),
         "SANDBOX__MEMORY": f"{MEMORY_BYTES >> 20}MiB",

@@ -54,7 +54,7 @@ BOMBS = (
     ),
     Bomb("bitmap.png", lambda: b"BM" + bytes(12) + b"\x28\0\0\0" + bytes(40), Reason.UNSUPPORTED_TYPE),
     Bomb("scan.jpg", lambda: b"II*\0\x08\0\0\0" + bytes(100), Reason.UNSUPPORTED_TYPE),
-    Bomb("silence.mp4", lambda: b"ID3\4\0\0\0\0\0\0" + bytes(100), Reason.UNSUPPORTED_TYPE),
+    Bomb("silence.mp4", lambda: b"ID3\4\0\0\0\0\0\0" + bytes(100), Reason.TYPE_MISMATCH),
     Bomb("noise.jpg", lambda: b"\x01\xfe\x80\x91" * 100, Reason.UNKNOWN_TYPE),
     Bomb("nothing.png", lambda: b"\0", Reason.UNKNOWN_TYPE),
     Bomb("video.jpg", lambda: (DATA / "mp4-h264-rotated-90-tiny.mp4").read_bytes(), Reason.TYPE_MISMATCH),

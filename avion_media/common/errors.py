@@ -125,7 +125,7 @@ ADVICE: dict[Reason, str] = {
     **dict.fromkeys(Reason, _OTHER_FILE),  # unless another row says otherwise
     **dict.fromkeys((Reason.TOO_MANY_PIXELS, Reason.TOO_LONG, Reason.TOO_LARGE), _RAISE_THE_LIMIT),
     Reason.MISSING: "The client must upload the file again.",
-    Reason.UNSUPPORTED_TYPE: "Switch the decoder on (`DECODERS__…`) if this type is wanted, else nothing.",
+    Reason.UNSUPPORTED_TYPE: "If this type is wanted, switch its decoder on (`DECODERS__…`, `UPLOAD__AUDIO`).",
     Reason.DECODER_LIMIT: "Check whether valid files end this way; if so, raise the sandbox's limits.",
     Reason.DECODER_CRASHED: "Keep the file and report it as a bug of the decoder; updates often fix it.",
     Reason.DECODER_KILLED: "Give the host more memory and CPU, or lower `SANDBOX__BUDGET`; then replay.",

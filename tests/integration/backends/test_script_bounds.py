@@ -109,7 +109,8 @@ class Worked(Redis):
         self, script: Script, keys: Sequence[str], args: Sequence[Argument] = (), *, within_s: float = 60.0
     ) -> Reply:
         _, _, rest = script.source.partition("\n")
-        reply = await self.execute("EVAL", f"#!lua\n{COUNTING}{rest}", len(keys), *keys, *args, within_s=within_s)
+        command = ("EVAL", f"#!lua\n{COUNTING}{rest}", len(keys), *keys, *args)
+        reply = await self._call(command, within_s, script.takes_process)
         commands, values = map(int, await self.execute("HMGET", "work", "commands", "values"))
         before = self.most.get(script.source, (0, 0))
         self.most[script.source] = max(before[0], commands), max(before[1], values)

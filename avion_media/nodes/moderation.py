@@ -7,7 +7,7 @@ from functools import partial
 
 import trio
 
-from avion_media.backends.redis import Redis
+from avion_media.backends.redis import Channels, Redis
 from avion_media.common.concurrency import OutagePause, run_all
 from avion_media.common.errors import Unavailable
 from avion_media.common.telemetry import get_logger
@@ -73,4 +73,4 @@ class Looks:
                 self._moderation.status.watch(media_id.decode(errors="replace"))
             self._due.set()
 
-        await redis.keep_listening(CHANNEL, heard=heard, subscribed=lambda: self._due.set())
+        await redis.keep_listening(Channels(CHANNEL, heard=heard, subscribed=lambda _channel: self._due.set()))

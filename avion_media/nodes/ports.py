@@ -215,10 +215,9 @@ class _Authorising:
 
 
 async def _wake_watchers(runtime: Runtime, watchers: Watchers) -> None:
-    stored = runtime.items.statuses
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watchers.keep_polling, stored.get_many)
-        await stored.listen(watchers.notify, watchers.notify_all)
+        nursery.start_soon(watchers.keep_polling, runtime.items.statuses.get_many)
+        await runtime.redis.state.keep_listening(watchers.channels)
 
 
 def _on_error(error_id: str, method: str, error: Exception) -> None:

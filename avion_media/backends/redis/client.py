@@ -18,12 +18,13 @@ from avion_media.backends.redis.connection import (
     PASSING,
     UNAVAILABLE,
     Argument,
+    Channels,
     RedisDialler,
     RedisRefused,
     Reply,
+    Subscription,
     cause_of,
     code_of,
-    hear,
 )
 from avion_media.backends.redis.directory import Availability, Directory, Locator
 from avion_media.backends.redis.node import NotWithin, RedisNode, Undo
@@ -73,6 +74,8 @@ class Redis:
         self._directory = Directory(Locator(target, self._dialler, timeout_s), self._dialler)
         self.max_blocking = connections - 2  # all except the shared one and a subscription
         self._blocking = trio.Semaphore(self.max_blocking)
+        self._subscribing = trio.Lock()
+        self._subscription: Subscription | None = None
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -260,39 +263,46 @@ class Redis:
         finally:
             self._blocking.release()
 
-    async def listen(self, *channels: str, heard: Callable[[str, bytes], None], subscribed: Callable[[], None]) -> None:
-        """Subscribe, call ``subscribed`` once, and ``heard`` for each message, until the connection is lost.
+    async def listen(self, channels: Channels) -> None:
+        """Receive the messages of these channels until the connection is lost. All listeners share one connection.
 
-        Ends only with `Unavailable`. Messages until the next subscription are lost. Both callbacks must return at once.
-        A cancel ends the subscription. In a cluster, any node can deliver messages.
+        Ends only with `Unavailable`. Messages until the next subscription are lost. In a cluster, any node can deliver
+        messages.
         """
-        topology = await self._located("SUBSCRIBE")
-        node = self._routed("SUBSCRIBE", topology.any_node)
-        try:
-            connection = await node.dial()
-            try:
-                await hear(connection, channels, heard, subscribed, self._timeout_s)
-            finally:
-                connection.invalidate()
-            raise refusals.ConnectionError("the subscription ended")
-        except ANY as error:
-            raise self._to_domain_error("SUBSCRIBE", node, error) from error
+        await self._receive(await self._subscribed(), channels)
 
-    async def keep_listening(
-        self, *channels: str, heard: Callable[[str, bytes], None], subscribed: Callable[[], None]
-    ) -> None:
-        """Listen, and subscribe again after each outage. Never returns. ``subscribed`` is called each time."""
+    async def keep_listening(self, channels: Channels) -> None:
+        """Listen, and subscribe again after each outage. Never returns."""
         pause = OutagePause()
-
-        def connected() -> None:
-            pause.succeeded()
-            subscribed()
-
         while True:
             try:
-                await self.listen(*channels, heard=heard, subscribed=connected)
+                subscription = await self._subscribed()
+                pause.succeeded()
+                await self._receive(subscription, channels)
             except Unavailable:
                 await trio.sleep(pause.failed())
+
+    async def _receive(self, subscription: Subscription, channels: Channels) -> None:
+        with subscription.listening(channels):
+            await subscription.ended.wait()
+        raise self._unavailable("the subscription ended")
+
+    async def _subscribed(self) -> Subscription:
+        """Return the connection that receives messages. All that wait here use the one that the first of them makes."""
+        async with self._subscribing:
+            if self._subscription is None or self._subscription.ended.is_set():
+                topology = await self._located("SUBSCRIBE")
+                node = self._routed("SUBSCRIBE", topology.any_node)
+                try:
+                    self._subscription = Subscription(await node.dial())
+                except ANY as error:
+                    raise self._to_domain_error("SUBSCRIBE", node, error) from error
+                self._dialler.start_soon(self._run_subscription, self._subscription, node)
+            return self._subscription
+
+    async def _run_subscription(self, subscription: Subscription, node: RedisNode) -> None:
+        await subscription.run(self._timeout_s)
+        self._to_domain_error("SUBSCRIBE", node, refusals.ConnectionError("the subscription ended"))
 
     async def _answered(self, command: tuple[Argument, ...], perform: Perform, within_s: float = math.inf) -> Reply:
         """Return the reply of the server that has the keys of the command. Follows redirects."""

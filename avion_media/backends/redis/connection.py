@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from typing import Any
 
 import anyio
@@ -151,32 +151,89 @@ async def _serve(connection: TCPConnection, task_status: trio.TaskStatus[None]) 
             raise
 
 
-async def hear(
-    connection: TCPConnection,
-    channels: tuple[str, ...],
-    heard: Callable[[str, bytes], None],
-    subscribed: Callable[[], None],
-    timeout_s: float,
-) -> None:
-    """Subscribe over a connection of its own, and call back for each message, until it is lost. See `Redis.listen`."""
-    missing = set(channels)
-    connection.send_command(b"SUBSCRIBE", *channels)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_watch_over, connection, timeout_s)
+Heard = Callable[[str, bytes], None]
+
+
+class Channels:
+    """The channels of one listener, which can change while it listens. All callbacks return at once.
+
+    ``heard`` is called with channel and message; ``subscribed`` when a subscription to a channel begins, because what
+    was published before is not received.
+    """
+
+    def __init__(self, *names: str, heard: Heard, subscribed: Callable[[str], None]) -> None:
+        self.names = set(names)
+        self.heard = heard
+        self.subscribed = subscribed
+        self.subscription: Subscription | None = None
+
+    def add(self, name: str) -> None:
+        """Listen to another channel, too."""
+        self.names.add(name)
+        if self.subscription is not None:
+            self.subscription.subscribe([name])
+
+    def discard(self, name: str) -> None:
+        """Do not listen to a channel any more."""
+        self.names.discard(name)
+        if self.subscription is not None:
+            self.subscription.unsubscribe([name])
+
+
+class Subscription:
+    """A connection that receives messages, for all listeners of this process."""
+
+    def __init__(self, connection: TCPConnection) -> None:
+        self.ended = trio.Event()
+        self._connection = connection
+        self._listeners: list[Channels] = []
+
+    @contextmanager
+    def listening(self, channels: Channels) -> Iterator[None]:
+        """Receive the messages of these channels inside the block."""
+        self._listeners.append(channels)
+        channels.subscription = self
+        self.subscribe(channels.names)
         try:
-            async with aclosing(connection.push_messages) as pushes:
-                push: Any  # kind, channel, payload
-                async for push in pushes:
-                    channel = push[1].decode()
-                    if push[0] == b"message":
-                        heard(channel, push[2])
-                    elif push[0] == b"subscribe" and channel in missing:
-                        missing.discard(channel)
-                        if not missing:
-                            subscribed()
-        except refusals.ConnectionError:
-            pass  # the caller raises it, outside of the nursery
-        nursery.cancel_scope.cancel()
+            yield
+        finally:
+            channels.subscription = None
+            self._listeners.remove(channels)
+            self.unsubscribe(channels.names)
+
+    def subscribe(self, names: Collection[str]) -> None:
+        """Subscribe to channels, even if that was done: the reply is the call of `Channels.subscribed`."""
+        self._send(b"SUBSCRIBE", names)
+
+    def unsubscribe(self, names: Collection[str]) -> None:
+        """End the subscriptions that no listener has any more."""
+        self._send(b"UNSUBSCRIBE", [name for name in names if not any(name in each.names for each in self._listeners)])
+
+    def _send(self, command: bytes, names: Collection[str]) -> None:
+        if names and self._connection.usable:
+            self._connection.send_command(command, *sorted(names))
+
+    async def run(self, timeout_s: float) -> None:
+        """Receive, until the connection is lost."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_watch_over, self._connection, timeout_s)
+                with suppress(refusals.ConnectionError):
+                    async with aclosing(self._connection.push_messages) as pushes:
+                        push: Any  # kind, channel, payload
+                        async for push in pushes:
+                            self._receive(push[0], push[1].decode(errors="replace"), push[2])
+                nursery.cancel_scope.cancel()
+        finally:
+            self._connection.invalidate()
+            self.ended.set()
+
+    def _receive(self, kind: bytes, channel: str, payload: Any) -> None:
+        for each in [each for each in self._listeners if channel in each.names]:
+            if kind == b"message":
+                each.heard(channel, payload)
+            elif kind == b"subscribe":
+                each.subscribed(channel)
 
 
 async def _watch_over(connection: TCPConnection, timeout_s: float) -> None:

@@ -12,7 +12,7 @@ from hashlib import sha256
 
 import trio
 
-from avion_media.backends.redis import Argument, Redis
+from avion_media.backends.redis import Argument, Channels, Redis
 from avion_media.common.concurrency import OutagePause
 from avion_media.common.errors import Unavailable
 from avion_media.common.tasks import DROP_DELETED
@@ -46,12 +46,12 @@ class NoticeChannel:
         lower_bound_ms = 0
         pause = OutagePause()
 
-        def subscribed() -> None:
+        def subscribed(channel: str) -> None:
             nonlocal disconnected_since
             pause.succeeded()
-            if disconnected_since is not None:
+            if disconnected_since is not None and channel == DROP_DELETED:
                 gap(trio.current_time() - disconnected_since)
-            disconnected_since = None
+                disconnected_since = None
 
         def heard(channel: str, message: bytes) -> None:
             nonlocal lower_bound_ms
@@ -68,7 +68,7 @@ class NoticeChannel:
             try:
                 # Read before the subscription, so every message received on it was published later.
                 lower_bound_ms = int(await self._redis.run(scripts.NOW, (LAST_UNDELETE,)))
-                await self._redis.listen(DROP_DELETED, UNDELETES, heard=heard, subscribed=subscribed)
+                await self._redis.listen(Channels(DROP_DELETED, UNDELETES, heard=heard, subscribed=subscribed))
             except Unavailable:
                 disconnected_since = trio.current_time() if disconnected_since is None else disconnected_since
                 await trio.sleep(pause.failed())

@@ -18,7 +18,7 @@ from avion_media.common.ids import ALPHABET
 from avion_media.common.records import CustomRecord
 from avion_media.common.tasks import DROP_DELETED
 from avion_media.items.deletion import scripts
-from avion_media.items.state.status_store import STATUS_CHANGES, deletion_key
+from avion_media.items.state.status_store import deletion_key
 
 NOTICES_GROUP = "media_drops"
 UNDELETES = "media_undeletes"
@@ -166,7 +166,7 @@ class DeletionRecords:
         ``at_once``: the objects may be removed now, regardless of undeletes.
         """
         lower = "" if lower_bound_ms is None else lower_bound_ms
-        args = (round(delay_s * 1000), position, lower, int(at_once), STATUS_CHANGES)
+        args = (round(delay_s * 1000), position, lower, int(at_once))
         replies = await self._run(scripts.MARK, media_ids, args, lambda media_id: (media_id,), _words)
         found = ((media_id, *reply.split(",")) for media_id, reply in replies.items())
         return [
@@ -177,7 +177,7 @@ class DeletionRecords:
 
     async def begin_removal(self, media_id: str, generation: int) -> Removal:
         """Begin to remove the objects of one deletion. After that it cannot be undone."""
-        args = (generation, STATUS_CHANGES, media_id)
+        args = (generation, media_id)
         keys = (deletion_key(media_id), completeness_of(media_id))
         reply, *left_ms = await self._redis.run(scripts.BEGIN_REMOVAL, keys, args)
         return Removal(reply == b"go", int(left_ms[0]) / 1000 if left_ms else 0.0, reply == b"unknown")
@@ -204,7 +204,7 @@ class DeletionRecords:
 
         A deletion is not undone if there is a newer one of the same media item, or if its removal has begun.
         """
-        args = (issued.at_ms, issued.position, round(_UNDELETED_S * 1000), STATUS_CHANGES)
+        args = (issued.at_ms, issued.position, round(_UNDELETED_S * 1000))
         replies = await self._run(scripts.UNDELETE, generations, args, lambda each: (generations[each], each))
         return {media_id: (generations[media_id], int(at_ms)) for media_id, at_ms in replies.items() if at_ms}
 
@@ -221,7 +221,7 @@ class DeletionRecords:
     async def restore_marks(self, marks: Sequence[Mark], position: str) -> list[Mark]:
         """Write marks that Redis may have lost; return those that are current."""
         by_id = {mark.media_id: mark for mark in marks}
-        args = ("marked", position, STATUS_CHANGES)
+        args = ("marked", position)
         replies = await self._run(
             scripts.RESTORE, by_id, args, lambda each: (by_id[each].generation, by_id[each].due_ms, each)
         )
@@ -229,7 +229,7 @@ class DeletionRecords:
 
     async def restore_undeletes(self, generations: Mapping[str, int], issued: Undelete) -> None:
         """Write undeletes again that Redis may have lost, given by media id and generation."""
-        args = ("undeleted", issued.at_ms, issued.position, round(_UNDELETED_S * 1000), STATUS_CHANGES)
+        args = ("undeleted", issued.at_ms, issued.position, round(_UNDELETED_S * 1000))
         await self._run(scripts.RESTORE, generations, args, lambda each: (generations[each], each))
 
     async def _run(

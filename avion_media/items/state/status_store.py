@@ -9,7 +9,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 
-from avion_media.backends.redis import Argument, Redis, load_script
+from avion_media.backends.redis import Argument, Channels, Redis, load_script
 from avion_media.common import keys
 from avion_media.common.errors import SERVICE_FAULTS, Reason
 from avion_media.common.formats import BY_NAME
@@ -17,8 +17,8 @@ from avion_media.common.media import CredentialsState, MediaFacts, parse_size_na
 from avion_media.common.records import CustomRecord
 from avion_media.common.tasks import State, Status
 
-STATUS_CHANGES = "media_status"
-"""Channel: the id of a media item whose status changed."""
+_CHANGES = "media_status:"
+"""Channel, with a media id: the status of this media item changed. Only replicas with a watcher subscribe to it."""
 
 _READ_STATUSES = load_script("avion_media.items.state", "read_statuses")
 _PUT_STATUS = load_script("avion_media.items.state", "put_status")
@@ -54,8 +54,23 @@ _STATES = {code: state for state, code in _CODES.items()}
 _REASONS = {str(reason): reason for reason in Reason}
 
 
+def status_channel(media_id: str) -> str:
+    """Return the channel of a media item's changes of status."""
+    return f"{_CHANGES}{media_id}"
+
+
+def status_channels(changed: Callable[[str], None]) -> Channels:
+    """Return channels of statuses, none at first. ``changed`` is called with the id of a media item whose status has
+    changed, in any process, or may have changed before its subscription began."""
+
+    def notify(channel: str) -> None:
+        changed(channel.removeprefix(_CHANGES))
+
+    return Channels(heard=lambda channel, _message: notify(channel), subscribed=notify)
+
+
 class StatusStore:
-    """Statuses on Redis. Every method but `listen` raises `Unavailable` while Redis is unavailable."""
+    """Statuses on Redis. Every method raises `Unavailable` while Redis is unavailable."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis.state
@@ -91,7 +106,6 @@ class StatusStore:
             status.media_id,
             _write(status),
             round(ttl_s * 1000),
-            STATUS_CHANGES,
             str(over or ""),
             *SERVICE_FAULTS,
         )
@@ -99,7 +113,7 @@ class StatusStore:
 
     async def forget(self, media_id: str) -> bool:
         """Remove the status, so that the object store is read again. Return whether there was one. A deletion stays."""
-        return bool(await self._redis.run(_FORGET_STATUS, (status_key(media_id),), (media_id, STATUS_CHANGES)))
+        return bool(await self._redis.run(_FORGET_STATUS, (status_key(media_id),), (media_id,)))
 
     async def deletion_state(self, media_id: str) -> str:
         """Return the state of the deletion record (`avion_media.items.deletion`); empty if there is none."""
@@ -108,18 +122,6 @@ class StatusStore:
     async def is_deleted(self, media_id: str) -> bool:
         """Return whether a media item is deleted."""
         return _is_deleted(await self.deletion_state(media_id))
-
-    async def listen(self, changed: Callable[[str], None], missed: Callable[[], None]) -> None:
-        """Call ``changed`` with the id of each media item whose status changed, in any process. Never returns.
-
-        One subscription serves the whole process. It is restored after an outage. ``missed`` is called each time it
-        begins, because changes before that were not received. Both callbacks must return at once.
-        """
-
-        def heard(_channel: str, media_id: bytes) -> None:
-            changed(media_id.decode(errors="replace"))
-
-        await self._redis.keep_listening(STATUS_CHANGES, heard=heard, subscribed=missed)
 
 
 def _is_deleted(state: str) -> bool:

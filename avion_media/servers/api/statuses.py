@@ -23,6 +23,7 @@ from avion_media.common.tasks import State, Status
 from avion_media.common.telemetry import get_logger
 from avion_media.items.item import Items
 from avion_media.items.moderation import ModerationStatus
+from avion_media.items.state.status_store import status_channel, status_channels
 from avion_media.media.settings import UploadConfig
 
 _CLOCK_SKEW = timedelta(minutes=5)
@@ -127,12 +128,15 @@ class Watchers:
 
     def __init__(self) -> None:
         self._notifiers: dict[str, set[Notifier]] = {}
+        self.channels = status_channels(self.notify)
+        """The channels of the watched media items."""
 
     @contextmanager
     def watching(self, media_id: str) -> Iterator[Notifier]:
         """Yield a notifier for one media item. Enter the block before the first lookup, so that no change is missed."""
         notifier = Notifier()
         self._notifiers.setdefault(media_id, set()).add(notifier)
+        self.channels.add(status_channel(media_id))
         try:
             yield notifier
         finally:
@@ -140,17 +144,12 @@ class Watchers:
             notifiers.discard(notifier)
             if not notifiers:
                 del self._notifiers[media_id]
+                self.channels.discard(status_channel(media_id))
 
     def notify(self, media_id: str) -> None:
         """Notify the watchers of this media item that it changed."""
         for notifier in self._notifiers.get(media_id, ()):
             notifier.notify()
-
-    def notify_all(self) -> None:
-        """Notify all watchers: events may have been missed."""
-        for notifiers in self._notifiers.values():
-            for notifier in notifiers:
-                notifier.notify()
 
     async def keep_polling(self, poll: Poll) -> None:
         """Poll for changes without a message: an expired status, or a message that Redis lost. Never returns.

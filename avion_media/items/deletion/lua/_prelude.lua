@@ -33,6 +33,11 @@ local function is_after(position, other)
   return (tonumber(sequence) or 0) > (tonumber(other_sequence) or 0)
 end
 
+-- Wake the watchers of a media item.
+local function announce(media_id)
+  redis.call('PUBLISH', 'media_status:' .. media_id, '')
+end
+
 -- The id of this server process, in scripts that take it.
 local process = ARGV[#ARGV]
 

@@ -1,5 +1,5 @@
 -- Begin a removal. From here on the deletion cannot be undone. Only this script writes the state removing.
--- KEYS: record, completeness of its bucket   ARGV: generation, channel of changes, media id
+-- KEYS: record, completeness of its bucket   ARGV: generation, media id, server process
 -- Returns one of:
 --   {'go'}
 --   {'void'}                      the task belongs to another deletion, and is ignored
@@ -12,7 +12,7 @@ local record = redis.call('HMGET', KEYS[1], 'state', 'generation', 'due')
 local state, generation, due = record[1], record[2], record[3]
 if not state then
   redis.call('HSET', KEYS[1], 'state', 'removing', 'generation', ARGV[1], 'due', ARGV[1], 'absorbed', '')
-  redis.call('PUBLISH', ARGV[2], ARGV[3])
+  announce(ARGV[2])
   return { 'go' }
 end
 if state == 'undeleted' or generation ~= ARGV[1] then

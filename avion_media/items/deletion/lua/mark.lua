@@ -1,10 +1,10 @@
 -- Mark media as deleted. Repeating it changes nothing. A notice that was issued before the undelete is ignored.
 -- KEYS: records
 -- ARGV: delay in ms, position in the stream or '', lower bound of the time of issue in ms or '', whether the objects must
--- be removed at once regardless of undeletes ('1'), channel of changes, media ids …
+-- be removed at once regardless of undeletes ('1'), media ids …
 -- Returns 'fresh,generation,due' for each, in one string, because clients read one string faster than thousands of replies.
 -- fresh is 1 for a new mark, 0 for an existing one, -1 for an ignored notice.
-local delay_ms, position, lower, at_once, channel = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5]
+local delay_ms, position, lower, at_once = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4] == '1'
 local marks = {}
 for index, key in ipairs(KEYS) do
   local record = redis.call('HMGET', key, 'state', 'generation', 'due', 'absorbed', 'undeleted_at', 'undeleted_through')
@@ -30,7 +30,7 @@ for index, key in ipairs(KEYS) do
     redis.call('HSET', key, 'state', 'marked', 'generation', generation, 'due', due,
       'absorbed', later(position, absorbed), 'too_late', 0)
     redis.call('PERSIST', key)
-    redis.call('PUBLISH', channel, ARGV[5 + index])
+    announce(ARGV[4 + index])
     marks[index] = '1,' .. generation .. ',' .. due
   end
 end

@@ -2,8 +2,8 @@
 -- generation the undelete, unless its removal has begun. The removal of a deletion that is due may have begun before the loss.
 -- Then it is too late to undo it, but an undelete of the journal was in time.
 -- KEYS: records
--- ARGV: 'marked', position, channel of changes, then for each record: generation, due, media id
---    or 'undeleted', time, position, lifetime in ms, channel of changes, then for each record: generation, media id
+-- ARGV: 'marked', position, then for each record: generation, due, media id
+--    or 'undeleted', time, position, lifetime in ms, then for each record: generation, media id
 -- Returns 1 for each media item that is now deleted with that generation.
 local kind, current = ARGV[1], {}
 
@@ -13,7 +13,7 @@ local function restore_mark(key, state, generation, journaled, due, media_id)
     redis.call('HSET', key, 'state', 'marked', 'generation', journaled, 'due', due, 'absorbed', ARGV[2],
       'too_late', is_due and 1 or 0)
     redis.call('PERSIST', key)
-    redis.call('PUBLISH', ARGV[3], media_id)
+    announce(media_id)
     return 1
   end
   return (state == 'marked' or state == 'removing') and generation == tonumber(journaled) and 1 or 0
@@ -25,7 +25,7 @@ local function restore_undelete(key, state, generation, journaled, media_id)
     redis.call('HSET', key, 'state', 'undeleted', 'generation', journaled, 'due', '0', 'absorbed', '',
       'undeleted_at', ARGV[2], 'undeleted_through', ARGV[3])
     redis.call('PEXPIRE', key, ARGV[4])
-    redis.call('PUBLISH', ARGV[5], media_id)
+    announce(media_id)
   end
   return 0
 end
@@ -34,9 +34,9 @@ for index, key in ipairs(KEYS) do
   local record = redis.call('HMGET', key, 'state', 'generation')
   local state, generation = record[1], tonumber(record[2] or 0)
   if kind == 'marked' then
-    current[index] = restore_mark(key, state, generation, ARGV[1 + 3 * index], ARGV[2 + 3 * index], ARGV[3 + 3 * index])
+    current[index] = restore_mark(key, state, generation, ARGV[3 * index], ARGV[1 + 3 * index], ARGV[2 + 3 * index])
   else
-    current[index] = restore_undelete(key, state, generation, ARGV[4 + 2 * index], ARGV[5 + 2 * index])
+    current[index] = restore_undelete(key, state, generation, ARGV[3 + 2 * index], ARGV[4 + 2 * index])
   end
 end
 return current

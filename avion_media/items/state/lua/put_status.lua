@@ -5,7 +5,7 @@
 -- READY replaces a failure only if its attempt knew of that failure (or of all: *); else another attempt overtook it.
 -- All does not include a block: a block can come at any moment, and its end forgets the status.
 -- KEYS: status, record of the deletion
--- ARGV: media id, status, lifetime in ms, channel of changes, known reason of what is replaced or *, reasons that are this service's
+-- ARGV: media id, status, lifetime in ms, known reason of what is replaced or *, reasons that are this service's
 -- A status begins with the first letter of its state; after that, a failure has its reason.
 -- Returns 1 if it was stored.
 local deletion = redis.call('HGET', KEYS[2], 'state')
@@ -19,16 +19,16 @@ if before and before ~= ARGV[2] then
   if state == 'R' and new ~= 'R' then
     return 0
   end
-  if state == 'P' and reason ~= '' and ARGV[2] == 'P' and ARGV[5] ~= reason then
+  if state == 'P' and reason ~= '' and ARGV[2] == 'P' and ARGV[4] ~= reason then
     return 0
   end
   if state == 'F' then
     local ours = false
-    for index = 6, #ARGV do
+    for index = 5, #ARGV do
       ours = ours or reason == ARGV[index]
     end
     if new == 'R' then
-      if ARGV[5] ~= reason and (ARGV[5] ~= '*' or reason == 'blocked') then
+      if ARGV[4] ~= reason and (ARGV[4] ~= '*' or reason == 'blocked') then
         return 0
       end
     elseif new == 'P' or not ours then
@@ -37,5 +37,5 @@ if before and before ~= ARGV[2] then
   end
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-redis.call('PUBLISH', ARGV[4], ARGV[1])
+redis.call('PUBLISH', 'media_status:' .. ARGV[1], '')
 return 1

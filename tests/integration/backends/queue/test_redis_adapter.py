@@ -14,7 +14,7 @@ import trio.testing
 import trustme
 
 import avion_media.backends.redis.connection as connections
-from avion_media.backends.redis import Redis, RedisRefused, Script, open_redis
+from avion_media.backends.redis import Channels, Redis, RedisRefused, Script, open_redis
 from avion_media.common.errors import Unavailable
 from tests.integration.backends.queue.conftest import Client, info, infos
 from tests.integration.backends.queue.proxy import open_proxy
@@ -183,11 +183,58 @@ async def test_a_silent_subscription_is_given_up(server: RedisServer, monkeypatc
     monkeypatch.setattr(connections, "_QUIET_S", 0.1)
     async with open_proxy(server.url) as proxy, open_redis(proxy.url, timeout_s=0.2) as redis:
 
-        def subscribed() -> None:
+        def subscribed(_channel: str) -> None:
             proxy.mute = True
 
         with trio.fail_after(5), pytest.raises(Unavailable):
-            await redis.listen("c", heard=lambda channel, message: None, subscribed=subscribed)
+            await redis.listen(Channels("c", heard=lambda channel, message: None, subscribed=subscribed))
+
+
+class Ear:
+    """A listener, and what it was called with."""
+
+    def __init__(self, *names: str) -> None:
+        self.heard: list[tuple[str, bytes]] = []
+        self.begun: list[str] = []
+        self.channels = Channels(*names, heard=self._hear, subscribed=self.begun.append)
+
+    def _hear(self, channel: str, message: bytes) -> None:
+        self.heard.append((channel, message))
+
+    async def until(self, heard: int, begun: int) -> None:
+        with trio.fail_after(10):
+            while len(self.heard) < heard or len(self.begun) < begun:
+                await trio.lowlevel.checkpoint()
+
+
+async def test_all_listeners_share_one_connection_and_change_their_channels(redis: Redis, other: Client) -> None:
+    one, two = Ear("a"), Ear()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(redis.keep_listening, one.channels)
+        nursery.start_soon(redis.keep_listening, two.channels)
+        await one.until(0, begun=1)
+        two.channels.add("a")
+        two.channels.add("b")
+        await two.until(0, begun=2)
+        assert info(other, "clients", "pubsub_clients") == 1
+        for channel in ("a", "b"):
+            other.publish(channel, "x")
+        await one.until(1, begun=1)
+        await two.until(2, begun=2)
+        two.channels.discard("a")  # of which the other one still receives messages
+        two.channels.discard("b")
+        two.channels.add("c")
+        await two.until(2, begun=3)
+        for channel in ("a", "b", "c"):
+            other.publish(channel, "y")
+        await one.until(2, begun=1)
+        await two.until(3, begun=3)
+        nursery.cancel_scope.cancel()
+    assert one.heard == [("a", b"x"), ("a", b"y")]
+    assert sorted(two.heard) == [("a", b"x"), ("b", b"x"), ("c", b"y")]
+    with trio.fail_after(10):
+        while other.pubsub_channels():
+            await trio.lowlevel.checkpoint()
 
 
 async def test_a_cut_fails_the_calls_in_flight_and_no_later_ones(server: RedisServer) -> None:

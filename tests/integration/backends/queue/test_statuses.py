@@ -15,6 +15,7 @@ from avion_media.common.media import MediaFacts
 from avion_media.common.tasks import EVENTS_STREAM, State, Status
 from avion_media.items.deletion import DeletionRecords
 from avion_media.items.state import MediaEvents, StatusStore
+from avion_media.items.state.status_store import status_channel, status_channels
 from tests.integration.backends.queue.conftest import Client
 from tests.services import RedisServer
 
@@ -202,33 +203,32 @@ async def test_the_events_stream_is_trimmed(events: MediaEvents, other: Client) 
 
 
 class Ears:
-    """Collects what `StatusStore.listen` calls."""
+    """Watches media items, and collects which of them may have changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, *media_ids: str) -> None:
         self.heard: list[str] = []
-        self.missed = 0
+        self.channels = status_channels(self._changed)
         self._something = trio.Event()
+        for each in media_ids:
+            self.channels.add(status_channel(each))
 
-    def changed(self, media_id: str) -> None:
+    def _changed(self, media_id: str) -> None:
         self.heard.append(media_id)
         self._something.set()
 
-    def missing(self) -> None:
-        self.missed += 1
-        self._something.set()
-
-    async def until(self, heard: int, missed: int) -> None:
+    async def until(self, heard: int) -> None:
         with trio.fail_after(10):
-            while len(self.heard) < heard or self.missed < missed:
+            while len(self.heard) < heard:
                 await self._something.wait()
                 self._something = trio.Event()
 
 
 async def test_every_change_is_heard_once(redis: Redis, statuses: StatusStore) -> None:
-    ears, records = Ears(), DeletionRecords(redis)
+    ears, records = Ears("m1", "m2", "end"), DeletionRecords(redis)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(statuses.listen, ears.changed, ears.missing)
-        await ears.until(0, missed=1)
+        nursery.start_soon(redis.state.keep_listening, ears.channels)
+        await ears.until(3)  # once for each subscription
+        ears.heard.clear()
         await statuses.put(PROCESSING, ttl_s=60)
         await statuses.put(READY, ttl_s=60)
         await statuses.put(FAILED, ttl_s=60)  # refused: nothing changed
@@ -237,28 +237,28 @@ async def test_every_change_is_heard_once(redis: Redis, statuses: StatusStore) -
         await records.undelete({"m1": mark.generation}, await records.issue_undelete())
         await statuses.forget("m1")
         await statuses.forget("m1")
+        await statuses.put(Status("not watched", State.PROCESSING), ttl_s=60)
         await statuses.put(Status("end", State.PROCESSING), ttl_s=60)
-        await ears.until(7, missed=1)
+        await ears.until(7)
         nursery.cancel_scope.cancel()
     assert sorted(ears.heard) == ["end", *["m1"] * 5, "m2"]  # nodes of a cluster keep no order among them
-    assert ears.missed == 1
 
 
 async def test_changes_are_heard_across_processes_and_after_an_outage(server: RedisServer) -> None:
-    ears = Ears()
+    ears = Ears(READY.media_id)
     async with (
         open_redis(server.url, timeout_s=2) as mine,
         open_redis(server.url, timeout_s=2) as theirs,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(StatusStore(mine).listen, ears.changed, ears.missing)
-        await ears.until(0, missed=1)
+        nursery.start_soon(mine.state.keep_listening, ears.channels)
+        await ears.until(1)
         await StatusStore(theirs).put(READY, ttl_s=60)
-        await ears.until(1, missed=1)
+        await ears.until(2)
         server.kill()
         server.start()
-        await ears.until(1, missed=2)
+        await ears.until(3)
         async with open_redis(server.url) as again:
             await StatusStore(again).put(READY, ttl_s=60)
-        await ears.until(2, missed=2)
+        await ears.until(4)
         nursery.cancel_scope.cancel()

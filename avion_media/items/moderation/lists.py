@@ -4,7 +4,8 @@ Exact hashes are sorted in one buffer for each first byte, which takes 33 to 34 
 takes three times as much. Small buffers also keep each sort short, because a sort holds the interpreter's lock.
 
 PDQ hashes are integers that are compared one by one, in a thread: XOR and bit count of 100,000 take about 10 ms of CPU.
-An index over parts of the hashes would be faster, and several times as large.
+An index over parts of the hashes would be faster, and several times as large. What is made of the lists is made once
+for each change, in a thread too. These threads let the event loop run from time to time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 from uuid import uuid4
 
 import trio
@@ -39,7 +41,7 @@ from avion_media.items.moderation.records import ModerationRecords
 
 MAX_DISTANCE = 31  # maximum differing bits (of 256) of two PDQ hashes of the same image (Meta's recommendation)
 MIN_QUALITY = 50  # of 100: an image below it has too little structure for a meaningful hash (Meta's recommendation)
-_YIELD_EVERY = 2000  # entries after which the thread lets the event loop run
+_YIELD_EVERY = 200  # entries after which the thread lets the event loop run
 
 OWN = "own"
 """The name of the list of own entries."""
@@ -47,6 +49,7 @@ _MAX_LIST_BYTES = 1 << 30
 _AT_ONCE = 8
 _SMALL = 5_000  # hashes that are compared in less than a millisecond, which does not need a thread
 _log = get_logger()
+T = TypeVar("T")
 CHANNEL = "media_blocks"
 """Channel: the id of a media item whose block begins or ends, or nothing where only a list changed."""
 _GENERATION = "media_blocks:changes"
@@ -92,7 +95,7 @@ class Likenesses:
     @classmethod
     def of(cls, digests: Iterable[bytes]) -> Likenesses:
         """Make a set of these digests."""
-        return cls(tuple(int.from_bytes(each) for each in dict.fromkeys(digests)))
+        return cls(tuple(int.from_bytes(each) for each in _yielding(dict.fromkeys(digests))))
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -100,7 +103,11 @@ class Likenesses:
     def nearest(self, digest: bytes) -> tuple[int, bytes] | None:
         """Return the distance to the nearest hash, and that hash; None if none is within `MAX_DISTANCE`."""
         looked_for = int.from_bytes(digest)
-        near = [each for each in self.hashes if (each ^ looked_for).bit_count() <= MAX_DISTANCE]
+        near: list[int] = []
+        for first in range(0, len(self.hashes), _YIELD_EVERY):
+            some = self.hashes[first : first + _YIELD_EVERY]
+            near += [each for each in some if (each ^ looked_for).bit_count() <= MAX_DISTANCE]
+            time.sleep(0)
         if not near:
             return None
         best = min(near, key=lambda each: (each ^ looked_for).bit_count())
@@ -134,6 +141,27 @@ class _List:
     likenesses: Likenesses = field(default_factory=Likenesses)
 
 
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """The own entries of all pages, by their hashes. Of several with the same hash, the greatest media id counts."""
+
+    exact: Mapping[tuple[HashType, bytes], Entry] = field(default_factory=dict)
+    alike: Mapping[bytes, Entry] = field(default_factory=dict)
+    likenesses: Likenesses = field(default_factory=Likenesses)
+
+    @classmethod
+    def of(cls, pages: Iterable[Sequence[Entry]]) -> _Own:
+        """Make it of all pages. Runs in a thread."""
+        found: dict[tuple[HashType, bytes], Entry] = {}
+        for each in _yielding(each for page in pages for each in page):
+            former = found.get((each.type, each.hash))
+            if former is None or former.media_id < each.media_id:
+                found[each.type, each.hash] = each
+        alike = {each.hash: each for each in _yielding(found.values()) if each.type is HashType.PDQ}
+        exact = {key: each for key, each in _yielding(found.items()) if each.type in EXACT}
+        return cls(exact, alike, Likenesses.of(alike))
+
+
 class Changes:
     """Raises `Unavailable` while Redis is unavailable."""
 
@@ -161,17 +189,16 @@ class Blocklists:
         self._records = ModerationRecords(store)
         self._own_pages = OwnEntries(store)
         self._lists: dict[str, _List] = {}
-        self._own: dict[str, tuple[str, list[Entry]]] = {}  # by key of the page: its ETag, and its entries
-        self._own_exact: dict[tuple[HashType, bytes], Entry] = {}
-        self._own_likenesses: dict[bytes, Entry] = {}
+        self._pages: dict[str, tuple[str, list[Entry]]] = {}  # of own entries, by key: its ETag, and its entries
+        self._own = _Own()
         self._generation: bytes | None = None
         self._lock = trio.Lock()
 
     @property
     def types(self) -> frozenset[HashType]:
         """The types of hashes in any list; no others need to be computed."""
-        found = {kind for kind, _ in self._own_exact} | {kind for each in self._lists.values() for kind in each.exact}
-        alike = self._own_likenesses or any(each.likenesses for each in self._lists.values())
+        found = {kind for kind, _ in self._own.exact} | {kind for each in self._lists.values() for kind in each.exact}
+        alike = self._own.likenesses or any(each.likenesses for each in self._lists.values())
         return frozenset(found | {HashType.PDQ} if alike else found)
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -180,12 +207,12 @@ class Blocklists:
             name: {**{str(kind): len(each) for kind, each in one.exact.items()}, "pdq": len(one.likenesses)}
             for name, one in self._lists.items()
         }
-        own = {str(kind): sum(each is kind for each, _ in self._own_exact) for kind in EXACT}
-        return {**found, OWN: {**own, "pdq": len(self._own_likenesses)}}
+        own = {str(kind): sum(each is kind for each, _ in self._own.exact) for kind in EXACT}
+        return {**found, OWN: {**own, "pdq": len(self._own.likenesses)}}
 
     def own_entries(self) -> list[Entry]:
         """Return the own entries, ordered by their hashes."""
-        entries = (each for _, page in self._own.values() for each in page)
+        entries = (each for _, page in self._pages.values() for each in page)
         return sorted(entries, key=lambda each: (each.hash, each.media_id))
 
     async def add_own(self, entry: Entry) -> bool:
@@ -238,7 +265,7 @@ class Blocklists:
     def exact(self, digests: Mapping[HashType, bytes]) -> Match | None:
         """Return an entry with one of these digests of a file, or None."""
         for kind, digest in digests.items():
-            own = self._own_exact.get((kind, digest))
+            own = self._own.exact.get((kind, digest))
             if own is not None:
                 return Match(OWN, kind, digest, own.named, media_id=own.media_id)
             for name, each in self._lists.items():
@@ -248,20 +275,20 @@ class Blocklists:
 
     async def alike(self, digest: bytes) -> list[Match]:
         """Return the nearest entry of each list that is near enough to this PDQ hash."""
-        candidates = {name: each.likenesses for name, each in self._lists.items() if each.likenesses}
-        if self._own_likenesses:
-            candidates[OWN] = Likenesses.of(self._own_likenesses)
+        own = self._own
+        lists = {**{name: each.likenesses for name, each in self._lists.items()}, OWN: own.likenesses}
+        candidates = {name: each for name, each in lists.items() if each}
         if sum(map(len, candidates.values())) > _SMALL:
             found = await trio.to_thread.run_sync(_nearest, candidates, digest)
         else:
             found = _nearest(candidates, digest)
         return [
-            Match(name, HashType.PDQ, near, self._own_likenesses[near].named if name == OWN else "", distance)
+            Match(name, HashType.PDQ, near, own.alike[near].named if name == OWN else "", distance)
             for name, (distance, near) in found.items()
         ]
 
     async def _read_own(self, listed: list[ListedObject]) -> None:
-        before = self._own
+        before = self._pages
         found = {each.key: before[each.key] for each in listed if before.get(each.key, ("",))[0] == each.etag}
 
         async def read(key: str) -> None:
@@ -272,15 +299,16 @@ class Blocklists:
             except TooLarge as error:
                 _log.error("blocklist.too_large", list=key, problem=str(error))
                 return
-            read = list(parse_list(bytes(part.data).decode(errors="replace").splitlines()))
+            async with one_at_a_time:
+                read = await trio.to_thread.run_sync(_parse_page, bytes(part.data))
             found[key] = part.info.etag, [each for each in read if isinstance(each, Entry)]
             _log_malformed(key, [each for each in read if not isinstance(each, Entry)])
 
+        one_at_a_time = trio.Lock()  # several such threads would leave the event loop little time
         await in_turn([partial(read, each.key) for each in listed if each.key not in found], _AT_ONCE)
-        self._own = found
-        entries = self.own_entries()
-        self._own_exact = {(each.type, each.hash): each for each in entries if each.type in EXACT}
-        self._own_likenesses = {each.hash: each for each in entries if each.type is HashType.PDQ}
+        if found != before:
+            self._own = await trio.to_thread.run_sync(_Own.of, [page for _, page in found.values()])
+            self._pages = found
 
     async def _read_lists(self, listed: Mapping[str, ListedObject]) -> None:
         found = {name: each for name, each in self._lists.items() if name in listed}
@@ -313,6 +341,19 @@ def _log_malformed(name: str, malformed: Sequence[tuple[int, InvalidEntry]]) -> 
         _log.warning("blocklist.malformed", list=name, line=number, problem=str(invalid))
 
 
+def _parse_page(data: bytes) -> list[Entry | tuple[int, InvalidEntry]]:
+    """Read a page of own entries. Runs in a thread."""
+    return list(_yielding(parse_list(data.decode(errors="replace").splitlines())))
+
+
+def _yielding(items: Iterable[T]) -> Iterator[T]:
+    """Iterate in a thread, and release the interpreter's lock from time to time."""
+    for index, each in enumerate(items):
+        if index % _YIELD_EVERY == 0:
+            time.sleep(0)
+        yield each
+
+
 def _nearest(candidates: Mapping[str, Likenesses], digest: bytes) -> dict[str, tuple[int, bytes]]:
     found = {name: each.nearest(digest) for name, each in candidates.items()}
     return {name: near for name, near in found.items() if near is not None}
@@ -330,13 +371,11 @@ def _parse(fd: int, etag: str) -> tuple[_List, list[tuple[int, InvalidEntry]]]:
     malformed: list[tuple[int, InvalidEntry]] = []
     os.lseek(fd, 0, os.SEEK_SET)
     with os.fdopen(fd, encoding="utf-8", errors="replace") as lines:
-        for index, each in enumerate(parse_list(lines)):
+        for each in _yielding(parse_list(lines)):
             if isinstance(each, Entry):
                 digests[each.type] += each.hash
             else:
                 malformed.append(each)
-            if index % _YIELD_EVERY == 0:
-                time.sleep(0)
     exact = {kind: DigestSet(_split(digests[kind], kind), kind.size_bytes) for kind in EXACT if digests[kind]}
     return _List(etag, exact, Likenesses.of(_split(digests[HashType.PDQ], HashType.PDQ))), malformed
 

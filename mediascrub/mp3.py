@@ -78,20 +78,15 @@ def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoB
     if start == end:
         raise ScrubError(ScrubCode.NO_SOUND)
     if not count:
-        raise _refusal(view[start : start + HEAD_BYTES])
+        if end - start >= HEAD_BYTES and _SYNC.match(view, start) and view[start + 2] >> 4 == 0:
+            raise ScrubError(ScrubCode.UNSUPPORTED, "frames of the free format")  # browsers do not play them
+        raise corrupt("no frame of MPEG audio, layer III")
     edits.zero(position, end - position)
     version = first[1] >> 3 & 3
     duration_s = count * _SAMPLES[version] / _RATES[version][first[2] >> 2 & 3]
     bounds.check_duration(duration_s)
     patches = edits.joined_with(())
     return sound_plan(file, fmt, duration_s, patches, id3v2_credentials(file, patches))
-
-
-def _refusal(head: bytes) -> ScrubError:
-    """Return the error for what has no frames."""
-    if _SYNC.match(head) and len(head) == HEAD_BYTES and head[2] >> 4 == 0:
-        return ScrubError(ScrubCode.UNSUPPORTED, "frames of the free format")  # browsers do not play them
-    return corrupt("no frame of MPEG audio, layer III")
 
 
 def _frames(view: mmap.mmap, start: int, end: int, bounds: VideoBounds) -> Iterator[Range]:

@@ -30,9 +30,8 @@ _DEMUXERS: Final = {MP3: "mp3", OGG: "ogg", FLAC: "flac", M4A: "mov", WAV: "wav"
 _LINEAR: Final = ("u8", "s16le", "s24le", "s32le", "f32le", "f64le", "alaw", "mulaw")
 _DECODERS: Final = ("mp3float", "opus", "vorbis", "flac", "aac", "alac", *(f"pcm_{name}" for name in _LINEAR))
 _PLANAR, _PACKED = "fltp", "flt"  # 32-bit floats, full scale 1: by channel, or the channels of a sample side by side
-_MAX_PLANES: Final = (
-    7  # PyAV 18 counts planes by a null behind them, which frames of eight channels and more do not have
-)
+# PyAV 18 counts planes by a null behind them, which frames of eight channels and more do not have.
+_MAX_PLANES: Final = 7
 _BATCH_SAMPLES: Final = 1 << 16  # many short frames at once: the time of a call is that of a thousand samples
 _MAX_SPANS: Final = 1 << 22
 # Of all channels: 96 kHz in stereo, or 48 kHz in four channels. A few kilobytes of FLAC can decode to days of silence

@@ -63,7 +63,9 @@ class S3Config(Section):
         description="Upload URLs sign a condition that no server-side copy meets, so that no client can read other"
         " objects through its URL; `false` only for a store that refuses the header",
     )
-    bucket: str = Field("avion-media", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="Name of the bucket")
+    bucket: str = Field(
+        "avion-media", pattern=r"^[A-Za-z0-9][\w.-]{1,61}[A-Za-z0-9]$", description="Name of the bucket"
+    )
     region: str = Field(
         "us-east-1", pattern="^[A-Za-z0-9-]+$", description="Region of the bucket, which is a part of each signature"
     )
@@ -100,9 +102,7 @@ class RemoteConfig(Section):
     """The cache of other servers' media, with limits for each server and for all together."""
 
     max_bytes: Size = Field(64 << 20, description="Maximum size of a remote file")
-    ttl: Duration = Field(
-        7 * 86400.0, ge=60, description="How long a cached file is fresh, and is kept after its last use"
-    )
+    ttl: Duration = Field(7 * 86400.0, description="How long a cached file is fresh, and is kept after its last use")
     negative_ttl: Duration = Field(3600.0, gt=0, description="How long a permanently failed URL is not fetched again")
     budget: Size = Field(
         0,

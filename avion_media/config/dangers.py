@@ -12,6 +12,7 @@ from avion_media.servers.settings import ServerSettings
 _LEAST_CLAIM_S = 10.0  # longer than a pause of the garbage collector, of a busy machine, or of its network
 _LEAST_DELAY_S = 3600.0
 _LEAST_MARGIN_S = 600.0
+_LEAST_TTL_S = 60.0
 _LEAST_AGE_S = 86400.0
 
 
@@ -31,6 +32,8 @@ def _dangers(config: ServerSettings) -> Iterator[str]:
         yield "DELETE__DELAY is below an hour: what is deleted by mistake is lost before anybody notices"
     if config.sweep.margin < _LEAST_MARGIN_S:
         yield "SWEEP__MARGIN is below 10 minutes: the sweep may remove objects of uploads that are in progress"
+    if config.remote.ttl < _LEAST_TTL_S:
+        yield "REMOTE__TTL is below a minute: nearly each view of remote media asks their server again"
     if config.remote.allow_networks:
         yield "REMOTE__ALLOW_NETWORKS: other servers' URLs can reach inner addresses"
     if not any(each.family is Family.IMAGE and each.name in config.decoders.enabled() for each in FORMATS):

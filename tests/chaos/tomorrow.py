@@ -168,10 +168,14 @@ def _tables_of(tree: ast.Module, enum: str, size: int) -> list[ast.Dict]:
 def _with_one_more_format(source: str) -> str:
     """Add a format behind the others."""
     changed, found = re.subn(
-        r"^(FORMATS\b[^=]*= \()(.*)(\))$", rf"{_FORMAT}\n\1\2, {FIELD.upper()}\3", source, count=1, flags=re.MULTILINE
+        r"^(FORMATS\b[^=]*= \()(.*?)(^\))$",
+        rf"{_FORMAT}\n\1\2    {FIELD.upper()},\n\3",
+        source,
+        count=1,
+        flags=re.MULTILINE | re.DOTALL,
     )
     if not found:
-        raise NothingToChange("no table FORMATS in one line")
+        raise NothingToChange("no table FORMATS")
     return changed
 
 

@@ -549,4 +549,4 @@ def test_a_bucket_that_the_store_refuses_is_one_helpful_line(operator: Operator)
     (line,) = operator.run("init", status=1, S3__BUCKET="Bad_Bucket").stderr.splitlines()
     assert line.startswith("avion-media: the object store refuses the bucket Bad_Bucket: ")
     assert line.endswith("(see AVION_MEDIA_S3__BUCKET)")
-    assert "Invalid bucket name" in operator.run("init", status=1, S3__BUCKET="no/bucket").stderr
+    assert "S3__BUCKET='no/bucket'" in operator.run("init", status=2, S3__BUCKET="no/bucket").stderr

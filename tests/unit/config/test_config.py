@@ -234,7 +234,6 @@ def test_a_purge_url_that_is_none_is_refused_without_being_told(url: str) -> Non
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"S3__BUCKET": "My_Bucket"}, "S3__BUCKET='My_Bucket': String should match"),
         ({"S3__BUCKET": "s3://media"}, "S3__BUCKET='s3://media': String should match"),
         ({"S3__REGION": ""}, "S3__REGION='': String should match"),
         ({"HTTP__PUBLIC_URL": "https://media.example.org/base?x=1"}, "expected an address without a query"),
@@ -248,7 +247,6 @@ def test_a_purge_url_that_is_none_is_refused_without_being_told(url: str) -> Non
         ({"THUMBNAILS__SIZES": "huge:99999"}, "an edge can have at most 4096 pixels"),
         ({"REMOTE__ALLOW_NETWORKS": "0.0.0.0/0"}, "would switch the address guard off"),
         ({"REMOTE__ALLOW_NETWORKS": "127.0.0.1,::/0"}, "would switch the address guard off"),
-        ({"REMOTE__TTL": "0"}, "greater than or equal to 60"),
         ({"REMOTE__BUDGET": "1KiB"}, "must hold at least one file of REMOTE__MAX_BYTES"),
         ({"SWEEP__RATE": "inf"}, "less than or equal to 10000"),
         ({"REDIS__TIMEOUT": "1ms"}, "greater than or equal to 0.1"),
@@ -270,6 +268,7 @@ def test_values_that_would_do_harm_are_refused(settings: dict[str, str], problem
         ({"TASKS__MAX_AGE": "1h"}, "TASKS__MAX_AGE"),
         ({"DELETE__DELAY": "0"}, "DELETE__DELAY"),
         ({"SWEEP__MARGIN": "0"}, "SWEEP__MARGIN"),
+        ({"REMOTE__TTL": "0"}, "REMOTE__TTL"),
         ({"REMOTE__ALLOW_NETWORKS": "10.0.0.0/8"}, "REMOTE__ALLOW_NETWORKS"),
         ({f"DECODERS__{each}": "false" for each in ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "HEIC")}, "DECODERS__*"),
         ({"UPLOAD__MAX_PIXELS": "100000000"}, "SANDBOX__MEMORY"),
@@ -292,6 +291,7 @@ def test_nothing_of_the_defaults_is_dangerous() -> None:
         {"HTTP__BIND": ":8080"},  # every address
         {"SANDBOX__SLOTS": "1", "TASKS__SLOTS": "64"},  # the tasks wait for each other
         {"EVENTS__MAX_ENTRIES": "100_000"},
+        {"S3__BUCKET": "My_Bucket"},  # some stores have such; the others refuse it in a sentence
         {"REMOTE__DENY_HOSTS": "*.example.org"},  # as without the star
         {"SANDBOX__MEMORY": "512MiB", "UPLOAD__MAX_PIXELS": "10000000"},
     ],

@@ -69,7 +69,4 @@ def _log(event: Event) -> None:
     # An error of a child that made its supervisor fail was logged with the child.
     has_traceback = event.kind in _ENDS and not isinstance(event.error, StartFailed | TooManyRestarts)
     error = event.error if has_traceback else None
-    try:
-        events_log.log(event.level, "%s %s%s", event.path, event.kind, detail, exc_info=error)
-    except RecursionError:  # of the traceback of a deeply nested group
-        events_log.log(event.level, "%s %s%s", event.path, event.kind, detail)
+    events_log.log(event.level, "%s %s%s", event.path, event.kind, detail, exc_info=error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import signal
 
@@ -83,25 +82,6 @@ async def test_events_below_a_supervisor_that_does_nothing_are_delivered_at_once
             await settled()
             kinds = [event.kind for event in stage.events if event.path == "below/a"]
             assert kinds[-4:] == [EventKind.FAILED, EventKind.BACKOFF, EventKind.STARTING, EventKind.STARTED]
-
-
-async def test_an_error_whose_traceback_cannot_be_formatted_is_logged_without(caplog: pytest.LogCaptureFixture) -> None:
-    """`logging` raises the RecursionError of a handler that formats a deeply nested group."""
-    formatted = io.StringIO()
-    handler = logging.StreamHandler(formatted)
-    logging.getLogger("supervisors.events").addHandler(handler)
-    stage = Stage()
-    error: Exception = Boom("inside")
-    for _ in range(3000):
-        error = ExceptionGroup("nested", [error])
-    try:
-        with trio.fail_after(5):
-            async with open_tree(Supervisor("app", [stage.spec("a")], backoff=NO_BACKOFF)):
-                stage["a"].fail(error)
-                await settled()
-    finally:
-        logging.getLogger("supervisors.events").removeHandler(handler)
-    assert formatted.getvalue().splitlines()[0].startswith("a failed: ExceptionGroup: nested [Boom: inside]")
 
 
 async def test_an_error_of_a_stop_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:

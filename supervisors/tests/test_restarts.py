@@ -14,6 +14,7 @@ from supervisors import (
     Child,
     Intensity,
     Restart,
+    StartFailed,
     State,
     SupervisionError,
     Supervisor,
@@ -391,3 +392,23 @@ async def test_auto_shutdown_below_is_a_normal_return_above() -> None:
             await settled()
             assert root.snapshot().children[0].state is State.FINISHED
             assert stage.up() == set()
+
+
+async def test_a_permanent_child_that_returns_has_failed_with_that_as_its_text() -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a")], backoff=NO_BACKOFF)
+    with trio.fail_after(5):
+        async with open_tree(root):
+            stage["a"].finish()
+            await settled()
+            assert root.children[0].snapshot().last_failure == "SupervisionError: a returned"
+
+
+async def test_a_child_that_has_nothing_to_run_and_fails_has_failed() -> None:
+    async def run(child: Child[None]) -> None:
+        child.ignore()
+        raise Boom("no")
+
+    async with open_tree(Supervisor("app")) as root:
+        with pytest.raises(StartFailed):
+            await root.start(Worker("a", run))

@@ -30,30 +30,10 @@ from tests.mutation.trial import PLUGINS, Trials, Verdict
 HOUSE = Path(__file__).parents[2]
 PACKAGE = HOUSE / "supervisors"
 REASONS = Path(__file__).with_name("survivors.toml")
-# Those that fail soonest first.
-_ORDER = (
-    "policy",
-    "errors",
-    "states",
-    "records",
-    "specs",
-    "start",
-    "stop",
-    "restarts",
-    "strategies",
-    "introspection",
-    "handles",
-    "logging",
-    "robustness",
-    "dynamic",
-    "interruptions",
-    "protection",
-    "otp_model",
-    "docs",
-    "machine",
-    "everywhere",
-)
-TESTS = tuple(f"supervisors/tests/test_{name}.py" for name in _ORDER)
+_LAST = ("interruptions", "protection", "otp_model", "docs", "machine", "everywhere")  # they take longest
+_WITHOUT = ("types",)  # a type checker's
+_NAMES = {path.stem.removeprefix("test_") for path in (PACKAGE / "tests").glob("test_*.py")}.difference(_LAST, _WITHOUT)
+TESTS = tuple(f"supervisors/tests/test_{name}.py" for name in (*sorted(_NAMES), *_LAST))
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,3 +33,15 @@ def test_what_is_never_due_takes_no_place() -> None:
     deadlines, target = Deadlines(), batch()
     deadlines.set(target, math.inf)
     assert (deadlines._heap, deadlines.next()) == ([], math.inf)
+
+
+def test_what_is_left_after_the_others_are_forgotten_is_in_order() -> None:
+    for seed in range(20):
+        deadlines, targets, chance = Deadlines(), [batch() for _ in range(IN_USE)], random.Random(seed)
+        seen = 0
+        while len(deadlines._heap) >= seen:  # until the first time that some are forgotten
+            seen = len(deadlines._heap)
+            deadlines.set(chance.choice(targets), chance.random())
+        left = sorted(each.deadline for each in targets if each.deadline < math.inf)
+        popped = [deadlines.pop_due(1.0) for _ in left]
+        assert [each.deadline for each in popped if each is not None] == left

@@ -19,7 +19,7 @@ from avion_media.common.telemetry import configure_logging, get_logger, instrume
 from avion_media.common.telemetry.otel import open_telemetry
 from avion_media.config import Config, ConfigError, ports_without_auth
 from avion_media.config.dangers import dangers
-from avion_media.media.thumbnails.native import OF_WHEELS, load_elsewhere
+from avion_media.media.thumbnails.native import load_elsewhere, needed_of_wheels
 from avion_media.nodes import gauges
 from avion_media.nodes.credential_reload import problems_with_files
 from avion_media.nodes.foundation import TELEMETRY_STOP_S
@@ -106,15 +106,17 @@ def startup_problems(config: Config, roles: frozenset[str], budget: DrainBudget)
     Ports open to others without a word on who may use them, files of credentials that cannot be used, a library of a
     decoder that is missing, a drain that Kubernetes would cut short.
     """
-    problems = ports_without_auth(config, roles) + problems_with_files(config, roles) + _problems_with_libraries(roles)
+    problems = ports_without_auth(config, roles) + problems_with_files(config, roles)
+    problems += _problems_with_libraries(config, roles)
     if not budget.fits:
         problems.append(f"the drain does not fit: {budget.explain()} ({PREFIX}DRAIN__TERMINATION_GRACE_PERIOD)")
     return problems
 
 
-def _problems_with_libraries(roles: frozenset[str]) -> list[str]:
+def _problems_with_libraries(config: Config, roles: frozenset[str]) -> list[str]:
     decoding = sorted(roles & DECODING_ROLES)
-    missing = [each for each in load_elsewhere() if each.problem and each.name in OF_WHEELS] if decoding else []
+    needed = needed_of_wheels(config.enabled_formats()) if decoding else []
+    missing = [each for each in load_elsewhere() if each.problem and each.name in needed] if needed else []
     if not missing:
         return []
     names, problems = ", ".join(each.name for each in missing), "; ".join(sorted({each.problem for each in missing}))
@@ -137,8 +139,6 @@ def serve(
     if problems:
         raise ConfigError(problems)
     configure_logging(config.log.format, config.log.level)
-    for danger in dangers(config):
-        get_logger(path="process").warning("config.dangerous", why=danger)
     logging.getLogger("supervisors.events").disabled = True  # `_log_transition` logs each event, with its fields
     config = _fit_to_file_limit(config, roles)
     trio.run(_serve, config, roles, before, alongside, Watchdog(budget.total_s))
@@ -166,6 +166,8 @@ async def _serve(
     watchdog: Watchdog,
 ) -> None:
     runtime = open_runtime(config, roles)
+    for danger in runtime.dangers:
+        get_logger(path="process").warning("config.dangerous", why=danger)
     tree = build_tree(runtime, config, before(runtime) if before else ())
     root = tree.root
     root.observe(lambda event: _log_transition(runtime, event))

@@ -10,7 +10,7 @@ import ctypes
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -71,6 +71,12 @@ OF_WHEELS: Final[dict[str, tuple[str, str, Callable[[], str]]]] = {
     "libdeflate": ("deflate", "deflate", str),
 }
 """Those of wheels: distribution, module, and what reads the version."""
+_OF_ONE_FORMAT: Final = {"libavif": "avif", "libheif": "heic"}
+
+
+def needed_of_wheels(formats: Collection[str]) -> list[str]:
+    """Return the names of the libraries of wheels without which files of these formats fail."""
+    return [name for name in OF_WHEELS if _OF_ONE_FORMAT.get(name) in (None, *formats)]
 
 
 def _of_wheel(name: str, distribution: str, module: str, read: Callable[[], str]) -> NativeLibrary:

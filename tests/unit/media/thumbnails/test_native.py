@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from avion_media.config import load
 from avion_media.media.thumbnails import native
 from avion_media.operations.doctor.check import CheckResult, CheckStatus, run_checks
 from avion_media.operations.doctor.native import NATIVE, load_libraries
@@ -59,8 +60,15 @@ def test_a_library_that_a_role_needs_is_one_sentence(
 ) -> None:
     (tmp_path / f"{module}.py").write_text("raise ImportError('hidden')")
     command = [sys.executable, "-m", "avion_media", "config", "--roles", roles]
-    environment = {"PYTHONPATH": str(tmp_path), "PATH": os.environ["PATH"]}
+    environment = {"PYTHONPATH": str(tmp_path), "PATH": os.environ["PATH"], "AVION_MEDIA_DECODERS__HEIC": "true"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == status
     if said:
         assert done.stderr == f"avion-media: {said}\n"
+
+
+def test_a_library_of_one_format_is_needed_only_where_that_is_switched_on() -> None:
+    """HEIC is an extra of the distribution, and off by default: without it nothing is missing."""
+    assert "libheif" not in native.needed_of_wheels(load({}).enabled_formats())
+    assert set(native.OF_WHEELS) == set(native.needed_of_wheels(["heic", "avif"]))
+    assert set(native.OF_WHEELS) - set(native.needed_of_wheels(["png"])) == {"libheif", "libavif"}

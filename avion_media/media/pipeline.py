@@ -36,6 +36,7 @@ from avion_media.media.job_results import (
     read_thumbnails,
 )
 from avion_media.media.memory import SOUND_BYTES, picture_bytes, poster_bytes
+from avion_media.media.plans import outside
 from avion_media.media.sandbox import Limits
 from avion_media.media.sandbox.sandbox import Sandbox
 from avion_media.media.scrubber import read_manifest, state_of
@@ -43,7 +44,7 @@ from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadCo
 from mediascrub import PEEK_BYTES, Credentials, Format, peek
 from mediascrub.bounds import PictureBounds, VideoBounds
 from mediascrub.movie import POSTER_SECONDS, MoviePlan
-from mediascrub.ranges import Patch, Range, joined_patches, merged, missing, pieces, total_bytes, within
+from mediascrub.ranges import Patch, Range, joined_patches, merged, pieces, total_bytes, within
 
 MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes
 MAX_EXAMINE_BYTES = 96 << 20  # … beyond so many the whole file is fetched
@@ -213,8 +214,7 @@ class MediaPipeline:
         """Return the result with what becomes of the content credentials. What is ``kept`` is not scrubbed yet."""
         if credentials is None:
             return made
-        others = _outside(made.patches, kept, source.size_bytes)
-        credentials = replace(credentials, alone=credentials.alone and not others)
+        credentials = replace(credentials, alone=credentials.alone and not outside(made.patches, kept))
         state = state_of(credentials, keep=keep_credentials)
         if state is CredentialsState.IN_FILE:
             return replace(made, patches=(), credentials=state)
@@ -236,9 +236,9 @@ class MediaPipeline:
         """
         await source.fetch(plan.poster_ranges)  # before the patches: a later fetch would restore private bytes
         if done:  # by a former plan, which wins where both patch the same bytes
-            others = missing([Range(0, source.size_bytes)], [Range(each.offset, each.length) for each in done])
-            plan = replace(plan, patches=joined_patches(chain(done, within(plan.patches, others))))
-        return plan, await trio.to_thread.run_sync(_patch, source, _outside(plan.patches, kept, source.size_bytes))
+            others = outside(plan.patches, [Range(each.offset, each.length) for each in done])
+            plan = replace(plan, patches=joined_patches(chain(done, others)))
+        return plan, await trio.to_thread.run_sync(_patch, source, outside(plan.patches, kept))
 
     async def _poster(
         self, source: MediaSource, plan: MoviePlan, outputs: dict[str, int], key_frame: Range | None = None
@@ -324,10 +324,6 @@ class MediaPipeline:
                 wanted = [whole]  # no index, or many scattered boxes: fetch all of it, once
             await source.fetch(wanted)
         raise Rejected(Reason.CORRUPT, "the container's index cannot be read within bounds")
-
-
-def _outside(patches: Sequence[Patch], kept: Sequence[Range], size_bytes: int) -> Sequence[Patch]:
-    return tuple(within(patches, missing([Range(0, size_bytes)], kept))) if kept else patches
 
 
 def _patch(source: MediaSource, patches: Sequence[Patch]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -34,12 +35,19 @@ def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
         if not scrubbed:
             return {"scattered": len(plan.patches)}
         kept = plan.credentials.carriers if arguments["keep_credentials"] and plan.credentials else ()
-        for offset, data in pieces(within(plan.patches, missing([Range(0, file.size_bytes)], kept))):
+        for offset, data in pieces(outside(plan.patches, kept)):
             write_at(scrubbed[0], data, offset)
         plan = replace(plan, patches=tuple(within(plan.patches, kept)))
     written = json.dumps(plan_to_json(plan)).encode()
     write_at(target, written, 0)
     return {"plan_bytes": len(written)}
+
+
+def outside(patches: Sequence[Patch], ranges: Sequence[Range]) -> Sequence[Patch]:
+    """Return what of the patches lies outside of ``ranges``. Both are sorted and apart from each other."""
+    if not patches or not ranges:
+        return patches
+    return tuple(within(patches, missing([Range(0, patches[-1].end)], ranges)))
 
 
 def _json_bytes(plan: MoviePlan) -> int:

@@ -68,9 +68,8 @@ def require_format(found: Sniffed, declared: Family | None, enabled: frozenset[s
     """Return the format of the content, if it is accepted: of the declared family, and with its decoder switched on.
 
     A container of videos is one of sound alone if audio is declared. ``declared`` is None if nobody declared one.
-    ``enabled`` are format names. Raises `Rejected`, with the most specific
-    reason: EMPTY, TYPE_MISMATCH (another family), UNSUPPORTED_TYPE (known, but not accepted or switched off),
-    UNKNOWN_TYPE.
+    ``enabled`` are format names. Raises `Rejected`, with the most specific reason: EMPTY, TYPE_MISMATCH (another
+    family), UNSUPPORTED_TYPE (known, but not accepted or switched off), UNKNOWN_TYPE.
     """
     if found.name == EMPTY:
         raise Rejected(Reason.EMPTY)
@@ -84,6 +83,11 @@ def require_format(found: Sniffed, declared: Family | None, enabled: frozenset[s
     fmt = known_format(found)
     if fmt is None:
         raise Rejected(Reason.UNSUPPORTED_TYPE, found.name)
+    require_switched_on(fmt, enabled)
+    return fmt
+
+
+def require_switched_on(fmt: MediaFormat, enabled: frozenset[str]) -> None:
+    """Raise `Rejected` (UNSUPPORTED_TYPE) unless the format is one of these names."""
     if fmt.name not in enabled:
         raise Rejected(Reason.UNSUPPORTED_TYPE, f"{fmt.name} is switched off")
-    return fmt

@@ -19,6 +19,7 @@ from avion_media.common.telemetry import instruments
 from avion_media.items.item import Items, WriteOriginal
 from avion_media.items.moderation import Moderation, Visit
 from avion_media.media.pipeline import MediaPipeline, MediaSource, Processed
+from avion_media.media.scrubber import require_switched_on
 from avion_media.media.settings import UploadConfig
 from mediascrub import HEAD_BYTES
 from mediascrub.ranges import Range, merged, missing, pieces
@@ -61,8 +62,7 @@ class Processor:
         """Raise `Rejected` if a file that turned out to be of ``fmt`` is not accepted."""
         if declared is Family.VIDEO:
             raise Rejected(Reason.NO_VIDEO, f"{fmt.name} was declared as a video")
-        if fmt.name not in self.enabled:
-            raise Rejected(Reason.UNSUPPORTED_TYPE, f"{fmt.name} is switched off")
+        require_switched_on(fmt, self.enabled)
         self.check_size(size_bytes, fmt.family)
 
     async def make(

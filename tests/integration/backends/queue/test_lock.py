@@ -158,18 +158,30 @@ async def test_a_body_whose_lock_cannot_be_renewed_ends_when_others_may_have_it(
         server.kill()
 
 
-async def test_so_many_processes_have_a_seat_and_the_next_one_waits(redis: Redis) -> None:
-    seats = Seats(redis, "{s}:seat", 2, ttl_s=0.2)
+async def test_so_many_processes_have_a_seat(redis: Redis) -> None:
+    seats = Seats(redis, "{s}:seat", 2, ttl_s=30.0)
     first, second = await seats.find(), await seats.find()
     assert first is not None
     assert second is not None
     async with second.held():
         async with first.held():
             assert await seats.find() is None
-        with trio.fail_after(10):
-            third = await seats.wait()
-        async with third.held():
-            assert await seats.find() is None
+        assert await seats.find() is not None
+        assert await seats.find() is None
+
+
+async def test_the_next_one_waits_until_a_seat_is_empty(redis: Redis) -> None:
+    await redis.execute("MSET", "{s}:seat:0", "another process", "{s}:seat:1", "another process")
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def wait() -> None:
+            with trio.fail_after(20):
+                await Seats(redis, "{s}:seat", 2, ttl_s=0.2).wait()
+            assert await redis.execute("GET", "{s}:seat:0") == b"another process"
+
+        await trio.testing.wait_all_tasks_blocked()
+        await redis.execute("DEL", "{s}:seat:1")
 
 
 async def test_a_seat_is_found_after_an_outage(server: RedisServer) -> None:

@@ -116,6 +116,8 @@ scale: ## a million tasks queued, delayed and given up: memory, figures, what on
 	@$(VENV)/python -m tests.scale.deletions
 	@$(VENV)/python -m tests.scale.fleet
 	@$(VENV)/python -m tests.scale.likeness
+	@$(VENV)/python -m tests.scale.flows
+	@$(VENV)/python -m tests.scale.model
 	@$(VENV)/python -m tests.scale.memory
 	@$(VENV)/python -m tests.scale.usage
 	@AVION_DELETION_RUNS=10000 $(VENV)/python -m pytest -q --timeout=3600 tests/integration/items/deletion -k no_order

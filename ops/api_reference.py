@@ -148,6 +148,25 @@ CALLS = {
         wire.ListOwnerMediaRequest(owner="account:4711", page_size=1),
         wire.ListOwnerMediaResponse(media=[wire.OwnedMedia(media_id=_ID, bytes=3_670_016)], next_page_token=_ID),
     ),
+    "DeleteMedia": Call(
+        "Deletes media, like an entry of [`drop_deleted`](../how-to/delete-media.md): the origin answers 410 as soon as"
+        " the call returns, and the objects are removed after the delay. Unknown ids count as well, because an upload"
+        " may be on its way. `OK` means that the deletions survive the loss of Redis; after `UNAVAILABLE` they may be"
+        " in force, so repeat the call. A call after an undelete deletes again.",
+        (_FULL,),
+        wire.DeleteMediaRequest(media_ids=[_ID, _VIDEO], owner="account:4711"),
+        wire.DeleteMediaResponse(not_owned=[_VIDEO]),
+    ),
+    "UndeleteMedia": Call(
+        "Undoes deletions whose removal has not begun, and returns what became of each media item. A repetition is not"
+        " an error.",
+        (
+            "`UNAVAILABLE`, `UNREADABLE_RECORD`: a later version made an id, and a replica of that version knows it",
+            _FULL,
+        ),
+        wire.UndeleteMediaRequest(media_ids=[_ID, _VIDEO]),
+        wire.UndeleteMediaResponse(restored=[_ID], gone=[_VIDEO]),
+    ),
     "BlockMedia": Call(
         "Blocks a media item and the known copies of its file: 451 at the origin, `FAILED` with reason `blocked`, and"
         " the file's hashes on the block list. The block is completed even if the call is interrupted. See"
@@ -188,6 +207,11 @@ _MEDIA_ID = "The id of an upload: 26 characters. Required"
 _ANY_ID = "The id of an upload (26 characters) or of a remote file (64 hex digits). Required"
 _UPLOAD_ID_TEXT = "The `upload_id` of RequestMediaUpload, unchanged. Required"
 _MALFORMED = ("MEDIA_ID_REQUIRED", "MEDIA_ID_MALFORMED")
+_ANY_IDS = (
+    f"Ids of uploads or of remote files, 1 to {validation.MAX_MEDIA_IDS}. If one is malformed, the call does nothing,"
+    " and the violation names it as `media_ids[number]`"
+)
+_MALFORMED_IDS = ("MEDIA_IDS_REQUIRED", "MEDIA_IDS_TOO_MANY", "MEDIA_ID_MALFORMED")
 _OF_UPLOADS = (*_MALFORMED, "MEDIA_ID_REMOTE")
 _BAD_UPLOAD_ID = ("UPLOAD_ID_REQUIRED", "UPLOAD_ID_INVALID")
 _OWNER_FORM = "1 to 64 of the characters `A-Z a-z 0-9 . _ : -`"
@@ -331,6 +355,29 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "OwnedMedia": {
         "media_id": ("The id of the upload", ()),
         "bytes": ("Bytes of its original, thumbnails and content credentials when it became public", ()),
+    },
+    "DeleteMediaRequest": {
+        "media_ids": (_ANY_IDS, _MALFORMED_IDS),
+        "delay": (
+            "Time until the objects are removed, at least 0 and at most `DELETE__DELAY`; none: `DELETE__DELAY`. If a"
+            " media item is deleted already, the earlier due time is valid",
+            ("DELAY_OUT_OF_RANGE",),
+        ),
+        "owner": ("Delete only media of this owner, and return the others; empty: delete all", ("OWNER_INVALID",)),
+    },
+    "DeleteMediaResponse": {
+        "not_owned": (
+            "With `owner`: the ids of media that are not deleted, because `owner` is not known to own them. That"
+            " includes uploads of which nothing is stored yet",
+            (),
+        ),
+    },
+    "UndeleteMediaRequest": {"media_ids": (_ANY_IDS, _MALFORMED_IDS)},
+    "UndeleteMediaResponse": {
+        "restored": ("Not deleted any more", ()),
+        "gone": ("Still deleted: their objects are removed, or their removal has begun", ()),
+        "blocked": ("Still deleted: a moderator must unblock them first", ()),
+        "not_deleted": ("They were not deleted", ()),
     },
     "BlockMediaRequest": {
         "media_id": (_ANY_ID, _MALFORMED),

@@ -29,6 +29,10 @@ BLOCK_PREFIX = "moderation/blocked/"
 WATCHED_PREFIX = "moderation/watched/"
 REFUSED_PREFIX = "moderation/refused/"
 HELD_PREFIX = "moderation/held/"
+KEPT_UPLOAD = "incoming"
+"""Name of the evidence: an upload, as the client PUT it."""
+KEPT_ORIGINAL = "original"
+"""Name of the evidence: an original that was public."""
 
 
 def incoming(media_id: MediaId) -> str:
@@ -71,6 +75,11 @@ def owned(owner: str, media_id: MediaId, size_bytes: int) -> str:
 def owned_by(owner: str, media_id: MediaId | None = None) -> str:
     """Return the prefix of the index objects of an owner, or of one media item of an owner."""
     return f"{OWNER_PREFIX}{owner}/" + ("" if media_id is None else f"{media_id}.")
+
+
+def evidence(any_id: AnyId, name: str) -> str:
+    """Return the key of a file that is kept of a blocked or held media item."""
+    return f"{QUARANTINE_PREFIX}{any_id}/{name}"
 
 
 def block(media_id: str) -> str:

@@ -18,6 +18,7 @@ are removed at once.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -132,6 +133,16 @@ class Items:
             return await self.store.get().head(keys.incoming(media_id))
         except ObjectMissing:
             return None
+
+    async def owner_of(self, any_id: AnyId) -> str:
+        """Return the owner that the original, the upload or the evidence names; empty if none of them does."""
+        store, evidence = self.store.get(), partial(keys.evidence, any_id)
+        uploaded = [keys.incoming(any_id)] if isinstance(any_id, MediaId) else []
+        for key in (keys.original(any_id), *uploaded, evidence(keys.KEPT_ORIGINAL), evidence(keys.KEPT_UPLOAD)):
+            with suppress(ObjectMissing):
+                if owner := owner_of((await store.head(key)).metadata):
+                    return owner
+        return ""
 
     async def published(self, any_id: AnyId) -> Published | None:
         """Return the original that an earlier attempt wrote; None if there is none, or its facts are damaged."""

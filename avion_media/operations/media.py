@@ -45,7 +45,7 @@ async def restore(runtime: Runtime, order: Order) -> Outcome:
             if problem is None:
                 done[media_id] = {}
             else:
-                problems[media_id] = Refused(problem)
+                problems[media_id] = Refused(str(problem))
     return Outcome(done, problems)
 
 

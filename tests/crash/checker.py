@@ -56,7 +56,7 @@ class Entry:
     """One media item of the ledger: accepted, and perhaps deleted or blocked.
 
     ``notice_id``, ``due``: the notice of its deletion, and when its removal is due (Unix seconds). ``copies``: media
-    items that must be blocked with it. ``acknowledged``: BlockMedia has returned.
+    items that must be blocked with it. ``acknowledged``: BlockMedia or DeleteMedia has returned.
     """
 
     media_id: str
@@ -95,6 +95,8 @@ class Checker:
         state, entry = self._state(media_id), self.ledger[media_id]
         if entry.notice_id:
             self._observe_deletion(entry)
+        if entry.acknowledged and entry.expected.state == "DELETED" and self._state(media_id) != "DELETED":
+            self.seen.append(f"{media_id}: its deletion is acknowledged, but its status is not DELETED")
         if entry.copies and not self._observe_block(entry):
             return False
         missing = state == "READY" and self.digest(keys_of(media_id)["original"]) is None

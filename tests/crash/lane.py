@@ -239,14 +239,16 @@ class Lane:
 
     def put_deletion(self) -> str:
         """Add a published media item, and delete it."""
-        media_id = encode_id(datetime.now(UTC), PNG, secrets.randbits(72))
-        for role, key in keys_of(media_id).items():
-            if role != "incoming":
-                self._put(key, role.encode())
-        self._put(f"{OWNER}{media_id}.29", b"")
-        entry = self.checker.ledger[media_id] = Entry(media_id, Expected("DELETED"))
+        media_id = self._published()
+        entry = self.checker.ledger[media_id]
         entry.due = time.time() + DELETE_DELAY_S
         entry.notice_id = self.client.xadd("drop_deleted", {"event": json.dumps({"media_ids": [media_id]})})
+        return media_id
+
+    def put_deletion_by_call(self) -> str:
+        """Add a published media item. A client repeats DeleteMedia until it is acknowledged."""
+        media_id = self._published()
+        self._ask(partial(self._delete, media_id))
         return media_id
 
     def put_block(self) -> str:
@@ -275,6 +277,16 @@ class Lane:
         self.kill_all()  # a process that looks at watched blocks would restore what it finds to be missing
         self.checker.forget(ids)
         return wrong
+
+    def _published(self) -> str:
+        """Add a published media item, which must end as deleted."""
+        media_id = encode_id(datetime.now(UTC), PNG, secrets.randbits(72))
+        for role, key in keys_of(media_id).items():
+            if role != "incoming":
+                self._put(key, role.encode())
+        self._put(f"{OWNER}{media_id}.29", b"")
+        self.checker.ledger[media_id] = Entry(media_id, Expected("DELETED"))
+        return media_id
 
     def _put_upload(self, kind: str, code: int, body: bytes, state: str, reason: str = "") -> str:
         media_id = self._upload(kind, code, body, state, reason)
@@ -324,6 +336,13 @@ class Lane:
         request = wire.CompleteMediaUploadRequest(media_id=media_id, upload_id=upload_id).SerializeToString()
         while not self._give_up.is_set() and not self._acknowledged("CompleteMediaUpload", media_id, request):
             time.sleep(_POLL_S)
+
+    def _delete(self, media_id: str) -> None:
+        """Repeat DeleteMedia until it is acknowledged. From then on the media item must be deleted at every look."""
+        request = wire.DeleteMediaRequest(media_ids=[media_id], owner="crash").SerializeToString()
+        while not self._give_up.is_set() and not self._acknowledged("DeleteMedia", media_id, request):
+            time.sleep(_POLL_S)
+        self.checker.ledger[media_id].acknowledged = not self._give_up.is_set()
 
     def _block(self, media_id: str) -> None:
         """Call BlockMedia until its record is written: from then on it must end without the client."""

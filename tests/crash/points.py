@@ -54,6 +54,7 @@ KINDS = (
     Kind("large video", Lane.put_large_video, ("processing",)),
     Kind("remote", Lane.put_remote, ("cache",)),
     Kind("delete", Lane.put_deletion, ("events", "delete")),
+    Kind("deletion by call", Lane.put_deletion_by_call, ("grpc",), beside=("delete",)),
     Kind("completion", Lane.put_completed, ("grpc",), beside=("processing",)),
     Kind("completion in parts", Lane.put_completed_in_parts, ("grpc",), beside=("processing",)),
     Kind("sweep", Lane.put_lost, ("sweeper",), beside=("processing",), after_death=Lane.sweep_again),

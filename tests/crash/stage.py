@@ -435,8 +435,8 @@ class Stage:
 
     async def undelete(self, steps: Steps | None = None) -> str | None:
         """Undelete the media item. Return the problem, if there is one."""
-        outcome = await undelete(self.replay(steps), [self.media_id])
-        return outcome[str(self.media_id)]
+        problem = (await undelete(self.replay(steps), [self.media_id]))[str(self.media_id)]
+        return None if problem is None else str(problem)
 
     def journal(self, steps: Steps | None = None) -> DeletionJournal:
         """Return the journal of deletions, on a store of its own."""

@@ -290,16 +290,16 @@ class TaskQueue:
     async def delay(self, tasks: Sequence[tuple[dict[str, str], str, float]]) -> int:
         """Queue tasks for later, each given by fields, id and due time (Unix seconds). Return how many are new.
 
-        Calls with the same fields and id, from any replica, queue one task at the first due time. For this reason its
-        ``traceparent`` is that of the media item, never the caller's. After an error or a cancel some may be queued;
-        repeat the call.
+        Calls with the same fields and id, from any replica, queue one task at the earliest due time. For this reason
+        its ``traceparent`` is that of the media item, never the caller's. After an error or a cancel some may be
+        queued; repeat the call.
         """
         added = 0
         for first in range(0, len(tasks), _SCHEDULED):
             members: list[Argument] = []
             for fields, member_id, due_at in tasks[first : first + _SCHEDULED]:
                 members += (f"{due_at:.3f}", delayed_member(task_fields(_traced(Task(member_id, fields)))))
-            added += await self._redis.execute("ZADD", self._keys.delayed, "NX", *members, when_full=True)
+            added += await self._redis.execute("ZADD", self._keys.delayed, "LT", *members, when_full=True)
         if added:
             self._telemetry.count(instruments.TASKS_SENT, added, messaging__destination__name=self.name)
         return added

@@ -18,7 +18,7 @@ from avion_media.common.errors import Unavailable
 from avion_media.common.tasks import DROP_DELETED
 from avion_media.items.deletion import scripts
 from avion_media.items.deletion.notices import HEARD, MAX_EVENT_BYTES
-from avion_media.items.deletion.records import LAST_UNDELETE, UNDELETES
+from avion_media.items.deletion.records import UNDELETES, DeletionRecords
 
 LISTENERS = 3
 """Replicas that listen at a time: if two of them die at once, no message is lost."""
@@ -67,7 +67,7 @@ class NoticeChannel:
         while True:
             try:
                 # Read before the subscription, so every message received on it was published later.
-                lower_bound_ms = int(await self._redis.run(scripts.NOW, (LAST_UNDELETE,)))
+                lower_bound_ms = await DeletionRecords(self._redis).now_ms()
                 await self._redis.listen(Channels(DROP_DELETED, UNDELETES, heard=heard, subscribed=subscribed))
             except Unavailable:
                 disconnected_since = trio.current_time() if disconnected_since is None else disconnected_since

@@ -85,6 +85,11 @@ class DeletionRecord:
         return self.state is not DeletionState.UNDELETED
 
     @property
+    def is_removed(self) -> bool:
+        """Whether its objects are being removed, or are removed."""
+        return self.state in (DeletionState.REMOVING, DeletionState.REMOVED)
+
+    @property
     def deleted_at(self) -> datetime:
         """When the media item was marked (UTC)."""
         return datetime.fromtimestamp(self.generation / 1000, UTC)
@@ -158,15 +163,15 @@ class DeletionRecords:
         delay_s: float,
         position: str = "",
         lower_bound_ms: int | None = None,
-        at_once: bool = False,
+        regardless: bool = False,
     ) -> list[Mark]:
         """Mark media as deleted. Return the valid deletions. A missing one was undeleted after the notice was issued.
 
         A notice of the stream has a ``position``. A notice of the channel was issued after ``lower_bound_ms``.
-        ``at_once``: the objects may be removed now, regardless of undeletes.
+        ``regardless``: of undeletes. If an item is marked already, the earlier due time is valid.
         """
         lower = "" if lower_bound_ms is None else lower_bound_ms
-        args = (round(delay_s * 1000), position, lower, int(at_once))
+        args = (round(delay_s * 1000), position, lower, int(regardless))
         replies = await self._run(scripts.MARK, media_ids, args, lambda media_id: (media_id,), _words)
         found = ((media_id, *reply.split(",")) for media_id, reply in replies.items())
         return [
@@ -174,6 +179,10 @@ class DeletionRecords:
             for media_id, fresh, generation, due_ms in found
             if fresh != "-1"
         ]
+
+    async def now_ms(self) -> int:
+        """Return the time of the server of the notices, which separates a deletion that begins now from undeletes."""
+        return int(await self._notices.run(scripts.NOW, (LAST_UNDELETE,)))
 
     async def begin_removal(self, media_id: str, generation: int) -> Removal:
         """Begin to remove the objects of one deletion. After that it cannot be undone."""

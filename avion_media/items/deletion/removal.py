@@ -1,4 +1,5 @@
-"""Carries out notices of ``drop_deleted``: media disappear at once, and their objects are removed after the delay.
+"""Carries out notices of ``drop_deleted`` and DeleteMedia: media disappear at once, and their objects are removed
+after the delay.
 
 ``media_delete_queue``: remove the objects of deleted media after the delay.
 
@@ -8,20 +9,52 @@ queued is a deletion, too: it is marked first, and then its objects are removed 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Deferred
-from avion_media.common.ids import parse_any_id
+from avion_media.common.ids import UnknownFormat, parse_any_id
 from avion_media.common.tasks import EnsureLease, Task, TaskHandler, id_of
 from avion_media.common.telemetry import get_logger, instruments
 from avion_media.items.deletion.notices import Notice
 from avion_media.items.deletion.records import Mark, generation_of
 from avion_media.items.deletion.replay import JournalReplay
 
-_PURGED_AT_ONCE = 16
+_AT_ONCE = 16
 _LOGGED = 20  # media items of one notice that are logged one by one
 _log = get_logger()
+
+
+async def delete(replay: JournalReplay, media_ids: Sequence[str], delay_s: float, owner: str = "") -> list[str]:
+    """Delete media for a call, like a notice that is issued now. Return those that ``owner`` is not known to have.
+
+    They stay as they are. Of all others, records and journal have the deletion when this returns. After `Unavailable`
+    or a cancel they may have some: repeat it.
+    """
+    others = await _not_of(replay, media_ids, owner) if owner else []
+    media = tuple(each for each in dict.fromkeys(media_ids) if each not in others)
+    notice = Notice(media, lower_bound_ms=await replay.records.now_ms())
+    await DeletionHandler(replay, delay_s).handle(notice)
+    return others
+
+
+async def _not_of(replay: JournalReplay, media_ids: Sequence[str], owner: str) -> list[str]:
+    """Return the media that do not name this owner, in order. Of what has been removed, nothing names one any more."""
+    others: set[str] = set()
+
+    async def look(media_id: str) -> None:
+        try:
+            found = await replay.items.owner_of(parse_any_id(media_id))
+        except UnknownFormat:
+            found = ""
+        if found != owner:
+            others.add(media_id)
+
+    await in_turn([partial(look, each) for each in dict.fromkeys(media_ids)], _AT_ONCE)
+    records = await replay.records.get_many(list(others))
+    removed = {media_id for media_id, record in records.items() if record.is_removed}
+    return [each for each in dict.fromkeys(media_ids) if each in others - removed]
 
 
 class RemoveDeleted(TaskHandler):
@@ -39,7 +72,7 @@ class RemoveDeleted(TaskHandler):
         items, records = self._items, self._replay.records
         generation = generation_of(task.task_id, media_id)
         if generation is None:
-            (mark,) = marks = await records.mark([media_id], delay_s=0, at_once=True)
+            (mark,) = marks = await records.mark([media_id], delay_s=0, regardless=True)
             await self._replay.journal.write_marks(marks, "")
             generation = mark.generation
         while (removal := await records.begin_removal(media_id, generation)).unknown:
@@ -85,7 +118,7 @@ class DeletionHandler:
                 break
         # Not only fresh ones: the replica that marked a media item may have crashed before this step.
         purge = self._items.purge
-        await in_turn([partial(purge, each.media_id, f"dropped.{each.generation}") for each in marks], _PURGED_AT_ONCE)
+        await in_turn([partial(purge, each.media_id, f"dropped.{each.generation}") for each in marks], _AT_ONCE)
 
     async def _mark(self, notice: Notice) -> list[Mark]:
         marks = await self._records.mark(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 
 from avion_media.backends.store import ObjectStore
@@ -16,10 +18,31 @@ from avion_media.items.deletion.records import DeletionRecord, DeletionRecords, 
 from avion_media.items.deletion.replay import JournalReplay
 
 _AT_ONCE = 16
-_TOO_LATE = "too late: its objects are being removed, or are gone"
 
 
-async def undelete(replay: JournalReplay, any_ids: Sequence[AnyId]) -> dict[str, str | None]:
+class Obstacle(StrEnum):
+    """Why a media item stays deleted. The values are the fields of the contract's response."""
+
+    NOT_DELETED = "not_deleted"
+    GONE = "gone"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True, slots=True)
+class StaysDeleted:
+    """Why a media item stays deleted; ``text`` is for operators."""
+
+    obstacle: Obstacle
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+_TOO_LATE = StaysDeleted(Obstacle.GONE, "too late: its objects are being removed, or are gone")
+
+
+async def undelete(replay: JournalReplay, any_ids: Sequence[AnyId]) -> dict[str, StaysDeleted | None]:
     """Undo deletions. Return for each media item why it could not be undone, or None. After `Unavailable`, repeat it.
 
     Repeating is harmless; media that are already undeleted count as success. A removal that begins at the same moment
@@ -34,12 +57,12 @@ async def undelete(replay: JournalReplay, any_ids: Sequence[AnyId]) -> dict[str,
             return outcome
 
 
-async def _undelete(replay: JournalReplay, any_ids: Sequence[AnyId]) -> dict[str, str | None]:
+async def _undelete(replay: JournalReplay, any_ids: Sequence[AnyId]) -> dict[str, StaysDeleted | None]:
     records, journal, items = replay.records, replay.journal, replay.items
     store, stored = items.store.get(), items.statuses
     names = {str(each): each for each in any_ids}
     found = await records.get_many(list(names))
-    outcome: dict[str, str | None] = {media_id: _problem(found.get(media_id)) for media_id in names}
+    outcome = {media_id: _problem(found.get(media_id)) for media_id in names}
     already = {each: record for each, record in found.items() if record.state is DeletionState.UNDELETED}
     await _journal_again(journal, records, already)
     marked = [each for each in names if outcome[each] is None and each not in already]
@@ -54,9 +77,10 @@ async def _undelete(replay: JournalReplay, any_ids: Sequence[AnyId]) -> dict[str
         if not uploaded and not await _may_exist(store, keys.original(any_id)):
             if await _may_exist(store, keys.block(media_id)):
                 due = found[media_id].due.isoformat(timespec="seconds")
-                outcome[media_id] = f"it is blocked: unblock it first, before {due}"
+                text = f"it is blocked: unblock it first, before {due}"
+                outcome[media_id] = StaysDeleted(Obstacle.BLOCKED, text)
             else:
-                outcome[media_id] = "too late: its original is gone"
+                outcome[media_id] = StaysDeleted(Obstacle.GONE, "too late: its original is gone")
         elif uploaded or (status is not None and not status.state.final):
             unfinished.append(media_id)
 
@@ -99,7 +123,7 @@ async def _journal_again(
         await journal.write_undeletes(await records.undelete(generations, issued), issued)
 
 
-def _problem(record: DeletionRecord | None) -> str | None:
+def _problem(record: DeletionRecord | None) -> StaysDeleted | None:
     if record is None:
-        return "it is not deleted"
-    return None if record.state in (DeletionState.MARKED, DeletionState.UNDELETED) else _TOO_LATE
+        return StaysDeleted(Obstacle.NOT_DELETED, "it is not deleted")
+    return _TOO_LATE if record.is_removed else None

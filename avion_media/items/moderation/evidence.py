@@ -13,14 +13,14 @@ from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.media import WEBP_SUFFIX
 from avion_media.common.resources import ResourceSlot
 
-_INCOMING = "incoming"
-_ORIGINAL = "original"
+_INCOMING, _ORIGINAL = keys.KEPT_UPLOAD, keys.KEPT_ORIGINAL
 _THUMBNAIL = "thumbnail-"
 _CREDENTIALS = "credentials"
 _RECORD = "block.json"
 _PREVIEW = "preview"
 _MAX_PREVIEW_BYTES = 16 << 20
 _COPY_ATTEMPTS = 5
+_key = keys.evidence
 
 
 class Evidence:
@@ -152,7 +152,3 @@ def _preview_among(files: Mapping[str, int]) -> str:
     """Return the name of the image to show: the preview, or the largest thumbnail; empty without one."""
     pictures = [name for name in files if name.startswith(_THUMBNAIL) and not name.endswith(WEBP_SUFFIX)]
     return _PREVIEW if _PREVIEW in files else max(pictures, key=lambda name: files[name], default="")
-
-
-def _key(any_id: AnyId, name: str) -> str:
-    return f"{keys.QUARANTINE_PREFIX}{any_id}/{name}"

@@ -7,24 +7,21 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-from avion_media.backends.remote import InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.common import keys
 from avion_media.common.clock import now_s, utc_now
 from avion_media.common.errors import MediaError, Reason
 from avion_media.common.ids import (
     AnyId,
-    InvalidId,
     MediaId,
     RemoteId,
-    UnknownFormat,
     new_media_id,
-    parse_any_id,
     remote_id_for,
 )
 from avion_media.common.media import CredentialsState, owner_of
 from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.common.wire.avion.media_grpc import MediaServiceServicer
+from avion_media.items.deletion import delete, undelete
 from avion_media.items.moderation import MAX_NOTE, NotBlocked
 from avion_media.operations.operation import Facts, Order
 from avion_media.operations.table import Operations
@@ -41,14 +38,19 @@ from avion_media.servers.api.resumable import (
 from avion_media.servers.api.statuses import StatusResolver, UnknownMedium, Watchers
 from avion_media.servers.api.validation import (
     MAX_PAGE_SIZE,
-    BadRequest,
     PendingUploads,
     UploadRequest,
-    Violation,
+    bad_field,
+    check_any_id,
+    check_delay,
+    check_media_id,
+    check_media_ids,
     check_owner,
     check_page,
     check_part_numbers,
+    check_remote_url,
     check_upload_request,
+    parse_or_unreadable,
 )
 from trio_grpc import CallContext
 
@@ -133,7 +135,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         self, request: wire.SignUploadPartsRequest, context: CallContext
     ) -> wire.SignUploadPartsResponse:
         """Return the stored parts of an upload, and URLs for the rest."""
-        media_id = _media_id(request.media_id)
+        media_id = check_media_id(request.media_id)
         self._runtime.telemetry.attach_to_media_trace(media_id.text)
         upload = await self._granted(media_id, request.upload_id)
         check_part_numbers(request.numbers, upload.plan.count)
@@ -146,7 +148,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         self, request: wire.AbortMediaUploadRequest, context: CallContext
     ) -> wire.AbortMediaUploadResponse:
         """Remove an upload that was not completed. It can be called twice."""
-        media_id = _media_id(request.media_id)
+        media_id = check_media_id(request.media_id)
         self._runtime.telemetry.attach_to_media_trace(media_id.text)
         upload = await self._granted(media_id, request.upload_id)
         known = await self._runtime.items.statuses.get(media_id.text)
@@ -158,11 +160,11 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
 
     async def _granted(self, media_id: MediaId, upload_id: str) -> GrantedUpload:
         if not upload_id:
-            raise _bad_field("upload_id", "is required", "UPLOAD_ID_REQUIRED")
+            raise bad_field("upload_id", "is required", "UPLOAD_ID_REQUIRED")
         try:
             return await self._resumable.open(media_id, upload_id)
         except InvalidUploadId as error:
-            raise _bad_field("upload_id", str(error), "UPLOAD_ID_INVALID") from None
+            raise bad_field("upload_id", str(error), "UPLOAD_ID_INVALID") from None
 
     async def GetCapabilities(self, request: wire.GetCapabilitiesRequest, context: CallContext) -> wire.Capabilities:
         """Return what clients may upload."""
@@ -199,7 +201,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     ) -> wire.CompleteMediaUploadResponse:
         """Check the status, make one HEAD request, and queue exactly one task. Parts are joined into one object
         first."""
-        media_id = _media_id(request.media_id)
+        media_id = check_media_id(request.media_id)
         self._runtime.telemetry.attach_to_media_trace(media_id.text)
         upload = await self._granted(media_id, request.upload_id) if request.upload_id else None
         stored = self._runtime.items.statuses
@@ -249,7 +251,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         A URL that failed recently is not fetched again. If there is an older copy, it is READY; if not, the response
         has the task that failed, and the status has the reason.
         """
-        url = _remote_url(request.remote_url)
+        url = check_remote_url(request.remote_url)
         if self._guard.host_denied(url.host):
             raise HostDenied(url.host)
         remote_id = remote_id_for(str(url))
@@ -276,11 +278,30 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             return False
         return stale_too or (utc_now() - info.last_modified).total_seconds() < self._config.remote.ttl
 
+    async def DeleteMedia(self, request: wire.DeleteMediaRequest, context: CallContext) -> wire.DeleteMediaResponse:
+        """Delete media, also unknown ones, whose upload may be on its way. Only those of an owner, if there is one."""
+        media_ids = check_media_ids(request.media_ids)
+        delay_s = check_delay(request.delay if request.HasField("delay") else None, self._config.delete.delay)
+        if request.owner:
+            check_owner(request.owner)
+        not_owned = await delete(self._runtime.replay, media_ids, delay_s, request.owner)
+        return wire.DeleteMediaResponse(not_owned=not_owned)
+
+    async def UndeleteMedia(
+        self, request: wire.UndeleteMediaRequest, context: CallContext
+    ) -> wire.UndeleteMediaResponse:
+        """Undo deletions, until their objects are removed."""
+        any_ids = [parse_or_unreadable(each) for each in check_media_ids(request.media_ids)]
+        response = wire.UndeleteMediaResponse()
+        for media_id, problem in (await undelete(self._runtime.replay, any_ids)).items():
+            getattr(response, "restored" if problem is None else problem.obstacle).append(media_id)
+        return response
+
     async def BlockMedia(self, request: wire.BlockMediaRequest, context: CallContext) -> wire.BlockMediaResponse:
         """Block a known media item and its copies. An interrupted call is completed later."""
-        any_id = _any_id(request.media_id)
+        any_id = check_any_id(request.media_id)
         if len(request.note) > MAX_NOTE:
-            raise _bad_field("note", f"is longer than {MAX_NOTE} characters", "NOTE_TOO_LONG")
+            raise bad_field("note", f"is longer than {MAX_NOTE} characters", "NOTE_TOO_LONG")
         await self._statuses.resolve(any_id)
         details = {"note": request.note, "keep_evidence": request.keep_evidence}
         facts = await self._operate("block", any_id, context, **details)
@@ -288,7 +309,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
 
     async def UnblockMedia(self, request: wire.UnblockMediaRequest, context: CallContext) -> wire.UnblockMediaResponse:
         """Lift a block, and the blocks of its copies."""
-        any_id = _any_id(request.media_id)
+        any_id = check_any_id(request.media_id)
         try:
             await self._operate("unblock", any_id, context)
         except NotBlocked:
@@ -309,13 +330,13 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
 
     async def GetMediaStatus(self, request: wire.GetMediaStatusRequest, context: CallContext) -> wire.MediaStatus:
         """Return the present status."""
-        return to_wire(await self._statuses.resolve(_any_id(request.media_id)))
+        return to_wire(await self._statuses.resolve(check_any_id(request.media_id)))
 
     async def WatchMediaStatus(
         self, request: wire.GetMediaStatusRequest, context: CallContext
     ) -> AsyncIterator[wire.MediaStatus]:
         """Stream each change, and end after a final state."""
-        any_id = _any_id(request.media_id)
+        any_id = check_any_id(request.media_id)
         with self.watchers.watching(any_id.text) as notifier:
             last: Status | None = None
             while True:
@@ -364,34 +385,3 @@ def _part_to_wire(signed: SignedPart) -> wire.UploadPart:
         stored=stored is not None,
         etag=stored.etag if stored is not None else "",
     )
-
-
-def _bad_field(field: str, description: str, reason: str) -> BadRequest:
-    return BadRequest([Violation(field, description, reason)])
-
-
-def _media_id(text: str) -> MediaId:
-    any_id = _any_id(text)
-    if not isinstance(any_id, MediaId):
-        raise _bad_field("media_id", "refers to remote media, which cannot be uploaded", "MEDIA_ID_REMOTE")
-    return any_id
-
-
-def _any_id(text: str) -> AnyId:
-    if not text:
-        raise _bad_field("media_id", "is required", "MEDIA_ID_REQUIRED")
-    try:
-        return parse_any_id(text)
-    except UnknownFormat:
-        raise UnknownMedium(text) from None
-    except InvalidId as error:
-        raise _bad_field("media_id", str(error), "MEDIA_ID_MALFORMED") from None
-
-
-def _remote_url(text: str) -> RemoteUrl:
-    if not text:
-        raise _bad_field("remote_url", "is required", "REMOTE_URL_REQUIRED")
-    try:
-        return parse_remote_url(text)
-    except InvalidUrl as error:
-        raise _bad_field("remote_url", str(error), "REMOTE_URL_INVALID") from None

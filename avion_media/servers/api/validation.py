@@ -10,12 +10,17 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from google.protobuf.duration_pb2 import Duration
+
+from avion_media.backends.remote import InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.common.errors import MediaError
 from avion_media.common.formats import MediaFormat, by_content_type, by_filename
-from avion_media.common.ids import InvalidId, MediaId, parse_media_id
+from avion_media.common.ids import AnyId, InvalidId, MediaId, UnknownFormat, parse_any_id, parse_media_id
 from avion_media.common.media import is_owner
+from avion_media.common.records import UnreadableRecord
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.media.settings import UploadConfig
+from avion_media.servers.api.statuses import UnknownMedium
 
 MAX_FILENAME_CHARACTERS = 255
 SHA256_BYTES = 32
@@ -23,6 +28,8 @@ _KEEP = wire.CONTENT_CREDENTIALS_KEEP
 _MINUTE_S = 60
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
+MAX_MEDIA_IDS = 1000
+"""Media ids of one call."""
 # Control characters, line and paragraph separators. Other invisible characters are allowed: joiners are a part of emoji
 # and of words in many scripts, and macOS puts a narrow no-break space into the names of its screenshots.
 _NOT_IN_NAMES = frozenset({"Cc", "Zl", "Zp"})
@@ -185,6 +192,78 @@ def _check_credentials(credentials: int) -> Violation | None:
     if credentials not in wire.ContentCredentials.values():
         return Violation("credentials", "is not one of DROP and KEEP", "CREDENTIALS_UNKNOWN")
     return None
+
+
+def bad_field(field: str, description: str, reason: str) -> BadRequest:
+    """Return the refusal of one field."""
+    return BadRequest([Violation(field, description, reason)])
+
+
+def check_media_id(text: str) -> MediaId:
+    """Return the id of an upload. Raises `BadRequest`, and `UnknownMedium` for a format of another version."""
+    any_id = check_any_id(text)
+    if not isinstance(any_id, MediaId):
+        raise bad_field("media_id", "refers to remote media, which cannot be uploaded", "MEDIA_ID_REMOTE")
+    return any_id
+
+
+def check_any_id(text: str) -> AnyId:
+    """Return the id of an upload or of a remote file. Raises as `check_media_id`."""
+    if not text:
+        raise bad_field("media_id", "is required", "MEDIA_ID_REQUIRED")
+    try:
+        return parse_any_id(text)
+    except UnknownFormat:
+        raise UnknownMedium(text) from None
+    except InvalidId as error:
+        raise bad_field("media_id", str(error), "MEDIA_ID_MALFORMED") from None
+
+
+def check_remote_url(text: str) -> RemoteUrl:
+    """Return the URL of a remote file. Raises `BadRequest`."""
+    if not text:
+        raise bad_field("remote_url", "is required", "REMOTE_URL_REQUIRED")
+    try:
+        return parse_remote_url(text)
+    except InvalidUrl as error:
+        raise bad_field("remote_url", str(error), "REMOTE_URL_INVALID") from None
+
+
+def check_media_ids(texts: Sequence[str]) -> list[str]:
+    """Return the ids of a call for several media items, each once. Ids of a later version's formats count as well.
+
+    Raises `BadRequest`.
+    """
+    if not texts:
+        raise bad_field("media_ids", "is required", "MEDIA_IDS_REQUIRED")
+    if len(texts) > MAX_MEDIA_IDS:
+        raise bad_field("media_ids", f"has {len(texts)} ids, but the limit is {MAX_MEDIA_IDS}", "MEDIA_IDS_TOO_MANY")
+    for number, text in enumerate(texts):
+        try:
+            parse_any_id(text)
+        except UnknownFormat:
+            continue
+        except InvalidId as error:
+            raise bad_field(f"media_ids[{number}]", str(error), "MEDIA_ID_MALFORMED") from None
+    return list(dict.fromkeys(texts))
+
+
+def parse_or_unreadable(text: str) -> AnyId:
+    """Return a checked id. Raises `UnreadableRecord` for a format that only a later version knows."""
+    try:
+        return parse_any_id(text)
+    except UnknownFormat as error:
+        raise UnreadableRecord("media id", text, str(error)) from None
+
+
+def check_delay(delay: Duration | None, most_s: float) -> float:
+    """Return the seconds of the delay of a deletion; without one, the most. Raises `BadRequest`."""
+    if delay is None:
+        return most_s
+    delay_s = delay.seconds + delay.nanos / 1e9
+    if not 0 <= delay_s <= most_s:
+        raise bad_field("delay", f"must be within 0 and {most_s:g} seconds", "DELAY_OUT_OF_RANGE")
+    return delay_s
 
 
 class TooManyPending(MediaError):

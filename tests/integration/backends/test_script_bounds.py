@@ -188,7 +188,7 @@ class World:
 
     async def remove(self) -> None:
         await self.replay.ensure_complete()
-        (mark,) = await self.records.mark(IDS[:1], delay_s=0, at_once=True)
+        (mark,) = await self.records.mark(IDS[:1], delay_s=0, regardless=True)
         await self.records.begin_removal(mark.media_id, mark.generation)
         await self.records.finish_removal(mark.media_id, mark.generation, 60)
 

@@ -46,6 +46,12 @@ class MediaServiceServicer(Servicer):
     async def ListOwnerMedia(self, request: avion_media_pb2.ListOwnerMediaRequest, context: CallContext) -> avion_media_pb2.ListOwnerMediaResponse:
         raise NotImplementedError
 
+    async def DeleteMedia(self, request: avion_media_pb2.DeleteMediaRequest, context: CallContext) -> avion_media_pb2.DeleteMediaResponse:
+        raise NotImplementedError
+
+    async def UndeleteMedia(self, request: avion_media_pb2.UndeleteMediaRequest, context: CallContext) -> avion_media_pb2.UndeleteMediaResponse:
+        raise NotImplementedError
+
     async def BlockMedia(self, request: avion_media_pb2.BlockMediaRequest, context: CallContext) -> avion_media_pb2.BlockMediaResponse:
         raise NotImplementedError
 
@@ -67,6 +73,8 @@ class MediaServiceServicer(Servicer):
             "AbortMediaUpload": (self.AbortMediaUpload, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.AbortMediaUploadRequest, avion_media_pb2.AbortMediaUploadResponse)),
             "GetUsage": (self.GetUsage, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.GetUsageRequest, avion_media_pb2.GetUsageResponse)),
             "ListOwnerMedia": (self.ListOwnerMedia, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.ListOwnerMediaRequest, avion_media_pb2.ListOwnerMediaResponse)),
+            "DeleteMedia": (self.DeleteMedia, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.DeleteMediaRequest, avion_media_pb2.DeleteMediaResponse)),
+            "UndeleteMedia": (self.UndeleteMedia, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.UndeleteMediaRequest, avion_media_pb2.UndeleteMediaResponse)),
             "BlockMedia": (self.BlockMedia, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.BlockMediaRequest, avion_media_pb2.BlockMediaResponse)),
             "UnblockMedia": (self.UnblockMedia, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.UnblockMediaRequest, avion_media_pb2.UnblockMediaResponse)),
             "GetCapabilities": (self.GetCapabilities, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.GetCapabilitiesRequest, avion_media_pb2.Capabilities)),
@@ -105,6 +113,12 @@ class MediaServiceStub:
 
     async def ListOwnerMedia(self, request: avion_media_pb2.ListOwnerMediaRequest, **options: Unpack[CallOptions]) -> avion_media_pb2.ListOwnerMediaResponse:
         return await self._channel.unary("/avion.MediaService/ListOwnerMedia", request, avion_media_pb2.ListOwnerMediaResponse, **options)
+
+    async def DeleteMedia(self, request: avion_media_pb2.DeleteMediaRequest, **options: Unpack[CallOptions]) -> avion_media_pb2.DeleteMediaResponse:
+        return await self._channel.unary("/avion.MediaService/DeleteMedia", request, avion_media_pb2.DeleteMediaResponse, **options)
+
+    async def UndeleteMedia(self, request: avion_media_pb2.UndeleteMediaRequest, **options: Unpack[CallOptions]) -> avion_media_pb2.UndeleteMediaResponse:
+        return await self._channel.unary("/avion.MediaService/UndeleteMedia", request, avion_media_pb2.UndeleteMediaResponse, **options)
 
     async def BlockMedia(self, request: avion_media_pb2.BlockMediaRequest, **options: Unpack[CallOptions]) -> avion_media_pb2.BlockMediaResponse:
         return await self._channel.unary("/avion.MediaService/BlockMedia", request, avion_media_pb2.BlockMediaResponse, **options)

@@ -248,6 +248,40 @@ class OwnedMedia(_message.Message):
     bytes: int
     def __init__(self, media_id: _Optional[str] = ..., bytes: _Optional[int] = ...) -> None: ...
 
+class DeleteMediaRequest(_message.Message):
+    __slots__ = ("media_ids", "delay", "owner")
+    MEDIA_IDS_FIELD_NUMBER: _ClassVar[int]
+    DELAY_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    media_ids: _containers.RepeatedScalarFieldContainer[str]
+    delay: _duration_pb2.Duration
+    owner: str
+    def __init__(self, media_ids: _Optional[_Iterable[str]] = ..., delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., owner: _Optional[str] = ...) -> None: ...
+
+class DeleteMediaResponse(_message.Message):
+    __slots__ = ("not_owned",)
+    NOT_OWNED_FIELD_NUMBER: _ClassVar[int]
+    not_owned: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, not_owned: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class UndeleteMediaRequest(_message.Message):
+    __slots__ = ("media_ids",)
+    MEDIA_IDS_FIELD_NUMBER: _ClassVar[int]
+    media_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, media_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class UndeleteMediaResponse(_message.Message):
+    __slots__ = ("restored", "gone", "blocked", "not_deleted")
+    RESTORED_FIELD_NUMBER: _ClassVar[int]
+    GONE_FIELD_NUMBER: _ClassVar[int]
+    BLOCKED_FIELD_NUMBER: _ClassVar[int]
+    NOT_DELETED_FIELD_NUMBER: _ClassVar[int]
+    restored: _containers.RepeatedScalarFieldContainer[str]
+    gone: _containers.RepeatedScalarFieldContainer[str]
+    blocked: _containers.RepeatedScalarFieldContainer[str]
+    not_deleted: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, restored: _Optional[_Iterable[str]] = ..., gone: _Optional[_Iterable[str]] = ..., blocked: _Optional[_Iterable[str]] = ..., not_deleted: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class BlockMediaRequest(_message.Message):
     __slots__ = ("media_id", "note", "keep_evidence")
     MEDIA_ID_FIELD_NUMBER: _ClassVar[int]

@@ -1,5 +1,5 @@
 -- Write records again that Redis may have lost. Entries of the journal need no order: a greater generation wins, and of one
--- generation the undelete, unless its removal has begun. The removal of a deletion that is due may have begun before the loss.
+-- generation the undelete, unless its removal has begun; of its due times, the earliest. The removal of a deletion that is due may have begun before the loss.
 -- Then it is too late to undo it, but an undelete of the journal was in time.
 -- KEYS: records
 -- ARGV: 'marked', position, then for each record: generation, due, media id
@@ -8,7 +8,8 @@
 local kind, current = ARGV[1], {}
 
 local function restore_mark(key, state, generation, journaled, due, media_id)
-  if tonumber(journaled) > generation then
+  local is_earlier = state == 'marked' and tonumber(due) < tonumber(redis.call('HGET', key, 'due'))
+  if tonumber(journaled) > generation or (tonumber(journaled) == generation and is_earlier) then
     local is_due = tonumber(due) <= now_ms()
     redis.call('HSET', key, 'state', 'marked', 'generation', journaled, 'due', due, 'absorbed', ARGV[2],
       'too_late', is_due and 1 or 0)

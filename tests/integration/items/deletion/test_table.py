@@ -155,3 +155,20 @@ async def test_each_cell(redis: Redis, operation: str, state: str, cell: str) ->
             assert record.generation > generation
     else:
         assert (outcome, after) == (cell, state)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_of_several_due_times_the_earliest_is_valid(redis: Redis, order: tuple[int, int]) -> None:
+    """Deleted with an hour of delay, then with a minute; a replay reads the two entries in any order."""
+    records = DeletionRecords(redis)
+    (first,) = await records.mark([MEDIUM], delay_s=HOUR_S)
+    (second,) = await records.mark([MEDIUM], delay_s=60.0)
+    assert (second.generation, second.fresh) == (first.generation, False)
+    assert second.due_ms < first.due_ms
+    assert await records.mark([MEDIUM], delay_s=HOUR_S) == [second]
+    await redis.execute("DEL", "media_deletion:{m}m")
+    for number in order:
+        await records.restore_marks([(first, second)[number]], "")
+    restored = await records.get(MEDIUM)
+    assert restored is not None
+    assert restored.due_ms == second.due_ms

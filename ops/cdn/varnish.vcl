@@ -44,7 +44,8 @@ sub vcl_backend_response {
     if (beresp.ttl > 1d) {
         set beresp.ttl = 1d;
     }
-    if (beresp.status == 200) {
+    # Others might have been deleted: 60 s while Redis is unavailable, and not longer.
+    if (beresp.status == 200 && beresp.http.Cache-Control ~ "immutable") {
         set beresp.grace = 7d;  # stale, but served while a fresh one is fetched, or cannot be had
         set beresp.keep = 7d;   # for If-None-Match
     } else {

@@ -133,6 +133,14 @@ class Service:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return httpx.get(self.http_url + path, headers=named, trust_env=False, timeout=30)
 
+    def answered(self, status: str = "") -> int:
+        """How many requests the origin answered, with a status that begins so."""
+        metrics = httpx.get(f"{self.admin_url}/metrics", trust_env=False, timeout=10).text
+        lines = [
+            line for line in metrics.splitlines() if line.startswith("http_server_request_duration_seconds_count{")
+        ]
+        return sum(int(float(line.rpartition(" ")[2])) for line in lines if f'status_code="{status}' in line)
+
     def ready(self) -> dict[str, Any] | None:
         """What ``/readyz`` says when it is 200."""
         try:

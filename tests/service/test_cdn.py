@@ -82,7 +82,7 @@ def test_visitors_strangers_and_the_purge_of_a_deletion(cdn: Cdn, redis_url: str
         urls = [url + path.format(media_id) for path in PATHS]
         for each in urls:
             assert (fetch(each).content, came_from(fetch(each))) == (BODY, "HIT")
-        asked_before = requests_of(service)
+        asked_before = service.answered()
 
         part = fetch(urls[0], Range="bytes=10-19")
         assert (part.status_code, part.content, came_from(part)) == (206, BODY[10:20], "HIT")
@@ -90,7 +90,7 @@ def test_visitors_strangers_and_the_purge_of_a_deletion(cdn: Cdn, redis_url: str
         assert (same.status_code, came_from(same)) == (304, "HIT")
         assert fetch(urls[0]).headers["Cache-Control"] == "public, max-age=31536000, immutable"
         strangers_purge_nothing(urls[0])
-        assert requests_of(service) == asked_before
+        assert service.answered() == asked_before
 
         client.xadd("drop_deleted", {"event": json.dumps({"media_ids": [media_id]})})
         eventually(lambda: [fetch(each).status_code for each in urls] == [410] * 4, "the CDN to forget it", 30)
@@ -103,11 +103,11 @@ def strangers_put_nothing_before_visitors_by_another_spelling_of_a_path(
 ) -> None:
     for spelled in SPELLINGS:
         assert status_of_raw(url, spelled.format(media_id)) in {400, 404}, spelled
-    assert requests_of(service) == 0
+    assert service.answered() == 0
     assert fetch(f"{url}/media/{media_id}").content == BODY
     # … nor does another spelling become an entry of its own, which no purge would reach.
     assert status_of_raw(url, f"http://media.example.org/media/{media_id}?v=1") == 200
-    assert requests_of(service) == 1
+    assert service.answered() == 1
 
 
 def strangers_purge_nothing(url: str) -> None:
@@ -126,10 +126,10 @@ def test_what_is_stale_is_asked_for_by_its_etag_and_served_while_the_service_is_
 
         def revalidated() -> bool:
             assert fetch(path).content == BODY
-            return answers_of(service, "304") >= 1
+            return service.answered("304") >= 1
 
         eventually(revalidated, "a revalidation", 30)
-        assert answers_of(service, "200") == 1
+        assert service.answered("200") == 1
 
         service.process.terminate()
         stale_at = time.monotonic() + 2.0
@@ -149,15 +149,3 @@ def status_of_raw(url: str, target: str) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
-
-
-def requests_of(service: Service) -> int:
-    """How many requests reached the origin."""
-    return answers_of(service, "")
-
-
-def answers_of(service: Service, status: str) -> int:
-    """… and were answered with this status."""
-    metrics = httpx.get(f"{service.admin_url}/metrics", trust_env=False, timeout=10).text
-    lines = [line for line in metrics.splitlines() if line.startswith("http_server_request_duration_seconds_count{")]
-    return sum(int(float(line.rpartition(" ")[2])) for line in lines if f'status_code="{status}' in line)

@@ -1,4 +1,5 @@
-"""Real services for the tests: Redis, Valkey, a Cluster, Sentinels, a Ceph that speaks S3, moto's S3, Varnish, nginx.
+"""Real services for the tests: Redis, Valkey, a Cluster, Sentinels, a Ceph that speaks S3, moto's S3, Varnish, nginx,
+HAProxy.
 
 Each is a context manager that starts on free ports in a directory of its own and leaves nothing behind: processes die
 with their parent (even by SIGKILL), and a janitor process removes the directory. `python -m tests.services run -- CMD`
@@ -9,6 +10,7 @@ pytest-xdist share one. A Redis starts in 50 ms and holds the service's fixed ke
 from tests.services.addresses import S3Address, s3_address_from
 from tests.services.ceph import CephNode, ceph, ceph_node
 from tests.services.cluster import RedisCluster, redis_cluster
+from tests.services.haproxy import haproxy
 from tests.services.moto import moto
 from tests.services.nginx import accelerating_nginx, nginx
 from tests.services.process import ServiceFailed
@@ -26,6 +28,7 @@ __all__ = [
     "ceph",
     "ceph_node",
     "compose_varnish",
+    "haproxy",
     "moto",
     "nginx",
     "redis_cluster",

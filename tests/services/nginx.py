@@ -39,14 +39,14 @@ http {{
 @contextmanager
 def nginx(origin_port: int, *, fresh_s: int = 86400) -> Iterator[str]:
     """Start a cache and yield its URL; what it has is fresh for ``fresh_s``. Raises ServiceFailed."""
-    with _nginx(
-        "cdn/nginx.conf",
-        origin_port,
-        {
-            "/var/cache/nginx/avion-media": "{directory}/cache",
-            "proxy_cache_valid 200 1d;": f"proxy_cache_valid 200 {fresh_s}s;",
-        },
-    ) as url:
+    between = free_port()
+    changes = {
+        "/var/cache/nginx/avion-media": "{directory}/cache",
+        "max-age=86400": f"max-age={fresh_s}",
+        "proxy_pass http://127.0.0.1:8081": f"proxy_pass http://127.0.0.1:{between}",
+        "listen 127.0.0.1:8081": f"listen 127.0.0.1:{between}",
+    }
+    with _nginx("cdn/nginx.conf", origin_port, changes) as url:
         yield url
 
 

@@ -47,6 +47,8 @@ class HttpLimits:
     """For the next request to begin."""
     write_timeout_s: float = 30.0
     """For the client to take 64 KiB of a response."""
+    half_closed_s: float = 30.0
+    """For the response to a client that has closed its side. It may have left as well."""
 
 
 class BodyLost(Exception):

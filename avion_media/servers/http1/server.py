@@ -8,7 +8,8 @@ one window of a body, and 64 KiB that it sent ahead. Every wait for a client has
 | IDLE    | the first byte of a request                | `keep_alive_s`               | close        |
 | HEAD    | the end of its head                        | `head_timeout_s` in total    | 408, close   |
 | BODY    | the end of its body, if the handler reads  | `body_timeout_s` in total    | 408, close   |
-| HANDLER | the handler; it ends if the client leaves  | the handler's own            | close        |
+| HANDLER | the handler; it ends if the client leaves  | the handler's own;           | reset        |
+|         |                                            | `half_closed_s` after a FIN  |              |
 | SENDING | the client's socket to take the response   | `write_timeout_s` per 64 KiB | reset        |
 | CLOSING | the client to read the final output        | 1 s                          | close        |
 
@@ -74,11 +75,11 @@ class HttpState(Enum):
     CLOSING = auto()
 
 
-class Hangups(dict[int, trio.CancelScope]):
+class Hangups(dict[int, tuple[trio.CancelScope, float]]):
     """Cancels work for clients that have left: `watch` checks all sockets, four times a second.
 
-    It has the scopes to cancel, by descriptor. Not at once, because a client that closes its side after its request
-    looks the same, and usually has its response within a quarter of a second.
+    By descriptor it has the scope to cancel, and for how many seconds the work goes on if the client has only closed
+    its side: such a client may have left, or may wait for the response (RFC 9112, 9.6). A reset is sure.
     """
 
     async def watch(self) -> None:
@@ -89,8 +90,10 @@ class Hangups(dict[int, trio.CancelScope]):
                 poll = select.poll()
                 for fd in self:
                     poll.register(fd, select.POLLRDHUP)
-                for fd, _ in poll.poll(0):
-                    self[fd].cancel()
+                for fd, events in poll.poll(0):
+                    scope, grace_s = self[fd]
+                    left_s = 0.0 if events & (select.POLLERR | select.POLLHUP) else grace_s
+                    scope.deadline = min(scope.deadline, trio.current_time() + left_s)
 
 
 class Cut(Exception):
@@ -154,7 +157,7 @@ class HttpConnection:
                 return False
             request = self._request(head)
             try:
-                response = await self._while_connected(self._server.handler(request))
+                response = await self._while_connected(self._server.handler(request), self._limits.half_closed_s)
             except (RequestRefused, Cut):  # while it read the request's body
                 raise
             except Exception:  # noqa: BLE001 - it becomes a 500 for its client, without effect on others
@@ -205,13 +208,14 @@ class HttpConnection:
             return self._next_event()
         return h11.NEED_DATA
 
-    async def _while_connected(self, work: Awaitable[T]) -> T:
-        """Return its result. If the client leaves meanwhile, the connection is cancelled."""
-        self._server.hangups[self._fd] = self._serving
+    async def _while_connected(self, work: Awaitable[T], half_closed_s: float) -> T:
+        """Return its result. If the client leaves meanwhile, the connection is cancelled (see `Hangups`)."""
+        self._server.hangups[self._fd] = self._serving, half_closed_s
         try:
             return await work
         finally:
             del self._server.hangups[self._fd]
+            self._serving.deadline = math.inf
 
     def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         try:
@@ -276,7 +280,7 @@ class HttpConnection:
             elif body.length_bytes is not None:
                 pieces = await self._send_windows(body, pieces)
             else:  # it may be endless, and pause between two windows
-                pieces = await self._while_connected(self._send_windows(body, pieces))
+                pieces = await self._while_connected(self._send_windows(body, pieces), 0.0)
             await self._write(pieces + self._pieces(h11.EndOfMessage()))
         except BodyLost as error:
             _log.warning("http.body_lost", error=str(error))

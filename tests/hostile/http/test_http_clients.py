@@ -90,7 +90,7 @@ async def test_a_client_that_reads_on_is_not_dropped(kind: Kind) -> None:
 
 @pytest.mark.parametrize("request_bytes", [HANG, ENDLESS, ENDLESS + GET])
 async def test_what_works_for_a_client_ends_when_it_leaves(kind: Kind, request_bytes: bytes) -> None:
-    async with attacked(kind=kind) as world:
+    async with attacked(HttpLimits(half_closed_s=0.1), kind) as world:
         async with world.client() as client:
             await client.send(request_bytes)
             await world.app.until_entered(1)

@@ -1,6 +1,6 @@
 """Custom resources as JSON schemas: the parts that are used here, and nothing beyond them.
 
-Written from the references of KEDA (2.12 and later), the Prometheus Operator (monitoring.coreos.com/v1) and the Gateway
+Written from the references of KEDA (2.14 and later), the Prometheus Operator (monitoring.coreos.com/v1) and the Gateway
 API (gateway.networking.k8s.io/v1), since their definitions come with no package. Unknown fields are errors, as they
 would be typing mistakes.
 """
@@ -38,7 +38,7 @@ _RULES = _object(
 def _trigger(kind: str, source: str, length: str) -> Schema:
     """A trigger of KEDA on Redis: what it counts, and from which length on a replica more is wanted."""
     return _object(
-        ("type", "metadata", "authenticationRef"),
+        ("name", "type", "metadata", "authenticationRef"),
         type={"const": kind},
         name=_TEXT,
         metadata=_object(
@@ -166,6 +166,8 @@ SCHEMAS: dict[str, Schema] = {
             advanced=_object(
                 restoreToOriginalReplicaCount={"type": "boolean"},
                 horizontalPodAutoscalerConfig=_object(name=_TEXT, behavior=_object(scaleUp=_RULES, scaleDown=_RULES)),
+                # Where a formula is given, triggers need names, and `fallback` an integer target.
+                scalingModifiers=_object(("formula", "target"), formula=_TEXT, target=_NUMBER_AS_TEXT),
             ),
             triggers={"type": "array", "items": {"oneOf": [_REDIS_STREAMS, _REDIS]}, "minItems": 1},
         ),

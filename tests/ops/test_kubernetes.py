@@ -194,13 +194,25 @@ def test_keda_looks_at_the_queues_of_the_roles_that_it_scales(overlay: str) -> N
     queues = {"processing": PROCESSING_QUEUE, "cache": CACHE_QUEUE, "delete": DELETE_QUEUE}
     for scaled in of_kind(overlay, "ScaledObject"):
         target = named(overlay, "Deployment", scaled["spec"]["scaleTargetRef"]["name"])
-        mine = {queues[role] for role in roles(target["spec"]["template"]) & queues.keys()}
-        for kind, key, of_queue in (
-            ("redis-streams", "stream", lambda queue: queue),
-            ("redis", "listName", lambda queue: QueueKeys(queue).waiting),
-        ):
-            triggers = [each["metadata"] for each in scaled["spec"]["triggers"] if each["type"] == kind]
-            assert {each[key] for each in triggers} == {of_queue(each) for each in mine}
+        wanted: dict[str, str] = {}
+        for role in roles(target["spec"]["template"]) & queues.keys():
+            keys = QueueKeys(queues[role])
+            wanted |= {role: keys.stream, f"{role}_waiting": keys.waiting, f"{role}_paused": keys.paused}
+        triggers = {each["name"]: each["metadata"] for each in scaled["spec"]["triggers"]}
+        assert {name: each.get("stream") or each["listName"] for name, each in triggers.items()} == wanted
+
+
+def test_keda_adds_no_replicas_for_a_queue_that_is_paused(overlay: str) -> None:
+    for scaled in of_kind(overlay, "ScaledObject"):
+        formula = scaled["spec"]["advanced"]["scalingModifiers"]["formula"]
+        nothing = dict.fromkeys((each["name"] for each in scaled["spec"]["triggers"]), 0)
+        for each in [name for name in nothing if "_" not in name]:
+            waiting = nothing | {f"{each}_waiting": 2000}
+            paused = waiting | {f"{each}_paused": 1}
+            # The same in Python as in KEDA's language. What workers have counts, so that they finish it.
+            assert eval(formula, {"max": max}, waiting) >= 10
+            assert eval(formula, {"max": max}, paused) == 0
+            assert eval(formula, {"max": max}, paused | {each: 200}) >= 1
 
 
 def test_the_page_makes_the_secret_with_all_that_keda_reads(overlay: str) -> None:

@@ -87,6 +87,11 @@ class QueueKeys:
         return f"{{{self.stream}}}:waiting"
 
     @property
+    def paused(self) -> str:
+        """Set: one member while the queue is paused. Only autoscalers read it; processes read `state`."""
+        return f"{{{self.stream}}}:paused"
+
+    @property
     def tenants(self) -> str:
         """Sorted set: tenants with waiting tasks, and some that had one, by the virtual time of their next turn."""
         return f"{{{self.stream}}}:tenants"

@@ -2,6 +2,7 @@
 -- KEYS: queue, state, waiting, tenants
 settings()
 redis.call('HSET', state, 'paused', seconds(now_s()))
+redis.call('SADD', '{' .. queue .. '}:paused', 1) -- for autoscalers, which count the members of a key
 read_settings = nil
 local _, last = undelivered()
 for _, entry in ipairs(redis.call('XRANGE', queue, '(' .. last, '+', 'COUNT', 100)) do -- the janitor adopts the rest

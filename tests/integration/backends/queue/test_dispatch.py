@@ -209,6 +209,7 @@ async def test_a_paused_queue_gives_out_nothing(queue: TaskQueue, other: Client)
     for _ in range(3):
         await queue.enqueue(fields("a"))
     await queue.pause()
+    assert other.scard(QueueKeys(queue.name).paused) == 1
     await queue.enqueue(fields("b"))
     other.xadd(PROCESSING_QUEUE, fields("foreign"))
     await lease.release()
@@ -218,6 +219,7 @@ async def test_a_paused_queue_gives_out_nothing(queue: TaskQueue, other: Client)
     assert stats.paused_since > 0
     assert await queue.resume()
     assert not await queue.resume()
+    assert other.scard(QueueKeys(queue.name).paused) == 0
     assert len(await owners(queue, 6)) == 6
 
 

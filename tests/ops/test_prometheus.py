@@ -17,6 +17,7 @@ from avion_media.servers.console.prometheus import queries
 from tests.ops.manifests import ROOT
 
 PROMETHEUS = ROOT / "ops/prometheus"
+RULE_TESTS = sorted(PROMETHEUS.glob("*.test.yaml"))
 RUNBOOKS = ROOT / "docs/runbooks"
 DASHBOARDS = sorted((ROOT / "ops/grafana").glob("*.json"))
 _OURS = re.compile(r"\b(?:avion|rpc|http|messaging|process)_[a-z0-9_]+")
@@ -73,7 +74,7 @@ def test_promtool_accepts_the_rules_and_the_configuration() -> None:
 
 
 def test_the_rules_pass_their_unit_tests() -> None:
-    _promtool("test", "rules", PROMETHEUS / "alerts.test.yaml")
+    _promtool("test", "rules", *RULE_TESTS)
 
 
 def _minutes(case: dict[str, Any]) -> int:
@@ -81,7 +82,7 @@ def _minutes(case: dict[str, Any]) -> int:
 
 
 def test_every_alert_fires_in_a_unit_test_first_does_not_and_then_ends() -> None:
-    tests = yaml.safe_load((PROMETHEUS / "alerts.test.yaml").read_text())["tests"]
+    tests = [test for path in RULE_TESTS for test in yaml.safe_load(path.read_text())["tests"]]
     fired: set[tuple[str, str]] = set()
     ended: set[str] = set()
     silent: set[str] = set()
@@ -109,6 +110,10 @@ def test_every_alert_has_a_runbook_that_there_is_and_every_runbook_an_alert() ->
 def test_queries_use_metrics_and_labels_that_there_are() -> None:
     series = _series()
     for where, query in _queries():
+        for metric, selected in re.findall(r"\b(\w+)\{([^}]*)\}", query):
+            labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", re.sub(r'"[^"]*"', '""', selected)))
+            known = series.get(metric, set()) | _LABELS_OF_PROMETHEUS
+            assert labels <= known, f"{where}: {metric} has no {labels - known}"
         without_texts = re.sub(r"avion_media:\w+:\w+", "recorded", re.sub(r'"[^"]*"', '""', query))
         labels_used = set(re.findall(r"([a-z_]+)\s*(?:=~|!~|!=|=)\s*\"", query))
         for grouping in re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", query):
@@ -118,6 +123,22 @@ def test_queries_use_metrics_and_labels_that_there_are() -> None:
         assert metrics or "up{" in query or "recorded" in without_texts, where
         assert metrics <= series.keys(), f"{where}: {metrics - series.keys()}"
         assert labels_used <= known, f"{where}: {labels_used - known}"
+
+
+def _grouped(query: str) -> set[str]:
+    """The labels that a query groups by, so that its result has them."""
+    return {label.strip() for labels in re.findall(r"\bby\s*\(([^)]*)\)", query) for label in labels.split(",")}
+
+
+def test_texts_name_labels_that_their_queries_return() -> None:
+    for alert in _alerts():
+        named = set(re.findall(r"\$labels\.(\w+)", str(alert["annotations"])))
+        assert named <= _grouped(alert["expr"]) | ({"instance"} if "up{" in alert["expr"] else set()), alert["alert"]
+    for path in DASHBOARDS:
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel.get("targets", []):
+                named = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+                assert named <= _grouped(target["expr"]), f"{path.name}: {panel['title']}"
 
 
 def test_recorded_series_are_used_and_there() -> None:

@@ -174,7 +174,7 @@ class Engine:
                 self.own.stays_down = False
                 self.request_stop(_SHUTDOWN)
         elif life.stop_requested or life.cancelled:  # before this engine existed
-            self.request_stop(self.own.reason or "kill", now if life.cancelled else life.deadline)
+            self.request_stop(self.own.reason or "kill", now if life.cancelled else self.own.deadline)
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -279,7 +279,7 @@ class Engine:
                 self._is_late(target, life, now, stack)
 
     def _is_late(self, record: Record, life: Incarnation, now: float, stack: str) -> None:
-        life.deadline = math.inf
+        record.deadline = math.inf
         if life.cancelled:
             stuck = Stuck(record.path, f"still runs {STUCK_AFTER_S:g} s after its cancellation")
             record.note_failure(stuck)
@@ -370,7 +370,7 @@ class Engine:
             record.reason = reason
             life.stop_by = min(life.stop_by, now + record.policy.grace_s)
             if not life.cancelled:
-                life.deadline = math.inf
+                record.deadline = math.inf
             if record.state is not State.STOPPING:  # a supervisor that stops by itself is already in that state
                 record.enter(State.STOPPING, now)
                 self._emit(record, EventKind.STOPPING, now, reason=reason)
@@ -380,7 +380,7 @@ class Engine:
         deadline = min(life.stop_by, self.stop_deadline)
         if record.below is not None:
             record.below.request_stop(reason, deadline)
-        if life.cancelled or deadline >= life.deadline:
+        if life.cancelled or deadline >= record.deadline:
             return
         if deadline > now:
             self._deadlines.set(record, deadline)
@@ -388,7 +388,7 @@ class Engine:
             self._cancel(record, life, now, reason)
 
     def _cancel(self, record: Record, life: Incarnation, now: float, why: str, stack: str | None = None) -> None:
-        life.deadline = math.inf
+        record.deadline = math.inf
         self._cancel_task(record, life, now, why)
         self._emit(record, EventKind.CANCELLED, now, error=life.cancel_cause, reason=why, stack=stack)
         if record.children is None:
@@ -439,8 +439,12 @@ class Engine:
         if record.incarnation != incarnation or record.state is not State.STARTING or life is None or life.cancelled:
             return  # late: it was cancelled or its stop was requested meanwhile
         now = trio.current_time()
-        life.deadline = math.inf
-        record.has_started(value, now)
+        record.deadline = math.inf
+        life.started_at = now
+        record.value = value
+        record.starts += 1
+        record.membership.ever_started = True
+        record.enter(State.RUNNING, now)
         self._emit(record, EventKind.STARTED, now)
         if not self._goes_down(record):  # otherwise it goes down again with its group
             self._end_turn(record)

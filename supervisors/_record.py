@@ -38,7 +38,6 @@ class Incarnation:
     handle: Child[Any] | None = None
     scope: trio.CancelScope | None = None
     task: trio.lowlevel.Task | None = None
-    deadline: float = math.inf  # of the start, the grace or the clean-up
     started_at: float | None = None
     stop_requested: bool = False
     stop_by: float = math.inf  # the deadline of a stop by hand
@@ -89,6 +88,7 @@ class Record:
     value: Any = None  # of the present or last incarnation
     stays_down: bool = False  # stopped by hand: down until it is restarted by hand
     life: Incarnation | None = None  # while a task of the node exists
+    deadline: float = math.inf  # of the start, the grace or the clean-up of that life
     membership: Membership = field(default_factory=Membership)
     changed: trio.Event | None = None  # only while a task waits: there are thousands of nodes
 
@@ -134,16 +134,6 @@ class Record:
     def runs(self) -> bool:
         """Whether it has started, and is not on its way down."""
         return self.state is State.RUNNING and self.life is not None and not self.life.cancelled
-
-    @property
-    def deadline(self) -> float:
-        """That of the present incarnation."""
-        return math.inf if self.life is None else self.life.deadline
-
-    @deadline.setter
-    def deadline(self, when: float) -> None:
-        assert self.life is not None
-        self.life.deadline = when
 
     @property
     def over(self) -> bool:
@@ -196,15 +186,6 @@ class Record:
         self.life = Incarnation()
         return self.life
 
-    def has_started(self, value: Any, now: float) -> None:
-        """Record that the start of this incarnation has succeeded."""
-        assert self.life is not None
-        self.enter(State.RUNNING, now)
-        self.life.started_at = now
-        self.value = value
-        self.starts += 1
-        self.membership.ever_started = True
-
     def judge(self, error: BaseException | None) -> tuple[EventKind, BaseException | None]:
         """Return what kind of end it was that raised ``error``, and what was wrong with it."""
         life = self.life
@@ -226,6 +207,7 @@ class Record:
         if self.life is not None:
             self.life.end = End(self.path, self.incarnation, kind, error, self.reason)
             self.life = None
+            self.deadline = math.inf
 
     def note_failure(self, error: BaseException | None) -> None:
         """Remember only the text, because an exception would keep every frame of the dead child alive."""

@@ -15,7 +15,6 @@ import trio
 
 from supervisors import Child, DynamicSupervisor, Event, Restart, State, Supervisor, Worker, open_tree
 from supervisors._engine import Engine
-from supervisors._record import Record
 
 from .probes import Stage, observed
 
@@ -83,7 +82,7 @@ def test_a_child_that_says_it_is_ready_is_not_hit_there(monkeypatch: pytest.Monk
         went_on.append(True)
         await child.stopping.wait()
 
-    press_inside(monkeypatch, Record, "has_started")
+    press_inside(monkeypatch, Engine, "_end_turn")
     with pytest.raises(KeyboardInterrupt):
         trio.run(Supervisor("app", [Worker("a", run)]).run)
     assert went_on == [True]

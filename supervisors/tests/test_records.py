@@ -45,7 +45,7 @@ def test_an_incarnation_begins_with_nothing_of_the_one_before() -> None:
     record.force(State.WAITING, 3.0)
     second = record.begin(3.0)
     assert (second.handle, second.scope, second.cancel_cause, second.started_at) == (None, None, None, None)
-    assert (second.deadline, second.stop_by) == (math.inf, math.inf)
+    assert (record.deadline, second.stop_by) == (math.inf, math.inf)
     assert [second.cancelled, second.stop_requested] == [False, False]
 
 

@@ -97,7 +97,7 @@ class Node(Generic[T_co]):
                 if record.membership.error is not None and not record.membership.ever_started:
                     raise StartFailed(self.path) from record.membership.error
                 raise NotRunning(f"{self.path} is {record.state}")
-            await awaited.next_transition()
+            await awaited.waiters.park()
         return cast("T_co", record.value)
 
     async def wait_down(self) -> End | None:
@@ -107,7 +107,7 @@ class Node(Generic[T_co]):
         """
         life = self._record.life
         while life is not None and life.end is None:
-            await self._record.next_transition()
+            await self._record.waiters.park()
         await trio.lowlevel.checkpoint()
         return None if life is None else life.end
 
@@ -308,7 +308,7 @@ class Supervisor(Node[None]):
         # Shielded, so that no child is left without an owner. Bounded by the clean-up of the child.
         with trio.CancelScope(shield=True):
             while record.parent is self._record:
-                await record.next_transition()
+                await record.waiters.park()
         return record.membership.error
 
     @enable_ki_protection
@@ -336,7 +336,7 @@ class Supervisor(Node[None]):
             engine.stop_child(record, math.inf, remove=True)
         await node.wait_down()
         while record.parent is self._record:
-            await record.next_transition()
+            await record.waiters.park()
 
     def find(self, path: str) -> Node[object]:
         """Return the node with this path, counted from the root, whichever supervisor is called. Raises LookupError."""

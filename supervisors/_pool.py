@@ -89,7 +89,7 @@ class DynamicSupervisor(Supervisor):
         """Wait until there are fewer than ``max_children``. The place is the caller's until its next checkpoint."""
         await trio.lowlevel.checkpoint()
         while len(self._records) >= self._max_children:
-            await self._record.next_transition()
+            await self._record.waiters.park()
 
     def new_name(self, prefix: str) -> str:
         """Return a name for a child that no child has now: ``prefix`` with a number that was not used before."""
@@ -143,7 +143,7 @@ class Task(Node[None], Generic[R]):
         record = self._record
         record.is_awaited = True
         while not record.over:
-            await record.next_transition()
+            await record.waiters.park()
         await trio.lowlevel.checkpoint()
         if self._result:
             return self._result[0]

@@ -90,7 +90,7 @@ class Record:
     life: Incarnation | None = None  # while a task of the node exists
     deadline: float = math.inf  # of the start, the grace or the clean-up of that life
     membership: Membership = field(default_factory=Membership)
-    changed: trio.Event | None = None  # only while a task waits: there are thousands of nodes
+    waiters: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)  # until the next transition
 
     # --- its place ---
 
@@ -121,7 +121,7 @@ class Record:
             self.former_path = self.path
             del above.children[self.name]
             self.parent = None
-            above.wake_waiters()  # perhaps for a place
+            above.waiters.unpark_all()  # perhaps for a place
 
     # --- its state ---
 
@@ -163,19 +163,7 @@ class Record:
         """Change the state whatever it was: at the beginning of a run, and after a bug."""
         self.state = state
         self.since = now
-        self.wake_waiters()
-
-    def wake_waiters(self) -> None:
-        """End each `next_transition`."""
-        if self.changed is not None:
-            self.changed.set()
-            self.changed = None
-
-    async def next_transition(self) -> None:
-        """Wait until the state changes, or a child leaves."""
-        if self.changed is None:
-            self.changed = trio.Event()
-        await self.changed.wait()
+        self.waiters.unpark_all()
 
     def begin(self, now: float) -> Incarnation:
         """Start a new incarnation."""

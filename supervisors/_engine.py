@@ -79,7 +79,7 @@ class Engine:
         self._deadlines = Deadlines()
         self._wake = trio.Event()
         self._scope = trio.CancelScope()  # shielded as soon as a cancel from outside has arrived
-        self._to_stop: list[Record] = []  # while the supervisor stops: the children whose turn is to come
+        self._last = Batch([], deque(), "")  # while the supervisor stops: the children whose turn is to come
         self._asked_until: float | None = None  # the stop deadline that the children have been given
         self._failure: BaseException | None = None  # the first reason to give up
         self._interruptions: list[BaseException] = []
@@ -95,8 +95,6 @@ class Engine:
         if not self.stopping:
             self.stopping = True
             self.own.reason = reason
-        elif deadline >= self.stop_deadline:
-            return
         self.stop_deadline = min(self.stop_deadline, deadline)
         self.wake()
 
@@ -186,20 +184,15 @@ class Engine:
                             if record.life is not None:
                                 self._cancel_task(record, record.life, trio.current_time(), "a bug of its supervisor")
                         raise
-        except BaseException as bug:
-            self.own.note_failure(bug)
-            if self.own.parent is None:
-                self.own.end_life(EventKind.FAILED, bug)
-                self.own.force(State.FAILED, trio.current_time())
-            raise
-        finally:
-            now = trio.current_time()
-            for record in list(self.records.values()):
-                if not record.over:  # after a bug
-                    record.end_life(EventKind.STOPPED, None)
-                    record.force(State.STOPPED, now)
-                if record.membership.added or record.membership.removed:
-                    record.leave()
+        except BaseException as bug:  # noqa: BLE001 - raised at the end
+            self._interrupted(bug)
+        now = trio.current_time()
+        for record in list(self.records.values()):
+            if not record.over:  # after a bug
+                record.end_life(EventKind.STOPPED, None)
+                record.force(State.STOPPED, now)
+            if record.membership.added or record.membership.removed:
+                record.leave()
         if self.own.parent is None:
             error = self._error()
             kind = EventKind.STOPPED if error is None else EventKind.FAILED
@@ -339,14 +332,13 @@ class Engine:
                 self.own.enter(State.STOPPING, now)
                 self._emit(self.own, EventKind.STOPPING, now, reason=self.own.reason)
             self._turns.clear()  # nothing starts again
-            self._to_stop = list(self.records.values())
-            for record in self._to_stop:
+            self._last.to_stop = list(self.records.values())
+            for record in self._last.to_stop:
                 if record.state in (State.WAITING, State.BACKOFF):
                     self._stop_before_start(record, reason, now)
-        while self._to_stop and not self._to_stop[-1].up:
-            self._to_stop.pop()
-        if self._to_stop and not self.forgets:
-            self._ask_to_stop(self._to_stop[-1], reason, now)
+        rightmost = self._last.next_to_stop()
+        if rightmost is not None and not self.forgets:
+            self._ask_to_stop(rightmost, reason, now)
         if self._asked_until is None or self.stop_deadline < self._asked_until:
             self._asked_until = self.stop_deadline
             # A child that was stopped by hand may still be on its way, beside the one whose turn it is.
@@ -354,7 +346,7 @@ class Engine:
                 life = record.life
                 if life is not None and (life.stop_requested or self.forgets):
                     self._ask_to_stop(record, reason, now)
-        return not self._to_stop
+        return rightmost is None
 
     def _stop_before_start(self, record: Record, reason: str, now: float) -> None:
         record.reason = reason

@@ -21,7 +21,7 @@ from tests.services.process import Program, accepts_connections, free_port
 ROOT = Path(__file__).resolve().parents[2]
 GATEWAYS = ("python", "node", "go")
 MAX_PENDING = 10
-_BUILT = ("node_modules", "dist", "avion", "media", "go", "gateway")
+_BUILT = ("node_modules", "dist", "__pycache__", "avion", "media", "go", "gateway")
 
 # grpc-go is compiled once for these tests and those of tests/interop, if both use the same flags.
 _DEFAULTS = {"PYTHONWARNINGS": "", "NODE_ENV": "production", "GOFLAGS": "-trimpath"}
@@ -33,9 +33,10 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkout = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "examples", checkout / "examples", ignore=shutil.ignore_patterns(*_BUILT, "__pycache__"))
     shutil.copytree(ROOT / "proto", checkout / "proto")
-    for lock in (ROOT / "examples").glob("*/package-lock.json"):
+    shutil.copytree(ROOT / "clients", checkout / "clients", ignore=shutil.ignore_patterns("node_modules", "dist", "__pycache__"))
+    for lock in [*(ROOT / "examples").glob("*/package-lock.json"), ROOT / "clients/typescript/package-lock.json"]:
         folder = lock.parent
-        (checkout / "examples" / folder.name / "node_modules").symlink_to(folder / "node_modules")
+        (checkout / folder.relative_to(ROOT) / "node_modules").symlink_to(folder / "node_modules")
     return checkout / "examples"
 
 
@@ -60,18 +61,21 @@ class Secured:
     line: Line
     _built: set[str] = field(default_factory=set)
 
+    @property
+    def caller(self) -> dict[str, str]:
+        """The settings of a caller."""
+        return {
+            "AVION_MEDIA_CLIENT__ADDRESS": self.service.grpc_address.replace("127.0.0.1", "localhost"),
+            "AVION_MEDIA_CLIENT__TLS_CA": str(self.credentials / "ca.pem"),
+            "AVION_MEDIA_CLIENT__TOKEN_FILE": str(self.credentials / "token"),
+        }
+
     @contextmanager
     def gateway(self, kind: str) -> Iterator[str]:
         """Build and start one of the gateways, and yield its address."""
         folder = self.examples / f"gateway-{kind}"
         port = free_port()
-        client = environment(
-            AVION_MEDIA_CLIENT__ADDRESS=self.service.grpc_address.replace("127.0.0.1", "localhost"),
-            AVION_MEDIA_CLIENT__TLS_CA=str(self.credentials / "ca.pem"),
-            AVION_MEDIA_CLIENT__TOKEN_FILE=str(self.credentials / "token"),
-            ORIGIN_URL=self.service.http_url,
-            PORT=str(port),
-        )
+        client = environment(**self.caller, ORIGIN_URL=self.service.http_url, PORT=str(port))
         self._build("web", folder.parent / "web", client)
         self._build(kind, folder, client)
         (run,) = blocks(folder / "README.md", "Run")

@@ -1,0 +1,103 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+)
+
+// What an error means; for errors.Is.
+var (
+	ErrInvalid     = errors.New("fields of the request are not valid")
+	ErrNotFound    = errors.New("there is no such media item, or no such upload any more")
+	ErrNotAllowed  = errors.New("the token is not valid, or its caller may not do this")
+	ErrConflict    = errors.New("the media item is not in a state for this")
+	ErrTooMany     = errors.New("too many unfinished uploads or calls")
+	ErrUnavailable = errors.New("the service is unavailable, or did not answer in time")
+	ErrStore       = errors.New("the object store did not take the bytes")
+	ErrDeleted     = errors.New("the media item was deleted")
+)
+
+var kinds = map[codes.Code]error{
+	codes.InvalidArgument:    ErrInvalid,
+	codes.NotFound:           ErrNotFound,
+	codes.Unauthenticated:    ErrNotAllowed,
+	codes.PermissionDenied:   ErrNotAllowed,
+	codes.FailedPrecondition: ErrConflict,
+	codes.ResourceExhausted:  ErrTooMany,
+	codes.Unavailable:        ErrUnavailable,
+	codes.DeadlineExceeded:   ErrUnavailable,
+}
+
+// Error is a call that failed. docs/errors.md of the service names codes and reasons.
+type Error struct {
+	Code       codes.Code
+	Message    string
+	Reason     string            // a stable code, such as NOTHING_UPLOADED; empty if there is none
+	Fields     map[string]string // for each field that is not valid, its reason
+	RetryAfter time.Duration     // how long to wait at least; 0 if another attempt makes no sense
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Message) }
+
+// Unwrap returns one of the errors above, or nil.
+func (e *Error) Unwrap() error { return kinds[e.Code] }
+
+// Failed says that a file cannot be published.
+type Failed struct {
+	Reason    string
+	Sentence  string // for the person who uploaded it
+	Retryable bool   // the same file may be accepted at another time
+}
+
+func (f *Failed) Error() string { return f.Sentence }
+
+// errorOf returns what a failed call means; nil if it did not fail.
+func errorOf(err error) error {
+	failed, isStatus := status.FromError(err)
+	if err == nil || !isStatus {
+		return err
+	}
+	found := &Error{Code: failed.Code(), Message: failed.Message()}
+	if kind := kinds[found.Code]; kind == ErrTooMany || kind == ErrUnavailable {
+		found.RetryAfter = time.Second
+	}
+	for _, detail := range failed.Details() {
+		switch detail := detail.(type) {
+		case *errdetails.BadRequest:
+			found.Fields = map[string]string{}
+			for _, each := range detail.FieldViolations {
+				found.Fields[each.Field] = reasonOf(each)
+			}
+		case *errdetails.ErrorInfo:
+			found.Reason = detail.Reason
+		case *errdetails.RetryInfo:
+			found.RetryAfter = detail.RetryDelay.AsDuration()
+		}
+	}
+	return found
+}
+
+// reasonOf reads field 3 of a violation, which versions of errdetails before August 2024 do not know.
+func reasonOf(violation *errdetails.BadRequest_FieldViolation) string {
+	const number = 3
+	for left, _ := proto.Marshal(violation); len(left) > 0; {
+		field, kind, length := protowire.ConsumeField(left)
+		if length < 0 {
+			break
+		}
+		if field == number && kind == protowire.BytesType {
+			_, _, head := protowire.ConsumeTag(left)
+			reason, _ := protowire.ConsumeString(left[head:])
+			return reason
+		}
+		left = left[length:]
+	}
+	return violation.Description
+}

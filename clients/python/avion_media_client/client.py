@@ -1,0 +1,299 @@
+"""Calls with deadlines, and an upload of a file that goes on after an interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+import httpx
+
+from avion_media_client.errors import Conflict, MediaDeleted, MediaFailed, NotFound, StoreRefused, Unavailable, error_of
+from avion_media_client.wire.avion import media_pb2 as media
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+"""Called with the bytes that the store has or was sent, and the size of the file."""
+
+_RETRIES = {
+    "methodConfig": [
+        {
+            "name": [{"service": "avion.MediaService"}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.2s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+_CHUNK_BYTES = 256 << 10
+_PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # between attempts to send bytes that the store did not take
+
+
+@dataclass(frozen=True, slots=True)
+class UploadInParts:
+    """What has to be kept to go on with an upload in parts, also in another process."""
+
+    media_id: str
+    upload_id: str
+
+
+class MediaClient:
+    """A client of one service. Threads may share it. Close it, or use it as a context manager.
+
+    ``tls_ca``: the certificates (PEM) of the authority that signed the service's; None: a connection without TLS.
+    ``token``: what names the caller; only over TLS, or to this machine. ``call_s``: the deadline of each call, within
+    which a call that ends with UNAVAILABLE is repeated.
+    """
+
+    def __init__(self, address: str, *, tls_ca: bytes | None = None, token: str = "", call_s: float = 10.0) -> None:
+        options = [("grpc.service_config", json.dumps(_RETRIES))]
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        if tls_ca is None:
+            self._channel = grpc.insecure_channel(address, options)
+        else:
+            self._channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(tls_ca), options)
+        self._http = httpx.Client(trust_env=False, timeout=60)
+        self._call_s = call_s
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Return a client by AVION_MEDIA_CLIENT__ADDRESS, __TLS_CA and __TOKEN_FILE, as ``avion-media upload`` does."""
+
+        def setting(name: str) -> str:
+            return environment.get(f"AVION_MEDIA_CLIENT__{name}", "")
+
+        ca, token_file = setting("TLS_CA"), setting("TOKEN_FILE")
+        return cls(
+            setting("ADDRESS") or "127.0.0.1:50051",
+            tls_ca=Path(ca).read_bytes() if ca else None,
+            token=Path(token_file).read_text().split()[0] if token_file else setting("TOKEN"),
+        )
+
+    def close(self) -> None:
+        """End its connections."""
+        self._channel.close()
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def call(self, method: str, request: Any, response: type[T]) -> T:
+        """Make any unary call: ``call("GetUsage", media.GetUsageRequest(owner="alice"), media.GetUsageResponse)``."""
+        stub = self._channel.unary_unary(
+            f"/avion.MediaService/{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=response.FromString,  # type: ignore[attr-defined]
+        )
+        try:
+            answer: T = stub(request, timeout=self._call_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise error_of(error) from None
+        return answer
+
+    def capabilities(self) -> media.Capabilities:
+        """Return the limits of the service, and a sentence for each reason of a failure."""
+        return self.call("GetCapabilities", media.GetCapabilitiesRequest(), media.Capabilities)
+
+    def status(self, media_id: str) -> media.MediaStatus:
+        """Return the present status of a media item. Raises `NotFound`."""
+        return self.call("GetMediaStatus", media.GetMediaStatusRequest(media_id=media_id), media.MediaStatus)
+
+    def watch(self, media_id: str, timeout_s: float = 600.0) -> Iterator[media.MediaStatus]:
+        """Yield each status of a media item; the last one is final."""
+        stub = self._channel.unary_stream(
+            "/avion.MediaService/WatchMediaStatus",
+            request_serializer=media.GetMediaStatusRequest.SerializeToString,
+            response_deserializer=media.MediaStatus.FromString,
+        )
+        statuses = stub(media.GetMediaStatusRequest(media_id=media_id), timeout=timeout_s, metadata=self._metadata)
+        try:
+            yield from statuses
+        except grpc.RpcError as error:
+            raise error_of(error) from None
+        finally:
+            statuses.cancel()
+
+    def wait(self, media_id: str, timeout_s: float = 600.0) -> media.MediaStatus:
+        """Return the status of a media item when it is READY, also through outages of the service.
+
+        Raises `MediaFailed` with a sentence for the person who uploaded it, `MediaDeleted`, `NotFound`, and
+        `Unavailable` after ``timeout_s``.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                *_, last = self.watch(media_id, max(0.1, deadline - time.monotonic()))
+            except Unavailable as error:
+                if time.monotonic() + (error.retry_after_s or 0) >= deadline:
+                    raise
+                time.sleep(error.retry_after_s or 0)
+                continue
+            if last.state == media.MediaStatus.READY:
+                return last
+            if last.state == media.MediaStatus.DELETED:
+                raise MediaDeleted(f"{media_id} was deleted", reason="DELETED")
+            sentences = {each.code: each.sentence for each in self.capabilities().reasons}
+            sentence = sentences.get(last.reason, f"This file cannot be published ({last.reason}).")
+            raise MediaFailed(sentence, reason=last.reason, retryable=last.retryable)
+
+    def upload(
+        self,
+        path: str | Path,
+        content_type: str,
+        *,
+        owner: str = "",
+        filename: str = "",
+        progress: Progress | None = None,
+        begun: Callable[[UploadInParts], None] | None = None,
+        resume: UploadInParts | None = None,
+        **more: Any,
+    ) -> str:
+        """Send a file to the store, and say that it is there. Return its media id, for `wait`.
+
+        A file above the service's threshold goes in parts. Then ``begun`` is called before the first byte: keep what it
+        gets. Given back as ``resume``, only what the store does not have is sent; an upload that is complete already is
+        left as it is, and one that is gone begins again. ``more``: other fields of RequestMediaUploadRequest.
+
+        Raises `StoreRefused` if the store does not take the bytes after some attempts, and the errors of calls.
+        """
+        path = Path(path)
+        size = path.stat().st_size
+        note = progress or (lambda _sent, _size: None)
+        if resume is not None and (media_id := self._resumed(path, size, resume, note)):
+            return media_id
+        allowed = self.capabilities()
+        request = media.RequestMediaUploadRequest(
+            filename=filename or path.name,
+            content_type=content_type,
+            size=size,
+            owner=owner,
+            multipart=allowed.multipart and size > allowed.multipart_threshold,
+            **more,
+        )
+        granted = self.call("RequestMediaUpload", request, media.RequestMediaUploadResponse)
+        if granted.upload_id:
+            upload = UploadInParts(granted.media_id, granted.upload_id)
+            if begun is not None:
+                begun(upload)
+            self._send_parts(path, size, upload, note)
+        else:
+            whole = media.UploadPart(size=size, url=granted.upload_url, headers=granted.upload_headers)
+            for pause_s in (*_PAUSES_S, None):
+                problem = self._put(path, whole, partial(_add, note, 0, size))
+                if problem is None:
+                    break
+                if pause_s is None or problem.is_final:
+                    raise problem
+                time.sleep(pause_s)
+        self.complete(granted.media_id, granted.upload_id)
+        return granted.media_id
+
+    def complete(self, media_id: str, upload_id: str = "") -> None:
+        """Say that the file is in the store. It may be repeated."""
+        request = media.CompleteMediaUploadRequest(media_id=media_id, upload_id=upload_id)
+        self.call("CompleteMediaUpload", request, media.CompleteMediaUploadResponse)
+
+    def delete(self, media_ids: Sequence[str], *, owner: str = "") -> Sequence[str]:
+        """Delete media: nobody sees them any more when this returns. Their files go after the service's delay.
+
+        With an ``owner``, media of others stay; their ids are returned. It may be repeated.
+        """
+        request = media.DeleteMediaRequest(media_ids=media_ids, owner=owner)
+        return self.call("DeleteMedia", request, media.DeleteMediaResponse).not_owned
+
+    def undelete(self, media_ids: Sequence[str]) -> media.UndeleteMediaResponse:
+        """Take a deletion back, before its files are gone. The response says what became of each media item."""
+        request = media.UndeleteMediaRequest(media_ids=media_ids)
+        return self.call("UndeleteMedia", request, media.UndeleteMediaResponse)
+
+    def abort(self, upload: UploadInParts) -> None:
+        """Give up an upload in parts, so that the store forgets its bytes. It may be repeated."""
+        request = media.AbortMediaUploadRequest(media_id=upload.media_id, upload_id=upload.upload_id)
+        self.call("AbortMediaUpload", request, media.AbortMediaUploadResponse)
+
+    def parts(self, upload: UploadInParts, numbers: Sequence[int] = ()) -> Sequence[media.UploadPart]:
+        """Return these parts, or all, with signed URLs, and whether the store has them.
+
+        Raises `NotFound` when the upload is complete, was aborted, or has expired.
+        """
+        request = media.SignUploadPartsRequest(media_id=upload.media_id, upload_id=upload.upload_id, numbers=numbers)
+        return self.call("SignUploadParts", request, media.SignUploadPartsResponse).parts
+
+    def _resumed(self, path: Path, size: int, upload: UploadInParts, note: Progress) -> str:
+        """Go on with an upload. Return its media id; nothing if it is gone."""
+        try:
+            self._send_parts(path, size, upload, note)
+        except NotFound:  # completed, aborted or expired
+            try:
+                state = self.status(upload.media_id).state
+            except NotFound:
+                return ""
+            return upload.media_id if state in (media.MediaStatus.PROCESSING, media.MediaStatus.READY) else ""
+        try:
+            self.complete(upload.media_id, upload.upload_id)
+        except Conflict:
+            return ""
+        return upload.media_id
+
+    def _send_parts(self, path: Path, size: int, upload: UploadInParts, note: Progress) -> None:
+        for pause_s in (*_PAUSES_S, None):
+            parts = self.parts(upload)
+            stored = sum(part.size for part in parts if part.stored)
+            note(stored, size)
+            problem: StoreRefused | None = None
+            for part in parts:
+                if not part.stored:
+                    failed = self._put(path, part, partial(_add, note, stored, size))
+                    stored += part.size if failed is None else 0
+                    problem = problem or failed
+            if problem is None:
+                return
+            if pause_s is None:
+                raise problem
+            time.sleep(pause_s)
+
+    def _put(self, path: Path, part: media.UploadPart, note: Callable[[int], None]) -> StoreRefused | None:
+        """Send a part, or a whole file. Return what is wrong; None if the store took it."""
+        headers = {**part.headers, "Content-Length": str(part.size)}
+        try:
+            answer = self._http.put(part.url, content=_bytes_of(path, part.offset, part.size, note), headers=headers)
+        except httpx.HTTPError as error:
+            return StoreRefused(f"{path}: the object store did not take it: {error or type(error).__name__}")
+        if answer.is_success:
+            return None
+        is_final = answer.is_client_error and answer.status_code != httpx.codes.TOO_MANY_REQUESTS
+        problem = f"{path}: the object store answered {answer.status_code}: {answer.text[:200]}"
+        return StoreRefused(problem, is_final=is_final)
+
+
+def _add(note: Progress, before: int, size: int, sent: int) -> None:
+    note(before + sent, size)
+
+
+def _bytes_of(path: Path, offset: int, size: int, note: Callable[[int], None]) -> Iterable[bytes]:
+    with path.open("rb") as file:
+        file.seek(offset)
+        sent = 0
+        while sent < size:
+            chunk = file.read(min(_CHUNK_BYTES, size - sent))
+            if not chunk:
+                raise OSError(f"{path}: it became shorter while it was sent")
+            sent += len(chunk)
+            yield chunk
+            note(sent)

@@ -1,0 +1,266 @@
+import { openAsBlob, readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
+import { Client, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
+import { Conflict, errorOf, MediaDeleted, MediaFailed, NotFound, StoreRefused, Unavailable } from './errors.js';
+import { type Capabilities, MediaService, type MediaStatus, MediaStatus_State as State } from './generated/avion/media_pb.js';
+import type { RequestMediaUploadRequestSchema, UndeleteMediaResponse, UploadPart } from './generated/avion/media_pb.js';
+
+const RETRIES = {
+  methodConfig: [
+    {
+      name: [{ service: MediaService.typeName }],
+      retryPolicy: {
+        maxAttempts: 4,
+        initialBackoff: '0.2s',
+        maxBackoff: '2s',
+        backoffMultiplier: 2,
+        retryableStatusCodes: ['UNAVAILABLE'],
+      },
+    },
+  ],
+};
+const PAUSES_MS = [1_000, 2_000, 4_000, 8_000]; // between attempts to send bytes that the store did not take
+const PUT_MS = 600_000;
+
+/** What has to be kept to go on with an upload in parts, also in another process. */
+export interface UploadInParts {
+  mediaId: string;
+  uploadId: string;
+}
+
+export interface ClientOptions {
+  /** The certificates (PEM) of the authority that signed the service's; without, there is no TLS. */
+  tlsCa?: Uint8Array | undefined;
+  /** What names the caller; only over TLS, or to this machine. */
+  token?: string | undefined;
+  /** The deadline of each call, within which a call that ends with UNAVAILABLE is repeated. */
+  callMs?: number | undefined;
+}
+
+export interface UploadOptions {
+  owner?: string;
+  filename?: string;
+  /** Called with the bytes that the store has, and the size of the file; once for each part. */
+  progress?: (stored: number, size: number) => void;
+  /** Called before the first byte of an upload in parts. Keep what it gets, to go on after an interruption. */
+  begun?: (upload: UploadInParts) => void | Promise<void>;
+  /** What `begun` got: only what the store does not have is sent. */
+  resume?: UploadInParts | undefined;
+  /** Other fields of RequestMediaUploadRequest. */
+  more?: Omit<MessageInitShape<typeof RequestMediaUploadRequestSchema>, '$typeName' | '$unknown'>;
+}
+
+/** A client of one service. Close it at the end. */
+export class MediaClient {
+  readonly #client: Client;
+  readonly #metadata = new Metadata();
+  readonly #callMs: number;
+
+  constructor(address: string, { tlsCa, token, callMs = 10_000 }: ClientOptions = {}) {
+    const tls = tlsCa ? credentials.createSsl(Buffer.from(tlsCa)) : credentials.createInsecure();
+    this.#client = new Client(address, tls, { 'grpc.service_config': JSON.stringify(RETRIES) });
+    if (token) this.#metadata.set('authorization', `Bearer ${token}`);
+    this.#callMs = callMs;
+  }
+
+  /** A client by the settings of `avion-media upload`: AVION_MEDIA_CLIENT__ADDRESS, __TLS_CA, __TOKEN_FILE. */
+  static fromEnvironment(environment: NodeJS.ProcessEnv = process.env): MediaClient {
+    const setting = (name: string) => environment[`AVION_MEDIA_CLIENT__${name}`] || undefined;
+    const [ca, tokenFile] = [setting('TLS_CA'), setting('TOKEN_FILE')];
+    return new MediaClient(setting('ADDRESS') ?? '127.0.0.1:50051', {
+      tlsCa: ca && readFileSync(ca),
+      token: tokenFile ? readFileSync(tokenFile, 'utf8').trim().split(/\s/)[0] : setting('TOKEN'),
+    } as ClientOptions);
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+
+  /** Make any unary call: `call(MediaService.method.getUsage, { owner: 'alice' })`. Rejects with a `MediaError`. */
+  call<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    request: MessageInitShape<I>,
+  ): Promise<MessageShape<O>> {
+    return new Promise((resolve, reject) => {
+      this.#client.makeUnaryRequest(
+        `/${method.parent.typeName}/${method.name}`,
+        (message: MessageShape<I>) => Buffer.from(toBinary(method.input, message)),
+        (bytes: Buffer) => fromBinary(method.output, bytes),
+        create(method.input, request),
+        this.#metadata,
+        { deadline: Date.now() + this.#callMs },
+        (error, response) => (error ? reject(errorOf(error)) : resolve(response as MessageShape<O>)),
+      );
+    });
+  }
+
+  /** The limits of the service, and a sentence for each reason of a failure. */
+  capabilities(): Promise<Capabilities> {
+    return this.call(MediaService.method.getCapabilities, {});
+  }
+
+  status(mediaId: string): Promise<MediaStatus> {
+    return this.call(MediaService.method.getMediaStatus, { mediaId });
+  }
+
+  /** Yield each status of a media item; the last one is final. */
+  async *watch(mediaId: string, timeoutMs = 600_000): AsyncGenerator<MediaStatus> {
+    const { input, output, name } = MediaService.method.watchMediaStatus;
+    const statuses = this.#client.makeServerStreamRequest(
+      `/${MediaService.typeName}/${name}`,
+      (message: MessageShape<typeof input>) => Buffer.from(toBinary(input, message)),
+      (bytes: Buffer) => fromBinary(output, bytes),
+      create(input, { mediaId }),
+      this.#metadata,
+      { deadline: Date.now() + timeoutMs },
+    );
+    try {
+      for await (const status of statuses) yield status as MediaStatus;
+    } catch (error) {
+      throw errorOf(error as ServiceError);
+    } finally {
+      statuses.cancel();
+    }
+  }
+
+  /**
+   * The status of a media item when it is READY, also through outages of the service. Rejects with `MediaFailed`, whose
+   * message is for the person who uploaded it, with `MediaDeleted`, `NotFound`, or with `Unavailable` after the timeout.
+   */
+  async wait(mediaId: string, timeoutMs = 600_000): Promise<MediaStatus> {
+    const deadline = Date.now() + timeoutMs;
+    for (;;) {
+      let last: MediaStatus | undefined;
+      try {
+        for await (const status of this.watch(mediaId, Math.max(100, deadline - Date.now()))) last = status;
+      } catch (error) {
+        if (!(error instanceof Unavailable) || Date.now() + (error.retryAfterMs ?? 0) >= deadline) throw error;
+        await sleep(error.retryAfterMs ?? 0);
+        continue;
+      }
+      if (last?.state === State.READY) return last;
+      if (last?.state === State.DELETED) throw new MediaDeleted(`${mediaId} was deleted`, { reason: 'DELETED' });
+      const reason = last?.reason ?? '';
+      const { reasons } = await this.capabilities();
+      const sentence = reasons.find(({ code }) => code === reason)?.sentence;
+      throw new MediaFailed(sentence ?? `This file cannot be published (${reason}).`, reason, last?.retryable ?? false);
+    }
+  }
+
+  /**
+   * Send a file to the store, and say that it is there. Resolves to its media id, for `wait`.
+   *
+   * A file above the service's threshold goes in parts. With `resume`, an upload that is complete already is left as it
+   * is, and one that is gone begins again.
+   */
+  async upload(path: string, contentType: string, options: UploadOptions = {}): Promise<string> {
+    const { owner = '', filename = basename(path), begun, resume, progress = () => {}, more } = options;
+    const file = await openAsBlob(path);
+    if (resume) {
+      const mediaId = await this.#resumed(file, resume, progress);
+      if (mediaId) return mediaId;
+    }
+    const { multipart, multipartThreshold } = await this.capabilities();
+    const granted = await this.call(MediaService.method.requestMediaUpload, {
+      ...more,
+      filename,
+      contentType,
+      owner,
+      size: BigInt(file.size),
+      multipart: multipart && BigInt(file.size) > multipartThreshold,
+    });
+    const { mediaId, uploadId } = granted;
+    if (uploadId) {
+      await begun?.({ mediaId, uploadId });
+      await this.#sendParts(file, { mediaId, uploadId }, progress);
+    } else {
+      for (const pauseMs of [...PAUSES_MS, undefined]) {
+        const problem = await put(granted.uploadUrl, granted.uploadHeaders, file);
+        if (!problem) break;
+        if (pauseMs === undefined || problem.isFinal) throw new StoreRefused(`${path}: ${problem.text}`);
+        await sleep(pauseMs);
+      }
+      progress(file.size, file.size);
+    }
+    await this.complete(mediaId, uploadId);
+    return mediaId;
+  }
+
+  /** Say that the file is in the store. It may be repeated. */
+  async complete(mediaId: string, uploadId = ''): Promise<void> {
+    await this.call(MediaService.method.completeMediaUpload, { mediaId, uploadId });
+  }
+
+  /**
+   * Delete media: nobody sees them any more when this resolves. Their files go after the service's delay. With an owner,
+   * media of others stay; their ids are the result. It may be repeated.
+   */
+  async delete(mediaIds: string[], owner = ''): Promise<string[]> {
+    return (await this.call(MediaService.method.deleteMedia, { mediaIds, owner })).notOwned;
+  }
+
+  /** Take a deletion back, before its files are gone. The response says what became of each media item. */
+  undelete(mediaIds: string[]): Promise<UndeleteMediaResponse> {
+    return this.call(MediaService.method.undeleteMedia, { mediaIds });
+  }
+
+  /** Give up an upload in parts, so that the store forgets its bytes. It may be repeated. */
+  async abort(upload: UploadInParts): Promise<void> {
+    await this.call(MediaService.method.abortMediaUpload, { ...upload });
+  }
+
+  /** These parts, or all, with signed URLs, and whether the store has them. Rejects with `NotFound` at its end. */
+  async parts(upload: UploadInParts, numbers: number[] = []): Promise<UploadPart[]> {
+    return (await this.call(MediaService.method.signUploadParts, { ...upload, numbers })).parts;
+  }
+
+  /** Go on with an upload. Resolves to its media id; to nothing if it is gone. */
+  async #resumed(file: Blob, upload: UploadInParts, progress: (stored: number, size: number) => void) {
+    try {
+      await this.#sendParts(file, upload, progress);
+      await this.complete(upload.mediaId, upload.uploadId);
+      return upload.mediaId;
+    } catch (error) {
+      if (error instanceof Conflict) return undefined;
+      if (!(error instanceof NotFound)) throw error;
+    }
+    const status = await this.status(upload.mediaId).catch((error: unknown) => { // completed, aborted or expired
+      if (!(error instanceof NotFound)) throw error;
+    });
+    return status && [State.PROCESSING, State.READY].includes(status.state) ? upload.mediaId : undefined;
+  }
+
+  async #sendParts(file: Blob, upload: UploadInParts, progress: (stored: number, size: number) => void) {
+    for (const pauseMs of [...PAUSES_MS, undefined]) {
+      const parts = await this.parts(upload);
+      let stored = parts.reduce((sum, part) => sum + (part.stored ? Number(part.size) : 0), 0);
+      progress(stored, file.size);
+      let problem;
+      for (const { url, headers, offset, size } of parts.filter((part) => !part.stored)) {
+        const failed = await put(url, headers, file.slice(Number(offset), Number(offset + size)));
+        if (!failed) progress((stored += Number(size)), file.size);
+        problem ??= failed;
+      }
+      if (!problem) return;
+      if (pauseMs === undefined) throw new StoreRefused(problem.text);
+      await sleep(pauseMs);
+    }
+  }
+}
+
+/** Send bytes to the store. Resolves to what is wrong, or to nothing. */
+async function put(url: string, headers: Record<string, string>, body: Blob) {
+  try {
+    const answer = await fetch(url, { method: 'PUT', headers, body, signal: AbortSignal.timeout(PUT_MS) });
+    const text = await answer.text();
+    if (answer.ok) return undefined;
+    const isFinal = answer.status < 500 && answer.status !== 429;
+    return { text: `the object store answered ${answer.status}: ${text.slice(0, 200)}`, isFinal };
+  } catch (error) {
+    return { text: `the object store did not take it: ${(error as Error).message}`, isFinal: false };
+  }
+}

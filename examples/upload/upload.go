@@ -1,0 +1,59 @@
+// upload FILE TYPE: upload a file, wait until it is published, and print where it is.
+// What was begun is kept in FILE.upload, so that an upload that was killed goes on when the same command is run again.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"slices"
+	"strings"
+
+	"avion.example/media/client"
+)
+
+func main() {
+	ctx := context.Background()
+	path, contentType := os.Args[1], os.Args[2]
+	kept := path + ".upload"
+	media, err := client.FromEnvironment()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer media.Close()
+	upload := client.Upload{
+		Path: path, ContentType: contentType, Owner: "alice",
+		Progress: func(sent, size int64) { fmt.Fprintf(os.Stderr, "%d of %d bytes\n", sent, size) },
+		Begun: func(begun client.UploadInParts) error {
+			text, _ := json.Marshal(begun)
+			return os.WriteFile(kept, text, 0o600)
+		},
+	}
+	if text, err := os.ReadFile(kept); err == nil {
+		upload.Resume = &client.UploadInParts{}
+		if err := json.Unmarshal(text, upload.Resume); err != nil {
+			log.Fatal(err)
+		}
+	}
+	mediaID, err := media.Upload(ctx, upload)
+	if err != nil {
+		log.Fatal(err)
+	}
+	os.Remove(kept)
+	status, err := media.Wait(ctx, mediaID)
+	if failed := (*client.Failed)(nil); errors.As(err, &failed) {
+		fmt.Fprintf(os.Stderr, "%s (%s)\n", failed.Sentence, failed.Reason)
+		os.Exit(1)
+	} else if err != nil {
+		log.Fatal(err)
+	}
+	thumbnails := []string{}
+	for size := range status.Thumbnails {
+		thumbnails = append(thumbnails, size)
+	}
+	slices.Sort(thumbnails)
+	fmt.Println(mediaID, status.ContentType, strings.Join(thumbnails, " "))
+}

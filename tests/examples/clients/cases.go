@@ -1,0 +1,75 @@
+// What the client makes of a photo (arguments: path, id of nobody), one line of JSON for each case.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+
+	"avion.example/media/client"
+	"avion.example/media/client/mediapb"
+)
+
+func say(what ...any) {
+	text, _ := json.Marshal(what)
+	fmt.Println(string(text))
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		log.Fatal(err)
+	}
+	return value
+}
+
+func raised(what string, kind, err error) {
+	if !errors.Is(err, kind) {
+		log.Fatalf("%s: %v", what, err)
+	}
+	found := &client.Error{}
+	errors.As(err, &found)
+	reason := found.Reason
+	if errors.Is(err, client.ErrDeleted) {
+		reason = "DELETED"
+	}
+	fields := found.Fields
+	if fields == nil {
+		fields = map[string]string{}
+	}
+	say(what, reason, fields)
+}
+
+func main() {
+	ctx := context.Background()
+	photo, nobody := os.Args[1], os.Args[2]
+	media := must(client.FromEnvironment())
+	defer media.Close()
+	mediaID := must(media.Upload(ctx, client.Upload{Path: photo, ContentType: "image/jpeg", Owner: "alice"}))
+	must(media.Wait(ctx, mediaID))
+	say("not owned", must(media.Delete(ctx, "bob", mediaID))[0] == mediaID)
+	say("deleted", append([]string{}, must(media.Delete(ctx, "alice", mediaID))...))
+	_, err := media.Wait(ctx, mediaID)
+	raised("wait", client.ErrDeleted, err)
+	restored := must(media.UndeleteMedia(ctx, &mediapb.UndeleteMediaRequest{MediaIds: []string{mediaID}}))
+	say("restored", restored.Restored[0] == mediaID)
+	say("state", must(media.Wait(ctx, mediaID)).State.String())
+	_, err = media.GetMediaStatus(ctx, &mediapb.GetMediaStatusRequest{MediaId: nobody})
+	raised("unknown", client.ErrNotFound, err)
+	_, err = media.Upload(ctx, client.Upload{Path: photo, ContentType: "image/jpeg", Owner: "a b"})
+	raised("invalid", client.ErrInvalid, err)
+	granted := must(media.RequestMediaUpload(ctx, &mediapb.RequestMediaUploadRequest{
+		Filename: "a.jpg", ContentType: "image/jpeg", Size: 9,
+	}))
+	_, err = media.CompleteMediaUpload(ctx, &mediapb.CompleteMediaUploadRequest{MediaId: granted.MediaId})
+	raised("early", client.ErrConflict, err)
+	text := must(media.Upload(ctx, client.Upload{Path: os.Args[0]+".go", ContentType: "image/png", Filename: "program.png"}))
+	_, err = media.Wait(ctx, text)
+	failed := &client.Failed{}
+	if !errors.As(err, &failed) {
+		log.Fatal(err)
+	}
+	say("failed", failed.Reason, failed.Sentence, failed.Retryable)
+}

@@ -1,0 +1,37 @@
+// What the client makes of a photo (arguments: path, id of nobody), one line of JSON for each case.
+import { fileURLToPath } from 'node:url';
+import { Conflict, InvalidRequest, media, MediaClient, MediaDeleted, MediaFailed, NotFound } from 'avion-media-client';
+
+const [photo, nobody] = process.argv.slice(2);
+const client = MediaClient.fromEnvironment();
+const say = (...what) => console.log(JSON.stringify(what));
+
+async function raised(what, kind, call) {
+  try {
+    await call();
+  } catch (error) {
+    if (!(error instanceof kind)) throw error;
+    say(what, error.reason, error.fields);
+  }
+}
+
+const mediaId = await client.upload(photo, 'image/jpeg', { owner: 'alice' });
+await client.wait(mediaId);
+say('not owned', (await client.delete([mediaId], 'bob'))[0] === mediaId);
+say('deleted', await client.delete([mediaId], 'alice'));
+await raised('wait', MediaDeleted, () => client.wait(mediaId));
+say('restored', (await client.undelete([mediaId])).restored[0] === mediaId);
+say('state', media.MediaStatus_State[(await client.wait(mediaId)).state]);
+await raised('unknown', NotFound, () => client.status(nobody));
+await raised('invalid', InvalidRequest, () => client.upload(photo, 'image/jpeg', { owner: 'a b' }));
+const granted = await client.call(media.MediaService.method.requestMediaUpload, {
+  filename: 'a.jpg', contentType: 'image/jpeg', size: 9n,
+});
+await raised('early', Conflict, () => client.complete(granted.mediaId));
+try {
+  await client.wait(await client.upload(fileURLToPath(import.meta.url), 'image/png', { filename: 'program.png' }));
+} catch (error) {
+  if (!(error instanceof MediaFailed)) throw error;
+  say('failed', error.reason, error.message, error.retryable);
+}
+client.close();

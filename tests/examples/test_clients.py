@@ -1,0 +1,103 @@
+"""The clients in three languages do the same: uploads that go on after a kill, errors as types, deletion."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import new_media_id
+from tests.examples.commands import blocks, follow
+from tests.examples.conftest import ROOT, Secured, environment
+
+CASES = Path(__file__).parent / "clients"
+PART_BYTES, PARTS = 8 << 20, 5
+
+
+@dataclass
+class Language:
+    """How the programs of one language are started, and with what environment."""
+
+    name: str
+    upload: Sequence[str]
+    cases: Sequence[str]
+    environment: dict[str, str]
+
+
+@pytest.fixture(scope="module", params=["python", "node", "go"])
+def language(request: pytest.FixtureRequest, secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> Language:
+    """Programs that are built as their README says, and have the credentials of a caller."""
+    folder = secured.examples / "upload"
+    shell = environment(**secured.caller)
+    if request.param == "python":
+        shell["PYTHONPATH"] = str(secured.examples.parent / "clients/python")
+        return Language("python", ("python", str(folder / "upload.py")), ("python", str(CASES / "cases.py")), shell)
+    if request.param == "node":
+        package = secured.examples.parent / "clients/typescript"
+        follow("npm run --silent build", package, shell)
+        (folder / "node_modules").mkdir()
+        (folder / "node_modules/avion-media-client").symlink_to(package)
+        shutil.copy(CASES / "cases.mjs", folder)
+        return Language("node", ("node", str(folder / "upload.mjs")), ("node", str(folder / "cases.mjs")), shell)
+    _with_modules, with_packages = blocks(folder / "README.md", "Go")
+    follow("\n".join(with_packages.splitlines()[:-1]), folder, shell)
+    shutil.copy(CASES / "cases.go", folder)
+    follow(with_packages.splitlines()[-2].replace("-o upload upload.go", "-o cases cases.go"), folder, shell)
+    return Language("go", (str(folder / "upload"),), (str(folder / "cases"),), shell)
+
+
+def test_an_upload_goes_on_after_a_kill(
+    language: Language, secured: Secured, data_directory: Path, tmp_path: Path
+) -> None:
+    clip = (data_directory / "mp4-h264-faststart.mp4").read_bytes()
+    padding = PARTS * PART_BYTES - len(clip)
+    film = tmp_path / "film.mp4"
+    film.write_bytes(clip + padding.to_bytes(4) + b"free" + bytes(padding - 8))
+    command = [*language.upload, str(film), "video/mp4"]
+    before = secured.line.whole.total()
+    secured.line.cut_after(2 * PART_BYTES + PART_BYTES // 2)
+    with subprocess.Popen(command, env=language.environment, stderr=subprocess.PIPE) as first:
+        assert secured.line.lost.wait(60)
+        first.send_signal(signal.SIGKILL)
+    secured.line.restore()
+
+    second = subprocess.run(command, env=language.environment, capture_output=True, text=True, timeout=120, check=True)
+
+    assert second.stderr.splitlines()[0] == f"{2 * PART_BYTES} of {PARTS * PART_BYTES} bytes"
+    assert second.stdout.split()[1:] == ["video/mp4", "large", "medium", "small"]
+    assert secured.line.whole.total() == before + PARTS  # each part once
+    assert not film.with_name("film.mp4.upload").exists()
+
+
+def test_errors_and_deletions(language: Language, data_directory: Path) -> None:
+    photo, nobody = data_directory / "jpeg-orientation-6.jpg", new_media_id(JPEG, 1_700_000_000_000)
+    command = [*language.cases, str(photo), str(nobody)]
+    done = subprocess.run(command, env=language.environment, capture_output=True, text=True, timeout=120, check=False)
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        ["not owned", True],
+        ["deleted", []],
+        ["wait", "DELETED", {}],
+        ["restored", True],
+        ["state", "READY"],
+        ["unknown", "", {}],
+        ["invalid", "", {"owner": "OWNER_INVALID"}],
+        ["early", "NOTHING_UPLOADED", {}],
+        ["failed", "unsupported_type", "This type of file is not supported.", False],
+    ], done.stderr
+
+
+def test_the_generated_code_is_that_of_the_interface(tmp_path: Path) -> None:
+    """That of Python is checked by ``ops/generate-proto --check``."""
+    for name in ("go", "typescript"):
+        shutil.copytree(ROOT / "clients" / name, tmp_path / name, symlinks=True)
+    shutil.copytree(ROOT / "proto", tmp_path.parent / "proto", dirs_exist_ok=True)
+    follow((ROOT / "clients/generate").read_text(), tmp_path, environment())
+    for path in [*(tmp_path / "go/mediapb").iterdir(), *(tmp_path / "typescript/src/generated").rglob("*.ts")]:
+        assert path.read_text() == (ROOT / "clients" / path.relative_to(tmp_path)).read_text(), path

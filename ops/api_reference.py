@@ -110,6 +110,9 @@ CALLS = {
             duration={},
             blurhash="LEHV6nWB2yk8pyo0adR*.7kCMdnj",
             thumbnails={size: f"/thumbnail/{size}/{_ID}" for size in ("small", "medium", "large")},
+            path=f"/media/{_ID}",
+            owner="account:4711",
+            visibility="MEDIA_VISIBILITY_PUBLIC",
         ),
     ),
     "WatchMediaStatus": Call(
@@ -300,6 +303,9 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
             " they show the waveform",
             (),
         ),
+        "path": ("`READY`: path of the original at the origin", ()),
+        "owner": ("`READY`: the account that the upload named; empty if it named none", ()),
+        "visibility": ("`MEDIA_VISIBILITY_PUBLIC`: readable without a token", ()),
         "waveform": (
             f"`READY`, of audio: a byte for each of {WAVEFORM_SPANS} equal parts, the largest absolute value of all"
             " channels; 255 is full scale",

@@ -99,6 +99,11 @@ def all_of(any_id: AnyId, sizes: Iterable[str]) -> list[str]:
     return [original(any_id), *thumbnails(any_id, sizes), credentials(any_id), *uploaded]
 
 
+def original_path(any_id: AnyId | str) -> str:
+    """Return the origin path of an original."""
+    return f"/media/{any_id}"
+
+
 def credentials_path(any_id: AnyId | str) -> str:
     """Return the origin path of the manifest beside an original."""
     return f"/media/{any_id}/credentials"

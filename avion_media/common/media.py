@@ -47,7 +47,8 @@ class MediaFacts:
     videos, of which only some ranges are read. ``thumbnails`` lists the sizes that were made, which can differ from the
     present configuration; sizes that were also made as WebP are listed again with ``.webp``. It is empty for originals
     of an earlier version, which did not record it. ``credentials`` are those of the file before the scrub. Audio has no
-    pixels and no BlurHash; ``waveform`` has the peaks of `WAVEFORM_SPANS` equal parts, 255 for full scale.
+    pixels and no BlurHash; ``waveform`` has the peaks of `WAVEFORM_SPANS` equal parts, 255 for full scale. ``owner`` is
+    the account that the upload named; it is the only one that is not of the content.
     """
 
     format: MediaFormat
@@ -61,6 +62,7 @@ class MediaFacts:
     thumbnails: tuple[str, ...] = ()
     credentials: CredentialsState = CredentialsState.NONE
     waveform: bytes = b""
+    owner: str = ""
 
     def to_metadata(self) -> dict[str, str]:
         """User metadata for the object store (ASCII keys and values).
@@ -84,11 +86,13 @@ class MediaFacts:
             metadata[CREDENTIALS_METADATA] = str(self.credentials)
         if self.waveform:
             metadata["waveform"] = self.waveform.hex()
+        if self.owner:
+            metadata[OWNER_METADATA] = self.owner
         return metadata
 
     def is_of_same_file(self, other: MediaFacts) -> bool:
         """Return whether both are of the same content. Thumbnail sizes may differ, because they are configured."""
-        return replace(self, thumbnails=()) == replace(other, thumbnails=())
+        return replace(self, thumbnails=(), owner="") == replace(other, thumbnails=(), owner="")
 
 
 @dataclass(frozen=True, slots=True)

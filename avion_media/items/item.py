@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from avion_media.backends.queue import open_queues
 from avion_media.backends.redis import Redis
@@ -46,7 +46,6 @@ from avion_media.common.media import (
     MediaFacts,
     ThumbnailSize,
     in_all_formats,
-    owner_metadata,
     owner_of,
     possible_sizes,
     sizes_of,
@@ -164,7 +163,6 @@ class Items:
         write_original: WriteOriginal,
         *,
         replaced: MediaFacts | None = None,
-        owner: str = "",
         manifest: bytes = b"",
     ) -> MediaFacts | None:
         """Write everything, the original last. Return the facts of the original that is served now.
@@ -172,11 +170,11 @@ class Items:
         They can differ from ``facts``: another attempt was faster, and read another file that the client had PUT. The
         caller must then write the thumbnails of that file again (`write_thumbnails`). Return None if the media item was
         deleted before, and nothing was written. ``replaced``: the facts of the original that is overwritten, if any.
-        ``owner``: only uploads have one. ``manifest``: the content credentials to keep beside the original.
+        ``manifest``: the content credentials to keep beside the original.
         """
         if await self.statuses.is_deleted(str(any_id)):
             return None
-        store = self.store.get()
+        store, owner = self.store.get(), facts.owner
         await self.write_thumbnails(any_id, facts, thumbnails)
         if replaced is not None:  # first, because the new original does not name those sizes
             await self._remove_thumbnails(any_id, set(replaced.thumbnails) - thumbnails.keys())
@@ -189,7 +187,6 @@ class Items:
         held_bytes = facts.size_bytes + sum(map(len, thumbnails.values())) + len(manifest)
         if owner and isinstance(any_id, MediaId):
             await self.owners.add(owner, any_id, held_bytes)
-            metadata |= owner_metadata(owner)
         current = facts
         try:
             await write_original(store, keys.original(any_id), facts.format.content_type, metadata)
@@ -280,7 +277,7 @@ class Items:
         status = Status(str(any_id), State.READY, facts=facts, thumbnails=thumbnails)
         if not await self.statuses.put(status, ttl_s=READY_TTL_S, over=over):
             return False
-        await self._publish_end(any_id, "ready", {"content_type": facts.format.content_type}, dedup_key)
+        await self._publish_end(any_id, "ready", _details(facts, any_id, thumbnails), dedup_key)
         return True
 
     async def withdraw_after_failure(self, media_id: MediaId, facts: MediaFacts) -> None:
@@ -306,7 +303,7 @@ class Items:
         if reason is not Reason.BLOCKED:  # the block publishes an event of its own
             await self._publish_end(any_id, "failed", {"reason": str(reason)}, dedup_key)
 
-    async def _publish_end(self, any_id: AnyId, ending: str, details: dict[str, str], dedup_key: str) -> None:
+    async def _publish_end(self, any_id: AnyId, ending: str, details: dict[str, Any], dedup_key: str) -> None:
         kind = "media" if isinstance(any_id, MediaId) else "remote"
         await self.events.publish(f"{kind}.{ending}", str(any_id), details, dedup_key=dedup_key)
 
@@ -397,6 +394,21 @@ class Items:
     async def remove_incoming(self, media_id: MediaId) -> None:
         """Remove the upload, which is never served."""
         await self.store.get().delete([keys.incoming(media_id)])
+
+
+def _details(facts: MediaFacts, any_id: AnyId, thumbnails: Mapping[str, str]) -> dict[str, Any]:
+    """Return what an event says of a public media item: all that a page needs to show it."""
+    owner = {"owner": facts.owner} if facts.owner else {}
+    return owner | {
+        "content_type": facts.format.content_type,
+        "size": facts.size_bytes,
+        "width": facts.width,
+        "height": facts.height,
+        "duration": facts.duration_s,
+        "path": keys.original_path(any_id),
+        "thumbnails": thumbnails,
+        "visibility": "public",
+    }
 
 
 def _type_of(thumbnail: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 from avion_media.backends.files import SpooledSource, open_spool
@@ -141,12 +142,10 @@ class ProcessMedia(TaskHandler):
             facts, made = await self._processor.make(
                 visit, source, fmt, files, etag=info.etag, declared=declared, keep_credentials=keep
             )
+            facts = replace(facts, owner=owner_of(info.metadata) or owner_in(visit.task))
             writer = original_writer(made, source, facts, source_info=info)
             await ensure_lease()
-            owner = owner_of(info.metadata) or owner_in(visit.task)
-            current = await self._items.publish(
-                media_id, facts, made.thumbnails, writer, owner=owner, manifest=made.manifest
-            )
+            current = await self._items.publish(media_id, facts, made.thumbnails, writer, manifest=made.manifest)
         except (PreconditionFailed, ObjectMissing):
             # The client PUT again while we read, or a deletion removed the upload. The next attempt sees the new bytes,
             # or the tombstone.

@@ -72,6 +72,9 @@ FIELDS = {
         "animated": 10,
         "blurhash": 11,
         "thumbnails": 12,
+        "path": 13,
+        "owner": 14,
+        "visibility": 15,
         "has_credentials": 16,
         "credentials_path": 17,
         "waveform": 18,
@@ -117,6 +120,11 @@ CREDENTIALS = {
     "CONTENT_CREDENTIALS_DROP": 1,
     "CONTENT_CREDENTIALS_KEEP": 2,
 }
+VISIBILITIES = {
+    "MEDIA_VISIBILITY_UNSPECIFIED": 0,
+    "MEDIA_VISIBILITY_PUBLIC": 1,
+    "MEDIA_VISIBILITY_PRIVATE": 2,
+}
 STATES = {
     "STATE_UNSPECIFIED": 0,
     "PENDING_UPLOAD": 1,
@@ -147,7 +155,8 @@ def test_reflection_tells_the_contract(channel: grpc.Channel) -> None:
     for name, fields in FIELDS.items():
         message: Any = pool.FindMessageTypeByName(f"avion.{name}")
         assert {each.name: each.number for each in message.fields} == fields
-    for name, values in (("MediaStatus.State", STATES), ("ContentCredentials", CREDENTIALS)):
+    enums = {"MediaStatus.State": STATES, "ContentCredentials": CREDENTIALS, "MediaVisibility": VISIBILITIES}
+    for name, values in enums.items():
         enum = pool.FindEnumTypeByName(f"avion.{name}")
         assert {each.name: each.number for each in enum.values} == values
 

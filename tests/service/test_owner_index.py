@@ -14,7 +14,7 @@ from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually
-from tests.service.published import keys_of, violations
+from tests.service.published import key_of, keys_of, violations
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
@@ -162,6 +162,9 @@ def test_the_sweep_removes_what_a_crash_left_in_the_index(
 
 def test_what_is_sent_is_as_the_schemas_say(service: Service, redis_client: Any, data_directory: Path) -> None:
     media_id = uploaded(service, data_directory, "jpeg-gray.jpg", "image/jpeg", "erin")
+    from_redis = service.status(media_id)
+    redis_client.delete(key_of("media_status", media_id))
+    assert service.status(media_id) == from_redis  # as the object store has it
     refused = service.request_upload("cat.jpg", "image/jpeg", 5)
     assert service.put(refused, b"hello").status_code == 200
     service.complete(refused.media_id)
@@ -175,6 +178,11 @@ def test_what_is_sent_is_as_the_schemas_say(service: Service, redis_client: Any,
         return any(each["media_id"] == media_id and each["type"] == "media.deleted" for each in events)
 
     eventually(seen, "the deletion is published")
+    ready = next(each for each in events if (each["type"], each["media_id"]) == ("media.ready", media_id))
+    named = ("size", "width", "height", "path", "owner", "thumbnails", "content_type")
+    assert {name: ready[name] for name in named} == {name: getattr(from_redis, name) for name in named}
+    assert (ready["path"], ready["owner"], ready["duration"]) == (f"/media/{media_id}", "erin", 0)
+    assert (ready["visibility"], from_redis.visibility) == ("public", wire.MEDIA_VISIBILITY_PUBLIC)
     notices = [json.loads(fields["event"]) for _, fields in redis_client.xrange("drop_deleted")]
     assert {"media_ids": [media_id]} in notices
     for name, sent in (("media_event", events), ("drop_deleted", notices)):

@@ -27,7 +27,7 @@ _CHUNK = 500  # statuses that one script reads
 ANY_FAILURE = "*"
 READY_TTL_S = 3600.0  # the object store has it as well
 FAILED_TTL_S = 30 * 86_400.0  # only Redis has it
-_FACTS = 12  # fields of a status with facts
+_FACTS = 13  # fields of a status with facts
 
 
 def key_of(kind: str, media_id: str) -> str:
@@ -140,7 +140,7 @@ def _write(status: Status) -> str:
     numbers = f"{facts.size_bytes} {facts.width} {facts.height} {int(facts.animated)} {facts.duration_s:.3f}"
     names = ",".join(facts.thumbnails)
     shown = "" if tuple(status.thumbnails) == facts.thumbnails else ",".join(status.thumbnails)
-    more = f"{facts.credentials} {facts.waveform.hex()}"
+    more = f"{facts.credentials} {facts.waveform.hex()} {facts.owner}"
     return f"{code} {facts.format.name} {numbers} {facts.blurhash} {sha256} {names} {shown} {more}"
 
 
@@ -164,7 +164,7 @@ def _read(written: str, key: str) -> Status:
     if not fields:
         return Status(media_id, state)
     name, size_bytes, width, height, animated, duration_s, blurhash, sha256, names, shown, *more = fields[:_FACTS]
-    credentials, waveform = more
+    credentials, waveform, owner = more
     facts = MediaFacts(
         BY_NAME[name],
         int(size_bytes),
@@ -177,6 +177,7 @@ def _read(written: str, key: str) -> Status:
         thumbnails=parse_size_names(names),
         credentials=CredentialsState(credentials),
         waveform=bytes.fromhex(waveform),
+        owner=owner,
     )
     thumbnails = keys.origin_paths(media_id, parse_size_names(shown or names))
     return Status(media_id, state, facts=facts, thumbnails=thumbnails)

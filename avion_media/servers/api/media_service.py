@@ -357,9 +357,12 @@ def to_wire(status: Status) -> wire.MediaStatus:
         reason=str(status.reason) if status.reason else "",
         retryable=status.retryable,
         thumbnails=status.thumbnails,
+        visibility=wire.MEDIA_VISIBILITY_PUBLIC,
     )
     facts = status.facts
     if facts is not None:
+        message.path = keys.original_path(status.media_id)
+        message.owner = facts.owner
         message.content_type = facts.format.content_type
         message.size = facts.size_bytes
         message.width = facts.width

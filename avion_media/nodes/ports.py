@@ -90,7 +90,8 @@ async def origin(runtime: Runtime, child: Child[Address], *, config: HttpConfig)
         lambda: runtime.capabilities().to_dict(),
         links_credentials=runtime.config.upload.credentials_link,
     ).handle
-    server = HttpServer(handler, HttpLimits(max_connections=config.max_connections), refusal_headers=SAFETY_HEADERS)
+    limits = HttpLimits(max_connections=config.max_connections, keep_alive_s=config.keep_alive)
+    server = HttpServer(handler, limits, refusal_headers=SAFETY_HEADERS)
     runtime.observed.active_requests = lambda: server.requests
     slots = limiting(runtime, "http.connections", lambda: Limiter(server.connections, config.max_connections))
     with slots, runtime.draining("origin", server.drain):

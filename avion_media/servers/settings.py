@@ -66,6 +66,11 @@ class HttpConfig(Section):
         3600.0, ge=2, le=7 * 86400, description="Lifetime of redirect URLs; caches may keep a redirect for half of it"
     )
     max_connections: int = Field(1000, ge=1, description="Maximum open connections; further ones are closed")
+    keep_alive: Duration = Field(
+        75.0,
+        ge=1,
+        description="How long an idle connection stays open; must be longer than the proxy in front keeps its own",
+    )
 
 
 class AdminConfig(Section):

@@ -24,7 +24,7 @@ KEPT = 3 * THREADS  # connections for later requests: of the reader of bodies, o
 def service(redis_of_module: str, bucket: S3Bucket) -> Iterator[Service]:
     """An origin with few connections to its store."""
     environment = service_environment(
-        redis_of_module, bucket.address.endpoint_url, bucket.bucket, S3__THREADS=str(THREADS)
+        redis_of_module, bucket.address.endpoint_url, bucket.bucket, S3__THREADS=str(THREADS), HTTP__KEEP_ALIVE="1s"
     )
     with running(environment, roles="http") as service:
         yield service
@@ -81,3 +81,9 @@ def test_who_does_not_read_holds_no_connection_of_the_store(service: Service, pa
     finally:
         for visitor in visitors:
             visitor.close()
+
+
+def test_an_idle_connection_stays_as_long_as_it_was_set(service: Service) -> None:
+    host, port = service.http_url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as visitor:  # the default is 75 s
+        assert visitor.recv(1) == b""

@@ -71,7 +71,8 @@ class Request:
     path: str
     query: str | None
     headers: Mapping[str, str]
-    """By their names in lower case. Several lines of one name are one value, joined by commas (RFC 9110, 5.3)."""
+    """By their names in lower case. Several lines of one name are one value, joined by commas (RFC 9110, 5.3), or by
+    semicolons if they are cookies (RFC 9113, 8.2.3)."""
     peer: str
     read_body: Callable[[], Awaitable[bytes]]
     """Read the whole body, at most once. A client that waits for ``100 Continue`` gets it now."""
@@ -150,7 +151,8 @@ def decoded(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, value in lines:
         key, text = name.decode("ascii"), value.decode("latin-1")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        separator = "; " if key == "cookie" else ", "
+        headers[key] = f"{headers[key]}{separator}{text}" if key in headers else text
     return headers
 
 

@@ -244,3 +244,10 @@ async def test_a_body_that_is_cut_short_reaches_no_handler() -> None:
         await wire.send(head(b"Content-Length: 10", target=b"/body", method=b"POST") + b"abc")
         await wire.stream.send_eof()
         assert await wire.is_over()
+
+
+async def test_lines_of_one_name_are_one_value_and_cookies_stay_apart() -> None:
+    async with serving() as world:
+        await world.ask(head(b"Accept: a", b"Cookie: one=1", b"Accept: b", b"Cookie: two=2; three=3"))
+        headers = world.handlers.seen[0].headers
+        assert (headers["accept"], headers["cookie"]) == ("a, b", "one=1; two=2; three=3")

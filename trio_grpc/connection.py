@@ -68,9 +68,19 @@ class ServerConnection:
     def close(self) -> None:
         """Release everything. To be called once, when no handler is left."""
         self._is_closed = True
+        self._send_close_notify()
         self._shared.reactor.forget(self._fd)
         self._protocol.close()
         self._shared.ended(self._account, self._socket)
+
+    def _send_close_notify(self) -> None:
+        """End our output of TLS, so that the client knows that nothing was cut off (RFC 8446, 6.1). Once; never waits.
+
+        The client's own is not awaited. After an error of TLS, or of the socket, there is nothing to send.
+        """
+        if isinstance(self._socket, ssl.SSLSocket):
+            with suppress(OSError, ValueError):  # ValueError: TLS has ended already
+                self._socket.unwrap()
 
     def _act(self, function: Callable[..., None], *args: Any) -> None:
         """Do something, unless it is closed. A bug met ends the connection, but no other."""
@@ -94,6 +104,7 @@ class ServerConnection:
         elif state is ConnectionState.LAST_CALLS:
             self._protocol.finish_drain()
         elif state is ConnectionState.LINGER:
+            self._send_close_notify()
             with suppress(OSError):  # the client has left: the next read says so
                 self._socket.shutdown(socket.SHUT_WR)
         elif state is ConnectionState.CLOSED and self._running:

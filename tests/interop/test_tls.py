@@ -14,6 +14,18 @@ from tests.interop.serving import EchoServer, echo_server, in_thread
 from tests.interop.wire import echo_pb2 as wire
 from trio_grpc import GrpcLimits
 
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"  # and empty SETTINGS
+
+
+async def _secured(
+    server: EchoServer, certificates: Certificates, protocols: list[str]
+) -> trio.SSLStream[trio.SocketStream]:
+    context = ssl.create_default_context(cafile=str(certificates.ca_path))
+    if protocols:
+        context.set_alpn_protocols(protocols)
+    plain = await trio.open_tcp_stream("127.0.0.1", server.port)
+    return trio.SSLStream(plain, context, server_hostname="localhost")
+
 
 def _say_hello(server: EchoServer, credentials: grpc.ChannelCredentials) -> wire.EchoResponse:
     with grpc.secure_channel(f"localhost:{server.port}", credentials) as channel:
@@ -48,14 +60,27 @@ async def test_a_client_without_a_certificate_is_refused_when_they_are_asked_for
 
 @pytest.mark.parametrize("protocols", [[], ["http/1.1"]])
 async def test_a_client_that_does_not_speak_http2_is_closed(certificates: Certificates, protocols: list[str]) -> None:
+    async with (
+        echo_server(ssl_context=certificates.server_context()) as server,
+        await _secured(server, certificates, protocols) as stream,
+    ):
+        assert await stream.receive_some() == b""
+
+
+async def test_every_end_of_output_is_an_end_of_tls(certificates: Certificates) -> None:
+    """Without close_notify, `trio.SSLStream` raises BrokenResourceError."""
     async with echo_server(ssl_context=certificates.server_context()) as server:
-        context = ssl.create_default_context(cafile=str(certificates.ca_path))
-        if protocols:
-            context.set_alpn_protocols(protocols)
-        plain = await trio.open_tcp_stream("127.0.0.1", server.port)
-        async with trio.SSLStream(plain, context, server_hostname="localhost") as stream:
-            with pytest.raises(trio.BrokenResourceError):
-                await stream.receive_some()
+        broken, leaving, drained = [await _secured(server, certificates, ["h2"]) for _ in range(3)]
+        await broken.send_all(b"no preface of HTTP/2, but longer than one")
+        await leaving.receive_some()  # what the server says first
+        await (await leaving.unwrap())[0].aclose()
+        await drained.send_all(_PREFACE)
+        await drained.receive_some()
+        await server.server.drain(0.2)
+        for stream in (broken, drained):
+            async with stream:
+                while await stream.receive_some():
+                    pass
 
 
 async def test_a_client_without_tls_or_without_a_handshake_is_closed(certificates: Certificates) -> None:

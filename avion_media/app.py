@@ -56,8 +56,8 @@ def build_tree(runtime: Runtime, config: Config, before: Iterable[Node[Any]] = (
         return tree
 
     admin_port = worker("admin", partial(ports.admin, config=config, tree=whole))
-    origin = worker("origin", partial(ports.origin, config=config.http))
-    grpc = worker("grpc", partial(ports.grpc, config=config.grpc))
+    origin = worker("origin", partial(ports.origin, config=config))
+    grpc = worker("grpc", partial(ports.grpc, config=config))
     redis, store = worker("redis", foundation.redis), worker("store", foundation.store)
     by_role: dict[str, Callable[[], Node[Any]]] = {
         "processing": lambda: consumers.processing(runtime),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from trio_grpc.net import Networks
+
 
 @dataclass(frozen=True, slots=True)
 class GrpcLimits:
@@ -14,6 +16,8 @@ class GrpcLimits:
     """Maximum open connections; further ones are closed."""
     max_connections_per_peer: int = 500
     """Maximum connections of one peer (`trio_grpc.net.limiter` gives one peer at most half of all)."""
+    proxies: Networks = ()
+    """Where proxies connect from: each of their connections is a peer of its own, because many clients share it."""
     max_streams: int = 100
     """Maximum concurrent calls on one connection, as advertised. Clients retry further ones, which are refused."""
     max_calls: int = 1000

@@ -22,7 +22,7 @@ from trio_grpc.health import HealthService
 from trio_grpc.hooks import Hooks
 from trio_grpc.lifecycle import calls_end_of_drain
 from trio_grpc.limits import GrpcLimits
-from trio_grpc.net import Account, Bound, PeerLimiter, ResourceKind, peer_at
+from trio_grpc.net import Account, Bound, Networks, PeerLimiter, ResourceKind, account_name
 from trio_grpc.reflection import reflection_services
 from trio_grpc.running import Method, ServerContext, methods_of
 from trio_grpc.service import Service
@@ -204,7 +204,7 @@ class GrpcServer:
             idle = [connection for connection in self._connections.values() if connection.idle_since < math.inf]
             if idle:
                 min(idle, key=lambda connection: connection.idle_since).retire()
-        peer, limited_as = _peer_of(plain, address)
+        peer, limited_as = _peer_of(plain, address, self._shared.limits.proxies)
         account = self._limiter.account(limited_as)
         plain.setblocking(False)
         try:
@@ -241,14 +241,14 @@ class GrpcServer:
             connection.check(now)
 
 
-def _peer_of(connection: socket.socket, address: Any) -> tuple[Peer, str]:
+def _peer_of(connection: socket.socket, address: Any, proxies: Networks) -> tuple[Peer, str]:
     """Return who connects, and the name that its limits go by."""
     if connection.family == socket.AF_UNIX:
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         process, user, _group = _UCRED.unpack(credentials)
         return Peer(f"unix:{process}", user_id=user), f"unix:{user}"
     host, port = address[:2]  # of IPv6 it has more
-    return Peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"), peer_at(host)
+    return Peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"), account_name(host, port, proxies)
 
 
 def _set_inherited(listener: trio.socket.SocketType, limits: GrpcLimits) -> None:

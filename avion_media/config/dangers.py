@@ -36,6 +36,8 @@ def _dangers(config: ServerSettings) -> Iterator[str]:
         yield "REMOTE__TTL is below a minute: nearly each view of remote media asks their server again"
     if config.remote.allow_networks:
         yield "REMOTE__ALLOW_NETWORKS: other servers' URLs can reach inner addresses"
+    if any(each.prefixlen == 0 for each in config.http.trusted_proxies):
+        yield "HTTP__TRUSTED_PROXIES: each client can name any address as its own, and has no limit of its own"
     if not any(each.family is Family.IMAGE and each.name in config.decoders.enabled() for each in FORMATS):
         yield "DECODERS__*: no format of pictures is accepted"
     needed_bytes = largest_picture_bytes(config.upload.max_pixels, config.decoders.enabled())

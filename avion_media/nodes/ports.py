@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Container
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 
@@ -29,7 +30,7 @@ from avion_media.servers.console import Console, Sessions, Uploads
 from avion_media.servers.files import ADMIN_CONNECTIONS
 from avion_media.servers.http1 import AsgiServer, HttpLimits, HttpServer
 from avion_media.servers.origin.app import SAFETY_HEADERS, Origin
-from avion_media.servers.settings import GrpcConfig, HttpConfig, ServerSettings
+from avion_media.servers.settings import GrpcConfig, ServerSettings
 from supervisors import Child
 from trio_grpc import CallContext, GrpcLimits, GrpcServer, HealthService, Hooks, RpcError
 
@@ -79,23 +80,24 @@ async def serve_until_stopped(
         await trio.sleep_forever()
 
 
-async def origin(runtime: Runtime, child: Child[Address], *, config: HttpConfig) -> None:
+async def origin(runtime: Runtime, child: Child[Address], *, config: ServerSettings) -> None:
     """Media and thumbnails for the CDN."""
+    http = config.http
     handler = Origin(
         runtime.store,
         runtime.replay,
         runtime.moderation.status,
         runtime.telemetry,
-        config,
+        http,
         lambda: runtime.capabilities().to_dict(),
-        links_credentials=runtime.config.upload.credentials_link,
+        links_credentials=config.upload.credentials_link,
     ).handle
-    limits = HttpLimits(max_connections=config.max_connections, keep_alive_s=config.keep_alive)
+    limits = HttpLimits(http.max_connections, proxies=http.trusted_proxies, keep_alive_s=http.keep_alive)
     server = HttpServer(handler, limits, refusal_headers=SAFETY_HEADERS)
     runtime.observed.active_requests = lambda: server.requests
-    slots = limiting(runtime, "http.connections", lambda: Limiter(server.connections, config.max_connections))
+    slots = limiting(runtime, "http.connections", lambda: Limiter(server.connections, http.max_connections))
     with slots, runtime.draining("origin", server.drain):
-        listeners = await listen(child, config.bind, for_clients=runtime.lifecycle.accepting_connections)
+        listeners = await listen(child, http.bind, for_clients=runtime.lifecycle.accepting_connections)
         await serve_until_stopped(child, listeners, server.serve)
 
 
@@ -136,11 +138,12 @@ class ObservedCall(AbstractContextManager[None]):
         self._telemetry.record(instruments.RPC_DURATION, self._call.duration_s, **known)
 
 
-async def grpc(runtime: Runtime, child: Child[Address], *, config: GrpcConfig) -> None:
+async def grpc(runtime: Runtime, child: Child[Address], *, config: ServerSettings) -> None:
     """MediaService, health and reflection; and what wakes the watchers."""
+    grpc = config.grpc
     service = MediaService(runtime)
     health = HealthService()
-    tls, callers = open_tls(config), open_callers(config)
+    tls, callers = open_tls(grpc), open_callers(grpc)
     server = GrpcServer(
         [service.service],
         limits=limits_of(config),
@@ -149,7 +152,7 @@ async def grpc(runtime: Runtime, child: Child[Address], *, config: GrpcConfig) -
             map_exception,
             _on_error,
             observe=lambda call: ObservedCall(runtime.telemetry, methods, call),
-            authorise=None if callers is None else _Authorising(config, lambda: callers.value),
+            authorise=None if callers is None else _Authorising(grpc, lambda: callers.value),
         ),
     )
     ssl_context = None if tls is None else lambda: tls.value
@@ -161,10 +164,10 @@ async def grpc(runtime: Runtime, child: Child[Address], *, config: GrpcConfig) -
 
     forget = runtime.readiness.on_change(tell)
     try:
-        calls = limiting(runtime, "rpc.calls", lambda: Limiter(server.calls, config.max_calls))
-        connections = limiting(runtime, "rpc.connections", lambda: Limiter(server.connections, config.max_connections))
+        calls = limiting(runtime, "rpc.calls", lambda: Limiter(server.calls, grpc.max_calls))
+        connections = limiting(runtime, "rpc.connections", lambda: Limiter(server.connections, grpc.max_connections))
         with runtime.draining("grpc", server.drain), calls, connections:
-            listeners = await listen(child, config.bind, for_clients=runtime.lifecycle.accepting_connections)
+            listeners = await listen(child, grpc.bind, for_clients=runtime.lifecycle.accepting_connections)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_wake_watchers, runtime, service.watchers)
                 for files in (tls, callers):
@@ -176,12 +179,13 @@ async def grpc(runtime: Runtime, child: Child[Address], *, config: GrpcConfig) -
         forget()
 
 
-def limits_of(config: GrpcConfig) -> GrpcLimits:
+def limits_of(config: ServerSettings) -> GrpcLimits:
     """The transport's limits as configured."""
     return GrpcLimits(
-        max_connections=config.max_connections,
-        max_age_s=config.max_connection_age,
-        max_calls=config.max_calls,
+        max_connections=config.grpc.max_connections,
+        proxies=config.http.trusted_proxies,
+        max_age_s=config.grpc.max_connection_age,
+        max_calls=config.grpc.max_calls,
         max_message_bytes=_MAX_REQUEST_BYTES,
     )
 
@@ -248,7 +252,7 @@ async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettin
             *operation_routes(operations, gate),
         ],
     )
-    server = AsgiServer(app, _LIMITS)
+    server = AsgiServer(app, replace(_LIMITS, proxies=config.http.trusted_proxies))
     listeners = await listen(child, config.admin.bind)
     async with trio.open_nursery() as nursery:
         if operators is not None:

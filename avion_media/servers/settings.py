@@ -6,7 +6,17 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from avion_media.common.settings import BaseUrl, Bind, BindAddress, Duration, HttpUrl, OptionalBind, Section, Token
+from avion_media.common.settings import (
+    BaseUrl,
+    Bind,
+    BindAddress,
+    Duration,
+    HttpUrl,
+    Networks,
+    OptionalBind,
+    Section,
+    Token,
+)
 from avion_media.workers.settings import WorkerSettings
 
 
@@ -66,6 +76,11 @@ class HttpConfig(Section):
         3600.0, ge=2, le=7 * 86400, description="Lifetime of redirect URLs; caches may keep a redirect for half of it"
     )
     max_connections: int = Field(1000, ge=1, description="Maximum open connections; further ones are closed")
+    trusted_proxies: Networks = Field(
+        (),
+        description="Networks of the proxies in front of the origin, the console and gRPC: their connections do not"
+        " count as those of one client, and their `X-Forwarded-For` names the client",
+    )
     keep_alive: Duration = Field(
         75.0,
         ge=1,

@@ -2,6 +2,7 @@
 #
 #   varnishd -f ops/cdn/varnish.vcl -a :80 -s malloc,4g
 #   AVION_MEDIA_CDN__PURGE_URLS=http://varnish.internal
+#   AVION_MEDIA_HTTP__TRUSTED_PROXIES=<the address of this machine>
 #
 # What the origin says is immutable stays a day, then is asked for again by its ETag (304: no bytes). So a purge that never
 # arrived costs a day, not a year. While the origin drains, restarts or is unavailable, what is here goes on being served.

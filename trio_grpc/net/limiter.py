@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
+Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+
 _SCARCE_ABOVE = 0.9
 _IPV6_PREFIX = 64  # a client with one IPv6 address usually has the whole network
 
@@ -26,6 +28,23 @@ def peer_at(host: str) -> str:
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))
+
+
+@lru_cache(maxsize=1024)
+def is_in(host: str, networks: Networks) -> bool:
+    """Return whether an address is in one of the networks."""
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address
+    return any(address in network for network in networks)
+
+
+def account_name(host: str, port: int, proxies: Networks) -> str:
+    """Return the peer whose limits a connection from this address and port has.
+
+    Many clients share the address of a proxy, so each of its connections is a peer of its own.
+    """
+    return f"{host} {port}" if is_in(host, proxies) else peer_at(host)
 
 
 class ResourceKind(StrEnum):

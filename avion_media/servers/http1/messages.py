@@ -14,6 +14,8 @@ from typing import Protocol
 import h11
 import trio
 
+from trio_grpc.net import Networks, is_in, peer_at
+
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
 _AUTHORITY = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
 
@@ -22,6 +24,7 @@ Relayed = Callable[[trio.SocketStream, float], Awaitable[int]]
 
 Returns the number of bytes. Raises trio.BrokenResourceError if the client leaves or is too slow.
 """
+_FORWARDED = re.compile(r"\[([^]]+)\](?::[0-9]+)?|([^:]+)(?::[0-9]+)?|(.+)")  # some proxies add the port
 _FRAMING = frozenset({b"transfer-encoding", b"content-length", b"host", b"expect"})
 _PIECE_BYTES = 64 << 10  # a client must take so many within the timeout
 _LINGER_S = 1.0
@@ -34,6 +37,9 @@ class HttpLimits:
 
     max_connections: int = 1000
     max_connections_per_peer: int = 500
+    proxies: Networks = ()
+    """Where proxies connect from: each of their connections is a peer of its own, and their ``X-Forwarded-For`` names
+    the peer of a request."""
     max_head_bytes: int = 16 << 10
     """Maximum bytes of a request's header fields and target."""
     max_head_fields: int = 100
@@ -74,6 +80,7 @@ class Request:
     """By their names in lower case. Several lines of one name are one value, joined by commas (RFC 9110, 5.3), or by
     semicolons if they are cookies (RFC 9113, 8.2.3)."""
     peer: str
+    """An IPv4 address or IPv6 network: where the connection comes from, or whom a proxy names."""
     read_body: Callable[[], Awaitable[bytes]]
     """Read the whole body, at most once. A client that waits for ``100 Continue`` gets it now."""
 
@@ -159,6 +166,23 @@ def decoded(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     """Return fields in the form of h11."""
     return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+def client_behind(forwarded: str, peer: str, proxies: Networks) -> str:
+    """Return the peer that ``X-Forwarded-For`` names, as a proxy at ``peer`` sent it.
+
+    Each proxy appends the address that it was called from, so this is the last one that is not a proxy's own. What
+    stands before it comes from the client. Without such an address it is the proxy.
+    """
+    for each in reversed(forwarded.split(",")):
+        match = _FORWARDED.fullmatch(each.strip())
+        try:
+            host = "" if match is None else match[1] or match[2] or match[3]
+            if not is_in(host, proxies):
+                return peer_at(host)
+        except ValueError:  # no address
+            return peer
+    return peer
 
 
 async def send_steadily(stream: trio.SocketStream, pieces: Sequence[bytes | memoryview], timeout_s: float) -> bool:

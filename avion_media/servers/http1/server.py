@@ -43,6 +43,7 @@ from avion_media.servers.http1.messages import (
     RequestRefused,
     Response,
     check,
+    client_behind,
     decoded,
     encoded,
     linger,
@@ -50,7 +51,7 @@ from avion_media.servers.http1.messages import (
     send_steadily,
     target_of,
 )
-from trio_grpc.net import Bound, PeerLimiter, ResourceKind, peer_at
+from trio_grpc.net import Bound, PeerLimiter, ResourceKind, account_name, is_in, peer_at
 
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -103,10 +104,11 @@ class Cut(Exception):
 class HttpConnection:
     """One client's connection. `run` serves it to its end, and closes only our side."""
 
-    def __init__(self, stream: trio.SocketStream, peer: str, server: HttpServer) -> None:
+    def __init__(self, stream: trio.SocketStream, host: str, server: HttpServer) -> None:
         self._stream = stream
         self._socket = stream.socket
-        self._peer = peer
+        self._peer = peer_at(host)
+        self._is_proxy = is_in(host, server.limits.proxies)
         self._server = server
         self._limits = server.limits
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=server.limits.max_head_bytes)
@@ -227,7 +229,10 @@ class HttpConnection:
         check(head, self._limits)
         path, query = target_of(head)
         self._state = HttpState.ANSWERING
-        return Request(head.method.decode("ascii"), path, query, decoded(head.headers), self._peer, self._read_body)
+        headers, peer = decoded(head.headers), self._peer
+        if self._is_proxy:
+            peer = client_behind(headers.get("x-forwarded-for", ""), peer, self._limits.proxies)
+        return Request(head.method.decode("ascii"), path, query, headers, peer, self._read_body)
 
     async def _read_body(self) -> bytes:
         body = bytearray()
@@ -399,13 +404,15 @@ class HttpServer:
             longest_idle = min(self._open, key=lambda connection: connection.idle_since, default=None)
             if longest_idle is not None:
                 longest_idle.close_if_idle()
-        peer = ""
-        with suppress(OSError):  # the client has left
-            peer = peer_at(stream.socket.getpeername()[0])
-        account = self._limiter.account(peer)
+        try:
+            host, port = stream.socket.getpeername()[:2]
+        except OSError:  # the client has left
+            await trio.aclose_forcefully(stream)
+            return
+        account = self._limiter.account(account_name(host, port, self.limits.proxies))
         try:
             if account.take(connections=1):
-                connection = HttpConnection(stream, peer, self)
+                connection = HttpConnection(stream, host, self)
                 self._open.add(connection)
                 try:
                     await connection.run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import socket
 from contextlib import suppress
+from ipaddress import ip_network
 
 import pytest
 import trio
@@ -251,3 +252,10 @@ async def test_lines_of_one_name_are_one_value_and_cookies_stay_apart() -> None:
         await world.ask(head(b"Accept: a", b"Cookie: one=1", b"Accept: b", b"Cookie: two=2; three=3"))
         headers = world.handlers.seen[0].headers
         assert (headers["accept"], headers["cookie"]) == ("a, b", "one=1; two=2; three=3")
+
+
+@pytest.mark.parametrize(("network", "peer"), [("127.0.0.1/32", "198.51.100.7"), ("10.0.0.0/8", "127.0.0.1")])
+async def test_only_a_trusted_proxy_names_its_client(network: str, peer: str) -> None:
+    async with serving(HttpLimits(proxies=(ip_network(network),))) as world:
+        await world.ask(head(b"X-Forwarded-For: 198.51.100.7"))
+        assert world.handlers.seen[0].peer == peer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_network
 
 import pytest
 import trio
@@ -73,6 +74,15 @@ async def test_one_peer_cannot_take_all_connections() -> None:
         async with raw_client(server.port) as again:
             await again.send(again.call(1, HELLO))
             await again.read_until(lambda seen: seen.status(1) == "0")
+
+
+async def test_the_connections_of_a_proxy_are_those_of_many_peers() -> None:
+    limits = GrpcLimits(max_connections_per_peer=2, max_calls_per_peer=1, proxies=(ip_network("127.0.0.0/8"),))
+    async with served_all_along(limits) as server, AsyncExitStack() as held:
+        for _ in range(4):
+            client = await held.enter_async_context(raw_client(server.port))
+            await client.send(client.call(1, HELLO))
+            await client.read_until(lambda seen: seen.status(1) == "0")
 
 
 async def test_who_holds_connections_without_calls_makes_room_for_newcomers() -> None:

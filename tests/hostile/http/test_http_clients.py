@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from contextlib import AsyncExitStack
+from ipaddress import ip_network
 
 import pytest
 import trio
@@ -128,6 +130,13 @@ async def test_connections_beyond_the_limit_are_closed() -> None:
         await world.until_connections(1)
         async with world.client() as client:
             await client.get()
+
+
+async def test_the_connections_of_a_proxy_are_those_of_many_peers() -> None:
+    limits = HttpLimits(max_connections_per_peer=2, proxies=(ip_network("127.0.0.0/8"),))
+    async with attacked(limits) as world, AsyncExitStack() as held:
+        for _ in range(4):
+            await (await held.enter_async_context(world.client())).get()
 
 
 async def test_who_holds_connections_without_requests_makes_room_for_newcomers() -> None:

@@ -43,7 +43,7 @@ async def test_only_large_windows_are_taken_ahead_of_the_client() -> None:
                 return Response(200, {}, body)
 
             async with stream, trio.open_nursery() as nursery:
-                nursery.start_soon(HttpConnection(stream, "a client", HttpServer(handle, HttpLimits())).run)
+                nursery.start_soon(HttpConnection(stream, "127.0.0.1", HttpServer(handle, HttpLimits())).run)
                 await client.send_all(b"GET / HTTP/1.1\r\nHost: origin\r\nConnection: close\r\n\r\n")
                 received = 0
                 while data := await client.receive_some():

@@ -73,6 +73,18 @@ def test_promtool_accepts_the_rules_and_the_configuration() -> None:
     _promtool("check", "config", PROMETHEUS / "prometheus.yaml")
 
 
+def test_promtool_accepts_the_queries_of_dashboards_and_the_console(tmp_path: Path) -> None:
+    variables = {"$__rate_interval": "1m", "$namespace": ".*", "$instance": ".*"}
+    rules = []
+    for number, (_, query) in enumerate(_queries()):
+        for name, value in variables.items():
+            query = query.replace(name, value)
+        rules.append({"record": f"query:{number}", "expr": query})
+    path = tmp_path / "queries.yaml"
+    path.write_text(yaml.dump({"groups": [{"name": "queries", "rules": rules}]}))
+    _promtool("check", "rules", "--lint-fatal", path)
+
+
 def test_the_rules_pass_their_unit_tests() -> None:
     _promtool("test", "rules", *RULE_TESTS)
 
@@ -143,8 +155,22 @@ def test_texts_name_labels_that_their_queries_return() -> None:
 
 def test_recorded_series_are_used_and_there() -> None:
     recorded = {rule["record"] for rule in _rules() if "record" in rule}
-    used = {name for alert in _alerts() for name in re.findall(r"avion_media:\w+:\w+", alert["expr"])}
+    used = {name for _, query in _queries() for name in re.findall(r"avion_media:\w+:\w+", query)}
     assert used == recorded
+
+
+def test_the_page_of_service_levels_the_alerts_and_the_dashboard_agree() -> None:
+    page = (ROOT / "docs/service-levels.md").read_text()
+    targets = {name: float(percent) for percent, name in re.findall(r"\| ([\d.]+) % \|.*\| `(\w+)` \|", page)}
+    assert targets.keys() == {rule["record"].split(":")[1] for rule in _rules() if "record" in rule}
+    for name, percent in targets.items():
+        budget = f"{1 - percent / 100:.6g}"
+        mine = [query for _, query in _queries() if f"avion_media:{name}:" in query]
+        compared = [each for query in mine for each in re.findall(r":ratio_rate\w+ > ((?:[\d.]+ \* )?[\d.]+)", query)]
+        assert {each.split(" * ")[-1] for each in compared} == {budget}, name
+        assert set(re.findall(r"\) / ([\d.]+)$", "\n".join(mine), re.MULTILINE)) == {budget}, name
+        rates = {each.split(" * ")[0] for each in compared if "*" in each}
+        assert rates == set(re.findall(r"^\| page \|.*\| ([\d.]+) \|", page, re.MULTILINE))
 
 
 def test_buckets_in_queries_are_buckets_that_there_are() -> None:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import structlog
 
 from avion_media.backends.queue import Lease
-from avion_media.common.tasks import PROCESSING_QUEUE
+from avion_media.common.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
 from avion_media.common.telemetry import Telemetry, get_logger, instruments
+from avion_media.common.telemetry.attributes import FAILED_OUTCOMES, NONE
 from avion_media.common.telemetry.tracing import trace_of_subject
 
 _DEFECTS = frozenset({"internal"})
@@ -48,6 +49,7 @@ def observed_attempt(telemetry: Telemetry, path: str, queue_name: str, lease: Le
         messaging__system="redis",
         messaging__operation__name="process",
         messaging__operation__type="process",
+        messaging__consumer__group__name=CONSUMER_GROUP,
         messaging__destination__name=queue_name,
         messaging__message__id=task.task_id,
         avion__task__attempt=lease.attempt,
@@ -63,7 +65,8 @@ def observed_attempt(telemetry: Telemetry, path: str, queue_name: str, lease: Le
                 span.fail(end.reason)
             seconds = time.monotonic() - began_at
             where = {"messaging__destination__name": queue_name, "outcome": end.outcome}
-            telemetry.record(instruments.TASK_DURATION, seconds, **where)
+            error_type = end.outcome if end.outcome in FAILED_OUTCOMES else NONE
+            telemetry.record(instruments.TASK_DURATION, seconds, error__type=error_type, **where)
             telemetry.count(instruments.TASK_OUTCOMES, 1, reason=end.reason, **where)
             if end.outcome in _FINAL:
                 telemetry.record(instruments.TASK_COMPLETION, max(0.0, time.time() - lease.first_seen), **where)

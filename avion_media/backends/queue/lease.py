@@ -2,17 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias
+
+import trio
 
 from avion_media.backends.queue import scripts
 from avion_media.backends.queue.entries import QueueEntry, QueueKeys, delayed_member, flatten
 from avion_media.backends.redis import Argument, Redis, Script
-from avion_media.common.errors import LeaseLost
+from avion_media.common.errors import LeaseLost, RedisFull, Unavailable
 from avion_media.common.tasks import CONSUMER_GROUP
+from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, instruments
+from avion_media.common.telemetry.attributes import NONE, OTHER
 
 _CANCELLED = 2  # the answer of a renewal
 _Fence: TypeAlias = tuple[str, str, str, int]
+_ERRORS: dict[type[BaseException], str] = {
+    Unavailable: "unavailable",
+    RedisFull: "full",
+    LeaseLost: "lease_lost",
+    trio.Cancelled: "cancelled",
+}
+
+
+def record_operation(telemetry: Telemetry, queue: str, operation: str, began_at: float, error_type: str = NONE) -> None:
+    """Record an operation on a queue, ``send``, ``receive`` or ``settle``, that began at this monotonic time."""
+    telemetry.record(
+        instruments.QUEUE_OPERATIONS,
+        time.monotonic() - began_at,
+        messaging__operation__name=operation,
+        messaging__operation__type=operation,
+        messaging__consumer__group__name=NONE if operation == "send" else CONSUMER_GROUP,
+        messaging__destination__name=queue,
+        error__type=error_type,
+    )
+
+
+@contextmanager
+def measured(telemetry: Telemetry, queue: str, operation: str) -> Iterator[None]:
+    """Record the block as an operation on a queue, also if it fails."""
+    began_at, error_type = time.monotonic(), NONE
+    try:
+        yield
+    except BaseException as error:
+        error_type = _ERRORS.get(type(error), OTHER)
+        raise
+    finally:
+        record_operation(telemetry, queue, operation, began_at, error_type)
 
 
 class Lease:
@@ -33,8 +71,10 @@ class Lease:
         deliveries: int,
         dedup_ttl_ms: int,
         cancelled_by: str = "",
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._redis = redis
+        self._telemetry = telemetry
         self._keys = keys
         self._entry = entry
         self._fence: _Fence = (CONSUMER_GROUP, entry.entry_id, consumer, deliveries)
@@ -91,43 +131,44 @@ class Lease:
 
     async def complete(self) -> None:
         """Remove the task, whose effect is durable."""
-        await self._decide(scripts.COMPLETE, (*self._keys.dispatch, *self._dedup_marker()), self._forget())
-        self._ended = True
+        await self._settle(scripts.COMPLETE, (*self._keys.dispatch, *self._dedup_marker()), self._forget())
 
     async def retry(self, delay_s: float, error: str, *, count: bool = True, unavailable_since: float = 0.0) -> None:
         """Schedule the task again after ``delay_s`` seconds. With ``count=False`` this attempt is not used up."""
         fields = self._entry.to_fields(attempts=self.failures + count, error=error, unavailable_since=unavailable_since)
-        await self._decide(
+        await self._settle(
             scripts.RETRY, (*self._keys.dispatch, self._keys.delayed), (max(0.0, delay_s), delayed_member(fields))
         )
-        self._ended = True
 
     async def defer(self, pause_s: float, error: str) -> None:
         """Put the task back to its tenant, which has no turn for ``pause_s`` seconds. This attempt is not used up."""
         fields = self._entry.to_fields(attempts=self.failures, error=error, unavailable_since=self.unavailable_since)
-        await self._decide(scripts.DEFER, self._keys.dispatch, (max(0.0, pause_s), *flatten(fields)))
-        self._ended = True
+        await self._settle(scripts.DEFER, self._keys.dispatch, (max(0.0, pause_s), *flatten(fields)))
 
     async def release(self) -> None:
         """Queue the task again at once; neither an attempt nor a delivery is used up."""
-        await self._decide(scripts.RELEASE, self._keys.dispatch, ())
-        self._ended = True
+        await self._settle(scripts.RELEASE, self._keys.dispatch, ())
 
     async def dead_letter(self, error: str) -> None:
         """Make a dead letter of the task, with all its fields, ``error`` and its history."""
         fields = self._entry.to_fields(attempts=self.attempt, error=error)
-        await self._decide(
+        await self._settle(
             scripts.DEAD_LETTER,
             (*self._keys.dispatch, *self._dedup_marker()),
             (*self._forget(), *flatten(fields)),
         )
-        self._ended = True
 
     def _dedup_marker(self) -> tuple[str, ...]:
         return (self._keys.dedup_marker(self._entry.once),) if self._entry.once else ()
 
     def _forget(self) -> tuple[str, int]:
         return self.task.task_id, self._dedup_ttl_ms
+
+    async def _settle(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> None:
+        """End the lease by this script."""
+        with measured(self._telemetry, self._keys.stream, "settle"):
+            await self._decide(script, keys, args)
+        self._ended = True
 
     async def _decide(
         self, script: Script, keys: Sequence[str], args: Sequence[Argument], fence: _Fence | None = None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 import uuid
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -24,7 +25,7 @@ from avion_media.backends.queue import scripts
 from avion_media.backends.queue.consumers import ensure_group, read_consumers, remove_idle_consumers
 from avion_media.backends.queue.dead_letters import DeadLetters
 from avion_media.backends.queue.entries import UNCONFIRMED, QueueEntry, QueueKeys, delayed_member, flatten, task_fields
-from avion_media.backends.queue.lease import Lease
+from avion_media.backends.queue.lease import Lease, measured, record_operation
 from avion_media.backends.redis import Argument, Redis, RedisRefused, Reply
 from avion_media.common.errors import LeaseLost, Reason
 from avion_media.common.tasks import CONSUMER_GROUP, QUEUES, Queue, Task
@@ -143,7 +144,8 @@ class TaskQueue:
                 keys.append(self._keys.dedup_marker(dedup_key))
             oldest_ms = round(min(lost_if_older_s * 1000, _DEDUP_MS))
             script = scripts.FOLLOW_UP if follow_up else scripts.ENQUEUE
-            reply: bytes = await self._redis.run(script, keys, (task_id, _DEDUP_MS, oldest_ms, *flatten(entry)))
+            with measured(self._telemetry, self.name, "send"):
+                reply: bytes = await self._redis.run(script, keys, (task_id, _DEDUP_MS, oldest_ms, *flatten(entry)))
         if reply.decode() == task_id:
             self._telemetry.count(instruments.TASKS_SENT, messaging__destination__name=self.name)
         return reply.decode()
@@ -180,6 +182,7 @@ class TaskQueue:
         Malformed entries become dead letters. A cancel leaves no task without a worker: a task that was already taken
         is released, or returned (the caller's next wait is then cancelled).
         """
+        began_at = time.monotonic()
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()
             found = None
@@ -197,6 +200,7 @@ class TaskQueue:
             if lease is None:
                 continue
             if self._is_well_formed(lease):
+                record_operation(self._telemetry, self.name, "receive", began_at)
                 return lease
             await self._dead_letter_malformed(lease)
 
@@ -372,6 +376,7 @@ class TaskQueue:
             deliveries=deliveries,
             dedup_ttl_ms=self._dedup_ttl_ms,
             cancelled_by=cancelled_by.decode(errors="replace"),
+            telemetry=self._telemetry,
         )
         former = self._leases.get(lease.entry_id)
         if former is not None:

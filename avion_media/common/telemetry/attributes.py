@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from avion_media.common.errors import Dependency, Reason
 from avion_media.common.formats import FORMATS
-from avion_media.common.tasks import DROP_DELETED, QUEUES
+from avion_media.common.tasks import CONSUMER_GROUP, DROP_DELETED, QUEUES
 
 OTHER = "_OTHER"
 NONE = ""
@@ -75,10 +75,19 @@ SCHEME = Attribute("url.scheme", ("http",))
 MESSAGING_SYSTEM = Attribute("messaging.system", ("redis",))
 SEND = Attribute("messaging.operation.name", ("send",))
 PROCESS = Attribute("messaging.operation.name", ("process",))
+_OPERATIONS = ("send", "receive", "settle")
+OPERATION = Attribute("messaging.operation.name", _OPERATIONS)
+OPERATION_TYPE = Attribute("messaging.operation.type", _OPERATIONS)
+OPERATION_ERROR = Attribute("error.type", (NONE, "unavailable", "full", "lease_lost", "cancelled"))
+GROUP = Attribute("messaging.consumer.group.name", (CONSUMER_GROUP,))
+GROUP_OF_RECEIVER = Attribute("messaging.consumer.group.name", (NONE, CONSUMER_GROUP), "empty for `send`")
 DESTINATION = Attribute("messaging.destination.name", tuple(QUEUES))
 WAITED_IN = Attribute("messaging.destination.name", (*QUEUES, DROP_DELETED))
 _TASK_OUTCOMES = ("done", "rejected", "retried", "deferred", "dead_letter", "cancelled", "lease_lost")
 TASK_OUTCOME = Attribute("outcome", _TASK_OUTCOMES, "how an attempt ended")
+FAILED_OUTCOMES = ("retried", "deferred", "dead_letter", "lease_lost")
+"""Those that are failures to OpenTelemetry: the same as ``outcome``, for tools that know only its names."""
+TASK_ERROR = Attribute("error.type", (NONE, *FAILED_OUTCOMES))
 TASK_REASON = Attribute(
     "reason",
     (NONE, *_REASONS, *(str(each) for each in Dependency)),

@@ -129,7 +129,7 @@ TASK_DURATION = Instrument(
     "histogram",
     "s",
     "attempts at a task, from its delivery to its end",
-    (a.MESSAGING_SYSTEM, a.PROCESS, a.DESTINATION, a.TASK_OUTCOME),
+    (a.MESSAGING_SYSTEM, a.PROCESS, a.GROUP, a.DESTINATION, a.TASK_OUTCOME, a.TASK_ERROR),
     _SLOW,
 )
 TASK_OUTCOMES = Instrument(
@@ -147,6 +147,14 @@ TASK_COMPLETION = Instrument(
     "tasks from when they were first queued to their end, retries included",
     (a.DESTINATION, a.TASK_OUTCOME),
     (*_SLOW, 3600.0, 86400.0),
+)
+QUEUE_OPERATIONS = Instrument(
+    "messaging.client.operation.duration",
+    "histogram",
+    "s",
+    "operations of this process on the queues; of `receive`, those that returned a task, its wait for one included",
+    (a.MESSAGING_SYSTEM, a.OPERATION, a.OPERATION_TYPE, a.GROUP_OF_RECEIVER, a.DESTINATION, a.OPERATION_ERROR),
+    _FAST,
 )
 TASKS_SENT = Instrument(
     "messaging.client.sent.messages",

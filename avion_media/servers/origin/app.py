@@ -279,7 +279,8 @@ async def observed(
     known: dict[str, Any] = {"http__request__method": method, "url__scheme": "http", "http__route": route}
     started = time.monotonic()
     status, timing = 500, Timing()
-    name = method if route is OTHER else f"{method} {route}"
+    shown = "HTTP" if method is OTHER else method  # by the conventions
+    name = shown if route is OTHER else f"{shown} {route}"
     with telemetry.span(name, kind="server", link=media_id, **known) as span:
         try:
             response = await respond(request, route, timing)

@@ -34,11 +34,11 @@ from supervisors._errors import (
     is_shutdown,
     leaves_of,
     message_of,
+    stack_of,
 )
 from supervisors._journal import Journal
 from supervisors._policy import AutoShutdown, Intensity, Restart, RestartWindow, Strategy, restart_group
 from supervisors._record import Incarnation, Membership, Record
-from supervisors._stacks import stack_of
 from supervisors._state import OVER_AFTER, Event, EventKind, State
 
 STUCK_AFTER_S = 5.0  # a child that still runs so long after its cancellation is reported
@@ -52,8 +52,8 @@ class Engine:
     """The run-time state of a supervisor, from `serve` to its end; a restart makes a new one.
 
     ``own`` is the supervisor's node. With ``forgets`` its children are forgotten after their end, and stop all at once.
-    There can be thousands of them, so nothing iterates over all, except when the supervisor stops. ``tree_journal``
-    is that of its tree; a root has none yet. ``on_started`` reports the end of the start.
+    There can be thousands of them, so nothing iterates over all, except when the supervisor stops. ``on_started``
+    reports the end of the start.
     """
 
     own: Record
@@ -62,8 +62,7 @@ class Engine:
     auto_shutdown: AutoShutdown
     forgets: bool
     on_started: Callable[[], None]
-    tree_journal: Journal | None = None
-    cancel_grace_s: float = math.inf
+    cancel_grace_s: float
 
     def __post_init__(self) -> None:
         assert self.own.children is not None
@@ -71,7 +70,8 @@ class Engine:
         self.stopping = False
         self.started = False
         self.stop_deadline = math.inf  # only becomes earlier
-        self.journal = self.tree_journal or Journal(self.wake)
+        above = self.own.parent
+        self.journal = Journal(self.wake) if above is None or above.below is None else above.below.journal
         self._window = self.journal.windows.setdefault(self.own, RestartWindow(self.intensity))
         self._exits: deque[tuple[Record, BaseException | None]] = deque()
         self._turns: dict[Record, Batch] = {}  # the batch in which a child has a turn to start
@@ -121,9 +121,8 @@ class Engine:
         own, life = record.membership, record.life
         own.removed = own.removed or remove or self.forgets
         record.stays_down = not own.removed
-        if record.state in (State.WAITING, State.BACKOFF):
-            self._stop_before_start(record, "stop", now)
-        elif life is not None:
+        self._stop_before_start(record, "stop", now)
+        if life is not None:
             life.stop_by = min(life.stop_by, deadline)
             if life.stop_requested or not self.stopping:
                 self._ask_to_stop(record, "stop", now)
@@ -224,16 +223,14 @@ class Engine:
                 self.journal.deliver()
             except BaseException as exc:  # noqa: BLE001 - an observer's, such as KeyboardInterrupt; raised at the end
                 self._interrupted(exc)
-                self.wake()
 
     def _interrupted(self, exc: BaseException) -> None:
         now = trio.current_time()
         if isinstance(exc, trio.Cancelled):
-            # Trio repeats a cancel until the scope is left, so only the first one has a meaning. From here on the
-            # loop is shielded. The shield lasts at most `cancel_grace_s`, and then until the children have cleaned up.
-            if not self._scope.shield:
-                self._scope.shield = True
-                self.request_stop(_SHUTDOWN, now + self.cancel_grace_s)
+            # Trio repeats a cancel until the scope is left, so the loop is shielded from here on. The shield lasts at
+            # most `cancel_grace_s`, and then until the children have cleaned up.
+            self._scope.shield = True
+            self.request_stop(_SHUTDOWN, now + self.cancel_grace_s)
             return
         self._interruptions.append(exc)
         by_hand = [any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves_of(each)) for each in self._interruptions]
@@ -334,8 +331,7 @@ class Engine:
             self._turns.clear()  # nothing starts again
             self._last.to_stop = list(self.records.values())
             for record in self._last.to_stop:
-                if record.state in (State.WAITING, State.BACKOFF):
-                    self._stop_before_start(record, reason, now)
+                self._stop_before_start(record, reason, now)
         rightmost = self._last.next_to_stop()
         if rightmost is not None and not self.forgets:
             self._ask_to_stop(rightmost, reason, now)
@@ -349,9 +345,10 @@ class Engine:
         return rightmost is None
 
     def _stop_before_start(self, record: Record, reason: str, now: float) -> None:
-        record.reason = reason
-        self._ended(record, EventKind.STOPPED, now, None)
-        self._forget_if_gone(record)
+        if record.state in (State.WAITING, State.BACKOFF):
+            record.reason = reason
+            self._ended(record, EventKind.STOPPED, now, None)
+            self._forget_if_gone(record)
 
     def _ask_to_stop(self, record: Record, reason: str, now: float) -> None:
         """Request the stop of a child, unless that is done, and cancel it at the present deadline at the latest."""
@@ -391,7 +388,7 @@ class Engine:
         life.cancelled = True
         if record.below is not None:
             record.below.request_stop("kill", now)
-        elif record.children is None and life.scope is not None:
+        elif record.children is None:
             life.scope.cancel(f"{record.path}: {why}")
 
     # --- coming up ---
@@ -400,12 +397,9 @@ class Engine:
         life = record.begin(now)
         on_started = partial(self._has_started, record, record.incarnation)
         life.handle = handle = Child(record.path, record.incarnation, record.value, on_started)
-        # Shielded, so that a cancel from outside does not end all children at once, without order. Bounded by the
-        # start timeout, the grace and every stop deadline above: its supervisor reacts to them while the child runs.
-        life.scope = scope = trio.CancelScope(shield=True)
         self._emit(record, EventKind.STARTING, now)
         self._deadlines.set(record, now + record.policy.start_timeout_s)
-        spawn = partial(nursery.start_soon, self._incarnate, record, handle, scope, name=handle.path)
+        spawn = partial(nursery.start_soon, self._incarnate, record, handle, life.scope, name=handle.path)
         spawn() if record.context is None else record.context.run(spawn)
 
     @enable_ki_protection
@@ -509,7 +503,7 @@ class Engine:
         self._begin_batch(to_stop, to_start, not_before, f"restart of {record.path}")
 
     def _emit(self, record: Record, kind: EventKind, at: float, **details: Any) -> None:
-        number, is_raised = self.journal.next_seq(), record.is_awaited
+        number, is_raised = next(self.journal.numbers), record.is_awaited
         event = Event(number, at, record.path, kind, record.incarnation, is_raised=is_raised, **details)
         # Those of now, because the node may leave before the delivery.
         self.journal.emit(event, [node.observers for node in record.line() if node.observers])

@@ -1,7 +1,8 @@
-"""Errors of supervision. The ``__cause__`` is the child's own exception."""
+"""Errors of supervision, whose ``__cause__`` is the child's own exception; errors and stacks as text."""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from itertools import islice
 from typing import TypeGuard
@@ -9,6 +10,7 @@ from typing import TypeGuard
 import trio
 
 _MAX_TEXT = 500  # characters of an error kept in a snapshot: enough for a message, never a whole traceback
+_MAX_TASKS = 10  # of a stack: enough to see what they have in common
 
 
 class SupervisionError(Exception):
@@ -110,3 +112,18 @@ def message_of(error: BaseException) -> str:
         return str(error)
     except BaseException:  # noqa: BLE001 - also a SystemExit of `__str__`: it says nothing about the program
         return "its text cannot be shown"
+
+
+def stack_of(task: trio.lowlevel.Task) -> str:
+    """Return where a task waits, and the tasks in its nurseries: one line for each frame and its code."""
+    lines: list[str] = []
+    left = [task]
+    while left and len(lines) < _MAX_TASKS:
+        each = left.pop()
+        try:
+            frames = traceback.StackSummary.extract(each.iter_await_frames()).format()
+        except Exception as error:  # noqa: BLE001 - an awaitable that Trio cannot look into
+            frames = [f"  cannot be shown: {error!r}\n"]
+        lines.append(f"task {each.name}\n{''.join(frames)}")
+        left += [child for nursery in each.child_nurseries for child in nursery.child_tasks]
+    return "".join(lines).rstrip()

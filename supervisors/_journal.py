@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from itertools import count
 from weakref import WeakKeyDictionary
 
 from supervisors._errors import StartFailed, TooManyRestarts, text_of
@@ -33,7 +34,7 @@ class Journal:
     def __init__(self, wake: Callable[[], None]) -> None:
         self.windows: WeakKeyDictionary[object, RestartWindow] = WeakKeyDictionary()
         self._wake = wake
-        self._seq = 0
+        self.numbers = count(1)  # of events
         self._queue: deque[tuple[Event, list[Observers]]] = deque()
 
     def emit(self, event: Event, observers: list[Observers]) -> None:
@@ -42,17 +43,11 @@ class Journal:
             self._queue.append((event, observers))
             self._wake()
 
-    def next_seq(self) -> int:
-        """Return the number of the next event."""
-        self._seq += 1
-        return self._seq
-
     def deliver(self) -> None:
         """Log each event and call its observers. Their exceptions are logged; a BaseException is raised."""
         while self._queue:
             event, above = self._queue.popleft()
-            if events_log.isEnabledFor(event.level):
-                _log(event)
+            _log(event)
             for observers in above:
                 for callback in list(observers.values()):
                     try:

@@ -13,7 +13,7 @@ from trio.lowlevel import enable_ki_protection
 
 from supervisors._child import Child
 from supervisors._engine import AUTOMATIC_SHUTDOWN, Engine
-from supervisors._errors import Killed, NotRunning, SpecError, StartFailed
+from supervisors._errors import Killed, NotRunning, SpecError, StartFailed, SupervisionError
 from supervisors._policy import (
     AutoShutdown,
     Backoff,
@@ -153,15 +153,12 @@ class Node(Generic[T_co]):
         The children of a supervisor end with it, right to left and without grace. A root's `run` raises `Killed`.
         """
         record = self._record
-        engine = _engine_of(record.parent)
+        engine, root = _engine_of(record.parent), _engine_of(record)
         if engine is not None:
             engine.kill(record)
-            return record.up
-        root = _engine_of(record)
-        if root is not None:
+        elif root is not None:
             root.fail(Killed(ROOT), None, "kill", trio.current_time())
-            return True
-        return False
+        return record.up
 
     def snapshot(self) -> NodeState:
         """Return a frozen copy of the node and all below it. Can be called from any thread at any time."""
@@ -264,16 +261,14 @@ class Supervisor(Node[None]):
             raise RuntimeError(f"{self.path} is running already, or runs below another supervisor")
         record.membership = Membership()
         record.force(State.WAITING, trio.current_time())
-        await self._serve(on_started=task_status.started, cancel_grace_s=cancel_grace_s)
+        await self._serve(task_status.started, cancel_grace_s)
 
     async def _run_below(self, child: Child[Any]) -> None:
         """Run as the child of another supervisor."""
-        above = _engine_of(self._record.parent)
-        assert above is not None
-        await self._serve(tree_journal=above.journal, on_started=child.started)
+        await self._serve(child.started, math.inf)
 
-    async def _serve(self, **kwargs: Any) -> None:
-        engine = self._new_engine(**kwargs)
+    async def _serve(self, on_started: Callable[[], None], cancel_grace_s: float) -> None:
+        engine = self._new_engine(on_started=on_started, cancel_grace_s=cancel_grace_s)
         self._record.below = engine
         try:
             await engine.serve()
@@ -294,22 +289,20 @@ class Supervisor(Node[None]):
         try:
             return await node._until_started()
         except (trio.Cancelled, KeyboardInterrupt):
-            error = await self._take_back(node)
-            if error is not None:
-                raise StartFailed(node.path) from error
+            await self._take_back(node, StartFailed(node.path))
             raise
 
-    async def _take_back(self, node: Node[Any]) -> BaseException | None:
-        """Cancel and remove a child, wait for its end, and return what it raised meanwhile."""
+    async def _take_back(self, node: Node[Any], failure: SupervisionError) -> None:
+        """Cancel and remove a child, and wait for its end. If it raises meanwhile, raise ``failure`` from that."""
         record, engine = node._record, _engine_of(self._record)
         record.is_awaited = True  # the caller gets the error
         if engine is not None and record.parent is self._record:
             engine.stop_child(record, trio.current_time(), remove=True)
         # Shielded, so that no child is left without an owner. Bounded by the clean-up of the child.
         with trio.CancelScope(shield=True):
-            while record.parent is self._record:
-                await record.waiters.park()
-        return record.membership.error
+            await node.wait_down()
+        if record.membership.error is not None:
+            raise failure from record.membership.error
 
     @enable_ki_protection
     def _add(self, node: Node[Any]) -> Record:
@@ -335,8 +328,6 @@ class Supervisor(Node[None]):
         else:
             engine.stop_child(record, math.inf, remove=True)
         await node.wait_down()
-        while record.parent is self._record:
-            await record.waiters.park()
 
     def find(self, path: str) -> Node[object]:
         """Return the node with this path, counted from the root, whichever supervisor is called. Raises LookupError."""

@@ -104,9 +104,7 @@ class DynamicSupervisor(Supervisor):
         try:
             return await task.result()
         except (trio.Cancelled, KeyboardInterrupt):
-            error = await self._take_back(task)
-            if error is not None:
-                raise TaskFailed(task.path, "failed") from error
+            await self._take_back(task, TaskFailed(task.path, "failed"))
             raise
 
     def _place(self, nodes: list[Node[Any]]) -> None:
@@ -122,13 +120,13 @@ class Task(Node[None], Generic[R]):
         super().__init__(name, self._run, Policy(Restart.TEMPORARY, grace_s, math.inf, significant=False))
         self._record.keeps_error = True
         self._record.context = copy_context()
-        self._fn: Callable[[], Awaitable[R]] | None = fn
+        self._fn = fn
         self._result: list[R] = []
 
     async def _run(self, child: Child[Any]) -> None:
         child.started()
-        assert self._fn is not None
-        fn, self._fn = self._fn, None
+        fn = self._fn
+        del self._fn  # nothing else keeps what it holds
         self._result.append(await fn())
 
     def restart(self) -> NoReturn:

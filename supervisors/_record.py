@@ -6,13 +6,14 @@ import math
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import trio
 
 from supervisors._child import Child
 from supervisors._errors import SupervisionError, is_shutdown, text_of
-from supervisors._journal import Observers
+from supervisors._journal import Journal, Observers
 from supervisors._policy import Backoff, Policy, Restart
 from supervisors._state import LEGAL, OVER, UP, End, EventKind, NodeState, State
 
@@ -23,20 +24,22 @@ class Run(Protocol):
     """A supervisor that runs, as records and the supervisor above see it."""
 
     stopping: bool
+    journal: Journal
 
-    def request_stop(self, reason: str, deadline: float) -> None:
-        """Stop in order, and cancel the rest at ``deadline``. A later deadline than the present one is ignored."""
+    def request_stop(self, reason: str, deadline: float) -> None: ...
 
 
 @dataclass(slots=True)
 class Incarnation:
     """One life of a node, from the start of its task to its end. It is dropped then, so that it keeps no frame alive.
 
-    A root has no handle, no scope and no task of its own.
+    A root has no handle and no task of its own, and does not use the scope.
     """
 
+    # Shielded, so that a cancel from outside does not end all children at once, without order. Bounded by the start
+    # timeout, the grace and every stop deadline above: the supervisor reacts to them while the child runs.
+    scope: trio.CancelScope = field(default_factory=partial(trio.CancelScope, shield=True))
     handle: Child[Any] | None = None
-    scope: trio.CancelScope | None = None
     task: trio.lowlevel.Task | None = None
     started_at: float | None = None
     stop_requested: bool = False

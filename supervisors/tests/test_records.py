@@ -44,7 +44,8 @@ def test_an_incarnation_begins_with_nothing_of_the_one_before() -> None:
     first.cancelled, first.stop_requested, first.cancel_cause = True, True, TimeoutError()
     record.force(State.WAITING, 3.0)
     second = record.begin(3.0)
-    assert (second.handle, second.scope, second.cancel_cause, second.started_at) == (None, None, None, None)
+    assert (second.handle, second.cancel_cause, second.started_at) == (None, None, None)
+    assert second.scope is not first.scope
     assert (record.deadline, second.stop_by) == (math.inf, math.inf)
     assert [second.cancelled, second.stop_requested] == [False, False]
 

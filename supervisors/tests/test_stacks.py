@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import trio
 
-from supervisors._stacks import stack_of
+from supervisors._errors import stack_of
 
 from .probes import settled
 

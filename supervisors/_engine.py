@@ -25,19 +25,9 @@ from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from supervisors._batch import Batch, Deadlines
 from supervisors._child import Child
-from supervisors._errors import (
-    Killed,
-    StartFailed,
-    Stuck,
-    TooManyRestarts,
-    is_fatal,
-    is_shutdown,
-    leaves_of,
-    message_of,
-    stack_of,
-)
+from supervisors._errors import Killed, StartFailed, Stuck, TooManyRestarts, is_fatal, leaves_of, stack_of
 from supervisors._journal import Journal
-from supervisors._policy import AutoShutdown, Intensity, Restart, RestartWindow, Strategy, restart_group
+from supervisors._policy import AutoShutdown, Backoff, Intensity, Restart, RestartWindow, Strategy, restart_group
 from supervisors._record import Incarnation, Membership, Record
 from supervisors._state import OVER_AFTER, Event, EventKind, State
 
@@ -59,6 +49,7 @@ class Engine:
     own: Record
     intensity: Intensity
     strategy: Strategy
+    backoff: Backoff
     auto_shutdown: AutoShutdown
     forgets: bool
     on_started: Callable[[], None]
@@ -442,8 +433,6 @@ class Engine:
         own, life = record.membership, record.life
         assert life is not None
         kind, failure = record.judge(error)
-        if is_shutdown(error) and kind is not EventKind.STOPPED:
-            record.reason = message_of(error)
         record.end_life(kind, failure)
         again = kind is EventKind.FAILED or (kind is EventKind.RETURNED and record.policy.restart is Restart.PERMANENT)
         if error is not None and is_fatal(error):
@@ -472,19 +461,19 @@ class Engine:
             self.fail(escalation, failure or error, f"too many restarts of {record.path}")
             self._emit(self.own, EventKind.ESCALATED, now, error=escalation)
         else:
-            healthy = life.started_at is not None and now - life.started_at >= record.backoff.healthy_after_s
+            backoff = record.policy.backoff or self.backoff
+            healthy = life.started_at is not None and now - life.started_at >= backoff.healthy_after_s
             own.failures = 1 if healthy else own.failures + 1
             record.note_failure(failure)
             self._emit(record, kind, now, error=failure, reason=record.reason)
-            self._restart_later(record, now)
+            self._restart_later(record, now, backoff.delay_s(own.failures, random.random()))
         self._forget_if_gone(record)
 
-    def _restart_later(self, record: Record, now: float) -> None:
+    def _restart_later(self, record: Record, now: float, delay_s: float) -> None:
         """Stop the group of a failed child now, and start it again after the child's backoff.
 
         Batches that share a child with it are merged, with the latest time.
         """
-        delay_s = record.backoff.delay_s(record.membership.failures, random.random())
         record.enter(State.BACKOFF, now)
         self._emit(record, EventKind.BACKOFF, now, delay_s=delay_s)
         group = set(restart_group(self.strategy, self.records.values(), record))

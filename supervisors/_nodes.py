@@ -224,7 +224,7 @@ class Supervisor(Node[None]):
         self._records: dict[str, Record] = {}
         self._record.children = self._records
         # Makes the engine of one run.
-        self._new_engine = partial(Engine, self._record, intensity, strategy, auto_shutdown, forgets=False)
+        self._new_engine = partial(Engine, self._record, intensity, strategy, backoff, auto_shutdown, forgets=False)
         self._place(list(children))
 
     @property
@@ -366,7 +366,8 @@ class Supervisor(Node[None]):
                 check_escalates(node.name, self._intensity, record.policy.backoff or self._backoff)
             names.add(node.name)
         for node in nodes:
-            node._record.enter_tree(self._record, node._record.policy.backoff or self._backoff)
+            self._records[node.name] = node._record
+            node._record.parent = self._record
 
 
 @asynccontextmanager

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import trio
 
 from supervisors._child import Child
-from supervisors._errors import SupervisionError, is_shutdown, text_of
+from supervisors._errors import SupervisionError, is_shutdown, message_of, text_of
 from supervisors._journal import Journal, Observers
-from supervisors._policy import Backoff, Policy, Restart
+from supervisors._policy import Policy, Restart
 from supervisors._state import LEGAL, OVER, UP, End, EventKind, NodeState, State
 
 ROOT = "/"
@@ -79,7 +79,6 @@ class Record:
     parent: Record | None = None
     children: dict[str, Record] | None = None
     observers: Observers = field(default_factory=dict)  # only a supervisor gets any
-    backoff: Backoff = field(default_factory=Backoff)  # set by the supervisor that adds the node
     below: Run | None = None  # while this node is a supervisor that runs
     former_path: str | None = None
     state: State = State.WAITING
@@ -108,13 +107,6 @@ class Record:
     def line(self) -> list[Record]:
         """Return this node and all above it, up to the root."""
         return [self] if self.parent is None else [self, *self.parent.line()]
-
-    def enter_tree(self, parent: Record, backoff: Backoff) -> None:
-        """Take a place below ``parent``, as its last child."""
-        assert parent.children is not None
-        parent.children[self.name] = self
-        self.parent = parent
-        self.backoff = backoff
 
     def leave(self) -> None:
         """Give up the place in the tree; the path stays readable."""
@@ -178,11 +170,13 @@ class Record:
         return self.life
 
     def judge(self, error: BaseException | None) -> tuple[EventKind, BaseException | None]:
-        """Return what kind of end it was that raised ``error``, and what was wrong with it."""
+        """Return what kind of end it was that raised ``error``, and what was wrong. Keep the reason of a shutdown."""
         life = self.life
         assert life is not None
         if life.stop_requested:  # a cancel that the child passed on is not an error then
             return EventKind.STOPPED, None if is_shutdown(error) or isinstance(error, trio.Cancelled) else error
+        if is_shutdown(error):
+            self.reason = message_of(error)
         if life.cancel_cause is not None:
             life.cancel_cause.__cause__ = error
             return EventKind.FAILED, life.cancel_cause

@@ -72,14 +72,17 @@ def test_which_states_are_over_and_which_are_up(state: State) -> None:
     assert record.up is (state in (State.STARTING, State.RUNNING, State.STOPPING))
 
 
+def place(record: Record, above: Record) -> None:
+    above.children = {record.name: record}
+    record.parent = above
+
+
 def test_a_former_place_leaves_its_path() -> None:
     above, record = record_of(), record_of()
-    above.name, above.children = "pool", {"a": record}
-    record.enter_tree(above, record.backoff)
+    above.name = "pool"
+    place(record, above)
     assert record.path == "a"  # the root is no part of a path
-    higher = record_of()
-    higher.children = {"pool": above}
-    above.enter_tree(higher, above.backoff)
+    place(above, record_of())
     assert record.path == "pool/a"
     record.leave()
     assert (record.path, record.parent, above.children) == ("pool/a", None, {})

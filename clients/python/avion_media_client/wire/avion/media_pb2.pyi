@@ -14,11 +14,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class MediaVisibility(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MEDIA_VISIBILITY_UNSPECIFIED: _ClassVar[MediaVisibility]
+    MEDIA_VISIBILITY_PUBLIC: _ClassVar[MediaVisibility]
+    MEDIA_VISIBILITY_PRIVATE: _ClassVar[MediaVisibility]
+
 class ContentCredentials(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CONTENT_CREDENTIALS_UNSPECIFIED: _ClassVar[ContentCredentials]
     CONTENT_CREDENTIALS_DROP: _ClassVar[ContentCredentials]
     CONTENT_CREDENTIALS_KEEP: _ClassVar[ContentCredentials]
+MEDIA_VISIBILITY_UNSPECIFIED: MediaVisibility
+MEDIA_VISIBILITY_PUBLIC: MediaVisibility
+MEDIA_VISIBILITY_PRIVATE: MediaVisibility
 CONTENT_CREDENTIALS_UNSPECIFIED: ContentCredentials
 CONTENT_CREDENTIALS_DROP: ContentCredentials
 CONTENT_CREDENTIALS_KEEP: ContentCredentials
@@ -99,7 +108,7 @@ class GetMediaStatusRequest(_message.Message):
     def __init__(self, media_id: _Optional[str] = ...) -> None: ...
 
 class MediaStatus(_message.Message):
-    __slots__ = ("media_id", "state", "reason", "retryable", "content_type", "size", "width", "height", "duration", "animated", "blurhash", "thumbnails", "has_credentials", "credentials_path", "waveform")
+    __slots__ = ("media_id", "state", "reason", "retryable", "content_type", "size", "width", "height", "duration", "animated", "blurhash", "thumbnails", "path", "owner", "visibility", "has_credentials", "credentials_path", "waveform")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[MediaStatus.State]
@@ -133,6 +142,9 @@ class MediaStatus(_message.Message):
     ANIMATED_FIELD_NUMBER: _ClassVar[int]
     BLURHASH_FIELD_NUMBER: _ClassVar[int]
     THUMBNAILS_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    VISIBILITY_FIELD_NUMBER: _ClassVar[int]
     HAS_CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
     CREDENTIALS_PATH_FIELD_NUMBER: _ClassVar[int]
     WAVEFORM_FIELD_NUMBER: _ClassVar[int]
@@ -148,10 +160,13 @@ class MediaStatus(_message.Message):
     animated: bool
     blurhash: str
     thumbnails: _containers.ScalarMap[str, str]
+    path: str
+    owner: str
+    visibility: MediaVisibility
     has_credentials: bool
     credentials_path: str
     waveform: bytes
-    def __init__(self, media_id: _Optional[str] = ..., state: _Optional[_Union[MediaStatus.State, str]] = ..., reason: _Optional[str] = ..., retryable: _Optional[bool] = ..., content_type: _Optional[str] = ..., size: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., animated: _Optional[bool] = ..., blurhash: _Optional[str] = ..., thumbnails: _Optional[_Mapping[str, str]] = ..., has_credentials: _Optional[bool] = ..., credentials_path: _Optional[str] = ..., waveform: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, media_id: _Optional[str] = ..., state: _Optional[_Union[MediaStatus.State, str]] = ..., reason: _Optional[str] = ..., retryable: _Optional[bool] = ..., content_type: _Optional[str] = ..., size: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., animated: _Optional[bool] = ..., blurhash: _Optional[str] = ..., thumbnails: _Optional[_Mapping[str, str]] = ..., path: _Optional[str] = ..., owner: _Optional[str] = ..., visibility: _Optional[_Union[MediaVisibility, str]] = ..., has_credentials: _Optional[bool] = ..., credentials_path: _Optional[str] = ..., waveform: _Optional[bytes] = ...) -> None: ...
 
 class SignUploadPartsRequest(_message.Message):
     __slots__ = ("media_id", "upload_id", "numbers")

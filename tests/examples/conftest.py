@@ -33,7 +33,9 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkout = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "examples", checkout / "examples", ignore=shutil.ignore_patterns(*_BUILT, "__pycache__"))
     shutil.copytree(ROOT / "proto", checkout / "proto")
-    shutil.copytree(ROOT / "clients", checkout / "clients", ignore=shutil.ignore_patterns("node_modules", "dist", "__pycache__"))
+    shutil.copytree(
+        ROOT / "clients", checkout / "clients", ignore=shutil.ignore_patterns("node_modules", "dist", "__pycache__")
+    )
     for lock in [*(ROOT / "examples").glob("*/package-lock.json"), ROOT / "clients/typescript/package-lock.json"]:
         folder = lock.parent
         (checkout / folder.relative_to(ROOT) / "node_modules").symlink_to(folder / "node_modules")

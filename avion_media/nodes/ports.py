@@ -17,6 +17,7 @@ from avion_media.common.telemetry import NO_SPAN, Span, Telemetry, get_logger, i
 from avion_media.common.telemetry.attributes import OTHER, RPC_FAULTS
 from avion_media.nodes.credential_reload import open_callers, open_operators, open_tls
 from avion_media.nodes.gauges import limiting
+from avion_media.operations.review import Review
 from avion_media.operations.table import Operations
 from avion_media.process.runtime import Limiter, Runtime
 from avion_media.process.tree import Address, Tree
@@ -241,7 +242,8 @@ async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettin
     uploads = Uploads(MediaService(runtime)) if config.admin.uploads else None  # nobody watches in the upload box
     runtime.kill = tree().kill if config.chaos.enabled else None
     operations = Operations(runtime)
-    console = Console(runtime, config, tree(), gate, sessions, operations, uploads=uploads)
+    reviews = Review(runtime, operations)
+    console = Console(runtime, config, tree(), gate, sessions, operations, reviews, uploads=uploads)
     app = admin_application(
         readiness=runtime.report,
         tree=lambda: {"phase": str(runtime.lifecycle.phase), **tree().describe()},
@@ -257,5 +259,6 @@ async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettin
     async with trio.open_nursery() as nursery:
         if operators is not None:
             nursery.start_soon(operators.watch)
+        nursery.start_soon(reviews.run)
         await serve_until_stopped(child, listeners, server.serve)
         nursery.cancel_scope.cancel()

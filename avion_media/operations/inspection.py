@@ -106,7 +106,7 @@ async def moderation_records(
     except UnreadableRecord as error:
         found.append({"record": "held", "unreadable": error.why, "next": _UNREADABLE})
     if held is not None:
-        is_waiting = waits(status)
+        is_waiting = waits(held, status)
         decide = f"decide: `avion-media review release {media_id}` or `avion-media review block {media_id}`"
         review = {
             "record": "held" if is_waiting else "released",

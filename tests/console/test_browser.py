@@ -25,6 +25,7 @@ WAIT_MS = 60_000
 DEAD = "{media_processing_queue}:dlq"
 IDS = [f"01M88C0SJ305C5J3D3BYCKGC{number:02d}" for number in range(60)]
 HELD = [f"01M88C0SJ305C5J3D3BYCKGD{number:02d}" for number in range(3)]
+REVIEWED = [f"01M88C0SJ305C5J3D3BYCKGF{number:02d}" for number in range(60)]
 BLOCKED = "01M88C0SJ305C5J3D3BYCKGE00"
 MAX_PAGE_BYTES = 60 * 1024
 MANY, RATE = 10_000, 1_500
@@ -158,6 +159,7 @@ def add_dead_letter(client: redis.Redis, media_id: str, error: str = "internal: 
         f"/moderation?q={'ab' * 32}&show={HELD[0]}",
         f"/moderation?part=lists&q={BLOCKED}",
         "/moderation?part=blocked",
+        "/review",
         "/system",
         "/audit",
         "/confirm?action=drop&all=1&reason=poison",
@@ -407,7 +409,7 @@ def test_held_media_are_looked_at_released_and_blocked(page: Page, dev: Developm
     rows = page.locator("tbody tr")
     expect(rows).to_have_count(3)
     first = page.locator(f"#held-{HELD[0]}")
-    expect(first).to_contain_text("of list own (an advert) at distance 0")
+    expect(first).to_contain_text("of list own (an advert) at distance 0")  # a record without its entry
     expect(first).to_contain_text("2 files")
     expect(page.locator(".evidence")).to_have_count(0)  # covered until it is asked for
     first.get_by_role("link", name="Show the preview").click()
@@ -436,6 +438,100 @@ def test_held_media_are_looked_at_released_and_blocked(page: Page, dev: Developm
     expect(page.locator(f"#blocked-{HELD[1]}")).to_contain_text("report 4712")
     page.goto(f"{dev.console_url}/audit")
     expect(page.locator("tbody tr", has_text="Look").first).to_contain_text(HELD[0])
+
+
+@pytest.fixture
+def twenty(moderated: Objects, data_directory: Path) -> list[str]:
+    """Twenty held media that no other test has, the one that waits longest first."""
+    moderated.remove("moderation/held/")
+    del REVIEWED[:20]
+    picture = (data_directory / "jpeg-gray.jpg").read_bytes()
+    for number, media_id in enumerate(REVIEWED[:20]):
+        entry = {"list": "shared", "hash": "ab" * 32, "distance": number, "label": "an advert"}
+        facts = {"content_type": "image/jpeg", "size_bytes": 90_000, "width": 600, "height": 450}
+        task = {"media_id": media_id, "type": "thumbnail", "owner": "alice"}
+        held = {"media_id": media_id, "at": f"2026-11-24T08:00:{number:02d}.000+00:00", "match": "pdq", "pdq": ""}
+        objects = {f"quarantine/{media_id}/{name}": picture for name in ("incoming", "preview")}
+        for key, body in objects.items():
+            moderated.put(key, body)
+        record = {**held, "queue": "media_processing_queue", "fields": task, "entry": entry, **facts}
+        moderated.put(f"moderation/held/{media_id}", record)
+    return REVIEWED[:20]
+
+
+def test_twenty_are_reviewed_by_the_keyboard_alone(
+    page: Page, dev: Development, twenty: list[str], moderated: Objects
+) -> None:
+    page.goto(f"{dev.console_url}/moderation")
+    page.get_by_role("button", name="Start reviewing").click()
+    looked = []
+    page.on("request", lambda request: looked.append(request.url) if request.url.endswith("/preview") else None)
+    pressed = []
+    for number, media_id in enumerate(twenty[:-1], 1):
+        expect(page.locator("h1")).to_have_text(f"Item {number} of 20")
+        dock = page.locator(".dock")
+        expect(dock).to_be_focused()
+        expect(dock).to_have_accessible_name(f"Decide about {media_id[:8]}…{media_id[-6:]}")
+        page.wait_for_timeout(450)  # a key that is held decides once
+        keys = ["b", "2"] if number % 4 == 0 else ["r"]
+        for key in keys:
+            page.keyboard.press(key)
+            if key == "b":
+                expect(page.locator(".ask:visible")).to_be_focused()
+        pressed += keys
+    assert len(pressed) <= 2 * len(twenty)
+    expect(page.locator("h1")).to_have_text("Item 20 of 20")
+    assert not looked  # a covered picture is not loaded
+    page.wait_for_timeout(450)
+    page.keyboard.press("v")
+    expect(page.locator(".look[open] img")).to_have_js_property("complete", True)
+    assert set(looked) == {f"{dev.admin_url}/console/moderation/{twenty[-1]}/preview"}
+    page.wait_for_timeout(450)
+    page.keyboard.press("n")
+    page.keyboard.type("fan art")
+    page.keyboard.press("Enter")
+    page.keyboard.press("r")
+    expect(page.locator("h1")).to_have_text("All reviewed")
+    page.wait_for_timeout(450)
+    page.keyboard.press("u")
+    expect(page.locator("h1")).to_have_text("Item 20 of 20")
+    page.wait_for_timeout(450)
+    page.keyboard.press("s")
+    expect(page.locator("h1")).to_have_text("All reviewed")
+    assert_fits_and_is_accessible(page)
+    for media_id in (twenty[0], twenty[18]):
+        assert dev_status(dev, media_id) == "READY"
+    eventually(lambda: moderated.has(f"moderation/blocked/{twenty[3]}"), "the block")
+    assert moderated.has(f"moderation/held/{twenty[19]}")  # taken back, and skipped
+    page.goto(f"{dev.console_url}/audit")
+    expect(page.locator("tbody tr", has_text=twenty[3])).to_contain_text("Another version of it")
+
+
+def test_two_browsers_never_review_the_same_and_it_works_without_script(
+    page: Page, browser: Browser, dev: Development, twenty: list[str]
+) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    other = context.new_page()
+    for each in (page, other):
+        each.goto(f"{dev.console_url}/moderation")
+        each.get_by_role("button", name="Start reviewing").click()
+    for _ in range(3):
+        one, another = (each.locator("figcaption a.mono") for each in (page, other))
+        before = one.get_attribute("href")
+        assert before != another.get_attribute("href")
+        page.get_by_role("button", name="Skip").click()
+        expect(one).not_to_have_attribute("href", before or "")
+        other.get_by_role("button", name="Skip").click()
+        other.wait_for_load_state()
+    other.get_by_text("Block…").click()
+    other.get_by_role("button", name="Illegal for another reason").click()
+    expect(other.locator("#last")).to_contain_text("Blocked")
+    other.get_by_role("button", name="Undo").click()
+    expect(other.locator("#last")).not_to_contain_text("Blocked")
+    for each in (page, other):
+        each.get_by_role("button", name="Stop").click()
+        expect(each.locator("h1")).to_have_text("Moderation")
+    context.close()
 
 
 def dev_status(dev: Development, media_id: str) -> str:

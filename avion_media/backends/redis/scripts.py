@@ -38,6 +38,7 @@ _DECISIONS: Final = {
     "": {
         "brings a task": "queue/enqueue queue/replay queue/begin_job",
         "lets the sweep remove an upload, which can wait": "queue/claim",
+        "notes who decides about a held media item": "moderation/change_claim",
         "begins or undoes a deletion, which can wait": """
             deletion/write_heard deletion/mark deletion/issue_undelete deletion/undelete""",
     },

@@ -130,7 +130,8 @@ class Match:
 
     def __str__(self) -> str:
         near = f" at distance {self.distance}" if self.type is HashType.PDQ else ""
-        label = f" ({self.label})" if self.label else ""
+        named = self.label or self.media_id
+        label = f" ({named})" if named else ""
         return f"{self.type} {self.hash.hex()} of list {self.list}{label}{near}"
 
 
@@ -282,10 +283,11 @@ class Blocklists:
             found = await trio.to_thread.run_sync(_nearest, candidates, digest)
         else:
             found = _nearest(candidates, digest)
-        return [
-            Match(name, HashType.PDQ, near, own.alike[near].named if name == OWN else "", distance)
-            for name, (distance, near) in found.items()
-        ]
+        matches = []
+        for name, (distance, near) in found.items():
+            label, media_id = (own.alike[near].label, own.alike[near].media_id) if name == OWN else ("", "")
+            matches.append(Match(name, HashType.PDQ, near, label, distance, media_id))
+        return matches
 
     async def _read_own(self, listed: list[ListedObject]) -> None:
         before = self._pages

@@ -159,11 +159,24 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Resembled:
+    """The entry that a held media item resembles. ``distance``: of the two PDQ hashes, in bits. ``media_id``: the media
+    item whose block added the entry, if it is an own one."""
+
+    list: str
+    hash: str
+    distance: int
+    label: str = ""
+    media_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """A media item that resembles an entry, or that the hook holds.
 
     ``match`` is the reason. ``queue`` and ``fields`` are its task, with `RELEASED` after a release. ``pdq`` is in hex,
-    or empty. So is ``sha256``, that of the scrubbed original.
+    or empty. So is ``sha256``, that of the scrubbed original. ``entry`` is None for the hook's. The others are facts of
+    the file, for the moderator.
     """
 
     media_id: str
@@ -173,6 +186,11 @@ class Held:
     fields: Mapping[str, str]
     pdq: str = ""
     sha256: str = ""
+    entry: Resembled | None = None
+    content_type: str = ""
+    size_bytes: int = 0
+    width: int = 0
+    height: int = 0
 
     @property
     def is_decided(self) -> bool:

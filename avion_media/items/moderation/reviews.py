@@ -8,7 +8,6 @@ published it, so a moderator can repeat a release of which a crash left nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from avion_media.common.errors import MediaError, Reason
@@ -17,7 +16,7 @@ from avion_media.common.tasks import State, Status
 from avion_media.common.telemetry import get_logger
 from avion_media.items.item import Items
 from avion_media.items.moderation.evidence import Evidence
-from avion_media.items.moderation.records import RELEASED, Held, ModerationRecords, now
+from avion_media.items.moderation.records import RELEASED, Held, ModerationRecords
 
 _log = get_logger()
 
@@ -46,37 +45,33 @@ class Reviews:
         self._known = await self._records.all_held(self._known)
         held = [each for _, each in self._known.values()]
         statuses = await self._items.statuses.get_many([each.media_id for each in held])
-        waiting = [each for each in held if waits(statuses[each.media_id])]
+        waiting = [each for each in held if waits(each, statuses[each.media_id])]
         return sorted(waiting, key=lambda each: (each.at, each.media_id))
 
     async def hold(
         self,
         any_id: AnyId,
-        match: str,
+        held: Held,
         *,
-        pdq: bytes | None,
-        queue: str,
-        fields: Mapping[str, str],
         etag: str = "",
-        sha256: str = "",
         file: tuple[int, int] | None = None,
         preview: bytes | None = None,
     ) -> None:
         """Hold a media item. Raises `PreconditionFailed` if its upload was replaced.
 
         ``etag`` is that of the upload, ``file`` the descriptor and length of a file that is not in the store.
-        ``sha256`` is that of the scrubbed original, ``preview`` a thumbnail for the moderator.
+        ``preview`` is a thumbnail for the moderator.
         """
-        held = await self._records.held(str(any_id))
-        if held is None or held.is_decided:  # else it is that of an interrupted attempt
+        before = await self._records.held(str(any_id))
+        if before is not None and not before.is_decided:  # that of an interrupted attempt
+            held = before
+        else:
             if isinstance(any_id, MediaId):
                 await self._evidence.keep_upload(any_id, etag)
             elif file is not None:
                 await self._evidence.keep_file(any_id, *file)
             if preview is not None:  # after the file, so that a moderator sees a picture of the same file
                 await self._evidence.keep_preview(any_id, preview)
-            fields = {name: value for name, value in fields.items() if name != RELEASED}
-            held = Held(str(any_id), now(), match, queue, fields, pdq.hex() if pdq else "", sha256)
             await self._records.write_held(held)
         await self.settle(any_id, held)
 
@@ -116,8 +111,12 @@ class Reviews:
             await self._records.forget_held(str(any_id))
 
 
-def waits(status: Status | None) -> bool:
-    """Return whether a moderator must decide about a held media item with this status. If the task of a release failed,
-    a moderator can release it again."""
-    is_in_progress = status is not None and status.state is State.PROCESSING and status.reason is None
-    return not is_in_progress
+def waits(held: Held, status: Status | None) -> bool:
+    """Return whether a moderator must decide about a held media item with this status.
+
+    If the task of a release failed, a moderator can release it again. If it succeeded, the record is about to go.
+    """
+    if status is None:
+        return True
+    is_published = held.is_decided and status.state is State.READY
+    return not is_published and (status.state is not State.PROCESSING or status.reason is not None)

@@ -23,8 +23,8 @@ from avion_media.items.moderation.entries import EXACT, Entry, HashType, hash_fi
 from avion_media.items.moderation.evidence import Evidence
 from avion_media.items.moderation.hook import Hook
 from avion_media.items.moderation.likeness import Likeness, picture_of
-from avion_media.items.moderation.lists import Blocklists, Changes
-from avion_media.items.moderation.records import RELEASED, ModerationRecords, ModerationStatus
+from avion_media.items.moderation.lists import Blocklists, Changes, Match
+from avion_media.items.moderation.records import RELEASED, Held, ModerationRecords, ModerationStatus, Resembled, now
 from avion_media.items.moderation.reviews import Reviews
 from avion_media.items.settings import ItemSettings
 from avion_media.items.state import ANY_FAILURE
@@ -139,7 +139,7 @@ class Visit:
         picture = None if facts.format.family is Family.AUDIO else picture_of(thumbnails, moderation.edges)
         if picture is not None and (HashType.PDQ in moderation.lists.types or moderation.hook.enabled):
             self._pdq = await moderation.likeness.of(picture)
-        await self._see_likeness(picture)
+        await self._see_likeness(facts, picture)
         if moderation.hook.enabled:
             await self._ask_hook(facts, picture)
 
@@ -186,19 +186,19 @@ class Visit:
                 refused = match.media_id not in ("", str(self.any_id))
                 await self._block(str(match), self._unwanted(cause, str(match), refused=refused))
 
-    async def _see_likeness(self, picture: bytes | None) -> None:
+    async def _see_likeness(self, facts: MediaFacts, picture: bytes | None) -> None:
         if self._pdq is None:
             return
         policy = self.moderation.policy.likeness
-        held = ""
+        held: Match | None = None
         for match in await self.moderation.lists.alike(self._pdq):
             action = policy.of(match.list)
             if action == "refuse":
                 await self._block(str(match), self._unwanted(f"list {match.list}", str(match)))
             elif action == "hold":
-                held = held or str(match)
-        if held:
-            await self._hold(held, picture)
+                held = held or match
+        if held is not None:
+            await self._hold(str(held), facts, picture, held)
 
     async def _ask_hook(self, facts: MediaFacts, picture: bytes | None) -> None:
         opinion = await self.moderation.hook.ask(self._described(facts), picture)
@@ -206,7 +206,7 @@ class Visit:
         if opinion.action == "refuse":
             await self._block(why, self._unwanted("hook", why))
         elif opinion.action == "hold":
-            await self._hold(why, picture)
+            await self._hold(why, facts, picture)
 
     def _described(self, facts: MediaFacts) -> dict[str, Any]:
         return {
@@ -255,20 +255,25 @@ class Visit:
         await moderation.blocking.block(self.any_id, why)
         raise Rejected(Reason.BLOCKED, detail)
 
-    async def _hold(self, match: str, picture: bytes | None) -> None:
+    async def _hold(self, why: str, facts: MediaFacts, picture: bytes | None, match: Match | None = None) -> None:
         if await self._is_released():
             return
         file = None if self._file is None or not self._file.whole else (self._file.fd, self._file.size_bytes)
-        sha256 = self._made.get(HashType.SHA256, b"").hex()
-        await self.moderation.reviews.hold(
-            self.any_id,
-            match,
-            pdq=self._pdq,
-            queue=self.queue,
-            fields=self.task.fields,
-            etag=self._seen,
-            sha256=sha256,
-            file=file,
-            preview=picture,
+        held = Held(
+            str(self.any_id),
+            now(),
+            why,
+            self.queue,
+            {name: value for name, value in self.task.fields.items() if name != RELEASED},
+            self._pdq.hex() if self._pdq else "",
+            self._made.get(HashType.SHA256, b"").hex(),
+            None
+            if match is None
+            else Resembled(match.list, match.hash.hex(), match.distance, match.label, match.media_id),
+            facts.format.content_type,
+            facts.size_bytes,
+            facts.width,
+            facts.height,
         )
-        raise HeldForReview(match)
+        await self.moderation.reviews.hold(self.any_id, held, etag=self._seen, file=file, preview=picture)
+        raise HeldForReview(why)

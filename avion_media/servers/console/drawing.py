@@ -156,6 +156,7 @@ def _templates() -> jinja2.Environment:
         "duration": wording.duration,
         "when": wording.when,
         "clock": wording.clock,
+        "day": wording.day,
         "short": wording.short,
         "with_short_hashes": wording.with_short_hashes,
         "meaning": wording.meaning,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import Final
 from urllib.parse import urlencode
@@ -14,9 +13,9 @@ from avion_media.common.concurrency import in_turn
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
 from avion_media.common.records import UnreadableRecord
 from avion_media.items.moderation import EXACT, OWN, Block, Entry, HashType, Match, Moderation
-from avion_media.items.moderation.evidence import has_preview
 from avion_media.items.moderation.records import Held
 from avion_media.items.settings import ModerationConfig
+from avion_media.servers.console.review import Judged, read_judged
 
 PAGE_ROWS: Final = 15
 _MAX_FIELD: Final = 100
@@ -51,13 +50,16 @@ class ModerationQuery:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A media item that waits for a moderator, and what is kept of it. ``kept_until`` is in Unix seconds."""
+    """A media item that waits for a moderator, and what is kept of it."""
 
-    held: Held
+    judged: Judged
     files: int
     size_bytes: int
-    has_preview: bool
-    kept_until: float
+
+    @property
+    def held(self) -> Held:
+        """Its record."""
+        return self.judged.held
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +144,8 @@ async def _read_waiting(moderation: Moderation, config: ModerationConfig, after:
     rows: dict[str, Waiting] = {}
 
     async def read(held: Held) -> None:
-        any_id = parse_any_id(held.media_id)
-        files = await moderation.evidence.files(any_id)
-        kept_until = datetime.fromisoformat(held.at).timestamp() + config.evidence_ttl
-        rows[held.media_id] = Waiting(held, len(files), sum(files.values()), has_preview(files), kept_until)
+        judged = await read_judged(moderation, config, held)
+        rows[held.media_id] = Waiting(judged, len(judged.files), sum(judged.files.values()))
 
     page = behind[:PAGE_ROWS]
     await in_turn([partial(read, each) for each in page], _AT_ONCE)

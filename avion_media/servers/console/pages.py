@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import socket
 import time
@@ -25,9 +26,11 @@ from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.ids import InvalidId, parse_any_id
 from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation import MAX_NOTE
+from avion_media.items.moderation.desk import Moderator
 from avion_media.operations import audit
 from avion_media.operations.dead_letters import Causes, read_page
 from avion_media.operations.operation import Order
+from avion_media.operations.review import Review
 from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 from avion_media.process.tree import Tree
@@ -39,6 +42,7 @@ from avion_media.servers.console.media_list import MediaFilter, read_media, read
 from avion_media.servers.console.moderation import ModerationQuery, look_up, read_moderation
 from avion_media.servers.console.prometheus import PrometheusCharts
 from avion_media.servers.console.questions import DeadLetterQuery, Question, Questions
+from avion_media.servers.console.review import REASONS, act, read_review
 from avion_media.servers.console.sessions import LoginAttempts, Sessions, read_form
 from avion_media.servers.console.uploads import Uploads
 from avion_media.servers.settings import ServerSettings
@@ -47,6 +51,8 @@ T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
 _READ_S: Final = 5.0
 _DEPENDENCIES: Final = {Dependency.REDIS: "Redis", Dependency.STORE: "The object store"}
+_BROWSER: Final = "avion_media_review"
+_BROWSER_ID: Final = re.compile("[0-9a-f]{16}")
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})
 _log = get_logger(path="console")
 
@@ -62,6 +68,7 @@ class Console:
         gate: OperatorGate,
         sessions: Sessions,
         operations: Operations,
+        reviews: Review,
         *,
         uploads: Uploads | None = None,
     ) -> None:
@@ -76,6 +83,7 @@ class Console:
         self._causes = Causes()
         self._prometheus = PrometheusCharts(config.admin.prometheus_url)
         self._operations = operations
+        self._reviews = reviews
         self._actions = operations.allowed
         environment = config.admin.environment
         self._about = About(version("avion-media"), socket.gethostname(), environment, tuple(sorted(runtime.roles)))
@@ -93,6 +101,7 @@ class Console:
             "/console/media/{media_id}": self._media_item,
             "/console/moderation": self._moderation,
             "/console/moderation/{media_id}/preview": self._preview,
+            "/console/review": self._review,
             "/console/system": partial(self._plain, "system"),
             "/console/audit": self._audit,
             "/console/confirm": self._confirm,
@@ -105,6 +114,7 @@ class Console:
             Route("/console/live", self._gate.required(self._follow)),
             Route("/console/logout", self._action(self._log_out), methods=["POST"]),
             Route("/console/actions", self._action(self._act), methods=["POST"]),
+            Route("/console/review", self._action(self._judge), methods=["POST"]),
             *(Route(path, self._page_for_operators(endpoint)) for path, endpoint in pages.items()),
         ]
         if self._uploads is not None:
@@ -338,7 +348,27 @@ class Console:
         answer = await _in_time(look_up(moderation, wanted.text)) if wanted.text and page is not None else None
         view = self._view(request, "moderation", query)
         query["newest"] = max(view.facts.held, default="")
-        return await self._draw(request, "moderation.html", view, wanted=wanted, page=page, answer=answer)
+        claims = await _in_time(self._reviews.desk.claims()) or {}
+        return await self._draw(
+            request, "moderation.html", view, wanted=wanted, page=page, answer=answer, claims=claims
+        )
+
+    async def _review(self, request: Request) -> Response:
+        by = self._moderator(request)
+        page = await read_review(self._reviews, self._runtime.moderation, self._config.moderation, by)
+        return await self._draw(request, "review.html", self._view(request, "review"), page=page, reasons=REASONS)
+
+    async def _judge(self, request: Request, form: QueryParams) -> Response:
+        by = self._moderator(request)
+        goes_on = await act(self._reviews, by, form)
+        response = RedirectResponse("/console/review" if goes_on else "/console/moderation", 303)
+        response.set_cookie(_BROWSER, by.browser, httponly=True, samesite="strict", path="/console/review")
+        return response
+
+    def _moderator(self, request: Request) -> Moderator:
+        """Return who reviews. Two browsers of one operator review different items."""
+        known = request.cookies.get(_BROWSER, "")
+        return Moderator(self._who(request), known if _BROWSER_ID.fullmatch(known) else secrets.token_hex(8))
 
     async def _preview(self, request: Request) -> Response:
         """Return the preview of a held or blocked media item. The audit log has which operator looks at it."""

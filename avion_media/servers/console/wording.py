@@ -88,6 +88,11 @@ def clock(moment: float | str) -> Markup:
     )
 
 
+def day(unix_s: float) -> str:
+    """A date."""
+    return f"{datetime.fromtimestamp(unix_s, UTC):%-d %b %Y}"
+
+
 def short(subject: str) -> str:
     """An id without its middle, a URL without the middle of its path: never without its end."""
     if "://" in subject:

@@ -215,6 +215,158 @@ document.addEventListener("keydown", (event) => {
   (document.querySelector("main input[type=search]") ?? document.getElementById("find"))?.focus();
 });
 
+// ---- Review: one key, one decision. Keys act only while the bar has the focus; Escape and a click beside it lead back.
+// The next item is in the page already. It is shown at once, and the response to the decision replaces it.
+
+const PEEK_MS = 400;
+const GUARD_MS = 400; // after a change, so that a key that is held decides only once
+const judged = () => document.querySelector("main > .judge");
+const bar = () => judged()?.querySelector(".dock");
+const looks = () => all("details.look", judged() ?? document.createElement("div"));
+let peekedAt = 0;
+let readyAt = 0;
+let ticking = 0;
+let press = 0;
+let sent = Promise.resolve();
+let decisions = 0;
+
+function toBar() {
+  for (const each of all(".asks[open]")) each.open = false;
+  bar()?.focus({ preventScroll: true });
+}
+
+function open(asks) {
+  asks.open = true;
+  if (!asks.querySelector(".ask").contains(document.activeElement)) {
+    (asks.querySelector("textarea") ?? asks.querySelector(".ask")).focus({ preventScroll: true });
+  }
+}
+
+function uncover(isShown) {
+  for (const each of looks()) each.open = isShown;
+}
+
+function cover() {
+  if (peekedAt && performance.now() - peekedAt > PEEK_MS) uncover(false);
+  peekedAt = 0;
+}
+
+function countDown() {
+  clearInterval(ticking);
+  const left = bar()?.querySelector("[data-left]");
+  if (!left) return;
+  ticking = setInterval(() => {
+    left.textContent = Math.max(0, Number(left.textContent) - 1);
+    if (left.textContent !== "0") return;
+    left.closest("form").hidden = true;
+    clearInterval(ticking);
+  }, 1000);
+}
+
+// What is open or written about an item stays, if it is the same item as before.
+function showItem(nodes) {
+  const shown = document.querySelector("main");
+  const main = shown.cloneNode();
+  main.append(...nodes);
+  main.querySelector("[autofocus]")?.removeAttribute("autofocus"); // it has the focus already
+  const next = main.querySelector("template");
+  if (main.querySelector(".judge").dataset.key === judged()?.dataset.key) {
+    next?.remove(); // the content of a template is not among its children
+    document.getElementById("next")?.remove();
+    morphChildren(shown, main);
+    if (next) shown.append(next);
+  } else {
+    shown.replaceChildren(...main.childNodes);
+    readyAt = performance.now() + GUARD_MS;
+    toBar();
+  }
+  countDown();
+}
+
+function showNext(said) {
+  const item = judged().dataset.key;
+  const next = document.getElementById("next");
+  if (!next) return;
+  showItem([next.content.cloneNode(true)]);
+  bar().querySelector("[role=status]").textContent = `${said} ${item}.`;
+  bar().querySelector(".result form")?.remove();
+}
+
+async function decide(form, submitter) {
+  const body = new URLSearchParams(new FormData(form, submitter));
+  const mine = ++decisions;
+  if (submitter.dataset.said) showNext(submitter.dataset.said);
+  sent = sent.then(() => fetch("/console/review", { method: "POST", body })).catch(() => null);
+  const response = await sent;
+  if (mine !== decisions) return; // a later decision shows what comes next
+  if (!response?.ok || response.url.endsWith("/console/moderation")) {
+    location.assign(response?.ok ? response.url : "/console/review");
+    return;
+  }
+  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  if (mine !== decisions) return;
+  document.title = page.title;
+  showItem([...page.querySelector("main").childNodes].map((node) => document.adoptNode(node)));
+}
+
+if (judged()) {
+  document.addEventListener("keydown", (event) => {
+    if (!bar() || event.ctrlKey || event.metaKey || event.altKey) return;
+    const isNote = event.target.matches("textarea");
+    if (event.key === "Escape" || (event.key === "Enter" && !event.shiftKey && isNote)) {
+      event.preventDefault();
+      toBar();
+      return;
+    }
+    if (isNote || !bar().contains(event.target) || event.repeat || performance.now() < readyAt) return;
+    const key = event.key.toUpperCase();
+    if (key === "V") {
+      const isShown = looks().some((look) => !look.open);
+      uncover(isShown);
+      peekedAt = isShown ? performance.now() : 0;
+      return;
+    }
+    const within = /[0-9]/.test(key) ? "[open] " : "";
+    const found = /^[A-Z1-9]$/.test(key) && bar().querySelector(`${within}[aria-keyshortcuts="${key}"]`);
+    if (!found?.checkVisibility()) return;
+    event.preventDefault();
+    if (found.matches("summary")) open(found.parentElement); // at once: the next key belongs to the note already
+    else found.click();
+  });
+  document.addEventListener("keyup", (event) => { if (event.key.toUpperCase() === "V") cover(); });
+  // A question takes the focus when it opens. A press on a cover shows the pictures, a long one only while it lasts.
+  document.addEventListener("toggle", ({ target }) => {
+    if (target.matches(".asks[open]")) {
+      open(target);
+    } else if (target.matches(".look")) {
+      uncover(target.open);
+    }
+  }, true);
+  document.addEventListener("pointerdown", (event) => {
+    if (!event.target.closest("details.look:not([open])")) return;
+    press = setTimeout(() => {
+      uncover(true);
+      peekedAt = performance.now() - PEEK_MS;
+    }, 300);
+  });
+  for (const type of ["pointerup", "pointercancel"]) {
+    document.addEventListener(type, () => {
+      clearTimeout(press);
+      if (peekedAt) setTimeout(cover);
+    });
+  }
+  document.addEventListener("click", (event) => {
+    const isUsed = event.target.closest("a, button, input, textarea, .ask, .asks, summary");
+    if (event.target.closest("[data-keep]") || (event.detail && !isUsed)) toBar();
+  });
+  document.addEventListener("submit", (event) => {
+    if (!event.target.closest(".judge") || !bar()) return;
+    event.preventDefault();
+    decide(event.target, event.submitter);
+  });
+  countDown();
+}
+
 // ---- The upload box: what a client does, in the browser.
 
 async function call(method, path, body) {

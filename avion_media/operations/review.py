@@ -1,0 +1,187 @@
+"""Reviewing: one held media item after the other, decided by a moderator.
+
+`Reviews` of the domain holds media and releases them; here are whose turn it is and what a moderator has done so far.
+Decisions are rows of the table of operations. They are carried out some seconds later, by this process or, if it ended,
+by another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import trio
+
+from avion_media.common.clock import now_s
+from avion_media.common.concurrency import OutagePause
+from avion_media.common.errors import MediaError, Unavailable
+from avion_media.common.records import JsonRecord
+from avion_media.common.telemetry import get_logger
+from avion_media.items.moderation.desk import Claim, Desk, Moderator
+from avion_media.items.moderation.records import Held
+from avion_media.operations.operation import Order
+from avion_media.operations.table import Operations
+from avion_media.process.runtime import Runtime
+
+DECISIONS: Final = ("release", "refuse")
+_ROUND: Final = "media_review:"
+_ROUND_S: Final = 3600
+_AHEAD: Final = 2  # claimed at once, so that the next one is there when the first is decided
+_LOOK_S: Final = 30.0  # for decisions of processes that have ended
+_log = get_logger(path="reviews")
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one moderator has done since the start. ``began`` is in Unix seconds, ``last`` the last decided item."""
+
+    began: float
+    released: int = 0
+    refused: int = 0
+    notes: int = 0
+    skipped: Sequence[str] = ()
+    last: str = ""
+    lost: str = ""  # the item whose claim ran out before its decision came
+
+    @property
+    def decided(self) -> int:
+        """How many items were decided."""
+        return self.released + self.refused
+
+
+ROUND: Final = JsonRecord("review", Round, f"{_ROUND}<browser>", "moderators")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a moderator sees. ``claimed`` are the present item and the next one. ``undo_s``: seconds for which the last
+    decision can still be taken back; 0 if it cannot."""
+
+    round: Round
+    claimed: Sequence[tuple[Held, Claim]]
+    left: int
+    undo_s: float
+    last: Claim | None
+
+
+class Review:
+    """The rounds of all moderators. Every method but `run` raises `Unavailable` while the store or Redis is."""
+
+    def __init__(self, runtime: Runtime, operations: Operations) -> None:
+        self._redis = runtime.redis
+        self._waiting = runtime.moderation.reviews.waiting
+        self._operations = operations
+        self.desk = Desk(runtime.redis)
+        self._decided = trio.Event()
+
+    async def start(self, by: Moderator) -> None:
+        """Begin a round, with what was skipped before."""
+        await self._write(by, Round(now_s()))
+
+    async def turn(self, by: Moderator) -> Turn | None:
+        """Return what is to be decided, claimed for this moderator; None if no round has begun."""
+        found = await self._read(by)
+        if found is None:
+            return None
+        claims = await self.desk.claims()
+        last = claims.get(found.last)
+        undo_s = last.due - now_s() if last is not None and last.decision and not last.begun else 0.0
+        offered = [each for each in await self._waiting() if self._is_offered(each, claims, by, found)]
+        offered.sort(key=lambda each: claims[each.media_id].since if each.media_id in claims else math.inf)
+        claimed: list[tuple[Held, Claim]] = []
+        for held in offered:
+            before = claims.get(held.media_id)
+            claim = await self.desk.claim(held.media_id, by, since=None if before is None else before.since)
+            if claim is not None:
+                claimed.append((held, claim))
+            if len(claimed) == _AHEAD:
+                break
+        return Turn(found, claimed, len(offered), max(0.0, undo_s), last)
+
+    @staticmethod
+    def _is_offered(held: Held, claims: Mapping[str, Claim], by: Moderator, found: Round) -> bool:
+        claim = claims.get(held.media_id)
+        if claim is not None:
+            return claim.browser == by.browser and not claim.decision
+        return held.media_id not in found.skipped
+
+    async def decide(self, by: Moderator, media_id: str, decision: str, note: str) -> bool:
+        """Note a decision, one of `DECISIONS`. Return False if the claim has run out or somebody else has decided."""
+        found = await self._read(by) or Round(now_s())
+        is_noted = await self.desk.decide(media_id, by, decision, note)
+        if is_noted:
+            counted = {"release": "released", "refuse": "refused"}[decision]
+            found = replace(found, **{counted: getattr(found, counted) + 1}, last=media_id, lost="")
+            found = replace(found, notes=found.notes + bool(note))
+            self._decided.set()
+        else:
+            found = replace(found, lost=media_id)
+        await self._write(by, found)
+        return is_noted
+
+    async def take_back(self, by: Moderator) -> bool:
+        """Take the last decision back. Return False if it is too late."""
+        found = await self._read(by)
+        claim = (await self.desk.claims()).get(found.last) if found is not None else None
+        if found is None or claim is None or not await self.desk.take_back(found.last, by):
+            return False
+        counted = {"release": "released", "refuse": "refused"}[claim.decision]
+        found = replace(found, **{counted: getattr(found, counted) - 1}, last="")
+        await self._write(by, replace(found, notes=found.notes - bool(claim.note)))
+        return True
+
+    async def skip(self, by: Moderator, media_id: str) -> None:
+        """Leave an item to others, or for later."""
+        found = await self._read(by) or Round(now_s())
+        await self._write(by, replace(found, skipped=[*found.skipped, media_id], lost=""))
+        await self.desk.give_back(media_id, by)
+
+    async def stop(self, by: Moderator) -> None:
+        """End the round, and give back what is claimed."""
+        for media_id, claim in (await self.desk.claims()).items():
+            if claim.browser == by.browser:
+                await self.desk.give_back(media_id, by)
+        await self._redis.execute("DEL", _key(by))
+
+    async def run(self) -> None:
+        """Carry decisions out when they apply. Never returns. Waits during outages."""
+        pause = OutagePause()
+        while True:
+            self._decided = trio.Event()
+            try:
+                await self.carry_out_due()
+                due = [each.due for each in (await self.desk.claims()).values() if each.decision and not each.begun]
+                pause.succeeded()
+                wait_s = min([_LOOK_S, *(each - now_s() for each in due)])
+            except Unavailable:
+                wait_s = pause.failed()
+            with trio.move_on_after(max(wait_s, 0.0)):
+                await self._decided.wait()
+
+    async def carry_out_due(self) -> int:
+        """Carry out all decisions that apply by now. Return how many."""
+        count = 0
+        while (found := await self.desk.take_due()) is not None:
+            media_id, claim = found
+            try:
+                await self._operations.carry_out(claim.decision, Order([media_id], who=claim.who, note=claim.note))
+            except Unavailable:
+                raise  # it is carried out once more when the claim of this process has run out
+            except MediaError as error:
+                _log.error("review.not_carried_out", media_id=media_id, decision=claim.decision, error=str(error))
+            await self.desk.finish(media_id, claim)
+            count += 1
+        return count
+
+    async def _read(self, by: Moderator) -> Round | None:
+        raw = await self._redis.execute("GET", _key(by))
+        return None if raw is None else ROUND.read_or_skip(raw, _key(by))
+
+    async def _write(self, by: Moderator, found: Round) -> None:
+        await self._redis.execute("SET", _key(by), ROUND.write(found), "EX", _ROUND_S)
+
+
+def _key(by: Moderator) -> str:
+    return f"{_ROUND}{by.browser}"

@@ -1,0 +1,151 @@
+"""The review page: one held media item after the other, and what a moderator needs to decide about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from starlette.datastructures import QueryParams
+
+from avion_media.backends.remote import InvalidUrl, parse_remote_url
+from avion_media.common.clock import now_s
+from avion_media.common.ids import parse_any_id
+from avion_media.items.moderation import MAX_NOTE, Moderation
+from avion_media.items.moderation.desk import Claim, Moderator
+from avion_media.items.moderation.evidence import has_preview
+from avion_media.items.moderation.lists import MAX_DISTANCE
+from avion_media.items.moderation.records import Held
+from avion_media.items.settings import ModerationConfig
+from avion_media.operations.review import Review, Turn
+
+REASONS: Final = {
+    "same": "Same picture as the entry",
+    "version": "Another version of it",
+    "other": "Illegal for another reason",
+}
+_SCALE: Final = 64  # of the bar: twice the limit
+_NEARLY_THE_SAME: Final = 10
+_SAID: Final = {"release": "Released", "refuse": "Blocked"}
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One item, and its evidence: bytes by name. ``entry_picture``: the media item whose picture shows the entry, empty
+    if there is none."""
+
+    held: Held
+    files: Mapping[str, int]
+    entry_picture: str
+    kept_until: float
+
+    @property
+    def has_preview(self) -> bool:
+        """Whether there is a picture of it."""
+        return has_preview(self.files)
+
+    @property
+    def owner(self) -> str:
+        """The owner of an upload, empty if it has none."""
+        return self.held.fields.get("owner", "")
+
+    @property
+    def host(self) -> str:
+        """The server of a remote file, empty for an upload."""
+        try:
+            return parse_remote_url(self.held.fields.get("remote_url", "")).host
+        except InvalidUrl:
+            return ""
+
+    @property
+    def share(self) -> float:
+        """The difference as a share of the bar, in per cent."""
+        return 0.0 if self.held.entry is None else round(min(self.held.entry.distance / _SCALE, 1) * 100, 1)
+
+    @property
+    def limit(self) -> int:
+        """The largest difference of a match."""
+        return MAX_DISTANCE
+
+    @property
+    def limit_share(self) -> float:
+        """The same, as a share of the bar."""
+        return round(MAX_DISTANCE / _SCALE * 100, 1)
+
+    @property
+    def is_nearly_the_same(self) -> bool:
+        """Whether the difference is so small that it is most likely the same picture."""
+        return self.held.entry is not None and self.held.entry.distance <= _NEARLY_THE_SAME
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewPage:
+    """The page: the items that are claimed with their claims, the first one to be decided, and how far the round is."""
+
+    items: Sequence[tuple[Judged, Claim]]
+    turn: Turn
+
+    @property
+    def total(self) -> int:
+        """How many items the round has, with those that were decided."""
+        return self.turn.round.decided + self.turn.left
+
+    @property
+    def share(self) -> float:
+        """How much is decided, in per cent."""
+        return round(self.turn.round.decided / self.total * 100, 1) if self.total else 100.0
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the start."""
+        return now_s() - self.turn.round.began
+
+    @property
+    def needed_s(self) -> float:
+        """Seconds that the rest will take, at the pace so far; 0 before the first decision."""
+        decided = self.turn.round.decided
+        return self.elapsed_s / decided * self.turn.left if decided else 0.0
+
+    @property
+    def said(self) -> str:
+        """What became of the last item."""
+        return _SAID[self.turn.last.decision] if self.turn.last is not None and self.turn.last.decision else ""
+
+
+async def read_review(
+    review: Review, moderation: Moderation, config: ModerationConfig, by: Moderator
+) -> ReviewPage | None:
+    """Return the page of a moderator; None if no round has begun. Claims what it shows. Raises `Unavailable`."""
+    turn = await review.turn(by)
+    if turn is None:
+        return None
+    return ReviewPage([(await read_judged(moderation, config, held), claim) for held, claim in turn.claimed], turn)
+
+
+async def read_judged(moderation: Moderation, config: ModerationConfig, held: Held) -> Judged:
+    """Return what is known of a held media item. Raises `Unavailable`."""
+    files = await moderation.evidence.files(parse_any_id(held.media_id))
+    picture = "" if held.entry is None else held.entry.media_id
+    if picture and not has_preview(await moderation.evidence.files(parse_any_id(picture))):
+        picture = ""
+    kept_until = datetime.fromisoformat(held.at).timestamp() + config.evidence_ttl
+    return Judged(held, files, picture, kept_until)
+
+
+async def act(review: Review, by: Moderator, form: QueryParams) -> bool:
+    """Do what a form of the page asks for. Return whether the round goes on. Raises `Unavailable`."""
+    media_id, (wanted, _, reason) = form.get("item") or "", (form.get("decision") or "").partition(":")
+    if wanted == "start":
+        await review.start(by)
+    elif wanted == "undo":
+        await review.take_back(by)
+    elif wanted == "skip" and media_id:
+        await review.skip(by, media_id)
+    elif wanted in _SAID and media_id:
+        note = ". ".join(filter(None, (REASONS.get(reason, ""), (form.get("note") or "").strip())))
+        await review.decide(by, media_id, wanted, note[:MAX_NOTE])
+    else:
+        await review.stop(by)
+        return False
+    return True

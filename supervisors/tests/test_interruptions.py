@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from supervisors import Child, Event, Intensity, Killed, State, Strategy, Supervisor, TooManyRestarts, Worker, open_tree
 from supervisors._engine import Engine
+from supervisors._errors import leaves_of
 
 from .probes import NO_BACKOFF, PLENTY, Boom, Stage, observed, run_expecting, settled, terminate
 
@@ -413,6 +414,33 @@ async def test_a_defect_of_the_engine_leaves_no_orphan(monkeypatch: pytest.Monke
             stage["a"].fail()
     assert stage.up() == set()
     assert root.snapshot().state is State.FAILED
+
+
+async def test_an_interruption_before_a_defect_of_the_engine_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    stage = Stage()
+    root = observed(Supervisor("app", [stage.spec("a"), stage.spec("b")]), stage.observe)
+    caught: list[BaseException] = []
+
+    def broken(self: Engine, nursery: trio.Nursery, now: float) -> None:
+        raise AssertionError("a defect")
+
+    async def run(task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await root.run(task_status=task_status)
+        except BaseExceptionGroup as exc:
+            caught.append(exc)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run)
+        stage["b"].stop_s = 1.0
+        stage["a"].fail(Alarm("first"))
+        await settled()
+        monkeypatch.setattr(Engine, "_step", broken)
+    (error,) = caught
+    assert [type(leaf) for leaf in leaves_of(error)] == [Alarm, AssertionError]
+    assert (stage.kinds("/")[-1], root.state) == ("failed", State.FAILED)
 
 
 async def test_an_observer_may_act_on_the_tree() -> None:

@@ -70,7 +70,7 @@ class Engine:
         self._deadlines = Deadlines()
         self._wake = trio.Event()
         self._scope = trio.CancelScope()  # shielded as soon as a cancel from outside has arrived
-        self._last = Batch([], deque(), "")  # while the supervisor stops: the children whose turn is to come
+        self._last: Batch | None = None  # while the supervisor stops: the children whose turn is to come
         self._asked_until: float | None = None  # the stop deadline that the children have been given
         self._failure: BaseException | None = None  # the first reason to give up
         self._interruptions: list[BaseException] = []
@@ -162,7 +162,7 @@ class Engine:
                 self.own.stays_down = False
                 self.request_stop(_SHUTDOWN)
         elif life.stop_requested or life.cancelled:  # before this engine existed
-            self.request_stop(self.own.reason or "kill", now if life.cancelled else self.own.deadline)
+            self.request_stop(self.own.reason or "kill")
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -314,25 +314,25 @@ class Engine:
 
     def _advance_stop(self, now: float) -> bool:
         """Request the stop of the children whose turn it is; return whether all are down."""
-        reason = _SHUTDOWN if self.own.reason == _SHUTDOWN else "shutdown of its supervisor"
-        if self._asked_until is None:
+        if self._last is None:
             if self.own.state is not State.STOPPING:  # otherwise the supervisor above has announced it
                 self.own.enter(State.STOPPING, now)
                 self._emit(self.own, EventKind.STOPPING, now, reason=self.own.reason)
             self._turns.clear()  # nothing starts again
-            self._last.to_stop = list(self.records.values())
+            reason = _SHUTDOWN if self.own.reason == _SHUTDOWN else "shutdown of its supervisor"
+            self._last = Batch(list(self.records.values()), deque(), reason)
             for record in self._last.to_stop:
                 self._stop_before_start(record, reason, now)
         rightmost = self._last.next_to_stop()
         if rightmost is not None and not self.forgets:
-            self._ask_to_stop(rightmost, reason, now)
+            self._ask_to_stop(rightmost, self._last.reason, now)
         if self._asked_until is None or self.stop_deadline < self._asked_until:
             self._asked_until = self.stop_deadline
             # A child that was stopped by hand may still be on its way, beside the one whose turn it is.
             for record in list(self.records.values()):
                 life = record.life
                 if life is not None and (life.stop_requested or self.forgets):
-                    self._ask_to_stop(record, reason, now)
+                    self._ask_to_stop(record, self._last.reason, now)
         return rightmost is None
 
     def _stop_before_start(self, record: Record, reason: str, now: float) -> None:
@@ -379,7 +379,7 @@ class Engine:
         life.cancelled = True
         if record.below is not None:
             record.below.request_stop("kill", now)
-        elif record.children is None:
+        else:
             life.scope.cancel(f"{record.path}: {why}")
 
     # --- coming up ---

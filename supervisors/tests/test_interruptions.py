@@ -10,7 +10,22 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from supervisors import Child, Event, Intensity, Killed, State, Strategy, Supervisor, TooManyRestarts, Worker, open_tree
+from supervisors import (
+    Child,
+    End,
+    Event,
+    EventKind,
+    Intensity,
+    Killed,
+    Node,
+    Restart,
+    State,
+    Strategy,
+    Supervisor,
+    TooManyRestarts,
+    Worker,
+    open_tree,
+)
 from supervisors._engine import Engine
 from supervisors._errors import leaves_of
 
@@ -401,19 +416,38 @@ async def test_a_base_exception_of_an_observer_stops_in_order() -> None:
 
 async def test_a_defect_of_the_engine_leaves_no_orphan(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a"), Supervisor("s", [stage.spec("b")])])
+    specs: list[Node[None]] = [
+        stage.spec("a"),
+        Supervisor("s", [stage.spec("b")]),
+        stage.spec("c", restart=Restart.TEMPORARY),
+    ]
+    specs.append(stage.spec("removed", grace_s=60.0))
+    root = Supervisor("app", specs)
+    ends: list[End | None] = []
 
     def broken(self: Engine, nursery: trio.Nursery, now: float) -> None:
         raise AssertionError("a defect")
 
+    async def note_the_end() -> None:
+        ends.append(await root.children[0].wait_down())
+
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             await nursery.start(run_expecting, root, ExceptionGroup)
+            await root.start(stage.spec("added"))
+            stage["c"].fail()
+            stage["removed"].deaf = True
+            nursery.start_soon(root.remove, root.children[3])
+            nursery.start_soon(note_the_end)
+            await settled()
             stage["a"].deaf = True
             monkeypatch.setattr(Engine, "_step", broken)
             stage["a"].fail()
     assert stage.up() == set()
     assert root.snapshot().state is State.FAILED
+    states = {child.name: child.state for child in root.children}
+    assert states == {"a": State.STOPPED, "s": State.STOPPED, "c": State.FAILED}
+    assert ends == [End("a", 1, EventKind.STOPPED)]
 
 
 async def test_an_interruption_before_a_defect_of_the_engine_is_not_lost(

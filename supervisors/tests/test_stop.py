@@ -9,6 +9,7 @@ from supervisors import (
     Backoff,
     Child,
     DynamicSupervisor,
+    Event,
     Killed,
     Restart,
     State,
@@ -309,3 +310,82 @@ async def test_until_stopping_entered_while_stopping() -> None:
         async with open_tree(Supervisor("app", [Worker("a", run)])):
             pass
     assert seen == [True]
+
+
+@pytest.mark.parametrize(
+    ("act", "reasons"),
+    [
+        ("stop", [("stopping", "stop"), ("stopped", "stop")]),
+        ("kill", [("cancelled", "kill"), ("stopping", "kill"), ("failed", "kill")]),
+    ],
+)
+async def test_a_supervisor_that_is_stopped_before_its_first_step_keeps_the_reason(
+    act: str, reasons: list[tuple[str, str]]
+) -> None:
+    """Its task exists then, and none of its children."""
+    stage = Stage()
+    inner = Supervisor("inner", [stage.spec("a")])
+
+    def interfere(event: Event) -> None:
+        if (event.path, event.kind, event.incarnation) == ("inner", "starting", 2):
+            getattr(inner, act)()
+
+    async with open_tree(observed(Supervisor("app", [inner]), interfere, stage.observe)):
+        stage.take_log()
+        inner.kill()
+        while inner.snapshot().incarnation < 2:
+            await trio.lowlevel.checkpoint()
+        await settled()
+        seen = [(str(event.kind), event.reason) for event in stage.events if event.path == "inner"]
+        after = seen[seen.index(("starting", None), 1) + 1 :]
+        assert after[: len(reasons)] == reasons
+        assert inner.children[0].snapshot().reason == "shutdown of its supervisor"
+        assert stage.take_log().startswith("-a")
+
+
+async def test_a_child_that_is_stopped_in_its_backoff_has_the_reason(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    slow = Backoff(first_s=5.0, max_s=5.0)
+    names = ("by hand", "with the tree")
+    root = Supervisor("app", [stage.spec(name.replace(" ", "-"), backoff=slow) for name in names], intensity=SELDOM)
+    async with open_tree(root):
+        for child in root.children:
+            child.kill()
+        await settled()
+        root.children[0].stop()
+    assert [child.snapshot().reason for child in root.children] == ["stop", "shutdown"]
+
+
+async def test_a_pool_that_stops_forgets_a_child_in_its_backoff_at_once(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    pool = DynamicSupervisor("pool", intensity=SELDOM)
+    async with open_tree(Supervisor("app", [pool])) as root:
+        for name in ("a", "b"):
+            await pool.start(stage.spec(name, backoff=Backoff(first_s=5.0, max_s=5.0)))
+        pool.find("pool/a").kill()
+        stage["b"].stop_s = 1.0
+        await settled()
+        root.stop()
+        await settled()
+        assert [child.name for child in pool.children] == ["b"]
+
+
+async def test_a_deadline_of_the_start_at_the_time_of_a_report_makes_no_second_one(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    child = stage.spec("a", start_timeout_s=10.0, grace_s=0.0)
+    async with open_tree(observed(Supervisor("app", [child]), stage.observe)) as root:
+        stage["a"].clean_up_s = 20.0
+        await trio.sleep(5)
+        root.stop()
+    assert stage.kinds("a").count("stuck") == 1
+
+
+async def test_a_supervisor_is_never_stuck_itself(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    inner = Supervisor("inner", [stage.spec("a"), stage.spec("b")], start_timeout_s=10.0, backoff=Backoff(max_s=0.5))
+    stage["b"].hangs_in_start = True
+    stage["a"].clean_up_s = 30.0
+    with pytest.raises(BaseExceptionGroup):
+        async with open_tree(observed(Supervisor("app", [inner]), stage.observe)):
+            pass
+    assert (stage.kinds("inner/a").count("stuck"), stage.kinds("inner").count("stuck")) == (1, 0)

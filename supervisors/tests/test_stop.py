@@ -389,3 +389,27 @@ async def test_a_supervisor_is_never_stuck_itself(autojump_clock: MockClock) -> 
         async with open_tree(observed(Supervisor("app", [inner]), stage.observe)):
             pass
     assert (stage.kinds("inner/a").count("stuck"), stage.kinds("inner").count("stuck")) == (1, 0)
+
+
+async def test_a_child_that_is_being_removed_is_removed_even_if_it_is_stopped_too(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    child = stage.spec("a", grace_s=60.0)
+    async with open_tree(Supervisor("app", [child])) as root, trio.open_nursery() as nursery:
+        stage["a"].deaf = True
+        nursery.start_soon(root.remove, child)
+        await settled()
+        child.stop(grace_s=1.0)
+        await child.wait_down()
+        assert (trio.current_time(), root.children) == (1.0, ())
+
+
+async def test_a_child_can_be_given_less_time_while_another_one_has_its_turn(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    async with open_tree(Supervisor("app", [stage.spec("a", grace_s=60.0), stage.spec("b", grace_s=60.0)])) as root:
+        stage["a"].deaf = stage["b"].deaf = True
+        root.children[0].stop()
+        root.stop()
+        await settled()
+        root.children[0].stop(grace_s=1.0)
+        await root.children[0].wait_down()
+        assert (trio.current_time(), stage.up()) == (1.0, {"b"})

@@ -15,6 +15,8 @@ THUMBNAIL_PREFIX = "thumbnail/"
 CACHED_REMOTE_PREFIX = "cached_remote/"
 CREDENTIALS_PREFIX = "credentials/"
 OWNER_PREFIX = "owner/"
+SHA256_PREFIX = "sha256/"
+SIZE_PREFIX = "size/"
 DELETION_JOURNAL_PREFIX = "journal/deletions/"
 UNREADABLE_JOURNAL_PREFIX = "journal/unreadable/"
 """Of entries of the journal that a replay could not read."""
@@ -80,6 +82,15 @@ def owned_by(owner: str, media_id: MediaId | None = None) -> str:
 def evidence(any_id: AnyId, name: str) -> str:
     """Return the key of a file that is kept of a blocked or held media item."""
     return f"{QUARANTINE_PREFIX}{any_id}/{name}"
+
+
+def same_file(sha256: str, size_bytes: int, any_id: AnyId | str = "") -> str:
+    """Return the key of the index object of an original; the prefix of those of all candidates for the same file
+    without ``any_id``.
+
+    An original without a SHA-256 (a large video) has its size there: it is known before the original is written.
+    """
+    return f"{SHA256_PREFIX}{sha256}/{any_id}" if sha256 else f"{SIZE_PREFIX}{size_bytes}/{any_id}"
 
 
 def block(media_id: str) -> str:

@@ -1,18 +1,18 @@
 """The life of a media item. Whatever makes one public, or takes it away, is written here, once.
 
 ==========  ===========================================================================================================
-publish     thumbnails, content credentials, index of the owner, original (that write happens once, and makes it
-            public), status, event
+publish     thumbnails and index of copies, content credentials, index of the owner, original (that write happens once,
+            and makes it public), status, event
 withdraw    status, index of the owner, objects
 delete      record, journal, purge; when its time has come: index of the owner, objects, purge, record, event
 block       record, status, evidence, index of the owner, objects, purge, event (`Blocking`)
-restore     index of the owner, content credentials, thumbnails, original
+restore     index of the owner, index of copies, content credentials, thumbnails, original
 ==========  ===========================================================================================================
 
-The order makes a crash harmless. A public original always is in the index of its owner, and all of its thumbnails
-exist. A deletion wins: its record is read before the first write of an attempt and after the last. Objects written
-after the mark are removed when the deletion is due, or stay if it is undone. Objects written after the removal began
-are removed at once.
+The objects are removed in one request, and the index object of copies with them. The order makes a crash harmless. A
+public original always is in the index of its owner and in that of copies, and all of its thumbnails exist. A deletion
+wins: its record is read before the first write of an attempt and after the last. Objects written after the mark are
+removed when the deletion is due, or stay if it is undone. Objects written after the removal began are removed at once.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ from avion_media.common.media import (
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import PURGE_QUEUE, State, Status
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, instruments
+from avion_media.items.copies import CopyIndex, index_key
 from avion_media.items.owners import OwnerIndex
 from avion_media.items.state import ANY_FAILURE, FAILED_TTL_S, READY_TTL_S, MediaEvents, RemoteStateStore, StatusStore
 from avion_media.items.state.events import DEFAULT_MAX_ENTRIES
@@ -110,6 +111,7 @@ class Items:
         self.events = MediaEvents(redis, max_events)
         self.remote_states = RemoteStateStore(redis)
         self.owners = OwnerIndex(store)
+        self.copies = CopyIndex(store)
         self._cdn = cdn
 
     async def clean_up_if_deleted(self, any_id: AnyId) -> bool:
@@ -175,7 +177,8 @@ class Items:
         if await self.statuses.is_deleted(str(any_id)):
             return None
         store, owner = self.store.get(), facts.owner
-        await self.write_thumbnails(any_id, facts, thumbnails)
+        indexed = keys.same_file(facts.sha256, facts.size_bytes, any_id)
+        await run_all([partial(self.write_thumbnails, any_id, facts, thumbnails), partial(self.copies.add, indexed)])
         if replaced is not None:  # first, because the new original does not name those sizes
             await self._remove_thumbnails(any_id, set(replaced.thumbnails) - thumbnails.keys())
         written = ""
@@ -195,14 +198,23 @@ class Items:
         except PreconditionFailed:
             other = await self.published(any_id)
             current = facts if other is None else other.facts
+            await self._unindex(any_id, facts, but=current)
             if owner and isinstance(any_id, MediaId):
                 await self.owners.remove_if_doubled(owner, any_id, held_bytes)
             if current.thumbnails:  # the other attempt may have had another configuration
                 await self._remove_thumbnails(any_id, thumbnails.keys() - set(current.thumbnails))
             if written and not current.is_of_same_file(facts):
                 await self._remove_credentials(any_id, written)
+        if replaced is not None:
+            await self._unindex(any_id, replaced, but=facts)
         await self.clean_up_if_deleted(any_id)
         return current
+
+    async def _unindex(self, any_id: AnyId, facts: MediaFacts, *, but: MediaFacts) -> None:
+        """Remove the index object of an original that is not served, unless it is that of ``but``, which is."""
+        old, served = (keys.same_file(each.sha256, each.size_bytes, any_id) for each in (facts, but))
+        if old != served:
+            await self.store.get().delete([old])
 
     async def _remove_credentials(self, any_id: AnyId, etag: str) -> None:
         """Remove the manifest of a file that is not served, if it is still the last one that was written."""
@@ -284,8 +296,8 @@ class Items:
         """Remove what this attempt wrote if another one failed first. After a deletion, the removal task does so."""
         status = await self.statuses.get(str(media_id))
         if status is not None and status.state is State.FAILED:
-            await self._disown(media_id, await self.original(media_id))
-            await self.store.get().delete([keys.original(media_id), keys.credentials(media_id)])
+            indexes = await self._disown(media_id, await self.original(media_id))
+            await self.store.get().delete([keys.original(media_id), keys.credentials(media_id), *indexes])
             await self._remove_thumbnails(media_id, sizes_of(facts, self.sizes))
 
     async def announce_failed(
@@ -327,7 +339,8 @@ class Items:
         await self.statuses.forget(str(any_id))  # first: the status must not be READY when the objects are removed
         sizes: tuple[str, ...] = ()
         if to_delete:
-            await self.store.get().delete(to_delete)
+            indexes = await self._disown(any_id, await self.original(any_id))
+            await self.store.get().delete([*to_delete, *indexes])
         else:
             sizes = await self.remove_objects(any_id)
         await self.statuses.forget(str(any_id))  # again: a reader may have found the objects just before
@@ -340,15 +353,15 @@ class Items:
         """
         info = await self.original(any_id)
         known = tuple(sizes) if sizes is not None else await self._possible_sizes(info)
-        await self._disown(any_id, info)
-        await self.store.get().delete(keys.all_of(any_id, known))
+        indexes = await self._disown(any_id, info)
+        await self.store.get().delete([*keys.all_of(any_id, known), *indexes])
         return known
 
     async def restore(
         self, any_id: AnyId, original: ObjectInfo | None, held_bytes: int, copy: Callable[[], Awaitable[str]]
     ) -> str:
-        """Put back what was withdrawn: first in the index of the owner that ``original`` names, then by ``copy``, which
-        writes the original last. Return its result.
+        """Put back what was withdrawn: first in the indexes, as ``original`` says, then by ``copy``, which writes the
+        original last. Return its result.
 
         Nothing of a media item comes back whose removal has begun because it was deleted. Then return an empty text.
         """
@@ -358,17 +371,23 @@ class Items:
         owner = "" if original is None else owner_of(original.metadata)
         if owner and isinstance(any_id, MediaId):
             await self.owners.add(owner, any_id, held_bytes)
+        if original is not None:
+            await self.copies.add(index_key(any_id, original))
         copied = await copy()
         if await state_of() in _REMOVED:  # the removal may have ended before this restored something
             await self.remove_objects(any_id)
             return ""
         return copied
 
-    async def _disown(self, any_id: AnyId, original: ObjectInfo | None) -> None:
-        """Remove a media item from its owner's index. Called before its original is removed: that names the owner."""
-        owner = "" if original is None else owner_of(original.metadata)
+    async def _disown(self, any_id: AnyId, original: ObjectInfo | None) -> list[str]:
+        """Remove a media item from its owner's index. Return the index objects to remove in one request with the
+        original, which names them and the owner."""
+        if original is None:
+            return []
+        owner = owner_of(original.metadata)
         if owner and isinstance(any_id, MediaId):
             await self.owners.remove(owner, any_id)
+        return [index_key(any_id, original)]
 
     async def purge(self, any_id: AnyId | str, trigger: str, sizes: Iterable[str] = ()) -> None:
         """Purge a media item from the CDN soon. Several requests with the same ``trigger`` make one purge.

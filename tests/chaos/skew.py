@@ -28,14 +28,14 @@ from tests.chaos.random_work import CLIENTS, Clients, Deleter, Ledger, Listener,
 from tests.chaos.random_world import DELETE_DELAY_S, Background, World, open_world
 from tests.chaos.skew_work import Fleet, NewerUploads, OnlyOfTomorrow, Operator, Version
 from tests.chaos.tomorrow import FIELD, FORMAT_CODE, ROOT, build
-from tests.crash.checker import EXAMINED, MODERATED
+from tests.crash.checker import COPIES, EXAMINED, MODERATED
 from tests.service.published import FORMAT_CODES
 
 _SETTINGS = {"DRAIN__SETTLE": "1s", "DRAIN__GRACE": "10s", "SWEEP__INTERVAL": "15s"}
 _START_S, _DRAIN_S, _REST_S = 180.0, 60.0, 240.0  # generous: the machine may be busy
 _BEFORE, _MIXED, _AFTER = 0.2, 0.6, 0.2  # shares of the time of one direction
 _RESTART_EVERY_S = 25.0  # of a replica, to its own version, so that each version leads for a while
-_OTHER_OBJECTS = ("journal/", EXAMINED, *MODERATED, "owner/", "secret/")
+_OTHER_OBJECTS = ("journal/", EXAMINED, *MODERATED, "owner/", "secret/", *COPIES)
 
 
 @dataclass

@@ -26,6 +26,7 @@ SIZES = ("small", "medium", "large")
 _FINAL = {"READY", "FAILED", "DELETED"}
 JOURNAL = "journal/deletions/"
 OWNER = "owner/crash/"  # the owner of all uploads
+COPIES = ("sha256/", "size/")  # the index of originals by content
 SECRET = "secret/upload-ids"
 BLOCKS = "moderation/blocked/"
 OWN_ENTRIES, QUARANTINE = "blocklist/own/", "quarantine/"
@@ -269,21 +270,33 @@ class Checker:
             del self.ledger[each]
 
     def _wrong_in_index(self, media_id: str, state: str) -> list[str]:
-        """Return what is wrong in the index of owners, and which parts of an upload are left."""
+        """Return what is wrong in the indexes of owners and copies, and which parts of an upload are left."""
         found = self.listed(f"{OWNER}{media_id}.")
         held = sum(
             size for prefix in ("original/", "thumbnail/") for key, size in self.listed(prefix) if media_id in key
         )
         wanted = [(f"{OWNER}{media_id}.{held}", 0)] if state == "READY" and len(media_id) == 26 else []
         wrong = [] if found == wanted else [f"its owner has {found}, not {wanted}"]
+        indexed = [key for prefix in COPIES for key, _ in self.listed(prefix) if key.endswith(f"/{media_id}")]
+        copies = self._wanted_in_copies(media_id)
+        wrong += [] if indexed == copies else [f"the index of copies has {indexed}, not {copies}"]
         left = self.s3.list_multipart_uploads(Bucket=self.bucket, Prefix=f"incoming/{media_id}").get("Uploads", [])
         return wrong + [f"parts of {each['Key']} are left" for each in left]
+
+    def _wanted_in_copies(self, media_id: str) -> list[str]:
+        try:
+            original = self.s3.get_object(Bucket=self.bucket, Key=keys_of(media_id)["original"])
+        except self.s3.exceptions.NoSuchKey:
+            return []
+        if "sha256" in original["Metadata"]:
+            return [f"sha256/{hashlib.sha256(original['Body'].read()).hexdigest()}/{media_id}"]
+        return [f"size/{original['ContentLength']}/{media_id}"]
 
     def _unknown(self) -> list[str]:
         """Return objects and events of media items that the test did not create."""
         known = {key for media_id in self.ledger for key in keys_of(media_id).values()}
         stored = [key for key, _ in self.listed("")]
-        ours = (JOURNAL, EXAMINED, OWNER, SECRET, OWN_ENTRIES)
+        ours = (JOURNAL, EXAMINED, OWNER, SECRET, OWN_ENTRIES, *COPIES)
         strangers = [key for key in stored if key not in known and not key.startswith(ours)]
         ids = {json.loads(fields["event"])["media_id"] for fields in entries(self.client, "media_events")}
         return [f"unknown: {each}" for each in [*strangers, *sorted(ids - set(self.ledger))]]

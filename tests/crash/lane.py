@@ -261,6 +261,7 @@ class Lane:
             for role, body in bodies.items():
                 self._put(keys_of(each)[role], body)
             self._put(f"{OWNER}{each}.{sum(map(len, bodies.values()))}", b"")
+            self._put(f"size/{len(bodies['original'])}/{each}", b"")
             self.checker.ledger[each] = Entry(each, Expected("FAILED", "blocked", digests), copies=copies)
         self._ask(partial(self._block, media_id))
         return media_id
@@ -285,6 +286,7 @@ class Lane:
             if role != "incoming":
                 self._put(key, role.encode())
         self._put(f"{OWNER}{media_id}.29", b"")
+        self._put(f"size/{len('original')}/{media_id}", b"")
         self.checker.ledger[media_id] = Entry(media_id, Expected("DELETED"))
         return media_id
 

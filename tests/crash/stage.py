@@ -50,7 +50,7 @@ from avion_media.workers.sweep.checks import watch_blocked
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(64)
 SIZES = (ThumbnailSize("small", 400), ThumbnailSize("large", 1600))
-SERVED = 2 + len(SIZES)  # objects of a public media item
+SERVED = 3 + len(SIZES)  # objects of a public media item
 Act = Callable[[], Awaitable[object]]
 
 
@@ -464,10 +464,21 @@ class Stage:
         return [event["type"] for event in written if event["media_id"] == str(self.media_id)]
 
     def served(self) -> set[str]:
-        """Return the original, content credentials and thumbnails that exist."""
+        """Return the original with its index objects of copies, content credentials and thumbnails that exist."""
         media_id = self.media_id
         wanted = {keys.original(media_id), keys.credentials(media_id)}
-        return (wanted | {keys.thumbnail(media_id, size.name) for size in SIZES}) & set(self.objects)
+        found = (wanted | {keys.thumbnail(media_id, size.name) for size in SIZES}) & set(self.objects)
+        return found | (self.indexed() if keys.original(media_id) in found else set())
+
+    def indexed(self) -> set[str]:
+        """Return the index objects of copies."""
+        prefixes = (keys.SHA256_PREFIX, keys.SIZE_PREFIX)
+        return {key for key in self.objects if key.startswith(prefixes) and key.endswith(f"/{self.media_id}")}
+
+    def left_after_a_death(self) -> set[str]:
+        """Return the objects that exist. An attempt that died may leave an index object, until a sweep."""
+        is_public = keys.original(self.media_id) in self.objects
+        return set(self.objects) if is_public else set(self.objects) - self.indexed()
 
 
 class _Likeness:

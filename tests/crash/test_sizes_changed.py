@@ -94,7 +94,7 @@ async def test_a_removal_takes_thumbnails_of_sizes_that_are_not_configured_any_m
         del stage.objects[keys.original(stage.media_id)]
     await stage.delete()
     await stage.remove()
-    assert not stage.objects
+    assert not stage.left_after_a_death()
 
 
 async def test_a_removal_asks_the_store_twice(new_stage: NewStage) -> None:

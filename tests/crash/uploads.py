@@ -118,7 +118,6 @@ class Uploads:
         swept: Counter[str] = Counter()
         for _ in range(_MAX_SWEEPS):
             self._wait_for_tasks()
-            self._lane.client.hdel("media_sweep", "owners_checked_until")  # written by a sweep of two days later
             sweep = self._run(["sweep", "--json"], later_s=_LATER_S, SWEEP__RATE="1000")
             done = _json_of(sweep)["done"]
             if not done:

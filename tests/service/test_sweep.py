@@ -36,6 +36,7 @@ from avion_media.items.state import RemoteStateStore, StatusStore
 from avion_media.items.state.sweep_state import Cursor, SweepPart, SweepRecord, SweepState
 from avion_media.workers.settings import SweepConfig
 from avion_media.workers.sweep import Reconciliation, Report, SweepDecision, SweepReason
+from avion_media.workers.sweep.checks import IndexCheck
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
 from tests.service.published import key_of
@@ -66,8 +67,13 @@ class World:
     seen: list[SweepDecision] = field(default_factory=list)
 
     def put(self, key: str, body: bytes = b"x") -> None:
-        """An object, written now."""
-        self.bucket.client.put_object(Bucket=self.bucket.bucket, Key=key, Body=body)
+        """An object, written now; an original with its index object."""
+        written = {key: body}
+        if key.startswith((keys.ORIGINAL_PREFIX, keys.CACHED_REMOTE_PREFIX)):
+            name = key.rpartition("/")[2].partition(".")[0]
+            written = {f"{keys.SIZE_PREFIX}{len(body)}/{name}": b"", **written}
+        for each, data in written.items():
+            self.bucket.client.put_object(Bucket=self.bucket.bucket, Key=each, Body=data)
 
     def put_medium(self, any_id: AnyId, *, size: int = 1) -> None:
         """Original and two thumbnails."""
@@ -76,9 +82,15 @@ class World:
         self.put(keys.thumbnail(any_id, "large"))
 
     def keys(self) -> set[str]:
-        """All that is in the bucket."""
+        """All that is in the bucket, without the index of copies."""
         listing = self.bucket.client.list_objects_v2(Bucket=self.bucket.bucket)
-        return {each["Key"] for each in listing.get("Contents", ())}
+        return {each["Key"] for each in listing.get("Contents", ())} - self.indexed()
+
+    def indexed(self) -> set[str]:
+        """The index of copies."""
+        prefixes = (keys.SHA256_PREFIX, keys.SIZE_PREFIX)
+        listings = [self.bucket.client.list_objects_v2(Bucket=self.bucket.bucket, Prefix=each) for each in prefixes]
+        return {each["Key"] for listing in listings for each in listing.get("Contents", ())}
 
     def clock(self) -> datetime:
         """Now, moved by ``hours``."""
@@ -682,6 +694,63 @@ async def test_an_index_object_whose_media_item_becomes_public_meanwhile_stays(
     assert world.keys() == {keys.owned("dave", owned, 5), keys.original(owned)}
 
 
+def _hashed(number: int, any_id: AnyId | str = "") -> str:
+    return keys.same_file(f"{number:064x}", 0, any_id)
+
+
+async def _put_original(world: World, any_id: AnyId, number: int) -> None:
+    metadata = {"sha256": f"{number:064x}"}
+    await world.store.get().put(keys.original(any_id), b"o", content_type="image/jpeg", metadata=metadata)
+
+
+async def test_the_index_of_copies_has_all_originals_and_no_others_after_a_sweep(world: World) -> None:
+    right, missing, replaced, removed, unhashed = an_upload(), an_upload(), a_remote(), a_remote(), an_upload()
+    await _put_original(world, right, 0)
+    await _put_original(world, missing, 1)
+    await _put_original(world, replaced, 2)
+    world.put(keys.original(unhashed), b"12345")
+    for key in (
+        _hashed(0, right),
+        _hashed(7, replaced),
+        _hashed(2, replaced),
+        _hashed(3, removed),
+        _hashed(4, "strange"),
+    ):
+        world.put(key, b"")
+    before = world.indexed()
+    assert (await world.sweep(hours=0.5)).done == {}
+    dry = await world.sweep(hours=2, dry_run=True)
+    assert world.indexed() == before
+    report = await world.sweep(hours=2)
+    assert report.done == dry.done
+    assert (report.done[SweepReason.DISOWNED].objects, report.done[SweepReason.UNINDEXED].objects) == (2, 1)
+    right_ones = {_hashed(0, right), _hashed(1, missing), _hashed(2, replaced), keys.same_file("", 5, unhashed)}
+    assert world.indexed() == {*right_ones, _hashed(4, "strange")}
+    assert (await world.sweep(hours=2)).done == {}
+
+
+async def test_the_index_of_copies_is_compared_part_by_part(world: World) -> None:
+    media: list[AnyId] = [*(an_upload() for _ in range(3)), *(a_remote() for _ in range(3))]
+    for number, each in enumerate(media):
+        await _put_original(world, each, number)
+        world.put(_hashed(9, a_remote() if isinstance(each, RemoteId) else an_upload()), b"")
+    world.hours = 2
+    indexes = IndexCheck(
+        Items(world.store, world.redis),
+        world.reconciliation().limiter,
+        world.config.sweep,
+        world.clock,
+        window=2,
+    )
+    repaired = []
+    for _ in range(4):
+        report = Report(dry_run=False)
+        await indexes.run(report, datetime.now(UTC), dry_run=False, force=False)
+        repaired.append(sum(each.objects for each in report.done.values()))
+    assert world.indexed() == {_hashed(number, each) for number, each in enumerate(media)}
+    assert (sum(repaired), max(repaired) < sum(repaired)) == (12, True)
+
+
 async def test_two_index_objects_of_one_media_item_are_left_to_their_attempts_before_the_margin(world: World) -> None:
     owned = new_media_id(JPEG, 1_700_000_000_000)
     await world.store.get().put(keys.original(owned), b"o", content_type="image/jpeg", metadata=owner_metadata("dave"))
@@ -836,5 +905,5 @@ def test_what_was_lost_comes_to_its_end(
             eventually(lambda: events() == expected, "both to end")
             eventually(lambda: keys.incoming(upload) not in objects_of(upload), "the upload to be tidied away")
     assert keys.original(upload) in objects_of(upload)
-    assert len(objects_of(upload)) == 4
+    assert len(objects_of(upload)) == 5  # original, three thumbnails, index object
     assert objects_of(deleted) == set()

@@ -129,7 +129,9 @@ DRAIN_PART = Attribute("part", ("settle", "grace", "stop", "flush", "margin"))
 DEPENDENCY = Attribute("dependency", (str(Dependency.REDIS), str(Dependency.STORE)))
 CPU_MODE = Attribute("cpu.mode", ("user", "system"))
 PASS_OUTCOME = Attribute("outcome", ("done", "refused", "interrupted", "failed"))
-_SWEEP_REASONS = "lost_task abandoned leftover orphan expired over_budget overdue_deletion unfinished disowned"
+_SWEEP_REASONS = (
+    "lost_task abandoned leftover orphan expired over_budget overdue_deletion unfinished disowned unindexed"
+)
 SWEEP_REASON = Attribute("reason", tuple(_SWEEP_REASONS.split()))
 STORED_KIND = Attribute(
     "kind", ("incoming", "image", "video", "audio", "thumbnail", "remote", "remote_thumbnail", "credentials")

@@ -11,12 +11,13 @@ remove the objects, purge, find and block the copies, remove what was written me
 objects are removed, only the bucket is needed: the origin finds no object, reads the record, and responds with 451.
 
 Replicas learn of each other's blocks through Redis (`Changes`); the bucket is the source of truth. A block writes its
-record and its entries to the bucket, then changes the generation, and then removes the media item and lists the bucket
-for copies. A worker reads the generation, checks the media item, writes its original, and reads the generation again.
+record and its entries to the bucket, then changes the generation, and then removes the media item and looks for its
+copies. A worker reads the generation, checks the media item, writes its original, and reads the generation again.
 So one of them sees what the other wrote: either the block finds the original, or the worker finds another generation,
 and checks the media item again.
 
-Copies are found by listing: the store returns size and ETag of 1,000 objects per request. See docs/decisions.
+Copies are found by the index of originals by content (`CopyIndex`), whose entry is written before its original. See
+docs/decisions.
 """
 
 from __future__ import annotations
@@ -29,17 +30,25 @@ from functools import partial
 
 from avion_media.backends.files import open_spool
 from avion_media.backends.redis import Lock
-from avion_media.backends.store import ListedObject, ObjectInfo, TooLarge, stored_facts
+from avion_media.backends.store import ObjectInfo, TooLarge, stored_facts
 from avion_media.common import keys
 from avion_media.common.clock import utc_now
 from avion_media.common.concurrency import in_turn
-from avion_media.common.errors import Dependency, MediaError, ObjectMissing, Reason, Rejected, Unavailable
+from avion_media.common.errors import (
+    Dependency,
+    MediaError,
+    ObjectMissing,
+    Reason,
+    Rejected,
+    Unavailable,
+)
 from avion_media.common.formats import Family
 from avion_media.common.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id
 from avion_media.common.media import possible_sizes
 from avion_media.common.records import UnreadableRecord
 from avion_media.common.tasks import PROCESSING_QUEUE, State, processing_fields
 from avion_media.common.telemetry import get_logger
+from avion_media.items.copies import IndexedOriginal, sha256_of
 from avion_media.items.item import Items
 from avion_media.items.moderation.entries import Entry, HashType, OwnEntries, hash_file
 from avion_media.items.moderation.evidence import Evidence
@@ -61,7 +70,7 @@ WATCHED = timedelta(days=1)  # far longer than a process stands still between th
 _LESS_OFTEN = 4  # a watched block is looked at again when it is this many times as old
 _MAX_HASHED_BYTES = 5 << 30
 _MAX_PICTURE_BYTES = 16 << 20
-_AT_ONCE = 8  # originals of the same size that are compared concurrently
+_AT_ONCE = 8  # media items that are compared or blocked concurrently
 _log = get_logger()
 
 
@@ -419,34 +428,35 @@ class Blocking:
                 await self._records.confirm(block)
                 await self._block(copy, why)
 
-        await _each(block.copies, block_copy)
+        await _each(block.copies, block_copy, _AT_ONCE)
         return block
 
     async def _find_copies(self, block: Block) -> list[str]:
-        """Return the ids of the media whose original has the same size, and the same ETag or SHA-256."""
+        """Return the ids of the media whose original has the same size, and the same ETag or SHA-256.
+
+        An encrypting store gives each object an ETag of its own, and a large video may have no SHA-256.
+        """
         copies: list[str] = []
         if not block.size_bytes:
             return copies
+        hashes = {block.sha256, *(each.hash.hex() for each in block.entries if each.type is HashType.SHA256)} - {""}
 
-        async def check(listed: ListedObject) -> None:
-            if listed.etag == block.etag or await self._has_hash(listed.key, block.sha256):
-                copies.append(_id_in(listed.key))
+        async def check(candidate: IndexedOriginal) -> None:
+            try:
+                info = await self._items.original(candidate.any_id)
+            except Unavailable as error:
+                if not candidate.sha256 or error.dependency is not Dependency.OBJECT:
+                    raise
+            else:
+                if info is None or info.size_bytes != block.size_bytes:
+                    return  # its index object was left over, or it was fetched again
+                if info.etag != block.etag and sha256_of(info) not in hashes:
+                    return
+            copies.append(str(candidate.any_id))  # also one that the store does not return: its block is tried again
 
-        for prefix in (keys.ORIGINAL_PREFIX, keys.CACHED_REMOTE_PREFIX):
-            async for page in self._items.store.get().list(prefix):
-                same_size = [each for each in page if each.size_bytes == block.size_bytes and _parsed(_id_in(each.key))]
-                others = [partial(check, each) for each in same_size if _id_in(each.key) != block.media_id]
-                await in_turn(others, _AT_ONCE)
+        found = await self._items.copies.candidates(hashes, block.size_bytes)
+        await in_turn([partial(check, each) for each in found if str(each.any_id) != block.media_id], _AT_ONCE)
         return copies
-
-    async def _has_hash(self, key: str, sha256: str) -> bool:
-        """Return whether this is the hash of an original. An encrypting store gives each object an ETag of its own."""
-        if not sha256:
-            return False
-        try:
-            return (await self._items.store.get().head(key)).metadata.get("sha256") == sha256
-        except ObjectMissing:
-            return False
 
     # -- its end
 
@@ -523,25 +533,24 @@ class Blocking:
         return other if other is not None and other.in_force and other.cause == block.media_id else None
 
 
-async def _each(media_ids: Iterable[str], work: Callable[[AnyId], Awaitable[None]]) -> None:
+async def _each(media_ids: Iterable[str], work: Callable[[AnyId], Awaitable[None]], at_once: int = 1) -> None:
     """Work on each of these media items, whatever becomes of the others. Raises `Unavailable` if some failed."""
     failed = []
-    for media_id in media_ids:
+
+    async def try_one(media_id: str) -> None:
         any_id = _parsed(media_id)
         if any_id is None:
-            continue
+            return
         try:
             await work(any_id)
         except Exception as error:  # noqa: BLE001 - nothing of one media item must stop the others
             known = isinstance(error, Unavailable)
             _log.warning("moderation.failed", media_id=media_id, problem=str(error), exc_info=None if known else error)
             failed.append(media_id)
+
+    await in_turn([partial(try_one, each) for each in media_ids], at_once)
     if failed:
         raise Unavailable(Dependency.OBJECT, f"{len(failed)} media items failed, first {failed[0]}")
-
-
-def _id_in(key: str) -> str:
-    return key.rpartition("/")[2].partition(".")[0]
 
 
 def _parsed(text: str) -> AnyId | None:

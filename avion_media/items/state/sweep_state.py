@@ -45,7 +45,8 @@ class SweepRecord:
     """The hash. Times are Unix seconds; ``complete_since`` is None if it is unknown, others are 0.
 
     ``part`` and ``after``, an id, say how far the current sweep got. ``stored`` are the objects and bytes by kind that
-    the last whole sweep counted. ``owners_checked_until``: all index objects of owners that are older were checked.
+    the last whole sweep counted. ``indexed_until``: the key of the last original whose index objects were
+    checked; empty: check from the first one.
     """
 
     part: SweepPart | None = None
@@ -53,7 +54,7 @@ class SweepRecord:
     finished_at: float = 0.0
     complete_since: float | None = None
     stored: Annotated[Mapping[str, tuple[int, int]], InJson] = field(default_factory=dict)
-    owners_checked_until: float = 0.0
+    indexed_until: str = ""
 
     @property
     def cursor(self) -> Cursor | None:
@@ -104,9 +105,9 @@ class SweepState:
         await redis.execute("HSET", _KEY, "complete_since", f"{since:.3f}")
         await redis.execute("HDEL", _KEY, "finished_at", "part", "after")
 
-    async def note_owners_checked(self, until: datetime) -> None:
-        """Record that all index objects of owners older than ``until`` were checked."""
-        await self._redis.execute("HSET", _KEY, "owners_checked_until", f"{until.timestamp():.3f}")
+    async def note_indexed(self, until: str) -> None:
+        """Record that the index objects of originals up to this key were checked; empty: of all."""
+        await self._redis.execute("HSET", _KEY, "indexed_until", until)
 
     async def note_stored(self, stored: Mapping[str, tuple[int, int]]) -> None:
         """Record the objects and bytes that a whole sweep counted."""

@@ -98,7 +98,7 @@ class SweepActions:
 
     async def remove(self, decision: SweepDecision) -> bool:
         """Remove the objects of a decision. Return False, and remove nothing, if the media item has changed since."""
-        for _ in range(2):  # for two requests, before the last check: nothing may wait after it
+        for _ in range(3):  # for three requests, before the last check: nothing may wait after it
             await self._limiter.acquire()
         if not await self._still_holds(decision):
             return False

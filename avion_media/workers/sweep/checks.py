@@ -1,140 +1,240 @@
-"""Removes index objects of owners that a crash left: their media item does not exist, or has two of them.
-
-An index object is written before its original, and removed before it. So no original lacks its index object, and only
-index objects younger than the last sweep can be left over. One HEAD for each of them is enough.
-"""
+"""What the sweep checks beside the media: the indexes of originals, unfinished uploads, and blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from avion_media.backends.store import ListedObject, ObjectStore, UnfinishedUpload, UploadMissing
+from avion_media.backends.store import ListedObject, ObjectInfo, ObjectStore, UnfinishedUpload, UploadMissing
 from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import MediaError, ObjectMissing
-from avion_media.common.ids import InvalidId, parse_media_id
+from avion_media.common.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id, parse_media_id
 from avion_media.common.media import owner_of
-from avion_media.common.records import UnreadableRecord
+from avion_media.common.records import CustomRecord, UnreadableRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.telemetry import get_logger
+from avion_media.items.copies import COPY_ENTRY, index_key
 from avion_media.items.item import Items
 from avion_media.items.moderation import ModerationRecords
-from avion_media.items.owners import OWNER_ENTRY, OwnedMedium
+from avion_media.items.owners import OWNER_ENTRY
 from avion_media.items.state.sweep_state import SweepState
 from avion_media.workers.settings import SweepConfig, WorkerSettings
 from avion_media.workers.sweep.actions import LISTED_PRECISION, find_tasks
 from avion_media.workers.sweep.policy import SweepReason
 from avion_media.workers.sweep.report import Report
 
-_CLOCK_SKEW = timedelta(minutes=5)
+_WINDOW = 100_000  # originals of one run: some 40 MB
 
 
 @dataclass(frozen=True, slots=True)
-class _Wrong:
-    """A wrong index object; ``doubled``: its media item has two."""
+class _Index:
+    """An index of originals. The keys of its objects end in the id of the media item, and perhaps more behind a dot.
+
+    ``key_of`` returns how the key of the index object of an original begins; empty if it has none.
+    """
+
+    prefixes: tuple[str, ...]
+    entry: CustomRecord[Any]
+    key_of: Callable[[AnyId, ObjectInfo], str]
+    has_all: bool = False
+
+
+def _owned(any_id: AnyId, original: ObjectInfo) -> str:
+    owner = owner_of(original.metadata)
+    return keys.owned_by(owner, any_id) if owner and isinstance(any_id, MediaId) else ""
+
+
+_INDEXES = (
+    _Index((keys.OWNER_PREFIX,), OWNER_ENTRY, _owned),
+    _Index((keys.SHA256_PREFIX, keys.SIZE_PREFIX), COPY_ENTRY, index_key, has_all=True),
+)
+
+
+@dataclass(slots=True)
+class _Window:
+    """The ids of all originals behind the key ``after``, up to the key ``until``; an empty one is the first or last."""
+
+    after: str
+    until: str = ""
+    names: set[str] = field(default_factory=set)
+
+    def __contains__(self, name: str) -> bool:
+        is_behind = not self.after or _place(self.after) < (len(name), name)
+        return is_behind and (not self.until or (len(name), name) <= _place(self.until))
+
+
+@dataclass(frozen=True, slots=True)
+class _Suspect:
+    """An index object that seems wrong. ``twin`` is another one of its media item, written later."""
 
     listed: ListedObject
-    owned: OwnedMedium
-    doubled: bool
+    twin: str = ""
+
+    @property
+    def any_id(self) -> AnyId:
+        """The media item that it names."""
+        return parse_any_id(_name_in(self.listed.key))
 
 
-class OwnerIndexCheck:
-    """Removes wrong index objects. After `Unavailable` the next sweep checks the same objects again."""
+class IndexCheck:
+    """Removes index objects without their original, and writes those that every original must have.
 
-    def __init__(self, items: Items, limiter: RateLimiter, sweep: SweepConfig, clock: Callable[[], datetime]) -> None:
+    Each run compares the next part of all originals with all index objects, by their ids. Only what differs costs a
+    request. After `Unavailable` the next sweep checks the same originals again.
+    """
+
+    def __init__(
+        self,
+        items: Items,
+        limiter: RateLimiter,
+        sweep: SweepConfig,
+        clock: Callable[[], datetime],
+        *,
+        window: int = _WINDOW,
+    ) -> None:
         self._items = items
         self._limiter = limiter
         self._sweep = sweep
         self._clock = clock
+        self._size = window
 
     async def run(self, report: Report, complete_since: datetime, *, dry_run: bool, force: bool) -> None:
-        """Check all index objects written since the last sweep and before the margin. Count them in ``report``.
+        """Check the index objects of the next originals, except those within the margin. Count in ``report``.
 
-        Those that it skips are checked again by the next sweep. ``complete_since``: see `find_tasks`.
+        ``complete_since``: see `find_tasks`.
         """
         state = SweepState(self._items.redis)
-        until = self._clock() - timedelta(seconds=self._sweep.margin)
-        last = (await state.read()).owners_checked_until
-        since = datetime.fromtimestamp(last, UTC) - _CLOCK_SKEW if last else None
-        checked_until = until
-        seen = wrong = 0
-        before: ListedObject | None = None
-        await self._limiter.acquire()
-        async for page in self._items.store.get().list(keys.OWNER_PREFIX):
-            found, skipped = [], []
-            for listed in page:
-                owned = OWNER_ENTRY.read_or_skip(listed.key.encode(), listed.key)
-                if owned is None:
-                    continue
-                seen += 1
-                if listed.last_modified >= until:
-                    continue
-                if before is not None and _is_same(before, listed):
-                    # The last attempt wrote the right one.
-                    found.append(_Wrong(min(before, listed, key=lambda each: each.last_modified), owned, doubled=True))
-                elif since is None or listed.last_modified >= since:
-                    is_readable = False
-                    with report.skipping_unreadable():
-                        if not await self._holds(owned):
-                            found.append(_Wrong(listed, owned, doubled=False))
-                        is_readable = True
-                    if not is_readable:
-                        skipped.append(listed)
-                before = listed
-            wrong += len(found)
-            allowed = max(self._sweep.always_allowed, int(self._sweep.max_fraction * seen))
-            if wrong > allowed and not force:
-                report.warnings.append(
-                    f"{wrong} of {seen} index objects of owners have no media item, more than the limit: kept"
-                )
-                return
-            if dry_run:
-                removed = found
+        before = self._clock() - timedelta(seconds=self._sweep.margin)
+        window = await self._next_window((await state.read()).indexed_until)
+        for index in _INDEXES:
+            found, suspects = await self._compare(index, window, before)
+            allowed = max(self._sweep.always_allowed, int(self._sweep.max_fraction * len(found)))
+            if len(suspects) > allowed and not force:
+                kept = f"{len(suspects)} of {len(found)} index objects under {index.prefixes[0]}"
+                report.warnings.append(f"{kept} have no media item, more than the limit: kept")
             else:
-                removed = await self._remove(found, report, complete_since)
-                skipped += [each.listed for each in found if each not in removed]
-                checked_until = min([checked_until, *(each.last_modified for each in skipped)])
-            for _ in removed:
-                report.count_object(SweepReason.DISOWNED)
-            await self._limiter.acquire()
+                await self._remove(index, suspects, report, complete_since, dry_run=dry_run)
+            if index.has_all:
+                await self._fill(index, window.names - found.keys(), before, report, dry_run=dry_run)
         if not dry_run:
-            await state.note_owners_checked(checked_until)
+            await state.note_indexed(window.until)
 
-    async def _remove(self, found: list[_Wrong], report: Report, complete_since: datetime) -> list[_Wrong]:
-        """Remove those that are still wrong, and return them. A task may be about to publish the media item of one."""
-        ids = {str(each.owned.media_id) for each in found}
-        tasks = await find_tasks(self._items, uploads=ids, remote=(), deleted=(), complete_since=complete_since)
-        removed = []
-        for each in found:
-            with report.skipping_unreadable():
-                if str(each.owned.media_id) not in tasks.making and await self._is_still_wrong(each):
-                    await self._items.store.get().delete([each.listed.key])
-                    removed.append(each)
-                else:
-                    report.skipped += 1
-        return removed
-
-    async def _is_still_wrong(self, wrong: _Wrong) -> bool:
-        for _ in range(2):  # for this check and the removal: nothing may wait between them
+    async def _next_window(self, after: str) -> _Window:
+        window = _Window(after)
+        prefixes = (keys.ORIGINAL_PREFIX, keys.CACHED_REMOTE_PREFIX)
+        for prefix in prefixes[after.startswith(prefixes[1]) :]:
             await self._limiter.acquire()
-        if not wrong.doubled and await self._holds(wrong.owned):
+            async for page in self._items.store.get().list_keys(prefix, after if after.startswith(prefix) else None):
+                window.names |= {_name_in(key) for key in page}
+                if page and len(window.names) >= self._size:
+                    window.until = page[-1]
+                    return window
+                await self._limiter.acquire()
+        return window
+
+    async def _compare(
+        self, index: _Index, window: _Window, before: datetime
+    ) -> tuple[dict[str, ListedObject], list[_Suspect]]:
+        """Return the index objects of the window, by media item, and those that seem wrong, written ``before`` then."""
+        found: dict[str, ListedObject] = {}
+        suspects: list[_Suspect] = []
+        for prefix in index.prefixes:
+            await self._limiter.acquire()
+            async for page in self._items.store.get().list(prefix):
+                for listed in page:
+                    name = _name_in(listed.key)
+                    if name not in window or index.entry.read_or_skip(listed.key.encode(), listed.key) is None:
+                        continue
+                    if name not in window.names:
+                        suspects.append(_Suspect(listed))
+                    elif name in found:
+                        older, newer = sorted((found[name], listed), key=lambda each: each.last_modified)
+                        suspects += [_Suspect(older, newer.key), _Suspect(newer)]
+                    found[name] = listed
+                await self._limiter.acquire()
+        return found, [each for each in suspects if each.listed.last_modified < before]
+
+    async def _remove(
+        self,
+        index: _Index,
+        suspects: Sequence[_Suspect],
+        report: Report,
+        complete_since: datetime,
+        *,
+        dry_run: bool,
+    ) -> None:
+        """Remove those that are wrong, now and after a look at the tasks: one may publish the media item right now."""
+        wrong = []
+        for each in suspects:
+            with report.skipping_unreadable():
+                if await self._is_wrong(index, each):
+                    wrong.append(each)
+        ids = [each.any_id for each in wrong]
+        tasks = await find_tasks(
+            self._items,
+            uploads={str(each) for each in ids if isinstance(each, MediaId)},
+            remote={str(each) for each in ids if isinstance(each, RemoteId)},
+            deleted=(),
+            complete_since=complete_since,
+        )
+        for each in wrong:
+            with report.skipping_unreadable():
+                if not dry_run:
+                    if str(each.any_id) in tasks.making or not await self._is_still_wrong(index, each):
+                        report.skipped += 1
+                        continue
+                    await self._items.store.get().delete([each.listed.key])
+                report.count_object(SweepReason.DISOWNED)
+
+    async def _is_still_wrong(self, index: _Index, suspect: _Suspect) -> bool:
+        for _ in range(2):  # for the last check and the removal: nothing may wait between them
+            await self._limiter.acquire()
+        if not await self._is_wrong(index, suspect):
             return False
         try:  # last: an attempt writes it again before the original
-            now = await self._items.store.get().head(wrong.listed.key)
+            now = await self._items.store.get().head(suspect.listed.key)
         except ObjectMissing:
             return False
-        return now.last_modified - wrong.listed.last_modified < LISTED_PRECISION
+        return now.last_modified - suspect.listed.last_modified < LISTED_PRECISION
 
-    async def _holds(self, owned: OwnedMedium) -> bool:
+    async def _is_wrong(self, index: _Index, suspect: _Suspect) -> bool:
         await self._limiter.acquire()
-        original = await self._items.original(owned.media_id)
-        return original is not None and owner_of(original.metadata) == owned.owner
+        original = await self._items.original(suspect.any_id)
+        start = "" if original is None else index.key_of(suspect.any_id, original)
+        if not start or not suspect.listed.key.startswith(start):
+            return True
+        return suspect.twin.startswith(start)  # the last attempt wrote the right one
+
+    async def _fill(
+        self, index: _Index, names: Collection[str], before: datetime, report: Report, *, dry_run: bool
+    ) -> None:
+        """Write the index objects that originals lack which were written ``before`` then."""
+        for name in sorted(names):
+            with report.skipping_unreadable(), suppress(InvalidId):
+                any_id = parse_any_id(name)
+                await self._limiter.acquire()
+                original = await self._items.original(any_id)
+                if original is None or original.last_modified >= before:
+                    continue
+                if not dry_run:
+                    await self._limiter.acquire()
+                    await self._items.copies.add(index.key_of(any_id, original))
+                report.count_object(SweepReason.UNINDEXED)
 
 
-def _is_same(one: ListedObject, other: ListedObject) -> bool:
-    return one.key.rpartition(".")[0] == other.key.rpartition(".")[0]
+def _name_in(key: str) -> str:
+    return key.rpartition("/")[2].partition(".")[0]
+
+
+def _place(key: str) -> tuple[int, str]:
+    """Return the place of an original among all: uploads by their ids, then remote media by theirs, which are
+    longer."""
+    name = _name_in(key)
+    return len(name), name
 
 
 _NO_DATE = datetime.min.replace(tzinfo=UTC)

@@ -34,6 +34,7 @@ class SweepReason(StrEnum):
     OVERDUE_DELETION = "overdue_deletion"
     UNFINISHED = "unfinished"
     DISOWNED = "disowned"
+    UNINDEXED = "unindexed"
 
 
 MEANINGS: dict[SweepReason, str] = {
@@ -45,7 +46,8 @@ MEANINGS: dict[SweepReason, str] = {
     SweepReason.OVER_BUDGET: "remote, among the least recently used while the cache exceeds `REMOTE__BUDGET`: removed",
     SweepReason.OVERDUE_DELETION: "deleted, but its removal is overdue: queued again",
     SweepReason.UNFINISHED: "an upload in parts that was not completed in time: parts removed",
-    SweepReason.DISOWNED: "an index object of an owner whose media item is removed: index object removed",
+    SweepReason.DISOWNED: "an index object whose media item is removed: index object removed",
+    SweepReason.UNINDEXED: "an original without an index object for copies: index object written",
 }
 
 

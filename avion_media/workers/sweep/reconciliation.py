@@ -22,7 +22,7 @@ from avion_media.items.deletion import JournalReplay
 from avion_media.items.state.sweep_state import START, Cursor, SweepPart, SweepState
 from avion_media.workers.settings import WorkerSettings
 from avion_media.workers.sweep.actions import MediaTasks, SweepActions, find_tasks, scan_queue
-from avion_media.workers.sweep.checks import OwnerIndexCheck, UnfinishedUploads, watch_blocked
+from avion_media.workers.sweep.checks import IndexCheck, UnfinishedUploads, watch_blocked
 from avion_media.workers.sweep.listing import STORED_KINDS, Media, open_media
 from avion_media.workers.sweep.policy import (
     NOTHING_KNOWN,
@@ -94,8 +94,8 @@ class Reconciliation:
             await _PartOfSweep(self, rules, report, Cursor(part, after), force, checkpoint, observe).run()
         everything_was_seen = not report.refusals and start == START
         report.stored = {kind: report.stored.get(kind, Stored()) for kind in STORED_KINDS if everything_was_seen}
-        index = OwnerIndexCheck(self.items, self.limiter, self.config.sweep, self.clock)
-        await index.run(report, history_complete_since, dry_run=dry_run, force=force)
+        indexes = IndexCheck(self.items, self.limiter, self.config.sweep, self.clock)
+        await indexes.run(report, history_complete_since, dry_run=dry_run, force=force)
         if report.stored and not dry_run:
             await state.note_stored({kind: (each.objects, each.size_bytes) for kind, each in report.stored.items()})
         await UnfinishedUploads(self.items.store, self.limiter, self.config, self.clock).sweep(report, dry_run=dry_run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -21,13 +22,15 @@ from avion_media.items.state import StatusStore
 
 MEDIUM = new_media_id(MP4, 1_700_000_000_000)
 FACTS = MediaFacts(MP4, 10, 320, 240, "hash", "")
+PUBLIC = {keys.original(MEDIUM), keys.thumbnail(MEDIUM, "small"), keys.same_file("", 10, MEDIUM)}
 
 
 class FakeStore:
-    """Keys only."""
+    """Keys only, and metadata that a test sets."""
 
     def __init__(self) -> None:
         self.keys: set[str] = set()
+        self.metadata: dict[str, dict[str, str]] = {}
 
     async def put(self, key: str, _data: bytes, **_headers: Any) -> str:
         self.keys.add(key)
@@ -36,7 +39,7 @@ class FakeStore:
     async def head(self, key: str) -> ObjectInfo:
         if key not in self.keys:
             raise ObjectMissing(key)
-        return ObjectInfo(key, 10, "etag", datetime.now(UTC), "video/mp4")
+        return ObjectInfo(key, 10, "etag", datetime.now(UTC), "video/mp4", self.metadata.get(key, {}))
 
     async def delete(self, to_delete: list[str]) -> None:
         self.keys -= set(to_delete)
@@ -130,7 +133,7 @@ async def test_what_was_made_after_a_mark_is_left_to_the_removal(
 ) -> None:
     write = deleted_after_its_write(status_store, "marked")
     await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write, replaced=replaced)
-    assert store.keys == {keys.original(MEDIUM), keys.thumbnail(MEDIUM, "small")}
+    assert store.keys == PUBLIC
 
 
 @pytest.mark.parametrize("state", ["removing", "removed"])
@@ -147,4 +150,20 @@ async def test_what_was_undeleted_meanwhile_stands(
 ) -> None:
     write = deleted_after_its_write(status_store, "undeleted")
     assert await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write) == FACTS
-    assert store.keys == {keys.original(MEDIUM), keys.thumbnail(MEDIUM, "small")}
+    assert store.keys == PUBLIC
+
+
+async def test_the_index_of_copies_has_the_file_that_is_served(publisher: Items, store: FakeStore) -> None:
+    first, second = (replace(FACTS, sha256=each * 64) for each in "ab")
+
+    async def write(store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None:
+        await store.put(key, b"original", content_type=content_type)
+
+    async def lose(store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None:
+        raise PreconditionFailed(key)
+
+    for facts, write_original, replaced in ((first, write, None), (second, write, first), (first, lose, None)):
+        await publisher.publish(MEDIUM, facts, {}, write_original, replaced=replaced)
+        served = second if facts is second or write_original is lose else first
+        store.metadata[keys.original(MEDIUM)] = served.to_metadata()
+        assert store.keys == {keys.original(MEDIUM), keys.same_file(served.sha256, 10, MEDIUM)}

@@ -33,8 +33,8 @@ async def test_20_000_entries_are_read_by_few_requests_and_a_change_reads_one_pa
     lists = stage.moderation(steps).lists
     await lists.refresh()
     assert len(lists.own_entries()) == 20_000
-    assert sum(name.startswith("before read") for name in steps.names) == PAGES == 32
-    assert sum(name.startswith("before list") for name in steps.names) <= 2
+    assert sum(name.startswith("before read") for name in steps.names) == PAGES
+    assert sum(name.startswith(("before read", "before list")) for name in steps.names) <= 20
 
     await stage.moderation().lists.add_own(entry(20_000))
     steps.names.clear()

@@ -26,7 +26,7 @@ from avion_media.common.resources import ResourceSlot
 _MAX_LABEL = 200
 _HASH_UNIT_BYTES = 1 << 20
 
-PAGES = 32  # 20,000 entries are 600 lines a page, and a process reads all of them with 33 requests
+PAGES = 16  # 20,000 entries are 1,250 lines a page, and a process reads all of them with 17 requests
 MAX_PAGE_BYTES = 64 << 20
 _ATTEMPTS = 20
 _Lines = dict[str, str]

@@ -67,7 +67,7 @@ async def test_at_every_moment_of_the_look(redis: Redis, before: Move, move: Mov
         # As if it had no dedup marker, like a task of another service.
         never = datetime.max.replace(tzinfo=UTC)
         items = items_on(stepped(redis, steps))
-        found = await find_tasks(items, uploads=[MEDIUM], remote=(), deleted=(), complete_since=never)
+        found = await find_tasks(items, uploads=[MEDIUM], remote=(), complete_since=never)
         assert MEDIUM in {*found.making, *found.given_up}, steps.names[moment]
         moment += 1
         ended = moment >= steps.count
@@ -88,5 +88,5 @@ async def test_a_replayed_task_is_found_in_the_backlog(redis: Redis) -> None:
         assert await queue.dead_letters.replay(dead_letter.entry_id)
     assert (await queue.stats()).waiting > 0
     never = datetime.max.replace(tzinfo=UTC)
-    found = await find_tasks(items_on(redis), uploads=[*media, MEDIUM], remote=(), deleted=(), complete_since=never)
+    found = await find_tasks(items_on(redis), uploads=[*media, MEDIUM], remote=(), complete_since=never)
     assert set(found.making) == set(media)

@@ -218,6 +218,35 @@ async def test_when_redis_has_lost_its_memory_uploads_are_processed_at_once(worl
     assert (await world.sweep(hours=2)).done[SweepReason.ABANDONED].media == 1
 
 
+async def test_lost_uploads_are_queued_before_anything_else_is_listed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in (an_upload(), new_media_id(JPEG, 1_700_000_000_000)):
+        world.put(keys.incoming(each))
+    world.other.flushall()
+    store, queued = world.store.get(), dict[str, int]()
+    listed = store.list
+
+    def note(prefix: str, *args: Any, **options: Any) -> Any:
+        queued.setdefault(prefix, world.other.xlen(PROCESSING_QUEUE))
+        return listed(prefix, *args, **options)
+
+    monkeypatch.setattr(store, "list", note)
+    await world.sweep(hours=0.01)
+    assert queued[keys.INCOMING_PREFIX] == 0
+    assert {queued[each] for each in (keys.ORIGINAL_PREFIX, keys.THUMBNAIL_PREFIX, keys.CACHED_REMOTE_PREFIX)} == {2}
+
+
+async def test_newer_uploads_come_before_older_ones(world: World) -> None:
+    now_ms = round(datetime.now(UTC).timestamp() * 1000)
+    by_age = [new_media_id(JPEG, now_ms - days * 86_400_000) for days in (0, 2, 10, 40, 200, 1000)]
+    for each in by_age:
+        world.put(keys.thumbnail(each, "small"))
+    report = await world.sweep(hours=2)
+    assert [each.medium.name for each in world.seen] == [str(each) for each in by_age]
+    assert report.listed == len(by_age)
+
+
 def fail_over(world: World) -> None:
     """As if another server had come to be in charge of the queue, without what was acknowledged last."""
     world.other.hset(QueueKeys(PROCESSING_QUEUE).state, "run_id", "another")
@@ -543,7 +572,7 @@ async def test_media_with_a_task_key_need_no_walk_over_the_queue(world: World, m
         SweepReason.ABANDONED: 1,
         SweepReason.OVERDUE_DELETION: 1,
     }
-    assert walks == [PROCESSING_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE]  # the last after the claim
+    assert walks == [PROCESSING_QUEUE, PROCESSING_QUEUE]  # the last after the claim
 
 
 async def test_the_key_of_a_task_that_was_lost_does_not_count(world: World) -> None:

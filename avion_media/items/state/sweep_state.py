@@ -23,18 +23,23 @@ _KEY = "media_sweep"
 
 
 class SweepPart(StrEnum):
-    """A sweep has two parts: uploads and remote media."""
+    """The parts of a sweep, in their order. The first looks only for uploads whose task was lost."""
 
+    INCOMING = "incoming"
     UPLOADS = "uploads"
     REMOTE = "remote"
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far a sweep got: all parts before ``part`` are done, and ``part`` up to the id ``after``."""
+    """How far a sweep got: all parts before ``part`` are done, and ``part`` up to the id ``after``.
 
-    part: SweepPart = SweepPart.UPLOADS
+    Uploads of the day ``before`` (yyyy/mm/dd) and later are done as well, because newer ones come first.
+    """
+
+    part: SweepPart = SweepPart.INCOMING
     after: AnyId | None = None
+    before: str = ""
 
 
 START = Cursor()
@@ -44,13 +49,14 @@ START = Cursor()
 class SweepRecord:
     """The hash. Times are Unix seconds; ``complete_since`` is None if it is unknown, others are 0.
 
-    ``part`` and ``after``, an id, say how far the current sweep got. ``stored`` are the objects and bytes by kind that
-    the last whole sweep counted. ``indexed_until``: the key of the last original whose index objects were
-    checked; empty: check from the first one.
+    ``part``, ``after`` and ``before`` say how far the current sweep got: see `Cursor`. ``stored`` are the objects and
+    bytes by kind that the last whole sweep counted. ``indexed_until``: the key of the last original whose index objects
+    were checked; empty: check from the first one.
     """
 
     part: SweepPart | None = None
     after: str = ""
+    before: str = ""
     finished_at: float = 0.0
     complete_since: float | None = None
     stored: Annotated[Mapping[str, tuple[int, int]], InJson] = field(default_factory=dict)
@@ -62,7 +68,7 @@ class SweepRecord:
         if self.part is None:
             return None
         try:
-            return Cursor(self.part, parse_any_id(self.after) if self.after else None)
+            return Cursor(self.part, parse_any_id(self.after) if self.after else None, self.before)
         except InvalidId:
             return START  # of a format of a later version
 
@@ -103,7 +109,7 @@ class SweepState:
         redis = self._redis
         since = max(at.timestamp(), (await self.read()).complete_since or 0.0)
         await redis.execute("HSET", _KEY, "complete_since", f"{since:.3f}")
-        await redis.execute("HDEL", _KEY, "finished_at", "part", "after")
+        await redis.execute("HDEL", _KEY, "finished_at", "part", "after", "before")
 
     async def note_indexed(self, until: str) -> None:
         """Record that the index objects of originals up to this key were checked; empty: of all."""
@@ -115,12 +121,14 @@ class SweepState:
 
     async def save(self, cursor: Cursor) -> None:
         """Record how far the current sweep got."""
-        await self._redis.execute("HSET", _KEY, "part", cursor.part, "after", str(cursor.after or ""))
+        await self._redis.execute(
+            "HSET", _KEY, "part", cursor.part, "after", str(cursor.after or ""), "before", cursor.before
+        )
 
     async def finish(self, now: datetime) -> None:
         """Record that the current sweep has ended."""
         await self.note_whole_pass(now)
-        await self._redis.execute("HDEL", _KEY, "part", "after")
+        await self._redis.execute("HDEL", _KEY, "part", "after", "before")
 
     async def note_whole_pass(self, now: datetime) -> None:
         """Record that a whole sweep has ended, for example one that an operator ran beside the current one."""

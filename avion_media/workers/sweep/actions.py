@@ -11,7 +11,7 @@ from avion_media.backends.redis import Redis
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import SERVICE_FAULTS
 from avion_media.common.ids import parse_any_id
-from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
+from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.items.deletion import JournalReplay, Mark
 from avion_media.items.item import Items
 from avion_media.items.state.status_store import key_of
@@ -23,11 +23,10 @@ LISTED_PRECISION = timedelta(seconds=1)  # listings have milliseconds, HEAD has 
 
 @dataclass(frozen=True, slots=True)
 class MediaTasks:
-    """Media items with a task to make them, with a dead letter, and with a task to remove them."""
+    """Media items with a task to make them, and with a dead letter."""
 
     making: Collection[str] = ()
     given_up: Collection[str] = ()
-    removing: Collection[str] = ()
 
 
 async def find_tasks(
@@ -35,20 +34,18 @@ async def find_tasks(
     *,
     uploads: Collection[str],
     remote: Collection[str],
-    deleted: Collection[str],
     complete_since: datetime,
 ) -> MediaTasks:
     """Find the tasks of these media items. Raises `Unavailable`.
 
     The dedup marker of an upload's task counts if the task was queued after ``complete_since``, when tasks were last
-    lost. Dead letters do not count for ``deleted``: their objects must be removed, and a second removal is harmless.
+    lost.
     """
     redis, queued_at = items.redis, await items.queues[PROCESSING_QUEUE].queued_at(uploads)
     known = {name for name, at in queued_at.items() if at > complete_since.timestamp()}
     alive, given_up = await scan_queue(redis, PROCESSING_QUEUE, set(uploads) - known)
     fetched, not_fetched = await scan_queue(redis, CACHE_QUEUE, set(remote))
-    removing, _ = await scan_queue(redis, DELETE_QUEUE, set(deleted))
-    return MediaTasks(known | alive | fetched, given_up | not_fetched, removing)
+    return MediaTasks(known | alive | fetched, given_up | not_fetched)
 
 
 async def scan_queue(redis: Redis, queue: str, wanted: set[str]) -> tuple[set[str], set[str]]:
@@ -76,20 +73,26 @@ class SweepActions:
         self._limiter = limiter
         self._clock = clock
 
-    async def requeue(self, decision: SweepDecision, looked_at: datetime) -> None:
-        """Queue a task that was in no queue at ``looked_at``. If one was queued since then, add nothing."""
+    async def requeue(self, decision: SweepDecision, looked_at: datetime) -> bool:
+        """Queue a task that was in no queue at ``looked_at``. If one was queued since then, add nothing.
+
+        Return False if nothing needs to be done. The removal of a deleted media item may be in its queue: its id tells
+        those that wait for their time apart, and a second one is harmless. So that queue is not searched.
+        """
         name, items = decision.medium.name, self._items
         if decision.reason is SweepReason.OVERDUE_DELETION:
             record = await self._replay.records.get(name)
             # It may have been undeleted meanwhile.
-            if record is not None and record.is_deleted and await self._may_queue(name):
-                overdue = Mark(name, record.generation, round(self._clock().timestamp() * 1000), False)
-                await self._replay.schedule_removals([overdue])
-            return
+            if record is None or not record.is_deleted or not await self._may_queue(name):
+                return False
+            overdue = Mark(name, record.generation, round(self._clock().timestamp() * 1000), False)
+            await self._replay.schedule_removals([overdue])
+            return True
         await items.queues[PROCESSING_QUEUE].enqueue(
             processing_fields(name), dedup_key=name, lost_if_older_s=(self._clock() - looked_at).total_seconds()
         )
         await items.statuses.put(Status(name, State.PROCESSING), ttl_s=items.status_ttl_s)
+        return True
 
     async def _may_queue(self, name: str) -> bool:
         """Return whether no removal of this media item was queued recently. One may still wait in a long queue."""

@@ -178,7 +178,6 @@ class IndexCheck:
             self._items,
             uploads={str(each) for each in ids if isinstance(each, MediaId)},
             remote={str(each) for each in ids if isinstance(each, RemoteId)},
-            deleted=(),
             complete_since=complete_since,
         )
         for each in wrong:

@@ -1,7 +1,8 @@
 """Merges the listings of the object store by media item.
 
 Keys of all kinds sort like their ids: a media id begins with its time, and its key with the date. So the sweep finds
-an orphan without a HEAD request, and keeps one page of each listing in memory.
+an orphan without a HEAD request, and keeps one page of each listing in memory. Uploads are listed in spans of days, the
+newest span first.
 """
 
 from __future__ import annotations
@@ -9,21 +10,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 
 from avion_media.backends.store import ListedObject, ObjectStore
-from avion_media.backends.store.contents import stored_sizes
 from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.formats import Family, by_filename
-from avion_media.common.ids import AnyId
+from avion_media.common.ids import AnyId, time_prefix
 from avion_media.common.media import WEBP_SUFFIX
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.state.sweep_state import SweepPart
 from avion_media.workers.sweep.policy import Medium
 
-_ID_LENGTHS = {"uploads": 26, "remote": 64}
+_ID_LENGTHS = {"incoming": 26, "uploads": 26, "remote": 64}
+_DAY = "%Y/%m/%d"
+_SPANS = (
+    1,
+    4,
+    16,
+    64,
+    256,
+)  # ages in days: each span is three times as long as all before; the last has all older ones
 
 
 class Kind(StrEnum):
@@ -36,6 +45,7 @@ class Kind(StrEnum):
 
 
 _LABELS = {
+    (SweepPart.INCOMING, Kind.INCOMING): "incoming",
     (SweepPart.UPLOADS, Kind.INCOMING): "incoming",
     (SweepPart.UPLOADS, Kind.ORIGINAL): "",  # image, video or audio
     (SweepPart.UPLOADS, Kind.THUMBNAIL): "thumbnail",
@@ -77,16 +87,14 @@ class _Source:
         pages: AsyncIterator[Sequence[ListedObject]],
         limiter: RateLimiter,
         kind: Kind,
-        prefix: str,
         part: SweepPart,
+        end: str,
     ) -> None:
         self._pages = pages
         self._limiter = limiter
         self._kind = kind
         self._id_length = _ID_LENGTHS[part]
-        # What is made of remote media has the same prefix as what is made of uploads, and sorts after it.
-        is_made = kind in (Kind.THUMBNAIL, Kind.CREDENTIALS)
-        self._end = f"{prefix}remote/" if is_made and part is SweepPart.UPLOADS else None
+        self._end = end
         self._page: list[ListedObject] = []
         self._label = _LABELS[part, kind]
         self.listed = 0
@@ -105,7 +113,7 @@ class _Source:
                 except StopAsyncIteration:
                     return
             listed = self._page.pop()
-            if self._end is not None and listed.key >= self._end:
+            if self._end and listed.key >= self._end:
                 return
             self.listed += 1
             name = listed.key.rpartition("/")[2].partition(".")[0]
@@ -164,34 +172,55 @@ async def open_media(
     store: ResourceSlot[ObjectStore],
     limiter: RateLimiter,
     part: SweepPart,
+    sizes: Sequence[str],
     after: AnyId | None = None,
     *,
+    since: str = "",
+    before: str = "",
     page_size: int = 1000,
 ) -> Media:
-    """Open the media items of ``part`` after the id ``after``. Raises `Unavailable`."""
-    sizes = await stored_sizes(store, limiter)
+    """Open the media items of ``part`` after the id ``after``. Raises `Unavailable`.
 
-    def source(kind: Kind, prefix: str, key_of: Callable[[AnyId], str]) -> _Source:
-        pages = store.get().list(prefix, None if after is None else key_of(after), page_size=page_size)
-        return _Source(pages, limiter, kind, prefix, part)
+    ``sizes``: those of all thumbnails in the store. ``since``, ``before``: only uploads from the first of these days
+    on, up to the end of the day before the second.
+    """
 
-    if part is SweepPart.UPLOADS:
-        sources = [
-            source(Kind.INCOMING, keys.INCOMING_PREFIX, lambda any_id: f"{keys.INCOMING_PREFIX}{any_id}"),
-            source(Kind.ORIGINAL, keys.ORIGINAL_PREFIX, keys.original),
-        ]
-        below = ""
-    else:
-        sources = [source(Kind.ORIGINAL, keys.CACHED_REMOTE_PREFIX, keys.original)]
-        below = "remote/"
-    sources.append(source(Kind.CREDENTIALS, f"{keys.CREDENTIALS_PREFIX}{below}", keys.credentials))
-    for size in sizes:
-        # Continue after the last thumbnail of an id, which is the WebP.
-        prefix = f"{keys.THUMBNAIL_PREFIX}{size}/{below}"
-        sources.append(source(Kind.THUMBNAIL, prefix, partial(_last_thumbnail, size)))
+    def source(kind: Kind, prefix: str, key_of: Callable[[AnyId], str], begin: str = "", end: str = "") -> _Source:
+        start = key_of(after) if after is not None else f"{prefix}{begin}" if begin else None
+        pages = store.get().list(prefix, start, page_size=page_size)
+        return _Source(pages, limiter, kind, part, end and f"{prefix}{end}")
+
+    is_remote = part is SweepPart.REMOTE
+    below, place = ("remote/", keys.CACHED_REMOTE_PREFIX) if is_remote else ("", keys.ORIGINAL_PREFIX)
+    sources: list[_Source] = []
+    if not is_remote:
+        first, last = (_first_id(day) for day in (since, before))
+        sources.append(
+            source(Kind.INCOMING, keys.INCOMING_PREFIX, lambda any_id: f"{keys.INCOMING_PREFIX}{any_id}", first, last)
+        )
+    if part is not SweepPart.INCOMING:
+        # What is made of remote media has the same prefix as what is made of uploads, and sorts after it.
+        last = before or ("" if is_remote else "remote/")
+        sources.append(source(Kind.ORIGINAL, place, keys.original, since, before))
+        sources.append(source(Kind.CREDENTIALS, f"{keys.CREDENTIALS_PREFIX}{below}", keys.credentials, since, last))
+        for size in sizes:
+            # Continue after the last thumbnail of an id, which is the WebP.
+            prefix = f"{keys.THUMBNAIL_PREFIX}{size}/{below}"
+            sources.append(source(Kind.THUMBNAIL, prefix, partial(_last_thumbnail, size), since, last))
     for each in sources:
         await each.advance()
     return Media(sources)
+
+
+def start_of_span(before: str, now: datetime) -> str:
+    """Return the first day of the span of uploads that ends before this day; empty: it has all older ones."""
+    days = (f"{now - timedelta(days=each):{_DAY}}" for each in _SPANS)
+    return next((day for day in days if not before or day < before), "")
+
+
+def _first_id(day: str) -> str:
+    """Return how the ids begin that are not older than this day; empty for no day."""
+    return time_prefix(round(datetime.strptime(day, _DAY).replace(tzinfo=UTC).timestamp() * 1000)) if day else ""
 
 
 def _last_thumbnail(size: str, any_id: AnyId) -> str:

@@ -83,8 +83,8 @@ class KnownState:
 
     ``tombstone`` is when it was deleted, ``last_use`` when it was last requested.
 
-    ``has_task``, ``has_deletion``: a task to make it, or to remove it, waits or runs. ``given_up``: its task is a dead
-    letter. An operator decides about it, and needs the upload for a replay.
+    ``has_task``: a task to make it waits or runs. ``given_up``: its task is a dead letter. An operator decides about
+    it, and needs the upload for a replay.
     """
 
     state: State | None = None
@@ -92,7 +92,6 @@ class KnownState:
     tombstone: datetime | None = None
     has_task: bool = False
     given_up: bool = False
-    has_deletion: bool = False
     last_use: datetime | None = None
 
 
@@ -182,7 +181,7 @@ def last_needed(medium: Medium, known: KnownState) -> datetime | None:
 def _decide_deleted(medium: Medium, known: KnownState, rules: Rules, now: datetime) -> SweepDecision | None:
     """Leave a deletion to its task until it is overdue by the margin; until then it can be undone."""
     due = rules.deletion_due(known)
-    if known.has_deletion or due is None or now <= due + rules.margin:
+    if due is None or now <= due + rules.margin:
         return None
     return SweepDecision(medium, SweepReason.OVERDUE_DELETION)
 

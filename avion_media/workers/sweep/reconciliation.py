@@ -1,8 +1,9 @@
 """The sweep: compares the object store with Redis, and repairs what does not agree.
 
-It lists all objects, merged by media item (`listing`), looks up the state of each on Redis, decides (`policy`), and
-carries the decisions out (`actions`), batch by batch. It refuses a batch that would bring the removals to more than a
-fraction of the objects listed so far: so many removals are more likely a bug or a wrong setting than garbage.
+It looks first where losses are: through ``incoming/`` alone, for uploads whose task was lost. Then it lists all
+objects, merged by media item (`listing`), newer uploads first, looks up the state of each on Redis, decides (`policy`),
+and carries the decisions out (`actions`), batch by batch. It refuses a batch that would bring the removals to more than
+a fraction of the objects listed so far: so many removals are more likely a bug or a wrong setting than garbage.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
+from avion_media.backends.store.contents import stored_sizes
 from avion_media.common import keys
 from avion_media.common.clock import utc_now
-from avion_media.common.concurrency import RateLimiter
+from avion_media.common.concurrency import RateLimiter, in_turn
 from avion_media.common.errors import Dependency, Unavailable
-from avion_media.common.ids import InvalidId, parse_any_id
+from avion_media.common.ids import AnyId, InvalidId, parse_any_id
 from avion_media.common.media import in_all_formats
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.items.deletion import JournalReplay
@@ -23,7 +26,7 @@ from avion_media.items.state.sweep_state import START, Cursor, SweepPart, SweepS
 from avion_media.workers.settings import WorkerSettings
 from avion_media.workers.sweep.actions import MediaTasks, SweepActions, find_tasks, scan_queue
 from avion_media.workers.sweep.checks import IndexCheck, UnfinishedUploads, watch_blocked
-from avion_media.workers.sweep.listing import STORED_KINDS, Media, open_media
+from avion_media.workers.sweep.listing import STORED_KINDS, Media, open_media, start_of_span
 from avion_media.workers.sweep.policy import (
     NOTHING_KNOWN,
     Budget,
@@ -39,6 +42,7 @@ from avion_media.workers.sweep.report import Refusal, Report, Stored
 
 _CHUNK = 500  # maximum media items compared at once: one round trip for their deletion records
 _PAGE = 1000  # objects of one listing request, S3's maximum
+_QUEUED_AT_ONCE = 16
 _BATCH = 20_000  # media items between two checks of the fraction, and between two saved cursors
 
 
@@ -90,8 +94,10 @@ class Reconciliation:
         rules = Rules.of(self.config, history_complete_since)
         parts = list(SweepPart)
         for part in parts[parts.index(start.part) :]:
-            after = start.after if part is start.part else None
-            await _PartOfSweep(self, rules, report, Cursor(part, after), force, checkpoint, observe).run()
+            if part is SweepPart.INCOMING and dry_run:
+                continue  # the next part would report the same again
+            cursor = start if part is start.part else Cursor(part)
+            await _PartOfSweep(self, rules, report, cursor, force, checkpoint, observe).run()
         everything_was_seen = not report.refusals and start == START
         report.stored = {kind: report.stored.get(kind, Stored()) for kind in STORED_KINDS if everything_was_seen}
         indexes = IndexCheck(self.items, self.limiter, self.config.sweep, self.clock)
@@ -119,26 +125,53 @@ class _PartOfSweep:
     observe: Callable[[SweepDecision], None] | None
     budget: Budget = field(init=False)
     wanted: int = 0  # objects that this part has removed, or would remove
+    listed: int = 0  # of earlier spans
+    before: str = field(init=False)  # where the present span ends
+    refused: bool = False
 
     def __post_init__(self) -> None:
         # A part that is resumed does not see the size of all objects.
         limited_by_size = self.start.part is SweepPart.REMOTE and self.start.after is None
         self.budget = Budget(self.reconciliation.config.remote.budget if limited_by_size else 0)
+        self.before = self.start.before
+
+    @property
+    def _only_lost(self) -> bool:
+        return self.start.part is SweepPart.INCOMING
 
     async def run(self) -> None:
         """Run to the end of the part, or until a batch is refused."""
         start, reconciliation = self.start, self.reconciliation
+        sizes = [] if self._only_lost else await stored_sizes(reconciliation.items.store, reconciliation.limiter)
+        after, is_last = start.after, False
+        while not is_last and not self.refused:
+            since = start_of_span(self.before, reconciliation.clock()) if start.part is SweepPart.UPLOADS else ""
+            await self._run_span(sizes, after, since)
+            after, self.before, is_last = None, since, not since
+
+    async def _run_span(self, sizes: Sequence[str], after: AnyId | None, since: str) -> None:
+        reconciliation = self.reconciliation
         media = await open_media(
             reconciliation.items.store,
             reconciliation.limiter,
-            start.part,
-            start.after,
+            self.start.part,
+            sizes,
+            after,
+            since=since,
+            before=self.before,
             page_size=reconciliation.page_size,
         )
         try:
             while await self._run_batch(media):
                 pass
+            if since and not self.refused and self.checkpoint is not None:
+                await self.checkpoint(Cursor(self.start.part, None, since))
         finally:
+            self._count(media)
+
+    def _count(self, media: Media) -> None:
+        self.listed += media.listed
+        if not self._only_lost:
             self.report.listed += media.listed
             self.report.unrecognized += media.unrecognized
             seen = media.stored
@@ -163,7 +196,8 @@ class _PartOfSweep:
         planned = await self._decide(candidates)
         if ended:
             planned += await self._decide_unused()
-        if not await self._carry_out(planned, media.listed, looked_at):
+        if not await self._carry_out(planned, self.listed + media.listed, looked_at):
+            self.refused = True
             return False
         if last is not None and not ended:
             await self._save(last)
@@ -175,7 +209,7 @@ class _PartOfSweep:
         except InvalidId:
             return  # an unrecognised object; the next batch ends at another one
         if self.checkpoint is not None:
-            await self.checkpoint(Cursor(self.start.part, after))
+            await self.checkpoint(Cursor(self.start.part, after, self.before))
 
     async def _find_candidates(self, chunk: list[Medium]) -> list[_Candidate]:
         """Return the media items that the sweep acts on unless they have a task."""
@@ -195,9 +229,10 @@ class _PartOfSweep:
                 tombstone=deletion.deleted_at if deletion is not None and deletion.is_deleted else None,
                 last_use=last_uses.get(medium.name),
             )
-            if decide(medium, known, self.rules, self.reconciliation.clock()) is None:
+            decision = decide(medium, known, self.rules, self.reconciliation.clock())
+            if decision is None:
                 self.budget.add(medium, known)
-            else:
+            elif not (self._only_lost and decision.to_delete):  # what is removed depends on the other objects
                 candidates.append((medium, known))
         return candidates
 
@@ -211,14 +246,13 @@ class _PartOfSweep:
                 found,
                 has_task=name in tasks.making,
                 given_up=name in tasks.given_up,
-                has_deletion=name in tasks.removing,
             )
             decision = decide(medium, known, self.rules, self.reconciliation.clock())
             if decision is None:
                 self.budget.add(medium, known)
             elif _is_id(name) and (decision.reason is not SweepReason.OVERDUE_DELETION or _has_own_object(medium)):
                 decisions.append(decision)
-            else:
+            elif not self._only_lost:
                 self.report.unrecognized += len(medium.objects)
         return decisions
 
@@ -229,13 +263,11 @@ class _PartOfSweep:
         return [each for each in decisions if each.medium.name not in tasks.making]
 
     async def _find_tasks(self, candidates: list[_Candidate]) -> MediaTasks:
-        deleted = [medium.name for medium, known in candidates if known.tombstone is not None]
         others = [medium for medium, known in candidates if known.tombstone is None]
         return await find_tasks(
             self.reconciliation.items,
             uploads=[each.name for each in others if not each.is_remote],
             remote=[each.name for each in others if each.is_remote],
-            deleted=deleted,
             complete_since=self.rules.history_complete_since,
         )
 
@@ -256,11 +288,11 @@ class _PartOfSweep:
                 self._done(decision)
             elif decision.removes_upload and decision.medium.name in accepted:
                 self.report.skipped += 1
-            elif not decision.to_delete:
-                await self.reconciliation.actions.requeue(decision, looked_at)
-                self._done(decision)
-            elif not refused:
+            elif decision.to_delete and not refused:
                 await self._remove(decision)
+        if not self.report.dry_run:
+            queued = [partial(self._requeue, each, looked_at) for each in planned if not each.to_delete]
+            await in_turn(queued, _QUEUED_AT_ONCE)
         return self.report.dry_run or not refused
 
     async def _claim_uploads(self, planned: Sequence[SweepDecision]) -> set[str]:
@@ -283,6 +315,10 @@ class _PartOfSweep:
         state, uploads = SweepState(items.redis), items.queues[PROCESSING_QUEUE]
         if await state.history_complete_since(uploads, now, remember=True) > self.rules.history_complete_since:
             raise Unavailable(Dependency.REDIS, "it lost data during the sweep, which starts again")
+
+    async def _requeue(self, decision: SweepDecision, looked_at: datetime) -> None:
+        if await self.reconciliation.actions.requeue(decision, looked_at):
+            self._done(decision)
 
     async def _remove(self, decision: SweepDecision) -> None:
         with self.report.skipping_unreadable():

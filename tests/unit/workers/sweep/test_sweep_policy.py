@@ -156,7 +156,6 @@ def test_a_deletion_is_overdue_only_when_it_cannot_be_undone_any_more(
     known = KnownState(State.DELETED, tombstone=NOW - timedelta(hours=deleted_hours_ago))
     each = medium(incoming=50, original=50, thumbnails=(50,))
     assert reason_for(each, known) is expected
-    assert reason_for(each, replace(known, has_deletion=True)) is None
 
 
 def test_every_reason_is_explained() -> None:
@@ -177,7 +176,6 @@ knowledge = st.builds(
     tombstone=st.none() | ages.map(lambda hours: NOW - timedelta(hours=hours)),
     has_task=st.booleans(),
     given_up=st.booleans(),
-    has_deletion=st.booleans(),
 )
 
 

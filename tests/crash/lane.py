@@ -201,8 +201,10 @@ class Lane:
         """
         for key in (key for kind in _OF_SERVERS for key in self.client.scan_iter(f"{kind}:*")):
             self.client.delete(key)
-        # Without a turn for a while: a score of 4e15 plus the Unix time of its end.
-        self.client.zremrangebyscore("{media_cache_queue}:tenants", 4e15, 8e15)
+        # Its tenant may rest until a breaker closes: scores from 4e15 to 8e15.
+        for name, _ in self.client.hscan_iter("{media_cache_queue}:state", "parked:*"):
+            self.client.hdel("{media_cache_queue}:state", name)
+        self.client.zremrangebyscore("{media_cache_queue}:tenants", 4e15, "(8e15")
         path = f"/{secrets.token_hex(8)}.png"
         self.remote.files[path] = (DATA / _PICTURE).read_bytes()
         url = f"http://127.0.0.1:{self.remote.url.rpartition(':')[2]}{path}"

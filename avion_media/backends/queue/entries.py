@@ -73,11 +73,12 @@ class QueueKeys:
 
         ``turn``: virtual time. ``entry:<entry>``: the tenant of an entry of the stream, if its tenant has a bound: all
         tenants of a queue with a cap, and those of videos. ``running:<tenant>``: the number of these entries of one
-        tenant. ``videos``: the number of entries that are videos. ``turn:<tenant>``: the next turn of a tenant that has
-        none for now. ``number``: the number of the last waiting task. ``tenant_cap``, ``video_cap``: limits.
-        ``paused``: when the queue was paused. ``cancelled:<task>``: who cancelled it and when, as ``NAME@SECONDS``.
-        ``cursor``: how far the janitor has compared accounts with the stream. ``since``, ``last``: first and last sign
-        of an uninterrupted line of janitors. ``run_id``, ``lost``: see `TaskQueue.detect_data_loss`.
+        tenant. ``videos``: the number of entries that are videos. ``parked:<tenant>``: until when a tenant
+        gets no turn (Unix seconds). ``number``: the number of the last waiting task. ``tenant_cap``, ``video_cap``:
+        limits. ``paused``: when the queue was paused. ``cancelled:<task>``: who cancelled it and when, as
+        ``NAME@SECONDS``. ``cursor``, ``rest``: how far the janitor has compared accounts with the stream, and looked at
+        resting tenants. ``since``, ``last``: first and last sign of an uninterrupted line of janitors. ``run_id``,
+        ``lost``: see `TaskQueue.detect_data_loss`.
         """
         return f"{{{self.stream}}}:state"
 
@@ -93,7 +94,7 @@ class QueueKeys:
 
     @property
     def tenants(self) -> str:
-        """Sorted set: tenants with waiting tasks, and some that had one, by the virtual time of their next turn."""
+        """Sorted set: tenants with waiting tasks, and some that had one, by phase and time of the next turn."""
         return f"{{{self.stream}}}:tenants"
 
     @property

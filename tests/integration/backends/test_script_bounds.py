@@ -83,8 +83,9 @@ for number = first, last do
     members[2 * each] = 'image/o' .. number .. '\\0' .. string.format('%015d%012d', 1, each) .. task
   end
   redis.call('ZADD', waiting, unpack(members))
-  redis.call('ZADD', tenants, 1, 'image/o' .. number, 0, 'image/without' .. number, 4e15 + 1, 'image/parked' .. number,
-    8e15, 'image/cap' .. number, 8.5e15 + 1, 'image/drained' .. number)
+  redis.call('ZADD', tenants, 1, 'image/o' .. number, 0, 'image/without' .. number, 4e15 + 1, 'image/rests' .. number,
+    8e15 + 1, 'image/drained' .. number)
+  redis.call('HSET', state, 'parked:image/rests' .. number, now + 1000)
   redis.call('ZADD', delayed, now, '{"media_id":"' .. ARGV[4] .. '","task_id":"d' .. number .. '"}')
   redis.call('HSET', state, 'entry:9-' .. number, 'image/o' .. number)
   redis.call('XADD', dead, number .. '-1', 'media_id', 'm', 'error', 'internal: x')

@@ -2,17 +2,17 @@
 -- queue (stream): leased tasks, and a short runway of tasks that readers take next.
 -- state (hash): see `QueueKeys` in entries.py.
 -- waiting (sorted set, ordered by member): the backlog. A member is tenant, NUL, time of the task, number, the entry.
--- tenants (sorted set): every tenant that has waiting tasks, and the time of its next turn; and for a while those that had one.
+-- tenants (sorted set): every tenant that has waiting tasks, by its next turn; and for a while those that had one.
 local queue, state, waiting, tenants = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 -- Not among the keys: it might not exist, and while a cluster moves a slot, a script waits until all of its keys are on one
 -- node. It is in the queue's slot.
 local dead_letters = '{' .. queue .. '}:dlq'
 
 local RUNWAY = 8 -- undelivered entries: enough for readers that take one each at the same moment, and soon taken
--- A tenant's score is the virtual time of its next turn, in the range of its lane; or it may have no turn for now. A tenant
--- without waiting tasks is drained: it keeps the turn that it would have next, because it may add a task before then.
-local VIDEO_LANE, PARKED, AT_CAP, DRAINED, NEVER = 1e13, 4e15, 8e15, 8.5e15, 9e15
-local MOST_TURNS = 1e12 -- a lane's range
+-- A tenant's score is the virtual time of its next turn, in the range of its phase and of its lane. It is ready for that
+-- turn; or it rests, because it is parked or at its cap; or it is drained: it has no waiting task, but may add one before then.
+local READY, RESTING, DRAINED, NEVER = 0, 4e15, 8e15, 9e15
+local IMAGE_LANE, VIDEO_LANE, MOST_TURNS = 0, 1e13, 1e12
 local MOST_EMPTY = 100 -- tenants without tasks that one script removes
 
 local CONFIRM_MS = 1000 -- for a worker to confirm the start of an attempt; then another worker may take the entry
@@ -105,24 +105,49 @@ local function has_no_slot(tenant)
   return settings().tenant_cap > 0 and is_at_cap(running_of(tenant)) or in_video_lane(tenant) and is_lane_full()
 end
 
-local function give_turn(tenant, turn)
-  redis.call('ZADD', tenants, (in_video_lane(tenant) and VIDEO_LANE or 0) + turn, tenant)
+local function lane_of(tenant)
+  return in_video_lane(tenant) and VIDEO_LANE or IMAGE_LANE
 end
 
-local function score_of(tenant)
-  return tonumber(redis.call('ZSCORE', tenants, tenant) or DRAINED)
+local function place(tenant, phase, turn)
+  redis.call('ZADD', tenants, phase + lane_of(tenant) + turn, tenant)
 end
 
--- Give the next turn to a tenant that had none for a while; not before the turn that it would have had.
-local function readmit(tenant, turn)
-  if not turn then
-    turn = tonumber(redis.call('HGET', state, 'turn:' .. tenant) or 0)
-    redis.call('HDEL', state, 'turn:' .. tenant)
+-- The phase of a tenant, and its next turn.
+local function phase_of(tenant)
+  local score = tonumber(redis.call('ZSCORE', tenants, tenant) or DRAINED)
+  local phase = score >= DRAINED and DRAINED or score >= RESTING and RESTING or READY
+  return phase, math.max(0, score - phase - lane_of(tenant))
+end
+
+-- The tenant of a lane that has the next turn, and its time.
+local function first_of(lane)
+  local found = redis.call('ZRANGE', tenants, lane, '(' .. string.format('%.0f', lane + MOST_TURNS), 'BYSCORE', 'LIMIT', 0, 1,
+    'WITHSCORES')
+  return found[1], found[1] and tonumber(found[2]) - lane
+end
+
+-- The virtual time of a lane. While the lane of videos is full, time passes for images only: a video that joins them must not
+-- wait until they have caught up.
+local function time_of(lane)
+  if lane == IMAGE_LANE then
+    return settings().turn
   end
-  if is_at_cap(running_of(tenant)) then
-    redis.call('ZADD', tenants, AT_CAP, tenant)
+  local _, turn = first_of(lane)
+  return math.min(turn or settings().turn, settings().turn)
+end
+
+-- Let a tenant have its next turn, but no turn that has passed. It rests while it is parked or at its cap.
+local function readmit(tenant, turn)
+  local found = redis.call('HMGET', state, 'running:' .. tenant, 'parked:' .. tenant)
+  local is_parked = found[2] and tonumber(found[2]) > now_s()
+  if found[2] and not is_parked then
+    redis.call('HDEL', state, 'parked:' .. tenant)
+  end
+  if is_parked or is_at_cap(tonumber(found[1] or 0)) then
+    place(tenant, RESTING, turn)
   else
-    give_turn(tenant, math.max(turn, settings().turn))
+    place(tenant, READY, math.max(turn, time_of(lane_of(tenant))))
   end
 end
 
@@ -160,9 +185,9 @@ local function wait_in_line(fields)
   local time = math.max(0, math.min(first_seen, 1e11)) * 1000
   redis.call('ZADD', waiting, 0,
     tenant .. '\0' .. string.format('%015.0f%012.0f', time, number) .. cjson.encode(fields))
-  local score = score_of(tenant)
-  if score >= DRAINED then
-    readmit(tenant, score - DRAINED)
+  local phase, turn = phase_of(tenant)
+  if phase == DRAINED then
+    readmit(tenant, turn)
   end
   return tenant
 end
@@ -183,10 +208,11 @@ local function note_running(id, tenant)
     return
   end
   redis.call('HSET', state, 'entry:' .. id, tenant)
-  local turn = is_at_cap(count(tenant, 1)) and score_of(tenant)
-  if turn and turn < PARKED then
-    redis.call('HSET', state, 'turn:' .. tenant, in_video_lane(tenant) and turn - VIDEO_LANE or turn)
-    redis.call('ZADD', tenants, AT_CAP, tenant)
+  if is_at_cap(count(tenant, 1)) then
+    local phase, turn = phase_of(tenant)
+    if phase == READY then
+      place(tenant, RESTING, turn)
+    end
   end
 end
 
@@ -201,10 +227,10 @@ local function note_ended(id, task_id)
   if not tenant then
     return
   end
-  local running = count(tenant, -1)
-  local cap = settings().tenant_cap
-  if cap > 0 and running < cap and score_of(tenant) == AT_CAP then
-    readmit(tenant)
+  count(tenant, -1)
+  local phase, turn = phase_of(tenant)
+  if phase == RESTING then
+    readmit(tenant, turn)
   end
 end
 
@@ -246,8 +272,8 @@ local function next_turn()
   if turn >= DRAINED and turn < NEVER then
     forget_tenants()
   end
-  if turn >= PARKED then
-    return nil -- no tenant waits, or none of them has a turn for now
+  if turn >= RESTING then
+    return nil -- no tenant waits, or all of them rest
   elseif queue ~= LANED or turn < VIDEO_LANE and is_lane_full() then
     return tenant, turn
   elseif turn >= VIDEO_LANE then
@@ -256,11 +282,9 @@ local function next_turn()
     end
     return tenant, turn - VIDEO_LANE
   end
-  local video = redis.call('ZRANGE', tenants, VIDEO_LANE, '(' .. string.format('%.0f', VIDEO_LANE + MOST_TURNS), 'BYSCORE',
-    'LIMIT', 0, 1, 'WITHSCORES')
-  local its_turn = video[1] and tonumber(video[2]) - VIDEO_LANE
-  if its_turn and its_turn < turn then
-    return video[1], its_turn
+  local video, its_turn = first_of(VIDEO_LANE)
+  if video and its_turn < turn then
+    return video, its_turn
   end
   return tenant, turn
 end
@@ -290,13 +314,9 @@ local function dispatch()
         settings().turn = turn
         redis.call('HSET', state, 'turn', turn)
       end
-      if another then
-        give_turn(tenant, turn + 1)
-      else
-        -- It must not hold up tenants that have tasks. If it adds one before this turn comes, it keeps the turn: so a
-        -- tenant that adds tasks one by one gets no more than its share. `settle` removes those whose turn came.
-        redis.call('ZADD', tenants, DRAINED + turn + 1, tenant)
-      end
+      -- A drained tenant must not hold up others. If it adds a task before its turn comes, it keeps the turn: so a tenant that
+      -- adds tasks one by one gets no more than its share. `settle` removes those whose turn came.
+      place(tenant, another and READY or DRAINED, turn + 1)
       note_running(id, tenant)
     elseif room > 0 then -- somebody removed its tasks by hand
       if redis.call('ZCARD', waiting) <= 1 then
@@ -315,7 +335,7 @@ local function add(fields)
   local may_pass = not settings().paused and not next_turn()
   if may_pass and (redis.call('XLEN', queue) < RUNWAY or undelivered() < RUNWAY) then
     local tenant = tenant_of(fields)
-    if score_of(tenant) >= DRAINED and not has_no_slot(tenant) then
+    if phase_of(tenant) == DRAINED and not has_no_slot(tenant) then
       note_running(append(queue, fields), tenant)
       return
     end
@@ -340,9 +360,7 @@ local function admit(id, fields)
     return nil
   end
   local tenant = tenant_of(fields)
-  local score = score_of(tenant)
-  local has_turn = score < PARKED or score >= DRAINED
-  if not settings().paused and has_turn and not has_no_slot(tenant) then
+  if not settings().paused and phase_of(tenant) ~= RESTING and not has_no_slot(tenant) then
     note_running(id, tenant)
     return cancelled_by
   end

@@ -5,13 +5,11 @@ if not owns(queue, ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
 end
 remove(GROUP, ARGV[2])
 local tenant = wait_in_line(arguments_from(6))
-local turn = tonumber(redis.call('ZSCORE', tenants, tenant))
-local until_s = PARKED + now_s() + tonumber(ARGV[5])
-if turn < PARKED then
-  redis.call('HSET', state, 'turn:' .. tenant, in_video_lane(tenant) and turn - VIDEO_LANE or turn)
+local parked, until_s = 'parked:' .. tenant, now_s() + tonumber(ARGV[5])
+if until_s > tonumber(redis.call('HGET', state, parked) or 0) then
+  redis.call('HSET', state, parked, seconds(until_s))
 end
-if turn < until_s or turn == AT_CAP then
-  redis.call('ZADD', tenants, seconds(until_s), tenant)
-end
+local _, turn = phase_of(tenant)
+place(tenant, RESTING, turn)
 dispatch()
 return 1

@@ -23,27 +23,26 @@ local videos = math.max(1, math.floor(tonumber(ARGV[3]) * tonumber(ARGV[2]) * to
 redis.call('HSET', state, 'tenant_cap', ARGV[1], 'video_cap', queue == LANED and videos or 0)
 read_settings = nil
 
-local PAGE = 100 -- of each kind: the rest has its turn in the next steps
-local function each_tenant(from, to, visit)
-  for _, tenant in ipairs(redis.call('ZRANGE', tenants, from, to, 'BYSCORE', 'LIMIT', 0, PAGE)) do
-    visit(tenant)
-  end
+local PAGE, RESTED, REMOVED = 100, 300, 1000 -- that one step looks at: the rest has its turn in the next steps
+local function count_below(score)
+  return redis.call('ZCOUNT', tenants, '-inf', string.format('(%.0f', score))
 end
 
-each_tenant(PARKED, string.format('%.3f', PARKED + now), function(tenant)
-  readmit(tenant)
-end)
-each_tenant(AT_CAP, AT_CAP, function(tenant)
-  if not is_at_cap(running_of(tenant)) then
-    readmit(tenant)
-  end
-end)
+local first, drained = count_below(RESTING), count_below(DRAINED)
+local at = first + tonumber(redis.call('HGET', state, 'rest') or 0)
+for _, tenant in ipairs(at < drained and redis.call('ZRANGE', tenants, at, math.min(at + RESTED, drained) - 1) or {}) do
+  local _, turn = phase_of(tenant)
+  readmit(tenant, turn)
+end
+redis.call('HSET', state, 'rest', at + RESTED < drained and at + RESTED - first or 0)
 
--- Tenants that had no task when their turn came. One command removes them, so there can be more.
-local overdue = redis.call('ZCOUNT', tenants, DRAINED, DRAINED + settings().turn)
-if overdue > 0 then
-  local first = redis.call('ZCOUNT', tenants, '-inf', '(' .. DRAINED)
-  redis.call('ZREMRANGEBYRANK', tenants, first, first + math.min(overdue, 10 * PAGE) - 1)
+-- Tenants that had no task when their turn came.
+for _, lane in ipairs({ VIDEO_LANE, IMAGE_LANE }) do
+  local overdue = redis.call('ZCOUNT', tenants, DRAINED + lane, DRAINED + lane + time_of(lane))
+  if overdue > 0 then
+    local from = count_below(DRAINED + lane)
+    redis.call('ZREMRANGEBYRANK', tenants, from, from + math.min(overdue, REMOVED) - 1)
+  end
 end
 
 -- Some accounts at a time. An entry is gone without its account if somebody deletes it, or the stream. A task that was

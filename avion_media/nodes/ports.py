@@ -134,9 +134,9 @@ class ObservedCall(AbstractContextManager[None]):
         self._span.set(rpc__response__status_code=code)
         if fault:
             self._span.fail(fault)
-        self._block.__exit__(kind, error, traceback)
         known = {"rpc__method": self._method, "rpc__response__status_code": code, "error__type": fault}
         self._telemetry.record(instruments.RPC_DURATION, self._call.duration_s, **known)
+        self._block.__exit__(kind, error, traceback)
 
 
 async def grpc(runtime: Runtime, child: Child[Address], *, config: ServerSettings) -> None:

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.resources import Resource
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from avion_media.common.telemetry.attributes import MAX_OPEN_VALUES, OTHER
 from avion_media.common.telemetry.instruments import INSTRUMENTS, LOOP_TASKS, PROCESS_UPTIME, RPC_DURATION, Instrument
 from avion_media.common.telemetry.metrics import Metrics
+from avion_media.common.telemetry.tracing import AttributeValue, TraceContext
 
 COUNTERS = [each for each in INSTRUMENTS if each.kind in ("counter", "histogram")]
 
@@ -73,6 +75,22 @@ def test_a_gauge_that_cannot_be_read_keeps_its_value_and_harms_no_other() -> Non
     metrics.refresh()  # nothing to pop any more
     page = metrics.render().decode().splitlines()
     assert {"avion_event_loop_tasks 1.0", "process_uptime_seconds 2.0"} <= set(page)
+
+
+def test_an_exemplar_is_the_last_trace_of_its_bucket_and_of_no_other() -> None:
+    metrics = Metrics(Resource({}))
+    call: dict[str, AttributeValue] = {"rpc__method": "a/B", "rpc__response__status_code": "OK", "error__type": ""}
+    metrics.record(RPC_DURATION, 0.05, call | {"error__type": "INTERNAL"})  # another series, with one label more
+    for value, trace in ((0.03, TraceContext(1, 2)), (0.05, TraceContext(3, 4)), (60.0, TraceContext(5, 6))):
+        metrics.record(RPC_DURATION, value, call, trace)
+    metrics.record(RPC_DURATION, 0.3, call)
+    found = {
+        sample.labels["le"]: (int(sample.exemplar.labels["trace_id"], 16), sample.exemplar.value)
+        for family in parse_openmetrics(metrics.render(openmetrics=True).decode())
+        for sample in family.samples
+        if sample.exemplar
+    }
+    assert found == {"0.05": (3, 0.05), "+Inf": (5, 60.0)}
 
 
 def test_there_are_not_too_many_series_to_begin_with(metrics: Metrics) -> None:

@@ -15,6 +15,7 @@ import httpx
 import pytest
 import redis
 from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from avion_media.common.tasks import DROP_DELETED, PURGE_QUEUE, QUEUES
@@ -48,6 +49,7 @@ def service(
         settings["CDN__PURGE_URLS"] = f"{remote.url}/purge"
         environment = service_environment(redis_of_process, bucket.address.endpoint_url, bucket.bucket, **settings)
         environment |= {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"{otlp.url}/v1/metrics"}
+        environment |= {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{otlp.url}/v1/traces"}
         environment |= {"OTEL_METRIC_EXPORT_INTERVAL": "1000"}
         service = stack.enter_context(running(environment))
         kept = service.upload(f"{MARKER}.jpg", "image/jpeg", picture).media_id
@@ -126,6 +128,21 @@ def test_labels_are_the_documented_ones_with_values_that_are_foreseen(page: str)
             assert must <= set(sample.labels) - ALWAYS <= set(allowed), sample
             for name in set(sample.labels) - ALWAYS:
                 assert not allowed[name] or sample.labels[name] in (*allowed[name], OTHER), sample
+
+
+def test_openmetrics_has_the_same_series_and_traces_that_were_exported(service: Service, otlp: Collector) -> None:
+    accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4"
+    response = httpx.get(f"{service.admin_url}/metrics", headers={"accept": accept}, trust_env=False, timeout=30)
+    assert response.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    samples = [each for family in parse_openmetrics(response.text) for each in family.samples]
+    plain = [each for family in text_string_to_metric_families(page_of(service)) for each in family.samples]
+    assert {(each.name, *each.labels.items()) for each in samples} == {(e.name, *e.labels.items()) for e in plain}
+    exemplars = {each.name: each.exemplar for each in samples if each.exemplar}
+    assert {name.removesuffix("_bucket") for name in exemplars} == {
+        each.prometheus_name for each in INSTRUMENTS if each.exemplars
+    }
+    named = {(each.labels["trace_id"], each.labels["span_id"]) for each in exemplars.values()}
+    eventually(lambda: named <= {(span.trace_id, span.span_id) for span in otlp.spans}, "their spans", 20)
 
 
 def test_queues_and_the_stream_of_deletions_have_their_names(page: str) -> None:

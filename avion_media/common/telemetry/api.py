@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from avion_media.common.telemetry.export import ExportThread, shut_down
 from avion_media.common.telemetry.instruments import Instrument
-from avion_media.common.telemetry.tracing import AttributeValue, Kind, Tracer, current_span
+from avion_media.common.telemetry.tracing import AttributeValue, Kind, TraceContext, Tracer, current_span
 
 if TYPE_CHECKING:
     from avion_media.common.telemetry.metrics import Metrics
@@ -113,7 +113,15 @@ class Telemetry:
     def record(self, instrument: Instrument, value: float, **attributes: AttributeValue) -> None:
         """Add one measurement to a histogram, in the instrument's unit."""
         if self._metrics is not None:
-            self._metrics.record(instrument, value, attributes)
+            self._metrics.record(instrument, value, attributes, self._exemplar() if instrument.exemplars else None)
+
+    def _exemplar(self) -> TraceContext | None:
+        """Return the current span if it will be exported."""
+        span = current_span()
+        if span is None or self._tracer is None or not self._tracer.records:
+            return None
+        context = span.context
+        return context if context.sampled else None
 
     def observe(
         self, instrument: Instrument, read: Callable[[], Sequence[tuple[float, dict[str, AttributeValue]]]]
@@ -127,9 +135,12 @@ class Telemetry:
         if self._metrics is not None:
             self._metrics.refresh()
 
-    def render_metrics(self) -> bytes:
-        """All metrics in Prometheus' text format. Takes some milliseconds: call it in a thread, after `refresh`."""
-        return b"" if self._metrics is None else self._metrics.render()
+    def render_metrics(self, *, openmetrics: bool = False) -> bytes:
+        """All metrics in Prometheus' text format, or as OpenMetrics, which has exemplars.
+
+        Takes some milliseconds: call it in a thread, after `refresh`.
+        """
+        return b"" if self._metrics is None else self._metrics.render(openmetrics=openmetrics)
 
     def flush(self) -> None:
         """Begin to export what there is. Does not wait for it."""

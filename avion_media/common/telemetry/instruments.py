@@ -31,6 +31,8 @@ class Instrument:
     boundaries: tuple[float, ...] = ()
     first: tuple[tuple[str, ...], ...] = ()
     """Attribute values, in their order, that a counter has from process start; by default all possible ones."""
+    exemplars: bool = False
+    """Whether its buckets name a trace. It must then be recorded at the end of its span, whose trace is known."""
 
     @property
     def prometheus_name(self) -> str:
@@ -73,6 +75,7 @@ RPC_DURATION = Instrument(
     "gRPC calls, from the request's headers to the response",
     (a.GRPC, a.RPC_SERVER_METHOD, a.RPC_CODE, a.RPC_ERROR),
     _FAST,
+    exemplars=True,
 )
 
 # -- HTTP
@@ -83,6 +86,7 @@ HTTP_DURATION = Instrument(
     "origin requests, until the headers of the response are known",
     (a.HTTP_ROUTE, a.HTTP_METHOD, a.HTTP_STATUS, a.SCHEME, a.HTTP_ERROR),
     _FAST,
+    exemplars=True,
 )
 HTTP_ACTIVE = Instrument(
     "http.server.active_requests", "updown", "{request}", "origin requests whose response has not ended", (a.SCHEME,)
@@ -131,6 +135,7 @@ TASK_DURATION = Instrument(
     "attempts at a task, from its delivery to its end",
     (a.MESSAGING_SYSTEM, a.PROCESS, a.GROUP, a.DESTINATION, a.TASK_OUTCOME, a.TASK_ERROR),
     _SLOW,
+    exemplars=True,
 )
 TASK_OUTCOMES = Instrument(
     "avion.task.outcomes",
@@ -147,6 +152,7 @@ TASK_COMPLETION = Instrument(
     "tasks from when they were first queued to their end, retries included",
     (a.DESTINATION, a.TASK_OUTCOME),
     (*_SLOW, 3600.0, 86400.0),
+    exemplars=True,
 )
 QUEUE_OPERATIONS = Instrument(
     "messaging.client.operation.duration",

@@ -4,6 +4,9 @@ Decision: one reader for both. The SDK's own way is one reader each, which keeps
 measurement. A call may take only 5 µs more with OTLP than without. So metrics by OTLP are cumulative, as on
 ``/metrics``.
 
+Exemplars are kept here, the last one of each bucket, and only OpenMetrics has them: the SDK's need its own spans, and
+its reader for Prometheus leaves them out.
+
 Counters are added up here, and the SDK reads the sums when it collects. A count takes 0.8 µs so, and 4.5 µs in the
 SDK's own way. This module exports only attributes that `attributes` lists. Gauges are snapshots: `refresh` reads them
 in the event loop, and the thread that collects metrics uses the last values.
@@ -12,8 +15,11 @@ in the event loop, and the thread that collects metrics uses the last values.
 from __future__ import annotations
 
 import logging
+import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -21,16 +27,20 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.resources import Resource
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_page
+from prometheus_client.samples import Exemplar
 
 from avion_media.common.telemetry.attributes import MAX_OPEN_VALUES, NONE, OTHER, Attribute
 from avion_media.common.telemetry.instruments import BY_NAME, INSTRUMENTS, Instrument
-from avion_media.common.telemetry.tracing import AttributeValue
+from avion_media.common.telemetry.tracing import AttributeValue, TraceContext
 
 Attributes = dict[str, AttributeValue]
 Point = tuple[float, Attributes]
 Read = Callable[[], Sequence[Point]]
-_Sums = dict[tuple[tuple[str, AttributeValue], ...], float]
+_Series = tuple[tuple[str, AttributeValue], ...]
+_Sums = dict[_Series, float]
+_Found = tuple[TraceContext, float, float]  # with the measured value, and when (Unix seconds)
 _log = logging.getLogger(__name__)
 _OBSERVED = frozenset({"gauge", "updown", "total"})
 _RENAMED = [
@@ -71,7 +81,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._reader = _Reader(self._registry)
         self._reading = threading.Lock()  # one collection at a time: for the page, or for OTLP
-        # Exemplars would need the SDK's own spans. Its exit handler would wait for a hanging collector.
+        # The SDK's exit handler would wait for a hanging collector.
         self._provider = MeterProvider(
             resource=resource,
             metric_readers=[self._reader],
@@ -82,6 +92,9 @@ class Metrics:
         self._reads: dict[str, list[Read]] = {}
         self._observed: dict[str, list[Observation]] = {}
         self._sums: dict[str, _Sums] = {}
+        self._exemplars: dict[str, dict[tuple[_Series, float], _Found]] = {
+            each.name: {} for each in INSTRUMENTS if each.exemplars
+        }
         self._adding = threading.Lock()
         self._series: dict[tuple[object, ...], Attributes] = {}
         self._open_values: dict[str, set[str]] = {}
@@ -94,9 +107,17 @@ class Metrics:
         with self._adding:
             sums[series] = sums.get(series, 0) + value
 
-    def record(self, instrument: Instrument, value: float, attributes: Attributes) -> None:
-        """See `Telemetry.record`."""
-        self._instruments[instrument.name].record(value, self._checked(instrument, attributes))
+    def record(
+        self, instrument: Instrument, value: float, attributes: Attributes, trace: TraceContext | None = None
+    ) -> None:
+        """See `Telemetry.record`. ``trace`` becomes the exemplar of the bucket."""
+        checked = self._checked(instrument, attributes)
+        self._instruments[instrument.name].record(value, checked)
+        if trace is not None:
+            index = bisect_left(instrument.boundaries, value)
+            limit = instrument.boundaries[index] if index < len(instrument.boundaries) else math.inf
+            with self._adding:
+                self._exemplars[instrument.name][(tuple(checked.items()), limit)] = (trace, value, time.time())
 
     def observe(self, instrument: Instrument, read: Read) -> None:
         """See `Telemetry.observe`."""
@@ -115,13 +136,27 @@ class Metrics:
                 Observation(value, self._checked(instrument, attributes)) for value, attributes in points
             ]
 
-    def render(self) -> bytes:
+    def render(self, *, openmetrics: bool = False) -> bytes:
         """See `Telemetry.render_metrics`."""
         with self._reading:
-            page = generate_latest(self._registry)
+            page = openmetrics_page(self) if openmetrics else generate_latest(self._registry)
         for exporters_name, name in _RENAMED:
             page = page.replace(exporters_name, name)
         return page
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metrics in the form of Prometheus' client, with exemplars."""
+        with self._adding:
+            exemplars = {BY_NAME[name].prometheus_name: dict(found) for name, found in self._exemplars.items()}
+        for family in self._registry.collect():
+            if of_buckets := exemplars.get(family.name):
+                found = {_bucket_labels(*bucket): exemplar for bucket, exemplar in of_buckets.items()}
+                for index, sample in enumerate(family.samples):
+                    # A family's samples all have the same labels; those that do not apply are empty.
+                    labels = frozenset((name, value) for name, value in sample.labels.items() if value)
+                    if labels in found:
+                        family.samples[index] = sample._replace(exemplar=_exemplar(*found[labels]))
+            yield family
 
     def take(self) -> MetricsData | None:
         """Return all metrics in the form of the SDK; None if there are none. Can be called from any thread."""
@@ -189,3 +224,13 @@ def _without_empty(attributes: Mapping[str, AttributeValue]) -> Attributes:
     """Remove empty attributes. OpenTelemetry omits attributes that do not apply; an empty label on ``/metrics`` is the
     same."""
     return {name: value for name, value in attributes.items() if value != NONE}
+
+
+def _bucket_labels(series: _Series, limit: float) -> frozenset[tuple[str, str]]:
+    """Return the labels of a bucket on ``/metrics``."""
+    le = "+Inf" if limit == math.inf else str(limit)
+    return frozenset([("le", le), *((name.replace(".", "_"), str(value)) for name, value in series)])
+
+
+def _exemplar(trace: TraceContext, value: float, at: float) -> Exemplar:
+    return Exemplar({"trace_id": f"{trace.trace_id:032x}", "span_id": f"{trace.span_id:016x}"}, value, round(at, 3))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import trio
@@ -26,6 +27,7 @@ from avion_media.operations.table import Operations
 from avion_media.servers.admin.operators import Endpoint, OperatorGate
 
 _STATUSES = ((NoSuchTarget, 404), (InvalidTarget, 400), (Refused, 409))  # other problems: 400
+_OPENMETRICS = "application/openmetrics-text"  # Prometheus asks for it; https://openmetrics.io
 _MAX_TASK_ID = 256  # characters
 
 
@@ -50,11 +52,13 @@ def admin_application(
         report = readiness()
         return JSONResponse(report, status_code=200 if report["ready"] else 503)
 
-    async def metrics(_request: Request) -> Response:
+    async def metrics(request: Request) -> Response:
         telemetry.refresh()
+        openmetrics = _OPENMETRICS in request.headers.get("accept", "")
         # In a thread, because hundreds of series take milliseconds, for which all other tasks would wait.
-        page = await trio.to_thread.run_sync(telemetry.render_metrics)
-        return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
+        page = await trio.to_thread.run_sync(partial(telemetry.render_metrics, openmetrics=openmetrics))
+        version = f"{_OPENMETRICS}; version=1.0.0" if openmetrics else "text/plain; version=0.0.4"
+        return Response(page, media_type=f"{version}; charset=utf-8", headers={"Vary": "Accept"})
 
     async def show_tree(_request: Request) -> Response:
         return JSONResponse(tree())

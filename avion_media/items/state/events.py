@@ -52,10 +52,26 @@ class MediaEvents:
             groups = await self._redis.execute("XINFO", "GROUPS", EVENTS_STREAM)
         except RedisRefused:
             return self._max_entries  # no stream yet
-        lag = 0
-        for row in groups:
-            lag = max(lag, as_map(row).get(b"lag") or 0)
-        return self._max_entries - lag
+        lags = [await self._lag(as_map(group)) for group in groups]
+        return self._max_entries - max(lags, default=0)
+
+    async def _lag(self, group: Mapping[bytes, Any]) -> int:
+        """Return how many events a group has not read.
+
+        The server does not know it for a group that was created at the end of the stream, until that group has read
+        the last event. The numbers of the first unread event and of the last one say it then.
+        """
+        if group.get(b"lag") is not None:
+            return int(group[b"lag"])
+        after = b"(" + group[b"last-delivered-id"]
+        unread = await self._redis.execute("XRANGE", EVENTS_STREAM, after, "+", "COUNT", 1)
+        if not unread:
+            return 0
+        last = await self._redis.execute("GET", _SEQ)
+        try:
+            return int(last) - int(json.loads(as_map(unread[0][1])[b"event"])["seq"]) + 1
+        except (KeyError, TypeError, ValueError):  # an entry of another program
+            return int(await self._redis.execute("XLEN", EVENTS_STREAM))
 
 
 def _published_key(subject: str) -> str:

@@ -193,6 +193,23 @@ async def test_the_headroom_is_that_of_the_slowest_group(events: MediaEvents, ot
     assert await events.headroom() == 10_000 - 6
 
 
+async def test_a_group_that_has_read_nothing_since_it_was_created_at_the_end_counts(
+    events: MediaEvents, other: Client
+) -> None:
+    for number in range(3):
+        await events.publish("media.ready", f"m{number}", {})
+    other.xgroup_create(EVENTS_STREAM, "new", "$")
+    assert await events.headroom() == 10_000
+    for number in range(3, 7):
+        await events.publish("media.ready", f"m{number}", {})
+    assert await events.headroom() == 10_000 - 4
+    other.xreadgroup("new", "c", {EVENTS_STREAM: ">"}, count=1)
+    assert await events.headroom() == 10_000 - 3
+    other.xgroup_create(EVENTS_STREAM, "newest", "$")
+    other.xadd(EVENTS_STREAM, {"event": "{}"})  # of another program
+    assert await events.headroom() == 10_000 - 8
+
+
 async def test_the_events_stream_is_trimmed(events: MediaEvents, other: Client) -> None:
     with other.pipeline(transaction=False) as pipeline:
         for _ in range(12_000):

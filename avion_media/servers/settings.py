@@ -101,6 +101,11 @@ class AdminConfig(Section):
     auth: Literal["", "off"] = Field(
         "", description="`off`: operators need no token, even where other machines can connect"
     )
+    public_url: BaseUrl = Field(
+        "",
+        description="URL at which browsers reach the console through a proxy, such as `https://media-ops.example.org`;"
+        " with https the session's cookie is `Secure`",
+    )
     uploads: bool = Field(False, description="Whether the console has an upload box; `dev` switches it on")
     environment: str = Field(
         "", max_length=30, description="Name of this environment in the console's header, such as `production`"

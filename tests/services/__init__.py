@@ -12,7 +12,7 @@ from tests.services.ceph import CephNode, ceph, ceph_node
 from tests.services.cluster import RedisCluster, redis_cluster
 from tests.services.haproxy import haproxy
 from tests.services.moto import moto
-from tests.services.nginx import accelerating_nginx, nginx
+from tests.services.nginx import accelerating_nginx, console_nginx, nginx
 from tests.services.process import ServiceFailed
 from tests.services.redis import RedisServer, redis_server
 from tests.services.sentinel import watched_redis
@@ -28,6 +28,7 @@ __all__ = [
     "ceph",
     "ceph_node",
     "compose_varnish",
+    "console_nginx",
     "haproxy",
     "moto",
     "nginx",

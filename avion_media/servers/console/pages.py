@@ -89,7 +89,6 @@ class Console:
         self._about = About(version("avion-media"), socket.gethostname(), environment, tuple(sorted(runtime.roles)))
         spans = {"delete_delay": config.delete.delay, "evidence_ttl": config.moderation.evidence_ttl}
         self._questions = Questions(runtime.redis, self._actions, spans)
-        sessions.believe(gate.accepts)
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes for the application on the admin port."""
@@ -133,7 +132,7 @@ class Console:
         guarded = self._gate.required(self._shielded(endpoint))
 
         async def page(request: Request) -> Response:
-            if not self._gate.is_operator(request):
+            if not await self._gate.is_operator(request):
                 path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
                 query = "" if path == "/console" else f"?{urlencode({'next': path})}"
                 return RedirectResponse(f"/console/login{query}", 303)
@@ -216,6 +215,7 @@ class Console:
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "same-origin"
         response.headers["Cache-Control"] = "no-store"
+        self._sessions.keep(request, response)
         return response
 
     # -- what operators see
@@ -250,7 +250,7 @@ class Console:
             origin=self._origin(request),
             may_kill="kill" in self._actions,
             may_upload=self._uploads is not None,
-            may_log_out=not self._gate.is_open and self._sessions.is_open(request),
+            may_log_out=self._sessions.of(request) is not None,
         )
 
     def _origin(self, request: Request) -> str:
@@ -414,13 +414,14 @@ class Console:
         return RedirectResponse(f"{back}{'&' if '?' in back else '?'}{urlencode({'done': done})}", 303)
 
     def _who(self, request: Request) -> str:
-        return self._sessions.operator(request) or self._gate.describe(request)
+        session = self._sessions.of(request)
+        return self._gate.describe(request) if session is None else session.operator
 
     # -- sessions
 
     async def _login_page(self, request: Request) -> Response:
         wanted = _own_path(request.query_params.get("next", ""))
-        if self._gate.is_operator(request):
+        if await self._gate.is_operator(request):
             return RedirectResponse(wanted, 303)
         return self._hardened(request, HTMLResponse(self._draw_login(request, wanted)))
 
@@ -428,13 +429,10 @@ class Console:
         return draw("login.html", about=self._about, viewer=self._viewer(request), next=wanted, is_wrong=is_wrong)
 
     async def _login(self, request: Request) -> Response:
-        """Open a session if the operator's token is valid.
-
-        The form's own token is enough protection against other sites, because there is no session yet to abuse.
-        """
+        """Open a session if the operator's token is valid. A form of another site would open it for somebody else."""
         form = await read_form(request)
         wanted = _own_path(form.get("next") or "")
-        if not self._sessions.is_own_form(request, form.get("form_token")):
+        if self._gate.is_foreign(request) or not self._sessions.is_own_form(request, form.get("form_token")):
             return self._hardened(
                 request, self._error(403, "This form is too old", "Load the login page again, and repeat.")
             )
@@ -452,12 +450,12 @@ class Console:
             return self._hardened(request, HTMLResponse(self._draw_login(request, wanted, is_wrong=True), 401))
         response = RedirectResponse(wanted, 303)
         name = form.get("name") or ""
-        self._sessions.begin(response, token, secure=request.url.scheme == "https", name=name)
+        self._sessions.begin(response, token, name=name)
         return response
 
     async def _log_out(self, request: Request, _form: QueryParams) -> Response:
         response = RedirectResponse("/console/login", 303)
-        self._sessions.end(request, response)
+        await self._sessions.end(request, response)
         return response
 
 

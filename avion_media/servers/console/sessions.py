@@ -1,27 +1,39 @@
 """Browser sessions of operators, their forms, and the tokens in these.
 
-A session begins with an operator's token and ends after a while, with the token's revocation, or with the process. The
-cookie is no use to other sites (``SameSite=Strict``), and each form carries a token that other sites cannot read.
+A session begins with an operator's token and ends after a while, with the token's revocation, or with a log-out. Its
+cookie says who it is and until when, with a MAC by the fingerprint of the token, which every replica has. So all of
+them accept it, also while Redis is unavailable. Redis has the sessions that were ended before their time.
+
+The cookie is no use to other sites (``SameSite=Strict``). Each form carries a hash of the cookie, which other sites
+cannot read. A browser without a session gets a random cookie for that.
 """
 
 from __future__ import annotations
 
 import hmac
+import json
 import secrets
-from collections.abc import Callable, Container, Mapping
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Final
 
 import trio
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
+from avion_media.backends.redis import Redis
 from avion_media.common.credentials import fingerprint
+from avion_media.common.errors import Unavailable
 
 COOKIE = "avion_media_operator"
 SESSION_S = 8 * 3600.0  # a shift
-_MAX_SESSIONS = 1000
+_ENDED: Final = "media_console_ended"
+_NEW_COOKIE = "avion_media.new_cookie"  # in the scope of a request that had none
 _MAX_NAME = 40
 _MAX_WRONG = 5  # wrong tokens of one address in a row
 _FORGIVEN_S = 10.0  # after this time, one of them no longer counts
@@ -30,12 +42,12 @@ _MAX_BODY_BYTES = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
-class _Session:
-    """A session: its end by Trio's clock, its token, and the name of its operator."""
+class Session:
+    """What a cookie says: its id, its end (Unix seconds), and the operator for the audit log."""
 
+    session_id: str
     ends_at: float
-    token: str
-    name: str
+    operator: str
 
 
 class LoginAttempts:
@@ -62,55 +74,85 @@ class LoginAttempts:
 
 
 class Sessions:
-    """The sessions of one process."""
+    """The sessions of all replicas. ``fingerprints`` returns those of the valid tokens; without it there are none.
 
-    def __init__(self) -> None:
-        self._key = secrets.token_bytes(32)
-        self._open: dict[str, _Session] = {}
-        self._accepts: Callable[[str], bool] = lambda _token: False
+    ``secure``: browsers send the cookie over https only.
+    """
 
-    def believe(self, accepts: Callable[[str], bool]) -> None:
-        """Set which tokens are valid. Each request checks this, so a revoked token ends its sessions."""
-        self._accepts = accepts
+    def __init__(
+        self, redis: Redis, fingerprints: Callable[[], Iterable[bytes]] | None = None, *, secure: bool = False
+    ) -> None:
+        self._redis = redis
+        self._fingerprints = fingerprints or tuple
+        self._secure = secure
 
-    def begin(self, response: Response, token: str, *, secure: bool, name: str = "") -> None:
+    def begin(self, response: Response, token: str, *, name: str = "") -> None:
         """Open a session and give its cookie to the browser. The caller has checked the token.
 
         ``name`` is the name that the operator entered. It goes into the audit log beside the token's fingerprint.
         """
-        now = trio.current_time()
-        self._open = {session_id: each for session_id, each in self._open.items() if each.ends_at > now}
-        while len(self._open) >= _MAX_SESSIONS:
-            del self._open[next(iter(self._open))]
-        session_id = secrets.token_urlsafe(32)
-        self._open[session_id] = _Session(now + SESSION_S, token, "".join(filter(str.isprintable, name))[:_MAX_NAME])
-        response.set_cookie(COOKIE, session_id, max_age=int(SESSION_S), httponly=True, samesite="strict", secure=secure)
+        shown = "".join(filter(str.isprintable, name))[:_MAX_NAME]
+        facts = secrets.token_urlsafe(16), time.time() + SESSION_S, shown
+        body = urlsafe_b64encode(json.dumps(facts).encode()).decode()
+        self._give(response, f"{body}.{_mac(fingerprint(token), body)}", max_age=int(SESSION_S))
 
-    def end(self, request: Request, response: Response) -> None:
-        """End the request's session, if it has one."""
-        self._open.pop(request.cookies.get(COOKIE, ""), None)
-        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    async def end(self, request: Request, response: Response) -> None:
+        """End the request's session on all replicas. While Redis is unavailable, only the browser forgets it."""
+        session = self.of(request)
+        if session is not None:
+            with suppress(Unavailable):
+                await self._redis.execute("ZREMRANGEBYSCORE", _ENDED, "-inf", str(time.time()))
+                await self._redis.execute("ZADD", _ENDED, str(session.ends_at), session.session_id, when_full=True)
+        response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=self._secure)
 
-    def is_open(self, request: Request) -> bool:
-        """Return whether the request belongs to a session of an operator."""
-        session = self._open.get(request.cookies.get(COOKIE, ""))
-        return session is not None and trio.current_time() < session.ends_at and self._accepts(session.token)
+    def of(self, request: Request) -> Session | None:
+        """Return the session that the request's cookie proves, whether it was ended or not."""
+        body, _, mac = request.cookies.get(COOKIE, "").partition(".")
+        for key in self._fingerprints():
+            if hmac.compare_digest(mac.encode(), _mac(key, body).encode()):
+                session_id, ends_at, name = json.loads(urlsafe_b64decode(body))
+                if time.time() < ends_at:
+                    return Session(session_id, ends_at, f"{name or 'operator'} (token {key.hex()[:8]})")
+        return None
 
-    def operator(self, request: Request) -> str:
-        """Return the operator's name for the audit log; empty without an open session."""
-        session = self._open.get(request.cookies.get(COOKIE, ""))
-        if session is None or not self.is_open(request):
-            return ""
-        return f"{session.name or 'operator'} (token {fingerprint(session.token).hex()[:8]})"
+    async def is_open(self, request: Request) -> bool:
+        """Return whether the request belongs to a session of an operator. Without Redis a log-out is not known."""
+        session = self.of(request)
+        if session is None:
+            return False
+        try:
+            return await self._redis.execute("ZSCORE", _ENDED, session.session_id) is None
+        except Unavailable:
+            return True
 
     def form_token(self, request: Request) -> str:
-        """Return the token that the forms on this browser's pages must have."""
-        session_id = request.cookies.get(COOKIE, "")
-        return hmac.new(self._key, session_id.encode(), sha256).hexdigest()
+        """Return the token that the forms on this browser's pages must have. `keep` must follow."""
+        cookie = request.cookies.get(COOKIE) or request.scope.setdefault(_NEW_COOKIE, secrets.token_urlsafe(32))
+        return _form_token(cookie)
+
+    def keep(self, request: Request, response: Response) -> None:
+        """Give the browser the cookie that belongs to the forms on this page, if it had none."""
+        if _NEW_COOKIE in request.scope:
+            self._give(response, request.scope[_NEW_COOKIE])
 
     def is_own_form(self, request: Request, token: object) -> bool:
         """Return whether a form comes from a page of this console, shown to this browser."""
-        return isinstance(token, str) and hmac.compare_digest(token.encode(), self.form_token(request).encode())
+        cookie = request.cookies.get(COOKIE)
+        if not cookie or not isinstance(token, str):
+            return False
+        return hmac.compare_digest(token.encode(), _form_token(cookie).encode())
+
+    def _give(self, response: Response, cookie: str, *, max_age: int | None = None) -> None:
+        response.set_cookie(COOKIE, cookie, max_age=max_age, httponly=True, samesite="strict", secure=self._secure)
+
+
+def _mac(key: bytes, body: str) -> str:
+    # A later version that puts other facts into the cookie needs another name here.
+    return hmac.new(key, b"session of the console " + body.encode(), sha256).hexdigest()
+
+
+def _form_token(cookie: str) -> str:
+    return sha256(b"form of the console " + cookie.encode()).hexdigest()
 
 
 async def read_body(request: Request) -> bytes:

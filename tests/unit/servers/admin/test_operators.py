@@ -65,7 +65,10 @@ async def test_tokens_can_be_replaced_meanwhile() -> None:
 
 
 async def test_a_session_opens_the_gate_as_well() -> None:
-    gate = OperatorGate(lambda: [fingerprint(TOKEN)], session=lambda request: request.cookies.get("session") == "mine")
+    async def is_mine(request: Request) -> bool:
+        return request.cookies.get("session") == "mine"
+
+    gate = OperatorGate(lambda: [fingerprint(TOKEN)], session=is_mine)
     assert (await ask(gate, Cookie="session=mine")).status_code == 200
     assert (await ask(gate, Cookie="session=yours")).status_code == 401
 
@@ -85,15 +88,35 @@ async def test_a_foreign_page_cannot_act_through_a_browser(headers: dict[str, st
         assert (await ask(gate, "POST", **headers, **more)).status_code == 403
 
 
-async def test_the_own_page_can() -> None:
-    answer = await ask(OperatorGate(), "POST", Origin=HERE, Sec_Fetch_Site="same-origin")
-    assert answer.status_code == 200
+@pytest.mark.parametrize(
+    ("public_url", "url", "headers", "status"),
+    [
+        ("", HERE, {"Origin": HERE, "Sec_Fetch_Site": "same-origin"}, 200),
+        ("", HERE, {"Origin": HERE}, 200),
+        # Behind a proxy that sets the Host, the browser's word counts, then the public URL.
+        ("", HERE, {"Origin": "https://ops.example", "Sec_Fetch_Site": "same-origin"}, 200),
+        ("", HERE, {"Origin": "https://ops.example"}, 403),
+        ("https://ops.example", HERE, {"Origin": "https://ops.example"}, 200),
+        ("https://ops.example/", HERE, {"Origin": "https://ops.example:443"}, 200),
+        ("https://ops.example", HERE, {"Origin": "http://ops.example"}, 403),
+        ("https://ops.example", HERE, {"Origin": "https://ops.example:8443"}, 403),
+        ("https://ops.example", HERE, {"Origin": "https://ops.example:port"}, 403),
+        ("https://ops.example", HERE, {"Origin": "https://ops.example", "Sec_Fetch_Site": "cross-site"}, 403),
+        ("https://ops.example", HERE, {"Origin": HERE}, 200),  # past the proxy
+        # One that keeps it may name the default port.
+        ("", "http://ops.example", {"Origin": "https://ops.example", "Host": "ops.example:443"}, 200),
+    ],
+)
+async def test_the_own_page_can(public_url: str, url: str, headers: dict[str, str], status: int) -> None:
+    assert (await ask(OperatorGate(public_url=public_url), "POST", url, **headers)).status_code == status
 
 
 async def test_a_name_that_was_made_to_point_here_reaches_nothing() -> None:
     gate = OperatorGate(local_only=True)
     for local in (HERE, "http://localhost:9090", "http://[::1]:9090"):
         assert (await ask(gate, url=local)).status_code == 200
+    behind_proxy = OperatorGate(local_only=True, public_url="https://ops.example")
+    assert (await ask(behind_proxy, url="http://ops.example")).status_code == 200
     for foreign in ("http://evil.example:9090", "http://127.0.0.1.evil.example", "http://10.0.0.1"):
         assert (await ask(gate, url=foreign)).status_code == 403
     # Whoever has the token may use any name.

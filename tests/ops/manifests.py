@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ import yaml
 from avion_media.common.settings import PREFIX
 from avion_media.config import Config, load
 from avion_media.process.runtime import ROLES
-from tests.ops.custom_resources import SCHEMAS
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAYS = tuple(sorted(each.name for each in (ROOT / "ops/kubernetes/overlays").iterdir()))
@@ -24,6 +24,9 @@ COMPONENTS = tuple(sorted(each.name for each in (ROOT / "ops/kubernetes/componen
 # The oldest version whose fields are all used (matchLabelKeys), and the newest whose schemas there are.
 KUBERNETES = ("1.29", "1.37")
 Manifest = dict[str, Any]
+CRDS: tuple[Manifest, ...] = tuple(
+    yaml.load(path.read_text(), yaml.CSafeLoader) for path in sorted((ROOT / "tests/data/crds").glob("*.yaml"))
+)
 _BINARY = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
 
@@ -41,12 +44,61 @@ def kustomize(folder: Path) -> tuple[Manifest, ...]:
     return tuple(yaml.safe_load_all(done.stdout))
 
 
+def build_with(folder: Path, overlay: str, components: Iterable[str] = (), **more: Any) -> tuple[Manifest, ...]:
+    """All objects of an overlay with components that it does not have, and ``more`` in its kustomization."""
+    folder.mkdir(exist_ok=True)
+    relative = os.path.relpath(ROOT / "ops/kubernetes", folder.resolve())
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": "avion-media",
+        "resources": [f"{relative}/overlays/{overlay}"],
+        "components": [f"{relative}/components/{each}" for each in components],
+        **more,
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return kustomize(folder)
+
+
+def components_of(overlay: str) -> set[str]:
+    """The components that an overlay has."""
+    text = (ROOT / "ops/kubernetes/overlays" / overlay / "kustomization.yaml").read_text()
+    return {Path(each).name for each in yaml.safe_load(text).get("components", [])}
+
+
 def validate(each: Manifest, version: str) -> None:
     """Fail unless the object passes its schema strictly: that of a version of Kubernetes, or of a custom resource."""
-    if each["kind"] in SCHEMAS:
-        jsonschema.validate(each, SCHEMAS[each["kind"]])
+    schema = _custom_schemas().get((each["apiVersion"], each["kind"]))
+    if schema is not None:
+        jsonschema.Draft7Validator(schema).validate(each)  # its patterns are Go's: not to be checked as Python's
     else:
         kubernetes_validate.validate(each, version, strict=True)
+
+
+@cache
+def _custom_schemas() -> dict[tuple[str, str], Manifest]:
+    schemas = {}
+    for each in CRDS:
+        spec = each["spec"]
+        for version in spec["versions"]:
+            schema = _strict(version["schema"]["openAPIV3Schema"])
+            schema["properties"]["metadata"] = {"type": "object", "required": ["name"]}
+            schemas[f"{spec['group']}/{version['name']}", spec["names"]["kind"]] = schema
+    return schemas
+
+
+def _strict(schema: Any) -> Any:
+    """Return the schema with unknown fields as errors, which the server only drops or warns of."""
+    if isinstance(schema, list):
+        return [_strict(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    strict = {name: _strict(each) for name, each in schema.items()}
+    if "properties" in strict and "type" in strict and not strict.get("x-kubernetes-preserve-unknown-fields"):
+        strict.setdefault("additionalProperties", False)
+    if strict.get("x-kubernetes-int-or-string"):
+        strict.pop("type", None)
+    return strict
 
 
 def of_kind(overlay: str, *kinds: str) -> list[Manifest]:
@@ -61,10 +113,16 @@ def named(overlay: str, kind: str, name: str) -> Manifest:
 
 def pods(overlay: str) -> Iterator[tuple[str, Manifest]]:
     """The pod template of everything that makes pods, with the name of what makes them."""
-    for each in of_kind(overlay, "Deployment", "Job"):
-        yield each["metadata"]["name"], each["spec"]["template"]
-    for each in of_kind(overlay, "CronJob"):
-        yield each["metadata"]["name"], each["spec"]["jobTemplate"]["spec"]["template"]
+    return pods_of(build(overlay))
+
+
+def pods_of(objects: Iterable[Manifest]) -> Iterator[tuple[str, Manifest]]:
+    """The same for these objects."""
+    for each in objects:
+        if each["kind"] in ("Deployment", "Job"):
+            yield each["metadata"]["name"], each["spec"]["template"]
+        elif each["kind"] == "CronJob":
+            yield each["metadata"]["name"], each["spec"]["jobTemplate"]["spec"]["template"]
 
 
 def container(pod: Manifest) -> Manifest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -20,7 +19,8 @@ from tests.ops.manifests import (
     ROOT,
     Manifest,
     build,
-    kustomize,
+    build_with,
+    components_of,
     named,
     of_kind,
     pods,
@@ -45,15 +45,7 @@ def component(name: str) -> dict[str, Manifest]:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("name", sorted(ADDED))
 def test_each_component_can_be_added_to_each_overlay(tmp_path: Path, name: str, overlay: str) -> None:
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    relative = os.path.relpath(ROOT / "ops/kubernetes", folder)
-    (folder / "kustomization.yaml").write_text(
-        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
-        f"namespace: avion-media\nresources: [{relative}/overlays/{overlay}]\n"
-        f"components: [{relative}/components/{name}]\n"
-    )
-    built = kustomize(folder)
+    built = build_with(tmp_path, overlay, [name])
     assert {each["kind"] for each in built} == {each["kind"] for each in build(overlay)} | ADDED[name]
     for each in built:
         if each["kind"] in ADDED[name]:
@@ -63,13 +55,8 @@ def test_each_component_can_be_added_to_each_overlay(tmp_path: Path, name: str, 
 
 
 def test_all_components_are_tried() -> None:
-    used = {Path(each).name for overlay in OVERLAYS for each in _components_of(overlay)}
+    used = {each for overlay in OVERLAYS for each in components_of(overlay)}
     assert used | ADDED.keys() == set(COMPONENTS)
-
-
-def _components_of(overlay: str) -> list[str]:
-    text = (ROOT / "ops/kubernetes/overlays" / overlay / "kustomization.yaml").read_text()
-    return list(yaml.safe_load(text).get("components", []))
 
 
 @pytest.mark.parametrize("kind", ["PodMonitor", "PrometheusRule"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import kubernetes_validate
@@ -23,6 +23,7 @@ from tests.ops.manifests import (
     ROOT,
     Manifest,
     build,
+    build_with,
     container,
     named,
     of_kind,
@@ -85,6 +86,7 @@ def test_a_lame_duck_is_out_of_the_endpoints_before_it_stops_serving(overlay: st
         probe = container(deployment["spec"]["template"])["readinessProbe"]
         assert probe["httpGet"] == {"path": "/readyz", "port": "admin"}
         assert probe["periodSeconds"] * probe["failureThreshold"] + 2 <= config.drain.settle
+        assert probe["failureThreshold"] > 1, "one slow answer would take a pod out of service"
 
 
 def test_liveness_gives_a_busy_pod_time_and_does_not_look_at_others(overlay: str) -> None:
@@ -117,6 +119,11 @@ def test_the_spool_holds_the_largest_videos_of_all_slots(overlay: str) -> None:
         if roles(pod) & {"processing", "cache"}:
             # The source, and at worst as much again that was made of it.
             assert quantity(volume["emptyDir"]["sizeLimit"]) >= 2 * config.tasks.slots * largest
+            assert (
+                quantity(container(pod)["resources"]["requests"]["ephemeral-storage"])
+                >= 2 * config.tasks.slots * largest
+            )
+        assert "ephemeral-storage" in container(pod)["resources"]["requests"]
 
 
 def test_pods_are_as_confined_as_the_restricted_profile_asks_and_more(overlay: str) -> None:
@@ -194,6 +201,13 @@ def test_keda_looks_at_the_queues_of_the_roles_that_it_scales(overlay: str) -> N
     queues = {"processing": PROCESSING_QUEUE, "cache": CACHE_QUEUE, "delete": DELETE_QUEUE}
     for scaled in of_kind(overlay, "ScaledObject"):
         target = named(overlay, "Deployment", scaled["spec"]["scaleTargetRef"]["name"])
+        for each in scaled["spec"]["triggers"]:
+            # No consumerGroup, since KEDA ignores streamLength beside it; nor lagCount, which it reads as 0 where Redis
+            # knows no lag (and KEDA 2.16 refuses activationLagCount "0": kedacore/keda#6481).
+            source, length = (
+                ("stream", "streamLength") if each["type"] == "redis-streams" else ("listName", "listLength")
+            )
+            assert each["metadata"].keys() == {source, length}
         wanted: dict[str, str] = {}
         for role in roles(target["spec"]["template"]) & queues.keys():
             keys = QueueKeys(queues[role])
@@ -250,6 +264,38 @@ def test_only_fetchers_reach_the_internet_and_only_by_the_webs_ports(overlay: st
         assert [block["cidr"] for block in blocks] == ["0.0.0.0/0", "2000::/3"]
         (rule,) = (rule for rule in rules if _public_blocks([rule]))
         assert {each["port"] for each in rule["ports"]} == PUBLIC_PORTS
+
+
+def test_what_decodes_reaches_the_moderation_hook_and_every_console_its_prometheus(overlay: str) -> None:
+    for _name, pod in pods(overlay):
+        rules = _egress(overlay, pod["metadata"]["labels"])
+        reached = [to["podSelector"]["matchLabels"] for rule in rules for to in rule["to"] if "podSelector" in to]
+        screens = bool(roles(pod) & {"processing", "cache"})
+        assert ({"avion.social/provides": "moderation-hook"} in reached) == screens
+        assert {"port": 9090, "protocol": "TCP"} in [port for rule in rules for port in rule.get("ports", [])]
+
+
+def test_the_init_job_has_a_name_of_its_own_for_each_release_and_for_each_change_of_settings(
+    overlay: str, tmp_path: Path
+) -> None:
+    setting = {"name": "avion-media-config", "behavior": "merge", "literals": ["AVION_MEDIA_S3__BUCKET=another"]}
+    variants: list[dict[str, Any]] = [
+        {},
+        {
+            "images": [
+                {"name": "registry.example/avion-media", "newName": "elsewhere:5000/media", "digest": "sha256:ab"}
+            ]
+        },
+        {"configMapGenerator": [setting]},
+    ]
+    names = [_name_of_job(build_with(tmp_path, overlay, **each)) for each in variants]
+    assert len(set(names)) == len(variants)
+
+
+def _name_of_job(objects: tuple[Manifest, ...]) -> str:
+    (job,) = (each for each in objects if each["kind"] == "Job")
+    assert "ttlSecondsAfterFinished" not in job["spec"], "GitOps would run it again whenever it is gone"
+    return str(job["metadata"]["name"])
 
 
 def test_fetchers_reach_no_address_that_the_guard_refuses(overlay: str) -> None:

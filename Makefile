@@ -21,7 +21,7 @@ MINUTES  ?= 15
 RESTARTS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test image crash chaos skew fuzz conformance check docs bench scale fmt clean mutants libraries wheels
+.PHONY: help demo quick test image kubernetes crash chaos skew fuzz conformance check docs bench scale fmt clean mutants libraries wheels
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -45,6 +45,11 @@ image: ## the container image, without a daemon; then in a container: uploads, a
 	@ops/bootstrap image
 	@ops/build-image
 	@$(VENV)/python -m tests.services run -- $(VENV)/python -m pytest tests/image/checks.py $(PYTEST)
+
+kubernetes: ## both overlays with all components on a real API server; KUBE_APISERVER=/path/to/kube-apiserver ETCD=/path/to/etcd
+	@test -x "$(KUBE_APISERVER)" -a -x "$(ETCD)" || { echo "KUBE_APISERVER and ETCD must be the paths of these programs"; exit 1; }
+	@ops/bootstrap test
+	@KUBE_APISERVER="$(KUBE_APISERVER)" ETCD="$(ETCD)" $(VENV)/python -m pytest tests/kubernetes/checks.py $(PYTEST)
 
 crash: ## every crash point: each call of each kind of task, killed, failing, hanging, unanswered; killed uploads; CRASH="--kind image"
 	@ops/bootstrap test

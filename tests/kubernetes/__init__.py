@@ -1,0 +1,1 @@
+"""The manifests on a real API server: `make kubernetes`. Not part of `make test`, because it needs kube-apiserver."""

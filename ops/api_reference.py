@@ -14,7 +14,7 @@ from avion_media.common.media import WAVEFORM_SPANS
 from avion_media.common.parts import MAX_PARTS, MIN_PART_BYTES, MULTIPART_THRESHOLD_BYTES
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
-from avion_media.servers.api import media_service, validation
+from avion_media.servers.api import validation
 
 MIB = 1 << 20
 UPLOAD = Config().upload
@@ -90,7 +90,12 @@ CALLS = {
     "CacheRemoteMedia": Call(
         "Returns the id under which a remote file is served, and queues its download if there is no fresh copy. Calls"
         " for the same URL get the same task.",
-        ("`PERMISSION_DENIED`, `HOST_DENIED`: the operator's lists refuse the host", _DELETED, _FULL),
+        (
+            "`PERMISSION_DENIED`, `HOST_DENIED`: the operator's lists refuse the host",
+            "`PERMISSION_DENIED`, `HOST_BLOCKED`: moderators have blocked the host, or a domain above it",
+            _DELETED,
+            _FULL,
+        ),
         wire.CacheRemoteMediaRequest(remote_url="https://social.example/media/42.jpg"),
         wire.CacheRemoteMediaResponse(
             status="pending", task_id="0b6f7e0c-6c1e-4d8b-9a4e-2f1d3c5b7a90", media_id=_REMOTE
@@ -139,17 +144,21 @@ CALLS = {
         wire.AbortMediaUploadResponse(),
     ),
     "GetUsage": Call(
-        "Returns number and size of an owner's media, by listing the owner's index objects. Both are 0 for an unknown"
-        " owner.",
+        "Returns number and size of an owner's media, or of the copies of a remote host's files, by listing index"
+        " objects. Both are 0 for an unknown owner or host.",
         (),
         wire.GetUsageRequest(owner="account:4711"),
         wire.GetUsageResponse(bytes=7_340_032, count=2),
     ),
     "ListOwnerMedia": Call(
-        "Returns one page of an owner's media, the oldest first.",
+        "Returns one page of an owner's media, the oldest first, or of the copies of a remote host's files, by their"
+        " ids.",
         (),
         wire.ListOwnerMediaRequest(owner="account:4711", page_size=1),
-        wire.ListOwnerMediaResponse(media=[wire.OwnedMedia(media_id=_ID, bytes=3_670_016)], next_page_token=_ID),
+        wire.ListOwnerMediaResponse(
+            media=[wire.OwnedMedia(media_id=_ID, bytes=3_670_016, visibility="MEDIA_VISIBILITY_PUBLIC")],
+            next_page_token=_ID,
+        ),
     ),
     "DeleteMedia": Call(
         "Deletes media, like an entry of [`drop_deleted`](../how-to/delete-media.md): the origin answers 410 as soon as"
@@ -184,6 +193,32 @@ CALLS = {
         wire.UnblockMediaRequest(media_id=_ID),
         wire.UnblockMediaResponse(),
     ),
+    "BlockHost": Call(
+        "Blocks a remote host at once, on all replicas: nothing more is fetched from it. Its copies stay until they"
+        " expire, unless `purge` is set. A repetition replaces scope and note. See"
+        " [Block a domain](../how-to/block-a-domain.md).",
+        (),
+        wire.BlockHostRequest(host="bad.example", note="report 816", purge=True),
+        wire.BlockHostResponse(found=1_204),
+    ),
+    "UnblockHost": Call(
+        "Ends the block of a remote host.",
+        ("`FAILED_PRECONDITION`, `HOST_NOT_BLOCKED`: the host is not blocked, or only by `REMOTE__DENY_HOSTS`",),
+        wire.UnblockHostRequest(host="bad.example"),
+        wire.UnblockHostResponse(),
+    ),
+    "ListBlockedHosts": Call(
+        "Returns one page of the blocked hosts, in the order of their names, those of `REMOTE__DENY_HOSTS` among them.",
+        (),
+        wire.ListBlockedHostsRequest(),
+        wire.ListBlockedHostsResponse(
+            hosts=[
+                wire.BlockedHost(
+                    host="bad.example", note="report 816", since={"seconds": 1_764_201_600}, by="moderation"
+                )
+            ]
+        ),
+    ),
     "GetCapabilities": Call(
         "Returns the limits of this service. It needs no I/O. `/capabilities` at the origin has the same as JSON.",
         (),
@@ -217,6 +252,9 @@ _ANY_IDS = (
 _MALFORMED_IDS = ("MEDIA_IDS_REQUIRED", "MEDIA_IDS_TOO_MANY", "MEDIA_ID_MALFORMED")
 _OF_UPLOADS = (*_MALFORMED, "MEDIA_ID_REMOTE")
 _BAD_UPLOAD_ID = ("UPLOAD_ID_REQUIRED", "UPLOAD_ID_INVALID")
+_HOST_FORM = "A host name of two labels or more: lower case, A-labels (`xn--…`), no port, path, wildcard or final dot"
+_BAD_HOST = ("HOST_REQUIRED", "HOST_INVALID")
+_PAGE_SIZE = f"Maximum media items on a page, up to {validation.MAX_PAGE_SIZE}; 0: {validation.DEFAULT_PAGE_SIZE}"
 _OWNER_FORM = "1 to 64 of the characters `A-Z a-z 0-9 . _ : -`"
 
 # Message and field: what it means, with its bounds, and the reasons with which a request is refused.
@@ -341,17 +379,18 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "upload_id": (_UPLOAD_ID_TEXT, _BAD_UPLOAD_ID),
     },
     "AbortMediaUploadResponse": {},
-    "GetUsageRequest": {"owner": (f"{_OWNER_FORM}. Required", ("OWNER_REQUIRED", "OWNER_INVALID"))},
+    "GetUsageRequest": {
+        "owner": (f"{_OWNER_FORM}. Required, unless there is a `host`", ("OWNER_REQUIRED", "OWNER_INVALID")),
+        "host": (f"{_HOST_FORM}. Not with an `owner`", ("HOST_INVALID", "HOST_WITH_OWNER")),
+    },
     "GetUsageResponse": {
         "bytes": ("Bytes of all originals, thumbnails and content credentials", ()),
-        "count": ("Number of public media items", ()),
+        "count": ("Number of public media items, or of copies", ()),
     },
     "ListOwnerMediaRequest": {
-        "owner": (f"{_OWNER_FORM}. Required", ("OWNER_REQUIRED", "OWNER_INVALID")),
-        "page_size": (
-            f"Maximum media items on a page, up to {validation.MAX_PAGE_SIZE}; 0: {validation.DEFAULT_PAGE_SIZE}",
-            ("PAGE_SIZE_NEGATIVE",),
-        ),
+        "owner": (f"{_OWNER_FORM}. Required, unless there is a `host`", ("OWNER_REQUIRED", "OWNER_INVALID")),
+        "host": (f"{_HOST_FORM}. Not with an `owner`", ("HOST_INVALID", "HOST_WITH_OWNER")),
+        "page_size": (_PAGE_SIZE, ("PAGE_SIZE_NEGATIVE",)),
         "page_token": ("The `next_page_token` of the previous page; empty: the first page", ("PAGE_TOKEN_INVALID",)),
     },
     "ListOwnerMediaResponse": {
@@ -359,7 +398,8 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "next_page_token": ("Empty on the last page", ()),
     },
     "OwnedMedia": {
-        "media_id": ("The id of the upload", ()),
+        "media_id": ("The id of the upload or of the remote file", ()),
+        "visibility": ("As in MediaStatus", ()),
         "bytes": ("Bytes of its original, thumbnails and content credentials when it became public", ()),
     },
     "DeleteMediaRequest": {
@@ -387,12 +427,36 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     },
     "BlockMediaRequest": {
         "media_id": (_ANY_ID, _MALFORMED),
-        "note": (f"For the audit log, of at most {media_service.MAX_NOTE} characters", ("NOTE_TOO_LONG",)),
+        "note": (f"For the audit log, of at most {validation.MAX_NOTE} characters", ("NOTE_TOO_LONG",)),
         "keep_evidence": ("Move the files to `quarantine/`, where only operators can read them", ()),
     },
     "BlockMediaResponse": {"copies": ("Known copies of the file that are blocked with it", ())},
     "UnblockMediaRequest": {"media_id": (_ANY_ID, _MALFORMED)},
     "UnblockMediaResponse": {},
+    "BlockHostRequest": {
+        "host": (f"{_HOST_FORM}, or an address. Required", _BAD_HOST),
+        "exact": ("Block this host alone, not the hosts below it. An address is always exact", ()),
+        "note": (f"For the record, of at most {validation.MAX_NOTE} characters", ("NOTE_TOO_LONG",)),
+        "purge": ("Remove its copies, by the bulk job `delete.purge`", ()),
+    },
+    "BlockHostResponse": {"found": ("Copies of its files when the call returned", ())},
+    "UnblockHostRequest": {"host": ("The host of the block, without regard to its scope. Required", _BAD_HOST)},
+    "UnblockHostResponse": {},
+    "ListBlockedHostsRequest": {
+        "page_size": (_PAGE_SIZE.replace("media items", "hosts"), ("PAGE_SIZE_NEGATIVE",)),
+        "page_token": ("The `next_page_token` of the previous page; empty: the first page", ()),
+    },
+    "ListBlockedHostsResponse": {
+        "hosts": ("The blocks of this page", ()),
+        "next_page_token": ("Empty on the last page", ()),
+    },
+    "BlockedHost": {
+        "host": ("The host in normal form", ()),
+        "exact": ("Whether the hosts below it are not blocked", ()),
+        "note": ("The note of the block", ()),
+        "since": ("When it was blocked; none for a host of the settings", ()),
+        "by": ("Who blocked it; `settings` for a host of `REMOTE__DENY_HOSTS`", ()),
+    },
     "GetCapabilitiesRequest": {},
     "Capabilities": {
         "max_image_bytes": ("Largest image", ()),

@@ -42,6 +42,7 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable"
     EXPIRED = "expired"
     BLOCKED = "blocked"
+    BLOCKED_HOST = "blocked_host"
     HELD = "held"
     CANCELLED = "cancelled"
     INTERNAL = "internal"
@@ -77,6 +78,7 @@ MEANINGS: dict[Reason, str] = {
     Reason.UNREADABLE: "the object store returned errors for its objects, and only for these, in every attempt",
     Reason.EXPIRED: "its task was not done within `TASKS__MAX_AGE`",
     Reason.BLOCKED: "a moderator blocked it, or it is on a block list",
+    Reason.BLOCKED_HOST: "a moderator blocked the host of the URL, or one that it redirects to",
     Reason.HELD: "not a failure: the media item stays PROCESSING until a moderator decides",
     Reason.CANCELLED: "an operator cancelled its task",
     Reason.INTERNAL: "every attempt failed because of a bug in this service; the log has an error for each",
@@ -113,6 +115,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.UNREADABLE: "The file could not be read because of a problem here. Please try again later.",
     Reason.EXPIRED: "The file was not processed in time. Please upload it again.",
     Reason.BLOCKED: "The file cannot be published here.",
+    Reason.BLOCKED_HOST: "The file cannot be fetched from this server.",
     Reason.HELD: "The file is waiting for a moderator.",
     Reason.CANCELLED: "The processing was cancelled. Please upload the file again.",
     Reason.INTERNAL: "The file could not be processed because of a problem here. Please try again later.",
@@ -137,6 +140,7 @@ ADVICE: dict[Reason, str] = {
     Reason.UNREADABLE: "Repair the objects in the store, then replay.",
     Reason.EXPIRED: "Find out why it waited so long (if a newer version queued it, upgrade), then replay.",
     Reason.BLOCKED: "Nothing to do here; if it was a mistake, `avion-media unblock`.",
+    Reason.BLOCKED_HOST: "Nothing to do here; if it was a mistake, `avion-media hosts unblock`.",
     Reason.HELD: "Decide: `avion-media review release` or `avion-media review block`.",
     Reason.CANCELLED: "Nothing to do here; if it was a mistake, replay.",
     Reason.INTERNAL: "Find the error in the log by the task id; replay once it is fixed.",

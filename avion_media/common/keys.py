@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from avion_media.common.ids import AnyId, MediaId
+from avion_media.common.ids import AnyId, MediaId, RemoteId
 from avion_media.common.media import WEBP_SUFFIX
 
 INCOMING_PREFIX = "incoming/"
@@ -17,6 +17,7 @@ CREDENTIALS_PREFIX = "credentials/"
 OWNER_PREFIX = "owner/"
 SHA256_PREFIX = "sha256/"
 SIZE_PREFIX = "size/"
+HOST_PREFIX = "host/"
 DELETION_JOURNAL_PREFIX = "journal/deletions/"
 UNREADABLE_JOURNAL_PREFIX = "journal/unreadable/"
 """Of entries of the journal that a replay could not read."""
@@ -31,6 +32,7 @@ BLOCK_PREFIX = "moderation/blocked/"
 WATCHED_PREFIX = "moderation/watched/"
 REFUSED_PREFIX = "moderation/refused/"
 HELD_PREFIX = "moderation/held/"
+HOST_BLOCK_PREFIX = "moderation/hosts/"
 KEPT_UPLOAD = "incoming"
 """Name of the evidence: an upload, as the client PUT it."""
 KEPT_ORIGINAL = "original"
@@ -91,6 +93,16 @@ def same_file(sha256: str, size_bytes: int, any_id: AnyId | str = "") -> str:
     An original without a SHA-256 (a large video) has its size there: it is known before the original is written.
     """
     return f"{SHA256_PREFIX}{sha256}/{any_id}" if sha256 else f"{SIZE_PREFIX}{size_bytes}/{any_id}"
+
+
+def hosted(host: str, remote_id: RemoteId, size_bytes: int, kind: str) -> str:
+    """Return the key of the index object of a remote file's copy, which has its size in bytes, and its kind."""
+    return f"{hosted_by(host, remote_id)}{size_bytes}.{kind}"
+
+
+def hosted_by(host: str, remote_id: RemoteId | None = None) -> str:
+    """Return the prefix of the index objects of a host, or of one copy of a file of that host."""
+    return f"{HOST_PREFIX}{host}/" + ("" if remote_id is None else f"{remote_id}.")
 
 
 def block(media_id: str) -> str:

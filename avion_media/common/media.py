@@ -20,6 +20,7 @@ from avion_media.common.formats import MediaFormat
 WEBP_SUFFIX = ".webp"
 """Suffix of a size name for a WebP thumbnail. Without it, the thumbnail is a JPEG."""
 OWNER_METADATA: Final = "owner"
+HOST_METADATA: Final = "host"
 NO_OWNER: Final = "~"
 _OWNER: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 CREDENTIALS_METADATA: Final = "credentials"
@@ -48,7 +49,7 @@ class MediaFacts:
     present configuration; sizes that were also made as WebP are listed again with ``.webp``. It is empty for originals
     of an earlier version, which did not record it. ``credentials`` are those of the file before the scrub. Audio has no
     pixels and no BlurHash; ``waveform`` has the peaks of `WAVEFORM_SPANS` equal parts, 255 for full scale. ``owner`` is
-    the account that the upload named; it is the only one that is not of the content.
+    the account that the upload named, ``host`` the host of the URL of a remote file; these two are not of the content.
     """
 
     format: MediaFormat
@@ -63,6 +64,7 @@ class MediaFacts:
     credentials: CredentialsState = CredentialsState.NONE
     waveform: bytes = b""
     owner: str = ""
+    host: str = ""
 
     def to_metadata(self) -> dict[str, str]:
         """User metadata for the object store (ASCII keys and values).
@@ -88,11 +90,13 @@ class MediaFacts:
             metadata["waveform"] = self.waveform.hex()
         if self.owner:
             metadata[OWNER_METADATA] = self.owner
+        if self.host:
+            metadata[HOST_METADATA] = self.host
         return metadata
 
     def is_of_same_file(self, other: MediaFacts) -> bool:
         """Return whether both are of the same content. Thumbnail sizes may differ, because they are configured."""
-        return replace(self, thumbnails=(), owner="") == replace(other, thumbnails=(), owner="")
+        return replace(self, thumbnails=(), owner="", host="") == replace(other, thumbnails=(), owner="", host="")
 
 
 @dataclass(frozen=True, slots=True)

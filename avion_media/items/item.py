@@ -1,8 +1,8 @@
 """The life of a media item. Whatever makes one public, or takes it away, is written here, once.
 
 ==========  ===========================================================================================================
-publish     thumbnails and index of copies, content credentials, index of the owner, original (that write happens once,
-            and makes it public), status, event
+publish     thumbnails and index of copies, content credentials, index of the owner or host, original (that write
+            happens once, and makes it public), status, event
 withdraw    status, index of the owner, objects
 delete      record, journal, purge; when its time has come: index of the owner, objects, purge, record, event
 block       record, status, evidence, index of the owner, objects, purge, event (`Blocking`)
@@ -38,8 +38,9 @@ from avion_media.common.errors import (
     SourceReplaced,
 )
 from avion_media.common.formats import JPEG, WEBP
-from avion_media.common.ids import AnyId, MediaId
+from avion_media.common.ids import AnyId, MediaId, RemoteId
 from avion_media.common.media import (
+    HOST_METADATA,
     MANIFEST_TYPE,
     WEBP_SUFFIX,
     CredentialsState,
@@ -54,6 +55,7 @@ from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import PURGE_QUEUE, State, Status
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, instruments
 from avion_media.items.copies import CopyIndex, index_key
+from avion_media.items.hosts import HostIndex
 from avion_media.items.owners import OwnerIndex
 from avion_media.items.state import ANY_FAILURE, FAILED_TTL_S, READY_TTL_S, MediaEvents, RemoteStateStore, StatusStore
 from avion_media.items.state.events import DEFAULT_MAX_ENTRIES
@@ -112,6 +114,7 @@ class Items:
         self.remote_states = RemoteStateStore(redis)
         self.owners = OwnerIndex(store)
         self.copies = CopyIndex(store)
+        self.hosts = HostIndex(store)
         self._cdn = cdn
 
     async def clean_up_if_deleted(self, any_id: AnyId) -> bool:
@@ -176,9 +179,9 @@ class Items:
         """
         if await self.statuses.is_deleted(str(any_id)):
             return None
-        store, owner = self.store.get(), facts.owner
-        indexed = keys.same_file(facts.sha256, facts.size_bytes, any_id)
-        await run_all([partial(self.write_thumbnails, any_id, facts, thumbnails), partial(self.copies.add, indexed)])
+        store = self.store.get()
+        same = keys.same_file(facts.sha256, facts.size_bytes, any_id)
+        await run_all([partial(self.write_thumbnails, any_id, facts, thumbnails), partial(self.copies.add, same)])
         if replaced is not None:  # first, because the new original does not name those sizes
             await self._remove_thumbnails(any_id, set(replaced.thumbnails) - thumbnails.keys())
         written = ""
@@ -188,8 +191,7 @@ class Items:
             await store.delete([keys.credentials(any_id)])
         metadata = facts.to_metadata()
         held_bytes = facts.size_bytes + sum(map(len, thumbnails.values())) + len(manifest)
-        if owner and isinstance(any_id, MediaId):
-            await self.owners.add(owner, any_id, held_bytes)
+        indexed = await self._index(any_id, facts.owner, facts.host, held_bytes)
         current = facts
         try:
             await write_original(store, keys.original(any_id), facts.format.content_type, metadata)
@@ -199,14 +201,16 @@ class Items:
             other = await self.published(any_id)
             current = facts if other is None else other.facts
             await self._unindex(any_id, facts, but=current)
-            if owner and isinstance(any_id, MediaId):
-                await self.owners.remove_if_doubled(owner, any_id, held_bytes)
+            if facts.owner and isinstance(any_id, MediaId):
+                await self.owners.remove_if_doubled(facts.owner, any_id, held_bytes)
             if current.thumbnails:  # the other attempt may have had another configuration
                 await self._remove_thumbnails(any_id, thumbnails.keys() - set(current.thumbnails))
             if written and not current.is_of_same_file(facts):
                 await self._remove_credentials(any_id, written)
         if replaced is not None:
             await self._unindex(any_id, replaced, but=facts)
+            if isinstance(any_id, RemoteId):
+                await self.hosts.remove(facts.host, any_id, but=indexed)
         await self.clean_up_if_deleted(any_id)
         return current
 
@@ -215,6 +219,14 @@ class Items:
         old, served = (keys.same_file(each.sha256, each.size_bytes, any_id) for each in (facts, but))
         if old != served:
             await self.store.get().delete([old])
+
+    async def _index(self, any_id: AnyId, owner: str, host: str, held_bytes: int) -> str:
+        """Add a media item to the index of its owner or host. Return the key of the host's index object, if any."""
+        if isinstance(any_id, RemoteId):
+            return await self.hosts.add(host, any_id, held_bytes) if host else ""
+        if owner:
+            await self.owners.add(owner, any_id, held_bytes)
+        return ""
 
     async def _remove_credentials(self, any_id: AnyId, etag: str) -> None:
         """Remove the manifest of a file that is not served, if it is still the last one that was written."""
@@ -368,9 +380,8 @@ class Items:
         state_of = partial(self.statuses.deletion_state, str(any_id))
         if await state_of() in _REMOVED:
             return ""
-        owner = "" if original is None else owner_of(original.metadata)
-        if owner and isinstance(any_id, MediaId):
-            await self.owners.add(owner, any_id, held_bytes)
+        metadata = {} if original is None else original.metadata
+        await self._index(any_id, owner_of(metadata), metadata.get(HOST_METADATA, ""), held_bytes)
         if original is not None:
             await self.copies.add(index_key(any_id, original))
         copied = await copy()
@@ -380,13 +391,15 @@ class Items:
         return copied
 
     async def _disown(self, any_id: AnyId, original: ObjectInfo | None) -> list[str]:
-        """Remove a media item from its owner's index. Return the index objects to remove in one request with the
-        original, which names them and the owner."""
+        """Remove a media item from the index of its owner or host. Return the index objects to remove in one request
+        with the original, which names them, the owner and the host."""
         if original is None:
             return []
-        owner = owner_of(original.metadata)
+        owner, host = owner_of(original.metadata), original.metadata.get(HOST_METADATA, "")
         if owner and isinstance(any_id, MediaId):
             await self.owners.remove(owner, any_id)
+        if host and isinstance(any_id, RemoteId):
+            await self.hosts.remove(host, any_id)
         return [index_key(any_id, original)]
 
     async def purge(self, any_id: AnyId | str, trigger: str, sizes: Iterable[str] = ()) -> None:

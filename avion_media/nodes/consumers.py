@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from avion_media.backends.queue import NEVER_GIVEN_UP, BulkJobs
-from avion_media.backends.queue.bulk_jobs import REPLAY, UNDELETE
+from avion_media.backends.queue.bulk_jobs import PURGE, REPLAY, UNDELETE
 from avion_media.backends.queue.task_scan import DeadLetterIndex
 from avion_media.backends.redis import Redis
 from avion_media.backends.remote import Fetcher, HostLimiter, HostLimits
@@ -16,7 +16,7 @@ from avion_media.items.deletion import RemoveDeleted
 from avion_media.nodes import group
 from avion_media.process.runtime import Limiter, Runtime, guard_of
 from avion_media.servers.settings import ServerSettings
-from avion_media.workers.bulk import BulkRunner, ReplayDeadLetters, UndeleteMedia, Work
+from avion_media.workers.bulk import BulkRunner, PurgeHosts, ReplayDeadLetters, UndeleteMedia, Work
 from avion_media.workers.cache_remote import CacheRemote
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
@@ -71,6 +71,7 @@ def cache(runtime: Runtime, config: ServerSettings) -> Supervisor:
         timeout_s=config.remote.timeout,
         user_agent=user_agent_of(config),
         hosts=hosts_of(lambda: runtime.redis, config.remote),
+        is_blocked=runtime.moderation.hosts.is_blocked,
     )
     handler = CacheRemote(_processor(runtime), fetcher, config.remote)
     return _subtree(runtime, "cache", CACHE_QUEUE, handler, config.remote.slots, tenant_cap=config.remote.host_slots)
@@ -131,4 +132,5 @@ def _bulk(runtime: Runtime, queue: str) -> BulkRunner:
     work: dict[str, Work] = {REPLAY: ReplayDeadLetters(runtime.items.queues[queue])}
     if queue == DELETE_QUEUE:
         work[UNDELETE] = UndeleteMedia(runtime.replay, jobs)
+        work[PURGE] = PurgeHosts(runtime.items, jobs)
     return BulkRunner(jobs, work)

@@ -53,7 +53,12 @@ class Looks:
     async def once(self) -> bool:
         """Do everything that a look is for, each part whatever becomes of the others. Return whether all was done."""
         all_done = True
-        for part in (self._resume_blocks, self._moderation.lists.reload, self._count_waiting):
+        for part in (
+            self._moderation.hosts.reload,
+            self._resume_blocks,
+            self._moderation.lists.reload,
+            self._count_waiting,
+        ):
             try:
                 await part()
             except Unavailable as error:

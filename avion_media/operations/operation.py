@@ -52,7 +52,8 @@ class Right(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What an operator asks for. ``rate``: targets per second of a job. ``keep_evidence``: of a block."""
+    """What an operator asks for. ``rate``: targets per second of a job. ``keep_evidence``: of a block. ``purge``: with
+    the block of a host, remove its copies."""
 
     targets: Sequence[str]
     _: KW_ONLY
@@ -60,6 +61,7 @@ class Order:
     note: str = ""
     rate: float = DEFAULT_RATE
     keep_evidence: bool = True
+    purge: bool = False
 
 
 Facts = Mapping[str, Any]
@@ -124,7 +126,7 @@ class Operation:
     @property
     def button(self) -> str:
         """The CSS classes of its button in a question or a selection."""
-        return "danger solid" if self.is_final or self.name in ("delete", "block") else "primary"
+        return "danger solid" if self.is_final or self.name in ("delete", "block", "block_host") else "primary"
 
     def must_ask(self, count: int) -> bool:
         """Return whether the console must ask before it does this to ``count`` targets."""

@@ -11,7 +11,7 @@ import trio
 
 from avion_media.backends.queue import BulkJobs, DeadLetters
 from avion_media.items.moderation import Blocklists
-from avion_media.operations import audit, media, queues
+from avion_media.operations import audit, hosts, media, queues
 from avion_media.operations.audit import AuditEntry
 from avion_media.operations.operation import (
     Asks,
@@ -214,6 +214,45 @@ _ROWS: Final = (
         undo="block",
         asks=Asks.MANY,
         follows=("They are served again, and the same file is accepted again.",),
+    ),
+    Operation(
+        "block_host",
+        "Block",
+        "host",
+        "ban",
+        "{} {} blocked: nothing is fetched any more.",
+        each(hosts.block),
+        undo="unblock_host",
+        asks=Asks.ALWAYS,
+        follows=(
+            "Nothing is fetched from it and the hosts below it, and new requests are refused.",
+            "Its copies stay until they expire, unless they are purged as well.",
+        ),
+        takes_note=True,
+    ),
+    Operation(
+        "unblock_host",
+        "Unblock",
+        "host",
+        "undo",
+        "{} {} not blocked any more.",
+        each(hosts.unblock),
+        undo="block_host",
+    ),
+    Operation(
+        "purge_host",
+        "Purge",
+        "host",
+        "trash",
+        "The copies of {} {} removed in bulk: see the page about queues.",
+        each(hosts.purge),
+        undo="cancel_job",
+        asks=Asks.ALWAYS,
+        follows=(
+            "The copies of its files are removed from the origin, and the CDN is purged.",
+            "Unless it is blocked, they are fetched again when they are requested.",
+        ),
+        is_job=True,
     ),
     Operation(
         "release",

@@ -11,6 +11,9 @@ from avion_media.common.errors import Unavailable
 from avion_media.common.ids import UnknownFormat, parse_any_id, parse_media_id
 from avion_media.common.telemetry import get_logger
 from avion_media.items.deletion import JournalReplay, undelete
+from avion_media.items.item import Items
+from avion_media.items.moderation import parse_host
+from avion_media.items.moderation.hosts import EXACTLY
 
 Work = Callable[[BulkJob, int], Awaitable[JobProgress]]
 """Runs one step of a job, with a maximum of items. A step that could not be recorded is repeated."""
@@ -119,6 +122,33 @@ class UndeleteMedia:
                     deleted = [media_id for media_id, record in records.items() if record.is_deleted]
                     return JobProgress(page[-1].media_id.text, added=deleted)
         return JobProgress(job.cursor, state=JobState.DONE)
+
+
+class PurgeHosts:
+    """The work of a purge: removes the copies of remote hosts. An item is the name of a `BlockedHost`; those below it
+    become items of their own. What is purged can be requested again, unless its host is blocked."""
+
+    def __init__(self, items: Items, jobs: BulkJobs) -> None:
+        self._items = items
+        self._jobs = jobs
+
+    async def __call__(self, job: BulkJob, most: int) -> JobProgress:
+        """See `Work`. Raises `Unavailable`."""
+        names = await self._jobs.items(job, 1)
+        if not names:
+            return JobProgress(state=JobState.DONE)
+        wanted = parse_host(names[0])
+        if not wanted.exact:
+            added = [f"{EXACTLY}{host}" async for host in self._items.hosts.hosts(wanted.covers)]
+            return JobProgress(items=names, added=added)
+        async for page in self._items.hosts.copies(wanted.host, page_size=most):
+            for each in page:
+                sizes = await self._items.withdraw(each.media_id)
+                await self._items.purge(each.media_id, f"host:{job.job_id}", sizes)
+                await self._items.hosts.remove(wanted.host, each.media_id)  # also one without an original
+            if page:
+                return JobProgress(done=len(page))
+        return JobProgress(items=names)
 
 
 def _order(entry_id: str) -> tuple[int, int]:

@@ -6,6 +6,7 @@ The present state decides what a task does:
 a tombstone                     nothing
 a block                         removes what was written after it, and publishes the failure
 a fresh copy                    publishes that it is READY
+a blocked host                  publishes the failure, or that an older copy is READY; the server is not contacted
 a recent failure                publishes the failure, or that an older copy is READY; the server is not contacted
 a copy older than its TTL       makes a conditional request; 304 renews the copy, 404, 410 and 451 remove it, any other
                                 failure leaves it as it is
@@ -18,6 +19,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 
 import trio
 
@@ -102,7 +104,8 @@ class CacheRemote(TaskHandler):
             return  # the media item stays as it is
         ttl_s = _UNREACHABLE_TTL_S if reason in _TRANSIENT else self._config.negative_ttl
         failure = RemoteFailure(reason, task.task_id, url.server, utc_now().timestamp())
-        await self._states.remember_failure(remote_id, failure, ttl_s)
+        if reason is not Reason.BLOCKED_HOST:  # after an unblock the URL is fetched at once
+            await self._states.remember_failure(remote_id, failure, ttl_s)
         await self._tell_failure(task, remote_id, reason, await self._items.published_if_readable(remote_id))
 
     async def renew_status(self, task: Task) -> None:
@@ -140,6 +143,7 @@ class CacheRemote(TaskHandler):
     ) -> None:
         """Fetch, process and publish the file."""
         states = self._states
+        await self._moderation.hosts.refresh()
         await states.reset_failure(remote_id)
         with ExitStack() as files:
             fd = files.enter_context(open_spool())
@@ -154,8 +158,9 @@ class CacheRemote(TaskHandler):
                 await states.mark_validated(remote_id, self._config.ttl)
                 await self._tell_ready(task, remote_id, copy.facts, visit)
             elif fetched is not None:
-                facts = await self._process(remote_id, fd, fetched, files, ensure_lease, copy, visit)
+                facts = await self._process(url, remote_id, fd, fetched, files, ensure_lease, copy, visit)
                 if facts is not None:
+                    await self._withdraw_if_blocked(task, remote_id, url, fetched.final_url)
                     await self._queue_regeneration(url, remote_id)
                     await self._tell_new(task, remote_id, facts, copy, visit)
 
@@ -166,6 +171,16 @@ class CacheRemote(TaskHandler):
             sizes = dict.fromkeys((*facts.thumbnails, *copy.facts.thumbnails))
             await self._items.purge(remote_id, f"replaced:{task.task_id}", sizes)
         await visit.announce_ready(facts, dedup_key=task.task_id)
+
+    async def _withdraw_if_blocked(self, task: Task, remote_id: RemoteId, *urls: RemoteUrl) -> None:
+        """Remove what was just written of a host that was blocked meanwhile, and raise `Rejected`."""
+        hosts = self._moderation.hosts
+        await hosts.refresh()
+        for url in urls:
+            if hosts.is_blocked(url.host):
+                sizes = await self._items.withdraw(remote_id)
+                await self._items.purge(remote_id, f"blocked_host:{task.task_id}", sizes)
+                raise Rejected(Reason.BLOCKED_HOST, url.host)
 
     async def _queue_regeneration(self, url: RemoteUrl, remote_id: RemoteId) -> None:
         """Queue a task that makes thumbnails again, if some were not made from the present original.
@@ -211,6 +226,7 @@ class CacheRemote(TaskHandler):
 
     async def _process(
         self,
+        url: RemoteUrl,
         remote_id: RemoteId,
         fd: int,
         fetched: Fetched,
@@ -224,6 +240,7 @@ class CacheRemote(TaskHandler):
         self._processor.check_size(fetched.size_bytes, fmt.family)
         source = SpooledSource(fd, fetched.size_bytes)
         facts, made = await self._processor.make(visit, source, fmt, files)
+        facts = replace(facts, host=url.host)
         validators = None if fetched.validators is None else fetched.validators.to_metadata()
         writer = original_writer(made, source, facts, more_metadata=validators, replace=True)
         await ensure_lease()

@@ -27,6 +27,7 @@ _FINAL = {"READY", "FAILED", "DELETED"}
 JOURNAL = "journal/deletions/"
 OWNER = "owner/crash/"  # the owner of all uploads
 COPIES = ("sha256/", "size/")  # the index of originals by content
+HOST = "host/127.0.0.1/"  # the host of all remote media
 SECRET = "secret/upload-ids"
 BLOCKS = "moderation/blocked/"
 OWN_ENTRIES, QUARANTINE = "blocklist/own/", "quarantine/"
@@ -270,13 +271,14 @@ class Checker:
             del self.ledger[each]
 
     def _wrong_in_index(self, media_id: str, state: str) -> list[str]:
-        """Return what is wrong in the indexes of owners and copies, and which parts of an upload are left."""
+        """Return what is wrong in the indexes of owners, hosts and copies, and which parts of an upload are left."""
         found = self.listed(f"{OWNER}{media_id}.")
-        held = sum(
-            size for prefix in ("original/", "thumbnail/") for key, size in self.listed(prefix) if media_id in key
-        )
-        wanted = [(f"{OWNER}{media_id}.{held}", 0)] if state == "READY" and len(media_id) == 26 else []
-        wrong = [] if found == wanted else [f"its owner has {found}, not {wanted}"]
+        found += [each for each in self.listed(HOST) if f"/{media_id}." in each[0]]
+        served = ("original/", "thumbnail/", "cached_remote/")
+        held = sum(size for prefix in served for key, size in self.listed(prefix) if media_id in key)
+        entry = f"{OWNER}{media_id}.{held}" if len(media_id) == 26 else f"{HOST}{media_id}.{held}.attachment"
+        wanted = [(entry, 0)] if state == "READY" else []
+        wrong = [] if found == wanted else [f"its owner or host has {found}, not {wanted}"]
         indexed = [key for prefix in COPIES for key, _ in self.listed(prefix) if key.endswith(f"/{media_id}")]
         copies = self._wanted_in_copies(media_id)
         wrong += [] if indexed == copies else [f"the index of copies has {indexed}, not {copies}"]
@@ -296,7 +298,7 @@ class Checker:
         """Return objects and events of media items that the test did not create."""
         known = {key for media_id in self.ledger for key in keys_of(media_id).values()}
         stored = [key for key, _ in self.listed("")]
-        ours = (JOURNAL, EXAMINED, OWNER, SECRET, OWN_ENTRIES, *COPIES)
+        ours = (JOURNAL, EXAMINED, OWNER, HOST, SECRET, OWN_ENTRIES, *COPIES)
         strangers = [key for key in stored if key not in known and not key.startswith(ours)]
         ids = {json.loads(fields["event"])["media_id"] for fields in entries(self.client, "media_events")}
         return [f"unknown: {each}" for each in [*strangers, *sorted(ids - set(self.ledger))]]

@@ -501,6 +501,10 @@ class NothingAgainst:
     def __init__(self, items: Items) -> None:
         self._items = items
         self.blocking = self
+        self.hosts: Any = self
+
+    def is_blocked(self, _host: str) -> bool:
+        return False
 
     async def begin(self, any_id: AnyId, task: Task, _queue: str) -> NothingAgainst:
         self.any_id, self.task = any_id, task
@@ -515,7 +519,7 @@ class NothingAgainst:
     async def _pass(self, *_: object) -> None:
         """Check nothing."""
 
-    see_file = see_made = require_decided = require_not_held = end = enforce = _pass
+    see_file = see_made = require_decided = require_not_held = end = enforce = refresh = _pass
 
 
 def stepped(redis: Redis, steps: Steps) -> Redis:

@@ -24,7 +24,7 @@ from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.common.ids import remote_id_for
 from avion_media.common.tasks import CACHE_QUEUE, State, Status, Task
 from avion_media.items.item import Items
-from avion_media.items.moderation import Changes, Entry, HashType, Moderation
+from avion_media.items.moderation import BlockedHosts, Changes, Entry, HashType, Moderation, parse_host
 from avion_media.items.moderation.entries import page_of
 from avion_media.items.state import StatusStore
 from avion_media.media.pipeline import MediaPipeline
@@ -54,10 +54,13 @@ REMOTE = remote_id_for(str(URL))
 class Server:
     """The remote server: another file at each fetch."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, hosts: BlockedHosts) -> None:
         self._body = body
+        self._hosts = hosts
 
     async def fetch_if_changed(self, url: RemoteUrl, fd: int, _known: object) -> Fetched:
+        if self._hosts.is_blocked(url.host):
+            raise Rejected(Reason.BLOCKED_HOST)
         os.pwrite(fd, self._body, 0)
         return Fetched(len(self._body), url, None)
 
@@ -70,18 +73,22 @@ class Cache:
     objects: dict[str, Any] = field(default_factory=dict)
     screening: Callable[[Steps], Moderation] | None = None
 
-    def attempt(self, mark: bytes, steps: Steps) -> CacheRemote:
+    def items(self, steps: Steps) -> Items:
         store = slot_of(Dependency.STORE, cast("ObjectStore", MemoryStore(self.objects, steps)))
-        items = Items(store, stepped(self.redis, steps), SIZES, status_ttl_s=600.0)
+        return Items(store, stepped(self.redis, steps), SIZES, status_ttl_s=600.0)
+
+    def attempt(self, mark: bytes, steps: Steps) -> CacheRemote:
+        items = self.items(steps)
         nothing_against = cast("Moderation", NothingAgainst(items))
+        moderation = nothing_against if self.screening is None else self.screening(steps)
         processor = Processor(
             items,
-            nothing_against if self.screening is None else self.screening(steps),
+            moderation,
             slot_of(Dependency.SANDBOX, cast("MediaPipeline", Bench(SIZES))),
             UploadConfig(),
             frozenset({"png"}),
         )
-        return CacheRemote(processor, cast("Fetcher", Server(PNG_HEAD + mark)), RemoteConfig())
+        return CacheRemote(processor, cast("Fetcher", Server(PNG_HEAD + mark, moderation.hosts)), RemoteConfig())
 
     async def fetch(self, mark: bytes, steps: Steps) -> None:
         await self.attempt(mark, steps).run(Task(mark.decode(), {"remote_url": str(URL)}), in_hand)
@@ -130,6 +137,46 @@ async def test_overtaken_at_every_moment(redis: Redis, redis_url: str) -> None:
             moment += 1
     assert moment >= 15
     assert repaired  # otherwise the test could not fail
+
+
+async def test_its_host_is_blocked_at_every_moment(redis: Redis, redis_url: str) -> None:
+    """Nothing stays of a fetch whose host was blocked before the last look of its worker."""
+    moment, refused = 0, 0
+    with redis_py.Redis.from_url(redis_url) as client:
+        while True:
+            client.flushall()
+            cache = Cache(redis)
+
+            def hosts_of(steps: Steps, cache: Cache = cache) -> BlockedHosts:
+                store = slot_of(Dependency.STORE, cast("ObjectStore", MemoryStore(cache.objects, steps)))
+                return BlockedHosts(store, Changes(stepped(redis, steps)), ())
+
+            def screening(
+                steps: Steps, cache: Cache = cache, hosts_of: Callable[[Steps], BlockedHosts] = hosts_of
+            ) -> Moderation:
+                nothing_against = NothingAgainst(cache.items(steps))
+                nothing_against.hosts = hosts_of(steps)
+                return cast("Moderation", nothing_against)
+
+            cache.screening = screening
+            blocking = partial(hosts_of(Steps()).block, parse_host("remote.example"))
+            steps = Steps({moment: blocking})
+            reason = None
+            try:
+                await cache.fetch(b"1", steps)
+            except Rejected as rejected:
+                reason = rejected.reason
+            if reason is None:
+                looked = max(number for number, name in enumerate(steps.names) if name == "after redis GET")
+                assert moment >= looked, steps.names[moment]
+            else:
+                assert reason is Reason.BLOCKED_HOST
+                assert list(cache.objects) == [f"{keys.HOST_BLOCK_PREFIX}remote.example"], steps.names[moment]
+                refused += 1
+            if moment >= steps.count:
+                break
+            moment += 1
+    assert refused >= 10
 
 
 async def test_a_repair_whose_original_is_replaced_meanwhile_is_done_again(redis: Redis) -> None:

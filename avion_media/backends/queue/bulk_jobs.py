@@ -19,7 +19,7 @@ from avion_media.backends.redis import Redis, as_text
 from avion_media.common.records import HashRecord, InJson
 from avion_media.common.tasks import DELETE_QUEUE, QUEUES
 
-REPLAY, UNDELETE = "replay", "undelete"
+REPLAY, UNDELETE, PURGE = "replay", "undelete", "purge"
 DEFAULT_RATE = 50.0  # a second: what follows from it should not make live traffic wait
 _KEPT_MS = 7 * 86_400_000  # of a job that has ended
 _ITEMS = 1_000  # that one command writes
@@ -108,6 +108,16 @@ class BulkJobs:
         conditions = {"owner": owner} if owner else {}
         return await self._begin(UNDELETE, conditions, media_ids, rate=rate, by=by, total=len(media_ids))
 
+    async def begin_purge(self, hosts: Sequence[str], *, rate: float, by: str, total: int) -> BulkJob:
+        """Begin to remove the copies of remote hosts, or let the job that is open do it as well."""
+        while True:
+            job = await self._begin(PURGE, {}, hosts, rate=rate, by=by, total=total)
+            if job is not None:
+                return job
+            job = await self.get(PURGE)
+            if job is not None and await self.advance(job, JobProgress(state=job.state, added=hosts)):
+                return job
+
     async def get(self, kind: str) -> BulkJob | None:
         """Return the queue's last job of a kind; None also for one that this version cannot read."""
         key = self._keys.bulk_job(kind)
@@ -131,14 +141,15 @@ class BulkJobs:
         found = await self._redis.execute("ZRANGE", self._keys.bulk_items(job.kind), 0, most - 1)
         return [each.decode() for each in found]
 
-    async def advance(self, job: BulkJob, progress: JobProgress) -> None:
-        """Note what a step has done, unless the job was cancelled meanwhile."""
+    async def advance(self, job: BulkJob, progress: JobProgress) -> bool:
+        """Note what a step has done, unless the job has ended meanwhile. Return whether it was noted."""
         args = (job.job_id, progress.state, progress.cursor, progress.done, progress.refused, progress.problem)
-        await self._redis.run(
+        noted = await self._redis.run(
             scripts.ADVANCE_JOB,
             self._job_keys(job.kind),
             (*args, _KEPT_MS, len(progress.items), *progress.items, *progress.added),
         )
+        return bool(noted)
 
     async def _begin(
         self, kind: str, conditions: Mapping[str, str], items: Sequence[str] = (), *, rate: float, by: str, total: int
@@ -162,8 +173,8 @@ class BulkJobs:
         return self._keys.bulk_job(kind), self._keys.bulk_items(kind)
 
 
-KINDS = {name: (REPLAY, UNDELETE) if name == DELETE_QUEUE else (REPLAY,) for name in QUEUES}
-"""Which kinds of jobs each queue can have. The janitor of deletions works off undeletes."""
+KINDS = {name: (REPLAY, UNDELETE, PURGE) if name == DELETE_QUEUE else (REPLAY,) for name in QUEUES}
+"""Which kinds of jobs each queue can have. The janitor of deletions works off undeletes and purges."""
 
 
 async def all_jobs(redis: Redis) -> list[BulkJob]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -66,10 +66,12 @@ class Fetcher:
         resolve: Resolve = resolve_by_system,
         ssl_context: ssl.SSLContext | None = None,
         timeouts: FetchTimeouts = DEFAULT_TIMEOUTS,
+        is_blocked: Callable[[str], bool] = lambda _host: False,
     ) -> None:
         """``timeout_s`` limits a whole fetch, redirects included; ``ssl_context`` is set to offer only HTTP/1.1.
 
-        ``hosts`` admits each single request; without it, every request is admitted.
+        ``hosts`` admits each single request; without it, every request is admitted. ``is_blocked`` says whether
+        moderators have blocked a host.
         """
         ssl_context = ssl_context or ssl.create_default_context()
         ssl_context.set_alpn_protocols(["http/1.1"])
@@ -79,6 +81,7 @@ class Fetcher:
         self._user_agent = user_agent
         self._hosts = hosts
         self._timeouts = timeouts
+        self._is_blocked = is_blocked
 
     async def fetch(self, url: RemoteUrl, fd: int) -> Fetched:
         """GET ``url`` into the empty file ``fd``. Errors and cancels as for `fetch_if_changed`."""
@@ -106,6 +109,7 @@ class Fetcher:
 
     async def _follow(self, url: RemoteUrl, fd: int, known: Validators | None, deadline: float) -> Fetched | None:
         for hop in range(_MAX_REDIRECTS + 1):
+            self.require_not_blocked(url)
             self._dialler.check(url)  # first, so that a refused URL does not wait for a slot
             async with self._admitted(url, deadline, redirected=hop > 0), self._dialler.open_stream(url) as stream:
                 answer = Exchange(stream, self._timeouts, self._max_bytes + self._max_bytes // 4 + _FRAMING_BYTES)
@@ -121,6 +125,11 @@ class Fetcher:
                     return Fetched(size_bytes, url, validators_of(url, etag, date))
             url = _redirect_target(url, location)
         raise Rejected(Reason.REMOTE_STATUS, f"more than {_MAX_REDIRECTS} redirects")
+
+    def require_not_blocked(self, url: RemoteUrl) -> None:
+        """Raise `Rejected` if moderators have blocked the host of a URL."""
+        if self._is_blocked(url.host):
+            raise Rejected(Reason.BLOCKED_HOST, url.host)
 
     def _admitted(self, url: RemoteUrl, deadline: float, *, redirected: bool) -> AbstractAsyncContextManager[None]:
         return self._hosts.admitted(url, deadline, redirected=redirected) if self._hosts else nullcontext()

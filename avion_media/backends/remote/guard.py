@@ -85,9 +85,9 @@ class AddressGuard:
 
     def host_denied(self, host: str) -> bool:
         """Return whether the operator's lists refuse this host (a name or a literal, in normal form)."""
-        if _matches(host, self._deny_hosts):
+        if covers(host, self._deny_hosts):
             return True
-        return bool(self._allow_hosts) and not _matches(host, self._allow_hosts)
+        return bool(self._allow_hosts) and not covers(host, self._allow_hosts)
 
     def check_address(self, address: IpAddress, port: int) -> None:
         """Raise `AddressRefused` unless a connection to this address and port is allowed."""
@@ -125,7 +125,7 @@ def _rule(text: str) -> str:
         raise ValueError(f"not a rule for hosts: {text!r} ({error})") from None
 
 
-def _matches(host: str, rules: frozenset[str]) -> bool:
-    """Return whether the host or any domain above it is in ``rules``. Whole labels are compared."""
+def covers(host: str, rules: frozenset[str]) -> bool:
+    """Return whether a host in normal form, or any domain above it, is in ``rules``. Whole labels are compared."""
     labels = host.split(".")
     return any(".".join(labels[start:]) in rules for start in range(len(labels)))

@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 from avion_media.backends.store.relay import Relay
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.formats import BY_NAME
-from avion_media.common.media import CREDENTIALS_METADATA, CredentialsState, MediaFacts, owner_of, parse_size_names
+from avion_media.common.media import (
+    CREDENTIALS_METADATA,
+    HOST_METADATA,
+    CredentialsState,
+    MediaFacts,
+    owner_of,
+    parse_size_names,
+)
 from avion_media.common.records import CustomRecord
 
 ByteRange = tuple[int | None, int | None]
@@ -22,7 +29,7 @@ Bytes = bytes | bytearray | memoryview
 _SIZE = "size_bytes"
 _FIELDS = (
     *("format", "width", "height", "blurhash", "animated", "duration", "sha256", "thumbnails"),
-    *("credentials", "waveform", "owner"),
+    *("credentials", "waveform", "owner", "host"),
 )
 _KEY = "metadata of original/…, cached_remote/…"
 
@@ -205,6 +212,7 @@ def _parse(metadata: Mapping[str, str], _key: str) -> MediaFacts:
         credentials=CredentialsState(metadata.get(CREDENTIALS_METADATA, "")),
         waveform=bytes.fromhex(metadata.get("waveform", "")),
         owner=owner_of(metadata),
+        host=metadata.get(HOST_METADATA, ""),
     )
 
 

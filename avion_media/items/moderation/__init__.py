@@ -2,6 +2,7 @@
 
 from avion_media.items.moderation.blocking import MAX_NOTE, Blocking, NotBlocked, Unwanted
 from avion_media.items.moderation.entries import EXACT, Entry, HashType, InvalidEntry, parse_entry, parse_list
+from avion_media.items.moderation.hosts import BlockedHost, BlockedHosts, HostNotBlocked, InvalidHost, parse_host
 from avion_media.items.moderation.likeness import Likeness
 from avion_media.items.moderation.lists import CHANNEL, OWN, Blocklists, Changes, Match
 from avion_media.items.moderation.records import Block, BlockState, Ended, ModerationRecords, ModerationStatus

@@ -22,6 +22,7 @@ from avion_media.items.moderation.blocking import Blocking, Unwanted
 from avion_media.items.moderation.entries import EXACT, Entry, HashType, hash_file
 from avion_media.items.moderation.evidence import Evidence
 from avion_media.items.moderation.hook import Hook
+from avion_media.items.moderation.hosts import BlockedHosts
 from avion_media.items.moderation.likeness import Likeness, picture_of
 from avion_media.items.moderation.lists import Blocklists, Changes, Match
 from avion_media.items.moderation.records import RELEASED, Held, ModerationRecords, ModerationStatus, Resembled, now
@@ -46,6 +47,7 @@ class Moderation:
         self.status = ModerationStatus(items.store)
         self.likeness = likeness or Likeness(require=config.sandbox.require)
         self.lists = Blocklists(items.store, Changes(items.redis))
+        self.hosts = BlockedHosts(items.store, Changes(items.redis), config.remote.deny_hosts)
         self.reviews = Reviews(items)
         self.blocking = Blocking(items, self.status, self.likeness.of, config.tasks.claim_after)
         self.hook = Hook(config.moderation, items.redis, items.telemetry)

@@ -7,8 +7,8 @@ from google.rpc.error_details_pb2 import ErrorInfo
 
 from avion_media.common.errors import Dependency, RedisFull, Unavailable
 from avion_media.common.records import UnreadableRecord
-from avion_media.items.moderation import NotBlocked
-from avion_media.servers.api.media_service import AlreadyDeleted, HostDenied, NothingUploaded
+from avion_media.items.moderation import HostNotBlocked, NotBlocked
+from avion_media.servers.api.media_service import AlreadyDeleted, HostBlocked, HostDenied, NothingUploaded
 from avion_media.servers.api.resumable import AlreadyCompleted, MultipartOff, NoSuchUpload, PartsMissing
 from avion_media.servers.api.statuses import UnknownMedium
 from avion_media.servers.api.validation import BadRequest, TooManyPending
@@ -45,6 +45,11 @@ def map_exception(error: Exception) -> RpcError | None:
             return RpcError(Code.FAILED_PRECONDITION, "the media item is not blocked", [_info("NOT_BLOCKED")])
         case HostDenied():
             return RpcError(Code.PERMISSION_DENIED, "fetching from this host is not allowed", [_info("HOST_DENIED")])
+        case HostBlocked():
+            return RpcError(Code.PERMISSION_DENIED, "moderators have blocked this host", [_info("HOST_BLOCKED")])
+        case HostNotBlocked():
+            text = "the host is not blocked, or only by the settings"
+            return RpcError(Code.FAILED_PRECONDITION, text, [_info("HOST_NOT_BLOCKED")])
         case UnreadableRecord():
             text = "this replica runs a version that cannot read a record of this media item; retry at a newer one"
             return RpcError(Code.UNAVAILABLE, text, [_info("UNREADABLE_RECORD")], retry_after_s=error.retry_after_s)

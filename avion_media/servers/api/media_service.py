@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,29 +11,32 @@ from avion_media.common import keys
 from avion_media.common.clock import now_s, utc_now
 from avion_media.common.errors import MediaError, Reason
 from avion_media.common.ids import (
-    AnyId,
     MediaId,
     RemoteId,
     new_media_id,
+    parse_media_id,
+    parse_remote_id,
     remote_id_for,
 )
-from avion_media.common.media import CredentialsState, owner_of
+from avion_media.common.media import owner_of
 from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.common.wire.avion.media_grpc import MediaServiceServicer
 from avion_media.items.deletion import delete, undelete
-from avion_media.items.moderation import MAX_NOTE, NotBlocked
+from avion_media.items.hosts import RemoteCopy
+from avion_media.items.moderation import NotBlocked
+from avion_media.items.owners import OwnedMedium
 from avion_media.operations.operation import Facts, Order
 from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime, guard_of
 from avion_media.process.settings import ProcessSettings
+from avion_media.servers.api.messages import host_to_wire, part_to_wire, to_wire
 from avion_media.servers.api.resumable import (
     AlreadyCompleted,
     GrantedUpload,
     InvalidUploadId,
     NoSuchUpload,
     ResumableUploads,
-    SignedPart,
 )
 from avion_media.servers.api.statuses import StatusResolver, UnknownMedium, Watchers
 from avion_media.servers.api.validation import (
@@ -43,9 +46,12 @@ from avion_media.servers.api.validation import (
     bad_field,
     check_any_id,
     check_delay,
+    check_host,
     check_media_id,
     check_media_ids,
+    check_note,
     check_owner,
+    check_owner_or_host,
     check_page,
     check_part_numbers,
     check_remote_url,
@@ -67,6 +73,10 @@ class HostDenied(MediaError):
     """The operator's lists deny this remote host."""
 
 
+class HostBlocked(MediaError):
+    """Moderators have blocked this remote host."""
+
+
 class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code has no types
     """The handlers. One object serves all calls."""
 
@@ -80,7 +90,8 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         self.watchers = Watchers()
         self._pending = PendingUploads(upload.max_pending, upload.url_ttl)
         self._resumable = ResumableUploads(runtime.store, upload)
-        self._owners = runtime.items.owners
+        self._items = runtime.items
+        self._hosts = runtime.moderation.hosts
 
     async def RequestMediaUpload(
         self, request: wire.RequestMediaUploadRequest, context: CallContext
@@ -140,7 +151,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         upload = await self._granted(media_id, request.upload_id)
         check_part_numbers(request.numbers, upload.plan.count)
         parts, expires_at = await self._resumable.sign(media_id, upload, request.numbers)
-        response = wire.SignUploadPartsResponse(parts=map(_part_to_wire, parts))
+        response = wire.SignUploadPartsResponse(parts=map(part_to_wire, parts))
         response.expires_at.seconds = int(expires_at.timestamp())
         return response
 
@@ -176,24 +187,31 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         return response
 
     async def GetUsage(self, request: wire.GetUsageRequest, context: CallContext) -> wire.GetUsageResponse:
-        """Return number and bytes of an owner's media."""
-        check_owner(request.owner)
-        usage = await self._owners.usage(request.owner)
+        """Return number and bytes of an owner's media, or of a host's copies."""
+        host = check_owner_or_host(request.owner, request.host)
+        usage = await (self._items.hosts.usage(host) if host else self._items.owners.usage(request.owner))
         return wire.GetUsageResponse(bytes=usage.size_bytes, count=usage.count)
 
     async def ListOwnerMedia(
         self, request: wire.ListOwnerMediaRequest, context: CallContext
     ) -> wire.ListOwnerMediaResponse:
-        """Return one page of an owner's media, the oldest first."""
-        check_owner(request.owner)
-        page_size, after = check_page(request.page_size, request.page_token)
+        """Return one page of an owner's media, the oldest first, or of a host's copies, in the order of their ids."""
+        host = check_owner_or_host(request.owner, request.host)
+        pages: AsyncIterator[Sequence[OwnedMedium | RemoteCopy]]
+        if host:
+            page_size, copy = check_page(request.page_size, request.page_token, parse_remote_id)
+            pages = self._items.hosts.copies(host, copy, page_size=min(page_size + 1, MAX_PAGE_SIZE))
+        else:
+            page_size, after = check_page(request.page_size, request.page_token, parse_media_id)
+            pages = self._items.owners.media(request.owner, after, page_size=min(page_size + 1, MAX_PAGE_SIZE))
         response = wire.ListOwnerMediaResponse()
-        async for page in self._owners.media(request.owner, after, page_size=min(page_size + 1, MAX_PAGE_SIZE)):
-            for owned in page:
+        async for page in pages:
+            for each in page:
                 if len(response.media) == page_size:  # there is one more
                     response.next_page_token = response.media[-1].media_id
                     return response
-                response.media.add(media_id=owned.media_id.text, bytes=owned.size_bytes)
+                visibility = wire.MEDIA_VISIBILITY_PUBLIC
+                response.media.add(media_id=str(each.media_id), bytes=each.size_bytes, visibility=visibility)
         return response
 
     async def CompleteMediaUpload(
@@ -254,6 +272,9 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         url = check_remote_url(request.remote_url)
         if self._guard.host_denied(url.host):
             raise HostDenied(url.host)
+        await self._hosts.refresh()
+        if self._hosts.is_blocked(url.host):
+            raise HostBlocked(url.host)
         remote_id = remote_id_for(str(url))
         remote_states = self._runtime.items.remote_states
         state = await remote_states.load(remote_id)
@@ -300,33 +321,52 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     async def BlockMedia(self, request: wire.BlockMediaRequest, context: CallContext) -> wire.BlockMediaResponse:
         """Block a known media item and its copies. An interrupted call is completed later."""
         any_id = check_any_id(request.media_id)
-        if len(request.note) > MAX_NOTE:
-            raise bad_field("note", f"is longer than {MAX_NOTE} characters", "NOTE_TOO_LONG")
+        check_note(request.note)
         await self._statuses.resolve(any_id)
         details = {"note": request.note, "keep_evidence": request.keep_evidence}
-        facts = await self._operate("block", any_id, context, **details)
+        facts = await self._operate("block", str(any_id), context, **details)
         return wire.BlockMediaResponse(copies=facts["copies"])
 
     async def UnblockMedia(self, request: wire.UnblockMediaRequest, context: CallContext) -> wire.UnblockMediaResponse:
         """Lift a block, and the blocks of its copies."""
         any_id = check_any_id(request.media_id)
         try:
-            await self._operate("unblock", any_id, context)
+            await self._operate("unblock", str(any_id), context)
         except NotBlocked:
             await self._statuses.resolve(any_id)  # raises `UnknownMedium`
             raise
         return wire.UnblockMediaResponse()
 
-    async def _operate(self, action: str, any_id: AnyId, context: CallContext, **details: Any) -> Facts:
+    async def BlockHost(self, request: wire.BlockHostRequest, context: CallContext) -> wire.BlockHostResponse:
+        """Block a remote host, and count its copies."""
+        host = check_host(request.host, exact=request.exact)
+        check_note(request.note)
+        facts = await self._operate("block_host", host.name, context, note=request.note, purge=request.purge)
+        return wire.BlockHostResponse(found=facts["found"])
+
+    async def UnblockHost(self, request: wire.UnblockHostRequest, context: CallContext) -> wire.UnblockHostResponse:
+        """Remove the block of a remote host."""
+        await self._operate("unblock_host", check_host(request.host).host, context)
+        return wire.UnblockHostResponse()
+
+    async def ListBlockedHosts(
+        self, request: wire.ListBlockedHostsRequest, context: CallContext
+    ) -> wire.ListBlockedHostsResponse:
+        """Return one page of the blocked hosts, those of the settings among them."""
+        page_size, after = check_page(request.page_size, request.page_token, str)
+        found, next_page = await self._hosts.list(after or "", page_size)
+        return wire.ListBlockedHostsResponse(hosts=map(host_to_wire, found), next_page_token=next_page)
+
+    async def _operate(self, action: str, target: str, context: CallContext, **details: Any) -> Facts:
         """Carry out an action of operators for the caller. Return the facts about it, or raise why it is refused.
 
         ``details`` are those of its `Order`. Without authentication, the caller's address is recorded.
         """
         who = context.caller or f"anyone at {context.peer.address.rpartition(':')[0]}"
-        order = Order([str(any_id)], who=who, **details)
+        order = Order([target], who=who, **details)
         outcome = await Operations(self._runtime).carry_out(action, order)
         outcome.raise_problem()
-        return outcome.done[str(any_id)]
+        return outcome.done[target]
 
     async def GetMediaStatus(self, request: wire.GetMediaStatusRequest, context: CallContext) -> wire.MediaStatus:
         """Return the present status."""
@@ -347,44 +387,3 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
                 if status.state.final:
                     return
                 await notifier.wait(status, self._statuses.valid_for_s(any_id, status))
-
-
-def to_wire(status: Status) -> wire.MediaStatus:
-    """Convert a status to the message of the contract."""
-    message = wire.MediaStatus(
-        media_id=status.media_id,
-        state=status.state.value,
-        reason=str(status.reason) if status.reason else "",
-        retryable=status.retryable,
-        thumbnails=status.thumbnails,
-        visibility=wire.MEDIA_VISIBILITY_PUBLIC,
-    )
-    facts = status.facts
-    if facts is not None:
-        message.path = keys.original_path(status.media_id)
-        message.owner = facts.owner
-        message.content_type = facts.format.content_type
-        message.size = facts.size_bytes
-        message.width = facts.width
-        message.height = facts.height
-        message.animated = facts.animated
-        message.blurhash = facts.blurhash
-        message.waveform = facts.waveform
-        message.duration.FromMilliseconds(round(facts.duration_s * 1000))
-        message.has_credentials = facts.credentials is not CredentialsState.NONE
-        if facts.credentials is CredentialsState.BESIDE_FILE:
-            message.credentials_path = keys.credentials_path(status.media_id)
-    return message
-
-
-def _part_to_wire(signed: SignedPart) -> wire.UploadPart:
-    part, stored, put = signed.part, signed.stored, signed.put
-    return wire.UploadPart(
-        number=part.number,
-        offset=part.offset,
-        size=part.size_bytes,
-        url=put.url if put is not None else "",
-        headers=put.headers if put is not None else {},
-        stored=stored is not None,
-        etag=stored.etag if stored is not None else "",
-    )

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
 from avion_media.backends.remote import InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.common.errors import MediaError
 from avion_media.common.formats import MediaFormat, by_content_type, by_filename
-from avion_media.common.ids import AnyId, InvalidId, MediaId, UnknownFormat, parse_any_id, parse_media_id
+from avion_media.common.ids import AnyId, InvalidId, MediaId, UnknownFormat, parse_any_id
 from avion_media.common.media import is_owner
 from avion_media.common.records import UnreadableRecord
 from avion_media.common.wire.avion import media_pb2 as wire
+from avion_media.items.moderation import MAX_NOTE, BlockedHost, InvalidHost, parse_host
+from avion_media.items.moderation.hosts import EXACTLY
 from avion_media.media.settings import UploadConfig
 from avion_media.servers.api.statuses import UnknownMedium
 
@@ -166,20 +169,54 @@ def check_owner(owner: str) -> None:
         raise BadRequest([violation])
 
 
-def check_page(page_size: int, page_token: str) -> tuple[int, MediaId | None]:
-    """Return the page size, and the id after which the page begins. 0 means the default size. Raises `BadRequest`."""
-    violations = []
+def check_owner_or_host(owner: str, host: str) -> str:
+    """Return the host of a request that names exactly one of the two; empty if it is the owner. Raises `BadRequest`."""
+    if owner and host:
+        raise bad_field("host", "must be empty if there is an owner", "HOST_WITH_OWNER")
+    if host:
+        return check_host(host).host
+    check_owner(owner)
+    return ""
+
+
+Id = TypeVar("Id")
+
+
+def check_page(page_size: int, page_token: str, parse: Callable[[str], Id]) -> tuple[int, Id | None]:
+    """Return the page size, and what ``parse`` makes of the token, which raises ValueError. 0 means the default size.
+
+    Raises `BadRequest`.
+    """
+    violations, after = [], None
     if page_size < 0:
         violations.append(Violation("page_size", "must not be negative", "PAGE_SIZE_NEGATIVE"))
-    after = None
     if page_token:
         try:
-            after = parse_media_id(page_token)
-        except InvalidId:
+            after = parse(page_token)
+        except ValueError:
             violations.append(Violation("page_token", "is not one that this service returned", "PAGE_TOKEN_INVALID"))
     if violations:
         raise BadRequest(violations)
     return min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE), after
+
+
+def check_note(note: str) -> None:
+    """Check the note of a block. Raises `BadRequest`."""
+    if len(note) > MAX_NOTE:
+        raise bad_field("note", f"is longer than {MAX_NOTE} characters", "NOTE_TOO_LONG")
+
+
+def check_host(host: str, *, exact: bool = False) -> BlockedHost:
+    """Return what to block. Another spelling of the same host is refused. Raises `BadRequest`."""
+    if not host:
+        raise bad_field("host", "is required", "HOST_REQUIRED")
+    try:
+        found = parse_host(f"{EXACTLY if exact else ''}{host}")
+    except InvalidHost as error:
+        raise bad_field("host", str(error), "HOST_INVALID") from None
+    if found.host != host:
+        raise bad_field("host", f"must be written as {found.host}", "HOST_INVALID")
+    return found
 
 
 def _check_owner(owner: str) -> Violation | None:

@@ -32,6 +32,9 @@ const (
 	MediaService_UndeleteMedia_FullMethodName       = "/avion.MediaService/UndeleteMedia"
 	MediaService_BlockMedia_FullMethodName          = "/avion.MediaService/BlockMedia"
 	MediaService_UnblockMedia_FullMethodName        = "/avion.MediaService/UnblockMedia"
+	MediaService_BlockHost_FullMethodName           = "/avion.MediaService/BlockHost"
+	MediaService_UnblockHost_FullMethodName         = "/avion.MediaService/UnblockHost"
+	MediaService_ListBlockedHosts_FullMethodName    = "/avion.MediaService/ListBlockedHosts"
 	MediaService_GetCapabilities_FullMethodName     = "/avion.MediaService/GetCapabilities"
 )
 
@@ -52,6 +55,9 @@ type MediaServiceClient interface {
 	UndeleteMedia(ctx context.Context, in *UndeleteMediaRequest, opts ...grpc.CallOption) (*UndeleteMediaResponse, error)
 	BlockMedia(ctx context.Context, in *BlockMediaRequest, opts ...grpc.CallOption) (*BlockMediaResponse, error)
 	UnblockMedia(ctx context.Context, in *UnblockMediaRequest, opts ...grpc.CallOption) (*UnblockMediaResponse, error)
+	BlockHost(ctx context.Context, in *BlockHostRequest, opts ...grpc.CallOption) (*BlockHostResponse, error)
+	UnblockHost(ctx context.Context, in *UnblockHostRequest, opts ...grpc.CallOption) (*UnblockHostResponse, error)
+	ListBlockedHosts(ctx context.Context, in *ListBlockedHostsRequest, opts ...grpc.CallOption) (*ListBlockedHostsResponse, error)
 	GetCapabilities(ctx context.Context, in *GetCapabilitiesRequest, opts ...grpc.CallOption) (*Capabilities, error)
 }
 
@@ -216,6 +222,36 @@ func (c *mediaServiceClient) UnblockMedia(ctx context.Context, in *UnblockMediaR
 	return out, nil
 }
 
+func (c *mediaServiceClient) BlockHost(ctx context.Context, in *BlockHostRequest, opts ...grpc.CallOption) (*BlockHostResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BlockHostResponse)
+	err := c.cc.Invoke(ctx, MediaService_BlockHost_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *mediaServiceClient) UnblockHost(ctx context.Context, in *UnblockHostRequest, opts ...grpc.CallOption) (*UnblockHostResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnblockHostResponse)
+	err := c.cc.Invoke(ctx, MediaService_UnblockHost_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *mediaServiceClient) ListBlockedHosts(ctx context.Context, in *ListBlockedHostsRequest, opts ...grpc.CallOption) (*ListBlockedHostsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListBlockedHostsResponse)
+	err := c.cc.Invoke(ctx, MediaService_ListBlockedHosts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *mediaServiceClient) GetCapabilities(ctx context.Context, in *GetCapabilitiesRequest, opts ...grpc.CallOption) (*Capabilities, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Capabilities)
@@ -243,6 +279,9 @@ type MediaServiceServer interface {
 	UndeleteMedia(context.Context, *UndeleteMediaRequest) (*UndeleteMediaResponse, error)
 	BlockMedia(context.Context, *BlockMediaRequest) (*BlockMediaResponse, error)
 	UnblockMedia(context.Context, *UnblockMediaRequest) (*UnblockMediaResponse, error)
+	BlockHost(context.Context, *BlockHostRequest) (*BlockHostResponse, error)
+	UnblockHost(context.Context, *UnblockHostRequest) (*UnblockHostResponse, error)
+	ListBlockedHosts(context.Context, *ListBlockedHostsRequest) (*ListBlockedHostsResponse, error)
 	GetCapabilities(context.Context, *GetCapabilitiesRequest) (*Capabilities, error)
 	mustEmbedUnimplementedMediaServiceServer()
 }
@@ -289,6 +328,15 @@ func (UnimplementedMediaServiceServer) BlockMedia(context.Context, *BlockMediaRe
 }
 func (UnimplementedMediaServiceServer) UnblockMedia(context.Context, *UnblockMediaRequest) (*UnblockMediaResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method UnblockMedia not implemented")
+}
+func (UnimplementedMediaServiceServer) BlockHost(context.Context, *BlockHostRequest) (*BlockHostResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method BlockHost not implemented")
+}
+func (UnimplementedMediaServiceServer) UnblockHost(context.Context, *UnblockHostRequest) (*UnblockHostResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method UnblockHost not implemented")
+}
+func (UnimplementedMediaServiceServer) ListBlockedHosts(context.Context, *ListBlockedHostsRequest) (*ListBlockedHostsResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method ListBlockedHosts not implemented")
 }
 func (UnimplementedMediaServiceServer) GetCapabilities(context.Context, *GetCapabilitiesRequest) (*Capabilities, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method GetCapabilities not implemented")
@@ -543,6 +591,60 @@ func _MediaService_UnblockMedia_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MediaService_BlockHost_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BlockHostRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MediaServiceServer).BlockHost(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MediaService_BlockHost_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MediaServiceServer).BlockHost(ctx, req.(*BlockHostRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MediaService_UnblockHost_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnblockHostRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MediaServiceServer).UnblockHost(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MediaService_UnblockHost_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MediaServiceServer).UnblockHost(ctx, req.(*UnblockHostRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MediaService_ListBlockedHosts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListBlockedHostsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MediaServiceServer).ListBlockedHosts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MediaService_ListBlockedHosts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MediaServiceServer).ListBlockedHosts(ctx, req.(*ListBlockedHostsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MediaService_GetCapabilities_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetCapabilitiesRequest)
 	if err := dec(in); err != nil {
@@ -615,6 +717,18 @@ var MediaService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UnblockMedia",
 			Handler:    _MediaService_UnblockMedia_Handler,
+		},
+		{
+			MethodName: "BlockHost",
+			Handler:    _MediaService_BlockHost_Handler,
+		},
+		{
+			MethodName: "UnblockHost",
+			Handler:    _MediaService_UnblockHost_Handler,
+		},
+		{
+			MethodName: "ListBlockedHosts",
+			Handler:    _MediaService_ListBlockedHosts_Handler,
 		},
 		{
 			MethodName: "GetCapabilities",

@@ -34,7 +34,7 @@ for module in walk_packages(avion_media.__path__, "avion_media."):
 
 KINDS = sorted(RECORDS)
 WITH_FIELDS = [kind for kind in KINDS if (SAMPLES / f"{kind}.json").exists()]
-BEYOND_CHANGE = {"copy_entry", "owner_entry", "upload_id"}  # a key, and what a MAC protects
+BEYOND_CHANGE = {"copy_entry", "host_entry", "owner_entry", "upload_id"}  # a key, and what a MAC protects
 
 
 @pytest.fixture(autouse=True)

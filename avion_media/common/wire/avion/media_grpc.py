@@ -58,6 +58,15 @@ class MediaServiceServicer(Servicer):
     async def UnblockMedia(self, request: avion_media_pb2.UnblockMediaRequest, context: CallContext) -> avion_media_pb2.UnblockMediaResponse:
         raise NotImplementedError
 
+    async def BlockHost(self, request: avion_media_pb2.BlockHostRequest, context: CallContext) -> avion_media_pb2.BlockHostResponse:
+        raise NotImplementedError
+
+    async def UnblockHost(self, request: avion_media_pb2.UnblockHostRequest, context: CallContext) -> avion_media_pb2.UnblockHostResponse:
+        raise NotImplementedError
+
+    async def ListBlockedHosts(self, request: avion_media_pb2.ListBlockedHostsRequest, context: CallContext) -> avion_media_pb2.ListBlockedHostsResponse:
+        raise NotImplementedError
+
     async def GetCapabilities(self, request: avion_media_pb2.GetCapabilitiesRequest, context: CallContext) -> avion_media_pb2.Capabilities:
         raise NotImplementedError
 
@@ -77,6 +86,9 @@ class MediaServiceServicer(Servicer):
             "UndeleteMedia": (self.UndeleteMedia, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.UndeleteMediaRequest, avion_media_pb2.UndeleteMediaResponse)),
             "BlockMedia": (self.BlockMedia, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.BlockMediaRequest, avion_media_pb2.BlockMediaResponse)),
             "UnblockMedia": (self.UnblockMedia, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.UnblockMediaRequest, avion_media_pb2.UnblockMediaResponse)),
+            "BlockHost": (self.BlockHost, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.BlockHostRequest, avion_media_pb2.BlockHostResponse)),
+            "UnblockHost": (self.UnblockHost, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.UnblockHostRequest, avion_media_pb2.UnblockHostResponse)),
+            "ListBlockedHosts": (self.ListBlockedHosts, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.ListBlockedHostsRequest, avion_media_pb2.ListBlockedHostsResponse)),
             "GetCapabilities": (self.GetCapabilities, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.GetCapabilitiesRequest, avion_media_pb2.Capabilities)),
         })
 
@@ -125,6 +137,15 @@ class MediaServiceStub:
 
     async def UnblockMedia(self, request: avion_media_pb2.UnblockMediaRequest, **options: Unpack[CallOptions]) -> avion_media_pb2.UnblockMediaResponse:
         return await self._channel.unary("/avion.MediaService/UnblockMedia", request, avion_media_pb2.UnblockMediaResponse, **options)
+
+    async def BlockHost(self, request: avion_media_pb2.BlockHostRequest, **options: Unpack[CallOptions]) -> avion_media_pb2.BlockHostResponse:
+        return await self._channel.unary("/avion.MediaService/BlockHost", request, avion_media_pb2.BlockHostResponse, **options)
+
+    async def UnblockHost(self, request: avion_media_pb2.UnblockHostRequest, **options: Unpack[CallOptions]) -> avion_media_pb2.UnblockHostResponse:
+        return await self._channel.unary("/avion.MediaService/UnblockHost", request, avion_media_pb2.UnblockHostResponse, **options)
+
+    async def ListBlockedHosts(self, request: avion_media_pb2.ListBlockedHostsRequest, **options: Unpack[CallOptions]) -> avion_media_pb2.ListBlockedHostsResponse:
+        return await self._channel.unary("/avion.MediaService/ListBlockedHosts", request, avion_media_pb2.ListBlockedHostsResponse, **options)
 
     async def GetCapabilities(self, request: avion_media_pb2.GetCapabilitiesRequest, **options: Unpack[CallOptions]) -> avion_media_pb2.Capabilities:
         return await self._channel.unary("/avion.MediaService/GetCapabilities", request, avion_media_pb2.Capabilities, **options)

@@ -11,9 +11,9 @@ from google.rpc.error_details_pb2 import ErrorInfo
 
 from avion_media.common.errors import Dependency, RedisFull, Unavailable
 from avion_media.common.records import UnreadableRecord
-from avion_media.items.moderation import NotBlocked
+from avion_media.items.moderation import HostNotBlocked, NotBlocked
 from avion_media.servers.api.errors import map_exception
-from avion_media.servers.api.media_service import AlreadyDeleted, HostDenied, NothingUploaded
+from avion_media.servers.api.media_service import AlreadyDeleted, HostBlocked, HostDenied, NothingUploaded
 from avion_media.servers.api.resumable import AlreadyCompleted, MultipartOff, NoSuchUpload, PartsMissing
 from avion_media.servers.api.statuses import UnknownMedium
 from avion_media.servers.api.validation import BadRequest, TooManyPending, Violation
@@ -33,6 +33,8 @@ MAPPED = [
     PartsMissing([2], 3),
     MultipartOff("why"),
     HostDenied("host"),
+    HostBlocked("host"),
+    HostNotBlocked("host"),
     NotBlocked("id"),
     UnreadableRecord("block", "key", "why"),
     RedisFull(),

@@ -80,7 +80,7 @@ class Signing:
 async def test_what_was_answered_unavailable_is_not_pending() -> None:
     store: ResourceSlot[Any] = ResourceSlot(Dependency.STORE)
     config = load({"AVION_MEDIA_UPLOAD__MAX_PENDING": "2"})
-    unused = {"items": SimpleNamespace(owners=None), "replay": None, "moderation": SimpleNamespace(status=None)}
+    unused = {"items": None, "replay": None, "moderation": SimpleNamespace(status=None, hosts=None)}
     runtime = cast("Runtime", SimpleNamespace(config=config, telemetry=NO_TELEMETRY, store=store, **unused))
     service = MediaService(runtime)
     request = wire.RequestMediaUploadRequest(filename="cat.jpg", content_type="image/jpeg", size=10)

@@ -224,10 +224,12 @@ class AbortMediaUploadResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class GetUsageRequest(_message.Message):
-    __slots__ = ("owner",)
+    __slots__ = ("owner", "host")
     OWNER_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
     owner: str
-    def __init__(self, owner: _Optional[str] = ...) -> None: ...
+    host: str
+    def __init__(self, owner: _Optional[str] = ..., host: _Optional[str] = ...) -> None: ...
 
 class GetUsageResponse(_message.Message):
     __slots__ = ("bytes", "count")
@@ -238,14 +240,16 @@ class GetUsageResponse(_message.Message):
     def __init__(self, bytes: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
 
 class ListOwnerMediaRequest(_message.Message):
-    __slots__ = ("owner", "page_size", "page_token")
+    __slots__ = ("owner", "page_size", "page_token", "host")
     OWNER_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
     owner: str
     page_size: int
     page_token: str
-    def __init__(self, owner: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    host: str
+    def __init__(self, owner: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., host: _Optional[str] = ...) -> None: ...
 
 class ListOwnerMediaResponse(_message.Message):
     __slots__ = ("media", "next_page_token")
@@ -256,12 +260,14 @@ class ListOwnerMediaResponse(_message.Message):
     def __init__(self, media: _Optional[_Iterable[_Union[OwnedMedia, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class OwnedMedia(_message.Message):
-    __slots__ = ("media_id", "bytes")
+    __slots__ = ("media_id", "bytes", "visibility")
     MEDIA_ID_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
+    VISIBILITY_FIELD_NUMBER: _ClassVar[int]
     media_id: str
     bytes: int
-    def __init__(self, media_id: _Optional[str] = ..., bytes: _Optional[int] = ...) -> None: ...
+    visibility: MediaVisibility
+    def __init__(self, media_id: _Optional[str] = ..., bytes: _Optional[int] = ..., visibility: _Optional[_Union[MediaVisibility, str]] = ...) -> None: ...
 
 class DeleteMediaRequest(_message.Message):
     __slots__ = ("media_ids", "delay", "owner")
@@ -322,6 +328,64 @@ class UnblockMediaRequest(_message.Message):
 class UnblockMediaResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class BlockHostRequest(_message.Message):
+    __slots__ = ("host", "exact", "note", "purge")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    PURGE_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    exact: bool
+    note: str
+    purge: bool
+    def __init__(self, host: _Optional[str] = ..., exact: _Optional[bool] = ..., note: _Optional[str] = ..., purge: _Optional[bool] = ...) -> None: ...
+
+class BlockHostResponse(_message.Message):
+    __slots__ = ("found",)
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    found: int
+    def __init__(self, found: _Optional[int] = ...) -> None: ...
+
+class UnblockHostRequest(_message.Message):
+    __slots__ = ("host",)
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    def __init__(self, host: _Optional[str] = ...) -> None: ...
+
+class UnblockHostResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListBlockedHostsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListBlockedHostsResponse(_message.Message):
+    __slots__ = ("hosts", "next_page_token")
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    hosts: _containers.RepeatedCompositeFieldContainer[BlockedHost]
+    next_page_token: str
+    def __init__(self, hosts: _Optional[_Iterable[_Union[BlockedHost, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class BlockedHost(_message.Message):
+    __slots__ = ("host", "exact", "note", "since", "by")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    exact: bool
+    note: str
+    since: _timestamp_pb2.Timestamp
+    by: str
+    def __init__(self, host: _Optional[str] = ..., exact: _Optional[bool] = ..., note: _Optional[str] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., by: _Optional[str] = ...) -> None: ...
 
 class GetCapabilitiesRequest(_message.Message):
     __slots__ = ()

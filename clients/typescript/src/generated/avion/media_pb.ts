@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file avion/media.proto.
  */
 export const file_avion_media: GenFile = /*@__PURE__*/
-  fileDesc("ChFhdmlvbi9tZWRpYS5wcm90bxIFYXZpb24iswEKGVJlcXVlc3RNZWRpYVVwbG9hZFJlcXVlc3QSEAoIZmlsZW5hbWUYASABKAkSFAoMY29udGVudF90eXBlGAIgASgJEgwKBHNpemUYAyABKAMSDgoGc2hhMjU2GAQgASgMEg0KBW93bmVyGAUgASgJEhEKCW11bHRpcGFydBgGIAEoCBIuCgtjcmVkZW50aWFscxgIIAEoDjIZLmF2aW9uLkNvbnRlbnRDcmVkZW50aWFscyKcAgoaUmVxdWVzdE1lZGlhVXBsb2FkUmVzcG9uc2USEAoIbWVkaWFfaWQYASABKAkSEgoKdXBsb2FkX3VybBgCIAEoCRJMCg51cGxvYWRfaGVhZGVycxgDIAMoCzI0LmF2aW9uLlJlcXVlc3RNZWRpYVVwbG9hZFJlc3BvbnNlLlVwbG9hZEhlYWRlcnNFbnRyeRIuCgpleHBpcmVzX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCgl1cGxvYWRfaWQYBSABKAkSEQoJcGFydF9zaXplGAYgASgDGjQKElVwbG9hZEhlYWRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIkEKGkNvbXBsZXRlTWVkaWFVcGxvYWRSZXF1ZXN0EhAKCG1lZGlhX2lkGAEgASgJEhEKCXVwbG9hZF9pZBgCIAEoCSIdChtDb21wbGV0ZU1lZGlhVXBsb2FkUmVzcG9uc2UiLQoXQ2FjaGVSZW1vdGVNZWRpYVJlcXVlc3QSEgoKcmVtb3RlX3VybBgBIAEoCSJNChhDYWNoZVJlbW90ZU1lZGlhUmVzcG9uc2USDgoGc3RhdHVzGAEgASgJEg8KB3Rhc2tfaWQYAiABKAkSEAoIbWVkaWFfaWQYAyABKAkiKQoVR2V0TWVkaWFTdGF0dXNSZXF1ZXN0EhAKCG1lZGlhX2lkGAEgASgJIuAECgtNZWRpYVN0YXR1cxIQCghtZWRpYV9pZBgBIAEoCRInCgVzdGF0ZRgCIAEoDjIYLmF2aW9uLk1lZGlhU3RhdHVzLlN0YXRlEg4KBnJlYXNvbhgDIAEoCRIRCglyZXRyeWFibGUYBCABKAgSFAoMY29udGVudF90eXBlGAUgASgJEgwKBHNpemUYBiABKAMSDQoFd2lkdGgYByABKAUSDgoGaGVpZ2h0GAggASgFEisKCGR1cmF0aW9uGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhAKCGFuaW1hdGVkGAogASgIEhAKCGJsdXJoYXNoGAsgASgJEjYKCnRodW1ibmFpbHMYDCADKAsyIi5hdmlvbi5NZWRpYVN0YXR1cy5UaHVtYm5haWxzRW50cnkSDAoEcGF0aBgNIAEoCRINCgVvd25lchgOIAEoCRIqCgp2aXNpYmlsaXR5GA8gASgOMhYuYXZpb24uTWVkaWFWaXNpYmlsaXR5EhcKD2hhc19jcmVkZW50aWFscxgQIAEoCBIYChBjcmVkZW50aWFsc19wYXRoGBEgASgJEhAKCHdhdmVmb3JtGBIgASgMGjEKD1RodW1ibmFpbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBImYKBVN0YXRlEhUKEVNUQVRFX1VOU1BFQ0lGSUVEEAASEgoOUEVORElOR19VUExPQUQQARIOCgpQUk9DRVNTSU5HEAISCQoFUkVBRFkQAxIKCgZGQUlMRUQQBBILCgdERUxFVEVEEAUiTgoWU2lnblVwbG9hZFBhcnRzUmVxdWVzdBIQCghtZWRpYV9pZBgBIAEoCRIRCgl1cGxvYWRfaWQYAiABKAkSDwoHbnVtYmVycxgDIAMoBSJrChdTaWduVXBsb2FkUGFydHNSZXNwb25zZRIgCgVwYXJ0cxgBIAMoCzIRLmF2aW9uLlVwbG9hZFBhcnQSLgoKZXhwaXJlc19hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAixgEKClVwbG9hZFBhcnQSDgoGbnVtYmVyGAEgASgFEg4KBm9mZnNldBgCIAEoAxIMCgRzaXplGAMgASgDEgsKA3VybBgEIAEoCRIvCgdoZWFkZXJzGAUgAygLMh4uYXZpb24uVXBsb2FkUGFydC5IZWFkZXJzRW50cnkSDgoGc3RvcmVkGAYgASgIEgwKBGV0YWcYByABKAkaLgoMSGVhZGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiPgoXQWJvcnRNZWRpYVVwbG9hZFJlcXVlc3QSEAoIbWVkaWFfaWQYASABKAkSEQoJdXBsb2FkX2lkGAIgASgJIhoKGEFib3J0TWVkaWFVcGxvYWRSZXNwb25zZSIgCg9HZXRVc2FnZVJlcXVlc3QSDQoFb3duZXIYASABKAkiMAoQR2V0VXNhZ2VSZXNwb25zZRINCgVieXRlcxgBIAEoAxINCgVjb3VudBgCIAEoAyJNChVMaXN0T3duZXJNZWRpYVJlcXVlc3QSDQoFb3duZXIYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiUwoWTGlzdE93bmVyTWVkaWFSZXNwb25zZRIgCgVtZWRpYRgBIAMoCzIRLmF2aW9uLk93bmVkTWVkaWESFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIi0KCk93bmVkTWVkaWESEAoIbWVkaWFfaWQYASABKAkSDQoFYnl0ZXMYAiABKAMiYAoSRGVsZXRlTWVkaWFSZXF1ZXN0EhEKCW1lZGlhX2lkcxgBIAMoCRIoCgVkZWxheRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhINCgVvd25lchgDIAEoCSIoChNEZWxldGVNZWRpYVJlc3BvbnNlEhEKCW5vdF9vd25lZBgBIAMoCSIpChRVbmRlbGV0ZU1lZGlhUmVxdWVzdBIRCgltZWRpYV9pZHMYASADKAkiXQoVVW5kZWxldGVNZWRpYVJlc3BvbnNlEhAKCHJlc3RvcmVkGAEgAygJEgwKBGdvbmUYAiADKAkSDwoHYmxvY2tlZBgDIAMoCRITCgtub3RfZGVsZXRlZBgEIAMoCSJKChFCbG9ja01lZGlhUmVxdWVzdBIQCghtZWRpYV9pZBgBIAEoCRIMCgRub3RlGAIgASgJEhUKDWtlZXBfZXZpZGVuY2UYAyABKAgiJAoSQmxvY2tNZWRpYVJlc3BvbnNlEg4KBmNvcGllcxgBIAEoAyInChNVbmJsb2NrTWVkaWFSZXF1ZXN0EhAKCG1lZGlhX2lkGAEgASgJIhYKFFVuYmxvY2tNZWRpYVJlc3BvbnNlIhgKFkdldENhcGFiaWxpdGllc1JlcXVlc3Qi5AMKDENhcGFiaWxpdGllcxIXCg9tYXhfaW1hZ2VfYnl0ZXMYASABKAMSFwoPbWF4X3ZpZGVvX2J5dGVzGAIgASgDEhIKCm1heF9waXhlbHMYAyABKAMSLwoMbWF4X2R1cmF0aW9uGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhUKDWNvbnRlbnRfdHlwZXMYBSADKAkSQAoPdGh1bWJuYWlsX3NpemVzGAYgAygLMicuYXZpb24uQ2FwYWJpbGl0aWVzLlRodW1ibmFpbFNpemVzRW50cnkSEQoJbXVsdGlwYXJ0GAcgASgIEhsKE211bHRpcGFydF90aHJlc2hvbGQYCCABKAMSFwoPbWF4X2F1ZGlvX2J5dGVzGAkgASgDEiUKB3JlYXNvbnMYCiADKAsyFC5hdmlvbi5GYWlsdXJlUmVhc29uEhIKCm1heF9hc3BlY3QYCyABKAMSEgoKbWF4X2ZyYW1lcxgMIAEoAxI1ChJtYXhfYXVkaW9fZHVyYXRpb24YDiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24aNQoTVGh1bWJuYWlsU2l6ZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAU6AjgBIkIKDUZhaWx1cmVSZWFzb24SDAoEY29kZRgBIAEoCRIQCghzZW50ZW5jZRgCIAEoCRIRCglyZXRyeWFibGUYAyABKAgqbgoPTWVkaWFWaXNpYmlsaXR5EiAKHE1FRElBX1ZJU0lCSUxJVFlfVU5TUEVDSUZJRUQQABIbChdNRURJQV9WSVNJQklMSVRZX1BVQkxJQxABEhwKGE1FRElBX1ZJU0lCSUxJVFlfUFJJVkFURRACKnUKEkNvbnRlbnRDcmVkZW50aWFscxIjCh9DT05URU5UX0NSRURFTlRJQUxTX1VOU1BFQ0lGSUVEEAASHAoYQ09OVEVOVF9DUkVERU5USUFMU19EUk9QEAESHAoYQ09OVEVOVF9DUkVERU5USUFMU19LRUVQEAIywAgKDE1lZGlhU2VydmljZRJZChJSZXF1ZXN0TWVkaWFVcGxvYWQSIC5hdmlvbi5SZXF1ZXN0TWVkaWFVcGxvYWRSZXF1ZXN0GiEuYXZpb24uUmVxdWVzdE1lZGlhVXBsb2FkUmVzcG9uc2USXAoTQ29tcGxldGVNZWRpYVVwbG9hZBIhLmF2aW9uLkNvbXBsZXRlTWVkaWFVcGxvYWRSZXF1ZXN0GiIuYXZpb24uQ29tcGxldGVNZWRpYVVwbG9hZFJlc3BvbnNlElMKEENhY2hlUmVtb3RlTWVkaWESHi5hdmlvbi5DYWNoZVJlbW90ZU1lZGlhUmVxdWVzdBofLmF2aW9uLkNhY2hlUmVtb3RlTWVkaWFSZXNwb25zZRJCCg5HZXRNZWRpYVN0YXR1cxIcLmF2aW9uLkdldE1lZGlhU3RhdHVzUmVxdWVzdBoSLmF2aW9uLk1lZGlhU3RhdHVzEkYKEFdhdGNoTWVkaWFTdGF0dXMSHC5hdmlvbi5HZXRNZWRpYVN0YXR1c1JlcXVlc3QaEi5hdmlvbi5NZWRpYVN0YXR1czABElAKD1NpZ25VcGxvYWRQYXJ0cxIdLmF2aW9uLlNpZ25VcGxvYWRQYXJ0c1JlcXVlc3QaHi5hdmlvbi5TaWduVXBsb2FkUGFydHNSZXNwb25zZRJTChBBYm9ydE1lZGlhVXBsb2FkEh4uYXZpb24uQWJvcnRNZWRpYVVwbG9hZFJlcXVlc3QaHy5hdmlvbi5BYm9ydE1lZGlhVXBsb2FkUmVzcG9uc2USOwoIR2V0VXNhZ2USFi5hdmlvbi5HZXRVc2FnZVJlcXVlc3QaFy5hdmlvbi5HZXRVc2FnZVJlc3BvbnNlEk0KDkxpc3RPd25lck1lZGlhEhwuYXZpb24uTGlzdE93bmVyTWVkaWFSZXF1ZXN0Gh0uYXZpb24uTGlzdE93bmVyTWVkaWFSZXNwb25zZRJECgtEZWxldGVNZWRpYRIZLmF2aW9uLkRlbGV0ZU1lZGlhUmVxdWVzdBoaLmF2aW9uLkRlbGV0ZU1lZGlhUmVzcG9uc2USSgoNVW5kZWxldGVNZWRpYRIbLmF2aW9uLlVuZGVsZXRlTWVkaWFSZXF1ZXN0GhwuYXZpb24uVW5kZWxldGVNZWRpYVJlc3BvbnNlEkEKCkJsb2NrTWVkaWESGC5hdmlvbi5CbG9ja01lZGlhUmVxdWVzdBoZLmF2aW9uLkJsb2NrTWVkaWFSZXNwb25zZRJHCgxVbmJsb2NrTWVkaWESGi5hdmlvbi5VbmJsb2NrTWVkaWFSZXF1ZXN0GhsuYXZpb24uVW5ibG9ja01lZGlhUmVzcG9uc2USRQoPR2V0Q2FwYWJpbGl0aWVzEh0uYXZpb24uR2V0Q2FwYWJpbGl0aWVzUmVxdWVzdBoTLmF2aW9uLkNhcGFiaWxpdGllc0IdWhthdmlvbi5leGFtcGxlL21lZGlhL2F2aW9ucGJiBnByb3RvMw", [file_google_protobuf_timestamp, file_google_protobuf_duration]);
+  fileDesc("ChFhdmlvbi9tZWRpYS5wcm90bxIFYXZpb24iswEKGVJlcXVlc3RNZWRpYVVwbG9hZFJlcXVlc3QSEAoIZmlsZW5hbWUYASABKAkSFAoMY29udGVudF90eXBlGAIgASgJEgwKBHNpemUYAyABKAMSDgoGc2hhMjU2GAQgASgMEg0KBW93bmVyGAUgASgJEhEKCW11bHRpcGFydBgGIAEoCBIuCgtjcmVkZW50aWFscxgIIAEoDjIZLmF2aW9uLkNvbnRlbnRDcmVkZW50aWFscyKcAgoaUmVxdWVzdE1lZGlhVXBsb2FkUmVzcG9uc2USEAoIbWVkaWFfaWQYASABKAkSEgoKdXBsb2FkX3VybBgCIAEoCRJMCg51cGxvYWRfaGVhZGVycxgDIAMoCzI0LmF2aW9uLlJlcXVlc3RNZWRpYVVwbG9hZFJlc3BvbnNlLlVwbG9hZEhlYWRlcnNFbnRyeRIuCgpleHBpcmVzX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCgl1cGxvYWRfaWQYBSABKAkSEQoJcGFydF9zaXplGAYgASgDGjQKElVwbG9hZEhlYWRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIkEKGkNvbXBsZXRlTWVkaWFVcGxvYWRSZXF1ZXN0EhAKCG1lZGlhX2lkGAEgASgJEhEKCXVwbG9hZF9pZBgCIAEoCSIdChtDb21wbGV0ZU1lZGlhVXBsb2FkUmVzcG9uc2UiLQoXQ2FjaGVSZW1vdGVNZWRpYVJlcXVlc3QSEgoKcmVtb3RlX3VybBgBIAEoCSJNChhDYWNoZVJlbW90ZU1lZGlhUmVzcG9uc2USDgoGc3RhdHVzGAEgASgJEg8KB3Rhc2tfaWQYAiABKAkSEAoIbWVkaWFfaWQYAyABKAkiKQoVR2V0TWVkaWFTdGF0dXNSZXF1ZXN0EhAKCG1lZGlhX2lkGAEgASgJIuAECgtNZWRpYVN0YXR1cxIQCghtZWRpYV9pZBgBIAEoCRInCgVzdGF0ZRgCIAEoDjIYLmF2aW9uLk1lZGlhU3RhdHVzLlN0YXRlEg4KBnJlYXNvbhgDIAEoCRIRCglyZXRyeWFibGUYBCABKAgSFAoMY29udGVudF90eXBlGAUgASgJEgwKBHNpemUYBiABKAMSDQoFd2lkdGgYByABKAUSDgoGaGVpZ2h0GAggASgFEisKCGR1cmF0aW9uGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhAKCGFuaW1hdGVkGAogASgIEhAKCGJsdXJoYXNoGAsgASgJEjYKCnRodW1ibmFpbHMYDCADKAsyIi5hdmlvbi5NZWRpYVN0YXR1cy5UaHVtYm5haWxzRW50cnkSDAoEcGF0aBgNIAEoCRINCgVvd25lchgOIAEoCRIqCgp2aXNpYmlsaXR5GA8gASgOMhYuYXZpb24uTWVkaWFWaXNpYmlsaXR5EhcKD2hhc19jcmVkZW50aWFscxgQIAEoCBIYChBjcmVkZW50aWFsc19wYXRoGBEgASgJEhAKCHdhdmVmb3JtGBIgASgMGjEKD1RodW1ibmFpbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBImYKBVN0YXRlEhUKEVNUQVRFX1VOU1BFQ0lGSUVEEAASEgoOUEVORElOR19VUExPQUQQARIOCgpQUk9DRVNTSU5HEAISCQoFUkVBRFkQAxIKCgZGQUlMRUQQBBILCgdERUxFVEVEEAUiTgoWU2lnblVwbG9hZFBhcnRzUmVxdWVzdBIQCghtZWRpYV9pZBgBIAEoCRIRCgl1cGxvYWRfaWQYAiABKAkSDwoHbnVtYmVycxgDIAMoBSJrChdTaWduVXBsb2FkUGFydHNSZXNwb25zZRIgCgVwYXJ0cxgBIAMoCzIRLmF2aW9uLlVwbG9hZFBhcnQSLgoKZXhwaXJlc19hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAixgEKClVwbG9hZFBhcnQSDgoGbnVtYmVyGAEgASgFEg4KBm9mZnNldBgCIAEoAxIMCgRzaXplGAMgASgDEgsKA3VybBgEIAEoCRIvCgdoZWFkZXJzGAUgAygLMh4uYXZpb24uVXBsb2FkUGFydC5IZWFkZXJzRW50cnkSDgoGc3RvcmVkGAYgASgIEgwKBGV0YWcYByABKAkaLgoMSGVhZGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiPgoXQWJvcnRNZWRpYVVwbG9hZFJlcXVlc3QSEAoIbWVkaWFfaWQYASABKAkSEQoJdXBsb2FkX2lkGAIgASgJIhoKGEFib3J0TWVkaWFVcGxvYWRSZXNwb25zZSIuCg9HZXRVc2FnZVJlcXVlc3QSDQoFb3duZXIYASABKAkSDAoEaG9zdBgCIAEoCSIwChBHZXRVc2FnZVJlc3BvbnNlEg0KBWJ5dGVzGAEgASgDEg0KBWNvdW50GAIgASgDIlsKFUxpc3RPd25lck1lZGlhUmVxdWVzdBINCgVvd25lchgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCRIMCgRob3N0GAQgASgJIlMKFkxpc3RPd25lck1lZGlhUmVzcG9uc2USIAoFbWVkaWEYASADKAsyES5hdmlvbi5Pd25lZE1lZGlhEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJZCgpPd25lZE1lZGlhEhAKCG1lZGlhX2lkGAEgASgJEg0KBWJ5dGVzGAIgASgDEioKCnZpc2liaWxpdHkYAyABKA4yFi5hdmlvbi5NZWRpYVZpc2liaWxpdHkiYAoSRGVsZXRlTWVkaWFSZXF1ZXN0EhEKCW1lZGlhX2lkcxgBIAMoCRIoCgVkZWxheRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhINCgVvd25lchgDIAEoCSIoChNEZWxldGVNZWRpYVJlc3BvbnNlEhEKCW5vdF9vd25lZBgBIAMoCSIpChRVbmRlbGV0ZU1lZGlhUmVxdWVzdBIRCgltZWRpYV9pZHMYASADKAkiXQoVVW5kZWxldGVNZWRpYVJlc3BvbnNlEhAKCHJlc3RvcmVkGAEgAygJEgwKBGdvbmUYAiADKAkSDwoHYmxvY2tlZBgDIAMoCRITCgtub3RfZGVsZXRlZBgEIAMoCSJKChFCbG9ja01lZGlhUmVxdWVzdBIQCghtZWRpYV9pZBgBIAEoCRIMCgRub3RlGAIgASgJEhUKDWtlZXBfZXZpZGVuY2UYAyABKAgiJAoSQmxvY2tNZWRpYVJlc3BvbnNlEg4KBmNvcGllcxgBIAEoAyInChNVbmJsb2NrTWVkaWFSZXF1ZXN0EhAKCG1lZGlhX2lkGAEgASgJIhYKFFVuYmxvY2tNZWRpYVJlc3BvbnNlIkwKEEJsb2NrSG9zdFJlcXVlc3QSDAoEaG9zdBgBIAEoCRINCgVleGFjdBgCIAEoCBIMCgRub3RlGAMgASgJEg0KBXB1cmdlGAQgASgIIiIKEUJsb2NrSG9zdFJlc3BvbnNlEg0KBWZvdW5kGAEgASgDIiIKElVuYmxvY2tIb3N0UmVxdWVzdBIMCgRob3N0GAEgASgJIhUKE1VuYmxvY2tIb3N0UmVzcG9uc2UiQAoXTGlzdEJsb2NrZWRIb3N0c1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiVgoYTGlzdEJsb2NrZWRIb3N0c1Jlc3BvbnNlEiEKBWhvc3RzGAEgAygLMhIuYXZpb24uQmxvY2tlZEhvc3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIm8KC0Jsb2NrZWRIb3N0EgwKBGhvc3QYASABKAkSDQoFZXhhY3QYAiABKAgSDAoEbm90ZRgDIAEoCRIpCgVzaW5jZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCgoCYnkYBSABKAkiGAoWR2V0Q2FwYWJpbGl0aWVzUmVxdWVzdCLkAwoMQ2FwYWJpbGl0aWVzEhcKD21heF9pbWFnZV9ieXRlcxgBIAEoAxIXCg9tYXhfdmlkZW9fYnl0ZXMYAiABKAMSEgoKbWF4X3BpeGVscxgDIAEoAxIvCgxtYXhfZHVyYXRpb24YBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFQoNY29udGVudF90eXBlcxgFIAMoCRJACg90aHVtYm5haWxfc2l6ZXMYBiADKAsyJy5hdmlvbi5DYXBhYmlsaXRpZXMuVGh1bWJuYWlsU2l6ZXNFbnRyeRIRCgltdWx0aXBhcnQYByABKAgSGwoTbXVsdGlwYXJ0X3RocmVzaG9sZBgIIAEoAxIXCg9tYXhfYXVkaW9fYnl0ZXMYCSABKAMSJQoHcmVhc29ucxgKIAMoCzIULmF2aW9uLkZhaWx1cmVSZWFzb24SEgoKbWF4X2FzcGVjdBgLIAEoAxISCgptYXhfZnJhbWVzGAwgASgDEjUKEm1heF9hdWRpb19kdXJhdGlvbhgOIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbho1ChNUaHVtYm5haWxTaXplc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBToCOAEiQgoNRmFpbHVyZVJlYXNvbhIMCgRjb2RlGAEgASgJEhAKCHNlbnRlbmNlGAIgASgJEhEKCXJldHJ5YWJsZRgDIAEoCCpuCg9NZWRpYVZpc2liaWxpdHkSIAocTUVESUFfVklTSUJJTElUWV9VTlNQRUNJRklFRBAAEhsKF01FRElBX1ZJU0lCSUxJVFlfUFVCTElDEAESHAoYTUVESUFfVklTSUJJTElUWV9QUklWQVRFEAIqdQoSQ29udGVudENyZWRlbnRpYWxzEiMKH0NPTlRFTlRfQ1JFREVOVElBTFNfVU5TUEVDSUZJRUQQABIcChhDT05URU5UX0NSRURFTlRJQUxTX0RST1AQARIcChhDT05URU5UX0NSRURFTlRJQUxTX0tFRVAQAjKbCgoMTWVkaWFTZXJ2aWNlElkKElJlcXVlc3RNZWRpYVVwbG9hZBIgLmF2aW9uLlJlcXVlc3RNZWRpYVVwbG9hZFJlcXVlc3QaIS5hdmlvbi5SZXF1ZXN0TWVkaWFVcGxvYWRSZXNwb25zZRJcChNDb21wbGV0ZU1lZGlhVXBsb2FkEiEuYXZpb24uQ29tcGxldGVNZWRpYVVwbG9hZFJlcXVlc3QaIi5hdmlvbi5Db21wbGV0ZU1lZGlhVXBsb2FkUmVzcG9uc2USUwoQQ2FjaGVSZW1vdGVNZWRpYRIeLmF2aW9uLkNhY2hlUmVtb3RlTWVkaWFSZXF1ZXN0Gh8uYXZpb24uQ2FjaGVSZW1vdGVNZWRpYVJlc3BvbnNlEkIKDkdldE1lZGlhU3RhdHVzEhwuYXZpb24uR2V0TWVkaWFTdGF0dXNSZXF1ZXN0GhIuYXZpb24uTWVkaWFTdGF0dXMSRgoQV2F0Y2hNZWRpYVN0YXR1cxIcLmF2aW9uLkdldE1lZGlhU3RhdHVzUmVxdWVzdBoSLmF2aW9uLk1lZGlhU3RhdHVzMAESUAoPU2lnblVwbG9hZFBhcnRzEh0uYXZpb24uU2lnblVwbG9hZFBhcnRzUmVxdWVzdBoeLmF2aW9uLlNpZ25VcGxvYWRQYXJ0c1Jlc3BvbnNlElMKEEFib3J0TWVkaWFVcGxvYWQSHi5hdmlvbi5BYm9ydE1lZGlhVXBsb2FkUmVxdWVzdBofLmF2aW9uLkFib3J0TWVkaWFVcGxvYWRSZXNwb25zZRI7CghHZXRVc2FnZRIWLmF2aW9uLkdldFVzYWdlUmVxdWVzdBoXLmF2aW9uLkdldFVzYWdlUmVzcG9uc2USTQoOTGlzdE93bmVyTWVkaWESHC5hdmlvbi5MaXN0T3duZXJNZWRpYVJlcXVlc3QaHS5hdmlvbi5MaXN0T3duZXJNZWRpYVJlc3BvbnNlEkQKC0RlbGV0ZU1lZGlhEhkuYXZpb24uRGVsZXRlTWVkaWFSZXF1ZXN0GhouYXZpb24uRGVsZXRlTWVkaWFSZXNwb25zZRJKCg1VbmRlbGV0ZU1lZGlhEhsuYXZpb24uVW5kZWxldGVNZWRpYVJlcXVlc3QaHC5hdmlvbi5VbmRlbGV0ZU1lZGlhUmVzcG9uc2USQQoKQmxvY2tNZWRpYRIYLmF2aW9uLkJsb2NrTWVkaWFSZXF1ZXN0GhkuYXZpb24uQmxvY2tNZWRpYVJlc3BvbnNlEkcKDFVuYmxvY2tNZWRpYRIaLmF2aW9uLlVuYmxvY2tNZWRpYVJlcXVlc3QaGy5hdmlvbi5VbmJsb2NrTWVkaWFSZXNwb25zZRI+CglCbG9ja0hvc3QSFy5hdmlvbi5CbG9ja0hvc3RSZXF1ZXN0GhguYXZpb24uQmxvY2tIb3N0UmVzcG9uc2USRAoLVW5ibG9ja0hvc3QSGS5hdmlvbi5VbmJsb2NrSG9zdFJlcXVlc3QaGi5hdmlvbi5VbmJsb2NrSG9zdFJlc3BvbnNlElMKEExpc3RCbG9ja2VkSG9zdHMSHi5hdmlvbi5MaXN0QmxvY2tlZEhvc3RzUmVxdWVzdBofLmF2aW9uLkxpc3RCbG9ja2VkSG9zdHNSZXNwb25zZRJFCg9HZXRDYXBhYmlsaXRpZXMSHS5hdmlvbi5HZXRDYXBhYmlsaXRpZXNSZXF1ZXN0GhMuYXZpb24uQ2FwYWJpbGl0aWVzQh1aG2F2aW9uLmV4YW1wbGUvbWVkaWEvYXZpb25wYmIGcHJvdG8z", [file_google_protobuf_timestamp, file_google_protobuf_duration]);
 
 /**
  * @generated from message avion.RequestMediaUploadRequest
@@ -519,6 +519,11 @@ export type GetUsageRequest = Message<"avion.GetUsageRequest"> & {
    * @generated from field: string owner = 1;
    */
   owner: string;
+
+  /**
+   * @generated from field: string host = 2;
+   */
+  host: string;
 };
 
 /**
@@ -568,6 +573,11 @@ export type ListOwnerMediaRequest = Message<"avion.ListOwnerMediaRequest"> & {
    * @generated from field: string page_token = 3;
    */
   pageToken: string;
+
+  /**
+   * @generated from field: string host = 4;
+   */
+  host: string;
 };
 
 /**
@@ -612,6 +622,11 @@ export type OwnedMedia = Message<"avion.OwnedMedia"> & {
    * @generated from field: int64 bytes = 2;
    */
   bytes: bigint;
+
+  /**
+   * @generated from field: avion.MediaVisibility visibility = 3;
+   */
+  visibility: MediaVisibility;
 };
 
 /**
@@ -797,6 +812,170 @@ export const UnblockMediaResponseSchema: GenMessage<UnblockMediaResponse> = /*@_
   messageDesc(file_avion_media, 25);
 
 /**
+ * @generated from message avion.BlockHostRequest
+ */
+export type BlockHostRequest = Message<"avion.BlockHostRequest"> & {
+  /**
+   * @generated from field: string host = 1;
+   */
+  host: string;
+
+  /**
+   * its subdomains are not blocked
+   *
+   * @generated from field: bool exact = 2;
+   */
+  exact: boolean;
+
+  /**
+   * @generated from field: string note = 3;
+   */
+  note: string;
+
+  /**
+   * remove its copies
+   *
+   * @generated from field: bool purge = 4;
+   */
+  purge: boolean;
+};
+
+/**
+ * Describes the message avion.BlockHostRequest.
+ * Use `create(BlockHostRequestSchema)` to create a new message.
+ */
+export const BlockHostRequestSchema: GenMessage<BlockHostRequest> = /*@__PURE__*/
+  messageDesc(file_avion_media, 26);
+
+/**
+ * @generated from message avion.BlockHostResponse
+ */
+export type BlockHostResponse = Message<"avion.BlockHostResponse"> & {
+  /**
+   * @generated from field: int64 found = 1;
+   */
+  found: bigint;
+};
+
+/**
+ * Describes the message avion.BlockHostResponse.
+ * Use `create(BlockHostResponseSchema)` to create a new message.
+ */
+export const BlockHostResponseSchema: GenMessage<BlockHostResponse> = /*@__PURE__*/
+  messageDesc(file_avion_media, 27);
+
+/**
+ * @generated from message avion.UnblockHostRequest
+ */
+export type UnblockHostRequest = Message<"avion.UnblockHostRequest"> & {
+  /**
+   * @generated from field: string host = 1;
+   */
+  host: string;
+};
+
+/**
+ * Describes the message avion.UnblockHostRequest.
+ * Use `create(UnblockHostRequestSchema)` to create a new message.
+ */
+export const UnblockHostRequestSchema: GenMessage<UnblockHostRequest> = /*@__PURE__*/
+  messageDesc(file_avion_media, 28);
+
+/**
+ * @generated from message avion.UnblockHostResponse
+ */
+export type UnblockHostResponse = Message<"avion.UnblockHostResponse"> & {
+};
+
+/**
+ * Describes the message avion.UnblockHostResponse.
+ * Use `create(UnblockHostResponseSchema)` to create a new message.
+ */
+export const UnblockHostResponseSchema: GenMessage<UnblockHostResponse> = /*@__PURE__*/
+  messageDesc(file_avion_media, 29);
+
+/**
+ * @generated from message avion.ListBlockedHostsRequest
+ */
+export type ListBlockedHostsRequest = Message<"avion.ListBlockedHostsRequest"> & {
+  /**
+   * @generated from field: int32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message avion.ListBlockedHostsRequest.
+ * Use `create(ListBlockedHostsRequestSchema)` to create a new message.
+ */
+export const ListBlockedHostsRequestSchema: GenMessage<ListBlockedHostsRequest> = /*@__PURE__*/
+  messageDesc(file_avion_media, 30);
+
+/**
+ * @generated from message avion.ListBlockedHostsResponse
+ */
+export type ListBlockedHostsResponse = Message<"avion.ListBlockedHostsResponse"> & {
+  /**
+   * @generated from field: repeated avion.BlockedHost hosts = 1;
+   */
+  hosts: BlockedHost[];
+
+  /**
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message avion.ListBlockedHostsResponse.
+ * Use `create(ListBlockedHostsResponseSchema)` to create a new message.
+ */
+export const ListBlockedHostsResponseSchema: GenMessage<ListBlockedHostsResponse> = /*@__PURE__*/
+  messageDesc(file_avion_media, 31);
+
+/**
+ * @generated from message avion.BlockedHost
+ */
+export type BlockedHost = Message<"avion.BlockedHost"> & {
+  /**
+   * @generated from field: string host = 1;
+   */
+  host: string;
+
+  /**
+   * @generated from field: bool exact = 2;
+   */
+  exact: boolean;
+
+  /**
+   * @generated from field: string note = 3;
+   */
+  note: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp since = 4;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * @generated from field: string by = 5;
+   */
+  by: string;
+};
+
+/**
+ * Describes the message avion.BlockedHost.
+ * Use `create(BlockedHostSchema)` to create a new message.
+ */
+export const BlockedHostSchema: GenMessage<BlockedHost> = /*@__PURE__*/
+  messageDesc(file_avion_media, 32);
+
+/**
  * @generated from message avion.GetCapabilitiesRequest
  */
 export type GetCapabilitiesRequest = Message<"avion.GetCapabilitiesRequest"> & {
@@ -807,7 +986,7 @@ export type GetCapabilitiesRequest = Message<"avion.GetCapabilitiesRequest"> & {
  * Use `create(GetCapabilitiesRequestSchema)` to create a new message.
  */
 export const GetCapabilitiesRequestSchema: GenMessage<GetCapabilitiesRequest> = /*@__PURE__*/
-  messageDesc(file_avion_media, 26);
+  messageDesc(file_avion_media, 33);
 
 /**
  * @generated from message avion.Capabilities
@@ -884,7 +1063,7 @@ export type Capabilities = Message<"avion.Capabilities"> & {
  * Use `create(CapabilitiesSchema)` to create a new message.
  */
 export const CapabilitiesSchema: GenMessage<Capabilities> = /*@__PURE__*/
-  messageDesc(file_avion_media, 27);
+  messageDesc(file_avion_media, 34);
 
 /**
  * @generated from message avion.FailureReason
@@ -913,7 +1092,7 @@ export type FailureReason = Message<"avion.FailureReason"> & {
  * Use `create(FailureReasonSchema)` to create a new message.
  */
 export const FailureReasonSchema: GenMessage<FailureReason> = /*@__PURE__*/
-  messageDesc(file_avion_media, 28);
+  messageDesc(file_avion_media, 35);
 
 /**
  * @generated from enum avion.MediaVisibility
@@ -1038,7 +1217,7 @@ export const MediaService: GenService<{
     output: typeof AbortMediaUploadResponseSchema;
   },
   /**
-   * per owner
+   * per owner or host
    *
    * @generated from rpc avion.MediaService.GetUsage
    */
@@ -1092,6 +1271,32 @@ export const MediaService: GenService<{
     methodKind: "unary";
     input: typeof UnblockMediaRequestSchema;
     output: typeof UnblockMediaResponseSchema;
+  },
+  /**
+   * moderation: remote servers
+   *
+   * @generated from rpc avion.MediaService.BlockHost
+   */
+  blockHost: {
+    methodKind: "unary";
+    input: typeof BlockHostRequestSchema;
+    output: typeof BlockHostResponseSchema;
+  },
+  /**
+   * @generated from rpc avion.MediaService.UnblockHost
+   */
+  unblockHost: {
+    methodKind: "unary";
+    input: typeof UnblockHostRequestSchema;
+    output: typeof UnblockHostResponseSchema;
+  },
+  /**
+   * @generated from rpc avion.MediaService.ListBlockedHosts
+   */
+  listBlockedHosts: {
+    methodKind: "unary";
+    input: typeof ListBlockedHostsRequestSchema;
+    output: typeof ListBlockedHostsResponseSchema;
   },
   /**
    * @generated from rpc avion.MediaService.GetCapabilities

@@ -1,0 +1,111 @@
+"""The index of remote media by host: one empty object per copy, ``host/{host}/{hash}.{bytes}.{kind}``.
+
+It is to remote media what ``owner/…`` is to uploads (`avion_media.items.owners`): usage, listing and purge of a host
+are listings of ``host/{host}/``. The index object is written before the original, and removed before it. A crash can
+leave one without an original, which a purge or the next copy of the same URL removes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from avion_media.backends.store import ObjectStore
+from avion_media.common import keys
+from avion_media.common.ids import RemoteId, parse_remote_id
+from avion_media.common.records import CustomRecord
+from avion_media.common.resources import ResourceSlot
+from avion_media.items.owners import Usage
+
+_NAME = re.compile(r"([0-9a-f]{64})\.([0-9]+)\.([a-z_]+)", re.ASCII)
+_TYPE = "application/octet-stream"
+_AFTER_SLASH = "0"  # the character behind "/": `host/a.example0` sorts behind all of `host/a.example/`
+_AFTER_DOT = "/"  # the character behind "."
+ATTACHMENT = "attachment"
+"""The kind of a remote file that was requested without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteCopy:
+    """One copy of a remote file, and its bytes in the store when it became public."""
+
+    host: str
+    media_id: RemoteId
+    size_bytes: int
+    kind: str
+
+
+class HostIndex:
+    """The index in one bucket. Every call can raise `Unavailable`, and can be repeated."""
+
+    def __init__(self, store: ResourceSlot[ObjectStore]) -> None:
+        self._store = store
+
+    async def add(self, host: str, remote_id: RemoteId, size_bytes: int, kind: str = ATTACHMENT) -> str:
+        """Add a copy to the index of its host. Return the key of its index object."""
+        key = keys.hosted(host, remote_id, size_bytes, kind)
+        await self._store.get().put(key, b"", content_type=_TYPE)
+        return key
+
+    async def remove(self, host: str, remote_id: RemoteId, *, but: str = "") -> None:
+        """Remove a copy from the index of its host; all its index objects except ``but``."""
+        store = self._store.get()
+        listed = [each async for page in store.list_keys(keys.hosted_by(host, remote_id)) for each in page]
+        if wrong := [each for each in listed if each != but]:
+            await store.delete(wrong)
+
+    async def copies(
+        self, host: str, after: RemoteId | None = None, *, page_size: int = 1000
+    ) -> AsyncIterator[list[RemoteCopy]]:
+        """Iterate over the copies of a host after the id ``after``, page by page, in the order of their ids."""
+        start_after = None if after is None else f"{keys.hosted_by(host, after)}{_AFTER_DOT}"
+        last = ""
+        async for page in self._store.get().list_keys(keys.hosted_by(host), start_after, page_size=page_size):
+            found = []
+            for key in page:
+                copy = HOST_ENTRY.read_or_skip(key.encode(), key)
+                if copy is not None and str(copy.media_id) != last:  # one that two attempts have written counts once
+                    found.append(copy)
+                    last = str(copy.media_id)
+            yield found
+
+    async def usage(self, host: str) -> Usage:
+        """Return the usage of a host, with one request per thousand copies."""
+        count = size_bytes = 0
+        async for page in self.copies(host):
+            count += len(page)
+            size_bytes += sum(each.size_bytes for each in page)
+        return Usage(count, size_bytes)
+
+    async def hosts(self, wanted: Callable[[str], bool]) -> AsyncIterator[str]:
+        """Iterate over the hosts that have copies and are ``wanted``, with one request for each host of the bucket."""
+        after: str | None = None
+        while True:
+            pages = self._store.get().list_keys(keys.HOST_PREFIX, after, page_size=1)
+            first = next(iter(await anext(pages, [])), None)
+            if first is None:
+                return
+            host = first.removeprefix(keys.HOST_PREFIX).partition("/")[0]
+            if wanted(host):
+                yield host
+            after = f"{keys.HOST_PREFIX}{host}{_AFTER_SLASH}"
+
+
+def _parse(key: str, _key: str) -> RemoteCopy:
+    """Return what the key of an index object says. Raises ValueError."""
+    host, _, name = key.removeprefix(keys.HOST_PREFIX).partition("/")
+    found = _NAME.fullmatch(name)
+    if not host or found is None:
+        raise ValueError("it is not host/<host>/<hash>.<bytes>.<kind>")
+    return RemoteCopy(host, parse_remote_id(found[1]), int(found[2]), found[3])
+
+
+HOST_ENTRY = CustomRecord(
+    "host_entry",
+    RemoteCopy,
+    f"{keys.HOST_PREFIX}<host>/<hash>.<bytes>.<kind>",
+    "workers of remote media",
+    fields=["host", "hash", "bytes", "kind"],
+    parse=_parse,
+)

@@ -160,6 +160,7 @@ def add_dead_letter(client: redis.Redis, media_id: str, error: str = "internal: 
         f"/moderation?part=lists&q={BLOCKED}",
         "/moderation?part=blocked",
         "/review",
+        "/moderation?part=hosts",
         "/system",
         "/audit",
         "/confirm?action=drop&all=1&reason=poison",
@@ -590,3 +591,20 @@ def test_a_killed_subtree_is_seen_to_restart(page: Page, dev: Development) -> No
     expect(node).to_have_attribute("data-restarts", str(before + 1), timeout=WAIT_MS)
     expect(node).to_have_attribute("data-state", "running", timeout=WAIT_MS)
     expect(node.locator(".failure").first).to_contain_text("Killed")
+
+
+def test_a_host_is_blocked_without_javascript(browser: Browser, dev: Development, moderated: Objects) -> None:
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 360, "height": 800})
+    page = context.new_page()
+    page.goto(f"{dev.console_url}/moderation?part=hosts")
+    for host, shown in (("localhost", "Not done: localhost: a single label"), ("Bad.Example.", "1 host is blocked")):
+        page.get_by_label("Host", exact=True).fill(host)
+        page.get_by_role("button", name="Block…").click()
+        page.get_by_label("Note").fill("spam")
+        page.get_by_role("button", name="Block").click()
+        expect(page.locator(".flash")).to_contain_text(shown)
+    row = page.locator("tr", has_text="bad.example")
+    expect(row).to_contain_text("spam")
+    row.get_by_role("button", name="Unblock").click()
+    expect(page.locator(".flash")).to_contain_text("1 host is not blocked any more.")
+    expect(page.locator("main")).to_contain_text("No host is blocked")

@@ -1,4 +1,4 @@
-"""The moderation page: media that wait for a moderator, blocked media, block lists, and a search by hash or id."""
+"""The moderation page: media that wait for a moderator, blocked media, block lists, blocked hosts, and a search."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from urllib.parse import urlencode
 from avion_media.common.concurrency import in_turn
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
 from avion_media.common.records import UnreadableRecord
-from avion_media.items.moderation import EXACT, OWN, Block, Entry, HashType, Match, Moderation
+from avion_media.items.moderation import EXACT, OWN, Block, BlockedHost, Entry, HashType, Match, Moderation
 from avion_media.items.moderation.records import Held
 from avion_media.items.settings import ModerationConfig
 from avion_media.servers.console.review import Judged, read_judged
 
 PAGE_ROWS: Final = 15
-_MAX_FIELD: Final = 100
+_MAX_FIELD: Final = 260  # a host has at most 253 characters
 _AT_ONCE: Final = 8
 _HASH: Final = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
 _MEANINGS: Final = {"hold": "Held for review", "refuse": "Refused", "ignore": "Ignored"}
-PARTS: Final = {"review": "Review", "lists": "Block lists", "blocked": "Blocked"}
+PARTS: Final = {"review": "Review", "lists": "Block lists", "blocked": "Blocked", "hosts": "Hosts"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,7 @@ class ModerationPage:
     lists: Sequence[ListedHashes] = ()
     own: Sequence[Entry] = ()
     blocks: Sequence[Block] = ()
+    hosts: Sequence[BlockedHost] = ()
     total: int = 0
     next: str = ""
 
@@ -104,6 +105,9 @@ async def read_moderation(moderation: Moderation, config: ModerationConfig, want
     """Return the requested part. Raises `Unavailable`."""
     if wanted.part == "lists":
         return await _read_lists(moderation, config, wanted.after)
+    if wanted.part == "hosts":
+        hosts, behind = await moderation.hosts.list(wanted.after, PAGE_ROWS)
+        return ModerationPage(hosts=hosts, next=behind)
     if wanted.part == "blocked":
         blocks = await moderation.records.blocks(wanted.after, PAGE_ROWS)
         return ModerationPage(blocks=blocks, next=blocks[-1].media_id if len(blocks) == PAGE_ROWS else "")

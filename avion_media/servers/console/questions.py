@@ -173,5 +173,6 @@ def _back(action: Operation, asked: str, target: str) -> str:
         "job": "/console/queues",
         "owner": "/console/queues",
         "hash": "/console/moderation?part=lists",
+        "host": "/console/moderation?part=hosts",
     }
     return pages.get(action.noun, "/console/dead-letters")

@@ -34,8 +34,11 @@ class Call:
     response: Any
 
 
-_ID = "01KB1V7E9G40Q3M8T5Z2X6C0RW"
-_VIDEO = "01KB1V7E9GG0Q3M8T5Z2X6C0RW"
+_ID = "01KB1V7E9G04Q3M8T5Z2X6C0RW"
+_PRIVATE_ID = "01KB1V7E9GG4Q3M8T5Z2X6C0RW"
+_TOKEN = "AWko8QAAAAAFrYyD9p5PqkUJxQyO0mJ7l2c4kW1TzqNhB3aE"
+_AT = 1_764_201_600
+_VIDEO = "01KB1V7E9G40Q3M8T5Z2X6C0RW"
 _REMOTE = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _UPLOAD_ID = "Mn5aVGhlU3RvcmVzT3duSWQ"
 _URL = f"https://store.example/avion-media/incoming/{_ID}?X-Amz-Signature=…"
@@ -47,6 +50,7 @@ _DELETED = "`FAILED_PRECONDITION`, `DELETED`: the media item was deleted"
 _UNREADABLE = (
     "`UNAVAILABLE`, `UNREADABLE_RECORD`: a later version wrote its record, and a replica of that version can read it"
 )
+_LATER_ID = "`UNAVAILABLE`, `UNREADABLE_RECORD`: a later version made an id, and a replica of that version knows it"
 _FULL = "`UNAVAILABLE`, `REDIS_FULL`: Redis is full, so it takes no new work"
 
 CALLS = {
@@ -70,7 +74,8 @@ CALLS = {
                 "x-amz-meta-credentials": "drop",
                 "x-amz-meta-owner": "account:4711",
             },
-            expires_at={"seconds": 1_764_201_600},
+            expires_at={"seconds": _AT},
+            visibility="MEDIA_VISIBILITY_PUBLIC",
         ),
     ),
     "CompleteMediaUpload": Call(
@@ -172,12 +177,22 @@ CALLS = {
     "UndeleteMedia": Call(
         "Undoes deletions whose removal has not begun, and returns what became of each media item. A repetition is not"
         " an error.",
-        (
-            "`UNAVAILABLE`, `UNREADABLE_RECORD`: a later version made an id, and a replica of that version knows it",
-            _FULL,
-        ),
+        (_LATER_ID, _FULL),
         wire.UndeleteMediaRequest(media_ids=[_ID, _VIDEO]),
         wire.UndeleteMediaResponse(restored=[_ID], gone=[_VIDEO]),
+    ),
+    "SignMediaUrls": Call(
+        "Returns tokens that open [private media](../private-media.md). It does not look up whether they exist.",
+        (),
+        wire.SignMediaUrlsRequest(media_ids=[_PRIVATE_ID], ttl={"seconds": 3600}, audience="account:4711"),
+        wire.SignMediaUrlsResponse(tokens={_PRIVATE_ID: _TOKEN}, expires_at={"seconds": _AT + 3600}),
+    ),
+    "RevokeMediaUrls": Call(
+        "Refuses all tokens of these media that were signed before. It holds on all replicas when the call returns,"
+        " and if Redis loses its data.",
+        ("`UNAVAILABLE`: some may be revoked; repeat the call",),
+        wire.RevokeMediaUrlsRequest(media_ids=[_PRIVATE_ID], audience="account:4711"),
+        wire.RevokeMediaUrlsResponse(),
     ),
     "BlockMedia": Call(
         "Blocks a media item and the known copies of its file: 451 at the origin, `FAILED` with reason `blocked`, and"
@@ -237,6 +252,7 @@ CALLS = {
             reasons=[wire.FailureReason(code=Reason.EMPTY, sentence=SENTENCES[Reason.EMPTY])],
             max_aspect=200,
             max_frames=10_000,
+            private_media=True,
         ),
     ),
 }
@@ -248,6 +264,11 @@ _MALFORMED = ("MEDIA_ID_REQUIRED", "MEDIA_ID_MALFORMED")
 _ANY_IDS = (
     f"Ids of uploads or of remote files, 1 to {validation.MAX_MEDIA_IDS}. If one is malformed, the call does nothing,"
     " and the violation names it as `media_ids[number]`"
+)
+_PRIVATE_IDS = f"Ids of private media, 1 to {validation.MAX_MEDIA_IDS}. If one is not, the call does nothing"
+_AUDIENCE = (
+    "For whom the tokens are: at most 255 of the characters `A-Z a-z 0-9 . _ : -`, opaque, or empty. RevokeMediaUrls"
+    " can refuse those of one audience"
 )
 _MALFORMED_IDS = ("MEDIA_IDS_REQUIRED", "MEDIA_IDS_TOO_MANY", "MEDIA_ID_MALFORMED")
 _OF_UPLOADS = (*_MALFORMED, "MEDIA_ID_REMOTE")
@@ -281,6 +302,11 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         ),
         "owner": (f"The account that owns the media item: {_OWNER_FORM}, or empty", ("OWNER_INVALID",)),
         "multipart": ("Upload in parts, so that an interrupted upload can be continued", ()),
+        "visibility": (
+            "`MEDIA_VISIBILITY_PRIVATE`: readable only with [tokens](../private-media.md), for good. Unspecified:"
+            " `MEDIA_VISIBILITY_PUBLIC`",
+            ("VISIBILITY_UNKNOWN",),
+        ),
         "credentials": (
             "What becomes of content credentials (C2PA) in the file: `CONTENT_CREDENTIALS_DROP` removes them,"
             " `CONTENT_CREDENTIALS_KEEP` [keeps them](../how-to/content-credentials.md). Unspecified: as"
@@ -301,6 +327,11 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "part_size": (
             f"With `multipart`: bytes of each part but the last; {MIN_PART_BYTES // MIB} MiB, or more if the file would"
             f" otherwise need over {MAX_PARTS} parts",
+            (),
+        ),
+        "visibility": (
+            "What the id says. Compare it before you hand out the URL: a replica of an earlier version makes a public"
+            " media item",
             (),
         ),
     },
@@ -341,9 +372,12 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
             " they show the waveform",
             (),
         ),
-        "path": ("`READY`: path of the original at the origin", ()),
+        "path": ("`READY`: path of the original at the origin. Paths of private media have `{token}` literally", ()),
         "owner": ("`READY`: the account that the upload named; empty if it named none", ()),
-        "visibility": ("`MEDIA_VISIBILITY_PUBLIC`: readable without a token", ()),
+        "visibility": (
+            "`MEDIA_VISIBILITY_PUBLIC`: readable without a token; `MEDIA_VISIBILITY_PRIVATE`: only with one",
+            (),
+        ),
         "waveform": (
             f"`READY`, of audio: a byte for each of {WAVEFORM_SPANS} equal parts, the largest absolute value of all"
             " channels; 255 is full scale",
@@ -401,6 +435,7 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "media_id": ("The id of the upload or of the remote file", ()),
         "visibility": ("As in MediaStatus", ()),
         "bytes": ("Bytes of its original, thumbnails and content credentials when it became public", ()),
+        "visibility": ("As in MediaStatus", ()),
     },
     "DeleteMediaRequest": {
         "media_ids": (_ANY_IDS, _MALFORMED_IDS),
@@ -425,6 +460,26 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "blocked": ("Still deleted: a moderator must unblock them first", ()),
         "not_deleted": ("They were not deleted", ()),
     },
+    "SignMediaUrlsRequest": {
+        "media_ids": (_PRIVATE_IDS, (*_MALFORMED_IDS, "MEDIA_ID_NOT_PRIVATE")),
+        "ttl": (
+            "Lifetime of the tokens, 1 second to `PRIVATE__MAX_TTL` (7 days). None: `PRIVATE__TTL` (an hour)",
+            ("TTL_OUT_OF_RANGE",),
+        ),
+        "audience": (_AUDIENCE, ("AUDIENCE_INVALID",)),
+    },
+    "SignMediaUrlsResponse": {
+        "tokens": ("By media id, of 48 characters each. Media that are deleted have none", ()),
+        "expires_at": ("When all of them expire", ()),
+    },
+    "RevokeMediaUrlsRequest": {
+        "media_ids": (_PRIVATE_IDS, (*_MALFORMED_IDS, "MEDIA_ID_NOT_PRIVATE")),
+        "audience": (
+            "Whose tokens are refused, compared exactly. Empty: those of all audiences",
+            ("AUDIENCE_INVALID",),
+        ),
+    },
+    "RevokeMediaUrlsResponse": {},
     "BlockMediaRequest": {
         "media_id": (_ANY_ID, _MALFORMED),
         "note": (f"For the audit log, of at most {validation.MAX_NOTE} characters", ("NOTE_TOO_LONG",)),
@@ -472,6 +527,7 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "reasons": ("Each `reason` of a MediaStatus, with a sentence for the person who uploaded", ()),
         "max_aspect": ("How many times the other side the longer one may be", ()),
         "max_frames": ("Maximum number of frames of an animated image", ()),
+        "private_media": ("Whether this replica knows private media", ()),
     },
     "FailureReason": {
         "code": ("As `MediaStatus.reason`", ()),

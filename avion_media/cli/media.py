@@ -61,7 +61,7 @@ def describe(status: wire.MediaStatus, base_url: str) -> dict[str, Any]:
         "waveform": status.waveform.hex(),
     }
     if status.state == wire.MediaStatus.READY:
-        described["url"] = f"{base_url}/media/{status.media_id}"
+        described["url"] = base_url + status.path
         described["thumbnails"] = {name: base_url + path for name, path in sorted(status.thumbnails.items())}
         described["credentials"] = status.credentials_path and base_url + status.credentials_path
     return {name: value for name, value in described.items() if value not in ("", 0, False, {})}

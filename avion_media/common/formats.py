@@ -1,6 +1,7 @@
 """The table of media formats: what is accepted, under which names, and the code each has inside a media id.
 
-The codes are part of every id ever given out: the table only grows, and a code is never reused.
+The codes are part of every id ever given out: the table only grows, and a code is never reused. They are below 128:
+in ids of private media, 128 is added.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Media ids: 26 characters of Crockford base32 that carry their own date and format.
 
 Layout of the 128 bits, most significant first: 48 bits of Unix milliseconds, 8 bits of format code, 72 random
-bits. The text form is that of a ULID (https://github.com/ulid/spec), upper case, so ids sort by time.
+bits. The highest bit of the format code says that the media item is private; the other seven are the code of the table
+of formats. The text form is that of a ULID (https://github.com/ulid/spec), upper case, so ids sort by time.
 Remote media are named by the SHA-256 of their normalised URL instead (64 hex digits, lower case).
 """
 
@@ -24,6 +25,8 @@ _MEDIA_ID = re.compile(MEDIA_ID_PATTERN, re.ASCII)
 _REMOTE_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _TIME_DIGITS = 10
 _RANDOM_BITS = 72
+_PRIVATE_CODE = 0x80
+_FIRST_PRIVATE_DIGIT = ALPHABET[16]  # the digit after the time has the highest bits of the format code
 _MAX_UNIX_MS = (1 << 48) - 1
 
 
@@ -47,12 +50,18 @@ class MediaId:
     def __str__(self) -> str:
         return self.text
 
+    @property
+    def is_private(self) -> bool:
+        """Whether only bearers of a token may read it."""
+        return is_private(self.text)
+
 
 @dataclass(frozen=True, slots=True)
 class RemoteId:
-    """The id of a remote media item: the SHA-256 of its normalised URL in hex."""
+    """The id of a remote media item: the SHA-256 of its normalised URL in hex. Remote media are public."""
 
     text: str
+    is_private = False
 
     def __str__(self) -> str:
         return self.text
@@ -66,11 +75,23 @@ def base32(value: int, digits: int) -> str:
     return "".join(ALPHABET[(value >> shift) & 31] for shift in range(5 * (digits - 1), -1, -5))
 
 
-def new_media_id(fmt: MediaFormat, unix_ms: int, random_bits: Callable[[int], int] = secrets.randbits) -> MediaId:
+def is_private(text: str) -> bool:
+    """Return whether a well-formed id, also one of an unknown format, is that of a private media item."""
+    return len(text) == 26 and text[_TIME_DIGITS] >= _FIRST_PRIVATE_DIGIT
+
+
+def new_media_id(
+    fmt: MediaFormat,
+    unix_ms: int,
+    random_bits: Callable[[int], int] = secrets.randbits,
+    *,
+    private: bool = False,
+) -> MediaId:
     """Make an id for a media item of ``fmt`` requested at ``unix_ms`` (milliseconds since 1970, UTC)."""
     if not 0 <= unix_ms <= _MAX_UNIX_MS:
         raise ValueError(f"unix_ms must fit 48 bits, got {unix_ms}")
-    value = (unix_ms << 80) | (fmt.code << _RANDOM_BITS) | random_bits(_RANDOM_BITS)
+    code = fmt.code | (_PRIVATE_CODE if private else 0)
+    value = (unix_ms << 80) | (code << _RANDOM_BITS) | random_bits(_RANDOM_BITS)
     text = base32(value, 26)
     return MediaId(text, datetime.fromtimestamp(unix_ms / 1000, UTC), fmt)
 
@@ -100,7 +121,7 @@ def parse_media_id(text: str) -> MediaId:
         created = datetime.fromtimestamp((value >> 80) / 1000, UTC)
     except (ValueError, OverflowError):
         raise InvalidId("the date in the media id is out of range") from None
-    fmt = BY_CODE.get((value >> _RANDOM_BITS) & 0xFF)
+    fmt = BY_CODE.get((value >> _RANDOM_BITS) & (0xFF ^ _PRIVATE_CODE))
     if fmt is None:
         raise UnknownFormat("this version does not know the format code in the media id")
     return MediaId(text, created, fmt)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from avion_media.common.ids import AnyId, MediaId, RemoteId
+from avion_media.common.ids import AnyId, MediaId, RemoteId, is_private
 from avion_media.common.media import WEBP_SUFFIX
 
 INCOMING_PREFIX = "incoming/"
@@ -25,6 +25,9 @@ UPLOAD_SECRET = "secret/upload-ids"
 """The object with the secret that signs the ids of uploads in parts. All replicas read it."""
 IMPORT_SECRET = "secret/import-ids"
 """The object with the secret of the HMAC in the ids of imported media. Without it, a repeated import makes new ids."""
+TOKEN_SECRET = "secret/media-tokens"
+"""The object with the keys that sign the tokens of private media."""
+REVOCATION_PREFIX = "private/"
 BLOCKLIST_PREFIX = "blocklist/"
 OWN_ENTRY_PREFIX = "blocklist/own/"
 QUARANTINE_PREFIX = "quarantine/"
@@ -37,6 +40,8 @@ KEPT_UPLOAD = "incoming"
 """Name of the evidence: an upload, as the client PUT it."""
 KEPT_ORIGINAL = "original"
 """Name of the evidence: an original that was public."""
+TOKEN = "{token}"
+"""What paths of private media have in the place of a token."""
 
 
 def incoming(media_id: MediaId) -> str:
@@ -110,6 +115,11 @@ def block(media_id: str) -> str:
     return f"{BLOCK_PREFIX}{media_id}"
 
 
+def revocation(media_id: str) -> str:
+    """Return the key of the record of revoked tokens of a private media item."""
+    return f"{REVOCATION_PREFIX}{media_id}"
+
+
 def refused(original: str, media_id: str = "") -> str:
     """Return the key of the note that a file was refused because it is that of a blocked original; the prefix of all
     such notes without ``media_id``."""
@@ -124,17 +134,23 @@ def all_of(any_id: AnyId, sizes: Iterable[str]) -> list[str]:
 
 def original_path(any_id: AnyId | str) -> str:
     """Return the origin path of an original."""
-    return f"/media/{any_id}"
+    return f"/media/{_opened(any_id)}"
 
 
 def credentials_path(any_id: AnyId | str) -> str:
     """Return the origin path of the manifest beside an original."""
-    return f"/media/{any_id}/credentials"
+    return f"/media/{_opened(any_id)}/credentials"
 
 
 def origin_paths(any_id: AnyId | str, sizes: Iterable[str]) -> dict[str, str]:
     """Return the origin paths of these thumbnails, by name."""
     return {
-        name: f"/thumbnail/{name.removesuffix(WEBP_SUFFIX)}/{any_id}{WEBP_SUFFIX if name.endswith(WEBP_SUFFIX) else ''}"
+        name: f"/thumbnail/{name.removesuffix(WEBP_SUFFIX)}/{_opened(any_id)}"
+        f"{WEBP_SUFFIX if name.endswith(WEBP_SUFFIX) else ''}"
         for name in sizes
     }
+
+
+def _opened(any_id: AnyId | str) -> str:
+    """Return an id as paths have it: that of a private media item with the place of the token."""
+    return f"{any_id}/{TOKEN}" if is_private(str(any_id)) else str(any_id)

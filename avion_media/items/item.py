@@ -38,7 +38,7 @@ from avion_media.common.errors import (
     SourceReplaced,
 )
 from avion_media.common.formats import JPEG, WEBP
-from avion_media.common.ids import AnyId, MediaId, RemoteId
+from avion_media.common.ids import AnyId, MediaId, RemoteId, is_private
 from avion_media.common.media import (
     HOST_METADATA,
     MANIFEST_TYPE,
@@ -405,9 +405,10 @@ class Items:
     async def purge(self, any_id: AnyId | str, trigger: str, sizes: Iterable[str] = ()) -> None:
         """Purge a media item from the CDN soon. Several requests with the same ``trigger`` make one purge.
 
-        ``sizes``: its thumbnail sizes, if known, because its original might already be removed.
+        ``sizes``: its thumbnail sizes, if known, because its original might already be removed. Private media are not
+        purged: their paths have tokens, and no cache keeps them longer than a minute.
         """
-        if self._cdn:
+        if self._cdn and not is_private(str(any_id)):
             fields = {"media_id": str(any_id)}
             if named := ",".join(sizes):
                 fields[PURGED_SIZES] = named
@@ -429,18 +430,20 @@ class Items:
 
 
 def _details(facts: MediaFacts, any_id: AnyId, thumbnails: Mapping[str, str]) -> dict[str, Any]:
-    """Return what an event says of a public media item: all that a page needs to show it."""
-    owner = {"owner": facts.owner} if facts.owner else {}
-    return owner | {
+    """Return what an event says of a media item: all that a page needs to show it. Of a private one it has no owner
+    and no paths."""
+    details = {
         "content_type": facts.format.content_type,
         "size": facts.size_bytes,
         "width": facts.width,
         "height": facts.height,
         "duration": facts.duration_s,
-        "path": keys.original_path(any_id),
-        "thumbnails": thumbnails,
-        "visibility": "public",
     }
+    if any_id.is_private:
+        return details | {"visibility": "private"}
+    owner = {"owner": facts.owner} if facts.owner else {}
+    paths = {"path": keys.original_path(any_id), "thumbnails": thumbnails}
+    return owner | details | paths | {"visibility": "public"}
 
 
 def _type_of(thumbnail: str) -> str:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr, ValidationInfo, field_validator
 
 from avion_media.backends.settings import RedisConfig, RemoteConfig, S3Config, StatusConfig, TasksConfig
 from avion_media.common.formats import FORMATS, Family
@@ -61,6 +61,28 @@ class CdnConfig(Section):
             if unknown := set(re.findall(r"{.*?}", url)) - {"{path}"}:
                 raise ValueError(f"{unknown.pop()} is unknown; a template has {{path}}")
         return urls
+
+
+class PrivateConfig(Section):
+    """Private media (docs/private-media.md)."""
+
+    ttl: Duration = Field(3600.0, ge=1, description="Lifetime of a token if its request does not give one")
+    max_ttl: Duration = Field(
+        7 * 86400.0,
+        ge=1,
+        le=7 * 86400,
+        description="Maximum lifetime of a token; an old key verifies for this long after a rotation",
+    )
+    cdn_max_age: Duration = Field(
+        0.0, le=60, description="How long shared caches may keep private files; 0: not at all"
+    )
+
+    @field_validator("max_ttl")
+    @classmethod
+    def _is_most(cls, max_ttl: float, info: ValidationInfo) -> float:
+        if max_ttl < info.data.get("ttl", 0):
+            raise ValueError("must not be shorter than PRIVATE__TTL")
+        return max_ttl
 
 
 class EventsConfig(Section):
@@ -130,6 +152,7 @@ class ModerationConfig(Section):
     hook_sends_file: bool = Field(
         False, description="Whether requests to the hook carry a thumbnail, besides hashes and facts"
     )
+    hook_private_pictures: bool = Field(False, description="Whether `HOOK_SENDS_FILE` counts for private media as well")
 
 
 class ItemSettings(Section):
@@ -145,6 +168,7 @@ class ItemSettings(Section):
     decoders: DecodersConfig = DecodersConfig()
     delete: DeleteConfig = DeleteConfig()
     cdn: CdnConfig = CdnConfig()
+    private: PrivateConfig = PrivateConfig()
     tasks: TasksConfig = TasksConfig()
     sandbox: SandboxConfig = SandboxConfig()
     moderation: ModerationConfig = ModerationConfig()

@@ -91,7 +91,9 @@ async def origin(runtime: Runtime, child: Child[Address], *, config: ServerSetti
         runtime.telemetry,
         http,
         lambda: runtime.capabilities().to_dict(),
+        runtime.private,
         links_credentials=config.upload.credentials_link,
+        cdn_max_age_s=config.private.cdn_max_age,
     ).handle
     limits = HttpLimits(http.max_connections, proxies=http.trusted_proxies, keep_alive_s=http.keep_alive)
     server = HttpServer(handler, limits, refusal_headers=SAFETY_HEADERS)

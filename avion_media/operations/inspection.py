@@ -16,7 +16,7 @@ from avion_media.backends.store import ObjectStore
 from avion_media.backends.store.contents import stored_sizes
 from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
-from avion_media.common.errors import ObjectMissing
+from avion_media.common.errors import DespiteUnreadable, ObjectMissing
 from avion_media.common.ids import AnyId, MediaId, RemoteId
 from avion_media.common.media import in_all_formats
 from avion_media.common.records import UNREADABLE, UnreadableRecord
@@ -26,6 +26,7 @@ from avion_media.common.telemetry.tracing import trace_of_medium
 from avion_media.items.deletion import DeletionRecords
 from avion_media.items.item import Items
 from avion_media.items.moderation import Block, ModerationRecords, waits
+from avion_media.items.private.revocations import Revocations
 
 _UNREADABLE: Final = "this version cannot read its record; use the version of the service that wrote it"
 _REQUESTS_PER_SECOND = 100.0
@@ -146,9 +147,9 @@ async def media_report(items: Items, any_id: AnyId, *, url_ttl_s: float) -> dict
     """Everything about one media item as plain data. Walks through all waiting tasks, and changes nothing but the index
     of dead letters, which it brings up to date.
 
-    ``status``, ``deletion``, ``moderation``, ``remote``, ``objects``, ``tasks`` and ``events`` are empty or None where
-    nothing is known. ``unreadable`` has the keys of its records that this version cannot read, with the reasons.
-    Raises `Unavailable` when the store or Redis is unavailable.
+    ``status``, ``deletion``, ``revocation``, ``moderation``, ``remote``, ``objects``, ``tasks`` and ``events`` are
+    empty or None where nothing is known. ``unreadable`` has the keys of its records that this version cannot read, with
+    the reasons. Raises `Unavailable` when the store or Redis is unavailable.
     """
     redis = items.redis
     tasks = await _find_tasks(redis, any_id)
@@ -158,6 +159,7 @@ async def media_report(items: Items, any_id: AnyId, *, url_ttl_s: float) -> dict
         **_in_the_id(any_id, url_ttl_s),
         "status": None if status is None else _status(status),
         "deletion": await _deletion(redis, any_id),
+        "revocation": await _revocation(items, any_id),
         "moderation": await moderation_records(items.store, str(any_id), status),
         "remote": await remote_memory(items, any_id, [each.entry.task.fields.get("remote_url", "") for each in tasks]),
         "objects": await _objects(items, any_id),
@@ -170,7 +172,7 @@ async def media_report(items: Items, any_id: AnyId, *, url_ttl_s: float) -> dict
 
 def is_unknown(known: dict[str, Any]) -> bool:
     """Return whether a report says nothing beyond what is in the id itself."""
-    parts = ("status", "deletion", "moderation", "remote", "objects", "tasks", "events", "unreadable")
+    parts = ("status", "deletion", "revocation", "moderation", "remote", "objects", "tasks", "events", "unreadable")
     return not any(known[name] for name in parts)
 
 
@@ -182,6 +184,7 @@ def _in_the_id(any_id: AnyId, url_ttl_s: float) -> dict[str, Any]:
     return {
         **({"trace_id": f"{trace.trace_id:032x}"} if trace is not None else {}),
         "declared": any_id.format.name,
+        "visibility": "private" if any_id.is_private else "public",
         "requested_at": any_id.created.isoformat(timespec="seconds"),
         "url_expires_at": expires.isoformat(timespec="seconds"),
     }
@@ -204,6 +207,17 @@ async def _deletion(redis: Redis, any_id: AnyId) -> dict[str, str] | None:
         return known | {"objects_go_at": record.due.isoformat(timespec="seconds")}
     undeleted_at = datetime.fromtimestamp(record.undeleted_at_ms / 1000, UTC)
     return known | {"undeleted_at": undeleted_at.isoformat(timespec="seconds")}
+
+
+async def _revocation(items: Items, any_id: AnyId) -> dict[str, Any] | None:
+    """Return what is revoked of a private media item. Tokens of a lower generation are refused."""
+    if not any_id.is_private:
+        return None
+    with DespiteUnreadable():
+        found = await Revocations(items.store, items.redis).stored(str(any_id))
+        if found.generation:
+            return {"generation": found.generation, "all": found.all, "audiences": len(found.audiences)}
+    return None
 
 
 async def _objects(items: Items, any_id: AnyId) -> list[dict[str, Any]]:

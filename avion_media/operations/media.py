@@ -11,6 +11,7 @@ from avion_media.common.records import UnreadableRecord
 from avion_media.common.tasks import DROP_DELETED
 from avion_media.items.deletion import undelete
 from avion_media.items.moderation import Blocklists, Entry, InvalidEntry, NotBlocked, NotHeld, Unwanted, parse_entry
+from avion_media.items.private.token_keys import TooManyKeys
 from avion_media.operations.operation import (
     Facts,
     InvalidTarget,
@@ -102,6 +103,14 @@ async def look(runtime: Runtime, _order: Order, target: str) -> Facts:
     if picture is None:
         raise NoSuchTarget("nothing is kept of it that could be shown")
     return {"picture": picture}
+
+
+async def rotate_tokens(runtime: Runtime, _order: Order, _target: str) -> Facts:
+    """Add a key that signs the tokens of private media."""
+    try:
+        return {"number": (await runtime.private.keyring.rotate()).number}
+    except TooManyKeys as error:
+        raise Refused(str(error)) from error
 
 
 def on_own_entry(take: Callable[[Blocklists, Entry], Awaitable[bool]], otherwise: str) -> Step:

@@ -334,6 +334,15 @@ _ROWS: Final = (
         "{} {} imported or there already.",
         undo="delete",
     ),
+    Operation(
+        "rotate_tokens",
+        "Rotate",
+        "key of tokens",
+        "replay",
+        "A key was added, which signs tokens of private media in a minute.",
+        each(media.rotate_tokens),
+        undo="rotate again: earlier keys go on verifying what they have signed",
+    ),
     Operation("sweep", "Sweep", "bucket", "trash", "{} {} swept."),
     Operation("init", "Prepare", "bucket", "plus", "{} {} prepared."),
 )

@@ -32,6 +32,7 @@ from avion_media.common.telemetry import NO_TELEMETRY, Telemetry
 from avion_media.items.deletion import DeletionJournal, JournalReplay
 from avion_media.items.item import Items
 from avion_media.items.moderation import Moderation
+from avion_media.items.private.access import PrivateMedia
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.settings import UploadConfig
 from avion_media.process.lifecycle import Lifecycle, Readiness
@@ -139,6 +140,7 @@ class Capabilities:
     reasons: tuple[FailureReason, ...]
     max_aspect: int
     max_frames: int
+    private_media: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, for JSON."""
@@ -229,6 +231,7 @@ class Runtime:
     replay: JournalReplay = field(init=False)
     store: ResourceSlot[ObjectStore] = field(default_factory=lambda: ResourceSlot(Dependency.STORE))
     pipeline: ResourceSlot[MediaPipeline] = field(default_factory=lambda: ResourceSlot(Dependency.SANDBOX))
+    private: PrivateMedia = field(init=False)
     moderation: Moderation = field(init=False)
     replicas: Replicas = field(init=False)
     drains: dict[str, Drain] = field(default_factory=dict)
@@ -252,6 +255,7 @@ class Runtime:
             telemetry=self.telemetry,
         )
         self.replay = JournalReplay(self.items, DeletionJournal(self.store, self.config.delete.delay))
+        self.private = PrivateMedia(self.replay, self.config.private.max_ttl)
         self.replicas = Replicas(self.redis)
         self.moderation = Moderation(self.items, self.config)
         self.readiness = Readiness(self.lifecycle, [each for each, roles in NEEDED_BY.items() if roles & self.roles])

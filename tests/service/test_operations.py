@@ -42,7 +42,7 @@ OPERATOR, MODERATOR = "an-operators-token-of-32-characters", "a-moderators-token
 NOTE = "report 4711"
 QUEUE = CACHE_QUEUE
 SHA256 = hashlib.sha256(b"unwanted").hexdigest()
-ONLY_BY_COMMAND = {"refuse", "import_list", "import_media", "sweep", "init"}
+ONLY_BY_COMMAND = {"refuse", "import_list", "import_media", "rotate_tokens", "sweep", "init"}
 ONLY_BY_BUTTON = {"look", "list", "unlist"}
 BY_METHOD = ("block", "unblock")
 DOORS = [
@@ -320,6 +320,7 @@ CASES: dict[str, Callable[[World], Case]] = {
     "kill": kill,
     "import_list": import_list,
     "import_media": import_media,
+    "rotate_tokens": lambda _world: Case(("tokens", "rotate")),
     "sweep": lambda _world: Case(("sweep",)),
     "init": lambda _world: Case(("init",)),
 }

@@ -25,15 +25,15 @@ _DECISIONS: Final = {
             state/put_status state/forget_status state/publish_event state/reset_failure deletion/begin_removal
             deletion/finish_removal""",
         "writes what Redis had before it lost data": """
-            deletion/begin_replay deletion/restore deletion/end_replay deletion/note_time queue/detect_data_loss
-            queue/clear_data_loss""",
+            deletion/begin_replay deletion/restore deletion/end_replay deletion/note_time private/write
+            queue/detect_data_loss queue/clear_data_loss""",
         "lets an operator stop work": "queue/pause queue/resume queue/cancel queue/steer_job queue/advance_job",
         "makes memory free": "queue/prune_index queue/remove_idle_consumers",
     },
     "no-writes": {
         "reads": """
             queue/find_indexed queue/stats queue/task_ages state/load_remote state/read_statuses deletion/look_up
-            deletion/now deletion/read deletion/read_completeness""",
+            deletion/now deletion/read deletion/read_completeness private/look_up private/read""",
     },
     "": {
         "brings a task": "queue/enqueue queue/replay queue/begin_job",

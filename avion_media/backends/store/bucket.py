@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from avion_media.backends.store.calls import StoreCalls
-from avion_media.common.keys import INCOMING_PREFIX, QUARANTINE_PREFIX
+from avion_media.common.keys import INCOMING_PREFIX, QUARANTINE_PREFIX, REVOCATION_PREFIX
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -39,6 +39,8 @@ _CORS_RULE: dict[str, Any] = {
 _PUBLIC_ACCESS: Any = {"IgnorePublicAcls": True, "BlockPublicPolicy": True, "RestrictPublicBuckets": True}
 _NO_SUCH_FEATURE = frozenset({400, 405, 501})
 _DAY_S = 86_400.0
+REVOCATIONS_KEPT_S = 8 * _DAY_S
+"""How long revocations of tokens are kept: longer than a token can be valid, by a day."""
 _OWNED = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 
 
@@ -71,6 +73,12 @@ def _rules(lives: Lives) -> list[dict[str, Any]]:
             "Expiration": {"Days": math.ceil(lives.evidence_s / _DAY_S)},
         },
         {
+            "ID": "avion-media-private",
+            "Status": "Enabled",
+            "Filter": {"Prefix": REVOCATION_PREFIX},
+            "Expiration": {"Days": math.ceil(REVOCATIONS_KEPT_S / _DAY_S)},
+        },
+        {
             "ID": "avion-media-multipart",
             "Status": "Enabled",
             "Filter": {"Prefix": ""},
@@ -92,7 +100,7 @@ async def ensure_bucket(calls: StoreCalls, lives: Lives) -> list[str]:
     if await calls.change(
         "PutBucketLifecycleConfiguration", lambda client: _add_lifecycle_rules(client, bucket, _rules(lives))
     ):
-        created.append("lifecycle rules for incoming/, quarantine/ and unfinished multipart uploads")
+        created.append("lifecycle rules for incoming/, quarantine/, private/ and unfinished multipart uploads")
     if await calls.change("PutPublicAccessBlock", lambda client: _block_public_access(client, bucket)):
         created.append("public-access block")
     return created

@@ -66,7 +66,12 @@ STORE_ERROR = Attribute(
 )
 DIRECTION = Attribute("network.io.direction", ("receive", "transmit"))
 HTTP_ROUTE = Attribute(
-    "http.route", ("/media/{id}", "/media/{id}/credentials", "/thumbnail/{size}/{id}", "/capabilities", OTHER)
+    "http.route",
+    (
+        *("/media/{id}", "/media/{id}/credentials", "/thumbnail/{size}/{id}"),
+        *("/media/{id}/{token}", "/media/{id}/{token}/credentials", "/thumbnail/{size}/{id}/{token}"),
+        *("/capabilities", OTHER),
+    ),
 )
 HTTP_METHOD = Attribute("http.request.method", ("GET", "HEAD", OTHER))
 HTTP_STATUS = Attribute("http.response.status_code", _numbers(range(200, 210), range(300, 309), range(400, 600)))

@@ -7,15 +7,17 @@ which can lose the last writes; then only entries since shortly before are repla
 (FLUSHALL, an empty disk), and the whole journal is replayed.
 
 A lookup reads the record and the completeness of its bucket in one step. So a media item whose deletion record was lost
-is never served: the lookup waits, or fails, until the replay is over.
+is never served: the lookup waits, or fails, until the replay is over. The same holds for the revocations of private
+media, which the replay restores as well.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import trio
 
@@ -27,6 +29,7 @@ from avion_media.items.deletion import scripts
 from avion_media.items.deletion.journal import DeletionJournal, JournalEntry
 from avion_media.items.deletion.records import BUCKETS, DeletionRecords, Mark, complete_key, completeness_of, removal_id
 from avion_media.items.item import Items
+from avion_media.items.private.revocations import LOOK_UP, Revocation, Revocations, revocation_key
 from avion_media.items.state.status_store import deletion_key
 
 _LOCK = "media_deletion_replay"  # one replica replays, the others wait
@@ -39,6 +42,7 @@ _WAIT_S = 2.0  # how long a lookup waits for a replay
 _RETRY_AFTER_S = 2.0  # retry delay that clients get
 _AT_ONCE = 16  # in a cluster each bucket is a group of its own
 _log = get_logger()
+T = TypeVar("T")
 
 Epochs = Mapping[str, str]
 """For each key of `complete_key`: the replay that made it complete."""
@@ -54,6 +58,7 @@ class JournalReplay:
         self.items = items
         self.records = DeletionRecords(items.redis)
         self.journal = journal
+        self.revocations = Revocations(items.store, items.redis)
         self._redis = items.redis.state
         self._wait_s = wait_s
         self._keys = [complete_key(bucket) for bucket in buckets]
@@ -67,22 +72,37 @@ class JournalReplay:
         Raises `Unavailable` after a second without a reply; with `Dependency.DELETIONS` if Redis has lost records and
         `run` has not restored them within seconds.
         """
-        deleted = await self._look_up(media_id)
-        if deleted is None:
+        return await self._restored(lambda: self._look_up(media_id))
+
+    async def look_up_private(self, media_id: str, tag: str) -> tuple[bool, Revocation]:
+        """Return whether a private media item is deleted, and what is revoked of it: for all, and for this tag of an
+        audience. In one request. Raises as `is_deleted`."""
+        return await self._restored(lambda: self._look_up_private(media_id, tag))
+
+    async def _restored(self, look_up: Callable[[], Awaitable[T | None]]) -> T:
+        """Return the result of a lookup, which is None if something that it needs may be lost."""
+        found = await look_up()
+        if found is None:
             self._requested.set()
             with trio.move_on_after(self._wait_s):
                 await self._ended.wait()
             with suppress(Unavailable):
-                deleted = await self._look_up(media_id)
-        if deleted is None:
+                found = await look_up()
+        if found is None:
             raise Unavailable(Dependency.DELETIONS, "their journal is being replayed", _RETRY_AFTER_S)
-        return deleted
+        return found
 
     async def _look_up(self, media_id: str) -> bool | None:
         """Return whether a media item is deleted; None if its record may be lost."""
         keys = (deletion_key(media_id), completeness_of(media_id))
         state, is_complete = await self._redis.run(scripts.LOOK_UP, keys, within_s=_LOOKUP_S)
         return state not in (b"", b"undeleted") if state or is_complete else None
+
+    async def _look_up_private(self, media_id: str, tag: str) -> tuple[bool, Revocation] | None:
+        keys = (deletion_key(media_id), completeness_of(media_id), revocation_key(media_id))
+        state, is_complete, of_all, of_tag = await self._redis.run(LOOK_UP, keys, (tag,), within_s=_LOOKUP_S)
+        revocation = Revocation(0, int(of_all), {tag: int(of_tag)})
+        return (state not in (b"", b"undeleted"), revocation) if is_complete else None
 
     async def run(self) -> None:
         """Replay the journal at the start, and whenever a lookup needs it. Never returns. Waits during outages."""
@@ -166,6 +186,7 @@ class JournalReplay:
         restored = 0
         async for entries in self.journal.entries(since):
             restored += await self._restore(entries)
+        await self.revocations.restore(since)
         await self._run_on_all(scripts.END_REPLAY, (replay,))
         _log.info("deletions.replayed", since=str(since or ""), media=restored)
 

@@ -1,8 +1,9 @@
 """``MODERATION__HOOK_URL``: a service of the operator that decides about each media item before publication.
 
 It receives a POST with hashes and facts as JSON, never the file itself. With ``HOOK_SENDS_FILE`` it also receives the
-thumbnail that was hashed, in base64. It responds ``{"action": "publish"|"hold"|"refuse", "label": "…"}``. While it does
-not respond, or responds with anything else, a setting decides.
+thumbnail that was hashed, in base64; of private media only with ``HOOK_PRIVATE_PICTURES``. It responds
+``{"action": "publish"|"hold"|"refuse", "label": "…"}``. While it does not respond, or responds with anything else, a
+setting decides.
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ class Hook:
     async def ask(self, facts: Mapping[str, Any], picture: bytes | None = None) -> Opinion:
         """Return the hook's decision, or the configured one. Raises `Unavailable` while Redis is unavailable."""
         document = dict(facts)
-        if self._config.hook_sends_file and picture is not None:
+        sends_picture = self._config.hook_sends_file and (
+            self._config.hook_private_pictures or not facts.get("private")
+        )
+        if sends_picture and picture is not None:
             document["picture"] = base64.b64encode(picture).decode()
         try:
             opinion = await self._ask(document)

@@ -214,6 +214,7 @@ class Visit:
         return {
             "media_id": str(self.any_id),
             "remote": not isinstance(self.any_id, MediaId),
+            "private": self.any_id.is_private,
             "content_type": facts.format.content_type,
             "size": facts.size_bytes,
             "width": facts.width,

@@ -30,7 +30,7 @@ from avion_media.operations.operation import Facts, Order
 from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime, guard_of
 from avion_media.process.settings import ProcessSettings
-from avion_media.servers.api.messages import host_to_wire, part_to_wire, to_wire
+from avion_media.servers.api.messages import host_to_wire, part_to_wire, to_wire, visibility_of
 from avion_media.servers.api.resumable import (
     AlreadyCompleted,
     GrantedUpload,
@@ -45,6 +45,7 @@ from avion_media.servers.api.validation import (
     UploadRequest,
     bad_field,
     check_any_id,
+    check_audience,
     check_delay,
     check_host,
     check_media_id,
@@ -54,7 +55,9 @@ from avion_media.servers.api.validation import (
     check_owner_or_host,
     check_page,
     check_part_numbers,
+    check_private_ids,
     check_remote_url,
+    check_ttl,
     check_upload_request,
     parse_or_unreadable,
 )
@@ -105,12 +108,13 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             request.sha256,
             request.owner,
             request.credentials,
+            request.visibility,
             multipart=request.multipart,
             limits=self._config.upload,
             enabled=self._enabled,
         )
         now = now_s()
-        media_id = new_media_id(upload.format, int(now * 1000))
+        media_id = new_media_id(upload.format, int(now * 1000), private=upload.private)
         if request.multipart:
             return await self._begin_multipart(media_id, upload, context.caller)
         signed = self._runtime.store.get().uploads.put(
@@ -126,7 +130,10 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         self._pending.admit(context.caller, now)  # if the URL could not be signed, the upload is not pending
         self._runtime.telemetry.attach_to_media_trace(media_id.text, begins=True)
         response = wire.RequestMediaUploadResponse(
-            media_id=media_id.text, upload_url=signed.url, upload_headers=signed.headers
+            media_id=media_id.text,
+            upload_url=signed.url,
+            upload_headers=signed.headers,
+            visibility=visibility_of(media_id.text),
         )
         response.expires_at.seconds = int(signed.expires_at.timestamp())
         return response
@@ -138,7 +145,12 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         self._pending.admit(caller, media_id.created.timestamp())
         self._runtime.telemetry.attach_to_media_trace(media_id.text, begins=True)
         upload_id, part_bytes = await self._resumable.begin(media_id, upload)
-        response = wire.RequestMediaUploadResponse(media_id=media_id.text, upload_id=upload_id, part_size=part_bytes)
+        response = wire.RequestMediaUploadResponse(
+            media_id=media_id.text,
+            upload_id=upload_id,
+            part_size=part_bytes,
+            visibility=visibility_of(media_id.text),
+        )
         response.expires_at.seconds = int(self._resumable.expires_at(media_id).timestamp())
         return response
 
@@ -210,8 +222,8 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
                 if len(response.media) == page_size:  # there is one more
                     response.next_page_token = response.media[-1].media_id
                     return response
-                visibility = wire.MEDIA_VISIBILITY_PUBLIC
-                response.media.add(media_id=str(each.media_id), bytes=each.size_bytes, visibility=visibility)
+                media_id = str(each.media_id)
+                response.media.add(media_id=media_id, bytes=each.size_bytes, visibility=visibility_of(media_id))
         return response
 
     async def CompleteMediaUpload(
@@ -317,6 +329,28 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         for media_id, problem in (await undelete(self._runtime.replay, any_ids)).items():
             getattr(response, "restored" if problem is None else problem.obstacle).append(media_id)
         return response
+
+    async def SignMediaUrls(
+        self, request: wire.SignMediaUrlsRequest, context: CallContext
+    ) -> wire.SignMediaUrlsResponse:
+        """Return tokens for private media, whether they exist or not. Deleted media have none."""
+        media_ids = check_private_ids(request.media_ids)
+        check_audience(request.audience)
+        private = self._config.private
+        ttl_s = check_ttl(request.ttl if request.HasField("ttl") else None, private.ttl, private.max_ttl)
+        tokens, expires_at = await self._runtime.private.sign(media_ids, ttl_s, request.audience)
+        response = wire.SignMediaUrlsResponse(tokens=tokens)
+        response.expires_at.seconds = int(expires_at.timestamp())
+        return response
+
+    async def RevokeMediaUrls(
+        self, request: wire.RevokeMediaUrlsRequest, context: CallContext
+    ) -> wire.RevokeMediaUrlsResponse:
+        """Refuse the tokens of private media that were signed before: those of an audience, or all."""
+        media_ids = check_private_ids(request.media_ids)
+        check_audience(request.audience)
+        await self._runtime.private.revoke(media_ids, request.audience)
+        return wire.RevokeMediaUrlsResponse()
 
     async def BlockMedia(self, request: wire.BlockMediaRequest, context: CallContext) -> wire.BlockMediaResponse:
         """Block a known media item and its copies. An interrupted call is completed later."""

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from avion_media.common import keys
+from avion_media.common.ids import is_private
 from avion_media.common.media import CredentialsState
 from avion_media.common.tasks import Status
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.items.moderation import BlockedHost
 from avion_media.servers.api.resumable import SignedPart
+
+
+def visibility_of(media_id: str) -> wire.MediaVisibility:
+    """Return the visibility that an id says."""
+    return wire.MEDIA_VISIBILITY_PRIVATE if is_private(media_id) else wire.MEDIA_VISIBILITY_PUBLIC
 
 
 def to_wire(status: Status) -> wire.MediaStatus:
@@ -18,7 +24,7 @@ def to_wire(status: Status) -> wire.MediaStatus:
         reason=str(status.reason) if status.reason else "",
         retryable=status.retryable,
         thumbnails=status.thumbnails,
-        visibility=wire.MEDIA_VISIBILITY_PUBLIC,
+        visibility=visibility_of(status.media_id),
     )
     facts = status.facts
     if facts is not None:

@@ -16,12 +16,13 @@ from google.protobuf.duration_pb2 import Duration
 from avion_media.backends.remote import InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.common.errors import MediaError
 from avion_media.common.formats import MediaFormat, by_content_type, by_filename
-from avion_media.common.ids import AnyId, InvalidId, MediaId, UnknownFormat, parse_any_id
+from avion_media.common.ids import AnyId, InvalidId, MediaId, UnknownFormat, is_private, parse_any_id
 from avion_media.common.media import is_owner
 from avion_media.common.records import UnreadableRecord
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.items.moderation import MAX_NOTE, BlockedHost, InvalidHost, parse_host
 from avion_media.items.moderation.hosts import EXACTLY
+from avion_media.items.private.tokens import is_audience
 from avion_media.media.settings import UploadConfig
 from avion_media.servers.api.statuses import UnknownMedium
 
@@ -65,6 +66,7 @@ class UploadRequest:
     sha256: bytes
     owner: str
     keep_credentials: bool
+    private: bool = False
 
 
 def check_upload_request(
@@ -74,6 +76,7 @@ def check_upload_request(
     sha256: bytes,
     owner: str = "",
     credentials: int = wire.CONTENT_CREDENTIALS_UNSPECIFIED,
+    visibility: int = wire.MEDIA_VISIBILITY_UNSPECIFIED,
     *,
     multipart: bool = False,
     limits: UploadConfig,
@@ -90,13 +93,16 @@ def check_upload_request(
             _check_sha256(sha256, multipart=multipart),
             _check_owner(owner),
             _check_credentials(credentials),
+            _check_visibility(visibility),
         )
         if violation is not None
     ]
     if violations or fmt is None:
         raise BadRequest(violations)
     keep = limits.keeps_credentials if credentials == wire.CONTENT_CREDENTIALS_UNSPECIFIED else credentials == _KEEP
-    return UploadRequest(_key_format(filename, fmt, enabled), content_type, size_bytes, sha256, owner, keep)
+    key_format = _key_format(filename, fmt, enabled)
+    private = visibility == wire.MEDIA_VISIBILITY_PRIVATE
+    return UploadRequest(key_format, content_type, size_bytes, sha256, owner, keep, private)
 
 
 def _key_format(filename: str, fmt: MediaFormat, enabled: frozenset[str]) -> MediaFormat:
@@ -231,6 +237,12 @@ def _check_credentials(credentials: int) -> Violation | None:
     return None
 
 
+def _check_visibility(visibility: int) -> Violation | None:
+    if visibility not in wire.MediaVisibility.values():
+        return Violation("visibility", "is not one of PUBLIC and PRIVATE", "VISIBILITY_UNKNOWN")
+    return None
+
+
 def bad_field(field: str, description: str, reason: str) -> BadRequest:
     """Return the refusal of one field."""
     return BadRequest([Violation(field, description, reason)])
@@ -291,6 +303,31 @@ def parse_or_unreadable(text: str) -> AnyId:
         return parse_any_id(text)
     except UnknownFormat as error:
         raise UnreadableRecord("media id", text, str(error)) from None
+
+
+def check_private_ids(texts: Sequence[str]) -> list[str]:
+    """Return the ids of a call for several private media items, each once. Raises `BadRequest`."""
+    media_ids = check_media_ids(texts)
+    for number, text in enumerate(texts):
+        if not is_private(text):
+            raise bad_field(f"media_ids[{number}]", "is not that of a private media item", "MEDIA_ID_NOT_PRIVATE")
+    return media_ids
+
+
+def check_audience(audience: str) -> None:
+    """Check an audience, or none. Raises `BadRequest`."""
+    if not is_audience(audience):
+        raise bad_field("audience", "must be at most 255 letters, digits and . _ : - (ASCII)", "AUDIENCE_INVALID")
+
+
+def check_ttl(ttl: Duration | None, default_s: float, most_s: float) -> float:
+    """Return the seconds of the lifetime of tokens. Raises `BadRequest`."""
+    if ttl is None:
+        return default_s
+    ttl_s = ttl.seconds + ttl.nanos / 1e9
+    if not 1 <= ttl_s <= most_s:
+        raise bad_field("ttl", f"must be within 1 and {most_s:g} seconds", "TTL_OUT_OF_RANGE")
+    return ttl_s
 
 
 def check_delay(delay: Duration | None, most_s: float) -> float:

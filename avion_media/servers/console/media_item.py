@@ -38,7 +38,7 @@ class Item:
     state: str
     tone: str
     reason: str
-    thumbnails: Sequence[str]  # paths on the origin, smallest first
+    thumbnails: Sequence[str]  # paths on the origin, smallest first; none of a private media item
     original: str
     timeline: Sequence[Step]
     dead_letters: Sequence[str]  # keys, as in `DeadLetter.key`
@@ -81,8 +81,8 @@ async def read_item(items: Items, any_id: AnyId, *, url_ttl_s: float) -> Item:
         state.replace("_", " ").capitalize() or "Unknown",
         {"READY": "good", "FAILED": "bad", "PROCESSING": "info", "PENDING_UPLOAD": "info"}.get(state, "off"),
         status.get("reason", ""),
-        [] if state == "DELETED" else list(keys.origin_paths(any_id, ordered).values()),
-        f"/media/{any_id}" if state == "READY" else "",
+        [] if state == "DELETED" or any_id.is_private else list(keys.origin_paths(any_id, ordered).values()),
+        keys.original_path(any_id) if state == "READY" and not any_id.is_private else "",
         sorted(_steps(known), key=lambda step: step.at),
         [f"{each['queue']}/{each['entry_id']}" for each in known["tasks"] if "failed_at" in each],
         [

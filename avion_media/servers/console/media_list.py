@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from avion_media.backends.redis import Redis, as_text
 from avion_media.backends.remote import InvalidUrl, parse_remote_url
 from avion_media.common.formats import MediaFormat
-from avion_media.common.ids import InvalidId, MediaId, parse_any_id, parse_media_id, remote_id_for
+from avion_media.common.ids import AnyId, InvalidId, MediaId, parse_any_id, parse_media_id, remote_id_for
 from avion_media.common.keys import origin_paths
 from avion_media.common.media import is_owner
 from avion_media.common.settings import format_size
@@ -162,7 +162,7 @@ async def read_owned(index: OwnerIndex, owner: str, smallest: str, after: str = 
             "ready",
             "",
             each.media_id.created.timestamp(),
-            origin_paths(each.media_id, [smallest])[smallest] if smallest else "",
+            _thumbnail(each.media_id, smallest),
             facts=f"{_format_of(each.media_id.text)}, {format_size(each.size_bytes)}",
         )
         for each in page
@@ -184,7 +184,7 @@ def _tile(entry_id: bytes, fields: Mapping[str, str], smallest: str) -> Tile | N
         return None
     if ending not in STATES or not _is_id(media_id):
         return None
-    thumbnail = origin_paths(parse_any_id(media_id), [smallest])[smallest] if ending == "ready" and smallest else ""
+    thumbnail = _thumbnail(parse_any_id(media_id), smallest) if ending == "ready" else ""
     return Tile(
         media_id,
         ending,
@@ -194,6 +194,11 @@ def _tile(entry_id: bytes, fields: Mapping[str, str], smallest: str) -> Tile | N
         str(event.get("remote_url", "")),
         _facts(media_id, event),
     )
+
+
+def _thumbnail(any_id: AnyId, smallest: str) -> str:
+    """Return the path of the smallest thumbnail; empty for a private media item, which only bearers of a token see."""
+    return "" if any_id.is_private or not smallest else origin_paths(any_id, [smallest])[smallest]
 
 
 def _facts(media_id: str, event: Mapping[str, Any]) -> str:

@@ -4,6 +4,9 @@ A request reads the object store and nothing else decides: no fetch, no decode, 
 deletions. While it is unavailable the origin serves what the store has, for caches to keep a short time. While it has
 lost deletions, and their journal is being replayed, the origin answers 503.
 
+Private media have a token in their paths (docs/private-media.md). Each request for one is checked, also for its head or
+a range. No response says more to those without a token than 404.
+
 The three modes (*proxy*, *redirect* and *accel*) are compared in docs/cdn.md.
 
 The responses: their headers (docs/contract.md, section 5), conditions and ranges (RFC 9110, sections 13 and 14), and
@@ -17,7 +20,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from functools import partial
@@ -30,12 +33,14 @@ from avion_media.backends.store import ByteRange, ObjectInfo, ObjectStore, Range
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.formats import JPEG, WEBP
-from avion_media.common.ids import AnyId, InvalidId, parse_any_id
+from avion_media.common.ids import AnyId, InvalidId, MediaId, is_private, parse_any_id
 from avion_media.common.media import MANIFEST_TYPE, WEBP_SUFFIX, CredentialsState, is_size_name
 from avion_media.common.resources import Deletions, ResourceSlot
 from avion_media.common.telemetry import Telemetry, get_logger, instruments
 from avion_media.common.telemetry.attributes import OTHER
 from avion_media.items.moderation import ModerationStatus
+from avion_media.items.private.access import MAX_CACHED_S, PrivateMedia, Refusal
+from avion_media.items.private.tokens import is_token
 from avion_media.servers.http1 import Request, Response
 from avion_media.servers.origin.body import RangeBody, WindowMemory
 from avion_media.servers.settings import HttpConfig
@@ -47,17 +52,24 @@ NEGATIVE = "public, max-age=10"
 BRIEF = "public, max-age=60"  # of what follows from the configuration
 GONE = "public, max-age=60"  # not forever: a deletion can be undone within its delay, and a block can be lifted
 MOVED = "public, max-age=86400"
+NO_STORE = "no-store"
 SAFETY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
+PRIVATE_HEADERS = {"Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex"}
 ANY_ORIGIN = {"Access-Control-Allow-Origin": "*"}
 _UNKNOWN_TYPE = "application/octet-stream"
 
 MEDIA = "/media/{id}"
 CREDENTIALS = "/media/{id}/credentials"
 THUMBNAIL = "/thumbnail/{size}/{id}"
+PRIVATE_MEDIA = "/media/{id}/{token}"
+PRIVATE_CREDENTIALS = "/media/{id}/{token}/credentials"
+PRIVATE_THUMBNAIL = "/thumbnail/{size}/{id}/{token}"
+_PRIVATE = (PRIVATE_MEDIA, PRIVATE_CREDENTIALS, PRIVATE_THUMBNAIL)
+_ALL_CREDENTIALS = (CREDENTIALS, PRIVATE_CREDENTIALS)
 CAPABILITIES = "/capabilities"
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _SINGLE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
@@ -66,18 +78,22 @@ _CLIENT_GONE = 499  # as nginx calls it: the client left before there was a resp
 _STORE_S = 8.0  # until the headers of a response: less than a CDN waits
 _NO_BYTES = (None, 0)  # "the last 0 bytes" cannot be asked of a store
 _BLOCKED = "this media item was blocked"
+_REFUSED = {Refusal.FORGED: 404, Refusal.REVOKED: 403, Refusal.DELETED: 410, Refusal.EXPIRED: 403}
 _log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The object of one request. ``content_type`` is None if the object's own facts have it."""
+    """The object of one request. ``content_type`` is None if the object's own facts have it. ``token`` is that of the
+    path of a private media item; its object is served for ``left_s`` seconds at most."""
 
     route: str
     any_id: AnyId
     key: str
     content_type: str | None = None
     disposition: str = "inline"
+    token: str = ""
+    left_s: int = 0
 
     def served_as(self, info: ObjectInfo) -> tuple[str, str]:
         """Return content type and disposition: as detected, never as declared."""
@@ -88,7 +104,7 @@ class Target:
 
 
 def route_of(path: str) -> tuple[str, str]:
-    """Return the route of a path, compared exactly, and its last part, which may be a media id."""
+    """Return the route of a path, compared exactly, and its part that may be a media id."""
     match path.split("/"):
         case ["", "media", media_id]:
             return MEDIA, media_id
@@ -96,6 +112,12 @@ def route_of(path: str) -> tuple[str, str]:
             return CREDENTIALS, media_id
         case ["", "thumbnail", _size, media_id]:
             return THUMBNAIL, media_id
+        case ["", "media", media_id, _token]:
+            return PRIVATE_MEDIA, media_id
+        case ["", "media", media_id, _token, "credentials"]:
+            return PRIVATE_CREDENTIALS, media_id
+        case ["", "thumbnail", _size, media_id, _token]:
+            return PRIVATE_THUMBNAIL, media_id
         case ["", "capabilities"]:
             return CAPABILITIES, ""
     return OTHER, ""
@@ -108,21 +130,26 @@ def target_of(path: str) -> Target | None:
     reaches.
     """
     route, name = route_of(path)
-    media_id = name.removesuffix(WEBP_SUFFIX) if route == THUMBNAIL else name
     try:
-        any_id = parse_any_id(media_id)
+        any_id = parse_any_id(name.removesuffix(WEBP_SUFFIX) if route == THUMBNAIL else name)
     except InvalidId:
         return None
-    if route == MEDIA:
-        return Target(route, any_id, keys.original(any_id))
-    if route == CREDENTIALS:
-        return Target(route, any_id, keys.credentials(any_id), MANIFEST_TYPE, "attachment")
-    size = path.split("/")[2]
+    if any_id.is_private is not (route in _PRIVATE):
+        return None
+    parts = path.split("/")
+    token = ""
+    if any_id.is_private:
+        token = parts[4].removesuffix(WEBP_SUFFIX) if route == PRIVATE_THUMBNAIL else parts[3]
+    if route in (MEDIA, PRIVATE_MEDIA):
+        return Target(route, any_id, keys.original(any_id), token=token)
+    if route in _ALL_CREDENTIALS:
+        return Target(route, any_id, keys.credentials(any_id), MANIFEST_TYPE, "attachment", token)
+    size = parts[2]
     if not is_size_name(size):
         return None
     # The size might not be configured any more, because URLs outlive the configuration.
-    suffix, made_as = ("", JPEG) if name == media_id else (WEBP_SUFFIX, WEBP)
-    return Target(route, any_id, keys.thumbnail(any_id, size + suffix), made_as.content_type)
+    suffix, made_as = (WEBP_SUFFIX, WEBP) if path.endswith(WEBP_SUFFIX) else ("", JPEG)
+    return Target(route, any_id, keys.thumbnail(any_id, size + suffix), made_as.content_type, token=token)
 
 
 def validators(info: ObjectInfo, cache_control: str) -> dict[str, str]:
@@ -165,14 +192,26 @@ def try_again(retry_after_s: float = 1.0) -> Response:
     return plain(503, "temporarily unavailable; retry later", cache_control="no-store", headers=headers)
 
 
-def accel_uri(url: str, *, brief: bool) -> str:
+def accel_uri(url: str, kept: str) -> str:
     """Return the internal path for a URL of the store: in the location of ``ops/cdn/accel.conf``.
 
-    The path also decides how long the response may be cached. ``Cache-Control`` cannot be used, because nginx would
-    apply it to an error of the store as well.
+    ``kept`` (``immutable``, ``brief`` or ``private``) decides how long the response may be cached. ``Cache-Control``
+    cannot be used, because nginx would apply it to an error of the store as well.
     """
     parts = urlsplit(url)
-    return f"/_store/{'brief' if brief else 'immutable'}{parts.path}?{parts.query}"
+    return f"/_store/{kept}{parts.path}?{parts.query}"
+
+
+def _not_found(path: str, text: str = "media item not found") -> Response:
+    """Return 404. No cache keeps it for a path with the id of a private media item, or with a token."""
+    parts = [each.removesuffix(WEBP_SUFFIX) for each in path.split("/")]
+    is_kept = not any(is_private(each) or is_token(each) for each in parts)
+    return plain(404, text, cache_control=NEGATIVE if is_kept else NO_STORE)
+
+
+def _unavailable(error: Unavailable, target: Target) -> Response:
+    _log.warning("origin.unavailable", dependency=error.dependency, media_id=str(target.any_id))
+    return try_again(error.retry_after_s)
 
 
 def unsatisfiable(size_bytes: int) -> Response:
@@ -309,51 +348,86 @@ class Origin:
     telemetry: Telemetry
     config: HttpConfig
     capabilities: Callable[[], Mapping[str, Any]]
+    private: PrivateMedia
     links_credentials: bool = False
+    cdn_max_age_s: float = 0.0
     memory: WindowMemory = field(default_factory=WindowMemory, init=False)
 
     async def handle(self, request: Request) -> Response:
         """The response to any request: every one carries the safety headers."""
         response = await observed(self.telemetry, request, self._respond)
         response.headers.update(SAFETY_HEADERS)
-        if route_of(request.path)[0] == CREDENTIALS:  # validators are pages of any site
+        route, _ = route_of(request.path)
+        if route in _ALL_CREDENTIALS:  # validators are pages of any site
             response.headers.update(ANY_ORIGIN)
+        if route in _PRIVATE:
+            response.headers.update(PRIVATE_HEADERS)
         return response
 
     async def _respond(self, request: Request, route: str, timing: Timing) -> Response:
         if route is OTHER:
-            return plain(404, "no such path")
+            return _not_found(request.path, "no such path")
         if request.method not in METHODS:
             return plain(405, "GET and HEAD only", cache_control="no-store", headers={"Allow": "GET, HEAD"})
         target = target_of(request.path)
         if target is None and route is not CAPABILITIES:
-            return plain(404, "media item not found")
+            return _not_found(request.path)
+        if target is not None and target.any_id.is_private:
+            return await self._private(request, target, timing)
         if request.query is not None:
             return moved(request.path)
         if target is None:
             return capabilities(self.capabilities())
-        media_id = str(target.any_id)
         try:
             with timing.measured("tombstone"):
-                deleted = await self._deleted(media_id)
-            if deleted:
-                return plain(410, "this media item was deleted", cache_control=GONE)
+                deleted = await self._deleted(str(target.any_id))
+        except Unavailable as error:
+            return _unavailable(error, target)
+        if deleted:
+            return plain(410, "this media item was deleted", cache_control=GONE)
+        return await self._unless_blocked(request, target, UNCERTAIN if deleted is None else IMMUTABLE, timing)
+
+    async def _private(self, request: Request, target: Target, timing: Timing) -> Response:
+        """Check the token, and everything else that a private media item depends on."""
+        assert isinstance(target.any_id, MediaId)
+        if request.query is not None:
+            return _not_found(request.path)
+        try:
+            with timing.measured("tombstone"):
+                checked = await self.private.check(target.any_id, target.token)
+        except Unavailable as error:
+            return _unavailable(error, target)
+        if isinstance(checked, Refusal):
+            return plain(_REFUSED[checked], checked.value, cache_control=NO_STORE)
+        target = replace(target, left_s=min(checked, MAX_CACHED_S))
+        response = await self._unless_blocked(request, target, self._while_private(target.left_s), timing)
+        if response.status >= 400:
+            response.headers["Cache-Control"] = NO_STORE
+        return response
+
+    def _while_private(self, left_s: int) -> str:
+        """Return how long caches may keep a private file, which nobody may read after ``left_s``."""
+        if not self.cdn_max_age_s:
+            return f"private, max-age={left_s}"
+        return f"public, max-age={left_s}, s-maxage={min(left_s, int(self.cdn_max_age_s))}"
+
+    async def _unless_blocked(self, request: Request, target: Target, cache_control: str, timing: Timing) -> Response:
+        media_id = str(target.any_id)
+        try:
             with timing.measured("store"), trio.move_on_after(_STORE_S):
-                cache_control = UNCERTAIN if deleted is None else IMMUTABLE
                 try:
                     if not await self.moderation.is_blocked_despite_objects(media_id):
                         return await self._from_store(request, target, cache_control)
                 except ObjectMissing:  # a block removes the objects, and leaves its record
                     if not await self.moderation.is_blocked(media_id):
-                        return plain(404, "media item not found")
+                        return _not_found(request.path)
                 return plain(451, _BLOCKED, cache_control=GONE)
             _log.warning("origin.unavailable", dependency="store", media_id=media_id, waited_s=_STORE_S)
             return try_again()
         except PreconditionFailed:  # the object was replaced between two requests: the client can repeat its own
             return try_again()
         except Unavailable as error:
-            _log.warning("origin.unavailable", dependency=error.dependency, media_id=media_id)
-            return try_again(error.retry_after_s)
+            return _unavailable(error, target)
 
     async def _deleted(self, media_id: str) -> bool | None:
         """Return whether the media item was deleted; None while Redis is unavailable.
@@ -371,7 +445,7 @@ class Origin:
     async def _from_store(self, request: Request, target: Target, cache_control: str) -> Response:
         # A URL that is signed for GET serves no HEAD. Credentials are small, and the store does not open them to
         # other origins.
-        if self.config.mode != "proxy" and request.method != "HEAD" and target.route != CREDENTIALS:
+        if self.config.mode != "proxy" and request.method != "HEAD" and target.route not in _ALL_CREDENTIALS:
             return await self._handed_over(target, cache_control)
         byte_range = forwardable_range(request.headers.get("range"))
         needs_facts = any(name in request.headers for name in CONDITIONS) or byte_range == _NO_BYTES
@@ -389,14 +463,19 @@ class Origin:
         Caches may keep a redirect for half of the URL's life: a client that follows it then has the other half.
         """
         store, ttl_s = self.store.get(), int(self.config.redirect_ttl)
+        if target.token:
+            ttl_s = min(ttl_s, target.left_s)
         content_type, disposition = target.served_as(await store.head(target.key))
         shown = {"content_type": content_type, "content_disposition": disposition}
         url = store.downloads.get(target.key, expires_s=ttl_s, now=datetime.now(UTC), **shown)
         if self.config.mode == "accel":
-            internal = accel_uri(url, brief=cache_control is UNCERTAIN)
+            kept = "private" if target.token else "brief" if cache_control is UNCERTAIN else "immutable"
+            internal = accel_uri(url, kept)
             headers = {"Content-Type": content_type, "Content-Disposition": disposition, "X-Accel-Redirect": internal}
             return Response(200, headers)
-        if cache_control is IMMUTABLE:
+        if target.token:
+            cache_control = self._while_private(ttl_s // 2)
+        elif cache_control is IMMUTABLE:
             cache_control = f"public, max-age={ttl_s // 2}"
         return Response(307, {"Location": url, "Cache-Control": cache_control})
 
@@ -404,9 +483,10 @@ class Origin:
         """Return the headers of a response with the object, or a part of it."""
         content_type, disposition = target.served_as(info)
         headers = {"Content-Type": content_type, "Content-Disposition": disposition, **validators(info, cache_control)}
-        facts = stored_facts(info) if self.links_credentials and target.route == MEDIA else None
+        facts = stored_facts(info) if self.links_credentials and target.route in (MEDIA, PRIVATE_MEDIA) else None
         if facts is not None and facts.credentials is CredentialsState.BESIDE_FILE:
-            headers["Link"] = f'<{keys.credentials_path(target.any_id)}>; rel="c2pa-manifest"'
+            path = keys.credentials_path(target.any_id).replace(keys.TOKEN, target.token)
+            headers["Link"] = f'<{path}>; rel="c2pa-manifest"'
         return headers
 
     async def _conditional(self, request: Request, target: Target, cache_control: str) -> Response:

@@ -30,6 +30,8 @@ const (
 	MediaService_ListOwnerMedia_FullMethodName      = "/avion.MediaService/ListOwnerMedia"
 	MediaService_DeleteMedia_FullMethodName         = "/avion.MediaService/DeleteMedia"
 	MediaService_UndeleteMedia_FullMethodName       = "/avion.MediaService/UndeleteMedia"
+	MediaService_SignMediaUrls_FullMethodName       = "/avion.MediaService/SignMediaUrls"
+	MediaService_RevokeMediaUrls_FullMethodName     = "/avion.MediaService/RevokeMediaUrls"
 	MediaService_BlockMedia_FullMethodName          = "/avion.MediaService/BlockMedia"
 	MediaService_UnblockMedia_FullMethodName        = "/avion.MediaService/UnblockMedia"
 	MediaService_BlockHost_FullMethodName           = "/avion.MediaService/BlockHost"
@@ -53,6 +55,8 @@ type MediaServiceClient interface {
 	ListOwnerMedia(ctx context.Context, in *ListOwnerMediaRequest, opts ...grpc.CallOption) (*ListOwnerMediaResponse, error)
 	DeleteMedia(ctx context.Context, in *DeleteMediaRequest, opts ...grpc.CallOption) (*DeleteMediaResponse, error)
 	UndeleteMedia(ctx context.Context, in *UndeleteMediaRequest, opts ...grpc.CallOption) (*UndeleteMediaResponse, error)
+	SignMediaUrls(ctx context.Context, in *SignMediaUrlsRequest, opts ...grpc.CallOption) (*SignMediaUrlsResponse, error)
+	RevokeMediaUrls(ctx context.Context, in *RevokeMediaUrlsRequest, opts ...grpc.CallOption) (*RevokeMediaUrlsResponse, error)
 	BlockMedia(ctx context.Context, in *BlockMediaRequest, opts ...grpc.CallOption) (*BlockMediaResponse, error)
 	UnblockMedia(ctx context.Context, in *UnblockMediaRequest, opts ...grpc.CallOption) (*UnblockMediaResponse, error)
 	BlockHost(ctx context.Context, in *BlockHostRequest, opts ...grpc.CallOption) (*BlockHostResponse, error)
@@ -202,6 +206,26 @@ func (c *mediaServiceClient) UndeleteMedia(ctx context.Context, in *UndeleteMedi
 	return out, nil
 }
 
+func (c *mediaServiceClient) SignMediaUrls(ctx context.Context, in *SignMediaUrlsRequest, opts ...grpc.CallOption) (*SignMediaUrlsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SignMediaUrlsResponse)
+	err := c.cc.Invoke(ctx, MediaService_SignMediaUrls_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *mediaServiceClient) RevokeMediaUrls(ctx context.Context, in *RevokeMediaUrlsRequest, opts ...grpc.CallOption) (*RevokeMediaUrlsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeMediaUrlsResponse)
+	err := c.cc.Invoke(ctx, MediaService_RevokeMediaUrls_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *mediaServiceClient) BlockMedia(ctx context.Context, in *BlockMediaRequest, opts ...grpc.CallOption) (*BlockMediaResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(BlockMediaResponse)
@@ -277,6 +301,8 @@ type MediaServiceServer interface {
 	ListOwnerMedia(context.Context, *ListOwnerMediaRequest) (*ListOwnerMediaResponse, error)
 	DeleteMedia(context.Context, *DeleteMediaRequest) (*DeleteMediaResponse, error)
 	UndeleteMedia(context.Context, *UndeleteMediaRequest) (*UndeleteMediaResponse, error)
+	SignMediaUrls(context.Context, *SignMediaUrlsRequest) (*SignMediaUrlsResponse, error)
+	RevokeMediaUrls(context.Context, *RevokeMediaUrlsRequest) (*RevokeMediaUrlsResponse, error)
 	BlockMedia(context.Context, *BlockMediaRequest) (*BlockMediaResponse, error)
 	UnblockMedia(context.Context, *UnblockMediaRequest) (*UnblockMediaResponse, error)
 	BlockHost(context.Context, *BlockHostRequest) (*BlockHostResponse, error)
@@ -322,6 +348,12 @@ func (UnimplementedMediaServiceServer) DeleteMedia(context.Context, *DeleteMedia
 }
 func (UnimplementedMediaServiceServer) UndeleteMedia(context.Context, *UndeleteMediaRequest) (*UndeleteMediaResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method UndeleteMedia not implemented")
+}
+func (UnimplementedMediaServiceServer) SignMediaUrls(context.Context, *SignMediaUrlsRequest) (*SignMediaUrlsResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method SignMediaUrls not implemented")
+}
+func (UnimplementedMediaServiceServer) RevokeMediaUrls(context.Context, *RevokeMediaUrlsRequest) (*RevokeMediaUrlsResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method RevokeMediaUrls not implemented")
 }
 func (UnimplementedMediaServiceServer) BlockMedia(context.Context, *BlockMediaRequest) (*BlockMediaResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method BlockMedia not implemented")
@@ -555,6 +587,42 @@ func _MediaService_UndeleteMedia_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MediaService_SignMediaUrls_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SignMediaUrlsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MediaServiceServer).SignMediaUrls(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MediaService_SignMediaUrls_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MediaServiceServer).SignMediaUrls(ctx, req.(*SignMediaUrlsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MediaService_RevokeMediaUrls_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeMediaUrlsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MediaServiceServer).RevokeMediaUrls(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MediaService_RevokeMediaUrls_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MediaServiceServer).RevokeMediaUrls(ctx, req.(*RevokeMediaUrlsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MediaService_BlockMedia_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(BlockMediaRequest)
 	if err := dec(in); err != nil {
@@ -709,6 +777,14 @@ var MediaService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UndeleteMedia",
 			Handler:    _MediaService_UndeleteMedia_Handler,
+		},
+		{
+			MethodName: "SignMediaUrls",
+			Handler:    _MediaService_SignMediaUrls_Handler,
+		},
+		{
+			MethodName: "RevokeMediaUrls",
+			Handler:    _MediaService_RevokeMediaUrls_Handler,
 		},
 		{
 			MethodName: "BlockMedia",

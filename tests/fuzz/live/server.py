@@ -26,7 +26,7 @@ from avion_media.servers.origin.app import Origin
 from avion_media.servers.settings import HttpConfig
 from avion_media.service import freeze_long_lived_objects
 from tests.interop.echo import Echo
-from tests.unit.servers.origin.objects import Blocks, Deletions, Objects, Slot
+from tests.unit.servers.origin.objects import Blocks, Deletions, Objects, Slot, Tokens
 from trio_grpc import CallContext, GrpcLimits, GrpcServer, HealthService, Hooks
 
 SERVED_ID = "0" * 64
@@ -80,7 +80,7 @@ async def _serve_http(
     objects.metadata = MediaFacts(JPEG, len(BODY), 4, 4, "hash", "", animated=False).to_metadata()
     for key in (f"cached_remote/{SERVED_ID}", f"thumbnail/small/remote/{SERVED_ID}.jpg"):
         objects.held[key] = BODY
-    origin = Origin(Slot(objects), Deletions(), Blocks(), NO_TELEMETRY, HttpConfig(), dict)
+    origin = Origin(Slot(objects), Deletions(), Blocks(), NO_TELEMETRY, HttpConfig(), dict, Tokens())
     server = HttpServer(origin.handle, HTTP_LIMITS)
     nursery.start_soon(server.serve, listeners)
     return lambda: {"held": {"connections": server.connections, "requests": server.requests}}

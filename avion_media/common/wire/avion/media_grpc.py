@@ -52,6 +52,12 @@ class MediaServiceServicer(Servicer):
     async def UndeleteMedia(self, request: avion_media_pb2.UndeleteMediaRequest, context: CallContext) -> avion_media_pb2.UndeleteMediaResponse:
         raise NotImplementedError
 
+    async def SignMediaUrls(self, request: avion_media_pb2.SignMediaUrlsRequest, context: CallContext) -> avion_media_pb2.SignMediaUrlsResponse:
+        raise NotImplementedError
+
+    async def RevokeMediaUrls(self, request: avion_media_pb2.RevokeMediaUrlsRequest, context: CallContext) -> avion_media_pb2.RevokeMediaUrlsResponse:
+        raise NotImplementedError
+
     async def BlockMedia(self, request: avion_media_pb2.BlockMediaRequest, context: CallContext) -> avion_media_pb2.BlockMediaResponse:
         raise NotImplementedError
 
@@ -84,6 +90,8 @@ class MediaServiceServicer(Servicer):
             "ListOwnerMedia": (self.ListOwnerMedia, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.ListOwnerMediaRequest, avion_media_pb2.ListOwnerMediaResponse)),
             "DeleteMedia": (self.DeleteMedia, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.DeleteMediaRequest, avion_media_pb2.DeleteMediaResponse)),
             "UndeleteMedia": (self.UndeleteMedia, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.UndeleteMediaRequest, avion_media_pb2.UndeleteMediaResponse)),
+            "SignMediaUrls": (self.SignMediaUrls, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.SignMediaUrlsRequest, avion_media_pb2.SignMediaUrlsResponse)),
+            "RevokeMediaUrls": (self.RevokeMediaUrls, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.RevokeMediaUrlsRequest, avion_media_pb2.RevokeMediaUrlsResponse)),
             "BlockMedia": (self.BlockMedia, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.BlockMediaRequest, avion_media_pb2.BlockMediaResponse)),
             "UnblockMedia": (self.UnblockMedia, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.UnblockMediaRequest, avion_media_pb2.UnblockMediaResponse)),
             "BlockHost": (self.BlockHost, RPCSignature(Cardinality.UNARY_UNARY, avion_media_pb2.BlockHostRequest, avion_media_pb2.BlockHostResponse)),
@@ -131,6 +139,12 @@ class MediaServiceStub:
 
     async def UndeleteMedia(self, request: avion_media_pb2.UndeleteMediaRequest, **options: Unpack[CallOptions]) -> avion_media_pb2.UndeleteMediaResponse:
         return await self._channel.unary("/avion.MediaService/UndeleteMedia", request, avion_media_pb2.UndeleteMediaResponse, **options)
+
+    async def SignMediaUrls(self, request: avion_media_pb2.SignMediaUrlsRequest, **options: Unpack[CallOptions]) -> avion_media_pb2.SignMediaUrlsResponse:
+        return await self._channel.unary("/avion.MediaService/SignMediaUrls", request, avion_media_pb2.SignMediaUrlsResponse, **options)
+
+    async def RevokeMediaUrls(self, request: avion_media_pb2.RevokeMediaUrlsRequest, **options: Unpack[CallOptions]) -> avion_media_pb2.RevokeMediaUrlsResponse:
+        return await self._channel.unary("/avion.MediaService/RevokeMediaUrls", request, avion_media_pb2.RevokeMediaUrlsResponse, **options)
 
     async def BlockMedia(self, request: avion_media_pb2.BlockMediaRequest, **options: Unpack[CallOptions]) -> avion_media_pb2.BlockMediaResponse:
         return await self._channel.unary("/avion.MediaService/BlockMedia", request, avion_media_pb2.BlockMediaResponse, **options)

@@ -11,8 +11,10 @@ import trio
 from avion_media.backends.store import ByteRange, ContentRange, ObjectInfo, ObjectPart, RangeNotSatisfiable
 from avion_media.backends.store.relay import Relay
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.common.ids import MediaId
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.moderation import ModerationStatus
+from avion_media.items.private.access import PrivateMedia, Refusal
 from avion_media.servers.http1 import Request
 
 Fault = Callable[[], Awaitable[None]]
@@ -138,3 +140,18 @@ def request(target: str, method: str = "GET", **fields: str) -> Request:
 
 async def _no_body() -> bytes:
     return b""
+
+
+class Tokens(PrivateMedia):
+    """Answers for every token with ``known``; None while that cannot be looked up."""
+
+    def __init__(self, known: int | Refusal | None = Refusal.FORGED) -> None:
+        self._known = known
+        self.checked: list[str] = []
+
+    async def check(self, media_id: MediaId, text: str) -> int | Refusal:
+        """As of the service."""
+        self.checked.append(text)
+        if self._known is None:
+            raise Unavailable(Dependency.REDIS, "a test")
+        return self._known

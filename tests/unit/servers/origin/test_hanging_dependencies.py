@@ -14,7 +14,7 @@ from avion_media.items.item import Items
 from avion_media.servers.http1 import Response
 from avion_media.servers.origin.app import Origin
 from avion_media.servers.settings import HttpConfig
-from tests.unit.servers.origin.objects import Blocks, Slot, request
+from tests.unit.servers.origin.objects import Blocks, Slot, Tokens, request
 
 PATH = "/media/" + "0" * 64
 
@@ -48,7 +48,7 @@ class Store:
 async def asked(*, redis_hangs: bool, store_hangs: bool) -> tuple[Response, float]:
     """The response, and after how many seconds."""
     deletions = JournalReplay(Items(Slot(Store(hangs=False)), cast("Any", Redis(hangs=redis_hangs))), cast("Any", None))
-    origin = Origin(Slot(Store(hangs=store_hangs)), deletions, Blocks(), NO_TELEMETRY, HttpConfig(), dict)
+    origin = Origin(Slot(Store(hangs=store_hangs)), deletions, Blocks(), NO_TELEMETRY, HttpConfig(), dict, Tokens())
     started = trio.current_time()
     response = await origin.handle(request(PATH))
     return response, trio.current_time() - started

@@ -15,7 +15,7 @@ from avion_media.servers.http1 import Response
 from avion_media.servers.origin.app import CAPABILITIES as CAPABILITIES_ROUTE
 from avion_media.servers.origin.app import CREDENTIALS, MEDIA, SAFETY_HEADERS, THUMBNAIL, Origin
 from avion_media.servers.settings import HttpConfig
-from tests.unit.servers.origin.objects import Blocks, Deletions, Objects, Slot, request
+from tests.unit.servers.origin.objects import Blocks, Deletions, Objects, Slot, Tokens, request
 
 ID = "0" * 64
 PATH = f"/media/{ID}"
@@ -46,7 +46,7 @@ async def asked(
 ) -> tuple[Response, bytes]:
     """The response, and its body; every response carries the safety headers."""
     known, http = Deletions(known=deleted), config or HttpConfig()
-    origin = Origin(Slot(objects), known, blocks or Blocks(), NO_TELEMETRY, http, lambda: CAPABILITIES)
+    origin = Origin(Slot(objects), known, blocks or Blocks(), NO_TELEMETRY, http, lambda: CAPABILITIES, Tokens())
     response = await origin.handle(request(target, method, **(fields or {})))
     assert {name: response.headers.get(name) for name in SAFETY_HEADERS} == SAFETY_HEADERS
     if isinstance(response.body, bytes):

@@ -33,13 +33,14 @@ CONTENT_CREDENTIALS_DROP: ContentCredentials
 CONTENT_CREDENTIALS_KEEP: ContentCredentials
 
 class RequestMediaUploadRequest(_message.Message):
-    __slots__ = ("filename", "content_type", "size", "sha256", "owner", "multipart", "credentials")
+    __slots__ = ("filename", "content_type", "size", "sha256", "owner", "multipart", "visibility", "credentials")
     FILENAME_FIELD_NUMBER: _ClassVar[int]
     CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     MULTIPART_FIELD_NUMBER: _ClassVar[int]
+    VISIBILITY_FIELD_NUMBER: _ClassVar[int]
     CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
     filename: str
     content_type: str
@@ -47,11 +48,12 @@ class RequestMediaUploadRequest(_message.Message):
     sha256: bytes
     owner: str
     multipart: bool
+    visibility: MediaVisibility
     credentials: ContentCredentials
-    def __init__(self, filename: _Optional[str] = ..., content_type: _Optional[str] = ..., size: _Optional[int] = ..., sha256: _Optional[bytes] = ..., owner: _Optional[str] = ..., multipart: _Optional[bool] = ..., credentials: _Optional[_Union[ContentCredentials, str]] = ...) -> None: ...
+    def __init__(self, filename: _Optional[str] = ..., content_type: _Optional[str] = ..., size: _Optional[int] = ..., sha256: _Optional[bytes] = ..., owner: _Optional[str] = ..., multipart: _Optional[bool] = ..., visibility: _Optional[_Union[MediaVisibility, str]] = ..., credentials: _Optional[_Union[ContentCredentials, str]] = ...) -> None: ...
 
 class RequestMediaUploadResponse(_message.Message):
-    __slots__ = ("media_id", "upload_url", "upload_headers", "expires_at", "upload_id", "part_size")
+    __slots__ = ("media_id", "upload_url", "upload_headers", "expires_at", "upload_id", "part_size", "visibility")
     class UploadHeadersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -65,13 +67,15 @@ class RequestMediaUploadResponse(_message.Message):
     EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     UPLOAD_ID_FIELD_NUMBER: _ClassVar[int]
     PART_SIZE_FIELD_NUMBER: _ClassVar[int]
+    VISIBILITY_FIELD_NUMBER: _ClassVar[int]
     media_id: str
     upload_url: str
     upload_headers: _containers.ScalarMap[str, str]
     expires_at: _timestamp_pb2.Timestamp
     upload_id: str
     part_size: int
-    def __init__(self, media_id: _Optional[str] = ..., upload_url: _Optional[str] = ..., upload_headers: _Optional[_Mapping[str, str]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., upload_id: _Optional[str] = ..., part_size: _Optional[int] = ...) -> None: ...
+    visibility: MediaVisibility
+    def __init__(self, media_id: _Optional[str] = ..., upload_url: _Optional[str] = ..., upload_headers: _Optional[_Mapping[str, str]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., upload_id: _Optional[str] = ..., part_size: _Optional[int] = ..., visibility: _Optional[_Union[MediaVisibility, str]] = ...) -> None: ...
 
 class CompleteMediaUploadRequest(_message.Message):
     __slots__ = ("media_id", "upload_id")
@@ -303,6 +307,43 @@ class UndeleteMediaResponse(_message.Message):
     not_deleted: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, restored: _Optional[_Iterable[str]] = ..., gone: _Optional[_Iterable[str]] = ..., blocked: _Optional[_Iterable[str]] = ..., not_deleted: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class SignMediaUrlsRequest(_message.Message):
+    __slots__ = ("media_ids", "ttl", "audience")
+    MEDIA_IDS_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    AUDIENCE_FIELD_NUMBER: _ClassVar[int]
+    media_ids: _containers.RepeatedScalarFieldContainer[str]
+    ttl: _duration_pb2.Duration
+    audience: str
+    def __init__(self, media_ids: _Optional[_Iterable[str]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., audience: _Optional[str] = ...) -> None: ...
+
+class SignMediaUrlsResponse(_message.Message):
+    __slots__ = ("tokens", "expires_at")
+    class TokensEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    tokens: _containers.ScalarMap[str, str]
+    expires_at: _timestamp_pb2.Timestamp
+    def __init__(self, tokens: _Optional[_Mapping[str, str]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class RevokeMediaUrlsRequest(_message.Message):
+    __slots__ = ("media_ids", "audience")
+    MEDIA_IDS_FIELD_NUMBER: _ClassVar[int]
+    AUDIENCE_FIELD_NUMBER: _ClassVar[int]
+    media_ids: _containers.RepeatedScalarFieldContainer[str]
+    audience: str
+    def __init__(self, media_ids: _Optional[_Iterable[str]] = ..., audience: _Optional[str] = ...) -> None: ...
+
+class RevokeMediaUrlsResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class BlockMediaRequest(_message.Message):
     __slots__ = ("media_id", "note", "keep_evidence")
     MEDIA_ID_FIELD_NUMBER: _ClassVar[int]
@@ -392,7 +433,7 @@ class GetCapabilitiesRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Capabilities(_message.Message):
-    __slots__ = ("max_image_bytes", "max_video_bytes", "max_pixels", "max_duration", "content_types", "thumbnail_sizes", "multipart", "multipart_threshold", "max_audio_bytes", "reasons", "max_aspect", "max_frames", "max_audio_duration")
+    __slots__ = ("max_image_bytes", "max_video_bytes", "max_pixels", "max_duration", "content_types", "thumbnail_sizes", "multipart", "multipart_threshold", "max_audio_bytes", "reasons", "max_aspect", "max_frames", "private_media", "max_audio_duration")
     class ThumbnailSizesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -412,6 +453,7 @@ class Capabilities(_message.Message):
     REASONS_FIELD_NUMBER: _ClassVar[int]
     MAX_ASPECT_FIELD_NUMBER: _ClassVar[int]
     MAX_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    PRIVATE_MEDIA_FIELD_NUMBER: _ClassVar[int]
     MAX_AUDIO_DURATION_FIELD_NUMBER: _ClassVar[int]
     max_image_bytes: int
     max_video_bytes: int
@@ -425,8 +467,9 @@ class Capabilities(_message.Message):
     reasons: _containers.RepeatedCompositeFieldContainer[FailureReason]
     max_aspect: int
     max_frames: int
+    private_media: bool
     max_audio_duration: _duration_pb2.Duration
-    def __init__(self, max_image_bytes: _Optional[int] = ..., max_video_bytes: _Optional[int] = ..., max_pixels: _Optional[int] = ..., max_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., content_types: _Optional[_Iterable[str]] = ..., thumbnail_sizes: _Optional[_Mapping[str, int]] = ..., multipart: _Optional[bool] = ..., multipart_threshold: _Optional[int] = ..., max_audio_bytes: _Optional[int] = ..., reasons: _Optional[_Iterable[_Union[FailureReason, _Mapping]]] = ..., max_aspect: _Optional[int] = ..., max_frames: _Optional[int] = ..., max_audio_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    def __init__(self, max_image_bytes: _Optional[int] = ..., max_video_bytes: _Optional[int] = ..., max_pixels: _Optional[int] = ..., max_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., content_types: _Optional[_Iterable[str]] = ..., thumbnail_sizes: _Optional[_Mapping[str, int]] = ..., multipart: _Optional[bool] = ..., multipart_threshold: _Optional[int] = ..., max_audio_bytes: _Optional[int] = ..., reasons: _Optional[_Iterable[_Union[FailureReason, _Mapping]]] = ..., max_aspect: _Optional[int] = ..., max_frames: _Optional[int] = ..., private_media: _Optional[bool] = ..., max_audio_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class FailureReason(_message.Message):
     __slots__ = ("code", "sentence", "retryable")

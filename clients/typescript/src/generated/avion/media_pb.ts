@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file avion/media.proto.
  */
 export const file_avion_media: GenFile = /*@__PURE__*/
-  fileDesc("ChFhdmlvbi9tZWRpYS5wcm90bxIFYXZpb24iswEKGVJlcXVlc3RNZWRpYVVwbG9hZFJlcXVlc3QSEAoIZmlsZW5hbWUYASABKAkSFAoMY29udGVudF90eXBlGAIgASgJEgwKBHNpemUYAyABKAMSDgoGc2hhMjU2GAQgASgMEg0KBW93bmVyGAUgASgJEhEKCW11bHRpcGFydBgGIAEoCBIuCgtjcmVkZW50aWFscxgIIAEoDjIZLmF2aW9uLkNvbnRlbnRDcmVkZW50aWFscyKcAgoaUmVxdWVzdE1lZGlhVXBsb2FkUmVzcG9uc2USEAoIbWVkaWFfaWQYASABKAkSEgoKdXBsb2FkX3VybBgCIAEoCRJMCg51cGxvYWRfaGVhZGVycxgDIAMoCzI0LmF2aW9uLlJlcXVlc3RNZWRpYVVwbG9hZFJlc3BvbnNlLlVwbG9hZEhlYWRlcnNFbnRyeRIuCgpleHBpcmVzX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCgl1cGxvYWRfaWQYBSABKAkSEQoJcGFydF9zaXplGAYgASgDGjQKElVwbG9hZEhlYWRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIkEKGkNvbXBsZXRlTWVkaWFVcGxvYWRSZXF1ZXN0EhAKCG1lZGlhX2lkGAEgASgJEhEKCXVwbG9hZF9pZBgCIAEoCSIdChtDb21wbGV0ZU1lZGlhVXBsb2FkUmVzcG9uc2UiLQoXQ2FjaGVSZW1vdGVNZWRpYVJlcXVlc3QSEgoKcmVtb3RlX3VybBgBIAEoCSJNChhDYWNoZVJlbW90ZU1lZGlhUmVzcG9uc2USDgoGc3RhdHVzGAEgASgJEg8KB3Rhc2tfaWQYAiABKAkSEAoIbWVkaWFfaWQYAyABKAkiKQoVR2V0TWVkaWFTdGF0dXNSZXF1ZXN0EhAKCG1lZGlhX2lkGAEgASgJIuAECgtNZWRpYVN0YXR1cxIQCghtZWRpYV9pZBgBIAEoCRInCgVzdGF0ZRgCIAEoDjIYLmF2aW9uLk1lZGlhU3RhdHVzLlN0YXRlEg4KBnJlYXNvbhgDIAEoCRIRCglyZXRyeWFibGUYBCABKAgSFAoMY29udGVudF90eXBlGAUgASgJEgwKBHNpemUYBiABKAMSDQoFd2lkdGgYByABKAUSDgoGaGVpZ2h0GAggASgFEisKCGR1cmF0aW9uGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhAKCGFuaW1hdGVkGAogASgIEhAKCGJsdXJoYXNoGAsgASgJEjYKCnRodW1ibmFpbHMYDCADKAsyIi5hdmlvbi5NZWRpYVN0YXR1cy5UaHVtYm5haWxzRW50cnkSDAoEcGF0aBgNIAEoCRINCgVvd25lchgOIAEoCRIqCgp2aXNpYmlsaXR5GA8gASgOMhYuYXZpb24uTWVkaWFWaXNpYmlsaXR5EhcKD2hhc19jcmVkZW50aWFscxgQIAEoCBIYChBjcmVkZW50aWFsc19wYXRoGBEgASgJEhAKCHdhdmVmb3JtGBIgASgMGjEKD1RodW1ibmFpbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBImYKBVN0YXRlEhUKEVNUQVRFX1VOU1BFQ0lGSUVEEAASEgoOUEVORElOR19VUExPQUQQARIOCgpQUk9DRVNTSU5HEAISCQoFUkVBRFkQAxIKCgZGQUlMRUQQBBILCgdERUxFVEVEEAUiTgoWU2lnblVwbG9hZFBhcnRzUmVxdWVzdBIQCghtZWRpYV9pZBgBIAEoCRIRCgl1cGxvYWRfaWQYAiABKAkSDwoHbnVtYmVycxgDIAMoBSJrChdTaWduVXBsb2FkUGFydHNSZXNwb25zZRIgCgVwYXJ0cxgBIAMoCzIRLmF2aW9uLlVwbG9hZFBhcnQSLgoKZXhwaXJlc19hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAixgEKClVwbG9hZFBhcnQSDgoGbnVtYmVyGAEgASgFEg4KBm9mZnNldBgCIAEoAxIMCgRzaXplGAMgASgDEgsKA3VybBgEIAEoCRIvCgdoZWFkZXJzGAUgAygLMh4uYXZpb24uVXBsb2FkUGFydC5IZWFkZXJzRW50cnkSDgoGc3RvcmVkGAYgASgIEgwKBGV0YWcYByABKAkaLgoMSGVhZGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiPgoXQWJvcnRNZWRpYVVwbG9hZFJlcXVlc3QSEAoIbWVkaWFfaWQYASABKAkSEQoJdXBsb2FkX2lkGAIgASgJIhoKGEFib3J0TWVkaWFVcGxvYWRSZXNwb25zZSIuCg9HZXRVc2FnZVJlcXVlc3QSDQoFb3duZXIYASABKAkSDAoEaG9zdBgCIAEoCSIwChBHZXRVc2FnZVJlc3BvbnNlEg0KBWJ5dGVzGAEgASgDEg0KBWNvdW50GAIgASgDIlsKFUxpc3RPd25lck1lZGlhUmVxdWVzdBINCgVvd25lchgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCRIMCgRob3N0GAQgASgJIlMKFkxpc3RPd25lck1lZGlhUmVzcG9uc2USIAoFbWVkaWEYASADKAsyES5hdmlvbi5Pd25lZE1lZGlhEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJZCgpPd25lZE1lZGlhEhAKCG1lZGlhX2lkGAEgASgJEg0KBWJ5dGVzGAIgASgDEioKCnZpc2liaWxpdHkYAyABKA4yFi5hdmlvbi5NZWRpYVZpc2liaWxpdHkiYAoSRGVsZXRlTWVkaWFSZXF1ZXN0EhEKCW1lZGlhX2lkcxgBIAMoCRIoCgVkZWxheRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhINCgVvd25lchgDIAEoCSIoChNEZWxldGVNZWRpYVJlc3BvbnNlEhEKCW5vdF9vd25lZBgBIAMoCSIpChRVbmRlbGV0ZU1lZGlhUmVxdWVzdBIRCgltZWRpYV9pZHMYASADKAkiXQoVVW5kZWxldGVNZWRpYVJlc3BvbnNlEhAKCHJlc3RvcmVkGAEgAygJEgwKBGdvbmUYAiADKAkSDwoHYmxvY2tlZBgDIAMoCRITCgtub3RfZGVsZXRlZBgEIAMoCSJKChFCbG9ja01lZGlhUmVxdWVzdBIQCghtZWRpYV9pZBgBIAEoCRIMCgRub3RlGAIgASgJEhUKDWtlZXBfZXZpZGVuY2UYAyABKAgiJAoSQmxvY2tNZWRpYVJlc3BvbnNlEg4KBmNvcGllcxgBIAEoAyInChNVbmJsb2NrTWVkaWFSZXF1ZXN0EhAKCG1lZGlhX2lkGAEgASgJIhYKFFVuYmxvY2tNZWRpYVJlc3BvbnNlIkwKEEJsb2NrSG9zdFJlcXVlc3QSDAoEaG9zdBgBIAEoCRINCgVleGFjdBgCIAEoCBIMCgRub3RlGAMgASgJEg0KBXB1cmdlGAQgASgIIiIKEUJsb2NrSG9zdFJlc3BvbnNlEg0KBWZvdW5kGAEgASgDIiIKElVuYmxvY2tIb3N0UmVxdWVzdBIMCgRob3N0GAEgASgJIhUKE1VuYmxvY2tIb3N0UmVzcG9uc2UiQAoXTGlzdEJsb2NrZWRIb3N0c1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiVgoYTGlzdEJsb2NrZWRIb3N0c1Jlc3BvbnNlEiEKBWhvc3RzGAEgAygLMhIuYXZpb24uQmxvY2tlZEhvc3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIm8KC0Jsb2NrZWRIb3N0EgwKBGhvc3QYASABKAkSDQoFZXhhY3QYAiABKAgSDAoEbm90ZRgDIAEoCRIpCgVzaW5jZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCgoCYnkYBSABKAkiGAoWR2V0Q2FwYWJpbGl0aWVzUmVxdWVzdCLkAwoMQ2FwYWJpbGl0aWVzEhcKD21heF9pbWFnZV9ieXRlcxgBIAEoAxIXCg9tYXhfdmlkZW9fYnl0ZXMYAiABKAMSEgoKbWF4X3BpeGVscxgDIAEoAxIvCgxtYXhfZHVyYXRpb24YBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFQoNY29udGVudF90eXBlcxgFIAMoCRJACg90aHVtYm5haWxfc2l6ZXMYBiADKAsyJy5hdmlvbi5DYXBhYmlsaXRpZXMuVGh1bWJuYWlsU2l6ZXNFbnRyeRIRCgltdWx0aXBhcnQYByABKAgSGwoTbXVsdGlwYXJ0X3RocmVzaG9sZBgIIAEoAxIXCg9tYXhfYXVkaW9fYnl0ZXMYCSABKAMSJQoHcmVhc29ucxgKIAMoCzIULmF2aW9uLkZhaWx1cmVSZWFzb24SEgoKbWF4X2FzcGVjdBgLIAEoAxISCgptYXhfZnJhbWVzGAwgASgDEjUKEm1heF9hdWRpb19kdXJhdGlvbhgOIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbho1ChNUaHVtYm5haWxTaXplc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBToCOAEiQgoNRmFpbHVyZVJlYXNvbhIMCgRjb2RlGAEgASgJEhAKCHNlbnRlbmNlGAIgASgJEhEKCXJldHJ5YWJsZRgDIAEoCCpuCg9NZWRpYVZpc2liaWxpdHkSIAocTUVESUFfVklTSUJJTElUWV9VTlNQRUNJRklFRBAAEhsKF01FRElBX1ZJU0lCSUxJVFlfUFVCTElDEAESHAoYTUVESUFfVklTSUJJTElUWV9QUklWQVRFEAIqdQoSQ29udGVudENyZWRlbnRpYWxzEiMKH0NPTlRFTlRfQ1JFREVOVElBTFNfVU5TUEVDSUZJRUQQABIcChhDT05URU5UX0NSRURFTlRJQUxTX0RST1AQARIcChhDT05URU5UX0NSRURFTlRJQUxTX0tFRVAQAjKbCgoMTWVkaWFTZXJ2aWNlElkKElJlcXVlc3RNZWRpYVVwbG9hZBIgLmF2aW9uLlJlcXVlc3RNZWRpYVVwbG9hZFJlcXVlc3QaIS5hdmlvbi5SZXF1ZXN0TWVkaWFVcGxvYWRSZXNwb25zZRJcChNDb21wbGV0ZU1lZGlhVXBsb2FkEiEuYXZpb24uQ29tcGxldGVNZWRpYVVwbG9hZFJlcXVlc3QaIi5hdmlvbi5Db21wbGV0ZU1lZGlhVXBsb2FkUmVzcG9uc2USUwoQQ2FjaGVSZW1vdGVNZWRpYRIeLmF2aW9uLkNhY2hlUmVtb3RlTWVkaWFSZXF1ZXN0Gh8uYXZpb24uQ2FjaGVSZW1vdGVNZWRpYVJlc3BvbnNlEkIKDkdldE1lZGlhU3RhdHVzEhwuYXZpb24uR2V0TWVkaWFTdGF0dXNSZXF1ZXN0GhIuYXZpb24uTWVkaWFTdGF0dXMSRgoQV2F0Y2hNZWRpYVN0YXR1cxIcLmF2aW9uLkdldE1lZGlhU3RhdHVzUmVxdWVzdBoSLmF2aW9uLk1lZGlhU3RhdHVzMAESUAoPU2lnblVwbG9hZFBhcnRzEh0uYXZpb24uU2lnblVwbG9hZFBhcnRzUmVxdWVzdBoeLmF2aW9uLlNpZ25VcGxvYWRQYXJ0c1Jlc3BvbnNlElMKEEFib3J0TWVkaWFVcGxvYWQSHi5hdmlvbi5BYm9ydE1lZGlhVXBsb2FkUmVxdWVzdBofLmF2aW9uLkFib3J0TWVkaWFVcGxvYWRSZXNwb25zZRI7CghHZXRVc2FnZRIWLmF2aW9uLkdldFVzYWdlUmVxdWVzdBoXLmF2aW9uLkdldFVzYWdlUmVzcG9uc2USTQoOTGlzdE93bmVyTWVkaWESHC5hdmlvbi5MaXN0T3duZXJNZWRpYVJlcXVlc3QaHS5hdmlvbi5MaXN0T3duZXJNZWRpYVJlc3BvbnNlEkQKC0RlbGV0ZU1lZGlhEhkuYXZpb24uRGVsZXRlTWVkaWFSZXF1ZXN0GhouYXZpb24uRGVsZXRlTWVkaWFSZXNwb25zZRJKCg1VbmRlbGV0ZU1lZGlhEhsuYXZpb24uVW5kZWxldGVNZWRpYVJlcXVlc3QaHC5hdmlvbi5VbmRlbGV0ZU1lZGlhUmVzcG9uc2USQQoKQmxvY2tNZWRpYRIYLmF2aW9uLkJsb2NrTWVkaWFSZXF1ZXN0GhkuYXZpb24uQmxvY2tNZWRpYVJlc3BvbnNlEkcKDFVuYmxvY2tNZWRpYRIaLmF2aW9uLlVuYmxvY2tNZWRpYVJlcXVlc3QaGy5hdmlvbi5VbmJsb2NrTWVkaWFSZXNwb25zZRI+CglCbG9ja0hvc3QSFy5hdmlvbi5CbG9ja0hvc3RSZXF1ZXN0GhguYXZpb24uQmxvY2tIb3N0UmVzcG9uc2USRAoLVW5ibG9ja0hvc3QSGS5hdmlvbi5VbmJsb2NrSG9zdFJlcXVlc3QaGi5hdmlvbi5VbmJsb2NrSG9zdFJlc3BvbnNlElMKEExpc3RCbG9ja2VkSG9zdHMSHi5hdmlvbi5MaXN0QmxvY2tlZEhvc3RzUmVxdWVzdBofLmF2aW9uLkxpc3RCbG9ja2VkSG9zdHNSZXNwb25zZRJFCg9HZXRDYXBhYmlsaXRpZXMSHS5hdmlvbi5HZXRDYXBhYmlsaXRpZXNSZXF1ZXN0GhMuYXZpb24uQ2FwYWJpbGl0aWVzQh1aG2F2aW9uLmV4YW1wbGUvbWVkaWEvYXZpb25wYmIGcHJvdG8z", [file_google_protobuf_timestamp, file_google_protobuf_duration]);
+  fileDesc("ChFhdmlvbi9tZWRpYS5wcm90bxIFYXZpb24i3wEKGVJlcXVlc3RNZWRpYVVwbG9hZFJlcXVlc3QSEAoIZmlsZW5hbWUYASABKAkSFAoMY29udGVudF90eXBlGAIgASgJEgwKBHNpemUYAyABKAMSDgoGc2hhMjU2GAQgASgMEg0KBW93bmVyGAUgASgJEhEKCW11bHRpcGFydBgGIAEoCBIqCgp2aXNpYmlsaXR5GAcgASgOMhYuYXZpb24uTWVkaWFWaXNpYmlsaXR5Ei4KC2NyZWRlbnRpYWxzGAggASgOMhkuYXZpb24uQ29udGVudENyZWRlbnRpYWxzIsgCChpSZXF1ZXN0TWVkaWFVcGxvYWRSZXNwb25zZRIQCghtZWRpYV9pZBgBIAEoCRISCgp1cGxvYWRfdXJsGAIgASgJEkwKDnVwbG9hZF9oZWFkZXJzGAMgAygLMjQuYXZpb24uUmVxdWVzdE1lZGlhVXBsb2FkUmVzcG9uc2UuVXBsb2FkSGVhZGVyc0VudHJ5Ei4KCmV4cGlyZXNfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXVwbG9hZF9pZBgFIAEoCRIRCglwYXJ0X3NpemUYBiABKAMSKgoKdmlzaWJpbGl0eRgHIAEoDjIWLmF2aW9uLk1lZGlhVmlzaWJpbGl0eRo0ChJVcGxvYWRIZWFkZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJBChpDb21wbGV0ZU1lZGlhVXBsb2FkUmVxdWVzdBIQCghtZWRpYV9pZBgBIAEoCRIRCgl1cGxvYWRfaWQYAiABKAkiHQobQ29tcGxldGVNZWRpYVVwbG9hZFJlc3BvbnNlIi0KF0NhY2hlUmVtb3RlTWVkaWFSZXF1ZXN0EhIKCnJlbW90ZV91cmwYASABKAkiTQoYQ2FjaGVSZW1vdGVNZWRpYVJlc3BvbnNlEg4KBnN0YXR1cxgBIAEoCRIPCgd0YXNrX2lkGAIgASgJEhAKCG1lZGlhX2lkGAMgASgJIikKFUdldE1lZGlhU3RhdHVzUmVxdWVzdBIQCghtZWRpYV9pZBgBIAEoCSLgBAoLTWVkaWFTdGF0dXMSEAoIbWVkaWFfaWQYASABKAkSJwoFc3RhdGUYAiABKA4yGC5hdmlvbi5NZWRpYVN0YXR1cy5TdGF0ZRIOCgZyZWFzb24YAyABKAkSEQoJcmV0cnlhYmxlGAQgASgIEhQKDGNvbnRlbnRfdHlwZRgFIAEoCRIMCgRzaXplGAYgASgDEg0KBXdpZHRoGAcgASgFEg4KBmhlaWdodBgIIAEoBRIrCghkdXJhdGlvbhgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghhbmltYXRlZBgKIAEoCBIQCghibHVyaGFzaBgLIAEoCRI2Cgp0aHVtYm5haWxzGAwgAygLMiIuYXZpb24uTWVkaWFTdGF0dXMuVGh1bWJuYWlsc0VudHJ5EgwKBHBhdGgYDSABKAkSDQoFb3duZXIYDiABKAkSKgoKdmlzaWJpbGl0eRgPIAEoDjIWLmF2aW9uLk1lZGlhVmlzaWJpbGl0eRIXCg9oYXNfY3JlZGVudGlhbHMYECABKAgSGAoQY3JlZGVudGlhbHNfcGF0aBgRIAEoCRIQCgh3YXZlZm9ybRgSIAEoDBoxCg9UaHVtYm5haWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJmCgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEhIKDlBFTkRJTkdfVVBMT0FEEAESDgoKUFJPQ0VTU0lORxACEgkKBVJFQURZEAMSCgoGRkFJTEVEEAQSCwoHREVMRVRFRBAFIk4KFlNpZ25VcGxvYWRQYXJ0c1JlcXVlc3QSEAoIbWVkaWFfaWQYASABKAkSEQoJdXBsb2FkX2lkGAIgASgJEg8KB251bWJlcnMYAyADKAUiawoXU2lnblVwbG9hZFBhcnRzUmVzcG9uc2USIAoFcGFydHMYASADKAsyES5hdmlvbi5VcGxvYWRQYXJ0Ei4KCmV4cGlyZXNfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIsYBCgpVcGxvYWRQYXJ0Eg4KBm51bWJlchgBIAEoBRIOCgZvZmZzZXQYAiABKAMSDAoEc2l6ZRgDIAEoAxILCgN1cmwYBCABKAkSLwoHaGVhZGVycxgFIAMoCzIeLmF2aW9uLlVwbG9hZFBhcnQuSGVhZGVyc0VudHJ5Eg4KBnN0b3JlZBgGIAEoCBIMCgRldGFnGAcgASgJGi4KDEhlYWRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIj4KF0Fib3J0TWVkaWFVcGxvYWRSZXF1ZXN0EhAKCG1lZGlhX2lkGAEgASgJEhEKCXVwbG9hZF9pZBgCIAEoCSIaChhBYm9ydE1lZGlhVXBsb2FkUmVzcG9uc2UiLgoPR2V0VXNhZ2VSZXF1ZXN0Eg0KBW93bmVyGAEgASgJEgwKBGhvc3QYAiABKAkiMAoQR2V0VXNhZ2VSZXNwb25zZRINCgVieXRlcxgBIAEoAxINCgVjb3VudBgCIAEoAyJbChVMaXN0T3duZXJNZWRpYVJlcXVlc3QSDQoFb3duZXIYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSDAoEaG9zdBgEIAEoCSJTChZMaXN0T3duZXJNZWRpYVJlc3BvbnNlEiAKBW1lZGlhGAEgAygLMhEuYXZpb24uT3duZWRNZWRpYRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiWQoKT3duZWRNZWRpYRIQCghtZWRpYV9pZBgBIAEoCRINCgVieXRlcxgCIAEoAxIqCgp2aXNpYmlsaXR5GAMgASgOMhYuYXZpb24uTWVkaWFWaXNpYmlsaXR5ImAKEkRlbGV0ZU1lZGlhUmVxdWVzdBIRCgltZWRpYV9pZHMYASADKAkSKAoFZGVsYXkYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDQoFb3duZXIYAyABKAkiKAoTRGVsZXRlTWVkaWFSZXNwb25zZRIRCglub3Rfb3duZWQYASADKAkiKQoUVW5kZWxldGVNZWRpYVJlcXVlc3QSEQoJbWVkaWFfaWRzGAEgAygJIl0KFVVuZGVsZXRlTWVkaWFSZXNwb25zZRIQCghyZXN0b3JlZBgBIAMoCRIMCgRnb25lGAIgAygJEg8KB2Jsb2NrZWQYAyADKAkSEwoLbm90X2RlbGV0ZWQYBCADKAkiYwoUU2lnbk1lZGlhVXJsc1JlcXVlc3QSEQoJbWVkaWFfaWRzGAEgAygJEiYKA3R0bBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghhdWRpZW5jZRgDIAEoCSKwAQoVU2lnbk1lZGlhVXJsc1Jlc3BvbnNlEjgKBnRva2VucxgBIAMoCzIoLmF2aW9uLlNpZ25NZWRpYVVybHNSZXNwb25zZS5Ub2tlbnNFbnRyeRIuCgpleHBpcmVzX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBotCgtUb2tlbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIj0KFlJldm9rZU1lZGlhVXJsc1JlcXVlc3QSEQoJbWVkaWFfaWRzGAEgAygJEhAKCGF1ZGllbmNlGAIgASgJIhkKF1Jldm9rZU1lZGlhVXJsc1Jlc3BvbnNlIkoKEUJsb2NrTWVkaWFSZXF1ZXN0EhAKCG1lZGlhX2lkGAEgASgJEgwKBG5vdGUYAiABKAkSFQoNa2VlcF9ldmlkZW5jZRgDIAEoCCIkChJCbG9ja01lZGlhUmVzcG9uc2USDgoGY29waWVzGAEgASgDIicKE1VuYmxvY2tNZWRpYVJlcXVlc3QSEAoIbWVkaWFfaWQYASABKAkiFgoUVW5ibG9ja01lZGlhUmVzcG9uc2UiTAoQQmxvY2tIb3N0UmVxdWVzdBIMCgRob3N0GAEgASgJEg0KBWV4YWN0GAIgASgIEgwKBG5vdGUYAyABKAkSDQoFcHVyZ2UYBCABKAgiIgoRQmxvY2tIb3N0UmVzcG9uc2USDQoFZm91bmQYASABKAMiIgoSVW5ibG9ja0hvc3RSZXF1ZXN0EgwKBGhvc3QYASABKAkiFQoTVW5ibG9ja0hvc3RSZXNwb25zZSJAChdMaXN0QmxvY2tlZEhvc3RzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJWChhMaXN0QmxvY2tlZEhvc3RzUmVzcG9uc2USIQoFaG9zdHMYASADKAsyEi5hdmlvbi5CbG9ja2VkSG9zdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkibwoLQmxvY2tlZEhvc3QSDAoEaG9zdBgBIAEoCRINCgVleGFjdBgCIAEoCBIMCgRub3RlGAMgASgJEikKBXNpbmNlGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIKCgJieRgFIAEoCSIYChZHZXRDYXBhYmlsaXRpZXNSZXF1ZXN0IvsDCgxDYXBhYmlsaXRpZXMSFwoPbWF4X2ltYWdlX2J5dGVzGAEgASgDEhcKD21heF92aWRlb19ieXRlcxgCIAEoAxISCgptYXhfcGl4ZWxzGAMgASgDEi8KDG1heF9kdXJhdGlvbhgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg1jb250ZW50X3R5cGVzGAUgAygJEkAKD3RodW1ibmFpbF9zaXplcxgGIAMoCzInLmF2aW9uLkNhcGFiaWxpdGllcy5UaHVtYm5haWxTaXplc0VudHJ5EhEKCW11bHRpcGFydBgHIAEoCBIbChNtdWx0aXBhcnRfdGhyZXNob2xkGAggASgDEhcKD21heF9hdWRpb19ieXRlcxgJIAEoAxIlCgdyZWFzb25zGAogAygLMhQuYXZpb24uRmFpbHVyZVJlYXNvbhISCgptYXhfYXNwZWN0GAsgASgDEhIKCm1heF9mcmFtZXMYDCABKAMSFQoNcHJpdmF0ZV9tZWRpYRgNIAEoCBI1ChJtYXhfYXVkaW9fZHVyYXRpb24YDiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24aNQoTVGh1bWJuYWlsU2l6ZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAU6AjgBIkIKDUZhaWx1cmVSZWFzb24SDAoEY29kZRgBIAEoCRIQCghzZW50ZW5jZRgCIAEoCRIRCglyZXRyeWFibGUYAyABKAgqbgoPTWVkaWFWaXNpYmlsaXR5EiAKHE1FRElBX1ZJU0lCSUxJVFlfVU5TUEVDSUZJRUQQABIbChdNRURJQV9WSVNJQklMSVRZX1BVQkxJQxABEhwKGE1FRElBX1ZJU0lCSUxJVFlfUFJJVkFURRACKnUKEkNvbnRlbnRDcmVkZW50aWFscxIjCh9DT05URU5UX0NSRURFTlRJQUxTX1VOU1BFQ0lGSUVEEAASHAoYQ09OVEVOVF9DUkVERU5USUFMU19EUk9QEAESHAoYQ09OVEVOVF9DUkVERU5USUFMU19LRUVQEAIyuQsKDE1lZGlhU2VydmljZRJZChJSZXF1ZXN0TWVkaWFVcGxvYWQSIC5hdmlvbi5SZXF1ZXN0TWVkaWFVcGxvYWRSZXF1ZXN0GiEuYXZpb24uUmVxdWVzdE1lZGlhVXBsb2FkUmVzcG9uc2USXAoTQ29tcGxldGVNZWRpYVVwbG9hZBIhLmF2aW9uLkNvbXBsZXRlTWVkaWFVcGxvYWRSZXF1ZXN0GiIuYXZpb24uQ29tcGxldGVNZWRpYVVwbG9hZFJlc3BvbnNlElMKEENhY2hlUmVtb3RlTWVkaWESHi5hdmlvbi5DYWNoZVJlbW90ZU1lZGlhUmVxdWVzdBofLmF2aW9uLkNhY2hlUmVtb3RlTWVkaWFSZXNwb25zZRJCCg5HZXRNZWRpYVN0YXR1cxIcLmF2aW9uLkdldE1lZGlhU3RhdHVzUmVxdWVzdBoSLmF2aW9uLk1lZGlhU3RhdHVzEkYKEFdhdGNoTWVkaWFTdGF0dXMSHC5hdmlvbi5HZXRNZWRpYVN0YXR1c1JlcXVlc3QaEi5hdmlvbi5NZWRpYVN0YXR1czABElAKD1NpZ25VcGxvYWRQYXJ0cxIdLmF2aW9uLlNpZ25VcGxvYWRQYXJ0c1JlcXVlc3QaHi5hdmlvbi5TaWduVXBsb2FkUGFydHNSZXNwb25zZRJTChBBYm9ydE1lZGlhVXBsb2FkEh4uYXZpb24uQWJvcnRNZWRpYVVwbG9hZFJlcXVlc3QaHy5hdmlvbi5BYm9ydE1lZGlhVXBsb2FkUmVzcG9uc2USOwoIR2V0VXNhZ2USFi5hdmlvbi5HZXRVc2FnZVJlcXVlc3QaFy5hdmlvbi5HZXRVc2FnZVJlc3BvbnNlEk0KDkxpc3RPd25lck1lZGlhEhwuYXZpb24uTGlzdE93bmVyTWVkaWFSZXF1ZXN0Gh0uYXZpb24uTGlzdE93bmVyTWVkaWFSZXNwb25zZRJECgtEZWxldGVNZWRpYRIZLmF2aW9uLkRlbGV0ZU1lZGlhUmVxdWVzdBoaLmF2aW9uLkRlbGV0ZU1lZGlhUmVzcG9uc2USSgoNVW5kZWxldGVNZWRpYRIbLmF2aW9uLlVuZGVsZXRlTWVkaWFSZXF1ZXN0GhwuYXZpb24uVW5kZWxldGVNZWRpYVJlc3BvbnNlEkoKDVNpZ25NZWRpYVVybHMSGy5hdmlvbi5TaWduTWVkaWFVcmxzUmVxdWVzdBocLmF2aW9uLlNpZ25NZWRpYVVybHNSZXNwb25zZRJQCg9SZXZva2VNZWRpYVVybHMSHS5hdmlvbi5SZXZva2VNZWRpYVVybHNSZXF1ZXN0Gh4uYXZpb24uUmV2b2tlTWVkaWFVcmxzUmVzcG9uc2USQQoKQmxvY2tNZWRpYRIYLmF2aW9uLkJsb2NrTWVkaWFSZXF1ZXN0GhkuYXZpb24uQmxvY2tNZWRpYVJlc3BvbnNlEkcKDFVuYmxvY2tNZWRpYRIaLmF2aW9uLlVuYmxvY2tNZWRpYVJlcXVlc3QaGy5hdmlvbi5VbmJsb2NrTWVkaWFSZXNwb25zZRI+CglCbG9ja0hvc3QSFy5hdmlvbi5CbG9ja0hvc3RSZXF1ZXN0GhguYXZpb24uQmxvY2tIb3N0UmVzcG9uc2USRAoLVW5ibG9ja0hvc3QSGS5hdmlvbi5VbmJsb2NrSG9zdFJlcXVlc3QaGi5hdmlvbi5VbmJsb2NrSG9zdFJlc3BvbnNlElMKEExpc3RCbG9ja2VkSG9zdHMSHi5hdmlvbi5MaXN0QmxvY2tlZEhvc3RzUmVxdWVzdBofLmF2aW9uLkxpc3RCbG9ja2VkSG9zdHNSZXNwb25zZRJFCg9HZXRDYXBhYmlsaXRpZXMSHS5hdmlvbi5HZXRDYXBhYmlsaXRpZXNSZXF1ZXN0GhMuYXZpb24uQ2FwYWJpbGl0aWVzQh1aG2F2aW9uLmV4YW1wbGUvbWVkaWEvYXZpb25wYmIGcHJvdG8z", [file_google_protobuf_timestamp, file_google_protobuf_duration]);
 
 /**
  * @generated from message avion.RequestMediaUploadRequest
@@ -53,6 +53,11 @@ export type RequestMediaUploadRequest = Message<"avion.RequestMediaUploadRequest
    * @generated from field: bool multipart = 6;
    */
   multipart: boolean;
+
+  /**
+   * @generated from field: avion.MediaVisibility visibility = 7;
+   */
+  visibility: MediaVisibility;
 
   /**
    * what becomes of content credentials (C2PA) in the file
@@ -110,6 +115,13 @@ export type RequestMediaUploadResponse = Message<"avion.RequestMediaUploadRespon
    * @generated from field: int64 part_size = 6;
    */
   partSize: bigint;
+
+  /**
+   * compare it before you hand out the URL: an older replica drops the wish
+   *
+   * @generated from field: avion.MediaVisibility visibility = 7;
+   */
+  visibility: MediaVisibility;
 };
 
 /**
@@ -290,7 +302,7 @@ export type MediaStatus = Message<"avion.MediaStatus"> & {
   thumbnails: { [key: string]: string };
 
   /**
-   * origin path of the original
+   * origin path of the original; paths of private media have a literal "{token}"
    *
    * @generated from field: string path = 13;
    */
@@ -738,6 +750,100 @@ export const UndeleteMediaResponseSchema: GenMessage<UndeleteMediaResponse> = /*
   messageDesc(file_avion_media, 21);
 
 /**
+ * @generated from message avion.SignMediaUrlsRequest
+ */
+export type SignMediaUrlsRequest = Message<"avion.SignMediaUrlsRequest"> & {
+  /**
+   * of private media, at most 1,000
+   *
+   * @generated from field: repeated string media_ids = 1;
+   */
+  mediaIds: string[];
+
+  /**
+   * of the tokens; none: the setting
+   *
+   * @generated from field: google.protobuf.Duration ttl = 2;
+   */
+  ttl?: Duration | undefined;
+
+  /**
+   * [A-Za-z0-9._:-]{0,255}, opaque: for whom the tokens are
+   *
+   * @generated from field: string audience = 3;
+   */
+  audience: string;
+};
+
+/**
+ * Describes the message avion.SignMediaUrlsRequest.
+ * Use `create(SignMediaUrlsRequestSchema)` to create a new message.
+ */
+export const SignMediaUrlsRequestSchema: GenMessage<SignMediaUrlsRequest> = /*@__PURE__*/
+  messageDesc(file_avion_media, 22);
+
+/**
+ * @generated from message avion.SignMediaUrlsResponse
+ */
+export type SignMediaUrlsResponse = Message<"avion.SignMediaUrlsResponse"> & {
+  /**
+   * by media id; deleted media have none
+   *
+   * @generated from field: map<string, string> tokens = 1;
+   */
+  tokens: { [key: string]: string };
+
+  /**
+   * @generated from field: google.protobuf.Timestamp expires_at = 2;
+   */
+  expiresAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message avion.SignMediaUrlsResponse.
+ * Use `create(SignMediaUrlsResponseSchema)` to create a new message.
+ */
+export const SignMediaUrlsResponseSchema: GenMessage<SignMediaUrlsResponse> = /*@__PURE__*/
+  messageDesc(file_avion_media, 23);
+
+/**
+ * @generated from message avion.RevokeMediaUrlsRequest
+ */
+export type RevokeMediaUrlsRequest = Message<"avion.RevokeMediaUrlsRequest"> & {
+  /**
+   * @generated from field: repeated string media_ids = 1;
+   */
+  mediaIds: string[];
+
+  /**
+   * whose tokens are refused from now on; none: all
+   *
+   * @generated from field: string audience = 2;
+   */
+  audience: string;
+};
+
+/**
+ * Describes the message avion.RevokeMediaUrlsRequest.
+ * Use `create(RevokeMediaUrlsRequestSchema)` to create a new message.
+ */
+export const RevokeMediaUrlsRequestSchema: GenMessage<RevokeMediaUrlsRequest> = /*@__PURE__*/
+  messageDesc(file_avion_media, 24);
+
+/**
+ * @generated from message avion.RevokeMediaUrlsResponse
+ */
+export type RevokeMediaUrlsResponse = Message<"avion.RevokeMediaUrlsResponse"> & {
+};
+
+/**
+ * Describes the message avion.RevokeMediaUrlsResponse.
+ * Use `create(RevokeMediaUrlsResponseSchema)` to create a new message.
+ */
+export const RevokeMediaUrlsResponseSchema: GenMessage<RevokeMediaUrlsResponse> = /*@__PURE__*/
+  messageDesc(file_avion_media, 25);
+
+/**
  * @generated from message avion.BlockMediaRequest
  */
 export type BlockMediaRequest = Message<"avion.BlockMediaRequest"> & {
@@ -762,7 +868,7 @@ export type BlockMediaRequest = Message<"avion.BlockMediaRequest"> & {
  * Use `create(BlockMediaRequestSchema)` to create a new message.
  */
 export const BlockMediaRequestSchema: GenMessage<BlockMediaRequest> = /*@__PURE__*/
-  messageDesc(file_avion_media, 22);
+  messageDesc(file_avion_media, 26);
 
 /**
  * @generated from message avion.BlockMediaResponse
@@ -779,7 +885,7 @@ export type BlockMediaResponse = Message<"avion.BlockMediaResponse"> & {
  * Use `create(BlockMediaResponseSchema)` to create a new message.
  */
 export const BlockMediaResponseSchema: GenMessage<BlockMediaResponse> = /*@__PURE__*/
-  messageDesc(file_avion_media, 23);
+  messageDesc(file_avion_media, 27);
 
 /**
  * @generated from message avion.UnblockMediaRequest
@@ -796,7 +902,7 @@ export type UnblockMediaRequest = Message<"avion.UnblockMediaRequest"> & {
  * Use `create(UnblockMediaRequestSchema)` to create a new message.
  */
 export const UnblockMediaRequestSchema: GenMessage<UnblockMediaRequest> = /*@__PURE__*/
-  messageDesc(file_avion_media, 24);
+  messageDesc(file_avion_media, 28);
 
 /**
  * @generated from message avion.UnblockMediaResponse
@@ -809,7 +915,7 @@ export type UnblockMediaResponse = Message<"avion.UnblockMediaResponse"> & {
  * Use `create(UnblockMediaResponseSchema)` to create a new message.
  */
 export const UnblockMediaResponseSchema: GenMessage<UnblockMediaResponse> = /*@__PURE__*/
-  messageDesc(file_avion_media, 25);
+  messageDesc(file_avion_media, 29);
 
 /**
  * @generated from message avion.BlockHostRequest
@@ -845,7 +951,7 @@ export type BlockHostRequest = Message<"avion.BlockHostRequest"> & {
  * Use `create(BlockHostRequestSchema)` to create a new message.
  */
 export const BlockHostRequestSchema: GenMessage<BlockHostRequest> = /*@__PURE__*/
-  messageDesc(file_avion_media, 26);
+  messageDesc(file_avion_media, 30);
 
 /**
  * @generated from message avion.BlockHostResponse
@@ -862,7 +968,7 @@ export type BlockHostResponse = Message<"avion.BlockHostResponse"> & {
  * Use `create(BlockHostResponseSchema)` to create a new message.
  */
 export const BlockHostResponseSchema: GenMessage<BlockHostResponse> = /*@__PURE__*/
-  messageDesc(file_avion_media, 27);
+  messageDesc(file_avion_media, 31);
 
 /**
  * @generated from message avion.UnblockHostRequest
@@ -879,7 +985,7 @@ export type UnblockHostRequest = Message<"avion.UnblockHostRequest"> & {
  * Use `create(UnblockHostRequestSchema)` to create a new message.
  */
 export const UnblockHostRequestSchema: GenMessage<UnblockHostRequest> = /*@__PURE__*/
-  messageDesc(file_avion_media, 28);
+  messageDesc(file_avion_media, 32);
 
 /**
  * @generated from message avion.UnblockHostResponse
@@ -892,7 +998,7 @@ export type UnblockHostResponse = Message<"avion.UnblockHostResponse"> & {
  * Use `create(UnblockHostResponseSchema)` to create a new message.
  */
 export const UnblockHostResponseSchema: GenMessage<UnblockHostResponse> = /*@__PURE__*/
-  messageDesc(file_avion_media, 29);
+  messageDesc(file_avion_media, 33);
 
 /**
  * @generated from message avion.ListBlockedHostsRequest
@@ -914,7 +1020,7 @@ export type ListBlockedHostsRequest = Message<"avion.ListBlockedHostsRequest"> &
  * Use `create(ListBlockedHostsRequestSchema)` to create a new message.
  */
 export const ListBlockedHostsRequestSchema: GenMessage<ListBlockedHostsRequest> = /*@__PURE__*/
-  messageDesc(file_avion_media, 30);
+  messageDesc(file_avion_media, 34);
 
 /**
  * @generated from message avion.ListBlockedHostsResponse
@@ -936,7 +1042,7 @@ export type ListBlockedHostsResponse = Message<"avion.ListBlockedHostsResponse">
  * Use `create(ListBlockedHostsResponseSchema)` to create a new message.
  */
 export const ListBlockedHostsResponseSchema: GenMessage<ListBlockedHostsResponse> = /*@__PURE__*/
-  messageDesc(file_avion_media, 31);
+  messageDesc(file_avion_media, 35);
 
 /**
  * @generated from message avion.BlockedHost
@@ -973,7 +1079,7 @@ export type BlockedHost = Message<"avion.BlockedHost"> & {
  * Use `create(BlockedHostSchema)` to create a new message.
  */
 export const BlockedHostSchema: GenMessage<BlockedHost> = /*@__PURE__*/
-  messageDesc(file_avion_media, 32);
+  messageDesc(file_avion_media, 36);
 
 /**
  * @generated from message avion.GetCapabilitiesRequest
@@ -986,7 +1092,7 @@ export type GetCapabilitiesRequest = Message<"avion.GetCapabilitiesRequest"> & {
  * Use `create(GetCapabilitiesRequestSchema)` to create a new message.
  */
 export const GetCapabilitiesRequestSchema: GenMessage<GetCapabilitiesRequest> = /*@__PURE__*/
-  messageDesc(file_avion_media, 33);
+  messageDesc(file_avion_media, 37);
 
 /**
  * @generated from message avion.Capabilities
@@ -1053,6 +1159,11 @@ export type Capabilities = Message<"avion.Capabilities"> & {
   maxFrames: bigint;
 
   /**
+   * @generated from field: bool private_media = 13;
+   */
+  privateMedia: boolean;
+
+  /**
    * @generated from field: google.protobuf.Duration max_audio_duration = 14;
    */
   maxAudioDuration?: Duration | undefined;
@@ -1063,7 +1174,7 @@ export type Capabilities = Message<"avion.Capabilities"> & {
  * Use `create(CapabilitiesSchema)` to create a new message.
  */
 export const CapabilitiesSchema: GenMessage<Capabilities> = /*@__PURE__*/
-  messageDesc(file_avion_media, 34);
+  messageDesc(file_avion_media, 38);
 
 /**
  * @generated from message avion.FailureReason
@@ -1092,7 +1203,7 @@ export type FailureReason = Message<"avion.FailureReason"> & {
  * Use `create(FailureReasonSchema)` to create a new message.
  */
 export const FailureReasonSchema: GenMessage<FailureReason> = /*@__PURE__*/
-  messageDesc(file_avion_media, 35);
+  messageDesc(file_avion_media, 39);
 
 /**
  * @generated from enum avion.MediaVisibility
@@ -1253,6 +1364,26 @@ export const MediaService: GenService<{
     methodKind: "unary";
     input: typeof UndeleteMediaRequestSchema;
     output: typeof UndeleteMediaResponseSchema;
+  },
+  /**
+   * private media: gateway, activitypub
+   *
+   * @generated from rpc avion.MediaService.SignMediaUrls
+   */
+  signMediaUrls: {
+    methodKind: "unary";
+    input: typeof SignMediaUrlsRequestSchema;
+    output: typeof SignMediaUrlsResponseSchema;
+  },
+  /**
+   * gateway, activitypub
+   *
+   * @generated from rpc avion.MediaService.RevokeMediaUrls
+   */
+  revokeMediaUrls: {
+    methodKind: "unary";
+    input: typeof RevokeMediaUrlsRequestSchema;
+    output: typeof RevokeMediaUrlsResponseSchema;
   },
   /**
    * moderation

@@ -1,0 +1,1 @@
+"""Private media: tokens that open one media item, and their revocation."""

@@ -121,6 +121,7 @@ scale: ## a million tasks queued, delayed and given up: memory, figures, what on
 	@$(VENV)/python -m tests.scale.deletions
 	@$(VENV)/python -m tests.scale.copies
 	@$(VENV)/python -m tests.scale.lost
+	@$(VENV)/python -m tests.scale.replay
 	@$(VENV)/python -m tests.scale.fleet
 	@$(VENV)/python -m tests.scale.likeness
 	@$(VENV)/python -m tests.scale.flows

@@ -7,13 +7,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import permutations
 
 import pytest
 import trio
 
 from avion_media.common.errors import Deferred, Dependency, LeaseLost, Unavailable
+from avion_media.common.ids import unix_ms_of
 from avion_media.items.deletion import (
     NOTICES_GROUP,
     DeletionHandler,
@@ -24,6 +25,7 @@ from avion_media.items.deletion import (
     NoticeStream,
 )
 from avion_media.items.deletion.channel import write_heard
+from avion_media.items.deletion.journal import key_at
 from avion_media.items.deletion.notices import HEARD
 from tests.crash.stage import SERVED, Act, Stage, Steps, open_stages, stepped
 from tests.crash.test_deletion_wins import die, until_it_dies
@@ -243,13 +245,13 @@ async def test_the_entries_of_the_journal_need_no_order(new_stage: NewStage, his
     records, media_id = DeletionRecords(stage.redis), str(stage.media_id)
     expected = await records.get(media_id)
     assert expected is not None
-    entries = [entry async for batch in stage.journal().entries() for entry in batch]
+    entries = [entry async for _, batch in stage.journal().entries() for entry in batch]
     assert len(entries) == len(history)
     for order in permutations(entries):
         stage.client.flushall()
         current: set[int] = set()
         for entry in order:
-            current |= {mark.generation for mark in await records.restore_marks(entry.marks, entry.position)}
+            current |= {mark.generation for mark in await records.restore_marks(entry.marks)}
             if entry.issued is not None:
                 await records.restore_undeletes(entry.undeleted, entry.issued)
         record = await records.get(media_id)
@@ -309,8 +311,8 @@ async def test_an_attempt_during_a_replay_takes_nothing_away(new_stage: NewStage
 
         async def replay_half(stage: Stage = stage) -> None:
             await lose_an_overdue_deletion_and_its_undelete(stage)
-            entries = [entry async for batch in stage.journal().entries() for entry in batch]
-            await DeletionRecords(stage.redis).restore_marks(entries[0].marks, entries[0].position)
+            entries = [entry async for _, batch in stage.journal().entries() for entry in batch]
+            await DeletionRecords(stage.redis).restore_marks(entries[0].marks)
 
         steps = Steps({moment: replay_half})
         await stage.process(steps)
@@ -411,8 +413,15 @@ def fail_over(stage: Stage) -> Iterator[None]:
 
 def age(stage: Stage) -> None:
     """Let the entries of the journal grow old."""
-    for key, stored in list(stage.journaled.items()):
-        stage.journaled[key] = replace(stored, written=stored.written - DAYS_AGO)
+    for key in list(stage.journaled):
+        make_older(stage, key)
+
+
+def make_older(stage: Stage, key: str) -> None:
+    """Let one object of the journal be some days older, by its key and by the store."""
+    stored, name = stage.journaled.pop(key), key.rpartition("/")[2]
+    time = datetime.fromtimestamp(unix_ms_of(name) / 1000, UTC) - DAYS_AGO
+    stage.journaled[f"{key_at(time)}{name[10:]}"] = replace(stored, written=stored.written - DAYS_AGO)
 
 
 async def test_entries_are_pruned_once_they_cannot_matter(new_stage: NewStage) -> None:
@@ -461,7 +470,7 @@ async def test_a_deletion_that_is_undone_during_a_prune_stays_undone(new_stage: 
             assert await stage.undelete() is None
         # A prune that comes when only the first of them is old.
         first = min(stage.journaled, key=lambda key: stage.journaled[key].written)
-        stage.journaled[first] = replace(stage.journaled[first], written=stage.journaled[first].written - DAYS_AGO)
+        make_older(stage, first)
         await stage.replay().prune()
         stage.client.flushall()
         assert not await is_deleted(stage), (moment, steps.names)

@@ -6,7 +6,7 @@ an undelete undoes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -102,12 +102,13 @@ class DeletionRecord:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A valid deletion. ``fresh``: this call has created it."""
+    """A valid deletion. ``fresh``: this call has created it. ``position``: that of its notice, in the journal."""
 
     media_id: str
     generation: int
     due_ms: int
     fresh: bool
+    position: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,13 +228,16 @@ class DeletionRecords:
         }
         return {each for each in marks if (each.media_id, each.generation) in valid}
 
-    async def restore_marks(self, marks: Sequence[Mark], position: str) -> list[Mark]:
-        """Write marks that Redis may have lost; return those that are current."""
-        by_id = {mark.media_id: mark for mark in marks}
-        args = ("marked", position)
-        replies = await self._run(
-            scripts.RESTORE, by_id, args, lambda each: (by_id[each].generation, by_id[each].due_ms, each)
-        )
+    async def restore_marks(self, marks: Iterable[Mark]) -> list[Mark]:
+        """Write marks that Redis may have lost; return those that are current. Of one media item the newest counts, and of
+        several due times of it the earliest."""
+        by_id = {mark.media_id: mark for mark in sorted(marks, key=lambda each: (each.generation, -each.due_ms))}
+
+        def args_of(media_id: str) -> Sequence[Argument]:
+            mark = by_id[media_id]
+            return mark.generation, mark.due_ms, media_id, mark.position
+
+        replies = await self._run(scripts.RESTORE, by_id, ("marked",), args_of)
         return [by_id[media_id] for media_id, is_current in replies.items() if is_current]
 
     async def restore_undeletes(self, generations: Mapping[str, int], issued: Undelete) -> None:

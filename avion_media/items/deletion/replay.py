@@ -8,7 +8,9 @@ which can lose the last writes; then only entries since shortly before are repla
 
 A lookup reads the record and the completeness of its bucket in one step. So a media item whose deletion record was lost
 is never served: the lookup waits, or fails, until the replay is over. The same holds for the revocations of private
-media, which the replay restores as well.
+media, which the replay restores as well. Each replica also reads which media the journal names, which takes a fraction
+of the time of a replay, and serves all other public media meanwhile. A replay that ends early is continued by the next
+one.
 """
 
 from __future__ import annotations
@@ -16,17 +18,21 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 import trio
 
-from avion_media.backends.redis import Argument, Lock, Script
+from avion_media.backends.redis import Argument, Lock, Reply, Script
+from avion_media.common.concurrency import run_all
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.tasks import DELETE_QUEUE
 from avion_media.common.telemetry import get_logger
 from avion_media.items.deletion import scripts
-from avion_media.items.deletion.journal import DeletionJournal, JournalEntry
+from avion_media.items.deletion.journal import DeletionJournal, JournalEntry, key_at
+from avion_media.items.deletion.names import NamedMedia
 from avion_media.items.deletion.records import BUCKETS, DeletionRecords, Mark, complete_key, completeness_of, removal_id
 from avion_media.items.item import Items
 from avion_media.items.private.revocations import LOOK_UP, Revocation, Revocations, revocation_key
@@ -38,7 +44,8 @@ _POLL_S = 0.2  # how often a waiting replica checks
 _RETRY_S = 1.0  # pause between two attempts while the store or Redis is unavailable
 _MARGIN = timedelta(minutes=10)  # if the clock of Redis was set back
 _LOOKUP_S = 1.0
-_WAIT_S = 2.0  # how long a lookup waits for a replay
+_NOTE_S = 2.0  # how often a replay notes how far it got
+_WAIT_S = 5.0  # how long a lookup waits until the journal was read; a replay of 10^5 deletions can take longer
 _RETRY_AFTER_S = 2.0  # retry delay that clients get
 _AT_ONCE = 16  # in a cluster each bucket is a group of its own
 _log = get_logger()
@@ -46,6 +53,16 @@ T = TypeVar("T")
 
 Epochs = Mapping[str, str]
 """For each key of `complete_key`: the replay that made it complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A replay into one bucket. ``complete_until_ms``: its records up to then are complete; 0 if that is unknown."""
+
+    key: str
+    complete_until_ms: int
+    began: str
+    reached: str
 
 
 class JournalReplay:
@@ -64,13 +81,14 @@ class JournalReplay:
         self._keys = [complete_key(bucket) for bucket in buckets]
         self._replaying = trio.Lock()
         self._requested = trio.Event()
-        self._ended = trio.Event()
+        self._progress = trio.Event()  # the replay has ended, or the media that the journal names are known
+        self._named: NamedMedia | None = None
 
     async def is_deleted(self, media_id: str) -> bool:
         """Return whether a media item is deleted, for code that serves it.
 
-        Raises `Unavailable` after a second without a reply; with `Dependency.DELETIONS` if Redis has lost records and
-        `run` has not restored them within seconds.
+        Raises `Unavailable` after a second without a reply; with `Dependency.DELETIONS` if Redis has lost records,
+        the journal names the media item, and `run` has not restored its record within seconds.
         """
         return await self._restored(lambda: self._look_up(media_id))
 
@@ -81,12 +99,13 @@ class JournalReplay:
 
     async def _restored(self, look_up: Callable[[], Awaitable[T | None]]) -> T:
         """Return the result of a lookup, which is None if something that it needs may be lost."""
+        progress = self._progress
         found = await look_up()
-        if found is None:
-            self._requested.set()
-            with trio.move_on_after(self._wait_s):
-                await self._ended.wait()
-            with suppress(Unavailable):
+        with trio.move_on_after(self._wait_s), suppress(Unavailable):
+            while found is None:
+                self._requested.set()
+                await progress.wait()
+                progress = self._progress
                 found = await look_up()
         if found is None:
             raise Unavailable(Dependency.DELETIONS, "their journal is being replayed", _RETRY_AFTER_S)
@@ -95,8 +114,12 @@ class JournalReplay:
     async def _look_up(self, media_id: str) -> bool | None:
         """Return whether a media item is deleted; None if its record may be lost."""
         keys = (deletion_key(media_id), completeness_of(media_id))
-        state, is_complete = await self._redis.run(scripts.LOOK_UP, keys, within_s=_LOOKUP_S)
-        return state not in (b"", b"undeleted") if state or is_complete else None
+        state, is_complete, began = await self._redis.run(scripts.LOOK_UP, keys, within_s=_LOOKUP_S)
+        if state or is_complete:
+            return state not in (b"", b"undeleted")
+        if self._named is not None and began.decode() in self._named.replays and media_id.encode() not in self._named:
+            return False
+        return None
 
     async def _look_up_private(self, media_id: str, tag: str) -> tuple[bool, Revocation] | None:
         keys = (deletion_key(media_id), completeness_of(media_id), revocation_key(media_id))
@@ -108,15 +131,39 @@ class JournalReplay:
         """Replay the journal at the start, and whenever a lookup needs it. Never returns. Waits during outages."""
         while True:
             try:
-                await self.ensure_complete()
+                with trio.CancelScope() as scope:
+                    await run_all([partial(self._complete, scope), self._read_names])
             except Unavailable as error:
                 _log.warning("deletions.replay_backed_off", dependency=error.dependency, detail=error.detail)
                 await trio.sleep(_RETRY_S)
                 continue
-            self._ended.set()
-            self._ended = trio.Event()
+            self._named = None
+            self._note_progress()
             await self._requested.wait()
             self._requested = trio.Event()
+
+    async def _complete(self, scope: trio.CancelScope) -> None:
+        await self.ensure_complete()
+        scope.cancel()
+
+    def _note_progress(self) -> None:
+        self._progress.set()
+        self._progress = trio.Event()
+
+    async def _read_names(self) -> None:
+        """If records may be lost, read which media the journal names. All others can be served during the replay. Never
+        returns.
+
+        A deletion that comes meanwhile has its record. If Redis loses it, the replay that `_look_up` finds is another.
+        """
+        replays = {each.began for each in await self._begin()}
+        if replays:
+            named = NamedMedia(replays)
+            async for media_ids in self.journal.media_ids():
+                named.add(media_ids)
+            self._named = named
+            self._note_progress()
+        await trio.sleep_forever()
 
     async def ensure_complete(self) -> bool:
         """Replay the journal if records may be lost. One replica at a time does it. Return whether a replay was needed.
@@ -159,14 +206,16 @@ class JournalReplay:
     async def note_time(self) -> None:
         """Record that the records are complete now: see ``as_of`` in `_replay`. Once a minute is enough.
 
-        Entries that a replay set aside are restored if this version can read them.
+        The journal is compacted, and entries that a replay set aside are restored if this version can read them.
         """
         await self._run_on_all(scripts.NOTE_TIME)
+        await self.journal.compact()
         async for entry in self.journal.set_aside():
             await self._restore([entry])
 
     async def prune(self) -> int:
-        """Remove the entries of the journal that are too old to matter. Return how many."""
+        """Compact the journal, and remove what is too old to matter. Return how many objects that was."""
+        await self.journal.compact()
         return await self.journal.prune(self._unfinished)
 
     async def _unfinished(self, marks: Sequence[Mark]) -> set[Mark]:
@@ -177,30 +226,42 @@ class JournalReplay:
                 return unfinished
 
     async def _replay(self) -> None:
-        replay = secrets.token_hex(8)
-        times = await self._run_on_all(scripts.BEGIN_REPLAY, (replay,))
-        lost = [int(each) for each in times.values() if each]
-        if not lost:
+        begun = await self._begin()
+        if not begun:
             return
-        since = datetime.fromtimestamp(min(lost) / 1000, UTC) - _MARGIN if min(lost) else None
-        restored = 0
-        async for entries in self.journal.entries(since):
+        lost = min(each.complete_until_ms for each in begun)
+        lost_at = datetime.fromtimestamp(lost / 1000, UTC) - _MARGIN if lost else None
+        since = "" if lost_at is None else key_at(lost_at)
+        after = max(since, min(each.reached for each in begun))  # where another replica's attempt has ended
+        restored, noted_at = 0, trio.current_time()
+        async for reached, entries in self.journal.entries(after):
             restored += await self._restore(entries)
-        await self.revocations.restore(since)
-        await self._run_on_all(scripts.END_REPLAY, (replay,))
-        _log.info("deletions.replayed", since=str(since or ""), media=restored)
+            if trio.current_time() >= noted_at + _NOTE_S:
+                await self._note_reached(begun, reached)
+                noted_at = trio.current_time()
+        await self.revocations.restore(lost_at)
+        await self._note_reached(begun, "")
+        _log.info("deletions.replayed", after=after, media=restored)
+
+    async def _begin(self) -> list[_Begun]:
+        """Begin a replay for each bucket whose records may be lost, or continue the one that was begun."""
+        found = await self._run_on_all(scripts.BEGIN_REPLAY, (secrets.token_hex(8),))
+        begun = {key: [each.decode() for each in reply] for key, reply in found.items()}
+        return [_Begun(key, int(until), began, reached) for key, (until, began, reached) in begun.items() if until]
+
+    async def _note_reached(self, begun: Sequence[_Begun], reached: str) -> None:
+        """Record how far the replay got; without ``reached``: that it has ended."""
+        replays = {each.key: each.began for each in begun}
+        await self._redis.run_in_groups(
+            scripts.END_REPLAY, list(replays), (reached,), of_each=lambda key: (replays[key],), at_once=_AT_ONCE
+        )
 
     async def _restore(self, entries: Sequence[JournalEntry]) -> int:
-        restored = 0
+        current = await self.records.restore_marks(mark for entry in entries for mark in entry.marks)
+        await self.schedule_removals(current)
         for entry in entries:
-            restored += await self._restore_marks(entry.marks, entry.position)
             if entry.issued is not None:
                 await self.records.restore_undeletes(entry.undeleted, entry.issued)
-        return restored
-
-    async def _restore_marks(self, marks: Sequence[Mark], position: str) -> int:
-        current = await self.records.restore_marks(marks, position)
-        await self.schedule_removals(current)
         return len(current)
 
     async def _keys_of(self, media_ids: Iterable[str]) -> list[str]:
@@ -212,5 +273,5 @@ class JournalReplay:
         found = await self._redis.run_in_groups(scripts.READ_COMPLETENESS, keys, at_once=_AT_ONCE)
         return {key: replay.decode() for key, replay in found.items()}
 
-    async def _run_on_all(self, script: Script, args: Sequence[Argument] = ()) -> dict[str, bytes]:
+    async def _run_on_all(self, script: Script, args: Sequence[Argument] = ()) -> dict[str, Reply]:
         return await self._redis.run_in_groups(script, self._keys, args, at_once=_AT_ONCE)

@@ -181,7 +181,7 @@ class World:
     async def restore(self) -> None:
         marks = await self.records.mark(IDS, delay_s=0)
         self.other.delete(*map(deletion_key, IDS))
-        await self.records.restore_marks(marks, "")
+        await self.records.restore_marks(marks)
 
     async def replay_journal(self) -> None:
         self.other.delete(*map(complete_key, BUCKETS))
@@ -222,7 +222,10 @@ class World:
 
 
 class _Journal:
-    async def entries(self, _since: object = None) -> AsyncIterator[list[Any]]:
+    async def compact(self) -> None:
+        """Do nothing."""
+
+    async def entries(self, _after: str) -> AsyncIterator[tuple[str, list[Any]]]:
         return
         yield
 

@@ -2,16 +2,16 @@
 -- generation the undelete, unless its removal has begun; of its due times, the earliest. The removal of a deletion that is due may have begun before the loss.
 -- Then it is too late to undo it, but an undelete of the journal was in time.
 -- KEYS: records
--- ARGV: 'marked', position, then for each record: generation, due, media id
+-- ARGV: 'marked', then for each record: generation, due, media id, position
 --    or 'undeleted', time, position, lifetime in ms, then for each record: generation, media id
 -- Returns 1 for each media item that is now deleted with that generation.
 local kind, current = ARGV[1], {}
 
-local function restore_mark(key, state, generation, journaled, due, media_id)
+local function restore_mark(key, state, generation, journaled, due, media_id, position)
   local is_earlier = state == 'marked' and tonumber(due) < tonumber(redis.call('HGET', key, 'due'))
   if tonumber(journaled) > generation or (tonumber(journaled) == generation and is_earlier) then
     local is_due = tonumber(due) <= now_ms()
-    redis.call('HSET', key, 'state', 'marked', 'generation', journaled, 'due', due, 'absorbed', ARGV[2],
+    redis.call('HSET', key, 'state', 'marked', 'generation', journaled, 'due', due, 'absorbed', position,
       'too_late', is_due and 1 or 0)
     redis.call('PERSIST', key)
     announce(media_id)
@@ -35,7 +35,8 @@ for index, key in ipairs(KEYS) do
   local record = redis.call('HMGET', key, 'state', 'generation')
   local state, generation = record[1], tonumber(record[2] or 0)
   if kind == 'marked' then
-    current[index] = restore_mark(key, state, generation, ARGV[3 * index], ARGV[1 + 3 * index], ARGV[2 + 3 * index])
+    local at = 4 * index - 2
+    current[index] = restore_mark(key, state, generation, ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
   else
     current[index] = restore_undelete(key, state, generation, ARGV[3 + 2 * index], ARGV[4 + 2 * index])
   end

@@ -436,7 +436,7 @@ class _Deletions(RuleBasedStateMachine):
             return
         entry = self.journal[self.replaying.pop(which % len(self.replaying))]
         if isinstance(entry, Mark):
-            current = now(self.records.restore_marks([entry], ""))
+            current = now(self.records.restore_marks([entry]))
             self.tasks |= {mark.generation for mark in current}
         else:
             generation, issued = entry

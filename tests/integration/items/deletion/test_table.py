@@ -88,7 +88,7 @@ async def status(redis: Redis, _generation: int) -> str:
 async def restored_deletion(redis: Redis, generation: int) -> str:
     records = DeletionRecords(redis)
     before = await records.get(MEDIUM)
-    current = await records.restore_marks([Mark(MEDIUM, generation, 9_999_999_999_999, False)], BETWEEN)
+    current = await records.restore_marks([Mark(MEDIUM, generation, 9_999_999_999_999, False, BETWEEN)])
     return "" if await records.get(MEDIUM) != before else "same" if current else "ignored"
 
 
@@ -168,7 +168,7 @@ async def test_of_several_due_times_the_earliest_is_valid(redis: Redis, order: t
     assert await records.mark([MEDIUM], delay_s=HOUR_S) == [second]
     await redis.execute("DEL", "media_deletion:{m}m")
     for number in order:
-        await records.restore_marks([(first, second)[number]], "")
+        await records.restore_marks([(first, second)[number]])
     restored = await records.get(MEDIUM)
     assert restored is not None
     assert restored.due_ms == second.due_ms

@@ -30,7 +30,7 @@ class Redis:
         if self._hangs:
             await trio.sleep(within_s)
             raise Unavailable(Dependency.REDIS, "a test")
-        return [b"", 1]
+        return [b"", 1, b""]
 
 
 class Store:

@@ -132,11 +132,12 @@ class Console:
         guarded = self._gate.required(self._shielded(endpoint))
 
         async def page(request: Request) -> Response:
-            if not await self._gate.is_operator(request):
+            response = await guarded(request)
+            if response.status_code == 401:
                 path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
                 query = "" if path == "/console" else f"?{urlencode({'next': path})}"
                 return RedirectResponse(f"/console/login{query}", 303)
-            return self._hardened(request, await guarded(request))
+            return self._hardened(request, response)
 
         return page
 

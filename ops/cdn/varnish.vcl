@@ -17,6 +17,12 @@ sub vcl_recv {
     if (req.method != "PURGE" && req.method != "GET" && req.method != "HEAD") {
         return (synth(405));
     }
+    # Private media have a token in their paths, and no query. The origin checks each request; nothing of them is kept.
+    if (req.method != "PURGE" && req.url ~ "^/(media/[0-9A-Za-z]+/[0-9A-Za-z_-]{48}(/credentials)?|thumbnail/[a-z][a-z0-9_-]*/[0-9A-Za-z]+/[0-9A-Za-z_-]{48}(\.webp)?)$") {
+        unset req.http.Cookie;
+        unset req.http.Authorization;
+        return (pass);
+    }
     # One object, one entry: whatever a link has behind its path, and whoever asks.
     set req.url = regsub(req.url, "\?.*$", "");
     # The origin's paths, letter by letter: in another spelling (%6dedia) an object would be an entry that no purge

@@ -10,6 +10,7 @@ import httpx
 import pytest
 import redis
 
+from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, running, service_environment
 from tests.service.published import encode_id, original_key, thumbnail_key
@@ -37,7 +38,7 @@ def front(redis_of_module: str, bucket: S3Bucket) -> Iterator[tuple[str, Service
         HTTP__BIND=f"127.0.0.1:{origin_port}",
         HTTP__MODE="accel",
     )
-    with accelerating_nginx(origin_port, store) as url, running(environment, roles="http,events") as service:
+    with accelerating_nginx(origin_port, store) as url, running(environment, roles="http,grpc,events") as service:
         yield url, service
 
 
@@ -87,6 +88,22 @@ def test_ranges_and_conditions_reach_the_store(front: tuple[str, Service], media
     assert get(path, Range="bytes=99999999-").status_code == 416
     head = httpx.head(path, trust_env=False)
     assert (head.status_code, head.headers["Content-Length"], head.headers["ETag"]) == (200, str(len(BODY)), etag)
+
+
+def test_nothing_of_private_media_is_kept(front: tuple[str, Service], bucket: S3Bucket) -> None:
+    url, service = front
+    private = encode_id(datetime.now(UTC), 0x80 | 2, 7)
+    bucket.client.put_object(Bucket=bucket.bucket, Key=thumbnail_key(private, "small"), Body=b"private")
+    request = wire.SignMediaUrlsRequest(media_ids=[private])
+    token = service.call("SignMediaUrls", request, wire.SignMediaUrlsResponse).tokens[private]
+    response = get(f"{url}/thumbnail/small/{private}/{token}")
+    assert (response.status_code, response.content) == (200, b"private")
+    assert response.headers["Cache-Control"] == "private, max-age=0"
+    assert (response.headers["Referrer-Policy"], response.headers["X-Robots-Tag"]) == ("no-referrer", "noindex")
+    assert "X-Robots-Tag" not in get(f"{url}/thumbnail/small/{private}").headers
+    revoked = wire.RevokeMediaUrlsRequest(media_ids=[private])
+    service.call("RevokeMediaUrls", revoked, wire.RevokeMediaUrlsResponse)
+    assert get(f"{url}/thumbnail/small/{private}/{token}").status_code == 403
 
 
 def test_nobody_reaches_the_store_but_through_the_service(front: tuple[str, Service], bucket: S3Bucket) -> None:

@@ -57,9 +57,7 @@ class Hook:
     async def ask(self, facts: Mapping[str, Any], picture: bytes | None = None) -> Opinion:
         """Return the hook's decision, or the configured one. Raises `Unavailable` while Redis is unavailable."""
         document = dict(facts)
-        sends_picture = self._config.hook_sends_file and (
-            self._config.hook_private_pictures or not facts.get("private")
-        )
+        sends_picture = self._config.hook_sends_file and (self._config.hook_private_pictures or not facts["private"])
         if sends_picture and picture is not None:
             document["picture"] = base64.b64encode(picture).decode()
         try:

@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PDQ = "f8f8f0cce0f4a84f0e370a22028f67f0b36e2ed596623e1d33e6b39c4e9c9b22"
 FACTS = {
     "media_id": "m",
+    "private": False,
     "content_type": "image/jpeg",
     "hashes": {"uploaded": {"md5": "0" * 32}, "published": {}, "pdq": PDQ},
 }
@@ -82,7 +83,12 @@ async def test_the_hook_gets_facts_and_its_answer_counts(redis: Redis) -> None:
         without = Hook(ModerationConfig(hook_url=url), redis)
         assert await without.ask(FACTS, b"picture") == Opinion("refuse", "seen before")
         await Hook(ModerationConfig(hook_url=url, hook_sends_file=True), redis).ask(FACTS, b"picture")
-    assert asked == [FACTS, {**FACTS, "picture": "cGljdHVyZQ=="}]
+        private = {**FACTS, "private": True}
+        for pictures in (False, True):
+            config = ModerationConfig(hook_url=url, hook_sends_file=True, hook_private_pictures=pictures)
+            await Hook(config, redis).ask(private, b"picture")
+    picture = {"picture": "cGljdHVyZQ=="}
+    assert asked == [FACTS, FACTS | picture, private, private | picture]
 
 
 async def test_a_hook_that_fails_has_the_configured_answer_and_is_paused_for_all_replicas(redis: Redis) -> None:

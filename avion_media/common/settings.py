@@ -93,7 +93,8 @@ def _is_http(value: str) -> bool:
         return False
 
 
-def _check_base_url(value: str) -> str:
+def check_base_url(value: str) -> str:
+    """Raise ValueError for an address with a query, because paths are appended to it."""
     if "?" in value or "#" in value:
         raise ValueError("expected an address without a query, because paths are appended to it")
     return value
@@ -136,7 +137,7 @@ Networks = Annotated[
     PlainSerializer(lambda networks: [str(each) for each in networks]),
 ]
 HttpUrl = Annotated[str, BeforeValidator(lambda value: check_http_url(value) if isinstance(value, str) else value)]
-BaseUrl = Annotated[HttpUrl, AfterValidator(_check_base_url)]
+BaseUrl = Annotated[HttpUrl, AfterValidator(check_base_url)]
 RedisUrl = Annotated[str, BeforeValidator(lambda value: _check_redis_url(value) if isinstance(value, str) else value)]
 OptionalRedisUrl = Annotated[
     str, BeforeValidator(lambda value: _check_redis_url(value) if isinstance(value, str) and value else value)

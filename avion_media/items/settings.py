@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr, ValidationInfo, field_validator
 
 from avion_media.backends.settings import RedisConfig, RemoteConfig, S3Config, StatusConfig, TasksConfig
 from avion_media.common.formats import FORMATS, Family
-from avion_media.common.settings import Duration, HttpUrl, Section, Token, check_http_url, split_list
+from avion_media.common.settings import (
+    Duration,
+    HttpUrl,
+    NameList,
+    Section,
+    Token,
+    check_base_url,
+    check_http_url,
+    split_list,
+)
 from avion_media.media.settings import DecodersConfig, SandboxConfig, ThumbnailsConfig, UploadConfig
 
 
@@ -42,25 +53,125 @@ PurgeUrls = Annotated[
     tuple[str, ...], BeforeValidator(split_list), PlainSerializer(lambda urls: [_mask_purge_url(url) for url in urls])
 ]
 
+PublicUrls = Annotated[
+    tuple[str, ...],
+    BeforeValidator(split_list),
+    AfterValidator(lambda urls: tuple(check_base_url(check_http_url(url)) for url in urls)),
+]
+
+_PRESETS = ("cloudflare", "fastly", "bunny")
+_MAX_BATCH = 500  # Cloudflare's largest plan
+
 
 class CdnConfig(Section):
-    """The CDN in front of the origin. Deletions purge it."""
+    """The CDN in front of the origin. Deletions purge it (docs/cdn.md)."""
 
+    purge: Literal["url", "cloudflare", "fastly", "bunny", "template"] = Field(
+        "url", description="How the CDN is purged: `url`, `cloudflare`, `fastly`, `bunny` or `template`"
+    )
+    public_urls: PublicUrls = Field(
+        (), description="Base URLs at which visitors see the media; all presets but `url` purge by them"
+    )
+    origins: NameList = Field(
+        (), description="Values of `Origin` that are a part of Cloudflare's cache key; empty: it is not"
+    )
     purge_urls: PurgeUrls = Field(
         (),
-        description="URLs of the caches to purge: base URLs, or templates with `{path}`; empty: no purges."
-        " Treat it as a secret if it contains a token",
+        description="URLs of the caches to purge: base URLs, or templates with `{path}`; empty: no purges with `url`."
+        " `template` has exactly one, also with `{url}`. Treat it as a secret if it contains a token",
     )
-    purge_method: str = Field("PURGE", pattern="^[A-Z]+$", description="HTTP method of a purge request")
+    purge_method: str = Field(
+        "PURGE", pattern="^[A-Z]+$", description="HTTP method of a purge request of `url` and `template`"
+    )
+    purge_headers_file: str = Field(
+        "", description="File with the headers of `template`, one `Name: value` per line; read for each request"
+    )
+    purge_body: str = Field(
+        "", description="JSON body of `template`, with `{url}`, `{urls}` (a list) and `{path}`; empty: no body"
+    )
+    purge_batch: int = Field(
+        0, ge=0, le=_MAX_BATCH, description="Maximum URLs of one request; 0: 100 for `cloudflare`, otherwise 1"
+    )
+    cloudflare_zone: str = Field("", pattern="^([0-9a-f]{32})?$", description="Id of the zone at Cloudflare")
+    token_file: str = Field(
+        "", description="File with the token of `cloudflare`, `fastly` or `bunny`; read for each request"
+    )
+
+    @property
+    def purges(self) -> bool:
+        """Whether there is a CDN to purge."""
+        return self.purge != "url" or bool(self.purge_urls)
 
     @field_validator("purge_urls")
     @classmethod
-    def _are_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+    def _are_urls(cls, urls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        known = {"{path}", "{url}"} if info.data.get("purge") == "template" else {"{path}"}
         for url in urls:
             check_http_url(url)
-            if unknown := set(re.findall(r"{.*?}", url)) - {"{path}"}:
-                raise ValueError(f"{unknown.pop()} is unknown; a template has {{path}}")
+            if unknown := set(re.findall(r"{.*?}", url)) - known:
+                raise ValueError(f"{unknown.pop()} is unknown; a template has {' and '.join(sorted(known))}")
+        if info.data.get("purge") == "template" and len(urls) != 1:
+            raise ValueError("`template` needs exactly one URL")
         return urls
+
+    @field_validator("public_urls")
+    @classmethod
+    def _are_known(cls, urls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.data.get("purge") in _PRESETS and not urls:
+            raise ValueError(f"`{info.data['purge']}` needs at least one URL")
+        return urls
+
+    @field_validator("origins")
+    @classmethod
+    def _are_of_cloudflare(cls, origins: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if origins and info.data.get("purge") != "cloudflare":
+            raise ValueError("only `cloudflare` purges by origin")
+        return origins
+
+    @field_validator("purge_body")
+    @classmethod
+    def _is_json(cls, body: str, info: ValidationInfo) -> str:
+        try:
+            json.loads(fill_body(body, ["u"], ["p"]) or "{}")
+        except ValueError as error:
+            raise ValueError(f"not JSON once its placeholders are replaced: {error}") from None
+        if info.data.get("purge") == "template" and not info.data.get("public_urls"):
+            text = body + "".join(info.data.get("purge_urls", ()))
+            if "{url" in text:
+                raise ValueError("`{url}` and `{urls}` need CDN__PUBLIC_URLS")
+        return body
+
+    @field_validator("purge_batch")
+    @classmethod
+    def _is_list(cls, batch: int, info: ValidationInfo) -> int:
+        purge, body = info.data.get("purge"), info.data.get("purge_body", "")
+        if batch > 1 and purge != "cloudflare" and not (purge == "template" and "{urls}" in body):
+            raise ValueError("only `cloudflare`, and a `template` whose body has `{urls}`, take several URLs")
+        return batch
+
+    @field_validator("cloudflare_zone")
+    @classmethod
+    def _has_zone(cls, zone: str, info: ValidationInfo) -> str:
+        if info.data.get("purge") == "cloudflare" and not zone:
+            raise ValueError("`cloudflare` needs the id of a zone, 32 hex digits")
+        return zone
+
+    @field_validator("token_file")
+    @classmethod
+    def _has_token(cls, path: str, info: ValidationInfo) -> str:
+        if info.data.get("purge") in _PRESETS and not path:
+            raise ValueError(f"`{info.data['purge']}` needs a token")
+        return path
+
+
+def fill_body(body: str, urls: Sequence[str], paths: Sequence[str]) -> str:
+    """Return the body of a purge request, with the placeholders replaced as JSON."""
+    texts = {
+        "{url}": json.dumps(urls[0])[1:-1],
+        "{path}": json.dumps(paths[0])[1:-1],
+        "{urls}": json.dumps(list(urls)),
+    }
+    return re.sub(r"{(?:url|path|urls)}", lambda found: texts[found[0]], body)
 
 
 class PrivateConfig(Section):

@@ -18,6 +18,7 @@ from avion_media.process.runtime import Limiter, Runtime, guard_of
 from avion_media.servers.settings import ServerSettings
 from avion_media.workers.bulk import BulkRunner, PurgeHosts, ReplayDeadLetters, UndeleteMedia, Work
 from avion_media.workers.cache_remote import CacheRemote
+from avion_media.workers.cdn import Cdn
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
 from avion_media.workers.process_media import ProcessMedia
@@ -80,13 +81,13 @@ def cache(runtime: Runtime, config: ServerSettings) -> Supervisor:
 def delete(runtime: Runtime) -> Supervisor:
     """Removal of what was deleted, and where there is a CDN to tell, its purge."""
     handler = RemoveDeleted(runtime.replay, removed_ttl_s=_REMOVED_S + runtime.config.tasks.accepted_life_s)
-    beside = [_purge(runtime)] if runtime.config.cdn.purge_urls else []
+    beside = [_purge(runtime)] if runtime.config.cdn.purges else []
     return _subtree(runtime, "delete", DELETE_QUEUE, handler, slots=1, beside=beside)
 
 
 def _purge(runtime: Runtime) -> Supervisor:
-    handler = PurgeMedia(runtime.items, runtime.config.cdn)
-    return _subtree(runtime, "purge", PURGE_QUEUE, handler, slots=2)
+    cdn = Cdn(runtime.config.cdn, runtime.telemetry)
+    return _subtree(runtime, "purge", PURGE_QUEUE, PurgeMedia(runtime.items, cdn), cdn.slots)
 
 
 def _subtree(

@@ -15,6 +15,7 @@ from avion_media.common.settings import PREFIX
 from avion_media.common.telemetry import get_logger
 from avion_media.servers.api.callers import Callers, parse_callers
 from avion_media.servers.settings import AdminConfig, GrpcConfig, ServerSettings
+from avion_media.workers.cdn import check_files
 
 _POLL_S = 2.0
 _LOG_PERIOD_S = 60.0  # while files stay unreadable
@@ -133,6 +134,9 @@ def problems_with_files(config: ServerSettings, roles: frozenset[str]) -> list[s
     if "grpc" in roles:
         checks.append(("GRPC__TLS_CERT", lambda: open_tls(config.grpc)))
         checks.append(("GRPC__CALLERS_FILE", lambda: open_callers(config.grpc)))
+    if "delete" in roles:
+        setting = "CDN__PURGE_HEADERS_FILE" if config.cdn.purge == "template" else "CDN__TOKEN_FILE"
+        checks.append((setting, lambda: check_files(config.cdn)))
     problems = []
     for setting, check in checks:
         try:

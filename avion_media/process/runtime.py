@@ -251,7 +251,7 @@ class Runtime:
             self.config.thumbnails.sizes,
             status_ttl_s=self.config.tasks.accepted_life_s,
             max_events=self.config.events.max_entries,
-            cdn=bool(self.config.cdn.purge_urls),
+            cdn=self.config.cdn.purges,
             telemetry=self.telemetry,
         )
         self.replay = JournalReplay(self.items, DeletionJournal(self.store, self.config.delete.delay))

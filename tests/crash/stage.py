@@ -361,7 +361,7 @@ class Stage:
         """Return the media items as another process has them."""
         steps = steps or Steps()
         store = slot_of(Dependency.STORE, cast("ObjectStore", MemoryStore(self.objects, steps)))
-        redis, cdn = stepped(self.redis, steps), bool(self.cdn.purge_urls)
+        redis, cdn = stepped(self.redis, steps), self.cdn.purges
         return Items(store, redis, self.sizes, status_ttl_s=600.0, cdn=cdn)
 
     def screening(self, steps: Steps) -> Moderation:

@@ -24,7 +24,8 @@ from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import Task
 from avion_media.items.item import Items
 from avion_media.items.settings import CdnConfig
-from avion_media.workers.purge import PurgeMedia, purge_url
+from avion_media.workers.cdn import Cdn, purge_url
+from avion_media.workers.purge import PurgeMedia
 from tests.service.published import encode_id
 from tests.services.process import free_port
 
@@ -124,9 +125,8 @@ async def purge(target: str, media_id: str, store: Store | None = None, **fields
     config = CdnConfig(purge_urls=(target,), purge_method="POST")
     slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     slot.fill(cast("ObjectStore", store or Store()))
-    handler = PurgeMedia(
-        Items(slot, cast("Redis", SimpleNamespace(state=None)), (ThumbnailSize("small", 400),)), config
-    )
+    items = Items(slot, cast("Redis", SimpleNamespace(state=None)), (ThumbnailSize("small", 400),))
+    handler = PurgeMedia(items, Cdn(config, items.telemetry))
     await handler.run(Task("t", {"media_id": media_id, **fields}), trio.lowlevel.checkpoint)
 
 

@@ -229,8 +229,8 @@ class DeletionRecords:
         return {each for each in marks if (each.media_id, each.generation) in valid}
 
     async def restore_marks(self, marks: Iterable[Mark]) -> list[Mark]:
-        """Write marks that Redis may have lost; return those that are current. Of one media item the newest counts, and of
-        several due times of it the earliest."""
+        """Write marks that Redis may have lost; return those that are current. Of one media item the newest counts, and
+        of several due times of it the earliest."""
         by_id = {mark.media_id: mark for mark in sorted(marks, key=lambda each: (each.generation, -each.due_ms))}
 
         def args_of(media_id: str) -> Sequence[Argument]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -97,7 +97,7 @@ class Engine:
         self.request_stop(reason, deadline)
 
     @enable_ki_protection
-    def add(self, records: list[Record], now: float, *, added: bool = True) -> None:
+    def add(self, records: Collection[Record], now: float, *, added: bool = True) -> None:
         """Add children that already have their place, and start them in this order."""
         for record in records:
             record.membership = Membership(added=added)
@@ -153,7 +153,7 @@ class Engine:
         A cancel from outside, KeyboardInterrupt and the like first cause an ordered stop, and are raised after it.
         """
         now = trio.current_time()
-        self.add(list(self.records.values()), now, added=False)
+        self.add(self.records.values(), now, added=False)
         life = self.own.life
         if life is None:  # a root
             self.own.begin(now)
@@ -274,7 +274,7 @@ class Engine:
 
     # --- batches: children that go down and up as one unit ---
 
-    def _begin_batch(self, to_stop: list[Record], to_start: list[Record], not_before: float, reason: str) -> None:
+    def _begin_batch(self, to_stop: list[Record], to_start: Collection[Record], not_before: float, reason: str) -> None:
         batch = Batch(to_stop, deque(to_start), reason)
         self._turns.update(dict.fromkeys(to_start, batch))
         self._deadlines.set(batch, not_before)
@@ -324,7 +324,7 @@ class Engine:
             for record in self._last.to_stop:
                 self._stop_before_start(record, reason, now)
         rightmost = self._last.next_to_stop()
-        if rightmost is not None and not self.forgets:
+        if rightmost is not None:
             self._ask_to_stop(rightmost, self._last.reason, now)
         if self._asked_until is None or self.stop_deadline < self._asked_until:
             self._asked_until = self.stop_deadline

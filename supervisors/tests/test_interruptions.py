@@ -477,6 +477,48 @@ async def test_an_interruption_before_a_defect_of_the_engine_is_not_lost(
     assert (stage.kinds("/")[-1], root.state) == ("failed", State.FAILED)
 
 
+async def test_a_cancel_during_the_stop_of_a_supervisor_that_gave_up_comes_out(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a", grace_s=5.0), stage.spec("b")], intensity=Intensity(0))
+    with trio.move_on_after(1) as scope:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(root.run)
+            stage["a"].deaf = True
+            stage["b"].fail()
+    assert (scope.cancelled_caught, trio.current_time()) == (True, 5.0)
+
+
+async def test_a_cancel_after_the_end_of_a_supervisor_that_gave_up_hides_nothing() -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a")], intensity=Intensity(0))
+
+    def cancel(event: Event) -> None:
+        if (event.path, event.kind) == ("/", "failed"):
+            nursery.cancel_scope.cancel()
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_expecting, observed(root, cancel), TooManyRestarts)
+            stage["a"].fail()
+    assert nursery.cancel_scope.cancel_called
+
+
+async def test_two_groups_with_a_keyboard_interrupt_end_the_grace(autojump_clock: MockClock) -> None:
+    stage = Stage()
+
+    async def interrupt(child: Child[None]) -> None:
+        child.started()
+        await child.stopping.wait()
+        raise BaseExceptionGroup("", [KeyboardInterrupt(), Boom()])
+
+    specs = [stage.spec("a", grace_s=60.0), Worker("b", interrupt), stage.spec("c")]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run_expecting, Supervisor("app", specs), BaseExceptionGroup)
+        stage["a"].deaf = True
+        stage["c"].fail(BaseExceptionGroup("", [KeyboardInterrupt(), Boom()]))
+    assert trio.current_time() == 0.0
+
+
 async def test_an_observer_may_act_on_the_tree() -> None:
     stage = Stage()
 

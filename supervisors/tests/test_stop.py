@@ -373,10 +373,11 @@ async def test_a_pool_that_stops_forgets_a_child_in_its_backoff_at_once(autojump
 async def test_a_deadline_of_the_start_at_the_time_of_a_report_makes_no_second_one(autojump_clock: MockClock) -> None:
     stage = Stage()
     child = stage.spec("a", start_timeout_s=10.0, grace_s=0.0)
-    async with open_tree(observed(Supervisor("app", [child]), stage.observe)) as root:
-        stage["a"].clean_up_s = 20.0
+    async with open_tree(observed(Supervisor("app", [child]), stage.observe)):
+        stage["a"].hangs_in_start = True
+        child.restart()
         await trio.sleep(5)
-        root.stop()
+        stage["a"].clean_up_s = 20.0
     assert stage.kinds("a").count("stuck") == 1
 
 

@@ -135,6 +135,7 @@ class Teller:
         self._writer = writer
         self._cpu_s = cpu_s
         self._began_at = 0.0
+        self._now = ""
         self._entered: set[Place] = set()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
@@ -142,10 +143,15 @@ class Teller:
         # Processor time, as the machine may be busy; at its end SIGPROF ends the process.
         signal.setitimer(signal.ITIMER_PROF, _SPARE_CPU_S + _SLOWDOWN * self._cpu_s.get(nodeid, _UNKNOWN_CPU_S))
         self._began_at = time.process_time()
+        self._now = nodeid
         if not self._cpu_s:
             self._entered.clear()
             threading.settrace(self._note_call)
             sys.settrace(self._note_call)
+
+    def pytest_keyboard_interrupt(self, excinfo: object) -> None:
+        """See pytest: it ends the run, and names no test."""
+        self._tell("failed", self._now)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """See pytest."""

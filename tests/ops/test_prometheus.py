@@ -137,6 +137,22 @@ def test_queries_use_metrics_and_labels_that_there_are() -> None:
         assert labels_used <= known, f"{where}: {labels_used - known}"
 
 
+def test_rules_are_those_of_this_service_and_of_one_environment() -> None:
+    for rule in _rules():
+        for selected in re.findall(r"\b(?!avion_media:)[\w:]+\{([^}]*)\}", rule["expr"]):
+            assert 'job="avion-media"' in selected, rule
+        for labels in re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", rule["expr"]):
+            assert "namespace" in labels, rule
+
+
+def test_dashboards_are_of_the_environments_that_are_selected() -> None:
+    for path in DASHBOARDS:
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel.get("targets", []):
+                for selected in re.findall(r"\w\{([^}]*)\}", target["expr"]):
+                    assert 'namespace=~"$namespace"' in selected, target
+
+
 def _grouped(query: str) -> set[str]:
     """The labels that a query groups by, so that its result has them."""
     return {label.strip() for labels in re.findall(r"\bby\s*\(([^)]*)\)", query) for label in labels.split(",")}
@@ -203,3 +219,11 @@ def test_dashboards_are_what_the_generator_writes(path: Path) -> None:
     panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
     assert all(panel["description"] and panel["targets"] for panel in panels)
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_pictures_show_the_present_panels(path: Path) -> None:
+    picture = (ROOT / "docs/images" / f"dashboard-{path.stem}.svg").read_text()
+    titles = re.findall(r'font-weight="bold">([^<]*)</text>', picture)
+    panels = [panel for panel in json.loads(path.read_text())["panels"] if panel["type"] != "row"]
+    assert titles == [panel["title"] for panel in panels], "python -m tests.telemetry.pictures, and look at them"

@@ -435,7 +435,6 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "media_id": ("The id of the upload or of the remote file", ()),
         "visibility": ("As in MediaStatus", ()),
         "bytes": ("Bytes of its original, thumbnails and content credentials when it became public", ()),
-        "visibility": ("As in MediaStatus", ()),
     },
     "DeleteMediaRequest": {
         "media_ids": (_ANY_IDS, _MALFORMED_IDS),

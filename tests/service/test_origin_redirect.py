@@ -14,7 +14,7 @@ import redis
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually
-from tests.service.published import encode_id, original_key
+from tests.service.published import encode_id, original_key, thumbnail_key
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,18 @@ def test_media_and_thumbnails_are_redirected_to_the_store(
 def test_the_console_may_show_what_the_store_serves(service: Service, bucket: S3Bucket) -> None:
     policy = httpx.get(f"{service.admin_url}/console", trust_env=False).headers["Content-Security-Policy"]
     assert f"img-src 'self' data: {service.http_url} {bucket.address.endpoint_url};" in policy
+
+
+def test_a_private_file_is_kept_no_longer_than_its_url(service: Service, bucket: S3Bucket) -> None:
+    private = encode_id(datetime.now(UTC), 0x80 | 2, 7)
+    bucket.client.put_object(Bucket=bucket.bucket, Key=thumbnail_key(private, "small"), Body=b"private")
+    request = wire.SignMediaUrlsRequest(media_ids=[private])
+    token = service.call("SignMediaUrls", request, wire.SignMediaUrlsResponse).tokens[private]
+    moved = service.get(f"/thumbnail/small/{private}/{token}")
+    assert (moved.status_code, moved.headers["Cache-Control"]) == (307, "private, max-age=30")
+    assert "X-Amz-Expires=60&" in moved.headers["Location"]
+    served = follow(moved)
+    assert (served.content, served.headers["Cache-Control"]) == (b"private", "private, max-age=60")
 
 
 def test_what_is_not_there_is_not_redirected(service: Service) -> None:

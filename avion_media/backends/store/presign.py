@@ -139,11 +139,22 @@ class Presigner:
         return PresignedPut(url, {**self._part_guard}, now + timedelta(seconds=expires_s))
 
     def get(
-        self, key: str, *, expires_s: int, now: datetime, content_type: str = "", content_disposition: str = ""
+        self,
+        key: str,
+        *,
+        expires_s: int,
+        now: datetime,
+        cache_control: str = "",
+        content_type: str = "",
+        content_disposition: str = "",
     ) -> str:
         """Return a URL that GETs ``key``. If given, these response headers replace the object's own."""
-        wanted = (("disposition", content_disposition), ("type", content_type))  # in the order of their names
-        overrides = "".join(f"&response-content-{name}={quote(value, safe='')}" for name, value in wanted if value)
+        wanted = (  # in the order of their names
+            ("cache-control", cache_control),
+            ("content-disposition", content_disposition),
+            ("content-type", content_type),
+        )
+        overrides = "".join(f"&response-{name}={quote(value, safe='')}" for name, value in wanted if value)
         return self.url("GET", key, expires_s=expires_s, now=now, more_query=overrides)
 
     def url(

@@ -463,10 +463,11 @@ class Origin:
         Caches may keep a redirect for half of the URL's life: a client that follows it then has the other half.
         """
         store, ttl_s = self.store.get(), int(self.config.redirect_ttl)
-        if target.token:
-            ttl_s = min(ttl_s, target.left_s)
         content_type, disposition = target.served_as(await store.head(target.key))
         shown = {"content_type": content_type, "content_disposition": disposition}
+        if target.token:
+            ttl_s = min(ttl_s, target.left_s)
+            shown["cache_control"] = cache_control  # without it, browsers keep a file for a part of its age
         url = store.downloads.get(target.key, expires_s=ttl_s, now=datetime.now(UTC), **shown)
         if self.config.mode == "accel":
             kept = "private" if target.token else "brief" if cache_control is UNCERTAIN else "immutable"

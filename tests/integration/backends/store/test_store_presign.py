@@ -95,10 +95,18 @@ def test_a_get_is_signed_as_botocore_signs_it() -> None:
 def test_overridden_headers_are_signed_as_botocore_signs_them() -> None:
     credentials = SigningCredentials("AKIDEXAMPLE", "secret")
     url = Presigner("http://127.0.0.1:9000", "b", "us-east-1", credentials).get(
-        "a", expires_s=60, now=NOW, content_type="image/jpeg", content_disposition='inline; filename="a b"'
+        "a",
+        expires_s=60,
+        now=NOW,
+        cache_control="no-store",
+        content_type="image/jpeg",
+        content_disposition='inline; filename="a b"',
     )
 
-    overrides = "response-content-disposition=inline%3B%20filename%3D%22a%20b%22&response-content-type=image%2Fjpeg"
+    overrides = (
+        "response-cache-control=no-store&response-content-disposition=inline%3B%20filename%3D%22a%20b%22"
+        "&response-content-type=image%2Fjpeg"
+    )
     expected = signed_by_botocore(
         f"http://127.0.0.1:9000/b/a?{overrides}", {}, credentials, method="GET", region="us-east-1", expires_s=60
     )

@@ -87,9 +87,19 @@ class Objects:
         """Itself: it signs nothing."""
         return self
 
-    def get(self, key: str, *, expires_s: int, now: datetime, content_type: str, content_disposition: str) -> str:
+    def get(
+        self,
+        key: str,
+        *,
+        expires_s: int,
+        now: datetime,
+        content_type: str,
+        content_disposition: str,
+        cache_control: str = "",
+    ) -> str:
         """A URL that names what it was asked for."""
-        return f"https://store.example/bucket/{key}?{expires_s}&{content_type}&{content_disposition}"
+        kept = f"&{cache_control}" if cache_control else ""
+        return f"https://store.example/bucket/{key}?{expires_s}&{content_type}&{content_disposition}{kept}"
 
     def _info(self, key: str) -> ObjectInfo:
         if key not in self.held:

@@ -113,6 +113,7 @@ async def test_no_url_of_the_store_outlives_a_revocation_by_more_than_a_minute()
         moved = await asked(path, left_s, "redirect")
         assert (moved.status, moved.headers["Cache-Control"]) == (307, f"private, max-age={ttl_s // 2}")
         assert f"?{ttl_s}&" in moved.headers["Location"]
+        assert moved.headers["Location"].endswith(f"&private, max-age={ttl_s}")
         handed_over = await asked(path, left_s, "accel")
         assert handed_over.headers["X-Accel-Redirect"].startswith("/_store/private/")
         assert f"?{ttl_s}&" in handed_over.headers["X-Accel-Redirect"]

@@ -46,7 +46,8 @@ end
 local function is_video(media_id)
   local high = string.find(ALPHABET, string.sub(media_id, 11, 11), 1, true)
   local low = string.find(ALPHABET, string.sub(media_id, 12, 12), 1, true)
-  return #media_id == 26 and high and low and VIDEO_CODES[(high - 1) * 8 + math.floor((low - 1) / 4)]
+  return #media_id == 26 and high and low
+    and string.find(VIDEO_CODES, string.format(' %d ', (high - 1) * 8 + math.floor((low - 1) / 4)), 1, true)
 end
 
 -- The tenant of a task: its owner, else its caller. For remote media it is the server, because each server has a circuit
@@ -216,7 +217,8 @@ local function note_running(id, tenant)
   end
 end
 
--- Stop counting an entry that has left the stream. `task_id` is given if its task has ended for good.
+-- Stop counting an entry that has left the stream. `task_id` is given if its task has ended for good. Return whether it was
+-- counted: then another task may have its place.
 local function note_ended(id, task_id)
   local account, cancelled = 'entry:' .. id, 'cancelled:' .. (task_id or '')
   local found = redis.call('HMGET', state, account, cancelled)
@@ -225,20 +227,21 @@ local function note_ended(id, task_id)
     redis.call('HDEL', state, account, cancelled)
   end
   if not tenant then
-    return
+    return false
   end
   count(tenant, -1)
   local phase, turn = phase_of(tenant)
   if phase == RESTING then
     readmit(tenant, turn)
   end
+  return true
 end
 
--- Remove an ended entry. Nothing else trims the stream.
-local function remove(group, id, task_id)
-  redis.call('XACK', queue, group, id)
+-- Remove an ended entry. Nothing else trims the stream. Return whether it was counted.
+local function remove(id, task_id)
+  redis.call('XACK', queue, GROUP, id)
   redis.call('XDEL', queue, id)
-  note_ended(id, task_id)
+  return note_ended(id, task_id)
 end
 
 -- Return what Redis knows of the queue's consumer group; nil if there is no stream or no group.
@@ -330,7 +333,8 @@ local function dispatch()
   end
 end
 
--- Add a task to the stream if no tenant waits, else to its tenant's backlog.
+-- Add a task to the stream if no tenant waits, else to its tenant's backlog: there is a place for it then only when a worker has
+-- taken an entry, and confirms it (admit).
 local function add(fields)
   local may_pass = not settings().paused and not next_turn()
   if may_pass and (redis.call('XLEN', queue) < RUNWAY or undelivered() < RUNWAY) then
@@ -341,97 +345,4 @@ local function add(fields)
     end
   end
   wait_in_line(fields)
-  dispatch()
-end
-
--- Return the operator who cancelled the task of an entry that a consumer has just received ('' if none did), if the consumer
--- may work on it. If not, move the entry to the backlog or to the dead letters. An entry that another service added is not
--- counted yet.
-local function admit(id, fields)
-  local found = redis.call('HMGET', state, 'entry:' .. id, 'cancelled:' .. (value_of(fields, 'task_id') or id))
-  local cancelled_by = found[2] or ''
-  if found[1] then
-    return cancelled_by
-  end
-  local why = excess_of_any(fields)
-  if why then
-    dead_letter_malformed(dead_letters, fields, why)
-    remove(GROUP, id)
-    return nil
-  end
-  local tenant = tenant_of(fields)
-  if not settings().paused and phase_of(tenant) ~= RESTING and not has_no_slot(tenant) then
-    note_running(id, tenant)
-    return cancelled_by
-  end
-  keep_origin(fields, id)
-  remove(GROUP, id)
-  wait_in_line(fields)
-  return nil
-end
-
-local function set_field(fields, name, value)
-  local at = #fields + 1
-  for index = #fields - 1, 1, -2 do
-    at = fields[index] == name and index or at
-  end
-  fields[at], fields[at + 1] = name, value
-end
-
--- Milliseconds for which each consumer of the group has sent nothing, read once per script.
-local read_idle
-local function idle_ms_of(name)
-  if not read_idle then
-    read_idle = {}
-    for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', queue, GROUP)) do
-      read_idle[field(row, 'name')] = field(row, 'idle')
-    end
-  end
-  return read_idle[name] or math.huge
-end
-
--- Return the workers that crashed with a task, and how many: of those that its entry names, all that have sent nothing since
--- then. A worker that has sent something only stood still.
-local function still_dead(fields)
-  local dead = {}
-  for name, noticed in string.gmatch(value_of(fields, 'crashed_workers') or '', '(%S+)@([%d.]+)') do
-    local ago_ms = (now_s() - tonumber(noticed)) * 1000
-    if idle_ms_of(name) > ago_ms - CLOCK_MS then
-      dead[#dead + 1] = name .. '@' .. noticed
-    end
-  end
-  return table.concat(dead, ' '), #dead
-end
-
--- Move a task that a worker did not finish to the end of the runway, as a new entry. `crashed` is the worker that crashed
--- with it, or nil. An entry that cannot be a task becomes a dead letter.
-local function requeue(id, crashed)
-  local entry = redis.call('XRANGE', queue, id, id)[1]
-  if not entry then
-    remove(GROUP, id)
-    return false
-  end
-  local fields, why = entry[2], excess_of_any(entry[2])
-  if why then
-    dead_letter_malformed(dead_letters, fields, why)
-    remove(GROUP, id)
-    return false
-  end
-  keep_origin(fields, id)
-  local names = still_dead(fields)
-  if crashed then
-    names = names .. ' ' .. crashed .. '@' .. seconds(now_s())
-  end
-  if names ~= (value_of(fields, 'crashed_workers') or '') then
-    set_field(fields, 'crashed_workers', string.sub(names, -300)) -- the last three
-  end
-  local account = redis.call('HGET', state, 'entry:' .. id)
-  local tenant = account or tenant_of(fields)
-  remove(GROUP, id)
-  if settings().paused or not account and is_bounded(tenant) then
-    wait_in_line(fields)
-  else
-    note_running(append(queue, fields), tenant)
-  end
-  return true
 end

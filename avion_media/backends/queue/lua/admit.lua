@@ -4,6 +4,33 @@
 -- ARGV: consumer, id, crashes from which on a task runs alone
 -- Returns {deliveries, workers that crashed with the task, who has cancelled it or ''}, otherwise nil: the entry is a dead
 -- letter, waits for its turn, or another worker has it.
+
+-- Return the operator who cancelled the task of an entry that a consumer has just received ('' if none did), if the consumer
+-- may work on it. If not, move the entry to the backlog or to the dead letters. An entry that another service added is not
+-- counted yet.
+local function admit(id, fields)
+  local found = redis.call('HMGET', state, 'entry:' .. id, 'cancelled:' .. (value_of(fields, 'task_id') or id))
+  local cancelled_by = found[2] or ''
+  if found[1] then
+    return cancelled_by
+  end
+  local why = excess_of_any(fields)
+  if why then
+    dead_letter_malformed(dead_letters, fields, why)
+    remove(id)
+    return nil
+  end
+  local tenant = tenant_of(fields)
+  if not settings().paused and phase_of(tenant) ~= RESTING and not has_no_slot(tenant) then
+    note_running(id, tenant)
+    return cancelled_by
+  end
+  keep_origin(fields, id)
+  remove(id)
+  wait_in_line(fields)
+  return nil
+end
+
 if not owns(queue, GROUP, ARGV[2], UNCONFIRMED, 1) then
   return nil
 end
@@ -23,7 +50,7 @@ if entry then
     confirmed = { runs_alone and 0 or 1, crashed, cancelled_by }
   end
 else
-  remove(GROUP, ARGV[2])
+  remove(ARGV[2])
 end
 dispatch()
 return confirmed

@@ -4,7 +4,8 @@
 if not owns(queue, ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
   return 0
 end
-remove(GROUP, ARGV[2], ARGV[5])
 expire_dedup(KEYS[5], ARGV[5], ARGV[6])
-dispatch()
+if remove(ARGV[2], ARGV[5]) then
+  dispatch()
+end
 return 1

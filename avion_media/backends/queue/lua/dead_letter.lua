@@ -8,7 +8,8 @@ local entry = arguments_from(7)
 entry[#entry + 1] = 'failed_at'
 entry[#entry + 1] = seconds(now_s())
 append(dead_letters, entry, MAX_DEAD_LETTERS)
-remove(GROUP, ARGV[2], ARGV[5])
 expire_dedup(KEYS[5], ARGV[5], ARGV[6])
-dispatch()
+if remove(ARGV[2], ARGV[5]) then
+  dispatch()
+end
 return 1

@@ -3,7 +3,7 @@
 if not owns(queue, ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
   return 0
 end
-remove(GROUP, ARGV[2])
+remove(ARGV[2])
 local tenant = wait_in_line(arguments_from(6))
 local parked, until_s = 'parked:' .. tenant, now_s() + tonumber(ARGV[5])
 if until_s > tonumber(redis.call('HGET', state, parked) or 0) then

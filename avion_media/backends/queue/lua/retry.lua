@@ -4,6 +4,7 @@ if not owns(queue, ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
   return 0
 end
 redis.call('ZADD', KEYS[5], seconds(now_s() + tonumber(ARGV[5])), ARGV[6])
-remove(GROUP, ARGV[2])
-dispatch()
+if remove(ARGV[2]) then
+  dispatch()
+end
 return 1

@@ -65,7 +65,7 @@ def test_each_file_has_one_path_with_a_token() -> None:
         assert target_of(path.replace(MEDIUM.text, f"{MEDIUM}.webp")) is None
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", PATHS, ids=["original", "credentials", "thumbnail", "webp"])
 @pytest.mark.parametrize(
     ("known", "status"),
     [

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from supervisors import Child, Restart, State
+from supervisors import Child, End, EventKind, Restart, State
 from supervisors._policy import Policy
 from supervisors._record import Record
 
@@ -55,6 +55,15 @@ def test_a_transition_that_the_table_does_not_have_is_a_defect() -> None:
     with pytest.raises(AssertionError, match="a: waiting -> running"):
         record.enter(State.RUNNING, 2.0)
     assert (record.state, record.since) == (State.WAITING, 1.0)
+
+
+def test_the_end_of_a_life_leaves_no_deadline() -> None:
+    record = record_of()
+    life = record.begin(2.0)
+    record.deadline = 5.0
+    record.end_life(EventKind.STOPPED, None)
+    assert (record.life, record.deadline) == (None, math.inf)
+    assert life.end == End("a", 1, EventKind.STOPPED)
 
 
 @pytest.mark.parametrize("restart", Restart)

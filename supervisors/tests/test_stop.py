@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -394,6 +396,20 @@ async def test_a_supervisor_is_never_stuck_itself(autojump_clock: MockClock) -> 
     assert (stage.kinds("inner/a").count("stuck"), stage.kinds("inner").count("stuck")) == (1, 0)
 
 
+async def test_a_supervisor_that_gives_up_during_its_start_has_time_for_it(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    inner = Supervisor("inner", [stage.spec("a", grace_s=60.0), stage.spec("b")], start_timeout_s=10.0)
+    stage["a"].stop_s, stage["b"].failing_starts = 30.0, 1
+    await run_expecting(Supervisor("app", [inner]), StartFailed)
+    assert trio.current_time() == 30.0
+
+
+async def test_a_child_that_has_started_is_not_waited_for(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    async with open_tree(Supervisor("app", [stage.spec("a", start_timeout_s=10.0)])) as root:
+        assert root.children[0]._record.deadline == math.inf
+
+
 async def test_a_child_that_is_stopped_during_its_start_has_its_whole_grace(autojump_clock: MockClock) -> None:
     async def run(child: Child[None]) -> None:
         await child.stopping.wait()
@@ -429,3 +445,28 @@ async def test_a_child_can_be_given_less_time_while_another_one_has_its_turn(aut
         root.children[0].stop(grace_s=1.0)
         await root.children[0].wait_down()
         assert (trio.current_time(), stage.up()) == (1.0, {"b"})
+
+
+async def test_less_time_for_all_counts_for_a_child_that_was_stopped_before(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    async with open_tree(Supervisor("app", [stage.spec("a", grace_s=60.0), stage.spec("b", grace_s=60.0)])) as root:
+        stage["a"].deaf = stage["b"].deaf = True
+        stage["b"].clean_up_s = 5.0
+        root.children[0].stop()
+        root.stop(grace_s=1.0)
+        await root.children[0].wait_down()
+        assert (trio.current_time(), stage.up()) == (1.0, {"b"})
+
+
+async def test_a_stop_ends_the_restart_of_a_group(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    specs = [stage.spec(name) for name in ("a", "b", "c")]
+    async with open_tree(Supervisor("app", specs, strategy=Strategy.ONE_FOR_ALL)) as root:
+        stage["a"].stop_s = stage["b"].stop_s = 1.0
+        stage["c"].fail()
+        await settled()
+        assert [child.state for child in root.children] == [State.RUNNING, State.STOPPING, State.BACKOFF]
+        root.stop()
+        await trio.sleep(1.5)
+        assert [child.state for child in root.children] == [State.STOPPING, State.STOPPED, State.STOPPED]
+    assert stage.take_log() == "+a +b +c -c -b -a"

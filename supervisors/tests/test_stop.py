@@ -12,6 +12,7 @@ from supervisors import (
     Child,
     DynamicSupervisor,
     Event,
+    EventKind,
     Killed,
     Restart,
     StartFailed,
@@ -470,3 +471,15 @@ async def test_a_stop_ends_the_restart_of_a_group(autojump_clock: MockClock) -> 
         await trio.sleep(1.5)
         assert [child.state for child in root.children] == [State.STOPPING, State.STOPPED, State.STOPPED]
     assert stage.take_log() == "+a +b +c -c -b -a"
+
+
+async def test_a_killed_child_that_is_stopped_too_is_still_reported(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    child = stage.spec("a")
+    async with open_tree(observed(Supervisor("app", [child]), stage.observe)):
+        stage["a"].clean_up_s = 20.0
+        child.kill()
+        await trio.sleep(1)
+    assert [event.at for event in stage.events if event.kind is EventKind.STUCK] == [5.0]
+    (cancelled,) = [event for event in stage.events if event.kind is EventKind.CANCELLED]
+    assert isinstance(cancelled.error, Killed)

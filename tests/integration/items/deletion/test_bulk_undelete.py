@@ -160,7 +160,7 @@ async def test_a_command_that_dies_has_begun_a_whole_job_or_none(redis_url: str)
 class OnePage:
     """The keys that begin with ``prefix``, behind ``after``."""
 
-    def __init__(self, objects: dict[str, Any], prefix: str, after: str | None, *, page_size: int) -> None:
+    def __init__(self, objects: dict[str, Any], prefix: str, after: str | None, *, page_size: int = 1000) -> None:
         found = sorted(key for key in objects if key.startswith(prefix) and key > (after or ""))
         self._pages = [found[:page_size]] if found else []
 

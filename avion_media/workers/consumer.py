@@ -91,6 +91,9 @@ class Consumer:
         self._telemetry = telemetry
         self._bulk = bulk
         self._dead_letters = dead_letters
+        # A successor takes over within twice this time, which is half of a task's lease, so `settle` finds no gap.
+        self._janitor_s = min(_JANITOR_S, policy.claim_after_s / 4)
+        self._janitor = queue.janitor_lock(name, self._janitor_s)
         self._is_janitor = False
         self._crowd = 1.0  # the size of the fleet, in `_LOOKING`; at least 1
         self._outage = OutagePause(*_OUTAGE_PAUSE_S)
@@ -159,15 +162,12 @@ class Consumer:
         carries out bulk jobs. Between them it brings the index of dead letters up to date."""
 
         async def step() -> None:
-            # A successor takes over within twice the life of this lease, which is half of a task's lease, so `settle`
-            # finds no gap.
-            life_s = min(_JANITOR_S, self._policy.claim_after_s / 4)
-            others = None if self._is_janitor else await self._queue.lead(self._name, life_s)
-            if others is not None:
-                self._crowd = max(1.0, others / _LOOKING)
-                await _wait_or_stop(child, life_s * self._crowd * random.uniform(0.7, 0.9))
-            elif not await self._tend_once(life_s):
-                await _wait_or_stop(child, min(_TEND_S, life_s / 3))
+            self._is_janitor = await self._janitor.acquire()
+            if not self._is_janitor:
+                self._crowd = max(1.0, await self._queue.count_consumers() / _LOOKING)
+                await _wait_or_stop(child, self._janitor_s * self._crowd * random.uniform(0.7, 0.9))
+            elif not await self._tend_once():
+                await _wait_or_stop(child, min(_TEND_S, self._janitor_s / 3))
 
         async def bulk_step() -> None:
             is_running = self._bulk is not None and self._is_janitor and await self._bulk.step()
@@ -180,24 +180,15 @@ class Consumer:
             # Concurrent, because a dependency of a bulk job may be slow or unavailable.
             await run_all([partial(self._through_outages, child, each) for each in (step, bulk_step)])
         finally:
-            # Shielded, so that the next janitor does not wait for the lease to expire. Bounded by `_RESIGN_S`.
+            # Shielded, so that the next janitor does not wait for the lock to expire. Bounded by `_RESIGN_S`.
             with trio.CancelScope(shield=True):
                 await self._resign()
 
-    async def _tend_once(self, life_s: float) -> bool:
+    async def _tend_once(self) -> bool:
         """Return whether there may be more to do at once. Each step is complete in itself, because another janitor may
         take over."""
         queue, policy = self._queue, self._policy
-        consumers = await queue.settle(
-            tenant_cap=policy.tenant_cap,
-            slots=policy.slots,
-            idle_s=policy.claim_after_s,
-            token=self._name,
-            life_s=life_s,
-        )
-        self._is_janitor = consumers is not None
-        if consumers is None:
-            return True
+        consumers = await queue.settle(tenant_cap=policy.tenant_cap, slots=policy.slots, idle_s=policy.claim_after_s)
         self._crowd = max(1.0, consumers / _LOOKING)
         more = await queue.promote() + await queue.adopt()
         if trio.current_time() >= self._reclaim_at:
@@ -208,8 +199,8 @@ class Consumer:
 
     async def _resign(self) -> None:
         self._is_janitor = False
-        with trio.move_on_after(_RESIGN_S), suppress(Unavailable):
-            await self._queue.resign(self._name)
+        with trio.move_on_after(_RESIGN_S):
+            await self._janitor.release()
 
     def _begin(self, child: Child[None]) -> None:
         """Start a loop. All loops log and count under the path of their common supervisor."""

@@ -494,7 +494,7 @@ async def test_a_worker_without_tasks_whose_delivery_was_lost_is_not_dead(redis_
     async with open_redis(redis_url) as redis, open_redis(redis_url) as elsewhere:
         janitor = TaskQueue(elsewhere, PROCESSING_QUEUE)
         queue = LosesADelivery(redis)
-        await janitor.lead("janitor", 3600)
+        assert await janitor.janitor_lock("janitor", 3600).acquire()
         await janitor.enqueue({"media_id": "m"})
         async with working(consumer_of(redis, work, "waits", queue, claim_after_s=_LEASE_S)):
             await until(lambda: queue.lost)

@@ -73,12 +73,12 @@ class QueueKeys:
 
         ``turn``: virtual time. ``entry:<entry>``: the tenant of an entry of the stream, if its tenant has a bound: all
         tenants of a queue with a cap, and those of videos. ``running:<tenant>``: the number of these entries of one
-        tenant. ``videos``: the number of entries that are videos. ``parked:<tenant>``: until when a tenant
-        gets no turn (Unix seconds). ``number``: the number of the last waiting task. ``tenant_cap``, ``video_cap``:
-        limits. ``paused``: when the queue was paused. ``cancelled:<task>``: who cancelled it and when, as
-        ``NAME@SECONDS``. ``cursor``, ``rest``: how far the janitor has compared accounts with the stream, and looked at
-        resting tenants. ``since``, ``last``: first and last sign of an uninterrupted line of janitors. ``run_id``,
-        ``lost``: see `TaskQueue.detect_data_loss`.
+        tenant. ``videos``: the number of entries that are videos. ``parked:<tenant>``: until when a tenant gets no turn
+        (Unix seconds). ``number``: the number of the last waiting task. ``tenant_cap``, ``video_cap``: limits.
+        ``consumers``: the number of processes that read the queue. ``paused``: when the queue was paused.
+        ``cancelled:<task>``: who cancelled it and when, as ``NAME@SECONDS``. ``cursor``, ``rest``: how far the janitor
+        has compared accounts with the stream, and looked at resting tenants. ``since``, ``last``: first and last sign
+        of an uninterrupted line of janitors. ``run_id``, ``lost``: see `TaskQueue.detect_data_loss`.
         """
         return f"{{{self.stream}}}:state"
 
@@ -99,7 +99,7 @@ class QueueKeys:
 
     @property
     def janitor(self) -> str:
-        """String with an expiry: the number of consumers, and the process that is the janitor."""
+        """String with an expiry: the process that is the janitor."""
         return f"{{{self.stream}}}:janitor"
 
     @property

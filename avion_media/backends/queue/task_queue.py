@@ -26,7 +26,7 @@ from avion_media.backends.queue.consumers import ensure_group, read_consumers, r
 from avion_media.backends.queue.dead_letters import DeadLetters
 from avion_media.backends.queue.entries import UNCONFIRMED, QueueEntry, QueueKeys, delayed_member, flatten, task_fields
 from avion_media.backends.queue.lease import Lease, measured, record_operation
-from avion_media.backends.redis import Argument, Redis, RedisRefused, Reply
+from avion_media.backends.redis import Argument, Lock, Redis, RedisRefused, Reply
 from avion_media.common.errors import LeaseLost, Reason
 from avion_media.common.tasks import CONSUMER_GROUP, QUEUES, Queue, Task
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, instruments
@@ -239,13 +239,10 @@ class TaskQueue:
         tenant_cap: int,
         slots: int,
         idle_s: float,
-        token: str = "",
-        life_s: float = 0.0,
-    ) -> int | None:
+    ) -> int:
         """Update the accounts of fair dispatch, dispatch tasks, and record that the queue has a janitor.
 
-        Return the number of consumers of the queue. With a ``token``, stay the queue's janitor for ``life_s``; if this
-        process is not the janitor any more, change nothing and return None.
+        Return the number of consumers of the queue.
 
         ``tenant_cap``: maximum tasks of one tenant at once; 0: unlimited. ``slots``: of each consumer; videos take at
         most `VIDEO_SHARE` of the slots of all consumers that sent a command within ``idle_s``. If the queue had
@@ -255,10 +252,19 @@ class TaskQueue:
         """
         found = await read_consumers(self._redis, self.name, CONSUMER_GROUP)
         workers = [row for row in found if row[b"name"] != UNCONFIRMED.encode()]
-        consumers = sum(row[b"idle"] < idle_s * 1000 for row in workers)
-        args = (tenant_cap, slots, consumers, VIDEO_SHARE, _gap_ms(idle_s), token, round(life_s * 1000))
-        settled = await self._redis.run(scripts.SETTLE, (*self._keys.dispatch, self._keys.janitor), args)
-        return consumers if settled else None
+        consumers: int = sum(row[b"idle"] < idle_s * 1000 for row in workers)
+        args = (tenant_cap, slots, consumers, VIDEO_SHARE, _gap_ms(idle_s))
+        await self._redis.run(scripts.SETTLE, self._keys.dispatch, args)
+        return consumers
+
+    def janitor_lock(self, name: str, ttl_s: float) -> Lock:
+        """Return the lock that the queue's janitor holds. Nothing depends on it that there is one janitor only."""
+        return Lock(self._redis, self._keys.janitor, ttl_s=ttl_s, token=name)
+
+    async def count_consumers(self) -> int:
+        """Return the number of consumers that the janitor has recorded; 0 if none has."""
+        found: bytes | None = await self._redis.execute("HGET", self._keys.state, "consumers")
+        return int(found or 0)
 
     async def pause(self) -> None:
         """Start no more tasks until `resume`. Tasks that workers have continue."""
@@ -274,22 +280,6 @@ class TaskQueue:
         It is forgotten if there is no such task within 30 days.
         """
         await self._redis.run(scripts.CANCEL, (self._keys.state,), (task_id, by))
-
-    async def lead(self, token: str, life_s: float) -> int | None:
-        """Become the queue's janitor for ``life_s`` if it has none. Return None if this process is the janitor.
-
-        Otherwise return the number of consumers that the janitor has recorded. `settle` renews the lease.
-        """
-        # A plain command, which costs a tenth of a script: all other replicas call this repeatedly.
-        value = f"1 {token}"
-        lead = ("SET", self._keys.janitor, value, "NX", "GET", "PX", round(life_s * 1000))
-        holder = await self._redis.execute(*lead, when_full=True)
-        recorded, _, janitor = (holder or value.encode()).decode().partition(" ")
-        return None if janitor == token else int(recorded)
-
-    async def resign(self, token: str) -> None:
-        """Stop being the queue's janitor."""
-        await self._redis.run(scripts.RESIGN, (self._keys.janitor,), (token,))
 
     async def delay(self, tasks: Sequence[tuple[dict[str, str], str, float]]) -> int:
         """Queue tasks for later, each given by fields, id and due time (Unix seconds). Return how many are new.

@@ -32,14 +32,15 @@ class LockLost(Unavailable):
 class Lock:
     """One attempt of one task to hold the lock ``key``. Another attempt needs another object.
 
-    ``ttl_s``: how long the others wait for a holder that died.
+    ``ttl_s``: how long the others wait for a holder that died. ``token``: a name that no other attempt ever has; by
+    default a random one.
     """
 
-    def __init__(self, redis: Redis, key: str, *, ttl_s: float) -> None:
+    def __init__(self, redis: Redis, key: str, *, ttl_s: float, token: str = "") -> None:
         self._redis = redis
         self._key = key
         self._ttl_s = ttl_s
-        self._token = secrets.token_hex(16)
+        self._token = token or secrets.token_hex(16)
 
     async def acquire(self) -> bool:
         """Take the lock if it is free, or renew it. Return whether this object holds it.
@@ -82,10 +83,15 @@ class Lock:
             raise next(errors, group) from None
         finally:
             # Shielded, so that the next holder does not wait until the key expires. Bounded by `_RELEASE_S`.
-            with trio.CancelScope(shield=True), trio.move_on_after(_RELEASE_S), suppress(Unavailable):
-                await self._redis.run(_RELEASE, (self._key,), (self._token,))
+            with trio.CancelScope(shield=True):
+                await self.release()
         if lost is not None:
             raise lost
+
+    async def release(self) -> None:
+        """Give up the lock if this object holds it, so that others do not wait until it expires."""
+        with trio.move_on_after(_RELEASE_S), suppress(Unavailable):
+            await self._redis.run(_RELEASE, (self._key,), (self._token,))
 
     async def _until_lost(self) -> LockLost:
         renewed_at = trio.current_time()

@@ -266,7 +266,6 @@ CASES: dict[str, Case] = {
     "queue/remove_idle_consumers": lambda world: world.queue.remove_idle_consumers(0.0),
     "queue/renew": ending("renew"),
     "queue/replay": lambda world: world.queue.dead_letters.replay("7-1"),
-    "queue/resign": lambda world: world.queue.resign("w"),
     "queue/resume": lambda world: world.remote.resume(),
     "queue/retry": ending("retry", 60.0, "x"),
     "queue/settle": World.settle,

@@ -1,26 +1,17 @@
 -- Bring accounts and turns up to date: caps that have changed, tenants whose pause is over, entries that somebody removed.
 -- Note that the janitor is there, and with it workers that can renew leases. If none was for a while (perhaps nobody could
 -- reach this server), a worker that seems dead since then gets the time of a lease to come back.
--- KEYS: queue, state, waiting, tenants, janitor
+-- KEYS: queue, state, waiting, tenants
 -- ARGV: most tasks of a tenant at once (0: no bound), working slots of one consumer, number of consumers, share of the slots
--- that videos may take, longest gap between two janitors in ms, token of the process that stays the janitor or '', life of its
--- lease in ms
--- Returns 1, or 0 if another process is the janitor. Nothing depends on it that there is one only.
-local token = ARGV[6]
-if token ~= '' and string.match(redis.call('GET', KEYS[5]) or '', '^%d+ (.*)$') ~= token then
-  return 0
-end
+-- that videos may take, longest gap between two janitors in ms
 settings() -- so that the keys exist
 local now = now_s()
 if now - tonumber(redis.call('HGET', state, 'last') or 0) > tonumber(ARGV[5]) / 1000 then
   redis.call('HSET', state, 'since', seconds(now))
 end
-redis.call('HSET', state, 'last', seconds(now))
-if token ~= '' then
-  redis.call('SET', KEYS[5], ARGV[3] .. ' ' .. token, 'PX', ARGV[7])
-end
 local videos = math.max(1, math.floor(tonumber(ARGV[3]) * tonumber(ARGV[2]) * tonumber(ARGV[4])))
-redis.call('HSET', state, 'tenant_cap', ARGV[1], 'video_cap', queue == LANED and videos or 0)
+redis.call('HSET', state, 'last', seconds(now), 'consumers', ARGV[3], 'tenant_cap', ARGV[1], 'video_cap',
+  queue == LANED and videos or 0)
 read_settings = nil
 
 local PAGE, RESTED, REMOVED = 100, 300, 1000 -- that one step looks at: the rest has its turn in the next steps
@@ -64,4 +55,3 @@ if gone < PAGE then -- else the page is read again: a small hash is always one p
   redis.call('HSET', state, 'cursor', page[1])
 end
 dispatch()
-return 1

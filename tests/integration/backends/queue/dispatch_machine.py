@@ -297,7 +297,7 @@ class DispatchMachine(RuleBasedStateMachine):
 
     @rule()
     def settle(self) -> None:
-        self.run_script(scripts.SETTLE, self.cap, self.slots, 1, 0.5, 30_000, "", 0, keys=(KEYS.janitor,))
+        self.run_script(scripts.SETTLE, self.cap, self.slots, 1, 0.5, 30_000)
         self.videos = int(self.client.hget(KEYS.state, "video_cap"))
 
     @rule(tenant=TENANTS)

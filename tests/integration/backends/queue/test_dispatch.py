@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import pytest
 
@@ -263,20 +262,15 @@ async def test_what_somebody_removes_frees_its_account(redis: Redis, other: Clie
     assert [each for each in other.hkeys(keys.state) if each.startswith(("entry:", "running:"))] == []
 
 
-async def test_one_janitor_at_a_time(redis: Redis, other: Client) -> None:
-    queue = TaskQueue(redis, PROCESSING_QUEUE)
-    bounds: dict[str, Any] = {"tenant_cap": 0, "slots": 1, "idle_s": 60, "life_s": 10.0}
+async def test_a_janitor_records_how_many_read_the_queue(queue: TaskQueue, other: Client) -> None:
+    janitor = queue.janitor_lock("a", 10.0)
+    assert await queue.count_consumers() == 0
     await queue.ensure_group()
     for consumer in ("a", "b"):
         await queue.send_heartbeat(consumer)
-    assert await queue.lead("a", 5.0) is None
-    assert await queue.lead("a", 5.0) is None
-    assert await queue.settle(**bounds, token="a") == 2
-    assert other.pttl(KEYS.janitor) > 5000
-    assert await queue.lead("b", 5.0) == 2
-    assert await queue.settle(**bounds, token="b") is None
-    await queue.resign("b")
-    assert await queue.lead("b", 5.0) == 2
-    await queue.resign("a")
-    assert await queue.settle(**bounds, token="a") is None
-    assert await queue.lead("b", 5.0) is None
+    assert await janitor.acquire()
+    assert other.get(KEYS.janitor) == "a"
+    assert await queue.settle(tenant_cap=0, slots=1, idle_s=60) == await queue.count_consumers() == 2
+    assert not await queue.janitor_lock("b", 10.0).acquire()
+    await janitor.release()
+    assert await queue.janitor_lock("b", 10.0).acquire()

@@ -57,8 +57,10 @@ async def test_every_way_a_task_can_end_stays_open(redis: Redis, queue: TaskQueu
     await queue.delay([({"media_id": MEDIA_ID}, "due", time.time() - 1)])
     left = await taken(queue)
     memory.fill()
-    assert await queue.lead("w", 60.0) is None
-    assert await queue.settle(tenant_cap=0, slots=4, idle_s=60, token="w", life_s=60.0) == 1
+    janitor = queue.janitor_lock("w", 60.0)
+    assert await janitor.acquire()
+    assert await queue.settle(tenant_cap=0, slots=4, idle_s=60) == 1
+    assert await janitor.acquire()
     await left.renew()
     await left.complete()
     await (await taken(queue)).retry(0.0, "x")

@@ -16,7 +16,7 @@ from supervisors import Supervisor
 from tests.integration.backends.queue.conftest import Client
 from tests.integration.backends.queue.doomed_janitors import NoTasks, janitor_of
 
-CALLS = range(1, 15)  # two rounds
+CALLS = range(1, 19)  # two rounds
 LEASED_MS = 60_000
 EXPECTED = {"due", "abandoned", *(f"foreign {n}" for n in range(20)), *(f"dead {n}" for n in range(3))}
 

@@ -1,12 +1,15 @@
 # avion-media: one image for all roles. What it holds, how it was tried and how it is run: docs/container.md.
 #
-#   docker build -t avion-media .
+#   docker build --build-arg BASE=docker.io/library/debian:trixie-slim@sha256:… -t avion-media .
 #   docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --env-file settings avion-media serve
 #
+# BASE is Debian 13 by its digest; which one is yours to choose. ops/build-image makes one where no registry can be reached.
 # Its ports listen on all addresses: `serve` starts only when the settings say who may use them (docs/authentication.md).
+ARG BASE
 
 # --- The locked Python environment. pdqhash has no wheels for Linux: it is compiled here.
-FROM debian:trixie-slim AS build
+# hadolint ignore=DL3006
+FROM ${BASE} AS environment
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 python3-venv python3-dev g++ ca-certificates \
     && rm -rf /var/lib/apt/lists/*
@@ -15,6 +18,8 @@ ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 RUN --mount=type=secret,id=authorities,target=/etc/ssl/certs/ca-certificates.crt,required=false \
     python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir 'uv>=0.9,<1'
 ENV UV_PROJECT_ENVIRONMENT=/opt/avion-media UV_PYTHON_PREFERENCE=only-system UV_NO_CACHE=1 UV_LINK_MODE=copy
+# Nothing of the folder in which pdqhash is compiled, which has another name in each build.
+ENV CFLAGS=-g0 LDFLAGS=-Wl,--build-id=none
 WORKDIR /src
 # Dependencies first: they change less often than the code, and this layer is then reused.
 COPY pyproject.toml uv.lock README.md ./
@@ -22,23 +27,59 @@ COPY supervisors supervisors
 COPY mediascrub mediascrub
 COPY trio_grpc trio_grpc
 RUN --mount=type=secret,id=authorities,target=/etc/ssl/certs/ca-certificates.crt,required=false \
-    /opt/uv/bin/uv sync --locked --no-dev --no-install-workspace --extra heic --compile-bytecode
+    /opt/uv/bin/uv sync --locked --no-dev --no-install-workspace --extra heic
 COPY avion_media avion_media
 RUN --mount=type=secret,id=authorities,target=/etc/ssl/certs/ca-certificates.crt,required=false \
-    /opt/uv/bin/uv sync --locked --no-dev --no-editable --extra heic --compile-bytecode \
-    && rm /opt/avion-media/.lock
-# PyAV and Pillow leave the symbols in their modules: 30 MB.
-RUN find /opt/avion-media -name '*.so' \( -path '*/av/*' -o -path '*/PIL/*' \) -exec strip --strip-unneeded {} +
+    /opt/uv/bin/uv sync --locked --no-dev --no-editable --extra heic
 
-# --- What runs: Python, two libraries and the environment. No shell is started by it, and no compiler is there.
-FROM debian:trixie-slim
+FROM environment AS build
+# The symbols of native modules, tests, and descriptions of Amazon's other services are not needed: 60 MB. uv_cache.json has the
+# time of the build. Compiled modules are checked against nothing, because the times of files are those of the image.
+RUN packages=$(echo /opt/avion-media/lib/python3.*/site-packages) \
+    && rm -f /opt/avion-media/.lock "$packages"/*.dist-info/uv_cache.json \
+    && sed -i '/uv_cache.json/d' "$packages"/*.dist-info/RECORD \
+    && find "$packages" -name '*.so*' -type f -exec strip --strip-unneeded {} + \
+    && find "$packages/botocore/data" -mindepth 1 -maxdepth 1 -type d \
+        ! -name s3 ! -name sts ! -name 'sso*' ! -name signin -exec rm -r {} + \
+    && find "$packages/numpy" -type d -name tests -prune -exec rm -r {} + \
+    && rm -rf "$packages/numpy/f2py" \
+    && PYTHONHASHSEED=0 python3 -m compileall -q --invalidation-mode unchecked-hash /opt/avion-media/lib
+
+# --- Python, three libraries and what these need, without a package manager.
+# hadolint ignore=DL3006
+FROM ${BASE} AS root
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 ca-certificates libturbojpeg0 libwebp7 \
-    && rm -rf /var/lib/apt/lists/* \
-    && groupadd --gid 10001 avion \
-    && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin avion
+    && apt-get install --yes --no-install-recommends python3 ca-certificates libstdc++6 libturbojpeg0 libwebp7 \
+    && rm -rf /var/lib/apt/lists/*
+COPY ops/image-root /usr/local/bin/
+RUN image-root /root-of-image python3 ca-certificates libstdc++6 libturbojpeg0 libwebp7
+
+# --- Target `dev`: `avion-media dev` with Redis, a store and samples, for a machine that has no Python.
+FROM environment AS environment-dev
+RUN --mount=type=secret,id=authorities,target=/etc/ssl/certs/ca-certificates.crt,required=false \
+    /opt/uv/bin/uv sync --locked --no-dev --no-editable --extra heic --extra dev-store
+
+# hadolint ignore=DL3006
+FROM ${BASE} AS dev
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3 ca-certificates libturbojpeg0 libwebp7 redis-server \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=environment-dev /opt/avion-media /opt/avion-media
+COPY ops/demo /demo
+ENV PATH=/opt/avion-media/bin:$PATH PYTHONUNBUFFERED=1
+USER 10001:10001
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["avion-media", "dev"]
+
+# --- What runs. No shell is started by it, and no compiler is there.
+FROM scratch
+COPY --from=root /root-of-image /
 COPY --from=build /opt/avion-media /opt/avion-media
-ENV PATH=/opt/avion-media/bin:$PATH \
+LABEL org.opencontainers.image.title="avion-media" \
+    org.opencontainers.image.description="Media service of a federated network: uploads, thumbnails, origin, remote cache" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.vendor="Avion"
+ENV PATH=/opt/avion-media/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     AVION_MEDIA_GRPC__BIND=0.0.0.0:50051 \

@@ -32,7 +32,7 @@ def test_the_service_is_the_first_process_and_not_root() -> None:
 
 def test_everything_is_locked() -> None:
     text = (ROOT / "Dockerfile").read_text()
-    assert text.count("uv sync") == text.count("uv sync --locked") == 2
+    assert text.count("uv sync") == text.count("uv sync --locked") == 3
 
 
 def test_all_ports_are_open_and_logs_are_for_machines() -> None:

@@ -345,6 +345,11 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
             "An `http` or `https` URL. Required. [Remote media](../remote.md) says which addresses are fetched",
             ("REMOTE_URL_REQUIRED", "REMOTE_URL_INVALID"),
         ),
+        "kind": (
+            "What the file is. `REMOTE__KINDS` has the size limit and the time to live of each kind. Unspecified or"
+            " unknown: an attachment. Of several kinds of one URL, the widest limit and the longest time count",
+            (),
+        ),
     },
     "CacheRemoteMediaResponse": {
         "status": ("`ready`: a copy is served. `pending`: a task is queued or running", ()),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from typing import Literal
+from typing import Annotated, Literal, cast
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator
 
+from avion_media.common.media import ATTACHMENT, REMOTE_KINDS
 from avion_media.common.settings import (
     Duration,
     HttpUrl,
@@ -16,9 +18,13 @@ from avion_media.common.settings import (
     RedisUrl,
     Section,
     Size,
+    parse_duration,
+    parse_size,
 )
 
 _SHORTEST_PREFIX = 7  # of fc00::/7, the inner addresses of IPv6; the largest such network of IPv4 is 10.0.0.0/8
+_SIZES = (("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1))
+_DAY_S = 86_400
 _AFTER_LAST_TASK_S = 2 * 86400.0  # a bucket's lifecycle rules count in whole days, and run once a day
 
 
@@ -98,11 +104,56 @@ class TasksConfig(Section):
         return self.max_age + _AFTER_LAST_TASK_S
 
 
+@dataclass(frozen=True, slots=True)
+class RemoteKind:
+    """What remote files of one kind may have: bytes, and the time for which a copy is fresh and kept."""
+
+    name: str
+    max_bytes: int
+    ttl_s: float
+
+    def __str__(self) -> str:
+        size = next((f"{self.max_bytes // unit}{name}" for name, unit in _SIZES if self.max_bytes % unit == 0), "")
+        time = f"{self.ttl_s / _DAY_S:g}d" if self.ttl_s % _DAY_S == 0 else f"{self.ttl_s:g}s"
+        return f"{self.name}:{size}:{time}"
+
+
+def _parse_kinds(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    kinds = []
+    for part in value.replace(" ", "").split(","):
+        name, _, limits = part.partition(":")
+        size, _, ttl = limits.partition(":")
+        if name not in REMOTE_KINDS:
+            raise ValueError(f"expected kind:size:time, with a kind of {', '.join(REMOTE_KINDS)}")
+        kinds.append(RemoteKind(name, cast("int", parse_size(size)), cast("float", parse_duration(ttl))))
+    if len({kind.name for kind in kinds}) != len(kinds):
+        raise ValueError("a kind is given twice")
+    return tuple(kinds)
+
+
+Kinds = Annotated[
+    tuple[RemoteKind, ...],
+    BeforeValidator(_parse_kinds),
+    PlainSerializer(lambda kinds: ",".join(map(str, kinds))),
+]
+
+
 class RemoteConfig(Section):
     """The cache of other servers' media, with limits for each server and for all together."""
 
     max_bytes: Size = Field(64 << 20, description="Maximum size of a remote file")
     ttl: Duration = Field(7 * 86400.0, description="How long a cached file is fresh, and is kept after its last use")
+    kinds: Kinds = Field(
+        (
+            RemoteKind("avatar", 2 << 20, 30 * 86400.0),
+            RemoteKind("header", 5 << 20, 30 * 86400.0),
+            RemoteKind("emoji", 512 << 10, 90 * 86400.0),
+            RemoteKind("preview_card", 2 << 20, 7 * 86400.0),
+        ),
+        description="Maximum size and time to live of kinds of remote media; all others have `MAX_BYTES` and `TTL`",
+    )
     negative_ttl: Duration = Field(3600.0, gt=0, description="How long a permanently failed URL is not fetched again")
     budget: Size = Field(
         0,
@@ -130,6 +181,11 @@ class RemoteConfig(Section):
     breaker_pause: Duration = Field(
         30.0, gt=0, description="First pause after the breaker opens; doubles with each failed probe"
     )
+
+    def kind(self, name: str) -> RemoteKind:
+        """Return the limits of a kind. One without limits of its own has those of attachments, but its name."""
+        known = {each.name: each for each in self.kinds}
+        return known.get(name) or RemoteKind(name if name in REMOTE_KINDS else ATTACHMENT, self.max_bytes, self.ttl)
 
     @field_validator("allow_networks")
     @classmethod

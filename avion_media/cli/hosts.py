@@ -95,15 +95,18 @@ def list_command(as_json: bool) -> None:
 @click.argument("host", required=False, default="")
 @json_option
 def usage_command(host: str, as_json: bool) -> None:
-    """Show how many copies each host has, and their size, the largest first. With HOST: of that host alone."""
+    """Show how many copies of each kind each host has, and their size, the largest first. With HOST: of that host
+    alone."""
     wanted = _target(host, exact=True).removeprefix(EXACTLY) if host else ""
 
-    async def load(runtime: Runtime) -> dict[str, Usage]:
+    async def load(runtime: Runtime) -> dict[tuple[str, str], Usage]:
         index = runtime.items.hosts
         hosts = [wanted] if wanted else [each async for each in index.hosts(lambda _host: True)]
-        return {each: await index.usage(each) for each in hosts}
+        return {(each, kind): usage for each in hosts for kind, usage in (await index.usage_by_kind(each)).items()}
 
     found = sorted(on_service(load).items(), key=lambda each: -each[1].size_bytes)
-    document = [{"host": each, "count": usage.count, "bytes": usage.size_bytes} for each, usage in found]
-    rows = [(each, usage.count, format_size(usage.size_bytes)) for each, usage in found]
-    print_found(document, ("host", "copies", "bytes"), rows, as_json=as_json)
+    document = [
+        {"host": each, "kind": kind, "count": usage.count, "bytes": usage.size_bytes} for (each, kind), usage in found
+    ]
+    rows = [(each, kind, usage.count, format_size(usage.size_bytes)) for (each, kind), usage in found]
+    print_found(document, ("host", "kind", "copies", "bytes"), rows, as_json=as_json)

@@ -21,6 +21,10 @@ WEBP_SUFFIX = ".webp"
 """Suffix of a size name for a WebP thumbnail. Without it, the thumbnail is a JPEG."""
 OWNER_METADATA: Final = "owner"
 HOST_METADATA: Final = "host"
+KIND_METADATA: Final = "kind"
+ATTACHMENT: Final = "attachment"
+REMOTE_KINDS: Final = ("avatar", "header", "emoji", "preview_card")
+"""What a remote file can be, besides an attachment."""
 NO_OWNER: Final = "~"
 _OWNER: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 CREDENTIALS_METADATA: Final = "credentials"
@@ -49,7 +53,8 @@ class MediaFacts:
     present configuration; sizes that were also made as WebP are listed again with ``.webp``. It is empty for originals
     of an earlier version, which did not record it. ``credentials`` are those of the file before the scrub. Audio has no
     pixels and no BlurHash; ``waveform`` has the peaks of `WAVEFORM_SPANS` equal parts, 255 for full scale. ``owner`` is
-    the account that the upload named, ``host`` the host of the URL of a remote file; these two are not of the content.
+    the account that the upload named, ``host`` the host of the URL of a remote file, and ``kind`` that of the request:
+    these three are not of the content.
     """
 
     format: MediaFormat
@@ -65,6 +70,7 @@ class MediaFacts:
     waveform: bytes = b""
     owner: str = ""
     host: str = ""
+    kind: str = ""
 
     def to_metadata(self) -> dict[str, str]:
         """User metadata for the object store (ASCII keys and values).
@@ -91,12 +97,13 @@ class MediaFacts:
         if self.owner:
             metadata[OWNER_METADATA] = self.owner
         if self.host:
-            metadata[HOST_METADATA] = self.host
+            metadata |= {HOST_METADATA: self.host, KIND_METADATA: self.kind or ATTACHMENT}
         return metadata
 
     def is_of_same_file(self, other: MediaFacts) -> bool:
         """Return whether both are of the same content. Thumbnail sizes may differ, because they are configured."""
-        return replace(self, thumbnails=(), owner="", host="") == replace(other, thumbnails=(), owner="", host="")
+        one, another = (replace(each, thumbnails=(), owner="", host="", kind="") for each in (self, other))
+        return one == another
 
 
 @dataclass(frozen=True, slots=True)

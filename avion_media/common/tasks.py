@@ -13,6 +13,8 @@ from avion_media.common.media import MediaFacts, is_owner
 
 PROCESSING_QUEUE = "media_processing_queue"
 CACHE_QUEUE = "media_cache_queue"
+KIND = "kind"
+"""Field of a task on `CACHE_QUEUE`: the kind of the remote file; without it, or an unknown one: attachment."""
 DELETE_QUEUE = "media_delete_queue"
 PURGE_QUEUE = "media_purge_queue"
 CONSUMER_GROUP = "media_workers"

@@ -8,6 +8,7 @@ leave one without an original, which a purge removes.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -22,8 +23,6 @@ _NAME = re.compile(r"([0-9a-f]{64})\.([0-9]+)\.([a-z_]+)", re.ASCII)
 _TYPE = "application/octet-stream"
 _AFTER_SLASH = "0"  # the character behind "/": `host/a.example0` sorts behind all of `host/a.example/`
 _AFTER_DOT = "/"  # the character behind "."
-ATTACHMENT = "attachment"
-"""The kind of a remote file that was requested without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class HostIndex:
     def __init__(self, store: ResourceSlot[ObjectStore]) -> None:
         self._store = store
 
-    async def add(self, host: str, remote_id: RemoteId, size_bytes: int, kind: str = ATTACHMENT) -> str:
+    async def add(self, host: str, remote_id: RemoteId, size_bytes: int, kind: str) -> str:
         """Add a copy to the index of its host. Return the key of its index object."""
         key = keys.hosted(host, remote_id, size_bytes, kind)
         await self._store.get().put(key, b"", content_type=_TYPE)
@@ -72,11 +71,18 @@ class HostIndex:
 
     async def usage(self, host: str) -> Usage:
         """Return the usage of a host, with one request per thousand copies."""
-        count = size_bytes = 0
+        found = (await self.usage_by_kind(host)).values()
+        return Usage(sum(each.count for each in found), sum(each.size_bytes for each in found))
+
+    async def usage_by_kind(self, host: str) -> dict[str, Usage]:
+        """Return the same by kind."""
+        counts: Counter[str] = Counter()
+        sizes: Counter[str] = Counter()
         async for page in self.copies(host):
-            count += len(page)
-            size_bytes += sum(each.size_bytes for each in page)
-        return Usage(count, size_bytes)
+            for each in page:
+                counts[each.kind] += 1
+                sizes[each.kind] += each.size_bytes
+        return {kind: Usage(count, sizes[kind]) for kind, count in counts.items()}
 
     async def hosts(self, wanted: Callable[[str], bool]) -> AsyncIterator[str]:
         """Iterate over the hosts that have copies and are ``wanted``, with one request for each host of the bucket."""

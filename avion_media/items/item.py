@@ -40,7 +40,9 @@ from avion_media.common.errors import (
 from avion_media.common.formats import JPEG, WEBP
 from avion_media.common.ids import AnyId, MediaId, RemoteId, is_private
 from avion_media.common.media import (
+    ATTACHMENT,
     HOST_METADATA,
+    KIND_METADATA,
     MANIFEST_TYPE,
     WEBP_SUFFIX,
     CredentialsState,
@@ -191,7 +193,7 @@ class Items:
             await store.delete([keys.credentials(any_id)])
         metadata = facts.to_metadata()
         held_bytes = facts.size_bytes + sum(map(len, thumbnails.values())) + len(manifest)
-        indexed = await self._index(any_id, facts.owner, facts.host, held_bytes)
+        indexed = await self._index(any_id, metadata, held_bytes)
         current = facts
         try:
             await write_original(store, keys.original(any_id), facts.format.content_type, metadata)
@@ -220,10 +222,13 @@ class Items:
         if old != served:
             await self.store.get().delete([old])
 
-    async def _index(self, any_id: AnyId, owner: str, host: str, held_bytes: int) -> str:
-        """Add a media item to the index of its owner or host. Return the key of the host's index object, if any."""
+    async def _index(self, any_id: AnyId, metadata: Mapping[str, str], held_bytes: int) -> str:
+        """Add a media item to the index of the owner or host that its original names. Return the key of the host's
+        index object, if any."""
+        owner, host = owner_of(metadata), metadata.get(HOST_METADATA, "")
         if isinstance(any_id, RemoteId):
-            return await self.hosts.add(host, any_id, held_bytes) if host else ""
+            kind = metadata.get(KIND_METADATA, ATTACHMENT)
+            return await self.hosts.add(host, any_id, held_bytes, kind) if host else ""
         if owner:
             await self.owners.add(owner, any_id, held_bytes)
         return ""
@@ -381,7 +386,7 @@ class Items:
         if await state_of() in _REMOVED:
             return ""
         metadata = {} if original is None else original.metadata
-        await self._index(any_id, owner_of(metadata), metadata.get(HOST_METADATA, ""), held_bytes)
+        await self._index(any_id, metadata, held_bytes)
         if original is not None:
             await self.copies.add(index_key(any_id, original))
         copied = await copy()

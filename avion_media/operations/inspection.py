@@ -49,11 +49,10 @@ async def remote_memory(items: Items, any_id: AnyId, urls: Sequence[str]) -> dic
     states = items.remote_states
     state = await states.load(any_id)
     not_asked_s, fresh_s = await states.seconds_left(any_id)
-    last_use = (await states.last_uses([str(any_id)])).get(str(any_id))
     now = time.time()
     known: dict[str, Any] = {}
-    if last_use is not None:
-        known["last_use"] = format_time(last_use.timestamp())
+    if state.use.ttl_s:
+        known["last_use"] = format_time(state.use.at.timestamp())
     if state.validated:
         known["validated_until"] = format_time(now + fresh_s)
     if state.failure is not None:

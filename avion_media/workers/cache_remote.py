@@ -33,16 +33,16 @@ from avion_media.backends.remote import (
     parse_remote_url,
     validators_from,
 )
-from avion_media.backends.settings import RemoteConfig
+from avion_media.backends.settings import RemoteConfig, RemoteKind
 from avion_media.common.clock import utc_now
 from avion_media.common.errors import SERVICE_FAULTS, Deferred, Reason, Rejected, Unavailable
 from avion_media.common.ids import RemoteId, remote_id_for
 from avion_media.common.media import MediaFacts
-from avion_media.common.tasks import CACHE_QUEUE, EnsureLease, Task, TaskHandler
+from avion_media.common.tasks import CACHE_QUEUE, KIND, EnsureLease, Task, TaskHandler
 from avion_media.common.telemetry import instruments
 from avion_media.items.item import Published
 from avion_media.items.moderation import HeldForReview, Visit
-from avion_media.items.state import RemoteFailure
+from avion_media.items.state import RemoteFailure, RemoteUse
 from avion_media.media.scrubber import require_format
 from avion_media.workers.processor import REGENERATE, Processor, original_writer
 from mediascrub import HEAD_BYTES, Sniffed, sniff
@@ -82,17 +82,18 @@ class CacheRemote(TaskHandler):
         if await self._items.events.was_published(str(remote_id), task.task_id):
             await visit.end()
             return  # an earlier attempt was finished; the server's next response may differ
-        state = await self._states.load(remote_id)
-        copy = await self._items.published(remote_id)
-        if copy is not None and (state.validated or _age_s(copy) < self._config.ttl):
+        state, kind = await self._states.load(remote_id), self._kind_of(task)
+        use = state.used(utc_now(), kind.ttl_s, kind.max_bytes)
+        copy, failure = await self._items.published(remote_id), state.failure
+        if copy is not None and (state.validated or _age_s(copy) < use.ttl_s):
             await self._queue_regeneration(url, remote_id)  # an earlier attempt may have crashed before that
-            await self._tell_ready(task, remote_id, copy.facts, visit)
-        elif state.failure is not None and not _is_replayed(state.failure, task):
-            await self._tell_failure(task, remote_id, state.failure.reason, copy)
+            await self._tell_ready(task, remote_id, copy.facts, visit, use)
+        elif failure is not None and failure.stops(use.max_bytes) and not _is_replayed(failure, task):
+            await self._tell_failure(task, remote_id, failure.reason, copy)
         else:
-            if state.failure is not None:
+            if failure is not None:
                 await self._states.forget_failure(remote_id)
-            await self._obtain(task, url, remote_id, copy, visit, ensure_lease)
+            await self._obtain(task, url, remote_id, copy, visit, ensure_lease, use)
 
     async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
         """See `TaskHandler.record_failure`."""
@@ -103,7 +104,8 @@ class CacheRemote(TaskHandler):
         if REGENERATE in task.fields:
             return  # the media item stays as it is
         ttl_s = _UNREACHABLE_TTL_S if reason in _TRANSIENT else self._config.negative_ttl
-        failure = RemoteFailure(reason, task.task_id, url.server, utc_now().timestamp())
+        limit = max(self._kind_of(task).max_bytes, (await self._states.load(remote_id)).use.max_bytes)
+        failure = RemoteFailure(reason, task.task_id, url.server, utc_now().timestamp(), limit)
         if reason is not Reason.BLOCKED_HOST:  # after an unblock the URL is fetched at once
             await self._states.remember_failure(remote_id, failure, ttl_s)
         await self._tell_failure(task, remote_id, reason, await self._items.published_if_readable(remote_id))
@@ -116,8 +118,13 @@ class CacheRemote(TaskHandler):
             return
         await self._items.keep_processing(remote_id, only_if_known=True)
 
-    async def _tell_ready(self, task: Task, remote_id: RemoteId, facts: MediaFacts, visit: Visit) -> None:
-        await self._states.mark_used(remote_id, utc_now(), self._config.ttl)
+    def _kind_of(self, task: Task) -> RemoteKind:
+        return self._config.kind(task.fields.get(KIND, ""))
+
+    async def _tell_ready(
+        self, task: Task, remote_id: RemoteId, facts: MediaFacts, visit: Visit, use: RemoteUse
+    ) -> None:
+        await self._states.mark_used(remote_id, use)
         await visit.announce_ready(facts, dedup_key=task.task_id)
 
     async def _tell_failure(self, task: Task, remote_id: RemoteId, reason: Reason, copy: Published | None) -> None:
@@ -140,6 +147,7 @@ class CacheRemote(TaskHandler):
         copy: Published | None,
         visit: Visit,
         ensure_lease: EnsureLease,
+        use: RemoteUse,
     ) -> None:
         """Fetch, process and publish the file."""
         states = self._states
@@ -148,17 +156,17 @@ class CacheRemote(TaskHandler):
         with ExitStack() as files:
             fd = files.enter_context(open_spool())
             try:
-                fetched = await self._fetch(url, fd, copy)
+                fetched = await self._fetch_within(use.max_bytes, task, url, remote_id, fd, copy)
             except RemoteGone:
                 if copy is not None:
                     sizes = await self._items.withdraw(remote_id)
                     await self._items.purge(remote_id, f"gone:{task.task_id}", sizes)
                 raise
             if fetched is None and copy is not None:
-                await states.mark_validated(remote_id, self._config.ttl)
-                await self._tell_ready(task, remote_id, copy.facts, visit)
+                await states.mark_validated(remote_id, use.ttl_s)
+                await self._tell_ready(task, remote_id, copy.facts, visit, use)
             elif fetched is not None:
-                facts = await self._process(url, remote_id, fd, fetched, files, ensure_lease, copy, visit)
+                facts = await self._process(task, url, remote_id, fd, fetched, files, ensure_lease, copy, visit)
                 if facts is not None:
                     await self._withdraw_if_blocked(task, remote_id, url, fetched.final_url)
                     await self._queue_regeneration(url, remote_id)
@@ -192,7 +200,23 @@ class CacheRemote(TaskHandler):
             queue = self._items.queues[CACHE_QUEUE]
             await queue.enqueue(fields, dedup_key=f"{REGENERATE}:{remote_id}", follow_up=True)
 
-    async def _fetch(self, url: RemoteUrl, fd: int, copy: Published | None) -> Fetched | None:
+    async def _fetch_within(
+        self, max_bytes: int, task: Task, url: RemoteUrl, remote_id: RemoteId, fd: int, copy: Published | None
+    ) -> Fetched | None:
+        """Fetch the file; again if it is too large, and was meanwhile requested as a kind with a wider limit."""
+        while True:
+            try:
+                return await self._fetch(url, fd, copy, max_bytes, self._kind_of(task).name)
+            except Rejected as rejected:
+                wanted = (await self._states.load(remote_id)).use.max_bytes
+                if rejected.reason is not Reason.TOO_LARGE or wanted <= max_bytes:
+                    raise
+                max_bytes = wanted
+                os.ftruncate(fd, 0)
+
+    async def _fetch(
+        self, url: RemoteUrl, fd: int, copy: Published | None, max_bytes: int, kind: str
+    ) -> Fetched | None:
         """Fetch the file. Return None if the server confirms that the copy is current.
 
         The span has the host name. No trace context is sent to remote servers.
@@ -209,7 +233,7 @@ class CacheRemote(TaskHandler):
             server__port=url.port,
         ) as span:
             try:
-                fetched = await self._fetcher.fetch_if_changed(url, fd, known)
+                fetched = await self._fetcher.fetch_if_changed(url, fd, known, max_bytes)
                 if fetched is None:
                     outcome = "not_modified"
                 else:
@@ -221,11 +245,12 @@ class CacheRemote(TaskHandler):
                 raise
             finally:
                 span.set(avion__remote__outcome=outcome)
-                telemetry.count(instruments.REMOTE_FETCHES, format=fmt, outcome=outcome)
+                telemetry.count(instruments.REMOTE_FETCHES, format=fmt, outcome=outcome, kind=kind)
                 telemetry.record(instruments.REMOTE_DURATION, time.monotonic() - began_at, outcome=outcome)
 
     async def _process(
         self,
+        task: Task,
         url: RemoteUrl,
         remote_id: RemoteId,
         fd: int,
@@ -240,7 +265,7 @@ class CacheRemote(TaskHandler):
         self._processor.check_size(fetched.size_bytes, fmt.family)
         source = SpooledSource(fd, fetched.size_bytes)
         facts, made = await self._processor.make(visit, source, fmt, files)
-        facts = replace(facts, host=url.host)
+        facts = replace(facts, host=url.host, kind=self._kind_of(task).name)
         validators = None if fetched.validators is None else fetched.validators.to_metadata()
         writer = original_writer(made, source, facts, more_metadata=validators, replace=True)
         await ensure_lease()

@@ -58,7 +58,7 @@ class Server:
         self._body = body
         self._hosts = hosts
 
-    async def fetch_if_changed(self, url: RemoteUrl, fd: int, _known: object) -> Fetched:
+    async def fetch_if_changed(self, url: RemoteUrl, fd: int, _known: object, _max_bytes: int) -> Fetched:
         if self._hosts.is_blocked(url.host):
             raise Rejected(Reason.BLOCKED_HOST)
         os.pwrite(fd, self._body, 0)

@@ -59,7 +59,7 @@ FIELDS = {
     },
     "CompleteMediaUploadRequest": {"media_id": 1, "upload_id": 2},
     "CompleteMediaUploadResponse": {},
-    "CacheRemoteMediaRequest": {"remote_url": 1},
+    "CacheRemoteMediaRequest": {"remote_url": 1, "kind": 2},
     "CacheRemoteMediaResponse": {"status": 1, "task_id": 2, "media_id": 3},
     "GetMediaStatusRequest": {"media_id": 1},
     "MediaStatus": {
@@ -135,6 +135,10 @@ VISIBILITIES = {
     "MEDIA_VISIBILITY_PUBLIC": 1,
     "MEDIA_VISIBILITY_PRIVATE": 2,
 }
+KINDS = {
+    f"REMOTE_MEDIA_KIND_{name}": number
+    for number, name in enumerate(("UNSPECIFIED", "ATTACHMENT", "AVATAR", "HEADER", "EMOJI", "PREVIEW_CARD"))
+}
 STATES = {
     "STATE_UNSPECIFIED": 0,
     "PENDING_UPLOAD": 1,
@@ -166,6 +170,7 @@ def test_reflection_tells_the_contract(channel: grpc.Channel) -> None:
         message: Any = pool.FindMessageTypeByName(f"avion.{name}")
         assert {each.name: each.number for each in message.fields} == fields
     enums = {"MediaStatus.State": STATES, "ContentCredentials": CREDENTIALS, "MediaVisibility": VISIBILITIES}
+    enums["RemoteMediaKind"] = KINDS
     for name, values in enums.items():
         enum = pool.FindEnumTypeByName(f"avion.{name}")
         assert {each.name: each.number for each in enum.values} == values

@@ -13,7 +13,7 @@ import pytest
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, running
-from tests.service.published import error_reason, events_of, keys_of, violations
+from tests.service.published import error_reason, events_of, key_of, keys_of, violations
 from tests.service.remote_server import RemoteServer, remote_server
 from tests.service.test_contract_remote import remote_id
 from tests.services.process import free_port
@@ -30,6 +30,7 @@ def settings() -> dict[str, str]:
         "REMOTE__ALLOW_NETWORKS": "127.0.0.0/8",
         "REMOTE__DENY_HOSTS": "worse.example",
         "MODERATION__RELOAD": "1h",
+        "REMOTE__KINDS": "avatar:2KiB:30d,header:1MiB:1d,emoji:3B:90d",
     }
 
 
@@ -146,6 +147,44 @@ def test_a_block_from_its_first_copy_to_its_end(
     assert refusal(unblock, service, BAD) == (Code.FAILED_PRECONDITION, "HOST_NOT_BLOCKED")
 
 
+AVATAR, HEADER, EMOJI = (getattr(wire, f"REMOTE_MEDIA_KIND_{name}") for name in ("AVATAR", "HEADER", "EMOJI"))
+
+
+def cached_as(service: Service, url: str, kind: Any) -> wire.MediaStatus:
+    request = wire.CacheRemoteMediaRequest(remote_url=url, kind=kind)
+    answer = service.call("CacheRemoteMedia", request, wire.CacheRemoteMediaResponse)
+    return service.watch(answer.media_id)[-1]
+
+
+def test_kinds_have_limits_of_their_own(
+    service: Service, servers: tuple[RemoteServer, RemoteServer], bucket: S3Bucket, redis_client: Any
+) -> None:
+    server, _ = servers
+    url = f"{server.url}/0.jpg"
+    for kind in (EMOJI, AVATAR):
+        status = cached_as(service, url, kind)
+        assert (status.state, status.reason) == (wire.MediaStatus.FAILED, "too_large")
+    assert cached_as(service, url, EMOJI).reason == "too_large"
+    assert server.asked["/0.jpg"] == 2  # the limit of an emoji was tried already
+    assert cached_as(service, url, HEADER).state == wire.MediaStatus.READY
+    assert cached_as(service, url, EMOJI).state == wire.MediaStatus.READY
+    assert server.asked["/0.jpg"] == 3
+    _, ttl_s, max_bytes = redis_client.get(key_of("remote_used", remote_id(url))).split()
+    assert (float(ttl_s), int(max_bytes)) == (90 * 86_400, 1 << 20)
+
+    assert cached_as(service, f"{server.url}/1.jpg", 77).state == wire.MediaStatus.READY
+    redis_client.xadd("media_cache_queue", {"task_id": "a", "remote_url": f"{server.url}/2.jpg", "kind": "header"})
+    eventually(lambda: events_of(redis_client, remote_id(f"{server.url}/2.jpg")), "the task is done")
+    pages = bucket.client.get_paginator("list_objects_v2").paginate(Bucket=bucket.bucket)
+    sizes = {each["Key"]: each["Size"] for page in pages for each in page.get("Contents", ())}
+    found = json.loads(service.run_cli("hosts", "usage", GOOD, "--json").stdout)
+    assert {each["kind"] for each in found} == {"attachment", "header"}
+    ids = {key.split("/")[2].partition(".")[0] for key in sizes if key.startswith(f"host/{GOOD}/")}
+    held = sum(size for key, size in sizes.items() if any(each in key for each in ids))
+    assert sum(each["bytes"] for each in found) == held
+    assert sum(each["count"] for each in found) == len(ids)
+
+
 def test_the_list_has_those_of_the_settings(service: Service) -> None:
     for host in ("b.example", "a.example"):
         block(service, host)
@@ -173,9 +212,8 @@ def test_commands(service: Service, redis_client: Any) -> None:
     assert refusal(service.cache, "https://BÜCHER.example/a.jpg") == (Code.PERMISSION_DENIED, "HOST_BLOCKED")
     assert service.run_cli("hosts", "unblock", "bücher.example").returncode == 0
     assert redis_client.xlen("media_console_audit") == before + 2
-    assert {"host": "none.example", "count": 0, "bytes": 0} in json.loads(
-        service.run_cli("hosts", "usage", "none.example", "--json").stdout
-    )
+    (attachments,) = json.loads(service.run_cli("hosts", "usage", BAD, "--json").stdout)
+    assert (attachments["kind"], attachments["count"]) == ("attachment", 1)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.config import Config
 from avion_media.items.deletion import DeletionJournal, DeletionRecords, JournalReplay, RemoveDeleted
 from avion_media.items.item import Items
-from avion_media.items.state import RemoteStateStore, StatusStore
+from avion_media.items.state import RemoteStateStore, RemoteUse, StatusStore
 from avion_media.items.state.sweep_state import Cursor, SweepPart, SweepRecord, SweepState
 from avion_media.workers.settings import SweepConfig
 from avion_media.workers.sweep import Reconciliation, Report, SweepDecision, SweepReason
@@ -347,7 +347,7 @@ async def test_remote_media_that_are_asked_for_stay(world: World) -> None:
     used, unused = a_remote(), a_remote()
     for each in (used, unused):
         world.put_medium(each)
-    await RemoteStateStore(world.redis).mark_used(used, datetime.now(UTC) + timedelta(days=3), HOUR)
+    await RemoteStateStore(world.redis).mark_used(used, RemoteUse(datetime.now(UTC) + timedelta(days=3), HOUR))
     assert (await world.sweep(hours=24 * 8)).done[SweepReason.EXPIRED].media == 1
     assert {keys.original(used)} <= world.keys()
     assert (await world.sweep(hours=24 * 9.9)).done == {}
@@ -362,7 +362,7 @@ async def test_a_use_after_the_decision_spares_it(world: World) -> None:
     await world.sweep(hours=24 * 8, dry_run=True)
     (decision,) = world.seen
     assert decision.reason is SweepReason.EXPIRED
-    await RemoteStateStore(world.redis).mark_used(remote, world.clock(), HOUR)
+    await RemoteStateStore(world.redis).mark_used(remote, RemoteUse(world.clock(), HOUR))
     assert not await world.reconciliation().actions.remove(decision)
     assert world.keys() == before
 

@@ -89,7 +89,9 @@ class Fetcher:
         assert fetched is not None  # 304 is no answer to a request without conditions
         return fetched
 
-    async def fetch_if_changed(self, url: RemoteUrl, fd: int, known: Validators | None) -> Fetched | None:
+    async def fetch_if_changed(
+        self, url: RemoteUrl, fd: int, known: Validators | None, max_bytes: int = 0
+    ) -> Fetched | None:
         """GET ``url`` into the empty file ``fd``. Return None, and leave the file empty, if the server confirms that
         the ``known`` copy is current.
 
@@ -101,18 +103,20 @@ class Fetcher:
         """
         try:
             with trio.fail_after(self._timeout_s) as scope:
-                return await self._follow(url, fd, known, scope.deadline)
+                return await self._follow(url, fd, known, max_bytes or self._max_bytes, scope.deadline)
         except trio.TooSlowError:
             raise Unavailable(Dependency.REMOTE, f"took longer than {self._timeout_s:g} s") from None
         except AddressRefused as refusal:
             raise Rejected(Reason.REMOTE_REFUSED, shortened(str(refusal))) from None
 
-    async def _follow(self, url: RemoteUrl, fd: int, known: Validators | None, deadline: float) -> Fetched | None:
+    async def _follow(
+        self, url: RemoteUrl, fd: int, known: Validators | None, max_bytes: int, deadline: float
+    ) -> Fetched | None:
         for hop in range(_MAX_REDIRECTS + 1):
             self.require_not_blocked(url)
             self._dialler.check(url)  # first, so that a refused URL does not wait for a slot
             async with self._admitted(url, deadline, redirected=hop > 0), self._dialler.open_stream(url) as stream:
-                answer = Exchange(stream, self._timeouts, self._max_bytes + self._max_bytes // 4 + _FRAMING_BYTES)
+                answer = Exchange(stream, self._timeouts, max_bytes + max_bytes // 4 + _FRAMING_BYTES)
                 conditions = known.conditions(url) if known is not None else []
                 await answer.ask(url, self._user_agent, conditions)
                 location = answer.header(b"location")
@@ -120,7 +124,7 @@ class Fetcher:
                     if answer.status == _NOT_MODIFIED and conditions:
                         return None
                     _check_status(answer)
-                    size_bytes = await self._save_body(answer, fd)
+                    size_bytes = await self._save_body(answer, fd, max_bytes)
                     etag, date = answer.header(b"etag"), answer.header(b"last-modified")
                     return Fetched(size_bytes, url, validators_of(url, etag, date))
             url = _redirect_target(url, location)
@@ -134,13 +138,13 @@ class Fetcher:
     def _admitted(self, url: RemoteUrl, deadline: float, *, redirected: bool) -> AbstractAsyncContextManager[None]:
         return self._hosts.admitted(url, deadline, redirected=redirected) if self._hosts else nullcontext()
 
-    async def _save_body(self, answer: Exchange, fd: int) -> int:
-        self._check_announced(answer)
+    async def _save_body(self, answer: Exchange, fd: int, max_bytes: int) -> int:
+        _check_announced(answer, max_bytes)
         size = 0
         window_ends, window_bytes = trio.current_time() + self._timeouts.window_s, 0
         while chunk := await answer.read():
-            if size + len(chunk) > self._max_bytes:
-                raise Rejected(Reason.TOO_LARGE, f"more than {self._max_bytes} bytes")
+            if size + len(chunk) > max_bytes:
+                raise Rejected(Reason.TOO_LARGE, f"more than {max_bytes} bytes")
             write_at(
                 fd, chunk, size
             )  # in the event loop, because writing some KiB to the page cache costs less than a thread
@@ -154,13 +158,14 @@ class Fetcher:
             raise Rejected(Reason.EMPTY)
         return size
 
-    def _check_announced(self, answer: Exchange) -> None:
-        encoding = answer.header(b"content-encoding").lower()
-        if encoding not in ("", "identity"):
-            raise Rejected(Reason.REMOTE_STATUS, f"unasked content encoding {shortened(encoding)}")
-        announced = answer.header(b"content-length")  # h11 allows only digits
-        if announced and int(announced) > self._max_bytes:
-            raise Rejected(Reason.TOO_LARGE, f"announced {announced} bytes")
+
+def _check_announced(answer: Exchange, max_bytes: int) -> None:
+    encoding = answer.header(b"content-encoding").lower()
+    if encoding not in ("", "identity"):
+        raise Rejected(Reason.REMOTE_STATUS, f"unasked content encoding {shortened(encoding)}")
+    announced = answer.header(b"content-length")  # h11 allows only digits
+    if announced and int(announced) > max_bytes:
+        raise Rejected(Reason.TOO_LARGE, f"announced {announced} bytes")
 
 
 def _redirect_target(url: RemoteUrl, location: str) -> RemoteUrl:

@@ -15,6 +15,7 @@ from avion_media.common.formats import BY_NAME
 from avion_media.common.media import (
     CREDENTIALS_METADATA,
     HOST_METADATA,
+    KIND_METADATA,
     CredentialsState,
     MediaFacts,
     owner_of,
@@ -29,7 +30,7 @@ Bytes = bytes | bytearray | memoryview
 _SIZE = "size_bytes"
 _FIELDS = (
     *("format", "width", "height", "blurhash", "animated", "duration", "sha256", "thumbnails"),
-    *("credentials", "waveform", "owner", "host"),
+    *("credentials", "waveform", "owner", "host", "kind"),
 )
 _KEY = "metadata of original/…, cached_remote/…"
 
@@ -213,6 +214,7 @@ def _parse(metadata: Mapping[str, str], _key: str) -> MediaFacts:
         waveform=bytes.fromhex(metadata.get("waveform", "")),
         owner=owner_of(metadata),
         host=metadata.get(HOST_METADATA, ""),
+        kind=metadata.get(KIND_METADATA, ""),
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from avion_media.common.errors import Dependency, Reason
 from avion_media.common.formats import FORMATS
+from avion_media.common.media import ATTACHMENT, REMOTE_KINDS
 from avion_media.common.tasks import CONSUMER_GROUP, DROP_DELETED, QUEUES
 
 OTHER = "_OTHER"
@@ -114,6 +115,7 @@ THUMBNAIL_OUTCOME = Attribute("outcome", ("written", "rejected", "failed"))
 FETCH_OUTCOME = Attribute(
     "outcome", ("ok", "not_modified", *_REASONS, "unavailable", "deferred", "cancelled", "failed")
 )
+FETCHED_KIND = Attribute("kind", (ATTACHMENT, *REMOTE_KINDS), "the kind of the remote file")
 JOB = Attribute("avion.sandbox.job", ("picture_job", "plan_job", "poster_job", "probe", OTHER))
 JOB_OUTCOME = Attribute("outcome", ("done", "rejected", "limit", "crashed", "killed", "failed"))
 KILL_CAUSE = Attribute(

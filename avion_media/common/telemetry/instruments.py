@@ -179,8 +179,8 @@ REMOTE_FETCHES = Instrument(
     "counter",
     "{fetch}",
     "fetches of remote media",
-    (a.FORMAT, a.FETCH_OUTCOME),
-    first=tuple((a.NONE, outcome) for outcome in a.FETCH_OUTCOME.values),
+    (a.FORMAT, a.FETCH_OUTCOME, a.FETCHED_KIND),
+    first=tuple((a.NONE, outcome, a.FETCHED_KIND.values[0]) for outcome in a.FETCH_OUTCOME.values),
 )
 REMOTE_DURATION = Instrument(
     "avion.remote.fetch.duration",

@@ -18,8 +18,8 @@ from avion_media.common.ids import (
     parse_remote_id,
     remote_id_for,
 )
-from avion_media.common.media import owner_of
-from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
+from avion_media.common.media import ATTACHMENT, owner_of
+from avion_media.common.tasks import CACHE_QUEUE, KIND, PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.common.wire.avion.media_grpc import MediaServiceServicer
 from avion_media.items.deletion import delete, undelete
@@ -30,7 +30,7 @@ from avion_media.operations.operation import Facts, Order
 from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime, guard_of
 from avion_media.process.settings import ProcessSettings
-from avion_media.servers.api.messages import host_to_wire, part_to_wire, to_wire, visibility_of
+from avion_media.servers.api.messages import host_to_wire, kind_name, part_to_wire, to_wire, visibility_of
 from avion_media.servers.api.resumable import (
     AlreadyCompleted,
     GrantedUpload,
@@ -292,24 +292,30 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         state = await remote_states.load(remote_id)
         if state.deleted:
             raise AlreadyDeleted(remote_id.text)
-        if await self._has_copy(remote_id, stale_too=state.validated or state.failure is not None):
-            await remote_states.mark_used(remote_id, utc_now(), self._config.remote.ttl)
+        kind = self._config.remote.kind(kind_name(request.kind))
+        use = state.used(utc_now(), kind.ttl_s, kind.max_bytes)
+        failure = state.failure if state.failure is not None and state.failure.stops(use.max_bytes) else None
+        if await self._has_copy(remote_id, use.ttl_s, stale_too=state.validated or failure is not None):
+            await remote_states.mark_used(remote_id, use)
             return wire.CacheRemoteMediaResponse(status="ready", media_id=remote_id.text)
-        if state.failure is not None:
-            task_id = state.failure.task_id
-            return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)
+        if failure is not None:
+            return wire.CacheRemoteMediaResponse(status="pending", task_id=failure.task_id, media_id=remote_id.text)
+        if state.failure is not None:  # of a request with a narrower limit
+            await remote_states.forget_failure(remote_id)
         await remote_states.reset_failure(remote_id)
-        task_id = await self._runtime.items.queues[CACHE_QUEUE].enqueue(
-            {"remote_url": str(url)}, dedup_key=remote_id.text
-        )
+        await remote_states.mark_used(remote_id, use)  # first, so that a fetch of a narrower request sees it
+        fields, dedup_key = {"remote_url": str(url)}, remote_id.text
+        if kind.name != ATTACHMENT:
+            fields, dedup_key = fields | {KIND: kind.name}, f"{remote_id}:{kind.max_bytes}"
+        task_id = await self._runtime.items.queues[CACHE_QUEUE].enqueue(fields, dedup_key=dedup_key)
         await self._note_processing(remote_id.text)
         return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)
 
-    async def _has_copy(self, remote_id: RemoteId, *, stale_too: bool) -> bool:
+    async def _has_copy(self, remote_id: RemoteId, ttl_s: float, *, stale_too: bool) -> bool:
         info = await self._runtime.items.original(remote_id)
         if info is None:
             return False
-        return stale_too or (utc_now() - info.last_modified).total_seconds() < self._config.remote.ttl
+        return stale_too or (utc_now() - info.last_modified).total_seconds() < ttl_s
 
     async def DeleteMedia(self, request: wire.DeleteMediaRequest, context: CallContext) -> wire.DeleteMediaResponse:
         """Delete media, also unknown ones, whose upload may be on its way. Only those of an owner, if there is one."""

@@ -64,3 +64,9 @@ def host_to_wire(blocked: BlockedHost) -> wire.BlockedHost:
     if blocked.since_time is not None:
         message.since.FromDatetime(blocked.since_time)
     return message
+
+
+def kind_name(kind: int) -> str:
+    """Return the name of a kind of remote media; an unknown one counts as attachment."""
+    known = wire.RemoteMediaKind.DESCRIPTOR.values_by_number.get(kind)
+    return "" if known is None else known.name.removeprefix("REMOTE_MEDIA_KIND_").lower()

@@ -138,4 +138,5 @@ class SweepActions:
         return unwritten and original.etag == medium.original.etag
 
     async def _last_use(self, name: str) -> datetime | None:
-        return (await self._items.remote_states.last_uses([name])).get(name)
+        use = (await self._items.remote_states.last_uses([name])).get(name)
+        return None if use is None else use.at

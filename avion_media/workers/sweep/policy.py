@@ -81,7 +81,8 @@ class Medium:
 class KnownState:
     """The state of one media item on Redis. ``reason`` is why it failed, if it did.
 
-    ``tombstone`` is when it was deleted, ``last_use`` when it was last requested.
+    ``tombstone`` is when it was deleted, ``last_use`` when it was last requested; ``ttl`` is then the
+    longest of its kinds.
 
     ``has_task``: a task to make it waits or runs. ``given_up``: its task is a dead letter. An operator decides about
     it, and needs the upload for a replay.
@@ -93,6 +94,7 @@ class KnownState:
     has_task: bool = False
     given_up: bool = False
     last_use: datetime | None = None
+    ttl: timedelta | None = None
 
 
 NOTHING_KNOWN = KnownState()
@@ -165,7 +167,7 @@ def decide(medium: Medium, known: KnownState, rules: Rules, now: datetime) -> Sw
         old = all(_age(each, now) > rules.margin for each in medium.served)
         return SweepDecision(medium, SweepReason.ORPHAN, medium.served) if old and medium.served else None
     needed = last_needed(medium, known)
-    if medium.is_remote and needed is not None and now - needed > rules.remote_ttl:
+    if medium.is_remote and needed is not None and now - needed > (known.ttl or rules.remote_ttl):
         return SweepDecision(medium, SweepReason.EXPIRED, medium.served, known.last_use)
     return None
 

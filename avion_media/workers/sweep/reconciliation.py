@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from avion_media.backends.store.contents import stored_sizes
@@ -222,12 +222,13 @@ class _PartOfSweep:
         candidates = []
         for medium in chunk:
             status = statuses.get(medium.name)
-            deletion = deletions.get(medium.name)
+            deletion, use = deletions.get(medium.name), last_uses.get(medium.name)
             known = KnownState(
                 state=None if status is None else status.state,
                 reason=None if status is None else status.reason,
                 tombstone=deletion.deleted_at if deletion is not None and deletion.is_deleted else None,
-                last_use=last_uses.get(medium.name),
+                last_use=None if use is None else use.at,
+                ttl=None if use is None else timedelta(seconds=use.ttl_s),
             )
             decision = decide(medium, known, self.rules, self.reconciliation.clock())
             if decision is None:

@@ -44,7 +44,7 @@ async def _converse(data: bytes, fd: int) -> None:
         answer = Exchange(ours, FetchTimeouts(), _MAX_WIRE_BYTES)
         await answer.ask(_URL, "avion-media")
         _check_status(answer)
-        size_bytes = await _FETCHER._save_body(answer, fd)
+        size_bytes = await _FETCHER._save_body(answer, fd, _MAX_BYTES)
         assert 0 < size_bytes <= _MAX_BYTES
         assert os.fstat(fd).st_size == size_bytes
         kept = validators_of(_URL, answer.header(b"etag"), answer.header(b"last-modified"))

@@ -25,12 +25,27 @@ class ContentCredentials(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CONTENT_CREDENTIALS_UNSPECIFIED: _ClassVar[ContentCredentials]
     CONTENT_CREDENTIALS_DROP: _ClassVar[ContentCredentials]
     CONTENT_CREDENTIALS_KEEP: _ClassVar[ContentCredentials]
+
+class RemoteMediaKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REMOTE_MEDIA_KIND_UNSPECIFIED: _ClassVar[RemoteMediaKind]
+    REMOTE_MEDIA_KIND_ATTACHMENT: _ClassVar[RemoteMediaKind]
+    REMOTE_MEDIA_KIND_AVATAR: _ClassVar[RemoteMediaKind]
+    REMOTE_MEDIA_KIND_HEADER: _ClassVar[RemoteMediaKind]
+    REMOTE_MEDIA_KIND_EMOJI: _ClassVar[RemoteMediaKind]
+    REMOTE_MEDIA_KIND_PREVIEW_CARD: _ClassVar[RemoteMediaKind]
 MEDIA_VISIBILITY_UNSPECIFIED: MediaVisibility
 MEDIA_VISIBILITY_PUBLIC: MediaVisibility
 MEDIA_VISIBILITY_PRIVATE: MediaVisibility
 CONTENT_CREDENTIALS_UNSPECIFIED: ContentCredentials
 CONTENT_CREDENTIALS_DROP: ContentCredentials
 CONTENT_CREDENTIALS_KEEP: ContentCredentials
+REMOTE_MEDIA_KIND_UNSPECIFIED: RemoteMediaKind
+REMOTE_MEDIA_KIND_ATTACHMENT: RemoteMediaKind
+REMOTE_MEDIA_KIND_AVATAR: RemoteMediaKind
+REMOTE_MEDIA_KIND_HEADER: RemoteMediaKind
+REMOTE_MEDIA_KIND_EMOJI: RemoteMediaKind
+REMOTE_MEDIA_KIND_PREVIEW_CARD: RemoteMediaKind
 
 class RequestMediaUploadRequest(_message.Message):
     __slots__ = ("filename", "content_type", "size", "sha256", "owner", "multipart", "visibility", "credentials")
@@ -90,10 +105,12 @@ class CompleteMediaUploadResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class CacheRemoteMediaRequest(_message.Message):
-    __slots__ = ("remote_url",)
+    __slots__ = ("remote_url", "kind")
     REMOTE_URL_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
     remote_url: str
-    def __init__(self, remote_url: _Optional[str] = ...) -> None: ...
+    kind: RemoteMediaKind
+    def __init__(self, remote_url: _Optional[str] = ..., kind: _Optional[_Union[RemoteMediaKind, str]] = ...) -> None: ...
 
 class CacheRemoteMediaResponse(_message.Message):
     __slots__ = ("status", "task_id", "media_id")

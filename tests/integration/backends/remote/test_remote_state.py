@@ -15,7 +15,7 @@ from avion_media.common.errors import Reason
 from avion_media.common.ids import remote_id_for
 from avion_media.common.tasks import State, Status
 from avion_media.items.deletion import DeletionRecords
-from avion_media.items.state import RemoteFailure, RemoteState, RemoteStateStore, StatusStore
+from avion_media.items.state import RemoteFailure, RemoteState, RemoteStateStore, RemoteUse, StatusStore
 from tests.service.published import key_of
 
 REMOTE = remote_id_for("https://remote.example/a.png")
@@ -56,21 +56,23 @@ async def test_what_is_remembered_is_recalled(redis: Redis, remote_states: Remot
     used = datetime(2026, 7, 1, 12, 0, 0, 250_000, tzinfo=UTC)
     await remote_states.remember_failure(REMOTE, FAILURE, 60)
     await remote_states.mark_validated(REMOTE, 30)
-    await remote_states.mark_used(REMOTE, used, 20)
+    await remote_states.mark_used(REMOTE, RemoteUse(used, 20, 7))
     await DeletionRecords(redis).mark([str(REMOTE)], delay_s=60)
-    assert await remote_states.load(REMOTE) == RemoteState(deleted=True, failure=FAILURE, validated=True)
-    assert await remote_states.last_uses([str(REMOTE), "0" * 64]) == {str(REMOTE): used}
+    assert await remote_states.load(REMOTE) == RemoteState(
+        deleted=True, failure=FAILURE, validated=True, use=RemoteUse(used, 20, 7)
+    )
+    assert await remote_states.last_uses([str(REMOTE), "0" * 64]) == {str(REMOTE): RemoteUse(used, 20, 7)}
     failure_s, validated_s = await remote_states.seconds_left(REMOTE)
     assert 59 < failure_s <= 60
     assert 29 < validated_s <= 30
-    assert 19_000 < other.pttl(key_of("remote_used", REMOTE)) <= 20_000
+    assert 19_000 < other.pttl(key_of("remote_used", REMOTE)) - 2 * 86_400_000 <= 20_000
     await remote_states.forget_failure(REMOTE)
     assert (await remote_states.load(REMOTE)).failure is None
 
 
 async def test_a_time_to_live_of_nothing_is_no_error(remote_states: RemoteStateStore) -> None:
     await remote_states.mark_validated(REMOTE, 0.0)
-    await remote_states.mark_used(REMOTE, datetime.now(UTC), 0.0)
+    await remote_states.mark_used(REMOTE, RemoteUse(datetime.now(UTC)))
 
 
 @pytest.mark.parametrize(

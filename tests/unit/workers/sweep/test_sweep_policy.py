@@ -147,6 +147,12 @@ def test_remote_media_live_by_their_last_use(used_days_ago: float, expected: Swe
     assert reason_for(medium(REMOTE, original=24 * 6.0), known) is None
 
 
+@pytest.mark.parametrize(("used_days_ago", "expected"), [(0.9, None), (1.1, SweepReason.EXPIRED)])
+def test_a_kind_can_have_a_shorter_time(used_days_ago: float, expected: SweepReason | None) -> None:
+    known = KnownState(last_use=NOW - timedelta(days=used_days_ago), ttl=timedelta(days=1))
+    assert reason_for(medium(REMOTE, original=24 * 6.0), known) is expected
+
+
 @pytest.mark.parametrize(
     ("deleted_hours_ago", "expected"), [(23, None), (24.5, None), (25.5, SweepReason.OVERDUE_DELETION)]
 )

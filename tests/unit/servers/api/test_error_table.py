@@ -104,6 +104,8 @@ def test_every_reason_of_a_bad_field_is_documented() -> None:
     made = set()
     for _, call in _calls("Violation", "bad_field"):
         field, *_, reason = call.args
+        if isinstance(field, ast.JoinedStr) and isinstance(field.values[0], ast.Constant):  # media_ids[number]
+            field = ast.Constant(str(field.values[0].value).partition("[")[0])
         if isinstance(field, ast.Constant) and isinstance(reason, ast.Constant):
             made.add((field.value, reason.value))
     assert made

@@ -2,7 +2,7 @@
 
 It is to remote media what ``owner/…`` is to uploads (`avion_media.items.owners`): usage, listing and purge of a host
 are listings of ``host/{host}/``. The index object is written before the original, and removed before it. A crash can
-leave one without an original, which a purge removes.
+leave one without an original, which the sweep or a purge removes.
 """
 
 from __future__ import annotations

@@ -758,6 +758,20 @@ async def test_the_index_of_copies_has_all_originals_and_no_others_after_a_sweep
     assert (await world.sweep(hours=2)).done == {}
 
 
+async def test_the_index_of_hosts_names_only_copies_and_each_once(world: World) -> None:
+    kept, removed = a_remote(), a_remote()
+    metadata = {"host": "a.example", "sha256": "0" * 64}
+    await world.store.get().put(keys.original(kept), b"o", content_type="image/jpeg", metadata=metadata)
+    world.put(_hashed(0, kept), b"")
+    right = keys.hosted("a.example", kept, 5, "avatar")
+    wrong = [keys.hosted(host, each, 5, "avatar") for host, each in (("a.example", removed), ("b.example", kept))]
+    for key in (*wrong, right):
+        world.put(key, b"")
+    assert (await world.sweep(hours=2)).done[SweepReason.DISOWNED].objects == 2
+    found = world.keys()
+    assert {key for key in found if key.startswith("host/")} == {right}
+
+
 async def test_the_index_of_copies_is_compared_part_by_part(world: World) -> None:
     media: list[AnyId] = [*(an_upload() for _ in range(3)), *(a_remote() for _ in range(3))]
     for number, each in enumerate(media):

@@ -13,11 +13,12 @@ from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import MediaError, ObjectMissing
 from avion_media.common.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id, parse_media_id
-from avion_media.common.media import owner_of
+from avion_media.common.media import HOST_METADATA, owner_of
 from avion_media.common.records import CustomRecord, UnreadableRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.telemetry import get_logger
 from avion_media.items.copies import COPY_ENTRY, index_key
+from avion_media.items.hosts import HOST_ENTRY
 from avion_media.items.item import Items
 from avion_media.items.moderation import ModerationRecords
 from avion_media.items.owners import OWNER_ENTRY
@@ -48,8 +49,14 @@ def _owned(any_id: AnyId, original: ObjectInfo) -> str:
     return keys.owned_by(owner, any_id) if owner and isinstance(any_id, MediaId) else ""
 
 
+def _hosted(any_id: AnyId, original: ObjectInfo) -> str:
+    host = original.metadata.get(HOST_METADATA, "")
+    return keys.hosted_by(host, any_id) if host and isinstance(any_id, RemoteId) else ""
+
+
 _INDEXES = (
     _Index((keys.OWNER_PREFIX,), OWNER_ENTRY, _owned),
+    _Index((keys.HOST_PREFIX,), HOST_ENTRY, _hosted),
     _Index((keys.SHA256_PREFIX, keys.SIZE_PREFIX), COPY_ENTRY, index_key, has_all=True),
 )
 

@@ -39,6 +39,10 @@ _UNIT_S: Final = 64  # 24 bits last for 34 years
 _MAX_AHEAD: Final = 5000
 """How far repeated revocations of one media item may bring its generation ahead of time: 3.7 days, which is less than a
 record is kept."""
+_MAX_AUDIENCES: Final = 4000
+"""Audiences of one record. One more makes it a revocation of all: a script of Redis must write it at once."""
+_FEW: Final = 20  # audiences of a record that is written together with others
+_WRITTEN_AT_ONCE: Final = 100
 _ATTEMPTS: Final = 20
 _AT_ONCE: Final = 16
 _MAX_BYTES: Final = 4 << 20
@@ -65,15 +69,18 @@ class Revocation:
         return token.generation < max(self.all, self.audiences.get(token.tag, 0))
 
     def next(self, tag: str | None, now: float) -> Revocation:
-        """Return the record after a revocation of all tokens, or of those with this tag. Raises `Unavailable`."""
+        """Return the record after a revocation of all tokens, or of those with this tag. Raises `Unavailable`.
+
+        Tags whose tokens have all expired are left out. Without room for one more, all tokens are revoked.
+        """
         time = (int(now) - _EPOCH_S) // _UNIT_S
         generation = max(self.generation + 1, time)
         if generation > min(max(time, 0) + _MAX_AHEAD, MAX_GENERATION):
             raise Unavailable(Dependency.OBJECT, "the media item is revoked again and again", _UNIT_S)
-        if tag is None:
-            return Revocation(generation, generation)
         oldest = max(self.all, time - int(REVOCATIONS_KEPT_S) // _UNIT_S)
         kept = {name: each for name, each in self.audiences.items() if each > oldest}
+        if tag is None or len(kept.keys() | {tag}) > _MAX_AUDIENCES:
+            return Revocation(generation, generation)
         return replace(self, generation=generation, audiences={**kept, tag: generation})
 
 
@@ -151,10 +158,12 @@ class Revocations:
     async def publish(self, revocations: Mapping[str, Revocation]) -> None:
         """Write records to Redis, where all replicas find them, unless there are later ones."""
         by_key = {revocation_key(media_id): each for media_id, each in revocations.items()}
-        kept_ms = round(REVOCATIONS_KEPT_S * 1000)
-        await self._redis.run_in_groups(_WRITE, list(by_key), (kept_ms,), of_each=lambda key: _fields(by_key[key]))
+        small = [key for key, each in by_key.items() if len(each.audiences) <= _FEW]
+        for written, most in ((small, _WRITTEN_AT_ONCE), (list(by_key.keys() - small), 1)):
+            args = (round(REVOCATIONS_KEPT_S * 1000),)
+            await self._redis.run_in_groups(_WRITE, written, args, of_each=lambda key: _fields(by_key[key]), most=most)
 
 
 def _fields(revocation: Revocation) -> Sequence[str | int]:
-    audiences = " ".join(f"{tag}={generation}" for tag, generation in revocation.audiences.items())
+    audiences = " ".join(f"{tag} {generation}" for tag, generation in revocation.audiences.items())
     return revocation.generation, revocation.all, audiences

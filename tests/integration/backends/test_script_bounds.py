@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis as redis_py
@@ -19,18 +19,21 @@ from avion_media.backends.queue import BulkJobs, JobProgress, Lease, QueueKeys, 
 from avion_media.backends.redis import Argument, Lock, Redis, Reply, Script, load_script
 from avion_media.backends.redis.scripts import FLAGS
 from avion_media.backends.remote import HostLimiter, HostLimits, parse_remote_url
+from avion_media.backends.store import ObjectStore
 from avion_media.common.errors import Dependency
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id, remote_id_for
-from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import CACHE_QUEUE, CONSUMER_GROUP, DELETE_QUEUE, PROCESSING_QUEUE, State, Status
 from avion_media.items.deletion import DeletionRecords, JournalReplay
 from avion_media.items.deletion import scripts as scripts_of_deletion
 from avion_media.items.deletion.channel import write_heard
 from avion_media.items.deletion.records import BUCKETS, LAST_UNDELETE, complete_key
 from avion_media.items.item import Items
+from avion_media.items.private.revocations import Revocation
+from avion_media.items.private.tokens import audience_tag
 from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.items.state.status_store import deletion_key
+from tests.crash.stage import MemoryStore, Steps, slot_of
 
 PACKAGE = Path(__file__).parents[3] / "avion_media"
 MOST_COMMANDS = 2_500  # a few ms of the server's time
@@ -145,7 +148,8 @@ class World:
         self.redis, self.other = redis, other
         self.queue, self.remote = TaskQueue(redis, PROCESSING_QUEUE), TaskQueue(redis, CACHE_QUEUE)
         self.jobs, self.records = BulkJobs(redis, DELETE_QUEUE), DeletionRecords(redis)
-        self.replay = JournalReplay(Items(ResourceSlot(Dependency.STORE), redis), _Journal())  # type: ignore[arg-type]
+        store = slot_of(Dependency.STORE, cast("ObjectStore", MemoryStore({}, Steps())))
+        self.replay = JournalReplay(Items(store, redis), _Journal())  # type: ignore[arg-type]
         self.hosts = HostLimiter(lambda: redis, HostLimits(2, 30.0, 100.0, 3))
 
     async def lease(self) -> Lease:
@@ -192,6 +196,15 @@ class World:
         (mark,) = await self.records.mark(IDS[:1], delay_s=0, regardless=True)
         await self.records.begin_removal(mark.media_id, mark.generation)
         await self.records.finish_removal(mark.media_id, mark.generation, 60)
+
+    async def revoke(self) -> None:
+        many, few = ({audience_tag(IDS[0], str(number)): 1 for number in range(most)} for most in (4_000, 20))
+        for audiences, media_ids in ((many, IDS[:1]), (few, IDS)):
+            await self.replay.revocations.publish(dict.fromkeys(media_ids, Revocation(1, 0, audiences)))
+
+    async def look_up_private(self) -> None:
+        await self.replay.ensure_complete()
+        await self.replay.look_up_private(IDS[0], audience_tag(IDS[0], "0"))
 
     async def begin_job(self) -> None:
         await self.jobs.cancel("undelete")
@@ -287,6 +300,9 @@ CASES: dict[str, Case] = {
     "deletion/restore": World.restore,
     "deletion/undelete": World.undelete,
     "deletion/write_heard": lambda world: write_heard(world.redis, [(b"%d" % each, 0) for each in range(100)]),
+    "private/look_up": World.look_up_private,
+    "private/read": lambda world: world.replay.revocations.generations(IDS),
+    "private/write": World.revoke,
     "state/forget_status": lambda world: StatusStore(world.redis).forget(IDS[0]),
     "state/load_remote": lambda world: RemoteStateStore(world.redis).load(remote_id_for(str(URL))),
     "state/publish_event": lambda world: MediaEvents(world.redis).publish("media.ready", IDS[0], {}),

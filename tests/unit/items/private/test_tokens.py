@@ -140,6 +140,13 @@ def test_a_revocation_refuses_what_was_signed_before() -> None:
     assert first.next(bob, NOW + 9 * DAY_S).audiences.keys() == {bob}
 
 
+def test_a_record_without_room_for_an_audience_refuses_all_tokens() -> None:
+    full = Revocation(1, 0, {f"{number:016x}": 10**6 for number in range(4000)})
+    assert len(full.next(f"{0:016x}", NOW).audiences) == 4000
+    one_more = full.next("f" * 16, NOW)
+    assert (one_more.all, one_more.audiences) == (one_more.generation, {})
+
+
 def test_generations_do_not_run_ahead_of_time_without_end() -> None:
     revocation = Revocation(0).next(None, NOW)
     for _ in range(5000):

@@ -15,6 +15,7 @@ avion-media                rest_for_one: when a child fails, the children listed
 │  ├─ cache                same children
 │  ├─ delete               same children; with a CDN configured, also purge (same children)
 │  ├─ events               deletion events: channel · stream
+│  ├─ webhooks             same children, and: events · endpoints; only with a file of endpoints
 │  ├─ sweeper              repairs store and Redis; one replica leads
 │  ├─ origin               HTTP for the CDN
 │  └─ grpc                 gRPC port, fan-out of status changes to watchers; stops first
@@ -34,6 +35,7 @@ from avion_media.nodes import branch, consumers, foundation, group, ports
 from avion_media.nodes.events import events
 from avion_media.nodes.moderation import MODERATED, moderation
 from avion_media.nodes.sweeper import sweeper
+from avion_media.nodes.webhooks import webhooks
 from avion_media.process.runtime import DECODING_ROLES, Runtime
 from avion_media.process.tree import Tree
 from supervisors import Child, Node, Strategy, Worker
@@ -64,6 +66,7 @@ def build_tree(runtime: Runtime, config: Config, before: Iterable[Node[Any]] = (
         "cache": lambda: consumers.cache(runtime, config),
         "delete": lambda: consumers.delete(runtime),
         "events": lambda: events(runtime),
+        "webhooks": lambda: webhooks(runtime, config),
         "sweeper": lambda: worker("sweeper", partial(sweeper, config=config), grace_s=2.0),
         "http": lambda: origin,
         "grpc": lambda: grpc,
@@ -72,8 +75,9 @@ def build_tree(runtime: Runtime, config: Config, before: Iterable[Node[Any]] = (
     if runtime.roles & DECODING_ROLES:
         others.append(worker("sandbox", foundation.sandbox))
     below = group("foundation", [redis, store, *others], strategy=Strategy.REST_FOR_ONE)
+    roles = runtime.roles if config.webhooks.endpoints_file else runtime.roles - {"webhooks"}
     moderated = [worker("moderation", moderation)] if runtime.roles & MODERATED else []
-    service = branch("service", [*moderated, *(make() for role, make in by_role.items() if role in runtime.roles)])
+    service = branch("service", [*moderated, *(make() for role, make in by_role.items() if role in roles)])
     telemetry = worker("telemetry", foundation.telemetry, grace_s=foundation.TELEMETRY_STOP_S)
     last = worker("readiness", foundation.readiness)
     root = branch("avion-media", [*before, telemetry, admin_port, below, service, last], strategy=Strategy.REST_FOR_ONE)

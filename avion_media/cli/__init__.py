@@ -33,6 +33,7 @@ _COMMANDS = {
     "queues": ("queues", "Show, pause and resume the queues."),
     "dlq": ("dlq", "List, show, replay and drop dead letters: tasks that failed for good."),
     "jobs": ("queues", "Show and cancel bulk jobs."),
+    "webhooks": ("webhooks", "Test the endpoints of webhooks."),
     "sweep": ("sweep", "Remove objects that are not needed any more, and queue lost tasks again."),
     "tree": ("tree", "Show the live tree: states, restarts, last errors, uptimes."),
     "chaos": ("tree", "Kill nodes of the live tree at random."),

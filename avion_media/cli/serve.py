@@ -11,7 +11,7 @@ from avion_media.config import ConfigError, effective
 from avion_media.config.dangers import dangers
 
 roles_option = click.option(
-    "--roles", default="", help="Comma-separated: grpc,http,events,processing,cache,delete,sweeper. [all]"
+    "--roles", default="", help="Comma-separated: grpc,http,events,processing,cache,delete,sweeper,webhooks. [all]"
 )
 _CREDENTIALS_HINT = (
     "hint: UPLOAD__CREDENTIALS=drop removes content credentials (C2PA) from uploads;"

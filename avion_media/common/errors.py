@@ -166,6 +166,7 @@ class Dependency(StrEnum):
     DISK = "disk"  # of this machine: the spool is full, or fails, or no more files can be opened
     CDN = "cdn"
     REMOTE = "remote"  # one server among many
+    ENDPOINT = "endpoint"  # one endpoint of webhooks
     UPLOAD = "upload"  # of one media item: replaced while it was read
 
 

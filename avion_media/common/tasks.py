@@ -17,6 +17,7 @@ KIND = "kind"
 """Field of a task on `CACHE_QUEUE`: the kind of the remote file; without it, or an unknown one: attachment."""
 DELETE_QUEUE = "media_delete_queue"
 PURGE_QUEUE = "media_purge_queue"
+WEBHOOK_QUEUE = "media_webhook_queue"
 CONSUMER_GROUP = "media_workers"
 EVENTS_STREAM = "media_events"
 DROP_DELETED = "drop_deleted"
@@ -73,6 +74,13 @@ QUEUES: Final = {
             "The CDN can still serve media that were deleted. The origin already answers 410.",
             gives_up=False,
             dedup_ttl_s=0.0,  # a media item can be deleted, undeleted and deleted again at once
+        ),
+        Queue(  # for an hour more, as long as the service itself remembers that it has published an event
+            WEBHOOK_QUEUE,
+            "Webhooks",
+            "Endpoints of webhooks receive events late.",
+            required=("endpoint", "event"),
+            dedup_ttl_s=3600.0,
         ),
     )
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 
 from avion_media.backends.queue import NEVER_GIVEN_UP, BulkJobs
@@ -24,7 +25,7 @@ from avion_media.workers.decision import ConsumerPolicy
 from avion_media.workers.process_media import ProcessMedia
 from avion_media.workers.processor import Processor
 from avion_media.workers.purge import PurgeMedia
-from supervisors import Supervisor
+from supervisors import Node, Supervisor
 
 _REMOVED_S = 30 * 86400.0  # with the life of an upload: longer than anything can write a removed medium again
 _STOP_S = 0.5  # the drain gave tasks their time already; what is left is released
@@ -43,10 +44,10 @@ def user_agent_of(config: ServerSettings) -> str:
     return f"{ours} (+{config.http.public_url})" if config.http.public_url else ours
 
 
-def hosts_of(redis: Callable[[], Redis], remote: RemoteConfig) -> HostLimiter:
-    """The bounds per remote host of the configuration."""
+def hosts_of(redis: Callable[[], Redis], remote: RemoteConfig, slots: int = 0) -> HostLimiter:
+    """The bounds per remote host of the configuration, or with ``slots`` of their own."""
     policy = HostLimits(
-        slots=remote.host_slots,
+        slots=slots or remote.host_slots,
         first_pause_s=remote.breaker_pause,
         longest_pause_s=_LONGEST_PAUSE * remote.breaker_pause,
     )
@@ -61,7 +62,7 @@ def _processor(runtime: Runtime) -> Processor:
 def processing(runtime: Runtime) -> Supervisor:
     """Thumbnails and originals of uploads."""
     handler = ProcessMedia(_processor(runtime))
-    return _subtree(runtime, "processing", PROCESSING_QUEUE, handler, runtime.config.tasks.slots)
+    return subtree(runtime, "processing", PROCESSING_QUEUE, handler, runtime.config.tasks.slots)
 
 
 def cache(runtime: Runtime, config: ServerSettings) -> Supervisor:
@@ -75,32 +76,34 @@ def cache(runtime: Runtime, config: ServerSettings) -> Supervisor:
         is_blocked=runtime.moderation.hosts.is_blocked,
     )
     handler = CacheRemote(_processor(runtime), fetcher, config.remote)
-    return _subtree(runtime, "cache", CACHE_QUEUE, handler, config.remote.slots, tenant_cap=config.remote.host_slots)
+    return subtree(runtime, "cache", CACHE_QUEUE, handler, config.remote.slots, tenant_cap=config.remote.host_slots)
 
 
 def delete(runtime: Runtime) -> Supervisor:
     """Removal of what was deleted, and where there is a CDN to tell, its purge."""
     handler = RemoveDeleted(runtime.replay, removed_ttl_s=_REMOVED_S + runtime.config.tasks.accepted_life_s)
     beside = [_purge(runtime)] if runtime.config.cdn.purges else []
-    return _subtree(runtime, "delete", DELETE_QUEUE, handler, slots=1, beside=beside)
+    return subtree(runtime, "delete", DELETE_QUEUE, handler, slots=1, beside=beside)
 
 
 def _purge(runtime: Runtime) -> Supervisor:
     cdn = Cdn(runtime.config.cdn, runtime.telemetry)
-    return _subtree(runtime, "purge", PURGE_QUEUE, PurgeMedia(runtime.items, cdn), cdn.slots)
+    return subtree(runtime, "purge", PURGE_QUEUE, PurgeMedia(runtime.items, cdn), cdn.slots)
 
 
-def _subtree(
+def subtree(
     runtime: Runtime,
     name: str,
     queue: str,
     handler: TaskHandler,
     slots: int,
-    beside: Sequence[Supervisor] = (),
+    beside: Sequence[Node[None]] = (),
     tenant_cap: int = 0,
+    **limits: float,
 ) -> Supervisor:
+    """What works on one queue. ``limits``: fields of the policy that differ from those of other queues."""
     tasks = runtime.config.tasks
-    policy = ConsumerPolicy(
+    usual = ConsumerPolicy(
         slots=slots,
         max_attempts=tasks.max_attempts,
         claim_after_s=tasks.claim_after,
@@ -111,6 +114,7 @@ def _subtree(
         gives_up=queue not in NEVER_GIVEN_UP,
         tenant_cap=tenant_cap,
     )
+    policy = replace(usual, **limits)  # type: ignore[arg-type]
     consumer = Consumer(
         runtime.items.queues[queue],
         handler,

@@ -16,6 +16,8 @@ from avion_media.common.telemetry import get_logger
 from avion_media.servers.api.callers import Callers, parse_callers
 from avion_media.servers.settings import AdminConfig, GrpcConfig, ServerSettings
 from avion_media.workers.cdn import check_files
+from avion_media.workers.endpoints import Endpoint, parse_endpoints
+from avion_media.workers.settings import WebhooksConfig
 
 _POLL_S = 2.0
 _LOG_PERIOD_S = 60.0  # while files stay unreadable
@@ -40,6 +42,11 @@ class ReloadingFiles(Generic[T]):
         self._logged_at = -math.inf
         self._current = self._versions()  # the version of ``value``
         self.value = read()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether ``value`` is of the last version."""
+        return self._failing_since is None
 
     async def watch(self) -> NoReturn:
         """Poll the files. A cancel leaves the present value."""
@@ -121,6 +128,12 @@ def open_operators(config: AdminConfig) -> ReloadingFiles[tuple[bytes, ...]] | N
     return ReloadingFiles((config.token_file,), lambda: _operator_tokens(config))
 
 
+def open_endpoints(config: WebhooksConfig) -> ReloadingFiles[dict[str, Endpoint]]:
+    """Return the endpoints of webhooks. Raises `OSError` or ValueError for a bad file."""
+    path = config.endpoints_file
+    return ReloadingFiles((path,), lambda: parse_endpoints(Path(path).read_text(encoding="utf-8")))
+
+
 def _operator_tokens(config: AdminConfig) -> tuple[bytes, ...]:
     tokens = [config.token.get_secret_value()] if config.token else []
     if config.token_file:
@@ -137,6 +150,8 @@ def problems_with_files(config: ServerSettings, roles: frozenset[str]) -> list[s
     if "delete" in roles:
         setting = "CDN__PURGE_HEADERS_FILE" if config.cdn.purge == "template" else "CDN__TOKEN_FILE"
         checks.append((setting, lambda: check_files(config.cdn)))
+    if "webhooks" in roles and config.webhooks.endpoints_file:
+        checks.append(("WEBHOOKS__ENDPOINTS_FILE", lambda: open_endpoints(config.webhooks)))
     problems = []
     for setting, check in checks:
         try:

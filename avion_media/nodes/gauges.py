@@ -73,6 +73,7 @@ def observe(runtime: Runtime) -> None:
     for instrument, of_limiter in _OF_LIMITERS.items():
         observe_gauge(instrument, _limiter_points(runtime, of_limiter))
     observe_gauge(instruments.EVENTS_HEADROOM, lambda: [(runtime.observed.fleet.events_headroom, {})])
+    observe_gauge(instruments.ENDPOINTS_VALID, lambda: [(float(runtime.observed.endpoints_file_is_valid()), {})])
     observe_gauge(instruments.REDIS_MEMORY, lambda: [(runtime.observed.fleet.memory_use, {})])
     observe_gauge(instruments.SWEEP_FINISHED, lambda: [(runtime.observed.fleet.swept_at, {})])
     observe_gauge(instruments.STORE_OBJECTS, lambda: _stored(runtime, 0))

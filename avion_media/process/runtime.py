@@ -42,12 +42,12 @@ from mediascrub import PictureBounds
 
 Drain = Callable[[float], Awaitable[None]]
 """Ends active work, within the given seconds."""
-ROLES = ("grpc", "http", "events", "processing", "cache", "delete", "sweeper")
+ROLES = ("grpc", "http", "events", "processing", "cache", "delete", "sweeper", "webhooks")
 DECODING_ROLES = frozenset({"processing", "cache"})
 _PICTURE_BOUNDS = PictureBounds()
 NEEDED_BY: dict[Dependency, frozenset[str]] = {
     Dependency.REDIS: frozenset(ROLES),
-    Dependency.STORE: frozenset(ROLES) - {"events"},
+    Dependency.STORE: frozenset(ROLES) - {"events", "webhooks"},
 }
 """The dependencies that must respond once before a replica with one of these roles is ready."""
 
@@ -108,6 +108,7 @@ class Observed:
     warnings: list[str] = field(default_factory=list)  # settings of Redis that can lose data
     held: tuple[str, ...] = ()  # when each waiting media item was held, as in its record, the longest waiting first
     active_requests: Callable[[], int] = lambda: 0  # of the origin
+    endpoints_file_is_valid: Callable[[], bool] = lambda: True  # of webhooks
     history: History = field(default_factory=History)
 
 

@@ -7,6 +7,7 @@ returns                the lease is completed
 `Unavailable`          a dependency is unavailable: the task is retried later, and uses up an attempt only if the
                        dependency is a remote server. If tasks share the dependency, the consumer also pauses, longer
                        each time, until a task succeeds
+… of an endpoint       of webhooks: retried with backoff until the task is too old; then a dead letter
 … of one object        retried later, and other tasks go on. The wait doubles up to an hour; after six hours attempts
                        are used up; then a dead letter
 `OSError` of the disk  (or no file can be opened) retried as for an unavailable dependency, for an hour; then it uses
@@ -38,7 +39,7 @@ from avion_media.common.errors import DecoderKilled, Deferred, Dependency, Lease
 from avion_media.common.ids import UnknownFormat
 
 # That these are unavailable says nothing of the next task.
-_TASK_LOCAL = frozenset({Dependency.REMOTE, Dependency.UPLOAD, Dependency.OBJECT})
+_TASK_LOCAL = frozenset({Dependency.REMOTE, Dependency.ENDPOINT, Dependency.UPLOAD, Dependency.OBJECT})
 _OBJECT_OUTAGE_LIMIT_S = 6 * 3600.0  # an operator who is called at night repairs a store within this time
 _LONGEST_OBJECT_WAIT_S = 3600.0
 # Between two looks of a task whether a server that it was sent to has a free slot, or a worker knows its format.
@@ -104,7 +105,7 @@ def refuse(lease: Lease, policy: ConsumerPolicy, now: float, max_deaths: int) ->
     if lease.deaths >= max_deaths:
         return _dead_letter(lease, Reason.POISON, f"{lease.deaths} workers crashed with it")
     if policy.gives_up and now - lease.age_since > policy.max_age_s:
-        return _dead_letter(lease, Reason.EXPIRED, "older than TASKS__MAX_AGE")
+        return _dead_letter(lease, Reason.EXPIRED, f"older than {policy.max_age_s / 3600:g} h")
     return None
 
 
@@ -139,6 +140,8 @@ def decide(error: Exception | None, lease: Lease, policy: ConsumerPolicy, now: f
             return _after_object_failure(lease, policy, now, error)
         case Unavailable(dependency=Dependency.REMOTE):
             return _after_remote_failure(lease, policy, now, error)
+        case Unavailable(dependency=Dependency.ENDPOINT):
+            return _after_endpoint_failure(lease, policy, now, error)
         case Unavailable():
             return _after_outage(lease, policy, now, error, pause_s)
         case OSError() if _is_disk_trouble(error):
@@ -187,6 +190,14 @@ def _after_remote_failure(lease: Lease, policy: ConsumerPolicy, now: float, erro
         return Decision(End.REJECTED, Reason.REMOTE_UNREACHABLE, error.detail)
     delay_s = max(shortest_s, asked_s), max(longest_s, asked_s)
     return _retry(error, delay_s, count=True, unavailable_since=lease.unavailable_since)
+
+
+def _after_endpoint_failure(lease: Lease, policy: ConsumerPolicy, now: float, error: Unavailable) -> Decision:
+    """Retry a webhook as long as it is young enough, however often it has failed."""
+    delay_s = tuple(max(each, error.retry_after_s) for each in _backoff_s(lease, policy))
+    if now + delay_s[0] - lease.age_since > policy.max_age_s:
+        return _dead_letter(lease, Reason.EXPIRED, error.detail)
+    return _retry(error, (delay_s[0], delay_s[1]), count=True, unavailable_since=lease.unavailable_since)
 
 
 def _after_outage(lease: Lease, policy: ConsumerPolicy, now: float, error: Unavailable, pause_s: float) -> Decision:

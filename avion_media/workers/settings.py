@@ -1,4 +1,4 @@
-"""Settings of the sweep."""
+"""Settings of the sweep and of webhooks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,19 @@ class SweepConfig(Section):
     always_allowed: int = Field(100, ge=0, description="Number of objects that a sweep may always delete")
 
 
+class WebhooksConfig(Section):
+    """Events for other services over HTTP (docs/webhooks.md): the `webhooks` role."""
+
+    endpoints_file: str = Field(
+        "", description="JSON file with the endpoints; reloaded when it changes; empty: no webhooks"
+    )
+    max_waiting: int = Field(
+        100_000, ge=100, description="Approximate number of events that wait for one endpoint; the oldest are dropped"
+    )
+
+
 class WorkerSettings(ProcessSettings):
-    """Those of the process, and of the sweep."""
+    """Those of the process, of the sweep and of webhooks."""
 
     sweep: SweepConfig = SweepConfig()
+    webhooks: WebhooksConfig = WebhooksConfig()

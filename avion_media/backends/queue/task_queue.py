@@ -150,6 +150,17 @@ class TaskQueue:
             self._telemetry.count(instruments.TASKS_SENT, messaging__destination__name=self.name)
         return reply.decode()
 
+    async def drop_oldest(self, tenant: str, keep: int) -> int:
+        """Drop the oldest tasks of a tenant's backlog beyond ``keep``. Return how many, which can be fewer."""
+        bounds = (f"[{tenant}\0", f"({tenant}\1")  # as in `first_waiting` of lua/_dispatch.lua
+        more = await self._redis.execute("ZLEXCOUNT", self._keys.waiting, *bounds) - keep
+        if more <= 0:
+            return 0
+        limit = ("BYLEX", "LIMIT", 0, min(more, _SCHEDULED))
+        members = await self._redis.execute("ZRANGE", self._keys.waiting, *bounds, *limit)
+        dropped: int = await self._redis.execute("ZREM", self._keys.waiting, *members)
+        return dropped
+
     async def claim(self, dedup_key: str) -> bool:
         """Let no task be added under this dedup key for a day. Return False if there is such a task, or was just now.
 

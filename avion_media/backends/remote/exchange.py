@@ -1,4 +1,4 @@
-"""One HTTP/1.1 GET on one stream, with h11.
+"""One HTTP/1.1 request on one stream, with h11.
 
 httpx and httpcore were tried first. They leave suspended async generators behind if a body is not read to its end (Trio
 warns when those are collected). They limit neither interim responses nor chunks. They parse all buffered events without
@@ -46,27 +46,31 @@ class Exchange:
         self._body_bytes = 0
         self.status = 0
 
-    async def ask(self, url: RemoteUrl, user_agent: str, conditions: Sequence[tuple[str, str]] = ()) -> None:
-        """Send the request, with the additional headers ``conditions``, and receive the response's headers.
+    async def ask(
+        self, url: RemoteUrl, user_agent: str, more: Sequence[tuple[str, str]] = (), *, body: bytes | None = None
+    ) -> None:
+        """Send a GET, or with a ``body`` a POST, with the headers ``more``, and receive the response's headers.
 
         Raises `Rejected` (REMOTE_STATUS) if the response is not HTTP, and `Unavailable` if the server closes or is
         slow.
         """
         request = h11.Request(
-            method="GET",
+            method="GET" if body is None else "POST",
             target=url.target,
             headers=[
                 ("Host", url.authority),
                 ("User-Agent", user_agent),
                 ("Accept", _ACCEPT),
                 ("Accept-Encoding", "identity"),
-                *conditions,
+                *more,
+                *([] if body is None else [("Content-Length", str(len(body)))]),
                 ("Connection", "close"),
             ],
         )
+        sent = self._http.send(request) + (b"" if body is None else self._http.send(h11.Data(body)) or b"")
         try:
             with trio.fail_after(self._timeouts.head_s):
-                await self._send(self._http.send(request) + (self._http.send(h11.EndOfMessage()) or b""))
+                await self._send(sent + (self._http.send(h11.EndOfMessage()) or b""))
                 response = await self._receive_head()
         except trio.TooSlowError:
             raise Unavailable(Dependency.REMOTE, f"no answer within {self._timeouts.head_s:g} s") from None

@@ -219,6 +219,15 @@ DELETIONS_DISCONNECTED = Instrument(
     "avion.deletions.disconnected", "counter", "s", "time without a subscription to the channel; the stream has no gap"
 )
 PURGES = Instrument("avion.purge.requests", "counter", "{request}", "purge requests to the CDN", (a.PURGE_OUTCOME,))
+WEBHOOKS = Instrument(
+    "avion.webhook.events", "counter", "{event}", "events for endpoints of webhooks", (a.ENDPOINT, a.WEBHOOK_OUTCOME)
+)
+ENDPOINTS_VALID = Instrument(
+    "avion.webhook.endpoints.valid",
+    "gauge",
+    "1",
+    "0 while the last version of WEBHOOKS__ENDPOINTS_FILE has an error, and the one before is in force; otherwise 1",
+)
 SWEEP_PASSES = Instrument("avion.sweep.passes", "counter", "{pass}", "sweeps", (a.PASS_OUTCOME,))
 SWEEP_DURATION = Instrument("avion.sweep.duration", "histogram", "s", "sweeps", (a.PASS_OUTCOME,), (*_SLOW, 3600.0))
 SWEEP_MEDIA = Instrument(

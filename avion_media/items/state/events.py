@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from avion_media.backends.redis import Redis, RedisRefused, as_map, load_script
 from avion_media.common.tasks import EVENTS_STREAM
 from avion_media.items.settings import EventsConfig
 
+EVENT_TYPES = (
+    *("media.ready", "media.failed", "media.deleted", "media.blocked", "media.held"),
+    *("remote.ready", "remote.failed"),
+)
 DEFAULT_MAX_ENTRIES = EventsConfig().max_entries
 _DELETED = "media.deleted"
 _DELETION_DEDUP_S = 30 * 86_400.0  # no event about a media item follows its deletion
@@ -72,6 +76,57 @@ class MediaEvents:
             return int(last) - int(json.loads(as_map(unread[0][1])[b"event"])["seq"]) + 1
         except (KeyError, TypeError, ValueError):  # an entry of another program
             return int(await self._redis.execute("XLEN", EVENTS_STREAM))
+
+
+class EventReader:
+    """Reads the stream for one consumer group, in order. One process reads a group at a time.
+
+    Every method raises `Unavailable` while Redis is unavailable.
+    """
+
+    def __init__(self, redis: Redis, group: str) -> None:
+        self._redis = redis
+        self._group = group
+        self._after = "0"  # what another process has read and not acknowledged, then what is new
+
+    async def join(self) -> None:
+        """Create the group if it is missing: it gets what is published from now on."""
+        await self._create("$")
+
+    async def _create(self, first: str) -> None:
+        try:
+            await self._redis.execute("XGROUP", "CREATE", EVENTS_STREAM, self._group, first, "MKSTREAM")
+        except RedisRefused as refused:
+            if refused.code != "BUSYGROUP":
+                raise
+
+    async def read(self, count: int, block_s: float) -> list[tuple[str, str]]:
+        """Return up to ``count`` events with their ids in the stream; none if none came within ``block_s``.
+
+        Pass the ids to `done` once the events are handled. Otherwise the next reader gets them again.
+        """
+        command = ("XREADGROUP", "GROUP", self._group, self._group, "COUNT", count)
+        try:
+            if self._after == "0":
+                found = await self._redis.execute(*command, "STREAMS", EVENTS_STREAM, "0")
+                if not any(found.values() if found else ()):
+                    self._after = ">"
+                    return []
+            else:
+                block = ("BLOCK", round(block_s * 1000), "STREAMS", EVENTS_STREAM, ">")
+                found = await self._redis.execute_blocking(*command, *block, block_s=block_s)
+        except RedisRefused as refused:
+            if refused.code != "NOGROUP":
+                raise
+            await self._create("0")  # Redis lost its data: everything in the stream is new
+            return []
+        rows = [row for rows in (found or {}).values() for row in rows]
+        return [(entry_id.decode(), as_map(flat or ()).get(b"event", b"").decode()) for entry_id, flat in rows]
+
+    async def done(self, entry_ids: Sequence[str]) -> None:
+        """Acknowledge handled events."""
+        if entry_ids:
+            await self._redis.execute("XACK", EVENTS_STREAM, self._group, *entry_ids)
 
 
 def _published_key(subject: str) -> str:

@@ -132,6 +132,21 @@ ROWS: dict[str, tuple[Exception | None, dict[str, Any], Decision]] = {
     ),
     "a remote server that names a time beyond the limit": (gone(Dependency.REMOTE, HOUR + 1), {}, REJECTED_REMOTE),
     "a remote server in the last attempt": (gone(Dependency.REMOTE), LAST, REJECTED_REMOTE),
+    "an endpoint of webhooks": (
+        gone(Dependency.ENDPOINT),
+        {"failures": 9},
+        Decision(End.RETRIED, "endpoint", "endpoint is not available: gone", (12.5, 25), count=True),
+    ),
+    "an endpoint that names a time": (
+        gone(Dependency.ENDPOINT, 100),
+        {},
+        Decision(End.RETRIED, "endpoint", "endpoint is not available: gone", (100, 100), count=True),
+    ),
+    "an endpoint for too long": (
+        gone(Dependency.ENDPOINT),
+        {"age_s": DAY - 1},
+        Decision(End.DEAD_LETTER, "expired", "gone"),
+    ),
     "an object": (
         gone(Dependency.OBJECT),
         LAST,
@@ -221,7 +236,7 @@ REFUSED: dict[str, tuple[dict[str, Any], ConsumerPolicy, Decision | None]] = {
         Decision(End.DEAD_LETTER, "poison", "3 workers crashed with it", is_file_suspect=True),
     ),
     "one crash fewer": ({"deaths": 2}, POLICY, None),
-    "too old": ({"age_s": DAY + 1}, POLICY, Decision(End.DEAD_LETTER, "expired", "older than TASKS__MAX_AGE")),
+    "too old": ({"age_s": DAY + 1}, POLICY, Decision(End.DEAD_LETTER, "expired", "older than 24 h")),
     "old, and replayed": ({"age_s": DAY + 1, "replayed_s": 1}, POLICY, None),
     "an old deletion": ({"age_s": DAY + 1}, DELETIONS, None),
 }
@@ -241,6 +256,7 @@ def test_a_task_that_gets_no_attempt(name: str) -> None:
         (gone(Dependency.SANDBOX), True),
         (OSError(errno.ENOSPC, "full"), True),
         (gone(Dependency.REMOTE), False),
+        (gone(Dependency.ENDPOINT), False),
         (gone(Dependency.UPLOAD), False),
         (gone(Dependency.OBJECT), False),
         (DecoderKilled("signal 9"), False),

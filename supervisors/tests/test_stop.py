@@ -483,3 +483,20 @@ async def test_a_killed_child_that_is_stopped_too_is_still_reported(autojump_clo
     assert [event.at for event in stage.events if event.kind is EventKind.STUCK] == [5.0]
     (cancelled,) = [event for event in stage.events if event.kind is EventKind.CANCELLED]
     assert isinstance(cancelled.error, Killed)
+
+
+async def test_a_child_that_stops_its_pool_during_its_restart_ends_once() -> None:
+    stage = Stage()
+    pool = observed(DynamicSupervisor("pool"), stage.observe)
+
+    async def run(child: Child[None]) -> None:
+        child.started()
+        await child.stopping.wait()
+        pool.stop()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(pool.run)
+        child = Worker("a", run)
+        await pool.start(child)
+        child.restart()
+    assert stage.kinds("a") == ["starting", "started", "stopping", "stopped"]

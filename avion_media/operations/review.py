@@ -25,7 +25,8 @@ from avion_media.operations.operation import Order
 from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 
-DECISIONS: Final = ("release", "refuse")
+COUNTED: Final = {"release": "released", "refuse": "refused", "refuse_host": "refused"}
+"""The decisions, and as what a round counts them. The last one also blocks the host of a remote file."""
 _ROUND: Final = "media_review:"
 _ROUND_S: Final = 3600
 _AHEAD: Final = 2  # claimed at once, so that the next one is there when the first is decided
@@ -72,6 +73,7 @@ class Review:
     def __init__(self, runtime: Runtime, operations: Operations) -> None:
         self._redis = runtime.redis
         self._waiting = runtime.moderation.reviews.waiting
+        self._records = runtime.moderation.records
         self._operations = operations
         self.desk = Desk(runtime.redis)
         self._decided = trio.Event()
@@ -108,11 +110,11 @@ class Review:
         return held.media_id not in found.skipped
 
     async def decide(self, by: Moderator, media_id: str, decision: str, note: str) -> bool:
-        """Note a decision, one of `DECISIONS`. Return False if the claim has run out or somebody else has decided."""
+        """Note a decision, one of `COUNTED`. Return False if the claim has run out or somebody else has decided."""
         found = await self._read(by) or Round(now_s())
         is_noted = await self.desk.decide(media_id, by, decision, note)
         if is_noted:
-            counted = {"release": "released", "refuse": "refused"}[decision]
+            counted = COUNTED[decision]
             found = replace(found, **{counted: getattr(found, counted) + 1}, last=media_id, lost="")
             found = replace(found, notes=found.notes + bool(note))
             self._decided.set()
@@ -127,7 +129,7 @@ class Review:
         claim = (await self.desk.claims()).get(found.last) if found is not None else None
         if found is None or claim is None or not await self.desk.take_back(found.last, by):
             return False
-        counted = {"release": "released", "refuse": "refused"}[claim.decision]
+        counted = COUNTED[claim.decision]
         found = replace(found, **{counted: getattr(found, counted) - 1}, last="")
         await self._write(by, replace(found, notes=found.notes - bool(claim.note)))
         return True
@@ -166,7 +168,7 @@ class Review:
         while (found := await self.desk.take_due()) is not None:
             media_id, claim = found
             try:
-                await self._operations.carry_out(claim.decision, Order([media_id], who=claim.who, note=claim.note))
+                await self._carry_out(media_id, claim)
             except Unavailable:
                 raise  # it is carried out once more when the claim of this process has run out
             except MediaError as error:
@@ -174,6 +176,15 @@ class Review:
             await self.desk.finish(media_id, claim)
             count += 1
         return count
+
+    async def _carry_out(self, media_id: str, claim: Claim) -> None:
+        if claim.decision == "refuse_host":  # first the host, which the record names: the record goes with the block
+            held = await self._records.held(media_id)
+            host = "" if held is None else held.host
+            if host:
+                await self._operations.carry_out("block_host", Order([host], who=claim.who, note=claim.note))
+        action = "release" if claim.decision == "release" else "refuse"
+        await self._operations.carry_out(action, Order([media_id], who=claim.who, note=claim.note))
 
     async def _read(self, by: Moderator) -> Round | None:
         raw = await self._redis.execute("GET", _key(by))

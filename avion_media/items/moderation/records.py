@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
@@ -191,6 +192,11 @@ class Held:
     size_bytes: int = 0
     width: int = 0
     height: int = 0
+
+    @property
+    def host(self) -> str:
+        """The server of a remote file, empty for an upload."""
+        return urlsplit(self.fields.get("remote_url", "")).hostname or ""
 
     @property
     def is_decided(self) -> bool:

@@ -9,7 +9,6 @@ from typing import Final
 
 from starlette.datastructures import QueryParams
 
-from avion_media.backends.remote import InvalidUrl, parse_remote_url
 from avion_media.common.clock import now_s
 from avion_media.common.ids import parse_any_id
 from avion_media.items.moderation import MAX_NOTE, Moderation
@@ -27,7 +26,7 @@ REASONS: Final = {
 }
 _SCALE: Final = 64  # of the bar: twice the limit
 _NEARLY_THE_SAME: Final = 10
-_SAID: Final = {"release": "Released", "refuse": "Blocked"}
+_SAID: Final = {"release": "Released", "refuse": "Blocked", "refuse_host": "Blocked with its host:"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +48,6 @@ class Judged:
     def owner(self) -> str:
         """The owner of an upload, empty if it has none."""
         return self.held.fields.get("owner", "")
-
-    @property
-    def host(self) -> str:
-        """The server of a remote file, empty for an upload."""
-        try:
-            return parse_remote_url(self.held.fields.get("remote_url", "")).host
-        except InvalidUrl:
-            return ""
 
     @property
     def share(self) -> float:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from datetime import UTC, datetime
 
 import pytest
 import trio
 
 from avion_media.common.errors import Unavailable
-from avion_media.items.deletion import JournalReplay, Mark, replay
+from avion_media.items.deletion import JournalReplay, Mark, Undelete, replay
+from avion_media.items.deletion.journal import key_at
 from tests.crash.stage import Stage, Steps, open_stages
 from tests.crash.test_deletion_wins import die, until_it_dies
+from tests.crash.test_redis_lost import make_older
 
 NewStage = Callable[..., Stage]
 ENTRIES = 40
@@ -56,6 +60,43 @@ async def test_entries_of_a_day_are_joined_and_none_is_lost_whenever_that_ends(n
     assert {mark.position for mark in found} == positions
     await stage.journal().compact()
     assert list(stage.journaled) == [joined]
+
+
+async def test_a_joined_undelete_outlives_the_deletions_beside_it(new_stage: NewStage) -> None:
+    stage = new_stage(delay_s=3600)
+    written = await write(stage, 3)
+    await stage.journal().write_undeletes({"m0": (FIRST_MS, FIRST_MS + 9)}, Undelete(FIRST_MS + 9, "0-0"))
+    await stage.journal().compact()
+
+    async def unfinished(_marks: Sequence[Mark]) -> Collection[Mark]:
+        return ()
+
+    assert await stage.journal().prune(unfinished) == 0
+    assert await read(stage) == written
+    (joined,) = stage.journaled
+    make_older(stage, joined)
+    assert await stage.journal().prune(unfinished) == 1
+    left = [each async for _, batch in stage.journal().entries() for each in batch]
+    assert [each.undeleted for each in left] == [{"m0": FIRST_MS}]
+    for _ in range(2):
+        make_older(stage, next(iter(stage.journaled)))
+    assert await stage.journal().prune(unfinished) == 1
+    assert not stage.journaled
+
+
+async def test_a_prune_lists_no_further_than_the_first_day_that_stays(new_stage: NewStage) -> None:
+    stage, today = new_stage(delay_s=3600), round(time.time() * 1000)
+    await write(stage, 3)
+    for number in range(3000):
+        day = datetime.fromtimestamp(today / 1000, UTC)
+        stage.journaled[f"{key_at(day)}{number:016}.json"] = next(iter(stage.journaled.values()))
+    steps = Steps()
+
+    async def unfinished(_marks: Sequence[Mark]) -> Collection[Mark]:
+        return ()
+
+    await stage.journal(steps).prune(unfinished)
+    assert sum(name.startswith("before list") for name in steps.names) == 1
 
 
 async def test_entries_that_are_joined_while_they_are_read_are_found(new_stage: NewStage) -> None:

@@ -272,6 +272,26 @@ async def test_a_copy_whose_block_fails_does_not_stop_the_other_copies(new_stage
     assert len(stage.served()) == len(copy.served()) == SERVED
 
 
+async def test_a_copy_without_a_hash_is_found_by_its_size_and_etag(new_stage: NewStage) -> None:
+    """As of a large video, of which only some ranges are read."""
+    stage, copy = await published(new_stage)
+    other = await stage.publish_copy()
+    for each in (stage, copy, other):
+        key = keys.original(each.media_id)
+        original = stage.objects[key]
+        data = original.data[::-1] if each is other else original.data  # of the same size
+        metadata = {name: value for name, value in original.metadata.items() if name != "sha256"}
+        (indexed,) = each.indexed()
+        index_object = stage.objects.pop(indexed)
+        stage.objects[keys.same_file("", len(data), each.media_id)] = index_object
+        stage.objects[key] = replace(original, data=data, metadata=metadata)
+    await stage.block()
+    assert blocked(stage, copy)
+    assert len(other.served()) == SERVED
+    await stage.unblock()
+    assert len(stage.served()) == len(copy.served()) == SERVED
+
+
 @pytest.mark.parametrize("again", [1, 1000])
 async def test_a_client_that_uploads_again_while_its_upload_is_blocked_stops_nothing(
     new_stage: NewStage, again: int

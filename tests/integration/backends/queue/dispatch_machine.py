@@ -193,7 +193,8 @@ class DispatchMachine(RuleBasedStateMachine):
         self.number += 1
         task_id = f"t{self.number}"
         self.alive.add(task_id)
-        return {"task_id": task_id, "media_id": medium, "owner": tenant}
+        seen = f"{1_700_000_000 + self.number}.000"  # by number, because some come within one millisecond
+        return {"task_id": task_id, "media_id": medium, "owner": tenant, "first_seen": seen}
 
     def fence(self, entry_id: str) -> tuple[object, ...]:
         return (

@@ -47,3 +47,15 @@ local function dead_letter_malformed(dead_letters, fields, why)
   end
   append(dead_letters, given_up, MAX_DEAD_LETTERS)
 end
+
+-- Move an entry that no worker may have now to its tenant's backlog. One that cannot be a task becomes a dead letter.
+local function move_to_backlog(id, fields)
+  local why = excess_of_any(fields)
+  remove(id)
+  if why then
+    dead_letter_malformed(dead_letters, fields, why)
+  else
+    keep_origin(fields, id)
+    wait_in_line(fields)
+  end
+end

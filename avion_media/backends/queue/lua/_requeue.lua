@@ -41,10 +41,9 @@ local function requeue(id, crashed)
     remove(id)
     return false
   end
-  local fields, why = entry[2], excess_of_any(entry[2])
-  if why then
-    dead_letter_malformed(dead_letters, fields, why)
-    remove(id)
+  local fields = entry[2]
+  if excess_of_any(fields) then
+    move_to_backlog(id, fields)
     return false
   end
   keep_origin(fields, id)
@@ -57,10 +56,10 @@ local function requeue(id, crashed)
   end
   local account = redis.call('HGET', state, 'entry:' .. id)
   local tenant = account or tenant_of(fields)
-  remove(id)
   if settings().paused or not account and is_bounded(tenant) then
-    wait_in_line(fields)
+    move_to_backlog(id, fields)
   else
+    remove(id)
     note_running(append(queue, fields), tenant)
   end
   return true

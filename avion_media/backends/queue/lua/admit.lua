@@ -14,20 +14,14 @@ local function admit(id, fields)
   if found[1] then
     return cancelled_by
   end
-  local why = excess_of_any(fields)
-  if why then
-    dead_letter_malformed(dead_letters, fields, why)
-    remove(id)
-    return nil
+  if not settings().paused and not excess_of_any(fields) then
+    local tenant = tenant_of(fields)
+    if phase_of(tenant) ~= RESTING and not has_no_slot(tenant) then
+      note_running(id, tenant)
+      return cancelled_by
+    end
   end
-  local tenant = tenant_of(fields)
-  if not settings().paused and phase_of(tenant) ~= RESTING and not has_no_slot(tenant) then
-    note_running(id, tenant)
-    return cancelled_by
-  end
-  keep_origin(fields, id)
-  remove(id)
-  wait_in_line(fields)
+  move_to_backlog(id, fields)
   return nil
 end
 

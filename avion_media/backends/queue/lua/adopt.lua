@@ -8,16 +8,8 @@ if count_of <= spared then
 end
 local moved = 0
 for index, entry in ipairs(redis.call('XRANGE', queue, '(' .. last, '+', 'COUNT', spared + tonumber(ARGV[1]))) do
-  local id, fields = entry[1], entry[2]
-  if index > spared and redis.call('HEXISTS', state, 'entry:' .. id) == 0 then
-    local why = excess_of_any(fields)
-    if why then
-      dead_letter_malformed(dead_letters, fields, why)
-    else
-      keep_origin(fields, id)
-      wait_in_line(fields)
-    end
-    redis.call('XDEL', queue, id)
+  if index > spared and redis.call('HEXISTS', state, 'entry:' .. entry[1]) == 0 then
+    move_to_backlog(entry[1], entry[2])
     moved = moved + 1
   end
 end

@@ -6,11 +6,6 @@ redis.call('SADD', '{' .. queue .. '}:paused', 1) -- for autoscalers, which coun
 read_settings = nil
 local _, last = undelivered()
 for _, entry in ipairs(redis.call('XRANGE', queue, '(' .. last, '+', 'COUNT', 100)) do -- the janitor adopts the rest
-  if not excess_of_any(entry[2]) then
-    keep_origin(entry[2], entry[1])
-    redis.call('XDEL', queue, entry[1])
-    note_ended(entry[1])
-    wait_in_line(entry[2])
-  end
+  move_to_backlog(entry[1], entry[2])
 end
 return 1

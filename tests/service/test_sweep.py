@@ -347,7 +347,7 @@ async def test_remote_media_that_are_asked_for_stay(world: World) -> None:
     used, unused = a_remote(), a_remote()
     for each in (used, unused):
         world.put_medium(each)
-    await RemoteStateStore(world.redis).mark_used(used, RemoteUse(datetime.now(UTC) + timedelta(days=3), HOUR))
+    await RemoteStateStore(world.redis).mark_used(used, RemoteUse(datetime.now(UTC) + timedelta(days=3), 7 * 24 * HOUR))
     assert (await world.sweep(hours=24 * 8)).done[SweepReason.EXPIRED].media == 1
     assert {keys.original(used)} <= world.keys()
     assert (await world.sweep(hours=24 * 9.9)).done == {}

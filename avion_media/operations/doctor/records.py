@@ -13,6 +13,8 @@ from avion_media.common.errors import ObjectMissing
 from avion_media.common.records import Record, UnreadableRecord
 from avion_media.items.deletion.journal import JOURNAL
 from avion_media.items.moderation.records import BLOCK, HELD
+from avion_media.items.private.revocations import REVOCATION
+from avion_media.items.private.token_keys import TOKEN_KEYS
 from avion_media.operations.doctor.check import Area, CheckFailed, Checks, CheckStatus
 from avion_media.operations.doctor.trial import Trial
 from avion_media.process.replicas import Replicas
@@ -22,12 +24,17 @@ OF_PROCESSES: Final = Checks[Redis](Area.REDIS)
 _READ: Final = 1000  # of each kind: the first ones
 _AT_ONCE: Final = 16
 _MAX_BYTES: Final = 16 << 20
-_IMPACT = "the service skips these records: deletions, blocks or reviews in them do not count until they can be read"
+_IMPACT = (
+    "the service skips these records: deletions, blocks or reviews in them do not count until they can be read, and"
+    " private media refuse tokens"
+)
 _KINDS: Final[dict[str, Record[Any]]] = {
     keys.BLOCK_PREFIX: BLOCK,
     keys.HELD_PREFIX: HELD,
     keys.DELETION_JOURNAL_PREFIX: JOURNAL,
     keys.UNREADABLE_JOURNAL_PREFIX: JOURNAL,
+    keys.REVOCATION_PREFIX: REVOCATION,
+    keys.TOKEN_SECRET: TOKEN_KEYS,
 }
 
 

@@ -17,8 +17,8 @@ from avion_media.servers.origin.app import Origin, target_of
 from avion_media.servers.settings import HttpConfig
 from tests.unit.servers.origin.objects import Blocks, Deletions, Objects, Slot, Tokens, request
 
-MEDIUM = new_media_id(JPEG, 1_790_000_000_000, private=True)
-PUBLIC = new_media_id(JPEG, 1_790_000_000_000)
+MEDIUM = new_media_id(JPEG, 1_790_000_000_000, lambda _bits: 7, private=True)
+PUBLIC = new_media_id(JPEG, 1_790_000_000_000, lambda _bits: 7)
 TOKEN = "T" * 48
 PATHS = {
     f"/media/{MEDIUM}/{TOKEN}": keys.original(MEDIUM),

@@ -318,7 +318,6 @@ class Engine:
             if self.own.state is not State.STOPPING:  # otherwise the supervisor above has announced it
                 self.own.enter(State.STOPPING, now)
                 self._emit(self.own, EventKind.STOPPING, now, reason=self.own.reason)
-            self._turns.clear()  # nothing starts again
             reason = _SHUTDOWN if self.own.reason == _SHUTDOWN else "shutdown of its supervisor"
             self._last = Batch(list(self.records.values()), deque(), reason)
             for record in self._last.to_stop:
@@ -441,7 +440,7 @@ class Engine:
         elif kind is EventKind.STOPPED or self.stopping or self._goes_down(record):
             # If it ended before its stop was requested, no further restart is counted.
             self._ended(record, kind, now, failure)
-            if record in self._turns and not record.remains_down and not (self.forgets and self.stopping):
+            if record in self._turns and not record.remains_down and not self.stopping:
                 record.enter(State.WAITING, now)  # for its turn
         elif again and not own.ever_started and (own.added or not self.started):
             own.removed = own.added  # a failed first start is not kept

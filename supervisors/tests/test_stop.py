@@ -500,3 +500,13 @@ async def test_a_child_that_stops_its_pool_during_its_restart_ends_once() -> Non
         await pool.start(child)
         child.restart()
     assert stage.kinds("a") == ["starting", "started", "stopping", "stopped"]
+
+
+async def test_a_child_of_a_pool_comes_back_after_a_restart() -> None:
+    stage = Stage()
+    async with open_tree(DynamicSupervisor("pool")) as pool:
+        child = stage.spec("a")
+        await pool.start(child)
+        child.restart()
+        await settled()
+        assert (child.state, child.snapshot().incarnation) == (State.RUNNING, 2)

@@ -73,8 +73,11 @@ def test_a_remote_medium_is_fetched_once_scrubbed_and_then_ready(
         *(f"thumbnail/{size}/remote/{first.media_id}.jpg" for size in ("small", "medium", "large")),
     }
     held = sum(bucket.client.head_object(Bucket=bucket.bucket, Key=key)["ContentLength"] for key in expected)
-    assert keys_of(bucket, first.media_id) == expected | {f"host/127.0.0.1/{first.media_id}.{held}.attachment"}
     served = service.get(f"/media/{first.media_id}")
+    assert keys_of(bucket, first.media_id) == expected | {
+        f"host/127.0.0.1/{first.media_id}.{held}.attachment",
+        f"sha256/{hashlib.sha256(served.content).hexdigest()}/{first.media_id}",
+    }
     assert served.status_code == 200
     assert served.headers["Content-Type"] == status.content_type
     assert b"LEAK" in remote.files[f"/{name}"]

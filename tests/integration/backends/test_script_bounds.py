@@ -29,6 +29,7 @@ from avion_media.items.deletion import scripts as scripts_of_deletion
 from avion_media.items.deletion.channel import write_heard
 from avion_media.items.deletion.records import BUCKETS, LAST_UNDELETE, complete_key
 from avion_media.items.item import Items
+from avion_media.items.moderation.desk import Desk, Moderator
 from avion_media.items.private.revocations import Revocation
 from avion_media.items.private.tokens import audience_tag
 from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
@@ -303,6 +304,7 @@ CASES: dict[str, Case] = {
     "private/look_up": World.look_up_private,
     "private/read": lambda world: world.replay.revocations.generations(IDS),
     "private/write": World.revoke,
+    "moderation/change_claim": lambda world: Desk(world.redis).claim(IDS[0], Moderator("ada", "0123")),
     "state/forget_status": lambda world: StatusStore(world.redis).forget(IDS[0]),
     "state/load_remote": lambda world: RemoteStateStore(world.redis).load(remote_id_for(str(URL))),
     "state/publish_event": lambda world: MediaEvents(world.redis).publish("media.ready", IDS[0], {}),

@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 
 from avion_media.backends.remote import InvalidUrl, RemoteUrl, parse_remote_url
+from avion_media.common.ids import is_private
 from avion_media.common.settings import Section
 from avion_media.items.state.events import EVENT_TYPES
 
@@ -80,7 +81,7 @@ class Endpoint(Section):
 
     def may_have(self, event: Mapping[str, object]) -> bool:
         """Return whether the event is not of private media, or the endpoint may have those."""
-        return self.private or event.get("visibility") != "private"
+        return self.private or not is_private(str(event.get("media_id", "")))
 
     def sign(self, message_id: str, sent_at: int, body: bytes) -> list[tuple[str, str]]:
         """Return the headers of one attempt: one signature for each secret."""

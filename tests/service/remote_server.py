@@ -47,6 +47,10 @@ def remote_server(files: Mapping[str, bytes], host: str = "127.0.0.1") -> Iterat
             self.end_headers()
             self.wfile.write(body)
 
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
         def log_message(self, *_arguments: object) -> None:
             """Quiet."""
 

@@ -108,7 +108,7 @@ def test_queues_show_what_waits_and_what_was_given_up(service: Service, redis_cl
     redis_client.xadd("media_processing_queue", {"task_id": "theirs"})
     eventually(lambda: redis_client.xlen("{media_processing_queue}:dlq"), "the dead letter")
     stats = told(service.run_cli("queues", "--json"))
-    assert set(stats) == {*QUEUES, "media_purge_queue", "drop_deleted"}
+    assert set(stats) == {*QUEUES, "media_purge_queue", "media_webhook_queue", "drop_deleted"}
     assert stats["media_processing_queue"]["dead_letters"] == 1
     for each in stats.values():
         assert {"depth", "lag", "pending", "oldest_age_s", "delayed"} <= set(each)

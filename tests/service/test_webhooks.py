@@ -17,6 +17,8 @@ import httpx
 import redis as redis_py
 from standardwebhooks.webhooks import Webhook
 
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import new_media_id
 from avion_media.common.tasks import WEBHOOK_QUEUE
 from tests.conftest import S3Bucket
 from tests.service.commands import run_command
@@ -26,6 +28,7 @@ from tests.services.process import free_port
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 OTHER_SECRET = "whsec_" + base64.b64encode(bytes(range(24))).decode()
 MEDIA_ID = "01M88C0SJ305C5J3D3BYCKGCA5"
+PRIVATE_ID = str(new_media_id(JPEG, 1_764_540_000_000, private=True))
 EVENTS = 40
 
 
@@ -170,8 +173,8 @@ def test_private_events_a_bad_file_and_too_many_events(s3: S3Bucket, redis_url: 
     with receiver() as one, receiver() as other, redis_py.Redis.from_url(redis_url, decode_responses=True) as client:
         endpoints = [endpoint("one", one.url), endpoint("other", other.url, private=True)]
         with delivering(s3, redis_url, path, endpoints, WEBHOOKS__MAX_WAITING="100") as service:
-            (private,) = publish(client, 1, visibility="private")
-            (public,) = publish(client, 1, visibility="public")
+            (private,) = publish(client, 1, media_id=PRIVATE_ID)
+            (public,) = publish(client, 1)
             eventually(lambda: set(other.ids) == {private, public}, "both events")
             eventually(lambda: one.ids == [public], "the public one")
             path.write_text('[{"name": "one", "secrets": ["hunter2"]}]')

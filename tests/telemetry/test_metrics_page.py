@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -34,7 +36,12 @@ ALWAYS = {"le"}
 
 @pytest.fixture(scope="module")
 def service(
-    redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket, otlp: Collector, data_directory: Path
+    redis_of_process: str,
+    redis_client: redis.Redis,
+    bucket: S3Bucket,
+    otlp: Collector,
+    data_directory: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
     """A service that has seen uploads, failures, deletions, remote media, visitors and strangers."""
     settings = {
@@ -47,6 +54,12 @@ def service(
     with ExitStack() as stack:
         remote = stack.enter_context(remote_server({f"/{MARKER}.jpg": picture}))
         settings["CDN__PURGE_URLS"] = f"{remote.url}/purge"
+        endpoints = tmp_path_factory.mktemp("webhooks") / "endpoints.json"
+        secret = f"whsec_{base64.b64encode(bytes(24)).decode()}"
+        endpoint = {"name": "posts", "url": f"{remote.url}/{MARKER}", "secrets": [secret], "events": ["media.ready"]}
+        endpoints.write_text(json.dumps([endpoint | {"insecure": True, "internal": True}]))
+        remote.status[f"/{MARKER}"] = 410
+        settings["WEBHOOKS__ENDPOINTS_FILE"] = str(endpoints)
         environment = service_environment(redis_of_process, bucket.address.endpoint_url, bucket.bucket, **settings)
         environment |= {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"{otlp.url}/v1/metrics"}
         environment |= {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{otlp.url}/v1/traces"}

@@ -11,6 +11,8 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from avion_media.common.clock import now_s
+from avion_media.common.formats import JPEG
+from avion_media.common.ids import new_media_id, remote_id_for
 from avion_media.items.state.events import EVENT_TYPES
 from avion_media.workers.endpoints import Endpoint, parse_endpoints
 
@@ -80,8 +82,9 @@ def test_each_secret_signs_and_a_changed_entry_is_another_one() -> None:
 
 def test_private_events_need_the_permission() -> None:
     public, private = parse(GOOD)["posts"], parse(GOOD | {"private": True})["posts"]
-    event = {"type": "media.ready", "visibility": "private"}
+    event = {"type": "media.ready", "media_id": str(new_media_id(JPEG, 0, private=True))}
     assert not public.wants(event)
     assert private.wants(event)
-    assert public.wants(event | {"visibility": "public"})
+    for any_id in (new_media_id(JPEG, 0), remote_id_for("https://a.example/")):
+        assert public.wants(event | {"media_id": str(any_id)})
     assert not private.wants(event | {"type": "media.failed"})

@@ -58,7 +58,7 @@ def test_upload_prints_what_became_of_each_file(service: Service, data_directory
     assert (uploaded["width"], uploaded["height"]) == (600, 450)
     assert uploaded["url"] == f"{service.http_url}/media/{uploaded['media_id']}"
     assert set(uploaded["thumbnails"]) == {"small", "medium", "large"}
-    assert len(keys_of(bucket, uploaded["media_id"])) == 4
+    assert len(keys_of(bucket, uploaded["media_id"])) == 5
     mixed = told(service.run_cli("upload", "--json", str(bad), str(good)), status=1)
     assert [each.get("state") for each in mixed] == ["READY", None]
     assert "INVALID_ARGUMENT" in mixed[1]["error"]
@@ -94,7 +94,7 @@ def test_delete_makes_it_invisible_at_once_and_removes_it_after_the_delay(
     assert told(service.run_cli("delete", "--json", status.media_id)) == {"deleted": [status.media_id]}
     eventually(lambda: service.status(status.media_id).state == wire.MediaStatus.DELETED, "the tombstone")
     assert service.get(f"/media/{status.media_id}").status_code == 410
-    assert len(keys_of(bucket, status.media_id)) == 4
+    assert len(keys_of(bucket, status.media_id)) == 5
     delayed: Any = redis_client.zrange("{media_delete_queue}:delayed", 0, -1, withscores=True)
     ((member, due),) = delayed
     task = json.loads(member)

@@ -85,6 +85,8 @@ def test_a_medium_lies_where_its_id_says_and_incoming_is_gone(
 ) -> None:
     expected = {original_key(ready.media_id), *(thumbnail_key(ready.media_id, size) for size in SIZES)}
     eventually(lambda: done(redis_client), "the queues to be empty")  # READY is told before incoming/ goes
+    body = bucket.client.get_object(Bucket=bucket.bucket, Key=original_key(ready.media_id))["Body"].read()
+    expected.add(f"sha256/{hashlib.sha256(body).hexdigest()}/{ready.media_id}")
     assert keys_of(bucket, ready.media_id) == expected
 
 

@@ -103,7 +103,7 @@ def test_away_first_then_everything_under_way_ends(
             call.result(timeout=20)  # what was under way got its answer
             assert service.process.poll() is None  # the task is waited for
         assert service.process.wait(30) == 0
-    assert len(keys_of(bucket, working)) == 4  # and was done
+    assert len(keys_of(bucket, working)) == 5  # and was done
     # What was completed during the drain is left to others.
     assert unfinished(client) == {QUEUE: 1}
     with running(settings | service_environment(redis_url, bucket.address.endpoint_url, bucket.bucket)) as heir:

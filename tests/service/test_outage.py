@@ -83,7 +83,7 @@ def is_ready(service: Service, media_id: str) -> bool:
 
 def is_whole(bucket: S3Bucket, media_id: str) -> bool:
     """Whether the original and its thumbnails are there, and the upload is gone."""
-    return len(keys_of(bucket, media_id)) == 4 and f"incoming/{media_id}" not in keys_of(bucket, media_id)
+    return len(keys_of(bucket, media_id)) == 5 and f"incoming/{media_id}" not in keys_of(bucket, media_id)
 
 
 def test_the_redis_for_statuses_is_named(durable: DurableRedis, redis_url: str, bucket: S3Bucket) -> None:

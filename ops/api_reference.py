@@ -107,7 +107,7 @@ CALLS = {
         ),
     ),
     "GetMediaStatus": Call(
-        "Returns what is known of a media item now.",
+        "Returns the current status of a media item.",
         (_NO_MEDIUM,),
         wire.GetMediaStatusRequest(media_id=_ID),
         wire.MediaStatus(

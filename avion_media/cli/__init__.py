@@ -28,7 +28,7 @@ _COMMANDS = {
     "blocklist": ("moderation", "Show, import and check block lists."),
     "review": ("moderation", "List, release or block media that wait for a moderator."),
     "tokens": ("tokens", "Rotate the keys that sign the tokens of private media."),
-    "inspect": ("inspect", "Show all that is known of one media item."),
+    "inspect": ("inspect", "Show everything that is stored about one media item."),
     "usage": ("usage", "Show the media of an owner, by kind and month."),
     "queues": ("queues", "Show, pause and resume the queues."),
     "dlq": ("dlq", "List, show, replay and drop dead letters: tasks that failed for good."),

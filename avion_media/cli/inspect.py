@@ -21,7 +21,7 @@ _NONE = {"status": "none on Redis (avion-media status also reads the bucket)"}
 @click.argument("subject", metavar="ID")
 @json_option
 def inspect_command(subject: str, as_json: bool) -> None:
-    """Show all that is known of one media item: status, deletion, moderation, objects, tasks, events.
+    """Show everything that is stored about one media item: status, deletion, moderation, objects, tasks, events.
 
     ID is a media id, a remote hash, or the URL of a remote media item.
     """
@@ -33,7 +33,7 @@ def inspect_command(subject: str, as_json: bool) -> None:
     else:
         _print(known)
     if is_unknown(known):
-        raise CommandFailed(f"{any_id}: nothing is known of it")
+        raise CommandFailed(f"{any_id}: no media item has this id or URL")
 
 
 def read_subject(text: str) -> AnyId:

@@ -79,7 +79,7 @@ MEANINGS: dict[Reason, str] = {
     Reason.EXPIRED: "its task was not done within `TASKS__MAX_AGE`",
     Reason.BLOCKED: "a moderator blocked it, or it is on a block list",
     Reason.BLOCKED_HOST: "a moderator blocked the host of the URL, or one that it redirects to",
-    Reason.HELD: "not a failure: the media item stays PROCESSING until a moderator decides",
+    Reason.HELD: "a moderator must decide about the media item; until then it stays PROCESSING",
     Reason.CANCELLED: "an operator cancelled its task",
     Reason.INTERNAL: "every attempt failed because of a bug in this service; the log has an error for each",
 }
@@ -122,27 +122,27 @@ SENTENCES: dict[Reason, str] = {
 }
 """A sentence about each reason for the person who uploaded. Names in braces are limits of `Capabilities`."""
 
-_OTHER_FILE = "Nothing to do here: the client must send another file."
-_RAISE_THE_LIMIT = "Raise the limit if such files are wanted, else nothing."
+_OTHER_FILE = "No action is needed: the client must send another file."
+_RAISE_THE_LIMIT = "To accept such files, raise the limit; otherwise no action is needed."
 ADVICE: dict[Reason, str] = {
     **dict.fromkeys(Reason, _OTHER_FILE),  # unless another row says otherwise
     **dict.fromkeys((Reason.TOO_MANY_PIXELS, Reason.TOO_LONG, Reason.TOO_LARGE), _RAISE_THE_LIMIT),
     Reason.MISSING: "The client must upload the file again.",
-    Reason.UNSUPPORTED_TYPE: "If this type is wanted, switch its decoder on (`DECODERS__…`, `UPLOAD__AUDIO`).",
+    Reason.UNSUPPORTED_TYPE: "To accept this type, switch its decoder on (`DECODERS__…`, `UPLOAD__AUDIO`).",
     Reason.DECODER_LIMIT: "Check whether valid files end this way; if so, raise the sandbox's limits.",
     Reason.DECODER_CRASHED: "Keep the file and report it as a bug of the decoder; updates often fix it.",
     Reason.DECODER_KILLED: "Give the host more memory and CPU, or lower `SANDBOX__BUDGET`; then replay.",
-    Reason.REMOTE_REFUSED: "Look at `REMOTE__DENY_HOSTS` if this server should be fetched from, else nothing.",
-    Reason.REMOTE_UNREACHABLE: "Nothing to do here: the URL is fetched again at the next request.",
-    Reason.REMOTE_STATUS: "Nothing to do here: the remote server decides what it serves.",
+    Reason.REMOTE_REFUSED: "To fetch from this server, check `REMOTE__DENY_HOSTS`; otherwise no action is needed.",
+    Reason.REMOTE_UNREACHABLE: "No action is needed: the URL is fetched again at the next request.",
+    Reason.REMOTE_STATUS: "No action is needed: the remote server decides what it serves.",
     Reason.MALFORMED_TASK: "Report it to the owner of the service that queued it, and drop it.",
     Reason.POISON: "Keep the file and report a bug; replay once it is fixed.",
     Reason.UNREADABLE: "Repair the objects in the store, then replay.",
     Reason.EXPIRED: "Find out why it waited so long (if a newer version queued it, upgrade), then replay.",
-    Reason.BLOCKED: "Nothing to do here; if it was a mistake, `avion-media unblock`.",
-    Reason.BLOCKED_HOST: "Nothing to do here; if it was a mistake, `avion-media hosts unblock`.",
+    Reason.BLOCKED: "No action is needed. If the block was a mistake, run `avion-media unblock`.",
+    Reason.BLOCKED_HOST: "No action is needed. If the block was a mistake, run `avion-media hosts unblock`.",
     Reason.HELD: "Decide: `avion-media review release` or `avion-media review block`.",
-    Reason.CANCELLED: "Nothing to do here; if it was a mistake, replay.",
+    Reason.CANCELLED: "No action is needed. If the task must run after all, replay its dead letter.",
     Reason.INTERNAL: "Find the error in the log by the task id; replay once it is fixed.",
 }
 """The advice for operators about each reason, for docs/errors.md and the console."""

@@ -25,7 +25,7 @@ _TYPE: Final = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class IndexedOriginal:
-    """An original, and what is known of its content: the SHA-256, or without one the size in bytes."""
+    """An original and its content: the SHA-256, or the size in bytes if it has no SHA-256."""
 
     any_id: AnyId
     sha256: str

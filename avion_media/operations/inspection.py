@@ -1,4 +1,4 @@
-"""All that is known of one media item, wherever it is written: for `avion-media inspect` and the console."""
+"""Everything that is stored about one media item, in the bucket and on Redis, for `inspect` and the console."""
 
 from __future__ import annotations
 

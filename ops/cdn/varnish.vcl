@@ -17,7 +17,7 @@ sub vcl_recv {
     if (req.method != "PURGE" && req.method != "GET" && req.method != "HEAD") {
         return (synth(405));
     }
-    # Private media have a token in their paths, and no query. The origin checks each request; nothing of them is kept.
+    # Private media have a token in their paths, and no query. The origin checks each request; no response is stored.
     if (req.method != "PURGE" && req.url ~ "^/(media/[0-9A-Za-z]+/[0-9A-Za-z_-]{48}(/credentials)?|thumbnail/[a-z][a-z0-9_-]*/[0-9A-Za-z]+/[0-9A-Za-z_-]{48}(\.webp)?)$") {
         unset req.http.Cookie;
         unset req.http.Authorization;

@@ -85,6 +85,18 @@ def test_commands_exist_with_their_options(page: Path) -> None:
         assert options <= known, (command.name, options - known)
 
 
+def test_the_blocks_of_the_readme_can_be_pasted() -> None:
+    """Nothing in them must be replaced first, and every file that they name is in the repository."""
+    lines = [line for block in _FENCE.findall((ROOT / "README.md").read_text()) for line in block.splitlines()[1:-1]]
+    commands = [line.partition(" #")[0] for line in lines if line.startswith(("make ", ".venv/bin/", "export "))]
+    assert len(commands) == 4
+    for command in commands:
+        program, *words = command.split()
+        assert program in {"make", ".venv/bin/avion-media"}
+        assert not re.search(r"…|<|your-", command), command
+        assert all((ROOT / word).exists() for word in words if "/" in word or "." in word), command
+
+
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_settings_exist(page: Path) -> None:
     sections = Config.model_fields

@@ -20,6 +20,11 @@ PHRASES = {
     "waits since": r"\bwaits? since\b",
     "at no cost": r"\bat no (attempt|cost)\b",
     "one a line": r"\bone a line\b",
+    "of late": r"\bof late\b",
+    "known of": r"\bknown of\b",
+    "Nothing to do here": r"\bNothing to do here\b",
+    "nothing of them": r"\b[Nn]othing of them\b",
+    "by its settings": r"\bby its settings\b",
     "merge conflict": r"<{7} \w|>{7} \w",
 }
 # Names that others replaced, by the name of today. None of them comes back.
@@ -134,6 +139,11 @@ def test_the_lint_sees_each_phrase_also_over_two_lines() -> None:
         "waits since": "it waits since",
         "at no cost": "at no attempt",
         "one a line": "one a line",
+        "of late": "what ended of late",
+        "known of": "what is known of it",
+        "Nothing to do here": "Nothing to do here",
+        "nothing of them": "nothing of them is served",
+        "by its settings": "it loses nothing by its settings",
         "merge conflict": "a merge, <<<<<<< HEAD",
     }
     assert all(re.search(PHRASES[phrase], sample) for phrase, sample in samples.items())

@@ -400,7 +400,7 @@ def test_inspect_shows_what_keeps_a_remote_url_from_being_fetched(operator: Oper
 
 
 def test_why_of_the_unknown_fails_and_says_so(operator: Operator) -> None:
-    assert "nothing is known" in operator.run("why", str(an_upload()), status=1).stderr
+    assert "no media item has this id" in operator.run("why", str(an_upload()), status=1).stderr
     assert "not a media id" in operator.run("why", "nonsense", status=2).stderr
     assert operator.run("why", "gopher://a.example/", status=2).stderr
     assert operator.json("inspect", str(new_media_id(MP4, 0)), status=1)["objects"] == []

@@ -46,7 +46,7 @@ class Availability:
 
 
 class Directory:
-    """What is known of the servers. Only `locate` and `confirm` wait for a server."""
+    """The servers and their slots as last read. Only `locate` and `confirm` wait for a server."""
 
     def __init__(self, locator: Locator, dialler: RedisDialler) -> None:
         self._locator = locator

@@ -1,6 +1,6 @@
 """What signs and sends requests: the signers, the frequent requests, and botocore's client for all others.
 
-Signers are made again when the credentials change.
+Each change of the credentials makes new signers.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Some stores obey ``x-amz-copy-source`` on the URL of a part although the URL does not sign it, and ignore the condition
 that the URL signs (Ceph 18: CVE-2026-54330). A client with such a URL could read any object that the signing key can
 read. Put-only keys prevent that, and so does a store that refuses unsigned headers. Ceph 18 copies only if the request
-has no length of its own, which a signed length excludes. A store that checks no signatures, like that of `avion-media
+has no length of its own, and these URLs sign a length. A store that checks no signatures, like that of `avion-media
 dev`, protects nothing anyway.
 """
 

@@ -152,7 +152,7 @@ class Block:
         return (*self.earlier, Ended(**mine))[-_MAX_EARLIER:]
 
     def allows(self, sha256: str, upload_etag: str) -> bool:
-        """Return whether a moderator has lifted the block of this very file, so that no list blocks it again."""
+        """Return whether a moderator has lifted the block of this very file, so that the lists do not apply to it."""
         if self.in_force:
             return False
         is_released = bool(upload_etag) and upload_etag == self.released

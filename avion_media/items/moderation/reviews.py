@@ -1,9 +1,9 @@
 """Media that wait for a moderator, because they resemble an entry or the hook holds them.
 
 A held media item stays PROCESSING with reason ``held``. Its file is in quarantine, which the lifecycle rule for uploads
-does not affect, and nothing of it is served. A release puts the file back and queues its task again. The task names the
-file, and lists and hook do not check that file, because the moderator has decided. The record stays until the task has
-published it, so a moderator can repeat a release of which a crash left nothing.
+does not affect, and the origin does not serve it. A release puts the file back and queues its task again. The task
+names the file, and lists and hook do not check that file, because the moderator has decided. The record stays until
+the task has published it, so a moderator can repeat a release of which a crash left nothing.
 """
 
 from __future__ import annotations

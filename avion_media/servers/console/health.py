@@ -164,7 +164,9 @@ def _findings(facts: Facts) -> Iterator[Finding]:
     for danger in facts.report["dangers"]:
         yield Finding(Tone.INFO, "A setting is dangerous", f"{danger}.", "system", "process")
     for warning in facts.report["warnings"]:
-        yield Finding(Tone.INFO, "Redis may lose tasks by its settings", f"{warning}.", "system", "dependencies")
+        yield Finding(
+            Tone.INFO, "Redis can lose tasks with its present settings", f"{warning}.", "system", "dependencies"
+        )
 
 
 def _of_dependencies(facts: Facts) -> Iterator[Finding]:
@@ -219,7 +221,7 @@ def _of_reviews(facts: Facts) -> Iterator[Finding]:
     if facts.held:
         waits_s = facts.now - datetime.fromisoformat(facts.held[0]).timestamp()
         title = many(len(facts.held), "media item waits for review", "media items wait for review")
-        text = f"Nothing of them is served until a moderator decides. The first waits for {duration(waits_s)}."
+        text = f"Held media are not served. The oldest has been waiting for a moderator for {duration(waits_s)}."
         yield Finding(Tone.WARN if waits_s > REVIEW_LATE_S else Tone.INFO, title, text, "moderation")
 
 

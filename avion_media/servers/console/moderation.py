@@ -79,7 +79,7 @@ class ListedHashes:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is known of a hash or an id that an operator looked for."""
+    """The entries, blocks and copies of a hash or an id that an operator looked for."""
 
     text: str
     problem: str = ""
@@ -115,7 +115,7 @@ async def read_moderation(moderation: Moderation, config: ModerationConfig, want
 
 
 async def look_up(moderation: Moderation, text: str) -> Answer:
-    """Return what is known of a hash, or of a media item by its id. Raises `Unavailable`."""
+    """Return the `Answer` about a hash or a media id. Raises `Unavailable`."""
     try:
         any_id: AnyId | None = parse_any_id(text)
     except InvalidId:

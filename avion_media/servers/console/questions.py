@@ -141,7 +141,7 @@ class Questions:
         hints = [f"All have the reason {wanted.reason}: {meaning(wanted.reason)}"] if wanted.reason else []
         if has_more:
             hints.append(
-                f"More may match: {MAX_EXAMINED:,} were looked at, the newest first. Repeat it for the others."
+                f"More might match: only the newest {MAX_EXAMINED:,} were examined. Repeat the action for the others."
             )
         hints.append("What fails from now on is not touched.")
         fields = {**wanted.fields(), "all": "1", "until": newest}

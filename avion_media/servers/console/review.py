@@ -115,7 +115,7 @@ async def read_review(
 
 
 async def read_judged(moderation: Moderation, config: ModerationConfig, held: Held) -> Judged:
-    """Return what is known of a held media item. Raises `Unavailable`."""
+    """Return the facts about a held media item. Raises `Unavailable`."""
     files = await moderation.evidence.files(parse_any_id(held.media_id))
     picture = "" if held.entry is None else held.entry.media_id
     if picture and not has_preview(await moderation.evidence.files(parse_any_id(picture))):

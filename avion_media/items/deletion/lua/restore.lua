@@ -1,6 +1,6 @@
 -- Write records again that Redis may have lost. Entries of the journal need no order: a greater generation wins, and of one
--- generation the undelete, unless its removal has begun; of its due times, the earliest. The removal of a deletion that is due may have begun before the loss.
--- Then it is too late to undo it, but an undelete of the journal was in time.
+-- generation the undelete, unless its removal has begun; of its due times, the earliest. If a restored deletion is
+-- already due, its removal might have begun before the loss: it cannot be undone, but an undelete of the journal was in time.
 -- KEYS: records
 -- ARGV: 'marked', then for each record: generation, due, media id, position
 --    or 'undeleted', time, position, lifetime in ms, then for each record: generation, media id

@@ -1,4 +1,4 @@
-"""Servers that may lose tasks are named, with what is wrong; those that keep them are not."""
+"""Servers that can lose tasks are named, with what is wrong; those that keep them are not."""
 
 from __future__ import annotations
 

@@ -110,8 +110,8 @@ async def restored_newer_undelete(redis: Redis, generation: int) -> str:
 OPERATIONS: dict[str, tuple[Operation, float]] = {
     "notice": (notice, HOUR_S),
     "notice issued before the undelete": (old_notice, HOUR_S),
-    "removal that is due": (removal, 0.0),
-    "removal that is not due": (removal, HOUR_S),
+    "due removal": (removal, 0.0),
+    "early removal": (removal, HOUR_S),
     "removal of another generation": (other_removal, 0.0),
     "removal while records may be lost": (incomplete_removal, 0.0),
     "removal ends": (end, 0.0),

@@ -51,6 +51,11 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in _anchors(path), link
 
 
+@pytest.mark.parametrize("name", ["queues.md"])
+def test_pages_that_explain_are_short(name: str) -> None:
+    assert len((ROOT / "docs" / name).read_text().split()) <= 1500
+
+
 def test_every_page_has_its_place_in_the_navigation() -> None:
     text = (ROOT / "mkdocs.yml").read_text()
     named = set(re.findall(r"[\w/-]+\.md", str(yaml.safe_load(text)["nav"])))

@@ -27,7 +27,7 @@ def test_the_page_about_queues_names_no_other_keys() -> None:
 
 
 def arrows_of_the_picture() -> set[tuple[str, str, str]]:
-    _, _, section = (DOCS / "queues.md").read_text().partition("## The life of a deletion")
+    _, _, section = (DOCS / "deletions.md").read_text().partition("## The life of a deletion")
     found = re.findall(r"^ +(\S+) --> (\w+): (.+)$", section.partition("```\n")[0], re.MULTILINE)
     return {("no record" if start == "[*]" else start, operation, end) for start, end, operation in found}
 

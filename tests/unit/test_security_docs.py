@@ -1,4 +1,4 @@
-"""What docs/security.md names as proof is there."""
+"""What the pages about security name as proof is there."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("page", ["security.md", "remote.md"])
+@pytest.mark.parametrize(
+    "page", ["file-contents.md", "forged-uploads.md", "remote.md", "sandbox.md", "security-tests.md"]
+)
 def test_every_test_that_is_named_exists(page: str) -> None:
-    named = set(re.findall(r"`(tests/[A-Za-z0-9_/.]+)`", (ROOT / "docs" / page).read_text()))
+    named = set(re.findall(r"`((?:mediascrub/)?tests/[A-Za-z0-9_/.]+)`", (ROOT / "docs" / page).read_text()))
 
     assert named
     assert not [path for path in sorted(named) if not (ROOT / path).exists()]

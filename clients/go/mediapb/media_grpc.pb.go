@@ -4,7 +4,7 @@
 // - protoc             v3.21.12
 // source: avion/media.proto
 
-package avionpb
+package mediapb
 
 import (
 	context "context"

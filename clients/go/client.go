@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -54,6 +55,7 @@ type Upload struct {
 	ContentType string
 	Filename    string // by default that of Path
 	Owner       string
+	Visibility  mediapb.MediaVisibility // by default public
 	// Progress is called with the bytes that the store has or was sent, and the size of the file.
 	Progress func(sent, size int64)
 	// Begun is called before the first byte of an upload in parts. Keep what it gets.
@@ -185,6 +187,7 @@ func (c *Client) Wait(ctx context.Context, mediaID string) (*mediapb.MediaStatus
 //
 // A file above the service's threshold goes in parts. With Resume, an upload that is complete already is left as it is,
 // and one that is gone begins again. If the store does not take the bytes after some attempts, the error is ErrStore.
+// If a replica of an earlier version would make private media public, it is ErrUnavailable, and nothing is sent.
 func (c *Client) Upload(ctx context.Context, upload Upload) (string, error) {
 	file, err := os.Open(upload.Path)
 	if err != nil {
@@ -211,10 +214,15 @@ func (c *Client) Upload(ctx context.Context, upload Upload) (string, error) {
 	}
 	request.Filename = cmp.Or(upload.Filename, filepath.Base(upload.Path))
 	request.ContentType, request.Size, request.Owner = upload.ContentType, sending.size, upload.Owner
+	request.Visibility = upload.Visibility
 	request.Multipart = allowed.Multipart && sending.size > allowed.MultipartThreshold
 	granted, err := c.RequestMediaUpload(ctx, request)
 	if err != nil {
 		return "", err
+	}
+	if upload.Visibility > mediapb.MediaVisibility_MEDIA_VISIBILITY_PUBLIC && granted.Visibility != upload.Visibility {
+		const problem = "this replica does not know private media"
+		return "", &Error{Code: codes.Unavailable, Message: problem, RetryAfter: time.Second}
 	}
 	if granted.UploadId == "" {
 		whole := &mediapb.UploadPart{Size: sending.size, Url: granted.UploadUrl, Headers: granted.UploadHeaders}

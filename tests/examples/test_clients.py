@@ -7,13 +7,16 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import pytest
 
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id
+from avion_media.common.wire.avion import media_pb2 as media
 from tests.examples.commands import blocks, follow
 from tests.examples.conftest import ROOT, Secured, environment
 
@@ -76,9 +79,9 @@ def test_an_upload_goes_on_after_a_kill(
     assert not film.with_name("film.mp4.upload").exists()
 
 
-def test_errors_and_deletions(language: Language, data_directory: Path) -> None:
+def test_errors_deletions_and_tokens(language: Language, secured: Secured, data_directory: Path) -> None:
     photo, nobody = data_directory / "jpeg-orientation-6.jpg", new_media_id(JPEG, 1_700_000_000_000)
-    command = [*language.cases, str(photo), str(nobody)]
+    command = [*language.cases, str(photo), str(nobody), secured.service.http_url]
     done = subprocess.run(command, env=language.environment, capture_output=True, text=True, timeout=120, check=False)
     assert [json.loads(line) for line in done.stdout.splitlines()] == [
         ["not owned", True],
@@ -90,7 +93,35 @@ def test_errors_and_deletions(language: Language, data_directory: Path) -> None:
         ["invalid", "", {"owner": "OWNER_INVALID"}],
         ["early", "NOTHING_UPLOADED", {}],
         ["failed", "unsupported_type", "This type of file is not supported.", False],
+        ["signed", 200],
+        ["revoked", 403],
     ], done.stderr
+
+
+def test_no_byte_of_a_private_file_goes_where_it_would_be_public(language: Language, data_directory: Path) -> None:
+    answers = {
+        "GetCapabilities": media.Capabilities(),
+        "RequestMediaUpload": media.RequestMediaUploadResponse(media_id="older", upload_url="http://127.0.0.1:1/"),
+    }
+    handlers = {
+        method: grpc.unary_unary_rpc_method_handler(
+            lambda _request, _context, answer=answer: answer.SerializeToString()
+        )
+        for method, answer in answers.items()
+    }
+    older = grpc.server(ThreadPoolExecutor(1))
+    older.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("avion.MediaService", handlers),))
+    port = older.add_insecure_port("127.0.0.1:0")
+    older.start()
+    shell = {**language.environment, "AVION_MEDIA_CLIENT__ADDRESS": f"127.0.0.1:{port}"}
+    for name in ("AVION_MEDIA_CLIENT__TLS_CA", "AVION_MEDIA_CLIENT__TOKEN_FILE"):
+        del shell[name]
+
+    command = [*language.cases, str(data_directory / "jpeg-orientation-6.jpg"), "nobody"]
+    done = subprocess.run(command, env=shell, capture_output=True, text=True, timeout=120, check=False)
+
+    older.stop(None)
+    assert json.loads(done.stdout) == ["older", "", {}], done.stderr
 
 
 def test_the_generated_code_is_that_of_the_interface(tmp_path: Path) -> None:

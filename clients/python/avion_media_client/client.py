@@ -159,6 +159,7 @@ class MediaClient:
         *,
         owner: str = "",
         filename: str = "",
+        visibility: media.MediaVisibility = media.MEDIA_VISIBILITY_UNSPECIFIED,
         progress: Progress | None = None,
         begun: Callable[[UploadInParts], None] | None = None,
         resume: UploadInParts | None = None,
@@ -170,7 +171,8 @@ class MediaClient:
         gets. Given back as ``resume``, only what the store does not have is sent; an upload that is complete already is
         left as it is, and one that is gone begins again. ``more``: other fields of RequestMediaUploadRequest.
 
-        Raises `StoreRefused` if the store does not take the bytes after some attempts, and the errors of calls.
+        Raises `StoreRefused` if the store does not take the bytes after some attempts, `Unavailable` if a replica of an
+        earlier version would make private media public (nothing is sent then), and the errors of calls.
         """
         path = Path(path)
         size = path.stat().st_size
@@ -183,10 +185,13 @@ class MediaClient:
             content_type=content_type,
             size=size,
             owner=owner,
+            visibility=visibility,
             multipart=allowed.multipart and size > allowed.multipart_threshold,
             **more,
         )
         granted = self.call("RequestMediaUpload", request, media.RequestMediaUploadResponse)
+        if visibility > media.MEDIA_VISIBILITY_PUBLIC and granted.visibility != visibility:
+            raise Unavailable("this replica does not know private media", retry_after_s=1.0)
         if granted.upload_id:
             upload = UploadInParts(granted.media_id, granted.upload_id)
             if begun is not None:
@@ -221,6 +226,22 @@ class MediaClient:
         """Take a deletion back, before its files are gone. The response says what became of each media item."""
         request = media.UndeleteMediaRequest(media_ids=media_ids)
         return self.call("UndeleteMedia", request, media.UndeleteMediaResponse)
+
+    def sign(self, media_ids: Sequence[str], *, ttl_s: int = 0, audience: str = "") -> media.SignMediaUrlsResponse:
+        """Return a token for each of these private media. It replaces ``{token}`` in the paths of the status.
+
+        Without ``ttl_s`` the service's time to live counts. ``audience``: for whom the tokens are, so that theirs alone
+        can be revoked. Deleted media get no token.
+        """
+        request = media.SignMediaUrlsRequest(media_ids=media_ids, audience=audience)
+        if ttl_s:
+            request.ttl.FromSeconds(ttl_s)
+        return self.call("SignMediaUrls", request, media.SignMediaUrlsResponse)
+
+    def revoke(self, media_ids: Sequence[str], *, audience: str = "") -> None:
+        """Refuse all tokens of these media, or those of an audience, that were signed before. It may be repeated."""
+        request = media.RevokeMediaUrlsRequest(media_ids=media_ids, audience=audience)
+        self.call("RevokeMediaUrls", request, media.RevokeMediaUrlsResponse)
 
     def abort(self, upload: UploadInParts) -> None:
         """Give up an upload in parts, so that the store forgets its bytes. It may be repeated."""

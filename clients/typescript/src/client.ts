@@ -3,10 +3,12 @@ import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
-import { Client, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
+import { durationFromMs } from '@bufbuild/protobuf/wkt';
+import { Client, credentials, Metadata, type ServiceError, status as Code } from '@grpc/grpc-js';
 import { Conflict, errorOf, MediaDeleted, MediaFailed, NotFound, StoreRefused, Unavailable } from './errors.js';
-import { type Capabilities, MediaService, type MediaStatus, MediaStatus_State as State } from './generated/avion/media_pb.js';
-import type { RequestMediaUploadRequestSchema, UndeleteMediaResponse, UploadPart } from './generated/avion/media_pb.js';
+import { MediaService, MediaStatus_State as State, MediaVisibility } from './generated/avion/media_pb.js';
+import type { Capabilities, MediaStatus, RequestMediaUploadRequestSchema } from './generated/avion/media_pb.js';
+import type { SignMediaUrlsResponse, UndeleteMediaResponse, UploadPart } from './generated/avion/media_pb.js';
 
 const RETRIES = {
   methodConfig: [
@@ -43,6 +45,7 @@ export interface ClientOptions {
 export interface UploadOptions {
   owner?: string;
   filename?: string;
+  visibility?: MediaVisibility;
   /** Called with the bytes that the store has, and the size of the file; once for each part. */
   progress?: (stored: number, size: number) => void;
   /** Called before the first byte of an upload in parts. Keep what it gets, to go on after an interruption. */
@@ -155,10 +158,12 @@ export class MediaClient {
    * Send a file to the store, and say that it is there. Resolves to its media id, for `wait`.
    *
    * A file above the service's threshold goes in parts. With `resume`, an upload that is complete already is left as it
-   * is, and one that is gone begins again.
+   * is, and one that is gone begins again. Rejects with `Unavailable`, before anything is sent, if a replica of an
+   * earlier version would make private media public.
    */
   async upload(path: string, contentType: string, options: UploadOptions = {}): Promise<string> {
     const { owner = '', filename = basename(path), begun, resume, progress = () => {}, more } = options;
+    const { visibility = MediaVisibility.UNSPECIFIED } = options;
     const file = await openAsBlob(path);
     if (resume) {
       const mediaId = await this.#resumed(file, resume, progress);
@@ -170,9 +175,13 @@ export class MediaClient {
       filename,
       contentType,
       owner,
+      visibility,
       size: BigInt(file.size),
       multipart: multipart && BigInt(file.size) > multipartThreshold,
     });
+    if (visibility > MediaVisibility.PUBLIC && granted.visibility !== visibility) {
+      throw new Unavailable('this replica does not know private media', { code: Code.UNAVAILABLE, retryAfterMs: 1000 });
+    }
     const { mediaId, uploadId } = granted;
     if (uploadId) {
       await begun?.({ mediaId, uploadId });
@@ -206,6 +215,23 @@ export class MediaClient {
   /** Take a deletion back, before its files are gone. The response says what became of each media item. */
   undelete(mediaIds: string[]): Promise<UndeleteMediaResponse> {
     return this.call(MediaService.method.undeleteMedia, { mediaIds });
+  }
+
+  /**
+   * A token for each of these private media. It replaces `{token}` in the paths of the status. Without `ttlMs` the
+   * service's time to live counts. `audience`: for whom the tokens are, so that theirs alone can be revoked.
+   */
+  sign(
+    mediaIds: string[],
+    { ttlMs, audience = '' }: { ttlMs?: number; audience?: string } = {},
+  ): Promise<SignMediaUrlsResponse> {
+    const ttl = ttlMs === undefined ? {} : { ttl: durationFromMs(ttlMs) };
+    return this.call(MediaService.method.signMediaUrls, { mediaIds, audience, ...ttl });
+  }
+
+  /** Refuse all tokens of these media, or those of an audience, that were signed before. It may be repeated. */
+  async revoke(mediaIds: string[], audience = ''): Promise<void> {
+    await this.call(MediaService.method.revokeMediaUrls, { mediaIds, audience });
   }
 
   /** Give up an upload in parts, so that the store forgets its bytes. It may be repeated. */

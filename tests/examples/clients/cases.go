@@ -1,4 +1,5 @@
-// What the client makes of a photo (arguments: path, id of nobody), one line of JSON for each case.
+// What the client makes of a photo (arguments: path, id of nobody, origin), one line of JSON for each case.
+// Without an origin: whether it sends a private photo to a service that does not know private media.
 package main
 
 import (
@@ -7,7 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net/http"
 	"os"
+	"strings"
+
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"avion.example/media/client"
 	"avion.example/media/client/mediapb"
@@ -47,6 +52,14 @@ func main() {
 	photo, nobody := os.Args[1], os.Args[2]
 	media := must(client.FromEnvironment())
 	defer media.Close()
+	private := client.Upload{
+		Path: photo, ContentType: "image/jpeg", Visibility: mediapb.MediaVisibility_MEDIA_VISIBILITY_PRIVATE,
+	}
+	if len(os.Args) == 3 {
+		_, err := media.Upload(ctx, private)
+		raised("older", client.ErrUnavailable, err)
+		return
+	}
 	mediaID := must(media.Upload(ctx, client.Upload{Path: photo, ContentType: "image/jpeg", Owner: "alice"}))
 	must(media.Wait(ctx, mediaID))
 	say("not owned", must(media.Delete(ctx, "bob", mediaID))[0] == mediaID)
@@ -65,11 +78,20 @@ func main() {
 	}))
 	_, err = media.CompleteMediaUpload(ctx, &mediapb.CompleteMediaUploadRequest{MediaId: granted.MediaId})
 	raised("early", client.ErrConflict, err)
-	text := must(media.Upload(ctx, client.Upload{Path: os.Args[0]+".go", ContentType: "image/png", Filename: "program.png"}))
+	text := must(media.Upload(ctx, client.Upload{Path: os.Args[0] + ".go", ContentType: "image/png", Filename: "program.png"}))
 	_, err = media.Wait(ctx, text)
 	failed := &client.Failed{}
 	if !errors.As(err, &failed) {
 		log.Fatal(err)
 	}
 	say("failed", failed.Reason, failed.Sentence, failed.Retryable)
+	secret := must(media.Wait(ctx, must(media.Upload(ctx, private))))
+	ids := []string{secret.MediaId}
+	signed := must(media.SignMediaUrls(ctx, &mediapb.SignMediaUrlsRequest{
+		MediaIds: ids, Ttl: durationpb.New(600_000_000_000), Audience: "bob",
+	}))
+	url := os.Args[3] + strings.ReplaceAll(secret.Path, "{token}", signed.Tokens[secret.MediaId])
+	say("signed", must(http.Get(url)).StatusCode)
+	must(media.RevokeMediaUrls(ctx, &mediapb.RevokeMediaUrlsRequest{MediaIds: ids, Audience: "bob"}))
+	say("revoked", must(http.Get(url)).StatusCode)
 }

@@ -1,8 +1,10 @@
-// What the client makes of a photo (arguments: path, id of nobody), one line of JSON for each case.
+// What the client makes of a photo (arguments: path, id of nobody, origin), one line of JSON for each case.
+// Without an origin: whether it sends a private photo to a service that does not know private media.
 import { fileURLToPath } from 'node:url';
-import { Conflict, InvalidRequest, media, MediaClient, MediaDeleted, MediaFailed, NotFound } from 'avion-media-client';
+import { Conflict, InvalidRequest, media, MediaClient, MediaDeleted, MediaFailed } from 'avion-media-client';
+import { NotFound, Unavailable } from 'avion-media-client';
 
-const [photo, nobody] = process.argv.slice(2);
+const [photo, nobody, origin] = process.argv.slice(2);
 const client = MediaClient.fromEnvironment();
 const say = (...what) => console.log(JSON.stringify(what));
 
@@ -15,6 +17,13 @@ async function raised(what, kind, call) {
   }
 }
 
+const uploadPrivate = () =>
+  client.upload(photo, 'image/jpeg', { visibility: media.MediaVisibility.PRIVATE });
+
+if (!origin) {
+  await raised('older', Unavailable, uploadPrivate);
+  process.exit();
+}
 const mediaId = await client.upload(photo, 'image/jpeg', { owner: 'alice' });
 await client.wait(mediaId);
 say('not owned', (await client.delete([mediaId], 'bob'))[0] === mediaId);
@@ -34,4 +43,10 @@ try {
   if (!(error instanceof MediaFailed)) throw error;
   say('failed', error.reason, error.message, error.retryable);
 }
+const secret = await client.wait(await uploadPrivate());
+const { tokens } = await client.sign([secret.mediaId], { ttlMs: 600_000, audience: 'bob' });
+const url = origin + secret.path.replace('{token}', tokens[secret.mediaId]);
+say('signed', (await fetch(url)).status);
+await client.revoke([secret.mediaId], 'bob');
+say('revoked', (await fetch(url)).status);
 client.close();

@@ -1,9 +1,13 @@
-"""What the client makes of a photo (argv: path, id of nobody), one line of JSON for each case."""
+"""What the client makes of a photo (argv: path, id of nobody, origin), one line of JSON for each case.
+
+Without an origin: whether it sends a private photo to a service that does not know private media.
+"""
 
 import json
 import sys
 from collections.abc import Callable
 
+import httpx
 from avion_media_client import (
     Conflict,
     InvalidRequest,
@@ -12,6 +16,7 @@ from avion_media_client import (
     MediaError,
     MediaFailed,
     NotFound,
+    Unavailable,
     media,
 )
 
@@ -28,8 +33,15 @@ def raised(case: str, kind: type[MediaError], call: Callable[[], object]) -> Non
 
 
 def main() -> None:
-    photo, nobody = sys.argv[1:]
+    photo, nobody, *origin = sys.argv[1:]
     with MediaClient.from_environment() as client:
+
+        def upload_private() -> str:
+            return client.upload(photo, "image/jpeg", visibility=media.MEDIA_VISIBILITY_PRIVATE)
+
+        if not origin:
+            raised("older", Unavailable, upload_private)
+            return
         media_id = client.upload(photo, "image/jpeg", owner="alice")
         client.wait(media_id)
         say("not owned", client.delete([media_id], owner="bob") == [media_id])
@@ -44,6 +56,12 @@ def main() -> None:
             client.wait(client.upload(__file__, "image/png", filename="program.png"))
         except MediaFailed as failed:
             say("failed", failed.reason, str(failed), failed.retryable)
+        private = client.wait(upload_private())
+        signed = client.sign([private.media_id], ttl_s=600, audience="bob")
+        url = origin[0] + private.path.replace("{token}", signed.tokens[private.media_id])
+        say("signed", httpx.get(url, trust_env=False).status_code)
+        client.revoke([private.media_id], audience="bob")
+        say("revoked", httpx.get(url, trust_env=False).status_code)
 
 
 def nobody_uploaded(client: MediaClient) -> str:

@@ -1,4 +1,7 @@
-"""The clients in three languages do the same: uploads that go on after a kill, errors as types, deletion."""
+"""The clients in three languages do the same: uploads that go on after a kill, errors as types, deletion.
+
+The fixtures of the clients run as the page about them shows.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import compose_spec
 import grpc
 import pytest
 
@@ -21,6 +25,14 @@ from tests.examples.commands import blocks, follow
 from tests.examples.conftest import ROOT, Secured, environment
 
 CASES = Path(__file__).parent / "clients"
+PAGE = ROOT / "docs/how-to/test-against-it.md"
+DEV = """#!/bin/sh
+trap 'kill $dev' TERM
+avion-media dev "$@" & dev=$!
+wait $dev
+wait $dev
+echo $? >> $0.ended
+"""
 PART_BYTES, PARTS = 8 << 20, 5
 
 
@@ -34,6 +46,14 @@ class Language:
     environment: dict[str, str]
 
 
+@pytest.fixture(scope="module")
+def typescript(examples: Path) -> Path:
+    """The package for Node.js, compiled."""
+    package = examples.parent / "clients/typescript"
+    follow("npm run --silent build", package, environment())
+    return package
+
+
 @pytest.fixture(scope="module", params=["python", "node", "go"])
 def language(request: pytest.FixtureRequest, secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> Language:
     """Programs that are built as their README says, and have the credentials of a caller."""
@@ -43,8 +63,7 @@ def language(request: pytest.FixtureRequest, secured: Secured, tmp_path_factory:
         shell["PYTHONPATH"] = str(secured.examples.parent / "clients/python")
         return Language("python", ("python", str(folder / "upload.py")), ("python", str(CASES / "cases.py")), shell)
     if request.param == "node":
-        package = secured.examples.parent / "clients/typescript"
-        follow("npm run --silent build", package, shell)
+        package = request.getfixturevalue("typescript")
         (folder / "node_modules").mkdir()
         (folder / "node_modules/avion-media-client").symlink_to(package)
         shutil.copy(CASES / "cases.mjs", folder)
@@ -122,6 +141,50 @@ def test_no_byte_of_a_private_file_goes_where_it_would_be_public(language: Langu
 
     older.stop(None)
     assert json.loads(done.stdout) == ["older", "", {}], done.stderr
+
+
+def test_the_fixtures_start_the_service_and_end_it(
+    examples: Path, typescript: Path, data_directory: Path, tmp_path: Path
+) -> None:
+    clients = examples.parent / "clients"
+    folders = {}
+    for section in ("pytest", "Vitest", "Go"):
+        folders[section] = tmp_path / section
+        folders[section].mkdir()
+        shutil.copy(data_directory / "jpeg-orientation-6.jpg", folders[section] / "photo.jpg")
+    packages = folders["Vitest"] / "node_modules"
+    packages.mkdir()
+    (packages / "avion-media-client").symlink_to(typescript)
+    for package in (Path(__file__).parent / "vitest/node_modules").iterdir():
+        (packages / package.name).symlink_to(package)
+    (tmp_path / "go/src/avion.example/media").mkdir(parents=True)
+    (tmp_path / "go/src/avion.example/media/client").symlink_to(clients / "go")
+    dev = tmp_path / "dev"
+    dev.write_text(DEV)
+    dev.chmod(0o755)
+    shell = environment(
+        PYTHONPATH=str(clients / "python"),
+        GO111MODULE="off",
+        GOPATH=f"{tmp_path / 'go'}:/usr/share/gocode",
+        AVION_DEV_COMMAND=str(dev),
+    )
+
+    def run(section: str) -> str:
+        (block,) = blocks(PAGE, section)
+        return follow(block, folders[section], shell)
+
+    with ThreadPoolExecutor() as pool:
+        printed = dict(zip(folders, pool.map(run, folders), strict=True))
+
+    assert "1 passed" in printed["pytest"]
+    assert "1 passed" in printed["Vitest"]
+    assert "PASS\nok" in printed["Go"]
+    assert dev.with_suffix(".ended").read_text().split() == ["0", "0", "0"]
+
+
+def test_the_compose_file_is_valid() -> None:
+    (block,) = blocks(PAGE, "Compose", "yaml")
+    compose_spec.PyCompose.from_yaml(block)
 
 
 def test_the_generated_code_is_that_of_the_interface(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
-	"gateway/media"
+	media "gateway/media"
 )
 
 const (

@@ -88,7 +88,7 @@ async def complete(stage: Stage, steps: Steps | None = None) -> bool:
     redis = stepped(stage.redis, steps)
     store = slot_of(Dependency.STORE, cast("ObjectStore", _Store(stage.objects, steps)))
     items = Items(store, redis)
-    moderation = SimpleNamespace(status=ModerationStatus(store))
+    moderation = SimpleNamespace(status=ModerationStatus(store), hosts=None)
     shared = {"items": items, "replay": stage.replay(steps), "moderation": moderation, "telemetry": NO_TELEMETRY}
     runtime = SimpleNamespace(config=Config(), store=store, **shared)
     service = MediaService(cast("Any", runtime))

@@ -57,7 +57,7 @@ def test_media_are_deleted_as_the_page_says(dev: Development, data_directory: Pa
     shell = environment(**dev.exported)
     body = str(data_directory / "jpeg-gray.jpg")
     media_id = _MEDIA_ID.findall(run(f"avion-media upload --owner alice {body}", "", "", shell))[0]
-    (program,) = blocks(DELETING, "From your service", "python")
+    (program,) = blocks(DELETING, "By the stream `drop_deleted`", "python")
     exec(_MEDIA_ID.sub(media_id, program).replace("redis://127.0.0.1:6379/0", dev.redis_url), {})
 
     def is_deleted() -> bool:

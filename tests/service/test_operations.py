@@ -248,6 +248,20 @@ def release(world: World) -> Case:
     return Case(("review", "release", media_id), {"target": media_id})
 
 
+def a_host() -> str:
+    return f"h{time.monotonic_ns()}.example"
+
+
+def block_host(_world: World) -> Case:
+    return Case(("hosts", "block", a_host(), "--note", NOTE), {"target": a_host()})
+
+
+def unblock_host(world: World) -> Case:
+    host = a_host()
+    world.by_button(Case(form={"target": host}), "block_host")
+    return Case(("hosts", "unblock", host), {"target": host})
+
+
 def look(world: World) -> Case:
     return Case(page=f"/console/moderation/{a_held_copy(world)}/preview")
 
@@ -314,6 +328,9 @@ CASES: dict[str, Callable[[World], Case]] = {
     "unblock": unblock,
     "release": release,
     "look": look,
+    "block_host": block_host,
+    "unblock_host": unblock_host,
+    "purge_host": lambda _world: Case(("hosts", "purge", a_host()), {"target": a_host()}),
     "cancel": cancel,
     "list": add_entry,
     "unlist": remove_entry,

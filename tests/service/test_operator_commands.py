@@ -386,7 +386,7 @@ def test_inspect_shows_what_keeps_a_remote_url_from_being_fetched(operator: Oper
     remote = remote_id_for(url)
     failure = {"reason": "remote_status", "task_id": "t", "server": "remote.example:443", "failed_at": time.time() - 60}
     operator.redis.set(key_of("remote_failure", remote), json.dumps(failure), px=3_000_000)
-    operator.redis.set(key_of("remote_used", remote), f"{time.time():.3f}")
+    operator.redis.set(key_of("remote_used", remote), f"{time.time():.3f} 604800.000 0")
     trouble = {"failures": "7", "paused_until": f"{time.time() + 50:.3f}", "cause": "cannot connect"}
     operator.redis.hset("remote_server:{remote.example}:443", mapping=trouble)
     known = operator.json("inspect", url)["remote"]

@@ -39,6 +39,6 @@ def test_an_upload_takes_two_looks_two_reads_and_what_it_writes(service: Service
     assert {each: after[each] - before[each] for each in METHODS} == {
         "HeadObject": 2,
         "GetObject": 2,
-        "PutObject": 4,
+        "PutObject": 5,  # original, thumbnails, and the index of copies
         "DeleteObject": 1,
     }

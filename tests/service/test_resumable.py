@@ -286,6 +286,7 @@ def test_clients_can_read_the_limits(service: Service) -> None:
         "reasons": [MessageToDict(each, always_print_fields_with_no_presence=True) for each in found.reasons],
         "max_aspect": 200,
         "max_frames": 10_000,
+        "private_media": True,
     }
     assert response.headers["access-control-allow-origin"] == "*"
     assert response.headers["cache-control"] == "public, max-age=60"

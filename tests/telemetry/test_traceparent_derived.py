@@ -60,8 +60,10 @@ class UploadOnly:
     async def put(self, _key: str, _body: bytes, **_headers: object) -> str:
         return "etag"
 
-    async def list(self, _prefix: str, _after: str) -> AsyncIterator[tuple[()]]:
+    async def list(self, _prefix: str, _after: str | None = None) -> AsyncIterator[tuple[()]]:
         yield ()
+
+    list_keys = list
 
 
 def _replay(redis: Redis) -> JournalReplay:

@@ -66,7 +66,7 @@ def test_an_upload_is_one_trace_from_the_request_to_the_decoder(
         "S3.DeleteObject",
         *["S3.GetObject"] * 2,  # the upload, and the record of its block
         "S3.HeadObject",
-        *["S3.PutObject"] * 4,
+        *["S3.PutObject"] * 5,  # original, thumbnails, and the index of copies
         "sandbox picture_job",
     ]
     assert process.attributes["messaging.destination.name"] == "media_processing_queue"

@@ -114,12 +114,12 @@ async def test_it_is_ready_once_each_dependency_has_answered() -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_only_the_events_role_needs_no_store(role: str) -> None:
+async def test_only_events_and_webhooks_need_no_store(role: str) -> None:
     runtime = Runtime(Config(), frozenset({role}))
     async with the_node(runtime):
         runtime.readiness.note_answer(Dependency.REDIS)
         await trio.testing.wait_all_tasks_blocked()
-        assert runtime.readiness.ready is (role == "events")
+        assert runtime.readiness.ready is (role in ("events", "webhooks"))
 
 
 async def test_a_replica_that_drains_does_not_become_ready_by_a_late_answer() -> None:

@@ -72,8 +72,8 @@ class FakeQueue:
     async def send_heartbeat(self, _consumer: str) -> None:
         self.last_heartbeat = trio.current_time()
 
-    async def resign(self, _token: str) -> None:
-        pass
+    def janitor_lock(self, _name: str, _ttl_s: float) -> None:
+        """No test here tends the queue."""
 
 
 class Attempt(TaskHandler):

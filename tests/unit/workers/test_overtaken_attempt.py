@@ -53,6 +53,17 @@ class FakeLease:
         """The attempt has ended."""
 
 
+class FakeLock:
+    """Another replica is the janitor."""
+
+    async def acquire(self) -> bool:
+        await trio.lowlevel.checkpoint()
+        return False
+
+    async def release(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
 class FakeQueue:
     """One task, once."""
 
@@ -72,8 +83,8 @@ class FakeQueue:
     async def send_heartbeat(self, _consumer: str) -> None:
         self.last_heartbeat = trio.current_time()
 
-    def janitor_lock(self, _name: str, _ttl_s: float) -> None:
-        """No test here tends the queue."""
+    def janitor_lock(self, _name: str, _ttl_s: float) -> FakeLock:
+        return FakeLock()
 
 
 class Attempt(TaskHandler):

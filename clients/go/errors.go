@@ -16,7 +16,7 @@ import (
 var (
 	ErrInvalid     = errors.New("fields of the request are not valid")
 	ErrNotFound    = errors.New("there is no such media item, or no such upload any more")
-	ErrNotAllowed  = errors.New("the token is not valid, or its caller may not do this")
+	ErrNotAllowed  = errors.New("the token is not valid, or its caller is not allowed to do this")
 	ErrConflict    = errors.New("the media item is not in a state for this")
 	ErrTooMany     = errors.New("too many unfinished uploads or calls")
 	ErrUnavailable = errors.New("the service is unavailable, or did not answer in time")

@@ -80,6 +80,7 @@ READ = (
     "trio_grpc",
     "docs",
     "examples",
+    "clients",
     "ops",
     "proto",
     "README.md",

@@ -42,7 +42,7 @@ class NotFound(MediaError):
 
 
 class NotAllowed(MediaError):
-    """The token is missing or not valid, or its caller may not do this."""
+    """The token is missing or not valid, or its caller is not allowed to do this."""
 
 
 class Conflict(MediaError):

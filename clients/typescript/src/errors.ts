@@ -36,7 +36,7 @@ export class MediaError extends Error {
 export class InvalidRequest extends MediaError {}
 /** There is no such media item, or no such upload any more. */
 export class NotFound extends MediaError {}
-/** The token is missing or not valid, or its caller may not do this. */
+/** The token is missing or not valid, or its caller is not allowed to do this. */
 export class NotAllowed extends MediaError {}
 /** The media item is not in a state for this: nothing is uploaded, parts are missing, or it is deleted. */
 export class Conflict extends MediaError {}

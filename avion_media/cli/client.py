@@ -248,7 +248,9 @@ class Client:
         try:
             response = await self._put(path, whole, bars)
         except httpx.HTTPError as error:
-            raise CommandFailed(f"{path}: the object store did not take it: {error or type(error).__name__}") from None
+            raise CommandFailed(
+                f"{path}: the object store did not accept the file: {error or type(error).__name__}"
+            ) from None
         if response.status_code != 200:
             raise CommandFailed(f"{path}: the object store answered {response.status_code}: {response.text[:200]}")
         await self.complete(granted.media_id)

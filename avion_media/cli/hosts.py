@@ -46,7 +46,7 @@ def block_command(host: str, exact: bool, note: str, purge: bool, as_json: bool)
     """Fetch nothing more from a host and the hosts below it. All replicas refuse it at once."""
     target = _target(host, exact=exact)
     if len(note) > MAX_NOTE:
-        raise UsageError(f"--note: it is longer than {MAX_NOTE} characters")
+        raise UsageError(f"--note: longer than {MAX_NOTE} characters")
     outcome = act("block_host", [target], note=note, purge=purge)
     raise_problems(outcome)
     _counted(outcome.done[target], "blocked", as_json=as_json)

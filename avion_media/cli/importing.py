@@ -341,7 +341,7 @@ def open_map(path: Path) -> Iterator[RedirectMap]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CommandFailed(f"{path}: another import is writing it") from None
+            raise CommandFailed(f"{path}: another import is writing this file") from None
         is_new = not _cut_torn_line(file.fileno())
         file.seek(0)
         redirects = RedirectMap(file, {fields.get("source", "") for fields in csv.DictReader(file)})

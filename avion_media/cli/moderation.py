@@ -37,7 +37,7 @@ def _block_command(action: str, what: str) -> click.Command:
     def command(media_id: str, note: str, keep_evidence: bool, as_json: bool) -> None:
         any_id, config = read_id(media_id), load_config()
         if len(note) > MAX_NOTE:
-            raise UsageError(f"--note: it is longer than {MAX_NOTE} characters")
+            raise UsageError(f"--note: longer than {MAX_NOTE} characters")
 
         async def known(runtime: Runtime) -> list[str]:
             resolver = StatusResolver(runtime.items, runtime.replay, runtime.moderation.status, config.upload)

@@ -69,7 +69,7 @@ _ROWS: Final = (
         asks=Asks.ALWAYS,
         follows=(
             "The dead letters that match go back to their queues, oldest first, with all attempts open.",
-            "What fails from now on is not touched.",
+            "Tasks that fail from now on are not affected.",
             "The job can be paused and cancelled on the page about queues.",
         ),
         is_job=True,

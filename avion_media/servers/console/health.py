@@ -159,7 +159,7 @@ def _findings(facts: Facts) -> Iterator[Finding]:
     unreadable = facts.report["unreadable"]
     if unreadable:
         named = "; ".join(f"{key}: {why}" for key, why in unreadable.items())
-        text = f"A later version wrote them, or they are damaged. They are skipped and kept. {named}."
+        text = f"A later version wrote these records, or they are damaged. This version skips and keeps them. {named}."
         yield Finding(Tone.WARN, "Stored records cannot be read", text, "system", "replicas")
     for danger in facts.report["dangers"]:
         yield Finding(Tone.INFO, "A setting is dangerous", f"{danger}.", "system", "process")
@@ -245,7 +245,7 @@ def _passing_phase(facts: Facts) -> tuple[str, str] | None:
     if phase == Phase.LAME_DUCK:
         return (
             "This replica is draining",
-            "It still serves, and is no longer ready, so that load balancers send no more.",
+            "It still serves, but is not ready, so load balancers send it no new requests.",
         )
     if phase in (Phase.DRAINING, Phase.STOPPING, Phase.DONE):
         return "This replica is draining", "It accepts no new tasks. Calls and tasks in progress finish, or go back."

@@ -143,7 +143,7 @@ class Questions:
             hints.append(
                 f"More might match: only the newest {MAX_EXAMINED:,} were examined. Repeat the action for the others."
             )
-        hints.append("What fails from now on is not touched.")
+        hints.append("Tasks that fail from now on are not affected.")
         fields = {**wanted.fields(), "all": "1", "until": newest}
         return Question(action, keys, (), fields, (), wanted.url(), hints)
 

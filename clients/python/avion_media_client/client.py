@@ -295,7 +295,7 @@ class MediaClient:
         try:
             answer = self._http.put(part.url, content=_bytes_of(path, part.offset, part.size, note), headers=headers)
         except httpx.HTTPError as error:
-            return StoreRefused(f"{path}: the object store did not take it: {error or type(error).__name__}")
+            return StoreRefused(f"{path}: the object store did not accept the file: {error or type(error).__name__}")
         if answer.is_success:
             return None
         is_final = answer.is_client_error and answer.status_code != httpx.codes.TOO_MANY_REQUESTS

@@ -177,4 +177,4 @@ def _job_command(word: str, what: str) -> click.Command:
 
 jobs_command.add_command(_job_command("pause", "Stop JOB for now."))
 jobs_command.add_command(_job_command("resume", "Continue JOB where it stopped."))
-jobs_command.add_command(_job_command("cancel", "End JOB. What it has done stays."))
+jobs_command.add_command(_job_command("cancel", "End JOB. The changes that the job has made stay."))

@@ -53,9 +53,9 @@ _ROWS: Final = (
         undo="cancel",
         asks=Asks.MANY,
         follows=(
-            "They go back to their queues with all attempts open.",
-            "Those whose media item was deleted meanwhile end at once.",
-            "If the cause is still there, they come back here.",
+            "The dead letters go back to their queues with all attempts open.",
+            "Tasks whose media item was deleted meanwhile end at once.",
+            "If the cause remains, the tasks become dead letters again.",
         ),
     ),
     Operation(
@@ -115,7 +115,7 @@ _ROWS: Final = (
         "{} {} cancelled.",
         each(queues.on_job(BulkJobs.cancel, "cancelled", "it is neither running nor paused")),
         asks=Asks.ALWAYS,
-        follows=("What it has done stays.",),
+        follows=("The changes that the job has made stay.",),
     ),
     Operation(
         "drop",
@@ -165,8 +165,8 @@ _ROWS: Final = (
         undo="resume",
         asks=Asks.ALWAYS,
         follows=(
-            "No more tasks are given out until it is resumed.",
-            "Nothing is lost: what comes in waits.",
+            "No task is started until the queue is resumed.",
+            "No task is lost: new tasks wait.",
             "If Redis loses its data, the pause is lost, too.",
         ),
     ),
@@ -213,7 +213,7 @@ _ROWS: Final = (
         each(media.unblock),
         undo="block",
         asks=Asks.MANY,
-        follows=("They are served again, and the same file is accepted again.",),
+        follows=("The media items are served again, and the same file is accepted again.",),
     ),
     Operation(
         "block_host",
@@ -225,8 +225,8 @@ _ROWS: Final = (
         undo="unblock_host",
         asks=Asks.ALWAYS,
         follows=(
-            "Nothing is fetched from it and the hosts below it, and new requests are refused.",
-            "Its copies stay until they expire, unless they are purged as well.",
+            "Nothing is fetched from the host and the hosts below it, and new requests are refused.",
+            "Copies of its files stay until they expire, unless you purge the copies as well.",
         ),
         takes_note=True,
     ),
@@ -250,7 +250,7 @@ _ROWS: Final = (
         asks=Asks.ALWAYS,
         follows=(
             "The copies of its files are removed from the origin, and the CDN is purged.",
-            "Unless it is blocked, they are fetched again when they are requested.",
+            "Unless the host is blocked, its files are fetched again when they are requested.",
         ),
         is_job=True,
     ),
@@ -263,7 +263,7 @@ _ROWS: Final = (
         each(media.release),
         undo="block",
         asks=Asks.MANY,
-        follows=("They are processed and published.",),
+        follows=("The held files are processed and published.",),
     ),
     Operation(
         "look",
@@ -283,7 +283,10 @@ _ROWS: Final = (
         each(queues.cancel),
         undo="replay",
         asks=Asks.ALWAYS,
-        follows=("It becomes a dead letter with the reason cancelled, which can be replayed.", "The upload is kept."),
+        follows=(
+            "The task becomes a dead letter with the reason cancelled. An operator can replay it.",
+            "The upload is kept.",
+        ),
     ),
     Operation(
         "list",

@@ -133,7 +133,7 @@ class BulkJobs:
         return await self._steer(kind, JobState.RUNNING, JobState.PAUSED)
 
     async def cancel(self, kind: str) -> bool:
-        """End a job; return whether there was one. What it has done stays."""
+        """End a job; return whether there was one. The changes that the job has made stay."""
         return await self._steer(kind, JobState.CANCELLED, JobState.RUNNING, JobState.PAUSED)
 
     async def items(self, job: BulkJob, most: int) -> list[str]:

@@ -196,6 +196,19 @@ func (g gateway) watch(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// reasons returns, for each reason of a failure, a sentence for the person who uploaded the file.
+func (g gateway) reasons(ctx context.Context, _ *http.Request) (any, error) {
+	service, err := g.media.GetCapabilities(ctx, &media.GetCapabilitiesRequest{})
+	if err != nil {
+		return nil, err
+	}
+	sentences := map[string]string{}
+	for _, each := range service.Reasons {
+		sentences[each.Code] = each.Sentence
+	}
+	return sentences, nil
+}
+
 func (g gateway) describe(state *media.MediaStatus) object {
 	thumbnails := map[string]string{}
 	for size, path := range state.Thumbnails {
@@ -275,6 +288,7 @@ func main() {
 	http.HandleFunc("GET /uploads/{key}/parts/{number}", call(g.signPart))
 	http.HandleFunc("POST /uploads/{key}/complete", call(g.complete))
 	http.HandleFunc("GET /uploads/{key}/events", g.watch)
+	http.HandleFunc("GET /reasons", call(g.reasons))
 	http.Handle("/", http.FileServer(http.Dir(cmp.Or(os.Getenv("PAGE"), "../web/dist"))))
 	log.Fatal(http.ListenAndServe("127.0.0.1:"+cmp.Or(os.Getenv("PORT"), "8000"), nil))
 }

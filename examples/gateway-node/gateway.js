@@ -152,6 +152,12 @@ app.get('/uploads/:key/events', (request, response, next) => {
   watch.on('error', (error) => (response.headersSent ? response.end() : next(error))); // the browser connects again
 });
 
+// For each reason of a failure, a sentence for the person who uploaded the file.
+app.get('/reasons', async (_request, response) => {
+  const { reasons } = await call('getCapabilities', {});
+  response.json(Object.fromEntries(reasons.map(({ code, sentence }) => [code, sentence])));
+});
+
 app.use(express.static(PAGE));
 
 // An error of the service as one of HTTP: reasons for programs, a sentence for people, Retry-After.

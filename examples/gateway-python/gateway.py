@@ -171,6 +171,12 @@ async def watch(request: Request) -> Response:
     return StreamingResponse(stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
+async def reasons(request: Request) -> Response:
+    """For each reason of a failure, a sentence for the person who uploaded the file."""
+    service = await media_of(request).GetCapabilities(GetCapabilitiesRequest(), timeout=CALL_S)
+    return JSONResponse({each.code: each.sentence for each in service.reasons})
+
+
 def describe(status: MediaStatus) -> dict[str, Any]:
     return {
         "state": MediaStatus.State.Name(status.state),
@@ -207,6 +213,7 @@ app = Starlette(
         Route("/uploads/{key}/parts/{number}", sign_part),
         Route("/uploads/{key}/complete", complete, methods=["POST"]),
         Route("/uploads/{key}/events", watch),
+        Route("/reasons", reasons),
         Mount("/", StaticFiles(directory=PAGE, html=True)),
     ],
     exception_handlers={grpc.aio.AioRpcError: refuse},

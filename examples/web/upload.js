@@ -67,13 +67,14 @@ uppy.addPreProcessor((ids) => Promise.all(ids.map(async (id) => {
 uppy.on('upload-success', async ({ id, meta: { granted } }) => {
   try {
     if (!granted.uploadId) await call('POST', `/uploads/${granted.key}/complete`);
-    await watch(granted.key, (status) => show(id, status));
+    const { reason, ...status } = await watch(granted.key, (status) => show(id, status));
+    if (reason) show(id, { ...status, reason: (await call('GET', '/reasons'))[reason] ?? reason }); // a sentence
   } catch (error) {
     show(id, { state: 'FAILED', reason: error.message });
   }
 });
 
-/** Call `onStatus` for each state; resolve after a final one. EventSource connects again by itself. */
+/** Call `onStatus` for each state; resolve to the final one. EventSource connects again by itself. */
 function watch(key, onStatus) {
   return new Promise((resolve) => {
     const source = new EventSource(`/uploads/${key}/events`);
@@ -82,7 +83,7 @@ function watch(key, onStatus) {
       onStatus(status);
       if (!['READY', 'FAILED', 'DELETED'].includes(status.state)) return;
       source.close();
-      resolve();
+      resolve(status);
     };
     source.onerror = async () => {
       if (source.readyState !== EventSource.CLOSED) return;

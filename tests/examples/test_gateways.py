@@ -88,6 +88,15 @@ def test_an_upload_is_aborted(gateway: httpx.Client, video: bytes) -> None:
     assert gateway.get(f"/uploads/{granted['key']}/parts", params=upload).status_code == 404
 
 
+def test_a_failure_has_a_sentence_for_people(gateway: httpx.Client) -> None:
+    granted = begin(gateway, "text.png", "image/png", 5)
+    assert put(granted, b"plain") == 200
+    assert gateway.post(f"/uploads/{granted['key']}/complete").status_code == 200
+    failed = states(gateway, granted["key"])[-1]
+    assert failed["state"] == "FAILED"
+    assert gateway.get("/reasons").json()[failed["reason"]] == "This type of file is not supported."
+
+
 def test_refusals_say_why(gateway: httpx.Client) -> None:
     refused = gateway.post("/uploads", json={"filename": "a.jpg", "type": "image/jpeg", "size": 0})
     assert (refused.status_code, list(refused.json()["fields"])) == (400, ["size"])

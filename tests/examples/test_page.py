@@ -105,3 +105,10 @@ def test_an_upload_goes_on_where_the_connection_was_lost(
     parts = {part: times for part, times in line.whole.items() if part[1]}
     assert set(parts.values()) == {1}, parts
     assert len(parts) == -(-len(sent["film.mp4"]) // PART_BYTES), parts
+
+
+def test_a_file_that_cannot_be_published_has_a_sentence(addresses: list[str], page: Page, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("plain")
+    page.goto(addresses[0])
+    page.locator("#files").set_input_files(tmp_path / "text.png")
+    expect(page.locator("output")).to_have_text("FAILED: This type of file is not supported.", timeout=WAIT_MS)

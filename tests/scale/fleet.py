@@ -59,6 +59,8 @@ class _EmptyBucket:
         for each in nothing:
             yield each
 
+    list_keys = list
+
 
 async def deletions(url: str, client: Any, *, replicas: int, cdn: bool) -> tuple[float, float]:
     """Return the CPU time of Redis for one deletion (seconds), and the share of a core without any."""

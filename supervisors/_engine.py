@@ -440,7 +440,7 @@ class Engine:
         elif kind is EventKind.STOPPED or self.stopping or self._goes_down(record):
             # If it ended before its stop was requested, no further restart is counted.
             self._ended(record, kind, now, failure)
-            if record in self._turns and not record.remains_down and not self.stopping:
+            if not record.remains_down and not self.stopping:
                 record.enter(State.WAITING, now)  # for its turn
         elif again and not own.ever_started and (own.added or not self.started):
             own.removed = own.added  # a failed first start is not kept

@@ -21,6 +21,7 @@ from tests.services.process import free_port
 Code = grpc.StatusCode
 GOOD, BAD = "127.0.0.1", "127.0.0.3"
 PICTURE = "jpeg-gray.jpg"
+PURGE = "{media_delete_queue}:job:purge"
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +136,8 @@ def test_a_block_from_its_first_copy_to_its_end(
 
     assert block(replica, BAD, note="still spam", purge=True) == 1
     eventually(lambda: not keys_of(bucket, remote_id(copy)), "its copies are removed")
+    # Until then it removes new copies as well.
+    eventually(lambda: redis_client.hget(PURGE, "state") == "done", "the purge ends")
     assert service.get(f"/media/{remote_id(copy)}").status_code == 404
     assert usage(service, BAD) == (0, 0)
     assert usage(service, GOOD)[0] == 1

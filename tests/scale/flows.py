@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import httpx
 import redis as redis_py
 import trio
 
@@ -41,7 +40,6 @@ PICTURE = Path(__file__).parents[1] / "data" / "jpeg-orientation-1.jpg"
 _AT_ONCE = 4
 _IDLE_S = 10.0
 _USAGE_ERROR = 2
-_CALLS = re.compile(r'^rpc_client_call_duration_seconds_count\{.*rpc_method="S3/(\w+)".*\} (\S+)$', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +79,13 @@ class _Meter:
         """Return the costs of one of ``count``."""
         cpu_s, calls = self._read()
         cpu_s -= self._cpu_s + self._idle * (time.monotonic() - self._began)
-        more = {name: (number - self._calls.get(name, 0.0)) / count for name, number in calls.items()}
+        more = {name: (number - self._calls[name]) / count for name, number in calls.items()}
         by_call = {name: round(number, 2) for name, number in sorted(more.items()) if number >= 0.05}
         byte_s = max(0.0, _byte_seconds(self._client) - self._byte_s) / count
         return Flow(round(cpu_s / count * 1e6), round(byte_s, -3), by_call)
 
-    def _read(self) -> tuple[float, dict[str, float]]:
-        page = httpx.get(f"{self._service.admin_url}/metrics", trust_env=False, timeout=30).text
-        calls: dict[str, float] = {}
-        for name, number in _CALLS.findall(page):
-            calls[name] = calls.get(name, 0.0) + float(number)
+    def _read(self) -> tuple[float, Counter[str]]:
+        calls = self._service.store_calls()
         return server_cpu_s(self._client), calls
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +29,7 @@ from tests.services.process import free_port
 START_S = 90.0
 WAIT_S = 60.0
 _POLL_S = 0.05
+_STORE_CALLS = re.compile(r'^rpc_client_call_duration_seconds_count\{.*rpc_method="S3/(\w+)".*\} (\S+)$', re.MULTILINE)
 T = TypeVar("T")
 
 
@@ -135,11 +138,23 @@ class Service:
 
     def answered(self, status: str = "") -> int:
         """How many requests the origin answered, with a status that begins so."""
-        metrics = httpx.get(f"{self.admin_url}/metrics", trust_env=False, timeout=10).text
         lines = [
-            line for line in metrics.splitlines() if line.startswith("http_server_request_duration_seconds_count{")
+            line
+            for line in self.metrics().splitlines()
+            if line.startswith("http_server_request_duration_seconds_count{")
         ]
         return sum(int(float(line.rpartition(" ")[2])) for line in lines if f'status_code="{status}' in line)
+
+    def store_calls(self) -> Counter[str]:
+        """How many calls of the object store it has made, by operation."""
+        calls = Counter[str]()
+        for operation, count in _STORE_CALLS.findall(self.metrics()):
+            calls[operation] += int(float(count))
+        return calls
+
+    def metrics(self) -> str:
+        """The page that Prometheus reads."""
+        return httpx.get(f"{self.admin_url}/metrics", trust_env=False, timeout=30).text
 
     def ready(self) -> dict[str, Any] | None:
         """What ``/readyz`` says when it is 200."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from pathlib import Path
-
-import httpx
 
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.service.harness import Service, eventually
@@ -13,24 +11,14 @@ from tests.service.harness import Service, eventually
 METHODS = ("HeadObject", "GetObject", "PutObject", "DeleteObject")
 
 
-def asked(service: Service) -> dict[str, int]:
-    """Requests so far, by method."""
-    page = httpx.get(f"{service.admin_url}/metrics", trust_env=False, timeout=10).text
-    counts = dict.fromkeys(METHODS, 0)
-    for method, count in re.findall(r'_count\{[^}]*rpc_method="S3/(\w+)"[^}]*\} (\d+)', page):
-        if method in counts:
-            counts[method] += int(count)
-    return counts
-
-
 def test_an_upload_takes_two_looks_two_reads_and_what_it_writes(service: Service, data_directory: Path) -> None:
     body = (data_directory / "jpeg-orientation-6.jpg").read_bytes()
-    before = asked(service)
+    before = service.store_calls()
 
     assert service.upload("cat.jpg", "image/jpeg", body).state == wire.MediaStatus.READY
 
-    def ended() -> dict[str, int] | None:
-        counts = asked(service)
+    def ended() -> Counter[str] | None:
+        counts = service.store_calls()
         return counts if counts["DeleteObject"] > before["DeleteObject"] else None
 
     after = eventually(ended, "the upload to be removed, which is the job's last request")

@@ -63,11 +63,11 @@ class Desk:
 
     async def claims(self) -> dict[str, Claim]:
         """Return the claims that are not over, by media id."""
-        return {media_id: claim for media_id, (claim, _) in (await self._read()).items() if not claim.is_over}
+        return {media_id: claim for media_id, (claim, _) in (await self._read_all()).items() if not claim.is_over}
 
     async def claim(self, media_id: str, by: Moderator, *, since: float | None = None) -> Claim | None:
         """Claim a media item, or renew the claim. Return None if another moderator has it, or it is decided."""
-        found = (await self._read()).get(media_id)
+        found = await self._read(media_id)
         if found is not None and not found[0].is_over and (found[0].browser != by.browser or found[0].decision):
             return None
         claim = Claim(by.name, by.browser, now_s() if since is None else since, now_s() + CLAIM_S)
@@ -75,7 +75,7 @@ class Desk:
 
     async def decide(self, media_id: str, by: Moderator, decision: str, note: str) -> bool:
         """Note a decision. Return False if the media item is not this moderator's, or was decided."""
-        found = (await self._read()).get(media_id)
+        found = await self._read(media_id)
         if found is None or found[0].is_over or found[0].browser != by.browser or found[0].decision:
             return False
         decided = replace(found[0], decision=decision, note=note, due=now_s() + UNDO_S)
@@ -86,20 +86,20 @@ class Desk:
 
         Return False if it is too late, or another moderator's.
         """
-        found = (await self._read()).get(media_id)
+        found = await self._read(media_id)
         if found is None or found[0].browser != by.browser or not found[0].decision or found[0].begun:
             return False
         return await self._change(media_id, found, Claim(by.name, by.browser, 0.0, now_s() + CLAIM_S))
 
     async def give_back(self, media_id: str, by: Moderator) -> None:
         """End a claim. A decision stays."""
-        found = (await self._read()).get(media_id)
+        found = await self._read(media_id)
         if found is not None and found[0].browser == by.browser and not found[0].decision:
             await self._change(media_id, found, None)
 
     async def take_due(self) -> tuple[str, Claim] | None:
         """Return a decision that applies by now, for this process alone; None if there is none. See `finish`."""
-        for media_id, found in (await self._read()).items():
+        for media_id, found in (await self._read_all()).items():
             claim = found[0]
             if claim.decision and claim.due <= now_s() and claim.begun <= now_s():
                 taken = replace(claim, begun=now_s() + _CARRY_OUT_S)
@@ -113,12 +113,21 @@ class Desk:
         """End the claim of a decision that was carried out, or cannot be."""
         await self._change(media_id, (taken, CLAIM.write(taken)), None)
 
-    async def _read(self) -> dict[str, tuple[Claim, bytes]]:
+    async def _read(self, media_id: str) -> tuple[Claim, bytes] | None:
+        raw = await self._redis.execute("HGET", _KEY, media_id)
+        return None if raw is None else _parse(raw)
+
+    async def _read_all(self) -> dict[str, tuple[Claim, bytes]]:
         stored = as_map(await self._redis.execute("HGETALL", _KEY))
-        read = {media_id.decode(): (CLAIM.read_or_skip(raw, _KEY), raw) for media_id, raw in stored.items()}
-        return {media_id: (claim, raw) for media_id, (claim, raw) in read.items() if claim is not None}
+        read = {media_id.decode(): _parse(raw) for media_id, raw in stored.items()}
+        return {media_id: found for media_id, found in read.items() if found is not None}
 
     async def _change(self, media_id: str, before: tuple[Claim, bytes] | None, after: Claim | None) -> bool:
         raw = b"" if before is None else before[1]
         new = b"" if after is None else CLAIM.write(after)
         return bool(await self._redis.run(_CHANGE, (_KEY,), (media_id, raw, new)))
+
+
+def _parse(raw: bytes) -> tuple[Claim, bytes] | None:
+    claim = CLAIM.read_or_skip(raw, _KEY)
+    return None if claim is None else (claim, raw)

@@ -51,6 +51,12 @@ class Round:
         """How many items were decided."""
         return self.released + self.refused
 
+    def counting(self, decision: str, note: str, change: int) -> Round:
+        """Return the round with one decision more (``change`` is 1) or less (-1)."""
+        counted = COUNTED[decision]
+        counts = {counted: getattr(self, counted) + change, "notes": self.notes + change * bool(note)}
+        return replace(self, **counts)
+
 
 ROUND: Final = JsonRecord("review", Round, f"{_ROUND}<browser>", "moderators")
 
@@ -114,9 +120,7 @@ class Review:
         found = await self._read(by) or Round(now_s())
         is_noted = await self.desk.decide(media_id, by, decision, note)
         if is_noted:
-            counted = COUNTED[decision]
-            found = replace(found, **{counted: getattr(found, counted) + 1}, last=media_id, lost="")
-            found = replace(found, notes=found.notes + bool(note))
+            found = replace(found.counting(decision, note, 1), last=media_id, lost="")
             self._decided.set()
         else:
             found = replace(found, lost=media_id)
@@ -129,9 +133,7 @@ class Review:
         claim = (await self.desk.claims()).get(found.last) if found is not None else None
         if found is None or claim is None or not await self.desk.take_back(found.last, by):
             return False
-        counted = COUNTED[claim.decision]
-        found = replace(found, **{counted: getattr(found, counted) - 1}, last="")
-        await self._write(by, replace(found, notes=found.notes - bool(claim.note)))
+        await self._write(by, replace(found.counting(claim.decision, claim.note, -1), last=""))
         return True
 
     async def skip(self, by: Moderator, media_id: str) -> None:

@@ -47,10 +47,7 @@ class RemoteUrl:
     @property
     def address(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         """The host as an address, if it is a literal."""
-        try:
-            return ipaddress.ip_address(self.host)
-        except ValueError:
-            return None
+        return address_of(self.host)
 
     @property
     def authority(self) -> str:
@@ -65,6 +62,14 @@ class RemoteUrl:
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}{self.target}"
+
+
+def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return a host in the form of `RemoteUrl.host` as an address, if it is a literal."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
 
 
 def parse_remote_url(text: str) -> RemoteUrl:

@@ -8,7 +8,6 @@ too, and every ``MODERATION__RELOAD``.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +15,7 @@ from functools import partial
 
 import trio
 
-from avion_media.backends.remote import InvalidUrl, covers, normal_host
+from avion_media.backends.remote import InvalidUrl, address_of, covers, normal_host
 from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
 from avion_media.common.concurrency import in_turn
@@ -81,19 +80,11 @@ def parse_host(name: str) -> BlockedHost:
         host = normal_host(f"[{bare}]" if ":" in bare else text)
     except InvalidUrl as error:
         raise InvalidHost(str(error)) from None
-    if _is_address(host):
+    if address_of(host) is not None:
         return BlockedHost(host, exact=True)
     if "." not in host:
         raise InvalidHost("a single label is not a host on the internet")
     return BlockedHost(host, exact=name.strip().startswith(EXACTLY))
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 class BlockedHosts:

@@ -20,10 +20,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
+from avion_media.backends.remote import InvalidUrl, parse_remote_url
 from avion_media.backends.store import ListedObject, ObjectStore
 from avion_media.common import keys
 from avion_media.common.concurrency import in_turn
@@ -196,7 +196,9 @@ class Held:
     @property
     def host(self) -> str:
         """The server of a remote file, empty for an upload."""
-        return urlsplit(self.fields.get("remote_url", "")).hostname or ""
+        with suppress(InvalidUrl):
+            return parse_remote_url(self.fields.get("remote_url", "")).host
+        return ""
 
     @property
     def is_decided(self) -> bool:

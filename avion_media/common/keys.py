@@ -56,6 +56,16 @@ def original(any_id: AnyId) -> str:
     return f"{CACHED_REMOTE_PREFIX}{any_id}"
 
 
+def behind(prefix: str) -> str:
+    """Return the first text that sorts behind all keys with this prefix, which ends in an ASCII character."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
+def name_in(key: str) -> str:
+    """Return the id in the key of an object of a media item, or what stands in its place."""
+    return key.rpartition("/")[2].partition(".")[0]
+
+
 def thumbnail(any_id: AnyId, name: str) -> str:
     """Return the key of the thumbnail of one size: a JPEG, or a WebP if the size ends in ``.webp``."""
     size = name.removesuffix(WEBP_SUFFIX)

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from avion_media.backends.store import ObjectStore
+from avion_media.backends.store.contents import folders, remove_below
 from avion_media.common import keys
 from avion_media.common.ids import RemoteId, parse_remote_id
 from avion_media.common.records import CustomRecord
@@ -21,8 +22,6 @@ from avion_media.items.owners import Usage
 
 _NAME = re.compile(r"([0-9a-f]{64})\.([0-9]+)\.([a-z_]+)", re.ASCII)
 _TYPE = "application/octet-stream"
-_AFTER_SLASH = "0"  # the character behind "/": `host/a.example0` sorts behind all of `host/a.example/`
-_AFTER_DOT = "/"  # the character behind "."
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +48,13 @@ class HostIndex:
 
     async def remove(self, host: str, remote_id: RemoteId, *, but: str = "") -> None:
         """Remove a copy from the index of its host; all its index objects except ``but``."""
-        store = self._store.get()
-        listed = [each async for page in store.list_keys(keys.hosted_by(host, remote_id)) for each in page]
-        if wrong := [each for each in listed if each != but]:
-            await store.delete(wrong)
+        await remove_below(self._store.get(), keys.hosted_by(host, remote_id), but=but)
 
     async def copies(
         self, host: str, after: RemoteId | None = None, *, page_size: int = 1000
     ) -> AsyncIterator[list[RemoteCopy]]:
         """Iterate over the copies of a host after the id ``after``, page by page, in the order of their ids."""
-        start_after = None if after is None else f"{keys.hosted_by(host, after)}{_AFTER_DOT}"
+        start_after = None if after is None else keys.behind(keys.hosted_by(host, after))
         last = ""
         async for page in self._store.get().list_keys(keys.hosted_by(host), start_after, page_size=page_size):
             found = []
@@ -86,16 +82,9 @@ class HostIndex:
 
     async def hosts(self, wanted: Callable[[str], bool]) -> AsyncIterator[str]:
         """Iterate over the hosts that have copies and are ``wanted``, with one request for each host of the bucket."""
-        after: str | None = None
-        while True:
-            pages = self._store.get().list_keys(keys.HOST_PREFIX, after, page_size=1)
-            first = next(iter(await anext(pages, [])), None)
-            if first is None:
-                return
-            host = first.removeprefix(keys.HOST_PREFIX).partition("/")[0]
+        async for host in folders(self._store, keys.HOST_PREFIX):
             if wanted(host):
                 yield host
-            after = f"{keys.HOST_PREFIX}{host}{_AFTER_SLASH}"
 
 
 def _parse(key: str, _key: str) -> RemoteCopy:

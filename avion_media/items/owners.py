@@ -16,6 +16,7 @@ from functools import partial
 from itertools import pairwise
 
 from avion_media.backends.store import ObjectStore
+from avion_media.backends.store.contents import remove_below
 from avion_media.common import keys
 from avion_media.common.clock import utc_now
 from avion_media.common.concurrency import run_all
@@ -24,7 +25,6 @@ from avion_media.common.media import is_owner
 from avion_media.common.records import CustomRecord
 from avion_media.common.resources import ResourceSlot
 
-_AFTER_DOT = "/"  # the character behind ".": `{media_id}/` sorts behind all of `{media_id}.…`
 _NAME = re.compile(rf"({MEDIA_ID_PATTERN})\.([0-9]+)", re.ASCII)
 _TYPE = "application/octet-stream"
 _PAGE = 1000  # S3's own bound
@@ -67,10 +67,7 @@ class OwnerIndex:
 
     async def remove(self, owner: str, media_id: MediaId) -> None:
         """Remove a media item from its owner's index."""
-        store = self._store.get()
-        listed = [each async for page in store.list_keys(keys.owned_by(owner, media_id)) for each in page]
-        if listed:
-            await store.delete(listed)
+        await remove_below(self._store.get(), keys.owned_by(owner, media_id))
 
     def media(self, owner: str = "", after: MediaId | None = None, *, page_size: int = 1000) -> OwnedPages:
         """Iterate over the media of an owner after the id ``after``, page by page, in the order of their ids.
@@ -78,7 +75,7 @@ class OwnerIndex:
         Without an owner: over those of all owners, one owner after another.
         """
         prefix = keys.owned_by(owner) if owner else keys.OWNER_PREFIX
-        start_after = None if after is None else f"{prefix}{after}{_AFTER_DOT}"
+        start_after = None if after is None else keys.behind(f"{prefix}{after}.")
         return OwnedPages(self._store.get().list_keys(prefix, start_after, page_size=page_size))
 
     async def usage(self, owner: str) -> Usage:
@@ -128,7 +125,7 @@ class _Count:
 
 def _ranges(prefix: str, last: str, now: datetime) -> list[tuple[str, str]]:
     """Return ranges of equal length in time that together hold all keys after ``last``. Ids begin with their time."""
-    behind = f"{prefix}{last}{_AFTER_DOT}"
+    behind = keys.behind(f"{prefix}{last}.")
     begin_ms, end_ms = unix_ms_of(last), int(now.timestamp() * 1000)
     times = (begin_ms + (end_ms - begin_ms) * number // _AT_ONCE for number in range(1, _AT_ONCE))
     marks = [f"{prefix}{time_prefix(each)}" for each in times if each > begin_ms]

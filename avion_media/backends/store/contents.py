@@ -1,22 +1,22 @@
-"""What all replicas find in the bucket without a setting: sizes of thumbnails, and secrets below ``secret/``."""
+"""What several callers do with objects: list folders, remove a prefix, change an object, keep a secret."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from avion_media.backends.store.objects import ListedObject
 from avion_media.backends.store.store import ObjectStore
 from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
-from avion_media.common.errors import ObjectMissing, PreconditionFailed
+from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.resources import ResourceSlot
-
-_AFTER_SLASH = "0"  # the character behind "/": `thumbnail/small0` sorts behind all of `thumbnail/small/`
 
 _BYTES: Final = 32
 _MAX_BYTES: Final = 1024
+_ATTEMPTS: Final = 20  # to change an object that other processes change as well
 
 
 async def stored_sizes(store: ResourceSlot[ObjectStore], limiter: RateLimiter | None = None) -> list[str]:
@@ -24,17 +24,26 @@ async def stored_sizes(store: ResourceSlot[ObjectStore], limiter: RateLimiter | 
 
     Raises `Unavailable`.
     """
-    sizes: list[str] = []
+    return [size async for size in folders(store, keys.THUMBNAIL_PREFIX, limiter)]
+
+
+async def folders(
+    store: ResourceSlot[ObjectStore], prefix: str, limiter: RateLimiter | None = None
+) -> AsyncIterator[str]:
+    """Iterate over the names that stand between a prefix and the next slash, with one request for each, and one more.
+
+    Raises `Unavailable`.
+    """
     after: str | None = None
     while True:
         if limiter is not None:
             await limiter.acquire()
-        first = await _first(store.get().list(keys.THUMBNAIL_PREFIX, after, page_size=1))
+        first = await _first(store.get().list(prefix, after, page_size=1))
         if first is None:
-            return sizes
-        size = first.key.removeprefix(keys.THUMBNAIL_PREFIX).partition("/")[0]
-        sizes.append(size)
-        after = f"{keys.THUMBNAIL_PREFIX}{size}{_AFTER_SLASH}"
+            return
+        name = first.key.removeprefix(prefix).partition("/")[0]
+        yield name
+        after = keys.behind(f"{prefix}{name}/")
 
 
 async def _first(pages: AsyncIterator[Sequence[ListedObject]]) -> ListedObject | None:
@@ -42,6 +51,35 @@ async def _first(pages: AsyncIterator[Sequence[ListedObject]]) -> ListedObject |
         if page:
             return page[0]
     return None
+
+
+async def remove_below(store: ObjectStore, prefix: str, *, but: str = "") -> None:
+    """Remove all objects with this prefix except the one with the key ``but``. Raises `Unavailable`."""
+    if wrong := [key async for page in store.list_keys(prefix) for key in page if key != but]:
+        await store.delete(wrong)
+
+
+async def change_object(
+    store: ObjectStore, key: str, change: Callable[[bytes | None], bytes | None], *, content_type: str, max_bytes: int
+) -> None:
+    """Change an object that other processes change as well: read it, and write it unless it was changed meanwhile.
+
+    ``change`` gets the content, None for no object, and returns the new content, or None to leave it. It can be called
+    several times. Raises `Unavailable`, also if the object is changed again and again, `TooLarge`, and what ``change``
+    raises. After `Unavailable` or a cancel it may be changed.
+    """
+    for _ in range(_ATTEMPTS):
+        content, etag = None, None
+        with suppress(ObjectMissing):
+            part = await store.read_part(key, max_bytes=max_bytes)
+            content, etag = bytes(part.data), part.info.etag
+        changed = change(content)
+        if changed is None:
+            return
+        with suppress(PreconditionFailed):  # another process has changed it, or this write was repeated
+            await store.put(key, changed, content_type=content_type, only_if_absent=etag is None, if_match=etag)
+            return
+    raise Unavailable(Dependency.OBJECT, f"{key} is changed again and again")
 
 
 async def read_secret(store: ObjectStore, key: str) -> bytes:

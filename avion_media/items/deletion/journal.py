@@ -32,7 +32,7 @@ from avion_media.common.clock import utc_now
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import ObjectMissing
 from avion_media.common.ids import base32, time_prefix, unix_ms_of
-from avion_media.common.keys import DELETION_JOURNAL_PREFIX, UNREADABLE_JOURNAL_PREFIX
+from avion_media.common.keys import DELETION_JOURNAL_PREFIX, UNREADABLE_JOURNAL_PREFIX, behind
 from avion_media.common.records import JsonRecord, UnreadableRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.deletion.records import Mark, Undelete
@@ -45,7 +45,6 @@ _DAY = "%Y/%m/%d"
 _READ_AT_ONCE = 16
 _JOINED_BYTES = 256 << 10  # some 4,000 deletions
 _MEDIA_ID = re.compile(rb'\["(\w+)",', re.ASCII)
-_AFTER_SLASH = "0"  # the character behind "/"
 _PARSED_AT_ONCE = 100  # entries, about 2 ms of the event loop
 
 
@@ -235,7 +234,7 @@ class DeletionJournal:
         are written again.
         """
         oldest, removed = utc_now() - self._kept, 0
-        end = f"{DELETION_JOURNAL_PREFIX}{oldest:{_DAY}}{_AFTER_SLASH}"  # no object of a later day is as old
+        end = behind(f"{DELETION_JOURNAL_PREFIX}{oldest:{_DAY}}/")  # no object of a later day is as old
         old: list[ListedObject] = []
         async for page in self._store.get().list(DELETION_JOURNAL_PREFIX):
             old += [listed for listed in page if listed.key < end and listed.last_modified < oldest]

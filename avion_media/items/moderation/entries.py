@@ -12,15 +12,14 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
 import trio
 
 from avion_media.backends.store import ObjectStore
+from avion_media.backends.store.contents import change_object
 from avion_media.common import keys
-from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.resources import ResourceSlot
 
 _MAX_LABEL = 200
@@ -28,7 +27,6 @@ _HASH_UNIT_BYTES = 1 << 20
 
 PAGES = 16  # 20,000 entries are 1,250 lines a page, and a process reads all of them with 17 requests
 MAX_PAGE_BYTES = 64 << 20
-_ATTEMPTS = 20
 _Lines = dict[str, str]
 """The lines of a page, by the identities of their entries."""
 
@@ -126,22 +124,16 @@ class OwnEntries:
     async def _change(self, entries: Sequence[Entry], changed: Callable[[_Lines, _Lines], _Lines]) -> None:
         if not entries:
             return
-        store, key = self._store.get(), page_of(entries[0])
         mine = {_identity(each): str(each) for each in entries}
-        for _ in range(_ATTEMPTS):
-            known, etag = dict[str, str](), None
-            with suppress(ObjectMissing):
-                part = await store.read_part(key, max_bytes=MAX_PAGE_BYTES)
-                lines = bytes(part.data).decode(errors="replace").splitlines()
-                known, etag = {_identity_of_line(line): line for line in lines}, part.info.etag
+
+        def change(page: bytes | None) -> bytes | None:
+            lines = (page or b"").decode(errors="replace").splitlines()
+            known = {_identity_of_line(line): line for line in lines}
             after = changed(known, mine)
-            if after == known:
-                return
-            body = "".join(f"{line}\n" for line in after.values()).encode()
-            with suppress(PreconditionFailed):  # another block has changed the page, or this write was repeated
-                await store.put(key, body, content_type="text/csv", only_if_absent=etag is None, if_match=etag)
-                return
-        raise Unavailable(Dependency.OBJECT, f"{key} is changed again and again")
+            return None if after == known else "".join(f"{line}\n" for line in after.values()).encode()
+
+        store, key = self._store.get(), page_of(entries[0])
+        await change_object(store, key, change, content_type="text/csv", max_bytes=MAX_PAGE_BYTES)
 
 
 def page_of(entry: Entry) -> str:

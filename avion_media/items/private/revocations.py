@@ -25,10 +25,11 @@ from typing import Final
 from avion_media.backends.redis import Redis, load_script
 from avion_media.backends.store import ObjectStore
 from avion_media.backends.store.bucket import REVOCATIONS_KEPT_S
+from avion_media.backends.store.contents import change_object
 from avion_media.common import keys
 from avion_media.common.clock import now_s
 from avion_media.common.concurrency import in_turn
-from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.common.errors import Dependency, ObjectMissing, Unavailable
 from avion_media.common.records import JsonRecord, UnreadableRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.private.tokens import MAX_GENERATION, Token
@@ -43,7 +44,6 @@ _MAX_AUDIENCES: Final = 4000
 """Audiences of one record. One more makes it a revocation of all: a script of Redis must write it at once."""
 _FEW: Final = 20  # audiences of a record that is written together with others
 _WRITTEN_AT_ONCE: Final = 100
-_ATTEMPTS: Final = 20
 _AT_ONCE: Final = 16
 _MAX_BYTES: Final = 4 << 20
 LOOK_UP: Final = load_script("avion_media.items.private", "look_up", takes_process=True)
@@ -109,30 +109,25 @@ class Revocations:
         return changed
 
     async def _change(self, media_id: str, tag: str | None) -> Revocation:
-        key = keys.revocation(media_id)
-        for _ in range(_ATTEMPTS):
-            known, etag = await self._read(key)
-            changed = known.next(tag, now_s())
-            with suppress(PreconditionFailed):  # another process has changed it, or this write was repeated
-                await self._store.get().put(
-                    key,
-                    REVOCATION.write(changed),
-                    content_type="application/json",
-                    only_if_absent=etag is None,
-                    if_match=etag,
-                )
-                return changed
-        raise Unavailable(Dependency.OBJECT, f"{key} is changed again and again")
+        key, changed = keys.revocation(media_id), NOTHING_REVOKED
 
-    async def _read(self, key: str) -> tuple[Revocation, str | None]:
+        def change(stored: bytes | None) -> bytes:
+            nonlocal changed
+            known = NOTHING_REVOKED if stored is None else REVOCATION.read(stored, key)
+            changed = known.next(tag, now_s())
+            return REVOCATION.write(changed)
+
+        await change_object(self._store.get(), key, change, content_type="application/json", max_bytes=_MAX_BYTES)
+        return changed
+
+    async def _read(self, key: str) -> Revocation:
         with suppress(ObjectMissing):
-            part = await self._store.get().read_part(key, max_bytes=_MAX_BYTES)
-            return REVOCATION.read(bytes(part.data), key), part.info.etag
-        return NOTHING_REVOKED, None
+            return REVOCATION.read(await self._store.get().read(key, max_bytes=_MAX_BYTES), key)
+        return NOTHING_REVOKED
 
     async def stored(self, media_id: str) -> Revocation:
         """Return the record in the bucket."""
-        return (await self._read(keys.revocation(media_id)))[0]
+        return await self._read(keys.revocation(media_id))
 
     async def generations(self, media_ids: Collection[str]) -> dict[str, int]:
         """Return the generations that Redis has of these media, 0 for those that were not revoked."""
@@ -147,7 +142,7 @@ class Revocations:
 
             async def read(key: str, found: dict[str, Revocation] = found) -> None:
                 try:
-                    found[key.removeprefix(keys.REVOCATION_PREFIX)] = (await self._read(key))[0]
+                    found[key.removeprefix(keys.REVOCATION_PREFIX)] = await self._read(key)
                 except UnreadableRecord:
                     found[key.removeprefix(keys.REVOCATION_PREFIX)] = _ALL_REVOKED
 

@@ -15,9 +15,10 @@ import trio
 from pydantic import BeforeValidator, PlainSerializer
 
 from avion_media.backends.store import ObjectStore
+from avion_media.backends.store.contents import change_object
 from avion_media.common import keys
 from avion_media.common.clock import now_s
-from avion_media.common.errors import Dependency, MediaError, ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.common.errors import MediaError, ObjectMissing
 from avion_media.common.records import JsonRecord
 from avion_media.common.resources import ResourceSlot
 
@@ -27,7 +28,6 @@ _AGAIN_S: Final = 1.0  # requests with invented numbers of keys cause one read a
 _SECRET_BYTES: Final = 32
 _MAX_NUMBER: Final = 255
 _MAX_BYTES: Final = 1 << 20
-_ATTEMPTS: Final = 20
 
 _Secret = Annotated[
     bytes,
@@ -115,31 +115,32 @@ class TokenKeyring:
         async with self._reading:
             if trio.current_time() - self._read_at >= max_age_s:
                 read_at = trio.current_time()
-                self._known, _ = await self._read()
+                self._known = await self._read()
                 self._read_at = read_at
             return self._known
 
-    async def _read(self) -> tuple[TokenKeys, str | None]:
+    async def _read(self) -> TokenKeys:
         with suppress(ObjectMissing):
-            part = await self._store.get().read_part(keys.TOKEN_SECRET, max_bytes=_MAX_BYTES)
-            return TOKEN_KEYS.read(bytes(part.data), keys.TOKEN_SECRET), part.info.etag
-        return TokenKeys(), None
+            return _parse(await self._store.get().read(keys.TOKEN_SECRET, max_bytes=_MAX_BYTES))
+        return TokenKeys()
 
     async def _change(self, *, rotate: bool) -> TokenKeys:
         """Add a key, unless there is one already and this is no rotation. Return the keys."""
-        for _ in range(_ATTEMPTS):
-            known, etag = await self._read()
-            if known.keys and not rotate:
-                return known
-            changed = known.rotated(now_s(), self._max_ttl_s)
-            with suppress(PreconditionFailed):  # another process has changed them, or this write was repeated
-                await self._store.get().put(
-                    keys.TOKEN_SECRET,
-                    TOKEN_KEYS.write(changed),
-                    content_type="application/json",
-                    only_if_absent=etag is None,
-                    if_match=etag,
-                )
-                self._known = changed
-                return changed
-        raise Unavailable(Dependency.OBJECT, f"{keys.TOKEN_SECRET} is changed again and again")
+        after = TokenKeys()
+
+        def change(stored: bytes | None) -> bytes | None:
+            nonlocal after
+            after = TokenKeys() if stored is None else _parse(stored)
+            if after.keys and not rotate:
+                return None
+            after = after.rotated(now_s(), self._max_ttl_s)
+            return TOKEN_KEYS.write(after)
+
+        store = self._store.get()
+        await change_object(store, keys.TOKEN_SECRET, change, content_type="application/json", max_bytes=_MAX_BYTES)
+        self._known = after
+        return after
+
+
+def _parse(stored: bytes) -> TokenKeys:
+    return TOKEN_KEYS.read(stored, keys.TOKEN_SECRET)

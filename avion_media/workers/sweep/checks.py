@@ -84,7 +84,7 @@ class _Suspect:
     @property
     def any_id(self) -> AnyId:
         """The media item that it names."""
-        return parse_any_id(_name_in(self.listed.key))
+        return parse_any_id(keys.name_in(self.listed.key))
 
 
 class IndexCheck:
@@ -136,7 +136,7 @@ class IndexCheck:
         for prefix in prefixes[after.startswith(prefixes[1]) :]:
             await self._limiter.acquire()
             async for page in self._items.store.get().list_keys(prefix, after if after.startswith(prefix) else None):
-                window.names |= {_name_in(key) for key in page}
+                window.names |= {keys.name_in(key) for key in page}
                 if page and len(window.names) >= self._size:
                     window.until = page[-1]
                     return window
@@ -153,7 +153,7 @@ class IndexCheck:
             await self._limiter.acquire()
             async for page in self._items.store.get().list(prefix):
                 for listed in page:
-                    name = _name_in(listed.key)
+                    name = keys.name_in(listed.key)
                     if name not in window or index.entry.read_or_skip(listed.key.encode(), listed.key) is None:
                         continue
                     if name not in window.names:
@@ -232,14 +232,10 @@ class IndexCheck:
                 report.count_object(SweepReason.UNINDEXED)
 
 
-def _name_in(key: str) -> str:
-    return key.rpartition("/")[2].partition(".")[0]
-
-
 def _place(key: str) -> tuple[int, str]:
     """Return the place of an original among all: uploads by their ids, then remote media by theirs, which are
     longer."""
-    name = _name_in(key)
+    name = keys.name_in(key)
     return len(name), name
 
 
@@ -306,7 +302,7 @@ class UnfinishedUploads:
 def _started(upload: UnfinishedUpload) -> datetime:
     """Return when an upload began. Its id is a lower bound, because moto dates all uploads to 2010."""
     try:
-        created = parse_media_id(upload.key.rpartition("/")[2].partition(".")[0]).created
+        created = parse_media_id(keys.name_in(upload.key)).created
     except InvalidId:
         created = _NO_DATE
     return max(upload.started, created)

@@ -116,7 +116,7 @@ class _Source:
             if self._end and listed.key >= self._end:
                 return
             self.listed += 1
-            name = listed.key.rpartition("/")[2].partition(".")[0]
+            name = keys.name_in(listed.key)
             if len(name) == self._id_length:
                 label = self._label or _family_of(listed.key)
                 self.stored[label, "objects"] += 1

@@ -12,6 +12,7 @@ from avion_media.backends.redis import Redis, open_redis
 from avion_media.backends.remote import parse_remote_url
 from avion_media.backends.store import ObjectStore
 from avion_media.common.errors import Dependency
+from avion_media.common.ids import parse_remote_id
 from avion_media.items.hosts import HostIndex
 from avion_media.items.moderation import BlockedHosts, Changes, HostNotBlocked, InvalidHost, parse_host
 from tests.crash.stage import MemoryStore, Steps, Stored, slot_of
@@ -124,3 +125,5 @@ async def test_the_index_of_hosts(objects: dict[str, Stored]) -> None:
     assert (usage.count, usage.size_bytes) == (3, 303)
     found = [[str(each.media_id) for each in page] async for page in index.copies("a.example", page_size=2)]
     assert found == [ids[:2], ids[2:3]]
+    behind = index.copies("a.example", parse_remote_id(ids[0]), page_size=2)
+    assert [[str(each.media_id) for each in page] async for page in behind] == [ids[1:3]]

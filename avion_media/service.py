@@ -40,7 +40,6 @@ from supervisors import (
     TooManyRestarts,
 )
 
-_COUNTED = {EventKind.FAILED: instruments.FAILURES, EventKind.ESCALATED: instruments.ESCALATIONS}
 _UNCLEAN_ENDS = {EventKind.STOPPED: "error", EventKind.CANCELLED: "late", EventKind.STUCK: "stuck"}
 # For children that had to be cancelled, and for the process itself. The watchdog ends it after that.
 MARGIN_S = 3.0
@@ -206,7 +205,7 @@ def freeze_long_lived_objects() -> None:
 
 
 def _log_transition(runtime: Runtime, event: Event) -> None:
-    """Log each transition. Count failures, restarts, escalations, and ends that were not clean."""
+    """Log each transition. Count restarts, escalations, and ends that were not clean."""
     path = lasting_path(event.path)
     if path != event.path and event.level == logging.DEBUG:
         return  # an attempt logs its own end
@@ -217,8 +216,8 @@ def _log_transition(runtime: Runtime, event: Event) -> None:
     if event.stack is not None:
         fields["stack"] = event.stack
     log.log(event.level, f"supervision.{event.kind}", **fields)
-    if event.kind in _COUNTED:
-        runtime.telemetry.count(_COUNTED[event.kind], path=path)
+    if event.kind is EventKind.ESCALATED:
+        runtime.telemetry.count(instruments.ESCALATIONS, path=path)
     elif event.kind in _UNCLEAN_ENDS and event.level > logging.DEBUG:
         runtime.telemetry.count(instruments.UNCLEAN_ENDS, path=path, end=_UNCLEAN_ENDS[event.kind])
     elif event.kind is EventKind.STARTING and event.incarnation > 1:

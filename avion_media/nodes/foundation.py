@@ -35,8 +35,7 @@ _EXAMINE_AGAIN_S = 30.0
 _DESCRIBES_UPLOADS = frozenset({"grpc", "http"})  # roles that tell clients whether they may upload in parts
 
 SLOTS = "sandbox.slots"
-_KILLED = frozenset({JobOutcome.LIMIT, JobOutcome.CRASHED, JobOutcome.KILLED})
-_FAULTS = _KILLED | {JobOutcome.FAILED}
+_FAULTS = frozenset({JobOutcome.LIMIT, JobOutcome.CRASHED, JobOutcome.KILLED, JobOutcome.FAILED})
 
 
 async def telemetry(runtime: Runtime, child: Child[None]) -> None:
@@ -199,8 +198,6 @@ def sandbox_observer(telemetry: Telemetry) -> Callable[[JobReport], None]:
         telemetry.record(instruments.SANDBOX_DURATION, usage.wall_s, avion__sandbox__job=job, outcome=str(outcome))
         telemetry.record(instruments.SANDBOX_CPU, usage.cpu_s, avion__sandbox__job=job, outcome=str(outcome))
         telemetry.record(instruments.SANDBOX_PEAK, usage.peak_rss_bytes, avion__sandbox__job=job)
-        if outcome in _KILLED:
-            telemetry.count(instruments.SANDBOX_KILLS, avion__sandbox__job=job, cause=str(outcome))
 
     return observe
 

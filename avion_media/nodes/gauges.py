@@ -41,13 +41,11 @@ _POLL_S = 5.0
 _FIRST_POLL_S = 0.5  # until Redis was there once
 _LAG_EVERY_S = 0.25
 _OF_QUEUES: dict[Instrument, Callable[[QueueStats], float]] = {
-    instruments.QUEUE_LENGTH: lambda stats: stats.depth,
     instruments.QUEUE_LAG: lambda stats: stats.lag,
     instruments.QUEUE_PENDING: lambda stats: stats.pending,
     instruments.QUEUE_OLDEST: lambda stats: stats.oldest_age_s,
     instruments.QUEUE_DELAYED: lambda stats: stats.delayed,
     instruments.QUEUE_DEAD: lambda stats: stats.dead_letters,
-    instruments.QUEUE_CONSUMERS: lambda stats: stats.consumers,
     instruments.QUEUE_PAUSED: lambda stats: float(stats.paused_since > 0),
 }
 _OF_LIMITERS: dict[Instrument, Callable[[Limiter], float]] = {
@@ -104,7 +102,7 @@ def observe_tree(runtime: Runtime, root: Supervisor) -> None:
         lambda: [(float(node.state is State.RUNNING), {"path": node.path}) for node in lasting_nodes(root)],
     )
     for node in lasting_nodes(root):
-        for instrument in (instruments.FAILURES, instruments.RESTARTS, instruments.ESCALATIONS):
+        for instrument in (instruments.RESTARTS, instruments.ESCALATIONS):
             telemetry.count(instrument, 0, path=node.path)
         for end in UNCLEAN_END.values:
             telemetry.count(instruments.UNCLEAN_ENDS, 0, path=node.path, end=end)
@@ -198,12 +196,10 @@ def _observe_drain(runtime: Runtime) -> None:
 
 
 def _observe_process(runtime: Runtime) -> None:
-    began_at = time.monotonic()
     observe_gauge = runtime.telemetry.observe
     observe_gauge(instruments.PROCESS_CPU, _cpu_times)
     observe_gauge(instruments.PROCESS_MEMORY, _resident_memory)
     observe_gauge(instruments.PROCESS_FDS, lambda: [(len(os.listdir("/proc/self/fd")), {})])
-    observe_gauge(instruments.PROCESS_UPTIME, lambda: [(time.monotonic() - began_at, {})])
 
 
 def _cpu_times() -> list[Point]:

@@ -118,7 +118,6 @@ class _Sweeper:
             outcome = "refused" if report.refusals else "done"
             for reason, counts in report.done.items():
                 telemetry.count(instruments.SWEEP_MEDIA, counts.media, reason=str(reason))
-                telemetry.count(instruments.SWEEP_FREED, counts.size_bytes, reason=str(reason))
 
         try:
             yield ended

@@ -17,7 +17,6 @@ nothing                         fetches
 from __future__ import annotations
 
 import os
-import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
@@ -222,7 +221,7 @@ class CacheRemote(TaskHandler):
         The span has the host name. No trace context is sent to remote servers.
         """
         known = None if copy is None else validators_from(copy.info.metadata)
-        telemetry, began_at = self._items.telemetry, time.monotonic()
+        telemetry = self._items.telemetry
         outcome, fmt = "ok", ""
         with telemetry.child_span(
             "GET",
@@ -246,7 +245,6 @@ class CacheRemote(TaskHandler):
             finally:
                 span.set(avion__remote__outcome=outcome)
                 telemetry.count(instruments.REMOTE_FETCHES, format=fmt, outcome=outcome, kind=kind)
-                telemetry.record(instruments.REMOTE_DURATION, time.monotonic() - began_at, outcome=outcome)
 
     async def _process(
         self,

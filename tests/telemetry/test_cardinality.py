@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from avion_media.common.telemetry.attributes import MAX_OPEN_VALUES, OTHER
-from avion_media.common.telemetry.instruments import INSTRUMENTS, LOOP_TASKS, PROCESS_UPTIME, RPC_DURATION, Instrument
+from avion_media.common.telemetry.instruments import INSTRUMENTS, LOOP_TASKS, READY, RPC_DURATION, Instrument
 from avion_media.common.telemetry.metrics import Metrics
 from avion_media.common.telemetry.tracing import AttributeValue, TraceContext
 
@@ -70,11 +70,11 @@ def test_a_gauge_that_cannot_be_read_keeps_its_value_and_harms_no_other() -> Non
     metrics = Metrics(Resource({}))
     values = [1.0]
     metrics.observe(LOOP_TASKS, lambda: [(values.pop(), {})])
-    metrics.observe(PROCESS_UPTIME, lambda: [(2.0, {})])
+    metrics.observe(READY, lambda: [(2.0, {})])
     metrics.refresh()
     metrics.refresh()  # nothing to pop any more
     page = metrics.render().decode().splitlines()
-    assert {"avion_event_loop_tasks 1.0", "process_uptime_seconds 2.0"} <= set(page)
+    assert {"avion_event_loop_tasks 1.0", "avion_ready 2.0"} <= set(page)
 
 
 def test_an_exemplar_is_the_last_trace_of_its_bucket_and_of_no_other() -> None:

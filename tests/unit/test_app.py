@@ -150,6 +150,5 @@ async def test_each_restart_is_counted_for_its_node(bodies: Bodies, autojump_clo
             tree.kill("service/sweeper")
             await trio.sleep(10)
     assert telemetry.counts == {
-        (instruments.FAILURES, "service/sweeper"): 2,
         (instruments.RESTARTS, "service/sweeper"): 2,
     }

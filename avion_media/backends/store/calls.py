@@ -116,14 +116,6 @@ class StoreCalls:
         with self._observed(operation, key):
             return await self._judged(self._run(call, key, abandon=False), operation, key)
 
-    def received(self, count: int) -> None:
-        """Count bytes of objects that were read."""
-        self._telemetry.count(instruments.STORE_IO, count, network__io__direction="receive")
-
-    def sent(self, count: int) -> None:
-        """Count bytes of objects that were written."""
-        self._telemetry.count(instruments.STORE_IO, count, network__io__direction="transmit")
-
     async def ping(self) -> None:
         """Make a small request for the bucket. Raises `Unavailable`, also if the bucket does not exist."""
         try:

@@ -218,11 +218,10 @@ class _PatchCopy:
         return str(response["CopyPartResult"]["ETag"]).strip('"')
 
     async def _send(self, upload_id: str, number: int, part: PlannedPart) -> str:
-        body = await self.patched_bytes(part)
-        request = {**self._part(upload_id, number), "Body": body}
-        calls = self.store.calls
-        response = await calls.change("UploadPart", lambda client: client.upload_part(**request), self.target_key)
-        calls.sent(len(body))
+        request = {**self._part(upload_id, number), "Body": await self.patched_bytes(part)}
+        response = await self.store.calls.change(
+            "UploadPart", lambda client: client.upload_part(**request), self.target_key
+        )
         return str(response["ETag"]).strip('"')
 
     async def patched_bytes(self, part: PlannedPart) -> bytes:
@@ -233,7 +232,6 @@ class _PatchCopy:
         wanted = PartRequest(self.source_key, (part.start, part.end - 1), self.source_etag, part.size_bytes)
         with _of_the_source():
             base = await self.store.calls.send("GetObject", lambda requests: requests.get(wanted), self.source_key)
-        self.store.calls.received(len(base.data))
         return patched(bytes(base.data), part.start, self.patches)
 
     def _part(self, upload_id: str, number: int) -> dict[str, Any]:

@@ -159,9 +159,7 @@ class ObjectStore:
         Raises `ObjectMissing`, `PreconditionFailed` (another etag), `RangeNotSatisfiable`, `TooLarge` (nothing was
         read).
         """
-        part = await self._get(PartRequest(key, byte_range, if_match, max_bytes), VISITORS)
-        self.calls.received(len(part.data))
-        return part
+        return await self._get(PartRequest(key, byte_range, if_match, max_bytes), VISITORS)
 
     @property
     def can_relay(self) -> bool:
@@ -174,11 +172,7 @@ class ObjectStore:
         Raises `ObjectMissing`, `PreconditionFailed`, `RangeNotSatisfiable`, `Unavailable`. ``relay.sent`` is how far it
         came.
         """
-        try:
-            wanted = PartRequest(key, (first, last), etag, last - first + 1, relay)
-            await self._get(wanted, VISITORS)
-        finally:
-            self.calls.received(relay.taken)
+        await self._get(PartRequest(key, (first, last), etag, last - first + 1, relay), VISITORS)
 
     async def download(self, key: str, fd: int, *, max_bytes: int, if_match: str | None = None) -> ObjectInfo:
         """Write the whole object to the start of the open file ``fd``, by pwrite.
@@ -186,9 +180,7 @@ class ObjectStore:
         Raises `ObjectMissing`, `PreconditionFailed`, `TooLarge` (nothing was written), `Unavailable` (the connection
         broke), OSError (of the file). After an error or a cancel the content of the file is undefined.
         """
-        part = await self._get(PartRequest(key, None, if_match, max_bytes, file=(fd, 0)))
-        self.calls.received(part.info.size_bytes)
-        return part.info
+        return (await self._get(PartRequest(key, None, if_match, max_bytes, file=(fd, 0)))).info
 
     async def read_ranges(
         self, key: str, ranges: Sequence[tuple[int, int]], fd: int, *, etag: str | None = None
@@ -202,7 +194,6 @@ class ObjectStore:
         async def fetch(offset: int, length: int) -> None:
             byte_range = (offset, offset + length - 1)
             await self._get(PartRequest(key, byte_range, etag, length, file=(fd, offset)))
-            self.calls.received(length)
 
         await in_turn([partial(fetch, *each) for each in ranges if each[1] > 0], _RANGES_AT_ONCE)
 
@@ -258,11 +249,9 @@ class ObjectStore:
         elif only_if_absent:
             unsigned["if-none-match"] = "*"
         try:
-            etag = await self.calls.send("PutObject", lambda requests: requests.put(key, sent, signed, unsigned), key)
+            return await self.calls.send("PutObject", lambda requests: requests.put(key, sent, signed, unsigned), key)
         except ObjectMissing:  # some stores say so instead of 412, if there is no object with this etag
             raise PreconditionFailed(key) from None
-        self.calls.sent(sent.size_bytes)
-        return etag
 
     async def copy(
         self,

@@ -65,7 +65,6 @@ S3_METHOD = Attribute("rpc.method", tuple(f"S3/{operation}" for operation in _S3
 STORE_ERROR = Attribute(
     "error.type", (NONE, "missing", "precondition", "range", "too_large", "unavailable", "refused", "cancelled")
 )
-DIRECTION = Attribute("network.io.direction", ("receive", "transmit"))
 HTTP_ROUTE = Attribute(
     "http.route",
     (
@@ -117,9 +116,10 @@ FETCH_OUTCOME = Attribute(
 )
 FETCHED_KIND = Attribute("kind", (ATTACHMENT, *REMOTE_KINDS), "the kind of the remote file")
 JOB = Attribute("avion.sandbox.job", ("picture_job", "plan_job", "poster_job", "probe", OTHER))
-JOB_OUTCOME = Attribute("outcome", ("done", "rejected", "limit", "crashed", "killed", "failed"))
-KILL_CAUSE = Attribute(
-    "cause", ("limit", "crashed", "killed"), "a limit, a crash by the content, or a kill from outside (memory)"
+JOB_OUTCOME = Attribute(
+    "outcome",
+    ("done", "rejected", "limit", "crashed", "killed", "failed"),
+    "`limit`, `crashed` and `killed` end the process: a limit, the content, or memory or somebody outside",
 )
 LIMITER = Attribute(
     "limiter",

@@ -102,15 +102,11 @@ S3_DURATION = Instrument(
     (a.AWS_API, a.S3_METHOD, a.STORE_ERROR),
     _FAST,
 )
-STORE_IO = Instrument("avion.store.io", "counter", "By", "bytes of objects read and written", (a.DIRECTION,))
 DEPENDENCY_UP = Instrument(
     "avion.dependency.up", "gauge", "1", "1 while the last call got a response, else 0", (a.DEPENDENCY,)
 )
 
 # -- queues, polled every few seconds; every replica reports the same values, so take the maximum
-QUEUE_LENGTH = Instrument(
-    "avion.queue.length", "gauge", "{task}", "tasks that wait or are in progress: lag + pending", (a.WAITED_IN,)
-)
 QUEUE_LAG = Instrument("avion.queue.lag", "gauge", "{task}", "tasks that no consumer has taken yet", (a.WAITED_IN,))
 QUEUE_PENDING = Instrument("avion.queue.pending", "gauge", "{task}", "tasks leased by consumers", (a.WAITED_IN,))
 QUEUE_OLDEST = Instrument(
@@ -122,7 +118,6 @@ QUEUE_OLDEST = Instrument(
 )
 QUEUE_DELAYED = Instrument("avion.queue.delayed", "gauge", "{task}", "tasks that are due later", (a.WAITED_IN,))
 QUEUE_DEAD = Instrument("avion.queue.dead_letters", "gauge", "{task}", "dead letters", (a.WAITED_IN,))
-QUEUE_CONSUMERS = Instrument("avion.queue.consumers", "gauge", "{consumer}", "consumers in the group", (a.WAITED_IN,))
 QUEUE_PAUSED = Instrument(
     "avion.queue.paused", "gauge", "1", "1 while an operator has paused the queue, else 0", (a.WAITED_IN,)
 )
@@ -182,14 +177,6 @@ REMOTE_FETCHES = Instrument(
     (a.FORMAT, a.FETCH_OUTCOME, a.FETCHED_KIND),
     first=tuple((a.NONE, outcome, a.FETCHED_KIND.values[0]) for outcome in a.FETCH_OUTCOME.values),
 )
-REMOTE_DURATION = Instrument(
-    "avion.remote.fetch.duration",
-    "histogram",
-    "s",
-    "fetches of remote media, redirects included",
-    (a.FETCH_OUTCOME,),
-    _SLOW,
-)
 SANDBOX_DURATION = Instrument(
     "avion.sandbox.duration", "histogram", "s", "sandboxed processes, from fork to exit", (a.JOB, a.JOB_OUTCOME), _FAST
 )
@@ -203,9 +190,6 @@ SANDBOX_RESERVED = Instrument(
     "avion.sandbox.memory.reserved", "gauge", "By", "sum of the memory limits of the running sandboxed processes"
 )
 SANDBOX_BUDGET = Instrument("avion.sandbox.memory.budget", "gauge", "By", "limit of the reserved memory")
-SANDBOX_KILLS = Instrument(
-    "avion.sandbox.kills", "counter", "{process}", "sandboxed processes that were killed", (a.JOB, a.KILL_CAUSE)
-)
 
 # -- deletions, the CDN, the sweep
 DELETIONS = Instrument("avion.deletions", "counter", "{medium}", "media items marked as deleted by drop_deleted events")
@@ -233,7 +217,6 @@ SWEEP_DURATION = Instrument("avion.sweep.duration", "histogram", "s", "sweeps", 
 SWEEP_MEDIA = Instrument(
     "avion.sweep.media", "counter", "{medium}", "media items that a sweep acted on", (a.SWEEP_REASON,)
 )
-SWEEP_FREED = Instrument("avion.sweep.freed", "counter", "By", "bytes that sweeps removed", (a.SWEEP_REASON,))
 EVENTS_HEADROOM = Instrument(
     "avion.events.headroom",
     "gauge",
@@ -300,9 +283,6 @@ LIMITER_WAIT = Instrument(
 )
 
 # -- the process
-FAILURES = Instrument(
-    "avion.supervision.failures", "counter", "{failure}", "failures of a node of the tree", (a.NODE_PATH,)
-)
 RESTARTS = Instrument(
     "avion.supervision.restarts", "counter", "{restart}", "restarts of a node of the tree", (a.NODE_PATH,)
 )
@@ -335,7 +315,6 @@ PROCESS_MEMORY = Instrument(
     "process.memory.usage", "updown", "By", "resident memory of this process, without sandboxed processes"
 )
 PROCESS_FDS = Instrument("process.unix.file_descriptor.count", "updown", "{file_descriptor}", "open descriptors")
-PROCESS_UPTIME = Instrument("process.uptime", "gauge", "s", "time since the process started")
 
 INSTRUMENTS: tuple[Instrument, ...] = tuple(
     value for value in list(globals().values()) if isinstance(value, Instrument)

@@ -77,7 +77,6 @@ async def test_no_end_is_silent(autojump_clock: MockClock) -> None:
     assert all("in _stuck" in line["stack"] for line in loud[2:4])
     name = instruments.UNCLEAN_ENDS.name
     assert telemetry.counted == {
-        (instruments.FAILURES.name, "crashes"): 1,
         (instruments.RESTARTS.name, "crashes"): 1,
         (name, "raises", "error"): 1,
         (name, "deaf", "late"): 1,

@@ -10,8 +10,6 @@ import pytest
 import trio
 
 from avion_media.backends.store import ObjectStore, open_store
-from avion_media.common.telemetry import Telemetry, instruments
-from avion_media.common.telemetry.instruments import Instrument
 from avion_media.servers.http1 import BodyLost
 from avion_media.servers.origin.body import RangeBody, WindowMemory
 from tests.conftest import S3Bucket
@@ -88,34 +86,6 @@ async def test_a_body_goes_on_after_a_hiccup_of_the_store(
     assert sum(sent) == len(CONTENT)
     assert gateway.held.is_set() or fault is refuse
     assert gateway.refusals == 0
-
-
-class _Counted(Telemetry):
-    """Adds up the bytes that were read from the store."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bytes = 0
-
-    def count(self, instrument: Instrument, value: float = 1, **_attributes: object) -> None:
-        self.bytes += int(value) if instrument is instruments.STORE_IO else 0
-
-
-async def test_what_passes_through_the_kernel_is_counted_too(s3: S3Bucket) -> None:
-    s3.client.put_object(Bucket=s3.bucket, Key="a", Body=CONTENT)
-    telemetry, received, relays = _Counted(), bytearray(), 0
-    async with open_store(s3.config(), telemetry=telemetry) as store, connected() as (stream, client):
-        body = RangeBody(store, WindowMemory(), "peer", "a", lambda _: None)
-        await body.open(None)
-        async with trio.open_nursery() as receiving, aclosing(body.windows()) as windows:
-            receiving.start_soon(receive, client, received)
-            async for each in windows:
-                relays += callable(each)
-                await (each(stream, 10.0) if callable(each) else stream.send_all(each))
-            await stream.send_eof()
-    assert relays
-    assert received == CONTENT
-    assert telemetry.bytes == len(CONTENT)
 
 
 async def test_a_body_that_is_replaced_meanwhile_is_lost(s3: S3Bucket, behind: ObjectStore) -> None:

@@ -36,17 +36,11 @@ class Instrument:
 
     @property
     def prometheus_name(self) -> str:
-        """Its name on ``/metrics``; a histogram's series add ``_bucket``, ``_sum`` and ``_count``.
+        """Its name on ``/metrics``, by the rules of OpenTelemetry's exporter.
 
-        No other name must end in these (``promtool check metrics``): ``process.unix.file_descriptor.count`` is
-        ``process_unix_file_descriptors``.
+        A histogram's series add ``_bucket``, ``_sum`` and ``_count``. No other name must end in these (``promtool check
+        metrics``), so ``process.unix.file_descriptor.count`` of the conventions has a name of our own.
         """
-        name = self.exporters_name
-        return f"{name.removesuffix('_count')}s" if name.endswith("_count") else name
-
-    @property
-    def exporters_name(self) -> str:
-        """Its name by the rules of OpenTelemetry's exporter."""
         unit = "" if self.unit.startswith("{") else _PROMETHEUS_UNITS[self.unit]
         name = re.sub(r"[^a-zA-Z0-9]", "_", self.name) + (f"_{unit}" if unit else "")
         return f"{name}_total" if self.kind in ("counter", "total") else name
@@ -314,7 +308,7 @@ PROCESS_CPU = Instrument(
 PROCESS_MEMORY = Instrument(
     "process.memory.usage", "updown", "By", "resident memory of this process, without sandboxed processes"
 )
-PROCESS_FDS = Instrument("process.unix.file_descriptor.count", "updown", "{file_descriptor}", "open descriptors")
+PROCESS_FDS = Instrument("avion.process.file_descriptors", "updown", "{file_descriptor}", "open descriptors")
 
 INSTRUMENTS: tuple[Instrument, ...] = tuple(
     value for value in list(globals().values()) if isinstance(value, Instrument)

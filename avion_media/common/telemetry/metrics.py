@@ -43,11 +43,6 @@ _Sums = dict[_Series, float]
 _Found = tuple[TraceContext, float, float]  # with the measured value, and when (Unix seconds)
 _log = logging.getLogger(__name__)
 _OBSERVED = frozenset({"gauge", "updown", "total"})
-_RENAMED = [
-    (each.exporters_name.encode(), each.prometheus_name.encode())
-    for each in INSTRUMENTS
-    if each.exporters_name != each.prometheus_name
-]
 
 
 class _Reader(PrometheusMetricReader):
@@ -139,10 +134,7 @@ class Metrics:
     def render(self, *, openmetrics: bool = False) -> bytes:
         """See `Telemetry.render_metrics`."""
         with self._reading:
-            page = openmetrics_page(self) if openmetrics else generate_latest(self._registry)
-        for exporters_name, name in _RENAMED:
-            page = page.replace(exporters_name, name)
-        return page
+            return openmetrics_page(self) if openmetrics else generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics in the form of Prometheus' client, with exemplars."""

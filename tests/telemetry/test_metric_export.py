@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.resources import Resource
 
-from avion_media.common.telemetry.export import MetricExport, interval_s
+from avion_media.common.telemetry.export import MetricExport, seconds_from
 from avion_media.common.telemetry.instruments import DELETIONS
 from avion_media.common.telemetry.metrics import Metrics
 
@@ -64,10 +64,11 @@ def test_an_export_that_fails_is_known_and_not_the_last(failure: bool | Exceptio
 
 
 def test_the_interval_is_that_of_the_environment() -> None:
-    assert interval_s({}) == 60.0
-    assert interval_s({"OTEL_METRIC_EXPORT_INTERVAL": "250"}) == 0.25
-    with pytest.raises(ValueError, match="OTEL_METRIC_EXPORT_INTERVAL"):
-        interval_s({"OTEL_METRIC_EXPORT_INTERVAL": "0"})
+    name = "OTEL_METRIC_EXPORT_INTERVAL"
+    assert seconds_from({}, name, 60.0) == 60.0
+    assert seconds_from({name: "250"}, name, 60.0) == 0.25
+    with pytest.raises(ValueError, match=name):
+        seconds_from({name: "0"}, name, 60.0)
 
 
 def test_the_page_and_the_collector_get_the_same_and_all_of_it() -> None:

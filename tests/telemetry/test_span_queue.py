@@ -8,10 +8,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from avion_media.common.telemetry.export import QueueBounds, SpanQueue
+from avion_media.common.telemetry import export as exports
+from avion_media.common.telemetry.export import SpanQueue
 from avion_media.common.telemetry.tracing import RecordedSpan, Tracer, sampler_from
 
-SLOW = QueueBounds(max_queue=4, max_batch=2, delay_s=3600)
+SLOW_S = 3600.0
+
+
+@pytest.fixture(autouse=True)
+def bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "MAX_QUEUE", 4)
+    monkeypatch.setattr(exports, "MAX_BATCH", 2)
 
 
 def a_span() -> RecordedSpan:
@@ -38,7 +45,7 @@ class Exporter:
 
 def test_what_is_left_at_the_end_is_exported() -> None:
     exporter = Exporter()
-    queue = SpanQueue(exporter, SLOW)
+    queue = SpanQueue(exporter, SLOW_S)
     queue.put(a_span())
     queue.close()
     queue.join(20)
@@ -47,7 +54,7 @@ def test_what_is_left_at_the_end_is_exported() -> None:
 
 def test_a_full_batch_does_not_wait_and_a_full_queue_drops() -> None:
     exporter = Exporter(held=True)
-    queue = SpanQueue(exporter, SLOW)
+    queue = SpanQueue(exporter, SLOW_S)
     for _ in range(2):
         queue.put(a_span())
     assert exporter.begun.wait(20)
@@ -62,7 +69,7 @@ def test_a_full_batch_does_not_wait_and_a_full_queue_drops() -> None:
 
 def test_the_rest_waits_when_an_export_fails() -> None:
     exporter = Exporter(False, held=True)
-    queue = SpanQueue(exporter, SLOW)
+    queue = SpanQueue(exporter, SLOW_S)
     for _ in range(4):
         queue.put(a_span())
     assert exporter.begun.wait(20)
@@ -81,7 +88,7 @@ def test_an_exporter_that_fails_is_tried_less_often_until_it_answers() -> None:
         pauses.append(queue.pause_s)
         return answers[len(pauses) - 1]
 
-    queue = SpanQueue(export, QueueBounds(max_queue=100, max_batch=1, delay_s=5.0))
+    queue = SpanQueue(export, 5.0)
     for number in range(len(answers)):
         queue.put(a_span())
         queue.flush()
@@ -104,7 +111,7 @@ def test_an_exporter_that_raises_is_one_that_failed() -> None:
     def export(_spans: Sequence[RecordedSpan]) -> bool:
         raise RuntimeError("a defect of somebody else's")
 
-    queue = SpanQueue(export, SLOW)
+    queue = SpanQueue(export, SLOW_S)
     queue.put(a_span())
     queue.close()
     queue.join(20)
@@ -113,7 +120,7 @@ def test_an_exporter_that_raises_is_one_that_failed() -> None:
 
 def test_joining_an_exporter_that_hangs_is_bounded() -> None:
     exporter = Exporter(held=True)
-    queue = SpanQueue(exporter, SLOW)
+    queue = SpanQueue(exporter, SLOW_S)
     queue.put(a_span())
     queue.close()
     assert exporter.begun.wait(20)
@@ -127,7 +134,7 @@ def test_an_exporter_that_takes_too_long_does_not_answer(monkeypatch: pytest.Mon
     now = 100.0
     monkeypatch.setattr("avion_media.common.telemetry.export.time.monotonic", lambda: now)
     exporter = Exporter(held=True)
-    queue = SpanQueue(exporter, SLOW)
+    queue = SpanQueue(exporter, SLOW_S)
     queue.put(a_span())
     seen = [queue.answers]
     queue.flush()

@@ -7,7 +7,6 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from avion_media.common.telemetry.tracing import RecordedSpan
@@ -20,7 +19,7 @@ _FIRST_S = 0.5
 _LONGEST_PAUSE_S = 60.0
 Export = Callable[[Sequence[RecordedSpan]], bool]
 """Sends a batch, and returns whether it arrived. May block without a limit."""
-_INTERVAL_MS = 60_000.0
+MAX_QUEUE, MAX_BATCH = 2048, 512  # spans, as in the SDK's batch processor
 
 
 class ExportThread(ABC):
@@ -94,29 +93,12 @@ class ExportThread(ABC):
         return self._answered
 
 
-@dataclass(frozen=True, slots=True)
-class QueueBounds:
-    """Limits like those of the SDK's batch processor, from the same variables (``OTEL_BSP_…``)."""
-
-    max_queue: int = 2048
-    max_batch: int = 512
-    delay_s: float = 5.0
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> QueueBounds:
-        """Read the variables. Raises ValueError unless they are positive numbers."""
-
-        def number(name: str, default: float) -> float:
-            value = float(environ.get(name, "").strip() or default)
-            if value <= 0:
-                raise ValueError(f"{name}: expected a positive number")
-            return value
-
-        default = cls()
-        max_queue = int(number("OTEL_BSP_MAX_QUEUE_SIZE", default.max_queue))
-        max_batch = int(number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", default.max_batch))
-        delay_s = number("OTEL_BSP_SCHEDULE_DELAY", default.delay_s * 1000) / 1000
-        return cls(max_queue, min(max_batch, max_queue), delay_s)
+def seconds_from(environ: Mapping[str, str], name: str, default_s: float) -> float:
+    """Return a variable that holds milliseconds, in seconds. Raises ValueError unless it is a positive number."""
+    milliseconds = float(environ.get(name, "").strip() or default_s * 1000)
+    if milliseconds <= 0:
+        raise ValueError(f"{name}: expected a positive number")
+    return milliseconds / 1000
 
 
 class SpanQueue(ExportThread):
@@ -126,11 +108,12 @@ class SpanQueue(ExportThread):
     show whether its exporter gets responses, and blocks a shutdown for 30 s if it does not.
     """
 
-    def __init__(self, export: Export, bounds: QueueBounds) -> None:
+    def __init__(self, export: Export, delay_s: float) -> None:
+        """``delay_s``: the usual time between two exports."""
         super().__init__("telemetry-spans")
         self.exported = self.failed = self.dropped = 0
         self._export = export
-        self._bounds = bounds
+        self._delay_s = delay_s
         self._queue: deque[RecordedSpan] = deque()
         self._failures = 0  # in a row
         self._start()
@@ -138,18 +121,18 @@ class SpanQueue(ExportThread):
     def put(self, span: RecordedSpan) -> None:
         """Queue a span, or drop it if the queue is full. Never waits."""
         waiting = len(self._queue)
-        if waiting >= self._bounds.max_queue:
+        if waiting >= MAX_QUEUE:
             self.dropped += 1
             return
         self._queue.append(span)
-        if waiting + 1 == self._bounds.max_batch and not self._failures:
+        if waiting + 1 == MAX_BATCH and not self._failures:
             self._wake.set()
 
     def export_all(self) -> None:
         """Export everything until an export fails. The rest waits for the next time."""
         answered = True
         while self._queue and answered:
-            batch = [self._queue.popleft() for _ in range(min(self._bounds.max_batch, len(self._queue)))]
+            batch = [self._queue.popleft() for _ in range(min(MAX_BATCH, len(self._queue)))]
             answered = self._try(partial(self._export, batch))
             if answered:
                 self.exported += len(batch)
@@ -163,9 +146,9 @@ class SpanQueue(ExportThread):
         """Time until the next export. An unavailable collector is tried less and less often, because encoding a batch
         in vain takes as much CPU as a hundred calls."""
         if self.answers is None:  # to find out early whether it responds
-            return min(_FIRST_S, self._bounds.delay_s)
-        longest_s = max(_LONGEST_PAUSE_S, self._bounds.delay_s)
-        return min(longest_s, self._bounds.delay_s * 2.0 ** min(self._failures, 16))
+            return min(_FIRST_S, self._delay_s)
+        longest_s = max(_LONGEST_PAUSE_S, self._delay_s)
+        return min(longest_s, self._delay_s * 2.0 ** min(self._failures, 16))
 
 
 def shut_down(exports: Sequence[ExportThread], timeout_s: float) -> None:
@@ -180,14 +163,6 @@ def shut_down(exports: Sequence[ExportThread], timeout_s: float) -> None:
     for each, seconds in waited_for:
         while not each.ended and each.answers is not False and time.monotonic() < began + seconds:
             each.join(_POLL_S)
-
-
-def interval_s(environ: Mapping[str, str]) -> float:
-    """Return ``OTEL_METRIC_EXPORT_INTERVAL`` in seconds. Raises ValueError unless it is a positive number."""
-    milliseconds = float(environ.get("OTEL_METRIC_EXPORT_INTERVAL", "").strip() or _INTERVAL_MS)
-    if milliseconds <= 0:
-        raise ValueError("OTEL_METRIC_EXPORT_INTERVAL: expected a positive number")
-    return milliseconds / 1000
 
 
 class MetricExport(ExportThread):

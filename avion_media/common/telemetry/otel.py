@@ -21,7 +21,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from avion_media.common.telemetry import instruments
 from avion_media.common.telemetry.api import Telemetry
-from avion_media.common.telemetry.export import Export, ExportThread, MetricExport, QueueBounds, SpanQueue, interval_s
+from avion_media.common.telemetry.export import Export, ExportThread, MetricExport, SpanQueue, seconds_from
 from avion_media.common.telemetry.metrics import Metrics, Point
 from avion_media.common.telemetry.tracing import RecordedSpan, TraceContext, Tracer, sampler_from
 
@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 SCOPE = "avion_media"
 _PROTOCOL = "http/protobuf"
+_INTERVAL_S, _DELAY_S = 60.0, 5.0  # of metrics and spans, as in the SDK
 _KINDS = {kind.name.lower(): kind for kind in SpanKind}
 _UNSET, _ERROR = Status(StatusCode.UNSET), StatusCode.ERROR
 _log = logging.getLogger(__name__)
@@ -43,12 +44,12 @@ def open_telemetry(version: str, instance: str = "", environ: Mapping[str, str] 
     metrics, spans = Metrics(resource), None
     exports: list[ExportThread] = []
     if _valid(partial(_is_wanted, environ, "metrics"), False, "no metrics are exported"):
-        default_s = interval_s({})
-        seconds = _valid(partial(interval_s, environ), default_s, "metrics are exported as often as by default")
-        exports.append(MetricExport(_metric_export(metrics.take), seconds))
+        read = partial(seconds_from, environ, "OTEL_METRIC_EXPORT_INTERVAL", _INTERVAL_S)
+        interval_s = _valid(read, _INTERVAL_S, "metrics are exported as often as by default")
+        exports.append(MetricExport(_metric_export(metrics.take), interval_s))
     if _valid(partial(_is_wanted, environ, "traces"), False, "no traces are exported"):
-        bounds = _valid(partial(QueueBounds.from_environment, environ), QueueBounds(), "spans are queued as by default")
-        spans = SpanQueue(_span_export(resource, version), bounds)
+        read = partial(seconds_from, environ, "OTEL_BSP_SCHEDULE_DELAY", _DELAY_S)
+        spans = SpanQueue(_span_export(resource, version), _valid(read, _DELAY_S, "spans are exported as by default"))
         exports.append(spans)
     metrics.observe(instruments.TELEMETRY_SPANS, partial(_span_counts, spans))
     sampler = _valid(partial(sampler_from, environ), sampler_from({}), "traces are sampled as by default")

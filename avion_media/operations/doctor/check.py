@@ -34,7 +34,6 @@ class Area(StrEnum):
     REDIS = "redis"
     SANDBOX = "sandbox"
     NATIVE = "native"
-    PROCESS = "process"
 
 
 class CheckFailed(Exception):

@@ -26,6 +26,7 @@ from avion_media.servers.admin.operators import OperatorGate
 from avion_media.servers.api.callers import Authoriser, Callers
 from avion_media.servers.api.errors import map_exception
 from avion_media.servers.api.media_service import MediaService
+from avion_media.servers.api.messages import capabilities_for_pages, capabilities_of
 from avion_media.servers.api.statuses import Watchers
 from avion_media.servers.console import Console, Sessions, Uploads
 from avion_media.servers.files import ADMIN_CONNECTIONS
@@ -90,7 +91,7 @@ async def origin(runtime: Runtime, child: Child[Address], *, config: ServerSetti
         runtime.moderation.status,
         runtime.telemetry,
         http,
-        lambda: runtime.capabilities().to_dict(),
+        lambda: capabilities_for_pages(capabilities_of(runtime)),
         runtime.private,
         links_credentials=config.upload.credentials_link,
         cdn_max_age_s=config.private.cdn_max_age,

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -21,12 +21,9 @@ from avion_media.backends.remote import AddressGuard
 from avion_media.backends.settings import RemoteConfig
 from avion_media.backends.store import ObjectStore
 from avion_media.common.clock import now_s
-from avion_media.common.errors import RETRYABLE, SENTENCES, Dependency
-from avion_media.common.formats import FORMATS
-from avion_media.common.parts import MULTIPART_THRESHOLD_BYTES
+from avion_media.common.errors import Dependency
 from avion_media.common.records import UNREADABLE
 from avion_media.common.resources import ResourceSlot
-from avion_media.common.settings import format_size
 from avion_media.common.tasks import DROP_DELETED
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry
 from avion_media.items.deletion import DeletionJournal, JournalReplay
@@ -34,17 +31,14 @@ from avion_media.items.item import Items
 from avion_media.items.moderation import Moderation
 from avion_media.items.private.access import PrivateMedia
 from avion_media.media.pipeline import MediaPipeline
-from avion_media.media.settings import UploadConfig
 from avion_media.process.lifecycle import Lifecycle, Readiness
 from avion_media.process.replicas import Replica, Replicas
 from avion_media.process.settings import ProcessSettings
-from mediascrub import PictureBounds
 
 Drain = Callable[[float], Awaitable[None]]
 """Ends active work, within the given seconds."""
 ROLES = ("grpc", "http", "events", "processing", "cache", "delete", "sweeper", "webhooks")
 DECODING_ROLES = frozenset({"processing", "cache"})
-_PICTURE_BOUNDS = PictureBounds()
 NEEDED_BY: dict[Dependency, frozenset[str]] = {
     Dependency.REDIS: frozenset(ROLES),
     Dependency.STORE: frozenset(ROLES) - {"events", "webhooks"},
@@ -110,94 +104,6 @@ class Observed:
     active_requests: Callable[[], int] = lambda: 0  # of the origin
     endpoints_file_is_valid: Callable[[], bool] = lambda: True  # of webhooks
     history: History = field(default_factory=History)
-
-
-@dataclass(frozen=True, slots=True)
-class FailureReason:
-    """One row of `SENTENCES`, with the limits filled in."""
-
-    code: str
-    sentence: str
-    retryable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What clients may upload here, and what they get: for GetCapabilities and for ``/capabilities`` at the origin.
-
-    The fields are those of the contract's message. Durations are in seconds.
-    """
-
-    max_image_bytes: int
-    max_video_bytes: int
-    max_audio_bytes: int
-    max_pixels: int
-    max_duration: float
-    max_audio_duration: float
-    content_types: tuple[str, ...]
-    thumbnail_sizes: dict[str, int]
-    multipart: bool
-    multipart_threshold: int
-    reasons: tuple[FailureReason, ...]
-    max_aspect: int
-    max_frames: int
-    private_media: bool = True
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields by name, for JSON."""
-        return asdict(self)
-
-
-def capabilities_of(config: ProcessSettings, *, multipart: bool) -> Capabilities:
-    """Return what this configuration allows. ``multipart``: the object store can be trusted with uploads in parts."""
-    enabled = config.enabled_formats()
-    upload = config.upload
-    return Capabilities(
-        max_image_bytes=upload.max_image_bytes,
-        max_video_bytes=upload.max_video_bytes,
-        max_audio_bytes=upload.max_audio_bytes,
-        max_pixels=upload.max_pixels,
-        max_duration=upload.max_duration,
-        max_audio_duration=upload.max_audio_duration,
-        content_types=tuple(
-            content_type
-            for fmt in FORMATS
-            if fmt.name in enabled
-            for content_type in (fmt.content_type, *fmt.other_content_types)
-        ),
-        thumbnail_sizes={size.name: size.longest_edge for size in config.thumbnails.sizes},
-        multipart=multipart,
-        multipart_threshold=MULTIPART_THRESHOLD_BYTES,
-        reasons=_reasons_for(upload),
-        max_aspect=int(_PICTURE_BOUNDS.max_aspect),
-        max_frames=_PICTURE_BOUNDS.max_frames,
-    )
-
-
-def _reasons_for(upload: UploadConfig) -> tuple[FailureReason, ...]:
-    limits = {
-        "max_image_bytes": format_size(upload.max_image_bytes),
-        "max_video_bytes": format_size(upload.max_video_bytes),
-        "max_audio_bytes": format_size(upload.max_audio_bytes),
-        "max_audio_duration": _duration(upload.max_audio_duration),
-        "max_pixels": f"{upload.max_pixels:,}",
-        "max_duration": _duration(upload.max_duration),
-        "max_side": f"{_PICTURE_BOUNDS.max_side:,}",
-        "max_aspect": f"{_PICTURE_BOUNDS.max_aspect:,.0f}",
-        "max_frames": f"{_PICTURE_BOUNDS.max_frames:,}",
-    }
-    return tuple(
-        FailureReason(reason.value, sentence.format(**limits), reason in RETRYABLE)
-        for reason, sentence in SENTENCES.items()
-    )
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration in the largest unit that divides it."""
-    for unit, unit_s in (("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * unit_s and seconds % unit_s == 0:
-            return f"{seconds / unit_s:.0f} {unit}"
-    return f"{seconds:,.0f} seconds"
 
 
 def guard_of(remote: RemoteConfig) -> AddressGuard:
@@ -283,10 +189,6 @@ class Runtime:
             yield
         finally:
             del self.drains[name]
-
-    def capabilities(self) -> Capabilities:
-        """Return what clients may upload, as far as known now."""
-        return capabilities_of(self.config, multipart=self.store.is_filled and self.store.get().multipart.allowed)
 
     def report(self) -> dict[str, Any]:
         """Return the report of ``/readyz``.

@@ -30,7 +30,14 @@ from avion_media.operations.operation import Facts, Order
 from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime, guard_of
 from avion_media.process.settings import ProcessSettings
-from avion_media.servers.api.messages import host_to_wire, kind_name, part_to_wire, to_wire, visibility_of
+from avion_media.servers.api.messages import (
+    capabilities_of,
+    host_to_wire,
+    kind_name,
+    part_to_wire,
+    to_wire,
+    visibility_of,
+)
 from avion_media.servers.api.resumable import (
     AlreadyCompleted,
     GrantedUpload,
@@ -191,12 +198,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
 
     async def GetCapabilities(self, request: wire.GetCapabilitiesRequest, context: CallContext) -> wire.Capabilities:
         """Return what clients may upload."""
-        found = self._runtime.capabilities().to_dict()
-        durations_s = {name: found.pop(name) for name in ("max_duration", "max_audio_duration")}
-        response = wire.Capabilities(**found)
-        for name, duration_s in durations_s.items():
-            getattr(response, name).FromMilliseconds(round(duration_s * 1000))
-        return response
+        return capabilities_of(self._runtime)
 
     async def GetUsage(self, request: wire.GetUsageRequest, context: CallContext) -> wire.GetUsageResponse:
         """Return number and bytes of an owner's media, or of a host's copies."""

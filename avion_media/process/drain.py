@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import trio
 
+from avion_media.common.concurrency import first_of
 from avion_media.common.telemetry import get_logger
 from avion_media.process.early_stop import STOP_SIGNALS
 from avion_media.process.lifecycle import Phase
@@ -28,12 +31,12 @@ async def run_until_stopped(
     signal, or when the tree stops without one because it gives up.
     """
     runtime.lifecycle.on_change(lambda phase: _log.info("phase", phase=str(phase)))
-    skip = _PhaseSkipper()
+    again, signals = trio.open_memory_channel[int](math.inf)  # the signals after the first one
 
     def received(number: int) -> None:
         _log.info("signal", name=signal.Signals(number).name)
         if runtime.stop_requested.is_set():
-            skip.skip()
+            again.send_nowait(number)
         runtime.stop_requested.set()
 
     def stopping(event: Event) -> None:
@@ -45,13 +48,13 @@ async def run_until_stopped(
     try:
         with watchdog.watching(), _on_signal(watchdog.arm, received):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_drain_when_asked, root, runtime, skip)
+                nursery.start_soon(_drain_when_asked, root, runtime, signals.receive)
                 nursery.start_soon(alongside)
                 await root.run()
                 nursery.cancel_scope.cancel()
     finally:
         runtime.lifecycle.advance_to(Phase.STOPPING)
-        runtime.lifecycle.advance(Phase.DONE)
+        runtime.lifecycle.advance_to(Phase.DONE)
 
 
 @contextmanager
@@ -74,23 +77,25 @@ def _on_signal(at_once: Callable[[], None], received: Callable[[int], None]) -> 
             signal.signal(number, handler)
 
 
-async def _drain_when_asked(root: Supervisor, runtime: Runtime, skip: _PhaseSkipper) -> None:
+async def _drain_when_asked(root: Supervisor, runtime: Runtime, next_signal: Callable[[], Awaitable[object]]) -> None:
     await runtime.stop_requested.wait()
-    drain = runtime.config.drain
     runtime.lifecycle.advance_to(Phase.LAME_DUCK)
     if runtime.lifecycle.has_reached(Phase.READY):  # a replica that was never ready has no callers
-        with skip.skippable():
-            await trio.sleep(drain.settle)
+        await first_of(partial(trio.sleep, runtime.config.drain.settle), next_signal)
     runtime.lifecycle.advance_to(Phase.DRAINING)
-    with skip.skippable(), trio.move_on_after(drain.grace):
-        async with trio.open_nursery() as draining:
-            for node, each in list(runtime.drains.items()):
-                draining.start_soon(_drain_one, node, each, drain.grace)
+    await first_of(partial(_drain_all, runtime), next_signal)
     runtime.lifecycle.advance_to(Phase.STOPPING)
     root.stop()
-    with skip.skippable():
-        await trio.Event().wait()
+    await next_signal()
     root.stop(grace_s=0)
+
+
+async def _drain_all(runtime: Runtime) -> None:
+    grace_s = runtime.config.drain.grace
+    with trio.move_on_after(grace_s):
+        async with trio.open_nursery() as draining:
+            for node, each in list(runtime.drains.items()):
+                draining.start_soon(_drain_one, node, each, grace_s)
 
 
 async def _drain_one(node: str, drain: Drain, grace_s: float) -> None:
@@ -98,31 +103,3 @@ async def _drain_one(node: str, drain: Drain, grace_s: float) -> None:
         await drain(grace_s)
     except Exception as error:  # noqa: BLE001 - the other drains continue
         _log.error("drain.failed", node=node, exc_info=error)
-
-
-class _PhaseSkipper:
-    """Lets a repeated signal end the wait of the current phase, or of the next one if none is active."""
-
-    def __init__(self) -> None:
-        self._scope: trio.CancelScope | None = None
-        self._ahead = 0
-
-    @contextmanager
-    def skippable(self) -> Iterator[None]:
-        """Enclose the wait of a phase."""
-        with trio.CancelScope() as scope:
-            if self._ahead:
-                self._ahead -= 1
-                scope.cancel()
-            self._scope = scope
-            try:
-                yield
-            finally:
-                self._scope = None
-
-    def skip(self) -> None:
-        """Skip the current phase, because of another signal."""
-        if self._scope is None or self._scope.cancel_called:
-            self._ahead += 1
-        else:
-            self._scope.cancel()

@@ -49,10 +49,6 @@ FOLLOWERS: dict[Phase, frozenset[Phase]] = {
 }
 
 
-class IllegalTransition(Exception):
-    """The requested phase cannot follow the present one."""
-
-
 class Lifecycle:
     """The present phase. Listeners are called at once, in order, at each change; they must not raise."""
 
@@ -85,19 +81,13 @@ class Lifecycle:
         """Call ``listener`` with each phase from now on."""
         self._listeners.append(listener)
 
-    def advance(self, phase: Phase) -> None:
-        """Enter ``phase``. Raises `IllegalTransition` if it cannot follow the present one."""
-        if phase not in FOLLOWERS[self._phase]:
-            raise IllegalTransition(f"{self._phase} → {phase}")
-        self._phase = phase
-        self._reached[phase].set()
-        for listener in self._listeners:
-            listener(phase)
-
     def advance_to(self, phase: Phase) -> None:
         """Enter ``phase``, unless it or a later one was already reached."""
         if phase in FOLLOWERS[self._phase]:
-            self.advance(phase)
+            self._phase = phase
+            self._reached[phase].set()
+            for listener in self._listeners:
+                listener(phase)
 
     async def reached(self, phase: Phase) -> None:
         """Wait until ``phase`` was entered. A cancel leaves nothing behind."""

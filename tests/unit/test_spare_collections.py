@@ -23,7 +23,7 @@ async def test_what_is_there_at_ready_is_spared() -> None:
     runtime = open_runtime(Config(), frozenset())
     try:
         assert gc.get_freeze_count() == 0
-        runtime.lifecycle.advance(Phase.READY)
+        runtime.lifecycle.advance_to(Phase.READY)
         assert gc.get_freeze_count() > 10_000
         assert len(gc.get_objects()) < 1000
     finally:

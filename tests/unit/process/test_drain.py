@@ -104,3 +104,19 @@ async def test_each_further_signal_skips_a_phase_and_the_last_cancels_the_nodes(
         (Phase.STOPPING, 2),
         (Phase.DONE, 3),
     ]
+
+
+async def test_signals_in_one_moment_skip_one_phase_each(autojump_clock: MockClock) -> None:
+    runtime = _runtime(grace=HOUR_S)
+    runtime.lifecycle.advance_to(Phase.READY)
+    runtime.drains["slow"] = trio.sleep
+    entered: dict[Phase, float] = {}
+    runtime.lifecycle.on_change(lambda phase: entered.update({phase: trio.current_time()}))
+    root = Supervisor("root", [Worker("deaf", _deaf, grace_s=7)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(run_until_stopped, root, runtime, trio.sleep_forever, watchdog=Watchdog(600.0)))
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+    assert entered[Phase.STOPPING] == entered[Phase.DRAINING] == entered[Phase.LAME_DUCK]
+    assert entered[Phase.DONE] == entered[Phase.STOPPING] + 7

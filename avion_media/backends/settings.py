@@ -167,12 +167,6 @@ class RemoteConfig(Section):
     allow_networks: Networks = Field(
         (), description="CIDRs that the address guard lets through, on any port; for tests"
     )
-    user_agent: str = Field(
-        "",
-        max_length=256,
-        pattern=r"^([!-~]([ -~]*[!-~])?)?$",
-        description="User-Agent of fetches; empty: `avion-media/VERSION` with `HTTP__PUBLIC_URL` if that is set",
-    )
     timeout: Duration = Field(60.0, gt=0, description="Timeout of a whole fetch, including redirects")
     slots: int = Field(
         8, ge=1, description="Maximum concurrent fetches of this process; each can hold `MAX_BYTES` on disk"

@@ -38,8 +38,6 @@ _MAX_DEFERRAL = 30  # a quarter of an hour
 
 def user_agent_of(config: ServerSettings) -> str:
     """How the fetcher names itself: an administrator who sees it in a log should find whom to ask."""
-    if config.remote.user_agent:
-        return config.remote.user_agent
     ours = f"avion-media/{version('avion-media')}"
     return f"{ours} (+{config.http.public_url})" if config.http.public_url else ours
 

@@ -29,7 +29,7 @@ _COMMANDS = {
     "review": ("moderation", "List, release or block media that wait for a moderator."),
     "tokens": ("tokens", "Rotate the keys that sign the tokens of private media."),
     "inspect": ("inspect", "Show everything that is stored about one media item."),
-    "usage": ("usage", "Show the media of owners, and their size."),
+    "usage": ("usage", "Show the media of an owner, by kind and month."),
     "queues": ("queues", "Show, pause and resume the queues."),
     "dlq": ("dlq", "List, show, replay and drop dead letters: tasks that failed for good."),
     "jobs": ("queues", "Show and cancel bulk jobs."),

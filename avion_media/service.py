@@ -29,7 +29,7 @@ from avion_media.process.lifecycle import Phase
 from avion_media.process.runtime import DECODING_ROLES, Runtime, consumer_name
 from avion_media.process.tree import Tree, lasting_path
 from avion_media.process.watchdog import Watchdog
-from avion_media.servers.files import files_needed
+from avion_media.servers.files import files_needed, fit_to_files
 from supervisors import (
     Event,
     EventKind,
@@ -103,16 +103,10 @@ def startup_problems(config: Config, roles: frozenset[str], budget: DrainBudget)
     """What `serve` refuses of a configuration that is valid as such, one line each; `config` tells the same.
 
     Ports open to others without a word on who may use them, files of credentials that cannot be used, a library of a
-    decoder that is missing, too few open files, a drain that Kubernetes would cut short.
+    decoder that is missing, a drain that Kubernetes would cut short.
     """
     problems = ports_without_auth(config, roles) + problems_with_files(config, roles)
     problems += _problems_with_libraries(config, roles)
-    needed, files = files_needed(config, roles), raise_file_limit()
-    if needed > files:
-        problems.append(
-            f"{needed} open files can be needed, and {files:.0f} are allowed: raise the hard limit (LimitNOFILE,"
-            f" --ulimit nofile, limits.conf), or lower {PREFIX}GRPC__MAX_CONNECTIONS and HTTP__MAX_CONNECTIONS"
-        )
     if not budget.fits:
         problems.append(f"the drain does not fit: {budget.explain()} ({PREFIX}DRAIN__TERMINATION_GRACE_PERIOD)")
     return problems
@@ -145,7 +139,22 @@ def serve(
         raise ConfigError(problems)
     configure_logging(config.log.format, config.log.level)
     logging.getLogger("supervisors.events").disabled = True  # `_log_transition` logs each event, with its fields
+    config = _fit_to_file_limit(config, roles)
     trio.run(_serve, config, roles, before, alongside, Watchdog(budget.total_s))
+
+
+def _fit_to_file_limit(config: Config, roles: frozenset[str]) -> Config:
+    files = raise_file_limit()
+    fitted = fit_to_files(config, roles, files)
+    if fitted is not config:
+        get_logger(path="process").warning(
+            "files.scarce",
+            limit=files,
+            needed=files_needed(config, roles),
+            grpc_connections=fitted.grpc.max_connections,
+            http_connections=fitted.http.max_connections,
+        )
+    return fitted
 
 
 async def _serve(

@@ -18,6 +18,7 @@ from avion_media.operations.doctor import Area, CheckResult, CheckStatus, Found,
 from avion_media.operations.operation import Outcome
 from avion_media.operations.setup import prepare
 from avion_media.process.runtime import Runtime
+from avion_media.servers.files import files_needed
 
 _STYLES = {CheckStatus.OK: "green", CheckStatus.WARNING: "yellow", CheckStatus.FAILED: "bold red"}
 
@@ -62,16 +63,16 @@ def init_command(as_json: bool) -> None:
 @click.argument("areas", nargs=-1, type=click.Choice([str(area) for area in Area]))
 @json_option
 def doctor_command(areas: tuple[str, ...], as_json: bool) -> None:
-    """Check what the service relies on: the store, Redis, the sandbox, native libraries.
+    """Check what the service relies on: the store, Redis, the sandbox, native libraries, limits.
 
-    AREAS: store, redis, sandbox, native (libraries); all by default. It can run beside the service: it
+    AREAS: store, redis, sandbox, native (libraries), process; all by default. It can run beside the service: it
     writes objects below incoming/doctor-…, and removes them. The exit status is 1 if the service cannot keep one of
     its guarantees here.
     """
     wanted = frozenset(map(Area, areas)) or frozenset(Area)
     show: Found = (lambda _result: None) if as_json else _show
     config = load_config()
-    results = run_directly(partial(examine, config, wanted, show))
+    results = run_directly(partial(examine, config, wanted, show, files_needed=files_needed(config)))
     if as_json:
         print_json([asdict(each) for each in results])
     else:

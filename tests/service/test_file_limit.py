@@ -15,7 +15,6 @@ from tests.conftest import S3Bucket
 from tests.service.harness import Service, json_lines, running, service_environment
 
 FILES, FROM_EACH = 1024, 480
-CONNECTIONS = {"GRPC__MAX_CONNECTIONS": "200", "HTTP__MAX_CONNECTIONS": "230"}  # no more than the files allow
 HTTP_BEGUN = b"GET /media/x HTTP/1.1\r\nHost: a\r\n"
 HTTP2_BEGUN = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
@@ -49,10 +48,10 @@ def test_clients_that_only_connect_leave_files_for_everything_else(
     redis_url: str, bucket: S3Bucket, data_directory: Path
 ) -> None:
     picture = (data_directory / "jpeg-orientation-6.jpg").read_bytes()
-    environment = service_environment(
-        redis_url, bucket.address.endpoint_url, bucket.bucket, LOG__LEVEL="warning", **CONNECTIONS
-    )
+    environment = service_environment(redis_url, bucket.address.endpoint_url, bucket.bucket, LOG__LEVEL="warning")
     with running(environment, prefix=("prlimit", f"--nofile={FILES // 2}:{FILES}", "--")) as service:
+        (scarce,) = (line for line in json_lines(service.log()) if line["event"] == "files.scarce")
+        assert scarce["limit"] == FILES < scarce["needed"]  # the soft limit was raised to the hard one
         held = [
             *half_open("127.0.0.2", service.http_url, HTTP_BEGUN),
             *half_open("127.0.0.3", service.http_url, HTTP_BEGUN),

@@ -34,6 +34,7 @@ class Area(StrEnum):
     REDIS = "redis"
     SANDBOX = "sandbox"
     NATIVE = "native"
+    PROCESS = "process"
 
 
 class CheckFailed(Exception):

@@ -14,12 +14,14 @@ import trio
 from avion_media.backends.redis import open_redis
 from avion_media.backends.store import ca_bundle, open_store
 from avion_media.common.errors import Unavailable
+from avion_media.common.kernel import raise_file_limit
 from avion_media.common.keys import INCOMING_PREFIX
 from avion_media.media.pipeline import preload_for
 from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.media.settings import SandboxConfig
 from avion_media.operations.doctor.check import (
     Area,
+    CheckFailed,
     CheckResult,
     Checks,
     CheckStatus,
@@ -37,6 +39,7 @@ from avion_media.operations.doctor.uploads import UPLOADS
 from avion_media.process.settings import ProcessSettings
 
 STORE: Final = Checks[Trial](Area.STORE)
+PROCESS: Final = Checks[int](Area.PROCESS)
 _HTTP_S: Final = 10.0
 _CLEAN_S: Final = 10.0
 
@@ -47,8 +50,24 @@ async def _answers(trial: Trial) -> str:
     return trial.config.endpoint_url
 
 
-async def examine(config: ProcessSettings, areas: frozenset[Area], found: Found) -> list[CheckResult]:
+@PROCESS.add(
+    "may open as many files as its limits allow connections",
+    "`serve` accepts fewer connections: raise the hard limit (LimitNOFILE, --ulimit nofile, limits.conf)",
+    CheckStatus.WARNING,
+)
+async def _files(needed: int) -> str:
+    limit = raise_file_limit()
+    if limit < needed:
+        raise CheckFailed(f"{limit:.0f} are allowed, {needed} can be needed")
+    return f"{limit:.0f}"
+
+
+async def examine(
+    config: ProcessSettings, areas: frozenset[Area], found: Found, *, files_needed: int
+) -> list[CheckResult]:
     """Run the checks of these areas, one after the other, and call ``found`` with the result of each as it ends.
+
+    ``files_needed``: how many files `serve` can have open at once.
 
     It writes below ``incoming/doctor-…`` and removes that again, after a cancel too; what a crash leaves there goes by
     the bucket's lifecycle rule. On Redis it changes nothing. An unavailable dependency is one failed result, not many.
@@ -83,6 +102,8 @@ async def examine(config: ProcessSettings, areas: frozenset[Area], found: Found)
             note(CheckResult(Area.SANDBOX, check, CheckStatus.FAILED, str(error), "nothing is processed"))
     if Area.NATIVE in areas:
         await run_checks(NATIVE, await load_libraries(), note)
+    if Area.PROCESS in areas:
+        await run_checks(PROCESS, files_needed, note)
     return results
 
 

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from avion_media import service
 from avion_media.config import Config
 from avion_media.process.runtime import ROLES
-from avion_media.servers.files import files_needed
+from avion_media.servers.files import files_needed, fit_to_files
 from avion_media.servers.settings import GrpcConfig, HttpConfig
 
 CONFIG = Config(grpc=GrpcConfig(max_connections=500), http=HttpConfig(max_connections=1500))
 
 
-def problems(monkeypatch: pytest.MonkeyPatch, roles: frozenset[str], files: int) -> list[str]:
-    monkeypatch.setattr(service, "raise_file_limit", lambda: files)
-    found = service.startup_problems(CONFIG, roles, service.planned_budget(CONFIG, roles))
-    return [each for each in found if "open files" in each]
+@pytest.mark.parametrize("files", [math.inf, files_needed(CONFIG)])
+def test_enough_files_change_nothing(files: float) -> None:
+    assert fit_to_files(CONFIG, ROLES, files) is CONFIG
 
 
-def test_a_service_that_may_run_out_of_files_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = files_needed(CONFIG, ROLES)
-    assert problems(monkeypatch, frozenset(ROLES), needed) == []
-    (problem,) = problems(monkeypatch, frozenset(ROLES), needed - 1)
-    assert problem.startswith(f"{needed} open files can be needed, and {needed - 1} are allowed: ")
+@pytest.mark.parametrize("files", [files_needed(CONFIG) - 1, 1024])
+def test_fewer_files_lower_the_limits_of_clients_in_proportion(files: int) -> None:
+    fitted = fit_to_files(CONFIG, ROLES, files)
+    assert files - 2 <= files_needed(fitted) <= files
+    assert fitted.http.max_connections // fitted.grpc.max_connections == 3
 
 
-def test_a_port_that_does_not_run_needs_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert problems(monkeypatch, frozenset({"http"}), files_needed(CONFIG, ROLES) - 500) == []
+def test_a_port_that_does_not_run_needs_no_files() -> None:
+    assert fit_to_files(CONFIG, {"http"}, files_needed(CONFIG) - 500) is CONFIG
+
+
+def test_each_port_keeps_one_connection() -> None:
+    fitted = fit_to_files(CONFIG, ROLES, 64)
+    assert (fitted.grpc.max_connections, fitted.http.max_connections) == (1, 1)

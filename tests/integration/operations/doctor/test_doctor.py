@@ -39,7 +39,7 @@ NOT_CHECKED_BY_MOTO = {
 async def examined(config: Config, *areas: Area) -> dict[str, CheckResult]:
     """The results by their claims, each of which was told as it came."""
     told: list[CheckResult] = []
-    results = await examine(config, frozenset(areas or Area), told.append)
+    results = await examine(config, frozenset(areas or Area), told.append, files_needed=64)
     assert told == results
     return {result.check: result for result in results}
 
@@ -155,7 +155,7 @@ async def test_whoever_stops_it_finds_the_bucket_as_it_was(s3: S3Bucket) -> None
             raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        await examine(Config(s3=s3.config()), frozenset({Area.STORE}), read_no_further)
+        await examine(Config(s3=s3.config()), frozenset({Area.STORE}), read_no_further, files_needed=0)
     assert not s3.client.list_objects_v2(Bucket=s3.bucket).get("Contents")
 
 

@@ -36,6 +36,7 @@ _COMMANDS = {
     "webhooks": ("webhooks", "Test the endpoints of webhooks."),
     "sweep": ("sweep", "Remove objects that are not needed any more, and queue lost tasks again."),
     "tree": ("tree", "Show the live tree: states, restarts, last errors, uptimes."),
+    "chaos": ("tree", "Kill nodes of the live tree at random."),
     "doctor": ("doctor", "Check all that the service relies on."),
     "config": ("serve", "Print the effective configuration, with secrets masked."),
 }

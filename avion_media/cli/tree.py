@@ -1,7 +1,10 @@
-"""``avion-media tree``: the live tree, as the admin port of a running service shows it."""
+"""``avion-media tree`` and ``avion-media chaos``: what asks the admin port of a running service."""
 
 from __future__ import annotations
 
+import random
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -11,26 +14,44 @@ from rich.tree import Tree
 
 from avion_media.cli.client import operator_headers, reachable
 from avion_media.cli.output import console, json_option, load_config, print_json
-from avion_media.cli.problems import CommandFailed
+from avion_media.cli.problems import CommandFailed, UsageError
 from avion_media.common.settings import PREFIX
 
 _STYLES = {"running": "green", "starting": "yellow", "backoff": "red", "failed": "bold red", "stopping": "yellow"}
 _TIMEOUT_S = 5.0
+_OUT_OF_REACH_S = 10.0  # a killed admin port can take this long to come back
+
+
+def open_admin() -> httpx.Client:
+    """Return a client of the admin port, with an operator's token if there is one. Close it."""
+    config = load_config().admin
+    url = f"http://{reachable(config.bind)}"
+    return httpx.Client(base_url=url, headers=operator_headers(config), trust_env=False, timeout=_TIMEOUT_S)
+
+
+def _fetch(client: httpx.Client, wait_s: float = 0.0) -> dict[str, Any]:
+    """Return the live tree. Wait up to ``wait_s`` for an admin port that is being restarted."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            response = client.get("/tree")
+            if response.status_code == httpx.codes.UNAUTHORIZED:
+                raise CommandFailed(f"{response.url} is for operators: give their token as {PREFIX}ADMIN__TOKEN")
+            tree: dict[str, Any] = response.raise_for_status().json()
+            return tree
+        except httpx.HTTPError as error:
+            if time.monotonic() >= deadline:
+                problem = f"cannot read {client.base_url.join('/tree')}: {error}"
+                raise CommandFailed(f"{problem} (is the service running? see {PREFIX}ADMIN__BIND)") from None
+            time.sleep(0.1)
 
 
 @click.command("tree")
 @json_option
 def tree_command(as_json: bool) -> None:
     """Show the live tree: states, restarts, last errors, uptimes."""
-    config = load_config().admin
-    url = f"http://{reachable(config.bind)}/tree"
-    try:
-        response = httpx.get(url, headers=operator_headers(config), trust_env=False, timeout=_TIMEOUT_S)
-        if response.status_code == httpx.codes.UNAUTHORIZED:
-            raise CommandFailed(f"{url} is for operators: give their token as {PREFIX}ADMIN__TOKEN")
-        tree: dict[str, Any] = response.raise_for_status().json()
-    except httpx.HTTPError as error:
-        raise CommandFailed(f"cannot read {url}: {error} (is the service running? see {PREFIX}ADMIN__BIND)") from None
+    with open_admin() as client:
+        tree = _fetch(client)
     print_json(tree) if as_json else console().print(_drawn(tree))
 
 
@@ -49,3 +70,72 @@ def _drawn(node: dict[str, Any], parent: Tree | None = None) -> Tree:
     for child in node["children"]:
         _drawn(child, branch)
     return branch
+
+
+@click.command("chaos")
+@click.option("--seed", type=int, required=True, help="The same seed makes the same choices.")
+@click.option("--seconds", type=float, default=60.0, show_default=True, help="Duration of the run.")
+@click.option("--interval", default="0.5-2", show_default=True, help="Seconds between two kills, as MIN-MAX.")
+def chaos_command(seed: int, seconds: float, interval: str) -> None:
+    """Kill nodes of the live tree at random. The service must run with AVION_MEDIA_CHAOS__ENABLED=true."""
+    least_s, most_s = _parse_interval(interval)
+    chance = random.Random(seed)
+    ends_at = time.monotonic() + seconds
+    kills = 0
+    with open_admin() as client:
+        _, *below = _nodes(_fetch(client, _OUT_OF_REACH_S))
+        paths = sorted(node["path"] for node in below)
+        while time.monotonic() < ends_at:
+            time.sleep(chance.uniform(least_s, most_s))
+            path = chance.choice(paths)
+            killed = _kill(client, path)
+            kills += killed
+            console().print(f"{path}{'' if killed else ' (was down already)'}")
+        restarts = _wait_whole(client)
+    console().print(f"{kills} nodes killed, everything runs again, {restarts} restarts in all")
+
+
+def _parse_interval(text: str) -> tuple[float, float]:
+    least, _, most = text.partition("-")
+    try:
+        bounds = float(least), float(most or least)
+    except ValueError:
+        bounds = (0.0, 0.0)
+    if not 0 < bounds[0] <= bounds[1]:
+        raise UsageError(f"--interval {text}: expected two numbers of seconds, such as 0.5-2")
+    return bounds
+
+
+def _kill(client: httpx.Client, path: str) -> bool:
+    """Kill a node; return whether it was up. A kill of the admin port, or of a node to its left, gets no response."""
+    try:
+        answer = client.post("/chaos/kill", params={"path": path})
+    except httpx.HTTPError:
+        _fetch(client, _OUT_OF_REACH_S)
+        return True
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        raise CommandFailed(f"{client.base_url} kills nothing: start the service with {PREFIX}CHAOS__ENABLED=true")
+    if answer.status_code == httpx.codes.CONFLICT:  # it was down
+        return False
+    answer.raise_for_status()
+    return True
+
+
+def _wait_whole(client: httpx.Client) -> int:
+    """Wait until every node runs. Return the number of restarts."""
+    deadline = time.monotonic() + _OUT_OF_REACH_S
+    while True:
+        tree = _fetch(client, _OUT_OF_REACH_S)
+        nodes = list(_nodes(tree))
+        down = [node["path"] for node in nodes if node["state"] != "running"]
+        if not down:
+            return sum(node["restarts"] for node in nodes)
+        if time.monotonic() > deadline:
+            raise CommandFailed(f"not running again after {_OUT_OF_REACH_S:g} s: {', '.join(down)}")
+        time.sleep(0.1)
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node["children"]:
+        yield from _nodes(child)

@@ -23,7 +23,7 @@ class DrainConfig(Section):
 
 
 class ChaosConfig(Section):
-    """Killing parts of the running service on purpose, for tests."""
+    """Killing parts of the running service on purpose: `avion-media chaos`."""
 
     enabled: bool = Field(
         False, description="Whether the admin port accepts `POST /chaos/kill?path=…`; never in production"

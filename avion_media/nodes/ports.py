@@ -21,7 +21,7 @@ from avion_media.operations.review import Review
 from avion_media.operations.table import Operations
 from avion_media.process.runtime import Limiter, Runtime
 from avion_media.process.tree import Address, Tree
-from avion_media.servers.admin.application import admin_application, kill_routes
+from avion_media.servers.admin.application import admin_application, operation_routes
 from avion_media.servers.admin.operators import OperatorGate
 from avion_media.servers.api.callers import Authoriser, Callers
 from avion_media.servers.api.errors import map_exception
@@ -255,7 +255,10 @@ async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettin
         tree=lambda: {"phase": str(runtime.lifecycle.phase), **tree().describe()},
         telemetry=runtime.telemetry,
         gate=gate,
-        pages=[*console.routes(), *kill_routes(operations, gate)],
+        pages=[
+            *console.routes(),
+            *operation_routes(operations, gate),
+        ],
     )
     server = AsgiServer(app, replace(_LIMITS, proxies=config.http.trusted_proxies))
     listeners = await listen(child, config.admin.bind)

@@ -1,4 +1,4 @@
-"""Each action of operators by each of its doors: command, button, method of gRPC.
+"""Each action of operators by each of its doors: command, button, route of the admin port, method of gRPC.
 
 The tests walk the table, so an action or a door without a case here fails.
 """
@@ -33,6 +33,7 @@ from avion_media.items.moderation import Block, BlockState
 from avion_media.items.moderation.records import HELD, Held, write_block
 from avion_media.operations.audit import AUDIT_STREAM
 from avion_media.operations.table import OPERATIONS
+from avion_media.servers.admin.application import ROUTES
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, running, service_environment
 from tests.service.test_console_access import form_token
@@ -47,6 +48,7 @@ BY_METHOD = ("block", "unblock")
 DOORS = [
     *((name, "command") for name in OPERATIONS if name not in ONLY_BY_BUTTON),
     *((name, "button") for name in OPERATIONS if name not in ONLY_BY_COMMAND),
+    *((name, "route") for name in ROUTES),
     *((name, "method") for name in BY_METHOD),
 ]
 
@@ -58,6 +60,7 @@ class Case:
     command: tuple[str, ...] = ()
     form: dict[str, str] = field(default_factory=dict)
     page: str = ""  # for an action that a page carries out
+    route: str = ""
     request: Any = None
 
 
@@ -97,6 +100,10 @@ class World:
             form["note"] = NOTE
         done = self.client.post("/console/actions", data=form | case.form)
         assert done.status_code == 303, self.service.log()[-3000:]
+
+    def by_route(self, case: Case, _name: str) -> None:
+        done = self.client.post(case.route, headers={"Authorization": f"Bearer {OPERATOR}"})
+        assert done.status_code == 200, done.text
 
     def by_method(self, case: Case, _name: str) -> None:
         method = type(case.request).__name__.removesuffix("Request")
@@ -175,12 +182,14 @@ def replay_all(world: World) -> Case:
     a_dead_letter(world)
     world.on_redis(lambda redis: BulkJobs(redis, QUEUE).cancel("replay"))
     command = ("dlq", "replay", "--queue", "cache", "--error", "internal", "--rate", "5")
-    return Case(command, {"queue": QUEUE, "rate": "5"})
+    return Case(command, {"queue": QUEUE, "rate": "5"}, route=f"/queues/{QUEUE}/replay?rate=5")
 
 
 def undelete_all(world: World) -> Case:
     world.on_redis(lambda redis: BulkJobs(redis, DELETE_QUEUE).cancel("undelete"))
-    return Case(("undelete", "--owner", "ada", "--rate", "5"), {"target": "owner:ada"})
+    return Case(
+        ("undelete", "--owner", "ada", "--rate", "5"), {"target": "owner:ada"}, route="/undelete?owner=ada&rate=5"
+    )
 
 
 def on_job(word: str) -> Callable[[World], Case]:
@@ -193,20 +202,20 @@ def on_job(word: str) -> Callable[[World], Case]:
 
     def prepare(world: World) -> Case:
         world.on_redis(begin)
-        return Case(("jobs", word, "cache.replay"), {"target": "cache.replay"})
+        return Case(("jobs", word, "cache.replay"), {"target": "cache.replay"}, route=f"/jobs/cache.replay/{word}")
 
     return prepare
 
 
 def on_queue(word: str) -> Callable[[World], Case]:
-    return lambda _world: Case(("queues", word, "cache"), {"target": QUEUE})
+    return lambda _world: Case(("queues", word, "cache"), {"target": QUEUE}, route=f"/queues/{QUEUE}/{word}")
 
 
 def cancel(world: World) -> Case:
     task_id = f"t-{time.monotonic_ns()}"
     world.redis.xadd(QUEUE, {"task_id": task_id, "remote_url": "https://remote.example/a.jpg"})
     command = ("queues", "cancel", "cache", task_id)
-    return Case(command, {"target": f"{QUEUE}/{task_id}"})
+    return Case(command, {"target": f"{QUEUE}/{task_id}"}, route=f"/queues/{QUEUE}/cancel?task_id={task_id}")
 
 
 def delete(_world: World) -> Case:
@@ -274,7 +283,7 @@ def kill(world: World) -> Case:
     paths = sorted(each["path"] for each in nodes_of(tree))
     seed = next(seed for seed in range(10_000) if killed_first(seed, paths) == "service/origin")
     command = ("chaos", "--seed", str(seed), "--seconds", "1", "--interval", "1.1")
-    return Case(command, {"target": "service/origin"})
+    return Case(command, {"target": "service/origin"}, route="/chaos/kill?path=service/origin")
 
 
 def nodes_of(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -338,7 +347,9 @@ CASES: dict[str, Callable[[World], Case]] = {
 def test_an_action_is_recorded_once_with_who_what_note_and_result(world: World, name: str, door: str) -> None:
     case = CASES[name](world)
     before = world.redis.xlen(AUDIT_STREAM)
-    {"command": world.by_command, "button": world.by_button, "method": world.by_method}[door](case, name)
+    {"command": world.by_command, "button": world.by_button, "route": world.by_route, "method": world.by_method}[door](
+        case, name
+    )
     assert world.redis.xlen(AUDIT_STREAM) == before + 1
     ((_, entry),) = world.redis.xrevrange(AUDIT_STREAM, count=1)
     assert entry["action"] == name
@@ -356,7 +367,7 @@ def who(name: str, door: str) -> str:
         return "moderation"
     if door == "button":
         return "ada (token "
-    if name == "kill":
+    if door == "route" or name == "kill":
         return "token "
     return f"{getpass.getuser()}@{socket.gethostname()}"
 

@@ -1,11 +1,14 @@
 """The admin port: ``/livez``, ``/readyz``, ``/metrics``, ``/tree``, and its pages. It must not be public.
 
-The first three are open for kubelets and Prometheus, which have no token. Everything else is for operators.
+The first three are open for kubelets and Prometheus, which have no token. Everything else is for operators. Some routes
+carry out their actions, such as ``POST /queues/{queue}/pause``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -15,12 +18,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from avion_media.backends.queue import DEFAULT_RATE, DeadLetterFilter, all_jobs
+from avion_media.common.errors import Unavailable
 from avion_media.common.telemetry import Telemetry
-from avion_media.operations.operation import NoSuchTarget, Order
+from avion_media.operations.operation import OWNER, InvalidTarget, NoSuchTarget, Operation, Order, Outcome, Refused
+from avion_media.operations.queues import bulk_target
 from avion_media.operations.table import Operations
-from avion_media.servers.admin.operators import OperatorGate
+from avion_media.servers.admin.operators import Endpoint, OperatorGate
 
+_STATUSES = ((NoSuchTarget, 404), (InvalidTarget, 400), (Refused, 409))  # other problems: 400
 _OPENMETRICS = "application/openmetrics-text"  # Prometheus asks for it; https://openmetrics.io
+_MAX_TASK_ID = 256  # characters
 
 
 def admin_application(
@@ -64,18 +72,97 @@ def admin_application(
     return Starlette(routes=[*routes, *pages])
 
 
-def kill_routes(operations: Operations, gate: OperatorGate) -> list[BaseRoute]:
-    """Return ``POST /chaos/kill?path=…``, which crashes a node of the tree; nothing unless the settings allow it.
+def operation_routes(operations: Operations, gate: OperatorGate) -> list[BaseRoute]:
+    """Return a route for each action that has one, and ``GET /jobs``.
 
-    A request that kills the admin port itself gets no response.
+    The response has what was done and facts about it, or the error. A request that kills the admin port itself gets no
+    response.
     """
 
-    async def kill(request: Request) -> Response:
-        path = request.query_params.get("path", "")
-        outcome = await operations.carry_out("kill", Order([path], who=gate.describe(request)))
-        for problem in outcome.problems.values():
-            status = 404 if isinstance(problem, NoSuchTarget) else 409
-            return JSONResponse({"error": f"{path[:80]}: {problem}"}, status)
-        return JSONResponse(dict(outcome.done[path]))
+    def for_operators(endpoint: Endpoint) -> Endpoint:
+        async def respond(request: Request) -> Response:
+            try:
+                return await endpoint(request)
+            except Unavailable as error:
+                return JSONResponse({"error": str(error)}, 503, headers={"Retry-After": "1"})
 
-    return [Route("/chaos/kill", gate.required(kill), methods=["POST"])] if "kill" in operations.allowed else []
+        return gate.required(respond)
+
+    def on_operation(row: Operation, read: Callable[[Request], list[str]]) -> Endpoint:
+        async def act(request: Request) -> Response:
+            try:
+                targets, rate = read(request), _rate_of(request) if row.is_job else DEFAULT_RATE
+            except ValueError as error:
+                return JSONResponse({"error": str(error)}, 400)
+            outcome = await operations.carry_out(row.name, Order(targets, who=gate.describe(request), rate=rate))
+            return _response(outcome)
+
+        return for_operators(act)
+
+    async def show_jobs(_request: Request) -> Response:
+        jobs = await all_jobs(operations.runtime.items.redis)
+        return JSONResponse([{"job": each.name, **asdict(each)} for each in jobs])
+
+    return [
+        *(
+            Route(path, on_operation(operations.allowed[name], read), methods=["POST"])
+            for name, (path, read) in ROUTES.items()
+            if name in operations.allowed
+        ),
+        Route("/jobs", for_operators(show_jobs)),
+    ]
+
+
+def _response(outcome: Outcome) -> Response:
+    for target, problem in outcome.problems.items():
+        status = next((status for kind, status in _STATUSES if isinstance(problem, kind)), 400)
+        return JSONResponse({"error": f"{target[:80]}: {problem}"}, status)
+    facts: dict[str, Any] = {"done": list(outcome.done)}
+    for each in outcome.done.values():
+        facts |= each
+    return JSONResponse(facts)
+
+
+def _rate_of(request: Request) -> float:
+    """Return the rate of a job. Raises `ValueError`."""
+    rate = float(request.query_params.get("rate") or "nan")
+    if not 0 < rate < math.inf:
+        raise ValueError("rate is required: targets per second")
+    return rate
+
+
+def _task(request: Request) -> list[str]:
+    task_id = request.query_params.get("task_id", "")
+    if not 0 < len(task_id) <= _MAX_TASK_ID:
+        raise ValueError("task_id is required")
+    return [f"{request.path_params['queue']}/{task_id}"]
+
+
+def _dead_letters(request: Request) -> list[str]:
+    return [bulk_target(request.path_params["queue"], DeadLetterFilter.from_fields(request.query_params))]
+
+
+def _media(request: Request) -> list[str]:
+    query = request.query_params
+    targets = [*query.getlist("media_id"), *(OWNER + each for each in query.getlist("owner"))]
+    if not targets:
+        raise ValueError("media_id or owner is required")
+    return targets
+
+
+def _named(request: Request) -> list[str]:
+    return list(request.path_params.values())
+
+
+ROUTES: dict[str, tuple[str, Callable[[Request], list[str]]]] = {
+    "pause": ("/queues/{queue}/pause", _named),
+    "resume": ("/queues/{queue}/resume", _named),
+    "cancel": ("/queues/{queue}/cancel", _task),
+    "replay_all": ("/queues/{queue}/replay", _dead_letters),
+    "undelete_all": ("/undelete", _media),
+    "pause_job": ("/jobs/{job}/pause", _named),
+    "resume_job": ("/jobs/{job}/resume", _named),
+    "cancel_job": ("/jobs/{job}/cancel", _named),
+    "kill": ("/chaos/kill", lambda request: [request.query_params.get("path", "")]),
+}
+"""The path of each action that has a route, and what reads its targets."""

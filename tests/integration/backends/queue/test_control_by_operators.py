@@ -6,8 +6,10 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
+import httpx
 import pytest
 import redis as redis_py
+from starlette.applications import Starlette
 
 from avion_media.backends.queue import (
     BulkJob,
@@ -20,14 +22,20 @@ from avion_media.backends.queue import (
     bulk_jobs,
 )
 from avion_media.backends.redis import Redis, open_redis
+from avion_media.common.credentials import fingerprint
 from avion_media.common.errors import Dependency, Reason, Unavailable
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.items.item import Items
+from avion_media.operations import audit
 from avion_media.operations.operation import Order
 from avion_media.operations.table import Operations
+from avion_media.servers.admin.application import operation_routes
+from avion_media.servers.admin.operators import OperatorGate
 from avion_media.workers.bulk import BulkRunner, ReplayDeadLetters
 from tests.crash.test_consumer_outages import Work, consumer_of, settled, until, working
+
+TOKEN = "a-token-of-some-length"
 
 
 async def test_a_cancelled_task_ends_as_a_dead_letter_that_can_be_replayed(redis_of_process: str) -> None:
@@ -184,6 +192,47 @@ async def test_a_job_with_a_bug_is_paused_and_says_why(redis: Redis) -> None:
 
 def operations_on(redis: Redis) -> Operations:
     return Operations(cast("Any", SimpleNamespace(items=Items(ResourceSlot(Dependency.STORE), redis), kill=None)))
+
+
+async def test_the_admin_port_steers_for_operators_and_logs_who(redis: Redis) -> None:
+    queue = TaskQueue(redis, PROCESSING_QUEUE)
+    gate = OperatorGate(lambda: [fingerprint(TOKEN)])
+    app = Starlette(routes=operation_routes(operations_on(redis), gate))
+    statuses = {
+        f"/queues/{PROCESSING_QUEUE}/pause": 200,
+        f"/queues/{PROCESSING_QUEUE}/replay?rate=5": 200,
+        f"/queues/{PROCESSING_QUEUE}/replay?rate=1": 409,
+        f"/queues/{PROCESSING_QUEUE}/replay?rate=nan": 400,
+        f"/queues/{PROCESSING_QUEUE}/replay?rate=1&failed_after=x": 400,
+        f"/queues/{PROCESSING_QUEUE}/cancel?task_id=t": 200,
+        f"/queues/{PROCESSING_QUEUE}/cancel": 400,
+        f"/queues/{DELETE_QUEUE}/cancel?task_id=t": 409,
+        "/queues/nonsense/pause": 404,
+        "/undelete?rate=5&owner=ada": 200,
+        "/undelete?rate=5": 400,
+        "/undelete?rate=5&owner=a/b": 400,
+        "/undelete?rate=5&media_id=x": 400,
+        "/jobs/processing.replay/pause": 200,
+        "/jobs/processing.replay/resume": 200,
+        "/jobs/delete.undelete/cancel": 200,
+        "/jobs/delete.undelete/pause": 409,
+        "/jobs/processing.undelete/pause": 404,
+    }
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+        assert (await client.post(f"/queues/{PROCESSING_QUEUE}/pause")).status_code == 401
+        assert not (await queue.stats()).paused_since
+        client.headers["Authorization"] = f"Bearer {TOKEN}"
+        assert {path: (await client.post(path)).status_code for path in statuses} == statuses
+        assert (await queue.stats()).paused_since
+        assert (await client.post(f"/queues/{PROCESSING_QUEUE}/resume")).json()["was_paused"]
+        jobs = {each["job"]: each["state"] for each in (await client.get("/jobs")).json()}
+        assert jobs == {"processing.replay": "running", "delete.undelete": "cancelled"}
+    entries, _ = await audit.read(redis)
+    done = [each for each in reversed(entries) if "Not done" not in each.result]
+    assert [each.action for each in done] == [
+        "pause", "replay_all", "cancel", "undelete_all", "pause_job", "resume_job", "cancel_job", "resume",
+    ]  # fmt: skip
+    assert {each.who for each in entries} == {f"token {fingerprint(TOKEN).hex()[:8]}"}
 
 
 async def test_what_cannot_be_done_with_one_target_is_done_with_the_others(redis: Redis) -> None:

@@ -292,15 +292,18 @@ local function next_turn()
   return tenant, turn
 end
 
--- Move tasks from the backlog to the runway, each tenant in its turn. What a call leaves is done by later ones.
+-- Move tasks from the backlog to the runway, each tenant in its turn. What a call leaves is done by later ones. A caller that
+-- knows the next turn gives the tenant and its time.
 local removed = 0
-local function dispatch()
+local function dispatch(tenant, turn)
   if settings().paused then
     return
   end
   local room
   while room ~= 0 do
-    local tenant, turn = next_turn()
+    if not tenant then
+      tenant, turn = next_turn()
+    end
     if not tenant then
       return
     end
@@ -330,6 +333,7 @@ local function dispatch()
       removed = removed + 1
       room = removed < MOST_EMPTY and room or 0
     end
+    tenant = nil
   end
 end
 

@@ -9,7 +9,8 @@ entry[#entry + 1] = 'failed_at'
 entry[#entry + 1] = seconds(now_s())
 append(dead_letters, entry, MAX_DEAD_LETTERS)
 expire_dedup(KEYS[5], ARGV[5], ARGV[6])
-if remove(ARGV[2], ARGV[5]) then
-  dispatch()
+if not remove(ARGV[2], ARGV[5]) then
+  return 1
 end
+dispatch()
 return 1

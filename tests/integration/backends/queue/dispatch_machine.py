@@ -155,10 +155,7 @@ class DispatchMachine(RuleBasedStateMachine):
 
     def digest_of(self, script: Script) -> str:
         if script not in self.digests:
-            source = script.source
-            if self.broken:
-                assert BREAKS[self.broken][0] in source
-                source = source.replace(*BREAKS[self.broken])
+            source = script.source.replace(*BREAKS[self.broken]) if self.broken else script.source
             self.digests[script] = self.client.script_load(source)
         return self.digests[script]
 
@@ -371,4 +368,6 @@ class DispatchMachine(RuleBasedStateMachine):
 
 def machine_of(url: str, broken: str = "") -> type[DispatchMachine]:
     """The machine on the Redis at ``url``."""
+    loaded = [each.source for each in vars(scripts).values() if isinstance(each, Script)]
+    assert not broken or any(BREAKS[broken][0] in each for each in loaded)
     return type("Machine", (DispatchMachine,), {"url": url, "broken": broken})

@@ -38,7 +38,7 @@ from supervisors import Child, DynamicSupervisor, Node, NotRunning, Worker
 
 _LOOK_S = 0.5  # how long one read waits until it looks for tasks of workers that stand still
 _JANITOR_S = 10.0  # a janitor that has not shown up for so long is replaced
-_LOOKING = 10  # replicas that look within one of these times; in a larger fleet each of them looks more rarely
+_LOOKING = 4  # replicas that look within one of these times; in a larger fleet each of them looks more rarely
 _RESIGN_S = 0.5
 _TEND_S = 1.0  # how often a janitor looks whether there is something to do
 _JOBS_S = 5.0  # how often it looks for a bulk job while none is running
@@ -155,7 +155,7 @@ class Consumer:
             if child.stopping.is_set():
                 await trio.sleep(_LAST_RENEWALS_S)
             else:
-                await _wait_or_stop(child, self._policy.claim_after_s / 4)
+                await _wait_or_stop(child, self._queue.next_tick_s(self._policy.claim_after_s / 4))
 
     async def tend(self, child: Child[None]) -> None:
         """The janitor, on one replica at a time: queues tasks that are due or abandoned, gives tenants turns, and
@@ -230,7 +230,8 @@ class Consumer:
             await self._attempts.wait_started()
             await self._attempts.wait_for_place()
             if self._accepting_tasks() and not self._outage.remaining_s:
-                lease = await self._queue.take(self._name, min(_LOOK_S * self._crowd, self._policy.claim_after_s))
+                look_s = min(_LOOK_S * self._crowd, self._policy.claim_after_s)
+                lease = await self._queue.take(self._name, self._queue.next_tick_s(look_s))
         if lease is not None:
             await self._start(lease)
             if self._is_suspect(lease):

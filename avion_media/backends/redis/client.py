@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
@@ -75,6 +76,7 @@ class Redis:
         self.max_blocking = connections - 2  # all except the shared one and a subscription
         self._blocking = trio.Semaphore(self.max_blocking)
         self._subscribing = trio.Lock()
+        self._first_tick = random.uniform(0, 3600)
         self._subscription: Subscription | None = None
 
     @asynccontextmanager
@@ -131,6 +133,15 @@ class Redis:
         if isinstance(topology, Single) and topology.master:
             return True
         return self.state is not self and self.state.has_sentinels
+
+    def next_tick_s(self, period_s: float) -> float:
+        """Return the time until this process sends what it sends once in a period.
+
+        Loops that wait for ticks wake together, and their requests travel in one packet, which costs the server as much
+        as one request. Each process has its own ticks.
+        """
+        left_s = (self._first_tick - trio.current_time()) % period_s
+        return left_s if left_s > period_s / 10 else left_s + period_s
 
     async def ping(self) -> None:
         """Send PING to all servers. Raises `Unavailable` if one does not respond.

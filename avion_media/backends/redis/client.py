@@ -31,7 +31,7 @@ from avion_media.backends.redis.directory import Availability, Directory, Locato
 from avion_media.backends.redis.node import NotWithin, RedisNode, Undo
 from avion_media.backends.redis.scripts import Script, load_script
 from avion_media.backends.redis.topology import Cluster, Single, Topology, key_slot
-from avion_media.common.concurrency import OutagePause, in_turn, results_of
+from avion_media.common.concurrency import Backoff, in_turn, results_of
 from avion_media.common.errors import Dependency, RedisFull, Unavailable
 from avion_media.common.redis_url import read_redis_url
 
@@ -284,7 +284,7 @@ class Redis:
 
     async def keep_listening(self, channels: Channels) -> None:
         """Listen, and subscribe again after each outage. Never returns."""
-        pause = OutagePause()
+        pause = Backoff()
         while True:
             try:
                 subscription = await self._subscribed()

@@ -28,7 +28,7 @@ _DECISIONS: Final = {
             deletion/begin_replay deletion/restore deletion/end_replay deletion/note_time private/write
             queue/detect_data_loss queue/clear_data_loss""",
         "lets an operator stop work": "queue/pause queue/resume queue/cancel queue/steer_job queue/advance_job",
-        "makes memory free": "queue/prune_index queue/remove_idle_consumers",
+        "makes memory free": "queue/remove_idle_consumers",
     },
     "no-writes": {
         "reads": """

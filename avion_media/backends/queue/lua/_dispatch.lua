@@ -13,7 +13,8 @@ local RUNWAY = 8 -- undelivered entries: enough for readers that take one each a
 -- turn; or it rests, because it is parked or at its cap; or it is drained: it has no waiting task, but may add one before then.
 local READY, RESTING, DRAINED, NEVER = 0, 4e15, 8e15, 9e15
 local IMAGE_LANE, VIDEO_LANE, MOST_TURNS = 0, 1e13, 1e12
-local MOST_EMPTY = 100 -- tenants without tasks that one script removes
+local MOST_EMPTY = 100 -- tenants without tasks, and members of the index without a dead letter, that one script removes
+local MOST_STALE = 1000 -- such members, beside as many as there are dead letters
 
 local CONFIRM_MS = 1000 -- for a worker to confirm the start of an attempt; then another worker may take the entry
 local CLOCK_MS = 10 -- two readings of the clock within this time can be in either order
@@ -156,6 +157,24 @@ local function value_of(fields, name)
   for index = 1, #fields, 2 do
     if fields[index] == name then
       return fields[index + 1]
+    end
+  end
+end
+
+-- Append a dead letter, and write it into the index under its subject: see task_scan.py. A dead letter that is replayed, dropped
+-- or trimmed leaves its member behind; some members are looked at whenever there are too many.
+local function append_dead_letter(fields, subject)
+  local id, index = append(dead_letters, fields, MAX_DEAD_LETTERS), dead_letters .. '_index'
+  if subject and subject ~= '' then
+    redis.call('ZADD', index, 0, subject .. '\0' .. id)
+  end
+  if redis.call('ZCARD', index) <= 2 * redis.call('XLEN', dead_letters) + MOST_STALE then
+    return
+  end
+  for _, member in ipairs(redis.call('ZRANDMEMBER', index, MOST_EMPTY)) do
+    local letter = string.match(member, '%z(.*)$')
+    if #redis.call('XRANGE', dead_letters, letter, letter) == 0 then
+      redis.call('ZREM', index, member)
     end
   end
 end

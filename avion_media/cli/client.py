@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from rich.progress import Progress, TaskID
 
 from avion_media.cli.problems import CommandFailed, UsageError
-from avion_media.common.concurrency import in_turn
+from avion_media.common.concurrency import Backoff, in_turn
 from avion_media.common.credentials import read_tokens
 from avion_media.common.errors import Reason
 from avion_media.common.formats import by_filename
@@ -43,6 +43,7 @@ _WAIT_S = 300.0
 _PARTS_AT_ONCE = 4
 _ROUNDS = 5  # in which parts that failed are signed and sent once more
 _FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 60.0
 _PUT_S = 60.0
 _TLS_HINT = f" (if it uses TLS, see {PREFIX}CLIENT__TLS_CA)"  # a server with TLS ignores plain text, or hangs up
 
@@ -297,12 +298,13 @@ class Client:
         return status is None or status.state == wire.MediaStatus.DELETED
 
     async def _send_parts(self, path: Path, begun: Begun, bars: Bars) -> None:
+        pause = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         for round_ in range(_ROUNDS):
             missing = await self._missing(begun)
             if not missing:
                 return
             if round_:
-                await trio.sleep(_FIRST_PAUSE_S * 2 ** (round_ - 1))
+                await trio.sleep(pause.failed())
             await in_turn([partial(self._send_part, path, part, bars) for part in missing], _PARTS_AT_ONCE)
         if await self._missing(begun):
             raise CommandFailed(

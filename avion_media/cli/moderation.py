@@ -40,7 +40,7 @@ def _block_command(action: str, what: str) -> click.Command:
             raise UsageError(f"--note: longer than {MAX_NOTE} characters")
 
         async def known(runtime: Runtime) -> list[str]:
-            resolver = StatusResolver(runtime.items, runtime.replay, runtime.moderation.status, config.upload)
+            resolver = StatusResolver(runtime.replay, runtime.moderation.status, config.upload)
             try:
                 await resolver.resolve(any_id)
             except UnknownMedium:

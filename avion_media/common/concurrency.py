@@ -12,7 +12,7 @@ import trio
 Call = Callable[[], Awaitable[object]]
 
 
-class OutagePause:
+class Backoff:
     """The pause between two attempts while something is unavailable: twice as long each time, until one succeeds.
 
     If many tasks share it, they do not fail one after another within moments. Time is Trio's.

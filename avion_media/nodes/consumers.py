@@ -8,7 +8,6 @@ from importlib.metadata import version
 
 from avion_media.backends.queue import NEVER_GIVEN_UP, BulkJobs
 from avion_media.backends.queue.bulk_jobs import PURGE, REPLAY, UNDELETE
-from avion_media.backends.queue.task_scan import DeadLetterIndex
 from avion_media.backends.redis import Redis
 from avion_media.backends.remote import Fetcher, HostLimiter, HostLimits
 from avion_media.backends.settings import RemoteConfig
@@ -121,7 +120,6 @@ def subtree(
         accepting_tasks=lambda: runtime.lifecycle.accepting_tasks,
         telemetry=runtime.telemetry,
         bulk=_bulk(runtime, queue),
-        dead_letters=DeadLetterIndex(runtime.redis, queue),
         grace_s=_STOP_S,
     )
     runtime.drains[name] = consumer.drain

@@ -11,7 +11,7 @@ import trio
 from avion_media.backends.redis import Redis
 from avion_media.backends.store import NOT_EXAMINED, ObjectStore, StoreRefused, examine_part_urls, open_store
 from avion_media.common import clock
-from avion_media.common.concurrency import first_of
+from avion_media.common.concurrency import first_of, results_of
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.telemetry import Telemetry, get_logger, instruments
 from avion_media.media.pipeline import MediaPipeline, preload_for
@@ -57,13 +57,14 @@ async def redis(runtime: Runtime, child: Child[None]) -> None:
     async def keep_pinging() -> None:
         while True:  # a regular call notices an outage, and its end, also when there is no work
             try:
-                await redis.ping()
+                _, now = await results_of(redis.ping, partial(redis.execute, "TIME"))
                 runtime.readiness.note_answer(Dependency.REDIS)
-                clock.follow(*await redis.execute("TIME"))
+                clock.follow(*now)
                 await durability.check(redis)
             except Unavailable:
                 pass
-            await trio.sleep(_PING_S if redis.has_sentinels or not redis.available.up else _QUIET_PING_S)
+            period_s = _PING_S if redis.has_sentinels or not redis.available.up else _QUIET_PING_S
+            await trio.sleep(redis.next_tick_s(period_s))
 
     async def until_useless() -> None:
         """Return when the process stops, and Redis does not answer. Closed connections spare all nodes their waits."""

@@ -8,11 +8,11 @@ read what it has found. So a replica costs Redis one GET every few seconds, what
 from __future__ import annotations
 
 import os
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -20,7 +20,7 @@ import trio
 from avion_media.backends.queue import QueueKeys, QueueStats, TaskQueue
 from avion_media.backends.queue.history import QueueSample, Sample
 from avion_media.backends.redis import Redis, RedisRefused, as_map
-from avion_media.common.concurrency import OutagePause
+from avion_media.common.concurrency import results_of
 from avion_media.common.errors import Unavailable
 from avion_media.common.records import RECORDS, UNREADABLE, JsonRecord
 from avion_media.common.tasks import DROP_DELETED
@@ -110,7 +110,6 @@ def observe_tree(runtime: Runtime, root: Supervisor) -> None:
 
 async def keep_polling(runtime: Runtime) -> None:
     """Sample the queues, and measure how late the event loop is. Never returns, and raises nothing but Cancelled."""
-    first_pauses = OutagePause(_FIRST_POLL_S, _POLL_S)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_measure_lag, runtime)
         while True:
@@ -121,14 +120,16 @@ async def keep_polling(runtime: Runtime) -> None:
                 pass  # the next sample is as good
             except Exception as error:  # noqa: BLE001 - a crash here would restart the whole tree, which needs no gauges
                 _log.error("gauges.failed", exc_info=error)
-            pause_s = _POLL_S if runtime.observed.fleet.counted_at else first_pauses.failed()
-            await trio.sleep(pause_s * random.uniform(0.8, 1.2))
+            period_s = _POLL_S if runtime.observed.fleet.counted_at else _FIRST_POLL_S
+            await trio.sleep(runtime.redis.next_tick_s(period_s))
 
 
 async def _sample(runtime: Runtime) -> None:
-    await runtime.replicas.announce(runtime.replica())
     observed = runtime.observed
-    found = await read_fleet_statistics(runtime.redis, runtime.items.queues, runtime.items.events, max_age_s=_POLL_S)
+    _, found = await results_of(
+        partial(runtime.replicas.announce, runtime.replica()),
+        partial(read_fleet_statistics, runtime.redis, runtime.items.queues, runtime.items.events, max_age_s=_POLL_S),
+    )
     observed.fleet = found
     ((memory_bytes, _),) = _resident_memory()
     lag_s, requests = observed.history.take_lag(), observed.active_requests()

@@ -8,7 +8,7 @@ from functools import partial
 import trio
 
 from avion_media.backends.redis import Channels, Redis
-from avion_media.common.concurrency import OutagePause, run_all
+from avion_media.common.concurrency import Backoff, run_all
 from avion_media.common.errors import Unavailable
 from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation import CHANNEL, Moderation
@@ -39,7 +39,7 @@ class Looks:
         self._log = get_logger(path=path)
 
     async def run(self) -> None:
-        pause = OutagePause()
+        pause = Backoff()
         while True:
             self._due = trio.Event()
             if await self.once():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -61,7 +60,7 @@ class _Sweeper:
                 # A sweep that fails must not stop the service: log the error, and try again later.
                 self._log.error("sweep.failed", exc_info=error)
                 await trio.sleep(_FAILED_PAUSE_S)
-            await trio.sleep(_FOLLOWER_S * random.uniform(0.8, 1.2))
+            await trio.sleep(self._runtime.redis.next_tick_s(_FOLLOWER_S))
 
     async def _work(self) -> None:
         while True:

@@ -8,7 +8,7 @@ from functools import partial
 import trio
 
 from avion_media.backends.redis import LockLost, Seats
-from avion_media.common.concurrency import OutagePause
+from avion_media.common.concurrency import Backoff
 from avion_media.common.errors import Unavailable
 from avion_media.common.tasks import EVENTS_STREAM, WEBHOOK_QUEUE
 from avion_media.common.telemetry import bind_path, get_logger
@@ -72,7 +72,7 @@ async def _queue_events(runtime: Runtime, sender: Webhooks, max_waiting: int, ch
     bind_path(child.path)
     child.started()
     seats = Seats(runtime.redis, f"{{{EVENTS_STREAM}}}:webhooks", 1, ttl_s=_SEAT_TTL_S)
-    pause = OutagePause()
+    pause = Backoff()
     with child.until_stopping():
         while True:
             try:
@@ -82,7 +82,7 @@ async def _queue_events(runtime: Runtime, sender: Webhooks, max_waiting: int, ch
                 await trio.sleep(pause.failed())
 
 
-async def _queue_while_held(runtime: Runtime, sender: Webhooks, max_waiting: int, pause: OutagePause) -> None:
+async def _queue_while_held(runtime: Runtime, sender: Webhooks, max_waiting: int, pause: Backoff) -> None:
     reader, queue = EventReader(runtime.redis, _GROUP), runtime.items.queues[WEBHOOK_QUEUE]
     await reader.join()
     while True:

@@ -15,7 +15,7 @@ from typing import Final
 import trio
 
 from avion_media.common.clock import now_s
-from avion_media.common.concurrency import OutagePause
+from avion_media.common.concurrency import Backoff
 from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.records import JsonRecord
 from avion_media.common.telemetry import get_logger
@@ -151,7 +151,7 @@ class Review:
 
     async def run(self) -> None:
         """Carry decisions out when they apply. Never returns. Waits during outages."""
-        pause = OutagePause()
+        pause = Backoff()
         while True:
             self._decided = trio.Event()
             try:

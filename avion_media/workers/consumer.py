@@ -16,9 +16,8 @@ from functools import partial
 import trio
 
 from avion_media.backends.queue import Lease, TaskQueue
-from avion_media.backends.queue.task_scan import DeadLetterIndex
 from avion_media.common.clock import now_s
-from avion_media.common.concurrency import OutagePause, run_all
+from avion_media.common.concurrency import Backoff, run_all
 from avion_media.common.errors import Dependency, LeaseLost, Reason, Rejected, Unavailable
 from avion_media.common.tasks import TaskHandler
 from avion_media.common.telemetry import Telemetry, bind_path, get_logger
@@ -38,7 +37,7 @@ from supervisors import Child, DynamicSupervisor, Node, NotRunning, Worker
 
 _LOOK_S = 0.5  # how long one read waits until it looks for tasks of workers that stand still
 _JANITOR_S = 10.0  # a janitor that has not shown up for so long is replaced
-_LOOKING = 10  # replicas that look within one of these times; in a larger fleet each of them looks more rarely
+_LOOKING = 4  # replicas that look within one of these times; in a larger fleet each of them looks more rarely
 _RESIGN_S = 0.5
 _TEND_S = 1.0  # how often a janitor looks whether there is something to do
 _JOBS_S = 5.0  # how often it looks for a bulk job while none is running
@@ -79,7 +78,6 @@ class Consumer:
         accepting_tasks: Callable[[], bool],
         telemetry: Telemetry,
         bulk: BulkRunner | None = None,
-        dead_letters: DeadLetterIndex | None = None,
         grace_s: float = 5.0,
     ) -> None:
         self._queue = queue
@@ -90,13 +88,12 @@ class Consumer:
         self._accepting_tasks = accepting_tasks
         self._telemetry = telemetry
         self._bulk = bulk
-        self._dead_letters = dead_letters
         # A successor takes over within twice this time, which is half of a task's lease, so `settle` finds no gap.
         self._janitor_s = min(_JANITOR_S, policy.claim_after_s / 4)
         self._janitor = queue.janitor_lock(name, self._janitor_s)
         self._is_janitor = False
         self._crowd = 1.0  # the size of the fleet, in `_LOOKING`; at least 1
-        self._outage = OutagePause(*_OUTAGE_PAUSE_S)
+        self._outage = Backoff(*_OUTAGE_PAUSE_S)
         self._active: dict[str, _ActiveAttempt] = {}
         self._attempt_ended = trio.Event()
         self._reading = trio.CancelScope()
@@ -155,11 +152,11 @@ class Consumer:
             if child.stopping.is_set():
                 await trio.sleep(_LAST_RENEWALS_S)
             else:
-                await _wait_or_stop(child, self._policy.claim_after_s / 4)
+                await _wait_or_stop(child, self._queue.next_tick_s(self._policy.claim_after_s / 4))
 
     async def tend(self, child: Child[None]) -> None:
         """The janitor, on one replica at a time: queues tasks that are due or abandoned, gives tenants turns, and
-        carries out bulk jobs. Between them it brings the index of dead letters up to date."""
+        carries out bulk jobs."""
 
         async def step() -> None:
             self._is_janitor = await self._janitor.acquire()
@@ -171,8 +168,6 @@ class Consumer:
 
         async def bulk_step() -> None:
             is_running = self._bulk is not None and self._is_janitor and await self._bulk.step()
-            if self._dead_letters is not None and self._is_janitor and not is_running:
-                await self._dead_letters.advance()
             await _wait_or_stop(child, _TEND_S if is_running or not self._is_janitor else _JOBS_S)
 
         self._begin(child)
@@ -230,7 +225,8 @@ class Consumer:
             await self._attempts.wait_started()
             await self._attempts.wait_for_place()
             if self._accepting_tasks() and not self._outage.remaining_s:
-                lease = await self._queue.take(self._name, min(_LOOK_S * self._crowd, self._policy.claim_after_s))
+                look_s = min(_LOOK_S * self._crowd, self._policy.claim_after_s)
+                lease = await self._queue.take(self._name, self._queue.next_tick_s(look_s))
         if lease is not None:
             await self._start(lease)
             if self._is_suspect(lease):
@@ -239,7 +235,7 @@ class Consumer:
 
     async def _through_outages(self, child: Child[None], step: Callable[[], Awaitable[None]]) -> None:
         """Repeat ``step`` until a request to stop. Wait while Redis is unavailable."""
-        pause = OutagePause(*_OUTAGE_PAUSE_S)
+        pause = Backoff(*_OUTAGE_PAUSE_S)
         while not child.stopping.is_set():
             if not self._accepting_tasks():
                 await _wait_or_stop(child, 0.2)
@@ -395,19 +391,17 @@ class Consumer:
     async def _end_lease(self, end: Callable[[], Awaitable[None]]) -> None:
         """End a lease. Retry during an outage as short as the restart of a supervised child. If that fails, the lease
         expires, and the task is reclaimed; nothing is lost."""
-        deadline = trio.current_time() + _END_S
-        pause_s = _OUTAGE_PAUSE_S[0]
+        pause, deadline = Backoff(*_OUTAGE_PAUSE_S), trio.current_time() + _END_S
         while True:
             try:
                 await end()
             except (LeaseLost, Unavailable) as error:
-                if isinstance(error, LeaseLost) or trio.current_time() + pause_s > deadline:
+                if isinstance(error, LeaseLost) or trio.current_time() + pause.failed() > deadline:
                     self._log.info("task.left_to_reclaim", error=repr(error))
                     return
             else:
                 return
-            await trio.sleep(pause_s)
-            pause_s *= 2
+            await trio.sleep(pause.remaining_s)
 
 
 async def _wait_or_stop(child: Child[None], seconds: float) -> None:

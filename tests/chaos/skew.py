@@ -29,7 +29,7 @@ from tests.chaos.random_world import DELETE_DELAY_S, Background, World, open_wor
 from tests.chaos.skew_work import Fleet, NewerUploads, OnlyOfTomorrow, Operator, Version
 from tests.chaos.tomorrow import FIELD, FORMAT_CODE, ROOT, build
 from tests.crash.checker import COPIES, EXAMINED, MODERATED
-from tests.service.published import FORMAT_CODES
+from tests.service.published import FORMAT_CODES, fields_of
 
 _SETTINGS = {"DRAIN__SETTLE": "1s", "DRAIN__GRACE": "10s", "SWEEP__INTERVAL": "15s"}
 _START_S, _DRAIN_S, _REST_S = 180.0, 60.0, 240.0  # generous: the machine may be busy
@@ -191,7 +191,7 @@ def _leave_to_newer(conductor: _Conductor, newer: NewerUploads, version: Version
     left = [newer.queue() for _ in range(3)]
 
     def waiting() -> dict[str, dict[str, str]]:
-        members = [json.loads(each) for each in world.client.zrange("{media_processing_queue}:delayed", 0, -1)]
+        members = [fields_of(each) for each in world.client.zrange("{media_processing_queue}:delayed", 0, -1)]
         return {each["media_id"]: each for each in members if each.get("media_id") in left}
 
     def given_up() -> bool:

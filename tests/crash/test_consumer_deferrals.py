@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -26,6 +25,7 @@ from tests.crash.test_consumer_outages import (
     until,
     working,
 )
+from tests.service.published import fields_of
 
 _DELAYED = QueueKeys(PROCESSING_QUEUE).delayed
 
@@ -70,7 +70,7 @@ async def test_a_server_that_asks_for_time_gets_it_before_the_next_attempt(redis
             async with working(consumer_of(redis, work, "only")):
                 await until(lambda: client.zcard(_DELAYED))
             ((member, due_at),) = client.zrange(_DELAYED, 0, -1, withscores=True)
-    assert json.loads(member)["attempts"] == "1"
+    assert fields_of(member)["attempts"] == "1"
     assert due_at - time.time() > 60
 
 
@@ -91,7 +91,7 @@ async def test_a_task_of_an_unknown_format_waits_for_a_newer_worker_up_to_two_mi
         async with working(consumer_of(redis, work, "only", max_attempts=3)):
             stats = await put_off(TaskQueue(redis, PROCESSING_QUEUE))
         (member,) = await delayed(redis)
-    kept = json.loads(member)
+    kept = fields_of(member)
     assert kept["attempts"] == "2"
     assert float(kept["unavailable_since"]) == pytest.approx(time.time() - waited_s, abs=5)
     assert stats.next_due is not None

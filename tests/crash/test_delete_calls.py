@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
@@ -13,6 +12,7 @@ from avion_media.common.tasks import DELETE_QUEUE
 from avion_media.items.deletion import delete, removal_id, undelete
 from tests.crash.stage import Stage, Steps, open_stages
 from tests.crash.test_deletion_wins import die, until_it_dies
+from tests.service.published import fields_of
 
 NewStage = Callable[..., Stage]
 HOUR_S = 3600.0
@@ -68,7 +68,7 @@ async def test_killed_at_every_moment(new_stage: NewStage) -> None:
         removals = stage.client.zrange(DELAYED, 0, -1)
         records = await stage.replay().records.get_many(media_ids)
         due = {removal_id(media_id, record.generation) for media_id, record in records.items()}
-        assert due <= {json.loads(each)["task_id"] for each in removals}, steps.names
+        assert due <= {fields_of(each)["task_id"] for each in removals}, steps.names
         moment += 1
     assert moment > 8, steps.names
     assert await deleted(stage, media_ids, lose=True) == {*media_ids}

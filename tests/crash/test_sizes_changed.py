@@ -40,7 +40,7 @@ async def status_of(stage: Stage) -> Status:
     items = stage.items()
     status_store, moderation = items.statuses, ModerationStatus(store)
     await stage.replay().ensure_complete()
-    statuses = StatusResolver(items, stage.replay(), moderation, UploadConfig())
+    statuses = StatusResolver(stage.replay(), moderation, UploadConfig())
     now = await statuses.resolve(stage.media_id)
     await status_store.forget(str(stage.media_id))
     assert await statuses.resolve(stage.media_id) == now

@@ -22,7 +22,7 @@ end
 _DELAYED = """
 for number = ARGV[1], ARGV[2] do
   redis.call('ZADD', KEYS[1], ARGV[3] + number,
-    string.format('{"task_id":"drop:%s%08d","media_id":"%s%08d"}', ARGV[4], number, ARGV[4], number))
+    string.format('["task_id","drop:%s%08d","media_id","%s%08d"]', ARGV[4], number, ARGV[4], number))
 end
 """
 _DEAD_LETTERS = """

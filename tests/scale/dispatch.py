@@ -246,19 +246,21 @@ async def _do_nothing(redis: Redis, name: str) -> None:
         # As the nodes do, by their constants.
         calls: list[tuple[Callable[[], Awaitable[object]], float]] = [
             (redis.ping, foundation._QUIET_PING_S),
+            (partial(redis.execute, "TIME"), foundation._QUIET_PING_S),
+            (partial(redis.execute, "HSET", "media_replicas", name, "x" * 300), gauges._POLL_S),
             (leadership.acquire, sweeper._FOLLOWER_S),
             (partial(read_fleet_statistics, redis, queues, events, gauges._POLL_S), gauges._POLL_S),
             *((each.find, node_of_events._SEAT_TTL_S) for each in seats),
         ]
         for each, every_s in calls:
-            nursery.start_soon(_repeat, each, every_s)
+            nursery.start_soon(_repeat, redis, each, every_s)
 
 
-async def _repeat(call: Callable[[], Awaitable[object]], every_s: float) -> None:
+async def _repeat(redis: Redis, call: Callable[[], Awaitable[object]], every_s: float) -> None:
     await trio.sleep(random.uniform(0, every_s))
     while True:
         await call()
-        await trio.sleep(every_s * random.uniform(0.8, 1.2))
+        await trio.sleep(redis.next_tick_s(every_s))
 
 
 def main() -> int:

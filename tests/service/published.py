@@ -154,3 +154,9 @@ def _unpack(error: grpc.RpcError, details: Any) -> None:
     found = [each for each in status.details if each.Is(details.DESCRIPTOR)]
     assert len(found) == 1, status
     found[0].Unpack(details)
+
+
+def fields_of(member: str | bytes) -> dict[str, str]:
+    """Return the fields of a delayed task."""
+    flat = json.loads(member)
+    return dict(zip(flat[::2], flat[1::2], strict=True))

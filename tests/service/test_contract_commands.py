@@ -15,7 +15,7 @@ import redis
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually
-from tests.service.published import QUEUES, encode_id, keys_of
+from tests.service.published import QUEUES, encode_id, fields_of, keys_of
 from tests.service.remote_server import RemoteServer, remote_server
 
 PREFIX = "AVION_MEDIA_"
@@ -97,7 +97,7 @@ def test_delete_makes_it_invisible_at_once_and_removes_it_after_the_delay(
     assert len(keys_of(bucket, status.media_id)) == 5
     delayed: Any = redis_client.zrange("{media_delete_queue}:delayed", 0, -1, withscores=True)
     ((member, due),) = delayed
-    task = json.loads(member)
+    task = fields_of(member)
     assert task["media_id"] == status.media_id
     assert task["task_id"]
     in_hours = (due - datetime.now(UTC).timestamp()) / 3600

@@ -19,6 +19,7 @@ from tests.service.published import (
     encode_id,
     entries,
     events_of,
+    fields_of,
     key_of,
     keys_of,
     original_key,
@@ -260,7 +261,7 @@ def test_a_task_that_only_a_newer_version_can_do_waits_for_it(
 
     def put_off() -> dict[str, str] | None:
         members: Any = redis_client.zrange(f"{{{queue}}}:delayed", 0, -1)
-        found: list[dict[str, str]] = [json.loads(each) for each in members]
+        found: list[Any] = [fields_of(each) for each in members]
         return next((each for each in found if "unavailable_since" in each), None)
 
     task = eventually(put_off, "a worker to leave it to a newer one")

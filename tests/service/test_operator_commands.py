@@ -14,6 +14,7 @@ import pytest
 import redis as redis_py
 
 from avion_media.backends.queue import QueueKeys, TaskQueue
+from avion_media.backends.queue.entries import delayed_member
 from avion_media.backends.redis import open_redis
 from avion_media.common import keys
 from avion_media.common.errors import Reason
@@ -395,7 +396,7 @@ def test_inspect_shows_what_keeps_a_remote_url_from_being_fetched(operator: Oper
     assert known["failed_at"] < known["last_use"] < known["server_paused_until"] < known["not_asked_until"]
     # Of a URL whose task waits, the task tells the server.
     waiting = "https://remote.example/c.png"
-    operator.redis.zadd(f"{{{CACHE_QUEUE}}}:delayed", {json.dumps({"task_id": "w", "remote_url": waiting}): 2e9})
+    operator.redis.zadd(f"{{{CACHE_QUEUE}}}:delayed", {delayed_member({"task_id": "w", "remote_url": waiting}): 2e9})
     assert operator.json("inspect", waiting)["remote"]["server_cause"] == "cannot connect"
 
 

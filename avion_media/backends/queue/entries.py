@@ -8,8 +8,8 @@ Besides the contract's fields an entry may carry what earlier attempts left: ``a
 ``unavailable_since`` (its objects cannot be read or written, or its format is unknown), ``once`` (the key under which
 it is unique) and ``tenant`` (on whose account it goes if it has no owner). Other services know none of these. Whatever
 they write is read without failing, within bounds: an entry beyond `MAX_FIELDS` or `MAX_BYTES` becomes a dead letter
-that is cut to them. A member of the delayed set is the same fields as one JSON object, ``task_id`` first; one of the
-backlog ends with them as a JSON array.
+that is cut to them. A member of the delayed set is the same fields as one JSON array of names and values, ``task_id``
+first; a member of the backlog ends with such an array.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from avion_media.backends.redis import Argument, as_text
+from avion_media.backends.remote import InvalidUrl, parse_remote_url
+from avion_media.common.ids import InvalidId, parse_any_id, remote_id_for
 from avion_media.common.records import CustomRecord
-from avion_media.common.tasks import QUEUES, Task
+from avion_media.common.tasks import CACHE_QUEUE, QUEUES, Task
 
 NEVER_GIVEN_UP = frozenset(name for name, queue in QUEUES.items() if not queue.gives_up)
 
@@ -64,7 +66,7 @@ class QueueKeys:
 
     @property
     def dead_letter_index(self) -> str:
-        """Sorted set: subjects and ids of the dead letters (`DeadLetterIndex`)."""
+        """Sorted set: subjects and ids of the dead letters (`find_dead_letters`)."""
         return f"{{{self.stream}}}:dlq_index"
 
     @property
@@ -166,6 +168,16 @@ class QueueEntry:
             **more,
         )
 
+    def subject_in(self, queue: str) -> str:
+        """Return the id of its media item; empty if it names none."""
+        fields = self.task.fields
+        try:
+            if queue == CACHE_QUEUE:
+                return str(remote_id_for(str(parse_remote_url(fields.get("remote_url", "")))))
+            return str(parse_any_id(fields.get("media_id", "")))
+        except (InvalidId, InvalidUrl):
+            return ""
+
     @property
     def deaths(self) -> int:
         """How many workers crashed while they had this task."""
@@ -202,8 +214,8 @@ def flatten(fields: Mapping[str, str]) -> list[Argument]:
 
 def delayed_member(fields: Mapping[str, str]) -> str:
     """The member of the delayed set for these fields: equal fields make equal members."""
-    rest = sorted((name, value) for name, value in fields.items() if name != "task_id")
-    return json.dumps({"task_id": fields["task_id"], **dict(rest)}, separators=(",", ":"))
+    ordered = sorted(fields.items(), key=lambda field: (field[0] != "task_id", field))
+    return json.dumps([part for field in ordered for part in field], separators=(",", ":"))
 
 
 def _number(fields: Mapping[str, str], name: str) -> float:
@@ -224,16 +236,15 @@ def _written_at(entry_id: str) -> float:
     return int(milliseconds) / 1000
 
 
-def _parse_waiting(member: str, _key: str) -> QueueEntry:
-    flat = json.loads(member.partition("\0")[2][WAITING_HEADER:])
+def _parse_delayed(member: str, _key: str) -> QueueEntry:
+    flat = json.loads(member)
+    if not isinstance(flat, list):
+        raise ValueError("it is not an array of fields")
     return QueueEntry.read(b"0-0", [str(part).encode() for part in flat])
 
 
-def _parse_delayed(member: str, _key: str) -> QueueEntry:
-    fields = json.loads(member)
-    if not isinstance(fields, dict):
-        raise ValueError("it is not an object with fields")
-    return QueueEntry.read(b"0-0", [str(part).encode() for pair in fields.items() for part in pair])
+def _parse_waiting(member: str, key: str) -> QueueEntry:
+    return _parse_delayed(member.partition("\0")[2][WAITING_HEADER:], key)
 
 
 _FIELDS = ("task_id", "<the contract's fields>", "traceparent", *HISTORY)

@@ -155,7 +155,7 @@ class Lease:
         await self._settle(
             scripts.DEAD_LETTER,
             (*self._keys.dispatch, *self._dedup_marker()),
-            (*self._forget(), *flatten(fields)),
+            (*self._forget(), self._entry.subject_in(self._keys.stream), *flatten(fields)),
         )
 
     def _dedup_marker(self) -> tuple[str, ...]:

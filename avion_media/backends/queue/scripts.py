@@ -13,55 +13,48 @@ from avion_media.common.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
 _MAX_DEAD_LETTERS = 100_000  # beyond this the oldest are removed: a flood of them must not fill Redis
 _FOLDER = files("avion_media.backends.queue") / "lua"
 _PRELUDE = f"""\
-local MAX_FIELDS, MAX_BYTES, MAX_DEAD_LETTERS = {MAX_FIELDS}, {MAX_BYTES}, {_MAX_DEAD_LETTERS}
-""" + (_FOLDER / "_prelude.lua").read_text()
-_DISPATCH = f"""\
-local GROUP, LANED, ALPHABET = '{CONSUMER_GROUP}', '{PROCESSING_QUEUE}', '{ALPHABET}'
+local MAX_FIELDS = {MAX_FIELDS}
+local MAX_BYTES = {MAX_BYTES}
+local MAX_DEAD_LETTERS = {_MAX_DEAD_LETTERS}
+local GROUP = '{CONSUMER_GROUP}'
+local LANED = '{PROCESSING_QUEUE}'
+local ALPHABET = '{ALPHABET}'
+local HEADER = {WAITING_HEADER}
+local UNCONFIRMED = '{UNCONFIRMED}'
 local VIDEO_CODES = ' {" ".join(str(each.code) for each in FORMATS if each.family is not Family.IMAGE)} '
-local HEADER, UNCONFIRMED = {WAITING_HEADER}, '{UNCONFIRMED}'
-""" + (_FOLDER / "_dispatch.lua").read_text()
-# A script makes all functions of its preludes each time that it runs, so these two are only where they are needed.
-_LIMITS = f"""\
 local HISTORY = {{ {", ".join(f"{name} = true" for name in HISTORY)} }}
-""" + (_FOLDER / "_limits.lua").read_text()
-_REQUEUE = (_FOLDER / "_requeue.lua").read_text()
+""" + "".join((_FOLDER / f"_{name}.lua").read_text() for name in ("prelude", "dispatch", "limits", "requeue"))
 
 
-def _load(name: str, *, takes_process: bool = False) -> Script:
-    return load_script("avion_media.backends.queue", name, _PRELUDE, takes_process=takes_process)
+def _load(name: str, *, decided_as: str = "", takes_process: bool = False) -> Script:
+    return load_script("avion_media.backends.queue", name, _PRELUDE, decided_as=decided_as, takes_process=takes_process)
 
 
-def _load_moving(name: str, *more: str, decided_as: str = "") -> Script:
-    """A script that moves tasks: its first keys are `QueueKeys.dispatch`."""
-    return load_script("avion_media.backends.queue", name, _PRELUDE, _DISPATCH, *more, decided_as=decided_as)
-
-
-ENQUEUE = _load_moving("enqueue")
-FOLLOW_UP = _load_moving("enqueue", decided_as="follow_up")
+ENQUEUE = _load("enqueue")
+FOLLOW_UP = _load("enqueue", decided_as="follow_up")
 TASK_AGES = _load("task_ages")
 CLAIM = _load("claim")
 CANCEL = _load("cancel")
-TAKE = _load_moving("take")
-ADMIT = _load_moving("admit", _LIMITS, _REQUEUE)
-RECLAIM = _load_moving("reclaim", _LIMITS, _REQUEUE)
-ADOPT = _load_moving("adopt", _LIMITS)
-SETTLE = _load_moving("settle")
-PAUSE = _load_moving("pause", _LIMITS)
-RESUME = _load_moving("resume")
+TAKE = _load("take")
+ADMIT = _load("admit")
+RECLAIM = _load("reclaim")
+ADOPT = _load("adopt")
+SETTLE = _load("settle")
+PAUSE = _load("pause")
+RESUME = _load("resume")
 BEGIN_JOB = _load("begin_job")
 ADVANCE_JOB = _load("advance_job")
 STEER_JOB = _load("steer_job")
 RENEW = _load("renew")
-COMPLETE = _load_moving("complete")
-RETRY = _load_moving("retry")
-DEFER = _load_moving("defer")
-RELEASE = _load_moving("release", _LIMITS, _REQUEUE)
-DEAD_LETTER = _load_moving("dead_letter")
-PROMOTE = _load_moving("promote", _LIMITS)
-REPLAY = _load_moving("replay", _LIMITS)
-PRUNE_INDEX = _load("prune_index")
+COMPLETE = _load("complete")
+RETRY = _load("retry")
+DEFER = _load("defer")
+RELEASE = _load("release")
+DEAD_LETTER = _load("dead_letter")
+PROMOTE = _load("promote")
+REPLAY = _load("replay")
 FIND_INDEXED = _load("find_indexed")
 DETECT_DATA_LOSS = _load("detect_data_loss", takes_process=True)
 CLEAR_DATA_LOSS = _load("clear_data_loss")
-STATS = _load_moving("stats")
+STATS = _load("stats")
 REMOVE_IDLE_CONSUMERS = _load("remove_idle_consumers")

@@ -228,6 +228,10 @@ class TaskQueue:
         found: int = await self._redis.run(scripts.RECLAIM, self._keys.dispatch, args)
         return found
 
+    def next_tick_s(self, period_s: float) -> float:
+        """See `Redis.next_tick_s`."""
+        return self._redis.next_tick_s(period_s)
+
     async def send_heartbeat(self, consumer: str) -> None:
         """Send the server a sign that this worker is alive, as a renewal and the start of an attempt are."""
         # A read of the consumer's own entries behind the last id: every server version counts it, and it returns

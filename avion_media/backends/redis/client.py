@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
@@ -30,7 +31,7 @@ from avion_media.backends.redis.directory import Availability, Directory, Locato
 from avion_media.backends.redis.node import NotWithin, RedisNode, Undo
 from avion_media.backends.redis.scripts import Script, load_script
 from avion_media.backends.redis.topology import Cluster, Single, Topology, key_slot
-from avion_media.common.concurrency import OutagePause, in_turn, results_of
+from avion_media.common.concurrency import Backoff, in_turn, results_of
 from avion_media.common.errors import Dependency, RedisFull, Unavailable
 from avion_media.common.redis_url import read_redis_url
 
@@ -75,6 +76,7 @@ class Redis:
         self.max_blocking = connections - 2  # all except the shared one and a subscription
         self._blocking = trio.Semaphore(self.max_blocking)
         self._subscribing = trio.Lock()
+        self._first_tick = random.uniform(0, 3600)
         self._subscription: Subscription | None = None
 
     @asynccontextmanager
@@ -131,6 +133,15 @@ class Redis:
         if isinstance(topology, Single) and topology.master:
             return True
         return self.state is not self and self.state.has_sentinels
+
+    def next_tick_s(self, period_s: float) -> float:
+        """Return the time until this process sends what it sends once in a period.
+
+        Loops that wait for ticks wake together, and their requests travel in one packet, which costs the server as much
+        as one request. Each process has its own ticks.
+        """
+        left_s = (self._first_tick - trio.current_time()) % period_s
+        return left_s if left_s > period_s / 10 else left_s + period_s
 
     async def ping(self) -> None:
         """Send PING to all servers. Raises `Unavailable` if one does not respond.
@@ -273,7 +284,7 @@ class Redis:
 
     async def keep_listening(self, channels: Channels) -> None:
         """Listen, and subscribe again after each outage. Never returns."""
-        pause = OutagePause()
+        pause = Backoff()
         while True:
             try:
                 subscription = await self._subscribed()

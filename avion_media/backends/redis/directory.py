@@ -25,7 +25,7 @@ from coredis.connection import TCPConnection
 from avion_media.backends.redis.connection import ANY, DIAL_PAUSE_S, RedisDialler, Reply, cause_of, send
 from avion_media.backends.redis.node import RedisNode
 from avion_media.backends.redis.topology import Cluster, Single, Topology
-from avion_media.common.concurrency import OutagePause
+from avion_media.common.concurrency import Backoff
 from avion_media.common.redis_url import Address, RedisTarget
 from avion_media.common.telemetry import OutageLog
 
@@ -53,7 +53,7 @@ class Directory:
         self._dialler = dialler
         self._topology: Topology | None = None
         self._locating = trio.Lock()
-        self._pause = OutagePause(*DIAL_PAUSE_S)
+        self._pause = Backoff(*DIAL_PAUSE_S)
         self._refreshing = False
         self._refresh_wanted = False
         self._troubles = {_NOWHERE: "not connected yet"}  # by the server's address

@@ -7,7 +7,6 @@ lock as well.
 
 from __future__ import annotations
 
-import random
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -124,7 +123,7 @@ class Seats:
     async def wait(self) -> Lock:
         """Return a seat, however long that takes, also through outages. The caller holds it."""
         while (seat := await self.find()) is None:  # noqa: ASYNC110 - the holders are other processes
-            await trio.sleep(self._ttl_s * random.uniform(0.8, 1.2))
+            await trio.sleep(self._redis.next_tick_s(self._ttl_s))
         return seat
 
     async def find(self) -> Lock | None:
@@ -137,4 +136,4 @@ class Seats:
                     if await seat.acquire():
                         return seat
                 return None
-            await trio.sleep(_OUTAGE_S * random.uniform(0.8, 1.2))
+            await trio.sleep(self._redis.next_tick_s(_OUTAGE_S))

@@ -24,7 +24,7 @@ from avion_media.backends.redis.connection import (
     cause_of,
     send,
 )
-from avion_media.common.concurrency import OutagePause, take
+from avion_media.common.concurrency import Backoff, take
 from avion_media.common.errors import MediaError
 from avion_media.common.redis_url import Address
 
@@ -58,7 +58,7 @@ class RedisNode:
         self._shared = connection
         self._process: tuple[TCPConnection | None, str] = None, UNKNOWN
         self._dialling = trio.Lock()
-        self._pause = OutagePause(*DIAL_PAUSE_S)
+        self._pause = Backoff(*DIAL_PAUSE_S)
         self._calls = trio.CapacityLimiter(_MAX_CALLS)
         self._idle: list[TCPConnection] = []
         self._closed = False

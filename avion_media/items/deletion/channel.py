@@ -13,7 +13,7 @@ from hashlib import sha256
 import trio
 
 from avion_media.backends.redis import Argument, Channels, Redis
-from avion_media.common.concurrency import OutagePause
+from avion_media.common.concurrency import Backoff
 from avion_media.common.errors import Unavailable
 from avion_media.common.tasks import DROP_DELETED
 from avion_media.items.deletion import scripts
@@ -44,7 +44,7 @@ class NoticeChannel:
         """
         disconnected_since: float | None = None
         lower_bound_ms = 0
-        pause = OutagePause()
+        pause = Backoff()
 
         def subscribed(channel: str) -> None:
             nonlocal disconnected_since
@@ -75,7 +75,7 @@ class NoticeChannel:
 
     async def write(self) -> None:
         """Write what was received to `HEARD`, through outages. Never returns. A cancel loses what is not written."""
-        pause = OutagePause()
+        pause = Backoff()
         async for first in self._received:
             batch, size_bytes = [first], len(first[0])
             while size_bytes < MAX_EVENT_BYTES and len(batch) < _WRITTEN_AT_ONCE and self._has_more():

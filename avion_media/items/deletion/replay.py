@@ -28,7 +28,7 @@ import trio
 from avion_media.backends.redis import Argument, Lock, Reply, Script
 from avion_media.common.concurrency import run_all
 from avion_media.common.errors import Dependency, Unavailable
-from avion_media.common.tasks import DELETE_QUEUE
+from avion_media.common.tasks import DELETE_QUEUE, Status
 from avion_media.common.telemetry import get_logger
 from avion_media.items.deletion import scripts
 from avion_media.items.deletion.journal import DeletionJournal, JournalEntry, key_at
@@ -36,7 +36,7 @@ from avion_media.items.deletion.names import NamedMedia
 from avion_media.items.deletion.records import BUCKETS, DeletionRecords, Mark, complete_key, completeness_of, removal_id
 from avion_media.items.item import Items
 from avion_media.items.private.revocations import LOOK_UP, Revocation, Revocations, revocation_key
-from avion_media.items.state.status_store import deletion_key
+from avion_media.items.state.status_store import deletion_key, effective_status, status_key
 
 _LOCK = "media_deletion_replay"  # one replica replays, the others wait
 _LOCK_TTL_S = 20.0
@@ -90,7 +90,14 @@ class JournalReplay:
         Raises `Unavailable` after a second without a reply; with `Dependency.DELETIONS` if Redis has lost records,
         the journal names the media item, and `run` has not restored its record within seconds.
         """
-        return await self._restored(lambda: self._look_up(media_id))
+        is_deleted, _ = await self._restored(lambda: self._look_up(media_id))
+        return is_deleted
+
+    async def status(self, media_id: str) -> Status | None:
+        """Return the stored status of a media item; DELETED if it is deleted, None if there is none. In one request.
+        Raises as `is_deleted`."""
+        is_deleted, written = await self._restored(lambda: self._look_up(media_id, status_key(media_id)))
+        return effective_status(media_id, written, is_deleted=is_deleted)
 
     async def look_up_private(self, media_id: str, tag: str) -> tuple[bool, Revocation]:
         """Return whether a private media item is deleted, and what is revoked of it: for all, and for this tag of an
@@ -111,14 +118,15 @@ class JournalReplay:
             raise Unavailable(Dependency.DELETIONS, "their journal is being replayed", _RETRY_AFTER_S)
         return found
 
-    async def _look_up(self, media_id: str) -> bool | None:
-        """Return whether a media item is deleted; None if its record may be lost."""
-        keys = (deletion_key(media_id), completeness_of(media_id))
-        state, is_complete, began = await self._redis.run(scripts.LOOK_UP, keys, within_s=_LOOKUP_S)
+    async def _look_up(self, media_id: str, *status: str) -> tuple[bool, bytes] | None:
+        """Return whether a media item is deleted, and what the key of its status has, if it is given; None if the
+        deletion record may be lost."""
+        keys = (deletion_key(media_id), completeness_of(media_id), *status)
+        state, is_complete, began, written = await self._redis.run(scripts.LOOK_UP, keys, within_s=_LOOKUP_S)
         if state or is_complete:
-            return state not in (b"", b"undeleted")
+            return state not in (b"", b"undeleted"), written
         if self._named is not None and began.decode() in self._named.replays and media_id.encode() not in self._named:
-            return False
+            return False, written
         return None
 
     async def _look_up_private(self, media_id: str, tag: str) -> tuple[bool, Revocation] | None:

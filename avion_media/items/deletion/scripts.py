@@ -15,7 +15,7 @@ def _load(name: str, *, takes_process: bool = False) -> Script:
 
 NOW = _load("now")
 READ = _load("read")
-LOOK_UP = load_script("avion_media.items.deletion", "look_up", takes_process=True)
+LOOK_UP = _load("look_up", takes_process=True)
 MARK = _load("mark")
 WRITE_HEARD = _load("write_heard")
 BEGIN_REMOVAL = _load("begin_removal", takes_process=True)

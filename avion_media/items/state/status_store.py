@@ -90,7 +90,9 @@ class StatusStore:
             both = [key for each in group for key in (each, deletion_key(names[each]))]
             replies = await self._redis.run(_READ_STATUSES, both)
             for key, (written, state) in zip(group, replies, strict=True):
-                found[names[key]] = _effective_status(names[key], written, b"" if despite_deletion else state)
+                found[names[key]] = effective_status(
+                    names[key], written, is_deleted=not despite_deletion and _is_deleted(state.decode())
+                )
         return found
 
     async def put(self, status: Status, ttl_s: float, *, over: Reason | str | None = ANY_FAILURE) -> bool:
@@ -144,9 +146,9 @@ def _write(status: Status) -> str:
     return f"{code} {facts.format.name} {numbers} {facts.blurhash} {sha256} {names} {shown} {more}"
 
 
-def _effective_status(media_id: str, written: bytes, deletion_state: bytes) -> Status | None:
+def effective_status(media_id: str, written: bytes, *, is_deleted: bool) -> Status | None:
     """Return the status that applies; ``written`` is empty if none is stored."""
-    if _is_deleted(deletion_state.decode()):
+    if is_deleted:
         return Status(media_id, State.DELETED)
     return STATUS.read_or_skip(written, status_key(media_id)) if written else None
 

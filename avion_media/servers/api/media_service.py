@@ -96,7 +96,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         self._enabled = runtime.config.enabled_formats()
         self._guard = guard_of(runtime.config.remote)
         upload = runtime.config.upload
-        self._statuses = StatusResolver(runtime.items, runtime.replay, runtime.moderation.status, upload)
+        self._statuses = StatusResolver(runtime.replay, runtime.moderation.status, upload)
         self.watchers = Watchers()
         self._pending = PendingUploads(upload.max_pending, upload.url_ttl)
         self._resumable = ResumableUploads(runtime.store, upload)

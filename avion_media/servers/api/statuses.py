@@ -18,10 +18,9 @@ from avion_media.common.clock import utc_now
 from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.media import sizes_of
-from avion_media.common.resources import Deletions
 from avion_media.common.tasks import State, Status
 from avion_media.common.telemetry import get_logger
-from avion_media.items.item import Items
+from avion_media.items.deletion import JournalReplay
 from avion_media.items.moderation import ModerationStatus
 from avion_media.items.state.status_store import status_channel, status_channels
 from avion_media.media.settings import UploadConfig
@@ -42,21 +41,19 @@ class UnknownMedium(MediaError):
 class StatusResolver:
     """Resolves ids to statuses. Raises `Unavailable` while the store or Redis is unavailable."""
 
-    def __init__(self, items: Items, deletions: Deletions, moderation: ModerationStatus, upload: UploadConfig) -> None:
-        self._items = items
-        self._deletions = deletions
+    def __init__(self, replay: JournalReplay, moderation: ModerationStatus, upload: UploadConfig) -> None:
+        self._replay = replay
         self._moderation = moderation
         self._url_ttl = timedelta(seconds=upload.url_ttl)
         self._multipart_ttl = timedelta(seconds=upload.multipart_ttl)
 
     async def resolve(self, any_id: AnyId, now: datetime | None = None) -> Status:
         """Return the status of one media item, or raise `UnknownMedium`."""
-        known = await self._items.statuses.get(str(any_id))
-        if (known is None or known.state is not State.DELETED) and await self._deletions.is_deleted(str(any_id)):
-            known = Status(str(any_id), State.DELETED)
+        known = await self._replay.status(str(any_id))
         if known is not None:
             return known
-        info = await self._items.original(any_id)
+        items = self._replay.items
+        info = await items.original(any_id)
         if info is not None and not await self._moderation.is_blocked_despite_objects(str(any_id)):
             return self._ready(any_id, info)
         moderated = await self._moderation.status(any_id)
@@ -64,7 +61,7 @@ class StatusResolver:
             return moderated
         if isinstance(any_id, MediaId) and (
             self.url_lives(any_id, now)
-            or await self._items.upload(any_id) is not None
+            or await items.upload(any_id) is not None
             or await self._is_uploaded_in_parts(any_id, now)
         ):
             return Status(str(any_id), State.PENDING_UPLOAD)
@@ -82,7 +79,7 @@ class StatusResolver:
         """Return whether there is an upload in parts that was neither completed nor aborted."""
         if not self._lives(media_id, self._multipart_ttl, now):
             return False
-        return await self._items.store.get().multipart.is_unfinished(keys.incoming(media_id))
+        return await self._replay.items.store.get().multipart.is_unfinished(keys.incoming(media_id))
 
     def valid_for_s(self, any_id: AnyId, status: Status, now: datetime | None = None) -> float:
         """Return for how many seconds a status is valid without another event. A pending upload ends with its URL, or
@@ -94,7 +91,7 @@ class StatusResolver:
 
     def _ready(self, any_id: AnyId, info: ObjectInfo) -> Status:
         facts = stored_facts(info)
-        thumbnails = keys.origin_paths(any_id, sizes_of(facts, self._items.sizes))
+        thumbnails = keys.origin_paths(any_id, sizes_of(facts, self._replay.items.sizes))
         return Status(str(any_id), State.READY, facts=facts, thumbnails=thumbnails)
 
 

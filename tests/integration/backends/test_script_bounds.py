@@ -90,7 +90,7 @@ for number = first, last do
   redis.call('ZADD', tenants, 1, 'image/o' .. number, 0, 'image/without' .. number, 4e15 + 1, 'image/rests' .. number,
     8e15 + 1, 'image/drained' .. number)
   redis.call('HSET', state, 'parked:image/rests' .. number, now + 1000)
-  redis.call('ZADD', delayed, now, '{"media_id":"' .. ARGV[4] .. '","task_id":"d' .. number .. '"}')
+  redis.call('ZADD', delayed, now, '["media_id","' .. ARGV[4] .. '","task_id","d' .. number .. '"]')
   redis.call('HSET', state, 'entry:9-' .. number, 'image/o' .. number)
   redis.call('XADD', dead, number .. '-1', 'media_id', 'm', 'error', 'internal: x')
   redis.call('ZADD', index, 0, 'm\\0' .. number .. '-1', 0, 'gone\\0' .. number .. '-2')
@@ -169,9 +169,6 @@ class World:
 
     async def find_indexed(self) -> None:
         await self.redis.run(scripts.FIND_INDEXED, (KEYS.dead_letter_index,), (500, "", "m", "gone", *IDS[:498]))
-
-    async def prune(self) -> None:
-        await self.redis.run(scripts.PRUNE_INDEX, (KEYS.dead_letter_index, KEYS.dead_letters), (500,))
 
     async def mark(self) -> None:
         self.other.delete(*map(deletion_key, IDS))
@@ -274,7 +271,6 @@ CASES: dict[str, Case] = {
     "queue/find_indexed": World.find_indexed,
     "queue/pause": lambda world: world.remote.pause(),
     "queue/promote": lambda world: world.queue.promote(),
-    "queue/prune_index": World.prune,
     "queue/reclaim": lambda world: world.remote.reclaim("w", idle_s=0.0),
     "queue/release": ending("release"),
     "queue/remove_idle_consumers": lambda world: world.queue.remove_idle_consumers(0.0),

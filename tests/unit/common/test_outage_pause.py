@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import trio
 
-from avion_media.common.concurrency import OutagePause
+from avion_media.common.concurrency import Backoff
 
 
 async def test_it_grows_to_its_bound_and_ends_with_a_success(autojump_clock: object) -> None:
-    pause = OutagePause(0.2, 1.0)
+    pause = Backoff(0.2, 1.0)
     assert pause.remaining_s == 0
     pauses = []
     for _ in range(5):
@@ -24,7 +24,7 @@ async def test_it_grows_to_its_bound_and_ends_with_a_success(autojump_clock: obj
 
 
 async def test_tries_under_way_when_it_began_do_not_prolong_it(autojump_clock: object) -> None:
-    pause = OutagePause(0.2, 5.0)
+    pause = Backoff(0.2, 5.0)
     pause.failed()
     before = pause.remaining_s
     pause.failed()

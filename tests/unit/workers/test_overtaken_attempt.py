@@ -80,6 +80,9 @@ class FakeQueue:
             await trio.sleep(block_s)
         return cast("Lease | None", given)
 
+    def next_tick_s(self, period_s: float) -> float:
+        return period_s
+
     async def send_heartbeat(self, _consumer: str) -> None:
         self.last_heartbeat = trio.current_time()
 

@@ -13,7 +13,8 @@ local RUNWAY = 8 -- undelivered entries: enough for readers that take one each a
 -- turn; or it rests, because it is parked or at its cap; or it is drained: it has no waiting task, but may add one before then.
 local READY, RESTING, DRAINED, NEVER = 0, 4e15, 8e15, 9e15
 local IMAGE_LANE, VIDEO_LANE, MOST_TURNS = 0, 1e13, 1e12
-local MOST_EMPTY = 100 -- tenants without tasks that one script removes
+local MOST_EMPTY = 100 -- tenants without tasks, and members of the index without a dead letter, that one script removes
+local MOST_STALE = 1000 -- such members, beside as many as there are dead letters
 
 local CONFIRM_MS = 1000 -- for a worker to confirm the start of an attempt; then another worker may take the entry
 local CLOCK_MS = 10 -- two readings of the clock within this time can be in either order
@@ -160,6 +161,24 @@ local function value_of(fields, name)
   end
 end
 
+-- Append a dead letter, and write it into the index under its subject: see task_scan.py. A dead letter that is replayed, dropped
+-- or trimmed leaves its member behind; some members are looked at whenever there are too many.
+local function append_dead_letter(fields, subject)
+  local id, index = append(dead_letters, fields, MAX_DEAD_LETTERS), dead_letters .. '_index'
+  if subject and subject ~= '' then
+    redis.call('ZADD', index, 0, subject .. '\0' .. id)
+  end
+  if redis.call('ZCARD', index) <= 2 * redis.call('XLEN', dead_letters) + MOST_STALE then
+    return
+  end
+  for _, member in ipairs(redis.call('ZRANDMEMBER', index, MOST_EMPTY)) do
+    local letter = string.match(member, '%z(.*)$')
+    if #redis.call('XRANGE', dead_letters, letter, letter) == 0 then
+      redis.call('ZREM', index, member)
+    end
+  end
+end
+
 -- Write id and time into an entry before it leaves its place in the stream.
 local function keep_origin(fields, entry_id)
   if (value_of(fields, 'task_id') or '') == '' then
@@ -292,15 +311,18 @@ local function next_turn()
   return tenant, turn
 end
 
--- Move tasks from the backlog to the runway, each tenant in its turn. What a call leaves is done by later ones.
+-- Move tasks from the backlog to the runway, each tenant in its turn. What a call leaves is done by later ones. A caller that
+-- knows the next turn gives the tenant and its time.
 local removed = 0
-local function dispatch()
+local function dispatch(tenant, turn)
   if settings().paused then
     return
   end
   local room
   while room ~= 0 do
-    local tenant, turn = next_turn()
+    if not tenant then
+      tenant, turn = next_turn()
+    end
     if not tenant then
       return
     end
@@ -330,6 +352,7 @@ local function dispatch()
       removed = removed + 1
       room = removed < MOST_EMPTY and room or 0
     end
+    tenant = nil
   end
 end
 

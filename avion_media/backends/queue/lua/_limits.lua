@@ -37,7 +37,7 @@ local function truncated(fields)
 end
 
 -- Make a dead letter of an entry that cannot be a task: truncated, with the reason.
-local function dead_letter_malformed(dead_letters, fields, why)
+local function dead_letter_malformed(fields, why)
   local given_up = truncated(fields)
   for name, value in pairs({
     error = 'malformed_task: ' .. why, attempts = '0', failed_at = seconds(now_s()),
@@ -45,7 +45,7 @@ local function dead_letter_malformed(dead_letters, fields, why)
     given_up[#given_up + 1] = name
     given_up[#given_up + 1] = value
   end
-  append(dead_letters, given_up, MAX_DEAD_LETTERS)
+  append_dead_letter(given_up, value_of(given_up, 'media_id'))
 end
 
 -- Move an entry that no worker may have now to its tenant's backlog. One that cannot be a task becomes a dead letter.
@@ -53,7 +53,7 @@ local function move_to_backlog(id, fields)
   local why = excess_of_any(fields)
   remove(id)
   if why then
-    dead_letter_malformed(dead_letters, fields, why)
+    dead_letter_malformed(fields, why)
   else
     keep_origin(fields, id)
     wait_in_line(fields)

@@ -5,26 +5,6 @@
 -- Returns {deliveries, workers that crashed with the task, who has cancelled it or ''}, otherwise nil: the entry is a dead
 -- letter, waits for its turn, or another worker has it.
 
--- Return the operator who cancelled the task of an entry that a consumer has just received ('' if none did), if the consumer
--- may work on it. If not, move the entry to the backlog or to the dead letters. An entry that another service added is not
--- counted yet.
-local function admit(id, fields)
-  local found = redis.call('HMGET', state, 'entry:' .. id, 'cancelled:' .. (value_of(fields, 'task_id') or id))
-  local cancelled_by = found[2] or ''
-  if found[1] then
-    return cancelled_by
-  end
-  if not settings().paused and not excess_of_any(fields) then
-    local tenant = tenant_of(fields)
-    if phase_of(tenant) ~= RESTING and not has_no_slot(tenant) then
-      note_running(id, tenant)
-      return cancelled_by
-    end
-  end
-  move_to_backlog(id, fields)
-  return nil
-end
-
 if not owns(queue, GROUP, ARGV[2], UNCONFIRMED, 1) then
   return nil
 end
@@ -32,19 +12,42 @@ local function claim(deliveries)
   return redis.call('XCLAIM', queue, GROUP, ARGV[1], 0, ARGV[2], 'RETRYCOUNT', deliveries)[1]
 end
 
-local entry, confirmed = claim(1), nil
-if entry then
-  local cancelled_by = admit(ARGV[2], entry[2])
-  if cancelled_by then
-    local crashed, crashes = still_dead(entry[2])
-    local runs_alone = crashes >= tonumber(ARGV[3])
-    if runs_alone then
-      claim(0)
-    end
-    confirmed = { runs_alone and 0 or 1, crashed, cancelled_by }
+-- Whether a worker may begin with an entry. One that another service added is not counted yet.
+local function is_admitted(id, fields, account)
+  if account then
+    return true
   end
-else
-  remove(ARGV[2])
+  if settings().paused or excess_of_any(fields) then
+    return false
+  end
+  local tenant = tenant_of(fields)
+  if phase_of(tenant) == RESTING or has_no_slot(tenant) then
+    return false
+  end
+  note_running(id, tenant)
+  return true
 end
-dispatch()
+
+local id, confirmed = ARGV[2], nil
+local entry = claim(1)
+local fields = entry and entry[2]
+local found = entry and redis.call('HMGET', state, 'entry:' .. id, 'cancelled:' .. (value_of(fields, 'task_id') or id))
+if entry and is_admitted(id, fields, found[1]) then
+  local crashed, crashes = still_dead(fields)
+  local runs_alone = crashes >= tonumber(ARGV[3])
+  if runs_alone then
+    claim(0)
+  end
+  confirmed = { runs_alone and 0 or 1, crashed, found[2] or '' }
+end
+local tenant, turn = next_turn()
+if confirmed and not tenant then
+  return confirmed
+end
+if not entry then
+  remove(id)
+elseif not confirmed then
+  move_to_backlog(id, fields)
+end
+dispatch(confirmed and tenant, turn)
 return confirmed

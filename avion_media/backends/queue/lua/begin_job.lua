@@ -1,8 +1,8 @@
 -- Begin a bulk job, unless one of its kind is running or paused.
 -- KEYS: job, its items, the items that were written for it   ARGV: field, value, …
 -- Returns whether it was begun.
-local state = redis.call('HGET', KEYS[1], 'state')
-if state == 'running' or state == 'paused' then
+local was = redis.call('HGET', KEYS[1], 'state')
+if was == 'running' or was == 'paused' then
   redis.call('UNLINK', KEYS[3])
   return 0
 end

@@ -5,7 +5,8 @@ if not owns(queue, ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
   return 0
 end
 expire_dedup(KEYS[5], ARGV[5], ARGV[6])
-if remove(ARGV[2], ARGV[5]) then
-  dispatch()
+if not remove(ARGV[2], ARGV[5]) then
+  return 1
 end
+dispatch()
 return 1

@@ -1,15 +1,16 @@
 -- Move an entry to the dead letters.
 -- KEYS: queue, state, waiting, tenants [, dedup marker]
--- ARGV: group, id, consumer, deliveries, task id, how long its dedup marker stays in ms, field, value, …
+-- ARGV: group, id, consumer, deliveries, task id, how long its dedup marker stays in ms, subject or '', field, value, …
 if not owns(queue, ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
   return 0
 end
-local entry = arguments_from(7)
+local entry = arguments_from(8)
 entry[#entry + 1] = 'failed_at'
 entry[#entry + 1] = seconds(now_s())
-append(dead_letters, entry, MAX_DEAD_LETTERS)
+append_dead_letter(entry, ARGV[7])
 expire_dedup(KEYS[5], ARGV[5], ARGV[6])
-if remove(ARGV[2], ARGV[5]) then
-  dispatch()
+if not remove(ARGV[2], ARGV[5]) then
+  return 1
 end
+dispatch()
 return 1

@@ -3,26 +3,22 @@
 -- KEYS: queue, state, waiting, tenants, delayed   ARGV: most of them at once
 -- Returns how many members left the delayed set.
 
--- The fields of a member as a flat list.
-local function read(member)
-  local entry, task = {}, cjson.decode(member)
-  for name, value in pairs(task) do
-    if type(name) == 'string' and (type(value) == 'string' or type(value) == 'number') then
-      entry[#entry + 1] = name
-      entry[#entry + 1] = type(value) == 'number' and string.format('%.17g', value) or value
-    end
+local function is_entry(decoded)
+  local is_flat = type(decoded) == 'table' and #decoded > 0 and #decoded % 2 == 0
+  for _, part in ipairs(is_flat and decoded or {}) do
+    is_flat = is_flat and type(part) == 'string'
   end
-  return entry
+  return is_flat
 end
 
 local due = redis.call('ZRANGE', KEYS[5], '-inf', seconds(now_s()), 'BYSCORE', 'LIMIT', 0, ARGV[1])
 for _, member in ipairs(due) do
-  local readable, entry = pcall(read, member)
-  local why = not (readable and #entry > 0) and 'not a JSON object with fields' or excess_of_any(entry)
+  local _, entry = pcall(cjson.decode, member)
+  local why = not is_entry(entry) and 'not a JSON array of fields' or excess_of_any(entry)
   if not why then
     add(entry)
   else
-    dead_letter_malformed(dead_letters, readable and #entry > 0 and entry or { 'member', member }, why)
+    dead_letter_malformed(is_entry(entry) and entry or { 'member', member }, why)
   end
   redis.call('ZREM', KEYS[5], member)
 end

@@ -22,11 +22,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from avion_media.backends.queue import MAX_DEATHS, QueueKeys, scripts
-from avion_media.backends.queue.entries import WAITING_HEADER
+from avion_media.backends.queue.entries import WAITING_HEADER, delayed_member
 from avion_media.backends.redis import Script
 from avion_media.common.formats import JPEG, MP4
 from avion_media.common.ids import new_media_id
 from avion_media.common.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
+from tests.service.published import fields_of
 
 KEYS = QueueKeys(PROCESSING_QUEUE)
 RUNWAY, RESTING, DRAINED = 8, 4e15, 8e15
@@ -155,10 +156,7 @@ class DispatchMachine(RuleBasedStateMachine):
 
     def digest_of(self, script: Script) -> str:
         if script not in self.digests:
-            source = script.source
-            if self.broken:
-                assert BREAKS[self.broken][0] in source
-                source = source.replace(*BREAKS[self.broken])
+            source = script.source.replace(*BREAKS[self.broken]) if self.broken else script.source
             self.digests[script] = self.client.script_load(source)
         return self.digests[script]
 
@@ -184,7 +182,7 @@ class DispatchMachine(RuleBasedStateMachine):
             if text:
                 flat = json.loads(text[WAITING_HEADER:])
                 waiting[tenant].append(dict(zip(flat[::2], flat[1::2], strict=True)))
-        ended = [json.loads(each)["task_id"] for each in delayed] + [fields["task_id"] for _, fields in dead]
+        ended = [fields_of(each)["task_id"] for each in delayed] + [fields["task_id"] for _, fields in dead]
         return first and first[0], Snapshot(
             dict(stream), dict(waiting), dict(turns), state, ended, group["pending"], group["last-delivered-id"]
         )
@@ -270,13 +268,13 @@ class DispatchMachine(RuleBasedStateMachine):
                 assert self.run_script(scripts.COMPLETE, *fence, task["task_id"], 0)
                 self.alive.remove(task["task_id"])
             case "retry":
-                assert self.run_script(scripts.RETRY, *fence, 0, json.dumps(task), keys=(KEYS.delayed,))
+                assert self.run_script(scripts.RETRY, *fence, 0, delayed_member(task), keys=(KEYS.delayed,))
             case "defer":
                 assert self.run_script(scripts.DEFER, *fence, 1000, *flat)
             case "release":
                 assert self.run_script(scripts.RELEASE, *fence)
             case "dead letter":
-                assert self.run_script(scripts.DEAD_LETTER, *fence, task["task_id"], 0, *flat)
+                assert self.run_script(scripts.DEAD_LETTER, *fence, task["task_id"], 0, task["media_id"], *flat)
             case "die":
                 self.client.xclaim(KEYS.stream, CONSUMER_GROUP, "c", 0, [entry_id], idle=90_000, justid=True)
                 self.client.hset(KEYS.state, "since", 1)  # else the owner might only have been cut off
@@ -371,4 +369,6 @@ class DispatchMachine(RuleBasedStateMachine):
 
 def machine_of(url: str, broken: str = "") -> type[DispatchMachine]:
     """The machine on the Redis at ``url``."""
+    loaded = [each.source for each in vars(scripts).values() if isinstance(each, Script)]
+    assert not broken or any(BREAKS[broken][0] in each for each in loaded)
     return type("Machine", (DispatchMachine,), {"url": url, "broken": broken})

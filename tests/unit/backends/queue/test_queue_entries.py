@@ -39,8 +39,8 @@ def test_any_entry_can_be_read(entry_id: bytes, pairs: list[tuple[bytes, bytes]]
 )
 def test_history_survives_the_way_through_the_delayed_set(task: Task, attempts: int, dead: str, error: str) -> None:
     first = QueueEntry("1700000000000-0", task, crashed_workers=dead, first_seen=1_700_000_000.125, once="k", replays=2)
-    fields = json.loads(delayed_member(first.to_fields(attempts=attempts, error=error)))
-    again = QueueEntry.read(b"1800000000000-0", encoded(fields))
+    flat = json.loads(delayed_member(first.to_fields(attempts=attempts, error=error)))
+    again = QueueEntry.read(b"1800000000000-0", [part.encode(errors="replace") for part in flat])
     assert again.task == task
     assert (again.attempts, again.crashed_workers, again.error) == (attempts, dead, error)
     assert (again.first_seen, again.once, again.replays) == (1_700_000_000.125, "k", 2)
@@ -49,7 +49,7 @@ def test_history_survives_the_way_through_the_delayed_set(task: Task, attempts: 
 def test_equal_tasks_are_one_member_whatever_the_order_of_fields() -> None:
     one = delayed_member({"task_id": "t", "a": "1", "b": "2"})
     assert one == delayed_member({"b": "2", "a": "1", "task_id": "t"})
-    assert one.startswith('{"task_id":"t"')
+    assert one.startswith('["task_id","t"')
 
 
 def test_a_task_is_written_with_its_id_first() -> None:

@@ -14,9 +14,8 @@ from avion_media.backends.redis import RedisRefused
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.formats import BY_NAME
 from avion_media.common.ids import new_media_id
-from avion_media.common.resources import Deletions
 from avion_media.common.tasks import State, Status
-from avion_media.items.item import Items
+from avion_media.items.deletion import JournalReplay
 from avion_media.items.moderation import ModerationStatus
 from avion_media.media.settings import UploadConfig
 from avion_media.servers.api.statuses import Notifier, StatusResolver, Watchers
@@ -121,8 +120,7 @@ async def test_neither_an_outage_nor_a_refusal_ends_the_looking(autojump_clock: 
 
 
 def test_only_a_pending_upload_ends_by_itself() -> None:
-    deletions, moderation = cast("Deletions", None), cast("ModerationStatus", None)
-    statuses = StatusResolver(cast("Items", None), deletions, moderation, UploadConfig())
+    statuses = StatusResolver(cast("JournalReplay", None), cast("ModerationStatus", None), UploadConfig())
     now = datetime(2026, 1, 1, tzinfo=UTC)
     media_id = new_media_id(BY_NAME["jpeg"], int(now.timestamp() * 1000))
     assert statuses.valid_for_s(media_id, PROCESSING, now) == float("inf")

@@ -10,8 +10,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from deflate import crc32
-
 from mediascrub.credentials import find_credentials
 from mediascrub.errors import corrupt
 from mediascrub.exif import ExifFacts, minimal_exif, read_exif
@@ -170,6 +168,8 @@ def _profile(payload: memoryview) -> bytes:
 
 def make_chunk(kind: bytes, *parts: bytes | memoryview) -> bytes:
     """Return a chunk with its length and checksum."""
+    from deflate import crc32  # here, because only this needs the native library: other files are read without it
+
     checksum = crc32(kind)
     for part in parts:
         checksum = crc32(part, checksum)

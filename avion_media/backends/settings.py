@@ -69,9 +69,7 @@ class S3Config(Section):
         description="Upload URLs sign a condition that no server-side copy meets, so that no client can read other"
         " objects through its URL; `false` only for a store that refuses the header",
     )
-    bucket: str = Field(
-        "avion-media", pattern=r"^[A-Za-z0-9][\w.-]{1,61}[A-Za-z0-9]$", description="Name of the bucket"
-    )
+    bucket: str = Field("avion-media", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="Name of the bucket")
     region: str = Field(
         "us-east-1", pattern="^[A-Za-z0-9-]+$", description="Region of the bucket, which is a part of each signature"
     )

@@ -69,6 +69,9 @@ OF_WHEELS: Final[dict[str, tuple[str, str, Callable[[], str]]]] = {
     "Little CMS": ("pillow", "PIL.ImageCms", _pillow("littlecms2")),
     "libheif": ("pillow-heif", "pillow_heif", lambda: str(import_module("pillow_heif").libheif_info()["libheif"])),
     "libdeflate": ("deflate", "deflate", str),
+    "BlurHash": ("blurhash-rs", "blurhash_rs", str),
+    "NumPy": ("numpy", "numpy", str),
+    "PDQ": ("pdqhash", "pdqhash", str),
 }
 """Those of wheels: distribution, module, and what reads the version."""
 _OF_ONE_FORMAT: Final = {"libavif": "avif", "libheif": "heic"}

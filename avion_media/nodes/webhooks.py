@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 
 import trio
@@ -47,7 +48,7 @@ def webhooks(runtime: Runtime, config: ServerSettings) -> Supervisor:
         Worker("events", partial(_queue_events, runtime, sender, config.webhooks.max_waiting), grace_s=1.0),
         Worker("endpoints", partial(_watch, files), grace_s=1.0),
     ]
-    limits = {"max_age_s": MAX_AGE_S, "max_backoff_s": MAX_BACKOFF_S}
+    limits = {"max_age_s": MAX_AGE_S, "max_backoff_s": MAX_BACKOFF_S, "max_deferral_s": math.inf}
     return consumers.subtree(
         runtime,
         "webhooks",

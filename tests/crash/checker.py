@@ -10,7 +10,7 @@ import hashlib
 import http.client
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,16 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 SIZES = ("small", "medium", "large")
+_OTHER_QUEUES = ("media_webhook_queue", "media_purge_queue")
 _FINAL = {"READY", "FAILED", "DELETED"}
 JOURNAL = "journal/deletions/"
 OWNER = "owner/crash/"  # the owner of all uploads
 COPIES = ("sha256/", "size/")  # the index of originals by content
 HOST = "host/127.0.0.1/"  # the host of all remote media
-SECRET = "secret/upload-ids"
+SECRETS = "secret/"
+SECRET = f"{SECRETS}upload-ids"
+TOKEN_KEYS = f"{SECRETS}media-tokens"
+HOST_BLOCKS, REVOCATIONS = "moderation/hosts/", "private/"
 BLOCKS = "moderation/blocked/"
 OWN_ENTRIES, QUARANTINE = "blocklist/own/", "quarantine/"
 MODERATED = ("moderation/", OWN_ENTRIES, QUARANTINE)
@@ -58,7 +62,8 @@ class Entry:
     """One media item of the ledger: accepted, and perhaps deleted or blocked.
 
     ``notice_id``, ``due``: the notice of its deletion, and when its removal is due (Unix seconds). ``copies``: media
-    items that must be blocked with it. ``acknowledged``: BlockMedia or DeleteMedia has returned.
+    items that must be blocked with it. ``acknowledged``: the call for it has returned. ``end``, of work that is no
+    media item, returns what is wrong at its end, and None before it.
     """
 
     media_id: str
@@ -67,6 +72,7 @@ class Entry:
     due: float = 0.0
     copies: tuple[str, ...] = ()
     acknowledged: bool = False
+    end: Callable[[], list[str] | None] | None = None
 
 
 Ledger = dict[str, Entry]
@@ -95,6 +101,8 @@ class Checker:
     def observe(self, media_id: str) -> bool:
         """Check one media item during the work. Return whether it has ended and all queues are empty."""
         state, entry = self._state(media_id), self.ledger[media_id]
+        if entry.end is not None:
+            return entry.end() is not None and not self.unfinished()
         if entry.notice_id:
             self._observe_deletion(entry)
         if entry.acknowledged and entry.expected.state == "DELETED" and self._state(media_id) != "DELETED":
@@ -125,10 +133,14 @@ class Checker:
         return at_rest and all(statuses == {451} for statuses in found.values())
 
     def _statuses_at_origin(self, media_id: str) -> set[int]:
-        """Return the HTTP statuses of the original and the thumbnails; 0 while the origin is starting or stopping."""
+        """Return the HTTP statuses of the original and the thumbnails, as `statuses` does."""
+        return self.statuses(f"/media/{media_id}", *(f"/thumbnail/{size}/{media_id}" for size in SIZES))
+
+    def statuses(self, *paths: str) -> set[int]:
+        """Return the HTTP statuses of paths at the origin; 0 while it is starting or stopping."""
         connection, found = http.client.HTTPConnection(self.origin, timeout=20), set()
         try:
-            for path in (f"/media/{media_id}", *(f"/thumbnail/{size}/{media_id}" for size in SIZES)):
+            for path in paths:
                 connection.request("GET", path)
                 response = connection.getresponse()
                 response.read()
@@ -148,7 +160,7 @@ class Checker:
 
     def unfinished(self) -> dict[str, int]:
         """Return the number of tasks anywhere, and of notices that were not acknowledged."""
-        left = unfinished(self.client)
+        left = unfinished(self.client, (*QUEUES, *_OTHER_QUEUES))
         if self.client.exists(_NOTICES):
             rows = self.client.xrange(_NOTICES, "-", "+")
             waiting = sum(not self._is_handled(entry_id) for entry_id, _ in rows[-1:])
@@ -181,19 +193,20 @@ class Checker:
 
     def block_state(self, media_id: str) -> str:
         """Return the state of a block; empty if there is none."""
+        record = self.read(f"{BLOCKS}{media_id}")
+        return "" if record is None else str(json.loads(record)["state"])
+
+    def read(self, key: str) -> bytes | None:
+        """Return the bytes of an object; None if it does not exist."""
         try:
-            record = self.s3.get_object(Bucket=self.bucket, Key=f"{BLOCKS}{media_id}")["Body"].read()
+            return self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
         except self.s3.exceptions.NoSuchKey:
-            return ""
-        return str(json.loads(record)["state"])
+            return None
 
     def digest(self, key: str) -> str | None:
         """Return the SHA-256 of an object; None if it does not exist."""
-        try:
-            body = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
-        except self.s3.exceptions.NoSuchKey:
-            return None
-        return hashlib.sha256(body).hexdigest()
+        body = self.read(key)
+        return None if body is None else hashlib.sha256(body).hexdigest()
 
     def objects(self, media_id: str) -> dict[str, str]:
         """Return the digests of a media item's objects, by role."""
@@ -207,6 +220,11 @@ class Checker:
 
     def _wrong_with(self, entry: Entry) -> list[str]:
         media_id, expected = entry.media_id, entry.expected
+        if entry.end is not None:
+            wrong = entry.end()
+            if wrong == []:
+                entry.end = list  # later looks would need its processes
+            return [f"{media_id}: {each}" for each in (["it has not ended"] if wrong is None else wrong)]
         found = []
         state, reason = self._state(media_id), self._reason(media_id)
         objects = self.objects(media_id)
@@ -298,7 +316,7 @@ class Checker:
         """Return objects and events of media items that the test did not create."""
         known = {key for media_id in self.ledger for key in keys_of(media_id).values()}
         stored = [key for key, _ in self.listed("")]
-        ours = (JOURNAL, EXAMINED, OWNER, HOST, SECRET, OWN_ENTRIES, *COPIES)
+        ours = (JOURNAL, EXAMINED, OWNER, HOST, SECRETS, OWN_ENTRIES, HOST_BLOCKS, REVOCATIONS, *COPIES)
         strangers = [key for key in stored if key not in known and not key.startswith(ours)]
         ids = {json.loads(fields["event"])["media_id"] for fields in entries(self.client, "media_events")}
         return [f"unknown: {each}" for each in [*strangers, *sorted(ids - set(self.ledger))]]

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -41,6 +41,7 @@ from tests.crash.checker import (
 from tests.service.harness import service_environment
 from tests.service.published import encode_id, key_of
 from tests.service.remote_server import RemoteServer, remote_server
+from tests.service.webhook_receiver import Receiver, endpoint, receiver
 from tests.services import S3Address, redis_server
 from tests.services.process import working_directory
 
@@ -55,8 +56,11 @@ _PICTURE, _VIDEO, _CORRUPT = "png-display-p3-patch.png", "mp4-h264-udta-xyz-loca
 _THUMBNAIL = "jpeg-gray.jpg"
 _LARGE_BYTES = 9 << 20  # more than one part
 PNG, JPEG, MP4 = 2, 1, 32
+HOOKED = "media.held"
+"""The type of the events that the lane's endpoint of webhooks gets: no other kind publishes it."""
 _OWNED = {"owner": "crash"}
 _KEY = secrets.token_bytes(32)  # of upload ids
+_OUTAGES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 @dataclass
@@ -99,6 +103,7 @@ class Lane:
     client: Any
     checker: Checker
     remote: RemoteServer
+    endpoint: Receiver
     directory: Path
     environment: dict[str, str]
     _source: subprocess.Popen[str]
@@ -199,12 +204,7 @@ class Lane:
 
         Processes that died at earlier points have left failures of their server, and slots taken until a deadline.
         """
-        for key in (key for kind in _OF_SERVERS for key in self.client.scan_iter(f"{kind}:*")):
-            self.client.delete(key)
-        # Its tenant may rest until a breaker closes: scores from 4e15 to 8e15.
-        for name, _ in self.client.hscan_iter("{media_cache_queue}:state", "parked:*"):
-            self.client.hdel("{media_cache_queue}:state", name)
-        self.client.zremrangebyscore("{media_cache_queue}:tenants", 4e15, "(8e15")
+        self.forget_servers("media_cache_queue")
         path = f"/{secrets.token_hex(8)}.png"
         self.remote.files[path] = (DATA / _PICTURE).read_bytes()
         url = f"http://127.0.0.1:{self.remote.url.rpartition(':')[2]}{path}"
@@ -213,10 +213,19 @@ class Lane:
         self.client.xadd("media_cache_queue", {"task_id": secrets.token_hex(8), "remote_url": url})
         return media_id
 
+    def forget_servers(self, queue: str) -> None:
+        """Forget what earlier points have left of servers: failures, slots, and tenants that rest."""
+        for key in (key for kind in _OF_SERVERS for key in self.client.scan_iter(f"{kind}:*")):
+            self.client.delete(key)
+        # A tenant may rest until a breaker closes: scores from 4e15 to 8e15.
+        for name, _ in self.client.hscan_iter(f"{{{queue}}}:state", "parked:*"):
+            self.client.hdel(f"{{{queue}}}:state", name)
+        self.client.zremrangebyscore(f"{{{queue}}}:tenants", 4e15, "(8e15")
+
     def put_completed(self) -> str:
         """Add an image. A client repeats CompleteMediaUpload until it is acknowledged."""
         media_id = self._upload("completion", PNG, (DATA / _PICTURE).read_bytes(), "READY")
-        self._ask(partial(self._complete, media_id))
+        self.ask(partial(self._complete, media_id))
         return media_id
 
     def put_completed_in_parts(self) -> str:
@@ -224,7 +233,7 @@ class Lane:
         media_id = encode_id(datetime.now(UTC), PNG, secrets.randbits(72))
         self._accept(media_id, "completion in parts", "READY")
         upload_id = self._upload_in_parts(media_id, (DATA / _PICTURE).read_bytes())
-        self._ask(partial(self._complete, media_id, upload_id))
+        self.ask(partial(self._complete, media_id, upload_id))
         return media_id
 
     def put_lost(self) -> str:
@@ -250,7 +259,7 @@ class Lane:
     def put_deletion_by_call(self) -> str:
         """Add a published media item. A client repeats DeleteMedia until it is acknowledged."""
         media_id = self._published()
-        self._ask(partial(self._delete, media_id))
+        self.ask(partial(self._delete, media_id))
         return media_id
 
     def put_block(self) -> str:
@@ -261,11 +270,11 @@ class Lane:
         media_id, copy = (encode_id(datetime.now(UTC), PNG, secrets.randbits(72)) for _ in range(2))
         for each, copies in ((media_id, (copy,)), (copy, ())):
             for role, body in bodies.items():
-                self._put(keys_of(each)[role], body)
-            self._put(f"{OWNER}{each}.{sum(map(len, bodies.values()))}", b"")
-            self._put(f"size/{len(bodies['original'])}/{each}", b"")
+                self.put(keys_of(each)[role], body)
+            self.put(f"{OWNER}{each}.{sum(map(len, bodies.values()))}", b"")
+            self.put(f"size/{len(bodies['original'])}/{each}", b"")
             self.checker.ledger[each] = Entry(each, Expected("FAILED", "blocked", digests), copies=copies)
-        self._ask(partial(self._block, media_id))
+        self.ask(partial(self._block, media_id))
         return media_id
 
     def unblock(self, media_id: str) -> list[str]:
@@ -286,9 +295,9 @@ class Lane:
         media_id = encode_id(datetime.now(UTC), PNG, secrets.randbits(72))
         for role, key in keys_of(media_id).items():
             if role != "incoming":
-                self._put(key, role.encode())
-        self._put(f"{OWNER}{media_id}.29", b"")
-        self._put(f"size/{len('original')}/{media_id}", b"")
+                self.put(key, role.encode())
+        self.put(f"{OWNER}{media_id}.29", b"")
+        self.put(f"size/{len('original')}/{media_id}", b"")
         self.checker.ledger[media_id] = Entry(media_id, Expected("DELETED"))
         return media_id
 
@@ -301,12 +310,13 @@ class Lane:
     def _upload(self, kind: str, code: int, body: bytes, state: str, reason: str = "") -> str:
         media_id = encode_id(datetime.now(UTC), code, secrets.randbits(72))
         self._accept(media_id, kind, state, reason)
-        self._put(f"incoming/{media_id}", body)
+        self.put(f"incoming/{media_id}", body)
         return media_id
 
-    def _put(self, key: str, body: bytes) -> None:
+    def put(self, key: str, body: bytes, metadata: Mapping[str, str] | None = None) -> None:
+        """Write an object."""
         self.checker.s3.put_object(
-            Bucket=self.checker.bucket, Key=key, Body=body, ContentType="image/png", Metadata=_OWNED
+            Bucket=self.checker.bucket, Key=key, Body=body, ContentType="image/png", Metadata=dict(metadata or _OWNED)
         )
 
     def _upload_in_parts(self, media_id: str, body: bytes) -> str:
@@ -321,7 +331,7 @@ class Lane:
         mac = hmac.digest(_KEY, f"{media_id}\n".encode() + said, "sha256")[:16]
         return base64.urlsafe_b64encode(mac + said).decode().rstrip("=")
 
-    def _ask(self, ask: Callable[[], None]) -> None:
+    def ask(self, ask: Callable[[], object]) -> None:
         """Run ``ask`` in a thread of its own, as a client, until it is done or the clients are stopped."""
         self._end_asking()
         self._give_up.clear()
@@ -338,15 +348,12 @@ class Lane:
     def _complete(self, media_id: str, upload_id: str = "") -> None:
         """Repeat CompleteMediaUpload until it is acknowledged."""
         request = wire.CompleteMediaUploadRequest(media_id=media_id, upload_id=upload_id).SerializeToString()
-        while not self._give_up.is_set() and not self._acknowledged("CompleteMediaUpload", media_id, request):
-            time.sleep(_POLL_S)
+        self.repeat("CompleteMediaUpload", media_id, request)
 
     def _delete(self, media_id: str) -> None:
         """Repeat DeleteMedia until it is acknowledged. From then on the media item must be deleted at every look."""
         request = wire.DeleteMediaRequest(media_ids=[media_id], owner="crash").SerializeToString()
-        while not self._give_up.is_set() and not self._acknowledged("DeleteMedia", media_id, request):
-            time.sleep(_POLL_S)
-        self.checker.ledger[media_id].acknowledged = not self._give_up.is_set()
+        self.repeat("DeleteMedia", media_id, request)
 
     def _block(self, media_id: str) -> None:
         """Call BlockMedia until its record is written: from then on it must end without the client."""
@@ -357,17 +364,38 @@ class Lane:
                 return
             time.sleep(_POLL_S)
 
-    def _acknowledged(self, method: str, media_id: str, request: bytes, *expected: grpc.StatusCode) -> bool:
-        """Make one call, to which any process may respond, or none. Methods that need a disk may return INTERNAL."""
+    def repeat(self, method: str, media_id: str, request: bytes, *done: grpc.StatusCode) -> bytes | None:
+        """Repeat a call until it is acknowledged. Then note that, and return the response; None if the clients are
+        stopped.
+
+        ``done`` also mean that an earlier call has succeeded, whose response was lost.
+        """
+        while not self._give_up.is_set():
+            code, response = self.call(method, request)
+            if code is grpc.StatusCode.OK or code in done:
+                self.checker.ledger[media_id].acknowledged = True
+                return response
+            if code not in _OUTAGES:
+                self.checker.seen.append(f"{media_id}: {method} is {code.name}")
+            time.sleep(_POLL_S)
+        return None
+
+    def call(self, method: str, request: bytes) -> tuple[grpc.StatusCode, bytes]:
+        """Make one call, to which any process may respond, or none. Return its code and its response."""
         options = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 100)]
         with grpc.insecure_channel(self.environment["AVION_MEDIA_GRPC__BIND"], options=options) as channel:
             try:
-                channel.unary_unary(f"/avion.MediaService/{method}")(request, timeout=_CALL_S)
+                response = channel.unary_unary(f"/avion.MediaService/{method}")(request, timeout=_CALL_S)
             except grpc.RpcError as error:
-                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, *expected):
-                    self.checker.seen.append(f"{media_id}: {method} is {error.code().name}")
-                return False
-        return True
+                return error.code(), b""
+        return grpc.StatusCode.OK, response
+
+    def _acknowledged(self, method: str, media_id: str, request: bytes, *expected: grpc.StatusCode) -> bool:
+        """Make one call. Methods that need a disk may return INTERNAL."""
+        code, _ = self.call(method, request)
+        if code not in (grpc.StatusCode.OK, *_OUTAGES, *expected):
+            self.checker.seen.append(f"{media_id}: {method} is {code.name}")
+        return code is grpc.StatusCode.OK
 
     def _accept(self, media_id: str, kind: str, state: str, reason: str = "") -> None:
         self.checker.ledger[media_id] = Entry(media_id, Expected(state, reason, self._references.get(kind)))
@@ -385,6 +413,9 @@ def open_lane(s3: S3Address) -> Iterator[Lane]:
         client = stack.enter_context(redis.Redis.from_url(url, decode_responses=True))
         directory = stack.enter_context(working_directory("crash"))
         remote = stack.enter_context(remote_server({}))
+        hook = stack.enter_context(receiver())
+        endpoints = directory / "endpoints.json"
+        endpoints.write_text(json.dumps([endpoint("crash", hook.url, events=[HOOKED])]))
         s3_client = boto3.client(
             "s3",
             endpoint_url=s3.endpoint_url,
@@ -397,13 +428,13 @@ def open_lane(s3: S3Address) -> Iterator[Lane]:
         bucket = f"crash-{secrets.token_hex(6)}"
         s3_client.create_bucket(Bucket=bucket)
         stack.callback(_remove_bucket, s3_client, bucket)
-        environment = _environment(url, s3, bucket) | {"XDG_STATE_HOME": str(directory)}
+        environment = _environment(url, s3, bucket, endpoints) | {"XDG_STATE_HOME": str(directory)}
         source = stack.enter_context(_source(environment))
         checker = Checker(client, s3_client, bucket, environment["AVION_MEDIA_HTTP__BIND"])
-        yield Lane(client, checker, remote, directory, environment, source)
+        yield Lane(client, checker, remote, hook, directory, environment, source)
 
 
-def _environment(redis_url: str, s3: S3Address, bucket: str) -> dict[str, str]:
+def _environment(redis_url: str, s3: S3Address, bucket: str, endpoints: Path) -> dict[str, str]:
     environment = service_environment(
         redis_url,
         s3.endpoint_url,
@@ -418,6 +449,7 @@ def _environment(redis_url: str, s3: S3Address, bucket: str) -> dict[str, str]:
         SANDBOX__SLOTS="1",
         SWEEP__MARGIN="0s",
         MODERATION__RELOAD="1s",
+        WEBHOOKS__ENDPOINTS_FILE=str(endpoints),
     )
     return environment | {
         "AWS_ACCESS_KEY_ID": s3.access_key,

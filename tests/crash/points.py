@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
+from tests.crash import other_work
 from tests.crash.lane import Lane, Process, Put, open_lane
 from tests.services import S3Address
 
@@ -33,7 +34,7 @@ _MAX_FILE_CALLS = 2  # of one name: the service reads and writes files in a loop
 class Kind:
     """One kind of task: how it is created, and the roles that do it. ``beside``: roles of a process that never fails.
 
-    ``undo`` reverses the work, and returns what is wrong then.
+    ``settings`` can name the lane's ``{server}``. ``undo`` reverses the work, and returns what is wrong then.
     """
 
     name: str
@@ -58,6 +59,13 @@ KINDS = (
     Kind("completion", Lane.put_completed, ("grpc",), beside=("processing",)),
     Kind("completion in parts", Lane.put_completed_in_parts, ("grpc",), beside=("processing",)),
     Kind("sweep", Lane.put_lost, ("sweeper",), beside=("processing",), after_death=Lane.sweep_again),
+    Kind("blocked host", other_work.put_blocked_host, ("grpc",), beside=("delete",)),
+    Kind("purge of a host", other_work.put_blocked_host, ("delete",), beside=("grpc",)),
+    Kind("unblocked host", other_work.put_unblocked_host, ("grpc",)),
+    Kind("revocation", other_work.put_revocation, ("grpc",), beside=("http",)),
+    Kind("first token", other_work.put_first_token, ("grpc",), beside=("http",)),
+    Kind("webhook", other_work.put_event, ("webhooks",)),
+    Kind("purge of a CDN", other_work.put_purge, ("delete",), settings=other_work.CDN),
     Kind("block", Lane.put_block, ("grpc",), beside=("http",), undo=Lane.unblock, settings=_LONGER),
 )
 
@@ -122,13 +130,15 @@ def most_of(name: str, *, looking: bool = False) -> int:
 
 
 def _start(lane: Lane, kind: Kind, fault: dict[str, object] | None = None) -> Process:
-    settings: dict[str, Any] = dict(kind.settings)
-    return lane.start(kind.roles, fault, whole_video_bytes=kind.whole_video_bytes, **settings)
+    return lane.start(kind.roles, fault, whole_video_bytes=kind.whole_video_bytes, **_settings(lane, kind))
 
 
 def _start_beside(lane: Lane, kind: Kind) -> list[Process]:
-    settings: dict[str, Any] = dict(kind.settings)
-    return [lane.start(kind.beside, **settings)] if kind.beside else []
+    return [lane.start(kind.beside, **_settings(lane, kind))] if kind.beside else []
+
+
+def _settings(lane: Lane, kind: Kind) -> dict[str, Any]:
+    return {name: value.format(server=lane.remote.url) for name, value in kind.settings}
 
 
 def _undo(lane: Lane, kind: Kind, process: Process, media_id: str) -> list[str]:

@@ -23,8 +23,13 @@ def java_command(source: Path) -> list[str]:
 
 
 def built(source: Path, directory: Path) -> Path:
-    """The program of one Go file, built into ``directory``."""
+    """The program of one Go file, built into ``directory``. It can import our own client."""
     program = directory / source.stem
-    environment = {**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": "-trimpath"}
+    packages = directory / "src/avion.example/media"
+    packages.mkdir(parents=True, exist_ok=True)
+    if not (packages / "client").exists():
+        (packages / "client").symlink_to(_ROOT / "clients/go")
+    path = f"{directory}:/usr/share/gocode"
+    environment = {**os.environ, "GO111MODULE": "off", "GOPATH": path, "GOFLAGS": "-trimpath"}
     subprocess.run(["go", "build", "-o", program, source], env=environment, check=True, timeout=600)
     return program

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <time.h>
 
 static const volatile long *shift;
@@ -20,5 +21,13 @@ int clock_gettime(clockid_t id, struct timespec *now) {
     if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
     int failed = real(id, now);
     if (!failed && shift && id == CLOCK_REALTIME) now->tv_sec += *shift;
+    return failed;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    static int (*real)(struct timeval *, void *);
+    if (!real) real = dlsym(RTLD_NEXT, "gettimeofday");
+    int failed = real(now, zone);
+    if (!failed && shift) now->tv_sec += *shift;
     return failed;
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import subprocess
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from tests.conftest import S3Bucket
 from tests.service.faults import frozen_decoders, incarnations
 from tests.service.harness import eventually, json_lines, running, service_environment
 from tests.service.published import events_of, unfinished
-from tests.services.process import require
+from tests.service.shifted_clock import ShiftedClock
 
 HOUR_S = 3600
 QUEUE = "media_processing_queue"
@@ -26,12 +24,9 @@ def test_work_goes_on_when_the_clock_jumps(
 ) -> None:
     """Also of a task in hand, of an upload that was not completed yet, and beside a sweep, which leaves it alone."""
     picture = (data_directory / "jpeg-orientation-6.jpg").read_bytes()
-    library, shift = tmp_path / "shifted_clock.so", tmp_path / "shift"
-    source = Path(__file__).with_name("shifted_clock.c")
-    subprocess.run([require("cc", "gcc"), "-shared", "-fPIC", "-o", library, source], check=True)
-    shift.write_bytes(bytes(struct.calcsize("l")))
+    clock = ShiftedClock(tmp_path)
     environment = service_environment(redis_url, bucket.address.endpoint_url, bucket.bucket, SWEEP__INTERVAL="1s")
-    environment |= {"LD_PRELOAD": str(library), "SHIFTED_CLOCK": str(shift)}
+    environment |= clock.environment
     with redis.Redis.from_url(redis_url, decode_responses=True) as client, running(environment) as service:
         before = incarnations(service)
         for shift_s in (HOUR_S, -HOUR_S):
@@ -41,8 +36,7 @@ def test_work_goes_on_when_the_clock_jumps(
             with frozen_decoders(service):
                 service.complete(in_hand.media_id)
                 eventually(partial(client.xpending_range, QUEUE, "media_workers", "-", "+", 1), "the task in hand")
-                with shift.open("r+b") as mapped:  # in place, because the service must not find it empty
-                    mapped.write(struct.pack("l", shift_s))
+                clock.set_ahead(shift_s)
             assert service.watch(in_hand.media_id)[-1].state == wire.MediaStatus.READY
             assert service.upload("cat.jpg", "image/jpeg", picture).state == wire.MediaStatus.READY
             service.complete(waiting.media_id)

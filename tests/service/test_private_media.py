@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
+import http.client
 import io
 import json
 import secrets
-import struct
 import time
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +23,7 @@ from PIL import Image
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually
-from tests.service.published import EVENT_SCHEMA, decode_id, encode_id, events_of, violations
+from tests.service.published import EVENT_SCHEMA, decode_id, encode_id, events_of, private_token, violations
 
 PRIVATE_JPEG, PRIVATE_PNG = 0x80 | 1, 0x80 | 2
 HIDDEN = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex"}
@@ -88,23 +88,10 @@ def refused(response: httpx.Response, status: int, body: bytes) -> None:
     assert body[:16] not in response.content
 
 
-def made(
-    bucket: S3Bucket,
-    media_id: str,
-    *,
-    expires_in_s: float = 60,
-    generation: int = 0,
-    audience: str = "",
-    purpose: str = "token",
-) -> str:
-    """Make a token from the key in the bucket, as the page about private media describes it."""
+def made(bucket: S3Bucket, media_id: str, **details: Any) -> str:
+    """Make a token from the key in the bucket."""
     stored = bucket.client.get_object(Bucket=bucket.bucket, Key="secret/media-tokens")["Body"].read()
-    key = json.loads(stored)["keys"][-1]
-    tag = hashlib.sha256(f"avion-media audience\n{media_id}\n{audience}".encode()).digest()[:8]
-    signed = struct.pack(">BI", key["number"], int(time.time() + expires_in_s)) + generation.to_bytes(3) + tag
-    message = f"avion-media {purpose}\n{media_id}\n".encode() + signed
-    mac = hmac.new(bytes.fromhex(key["secret"]), message, "sha256").digest()[:20]
-    return base64.urlsafe_b64encode(signed + mac).decode()
+    return private_token(stored, media_id, **details)
 
 
 def opened(path: str, token: str) -> str:
@@ -244,6 +231,68 @@ def test_without_redis_nothing_is_served(
     redis_client.client_pause(1500)
     refused(service.get(path), 503, b"\x89PNG")
     eventually(lambda: service.get(path).status_code == 200, "Redis is back")
+
+
+REQUESTS_OF_EACH = 2000
+METHODS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("GET", {}),
+    ("HEAD", {}),
+    ("GET", {"Range": "bytes=0-15"}),
+    ("GET", {"If-None-Match": '"x"'}),
+)
+
+
+def test_ten_thousand_tokens_open_nothing(service: Service, redis_client: Any, bucket: S3Bucket) -> None:
+    """Wrong, swapped, cut, expired and revoked ones; 503 for the last two while Redis is away."""
+    (media_id, body), (other_id, _) = published(service), published(service)
+    revoked = [token_of(service, media_id, audience=f"{number}") for number in range(20)]
+    revoke(service, media_id)
+    generation = json.loads(bucket.client.get_object(Bucket=bucket.bucket, Key=f"private/{media_id}")["Body"].read())[
+        "generation"
+    ]
+    good = made(bucket, media_id, generation=generation)
+    assert service.get(f"/media/{media_id}/{good}").status_code == 200
+    other = made(bucket, other_id, generation=generation)
+    flipped = [bytearray(base64.urlsafe_b64decode(good)) for _ in range(36 * 8)]
+    for bit, text in enumerate(flipped):
+        text[bit // 8] ^= 1 << bit % 8
+    expired = [made(bucket, media_id, generation=generation, expires_in_s=-each) for each in range(1, 21)]
+    tokens: dict[str, tuple[Sequence[str], int, int]] = {
+        "wrong": ([base64.urlsafe_b64encode(each).decode() for each in flipped], 404, 404),
+        "swapped": ([other], 404, 404),
+        "cut": ([good[:length] for length in range(1, 48)], 404, 404),
+        "expired": (expired, 403, 503),
+        "revoked": (revoked, 403, 503),
+    }
+    paths = (f"/media/{media_id}/{{}}", f"/thumbnail/small/{media_id}/{{}}", f"/thumbnail/small/{media_id}/{{}}.webp")
+    connection = http.client.HTTPConnection(service.http_url.removeprefix("http://"), timeout=30)
+    answers = Counter[tuple[str, int]]()
+
+    def ask(kind: str, token: str, number: int) -> None:
+        method, headers = METHODS[number % len(METHODS)]
+        connection.request(method, paths[number % len(paths)].format(token), headers=headers)
+        response = connection.getresponse()
+        found = response.read()
+        answers[kind, response.status] += 1
+        assert response.headers["Cache-Control"] == "no-store"
+        assert len(found) < 100
+        assert body[:16] not in found
+
+    for kind, (texts, _, _) in tokens.items():
+        for number in range(REQUESTS_OF_EACH):
+            ask(kind, texts[number % len(texts)], number)
+    assert answers == {(kind, status): REQUESTS_OF_EACH for kind, (_, status, _) in tokens.items()}
+    answers.clear()
+    for kind, (texts, _, away) in tokens.items():
+        redis_client.client_pause(1500)
+        ask(kind, texts[0], 0)
+        assert answers[kind, away] == 1
+        redis_client.client_unpause()
+    redis_client.client_pause(1500)
+    ask("valid", good, 0)
+    assert answers["valid", 503] == 1
+    redis_client.client_unpause()
+    connection.close()
 
 
 def test_a_rotated_key_verifies(service: Service, medium: wire.MediaStatus, token: str, bucket: S3Bucket) -> None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,64 +20,13 @@ from avion_media.common.tasks import WEBHOOK_QUEUE
 from tests.conftest import S3Bucket
 from tests.service.commands import run_command
 from tests.service.harness import Service, eventually, running, service_environment
+from tests.service.webhook_receiver import SECRET, endpoint, receiver
 from tests.services.process import free_port
 
-SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 OTHER_SECRET = "whsec_" + base64.b64encode(bytes(range(24))).decode()
 MEDIA_ID = "01M88C0SJ305C5J3D3BYCKGCA5"
 PRIVATE_ID = str(new_media_id(JPEG, 1_764_540_000_000, private=True))
 EVENTS = 40
-
-
-@dataclass
-class Receiver:
-    """An endpoint that answers with a status, or hangs, and keeps what it was sent."""
-
-    url: str
-    requests: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-    status: int = 204
-    hangs: threading.Event | None = None
-
-    @property
-    def ids(self) -> list[str]:
-        return [headers["webhook-id"] for headers, _ in self.requests]
-
-
-@contextmanager
-def receiver(status: int = 204, *, hangs: bool = False) -> Iterator[Receiver]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            found.requests.append(({name.lower(): value for name, value in self.headers.items()}, body))
-            if found.hangs is not None:
-                found.hangs.wait()
-            self.send_response(found.status)
-            self.send_header("Location", "http://127.0.0.1:1/elsewhere")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_arguments: object) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    found = Receiver(f"http://127.0.0.1:{server.server_address[1]}/hook?token=hunter2", status=status)
-    found.hangs = threading.Event() if hangs else None
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield found
-    finally:
-        if found.hangs is not None:
-            found.hangs.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def endpoint(name: str, url: str, **more: Any) -> dict[str, Any]:
-    inner = {"insecure": True, "internal": True}
-    return {"name": name, "url": url, "secrets": [SECRET], "events": ["media.ready", "media.failed"]} | inner | more
 
 
 def publish(client: redis_py.Redis, count: int, **more: Any) -> list[str]:

@@ -14,20 +14,12 @@ from avion_media.backends.queue import DeadLetter, DeadLetterFilter
 from avion_media.backends.redis import Redis
 from avion_media.cli.output import json_option, print_found, print_lines
 from avion_media.cli.problems import CommandFailed, UsageError, sanitize
-from avion_media.cli.queues import SHORT_NAMES, queue_name
+from avion_media.cli.queues import SHORT_NAMES, queue_name, read_seconds
 from avion_media.cli.resources import act, on_service, raise_problems
-from avion_media.common.settings import parse_duration
 from avion_media.common.tasks import QUEUES
 from avion_media.operations.dead_letters import Selection, Walk, bulk_targets, find_all, show
 from avion_media.operations.inspection import format_time
 from avion_media.process.runtime import Runtime
-
-
-def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
-    try:
-        return None if value is None else float(parse_duration(value))  # type: ignore[arg-type]
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 def _with_filter(command: Callable[..., None]) -> Callable[..., None]:
@@ -51,14 +43,14 @@ def _with_filter(command: Callable[..., None]) -> Callable[..., None]:
             "--newer-than",
             "newer_than_s",
             metavar="TIME",
-            callback=_seconds,
+            callback=read_seconds,
             help="Failed within this time, such as 1h.",
         ),
         click.option(
             "--older-than",
             "older_than_s",
             metavar="TIME",
-            callback=_seconds,
+            callback=read_seconds,
             help="Failed before this time, such as 7d.",
         ),
         click.option("--error", default="", help="Text in the error or reason; upper and lower case are the same."),

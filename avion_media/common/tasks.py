@@ -15,6 +15,13 @@ PROCESSING_QUEUE = "media_processing_queue"
 CACHE_QUEUE = "media_cache_queue"
 KIND = "kind"
 """Field of a task on `CACHE_QUEUE`: the kind of the remote file; without it, or an unknown one: attachment."""
+REGENERATE = "regenerate"
+"""Field of a task that this service adds: make the thumbnails of the public original again.
+
+Two attempts that write at the same time can leave the original of one and thumbnails of the other. `ALWAYS`: an
+operator asks for it.
+"""
+ALWAYS = "always"
 DELETE_QUEUE = "media_delete_queue"
 PURGE_QUEUE = "media_purge_queue"
 WEBHOOK_QUEUE = "media_webhook_queue"

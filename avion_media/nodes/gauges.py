@@ -37,7 +37,7 @@ from avion_media.workers.sweep import STORED_KINDS
 from supervisors import State, Supervisor
 
 _log = get_logger(path="telemetry")
-_POLL_S = 5.0
+_POLL_S = 4.0  # with its jitter below `STALE_S` of the console
 _FIRST_POLL_S = 0.5  # until Redis was there once
 _LAG_EVERY_S = 0.25
 _OF_QUEUES: dict[Instrument, Callable[[QueueStats], float]] = {

@@ -42,10 +42,19 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """Dead letters of one queue with the same error, or a single one, which is then the ``newest``."""
+
+    newest: DeadLetter
+    count: int = 1
+    first_failed_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetterPage:
     """One page. ``older`` and ``newer`` are cursors; each is empty if its direction has nothing more to read."""
 
-    rows: tuple[DeadLetter, ...]
+    rows: tuple[Row, ...]
     older: str
     newer: str
     examined: int
@@ -141,9 +150,29 @@ async def read_page(redis: Redis, wanted: Selection, *, before: str = "", after:
     onward = "" if walk.has_ended else walk.last
     if after:
         rows.reverse()
-        return DeadLetterPage(tuple(rows), rows[-1].key if rows else after, onward, walk.examined)
+        return DeadLetterPage(tuple(map(Row, rows)), rows[-1].key if rows else after, onward, walk.examined)
     newer = (rows[0].key if rows else before) if before else ""
-    return DeadLetterPage(tuple(rows), onward, newer, walk.examined)
+    return DeadLetterPage(tuple(map(Row, rows)), onward, newer, walk.examined)
+
+
+async def read_folded(redis: Redis, wanted: Selection, before: str = "") -> DeadLetterPage:
+    """Return the page after a cursor, with one row for the dead letters of a queue that have the same error.
+
+    Raises `Unavailable`.
+    """
+    walk = Walk(redis, wanted, before)
+    groups: dict[tuple[str, str], list[DeadLetter]] = {}
+    last = ""
+    while found := await walk.matching(1):
+        same = found[0].queue, found[0].folded_error
+        if same not in groups and len(groups) == PAGE_ROWS:
+            break
+        groups.setdefault(same, []).append(found[0])
+        last = found[0].key
+    else:
+        last = "" if walk.has_ended else walk.last
+    rows = [Row(each[0], len(each), min(one.failed_at for one in each)) for each in groups.values()]
+    return DeadLetterPage(tuple(rows), last, "", walk.examined)
 
 
 async def count_newer(redis: Redis, wanted: Selection, than: str) -> int:

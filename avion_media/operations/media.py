@@ -6,9 +6,9 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-from avion_media.common.ids import AnyId, parse_any_id
+from avion_media.common.ids import AnyId, MediaId, parse_any_id
 from avion_media.common.records import UnreadableRecord
-from avion_media.common.tasks import DROP_DELETED
+from avion_media.common.tasks import ALWAYS, DROP_DELETED, PROCESSING_QUEUE, REGENERATE, processing_fields
 from avion_media.items.deletion import undelete
 from avion_media.items.moderation import Blocklists, Entry, InvalidEntry, NotBlocked, NotHeld, Unwanted, parse_entry
 from avion_media.items.private.token_keys import TooManyKeys
@@ -103,6 +103,17 @@ async def look(runtime: Runtime, _order: Order, target: str) -> Facts:
     if picture is None:
         raise NoSuchTarget("nothing is kept of it that could be shown")
     return {"picture": picture}
+
+
+async def process_again(runtime: Runtime, _order: Order, target: str) -> Facts:
+    """Queue a task that makes the thumbnails of a published upload again."""
+    any_id = parse_any_id(target)
+    if not isinstance(any_id, MediaId):
+        raise Refused("a remote file is fetched again when it is requested after its time to live")
+    if await runtime.items.published(any_id) is None:
+        raise Refused("it is not published")
+    fields = processing_fields(str(any_id)) | {REGENERATE: ALWAYS}
+    return {"task_id": await runtime.items.queues[PROCESSING_QUEUE].enqueue(fields)}
 
 
 async def rotate_tokens(runtime: Runtime, _order: Order, _target: str) -> Facts:

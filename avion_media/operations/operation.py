@@ -53,7 +53,7 @@ class Right(Enum):
 @dataclass(frozen=True, slots=True)
 class Order:
     """What an operator asks for. ``rate``: targets per second of a job. ``keep_evidence``: of a block. ``purge``: with
-    the block of a host, remove its copies."""
+    the block of a host, remove its copies. ``for_s``: how long a pause lasts (0: until it is ended)."""
 
     targets: Sequence[str]
     _: KW_ONLY
@@ -62,6 +62,7 @@ class Order:
     rate: float = DEFAULT_RATE
     keep_evidence: bool = True
     purge: bool = False
+    for_s: float = 0.0
 
 
 Facts = Mapping[str, Any]
@@ -105,6 +106,7 @@ class Operation:
     - ``asks``, ``follows``: when the console asks, and the sentences of the question. Times are filled in by name.
     - ``is_final``: for more than one target, the operator must type their number.
     - ``takes_note``: the question has a field for a note.
+    - ``takes_end``: the question has a field for the time after which it ends by itself.
     - ``is_job``: the service does it later, at a rate that the operator chooses.
     """
 
@@ -121,6 +123,7 @@ class Operation:
     follows: tuple[str, ...] = ()
     is_final: bool = False
     takes_note: bool = False
+    takes_end: bool = False
     is_job: bool = False
 
     @property

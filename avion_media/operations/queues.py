@@ -34,9 +34,9 @@ def may_be_cancelled(queue: str) -> bool:
     return queue in QUEUES and queue not in NEVER_GIVEN_UP
 
 
-async def pause(runtime: Runtime, _order: Order, target: str) -> Facts:
+async def pause(runtime: Runtime, order: Order, target: str) -> Facts:
     """Give no more tasks of a queue to workers."""
-    await _queue(runtime, target).pause()
+    await _queue(runtime, target).pause(order.who, order.note, order.for_s)
     return {"paused": True}
 
 

@@ -156,6 +156,17 @@ _ROWS: Final = (
         undo="delete",
     ),
     Operation(
+        "process_again",
+        "Process",
+        "media item",
+        "replay",
+        "{} {} queued: the thumbnails are made again, and the CDN is purged.",
+        each(media.process_again, at_once=_AT_ONCE),
+        undo="nothing is lost: the original stays as it is",
+        asks=Asks.MANY,
+        follows=("The thumbnails are made again from the original, and the CDN is purged.",),
+    ),
+    Operation(
         "pause",
         "Pause",
         "queue",
@@ -169,6 +180,8 @@ _ROWS: Final = (
             "No task is lost: new tasks wait.",
             "If Redis loses its data, the pause is lost, too.",
         ),
+        takes_note=True,
+        takes_end=True,
     ),
     Operation(
         "resume",

@@ -37,13 +37,13 @@ from avion_media.common.clock import utc_now
 from avion_media.common.errors import SERVICE_FAULTS, Deferred, Reason, Rejected, Unavailable
 from avion_media.common.ids import RemoteId, remote_id_for
 from avion_media.common.media import MediaFacts
-from avion_media.common.tasks import CACHE_QUEUE, KIND, EnsureLease, Task, TaskHandler
+from avion_media.common.tasks import CACHE_QUEUE, KIND, REGENERATE, EnsureLease, Task, TaskHandler
 from avion_media.common.telemetry import instruments
 from avion_media.items.item import Published
 from avion_media.items.moderation import HeldForReview, Visit
 from avion_media.items.state import RemoteFailure, RemoteUse
 from avion_media.media.scrubber import require_format
-from avion_media.workers.processor import REGENERATE, Processor, original_writer
+from avion_media.workers.processor import Processor, original_writer
 from mediascrub import HEAD_BYTES, Sniffed, sniff
 
 # Failures that may end soon. All others are remembered for longer.

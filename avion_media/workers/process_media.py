@@ -25,6 +25,7 @@ from avion_media.common.ids import InvalidId, MediaId, parse_media_id
 from avion_media.common.media import MediaFacts, keeps_credentials, owner_of
 from avion_media.common.tasks import (
     PROCESSING_QUEUE,
+    REGENERATE,
     EnsureLease,
     State,
     Task,
@@ -36,7 +37,7 @@ from avion_media.common.tasks import (
 from avion_media.items.moderation import HeldForReview, Visit
 from avion_media.media.pipeline import MediaSource
 from avion_media.media.scrubber import require_format
-from avion_media.workers.processor import REGENERATE, Processor, open_stored, original_writer, whole_bytes
+from avion_media.workers.processor import Processor, open_stored, original_writer, whole_bytes
 from mediascrub import HEAD_BYTES, sniff
 from mediascrub.ranges import Range
 

@@ -14,7 +14,7 @@ from avion_media.common.formats import Family, MediaFormat
 from avion_media.common.ids import AnyId
 from avion_media.common.media import MediaFacts
 from avion_media.common.resources import ResourceSlot
-from avion_media.common.tasks import EnsureLease, Task
+from avion_media.common.tasks import ALWAYS, REGENERATE, EnsureLease, Task
 from avion_media.common.telemetry import instruments
 from avion_media.items.item import Items, WriteOriginal
 from avion_media.items.moderation import Moderation, Visit
@@ -28,12 +28,6 @@ from mediascrub.ranges import Range, merged, missing, pieces
 WHOLE_VIDEO_BYTES = 8 << 20
 # Small reads are rounded up: a call to the store costs more than these bytes.
 _FETCH_UNIT_BYTES = 256 << 10
-
-REGENERATE = "regenerate"
-"""Field of a task that this service adds: make the thumbnails of the public original again.
-
-Two attempts that write at the same time can leave the original of one and thumbnails of the other.
-"""
 
 
 class Processor:
@@ -94,12 +88,13 @@ class Processor:
         return facts, made
 
     async def regenerate(self, task: Task, any_id: AnyId, ensure_lease: EnsureLease) -> None:
-        """Make the thumbnails of the public original again, unless all are known to be made of it."""
+        """Make the thumbnails of the public original again, unless nobody asks and all are known to be made of it."""
         items = self.items
         if await items.clean_up_if_deleted(any_id):
             return
         found = await items.published(any_id)
-        if found is None or (found.facts.sha256 and await items.is_consistent(any_id)):
+        is_asked_for = task.fields.get(REGENERATE) == ALWAYS
+        if found is None or (not is_asked_for and found.facts.sha256 and await items.is_consistent(any_id)):
             return
         facts, info = found.facts, found.info
         with ExitStack() as files:

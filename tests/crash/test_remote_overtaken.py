@@ -22,7 +22,7 @@ from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.common.ids import remote_id_for
-from avion_media.common.tasks import CACHE_QUEUE, State, Status, Task
+from avion_media.common.tasks import CACHE_QUEUE, REGENERATE, State, Status, Task
 from avion_media.items.item import Items
 from avion_media.items.moderation import BlockedHosts, Changes, Entry, HashType, Moderation, parse_host
 from avion_media.items.moderation.entries import page_of
@@ -30,7 +30,7 @@ from avion_media.items.state import StatusStore
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.settings import UploadConfig
 from avion_media.workers.cache_remote import CacheRemote
-from avion_media.workers.processor import REGENERATE, Processor
+from avion_media.workers.processor import Processor
 from tests.crash.stage import (
     PNG_HEAD,
     SIZES,

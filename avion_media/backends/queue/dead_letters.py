@@ -12,6 +12,7 @@ from avion_media.backends.redis import Redis, Reply
 from avion_media.common.errors import Reason
 
 _REASONS = frozenset(map(str, Reason))
+_FOLDED_CHARS = 300  # it is part of an address
 _ENTRY_ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
 
 
@@ -47,6 +48,11 @@ class DeadLetter(QueueEntry):
         return detail_of(self.error)
 
     @property
+    def folded_error(self) -> str:
+        """The start of its error. Dead letters of one queue with the same one are shown as one."""
+        return self.error[:_FOLDED_CHARS]
+
+    @property
     def is_readable(self) -> bool:
         """Whether a worker could do anything with it: else it can only be removed."""
         return self.reason != Reason.MALFORMED_TASK
@@ -67,12 +73,14 @@ def detail_of(error: str) -> str:
 class DeadLetterFilter:
     """Which dead letters are meant: all conditions that are given must hold. Times are Unix seconds.
 
-    ``text`` is part of any field or of the error, ``error`` part of the error, both in any case.
+    ``text`` is part of any field or of the error, ``error`` part of the error, both in any case; ``same_error`` is
+    `DeadLetter.folded_error`.
     """
 
     text: str = ""
     error: str = ""
     reason: str = ""
+    same_error: str = ""
     failed_after: float | None = None
     failed_before: float | None = None
 
@@ -87,6 +95,7 @@ class DeadLetterFilter:
             (not self.text or self.text.lower() in _searched(found))
             and self.error.lower() in found.error.lower()
             and (not self.reason or found.reason == self.reason)
+            and (not self.same_error or found.folded_error == self.same_error)
             and (self.failed_after is None or found.failed_at > self.failed_after)
             and (self.failed_before is None or found.failed_at <= self.failed_before)
         )
@@ -99,7 +108,8 @@ class DeadLetterFilter:
     def from_fields(cls, fields: Mapping[str, str]) -> DeadLetterFilter:
         """Read `to_fields`; raises ValueError for a time that is none."""
         times = {name: float(fields[name]) for name in ("failed_after", "failed_before") if name in fields}
-        return cls(fields.get("text", ""), fields.get("error", ""), fields.get("reason", ""), **times)
+        text, error, reason, same = (fields.get(name, "") for name in ("text", "error", "reason", "same_error"))
+        return cls(text, error, reason, same, **times)
 
 
 class DeadLetters:

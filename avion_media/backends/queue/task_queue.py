@@ -62,7 +62,14 @@ class QueueStats:
     consumers: int = 0  # processes that read it, or did recently
     tenants: int = 0  # that have waiting tasks
     paused_since: float = 0.0  # Unix seconds; 0 while it is not paused
+    paused_by: str = ""
+    paused_note: str = ""
+    paused_until: float = 0.0  # Unix seconds; 0: until it is resumed
     waiting: int = 0  # of ``lag``: those in the backlog
+    slots: int = 0  # of all workers together
+    tenant_cap: int = 0  # maximum tasks of one tenant at once; 0: unlimited
+    oldest_tenant: str = ""  # the tenant whose task in the backlog is the oldest one, if it is older than those taken
+    of_oldest_tenant: int = 0  # its tasks in the backlog
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,9 +288,12 @@ class TaskQueue:
         found: bytes | None = await self._redis.execute("HGET", self._keys.state, "consumers")
         return int(found or 0)
 
-    async def pause(self) -> None:
-        """Start no more tasks until `resume`. Tasks that workers have continue."""
-        await self._redis.run(scripts.PAUSE, self._keys.dispatch, ())
+    async def pause(self, by: str = "", note: str = "", for_s: float = 0.0) -> None:
+        """Start no more tasks until `resume`, or for ``for_s`` (0: no limit). Tasks that workers have continue.
+
+        The janitor ends a pause with a limit.
+        """
+        await self._redis.run(scripts.PAUSE, self._keys.dispatch, (by, note, f"{for_s:.3f}"))
 
     async def resume(self) -> bool:
         """Start tasks again. Return whether the queue was paused."""

@@ -1,58 +1,100 @@
-"""Charts of one hour as SVG, drawn on the server: they need no script, and no style of their own."""
+"""Charts as SVG, drawn on the server, with a scale and a time axis: they need no script, and no style of their own.
+
+The values are in the markup as well, so that the script of the page can show the one under the pointer.
+"""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from markupsafe import Markup
+
+from avion_media.backends.queue.history import History
+from avion_media.servers.console.wording import count, duration, exactly
 
 Values = Sequence[float | None]
 _WIDTH: Final = 118
 _HEIGHT: Final = 40
 _TOP: Final = 3  # room for the line's own width
+_STEPS: Final = (1, 2, 4, 6, 8, 10)  # times a power of ten; half of each is short, too
+_STEPS_S: Final = (10, 20, 60, 120, 240, 600, 1200, 3600, 7200, 21_600, 86_400, 172_800)
+_MINUTE_S: Final = 60.0
+_DAY_S: Final = 86_400
 _CHART: Final = Markup(
-    '<svg class="chart {}" viewBox="0 0 118 40" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
+    '<svg class="chart {}" viewBox="0 0 118 40" preserveAspectRatio="none" role="img" aria-label="{}" {}>{}</svg>'
 )
 
 
-def line_chart(
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The time of a chart: from ``start`` (Unix seconds) on, a value for each ``step_s``."""
+
+    start: float
+    step_s: float
+
+    @classmethod
+    def of(cls, history: History) -> Span:
+        """Return the span of the series of a history. It moves once a minute, so that an idle page does not change."""
+        last = history.latest.at if history.latest is not None else time.time()
+        return cls((last // _MINUTE_S + 1 - history.minutes) * _MINUTE_S, _MINUTE_S)
+
+    def axis(self, points: int) -> Markup:
+        """Return the times of the axis: the first, that in the middle, and now."""
+        is_long = points * self.step_s > _DAY_S
+        times = [self.start + share * points * self.step_s for share in (0, 0.5)]
+        shown = [f"{datetime.fromtimestamp(at, UTC):{'%-d %b' if is_long else '%H:%M'}}" for at in times]
+        elements = [
+            Markup('<span title="{}">{}</span>').format(exactly(at), text)
+            for at, text in zip(times, shown, strict=True)
+        ]
+        return Markup("").join((*elements, Markup("<span>now</span>")))
+
+
+def figure(
     values: Values,
     label: str,
+    span: Span,
     *,
+    unit: str = "",
     second: Values = (),
+    names: Sequence[str] = (),
     at_least: float = 4.0,
     limit: float | None = None,
+    bars: bool = False,
+    per: float = 1.0,
     css: str = "",
 ) -> Markup:
-    """Draw a line over an area, ``second`` in grey behind it, and ``limit`` as a dashed line if it is on the scale.
+    """Draw a chart with a scale and a time axis.
 
-    ``at_least`` is the lowest top of the scale, so that small values look small.
+    ``second`` is a grey line behind the first, ``names`` are those of both, and ``limit`` is a dashed line if it is on
+    the scale. ``at_least`` is the lowest top of the scale, so that small values look small. ``per``: one ``unit``, in
+    that of the values.
     """
-    top = max(at_least, _highest(values, second))
-    parts = [Markup('<path class="second" d="{}"/>').format(_path(second, top))] if any(_known(second)) else []
-    if limit is not None and limit <= top:
-        parts.append(Markup('<path class="limit" d="M0 {}h118"/>').format(_y(limit, top)))
-    for run in _runs(values, top):
-        area = f"M{run[0][0]} {_HEIGHT}L" + " ".join(f"{x} {y}" for x, y in run) + f" {run[-1][0]} {_HEIGHT}z"
-        parts.append(Markup('<path class="area" d="{}"/>').format(area))
-    parts.append(Markup('<path d="{}"/>').format(_path(values, top)))
-    last = values[-1] if values else None
-    if last is not None:
-        parts.append(Markup('<path class="tip" d="M118 {}h0"/>').format(_y(last, top)))
-    return _CHART.format(css, label, Markup("").join(parts))
-
-
-def bar_chart(values: Values, label: str, *, css: str = "") -> Markup:
-    """Draw a bar for each value that is not 0."""
-    top = _highest(values)
-    step = _WIDTH / max(1, len(values))
-    bars = "".join(
-        f"M{step * (index + 0.5):.1f} {_HEIGHT}V{min(_HEIGHT - 2.0, _y(value, top)):g}"
-        for index, value in enumerate(values)
-        if value
+    values = [None if each is None else each / per for each in values]
+    top = _round_up(max(at_least, _highest(values, second)), unit)
+    chart = _chart(values, label, span, top, unit=unit, second=second, names=names, limit=limit, bars=bars, css=css)
+    scale = Markup('<span class="upper">{}</span><span class="half">{}</span>').format(
+        _short(top, unit), _short(top / 2, unit)
     )
-    return _CHART.format(css, label, Markup('<path class="bars" d="{}"/>').format(bars or "M0 0"))
+    legend = Markup("").join(
+        Markup('<span><i class="{}"></i>{}</span>').format(colour, name)
+        for colour, name in zip(("info", "mute"), names, strict=False)
+    )
+    key = Markup('<p class="legend">{}</p>').format(legend) if names else ""
+    return Markup('<figure><div class="plot">{}{}</div><p class="axis">{}</p>{}</figure>').format(
+        chart, scale, span.axis(len(values)), key
+    )
+
+
+def spark(values: Values, label: str, span: Span, *, unit: str = "", bars: bool = False, css: str = "") -> Markup:
+    """Draw a chart without a scale and an axis, for the side of a number."""
+    top = max(1.0 if bars else 4.0, _highest(values))
+    return _chart(values, label, span, top, unit=unit, bars=bars, css=css)
 
 
 def meter(used: float, limit: float, *, css: str = "") -> Markup:
@@ -61,6 +103,72 @@ def meter(used: float, limit: float, *, css: str = "") -> Markup:
     return Markup('<svg class="bar {}" aria-hidden="true"><rect width="{}%" height="100%"/></svg>').format(
         css, f"{share:.0f}"
     )
+
+
+def _chart(
+    values: Values,
+    label: str,
+    span: Span,
+    top: float,
+    *,
+    unit: str = "",
+    second: Values = (),
+    names: Sequence[str] = (),
+    limit: float | None = None,
+    bars: bool = False,
+    css: str = "",
+) -> Markup:
+    parts = [] if "low" in css or "tiny" in css else [Markup('<path class="grid" d="M0 3h118M0 21.5h118"/>')]
+    if any(_known(second)):
+        parts.append(Markup('<path class="second" d="{}"/>').format(_path(second, top)))
+    if limit is not None and limit <= top:
+        parts.append(Markup('<path class="limit" d="M0 {}h118"/>').format(_y(limit, top)))
+    parts += [_bars(values, top)] if bars else _line(values, top)
+    series = (values, second) if second else (values,)
+    data = Markup('data-start="{}" data-step="{}" data-unit="{}" data-names="{}" data-values="{}"').format(
+        round(span.start), round(span.step_s), unit, "|".join(names), "|".join(map(_listed, series))
+    )
+    return _CHART.format(css, label, data, Markup("").join(parts))
+
+
+def _line(values: Values, top: float) -> Iterator[Markup]:
+    for run in _runs(values, top):
+        area = f"M{run[0][0]} {_HEIGHT}L" + " ".join(f"{x} {y}" for x, y in run) + f" {run[-1][0]} {_HEIGHT}z"
+        yield Markup('<path class="area" d="{}"/>').format(area)
+    yield Markup('<path d="{}"/>').format(_path(values, top))
+    last = values[-1] if values else None
+    if last is not None:
+        yield Markup('<path class="tip" d="M118 {}h0"/>').format(_y(last, top))
+
+
+def _bars(values: Values, top: float) -> Markup:
+    """Return a bar for each value that is not 0."""
+    step = _WIDTH / max(1, len(values))
+    bars = "".join(
+        f"M{step * (index + 0.5):.1f} {_HEIGHT}V{min(_HEIGHT - 2.0, _y(value, top)):g}"
+        for index, value in enumerate(values)
+        if value
+    )
+    return Markup('<path class="bars" d="{}"/>').format(bars or "M0 0")
+
+
+def _round_up(top: float, unit: str) -> float:
+    """Return the next number that is short on a scale."""
+    if unit == "s":
+        return next((each for each in _STEPS_S if each >= top), _STEPS_S[-1] * math.ceil(top / _STEPS_S[-1]))
+    power = 10.0 ** math.floor(math.log10(top))
+    return next(step * power for step in _STEPS if step * power >= top)
+
+
+def _short(value: float, unit: str) -> str:
+    if unit == "s":
+        return duration(value)
+    number = count(value) if value >= 10 else f"{value:g}"
+    return f"{number} {unit}" if unit in ("ms", "MiB") else number
+
+
+def _listed(values: Values) -> str:
+    return ",".join("" if value is None else f"{round(value, 1):g}" for value in values)
 
 
 def _known(values: Values) -> Iterator[float]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import jinja2
 import trio
@@ -20,9 +21,10 @@ from starlette.responses import Response, StreamingResponse
 from avion_media.backends.queue import all_jobs
 from avion_media.backends.queue.history import last_of
 from avion_media.backends.redis import Redis
+from avion_media.backends.remote import breaker_state
 from avion_media.common.errors import MediaError, Reason
 from avion_media.common.settings import format_size
-from avion_media.common.tasks import QUEUES
+from avion_media.common.tasks import CACHE_QUEUE, QUEUES
 from avion_media.items.moderation import MAX_NOTE
 from avion_media.operations import audit
 from avion_media.operations.dead_letters import Causes, count_newer
@@ -30,15 +32,16 @@ from avion_media.operations.operation import Operation, many
 from avion_media.process.replicas import SILENT_S, Replicas
 from avion_media.process.runtime import Limiter
 from avion_media.servers.console import charts, wording
-from avion_media.servers.console.health import Facts, Health, assess, queue_state, walk
-from avion_media.servers.console.media_list import MediaFilter, read_media
+from avion_media.servers.console.health import Facts, Health, Tone, assess, queue_state, walk
+from avion_media.servers.console.media_list import KINDS, LARGER, SOURCES, STATES, MediaFilter, read_media
 from avion_media.servers.console.media_list import count_newer as count_newer_media
 from avion_media.servers.console.moderation import PARTS
 from avion_media.servers.console.prometheus import PrometheusCharts
-from avion_media.servers.console.questions import DeadLetterQuery
+from avion_media.servers.console.questions import ENDS, DeadLetterQuery
 from avion_media.servers.console.sessions import chosen
 
 ASSETS: Final = {"console.css": "text/css", "console.js": "text/javascript", "icons.svg": "image/svg+xml"}
+_NOT_OF_THE_PAGE: Final = ("done", "newest", "page")  # in the query of a live page
 _READ_S: Final = 3.0
 _INTERVAL_S: Final = 2.0
 _KEEP_ALIVE_S: Final = 15.0  # proxies close a silent connection
@@ -122,6 +125,13 @@ class View:
     query: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def here(self) -> str:
+        """The address of the page, without the result of an action: an action leads back to it. Empty for an item."""
+        path = next((page.path for page in PAGES if page.name == self.page), "")
+        query = urlencode({name: value for name, value in self.query.items() if name not in _NOT_OF_THE_PAGE})
+        return f"{path}?{query}" if path and query else path
+
+    @property
     def range(self) -> str:
         """The requested range of the charts, if it is offered; empty for the hour."""
         return chosen(self.query, "range", self.prometheus.offered)
@@ -154,6 +164,7 @@ def _templates() -> jinja2.Environment:
         "size": format_size,
         "sized": wording.size_element,
         "duration": wording.duration,
+        "clip": wording.clip,
         "when": wording.when,
         "clock": wording.clock,
         "day": wording.day,
@@ -162,14 +173,16 @@ def _templates() -> jinja2.Environment:
         "meaning": wording.meaning,
         "advice": wording.advice,
         "queue_title": wording.queue_title,
-        "state_of": lambda item: queue_state(*item),
     }
     environment.globals |= {
         "many": many,
+        "state_of": queue_state,
         "walk": walk,
         "asset": lambda name: f"/console/assets/{name}?v={asset(name)[1]}",
-        "line_chart": charts.line_chart,
-        "bar_chart": charts.bar_chart,
+        "figure": charts.figure,
+        "spark": charts.spark,
+        "span_of": charts.Span.of,
+        "span": charts.Span,
         "meter": charts.meter,
         "last_of": last_of,
         "pages": PAGES,
@@ -177,6 +190,11 @@ def _templates() -> jinja2.Environment:
         "reasons": sorted(map(str, Reason)),
         "kept": audit.KEPT,
         "max_note": MAX_NOTE,
+        "states": STATES,
+        "kinds": KINDS,
+        "sources": SOURCES,
+        "larger": {each: f"At least {size}" for each, size in LARGER.items()},
+        "ends": ENDS,
         "parts": PARTS,
     }
     return environment
@@ -237,6 +255,23 @@ async def _jobs(view: View) -> dict[str, Any]:
     return {"jobs": await all_jobs(view.redis)}
 
 
+async def _queues(view: View) -> dict[str, Any]:
+    """Add what is known of the server whose files a late queue waits for."""
+    facts = view.facts
+    found: dict[str, str] = {}
+    for name, sample in facts.queues.items():
+        server = sample.stats.oldest_tenant
+        if name != CACHE_QUEUE or not server or queue_state(facts, name).tone < Tone.WARN:
+            continue
+        trouble = await breaker_state(view.redis, server)
+        if trouble is not None and trouble.paused_until > facts.now:
+            found[name] = (
+                f"{server} failed {many(trouble.failures, 'time')} in a row ({trouble.cause}),"
+                f" and is tried again {wording.ago(trouble.paused_until, facts.now)}."
+            )
+    return {"servers": found}
+
+
 async def _replicas(view: View) -> dict[str, Any]:
     return {"replicas": await view.replicas.read(view.facts.now), "silent_s": SILENT_S}
 
@@ -252,6 +287,7 @@ _READERS: Final[dict[str, Callable[[View], Awaitable[dict[str, Any]]]]] = {
     "fresh-dead-letters": _fresh_dead_letters,
     "jobs": _jobs,
     "fresh-media": _fresh_media,
+    "queues": _queues,
     "recent": _recent,
     "replicas": _replicas,
 }

@@ -8,18 +8,19 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any, Final
 
+from avion_media.backends.queue import QueueStats
 from avion_media.backends.queue.history import History, QueueSample
 from avion_media.common.tasks import QUEUES
 from avion_media.operations.operation import many
 from avion_media.process.lifecycle import Phase
-from avion_media.servers.console.wording import duration, queue_title
+from avion_media.servers.console.wording import ago, duration, exactly, queue_title
 
 LATE_S: Final = 120.0
 """The oldest task has waited so long that people notice."""
 STALLED_S: Final = 600.0
 """The age of the oldest task at which a queue is stalled, as in the alert `AvionMediaQueueStalled`."""
-STALE_S: Final = 30.0
-"""Figures of the queues are read every five seconds. Figures older than this are marked."""
+STALE_S: Final = 5.0
+"""Figures of the queues are read at least this often. Older figures are marked, and nothing is judged by them."""
 REVIEW_LATE_S: Final = 86_400.0
 """How long media can wait for a moderator, as in the alert `AvionMediaReviewWaits`."""
 
@@ -80,7 +81,7 @@ class Facts:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the figures of the queues are older than they should be, or cannot be read now."""
+        """Whether the figures of the queues are older than they should be, because Redis does not respond."""
         return self.age_s is None or self.age_s > STALE_S or self.report["dependencies"]["redis"] != "up"
 
     @property
@@ -120,23 +121,41 @@ def assess(facts: Facts) -> Health:
     return Health(worst.tone, worst.title, worst.text, findings)
 
 
-def queue_state(name: str, sample: QueueSample) -> QueueState:
+def queue_state(facts: Facts, name: str) -> QueueState:
     """Judge one queue."""
-    stats = sample.stats
-    if stats.paused_since:
-        text = (
-            f"{many(stats.lag, 'task')} wait until an operator resumes this queue. "
-            "If Redis loses its data, the pause is lost, too."
+    if facts.is_stale:
+        return QueueState(
+            Tone.GOOD, "Unknown", f"Redis does not respond. These figures are {duration(facts.age_s)} old."
         )
-        return QueueState(Tone.WARN, "Paused", text)
+    stats = facts.queues[name].stats
+    if stats.paused_since:
+        by = f"Paused by {stats.paused_by or 'an operator'} {ago(stats.paused_since, facts.now)}"
+        note = f": “{stats.paused_note}”" if stats.paused_note else ""
+        until = f"at {exactly(stats.paused_until)} by itself" if stats.paused_until else "when an operator resumes it"
+        text = f"{by}{note}. {many(stats.lag, 'task')} waiting. It resumes {until}."
+        return QueueState(Tone.WARN, "Paused", f"{text} If Redis loses its data, the pause is lost, too.")
     if stats.depth and not stats.consumers:
         return QueueState(Tone.BAD, "No workers", f"{many(stats.depth, 'task')} wait, and no process reads this queue.")
     if stats.oldest_age_s > LATE_S:
         tone = Tone.BAD if stats.oldest_age_s > STALLED_S else Tone.WARN
-        return QueueState(tone, "Late" if tone is Tone.WARN else "Stalled", QUEUES[name].late if name in QUEUES else "")
+        effect = QUEUES[name].late if name in QUEUES else ""
+        return QueueState(tone, "Late" if tone is Tone.WARN else "Stalled", f"{_why_late(stats)} {effect}".rstrip())
     if not stats.consumers:
         return QueueState(Tone.GOOD, "Unused", "No process reads this queue, and nothing is queued.")
     return QueueState(Tone.GOOD, "Running")
+
+
+def _why_late(stats: QueueStats) -> str:
+    """Return what keeps the oldest task waiting, as far as the figures show it."""
+    if not stats.pending:
+        return "Its workers take no task: they pause while something that they need does not respond."
+    if stats.slots and stats.pending >= stats.slots:
+        return f"All {many(stats.slots, 'slot')} are in use: more replicas, or tasks that end faster, would help."
+    tenant, waiting = stats.oldest_tenant, stats.of_oldest_tenant
+    if tenant and 2 * waiting > stats.lag:
+        cap = f", of which at most {stats.tenant_cap} run at once" if stats.tenant_cap else ""
+        return f"{waiting:,} of {many(stats.lag, 'waiting task')} belong to {tenant}{cap}. Others go first."
+    return f"{stats.pending:,} of {many(stats.slots, 'slot')} are in use: tasks that are retried wait, others go first."
 
 
 def walk(tree: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -190,9 +209,12 @@ def _of_dependencies(facts: Facts) -> Iterator[Finding]:
 
 def _of_queues(facts: Facts) -> Iterator[Finding]:
     if facts.is_stale:
-        return  # Redis does not respond, and has a finding of its own
+        if facts.age_s is not None and facts.report["dependencies"]["redis"] == "up":  # else that is the finding
+            title = f"The figures of the queues are {duration(facts.age_s)} old"
+            yield Finding(Tone.WARN, title, "Redis does not send new ones. Nothing is known of the queues.", "queues")
+        return
     for name, sample in facts.queues.items():
-        state = queue_state(name, sample)
+        state = queue_state(facts, name)
         if state.tone < Tone.WARN:
             continue
         title = f"{queue_title(name)} queue: {state.word.lower()}"

@@ -9,7 +9,7 @@ from typing import Any
 from avion_media.backends.queue import detail_of, reason_of
 from avion_media.common import keys
 from avion_media.common.errors import Reason
-from avion_media.common.ids import AnyId
+from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.media import WEBP_SUFFIX
 from avion_media.common.tasks import State
 from avion_media.items.item import Items
@@ -47,6 +47,7 @@ class Item:
     is_blocked: bool
     is_held: bool
     can_delete: bool
+    can_process_again: bool
 
     @property
     def is_unknown(self) -> bool:
@@ -94,6 +95,7 @@ async def read_item(items: Items, any_id: AnyId, *, url_ttl_s: float) -> Item:
         "blocked" in recorded,
         status.get("reason") == Reason.HELD,
         not is_deleted and not is_unknown(known),
+        state == State.READY and bool(published) and isinstance(any_id, MediaId),
     )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from avion_media.backends.redis import Redis, as_text
 from avion_media.backends.remote import InvalidUrl, parse_remote_url
-from avion_media.common.formats import MediaFormat
+from avion_media.common.formats import Family, MediaFormat
 from avion_media.common.ids import AnyId, InvalidId, MediaId, parse_any_id, parse_media_id, remote_id_for
 from avion_media.common.keys import origin_paths
 from avion_media.common.media import is_owner
@@ -34,6 +36,10 @@ STATES: Final = {
     "blocked": "Blocked",
 }
 SOURCES: Final = {"upload": "Uploads", "remote": "Remote copies"}
+KINDS: Final = {str(family): str(family).capitalize() for family in Family}
+LARGER: Final = {"1": "1 MiB", "10": "10 MiB", "100": "100 MiB"}
+"""Minimum sizes in MiB."""
+_DAY: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,9 @@ class Tile:
     thumbnail: str = ""  # path on the origin; empty when there is none
     remote_url: str = ""
     facts: str = ""
+    kind: str = ""  # image, video or audio; empty if it is not known
+    size_bytes: int = 0  # 0 if it is not known
+    duration_s: float = 0.0
 
     @property
     def sentence(self) -> str:
@@ -56,17 +65,35 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class MediaFilter:
-    """A filter for media items. A media item matches if it meets every condition that is set."""
+    """A filter for media items. A media item matches if it meets every condition that is set.
+
+    ``since`` and ``until`` are days in ISO 8601, UTC, both included. A media item whose type or size is not known does
+    not match a condition of it.
+    """
 
     text: str = ""
     state: str = ""
     source: str = ""
+    kind: str = ""
+    larger: str = ""
+    owned_by: str = ""
+    since: str = ""
+    until: str = ""
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> MediaFilter:
         """Read the filter from a URL. Invalid values count as absent."""
-        text = query.get("q", "").strip()[:2048]
-        return cls(text, chosen(query, "state", STATES), chosen(query, "source", SOURCES))
+        owner = query.get("owner", "").strip()
+        return cls(
+            query.get("q", "").strip()[:2048],
+            chosen(query, "state", STATES),
+            chosen(query, "source", SOURCES),
+            chosen(query, "kind", KINDS),
+            chosen(query, "larger", LARGER),
+            owner if is_owner(owner) else "",
+            _day(query.get("since", "")),
+            _day(query.get("until", "")),
+        )
 
     @property
     def is_open(self) -> bool:
@@ -75,15 +102,26 @@ class MediaFilter:
 
     def url(self, **more: str) -> str:
         """Return the address of the list with this filter."""
-        named = {"q": self.text, "state": self.state, "source": self.source, **more}
+        named = {"q": self.text, "state": self.state, "source": self.source, "kind": self.kind, "larger": self.larger}
+        named |= {"owner": self.owned_by, "since": self.since, "until": self.until, **more}
         query = urlencode({name: value for name, value in named.items() if value})
         return "/console/media" + (f"?{query}" if query else "")
 
     @property
     def owner(self) -> str:
-        """The owner, if the text is ``owner:NAME``; empty otherwise."""
+        """The owner, also if the text is ``owner:NAME``; empty for all."""
         name = self.text.removeprefix("owner:").strip()
-        return name if name != self.text and is_owner(name) else ""
+        return name if name != self.text and is_owner(name) else self.owned_by
+
+    @property
+    def begins(self) -> float:
+        """The first moment that matches (Unix seconds); 0 without a limit."""
+        return datetime.fromisoformat(f"{self.since}T00:00Z").timestamp() if self.since else 0.0
+
+    @property
+    def ends(self) -> float:
+        """The first moment that does not match any more (Unix seconds); infinite without a limit."""
+        return (datetime.fromisoformat(f"{self.until}T00:00Z") + _DAY).timestamp() if self.until else math.inf
 
     def exact_id(self) -> str:
         """Return the id if the text is one, or the id of the remote URL if the text is one; empty otherwise."""
@@ -102,8 +140,14 @@ class MediaFilter:
             return False
         if self.source and (len(tile.media_id) == 64) != (self.source == "remote"):
             return False
+        if self.kind and tile.kind != self.kind:
+            return False
+        if self.larger and tile.size_bytes < int(self.larger) << 20:
+            return False
+        if not self.begins <= tile.at < self.ends:
+            return False
         searched = f"{tile.media_id}\n{tile.reason}\n{tile.remote_url}\n{tile.facts}".lower()
-        return self.text.lower() in searched
+        return self.text.startswith("owner:") or self.text.lower() in searched
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +170,13 @@ async def read_media(redis: Redis, wanted: MediaFilter, smallest: str, before: s
         rows = await redis.execute("XREVRANGE", PROCESSING_QUEUE, "+", "-", "COUNT", PAGE_TILES)
         for entry_id, flat in rows:
             media_id = as_text(flat).get("media_id", "")
-            tile = Tile(media_id, "processing", "", _seconds(entry_id))
-            if _is_id(media_id) and wanted.lets_through(tile):
+            if not _is_id(media_id):
+                continue
+            tile = Tile(media_id, "processing", "", _seconds(entry_id), kind=_kind_of(media_id))
+            if wanted.lets_through(tile):
                 found.setdefault(media_id, tile)
     examined, older, newest = 0, "", ""
-    start = f"({before}" if is_entry_id(before) else "+"
+    start = f"({before}" if is_entry_id(before) else "+" if wanted.ends == math.inf else f"({wanted.ends * 1000:.0f}"
     while len(found) < PAGE_TILES and examined < MAX_EXAMINED:
         rows = await redis.execute("XREVRANGE", EVENTS_STREAM, start, "-", "COUNT", _CHUNK)
         older = ""
@@ -139,6 +185,8 @@ async def read_media(redis: Redis, wanted: MediaFilter, smallest: str, before: s
                 break
             examined, older = examined + 1, entry_id.decode()
             newest = newest or older
+            if _seconds(entry_id) < wanted.begins:
+                return MediaPage(tuple(found.values()), "", newest, examined)
             tile_of_event = _tile(entry_id, as_text(flat), smallest)
             if tile_of_event is not None and wanted.lets_through(tile_of_event):
                 found.setdefault(tile_of_event.media_id, tile_of_event)
@@ -149,25 +197,37 @@ async def read_media(redis: Redis, wanted: MediaFilter, smallest: str, before: s
     return MediaPage(tuple(found.values())[:PAGE_TILES], older, newest, examined)
 
 
-async def read_owned(index: OwnerIndex, owner: str, smallest: str, after: str = "") -> MediaPage:
+async def read_owned(index: OwnerIndex, wanted: MediaFilter, smallest: str, after: str = "") -> MediaPage:
     """Return a page of an owner's public media items after the id ``after``, oldest first. Raises `Unavailable`."""
     try:
         behind = parse_media_id(after) if after else None
     except InvalidId:
         behind = None
-    page: list[OwnedMedium] = await anext(index.media(owner, behind, page_size=PAGE_TILES), [])
-    tiles = [
-        Tile(
-            each.media_id.text,
-            "ready",
-            "",
-            each.media_id.created.timestamp(),
-            _thumbnail(each.media_id, smallest),
-            facts=f"{_format_of(each.media_id.text)}, {format_size(each.size_bytes)}",
-        )
-        for each in page
-    ]
-    return MediaPage(tuple(tiles), tiles[-1].media_id if len(tiles) == PAGE_TILES else "", "", len(tiles))
+    tiles: list[Tile] = []
+    examined, last = 0, ""
+    async for page in index.media(wanted.owner, behind, page_size=_CHUNK):
+        for each in page:
+            if len(tiles) == PAGE_TILES or examined == MAX_EXAMINED:
+                return MediaPage(tuple(tiles), last, "", examined)
+            examined, last = examined + 1, each.media_id.text
+            tile = _owned_tile(each, smallest)
+            if wanted.lets_through(tile):
+                tiles.append(tile)
+    return MediaPage(tuple(tiles), "", "", examined)
+
+
+def _owned_tile(owned: OwnedMedium, smallest: str) -> Tile:
+    media_id = owned.media_id
+    return Tile(
+        media_id.text,
+        "ready",
+        "",
+        media_id.created.timestamp(),
+        _thumbnail(media_id, smallest),
+        facts=f"{_format_of(media_id.text)}, {format_size(owned.size_bytes)}",
+        kind=str(media_id.format.family),
+        size_bytes=owned.size_bytes,
+    )
 
 
 async def count_newer(redis: Redis, than: str) -> int:
@@ -193,6 +253,9 @@ def _tile(entry_id: bytes, fields: Mapping[str, str], smallest: str) -> Tile | N
         thumbnail,
         str(event.get("remote_url", "")),
         _facts(media_id, event),
+        str(event.get("content_type", "")).partition("/")[0] or _kind_of(media_id),
+        int(event.get("size") or 0),
+        float(event.get("duration") or 0),
     )
 
 
@@ -215,6 +278,20 @@ def _format_of(media_id: str) -> str:
         return "remote"
     declared: MediaFormat = any_id.format
     return declared.name.upper()
+
+
+def _kind_of(media_id: str) -> str:
+    """Return the declared kind of an upload; empty for a remote media item, which declares none."""
+    any_id = parse_any_id(media_id)
+    return str(any_id.format.family) if isinstance(any_id, MediaId) else ""
+
+
+def _day(text: str) -> str:
+    """Return a day in ISO 8601; empty if the text is none."""
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        return ""
 
 
 def _seconds(entry_id: bytes) -> float:

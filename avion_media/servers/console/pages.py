@@ -28,7 +28,7 @@ from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation import MAX_NOTE
 from avion_media.items.moderation.desk import Moderator
 from avion_media.operations import audit
-from avion_media.operations.dead_letters import Causes, read_page
+from avion_media.operations.dead_letters import Causes, read_folded, read_page
 from avion_media.operations.operation import Order
 from avion_media.operations.review import Review
 from avion_media.operations.table import Operations
@@ -41,9 +41,9 @@ from avion_media.servers.console.media_item import read_item
 from avion_media.servers.console.media_list import MediaFilter, read_media, read_owned
 from avion_media.servers.console.moderation import ModerationQuery, look_up, read_moderation
 from avion_media.servers.console.prometheus import PrometheusCharts
-from avion_media.servers.console.questions import DeadLetterQuery, Question, Questions
+from avion_media.servers.console.questions import ENDS, DeadLetterQuery, Question, Questions
 from avion_media.servers.console.review import REASONS, act, read_review
-from avion_media.servers.console.sessions import LoginAttempts, Sessions, read_form
+from avion_media.servers.console.sessions import LoginAttempts, Sessions, chosen, read_form
 from avion_media.servers.console.uploads import Uploads
 from avion_media.servers.settings import ServerSettings
 
@@ -307,9 +307,14 @@ class Console:
         query = dict(request.query_params)
         wanted = DeadLetterQuery.from_query(query)
         before, after = query.get("before", ""), query.get("after", "")
-        page = await _in_time(read_page(self._redis, wanted.selection(), before=before, after=after))
-        if page is not None and page.rows and not page.newer:
-            query["newest"] = page.rows[0].key
+        if wanted.is_unfolded:
+            page = await _in_time(read_page(self._redis, wanted.selection(), before=before, after=after))
+        else:
+            page = await _in_time(read_folded(self._redis, wanted.selection(), before))
+        if page is not None and not page.rows and not page.older and (before or after):
+            return RedirectResponse(wanted.url(done=query.get("done", "")), 303)  # the rows of this page are gone
+        if page is not None and page.rows and not before and not page.newer:
+            query["newest"] = page.rows[0].newest.key
         view = self._view(request, "dead-letters", query)
         return await self._draw(request, "dead-letters.html", view, wanted=wanted, page=page)
 
@@ -322,7 +327,7 @@ class Console:
         view = self._view(request, "media", query)
         before = query.get("before", "")
         if wanted.owner:
-            page = await _in_time(read_owned(self._runtime.items.owners, wanted.owner, view.smallest, before))
+            page = await _in_time(read_owned(self._runtime.items.owners, wanted, view.smallest, before))
         else:
             page = await _in_time(read_media(self._redis, wanted, view.smallest, before))
         if page is not None and not before and not wanted.owner:
@@ -408,7 +413,8 @@ class Console:
         if not question.is_confirmed_by(form):
             return HTMLResponse(self._draw_question(request, question), 200 if "confirmed" not in form else 422)
         note = (form.get("note") or "").strip()[:MAX_NOTE]
-        order = Order(question.targets, who=self._who(request), note=note, rate=_rate_of(form))
+        for_s = float(chosen(form, "for_s", ENDS) or 0)
+        order = Order(question.targets, who=self._who(request), note=note, rate=_rate_of(form), for_s=for_s)
         done = (await self._operations.carry_out(question.action.name, order)).entry.entry_id
         self._causes.forget()
         back = question.back

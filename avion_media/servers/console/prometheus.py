@@ -31,11 +31,14 @@ class PrometheusUnavailable(MediaError):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure: its title, its unit, and its values over the range, oldest first."""
+    """One figure: its title, its unit, and its values over the range, oldest first: one for each ``step_s`` from
+    ``start`` (Unix seconds) on."""
 
     title: str
     unit: str
     values: Sequence[float | None]
+    start: float
+    step_s: float
 
 
 def queries(step_s: float) -> dict[tuple[str, str], str]:
@@ -87,7 +90,7 @@ class PrometheusCharts:
             with trio.fail_after(_TIMEOUT_S):
                 async with httpx.AsyncClient(trust_env=False, timeout=_TIMEOUT_S) as http:
                     return [
-                        Figure(title, unit, await self._values(http, query, times, step_s))
+                        Figure(title, unit, await self._values(http, query, times, step_s), times[0], step_s)
                         for (title, unit), query in queries(step_s).items()
                     ]
         except trio.TooSlowError:

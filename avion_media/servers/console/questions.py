@@ -20,6 +20,8 @@ from avion_media.servers.console.wording import duration, meaning, queue_title, 
 
 _MAX_TARGETS: Final = 100
 _NAMED: Final = 5
+ENDS: Final = {"1800": "After 30 minutes", "3600": "After 1 hour", "14400": "After 4 hours", "86400": "After 1 day"}
+"""When a pause ends by itself, in seconds."""
 _AGES: Final = {"1h": 3600.0, "1d": 86_400.0, "7d": 7 * 86_400.0}
 
 
@@ -31,6 +33,8 @@ class DeadLetterQuery:
     queue: str = ""
     reason: str = ""
     age: str = ""
+    error: str = ""
+    is_unfolded: bool = False
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> DeadLetterQuery:
@@ -40,27 +44,30 @@ class DeadLetterQuery:
             queue=chosen(query, "queue", QUEUES),
             reason=query.get("reason", "")[:60],
             age=chosen(query, "age", _AGES),
+            error=query.get("error", "")[:1000],
+            is_unfolded=bool(query.get("each")),
         )
 
     @property
     def is_open(self) -> bool:
         """Whether every dead letter matches."""
-        return self == DeadLetterQuery()
+        return self == DeadLetterQuery(is_unfolded=self.is_unfolded)
 
     def fields(self) -> dict[str, str]:
         """Return the conditions as the fields of a URL or a form."""
-        named = {"q": self.text, "queue": self.queue, "reason": self.reason, "age": self.age}
+        named = {"q": self.text, "queue": self.queue, "reason": self.reason, "age": self.age, "error": self.error}
+        named["each"] = "1" if self.is_unfolded else ""
         return {name: value for name, value in named.items() if value}
 
     def url(self, **more: str) -> str:
-        """Return the address of the list with this filter."""
-        query = urlencode({**self.fields(), **more})
+        """Return the address of the list with this filter, changed by ``more``."""
+        query = urlencode({name: value for name, value in {**self.fields(), **more}.items() if value})
         return "/console/dead-letters" + (f"?{query}" if query else "")
 
     def selection(self) -> Selection:
         """Return the dead letters that match now."""
         failed_after = time.time() - _AGES[self.age] if self.age else None
-        conditions = DeadLetterFilter(self.text, reason=self.reason, failed_after=failed_after)
+        conditions = DeadLetterFilter(self.text, reason=self.reason, same_error=self.error, failed_after=failed_after)
         return Selection([self.queue] if self.queue else tuple(QUEUES), conditions)
 
 
@@ -131,7 +138,8 @@ class Questions:
         if not targets:
             return None
         names = [queue_title(each.partition("?")[0]) for each in targets]
-        return Question(action, targets, names, wanted.fields(), (), "/console/queues")
+        back = _back(action, form.get("back") or "", "")
+        return Question(action, targets, names, {**wanted.fields(), "back": back}, (), back)
 
     async def _ask_of_all(self, action: Operation, form: QueryParams) -> Question | None:
         wanted = DeadLetterQuery.from_query(form)
@@ -144,8 +152,9 @@ class Questions:
                 f"More might match: only the newest {MAX_EXAMINED:,} were examined. Repeat the action for the others."
             )
         hints.append("Tasks that fail from now on are not affected.")
-        fields = {**wanted.fields(), "all": "1", "until": newest}
-        return Question(action, keys, (), fields, (), wanted.url(), hints)
+        back = _back(action, form.get("back") or "", "")
+        fields = {**wanted.fields(), "all": "1", "until": newest, "back": back}
+        return Question(action, keys, (), fields, (), back, hints)
 
     async def _name(self, action: Operation, target: str) -> str:
         if action.noun != "dead letter":

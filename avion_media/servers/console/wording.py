@@ -49,6 +49,12 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 60} min"
 
 
+def clip(seconds: float) -> str:
+    """The length of a video or of audio: minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}"
+
+
 def ago(unix_s: float, now: float) -> str:
     """A time as seen from ``now``: past or coming."""
     passed_s = now - unix_s

@@ -38,6 +38,13 @@ local function settings()
   return read_settings
 end
 
+-- Return how many fields of a pause there were.
+local function end_pause()
+  redis.call('DEL', '{' .. queue .. '}:paused')
+  read_settings = nil
+  return redis.call('HDEL', state, 'paused', 'paused_by', 'paused_note', 'paused_until')
+end
+
 -- Host and port of a URL, as `parse_remote_url` writes it. A URL that another service wrote is split in the same way.
 local function server_of(url)
   local authority = string.match(url, '^%a[%w+.-]*://([^/?#]*)') or ''

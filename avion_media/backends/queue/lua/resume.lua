@@ -1,6 +1,5 @@
 -- Give out tasks again.
 -- KEYS: queue, state, waiting, tenants
-local was_paused = redis.call('HDEL', state, 'paused')
-redis.call('DEL', '{' .. queue .. '}:paused')
+local was_paused = end_pause()
 dispatch()
 return was_paused

@@ -6,7 +6,7 @@ local pending = group and field(group, 'pending') or 0
 local consumers = math.max(0, (group and field(group, 'consumers') or 0) - 1) -- without UNCONFIRMED
 
 local now = now_s()
-local oldest = now
+local oldest, oldest_tenant = now, ''
 local first = redis.call('XRANGE', queue, '-', '+', 'COUNT', 1)[1]
 if first then
   oldest = tonumber(string.match(first[1], '^%d+')) / 1000
@@ -16,9 +16,13 @@ end
 for _, tenant in ipairs(redis.call('ZRANGE', tenants, 0, 99)) do
   local member = tenant ~= '' and first_waiting(tenant)
   if member then
-    oldest = math.min(oldest, tonumber(string.sub(member, #tenant + 2, #tenant + 16)) / 1000)
+    local at = tonumber(string.sub(member, #tenant + 2, #tenant + 16)) / 1000
+    if at < oldest then
+      oldest, oldest_tenant = at, tenant
+    end
   end
 end
+local pause = redis.call('HMGET', state, 'paused', 'paused_by', 'paused_note', 'paused_until', 'slots', 'tenant_cap')
 local entries, in_line = redis.call('XLEN', queue), math.max(0, redis.call('ZCARD', waiting) - 1)
 return cjson.encode({
   depth = entries + in_line,
@@ -30,6 +34,14 @@ return cjson.encode({
   dead_letters = redis.call('XLEN', dead_letters),
   consumers = consumers,
   tenants = redis.call('ZCOUNT', tenants, '-inf', '(' .. DRAINED),
-  paused_since = tonumber(redis.call('HGET', state, 'paused') or 0),
+  paused_since = tonumber(pause[1] or 0),
+  paused_by = pause[2] or '',
+  paused_note = pause[3] or '',
+  paused_until = tonumber(pause[4] or 0),
+  slots = tonumber(pause[5] or 0),
+  tenant_cap = tonumber(pause[6] or 0),
+  oldest_tenant = oldest_tenant,
+  of_oldest_tenant = oldest_tenant == '' and 0
+    or redis.call('ZLEXCOUNT', waiting, '[' .. oldest_tenant .. '\0', '(' .. oldest_tenant .. '\1'),
   waiting = in_line,
 })

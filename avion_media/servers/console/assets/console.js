@@ -2,7 +2,7 @@
 // Every page works without it.
 
 const AGAIN_MS = 3000;
-const STALE_MS = 10_000;
+const STALE_MS = 5_000;
 document.documentElement.classList.add("js");
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
@@ -12,6 +12,7 @@ const body = document.body;
 const toggle = document.querySelector(".live");
 const waiting = new Map();
 let isOn = true;
+let events = null;
 
 const isHeld = () => !isOn || document.querySelector("dialog[open], .select tbody input:checked, details.menu[open]");
 
@@ -81,14 +82,15 @@ function show(isLost) {
   if (isLost && !lostAt) lostAt = Date.now();
   if (!isLost) lostAt = 0;
   toggle.classList.toggle("lost", isLost);
-  toggle.textContent = isLost ? "Reconnecting" : isOn ? "Live" : "Paused";
   const isStale = lostAt > 0 && Date.now() - lostAt >= STALE_MS;
+  const data = isStale ? `, data of ${new Date(lostAt).toISOString().slice(11, 19)} UTC` : "";
+  toggle.textContent = isLost ? `Reconnecting${data}` : isOn ? "Live" : "Paused";
   for (const region of all("main [data-live]")) region.classList.toggle("stale", isStale);
 }
 
 function follow() {
   const query = body.dataset.liveQuery;
-  const events = new EventSource(`/console/live?page=${body.dataset.livePage}${query && `&${query}`}`);
+  events = new EventSource(`/console/live?page=${body.dataset.livePage}${query && `&${query}`}`);
   events.addEventListener("open", () => show(false));
   events.addEventListener("error", () => {
     show(true);
@@ -134,8 +136,47 @@ setInterval(() => {
     const text = Math.abs(passed) < 10 ? "just now" : passed > 0 ? `${duration(passed)} ago` : `in ${duration(-passed)}`;
     if (time.textContent !== text) time.textContent = text;
   }
-  if (toggle) show(lostAt > 0);
 }, 5000);
+if (toggle) setInterval(() => show(lostAt > 0), 1000);
+
+// ---- Charts: the value under the pointer. The markup has the values.
+
+const under = document.createElement("p");
+under.className = "under";
+under.hidden = true;
+under.setAttribute("aria-hidden", "true"); // the label of a chart has its last value
+body.append(under);
+
+function showUnder(chart, event) {
+  const { start, step, unit, names, values } = chart.dataset;
+  const series = values.split("|").map((each) => each.split(","));
+  const count = series[0].length;
+  const box = chart.getBoundingClientRect();
+  const share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
+  const isBars = chart.querySelector(".bars");
+  const at = Math.min(count - 1, isBars ? Math.floor(share * count) : Math.round(share * (count - 1)));
+  const written = (value) => {
+    if (!value) return "unknown";
+    return unit === "s" ? duration(Number(value)) : `${Number(value).toLocaleString("en")} ${unit}`.trim();
+  };
+  const named = names.split("|");
+  const moment = new Date(1000 * (Number(start) + at * Number(step))).toISOString();
+  const when = count * step > 86400 ? moment.slice(5, 16).replace("T", " ") : moment.slice(11, 16);
+  under.textContent = `${when} UTC: ${series.map((each, index) => `${written(each[at])} ${named[index] ?? ""}`.trim()).join(", ")}`;
+  under.hidden = false;
+  const left = box.left + (isBars ? (at + 0.5) / count : at / Math.max(1, count - 1)) * box.width - under.offsetWidth / 2;
+  under.style.left = `${Math.min(innerWidth - under.offsetWidth - 4, Math.max(4, left))}px`;
+  under.style.top = `${Math.max(4, box.top - under.offsetHeight - 6)}px`;
+}
+
+for (const type of ["pointermove", "pointerdown"]) {
+  document.addEventListener(type, (event) => {
+    const chart = event.target.closest?.("svg[data-values]") ?? event.target.closest?.(".plot")?.querySelector("svg");
+    if (chart) showUnder(chart, event);
+    else under.hidden = true;
+  });
+}
+document.addEventListener("scroll", () => { under.hidden = true; }, { passive: true });
 
 // ---- Questions: the page that asks, as a dialog over the page that it is about.
 
@@ -150,6 +191,10 @@ async function ask(url) {
     location.assign(url);
     return;
   }
+  showQuestion(form);
+}
+
+function showQuestion(form) {
   opener = document.activeElement;
   dialog.replaceChildren(document.adoptNode(form));
   dialog.showModal();
@@ -178,36 +223,102 @@ dialog?.addEventListener("close", () => {
   applyWaiting();
 });
 
+// ---- Actions: the page stays where it is, and shows what was done above everything else.
+
+const TOAST_MS = 8000;
+const toasts = document.getElementById("toasts");
+
+function toast(element) {
+  toasts.replaceChildren(element);
+  const remove = () => { if (element.matches(":hover, :focus-within")) setTimeout(remove, TOAST_MS); else element.remove(); };
+  setTimeout(remove, TOAST_MS);
+}
+
+function say(text) {
+  const element = document.createElement("p");
+  element.className = "flash bad";
+  element.textContent = text;
+  toast(element);
+}
+
+function placeOf(url) {
+  const place = new URL(url, location);
+  place.searchParams.delete("done");
+  return `${place.pathname}?${place.searchParams}`;
+}
+
+async function act(form, submitter) {
+  const sent = new URLSearchParams(new FormData(form, submitter));
+  if (dialog.open) dialog.close();
+  const used = document.activeElement;
+  const response = await fetch("/console/actions", { method: "POST", body: sent }).catch(() => null);
+  if (!response) {
+    say("Not done: the console does not respond.");
+    return;
+  }
+  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  const question = page.querySelector("form.question");
+  const main = page.querySelector("body.frame > main");
+  if (question) {
+    showQuestion(question);
+  } else if (!main) {
+    say(all("h1, .form > p:not(.status-code)", page).map((each) => each.textContent).join(". ") || "Not done.");
+  } else if (placeOf(response.url) !== placeOf(location)) {
+    location.assign(response.url);
+  } else {
+    const flash = main.querySelector(".flash");
+    flash?.remove();
+    waiting.clear();
+    for (const box of all(".select tbody input:checked")) box.checked = false;
+    used.blur(); // what has the focus is not removed
+    morphChildren(document.querySelector("main"), main);
+    (used.isConnected && used !== body ? used : document.querySelector("main")).focus({ preventScroll: true });
+    body.dataset.liveQuery = page.body.dataset.liveQuery;
+    events.close();
+    follow();
+    if (flash) toast(flash);
+  }
+}
+
+document.addEventListener("submit", (event) => {
+  if (event.defaultPrevented || event.target.getAttribute("action") !== "/console/actions" || !toasts) return;
+  event.preventDefault();
+  act(event.target, event.submitter);
+});
+
 // ---- Selection: all on this page with its state in between, ranges with Shift.
 
-for (const form of all("form.select")) {
+let lastBox = null;
+
+function sum(form) {
   const head = form.querySelector("thead input");
   const boxes = all("tbody input[type=checkbox]", form);
-  let last = null;
-  const sum = () => {
-    const chosen = boxes.filter((box) => box.checked).length;
-    head.checked = chosen > 0 && chosen === boxes.length;
-    head.indeterminate = chosen > 0 && chosen < boxes.length;
-    applyWaiting();
-  };
-  head.addEventListener("change", () => {
-    for (const box of boxes) box.checked = head.checked;
-    sum();
-  });
-  boxes.forEach((box, at) => box.addEventListener("click", (event) => {
-    if (event.shiftKey && last !== null) {
-      for (const each of boxes.slice(Math.min(at, last), Math.max(at, last) + 1)) each.checked = box.checked;
-    }
-    last = at;
-    sum();
-  }));
-  form.querySelector("[data-clear]").addEventListener("click", () => {
-    for (const box of boxes) box.checked = false;
-    sum();
-    boxes[0]?.focus();
-  });
-  sum();
+  const chosen = boxes.filter((box) => box.checked).length;
+  head.checked = chosen > 0 && chosen === boxes.length;
+  head.indeterminate = chosen > 0 && chosen < boxes.length;
+  applyWaiting();
 }
+
+document.addEventListener("click", (event) => {
+  const form = event.target.closest("form.select");
+  const box = event.target.closest(".select input[type=checkbox]");
+  if (!form) return;
+  const boxes = all("tbody input[type=checkbox]", form);
+  if (event.target.closest("[data-clear]")) {
+    for (const each of boxes) each.checked = false;
+    boxes[0]?.focus();
+  } else if (box?.closest("thead")) {
+    for (const each of boxes) each.checked = box.checked;
+  } else if (box) {
+    const [from, to] = [boxes.indexOf(lastBox), boxes.indexOf(box)].sort((one, other) => one - other);
+    if (event.shiftKey && from >= 0) for (const each of boxes.slice(from, to + 1)) each.checked = box.checked;
+    lastBox = box;
+  } else {
+    return;
+  }
+  sum(form);
+});
+for (const form of all("form.select")) sum(form);
 
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.target.closest("input:not([type=checkbox]), select, textarea, dialog")) return;

@@ -325,7 +325,7 @@ class DispatchMachine(RuleBasedStateMachine):
 
     @rule(paused=st.booleans())
     def pause_or_resume(self, paused: bool) -> None:
-        self.run_script(scripts.PAUSE if paused else scripts.RESUME)
+        self.run_script(scripts.PAUSE if paused else scripts.RESUME, "ada", "", 0)
         self.paused = paused
 
     @invariant()

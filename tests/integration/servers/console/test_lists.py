@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import pytest
@@ -19,6 +20,7 @@ from avion_media.operations.dead_letters import (
     count_newer,
     find_matching,
     read_causes,
+    read_folded,
     read_page,
 )
 from avion_media.servers.console.media_list import MediaFilter, read_media
@@ -71,7 +73,7 @@ async def test_pages_follow_each_other_in_both_directions_without_gap_or_repetit
     pages = [await read_page(redis, Selection())]
     while pages[-1].older:
         pages.append(await read_page(redis, Selection(), before=pages[-1].older))
-    seen = [row.key for page in pages for row in page.rows]
+    seen = [row.newest.key for page in pages for row in page.rows]
     assert len(seen) == len(set(seen)) == len(keys)
     assert set(seen) == keys
     assert [len(page.rows) for page in pages] == [25, 25, 25, 7]
@@ -79,7 +81,7 @@ async def test_pages_follow_each_other_in_both_directions_without_gap_or_repetit
     assert ids == sorted(ids, reverse=True)
 
     back = await read_page(redis, Selection(), after=pages[2].newer)
-    assert [row.key for row in back.rows] == [row.key for row in pages[1].rows]
+    assert [row.newest.key for row in back.rows] == [row.newest.key for row in pages[1].rows]
     assert pages[0].newer == ""
 
 
@@ -106,7 +108,7 @@ async def test_filters_find_by_id_url_owner_queue_reason_and_age(
         add_dead_letter(other, CACHE_QUEUE, "3-0", remote_url="https://heron.example/a.png"): "c",
     }
     page = await read_page(redis, wanted.selection())
-    assert [names[row.key] for row in page.rows] == found
+    assert [names[row.newest.key] for row in page.rows] == found
 
 
 async def test_a_search_says_what_it_did_not_look_at(redis: Redis, other: redis_py.Redis) -> None:
@@ -118,12 +120,35 @@ async def test_a_search_says_what_it_did_not_look_at(redis: Redis, other: redis_
     first = await read_page(redis, POISONED)
     assert (first.rows, first.examined) == ((), MAX_EXAMINED)
     second = await read_page(redis, POISONED, before=first.older)
-    assert [row.key for row in second.rows] == [wanted]
+    assert [row.newest.key for row in second.rows] == [wanted]
     assert second.older == ""
     assert (await find_matching(redis, POISONED))[::2] == ([], True)
     assert await find_matching(redis, POISONED, first.older) == ([wanted], first.older, False)
     causes, examined = await read_causes(redis)
     assert [(cause.reason, cause.count) for cause in causes] == [("internal", examined)]
+
+
+async def test_equal_errors_of_a_queue_are_one_row_and_the_same_condition_finds_them(
+    redis: Redis, other: redis_py.Redis
+) -> None:
+    for number in range(3):
+        add_dead_letter(other, PROCESSING_QUEUE, f"1-{number}", "internal: KeyError: 'colr'")
+    longer = add_dead_letter(other, PROCESSING_QUEUE, "2-0", "internal: KeyError: 'colr' again")
+    elsewhere = add_dead_letter(other, CACHE_QUEUE, "3-0", "internal: KeyError: 'colr'")
+    page = await read_folded(redis, Selection())
+    rows = [(row.newest.key, row.count) for row in page.rows]
+    assert rows == [(elsewhere, 1), (longer, 1), (f"{PROCESSING_QUEUE}/1-2", 3)]
+    assert (page.older, page.examined) == ("", 5)
+    same = DeadLetterQuery(queue=PROCESSING_QUEUE, error=page.rows[2].newest.folded_error)
+    keys, _, _ = await find_matching(redis, same.selection())
+    assert keys == [f"{PROCESSING_QUEUE}/1-{number}" for number in (2, 1, 0)]
+
+    for number in range(PAGE_ROWS):
+        add_dead_letter(other, DELETE_QUEUE, f"4-{number}", f"internal: {number}")
+    page = await read_folded(redis, Selection())
+    assert [row.count for row in page.rows] == [1] * PAGE_ROWS
+    rest = await read_folded(redis, Selection(), page.older)
+    assert [(row.newest.key, row.count) for row in rest.rows] == rows
 
 
 async def test_what_fails_after_the_question_is_not_touched(redis: Redis, other: redis_py.Redis) -> None:
@@ -160,6 +185,34 @@ async def test_media_are_listed_once_with_what_happened_last(redis: Redis, other
     assert [(tile.media_id, tile.sentence) for tile in failed.tiles] == [
         (MEDIA_IDS[30], "The file is damaged and cannot be decoded.")
     ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (MediaFilter(), [4, 3, 2, 1]),
+        (MediaFilter(kind="video"), [3]),
+        (MediaFilter(kind="image"), [4, 2, 1]),  # of a failure, as declared
+        (MediaFilter(larger="10"), [3, 2]),
+        (MediaFilter(kind="image", larger="10"), [2]),
+        (MediaFilter(since="2026-11-26"), [4, 3]),
+        (MediaFilter(until="2026-11-25"), [2, 1]),
+        (MediaFilter(since="2026-11-25", until="2026-11-26"), [3, 2]),
+        (MediaFilter.from_query({"since": "yesterday", "kind": "text", "larger": "x"}), [4, 3, 2, 1]),
+    ],
+)
+async def test_media_are_filtered_by_type_size_and_day(
+    redis: Redis, other: redis_py.Redis, wanted: MediaFilter, found: list[int]
+) -> None:
+    known = {1: ("image/png", 1 << 20), 2: ("image/jpeg", 12 << 20), 3: ("video/mp4", 90 << 20)}
+    for number, day in ((1, 24), (2, 25), (3, 26), (4, 27)):
+        facts = dict(zip(("content_type", "size"), known.get(number, ()), strict=False))
+        kind = "media.ready" if facts else "media.failed"
+        event = {"type": kind, "media_id": MEDIA_IDS[number], "width": 1, "height": 1, **facts}
+        at_ms = round(datetime(2026, 11, day, 12, tzinfo=UTC).timestamp() * 1000)
+        other.xadd("media_events", {"event": json.dumps(event)}, id=f"{at_ms}-0")
+    page = await read_media(redis, wanted, "small")
+    assert [MEDIA_IDS.index(tile.media_id) for tile in page.tiles] == found
 
 
 async def test_the_audit_log_is_bounded(redis: Redis, other: redis_py.Redis) -> None:

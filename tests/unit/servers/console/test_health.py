@@ -133,13 +133,54 @@ def test_a_queue_that_nobody_reads_is_a_fault_only_when_something_is_queued() ->
     unread = QueueStats(
         depth=0, lag=0, pending=0, oldest_age_s=0, delayed=0, next_due=None, dead_letters=0, consumers=0
     )
-    assert queue_state(PROCESSING_QUEUE, QueueSample(unread, 0, 0)).word == "Unused"
-    assert queue_state(PROCESSING_QUEUE, QueueSample(late(1, consumers=0), 0, 0)).word == "No workers"
+    assert queue_state(facts(stats=unread), PROCESSING_QUEUE).word == "Unused"
+    assert queue_state(facts(stats=late(1, consumers=0)), PROCESSING_QUEUE).word == "No workers"
 
 
 def test_a_paused_queue_says_so_before_anything_else() -> None:
-    paused = replace(late(3600.0, consumers=0), paused_since=NOW - 60)
-    state = queue_state(PROCESSING_QUEUE, QueueSample(paused, 10, 0))
+    paused = replace(late(3600.0, consumers=0), paused_since=NOW - 60, paused_by="ada", paused_note="CDN maintenance")
+    state = queue_state(facts(stats=paused), PROCESSING_QUEUE)
     assert (state.tone, state.word) == (Tone.WARN, "Paused")
-    assert state.text.startswith("3 tasks wait")
-    assert state.text.endswith("If Redis loses its data, the pause is lost, too.")
+    assert state.text == (
+        "Paused by ada 1 min ago: “CDN maintenance”. 3 tasks waiting. It resumes when an operator resumes it."
+        " If Redis loses its data, the pause is lost, too."
+    )
+    ends = queue_state(facts(stats=replace(paused, paused_until=NOW + 600)), PROCESSING_QUEUE)
+    assert "It resumes at 25 Nov 2026, 14:23:20 UTC by itself." in ends.text
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({}, "Its workers take no task"),
+        ({"pending": 8, "slots": 8}, "All 8 slots are in use"),
+        (
+            {
+                "pending": 4,
+                "slots": 8,
+                "lag": 1284,
+                "tenant_cap": 4,
+                "oldest_tenant": "a:443",
+                "of_oldest_tenant": 1102,
+            },
+            "1,102 of 1,284 waiting tasks belong to a:443, of which at most 4 run at once. Others go first.",
+        ),
+        ({"pending": 4, "slots": 8}, "4 of 8 slots are in use"),
+    ],
+)
+def test_a_late_queue_says_why_and_what_people_notice(more: dict[str, Any], why: str) -> None:
+    state = queue_state(facts(stats=replace(late(300.0), **more)), PROCESSING_QUEUE)
+    assert state.word == "Late"
+    assert state.text.startswith(why)
+    assert state.text.endswith("Uploads stay in PROCESSING for that long. Nothing is lost.")
+
+
+@pytest.mark.parametrize("report", [REDIS_DOWN, {}])
+def test_after_five_seconds_without_figures_a_queue_is_unknown_and_not_running(report: dict[str, Any]) -> None:
+    assert queue_state(facts(age_s=4.9), PROCESSING_QUEUE).word == "Running"
+    old = facts(age_s=5.1, **report)
+    state = queue_state(old, PROCESSING_QUEUE)
+    assert (state.word, state.text) == ("Unknown", "Redis does not respond. These figures are 5 s old.")
+    health = assess(old)
+    assert health.tone >= Tone.WARN
+    assert health.title == ("Redis does not respond" if report else "The figures of the queues are 5 s old")

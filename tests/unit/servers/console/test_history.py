@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 
+import pytest
+
 from avion_media.backends.queue import QueueStats
 from avion_media.backends.queue.history import History, QueueSample, Rate, Sample, last_of
 from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE
-from avion_media.servers.console.charts import bar_chart, line_chart
+from avion_media.servers.console.charts import Span, figure, spark
+
+HOUR = Span(1_795_616_000.0, 60.0)  # 14:13:20 UTC
 
 
 def sample(at: float, depth: int, added: int, other: int = 0) -> Sample:
@@ -60,11 +64,30 @@ def test_all_queues_together_are_their_sum_and_the_oldest_age() -> None:
 
 
 def test_charts_are_xml_with_a_label_and_their_lines_break_at_gaps() -> None:
-    chart = line_chart([1, 2, None, 4], 'tasks "now" <b>', limit=3, second=[1, 1, 1, 1])
-    drawn = ElementTree.fromstring(chart)
+    chart = ElementTree.fromstring(figure([1, 2, None, 4], 'tasks "now" <b>', HOUR, limit=3, second=[1, 1, 1, 1]))
+    drawn = chart.find("div/svg")
+    assert drawn is not None
     assert drawn.attrib["aria-label"] == 'tasks "now" <b>'
     line = next(path.attrib["d"] for path in drawn if "class" not in path.attrib)
     assert line.count("M") == 2
-    assert [path.attrib.get("class") for path in drawn] == ["second", "limit", "area", "area", None, "tip"]
-    assert line_chart([], "nothing yet")
-    assert bar_chart([None, 0, 3], "bars").count("V") == 1
+    assert [path.attrib.get("class") for path in drawn] == ["grid", "second", "limit", "area", "area", None, "tip"]
+    assert drawn.attrib["data-values"] == "1,2,,4|1,1,1,1"  # for the script
+    assert figure([], "nothing yet", HOUR)
+    assert spark([None, 0, 3], "bars", HOUR, bars=True).count("V") == 1
+
+
+@pytest.mark.parametrize(
+    ("highest", "unit", "shown"),
+    [
+        (3, "", ["4", "2"]),
+        (61, "", ["80", "40"]),
+        (1_300, "", ["2,000", "1,000"]),
+        (153, "MiB", ["200 MiB", "100 MiB"]),
+        (130, "s", ["4 min", "2 min"]),
+        (400_000, "s", ["6 d", "3 d"]),
+    ],
+)
+def test_a_chart_has_a_scale_and_a_time_axis(highest: float, unit: str, shown: list[str]) -> None:
+    chart = ElementTree.fromstring(figure([0, highest], "x", HOUR, unit=unit))
+    assert [each.text for each in chart.findall("div/span")] == shown
+    assert [each.text for each in chart.findall("p/span")] == ["14:13", "14:14", "now"]

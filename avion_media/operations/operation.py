@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from avion_media.backends.queue import DEFAULT_RATE
 from avion_media.common.concurrency import in_turn
+from avion_media.common.credentials import Person, Role
 from avion_media.common.errors import MediaError
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
 from avion_media.common.media import is_owner
@@ -35,19 +36,16 @@ class NoSuchTarget(Refused):
     """There is no such target."""
 
 
+class NotAllowed(MediaError):
+    """The person does not have the role that the action needs."""
+
+
 class Asks(Enum):
     """When the console asks before an action."""
 
     NEVER = "never"
     MANY = "many"  # if it works on more than one target
     ALWAYS = "always"
-
-
-class Right(Enum):
-    """Who may do it, besides gRPC callers with the right to its method: see docs/authentication.md."""
-
-    OPERATOR = "operator"
-    CHAOS = "operator, with CHAOS__ENABLED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ class Order:
 
     targets: Sequence[str]
     _: KW_ONLY
-    who: str
+    who: Person
     note: str = ""
     rate: float = DEFAULT_RATE
     keep_evidence: bool = True
@@ -101,6 +99,7 @@ class Operation:
 
     - ``done``: the result, such as "{} {} queued again."; the first {} is the number with the noun, the second is/are.
     - ``perform``: None if only a command does it, and brings the work, because it stands above this floor.
+    - ``right``: the role that it needs. Callers of gRPC have a right to each method instead, and commands the store.
     - ``undo``: the name of the action that undoes it, or how else that is done; empty if it cannot be undone.
     - ``asks``, ``follows``: when the console asks, and the sentences of the question. Times are filled in by name.
     - ``is_final``: for more than one target, the operator must type their number.
@@ -116,7 +115,7 @@ class Operation:
     perform: Perform | None = None
     _: KW_ONLY
     undo: str = ""
-    right: Right = Right.OPERATOR
+    right: Role = Role.OPERATOR
     asks: Asks = Asks.NEVER
     follows: tuple[str, ...] = ()
     is_final: bool = False
@@ -127,6 +126,13 @@ class Operation:
     def button(self) -> str:
         """The CSS classes of its button in a question or a selection."""
         return "danger solid" if self.is_final or self.name in ("delete", "block", "block_host") else "primary"
+
+    def require(self, who: Person) -> None:
+        """Raise `NotAllowed` unless the person has a role with the right to it."""
+        if who.role < self.right:
+            raise NotAllowed(
+                f"`{self.verb.lower()} {self.noun}` needs the role {self.right}, but {who.name} is a {who.role}"
+            )
 
     def must_ask(self, count: int) -> bool:
         """Return whether the console must ask before it does this to ``count`` targets."""

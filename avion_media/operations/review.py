@@ -16,13 +16,14 @@ import trio
 
 from avion_media.common.clock import now_s
 from avion_media.common.concurrency import OutagePause
+from avion_media.common.credentials import Person, Role
 from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.records import JsonRecord
 from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation.desk import Claim, Desk, Moderator
 from avion_media.items.moderation.records import Held
 from avion_media.operations.operation import Order
-from avion_media.operations.table import Operations
+from avion_media.operations.table import OPERATIONS, Operations
 from avion_media.process.runtime import Runtime
 
 COUNTED: Final = {"release": "released", "refuse": "refused", "refuse_host": "refused"}
@@ -83,6 +84,11 @@ class Review:
         self._operations = operations
         self.desk = Desk(runtime.redis)
         self._decided = trio.Event()
+
+    def require(self, who: Person) -> None:
+        """Raise `NotAllowed` unless the person has a right to every decision."""
+        for name in ("release", "refuse", "block_host"):
+            OPERATIONS[name].require(who)
 
     async def start(self, by: Moderator) -> None:
         """Begin a round, with what was skipped before."""
@@ -180,13 +186,14 @@ class Review:
         return count
 
     async def _carry_out(self, media_id: str, claim: Claim) -> None:
+        who = Person(claim.who, Role.MODERATOR)  # as when it was decided
         if claim.decision == "refuse_host":  # first the host, which the record names: the record goes with the block
             held = await self._records.held(media_id)
             host = "" if held is None else held.host
             if host:
-                await self._operations.carry_out("block_host", Order([host], who=claim.who, note=claim.note))
+                await self._operations.carry_out("block_host", Order([host], who=who, note=claim.note))
         action = "release" if claim.decision == "release" else "refuse"
-        await self._operations.carry_out(action, Order([media_id], who=claim.who, note=claim.note))
+        await self._operations.carry_out(action, Order([media_id], who=who, note=claim.note))
 
     async def _read(self, by: Moderator) -> Round | None:
         raw = await self._redis.execute("GET", _key(by))

@@ -20,6 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from avion_media.backends.queue import all_jobs
 from avion_media.backends.queue.history import last_of
 from avion_media.backends.redis import Redis
+from avion_media.common.credentials import Role
 from avion_media.common.errors import MediaError, Reason
 from avion_media.common.settings import format_size
 from avion_media.common.tasks import QUEUES
@@ -89,6 +90,7 @@ class Viewer:
 
     form_token: str
     origin: str
+    role: Role
     may_kill: bool
     may_upload: bool
     may_log_out: bool
@@ -120,6 +122,10 @@ class View:
     prometheus: PrometheusCharts
     replicas: Replicas
     query: Mapping[str, str] = field(default_factory=dict)
+
+    def may(self, action: str) -> bool:
+        """Return whether the viewer has a right to an action. Pages show only the buttons of these."""
+        return action in self.actions and self.viewer.role >= self.actions[action].right
 
     @property
     def range(self) -> str:
@@ -263,13 +269,13 @@ class LivePages:
     def __init__(self) -> None:
         self._viewers = 0
 
-    def stream(self, look: Callable[[], View], may_look: Callable[[], Awaitable[bool]]) -> Response:
+    def stream(self, look: Callable[[], View], may_look: Callable[[], Awaitable[object]]) -> Response:
         """Return events for one page, until its browser leaves or its session ends; 503 if too many are open."""
         if self._viewers >= _MAX_VIEWERS:
             return Response("too many live pages\n", 503, headers={"Retry-After": "10"})
         return StreamingResponse(self._events(look, may_look), media_type="text/event-stream")
 
-    async def _events(self, look: Callable[[], View], may_look: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
+    async def _events(self, look: Callable[[], View], may_look: Callable[[], Awaitable[object]]) -> AsyncIterator[str]:
         self._viewers += 1
         try:
             shown: dict[str, str] = {}

@@ -88,7 +88,7 @@ async def refuse(runtime: Runtime, order: Order, target: str) -> Facts:
 async def unblock(runtime: Runtime, order: Order, target: str) -> None:
     """Lift a block, and the blocks of its copies."""
     with _explained():
-        await runtime.moderation.blocking.unblock(parse_any_id(target), order.who.name)
+        await runtime.moderation.blocking.unblock(parse_any_id(target), order.who.name, order.note)
 
 
 async def release(runtime: Runtime, order: Order, target: str) -> None:

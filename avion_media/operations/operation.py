@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from avion_media.backends.queue import DEFAULT_RATE
@@ -51,7 +52,7 @@ class Asks(Enum):
 @dataclass(frozen=True, slots=True)
 class Order:
     """What an operator asks for. ``rate``: targets per second of a job. ``keep_evidence``: of a block. ``purge``: with
-    the block of a host, remove its copies."""
+    the block of a host, remove its copies. ``save_to``: the file for an archive, which must not exist."""
 
     targets: Sequence[str]
     _: KW_ONLY
@@ -60,6 +61,7 @@ class Order:
     rate: float = DEFAULT_RATE
     keep_evidence: bool = True
     purge: bool = False
+    save_to: Path | None = None
 
 
 Facts = Mapping[str, Any]

@@ -12,7 +12,7 @@ import trio
 from avion_media.backends.queue import BulkJobs, DeadLetters
 from avion_media.common.credentials import Role
 from avion_media.items.moderation import Blocklists
-from avion_media.operations import audit, hosts, media, queues
+from avion_media.operations import audit, evidence, hosts, media, queues
 from avion_media.operations.audit import AuditEntry
 from avion_media.operations.operation import (
     Asks,
@@ -214,8 +214,12 @@ _ROWS: Final = (
         "{} {} not blocked any more.",
         each(media.unblock),
         undo="block",
-        asks=Asks.MANY,
-        follows=("The media items are served again, and the same file is accepted again.",),
+        asks=Asks.ALWAYS,
+        follows=(
+            "The media item and its copies are served again, and the same file is accepted again.",
+            "Without evidence nothing can be restored, and the media item is unknown afterwards.",
+        ),
+        takes_note=True,
         right=Role.MODERATOR,
     ),
     Operation(
@@ -242,6 +246,9 @@ _ROWS: Final = (
         "{} {} not blocked any more.",
         each(hosts.unblock),
         undo="block_host",
+        asks=Asks.ALWAYS,
+        follows=("Files of the host are fetched again when they are requested.",),
+        takes_note=True,
         right=Role.MODERATOR,
     ),
     Operation(
@@ -268,8 +275,9 @@ _ROWS: Final = (
         "{} {} released: processed and published.",
         each(media.release),
         undo="block",
-        asks=Asks.MANY,
-        follows=("The held files are processed and published.",),
+        asks=Asks.ALWAYS,
+        follows=("The held file is processed and published.", "Lists and hook do not check this file again."),
+        takes_note=True,
         right=Role.MODERATOR,
     ),
     Operation(
@@ -279,6 +287,16 @@ _ROWS: Final = (
         "media",
         "{} {} shown.",
         each(media.look),
+        undo="nothing was changed",
+        right=Role.MODERATOR,
+    ),
+    Operation(
+        "evidence",
+        "Download",
+        "archive of evidence",
+        "down",
+        "The evidence of a media item is handed out.",
+        each(evidence.collect),
         undo="nothing was changed",
         right=Role.MODERATOR,
     ),

@@ -25,6 +25,7 @@ from avion_media.common.errors import MediaError, Reason
 from avion_media.common.settings import format_size
 from avion_media.common.tasks import QUEUES
 from avion_media.items.moderation import MAX_NOTE
+from avion_media.items.moderation.lists import MATCH_DAYS
 from avion_media.operations import audit
 from avion_media.operations.dead_letters import Causes, count_newer
 from avion_media.operations.operation import Operation, many
@@ -37,6 +38,7 @@ from avion_media.servers.console.media_list import count_newer as count_newer_me
 from avion_media.servers.console.moderation import PARTS
 from avion_media.servers.console.prometheus import PrometheusCharts
 from avion_media.servers.console.questions import DeadLetterQuery
+from avion_media.servers.console.review import MANY
 from avion_media.servers.console.sessions import chosen
 
 ASSETS: Final = {"console.css": "text/css", "console.js": "text/javascript", "icons.svg": "image/svg+xml"}
@@ -162,6 +164,9 @@ def _templates() -> jinja2.Environment:
         "duration": wording.duration,
         "when": wording.when,
         "clock": wording.clock,
+        "dated": wording.dated,
+        "minute": wording.minute,
+        "type_of": wording.type_of,
         "day": wording.day,
         "short": wording.short,
         "with_short_hashes": wording.with_short_hashes,
@@ -183,6 +188,8 @@ def _templates() -> jinja2.Environment:
         "reasons": sorted(map(str, Reason)),
         "kept": audit.KEPT,
         "max_note": MAX_NOTE,
+        "match_days": MATCH_DAYS,
+        "most": MANY,
         "parts": PARTS,
     }
     return environment

@@ -17,7 +17,7 @@ from urllib.parse import urlencode, urlsplit
 import trio
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from avion_media.backends.queue import DEFAULT_RATE
@@ -101,6 +101,7 @@ class Console:
             "/console/media/{media_id}": self._media_item,
             "/console/moderation": self._moderation,
             "/console/moderation/{media_id}/preview": self._preview,
+            "/console/moderation/{media_id}/evidence": self._evidence,
             "/console/review": self._review,
             "/console/system": partial(self._plain, "system"),
             "/console/audit": self._audit,
@@ -390,6 +391,15 @@ class Console:
         if looked.problems:
             return self._error(404, "No preview", "Nothing is kept of this media item that could be shown.")
         return Response(looked.done[text]["picture"], media_type="image/jpeg")
+
+    async def _evidence(self, request: Request) -> Response:
+        """Return an archive of what is kept of a held or blocked media item."""
+        text = request.path_params["media_id"]
+        collected = await self._operations.carry_out("evidence", Order([text], who=person_of(request)))
+        if collected.problems:
+            return self._error(404, "No evidence", "Nothing is kept of this media item.")
+        headers = {"Content-Disposition": f'attachment; filename="evidence-{text}.zip"'}
+        return StreamingResponse(collected.done[text]["pieces"], media_type="application/zip", headers=headers)
 
     async def _audit(self, request: Request) -> Response:
         view = self._view(request, "audit")

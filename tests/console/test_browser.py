@@ -123,11 +123,12 @@ def moderated(dev: Development, redis_of_dev: redis.Redis, data_directory: Path)
         objects.put(f"quarantine/{media_id}/preview", picture)
         objects.put(f"moderation/held/{media_id}", {**held, "queue": "media_processing_queue", "fields": task})
     blocked = {"media_id": BLOCKED, "at": "2026-11-20T08:00:00.000+00:00", "by": "ada", "note": "report 4711"}
+    blocked["source"] = "owner/alice"
     objects.put(f"moderation/blocked/{BLOCKED}", {**blocked, "state": "removed"})
     objects.put("blocklist/own/00.csv", f"sha256,{'ab' * 32},an advert\n".encode())
     redis_of_dev.set("media_blocks:changes", "another")  # as after any change of a list
     yield objects
-    for prefix in ("moderation/", "quarantine/", "blocklist/"):
+    for prefix in ("moderation/", "quarantine/", "blocklist/", "owner/"):
         objects.remove(prefix)
     client.close()
 
@@ -427,6 +428,10 @@ def test_held_media_are_looked_at_released_and_blocked(page: Page, dev: Developm
     expect(picture).to_have_js_property("complete", True)
     assert picture.evaluate("image => image.naturalWidth") > 0
     assert looked == [f"{dev.admin_url}/console/moderation/{HELD[0]}/preview"]  # covered ones are not loaded
+    page.route("**/preview", lambda route: route.fulfill(status=404))
+    second = page.locator(f"#held-{HELD[1]}")
+    second.locator("summary", has_text="Show").click()
+    expect(second.locator(".look img")).to_have_attribute("alt", "The picture cannot be shown now.")
 
     first.get_by_role("link", name="Release").click()
     dialog = page.get_by_role("dialog", name="Release this media item?")
@@ -475,6 +480,8 @@ def twenty(moderated: Objects, data_directory: Path) -> list[str]:
             moderated.put(key, body)
         record = {**held, "queue": "media_processing_queue", "fields": task, "entry": entry, **facts}
         moderated.put(f"moderation/held/{media_id}", record)
+    for key in (f"owner/alice/{IDS[0]}.7", f"owner/alice/{IDS[1]}.7", f"moderation/sources/owner/alice/{BLOCKED}"):
+        moderated.put(key, b"")
     return REVIEWED[:20]
 
 
@@ -483,6 +490,7 @@ def test_twenty_are_reviewed_by_the_keyboard_alone(
 ) -> None:
     page.goto(f"{dev.console_url}/moderation")
     page.get_by_role("button", name="Start reviewing").click()
+    expect(page.locator(".judge .facts")).to_contain_text("alice, all 2 media, 1 blocked before")
     looked = []
     page.on("request", lambda request: looked.append(request.url) if request.url.endswith("/preview") else None)
     pressed = []

@@ -36,7 +36,7 @@ _SAID: Final = {"release": "Released", "refuse": "Blocked", "refuse_host": "Bloc
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known besides a held media item. ``media`` and ``blocked`` count those of its owner or host, at most `MANY`.
+    """What is known besides a held media item. ``media`` and ``blocked`` count what its owner or host has, to `MANY`.
 
     ``same`` are public media with the same file, ``earlier`` its blocks that were lifted.
     """

@@ -175,7 +175,7 @@ def _token(given: SecretStr, path: str, setting: str) -> str:
     if given or not path:
         return given.get_secret_value()
     try:
-        return read_tokens(path)[0]
+        return next(iter(read_tokens(path)))
     except (OSError, ValueError) as error:
         raise UsageError(f"{PREFIX}{setting}: {error}") from None
 

@@ -6,11 +6,11 @@ from dataclasses import asdict
 
 import click
 
-from avion_media.cli.output import json_option, print_found, print_lines
+from avion_media.cli.output import json_option, note_option, print_found, print_lines
 from avion_media.cli.problems import UsageError
 from avion_media.cli.resources import act, on_service, raise_problems
 from avion_media.common.settings import format_size
-from avion_media.items.moderation import MAX_NOTE, BlockedHost, InvalidHost, parse_host
+from avion_media.items.moderation import BlockedHost, InvalidHost, parse_host
 from avion_media.items.moderation.hosts import EXACTLY
 from avion_media.items.owners import Usage
 from avion_media.operations.operation import Facts
@@ -39,14 +39,12 @@ def _counted(facts: Facts, done: str, *, as_json: bool) -> None:
 @hosts_command.command("block")
 @click.argument("host")
 @_exact_option
-@click.option("--note", default="", help="For the record.")
+@note_option
 @click.option("--purge", is_flag=True, help="Remove its copies, too.")
 @json_option
 def block_command(host: str, exact: bool, note: str, purge: bool, as_json: bool) -> None:
     """Fetch nothing more from a host and the hosts below it. All replicas refuse it at once."""
     target = _target(host, exact=exact)
-    if len(note) > MAX_NOTE:
-        raise UsageError(f"--note: longer than {MAX_NOTE} characters")
     outcome = act("block_host", [target], note=note, purge=purge)
     raise_problems(outcome)
     _counted(outcome.done[target], "blocked", as_json=as_json)
@@ -54,11 +52,12 @@ def block_command(host: str, exact: bool, note: str, purge: bool, as_json: bool)
 
 @hosts_command.command("unblock")
 @click.argument("host")
+@note_option
 @json_option
-def unblock_command(host: str, as_json: bool) -> None:
+def unblock_command(host: str, note: str, as_json: bool) -> None:
     """Fetch from a host again."""
     target = _target(host, exact=False)
-    raise_problems(act("unblock_host", [target]))
+    raise_problems(act("unblock_host", [target], note=note))
     print_lines({"unblocked": host}, [f"{host}: unblocked"], as_json=as_json)
 
 

@@ -1,4 +1,4 @@
-"""``block``, ``unblock``, ``blocklist``, ``review``: the commands of moderators."""
+"""``block``, ``unblock``, ``evidence``, ``blocklist``, ``review``: the commands of moderators."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 
 from avion_media.backends.store import FileSource
-from avion_media.cli.output import json_option, load_config, print_found, print_lines, read_id
+from avion_media.cli.output import json_option, load_config, note_option, print_found, print_lines, read_id
 from avion_media.cli.problems import CommandFailed, UsageError
 from avion_media.cli.resources import act, on_service, raise_problems
 from avion_media.common import keys
-from avion_media.items.moderation import MAX_NOTE, Changes, Entry, HashType, parse_list
+from avion_media.items.moderation import Changes, Entry, HashType, parse_list
 from avion_media.items.moderation.entries import hash_file
 from avion_media.operations.operation import Outcome
 from avion_media.process.runtime import Runtime
@@ -26,7 +26,7 @@ _SHOWN = 10  # malformed lines
 def _block_command(action: str, what: str) -> click.Command:
     @click.command("block", help=what)
     @click.argument("media_id")
-    @click.option("--note", default="", help="For the record.")
+    @note_option
     @click.option(
         "--keep-evidence/--discard",
         default=True,
@@ -36,8 +36,6 @@ def _block_command(action: str, what: str) -> click.Command:
     @json_option
     def command(media_id: str, note: str, keep_evidence: bool, as_json: bool) -> None:
         any_id, config = read_id(media_id), load_config()
-        if len(note) > MAX_NOTE:
-            raise UsageError(f"--note: longer than {MAX_NOTE} characters")
 
         async def known(runtime: Runtime) -> list[str]:
             resolver = StatusResolver(runtime.replay, runtime.moderation.status, config.upload)
@@ -59,9 +57,10 @@ def _block_command(action: str, what: str) -> click.Command:
 def _command(action: str, word: str, what: str) -> click.Command:
     @click.command(action, help=what)
     @click.argument("media_id")
+    @note_option
     @json_option
-    def command(media_id: str, as_json: bool) -> None:
-        raise_problems(act(action, [str(read_id(media_id))]))
+    def command(media_id: str, note: str, as_json: bool) -> None:
+        raise_problems(act(action, [str(read_id(media_id))], note=note))
         print_lines({word: media_id}, [f"{media_id}: {word}"], as_json=as_json)
 
     return command
@@ -71,6 +70,25 @@ block_command = _block_command("block", "Block a media item and its copies: 451 
 unblock_command = _command(
     "unblock", "unblocked", "End a block. The files that were kept as evidence are served again."
 )
+
+
+@click.command("evidence")
+@click.argument("media_id")
+@click.option(
+    "--to",
+    "path",
+    type=click.Path(exists=False, dir_okay=False, path_type=Path),
+    help="The archive; by default evidence-MEDIA_ID.zip in the current folder. An existing file is not overwritten.",
+)
+@json_option
+def evidence_command(media_id: str, path: Path | None, as_json: bool) -> None:
+    """Write an archive of what is kept of a held or blocked media item: files, records, audit entries, manifest."""
+    path = path or Path(f"evidence-{read_id(media_id)}.zip")
+    try:
+        raise_problems(act("evidence", [str(read_id(media_id))], save_to=path))
+    except OSError as error:
+        raise CommandFailed(f"{path}: {error.strerror}") from None
+    print_lines({"media_id": media_id, "file": str(path)}, [f"{media_id}: {path}"], as_json=as_json)
 
 
 @click.group("blocklist")

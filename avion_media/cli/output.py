@@ -19,8 +19,18 @@ from avion_media.common.ids import AnyId, InvalidId, UnknownFormat, parse_any_id
 from avion_media.common.media import is_owner
 from avion_media.common.settings import PREFIX
 from avion_media.config import Config, ConfigError, load
+from avion_media.items.moderation import MAX_NOTE
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+def _check_note(_context: click.Context, _parameter: click.Parameter, note: str) -> str:
+    if len(note) > MAX_NOTE:
+        raise UsageError(f"--note: longer than {MAX_NOTE} characters")
+    return note
+
+
+note_option = click.option("--note", default="", callback=_check_note, help="For the record.")
 
 
 def owner_option(description: str) -> Callable[[Any], Any]:

@@ -23,6 +23,7 @@ import trio
 from avion_media.backends.store import open_store
 from avion_media.cli.output import load_config
 from avion_media.cli.problems import CommandFailed, UsageError
+from avion_media.common.credentials import Person
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.ids import InvalidId
 from avion_media.common.telemetry import silence_logging
@@ -141,7 +142,7 @@ def act(name: str, targets: Sequence[str] | Find, work: Bring | None = None, **d
         found = targets if isinstance(targets, Sequence) else await targets(runtime)
         if not found:
             return Outcome()
-        order = Order(found, who=_operator_name(), **details)
+        order = Order(found, who=Person(_operator_name()), **details)
         return await Operations(runtime).carry_out(name, order, None if work is None else partial(work, runtime))
 
     outcome = on_service(carry_out)

@@ -1,6 +1,7 @@
-"""Reads bearer tokens from files and headers, and compares them. The service keeps only their SHA-256.
+"""Reads bearer tokens from files and headers, compares them, and knows the roles of operators.
 
-Tokens are random and long (32 bytes from the system's generator), so a plain hash without a salt is enough.
+The service keeps only the SHA-256 of a token. Tokens are random and long (32 bytes from the system's generator), so a
+plain hash without a salt is enough.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 
 _MIN_LENGTH = 16
 _TOKEN = re.compile(f"[!-~]{{{_MIN_LENGTH},}}")
 TOKEN_FORMAT = f"at least {_MIN_LENGTH} printable ASCII characters without blanks"
+MAX_NAME = 40
+"""Characters of the name of an operator."""
 _BEARER = re.compile(r"Bearer +([!-~]+)", re.IGNORECASE | re.ASCII)  # RFC 6750, 2.1; the scheme's case does not matter
 
 
@@ -22,12 +27,49 @@ def is_token(text: str) -> bool:
     return _TOKEN.fullmatch(text) is not None
 
 
-def read_tokens(path: str) -> list[str]:
-    """Return the tokens in a file, one per line. Raises OSError, or ValueError for an invalid line or an empty file."""
-    tokens = Path(path).read_text(encoding="ascii").split()
-    if not tokens or not all(map(is_token, tokens)):
-        raise ValueError(f"{path}: expected one token per line, each of {TOKEN_FORMAT}")
-    return tokens
+class Role(IntEnum):
+    """What an operator is allowed to do. Each role includes the one before."""
+
+    VIEWER = 1
+    MODERATOR = 2
+    OPERATOR = 3
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """An operator: the name for the audit log, and the role."""
+
+    name: str = ""
+    role: Role = Role.OPERATOR
+
+
+def read_tokens(path: str) -> dict[str, Person]:
+    """Return the tokens in a file, and whose each is. A line is ``TOKEN``, ``TOKEN ROLE`` or ``TOKEN ROLE NAME``.
+
+    Raises OSError, or ValueError for an invalid line or an empty file.
+    """
+    found: dict[str, Person] = {}
+    roles = {str(role): role for role in Role}
+    for line in filter(str.strip, Path(path).read_text(encoding="utf-8").splitlines()):
+        token, role, name = [*line.split(maxsplit=2), "", ""][:3]
+        if not is_token(token) or role not in ("", *roles) or not name.isprintable() or len(name) > MAX_NAME:
+            raise ValueError(
+                f"{path}: expected one token per line, of {TOKEN_FORMAT}, then perhaps one of the roles"
+                f" {', '.join(roles)} and a name of at most {MAX_NAME} characters"
+            )
+        found[token] = Person(name, roles.get(role, Role.OPERATOR))
+    if not found:
+        raise ValueError(f"{path}: expected one token per line")
+    return found
+
+
+def highest_role(names: str) -> Role | None:
+    """Return the highest role among names that commas separate; None if no role is among them."""
+    named = {each.strip() for each in names.split(",")}
+    return max((role for role in Role if str(role) in named), default=None)
 
 
 def bearer_token(authorization: str) -> str | None:

@@ -34,6 +34,7 @@ QUARANTINE_PREFIX = "quarantine/"
 BLOCK_PREFIX = "moderation/blocked/"
 WATCHED_PREFIX = "moderation/watched/"
 REFUSED_PREFIX = "moderation/refused/"
+SOURCE_PREFIX = "moderation/sources/"
 HELD_PREFIX = "moderation/held/"
 HOST_BLOCK_PREFIX = "moderation/hosts/"
 KEPT_UPLOAD = "incoming"
@@ -134,6 +135,12 @@ def refused(original: str, media_id: str = "") -> str:
     """Return the key of the note that a file was refused because it is that of a blocked original; the prefix of all
     such notes without ``media_id``."""
     return f"{REFUSED_PREFIX}{original}/{media_id}"
+
+
+def blocked_of(source: str, media_id: str = "") -> str:
+    """Return the key of the note that a media item of an owner (``owner/NAME``) or host (``host/NAME``) is blocked; the
+    prefix of all such notes without ``media_id``."""
+    return f"{SOURCE_PREFIX}{source}/{media_id}"
 
 
 def all_of(any_id: AnyId, sizes: Iterable[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Generic, NoReturn, TypeVar
 
 import trio
 
-from avion_media.common.credentials import fingerprint, read_tokens
+from avion_media.common.credentials import Person, fingerprint, read_tokens
 from avion_media.common.settings import PREFIX
 from avion_media.common.telemetry import get_logger
 from avion_media.servers.api.callers import Callers, parse_callers
@@ -121,9 +121,12 @@ def open_callers(config: GrpcConfig) -> ReloadingFiles[Callers] | None:
     return ReloadingFiles((path,), lambda: parse_callers(Path(path).read_text(encoding="utf-8")))
 
 
-def open_operators(config: AdminConfig) -> ReloadingFiles[tuple[bytes, ...]] | None:
-    """Return fingerprints of the operators' tokens, or None without authentication. Raises `OSError` or ValueError."""
-    if not config.authenticates:
+def open_operators(config: AdminConfig) -> ReloadingFiles[dict[bytes, Person]] | None:
+    """Return the operators by the fingerprints of their tokens, or None without authentication.
+
+    Raises `OSError` or ValueError.
+    """
+    if not config.has_tokens:
         return None
     return ReloadingFiles((config.token_file,), lambda: _operator_tokens(config))
 
@@ -134,11 +137,11 @@ def open_endpoints(config: WebhooksConfig) -> ReloadingFiles[dict[str, Endpoint]
     return ReloadingFiles((path,), lambda: parse_endpoints(Path(path).read_text(encoding="utf-8")))
 
 
-def _operator_tokens(config: AdminConfig) -> tuple[bytes, ...]:
-    tokens = [config.token.get_secret_value()] if config.token else []
+def _operator_tokens(config: AdminConfig) -> dict[bytes, Person]:
+    tokens = {config.token.get_secret_value(): Person()} if config.token else {}
     if config.token_file:
-        tokens += read_tokens(config.token_file)
-    return tuple(map(fingerprint, tokens))
+        tokens |= read_tokens(config.token_file)
+    return {fingerprint(token): person for token, person in tokens.items()}
 
 
 def problems_with_files(config: ServerSettings, roles: frozenset[str]) -> list[str]:

@@ -236,14 +236,16 @@ def _on_error(error_id: str, method: str, error: Exception) -> None:
 async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettings, tree: Callable[[], Tree]) -> None:
     """Up first, and answering through the whole drain."""
     operators = open_operators(config.admin)
-    fingerprints = None if operators is None else lambda: operators.value
+    tokens = None if operators is None else lambda: operators.value
     is_https = config.admin.public_url.startswith("https:")
-    sessions = Sessions(runtime.redis, fingerprints, secure=is_https)
+    sessions = Sessions(runtime.redis, tokens, secure=is_https)
     gate = OperatorGate(
-        fingerprints,
+        tokens,
         local_only=config.admin.bind.is_loopback,
         public_url=config.admin.public_url,
-        session=sessions.is_open,
+        session=sessions.operator,
+        user_header=config.admin.user_header,
+        role_header=config.admin.role_header,
     )
     uploads = Uploads(MediaService(runtime)) if config.admin.uploads else None  # nobody watches in the upload box
     runtime.kill = tree().kill if config.chaos.enabled else None

@@ -14,7 +14,7 @@ from avion_media.process.runtime import Runtime
 async def block(runtime: Runtime, order: Order, target: str) -> Facts:
     """Block a host, and count its copies. With ``order.purge`` a bulk job removes them."""
     wanted = _parse(target)
-    await runtime.moderation.hosts.block(replace(wanted, note=order.note, by=order.who))
+    await runtime.moderation.hosts.block(replace(wanted, note=order.note, by=order.who.name))
     return await _purge(runtime, order, wanted) if order.purge else await _count(runtime, wanted)
 
 
@@ -34,7 +34,7 @@ async def purge(runtime: Runtime, order: Order, target: str) -> Facts:
 async def _purge(runtime: Runtime, order: Order, wanted: BlockedHost) -> Facts:
     counted = await _count(runtime, wanted)
     jobs = BulkJobs(runtime.items.redis, DELETE_QUEUE)
-    job = await jobs.begin_purge([wanted.name], rate=order.rate, by=order.who, total=counted["found"])
+    job = await jobs.begin_purge([wanted.name], rate=order.rate, by=order.who.name, total=counted["found"])
     return {**counted, "job": job.name}
 
 

@@ -134,6 +134,7 @@ def _of_block(block: Block) -> dict[str, Any]:
         "copies": list(block.copies),
         "lifted_at": block.lifted_at,
         "lifted_by": block.lifted_by,
+        "lifted_note": block.lifted_note,
     }
     return _shown(described)
 

@@ -73,7 +73,7 @@ async def _pages(
 
 async def block(runtime: Runtime, order: Order, target: str) -> Facts:
     """Block a media item and its known copies."""
-    why = Unwanted(by=order.who, note=order.note, keep_evidence=order.keep_evidence)
+    why = Unwanted(by=order.who.name, note=order.note, keep_evidence=order.keep_evidence)
     with _explained():
         return {"copies": await runtime.moderation.blocking.block(parse_any_id(target), why)}
 
@@ -88,13 +88,13 @@ async def refuse(runtime: Runtime, order: Order, target: str) -> Facts:
 async def unblock(runtime: Runtime, order: Order, target: str) -> None:
     """Lift a block, and the blocks of its copies."""
     with _explained():
-        await runtime.moderation.blocking.unblock(parse_any_id(target), order.who)
+        await runtime.moderation.blocking.unblock(parse_any_id(target), order.who.name, order.note)
 
 
 async def release(runtime: Runtime, order: Order, target: str) -> None:
     """Let a held media item be published."""
     with _explained():
-        await runtime.moderation.reviews.release(parse_any_id(target), order.who)
+        await runtime.moderation.reviews.release(parse_any_id(target), order.who.name)
 
 
 async def look(runtime: Runtime, _order: Order, target: str) -> Facts:

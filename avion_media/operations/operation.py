@@ -10,10 +10,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from avion_media.backends.queue import DEFAULT_RATE
 from avion_media.common.concurrency import in_turn
+from avion_media.common.credentials import Person, Role
 from avion_media.common.errors import MediaError
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
 from avion_media.common.media import is_owner
@@ -35,6 +37,10 @@ class NoSuchTarget(Refused):
     """There is no such target."""
 
 
+class NotAllowed(MediaError):
+    """The person does not have the role that the action needs."""
+
+
 class Asks(Enum):
     """When the console asks before an action."""
 
@@ -43,26 +49,21 @@ class Asks(Enum):
     ALWAYS = "always"
 
 
-class Right(Enum):
-    """Who may do it, besides gRPC callers with the right to its method: see docs/authentication.md."""
-
-    OPERATOR = "operator"
-    CHAOS = "operator, with CHAOS__ENABLED"
-
-
 @dataclass(frozen=True, slots=True)
 class Order:
     """What an operator asks for. ``rate``: targets per second of a job. ``keep_evidence``: of a block. ``purge``: with
-    the block of a host, remove its copies. ``for_s``: how long a pause lasts (0: until it is ended)."""
+    the block of a host, remove its copies. ``for_s``: how long a pause lasts (0: until it is ended). ``save_to``: the
+    file for an archive, which must not exist."""
 
     targets: Sequence[str]
     _: KW_ONLY
-    who: str
+    who: Person
     note: str = ""
     rate: float = DEFAULT_RATE
     keep_evidence: bool = True
     purge: bool = False
     for_s: float = 0.0
+    save_to: Path | None = None
 
 
 Facts = Mapping[str, Any]
@@ -102,6 +103,7 @@ class Operation:
 
     - ``done``: the result, such as "{} {} queued again."; the first {} is the number with the noun, the second is/are.
     - ``perform``: None if only a command does it, and brings the work, because it stands above this floor.
+    - ``right``: the role that it needs. Callers of gRPC have a right to each method instead, and commands the store.
     - ``undo``: the name of the action that undoes it, or how else that is done; empty if it cannot be undone.
     - ``asks``, ``follows``: when the console asks, and the sentences of the question. Times are filled in by name.
     - ``is_final``: for more than one target, the operator must type their number.
@@ -118,7 +120,7 @@ class Operation:
     perform: Perform | None = None
     _: KW_ONLY
     undo: str = ""
-    right: Right = Right.OPERATOR
+    right: Role = Role.OPERATOR
     asks: Asks = Asks.NEVER
     follows: tuple[str, ...] = ()
     is_final: bool = False
@@ -130,6 +132,13 @@ class Operation:
     def button(self) -> str:
         """The CSS classes of its button in a question or a selection."""
         return "danger solid" if self.is_final or self.name in ("delete", "block", "block_host") else "primary"
+
+    def require(self, who: Person) -> None:
+        """Raise `NotAllowed` unless the person has a role with the right to it."""
+        if who.role < self.right:
+            raise NotAllowed(
+                f"`{self.verb.lower()} {self.noun}` needs the role {self.right}, but {who.name} is a {who.role}"
+            )
 
     def must_ask(self, count: int) -> bool:
         """Return whether the console must ask before it does this to ``count`` targets."""

@@ -53,7 +53,7 @@ async def cancel(runtime: Runtime, order: Order, target: str) -> None:
         raise Refused("tasks of this queue must be done, and cannot be cancelled")
     if not task_id:
         raise InvalidTarget("the id of the task is missing")
-    await queue.cancel(task_id, order.who)
+    await queue.cancel(task_id, order.who.name)
 
 
 def on_dead_letter(take: Callable[[DeadLetters, str], Awaitable[bool]]) -> Step:
@@ -80,7 +80,7 @@ async def begin_replay(runtime: Runtime, order: Order, target: str) -> Facts:
         wanted = DeadLetterFilter.from_fields(dict(parse_qsl(query)))
     except ValueError:
         raise InvalidTarget("failed_after and failed_before are Unix seconds") from None
-    job = await BulkJobs(runtime.items.redis, name).begin_replay(wanted, rate=order.rate, by=order.who)
+    job = await BulkJobs(runtime.items.redis, name).begin_replay(wanted, rate=order.rate, by=order.who.name)
     return _begun(job, "an earlier bulk replay is not done yet")
 
 
@@ -92,7 +92,7 @@ async def begin_undelete(runtime: Runtime, order: Order) -> Outcome:
         return Outcome(problems=problems)
     jobs, owner = BulkJobs(runtime.items.redis, DELETE_QUEUE), "".join(owners)
     try:
-        job = await jobs.begin_undelete(list(map(str, ids)), owner=owner, rate=order.rate, by=order.who)
+        job = await jobs.begin_undelete(list(map(str, ids)), owner=owner, rate=order.rate, by=order.who.name)
         return Outcome(dict.fromkeys(order.targets, _begun(job, "an earlier bulk undelete is not done yet")))
     except Refused as error:
         return Outcome(problems={order.targets[0]: error})

@@ -16,13 +16,14 @@ import trio
 
 from avion_media.common.clock import now_s
 from avion_media.common.concurrency import Backoff
+from avion_media.common.credentials import Person, Role
 from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.records import JsonRecord
 from avion_media.common.telemetry import get_logger
-from avion_media.items.moderation.desk import Claim, Desk, Moderator
+from avion_media.items.moderation.desk import UNDO_S, Claim, Desk, Moderator
 from avion_media.items.moderation.records import Held
 from avion_media.operations.operation import Order
-from avion_media.operations.table import Operations
+from avion_media.operations.table import OPERATIONS, Operations
 from avion_media.process.runtime import Runtime
 
 COUNTED: Final = {"release": "released", "refuse": "refused", "refuse_host": "refused"}
@@ -36,14 +37,20 @@ _log = get_logger(path="reviews")
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one moderator has done since the start. ``began`` is in Unix seconds, ``last`` the last decided item."""
+    """What one moderator has done since the start. Times are in Unix seconds.
+
+    ``last`` is the item that was decided last, with ``decision``, which applies at ``due``.
+    """
 
     began: float
     released: int = 0
     refused: int = 0
+    hosts: int = 0
     notes: int = 0
     skipped: Sequence[str] = ()
     last: str = ""
+    decision: str = ""
+    due: float = 0.0
     lost: str = ""  # the item whose claim ran out before its decision came
 
     @property
@@ -54,7 +61,8 @@ class Round:
     def counting(self, decision: str, note: str, change: int) -> Round:
         """Return the round with one decision more (``change`` is 1) or less (-1)."""
         counted = COUNTED[decision]
-        counts = {counted: getattr(self, counted) + change, "notes": self.notes + change * bool(note)}
+        hosts = self.hosts + change * (decision == "refuse_host")
+        counts = {counted: getattr(self, counted) + change, "notes": self.notes + change * bool(note), "hosts": hosts}
         return replace(self, **counts)
 
 
@@ -64,13 +72,14 @@ ROUND: Final = JsonRecord("review", Round, f"{_ROUND}<browser>", "moderators")
 @dataclass(frozen=True, slots=True)
 class Turn:
     """What a moderator sees. ``claimed`` are the present item and the next one. ``undo_s``: seconds for which the last
-    decision can still be taken back; 0 if it cannot."""
+    decision can still be taken back; 0 if it cannot. ``lost``: the claim of another moderator, who has the item whose
+    claim ran out; None if nobody has it."""
 
     round: Round
     claimed: Sequence[tuple[Held, Claim]]
     left: int
     undo_s: float
-    last: Claim | None
+    lost: Claim | None
 
 
 class Review:
@@ -84,6 +93,11 @@ class Review:
         self.desk = Desk(runtime.redis)
         self._decided = trio.Event()
 
+    def require(self, who: Person) -> None:
+        """Raise `NotAllowed` unless the person has a right to every decision."""
+        for name in ("release", "refuse", "block_host"):
+            OPERATIONS[name].require(who)
+
     async def start(self, by: Moderator) -> None:
         """Begin a round, with what was skipped before."""
         await self._write(by, Round(now_s()))
@@ -96,6 +110,7 @@ class Review:
         claims = await self.desk.claims()
         last = claims.get(found.last)
         undo_s = last.due - now_s() if last is not None and last.decision and not last.begun else 0.0
+        lost = claims.get(found.lost)
         offered = [each for each in await self._waiting() if self._is_offered(each, claims, by, found)]
         offered.sort(key=lambda each: claims[each.media_id].since if each.media_id in claims else math.inf)
         claimed: list[tuple[Held, Claim]] = []
@@ -106,7 +121,8 @@ class Review:
                 claimed.append((held, claim))
             if len(claimed) == _AHEAD:
                 break
-        return Turn(found, claimed, len(offered), max(0.0, undo_s), last)
+        is_others = lost is not None and lost.browser != by.browser
+        return Turn(found, claimed, len(offered), max(0.0, undo_s), lost if is_others else None)
 
     @staticmethod
     def _is_offered(held: Held, claims: Mapping[str, Claim], by: Moderator, found: Round) -> bool:
@@ -120,7 +136,8 @@ class Review:
         found = await self._read(by) or Round(now_s())
         is_noted = await self.desk.decide(media_id, by, decision, note)
         if is_noted:
-            found = replace(found.counting(decision, note, 1), last=media_id, lost="")
+            counted = found.counting(decision, note, 1)
+            found = replace(counted, last=media_id, decision=decision, due=now_s() + UNDO_S, lost="")
             self._decided.set()
         else:
             found = replace(found, lost=media_id)
@@ -133,7 +150,7 @@ class Review:
         claim = (await self.desk.claims()).get(found.last) if found is not None else None
         if found is None or claim is None or not await self.desk.take_back(found.last, by):
             return False
-        await self._write(by, replace(found.counting(claim.decision, claim.note, -1), last=""))
+        await self._write(by, replace(found.counting(claim.decision, claim.note, -1), last="", decision=""))
         return True
 
     async def skip(self, by: Moderator, media_id: str) -> None:
@@ -180,13 +197,14 @@ class Review:
         return count
 
     async def _carry_out(self, media_id: str, claim: Claim) -> None:
+        who = Person(claim.who, Role.MODERATOR)  # as when it was decided
         if claim.decision == "refuse_host":  # first the host, which the record names: the record goes with the block
             held = await self._records.held(media_id)
             host = "" if held is None else held.host
             if host:
-                await self._operations.carry_out("block_host", Order([host], who=claim.who, note=claim.note))
+                await self._operations.carry_out("block_host", Order([host], who=who, note=claim.note))
         action = "release" if claim.decision == "release" else "refuse"
-        await self._operations.carry_out(action, Order([media_id], who=claim.who, note=claim.note))
+        await self._operations.carry_out(action, Order([media_id], who=who, note=claim.note))
 
     async def _read(self, by: Moderator) -> Round | None:
         raw = await self._redis.execute("GET", _key(by))

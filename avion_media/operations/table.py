@@ -10,8 +10,9 @@ from typing import Final
 import trio
 
 from avion_media.backends.queue import BulkJobs, DeadLetters
+from avion_media.common.credentials import Role
 from avion_media.items.moderation import Blocklists
-from avion_media.operations import audit, hosts, media, queues
+from avion_media.operations import audit, evidence, hosts, media, queues
 from avion_media.operations.audit import AuditEntry
 from avion_media.operations.operation import (
     Asks,
@@ -21,7 +22,6 @@ from avion_media.operations.operation import (
     Order,
     Outcome,
     Refused,
-    Right,
     Work,
     each,
 )
@@ -207,6 +207,7 @@ _ROWS: Final = (
             "The files are kept as evidence for {evidence_ttl}. The block can be lifted.",
         ),
         takes_note=True,
+        right=Role.MODERATOR,
     ),
     Operation(
         "refuse",
@@ -216,6 +217,7 @@ _ROWS: Final = (
         "{} {} blocked, with the known copies.",
         each(media.refuse),
         undo="unblock",
+        right=Role.MODERATOR,
     ),
     Operation(
         "unblock",
@@ -225,8 +227,13 @@ _ROWS: Final = (
         "{} {} not blocked any more.",
         each(media.unblock),
         undo="block",
-        asks=Asks.MANY,
-        follows=("The media items are served again, and the same file is accepted again.",),
+        asks=Asks.ALWAYS,
+        follows=(
+            "The media item and its copies are served again, and the same file is accepted again.",
+            "Without evidence nothing can be restored, and the media item is unknown afterwards.",
+        ),
+        takes_note=True,
+        right=Role.MODERATOR,
     ),
     Operation(
         "block_host",
@@ -242,6 +249,7 @@ _ROWS: Final = (
             "Copies of its files stay until they expire, unless you purge the copies as well.",
         ),
         takes_note=True,
+        right=Role.MODERATOR,
     ),
     Operation(
         "unblock_host",
@@ -251,6 +259,10 @@ _ROWS: Final = (
         "{} {} not blocked any more.",
         each(hosts.unblock),
         undo="block_host",
+        asks=Asks.ALWAYS,
+        follows=("Files of the host are fetched again when they are requested.",),
+        takes_note=True,
+        right=Role.MODERATOR,
     ),
     Operation(
         "purge_host",
@@ -266,6 +278,7 @@ _ROWS: Final = (
             "Unless the host is blocked, its files are fetched again when they are requested.",
         ),
         is_job=True,
+        right=Role.MODERATOR,
     ),
     Operation(
         "release",
@@ -275,8 +288,10 @@ _ROWS: Final = (
         "{} {} released: processed and published.",
         each(media.release),
         undo="block",
-        asks=Asks.MANY,
-        follows=("The held files are processed and published.",),
+        asks=Asks.ALWAYS,
+        follows=("The held file is processed and published.", "Lists and hook do not check this file again."),
+        takes_note=True,
+        right=Role.MODERATOR,
     ),
     Operation(
         "look",
@@ -286,6 +301,17 @@ _ROWS: Final = (
         "{} {} shown.",
         each(media.look),
         undo="nothing was changed",
+        right=Role.MODERATOR,
+    ),
+    Operation(
+        "evidence",
+        "Download",
+        "archive of evidence",
+        "down",
+        "The evidence of a media item is handed out.",
+        each(evidence.collect),
+        undo="nothing was changed",
+        right=Role.MODERATOR,
     ),
     Operation(
         "cancel",
@@ -309,6 +335,7 @@ _ROWS: Final = (
         "{} {} on the own block list. Files with it are refused from now on.",
         each(media.on_own_entry(Blocklists.add_own, "it is on the list already")),
         undo="unlist",
+        right=Role.MODERATOR,
     ),
     Operation(
         "unlist",
@@ -323,6 +350,7 @@ _ROWS: Final = (
             "Files with this hash are accepted again, unless another entry has it.",
             "Media that are blocked stay blocked.",
         ),
+        right=Role.MODERATOR,
     ),
     Operation(
         "kill",
@@ -332,7 +360,6 @@ _ROWS: Final = (
         "{} {} killed: the supervisor starts it again.",
         each(_kill),
         undo="the supervisor starts it again",
-        right=Right.CHAOS,
     ),
     Operation(
         "import_list",
@@ -373,20 +400,21 @@ class Operations:
 
     @property
     def allowed(self) -> dict[str, Operation]:
-        """The actions that this process has a right to, by name."""
+        """The actions of this process, by name: `kill` only with ``CHAOS__ENABLED``."""
         may_kill = self.runtime.kill is not None
-        return {name: row for name, row in OPERATIONS.items() if may_kill or row.right is not Right.CHAOS}
+        return {name: row for name, row in OPERATIONS.items() if may_kill or name != "kill"}
 
     async def carry_out(self, name: str, order: Order, work: Work | None = None) -> Outcome:
         """Carry out one action, and record it. ``work`` does it for a row that leaves that to its command.
 
-        An action that ends with an error or a cancel may have changed some targets. It is recorded as not completed,
-        and the error is raised. Raises `Unavailable`.
+        An action that ends with an error or a cancel might have changed some targets. It is recorded as not completed,
+        and the error is raised. Raises `Unavailable`, and `NotAllowed`, which is only logged.
         """
         row = OPERATIONS[name]
+        row.require(order.who)
         perform = work or partial(row.perform or _missing, self.runtime, order)
         targets, host = audit.named(order.targets), socket.gethostname()
-        entry = AuditEntry(order.who, name, len(order.targets), targets, order.note, replica=host)
+        entry = AuditEntry(order.who.name, name, len(order.targets), targets, order.note, replica=host)
         try:
             outcome = await perform()
             result = row.result(outcome)

@@ -97,7 +97,22 @@ class AdminConfig(Section):
         description="Address and port of /livez, /readyz, /metrics, /tree and /console; must not be public",
     )
     token: Token = Field(SecretStr(""), description="Bearer token for operators")
-    token_file: str = Field("", description="File with operator tokens, one per line; reloaded when it changes")
+    token_file: str = Field(
+        "",
+        description="File with operator tokens, one per line, each perhaps followed by a role (`viewer`, `moderator` or"
+        " `operator`, the default) and a name; reloaded when it changes",
+    )
+    role_header: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9-]*$",
+        description="Header in which a proxy of `HTTP__TRUSTED_PROXIES` sends the roles or groups of an operator, such"
+        " as `Remote-Groups`; empty: the proxy authenticates no operators",
+    )
+    user_header: str = Field(
+        "Remote-User",
+        pattern=r"^[A-Za-z0-9-]+$",
+        description="Header in which that proxy sends the name of the operator, for the audit log",
+    )
     auth: Literal["", "off"] = Field(
         "", description="`off`: operators need no token, even where other machines can connect"
     )
@@ -119,13 +134,19 @@ class AdminConfig(Section):
     @field_validator("auth")
     @classmethod
     def _is_one(cls, auth: str, info: ValidationInfo) -> str:
-        if auth == "off" and (info.data.get("token") or info.data.get("token_file")):
-            raise ValueError("contradicts ADMIN__TOKEN")
+        for name in ("token", "token_file", "role_header"):
+            if auth == "off" and info.data.get(name):
+                raise ValueError(f"contradicts ADMIN__{name.upper()}")
         return auth
 
     @property
     def authenticates(self) -> bool:
         """Whether operators must authenticate."""
+        return self.has_tokens or bool(self.role_header)
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether operators can authenticate by a token."""
         return bool(self.token) or bool(self.token_file)
 
 

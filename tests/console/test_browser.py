@@ -6,6 +6,7 @@ import json
 import os
 import re
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,11 +123,12 @@ def moderated(dev: Development, redis_of_dev: redis.Redis, data_directory: Path)
         objects.put(f"quarantine/{media_id}/preview", picture)
         objects.put(f"moderation/held/{media_id}", {**held, "queue": "media_processing_queue", "fields": task})
     blocked = {"media_id": BLOCKED, "at": "2026-11-20T08:00:00.000+00:00", "by": "ada", "note": "report 4711"}
+    blocked["source"] = "owner/alice"
     objects.put(f"moderation/blocked/{BLOCKED}", {**blocked, "state": "removed"})
     objects.put("blocklist/own/00.csv", f"sha256,{'ab' * 32},an advert\n".encode())
     redis_of_dev.set("media_blocks:changes", "another")  # as after any change of a list
     yield objects
-    for prefix in ("moderation/", "quarantine/", "blocklist/"):
+    for prefix in ("moderation/", "quarantine/", "blocklist/", "owner/"):
         objects.remove(prefix)
     client.close()
 
@@ -156,9 +158,10 @@ def add_dead_letter(client: redis.Redis, media_id: str, error: str = "internal: 
         f"/media/{HELD[0]}",
         f"/media/{BLOCKED}",
         "/moderation",
-        f"/moderation?q={'ab' * 32}&show={HELD[0]}",
+        f"/moderation?q={'ab' * 32}",
         f"/moderation?part=lists&q={BLOCKED}",
         "/moderation?part=blocked",
+        "/moderation?part=blocked&source=owner/alice",
         "/review",
         "/moderation?part=hosts",
         "/system",
@@ -166,6 +169,7 @@ def add_dead_letter(client: redis.Redis, media_id: str, error: str = "internal: 
         "/confirm?action=drop&all=1&reason=poison",
         "/confirm?action=replay_all&reason=poison",
         f"/confirm?action=block&target={HELD[0]}",
+        f"/confirm?action=unblock&target={BLOCKED}",
         "/nothing",
     ],
 )
@@ -392,8 +396,12 @@ def test_a_photo_and_a_video_are_uploaded_seen_deleted_undeleted_blocked_and_unb
     page.get_by_role("dialog", name="Block this media item?").get_by_role("button", name="Block").click()
     expect(page.locator(".flash")).to_contain_text("1 media item is blocked, with the known copies.")
     expect(page.locator(".banner strong")).to_have_text("A moderator blocked it, or it is on a block list.")
-    page.get_by_role("button", name="Unblock").click()
-    expect(page.locator(".flash")).to_contain_text("1 media item is not blocked any more.")
+    page.get_by_role("link", name="Unblock…").click()
+    dialog = page.get_by_role("dialog", name="Unblock this media item?")
+    dialog.get_by_label("Note").fill("appeal 12")
+    dialog.get_by_role("button", name="Unblock").click()
+    expect(page.locator(".flash")).to_contain_text("1 media item is not blocked any more. Note: appeal 12")
+    expect(page.locator("[aria-labelledby=moderation]")).to_contain_text("appeal 12")  # its record has it
 
 
 def test_a_file_that_is_no_medium_says_why(page: Page, dev: Development, data_directory: Path) -> None:
@@ -412,14 +420,24 @@ def test_held_media_are_looked_at_released_and_blocked(page: Page, dev: Developm
     first = page.locator(f"#held-{HELD[0]}")
     expect(first).to_contain_text("of list own (an advert) at distance 0")  # a record without its entry
     expect(first).to_contain_text("2 files")
-    expect(page.locator(".evidence")).to_have_count(0)  # covered until it is asked for
-    first.get_by_role("link", name="Show the preview").click()
-    picture = page.locator(".evidence")
+    looked = []
+    page.on("request", lambda request: looked.append(request.url) if request.url.endswith("/preview") else None)
+    with page.expect_response("**/preview"):
+        first.locator("summary", has_text="Show").click()
+    picture = first.locator(".look img")
     expect(picture).to_have_js_property("complete", True)
     assert picture.evaluate("image => image.naturalWidth") > 0
+    assert looked == [f"{dev.admin_url}/console/moderation/{HELD[0]}/preview"]  # covered ones are not loaded
+    page.route("**/preview", lambda route: route.fulfill(status=404))
+    second = page.locator(f"#held-{HELD[1]}")
+    second.locator("summary", has_text="Show").click()
+    expect(second.locator(".look img")).to_have_attribute("alt", "The picture cannot be shown now.")
 
-    first.get_by_role("button", name="Release").click()
-    expect(page.locator(".flash")).to_contain_text("1 media item is released: processed and published.")
+    first.get_by_role("link", name="Release").click()
+    dialog = page.get_by_role("dialog", name="Release this media item?")
+    dialog.get_by_label("Note").fill("fan art")
+    dialog.get_by_role("button", name="Release").click()
+    expect(page.locator(".flash")).to_contain_text("1 media item is released: processed and published. Note: fan art")
     expect(rows).to_have_count(2)
     assert dev_status(dev, HELD[0]) == "READY"
 
@@ -436,7 +454,12 @@ def test_held_media_are_looked_at_released_and_blocked(page: Page, dev: Developm
         assert moderated.has(f"moderation/blocked/{media_id}")
         assert moderated.has(f"quarantine/{media_id}/incoming")
     page.get_by_role("link", name="Blocked").click()
-    expect(page.locator(f"#blocked-{HELD[1]}")).to_contain_text("report 4712")
+    blocked = page.locator(f"#blocked-{HELD[1]}")
+    expect(blocked).to_contain_text("report 4712")
+    with page.expect_download() as download:
+        blocked.get_by_role("link", name="Download the evidence").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert {"evidence/incoming", "records/block.json", "manifest.json"} <= set(archive.namelist())
     page.goto(f"{dev.console_url}/audit")
     expect(page.locator("tbody tr", has_text="Look").first).to_contain_text(HELD[0])
 
@@ -457,6 +480,8 @@ def twenty(moderated: Objects, data_directory: Path) -> list[str]:
             moderated.put(key, body)
         record = {**held, "queue": "media_processing_queue", "fields": task, "entry": entry, **facts}
         moderated.put(f"moderation/held/{media_id}", record)
+    for key in (f"owner/alice/{IDS[0]}.7", f"owner/alice/{IDS[1]}.7", f"moderation/sources/owner/alice/{BLOCKED}"):
+        moderated.put(key, b"")
     return REVIEWED[:20]
 
 
@@ -465,6 +490,7 @@ def test_twenty_are_reviewed_by_the_keyboard_alone(
 ) -> None:
     page.goto(f"{dev.console_url}/moderation")
     page.get_by_role("button", name="Start reviewing").click()
+    expect(page.locator(".judge .facts")).to_contain_text("alice, all 2 media, 1 blocked before")
     looked = []
     page.on("request", lambda request: looked.append(request.url) if request.url.endswith("/preview") else None)
     pressed = []
@@ -605,6 +631,7 @@ def test_a_host_is_blocked_without_javascript(browser: Browser, dev: Development
         expect(page.locator(".flash")).to_contain_text(shown)
     row = page.locator("tr", has_text="bad.example")
     expect(row).to_contain_text("spam")
-    row.get_by_role("button", name="Unblock").click()
+    row.get_by_role("link", name="Unblock").click()
+    page.get_by_role("button", name="Unblock").click()
     expect(page.locator(".flash")).to_contain_text("1 host is not blocked any more.")
     expect(page.locator("main")).to_contain_text("No host is blocked")

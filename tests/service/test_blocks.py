@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -223,6 +224,8 @@ def test_an_altered_copy_is_held_until_a_moderator_decides(
     assert state_of(service, refused) == BLOCKED
     assert statuses_at_origin(service, refused) == {451}
     assert evidence(bucket, refused)["incoming"] == altered(body) + b"1"
+    matched = json.loads(evidence(bucket, refused)["block.json"])["matched"]
+    assert (matched["list"], matched["media_id"]) == ("own", media_id)
 
 
 def test_a_list_of_others_refuses_the_file_as_it_is_uploaded_or_fetched(
@@ -252,6 +255,10 @@ def test_a_list_of_others_refuses_the_file_as_it_is_uploaded_or_fetched(
         service.cache(f"{remote.url}/a")
         assert service.watch(fetched)[-1].reason == "blocked"
         assert remote.asked["/a"] == 1
+    noted = bucket.client.list_objects_v2(Bucket=bucket.bucket, Prefix="moderation/sources/host/127.0.0.1/")
+    assert [each["Key"].rpartition("/")[2] for each in noted["Contents"]] == [fetched]
+    matches = redis_client.hgetall(f"media_list_matches:{datetime.now(UTC):%Y-%m-%d}")
+    assert int(matches["others"]) >= 3  # each attempt counts
     assert json.loads(service.run_cli("blocklist", "list", "--json").stdout)["others"] == {
         "sha256": 1,
         "md5": 1,

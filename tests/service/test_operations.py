@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import io
+import json
 import random
 import socket
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +28,7 @@ from avion_media.backends.queue import BulkJobs, DeadLetterFilter
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.common import keys
 from avion_media.common.formats import JPEG
-from avion_media.common.ids import new_media_id, remote_id_for
+from avion_media.common.ids import new_media_id, parse_any_id, remote_id_for
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.items.deletion import DeletionRecords
@@ -143,10 +146,13 @@ def an_upload() -> str:
     return str(new_media_id(JPEG, int(time.time() * 1000)))
 
 
+def a_record_of(media_id: str) -> Held:
+    return Held(media_id, "2026-11-20T08:00:00.000+00:00", "pdq of list own", QUEUE, {}, sha256=SHA256)
+
+
 def a_held_copy(world: World) -> str:
     media_id = str(remote_id_for(f"https://remote.example/{time.monotonic_ns()}.jpg"))
-    held = Held(media_id, "2026-11-20T08:00:00.000+00:00", "pdq of list own", QUEUE, {}, sha256=SHA256)
-    world.put(f"{keys.HELD_PREFIX}{media_id}", HELD.write(held))
+    world.put(f"{keys.HELD_PREFIX}{media_id}", HELD.write(a_record_of(media_id)))
     world.put(f"{keys.QUARANTINE_PREFIX}{media_id}/preview", b"\xff\xd8\xff")
     return media_id
 
@@ -266,6 +272,12 @@ def look(world: World) -> Case:
     return Case(page=f"/console/moderation/{a_held_copy(world)}/preview")
 
 
+def evidence(world: World) -> Case:
+    media_id = a_held_copy(world)
+    command = ("evidence", media_id, "--to", str(world.folder / f"{media_id}.zip"))
+    return Case(command, page=f"/console/moderation/{media_id}/evidence")
+
+
 def add_entry(_world: World) -> Case:
     digest = hashlib.sha256(str(time.monotonic_ns()).encode()).hexdigest()
     return Case(form={"type": "sha256", "hash": digest, "label": "an advert"})
@@ -328,6 +340,7 @@ CASES: dict[str, Callable[[World], Case]] = {
     "unblock": unblock,
     "release": release,
     "look": look,
+    "evidence": evidence,
     "block_host": block_host,
     "unblock_host": unblock_host,
     "purge_host": lambda _world: Case(("hosts", "purge", a_host()), {"target": a_host()}),
@@ -341,6 +354,35 @@ CASES: dict[str, Callable[[World], Case]] = {
     "sweep": lambda _world: Case(("sweep",)),
     "init": lambda _world: Case(("init",)),
 }
+
+
+def test_the_archive_has_the_files_the_records_and_the_hash_of_each(world: World) -> None:
+    media_id = a_held_copy(world)
+    kept = {"incoming": random.Random(7).randbytes(700_000), "preview": b"\xff\xd8\xff"}
+    world.put(keys.evidence(parse_any_id(media_id), "incoming"), kept["incoming"])
+    world.by_button(Case(page=f"/console/moderation/{media_id}/preview"), "look")
+    response = world.client.get(f"/console/moderation/{media_id}/evidence")
+    assert response.headers["Content-Disposition"] == f'attachment; filename="evidence-{media_id}.zip"'
+    path = world.folder / "command.zip"
+    command = Case(("evidence", media_id, "--to", str(path)))
+    world.by_command(command, "evidence")
+    for file in (io.BytesIO(response.content), path):
+        with zipfile.ZipFile(file) as archive:
+            assert archive.testzip() is None
+            found = {name: archive.read(name) for name in archive.namelist()}
+        manifest = json.loads(found.pop("manifest.json"))
+        described = {each["name"]: (each["size_bytes"], each["sha256"]) for each in manifest["files"]}
+        assert described == {name: (len(body), hashlib.sha256(body).hexdigest()) for name, body in found.items()}
+        assert manifest["media_id"] == media_id
+        assert {name: found[f"evidence/{name}"] for name in kept} == kept
+        assert HELD.read(found["records/held.json"], "") == a_record_of(media_id)
+        assert json.loads(found["records/entry.json"]) == {"match": "pdq of list own"}
+        audited = [(each["action"], each["who"].partition(" ")[0]) for each in json.loads(found["records/audit.json"])]
+        assert audited[-1] == ("look", "ada")
+    again = world.service.run_cli(*command.command)
+    assert again.returncode == 1
+    assert "File exists" in again.stderr
+    assert world.client.get(f"/console/moderation/{an_upload()}/evidence").status_code == 404
 
 
 @pytest.mark.parametrize(("name", "door"), DOORS)

@@ -44,7 +44,7 @@ from avion_media.common.errors import (
 )
 from avion_media.common.formats import Family
 from avion_media.common.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id
-from avion_media.common.media import possible_sizes
+from avion_media.common.media import HOST_METADATA, possible_sizes
 from avion_media.common.records import UnreadableRecord
 from avion_media.common.tasks import PROCESSING_QUEUE, State, processing_fields
 from avion_media.common.telemetry import get_logger
@@ -58,6 +58,7 @@ from avion_media.items.moderation.records import (
     RELEASED,
     Block,
     BlockState,
+    Held,
     ModerationRecords,
     ModerationStatus,
     Superseded,
@@ -87,7 +88,7 @@ class Unwanted:
     """Why a media item is blocked, by whom, and the hashes to put on the block list.
 
     ``entries`` are the hashes; None: those of its files. ``cause``: see `Block`. ``refused``: its file is that of the
-    blocked media item ``cause``, whose own entry refuses it.
+    blocked media item ``cause``, whose own entry refuses it. ``host`` is that of a remote file that was not published.
     """
 
     by: str = ""
@@ -96,6 +97,7 @@ class Unwanted:
     keep_evidence: bool = True
     entries: tuple[Entry, ...] | None = None
     refused: bool = False
+    host: str = ""
 
 
 class Blocking:
@@ -154,7 +156,7 @@ class Blocking:
             await self._remove(any_id, block)
             return True
 
-    async def unblock(self, any_id: AnyId, by: str = "") -> None:
+    async def unblock(self, any_id: AnyId, by: str = "", note: str = "") -> None:
         """Lift a block, and the blocks of its copies. Raises `NotBlocked`.
 
         The evidence is served again. Without evidence nothing of the media item is left. Waits while another task
@@ -167,7 +169,7 @@ class Blocking:
         async with self._claimed(any_id):
             block = await self._records.block(media_id)
             if block is not None and block.in_force:  # nobody else has unblocked it meanwhile
-                await self._begin_lift(any_id, block, now(), by)
+                await self._begin_lift(any_id, block, now(), by, note)
 
     async def resume(self, *, abandoned_only: bool = True) -> None:
         """Look at watched blocks: complete those whose process seems to have crashed, and repair the others.
@@ -292,6 +294,7 @@ class Blocking:
             keep_evidence=why.keep_evidence,
             lifted_at="",
             lifted_by="",
+            lifted_note="",
             released="",
         )
         _log.warning("moderation.blocking", media_id=media_id, by=block.by, note=block.note, cause=block.cause)
@@ -314,7 +317,12 @@ class Blocking:
         sizes = facts.thumbnails if facts is not None and facts.thumbnails else possible_sizes(self._items.sizes)
         sha256 = "" if facts is None else facts.sha256
         pictures = () if facts is not None and facts.format.family is Family.AUDIO else sizes
-        entries = why.entries if why.entries is not None else await self._hashes_of(any_id, info, sha256, pictures)
+        held = None
+        with suppress(UnreadableRecord):
+            held = await self._records.held(str(any_id))
+        entries = why.entries
+        if entries is None:
+            entries = await self._hashes_of(any_id, info, sha256, pictures, held)
         return Block(
             str(any_id),
             now(),
@@ -323,21 +331,28 @@ class Blocking:
             etag="" if info is None else info.etag,
             sha256=sha256,
             sizes=sizes,
+            source=await self._source_of(any_id, info, why.host or ("" if held is None else held.host)),
+            matched=None if held is None else held.entry,
         )
 
+    async def _source_of(self, any_id: AnyId, info: ObjectInfo | None, host: str) -> str:
+        if isinstance(any_id, MediaId):
+            owner = await self._items.owner_of(any_id)
+            return f"owner/{owner}" if owner else ""
+        host = host if info is None else info.metadata.get(HOST_METADATA, host)
+        return f"host/{host}" if host else ""
+
     async def _hashes_of(
-        self, any_id: AnyId, info: ObjectInfo | None, sha256: str, sizes: Sequence[str]
+        self, any_id: AnyId, info: ObjectInfo | None, sha256: str, sizes: Sequence[str], held: Held | None
     ) -> tuple[Entry, ...]:
         """Return the hashes of the original, or of the uploaded or held file, and its PDQ hash."""
-        media_id, held = str(any_id), None
+        media_id = str(any_id)
         places = [] if info is None else [info.key]
         places += [keys.incoming(any_id)] if isinstance(any_id, MediaId) else []
         places.append(self._evidence.upload_key(any_id))
         digest = bytes.fromhex(sha256) if sha256 else None
         for key in places:
             digest = digest or await self._sha256(key)
-        with suppress(UnreadableRecord):
-            held = await self._records.held(media_id)
         pdq = bytes.fromhex(held.pdq) if held is not None and held.pdq else await self._pdq(any_id, sizes)
         found = (HashType.SHA256, digest), (HashType.PDQ, pdq)
         return tuple(Entry(kind, value, media_id=media_id) for kind, value in found if value)
@@ -373,6 +388,7 @@ class Blocking:
             await self._changes.note(media_id)
             await self._items.announce_blocked(media_id)
         await self._own.add(block.entries)
+        await self._records.note_source(block)
         await self._remove(any_id, block)
         await self._changes.note(media_id)
         await self._records.forget_held(media_id)
@@ -391,6 +407,7 @@ class Blocking:
     async def _keep_removed(self, any_id: AnyId, block: Block) -> None:
         """Repair what a process did to a block that stood still meanwhile: one that wrote objects, or lifted it."""
         await self._own.add(block.entries)
+        await self._records.note_source(block)
         store = self._items.store.get()
         written = [each for each in keys.all_of(any_id, self._sizes_of(block)) if await store.exists(each)]
         if written:
@@ -460,9 +477,10 @@ class Blocking:
 
     # -- its end
 
-    async def _begin_lift(self, any_id: AnyId, block: Block, at: str, by: str) -> None:
+    async def _begin_lift(self, any_id: AnyId, block: Block, at: str, by: str, note: str) -> None:
         await self._records.watch(block.media_id)
-        block = await self._records.change(block, state=BlockState.RESTORING, lifted_at=at, lifted_by=by)
+        lifted = {"lifted_at": at, "lifted_by": by, "lifted_note": note}
+        block = await self._records.change(block, state=BlockState.RESTORING, **lifted)
         await self._lift(any_id, block)
 
     async def _lift(self, any_id: AnyId, block: Block) -> None:
@@ -478,6 +496,7 @@ class Blocking:
             isinstance(any_id, MediaId) and failed in (None, Reason.BLOCKED, Reason.MISSING)
         )
         await self._own.remove(block.entries)
+        await self._records.forget_source(block)
         upload = await self._restore(any_id, block) if is_restored else ""
         if not is_lifted or upload or failed is Reason.BLOCKED:
             await self._items.statuses.forget(media_id)
@@ -525,7 +544,7 @@ class Blocking:
             other = await self._blocked_by(block, copy)
             if other is not None:
                 await self._records.confirm(block)
-                await self._begin_lift(copy, other, block.lifted_at, block.lifted_by)
+                await self._begin_lift(copy, other, block.lifted_at, block.lifted_by, block.lifted_note)
 
     async def _blocked_by(self, block: Block, copy: AnyId) -> Block | None:
         """Return the block of a copy, if it is in force because of this block."""

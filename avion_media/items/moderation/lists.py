@@ -12,20 +12,24 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 from uuid import uuid4
 
 import trio
 
 from avion_media.backends.files import open_spool
-from avion_media.backends.redis import Redis
+from avion_media.backends.redis import Redis, as_text
 from avion_media.backends.store import ListedObject, ObjectStore, TooLarge
 from avion_media.common import keys
+from avion_media.common.clock import utc_now
 from avion_media.common.concurrency import in_turn
-from avion_media.common.errors import ObjectMissing, PreconditionFailed
+from avion_media.common.errors import ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation.entries import (
@@ -39,6 +43,9 @@ from avion_media.items.moderation.entries import (
 )
 from avion_media.items.moderation.records import ModerationRecords
 
+MATCH_DAYS: Final = 30
+"""For how many days matches are counted."""
+_MATCHES: Final = "media_list_matches:"
 MAX_DISTANCE = 31  # maximum differing bits (of 256) of two PDQ hashes of the same image (Meta's recommendation)
 MIN_QUALITY = 50  # of 100: an image below it has too little structure for a meaningful hash (Meta's recommendation)
 _YIELD_EVERY = 200  # entries after which the thread lets the event loop run
@@ -179,6 +186,32 @@ class Changes:
         while not (found := await self._redis.execute("GET", _GENERATION)):
             await self._redis.execute("SET", _GENERATION, uuid4().hex, "NX", when_full=True)
         return bytes(found)
+
+
+class MatchCounts:
+    """How often media have matched each list, by day, for a month: a figure for moderators, which Redis can lose."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def note(self, name: str) -> None:
+        """Count a match of a list. Nothing is counted while Redis is unavailable."""
+        key = _matches_on(utc_now())
+        with suppress(Unavailable):
+            await self._redis.execute("HINCRBY", key, name, 1)
+            await self._redis.execute("EXPIRE", key, MATCH_DAYS * 86_400)
+
+    async def last_days(self) -> Counter[str]:
+        """Return the matches of each list on the last `MATCH_DAYS` days. Raises `Unavailable`."""
+        found: Counter[str] = Counter()
+        for age in range(MATCH_DAYS):
+            counts = as_text(await self._redis.execute("HGETALL", _matches_on(utc_now() - timedelta(days=age))))
+            found.update({name: int(count) for name, count in counts.items()})
+        return found
+
+
+def _matches_on(day: datetime) -> str:
+    return f"{_MATCHES}{day:%Y-%m-%d}"
 
 
 class Blocklists:

@@ -4,6 +4,7 @@
 ``moderation/blocked/{id}``     the block of one media item, with its state; it stays when the block has ended
 ``moderation/watched/{id}``     an index: this block is in progress, or it ended or was completed a short time ago
 ``moderation/refused/{a}/{b}``  an index: the media item b was blocked because its file is that of a
+``moderation/sources/{s}/{id}`` an index: media that are blocked, by their owner or host
 ``moderation/held/{id}``        a media item that waits for a moderator
 ==============================  ======================================================================================
 
@@ -86,6 +87,7 @@ class Ended:
     sha256: str = ""
     lifted_at: str = ""
     lifted_by: str = ""
+    lifted_note: str = ""
 
 
 StoredEntry = Annotated[
@@ -97,14 +99,28 @@ StoredEntry = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
+class Resembled:
+    """The entry that a held media item resembles. ``distance``: of the two PDQ hashes, in bits. ``media_id``: the media
+    item whose block added the entry, if it is an own one."""
+
+    list: str
+    hash: str
+    distance: int
+    label: str = ""
+    media_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """The block of one media item.
 
     ``by`` is the person who requested it. ``cause`` is the media item that this one is a copy of, or the list that has
     it. ``entries`` are its hashes on the own list. ``size_bytes``, ``etag`` and ``sha256`` are those of its original,
-    if there was one, and are used to find copies. ``sizes`` are the names of its thumbnails. ``lifted_at`` and
-    ``lifted_by`` say who lifted it. ``released`` is the ETag of the upload that was put back to be processed, if the
-    media item was blocked before it was published. ``earlier`` are earlier blocks, the oldest first.
+    if there was one, and are used to find copies. ``sizes`` are the names of its thumbnails. ``lifted_at``,
+    ``lifted_by`` and ``lifted_note`` say who lifted it, and why. ``source`` is ``owner/NAME``, ``host/NAME``, or empty
+    if neither is known. ``matched`` is the entry that it resembled when it was held. ``released`` is the ETag of the
+    upload that was put back to be processed, if the media item was blocked before it was published. ``earlier`` are
+    earlier blocks, the oldest first.
 
     ``version_id`` is the ETag of the record, and ``unknown`` has the fields of a later version. Neither is stored.
     """
@@ -124,6 +140,9 @@ class Block:
     copies: tuple[str, ...] = ()
     lifted_at: str = ""
     lifted_by: str = ""
+    lifted_note: str = ""
+    source: str = ""
+    matched: Resembled | None = None
     released: str = ""
     earlier: tuple[Ended, ...] = ()
     version_id: Annotated[str, Field(exclude=True)] = field(default="", compare=False)
@@ -160,18 +179,6 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Resembled:
-    """The entry that a held media item resembles. ``distance``: of the two PDQ hashes, in bits. ``media_id``: the media
-    item whose block added the entry, if it is an own one."""
-
-    list: str
-    hash: str
-    distance: int
-    label: str = ""
-    media_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Held:
     """A media item that resembles an entry, or that the hook holds.
 
@@ -196,14 +203,19 @@ class Held:
     @property
     def host(self) -> str:
         """The server of a remote file, empty for an upload."""
-        with suppress(InvalidUrl):
-            return parse_remote_url(self.fields.get("remote_url", "")).host
-        return ""
+        return host_of(self.fields)
 
     @property
     def is_decided(self) -> bool:
         """Whether a moderator has released it."""
         return RELEASED in self.fields
+
+
+def host_of(task: Mapping[str, str]) -> str:
+    """Return the server of the remote file that the fields of a task name, empty for an upload."""
+    with suppress(InvalidUrl):
+        return parse_remote_url(task.get("remote_url", "")).host
+    return ""
 
 
 BLOCK: Final = JsonRecord("block", Block, f"{keys.BLOCK_PREFIX}<id>", "moderators, workers")
@@ -316,6 +328,21 @@ class ModerationRecords:
     async def forget_refused(self, original: str, media_ids: Iterable[str]) -> None:
         """Remove the notes of `note_refused`."""
         await self._store.get().delete([keys.refused(original, each) for each in media_ids])
+
+    async def note_source(self, block: Block) -> None:
+        """Note that something of its owner or host is blocked."""
+        if block.source:
+            await self._put(keys.blocked_of(block.source, block.media_id), b"")
+
+    async def forget_source(self, block: Block) -> None:
+        """Remove the note of `note_source`."""
+        if block.source:
+            await self._store.get().delete([keys.blocked_of(block.source, block.media_id)])
+
+    async def blocked_of(self, source: str) -> list[str]:
+        """Return the media of an owner or host that are blocked, at most a thousand."""
+        prefix = keys.blocked_of(source)
+        return [key.removeprefix(prefix) for key in await anext(self._store.get().list_keys(prefix), [])]
 
     # -- media that are held
 

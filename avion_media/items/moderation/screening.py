@@ -24,8 +24,16 @@ from avion_media.items.moderation.evidence import Evidence
 from avion_media.items.moderation.hook import Hook
 from avion_media.items.moderation.hosts import BlockedHosts
 from avion_media.items.moderation.likeness import Likeness, picture_of
-from avion_media.items.moderation.lists import Blocklists, Changes, Match
-from avion_media.items.moderation.records import RELEASED, Held, ModerationRecords, ModerationStatus, Resembled, now
+from avion_media.items.moderation.lists import Blocklists, Changes, Match, MatchCounts
+from avion_media.items.moderation.records import (
+    RELEASED,
+    Held,
+    ModerationRecords,
+    ModerationStatus,
+    Resembled,
+    host_of,
+    now,
+)
 from avion_media.items.moderation.reviews import Reviews
 from avion_media.items.settings import ItemSettings
 from avion_media.items.state import ANY_FAILURE
@@ -47,6 +55,7 @@ class Moderation:
         self.status = ModerationStatus(items.store)
         self.likeness = likeness or Likeness(require=config.sandbox.require)
         self.lists = Blocklists(items.store, Changes(items.redis))
+        self.matches = MatchCounts(items.redis)
         self.hosts = BlockedHosts(items.store, Changes(items.redis), config.remote.deny_hosts)
         self.reviews = Reviews(items)
         self.blocking = Blocking(items, self.status, self.likeness.of, config.tasks.claim_after)
@@ -186,7 +195,7 @@ class Visit:
             if match is not None:
                 cause = match.media_id or f"list {match.list}"
                 refused = match.media_id not in ("", str(self.any_id))
-                await self._block(str(match), self._unwanted(cause, str(match), refused=refused))
+                await self._block(str(match), self._unwanted(cause, str(match), refused=refused), match)
 
     async def _see_likeness(self, facts: MediaFacts, picture: bytes | None) -> None:
         if self._pdq is None:
@@ -196,7 +205,7 @@ class Visit:
         for match in await self.moderation.lists.alike(self._pdq):
             action = policy.of(match.list)
             if action == "refuse":
-                await self._block(str(match), self._unwanted(f"list {match.list}", str(match)))
+                await self._block(str(match), self._unwanted(f"list {match.list}", str(match)), match)
             elif action == "hold":
                 held = held or match
         if held is not None:
@@ -230,7 +239,8 @@ class Visit:
 
     def _unwanted(self, cause: str, note: str, *, refused: bool = False) -> Unwanted:
         entries: tuple[Entry, ...] = ()  # they are already on a list
-        return Unwanted("screening", note, cause, self.moderation.policy.keep_refused, entries, refused)
+        host = host_of(self.task.fields)
+        return Unwanted("screening", note, cause, self.moderation.policy.keep_refused, entries, refused, host)
 
     async def _is_released(self) -> bool:
         """Return whether a moderator has released this file. Then no check applies any more.
@@ -249,10 +259,12 @@ class Visit:
         upload = self._seen if isinstance(self.any_id, MediaId) else ""
         return block is not None and block.allows(self._made.get(HashType.SHA256, b"").hex(), upload)
 
-    async def _block(self, detail: str, why: Unwanted) -> None:
+    async def _block(self, detail: str, why: Unwanted, match: Match | None = None) -> None:
         if await self._is_released():
             return
         moderation, file = self.moderation, self._file
+        if match is not None:
+            await moderation.matches.note(match.list)
         if why.keep_evidence and not isinstance(self.any_id, MediaId) and file is not None and file.whole:
             await moderation.evidence.keep_file(self.any_id, file.fd, file.size_bytes)
         await moderation.blocking.block(self.any_id, why)
@@ -261,6 +273,8 @@ class Visit:
     async def _hold(self, why: str, facts: MediaFacts, picture: bytes | None, match: Match | None = None) -> None:
         if await self._is_released():
             return
+        if match is not None:
+            await self.moderation.matches.note(match.list)
         file = None if self._file is None or not self._file.whole else (self._file.fd, self._file.size_bytes)
         held = Held(
             str(self.any_id),

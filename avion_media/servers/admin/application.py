@@ -21,10 +21,19 @@ from starlette.routing import BaseRoute, Route
 from avion_media.backends.queue import DEFAULT_RATE, DeadLetterFilter, all_jobs
 from avion_media.common.errors import Unavailable
 from avion_media.common.telemetry import Telemetry
-from avion_media.operations.operation import OWNER, InvalidTarget, NoSuchTarget, Operation, Order, Outcome, Refused
+from avion_media.operations.operation import (
+    OWNER,
+    InvalidTarget,
+    NoSuchTarget,
+    NotAllowed,
+    Operation,
+    Order,
+    Outcome,
+    Refused,
+)
 from avion_media.operations.queues import bulk_target
 from avion_media.operations.table import Operations
-from avion_media.servers.admin.operators import Endpoint, OperatorGate
+from avion_media.servers.admin.operators import Endpoint, OperatorGate, person_of
 
 _STATUSES = ((NoSuchTarget, 404), (InvalidTarget, 400), (Refused, 409))  # other problems: 400
 _OPENMETRICS = "application/openmetrics-text"  # Prometheus asks for it; https://openmetrics.io
@@ -83,6 +92,8 @@ def operation_routes(operations: Operations, gate: OperatorGate) -> list[BaseRou
         async def respond(request: Request) -> Response:
             try:
                 return await endpoint(request)
+            except NotAllowed as error:
+                return JSONResponse({"error": str(error)}, 403)
             except Unavailable as error:
                 return JSONResponse({"error": str(error)}, 503, headers={"Retry-After": "1"})
 
@@ -94,7 +105,7 @@ def operation_routes(operations: Operations, gate: OperatorGate) -> list[BaseRou
                 targets, rate = read(request), _rate_of(request) if row.is_job else DEFAULT_RATE
             except ValueError as error:
                 return JSONResponse({"error": str(error)}, 400)
-            outcome = await operations.carry_out(row.name, Order(targets, who=gate.describe(request), rate=rate))
+            outcome = await operations.carry_out(row.name, Order(targets, who=person_of(request), rate=rate))
             return _response(outcome)
 
         return for_operators(act)

@@ -1,23 +1,27 @@
 """Access control for operators on the admin port.
 
-An operator presents a bearer token (`ADMIN__TOKEN`), or something else that the gate accepts, such as a session.
-Without tokens the gate is open, which the configuration allows only on a loopback address, or by an explicit setting.
+An operator presents a bearer token (`ADMIN__TOKEN`), has a session, or is named by a trusted proxy. The gate finds out
+who it is and the role; the table of operations says which role an action needs.
+Without tokens and proxy the gate is open, which the configuration allows only on a loopback address, or by an explicit
+setting.
 Browsers can reach loopback addresses, so requests of other sites are refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from avion_media.common.credentials import bearer_token, fingerprint, is_among
+from avion_media.common.credentials import MAX_NAME, Person, Role, bearer_token, fingerprint, highest_role
 from avion_media.common.settings import is_loopback
+from avion_media.servers.http1 import PROXIED
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+_PERSON = "avion_media.person"  # in the scope of a request that was admitted
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _PORTS = {"http": 80, "https": 443}
 
@@ -26,53 +30,69 @@ _PORTS = {"http": 80, "https": 443}
 class OperatorGate:
     """Admits operators. Wrap each endpoint for operators with `required`.
 
-    ``fingerprints`` returns those of the valid tokens; without it every request is admitted. With ``local_only``, such
-    an open gate accepts only a ``Host`` that is a loopback name, so that another name that resolves to this address
-    (DNS rebinding) reaches nothing. ``public_url`` is the address that browsers know the console by, if a proxy is in
-    front. ``session`` returns whether a request carries another proof; it is checked after the token.
+    ``tokens`` returns the operators by the fingerprints of the valid tokens; without it and ``role_header`` every
+    request is admitted. With ``local_only``, such an open gate accepts only a ``Host`` that is a loopback name, so that
+    another name that resolves to this address (DNS rebinding) reaches nothing. ``public_url`` is the address that
+    browsers know the console by, if a proxy is in front. ``session`` returns whose session a request belongs to; it is
+    asked after the token. ``user_header`` and ``role_header`` count last, and only from a trusted proxy.
     """
 
-    fingerprints: Callable[[], Iterable[bytes]] | None = None
+    tokens: Callable[[], Mapping[bytes, Person]] | None = None
     _: KW_ONLY
     local_only: bool = False
     public_url: str = ""
-    session: Callable[[Request], Awaitable[bool]] | None = None
+    session: Callable[[Request], Awaitable[Person | None]] | None = None
+    user_header: str = ""
+    role_header: str = ""
 
     @property
     def is_open(self) -> bool:
-        """Whether no token is needed."""
-        return self.fingerprints is None
+        """Whether operators need not authenticate."""
+        return self.tokens is None and not self.role_header
 
     def accepts(self, token: str) -> bool:
         """Return whether this token is an operator's. For a login form; endpoints use `required`."""
-        return self.fingerprints is None or is_among(fingerprint(token), self.fingerprints())
+        return self.is_open or self._by_token(token) is not None
 
-    async def is_operator(self, request: Request) -> bool:
-        """Return whether the request authenticates an operator, by token or session."""
+    async def find(self, request: Request) -> Person | None:
+        """Return the operator who sends the request, by token, session or proxy; None if it proves nobody."""
         if self.is_open:
-            return True
+            return Person(f"anyone at {request.client.host}" if request.client is not None else "anyone")
         token = bearer_token(request.headers.get("authorization", ""))
-        if token is not None and self.accepts(token):
-            return True
-        return self.session is not None and await self.session(request)
+        found = None if token is None else self._by_token(token)
+        if found is None and self.session is not None:
+            found = await self.session(request)
+        return found or self._by_proxy(request)
 
-    def describe(self, request: Request) -> str:
-        """Return the sender of a request without a session, for the audit log: token's fingerprint, or address."""
-        token = bearer_token(request.headers.get("authorization", ""))
-        if token is not None and not self.is_open:
-            return f"token {fingerprint(token).hex()[:8]}"
-        return f"anyone at {request.client.host}" if request.client is not None else "anyone"
+    def _by_token(self, token: str) -> Person | None:
+        key = fingerprint(token)
+        found = None if self.tokens is None else self.tokens().get(key)
+        if found is None:
+            return None
+        token_name = f"token {key.hex()[:8]}"
+        return Person(f"{found.name} ({token_name})" if found.name else token_name, found.role)
+
+    def _by_proxy(self, request: Request) -> Person | None:
+        if not self.role_header or not request.scope.get(PROXIED):
+            return None
+        name = "".join(filter(str.isprintable, request.headers.get(self.user_header, "")))[:MAX_NAME]
+        role = highest_role(request.headers.get(self.role_header, ""))
+        return Person(f"{name} (proxy)", role) if name and role is not None else None
 
     def required(self, endpoint: Endpoint) -> Endpoint:
-        """Wrap an endpoint for operators: others get 401, cross-site requests 403. No response may be stored."""
+        """Wrap an endpoint for operators: others get 401, cross-site requests 403. No response may be stored.
+
+        The endpoint finds the operator with `person_of`.
+        """
 
         async def guarded(request: Request) -> Response:
             if self.is_foreign(request):
                 response: Response = JSONResponse({"error": "cross-site request refused"}, 403)
-            elif not await self.is_operator(request):
+            elif (person := await self.find(request)) is None:
                 challenge = {"WWW-Authenticate": 'Bearer realm="avion-media"'}
                 response = JSONResponse({"error": "operator token required"}, 401, headers=challenge)
             else:
+                request.scope[_PERSON] = person
                 response = await endpoint(request)
             response.headers.setdefault("Cache-Control", "no-store")
             return response
@@ -86,6 +106,12 @@ class OperatorGate:
         host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
         is_own = is_loopback(host) or host == urlsplit(self.public_url).hostname
         return self.is_open and self.local_only and not is_own
+
+
+def person_of(request: Request) -> Person:
+    """Return who sends a request that an `OperatorGate` has admitted; somebody without a right for any other."""
+    found: Person = request.scope.get(_PERSON, Person("nobody", Role.VIEWER))
+    return found
 
 
 def is_cross_site(request: Request, public_url: str = "") -> bool:

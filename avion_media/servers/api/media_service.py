@@ -9,6 +9,7 @@ from typing import Any
 
 from avion_media.common import keys
 from avion_media.common.clock import now_s, utc_now
+from avion_media.common.credentials import Person
 from avion_media.common.errors import MediaError, Reason
 from avion_media.common.ids import (
     MediaId,
@@ -405,7 +406,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         ``details`` are those of its `Order`. Without authentication, the caller's address is recorded.
         """
         who = context.caller or f"anyone at {context.peer.address.rpartition(':')[0]}"
-        order = Order([target], who=who, **details)
+        order = Order([target], who=Person(who), **details)
         outcome = await Operations(self._runtime).carry_out(action, order)
         outcome.raise_problem()
         return outcome.done[target]

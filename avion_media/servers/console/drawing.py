@@ -22,10 +22,12 @@ from avion_media.backends.queue import all_jobs
 from avion_media.backends.queue.history import last_of
 from avion_media.backends.redis import Redis
 from avion_media.backends.remote import breaker_state
+from avion_media.common.credentials import Role
 from avion_media.common.errors import MediaError, Reason
 from avion_media.common.settings import format_size
 from avion_media.common.tasks import CACHE_QUEUE, QUEUES
 from avion_media.items.moderation import MAX_NOTE
+from avion_media.items.moderation.lists import MATCH_DAYS
 from avion_media.operations import audit
 from avion_media.operations.dead_letters import Causes, count_newer
 from avion_media.operations.operation import Operation, many
@@ -38,6 +40,7 @@ from avion_media.servers.console.media_list import count_newer as count_newer_me
 from avion_media.servers.console.moderation import PARTS
 from avion_media.servers.console.prometheus import PrometheusCharts
 from avion_media.servers.console.questions import ENDS, DeadLetterQuery
+from avion_media.servers.console.review import MANY
 from avion_media.servers.console.sessions import chosen
 
 ASSETS: Final = {"console.css": "text/css", "console.js": "text/javascript", "icons.svg": "image/svg+xml"}
@@ -92,6 +95,7 @@ class Viewer:
 
     form_token: str
     origin: str
+    role: Role
     may_kill: bool
     may_upload: bool
     may_log_out: bool
@@ -123,6 +127,10 @@ class View:
     prometheus: PrometheusCharts
     replicas: Replicas
     query: Mapping[str, str] = field(default_factory=dict)
+
+    def may(self, action: str) -> bool:
+        """Return whether the viewer has a right to an action. Pages show only the buttons of these."""
+        return action in self.actions and self.viewer.role >= self.actions[action].right
 
     @property
     def here(self) -> str:
@@ -167,6 +175,9 @@ def _templates() -> jinja2.Environment:
         "clip": wording.clip,
         "when": wording.when,
         "clock": wording.clock,
+        "dated": wording.dated,
+        "minute": wording.minute,
+        "type_of": wording.type_of,
         "day": wording.day,
         "short": wording.short,
         "with_short_hashes": wording.with_short_hashes,
@@ -195,6 +206,8 @@ def _templates() -> jinja2.Environment:
         "sources": SOURCES,
         "larger": {each: f"At least {size}" for each, size in LARGER.items()},
         "ends": ENDS,
+        "match_days": MATCH_DAYS,
+        "most": MANY,
         "parts": PARTS,
     }
     return environment
@@ -299,13 +312,13 @@ class LivePages:
     def __init__(self) -> None:
         self._viewers = 0
 
-    def stream(self, look: Callable[[], View], may_look: Callable[[], Awaitable[bool]]) -> Response:
+    def stream(self, look: Callable[[], View], may_look: Callable[[], Awaitable[object]]) -> Response:
         """Return events for one page, until its browser leaves or its session ends; 503 if too many are open."""
         if self._viewers >= _MAX_VIEWERS:
             return Response("too many live pages\n", 503, headers={"Retry-After": "10"})
         return StreamingResponse(self._events(look, may_look), media_type="text/event-stream")
 
-    async def _events(self, look: Callable[[], View], may_look: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
+    async def _events(self, look: Callable[[], View], may_look: Callable[[], Awaitable[object]]) -> AsyncIterator[str]:
         self._viewers += 1
         try:
             shown: dict[str, str] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -32,44 +33,31 @@ class ModerationQuery:
     part: str = "review"
     text: str = ""
     after: str = ""
-    shown: str = ""  # the media item whose preview is uncovered
+    source: str = ""  # of blocked media: only those of this owner or host, as `Block.source`
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> ModerationQuery:
         """Read a URL. Invalid values count as absent."""
         part = query.get("part", "")
-        text, after, shown = (query.get(name, "").strip()[:_MAX_FIELD] for name in ("q", "after", "show"))
-        return cls(part if part in PARTS else "review", text, after, shown)
+        text, after, source = (query.get(name, "").strip()[:_MAX_FIELD] for name in ("q", "after", "source"))
+        return cls(part if part in PARTS else "review", text, after, source)
 
     def url(self, **more: str) -> str:
         """Return the address of this part; ``more`` are further fields."""
-        named = {"part": "" if self.part == "review" else self.part, "after": self.after, **more}
+        named = {"part": "" if self.part == "review" else self.part, "source": self.source, "after": self.after, **more}
         query = urlencode({name: value for name, value in named.items() if value})
         return "/console/moderation" + (f"?{query}" if query else "")
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """A media item that waits for a moderator, and what is kept of it."""
-
-    judged: Judged
-    files: int
-    size_bytes: int
-
-    @property
-    def held(self) -> Held:
-        """Its record."""
-        return self.judged.held
-
-
-@dataclass(frozen=True, slots=True)
 class ListedHashes:
-    """One block list: how many entries of each type, and what a match means."""
+    """One block list: how many entries of each type, what a match means, and how many there were in a month."""
 
     name: str
     counts: Mapping[str, int]
     exact: str
     alike: str
+    matches: int
 
     @property
     def is_own(self) -> bool:
@@ -92,7 +80,7 @@ class Answer:
 class ModerationPage:
     """One part. ``next`` is the cursor behind it, empty at the end; ``total`` is how many there are, if known."""
 
-    waiting: Sequence[Waiting] = ()
+    waiting: Sequence[Judged] = ()
     lists: Sequence[ListedHashes] = ()
     own: Sequence[Entry] = ()
     blocks: Sequence[Block] = ()
@@ -109,9 +97,22 @@ async def read_moderation(moderation: Moderation, config: ModerationConfig, want
         hosts, behind = await moderation.hosts.list(wanted.after, PAGE_ROWS)
         return ModerationPage(hosts=hosts, next=behind)
     if wanted.part == "blocked":
+        if wanted.source:
+            return await _read_blocks_of(moderation, wanted)
         blocks = await moderation.records.blocks(wanted.after, PAGE_ROWS)
         return ModerationPage(blocks=blocks, next=blocks[-1].media_id if len(blocks) == PAGE_ROWS else "")
     return await _read_waiting(moderation, config, wanted.after)
+
+
+async def _read_blocks_of(moderation: Moderation, wanted: ModerationQuery) -> ModerationPage:
+    ids = await moderation.records.blocked_of(wanted.source)
+    behind = [each for each in ids if each > wanted.after]
+    blocks = []
+    for media_id in behind[:PAGE_ROWS]:
+        with suppress(UnreadableRecord):
+            block = await moderation.records.block(media_id)
+            blocks += [block] if block is not None and block.in_force else []
+    return ModerationPage(blocks=blocks, total=len(ids), next=behind[PAGE_ROWS - 1] if len(behind) > PAGE_ROWS else "")
 
 
 async def look_up(moderation: Moderation, text: str) -> Answer:
@@ -145,11 +146,10 @@ async def _matches(moderation: Moderation, digest: bytes) -> list[Match]:
 async def _read_waiting(moderation: Moderation, config: ModerationConfig, after: str) -> ModerationPage:
     waiting = await moderation.reviews.waiting()
     behind = [each for each in waiting if _cursor(each) > after]
-    rows: dict[str, Waiting] = {}
+    rows: dict[str, Judged] = {}
 
     async def read(held: Held) -> None:
-        judged = await read_judged(moderation, config, held)
-        rows[held.media_id] = Waiting(judged, len(judged.files), sum(judged.files.values()))
+        rows[held.media_id] = await read_judged(moderation, config, held)
 
     page = behind[:PAGE_ROWS]
     await in_turn([partial(read, each) for each in page], _AT_ONCE)
@@ -162,7 +162,7 @@ async def _read_waiting(moderation: Moderation, config: ModerationConfig, after:
 
 async def _read_lists(moderation: Moderation, config: ModerationConfig, after: str) -> ModerationPage:
     await moderation.lists.refresh()
-    own = moderation.lists.own_entries()
+    own, matches = moderation.lists.own_entries(), await moderation.matches.last_days()
     behind = [each for each in own if _entry_cursor(each) > after]
     lists = [
         ListedHashes(
@@ -170,6 +170,7 @@ async def _read_lists(moderation: Moderation, config: ModerationConfig, after: s
             counts,
             "Refused" if any(counts.get(kind) for kind in EXACT) else "",
             _MEANINGS[config.likeness.of(name)] if counts.get(HashType.PDQ) else "",
+            matches[name],
         )
         for name, counts in sorted(moderation.lists.counts().items(), key=lambda item: (item[0] != OWN, item[0]))
     ]

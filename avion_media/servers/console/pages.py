@@ -17,11 +17,12 @@ from urllib.parse import urlencode, urlsplit
 import trio
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from avion_media.backends.queue import DEFAULT_RATE
 from avion_media.backends.redis import Redis
+from avion_media.common.credentials import Role
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.ids import InvalidId, parse_any_id
 from avion_media.common.telemetry import get_logger
@@ -29,12 +30,12 @@ from avion_media.items.moderation import MAX_NOTE
 from avion_media.items.moderation.desk import Moderator
 from avion_media.operations import audit
 from avion_media.operations.dead_letters import Causes, read_folded, read_page
-from avion_media.operations.operation import Order
+from avion_media.operations.operation import NotAllowed, Order
 from avion_media.operations.review import Review
 from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 from avion_media.process.tree import Tree
-from avion_media.servers.admin.operators import OperatorGate
+from avion_media.servers.admin.operators import OperatorGate, person_of
 from avion_media.servers.console.drawing import ASSETS, About, LivePages, View, Viewer, asset, draw, draw_page
 from avion_media.servers.console.health import Facts
 from avion_media.servers.console.media_item import read_item
@@ -100,6 +101,7 @@ class Console:
             "/console/media/{media_id}": self._media_item,
             "/console/moderation": self._moderation,
             "/console/moderation/{media_id}/preview": self._preview,
+            "/console/moderation/{media_id}/evidence": self._evidence,
             "/console/review": self._review,
             "/console/system": partial(self._plain, "system"),
             "/console/audit": self._audit,
@@ -167,16 +169,23 @@ class Console:
         async def checked(request: Request) -> Response:
             if not self._sessions.is_own_form(request, request.headers.get("x-form-token")):
                 return JSONResponse({"error": "reload the page"}, 403)
+            if person_of(request).role < Role.OPERATOR:
+                return JSONResponse({"error": f"uploads need the role {Role.OPERATOR}"}, 403)
             return await endpoint(request)
 
         return self._gate.required(checked)
 
     def _shielded(self, endpoint: Endpoint) -> Endpoint:
-        """Return an endpoint that turns errors into pages: 503 if a dependency is unavailable, 500 for other errors."""
+        """Return an endpoint that turns errors into pages.
+
+        The status is 403 without the role, 503 if a dependency is unavailable, and 500 for other errors.
+        """
 
         async def shielded(request: Request) -> Response:
             try:
                 return await endpoint(request)
+            except NotAllowed as error:
+                return self._error(403, "Your role does not allow this", f"Nothing was done: {error}.")
             except Unavailable as error:
                 return self._error(
                     503,
@@ -246,11 +255,13 @@ class Console:
         return self._runtime.redis
 
     def _viewer(self, request: Request) -> Viewer:
+        role = person_of(request).role
         return Viewer(
             form_token=self._sessions.form_token(request),
             origin=self._origin(request),
-            may_kill="kill" in self._actions,
-            may_upload=self._uploads is not None,
+            role=role,
+            may_kill="kill" in self._actions and role >= self._actions["kill"].right,
+            may_upload=self._uploads is not None and role >= Role.OPERATOR,
             may_log_out=self._sessions.of(request) is not None,
         )
 
@@ -360,11 +371,13 @@ class Console:
         )
 
     async def _review(self, request: Request) -> Response:
-        by = self._moderator(request)
-        page = await read_review(self._reviews, self._runtime.moderation, self._config.moderation, by)
-        return await self._draw(request, "review.html", self._view(request, "review"), page=page, reasons=REASONS)
+        by, view, page = self._moderator(request), self._view(request, "review"), None
+        if view.may("refuse"):  # a round claims what it shows
+            page = await read_review(self._reviews, self._runtime.moderation, self._config.moderation, by)
+        return await self._draw(request, "review.html", view, page=page, reasons=REASONS)
 
     async def _judge(self, request: Request, form: QueryParams) -> Response:
+        self._reviews.require(person_of(request))
         by = self._moderator(request)
         goes_on = await act(self._reviews, by, form)
         response = RedirectResponse("/console/review" if goes_on else "/console/moderation", 303)
@@ -374,15 +387,24 @@ class Console:
     def _moderator(self, request: Request) -> Moderator:
         """Return who reviews. Two browsers of one operator review different items."""
         known = request.cookies.get(_BROWSER, "")
-        return Moderator(self._who(request), known if _BROWSER_ID.fullmatch(known) else secrets.token_hex(8))
+        return Moderator(person_of(request).name, known if _BROWSER_ID.fullmatch(known) else secrets.token_hex(8))
 
     async def _preview(self, request: Request) -> Response:
         """Return the preview of a held or blocked media item. The audit log has which operator looks at it."""
         text = request.path_params["media_id"]
-        looked = await self._operations.carry_out("look", Order([text], who=self._who(request)))
+        looked = await self._operations.carry_out("look", Order([text], who=person_of(request)))
         if looked.problems:
             return self._error(404, "No preview", "Nothing is kept of this media item that could be shown.")
         return Response(looked.done[text]["picture"], media_type="image/jpeg")
+
+    async def _evidence(self, request: Request) -> Response:
+        """Return an archive of what is kept of a held or blocked media item."""
+        text = request.path_params["media_id"]
+        collected = await self._operations.carry_out("evidence", Order([text], who=person_of(request)))
+        if collected.problems:
+            return self._error(404, "No evidence", "Nothing is kept of this media item.")
+        headers = {"Content-Disposition": f'attachment; filename="evidence-{text}.zip"'}
+        return StreamingResponse(collected.done[text]["pieces"], media_type="application/zip", headers=headers)
 
     async def _audit(self, request: Request) -> Response:
         view = self._view(request, "audit")
@@ -391,12 +413,12 @@ class Console:
 
     async def _follow(self, request: Request) -> Response:
         page = request.query_params.get("page", "")
-        return self._live.stream(lambda: self._view(request, page), lambda: self._gate.is_operator(request))
+        return self._live.stream(lambda: self._view(request, page), partial(self._gate.find, request))
 
     # -- actions
 
     async def _confirm(self, request: Request) -> Response:
-        question = await self._questions.ask(request.query_params)
+        question = await self._questions.ask(request.query_params, person_of(request))
         if question is None:
             return self._error(404, "Nothing to do", "Nothing was selected, or this action does not exist.")
         return HTMLResponse(self._draw_question(request, question))
@@ -407,28 +429,24 @@ class Console:
         return draw("confirm.html", about=self._about, viewer=viewer, question=question, consequences=consequences)
 
     async def _act(self, request: Request, form: QueryParams) -> Response:
-        question = await self._questions.ask(form)
+        question = await self._questions.ask(form, person_of(request))
         if question is None:
             return self._error(404, "Nothing to do", "Nothing was selected, or this action does not exist.")
         if not question.is_confirmed_by(form):
             return HTMLResponse(self._draw_question(request, question), 200 if "confirmed" not in form else 422)
         note = (form.get("note") or "").strip()[:MAX_NOTE]
         for_s = float(chosen(form, "for_s", ENDS) or 0)
-        order = Order(question.targets, who=self._who(request), note=note, rate=_rate_of(form), for_s=for_s)
+        order = Order(question.targets, who=person_of(request), note=note, rate=_rate_of(form), for_s=for_s)
         done = (await self._operations.carry_out(question.action.name, order)).entry.entry_id
         self._causes.forget()
         back = question.back
         return RedirectResponse(f"{back}{'&' if '?' in back else '?'}{urlencode({'done': done})}", 303)
 
-    def _who(self, request: Request) -> str:
-        session = self._sessions.of(request)
-        return self._gate.describe(request) if session is None else session.operator
-
     # -- sessions
 
     async def _login_page(self, request: Request) -> Response:
         wanted = _own_path(request.query_params.get("next", ""))
-        if await self._gate.is_operator(request):
+        if await self._gate.find(request) is not None:
             return RedirectResponse(wanted, 303)
         return self._hardened(request, HTMLResponse(self._draw_login(request, wanted)))
 

@@ -12,6 +12,7 @@ from starlette.datastructures import QueryParams
 
 from avion_media.backends.queue import DeadLetterFilter
 from avion_media.backends.redis import Redis
+from avion_media.common.credentials import Person
 from avion_media.common.tasks import QUEUES
 from avion_media.operations.dead_letters import MAX_EXAMINED, Selection, bulk_targets, find_matching, show
 from avion_media.operations.operation import Operation, many
@@ -110,8 +111,10 @@ class Questions:
         """Return the sentences of a question."""
         return [each.format_map(self._spans) for each in action.follows]
 
-    async def ask(self, form: QueryParams) -> Question | None:
-        """Return the action that a form requests, with its targets; None if there is none. Raises `Unavailable`.
+    async def ask(self, form: QueryParams, who: Person) -> Question | None:
+        """Return the action that a form requests, with its targets; None if there is none.
+
+        Raises `Unavailable`, and `NotAllowed` if the person has no right to the action.
 
         With the field ``all``, the targets are all dead letters that match the filter, up to the newest one at the time
         when the question was asked. Dead letters that were added later are not touched.
@@ -119,6 +122,7 @@ class Questions:
         action = self._actions.get(form.get("action") or "")
         if action is None:
             return None
+        action.require(who)
         if action.name == "replay_all":
             return await self._ask_for_replay(action, form)
         if form.get("all") and action.noun == "dead letter":

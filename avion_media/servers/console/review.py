@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from starlette.datastructures import QueryParams
 
 from avion_media.common.clock import now_s
+from avion_media.common.concurrency import results_of
 from avion_media.common.ids import parse_any_id
-from avion_media.items.moderation import MAX_NOTE, Moderation
+from avion_media.common.records import UnreadableRecord
+from avion_media.items.moderation import MAX_NOTE, Ended, Moderation
 from avion_media.items.moderation.desk import Claim, Moderator
 from avion_media.items.moderation.evidence import has_preview
 from avion_media.items.moderation.lists import MAX_DISTANCE
@@ -24,9 +27,24 @@ REASONS: Final = {
     "version": "Another version of it",
     "other": "Illegal for another reason",
 }
+MANY: Final = 1000
+"""Media of an owner or host that are counted."""
 _SCALE: Final = 64  # of the bar: twice the limit
 _NEARLY_THE_SAME: Final = 10
 _SAID: Final = {"release": "Released", "refuse": "Blocked", "refuse_host": "Blocked with its host:"}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known besides a held media item. ``media`` and ``blocked`` count what its owner or host has, to `MANY`.
+
+    ``same`` are public media with the same file, ``earlier`` its blocks that were lifted.
+    """
+
+    media: int = 0
+    blocked: int = 0
+    same: Sequence[str] = ()
+    earlier: Sequence[Ended] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +56,17 @@ class Judged:
     files: Mapping[str, int]
     entry_picture: str
     kept_until: float
+    known: Known = Known()
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of its evidence."""
+        return sum(self.files.values())
+
+    @property
+    def source(self) -> str:
+        """The owner or host, as `Block.source`."""
+        return f"owner/{self.owner}" if self.owner else f"host/{self.held.host}" if self.held.host else ""
 
     @property
     def has_preview(self) -> bool:
@@ -100,8 +129,8 @@ class ReviewPage:
 
     @property
     def said(self) -> str:
-        """What became of the last item."""
-        return _SAID[self.turn.last.decision] if self.turn.last is not None and self.turn.last.decision else ""
+        """What was decided about the last item."""
+        return _SAID.get(self.turn.round.decision, "")
 
 
 async def read_review(
@@ -111,7 +140,35 @@ async def read_review(
     turn = await review.turn(by)
     if turn is None:
         return None
-    return ReviewPage([(await read_judged(moderation, config, held), claim) for held, claim in turn.claimed], turn)
+    items = []
+    for held, claim in turn.claimed:
+        judged = await read_judged(moderation, config, held)
+        items.append((replace(judged, known=await _read_known(moderation, judged)), claim))
+    return ReviewPage(items, turn)
+
+
+async def _read_known(moderation: Moderation, judged: Judged) -> Known:
+    held, items = judged.held, moderation.items
+
+    async def media() -> int:
+        if judged.owner:
+            return len(await anext(items.owners.media(judged.owner, page_size=MANY), []))
+        return len(await anext(items.hosts.copies(held.host, page_size=MANY), [])) if held.host else 0
+
+    async def blocked() -> int:
+        return len(await moderation.records.blocked_of(judged.source)) if judged.source else 0
+
+    async def same() -> list[str]:
+        found = await items.copies.candidates([held.sha256], held.size_bytes) if held.sha256 else []
+        return [str(each.any_id) for each in found if each.sha256 and str(each.any_id) != held.media_id]
+
+    async def earlier() -> Sequence[Ended]:
+        with suppress(UnreadableRecord):
+            block = await moderation.records.block(held.media_id)
+            return () if block is None else block.ended()
+        return ()
+
+    return Known(*await results_of(media, blocked, same, earlier))
 
 
 async def read_judged(moderation: Moderation, config: ModerationConfig, held: Held) -> Judged:

@@ -14,7 +14,7 @@ import hmac
 import json
 import secrets
 import time
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from avion_media.backends.redis import Redis
-from avion_media.common.credentials import fingerprint
+from avion_media.common.credentials import MAX_NAME, Person, fingerprint
 from avion_media.common.errors import Unavailable
 
 COOKIE = "avion_media_operator"
@@ -34,7 +34,6 @@ SESSION_S = 8 * 3600.0  # a shift
 _ENDED: Final = "media_console_ended"
 _NEW_COOKIE = "avion_media.new_cookie"  # in the scope of a request that had none
 _LOOK_UP_S = 1.0  # a Redis that hangs delays each page of the console for so long
-_MAX_NAME = 40
 _MAX_WRONG = 5  # wrong tokens of one address in a row
 _FORGIVEN_S = 10.0  # after this time, one of them no longer counts
 _MAX_ADDRESSES = 1000
@@ -47,7 +46,7 @@ class Session:
 
     session_id: str
     ends_at: float
-    operator: str
+    operator: Person
 
 
 class LoginAttempts:
@@ -74,24 +73,27 @@ class LoginAttempts:
 
 
 class Sessions:
-    """The sessions of all replicas. ``fingerprints`` returns those of the valid tokens; without it there are none.
+    """The sessions of all replicas. ``tokens`` returns the operators by the fingerprints of their tokens.
+
+    Without tokens there are no sessions.
 
     ``secure``: browsers send the cookie over https only.
     """
 
     def __init__(
-        self, redis: Redis, fingerprints: Callable[[], Iterable[bytes]] | None = None, *, secure: bool = False
+        self, redis: Redis, tokens: Callable[[], Mapping[bytes, Person]] | None = None, *, secure: bool = False
     ) -> None:
         self._redis = redis
-        self._fingerprints = fingerprints or tuple
+        self._tokens = tokens or dict
         self._secure = secure
 
     def begin(self, response: Response, token: str, *, name: str = "") -> None:
         """Open a session and give its cookie to the browser. The caller has checked the token.
 
-        ``name`` is the name that the operator entered. It goes into the audit log beside the token's fingerprint.
+        ``name`` is the name that the operator entered. If the token has no name of its own, it goes into the audit log
+        beside the token's fingerprint.
         """
-        shown = "".join(filter(str.isprintable, name))[:_MAX_NAME]
+        shown = "".join(filter(str.isprintable, name))[:MAX_NAME]
         facts = secrets.token_urlsafe(16), time.time() + SESSION_S, shown
         body = json.dumps(facts).encode().hex()
         self._give(response, f"{body}.{_mac(fingerprint(token), body)}", max_age=int(SESSION_S))
@@ -108,21 +110,23 @@ class Sessions:
     def of(self, request: Request) -> Session | None:
         """Return the session that the request's cookie proves, whether it was ended or not."""
         body, _, mac = request.cookies.get(COOKIE, "").partition(".")
-        for key in self._fingerprints():
+        for key, person in self._tokens().items():
             if hmac.compare_digest(mac.encode(), _mac(key, body).encode()):
                 session_id, ends_at, name = json.loads(bytes.fromhex(body))
                 if time.time() < ends_at:
-                    return Session(session_id, ends_at, f"{name or 'operator'} (token {key.hex()[:8]})")
+                    shown = f"{person.name or name or 'operator'} (token {key.hex()[:8]})"
+                    return Session(session_id, ends_at, Person(shown, person.role))
         return None
 
-    async def is_open(self, request: Request) -> bool:
-        """Return whether the request belongs to a session of an operator. Without Redis a log-out is not known."""
+    async def operator(self, request: Request) -> Person | None:
+        """Return whose open session the request belongs to. Without Redis a log-out is not known."""
         session = self.of(request)
         if session is None:
-            return False
+            return None
         with suppress(Unavailable), trio.move_on_after(_LOOK_UP_S):
-            return await self._redis.execute("ZSCORE", _ENDED, session.session_id) is None
-        return True
+            if await self._redis.execute("ZSCORE", _ENDED, session.session_id) is not None:
+                return None
+        return session.operator
 
     def form_token(self, request: Request) -> str:
         """Return the token that the forms on this browser's pages must have. `keep` must follow."""

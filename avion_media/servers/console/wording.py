@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from avion_media.backends.remote import InvalidUrl, parse_remote_url
 from avion_media.common.errors import ADVICE, MEANINGS, Reason
+from avion_media.common.formats import by_content_type
 from avion_media.common.settings import format_size
 from avion_media.common.tasks import QUEUES
 
@@ -82,6 +83,32 @@ def when(moment: float | str, now: float | None = None) -> Markup:
         datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds"),
         exactly(unix_s),
         ago(unix_s, time.time() if now is None else now),
+    )
+
+
+def dated(moment: float | str) -> Markup:
+    """A time as a date, followed by the relative time."""
+    unix_s = _unix_s(moment)
+    element = '<span><time datetime="{}" title="{}" data-clock>{:%-d %b, %H:%M}</time> ({})</span>'
+    return Markup(element).format(
+        datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds"),
+        exactly(unix_s),
+        datetime.fromtimestamp(unix_s, UTC),
+        when(unix_s),
+    )
+
+
+def type_of(content_type: str) -> str:
+    """The name of a content type: JPEG for ``image/jpeg``."""
+    found = by_content_type(content_type)
+    return content_type if found is None else found.name.upper()
+
+
+def minute(unix_s: float) -> Markup:
+    """A time of day in minutes as an element, with the date in its title."""
+    return Markup('<time datetime="{}" title="{}" data-clock>{:%H:%M}</time>').format(
+        *(datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds"), exactly(unix_s)),
+        datetime.fromtimestamp(unix_s, UTC),
     )
 
 

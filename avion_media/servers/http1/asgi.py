@@ -16,6 +16,8 @@ from avion_media.common.telemetry import get_logger
 from avion_media.servers.http1.messages import BodyLost, HttpLimits, Request, Response
 from avion_media.servers.http1.server import HttpServer
 
+PROXIED = "avion_media.proxied"
+"""Name in the scope of a request: whether the connection comes from a trusted proxy."""
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 _log = get_logger()
@@ -103,6 +105,7 @@ class _Call:
             "root_path": "",
             "headers": [(name.encode("ascii"), value.encode("latin-1")) for name, value in request.headers.items()],
             "client": (request.peer, 0),
+            PROXIED: request.is_proxied,
         }
 
     async def _receive(self) -> dict[str, Any]:

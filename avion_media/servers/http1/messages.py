@@ -83,6 +83,8 @@ class Request:
     """An IPv4 address or IPv6 network: where the connection comes from, or whom a proxy names."""
     read_body: Callable[[], Awaitable[bytes]]
     """Read the whole body, at most once. A client that waits for ``100 Continue`` gets it now."""
+    is_proxied: bool = False
+    """Whether the connection comes from a trusted proxy."""
 
 
 class Body(Protocol):

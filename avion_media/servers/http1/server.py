@@ -232,7 +232,7 @@ class HttpConnection:
         headers, peer = decoded(head.headers), self._peer
         if self._is_proxy:
             peer = client_behind(headers.get("x-forwarded-for", ""), peer, self._limits.proxies)
-        return Request(head.method.decode("ascii"), path, query, headers, peer, self._read_body)
+        return Request(head.method.decode("ascii"), path, query, headers, peer, self._read_body, self._is_proxy)
 
     async def _read_body(self) -> bytes:
         body = bytearray()

@@ -8,7 +8,7 @@ import pytest
 
 from avion_media.cli.client import caller_metadata, operator_headers
 from avion_media.cli.problems import UsageError
-from avion_media.common.credentials import read_tokens
+from avion_media.common.credentials import Person, Role, read_tokens
 from avion_media.servers.settings import AdminConfig, ClientConfig
 
 TOKEN, OTHER = "the-token-of-somebody", "the-token-of-another"
@@ -17,18 +17,28 @@ TOKEN, OTHER = "the-token-of-somebody", "the-token-of-another"
 def test_a_file_holds_one_token_a_line_and_the_first_is_shown(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     path.write_text(f"{TOKEN}\n{OTHER}\n")
-    assert read_tokens(str(path)) == [TOKEN, OTHER]
+    assert list(read_tokens(str(path))) == [TOKEN, OTHER]
     assert caller_metadata(ClientConfig(token_file=str(path))) == (("authorization", f"Bearer {TOKEN}"),)
     assert operator_headers(AdminConfig(token_file=str(path))) == {"Authorization": f"Bearer {TOKEN}"}
 
 
+def test_a_token_can_have_a_role_and_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(f"{TOKEN} moderator Inès de la Cruz\n\n{OTHER}  viewer\n", encoding="utf-8")
+    assert read_tokens(str(path)) == {TOKEN: Person("Inès de la Cruz", Role.MODERATOR), OTHER: Person("", Role.VIEWER)}
+
+
 @pytest.mark.parametrize(
-    "content", ["", "\n", "too-short", f"{TOKEN}\nshort", f"{TOKEN}\x00", "ünprintable-token-of-some"]
+    "content",
+    [
+        *("", "\n", "too-short", f"{TOKEN}\nshort", f"{TOKEN}\x00", "ünprintable-token-of-some"),
+        *(f"{TOKEN} admin", f"{TOKEN} Moderator", f"{TOKEN} viewer {'x' * 41}", f"{TOKEN} viewer x\x1b[1m"),
+    ],
 )
 def test_a_file_with_anything_else_is_refused_by_both(tmp_path: Path, content: str) -> None:
     path = tmp_path / "tokens"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"tokens|ascii"):
+    with pytest.raises(ValueError, match="tokens"):
         read_tokens(str(path))
     with pytest.raises(UsageError, match="ADMIN__TOKEN_FILE") as problem:
         operator_headers(AdminConfig(token_file=str(path)))

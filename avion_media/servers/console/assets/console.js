@@ -326,6 +326,12 @@ document.addEventListener("keydown", (event) => {
   (document.querySelector("main input[type=search]") ?? document.getElementById("find"))?.focus();
 });
 
+// ---- A picture that cannot be loaded says so.
+
+document.addEventListener("error", ({ target }) => {
+  if (target.matches(".look img")) target.alt = "The picture cannot be shown now.";
+}, true);
+
 // ---- Review: one key, one decision. Keys act only while the bar has the focus; Escape and a click beside it lead back.
 // The next item is in the page already. It is shown at once, and the response to the decision replaces it.
 

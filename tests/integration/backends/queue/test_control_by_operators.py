@@ -22,7 +22,7 @@ from avion_media.backends.queue import (
     bulk_jobs,
 )
 from avion_media.backends.redis import Redis, open_redis
-from avion_media.common.credentials import fingerprint
+from avion_media.common.credentials import Person, fingerprint
 from avion_media.common.errors import Dependency, Reason, Unavailable
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE
@@ -196,7 +196,7 @@ def operations_on(redis: Redis) -> Operations:
 
 async def test_the_admin_port_steers_for_operators_and_logs_who(redis: Redis) -> None:
     queue = TaskQueue(redis, PROCESSING_QUEUE)
-    gate = OperatorGate(lambda: [fingerprint(TOKEN)])
+    gate = OperatorGate(lambda: {fingerprint(TOKEN): Person()})
     app = Starlette(routes=operation_routes(operations_on(redis), gate))
     statuses = {
         f"/queues/{PROCESSING_QUEUE}/pause": 200,
@@ -237,8 +237,8 @@ async def test_the_admin_port_steers_for_operators_and_logs_who(redis: Redis) ->
 
 async def test_what_cannot_be_done_with_one_target_is_done_with_the_others(redis: Redis) -> None:
     queue, operations = TaskQueue(redis, PROCESSING_QUEUE), operations_on(redis)
-    outcome = await operations.carry_out("pause", Order([PROCESSING_QUEUE, "nonsense"], who="ada"))
+    outcome = await operations.carry_out("pause", Order([PROCESSING_QUEUE, "nonsense"], who=Person("ada")))
     assert (list(outcome.done), outcome.sentences()) == ([PROCESSING_QUEUE], ["nonsense: no such queue"])
     assert (await queue.stats()).paused_since
-    await operations.carry_out("resume", Order([PROCESSING_QUEUE], who="ada"))
+    await operations.carry_out("resume", Order([PROCESSING_QUEUE], who=Person("ada")))
     assert not (await queue.stats()).paused_since

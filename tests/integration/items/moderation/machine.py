@@ -41,6 +41,8 @@ CLAIM_S = 3.0
 SIZES = (ThumbnailSize("small", 400),)
 DATA = b"the original"
 DIGEST = sha256(DATA).digest()
+OWNER = "alice"
+METADATA = {"sha256": DIGEST.hex(), "owner": OWNER}
 MAX_STEPS, MAX_ACTORS, MAX_TURNS = 600, 6, 9
 
 
@@ -91,7 +93,7 @@ class World:
         self.media_id, self.other = _on_one_page(self.random)
         self.entry = Entry(HashType.SHA256, DIGEST, media_id=str(self.other))
         for key in (keys.original(self.media_id), keys.thumbnail(self.media_id, "small")):
-            self.objects[key] = Stored(DATA, "image/png", {"sha256": DIGEST.hex()}, datetime.now(UTC))
+            self.objects[key] = Stored(DATA, "image/png", METADATA, datetime.now(UTC))
         self.objects[page_of(self.entry)] = Stored(f"{self.entry}\n".encode(), "text/csv", {}, datetime.now(UTC))
 
     # -- what is true
@@ -127,12 +129,13 @@ class World:
     def judge(self) -> None:
         """Check what must be true at the end, when no process is in the middle of anything."""
         block, served, entries = self.block(), self.served(), self.entries_of(self.media_id)
-        found = f"{block and block.state}, served {len(served)}, entries {entries}, status {self.blocked_status}"
+        noted = keys.blocked_of(f"owner/{OWNER}", str(self.media_id)) in self.objects
+        found = f"{block and block.state}, served {len(served)}, entries {entries}, {self.blocked_status} {noted}"
         if block is not None and not block.settled:
             raise Broken(f"it never ends: {found}")
-        if block is not None and block.in_force and (served or not entries):
+        if block is not None and block.in_force and (served or not entries or not noted):
             raise Broken(f"blocked, but: {found}")
-        if (block is None or not block.in_force) and (len(served) != 2 or entries or self.blocked_status):
+        if (block is None or not block.in_force) and (len(served) != 2 or entries or noted or self.blocked_status):
             raise Broken(f"not blocked, but: {found}")
         if set(served.values()) - {DATA}:
             raise Broken("other bytes")
@@ -256,7 +259,7 @@ async def _write(world: World, actor: Actor) -> None:
         return
     for key in (keys.thumbnail(world.media_id, "small"), keys.original(world.media_id)):
         with suppress(PreconditionFailed):
-            await store.put(key, DATA, content_type="image/png", metadata={"sha256": DIGEST.hex()}, only_if_absent=True)
+            await store.put(key, DATA, content_type="image/png", metadata=METADATA, only_if_absent=True)
     await blocking.enforce(world.media_id)
 
 

@@ -11,6 +11,7 @@ import redis as redis_py
 import trio
 
 from avion_media.backends.redis import Redis, open_redis
+from avion_media.common.credentials import Person
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.item import Items
@@ -31,7 +32,7 @@ async def redis(redis_of_process: str) -> AsyncIterator[Redis]:
 async def carry_out(redis: Redis, work: Work, note: str = "") -> Outcome:
     """Release two targets, as ada."""
     operations = Operations(cast("Any", SimpleNamespace(items=Items(ResourceSlot(Dependency.STORE), redis))))
-    return await operations.carry_out("release", Order(("one", "two"), who="ada", note=note), work)
+    return await operations.carry_out("release", Order(("one", "two"), who=Person("ada"), note=note), work)
 
 
 async def only_entry(redis: Redis) -> audit.AuditEntry:

@@ -9,11 +9,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from avion_media.common.credentials import bearer_token, fingerprint, is_among
+from avion_media.common.credentials import Person, Role, bearer_token, fingerprint, is_among
 from avion_media.common.settings import is_loopback
-from avion_media.servers.admin.operators import OperatorGate
+from avion_media.servers.admin.operators import OperatorGate, person_of
+from avion_media.servers.http1 import PROXIED
 
-TOKEN = "a-token-of-some-length"
+TOKEN, OTHER = "a-token-of-some-length", "another-one-of-them"
 HERE = "http://127.0.0.1:9090"
 
 
@@ -30,7 +31,7 @@ async def ask(gate: OperatorGate, method: str = "GET", url: str = HERE, **header
 
 
 def with_token(*, local_only: bool = False) -> OperatorGate:
-    return OperatorGate(lambda: [fingerprint("another-one-of-them"), fingerprint(TOKEN)], local_only=local_only)
+    return OperatorGate(lambda: {fingerprint(each): Person() for each in (OTHER, TOKEN)}, local_only=local_only)
 
 
 async def test_an_open_gate_lets_everybody_through() -> None:
@@ -57,18 +58,41 @@ async def test_anything_else_does_not(shown: str) -> None:
 
 
 async def test_tokens_can_be_replaced_meanwhile() -> None:
-    valid = [fingerprint(TOKEN)]
+    valid = {fingerprint(TOKEN): Person()}
     gate = OperatorGate(lambda: valid)
     assert (await ask(gate, Authorization=f"Bearer {TOKEN}")).status_code == 200
     valid.clear()
     assert (await ask(gate, Authorization=f"Bearer {TOKEN}")).status_code == 401
 
 
-async def test_a_session_opens_the_gate_as_well() -> None:
-    async def is_mine(request: Request) -> bool:
-        return request.cookies.get("session") == "mine"
+@pytest.mark.parametrize(
+    ("proxied", "user", "groups", "found"),
+    [
+        (True, "ines", "staff, moderator,viewer", Person("ines (proxy)", Role.MODERATOR)),
+        (True, "i\x1bnes", "operator", Person("ines (proxy)", Role.OPERATOR)),
+        (True, "ines", "Moderator, moderators", None),
+        (True, "ines", "", None),
+        (True, "", "operator", None),
+        (False, "ines", "operator", None),
+    ],
+)
+async def test_a_trusted_proxy_names_the_operator_and_the_role(
+    proxied: bool, user: str, groups: str, found: Person | None
+) -> None:
+    gate = OperatorGate(user_header="Remote-User", role_header="Remote-Groups")
+    headers = [(b"remote-user", user.encode()), (b"remote-groups", groups.encode())]
+    assert await gate.find(Request({"type": "http", "headers": headers, PROXIED: proxied})) == found
 
-    gate = OperatorGate(lambda: [fingerprint(TOKEN)], session=is_mine)
+
+def test_a_request_that_was_not_admitted_has_no_right() -> None:
+    assert person_of(Request({"type": "http", "headers": []})).role is Role.VIEWER
+
+
+async def test_a_session_opens_the_gate_as_well() -> None:
+    async def find(request: Request) -> Person | None:
+        return Person("ada") if request.cookies.get("session") == "mine" else None
+
+    gate = OperatorGate(lambda: {fingerprint(TOKEN): Person()}, session=find)
     assert (await ask(gate, Cookie="session=mine")).status_code == 200
     assert (await ask(gate, Cookie="session=yours")).status_code == 401
 

@@ -10,12 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from avion_media.backends.redis import Redis
-from avion_media.common.credentials import fingerprint
+from avion_media.common.credentials import Person, Role, fingerprint
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.servers.console import sessions
 from avion_media.servers.console.sessions import COOKIE, Sessions
 
 TOKEN = "an-operators-token"
+PERSON = Person(role=Role.MODERATOR)
 
 
 class SetOfScores:
@@ -34,7 +35,7 @@ class SetOfScores:
 
 
 def replica(redis: SetOfScores, *tokens: str, secure: bool = False) -> Sessions:
-    return Sessions(cast("Redis", redis), lambda: list(map(fingerprint, tokens)), secure=secure)
+    return Sessions(cast("Redis", redis), lambda: dict.fromkeys(map(fingerprint, tokens), PERSON), secure=secure)
 
 
 def request(cookie: str = "") -> Request:
@@ -60,12 +61,15 @@ async def test_a_session_is_open_on_a_replica_that_has_its_token_and_for_its_tim
     another = replica(redis, "an-older-one", TOKEN)
     session = another.of(request(cookie))
     assert session is not None
-    assert session.operator == f"Zoë, [1m{'x' * 32} (token {fingerprint(TOKEN).hex()[:8]})"
-    assert await another.is_open(request(cookie))
-    assert not await replica(redis, "an-older-one").is_open(request(cookie))
-    assert not await Sessions(cast("Redis", redis)).is_open(request(cookie))
+    name = f"(token {fingerprint(TOKEN).hex()[:8]})"
+    assert session.operator == Person(f"Zoë, [1m{'x' * 32} {name}", Role.MODERATOR)
+    named = Sessions(cast("Redis", redis), lambda: {fingerprint(TOKEN): Person("ines", Role.VIEWER)})
+    assert await named.operator(request(cookie)) == Person(f"ines {name}", Role.VIEWER)
+    assert await another.operator(request(cookie))
+    assert not await replica(redis, "an-older-one").operator(request(cookie))
+    assert not await Sessions(cast("Redis", redis)).operator(request(cookie))
     monkeypatch.setattr(sessions, "time", SimpleNamespace(time=lambda: session.ends_at))
-    assert not await another.is_open(request(cookie))
+    assert not await another.operator(request(cookie))
 
 
 async def test_a_cookie_that_somebody_made_or_changed_is_none() -> None:
@@ -82,7 +86,7 @@ async def test_a_cookie_that_somebody_made_or_changed_is_none() -> None:
         f"{body}.\xe9",
         "x" * 43,
     ):
-        assert not await replica(SetOfScores(), TOKEN).is_open(request(forged)), forged
+        assert not await replica(SetOfScores(), TOKEN).operator(request(forged)), forged
 
 
 async def test_a_session_that_was_ended_is_over_on_all_replicas_as_far_as_redis_knows() -> None:
@@ -90,13 +94,13 @@ async def test_a_session_that_was_ended_is_over_on_all_replicas_as_far_as_redis_
     first, second = replica(redis, TOKEN), replica(redis, TOKEN)
     cookie, kept = begun(), begun()
     await first.end(request(cookie), Response())
-    assert [await each.is_open(request(cookie)) for each in (first, second)] == [False, False]
-    assert await second.is_open(request(kept))
+    assert [await each.operator(request(cookie)) for each in (first, second)] == [None, None]
+    assert await second.operator(request(kept))
     redis.is_away = True
     response = Response()
     await first.end(request(kept), response)
     assert "Max-Age=0" in response.headers["set-cookie"]
-    assert await second.is_open(request(kept))
+    assert await second.operator(request(kept))
 
 
 def test_a_form_belongs_to_the_cookie_of_its_page() -> None:

@@ -1,0 +1,133 @@
+"""The evidence of a media item as one ZIP archive: files, records, audit entries, and a manifest with their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from avion_media.backends.redis import Redis
+from avion_media.backends.store import ObjectStore
+from avion_media.common import keys
+from avion_media.common.clock import utc_now
+from avion_media.common.errors import ObjectMissing
+from avion_media.common.ids import AnyId, parse_any_id
+from avion_media.operations import audit
+from avion_media.operations.operation import Facts, NoSuchTarget, Order
+from avion_media.process.runtime import Runtime
+
+MANIFEST: Final = "manifest.json"
+_CHUNK_BYTES: Final = 256 << 10
+_MAX_RECORD_BYTES: Final = 4 << 20
+
+
+class _Pieces:
+    """What the ZIP writer has written since the last `take`. It cannot be rewound, so lengths follow the contents."""
+
+    def __init__(self) -> None:
+        self._written = bytearray()
+
+    def write(self, data: bytes) -> int:
+        """Add bytes."""
+        self._written += data
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: `take` flushes."""
+
+    def take(self) -> bytes:
+        """Return the bytes, and forget them."""
+        taken, self._written = bytes(self._written), bytearray()
+        return taken
+
+
+async def collect(runtime: Runtime, order: Order, target: str) -> Facts:
+    """Return the archive as ``pieces``, an iterator of bytes. With ``order.save_to`` write it to that file instead.
+
+    The archive holds one chunk in memory. Its reading raises `Unavailable` or `PreconditionFailed`; an archive that
+    ends early has no manifest.
+    """
+    any_id, moderation = parse_any_id(target), runtime.moderation
+    store = runtime.items.store.get()
+    files = sorted(await moderation.evidence.files(any_id))
+    records = {
+        f"records/{name}.json": record
+        for name, key in (("block", keys.block(target)), ("held", f"{keys.HELD_PREFIX}{target}"))
+        if (record := await _read(store, key)) is not None
+    }
+    if not files and not records:
+        raise NoSuchTarget("nothing is kept of it")
+    records["records/entry.json"] = _json(_entry_of(records))
+    records["records/audit.json"] = _json(await _audited(runtime.items.redis, target))
+    pieces = _write(store, any_id, files, records, order.who.name)
+    if order.save_to is None:
+        return {"pieces": pieces}
+    with order.save_to.open("xb") as file:
+        async for piece in pieces:
+            file.write(piece)
+    return {"file": str(order.save_to)}
+
+
+async def _write(
+    store: ObjectStore, any_id: AnyId, files: Sequence[str], records: Mapping[str, bytes], made_by: str
+) -> AsyncIterator[bytes]:
+    pieces, contents, now = _Pieces(), [], utc_now()
+    with zipfile.ZipFile(pieces, "w") as archive:  # type: ignore[call-overload]  # it needs no more than `_Pieces` has
+
+        def entry(name: str) -> zipfile.ZipInfo:
+            return zipfile.ZipInfo(name, now.timetuple()[:6])
+
+        for name in files:
+            digest, size_bytes = hashlib.sha256(), 0
+            with archive.open(entry(f"evidence/{name}"), "w", force_zip64=True) as file:
+                async for chunk in _chunks(store, keys.evidence(any_id, name)):
+                    file.write(chunk)
+                    digest.update(chunk)
+                    size_bytes += len(chunk)
+                    yield pieces.take()
+            contents.append({"name": f"evidence/{name}", "size_bytes": size_bytes, "sha256": digest.hexdigest()})
+        for name, record in records.items():
+            archive.writestr(entry(name), record)
+            sha256 = hashlib.sha256(record).hexdigest()
+            contents.append({"name": name, "size_bytes": len(record), "sha256": sha256})
+        manifest = {"media_id": str(any_id), "made_at": now.isoformat(), "made_by": made_by, "files": contents}
+        archive.writestr(entry(MANIFEST), _json(manifest))
+    yield pieces.take()
+
+
+async def _chunks(store: ObjectStore, key: str) -> AsyncIterator[bytes]:
+    info = await store.head(key)
+    for offset in range(0, info.size_bytes, _CHUNK_BYTES):
+        yield await store.read(key, offset, _CHUNK_BYTES, max_bytes=_CHUNK_BYTES, if_match=info.etag)
+
+
+async def _read(store: ObjectStore, key: str) -> bytes | None:
+    try:
+        return await store.read(key, max_bytes=_MAX_RECORD_BYTES)
+    except ObjectMissing:
+        return None
+
+
+def _entry_of(records: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the entry of a list that the media item resembles, and why it was held or blocked."""
+    found: dict[str, Any] = {}
+    for record in map(json.loads, records.values()):
+        found |= {name: record[name] for name in ("entry", "matched", "match", "cause", "note") if record.get(name)}
+    return found
+
+
+async def _audited(redis: Redis, media_id: str) -> list[dict[str, Any]]:
+    """Return the audit entries about a media item that Redis keeps, newest first."""
+    found, before = [], ""
+    while True:
+        entries, before = await audit.read(redis, before)
+        found += [{"at": each.at, **asdict(each)} for each in entries if media_id in each.targets]
+        if not before:
+            return found
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, indent=1, ensure_ascii=False).encode()

@@ -36,7 +36,7 @@ def may_be_cancelled(queue: str) -> bool:
 
 async def pause(runtime: Runtime, order: Order, target: str) -> Facts:
     """Give no more tasks of a queue to workers."""
-    await _queue(runtime, target).pause(order.who, order.note, order.for_s)
+    await _queue(runtime, target).pause(order.who.name, order.note, order.for_s)
     return {"paused": True}
 
 

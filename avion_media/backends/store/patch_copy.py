@@ -25,6 +25,7 @@ MAX_COPIED_PART_BYTES = 128 << 20  # ours (S3 allows 5 GiB): short requests, and
 MAX_PARTS = 10_000  # S3's own bound
 
 Patch = tuple[int, bytes]
+"""Offset and bytes. The patches of one copy are in order, apart from each other, and not empty."""
 
 _PARTS_AT_ONCE = 4  # each sent part is in memory, so this limits memory to a little over 64 MiB
 _log = get_logger()
@@ -43,22 +44,8 @@ class PlannedPart:
         return self.end - self.start
 
 
-def check_patches(patches: Sequence[Patch], size_bytes: int) -> list[Patch]:
-    """Return the patches in order. Raises ValueError if one is outside the object or two overlap."""
-    ordered = sorted((patch for patch in patches if patch[1]), key=lambda patch: patch[0])
-    position = 0
-    for offset, data in ordered:
-        if offset < position or offset + len(data) > size_bytes:
-            raise ValueError(f"patch of {len(data)} bytes at {offset} overlaps another or leaves {size_bytes} bytes")
-        position = offset + len(data)
-    return ordered
-
-
 def plan_parts(size_bytes: int, patches: Sequence[Patch]) -> list[PlannedPart]:
-    """Divide the new object into parts. If the result is one sent part, a plain PUT has the same effect.
-
-    ``patches`` are in order and do not overlap (`check_patches`).
-    """
+    """Divide the new object into parts. If the result is one sent part, a plain PUT has the same effect."""
     parts: list[PlannedPart] = []
     position = 0
     for start, end in _sent_spans(size_bytes, patches):
@@ -115,15 +102,14 @@ async def patch_copy(
     metadata: Mapping[str, str] | None = None,
     only_if_absent: bool = False,
 ) -> str:
-    """Copy an object with some bytes replaced: ``patches`` are ``(offset, bytes)``. Return the new etag.
+    """Copy an object with some bytes replaced: ``patches`` are ``(offset, bytes)``, in order. Return the new etag.
 
     Only the changed parts are transferred (at least 5 MiB each); the store copies the rest. ``size_bytes`` and
     ``source_etag`` are those of the source. Raises `ObjectMissing`, `SourceReplaced` (it has another etag now),
-    `PreconditionFailed` (with ``only_if_absent``, if the target exists; not every store checks that for parts),
-    `ValueError` (patches overlap or are outside). After an error or a cancel the multipart upload is aborted.
+    `PreconditionFailed` (with ``only_if_absent``, if the target exists; not every store checks that for parts). After
+    an error or a cancel the multipart upload is aborted. The patches must lie inside the object, and apart.
     """
     headers: dict[str, Any] = {"content_type": content_type, "metadata": metadata}
-    patches = check_patches(patches, size_bytes)
     parts = plan_parts(size_bytes, patches)
     copying = _PatchCopy(store, source_key, source_etag, target_key, patches, headers, only_if_absent)
     if patches and len(parts) == 1:

@@ -46,7 +46,7 @@ async def copy(
         [(len(CONTENT) - 4, b"last")],
         [(12 * MEBIBYTE, b"middle" * 1000)],
         [(6 * MEBIBYTE, b"a" * 7 * MEBIBYTE)],
-        [(23 * MEBIBYTE, b"unsorted"), (3, b"x"), (11 * MEBIBYTE, b"y")],
+        [(3, b"x"), (11 * MEBIBYTE, b"y"), (23 * MEBIBYTE, b"z")],
     ],
     ids=["none", "start", "end", "middle", "large", "several"],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +11,6 @@ from avion_media.backends.store.patch_copy import (
     MIN_PART_BYTES,
     Patch,
     PlannedPart,
-    check_patches,
     patched,
     plan_parts,
 )
@@ -31,7 +29,7 @@ def sizes_and_patches(draw: st.DrawFn) -> tuple[int, list[Patch]]:
 @given(sizes_and_patches())
 def test_parts_cover_the_object_and_obey_the_bounds(case: tuple[int, list[Patch]]) -> None:
     size, patches = case
-    parts = plan_parts(size, check_patches(patches, size))
+    parts = plan_parts(size, patches)
 
     assert [part.start for part in parts] == [0, *(part.end for part in parts)][: len(parts)]
     assert (parts[-1].end if parts else 0) == size
@@ -46,7 +44,7 @@ def test_parts_cover_the_object_and_obey_the_bounds(case: tuple[int, list[Patch]
 @given(sizes_and_patches())
 def test_no_more_is_sent_than_a_part_around_each_patch(case: tuple[int, list[Patch]]) -> None:
     size, patches = case
-    sent = sum(part.size_bytes for part in plan_parts(size, check_patches(patches, size)) if part.sent)
+    sent = sum(part.size_bytes for part in plan_parts(size, patches) if part.sent)
 
     assert sent <= sum(len(data) + 2 * MIN_PART_BYTES for _, data in patches)
 
@@ -63,12 +61,6 @@ def test_a_small_object_is_one_part() -> None:
     assert plan_parts(4 * MEBIBYTE, [(10, b"x")]) == [PlannedPart(0, 4 * MEBIBYTE, sent=True)]
     assert plan_parts(4 * MEBIBYTE, []) == [PlannedPart(0, 4 * MEBIBYTE, sent=False)]
     assert plan_parts(0, []) == []
-
-
-@pytest.mark.parametrize("patches", [[(0, b"ab"), (1, b"c")], [(9, b"ab")], [(-1, b"a")], [(11, b"a")]])
-def test_patches_that_overlap_or_leave_the_object_are_the_callers_mistake(patches: list[Patch]) -> None:
-    with pytest.raises(ValueError, match="patch of"):
-        check_patches(patches, 10)
 
 
 def test_patches_are_laid_over_what_of_them_falls_into_the_part() -> None:

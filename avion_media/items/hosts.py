@@ -18,7 +18,7 @@ from avion_media.common import keys
 from avion_media.common.ids import RemoteId, parse_remote_id
 from avion_media.common.records import CustomRecord
 from avion_media.common.resources import ResourceSlot
-from avion_media.items.owners import Usage
+from avion_media.items.owners import EntryPages, Usage
 
 _NAME = re.compile(r"([0-9a-f]{64})\.([0-9]+)\.([a-z_]+)", re.ASCII)
 _TYPE = "application/octet-stream"
@@ -50,20 +50,11 @@ class HostIndex:
         """Remove a copy from the index of its host; all its index objects except ``but``."""
         await remove_below(self._store.get(), keys.hosted_by(host, remote_id), but=but)
 
-    async def copies(
-        self, host: str, after: RemoteId | None = None, *, page_size: int = 1000
-    ) -> AsyncIterator[list[RemoteCopy]]:
+    def copies(self, host: str, after: RemoteId | None = None, *, page_size: int = 1000) -> EntryPages[RemoteCopy]:
         """Iterate over the copies of a host after the id ``after``, page by page, in the order of their ids."""
         start_after = None if after is None else keys.behind(keys.hosted_by(host, after))
-        last = ""
-        async for page in self._store.get().list_keys(keys.hosted_by(host), start_after, page_size=page_size):
-            found = []
-            for key in page:
-                copy = HOST_ENTRY.read_or_skip(key.encode(), key)
-                if copy is not None and str(copy.media_id) != last:  # one that two attempts have written counts once
-                    found.append(copy)
-                    last = str(copy.media_id)
-            yield found
+        listed = self._store.get().list_keys(keys.hosted_by(host), start_after, page_size=page_size)
+        return EntryPages(listed, HOST_ENTRY)
 
     async def usage(self, host: str) -> Usage:
         """Return the usage of a host, with one request per thousand copies."""

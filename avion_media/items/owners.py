@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import pairwise
+from typing import Generic, TypeVar
 
 from avion_media.backends.store import ObjectStore
 from avion_media.backends.store.contents import remove_below
@@ -22,8 +23,10 @@ from avion_media.common.clock import utc_now
 from avion_media.common.concurrency import run_all
 from avion_media.common.ids import MEDIA_ID_PATTERN, MediaId, parse_media_id, time_prefix, unix_ms_of
 from avion_media.common.media import is_owner
-from avion_media.common.records import CustomRecord
+from avion_media.common.records import CustomRecord, Record
 from avion_media.common.resources import ResourceSlot
+
+E = TypeVar("E")
 
 _NAME = re.compile(rf"({MEDIA_ID_PATTERN})\.([0-9]+)", re.ASCII)
 _TYPE = "application/octet-stream"
@@ -69,14 +72,14 @@ class OwnerIndex:
         """Remove a media item from its owner's index."""
         await remove_below(self._store.get(), keys.owned_by(owner, media_id))
 
-    def media(self, owner: str = "", after: MediaId | None = None, *, page_size: int = 1000) -> OwnedPages:
+    def media(self, owner: str = "", after: MediaId | None = None, *, page_size: int = 1000) -> EntryPages[OwnedMedium]:
         """Iterate over the media of an owner after the id ``after``, page by page, in the order of their ids.
 
         Without an owner: over those of all owners, one owner after another.
         """
         prefix = keys.owned_by(owner) if owner else keys.OWNER_PREFIX
         start_after = None if after is None else keys.behind(f"{prefix}{after}.")
-        return OwnedPages(self._store.get().list_keys(prefix, start_after, page_size=page_size))
+        return EntryPages(self._store.get().list_keys(prefix, start_after, page_size=page_size), OWNER_ENTRY)
 
     async def usage(self, owner: str) -> Usage:
         """Return the usage of an owner in constant memory, with one request per thousand media items, a few at once.
@@ -132,23 +135,29 @@ def _ranges(prefix: str, last: str, now: datetime) -> list[tuple[str, str]]:
     return list(pairwise([behind, *marks, ""]))
 
 
-class OwnedPages:
-    """An asynchronous iterator of pages. A media item that two attempts have written is in it once."""
+class EntryPages(Generic[E]):
+    """An asynchronous iterator of pages of an index, which can be left anywhere.
 
-    def __init__(self, pages: AsyncIterator[list[str]]) -> None:
-        self._pages = pages
+    Keys end with the id and, behind a dot, the bytes. An id that two attempts have written is in it once.
+    """
+
+    def __init__(self, keys_of_index: AsyncIterator[list[str]], record: Record[E]) -> None:
+        self._keys = keys_of_index
+        self._record = record
         self._last = ""
 
-    def __aiter__(self) -> OwnedPages:
+    def __aiter__(self) -> EntryPages[E]:
         return self
 
-    async def __anext__(self) -> list[OwnedMedium]:
+    async def __anext__(self) -> list[E]:
         found = []
-        for key in await anext(self._pages):
-            owned = OWNER_ENTRY.read_or_skip(key.encode(), key)
-            if owned is not None and not key.startswith(f"{self._last}."):
-                found.append(owned)
-                self._last = key.rpartition(".")[0]
+        for key in await anext(self._keys):
+            entry = self._record.read_or_skip(key.encode(), key)
+            folder, _, name = key.rpartition("/")
+            item = f"{folder}/{name.partition('.')[0]}"
+            if entry is not None and item != self._last:
+                found.append(entry)
+                self._last = item
         return found
 
 

@@ -16,7 +16,7 @@ from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.telemetry import Telemetry, get_logger, instruments
 from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox import JobOutcome, JobReport
-from avion_media.media.sandbox.sandbox import Renewal, open_sandbox
+from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.media.thumbnails.native import missing_of_system
 from avion_media.nodes.gauges import keep_polling, limiting, of_capacity
 from avion_media.operations.setup import redis_warnings
@@ -164,7 +164,7 @@ async def sandbox(runtime: Runtime, child: Child[None]) -> None:
         with slots, runtime.pipeline.filled(MediaPipeline(sandbox, config.thumbnails, config.upload, config.sandbox)):
             child.started()
             with child.until_stopping():
-                await sandbox.maintain(lambda renewal: _log_renewal(child.path, renewal))
+                await sandbox.maintain()
 
 
 async def deletions(runtime: Runtime, child: Child[None]) -> None:
@@ -172,14 +172,6 @@ async def deletions(runtime: Runtime, child: Child[None]) -> None:
     child.started()
     with child.until_stopping():
         await runtime.replay.run()
-
-
-def _log_renewal(path: str, renewal: Renewal) -> None:
-    log = get_logger(path=path)
-    if renewal.error:
-        log.warning("sandbox.renewal_failed", tasks=renewal.tasks, detail=renewal.error)
-    else:
-        log.debug("sandbox.renewed", tasks=renewal.tasks)
 
 
 def sandbox_observer(telemetry: Telemetry) -> Callable[[JobReport], None]:

@@ -21,7 +21,7 @@ from avion_media.common.resources import ResourceSlot
 from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation.lists import MIN_QUALITY
 from avion_media.media.sandbox import Limits
-from avion_media.media.sandbox.sandbox import Renewal, Sandbox, open_sandbox
+from avion_media.media.sandbox.sandbox import Sandbox, open_sandbox
 
 _JOB = "avion_media.items.moderation.jobs:pdq_job"
 PRELOAD = ("avion_media.items.moderation.jobs",)
@@ -55,7 +55,7 @@ class Likeness:
     async def _keep(self) -> None:
         async with open_sandbox(slots=1, budget_bytes=_MEMORY_BYTES, preload=PRELOAD, require=self._require) as sandbox:
             with self._sandbox.filled(sandbox):
-                await sandbox.maintain(_log_renewal)
+                await sandbox.maintain()
 
     async def of(self, picture: bytes) -> bytes | None:
         """Return the hash of a thumbnail, or None for an image with too little structure.
@@ -91,8 +91,3 @@ def _checked(answer: Any) -> bytes | None:
     if not isinstance(digest, str) or not _PDQ.fullmatch(digest) or type(quality) is not int:
         raise Rejected(Reason.DECODER_CRASHED, f"an answer that is none: {answer!r}"[:300])
     return bytes.fromhex(digest) if quality >= MIN_QUALITY else None
-
-
-def _log_renewal(renewal: Renewal) -> None:
-    if renewal.error:
-        _log.warning("sandbox.renewal_failed", tasks=renewal.tasks, detail=renewal.error)

@@ -13,9 +13,11 @@ import trio
 from avion_media.common.concurrency import first_of
 from avion_media.common.errors import Dependency, Rejected, Unavailable
 from avion_media.common.kernel import describe_exit
+from avion_media.common.telemetry import get_logger
 from avion_media.media.sandbox import JobRequest, Limits, SandboxJobFailed, SandboxReport
 from avion_media.media.sandbox.fork_server_process import ForkServerProcess, Job, Observer, start_fork_server
 
+_log = get_logger()
 _MAX_ANSWER_BYTES: Final = 256 << 10  # facts; pictures travel in files
 # An upload that learns where the codecs lie in memory can use that against a later one only as long as the same fork
 # server runs: its children share its layout. A start costs 0.12 s of CPU time, self-test included: 1 ms for each task,
@@ -32,6 +34,14 @@ class Renewal:
 
     tasks: int
     error: str = ""
+
+
+def log_renewal(renewal: Renewal) -> None:
+    """Log an attempt to replace a fork server."""
+    if renewal.error:
+        _log.warning("sandbox.renewal_failed", tasks=renewal.tasks, detail=renewal.error)
+    else:
+        _log.debug("sandbox.renewed", tasks=renewal.tasks)
 
 
 class Sandbox:
@@ -74,7 +84,7 @@ class Sandbox:
         self._preload[target.partition(":")[0]] = None
         return result
 
-    async def maintain(self, renewed: Callable[[Renewal], None]) -> NoReturn:
+    async def maintain(self, renewed: Callable[[Renewal], None] = log_renewal) -> NoReturn:
         """Replace the fork server each time that it has run its maximum of tasks. Raises `Unavailable` if it dies.
 
         There is no gap: the next one accepts tasks before the former one stops accepting them, and the former one

@@ -14,11 +14,12 @@ from rich.tree import Tree
 
 from avion_media.cli.client import operator_headers, reachable
 from avion_media.cli.output import console, json_option, load_config, print_json
-from avion_media.cli.problems import CommandFailed, UsageError
+from avion_media.cli.problems import CommandFailed
 from avion_media.common.settings import PREFIX
 
 _STYLES = {"running": "green", "starting": "yellow", "backoff": "red", "failed": "bold red", "stopping": "yellow"}
 _TIMEOUT_S = 5.0
+PAUSE_S = (0.5, 2.0)  # between two kills
 _OUT_OF_REACH_S = 10.0  # a killed admin port can take this long to come back
 
 
@@ -75,35 +76,22 @@ def _drawn(node: dict[str, Any], parent: Tree | None = None) -> Tree:
 @click.command("chaos")
 @click.option("--seed", type=int, required=True, help="The same seed makes the same choices.")
 @click.option("--seconds", type=float, default=60.0, show_default=True, help="Duration of the run.")
-@click.option("--interval", default="0.5-2", show_default=True, help="Seconds between two kills, as MIN-MAX.")
-def chaos_command(seed: int, seconds: float, interval: str) -> None:
+def chaos_command(seed: int, seconds: float) -> None:
     """Kill nodes of the live tree at random. The service must run with AVION_MEDIA_CHAOS__ENABLED=true."""
-    least_s, most_s = _parse_interval(interval)
     chance = random.Random(seed)
-    ends_at = time.monotonic() + seconds
     kills = 0
     with open_admin() as client:
         _, *below = _nodes(_fetch(client, _OUT_OF_REACH_S))
         paths = sorted(node["path"] for node in below)
+        ends_at = time.monotonic() + seconds
         while time.monotonic() < ends_at:
-            time.sleep(chance.uniform(least_s, most_s))
+            time.sleep(chance.uniform(*PAUSE_S))
             path = chance.choice(paths)
             killed = _kill(client, path)
             kills += killed
             console().print(f"{path}{'' if killed else ' (was down already)'}")
         restarts = _wait_whole(client)
     console().print(f"{kills} nodes killed, everything runs again, {restarts} restarts in all")
-
-
-def _parse_interval(text: str) -> tuple[float, float]:
-    least, _, most = text.partition("-")
-    try:
-        bounds = float(least), float(most or least)
-    except ValueError:
-        bounds = (0.0, 0.0)
-    if not 0 < bounds[0] <= bounds[1]:
-        raise UsageError(f"--interval {text}: expected two numbers of seconds, such as 0.5-2")
-    return bounds
 
 
 def _kill(client: httpx.Client, path: str) -> bool:

@@ -26,6 +26,7 @@ import trio
 
 from avion_media.backends.queue import BulkJobs, DeadLetterFilter
 from avion_media.backends.redis import Redis, open_redis
+from avion_media.cli.tree import PAUSE_S
 from avion_media.common import keys
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id, parse_any_id, remote_id_for
@@ -294,7 +295,7 @@ def kill(world: World) -> Case:
     tree = world.client.get("/tree").json()
     paths = sorted(each["path"] for each in nodes_of(tree))
     seed = next(seed for seed in range(10_000) if killed_first(seed, paths) == "service/origin")
-    command = ("chaos", "--seed", str(seed), "--seconds", "1", "--interval", "1.1")
+    command = ("chaos", "--seed", str(seed), "--seconds", "0.4")  # one kill, after the first pause
     return Case(command, {"target": "service/origin"}, route="/chaos/kill?path=service/origin")
 
 
@@ -307,7 +308,7 @@ def nodes_of(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def killed_first(seed: int, paths: list[str]) -> str:
     """As the command chooses."""
     chance = random.Random(seed)
-    chance.uniform(1.1, 1.1)
+    chance.uniform(*PAUSE_S)
     return chance.choice(paths)
 
 

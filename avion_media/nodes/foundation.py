@@ -111,7 +111,7 @@ async def store(runtime: Runtime, child: Child[None]) -> None:
                 limiters.enter_context(limiting(runtime, name, partial(of_capacity, limiter)))
             child.started()
             with child.until_stopping():
-                await store.wait_available()
+                await store.state.wait_available()
                 examined = not (_DESCRIBES_UPLOADS & runtime.roles) or await _examine_part_urls(store, child.path)
                 runtime.readiness.note_answer(Dependency.STORE)
                 await _warn_of_early_expiration(runtime, store, child.path)

@@ -167,7 +167,7 @@ def _waits_s(held: Sequence[str]) -> float:
 
 
 def _dependencies(runtime: Runtime) -> list[Point]:
-    store_up = runtime.store.is_filled and runtime.store.get().available
+    store_up = runtime.store.is_filled and runtime.store.get().state.is_available
     return [
         (float(runtime.redis.available.up), {"dependency": "redis"}),
         (float(store_up), {"dependency": "store"}),

@@ -223,7 +223,7 @@ class Runtime:
 
     def _store_cause(self) -> str:
         """Why the store is unavailable; empty while it is available."""
-        return self.store.get().cause if self.store.is_filled else "not started"
+        return self.store.get().state.cause if self.store.is_filled else "not started"
 
     def _sandbox_state(self) -> dict[str, Any] | None:
         """The protections of the sandbox on this machine; None while there is no sandbox."""

@@ -45,7 +45,7 @@ async def open_store(
     """Open the store, with at most ``config.threads`` calls at once, and as many for visitors.
 
     Opening only looks for credentials. An unavailable store, or missing credentials, show only in
-    `ObjectStore.available`, and as `Unavailable` from each call. The caller must stop using the store before it leaves
+    `ObjectStore.state`, and as `Unavailable` from each call. The caller must stop using the store before it leaves
     the block. If not ``watched``, only calls notice an outage; `init` uses this, because the bucket might not exist
     yet.
     """
@@ -77,23 +77,11 @@ class ObjectStore:
     def __init__(self, calls: StoreCalls) -> None:
         self.calls = calls
         """For modules of this package."""
+        self.state = calls.state
+        """Whether the store is available."""
         self.multipart = MultipartUploads(calls)
         self.limiters = calls.limiters
         """The limiters by their names in telemetry. An abandoned read in a thread counts until it ends."""
-
-    @property
-    def available(self) -> bool:
-        """Whether the store responded last time. False until the bucket has responded once."""
-        return self.calls.state.is_available
-
-    @property
-    def cause(self) -> str:
-        """Why the store is unavailable; empty while it is available."""
-        return self.calls.state.cause
-
-    async def wait_available(self) -> None:
-        """Wait until the bucket responds. Returns at once while it does."""
-        await self.calls.state.wait_available()
 
     async def ping(self) -> None:
         """Make a small request. Raises `Unavailable`, also if the bucket does not exist."""

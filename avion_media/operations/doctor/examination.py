@@ -133,7 +133,7 @@ async def _trial(config: ProcessSettings, note: Found) -> AsyncIterator[Trial]:
         try:
             yield trial
         finally:
-            if store.available:
+            if store.state.is_available:
                 # Shielded, since Ctrl-C or a reader that has seen enough must not leave it there; bounded by its time.
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLEAN_S):
                     left = await trial.clean()

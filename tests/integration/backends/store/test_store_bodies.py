@@ -30,7 +30,7 @@ async def gateway(s3: S3Bucket) -> AsyncIterator[FaultyGateway]:
 async def behind(s3: S3Bucket, gateway: FaultyGateway) -> AsyncIterator[ObjectStore]:
     """A store that is reached through the gateway."""
     async with open_store(s3.config(endpoint_url=gateway.url, timeout=1.0)) as store:
-        await store.wait_available()
+        await store.state.wait_available()
         yield store
 
 

@@ -25,7 +25,7 @@ async def test_everything_missing_is_created_once(either_s3: S3Bucket) -> None:
             await store.put("a", b"", content_type="text/plain")
         with pytest.raises(Unavailable, match="init"):
             await store.ping()
-        assert not store.available
+        assert not store.state.is_available
         created = await store.ensure_bucket(LIVES)
         again = await store.ensure_bucket(LIVES)
         await store.ping()

@@ -16,7 +16,7 @@ from tests.conftest import S3Bucket
 @pytest.fixture
 async def opened(s3: S3Bucket) -> AsyncIterator[ObjectStore]:
     async with open_store(s3.config()) as store:
-        await store.wait_available()
+        await store.state.wait_available()
         yield store
 
 
@@ -59,7 +59,7 @@ async def test_objects_that_cannot_be_read_are_no_outage_however_many(
 
     for number in range(10):
         assert await failure(call(opened, f"a/{number}")) is Dependency.OBJECT
-        assert opened.available
+        assert opened.state.is_available
 
 
 @pytest.mark.parametrize("call", [read, head])
@@ -73,10 +73,10 @@ async def test_a_store_that_answers_pings_and_hands_out_nothing_is_unavailable(
     found = [await failure(call(opened, key)) for key in ("a", "a", "b", "c", "d")]
 
     assert found == [Dependency.OBJECT] * 3 + [Dependency.STORE] * 2
-    assert not opened.available
+    assert not opened.state.is_available
     s3.client.delete_bucket_policy(Bucket=s3.bucket)
     with trio.fail_after(20):
-        await opened.wait_available()  # by itself: nobody reads
+        await opened.state.wait_available()  # by itself: nobody reads
 
 
 async def test_a_store_that_takes_nothing_is_unavailable_while_it_still_hands_out(
@@ -91,10 +91,10 @@ async def test_a_store_that_takes_nothing_is_unavailable_while_it_still_hands_ou
         await read(opened, "a")
 
     assert found == [Dependency.OBJECT, Dependency.OBJECT, Dependency.STORE]
-    assert not opened.available
+    assert not opened.state.is_available
     s3.client.delete_bucket_policy(Bucket=s3.bucket)
     await put(opened, "b")
-    assert opened.available
+    assert opened.state.is_available
 
 
 async def test_one_that_succeeds_in_between_is_a_sign_of_life(s3: S3Bucket, opened: ObjectStore) -> None:
@@ -103,4 +103,4 @@ async def test_one_that_succeeds_in_between_is_a_sign_of_life(s3: S3Bucket, open
         assert await failure(put(opened, f"a/{number}")) is Dependency.OBJECT
         if number % 2:
             await put(opened, "b")
-    assert opened.available
+    assert opened.state.is_available

@@ -74,7 +74,7 @@ async def test_a_store_that_is_away_makes_every_call_unavailable(
             with pytest.raises(Unavailable) as failure:
                 await call(store)
             assert failure.value.dependency == "store"
-            assert not store.available
+            assert not store.state.is_available
             store.uploads.put("a", content_type="image/png", size_bytes=1, expires_s=9, now=datetime.now(UTC))
 
 
@@ -108,8 +108,8 @@ async def test_a_server_that_is_no_store_is_unavailable_and_the_log_says_why(
                 with pytest.raises(Unavailable) as failure:
                     await call(store)
                 assert failure.value.dependency == "store"
-                assert not store.available
-                assert "400" in store.cause
+                assert not store.state.is_available
+                assert "400" in store.state.cause
             nursery.cancel_scope.cancel()
     warnings = [line for line in logged if line["log_level"] == "warning"]
     assert [line["event"] for line in warnings] == ["store.unavailable"]
@@ -119,7 +119,7 @@ async def test_a_server_that_is_no_store_is_unavailable_and_the_log_says_why(
 async def test_a_store_that_is_there_from_the_start_is_not_back(s3: S3Bucket) -> None:
     with capture_logs() as logged:
         async with open_store(s3.config()) as store:
-            await store.wait_available()
+            await store.state.wait_available()
     assert not logged
 
 
@@ -130,9 +130,9 @@ async def _noticed_once_it_is_up(store: ObjectStore, s3: S3Bucket, port: int) ->
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             await nursery.start(trio.serve_tcp, gateway.serve, port)
-            await store.wait_available()
+            await store.state.wait_available()
             nursery.cancel_scope.cancel()
-    assert store.available
+    assert store.state.is_available
 
 
 @pytest.mark.parametrize("call", [head, put, ObjectStore.ping])
@@ -143,14 +143,14 @@ async def test_a_store_that_never_answers_is_unavailable_in_bounded_time(
 
     with trio.fail_after(20), pytest.raises(Unavailable):
         await call(behind)
-    assert not behind.available
+    assert not behind.state.is_available
 
 
 async def test_a_missing_object_is_no_outage(behind: ObjectStore) -> None:
-    await behind.wait_available()
+    await behind.state.wait_available()
     with pytest.raises(ObjectMissing):
         await head(behind)
-    assert behind.available
+    assert behind.state.is_available
 
 
 async def test_a_missing_object_says_nothing_of_a_bucket_that_never_answered(s3: S3Bucket) -> None:
@@ -159,10 +159,10 @@ async def test_a_missing_object_says_nothing_of_a_bucket_that_never_answered(s3:
         for _ in range(3):
             with pytest.raises(ObjectMissing):
                 await head(store)
-            assert not store.available
+            assert not store.state.is_available
             with pytest.raises(Unavailable):
                 await store.ping()
-        assert "run avion-media init" in store.cause
+        assert "run avion-media init" in store.state.cause
 
 
 async def test_a_body_that_breaks_off_is_unavailable_and_never_taken_for_whole(
@@ -189,12 +189,12 @@ async def test_a_put_whose_answer_is_lost_is_unavailable_and_can_be_repeated(
     gateway.break_after = 0
     with trio.fail_after(30), pytest.raises(Unavailable):
         await put(behind)
-    assert not behind.available
+    assert not behind.state.is_available
 
     gateway.break_after = None
     await put(behind)
 
-    await behind.wait_available()
+    await behind.state.wait_available()
     assert await behind.read("a", max_bytes=10) == b"x"
 
 
@@ -213,7 +213,7 @@ async def test_a_cancelled_read_returns_at_once_and_gives_its_connection_up(
                 await store.download("a", file.fileno(), max_bytes=1 << 30)
 
     async with open_store(s3.config(endpoint_url=gateway.url, timeout=3.0)) as store:
-        await store.wait_available()
+        await store.state.wait_available()
         gateway.stall_after = 2 << 20
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fetch, store)
@@ -230,7 +230,7 @@ async def test_a_cancelled_put_has_landed_whole_or_not_at_all_when_it_returns(
     s3: S3Bucket, gateway: FaultyGateway
 ) -> None:
     async with open_store(s3.config(endpoint_url=gateway.url, timeout=1.0)) as store:
-        await store.wait_available()
+        await store.state.wait_available()
         gateway.stall_after = 0
         with tempfile.TemporaryFile() as file:
             file.write(CONTENT)
@@ -295,7 +295,7 @@ async def test_without_credentials_everything_says_what_to_set(
             await store.ping()
         with pytest.raises(Unavailable, match="AWS_ACCESS_KEY_ID"):
             store.uploads.put("a", content_type="image/png", size_bytes=1, expires_s=9, now=datetime.now(UTC))
-        assert not store.available
+        assert not store.state.is_available
 
 
 async def test_refused_credentials_are_told_from_a_missing_object(

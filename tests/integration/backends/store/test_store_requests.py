@@ -152,12 +152,12 @@ async def test_a_file_that_is_shorter_than_it_was_said_to_be_is_not_the_stores_f
         file.write(BODY)
         file.flush()
         async with open_store(s3.config()) as store:
-            await store.wait_available()
+            await store.state.wait_available()
             for more in (1, 2 << 20):
                 with pytest.raises(OSError, match="shorter"):
                     await store.put(KEY, FileSource(file.fileno(), len(BODY) + more, sha256="0" * 64), content_type="")
             assert not await store.exists(KEY)
-            assert store.available
+            assert store.state.is_available
 
 
 @pytest.mark.parametrize("value", ["two  spaces", " at the start"])
@@ -201,7 +201,7 @@ async def test_a_store_that_says_nothing_is_told_without_the_signature(s3: S3Buc
         faulty_gateway(s3.address.endpoint_url) as gateway,
         open_store(s3.config(endpoint_url=gateway.url, timeout=0.5)) as store,
     ):
-        await store.wait_available()
+        await store.state.wait_available()
         gateway.stall_after = 0
         calls: dict[str, Callable[[], Awaitable[Any]]] = {
             "head": lambda: store.head("a"),

@@ -78,14 +78,8 @@ class _Sweeper:
 
         Lost removals become overdue later, and lost fetches are requested again.
         """
-        queues = self._runtime.items.queues
-        for queue in queues.values():
-            loss = await queue.detect_data_loss()
-            if loss is not None:
-                self._log.warning("sweep.redis_data_lost", queue=queue.name, at=loss.at)
-                if queue.name != PROCESSING_QUEUE:
-                    await queue.clear_data_loss(loss)
-        await self._state.history_complete_since(queues[PROCESSING_QUEUE], utc_now(), remember=True)
+        queue = self._runtime.items.queues[PROCESSING_QUEUE]
+        await self._state.history_complete_since(queue, utc_now(), remember=True)
         await self._replay_journal()
 
     async def _replay_journal(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
 from supervisors import Supervisor
 from tests.service.faults import DurableRedis, durable_redis
+from tests.service.published import fields_of
 
 CLAIM_AFTER_S = 0.8
 _LEASE_S = 3.0  # long enough that a busy machine sends heartbeats within half of it
@@ -187,7 +187,7 @@ async def test_an_unavailable_object_is_tried_less_and_less_often_for_free(
         assert stats.next_due is not None
         assert least_s - 2 < stats.next_due - time.time() < most_s + 2
         (member,) = await delayed(redis)
-        kept = json.loads(member)
+        kept = fields_of(member)
     assert kept["attempts"] == "0"
     assert float(kept["unavailable_since"]) == pytest.approx(time.time() - waited_s, abs=5)
     assert work.given_up == []
@@ -216,7 +216,7 @@ async def test_after_six_hours_an_unavailable_object_costs_attempts(redis_url: s
             await until(lambda: work.failed)
             await put_off(queue)
             (member,) = await delayed(redis)
-            assert json.loads(member)["attempts"] == "2"
+            assert fields_of(member)["attempts"] == "2"
             await redis.execute("ZADD", QueueKeys(PROCESSING_QUEUE).delayed, 0, member)  # an hour later
             await settled(queue)
         (dead_letter,) = await queue.dead_letters.list()
@@ -237,7 +237,7 @@ async def test_an_outage_in_between_gives_an_unavailable_object_no_new_six_hours
         async with working(consumer_of(redis, work, "only", backoff_s=60.0)):
             await put_off(queue)
         (member,) = await delayed(redis)
-    assert float(json.loads(member)["unavailable_since"]) == pytest.approx(time.time() - 5 * 3600, abs=5)
+    assert float(fields_of(member)["unavailable_since"]) == pytest.approx(time.time() - 5 * 3600, abs=5)
 
 
 async def test_an_unavailable_object_that_is_there_again_is_done(redis_url: str) -> None:

@@ -8,10 +8,13 @@ from avion_media.backends.redis import Redis, RedisRefused, Reply, as_map
 _REMOVED = 100  # by one script
 
 
-async def ensure_group(redis: Redis, stream: str, group: str) -> bool:
-    """Create stream and group if they are missing. Return whether they were. Raises `Unavailable`."""
+async def ensure_group(redis: Redis, stream: str, group: str, first: str = "0") -> bool:
+    """Create stream and group if they are missing. Return whether they were. Raises `Unavailable`.
+
+    ``first``: the id behind which the group gets entries; ``$``: those from now on.
+    """
     try:
-        await redis.execute("XGROUP", "CREATE", stream, group, "0", "MKSTREAM")
+        await redis.execute("XGROUP", "CREATE", stream, group, first, "MKSTREAM")
     except RedisRefused as refused:
         if refused.code != "BUSYGROUP":
             raise

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from avion_media.backends.queue.consumers import ensure_group
 from avion_media.backends.redis import Redis, RedisRefused, as_map, load_script
 from avion_media.common.tasks import EVENTS_STREAM
 from avion_media.items.settings import EventsConfig
@@ -91,14 +92,7 @@ class EventReader:
 
     async def join(self) -> None:
         """Create the group if it is missing: it gets what is published from now on."""
-        await self._create("$")
-
-    async def _create(self, first: str) -> None:
-        try:
-            await self._redis.execute("XGROUP", "CREATE", EVENTS_STREAM, self._group, first, "MKSTREAM")
-        except RedisRefused as refused:
-            if refused.code != "BUSYGROUP":
-                raise
+        await ensure_group(self._redis, EVENTS_STREAM, self._group, "$")
 
     async def read(self, count: int, block_s: float) -> list[tuple[str, str]]:
         """Return up to ``count`` events with their ids in the stream; none if none came within ``block_s``.
@@ -118,7 +112,9 @@ class EventReader:
         except RedisRefused as refused:
             if refused.code != "NOGROUP":
                 raise
-            await self._create("0")  # Redis lost its data: everything in the stream is new
+            await ensure_group(
+                self._redis, EVENTS_STREAM, self._group
+            )  # Redis lost its data: everything in the stream is new
             return []
         rows = [row for rows in (found or {}).values() for row in rows]
         return [(entry_id.decode(), as_map(flat or ()).get(b"event", b"").decode()) for entry_id, flat in rows]

@@ -18,8 +18,10 @@ from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import Redis, as_text
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
 from avion_media.common.records import HashRecord, InJson
+from avion_media.common.telemetry import get_logger
 
 _KEY = "media_sweep"
+_log = get_logger()
 
 
 class SweepPart(StrEnum):
@@ -95,7 +97,10 @@ class SweepState:
         redis = self._redis
         loss = await queue.detect_data_loss(remember=remember)
         if loss is not None and remember:
-            await self._note_data_loss(datetime.fromtimestamp(loss.at, UTC))
+            _log.warning("sweep.redis_data_lost", at=loss.at)
+            since = max(loss.at, (await self.read()).complete_since or 0.0)
+            await redis.execute("HSET", _KEY, "complete_since", f"{since:.3f}")
+            await redis.execute("HDEL", _KEY, "finished_at", "part", "after", "before")
             await queue.clear_data_loss(loss)
         if remember:
             if SWEEP.read_or_skip(as_text(await redis.execute("HGETALL", _KEY)), _KEY) is None:
@@ -104,12 +109,6 @@ class SweepState:
         known = (await self.read()).complete_since
         since = now.timestamp() if known is None else known
         return datetime.fromtimestamp(since if loss is None else max(since, loss.at), UTC)
-
-    async def _note_data_loss(self, at: datetime) -> None:
-        redis = self._redis
-        since = max(at.timestamp(), (await self.read()).complete_since or 0.0)
-        await redis.execute("HSET", _KEY, "complete_since", f"{since:.3f}")
-        await redis.execute("HDEL", _KEY, "finished_at", "part", "after", "before")
 
     async def note_indexed(self, until: str) -> None:
         """Record that the index objects of originals up to this key were checked; empty: of all."""

@@ -61,8 +61,6 @@ ENTRYPOINT ["avion-media", "dev"]
 
 # --- What runs. No shell is started by it, and no compiler is there.
 FROM scratch
-# Part of the key of the layers below: those that an earlier commit has left have other times.
-ARG SOURCE_DATE_EPOCH
 COPY --from=root /root-of-image /
 COPY --from=build /opt/avion-media /opt/avion-media
 LABEL org.opencontainers.image.title="avion-media" \

@@ -191,6 +191,7 @@ def test_the_image_names_its_version_and_commit() -> None:
     labels = json.loads(done.stdout)[0]["Labels"]
     assert labels["org.opencontainers.image.version"] == VERSION
     assert re.fullmatch("[0-9a-f]{40}", labels["org.opencontainers.image.revision"])
+    assert labels["org.opencontainers.image.created"].startswith("20")
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
 
 

@@ -10,9 +10,8 @@ ARG BASE
 # --- The locked Python environment. pdqhash has no wheels for Linux: it is compiled here.
 # hadolint ignore=DL3006
 FROM ${BASE} AS environment
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 python3-venv python3-dev g++ ca-certificates \
-    && rm -rf /var/lib/apt/lists/*
+COPY ops/image-packages ops/debian-packages.txt /usr/local/bin/
+RUN image-packages /usr/local/bin/debian-packages.txt python3 python3-venv python3-dev g++ ca-certificates
 # Behind a proxy that has certificates of its own: --secret id=authorities,src=FILE. A secret is in no layer.
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 RUN --mount=type=secret,id=authorities,target=/etc/ssl/certs/ca-certificates.crt,required=false \
@@ -33,24 +32,14 @@ RUN --mount=type=secret,id=authorities,target=/etc/ssl/certs/ca-certificates.crt
     /opt/uv/bin/uv sync --locked --no-dev --no-editable --extra heic
 
 FROM environment AS build
-# The symbols of native modules, tests, and descriptions of Amazon's other services are not needed: 60 MB. uv_cache.json has the
-# time of the build. Compiled modules are checked against nothing, because the times of files are those of the image.
-RUN packages=$(echo /opt/avion-media/lib/python3.*/site-packages) \
-    && rm -f /opt/avion-media/.lock "$packages"/*.dist-info/uv_cache.json \
-    && sed -i '/uv_cache.json/d' "$packages"/*.dist-info/RECORD \
-    && find "$packages" -name '*.so*' -type f -exec strip --strip-unneeded {} + \
-    && find "$packages/botocore/data" -mindepth 1 -maxdepth 1 -type d \
-        ! -name s3 ! -name sts ! -name 'sso*' ! -name signin -exec rm -r {} + \
-    && find "$packages/numpy" -type d -name tests -prune -exec rm -r {} + \
-    && rm -rf "$packages/numpy/f2py" \
-    && PYTHONHASHSEED=0 python3 -m compileall -q --invalidation-mode unchecked-hash /opt/avion-media/lib
+COPY ops/image-environment /usr/local/bin/
+RUN image-environment /opt/avion-media
 
 # --- Python, three libraries and what these need, without a package manager.
 # hadolint ignore=DL3006
 FROM ${BASE} AS root
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 ca-certificates libstdc++6 libturbojpeg0 libwebp7 \
-    && rm -rf /var/lib/apt/lists/*
+COPY ops/image-packages ops/debian-packages.txt /usr/local/bin/
+RUN image-packages /usr/local/bin/debian-packages.txt python3 ca-certificates libstdc++6 libturbojpeg0 libwebp7
 COPY ops/image-root /usr/local/bin/
 RUN image-root /root-of-image python3 ca-certificates libstdc++6 libturbojpeg0 libwebp7
 
@@ -61,9 +50,8 @@ RUN --mount=type=secret,id=authorities,target=/etc/ssl/certs/ca-certificates.crt
 
 # hadolint ignore=DL3006
 FROM ${BASE} AS dev
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 ca-certificates libturbojpeg0 libwebp7 redis-server \
-    && rm -rf /var/lib/apt/lists/*
+COPY ops/image-packages ops/debian-packages.txt /usr/local/bin/
+RUN image-packages /usr/local/bin/debian-packages.txt python3 ca-certificates libturbojpeg0 libwebp7 redis-server
 COPY --from=environment-dev /opt/avion-media /opt/avion-media
 COPY ops/demo /demo
 ENV PATH=/opt/avion-media/bin:$PATH PYTHONUNBUFFERED=1

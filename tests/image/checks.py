@@ -20,6 +20,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
+from tests.image.layers import differences, digest
 from tests.ops.manifests import ROOT
 from tests.service.conftest import bucket  # noqa: F401 - a fixture
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
@@ -172,17 +173,46 @@ def test_the_target_dev_runs_the_demo() -> None:
     assert "avion-media is ready" in done.stdout
 
 
+def test_two_builds_of_one_commit_have_one_digest(tmp_path: Path) -> None:
+    """The second uses no layer of an earlier build."""
+    subprocess.run([ROOT / "ops/build-image", "--again"], check=True, timeout=1800)
+    builds = {}
+    for name in ("avion-media", "avion-media-again"):
+        builds[name] = tmp_path / name
+        push = ["push", "--quiet", f"localhost/{name}:{VERSION}", f"oci:{builds[name]}"]
+        subprocess.run([*PODMAN, *push], check=True, timeout=600)
+    first, second = builds.values()
+    assert differences(first, second) == []
+    assert digest(first) == digest(second)
+
+
 def test_the_image_names_its_version_and_commit() -> None:
     done = subprocess.run([*PODMAN, "image", "inspect", IMAGE], capture_output=True, text=True, timeout=60, check=True)
     labels = json.loads(done.stdout)[0]["Labels"]
     assert labels["org.opencontainers.image.version"] == VERSION
     assert re.fullmatch("[0-9a-f]{40}", labels["org.opencontainers.image.revision"])
+    assert labels["org.opencontainers.image.created"].startswith("20")
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
 
 
 def test_compiled_modules_are_used_whatever_the_times_of_files() -> None:
     flags = inside("import json, trio\nfor each in (json, trio): print(open(each.__cached__, 'rb').read(8)[4])")
     assert flags == "1\n1\n"  # a hash that is not checked (PEP 552), for Debian's modules and those of the environment
+
+
+def test_the_files_of_python_packages_have_the_hashes_that_their_records_name() -> None:
+    program = (
+        "import base64, hashlib\n"
+        "from importlib.metadata import distributions\n"
+        "files = [file for each in distributions() for file in each.files or ()]\n"
+        "def value(file):\n"
+        "    digest = hashlib.sha256(file.locate().read_bytes()).digest()\n"
+        "    return base64.urlsafe_b64encode(digest).rstrip(b'=').decode()\n"
+        "print(len(files), *(file for file in files if file.hash and value(file) != file.hash.value))"
+    )
+    number, *changed = inside(program).split()
+    assert int(number) > 1000
+    assert changed == []
 
 
 def test_the_build_left_none_of_its_own_settings() -> None:

@@ -14,6 +14,8 @@ from tests.ops.manifests import ROOT
 
 # Of the committed list: CVE-2023-32681, which 2.31.0 fixes.
 ADVISORY = "PYSEC-2023-74"
+# The only one of h11 0.15: CVE-2025-43859.
+ONLY = "GHSA-vqfr-h8mv-ghfj"
 
 
 def audit(folder: Path) -> tuple[int, list[str]]:
@@ -53,20 +55,31 @@ def test_no_locked_package_has_a_known_advisory() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "is_found"), [("2.2.9", False), ("2.3.0", True), ("2.30.0", True), ("2.31.0", False)]
+    ("name", "advisory", "version", "is_found"),
+    [
+        ("requests", ADVISORY, "2.2.9", False),
+        ("requests", ADVISORY, "2.3.0", True),
+        ("requests", ADVISORY, "2.30.0", True),
+        ("requests", ADVISORY, "2.31.0", False),
+        ("h11", "CVE-2025-43859", "0.15.0", True),  # of the later copy
+        ("h11", "CVE-2025-43859", "0.16.0", False),
+        ("pillow", "CVE-2025-48379", "11.1.0", False),
+        ("pillow", "CVE-2025-48379", "11.2.0", True),
+        ("pillow", "CVE-2025-48379", "11.3.0", False),
+    ],
 )
-def test_a_version_of_an_advisory_is_found(copy: Path, version: str, is_found: bool) -> None:
-    lock(copy, [("requests", version)])
+def test_a_version_of_an_advisory_is_found(copy: Path, name: str, advisory: str, version: str, is_found: bool) -> None:
+    lock(copy, [(name, version)])
     status, lines = audit(copy)
-    assert any(ADVISORY in line for line in lines) is is_found
-    assert status == int(any(line.startswith("requests") for line in lines))
+    assert any(advisory in line for line in lines) is is_found
+    assert status == int(any(line.startswith(name) for line in lines))
 
 
 @pytest.mark.parametrize(
     ("name", "status", "is_excused"),
-    [(ADVISORY, "not_affected", True), ("CVE-2023-32681", "fixed", True), (ADVISORY, "affected", False)],
+    [(ONLY, "not_affected", True), ("CVE-2025-43859", "fixed", True), (ONLY, "affected", False)],
 )
 def test_a_statement_excuses_an_advisory(copy: Path, name: str, status: str, is_excused: bool) -> None:
-    lock(copy, [("requests", "2.30.0")])
+    lock(copy, [("h11", "0.15.0")])
     excuse(copy, name, status)
     assert audit(copy)[0] == (0 if is_excused else 1)

@@ -115,7 +115,7 @@ class RemoteFiles:
         try:
             self._replicas[number].cache(_URL)
         except grpc.RpcError as error:
-            return error.code().name
+            return str(error.code().name)
         return _SERVED
 
 

@@ -128,6 +128,8 @@ scale: ## a million tasks queued, delayed and given up: memory, figures, what on
 	@$(VENV)/python -m tests.scale.model
 	@$(VENV)/python -m tests.scale.memory
 	@$(VENV)/python -m tests.scale.usage
+	@$(VENV)/python -m tests.scale.webhooks
+	@$(VENV)/python -m tests.scale.effective
 	@AVION_DELETION_RUNS=10000 $(VENV)/python -m pytest -q --timeout=3600 tests/integration/items/deletion -k no_order
 	@AVION_BLOCK_RUNS=10000 $(VENV)/python -m pytest -q --timeout=3600 tests/integration/items/moderation -k no_order
 

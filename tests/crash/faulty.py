@@ -27,6 +27,7 @@ from typing import Any
 
 _ID = re.compile(
     r"\b[0-7][0-9A-HJKMNP-TV-Z]{25}\b|\b[0-9a-f]{64}\b|\d{4}/\d\d/\d\d|(?<=}:)\d+|(?<=/examined-)[0-9a-f]+"
+    r"|(?<={)\w\w(?=})|[0-9a-f]{12}(?=\.crash\.example)"
 )
 _PR_SET_PDEATHSIG = 1
 KILLED = 9

@@ -23,6 +23,7 @@ _BACKGROUND = (
     "redis:XAUTOCLAIM", "redis:remove_idle_consumers", "redis:loss", "redis:CLIENT", "redis:SUBSCRIBE", "redis:XGROUP",
     "s3:HeadBucket",
 )  # fmt: skip
+_JANITOR = ":janitor"  # the lock of a queue's janitor, which repeats as well
 # Calls that only read, whatever is done: points of the first kind alone.
 _LOOKING = ("redis:INFO", "redis:XINFO", "redis:CONFIG", "redis:stats")
 _FORGOTTEN_S = 150.0  # a dead consumer is removed after ten leases; this machine may be busy
@@ -64,7 +65,7 @@ KINDS = (
     Kind("unblocked host", other_work.put_unblocked_host, ("grpc",)),
     Kind("revocation", other_work.put_revocation, ("grpc",), beside=("http",)),
     Kind("first token", other_work.put_first_token, ("grpc",), beside=("http",)),
-    Kind("webhook", other_work.put_event, ("webhooks",)),
+    Kind("webhook", other_work.put_event, ("webhooks",), after_death=other_work.free_reader),
     Kind("purge of a CDN", other_work.put_purge, ("delete",), settings=other_work.CDN),
     Kind("block", Lane.put_block, ("grpc",), beside=("http",), undo=Lane.unblock, settings=_LONGER),
 )
@@ -126,7 +127,7 @@ def most_of(name: str, *, looking: bool = False) -> int:
         return _MAX_FILE_CALLS
     if name.startswith("s3:ListObjectsV2"):
         return _MAX_LISTINGS
-    return 1 if name.startswith(_BACKGROUND) else 1000
+    return 1 if name.startswith(_BACKGROUND) or name.endswith(_JANITOR) else 1000
 
 
 def _start(lane: Lane, kind: Kind, fault: dict[str, object] | None = None) -> Process:

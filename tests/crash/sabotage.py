@@ -95,6 +95,33 @@ def no_evidence() -> None:
     Evidence.keep = keep  # type: ignore[method-assign, assignment]
 
 
+def no_revocation() -> None:
+    """Record a revocation in the bucket alone, where no origin looks."""
+    from avion_media.items.private.revocations import Revocations
+
+    async def keep(_self: Any, _revocations: Any) -> None:
+        """Publish nothing."""
+
+    Revocations.publish = keep  # type: ignore[method-assign, assignment]
+
+
+def no_block_of_hosts() -> None:
+    """Acknowledge the block of a host, and fetch from it."""
+    from avion_media.items.moderation.hosts import BlockedHosts
+
+    BlockedHosts.is_blocked = lambda _self, _host: False  # type: ignore[method-assign, assignment]
+
+
+def no_webhook() -> None:
+    """Read an event, and queue no task for it."""
+    from avion_media.workers.webhooks import Webhooks
+
+    async def drop(_self: Any, _queue: Any, _event: Any, _published_at: float) -> None:
+        """Queue nothing."""
+
+    Webhooks.queue = drop  # type: ignore[method-assign, assignment]
+
+
 SABOTAGES: dict[str, Callable[[], None]] = {
     "no fence": no_fence,
     "early acknowledgement": early_acknowledgement,
@@ -102,4 +129,7 @@ SABOTAGES: dict[str, Callable[[], None]] = {
     "consumer removed with its tasks": consumer_removed_with_its_tasks,
     "no tombstone": no_tombstone,
     "no evidence": no_evidence,
+    "no revocation": no_revocation,
+    "no block of hosts": no_block_of_hosts,
+    "no webhook": no_webhook,
 }

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.crash.lane import Lane, open_lane
+from tests.crash import other_work
+from tests.crash.lane import Lane, Put, open_lane
 from tests.service.harness import eventually
 from tests.services import S3Address
 
@@ -94,6 +95,27 @@ def test_a_block_without_evidence_is_seen(lane: Lane) -> None:
     lane.start(("grpc", "http"), sabotage="no evidence")
     assert lane.wait(media_id)
     assert any("evidence" in each for each in lane.checker.violations([media_id]))
+
+
+@pytest.mark.parametrize(
+    ("put", "roles", "sabotage", "seen"),
+    [
+        (other_work.put_revocation, ("grpc", "http"), "no revocation", "one of them opens it"),
+        (other_work.put_blocked_host, ("grpc", "delete", "cache"), "no block of hosts", "its files are fetched"),
+        (other_work.put_event, ("webhooks",), "no webhook", "it has not ended"),
+    ],
+)
+def test_other_work_that_is_not_done_is_seen(
+    lane: Lane, put: Put, roles: tuple[str, ...], sabotage: str, seen: str
+) -> None:
+    media_id = put(lane)
+    process = lane.start(roles, sabotage=sabotage)
+    entry = lane.checker.ledger[media_id]
+    if "grpc" in roles:
+        eventually(lambda: entry.acknowledged, "the acknowledgement")
+    lane.wait(media_id, timeout_s=NEVER_S)
+    assert process.alive(), "its sabotage failed"
+    assert any(seen in each for each in lane.checker.violations([media_id]))
 
 
 def red_after(

@@ -486,19 +486,33 @@ def test_4_kinds(client: Client, bucket: S3Bucket, data_directory: Path) -> None
     avatar, header, emoji = (getattr(wire, f"REMOTE_MEDIA_KIND_{name}") for name in ("AVATAR", "HEADER", "EMOJI"))
     body = (data_directory / "jpeg-gray.jpg").read_bytes()
     assert 3 < len(body) < 1 << 20
-    with remote_server({f"/{number}.jpg": body for number in range(3)}, host) as server:
+    small = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(small, "PNG")
+    files = {f"/{number}.jpg": body for number in range(3)} | {"/small.png": small.getvalue()}
+    with remote_server(files, host) as server:
         url = f"{server.url}/0.jpg"
         for kind, asked in ((emoji, 1), (emoji, 1), (avatar, 2)):  # the same limit is not tried twice
             status = client.cache(url, kind)
             assert (status.state, status.reason) == (Status.FAILED, "too_large")
             assert server.asked["/0.jpg"] == asked
-        ids = [client.cache(url, header).media_id]
-        ids += [client.cache(f"{server.url}/1.jpg", 77).media_id, client.cache(f"{server.url}/2.jpg").media_id]
+        ids = {"header": [client.cache(url, header).media_id]}
+        ids["attachment"] = [
+            client.cache(f"{server.url}/1.jpg", 77).media_id,
+            client.cache(f"{server.url}/2.jpg").media_id,
+        ]
+        ids["avatar"] = [client.cache(f"{server.url}/small.png", avatar).media_id]
         assert client.cache(url, emoji).state == Status.READY
         assert server.asked["/0.jpg"] == 3
-    assert client.usage(host=host) == (3, sum(held_bytes(bucket, each) for each in ids))
-    keys = [key for each in ids for key in keys_of(bucket, each) if key.startswith(f"host/{host}/")]
-    assert [key.rpartition(".")[2] for key in keys] == ["header", "attachment", "attachment"]
+    by_kind = {kind: (len(each), sum(held_bytes(bucket, one) for one in each)) for kind, each in ids.items()}
+    shown = json.loads(client.world.service.run_cli("hosts", "usage", host, "--json").stdout)
+    assert {each["kind"]: (each["count"], each["bytes"]) for each in shown} == by_kind
+    counts, sizes = zip(*by_kind.values(), strict=True)
+    assert client.usage(host=host) == (sum(counts), sum(sizes))
+    listed = bucket.client.list_objects_v2(Bucket=bucket.bucket, Prefix=f"host/{host}/")["Contents"]
+    assert sorted(each["Key"].rpartition(".")[2] for each in listed) == sorted(
+        kind for kind, each in ids.items() for _ in each
+    )
+    assert re.search(r'avion_remote_fetches_total\{.*kind="avatar"', client.world.service.metrics())
 
 
 def test_5_webhooks_and_events(client: Client, redis_client: Any) -> None:

@@ -20,7 +20,6 @@ from typing import TypeVar
 import httpx
 import trio
 from pydantic import SecretStr
-from rich.progress import Progress, TaskID
 
 from avion_media.cli.problems import CommandFailed, UsageError
 from avion_media.common.concurrency import in_turn
@@ -47,35 +46,8 @@ _PUT_S = 60.0
 _TLS_HINT = f" (if it uses TLS, see {PREFIX}CLIENT__TLS_CA)"  # a server with TLS ignores plain text, or hangs up
 
 T = TypeVar("T")
-
-
-class Bars:
-    """Shows the progress of an upload: a bar for the file, or one for each part that is being sent.
-
-    ``part`` is 0 for a file that is sent as a whole.
-    """
-
-    def __init__(self, progress: Progress, name: str) -> None:
-        self._progress = progress
-        self._name = name
-        self._bars: dict[int, TaskID] = {}
-
-    def began(self, part: int, size: int) -> None:
-        """The transfer of the file, or of a part of it, starts. It can start again after a failure."""
-        if part in self._bars:
-            self._progress.reset(self._bars[part])
-        else:
-            name = f"{self._name}, part {part}" if part else self._name
-            self._bars[part] = self._progress.add_task(name, total=size)
-
-    def sent(self, part: int, count: int) -> None:
-        """``count`` more bytes of it were sent."""
-        self._progress.advance(self._bars[part], count)
-
-    def ended(self, part: int) -> None:
-        """It is stored."""
-        if part:  # a large file has hundreds of parts
-            self._progress.remove_task(self._bars.pop(part))
+Sent = Callable[[int], object]
+"""Called with the number of bytes that were sent. Those of a part that the store did not take count again."""
 
 
 class CallFailed(CommandFailed):
@@ -222,7 +194,7 @@ class Client:
                 problem += f" (see {PREFIX}CLIENT__TOKEN)"
             raise CallFailed(code, problem) from None
 
-    async def upload(self, path: Path, bars: Bars, *, owner: str = "", resume: bool = False) -> wire.MediaStatus:
+    async def upload(self, path: Path, sent: Sent, *, owner: str = "", resume: bool = False) -> wire.MediaStatus:
         """Request, PUT, complete, and wait for the end. Large files go in parts, where the service allows that.
 
         ``resume`` goes on with an upload of the same file that was interrupted.
@@ -241,12 +213,12 @@ class Client:
             multipart=await self._goes_in_parts(size),
         )
         if request.multipart:
-            media_id = await self._upload_in_parts(path, request, bars, resume=resume)
+            media_id = await self._upload_in_parts(path, request, sent, resume=resume)
             return await self.wait(media_id)
         granted = await self._call(self._stub.RequestMediaUpload(request, **self._options))
         whole = wire.UploadPart(size=size, url=granted.upload_url, headers=granted.upload_headers)
         try:
-            response = await self._put(path, whole, bars)
+            response = await self._put(path, whole, sent)
         except httpx.HTTPError as error:
             raise CommandFailed(
                 f"{path}: the object store did not accept the file: {error or type(error).__name__}"
@@ -271,7 +243,7 @@ class Client:
             return wire.Capabilities()  # not allowed to this caller: use one PUT
 
     async def _upload_in_parts(
-        self, path: Path, request: wire.RequestMediaUploadRequest, bars: Bars, *, resume: bool
+        self, path: Path, request: wire.RequestMediaUploadRequest, sent: Sent, *, resume: bool
     ) -> str:
         """Send all parts that the store does not have, and complete the upload. Return the media id."""
         begun = self._memory.load(path) if resume else None
@@ -281,7 +253,7 @@ class Client:
             granted = await self._call(self._stub.RequestMediaUpload(request, **self._options))
             begun = Begun(granted.media_id, granted.upload_id)
             self._memory.remember(path, begun)
-        await self._send_parts(path, begun, bars)
+        await self._send_parts(path, begun, sent)
         try:
             await self.complete(begun.media_id, begun.upload_id)
         except CallFailed as failed:
@@ -296,14 +268,14 @@ class Client:
         status = await self.known_status(begun.media_id)
         return status is None or status.state == wire.MediaStatus.DELETED
 
-    async def _send_parts(self, path: Path, begun: Begun, bars: Bars) -> None:
+    async def _send_parts(self, path: Path, begun: Begun, sent: Sent) -> None:
         for round_ in range(_ROUNDS):
             missing = await self._missing(begun)
             if not missing:
                 return
             if round_:
                 await trio.sleep(_FIRST_PAUSE_S * 2 ** (round_ - 1))
-            await in_turn([partial(self._send_part, path, part, bars) for part in missing], _PARTS_AT_ONCE)
+            await in_turn([partial(self._send_part, path, part, sent) for part in missing], _PARTS_AT_ONCE)
         if await self._missing(begun):
             raise CommandFailed(
                 f"{path}: not all parts could be stored; go on later with `avion-media upload --resume`"
@@ -320,25 +292,19 @@ class Client:
             return []
         return [part for part in signed.parts if not part.stored]
 
-    async def _send_part(self, path: Path, part: wire.UploadPart, bars: Bars) -> None:
+    async def _send_part(self, path: Path, part: wire.UploadPart, sent: Sent) -> None:
         """Send one part. If that fails, the next round sends it again."""
         with suppress(httpx.HTTPError):
-            await self._put(path, part, bars)
+            await self._put(path, part, sent)
 
-    async def _put(self, path: Path, part: wire.UploadPart, bars: Bars) -> httpx.Response:
+    async def _put(self, path: Path, part: wire.UploadPart, sent: Sent) -> httpx.Response:
         """Send a part of a file to its URL, or the whole file as part 0. Return the store's response."""
-        bars.began(part.number, part.size)
-        body = _bytes_of(path, part.offset, part.size, lambda count: bars.sent(part.number, count))
+        body = _bytes_of(path, part.offset, part.size, sent)
         headers = {**part.headers, "Content-Length": str(part.size)}
         try:
-            response = await self._http.put(part.url, content=body, headers=headers, timeout=_PUT_S)
-        except httpx.HTTPError:
-            raise
-        except OSError as error:
+            return await self._http.put(part.url, content=body, headers=headers, timeout=_PUT_S)
+        except OSError as error:  # of the file: those of the connection are `httpx.HTTPError`
             raise CommandFailed(f"{path}: {error.strerror}") from None
-        if response.status_code == 200:
-            bars.ended(part.number)
-        return response
 
     async def complete(self, media_id: str, upload_id: str = "") -> None:
         """Report that all bytes of an upload are in the store."""
@@ -383,7 +349,7 @@ class Client:
         return await self._call(self._stub.CacheRemoteMedia(request, **self._options))
 
 
-async def _bytes_of(path: Path, offset: int, size: int, sent: Callable[[int], None]) -> AsyncIterator[bytes]:
+async def _bytes_of(path: Path, offset: int, size: int, sent: Sent) -> AsyncIterator[bytes]:
     async with await trio.open_file(path, "rb") as file:
         await file.seek(offset)
         while size > 0 and (chunk := await file.read(min(_CHUNK_BYTES, size))):

@@ -184,7 +184,9 @@ async def _show(
     out = console()
     out.print(f"\n[bold]avion-media is ready[/bold]   origin http://{addresses['http']}   gRPC {addresses['grpc']}")
     out.print(f"  store {config.s3.endpoint_url}   Redis {config.redis.url}")
-    out.print("  The store checks no signatures, and both forget everything in the end: use them only to try things out.\n")
+    out.print(
+        "  The store checks no signatures, and both forget everything in the end: use them only to try things out.\n"
+    )
     if demo is not None:
         try:
             async with open_client(config) as client:
@@ -195,7 +197,9 @@ async def _show(
         runtime.stop_requested.set()
     else:
         # Redis and the store are always on free ports: without this, `queues` in another terminal would look elsewhere.
-        out.print("Ctrl-C stops everything. In another terminal, paste the line `export …` before you run other commands.")
+        out.print(
+            "Ctrl-C stops everything. In another terminal, paste the line `export …` before you run other commands."
+        )
         out.print(f"Console: http://{addresses['admin']}/console", highlight=False, soft_wrap=True)
         out.print(exports(config), highlight=False, soft_wrap=True)
 

@@ -236,6 +236,11 @@ def _traces_lost(world: World) -> Play:
     return Play(environment={"OTEL_EXPORTER_OTLP_ENDPOINT": world.outside.url})
 
 
+def _origin_errors(world: World) -> Play:
+    world.service.get("/media/nothing")
+    return Play()
+
+
 def _redis_unavailable(_world: World) -> Play:
     return Play({"(?<=maxmemory )…": "1gb"})
 
@@ -252,6 +257,7 @@ PREPARED: dict[str, Callable[[World], Play]] = {
     "how-to/second-region.md": _second_region,
     "how-to/upload-in-parts.md": _upload_in_parts,
     "runbooks/events-missed.md": _events_missed,
+    "runbooks/origin-errors.md": _origin_errors,
     "runbooks/purges-fail.md": _purges_fail,
     "runbooks/redis-unavailable.md": _redis_unavailable,
     "runbooks/review-waits.md": _review,

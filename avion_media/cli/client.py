@@ -45,7 +45,7 @@ _PARTS_AT_ONCE = 4
 _ROUNDS = 5  # in which parts that failed are signed and sent once more
 _FIRST_PAUSE_S = 1.0
 _PUT_S = 60.0
-_PATIENCE_S = 5.0
+_STALL_S = 5.0
 _REMEMBERED_S = 30 * 86400.0
 _TLS_HINT = f" (if it uses TLS, see {PREFIX}CLIENT__TLS_CA)"  # a server with TLS ignores plain text, or hangs up
 
@@ -54,7 +54,7 @@ Sent = Callable[[int], object]
 """Called with the number of bytes that were sent. Those of a part that the store did not take count again."""
 
 
-class Patience:
+class StallNotice:
     """Counts what is sent of a file, and prints what the upload waits for, once nothing moves for a while."""
 
     def __init__(self, name: str, sent: Sent) -> None:
@@ -81,8 +81,8 @@ class Patience:
 
         async def watch() -> None:
             with watching:
-                while (idle := trio.current_time() - self._moved_at) < _PATIENCE_S:  # noqa: ASYNC110 - each byte moves it
-                    await trio.sleep(_PATIENCE_S - idle)
+                while (idle := trio.current_time() - self._moved_at) < _STALL_S:  # noqa: ASYNC110 - each byte moves it
+                    await trio.sleep(_STALL_S - idle)
                 if what not in self._printed:  # other parts might wait for the same
                     self._printed.add(what)
                     click.echo(f"{self._name}: waiting for {what}", err=True)
@@ -239,7 +239,7 @@ class Client:
 
         ``resume`` goes on with an upload of the same file that was interrupted. If all of it was sent, it only waits.
         """
-        patience = Patience(path.name, sent)
+        stalls = StallNotice(path.name, sent)
         try:
             size = (await trio.Path(path).stat()).st_size
             content_type = await declared_type(path, size)
@@ -250,7 +250,7 @@ class Client:
             begun = None
         if begun is not None and not begun.upload_id:
             click.echo(f"{path}: this file was uploaded before, as {begun.media_id}; it is not sent again", err=True)
-            return await self._wait(begun.media_id, patience)
+            return await self._wait(begun.media_id, stalls)
         filename = os.fsencode(path.name).decode(errors="replace")  # a file's name might not be UTF-8
         request = wire.RequestMediaUploadRequest(
             filename=filename,
@@ -260,11 +260,11 @@ class Client:
             multipart=await self._goes_in_parts(size),
         )
         if request.multipart:
-            return await self._upload_in_parts(path, request, patience, begun)
+            return await self._upload_in_parts(path, request, stalls, begun)
         granted = await self._call(self._stub.RequestMediaUpload(request, **self._options))
         whole = wire.UploadPart(size=size, url=granted.upload_url, headers=granted.upload_headers)
         try:
-            response = await self._put(path, whole, patience)
+            response = await self._put(path, whole, stalls)
         except httpx.TimeoutException:
             raise CommandFailed(f"{path}: {_store_of(whole)} did not respond within {_PUT_S:g} s") from None
         except httpx.HTTPError as error:
@@ -273,10 +273,10 @@ class Client:
             raise CommandFailed(f"{path}: the object store answered {response.status_code}: {response.text[:200]}")
         await self.complete(granted.media_id)
         self._memory.remember(path, Begun(granted.media_id, ""))
-        return await self._wait(granted.media_id, patience)
+        return await self._wait(granted.media_id, stalls)
 
-    async def _wait(self, media_id: str, patience: Patience) -> wire.MediaStatus:
-        return await patience.wait(f"the service at {self._address} to process it", partial(self.wait, media_id))
+    async def _wait(self, media_id: str, stalls: StallNotice) -> wire.MediaStatus:
+        return await stalls.wait(f"the service at {self._address} to process it", partial(self.wait, media_id))
 
     async def _goes_in_parts(self, size: int) -> bool:
         if size < MIN_PART_BYTES:
@@ -293,31 +293,31 @@ class Client:
             return wire.Capabilities()  # not allowed to this caller: use one PUT
 
     async def _upload_in_parts(
-        self, path: Path, request: wire.RequestMediaUploadRequest, patience: Patience, begun: Begun | None
+        self, path: Path, request: wire.RequestMediaUploadRequest, stalls: StallNotice, begun: Begun | None
     ) -> wire.MediaStatus:
         """Send all parts that the store does not have, complete the upload, and wait for its end."""
         if begun is None:
             granted = await self._call(self._stub.RequestMediaUpload(request, **self._options))
             begun = Begun(granted.media_id, granted.upload_id)
             self._memory.remember(path, begun)
-        await self._send_parts(path, begun, patience)
+        await self._send_parts(path, begun, stalls)
         await self.complete(begun.media_id, begun.upload_id)
         self._memory.remember(path, Begun(begun.media_id, ""))
-        return await self._wait(begun.media_id, patience)
+        return await self._wait(begun.media_id, stalls)
 
     async def _is_over(self, begun: Begun) -> bool:
         """Return whether an upload has to begin again, because it expired, failed, or was aborted or deleted."""
         status = await self.known_status(begun.media_id)
         return status is None or status.state in (wire.MediaStatus.DELETED, wire.MediaStatus.FAILED)
 
-    async def _send_parts(self, path: Path, begun: Begun, patience: Patience) -> None:
+    async def _send_parts(self, path: Path, begun: Begun, stalls: StallNotice) -> None:
         for round_ in range(_ROUNDS):
             missing = await self._missing(begun)
             if not missing:
                 return
             if round_:
                 await trio.sleep(_FIRST_PAUSE_S * 2 ** (round_ - 1))
-            await in_turn([partial(self._send_part, path, part, patience) for part in missing], _PARTS_AT_ONCE)
+            await in_turn([partial(self._send_part, path, part, stalls) for part in missing], _PARTS_AT_ONCE)
         if await self._missing(begun):
             raise CommandFailed(
                 f"{path}: not all parts could be stored; go on later with `avion-media upload --resume`"
@@ -334,18 +334,18 @@ class Client:
             return []
         return [part for part in signed.parts if not part.stored]
 
-    async def _send_part(self, path: Path, part: wire.UploadPart, patience: Patience) -> None:
+    async def _send_part(self, path: Path, part: wire.UploadPart, stalls: StallNotice) -> None:
         """Send one part. If that fails, the next round sends it again."""
         with suppress(httpx.HTTPError):
-            await self._put(path, part, patience)
+            await self._put(path, part, stalls)
 
-    async def _put(self, path: Path, part: wire.UploadPart, patience: Patience) -> httpx.Response:
+    async def _put(self, path: Path, part: wire.UploadPart, stalls: StallNotice) -> httpx.Response:
         """Send a part of a file to its URL, or the whole file as part 0. Return the store's response."""
-        body = _bytes_of(path, part.offset, part.size, patience.sent)
+        body = _bytes_of(path, part.offset, part.size, stalls.sent)
         headers = {**part.headers, "Content-Length": str(part.size)}
         try:
             put = partial(self._http.put, part.url, content=body, headers=headers, timeout=_PUT_S)
-            return await patience.wait(_store_of(part), put)
+            return await stalls.wait(_store_of(part), put)
         except OSError as error:  # of the file: those of the connection are `httpx.HTTPError`
             raise CommandFailed(f"{path}: {error.strerror}") from None
 

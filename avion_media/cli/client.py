@@ -10,6 +10,7 @@ import json
 import mimetypes
 import os
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -17,13 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import click
 import httpx
 import trio
 from pydantic import SecretStr
-from rich.progress import Progress, TaskID
 
 from avion_media.cli.problems import CommandFailed, UsageError
-from avion_media.common.concurrency import Backoff, in_turn
+from avion_media.common.concurrency import Backoff, in_turn, run_all
 from avion_media.common.credentials import read_tokens
 from avion_media.common.errors import Reason
 from avion_media.common.formats import by_filename
@@ -45,38 +46,51 @@ _ROUNDS = 5  # in which parts that failed are signed and sent once more
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
 _PUT_S = 60.0
+_STALL_S = 5.0
+_REMEMBERED_S = 30 * 86400.0
 _TLS_HINT = f" (if it uses TLS, see {PREFIX}CLIENT__TLS_CA)"  # a server with TLS ignores plain text, or hangs up
 
 T = TypeVar("T")
+Sent = Callable[[int], object]
+"""Called with the number of bytes that were sent. Those of a part that the store did not take count again."""
 
 
-class Bars:
-    """Shows the progress of an upload: a bar for the file, or one for each part that is being sent.
+class StallNotice:
+    """Counts what is sent of a file, and prints what the upload waits for, once nothing moves for a while."""
 
-    ``part`` is 0 for a file that is sent as a whole.
-    """
-
-    def __init__(self, progress: Progress, name: str) -> None:
-        self._progress = progress
+    def __init__(self, name: str, sent: Sent) -> None:
         self._name = name
-        self._bars: dict[int, TaskID] = {}
+        self._sent = sent
+        self._moved_at = trio.current_time()
+        self._printed: set[str] = set()
 
-    def began(self, part: int, size: int) -> None:
-        """The transfer of the file, or of a part of it, starts. It can start again after a failure."""
-        if part in self._bars:
-            self._progress.reset(self._bars[part])
-        else:
-            name = f"{self._name}, part {part}" if part else self._name
-            self._bars[part] = self._progress.add_task(name, total=size)
+    def sent(self, count: int) -> None:
+        """``count`` more bytes were sent."""
+        self._moved_at = trio.current_time()
+        self._sent(count)
 
-    def sent(self, part: int, count: int) -> None:
-        """``count`` more bytes of it were sent."""
-        self._progress.advance(self._bars[part], count)
+    async def wait(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of a call that waits for ``what``."""
+        results: list[T] = []
+        watching = trio.CancelScope()
 
-    def ended(self, part: int) -> None:
-        """It is stored."""
-        if part:  # a large file has hundreds of parts
-            self._progress.remove_task(self._bars.pop(part))
+        async def run() -> None:
+            try:
+                results.append(await call())
+            finally:
+                watching.cancel()
+
+        async def watch() -> None:
+            with watching:
+                while (idle := trio.current_time() - self._moved_at) < _STALL_S:  # noqa: ASYNC110 - each byte moves it
+                    await trio.sleep(_STALL_S - idle)
+                if what not in self._printed:  # other parts might wait for the same
+                    self._printed.add(what)
+                    click.echo(f"{self._name}: waiting for {what}", err=True)
+
+        self._moved_at = trio.current_time()
+        await run_all([run, watch])
+        return results[0]
 
 
 class CallFailed(CommandFailed):
@@ -96,14 +110,14 @@ def reachable(bind: Bind) -> Bind:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """An upload that was begun: what the service returned for it."""
+    """An upload that was begun: what the service returned for it. Without an upload id, all of it was sent."""
 
     media_id: str
     upload_id: str
 
 
 class Memory:
-    """One small file for each upload in parts, below ``$XDG_STATE_HOME/avion-media/uploads``.
+    """One small file for each upload of the last 30 days, below ``$XDG_STATE_HOME/avion-media/uploads``.
 
     Its name is a hash of the service and of the uploaded file; after a change of that file it is another name. The
     content needs no protection: the service accepts an upload id only from its own callers.
@@ -123,15 +137,13 @@ class Memory:
             return None
 
     def remember(self, path: Path, begun: Begun) -> None:
-        """Record that an upload was begun. If that fails, the upload goes on, but cannot be resumed."""
+        """Record that an upload was begun or sent. If that fails, the upload goes on, but cannot be resumed."""
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for each in self._folder.iterdir():
+                if each.stat().st_mtime < time.time() - _REMEMBERED_S:
+                    each.unlink(missing_ok=True)
             self._file_of(path).write_text(json.dumps({"media_id": begun.media_id, "upload_id": begun.upload_id}))
-
-    def forget(self, path: Path) -> None:
-        """Record that an upload is over."""
-        with suppress(OSError):
-            self._file_of(path).unlink(missing_ok=True)
 
     def _file_of(self, path: Path) -> Path:
         about = path.stat()
@@ -223,16 +235,23 @@ class Client:
                 problem += f" (see {PREFIX}CLIENT__TOKEN)"
             raise CallFailed(code, problem) from None
 
-    async def upload(self, path: Path, bars: Bars, *, owner: str = "", resume: bool = False) -> wire.MediaStatus:
+    async def upload(self, path: Path, sent: Sent, *, owner: str = "", resume: bool = False) -> wire.MediaStatus:
         """Request, PUT, complete, and wait for the end. Large files go in parts, where the service allows that.
 
-        ``resume`` goes on with an upload of the same file that was interrupted.
+        ``resume`` goes on with an upload of the same file that was interrupted. If all of it was sent, it only waits.
         """
+        stalls = StallNotice(path.name, sent)
         try:
             size = (await trio.Path(path).stat()).st_size
             content_type = await declared_type(path, size)
         except OSError as error:
             raise CommandFailed(f"{path}: {error.strerror}") from None
+        begun = self._memory.load(path) if resume else None
+        if begun is not None and await self._is_over(begun):
+            begun = None
+        if begun is not None and not begun.upload_id:
+            click.echo(f"{path}: this file was uploaded before, as {begun.media_id}; it is not sent again", err=True)
+            return await self._wait(begun.media_id, stalls)
         filename = os.fsencode(path.name).decode(errors="replace")  # a file's name might not be UTF-8
         request = wire.RequestMediaUploadRequest(
             filename=filename,
@@ -242,20 +261,23 @@ class Client:
             multipart=await self._goes_in_parts(size),
         )
         if request.multipart:
-            media_id = await self._upload_in_parts(path, request, bars, resume=resume)
-            return await self.wait(media_id)
+            return await self._upload_in_parts(path, request, stalls, begun)
         granted = await self._call(self._stub.RequestMediaUpload(request, **self._options))
         whole = wire.UploadPart(size=size, url=granted.upload_url, headers=granted.upload_headers)
         try:
-            response = await self._put(path, whole, bars)
+            response = await self._put(path, whole, stalls)
+        except httpx.TimeoutException:
+            raise CommandFailed(f"{path}: {_store_of(whole)} did not respond within {_PUT_S:g} s") from None
         except httpx.HTTPError as error:
-            raise CommandFailed(
-                f"{path}: the object store did not accept the file: {error or type(error).__name__}"
-            ) from None
+            raise CommandFailed(f"{path}: {_store_of(whole)} did not accept the file: {error}") from None
         if response.status_code != 200:
             raise CommandFailed(f"{path}: the object store answered {response.status_code}: {response.text[:200]}")
         await self.complete(granted.media_id)
-        return await self.wait(granted.media_id)
+        self._memory.remember(path, Begun(granted.media_id, ""))
+        return await self._wait(granted.media_id, stalls)
+
+    async def _wait(self, media_id: str, stalls: StallNotice) -> wire.MediaStatus:
+        return await stalls.wait(f"the service at {self._address} to process it", partial(self.wait, media_id))
 
     async def _goes_in_parts(self, size: int) -> bool:
         if size < MIN_PART_BYTES:
@@ -272,32 +294,24 @@ class Client:
             return wire.Capabilities()  # not allowed to this caller: use one PUT
 
     async def _upload_in_parts(
-        self, path: Path, request: wire.RequestMediaUploadRequest, bars: Bars, *, resume: bool
-    ) -> str:
-        """Send all parts that the store does not have, and complete the upload. Return the media id."""
-        begun = self._memory.load(path) if resume else None
-        if begun is not None and await self._is_gone(begun):
-            begun = None
+        self, path: Path, request: wire.RequestMediaUploadRequest, stalls: StallNotice, begun: Begun | None
+    ) -> wire.MediaStatus:
+        """Send all parts that the store does not have, complete the upload, and wait for its end."""
         if begun is None:
             granted = await self._call(self._stub.RequestMediaUpload(request, **self._options))
             begun = Begun(granted.media_id, granted.upload_id)
             self._memory.remember(path, begun)
-        await self._send_parts(path, begun, bars)
-        try:
-            await self.complete(begun.media_id, begun.upload_id)
-        except CallFailed as failed:
-            if failed.code == "FAILED_PRECONDITION":  # it was aborted: there is nothing to resume
-                self._memory.forget(path)
-            raise
-        self._memory.forget(path)
-        return begun.media_id
+        await self._send_parts(path, begun, stalls)
+        await self.complete(begun.media_id, begun.upload_id)
+        self._memory.remember(path, Begun(begun.media_id, ""))
+        return await self._wait(begun.media_id, stalls)
 
-    async def _is_gone(self, begun: Begun) -> bool:
-        """Return whether nothing is left of an upload that was begun, because it expired or was aborted."""
+    async def _is_over(self, begun: Begun) -> bool:
+        """Return whether an upload has to begin again, because it expired, failed, or was aborted or deleted."""
         status = await self.known_status(begun.media_id)
-        return status is None or status.state == wire.MediaStatus.DELETED
+        return status is None or status.state in (wire.MediaStatus.DELETED, wire.MediaStatus.FAILED)
 
-    async def _send_parts(self, path: Path, begun: Begun, bars: Bars) -> None:
+    async def _send_parts(self, path: Path, begun: Begun, stalls: StallNotice) -> None:
         pause = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         for round_ in range(_ROUNDS):
             missing = await self._missing(begun)
@@ -305,7 +319,7 @@ class Client:
                 return
             if round_:
                 await trio.sleep(pause.failed())
-            await in_turn([partial(self._send_part, path, part, bars) for part in missing], _PARTS_AT_ONCE)
+            await in_turn([partial(self._send_part, path, part, stalls) for part in missing], _PARTS_AT_ONCE)
         if await self._missing(begun):
             raise CommandFailed(
                 f"{path}: not all parts could be stored; go on later with `avion-media upload --resume`"
@@ -322,25 +336,20 @@ class Client:
             return []
         return [part for part in signed.parts if not part.stored]
 
-    async def _send_part(self, path: Path, part: wire.UploadPart, bars: Bars) -> None:
+    async def _send_part(self, path: Path, part: wire.UploadPart, stalls: StallNotice) -> None:
         """Send one part. If that fails, the next round sends it again."""
         with suppress(httpx.HTTPError):
-            await self._put(path, part, bars)
+            await self._put(path, part, stalls)
 
-    async def _put(self, path: Path, part: wire.UploadPart, bars: Bars) -> httpx.Response:
+    async def _put(self, path: Path, part: wire.UploadPart, stalls: StallNotice) -> httpx.Response:
         """Send a part of a file to its URL, or the whole file as part 0. Return the store's response."""
-        bars.began(part.number, part.size)
-        body = _bytes_of(path, part.offset, part.size, lambda count: bars.sent(part.number, count))
+        body = _bytes_of(path, part.offset, part.size, stalls.sent)
         headers = {**part.headers, "Content-Length": str(part.size)}
         try:
-            response = await self._http.put(part.url, content=body, headers=headers, timeout=_PUT_S)
-        except httpx.HTTPError:
-            raise
-        except OSError as error:
+            put = partial(self._http.put, part.url, content=body, headers=headers, timeout=_PUT_S)
+            return await stalls.wait(_store_of(part), put)
+        except OSError as error:  # of the file: those of the connection are `httpx.HTTPError`
             raise CommandFailed(f"{path}: {error.strerror}") from None
-        if response.status_code == 200:
-            bars.ended(part.number)
-        return response
 
     async def complete(self, media_id: str, upload_id: str = "") -> None:
         """Report that all bytes of an upload are in the store."""
@@ -385,7 +394,11 @@ class Client:
         return await self._call(self._stub.CacheRemoteMedia(request, **self._options))
 
 
-async def _bytes_of(path: Path, offset: int, size: int, sent: Callable[[int], None]) -> AsyncIterator[bytes]:
+def _store_of(part: wire.UploadPart) -> str:
+    return f"the object store at {httpx.URL(part.url).netloc.decode()}"
+
+
+async def _bytes_of(path: Path, offset: int, size: int, sent: Sent) -> AsyncIterator[bytes]:
     async with await trio.open_file(path, "rb") as file:
         await file.seek(offset)
         while size > 0 and (chunk := await file.read(min(_CHUNK_BYTES, size))):

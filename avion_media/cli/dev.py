@@ -183,9 +183,10 @@ async def _show(
     addresses = {name: "{}:{}".format(*await node.wait_started()) for name, node in tree.ports.items()}
     out = console()
     out.print(f"\n[bold]avion-media is ready[/bold]   origin http://{addresses['http']}   gRPC {addresses['grpc']}")
-    out.print(f"  console http://{addresses['admin']}/console   (there too: /readyz /metrics /tree)")
     out.print(f"  store {config.s3.endpoint_url}   Redis {config.redis.url}")
-    out.print("  The store checks no signatures: it is for development on this machine only.\n")
+    out.print(
+        "  The store checks no signatures, and both forget everything in the end: use them only to try things out.\n"
+    )
     if demo is not None:
         try:
             async with open_client(config) as client:
@@ -196,9 +197,11 @@ async def _show(
         runtime.stop_requested.set()
     else:
         # Redis and the store are always on free ports: without this, `queues` in another terminal would look elsewhere.
-        out.print("For the commands in another terminal:", highlight=False)
-        out.print(f"  {exports(config)}", highlight=False, soft_wrap=True)
-        out.print("Ctrl-C stops everything.")
+        out.print(
+            "Ctrl-C stops everything. In another terminal, paste the line `export …` before you run other commands."
+        )
+        out.print(f"Console: http://{addresses['admin']}/console", highlight=False, soft_wrap=True)
+        out.print(exports(config), highlight=False, soft_wrap=True)
 
 
 async def _demonstrate(client: Client, folder: Path, base_url: str) -> list[str]:

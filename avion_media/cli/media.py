@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from avion_media.cli.client import Bars, Client, open_client, reachable
+from avion_media.cli.client import Client, open_client, reachable
 from avion_media.cli.output import (
     console,
     json_option,
@@ -119,9 +119,10 @@ async def upload_all(
     )
     with Progress(*columns, console=console(), disable=not show, transient=True) as progress:
         for file in files:
-            bars = Bars(progress, sanitize(file.name))
+            bar = progress.add_task(sanitize(file.name), total=file.stat().st_size)
             try:
-                ended.append((file, await client.upload(file, bars, owner=owner, resume=resume)))
+                sent = partial(progress.advance, bar)
+                ended.append((file, await client.upload(file, sent, owner=owner, resume=resume)))
             except CommandFailed as failure:
                 problems.append((file, f"{file}: {failure.lines[0].removeprefix(f'{file}: ')}"))
     return ended, problems

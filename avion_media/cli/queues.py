@@ -43,17 +43,16 @@ def read_seconds(_context: click.Context, _parameter: click.Parameter, value: st
 @json_option
 @click.pass_context
 def queues_command(context: click.Context, as_json: bool) -> None:
-    """Show depth, lag, pending and oldest age of each queue. Pause and resume one, cancel a task."""
+    """Show the waiting tasks of each queue, those in progress, and the age of the oldest. Pause, resume, cancel."""
     if context.invoked_subcommand is not None:
         return
     stats = on_service(_stats)
     print_found(
         {name: asdict(each) for name, each in stats.items()},
-        ["queue", "depth", "lag", "pending", "tenants", "oldest", "delayed", "dead letters", "consumers", ""],
+        ["queue", "waiting", "in progress", "tenants", "oldest", "delayed", "dead letters", "consumers", ""],
         [
             (
                 name,
-                each.depth,
                 each.lag,
                 each.pending,
                 each.tenants,

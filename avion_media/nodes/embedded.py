@@ -38,7 +38,7 @@ def check_programs() -> None:
 
 
 def redis_node(port: int) -> Worker[None]:
-    """A redis-server without persistence on ``port``."""
+    """A redis-server on ``port``, with the settings that the service asks for. Its data end with it."""
     return Worker("redis-server", partial(_run_redis, port), grace_s=_TERM_S, start_timeout_s=15.0)
 
 
@@ -50,7 +50,7 @@ def store_node(port: int) -> Worker[None]:
 async def _run_redis(port: int, child: Child[None]) -> None:
     with tempfile.TemporaryDirectory(prefix="avion-media-redis-") as directory:
         command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", directory]
-        await _run_program(child, [*command, "--save", "", "--appendonly", "no"], port)
+        await _run_program(child, [*command, "--save", "", "--appendonly", "yes"], port)
 
 
 async def _run_store(port: int, child: Child[None]) -> None:

@@ -29,7 +29,7 @@ _AXE: Final[dict[str, dict[str, list[str]]]] = {
     "dark": {"resultTypes": ["violations"], "runOnly": ["color-contrast", "link-in-text-block"]},
 }
 _ANNOUNCED = re.compile(
-    r"console http://(?P<admin>\S+)/console.*Redis (?P<redis>redis://\S+).*export (?P<exports>[^\n]+)", re.DOTALL
+    r"Redis (?P<redis>redis://\S+).*Console: http://(?P<admin>\S+)/console\n *export (?P<exports>[^\n]+)\n", re.DOTALL
 )
 
 
@@ -72,7 +72,7 @@ def development(program: str = "avion_media") -> Iterator[Development]:
             def announced() -> re.Match[str] | None:
                 assert process.poll() is None, log.read_text()
                 text = log.read_text()
-                return _ANNOUNCED.search(text) if "Ctrl-C" in text else None
+                return _ANNOUNCED.search(text)
 
             found = eventually(announced, "dev to announce its console", START_S)
             exported = dict(word.split("=", 1) for word in found["exports"].split())

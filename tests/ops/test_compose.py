@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import re
 import subprocess
@@ -19,6 +20,7 @@ from avion_media.config import Config, load
 from avion_media.process.runtime import Runtime
 from avion_media.service import drain_budget
 from tests.ops.manifests import ROOT, image_settings
+from tests.services.process import require
 
 COMPOSE = ROOT / "ops/compose"
 
@@ -57,6 +59,28 @@ def test_the_validation_finds_a_mistake(compose: dict[str, Any]) -> None:
     wrong = compose | {"services": compose["services"] | {"media": compose["services"]["media"] | {"prots": []}}}
     with pytest.raises(ValueError, match="prots"):
         compose_spec.PyCompose.from_yaml(yaml.safe_dump(wrong))
+
+
+def _front_end(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Docker's own front end, which needs no daemon to read a file."""
+    command = [require("docker-compose", "docker-compose"), "--file", COMPOSE / "compose.yaml", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_the_front_end_resolves_it(prepared: Path, compose: dict[str, Any]) -> None:
+    done = _front_end("--env-file", prepared / ".env", "--profile", "watched", "config", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    resolved = json.loads(done.stdout)
+    assert resolved["services"].keys() == compose["services"].keys()
+    assert resolved["services"]["media"]["environment"] == compose["services"]["media"]["environment"]
+
+
+def test_the_front_end_says_what_to_do_first(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    done = _front_end("--env-file", tmp_path / "empty", "config")
+    assert done.returncode != 0
+    assert "run ops/compose/prepare" in done.stderr
 
 
 def test_the_settings_are_settings_of_the_service(compose: dict[str, Any]) -> None:

@@ -13,8 +13,20 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 
 _MAX_REQUEST_BYTES = 1 << 20
+
+# A program that has the process of `answer_shells` run `avion-media`, in the environment and the folder of its caller.
+SHELL_COMMAND = """\
+#!/usr/bin/python3 -SE
+import json, os, socket, sys
+request = {"arguments": sys.argv[1:], "environment": dict(os.environ), "folder": os.getcwd()}
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as forker:
+    forker.connect(os.path.join(os.path.dirname(__file__), "forker"))
+    socket.send_fds(forker, [json.dumps(request).encode()], [0, 1, 2])
+    sys.exit(int(forker.recv(16)))
+"""
 
 
 class _Source:
@@ -79,11 +91,7 @@ def _close() -> None:
 
 def fork_commands(fileno: int) -> None:
     """The forking process: a command for each request, until the other end of the socket is closed."""
-    from avion_media import cli
-
-    for module in {module for module, _summary in cli._COMMANDS.values()}:
-        importlib.import_module(f"avion_media.cli.{module}")
-    gc.freeze()
+    _import_all()
     requests = socket.socket(fileno=fileno)
     while True:
         message, fds, _flags, _address = socket.recv_fds(requests, _MAX_REQUEST_BYTES, 2)
@@ -97,6 +105,35 @@ def fork_commands(fileno: int) -> None:
             os.close(fd)
         _pid, status = os.waitpid(pid, 0)
         requests.send(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+def answer_shells(fileno: int) -> None:
+    """Be the other end of `SHELL_COMMAND`: run the command of each connection, one after the other."""
+    _import_all()
+    listener = socket.socket(fileno=fileno)
+    while True:
+        connection, _address = listener.accept()
+        with connection:
+            message, fds, _flags, _address = socket.recv_fds(connection, _MAX_REQUEST_BYTES, 3)
+            request = json.loads(message)
+            pid = os.fork()
+            if pid == 0:
+                listener.close()
+                os.chdir(request["folder"])
+                _become(request, fds[1], fds[2])
+            for fd in fds:
+                os.close(fd)
+            _pid, status = os.waitpid(pid, 0)
+            with suppress(BrokenPipeError):  # its caller was killed
+                connection.send(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+def _import_all() -> None:
+    from avion_media import cli
+
+    for module in {module for module, _summary in cli._COMMANDS.values()}:
+        importlib.import_module(f"avion_media.cli.{module}")
+    gc.freeze()
 
 
 def _become(request: dict[str, object], out: int, err: int) -> None:

@@ -54,6 +54,7 @@ class Service:
     http_url: str
     admin_url: str
     log_path: Path
+    token: str = ""
     _channel: grpc.Channel = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,12 +69,13 @@ class Service:
         return self.log_path.read_text(errors="replace")
 
     def call(self, method: str, request: Any, answer: Any, timeout_s: float = 20.0) -> Any:
-        """One unary call by grpcio."""
+        """One unary call by grpcio, with the token if there is one."""
+        metadata = [("authorization", f"Bearer {self.token}")] if self.token else None
         return self._channel.unary_unary(
             f"/avion.MediaService/{method}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
-        )(request, timeout=timeout_s)
+        )(request, timeout=timeout_s, metadata=metadata)
 
     def request_upload(
         self, filename: str, content_type: str, size: int, sha256: bytes = b"", *, owner: str = ""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import string
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +24,7 @@ from avion_media.cli.client import Begun, Memory
 from avion_media.common.errors import Reason
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
-from tests.service.harness import Service, running
+from tests.service.harness import Service, eventually, running
 from tests.service.published import encode_id, key_of, violations
 from tests.services.process import free_port
 
@@ -309,9 +312,33 @@ def test_the_command_goes_on_with_an_upload_that_was_interrupted(
     (ended,) = json.loads(resumed.stdout)
     assert (ended["media_id"], ended["state"], ended["size"]) == (granted.media_id, "READY", len(video))
     assert unfinished(bucket) == []
-    assert Memory(service.grpc_address).load(file) is None
-    again = json.loads(service.run_cli("upload", "--resume", "--json", str(file)).stdout)
-    assert again[0]["media_id"] != granted.media_id  # that one is over
+    again = service.run_cli("upload", "--resume", "--json", str(file))
+    assert json.loads(again.stdout) == [ended]
+    assert f"this file was uploaded before, as {granted.media_id}; it is not sent again" in again.stderr
+    anew = json.loads(service.run_cli("upload", "--json", str(file)).stdout)
+    assert anew[0]["media_id"] != granted.media_id
+    assert service.run_cli("delete", anew[0]["media_id"]).returncode == 0
+    eventually(lambda: service.status(anew[0]["media_id"]).state == wire.MediaStatus.DELETED, "the deletion")
+    once_more = json.loads(service.run_cli("upload", "--resume", "--json", str(file)).stdout)
+    assert once_more[0]["media_id"] not in {granted.media_id, anew[0]["media_id"]}
+
+
+def test_the_command_says_what_it_waits_for(service: Service, bucket: S3Bucket, tmp_path: Path) -> None:
+    """Here the store accepts the connection, and reads nothing."""
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(b"\xff\xd8\xff" + bytes(1000))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = f"127.0.0.1:{silent.getsockname()[1]}"
+        ports = {f"AVION_MEDIA_{name}__BIND": f"127.0.0.1:{free_port()}" for name in ("GRPC", "HTTP", "ADMIN")}
+        environment = {**service.environment, **ports, "AVION_MEDIA_S3__PUBLIC_ENDPOINT_URL": f"http://{store}"}
+        with running(environment, roles="grpc") as replica:
+            command = [sys.executable, "-m", "avion_media", "upload", str(file)]
+            with subprocess.Popen(command, env=replica.environment, stderr=subprocess.PIPE, text=True) as upload:
+                assert upload.stderr is not None
+                try:
+                    assert upload.stderr.readline() == f"photo.jpg: waiting for the object store at {store}\n"
+                finally:
+                    upload.kill()
 
 
 def test_the_command_begins_anew_when_nothing_is_left_to_go_on_with(

@@ -65,6 +65,11 @@ class CephNode:
         self._node = node
         self._gateway: Program | None = None
 
+    @property
+    def configuration(self) -> Path:
+        """The file that Ceph's own commands read, for `CEPH_CONF`."""
+        return self._node.conf
+
     def start_gateway(self) -> None:
         """Start it and wait until it listens. What was written before is there again."""
         node = self._node

@@ -266,7 +266,10 @@ def _breaking() -> Iterator[None]:
     try:
         yield
     except (OSError, trio.BrokenResourceError) as error:
-        raise Broken(repr(error.__cause__ or error)) from error
+        cause = error.__cause__ or error
+        if isinstance(cause, BaseExceptionGroup):  # one for each address of the store
+            cause = cause.exceptions[0]
+        raise Broken(str(cause) or repr(cause)) from error
 
 
 async def _next_event(wire: _Wire, http: h11.Connection) -> h11.Event:

@@ -44,7 +44,9 @@ async def _in_bucket(trial: Trial) -> str:
 
     async def read(key: str, record: Record[Any]) -> None:
         try:
-            record.read(await trial.store.read(key, max_bytes=_MAX_BYTES), key)
+            body = await trial.store.read(key, max_bytes=_MAX_BYTES)
+            for each in body.splitlines() if record is JOURNAL else [body]:
+                record.read(each, key)
         except UnreadableRecord as error:
             unreadable[key] = error.why
         except ObjectMissing:

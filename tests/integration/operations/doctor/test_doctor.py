@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 import redis as redis_py
@@ -48,9 +49,12 @@ def broken(results: dict[str, CheckResult]) -> dict[str, CheckStatus]:
     return {check: each.status for check, each in results.items() if each.status is not CheckStatus.OK}
 
 
-async def test_a_store_that_keeps_every_promise(s3: S3Bucket, redis_url: str) -> None:
+async def test_a_store_that_keeps_every_promise(s3: S3Bucket, redis_url: str, data_directory: Path) -> None:
     config = Config(s3=s3.config(), redis=RedisConfig(url=redis_url))
     await prepare(config)
+    journal = "journal/deletions/2026/12/01/01M8QK0XS0SEPQ1YGDEF9TVZ31.json"
+    entry = json.dumps(json.loads((data_directory / "records/journal.json").read_text()))
+    s3.client.put_object(Bucket=s3.bucket, Key=journal, Body=f"{entry}\n{entry}\n".encode())  # as the sweep joins them
 
     results = await examined(config)
 
@@ -58,7 +62,7 @@ async def test_a_store_that_keeps_every_promise(s3: S3Bucket, redis_url: str) ->
         "persistence is on and eviction is off": CheckStatus.WARNING
     }  # the test's Redis has no file
     assert len(results) >= 29
-    assert not s3.client.list_objects_v2(Bucket=s3.bucket).get("Contents")
+    assert [each["Key"] for each in s3.client.list_objects_v2(Bucket=s3.bucket)["Contents"]] == [journal]
 
 
 @pytest.mark.parametrize(

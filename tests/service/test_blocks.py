@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -79,6 +80,13 @@ def state_of(service: Service, media_id: str) -> tuple[int, str]:
     return status.state, status.reason
 
 
+def record(bucket: S3Bucket, media_id: str) -> dict[str, Any]:
+    """The record of its block."""
+    body = bucket.client.get_object(Bucket=bucket.bucket, Key=f"moderation/blocked/{media_id}")["Body"].read()
+    found: dict[str, Any] = json.loads(body)
+    return found
+
+
 def evidence(bucket: S3Bucket, media_id: str) -> dict[str, bytes]:
     listed = bucket.client.list_objects_v2(Bucket=bucket.bucket, Prefix=f"quarantine/{media_id}/").get("Contents", [])
     return {
@@ -126,7 +134,7 @@ def test_a_block_from_the_first_copy_to_its_end(
         assert events_about(redis_client, each) == ["media.ready", "media.blocked"]
     kept = evidence(bucket, media_id)
     assert (kept["original"], kept["thumbnail-small"]) == (served, small)
-    assert json.loads(kept["block.json"])["note"] == "reported"
+    assert record(bucket, media_id)["note"] == "reported"
     for url in in_caches:
         eventually(lambda url=url: fetch(url)[0] == 451, f"the cache to forget {url}")  # type: ignore[misc]
     again_ids = []
@@ -224,7 +232,7 @@ def test_an_altered_copy_is_held_until_a_moderator_decides(
     assert state_of(service, refused) == BLOCKED
     assert statuses_at_origin(service, refused) == {451}
     assert evidence(bucket, refused)["incoming"] == altered(body) + b"1"
-    matched = json.loads(evidence(bucket, refused)["block.json"])["matched"]
+    matched = record(bucket, refused)["matched"]
     assert (matched["list"], matched["media_id"]) == ("own", media_id)
 
 

@@ -131,6 +131,17 @@ def test_a_viewer_cannot_review(desk: Desk) -> None:
     assert "needs the role moderator" in refused.text
 
 
+def test_without_tokens_the_login_says_what_the_proxy_must_send(redis_of_process: str, bucket: S3Bucket) -> None:
+    settings = {"ADMIN__ROLE_HEADER": "Remote-Groups", "HTTP__TRUSTED_PROXIES": "127.0.0.0/8"}
+    environment = service_environment(redis_of_process, bucket.address.endpoint_url, bucket.bucket, **settings)
+    with running(environment, roles="delete") as service:
+        told = httpx.get(f"{service.admin_url}/console", headers={"Remote-User": "ines"}, follow_redirects=True)
+        assert told.status_code == 403
+        assert "one of the roles viewer, moderator, operator" in told.text
+        headers = {"Remote-User": "ines", "Remote-Groups": "viewer"}
+        assert httpx.get(f"{service.admin_url}/console", headers=headers).status_code == 200
+
+
 def test_only_the_trusted_proxy_names_an_operator(desk: Desk) -> None:
     headers = {"Remote-User": "ines", "Remote-Groups": "staff,moderator"}
     for address, status in (("127.0.0.7", 200), ("127.0.0.8", 303)):

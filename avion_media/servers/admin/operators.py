@@ -47,7 +47,7 @@ class OperatorGate:
 
     @property
     def is_open(self) -> bool:
-        """Whether operators need not authenticate."""
+        """Whether every request is an operator's."""
         return self.tokens is None and not self.role_header
 
     def accepts(self, token: str) -> bool:

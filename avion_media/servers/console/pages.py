@@ -448,6 +448,9 @@ class Console:
         wanted = _own_path(request.query_params.get("next", ""))
         if await self._gate.find(request) is not None:
             return RedirectResponse(wanted, 303)
+        if self._gate.tokens is None:
+            text = f"The proxy must send your name, and one of the roles {', '.join(map(str, Role))}."
+            return self._hardened(request, self._error(403, "You have no role here", text))
         return self._hardened(request, HTMLResponse(self._draw_login(request, wanted)))
 
     def _draw_login(self, request: Request, wanted: str, *, is_wrong: bool = False) -> str:

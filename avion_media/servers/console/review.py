@@ -112,11 +112,6 @@ class ReviewPage:
         return self.turn.round.decided + self.turn.left
 
     @property
-    def share(self) -> float:
-        """How much is decided, in per cent."""
-        return round(self.turn.round.decided / self.total * 100, 1) if self.total else 100.0
-
-    @property
     def elapsed_s(self) -> float:
         """Seconds since the start."""
         return now_s() - self.turn.round.began

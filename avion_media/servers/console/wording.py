@@ -86,16 +86,18 @@ def when(moment: float | str, now: float | None = None) -> Markup:
     )
 
 
+def _fixed(moment: float | str, form: str) -> Markup:
+    """A time as an element that stays as it is, with all of it in its title."""
+    unix_s = _unix_s(moment)
+    at = datetime.fromtimestamp(unix_s, UTC)
+    return Markup('<time datetime="{}" title="{}" data-clock>{}</time>').format(
+        at.isoformat(timespec="seconds"), exactly(unix_s), at.strftime(form)
+    )
+
+
 def dated(moment: float | str) -> Markup:
     """A time as a date, followed by the relative time."""
-    unix_s = _unix_s(moment)
-    element = '<span><time datetime="{}" title="{}" data-clock>{:%-d %b, %H:%M}</time> ({})</span>'
-    return Markup(element).format(
-        datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds"),
-        exactly(unix_s),
-        datetime.fromtimestamp(unix_s, UTC),
-        when(unix_s),
-    )
+    return Markup("<span>{} ({})</span>").format(_fixed(moment, "%-d %b, %H:%M"), when(moment))
 
 
 def type_of(content_type: str) -> str:
@@ -104,21 +106,14 @@ def type_of(content_type: str) -> str:
     return content_type if found is None else found.name.upper()
 
 
-def minute(unix_s: float) -> Markup:
-    """A time of day in minutes as an element, with the date in its title."""
-    return Markup('<time datetime="{}" title="{}" data-clock>{:%H:%M}</time>').format(
-        *(datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds"), exactly(unix_s)),
-        datetime.fromtimestamp(unix_s, UTC),
-    )
+def minute(moment: float | str) -> Markup:
+    """A time of day as an element, in minutes."""
+    return _fixed(moment, "%H:%M")
 
 
 def clock(moment: float | str) -> Markup:
-    """A time of day as an element, with the date in its title."""
-    unix_s = _unix_s(moment)
-    at = datetime.fromtimestamp(unix_s, UTC)
-    return Markup('<time datetime="{}" title="{}" data-clock>{:%H:%M:%S}</time>').format(
-        at.isoformat(timespec="seconds"), exactly(unix_s), at
-    )
+    """A time of day as an element, in seconds."""
+    return _fixed(moment, "%H:%M:%S")
 
 
 def day(unix_s: float) -> str:

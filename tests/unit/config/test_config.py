@@ -163,6 +163,14 @@ def test_a_port_that_others_reach_must_say_who_may_use_it(bind: str) -> None:
     assert undecided(GRPC__BIND=bind, GRPC__AUTH="off") == []
     assert undecided(ADMIN__BIND=bind, ADMIN__AUTH="off") == []
     assert undecided(ADMIN__BIND=bind, ADMIN__TOKEN_FILE="/run/token") == []
+    assert undecided(ADMIN__BIND=bind, ADMIN__ROLE_HEADER="Remote-Groups", HTTP__TRUSTED_PROXIES="10.0.0.1") == []
+
+
+def test_a_proxy_that_authenticates_operators_must_be_named() -> None:
+    (problem,) = undecided(ADMIN__ROLE_HEADER="Remote-Groups")
+    assert problem == f"{P}ADMIN__ROLE_HEADER='Remote-Groups': needs HTTP__TRUSTED_PROXIES"
+    with pytest.raises(ConfigError, match="contradicts ADMIN__ROLE_HEADER"):
+        load({f"{P}ADMIN__ROLE_HEADER": "Remote-Groups", f"{P}ADMIN__AUTH": "off"})
 
 
 def test_only_who_opens_a_port_must_say_who_may_use_it() -> None:

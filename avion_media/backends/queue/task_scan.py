@@ -18,7 +18,7 @@ from avion_media.backends.queue.entries import DELAYED, WAITING, QueueEntry, Que
 from avion_media.backends.redis import Argument, Redis, RedisRefused, Reply
 from avion_media.backends.remote import InvalidUrl, parse_remote_url
 from avion_media.common.ids import InvalidId, parse_any_id, remote_id_for
-from avion_media.common.tasks import CACHE_QUEUE, CONSUMER_GROUP
+from avion_media.common.tasks import CACHE_QUEUE, CONSUMER_GROUP, Task
 
 _NAMED_BYTES = 80
 _PAGE = 200  # tasks or dead letters, read in 3 ms: other work in this process does not wait longer than that
@@ -49,13 +49,17 @@ class FoundTask:
     @property
     def subject(self) -> str | None:
         """The id of its media item; None if it has none."""
-        fields = self.entry.task.fields
-        try:
-            if self.queue == CACHE_QUEUE:
-                return str(remote_id_for(str(parse_remote_url(fields.get("remote_url", "")))))
-            return str(parse_any_id(fields.get("media_id", "")))
-        except (InvalidId, InvalidUrl):
-            return None
+        return subject_of(self.queue, self.entry.task)
+
+
+def subject_of(queue: str, task: Task) -> str | None:
+    """Return the id of a task's media item; None if it has none."""
+    try:
+        if queue == CACHE_QUEUE:
+            return str(remote_id_for(str(parse_remote_url(task.fields.get("remote_url", "")))))
+        return str(parse_any_id(task.fields.get("media_id", "")))
+    except (InvalidId, InvalidUrl):
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from avion_media.backends.queue import detail_of, reason_of
 from avion_media.common import keys
@@ -18,6 +18,16 @@ from avion_media.operations.operation import many
 from avion_media.operations.queues import may_be_cancelled
 from avion_media.servers.console.wording import advice, meaning, queue_title
 
+_ENDINGS: Final = {
+    "done": ("good", "done"),
+    "rejected": ("bad", "the file was rejected"),
+    "dead_letter": ("bad", "given up"),
+    "retried": ("warn", "failed, and is retried"),
+    "deferred": ("warn", "put off"),
+    "lease_lost": ("warn", "another worker took it over"),
+}
+"""The tone and the words for the end of an attempt."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -27,6 +37,8 @@ class Step:
     tone: str
     title: str
     text: str = ""
+    steps: Sequence[Mapping[str, Any]] = ()  # of an attempt: name, at_ms, ms
+    duration_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +117,8 @@ def _steps(known: Mapping[str, Any]) -> Iterator[Step]:
     for each in known["objects"]:
         if each["key"].startswith(keys.INCOMING_PREFIX):
             yield Step(each["last_modified"], "", "Uploaded", "The file waits in incoming/.")
+    for attempt in known["attempts"]:
+        yield _of_attempt(attempt)
     for event in known["events"]:
         yield _of_event(event)
     for task in known["tasks"]:
@@ -117,6 +131,14 @@ def _steps(known: Mapping[str, Any]) -> Iterator[Step]:
         )
         if "undeleted_at" in deletion:
             yield Step(deletion["undeleted_at"], "good", "Undeleted")
+
+
+def _of_attempt(attempt: Mapping[str, Any]) -> Step:
+    tone, ending = _ENDINGS.get(attempt["outcome"], ("warn", attempt["outcome"].replace("_", " ")))
+    title = f"Attempt {attempt['number']} of the {queue_title(attempt['queue']).lower()} queue: {ending}"
+    reason = meaning(attempt["reason"]) if attempt.get("reason") else ""
+    text = f"On {attempt['worker']}, {attempt.get('duration_s', 0.0):.2f} s. {reason}".strip()
+    return Step(attempt["at"], tone, title, text, attempt.get("steps", ()), attempt.get("duration_s", 0.0))
 
 
 def _of_event(event: Mapping[str, Any]) -> Step:

@@ -448,7 +448,7 @@ def test_a_photo_and_a_video_are_uploaded_seen_deleted_undeleted_blocked_and_unb
     expect(page.locator(".title .badge")).to_have_text("Ready")
     attempts = page.locator(".timeline li", has_text="Attempt 1 of the processing queue: done")
     reload_until(page, lambda: attempts.count() == 1)
-    expect(attempts.locator(".spans")).to_contain_text("S3.GetObject")
+    expect(attempts.locator(".spans")).to_contain_text("Read from the store")
     page.get_by_role("button", name="Process again").click()
     expect(page.locator(".toasts .flash")).to_contain_text("1 media item is queued: the thumbnails are made again")
     reload_until(page, lambda: attempts.count() == 2)

@@ -27,6 +27,16 @@ _ENDINGS: Final = {
     "lease_lost": ("warn", "another worker took it over"),
 }
 """The tone and the words for the end of an attempt."""
+_STEPS: Final = {
+    "S3.HeadObject": "Look in the store",
+    "S3.GetObject": "Read from the store",
+    "S3.PutObject": "Write to the store",
+    "S3.CopyObject": "Copy in the store",
+    "S3.DeleteObject": "Remove from the store",
+    "S3.DeleteObjects": "Remove from the store",
+    "GET": "Fetch from the server",
+}
+"""The words for a step, by the name of its span. Those in the sandbox begin with ``sandbox``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +47,7 @@ class Step:
     tone: str
     title: str
     text: str = ""
-    steps: Sequence[Mapping[str, Any]] = ()  # of an attempt: name, at_ms, ms
+    steps: Sequence[Mapping[str, Any]] = ()  # of an attempt: name, title, at_ms, ms
     duration_s: float = 0.0
 
 
@@ -138,7 +148,12 @@ def _of_attempt(attempt: Mapping[str, Any]) -> Step:
     title = f"Attempt {attempt['number']} of the {queue_title(attempt['queue']).lower()} queue: {ending}"
     reason = meaning(attempt["reason"]) if attempt.get("reason") else ""
     text = f"On {attempt['worker']}, {attempt.get('duration_s', 0.0):.2f} s. {reason}".strip()
-    return Step(attempt["at"], tone, title, text, attempt.get("steps", ()), attempt.get("duration_s", 0.0))
+    steps = [{**each, "title": _titled(each["name"])} for each in attempt.get("steps", ())]
+    return Step(attempt["at"], tone, title, text, steps, attempt.get("duration_s", 0.0))
+
+
+def _titled(name: str) -> str:
+    return "Decode in the sandbox" if name.startswith("sandbox ") else _STEPS.get(name, name)
 
 
 def _of_event(event: Mapping[str, Any]) -> Step:

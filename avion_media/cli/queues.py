@@ -31,6 +31,15 @@ def queue_name(text: str) -> str:
     return name
 
 
+def _pause(stats: QueueStats) -> str:
+    """Return who paused a queue, why, and until when; empty if it is not paused."""
+    if not stats.paused_since:
+        return ""
+    note = f": {stats.paused_note}" if stats.paused_note else ""
+    until = f", until {format_time(stats.paused_until)}" if stats.paused_until else ""
+    return f"paused by {stats.paused_by}{note}{until}"
+
+
 def read_seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
     """Return the seconds of an option such as ``30m``; None if it is missing."""
     try:
@@ -60,7 +69,7 @@ def queues_command(context: click.Context, as_json: bool) -> None:
                 each.delayed,
                 each.dead_letters,
                 each.consumers,
-                "paused" if each.paused_since else "",
+                _pause(each),
             )
             for name, each in stats.items()
         ],

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from avion_media.backends.queue.attempts import Attempt, attempts_at
 from avion_media.backends.queue.task_scan import FoundTask, TaskLocation, lease_info, visit_tasks_of
 from avion_media.backends.redis import Redis, as_map
 from avion_media.backends.remote import InvalidUrl, breaker_state, parse_remote_url
@@ -147,9 +148,9 @@ async def media_report(items: Items, any_id: AnyId, *, url_ttl_s: float) -> dict
     """Everything about one media item as plain data. Walks through all waiting tasks, and changes nothing but the index
     of dead letters, which it brings up to date.
 
-    ``status``, ``deletion``, ``revocation``, ``moderation``, ``remote``, ``objects``, ``tasks`` and ``events`` are
-    empty or None where nothing is known. ``unreadable`` has the keys of its records that this version cannot read, with
-    the reasons. Raises `Unavailable` when the store or Redis is unavailable.
+    ``status``, ``deletion``, ``revocation``, ``moderation``, ``remote``, ``objects``, ``tasks``, ``events`` and
+    ``attempts`` (the last ones) are empty or None where nothing is known. ``unreadable`` has the keys of its records
+    that this version cannot read, with the reasons. Raises `Unavailable` when the store or Redis is unavailable.
     """
     redis = items.redis
     tasks = await _find_tasks(redis, any_id)
@@ -165,6 +166,7 @@ async def media_report(items: Items, any_id: AnyId, *, url_ttl_s: float) -> dict
         "objects": await _objects(items, any_id),
         "tasks": [await _task(redis, each) for each in tasks],
         "events": await _events(redis, any_id),
+        "attempts": [_attempt(each) for each in await attempts_at(redis, str(any_id))],
     }
     unreadable = {key: why for key, why in UNREADABLE.found.items() if str(any_id) in key}
     return report | {"unreadable": unreadable or None}
@@ -172,8 +174,8 @@ async def media_report(items: Items, any_id: AnyId, *, url_ttl_s: float) -> dict
 
 def is_unknown(known: dict[str, Any]) -> bool:
     """Return whether a report says nothing beyond what is in the id itself."""
-    parts = ("status", "deletion", "revocation", "moderation", "remote", "objects", "tasks", "events", "unreadable")
-    return not any(known[name] for name in parts)
+    parts = ("status", "deletion", "revocation", "moderation", "remote", "objects", "tasks", "events", "attempts")
+    return not any(known[name] for name in (*parts, "unreadable"))
 
 
 def _in_the_id(any_id: AnyId, url_ttl_s: float) -> dict[str, Any]:
@@ -285,6 +287,24 @@ async def _task(redis: Redis, found: FoundTask) -> dict[str, Any]:
                 "renewed_s_ago": round(lease.idle_s, 1),
             }
     return {name: value for name, value in described.items() if value not in ("", 0)}
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    described = {
+        "at": format_time(attempt.began_at),
+        "queue": attempt.queue,
+        "task_id": attempt.task_id,
+        "number": attempt.number,
+        "worker": attempt.worker,
+        "duration_s": attempt.duration_s,
+        "outcome": attempt.outcome,
+        "reason": attempt.reason,
+        "steps": [
+            {"name": name, "at_ms": int(at), "ms": int(took)}
+            for name, at, took in (line.split("\t") for line in attempt.steps.splitlines())
+        ],
+    }
+    return _shown(described)
 
 
 async def _events(redis: Redis, any_id: AnyId) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ class Replica:
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
-REPLICA: Final = JsonRecord("replica", Replica, f"{_KEY} <process>", "each process, every 5 s")
+REPLICA: Final = JsonRecord("replica", Replica, f"{_KEY} <process>", "each process, every 4 s")
 
 
 class Replicas:

@@ -16,6 +16,7 @@ from functools import partial
 import trio
 
 from avion_media.backends.queue import Lease, TaskQueue
+from avion_media.backends.queue.attempts import Attempt
 from avion_media.common.clock import now_s
 from avion_media.common.concurrency import Backoff, run_all
 from avion_media.common.errors import Dependency, LeaseLost, Reason, Rejected, Unavailable
@@ -32,7 +33,7 @@ from avion_media.workers.decision import (
     pauses_consumer,
     refuse,
 )
-from avion_media.workers.observed_attempt import observed_attempt
+from avion_media.workers.observed_attempt import AttemptEnd, observed_attempt
 from supervisors import Child, DynamicSupervisor, Node, NotRunning, Worker
 
 _LOOK_S = 0.5  # how long one read waits until it looks for tasks of workers that stand still
@@ -42,6 +43,7 @@ _RESIGN_S = 0.5
 _TEND_S = 1.0  # how often a janitor looks whether there is something to do
 _JOBS_S = 5.0  # how often it looks for a bulk job while none is running
 _RELEASE_S = 3.0  # bound of the shielded release of a cancelled task
+_RECORD_S = 1.0
 _END_S = 5.0  # the end of a lease is tried again for so long
 _LAST_RENEWALS_S = 0.2  # how often the renewer looks, once it must stop, whether the last task has ended
 _ATTEMPT_S = 900.0  # an attempt that takes longer hangs: every step has a shorter deadline of its own
@@ -281,6 +283,23 @@ class Consumer:
                 # This process has stopped working on it. If its end could not be recorded, this process must be able to
                 # reclaim it, which it does not do while its lease seems active.
                 active.lease.supersede()
+        await self._record_attempt(active.lease, end)
+
+    async def _record_attempt(self, lease: Lease, end: AttemptEnd) -> None:
+        """Add the attempt to those that the page of its media item shows, if Redis takes it soon."""
+        with suppress(Unavailable), trio.move_on_after(_RECORD_S):
+            await self._queue.record_attempt(
+                lease.task,
+                Attempt(
+                    number=lease.attempt,
+                    worker=self._name,
+                    began_at=round(end.began_at, 3),
+                    duration_s=round(end.duration_s, 3),
+                    outcome=end.outcome,
+                    reason=end.reason,
+                    steps=end.steps,
+                ),
+            )
 
     def _is_suspect(self, lease: Lease) -> bool:
         """Return whether one more crash makes the task poison. Then its attempt runs alone: perhaps the task was only

@@ -13,7 +13,7 @@ from avion_media.backends.queue import Lease
 from avion_media.common.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
 from avion_media.common.telemetry import Telemetry, get_logger, instruments
 from avion_media.common.telemetry.attributes import FAILED_OUTCOMES, NONE
-from avion_media.common.telemetry.tracing import trace_of_subject
+from avion_media.common.telemetry.tracing import Steps, trace_of_subject
 
 _DEFECTS = frozenset({"internal"})
 _FINAL = frozenset({"done", "rejected", "dead_letter"})
@@ -25,6 +25,9 @@ class AttemptEnd:
 
     outcome: str = "cancelled"
     reason: str = ""
+    began_at: float = 0.0  # Unix seconds
+    duration_s: float = 0.0
+    steps: str = ""  # as in `Attempt`
 
 
 @contextmanager
@@ -35,7 +38,7 @@ def observed_attempt(telemetry: Telemetry, path: str, queue_name: str, lease: Le
     sweep), an upload continues the trace of its media item. Other tasks (such as its deletion, days later) then have
     their own traces, linked to that of the media item.
     """
-    task, end, began_at = lease.task, AttemptEnd(), time.monotonic()
+    task, end, began_at = lease.task, AttemptEnd(began_at=time.time()), time.monotonic()
     media_id = task.fields.get("media_id", "")
     processing = queue_name == PROCESSING_QUEUE
     # A trace context that is derived from the media item has no real parent span, and no sampling decision.
@@ -57,18 +60,20 @@ def observed_attempt(telemetry: Telemetry, path: str, queue_name: str, lease: Le
     ) as span:
         context = {"path": path, "task_id": task.task_id} | ({"media_id": media_id} if media_id else {})
         structlog.contextvars.bind_contextvars(**context)
+        steps = Steps()
         try:
-            yield end
+            with steps:
+                yield end
         finally:
+            end.duration_s, end.steps = time.monotonic() - began_at, steps.describe()
             span.set(avion__task__outcome=end.outcome, avion__task__reason=end.reason)
             if end.reason in _DEFECTS:
                 span.fail(end.reason)
-            seconds = time.monotonic() - began_at
             where = {"messaging__destination__name": queue_name, "outcome": end.outcome}
             error_type = end.outcome if end.outcome in FAILED_OUTCOMES else NONE
-            telemetry.record(instruments.TASK_DURATION, seconds, error__type=error_type, **where)
+            telemetry.record(instruments.TASK_DURATION, end.duration_s, error__type=error_type, **where)
             telemetry.count(instruments.TASK_OUTCOMES, 1, reason=end.reason, **where)
             if end.outcome in _FINAL:
                 telemetry.record(instruments.TASK_COMPLETION, max(0.0, time.time() - lease.first_seen), **where)
             about = {"attempt": lease.attempt, "outcome": end.outcome, "reason": end.reason}
-            get_logger().info("task.ended", **about, seconds=round(seconds, 3))
+            get_logger().info("task.ended", **about, seconds=round(end.duration_s, 3))

@@ -16,12 +16,13 @@ from typing import Final, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.service.harness import eventually
 from tests.services.process import require
 
 START_S = 90.0
+expect.set_options(timeout=30_000)  # an action is one request, and some take seconds on a busy machine
 WIDTHS: Final = (1366, 768, 360)
 SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 _AXE: Final[dict[str, dict[str, list[str]]]] = {

@@ -22,13 +22,14 @@ from tests.console.conftest import Development, development
 _DEAD: Final = "{media_processing_queue}:dlq"
 _SIZES: Final = (3_000, 100_000)
 _RUNS: Final = 20
-_MAX_BYTES: Final = 60 << 10
-_MAX_S: Final = 0.150
+_MAX_BYTES: Final = 44 << 10
+_MAX_S: Final = 0.090
 _MEDIA_ID: Final = "01M88C0SJ305C5J3D3B0000000"
 _PAGES: Final = (
     "",
     "/queues",
     "/dead-letters",
+    "/dead-letters?each=1",
     "/dead-letters?q=nothing+matches",
     "/dead-letters?reason=poison",
     "/media",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import random
@@ -35,16 +36,21 @@ DIGEST: Final = IMAGES / "console.json"
 _SOURCES: Final = ROOT / "avion_media" / "servers" / "console"
 _LOAD_S: Final = 150.0
 _SIZE: Final = (1366, 900)
-_SHOTS: Final[tuple[tuple[str, str, Literal["light", "dark"]], ...]] = (
-    ("overview", "", "light"),
-    ("overview", "", "dark"),
-    ("dead-letters", "/dead-letters", "light"),
-    ("dead-letters", "/dead-letters", "dark"),
-    ("media-item", "", "light"),
-    ("media-item", "", "dark"),
-    ("moderation", "/moderation", "light"),
-    ("moderation", "/moderation", "dark"),
-)
+_PAGES: Final = {
+    "overview": "",
+    "queues": "/queues",
+    "dead-letters": "/dead-letters",
+    "media": "/media",
+    "media-item": "/media/{item}",
+    "moderation": "/moderation",
+    "review": "/review",
+    "system": "/system",
+    "audit": "/audit",
+    "confirm": "/confirm?action=drop&all=1&reason=internal",
+    "error": "/nothing",
+}
+"""The path of each page. The login does not exist without a token, and `avion-media dev` has none."""
+_SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 _BLOCKED: Final = ROOT / "tests" / "data" / "jpeg-progressive.jpg"
 _ALTERED: Final = ("half the size", "blurred", "gray")
 _ERRORS: Final = (
@@ -77,9 +83,9 @@ def take(dev: Development, item: str) -> None:
         browser = playwright.chromium.launch(
             executable_path=require("chromium", "chromium"), args=["--no-sandbox", "--disable-dev-shm-usage"]
         )
-        for name, path, scheme in _SHOTS:
+        for (name, path), scheme in itertools.product(_PAGES.items(), _SCHEMES):
             page = browser.new_page(viewport={"width": _SIZE[0], "height": _SIZE[1]}, color_scheme=scheme)
-            page.goto(dev.console_url + (f"/media/{item}" if name == "media-item" else path), wait_until="load")
+            page.goto(dev.console_url + path.format(item=item), wait_until="load")
             picture = Image.open(io.BytesIO(page.screenshot()))
             picture.save(IMAGES / f"console-{name}-{scheme}.webp", quality=82, method=6)
             page.close()

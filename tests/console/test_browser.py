@@ -7,7 +7,7 @@ import os
 import re
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ IDS = [f"01M88C0SJ305C5J3D3BYCKGC{number:02d}" for number in range(60)]
 HELD = [f"01M88C0SJ305C5J3D3BYCKGD{number:02d}" for number in range(3)]
 REVIEWED = [f"01M88C0SJ305C5J3D3BYCKGF{number:02d}" for number in range(60)]
 BLOCKED = "01M88C0SJ305C5J3D3BYCKGE00"
-MAX_PAGE_BYTES = 60 * 1024
+MAX_PAGE_BYTES = 44 * 1024
 MANY, RATE = 10_000, 1_500
 RECEIVED = """text => new Promise(found => {
     const events = new EventSource("/console/live?page=dead-letters");
@@ -153,7 +153,8 @@ def add_dead_letter(client: redis.Redis, media_id: str, error: str = "internal: 
         "",
         "/queues",
         "/dead-letters",
-        "/media",
+        "/dead-letters?each=1",
+        "/media?kind=image&owner=ada&since=2026-11-01",
         f"/media/{IDS[0]}",
         f"/media/{HELD[0]}",
         f"/media/{BLOCKED}",
@@ -197,6 +198,8 @@ def test_without_javascript_everything_but_the_upload_works(
         expect(page.locator("h1")).to_have_text(title)
     page.get_by_role("searchbox", name="Search dead letters").fill("colr")
     page.get_by_role("button", name="Filter").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_role("link", name="10 tasks", exact=True).click()
     for key in letters[0:6:3]:
         page.locator(f"input[value='{key}']").check()
     expect(page.locator(".bulk")).to_be_visible()
@@ -213,7 +216,7 @@ def test_without_javascript_everything_but_the_upload_works(
 def test_search_selection_and_confirmation_need_only_the_keyboard(
     page: Page, dev: Development, redis_of_dev: redis.Redis, letters: list[str]
 ) -> None:
-    page.goto(f"{dev.console_url}/dead-letters")
+    page.goto(f"{dev.console_url}/dead-letters?each=1")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
@@ -256,7 +259,7 @@ def tab_to(page: Page, name: str) -> None:
 def test_live_updates_move_nothing_and_wait_for_a_selection_and_a_dialog(
     page: Page, dev: Development, redis_of_dev: redis.Redis, letters: list[str]
 ) -> None:
-    page.goto(f"{dev.console_url}/dead-letters")
+    page.goto(f"{dev.console_url}/dead-letters?each=1")
     pill, count = page.locator(".fresh"), page.locator(".side [href$=dead-letters] .count")
     expect(count).to_have_text("30", timeout=WAIT_MS)
     first_row = page.locator("tbody tr").first
@@ -294,12 +297,78 @@ def test_a_letter_is_replayed_at_once_and_the_other_browser_sees_it(
 ) -> None:
     other = page.context.new_page()
     other.goto(dev.console_url)
-    page.goto(f"{dev.console_url}/dead-letters")
+    page.goto(f"{dev.console_url}/dead-letters?each=1")
     page.locator("tbody tr").first.get_by_role("button", name="Replay").click()
     expect(page.locator(".flash")).to_contain_text("1 dead letter is queued again.")
     page.get_by_role("link", name="Audit log").click()
     expect(page.locator("tbody tr").first).to_contain_text("Replay")
     expect(other.locator(".side [href$=dead-letters] .count")).to_have_text("29", timeout=WAIT_MS)
+
+
+def test_after_an_action_the_page_stays_where_it_was(
+    page: Page, dev: Development, redis_of_dev: redis.Redis, letters: list[str]
+) -> None:
+    page.goto(f"{dev.console_url}/dead-letters?each=1")
+    page.evaluate("document.documentElement.dataset.same = 'yes'")
+    read, rows = page.locator("tbody tr").nth(10), page.locator("tbody tr")
+    key = read.get_attribute("data-key")
+    read.locator("summary").click()
+    replay = rows.nth(12).get_by_role("button", name="Replay")
+    replay.scroll_into_view_if_needed()
+    place = f"document.querySelector('tr[data-key=\"{key}\"]').getBoundingClientRect().top"
+    top = page.evaluate(place)
+    replay.click()
+    expect(page.locator(".toasts .flash")).to_contain_text("1 dead letter is queued again.")
+    expect(rows).to_have_count(25)
+    assert page.evaluate(place) == pytest.approx(top, abs=1)
+    expect(read.locator("details")).to_have_attribute("open", "")
+    assert page.evaluate("document.documentElement.dataset.same") == "yes"  # it was not loaded again
+
+    page.get_by_role("link", name="Older").click()
+    expect(rows).to_have_count(4)
+    address = page.url
+    rows.nth(2).get_by_role("button", name="Drop").click()
+    page.get_by_role("dialog").get_by_role("button", name="Drop").click()
+    expect(page.locator(".toasts .flash")).to_contain_text("1 dead letter is dropped.")
+    expect(rows).to_have_count(3)
+    assert page.url == address
+    assert redis_of_dev.xlen(DEAD) == 28
+
+
+def test_a_folded_row_acts_on_the_same_errors_only(
+    page: Page, dev: Development, redis_of_dev: redis.Redis, letters: list[str]
+) -> None:
+    page.goto(f"{dev.console_url}/dead-letters")
+    rows = page.locator("tbody tr")
+    expect(rows).to_have_count(2)
+    row = rows.filter(has_text="KeyError: 'colr'")
+    expect(row.locator("th")).to_contain_text("Every attempt failed because of a bug in this service")
+    expect(row).to_contain_text("10 tasks")
+    row.get_by_role("link", name="Drop 10 tasks with this error").click()
+    dialog = page.get_by_role("dialog", name="Drop 10 dead letters?")
+    dialog.get_by_label("Type 10 to confirm").fill("10")
+    dialog.get_by_role("button", name="Drop").click()
+    expect(page.locator(".toasts .flash")).to_contain_text("10 dead letters are dropped.")
+    expect(rows).to_have_count(1)
+    assert redis_of_dev.xlen(DEAD) == 20
+
+
+def test_a_chart_shows_the_value_under_the_pointer_and_the_search_is_on_a_phone(page: Page, dev: Development) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto(f"{dev.console_url}/system")
+    expect(page.get_by_role("searchbox", name="Find media")).to_be_visible()
+    chart = page.locator("[data-key=memory] .plot")
+    expect(chart.locator(".upper")).to_contain_text("MiB")
+    expect(page.locator("[data-key=memory] .axis span")).to_have_count(3)
+    for each in page.locator("[data-key=memory] .axis span").all():
+        expect(each).to_be_visible()
+    expect(page.locator(".under")).to_be_hidden()
+    box = chart.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] - 1, box["y"] + 10)
+    expect(page.locator(".under")).to_have_text(re.compile(r"^\d\d:\d\d UTC: [\d.]+ MiB$"))
+    page.mouse.move(1, 1)
+    expect(page.locator(".under")).to_be_hidden()
 
 
 @pytest.fixture
@@ -324,8 +393,13 @@ def test_ten_thousand_are_replayed_at_a_rate_paused_and_resumed_and_the_other_br
     state, done = job.locator(".badge"), job.locator("[data-label=done]")
     page.goto(f"{dev.console_url}/queues")
     page.get_by_role("link", name="Pause media_processing_queue").click()  # nobody shall work on what comes back
+    page.get_by_role("dialog").get_by_label("Note").fill("CDN maintenance")
+    page.get_by_role("dialog").get_by_label("Ends by itself").select_option("After 4 hours")
     page.get_by_role("dialog").get_by_role("button", name="Pause").click()
     expect(page.locator(".flash")).to_contain_text("1 queue is paused")
+    note = page.locator("#media_processing_queue .note").first
+    expect(note).to_contain_text("CDN maintenance", timeout=WAIT_MS)
+    expect(note).to_contain_text("by itself")
     page.goto(f"{dev.console_url}/dead-letters")
 
     page.get_by_role("link", name="Replay all…", exact=True).click()
@@ -333,6 +407,7 @@ def test_ten_thousand_are_replayed_at_a_rate_paused_and_resumed_and_the_other_br
     began = time.monotonic()
     page.get_by_role("dialog").get_by_role("button", name="Begin").click()
     expect(page.locator(".flash")).to_contain_text("1 queue is replayed in bulk")
+    page.get_by_role("link", name="Bulk jobs").click()
     expect(state).to_have_text("Running", timeout=WAIT_MS)
     eventually(lambda: redis_of_dev.xlen(DEAD) < MANY, "the first to be replayed")
     page.get_by_role("button", name="Pause processing.replay").click()
@@ -380,15 +455,17 @@ def test_a_photo_and_a_video_are_uploaded_seen_deleted_undeleted_blocked_and_unb
     page.locator("#uploads a").first.click()
     expect(page.locator("h1")).to_have_text(re.compile("^[0-9A-Z]{26}$"))
     expect(page.locator(".title .badge")).to_have_text("Ready")
+    attempts = page.locator(".timeline li", has_text="Attempt 1 of the processing queue: done")
+    reload_until(page, lambda: attempts.count() == 1)
+    expect(attempts.locator(".spans")).to_contain_text("Read from the store")
+    page.get_by_role("button", name="Process again").click()
+    expect(page.locator(".toasts .flash")).to_contain_text("1 media item is queued: the thumbnails are made again")
+    reload_until(page, lambda: attempts.count() == 2)
     page.get_by_role("link", name="Delete…").click()
     dialog = page.get_by_role("dialog", name="Delete this media item?")
     dialog.get_by_role("button", name="Delete").click()
     expect(page.locator(".flash")).to_contain_text("1 media item is being deleted")
-    for _ in range(50):  # a worker marks it: the page of an item is not live
-        if page.locator(".title .badge").inner_text() == "Deleted":
-            break
-        page.wait_for_timeout(100)
-        page.reload()
+    reload_until(page, lambda: page.locator(".title .badge").inner_text() == "Deleted")
     page.get_by_role("button", name="Undelete").click()
     expect(page.locator(".flash")).to_contain_text("1 media item is served again.")
     expect(page.locator(".title .badge")).to_have_text("Ready")
@@ -402,6 +479,16 @@ def test_a_photo_and_a_video_are_uploaded_seen_deleted_undeleted_blocked_and_unb
     dialog.get_by_role("button", name="Unblock").click()
     expect(page.locator(".flash")).to_contain_text("1 media item is not blocked any more. Note: appeal 12")
     expect(page.locator("[aria-labelledby=moderation]")).to_contain_text("appeal 12")  # its record has it
+
+
+def reload_until(page: Page, reached: Callable[[], bool]) -> None:
+    """Load the page of an item, which is not live, until a worker has done something."""
+    for _ in range(50):
+        if reached():
+            return
+        page.wait_for_timeout(100)
+        page.reload()
+    raise AssertionError(page.locator("main").inner_text())
 
 
 def test_a_file_that_is_no_medium_says_why(page: Page, dev: Development, data_directory: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -198,12 +199,12 @@ def test_undelete_at_a_rate_is_a_job(operator: Operator) -> None:
 
 def test_a_queue_is_paused_resumed_and_rid_of_a_task(operator: Operator) -> None:
     operator.redis.xadd(PROCESSING_QUEUE, {"task_id": "theirs", "media_id": str(an_upload())})
-    paused = operator.run("queues", "pause", "processing")
+    paused = operator.run("queues", "pause", "processing", "--note", "CDN maintenance", "--for", "2h")
     assert '"event": "operator.action"' in paused.stderr
     assert '"who": "' in paused.stderr
     assert operator.json("queues")[PROCESSING_QUEUE]["paused_since"] > 0
     shown = operator.run("queues").stdout
-    assert "paused" in shown
+    assert re.search(r"paused by \S+: CDN maintenance, until \d{4}-", shown)
     assert "If Redis loses its data, a pause is lost, too." in shown
     assert operator.run("queues", "cancel", "processing", "theirs").stdout.strip() == "theirs: cancelled"
     assert "no such task" in operator.run("queues", "cancel", "processing", "other", status=1).stderr

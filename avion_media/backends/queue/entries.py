@@ -168,16 +168,6 @@ class QueueEntry:
             **more,
         )
 
-    def subject_in(self, queue: str) -> str:
-        """Return the id of its media item; empty if it names none."""
-        fields = self.task.fields
-        try:
-            if queue == CACHE_QUEUE:
-                return str(remote_id_for(str(parse_remote_url(fields.get("remote_url", "")))))
-            return str(parse_any_id(fields.get("media_id", "")))
-        except (InvalidId, InvalidUrl):
-            return ""
-
     @property
     def deaths(self) -> int:
         """How many workers crashed while they had this task."""
@@ -256,3 +246,13 @@ DELAYED = CustomRecord(
     "delayed_task", QueueEntry, "{<queue>}:delayed", "workers, removals", fields=_FIELDS, parse=_parse_delayed
 )
 """A task that is due later. The promoter makes a dead letter of a member that cannot be read."""
+
+
+def subject_of(queue: str, task: Task) -> str:
+    """Return the id of a task's media item; empty if it names none."""
+    try:
+        if queue == CACHE_QUEUE:
+            return str(remote_id_for(str(parse_remote_url(task.fields.get("remote_url", "")))))
+        return str(parse_any_id(task.fields.get("media_id", "")))
+    except (InvalidId, InvalidUrl):
+        return ""

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import trio
 
 from avion_media.backends.queue import scripts
-from avion_media.backends.queue.entries import QueueEntry, QueueKeys, delayed_member, flatten
+from avion_media.backends.queue.entries import QueueEntry, QueueKeys, delayed_member, flatten, subject_of
 from avion_media.backends.redis import Argument, Redis, Script
 from avion_media.common.errors import LeaseLost, RedisFull, Unavailable
 from avion_media.common.tasks import CONSUMER_GROUP
@@ -155,7 +155,7 @@ class Lease:
         await self._settle(
             scripts.DEAD_LETTER,
             (*self._keys.dispatch, *self._dedup_marker()),
-            (*self._forget(), self._entry.subject_in(self._keys.stream), *flatten(fields)),
+            (*self._forget(), subject_of(self._keys.stream, self._entry.task), *flatten(fields)),
         )
 
     def _dedup_marker(self) -> tuple[str, ...]:

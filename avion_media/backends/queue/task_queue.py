@@ -21,10 +21,19 @@ from weakref import WeakValueDictionary
 
 import trio
 
-from avion_media.backends.queue import scripts
+from avion_media.backends.queue import attempts, scripts
+from avion_media.backends.queue.attempts import Attempt
 from avion_media.backends.queue.consumers import ensure_group, read_consumers, remove_idle_consumers
 from avion_media.backends.queue.dead_letters import DeadLetters
-from avion_media.backends.queue.entries import UNCONFIRMED, QueueEntry, QueueKeys, delayed_member, flatten, task_fields
+from avion_media.backends.queue.entries import (
+    UNCONFIRMED,
+    QueueEntry,
+    QueueKeys,
+    delayed_member,
+    flatten,
+    subject_of,
+    task_fields,
+)
 from avion_media.backends.queue.lease import Lease, measured, record_operation
 from avion_media.backends.redis import Argument, Lock, Redis, RedisRefused, Reply
 from avion_media.common.errors import LeaseLost, Reason
@@ -350,6 +359,13 @@ class TaskQueue:
     async def remove_idle_consumers(self, idle_s: float) -> int:
         """Remove consumers that have no task and did not read for ``idle_s``, some at a time. Return how many."""
         return await remove_idle_consumers(self._redis, self.name, CONSUMER_GROUP, idle_s)
+
+    async def record_attempt(self, task: Task, attempt: Attempt) -> None:
+        """Record an attempt at a task of this queue, if the task has a media item."""
+        subject = subject_of(self.name, task)
+        if subject:
+            about = replace(attempt, subject=subject, queue=self.name, task_id=task.task_id)
+            await attempts.record(self._redis, about)
 
     async def stats(self) -> QueueStats:
         """Return the present figures of the queue."""

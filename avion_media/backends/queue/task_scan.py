@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from avion_media.backends.queue import scripts
-from avion_media.backends.queue.entries import DELAYED, WAITING, QueueEntry, QueueKeys
+from avion_media.backends.queue.entries import DELAYED, WAITING, QueueEntry, QueueKeys, subject_of
 from avion_media.backends.redis import Argument, Redis, RedisRefused
 from avion_media.common.tasks import CONSUMER_GROUP
 
@@ -41,7 +41,7 @@ class FoundTask:
     @property
     def subject(self) -> str:
         """The id of its media item; empty if it has none."""
-        return self.entry.subject_in(self.queue)
+        return subject_of(self.queue, self.entry.task)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([
 
 DEFAULT = "parentbased_always_on"
 _RATIO_BITS = 64
+_MOST_STEPS = 30
 AttributeValue = str | int | float | bool
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
 
@@ -136,6 +137,37 @@ def _ratio(text: str) -> float:
 
 
 _current: ContextVar[RecordedSpan | None] = ContextVar("avion_media.span", default=None)
+_steps: ContextVar[Steps | None] = ContextVar("avion_media.steps", default=None)
+
+
+class Steps:
+    """A context manager: the spans that end within its block, in this task and in those that the block starts.
+
+    They are collected whether spans are recorded or not. Only the first `_MOST_STEPS` are kept.
+    """
+
+    def __init__(self) -> None:
+        self._began_ns = 0
+        self._found: list[tuple[str, int, int]] = []
+        self._token: Token[Steps | None] | None = None
+
+    def __enter__(self) -> Steps:
+        self._token = _steps.set(self)
+        self._began_ns = time.time_ns()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._token is not None  # set on entry
+        _steps.reset(self._token)
+
+    def add(self, name: str, start_ns: int, end_ns: int) -> None:
+        """Add a span."""
+        if len(self._found) < _MOST_STEPS:
+            self._found.append((name, start_ns - self._began_ns, end_ns - start_ns))
+
+    def describe(self) -> str:
+        """Return name, start and duration in ms of each, separated by tabs, one per line."""
+        return "\n".join(f"{name}\t{max(0, at) // 1_000_000}\t{took // 1_000_000}" for name, at, took in self._found)
 
 
 class RecordedSpan:
@@ -193,6 +225,9 @@ class RecordedSpan:
 
     def end(self) -> None:
         """Record it, if it is sampled. Called once, at the end of the block."""
+        steps = _steps.get()
+        if steps is not None:
+            steps.add(self.name, self.start_ns, time.time_ns())
         if self._tracer.records:
             if not self._span_id:
                 self._settle()

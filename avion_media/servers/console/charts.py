@@ -105,6 +105,14 @@ def meter(used: float, limit: float, *, css: str = "") -> Markup:
     )
 
 
+def stretch(start: float, length: float, of: float) -> Markup:
+    """Draw a part of a time as a bar. The text beside it has its length."""
+    at, width = (100.0 * each / max(of, 1.0) for each in (start, length))
+    return Markup('<svg class="bar" aria-hidden="true"><rect x="{}%" width="{}%" height="100%"/></svg>').format(
+        f"{min(at, 99.5):.1f}", f"{max(0.5, min(width, 100.0 - at)):.1f}"
+    )
+
+
 def _chart(
     values: Values,
     label: str,

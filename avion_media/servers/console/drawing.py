@@ -195,6 +195,7 @@ def _templates() -> jinja2.Environment:
         "span_of": charts.Span.of,
         "span": charts.Span,
         "meter": charts.meter,
+        "stretch": charts.stretch,
         "last_of": last_of,
         "pages": PAGES,
         "queue_names": tuple(QUEUES),
@@ -269,7 +270,7 @@ async def _jobs(view: View) -> dict[str, Any]:
 
 
 async def _queues(view: View) -> dict[str, Any]:
-    """Add what is known of the server whose files a late queue waits for."""
+    """Add why the server fails whose files a late queue waits for."""
     facts = view.facts
     found: dict[str, str] = {}
     for name, sample in facts.queues.items():

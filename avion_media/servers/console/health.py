@@ -211,7 +211,9 @@ def _of_queues(facts: Facts) -> Iterator[Finding]:
     if facts.is_stale:
         if facts.age_s is not None and facts.report["dependencies"]["redis"] == "up":  # else that is the finding
             title = f"The figures of the queues are {duration(facts.age_s)} old"
-            yield Finding(Tone.WARN, title, "Redis does not send new ones. Nothing is known of the queues.", "queues")
+            yield Finding(
+                Tone.WARN, title, "Redis does not send new ones, so the state of the queues is unknown.", "queues"
+            )
         return
     for name, sample in facts.queues.items():
         state = queue_state(facts, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from avion_media.backends.queue import detail_of, reason_of
 from avion_media.common import keys
@@ -18,6 +18,26 @@ from avion_media.operations.operation import many
 from avion_media.operations.queues import may_be_cancelled
 from avion_media.servers.console.wording import advice, meaning, queue_title
 
+_ENDINGS: Final = {
+    "done": ("good", "done"),
+    "rejected": ("bad", "the file was rejected"),
+    "dead_letter": ("bad", "given up"),
+    "retried": ("warn", "failed, and is retried"),
+    "deferred": ("warn", "put off"),
+    "lease_lost": ("warn", "another worker took it over"),
+}
+"""The tone and the words for the end of an attempt."""
+_STEPS: Final = {
+    "S3.HeadObject": "Look in the store",
+    "S3.GetObject": "Read from the store",
+    "S3.PutObject": "Write to the store",
+    "S3.CopyObject": "Copy in the store",
+    "S3.DeleteObject": "Remove from the store",
+    "S3.DeleteObjects": "Remove from the store",
+    "GET": "Fetch from the server",
+}
+"""The words for a step, by the name of its span. Those in the sandbox begin with ``sandbox``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -27,6 +47,8 @@ class Step:
     tone: str
     title: str
     text: str = ""
+    steps: Sequence[Mapping[str, Any]] = ()  # of an attempt: name, title, at_ms, ms
+    duration_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +127,8 @@ def _steps(known: Mapping[str, Any]) -> Iterator[Step]:
     for each in known["objects"]:
         if each["key"].startswith(keys.INCOMING_PREFIX):
             yield Step(each["last_modified"], "", "Uploaded", "The file waits in incoming/.")
+    for attempt in known["attempts"]:
+        yield _of_attempt(attempt)
     for event in known["events"]:
         yield _of_event(event)
     for task in known["tasks"]:
@@ -117,6 +141,19 @@ def _steps(known: Mapping[str, Any]) -> Iterator[Step]:
         )
         if "undeleted_at" in deletion:
             yield Step(deletion["undeleted_at"], "good", "Undeleted")
+
+
+def _of_attempt(attempt: Mapping[str, Any]) -> Step:
+    tone, ending = _ENDINGS.get(attempt["outcome"], ("warn", attempt["outcome"].replace("_", " ")))
+    title = f"Attempt {attempt['number']} of the {queue_title(attempt['queue']).lower()} queue: {ending}"
+    reason = meaning(attempt["reason"]) if attempt.get("reason") else ""
+    text = f"On {attempt['worker']}, {attempt.get('duration_s', 0.0):.2f} s. {reason}".strip()
+    steps = [{**each, "title": _titled(each["name"])} for each in attempt.get("steps", ())]
+    return Step(attempt["at"], tone, title, text, steps, attempt.get("duration_s", 0.0))
+
+
+def _titled(name: str) -> str:
+    return "Decode in the sandbox" if name.startswith("sandbox ") else _STEPS.get(name, name)
 
 
 def _of_event(event: Mapping[str, Any]) -> Step:

@@ -234,9 +234,9 @@ function toast(element) {
   setTimeout(remove, TOAST_MS);
 }
 
-function say(text) {
+function say(text, tone = "bad") {
   const element = document.createElement("p");
-  element.className = "flash bad";
+  element.className = `flash ${tone}`;
   element.textContent = text;
   toast(element);
 }
@@ -251,6 +251,8 @@ async function act(form, submitter) {
   const sent = new URLSearchParams(new FormData(form, submitter));
   if (dialog.open) dialog.close();
   const used = document.activeElement;
+  document.querySelector("main > .flash")?.remove(); // that of an action before
+  say("In progress…", "info");
   const response = await fetch("/console/actions", { method: "POST", body: sent }).catch(() => null);
   if (!response) {
     say("Not done: the console does not respond.");
@@ -260,6 +262,7 @@ async function act(form, submitter) {
   const question = page.querySelector("form.question");
   const main = page.querySelector("body.frame > main");
   if (question) {
+    toasts.replaceChildren();
     showQuestion(question);
   } else if (!main) {
     say(all("h1, .form > p:not(.status-code)", page).map((each) => each.textContent).join(". ") || "Not done.");
@@ -276,6 +279,7 @@ async function act(form, submitter) {
     body.dataset.liveQuery = page.body.dataset.liveQuery;
     events.close();
     follow();
+    toasts.replaceChildren();
     if (flash) toast(flash);
   }
 }

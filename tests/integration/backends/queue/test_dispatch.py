@@ -101,6 +101,23 @@ async def test_the_janitor_forgets_tenants_whose_turn_came(redis: Redis, other: 
     assert other.zscore(KEYS.tenants, "image/owes") == 6
 
 
+async def test_a_pause_names_its_operator_and_the_janitor_ends_it_at_its_time(redis: Redis, other: Client) -> None:
+    queue = TaskQueue(redis, PROCESSING_QUEUE)
+    await queue.pause("ada", "CDN maintenance", 3600.0)
+    await queue.enqueue(fields("waits"))
+    await queue.settle(tenant_cap=2, slots=4, idle_s=60)
+    stats = await queue.stats()
+    assert (stats.paused_by, stats.paused_note) == ("ada", "CDN maintenance")
+    assert stats.paused_until == pytest.approx(stats.paused_since + 3600, abs=0.01)
+    assert (stats.oldest_tenant, stats.of_oldest_tenant, stats.tenant_cap) == ("image/waits", 1, 2)
+    other.hset(KEYS.state, "paused_until", f"{stats.paused_since:.3f}")
+    await queue.settle(tenant_cap=2, slots=4, idle_s=60)
+    stats = await queue.stats()
+    assert (stats.paused_since, stats.paused_by, stats.paused_note, stats.paused_until) == (0.0, "", "", 0.0)
+    assert not other.exists(KEYS.paused)
+    assert (await taken(queue)).task.fields["owner"] == "waits"
+
+
 async def test_tenants_whose_tasks_somebody_removed_hold_up_none_for_long(queue: TaskQueue, other: Client) -> None:
     other.zadd(KEYS.tenants, {f"image/a{number}": 0 for number in range(250)})
     await queue.enqueue(fields("waits"))

@@ -124,6 +124,7 @@ scale: ## a million tasks queued, delayed and given up: memory, figures, what on
 	@$(VENV)/python -m tests.scale.replay
 	@$(VENV)/python -m tests.scale.fleet
 	@$(VENV)/python -m tests.scale.likeness
+	@$(VENV)/python -m tests.scale.cluster
 	@$(VENV)/python -m tests.scale.flows
 	@$(VENV)/python -m tests.scale.model
 	@$(VENV)/python -m tests.scale.memory

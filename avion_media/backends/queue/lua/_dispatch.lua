@@ -243,31 +243,41 @@ local function note_running(id, tenant)
   end
 end
 
--- Stop counting an entry that has left the stream. `task_id` is given if its task has ended for good. Return whether it was
--- counted: then another task may have its place.
-local function note_ended(id, task_id)
+-- Forget the account of an entry that has left the stream. `task_id` is given if its task has ended for good. Return the tenant
+-- for which it was counted, or nil.
+local function close_account(id, task_id)
   local account, cancelled = 'entry:' .. id, 'cancelled:' .. (task_id or '')
   local found = redis.call('HMGET', state, account, cancelled)
   local tenant = found[1]
   if tenant or found[2] then
     redis.call('HDEL', state, account, cancelled)
   end
-  if not tenant then
-    return false
-  end
+  return tenant or nil
+end
+
+-- Count one task less for a tenant. Another task may have its place.
+local function note_ended(tenant)
   count(tenant, -1)
   local phase, turn = phase_of(tenant)
   if phase == RESTING then
     readmit(tenant, turn)
   end
-  return true
 end
 
--- Remove an ended entry. Nothing else trims the stream. Return whether it was counted.
-local function remove(id, task_id)
+-- Take an ended entry out of the stream, and forget its account. Nothing else trims the stream. Return the tenant for which it
+-- was counted, or nil.
+local function take_out(id, task_id)
   redis.call('XACK', queue, GROUP, id)
   redis.call('XDEL', queue, id)
-  return note_ended(id, task_id)
+  return close_account(id, task_id)
+end
+
+-- Remove an entry whose task goes on elsewhere.
+local function remove(id)
+  local tenant = take_out(id)
+  if tenant then
+    note_ended(tenant)
+  end
 end
 
 -- Return what Redis knows of the queue's consumer group; nil if there is no stream or no group.
@@ -363,16 +373,22 @@ local function dispatch(tenant, turn)
   end
 end
 
--- Add a task to the stream if no tenant waits, else to its tenant's backlog: there is a place for it then only when a worker has
--- taken an entry, and confirms it (admit).
-local function add(fields)
+-- Add a task to the stream if no tenant waits, and return whether it was added. Otherwise there is a place for it only when a
+-- worker has taken an entry, and confirms it (admit).
+local function add_to_stream(fields)
   local may_pass = not settings().paused and not next_turn()
   if may_pass and (redis.call('XLEN', queue) < RUNWAY or undelivered() < RUNWAY) then
     local tenant = tenant_of(fields)
     if phase_of(tenant) == DRAINED and not has_no_slot(tenant) then
       note_running(append(queue, fields), tenant)
-      return
+      return true
     end
   end
-  wait_in_line(fields)
+  return false
+end
+
+local function add(fields)
+  if not add_to_stream(fields) then
+    wait_in_line(fields)
+  end
 end

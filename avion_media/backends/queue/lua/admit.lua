@@ -44,10 +44,14 @@ local tenant, turn = next_turn()
 if confirmed and not tenant then
   return confirmed
 end
-if not entry then
-  remove(id)
-elseif not confirmed then
-  move_to_backlog(id, fields)
+if confirmed then
+  dispatch(tenant, turn)
+  return confirmed
 end
-dispatch(confirmed and tenant, turn)
-return confirmed
+if entry then
+  move_to_backlog(id, fields)
+else
+  remove(id)
+end
+dispatch()
+return nil

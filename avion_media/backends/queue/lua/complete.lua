@@ -5,8 +5,10 @@ if not owns(queue, ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
   return 0
 end
 expire_dedup(KEYS[5], ARGV[5], ARGV[6])
-if not remove(ARGV[2], ARGV[5]) then
+local tenant = take_out(ARGV[2], ARGV[5])
+if not tenant then
   return 1
 end
+note_ended(tenant)
 dispatch()
 return 1

@@ -9,8 +9,10 @@ entry[#entry + 1] = 'failed_at'
 entry[#entry + 1] = seconds(now_s())
 append_dead_letter(entry, ARGV[7])
 expire_dedup(KEYS[5], ARGV[5], ARGV[6])
-if not remove(ARGV[2], ARGV[5]) then
+local tenant = take_out(ARGV[2], ARGV[5])
+if not tenant then
   return 1
 end
+note_ended(tenant)
 dispatch()
 return 1

@@ -12,5 +12,9 @@ if marker then
     redis.call('SET', marker, ARGV[1], 'PX', ARGV[2])
   end
 end
-add(arguments_from(4))
+local fields = arguments_from(4)
+if add_to_stream(fields) then
+  return ARGV[1]
+end
+wait_in_line(fields)
 return ARGV[1]

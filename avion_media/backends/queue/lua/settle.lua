@@ -48,7 +48,10 @@ local gone = 0
 for index = 1, #page[2], 2 do
   local kind, id = string.match(page[2][index], '^(%a+):(.*)$')
   if gone < PAGE and kind == 'entry' and #redis.call('XRANGE', queue, id, id) == 0 then
-    note_ended(id)
+    local tenant = close_account(id)
+    if tenant then
+      note_ended(tenant)
+    end
     gone = gone + 1
   elseif gone < PAGE and kind == 'cancelled' and now - tonumber(string.match(page[2][index + 1], '@(%d+)$')) > CANCELLED_S then
     redis.call('HDEL', state, page[2][index])

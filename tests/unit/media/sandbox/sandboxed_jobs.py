@@ -104,8 +104,8 @@ def wait_for_end(arguments: dict[str, Any], files: list[int]) -> str:
 
 
 def find_layout(arguments: dict[str, Any], files: list[int]) -> dict[str, int]:
-    """What an attacker learns by a leak: where this process has the interpreter's code and the heap."""
-    code = ctypes.cast(ctypes.pythonapi.Py_GetVersion, ctypes.c_void_p).value
+    """What an attacker learns by a leak: where this process has a library's code and the heap."""
+    code = ctypes.cast(ctypes.CDLL("libc.so.6").getpid, ctypes.c_void_p).value
     return {"server": os.getppid(), "code": code or 0, "heap": id(find_layout)}
 
 

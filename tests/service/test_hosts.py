@@ -13,7 +13,7 @@ import pytest
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, running
-from tests.service.published import error_reason, events_of, key_of, keys_of, violations
+from tests.service.published import error_reason, events_of, key_of, keys_of, unfinished, violations
 from tests.service.remote_server import RemoteServer, remote_server
 from tests.service.test_contract_remote import remote_id
 from tests.services.process import free_port
@@ -46,7 +46,7 @@ def replica(service: Service) -> Iterator[Service]:
 @pytest.fixture
 def servers(data_directory: Path) -> Iterator[tuple[RemoteServer, RemoteServer]]:
     """A good server and a bad one."""
-    files = {f"/{number}.jpg": (data_directory / PICTURE).read_bytes() for number in range(3)}
+    files = {f"/{number}.jpg": (data_directory / PICTURE).read_bytes() for number in range(4)}
     with remote_server(files, GOOD) as good, remote_server(files, BAD) as bad:
         yield good, bad
 
@@ -186,6 +186,28 @@ def test_kinds_have_limits_of_their_own(
     held = sum(size for key, size in sizes.items() if any(each in key for each in ids))
     assert sum(each["bytes"] for each in found) == held
     assert sum(each["count"] for each in found) == len(ids)
+
+
+def test_a_wider_request_does_not_fail_with_a_pending_one(
+    service: Service, servers: tuple[RemoteServer, RemoteServer], redis_client: Any
+) -> None:
+    server, _ = servers
+    url = f"{server.url}/3.jpg"
+    server.hold.clear()
+    answers = [
+        service.call(
+            "CacheRemoteMedia",
+            wire.CacheRemoteMediaRequest(remote_url=url, kind=kind),
+            wire.CacheRemoteMediaResponse,
+        )
+        for kind in (EMOJI, EMOJI, HEADER)
+    ]
+    first, again, wider = (each.task_id for each in answers)
+    assert first == again != wider
+    server.hold.set()
+    assert service.watch(remote_id(url))[-1].state == wire.MediaStatus.READY
+    eventually(lambda: not unfinished(redis_client), "both tasks")
+    assert {each["type"] for each in events_of(redis_client, remote_id(url))} == {"remote.ready"}
 
 
 def test_the_list_has_those_of_the_settings(service: Service) -> None:

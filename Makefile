@@ -44,7 +44,7 @@ quick: ## formatting, lint, unit tests that decode nothing, the libraries
 image: ## the container image, without a daemon; then in a container: uploads, a drain, its contents and SBOM (build/image)
 	@ops/bootstrap image
 	@ops/build-image
-	@$(VENV)/python -m tests.services run -- $(VENV)/python -m pytest tests/image/checks.py $(PYTEST)
+	@$(VENV)/python -m tests.services run -- $(VENV)/python -m pytest tests/image/checks.py tests/image/compose_checks.py $(PYTEST)
 
 kubernetes: ## both overlays with all components on a real API server; KUBE_APISERVER=/path/to/kube-apiserver ETCD=/path/to/etcd
 	@test -x "$(KUBE_APISERVER)" -a -x "$(ETCD)" || { echo "KUBE_APISERVER and ETCD must be the paths of these programs"; exit 1; }

@@ -36,6 +36,7 @@ def pytest_configure() -> None:
 _LONG = (
     "chaos/test_random",
     "crash/test_crash_points",
+    "printed",
     "chaos/test_rolling",
     "hostile/media",
     "hostile/replay",

@@ -247,12 +247,13 @@ def refuse(world: World) -> Case:
 
 def unblock(world: World) -> Case:
     media_id = a_blocked_upload(world)
-    return Case(("unblock", media_id), {"target": media_id}, request=wire.UnblockMediaRequest(media_id=media_id))
+    command = ("unblock", media_id, "--note", NOTE)
+    return Case(command, {"target": media_id}, request=wire.UnblockMediaRequest(media_id=media_id))
 
 
 def release(world: World) -> Case:
     media_id = a_held_copy(world)
-    return Case(("review", "release", media_id), {"target": media_id})
+    return Case(("review", "release", media_id, "--note", NOTE), {"target": media_id})
 
 
 def a_host() -> str:
@@ -266,7 +267,7 @@ def block_host(_world: World) -> Case:
 def unblock_host(world: World) -> Case:
     host = a_host()
     world.by_button(Case(form={"target": host}), "block_host")
-    return Case(("hosts", "unblock", host), {"target": host})
+    return Case(("hosts", "unblock", host, "--note", NOTE), {"target": host})
 
 
 def look(world: World) -> Case:
@@ -397,8 +398,8 @@ def test_an_action_is_recorded_once_with_who_what_note_and_result(world: World, 
     ((_, entry),) = world.redis.xrevrange(AUDIT_STREAM, count=1)
     assert entry["action"] == name
     assert entry["targets"]
-    takes_note = NOTE in case.command if door == "command" else OPERATIONS[name].takes_note
-    assert entry["note"] == (NOTE if takes_note else "")
+    given = {"command": NOTE in case.command, "method": getattr(case.request, "note", "") == NOTE}
+    assert entry["note"] == (NOTE if given.get(door, OPERATIONS[name].takes_note) else "")
     assert entry["result"]
     assert "Not " not in entry["result"]
     assert entry["who"].startswith(who(name, door))

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import httpx
@@ -30,6 +31,7 @@ from avion_media.cli.tree import PAUSE_S
 from avion_media.common import keys
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id, parse_any_id, remote_id_for
+from avion_media.common.media import MediaFacts
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.items.deletion import DeletionRecords
@@ -47,7 +49,7 @@ NOTE = "report 4711"
 QUEUE = CACHE_QUEUE
 SHA256 = hashlib.sha256(b"unwanted").hexdigest()
 ONLY_BY_COMMAND = {"refuse", "import_list", "import_media", "rotate_tokens", "sweep", "init"}
-ONLY_BY_BUTTON = {"look", "list", "unlist"}
+ONLY_BY_BUTTON = {"look", "list", "unlist", "process_again"}
 BY_METHOD = ("block", "unblock")
 DOORS = [
     *((name, "command") for name in OPERATIONS if name not in ONLY_BY_BUTTON),
@@ -215,7 +217,8 @@ def on_job(word: str) -> Callable[[World], Case]:
 
 
 def on_queue(word: str) -> Callable[[World], Case]:
-    return lambda _world: Case(("queues", word, "cache"), {"target": QUEUE}, route=f"/queues/{QUEUE}/{word}")
+    route = f"/queues/{QUEUE}/{word}?note={quote(NOTE)}"
+    return lambda _world: Case(("queues", word, "cache"), {"target": QUEUE}, route=route)
 
 
 def cancel(world: World) -> Case:
@@ -233,6 +236,13 @@ def delete(_world: World) -> Case:
 def undelete(world: World) -> Case:
     media_id = a_deleted_upload(world)
     return Case(("undelete", media_id), {"target": media_id})
+
+
+def process_again(world: World) -> Case:
+    media_id, facts = new_media_id(JPEG, round(time.time() * 1000)), MediaFacts(JPEG, 3, 1, 1, "", SHA256)
+    key, metadata = keys.original(media_id), facts.to_metadata()
+    world.bucket.client.put_object(Bucket=world.bucket.bucket, Key=key, Body=b"jpg", Metadata=metadata)
+    return Case(form={"target": str(media_id)})
 
 
 def block(_world: World) -> Case:
@@ -335,6 +345,7 @@ CASES: dict[str, Callable[[World], Case]] = {
     "drop": on_dead_letter("drop"),
     "delete": delete,
     "undelete": undelete,
+    "process_again": process_again,
     "pause": on_queue("pause"),
     "resume": on_queue("resume"),
     "block": block,

@@ -20,7 +20,9 @@ from starlette.routing import BaseRoute, Route
 
 from avion_media.backends.queue import DEFAULT_RATE, DeadLetterFilter, all_jobs
 from avion_media.common.errors import Unavailable
+from avion_media.common.settings import parse_duration
 from avion_media.common.telemetry import Telemetry
+from avion_media.items.moderation import MAX_NOTE
 from avion_media.operations.operation import (
     OWNER,
     InvalidTarget,
@@ -103,9 +105,12 @@ def operation_routes(operations: Operations, gate: OperatorGate) -> list[BaseRou
         async def act(request: Request) -> Response:
             try:
                 targets, rate = read(request), _rate_of(request) if row.is_job else DEFAULT_RATE
+                note = request.query_params.get("note", "")[:MAX_NOTE] if row.takes_note else ""
+                for_s = float(parse_duration(request.query_params.get("for", "0")))  # type: ignore[arg-type]
             except ValueError as error:
                 return JSONResponse({"error": str(error)}, 400)
-            outcome = await operations.carry_out(row.name, Order(targets, who=person_of(request), rate=rate))
+            order = Order(targets, who=person_of(request), rate=rate, note=note, for_s=for_s)
+            outcome = await operations.carry_out(row.name, order)
             return _response(outcome)
 
         return for_operators(act)

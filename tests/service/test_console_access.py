@@ -311,7 +311,7 @@ def test_the_media_of_an_owner_are_found_by_the_index_in_the_bucket(guarded: Ser
         second = client.get(following[1].replace("&amp;", "&")).text
         assert re.findall('data-key="([0-9A-Z]{26})"', second) == ids[PAGE_TILES:]
         assert 'rel="next"' not in second
-        assert "This owner has no public media." in client.get("/console/media", params={"q": "owner:bob"}).text
+        assert "No public media of this owner match." in client.get("/console/media", params={"q": "owner:bob"}).text
 
 
 def test_what_strangers_wrote_is_text(guarded: Service, redis_of_module: str) -> None:

@@ -63,6 +63,7 @@ from avion_media.items.moderation.records import (
     ModerationStatus,
     Superseded,
     now,
+    write_block,
 )
 
 MAX_NOTE = 1000  # characters
@@ -418,6 +419,7 @@ class Blocking:
         """Keep the evidence, remove everything that is served, and publish the block."""
         if block.keep_evidence:
             await self._evidence.keep(any_id, self._sizes_of(block))
+            await self._evidence.keep_record(any_id, write_block(block))
         await self._records.confirm(block)
         if not block.keep_evidence:
             await self._evidence.remove_held(any_id)

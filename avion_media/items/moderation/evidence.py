@@ -16,6 +16,7 @@ from avion_media.common.resources import ResourceSlot
 _INCOMING, _ORIGINAL = keys.KEPT_UPLOAD, keys.KEPT_ORIGINAL
 _THUMBNAIL = "thumbnail-"
 _CREDENTIALS = "credentials"
+_RECORD = "block.json"
 _PREVIEW = "preview"
 _MAX_PREVIEW_BYTES = 16 << 20
 _COPY_ATTEMPTS = 5
@@ -69,6 +70,10 @@ class Evidence:
             return await self._store.get().read(_key(any_id, shown), max_bytes=_MAX_PREVIEW_BYTES)
         except ObjectMissing:
             return None
+
+    async def keep_record(self, any_id: AnyId, record: bytes) -> None:
+        """Write the present record of the block beside the files."""
+        await self._store.get().put(_key(any_id, _RECORD), record, content_type="application/json")
 
     async def original(self, any_id: AnyId) -> tuple[ObjectInfo | None, int]:
         """Return the kept original, or None, and the bytes of it, its thumbnails and its content credentials."""

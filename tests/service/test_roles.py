@@ -17,7 +17,7 @@ from avion_media.operations.table import OPERATIONS
 from avion_media.servers.admin.application import ROUTES
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, running, service_environment
-from tests.service.test_console_access import form_token, log_in
+from tests.service.test_console_access import DEAD, form_token, log_in
 
 TOKENS = {role: f"a-token-of-a-{role}-of-32-characters" for role in Role}
 EACH = [(name, role) for name in OPERATIONS for role in Role]
@@ -107,6 +107,7 @@ def test_a_route_is_refused_without_the_role(desk: Desk, name: str, role: Role) 
 
 
 def test_every_role_sees_the_pages_with_the_buttons_that_it_can_use(desk: Desk) -> None:
+    desk.redis.xadd(DEAD, {"task_id": "t", "media_id": MEDIA_ID, "error": "internal: x", "attempts": "1"})
     for role, browser in desk.browsers.items():
         pages = [*PAGES, *(f"/moderation{part}" for part in PARTS)]
         shown = {path: browser.get(f"/console{path}") for path in pages}
@@ -114,6 +115,10 @@ def test_every_role_sees_the_pages_with_the_buttons_that_it_can_use(desk: Desk) 
             path: 200 for path in pages if path != f"/media/{MEDIA_ID}"
         }
         for path, button, least in (
+            ("", "Replay all…", Role.OPERATOR),
+            ("/dead-letters", "Replay</button>", Role.OPERATOR),
+            ("/dead-letters", "Replay all…", Role.OPERATOR),
+            ("/dead-letters", "Drop ", Role.OPERATOR),
             ("/queues", "Pause", Role.OPERATOR),
             ("/system", "Kill", Role.OPERATOR),
             ("/moderation?part=hosts", "Block a host", Role.MODERATOR),
@@ -121,6 +126,8 @@ def test_every_role_sees_the_pages_with_the_buttons_that_it_can_use(desk: Desk) 
             ("/review", "Start reviewing", Role.MODERATOR),
         ):
             assert (button in shown[path].text) is (role >= least), (role, path)
+        if role is Role.VIEWER:
+            assert not [path for path, page in shown.items() if 'href="/console/confirm' in page.text]
 
 
 def test_a_viewer_cannot_review(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
@@ -95,11 +96,16 @@ def test_head_says_what_get_would(service: Service, path: str, medium: wire.Medi
         got = service.get(each)
         head = httpx.head(service.http_url + each, trust_env=False)
         assert (head.status_code, head.content) == (200, b"")
-        varying = {"date", "transfer-encoding"}
+        varying = {"date", "transfer-encoding", "server-timing"}
         told = {name: value for name, value in got.headers.items() if name not in varying}
         assert {name: value for name, value in head.headers.items() if name not in varying} == told
     missing = httpx.head(f"{service.http_url}/media/{UNKNOWN_ID}", trust_env=False)
     assert (missing.status_code, missing.content) == (404, b"")
+
+
+def test_server_timing_tells_whose_time_it_was(service: Service, path: str) -> None:
+    for response in (service.get(path), service.get(f"/media/{UNKNOWN_ID}")):
+        assert re.fullmatch(r"tombstone;dur=[0-9.]+, store;dur=[0-9.]+", response.headers["Server-Timing"])
 
 
 def test_what_the_client_has_is_not_sent_again(service: Service, path: str) -> None:

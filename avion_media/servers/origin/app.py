@@ -18,7 +18,8 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
@@ -287,8 +288,25 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     return first, last
 
 
+class Timing(dict[str, float]):
+    """The seconds of each part of one response (https://www.w3.org/TR/server-timing/)."""
+
+    @contextmanager
+    def measured(self, name: str) -> Iterator[None]:
+        """Measure the block that follows. ``name`` is a constant of the code."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self[name] = time.perf_counter() - started
+
+    def header(self) -> str:
+        """The header's value, in milliseconds; empty without measurements."""
+        return ", ".join(f"{name};dur={duration_s * 1000:.1f}" for name, duration_s in self.items())
+
+
 async def observed(
-    telemetry: Telemetry, request: Request, respond: Callable[[Request, str], Awaitable[Response]]
+    telemetry: Telemetry, request: Request, respond: Callable[[Request, str, Timing], Awaitable[Response]]
 ) -> Response:
     """Return the response of ``respond``, which gets the request's route. Report it by a span and a metric.
 
@@ -299,13 +317,15 @@ async def observed(
     method = request.method if request.method in METHODS else OTHER
     known: dict[str, Any] = {"http__request__method": method, "url__scheme": "http", "http__route": route}
     started = time.monotonic()
-    status = 500
+    status, timing = 500, Timing()
     shown = "HTTP" if method is OTHER else method  # by the conventions
     name = shown if route is OTHER else f"{shown} {route}"
     with telemetry.span(name, kind="server", link=media_id, **known) as span:
         try:
-            response = await respond(request, route)
+            response = await respond(request, route, timing)
             status = response.status
+            if header := timing.header():
+                response.headers["Server-Timing"] = header
             return response
         except trio.Cancelled:
             status = _CLIENT_GONE
@@ -344,7 +364,7 @@ class Origin:
             response.headers.update(PRIVATE_HEADERS)
         return response
 
-    async def _respond(self, request: Request, route: str) -> Response:
+    async def _respond(self, request: Request, route: str, timing: Timing) -> Response:
         if route is OTHER:
             return _not_found(request.path, "no such path")
         if request.method not in METHODS:
@@ -353,32 +373,34 @@ class Origin:
         if target is None and route is not CAPABILITIES:
             return _not_found(request.path)
         if target is not None and target.any_id.is_private:
-            return await self._private(request, target)
+            return await self._private(request, target, timing)
         if request.query is not None:
             return moved(request.path)
         if target is None:
             return capabilities(self.capabilities())
         try:
-            deleted = await self._deleted(str(target.any_id))
+            with timing.measured("tombstone"):
+                deleted = await self._deleted(str(target.any_id))
         except Unavailable as error:
             return _unavailable(error, target)
         if deleted:
             return plain(410, "this media item was deleted", cache_control=GONE)
-        return await self._unless_blocked(request, target, UNCERTAIN if deleted is None else IMMUTABLE)
+        return await self._unless_blocked(request, target, UNCERTAIN if deleted is None else IMMUTABLE, timing)
 
-    async def _private(self, request: Request, target: Target) -> Response:
+    async def _private(self, request: Request, target: Target, timing: Timing) -> Response:
         """Check the token, and everything else that a private media item depends on."""
         assert isinstance(target.any_id, MediaId)
         if request.query is not None:
             return _not_found(request.path)
         try:
-            checked = await self.private.check(target.any_id, target.token)
+            with timing.measured("tombstone"):
+                checked = await self.private.check(target.any_id, target.token)
         except Unavailable as error:
             return _unavailable(error, target)
         if isinstance(checked, Refusal):
             return plain(_REFUSED[checked], checked.value, cache_control=NO_STORE)
         target = replace(target, left_s=min(checked, MAX_CACHED_S))
-        response = await self._unless_blocked(request, target, self._while_private(target.left_s))
+        response = await self._unless_blocked(request, target, self._while_private(target.left_s), timing)
         if response.status >= 400:
             response.headers["Cache-Control"] = NO_STORE
         return response
@@ -389,10 +411,10 @@ class Origin:
             return f"private, max-age={left_s}"
         return f"public, max-age={left_s}, s-maxage={min(left_s, int(self.cdn_max_age_s))}"
 
-    async def _unless_blocked(self, request: Request, target: Target, cache_control: str) -> Response:
+    async def _unless_blocked(self, request: Request, target: Target, cache_control: str, timing: Timing) -> Response:
         media_id = str(target.any_id)
         try:
-            with trio.move_on_after(_STORE_S):
+            with timing.measured("store"), trio.move_on_after(_STORE_S):
                 try:
                     if not await self.moderation.is_blocked_despite_objects(media_id):
                         return await self._from_store(request, target, cache_control)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
@@ -18,7 +18,7 @@ import httpx
 from avion_media.backends.store import examine_part_urls, upload_guard
 from avion_media.common.settings import PREFIX
 from avion_media.operations.doctor.check import Area, CheckFailed, Checks, CheckStatus
-from avion_media.operations.doctor.trial import BODY, Trial, describe
+from avion_media.operations.doctor.trial import BODY, TYPE, Trial, describe
 
 _ALL_USERS = 'uri="http://acs.amazonaws.com/groups/global/AllUsers"'
 _SECRET = b"an object that the client was not given"
@@ -27,6 +27,34 @@ _ACLS = ("bucket-owner-full-control", "private", "")
 _Holds = Callable[[Mapping[str, str]], Awaitable[bool]]
 
 PUT_ONLY: Final = "sign upload URLs with keys that can only write (docs/how-to/sign-with-put-only-keys.md)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Addition:
+    """Headers that a client can add to an upload, and the headers that would show them on a copy."""
+
+    what: str
+    sent: dict[str, str]
+    shown: dict[str, str]  # name to value; any value when empty
+
+
+_ADDITIONS = (
+    _Addition("metadata", {"x-amz-meta-forged": "1"}, {"x-amz-meta-forged": ""}),
+    _Addition("tags", {"x-amz-tagging": "forged=1"}, {"x-amz-tagging-count": ""}),
+    _Addition(
+        "a website redirect",
+        {"x-amz-website-redirect-location": "https://forged.example/"},
+        {"x-amz-website-redirect-location": ""},
+    ),
+    _Addition(
+        "a storage class", {"x-amz-storage-class": "STANDARD_IA"}, {"x-amz-storage-class": "STANDARD_IA"}
+    ),
+    _Addition(
+        "a cache or encoding header",
+        {"Cache-Control": "max-age=1", "Content-Encoding": "forged"},
+        {"cache-control": "", "content-encoding": ""},
+    ),
+)  # fmt: skip
 
 
 ACCEPTED: Final = Checks[Trial](Area.STORE)
@@ -97,6 +125,30 @@ async def _part_urls(trial: Trial) -> str:
     if refusal:
         raise CheckFailed(refusal)
     return ""
+
+
+async def _stays(addition: _Addition, trial: Trial) -> str:
+    """Check that a header added to an upload is not on a copy that the service makes."""
+    found = ""
+    for name, response in await _sent(trial, "added", addition.sent):
+        found = found or describe(response)
+        if response.status_code != 200:
+            continue
+        found = "accepted; not on copies, and removed with the upload"
+        await trial.store.copy(trial.key(name), trial.key(f"{name}-copied"), content_type=TYPE)
+        headers = await _headers_of(trial, f"{name}-copied")
+        kept = [each for each, value in addition.shown.items() if each in headers and value in headers[each]]
+        if kept:
+            raise CheckFailed(f"a copy of the upload has {', '.join(kept)}")
+    return found
+
+
+for _each in _ADDITIONS:
+    FORGERIES.add(
+        f"does not copy what a client adds to its upload: {_each.what}",
+        "it stays on originals that the store copies (large videos); bucket rules must not depend on it",
+        CheckStatus.WARNING,
+    )(partial(_stays, _each))
 
 
 async def _prevented(trial: Trial, forged: Callable[[Mapping[str, str]], Awaitable[str]]) -> str:

@@ -90,7 +90,9 @@ class World:
         await actions.requeue(SweepDecision(Medium(media_id), why), datetime.now(UTC))
 
     def delayed(self) -> list[dict[str, str]]:
-        return [json.loads(member) for member in self._client.zrange(QueueKeys(DELETE_QUEUE).delayed, 0, -1)]
+        members = self._client.zrange(QueueKeys(DELETE_QUEUE).delayed, 0, -1)
+        tasks = [json.loads(member) for member in members]  # names and values in turn
+        return [dict(zip(each[::2], each[1::2], strict=True)) for each in tasks]
 
     def queued(self, queue: str) -> list[dict[str, str]]:
         return [fields for _, fields in self._client.xrange(queue)]

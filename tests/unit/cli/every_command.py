@@ -23,6 +23,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "undelete": [_ID],
     "block": [_ID],
     "unblock": [_ID],
+    "evidence": [_ID],
     "hosts": ["list"],
     "blocklist": ["list"],
     "review": ["list"],

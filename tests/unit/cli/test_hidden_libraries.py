@@ -29,6 +29,7 @@ WITHOUT_SERVICES = {
     "undelete": REDIS,
     "block": REDIS,
     "unblock": STORE,
+    "evidence": STORE,
     "hosts": REDIS,
     "blocklist": REDIS,
     "review": STORE,

@@ -30,7 +30,7 @@ class Redis:
         if self._hangs:
             await trio.sleep(within_s)
             raise Unavailable(Dependency.REDIS, "a test")
-        return [b"", 1, b""]
+        return [b"", 1, b"", b""]
 
 
 class Store:

@@ -46,7 +46,7 @@ def queries(step_s: float) -> dict[tuple[str, str], str]:
     ended = f"sum(rate(avion_task_completion_duration_seconds_count[{round(step_s)}s])) * 60"
     return {
         ("Throughput", "tasks/min"): ended,
-        ("Waiting", "tasks"): f"sum({_by_queue('avion_queue_length')})",
+        ("Waiting", "tasks"): f"sum({_by_queue('avion_queue_lag')} + {_by_queue('avion_queue_pending')})",
         ("Oldest task", "s"): f"max({_by_queue('avion_queue_oldest_age_seconds')})",
         ("Dead letters", ""): f"sum({_by_queue('avion_queue_dead_letters')})",
     }

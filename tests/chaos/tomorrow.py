@@ -102,8 +102,9 @@ _ENDS = {
 
         async def _put_more(self, key, source, *, content_type, **options):
             if content_type == "application/json" and source and "/unreadable/" not in key:
-                document = _json.loads(source)
-                source = _json.dumps({**document, "FIELD": "1"}, separators=(",", ":")).encode()
+                documents = map(_json.loads, source.split(b"\\n"))  # joined parts of the journal are several lines
+                lines = [_json.dumps({**each, "FIELD": "1"}, separators=(",", ":")) for each in documents]
+                source = "\\n".join(lines).encode()
             return await _put(self, key, source, content_type=content_type, **options)
 
         ObjectStore.put = _put_more

@@ -27,7 +27,7 @@ def no_fence() -> None:
         "return row ~= nil and row[2] == consumer and row[4] == tonumber(deliveries)",
         "return true",
     )
-    _edit_scripts("return false -- no group, no owner", "return true")
+    _edit_scripts("if rows.err then\n    return false", "if rows.err then\n    return true")
     # A task that was reclaimed is a new entry, so that renewing the former one finds nothing.
     _edit_scripts("ARGV[6], 'JUSTID') == 0 then", "ARGV[6], 'JUSTID') < 0 then")
 

@@ -89,7 +89,9 @@ async def complete(stage: Stage, steps: Steps | None = None) -> bool:
     store = slot_of(Dependency.STORE, cast("ObjectStore", _Store(stage.objects, steps)))
     items = Items(store, redis)
     moderation = SimpleNamespace(status=ModerationStatus(store), hosts=None)
-    shared = {"items": items, "replay": stage.replay(steps), "moderation": moderation, "telemetry": NO_TELEMETRY}
+    replay = stage.replay(steps)
+    replay.items.store = store
+    shared = {"items": items, "replay": replay, "moderation": moderation, "telemetry": NO_TELEMETRY}
     runtime = SimpleNamespace(config=Config(), store=store, **shared)
     service = MediaService(cast("Any", runtime))
     request = wire.CompleteMediaUploadRequest(media_id=str(stage.media_id))

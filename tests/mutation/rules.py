@@ -49,10 +49,10 @@ RULES = {
     "a process that holds the interpreter ends": Rule(
         "avion_media/process/watchdog.py", "            faulthandler.dump_traceback_later(", "            str(", _STUCK
     ),
-    "a second signal skips a phase": Rule("avion_media/process/drain.py", "skip.skip()", "pass", _DRAIN),
+    "a second signal skips a phase": Rule("avion_media/process/drain.py", "again.send_nowait(number)", "pass", _DRAIN),
     "the last signal cuts the grace": Rule("avion_media/process/drain.py", "    root.stop(grace_s=0)\n", "", _DRAIN),
     "a drain waits for active work": Rule(
-        "avion_media/process/drain.py", "trio.move_on_after(drain.grace)", "trio.move_on_after(0)", _DRAIN
+        "avion_media/process/drain.py", "trio.move_on_after(grace_s)", "trio.move_on_after(0)", _DRAIN
     ),
     "nodes have time to close": Rule("avion_media/app.py", "grace_s: float = 1.0", "grace_s: float = 0.0", _APP),
     "gRPC starts last and stops first": Rule(

@@ -245,10 +245,17 @@ def _redis_unavailable(_world: World) -> Play:
     return Play({"(?<=maxmemory )…": "1gb"})
 
 
+def _decide_appeals(world: World) -> Play:
+    media_id = world.upload()
+    assert world.run(f"avion-media block {media_id}").returncode == 0
+    return Play({r"\bID\b": media_id})
+
+
 PREPARED: dict[str, Callable[[World], Play]] = {
     "how-to/back-up.md": _back_up,
     "how-to/block-media.md": _block_media,
     "how-to/control-queues.md": _control_queues,
+    "how-to/decide-appeals.md": _decide_appeals,
     "how-to/import-media.md": _import_media,
     "how-to/move-buckets.md": _move_buckets,
     "how-to/recover-a-lost-bucket.md": _recover,

@@ -548,7 +548,7 @@ def test_what_is_away_is_one_helpful_line(operator: Operator) -> None:
 
 
 def test_a_bucket_that_the_store_refuses_is_one_helpful_line(operator: Operator) -> None:
-    (line,) = operator.run("init", status=1, S3__BUCKET="Bad_Bucket").stderr.splitlines()
-    assert line.startswith("avion-media: the object store refuses the bucket Bad_Bucket: ")
+    (line,) = operator.run("init", status=1, S3__BUCKET="bad..bucket").stderr.splitlines()
+    assert line.startswith("avion-media: the object store refuses the bucket bad..bucket: ")
     assert line.endswith("(see AVION_MEDIA_S3__BUCKET)")
     assert "S3__BUCKET='no/bucket'" in operator.run("init", status=2, S3__BUCKET="no/bucket").stderr

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -28,6 +29,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.bench.moderation import ALTERATIONS
 from tests.console.conftest import Development, development
+from tests.service.harness import eventually
 from tests.services.process import require
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -58,6 +60,11 @@ _ERRORS: Final = (
     ("decoder_killed: SIGKILL at 871 MiB of 1 GiB", 38),
     ("poison: 3 workers crashed with it", 4),
 )
+_IS_SHOWN: Final = """
+[...document.images].every(
+  each => each.complete || !each.checkVisibility() || each.getBoundingClientRect().top > innerHeight
+)
+"""
 
 
 def digest() -> str:
@@ -86,6 +93,7 @@ def take(dev: Development, item: str) -> None:
         for (name, path), scheme in itertools.product(_PAGES.items(), _SCHEMES):
             page = browser.new_page(viewport={"width": _SIZE[0], "height": _SIZE[1]}, color_scheme=scheme)
             page.goto(dev.console_url + path.format(item=item), wait_until="load")
+            eventually(partial(page.evaluate, _IS_SHOWN), f"the pictures of {path}")
             picture = Image.open(io.BytesIO(page.screenshot()))
             picture.save(IMAGES / f"console-{name}-{scheme}.webp", quality=82, method=6)
             page.close()

@@ -66,6 +66,16 @@ def read_tokens(path: str) -> dict[str, Person]:
     return found
 
 
+def printable_name(text: str) -> str:
+    """Return what of a text may be the name of an operator."""
+    return "".join(filter(str.isprintable, text))[:MAX_NAME]
+
+
+def token_name(key: bytes) -> str:
+    """Return the name of a token for the audit log, by its `fingerprint`."""
+    return f"token {key.hex()[:8]}"
+
+
 def highest_role(names: str) -> Role | None:
     """Return the highest role among names that commas separate; None if no role is among them."""
     named = {each.strip() for each in names.split(",")}

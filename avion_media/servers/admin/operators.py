@@ -16,7 +16,15 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from avion_media.common.credentials import MAX_NAME, Person, Role, bearer_token, fingerprint, highest_role
+from avion_media.common.credentials import (
+    Person,
+    Role,
+    bearer_token,
+    fingerprint,
+    highest_role,
+    printable_name,
+    token_name,
+)
 from avion_media.common.settings import is_loopback
 from avion_media.servers.http1 import PROXIED
 
@@ -69,13 +77,13 @@ class OperatorGate:
         found = None if self.tokens is None else self.tokens().get(key)
         if found is None:
             return None
-        token_name = f"token {key.hex()[:8]}"
-        return Person(f"{found.name} ({token_name})" if found.name else token_name, found.role)
+        shown = token_name(key)
+        return Person(f"{found.name} ({shown})" if found.name else shown, found.role)
 
     def _by_proxy(self, request: Request) -> Person | None:
         if not self.role_header or not request.scope.get(PROXIED):
             return None
-        name = "".join(filter(str.isprintable, request.headers.get(self.user_header, "")))[:MAX_NAME]
+        name = printable_name(request.headers.get(self.user_header, ""))
         role = highest_role(request.headers.get(self.role_header, ""))
         return Person(f"{name} (proxy)", role) if name and role is not None else None
 

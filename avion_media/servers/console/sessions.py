@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from avion_media.backends.redis import Redis
-from avion_media.common.credentials import MAX_NAME, Person, fingerprint
+from avion_media.common.credentials import Person, fingerprint, printable_name, token_name
 from avion_media.common.errors import Unavailable
 
 COOKIE = "avion_media_operator"
@@ -93,8 +93,7 @@ class Sessions:
         ``name`` is the name that the operator entered. If the token has no name of its own, it goes into the audit log
         beside the token's fingerprint.
         """
-        shown = "".join(filter(str.isprintable, name))[:MAX_NAME]
-        facts = secrets.token_urlsafe(16), time.time() + SESSION_S, shown
+        facts = secrets.token_urlsafe(16), time.time() + SESSION_S, printable_name(name)
         body = json.dumps(facts).encode().hex()
         self._give(response, f"{body}.{_mac(fingerprint(token), body)}", max_age=int(SESSION_S))
 
@@ -114,7 +113,7 @@ class Sessions:
             if hmac.compare_digest(mac.encode(), _mac(key, body).encode()):
                 session_id, ends_at, name = json.loads(bytes.fromhex(body))
                 if time.time() < ends_at:
-                    shown = f"{person.name or name or 'operator'} (token {key.hex()[:8]})"
+                    shown = f"{person.name or name or 'operator'} ({token_name(key)})"
                     return Session(session_id, ends_at, Person(shown, person.role))
         return None
 

@@ -18,8 +18,8 @@ from avion_media.common.settings import (
     RedisUrl,
     Section,
     Size,
-    parse_duration,
     parse_size,
+    seconds_of,
 )
 
 _SHORTEST_PREFIX = 7  # of fc00::/7, the inner addresses of IPv6; the largest such network of IPv4 is 10.0.0.0/8
@@ -125,7 +125,7 @@ def _parse_kinds(value: object) -> object:
         size, _, ttl = limits.partition(":")
         if name not in REMOTE_KINDS:
             raise ValueError(f"expected kind:size:time, with a kind of {', '.join(REMOTE_KINDS)}")
-        kinds.append(RemoteKind(name, cast("int", parse_size(size)), cast("float", parse_duration(ttl))))
+        kinds.append(RemoteKind(name, cast("int", parse_size(size)), seconds_of(ttl)))
     if len({kind.name for kind in kinds}) != len(kinds):
         raise ValueError("a kind is given twice")
     return tuple(kinds)

@@ -9,13 +9,12 @@ import click
 from avion_media.backends.queue import QueueStats, all_jobs
 from avion_media.backends.queue.task_scan import FoundTask, scan_tasks
 from avion_media.backends.redis import Redis
-from avion_media.cli.output import json_option, print_found, print_lines
+from avion_media.cli.output import json_option, note_option, print_found, print_lines
 from avion_media.cli.problems import CommandFailed, UsageError
 from avion_media.cli.resources import act, on_service, raise_problems
-from avion_media.common.settings import parse_duration
+from avion_media.common.settings import seconds_of
 from avion_media.common.tasks import DROP_DELETED, QUEUES
 from avion_media.items.deletion.notices import notice_backlog
-from avion_media.items.moderation import MAX_NOTE
 from avion_media.operations.inspection import format_time
 from avion_media.operations.queues import may_be_cancelled
 from avion_media.process.runtime import Runtime
@@ -43,7 +42,7 @@ def _pause(stats: QueueStats) -> str:
 def read_seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
     """Return the seconds of an option such as ``30m``; None if it is missing."""
     try:
-        return None if value is None else float(parse_duration(value))  # type: ignore[arg-type]
+        return None if value is None else seconds_of(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 
@@ -81,7 +80,7 @@ def queues_command(context: click.Context, as_json: bool) -> None:
 
 @queues_command.command("pause")
 @click.argument("queue")
-@click.option("--note", default="", help="Why, for other operators and for the record.")
+@note_option
 @click.option(
     "--for", "for_s", metavar="TIME", callback=read_seconds, help="Resume the queue after this time, such as 30m."
 )
@@ -92,7 +91,7 @@ def pause_command(queue: str, note: str, for_s: float | None, as_json: bool) -> 
     If Redis loses its data, the pause is lost, too.
     """
     name = queue_name(queue)
-    raise_problems(act("pause", [name], note=note[:MAX_NOTE], for_s=for_s or 0.0))
+    raise_problems(act("pause", [name], note=note, for_s=for_s or 0.0))
     print_lines({"queue": name, "paused": True}, [f"{name}: paused"], as_json=as_json)
 
 

@@ -59,9 +59,14 @@ def format_size(number: float) -> str:
     return f"{number:.1f} TiB"
 
 
+def seconds_of(text: str) -> float:
+    """Return the seconds of ``24h``, ``500ms`` or a plain number. Raises ValueError."""
+    return _with_unit(text, _DURATION_UNITS, "15m")
+
+
 def parse_duration(value: object) -> object:
-    """Return the seconds of ``24h``, ``500ms`` or a plain number."""
-    return _with_unit(value, _DURATION_UNITS, "15m") if isinstance(value, str) else value
+    """Return the seconds of a text as `seconds_of`; leave any other value."""
+    return seconds_of(value) if isinstance(value, str) else value
 
 
 def split_list(value: object) -> object:

@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute, Route
 
 from avion_media.backends.queue import DEFAULT_RATE, DeadLetterFilter, all_jobs
 from avion_media.common.errors import Unavailable
-from avion_media.common.settings import parse_duration
+from avion_media.common.settings import seconds_of
 from avion_media.common.telemetry import Telemetry
 from avion_media.items.moderation import MAX_NOTE
 from avion_media.operations.operation import (
@@ -106,7 +106,7 @@ def operation_routes(operations: Operations, gate: OperatorGate) -> list[BaseRou
             try:
                 targets, rate = read(request), _rate_of(request) if row.is_job else DEFAULT_RATE
                 note = request.query_params.get("note", "")[:MAX_NOTE] if row.takes_note else ""
-                for_s = float(parse_duration(request.query_params.get("for", "0")))  # type: ignore[arg-type]
+                for_s = seconds_of(request.query_params.get("for", "0"))
             except ValueError as error:
                 return JSONResponse({"error": str(error)}, 400)
             order = Order(targets, who=person_of(request), rate=rate, note=note, for_s=for_s)

@@ -187,13 +187,23 @@ def _png_in_planes(picture: Picture) -> Planes | None:
     if picture.width * picture.height > _MAX_PNG_PIXELS:
         return None
     try:
-        file = Packet(with_stored_rows(picture, deflate.zlib_decompress))
-        decoder = CodecContext.create("png", "r")
-        decoder.thread_count = 1
-        (frame,) = decoder.decode(file) + decoder.decode(None)
+        frame = _decoded_png(with_stored_rows(picture, deflate.zlib_decompress))
     except (deflate.DeflateError, FFmpegError, ValueError):
         return None
     return _planes_of(frame.planes[0].buffer_ptr, frame.planes[0].line_size, (picture.width, picture.height))
+
+
+def _decoded_png(parts: list[bytes | memoryview]) -> VideoFrame:
+    packet = Packet(sum(map(len, parts)))  # of libav's own memory: of any other its decoder takes a copy
+    unfilled = memoryview(packet)
+    for part in parts:
+        unfilled[: len(part)] = part
+        unfilled = unfilled[len(part) :]
+    parts.clear()
+    decoder = CodecContext.create("png", "r")
+    decoder.thread_count = 1
+    (frame,) = decoder.decode(packet) + decoder.decode(None)
+    return frame
 
 
 def _webp_in_planes(picture: Picture) -> Planes | None:

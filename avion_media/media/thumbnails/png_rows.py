@@ -45,8 +45,10 @@ def with_an_end(picture: Picture) -> Picture:
     return replace(picture, still=b"".join((SIGNATURE, *(each.whole for each in others), ended, end.whole)))
 
 
-def with_stored_rows(picture: Picture, inflated: Callable[[memoryview, int], bytes | bytearray]) -> bytes:
-    """Return a plain picture (`_PLAIN`, opaque) as a file whose rows are not compressed, and without checksums.
+def with_stored_rows(
+    picture: Picture, inflated: Callable[[memoryview, int], bytes | bytearray]
+) -> list[bytes | memoryview]:
+    """Return the parts of a file of a plain picture (`_PLAIN`, opaque): rows not compressed, without checksums.
 
     ``inflated`` gets the compressed rows and their full length. Raises `ValueError` for any other picture, or if rows
     are missing, or have an unknown filter, which libav would ignore.
@@ -62,4 +64,4 @@ def with_stored_rows(picture: Picture, inflated: Callable[[memoryview, int], byt
     blocks = [memoryview(rows)[start : start + _STORED_BYTES] for start in range(0, size_bytes, _STORED_BYTES)]
     stored = [part for block in blocks for part in (struct.pack("<xHH", len(block), len(block) ^ 0xFFFF), block)]
     head = (2 + sum(map(len, stored))).to_bytes(4, "big") + b"IDAT\x78\x01"
-    return b"".join((SIGNATURE, header.whole, head, *stored, bytes(4), end.whole))
+    return [SIGNATURE, header.whole, head, *stored, bytes(4), end.whole]

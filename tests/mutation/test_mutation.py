@@ -113,6 +113,21 @@ def test_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, verd
     assert (tmp_path / "mutated_here.py").read_text() == original
 
 
+def test_a_mutant_that_cannot_be_imported_does_not_bring_other_tests_into_the_next_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mutated_here.py").write_text("TWO = 2\n")
+    (tmp_path / "test_it.py").write_text("from mutated_here import TWO\n\n\ndef test_two():\n    assert TWO > 1\n")
+    (tmp_path / "test_other.py").write_text("def test_that_fails():\n    assert False\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    trials = Trials(["test_it.py"])
+    assert trials.measure("mutated_here", "TWO = 2\n")
+    assert trials.run("mutated_here", "TWO = None.two\n") is Verdict.KILLED
+    assert trials.run("mutated_here", "TWO = 3\n") is Verdict.SURVIVED
+
+
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_a_rule_of_the_service_names_one_place_of_the_code(rule: Rule) -> None:
     assert (HOUSE / rule.path).read_text().count(rule.before) == 1

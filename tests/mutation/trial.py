@@ -150,8 +150,9 @@ class Teller:
             sys.settrace(self._note_call)
 
     def pytest_keyboard_interrupt(self, excinfo: object) -> None:
-        """See pytest: it ends the run, and names no test."""
-        self._tell("failed", self._now)
+        """See pytest: it ends the run, and names no test; an error of collection, which is told already, does too."""
+        if self._now:
+            self._tell("failed", self._now)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """See pytest."""

@@ -34,16 +34,16 @@ def settings() -> dict[str, str]:
     return {"PRIVATE__TTL": "2h", "PRIVATE__MAX_TTL": "1d", "THUMBNAILS__WEBP": "all"}
 
 
-def picture() -> bytes:
-    """Return a picture that no other is like."""
+def picture(edge: int = 64) -> bytes:
+    """Return a picture that no other is like, of about three bytes a pixel."""
     noise = io.BytesIO()
-    Image.frombytes("RGB", (64, 64), secrets.token_bytes(3 * 64 * 64)).save(noise, "PNG")
+    Image.frombytes("RGB", (edge, edge), secrets.token_bytes(3 * edge * edge)).save(noise, "PNG", compress_level=0)
     return noise.getvalue()
 
 
-def published(service: Service) -> tuple[str, bytes]:
+def published(service: Service, body: bytes = b"") -> tuple[str, bytes]:
     """Upload a private picture, and return its id and its bytes once it is there."""
-    body = picture()
+    body = body or picture()
     request = wire.RequestMediaUploadRequest(
         filename="a.png",
         content_type="image/png",
@@ -222,6 +222,19 @@ def test_a_revocation_survives_the_loss_of_redis(service: Service, redis_client:
     assert service.get(f"{path}/{token_of(service, media_id, audience='ada')}").status_code == 200
     record = json.loads(bucket.client.get_object(Bucket=bucket.bucket, Key=f"private/{media_id}")["Body"].read())
     assert (record["v"], record["all"], record["audiences"]) == (1, record["generation"], {})
+
+
+def test_a_response_that_has_begun_is_completed(service: Service) -> None:
+    media_id, body = published(service, picture(2200))
+    path = f"/media/{media_id}/{token_of(service, media_id)}"
+    with httpx.stream("GET", service.http_url + path, trust_env=False, timeout=30) as response:
+        pieces = response.iter_raw()
+        got = next(pieces)
+        assert len(got) < len(body) / 4
+        revoke(service, media_id)
+        refused(service.get(path), 403, body)
+        got += b"".join(pieces)
+    assert got == body
 
 
 def test_without_redis_nothing_is_served(

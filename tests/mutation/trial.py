@@ -96,7 +96,9 @@ class Trials:
         failed = [test for kind, test, *_ in told if kind == "failed"]
         if verdict is Verdict.KILLED and not failed:
             raise RuntimeError(f"pytest failed without a failed test, at a mutant of {module}:\n{source}")
-        self._killers = list(dict.fromkeys([*failed, *self._killers]))[:_KILLERS]
+        # A folder that cannot be collected is no test: "" would stand for all tests of the checkout.
+        named = [test for test in failed if ".py" in test]
+        self._killers = list(dict.fromkeys([*named, *self._killers]))[:_KILLERS]
         return verdict
 
     def _try(self, module: str, source: str, tests: Sequence[str]) -> tuple[Verdict, list[list[str]]]:
@@ -150,9 +152,8 @@ class Teller:
             sys.settrace(self._note_call)
 
     def pytest_keyboard_interrupt(self, excinfo: object) -> None:
-        """See pytest: it ends the run, and names no test; an error of collection, which is told already, does too."""
-        if self._now:
-            self._tell("failed", self._now)
+        """See pytest: it ends the run, and names no test."""
+        self._tell("failed", self._now)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """See pytest."""

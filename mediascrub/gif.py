@@ -85,7 +85,6 @@ def read(view: memoryview) -> Picture:
 def blocks(view: memoryview) -> Iterator[tuple[int, int, int | None]]:
     """Yield the first byte of each block before the trailer, its offset, and the offset behind it; None if cut off."""
     offset = _HEADER_BYTES + _colour_table_bytes(view[10])
-    end: int | None
     for _ in bounded_parts():
         kind = view[offset] if offset < len(view) else _TRAILER
         if kind == _IMAGE:

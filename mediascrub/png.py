@@ -67,7 +67,7 @@ def read(view: memoryview) -> Picture:
     """
     series = chunks(view)
     header = _header(next(series, None))
-    before, behind = bytearray(SIGNATURE + header.whole), bytearray()  # Exif belongs in between, before the first IDAT
+    before, behind = [memoryview(SIGNATURE), header.whole], list[memoryview]()  # Exif belongs before the first IDAT
     first: dict[bytes, memoryview] = {}  # the part to keep of the chunks, by type
     pixels: list[memoryview] = []
     exif: ExifFacts | None = None
@@ -88,7 +88,7 @@ def read(view: memoryview) -> Picture:
         elif chunk.kind == b"fcTL" and kept:
             numerator, denominator = struct.unpack_from(">HH", chunk.payload, 20)
             delays_s.append(float(numerator) / (denominator or 100))
-        (behind if pixels else before).extend(kept)
+        (behind if pixels else before).append(kept)
     if not pixels:
         raise corrupt("no IDAT")
     if header.payload[9] == _PALETTE_COLOUR_TYPE and not first.get(b"PLTE"):
@@ -96,8 +96,7 @@ def read(view: memoryview) -> Picture:
     decoded_by = [first.get(kind, memoryview(b"")) for kind in (b"PLTE", b"tRNS")]
     facts = exif or ExifFacts()
     minimal = minimal_exif(facts)
-    content = {kind: whole[8:-4] for kind, whole in first.items()}
-    original = b"".join((before, make_chunk(b"eXIf", minimal) if minimal else b"", behind))
+    original = b"".join((*before, make_chunk(b"eXIf", minimal) if minimal else b"", *behind))
     place = [] if manifest is None else [Range(manifest.offset, len(manifest.whole))]
     parts = [] if manifest is None else [Range(manifest.offset + 8, len(manifest.payload))]
     return Picture(
@@ -107,10 +106,10 @@ def read(view: memoryview) -> Picture:
         orientation=facts.orientation,
         frames=max(1, len(delays_s)),
         duration_s=playing_time(delays_s),
-        colour=_colour(content),
+        colour=_colour({kind: whole[8:-4] for kind, whole in first.items()}),
         original=original,
         # All pixels go into one chunk, because each chunk takes the decoder time.
-        still=b"".join((SIGNATURE, header.whole, *decoded_by, make_chunk(b"IDAT", *pixels), make_chunk(b"IEND"))),
+        still=b"".join((SIGNATURE, header.whole, *decoded_by, *_parts_of(b"IDAT", *pixels), make_chunk(b"IEND"))),
         credentials=find_credentials(view, parts, place, lambda rest: rest == original),
     )
 
@@ -168,12 +167,16 @@ def _profile(payload: memoryview) -> bytes:
 
 def make_chunk(kind: bytes, *parts: bytes | memoryview) -> bytes:
     """Return a chunk with its length and checksum."""
+    return b"".join(_parts_of(kind, *parts))
+
+
+def _parts_of(kind: bytes, *parts: bytes | memoryview) -> tuple[bytes | memoryview, ...]:
     from deflate import crc32  # here, because only this needs the native library: other files are read without it
 
     checksum = crc32(kind)
     for part in parts:
         checksum = crc32(part, checksum)
-    return b"".join((sum(map(len, parts)).to_bytes(4, "big"), kind, *parts, checksum.to_bytes(4, "big")))
+    return (sum(map(len, parts)).to_bytes(4, "big"), kind, *parts, checksum.to_bytes(4, "big"))
 
 
 def _colour(content: dict[bytes, memoryview]) -> Colour | None:

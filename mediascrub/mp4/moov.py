@@ -234,9 +234,7 @@ def _read_visual_entry(entry: Box, display: tuple[int, int]) -> tuple[str, tuple
     if clap and (clean := clean_aperture(clap)) and 1 <= clean[0] <= width and 1 <= clean[1] <= height:
         size = clean  # decoders ignore one that is not inside the picture
     codec = _codec(entry, boxes)
-    private = next(
-        (bytes(each.content) for each in boxes if each.type in _CODEC_PRIVATE), b""
-    )  # as libav, of any codec
+    private = next((bytes(each.content) for each in boxes if each.type in _CODEC_PRIVATE), b"")  # as libav does
     return codec, size, across / down if across and down else 1.0, private
 
 

@@ -29,6 +29,8 @@ from mediascrub.picture import turned_size
 _YCBCR, _RGB = 1, 0  # TJCS_YCbCr, TJPF_RGB
 _SAMPLING: Final = {0: "yuvj444p", 1: "yuvj422p", 2: "yuvj420p", 4: "yuvj440p", 5: "yuvj411p"}  # TJSAMP_*
 _OF_WEBP: Final = "yuv420p"  # luma from 16 to 235, as in television; that of a JPEG is from 0 to 255
+# Bicubic, and bilinear for chroma: a sixteenth less CPU in all than with Lanczos, and 0.0001 less SSIM.
+_OF_WEBP_SCALED: Final = "bicublin+accurate_rnd"
 _OUTPUT, _OUTPUT_SAMPLING = "yuvj420p", 2
 NARROWEST: Final = 16  # side of a thumbnail that is scaled here: swscale cuts off kernels that are longer than a plane
 _MCU: Final = 32  # the largest block of the samplings: planes are written in whole blocks
@@ -93,8 +95,10 @@ class Planes:
         sampling = self.frame.format
         steps = [8 // chroma(8) for chroma in (sampling.chroma_width, sampling.chroma_height)]
         (width, to_width), (height, to_height) = map(_in_proportion, self.size, size, steps)
-        levels = f"in_range={'tv' if sampling.name == _OF_WEBP else 'pc'}:out_range=pc"
-        scale = f"w={to_width}:h={to_height}:{levels}:out_h_chr_pos=128:out_v_chr_pos=128:{_scaling(*steps)}"
+        of_webp = sampling.name == _OF_WEBP
+        size_and_levels = f"w={to_width}:h={to_height}:in_range={'tv' if of_webp else 'pc'}:out_range=pc"
+        scaling = _scaling(steps[0], steps[1], kernel=_OF_WEBP_SCALED if of_webp else "lanczos")
+        scale = f"{size_and_levels}:out_h_chr_pos=128:out_v_chr_pos=128:{scaling}"
         frame = filtered(self.frame, *self._extended((width, height)), ("scale", scale), ("format", _OUTPUT))
         return Planes(frame, size, finished=True)
 
@@ -246,13 +250,13 @@ def _even(size: Size) -> Size:
     return size[0] + size[0] % 2, size[1] + size[1] % 2
 
 
-def _scaling(across: int, down: int, x: int = 0, y: int = 0) -> str:
+def _scaling(across: int, down: int, x: int = 0, y: int = 0, kernel: str = "lanczos") -> str:
     """Return options of the scaler: each sample of chroma is in the middle of ``across`` by ``down`` pixels.
 
     The picture begins ``x`` and ``y`` pixels after the first of them. Places are in 256ths of a pixel.
     """
     places = 128 * (across - 1) - 256 * x, 128 * (down - 1) - 256 * y
-    return "flags=lanczos:in_h_chr_pos={}:in_v_chr_pos={}".format(*places)
+    return f"flags={kernel}:" + "in_h_chr_pos={}:in_v_chr_pos={}".format(*places)
 
 
 def _in_proportion(full: int, scaled: int, step: int) -> tuple[int, int]:

@@ -218,7 +218,7 @@ async def share_of(url: str, client: Any, count: int) -> float:
         for name in QUEUES:
             for number in range(_FLEET - count):
                 client.execute_command("XGROUP", "CREATECONSUMER", name, CONSUMER_GROUP, f"elsewhere {number}")
-        await trio.sleep(5)
+        await trio.sleep(_IDLE_S)  # until each knows how many there are
         before, started = cpu_s(client), time.monotonic()
         await trio.sleep(_IDLE_S)
         share = (cpu_s(client) - before) / (time.monotonic() - started)

@@ -8,11 +8,12 @@ Prometheus.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from avion_media.backends.queue import QueueStats
+from avion_media.backends.queue.attempts import READY_BOUNDS_S, ready_within
 
 KEPT_S: Final = 3600.0
 _MINUTES: Final = (10, 60)  # minimum and maximum minutes of a chart: a young process has less than an hour
@@ -36,13 +37,17 @@ class QueueSample:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """All queues at one moment (``at``: Unix seconds), and the figures of this process."""
+    """All queues at one moment (``at``: Unix seconds), and the figures of this process.
+
+    ``figures`` are others by name: `attempts.outcomes`, and what is in use of each limit of this process.
+    """
 
     at: float
     queues: Mapping[str, QueueSample]
     memory_bytes: float = 0.0
     loop_lag_s: float = 0.0  # the longest since the sample before
     requests: int = 0  # of the origin, in progress
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +153,11 @@ class History:
             before = last
         return grown
 
+    def ready_times(self, *shares: float) -> list[Values]:
+        """Return for each share the time to ready, in seconds, that it of the uploads of a minute did not exceed."""
+        counts = [self.growth_of(ready_within(bound_s)) for bound_s in READY_BOUNDS_S]
+        return [[_quantile(minute, share) for minute in zip(*counts, strict=True)] for share in shares]
+
     @property
     def minutes(self) -> int:
         """The number of minutes in the series: 60, or fewer in a young process."""
@@ -173,9 +183,22 @@ def last_of(values: Values) -> float:
     return next((each for each in reversed(values) if each is not None), 0.0)
 
 
+def _quantile(counts: Sequence[float | None], share: float) -> float | None:
+    """Return the value below which this share is, of values that are counted by bounds; None if there are none."""
+    known = [each or 0.0 for each in counts]
+    left, lower_s = share * sum(known), 0.0
+    for bound_s, count in zip(READY_BOUNDS_S[:-1], known, strict=False):
+        if left and count >= left:
+            return lower_s + (bound_s - lower_s) * left / count
+        left, lower_s = left - count, bound_s
+    return lower_s if left else None
+
+
 def _reader(figure: str, queue: str) -> Callable[[Sample], float]:
     if figure in _OF_PROCESS:
         return _OF_PROCESS[figure]
+    if figure not in _OF_QUEUE:
+        return lambda sample: sample.figures.get(figure, 0.0)
     read = _OF_QUEUE[figure]
     join = max if figure == "oldest_age_s" else sum
 

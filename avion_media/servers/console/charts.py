@@ -15,14 +15,14 @@ from typing import Final
 from markupsafe import Markup
 
 from avion_media.backends.queue.history import History
-from avion_media.servers.console.wording import count, duration, exactly
+from avion_media.servers.console.wording import count, exactly, took
 
 Values = Sequence[float | None]
 _WIDTH: Final = 118
 _HEIGHT: Final = 40
 _TOP: Final = 3  # room for the line's own width
 _STEPS: Final = (1, 2, 4, 6, 8, 10)  # times a power of ten; half of each is short, too
-_STEPS_S: Final = (10, 20, 60, 120, 240, 600, 1200, 3600, 7200, 21_600, 86_400, 172_800)
+_STEPS_S: Final = (1, 2, 4, 10, 20, 60, 120, 240, 600, 1200, 3600, 7200, 21_600, 86_400, 172_800)
 _MINUTE_S: Final = 60.0
 _DAY_S: Final = 86_400
 _CHART: Final = Markup(
@@ -68,22 +68,42 @@ def figure(
     bars: bool = False,
     per: float = 1.0,
     css: str = "",
+    is_bare: bool = False,
 ) -> Markup:
-    """Draw a chart with a scale and a time axis.
+    """Draw a chart with a scale and a time axis; without both if it ``is_bare``, for the side of a number.
 
-    ``second`` is a grey line behind the first, ``names`` are those of both, and ``limit`` is a dashed line if it is on
-    the scale. ``at_least`` is the lowest top of the scale, so that small values look small. ``per``: one ``unit``, in
-    that of the values.
+    ``second`` is a grey line behind the first, or grey ``bars`` above the others; ``names`` are those of both.
+    ``limit`` is a dashed line if it is on the scale. ``at_least`` is the lowest top of the scale, so that small values
+    look small. ``per``: one ``unit``, in that of the values.
     """
     values = [None if each is None else each / per for each in values]
-    top = _round_up(max(at_least, _highest(values, second)), unit)
-    chart = _chart(values, label, span, top, unit=unit, second=second, names=names, limit=limit, bars=bars, css=css)
+    behind = (
+        [(each or 0.0) + (more or 0.0) for each, more in zip(values, second, strict=True)]
+        if bars and second
+        else second
+    )
+    top = max(at_least, _highest(values, behind))
+    top = top if is_bare else _round_up(top, unit)
+    parts = [] if is_bare else [Markup('<path class="grid" d="M0 3h118M0 21.5h118"/>')]
+    if any(_known(behind)):
+        drawn = _bars(behind, top) if bars else _path(behind, top)
+        parts.append(Markup('<path class="second{}" d="{}"/>').format(" bars" if bars else "", drawn))
+    if limit is not None and limit <= top:
+        parts.append(Markup('<path class="limit" d="M0 {}h118"/>').format(_y(limit, top)))
+    parts += [Markup('<path class="bars" d="{}"/>').format(_bars(values, top))] if bars else _line(values, top)
+    data = Markup('data-start="{}" data-step="{}" data-unit="{}" data-names="{}" data-values="{}"').format(
+        *(round(span.start), round(span.step_s), unit, "|".join(names)),
+        "|".join(map(_listed, (values, second) if second else (values,))),
+    )
+    chart = _CHART.format(css, label, data, Markup("").join(parts))
+    if is_bare:
+        return chart
     scale = Markup('<span class="upper">{}</span><span class="half">{}</span>').format(
         _short(top, unit), _short(top / 2, unit)
     )
     legend = Markup("").join(
         Markup('<span><i class="{}"></i>{}</span>').format(colour, name)
-        for colour, name in zip(("info", "mute"), names, strict=False)
+        for colour, name in zip((css or "info", "mute"), names, strict=False)
     )
     key = Markup('<p class="legend">{}</p>').format(legend) if names else ""
     return Markup('<figure><div class="plot">{}{}</div><p class="axis">{}</p>{}</figure>').format(
@@ -91,17 +111,12 @@ def figure(
     )
 
 
-def spark(values: Values, label: str, span: Span, *, unit: str = "", bars: bool = False, css: str = "") -> Markup:
-    """Draw a chart without a scale and an axis, for the side of a number."""
-    top = max(1.0 if bars else 4.0, _highest(values))
-    return _chart(values, label, span, top, unit=unit, bars=bars, css=css)
-
-
-def meter(used: float, limit: float, *, css: str = "") -> Markup:
-    """Draw a bar that is full at ``limit``. The text beside it says the same."""
-    share = min(100.0, 100.0 * used / limit) if limit else 0.0
-    return Markup('<svg class="bar {}" aria-hidden="true"><rect width="{}%" height="100%"/></svg>').format(
-        css, f"{share:.0f}"
+def meter(used: float, limit: float, most: float = 0.0, *, css: str = "") -> Markup:
+    """Draw a bar that is full at ``limit``, and paler up to ``most``. The text beside it says the same."""
+    now, high = (min(100.0, 100.0 * each / limit) if limit else 0.0 for each in (used, most))
+    free = Markup('<rect class="free" width="{}%" height="100%"/>').format(f"{high:.0f}") if high > now else ""
+    return Markup('<svg class="bar {}" aria-hidden="true">{}<rect width="{}%" height="100%"/></svg>').format(
+        css, free, f"{now:.0f}"
     )
 
 
@@ -111,32 +126,6 @@ def stretch(start: float, length: float, of: float) -> Markup:
     return Markup('<svg class="bar" aria-hidden="true"><rect x="{}%" width="{}%" height="100%"/></svg>').format(
         f"{min(at, 99.5):.1f}", f"{max(0.5, min(width, 100.0 - at)):.1f}"
     )
-
-
-def _chart(
-    values: Values,
-    label: str,
-    span: Span,
-    top: float,
-    *,
-    unit: str = "",
-    second: Values = (),
-    names: Sequence[str] = (),
-    limit: float | None = None,
-    bars: bool = False,
-    css: str = "",
-) -> Markup:
-    parts = [] if "low" in css or "tiny" in css else [Markup('<path class="grid" d="M0 3h118M0 21.5h118"/>')]
-    if any(_known(second)):
-        parts.append(Markup('<path class="second" d="{}"/>').format(_path(second, top)))
-    if limit is not None and limit <= top:
-        parts.append(Markup('<path class="limit" d="M0 {}h118"/>').format(_y(limit, top)))
-    parts += [_bars(values, top)] if bars else _line(values, top)
-    series = (values, second) if second else (values,)
-    data = Markup('data-start="{}" data-step="{}" data-unit="{}" data-names="{}" data-values="{}"').format(
-        round(span.start), round(span.step_s), unit, "|".join(names), "|".join(map(_listed, series))
-    )
-    return _CHART.format(css, label, data, Markup("").join(parts))
 
 
 def _line(values: Values, top: float) -> Iterator[Markup]:
@@ -149,7 +138,7 @@ def _line(values: Values, top: float) -> Iterator[Markup]:
         yield Markup('<path class="tip" d="M118 {}h0"/>').format(_y(last, top))
 
 
-def _bars(values: Values, top: float) -> Markup:
+def _bars(values: Values, top: float) -> str:
     """Return a bar for each value that is not 0."""
     step = _WIDTH / max(1, len(values))
     bars = "".join(
@@ -157,7 +146,7 @@ def _bars(values: Values, top: float) -> Markup:
         for index, value in enumerate(values)
         if value
     )
-    return Markup('<path class="bars" d="{}"/>').format(bars or "M0 0")
+    return bars or "M0 0"
 
 
 def _round_up(top: float, unit: str) -> float:
@@ -170,7 +159,7 @@ def _round_up(top: float, unit: str) -> float:
 
 def _short(value: float, unit: str) -> str:
     if unit == "s":
-        return duration(value)
+        return took(value)
     number = count(value) if value >= 10 else f"{value:g}"
     return f"{number} {unit}" if unit in ("ms", "MiB") else number
 
@@ -204,4 +193,7 @@ def _runs(values: Values, top: float) -> list[list[tuple[float, float]]]:
 
 
 def _path(values: Values, top: float) -> str:
-    return "".join(f"M{run[0][0]} {run[0][1]}" + "".join(f"L{x} {y}" for x, y in run[1:]) for run in _runs(values, top))
+    """Return a line for each run. A run of one point is a dot."""
+    return "".join(
+        f"M{run[0][0]} {run[0][1]}" + ("".join(f"L{x} {y}" for x, y in run[1:]) or "h0") for run in _runs(values, top)
+    )

@@ -12,26 +12,26 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
-from urllib.parse import urlencode
 
 import jinja2
 import trio
 from starlette.responses import Response, StreamingResponse
 
 from avion_media.backends.queue import all_jobs
+from avion_media.backends.queue.consumers import read_consumers
+from avion_media.backends.queue.entries import UNCONFIRMED
 from avion_media.backends.queue.history import last_of
 from avion_media.backends.redis import Redis
 from avion_media.backends.remote import breaker_state
 from avion_media.common.credentials import Role
 from avion_media.common.errors import MediaError, Reason
 from avion_media.common.settings import format_size
-from avion_media.common.tasks import CACHE_QUEUE, QUEUES
+from avion_media.common.tasks import CACHE_QUEUE, CONSUMER_GROUP, QUEUES
 from avion_media.items.moderation import MAX_NOTE
 from avion_media.items.moderation.lists import MATCH_DAYS
 from avion_media.operations import audit
 from avion_media.operations.dead_letters import Causes, count_newer
 from avion_media.operations.operation import Operation, many
-from avion_media.process.replicas import SILENT_S, Replicas
 from avion_media.process.runtime import Limiter
 from avion_media.servers.console import charts, wording
 from avion_media.servers.console.health import Facts, Health, Tone, assess, queue_state, walk
@@ -68,7 +68,7 @@ PAGES: Final = (
         "Overview",
         "/console",
         "overview",
-        ("kpis", "attention", "replica", "queue-cards", "recent"),
+        ("kpis", "attention", "replica-card", "queue-cards", "recent"),
     ),
     Page("queues", "Queues", "/console/queues", "queues", ("totals", "jobs", "queues")),
     Page("dead-letters", "Dead letters", "/console/dead-letters", "dead", ("causes", "fresh-dead-letters")),
@@ -84,7 +84,7 @@ PAGES: Final = (
     Page("audit", "Audit", "/console/audit", "book"),
 )
 """The pages, in the order of the navigation."""
-FRAME_REGIONS: Final = ("banner", "nav")
+FRAME_REGIONS: Final = ("banner", "nav", "replica-menu")
 """Regions that every page has."""
 _REGIONS: Final = {page.name: (*FRAME_REGIONS, *page.regions) for page in PAGES}
 
@@ -108,7 +108,7 @@ class About:
     version: str
     replica: str
     environment: str
-    roles: tuple[str, ...]
+    process: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,6 @@ class View:
     actions: Mapping[str, Operation]
     causes: Causes
     prometheus: PrometheusCharts
-    replicas: Replicas
     query: Mapping[str, str] = field(default_factory=dict)
 
     def may(self, action: str) -> bool:
@@ -136,8 +135,8 @@ class View:
     def here(self) -> str:
         """The address of the page, without the result of an action: an action leads back to it. Empty for an item."""
         path = next((page.path for page in PAGES if page.name == self.page), "")
-        query = urlencode({name: value for name, value in self.query.items() if name not in _NOT_OF_THE_PAGE})
-        return f"{path}?{query}" if path and query else path
+        fields = {name: value for name, value in self.query.items() if name not in _NOT_OF_THE_PAGE}
+        return wording.address(path, fields) if path else ""
 
     @property
     def range(self) -> str:
@@ -166,32 +165,18 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "count": wording.count,
-        "rate": wording.rate,
-        "size": format_size,
-        "sized": wording.size_element,
-        "duration": wording.duration,
-        "clip": wording.clip,
-        "when": wording.when,
-        "clock": wording.clock,
-        "dated": wording.dated,
-        "minute": wording.minute,
-        "type_of": wording.type_of,
-        "day": wording.day,
-        "short": wording.short,
-        "with_short_hashes": wording.with_short_hashes,
-        "meaning": wording.meaning,
-        "advice": wording.advice,
-        "queue_title": wording.queue_title,
-    }
+    filters = (
+        *(wording.advice, wording.clip, wording.clock, wording.count, wording.dated, wording.day, wording.duration),
+        *(wording.meaning, wording.minute, wording.queue_title, wording.rate, wording.short, wording.sized),
+        *(wording.took, wording.type_of, wording.when, wording.with_short_hashes),
+    )
+    environment.filters |= {"size": format_size, **{each.__name__: each for each in filters}}
     environment.globals |= {
         "many": many,
         "state_of": queue_state,
         "walk": walk,
         "asset": lambda name: f"/console/assets/{name}?v={asset(name)[1]}",
         "figure": charts.figure,
-        "spark": charts.spark,
         "span_of": charts.Span.of,
         "span": charts.Span,
         "meter": charts.meter,
@@ -270,10 +255,12 @@ async def _jobs(view: View) -> dict[str, Any]:
 
 
 async def _queues(view: View) -> dict[str, Any]:
-    """Add why the server fails whose files a late queue waits for."""
+    """Add the consumers of each queue, and why the server fails whose files a late queue waits for."""
     facts = view.facts
     found: dict[str, str] = {}
+    consumers = {}
     for name, sample in facts.queues.items():
+        consumers[name] = await _consumers(view, name)
         server = sample.stats.oldest_tenant
         if name != CACHE_QUEUE or not server or queue_state(facts, name).tone < Tone.WARN:
             continue
@@ -283,11 +270,19 @@ async def _queues(view: View) -> dict[str, Any]:
                 f"{server} failed {many(trouble.failures, 'time')} in a row ({trouble.cause}),"
                 f" and is tried again {wording.ago(trouble.paused_until, facts.now)}."
             )
-    return {"servers": found}
+    return {"servers": found, "consumers": consumers}
 
 
-async def _replicas(view: View) -> dict[str, Any]:
-    return {"replicas": await view.replicas.read(view.facts.now), "silent_s": SILENT_S}
+async def _consumers(view: View, queue: str) -> list[dict[str, Any]]:
+    """Return the processes that read a queue, those with most tasks first: their replica, tasks and last command."""
+    known = {each.process: each for each in view.facts.replicas}
+    rows = await read_consumers(view.redis, queue, CONSUMER_GROUP)
+    found = [
+        {"name": name, "replica": known.get(name), "tasks": row[b"pending"], "at": view.facts.now - row[b"idle"] / 1000}
+        for row in rows
+        if (name := row[b"name"].decode(errors="replace")) != UNCONFIRMED
+    ]
+    return sorted(found, key=lambda each: -each["tasks"])
 
 
 async def _recent(view: View) -> dict[str, Any]:
@@ -303,7 +298,6 @@ _READERS: Final[dict[str, Callable[[View], Awaitable[dict[str, Any]]]]] = {
     "fresh-media": _fresh_media,
     "queues": _queues,
     "recent": _recent,
-    "replicas": _replicas,
 }
 
 

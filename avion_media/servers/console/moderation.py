@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
-from urllib.parse import urlencode
 
 from avion_media.common.concurrency import in_turn
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
@@ -17,6 +16,7 @@ from avion_media.items.moderation import EXACT, OWN, Block, BlockedHost, Entry, 
 from avion_media.items.moderation.records import Held
 from avion_media.items.settings import ModerationConfig
 from avion_media.servers.console.review import Judged, read_judged
+from avion_media.servers.console.wording import address
 
 PAGE_ROWS: Final = 15
 _MAX_FIELD: Final = 260  # a host has at most 253 characters
@@ -45,8 +45,7 @@ class ModerationQuery:
     def url(self, **more: str) -> str:
         """Return the address of this part; ``more`` are further fields."""
         named = {"part": "" if self.part == "review" else self.part, "source": self.source, "after": self.after, **more}
-        query = urlencode({name: value for name, value in named.items() if value})
-        return "/console/moderation" + (f"?{query}" if query else "")
+        return address("/console/moderation", named)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ from avion_media.servers.admin.operators import OperatorGate, person_of
 from avion_media.servers.console.drawing import ASSETS, About, LivePages, View, Viewer, asset, draw, draw_page
 from avion_media.servers.console.health import Facts
 from avion_media.servers.console.media_item import read_item
-from avion_media.servers.console.media_list import MediaFilter, read_media, read_owned
+from avion_media.servers.console.media_list import MediaFilter, read_indexed, read_media
 from avion_media.servers.console.moderation import ModerationQuery, look_up, read_moderation
 from avion_media.servers.console.prometheus import PrometheusCharts
 from avion_media.servers.console.questions import ENDS, DeadLetterQuery, Question, Questions
@@ -87,7 +87,7 @@ class Console:
         self._reviews = reviews
         self._actions = operations.allowed
         environment = config.admin.environment
-        self._about = About(version("avion-media"), socket.gethostname(), environment, tuple(sorted(runtime.roles)))
+        self._about = About(version("avion-media"), socket.gethostname(), environment, runtime.consumer)
         spans = {"delete_delay": config.delete.delay, "evidence_ttl": config.moderation.evidence_ttl}
         self._questions = Questions(runtime.redis, self._actions, spans)
 
@@ -238,7 +238,7 @@ class Console:
             self._viewer(request),
             self._about,
             Facts(
-                runtime.report(), self._tree.describe(), runtime.observed.history, time.time(), runtime.observed.held
+                runtime.report(), self._tree.describe(), observed.history, time.time(), observed.held, observed.replicas
             ),
             self._redis,
             min(sizes, key=lambda size: size.longest_edge).name if sizes else "",
@@ -246,7 +246,6 @@ class Console:
             self._actions,
             self._causes,
             self._prometheus,
-            runtime.replicas,
             dict(request.query_params) if query is None else query,
         )
 
@@ -337,11 +336,11 @@ class Console:
             return RedirectResponse(f"/console/media/{exact}", 303)
         view = self._view(request, "media", query)
         before = query.get("before", "")
-        if wanted.owner:
-            page = await _in_time(read_owned(self._runtime.items.owners, wanted, view.smallest, before))
+        if wanted.owner or wanted.host:
+            page = await _in_time(read_indexed(self._runtime.items, wanted, view.smallest, before))
         else:
             page = await _in_time(read_media(self._redis, wanted, view.smallest, before))
-        if page is not None and not before and not wanted.owner:
+        if page is not None and page.newest and not before:
             query["newest"] = page.newest
         return await self._draw(request, "media.html", view, wanted=wanted, page=page)
 

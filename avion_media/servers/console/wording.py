@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
+from urllib.parse import urlencode
 
 from markupsafe import Markup
 
@@ -24,12 +26,18 @@ def count(number: float) -> str:
     return f"{round(number):,}"
 
 
+def address(path: str, fields: Mapping[str, str]) -> str:
+    """The address of a page, with the fields that are not empty."""
+    query = urlencode({name: value for name, value in fields.items() if value})
+    return f"{path}?{query}" if query else path
+
+
 def rate(per_s: float) -> str:
     """A rate, with one digit while it is small."""
     return f"{per_s:.1f}" if per_s < 100 else count(per_s)
 
 
-def size_element(number: float) -> Markup:
+def sized(number: float) -> Markup:
     """A size with the exact number of bytes in its title."""
     return Markup('<span title="{} bytes">{}</span>').format(count(number), format_size(number))
 
@@ -48,6 +56,11 @@ def duration(seconds: float | None) -> str:
             rest = whole % unit_s // part_s
             return f"{whole // unit_s} {unit}" + (f" {rest} {part}" if rest else "")
     return f"{whole // 60} min"
+
+
+def took(seconds: float) -> str:
+    """How long something took: a duration, with one digit while it is short."""
+    return f"{round(seconds, 1):g} s" if seconds < 10 else duration(seconds)
 
 
 def clip(seconds: float) -> str:

@@ -157,7 +157,7 @@ function showUnder(chart, event) {
   const at = Math.min(count - 1, isBars ? Math.floor(share * count) : Math.round(share * (count - 1)));
   const written = (value) => {
     if (!value) return "unknown";
-    return unit === "s" ? duration(Number(value)) : `${Number(value).toLocaleString("en")} ${unit}`.trim();
+    return unit === "s" && value >= 10 ? duration(Number(value)) : `${Number(value).toLocaleString("en")} ${unit}`.trim();
   };
   const named = names.split("|");
   const moment = new Date(1000 * (Number(start) + at * Number(step))).toISOString();

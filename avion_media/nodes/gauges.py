@@ -133,9 +133,10 @@ async def _sample(runtime: Runtime) -> None:
     )
     observed.fleet = found
     ((memory_bytes, _),) = _resident_memory()
-    lag_s, requests = observed.history.take_lag(), observed.active_requests()
     figures = {**found.outcomes, **{name: read().used for name, read in observed.limiters.items()}}
-    observed.history.add(Sample(time.time(), found.queues, memory_bytes, lag_s, requests, figures))
+    figures |= {"memory_bytes": memory_bytes, "loop_lag_s": observed.history.take_lag()}
+    figures["requests"] = observed.active_requests()
+    observed.history.add(Sample(time.time(), found.queues, figures))
 
 
 async def _measure_lag(runtime: Runtime) -> None:

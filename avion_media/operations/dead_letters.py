@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import trio
-
 from avion_media.backends.queue import DeadLetter, DeadLetterFilter, TaskQueue
 from avion_media.backends.redis import Redis
 from avion_media.common.tasks import QUEUES
@@ -29,7 +27,6 @@ MAX_AT_ONCE: Final = 1000
 _CHUNK: Final = 250
 _LAST_SEQUENCE: Final = (1 << 64) - 1  # the largest sequence number in an entry id
 _HOURS: Final = 24
-_CAUSES_S: Final = 10.0
 _ORDER: Final = list(QUEUES)
 Place = tuple[int, ...]
 
@@ -233,27 +230,6 @@ async def show(redis: Redis, key: str) -> DeadLetter | None:
     """Return the dead letter with this key; None if there is none. Raises `Unavailable`."""
     queue, _, entry_id = key.partition("/")
     return await TaskQueue(redis, queue).dead_letters.show(entry_id) if queue in QUEUES else None
-
-
-class Causes:
-    """The groups by cause, shared by all viewers of one process. They are read at most once in ten seconds."""
-
-    def __init__(self) -> None:
-        self._read_at = -math.inf
-        self._reading = trio.Lock()
-        self._found: tuple[list[Cause], int] = ([], 0)
-
-    async def read(self, redis: Redis) -> tuple[list[Cause], int]:
-        """Return the groups as `read_causes` does. Raises `Unavailable`. A cancel keeps the previous groups."""
-        async with self._reading:
-            if trio.current_time() - self._read_at > _CAUSES_S:
-                self._found = await read_causes(redis)
-                self._read_at = trio.current_time()
-        return self._found
-
-    def forget(self) -> None:
-        """Read the groups again at the next call, because an operator has changed something."""
-        self._read_at = -math.inf
 
 
 def _place(key: str) -> Place:

@@ -297,6 +297,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "number": attempt.number,
         "worker": attempt.worker,
         "duration_s": attempt.duration_s,
+        "age_s": attempt.age_s,
         "outcome": attempt.outcome,
         "reason": attempt.reason,
         "steps": [

@@ -37,16 +37,14 @@ class QueueSample:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """All queues at one moment (``at``: Unix seconds), and the figures of this process.
+    """All queues at one moment (``at``: Unix seconds), and other figures by name.
 
-    ``figures`` are others by name: `attempts.outcomes`, and what is in use of each limit of this process.
+    These are `attempts.outcomes`, and of this process what is in use of each limit, ``memory_bytes``, ``loop_lag_s``
+    (the longest since the sample before) and ``requests`` of the origin that are in progress.
     """
 
     at: float
     queues: Mapping[str, QueueSample]
-    memory_bytes: float = 0.0
-    loop_lag_s: float = 0.0  # the longest since the sample before
-    requests: int = 0  # of the origin, in progress
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -58,22 +56,7 @@ class Rate:
     ended: float
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Totals of all queues."""
-
-    depth: int
-    pending: int
-    delayed: int
-    dead_letters: int
-
-
 Values = list[float | None]
-_OF_PROCESS: Final[dict[str, Callable[[Sample], float]]] = {
-    "memory_bytes": lambda sample: sample.memory_bytes,
-    "loop_lag_s": lambda sample: sample.loop_lag_s,
-    "requests": lambda sample: sample.requests,
-}
 _OF_QUEUE: Final[dict[str, Callable[[QueueSample], float]]] = {
     "depth": lambda each: each.stats.depth,
     "oldest_age_s": lambda each: each.stats.oldest_age_s,
@@ -122,15 +105,9 @@ class History:
         elapsed_s = now.at - before.at
         return Rate((last.added - first.added) / elapsed_s, max(0, last.ended - first.ended) / elapsed_s)
 
-    def totals(self) -> Totals:
-        """Return the newest figures of all queues together."""
-        stats = [each.stats for each in self.latest.queues.values()] if self.latest else []
-        return Totals(
-            sum(each.depth for each in stats),
-            sum(each.pending for each in stats),
-            sum(each.delayed for each in stats),
-            sum(each.dead_letters for each in stats),
-        )
+    def total(self, figure: str) -> int:
+        """Return the newest value of a figure of `QueueStats`, of all queues together."""
+        return sum(getattr(each.stats, figure) for each in (self.latest.queues.values() if self.latest else ()))
 
     def highest_of(self, figure: str, queue: str = "") -> Values:
         """Return the highest value of a figure in each of the last `minutes`, oldest first; None for a minute without
@@ -195,8 +172,6 @@ def _quantile(counts: Sequence[float | None], share: float) -> float | None:
 
 
 def _reader(figure: str, queue: str) -> Callable[[Sample], float]:
-    if figure in _OF_PROCESS:
-        return _OF_PROCESS[figure]
     if figure not in _OF_QUEUE:
         return lambda sample: sample.figures.get(figure, 0.0)
     read = _OF_QUEUE[figure]

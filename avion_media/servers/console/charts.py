@@ -113,19 +113,24 @@ def figure(
 
 def meter(used: float, limit: float, most: float = 0.0, *, css: str = "") -> Markup:
     """Draw a bar that is full at ``limit``, and paler up to ``most``. The text beside it says the same."""
-    now, high = (min(100.0, 100.0 * each / limit) if limit else 0.0 for each in (used, most))
-    free = Markup('<rect class="free" width="{}%" height="100%"/>').format(f"{high:.0f}") if high > now else ""
-    return Markup('<svg class="bar {}" aria-hidden="true">{}<rect width="{}%" height="100%"/></svg>').format(
-        css, free, f"{now:.0f}"
-    )
+    return _bar(css, ("free", 0.0, most, limit), ("", 0.0, used, limit))
 
 
 def stretch(start: float, length: float, of: float) -> Markup:
     """Draw a part of a time as a bar. The text beside it has its length."""
-    at, width = (100.0 * each / max(of, 1.0) for each in (start, length))
-    return Markup('<svg class="bar" aria-hidden="true"><rect x="{}%" width="{}%" height="100%"/></svg>').format(
-        f"{min(at, 99.5):.1f}", f"{max(0.5, min(width, 100.0 - at)):.1f}"
+    return _bar("", ("", min(start, 0.995 * of), max(length, 0.005 * of), of))
+
+
+def _bar(css: str, *parts: tuple[str, float, float, float]) -> Markup:
+    """Draw the parts of a bar: each with its class, start, length, and the whole."""
+    drawn = Markup("").join(
+        Markup('<rect class="{}" x="{:.1f}%" width="{:.1f}%" height="100%"/>').format(
+            part, 100 * start / whole, 100 * min(length, whole - start) / whole
+        )
+        for part, start, length, whole in parts
+        if whole > 0
     )
+    return Markup('<svg class="bar {}" aria-hidden="true">{}</svg>').format(css, drawn)
 
 
 def _line(values: Values, top: float) -> Iterator[Markup]:

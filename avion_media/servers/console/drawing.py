@@ -23,14 +23,15 @@ from avion_media.backends.queue.entries import UNCONFIRMED
 from avion_media.backends.queue.history import last_of
 from avion_media.backends.redis import Redis
 from avion_media.backends.remote import breaker_state
+from avion_media.common.concurrency import Shared
 from avion_media.common.credentials import Role
 from avion_media.common.errors import MediaError, Reason
 from avion_media.common.settings import format_size
 from avion_media.common.tasks import CACHE_QUEUE, CONSUMER_GROUP, QUEUES
 from avion_media.items.moderation import MAX_NOTE
-from avion_media.items.moderation.lists import MATCH_DAYS
+from avion_media.items.moderation.lists import MATCH_DAYS, MAX_DISTANCE
 from avion_media.operations import audit
-from avion_media.operations.dead_letters import Causes, count_newer
+from avion_media.operations.dead_letters import Cause, count_newer
 from avion_media.operations.operation import Operation, many
 from avion_media.process.runtime import Limiter
 from avion_media.servers.console import charts, wording
@@ -56,32 +57,28 @@ class Page:
     """One entry of the navigation. ``regions`` are replaced while the page is open."""
 
     name: str
-    title: str
-    path: str
     icon: str
     regions: tuple[str, ...] = ()
 
+    @property
+    def title(self) -> str:
+        """Its title."""
+        return self.name.replace("-", " ").capitalize()
+
+    @property
+    def path(self) -> str:
+        """Its address."""
+        return "/console" if self.name == "overview" else f"/console/{self.name}"
+
 
 PAGES: Final = (
-    Page(
-        "overview",
-        "Overview",
-        "/console",
-        "overview",
-        ("kpis", "attention", "replica-card", "queue-cards", "recent"),
-    ),
-    Page("queues", "Queues", "/console/queues", "queues", ("totals", "jobs", "queues")),
-    Page("dead-letters", "Dead letters", "/console/dead-letters", "dead", ("causes", "fresh-dead-letters")),
-    Page("media", "Media", "/console/media", "media", ("fresh-media",)),
-    Page(
-        "system",
-        "System",
-        "/console/system",
-        "system",
-        ("replicas", "process", "tree", "dependencies", "sandbox", "limits"),
-    ),
-    Page("moderation", "Moderation", "/console/moderation", "shield", ("fresh-held",)),
-    Page("audit", "Audit", "/console/audit", "book"),
+    Page("overview", "overview", ("kpis", "attention", "replica-card", "queue-cards", "recent")),
+    Page("queues", "queues", ("totals", "jobs", "queues")),
+    Page("dead-letters", "dead", ("causes", "fresh-dead-letters")),
+    Page("media", "media", ("fresh-media",)),
+    Page("system", "system", ("replicas", "process", "tree", "dependencies", "sandbox", "limits")),
+    Page("moderation", "shield", ("fresh-held",)),
+    Page("audit", "book"),
 )
 """The pages, in the order of the navigation."""
 FRAME_REGIONS: Final = ("banner", "nav", "replica-menu")
@@ -123,7 +120,7 @@ class View:
     smallest: str  # thumbnail size for lists; empty for none
     limits: Mapping[str, Limiter]
     actions: Mapping[str, Operation]
-    causes: Causes
+    causes: Shared[tuple[list[Cause], int]]
     prometheus: PrometheusCharts
     query: Mapping[str, str] = field(default_factory=dict)
 
@@ -165,12 +162,9 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (
-        *(wording.advice, wording.clip, wording.clock, wording.count, wording.dated, wording.day, wording.duration),
-        *(wording.meaning, wording.minute, wording.queue_title, wording.rate, wording.short, wording.sized),
-        *(wording.took, wording.type_of, wording.when, wording.with_short_hashes),
-    )
-    environment.filters |= {"size": format_size, **{each.__name__: each for each in filters}}
+    names = "advice clip count dated duration fixed format_of meaning queue_title rate short sized took type_of when"
+    filters = {name: getattr(wording, name) for name in (*names.split(), "with_short_hashes")}
+    environment.filters |= {**filters, "size": format_size}
     environment.globals |= {
         "many": many,
         "state_of": queue_state,
@@ -193,6 +187,7 @@ def _templates() -> jinja2.Environment:
         "larger": {each: f"At least {size}" for each, size in LARGER.items()},
         "ends": ENDS,
         "match_days": MATCH_DAYS,
+        "max_distance": MAX_DISTANCE,
         "most": MANY,
         "parts": PARTS,
     }
@@ -224,7 +219,7 @@ async def draw_region(name: str, view: View) -> str:
 
 
 async def _causes(view: View) -> dict[str, Any]:
-    causes, examined = await view.causes.read(view.redis)
+    causes, examined = await view.causes.get()
     return {"causes": causes, "examined": examined}
 
 

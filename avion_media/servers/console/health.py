@@ -95,7 +95,7 @@ class Facts:
     @property
     def dead_letters(self) -> int:
         """Dead letters of all queues."""
-        return self.history.totals().dead_letters
+        return self.history.total("dead_letters")
 
     @property
     def new_dead_letters(self) -> int:

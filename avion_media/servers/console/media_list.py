@@ -25,7 +25,7 @@ from avion_media.items.item import Items
 from avion_media.items.moderation import InvalidHost, parse_host
 from avion_media.operations.audit import is_entry_id
 from avion_media.servers.console.sessions import chosen
-from avion_media.servers.console.wording import address, meaning
+from avion_media.servers.console.wording import address, format_of, meaning
 
 PAGE_TILES: Final = 24
 MAX_EXAMINED: Final = 2000
@@ -237,7 +237,7 @@ def _indexed(any_id: AnyId, size_bytes: int, smallest: str) -> Tile:
         "",
         any_id.created.timestamp() if isinstance(any_id, MediaId) else 0.0,
         _thumbnail(any_id, smallest),
-        facts=f"{_format_of(any_id)}, {format_size(size_bytes)}",
+        facts=f"{format_of(str(any_id)) or 'remote'}, {format_size(size_bytes)}",
         kind=_kind_of(any_id),
         size_bytes=size_bytes,
     )
@@ -280,11 +280,7 @@ def _thumbnail(any_id: AnyId, smallest: str) -> str:
 def _facts(any_id: AnyId, event: Mapping[str, Any]) -> str:
     """Return the format, and the size in pixels if the event has it."""
     has_size = event.get("width") and event.get("height")
-    return _format_of(any_id) + (f" {event['width']} × {event['height']}" if has_size else "")
-
-
-def _format_of(any_id: AnyId) -> str:
-    return any_id.format.name.upper() if isinstance(any_id, MediaId) else "remote"
+    return (format_of(str(any_id)) or "remote") + (f" {event['width']} × {event['height']}" if has_size else "")
 
 
 def _kind_of(any_id: AnyId) -> str:

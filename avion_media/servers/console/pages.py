@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute, Route
 
 from avion_media.backends.queue import DEFAULT_RATE
 from avion_media.backends.redis import Redis
+from avion_media.common.concurrency import Shared
 from avion_media.common.credentials import Role
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.ids import InvalidId, parse_any_id
@@ -29,7 +30,7 @@ from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation import MAX_NOTE
 from avion_media.items.moderation.desk import Moderator
 from avion_media.operations import audit
-from avion_media.operations.dead_letters import Causes, read_folded, read_page
+from avion_media.operations.dead_letters import read_causes, read_folded, read_page
 from avion_media.operations.operation import NotAllowed, Order
 from avion_media.operations.review import Review
 from avion_media.operations.table import Operations
@@ -51,6 +52,7 @@ from avion_media.servers.settings import ServerSettings
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
 _READ_S: Final = 5.0
+_CAUSES_S: Final = 10.0  # for all viewers of one process
 _DEPENDENCIES: Final = {Dependency.REDIS: "Redis", Dependency.STORE: "The object store"}
 _BROWSER: Final = "avion_media_review"
 _BROWSER_ID: Final = re.compile("[0-9a-f]{16}")
@@ -81,7 +83,7 @@ class Console:
         self._uploads = uploads
         self._live = LivePages()
         self._attempts = LoginAttempts()
-        self._causes = Causes()
+        self._causes = Shared(partial(read_causes, runtime.redis), _CAUSES_S)
         self._prometheus = PrometheusCharts(config.admin.prometheus_url)
         self._operations = operations
         self._reviews = reviews
@@ -108,10 +110,10 @@ class Console:
             "/console/confirm": self._confirm,
         }
         routes: list[BaseRoute] = [
-            Route("/", self._home),
+            Route("/", RedirectResponse("/console", 303)),
             Route("/console/assets/{name}", self._asset),
-            Route("/console/login", self._login_page),
-            Route("/console/login", self._login, methods=["POST"]),
+            Route("/console/login", self._hardened(self._login_page)),
+            Route("/console/login", self._hardened(self._login), methods=["POST"]),
             Route("/console/live", self._gate.required(self._follow)),
             Route("/console/logout", self._action(self._log_out), methods=["POST"]),
             Route("/console/actions", self._action(self._act), methods=["POST"]),
@@ -139,9 +141,9 @@ class Console:
                 path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
                 query = "" if path == "/console" else f"?{urlencode({'next': path})}"
                 return RedirectResponse(f"/console/login{query}", 303)
-            return self._hardened(request, response)
+            return response
 
-        return page
+        return self._hardened(page)
 
     def _action(self, act: Callable[[Request, QueryParams], Awaitable[Response]]) -> Endpoint:
         """Return an endpoint that accepts a form only from a page of this console, sent by an operator."""
@@ -157,11 +159,7 @@ class Console:
                 )
             return await act(request, form)
 
-        async def page(request: Request) -> Response:
-            return self._hardened(request, await guarded(request))
-
-        guarded = self._gate.required(self._shielded(checked))
-        return page
+        return self._hardened(self._gate.required(self._shielded(checked)))
 
     def _script_action(self, endpoint: Endpoint) -> Endpoint:
         """Return an endpoint that accepts a request only from the page's script, with the token in a header."""
@@ -205,8 +203,8 @@ class Console:
 
         return shielded
 
-    def _hardened(self, request: Request, response: Response) -> Response:
-        """Add the security headers to the response.
+    def _hardened(self, endpoint: Endpoint) -> Endpoint:
+        """Return an endpoint that adds the security headers.
 
         The policy allows only the console's own style, script and icons, images from the origin, and requests to the
         object store where the page needs them.
@@ -214,19 +212,22 @@ class Console:
         config = self._config.s3
         store = _site(config.public_endpoint_url or config.endpoint_url) or "https:"
         connect = f"'self' {store}" if self._uploads is not None else "'self'"
-        pictures = _site(self._origin(request))
-        if self._config.http.mode == "redirect":
-            pictures += f" {store}"
-        response.headers["Content-Security-Policy"] = (
-            f"default-src 'none'; style-src 'self'; script-src 'self'; connect-src {connect};"
-            f" img-src 'self' data: {pictures}; form-action 'self'; base-uri 'none';"
-            " frame-ancestors 'none'"
-        )
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "same-origin"
-        response.headers["Cache-Control"] = "no-store"
-        self._sessions.keep(request, response)
-        return response
+
+        async def hardened(request: Request) -> Response:
+            response = await endpoint(request)
+            pictures = _site(self._origin(request)) + (f" {store}" if self._config.http.mode == "redirect" else "")
+            response.headers["Content-Security-Policy"] = (
+                f"default-src 'none'; style-src 'self'; script-src 'self'; connect-src {connect};"
+                f" img-src 'self' data: {pictures}; form-action 'self'; base-uri 'none';"
+                " frame-ancestors 'none'"
+            )
+            response.headers["X-Content-Type-Options"] = "nosniff"
+            response.headers["Referrer-Policy"] = "same-origin"
+            response.headers["Cache-Control"] = "no-store"
+            self._sessions.keep(request, response)
+            return response
+
+        return hardened
 
     # -- what operators see
 
@@ -290,9 +291,6 @@ class Console:
         return HTMLResponse(await draw_page(template, view, done=done, **values))
 
     # -- pages
-
-    async def _home(self, _request: Request) -> Response:
-        return RedirectResponse("/console", 303)
 
     async def _asset(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -418,21 +416,19 @@ class Console:
 
     async def _confirm(self, request: Request) -> Response:
         question = await self._questions.ask(request.query_params, person_of(request))
+        return self._ask(request, question)
+
+    def _ask(self, request: Request, question: Question | None, status: int = 200) -> Response:
         if question is None:
             return self._error(404, "Nothing to do", "Nothing was selected, or this action does not exist.")
-        return HTMLResponse(self._draw_question(request, question))
-
-    def _draw_question(self, request: Request, question: Question) -> str:
         consequences = self._questions.consequences(question.action)
-        viewer = self._viewer(request)
-        return draw("confirm.html", about=self._about, viewer=viewer, question=question, consequences=consequences)
+        named = {"about": self._about, "viewer": self._viewer(request), "question": question}
+        return HTMLResponse(draw("confirm.html", **named, consequences=consequences), status)
 
     async def _act(self, request: Request, form: QueryParams) -> Response:
         question = await self._questions.ask(form, person_of(request))
-        if question is None:
-            return self._error(404, "Nothing to do", "Nothing was selected, or this action does not exist.")
-        if not question.is_confirmed_by(form):
-            return HTMLResponse(self._draw_question(request, question), 200 if "confirmed" not in form else 422)
+        if question is None or not question.is_confirmed_by(form):
+            return self._ask(request, question, 422 if "confirmed" in form else 200)
         note = (form.get("note") or "").strip()[:MAX_NOTE]
         for_s = float(chosen(form, "for_s", ENDS) or 0)
         order = Order(question.targets, who=person_of(request), note=note, rate=_rate_of(form), for_s=for_s)
@@ -449,32 +445,32 @@ class Console:
             return RedirectResponse(wanted, 303)
         if self._gate.tokens is None:
             text = f"The proxy must send your name, and one of the roles {', '.join(map(str, Role))}."
-            return self._hardened(request, self._error(403, "You have no role here", text))
-        return self._hardened(request, HTMLResponse(self._draw_login(request, wanted)))
+            return self._error(403, "You have no role here", text)
+        return self._draw_login(request, wanted)
 
-    def _draw_login(self, request: Request, wanted: str, *, is_wrong: bool = False) -> str:
-        return draw("login.html", about=self._about, viewer=self._viewer(request), next=wanted, is_wrong=is_wrong)
+    def _draw_login(self, request: Request, wanted: str, status: int = 200) -> Response:
+        viewer = self._viewer(request)
+        page = draw("login.html", about=self._about, viewer=viewer, next=wanted, is_wrong=status == 401)
+        return HTMLResponse(page, status)
 
     async def _login(self, request: Request) -> Response:
         """Open a session if the operator's token is valid. A form of another site would open it for somebody else."""
         form = await read_form(request)
         wanted = _own_path(form.get("next") or "")
         if self._gate.is_foreign(request) or not self._sessions.is_own_form(request, form.get("form_token")):
-            return self._hardened(
-                request, self._error(403, "This form is too old", "Load the login page again, and repeat.")
-            )
+            return self._error(403, "This form is too old", "Load the login page again, and repeat.")
         address = request.client.host if request.client is not None else ""
         wait_s = math.ceil(self._attempts.wait_s(address))
         if wait_s:
             text = f"Too many wrong tokens came from your address. Try again in {wait_s} s."
             page = self._error(429, "Too many attempts", text)
             page.headers["Retry-After"] = str(wait_s)
-            return self._hardened(request, page)
+            return page
         token = form.get("token") or ""
         if not self._gate.accepts(token):
             self._attempts.refused(address)
             _log.warning("console.login_refused", address=address)
-            return self._hardened(request, HTMLResponse(self._draw_login(request, wanted, is_wrong=True), 401))
+            return self._draw_login(request, wanted, 401)
         response = RedirectResponse(wanted, 303)
         name = form.get("name") or ""
         self._sessions.begin(response, token, name=name)

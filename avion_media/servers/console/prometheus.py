@@ -7,11 +7,13 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import httpx
 import trio
 
+from avion_media.common.concurrency import Shared
 from avion_media.common.errors import MediaError
 from avion_media.common.responses import read_body
 from avion_media.common.tasks import QUEUES
@@ -62,8 +64,8 @@ class PrometheusCharts:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        self._reading = trio.Lock()
-        self._found: dict[str, tuple[float, list[Figure]]] = {}
+        ranges = {name: partial(self._ask, range_s) for name, (_, range_s) in RANGES.items()}
+        self._figures = {name: Shared(ask, _FRESH_S) for name, ask in ranges.items()}
 
     @property
     def offered(self) -> Mapping[str, str]:
@@ -71,16 +73,8 @@ class PrometheusCharts:
         return {name: title for name, (title, _) in RANGES.items()} if self._url else {}
 
     async def read(self, name: str) -> list[Figure]:
-        """Return the figures of one range that is offered. Raises `PrometheusUnavailable`.
-
-        After a cancel, the earlier figures are still there.
-        """
-        async with self._reading:
-            read_at, found = self._found.get(name, (-math.inf, []))
-            if trio.current_time() - read_at > _FRESH_S:
-                found = await self._ask(RANGES[name][1])
-                self._found[name] = trio.current_time(), found
-        return found
+        """Return the figures of one range that is offered. Raises `PrometheusUnavailable`."""
+        return await self._figures[name].get()
 
     async def _ask(self, range_s: float) -> list[Figure]:
         step_s = range_s / _POINTS

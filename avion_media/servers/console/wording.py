@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlencode
@@ -14,6 +15,7 @@ from markupsafe import Markup
 from avion_media.backends.remote import InvalidUrl, parse_remote_url
 from avion_media.common.errors import ADVICE, MEANINGS, Reason
 from avion_media.common.formats import by_content_type
+from avion_media.common.ids import InvalidId, parse_media_id
 from avion_media.common.settings import format_size
 from avion_media.common.tasks import QUEUES
 
@@ -82,6 +84,10 @@ def exactly(unix_s: float) -> str:
     return f"{datetime.fromtimestamp(unix_s, UTC):%-d %b %Y, %H:%M:%S} UTC"
 
 
+def _iso(unix_s: float) -> str:
+    return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def _unix_s(moment: float | str) -> float:
     """Read a time in Unix seconds or ISO 8601."""
     return datetime.fromisoformat(moment).timestamp() if isinstance(moment, str) else float(moment)
@@ -93,24 +99,22 @@ def when(moment: float | str, now: float | None = None) -> Markup:
         return Markup("–")
     unix_s = _unix_s(moment)
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds"),
+        _iso(unix_s),
         exactly(unix_s),
         ago(unix_s, time.time() if now is None else now),
     )
 
 
-def _fixed(moment: float | str, form: str) -> Markup:
-    """A time as an element that stays as it is, with all of it in its title."""
+def fixed(moment: float | str, form: str = "%H:%M") -> Markup:
+    """A time as an element that stays as it is, with all of it in its title; by default the minute of the day."""
     unix_s = _unix_s(moment)
-    at = datetime.fromtimestamp(unix_s, UTC)
-    return Markup('<time datetime="{}" title="{}" data-clock>{}</time>').format(
-        at.isoformat(timespec="seconds"), exactly(unix_s), at.strftime(form)
-    )
+    shown = datetime.fromtimestamp(unix_s, UTC).strftime(form)
+    return Markup('<time datetime="{}" title="{}" data-clock>{}</time>').format(_iso(unix_s), exactly(unix_s), shown)
 
 
 def dated(moment: float | str) -> Markup:
     """A time as a date, followed by the relative time."""
-    return Markup("<span>{} ({})</span>").format(_fixed(moment, "%-d %b, %H:%M"), when(moment))
+    return Markup("<span>{} ({})</span>").format(fixed(moment, "%-d %b, %H:%M"), when(moment))
 
 
 def type_of(content_type: str) -> str:
@@ -119,19 +123,11 @@ def type_of(content_type: str) -> str:
     return content_type if found is None else found.name.upper()
 
 
-def minute(moment: float | str) -> Markup:
-    """A time of day as an element, in minutes."""
-    return _fixed(moment, "%H:%M")
-
-
-def clock(moment: float | str) -> Markup:
-    """A time of day as an element, in seconds."""
-    return _fixed(moment, "%H:%M:%S")
-
-
-def day(unix_s: float) -> str:
-    """A date."""
-    return f"{datetime.fromtimestamp(unix_s, UTC):%-d %b %Y}"
+def format_of(media_id: str) -> str:
+    """The declared format of an upload, which is in its id; empty for any other text."""
+    with suppress(InvalidId):
+        return parse_media_id(media_id).format.name.upper()
+    return ""
 
 
 def short(subject: str) -> str:

@@ -330,6 +330,22 @@ document.addEventListener("keydown", (event) => {
   (document.querySelector("main input[type=search]") ?? document.getElementById("find"))?.focus();
 });
 
+// ---- A copied id, and a menu that closes when something else is used.
+
+document.addEventListener("click", async ({ target }) => {
+  for (const menu of all("details.menu[open]")) if (!menu.contains(target)) menu.open = false;
+  const copies = target.closest("[data-copy]");
+  if (!copies) return;
+  const isCopied = await navigator.clipboard?.writeText(copies.dataset.copy).then(() => true, () => false);
+  say(isCopied ? "Copied." : "Not copied: the browser does not allow it here.", isCopied ? "good" : "bad");
+});
+document.addEventListener("keydown", ({ key }) => {
+  const menu = key === "Escape" && document.querySelector("details.menu[open]");
+  if (!menu) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
+
 // ---- A picture that cannot be loaded says so.
 
 document.addEventListener("error", ({ target }) => {

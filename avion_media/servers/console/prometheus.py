@@ -16,7 +16,7 @@ import trio
 from avion_media.common.concurrency import Shared
 from avion_media.common.errors import MediaError
 from avion_media.common.responses import read_body
-from avion_media.common.tasks import QUEUES
+from avion_media.common.tasks import PROCESSING_QUEUE, QUEUES
 
 RANGES: Final = {"1d": ("Last day", 86_400.0), "7d": ("Last week", 7 * 86_400.0)}
 _POINTS: Final = 60
@@ -45,12 +45,13 @@ class Figure:
 
 def queries(step_s: float) -> dict[tuple[str, str], str]:
     """Return the queries by title and unit. ``step_s`` is the time between two points."""
-    ended = f"sum(rate(avion_task_completion_duration_seconds_count[{round(step_s)}s])) * 60"
+    ended, step = "avion_task_completion_duration_seconds", f"{round(step_s)}s"
+    ready = f'{ended}_bucket{{{_QUEUE}="{PROCESSING_QUEUE}", outcome="done"}}'
     return {
-        ("Throughput", "tasks/min"): ended,
-        ("Waiting", "tasks"): f"sum({_by_queue('avion_queue_lag')} + {_by_queue('avion_queue_pending')})",
+        ("Throughput", "tasks/min"): f"sum(rate({ended}_count[{step}])) * 60",
+        ("Time to ready, p95", "s"): f"histogram_quantile(0.95, sum by (le) (rate({ready}[{step}])))",
+        ("Failures", ""): f'sum(increase({ended}_count{{outcome=~"rejected|dead_letter"}}[{step}]))',
         ("Oldest task", "s"): f"max({_by_queue('avion_queue_oldest_age_seconds')})",
-        ("Dead letters", ""): f"sum({_by_queue('avion_queue_dead_letters')})",
     }
 
 

@@ -680,17 +680,17 @@ def test_the_own_list_is_searched_and_edited_without_javascript(
 
     page.get_by_label("Look up a hash or a media id").fill(digest)
     page.get_by_role("button", name="Look up").click()
-    expect(page.locator(".rows")).to_contain_text("of list own (a 'known' advert)")
+    expect(page.locator("main .rows")).to_contain_text("of list own (a 'known' advert)")
     page.locator("tr", has_text="MD5").get_by_role("link", name="Remove").click()
     page.get_by_role("button", name="Remove").click()
     expect(page.locator(".flash")).to_contain_text("1 hash is off the own block list.")
     assert moderated.own_entries(digest) == 0
     page.get_by_label("Look up a hash or a media id").fill(digest)
     page.get_by_role("button", name="Look up").click()
-    expect(page.locator(".rows")).to_contain_text("On no list")
+    expect(page.locator("main .rows")).to_contain_text("On no list")
     page.get_by_label("Look up a hash or a media id").fill(BLOCKED)
     page.get_by_role("button", name="Look up").click()
-    expect(page.locator(".rows")).to_contain_text("by ada: report 4711")
+    expect(page.locator("main .rows")).to_contain_text("by ada: report 4711")
     context.close()
 
 

@@ -57,13 +57,6 @@ class Rate:
 
 
 Values = list[float | None]
-_OF_QUEUE: Final[dict[str, Callable[[QueueSample], float]]] = {
-    "depth": lambda each: each.stats.depth,
-    "oldest_age_s": lambda each: each.stats.oldest_age_s,
-    "added": lambda each: each.added,
-    "ended": lambda each: each.ended,
-    "buried": lambda each: each.buried,
-}
 
 
 class History:
@@ -172,12 +165,12 @@ def _quantile(counts: Sequence[float | None], share: float) -> float | None:
 
 
 def _reader(figure: str, queue: str) -> Callable[[Sample], float]:
-    if figure not in _OF_QUEUE:
-        return lambda sample: sample.figures.get(figure, 0.0)
-    read = _OF_QUEUE[figure]
     join = max if figure == "oldest_age_s" else sum
 
     def of_sample(sample: Sample) -> float:
-        return join([read(each) for name, each in sample.queues.items() if not queue or name == queue] or [0.0])
+        if figure in sample.figures:
+            return sample.figures[figure]
+        queues = [each for name, each in sample.queues.items() if queue in ("", name)]
+        return join([getattr(each, figure, getattr(each.stats, figure, 0.0)) for each in queues] or [0.0])
 
     return of_sample

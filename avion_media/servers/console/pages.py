@@ -121,11 +121,14 @@ class Console:
             *(Route(path, self._page_for_operators(endpoint)) for path, endpoint in pages.items()),
         ]
         if self._uploads is not None:
-            uploads = self._uploads
+            request, complete, status = (
+                partial(self._uploads.call, each)
+                for each in ("RequestMediaUpload", "CompleteMediaUpload", "GetMediaStatus")
+            )
             routes += [
-                Route("/console/uploads", self._script_action(uploads.begin), methods=["POST"]),
-                Route("/console/uploads/{media_id}/complete", self._script_action(uploads.complete), methods=["POST"]),
-                Route("/console/uploads/{media_id}", self._gate.required(uploads.status)),
+                Route("/console/uploads", self._script_action(request), methods=["POST"]),
+                Route("/console/uploads/{media_id}/complete", self._script_action(complete), methods=["POST"]),
+                Route("/console/uploads/{media_id}", self._gate.required(status)),
             ]
         return [*routes, Route("/console/{rest:path}", self._page_for_operators(self._missing))]
 

@@ -200,5 +200,5 @@ def _runs(values: Values, top: float) -> list[list[tuple[float, float]]]:
 def _path(values: Values, top: float) -> str:
     """Return a line for each run. A run of one point is a dot."""
     return "".join(
-        f"M{run[0][0]} {run[0][1]}" + ("".join(f"L{x} {y}" for x, y in run[1:]) or "h0") for run in _runs(values, top)
+        f"M{run[0][0]} {run[0][1]}" + ("".join(f"L{x} {y}" for x, y in run[1:]) or "h.9") for run in _runs(values, top)
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -25,7 +26,7 @@ from avion_media.backends.redis import Redis
 from avion_media.backends.remote import breaker_state
 from avion_media.common.concurrency import Shared
 from avion_media.common.credentials import Role
-from avion_media.common.errors import MediaError, Reason
+from avion_media.common.errors import MediaError, Reason, Unavailable
 from avion_media.common.settings import format_size
 from avion_media.common.tasks import CACHE_QUEUE, CONSUMER_GROUP, QUEUES
 from avion_media.items.moderation import MAX_NOTE
@@ -250,21 +251,25 @@ async def _jobs(view: View) -> dict[str, Any]:
 
 
 async def _queues(view: View) -> dict[str, Any]:
-    """Add the consumers of each queue, and why the server fails whose files a late queue waits for."""
+    """Add the consumers of each queue, and why the server fails whose files a late queue waits for.
+
+    While Redis does not respond, there are neither, and the old figures are shown.
+    """
     facts = view.facts
     found: dict[str, str] = {}
-    consumers = {}
-    for name, sample in facts.queues.items():
-        consumers[name] = await _consumers(view, name)
-        server = sample.stats.oldest_tenant
-        if name != CACHE_QUEUE or not server or queue_state(facts, name).tone < Tone.WARN:
-            continue
-        trouble = await breaker_state(view.redis, server)
-        if trouble is not None and trouble.paused_until > facts.now:
-            found[name] = (
-                f"{server} failed {many(trouble.failures, 'time')} in a row ({trouble.cause}),"
-                f" and is tried again {wording.ago(trouble.paused_until, facts.now)}."
-            )
+    consumers: dict[str, list[dict[str, Any]]] = {}
+    with suppress(Unavailable):
+        for name, sample in () if facts.is_stale else facts.queues.items():
+            consumers[name] = await _consumers(view, name)
+            server = sample.stats.oldest_tenant
+            if name != CACHE_QUEUE or not server or queue_state(facts, name).tone < Tone.WARN:
+                continue
+            trouble = await breaker_state(view.redis, server)
+            if trouble is not None and trouble.paused_until > facts.now:
+                found[name] = (
+                    f"{server} failed {many(trouble.failures, 'time')} in a row ({trouble.cause}),"
+                    f" and is tried again {wording.ago(trouble.paused_until, facts.now)}."
+                )
     return {"servers": found, "consumers": consumers}
 
 

@@ -19,10 +19,11 @@ from avion_media.common.formats import Family
 from avion_media.common.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id, remote_id_for
 from avion_media.common.keys import origin_paths
 from avion_media.common.media import is_owner
-from avion_media.common.settings import format_size
 from avion_media.common.tasks import EVENTS_STREAM, PROCESSING_QUEUE
+from avion_media.items.hosts import RemoteCopy
 from avion_media.items.item import Items
 from avion_media.items.moderation import InvalidHost, parse_host
+from avion_media.items.owners import OwnedMedium
 from avion_media.operations.audit import is_entry_id
 from avion_media.servers.console.sessions import chosen
 from avion_media.servers.console.wording import address, format_of, meaning
@@ -224,22 +225,23 @@ async def read_indexed(items: Items, wanted: MediaFilter, smallest: str, after: 
             if len(tiles) == PAGE_TILES or examined == MAX_EXAMINED:
                 return MediaPage(tuple(tiles), last, "", examined)
             examined, last = examined + 1, str(each.media_id)
-            tile = _indexed(each.media_id, each.size_bytes, smallest)
+            tile = _indexed(each, smallest)
             if wanted.lets_through(tile):
                 tiles.append(tile)
     return MediaPage(tuple(tiles), "", "", examined)
 
 
-def _indexed(any_id: AnyId, size_bytes: int, smallest: str) -> Tile:
+def _indexed(entry: OwnedMedium | RemoteCopy, smallest: str) -> Tile:
+    any_id = entry.media_id
     return Tile(
         str(any_id),
         "ready",
         "",
         any_id.created.timestamp() if isinstance(any_id, MediaId) else 0.0,
         _thumbnail(any_id, smallest),
-        facts=f"{format_of(str(any_id)) or 'remote'}, {format_size(size_bytes)}",
+        facts=f"remote {entry.kind.replace('_', ' ')}" if isinstance(entry, RemoteCopy) else format_of(str(any_id)),
         kind=_kind_of(any_id),
-        size_bytes=size_bytes,
+        size_bytes=entry.size_bytes,
     )
 
 

@@ -350,6 +350,7 @@ document.addEventListener("keydown", ({ key }) => {
 
 document.addEventListener("error", ({ target }) => {
   if (target.matches(".look img")) target.alt = "The picture cannot be shown now.";
+  else if (target.matches(".tile img, .subject img")) target.remove();
 }, true);
 
 // ---- Review: one key, one decision. Keys act only while the bar has the focus; Escape and a click beside it lead back.

@@ -88,7 +88,7 @@ def test_charts_are_xml_with_a_label_and_their_lines_break_at_gaps() -> None:
 
 
 def test_a_single_value_is_a_dot_and_grey_bars_stand_on_the_others() -> None:
-    assert 'd="M59.0 21.5h0"' in figure([None, 1, None], "a dot", HOUR, at_least=2, is_bare=True)
+    assert 'd="M59.0 21.5h.9"' in figure([None, 1, None], "a dot", HOUR, at_least=2, is_bare=True)
     both = figure([1, 0], "bars", HOUR, second=[1, 2], bars=True, at_least=4, is_bare=True)
     assert 'class="second bars" d="M29.5 40V21.5M88.5 40V21.5"' in both
     assert 'class="bars" d="M29.5 40V30.8"' in both

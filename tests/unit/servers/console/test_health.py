@@ -78,15 +78,9 @@ async def no_causes() -> tuple[list[Cause], int]:
 async def test_a_page_shows_the_last_figures_while_redis_does_not_respond(age_s: float, word: str) -> None:
     viewer = Viewer("", "", Role.VIEWER, may_kill=False, may_upload=False, may_log_out=False)
     away = Redis("redis://127.0.0.1:1/0")  # nobody opens it
-    view = View(
-        *(
-            "queues",
-            viewer,
-            About("1", "media-1", "", "media-1-x"),
-            facts(stats=replace(CALM, depth=4711), age_s=age_s),
-        ),
-        *(away, "", {}, {}, Shared(no_causes, 1.0), PrometheusCharts("")),
-    )
+    known, causes = facts(stats=replace(CALM, depth=4711), age_s=age_s), Shared(no_causes, 1.0)
+    about = About("1", "media-1", "", "media-1-x")
+    view = View("queues", viewer, about, known, away, "", {}, {}, causes, PrometheusCharts(""))
     html = await draw_region("queues", view)
     assert "4,711" in html
     assert f">{word}<" in html

@@ -27,6 +27,8 @@ import redis
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from avion_media.common.formats import HEIC, JPEG
+from avion_media.common.ids import new_media_id
 from tests.bench.moderation import ALTERATIONS
 from tests.console.conftest import Development, development
 from tests.service.harness import eventually
@@ -120,7 +122,7 @@ def use(dev: Development, load_s: float = _LOAD_S) -> str:
         for error, count in _ERRORS:
             for _ in range(count):
                 failed_at = time.time() - random.random() ** 2 * 80_000
-                media_id = f"01M8{''.join(random.choices('0123456789ABCDEFGHJKMNPQRSTVWXYZ', k=22))}"
+                media_id = str(new_media_id(random.choice((JPEG, HEIC)), round(failed_at * 1000), random.getrandbits))
                 dead_letter = {
                     "task_id": "t-1",
                     "media_id": media_id,

@@ -94,7 +94,6 @@ class Viewer:
     form_token: str
     origin: str
     role: Role
-    may_kill: bool
     may_upload: bool
     may_log_out: bool
 

@@ -263,7 +263,6 @@ class Console:
             form_token=self._sessions.form_token(request),
             origin=self._origin(request),
             role=role,
-            may_kill="kill" in self._actions and role >= self._actions["kill"].right,
             may_upload=self._uploads is not None and role >= Role.OPERATOR,
             may_log_out=self._sessions.of(request) is not None,
         )

@@ -76,7 +76,7 @@ async def no_causes() -> tuple[list[Cause], int]:
 
 @pytest.mark.parametrize(("age_s", "word"), [(1.0, "Running"), (60.0, "Unknown")])
 async def test_a_page_shows_the_last_figures_while_redis_does_not_respond(age_s: float, word: str) -> None:
-    viewer = Viewer("", "", Role.VIEWER, may_kill=False, may_upload=False, may_log_out=False)
+    viewer = Viewer("", "", Role.VIEWER, may_upload=False, may_log_out=False)
     away = Redis("redis://127.0.0.1:1/0")  # nobody opens it
     known, causes = facts(stats=replace(CALM, depth=4711), age_s=age_s), Shared(no_causes, 1.0)
     about = About("1", "media-1", "", "media-1-x")

@@ -65,6 +65,7 @@ def figure(
     names: Sequence[str] = (),
     at_least: float = 4.0,
     limit: float | None = None,
+    marks: Sequence[float] = (),
     bars: bool = False,
     per: float = 1.0,
     css: str = "",
@@ -73,8 +74,8 @@ def figure(
     """Draw a chart with a scale and a time axis; without both if it ``is_bare``, for the side of a number.
 
     ``second`` is a grey line behind the first, or grey ``bars`` above the others; ``names`` are those of both.
-    ``limit`` is a dashed line if it is on the scale. ``at_least`` is the lowest top of the scale, so that small values
-    look small. ``per``: one ``unit``, in that of the values.
+    ``limit`` is a dashed line if it is on the scale, ``marks`` are such lines at times (Unix seconds). ``at_least`` is
+    the lowest top of the scale, so that small values look small. ``per``: one ``unit``, in that of the values.
     """
     values = [None if each is None else each / per for each in values]
     behind = (
@@ -90,6 +91,8 @@ def figure(
         parts.append(Markup('<path class="second{}" d="{}"/>').format(" bars" if bars else "", drawn))
     if limit is not None and limit <= top:
         parts.append(Markup('<path class="limit" d="M0 {}h118"/>').format(_y(limit, top)))
+    places = ((at - span.start) / span.step_s / max(1, len(values)) * _WIDTH for at in marks)
+    parts += [Markup('<path class="mark" d="M{:.1f} 0v40"/>').format(each) for each in places if 0 <= each <= _WIDTH]
     parts += [Markup('<path class="bars" d="{}"/>').format(_bars(values, top))] if bars else _line(values, top)
     data = Markup('data-start="{}" data-step="{}" data-unit="{}" data-names="{}" data-values="{}"').format(
         *(round(span.start), round(span.step_s), unit, "|".join(names)),

@@ -26,7 +26,7 @@ from avion_media.items.moderation import InvalidHost, parse_host
 from avion_media.items.owners import OwnedMedium
 from avion_media.operations.audit import is_entry_id
 from avion_media.servers.console.sessions import chosen
-from avion_media.servers.console.wording import address, format_of, meaning
+from avion_media.servers.console.wording import address, format_of
 
 PAGE_TILES: Final = 24
 MAX_EXAMINED: Final = 2000
@@ -63,11 +63,6 @@ class Tile:
     kind: str = ""  # image, video or audio; empty if it is not known
     size_bytes: int = 0  # 0 if it is not known
     duration_s: float = 0.0
-
-    @property
-    def sentence(self) -> str:
-        """The reason as a sentence; empty if there is none."""
-        return meaning(self.reason) if self.reason else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,9 +182,7 @@ async def test_media_are_listed_once_with_what_happened_last(redis: Redis, other
     assert {tile.media_id for tile in (*first.tiles, *second.tiles)} == set(MEDIA_IDS[:32])
     assert second.older == ""
     failed = await read_media(redis, MediaFilter(state="failed"), "small")
-    assert [(tile.media_id, tile.sentence) for tile in failed.tiles] == [
-        (MEDIA_IDS[30], "The file is damaged and cannot be decoded.")
-    ]
+    assert [(tile.media_id, tile.reason) for tile in failed.tiles] == [(MEDIA_IDS[30], "corrupt")]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
@@ -85,6 +86,11 @@ def test_charts_are_xml_with_a_label_and_their_lines_break_at_gaps() -> None:
     assert drawn.attrib["data-values"] == "1,2,,4|1,1,1,1"  # for the script
     assert figure([], "nothing yet", HOUR)
     assert figure([None, 0, 3], "bars", HOUR, bars=True, is_bare=True).count("V") == 1
+
+
+def test_marks_are_drawn_where_they_are_on_the_time_axis() -> None:
+    drawn = figure([1, 2], "marks", HOUR, marks=[HOUR.start - 1, HOUR.start + 60, HOUR.start + 121], is_bare=True)
+    assert re.findall('class="mark" d="([^"]+)"', drawn) == ["M59.0 0v40"]
 
 
 def test_a_single_value_is_a_dot_and_grey_bars_stand_on_the_others() -> None:

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import httpx
 import redis
 from PIL import Image
 from playwright.sync_api import sync_playwright
@@ -132,7 +133,7 @@ def use(dev: Development, load_s: float = _LOAD_S) -> str:
                 }
                 client.xadd("{media_processing_queue}:dlq", dead_letter | {"failed_at": f"{failed_at:.3f}"})
         hold(environment)
-        time.sleep(7)  # until the figures are read
+        eventually(lambda: "wait for review" in httpx.get(dev.console_url, trust_env=False).text, "the figures", 150)
     return item
 
 

@@ -1,14 +1,15 @@
-"""Runs a few calls concurrently, as one step; pauses between attempts; a limit that costs nothing until reached."""
+"""Runs a few calls concurrently, as one step; pauses between attempts; reads once for many; limits a rate."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import trio
 
+T = TypeVar("T")
 Call = Callable[[], Awaitable[object]]
 
 
@@ -115,6 +116,28 @@ async def take(limiter: trio.CapacityLimiter) -> None:
         limiter.acquire_nowait()
     except trio.WouldBlock:
         await limiter.acquire()
+
+
+class Shared(Generic[T]):
+    """What is read for many at once, at most every ``fresh_s``. An error or a cancel keeps what was read before."""
+
+    def __init__(self, read: Callable[[], Awaitable[T]], fresh_s: float) -> None:
+        self._read = read
+        self._fresh_s = fresh_s
+        self._reading = trio.Lock()
+        self._found: tuple[float, T] | None = None
+
+    async def get(self) -> T:
+        """Return what was read a moment ago, or read it."""
+        async with self._reading:
+            if self._found is None or trio.current_time() - self._found[0] > self._fresh_s:
+                found = await self._read()
+                self._found = trio.current_time(), found
+            return self._found[1]
+
+    def forget(self) -> None:
+        """Read it again at the next call, because something has changed."""
+        self._found = None
 
 
 class RateLimiter:

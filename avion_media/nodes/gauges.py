@@ -2,7 +2,7 @@
 
 The gauges are read whenever metrics are collected. What must be asked for (the queues) is asked by `keep_polling`,
 every few seconds and with a deadline, once for the whole fleet, however many scrape: one replica counts, and all others
-read what it has found. So a replica costs Redis one GET every few seconds, whatever there is to count.
+read what it has found. So a replica costs Redis three commands every few seconds, whatever there is to count.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 import trio
 
 from avion_media.backends.queue import QueueKeys, QueueStats, TaskQueue
+from avion_media.backends.queue.attempts import outcomes
 from avion_media.backends.queue.history import QueueSample, Sample
 from avion_media.backends.redis import Redis, RedisRefused, as_map
 from avion_media.common.concurrency import results_of
@@ -126,14 +127,16 @@ async def keep_polling(runtime: Runtime) -> None:
 
 async def _sample(runtime: Runtime) -> None:
     observed = runtime.observed
-    _, found = await results_of(
+    observed.replicas, found = await results_of(
         partial(runtime.replicas.announce, runtime.replica()),
         partial(read_fleet_statistics, runtime.redis, runtime.items.queues, runtime.items.events, max_age_s=_POLL_S),
     )
     observed.fleet = found
     ((memory_bytes, _),) = _resident_memory()
-    lag_s, requests = observed.history.take_lag(), observed.active_requests()
-    observed.history.add(Sample(time.time(), found.queues, memory_bytes, lag_s, requests))
+    figures = {**found.outcomes, **{name: read().used for name, read in observed.limiters.items()}}
+    figures |= {"memory_bytes": memory_bytes, "loop_lag_s": observed.history.take_lag()}
+    figures["requests"] = observed.active_requests()
+    observed.history.add(Sample(time.time(), found.queues, figures))
 
 
 async def _measure_lag(runtime: Runtime) -> None:
@@ -259,6 +262,7 @@ async def _count(redis: Redis, queues: Mapping[str, TaskQueue], events: MediaEve
     return FleetStatistics(
         time.time(),
         {name: await _sample_queue(redis, queue) for name, queue in queues.items()},
+        await outcomes(redis),
         await notice_backlog(redis),
         await events.headroom(),
         sweep.stored,

@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import trio
-
 from avion_media.backends.queue import DeadLetter, DeadLetterFilter, TaskQueue
 from avion_media.backends.redis import Redis
 from avion_media.common.tasks import QUEUES
@@ -29,8 +27,8 @@ MAX_AT_ONCE: Final = 1000
 _CHUNK: Final = 250
 _LAST_SEQUENCE: Final = (1 << 64) - 1  # the largest sequence number in an entry id
 _HOURS: Final = 24
-_CAUSES_S: Final = 10.0
 _ORDER: Final = list(QUEUES)
+Place = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +39,13 @@ class Selection:
     conditions: DeadLetterFilter = field(default_factory=DeadLetterFilter)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Row:
     """Dead letters of one queue with the same error, or a single one, which is then the ``newest``."""
 
     newest: DeadLetter
     count: int = 1
-    first_failed_at: float = 0.0
+    first_failed_at: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +58,25 @@ class DeadLetterPage:
     examined: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Cause:
-    """The dead letters with one reason, among those that were read."""
+    """The dead letters with one reason, among those that were read. ``by_hour``: how many failed in each of the last 24
+    hours. ``same_error``: all have that of the newest one."""
 
-    reason: str
-    count: int
-    last_failed_at: float
-    detail: str  # of the newest dead letter
-    same_detail: bool
-    by_hour: tuple[int, ...]
-    is_readable: bool
+    newest: DeadLetter
+    count: int = 0
+    last_failed_at: float = 0.0
+    same_error: bool = True
+    by_hour: list[int] = field(default_factory=lambda: [0] * _HOURS)
+
+    def add(self, each: DeadLetter, now: float) -> None:
+        """Count one of them."""
+        self.count += 1
+        self.last_failed_at = max(self.last_failed_at, each.failed_at)
+        self.same_error = self.same_error and each.error == self.newest.error
+        hour = _HOURS - 1 - int((now - each.failed_at) // 3600)
+        if 0 <= hour < _HOURS:
+            self.by_hour[hour] += 1
 
 
 class Walk:
@@ -85,59 +91,58 @@ class Walk:
         self.first = self.last = ""
         self.has_ended = False
         self._conditions = wanted.conditions
-        self._cursor = _order(cursor)
-        self._newest_first = newest_first
-        self._streams = [_Stream(redis, name, self._cursor, newest_first=newest_first) for name in wanted.queues]
+        self._streams = [_Stream(redis, name, _place(cursor), newest_first) for name in wanted.queues]
+        self._pick = max if newest_first else min
 
     async def matching(self, count: float, max_examined: float = MAX_EXAMINED) -> list[DeadLetter]:
         """Return up to ``count`` of the next dead letters that match. Raises `Unavailable`."""
         found: list[DeadLetter] = []
-        while (stream := await self._next()) is not None:
+        while True:
+            self._streams = [each for each in self._streams if each.rows or await each.fill()]
+            if not self._streams:
+                self.has_ended = True
+                return found
             if len(found) >= count or self.examined >= max_examined:
                 return found
-            each = stream.rows.popleft()
+            _, each = self._pick(self._streams, key=_Stream.next_place).rows.popleft()
             self.examined += 1
             self.first, self.last = self.first or each.key, each.key
             if self._conditions.lets_through(each):
                 found.append(each)
-        self.has_ended = True
-        return found
-
-    async def _next(self) -> _Stream | None:
-        """Return the stream with the next dead letter; None at the end."""
-        for stream in self._streams:
-            while await stream.filled() and self._cursor and not self._is_behind_cursor(stream.rows[0]):
-                stream.rows.popleft()
-        pick = max if self._newest_first else min
-        return pick(
-            (each for each in self._streams if each.rows), key=lambda each: _order(each.rows[0].key), default=None
-        )
-
-    def _is_behind_cursor(self, each: DeadLetter) -> bool:
-        return _order(each.key) < self._cursor if self._newest_first else _order(each.key) > self._cursor
 
 
 class _Stream:
-    """The dead letters of one queue behind a cursor, and perhaps others of its millisecond, read in chunks."""
+    """The dead letters of one queue behind a cursor, with their places, read in chunks."""
 
-    def __init__(self, redis: Redis, queue: str, cursor: tuple[int, ...], *, newest_first: bool) -> None:
-        self.rows: deque[DeadLetter] = deque()
+    def __init__(self, redis: Redis, queue: str, cursor: Place, newest_first: bool) -> None:
+        self.rows: deque[tuple[Place, DeadLetter]] = deque()
+        self._cursor = cursor
+        self._newest_first = newest_first
         dead_letters = TaskQueue(redis, queue).dead_letters
         self._read = dead_letters.newest if newest_first else dead_letters.list
         self._has_more = True
-        self._last = ""
+        self._last = ""  # the first chunk can have some that are not behind the cursor: of its millisecond
         if cursor and newest_first:
             self._last = f"{cursor[0] + 1}-0"
         elif cursor and cursor[0]:
             self._last = f"{cursor[0] - 1}-{_LAST_SEQUENCE}"
 
-    async def filled(self) -> bool:
-        """Read the next chunk if all rows were taken. Return whether there are rows. Raises `Unavailable`."""
-        if not self.rows and self._has_more:
-            self.rows.extend(await self._read(_CHUNK, self._last))
-            self._has_more = len(self.rows) == _CHUNK
-            self._last = self.rows[-1].entry_id if self.rows else ""
+    async def fill(self) -> bool:
+        """Read the next chunk. Return whether there are rows. Raises `Unavailable`."""
+        while self._has_more and not self.rows:
+            chunk = await self._read(_CHUNK, self._last)
+            self._has_more = len(chunk) == _CHUNK
+            self._last = chunk[-1].entry_id if chunk else ""
+            placed = [(_place(each.key), each) for each in chunk]
+            self.rows.extend(row for row in placed if not self._cursor or self._is_behind(row[0]))
         return bool(self.rows)
+
+    def next_place(self) -> Place:
+        """Return the place of the first row."""
+        return self.rows[0][0]
+
+    def _is_behind(self, place: Place) -> bool:
+        return place < self._cursor if self._newest_first else place > self._cursor
 
 
 async def read_page(redis: Redis, wanted: Selection, *, before: str = "", after: str = "") -> DeadLetterPage:
@@ -161,18 +166,21 @@ async def read_folded(redis: Redis, wanted: Selection, before: str = "") -> Dead
     Raises `Unavailable`.
     """
     walk = Walk(redis, wanted, before)
-    groups: dict[tuple[str, str], list[DeadLetter]] = {}
+    rows: dict[tuple[str, str], Row] = {}
     last = ""
     while found := await walk.matching(1):
-        same = found[0].queue, found[0].folded_error
-        if same not in groups and len(groups) == PAGE_ROWS:
+        each = found[0]
+        same = each.queue, each.folded_error
+        if same in rows:
+            rows[same].count += 1
+        elif len(rows) == PAGE_ROWS:
             break
-        groups.setdefault(same, []).append(found[0])
-        last = found[0].key
+        row = rows.setdefault(same, Row(each))
+        row.first_failed_at = min(row.first_failed_at, each.failed_at)
+        last = each.key
     else:
         last = "" if walk.has_ended else walk.last
-    rows = [Row(each[0], len(each), min(one.failed_at for one in each)) for each in groups.values()]
-    return DeadLetterPage(tuple(rows), last, "", walk.examined)
+    return DeadLetterPage(tuple(rows.values()), last, "", walk.examined)
 
 
 async def count_newer(redis: Redis, wanted: Selection, than: str) -> int:
@@ -182,13 +190,11 @@ async def count_newer(redis: Redis, wanted: Selection, than: str) -> int:
 
 async def read_causes(redis: Redis) -> tuple[list[Cause], int]:
     """Return the newest dead letters by reason, largest group first, and how many were read. Raises `Unavailable`."""
-    groups: dict[str, list[DeadLetter]] = {}
-    walk = Walk(redis, Selection())
-    for each in await walk.matching(MAX_EXAMINED):
-        groups.setdefault(each.reason, []).append(each)
-    now = time.time()
-    causes = [_cause(reason, found, now) for reason, found in groups.items()]
-    return sorted(causes, key=lambda each: -each.count), walk.examined
+    walk, now = Walk(redis, Selection()), time.time()
+    causes: dict[str, Cause] = {}
+    while found := await walk.matching(1):  # one at a time: to keep thousands costs more than to read them
+        causes.setdefault(found[0].reason, Cause(found[0])).add(found[0], now)
+    return sorted(causes.values(), key=lambda each: -each.count), walk.examined
 
 
 async def find_matching(redis: Redis, wanted: Selection, until: str = "") -> tuple[list[str], str, bool]:
@@ -226,28 +232,7 @@ async def show(redis: Redis, key: str) -> DeadLetter | None:
     return await TaskQueue(redis, queue).dead_letters.show(entry_id) if queue in QUEUES else None
 
 
-class Causes:
-    """The groups by cause, shared by all viewers of one process. They are read at most once in ten seconds."""
-
-    def __init__(self) -> None:
-        self._read_at = -math.inf
-        self._reading = trio.Lock()
-        self._found: tuple[list[Cause], int] = ([], 0)
-
-    async def read(self, redis: Redis) -> tuple[list[Cause], int]:
-        """Return the groups as `read_causes` does. Raises `Unavailable`. A cancel keeps the previous groups."""
-        async with self._reading:
-            if trio.current_time() - self._read_at > _CAUSES_S:
-                self._found = await read_causes(redis)
-                self._read_at = trio.current_time()
-        return self._found
-
-    def forget(self) -> None:
-        """Read the groups again at the next call, because an operator has changed something."""
-        self._read_at = -math.inf
-
-
-def _order(key: str) -> tuple[int, ...]:
+def _place(key: str) -> Place:
     """Return the place of a dead letter in the list: by time, then by its queue; empty if ``key`` is not valid."""
     queue, _, entry_id = key.partition("/")
     numbers = entry_id.split("-")
@@ -255,21 +240,3 @@ def _order(key: str) -> tuple[int, ...]:
     if queue not in QUEUES or len(numbers) != 2 or not are_valid:
         return ()
     return (*map(int, numbers), _ORDER.index(queue))
-
-
-def _cause(reason: str, found: list[DeadLetter], now: float) -> Cause:
-    by_hour = [0] * _HOURS
-    for each in found:
-        hour = _HOURS - 1 - int((now - each.failed_at) // 3600)
-        if 0 <= hour < _HOURS:
-            by_hour[hour] += 1
-    newest = found[0]
-    return Cause(
-        reason,
-        len(found),
-        max(each.failed_at for each in found),
-        newest.detail,
-        all(each.detail == newest.detail for each in found),
-        tuple(by_hour),
-        newest.is_readable,
-    )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from avion_media.backends.queue.attempts import Attempt, attempts_at
@@ -16,7 +18,7 @@ from avion_media.backends.remote import InvalidUrl, breaker_state, parse_remote_
 from avion_media.backends.store import ObjectStore
 from avion_media.backends.store.contents import stored_sizes
 from avion_media.common import keys
-from avion_media.common.concurrency import RateLimiter
+from avion_media.common.concurrency import RateLimiter, in_turn
 from avion_media.common.errors import DespiteUnreadable, ObjectMissing
 from avion_media.common.ids import AnyId, MediaId, RemoteId
 from avion_media.common.media import in_all_formats
@@ -31,6 +33,8 @@ from avion_media.items.private.revocations import Revocations
 
 _UNREADABLE: Final = "this version cannot read its record; use the version of the service that wrote it"
 _REQUESTS_PER_SECOND = 100.0
+_AT_ONCE = 8
+_CLOCKS_S = 3600.0
 _EVENTS = 10_000  # looked at; more are hardly kept
 
 
@@ -226,24 +230,24 @@ async def _objects(items: Items, any_id: AnyId) -> list[dict[str, Any]]:
     configured = [size.name for size in items.sizes]
     sizes = {*configured, *await stored_sizes(items.store, RateLimiter(_REQUESTS_PER_SECOND))}
     store = items.store.get()
-    found = []
+    found: dict[str, dict[str, Any]] = {}
     pages = store.list_keys(f"{keys.QUARANTINE_PREFIX}{any_id}/")
     evidence = [key async for page in pages for key in page]
-    for key in (*keys.all_of(any_id, in_all_formats(sorted(sizes))), *evidence):
-        try:
+
+    async def look_at(key: str) -> None:
+        with suppress(ObjectMissing):
             info = await store.head(key)
-        except ObjectMissing:
-            continue
-        found.append(
-            {
+            found[key] = {
                 "key": key,
                 "bytes": info.size_bytes,
                 "content_type": info.content_type,
                 "last_modified": info.last_modified.isoformat(timespec="seconds"),
                 **({"metadata": info.metadata} if info.metadata else {}),
             }
-        )
-    return found
+
+    possible = [*keys.all_of(any_id, in_all_formats(sorted(sizes))), *evidence]
+    await in_turn([partial(look_at, key) for key in possible], _AT_ONCE)
+    return [found[key] for key in possible if key in found]
 
 
 async def _find_tasks(redis: Redis, any_id: AnyId) -> list[FoundTask]:
@@ -297,6 +301,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "number": attempt.number,
         "worker": attempt.worker,
         "duration_s": attempt.duration_s,
+        "age_s": attempt.age_s,
         "outcome": attempt.outcome,
         "reason": attempt.reason,
         "steps": [
@@ -308,7 +313,9 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
 
 
 async def _events(redis: Redis, any_id: AnyId) -> list[dict[str, Any]]:
-    rows = await redis.execute("XREVRANGE", EVENTS_STREAM, "+", "-", "COUNT", _EVENTS)
+    # An upload has no events from before it, less the difference of two clocks. Ten thousand events take 50 ms to read.
+    first = f"{max(0.0, any_id.created.timestamp() - _CLOCKS_S) * 1000:.0f}" if isinstance(any_id, MediaId) else "-"
+    rows = await redis.execute("XREVRANGE", EVENTS_STREAM, "+", first, "COUNT", _EVENTS)
     found = []
     for entry_id, flat in reversed(rows):
         fields = as_map(flat)

@@ -41,9 +41,10 @@ class Replicas:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def announce(self, me: Replica) -> None:
-        """Report the state of this process."""
+    async def announce(self, me: Replica) -> list[Replica]:
+        """Report the state of this process. Return all processes, as `read` does."""
         await self._redis.execute("HSET", _KEY, me.process, REPLICA.write(me), when_full=True)
+        return await self.read(me.at)
 
     async def read(self, now: float) -> list[Replica]:
         """Return all processes, by name. Those that did not report for two minutes are removed."""

@@ -74,13 +74,14 @@ class Limiter:
 class FleetStatistics:
     """What one replica has counted for all, by its clock (Unix seconds); 0 before the first time.
 
-    ``notices`` are those of `drop_deleted` that wait; ``events_headroom``: see `MediaEvents.headroom`. ``stored``:
-    objects and bytes by kind at the last whole sweep; ``swept_at``: its end in Unix seconds, or 0. ``memory_use``:
-    see `Redis.memory_use`.
+    ``outcomes``: see `attempts.outcomes`. ``notices`` are those of `drop_deleted` that wait; ``events_headroom``: see
+    `MediaEvents.headroom`. ``stored``: objects and bytes by kind at the last whole sweep; ``swept_at``: its end in Unix
+    seconds, or 0. ``memory_use``: see `Redis.memory_use`.
     """
 
     counted_at: float
     queues: Mapping[str, QueueSample] = field(default_factory=dict)
+    outcomes: Mapping[str, int] = field(default_factory=dict)
     notices: QueueStats = field(default_factory=QueueStats)
     events_headroom: int = 0
     stored: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -104,6 +105,7 @@ class Observed:
     active_requests: Callable[[], int] = lambda: 0  # of the origin
     endpoints_file_is_valid: Callable[[], bool] = lambda: True  # of webhooks
     history: History = field(default_factory=History)
+    replicas: Sequence[Replica] = ()
 
 
 def guard_of(remote: RemoteConfig) -> AddressGuard:

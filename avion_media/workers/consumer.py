@@ -296,6 +296,7 @@ class Consumer:
                     worker=self._name,
                     began_at=round(end.began_at, 3),
                     duration_s=round(end.duration_s, 3),
+                    age_s=round(max(0.0, end.began_at + end.duration_s - lease.first_seen), 3),
                     outcome=end.outcome,
                     reason=end.reason,
                     steps=end.steps,

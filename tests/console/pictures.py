@@ -23,10 +23,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import httpx
 import redis
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from avion_media.common.formats import HEIC, JPEG
+from avion_media.common.ids import new_media_id
 from tests.bench.moderation import ALTERATIONS
 from tests.console.conftest import Development, development
 from tests.service.harness import eventually
@@ -120,7 +123,7 @@ def use(dev: Development, load_s: float = _LOAD_S) -> str:
         for error, count in _ERRORS:
             for _ in range(count):
                 failed_at = time.time() - random.random() ** 2 * 80_000
-                media_id = f"01M8{''.join(random.choices('0123456789ABCDEFGHJKMNPQRSTVWXYZ', k=22))}"
+                media_id = str(new_media_id(random.choice((JPEG, HEIC)), round(failed_at * 1000), random.getrandbits))
                 dead_letter = {
                     "task_id": "t-1",
                     "media_id": media_id,
@@ -130,7 +133,7 @@ def use(dev: Development, load_s: float = _LOAD_S) -> str:
                 }
                 client.xadd("{media_processing_queue}:dlq", dead_letter | {"failed_at": f"{failed_at:.3f}"})
         hold(environment)
-        time.sleep(7)  # until the figures are read
+        eventually(lambda: "wait for review" in httpx.get(dev.console_url, trust_env=False).text, "the figures", 150)
     return item
 
 

@@ -126,6 +126,7 @@ def moderated(dev: Development, redis_of_dev: redis.Redis, data_directory: Path)
     blocked["source"] = "owner/alice"
     objects.put(f"moderation/blocked/{BLOCKED}", {**blocked, "state": "removed"})
     objects.put("blocklist/own/00.csv", f"sha256,{'ab' * 32},an advert\n".encode())
+    objects.put(f"owner/alice/{IDS[0]}.7", b"")
     redis_of_dev.set("media_blocks:changes", "another")  # as after any change of a list
     yield objects
     for prefix in ("moderation/", "quarantine/", "blocklist/", "owner/"):
@@ -155,6 +156,7 @@ def add_dead_letter(client: redis.Redis, media_id: str, error: str = "internal: 
         "/dead-letters",
         "/dead-letters?each=1",
         "/media?kind=image&owner=ada&since=2026-11-01",
+        "/media?q=owner:alice&view=list",
         f"/media/{IDS[0]}",
         f"/media/{HELD[0]}",
         f"/media/{BLOCKED}",
@@ -182,6 +184,22 @@ def test_every_page_fits_every_width_and_axe_finds_nothing(
     assert response is not None
     assert len(response.body()) <= MAX_PAGE_BYTES
     assert "unsafe" not in response.headers["content-security-policy"]
+    assert_fits_and_is_accessible(page)
+
+
+def test_lanes_stay_open_and_the_menu_of_replicas_closes(page: Page, dev: Development) -> None:
+    page.goto(f"{dev.console_url}/queues")
+    lanes = page.locator("#media_processing_queue details")
+    lanes.locator("summary").click()
+    expect(lanes.locator(".lanes")).to_contain_text("Videos, at most")
+    expect(lanes.locator("tbody tr")).to_contain_text("Ready", timeout=WAIT_MS)
+    menu = page.locator("details.menu")
+    menu.locator("summary").click()
+    expect(menu.locator("li")).to_contain_text("this one", timeout=WAIT_MS)
+    page.keyboard.press("Escape")
+    expect(menu).not_to_have_attribute("open", "")
+    expect(menu.locator("summary")).to_be_focused()
+    expect(lanes).to_have_attribute("open", "")
     assert_fits_and_is_accessible(page)
 
 
@@ -680,17 +698,17 @@ def test_the_own_list_is_searched_and_edited_without_javascript(
 
     page.get_by_label("Look up a hash or a media id").fill(digest)
     page.get_by_role("button", name="Look up").click()
-    expect(page.locator(".rows")).to_contain_text("of list own (a 'known' advert)")
+    expect(page.locator("main .rows")).to_contain_text("of list own (a 'known' advert)")
     page.locator("tr", has_text="MD5").get_by_role("link", name="Remove").click()
     page.get_by_role("button", name="Remove").click()
     expect(page.locator(".flash")).to_contain_text("1 hash is off the own block list.")
     assert moderated.own_entries(digest) == 0
     page.get_by_label("Look up a hash or a media id").fill(digest)
     page.get_by_role("button", name="Look up").click()
-    expect(page.locator(".rows")).to_contain_text("On no list")
+    expect(page.locator("main .rows")).to_contain_text("On no list")
     page.get_by_label("Look up a hash or a media id").fill(BLOCKED)
     page.get_by_role("button", name="Look up").click()
-    expect(page.locator(".rows")).to_contain_text("by ada: report 4711")
+    expect(page.locator("main .rows")).to_contain_text("by ada: report 4711")
     context.close()
 
 

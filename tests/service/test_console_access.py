@@ -292,7 +292,7 @@ def test_pages_allow_nothing_foreign(guarded: Service) -> None:
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
         assert "frame-ancestors 'none'" in policy
-        assert "upload" not in client.get("/console").text  # in development only
+        assert 'id="upload"' not in client.get("/console").text  # in development only
         assert client.post("/console/uploads", json={}).status_code in (404, 405)
         assert client.get("/console/assets/../pages.py").status_code == 404
 
@@ -312,6 +312,25 @@ def test_the_media_of_an_owner_are_found_by_the_index_in_the_bucket(guarded: Ser
         assert re.findall('data-key="([0-9A-Z]{26})"', second) == ids[PAGE_TILES:]
         assert 'rel="next"' not in second
         assert "No public media of this owner match." in client.get("/console/media", params={"q": "owner:bob"}).text
+
+
+def test_the_copies_of_a_host_are_listed_in_rows(guarded: Service, bucket: S3Bucket) -> None:
+    ids = [f"{number:064x}" for number in range(PAGE_TILES + 3)]
+    for media_id in ids:
+        bucket.client.put_object(Bucket=bucket.bucket, Key=f"host/heron.example/{media_id}.2048.avatar")
+    with browsing(guarded) as client:
+        log_in(client)
+        wanted = {"q": "host:heron.example", "view": "list"}
+        first = client.get("/console/media", params=wanted).text
+        assert re.findall('<tr data-key="([0-9a-f]{64})"', first) == ids[:PAGE_TILES]
+        assert "copies of heron.example" in first
+        following = re.search('href="([^"]+)" rel="next"', first)
+        assert following is not None
+        second = client.get(following[1].replace("&amp;", "&")).text
+        assert re.findall('<tr data-key="([0-9a-f]{64})"', second) == ids[PAGE_TILES:]
+        none = client.get("/console/media", params={**wanted, "q": "host:egret.example"}).text
+        assert "No copies of this host match." in none
+        assert "Nothing matches" in client.get("/console/media", params={"q": "host:no host"}).text
 
 
 def test_what_strangers_wrote_is_text(guarded: Service, redis_of_module: str) -> None:

@@ -210,8 +210,10 @@ def delayed_member(fields: Mapping[str, str]) -> str:
 
 def _number(fields: Mapping[str, str], name: str) -> float:
     """A number of ours; 0 when it is missing or is none (another producer may use the name for something else)."""
+    if name not in fields:
+        return 0.0
     try:
-        value = float(fields.get(name, "0"))
+        value = float(fields[name])
     except ValueError:
         return 0.0
     return value if 0 <= value < 1e12 else 0.0

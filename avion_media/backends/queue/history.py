@@ -8,11 +8,12 @@ Prometheus.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from avion_media.backends.queue import QueueStats
+from avion_media.backends.queue.attempts import READY_BOUNDS_S, ready_within
 
 KEPT_S: Final = 3600.0
 _MINUTES: Final = (10, 60)  # minimum and maximum minutes of a chart: a young process has less than an hour
@@ -36,13 +37,15 @@ class QueueSample:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """All queues at one moment (``at``: Unix seconds), and the figures of this process."""
+    """All queues at one moment (``at``: Unix seconds), and other figures by name.
+
+    These are `attempts.outcomes`, and of this process what is in use of each limit, ``memory_bytes``, ``loop_lag_s``
+    (the longest since the sample before) and ``requests`` of the origin that are in progress.
+    """
 
     at: float
     queues: Mapping[str, QueueSample]
-    memory_bytes: float = 0.0
-    loop_lag_s: float = 0.0  # the longest since the sample before
-    requests: int = 0  # of the origin, in progress
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +56,7 @@ class Rate:
     ended: float
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Totals of all queues."""
-
-    depth: int
-    pending: int
-    delayed: int
-    dead_letters: int
-
-
 Values = list[float | None]
-_OF_PROCESS: Final[dict[str, Callable[[Sample], float]]] = {
-    "memory_bytes": lambda sample: sample.memory_bytes,
-    "loop_lag_s": lambda sample: sample.loop_lag_s,
-    "requests": lambda sample: sample.requests,
-}
-_OF_QUEUE: Final[dict[str, Callable[[QueueSample], float]]] = {
-    "depth": lambda each: each.stats.depth,
-    "oldest_age_s": lambda each: each.stats.oldest_age_s,
-    "added": lambda each: each.added,
-    "ended": lambda each: each.ended,
-    "buried": lambda each: each.buried,
-}
 
 
 class History:
@@ -117,15 +98,9 @@ class History:
         elapsed_s = now.at - before.at
         return Rate((last.added - first.added) / elapsed_s, max(0, last.ended - first.ended) / elapsed_s)
 
-    def totals(self) -> Totals:
-        """Return the newest figures of all queues together."""
-        stats = [each.stats for each in self.latest.queues.values()] if self.latest else []
-        return Totals(
-            sum(each.depth for each in stats),
-            sum(each.pending for each in stats),
-            sum(each.delayed for each in stats),
-            sum(each.dead_letters for each in stats),
-        )
+    def total(self, figure: str) -> int:
+        """Return the newest value of a figure of `QueueStats`, of all queues together."""
+        return sum(getattr(each.stats, figure) for each in (self.latest.queues.values() if self.latest else ()))
 
     def highest_of(self, figure: str, queue: str = "") -> Values:
         """Return the highest value of a figure in each of the last `minutes`, oldest first; None for a minute without
@@ -147,6 +122,11 @@ class History:
             grown.append(max(0.0, read(last) - read(before)) if known and last and before else None)
             before = last
         return grown
+
+    def ready_times(self, *shares: float) -> list[Values]:
+        """Return for each share the time to ready, in seconds, that it of the uploads of a minute did not exceed."""
+        counts = [self.growth_of(ready_within(bound_s)) for bound_s in READY_BOUNDS_S]
+        return [[_quantile(minute, share) for minute in zip(*counts, strict=True)] for share in shares]
 
     @property
     def minutes(self) -> int:
@@ -173,13 +153,24 @@ def last_of(values: Values) -> float:
     return next((each for each in reversed(values) if each is not None), 0.0)
 
 
+def _quantile(counts: Sequence[float | None], share: float) -> float | None:
+    """Return the value below which this share is, of values that are counted by bounds; None if there are none."""
+    known = [each or 0.0 for each in counts]
+    left, lower_s = share * sum(known), 0.0
+    for bound_s, count in zip(READY_BOUNDS_S[:-1], known, strict=False):
+        if left and count >= left:
+            return lower_s + (bound_s - lower_s) * left / count
+        left, lower_s = left - count, bound_s
+    return lower_s if left else None
+
+
 def _reader(figure: str, queue: str) -> Callable[[Sample], float]:
-    if figure in _OF_PROCESS:
-        return _OF_PROCESS[figure]
-    read = _OF_QUEUE[figure]
     join = max if figure == "oldest_age_s" else sum
 
     def of_sample(sample: Sample) -> float:
-        return join([read(each) for name, each in sample.queues.items() if not queue or name == queue] or [0.0])
+        if figure in sample.figures:
+            return sample.figures[figure]
+        queues = [each for name, each in sample.queues.items() if queue in ("", name)]
+        return join([getattr(each, figure, getattr(each.stats, figure, 0.0)) for each in queues] or [0.0])
 
     return of_sample

@@ -15,14 +15,14 @@ from typing import Final
 from markupsafe import Markup
 
 from avion_media.backends.queue.history import History
-from avion_media.servers.console.wording import count, duration, exactly
+from avion_media.servers.console.wording import count, exactly, took
 
 Values = Sequence[float | None]
 _WIDTH: Final = 118
 _HEIGHT: Final = 40
 _TOP: Final = 3  # room for the line's own width
 _STEPS: Final = (1, 2, 4, 6, 8, 10)  # times a power of ten; half of each is short, too
-_STEPS_S: Final = (10, 20, 60, 120, 240, 600, 1200, 3600, 7200, 21_600, 86_400, 172_800)
+_STEPS_S: Final = (1, 2, 4, 10, 20, 60, 120, 240, 600, 1200, 3600, 7200, 21_600, 86_400, 172_800)
 _MINUTE_S: Final = 60.0
 _DAY_S: Final = 86_400
 _CHART: Final = Markup(
@@ -65,25 +65,48 @@ def figure(
     names: Sequence[str] = (),
     at_least: float = 4.0,
     limit: float | None = None,
+    marks: Sequence[float] = (),
     bars: bool = False,
     per: float = 1.0,
     css: str = "",
+    is_bare: bool = False,
 ) -> Markup:
-    """Draw a chart with a scale and a time axis.
+    """Draw a chart with a scale and a time axis; without both if it ``is_bare``, for the side of a number.
 
-    ``second`` is a grey line behind the first, ``names`` are those of both, and ``limit`` is a dashed line if it is on
-    the scale. ``at_least`` is the lowest top of the scale, so that small values look small. ``per``: one ``unit``, in
-    that of the values.
+    ``second`` is a grey line behind the first, or grey ``bars`` above the others; ``names`` are those of both.
+    ``limit`` is a dashed line if it is on the scale, ``marks`` are such lines at times (Unix seconds). ``at_least`` is
+    the lowest top of the scale, so that small values look small. ``per``: one ``unit``, in that of the values.
     """
     values = [None if each is None else each / per for each in values]
-    top = _round_up(max(at_least, _highest(values, second)), unit)
-    chart = _chart(values, label, span, top, unit=unit, second=second, names=names, limit=limit, bars=bars, css=css)
+    behind = (
+        [(each or 0.0) + (more or 0.0) for each, more in zip(values, second, strict=True)]
+        if bars and second
+        else second
+    )
+    top = max(at_least, _highest(values, behind))
+    top = top if is_bare else _round_up(top, unit)
+    parts = [] if is_bare else [Markup('<path class="grid" d="M0 3h118M0 21.5h118"/>')]
+    if any(_known(behind)):
+        drawn = _bars(behind, top) if bars else _path(behind, top)
+        parts.append(Markup('<path class="second{}" d="{}"/>').format(" bars" if bars else "", drawn))
+    if limit is not None and limit <= top:
+        parts.append(Markup('<path class="limit" d="M0 {}h118"/>').format(_y(limit, top)))
+    places = ((at - span.start) / span.step_s / max(1, len(values)) * _WIDTH for at in marks)
+    parts += [Markup('<path class="mark" d="M{:.1f} 0v40"/>').format(each) for each in places if 0 <= each <= _WIDTH]
+    parts += [Markup('<path class="bars" d="{}"/>').format(_bars(values, top))] if bars else _line(values, top)
+    data = Markup('data-start="{}" data-step="{}" data-unit="{}" data-names="{}" data-values="{}"').format(
+        *(round(span.start), round(span.step_s), unit, "|".join(names)),
+        "|".join(map(_listed, (values, second) if second else (values,))),
+    )
+    chart = _CHART.format(css, label, data, Markup("").join(parts))
+    if is_bare:
+        return chart
     scale = Markup('<span class="upper">{}</span><span class="half">{}</span>').format(
         _short(top, unit), _short(top / 2, unit)
     )
     legend = Markup("").join(
         Markup('<span><i class="{}"></i>{}</span>').format(colour, name)
-        for colour, name in zip(("info", "mute"), names, strict=False)
+        for colour, name in zip((css or "info", "mute"), names, strict=False)
     )
     key = Markup('<p class="legend">{}</p>').format(legend) if names else ""
     return Markup('<figure><div class="plot">{}{}</div><p class="axis">{}</p>{}</figure>').format(
@@ -91,52 +114,26 @@ def figure(
     )
 
 
-def spark(values: Values, label: str, span: Span, *, unit: str = "", bars: bool = False, css: str = "") -> Markup:
-    """Draw a chart without a scale and an axis, for the side of a number."""
-    top = max(1.0 if bars else 4.0, _highest(values))
-    return _chart(values, label, span, top, unit=unit, bars=bars, css=css)
-
-
-def meter(used: float, limit: float, *, css: str = "") -> Markup:
-    """Draw a bar that is full at ``limit``. The text beside it says the same."""
-    share = min(100.0, 100.0 * used / limit) if limit else 0.0
-    return Markup('<svg class="bar {}" aria-hidden="true"><rect width="{}%" height="100%"/></svg>').format(
-        css, f"{share:.0f}"
-    )
+def meter(used: float, limit: float, most: float = 0.0, *, css: str = "") -> Markup:
+    """Draw a bar that is full at ``limit``, and paler up to ``most``. The text beside it says the same."""
+    return _bar(css, ("free", 0.0, most, limit), ("", 0.0, used, limit))
 
 
 def stretch(start: float, length: float, of: float) -> Markup:
     """Draw a part of a time as a bar. The text beside it has its length."""
-    at, width = (100.0 * each / max(of, 1.0) for each in (start, length))
-    return Markup('<svg class="bar" aria-hidden="true"><rect x="{}%" width="{}%" height="100%"/></svg>').format(
-        f"{min(at, 99.5):.1f}", f"{max(0.5, min(width, 100.0 - at)):.1f}"
-    )
+    return _bar("", ("", min(start, 0.995 * of), max(length, 0.005 * of), of))
 
 
-def _chart(
-    values: Values,
-    label: str,
-    span: Span,
-    top: float,
-    *,
-    unit: str = "",
-    second: Values = (),
-    names: Sequence[str] = (),
-    limit: float | None = None,
-    bars: bool = False,
-    css: str = "",
-) -> Markup:
-    parts = [] if "low" in css or "tiny" in css else [Markup('<path class="grid" d="M0 3h118M0 21.5h118"/>')]
-    if any(_known(second)):
-        parts.append(Markup('<path class="second" d="{}"/>').format(_path(second, top)))
-    if limit is not None and limit <= top:
-        parts.append(Markup('<path class="limit" d="M0 {}h118"/>').format(_y(limit, top)))
-    parts += [_bars(values, top)] if bars else _line(values, top)
-    series = (values, second) if second else (values,)
-    data = Markup('data-start="{}" data-step="{}" data-unit="{}" data-names="{}" data-values="{}"').format(
-        round(span.start), round(span.step_s), unit, "|".join(names), "|".join(map(_listed, series))
+def _bar(css: str, *parts: tuple[str, float, float, float]) -> Markup:
+    """Draw the parts of a bar: each with its class, start, length, and the whole."""
+    drawn = Markup("").join(
+        Markup('<rect class="{}" x="{:.1f}%" width="{:.1f}%" height="100%"/>').format(
+            part, 100 * start / whole, 100 * min(length, whole - start) / whole
+        )
+        for part, start, length, whole in parts
+        if whole > 0
     )
-    return _CHART.format(css, label, data, Markup("").join(parts))
+    return Markup('<svg class="bar {}" aria-hidden="true">{}</svg>').format(css, drawn)
 
 
 def _line(values: Values, top: float) -> Iterator[Markup]:
@@ -149,7 +146,7 @@ def _line(values: Values, top: float) -> Iterator[Markup]:
         yield Markup('<path class="tip" d="M118 {}h0"/>').format(_y(last, top))
 
 
-def _bars(values: Values, top: float) -> Markup:
+def _bars(values: Values, top: float) -> str:
     """Return a bar for each value that is not 0."""
     step = _WIDTH / max(1, len(values))
     bars = "".join(
@@ -157,7 +154,7 @@ def _bars(values: Values, top: float) -> Markup:
         for index, value in enumerate(values)
         if value
     )
-    return Markup('<path class="bars" d="{}"/>').format(bars or "M0 0")
+    return bars or "M0 0"
 
 
 def _round_up(top: float, unit: str) -> float:
@@ -170,7 +167,7 @@ def _round_up(top: float, unit: str) -> float:
 
 def _short(value: float, unit: str) -> str:
     if unit == "s":
-        return duration(value)
+        return took(value)
     number = count(value) if value >= 10 else f"{value:g}"
     return f"{number} {unit}" if unit in ("ms", "MiB") else number
 
@@ -204,4 +201,7 @@ def _runs(values: Values, top: float) -> list[list[tuple[float, float]]]:
 
 
 def _path(values: Values, top: float) -> str:
-    return "".join(f"M{run[0][0]} {run[0][1]}" + "".join(f"L{x} {y}" for x, y in run[1:]) for run in _runs(values, top))
+    """Return a line for each run. A run of one point is a dot."""
+    return "".join(
+        f"M{run[0][0]} {run[0][1]}" + ("".join(f"L{x} {y}" for x, y in run[1:]) or "h.9") for run in _runs(values, top)
+    )

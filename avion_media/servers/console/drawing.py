@@ -8,30 +8,32 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
-from urllib.parse import urlencode
 
 import jinja2
 import trio
 from starlette.responses import Response, StreamingResponse
 
 from avion_media.backends.queue import all_jobs
+from avion_media.backends.queue.consumers import read_consumers
+from avion_media.backends.queue.entries import UNCONFIRMED
 from avion_media.backends.queue.history import last_of
 from avion_media.backends.redis import Redis
 from avion_media.backends.remote import breaker_state
+from avion_media.common.concurrency import Shared
 from avion_media.common.credentials import Role
-from avion_media.common.errors import MediaError, Reason
+from avion_media.common.errors import MediaError, Reason, Unavailable
 from avion_media.common.settings import format_size
-from avion_media.common.tasks import CACHE_QUEUE, QUEUES
+from avion_media.common.tasks import CACHE_QUEUE, CONSUMER_GROUP, QUEUES
 from avion_media.items.moderation import MAX_NOTE
-from avion_media.items.moderation.lists import MATCH_DAYS
+from avion_media.items.moderation.lists import MATCH_DAYS, MAX_DISTANCE
 from avion_media.operations import audit
-from avion_media.operations.dead_letters import Causes, count_newer
+from avion_media.operations.dead_letters import Cause, count_newer
 from avion_media.operations.operation import Operation, many
-from avion_media.process.replicas import SILENT_S, Replicas
 from avion_media.process.runtime import Limiter
 from avion_media.servers.console import charts, wording
 from avion_media.servers.console.health import Facts, Health, Tone, assess, queue_state, walk
@@ -56,35 +58,31 @@ class Page:
     """One entry of the navigation. ``regions`` are replaced while the page is open."""
 
     name: str
-    title: str
-    path: str
     icon: str
     regions: tuple[str, ...] = ()
 
+    @property
+    def title(self) -> str:
+        """Its title."""
+        return self.name.replace("-", " ").capitalize()
+
+    @property
+    def path(self) -> str:
+        """Its address."""
+        return "/console" if self.name == "overview" else f"/console/{self.name}"
+
 
 PAGES: Final = (
-    Page(
-        "overview",
-        "Overview",
-        "/console",
-        "overview",
-        ("kpis", "attention", "replica", "queue-cards", "recent"),
-    ),
-    Page("queues", "Queues", "/console/queues", "queues", ("totals", "jobs", "queues")),
-    Page("dead-letters", "Dead letters", "/console/dead-letters", "dead", ("causes", "fresh-dead-letters")),
-    Page("media", "Media", "/console/media", "media", ("fresh-media",)),
-    Page(
-        "system",
-        "System",
-        "/console/system",
-        "system",
-        ("replicas", "process", "tree", "dependencies", "sandbox", "limits"),
-    ),
-    Page("moderation", "Moderation", "/console/moderation", "shield", ("fresh-held",)),
-    Page("audit", "Audit", "/console/audit", "book"),
+    Page("overview", "overview", ("kpis", "attention", "replica-card", "queue-cards", "recent")),
+    Page("queues", "queues", ("totals", "jobs", "queues")),
+    Page("dead-letters", "dead", ("causes", "fresh-dead-letters")),
+    Page("media", "media", ("fresh-media",)),
+    Page("system", "system", ("replicas", "process", "tree", "dependencies", "sandbox", "limits")),
+    Page("moderation", "shield", ("fresh-held",)),
+    Page("audit", "book"),
 )
 """The pages, in the order of the navigation."""
-FRAME_REGIONS: Final = ("banner", "nav")
+FRAME_REGIONS: Final = ("banner", "nav", "replica-menu")
 """Regions that every page has."""
 _REGIONS: Final = {page.name: (*FRAME_REGIONS, *page.regions) for page in PAGES}
 
@@ -96,7 +94,6 @@ class Viewer:
     form_token: str
     origin: str
     role: Role
-    may_kill: bool
     may_upload: bool
     may_log_out: bool
 
@@ -108,7 +105,7 @@ class About:
     version: str
     replica: str
     environment: str
-    roles: tuple[str, ...]
+    process: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +120,8 @@ class View:
     smallest: str  # thumbnail size for lists; empty for none
     limits: Mapping[str, Limiter]
     actions: Mapping[str, Operation]
-    causes: Causes
+    causes: Shared[tuple[list[Cause], int]]
     prometheus: PrometheusCharts
-    replicas: Replicas
     query: Mapping[str, str] = field(default_factory=dict)
 
     def may(self, action: str) -> bool:
@@ -136,8 +132,8 @@ class View:
     def here(self) -> str:
         """The address of the page, without the result of an action: an action leads back to it. Empty for an item."""
         path = next((page.path for page in PAGES if page.name == self.page), "")
-        query = urlencode({name: value for name, value in self.query.items() if name not in _NOT_OF_THE_PAGE})
-        return f"{path}?{query}" if path and query else path
+        fields = {name: value for name, value in self.query.items() if name not in _NOT_OF_THE_PAGE}
+        return wording.address(path, fields) if path else ""
 
     @property
     def range(self) -> str:
@@ -166,32 +162,15 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "count": wording.count,
-        "rate": wording.rate,
-        "size": format_size,
-        "sized": wording.size_element,
-        "duration": wording.duration,
-        "clip": wording.clip,
-        "when": wording.when,
-        "clock": wording.clock,
-        "dated": wording.dated,
-        "minute": wording.minute,
-        "type_of": wording.type_of,
-        "day": wording.day,
-        "short": wording.short,
-        "with_short_hashes": wording.with_short_hashes,
-        "meaning": wording.meaning,
-        "advice": wording.advice,
-        "queue_title": wording.queue_title,
-    }
+    names = "advice clip count dated duration fixed format_of meaning queue_title rate short sized took type_of when"
+    filters = {name: getattr(wording, name) for name in (*names.split(), "with_short_hashes")}
+    environment.filters |= {**filters, "size": format_size}
     environment.globals |= {
         "many": many,
         "state_of": queue_state,
         "walk": walk,
         "asset": lambda name: f"/console/assets/{name}?v={asset(name)[1]}",
         "figure": charts.figure,
-        "spark": charts.spark,
         "span_of": charts.Span.of,
         "span": charts.Span,
         "meter": charts.meter,
@@ -208,6 +187,7 @@ def _templates() -> jinja2.Environment:
         "larger": {each: f"At least {size}" for each, size in LARGER.items()},
         "ends": ENDS,
         "match_days": MATCH_DAYS,
+        "max_distance": MAX_DISTANCE,
         "most": MANY,
         "parts": PARTS,
     }
@@ -239,7 +219,7 @@ async def draw_region(name: str, view: View) -> str:
 
 
 async def _causes(view: View) -> dict[str, Any]:
-    causes, examined = await view.causes.read(view.redis)
+    causes, examined = await view.causes.get()
     return {"causes": causes, "examined": examined}
 
 
@@ -270,24 +250,38 @@ async def _jobs(view: View) -> dict[str, Any]:
 
 
 async def _queues(view: View) -> dict[str, Any]:
-    """Add why the server fails whose files a late queue waits for."""
+    """Add the consumers of each queue, and why the server fails whose files a late queue waits for.
+
+    While Redis does not respond, there are neither, and the old figures are shown.
+    """
     facts = view.facts
     found: dict[str, str] = {}
-    for name, sample in facts.queues.items():
-        server = sample.stats.oldest_tenant
-        if name != CACHE_QUEUE or not server or queue_state(facts, name).tone < Tone.WARN:
-            continue
-        trouble = await breaker_state(view.redis, server)
-        if trouble is not None and trouble.paused_until > facts.now:
-            found[name] = (
-                f"{server} failed {many(trouble.failures, 'time')} in a row ({trouble.cause}),"
-                f" and is tried again {wording.ago(trouble.paused_until, facts.now)}."
-            )
-    return {"servers": found}
+    consumers: dict[str, list[dict[str, Any]]] = {}
+    with suppress(Unavailable):
+        for name, sample in () if facts.is_stale else facts.queues.items():
+            consumers[name] = await _consumers(view, name)
+            server = sample.stats.oldest_tenant
+            if name != CACHE_QUEUE or not server or queue_state(facts, name).tone < Tone.WARN:
+                continue
+            trouble = await breaker_state(view.redis, server)
+            if trouble is not None and trouble.paused_until > facts.now:
+                found[name] = (
+                    f"{server} failed {many(trouble.failures, 'time')} in a row ({trouble.cause}),"
+                    f" and is tried again {wording.ago(trouble.paused_until, facts.now)}."
+                )
+    return {"servers": found, "consumers": consumers}
 
 
-async def _replicas(view: View) -> dict[str, Any]:
-    return {"replicas": await view.replicas.read(view.facts.now), "silent_s": SILENT_S}
+async def _consumers(view: View, queue: str) -> list[dict[str, Any]]:
+    """Return the processes that read a queue, those with most tasks first: their replica, tasks and last command."""
+    known = {each.process: each for each in view.facts.replicas}
+    rows = await read_consumers(view.redis, queue, CONSUMER_GROUP)
+    found = [
+        {"name": name, "replica": known.get(name), "tasks": row[b"pending"], "at": view.facts.now - row[b"idle"] / 1000}
+        for row in rows
+        if (name := row[b"name"].decode(errors="replace")) != UNCONFIRMED
+    ]
+    return sorted(found, key=lambda each: -each["tasks"])
 
 
 async def _recent(view: View) -> dict[str, Any]:
@@ -303,7 +297,6 @@ _READERS: Final[dict[str, Callable[[View], Awaitable[dict[str, Any]]]]] = {
     "fresh-media": _fresh_media,
     "queues": _queues,
     "recent": _recent,
-    "replicas": _replicas,
 }
 
 

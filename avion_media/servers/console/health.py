@@ -13,6 +13,7 @@ from avion_media.backends.queue.history import History, QueueSample
 from avion_media.common.tasks import QUEUES
 from avion_media.operations.operation import many
 from avion_media.process.lifecycle import Phase
+from avion_media.process.replicas import SILENT_S, Replica
 from avion_media.servers.console.wording import ago, duration, exactly, queue_title
 
 LATE_S: Final = 120.0
@@ -68,6 +69,7 @@ class Facts:
     history: History
     now: float  # Unix seconds
     held: Sequence[str] = ()  # times since which media items wait for a moderator (ISO 8601), the oldest first
+    replicas: Sequence[Replica] = ()  # those that this process knew a few seconds ago, by name
 
     @property
     def queues(self) -> Mapping[str, QueueSample]:
@@ -84,10 +86,16 @@ class Facts:
         """Whether the figures of the queues are older than they should be, because Redis does not respond."""
         return self.age_s is None or self.age_s > STALE_S or self.report["dependencies"]["redis"] != "up"
 
+    def state_of(self, replica: Replica) -> tuple[str, str]:
+        """Return the tone and the word for a replica."""
+        if self.now - replica.at > SILENT_S:
+            return "bad", "silent"
+        return "good" if replica.is_ready else "warn", replica.phase.replace("_", " ").lower()
+
     @property
     def dead_letters(self) -> int:
         """Dead letters of all queues."""
-        return self.history.totals().dead_letters
+        return self.history.total("dead_letters")
 
     @property
     def new_dead_letters(self) -> int:
@@ -279,7 +287,9 @@ def _passing_phase(facts: Facts) -> tuple[str, str] | None:
 def _all_is_well(facts: Facts) -> str:
     nodes = sum(1 for _ in walk(facts.tree))
     queues = "The queues are not read yet." if facts.is_stale else "No queue is late."
-    return f"All {nodes} nodes of this replica run. Redis and the object store respond. {queues}"
+    ready = sum(facts.state_of(each)[0] == "good" for each in facts.replicas)
+    replicas = f"{ready} of {many(len(facts.replicas), 'replica')} ready. " if facts.replicas else ""
+    return f"{replicas}All {nodes} nodes of this one run. Redis and the object store respond. {queues}"
 
 
 def _sentence(reason: str) -> str:

@@ -1,27 +1,32 @@
-"""Recent media items: those in progress, and those whose outcome was published as an event. This needs no index."""
+"""Recent media items: those in progress, and those whose outcome was published as an event. This needs no index.
+
+Those of one owner or host come from its index in the bucket.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from avion_media.backends.redis import Redis, as_text
 from avion_media.backends.remote import InvalidUrl, parse_remote_url
-from avion_media.common.formats import Family, MediaFormat
-from avion_media.common.ids import AnyId, InvalidId, MediaId, parse_any_id, parse_media_id, remote_id_for
+from avion_media.common.formats import Family
+from avion_media.common.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id, remote_id_for
 from avion_media.common.keys import origin_paths
 from avion_media.common.media import is_owner
-from avion_media.common.settings import format_size
 from avion_media.common.tasks import EVENTS_STREAM, PROCESSING_QUEUE
-from avion_media.items.owners import OwnedMedium, OwnerIndex
+from avion_media.items.hosts import RemoteCopy
+from avion_media.items.item import Items
+from avion_media.items.moderation import InvalidHost, parse_host
+from avion_media.items.owners import OwnedMedium
 from avion_media.operations.audit import is_entry_id
 from avion_media.servers.console.sessions import chosen
-from avion_media.servers.console.wording import meaning
+from avion_media.servers.console.wording import address, format_of
 
 PAGE_TILES: Final = 24
 MAX_EXAMINED: Final = 2000
@@ -40,11 +45,12 @@ KINDS: Final = {str(family): str(family).capitalize() for family in Family}
 LARGER: Final = {"1": "1 MiB", "10": "10 MiB", "100": "100 MiB"}
 """Minimum sizes in MiB."""
 _DAY: Final = timedelta(days=1)
+_OWNER, _HOST = "owner:", "host:"
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A media item, and what happened to it last. ``at`` is in Unix seconds."""
+    """A media item, and what happened to it last. ``at`` is in Unix seconds; 0 if it is not known."""
 
     media_id: str
     state: str
@@ -53,19 +59,15 @@ class Tile:
     thumbnail: str = ""  # path on the origin; empty when there is none
     remote_url: str = ""
     facts: str = ""
+    owner: str = ""
     kind: str = ""  # image, video or audio; empty if it is not known
     size_bytes: int = 0  # 0 if it is not known
     duration_s: float = 0.0
 
-    @property
-    def sentence(self) -> str:
-        """The reason as a sentence; empty if there is none."""
-        return meaning(self.reason) if self.reason else ""
-
 
 @dataclass(frozen=True, slots=True)
 class MediaFilter:
-    """A filter for media items. A media item matches if it meets every condition that is set.
+    """A filter for media items, and how they are shown. A media item matches if it meets every condition that is set.
 
     ``since`` and ``until`` are days in ISO 8601, UTC, both included. A media item whose type or size is not known does
     not match a condition of it.
@@ -79,6 +81,7 @@ class MediaFilter:
     owned_by: str = ""
     since: str = ""
     until: str = ""
+    view: str = ""  # of the list: ``list`` for rows instead of tiles
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> MediaFilter:
@@ -93,25 +96,33 @@ class MediaFilter:
             owner if is_owner(owner) else "",
             _day(query.get("since", "")),
             _day(query.get("until", "")),
+            chosen(query, "view", ("list",)),
         )
 
     @property
     def is_open(self) -> bool:
         """Whether every media item matches."""
-        return self == MediaFilter()
+        return self == MediaFilter(view=self.view)
 
     def url(self, **more: str) -> str:
         """Return the address of the list with this filter."""
         named = {"q": self.text, "state": self.state, "source": self.source, "kind": self.kind, "larger": self.larger}
-        named |= {"owner": self.owned_by, "since": self.since, "until": self.until, **more}
-        query = urlencode({name: value for name, value in named.items() if value})
-        return "/console/media" + (f"?{query}" if query else "")
+        named |= {"owner": self.owned_by, "since": self.since, "until": self.until, "view": self.view, **more}
+        return address("/console/media", named)
 
     @property
     def owner(self) -> str:
         """The owner, also if the text is ``owner:NAME``; empty for all."""
-        name = self.text.removeprefix("owner:").strip()
-        return name if name != self.text and is_owner(name) else self.owned_by
+        name = self.text.removeprefix(_OWNER).strip()
+        return name if self.text.startswith(_OWNER) and is_owner(name) else self.owned_by
+
+    @property
+    def host(self) -> str:
+        """The host of the remote copies, if the text is ``host:NAME``; empty for all."""
+        if self.text.startswith(_HOST):
+            with suppress(InvalidHost):
+                return parse_host(self.text.removeprefix(_HOST).strip()).host
+        return ""
 
     @property
     def begins(self) -> float:
@@ -125,14 +136,11 @@ class MediaFilter:
 
     def exact_id(self) -> str:
         """Return the id if the text is one, or the id of the remote URL if the text is one; empty otherwise."""
-        try:
+        with suppress(InvalidId):
             return str(parse_any_id(self.text))
-        except InvalidId:
-            pass
-        try:
+        with suppress(InvalidUrl):
             return str(remote_id_for(str(parse_remote_url(self.text))))
-        except InvalidUrl:
-            return ""
+        return ""
 
     def lets_through(self, tile: Tile) -> bool:
         """Return whether this media item matches."""
@@ -147,7 +155,7 @@ class MediaFilter:
         if not self.begins <= tile.at < self.ends:
             return False
         searched = f"{tile.media_id}\n{tile.reason}\n{tile.remote_url}\n{tile.facts}".lower()
-        return self.text.startswith("owner:") or self.text.lower() in searched
+        return self.text.startswith((_OWNER, _HOST)) or self.text.lower() in searched
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +177,12 @@ async def read_media(redis: Redis, wanted: MediaFilter, smallest: str, before: s
     if not before:
         rows = await redis.execute("XREVRANGE", PROCESSING_QUEUE, "+", "-", "COUNT", PAGE_TILES)
         for entry_id, flat in rows:
-            media_id = as_text(flat).get("media_id", "")
-            if not _is_id(media_id):
+            any_id = _any_id(as_text(flat).get("media_id", ""))
+            if any_id is None:
                 continue
-            tile = Tile(media_id, "processing", "", _seconds(entry_id), kind=_kind_of(media_id))
+            tile = Tile(str(any_id), "processing", "", _seconds(entry_id), kind=_kind_of(any_id))
             if wanted.lets_through(tile):
-                found.setdefault(media_id, tile)
+                found.setdefault(tile.media_id, tile)
     examined, older, newest = 0, "", ""
     start = f"({before}" if is_entry_id(before) else "+" if wanted.ends == math.inf else f"({wanted.ends * 1000:.0f}"
     while len(found) < PAGE_TILES and examined < MAX_EXAMINED:
@@ -197,36 +205,38 @@ async def read_media(redis: Redis, wanted: MediaFilter, smallest: str, before: s
     return MediaPage(tuple(found.values())[:PAGE_TILES], older, newest, examined)
 
 
-async def read_owned(index: OwnerIndex, wanted: MediaFilter, smallest: str, after: str = "") -> MediaPage:
-    """Return a page of an owner's public media items after the id ``after``, oldest first. Raises `Unavailable`."""
-    try:
-        behind = parse_media_id(after) if after else None
-    except InvalidId:
-        behind = None
+async def read_indexed(items: Items, wanted: MediaFilter, smallest: str, after: str = "") -> MediaPage:
+    """Return a page of an owner's public media items, or of the copies of a host, after an id, in the order of their
+    ids, which for uploads is their age. Raises `Unavailable`."""
+    behind = _any_id(after)
     tiles: list[Tile] = []
     examined, last = 0, ""
-    async for page in index.media(wanted.owner, behind, page_size=_CHUNK):
+    async for page in (
+        items.hosts.copies(wanted.host, behind if isinstance(behind, RemoteId) else None, page_size=_CHUNK)
+        if wanted.host
+        else items.owners.media(wanted.owner, behind if isinstance(behind, MediaId) else None, page_size=_CHUNK)
+    ):
         for each in page:
             if len(tiles) == PAGE_TILES or examined == MAX_EXAMINED:
                 return MediaPage(tuple(tiles), last, "", examined)
-            examined, last = examined + 1, each.media_id.text
-            tile = _owned_tile(each, smallest)
+            examined, last = examined + 1, str(each.media_id)
+            tile = _indexed(each, smallest)
             if wanted.lets_through(tile):
                 tiles.append(tile)
     return MediaPage(tuple(tiles), "", "", examined)
 
 
-def _owned_tile(owned: OwnedMedium, smallest: str) -> Tile:
-    media_id = owned.media_id
+def _indexed(entry: OwnedMedium | RemoteCopy, smallest: str) -> Tile:
+    any_id = entry.media_id
     return Tile(
-        media_id.text,
+        str(any_id),
         "ready",
         "",
-        media_id.created.timestamp(),
-        _thumbnail(media_id, smallest),
-        facts=f"{_format_of(media_id.text)}, {format_size(owned.size_bytes)}",
-        kind=str(media_id.format.family),
-        size_bytes=owned.size_bytes,
+        any_id.created.timestamp() if isinstance(any_id, MediaId) else 0.0,
+        _thumbnail(any_id, smallest),
+        facts=f"remote {entry.kind.replace('_', ' ')}" if isinstance(entry, RemoteCopy) else format_of(str(any_id)),
+        kind=_kind_of(any_id),
+        size_bytes=entry.size_bytes,
     )
 
 
@@ -239,21 +249,21 @@ async def count_newer(redis: Redis, than: str) -> int:
 def _tile(entry_id: bytes, fields: Mapping[str, str], smallest: str) -> Tile | None:
     try:
         event = json.loads(fields.get("event", ""))
-        media_id, ending = str(event["media_id"]), str(event["type"]).rpartition(".")[2]
+        any_id, ending = _any_id(str(event["media_id"])), str(event["type"]).rpartition(".")[2]
     except (ValueError, KeyError, TypeError):
         return None
-    if ending not in STATES or not _is_id(media_id):
+    if ending not in STATES or any_id is None:
         return None
-    thumbnail = _thumbnail(parse_any_id(media_id), smallest) if ending == "ready" else ""
     return Tile(
-        media_id,
+        str(any_id),
         ending,
         str(event.get("reason", "")),
         _seconds(entry_id),
-        thumbnail,
+        _thumbnail(any_id, smallest) if ending == "ready" else "",
         str(event.get("remote_url", "")),
-        _facts(media_id, event),
-        str(event.get("content_type", "")).partition("/")[0] or _kind_of(media_id),
+        _facts(any_id, event),
+        str(event.get("owner", "")),
+        str(event.get("content_type", "")).partition("/")[0] or _kind_of(any_id),
         int(event.get("size") or 0),
         float(event.get("duration") or 0),
     )
@@ -264,25 +274,14 @@ def _thumbnail(any_id: AnyId, smallest: str) -> str:
     return "" if any_id.is_private or not smallest else origin_paths(any_id, [smallest])[smallest]
 
 
-def _facts(media_id: str, event: Mapping[str, Any]) -> str:
+def _facts(any_id: AnyId, event: Mapping[str, Any]) -> str:
     """Return the format, and the size in pixels if the event has it."""
-    parts = [_format_of(media_id)]
-    if event.get("width") and event.get("height"):
-        parts.append(f"{event['width']} × {event['height']}")
-    return " ".join(filter(None, parts))
+    has_size = event.get("width") and event.get("height")
+    return (format_of(str(any_id)) or "remote") + (f" {event['width']} × {event['height']}" if has_size else "")
 
 
-def _format_of(media_id: str) -> str:
-    any_id = parse_any_id(media_id)
-    if not isinstance(any_id, MediaId):
-        return "remote"
-    declared: MediaFormat = any_id.format
-    return declared.name.upper()
-
-
-def _kind_of(media_id: str) -> str:
+def _kind_of(any_id: AnyId) -> str:
     """Return the declared kind of an upload; empty for a remote media item, which declares none."""
-    any_id = parse_any_id(media_id)
     return str(any_id.format.family) if isinstance(any_id, MediaId) else ""
 
 
@@ -298,9 +297,7 @@ def _seconds(entry_id: bytes) -> float:
     return int(entry_id.partition(b"-")[0]) / 1000
 
 
-def _is_id(text: str) -> bool:
-    try:
-        parse_any_id(text)
-    except InvalidId:
-        return False
-    return True
+def _any_id(text: str) -> AnyId | None:
+    with suppress(InvalidId):
+        return parse_any_id(text)
+    return None

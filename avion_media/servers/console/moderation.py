@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
-from urllib.parse import urlencode
+from typing import Final, TypeVar
 
 from avion_media.common.concurrency import in_turn
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
@@ -17,7 +16,9 @@ from avion_media.items.moderation import EXACT, OWN, Block, BlockedHost, Entry, 
 from avion_media.items.moderation.records import Held
 from avion_media.items.settings import ModerationConfig
 from avion_media.servers.console.review import Judged, read_judged
+from avion_media.servers.console.wording import address
 
+T = TypeVar("T")
 PAGE_ROWS: Final = 15
 _MAX_FIELD: Final = 260  # a host has at most 253 characters
 _AT_ONCE: Final = 8
@@ -45,8 +46,7 @@ class ModerationQuery:
     def url(self, **more: str) -> str:
         """Return the address of this part; ``more`` are further fields."""
         named = {"part": "" if self.part == "review" else self.part, "source": self.source, "after": self.after, **more}
-        query = urlencode({name: value for name, value in named.items() if value})
-        return "/console/moderation" + (f"?{query}" if query else "")
+        return address("/console/moderation", named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,6 @@ class ListedHashes:
     exact: str
     alike: str
     matches: int
-
-    @property
-    def is_own(self) -> bool:
-        """Whether it is the list of own entries."""
-        return self.name == OWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +101,13 @@ async def read_moderation(moderation: Moderation, config: ModerationConfig, want
 
 async def _read_blocks_of(moderation: Moderation, wanted: ModerationQuery) -> ModerationPage:
     ids = await moderation.records.blocked_of(wanted.source)
-    behind = [each for each in ids if each > wanted.after]
+    page, behind = _page(ids, str, wanted.after)
     blocks = []
-    for media_id in behind[:PAGE_ROWS]:
+    for media_id in page:
         with suppress(UnreadableRecord):
             block = await moderation.records.block(media_id)
             blocks += [block] if block is not None and block.in_force else []
-    return ModerationPage(blocks=blocks, total=len(ids), next=behind[PAGE_ROWS - 1] if len(behind) > PAGE_ROWS else "")
+    return ModerationPage(blocks=blocks, total=len(ids), next=behind)
 
 
 async def look_up(moderation: Moderation, text: str) -> Answer:
@@ -145,25 +140,20 @@ async def _matches(moderation: Moderation, digest: bytes) -> list[Match]:
 
 async def _read_waiting(moderation: Moderation, config: ModerationConfig, after: str) -> ModerationPage:
     waiting = await moderation.reviews.waiting()
-    behind = [each for each in waiting if _cursor(each) > after]
+    page, behind = _page(waiting, _cursor, after)
     rows: dict[str, Judged] = {}
 
     async def read(held: Held) -> None:
         rows[held.media_id] = await read_judged(moderation, config, held)
 
-    page = behind[:PAGE_ROWS]
     await in_turn([partial(read, each) for each in page], _AT_ONCE)
-    return ModerationPage(
-        waiting=[rows[each.media_id] for each in page],
-        total=len(waiting),
-        next=_cursor(page[-1]) if len(behind) > PAGE_ROWS else "",
-    )
+    return ModerationPage(waiting=[rows[each.media_id] for each in page], total=len(waiting), next=behind)
 
 
 async def _read_lists(moderation: Moderation, config: ModerationConfig, after: str) -> ModerationPage:
     await moderation.lists.refresh()
     own, matches = moderation.lists.own_entries(), await moderation.matches.last_days()
-    behind = [each for each in own if _entry_cursor(each) > after]
+    page, behind = _page(own, _entry_cursor, after)
     lists = [
         ListedHashes(
             name,
@@ -174,10 +164,13 @@ async def _read_lists(moderation: Moderation, config: ModerationConfig, after: s
         )
         for name, counts in sorted(moderation.lists.counts().items(), key=lambda item: (item[0] != OWN, item[0]))
     ]
-    page = behind[:PAGE_ROWS]
-    return ModerationPage(
-        lists=lists, own=page, total=len(own), next=_entry_cursor(page[-1]) if len(behind) > PAGE_ROWS else ""
-    )
+    return ModerationPage(lists=lists, own=page, total=len(own), next=behind)
+
+
+def _page(rows: Iterable[T], cursor: Callable[[T], str], after: str) -> tuple[list[T], str]:
+    """Return the page after a cursor, and the cursor behind it, which is empty at the end."""
+    rest = [each for each in rows if cursor(each) > after]
+    return rest[:PAGE_ROWS], cursor(rest[PAGE_ROWS - 1]) if len(rest) > PAGE_ROWS else ""
 
 
 def _entry_cursor(entry: Entry) -> str:

@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute, Route
 
 from avion_media.backends.queue import DEFAULT_RATE
 from avion_media.backends.redis import Redis
+from avion_media.common.concurrency import Shared
 from avion_media.common.credentials import Role
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.ids import InvalidId, parse_any_id
@@ -29,7 +30,7 @@ from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation import MAX_NOTE
 from avion_media.items.moderation.desk import Moderator
 from avion_media.operations import audit
-from avion_media.operations.dead_letters import Causes, read_folded, read_page
+from avion_media.operations.dead_letters import read_causes, read_folded, read_page
 from avion_media.operations.operation import NotAllowed, Order
 from avion_media.operations.review import Review
 from avion_media.operations.table import Operations
@@ -39,7 +40,7 @@ from avion_media.servers.admin.operators import OperatorGate, person_of
 from avion_media.servers.console.drawing import ASSETS, About, LivePages, View, Viewer, asset, draw, draw_page
 from avion_media.servers.console.health import Facts
 from avion_media.servers.console.media_item import read_item
-from avion_media.servers.console.media_list import MediaFilter, read_media, read_owned
+from avion_media.servers.console.media_list import MediaFilter, read_indexed, read_media
 from avion_media.servers.console.moderation import ModerationQuery, look_up, read_moderation
 from avion_media.servers.console.prometheus import PrometheusCharts
 from avion_media.servers.console.questions import ENDS, DeadLetterQuery, Question, Questions
@@ -51,6 +52,7 @@ from avion_media.servers.settings import ServerSettings
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
 _READ_S: Final = 5.0
+_CAUSES_S: Final = 10.0  # for all viewers of one process
 _DEPENDENCIES: Final = {Dependency.REDIS: "Redis", Dependency.STORE: "The object store"}
 _BROWSER: Final = "avion_media_review"
 _BROWSER_ID: Final = re.compile("[0-9a-f]{16}")
@@ -81,13 +83,13 @@ class Console:
         self._uploads = uploads
         self._live = LivePages()
         self._attempts = LoginAttempts()
-        self._causes = Causes()
+        self._causes = Shared(partial(read_causes, runtime.redis), _CAUSES_S)
         self._prometheus = PrometheusCharts(config.admin.prometheus_url)
         self._operations = operations
         self._reviews = reviews
         self._actions = operations.allowed
         environment = config.admin.environment
-        self._about = About(version("avion-media"), socket.gethostname(), environment, tuple(sorted(runtime.roles)))
+        self._about = About(version("avion-media"), socket.gethostname(), environment, runtime.consumer)
         spans = {"delete_delay": config.delete.delay, "evidence_ttl": config.moderation.evidence_ttl}
         self._questions = Questions(runtime.redis, self._actions, spans)
 
@@ -108,10 +110,10 @@ class Console:
             "/console/confirm": self._confirm,
         }
         routes: list[BaseRoute] = [
-            Route("/", self._home),
+            Route("/", RedirectResponse("/console", 303)),
             Route("/console/assets/{name}", self._asset),
-            Route("/console/login", self._login_page),
-            Route("/console/login", self._login, methods=["POST"]),
+            Route("/console/login", self._hardened(self._login_page)),
+            Route("/console/login", self._hardened(self._login), methods=["POST"]),
             Route("/console/live", self._gate.required(self._follow)),
             Route("/console/logout", self._action(self._log_out), methods=["POST"]),
             Route("/console/actions", self._action(self._act), methods=["POST"]),
@@ -119,11 +121,14 @@ class Console:
             *(Route(path, self._page_for_operators(endpoint)) for path, endpoint in pages.items()),
         ]
         if self._uploads is not None:
-            uploads = self._uploads
+            request, complete, status = (
+                partial(self._uploads.call, each)
+                for each in ("RequestMediaUpload", "CompleteMediaUpload", "GetMediaStatus")
+            )
             routes += [
-                Route("/console/uploads", self._script_action(uploads.begin), methods=["POST"]),
-                Route("/console/uploads/{media_id}/complete", self._script_action(uploads.complete), methods=["POST"]),
-                Route("/console/uploads/{media_id}", self._gate.required(uploads.status)),
+                Route("/console/uploads", self._script_action(request), methods=["POST"]),
+                Route("/console/uploads/{media_id}/complete", self._script_action(complete), methods=["POST"]),
+                Route("/console/uploads/{media_id}", self._gate.required(status)),
             ]
         return [*routes, Route("/console/{rest:path}", self._page_for_operators(self._missing))]
 
@@ -139,9 +144,9 @@ class Console:
                 path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
                 query = "" if path == "/console" else f"?{urlencode({'next': path})}"
                 return RedirectResponse(f"/console/login{query}", 303)
-            return self._hardened(request, response)
+            return response
 
-        return page
+        return self._hardened(page)
 
     def _action(self, act: Callable[[Request, QueryParams], Awaitable[Response]]) -> Endpoint:
         """Return an endpoint that accepts a form only from a page of this console, sent by an operator."""
@@ -157,11 +162,7 @@ class Console:
                 )
             return await act(request, form)
 
-        async def page(request: Request) -> Response:
-            return self._hardened(request, await guarded(request))
-
-        guarded = self._gate.required(self._shielded(checked))
-        return page
+        return self._hardened(self._gate.required(self._shielded(checked)))
 
     def _script_action(self, endpoint: Endpoint) -> Endpoint:
         """Return an endpoint that accepts a request only from the page's script, with the token in a header."""
@@ -205,8 +206,8 @@ class Console:
 
         return shielded
 
-    def _hardened(self, request: Request, response: Response) -> Response:
-        """Add the security headers to the response.
+    def _hardened(self, endpoint: Endpoint) -> Endpoint:
+        """Return an endpoint that adds the security headers.
 
         The policy allows only the console's own style, script and icons, images from the origin, and requests to the
         object store where the page needs them.
@@ -214,19 +215,22 @@ class Console:
         config = self._config.s3
         store = _site(config.public_endpoint_url or config.endpoint_url) or "https:"
         connect = f"'self' {store}" if self._uploads is not None else "'self'"
-        pictures = _site(self._origin(request))
-        if self._config.http.mode == "redirect":
-            pictures += f" {store}"
-        response.headers["Content-Security-Policy"] = (
-            f"default-src 'none'; style-src 'self'; script-src 'self'; connect-src {connect};"
-            f" img-src 'self' data: {pictures}; form-action 'self'; base-uri 'none';"
-            " frame-ancestors 'none'"
-        )
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "same-origin"
-        response.headers["Cache-Control"] = "no-store"
-        self._sessions.keep(request, response)
-        return response
+
+        async def hardened(request: Request) -> Response:
+            response = await endpoint(request)
+            pictures = _site(self._origin(request)) + (f" {store}" if self._config.http.mode == "redirect" else "")
+            response.headers["Content-Security-Policy"] = (
+                f"default-src 'none'; style-src 'self'; script-src 'self'; connect-src {connect};"
+                f" img-src 'self' data: {pictures}; form-action 'self'; base-uri 'none';"
+                " frame-ancestors 'none'"
+            )
+            response.headers["X-Content-Type-Options"] = "nosniff"
+            response.headers["Referrer-Policy"] = "same-origin"
+            response.headers["Cache-Control"] = "no-store"
+            self._sessions.keep(request, response)
+            return response
+
+        return hardened
 
     # -- what operators see
 
@@ -238,7 +242,7 @@ class Console:
             self._viewer(request),
             self._about,
             Facts(
-                runtime.report(), self._tree.describe(), runtime.observed.history, time.time(), runtime.observed.held
+                runtime.report(), self._tree.describe(), observed.history, time.time(), observed.held, observed.replicas
             ),
             self._redis,
             min(sizes, key=lambda size: size.longest_edge).name if sizes else "",
@@ -246,7 +250,6 @@ class Console:
             self._actions,
             self._causes,
             self._prometheus,
-            runtime.replicas,
             dict(request.query_params) if query is None else query,
         )
 
@@ -260,7 +263,6 @@ class Console:
             form_token=self._sessions.form_token(request),
             origin=self._origin(request),
             role=role,
-            may_kill="kill" in self._actions and role >= self._actions["kill"].right,
             may_upload=self._uploads is not None and role >= Role.OPERATOR,
             may_log_out=self._sessions.of(request) is not None,
         )
@@ -291,9 +293,6 @@ class Console:
         return HTMLResponse(await draw_page(template, view, done=done, **values))
 
     # -- pages
-
-    async def _home(self, _request: Request) -> Response:
-        return RedirectResponse("/console", 303)
 
     async def _asset(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -337,11 +336,11 @@ class Console:
             return RedirectResponse(f"/console/media/{exact}", 303)
         view = self._view(request, "media", query)
         before = query.get("before", "")
-        if wanted.owner:
-            page = await _in_time(read_owned(self._runtime.items.owners, wanted, view.smallest, before))
+        if wanted.owner or wanted.host:
+            page = await _in_time(read_indexed(self._runtime.items, wanted, view.smallest, before))
         else:
             page = await _in_time(read_media(self._redis, wanted, view.smallest, before))
-        if page is not None and not before and not wanted.owner:
+        if page is not None and page.newest and not before:
             query["newest"] = page.newest
         return await self._draw(request, "media.html", view, wanted=wanted, page=page)
 
@@ -419,21 +418,19 @@ class Console:
 
     async def _confirm(self, request: Request) -> Response:
         question = await self._questions.ask(request.query_params, person_of(request))
+        return self._ask(request, question)
+
+    def _ask(self, request: Request, question: Question | None, status: int = 200) -> Response:
         if question is None:
             return self._error(404, "Nothing to do", "Nothing was selected, or this action does not exist.")
-        return HTMLResponse(self._draw_question(request, question))
-
-    def _draw_question(self, request: Request, question: Question) -> str:
         consequences = self._questions.consequences(question.action)
-        viewer = self._viewer(request)
-        return draw("confirm.html", about=self._about, viewer=viewer, question=question, consequences=consequences)
+        named = {"about": self._about, "viewer": self._viewer(request), "question": question}
+        return HTMLResponse(draw("confirm.html", **named, consequences=consequences), status)
 
     async def _act(self, request: Request, form: QueryParams) -> Response:
         question = await self._questions.ask(form, person_of(request))
-        if question is None:
-            return self._error(404, "Nothing to do", "Nothing was selected, or this action does not exist.")
-        if not question.is_confirmed_by(form):
-            return HTMLResponse(self._draw_question(request, question), 200 if "confirmed" not in form else 422)
+        if question is None or not question.is_confirmed_by(form):
+            return self._ask(request, question, 422 if "confirmed" in form else 200)
         note = (form.get("note") or "").strip()[:MAX_NOTE]
         for_s = float(chosen(form, "for_s", ENDS) or 0)
         order = Order(question.targets, who=person_of(request), note=note, rate=_rate_of(form), for_s=for_s)
@@ -450,32 +447,32 @@ class Console:
             return RedirectResponse(wanted, 303)
         if self._gate.tokens is None:
             text = f"The proxy must send your name, and one of the roles {', '.join(map(str, Role))}."
-            return self._hardened(request, self._error(403, "You have no role here", text))
-        return self._hardened(request, HTMLResponse(self._draw_login(request, wanted)))
+            return self._error(403, "You have no role here", text)
+        return self._draw_login(request, wanted)
 
-    def _draw_login(self, request: Request, wanted: str, *, is_wrong: bool = False) -> str:
-        return draw("login.html", about=self._about, viewer=self._viewer(request), next=wanted, is_wrong=is_wrong)
+    def _draw_login(self, request: Request, wanted: str, status: int = 200) -> Response:
+        viewer = self._viewer(request)
+        page = draw("login.html", about=self._about, viewer=viewer, next=wanted, is_wrong=status == 401)
+        return HTMLResponse(page, status)
 
     async def _login(self, request: Request) -> Response:
         """Open a session if the operator's token is valid. A form of another site would open it for somebody else."""
         form = await read_form(request)
         wanted = _own_path(form.get("next") or "")
         if self._gate.is_foreign(request) or not self._sessions.is_own_form(request, form.get("form_token")):
-            return self._hardened(
-                request, self._error(403, "This form is too old", "Load the login page again, and repeat.")
-            )
+            return self._error(403, "This form is too old", "Load the login page again, and repeat.")
         address = request.client.host if request.client is not None else ""
         wait_s = math.ceil(self._attempts.wait_s(address))
         if wait_s:
             text = f"Too many wrong tokens came from your address. Try again in {wait_s} s."
             page = self._error(429, "Too many attempts", text)
             page.headers["Retry-After"] = str(wait_s)
-            return self._hardened(request, page)
+            return page
         token = form.get("token") or ""
         if not self._gate.accepts(token):
             self._attempts.refused(address)
             _log.warning("console.login_refused", address=address)
-            return self._hardened(request, HTMLResponse(self._draw_login(request, wanted, is_wrong=True), 401))
+            return self._draw_login(request, wanted, 401)
         response = RedirectResponse(wanted, 303)
         name = form.get("name") or ""
         self._sessions.begin(response, token, name=name)

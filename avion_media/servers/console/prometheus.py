@@ -7,14 +7,16 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import httpx
 import trio
 
+from avion_media.common.concurrency import Shared
 from avion_media.common.errors import MediaError
 from avion_media.common.responses import read_body
-from avion_media.common.tasks import QUEUES
+from avion_media.common.tasks import PROCESSING_QUEUE, QUEUES
 
 RANGES: Final = {"1d": ("Last day", 86_400.0), "7d": ("Last week", 7 * 86_400.0)}
 _POINTS: Final = 60
@@ -43,12 +45,13 @@ class Figure:
 
 def queries(step_s: float) -> dict[tuple[str, str], str]:
     """Return the queries by title and unit. ``step_s`` is the time between two points."""
-    ended = f"sum(rate(avion_task_completion_duration_seconds_count[{round(step_s)}s])) * 60"
+    ended, step = "avion_task_completion_duration_seconds", f"{round(step_s)}s"
+    ready = f'{ended}_bucket{{{_QUEUE}="{PROCESSING_QUEUE}", outcome="done"}}'
     return {
-        ("Throughput", "tasks/min"): ended,
-        ("Waiting", "tasks"): f"sum({_by_queue('avion_queue_lag')} + {_by_queue('avion_queue_pending')})",
+        ("Throughput", "tasks/min"): f"sum(rate({ended}_count[{step}])) * 60",
+        ("Time to ready, p95", "s"): f"histogram_quantile(0.95, sum by (le) (rate({ready}[{step}])))",
+        ("Failures", ""): f'sum(increase({ended}_count{{outcome=~"rejected|dead_letter"}}[{step}]))',
         ("Oldest task", "s"): f"max({_by_queue('avion_queue_oldest_age_seconds')})",
-        ("Dead letters", ""): f"sum({_by_queue('avion_queue_dead_letters')})",
     }
 
 
@@ -62,8 +65,8 @@ class PrometheusCharts:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        self._reading = trio.Lock()
-        self._found: dict[str, tuple[float, list[Figure]]] = {}
+        ranges = {name: partial(self._ask, range_s) for name, (_, range_s) in RANGES.items()}
+        self._figures = {name: Shared(ask, _FRESH_S) for name, ask in ranges.items()}
 
     @property
     def offered(self) -> Mapping[str, str]:
@@ -71,16 +74,8 @@ class PrometheusCharts:
         return {name: title for name, (title, _) in RANGES.items()} if self._url else {}
 
     async def read(self, name: str) -> list[Figure]:
-        """Return the figures of one range that is offered. Raises `PrometheusUnavailable`.
-
-        After a cancel, the earlier figures are still there.
-        """
-        async with self._reading:
-            read_at, found = self._found.get(name, (-math.inf, []))
-            if trio.current_time() - read_at > _FRESH_S:
-                found = await self._ask(RANGES[name][1])
-                self._found[name] = trio.current_time(), found
-        return found
+        """Return the figures of one range that is offered. Raises `PrometheusUnavailable`."""
+        return await self._figures[name].get()
 
     async def _ask(self, range_s: float) -> list[Figure]:
         step_s = range_s / _POINTS

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
 
@@ -17,7 +16,7 @@ from avion_media.common.tasks import QUEUES
 from avion_media.operations.dead_letters import MAX_EXAMINED, Selection, bulk_targets, find_matching, show
 from avion_media.operations.operation import Operation, many
 from avion_media.servers.console.sessions import chosen
-from avion_media.servers.console.wording import duration, meaning, queue_title, short
+from avion_media.servers.console.wording import address, duration, meaning, queue_title, short
 
 _MAX_TARGETS: Final = 100
 _NAMED: Final = 5
@@ -62,8 +61,7 @@ class DeadLetterQuery:
 
     def url(self, **more: str) -> str:
         """Return the address of the list with this filter, changed by ``more``."""
-        query = urlencode({name: value for name, value in {**self.fields(), **more}.items() if value})
-        return "/console/dead-letters" + (f"?{query}" if query else "")
+        return address("/console/dead-letters", {**self.fields(), **more})
 
     def selection(self) -> Selection:
         """Return the dead letters that match now."""

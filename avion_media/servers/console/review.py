@@ -17,7 +17,6 @@ from avion_media.common.records import UnreadableRecord
 from avion_media.items.moderation import MAX_NOTE, Ended, Moderation
 from avion_media.items.moderation.desk import Claim, Moderator
 from avion_media.items.moderation.evidence import has_preview
-from avion_media.items.moderation.lists import MAX_DISTANCE
 from avion_media.items.moderation.records import Held
 from avion_media.items.settings import ModerationConfig
 from avion_media.operations.review import Review, Turn
@@ -29,7 +28,6 @@ REASONS: Final = {
 }
 MANY: Final = 1000
 """Media of an owner or host that are counted."""
-_SCALE: Final = 64  # of the bar: twice the limit
 _NEARLY_THE_SAME: Final = 10
 _SAID: Final = {"release": "Released", "refuse": "Blocked", "refuse_host": "Blocked with its host:"}
 
@@ -77,21 +75,6 @@ class Judged:
     def owner(self) -> str:
         """The owner of an upload, empty if it has none."""
         return self.held.fields.get("owner", "")
-
-    @property
-    def share(self) -> float:
-        """The difference as a share of the bar, in per cent."""
-        return 0.0 if self.held.entry is None else round(min(self.held.entry.distance / _SCALE, 1) * 100, 1)
-
-    @property
-    def limit(self) -> int:
-        """The largest difference of a match."""
-        return MAX_DISTANCE
-
-    @property
-    def limit_share(self) -> float:
-        """The same, as a share of the bar."""
-        return round(MAX_DISTANCE / _SCALE * 100, 1)
 
     @property
     def is_nearly_the_same(self) -> bool:

@@ -5,7 +5,7 @@ The browser sends its bytes to the object store itself. This module only takes J
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.json_format import MessageToDict, Parse, ParseError
 from starlette.requests import Request
@@ -17,33 +17,26 @@ from avion_media.servers.api.media_service import MediaService
 from avion_media.servers.console.sessions import read_body
 from trio_grpc import CallContext
 
+_REQUESTS: Final = {
+    "RequestMediaUpload": wire.RequestMediaUploadRequest,
+    "CompleteMediaUpload": wire.CompleteMediaUploadRequest,
+    "GetMediaStatus": wire.GetMediaStatusRequest,
+}
+"""The three steps of an upload, and their messages."""
+
 
 class Uploads:
-    """The three steps of an upload. Requests and responses are the messages of the contract, as JSON."""
+    """Carries out the steps of an upload. Requests and responses are the messages of the contract, as JSON."""
 
     def __init__(self, service: MediaService) -> None:
         self._service = service
 
-    async def begin(self, request: Request) -> Response:
-        """Begin an upload, as RequestMediaUpload does."""
+    async def call(self, method: str, request: Request) -> Response:
+        """Return the response of a call about the media item in the path. A gRPC status becomes an error."""
         body = (await read_body(request)).decode(errors="replace")
-        return await self._answered("RequestMediaUpload", wire.RequestMediaUploadRequest(), body)
-
-    async def complete(self, request: Request) -> Response:
-        """Complete an upload, after its bytes are in the object store."""
-        named = wire.CompleteMediaUploadRequest(media_id=request.path_params["media_id"])
-        return await self._answered("CompleteMediaUpload", named)
-
-    async def status(self, request: Request) -> Response:
-        """Return the status of an upload. Thumbnails are paths on the origin."""
-        named = wire.GetMediaStatusRequest(media_id=request.path_params["media_id"])
-        return await self._answered("GetMediaStatus", named)
-
-    async def _answered(self, method: str, message: Any, body: str = "{}") -> Response:
-        """Return the response of a call. A gRPC status becomes an error with a sentence."""
         try:
-            Parse(body, message)
-            answer = await getattr(self._service, method)(message, CallContext.local())
+            message: Any = _REQUESTS[method](**request.path_params)
+            answer = await getattr(self._service, method)(Parse(body or "{}", message), CallContext.local())
         except ParseError as error:
             return JSONResponse({"error": str(error)}, 400)
         except Exception as error:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
+from urllib.parse import urlencode
 
 from markupsafe import Markup
 
 from avion_media.backends.remote import InvalidUrl, parse_remote_url
 from avion_media.common.errors import ADVICE, MEANINGS, Reason
 from avion_media.common.formats import by_content_type
+from avion_media.common.ids import InvalidId, parse_media_id
 from avion_media.common.settings import format_size
 from avion_media.common.tasks import QUEUES
 
@@ -24,12 +28,18 @@ def count(number: float) -> str:
     return f"{round(number):,}"
 
 
+def address(path: str, fields: Mapping[str, str]) -> str:
+    """The address of a page, with the fields that are not empty."""
+    query = urlencode({name: value for name, value in fields.items() if value})
+    return f"{path}?{query}" if query else path
+
+
 def rate(per_s: float) -> str:
     """A rate, with one digit while it is small."""
     return f"{per_s:.1f}" if per_s < 100 else count(per_s)
 
 
-def size_element(number: float) -> Markup:
+def sized(number: float) -> Markup:
     """A size with the exact number of bytes in its title."""
     return Markup('<span title="{} bytes">{}</span>').format(count(number), format_size(number))
 
@@ -48,6 +58,11 @@ def duration(seconds: float | None) -> str:
             rest = whole % unit_s // part_s
             return f"{whole // unit_s} {unit}" + (f" {rest} {part}" if rest else "")
     return f"{whole // 60} min"
+
+
+def took(seconds: float) -> str:
+    """How long something took: a duration, with one digit while it is short."""
+    return f"{round(seconds, 1):g} s" if seconds < 10 else duration(seconds)
 
 
 def clip(seconds: float) -> str:
@@ -69,6 +84,10 @@ def exactly(unix_s: float) -> str:
     return f"{datetime.fromtimestamp(unix_s, UTC):%-d %b %Y, %H:%M:%S} UTC"
 
 
+def _iso(unix_s: float) -> str:
+    return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def _unix_s(moment: float | str) -> float:
     """Read a time in Unix seconds or ISO 8601."""
     return datetime.fromisoformat(moment).timestamp() if isinstance(moment, str) else float(moment)
@@ -80,24 +99,22 @@ def when(moment: float | str, now: float | None = None) -> Markup:
         return Markup("–")
     unix_s = _unix_s(moment)
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds"),
+        _iso(unix_s),
         exactly(unix_s),
         ago(unix_s, time.time() if now is None else now),
     )
 
 
-def _fixed(moment: float | str, form: str) -> Markup:
-    """A time as an element that stays as it is, with all of it in its title."""
+def fixed(moment: float | str, form: str = "%H:%M") -> Markup:
+    """A time as an element that stays as it is, with all of it in its title; by default the minute of the day."""
     unix_s = _unix_s(moment)
-    at = datetime.fromtimestamp(unix_s, UTC)
-    return Markup('<time datetime="{}" title="{}" data-clock>{}</time>').format(
-        at.isoformat(timespec="seconds"), exactly(unix_s), at.strftime(form)
-    )
+    shown = datetime.fromtimestamp(unix_s, UTC).strftime(form)
+    return Markup('<time datetime="{}" title="{}" data-clock>{}</time>').format(_iso(unix_s), exactly(unix_s), shown)
 
 
 def dated(moment: float | str) -> Markup:
     """A time as a date, followed by the relative time."""
-    return Markup("<span>{} ({})</span>").format(_fixed(moment, "%-d %b, %H:%M"), when(moment))
+    return Markup("<span>{} ({})</span>").format(fixed(moment, "%-d %b, %H:%M"), when(moment))
 
 
 def type_of(content_type: str) -> str:
@@ -106,19 +123,11 @@ def type_of(content_type: str) -> str:
     return content_type if found is None else found.name.upper()
 
 
-def minute(moment: float | str) -> Markup:
-    """A time of day as an element, in minutes."""
-    return _fixed(moment, "%H:%M")
-
-
-def clock(moment: float | str) -> Markup:
-    """A time of day as an element, in seconds."""
-    return _fixed(moment, "%H:%M:%S")
-
-
-def day(unix_s: float) -> str:
-    """A date."""
-    return f"{datetime.fromtimestamp(unix_s, UTC):%-d %b %Y}"
+def format_of(media_id: str) -> str:
+    """The declared format of an upload, which is in its id; empty for any other text."""
+    with suppress(InvalidId):
+        return parse_media_id(media_id).format.name.upper()
+    return ""
 
 
 def short(subject: str) -> str:

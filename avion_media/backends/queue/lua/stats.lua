@@ -22,7 +22,8 @@ for _, tenant in ipairs(redis.call('ZRANGE', tenants, 0, 99)) do
     end
   end
 end
-local pause = redis.call('HMGET', state, 'paused', 'paused_by', 'paused_note', 'paused_until', 'slots', 'tenant_cap')
+local pause = redis.call('HMGET', state, 'paused', 'paused_by', 'paused_note', 'paused_until', 'slots', 'tenant_cap',
+  'videos', 'video_cap', 'running:' .. oldest_tenant)
 local entries, in_line = redis.call('XLEN', queue), math.max(0, redis.call('ZCARD', waiting) - 1)
 return cjson.encode({
   depth = entries + in_line,
@@ -40,6 +41,9 @@ return cjson.encode({
   paused_until = tonumber(pause[4] or 0),
   slots = tonumber(pause[5] or 0),
   tenant_cap = tonumber(pause[6] or 0),
+  videos = tonumber(pause[7] or 0),
+  video_cap = tonumber(pause[8] or 0),
+  running_of_oldest_tenant = tonumber(pause[9] or 0),
   oldest_tenant = oldest_tenant,
   of_oldest_tenant = oldest_tenant == '' and 0
     or redis.call('ZLEXCOUNT', waiting, '[' .. oldest_tenant .. '\0', '(' .. oldest_tenant .. '\1'),

@@ -157,7 +157,7 @@ function showUnder(chart, event) {
   const at = Math.min(count - 1, isBars ? Math.floor(share * count) : Math.round(share * (count - 1)));
   const written = (value) => {
     if (!value) return "unknown";
-    return unit === "s" ? duration(Number(value)) : `${Number(value).toLocaleString("en")} ${unit}`.trim();
+    return unit === "s" && value >= 10 ? duration(Number(value)) : `${Number(value).toLocaleString("en")} ${unit}`.trim();
   };
   const named = names.split("|");
   const moment = new Date(1000 * (Number(start) + at * Number(step))).toISOString();
@@ -330,10 +330,27 @@ document.addEventListener("keydown", (event) => {
   (document.querySelector("main input[type=search]") ?? document.getElementById("find"))?.focus();
 });
 
+// ---- A copied id, and a menu that closes when something else is used.
+
+document.addEventListener("click", async ({ target }) => {
+  for (const menu of all("details.menu[open]")) if (!menu.contains(target)) menu.open = false;
+  const copies = target.closest("[data-copy]");
+  if (!copies) return;
+  const isCopied = await navigator.clipboard?.writeText(copies.dataset.copy).then(() => true, () => false);
+  say(isCopied ? "Copied." : "Not copied: the browser does not allow it here.", isCopied ? "good" : "bad");
+});
+document.addEventListener("keydown", ({ key }) => {
+  const menu = key === "Escape" && document.querySelector("details.menu[open]");
+  if (!menu) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
+
 // ---- A picture that cannot be loaded says so.
 
 document.addEventListener("error", ({ target }) => {
   if (target.matches(".look img")) target.alt = "The picture cannot be shown now.";
+  else if (target.matches(".tile img, .subject img")) target.remove();
 }, true);
 
 // ---- Review: one key, one decision. Keys act only while the bar has the focus; Escape and a click beside it lead back.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from avion_media.backends.queue import TaskQueue
-from avion_media.backends.queue.attempts import ATTEMPTS_STREAM, KEPT, Attempt, attempts_at
+from avion_media.backends.queue.attempts import ATTEMPTS_STREAM, KEPT, Attempt, attempts_at, outcomes
 from avion_media.backends.redis import Redis
 from avion_media.common.ids import remote_id_for
 from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE, Task
@@ -35,6 +35,17 @@ async def test_attempts_are_found_by_their_media_item_and_bounded(redis: Redis, 
         pipeline.execute()
     await processing.record_attempt(Task("t", {"media_id": MEDIA_ID}), Attempt(number=3))
     assert other.xlen(ATTEMPTS_STREAM) < KEPT + 200
+
+
+async def test_times_to_ready_and_rejected_files_are_counted(redis: Redis, other: Client) -> None:
+    processing, cache = TaskQueue(redis, PROCESSING_QUEUE), TaskQueue(redis, CACHE_QUEUE)
+    assert await outcomes(redis) == {}
+    for age_s, outcome in ((0.4, "done"), (2.0, "done"), (2.1, "done"), (9999.0, "done"), (1.0, "retried")):
+        await processing.record_attempt(Task("t", {"media_id": MEDIA_ID}), Attempt(age_s=age_s, outcome=outcome))
+    for queue, fields in ((processing, {"media_id": MEDIA_ID}), (cache, {"remote_url": URL})):
+        await queue.record_attempt(Task("t", fields), Attempt(outcome="rejected"))
+    await cache.record_attempt(Task("r", {"remote_url": URL}), Attempt(outcome="done"))  # nobody waits for it
+    assert await outcomes(redis) == {"ready:0.5": 1, "ready:2": 1, "ready:3": 1, "ready:inf": 1, "rejected": 2}
 
 
 def test_steps_are_collected_also_if_no_span_is_recorded() -> None:

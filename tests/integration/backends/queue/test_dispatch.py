@@ -164,6 +164,17 @@ async def test_images_do_not_wait_behind_videos(queue: TaskQueue) -> None:
     assert await take(queue) is None
 
 
+async def test_figures_tell_how_full_the_lanes_are(queue: TaskQueue) -> None:
+    await queue.settle(tenant_cap=1, slots=4, idle_s=60)  # one video at a time, and one task of an owner
+    for owner, fmt in (("ada", MP4), ("bob", MP4), ("cyd", JPEG)):
+        await queue.enqueue(fields(owner, fmt))
+    await taken(queue)
+    await queue.enqueue(fields("ada", MP4) | {"first_seen": "1700000000.000"})  # it has waited before
+    stats = await queue.stats()
+    assert (stats.videos, stats.video_cap) == (1, 1)
+    assert (stats.oldest_tenant, stats.running_of_oldest_tenant, stats.tenant_cap) == ("video/ada", 1, 1)
+
+
 async def test_a_video_is_not_behind_all_that_waited_while_their_lane_was_full(queue: TaskQueue) -> None:
     await queue.settle(tenant_cap=0, slots=4, idle_s=60)  # one video at a time
     for _ in range(6):

@@ -125,7 +125,7 @@ async def test_a_search_says_what_it_did_not_look_at(redis: Redis, other: redis_
     assert (await find_matching(redis, POISONED))[::2] == ([], True)
     assert await find_matching(redis, POISONED, first.older) == ([wanted], first.older, False)
     causes, examined = await read_causes(redis)
-    assert [(cause.reason, cause.count) for cause in causes] == [("internal", examined)]
+    assert [(cause.newest.reason, cause.count) for cause in causes] == [("internal", examined)]
 
 
 async def test_equal_errors_of_a_queue_are_one_row_and_the_same_condition_finds_them(
@@ -182,9 +182,7 @@ async def test_media_are_listed_once_with_what_happened_last(redis: Redis, other
     assert {tile.media_id for tile in (*first.tiles, *second.tiles)} == set(MEDIA_IDS[:32])
     assert second.older == ""
     failed = await read_media(redis, MediaFilter(state="failed"), "small")
-    assert [(tile.media_id, tile.sentence) for tile in failed.tiles] == [
-        (MEDIA_IDS[30], "The file is damaged and cannot be decoded.")
-    ]
+    assert [(tile.media_id, tile.reason) for tile in failed.tiles] == [(MEDIA_IDS[30], "corrupt")]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,15 @@ import pytest
 
 from avion_media.backends.queue import QueueStats
 from avion_media.backends.queue.history import History, QueueSample, Sample
+from avion_media.backends.redis import Redis
+from avion_media.common.concurrency import Shared
+from avion_media.common.credentials import Role
 from avion_media.common.tasks import PROCESSING_QUEUE
+from avion_media.operations.dead_letters import Cause
+from avion_media.process.replicas import Replica
+from avion_media.servers.console.drawing import About, View, Viewer, draw_region
 from avion_media.servers.console.health import Facts, Tone, assess, queue_state
+from avion_media.servers.console.prometheus import PrometheusCharts
 
 NOW = 1_795_616_000.0
 CALM = QueueStats(consumers=1)
@@ -61,6 +68,32 @@ def test_media_that_wait_for_review_are_named_and_after_a_day_they_are_a_warning
         health = assess(replace(facts(), held=held, now=datetime.fromisoformat(now).timestamp()))
         (finding,) = [each for each in health.findings if each.page == "moderation"]
         assert (finding.tone, finding.title) == (tone, "2 media items wait for review")
+
+
+async def no_causes() -> tuple[list[Cause], int]:
+    return [], 0
+
+
+@pytest.mark.parametrize(("age_s", "word"), [(1.0, "Running"), (60.0, "Unknown")])
+async def test_a_page_shows_the_last_figures_while_redis_does_not_respond(age_s: float, word: str) -> None:
+    viewer = Viewer("", "", Role.VIEWER, may_upload=False, may_log_out=False)
+    away = Redis("redis://127.0.0.1:1/0")  # nobody opens it
+    known, causes = facts(stats=replace(CALM, depth=4711), age_s=age_s), Shared(no_causes, 1.0)
+    about = About("1", "media-1", "", "media-1-x")
+    view = View("queues", viewer, about, known, away, "", {}, {}, causes, PrometheusCharts(""))
+    html = await draw_region("queues", view)
+    assert "4,711" in html
+    assert f">{word}<" in html
+
+
+def test_replicas_are_ready_or_say_why_not_and_the_banner_counts_them() -> None:
+    def replica(name: str, phase: str, age_s: float) -> Replica:
+        return Replica(name, name, "1", (), phase, phase == "READY", NOW - 900, NOW - age_s)
+
+    all_of = [replica("a", "READY", 1), replica("b", "LAME_DUCK", 1), replica("c", "READY", 31)]
+    judged = replace(facts(), replicas=all_of)
+    assert [judged.state_of(each) for each in all_of] == [("good", "ready"), ("warn", "lame duck"), ("bad", "silent")]
+    assert assess(judged).text.startswith("1 of 3 replicas ready. ")
 
 
 def late(oldest_age_s: float, consumers: int = 1) -> QueueStats:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import pytest
 
 from avion_media.backends.queue import QueueStats
 from avion_media.backends.queue.history import History, QueueSample, Rate, Sample, last_of
 from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE
-from avion_media.servers.console.charts import Span, figure, spark
+from avion_media.servers.console.charts import Span, figure
 
 HOUR = Span(1_795_616_000.0, 60.0)  # 14:13:20 UTC
 
@@ -44,6 +46,16 @@ def test_growth_needs_two_samples_that_follow_each_other() -> None:
     assert last_of(grown) == 4
 
 
+def test_times_to_ready_are_those_of_each_minute() -> None:
+    history = History()
+    for minute, (one_s, two_s, endless) in enumerate(((7, 0, 0), (7, 0, 0), (16, 1, 0), (16, 1, 3))):
+        figures = {"ready:1": one_s, "ready:2": two_s, "ready:inf": endless}
+        history.add(replace(sample(minute * 60, 0, 0), figures=figures))
+    median, p95 = history.ready_times(0.5, 0.95)
+    assert median[-3:] == [None, pytest.approx(0.5 + 0.5 * 5 / 9), 1800]
+    assert p95[-3:] == [None, pytest.approx(1.5), 1800]
+
+
 def test_a_loss_of_redis_is_no_negative_rate() -> None:
     history = History()
     history.add(sample(0, 0, 1000))
@@ -73,7 +85,20 @@ def test_charts_are_xml_with_a_label_and_their_lines_break_at_gaps() -> None:
     assert [path.attrib.get("class") for path in drawn] == ["grid", "second", "limit", "area", "area", None, "tip"]
     assert drawn.attrib["data-values"] == "1,2,,4|1,1,1,1"  # for the script
     assert figure([], "nothing yet", HOUR)
-    assert spark([None, 0, 3], "bars", HOUR, bars=True).count("V") == 1
+    assert figure([None, 0, 3], "bars", HOUR, bars=True, is_bare=True).count("V") == 1
+
+
+def test_marks_are_drawn_where_they_are_on_the_time_axis() -> None:
+    drawn = figure([1, 2], "marks", HOUR, marks=[HOUR.start - 1, HOUR.start + 60, HOUR.start + 121], is_bare=True)
+    assert re.findall('class="mark" d="([^"]+)"', drawn) == ["M59.0 0v40"]
+
+
+def test_a_single_value_is_a_dot_and_grey_bars_stand_on_the_others() -> None:
+    assert 'd="M59.0 21.5h.9"' in figure([None, 1, None], "a dot", HOUR, at_least=2, is_bare=True)
+    both = figure([1, 0], "bars", HOUR, second=[1, 2], bars=True, at_least=4, is_bare=True)
+    assert 'class="second bars" d="M29.5 40V21.5M88.5 40V21.5"' in both
+    assert 'class="bars" d="M29.5 40V30.8"' in both
+    assert 'data-values="1,0|1,2"' in both
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,10 @@ class AuditEntry:
         """When it was recorded (Unix seconds)."""
         return int(self.entry_id.partition("-")[0]) / 1000
 
+    def contains(self, text: str) -> bool:
+        """Return whether one of its fields contains the text."""
+        return any(text.casefold() in value.casefold() for value in self.fields().values())
+
     def fields(self) -> dict[str, str]:
         """Return what is written, without the id of the entry in the stream."""
         fields = AUDIT.write(self)
@@ -70,12 +74,14 @@ async def record(redis: Redis, entry: AuditEntry) -> AuditEntry:
     return replace(entry, entry_id=entry_id.decode())
 
 
-async def read(redis: Redis, before: str = "") -> tuple[list[AuditEntry], str]:
-    """Return a page of the list, newest first, and the cursor behind it. Raises `Unavailable`."""
+async def read(redis: Redis, before: str = "", text: str = "") -> tuple[list[AuditEntry], str]:
+    """Return a page of the entries that contain ``text``, newest first, and the cursor behind it, which is empty at the
+    end. Raises `Unavailable`."""
     start = f"({before}" if is_entry_id(before) else "+"
-    rows = await redis.execute("XREVRANGE", AUDIT_STREAM, start, "-", "COUNT", PAGE_ROWS)
-    entries = [entry for row in rows if (entry := _read(row)) is not None]
-    return entries, rows[-1][0].decode() if len(rows) == PAGE_ROWS else ""
+    rows = await redis.execute("XREVRANGE", AUDIT_STREAM, start, "-", "COUNT", 2 * KEPT if text else PAGE_ROWS + 1)
+    found = [entry for row in rows if (entry := _read(row)) is not None and entry.contains(text)]
+    page = found[:PAGE_ROWS]
+    return page, page[-1].entry_id if len(found) > PAGE_ROWS else ""
 
 
 async def find(redis: Redis, entry_id: str) -> AuditEntry | None:

@@ -39,7 +39,7 @@ _log = get_logger(path="reviews")
 class Round:
     """What one moderator has done since the start. Times are in Unix seconds.
 
-    ``last`` is the item that was decided last, with ``decision``, which applies at ``due``.
+    ``last`` is the item that was decided last, with ``decision``, which applies at ``due``; empty if it was taken back.
     """
 
     began: float
@@ -73,13 +73,14 @@ ROUND: Final = JsonRecord("review", Round, f"{_ROUND}<browser>", "moderators")
 class Turn:
     """What a moderator sees. ``claimed`` are the present item and the next one. ``undo_s``: seconds for which the last
     decision can still be taken back; 0 if it cannot. ``lost``: the claim of another moderator, who has the item whose
-    claim ran out; None if nobody has it."""
+    claim ran out; None if nobody has it. ``others``: how many waiting items other moderators have claimed."""
 
     round: Round
     claimed: Sequence[tuple[Held, Claim]]
     left: int
     undo_s: float
     lost: Claim | None
+    others: int
 
 
 class Review:
@@ -111,7 +112,8 @@ class Review:
         last = claims.get(found.last)
         undo_s = last.due - now_s() if last is not None and last.decision and not last.begun else 0.0
         lost = claims.get(found.lost)
-        offered = [each for each in await self._waiting() if self._is_offered(each, claims, by, found)]
+        waiting = await self._waiting()
+        offered = [each for each in waiting if self._is_offered(each, claims, by, found)]
         offered.sort(key=lambda each: claims[each.media_id].since if each.media_id in claims else math.inf)
         claimed: list[tuple[Held, Claim]] = []
         for held in offered:
@@ -122,7 +124,8 @@ class Review:
             if len(claimed) == _AHEAD:
                 break
         is_others = lost is not None and lost.browser != by.browser
-        return Turn(found, claimed, len(offered), max(0.0, undo_s), lost if is_others else None)
+        others = sum(each.media_id in claims and claims[each.media_id].browser != by.browser for each in waiting)
+        return Turn(found, claimed, len(offered), max(0.0, undo_s), lost if is_others else None, others)
 
     @staticmethod
     def _is_offered(held: Held, claims: Mapping[str, Claim], by: Moderator, found: Round) -> bool:
@@ -150,7 +153,7 @@ class Review:
         claim = (await self.desk.claims()).get(found.last) if found is not None else None
         if found is None or claim is None or not await self.desk.take_back(found.last, by):
             return False
-        await self._write(by, replace(found.counting(claim.decision, claim.note, -1), last="", decision=""))
+        await self._write(by, replace(found.counting(claim.decision, claim.note, -1), decision=""))
         return True
 
     async def skip(self, by: Moderator, media_id: str) -> None:

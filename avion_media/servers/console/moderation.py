@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
@@ -62,10 +62,12 @@ class ListedHashes:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The entries, blocks and copies of a hash or an id that an operator looked for."""
+    """What is known of a hash, an id, an owner or a host that an operator looked for. ``blocked``: how many media of an
+    owner or host are blocked, by source (see `Block.source`)."""
 
     text: str
     problem: str = ""
+    blocked: Mapping[str, int] = field(default_factory=dict)
     matches: Sequence[Match] = ()
     block: Block | None = None
     held: Held | None = None
@@ -111,22 +113,27 @@ async def _read_blocks_of(moderation: Moderation, wanted: ModerationQuery) -> Mo
 
 
 async def look_up(moderation: Moderation, text: str) -> Answer:
-    """Return the `Answer` about a hash or a media id. Raises `Unavailable`."""
-    try:
-        any_id: AnyId | None = parse_any_id(text)
-    except InvalidId:
-        any_id = None
-    digest = text.lower()
-    if any_id is None and not _HASH.fullmatch(digest):
-        return Answer(text, "This is neither a hash (32 or 64 hex digits) nor a media id.")
+    """Return the `Answer` about a hash, a media id or its URL, an owner or a host. Raises `Unavailable`."""
+    any_id, digest = _id_in(text), text.lower()
     matches = await _matches(moderation, bytes.fromhex(digest)) if _HASH.fullmatch(digest) else []
+    if any_id is None and not matches:
+        blocked = {each: len(await moderation.records.blocked_of(each)) for each in (f"owner/{text}", f"host/{digest}")}
+        return Answer(text, blocked={source: count for source, count in blocked.items() if count})
     if any_id is None:
         return Answer(text, matches=matches)
     try:
         block, held = await moderation.records.block(str(any_id)), await moderation.records.held(str(any_id))
     except UnreadableRecord as error:
-        return Answer(text, str(error), matches)
-    return Answer(text, "", matches, block if block is not None and block.in_force else None, held)
+        return Answer(text, str(error), matches=matches)
+    return Answer(text, "", {}, matches, block if block is not None and block.in_force else None, held)
+
+
+def _id_in(text: str) -> AnyId | None:
+    """Return the media id that a text is, or that a URL has as a part of its path."""
+    for part in reversed(re.split("[/?#.]", text)):
+        with suppress(InvalidId):
+            return parse_any_id(part)
+    return None
 
 
 async def _matches(moderation: Moderation, digest: bytes) -> list[Match]:

@@ -37,6 +37,7 @@ from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 from avion_media.process.tree import Tree
 from avion_media.servers.admin.operators import OperatorGate, person_of
+from avion_media.servers.console import wording
 from avion_media.servers.console.drawing import ASSETS, About, LivePages, View, Viewer, asset, draw, draw_page
 from avion_media.servers.console.health import Facts
 from avion_media.servers.console.media_item import read_item
@@ -407,8 +408,10 @@ class Console:
 
     async def _audit(self, request: Request) -> Response:
         view = self._view(request, "audit")
-        entries, older = await audit.read(self._redis, request.query_params.get("before", ""))
-        return await self._draw(request, "audit.html", view, entries=entries, older=older)
+        before, text = (request.query_params.get(name, "").strip() for name in ("before", "q"))
+        entries, behind = await audit.read(self._redis, before, text)
+        older = wording.address("/console/audit", {"q": text, "before": behind}) if behind else ""
+        return await self._draw(request, "audit.html", view, entries=entries, older=older, text=text)
 
     async def _follow(self, request: Request) -> Response:
         page = request.query_params.get("page", "")

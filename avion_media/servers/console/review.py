@@ -14,7 +14,7 @@ from avion_media.common.clock import now_s
 from avion_media.common.concurrency import results_of
 from avion_media.common.ids import parse_any_id
 from avion_media.common.records import UnreadableRecord
-from avion_media.items.moderation import MAX_NOTE, Ended, Moderation
+from avion_media.items.moderation import MAX_NOTE, Block, Ended, Moderation
 from avion_media.items.moderation.desk import Claim, Moderator
 from avion_media.items.moderation.evidence import has_preview
 from avion_media.items.moderation.records import Held
@@ -25,6 +25,7 @@ REASONS: Final = {
     "same": "Same picture as the entry",
     "version": "Another version of it",
     "other": "Illegal for another reason",
+    "rules": "Against the rules of this server",
 }
 MANY: Final = 1000
 """Media of an owner or host that are counted."""
@@ -36,13 +37,15 @@ _SAID: Final = {"release": "Released", "refuse": "Blocked", "refuse_host": "Bloc
 class Known:
     """What is known besides a held media item. ``media`` and ``blocked`` count what its owner or host has, to `MANY`.
 
-    ``same`` are public media with the same file, ``earlier`` its blocks that were lifted.
+    ``same`` are public media with the same file, ``earlier`` its blocks that were lifted. ``entry_block`` is the block
+    that added the entry.
     """
 
     media: int = 0
     blocked: int = 0
     same: Sequence[str] = ()
     earlier: Sequence[Ended] = ()
+    entry_block: Block | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +143,19 @@ async def _read_known(moderation: Moderation, judged: Judged) -> Known:
         found = await items.copies.candidates([held.sha256], held.size_bytes) if held.sha256 else []
         return [str(each.any_id) for each in found if each.sha256 and str(each.any_id) != held.media_id]
 
-    async def earlier() -> Sequence[Ended]:
+    async def block_of(media_id: str) -> Block | None:
         with suppress(UnreadableRecord):
-            block = await moderation.records.block(held.media_id)
-            return () if block is None else block.ended()
-        return ()
+            return await moderation.records.block(media_id) if media_id else None
+        return None
 
-    return Known(*await results_of(media, blocked, same, earlier))
+    async def earlier() -> Sequence[Ended]:
+        block = await block_of(held.media_id)
+        return () if block is None else block.ended()
+
+    async def entry_block() -> Block | None:
+        return await block_of("" if held.entry is None else held.entry.media_id)
+
+    return Known(*await results_of(media, blocked, same, earlier, entry_block))
 
 
 async def read_judged(moderation: Moderation, config: ModerationConfig, held: Held) -> Judged:

@@ -198,7 +198,7 @@ function showQuestion(form) {
   opener = document.activeElement;
   dialog.replaceChildren(document.adoptNode(form));
   dialog.showModal();
-  dialog.querySelector("[data-close]").focus();
+  (dialog.querySelector("input[name=note]") ?? dialog.querySelector("[data-close]")).focus();
 }
 
 document.addEventListener("click", (event) => {
@@ -216,6 +216,10 @@ document.addEventListener("submit", (event) => {
   if (!event.submitter?.matches("button[data-ask]")) return;
   event.preventDefault();
   ask(`${event.target.getAttribute("action")}?${new URLSearchParams(new FormData(event.target, event.submitter))}`);
+});
+// The note has the focus, so that what is typed arrives there; Enter alone confirms nothing.
+dialog?.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && event.target.matches("input[name=note]") && !event.target.value.trim()) event.preventDefault();
 });
 dialog?.addEventListener("close", () => {
   dialog.replaceChildren();
@@ -296,6 +300,7 @@ let lastBox = null;
 
 function sum(form) {
   const head = form.querySelector("thead input");
+  if (!head) return; // a viewer selects nothing
   const boxes = all("tbody input[type=checkbox]", form);
   const chosen = boxes.filter((box) => box.checked).length;
   head.checked = chosen > 0 && chosen === boxes.length;
@@ -357,7 +362,8 @@ document.addEventListener("error", ({ target }) => {
 // The next item is in the page already. It is shown at once, and the response to the decision replaces it.
 
 const PEEK_MS = 400;
-const GUARD_MS = 400; // after a change, so that a key that is held decides only once
+const GUARD_MS = 400; // after a change nothing is decided, so that a key that was meant for the item before decides only once
+const UNDO_S = 8;
 const judged = () => document.querySelector("main > .judge");
 const bar = () => judged()?.querySelector(".dock");
 const looks = () => all("details.look", judged() ?? document.createElement("div"));
@@ -424,10 +430,14 @@ function showItem(nodes) {
 function showNext(said) {
   const item = judged().dataset.key;
   const next = document.getElementById("next");
-  if (!next) return;
-  showItem([next.content.cloneNode(true)]);
+  if (next) showItem([next.content.cloneNode(true)]);
   bar().querySelector("[role=status]").textContent = `${said} ${item}.`;
-  bar().querySelector(".result form")?.remove();
+  bar().querySelector("[data-final]")?.remove();
+  // It can be taken back before the server has answered: one request follows the other.
+  const undo = bar().querySelector(".result form");
+  undo.hidden = said === "Skipped";
+  undo.querySelector("[data-left]").textContent = UNDO_S;
+  countDown();
 }
 
 async function decide(form, submitter) {
@@ -456,8 +466,9 @@ if (judged()) {
       toBar();
       return;
     }
-    if (isNote || !bar().contains(event.target) || event.repeat || performance.now() < readyAt) return;
+    if (isNote || !bar().contains(event.target) || event.repeat) return;
     const key = event.key.toUpperCase();
+    if (performance.now() < readyAt && key !== "U" && key !== "V") return;
     if (key === "V") {
       const isShown = looks().some((look) => !look.open);
       uncover(isShown);

@@ -47,13 +47,17 @@ RUN image-root /root-of-image python3 ca-certificates libstdc++6 libturbojpeg0 l
 FROM environment AS environment-dev
 RUN --mount=type=secret,id=authorities,target=/etc/ssl/certs/ca-certificates.crt,required=false \
     /opt/uv/bin/uv sync --locked --no-dev --no-editable --extra heic --extra dev-store
+# The samples are links to files of the tests.
+COPY ops/demo ops/demo
+COPY tests/data tests/data
+RUN cp --recursive --dereference ops/demo /demo
 
 # hadolint ignore=DL3006
 FROM ${BASE} AS dev
 COPY ops/image-packages ops/debian-packages.txt /usr/local/bin/
 RUN image-packages /usr/local/bin/debian-packages.txt python3 ca-certificates libturbojpeg0 libwebp7 redis-server
 COPY --from=environment-dev /opt/avion-media /opt/avion-media
-COPY ops/demo /demo
+COPY --from=environment-dev /demo /demo
 ENV PATH=/opt/avion-media/bin:$PATH PYTHONUNBUFFERED=1
 USER 10001:10001
 STOPSIGNAL SIGTERM

@@ -198,7 +198,7 @@ async def _show(
     else:
         # Redis and the store are always on free ports: without this, `queues` in another terminal would look elsewhere.
         out.print(
-            "Ctrl-C stops everything. In another terminal, paste the line `export …` before you run other commands."
+            "Ctrl-C stops everything. In another terminal, paste the line `export …` before other commands or programs."
         )
         out.print(f"Console: http://{addresses['admin']}/console", highlight=False, soft_wrap=True)
         out.print(exports(config), highlight=False, soft_wrap=True)

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"avion.example/media/client/mediapb"
 )
@@ -109,7 +110,8 @@ func New(address string, options Options) (*Client, error) {
 	return &Client{mediapb.NewMediaServiceClient(connection), connection, &http.Client{}}, nil
 }
 
-// FromEnvironment returns a client by AVION_MEDIA_CLIENT__ADDRESS, __TLS_CA and __TOKEN_FILE.
+// FromEnvironment returns a client by AVION_MEDIA_CLIENT__ADDRESS, __TLS_CA and __TOKEN_FILE. Without an address
+// AVION_MEDIA_GRPC__BIND counts, which the line `export …` of `make demo` sets.
 func FromEnvironment() (*Client, error) {
 	options := Options{Token: os.Getenv("AVION_MEDIA_CLIENT__TOKEN")}
 	if path := os.Getenv("AVION_MEDIA_CLIENT__TLS_CA"); path != "" {
@@ -126,13 +128,15 @@ func FromEnvironment() (*Client, error) {
 		}
 		options.Token, _, _ = strings.Cut(strings.TrimSpace(string(tokens)), "\n")
 	}
-	return New(cmp.Or(os.Getenv("AVION_MEDIA_CLIENT__ADDRESS"), "127.0.0.1:50051"), options)
+	address := cmp.Or(os.Getenv("AVION_MEDIA_CLIENT__ADDRESS"), os.Getenv("AVION_MEDIA_GRPC__BIND"), "127.0.0.1:50051")
+	return New(address, options)
 }
 
 // Close ends its connection.
 func (c *Client) Close() error { return c.connection.Close() }
 
-// Watch calls each with every status of a media item; the last one is final.
+// Watch calls each with every status of a media item; the last one is final. Of a media item that is READY it is the
+// only one.
 func (c *Client) Watch(ctx context.Context, mediaID string, each func(*mediapb.MediaStatus)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -187,7 +191,8 @@ func (c *Client) Wait(ctx context.Context, mediaID string) (*mediapb.MediaStatus
 //
 // A file above the service's threshold goes in parts. With Resume, an upload that is complete already is left as it is,
 // and one that is gone begins again. If the store does not take the bytes after some attempts, the error is ErrStore.
-// If a replica of an earlier version would make private media public, it is ErrUnavailable, and nothing is sent.
+// If a replica of an earlier version would make private media public, it is ErrUnavailable; if the file has not the size
+// of the upload in Resume, ErrFileChanged. Then nothing is sent.
 func (c *Client) Upload(ctx context.Context, upload Upload) (string, error) {
 	file, err := os.Open(upload.Path)
 	if err != nil {
@@ -248,9 +253,16 @@ func (c *Client) complete(ctx context.Context, upload UploadInParts) error {
 	return err
 }
 
-// Delete deletes media: nobody sees them any more when it returns. Their files go after the service's delay. With an
-// owner, media of others stay; their ids are returned. It may be repeated.
-func (c *Client) Delete(ctx context.Context, owner string, mediaIDs ...string) ([]string, error) {
-	response, err := c.DeleteMedia(ctx, &mediapb.DeleteMediaRequest{MediaIds: mediaIDs, Owner: owner})
+// Deletion has the options of Delete.
+type Deletion struct {
+	Owner string               // media of others stay; empty: any owner
+	Delay *durationpb.Duration // until the files go; nil: the service's DELETE__DELAY, which is also the most
+}
+
+// Delete deletes media: nobody sees them any more when it returns. It returns the ids that are not of the owner. It may
+// be repeated.
+func (c *Client) Delete(ctx context.Context, deletion Deletion, mediaIDs ...string) ([]string, error) {
+	request := &mediapb.DeleteMediaRequest{MediaIds: mediaIDs, Owner: deletion.Owner, Delay: deletion.Delay}
+	response, err := c.DeleteMedia(ctx, request)
 	return response.GetNotOwned(), err
 }

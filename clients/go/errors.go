@@ -21,6 +21,7 @@ var (
 	ErrTooMany     = errors.New("too many unfinished uploads or calls")
 	ErrUnavailable = errors.New("the service is unavailable, or did not answer in time")
 	ErrStore       = errors.New("the object store did not take the bytes")
+	ErrFileChanged = errors.New("the file has another size than the one with which the upload was begun")
 	ErrDeleted     = errors.New("the media item was deleted")
 )
 

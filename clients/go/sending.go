@@ -50,11 +50,15 @@ func (s sending) parts(ctx context.Context, upload UploadInParts) error {
 		if err != nil {
 			return err
 		}
-		var stored int64
+		var stored, expected int64
 		for _, part := range signed.Parts {
+			expected += part.Size
 			if part.Stored {
 				stored += part.Size
 			}
+		}
+		if expected != s.size {
+			return fmt.Errorf("%w: %d bytes; this one has %d", ErrFileChanged, expected, s.size)
 		}
 		s.note(stored)
 		var problem error

@@ -11,6 +11,7 @@ _TOOLS = (
     "python3 -m venv ",
     "pip install ",
     "npm ci",
+    "npm pack ",
     "npm install ",
     "apt install ",
 )  # what `ops/bootstrap test` installed

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import compose_spec
@@ -58,7 +59,7 @@ def typescript(examples: Path) -> Path:
 def language(request: pytest.FixtureRequest, secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> Language:
     """Programs that are built as their README says, and have the credentials of a caller."""
     folder = secured.examples / "upload"
-    shell = environment(**secured.caller)
+    shell = environment(**secured.caller, AVION_MEDIA_GRPC__BIND="127.0.0.1:1")  # where a client has no address
     if request.param == "python":
         shell["PYTHONPATH"] = str(secured.examples.parent / "clients/python")
         return Language("python", ("python", str(folder / "upload.py")), ("python", str(CASES / "cases.py")), shell)
@@ -117,36 +118,45 @@ def test_errors_deletions_and_tokens(language: Language, secured: Secured, data_
     ], done.stderr
 
 
-def test_no_byte_of_a_private_file_goes_where_it_would_be_public(language: Language, data_directory: Path) -> None:
+def test_no_byte_of_a_private_or_another_file_is_sent(language: Language, data_directory: Path) -> None:
+    """A private file must not become public, and a file of another size does not continue an upload. The service has no
+    store, so that a byte would be an error."""
+    nowhere = "http://127.0.0.1:1/"
     answers = {
         "GetCapabilities": media.Capabilities(),
-        "RequestMediaUpload": media.RequestMediaUploadResponse(media_id="older", upload_url="http://127.0.0.1:1/"),
+        "RequestMediaUpload": media.RequestMediaUploadResponse(media_id="older", upload_url=nowhere),
+        "SignUploadParts": media.SignUploadPartsResponse(parts=[media.UploadPart(number=1, size=5, url=nowhere)]),
+        "DeleteMedia": media.DeleteMediaResponse(),
     }
-    handlers = {
-        method: grpc.unary_unary_rpc_method_handler(
-            lambda _request, _context, answer=answer: answer.SerializeToString()
-        )
-        for method, answer in answers.items()
-    }
+    requests: dict[str, bytes] = {}
+
+    def answer(method: str, request: bytes, _context: grpc.ServicerContext) -> bytes:
+        requests[method] = request
+        return answers[method].SerializeToString()
+
+    handlers = {method: grpc.unary_unary_rpc_method_handler(partial(answer, method)) for method in answers}
     older = grpc.server(ThreadPoolExecutor(1))
     older.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("avion.MediaService", handlers),))
     port = older.add_insecure_port("127.0.0.1:0")
     older.start()
-    shell = {**language.environment, "AVION_MEDIA_CLIENT__ADDRESS": f"127.0.0.1:{port}"}
-    for name in ("AVION_MEDIA_CLIENT__TLS_CA", "AVION_MEDIA_CLIENT__TOKEN_FILE"):
-        del shell[name]
+    shell = {name: value for name, value in language.environment.items() if "CLIENT__" not in name}
+    shell["AVION_MEDIA_GRPC__BIND"] = f"127.0.0.1:{port}"
 
     command = [*language.cases, str(data_directory / "jpeg-orientation-6.jpg"), "nobody"]
     done = subprocess.run(command, env=shell, capture_output=True, text=True, timeout=120, check=False)
 
     older.stop(None)
-    assert json.loads(done.stdout) == ["older", "", {}], done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [["older", "", {}], ["changed", "", {}]], (
+        done.stderr
+    )
+    deletion = media.DeleteMediaRequest.FromString(requests["DeleteMedia"])
+    assert deletion.HasField("delay")
+    assert deletion.delay.ToSeconds() == 0
 
 
 def test_the_fixtures_start_the_service_and_end_it(
     examples: Path, typescript: Path, data_directory: Path, tmp_path: Path
 ) -> None:
-    clients = examples.parent / "clients"
     folders = {}
     for section in ("pytest", "Vitest", "Go"):
         folders[section] = tmp_path / section
@@ -157,29 +167,53 @@ def test_the_fixtures_start_the_service_and_end_it(
     (packages / "avion-media-client").symlink_to(typescript)
     for package in (Path(__file__).parent / "vitest/node_modules").iterdir():
         (packages / package.name).symlink_to(package)
-    (tmp_path / "go/src/avion.example/media").mkdir(parents=True)
-    (tmp_path / "go/src/avion.example/media/client").symlink_to(clients / "go")
     dev = tmp_path / "dev"
     dev.write_text(DEV)
     dev.chmod(0o755)
     shell = environment(
-        PYTHONPATH=str(clients / "python"),
-        GO111MODULE="off",
-        GOPATH=f"{tmp_path / 'go'}:/usr/share/gocode",
+        PYTHONPATH=str(examples.parent / "clients/python"),
+        REPOSITORY=str(examples.parent),
         AVION_DEV_COMMAND=str(dev),
     )
 
     def run(section: str) -> str:
-        (block,) = blocks(PAGE, section)
-        return follow(block, folders[section], shell)
+        return follow("".join(blocks(PAGE, section)), folders[section], shell)
+
+    def run_without_service(section: str) -> str:
+        command = blocks(PAGE, section)[-1].splitlines()[-1]
+        nowhere = {**shell, "AVION_DEV_COMMAND": "nowhere/avion-media dev"}
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=folders[section], env=nowhere, capture_output=True, text=True, check=False
+        )
+        return done.stdout + done.stderr
 
     with ThreadPoolExecutor() as pool:
         printed = dict(zip(folders, pool.map(run, folders), strict=True))
+        problems = list(pool.map(run_without_service, folders))
 
     assert "1 passed" in printed["pytest"]
     assert "1 passed" in printed["Vitest"]
     assert "PASS\nok" in printed["Go"]
     assert dev.with_suffix(".ended").read_text().split() == ["0", "0", "0"]
+    for problem in problems:
+        assert "nowhere/avion-media did not start" in problem
+        assert "Set AVION_DEV_COMMAND to the command that starts the service" in problem
+
+
+def test_what_vitest_injects_has_its_type(typescript: Path, tmp_path: Path) -> None:
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules/avion-media-client").symlink_to(typescript)
+    for package in (Path(__file__).parent / "vitest/node_modules").iterdir():
+        (tmp_path / "node_modules" / package.name).symlink_to(package)
+    (tmp_path / "photo.test.mts").write_text(
+        """import { MediaClient } from 'avion-media-client';
+import { inject } from 'vitest';
+const { address, origin, redisUrl } = inject('avionMedia');
+export const used: [MediaClient, string, string] = [new MediaClient(address), origin, redisUrl];
+"""
+    )
+    compiler = f"{typescript}/node_modules/.bin/tsc --preserveSymlinks --typeRoots {typescript}/node_modules/@types"
+    follow(f"{compiler} --noEmit --strict --skipLibCheck --module nodenext photo.test.mts", tmp_path, environment())
 
 
 def test_the_compose_file_is_valid() -> None:

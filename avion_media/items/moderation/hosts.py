@@ -78,8 +78,8 @@ def parse_host(name: str) -> BlockedHost:
     bare = text.removeprefix("[").removesuffix("]")
     try:
         host = normal_host(f"[{bare}]" if ":" in bare else text)
-    except InvalidUrl as error:
-        raise InvalidHost(str(error)) from None
+    except InvalidUrl:
+        raise InvalidHost("must be a host name or an address, without scheme, port, path or wildcard") from None
     if address_of(host) is not None:
         return BlockedHost(host, exact=True)
     if "." not in host:

@@ -15,6 +15,8 @@ import (
 
 const limit = 2 * time.Minute // of the start, and of the stop; each takes some seconds
 
+const help = "Set AVION_DEV_COMMAND to the command that starts the service: docs/how-to/test-against-it.md of avion-media"
+
 var printed = regexp.MustCompile(`(?s)origin (\S+)\s+gRPC (\S+).*Redis (\S+)`)
 
 // Service is a running service. Address is that of gRPC, Origin the start of the URLs of media.
@@ -33,7 +35,7 @@ func Start() (*Service, error) {
 		return nil, err
 	}
 	if err := command.Start(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s did not start: %w. %s", words[0], err, help)
 	}
 	kill := time.AfterFunc(limit, func() { command.Process.Kill() })
 	defer kill.Stop()
@@ -44,7 +46,7 @@ func Start() (*Service, error) {
 	service := &Service{command: command}
 	found := printed.FindStringSubmatch(text)
 	if found == nil {
-		return nil, fmt.Errorf("%s ended before it was ready: %v\n%s", words[0], service.Stop(), text)
+		return nil, fmt.Errorf("%s ended before it was ready: %v. %s\n%s", words[0], service.Stop(), help, text)
 	}
 	service.Origin, service.Address, service.RedisURL = found[1], found[2], found[3]
 	return service, nil

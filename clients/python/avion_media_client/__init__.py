@@ -7,6 +7,7 @@
 from avion_media_client.client import MediaClient, UploadInParts
 from avion_media_client.errors import (
     Conflict,
+    FileChanged,
     InvalidRequest,
     MediaDeleted,
     MediaError,
@@ -21,6 +22,7 @@ from avion_media_client.wire.avion import media_pb2 as media
 
 __all__ = [
     "Conflict",
+    "FileChanged",
     "InvalidRequest",
     "MediaClient",
     "MediaDeleted",

@@ -15,7 +15,16 @@ from typing import Any, Self, TypeVar
 import grpc
 import httpx
 
-from avion_media_client.errors import Conflict, MediaDeleted, MediaFailed, NotFound, StoreRefused, Unavailable, error_of
+from avion_media_client.errors import (
+    Conflict,
+    FileChanged,
+    MediaDeleted,
+    MediaFailed,
+    NotFound,
+    StoreRefused,
+    Unavailable,
+    error_of,
+)
 from avion_media_client.wire.avion import media_pb2 as media
 
 T = TypeVar("T")
@@ -67,17 +76,21 @@ class MediaClient:
         self._call_s = call_s
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Return a client by AVION_MEDIA_CLIENT__ADDRESS, __TLS_CA and __TOKEN_FILE, as ``avion-media upload`` does."""
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Return a client by AVION_MEDIA_CLIENT__ADDRESS, __TLS_CA and __TOKEN_FILE, as ``avion-media upload`` does.
+
+        Without an address AVION_MEDIA_GRPC__BIND counts, which the line ``export …`` of ``make demo`` sets.
+        """
+        variables = os.environ if environment is None else environment
 
         def setting(name: str) -> str:
-            return environment.get(f"AVION_MEDIA_CLIENT__{name}", "")
+            return variables.get(f"AVION_MEDIA_{name}", "")
 
-        ca, token_file = setting("TLS_CA"), setting("TOKEN_FILE")
+        ca, token_file = setting("CLIENT__TLS_CA"), setting("CLIENT__TOKEN_FILE")
         return cls(
-            setting("ADDRESS") or "127.0.0.1:50051",
+            setting("CLIENT__ADDRESS") or setting("GRPC__BIND") or "127.0.0.1:50051",
             tls_ca=Path(ca).read_bytes() if ca else None,
-            token=Path(token_file).read_text().split()[0] if token_file else setting("TOKEN"),
+            token=Path(token_file).read_text().split()[0] if token_file else setting("CLIENT__TOKEN"),
         )
 
     def close(self) -> None:
@@ -115,7 +128,7 @@ class MediaClient:
         return self.call("GetMediaStatus", media.GetMediaStatusRequest(media_id=media_id), media.MediaStatus)
 
     def watch(self, media_id: str, timeout_s: float = 600.0) -> Iterator[media.MediaStatus]:
-        """Yield each status of a media item; the last one is final."""
+        """Yield each status of a media item; the last one is final. Of a READY media item it is the only one."""
         stub = self._channel.unary_stream(
             "/avion.MediaService/WatchMediaStatus",
             request_serializer=media.GetMediaStatusRequest.SerializeToString,
@@ -171,8 +184,9 @@ class MediaClient:
         gets. Given back as ``resume``, only what the store does not have is sent; an upload that is complete already is
         left as it is, and one that is gone begins again. ``more``: other fields of RequestMediaUploadRequest.
 
-        Raises `StoreRefused` if the store does not take the bytes after some attempts, `Unavailable` if a replica of an
-        earlier version would make private media public (nothing is sent then), and the errors of calls.
+        Raises `StoreRefused` if the store does not take the bytes after some attempts, `FileChanged` if the file has
+        not the size of the upload in ``resume``, `Unavailable` if a replica of an earlier version would make private
+        media public (nothing is sent then), and the errors of calls.
         """
         path = Path(path)
         size = path.stat().st_size
@@ -214,12 +228,15 @@ class MediaClient:
         request = media.CompleteMediaUploadRequest(media_id=media_id, upload_id=upload_id)
         self.call("CompleteMediaUpload", request, media.CompleteMediaUploadResponse)
 
-    def delete(self, media_ids: Sequence[str], *, owner: str = "") -> Sequence[str]:
-        """Delete media: nobody sees them any more when this returns. Their files go after the service's delay.
+    def delete(self, media_ids: Sequence[str], *, owner: str = "", delay_s: int | None = None) -> Sequence[str]:
+        """Delete media: nobody sees them any more when this returns. Their files go after ``delay_s``.
 
-        With an ``owner``, media of others stay; their ids are returned. It may be repeated.
+        Without it the service's DELETE__DELAY counts, which is also the most. With an ``owner``, media of others stay;
+        their ids are returned. It may be repeated.
         """
         request = media.DeleteMediaRequest(media_ids=media_ids, owner=owner)
+        if delay_s is not None:
+            request.delay.FromSeconds(delay_s)
         return self.call("DeleteMedia", request, media.DeleteMediaResponse).not_owned
 
     def undelete(self, media_ids: Sequence[str]) -> media.UndeleteMediaResponse:
@@ -275,6 +292,9 @@ class MediaClient:
     def _send_parts(self, path: Path, size: int, upload: UploadInParts, note: Progress) -> None:
         for pause_s in (*_PAUSES_S, None):
             parts = self.parts(upload)
+            expected = sum(part.size for part in parts)
+            if expected != size:
+                raise FileChanged(f"{path}: the upload was begun with a file of {expected} bytes; this one has {size}")
             stored = sum(part.size for part in parts if part.stored)
             note(stored, size)
             problem: StoreRefused | None = None

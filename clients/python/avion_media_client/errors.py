@@ -65,6 +65,10 @@ class StoreRefused(MediaError):
         self.is_final = is_final
 
 
+class FileChanged(MediaError):
+    """The file has another size than the one with which the upload was begun, so it cannot go on. Nothing was sent."""
+
+
 class MediaDeleted(MediaError):
     """The media item was deleted while it was waited for."""
 

@@ -19,6 +19,7 @@ import pytest
 from avion_media_client.client import MediaClient
 
 _PRINTED = re.compile(r"origin (?P<origin>\S+)\s+gRPC (?P<address>\S+).*Redis (?P<redis_url>\S+)", re.DOTALL)
+_HELP = "Set AVION_DEV_COMMAND to the command that starts the service: docs/how-to/test-against-it.md of avion-media"
 _LIMIT_S = 120.0  # of the start, and of the stop; each takes some seconds
 
 
@@ -35,10 +36,14 @@ class Development:
 def development() -> Iterator[Development]:
     """Run the command in AVION_DEV_COMMAND, or ``avion-media dev``, on free ports, until the block ends.
 
-    Raises `RuntimeError` if it ends before it is ready.
+    Raises `RuntimeError` if it does not start, or ends before it is ready.
     """
     command = [*shlex.split(os.environ.get("AVION_DEV_COMMAND", "avion-media dev")), "--free-ports"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    try:
+        starting = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    except OSError as error:
+        raise RuntimeError(f"{command[0]} did not start: {error.strerror}. {_HELP}") from None
+    with starting as process:
         limit = threading.Timer(_LIMIT_S, process.kill)
         limit.start()
         try:
@@ -48,7 +53,7 @@ def development() -> Iterator[Development]:
                 printed += line
             found = _PRINTED.search(printed)
             if found is None:
-                raise RuntimeError(f"{shlex.join(command)} ended before it was ready:\n{printed}")
+                raise RuntimeError(f"{shlex.join(command)} ended before it was ready. {_HELP}\n{printed}")
             limit.cancel()
             yield Development(**found.groupdict())
         finally:

@@ -5,7 +5,7 @@ import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { Client, credentials, Metadata, type ServiceError, status as Code } from '@grpc/grpc-js';
-import { Conflict, errorOf, MediaDeleted, MediaFailed, NotFound, StoreRefused, Unavailable } from './errors.js';
+import { Conflict, errorOf, FileChanged, MediaDeleted, MediaFailed, NotFound, StoreRefused, Unavailable } from './errors.js';
 import { MediaService, MediaStatus_State as State, MediaVisibility } from './generated/avion/media_pb.js';
 import type { Capabilities, MediaStatus, RequestMediaUploadRequestSchema } from './generated/avion/media_pb.js';
 import type { SignMediaUrlsResponse, UndeleteMediaResponse, UploadPart } from './generated/avion/media_pb.js';
@@ -69,13 +69,16 @@ export class MediaClient {
     this.#callMs = callMs;
   }
 
-  /** A client by the settings of `avion-media upload`: AVION_MEDIA_CLIENT__ADDRESS, __TLS_CA, __TOKEN_FILE. */
+  /**
+   * A client by the settings of `avion-media upload`: AVION_MEDIA_CLIENT__ADDRESS, __TLS_CA, __TOKEN_FILE. Without an
+   * address AVION_MEDIA_GRPC__BIND counts, which the line `export …` of `make demo` sets.
+   */
   static fromEnvironment(environment: NodeJS.ProcessEnv = process.env): MediaClient {
-    const setting = (name: string) => environment[`AVION_MEDIA_CLIENT__${name}`] || undefined;
-    const [ca, tokenFile] = [setting('TLS_CA'), setting('TOKEN_FILE')];
-    return new MediaClient(setting('ADDRESS') ?? '127.0.0.1:50051', {
+    const setting = (name: string) => environment[`AVION_MEDIA_${name}`] || undefined;
+    const [ca, tokenFile] = [setting('CLIENT__TLS_CA'), setting('CLIENT__TOKEN_FILE')];
+    return new MediaClient(setting('CLIENT__ADDRESS') ?? setting('GRPC__BIND') ?? '127.0.0.1:50051', {
       tlsCa: ca && readFileSync(ca),
-      token: tokenFile ? readFileSync(tokenFile, 'utf8').trim().split(/\s/)[0] : setting('TOKEN'),
+      token: tokenFile ? readFileSync(tokenFile, 'utf8').trim().split(/\s/)[0] : setting('CLIENT__TOKEN'),
     } as ClientOptions);
   }
 
@@ -83,7 +86,7 @@ export class MediaClient {
     this.#client.close();
   }
 
-  /** Make any unary call: `call(MediaService.method.getUsage, { owner: 'alice' })`. Rejects with a `MediaError`. */
+  /** Make any unary call: `call(media.MediaService.method.getUsage, { owner: 'alice' })`. Rejects with a `MediaError`. */
   call<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     request: MessageInitShape<I>,
@@ -110,7 +113,7 @@ export class MediaClient {
     return this.call(MediaService.method.getMediaStatus, { mediaId });
   }
 
-  /** Yield each status of a media item; the last one is final. */
+  /** Yield each status of a media item; the last one is final. Of a media item that is READY it is the only one. */
   async *watch(mediaId: string, timeoutMs = 600_000): AsyncGenerator<MediaStatus> {
     const { input, output, name } = MediaService.method.watchMediaStatus;
     const statuses = this.#client.makeServerStreamRequest(
@@ -158,8 +161,8 @@ export class MediaClient {
    * Send a file to the store, and say that it is there. Resolves to its media id, for `wait`.
    *
    * A file above the service's threshold goes in parts. With `resume`, an upload that is complete already is left as it
-   * is, and one that is gone begins again. Rejects with `Unavailable`, before anything is sent, if a replica of an
-   * earlier version would make private media public.
+   * is, and one that is gone begins again. Rejects, before anything is sent, with `FileChanged` if the file has not the
+   * size of that upload, and with `Unavailable` if a replica of an earlier version would make private media public.
    */
   async upload(path: string, contentType: string, options: UploadOptions = {}): Promise<string> {
     const { owner = '', filename = basename(path), begun, resume, progress = () => {}, more } = options;
@@ -205,11 +208,16 @@ export class MediaClient {
   }
 
   /**
-   * Delete media: nobody sees them any more when this resolves. Their files go after the service's delay. With an owner,
-   * media of others stay; their ids are the result. It may be repeated.
+   * Delete media: nobody sees them any more when this resolves. Their files go after `delayMs`. Without it the service's
+   * DELETE__DELAY counts, which is also the most. With an owner, media of others stay; their ids are the result. It may
+   * be repeated.
    */
-  async delete(mediaIds: string[], owner = ''): Promise<string[]> {
-    return (await this.call(MediaService.method.deleteMedia, { mediaIds, owner })).notOwned;
+  async delete(
+    mediaIds: string[],
+    { owner = '', delayMs }: { owner?: string; delayMs?: number } = {},
+  ): Promise<string[]> {
+    const delay = delayMs === undefined ? {} : { delay: durationFromMs(delayMs) };
+    return (await this.call(MediaService.method.deleteMedia, { mediaIds, owner, ...delay })).notOwned;
   }
 
   /** Take a deletion back, before its files are gone. The response says what became of each media item. */
@@ -263,6 +271,10 @@ export class MediaClient {
   async #sendParts(file: Blob, upload: UploadInParts, progress: (stored: number, size: number) => void) {
     for (const pauseMs of [...PAUSES_MS, undefined]) {
       const parts = await this.parts(upload);
+      const expected = parts.reduce((sum, { size }) => sum + Number(size), 0);
+      if (expected !== file.size) {
+        throw new FileChanged(`the upload was begun with a file of ${expected} bytes; this one has ${file.size}`);
+      }
       let stored = parts.reduce((sum, part) => sum + (part.stored ? Number(part.size) : 0), 0);
       progress(stored, file.size);
       let problem;

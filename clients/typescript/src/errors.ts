@@ -46,6 +46,8 @@ export class TooMany extends MediaError {}
 export class Unavailable extends MediaError {}
 /** The object store did not take the bytes. */
 export class StoreRefused extends MediaError {}
+/** The file has another size than the one with which the upload was begun, so it cannot go on. Nothing was sent. */
+export class FileChanged extends MediaError {}
 /** The media item was deleted while it was waited for. */
 export class MediaDeleted extends MediaError {}
 

@@ -3,6 +3,8 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 
 const LIMIT_MS = 120_000; // of the start, and of the stop; each takes some seconds
+const HELP =
+  'Set AVION_DEV_COMMAND to the command that starts the service: docs/how-to/test-against-it.md of avion-media';
 
 /** A running service. `address` is that of gRPC, `origin` the start of the URLs of media. */
 export interface Development {
@@ -11,11 +13,20 @@ export interface Development {
   redisUrl: string;
 }
 
+/** @ts-ignore: without Vitest there is nothing to declare */
+declare module 'vitest' {
+  interface ProvidedContext {
+    avionMedia: Development;
+  }
+}
+
 /** Run the command in AVION_DEV_COMMAND, or `avion-media dev`, on free ports. Resolves when it is ready. */
 export async function development(): Promise<{ service: Development; stop: () => Promise<void> }> {
   const [program = '', ...rest] = (process.env['AVION_DEV_COMMAND'] ?? 'avion-media dev').split(' ');
   const child = spawn(program, [...rest, '--free-ports'], { stdio: ['ignore', 'pipe', 'inherit'] });
-  await once(child, 'spawn');
+  await once(child, 'spawn').catch((error: Error) => {
+    throw new Error(`${program} did not start: ${error.message}. ${HELP}`);
+  });
   const ended = once(child, 'exit');
   const kill = () => child.kill('SIGKILL');
   const limit = setTimeout(kill, LIMIT_MS);
@@ -36,7 +47,7 @@ export async function development(): Promise<{ service: Development; stop: () =>
   };
   if (!redisUrl) {
     await stop();
-    throw new Error(`${program} ended before it was ready:\n${printed}`);
+    throw new Error(`${program} ended before it was ready. ${HELP}\n${printed}`);
   }
   return { service: { address, origin, redisUrl }, stop };
 }

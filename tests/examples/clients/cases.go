@@ -1,5 +1,5 @@
 // What the client makes of a photo (arguments: path, id of nobody, origin), one line of JSON for each case.
-// Without an origin: whether it sends a private photo to a service that does not know private media.
+// Without an origin: what it does at a service that does not know private media, and has an upload of another file.
 package main
 
 import (
@@ -58,12 +58,16 @@ func main() {
 	if len(os.Args) == 3 {
 		_, err := media.Upload(ctx, private)
 		raised("older", client.ErrUnavailable, err)
+		begun := &client.UploadInParts{MediaID: nobody, UploadID: "upload"}
+		_, err = media.Upload(ctx, client.Upload{Path: photo, ContentType: "image/jpeg", Resume: begun})
+		raised("changed", client.ErrFileChanged, err)
+		must(media.Delete(ctx, client.Deletion{Delay: durationpb.New(0)}, nobody))
 		return
 	}
 	mediaID := must(media.Upload(ctx, client.Upload{Path: photo, ContentType: "image/jpeg", Owner: "alice"}))
 	must(media.Wait(ctx, mediaID))
-	say("not owned", must(media.Delete(ctx, "bob", mediaID))[0] == mediaID)
-	say("deleted", append([]string{}, must(media.Delete(ctx, "alice", mediaID))...))
+	say("not owned", must(media.Delete(ctx, client.Deletion{Owner: "bob"}, mediaID))[0] == mediaID)
+	say("deleted", append([]string{}, must(media.Delete(ctx, client.Deletion{Owner: "alice"}, mediaID))...))
 	_, err := media.Wait(ctx, mediaID)
 	raised("wait", client.ErrDeleted, err)
 	restored := must(media.UndeleteMedia(ctx, &mediapb.UndeleteMediaRequest{MediaIds: []string{mediaID}}))

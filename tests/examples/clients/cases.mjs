@@ -1,8 +1,8 @@
 // What the client makes of a photo (arguments: path, id of nobody, origin), one line of JSON for each case.
-// Without an origin: whether it sends a private photo to a service that does not know private media.
+// Without an origin: what it does at a service that does not know private media, and has an upload of another file.
 import { fileURLToPath } from 'node:url';
-import { Conflict, InvalidRequest, media, MediaClient, MediaDeleted, MediaFailed } from 'avion-media-client';
-import { NotFound, Unavailable } from 'avion-media-client';
+import { Conflict, FileChanged, InvalidRequest, media, MediaClient, MediaDeleted } from 'avion-media-client';
+import { MediaFailed, NotFound, Unavailable } from 'avion-media-client';
 
 const [photo, nobody, origin] = process.argv.slice(2);
 const client = MediaClient.fromEnvironment();
@@ -22,12 +22,15 @@ const uploadPrivate = () =>
 
 if (!origin) {
   await raised('older', Unavailable, uploadPrivate);
+  const resume = { mediaId: nobody, uploadId: 'upload' };
+  await raised('changed', FileChanged, () => client.upload(photo, 'image/jpeg', { resume }));
+  await client.delete([nobody], { delayMs: 0 });
   process.exit();
 }
 const mediaId = await client.upload(photo, 'image/jpeg', { owner: 'alice' });
 await client.wait(mediaId);
-say('not owned', (await client.delete([mediaId], 'bob'))[0] === mediaId);
-say('deleted', await client.delete([mediaId], 'alice'));
+say('not owned', (await client.delete([mediaId], { owner: 'bob' }))[0] === mediaId);
+say('deleted', await client.delete([mediaId], { owner: 'alice' }));
 await raised('wait', MediaDeleted, () => client.wait(mediaId));
 say('restored', (await client.undelete([mediaId])).restored[0] === mediaId);
 say('state', media.MediaStatus_State[(await client.wait(mediaId)).state]);

@@ -1,6 +1,6 @@
 """What the client makes of a photo (argv: path, id of nobody, origin), one line of JSON for each case.
 
-Without an origin: whether it sends a private photo to a service that does not know private media.
+Without an origin: what it does at a service that does not know private media, and has an upload of another file.
 """
 
 import json
@@ -10,6 +10,7 @@ from collections.abc import Callable
 import httpx
 from avion_media_client import (
     Conflict,
+    FileChanged,
     InvalidRequest,
     MediaClient,
     MediaDeleted,
@@ -17,6 +18,7 @@ from avion_media_client import (
     MediaFailed,
     NotFound,
     Unavailable,
+    UploadInParts,
     media,
 )
 
@@ -41,6 +43,9 @@ def main() -> None:
 
         if not origin:
             raised("older", Unavailable, upload_private)
+            begun = UploadInParts(nobody, "upload")
+            raised("changed", FileChanged, lambda: client.upload(photo, "image/jpeg", resume=begun))
+            client.delete([nobody], delay_s=0)
             return
         media_id = client.upload(photo, "image/jpeg", owner="alice")
         client.wait(media_id)

@@ -65,11 +65,16 @@ async def test_what_a_block_covers(new_replica: NewReplica, blocked: str, url: s
 
 
 @pytest.mark.parametrize(
-    "text", ["", "localhost", "a.example:443", "a.example/x", "*.example", "a b.example", "127.1", "::g"]
+    "text", ["", "a.example:443", "https://a.example/x", "a.example/x", "*.example", "a b.example", "127.1", "::g"]
 )
 def test_what_is_no_host(text: str) -> None:
-    with pytest.raises(InvalidHost):
+    with pytest.raises(InvalidHost, match="must be a host name or an address, without scheme, port, path or wildcard"):
         parse_host(text)
+
+
+def test_a_single_label_is_no_host() -> None:
+    with pytest.raises(InvalidHost, match="single label"):
+        parse_host("localhost")
 
 
 async def test_another_replica_knows_before_its_next_fetch(new_replica: NewReplica, redis: Redis) -> None:

@@ -6,22 +6,29 @@ from datetime import UTC, datetime
 
 from avion_media.backends.queue import open_queues
 from avion_media.backends.redis import Redis, RedisRefused, open_redis
-from avion_media.backends.store import Lives, open_store
+from avion_media.backends.store import LOST_BUCKET, Lives, ObjectStore, no_bucket, open_store
+from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.items.state.sweep_state import SweepState
 from avion_media.process.settings import ProcessSettings
 
 
-async def prepare(config: ProcessSettings) -> tuple[list[str], list[str]]:
+async def prepare(config: ProcessSettings, *, new_bucket: bool = False) -> tuple[list[str], list[str]]:
     """Create bucket, CORS and lifecycle rules, and the consumer groups.
 
     Returns what was created, and warnings about Redis. Raises `Unavailable` without the store or Redis, and
     `StoreRefused` if the store does not allow the bucket or one of its rules; what was created until then stays, and
-    the next call goes on from there.
+    the next call goes on from there. Unless ``new_bucket``, it also raises `Unavailable` if the bucket does not exist
+    and the last sweep counted media in it: an empty bucket in its place would hide the loss.
     """
-    async with open_store(config.s3, watched=False) as store:
+    async with (
+        open_redis(config.redis.url, timeout_s=config.redis.timeout, state_url=config.status.redis_url) as redis,
+        open_store(config.s3, watched=False) as store,
+    ):
+        counted = (await SweepState(redis).read()).originals
+        if counted and not new_bucket:
+            await _check_not_lost(store, counted)
         created = await store.ensure_bucket(lives_of(config))
-    async with open_redis(config.redis.url, timeout_s=config.redis.timeout, state_url=config.status.redis_url) as redis:
         queues = open_queues(redis)
         for name, queue in queues.items():
             if await queue.ensure_group():
@@ -29,6 +36,19 @@ async def prepare(config: ProcessSettings) -> tuple[list[str], list[str]]:
         # Redis knows all completed uploads from now on, so the sweep must not assume a data loss.
         await SweepState(redis).history_complete_since(queues[PROCESSING_QUEUE], datetime.now(UTC), remember=True)
         return created, await redis_warnings(redis)
+
+
+async def _check_not_lost(store: ObjectStore, counted: int) -> None:
+    try:
+        await store.ping()
+    except Unavailable as error:
+        if error.detail != (missing := no_bucket()).detail:
+            raise
+        detail = (
+            f"the bucket does not exist, but the last sweep counted {counted:,} media: follow {LOST_BUCKET};"
+            " avion-media init --new-bucket creates an empty one"
+        )
+        raise Unavailable(Dependency.STORE, detail, setting=missing.setting) from error
 
 
 def lives_of(config: ProcessSettings) -> Lives:

@@ -30,6 +30,8 @@ NO_CREDENTIALS = (
     "or any other source that boto3 knows"
 )
 
+LOST_BUCKET = "docs/how-to/recover-a-lost-bucket.md"
+
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _PRECONDITION = frozenset({"412", "PreconditionFailed"})
 _RANGE = frozenset({"416", "InvalidRange"})
@@ -62,7 +64,7 @@ class StoreRefused(MediaError):
 
 def no_bucket() -> Unavailable:
     """Return the error for a bucket that does not exist."""
-    detail = "the bucket does not exist: run avion-media init"
+    detail = f"the bucket does not exist: if it had media, follow {LOST_BUCKET}, else run avion-media init"
     return Unavailable(Dependency.STORE, detail, retry_after_s=5.0, setting="AVION_MEDIA_S3__BUCKET")
 
 

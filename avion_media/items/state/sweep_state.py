@@ -16,6 +16,7 @@ from typing import Annotated
 
 from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import Redis, as_text
+from avion_media.common.formats import Family
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
 from avion_media.common.records import HashRecord, InJson
 from avion_media.common.telemetry import get_logger
@@ -63,6 +64,11 @@ class SweepRecord:
     complete_since: float | None = None
     stored: Annotated[Mapping[str, tuple[int, int]], InJson] = field(default_factory=dict)
     indexed_until: str = ""
+
+    @property
+    def originals(self) -> int:
+        """Number of published uploads that the last whole sweep counted."""
+        return sum(self.stored.get(family, (0, 0))[0] for family in Family)
 
     @property
     def cursor(self) -> Cursor | None:

@@ -1,7 +1,7 @@
 """Converts responses of the store, and exceptions of botocore and urllib3, to errors of the domain.
 
-An outage, a missing bucket, a throttled call, and refused or missing credentials are all `Unavailable`: a state that
-ends by itself. A request that the store calls invalid is a bug: `StoreRefused`.
+An outage, a full store, a missing bucket, a throttled call, and refused or missing credentials are all `Unavailable`: a
+state that ends by itself. A request that the store calls invalid is a bug: `StoreRefused`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _PRECONDITION = frozenset({"412", "PreconditionFailed"})
 _RANGE = frozenset({"416", "InvalidRange"})
 _FORBIDDEN = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
+_FULL = frozenset(
+    {"507", "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
+)
 # 409: a conditional write raced with another; NoSuchUpload: a multipart upload vanished, or its reply was lost.
 # Both end well when the whole step is done again.
 _TRANSIENT = frozenset({"409", "ConditionalRequestConflict", "OperationAborted", "NoSuchUpload", "RequestTimeout"})
@@ -85,6 +88,8 @@ def error_of(code: str, status: int, key: str, detail: str) -> MediaError:
         return PreconditionFailed(key)
     if code in _RANGE:
         return RangeNotSatisfiable(key)
+    if code in _FULL or status == 507:
+        return Unavailable(Dependency.STORE, f"it is full: {detail}", retry_after_s=5.0)
     if code in _FORBIDDEN or status in (401, 403):
         detail = f"it refuses the credentials (wrong key, bucket policy or clock): {detail}"
         return Unavailable(Dependency.STORE, detail, retry_after_s=5.0)

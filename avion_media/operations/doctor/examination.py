@@ -39,6 +39,7 @@ from avion_media.operations.doctor.uploads import UPLOADS
 from avion_media.process.settings import ProcessSettings
 
 STORE: Final = Checks[Trial](Area.STORE)
+WRITABLE: Final = Checks[Trial](Area.STORE)
 PROCESS: Final = Checks[int](Area.PROCESS)
 _HTTP_S: Final = 10.0
 _CLEAN_S: Final = 10.0
@@ -48,6 +49,17 @@ _CLEAN_S: Final = 10.0
 async def _answers(trial: Trial) -> str:
     await trial.store.ping()
     return trial.config.endpoint_url
+
+
+@WRITABLE.add("takes writes", "clients cannot upload and nothing can be processed; nothing else was tried")
+async def _writes(trial: Trial) -> str:
+    await trial.put("written-first")
+    return ""
+
+
+async def _can_be_examined(trial: Trial, note: Found) -> bool:
+    """Return whether the store responds and takes writes. Otherwise most checks would fail, and name other causes."""
+    return await run_checks(STORE, trial, note) and await run_checks(WRITABLE, trial, note)
 
 
 @PROCESS.add(
@@ -80,7 +92,7 @@ async def examine(
 
     if Area.STORE in areas:
         async with _trial(config, note) as trial:
-            if await run_checks(STORE, trial, note):
+            if await _can_be_examined(trial, note):
                 await run_checks([*ACCEPTED, *UPLOADS, *FORGERIES, *OBJECTS, *IN_BUCKET], trial, note)
     if Area.REDIS in areas:
         async with open_redis(
@@ -115,7 +127,7 @@ async def examine_forgeries(config: ProcessSettings) -> list[CheckResult]:
     results: list[CheckResult] = []
     inside = config.model_copy(update={"s3": config.s3.model_copy(update={"public_endpoint_url": ""})})
     async with _trial(inside, results.append) as trial:
-        if await run_checks(STORE, trial, results.append):
+        if await _can_be_examined(trial, results.append):
             await run_checks([*ACCEPTED, *FORGERIES], trial, results.append)
     return results
 

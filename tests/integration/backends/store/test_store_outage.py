@@ -146,6 +146,23 @@ async def test_a_store_that_never_answers_is_unavailable_in_bounded_time(
     assert not behind.state.is_available
 
 
+async def test_a_full_store_is_named_and_what_is_stored_stays_readable(
+    behind: ObjectStore, gateway: FaultyGateway
+) -> None:
+    await behind.put("a", b"x", content_type="video/mp4")
+    gateway.full = True
+
+    for key in ("b", "c", "d"):
+        with pytest.raises(Unavailable, match="it is full: status 403: QuotaExceeded"):
+            await behind.put(key, b"x", content_type="video/mp4")
+    assert behind.state.cause.startswith("PutObject fails for every object: it is full")
+    assert await behind.read("a", max_bytes=1) == b"x"
+
+    gateway.full = False
+    await behind.put("b", b"x", content_type="video/mp4")
+    assert behind.state.is_available
+
+
 async def test_a_missing_object_is_no_outage(behind: ObjectStore) -> None:
     await behind.state.wait_available()
     with pytest.raises(ObjectMissing):

@@ -111,6 +111,17 @@ async def test_a_store_that_refuses_the_signed_headers_is_named_with_what_it_tak
     assert accepted.detail == f"the store responded 501 Not Implemented; {takes}"
 
 
+async def test_of_a_full_store_nothing_else_is_said(s3: S3Bucket) -> None:
+    async with faulty_gateway(s3.address.endpoint_url) as store:
+        store.full = True
+        results = await examined(Config(s3=s3.config(endpoint_url=store.url)), Area.STORE)
+        forgeries = await examine_forgeries(Config(s3=s3.config(endpoint_url=store.url)))
+
+    assert broken(results) == {"takes writes": CheckStatus.FAILED}
+    assert "it is full: status 403: QuotaExceeded" in results["takes writes"].detail
+    assert len(results) == len(forgeries) == 2
+
+
 async def test_a_bucket_in_which_uploads_can_be_locked_is_named(s3: S3Bucket) -> None:
     locked = f"{s3.bucket}-locked"
     s3.client.create_bucket(Bucket=locked, ObjectLockEnabledForBucket=True)

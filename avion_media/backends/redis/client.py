@@ -313,7 +313,8 @@ class Redis:
 
     async def _run_subscription(self, subscription: Subscription, node: RedisNode) -> None:
         await subscription.run(self._timeout_s)
-        self._to_domain_error("SUBSCRIBE", node, refusals.ConnectionError("the subscription ended"))
+        if self.available.up:  # else the cause is known
+            self._to_domain_error("SUBSCRIBE", node, refusals.ConnectionError("the subscription ended"))
 
     async def _answered(self, command: tuple[Argument, ...], perform: Perform, within_s: float = math.inf) -> Reply:
         """Return the reply of the server that has the keys of the command. Follows redirects."""
@@ -342,7 +343,7 @@ class Redis:
             except ANY as error:
                 raise self._to_domain_error(command[0], node, error) from error
             else:
-                self._directory.answered(node)
+                self._directory.answered(node, command[0])
                 return reply
 
     def _next_hop(
@@ -362,7 +363,7 @@ class Redis:
                 reply = await node.call(command)
             except ANY as error:
                 raise self._to_domain_error(command[0], node, error) from error
-            self._directory.answered(node)
+            self._directory.answered(node, command[0])
             return str(node.address), reply
 
         return dict(await results_of(*[partial(ask, node) for node in topology.nodes]))
@@ -393,7 +394,7 @@ class Redis:
             detail = f"{code} {message}"
         else:
             if node is not None:
-                self._directory.answered(node)
+                self._directory.answered(node, command)
             if code == "OOM":
                 return RedisFull(setting=self._setting)
             return RedisRefused(str(command), code, message)

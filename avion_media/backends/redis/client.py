@@ -37,6 +37,8 @@ from avion_media.common.redis_url import read_redis_url
 
 T = TypeVar("T")
 
+NEARLY_FULL = 0.9
+"""Share of `maxmemory` in use from which operators are warned, as in the alert."""
 _HOP_PAUSE_S = 0.05  # pause before a redirected call is redirected once more
 
 _WHEN_FULL = load_script("avion_media.backends.redis", "when_full")

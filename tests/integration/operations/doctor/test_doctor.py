@@ -273,9 +273,9 @@ async def test_a_redis_without_the_groups(redis_url: str) -> None:
     assert "media_cache_queue" not in groups.detail
 
 
-async def test_a_redis_that_is_nearly_full_is_a_warning(s3: S3Bucket, redis_url: str) -> None:
+async def test_a_redis_that_is_nearly_full_is_a_warning_and_a_full_one_a_failure(s3: S3Bucket, redis_url: str) -> None:
     with redis_server("--save", "60 1") as full_url, redis_py.Redis.from_url(full_url) as client:
-        for share, status in ((0.5, CheckStatus.OK), (0.95, CheckStatus.WARNING), (2.0, CheckStatus.WARNING)):
+        for share, status in ((0.5, CheckStatus.OK), (0.95, CheckStatus.WARNING), (2.0, CheckStatus.FAILED)):
             client.config_set("maxmemory", round(client.info("memory")["used_memory"] / share))
             config = Config(s3=s3.config(), redis=RedisConfig(url=redis_url), status=StatusConfig(redis_url=full_url))
             results = await examined(config, Area.REDIS)

@@ -6,6 +6,7 @@ import secrets
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from statistics import median
 from typing import Final
 
 import httpx
@@ -40,9 +41,12 @@ from avion_media.process.settings import ProcessSettings
 
 STORE: Final = Checks[Trial](Area.STORE)
 WRITABLE: Final = Checks[Trial](Area.STORE)
+PROMPT: Final = Checks[Trial](Area.STORE)
 PROCESS: Final = Checks[int](Area.PROCESS)
 _HTTP_S: Final = 10.0
 _CLEAN_S: Final = 10.0
+_PINGS: Final = 5
+_SLOW_S: Final = 0.5  # a picture takes four seconds then: it needs nine calls
 
 
 @STORE.add("is reachable, and the bucket exists", "nothing can be stored or served")
@@ -55,6 +59,19 @@ async def _answers(trial: Trial) -> str:
 async def _writes(trial: Trial) -> str:
     await trial.put("written-first")
     return ""
+
+
+@PROMPT.add("responds within half a second", "uploads and views are slow", CheckStatus.WARNING)
+async def _promptly(trial: Trial) -> str:
+    took = []
+    for _ in range(_PINGS):
+        started = trio.current_time()
+        await trial.store.ping()
+        took.append(trio.current_time() - started)
+    detail = f"median {median(took) * 1000:.0f} ms"
+    if median(took) > _SLOW_S:
+        raise CheckFailed(detail)
+    return detail
 
 
 async def _can_be_examined(trial: Trial, note: Found) -> bool:
@@ -93,7 +110,7 @@ async def examine(
     if Area.STORE in areas:
         async with _trial(config, note) as trial:
             if await _can_be_examined(trial, note):
-                await run_checks([*ACCEPTED, *UPLOADS, *FORGERIES, *OBJECTS, *IN_BUCKET], trial, note)
+                await run_checks([*PROMPT, *ACCEPTED, *UPLOADS, *FORGERIES, *OBJECTS, *IN_BUCKET], trial, note)
     if Area.REDIS in areas:
         async with open_redis(
             config.redis.url, timeout_s=config.redis.timeout, state_url=config.status.redis_url

@@ -6,7 +6,9 @@ import secrets
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from shutil import disk_usage
 from statistics import median
+from tempfile import gettempdir
 from typing import Final
 
 import httpx
@@ -17,6 +19,7 @@ from avion_media.backends.store import ca_bundle, open_store
 from avion_media.common.errors import Unavailable
 from avion_media.common.kernel import raise_file_limit
 from avion_media.common.keys import INCOMING_PREFIX
+from avion_media.common.settings import format_size
 from avion_media.media.pipeline import preload_for
 from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.media.settings import SandboxConfig
@@ -43,6 +46,7 @@ STORE: Final = Checks[Trial](Area.STORE)
 WRITABLE: Final = Checks[Trial](Area.STORE)
 PROMPT: Final = Checks[Trial](Area.STORE)
 PROCESS: Final = Checks[int](Area.PROCESS)
+SPOOL: Final = Checks[int](Area.PROCESS)
 _HTTP_S: Final = 10.0
 _CLEAN_S: Final = 10.0
 _PINGS: Final = 5
@@ -91,6 +95,16 @@ async def _files(needed: int) -> str:
     return f"{limit:.0f}"
 
 
+@SPOOL.add("the spool has room for the largest upload", "uploads wait, with the error `disk`: make room, or mount more")
+async def _room(needed: int) -> str:
+    folder = gettempdir()
+    free = disk_usage(folder).free
+    detail = f"{format_size(free)} free in {folder}"
+    if free < needed:
+        raise CheckFailed(f"{detail}, {format_size(needed)} can be needed")
+    return detail
+
+
 async def examine(
     config: ProcessSettings, areas: frozenset[Area], found: Found, *, files_needed: int
 ) -> list[CheckResult]:
@@ -133,6 +147,7 @@ async def examine(
         await run_checks(NATIVE, await load_libraries(), note)
     if Area.PROCESS in areas:
         await run_checks(PROCESS, files_needed, note)
+        await run_checks(SPOOL, 2 * config.upload.most_bytes, note)  # the upload, and what is made of it
     return results
 
 

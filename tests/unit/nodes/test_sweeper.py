@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import trio
 import trio.testing
@@ -18,7 +18,7 @@ class OnFullRedis(_Sweeper):
     """Nothing can be written."""
 
     def __init__(self) -> None:
-        self._runtime = cast("Runtime", cast("Any", SimpleNamespace(lifecycle=SimpleNamespace(accepting_tasks=True))))
+        self._runtime = cast("Runtime", SimpleNamespace(lifecycle=SimpleNamespace(accepting_tasks=True)))
         self._log = get_logger(path="sweeper")
         self.asked = 0
 

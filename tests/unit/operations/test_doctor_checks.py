@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import trio
 import trio.testing
 
-from avion_media.operations.doctor.check import CheckResult, CheckStatus, run_checks
-from avion_media.operations.doctor.examination import PROMPT
+from avion_media.config import Config
+from avion_media.operations.doctor.check import Area, CheckResult, CheckStatus, run_checks
+from avion_media.operations.doctor.examination import PROMPT, examine
 from avion_media.operations.doctor.trial import Trial
 
 
@@ -25,7 +28,18 @@ async def test_a_slow_store_is_named_with_its_median(
         await trio.sleep(answer_s)
 
     found: list[CheckResult] = []
-    await run_checks(
-        PROMPT, cast("Trial", cast("Any", SimpleNamespace(store=SimpleNamespace(ping=ping)))), found.append
-    )
+    trial = cast("Trial", SimpleNamespace(store=SimpleNamespace(ping=ping)))
+    await run_checks(PROMPT, trial, found.append)
     assert [(each.status, each.detail) for each in found] == [(status, detail)]
+
+
+@pytest.mark.parametrize(("folder", "status"), [("/proc", CheckStatus.FAILED), ("", CheckStatus.OK)])
+async def test_a_full_spool_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str, status: CheckStatus
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", folder or str(tmp_path))  # /proc has no room
+    config = Config.model_validate({"upload": {"max_video_bytes": "1KiB", "max_image_bytes": "1KiB"}})
+    found = await examine(config, frozenset({Area.PROCESS}), lambda _result: None, files_needed=1)
+    spool = found[-1]
+    assert (spool.check, spool.status) == ("the spool has room for the largest upload", status)
+    assert f"free in {folder or tmp_path}" in spool.detail

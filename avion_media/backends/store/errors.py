@@ -35,7 +35,8 @@ LOST_BUCKET = "docs/how-to/recover-a-lost-bucket.md"
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _PRECONDITION = frozenset({"412", "PreconditionFailed"})
 _RANGE = frozenset({"416", "InvalidRange"})
-_FORBIDDEN = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
+FORBIDDEN = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
+SKEWED = "RequestTimeTooSkewed"
 _FULL = frozenset(
     {"507", "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
 )
@@ -90,7 +91,9 @@ def error_of(code: str, status: int, key: str, detail: str) -> MediaError:
         return RangeNotSatisfiable(key)
     if code in _FULL or status == 507:
         return Unavailable(Dependency.STORE, f"it is full: {detail}", retry_after_s=5.0)
-    if code in _FORBIDDEN or status in (401, 403):
+    if code == SKEWED:
+        return Unavailable(Dependency.STORE, f"the clock here or there is wrong: {detail}", retry_after_s=5.0)
+    if code in FORBIDDEN or status in (401, 403):
         detail = f"it refuses the credentials (wrong key, bucket policy or clock): {detail}"
         return Unavailable(Dependency.STORE, detail, retry_after_s=5.0)
     if code in _TRANSIENT or status == 429 or status >= 500 or status == 0:

@@ -103,8 +103,12 @@ class SweepState:
         redis = self._redis
         loss = await queue.detect_data_loss(remember=remember)
         if loss is not None and remember:
-            _log.warning("sweep.redis_data_lost", at=loss.at)
-            since = max(loss.at, (await self.read()).complete_since or 0.0)
+            before = (await self.read()).complete_since
+            if before is None:
+                _log.info("sweep.redis_found_empty", at=loss.at)  # new, or without all that it had
+            else:
+                _log.warning("sweep.redis_data_lost", at=loss.at)
+            since = max(loss.at, before or 0.0)
             await redis.execute("HSET", _KEY, "complete_since", f"{since:.3f}")
             await redis.execute("HDEL", _KEY, "finished_at", "part", "after", "before")
             await queue.clear_data_loss(loss)

@@ -123,11 +123,11 @@ def open_callers(config: GrpcConfig) -> ReloadingFiles[Callers] | None:
     if not config.authenticates:
         return None
     path = config.callers_file
-
-    def names(callers: Callers) -> list[str]:
-        return [caller.name for caller in callers for _ in caller.tokens]
-
-    return ReloadingFiles((path,), lambda: parse_callers(Path(path).read_text(encoding="utf-8")), names)
+    return ReloadingFiles(
+        (path,),
+        lambda: parse_callers(Path(path).read_text(encoding="utf-8")),
+        lambda callers: [each.name for each in callers for _ in each.tokens],
+    )
 
 
 def open_operators(config: AdminConfig) -> ReloadingFiles[dict[bytes, Person]] | None:
@@ -137,11 +137,11 @@ def open_operators(config: AdminConfig) -> ReloadingFiles[dict[bytes, Person]] |
     """
     if not config.has_tokens:
         return None
-
-    def names(operators: dict[bytes, Person]) -> list[str]:
-        return [person.name or token_name(key) for key, person in operators.items()]
-
-    return ReloadingFiles((config.token_file,), lambda: _operator_tokens(config), names)
+    return ReloadingFiles(
+        (config.token_file,),
+        lambda: _operator_tokens(config),
+        lambda operators: [person.name or token_name(key) for key, person in operators.items()],
+    )
 
 
 def open_endpoints(config: WebhooksConfig) -> ReloadingFiles[dict[str, Endpoint]]:

@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 
 from avion_media.backends.queue import open_queues
 from avion_media.backends.redis import Redis, RedisRefused, open_redis
-from avion_media.backends.store import LOST_BUCKET, Lives, ObjectStore, no_bucket, open_store
-from avion_media.common.errors import Dependency, Unavailable
+from avion_media.backends.store import Lives, open_store
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.items.state.sweep_state import SweepState
 from avion_media.process.settings import ProcessSettings
@@ -25,10 +24,8 @@ async def prepare(config: ProcessSettings, *, new_bucket: bool = False) -> tuple
         open_redis(config.redis.url, timeout_s=config.redis.timeout, state_url=config.status.redis_url) as redis,
         open_store(config.s3, watched=False) as store,
     ):
-        counted = (await SweepState(redis).read()).originals
-        if counted and not new_bucket:
-            await _check_not_lost(store, counted)
-        created = await store.ensure_bucket(lives_of(config))
+        counted = 0 if new_bucket else (await SweepState(redis).read()).originals
+        created = await store.ensure_bucket(lives_of(config), counted)
         queues = open_queues(redis)
         for name, queue in queues.items():
             if await queue.ensure_group():
@@ -36,19 +33,6 @@ async def prepare(config: ProcessSettings, *, new_bucket: bool = False) -> tuple
         # Redis knows all completed uploads from now on, so the sweep must not assume a data loss.
         await SweepState(redis).history_complete_since(queues[PROCESSING_QUEUE], datetime.now(UTC), remember=True)
         return created, await redis_warnings(redis)
-
-
-async def _check_not_lost(store: ObjectStore, counted: int) -> None:
-    try:
-        await store.ping()
-    except Unavailable as error:
-        if error.detail != (missing := no_bucket()).detail:
-            raise
-        detail = (
-            f"the bucket does not exist, but the last sweep counted {counted:,} media: follow {LOST_BUCKET};"
-            " avion-media init --new-bucket creates an empty one"
-        )
-        raise Unavailable(Dependency.STORE, detail, setting=missing.setting) from error
 
 
 def lives_of(config: ProcessSettings) -> Lives:

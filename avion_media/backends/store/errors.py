@@ -66,9 +66,14 @@ class StoreRefused(MediaError):
     """The store calls the request invalid: a bug or a wrong setting, not an outage."""
 
 
-def no_bucket() -> Unavailable:
-    """Return the error for a bucket that does not exist."""
+def no_bucket(media: int = 0) -> Unavailable:
+    """Return the error for a bucket that does not exist. ``media``: how many were in it, if that is known."""
     detail = f"the bucket does not exist: if it had media, follow {LOST_BUCKET}, else run avion-media init"
+    if media:
+        detail = (
+            f"the bucket does not exist, but the last sweep counted {media:,} media: follow {LOST_BUCKET};"
+            " avion-media init --new-bucket creates an empty one"
+        )
     return Unavailable(Dependency.STORE, detail, retry_after_s=5.0, setting="AVION_MEDIA_S3__BUCKET")
 
 

@@ -296,6 +296,7 @@ async def test_a_failover_during_a_pass_ends_it_before_anything_is_removed(world
 
 async def test_a_new_redis_is_not_called_a_loss(world: World) -> None:
     queue, state = TaskQueue(world.redis, PROCESSING_QUEUE), SweepState(world.redis)
+    world.other.flushdb()
     with capture_logs() as logged:
         await queue.take("a", 0)  # makes its group
         await state.history_complete_since(queue, world.clock(), remember=True)

@@ -168,7 +168,7 @@ def _why_taken(bind: Bind, reserved: ExitStack) -> str:
 
 def _embedded_nodes(runtime: Runtime, redis_port: int, store_port: int) -> Iterable[Node[Any]]:
     async def prepared(child: Child[None]) -> None:
-        await prepare(runtime.config)
+        await prepare(runtime.config, new_bucket=True)
         child.started()
         await child.stopping.wait()
 

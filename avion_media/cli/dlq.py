@@ -208,6 +208,7 @@ def _to_dict(found: DeadLetter) -> dict[str, Any]:
         "entry_id": found.entry_id,
         "queue": found.queue,
         "task_id": found.task.task_id,
+        "subject": found.subject,
         **found.task.fields,
         "error": found.error,
         "attempts": found.attempts,

@@ -24,19 +24,20 @@ _STYLES = {CheckStatus.OK: "green", CheckStatus.WARNING: "yellow", CheckStatus.F
 
 
 @click.command("init")
+@click.option("--new-bucket", is_flag=True, help="Create the bucket, although another one had media.")
 @json_option
-def init_command(as_json: bool) -> None:
+def init_command(new_bucket: bool, as_json: bool) -> None:
     """Create what is missing: bucket, CORS, lifecycle rules, public-access block, consumer groups. Safe to repeat.
 
     Then it tries to forge uploads, as a client with an upload URL could. If that works, the exit status is 1, and the
-    output says what to change.
+    output says what to change. It does not create a bucket in place of a lost one.
     """
     config = load_config()
     bucket = config.s3.bucket
 
     async def run(_runtime: Runtime) -> Outcome:
         try:
-            created, warnings = await prepare(config)
+            created, warnings = await prepare(config, new_bucket=new_bucket)
         except StoreRefused as error:
             problem = f"the object store refuses the bucket {bucket}: {error} (see {PREFIX}S3__BUCKET)"
             raise CommandFailed(problem) from None

@@ -23,7 +23,8 @@ ByOwner = defaultdict[str, Counter[Group]]
 def usage_command(owner: str, as_json: bool) -> None:
     """Show the media of an owner: bytes and counts by kind and month. Without OWNER: of all owners.
 
-    The bytes are those of the original, its thumbnails and its content credentials when the media item became public.
+    Media without an owner are not counted; `avion-media sweep --dry-run` counts the whole bucket. The bytes are those
+    of the original, its thumbnails and its content credentials when the media item became public.
     """
     counts, sizes = ByOwner(Counter), ByOwner(Counter)
 
@@ -50,6 +51,8 @@ def usage_command(owner: str, as_json: bool) -> None:
     )
     total, total_bytes = (sum(each.total() for each in by_owner.values()) for by_owner in (counts, sizes))
     console().print(f"{owner or 'all owners'}: {total} media, {format_size(total_bytes)}", markup=False)
+    if not owner:
+        click.echo("Media without an owner are not counted: `avion-media sweep --dry-run` counts the whole bucket.")
 
 
 def _document(owner: str, counts: Counter[Group], sizes: Counter[Group]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import math
 import os
 import resource
 import signal
+from contextlib import suppress
+from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
@@ -18,6 +20,7 @@ PR_SET_NAME = 15
 PR_SET_SECCOMP = 22
 PR_SET_NO_NEW_PRIVS = 38
 SECCOMP_MODE_FILTER = 2
+_CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
 
 def syscall(number: int, *arguments: int | bytes | None) -> int:
@@ -51,6 +54,14 @@ def close_to_others() -> None:
 def open_to_others() -> None:
     """Undo `close_to_others`."""
     prctl(PR_SET_DUMPABLE, 1)
+
+
+def memory_bytes() -> int:
+    """Return the memory of this machine, or of this container if that has less."""
+    machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # not limited: no such file, or "max"
+        return min(machine_bytes, int(_CONTAINER_MEMORY.read_text()))
+    return machine_bytes
 
 
 def raise_file_limit() -> float:

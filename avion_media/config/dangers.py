@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from avion_media.common.formats import FORMATS, Family
+from avion_media.common.kernel import memory_bytes
 from avion_media.common.settings import format_size
 from avion_media.media.memory import largest_picture_bytes
 from avion_media.servers.settings import ServerSettings
 
+_MOST_FRACTION = 0.5
 _LEAST_CLAIM_S = 10.0  # longer than a pause of the garbage collector, of a busy machine, or of its network
 _LEAST_DELAY_S = 3600.0
 _LEAST_MARGIN_S = 600.0
@@ -22,8 +24,8 @@ def dangers(config: ServerSettings) -> list[str]:
 
 
 def _dangers(config: ServerSettings) -> Iterator[str]:
-    if config.chaos.enabled and not config.admin.bind.is_loopback:
-        yield "CHAOS__ENABLED: everybody with an operator's token can kill parts of the service"
+    if config.chaos.enabled:
+        yield "CHAOS__ENABLED: each operator can kill parts of the service, which is never meant in production"
     if config.tasks.claim_after < _LEAST_CLAIM_S:
         yield "TASKS__CLAIM_AFTER is below 10 s: a worker that pauses for so long loses its tasks to others"
     if config.tasks.max_age < _LEAST_AGE_S:
@@ -40,6 +42,12 @@ def _dangers(config: ServerSettings) -> Iterator[str]:
         yield "HTTP__TRUSTED_PROXIES: each client can name any address as its own, and has no limit of its own"
     if not any(each.family is Family.IMAGE and each.name in config.decoders.enabled() for each in FORMATS):
         yield "DECODERS__*: no format of pictures is accepted"
+    if config.sweep.max_fraction > _MOST_FRACTION:
+        yield "SWEEP__MAX_FRACTION is above a half: one sweep may remove most media if listings are wrong"
+    if not config.sandbox.require:
+        yield "SANDBOX__REQUIRE: the service also starts where the kernel does not confine decoders of untrusted files"
+    if config.sandbox.budget > (has_bytes := memory_bytes()):
+        yield f"SANDBOX__BUDGET is above {format_size(has_bytes)}, the memory here: the kernel may kill the service"
     needed_bytes = largest_picture_bytes(config.upload.max_pixels, config.decoders.enabled())
     if config.sandbox.memory < needed_bytes:
         yield (

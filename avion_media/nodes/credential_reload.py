@@ -10,7 +10,7 @@ from typing import Generic, NoReturn, TypeVar
 
 import trio
 
-from avion_media.common.credentials import Person, fingerprint, read_tokens
+from avion_media.common.credentials import Person, fingerprint, read_tokens, token_name
 from avion_media.common.settings import PREFIX
 from avion_media.common.telemetry import get_logger
 from avion_media.servers.api.callers import Callers, parse_callers
@@ -35,9 +35,13 @@ class ReloadingFiles(Generic[T]):
     worse than the mistake. The log repeats the error once a minute.
     """
 
-    def __init__(self, paths: Iterable[str], read: Callable[[], T]) -> None:
+    def __init__(
+        self, paths: Iterable[str], read: Callable[[], T], names: Callable[[T], list[str]] | None = None
+    ) -> None:
+        """``names`` returns whose tokens a value has, for the log: one name for each token."""
         self._paths = tuple(path for path in paths if path)
         self._read = read
+        self._names = names
         self._failing_since: float | None = None
         self._logged_at = -math.inf
         self._current = self._versions()  # the version of ``value``
@@ -66,7 +70,8 @@ class ReloadingFiles(Generic[T]):
         else:
             self._current = found  # only now: a version that was not read must be tried again
             self._failing_since = None
-            _log.info("credentials.reloaded", files=list(self._paths))
+            names = {} if self._names is None else {"tokens_of": self._names(self.value)}
+            _log.info("credentials.reloaded", files=list(self._paths), **names)
 
     def _log_failure(self, error: Exception) -> None:
         """Log the first failure in a row at once, and then one a minute."""
@@ -118,7 +123,11 @@ def open_callers(config: GrpcConfig) -> ReloadingFiles[Callers] | None:
     if not config.authenticates:
         return None
     path = config.callers_file
-    return ReloadingFiles((path,), lambda: parse_callers(Path(path).read_text(encoding="utf-8")))
+    return ReloadingFiles(
+        (path,),
+        lambda: parse_callers(Path(path).read_text(encoding="utf-8")),
+        lambda callers: [each.name for each in callers for _ in each.tokens],
+    )
 
 
 def open_operators(config: AdminConfig) -> ReloadingFiles[dict[bytes, Person]] | None:
@@ -128,7 +137,11 @@ def open_operators(config: AdminConfig) -> ReloadingFiles[dict[bytes, Person]] |
     """
     if not config.has_tokens:
         return None
-    return ReloadingFiles((config.token_file,), lambda: _operator_tokens(config))
+    return ReloadingFiles(
+        (config.token_file,),
+        lambda: _operator_tokens(config),
+        lambda operators: [person.name or token_name(key) for key, person in operators.items()],
+    )
 
 
 def open_endpoints(config: WebhooksConfig) -> ReloadingFiles[dict[str, Endpoint]]:

@@ -131,6 +131,8 @@ async def _sample(runtime: Runtime) -> None:
         partial(runtime.replicas.announce, runtime.replica()),
         partial(read_fleet_statistics, runtime.redis, runtime.items.queues, runtime.items.events, max_age_s=_POLL_S),
     )
+    if found.memory_use >= 1 > observed.fleet.memory_use:
+        _log.warning("redis.full", memory_use=round(found.memory_use, 3))
     observed.fleet = found
     ((memory_bytes, _),) = _resident_memory()
     figures = {**found.outcomes, **{name: read().used for name, read in observed.limiters.items()}}

@@ -10,7 +10,7 @@ import trio
 
 from avion_media.backends.redis import Lock, LockLost
 from avion_media.common.clock import utc_now
-from avion_media.common.errors import MediaError, Unavailable
+from avion_media.common.errors import MediaError, RedisFull, Unavailable
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.common.telemetry import get_logger, instruments
 from avion_media.items.state.sweep_state import START, SweepState
@@ -64,8 +64,11 @@ class _Sweeper:
 
     async def _work(self) -> None:
         while True:
-            if self._runtime.lifecycle.accepting_tasks and await self._is_due():
-                await self._sweep()
+            try:
+                if self._runtime.lifecycle.accepting_tasks and await self._is_due():
+                    await self._sweep()
+            except RedisFull as error:  # another leader would not find more room
+                self._log.info("sweep.backed_off", dependency=error.dependency, detail=error.detail)
             await trio.sleep(_POLL_S)
 
     async def _is_due(self) -> bool:

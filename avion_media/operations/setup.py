@@ -12,16 +12,20 @@ from avion_media.items.state.sweep_state import SweepState
 from avion_media.process.settings import ProcessSettings
 
 
-async def prepare(config: ProcessSettings) -> tuple[list[str], list[str]]:
+async def prepare(config: ProcessSettings, *, new_bucket: bool = False) -> tuple[list[str], list[str]]:
     """Create bucket, CORS and lifecycle rules, and the consumer groups.
 
     Returns what was created, and warnings about Redis. Raises `Unavailable` without the store or Redis, and
     `StoreRefused` if the store does not allow the bucket or one of its rules; what was created until then stays, and
-    the next call goes on from there.
+    the next call goes on from there. Unless ``new_bucket``, it also raises `Unavailable` if the bucket does not exist
+    and the last sweep counted media in it: an empty bucket in its place would hide the loss.
     """
-    async with open_store(config.s3, watched=False) as store:
-        created = await store.ensure_bucket(lives_of(config))
-    async with open_redis(config.redis.url, timeout_s=config.redis.timeout, state_url=config.status.redis_url) as redis:
+    async with (
+        open_redis(config.redis.url, timeout_s=config.redis.timeout, state_url=config.status.redis_url) as redis,
+        open_store(config.s3, watched=False) as store,
+    ):
+        counted = 0 if new_bucket else (await SweepState(redis).read()).originals
+        created = await store.ensure_bucket(lives_of(config), counted)
         queues = open_queues(redis)
         for name, queue in queues.items():
             if await queue.ensure_group():

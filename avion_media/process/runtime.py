@@ -16,7 +16,7 @@ import trio
 
 from avion_media.backends.queue import QueueStats
 from avion_media.backends.queue.history import History, QueueSample
-from avion_media.backends.redis import Redis
+from avion_media.backends.redis import NEARLY_FULL, Redis
 from avion_media.backends.remote import AddressGuard
 from avion_media.backends.settings import RemoteConfig
 from avion_media.backends.store import ObjectStore
@@ -87,6 +87,13 @@ class FleetStatistics:
     stored: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     swept_at: float = 0.0
     memory_use: float = 0.0
+
+    @property
+    def warnings(self) -> list[str]:
+        """A warning if Redis is nearly full."""
+        if self.memory_use < NEARLY_FULL:
+            return []
+        return [f"Redis uses {self.memory_use:.0%} of its maxmemory; at 100% it refuses new work"]
 
     @property
     def stats(self) -> dict[str, QueueStats]:
@@ -208,7 +215,7 @@ class Runtime:
             "dependencies": {str(each): self._state_of(each, cause) for each, cause in causes.items()},
             "reasons": {str(each): cause for each, cause in causes.items() if cause},
             "sandbox": self._sandbox_state(),
-            "warnings": self.observed.warnings,
+            "warnings": [*self.observed.warnings, *self.observed.fleet.warnings],
             "dangers": self.dangers,
             "unreadable": UNREADABLE.first(),
         }

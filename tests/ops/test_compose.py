@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from avion_media.app import build_tree
+from avion_media.common.credentials import read_tokens
 from avion_media.common.settings import PREFIX, parse_duration, parse_size
 from avion_media.config import Config, load
 from avion_media.process.runtime import Runtime
@@ -152,12 +153,20 @@ def test_no_secret_is_in_the_file_and_what_is_made_is_not_committed(prepared: Pa
     assert (prepared / ".env").stat().st_mode & 0o077 == 0
 
 
-def test_preparing_again_changes_nothing(prepared: Path) -> None:
+def test_a_line_that_is_added_to_the_tokens_is_another_token(prepared: Path, tmp_path: Path) -> None:
+    made = (prepared / "access/admin-tokens").read_text()
+    (tmp_path / "tokens").write_text(f"{made}another-token-of-an-operator viewer Ada\n")
+    assert list(read_tokens(str(tmp_path / "tokens"))) == [made.strip(), "another-token-of-an-operator"]
+
+
+def test_preparing_again_changes_nothing_and_says_so(prepared: Path) -> None:
     before = {path: path.read_bytes() for path in prepared.rglob("*") if path.is_file()}
-    subprocess.run(
+    done = subprocess.run(
         [COMPOSE / "prepare", "http://other", "http://other"],
         env=os.environ | {"PREPARE_IN": str(prepared)},
         check=True,
         timeout=30,
+        stdout=subprocess.PIPE,
     )
+    assert b"change MEDIA_URL and UPLOAD_URL there" in done.stdout
     assert {path: path.read_bytes() for path in prepared.rglob("*") if path.is_file()} == before

@@ -39,6 +39,11 @@ def reason_of(error: grpc.RpcError) -> str:
     return str(info.reason)
 
 
+def warns_of_memory(service: Service) -> bool:
+    warnings = (service.readiness() or {}).get("warnings", [])
+    return "redis.full" in service.log() and any("at 100% it refuses new work" in each for each in warnings)
+
+
 def test_a_full_redis_ends_what_it_has_accepted(durable: DurableRedis, bucket: S3Bucket, data_directory: Path) -> None:
     picture = (data_directory / "jpeg-orientation-6.jpg").read_bytes()
     environment = service_environment(
@@ -63,12 +68,13 @@ def test_a_full_redis_ends_what_it_has_accepted(durable: DurableRedis, bucket: S
             assert {(each.code(), reason_of(each)) for each in refused} == {(grpc.StatusCode.UNAVAILABLE, "REDIS_FULL")}
             assert all(0 < retry_delay_s(each) < 60 for each in refused)
             assert unfinished(client)
+            eventually(lambda: warns_of_memory(service), "the full Redis to be noticed")
             service.process.kill()
         with running(environment) as service:  # starts on a full Redis, and takes the tasks over
             for media_id in accepted:
                 assert service.watch(media_id)[-1].state == wire.MediaStatus.READY
             eventually(lambda: not unfinished(client), "a full Redis to have empty queues")
-            assert "warning  redis  has memory left" in service.run_cli("doctor", "redis").stdout
+            assert "failed   redis  has memory left" in service.run_cli("doctor", "redis").stdout
             client.config_set("maxmemory", 0)
             for media_id in late:
                 service.complete(media_id)

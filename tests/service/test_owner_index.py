@@ -94,7 +94,9 @@ def test_an_owner_can_be_counted_listed_deleted_and_restored(
     assert (shown["count"], shown["bytes"]) == (3, sum(sizes.values()))
     assert [(each["kind"], each["count"]) for each in shown["by_kind_and_month"]] == [("image", 2), ("video", 1)]
     assert [each["owner"] for each in json.loads(service.run_cli("usage", "--json").stdout)] == ["alice", "alice.b"]
-    table = service.run_cli("usage").stdout.splitlines()
+    assert "without an owner" not in service.run_cli("usage", "alice").stdout
+    *table, note = service.run_cli("usage").stdout.splitlines()
+    assert note.startswith("Media without an owner are not counted")
     assert [line.split()[:1] for line in table] == [["owner"], ["alice"], ["alice"], ["alice.b"], ["all"]]
 
     assert service.run_cli("delete", "--owner", "ivan").stderr.endswith("\navion-media: owner ivan has no media\n")

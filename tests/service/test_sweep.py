@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import redis as redis_py
 import trio
+from structlog.testing import capture_logs
 
 from avion_media.backends.queue import QueueKeys, TaskQueue
 from avion_media.backends.queue.task_scan import Visit, scan_tasks
@@ -291,6 +292,17 @@ async def test_a_failover_during_a_pass_ends_it_before_anything_is_removed(world
         await reconciliation.run()
     assert world.keys() == before
     assert (await world.sweep(hours=2)).done[SweepReason.LOST_TASK].media == 1
+
+
+async def test_a_new_redis_is_not_called_a_loss(world: World) -> None:
+    queue, state = TaskQueue(world.redis, PROCESSING_QUEUE), SweepState(world.redis)
+    world.other.flushdb()
+    with capture_logs() as logged:
+        await queue.take("a", 0)  # makes its group
+        await state.history_complete_since(queue, world.clock(), remember=True)
+        fail_over(world)
+        await state.history_complete_since(queue, world.clock(), remember=True)
+    assert [each["event"] for each in logged] == ["sweep.redis_found_empty", "sweep.redis_data_lost"]
 
 
 async def test_the_loss_of_another_queue_is_none_of_uploads(world: World) -> None:

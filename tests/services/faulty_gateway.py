@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 import trio
 
 _REFUSAL = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_FULL_BODY = b"<Error><Code>QuotaExceeded</Code></Error>"  # as Ceph answers
+_FULL = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(_FULL_BODY), _FULL_BODY)
 _NOT_IMPLEMENTED = b"HTTP/1.1 501 Not Implemented\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -18,6 +20,7 @@ class FaultyGateway:
     ``break_after`` closes the connection then, ``stall_after`` says no more; 0 lets requests in and no answer out.
     ``refusals`` is how many of the next requests are answered with 503 instead.
     Requests with a line of ``not_implemented`` in their head are answered 501, as some stores answer unknown headers.
+    With ``full``, every PUT is refused as by a store whose quota is used up.
     """
 
     def __init__(self, target_url: str, port: int) -> None:
@@ -30,6 +33,7 @@ class FaultyGateway:
         self.stall_after: int | None = None
         self.refusals = 0
         self.not_implemented: frozenset[bytes] = frozenset()
+        self.full = False
         self.held = trio.Event()  # set when an answer was stalled or broken off
         self.ended = trio.Event()  # set when a client closed a connection
 
@@ -51,6 +55,11 @@ class FaultyGateway:
                     break
                 if self.not_implemented.intersection(data.split(b"\r\n")):
                     await client.send_all(_NOT_IMPLEMENTED)
+                    break
+                if self.full and data.startswith(b"PUT "):
+                    await client.send_all(_FULL)
+                    async for _ in client:  # a close with bytes unread would be a reset
+                        pass
                     break
                 await server.send_all(data)
         self.ended.set()

@@ -77,7 +77,8 @@ class QueueKeys:
         tenants of a queue with a cap, and those of videos. ``running:<tenant>``: the number of these entries of one
         tenant. ``videos``: the number of entries that are videos. ``parked:<tenant>``: until when a tenant gets no turn
         (Unix seconds). ``number``: the number of the last waiting task. ``tenant_cap``, ``video_cap``: limits.
-        ``consumers``: the number of processes that read the queue. ``paused``: when the queue was paused.
+        ``consumers``: the number of processes that read the queue. ``silent_ms``: after that time without a command, a
+        process is not counted. ``paused``: when the queue was paused.
         ``cancelled:<task>``: who cancelled it and when, as ``NAME@SECONDS``. ``cursor``, ``rest``: how far the janitor
         has compared accounts with the stream, and looked at resting tenants. ``since``, ``last``: first and last sign
         of an uninterrupted line of janitors. ``run_id``, ``lost``: see `TaskQueue.detect_data_loss`.

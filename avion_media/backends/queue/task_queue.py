@@ -68,7 +68,7 @@ class QueueStats:
     delayed: int = 0
     next_due: float | None = None  # Unix seconds
     dead_letters: int = 0
-    consumers: int = 0  # processes that read it, or did recently
+    consumers: int = 0  # processes that sent a command within TASKS__CLAIM_AFTER
     tenants: int = 0  # that have waiting tasks
     paused_since: float = 0.0  # Unix seconds; 0 while it is not paused
     paused_by: str = ""

@@ -15,7 +15,7 @@ An outage is a state: calls raise `Unavailable`, and later calls connect again, 
     lock                a lock among all replicas
 """
 
-from avion_media.backends.redis.client import Redis, open_redis
+from avion_media.backends.redis.client import NEARLY_FULL, Redis, open_redis
 from avion_media.backends.redis.connection import Argument, Channels, RedisRefused, Reply, as_map, as_text
 from avion_media.backends.redis.lock import Lock, LockLost, Seats
 from avion_media.backends.redis.scripts import Script, load_script

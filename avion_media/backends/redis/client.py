@@ -37,6 +37,8 @@ from avion_media.common.redis_url import read_redis_url
 
 T = TypeVar("T")
 
+NEARLY_FULL = 0.9
+"""Share of `maxmemory` in use from which operators are warned, as in the alert."""
 _TICK_S = 3.75  # a quarter of the time between two heartbeats of a worker
 _HOP_PAUSE_S = 0.05  # pause before a redirected call is redirected once more
 
@@ -315,7 +317,8 @@ class Redis:
 
     async def _run_subscription(self, subscription: Subscription, node: RedisNode) -> None:
         await subscription.run(self._timeout_s)
-        self._to_domain_error("SUBSCRIBE", node, refusals.ConnectionError("the subscription ended"))
+        if self.available.up:  # else the cause is known
+            self._to_domain_error("SUBSCRIBE", node, refusals.ConnectionError("the subscription ended"))
 
     async def _answered(self, command: tuple[Argument, ...], perform: Perform, within_s: float = math.inf) -> Reply:
         """Return the reply of the server that has the keys of the command. Follows redirects."""
@@ -344,7 +347,7 @@ class Redis:
             except ANY as error:
                 raise self._to_domain_error(command[0], node, error) from error
             else:
-                self._directory.answered(node)
+                self._directory.answered(node, command[0])
                 return reply
 
     def _next_hop(
@@ -364,7 +367,7 @@ class Redis:
                 reply = await node.call(command)
             except ANY as error:
                 raise self._to_domain_error(command[0], node, error) from error
-            self._directory.answered(node)
+            self._directory.answered(node, command[0])
             return str(node.address), reply
 
         return dict(await results_of(*[partial(ask, node) for node in topology.nodes]))
@@ -395,7 +398,7 @@ class Redis:
             detail = f"{code} {message}"
         else:
             if node is not None:
-                self._directory.answered(node)
+                self._directory.answered(node, command)
             if code == "OOM":
                 return RedisFull(setting=self._setting)
             return RedisRefused(str(command), code, message)

@@ -242,8 +242,12 @@ async def _watch_over(connection: TCPConnection, timeout_s: float) -> None:
         while True:
             await trio.sleep(_QUIET_S)
             with trio.fail_after(timeout_s):
-                await send(connection, ("PING",))
-    except UNAVAILABLE:
+                try:
+                    await send(connection, ("PING",))
+                except refusals.ResponseError as error:
+                    if code_of(error)[0] not in PASSING:
+                        raise
+    except ANY:
         connection.invalidate()
 
 

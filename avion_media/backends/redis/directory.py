@@ -22,7 +22,7 @@ import trio
 from coredis import exceptions as refusals
 from coredis.connection import TCPConnection
 
-from avion_media.backends.redis.connection import ANY, DIAL_PAUSE_S, RedisDialler, Reply, cause_of, send
+from avion_media.backends.redis.connection import ANY, DIAL_PAUSE_S, Argument, RedisDialler, Reply, cause_of, send
 from avion_media.backends.redis.node import RedisNode
 from avion_media.backends.redis.topology import Cluster, Single, Topology
 from avion_media.common.concurrency import Backoff
@@ -32,6 +32,7 @@ from avion_media.common.telemetry import OutageLog
 T = TypeVar("T")
 
 _NOWHERE = ""  # in place of an address, if no server was found
+_CANNOT_SAVE = "MISCONF"  # its disk is full, for example: it refuses writes
 _OTHERS_S = 0.5  # how long the other Sentinels may take after the first reply
 _REFRESH_PAUSE_S = 0.5  # between two reads of a cluster's slots
 
@@ -98,9 +99,11 @@ class Directory:
         if address != single.node.address and single is self._topology:
             self.failed(single.node, f"the master is at {address} now", deposed=True)
 
-    def answered(self, node: RedisNode) -> None:
-        """Record that a server replied."""
-        if self._troubles and self._troubles.pop(str(node.address), None) is not None:
+    def answered(self, node: RedisNode, command: Argument) -> None:
+        """Record that a server replied. One that cannot save its data answers reads, but no PING."""
+        if not self._troubles or (command != "PING" and _CANNOT_SAVE in self._troubles.get(str(node.address), "")):
+            return
+        if self._troubles.pop(str(node.address), None) is not None:
             self._judge()
 
     def failed(self, node: RedisNode | None, detail: str, *, deposed: bool) -> None:

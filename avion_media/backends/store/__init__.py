@@ -7,7 +7,7 @@ No other package uses boto3. The rest of the service uses the dataclasses of `ob
 from avion_media.backends.store.bucket import Lives
 from avion_media.backends.store.clients import ca_bundle
 from avion_media.backends.store.contents import read_secret
-from avion_media.backends.store.errors import RangeNotSatisfiable, StoreRefused, TooLarge, UploadMissing
+from avion_media.backends.store.errors import LOST_BUCKET, RangeNotSatisfiable, StoreRefused, TooLarge, UploadMissing
 from avion_media.backends.store.multipart import NOT_EXAMINED, MultipartUploads, StoredPart, UnfinishedUpload
 from avion_media.backends.store.objects import (
     ByteRange,

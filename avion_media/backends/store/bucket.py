@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from avion_media.backends.store.calls import StoreCalls
+from avion_media.backends.store.errors import no_bucket
 from avion_media.common.keys import INCOMING_PREFIX, QUARANTINE_PREFIX, REVOCATION_PREFIX
 
 if TYPE_CHECKING:
@@ -87,13 +88,16 @@ def _rules(lives: Lives) -> list[dict[str, Any]]:
     ]
 
 
-async def ensure_bucket(calls: StoreCalls, lives: Lives) -> list[str]:
-    """Create what is missing, and return what that was. After an error or a cancel, run it again."""
+async def ensure_bucket(calls: StoreCalls, lives: Lives, media: int) -> list[str]:
+    """Create what is missing, and return what that was. After an error or a cancel, run it again.
+
+    Raises `Unavailable` if a bucket with ``media`` media items would be created: they are lost.
+    """
     created = []
     bucket, region = calls.bucket, calls.config.region
     # A region is sent only to AWS: other stores read it as the name of an unknown zone.
     location = "" if calls.config.endpoint_url or region == "us-east-1" else region
-    if await calls.change("CreateBucket", lambda client: _create_bucket(client, bucket, location)):
+    if await calls.change("CreateBucket", lambda client: _create_bucket(client, bucket, location, media)):
         created.append(f"bucket {bucket}")
     if await calls.change("PutBucketCors", lambda client: _add_cors_rule(client, bucket)):
         created.append("CORS rule for uploads from browsers")
@@ -106,13 +110,15 @@ async def ensure_bucket(calls: StoreCalls, lives: Lives) -> list[str]:
     return created
 
 
-def _create_bucket(client: S3Client, bucket: str, location: str) -> bool:
+def _create_bucket(client: S3Client, bucket: str, location: str, media: int) -> bool:
     try:
         client.head_bucket(Bucket=bucket)
         return False
     except ClientError as error:
         if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
             raise
+        if media:
+            raise no_bucket(media) from error
     options: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": location}} if location else {}
     try:
         client.create_bucket(Bucket=bucket, **options)

@@ -1,7 +1,7 @@
 """Converts responses of the store, and exceptions of botocore and urllib3, to errors of the domain.
 
-An outage, a missing bucket, a throttled call, and refused or missing credentials are all `Unavailable`: a state that
-ends by itself. A request that the store calls invalid is a bug: `StoreRefused`.
+An outage, a full store, a missing bucket, a throttled call, and refused or missing credentials are all `Unavailable`: a
+state that ends by itself. A request that the store calls invalid is a bug: `StoreRefused`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,16 @@ NO_CREDENTIALS = (
     "or any other source that boto3 knows"
 )
 
+LOST_BUCKET = "docs/how-to/recover-a-lost-bucket.md"
+
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _PRECONDITION = frozenset({"412", "PreconditionFailed"})
 _RANGE = frozenset({"416", "InvalidRange"})
-_FORBIDDEN = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
+FORBIDDEN = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
+SKEWED = "RequestTimeTooSkewed"
+_FULL = frozenset(
+    {"507", "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
+)
 # 409: a conditional write raced with another; NoSuchUpload: a multipart upload vanished, or its reply was lost.
 # Both end well when the whole step is done again.
 _TRANSIENT = frozenset({"409", "ConditionalRequestConflict", "OperationAborted", "NoSuchUpload", "RequestTimeout"})
@@ -60,9 +66,14 @@ class StoreRefused(MediaError):
     """The store calls the request invalid: a bug or a wrong setting, not an outage."""
 
 
-def no_bucket() -> Unavailable:
-    """Return the error for a bucket that does not exist."""
-    detail = "the bucket does not exist: run avion-media init"
+def no_bucket(media: int = 0) -> Unavailable:
+    """Return the error for a bucket that does not exist. ``media``: how many were in it, if that is known."""
+    detail = f"the bucket does not exist: if it had media, follow {LOST_BUCKET}, else run avion-media init"
+    if media:
+        detail = (
+            f"the bucket does not exist, but the last sweep counted {media:,} media: follow {LOST_BUCKET};"
+            " avion-media init --new-bucket creates an empty one"
+        )
     return Unavailable(Dependency.STORE, detail, retry_after_s=5.0, setting="AVION_MEDIA_S3__BUCKET")
 
 
@@ -83,7 +94,11 @@ def error_of(code: str, status: int, key: str, detail: str) -> MediaError:
         return PreconditionFailed(key)
     if code in _RANGE:
         return RangeNotSatisfiable(key)
-    if code in _FORBIDDEN or status in (401, 403):
+    if code in _FULL or status == 507:
+        return Unavailable(Dependency.STORE, f"it is full: {detail}", retry_after_s=5.0)
+    if code == SKEWED:
+        return Unavailable(Dependency.STORE, f"the clock here or there is wrong: {detail}", retry_after_s=5.0)
+    if code in FORBIDDEN or status in (401, 403):
         detail = f"it refuses the credentials (wrong key, bucket policy or clock): {detail}"
         return Unavailable(Dependency.STORE, detail, retry_after_s=5.0)
     if code in _TRANSIENT or status == 429 or status >= 500 or status == 0:

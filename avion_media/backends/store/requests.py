@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import trio
 
-from avion_media.backends.store.errors import Passing, TooLarge, error_of
+from avion_media.backends.store.errors import FORBIDDEN, SKEWED, Passing, TooLarge, error_of
 from avion_media.backends.store.http import PIECE_BYTES, Broken, Http, StoreResponse
 from avion_media.backends.store.objects import (
     Bytes,
@@ -42,6 +42,7 @@ T = TypeVar("T")
 ATTEMPTS = 2  # tasks bring their own retries
 LONGEST_PAUSE_S = 1.0  # between two attempts
 _MAX_ANSWER_BYTES = 4 << 20  # far more than a page of a listing has
+_MAX_SKEW_S = 300.0  # stores refuse requests from a quarter of an hour on; the URL of a request is valid for less
 _NEEDED = {"content-length", "last-modified"}  # of a response with an object
 _CODE = re.compile("<Code>([^<]*)</Code>")
 _MESSAGE = re.compile("<Message>([^<]*)</Message>")
@@ -141,14 +142,16 @@ class Requests:
     async def head_bucket(self) -> None:
         """HeadBucket. Raises `Unavailable` if there is none."""
 
-        async def read(response: StoreResponse) -> None:
+        async def read(response: StoreResponse) -> bool:
             response.has_no_body()
             if response.status == 404:  # without a body, there is no better code
                 raise error_of("NoSuchBucket", 404, "", "")
-            if response.status != 200:
+            if response.status not in (200, 403):
                 raise _error_of_head(response, "")
+            return response.status == 200
 
-        await self._send("HEAD", self._url("HEAD", ""), read)
+        if not await self._send("HEAD", self._url("HEAD", ""), read):
+            await self.list_keys("", "", "", 1)  # raises: only the response to a GET has a code and a message
 
     async def put(
         self, key: str, source: Source, signed: Mapping[str, str], unsigned: Mapping[str, str] = _NO_HEADERS
@@ -315,7 +318,18 @@ async def _refusal(response: StoreResponse) -> tuple[str, str]:
     text = (await response.content(_MAX_ANSWER_BYTES)).decode(errors="replace")
     code, message = _CODE.search(text), _MESSAGE.search(text)
     words = (f"status {response.status}", *(html.unescape(each[1]) for each in (code, message) if each))
-    return code[1] if code else str(response.status), ": ".join(words)
+    detail, name = ": ".join(words), code[1] if code else str(response.status)
+    if name in FORBIDDEN and (skew_s := _skew_s(response.headers.get("date", ""))) > _MAX_SKEW_S:
+        return SKEWED, f"{detail}; the clocks differ by {skew_s:,.0f} s"
+    return name, detail
+
+
+def _skew_s(date: str) -> float:
+    """Return how far our clock is from the store's ``Date``; 0 if the store sent none."""
+    try:
+        return abs(parsedate_to_datetime(date).timestamp() - utc_now().timestamp())
+    except ValueError:
+        return 0.0
 
 
 def _sha256(source: Source) -> str:

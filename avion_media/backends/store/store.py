@@ -87,9 +87,12 @@ class ObjectStore:
         """Make a small request. Raises `Unavailable`, also if the bucket does not exist."""
         await self.calls.ping()
 
-    async def ensure_bucket(self, lives: bucket.Lives) -> list[str]:
-        """Create what is missing of the bucket, its CORS and its lifecycle rules. Return what that was."""
-        return await bucket.ensure_bucket(self.calls, lives)
+    async def ensure_bucket(self, lives: bucket.Lives, media: int = 0) -> list[str]:
+        """Create what is missing of the bucket, its CORS and its lifecycle rules. Return what that was.
+
+        Raises `Unavailable` if the bucket does not exist, although it should have ``media`` media items.
+        """
+        return await bucket.ensure_bucket(self.calls, lives, media)
 
     async def missing_lifecycle_rules(self, lives: bucket.Lives) -> list[str]:
         """Return the lifecycle rules of `ensure_bucket` that the bucket lacks."""

@@ -16,6 +16,7 @@ from typing import Annotated
 
 from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import Redis, as_text
+from avion_media.common.formats import Family
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
 from avion_media.common.records import HashRecord, InJson
 from avion_media.common.telemetry import get_logger
@@ -65,6 +66,11 @@ class SweepRecord:
     indexed_until: str = ""
 
     @property
+    def originals(self) -> int:
+        """Number of published uploads that the last whole sweep counted."""
+        return sum(self.stored.get(family, (0, 0))[0] for family in Family)
+
+    @property
     def cursor(self) -> Cursor | None:
         """How far the current sweep got; None if no sweep is in progress."""
         if self.part is None:
@@ -97,8 +103,12 @@ class SweepState:
         redis = self._redis
         loss = await queue.detect_data_loss(remember=remember)
         if loss is not None and remember:
-            _log.warning("sweep.redis_data_lost", at=loss.at)
-            since = max(loss.at, (await self.read()).complete_since or 0.0)
+            before = (await self.read()).complete_since
+            if before is None:
+                _log.info("sweep.redis_found_empty", at=loss.at)  # new, or without all that it had
+            else:
+                _log.warning("sweep.redis_data_lost", at=loss.at)
+            since = max(loss.at, before or 0.0)
             await redis.execute("HSET", _KEY, "complete_since", f"{since:.3f}")
             await redis.execute("HDEL", _KEY, "finished_at", "part", "after", "before")
             await queue.clear_data_loss(loss)

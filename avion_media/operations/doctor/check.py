@@ -38,7 +38,11 @@ class Area(StrEnum):
 
 
 class CheckFailed(Exception):
-    """A check failed. The message says what happened."""
+    """A check failed. The message says what happened; ``status`` says how bad that is, if not as its `Check` says."""
+
+    def __init__(self, detail: str, status: CheckStatus | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,8 @@ async def run_checks(checks: Iterable[Check[T]], examined: T, found: Found, labe
         except trio.TooSlowError:
             detail, status, impact = f"no answer within {CHECK_S:g} s", each.status, each.impact
         except (CheckFailed, MediaError, RedisRefused, httpx.HTTPError, OSError) as error:
-            detail, status, impact = str(error) or type(error).__name__, each.status, each.impact
+            detail, impact = str(error) or type(error).__name__, each.impact
+            status = getattr(error, "status", None) or each.status
         found(CheckResult(each.area, label + each.check, status, detail, impact))
         passed = passed and status is CheckStatus.OK
     return passed

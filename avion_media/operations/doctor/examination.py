@@ -6,6 +6,9 @@ import secrets
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from shutil import disk_usage
+from statistics import median
+from tempfile import gettempdir
 from typing import Final
 
 import httpx
@@ -16,6 +19,7 @@ from avion_media.backends.store import ca_bundle, open_store
 from avion_media.common.errors import Unavailable
 from avion_media.common.kernel import raise_file_limit
 from avion_media.common.keys import INCOMING_PREFIX
+from avion_media.common.settings import format_size
 from avion_media.media.pipeline import preload_for
 from avion_media.media.sandbox.sandbox import open_sandbox
 from avion_media.media.settings import SandboxConfig
@@ -39,15 +43,44 @@ from avion_media.operations.doctor.uploads import UPLOADS
 from avion_media.process.settings import ProcessSettings
 
 STORE: Final = Checks[Trial](Area.STORE)
+WRITABLE: Final = Checks[Trial](Area.STORE)
+PROMPT: Final = Checks[Trial](Area.STORE)
 PROCESS: Final = Checks[int](Area.PROCESS)
+SPOOL: Final = Checks[int](Area.PROCESS)
 _HTTP_S: Final = 10.0
 _CLEAN_S: Final = 10.0
+_PINGS: Final = 5
+_SLOW_S: Final = 0.5  # a picture takes four seconds then: it needs nine calls
 
 
 @STORE.add("is reachable, and the bucket exists", "nothing can be stored or served")
 async def _answers(trial: Trial) -> str:
     await trial.store.ping()
     return trial.config.endpoint_url
+
+
+@WRITABLE.add("takes writes", "clients cannot upload and nothing can be processed; nothing else was tried")
+async def _writes(trial: Trial) -> str:
+    await trial.put("written-first")
+    return ""
+
+
+@PROMPT.add("responds within half a second", "uploads and views are slow", CheckStatus.WARNING)
+async def _promptly(trial: Trial) -> str:
+    took = []
+    for _ in range(_PINGS):
+        started = trio.current_time()
+        await trial.store.ping()
+        took.append(trio.current_time() - started)
+    detail = f"median {median(took) * 1000:.0f} ms"
+    if median(took) > _SLOW_S:
+        raise CheckFailed(detail)
+    return detail
+
+
+async def _can_be_examined(trial: Trial, note: Found) -> bool:
+    """Return whether the store responds and takes writes. Otherwise most checks would fail, and name other causes."""
+    return await run_checks(STORE, trial, note) and await run_checks(WRITABLE, trial, note)
 
 
 @PROCESS.add(
@@ -60,6 +93,16 @@ async def _files(needed: int) -> str:
     if limit < needed:
         raise CheckFailed(f"{limit:.0f} are allowed, {needed} can be needed")
     return f"{limit:.0f}"
+
+
+@SPOOL.add("the spool has room for the largest upload", "uploads wait, with the error `disk`: make room, or mount more")
+async def _room(needed: int) -> str:
+    folder = gettempdir()
+    free = disk_usage(folder).free
+    detail = f"{format_size(free)} free in {folder}"
+    if free < needed:
+        raise CheckFailed(f"{detail}, {format_size(needed)} can be needed")
+    return detail
 
 
 async def examine(
@@ -80,8 +123,8 @@ async def examine(
 
     if Area.STORE in areas:
         async with _trial(config, note) as trial:
-            if await run_checks(STORE, trial, note):
-                await run_checks([*ACCEPTED, *UPLOADS, *FORGERIES, *OBJECTS, *IN_BUCKET], trial, note)
+            if await _can_be_examined(trial, note):
+                await run_checks([*PROMPT, *ACCEPTED, *UPLOADS, *FORGERIES, *OBJECTS, *IN_BUCKET], trial, note)
     if Area.REDIS in areas:
         async with open_redis(
             config.redis.url, timeout_s=config.redis.timeout, state_url=config.status.redis_url
@@ -104,6 +147,7 @@ async def examine(
         await run_checks(NATIVE, await load_libraries(), note)
     if Area.PROCESS in areas:
         await run_checks(PROCESS, files_needed, note)
+        await run_checks(SPOOL, 2 * config.upload.most_bytes, note)  # the upload, and what is made of it
     return results
 
 
@@ -115,7 +159,7 @@ async def examine_forgeries(config: ProcessSettings) -> list[CheckResult]:
     results: list[CheckResult] = []
     inside = config.model_copy(update={"s3": config.s3.model_copy(update={"public_endpoint_url": ""})})
     async with _trial(inside, results.append) as trial:
-        if await run_checks(STORE, trial, results.append):
+        if await _can_be_examined(trial, results.append):
             await run_checks([*ACCEPTED, *FORGERIES], trial, results.append)
     return results
 

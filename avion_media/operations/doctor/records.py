@@ -6,15 +6,17 @@ import time
 from functools import partial
 from typing import Any, Final
 
-from avion_media.backends.redis import Redis
+from avion_media.backends.redis import Redis, open_redis
+from avion_media.backends.store import LOST_BUCKET
 from avion_media.common import keys
 from avion_media.common.concurrency import in_turn
-from avion_media.common.errors import ObjectMissing
+from avion_media.common.errors import ObjectMissing, Unavailable
 from avion_media.common.records import Record, UnreadableRecord
 from avion_media.items.deletion.journal import JOURNAL
 from avion_media.items.moderation.records import BLOCK, HELD
 from avion_media.items.private.revocations import REVOCATION
 from avion_media.items.private.token_keys import TOKEN_KEYS
+from avion_media.items.state.sweep_state import SweepState
 from avion_media.operations.doctor.check import Area, CheckFailed, Checks, CheckStatus
 from avion_media.operations.doctor.trial import Trial
 from avion_media.process.replicas import Replicas
@@ -58,6 +60,24 @@ async def _in_bucket(trial: Trial) -> str:
         await in_turn([partial(read, key, record) for key in found], _AT_ONCE)
         count += len(found)
     return _verdict(unreadable, f"{count} read")
+
+
+@IN_BUCKET.add(
+    "has the media that the last sweep counted",
+    f"if the bucket was emptied or created anew, stop all replicas and follow {LOST_BUCKET}",
+    CheckStatus.WARNING,
+)
+async def _still_there(trial: Trial) -> str:
+    redis = trial.settings.redis
+    try:
+        async with open_redis(redis.url, timeout_s=redis.timeout) as opened:
+            counted = (await SweepState(opened).read()).originals
+    except Unavailable:
+        return "not compared, because Redis is not available"
+    found = len(await anext(trial.store.list_keys(keys.ORIGINAL_PREFIX, page_size=_READ), []))
+    if found < min(counted, _READ) / 2:
+        raise CheckFailed(f"{found} are left of {counted:,}")
+    return ""
 
 
 @OF_PROCESSES.add("no process found unreadable records", _IMPACT, CheckStatus.WARNING)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from statistics import median
 from typing import Final
 
-from avion_media.backends.redis import Redis, Script
+from avion_media.backends.redis import NEARLY_FULL, Redis, Script
 from avion_media.common.tasks import QUEUES
 from avion_media.operations.doctor.check import Area, Check, CheckFailed, Checks, CheckStatus
 from avion_media.operations.setup import warnings_of
@@ -19,7 +19,6 @@ OF_QUEUES: Final = Checks[Redis](Area.REDIS)
 _MAJOR: Final = {"redis": 7, "valkey": 8}
 _MAX_SKEW_S: Final = 5.0
 _PINGS: Final = 21
-_NEARLY_FULL: Final = 0.9  # as in the alert
 _IMPACTS_ON_STATUSES: Final = {
     "is reachable": "no status is known, and tasks wait",
     "runs Lua scripts": "no status and no deletion can be recorded",
@@ -94,8 +93,8 @@ async def _durability(redis: Redis) -> str:
 async def _memory(redis: Redis) -> str:
     used = await redis.memory_use()
     detail = f"{used:.0%} of maxmemory in use" if used else "no maxmemory"
-    if used > _NEARLY_FULL:
-        raise CheckFailed(detail)
+    if used >= NEARLY_FULL:
+        raise CheckFailed(detail, CheckStatus.FAILED if used >= 1 else CheckStatus.WARNING)
     return detail
 
 

@@ -29,6 +29,7 @@ class Trial:
         self.store = store
         self.http = http
         self.folder = folder
+        self.settings = config
         self.config = config.s3
         self.lives: Lives = lives_of(config)
         self._number = 0

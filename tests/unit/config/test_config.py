@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from avion_media.common import kernel
 from avion_media.common.formats import FORMATS
 from avion_media.common.media import ThumbnailSize
 from avion_media.config import Config, ConfigError, effective, load, ports_without_auth
@@ -275,7 +278,10 @@ def test_values_that_would_do_harm_are_refused(settings: dict[str, str], problem
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
-        ({"CHAOS__ENABLED": "true", "ADMIN__BIND": "0.0.0.0:9090"}, "CHAOS__ENABLED"),
+        ({"CHAOS__ENABLED": "true"}, "CHAOS__ENABLED"),
+        ({"SWEEP__MAX_FRACTION": "1"}, "SWEEP__MAX_FRACTION"),
+        ({"SANDBOX__REQUIRE": "false"}, "SANDBOX__REQUIRE"),
+        ({"SANDBOX__BUDGET": "1000000GiB"}, "SANDBOX__BUDGET"),
         ({"TASKS__CLAIM_AFTER": "5s"}, "TASKS__CLAIM_AFTER"),
         ({"TASKS__MAX_AGE": "1h"}, "TASKS__MAX_AGE"),
         ({"DELETE__DELAY": "0"}, "DELETE__DELAY"),
@@ -290,6 +296,15 @@ def test_values_that_would_do_harm_are_refused(settings: dict[str, str], problem
 def test_legal_settings_that_are_rarely_meant_are_a_warning(settings: dict[str, str], name: str) -> None:
     (line,) = dangers(load({P + key: value for key, value in settings.items()}))
     assert line.startswith(name)
+
+
+@pytest.mark.parametrize(("limit", "warns"), [("2147483648\n", True), ("max\n", False)])
+def test_the_memory_of_a_container_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: str, warns: bool
+) -> None:
+    (tmp_path / "memory.max").write_text(limit)
+    monkeypatch.setattr(kernel, "_CONTAINER_MEMORY", tmp_path / "memory.max")
+    assert any("SANDBOX__BUDGET is above 2.0 GiB" in each for each in dangers(load({}))) is warns
 
 
 def test_nothing_of_the_defaults_is_dangerous() -> None:

@@ -14,7 +14,7 @@ import trio.testing
 import trustme
 from structlog.testing import capture_logs
 
-from avion_media.common.credentials import fingerprint
+from avion_media.common.credentials import fingerprint, token_name
 from avion_media.config import Config
 from avion_media.nodes import credential_reload
 from avion_media.nodes.credential_reload import ReloadingFiles, open_operators, open_tls, problems_with_files
@@ -188,6 +188,10 @@ async def test_operators_have_the_token_of_the_setting_and_those_of_the_file(tmp
     operators = open_operators(AdminConfig.model_validate({"token": TWO, "token_file": str(path)}))
     assert operators is not None
     assert set(operators.value) == {fingerprint(ONE), fingerprint(TWO)}
+    path.write_text(f"{ONE} operator Ada\n")
+    with capture_logs() as logged:
+        await operators.reload_if_changed()
+    assert [each["tokens_of"] for each in logged] == [[token_name(fingerprint(TWO)), "Ada"]]
     path.write_text("short")
     await operators.reload_if_changed()
     assert fingerprint(ONE) in operators.value

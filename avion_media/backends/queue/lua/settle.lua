@@ -11,7 +11,7 @@ if now - tonumber(redis.call('HGET', state, 'last') or 0) > tonumber(ARGV[5]) / 
 end
 local videos = math.max(1, math.floor(tonumber(ARGV[3]) * tonumber(ARGV[2]) * tonumber(ARGV[4])))
 redis.call('HSET', state, 'last', seconds(now), 'consumers', ARGV[3], 'slots', ARGV[2] * ARGV[3],
-  'tenant_cap', ARGV[1], 'video_cap', queue == LANED and videos or 0)
+  'silent_ms', 2 * ARGV[5], 'tenant_cap', ARGV[1], 'video_cap', queue == LANED and videos or 0)
 read_settings = nil
 local paused_until = tonumber(redis.call('HGET', state, 'paused_until') or 0)
 if paused_until > 0 and now >= paused_until then

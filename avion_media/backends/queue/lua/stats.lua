@@ -3,7 +3,13 @@
 -- Returns a JSON object with the fields of `QueueStats`.
 local group = group_info()
 local pending = group and field(group, 'pending') or 0
-local consumers = math.max(0, (group and field(group, 'consumers') or 0) - 1) -- without UNCONFIRMED
+local consumers = 0
+local silent_ms = tonumber(redis.call('HGET', state, 'silent_ms') or 60000)
+for _, consumer in ipairs(group and redis.call('XINFO', 'CONSUMERS', queue, GROUP) or {}) do
+  if field(consumer, 'name') ~= UNCONFIRMED and field(consumer, 'idle') < silent_ms then
+    consumers = consumers + 1
+  end
+end
 
 local now = now_s()
 local oldest, oldest_tenant = now, ''

@@ -339,6 +339,16 @@ async def test_stats_count_everything(queue: TaskQueue) -> None:
     await held.complete()
 
 
+async def test_a_consumer_that_is_silent_for_too_long_is_not_counted(queue: TaskQueue) -> None:
+    """It stays in the group for a while: after a crash of all workers nothing else says that none is left."""
+    await queue.enqueue(FIELDS)
+    held = await taken(queue, "a")
+    for idle_s, counted in ((60.0, 1), (0.0, 0), (60.0, 1)):
+        await queue.settle(tenant_cap=0, slots=1, idle_s=idle_s)
+        assert (await queue.stats()).consumers == counted
+    await held.complete()
+
+
 async def test_stream_and_backlog_are_the_depth_whatever_the_order_in_which_tasks_end(
     queue: TaskQueue, other: Client
 ) -> None:

@@ -190,6 +190,68 @@ async def test_a_silent_subscription_is_given_up(server: RedisServer, monkeypatc
             await redis.listen(Channels("c", heard=lambda channel, message: None, subscribed=subscribed))
 
 
+async def test_the_end_of_a_subscription_does_not_hide_the_cause(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_QUIET_S", 0.1)
+    ear = Ear("c")
+    async with open_proxy(server.url) as proxy, open_redis(proxy.url, timeout_s=0.3) as redis:
+
+        async def listen() -> None:
+            with pytest.raises(Unavailable):
+                await redis.listen(ear.channels)
+
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(listen)
+                await ear.until(0, begun=1)
+                proxy.mute = True
+                with pytest.raises(Unavailable):
+                    await redis.ping()
+        assert redis.available.detail == "no answer in time"
+
+
+async def test_a_server_that_cannot_save_is_one_outage_and_its_messages_still_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As with a full disk: it refuses writes and PING, and answers reads."""
+    monkeypatch.setattr(connections, "_QUIET_S", 0.02)
+    ear = Ear("c")
+
+    def save() -> str:
+        other.bgsave()
+        while (found := other.info("persistence"))["rdb_bgsave_in_progress"]:
+            pass
+        return str(found["rdb_last_bgsave_status"])
+
+    with (
+        redis_server("--save", "3600 1", "--enable-protected-configs", "yes") as url,
+        redis_py.Redis.from_url(url) as other,
+    ):
+        directory = other.config_get("dir")["dir"]
+        async with open_redis(url) as redis, trio.open_nursery() as nursery:
+            nursery.start_soon(redis.keep_listening, ear.channels)
+            await ear.until(0, begun=1)
+            other.config_set("dir", "/proc")
+            assert save() == "err"
+            with pytest.raises(Unavailable, match="MISCONF"):
+                await redis.ping()
+            with trio.fail_after(10):
+                while other.info("commandstats")["cmdstat_ping"]["rejected_calls"] < 4:  # of the subscription, too
+                    assert await redis.execute("GET", "k") is None
+            outage = redis.available
+            assert not outage.up
+            assert "MISCONF" in outage.detail
+            other.publish("c", "x")
+            await ear.until(1, begun=1)
+            other.config_set("dir", directory)
+            assert save() == "ok"
+            await redis.ping()
+            assert redis.available.up
+            nursery.cancel_scope.cancel()
+    assert ear.begun == ["c"]
+
+
 class Ear:
     """A listener, and what it was called with."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -15,6 +16,7 @@ import trio
 from structlog.testing import capture_logs
 
 from avion_media.backends.store import FileSource, Lives, ObjectStore, open_store
+from avion_media.common import clock
 from avion_media.common.errors import ObjectMissing, Unavailable
 from tests.conftest import S3Bucket
 from tests.services.faulty_gateway import FaultyGateway, faulty_gateway
@@ -144,6 +146,38 @@ async def test_a_store_that_never_answers_is_unavailable_in_bounded_time(
     with trio.fail_after(20), pytest.raises(Unavailable):
         await call(behind)
     assert not behind.state.is_available
+
+
+async def test_a_refused_ping_names_the_code_of_the_store(s3: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of-somebody-else")
+    async with open_store(s3.config(), watched=False) as store:
+        with pytest.raises(Unavailable, match=r"refuses the credentials .*: status 403: SignatureDoesNotMatch"):
+            await store.ping()
+
+
+async def test_a_wrong_clock_is_not_called_wrong_credentials(s3: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_store(s3.config(), watched=False) as store:
+        monkeypatch.setattr(clock, "_since_boot_s", time.time() - time.monotonic() - 1200)
+        for call in (store.ping, partial(put, store)):
+            with pytest.raises(Unavailable, match=r"clock here or there is wrong: .*; the clocks differ"):
+                await call()
+
+
+async def test_a_full_store_is_named_and_what_is_stored_stays_readable(
+    behind: ObjectStore, gateway: FaultyGateway
+) -> None:
+    await behind.put("a", b"x", content_type="video/mp4")
+    gateway.full = True
+
+    for key in ("b", "c", "d"):
+        with pytest.raises(Unavailable, match="it is full: status 403: QuotaExceeded"):
+            await behind.put(key, b"x", content_type="video/mp4")
+    assert behind.state.cause.startswith("PutObject fails for every object: it is full")
+    assert await behind.read("a", max_bytes=1) == b"x"
+
+    gateway.full = False
+    await behind.put("b", b"x", content_type="video/mp4")
+    assert behind.state.is_available
 
 
 async def test_a_missing_object_is_no_outage(behind: ObjectStore) -> None:

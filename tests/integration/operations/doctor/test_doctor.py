@@ -23,6 +23,7 @@ from tests.services.process import free_port
 COPY = "rejects uploads that copy another object (x-amz-copy-source)"
 OPENED = "rejects uploads that are opened to others (x-amz-acl, x-amz-grant-…)"
 BOTH_SETTINGS = "AVION_MEDIA_S3__UPLOAD_DENY_COPY=true and AVION_MEDIA_S3__UPLOAD_ACL=bucket-owner-full-control"
+COUNTED = "has the media that the last sweep counted"
 NOT_CHECKED_BY_MOTO = {
     "rejects an upload of a different length",
     "rejects an upload of a different type",
@@ -110,6 +111,17 @@ async def test_a_store_that_refuses_the_signed_headers_is_named_with_what_it_tak
     assert accepted.detail == f"the store responded 501 Not Implemented; {takes}"
 
 
+async def test_of_a_full_store_nothing_else_is_said(s3: S3Bucket) -> None:
+    async with faulty_gateway(s3.address.endpoint_url) as store:
+        store.full = True
+        results = await examined(Config(s3=s3.config(endpoint_url=store.url)), Area.STORE)
+        forgeries = await examine_forgeries(Config(s3=s3.config(endpoint_url=store.url)))
+
+    assert broken(results) == {"takes writes": CheckStatus.FAILED}
+    assert "it is full: status 403: QuotaExceeded" in results["takes writes"].detail
+    assert len(results) == len(forgeries) == 2
+
+
 async def test_a_bucket_in_which_uploads_can_be_locked_is_named(s3: S3Bucket) -> None:
     locked = f"{s3.bucket}-locked"
     s3.client.create_bucket(Bucket=locked, ObjectLockEnabledForBucket=True)
@@ -188,6 +200,39 @@ async def test_a_rule_that_removes_accepted_uploads_is_a_failure(s3: S3Bucket, r
     assert not broken(await examined(config, Area.STORE))
 
 
+async def test_a_lost_bucket_is_not_replaced_by_an_empty_one_and_an_emptied_one_is_named(
+    s3: S3Bucket, redis_url: str
+) -> None:
+    bucket = f"{s3.bucket}-lost"
+    config = Config(s3=s3.config(bucket=bucket), redis=RedisConfig(url=redis_url))
+    environment = service_environment(redis_url, s3.address.endpoint_url, bucket)
+    with redis_py.Redis.from_url(redis_url) as client:
+        client.hset("media_sweep", "stored", json.dumps({"incoming": [7, 7], "image": [3, 10], "video": [1, 10]}))
+
+    refused = run_command("init", environment=environment)
+    names = [each["Name"] for each in s3.client.list_buckets()["Buckets"]]
+    missing = (await examined(config, Area.STORE))["is reachable, and the bucket exists"]
+    created = run_command("init", "--new-bucket", environment=environment)
+    try:
+        again = run_command("init", environment=environment)
+        emptied = (await examined(config, Area.STORE))[COUNTED]
+        for number in range(2):
+            s3.client.put_object(Bucket=bucket, Key=f"original/{number}", Body=b"")
+        restored = (await examined(config, Area.STORE))[COUNTED]
+    finally:
+        for each in s3.client.list_objects_v2(Bucket=bucket).get("Contents", []):
+            s3.client.delete_object(Bucket=bucket, Key=each["Key"])
+        s3.client.delete_bucket(Bucket=bucket)
+
+    assert (refused.returncode, created.returncode, again.returncode) == (1, 0, 0), created.stderr
+    assert "the last sweep counted 4 media: follow docs/how-to/recover-a-lost-bucket.md" in refused.stderr
+    assert bucket not in names
+    assert "if it had media, follow docs/how-to/recover-a-lost-bucket.md" in missing.detail
+    assert (emptied.status, emptied.detail) == (CheckStatus.WARNING, "0 are left of 4")
+    assert "stop all replicas" in emptied.impact
+    assert restored.status is CheckStatus.OK
+
+
 async def test_a_store_that_checks_no_signature_is_found_out(
     moto_address: S3Address, aws_environment: pytest.MonkeyPatch, redis_url: str
 ) -> None:
@@ -228,9 +273,9 @@ async def test_a_redis_without_the_groups(redis_url: str) -> None:
     assert "media_cache_queue" not in groups.detail
 
 
-async def test_a_redis_that_is_nearly_full_is_a_warning(s3: S3Bucket, redis_url: str) -> None:
+async def test_a_redis_that_is_nearly_full_is_a_warning_and_a_full_one_a_failure(s3: S3Bucket, redis_url: str) -> None:
     with redis_server("--save", "60 1") as full_url, redis_py.Redis.from_url(full_url) as client:
-        for share, status in ((0.5, CheckStatus.OK), (0.95, CheckStatus.WARNING), (2.0, CheckStatus.WARNING)):
+        for share, status in ((0.5, CheckStatus.OK), (0.95, CheckStatus.WARNING), (2.0, CheckStatus.FAILED)):
             client.config_set("maxmemory", round(client.info("memory")["used_memory"] / share))
             config = Config(s3=s3.config(), redis=RedisConfig(url=redis_url), status=StatusConfig(redis_url=full_url))
             results = await examined(config, Area.REDIS)

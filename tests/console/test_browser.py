@@ -601,7 +601,7 @@ def test_twenty_are_reviewed_by_the_keyboard_alone(
     # A decision is taken back although the server has not answered it yet.
     dock, unanswered = page.locator(".dock"), list[Route]()
     expect(dock).to_be_focused()
-    page.route("**/console/review", lambda route: unanswered.append(route), times=1)  # noqa: PLW0108 - it gets an attribute
+    page.route("**/console/review", lambda route: unanswered.append(route), times=1)
     page.keyboard.press("r")
     expect(page.locator("h1")).to_have_text("Item 2 of 20")
     page.keyboard.press("u")

@@ -191,9 +191,7 @@ def _findings(facts: Facts) -> Iterator[Finding]:
     for danger in facts.report["dangers"]:
         yield Finding(Tone.INFO, "A setting is dangerous", f"{danger}.", "system", "process")
     for warning in facts.report["warnings"]:
-        yield Finding(
-            Tone.INFO, "Redis can lose tasks with its present settings", f"{warning}.", "system", "dependencies"
-        )
+        yield Finding(Tone.INFO, "Redis needs attention", f"{warning}.", "system", "dependencies")
 
 
 def _of_dependencies(facts: Facts) -> Iterator[Finding]:
@@ -205,7 +203,7 @@ def _of_dependencies(facts: Facts) -> Iterator[Finding]:
         ),
         "store": (
             "The object store does not respond",
-            "Uploads fail in the client, tasks wait, and the CDN serves what it has. No task is lost.",
+            "Uploads fail in the client, tasks wait, and the CDN serves what it has.",
         ),
     }
     is_starting = facts.report["phase"] == Phase.STARTING

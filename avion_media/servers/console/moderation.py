@@ -62,7 +62,7 @@ class ListedHashes:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is known of a hash, an id, an owner or a host that an operator looked for. ``blocked``: how many media of an
+    """What there is about a hash, an id, an owner or a host that somebody looked for. ``blocked``: how many media of an
     owner or host are blocked, by source (see `Block.source`)."""
 
     text: str

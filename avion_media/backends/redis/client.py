@@ -39,7 +39,6 @@ T = TypeVar("T")
 
 NEARLY_FULL = 0.9
 """Share of `maxmemory` in use from which operators are warned, as in the alert."""
-_TICK_S = 3.75  # a quarter of the time between two heartbeats of a worker
 _HOP_PAUSE_S = 0.05  # pause before a redirected call is redirected once more
 
 _WHEN_FULL = load_script("avion_media.backends.redis", "when_full")
@@ -141,9 +140,8 @@ class Redis:
         """Return the time until this process sends what it sends once in a period.
 
         Loops that wait for ticks wake together, and their requests travel in one packet, which costs the server as much
-        as one request. So longer periods are shortened to whole ticks of `_TICK_S`. Each process has its own ticks.
+        as one request. Each process has its own ticks.
         """
-        period_s -= period_s % _TICK_S if period_s > _TICK_S else 0
         left_s = (self._first_tick - trio.current_time()) % period_s
         return left_s if left_s > period_s / 10 else left_s + period_s
 

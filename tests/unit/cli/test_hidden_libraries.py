@@ -20,7 +20,7 @@ SERVICE = (1, "avion-media: cannot reach the service at 127.0.0.1:1: ")
 # Exit status and start of the first line, without Redis, a store or the service, and with all native libraries.
 WITHOUT_SERVICES = {
     "--help": (0, "Usage: avion-media "),
-    "init": STORE,
+    "init": REDIS,
     "upload": SERVICE,
     "import": (2, "avion-media: /dev/null: the first line must name the columns"),
     "cache": SERVICE,

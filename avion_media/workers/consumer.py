@@ -18,7 +18,7 @@ import trio
 from avion_media.backends.queue import Lease, TaskQueue
 from avion_media.backends.queue.attempts import Attempt
 from avion_media.common.clock import now_s
-from avion_media.common.concurrency import Backoff, results_of, run_all
+from avion_media.common.concurrency import Backoff, run_all
 from avion_media.common.errors import Dependency, LeaseLost, Reason, Rejected, Unavailable
 from avion_media.common.tasks import TaskHandler
 from avion_media.common.telemetry import Telemetry, bind_path, get_logger
@@ -185,10 +185,9 @@ class Consumer:
         """Return whether there may be more to do at once. Each step is complete in itself, because another janitor may
         take over."""
         queue, policy = self._queue, self._policy
-        settle = partial(queue.settle, tenant_cap=policy.tenant_cap, slots=policy.slots, idle_s=policy.claim_after_s)
-        consumers, promoted, adopted = await results_of(settle, queue.promote, queue.adopt)  # in one packet
+        consumers = await queue.settle(tenant_cap=policy.tenant_cap, slots=policy.slots, idle_s=policy.claim_after_s)
         self._crowd = max(1.0, consumers / _LOOKING)
-        more: int = promoted + adopted
+        more = await queue.promote() + await queue.adopt()
         if trio.current_time() >= self._reclaim_at:
             more += await queue.reclaim(self._name, idle_s=policy.claim_after_s)
             await queue.remove_idle_consumers(idle_s=10 * policy.claim_after_s)

@@ -139,6 +139,14 @@ def parse_any_id(text: str) -> AnyId:
     return parse_remote_id(text) if len(text) == 64 else parse_media_id(text)
 
 
+def id_or_none(text: str) -> AnyId | None:
+    """Read an id as `parse_any_id`; None for any other text, and for the id of a later version."""
+    try:
+        return parse_any_id(text)
+    except InvalidId:
+        return None
+
+
 def remote_id_for(normalised_url: str) -> RemoteId:
     """Return the id of a remote media item, given its normalised URL."""
     return RemoteId(hashlib.sha256(normalised_url.encode()).hexdigest())

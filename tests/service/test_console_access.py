@@ -297,18 +297,23 @@ def test_pages_allow_nothing_foreign(guarded: Service) -> None:
         assert client.get("/console/assets/../pages.py").status_code == 404
 
 
+def two_pages(client: httpx.Client, wanted: dict[str, str]) -> tuple[str, str]:
+    """Return the list of media with this filter, and the page that it leads to."""
+    first = client.get("/console/media", params=wanted).text
+    following = re.search('href="([^"]+)" rel="next"', first)
+    assert following is not None
+    return first, client.get(following[1].replace("&amp;", "&")).text
+
+
 def test_the_media_of_an_owner_are_found_by_the_index_in_the_bucket(guarded: Service, bucket: S3Bucket) -> None:
     ids = [f"{MEDIA_ID[:-2]}{number:02d}" for number in range(PAGE_TILES + 3)]
     for media_id in ids:
         bucket.client.put_object(Bucket=bucket.bucket, Key=f"owner/ada/{media_id}.2048")
     with browsing(guarded) as client:
         log_in(client)
-        first = client.get("/console/media", params={"q": "owner:ada"}).text
+        first, second = two_pages(client, {"q": "owner:ada"})
         assert re.findall('data-key="([0-9A-Z]{26})"', first) == ids[:PAGE_TILES]
         assert "2.0 KiB" in first
-        following = re.search('href="([^"]+)" rel="next"', first)
-        assert following is not None
-        second = client.get(following[1].replace("&amp;", "&")).text
         assert re.findall('data-key="([0-9A-Z]{26})"', second) == ids[PAGE_TILES:]
         assert 'rel="next"' not in second
         assert "No public media of this owner match." in client.get("/console/media", params={"q": "owner:bob"}).text
@@ -321,12 +326,9 @@ def test_the_copies_of_a_host_are_listed_in_rows(guarded: Service, bucket: S3Buc
     with browsing(guarded) as client:
         log_in(client)
         wanted = {"q": "host:heron.example", "view": "list"}
-        first = client.get("/console/media", params=wanted).text
+        first, second = two_pages(client, wanted)
         assert re.findall('<tr data-key="([0-9a-f]{64})"', first) == ids[:PAGE_TILES]
         assert "copies of heron.example" in first
-        following = re.search('href="([^"]+)" rel="next"', first)
-        assert following is not None
-        second = client.get(following[1].replace("&amp;", "&")).text
         assert re.findall('<tr data-key="([0-9a-f]{64})"', second) == ids[PAGE_TILES:]
         none = client.get("/console/media", params={**wanted, "q": "host:egret.example"}).text
         assert "No copies of this host match." in none

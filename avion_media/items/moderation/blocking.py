@@ -43,7 +43,7 @@ from avion_media.common.errors import (
     Unavailable,
 )
 from avion_media.common.formats import Family
-from avion_media.common.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id
+from avion_media.common.ids import AnyId, MediaId, RemoteId, id_or_none
 from avion_media.common.media import HOST_METADATA, possible_sizes
 from avion_media.common.records import UnreadableRecord
 from avion_media.common.tasks import PROCESSING_QUEUE, State, processing_fields
@@ -557,7 +557,7 @@ async def _each(media_ids: Iterable[str], work: Callable[[AnyId], Awaitable[None
     failed = []
 
     async def try_one(media_id: str) -> None:
-        any_id = _parsed(media_id)
+        any_id = id_or_none(media_id)  # None: no media item of this version
         if any_id is None:
             return
         try:
@@ -570,11 +570,3 @@ async def _each(media_ids: Iterable[str], work: Callable[[AnyId], Awaitable[None
     await in_turn([partial(try_one, each) for each in media_ids], at_once)
     if failed:
         raise Unavailable(Dependency.OBJECT, f"{len(failed)} media items failed, first {failed[0]}")
-
-
-def _parsed(text: str) -> AnyId | None:
-    """Return the id; None for the name of an object that is no media item of this version."""
-    try:
-        return parse_any_id(text)
-    except InvalidId:
-        return None

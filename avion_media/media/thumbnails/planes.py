@@ -256,7 +256,7 @@ def _scaling(across: int, down: int, x: int = 0, y: int = 0, kernel: str = "lanc
     The picture begins ``x`` and ``y`` pixels after the first of them. Places are in 256ths of a pixel.
     """
     places = 128 * (across - 1) - 256 * x, 128 * (down - 1) - 256 * y
-    return f"flags={kernel}:" + "in_h_chr_pos={}:in_v_chr_pos={}".format(*places)
+    return "flags={}:in_h_chr_pos={}:in_v_chr_pos={}".format(kernel, *places)
 
 
 def _in_proportion(full: int, scaled: int, step: int) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from avion_media.backends.redis import Redis, as_text
 from avion_media.backends.remote import InvalidUrl, parse_remote_url
 from avion_media.common.formats import Family
-from avion_media.common.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id, remote_id_for
+from avion_media.common.ids import AnyId, MediaId, RemoteId, id_or_none, remote_id_for
 from avion_media.common.keys import origin_paths
 from avion_media.common.media import is_owner
 from avion_media.common.tasks import EVENTS_STREAM, PROCESSING_QUEUE
@@ -136,8 +136,8 @@ class MediaFilter:
 
     def exact_id(self) -> str:
         """Return the id if the text is one, or the id of the remote URL if the text is one; empty otherwise."""
-        with suppress(InvalidId):
-            return str(parse_any_id(self.text))
+        if any_id := id_or_none(self.text):
+            return str(any_id)
         with suppress(InvalidUrl):
             return str(remote_id_for(str(parse_remote_url(self.text))))
         return ""
@@ -177,7 +177,7 @@ async def read_media(redis: Redis, wanted: MediaFilter, smallest: str, before: s
     if not before:
         rows = await redis.execute("XREVRANGE", PROCESSING_QUEUE, "+", "-", "COUNT", PAGE_TILES)
         for entry_id, flat in rows:
-            any_id = _any_id(as_text(flat).get("media_id", ""))
+            any_id = id_or_none(as_text(flat).get("media_id", ""))
             if any_id is None:
                 continue
             tile = Tile(str(any_id), "processing", "", _seconds(entry_id), kind=_kind_of(any_id))
@@ -208,7 +208,7 @@ async def read_media(redis: Redis, wanted: MediaFilter, smallest: str, before: s
 async def read_indexed(items: Items, wanted: MediaFilter, smallest: str, after: str = "") -> MediaPage:
     """Return a page of an owner's public media items, or of the copies of a host, after an id, in the order of their
     ids, which for uploads is their age. Raises `Unavailable`."""
-    behind = _any_id(after)
+    behind = id_or_none(after)
     tiles: list[Tile] = []
     examined, last = 0, ""
     async for page in (
@@ -249,7 +249,7 @@ async def count_newer(redis: Redis, than: str) -> int:
 def _tile(entry_id: bytes, fields: Mapping[str, str], smallest: str) -> Tile | None:
     try:
         event = json.loads(fields.get("event", ""))
-        any_id, ending = _any_id(str(event["media_id"])), str(event["type"]).rpartition(".")[2]
+        any_id, ending = id_or_none(str(event["media_id"])), str(event["type"]).rpartition(".")[2]
     except (ValueError, KeyError, TypeError):
         return None
     if ending not in STATES or any_id is None:
@@ -295,9 +295,3 @@ def _day(text: str) -> str:
 
 def _seconds(entry_id: bytes) -> float:
     return int(entry_id.partition(b"-")[0]) / 1000
-
-
-def _any_id(text: str) -> AnyId | None:
-    with suppress(InvalidId):
-        return parse_any_id(text)
-    return None

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from avion_media.common.concurrency import in_turn
-from avion_media.common.ids import AnyId, InvalidId, parse_any_id
+from avion_media.common.ids import AnyId, id_or_none
 from avion_media.common.records import UnreadableRecord
 from avion_media.items.moderation import EXACT, OWN, Block, BlockedHost, Entry, HashType, Match, Moderation
 from avion_media.items.moderation.records import Held
@@ -116,11 +116,10 @@ async def look_up(moderation: Moderation, text: str) -> Answer:
     """Return the `Answer` about a hash, a media id or its URL, an owner or a host. Raises `Unavailable`."""
     any_id, digest = _id_in(text), text.lower()
     matches = await _matches(moderation, bytes.fromhex(digest)) if _HASH.fullmatch(digest) else []
-    if any_id is None and not matches:
-        blocked = {each: len(await moderation.records.blocked_of(each)) for each in (f"owner/{text}", f"host/{digest}")}
-        return Answer(text, blocked={source: count for source, count in blocked.items() if count})
     if any_id is None:
-        return Answer(text, matches=matches)
+        sources = () if matches else (f"owner/{text}", f"host/{digest}")
+        blocked = {each: len(await moderation.records.blocked_of(each)) for each in sources}
+        return Answer(text, blocked={each: count for each, count in blocked.items() if count}, matches=matches)
     try:
         block, held = await moderation.records.block(str(any_id)), await moderation.records.held(str(any_id))
     except UnreadableRecord as error:
@@ -130,10 +129,8 @@ async def look_up(moderation: Moderation, text: str) -> Answer:
 
 def _id_in(text: str) -> AnyId | None:
     """Return the media id that a text is, or that a URL has as a part of its path."""
-    for part in reversed(re.split("[/?#.]", text)):
-        with suppress(InvalidId):
-            return parse_any_id(part)
-    return None
+    found = (id_or_none(part) for part in reversed(re.split("[/?#.]", text)))
+    return next((any_id for any_id in found if any_id), None)
 
 
 async def _matches(moderation: Moderation, digest: bytes) -> list[Match]:

@@ -18,7 +18,7 @@ from avion_media.common import keys
 from avion_media.common.clock import utc_now
 from avion_media.common.concurrency import RateLimiter, in_turn
 from avion_media.common.errors import Dependency, Unavailable
-from avion_media.common.ids import AnyId, InvalidId, parse_any_id
+from avion_media.common.ids import AnyId, id_or_none, parse_any_id
 from avion_media.common.media import in_all_formats
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.items.deletion import JournalReplay
@@ -204,11 +204,8 @@ class _PartOfSweep:
         return not ended
 
     async def _save(self, last: Medium) -> None:
-        try:
-            after = parse_any_id(last.name)
-        except InvalidId:
-            return  # an unrecognised object; the next batch ends at another one
-        if self.checkpoint is not None:
+        after = id_or_none(last.name)  # None: an unrecognised object; the next batch ends at another one
+        if after is not None and self.checkpoint is not None:
             await self.checkpoint(Cursor(self.start.part, after, self.before))
 
     async def _find_candidates(self, chunk: list[Medium]) -> list[_Candidate]:
@@ -251,7 +248,7 @@ class _PartOfSweep:
             decision = decide(medium, known, self.rules, self.reconciliation.clock())
             if decision is None:
                 self.budget.add(medium, known)
-            elif _is_id(name) and (decision.reason is not SweepReason.OVERDUE_DELETION or _has_own_object(medium)):
+            elif id_or_none(name) and (decision.reason is not SweepReason.OVERDUE_DELETION or _has_own_object(medium)):
                 decisions.append(decision)
             elif not self._only_lost:
                 self.report.unrecognized += len(medium.objects)
@@ -338,11 +335,3 @@ def _has_own_object(medium: Medium) -> bool:
     """Return whether the removal task will find an object of it. Objects with its id under other keys are not ours."""
     own = keys.all_of(parse_any_id(medium.name), in_all_formats(each.key.split("/")[1] for each in medium.thumbnails))
     return any(each.key in own for each in medium.objects)
-
-
-def _is_id(name: str) -> bool:
-    try:
-        parse_any_id(name)
-    except InvalidId:
-        return False
-    return True

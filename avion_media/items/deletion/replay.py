@@ -108,6 +108,8 @@ class JournalReplay:
         """Return the result of a lookup, which is None if something that it needs may be lost."""
         progress = self._progress
         found = await look_up()
+        if found is not None:
+            return found
         with trio.move_on_after(self._wait_s), suppress(Unavailable):
             while found is None:
                 self._requested.set()

@@ -21,7 +21,7 @@ from supervisors import Child, Supervisor, Worker
 _BLOCK_S = 20.0  # idle readers cost Redis next to nothing
 _OUTAGE_PAUSE_S = 1.0
 _FORGET_READERS_S = 600.0  # each process reads under a name of its own: old names are removed
-_SEAT_TTL_S = 10.0
+_SEAT_TTL_S = 15.0
 _READERS = 3  # each entry wakes all readers that wait
 
 

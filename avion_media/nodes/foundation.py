@@ -27,7 +27,7 @@ from supervisors import Child
 TELEMETRY_FLUSH_S = 3.0
 TELEMETRY_STOP_S = TELEMETRY_FLUSH_S + 0.5
 _PING_S = 2.0  # while Redis is unavailable, and where Sentinels must be asked
-_QUIET_PING_S = 10.0  # otherwise other calls notice an outage
+_QUIET_PING_S = 15.0  # otherwise other calls notice an outage
 _LAST_PING_S = 1.0
 _DURABILITY_S = 60.0
 _EXAMINE_S = 10.0  # usually a tenth of a second; a slow store must not keep a replica from becoming ready

@@ -32,13 +32,14 @@ from avion_media.items.deletion.notices import notice_backlog
 from avion_media.items.state import MediaEvents
 from avion_media.items.state.sweep_state import SweepState
 from avion_media.process.lifecycle import Phase
+from avion_media.process.replicas import Replicas
 from avion_media.process.runtime import FleetStatistics, Limiter, Runtime
 from avion_media.process.tree import lasting_nodes
 from avion_media.workers.sweep import STORED_KINDS
 from supervisors import State, Supervisor
 
 _log = get_logger(path="telemetry")
-_POLL_S = 4.0  # with its jitter below `STALE_S` of the console
+_COUNTED_S = 4.0  # age from which some replica counts again
 _FIRST_POLL_S = 0.5  # until Redis was there once
 _LAG_EVERY_S = 0.25
 _OF_QUEUES: dict[Instrument, Callable[[QueueStats], float]] = {
@@ -121,15 +122,15 @@ async def keep_polling(runtime: Runtime) -> None:
                 pass  # the next sample is as good
             except Exception as error:  # noqa: BLE001 - a crash here would restart the whole tree, which needs no gauges
                 _log.error("gauges.failed", exc_info=error)
-            period_s = _POLL_S if runtime.observed.fleet.counted_at else _FIRST_POLL_S
+            period_s = runtime.observed.sampling_s if runtime.observed.fleet.counted_at else _FIRST_POLL_S
             await trio.sleep(runtime.redis.next_tick_s(period_s))
 
 
 async def _sample(runtime: Runtime) -> None:
     observed = runtime.observed
-    observed.replicas, found = await results_of(
+    _, found = await results_of(
         partial(runtime.replicas.announce, runtime.replica()),
-        partial(read_fleet_statistics, runtime.redis, runtime.items.queues, runtime.items.events, max_age_s=_POLL_S),
+        partial(read_fleet_statistics, runtime.redis, runtime.items.queues, runtime.items.events, _COUNTED_S),
     )
     if found.memory_use >= 1 > observed.fleet.memory_use:
         _log.warning("redis.full", memory_use=round(found.memory_use, 3))
@@ -270,6 +271,7 @@ async def _count(redis: Redis, queues: Mapping[str, TaskQueue], events: MediaEve
         sweep.stored,
         sweep.finished_at,
         max(await redis.memory_use(), await redis.state.memory_use()),
+        len(await Replicas(redis).read(time.time())),
     )
 
 

@@ -20,7 +20,7 @@ from avion_media.workers.sweep import Reconciliation, Report
 from supervisors import Child
 
 _POLL_S = 5.0  # how often the leader checks whether a sweep is due
-_FOLLOWER_S = 10.0  # how often the others try to lead
+_FOLLOWER_S = 15.0  # how often the others try to lead
 _FAILED_PAUSE_S = 60.0  # after a bug
 _LEADER = "media_sweep_leader"
 _LEADER_TTL_S = 30.0

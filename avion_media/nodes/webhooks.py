@@ -31,7 +31,7 @@ from supervisors import Child, Supervisor, Worker
 
 _GROUP = "media_webhooks"
 _SLOTS = 16
-_SEAT_TTL_S = 10.0
+_SEAT_TTL_S = 15.0
 _BLOCK_S = 5.0
 _BATCH = 100  # events that are queued before the limit of each endpoint is checked again
 _log = get_logger()

@@ -32,7 +32,7 @@ class Replica:
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
-REPLICA: Final = JsonRecord("replica", Replica, f"{_KEY} <process>", "each process, every 4 s")
+REPLICA: Final = JsonRecord("replica", Replica, f"{_KEY} <process>", "each process, every 4 to 15 s")
 
 
 class Replicas:
@@ -41,10 +41,9 @@ class Replicas:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def announce(self, me: Replica) -> list[Replica]:
-        """Report the state of this process. Return all processes, as `read` does."""
+    async def announce(self, me: Replica) -> None:
+        """Report the state of this process."""
         await self._redis.execute("HSET", _KEY, me.process, REPLICA.write(me), when_full=True)
-        return await self.read(me.at)
 
     async def read(self, now: float) -> list[Replica]:
         """Return all processes, by name. Those that did not report for two minutes are removed."""

@@ -44,6 +44,9 @@ NEEDED_BY: dict[Dependency, frozenset[str]] = {
     Dependency.STORE: frozenset(ROLES) - {"events", "webhooks"},
 }
 """The dependencies that must respond once before a replica with one of these roles is ready."""
+_SAMPLING_S = 4.0  # with its jitter below the age from which the console calls figures old
+_LONGEST_SAMPLING_S = 15.0
+_SAMPLING_OFTEN = 16  # replicas; beyond them, the fleet as a whole samples no more often
 
 
 def consumer_name() -> str:
@@ -76,7 +79,7 @@ class FleetStatistics:
 
     ``outcomes``: see `attempts.outcomes`. ``notices`` are those of `drop_deleted` that wait; ``events_headroom``: see
     `MediaEvents.headroom`. ``stored``: objects and bytes by kind at the last whole sweep; ``swept_at``: its end in Unix
-    seconds, or 0. ``memory_use``: see `Redis.memory_use`.
+    seconds, or 0. ``memory_use``: see `Redis.memory_use`. ``replicas`` is the number of processes.
     """
 
     counted_at: float
@@ -87,6 +90,7 @@ class FleetStatistics:
     stored: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     swept_at: float = 0.0
     memory_use: float = 0.0
+    replicas: int = 1
 
     @property
     def warnings(self) -> list[str]:
@@ -112,7 +116,11 @@ class Observed:
     active_requests: Callable[[], int] = lambda: 0  # of the origin
     endpoints_file_is_valid: Callable[[], bool] = lambda: True  # of webhooks
     history: History = field(default_factory=History)
-    replicas: Sequence[Replica] = ()
+
+    @property
+    def sampling_s(self) -> float:
+        """How often this process samples what all have in common. In a large fleet each one does it more rarely."""
+        return min(_LONGEST_SAMPLING_S, _SAMPLING_S * max(1.0, self.fleet.replicas / _SAMPLING_OFTEN))
 
 
 def guard_of(remote: RemoteConfig) -> AddressGuard:

@@ -38,7 +38,7 @@ from supervisors import Child, DynamicSupervisor, Node, NotRunning, Worker
 
 _LOOK_S = 0.5  # how long one read waits until it looks for tasks of workers that stand still
 _JANITOR_S = 10.0  # a janitor that has not shown up for so long is replaced
-_LOOKING = 4  # replicas that look within one of these times; in a larger fleet each of them looks more rarely
+_LOOKING = 2  # replicas that look within one of these times; in a larger fleet each of them looks more rarely
 _RESIGN_S = 0.5
 _TEND_S = 1.0  # how often a janitor looks whether there is something to do
 _JOBS_S = 5.0  # how often it looks for a bulk job while none is running

@@ -30,6 +30,7 @@ from avion_media.common.tasks import (
     CACHE_QUEUE,
     CONSUMER_GROUP,
     DROP_DELETED,
+    EVENTS_STREAM,
     PROCESSING_QUEUE,
     QUEUES,
     EnsureLease,
@@ -42,6 +43,8 @@ from avion_media.items.state import MediaEvents
 from avion_media.nodes import events as node_of_events
 from avion_media.nodes import foundation, gauges, sweeper
 from avion_media.nodes.gauges import read_fleet_statistics
+from avion_media.process.replicas import Replica, Replicas
+from avion_media.process.runtime import ROLES, FleetStatistics, Observed
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
 from supervisors import Supervisor
@@ -231,6 +234,7 @@ async def _do_nothing(redis: Redis, name: str) -> None:
     queues = {each: TaskQueue(redis, each) for each in QUEUES}
     events = MediaEvents(redis)
     seats = [Seats(redis, f"{{{DROP_DELETED}}}:{each}", 3, ttl_s=node_of_events._SEAT_TTL_S) for each in ("l", "r")]
+    seats.append(Seats(redis, f"{{{EVENTS_STREAM}}}:w", 1, ttl_s=node_of_events._SEAT_TTL_S))
     leadership = Lock(redis, sweeper._LEADER, ttl_s=sweeper._LEADER_TTL_S)
     async with trio.open_nursery() as nursery:
         for queue in queues.values():
@@ -244,12 +248,14 @@ async def _do_nothing(redis: Redis, name: str) -> None:
             )
             nursery.start_soon(Supervisor("s", consumer.children).run)
         # As the nodes do, by their constants.
+        me = Replica(name, name, "1.0.0", ROLES, "READY", True, time.time(), time.time())
+        sampling_s = Observed(fleet=FleetStatistics(0.0, replicas=_FLEET)).sampling_s
         calls: list[tuple[Callable[[], Awaitable[object]], float]] = [
             (redis.ping, foundation._QUIET_PING_S),
             (partial(redis.execute, "TIME"), foundation._QUIET_PING_S),
-            (partial(redis.execute, "HSET", "media_replicas", name, "x" * 300), gauges._POLL_S),
+            (partial(Replicas(redis).announce, me), sampling_s),
             (leadership.acquire, sweeper._FOLLOWER_S),
-            (partial(read_fleet_statistics, redis, queues, events, gauges._POLL_S), gauges._POLL_S),
+            (partial(read_fleet_statistics, redis, queues, events, gauges._COUNTED_S), sampling_s),
             *((each.find, node_of_events._SEAT_TTL_S) for each in seats),
         ]
         for each, every_s in calls:

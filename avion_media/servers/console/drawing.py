@@ -306,19 +306,21 @@ class LivePages:
     def __init__(self) -> None:
         self._viewers = 0
 
-    def stream(self, look: Callable[[], View], may_look: Callable[[], Awaitable[object]]) -> Response:
+    def stream(self, look: Callable[[], Awaitable[View]], may_look: Callable[[], Awaitable[object]]) -> Response:
         """Return events for one page, until its browser leaves or its session ends; 503 if too many are open."""
         if self._viewers >= _MAX_VIEWERS:
             return Response("too many live pages\n", 503, headers={"Retry-After": "10"})
         return StreamingResponse(self._events(look, may_look), media_type="text/event-stream")
 
-    async def _events(self, look: Callable[[], View], may_look: Callable[[], Awaitable[object]]) -> AsyncIterator[str]:
+    async def _events(
+        self, look: Callable[[], Awaitable[View]], may_look: Callable[[], Awaitable[object]]
+    ) -> AsyncIterator[str]:
         self._viewers += 1
         try:
             shown: dict[str, str] = {}
             sent_at = trio.current_time()
             while await may_look():
-                view = look()
+                view = await look()
                 for name in _REGIONS.get(view.page, FRAME_REGIONS):
                     html = await draw_region(name, view)
                     if shown.get(name) != html:

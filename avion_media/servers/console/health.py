@@ -20,8 +20,7 @@ LATE_S: Final = 120.0
 """The oldest task has waited so long that people notice."""
 STALLED_S: Final = 600.0
 """The age of the oldest task at which a queue is stalled, as in the alert `AvionMediaQueueStalled`."""
-STALE_S: Final = 5.0
-"""Figures of the queues are read at least this often. Older figures are marked, and nothing is judged by them."""
+_LATE_S: Final = 1.0  # what is so much older than the time between two samples is marked, and nothing is judged by it
 REVIEW_LATE_S: Final = 86_400.0
 """How long media can wait for a moderator, as in the alert `AvionMediaReviewWaits`."""
 
@@ -69,7 +68,8 @@ class Facts:
     history: History
     now: float  # Unix seconds
     held: Sequence[str] = ()  # times since which media items wait for a moderator (ISO 8601), the oldest first
-    replicas: Sequence[Replica] = ()  # those that this process knew a few seconds ago, by name
+    replicas: Sequence[Replica] = ()  # as they were a few seconds ago, by name
+    sampling_s: float = 4.0  # time between two samples of the queues
 
     @property
     def queues(self) -> Mapping[str, QueueSample]:
@@ -84,7 +84,8 @@ class Facts:
     @property
     def is_stale(self) -> bool:
         """Whether the figures of the queues are older than they should be, because Redis does not respond."""
-        return self.age_s is None or self.age_s > STALE_S or self.report["dependencies"]["redis"] != "up"
+        late_s = self.sampling_s + _LATE_S
+        return self.age_s is None or self.age_s > late_s or self.report["dependencies"]["redis"] != "up"
 
     def state_of(self, replica: Replica) -> tuple[str, str]:
         """Return the tone and the word for a replica."""

@@ -7,7 +7,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
@@ -34,6 +34,7 @@ from avion_media.operations.dead_letters import read_causes, read_folded, read_p
 from avion_media.operations.operation import NotAllowed, Order
 from avion_media.operations.review import Review
 from avion_media.operations.table import Operations
+from avion_media.process.replicas import Replica
 from avion_media.process.runtime import Runtime
 from avion_media.process.tree import Tree
 from avion_media.servers.admin.operators import OperatorGate, person_of
@@ -54,6 +55,8 @@ T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
 _READ_S: Final = 5.0
 _CAUSES_S: Final = 10.0  # for all viewers of one process
+_REPLICAS_S: Final = 3.0  # the same
+_REPLICAS_READ_S: Final = 1.0
 _DEPENDENCIES: Final = {Dependency.REDIS: "Redis", Dependency.STORE: "The object store"}
 _BROWSER: Final = "avion_media_review"
 _BROWSER_ID: Final = re.compile("[0-9a-f]{16}")
@@ -85,6 +88,8 @@ class Console:
         self._live = LivePages()
         self._attempts = LoginAttempts()
         self._causes = Shared(partial(read_causes, runtime.redis), _CAUSES_S)
+        self._replicas = Shared(lambda: runtime.replicas.read(time.time()), _REPLICAS_S)
+        self._known_replicas: Sequence[Replica] = ()  # the last ones, also while Redis does not respond
         self._prometheus = PrometheusCharts(config.admin.prometheus_url)
         self._operations = operations
         self._reviews = reviews
@@ -235,15 +240,23 @@ class Console:
 
     # -- what operators see
 
-    def _view(self, request: Request, page: str, query: Mapping[str, str] | None = None) -> View:
+    async def _view(self, request: Request, page: str, query: Mapping[str, str] | None = None) -> View:
         runtime, observed = self._runtime, self._runtime.observed
+        with suppress(Unavailable), trio.move_on_after(_REPLICAS_READ_S):
+            self._known_replicas = await self._replicas.get()
         sizes = self._config.thumbnails.sizes
         return View(
             page,
             self._viewer(request),
             self._about,
             Facts(
-                runtime.report(), self._tree.describe(), observed.history, time.time(), observed.held, observed.replicas
+                runtime.report(),
+                self._tree.describe(),
+                observed.history,
+                time.time(),
+                observed.held,
+                self._known_replicas,
+                observed.sampling_s,
             ),
             self._redis,
             min(sizes, key=lambda size: size.longest_edge).name if sizes else "",
@@ -312,7 +325,7 @@ class Console:
 
     async def _plain(self, name: str, request: Request) -> Response:
         """Return a page that consists of its regions."""
-        return await self._draw(request, f"{name}.html", self._view(request, name))
+        return await self._draw(request, f"{name}.html", await self._view(request, name))
 
     async def _dead_letters(self, request: Request) -> Response:
         query = dict(request.query_params)
@@ -326,7 +339,7 @@ class Console:
             return RedirectResponse(wanted.url(done=query.get("done", "")), 303)  # the rows of this page are gone
         if page is not None and page.rows and not before and not page.newer:
             query["newest"] = page.rows[0].newest.key
-        view = self._view(request, "dead-letters", query)
+        view = await self._view(request, "dead-letters", query)
         return await self._draw(request, "dead-letters.html", view, wanted=wanted, page=page)
 
     async def _media(self, request: Request) -> Response:
@@ -335,7 +348,7 @@ class Console:
         exact = wanted.exact_id()
         if exact:
             return RedirectResponse(f"/console/media/{exact}", 303)
-        view = self._view(request, "media", query)
+        view = await self._view(request, "media", query)
         before = query.get("before", "")
         if wanted.owner or wanted.host:
             page = await _in_time(read_indexed(self._runtime.items, wanted, view.smallest, before))
@@ -352,7 +365,7 @@ class Console:
         except InvalidId as error:
             return self._error(404, "No such media item", f"{text[:80]} is not an id: {error}.")
         item = await read_item(self._runtime.items, any_id, url_ttl_s=self._config.upload.url_ttl)
-        view = self._view(request, "media-item")
+        view = await self._view(request, "media-item")
         response = await self._draw(request, "media-item.html", view, item=item)
         response.status_code = 404 if item.is_unknown else 200
         return response
@@ -363,7 +376,7 @@ class Console:
         moderation = self._runtime.moderation
         page = await _in_time(read_moderation(moderation, self._config.moderation, wanted))
         answer = await _in_time(look_up(moderation, wanted.text)) if wanted.text and page is not None else None
-        view = self._view(request, "moderation", query)
+        view = await self._view(request, "moderation", query)
         query["newest"] = max(view.facts.held, default="")
         claims = await _in_time(self._reviews.desk.claims()) or {}
         return await self._draw(
@@ -371,7 +384,7 @@ class Console:
         )
 
     async def _review(self, request: Request) -> Response:
-        by, view, page = self._moderator(request), self._view(request, "review"), None
+        by, view, page = self._moderator(request), await self._view(request, "review"), None
         if view.may("refuse"):  # a round claims what it shows
             page = await read_review(self._reviews, self._runtime.moderation, self._config.moderation, by)
         return await self._draw(request, "review.html", view, page=page, reasons=REASONS)
@@ -407,7 +420,7 @@ class Console:
         return StreamingResponse(collected.done[text]["pieces"], media_type="application/zip", headers=headers)
 
     async def _audit(self, request: Request) -> Response:
-        view = self._view(request, "audit")
+        view = await self._view(request, "audit")
         before, text = (request.query_params.get(name, "").strip() for name in ("before", "q"))
         entries, behind = await audit.read(self._redis, before, text)
         older = wording.address("/console/audit", {"q": text, "before": behind}) if behind else ""
@@ -415,7 +428,7 @@ class Console:
 
     async def _follow(self, request: Request) -> Response:
         page = request.query_params.get("page", "")
-        return self._live.stream(lambda: self._view(request, page), partial(self._gate.find, request))
+        return self._live.stream(partial(self._view, request, page), partial(self._gate.find, request))
 
     # -- actions
 

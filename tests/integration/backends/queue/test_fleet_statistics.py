@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import trio
 
@@ -12,6 +13,7 @@ from avion_media.common.tasks import PROCESSING_QUEUE, processing_fields
 from avion_media.items.state import MediaEvents
 from avion_media.items.state.sweep_state import SweepState
 from avion_media.nodes.gauges import read_fleet_statistics
+from avion_media.process.replicas import Replica, Replicas
 from tests.integration.backends.queue.conftest import Client
 
 
@@ -19,8 +21,12 @@ async def test_one_replica_counts_for_all(redis: Redis, other: Client) -> None:
     queues, events = {PROCESSING_QUEUE: TaskQueue(redis, PROCESSING_QUEUE)}, MediaEvents(redis)
     await SweepState(redis).note_stored({"image": (3, 4096)})
     await queues[PROCESSING_QUEUE].enqueue(processing_fields("m"))
+    now = time.time()
+    for name, at in (("a", now), ("b", now - 60), ("gone", now - 600)):
+        await Replicas(redis).announce(Replica(name, name, "1", ("grpc",), "READY", True, at, at))
     first = await read_fleet_statistics(redis, queues, events, max_age_s=60)
-    assert (first.queues[PROCESSING_QUEUE].added, first.stored) == (1, {"image": (3, 4096)})
+    assert (first.queues[PROCESSING_QUEUE].added, first.stored, first.replicas) == (1, {"image": (3, 4096)}, 2)
+    assert set(other.hkeys("media_replicas")) == {"a", "b"}
     await queues[PROCESSING_QUEUE].enqueue(processing_fields("m"))
     assert await read_fleet_statistics(redis, queues, events, max_age_s=60) == first
     other.set("media_statistics", '{"queues": {}, "of another version": 1}')

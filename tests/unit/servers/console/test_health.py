@@ -16,6 +16,7 @@ from avion_media.common.credentials import Role
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.operations.dead_letters import Cause
 from avion_media.process.replicas import Replica
+from avion_media.process.runtime import FleetStatistics, Observed
 from avion_media.servers.console.drawing import About, View, Viewer, draw_region
 from avion_media.servers.console.health import Facts, Tone, assess, queue_state
 from avion_media.servers.console.prometheus import PrometheusCharts
@@ -217,3 +218,12 @@ def test_after_five_seconds_without_figures_a_queue_is_unknown_and_not_running(r
     health = assess(old)
     assert health.tone >= Tone.WARN
     assert health.title == ("Redis does not respond" if report else "The figures of the queues are 5 s old")
+
+
+def test_in_a_large_fleet_figures_are_read_more_rarely_and_called_old_later() -> None:
+    def sampling_s(replicas: int) -> float:
+        return Observed(fleet=FleetStatistics(NOW, replicas=replicas)).sampling_s
+
+    assert [sampling_s(each) for each in (1, 16, 32, 300)] == [4.0, 4.0, 8.0, 15.0]
+    young, old = (replace(facts(age_s=age_s), sampling_s=15.0) for age_s in (15.5, 16.5))
+    assert (young.is_stale, old.is_stale) == (False, True)

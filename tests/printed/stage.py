@@ -12,12 +12,11 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from tests.printed.commands import ROOT
 from tests.service.commands import SHELL_COMMAND
 from tests.service.harness import Service, eventually, running, service_environment
 from tests.services import CephNode, RedisServer, S3Address, ceph_node, redis_server
+from tests.services.http import serving
 from tests.services.process import free_port, require, working_directory
 
 BUCKET = "avion-media"
@@ -75,20 +75,9 @@ def outside() -> Iterator[Outside]:
 
         do_PURGE = do_POST
 
-        def log_message(self, *_arguments: object) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    there = Outside(server.server_address[1])
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with serving(Handler) as port:
+        there = Outside(port)
         yield there
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @dataclass

@@ -6,7 +6,9 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.services.http import serving
 
 
 class RemoteServer:
@@ -51,17 +53,9 @@ def remote_server(files: Mapping[str, bytes], host: str = "127.0.0.1") -> Iterat
             self.rfile.read(int(self.headers["Content-Length"]))
             self.do_GET()
 
-        def log_message(self, *_arguments: object) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer((host, 0), Handler)
-    remote = RemoteServer(host, server.server_address[1], files)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield remote
-    finally:
-        remote.hold.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Handler, host) as port:
+        remote = RemoteServer(host, port, files)
+        try:
+            yield remote
+        finally:
+            remote.hold.set()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import SimpleNamespace
 from typing import cast
 from urllib.parse import urlsplit
@@ -27,6 +26,7 @@ from avion_media.items.settings import CdnConfig
 from avion_media.workers.cdn import Cdn, purge_url
 from avion_media.workers.purge import PurgeMedia
 from tests.service.published import encode_id
+from tests.services.http import serving
 from tests.services.process import free_port
 
 
@@ -42,18 +42,8 @@ def purge_endpoint(*answers: int) -> Iterator[tuple[str, list[str]]]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *_arguments: object) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Handler) as port:
+        yield f"http://127.0.0.1:{port}", asked
 
 
 async def test_a_template_is_asked_for_every_path() -> None:

@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.services.http import serving
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
@@ -47,23 +49,14 @@ def receiver(status: int = 204, *, hangs: bool = False, port: int = 0) -> Iterat
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *_arguments: object) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
-    found = Receiver(f"http://127.0.0.1:{server.server_address[1]}/hook?token=hunter2", status=status)
-    found.hangs = threading.Event() if hangs else None
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield found
-    finally:
-        if found.hangs is not None:
-            found.hangs.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Handler, port=port) as bound:
+        found = Receiver(f"http://127.0.0.1:{bound}/hook?token=hunter2", status=status)
+        found.hangs = threading.Event() if hangs else None
+        try:
+            yield found
+        finally:
+            if found.hangs is not None:
+                found.hangs.set()
 
 
 def endpoint(name: str, url: str, **more: Any) -> dict[str, Any]:

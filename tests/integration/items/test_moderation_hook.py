@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -23,6 +23,7 @@ from avion_media.backends.remote import breaker_state, parse_remote_url
 from avion_media.items.moderation.hook import Hook, Opinion
 from avion_media.items.settings import ModerationConfig
 from tests.service.harness import eventually
+from tests.services.http import serving
 from tests.services.process import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -52,18 +53,8 @@ def server(answer: Answer) -> Iterator[str]:
 
         do_POST = do_GET
 
-        def log_message(self, *_arguments: object) -> None:
-            """Quiet."""
-
-    serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{serving.server_address[1]}/"
-    finally:
-        serving.shutdown()
-        thread.join()
-        serving.server_close()
+    with serving(Handler) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 @pytest.fixture

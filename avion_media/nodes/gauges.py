@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,7 @@ _log = get_logger(path="telemetry")
 _COUNTED_S = 4.0  # age from which some replica counts again
 _FIRST_POLL_S = 0.5  # until Redis was there once
 _LAG_EVERY_S = 0.25
+_LEAVE_S = 0.5
 _OF_QUEUES: dict[Instrument, Callable[[QueueStats], float]] = {
     instruments.QUEUE_LAG: lambda stats: stats.lag,
     instruments.QUEUE_PENDING: lambda stats: stats.pending,
@@ -112,18 +113,27 @@ def observe_tree(runtime: Runtime, root: Supervisor) -> None:
 
 async def keep_polling(runtime: Runtime) -> None:
     """Sample the queues, and measure how late the event loop is. Never returns, and raises nothing but Cancelled."""
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_measure_lag, runtime)
-        while True:
-            try:
-                runtime.telemetry.refresh()
-                await _sample(runtime)
-            except Unavailable:
-                pass  # the next sample is as good
-            except Exception as error:  # noqa: BLE001 - a crash here would restart the whole tree, which needs no gauges
-                _log.error("gauges.failed", exc_info=error)
-            period_s = runtime.observed.sampling_s if runtime.observed.fleet.counted_at else _FIRST_POLL_S
-            await trio.sleep(runtime.redis.next_tick_s(period_s))
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_measure_lag, runtime)
+            await _keep_sampling(runtime)
+    finally:
+        # Shielded, so that this process is not taken for one that hangs. Bounded by `_LEAVE_S`.
+        with trio.CancelScope(shield=True), trio.move_on_after(_LEAVE_S), suppress(Unavailable):
+            await runtime.replicas.leave(runtime.replica().process)
+
+
+async def _keep_sampling(runtime: Runtime) -> None:
+    while True:
+        try:
+            runtime.telemetry.refresh()
+            await _sample(runtime)
+        except Unavailable:
+            pass  # the next sample is as good
+        except Exception as error:  # noqa: BLE001 - a crash here would restart the whole tree, which needs no gauges
+            _log.error("gauges.failed", exc_info=error)
+        period_s = runtime.observed.sampling_s if runtime.observed.fleet.counted_at else _FIRST_POLL_S
+        await trio.sleep(runtime.redis.next_tick_s(period_s))
 
 
 async def _sample(runtime: Runtime) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
+from avion_media.backends.queue import TaskQueue
 from avion_media.backends.queue.attempts import Attempt, attempts_at
 from avion_media.backends.queue.task_scan import FoundTask, TaskLocation, lease_info, visit_tasks_of
 from avion_media.backends.redis import Redis, as_map
@@ -117,6 +118,7 @@ async def moderation_records(
             "record": "held" if is_waiting else "released",
             "at": held.at,
             "match": held.match,
+            "source": held.source,
             "next": f"it is held; {decide}" if is_waiting else "",
         }
         found.append(_shown(review))
@@ -134,6 +136,8 @@ def _of_block(block: Block) -> dict[str, Any]:
         "by": block.by,
         "note": block.note,
         "cause": block.cause,
+        "match": block.match,
+        "source": block.source,
         "evidence": "kept" if block.keep_evidence else "discarded",
         "entries": [str(each) for each in block.entries],
         "copies": list(block.copies),
@@ -290,6 +294,10 @@ async def _task(redis: Redis, found: FoundTask) -> dict[str, Any]:
                 "deliveries": lease.deliveries,
                 "renewed_s_ago": round(lease.idle_s, 1),
             }
+    if found.location is TaskLocation.WAITING:
+        stats = await TaskQueue(redis, found.queue).stats()
+        if stats.paused_since:
+            described["queue_paused_by"] = stats.paused_by or "an operator"
     return {name: value for name, value in described.items() if value not in ("", 0)}
 
 

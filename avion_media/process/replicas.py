@@ -12,8 +12,8 @@ from avion_media.common.records import JsonRecord
 
 _KEY: Final = "media_replicas"
 SILENT_S: Final = 30.0
-"""A process that did not report for this long is not shown as running."""
-_FORGET_S: Final = 120.0
+"""A process that did not report for this long was killed, or hangs: one that stops removes itself."""
+_FORGET_S: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,12 @@ class Replicas:
         """Report the state of this process."""
         await self._redis.execute("HSET", _KEY, me.process, REPLICA.write(me), when_full=True)
 
+    async def leave(self, process: str) -> None:
+        """Remove a process that stops."""
+        await self._redis.execute("HDEL", _KEY, process)
+
     async def read(self, now: float) -> list[Replica]:
-        """Return all processes, by name. Those that did not report for two minutes are removed."""
+        """Return all processes, by name. Those that did not report for ten minutes are removed."""
         written = as_map(await self._redis.execute("HGETALL", _KEY))
         read = [REPLICA.read_or_skip(each, f"{_KEY} {name.decode()}") for name, each in written.items()]
         found = [each for each in read if each is not None]

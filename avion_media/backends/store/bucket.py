@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from avion_media.backends.store.calls import StoreCalls
-from avion_media.backends.store.errors import no_bucket
+from avion_media.backends.store.errors import no_bucket, no_store
 from avion_media.common.keys import INCOMING_PREFIX, QUARANTINE_PREFIX, REVOCATION_PREFIX
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ def _create_bucket(client: S3Client, bucket: str, location: str, media: int) -> 
     except ClientError as error:
         if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
             raise
+        if not _says_no_such_bucket(client, bucket):
+            raise no_store() from error
         if media:
             raise no_bucket(media) from error
     options: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": location}} if location else {}
@@ -127,6 +129,15 @@ def _create_bucket(client: S3Client, bucket: str, location: str, media: int) -> 
             raise
         return False
     return True
+
+
+def _says_no_such_bucket(client: S3Client, bucket: str) -> bool:
+    """Return whether a store says so: the response to a HEAD has no code, and any server may answer 404."""
+    try:
+        client.list_objects_v2(Bucket=bucket, MaxKeys=1)
+    except ClientError as error:
+        return error.response["Error"]["Code"] == "NoSuchBucket"
+    return False
 
 
 def _block_public_access(client: S3Client, bucket: str) -> bool:

@@ -77,6 +77,12 @@ def no_bucket(media: int = 0) -> Unavailable:
     return Unavailable(Dependency.STORE, detail, retry_after_s=5.0, setting="AVION_MEDIA_S3__BUCKET")
 
 
+def no_store() -> Unavailable:
+    """Return the error for a server that answers 404 without an error of S3."""
+    detail = "it answers 404 without an error of S3: most likely this address is not that of an S3 store"
+    return Unavailable(Dependency.STORE, detail, retry_after_s=5.0, setting="AVION_MEDIA_S3__ENDPOINT_URL")
+
+
 class Passing(Unavailable):
     """A failure that can pass before the request is repeated: the store is overloaded, or the connection broke."""
 

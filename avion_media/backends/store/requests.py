@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import trio
 
-from avion_media.backends.store.errors import FORBIDDEN, SKEWED, Passing, TooLarge, error_of
+from avion_media.backends.store.errors import FORBIDDEN, SKEWED, Passing, TooLarge, error_of, no_store
 from avion_media.backends.store.http import PIECE_BYTES, Broken, Http, StoreResponse
 from avion_media.backends.store.objects import (
     Bytes,
@@ -140,18 +140,20 @@ class Requests:
         return info
 
     async def head_bucket(self) -> None:
-        """HeadBucket. Raises `Unavailable` if there is none."""
+        """HeadBucket. Raises `Unavailable` if there is none, or if this is not an S3 store."""
 
         async def read(response: StoreResponse) -> bool:
             response.has_no_body()
-            if response.status == 404:  # without a body, there is no better code
-                raise error_of("NoSuchBucket", 404, "", "")
-            if response.status not in (200, 403):
+            if response.status not in (200, 403, 404):
                 raise _error_of_head(response, "")
             return response.status == 200
 
-        if not await self._send("HEAD", self._url("HEAD", ""), read):
+        if await self._send("HEAD", self._url("HEAD", ""), read):
+            return
+        try:
             await self.list_keys("", "", "", 1)  # raises: only the response to a GET has a code and a message
+        except ObjectMissing:
+            raise no_store() from None
 
     async def put(
         self, key: str, source: Source, signed: Mapping[str, str], unsigned: Mapping[str, str] = _NO_HEADERS

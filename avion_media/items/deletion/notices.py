@@ -21,7 +21,7 @@ from functools import partial
 import trio
 
 from avion_media.backends.queue import QueueStats
-from avion_media.backends.queue.consumers import ensure_group, remove_idle_consumers
+from avion_media.backends.queue.consumers import ensure_group, read_consumers, remove_idle_consumers
 from avion_media.backends.redis import Redis, RedisRefused, Reply, as_map, as_text
 from avion_media.common.ids import InvalidId, UnknownFormat, parse_any_id
 from avion_media.common.records import HashRecord
@@ -201,6 +201,7 @@ def _merged(notices: Sequence[Notice]) -> list[Notice]:
     return merged
 
 
+_SILENT_S = 60.0  # a reader that sent nothing for so long does not count: each read lasts a third of that at most
 _COUNTED = 10_000  # maximum unread notices that are counted one by one, if Redis does not know their number
 
 
@@ -233,7 +234,9 @@ async def _backlog(redis: Redis, stream: str) -> QueueStats:
     lag = len(unread) if lag is None else lag
     written_ms = min((int(entry_id.partition(b"-")[0]) for entry_id in oldest), default=None)
     age_s = 0.0 if written_ms is None else max(0.0, time.time() - written_ms / 1000)
-    return QueueStats(lag + pending, lag, pending, age_s, consumers=group[b"consumers"])
+    readers = await read_consumers(redis, stream, NOTICES_GROUP)
+    alive = sum(row[b"idle"] < _SILENT_S * 1000 for row in readers)
+    return QueueStats(lag + pending, lag, pending, age_s, consumers=alive)
 
 
 async def _group(redis: Redis, stream: str) -> dict[bytes, Reply] | None:

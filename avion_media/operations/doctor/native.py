@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
-from typing import Final
 
 import trio
 
-from avion_media.media.thumbnails.native import OF_SYSTEM, OF_WHEELS, NativeLibrary, load_elsewhere
+from avion_media.media.thumbnails.native import OF_SYSTEM, NativeLibrary, load_elsewhere, needed_of_wheels
 from avion_media.operations.doctor.check import Area, Check, CheckFailed, CheckStatus
 
 Found = dict[str, NativeLibrary]
@@ -25,11 +25,13 @@ async def _is_there(name: str, found: Found) -> str:
     return f"{library.version} ({library.origin})" if library.version else library.origin
 
 
-NATIVE: Final = [
-    Check(Area.NATIVE, f"has {name}", partial(_is_there, name), impact, status)
-    for names, impact, status in (
-        (OF_WHEELS, "media of some formats fail", CheckStatus.FAILED),
-        (OF_SYSTEM, "thumbnails take longer", CheckStatus.WARNING),
-    )
-    for name in names
-]
+def native_checks(formats: Collection[str]) -> list[Check[Found]]:
+    """Return the checks of the libraries that these formats need."""
+    return [
+        Check(Area.NATIVE, f"has {name}", partial(_is_there, name), impact, status)
+        for names, impact, status in (
+            (needed_of_wheels(formats), "media of some formats fail", CheckStatus.FAILED),
+            (OF_SYSTEM, "thumbnails take longer", CheckStatus.WARNING),
+        )
+        for name in names
+    ]

@@ -27,7 +27,7 @@ _IMPACTS_ON_STATUSES: Final = {
 }
 
 
-@REACHABLE.add("is reachable", "no task can be queued or processed")
+@REACHABLE.add("is reachable", "no task can be queued or processed: docs/runbooks/redis-unavailable.md")
 async def _answers(redis: Redis) -> str:
     took = []
     for _ in range(_PINGS):

@@ -20,6 +20,7 @@ LATE_S: Final = 120.0
 """The oldest task has waited so long that people notice."""
 STALLED_S: Final = 600.0
 """The age of the oldest task at which a queue is stalled, as in the alert `AvionMediaQueueStalled`."""
+_NAMED: Final = 3
 _LATE_S: Final = 1.0  # what is so much older than the time between two samples is marked, and nothing is judged by it
 REVIEW_LATE_S: Final = 86_400.0
 """How long media can wait for a moderator, as in the alert `AvionMediaReviewWaits`."""
@@ -180,6 +181,12 @@ def _findings(facts: Facts) -> Iterator[Finding]:
     yield from _of_dead_letters(facts)
     yield from _of_tree(facts)
     yield from _of_reviews(facts)
+    silent = [each for each in facts.replicas if facts.state_of(each)[1] == "silent"]
+    if silent:
+        named = ", ".join(f"{each.name} for {duration(facts.now - each.at)}" for each in silent[:_NAMED])
+        text = f"Without a report: {named}. It was killed, or it hangs. One that stops as it should is not listed."
+        title = f"{many(len(silent), 'replica is', 'replicas are')} silent"
+        yield Finding(Tone.WARN, title, text, "system", "replicas")
     sandbox = facts.report["sandbox"]
     if sandbox is not None and sandbox["gaps"]:
         text = f"A compromised decoder could do this: {', '.join(sandbox['gaps'])}."

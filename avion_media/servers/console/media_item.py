@@ -13,6 +13,7 @@ from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.media import WEBP_SUFFIX
 from avion_media.common.tasks import State
 from avion_media.items.item import Items
+from avion_media.items.moderation.evidence import has_preview
 from avion_media.operations.inspection import is_unknown, media_report
 from avion_media.operations.operation import many
 from avion_media.operations.queues import may_be_cancelled
@@ -77,6 +78,19 @@ class Item:
         return is_unknown(dict(self.known))
 
     @property
+    def moderated(self) -> Mapping[str, str]:
+        """The owner or host that the records of moderation name, by what it is."""
+        sources = (each.get("source", "").partition("/") for each in self.known["moderation"])
+        return {kind: name for kind, _, name in sources if name}
+
+    @property
+    def has_evidence(self) -> bool:
+        """Whether a picture is kept for moderators."""
+        kept = [each for each in self.known["objects"] if each["key"].startswith(keys.QUARANTINE_PREFIX)]
+        files = {each["key"].removeprefix(f"{keys.QUARANTINE_PREFIX}{self.media_id}/"): each["bytes"] for each in kept}
+        return (self.is_held or self.is_blocked) and has_preview(files)
+
+    @property
     def size_bytes(self) -> int:
         """The size of all its objects together, in bytes."""
         return sum(each["bytes"] for each in self.known["objects"])
@@ -133,6 +147,9 @@ def _steps(known: Mapping[str, Any]) -> Iterator[Step]:
         yield _of_event(event)
     for task in known["tasks"]:
         yield from _of_task(task)
+    for each in known["moderation"]:
+        if "lifted_at" in each:
+            yield Step(each["lifted_at"], "good", "Unblocked", _by(each.get("lifted_by"), each.get("lifted_note")))
     deletion = known["deletion"]
     if deletion is not None:
         goes_at = deletion.get("objects_go_at", "")
@@ -141,6 +158,10 @@ def _steps(known: Mapping[str, Any]) -> Iterator[Step]:
         )
         if "undeleted_at" in deletion:
             yield Step(deletion["undeleted_at"], "good", "Undeleted")
+
+
+def _by(who: str | None, note: str | None) -> str:
+    return ": ".join(filter(None, (f"By {who}" if who else "", note)))
 
 
 def _of_attempt(attempt: Mapping[str, Any]) -> Step:
@@ -174,5 +195,6 @@ def _of_task(task: Mapping[str, Any]) -> Iterator[Step]:
     elif "due_at" in task:
         yield Step(task["due_at"], "warn", f"Due in the {title.lower()} queue{attempts}", error)
     elif "first_seen" in task:
-        by = f"A worker has it: {task['consumer']}." if "consumer" in task else "It waits for a worker."
+        paused = f"The queue is paused by {task['queue_paused_by']}." if "queue_paused_by" in task else ""
+        by = f"A worker has it: {task['consumer']}." if "consumer" in task else paused or "It waits for a worker."
         yield Step(task["first_seen"], "", f"Queued in the {title.lower()} queue", f"{by} {error}".strip())

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 import redis as redis_py
 
+from avion_media.backends.queue import TaskQueue
+from avion_media.backends.redis import open_redis
 from avion_media.backends.settings import RedisConfig, S3Config, StatusConfig
+from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.config import Config
 from avion_media.operations.doctor import Area, CheckResult, CheckStatus, examine, examine_forgeries
 from avion_media.operations.setup import prepare
+from avion_media.process.replicas import Replica, Replicas
 from tests.conftest import S3Bucket, fresh_bucket
 from tests.service.commands import run_command
 from tests.service.harness import service_environment
 from tests.services import S3Address, redis_server
 from tests.services.faulty_gateway import faulty_gateway
+from tests.services.http import serving
 from tests.services.process import free_port
 
 COPY = "rejects uploads that copy another object (x-amz-copy-source)"
@@ -322,3 +329,40 @@ def test_the_command_says_what_fails_and_ends_with_1() -> None:
     assert "1 failed" in table.stdout
     assert {each["area"] for each in json.loads(data.stdout)} == {"sandbox"}
     assert "weather" in misuse.stderr
+
+
+async def test_a_server_that_is_no_store_is_not_taken_for_a_lost_bucket(s3: S3Bucket, redis_url: str) -> None:
+    with serving(SimpleHTTPRequestHandler) as port:
+        address = f"http://127.0.0.1:{port}"
+        elsewhere = s3.config(endpoint_url=address)
+        config = Config(s3=elsewhere, redis=RedisConfig(url=redis_url))
+        found = (await examined(config, Area.STORE))["is reachable, and the bucket exists"]
+        refused = run_command("init", environment=service_environment(redis_url, address, s3.bucket))
+    assert "not that of an S3 store" in found.detail
+    assert "not that of an S3 store" in refused.stderr
+    assert "recover-a-lost-bucket" not in found.detail + refused.stderr
+
+
+async def test_work_that_waits_was_given_up_or_is_missed_is_named(s3: S3Bucket, redis_url: str) -> None:
+    config = Config(s3=s3.config(), redis=RedisConfig(url=redis_url))
+    await prepare(config)
+    checks = ["no queue is paused", "no task waits for minutes", "no task was given up"]
+    checks += ["every process reports itself", "no consumer misses events"]
+    healthy = await examined(config, Area.REDIS)
+    assert {healthy[each].status for each in checks} == {CheckStatus.OK}
+    async with open_redis(redis_url) as redis:
+        old = f"{int((time.time() - 600) * 1000)}-0"
+        await redis.execute("XADD", PROCESSING_QUEUE, old, "task_id", "t", "media_id", "m")
+        await TaskQueue(redis, CACHE_QUEUE).pause("ada", "a test")
+        await redis.execute("XADD", f"{{{DELETE_QUEUE}}}:dlq", "*", "task_id", "t", "error", "poison: x")
+        at = time.time() - 60
+        await Replicas(redis).announce(Replica("p", "host-7", "1", ("grpc",), "READY", True, at, at))
+        results = await examined(config, Area.REDIS)
+        await Replicas(redis).leave("p")
+    found = {each: results[each].detail for each in checks[:3]}
+    assert found["no queue is paused"] == f"{CACHE_QUEUE} by ada"
+    assert found["no task waits for minutes"].startswith(f"{PROCESSING_QUEUE}: 60")
+    assert found["no task was given up"] == f"{DELETE_QUEUE}: 1 dead letters"
+    assert results["every process reports itself"].detail.startswith("host-7 silent for 6")
+    assert {results[each].status for each in checks[:4]} == {CheckStatus.WARNING}
+    assert (await examined(config, Area.REDIS))["every process reports itself"].status is CheckStatus.OK

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from avion_media.common.formats import BY_NAME
 from avion_media.config import load
 from avion_media.media.thumbnails import native
 from avion_media.operations.doctor.check import CheckResult, CheckStatus, run_checks
-from avion_media.operations.doctor.native import NATIVE, load_libraries
+from avion_media.operations.doctor.native import load_libraries, native_checks
 
 
 async def examined(found: dict[str, native.NativeLibrary]) -> dict[str, CheckResult]:
     results: list[CheckResult] = []
-    await run_checks(NATIVE, found, results.append)
+    await run_checks(native_checks(BY_NAME), found, results.append)
     return {each.check: each for each in results}
 
 

@@ -77,7 +77,7 @@ async def no_causes() -> tuple[list[Cause], int]:
 
 @pytest.mark.parametrize(("age_s", "word"), [(1.0, "Running"), (60.0, "Unknown")])
 async def test_a_page_shows_the_last_figures_while_redis_does_not_respond(age_s: float, word: str) -> None:
-    viewer = Viewer("", "", Role.VIEWER, may_upload=False, may_log_out=False)
+    viewer = Viewer("", "", "ada", Role.VIEWER, may_upload=False, may_log_out=False)
     away = Redis("redis://127.0.0.1:1/0")  # nobody opens it
     known, causes = facts(stats=replace(CALM, depth=4711), age_s=age_s), Shared(no_causes, 1.0)
     about = About("1", "media-1", "", "media-1-x")
@@ -94,7 +94,10 @@ def test_replicas_are_ready_or_say_why_not_and_the_banner_counts_them() -> None:
     all_of = [replica("a", "READY", 1), replica("b", "LAME_DUCK", 1), replica("c", "READY", 31)]
     judged = replace(facts(), replicas=all_of)
     assert [judged.state_of(each) for each in all_of] == [("good", "ready"), ("warn", "lame duck"), ("bad", "silent")]
-    assert assess(judged).text.startswith("1 of 3 replicas ready. ")
+    health = assess(judged)
+    assert health.title == "1 replica is silent"
+    assert health.text.startswith("Without a report: c for 30 s. It was killed, or it hangs.")
+    assert assess(replace(judged, replicas=all_of[:2])).text.startswith("1 of 2 replicas ready. ")
 
 
 def late(oldest_age_s: float, consumers: int = 1) -> QueueStats:

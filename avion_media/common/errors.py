@@ -139,9 +139,9 @@ ADVICE: dict[Reason, str] = {
     Reason.POISON: "Keep the file and report a bug; replay once it is fixed.",
     Reason.UNREADABLE: "Repair the objects in the store, then replay.",
     Reason.EXPIRED: "Find out why it waited so long (if a newer version queued it, upgrade), then replay.",
-    Reason.BLOCKED: "No action is needed. If the block was a mistake, run `avion-media unblock`.",
+    Reason.BLOCKED: "No action is needed. If the block was a mistake, unblock it (`avion-media unblock`).",
     Reason.BLOCKED_HOST: "No action is needed. If the block was a mistake, run `avion-media hosts unblock`.",
-    Reason.HELD: "Decide: `avion-media review release` or `avion-media review block`.",
+    Reason.HELD: "Decide in the console's review, or with `avion-media review release` or `review block`.",
     Reason.CANCELLED: "No action is needed. If the task must run after all, replay its dead letter.",
     Reason.INTERNAL: "Find the error in the log by the task id; replay once it is fixed.",
 }

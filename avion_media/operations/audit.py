@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Final
 
 from avion_media.backends.redis import Redis, as_text
@@ -42,8 +43,9 @@ class AuditEntry:
         return int(self.entry_id.partition("-")[0]) / 1000
 
     def contains(self, text: str) -> bool:
-        """Return whether one of its fields contains the text."""
-        return any(text.casefold() in value.casefold() for value in self.fields().values())
+        """Return whether one of its fields contains the text, or its day (``2026-12-01``, ``1 Dec 2026``; UTC)."""
+        day = f"{datetime.fromtimestamp(self.at, UTC):%Y-%m-%d\n%-d %b %Y}"
+        return any(text.casefold() in value.casefold() for value in (*self.fields().values(), day))
 
     def fields(self) -> dict[str, str]:
         """Return what is written, without the id of the entry in the stream."""

@@ -8,6 +8,7 @@ by another.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -51,7 +52,7 @@ class Round:
     last: str = ""
     decision: str = ""
     due: float = 0.0
-    lost: str = ""  # the item whose claim ran out before its decision came
+    lost: str = ""  # the item about which the last decision changed nothing
 
     @property
     def decided(self) -> int:
@@ -73,7 +74,8 @@ ROUND: Final = JsonRecord("review", Round, f"{_ROUND}<browser>", "moderators")
 class Turn:
     """What a moderator sees. ``claimed`` are the present item and the next one. ``undo_s``: seconds for which the last
     decision can still be taken back; 0 if it cannot. ``lost``: the claim of another moderator, who has the item whose
-    claim ran out; None if nobody has it. ``others``: how many waiting items other moderators have claimed."""
+    claim ran out; None if nobody has it. ``others``: how many waiting items other moderators have claimed. ``waiting``:
+    how many there are by `Held.source`."""
 
     round: Round
     claimed: Sequence[tuple[Held, Claim]]
@@ -81,6 +83,7 @@ class Turn:
     undo_s: float
     lost: Claim | None
     others: int
+    waiting: Mapping[str, int]
 
 
 class Review:
@@ -125,7 +128,8 @@ class Review:
                 break
         is_others = lost is not None and lost.browser != by.browser
         others = sum(each.media_id in claims and claims[each.media_id].browser != by.browser for each in waiting)
-        return Turn(found, claimed, len(offered), max(0.0, undo_s), lost if is_others else None, others)
+        by_source = Counter(each.source for each in waiting)
+        return Turn(found, claimed, len(offered), max(0.0, undo_s), lost if is_others else None, others, by_source)
 
     @staticmethod
     def _is_offered(held: Held, claims: Mapping[str, Claim], by: Moderator, found: Round) -> bool:
@@ -207,7 +211,11 @@ class Review:
             if host:
                 await self._operations.carry_out("block_host", Order([host], who=who, note=claim.note))
         action = "release" if claim.decision == "release" else "refuse"
-        await self._operations.carry_out(action, Order([media_id], who=who, note=claim.note))
+        outcome = await self._operations.carry_out(action, Order([media_id], who=who, note=claim.note))
+        by = Moderator(claim.who, claim.browser)
+        if outcome.problems and (found := await self._read(by)) is not None:
+            counted = found.counting(claim.decision, claim.note, -1)
+            await self._write(by, replace(counted, lost=media_id, last="" if found.last == media_id else found.last))
 
     async def _read(self, by: Moderator) -> Round | None:
         raw = await self._redis.execute("GET", _key(by))

@@ -211,7 +211,7 @@ _ROWS: Final = (
     ),
     Operation(
         "refuse",
-        "Refuse",
+        "Block",
         "held media item",
         "ban",
         "{} {} blocked, with the known copies.",
@@ -230,7 +230,7 @@ _ROWS: Final = (
         asks=Asks.ALWAYS,
         follows=(
             "The media item and its copies are served again, and the same file is accepted again.",
-            "Without evidence nothing can be restored, and the media item is unknown afterwards.",
+            "Only where the block was made without evidence can nothing be restored: then the media item is unknown.",
         ),
         takes_note=True,
         right=Role.MODERATOR,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs
 
 import httpx
@@ -19,6 +18,7 @@ from avion_media.items.moderation.records import HELD, Held, write_block
 from avion_media.servers.console.media_list import PAGE_TILES
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
+from tests.services.http import serving
 
 TOKEN = "an-operators-token-of-32-characters"
 DEAD = "{media_processing_queue}:dlq"
@@ -76,15 +76,8 @@ def prometheus() -> Iterator[tuple[str, list[dict[str, list[str]]]]]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", asked
-        server.shutdown()
-        thread.join()
+    with serving(Handler) as port:
+        yield f"http://127.0.0.1:{port}", asked
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +115,7 @@ def test_a_session_begins_with_the_token_and_ends_with_the_log_out(guarded: Serv
     with browsing(guarded) as client:
         refused = log_in(client, "something-else-of-32-characters-or-so")
         assert refused.status_code == 401
-        assert "not an operator" in refused.text
+        assert "This token is not known" in refused.text
         assert client.get("/console").status_code == 303
 
         accepted = log_in(client)
@@ -431,6 +424,31 @@ def test_the_page_of_a_medium_shows_its_moderation_when_redis_has_nothing_of_it(
             assert part in page.text, part
         for path in ("moderation?part=blocked", f"moderation?q={unknown}"):
             assert client.get(f"/console/{path}").status_code == 200
+
+
+def test_what_the_hook_holds_is_reviewed_and_found_by_its_owner(guarded: Service, bucket: S3Bucket) -> None:
+    held = [f"01M88C0SJ305C5J3D3BYCKGE0{number}" for number in range(2)]
+    for each in held:
+        fields = {"media_id": each, "owner": "gina", "type": "thumbnail"}
+        record = Held(each, "2026-11-20T08:00:00.000+00:00", "hook: nudity 0.71", "media_processing_queue", fields)
+        bucket.client.put_object(Bucket=bucket.bucket, Key=f"moderation/held/{each}", Body=HELD.write(record))
+    with browsing(guarded) as client:
+        log_in(client)
+        for text in ("gina", "owner:gina"):
+            page = client.get("/console/moderation", params={"q": text}).text
+            assert all(f'/console/media/{each}"' in page for each in held), text
+            assert "neither blocked nor held" not in page
+        assert "not the name of a host" in client.get("/console/media", params={"q": "host:foo"}).text
+        assert "Held and blocked ones" in client.get("/console/media", params={"q": "owner:gina"}).text
+        form = {"form_token": form_token(client.get("/console/moderation")), "decision": "start"}
+        assert client.post("/console/review", data=form).status_code == 303
+        shown = client.get("/console/review")
+        assert shown.status_code == 200
+        for part in ("hook: nudity 0.71", "all 0 public media", "1 more held", "none blocked before"):
+            assert part in shown.text, part
+        client.post("/console/review", data={**form, "decision": "stop"})
+    for each in held:
+        bucket.client.delete_object(Bucket=bucket.bucket, Key=f"moderation/held/{each}")
 
 
 def test_a_task_that_may_be_given_up_is_cancelled_from_its_medium(guarded: Service, redis_of_module: str) -> None:

@@ -332,6 +332,7 @@ class Blocking:
             sha256=sha256,
             sizes=sizes,
             source=await self._source_of(any_id, info, why.host or ("" if held is None else held.host)),
+            match="" if held is None else held.match,
             matched=None if held is None else held.entry,
         )
 

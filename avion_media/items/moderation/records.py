@@ -118,9 +118,9 @@ class Block:
     it. ``entries`` are its hashes on the own list. ``size_bytes``, ``etag`` and ``sha256`` are those of its original,
     if there was one, and are used to find copies. ``sizes`` are the names of its thumbnails. ``lifted_at``,
     ``lifted_by`` and ``lifted_note`` say who lifted it, and why. ``source`` is ``owner/NAME``, ``host/NAME``, or empty
-    if neither is known. ``matched`` is the entry that it resembled when it was held. ``released`` is the ETag of the
-    upload that was put back to be processed, if the media item was blocked before it was published. ``earlier`` are
-    earlier blocks, the oldest first.
+    if neither is known. ``match`` is the reason for which it was held, and ``matched`` the entry that it resembled.
+    ``released`` is the ETag of the upload that was put back to be processed, if the media item was blocked before it
+    was published. ``earlier`` are earlier blocks, the oldest first.
 
     ``version_id`` is the ETag of the record, and ``unknown`` has the fields of a later version. Neither is stored.
     """
@@ -142,6 +142,7 @@ class Block:
     lifted_by: str = ""
     lifted_note: str = ""
     source: str = ""
+    match: str = ""
     matched: Resembled | None = None
     released: str = ""
     earlier: tuple[Ended, ...] = ()
@@ -204,6 +205,16 @@ class Held:
     def host(self) -> str:
         """The server of a remote file, empty for an upload."""
         return host_of(self.fields)
+
+    @property
+    def owner(self) -> str:
+        """The owner of an upload, empty if it has none."""
+        return self.fields.get("owner", "")
+
+    @property
+    def source(self) -> str:
+        """The owner or host, as `Block.source`."""
+        return f"owner/{self.owner}" if self.owner else f"host/{self.host}" if self.host else ""
 
     @property
     def is_decided(self) -> bool:

@@ -93,6 +93,7 @@ class Viewer:
 
     form_token: str
     origin: str
+    name: str
     role: Role
     may_upload: bool
     may_log_out: bool

@@ -142,6 +142,11 @@ class MediaFilter:
             return str(remote_id_for(str(parse_remote_url(self.text))))
         return ""
 
+    @property
+    def is_no_name(self) -> bool:
+        """Whether the text is ``owner:`` or ``host:`` with what is neither."""
+        return self.text.startswith((_OWNER, _HOST)) and not (self.host if self.text.startswith(_HOST) else self.owner)
+
     def lets_through(self, tile: Tile) -> bool:
         """Return whether this media item matches."""
         if self.state and tile.state != self.state:

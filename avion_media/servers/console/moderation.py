@@ -63,7 +63,7 @@ class ListedHashes:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What there is about a hash, an id, an owner or a host that somebody looked for. ``blocked``: how many media of an
-    owner or host are blocked, by source (see `Block.source`)."""
+    owner or host are blocked, by source (see `Block.source`). ``waiting``: those of them that wait for a moderator."""
 
     text: str
     problem: str = ""
@@ -71,6 +71,7 @@ class Answer:
     matches: Sequence[Match] = ()
     block: Block | None = None
     held: Held | None = None
+    waiting: Sequence[Held] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +118,23 @@ async def look_up(moderation: Moderation, text: str) -> Answer:
     any_id, digest = _id_in(text), text.lower()
     matches = await _matches(moderation, bytes.fromhex(digest)) if _HASH.fullmatch(digest) else []
     if any_id is None:
-        sources = () if matches else (f"owner/{text}", f"host/{digest}")
+        sources = () if matches else _sources(text)
         blocked = {each: len(await moderation.records.blocked_of(each)) for each in sources}
-        return Answer(text, blocked={each: count for each, count in blocked.items() if count}, matches=matches)
+        waiting = [each for each in await moderation.reviews.waiting() if each.source in sources]
+        known = {each: count for each, count in blocked.items() if count}
+        return Answer(text, blocked=known, matches=matches, waiting=waiting)
     try:
         block, held = await moderation.records.block(str(any_id)), await moderation.records.held(str(any_id))
     except UnreadableRecord as error:
         return Answer(text, str(error), matches=matches)
     return Answer(text, "", {}, matches, block if block is not None and block.in_force else None, held)
+
+
+def _sources(text: str) -> Sequence[str]:
+    """Return what a name can be, as `Block.source`: an owner or a host, or what ``owner:`` or ``host:`` says."""
+    kind, _, name = text.partition(":")
+    named = {"owner": name.strip(), "host": name.strip().lower()}
+    return [f"{kind}/{named[kind]}"] if kind in named else [f"owner/{text}", f"host/{text.lower()}"]
 
 
 def _id_in(text: str) -> AnyId | None:

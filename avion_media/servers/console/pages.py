@@ -42,7 +42,7 @@ from avion_media.servers.console import wording
 from avion_media.servers.console.drawing import ASSETS, About, LivePages, View, Viewer, asset, draw, draw_page
 from avion_media.servers.console.health import Facts
 from avion_media.servers.console.media_item import read_item
-from avion_media.servers.console.media_list import MediaFilter, read_indexed, read_media
+from avion_media.servers.console.media_list import MediaFilter, MediaPage, read_indexed, read_media
 from avion_media.servers.console.moderation import ModerationQuery, look_up, read_moderation
 from avion_media.servers.console.prometheus import PrometheusCharts
 from avion_media.servers.console.questions import ENDS, DeadLetterQuery, Question, Questions
@@ -272,10 +272,12 @@ class Console:
         return self._runtime.redis
 
     def _viewer(self, request: Request) -> Viewer:
-        role = person_of(request).role
+        person = person_of(request)
+        role = person.role
         return Viewer(
             form_token=self._sessions.form_token(request),
             origin=self._origin(request),
+            name=person.name,
             role=role,
             may_upload=self._uploads is not None and role >= Role.OPERATOR,
             may_log_out=self._sessions.of(request) is not None,
@@ -350,7 +352,9 @@ class Console:
             return RedirectResponse(f"/console/media/{exact}", 303)
         view = await self._view(request, "media", query)
         before = query.get("before", "")
-        if wanted.owner or wanted.host:
+        if wanted.is_no_name:
+            page: MediaPage | None = MediaPage((), "", "", 0)
+        elif wanted.owner or wanted.host:
             page = await _in_time(read_indexed(self._runtime.items, wanted, view.smallest, before))
         else:
             page = await _in_time(read_media(self._redis, wanted, view.smallest, before))

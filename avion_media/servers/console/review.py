@@ -67,7 +67,7 @@ class Judged:
     @property
     def source(self) -> str:
         """The owner or host, as `Block.source`."""
-        return f"owner/{self.owner}" if self.owner else f"host/{self.held.host}" if self.held.host else ""
+        return self.held.source
 
     @property
     def has_preview(self) -> bool:
@@ -77,7 +77,7 @@ class Judged:
     @property
     def owner(self) -> str:
         """The owner of an upload, empty if it has none."""
-        return self.held.fields.get("owner", "")
+        return self.held.owner
 
     @property
     def is_nearly_the_same(self) -> bool:

@@ -1,0 +1,59 @@
+"""Rounds of moderators: what becomes of a decision that somebody else was faster with, on a real Redis."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from avion_media.backends.redis import open_redis
+from avion_media.items.moderation import desk
+from avion_media.items.moderation.desk import UNDO_S, Moderator
+from avion_media.items.moderation.records import Held
+from avion_media.operations import review as module
+from avion_media.operations.operation import Order, Outcome, Refused
+from avion_media.operations.review import Review
+
+ADA = Moderator("ada", "browser of ada")
+WAITING = [
+    Held(each, f"2026-11-20T08:00:0{each}", "hook", "media_processing_queue", {"owner": "gina"}) for each in "12"
+]
+
+
+class TooLate:
+    """Operations in which somebody else is always faster."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    async def carry_out(self, name: str, order: Order) -> Outcome:
+        self.asked.append((name, order.targets[0]))
+        return Outcome(problems={order.targets[0]: Refused("it does not wait for a moderator")})
+
+
+async def waiting() -> list[Held]:
+    return WAITING
+
+
+async def test_a_decision_that_changed_nothing_is_reported_and_does_not_count(
+    redis_of_process: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, operations = [1_000_000.0], TooLate()
+    for each in (desk, module):
+        monkeypatch.setattr(each, "now_s", lambda: now[0])
+    async with open_redis(redis_of_process) as redis:
+        moderation = SimpleNamespace(reviews=SimpleNamespace(waiting=waiting), records=None)
+        review = Review(cast("Any", SimpleNamespace(redis=redis, moderation=moderation)), cast("Any", operations))
+        await review.start(ADA)
+        turn = await review.turn(ADA)
+        assert turn is not None
+        assert (turn.waiting, [held.media_id for held, _ in turn.claimed]) == ({"owner/gina": 2}, ["1", "2"])
+        assert await review.decide(ADA, "1", "release", "")
+        now[0] += UNDO_S
+        assert await review.carry_out_due() == 1
+        turn = await review.turn(ADA)
+        assert turn is not None
+        assert operations.asked == [("release", "1")]
+        assert (turn.round.decided, turn.round.lost, turn.round.last) == (0, "1", "")
+        await review.stop(ADA)

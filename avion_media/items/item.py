@@ -350,28 +350,38 @@ class Items:
             await self.statuses.forget(media_id)
             await self.statuses.put(Status(media_id, State.FAILED, reason=Reason.BLOCKED), ttl_s=FAILED_TTL_S)
 
-    async def withdraw(self, any_id: AnyId, to_delete: Sequence[str] = ()) -> tuple[str, ...]:
+    async def withdraw(
+        self, any_id: AnyId, to_delete: Sequence[str] = (), *, stays_indexed: bool = False
+    ) -> tuple[str, ...]:
         """Stop serving a media item that nobody deleted, and remove its objects, or only ``to_delete``. Return the same
-        as `remove_objects`."""
+        as `remove_objects`.
+
+        ``stays_indexed``: the caller finds it by the index of its host, and removes it there once all is done.
+        """
         await self.statuses.forget(str(any_id))  # first: the status must not be READY when the objects are removed
         sizes: tuple[str, ...] = ()
         if to_delete:
-            indexes = await self._disown(any_id, await self.original(any_id))
-            await self.store.get().delete([*to_delete, *indexes])
+            info = await self.original(any_id)
+            await self.store.get().delete([*to_delete, *await self._disown(any_id, info)])
+            await self._leave_host(any_id, info)
         else:
-            sizes = await self.remove_objects(any_id)
+            sizes = await self.remove_objects(any_id, stays_indexed=stays_indexed)
         await self.statuses.forget(str(any_id))  # again: a reader may have found the objects just before
         return sizes
 
-    async def remove_objects(self, any_id: AnyId, sizes: Iterable[str] | None = None) -> tuple[str, ...]:
+    async def remove_objects(
+        self, any_id: AnyId, sizes: Iterable[str] | None = None, *, stays_indexed: bool = False
+    ) -> tuple[str, ...]:
         """Remove all objects of a media item. Return the thumbnail sizes it may have had. Can be repeated.
 
-        ``sizes``: the sizes, if the caller knows them.
+        ``sizes``: the sizes, if the caller knows them. ``stays_indexed``: see `withdraw`.
         """
         info = await self.original(any_id)
         known = tuple(sizes) if sizes is not None else await self._possible_sizes(info)
         indexes = await self._disown(any_id, info)
         await self.store.get().delete([*keys.all_of(any_id, known), *indexes])
+        if not stays_indexed:
+            await self._leave_host(any_id, info)
         return known
 
     async def restore(
@@ -396,16 +406,21 @@ class Items:
         return copied
 
     async def _disown(self, any_id: AnyId, original: ObjectInfo | None) -> list[str]:
-        """Remove a media item from the index of its owner or host. Return the index objects to remove in one request
-        with the original, which names them, the owner and the host."""
+        """Remove a media item from the index of its owner. Return the index objects to remove in one request with the
+        original, which names them and the owner."""
         if original is None:
             return []
-        owner, host = owner_of(original.metadata), original.metadata.get(HOST_METADATA, "")
+        owner = owner_of(original.metadata)
         if owner and isinstance(any_id, MediaId):
             await self.owners.remove(owner, any_id)
+        return [index_key(any_id, original)]
+
+    async def _leave_host(self, any_id: AnyId, original: ObjectInfo | None) -> None:
+        """Remove a copy from the index of its host, which was found by its original. Last, because a purge of the host
+        finds by the index what is left. What a crash leaves in the index the sweep removes."""
+        host = "" if original is None else original.metadata.get(HOST_METADATA, "")
         if host and isinstance(any_id, RemoteId):
             await self.hosts.remove(host, any_id)
-        return [index_key(any_id, original)]
 
     async def purge(self, any_id: AnyId | str, trigger: str, sizes: Iterable[str] = ()) -> None:
         """Purge a media item from the CDN soon. Several requests with the same ``trigger`` make one purge.

@@ -102,7 +102,12 @@ class Checker:
         """Check one media item during the work. Return whether it has ended and all queues are empty."""
         state, entry = self._state(media_id), self.ledger[media_id]
         if entry.end is not None:
-            return entry.end() is not None and not self.unfinished()
+            wrong = entry.end()
+            if wrong is None or self.unfinished():
+                return False
+            if wrong == []:
+                entry.end = list  # later looks would need its processes, and the fault may still happen
+            return True
         if entry.notice_id:
             self._observe_deletion(entry)
         if entry.acknowledged and entry.expected.state == "DELETED" and self._state(media_id) != "DELETED":
@@ -222,8 +227,6 @@ class Checker:
         media_id, expected = entry.media_id, entry.expected
         if entry.end is not None:
             wrong = entry.end()
-            if wrong == []:
-                entry.end = list  # later looks would need its processes
             return [f"{media_id}: {each}" for each in (["it has not ended"] if wrong is None else wrong)]
         found = []
         state, reason = self._state(media_id), self._reason(media_id)

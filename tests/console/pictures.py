@@ -96,6 +96,9 @@ def take(dev: Development, item: str) -> None:
         for (name, path), scheme in itertools.product(_PAGES.items(), _SCHEMES):
             page = browser.new_page(viewport={"width": _SIZE[0], "height": _SIZE[1]}, color_scheme=scheme)
             page.goto(dev.console_url + path.format(item=item), wait_until="load")
+            if name == "review":
+                page.get_by_role("button", name="Start reviewing").click()
+                page.locator(".dock").wait_for()
             eventually(partial(page.evaluate, _IS_SHOWN), f"the pictures of {path}")
             picture = Image.open(io.BytesIO(page.screenshot()))
             picture.save(IMAGES / f"console-{name}-{scheme}.webp", quality=82, method=6)

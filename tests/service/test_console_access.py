@@ -49,8 +49,8 @@ def form_token(page: httpx.Response) -> str:
     return found[1]
 
 
-def log_in(client: httpx.Client, token: str = TOKEN) -> httpx.Response:
-    form = {"form_token": form_token(client.get("/console/login")), "token": token}
+def log_in(client: httpx.Client, token: str = TOKEN, name: str = "") -> httpx.Response:
+    form = {"form_token": form_token(client.get("/console/login")), "token": token, "name": name}
     return client.post("/console/login", data=form)
 
 
@@ -446,6 +446,10 @@ def test_what_the_hook_holds_is_reviewed_and_found_by_its_owner(guarded: Service
         assert shown.status_code == 200
         for part in ("hook: nudity 0.71", "all 0 public media", "1 more held", "none blocked before"):
             assert part in shown.text, part
+        with browsing(guarded) as other:
+            log_in(other, name="ines")
+            asked = other.get("/console/confirm", params={"action": "block", "target": held}).text
+        assert re.search(r"operator \(token \w+\) is reviewing 2 of them now\.", asked)
         client.post("/console/review", data={**form, "decision": "stop"})
     for each in held:
         bucket.client.delete_object(Bucket=bucket.bucket, Key=f"moderation/held/{each}")

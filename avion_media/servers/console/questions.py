@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +14,7 @@ from avion_media.backends.queue import DeadLetterFilter
 from avion_media.backends.redis import Redis
 from avion_media.common.credentials import Person
 from avion_media.common.tasks import QUEUES
+from avion_media.items.moderation.desk import Desk
 from avion_media.operations.dead_letters import MAX_EXAMINED, Selection, bulk_targets, find_matching, show
 from avion_media.operations.operation import Operation, many
 from avion_media.servers.console.sessions import chosen
@@ -102,6 +104,7 @@ class Questions:
 
     def __init__(self, redis: Redis, actions: Mapping[str, Operation], spans: Mapping[str, float]) -> None:
         self._redis = redis
+        self._desk = Desk(redis)
         self._actions = {name: each for name, each in actions.items() if each.perform is not None}
         self._spans = {name: duration(seconds) for name, seconds in spans.items()}
 
@@ -131,7 +134,15 @@ class Questions:
             return None
         names = [await self._name(action, each) for each in targets[:_NAMED]]
         back = _back(action, form.get("back") or "", targets[0])
-        return Question(action, targets, names, {"back": back}, targets, back)
+        return Question(action, targets, names, {"back": back}, targets, back, await self._others(action, targets, who))
+
+    async def _others(self, action: Operation, targets: Sequence[str], who: Person) -> Sequence[str]:
+        """Return a sentence for each moderator who reviews some of these now."""
+        if action.name not in ("release", "block"):
+            return ()
+        claims = await self._desk.claims()
+        names = Counter(claims[each].who for each in targets if each in claims and claims[each].who != who.name)
+        return [f"{name} is reviewing {count} of them now." for name, count in names.items()]
 
     async def _ask_for_replay(self, action: Operation, form: QueryParams) -> Question | None:
         """Return the question for the queues that have dead letters. Their jobs find out which dead letters match."""

@@ -350,38 +350,35 @@ class Items:
             await self.statuses.forget(media_id)
             await self.statuses.put(Status(media_id, State.FAILED, reason=Reason.BLOCKED), ttl_s=FAILED_TTL_S)
 
-    async def withdraw(
-        self, any_id: AnyId, to_delete: Sequence[str] = (), *, stays_indexed: bool = False
-    ) -> tuple[str, ...]:
-        """Stop serving a media item that nobody deleted, and remove its objects, or only ``to_delete``. Return the same
-        as `remove_objects`.
+    async def withdraw(self, any_id: AnyId, trigger: str) -> None:
+        """Stop serving a media item that nobody deleted, remove its objects, and purge it. ``trigger``: see `purge`."""
+        info = await self.original(any_id)
+        sizes = await self._possible_sizes(info)
+        await self._withdraw(any_id, info, keys.all_of(any_id, sizes))
+        await self.purge(any_id, trigger, sizes)
+        await self._leave_host(any_id, info)
 
-        ``stays_indexed``: the caller finds it by the index of its host, and removes it there once all is done.
-        """
+    async def withdraw_objects(self, any_id: AnyId, to_delete: Sequence[str]) -> None:
+        """Stop serving a media item that nobody deleted, and remove these of its objects. The CDN keeps what it has."""
+        info = await self.original(any_id)
+        await self._withdraw(any_id, info, to_delete)
+        await self._leave_host(any_id, info)
+
+    async def _withdraw(self, any_id: AnyId, original: ObjectInfo | None, to_delete: Sequence[str]) -> None:
         await self.statuses.forget(str(any_id))  # first: the status must not be READY when the objects are removed
-        sizes: tuple[str, ...] = ()
-        if to_delete:
-            info = await self.original(any_id)
-            await self.store.get().delete([*to_delete, *await self._disown(any_id, info)])
-            await self._leave_host(any_id, info)
-        else:
-            sizes = await self.remove_objects(any_id, stays_indexed=stays_indexed)
+        await self.store.get().delete([*to_delete, *await self._disown(any_id, original)])
         await self.statuses.forget(str(any_id))  # again: a reader may have found the objects just before
-        return sizes
 
-    async def remove_objects(
-        self, any_id: AnyId, sizes: Iterable[str] | None = None, *, stays_indexed: bool = False
-    ) -> tuple[str, ...]:
+    async def remove_objects(self, any_id: AnyId, sizes: Iterable[str] | None = None) -> tuple[str, ...]:
         """Remove all objects of a media item. Return the thumbnail sizes it may have had. Can be repeated.
 
-        ``sizes``: the sizes, if the caller knows them. ``stays_indexed``: see `withdraw`.
+        ``sizes``: the sizes, if the caller knows them.
         """
         info = await self.original(any_id)
         known = tuple(sizes) if sizes is not None else await self._possible_sizes(info)
         indexes = await self._disown(any_id, info)
         await self.store.get().delete([*keys.all_of(any_id, known), *indexes])
-        if not stays_indexed:
-            await self._leave_host(any_id, info)
+        await self._leave_host(any_id, info)
         return known
 
     async def restore(

@@ -143,9 +143,8 @@ class PurgeHosts:
             return JobProgress(items=names, added=added)
         async for page in self._items.hosts.copies(wanted.host, page_size=most):
             for each in page:
-                sizes = await self._items.withdraw(each.media_id, stays_indexed=True)
-                await self._items.purge(each.media_id, f"host:{job.job_id}", sizes)
-                await self._items.hosts.remove(wanted.host, each.media_id)  # last: the job finds by it what is left
+                await self._items.withdraw(each.media_id, f"host:{job.job_id}")
+                await self._items.hosts.remove(wanted.host, each.media_id)  # also one without an original
             if page:
                 return JobProgress(done=len(page))
         return JobProgress(items=names)

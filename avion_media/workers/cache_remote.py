@@ -158,8 +158,7 @@ class CacheRemote(TaskHandler):
                 fetched = await self._fetch_within(use.max_bytes, task, url, remote_id, fd, copy)
             except RemoteGone:
                 if copy is not None:
-                    sizes = await self._items.withdraw(remote_id)
-                    await self._items.purge(remote_id, f"gone:{task.task_id}", sizes)
+                    await self._items.withdraw(remote_id, f"gone:{task.task_id}")
                 raise
             if fetched is None and copy is not None:
                 await states.mark_validated(remote_id, use.ttl_s)
@@ -185,8 +184,7 @@ class CacheRemote(TaskHandler):
         await hosts.refresh()
         for url in urls:
             if hosts.is_blocked(url.host):
-                sizes = await self._items.withdraw(remote_id)
-                await self._items.purge(remote_id, f"blocked_host:{task.task_id}", sizes)
+                await self._items.withdraw(remote_id, f"blocked_host:{task.task_id}")
                 raise Rejected(Reason.BLOCKED_HOST, url.host)
 
     async def _queue_regeneration(self, url: RemoteUrl, remote_id: RemoteId) -> None:

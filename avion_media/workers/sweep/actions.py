@@ -111,7 +111,7 @@ class SweepActions:
             return False
         to_delete = [each.key for each in decision.to_delete]
         if medium.is_remote:
-            await items.withdraw(parse_any_id(medium.name), to_delete)
+            await items.withdraw_objects(parse_any_id(medium.name), to_delete)
         else:
             await items.store.get().delete(to_delete)
         return True

@@ -120,7 +120,7 @@ async def keep_polling(runtime: Runtime) -> None:
     finally:
         # Shielded, so that this process is not taken for one that hangs. Bounded by `_LEAVE_S`.
         with trio.CancelScope(shield=True), trio.move_on_after(_LEAVE_S), suppress(Unavailable):
-            await runtime.replicas.leave(runtime.replica().process)
+            await runtime.replicas.leave(runtime.consumer)
 
 
 async def _keep_sampling(runtime: Runtime) -> None:

@@ -120,7 +120,8 @@ async def look_up(moderation: Moderation, text: str) -> Answer:
     if any_id is None:
         sources = () if matches else _sources(text)
         blocked = {each: len(await moderation.records.blocked_of(each)) for each in sources}
-        waiting = [each for each in await moderation.reviews.waiting() if each.source in sources]
+        everything = await moderation.reviews.waiting() if sources else []
+        waiting = [each for each in everything if each.source in sources]
         known = {each: count for each, count in blocked.items() if count}
         return Answer(text, blocked=known, matches=matches, waiting=waiting)
     try:

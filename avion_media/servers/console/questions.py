@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,8 +14,9 @@ from starlette.datastructures import QueryParams
 from avion_media.backends.queue import DeadLetterFilter
 from avion_media.backends.redis import Redis
 from avion_media.common.credentials import Person
+from avion_media.common.errors import Unavailable
 from avion_media.common.tasks import QUEUES
-from avion_media.items.moderation.desk import Desk
+from avion_media.items.moderation.desk import Claim, Desk
 from avion_media.operations.dead_letters import MAX_EXAMINED, Selection, bulk_targets, find_matching, show
 from avion_media.operations.operation import Operation, many
 from avion_media.servers.console.sessions import chosen
@@ -140,7 +142,9 @@ class Questions:
         """Return a sentence for each moderator who reviews some of these now."""
         if action.name not in ("release", "block"):
             return ()
-        claims = await self._desk.claims()
+        claims: Mapping[str, Claim] = {}
+        with suppress(Unavailable):  # it must not prevent a block
+            claims = await self._desk.claims()
         names = Counter(claims[each].who for each in targets if each in claims and claims[each].who != who.name)
         return [f"{name} is reviewing {count} of them now." for name, count in names.items()]
 

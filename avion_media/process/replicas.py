@@ -31,6 +31,10 @@ class Replica:
     at: float
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
+    def is_silent(self, now: float) -> bool:
+        """Whether it has not reported for `SILENT_S`."""
+        return now - self.at > SILENT_S
+
 
 REPLICA: Final = JsonRecord("replica", Replica, f"{_KEY} <process>", "each process, every 4 to 15 s")
 

@@ -53,6 +53,10 @@ _LAST_ID = "18446744073709551615-18446744073709551614"  # the last possible one 
 _BATCH = 100  # tasks that a step of the janitor moves: a few ms of the server's time
 
 
+LATE_S = 120.0
+"""The oldest task has waited so long that people notice."""
+
+
 @dataclass(frozen=True, slots=True)
 class QueueStats:
     """A queue at one moment. ``depth`` = ``lag`` (not yet taken) + ``pending`` (leased by a worker).

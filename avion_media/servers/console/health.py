@@ -8,20 +8,18 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any, Final
 
-from avion_media.backends.queue import QueueStats
+from avion_media.backends.queue import LATE_S, QueueStats
 from avion_media.backends.queue.history import History, QueueSample
 from avion_media.common.tasks import QUEUES
 from avion_media.operations.operation import many
 from avion_media.process.lifecycle import Phase
-from avion_media.process.replicas import SILENT_S, Replica
+from avion_media.process.replicas import Replica
 from avion_media.servers.console.wording import ago, duration, exactly, queue_title
 
-LATE_S: Final = 120.0
-"""The oldest task has waited so long that people notice."""
 STALLED_S: Final = 600.0
 """The age of the oldest task at which a queue is stalled, as in the alert `AvionMediaQueueStalled`."""
 _NAMED: Final = 3
-_LATE_S: Final = 1.0  # what is so much older than the time between two samples is marked, and nothing is judged by it
+_GRACE_S: Final = 1.0  # what is so much older than the time between two samples is marked, and nothing is judged by it
 REVIEW_LATE_S: Final = 86_400.0
 """How long media can wait for a moderator, as in the alert `AvionMediaReviewWaits`."""
 
@@ -85,12 +83,12 @@ class Facts:
     @property
     def is_stale(self) -> bool:
         """Whether the figures of the queues are older than they should be, because Redis does not respond."""
-        late_s = self.sampling_s + _LATE_S
+        late_s = self.sampling_s + _GRACE_S
         return self.age_s is None or self.age_s > late_s or self.report["dependencies"]["redis"] != "up"
 
     def state_of(self, replica: Replica) -> tuple[str, str]:
         """Return the tone and the word for a replica."""
-        if self.now - replica.at > SILENT_S:
+        if replica.is_silent(self.now):
             return "bad", "silent"
         return "good" if replica.is_ready else "warn", replica.phase.replace("_", " ").lower()
 
@@ -181,7 +179,7 @@ def _findings(facts: Facts) -> Iterator[Finding]:
     yield from _of_dead_letters(facts)
     yield from _of_tree(facts)
     yield from _of_reviews(facts)
-    silent = [each for each in facts.replicas if facts.state_of(each)[1] == "silent"]
+    silent = [each for each in facts.replicas if each.is_silent(facts.now)]
     if silent:
         named = ", ".join(f"{each.name} for {duration(facts.now - each.at)}" for each in silent[:_NAMED])
         text = f"Without a report: {named}. It was killed, or it hangs. One that stops as it should is not listed."

@@ -135,6 +135,11 @@ class Shared(Generic[T]):
                 self._found = trio.current_time(), found
             return self._found[1]
 
+    @property
+    def last(self) -> T | None:
+        """What was read last, however long ago; None before the first time."""
+        return None if self._found is None else self._found[1]
+
     def forget(self) -> None:
         """Read it again at the next call, because something has changed."""
         self._found = None

@@ -15,6 +15,7 @@ from avion_media.common.records import UnreadableRecord
 from avion_media.items.moderation import EXACT, OWN, Block, BlockedHost, Entry, HashType, Match, Moderation
 from avion_media.items.moderation.records import Held
 from avion_media.items.settings import ModerationConfig
+from avion_media.servers.console.media_list import MediaFilter
 from avion_media.servers.console.review import Judged, read_judged
 from avion_media.servers.console.wording import address
 
@@ -133,9 +134,10 @@ async def look_up(moderation: Moderation, text: str) -> Answer:
 
 def _sources(text: str) -> Sequence[str]:
     """Return what a name can be, as `Block.source`: an owner or a host, or what ``owner:`` or ``host:`` says."""
-    kind, _, name = text.partition(":")
-    named = {"owner": name.strip(), "host": name.strip().lower()}
-    return [f"{kind}/{named[kind]}"] if kind in named else [f"owner/{text}", f"host/{text.lower()}"]
+    named = MediaFilter(text)
+    if named.owner:
+        return [f"owner/{named.owner}"]
+    return [f"host/{named.host}"] if named.host else [f"owner/{text}", f"host/{text.lower()}"]
 
 
 def _id_in(text: str) -> AnyId | None:

@@ -7,7 +7,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
@@ -34,7 +34,6 @@ from avion_media.operations.dead_letters import read_causes, read_folded, read_p
 from avion_media.operations.operation import NotAllowed, Order
 from avion_media.operations.review import Review
 from avion_media.operations.table import Operations
-from avion_media.process.replicas import Replica
 from avion_media.process.runtime import Runtime
 from avion_media.process.tree import Tree
 from avion_media.servers.admin.operators import OperatorGate, person_of
@@ -89,7 +88,6 @@ class Console:
         self._attempts = LoginAttempts()
         self._causes = Shared(partial(read_causes, runtime.redis), _CAUSES_S)
         self._replicas = Shared(lambda: runtime.replicas.read(time.time()), _REPLICAS_S)
-        self._known_replicas: Sequence[Replica] = ()  # the last ones, also while Redis does not respond
         self._prometheus = PrometheusCharts(config.admin.prometheus_url)
         self._operations = operations
         self._reviews = reviews
@@ -243,7 +241,7 @@ class Console:
     async def _view(self, request: Request, page: str, query: Mapping[str, str] | None = None) -> View:
         runtime, observed = self._runtime, self._runtime.observed
         with suppress(Unavailable), trio.move_on_after(_REPLICAS_READ_S):
-            self._known_replicas = await self._replicas.get()
+            await self._replicas.get()
         sizes = self._config.thumbnails.sizes
         return View(
             page,
@@ -255,7 +253,7 @@ class Console:
                 observed.history,
                 time.time(),
                 observed.held,
-                self._known_replicas,
+                self._replicas.last or (),
                 observed.sampling_s,
             ),
             self._redis,

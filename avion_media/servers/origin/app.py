@@ -33,7 +33,7 @@ from avion_media.backends.store import ByteRange, ObjectInfo, ObjectStore, Range
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.formats import JPEG, WEBP
-from avion_media.common.ids import AnyId, InvalidId, MediaId, is_private, parse_any_id
+from avion_media.common.ids import AnyId, MediaId, id_or_none, is_private
 from avion_media.common.media import MANIFEST_TYPE, WEBP_SUFFIX, CredentialsState, is_size_name
 from avion_media.common.resources import Deletions, ResourceSlot
 from avion_media.common.telemetry import Telemetry, get_logger, instruments
@@ -130,11 +130,8 @@ def target_of(path: str) -> Target | None:
     reaches.
     """
     route, name = route_of(path)
-    try:
-        any_id = parse_any_id(name.removesuffix(WEBP_SUFFIX) if route == THUMBNAIL else name)
-    except InvalidId:
-        return None
-    if any_id.is_private is not (route in _PRIVATE):
+    any_id = id_or_none(name.removesuffix(WEBP_SUFFIX) if route == THUMBNAIL else name)
+    if any_id is None or any_id.is_private is not (route in _PRIVATE):
         return None
     parts = path.split("/")
     token = ""

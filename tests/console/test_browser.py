@@ -599,14 +599,16 @@ def test_twenty_are_reviewed_by_the_keyboard_alone(
     looked = []
     page.on("request", lambda request: looked.append(request.url) if request.url.endswith("/preview") else None)
     # A decision is taken back although the server has not answered it yet.
-    dock, unanswered = page.locator(".dock"), list[Route]()
+    dock = page.locator(".dock")
     expect(dock).to_be_focused()
-    page.route("**/console/review", lambda route: unanswered.append(route), times=1)
+
+    def take_back(unanswered: Route) -> None:
+        expect(page.locator("h1")).to_have_text("Item 2 of 20")
+        page.keyboard.press("u")
+        unanswered.continue_()
+
+    page.route("**/console/review", take_back, times=1)
     page.keyboard.press("r")
-    expect(page.locator("h1")).to_have_text("Item 2 of 20")
-    page.keyboard.press("u")
-    for each in unanswered:
-        each.continue_()
     expect(page.locator("#last")).to_have_text(f"Undone: {twenty[0][:8]}…{twenty[0][-6:]} is held again.")
     pressed = []
     for number, media_id in enumerate(twenty[:-1], 1):

@@ -25,6 +25,7 @@ COPY pyproject.toml uv.lock README.md ./
 COPY supervisors supervisors
 COPY mediascrub mediascrub
 COPY trio_grpc trio_grpc
+COPY trio_http1 trio_http1
 RUN --mount=type=secret,id=authorities,target=/etc/ssl/certs/ca-certificates.crt,required=false \
     /opt/uv/bin/uv sync --locked --no-dev --no-install-workspace --extra heic
 COPY avion_media avion_media

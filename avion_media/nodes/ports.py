@@ -30,11 +30,11 @@ from avion_media.servers.api.messages import capabilities_for_pages, capabilitie
 from avion_media.servers.api.statuses import Watchers
 from avion_media.servers.console import Console, Sessions, Uploads
 from avion_media.servers.files import ADMIN_CONNECTIONS
-from avion_media.servers.http1 import AsgiServer, HttpLimits, HttpServer
 from avion_media.servers.origin.app import SAFETY_HEADERS, Origin
 from avion_media.servers.settings import GrpcConfig, ServerSettings
 from supervisors import Child
 from trio_grpc import CallContext, GrpcLimits, GrpcServer, HealthService, Hooks, RpcError
+from trio_http1 import AsgiServer, HttpLimits, HttpServer
 
 Listeners = list[trio.SocketListener]
 

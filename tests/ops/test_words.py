@@ -78,6 +78,7 @@ READ = (
     "supervisors",
     "mediascrub",
     "trio_grpc",
+    "trio_http1",
     "docs",
     "examples",
     "clients",
@@ -91,7 +92,7 @@ SUFFIXES = {".py", ".md", ".lua", ".html", ".yaml", ".proto", ".toml"}
 LEFT_OUT = tuple(
     ROOT / each
     for each in (
-        *("supervisors/tests", "trio_grpc/tests", "mediascrub/tests"),
+        *("supervisors/tests", "trio_grpc/tests", "trio_http1/tests", "mediascrub/tests"),
         *("avion_media/common/wire", "trio_grpc/wire"),
     )
 )

@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
     "page", ["file-contents.md", "forged-uploads.md", "remote.md", "sandbox.md", "security-tests.md"]
 )
 def test_every_test_that_is_named_exists(page: str) -> None:
-    named = set(re.findall(r"`((?:mediascrub/)?tests/[A-Za-z0-9_/.]+)`", (ROOT / "docs" / page).read_text()))
+    named = set(
+        re.findall(r"`((?:mediascrub/|trio_http1/)?tests/[A-Za-z0-9_/.]+)`", (ROOT / "docs" / page).read_text())
+    )
 
     assert named
     assert not [path for path in sorted(named) if not (ROOT / path).exists()]

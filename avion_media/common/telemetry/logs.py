@@ -151,7 +151,11 @@ def configure_logging(log_format: str, level: str) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(Repeats())
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processor=renderer))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder({"error"}), *before], processor=renderer
+        )
+    )
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
 
 

@@ -26,7 +26,7 @@ from avion_media.common.credentials import (
     token_name,
 )
 from avion_media.common.settings import is_loopback
-from avion_media.servers.http1 import PROXIED
+from trio_http1 import PROXIED
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _PERSON = "avion_media.person"  # in the scope of a request that was admitted

@@ -41,9 +41,9 @@ from avion_media.common.telemetry.attributes import OTHER
 from avion_media.items.moderation import ModerationStatus
 from avion_media.items.private.access import MAX_CACHED_S, PrivateMedia, Refusal
 from avion_media.items.private.tokens import is_token
-from avion_media.servers.http1 import Request, Response
 from avion_media.servers.origin.body import RangeBody, WindowMemory
 from avion_media.servers.settings import HttpConfig
+from trio_http1 import Request, Response
 
 METHODS = ("GET", "HEAD")
 IMMUTABLE = "public, max-age=31536000, immutable"

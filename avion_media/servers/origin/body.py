@@ -30,8 +30,8 @@ from avion_media.backends.store import (
 )
 from avion_media.backends.store.relay import Relay
 from avion_media.common.errors import Dependency, MediaError, Unavailable
-from avion_media.servers.http1 import BodyLost, Relayed
 from trio_grpc.net import Account, Bound, PeerLimiter, ResourceKind
+from trio_http1 import BodyLost, Relayed
 
 _FIRST_BYTES = 128 << 10  # holds nearly every thumbnail of 800 pixels
 _GROWTH = 4  # up to `LARGEST_WINDOW_BYTES`, which is the store's own stripe; the other sizes divide it

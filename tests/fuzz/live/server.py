@@ -21,13 +21,13 @@ import trio
 from avion_media.common.formats import JPEG
 from avion_media.common.media import MediaFacts
 from avion_media.common.telemetry import NO_TELEMETRY
-from avion_media.servers.http1 import HttpLimits, HttpServer
 from avion_media.servers.origin.app import Origin
 from avion_media.servers.settings import HttpConfig
 from avion_media.service import freeze_long_lived_objects
 from tests.interop.echo import Echo
 from tests.unit.servers.origin.objects import Blocks, Deletions, Objects, Slot, Tokens
 from trio_grpc import CallContext, GrpcLimits, GrpcServer, HealthService, Hooks
+from trio_http1 import HttpLimits, HttpServer
 
 SERVED_ID = "0" * 64
 BODY = bytes(range(256)) * 256

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import trio
 
-from avion_media.servers.http1 import HttpLimits, HttpServer, Request, Response
 from trio_grpc import GrpcServer
+from trio_http1 import HttpLimits, HttpServer, Request, Response
 
 
 async def _nothing(_request: Request) -> Response:

@@ -10,11 +10,11 @@ import pytest
 import trio
 
 from avion_media.backends.store import ObjectStore, open_store
-from avion_media.servers.http1 import BodyLost
 from avion_media.servers.origin.body import RangeBody, WindowMemory
 from tests.conftest import S3Bucket
 from tests.integration.backends.store.pairs import connected
 from tests.services.faulty_gateway import FaultyGateway, faulty_gateway
+from trio_http1 import BodyLost
 
 CONTENT = os.urandom(6 << 20)
 

@@ -13,8 +13,8 @@ import trio
 from trio.testing import MockClock
 
 from avion_media.backends.store.relay import Relay
-from avion_media.servers.http1.messages import reset_at_close
 from tests.integration.backends.store.pairs import connected
+from trio_http1.messages import reset_at_close
 
 MIB = 1 << 20
 BYTES = random.Random(0).randbytes(5 * MIB)

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from avion_media.common.credentials import Person, Role, bearer_token, fingerprint, is_among
 from avion_media.common.settings import is_loopback
 from avion_media.servers.admin.operators import OperatorGate, person_of
-from avion_media.servers.http1 import PROXIED
+from trio_http1 import PROXIED
 
 TOKEN, OTHER = "a-token-of-some-length", "another-one-of-them"
 HERE = "http://127.0.0.1:9090"

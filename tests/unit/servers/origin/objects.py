@@ -15,7 +15,7 @@ from avion_media.common.ids import MediaId
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.moderation import ModerationStatus
 from avion_media.items.private.access import PrivateMedia, Refusal
-from avion_media.servers.http1 import Request
+from trio_http1 import Request
 
 Fault = Callable[[], Awaitable[None]]
 MODIFIED = datetime(2025, 1, 1, tzinfo=UTC)

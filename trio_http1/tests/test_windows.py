@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-from avion_media.servers.http1 import HttpLimits, HttpServer, Request, Response
-from avion_media.servers.http1.server import HttpConnection
+from trio_http1 import HttpLimits, HttpServer, Request, Response
+from trio_http1.server import HttpConnection
 
 _WINDOWS = (64 << 10, 1 << 20, 4 << 20, 100)
 _LIMIT_S = 20.0

@@ -6,8 +6,9 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from avion_media.servers.http1 import HttpLimits
-from tests.conformance.http.wire import head, serving
+from trio_http1 import HttpLimits
+
+from .wire import head, serving
 
 EXPECT = b"Expect: 100-continue"
 

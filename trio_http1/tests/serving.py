@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -15,9 +16,8 @@ from starlette.applications import Starlette
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
-from structlog.testing import capture_logs
 
-from avion_media.servers.http1 import AsgiServer, HttpLimits, HttpServer, Request, Response
+from trio_http1 import AsgiServer, HttpLimits, HttpServer, Request, Response
 
 HARD_LIMIT_S = 30.0
 CHUNK = b"x" * 65_536
@@ -25,6 +25,20 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE"]
 TEXT = {"Content-Type": "text/plain"}
 SAFETY_HEADERS = {"X-Content-Type-Options": "nosniff"}
 GET = b"GET / HTTP/1.1\r\nHost: origin\r\n\r\n"
+
+
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """The events that the library logs meanwhile."""
+    events: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: events.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("trio_http1")
+    logger.addHandler(handler)
+    try:
+        yield events
+    finally:
+        logger.removeHandler(handler)
 
 
 class App:
@@ -207,7 +221,7 @@ async def attacked(
     server = _server(kind, app, limits or HttpLimits())
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     world = Attacked(listeners[0].socket.getsockname()[1], server, app)
-    with capture_logs() as logs, trio.fail_after(HARD_LIMIT_S):
+    with logged() as events, trio.fail_after(HARD_LIMIT_S):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.serve, listeners)
             if with_good:
@@ -217,7 +231,7 @@ async def attacked(
             while with_good and world.served < before + 2:  # noqa: ASYNC110 - nobody tells
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
-    assert not logs, "a connection ended by a defect"
+    assert not events, "a connection ended by a defect"
 
 
 def _server(kind: Kind, app: App, limits: HttpLimits) -> HttpServer | AsgiServer:

@@ -9,10 +9,11 @@ from ipaddress import ip_network
 
 import pytest
 import trio
-from structlog.testing import capture_logs
 
-from avion_media.servers.http1 import HttpLimits
-from tests.conformance.http.wire import head, serving
+from trio_http1 import HttpLimits
+
+from .serving import logged
+from .wire import head, serving
 
 
 @pytest.mark.parametrize(
@@ -201,12 +202,12 @@ async def test_a_response_that_is_being_sent_survives_a_half_close() -> None:
 @pytest.mark.parametrize("target", [b"/lost", b"/short", b"/long"])
 async def test_a_body_that_is_not_as_long_as_its_head_said_never_looks_whole(target: bytes) -> None:
     async with serving() as world, world.wire() as wire:
-        with capture_logs() as logs:
+        with logged() as events:
             await wire.send(head(target=target))
             answers = await wire.answers("GET")
             assert not [answer for answer in answers if answer.is_whole]
             assert await wire.is_over()
-        assert [line["event"] for line in logs] == ["http.body_lost" if target == b"/lost" else "http.body_failed"]
+        assert events == ["http.body_lost" if target == b"/lost" else "http.body_failed"]
 
 
 async def test_a_cut_body_ends_in_a_reset_also_where_its_length_is_unknown() -> None:
@@ -225,10 +226,10 @@ async def test_a_cut_body_ends_in_a_reset_also_where_its_length_is_unknown() -> 
 
 async def test_a_handler_that_fails_is_500_and_the_connection_goes_on() -> None:
     async with serving() as world, world.wire() as wire:
-        with capture_logs() as logs:
+        with logged() as events:
             await wire.send(head(target=b"/fails") + head())
             assert [answer.status for answer in await wire.answers("GET", "GET")] == [500, 200]
-        assert [line["event"] for line in logs] == ["http.handler_failed"]
+        assert events == ["http.handler_failed"]
 
 
 @pytest.mark.parametrize("beginning", [b"G", head()[:-2]])

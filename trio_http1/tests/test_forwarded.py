@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from avion_media.servers.http1.messages import client_behind
+from trio_http1.messages import client_behind
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 

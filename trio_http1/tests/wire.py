@@ -1,4 +1,4 @@
-"""A server of `http1` and clients that speak in bytes."""
+"""A server of this library, and clients that speak in bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import h11
 import trio
 
-from avion_media.servers.http1 import BodyLost, HttpLimits, HttpServer, Request, Response
+from trio_http1 import BodyLost, HttpLimits, HttpServer, Request, Response
 
 LIMIT_S = 20.0
 

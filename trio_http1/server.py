@@ -19,6 +19,7 @@ pipelined requests. Instead, one task asks the kernel about all connections (`Ha
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import select
@@ -34,8 +35,8 @@ from typing import TypeVar
 import h11
 import trio
 
-from avion_media.common.telemetry import get_logger
-from avion_media.servers.http1.messages import (
+from trio_grpc.net import Bound, PeerLimiter, ResourceKind, account_name, is_in, peer_at
+from trio_http1.messages import (
     Body,
     BodyLost,
     HttpLimits,
@@ -51,7 +52,6 @@ from avion_media.servers.http1.messages import (
     send_steadily,
     target_of,
 )
-from trio_grpc.net import Bound, PeerLimiter, ResourceKind, account_name, is_in, peer_at
 
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -64,7 +64,7 @@ _INTERNAL_ERROR = 500
 _WITHOUT_BODY = (204, 304)
 _CLOSE = (b"Connection", b"close")
 
-_log = get_logger()
+_log = logging.getLogger("trio_http1")
 
 
 class HttpState(Enum):
@@ -288,7 +288,7 @@ class HttpConnection:
                 pieces = await self._while_connected(self._send_windows(body, pieces), 0.0)
             await self._write(pieces + self._pieces(h11.EndOfMessage()))
         except BodyLost as error:
-            _log.warning("http.body_lost", error=str(error))
+            _log.warning("http.body_lost", extra={"error": str(error)})
             raise Cut from error
         except (Cut, OSError, trio.BrokenResourceError):
             raise

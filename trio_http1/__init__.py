@@ -1,7 +1,7 @@
 """An HTTP/1.1 server on h11 and Trio: one task per connection, a deadline for every wait. It knows nothing of media."""
 
-from avion_media.servers.http1.asgi import PROXIED, AsgiServer
-from avion_media.servers.http1.messages import Body, BodyLost, HttpLimits, Relayed, Request, Response
-from avion_media.servers.http1.server import HttpServer
+from trio_http1.asgi import PROXIED, AsgiServer
+from trio_http1.messages import Body, BodyLost, HttpLimits, Relayed, Request, Response
+from trio_http1.server import HttpServer
 
 __all__ = ["PROXIED", "AsgiServer", "Body", "BodyLost", "HttpLimits", "HttpServer", "Relayed", "Request", "Response"]

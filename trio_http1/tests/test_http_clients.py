@@ -9,8 +9,9 @@ from ipaddress import ip_network
 import pytest
 import trio
 
-from avion_media.servers.http1 import HttpLimits
-from tests.hostile.http.serving import GET, Client, Kind, attacked
+from trio_http1 import HttpLimits
+
+from .serving import GET, Client, Kind, attacked
 
 HANG = GET.replace(b"/ ", b"/hang ", 1)
 ENDLESS = GET.replace(b"/ ", b"/endless ", 1)

@@ -6,21 +6,21 @@ sends where a handler returns. Each piece that it sends waits until the client's
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
 import trio
 
-from avion_media.common.telemetry import get_logger
-from avion_media.servers.http1.messages import BodyLost, HttpLimits, Request, Response
-from avion_media.servers.http1.server import HttpServer
+from trio_http1.messages import BodyLost, HttpLimits, Request, Response
+from trio_http1.server import HttpServer
 
-PROXIED = "avion_media.proxied"
+PROXIED = "trio_http1.proxied"
 """Name in the scope of a request: whether the connection comes from a trusted proxy."""
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
-_log = get_logger()
+_log = logging.getLogger("trio_http1")
 
 
 class AsgiServer(HttpServer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hostile.http.serving import Kind
+from .serving import Kind
 
 
 @pytest.fixture(params=list(Kind), ids=lambda kind: kind.value)

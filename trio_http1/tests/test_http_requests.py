@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import trio
 
-from avion_media.servers.http1 import HttpLimits
-from tests.hostile.http.serving import GET, SAFETY_HEADERS, Kind, attacked
+from trio_http1 import HttpLimits
+
+from .serving import GET, SAFETY_HEADERS, Kind, attacked
 
 MANY_FIELDS = b"".join(b"X-%d: 1\r\n" % number for number in range(200))
 

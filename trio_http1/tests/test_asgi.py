@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import trio
-from structlog.testing import capture_logs
 
-from avion_media.servers.http1 import AsgiServer, HttpLimits
+from trio_http1 import AsgiServer, HttpLimits
+
+from .serving import logged
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
 LIMIT_S = 20.0
@@ -44,7 +45,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 async def connected() -> AsyncIterator[trio.SocketStream]:
     """A client of the application's server."""
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    with capture_logs(), trio.fail_after(LIMIT_S):
+    with logged(), trio.fail_after(LIMIT_S):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(AsgiServer(application, HttpLimits()).serve, listeners)
             async with await trio.open_tcp_stream(*listeners[0].socket.getsockname()[:2]) as client:

@@ -172,8 +172,8 @@ def patch_s3() -> None:
     from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
     from botocore.httpsession import URLLib3Session
 
-    from avion_media.backends.store.requests import Requests
     from avion_media.common.errors import Dependency, Unavailable
+    from trio_s3 import Requests
 
     client: Any = BaseClient
     session: Any = URLLib3Session

@@ -79,6 +79,7 @@ READ = (
     "mediascrub",
     "trio_grpc",
     "trio_http1",
+    "trio_s3",
     "docs",
     "examples",
     "clients",
@@ -92,7 +93,7 @@ SUFFIXES = {".py", ".md", ".lua", ".html", ".yaml", ".proto", ".toml"}
 LEFT_OUT = tuple(
     ROOT / each
     for each in (
-        *("supervisors/tests", "trio_grpc/tests", "trio_http1/tests", "mediascrub/tests"),
+        *("supervisors/tests", "trio_grpc/tests", "trio_http1/tests", "trio_s3/tests", "mediascrub/tests"),
         *("avion_media/common/wire", "trio_grpc/wire"),
     )
 )

@@ -8,8 +8,12 @@ from avion_media.backends.store.bucket import Lives
 from avion_media.backends.store.clients import ca_bundle
 from avion_media.backends.store.contents import read_secret
 from avion_media.backends.store.errors import LOST_BUCKET, RangeNotSatisfiable, StoreRefused, TooLarge, UploadMissing
+from avion_media.backends.store.facts import stored_facts
 from avion_media.backends.store.multipart import NOT_EXAMINED, MultipartUploads, StoredPart, UnfinishedUpload
-from avion_media.backends.store.objects import (
+from avion_media.backends.store.part_urls import examine_part_urls
+from avion_media.backends.store.patch_copy import patch_copy
+from avion_media.backends.store.store import ObjectStore, open_store
+from trio_s3 import (
     ByteRange,
     Bytes,
     ContentRange,
@@ -18,10 +22,6 @@ from avion_media.backends.store.objects import (
     ObjectInfo,
     ObjectPart,
     PresignedPut,
-    stored_facts,
+    upload_guard,
     within,
 )
-from avion_media.backends.store.part_urls import examine_part_urls
-from avion_media.backends.store.patch_copy import patch_copy
-from avion_media.backends.store.presign import upload_guard
-from avion_media.backends.store.store import ObjectStore, open_store

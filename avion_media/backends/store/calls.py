@@ -23,13 +23,19 @@ import trio
 
 from avion_media.backends.settings import S3Config
 from avion_media.backends.store.clients import Clients
-from avion_media.backends.store.errors import RangeNotSatisfiable, StoreRefused, TooLarge, UploadMissing, translated
-from avion_media.backends.store.objects import PartRequest
-from avion_media.backends.store.requests import ATTEMPTS, LONGEST_PAUSE_S, Requests
+from avion_media.backends.store.errors import (
+    RangeNotSatisfiable,
+    StoreRefused,
+    TooLarge,
+    UploadMissing,
+    translate,
+    translated,
+)
 from avion_media.common.concurrency import take
 from avion_media.common.errors import Dependency, MediaError, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.keys import INCOMING_PREFIX, ORIGINAL_PREFIX
 from avion_media.common.telemetry import OutageLog, Telemetry, get_logger, instruments
+from trio_s3 import ATTEMPTS, LONGEST_PAUSE_S, PartRequest, Requests, S3Error
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -193,6 +199,8 @@ class StoreCalls:
                 self._note_wait(asked_at)
         try:
             return await request(self.clients.requests)
+        except S3Error as error:
+            raise translate(error) from error
         finally:
             slots.release()
 

@@ -21,11 +21,10 @@ from botocore.httpsession import get_cert_path
 
 from avion_media.backends.settings import S3Config
 from avion_media.backends.store.errors import NO_CREDENTIALS, translated
-from avion_media.backends.store.http import Http
-from avion_media.backends.store.presign import Presigner, SigningCredentials, upload_guard
 from avion_media.backends.store.quick_acks import ask_for_quick_acks
-from avion_media.backends.store.requests import ATTEMPTS, Requests
+from avion_media.common.clock import utc_now
 from avion_media.common.errors import Dependency, MediaError, Unavailable
+from trio_s3 import ATTEMPTS, Http, Presigner, Requests, SigningCredentials, upload_guard
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -152,7 +151,7 @@ class Clients:
             public = partial(Presigner, public_url, self._config.bucket, region)
             guard = upload_guard(self._config.upload_acl, deny_copy=self._config.upload_deny_copy)
             self._signers = Signers(public(of_uploads, guard), inside(of_uploads, guard), public(own))
-            self._requests = Requests(self._present(self._http), inside(own))
+            self._requests = Requests(self._present(self._http), inside(own), utc_now)
             self._signed_with = credentials
 
     def _reached(self, client: S3Client) -> str:

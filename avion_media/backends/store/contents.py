@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from avion_media.backends.store.objects import ListedObject
 from avion_media.backends.store.store import ObjectStore
 from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.resources import ResourceSlot
+from trio_s3 import ListedObject
 
 _BYTES: Final = 32
 _MAX_BYTES: Final = 1024

@@ -1,4 +1,4 @@
-"""Converts responses of the store, and exceptions of botocore and urllib3, to errors of the domain.
+"""Converts errors of `trio_s3`, botocore and urllib3 to errors of the domain.
 
 An outage, a full store, a missing bucket, a throttled call, and refused or missing credentials are all `Unavailable`: a
 state that ends by itself. A request that the store calls invalid is a bug: `StoreRefused`.
@@ -23,7 +23,9 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NoConnectionError
 from urllib3.exceptions import HTTPError
 
+import trio_s3
 from avion_media.common.errors import Dependency, MediaError, ObjectMissing, PreconditionFailed, Unavailable
+from trio_s3 import Refusal, refusal_of
 
 NO_CREDENTIALS = (
     "no credentials for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
@@ -32,17 +34,12 @@ NO_CREDENTIALS = (
 
 LOST_BUCKET = "docs/how-to/recover-a-lost-bucket.md"
 
-_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
-_PRECONDITION = frozenset({"412", "PreconditionFailed"})
-_RANGE = frozenset({"416", "InvalidRange"})
-FORBIDDEN = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
-SKEWED = "RequestTimeTooSkewed"
-_FULL = frozenset(
-    {"507", "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
-)
-# 409: a conditional write raced with another; NoSuchUpload: a multipart upload vanished, or its reply was lost.
-# Both end well when the whole step is done again.
-_TRANSIENT = frozenset({"409", "ConditionalRequestConflict", "OperationAborted", "NoSuchUpload", "RequestTimeout"})
+
+_WHY = {
+    Refusal.FULL: "it is full",
+    Refusal.SKEWED: "the clock here or there is wrong",
+    Refusal.FORBIDDEN: "it refuses the credentials (wrong key, bucket policy or clock)",
+}
 
 
 class TooLarge(MediaError):
@@ -90,34 +87,38 @@ class Passing(Unavailable):
         super().__init__(Dependency.STORE, detail)
 
 
-def error_of(code: str, status: int, key: str, detail: str) -> MediaError:
-    """Return the error for a response that is not a success. ``code`` is that of its body, or else its status."""
-    if code == "NoSuchBucket":
-        return no_bucket()
-    if code in _MISSING:
-        return ObjectMissing(key)
-    if code in _PRECONDITION:
-        return PreconditionFailed(key)
-    if code in _RANGE:
-        return RangeNotSatisfiable(key)
-    if code in _FULL or status == 507:
-        return Unavailable(Dependency.STORE, f"it is full: {detail}", retry_after_s=5.0)
-    if code == SKEWED:
-        return Unavailable(Dependency.STORE, f"the clock here or there is wrong: {detail}", retry_after_s=5.0)
-    if code in FORBIDDEN or status in (401, 403):
-        detail = f"it refuses the credentials (wrong key, bucket policy or clock): {detail}"
-        return Unavailable(Dependency.STORE, detail, retry_after_s=5.0)
-    if code in _TRANSIENT or status == 429 or status >= 500 or status == 0:
-        return Passing(detail)
-    return StoreRefused(detail)
+def refused(refusal: Refusal, key: str, detail: str) -> MediaError:
+    """Return the error for a response that is not a success."""
+    match refusal:
+        case Refusal.NO_BUCKET:
+            return no_bucket()
+        case Refusal.MISSING:
+            return ObjectMissing(key)
+        case Refusal.PRECONDITION:
+            return PreconditionFailed(key)
+        case Refusal.RANGE:
+            return RangeNotSatisfiable(key)
+        case Refusal.MAY_PASS:
+            return Passing(detail)
+        case Refusal.INVALID:
+            return StoreRefused(detail)
+    return Unavailable(Dependency.STORE, f"{_WHY[refusal]}: {detail}", retry_after_s=5.0)
 
 
 def translate(error: Exception, key: str = "") -> MediaError:
-    """Return the error of the domain for an error of botocore or urllib3."""
+    """Return the error of the domain for an error of `trio_s3`, botocore or urllib3."""
+    if isinstance(error, trio_s3.Refused):
+        return refused(error.refusal, error.key, error.detail)
+    if isinstance(error, trio_s3.TooLarge):
+        return TooLarge(error.key, error.size_bytes, error.max_bytes)
+    if isinstance(error, trio_s3.NotS3):
+        return no_store()
+    if isinstance(error, trio_s3.NoAnswer):
+        return Unavailable(Dependency.STORE, str(error))
     if isinstance(error, ClientError):
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        return error_of(code, status, key, str(error))
+        return refused(refusal_of(code, status), key, str(error))
     if isinstance(error, NoCredentialsError):
         return Unavailable(Dependency.STORE, NO_CREDENTIALS, retry_after_s=5.0)
     if isinstance(error, PartialCredentialsError | CredentialRetrievalError | TokenRetrievalError | ProfileNotFound):

@@ -17,8 +17,8 @@ from botocore.exceptions import ClientError
 
 from avion_media.backends.store.calls import StoreCalls
 from avion_media.backends.store.errors import UploadMissing
-from avion_media.backends.store.objects import headers_of
-from avion_media.backends.store.requests import ListingPage, Pages
+from avion_media.backends.store.facts import headers_of
+from trio_s3 import ListingPage, Pages
 
 NOT_EXAMINED = "the object store has not been examined yet"
 _PAGE = 1000  # S3's own bound

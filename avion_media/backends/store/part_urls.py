@@ -20,7 +20,6 @@ from avion_media.backends.store.store import ObjectStore
 from avion_media.common.clock import utc_now
 from avion_media.common.errors import MediaError
 from avion_media.common.keys import EXAMINED_PREFIX
-from avion_media.common.parts import Part
 
 _EXPIRES_S: Final = 60
 _SECRET: Final = b"an object that the URL is not for"
@@ -97,7 +96,8 @@ class _Examination:
         signed = self._calls.clients.signers.uploads_inside.part(
             self._key,
             upload_id,
-            Part(number, 0, len(_BODY)),
+            number,
+            len(_BODY),
             expires_s=_EXPIRES_S,
             now=utc_now(),
         )

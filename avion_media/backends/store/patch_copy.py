@@ -13,11 +13,11 @@ from typing import Any
 import trio
 
 from avion_media.backends.store.errors import Passing, UploadMissing
-from avion_media.backends.store.objects import PartRequest
 from avion_media.backends.store.store import ObjectStore
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import MediaError, PreconditionFailed, SourceReplaced, Unavailable
 from avion_media.common.telemetry import get_logger
+from trio_s3 import PartRequest
 
 MIN_PART_BYTES = 5 << 20  # S3's own bound, for all parts but the last
 MAX_SENT_PART_BYTES = 16 << 20  # ours: a sent part is held in memory

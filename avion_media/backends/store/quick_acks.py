@@ -1,26 +1,13 @@
-"""Quick acknowledgements on the connections to the store (``TCP_QUICKACK``).
-
-A store that sends the head and the body of a small object separately, with Nagle's algorithm on, does not send the body
-until the head is acknowledged. radosgw does so by default. The kernel acknowledges a single segment after 40 ms, unless
-the reader sets this option. The kernel resets the option by itself, so it is set twice for each response: before the
-wait for it, because sending the request has reset the option, and after its head.
-"""
+"""Quick acknowledgements on the connections of botocore; `trio_s3.acknowledge_at_once` says why."""
 
 from __future__ import annotations
 
-import socket
-from contextlib import suppress
 from typing import Any
 
-import trio
 from botocore.awsrequest import AWSHTTPConnection, AWSHTTPConnectionPool, AWSHTTPSConnection, AWSHTTPSConnectionPool
 from botocore.httpsession import URLLib3Session
 
-
-def acknowledge_at_once(connection: socket.socket | trio.socket.SocketType) -> None:
-    """Acknowledge what has come, and the next that comes."""
-    with suppress(OSError):  # closed meanwhile, or another kernel: only latency depends on it
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+from trio_s3 import acknowledge_at_once
 
 
 def ask_for_quick_acks(session: URLLib3Session) -> None:

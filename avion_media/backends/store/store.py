@@ -13,23 +13,26 @@ from avion_media.backends.settings import S3Config
 from avion_media.backends.store import bucket
 from avion_media.backends.store.calls import CALLS, VISITORS, StoreCalls
 from avion_media.backends.store.errors import RangeNotSatisfiable, TooLarge
+from avion_media.backends.store.facts import headers_of
 from avion_media.backends.store.multipart import MultipartUploads
-from avion_media.backends.store.objects import (
+from avion_media.common.concurrency import in_turn
+from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.common.telemetry import NO_TELEMETRY, Telemetry
+from trio_s3 import (
+    META,
     ByteRange,
     BytesSource,
     FileSource,
     ListedObject,
+    ListingPage,
     ObjectInfo,
     ObjectPart,
+    Pages,
     PartRequest,
-    headers_of,
+    Presigner,
+    Relay,
+    Requests,
 )
-from avion_media.backends.store.presign import META, Presigner
-from avion_media.backends.store.relay import Relay
-from avion_media.backends.store.requests import ListingPage, Pages, Requests
-from avion_media.common.concurrency import in_turn
-from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
-from avion_media.common.telemetry import NO_TELEMETRY, Telemetry
 
 T = TypeVar("T")
 ListPage = Callable[[Requests, str, str, str, int], Awaitable[ListingPage[T]]]

@@ -19,7 +19,7 @@ from avion_media.common.ids import (
     parse_remote_id,
     remote_id_for,
 )
-from avion_media.common.media import ATTACHMENT, owner_of
+from avion_media.common.media import ATTACHMENT, owner_of, upload_metadata
 from avion_media.common.tasks import CACHE_QUEUE, KIND, PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.common.wire.avion.media_grpc import MediaServiceServicer
@@ -132,8 +132,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             sha256_digest=upload.sha256 or None,
             expires_s=int(self._config.upload.url_ttl),
             now=datetime.fromtimestamp(now, UTC),
-            owner=upload.owner,
-            keep_credentials=upload.keep_credentials,
+            metadata=upload_metadata(upload.owner, keep_credentials=upload.keep_credentials),
         )
         self._pending.admit(context.caller, now)  # if the URL could not be signed, the upload is not pending
         self._runtime.telemetry.attach_to_media_trace(media_id.text, begins=True)

@@ -163,7 +163,8 @@ class ResumableUploads:
             found = _whole(part, stored)
             put = None
             if numbers or found is None:
-                put = self._store.get().uploads.part(key, upload.store_id, part, expires_s=expires_s, now=now)
+                sign = self._store.get().uploads.part
+                put = sign(key, upload.store_id, part.number, part.size_bytes, expires_s=expires_s, now=now)
             signed.append(SignedPart(part, found, put))
         return signed, expires_at
 

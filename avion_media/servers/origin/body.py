@@ -28,10 +28,10 @@ from avion_media.backends.store import (
     RangeNotSatisfiable,
     within,
 )
-from avion_media.backends.store.relay import Relay
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from trio_grpc.net import Account, Bound, PeerLimiter, ResourceKind
 from trio_http1 import BodyLost, Relayed
+from trio_s3 import Relay
 
 _FIRST_BYTES = 128 << 10  # holds nearly every thumbnail of 800 pixels
 _GROWTH = 4  # up to `LARGEST_WINDOW_BYTES`, which is the store's own stripe; the other sizes divide it

@@ -10,18 +10,18 @@ import httpx
 import pytest
 
 from avion_media.backends.store import ObjectStore, PresignedPut, UploadMissing, examine_part_urls, open_store
-from avion_media.backends.store.presign import Presigner, upload_guard
 from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.formats import MP4
 from avion_media.common.ids import new_media_id
-from avion_media.common.parts import Part, PartPlan
+from avion_media.common.parts import PartPlan
 from avion_media.common.resources import ResourceSlot
 from avion_media.config import Config
 from avion_media.workers.sweep import Report, SweepReason
 from avion_media.workers.sweep.checks import UnfinishedUploads
 from tests.conftest import S3Bucket
+from trio_s3 import Presigner, upload_guard
 
 KEY = "incoming/multipart"
 MEBIBYTE = 1 << 20
@@ -30,7 +30,8 @@ BODY = bytes(range(256)) * (5 * 4096) + b"end"
 
 
 def signed(store: ObjectStore, upload_id: str, number: int) -> PresignedPut:
-    return store.uploads.part(KEY, upload_id, PLAN.part(number), expires_s=60, now=datetime.now(UTC))
+    part = PLAN.part(number)
+    return store.uploads.part(KEY, upload_id, number, part.size_bytes, expires_s=60, now=datetime.now(UTC))
 
 
 def send(url: PresignedPut, body: bytes, **headers: str) -> int:
@@ -100,10 +101,10 @@ async def test_a_part_of_another_length_is_refused(store: ObjectStore, body: byt
 
 
 def sign_any_length(
-    signer: Presigner, key: str, upload_id: str, part: Part, *, expires_s: int, now: datetime
+    signer: Presigner, key: str, upload_id: str, number: int, _size_bytes: int, *, expires_s: int, now: datetime
 ) -> PresignedPut:
     guard = upload_guard("", deny_copy=True)
-    query = f"&partNumber={part.number}&uploadId={quote(upload_id, safe='-_.~')}"
+    query = f"&partNumber={number}&uploadId={quote(upload_id, safe='-_.~')}"
     url = signer.url("PUT", key, signed=guard, expires_s=expires_s, now=now, more_query=query)
     return PresignedPut(url, guard, now)
 

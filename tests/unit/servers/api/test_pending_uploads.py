@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import pytest
 
-from avion_media.backends.store.presign import Presigner, SigningCredentials
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.telemetry import NO_TELEMETRY
@@ -18,6 +17,7 @@ from avion_media.servers.api.errors import map_exception
 from avion_media.servers.api.media_service import MediaService
 from avion_media.servers.api.validation import PendingUploads, TooManyPending
 from trio_grpc import CallContext, Code
+from trio_s3 import Presigner, SigningCredentials
 
 NOW = 1_800_000_000.0
 

@@ -9,13 +9,13 @@ from typing import Any
 import trio
 
 from avion_media.backends.store import ByteRange, ContentRange, ObjectInfo, ObjectPart, RangeNotSatisfiable
-from avion_media.backends.store.relay import Relay
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.ids import MediaId
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.moderation import ModerationStatus
 from avion_media.items.private.access import PrivateMedia, Refusal
 from trio_http1 import Request
+from trio_s3 import Relay
 
 Fault = Callable[[], Awaitable[None]]
 MODIFIED = datetime(2025, 1, 1, tzinfo=UTC)

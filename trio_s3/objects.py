@@ -1,38 +1,20 @@
-"""Data about objects and requests: plain frozen dataclasses, no S3 types."""
+"""Data about objects and requests: plain frozen dataclasses."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from avion_media.backends.store.relay import Relay
-from avion_media.common.errors import Dependency, Unavailable
-from avion_media.common.formats import BY_NAME
-from avion_media.common.media import (
-    CREDENTIALS_METADATA,
-    HOST_METADATA,
-    KIND_METADATA,
-    CredentialsState,
-    MediaFacts,
-    owner_of,
-    parse_size_names,
-)
-from avion_media.common.records import CustomRecord
+from trio_s3.errors import NoAnswer
+from trio_s3.relay import Relay
 
 ByteRange = tuple[int | None, int | None]
 """As in HTTP: ``(first, last)`` inclusive, ``(first, None)`` to the end, ``(None, n)`` the last n bytes."""
 
 Bytes = bytes | bytearray | memoryview
-_SIZE = "size_bytes"
-_FIELDS = (
-    *("format", "width", "height", "blurhash", "animated", "duration", "sha256", "thumbnails"),
-    *("credentials", "waveform", "owner", "host", "kind"),
-)
-_KEY = "metadata of original/…, cached_remote/…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +149,13 @@ def within(byte_range: ByteRange, size: int) -> tuple[int, int]:
 def received_range(wanted: PartRequest, header: str, length: int) -> ContentRange | None:
     """Return the range in the ``Content-Range`` of a response with ``length`` bytes, None for the whole object.
 
-    Raises `Unavailable` if that is not the range that is wanted.
+    Raises `NoAnswer` if that is not the range that is wanted.
     """
     content_range = parse_content_range(header)
     got = content_range or ContentRange.of_all(length)
     expected = within(wanted.byte_range or (0, None), got.total)
     if got[:2] != expected or length != got.last - got.first + 1:
-        detail = f"{wanted.key}: {length} bytes of {got} were sent for {wanted.byte_range}"
-        raise Unavailable(Dependency.STORE, detail)
+        raise NoAnswer(f"{wanted.key}: {length} bytes of {got} were sent for {wanted.byte_range}")
     return content_range
 
 
@@ -186,36 +167,3 @@ def parse_content_range(header: str) -> ContentRange | None:
     if unit != "bytes" or not (first.isdigit() and last.isdigit() and total.isdigit()):
         return None
     return ContentRange(int(first), int(last), int(total))
-
-
-def headers_of(content_type: str, metadata: Mapping[str, str] | None) -> dict[str, Any]:
-    """Return the headers of a new object, as arguments of botocore."""
-    return {"ContentType": content_type, "Metadata": dict(metadata or {})}
-
-
-def stored_facts(original: ObjectInfo) -> MediaFacts | None:
-    """Return the facts about a media item; None if another program wrote its original, or this version cannot read
-    them."""
-    return FACTS.read_or_skip({**original.metadata, _SIZE: str(original.size_bytes)}, original.key)
-
-
-def _parse(metadata: Mapping[str, str], _key: str) -> MediaFacts:
-    return MediaFacts(
-        format=BY_NAME[metadata["format"]],
-        size_bytes=int(metadata[_SIZE]),
-        width=int(metadata["width"]),
-        height=int(metadata["height"]),
-        blurhash=metadata.get("blurhash", ""),
-        sha256=metadata.get("sha256", ""),
-        animated=metadata.get("animated") == "1",
-        duration_s=float(metadata.get("duration", "0")),
-        thumbnails=parse_size_names(metadata.get("thumbnails", "")),
-        credentials=CredentialsState(metadata.get(CREDENTIALS_METADATA, "")),
-        waveform=bytes.fromhex(metadata.get("waveform", "")),
-        owner=owner_of(metadata),
-        host=metadata.get(HOST_METADATA, ""),
-        kind=metadata.get(KIND_METADATA, ""),
-    )
-
-
-FACTS = CustomRecord("facts", MediaFacts, _KEY, "workers", fields=_FIELDS, parse=_parse)

@@ -18,9 +18,7 @@ from hashlib import sha256
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from avion_media.backends.store.objects import PresignedPut
-from avion_media.common.media import upload_metadata
-from avion_media.common.parts import Part
+from trio_s3.objects import PresignedPut
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 AT_ONCE_S: Final = 300  # validity of a URL that is used at once: room for clocks that differ
@@ -108,21 +106,18 @@ class Presigner:
         now: datetime,
         sha256_digest: bytes | None = None,
         guard: Mapping[str, str] | None = None,
-        owner: str = "",
-        keep_credentials: bool = False,
+        metadata: Mapping[str, str] = _NO_HEADERS,
     ) -> PresignedPut:
         """Return a PUT of exactly ``size_bytes`` of ``content_type`` (and, if given, of that SHA-256) to ``key``, which
         a client may send until ``now + expires_s``.
 
         Length and type are signed, so a store refuses any others. A digest is signed in two headers:
         ``x-amz-content-sha256``, which every implementation of the signature compares with the body (radosgw knows no
-        other), and ``x-amz-checksum-sha256``, which AWS also stores with the object. The guard is signed as well, and
-        so are ``owner``, even if it is empty (see `common.media`), and ``keep_credentials``. Another ``guard`` is for
-        tests of what a store takes.
+        other), and ``x-amz-checksum-sha256``, which AWS also stores with the object. The guard and ``metadata`` are
+        signed as well. Another ``guard`` is for tests of what a store takes.
         """
         media_type = " ".join(content_type.split())
         guard = self._guard if guard is None else guard
-        metadata = upload_metadata(owner, keep_credentials=keep_credentials)
         more = {**guard, **{f"{META}{name}": value for name, value in metadata.items()}}
         if sha256_digest is not None:
             more[_PAYLOAD] = sha256_digest.hex()
@@ -131,10 +126,13 @@ class Presigner:
         url = self.url("PUT", key, signed=signed, expires_s=expires_s, now=now)
         return PresignedPut(url, {"Content-Type": media_type, **more}, now + timedelta(seconds=expires_s))
 
-    def part(self, key: str, upload_id: str, part: Part, *, expires_s: int, now: datetime) -> PresignedPut:
-        """Return a PUT of exactly this part of a multipart upload to ``key``. The guard is signed as in `put`."""
-        query = f"&partNumber={part.number}&uploadId={quote(upload_id, safe='-_.~')}"
-        signed = {"content-length": str(part.size_bytes), **self._part_guard}
+    def part(
+        self, key: str, upload_id: str, number: int, size_bytes: int, *, expires_s: int, now: datetime
+    ) -> PresignedPut:
+        """Return a PUT of a part of exactly this size of a multipart upload to ``key``; the first one has number 1. The
+        guard is signed as in `put`."""
+        query = f"&partNumber={number}&uploadId={quote(upload_id, safe='-_.~')}"
+        signed = {"content-length": str(size_bytes), **self._part_guard}
         url = self.url("PUT", key, signed=signed, expires_s=expires_s, now=now, more_query=query)
         return PresignedPut(url, {**self._part_guard}, now + timedelta(seconds=expires_s))
 

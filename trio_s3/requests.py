@@ -20,9 +20,9 @@ from urllib.parse import quote
 
 import trio
 
-from avion_media.backends.store.errors import FORBIDDEN, SKEWED, Passing, TooLarge, error_of, no_store
-from avion_media.backends.store.http import PIECE_BYTES, Broken, Http, StoreResponse
-from avion_media.backends.store.objects import (
+from trio_s3.errors import FORBIDDEN, SKEWED, NoAnswer, NotS3, Refusal, Refused, S3Error, TooLarge
+from trio_s3.http import PIECE_BYTES, Broken, Http, StoreResponse
+from trio_s3.objects import (
     Bytes,
     BytesSource,
     ListedObject,
@@ -33,9 +33,7 @@ from avion_media.backends.store.objects import (
     range_header,
     received_range,
 )
-from avion_media.backends.store.presign import AT_ONCE_S, META, Presigner
-from avion_media.common.clock import utc_now
-from avion_media.common.errors import Dependency, MediaError, ObjectMissing, Unavailable
+from trio_s3.presign import AT_ONCE_S, META, Presigner
 
 T = TypeVar("T")
 
@@ -53,6 +51,10 @@ _NEXT = re.compile("<NextContinuationToken>([^<]*)</")
 _ENCRYPTED_BY_CLIENT = frozenset({"InvalidArgument", "InvalidRequest"})
 _NO_BODY = BytesSource(b"")
 _NO_HEADERS: Mapping[str, str] = {}
+
+
+def _system_now() -> datetime:
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +92,19 @@ class Pages(Generic[T]):
 class Requests:
     """Requests to one bucket, for one set of credentials.
 
-    Raises `Unavailable` if the store says nothing for too long, `StoreRefused` for a request that it calls invalid. A
-    cancel ends a read at once, and a change before its last byte has been sent; otherwise it waits for the response.
+    Raises `S3Error`: `Refused` if the store answers with an error, `NoAnswer` if it says nothing for too long. A cancel
+    ends a read at once, and a change before its last byte has been sent; otherwise it waits for the response.
     """
 
-    def __init__(self, http: Http, presigner: Presigner) -> None:
+    def __init__(self, http: Http, presigner: Presigner, now: Callable[[], datetime] = _system_now) -> None:
+        """``now``: the clock by which requests are signed."""
         self._http = http
         self._presigner = presigner
+        self._now = now
         self.are_encrypted = http.tls is not None
 
     async def get(self, wanted: PartRequest) -> ObjectPart:
-        """GetObject. Raises `ObjectMissing` (also if only its client's key can decrypt it), `PreconditionFailed`,
-        `RangeNotSatisfiable`, `TooLarge` (nothing was read).
+        """GetObject. Raises `TooLarge` (nothing was read). If only its client's key can decrypt it, it is MISSING.
 
         A relayed body is never repeated.
         """
@@ -110,10 +113,10 @@ class Requests:
         async def read(response: StoreResponse) -> ObjectPart:
             if response.status in (200, 206):
                 return await _object_of(response, wanted)
-            code, detail = await _refusal(response)
+            code, detail = await self._refusal(response)
             if response.status == 400 and code in _ENCRYPTED_BY_CLIENT:
-                raise ObjectMissing(key)
-            raise error_of(code, response.status, key, detail)
+                raise Refused("NoSuchKey", 404, key, detail)
+            raise Refused(code, response.status, key, detail)
 
         headers = {"Accept-Encoding": "identity"}
         if wanted.byte_range is not None:
@@ -124,7 +127,7 @@ class Requests:
         return await self._send("GET", self._url("GET", key), read, headers, attempts=attempts)
 
     async def head(self, key: str) -> ObjectInfo:
-        """HeadObject. Raises `ObjectMissing` as `get` does."""
+        """HeadObject. Raises `Refused` (MISSING) as `get` does."""
 
         async def read(response: StoreResponse) -> ObjectInfo | None:
             response.has_no_body()
@@ -140,7 +143,7 @@ class Requests:
         return info
 
     async def head_bucket(self) -> None:
-        """HeadBucket. Raises `Unavailable` if there is none, or if this is not an S3 store."""
+        """HeadBucket. Raises `Refused` (NO_BUCKET) if there is none, `NotS3` if this is not an S3 store."""
 
         async def read(response: StoreResponse) -> bool:
             response.has_no_body()
@@ -152,13 +155,15 @@ class Requests:
             return
         try:
             await self.list_keys("", "", "", 1)  # raises: only the response to a GET has a code and a message
-        except ObjectMissing:
-            raise no_store() from None
+        except Refused as error:
+            if error.refusal is Refusal.MISSING:
+                raise NotS3("it answers 404 without an error of S3") from None
+            raise
 
     async def put(
         self, key: str, source: Source, signed: Mapping[str, str], unsigned: Mapping[str, str] = _NO_HEADERS
     ) -> str:
-        """PutObject, with these headers. Returns the etag. Raises `PreconditionFailed`.
+        """PutObject, with these headers. Returns the etag. Raises `Refused` (PRECONDITION).
 
         The SHA-256 of ``source`` is signed, so the store refuses (400) bytes that were damaged in transit.
         """
@@ -167,7 +172,7 @@ class Requests:
             if response.status == 200 and "etag" in response.headers:
                 await response.content(_MAX_ANSWER_BYTES)
                 return response.headers["etag"].strip('"')
-            raise await _error_of(response, key)
+            raise await self._error_of(response, key)
 
         headers = {
             **signed,
@@ -178,11 +183,11 @@ class Requests:
         return await self._send("PUT", url, read, {**headers, **unsigned}, source)
 
     async def delete(self, key: str) -> None:
-        """DeleteObject. Raises `ObjectMissing` if the store says so; AWS does not."""
+        """DeleteObject. Raises `Refused` (MISSING) if the store says so; AWS does not."""
 
         async def read(response: StoreResponse) -> None:
             if response.status not in (200, 204):
-                raise await _error_of(response, key)
+                raise await self._error_of(response, key)
             await response.content(_MAX_ANSWER_BYTES)
 
         await self._send("DELETE", self._url("DELETE", key), read)
@@ -209,10 +214,10 @@ class Requests:
     async def _list(self, prefix: str, start_after: str, token: str, max_keys: int) -> str:
         async def read(response: StoreResponse) -> str:
             if response.status != 200:
-                raise await _error_of(response, "")
+                raise await self._error_of(response, "")
             page = await response.content(_MAX_ANSWER_BYTES)
             if b"</ListBucketResult>" not in page:
-                raise Passing("a listing was cut off")
+                raise NoAnswer("a listing was cut off", may_pass=True)
             return page.decode()
 
         query = {
@@ -226,7 +231,7 @@ class Requests:
         return await self._send("GET", self._url("GET", "", more_query=more_query), read)
 
     def _url(self, method: str, key: str, *, signed: Mapping[str, str] = _NO_HEADERS, more_query: str = "") -> str:
-        now = utc_now()
+        now = self._now()
         return self._presigner.url(method, key, signed=signed, expires_s=AT_ONCE_S, now=now, more_query=more_query)
 
     async def _send(
@@ -250,14 +255,36 @@ class Requests:
                 return await self._http.send(head, body, read)
             except trio.TooSlowError:
                 detail = f"{what}: no answer within {self._http.timeout_s:g} s"
-                raise Unavailable(Dependency.STORE, detail) from None
+                raise NoAnswer(detail) from None
             except Broken as error:
                 if not attempts:
-                    raise Passing(f"{what}: the connection broke: {error}") from error
-            except Passing:
-                if not attempts:
+                    raise NoAnswer(f"{what}: the connection broke: {error}") from error
+            except S3Error as error:
+                if not attempts or not error.may_pass:
                     raise
             await trio.sleep(random.uniform(0, LONGEST_PAUSE_S))
+
+    async def _error_of(self, response: StoreResponse, key: str) -> Refused:
+        """Return the error of a response with a body."""
+        code, detail = await self._refusal(response)
+        return Refused(code, response.status, key, detail)
+
+    async def _refusal(self, response: StoreResponse) -> tuple[str, str]:
+        """Return the code of a response that is not a success, and a description for operators."""
+        text = (await response.content(_MAX_ANSWER_BYTES)).decode(errors="replace")
+        code, message = _CODE.search(text), _MESSAGE.search(text)
+        words = (f"status {response.status}", *(html.unescape(each[1]) for each in (code, message) if each))
+        detail, name = ": ".join(words), code[1] if code else str(response.status)
+        if name in FORBIDDEN and (skew_s := self._skew_s(response.headers.get("date", ""))) > _MAX_SKEW_S:
+            return SKEWED, f"{detail}; the clocks differ by {skew_s:,.0f} s"
+        return name, detail
+
+    def _skew_s(self, date: str) -> float:
+        """Return how far our clock is from the store's ``Date``; 0 if the store sent none."""
+        try:
+            return abs(parsedate_to_datetime(date).timestamp() - self._now().timestamp())
+        except ValueError:
+            return 0.0
 
 
 async def _object_of(response: StoreResponse, wanted: PartRequest) -> ObjectPart:
@@ -282,7 +309,7 @@ def _info(key: str, response: StoreResponse) -> ObjectInfo:
     """Return the facts in the headers of an object. The size is that of the body."""
     headers = response.headers
     if not headers.keys() >= _NEEDED:
-        raise Unavailable(Dependency.STORE, f"{key}: not a response of an object store: its length or date is missing")
+        raise NoAnswer(f"{key}: not a response of an object store: its length or date is missing")
     return ObjectInfo(
         key=key,
         size_bytes=int(headers["content-length"]),
@@ -305,33 +332,8 @@ def _next_token(page: str) -> str:
     return html.unescape(found[1]) if found else ""
 
 
-async def _error_of(response: StoreResponse, key: str) -> MediaError:
-    """Return the error of a response with a body."""
-    code, detail = await _refusal(response)
-    return error_of(code, response.status, key, detail)
-
-
-def _error_of_head(response: StoreResponse, key: str) -> MediaError:
-    return error_of(str(response.status), response.status, key, f"status {response.status}")
-
-
-async def _refusal(response: StoreResponse) -> tuple[str, str]:
-    """Return the code of a response that is not a success, and a description for operators."""
-    text = (await response.content(_MAX_ANSWER_BYTES)).decode(errors="replace")
-    code, message = _CODE.search(text), _MESSAGE.search(text)
-    words = (f"status {response.status}", *(html.unescape(each[1]) for each in (code, message) if each))
-    detail, name = ": ".join(words), code[1] if code else str(response.status)
-    if name in FORBIDDEN and (skew_s := _skew_s(response.headers.get("date", ""))) > _MAX_SKEW_S:
-        return SKEWED, f"{detail}; the clocks differ by {skew_s:,.0f} s"
-    return name, detail
-
-
-def _skew_s(date: str) -> float:
-    """Return how far our clock is from the store's ``Date``; 0 if the store sent none."""
-    try:
-        return abs(parsedate_to_datetime(date).timestamp() - utc_now().timestamp())
-    except ValueError:
-        return 0.0
+def _error_of_head(response: StoreResponse, key: str) -> Refused:
+    return Refused(str(response.status), response.status, key, f"status {response.status}")
 
 
 def _sha256(source: Source) -> str:

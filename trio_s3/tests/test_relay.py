@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import random
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
@@ -12,9 +14,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from avion_media.backends.store.relay import Relay
-from tests.integration.backends.store.pairs import connected
-from trio_http1.messages import reset_at_close
+from trio_s3 import Relay
+
+from .pairs import connected
 
 MIB = 1 << 20
 BYTES = random.Random(0).randbytes(5 * MIB)
@@ -115,7 +117,7 @@ async def test_a_client_that_never_reads_or_leaves_is_given_up(autojump_clock: M
 
 async def test_what_breaks_the_source_is_told() -> None:
     async with world() as at:
-        reset_at_close(at.sender)
+        at.sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset at close
         await at.sender.aclose()
         with pytest.raises(ConnectionResetError):
             await at.pass_all()

@@ -1,6 +1,6 @@
 """HTTP to the store on Trio: h11 for the head of a response, and `recv_into` for the body of an object.
 
-A store that stalls holds no thread. Responses are acknowledged at once; `quick_acks` says why.
+A store that stalls holds no thread. Responses are acknowledged at once; `acknowledge_at_once` says why.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ from urllib.parse import urlsplit
 import h11
 import trio
 
-from avion_media.backends.files import write_at
-from avion_media.backends.store.objects import Bytes, Source
-from avion_media.backends.store.quick_acks import acknowledge_at_once
-from avion_media.backends.store.relay import Relay
+from trio_s3.objects import Bytes, Source
+from trio_s3.relay import Relay
 
 T = TypeVar("T")
 
@@ -259,6 +257,26 @@ class _Wire:
         if wakes_at != self._wakes_at and not self._is_tls:  # waking up costs more than copying
             self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wakes_at)
             self._wakes_at = wakes_at
+
+
+def acknowledge_at_once(connection: socket.socket | trio.socket.SocketType) -> None:
+    """Acknowledge what has come, and the next that comes (``TCP_QUICKACK``).
+
+    A store that sends the head and the body of a small object separately, with Nagle's algorithm on, does not send the
+    body until the head is acknowledged. radosgw does so by default. The kernel acknowledges a single segment after
+    40 ms, unless the reader sets this option. It resets the option by itself, so set it twice for each response: before
+    the wait for it, because sending the request has reset the option, and after its head.
+    """
+    with suppress(OSError):  # closed meanwhile, or another kernel: only latency depends on it
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
+def write_at(fd: int, data: Bytes, offset: int) -> None:
+    """Write all of ``data`` at ``offset`` of an open file. Blocks. After an `OSError` a part may have been written."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
 
 
 @contextmanager

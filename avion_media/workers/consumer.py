@@ -42,6 +42,7 @@ _LOOKING = 2  # replicas that look within one of these times; in a larger fleet 
 _RESIGN_S = 0.5
 _TEND_S = 1.0  # how often a janitor looks whether there is something to do
 _JOBS_S = 5.0  # how often it looks for a bulk job while none is running
+_COUNTED_S = 5.0  # for how long a janitor takes the number of consumers as it read it
 _RELEASE_S = 3.0  # bound of the shielded release of a cancelled task
 _RECORD_S = 1.0
 _END_S = 5.0  # the end of a lease is tried again for so long
@@ -101,6 +102,8 @@ class Consumer:
         self._reading = trio.CancelScope()
         self._attempts = DynamicSupervisor("attempts", max_children=policy.slots, grace_s=grace_s)
         self._grace_s = grace_s
+        self._consumers = 0
+        self._count_at = -math.inf
         self._reclaim_at = -math.inf
         self._log = get_logger()
 
@@ -185,8 +188,13 @@ class Consumer:
         """Return whether there may be more to do at once. Each step is complete in itself, because another janitor may
         take over."""
         queue, policy = self._queue, self._policy
-        consumers = await queue.settle(tenant_cap=policy.tenant_cap, slots=policy.slots, idle_s=policy.claim_after_s)
-        self._crowd = max(1.0, consumers / _LOOKING)
+        count = self._consumers if trio.current_time() < self._count_at else None
+        self._consumers = await queue.settle(
+            tenant_cap=policy.tenant_cap, slots=policy.slots, idle_s=policy.claim_after_s, consumers=count
+        )
+        if count is None:
+            self._count_at = trio.current_time() + _COUNTED_S
+        self._crowd = max(1.0, self._consumers / _LOOKING)
         more = await queue.promote() + await queue.adopt()
         if trio.current_time() >= self._reclaim_at:
             more += await queue.reclaim(self._name, idle_s=policy.claim_after_s)

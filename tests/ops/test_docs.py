@@ -177,7 +177,7 @@ def _events_and_strings() -> tuple[frozenset[str], frozenset[str]]:
     """The names that the code logs, and all strings in it that look like one (limiters, attributes of metrics)."""
     events = {f"supervision.{kind}" for kind in EventKind}
     strings: set[str] = set()
-    for path in (ROOT / "avion_media").rglob("*.py"):
+    for path in (*(ROOT / "avion_media").rglob("*.py"), *(ROOT / "trio_http1").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 strings.add(node.value)

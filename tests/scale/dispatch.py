@@ -215,13 +215,14 @@ async def share_of(url: str, client: Any, count: int) -> float:
         replicas = [await stack.enter_async_context(open_redis(url)) for _ in range(count)]
         nursery = await stack.enter_async_context(trio.open_nursery())
         for name in QUEUES:
-            await TaskQueue(replicas[0], name).ensure_group()
+            queue = TaskQueue(replicas[0], name)
+            await queue.ensure_group()
+            for number in range(_FLEET):
+                client.execute_command("XGROUP", "CREATECONSUMER", name, CONSUMER_GROUP, f"replica {number}")
+            await queue.settle(tenant_cap=0, slots=2, idle_s=60.0)  # so that each finds how many there are
         for number, redis in enumerate(replicas):
             nursery.start_soon(_do_nothing, redis, f"replica {number}")
-        for name in QUEUES:
-            for number in range(_FLEET - count):
-                client.execute_command("XGROUP", "CREATECONSUMER", name, CONSUMER_GROUP, f"elsewhere {number}")
-        await trio.sleep(_IDLE_S)  # until each knows how many there are
+        await trio.sleep(_IDLE_S)  # until all have begun
         before, started = cpu_s(client), time.monotonic()
         await trio.sleep(_IDLE_S)
         share = (cpu_s(client) - before) / (time.monotonic() - started)

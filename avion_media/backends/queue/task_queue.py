@@ -277,20 +277,23 @@ class TaskQueue:
         tenant_cap: int,
         slots: int,
         idle_s: float,
+        consumers: int | None = None,
     ) -> int:
         """Update the accounts of fair dispatch, dispatch tasks, and record that the queue has a janitor.
 
         Return the number of consumers of the queue.
 
-        ``tenant_cap``: maximum tasks of one tenant at once; 0: unlimited. ``slots``: of each consumer; videos take at
+        ``consumers``: their number, if the caller has read it lately, because reading it costs most of this in a large
+        fleet. ``tenant_cap``: maximum tasks of one tenant at once; 0: unlimited. ``slots``: of each consumer; videos take at
         most `VIDEO_SHARE` of the slots of all consumers that sent a command within ``idle_s``. If the queue had
         no janitor for half of ``idle_s`` (Redis or all workers were unavailable), `reclaim` takes nothing until
         ``idle_s`` have passed, because a worker that could not renew its leases meanwhile is not dead. This does not
         apply to a queue that never had a janitor.
         """
-        found = await read_consumers(self._redis, self.name, CONSUMER_GROUP)
-        workers = [row for row in found if row[b"name"] != UNCONFIRMED.encode()]
-        consumers: int = sum(row[b"idle"] < idle_s * 1000 for row in workers)
+        if consumers is None:
+            found = await read_consumers(self._redis, self.name, CONSUMER_GROUP)
+            workers = [row for row in found if row[b"name"] != UNCONFIRMED.encode()]
+            consumers = sum(row[b"idle"] < idle_s * 1000 for row in workers)
         args = (tenant_cap, slots, consumers, VIDEO_SHARE, _gap_ms(idle_s))
         await self._redis.run(scripts.SETTLE, self._keys.dispatch, args)
         return consumers

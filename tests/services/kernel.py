@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from avion_media.media.sandbox.confinement import find_means
+from trio_sandbox.confinement import find_means
 
 
 def confines_fully() -> bool:

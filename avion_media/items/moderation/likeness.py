@@ -20,8 +20,8 @@ from avion_media.common.media import WEBP_SUFFIX
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation.lists import MIN_QUALITY
-from avion_media.media.sandbox import Limits
-from avion_media.media.sandbox.sandbox import Sandbox, open_sandbox
+from trio_sandbox.messages import Limits
+from trio_sandbox.sandbox import Sandbox, open_sandbox
 
 _JOB = "avion_media.items.moderation.jobs:pdq_job"
 PRELOAD = ("avion_media.items.moderation.jobs",)

@@ -19,8 +19,8 @@ from avion_media.backends.files import SpooledSource
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import AVIF, BY_NAME, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
-from avion_media.media.sandbox.sandbox import Sandbox, open_sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
+from trio_sandbox.sandbox import Sandbox, open_sandbox
 
 DATA = Path(__file__).parents[2] / "data"
 ALL = frozenset(BY_NAME)

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 from avion_media.common.errors import Rejected
-from avion_media.media.sandbox import JobRequest, SandboxReport, confinement, seccomp
+from trio_sandbox import confinement, seccomp
+from trio_sandbox.messages import JobRequest, SandboxReport
 
 _ABOVE: Final = 200  # descriptors are kept above this number until their final numbers are free
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
-from avion_media.common.kernel import syscall
-from avion_media.media.sandbox.seccomp import NUMBERS
+from trio_sandbox.kernel import syscall
+from trio_sandbox.seccomp import NUMBERS
 
 _DENIALS: Final = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS})
 _FAMILIES: Final = ("AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK", "AF_PACKET", "AF_VSOCK", "AF_ALG")

@@ -22,9 +22,9 @@ import signal
 import struct
 from typing import Final
 
-from avion_media.common import kernel
-from avion_media.media.sandbox import Limits, SandboxReport, seccomp
-from avion_media.media.sandbox.seccomp import NUMBERS
+from trio_sandbox import kernel, seccomp
+from trio_sandbox.messages import Limits, SandboxReport
+from trio_sandbox.seccomp import NUMBERS
 
 _NO_GROUP: Final = 65534
 # Ids that systemd leaves unused (systemd.io/UIDS-GIDS), and that a user namespace of 65 536 ids has.

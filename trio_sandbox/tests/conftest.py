@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from avion_media.media.sandbox import JobReport, Limits
-from avion_media.media.sandbox.sandbox import Sandbox, open_sandbox
+from trio_sandbox.messages import JobReport, Limits
+from trio_sandbox.sandbox import Sandbox, open_sandbox
+
+from .sandboxed_jobs import JOBS
 
 LIMITS = Limits(memory_bytes=128 << 20, cpu_s=10, wall_s=20, output_bytes=1 << 20)
 
@@ -19,7 +21,7 @@ def reports() -> list[JobReport]:
 
 @pytest.fixture
 async def sandbox(reports: list[JobReport]) -> AsyncIterator[Sandbox]:
-    async with open_sandbox(budget_bytes=1 << 30, preload=("sandboxed_jobs",), observer=reports.append) as opened:
+    async with open_sandbox(budget_bytes=1 << 30, preload=(JOBS,), observer=reports.append) as opened:
         reports.clear()  # the self-test's
         yield opened
 

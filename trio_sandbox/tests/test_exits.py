@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from avion_media.common.kernel import describe_exit
+from trio_sandbox.kernel import describe_exit
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ import sys
 
 import pytest
 
-from avion_media.media.sandbox import confinement
+from trio_sandbox import confinement
 
 # Runs in a process of its own, since nothing of this can be taken back.
 SCRIPT = """
 import json, os, sys
-from avion_media.media.sandbox import SandboxReport, confinement, seccomp, selftest
+from trio_sandbox import confinement, seccomp, selftest
+from trio_sandbox.messages import SandboxReport
 with_landlock, with_seccomp = json.loads(sys.argv[1])
 there = confinement.find_means()
 version = there.landlock_abi if with_landlock else 0

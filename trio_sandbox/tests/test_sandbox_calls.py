@@ -15,21 +15,24 @@ import trio.testing
 
 from avion_media.backends.files import read_only
 from avion_media.common.errors import DecoderKilled, Reason, Rejected, Unavailable
-from avion_media.media.sandbox import JobOutcome, JobReport, Limits, SandboxJobFailed, fork_server_process
-from avion_media.media.sandbox.sandbox import Renewal, Sandbox, open_sandbox
 from tests.services.kernel import confines_fully
+from trio_sandbox import fork_server_process
+from trio_sandbox.messages import JobOutcome, JobReport, Limits, SandboxJobFailed
+from trio_sandbox.sandbox import Renewal, Sandbox, open_sandbox
+
+from .sandboxed_jobs import JOBS
 
 HARD_LIMIT_S = 30
 
 
 async def _rejection(sandbox: Sandbox, name: str, limits: Limits, **arguments: object) -> Rejected:
     with trio.fail_after(HARD_LIMIT_S), pytest.raises(Rejected) as caught:
-        await sandbox.call(f"sandboxed_jobs:{name}", arguments, limits=limits)
+        await sandbox.call(f"{JOBS}:{name}", arguments, limits=limits)
     return caught.value
 
 
 async def test_arguments_go_in_and_an_answer_comes_out(sandbox: Sandbox, limits: Limits) -> None:
-    answer = await sandbox.call("sandboxed_jobs:echo", {"name": "ä", "numbers": [1, 2.5, None]}, limits=limits)
+    answer = await sandbox.call(f"{JOBS}:echo", {"name": "ä", "numbers": [1, 2.5, None]}, limits=limits)
     assert answer == {"arguments": {"name": "ä", "numbers": [1, 2.5, None]}, "files": 0}
 
 
@@ -37,7 +40,7 @@ async def test_a_job_reads_and_writes_the_files_it_is_given(sandbox: Sandbox, li
     (tmp_path / "source").write_bytes(b"abc")
     with (tmp_path / "source").open("rb") as source, (tmp_path / "target").open("wb") as target:
         files = [source.fileno(), target.fileno()]
-        assert await sandbox.call("sandboxed_jobs:copy", {}, files=files, limits=limits) == 3
+        assert await sandbox.call(f"{JOBS}:copy", {}, files=files, limits=limits) == 3
     assert (tmp_path / "target").read_bytes() == b"ABC"
 
 
@@ -45,7 +48,7 @@ async def test_a_source_given_read_only_cannot_be_changed(sandbox: Sandbox, limi
     (tmp_path / "source").write_bytes(b"abc")
     with (tmp_path / "source").open("r+b") as source, read_only(source.fileno()) as given:
         with pytest.raises(SandboxJobFailed, match="Bad file descriptor"):
-            await sandbox.call("sandboxed_jobs:copy", {}, files=[source.fileno(), given], limits=limits)
+            await sandbox.call(f"{JOBS}:copy", {}, files=[source.fileno(), given], limits=limits)
         assert source.read() == b""  # the first file shared its offset, the second one did not touch the content
     assert (tmp_path / "source").read_bytes() == b"abc"
 
@@ -54,7 +57,7 @@ async def test_a_child_has_no_identity_no_environment_and_only_its_own_descripto
     sandbox: Sandbox, limits: Limits
 ) -> None:
     with tempfile.TemporaryFile() as given:
-        found = await sandbox.call("sandboxed_jobs:describe", {}, files=[given.fileno()], limits=limits)
+        found = await sandbox.call(f"{JOBS}:describe", {}, files=[given.fileno()], limits=limits)
     assert found["uid"] != 0
     assert found["environment"] == {}
     assert found["leads_group"]
@@ -64,12 +67,12 @@ async def test_a_child_has_no_identity_no_environment_and_only_its_own_descripto
 
 
 async def test_every_call_is_a_process_of_its_own(sandbox: Sandbox, limits: Limits) -> None:
-    pids = {(await sandbox.call("sandboxed_jobs:describe", {}, limits=limits))["pid"] for _ in range(3)}
+    pids = {(await sandbox.call(f"{JOBS}:describe", {}, limits=limits))["pid"] for _ in range(3)}
     assert len(pids) == 3
 
 
 async def test_threads_work(sandbox: Sandbox, limits: Limits) -> None:
-    assert await sandbox.call("sandboxed_jobs:compute_in_threads", {}, limits=limits) == 4
+    assert await sandbox.call(f"{JOBS}:compute_in_threads", {}, limits=limits) == 4
 
 
 async def test_a_rejection_travels_back(sandbox: Sandbox, limits: Limits) -> None:
@@ -79,17 +82,17 @@ async def test_a_rejection_travels_back(sandbox: Sandbox, limits: Limits) -> Non
 
 async def test_a_defect_comes_with_its_traceback(sandbox: Sandbox, limits: Limits) -> None:
     with pytest.raises(SandboxJobFailed, match="KeyError: 'a mistake of ours'"):
-        await sandbox.call("sandboxed_jobs:defect", {}, limits=limits)
+        await sandbox.call(f"{JOBS}:defect", {}, limits=limits)
 
 
 async def test_an_import_inside_a_job_fails_as_an_import(sandbox: Sandbox, limits: Limits) -> None:
     with pytest.raises(SandboxJobFailed, match="ModuleNotFoundError: No module named 'wave'"):
-        await sandbox.call("sandboxed_jobs:import_lazily", {}, limits=limits)
+        await sandbox.call(f"{JOBS}:import_lazily", {}, limits=limits)
 
 
 async def test_the_module_of_a_job_is_loaded_once_by_the_fork_server(limits: Limits) -> None:
     async with open_sandbox(budget_bytes=1 << 30) as sandbox:
-        loaded = [await sandbox.call("sandboxed_jobs:tell_when_loaded", {}, limits=limits) for _ in range(2)]
+        loaded = [await sandbox.call(f"{JOBS}:tell_when_loaded", {}, limits=limits) for _ in range(2)]
     assert loaded[0] == loaded[1]
 
 
@@ -99,7 +102,7 @@ async def test_an_unknown_job_is_a_defect(sandbox: Sandbox, limits: Limits) -> N
 
 
 async def test_memory_is_limited(sandbox: Sandbox, limits: Limits) -> None:
-    assert await sandbox.call("sandboxed_jobs:allocate", {"bytes": 64 << 20}, limits=limits) == 64 << 20
+    assert await sandbox.call(f"{JOBS}:allocate", {"bytes": 64 << 20}, limits=limits) == 64 << 20
     assert (await _rejection(sandbox, "allocate", limits, bytes=256 << 20)).reason is Reason.DECODER_LIMIT
 
 
@@ -116,14 +119,14 @@ async def test_wall_time_is_limited(sandbox: Sandbox, limits: Limits, tmp_path: 
         trio.fail_after(HARD_LIMIT_S),
         pytest.raises(DecoderKilled, match="of CPU in"),
     ):
-        await sandbox.call("sandboxed_jobs:hang", {}, files=[pid_file.fileno()], limits=brief)
+        await sandbox.call(f"{JOBS}:hang", {}, files=[pid_file.fileno()], limits=brief)
     assert not _runs(int((tmp_path / "pid").read_text()))
 
 
 async def test_written_bytes_are_limited(sandbox: Sandbox, limits: Limits, tmp_path: Path) -> None:
     with (tmp_path / "target").open("wb") as target, pytest.raises(Rejected) as caught:
         await sandbox.call(
-            "sandboxed_jobs:write_much",
+            f"{JOBS}:write_much",
             {"chunks": 17},
             files=[target.fileno()],
             limits=limits,
@@ -171,8 +174,8 @@ async def test_a_hijacked_child_that_babbles_is_a_crash(sandbox: Sandbox, limits
 
 async def test_too_large_arguments_are_refused_at_once(sandbox: Sandbox, limits: Limits) -> None:
     with pytest.raises(ValueError, match="do not fit"):
-        await sandbox.call("sandboxed_jobs:echo", {"data": "x" * (1 << 20)}, limits=limits)
-    assert await sandbox.call("sandboxed_jobs:echo", {}, limits=limits) == {"arguments": {}, "files": 0}
+        await sandbox.call(f"{JOBS}:echo", {"data": "x" * (1 << 20)}, limits=limits)
+    assert await sandbox.call(f"{JOBS}:echo", {}, limits=limits) == {"arguments": {}, "files": 0}
 
 
 async def test_a_cancel_kills_the_child_and_waits_until_it_is_gone(sandbox: Sandbox, limits: Limits) -> None:
@@ -183,7 +186,7 @@ async def test_a_cancel_kills_the_child_and_waits_until_it_is_gone(sandbox: Sand
 
             async def hang() -> None:
                 with scope:
-                    await sandbox.call("sandboxed_jobs:hang", {}, files=[writer], limits=limits)
+                    await sandbox.call(f"{JOBS}:hang", {}, files=[writer], limits=limits)
 
             nursery.start_soon(hang)
             pid = int(await told.receive_some(100))
@@ -192,7 +195,7 @@ async def test_a_cancel_kills_the_child_and_waits_until_it_is_gone(sandbox: Sand
             scope.cancel()
     assert not _runs(pid)
     assert sandbox.admission.used_bytes == 0
-    assert await sandbox.call("sandboxed_jobs:echo", {}, limits=limits) == {"arguments": {}, "files": 0}
+    assert await sandbox.call(f"{JOBS}:echo", {}, limits=limits) == {"arguments": {}, "files": 0}
 
 
 async def test_cancels_at_any_moment_under_contention_leave_nothing(sandbox: Sandbox, limits: Limits) -> None:
@@ -203,23 +206,23 @@ async def test_cancels_at_any_moment_under_contention_leave_nothing(sandbox: San
 
                 async def call(delay_s: float = delay / 2000) -> None:
                     with trio.move_on_after(delay_s):
-                        await sandbox.call("sandboxed_jobs:echo", {}, limits=limits)
+                        await sandbox.call(f"{JOBS}:echo", {}, limits=limits)
 
                 nursery.start_soon(call)
         assert (sandbox.admission.used_bytes, sandbox.admission.waiting) == (0, 0)
         assert len(os.listdir("/proc/self/fd")) == before
-        assert await sandbox.call("sandboxed_jobs:echo", {}, limits=limits) == {"arguments": {}, "files": 0}
+        assert await sandbox.call(f"{JOBS}:echo", {}, limits=limits) == {"arguments": {}, "files": 0}
 
 
 async def test_slots_bound_how_many_run_at_once(limits: Limits) -> None:
     running_reader, running_writer = os.pipe()
     end_reader, end_writer = os.pipe()
     ended: list[str] = []
-    async with open_sandbox(slots=2, budget_bytes=1 << 30, preload=("sandboxed_jobs",)) as sandbox:
+    async with open_sandbox(slots=2, budget_bytes=1 << 30, preload=(JOBS,)) as sandbox:
 
         async def call(name: str) -> None:
             files = [running_writer, end_reader]
-            ended.append(await sandbox.call("sandboxed_jobs:wait_for_end", {"name": name}, files=files, limits=limits))
+            ended.append(await sandbox.call(f"{JOBS}:wait_for_end", {"name": name}, files=files, limits=limits))
 
         with trio.fail_after(HARD_LIMIT_S):
             async with trio.lowlevel.FdStream(running_reader) as told, trio.open_nursery() as nursery:
@@ -240,7 +243,7 @@ async def test_slots_bound_how_many_run_at_once(limits: Limits) -> None:
 async def test_the_observer_is_told_what_each_task_used(
     sandbox: Sandbox, limits: Limits, reports: list[JobReport]
 ) -> None:
-    await sandbox.call("sandboxed_jobs:allocate", {"bytes": 64 << 20}, limits=limits)
+    await sandbox.call(f"{JOBS}:allocate", {"bytes": 64 << 20}, limits=limits)
     await _rejection(sandbox, "reject", limits)
     await _rejection(sandbox, "crash", limits)
     await _rejection(sandbox, "allocate", limits, bytes=1 << 30)
@@ -250,7 +253,7 @@ async def test_the_observer_is_told_what_each_task_used(
         JobOutcome.CRASHED,
         JobOutcome.LIMIT,
     ]
-    assert reports[0].name == "sandboxed_jobs:allocate"
+    assert reports[0].name == f"{JOBS}:allocate"
     assert reports[0].usage.peak_rss_bytes > 64 << 20
     assert 0 < reports[0].usage.cpu_s < 5
 
@@ -258,13 +261,13 @@ async def test_the_observer_is_told_what_each_task_used(
 async def test_when_the_fork_server_dies_its_children_die_and_calls_fail(limits: Limits) -> None:
     reader, writer = os.pipe()
     with trio.fail_after(HARD_LIMIT_S):
-        async with open_sandbox(budget_bytes=1 << 30, preload=("sandboxed_jobs",)) as sandbox:
+        async with open_sandbox(budget_bytes=1 << 30, preload=(JOBS,)) as sandbox:
             fork_server_pid = sandbox.fork_server_pid
             async with trio.lowlevel.FdStream(reader) as told, trio.open_nursery() as nursery:
 
                 async def hang() -> None:
                     with pytest.raises(Unavailable, match="sandbox"):
-                        await sandbox.call("sandboxed_jobs:hang", {}, files=[writer], limits=limits)
+                        await sandbox.call(f"{JOBS}:hang", {}, files=[writer], limits=limits)
 
                 nursery.start_soon(hang)
                 child = os.pidfd_open(int(await told.receive_some(100)))
@@ -275,7 +278,7 @@ async def test_when_the_fork_server_dies_its_children_die_and_calls_fail(limits:
                 await trio.lowlevel.wait_readable(child)  # which says that it has ended
                 os.close(child)
             with pytest.raises(Unavailable, match="sandbox"):
-                await sandbox.call("sandboxed_jobs:echo", {}, limits=limits)
+                await sandbox.call(f"{JOBS}:echo", {}, limits=limits)
 
 
 async def test_a_child_killed_from_outside_says_nothing_about_the_medium(sandbox: Sandbox, limits: Limits) -> None:
@@ -286,13 +289,13 @@ async def test_a_child_killed_from_outside_says_nothing_about_the_medium(sandbox
 
             async def hang() -> None:
                 with pytest.raises(DecoderKilled, match="was killed after"):
-                    await sandbox.call("sandboxed_jobs:hang", {}, files=[writer], limits=limits)
+                    await sandbox.call(f"{JOBS}:hang", {}, files=[writer], limits=limits)
 
             nursery.start_soon(hang)
             pid = int(await told.receive_some(100))
             os.close(writer)
             os.kill(pid, signal.SIGKILL)
-    assert await sandbox.call("sandboxed_jobs:echo", {}, limits=limits) == {"arguments": {}, "files": 0}
+    assert await sandbox.call(f"{JOBS}:echo", {}, limits=limits) == {"arguments": {}, "files": 0}
 
 
 async def test_a_fork_server_that_hangs_is_given_up(
@@ -302,7 +305,7 @@ async def test_a_fork_server_that_hangs_is_given_up(
     os.kill(sandbox.fork_server_pid, signal.SIGSTOP)
     with trio.fail_after(HARD_LIMIT_S):
         with pytest.raises(Unavailable, match="sandbox"):
-            await sandbox.call("sandboxed_jobs:echo", {}, limits=replace(limits, wall_s=0.1))
+            await sandbox.call(f"{JOBS}:echo", {}, limits=replace(limits, wall_s=0.1))
         with pytest.raises(Unavailable, match="fork server was killed by SIGKILL"):
             await sandbox.maintain(unexpected)
 
@@ -314,7 +317,7 @@ async def test_a_cancel_while_the_fork_server_hangs_is_bounded(
     os.kill(sandbox.fork_server_pid, signal.SIGSTOP)
     with trio.fail_after(HARD_LIMIT_S):
         with trio.move_on_after(0.05) as scope:
-            await sandbox.call("sandboxed_jobs:echo", {}, limits=limits)
+            await sandbox.call(f"{JOBS}:echo", {}, limits=limits)
         assert scope.cancelled_caught
         with pytest.raises(Unavailable, match="fork server was killed by SIGKILL"):
             await sandbox.maintain(unexpected)
@@ -325,7 +328,7 @@ def unexpected(renewal: Renewal) -> None:
 
 
 async def test_leaving_the_sandbox_leaves_no_process(limits: Limits) -> None:
-    async with open_sandbox(budget_bytes=1 << 30, preload=("sandboxed_jobs",)) as sandbox:
+    async with open_sandbox(budget_bytes=1 << 30, preload=(JOBS,)) as sandbox:
         fork_server_pid = sandbox.fork_server_pid
         assert _runs(fork_server_pid)
     assert not _runs(fork_server_pid)

@@ -15,8 +15,11 @@ import trio
 import trio.testing
 
 from avion_media.common.errors import DecoderKilled, Unavailable
-from avion_media.media.sandbox import Limits, sandbox
-from avion_media.media.sandbox.sandbox import Renewal, Sandbox, open_sandbox
+from trio_sandbox import sandbox
+from trio_sandbox.messages import Limits
+from trio_sandbox.sandbox import Renewal, Sandbox, open_sandbox
+
+from .sandboxed_jobs import JOBS
 
 HARD_LIMIT_S = 60
 BATCH = 6  # of which the self-test takes two
@@ -42,7 +45,7 @@ class Maintained:
         return self.renewals[-1]
 
     async def call(self, name: str, arguments: dict[str, Any] | None = None, files: tuple[int, ...] = ()) -> Any:
-        return await self.sandbox.call(f"sandboxed_jobs:{name}", arguments or {}, files=files, limits=self._limits)
+        return await self.sandbox.call(f"{JOBS}:{name}", arguments or {}, files=files, limits=self._limits)
 
     async def wear_out(self) -> None:
         """Give the present fork server all tasks that it should get."""
@@ -56,9 +59,7 @@ class Maintained:
 async def maintained(limits: Limits, slots: int = 2) -> AsyncIterator[Maintained]:
     with trio.fail_after(HARD_LIMIT_S):
         async with (
-            open_sandbox(
-                slots=slots, budget_bytes=1 << 30, preload=("sandboxed_jobs",), tasks_per_server=BATCH
-            ) as opened,
+            open_sandbox(slots=slots, budget_bytes=1 << 30, preload=(JOBS,), tasks_per_server=BATCH) as opened,
             trio.open_nursery() as nursery,
         ):
             one = Maintained(opened, limits)
@@ -180,7 +181,7 @@ async def test_a_former_fork_server_that_dies_takes_only_its_own_tasks_along(lim
 
 
 async def test_the_death_of_the_present_one_is_raised_also_after_renewals(limits: Limits) -> None:
-    async with open_sandbox(budget_bytes=1 << 30, preload=("sandboxed_jobs",), tasks_per_server=BATCH) as opened:
+    async with open_sandbox(budget_bytes=1 << 30, preload=(JOBS,), tasks_per_server=BATCH) as opened:
         it = Maintained(opened, limits)
 
         async def kill_after_a_renewal() -> None:
@@ -201,7 +202,7 @@ def fork_servers() -> list[int]:
     for children in Path("/proc/self/task").glob("*/children"):
         for pid in map(int, children.read_text().split()):
             try:
-                if b"avion_media.media.sandbox.fork_server" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"trio_sandbox.fork_server" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(pid)
             except OSError:
                 pass  # it has ended

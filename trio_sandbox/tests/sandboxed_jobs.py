@@ -15,6 +15,7 @@ from typing import Any
 
 from avion_media.common.errors import Reason, Rejected
 
+JOBS = __name__  # as the fork server finds them
 _LOADED = time.monotonic_ns()
 
 

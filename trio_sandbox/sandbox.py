@@ -12,10 +12,10 @@ import trio
 
 from avion_media.common.concurrency import first_of
 from avion_media.common.errors import Dependency, Rejected, Unavailable
-from avion_media.common.kernel import describe_exit
 from avion_media.common.telemetry import get_logger
-from avion_media.media.sandbox import JobRequest, Limits, SandboxJobFailed, SandboxReport
-from avion_media.media.sandbox.fork_server_process import ForkServerProcess, Job, Observer, start_fork_server
+from trio_sandbox.fork_server_process import ForkServerProcess, Job, Observer, start_fork_server
+from trio_sandbox.kernel import describe_exit
+from trio_sandbox.messages import JobRequest, Limits, SandboxJobFailed, SandboxReport
 
 _log = get_logger()
 _MAX_ANSWER_BYTES: Final = 256 << 10  # facts; pictures travel in files
@@ -24,7 +24,7 @@ _MAX_ANSWER_BYTES: Final = 256 << 10  # facts; pictures travel in files
 # about a hundredth of the work on a picture of 2 MP.
 _TASKS_PER_SERVER: Final = 128
 _RENEW_PAUSE_S: Final = 30.0  # after a failed start; the present fork server continues
-_SELF_TEST: Final = "avion_media.media.sandbox.selftest:probe"
+_SELF_TEST: Final = "trio_sandbox.selftest:probe"
 _SELF_TEST_LIMITS: Final = Limits(memory_bytes=16 << 20, cpu_s=5, wall_s=10, output_bytes=1 << 20)
 
 

@@ -16,8 +16,8 @@ from typing import Any, Final
 import trio
 
 from avion_media.common.errors import DecoderKilled, Dependency, Reason, Rejected, Unavailable
-from avion_media.common.kernel import signal_name
-from avion_media.media.sandbox import (
+from trio_sandbox.kernel import signal_name
+from trio_sandbox.messages import (
     MAX_FILES,
     MAX_MESSAGE_BYTES,
     Exit,
@@ -115,7 +115,7 @@ async def start_fork_server(preload: Sequence[str]) -> ForkServerProcess:
 
 async def _spawn(theirs: socket.socket, complaints: int, preload: Sequence[str]) -> trio.Process:
     arguments = [str(theirs.fileno()), json.dumps(list(preload))]
-    command = [sys.executable, "-P", "-m", "avion_media.media.sandbox.fork_server", *arguments]
+    command = [sys.executable, "-P", "-m", "trio_sandbox.fork_server", *arguments]
     try:
         return await trio.lowlevel.open_process(
             command,

@@ -9,8 +9,8 @@ import struct
 
 import pytest
 
-from avion_media.media.sandbox import seccomp
-from avion_media.media.sandbox.seccomp import AUDIT_ARCH, NUMBERS
+from trio_sandbox import seccomp
+from trio_sandbox.seccomp import AUDIT_ARCH, NUMBERS
 
 PID = 4711
 ALLOW = 0x7FFF0000

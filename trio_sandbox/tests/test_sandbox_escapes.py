@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from avion_media.media.sandbox import Limits, SandboxJobFailed
-from avion_media.media.sandbox.confinement import USERS
-from avion_media.media.sandbox.sandbox import Sandbox
-from tests.unit.media.sandbox.forbidden_calls import forbidden_calls
+from trio_sandbox.confinement import USERS
+from trio_sandbox.messages import Limits, SandboxJobFailed
+from trio_sandbox.sandbox import Sandbox
+
+from .forbidden_calls import forbidden_calls
+from .sandboxed_jobs import JOBS
 
 HARD_LIMIT_S = 60
 X32 = 0x40000000
@@ -21,24 +23,24 @@ X32 = 0x40000000
 async def test_no_forbidden_call_exists(sandbox: Sandbox, limits: Limits) -> None:
     calls = forbidden_calls()
     assert len(calls) > 80
-    ends = await sandbox.call("sandboxed_jobs:make_calls", {"calls": calls}, limits=limits)
+    ends = await sandbox.call(f"{JOBS}:make_calls", {"calls": calls}, limits=limits)
     refused = {"prctl": "EPERM"}
     assert ends == {name: refused.get(name, "ENOSYS") for name in calls}
 
 
 async def test_nor_by_the_numbers_of_x32(sandbox: Sandbox, limits: Limits) -> None:
     calls = {name: number | X32 for name, number in {**forbidden_calls(), "read": 0, "open": 2}.items()}
-    ends = await sandbox.call("sandboxed_jobs:make_calls", {"calls": calls}, limits=limits)
+    ends = await sandbox.call(f"{JOBS}:make_calls", {"calls": calls}, limits=limits)
     assert set(ends.values()) == {"ENOSYS"}
 
 
 async def test_a_job_maps_no_code(sandbox: Sandbox, limits: Limits) -> None:
     with pytest.raises(SandboxJobFailed, match="PermissionError"):
-        await sandbox.call("sandboxed_jobs:use_i386", {}, limits=limits)
+        await sandbox.call(f"{JOBS}:use_i386", {}, limits=limits)
 
 
 async def test_limits_are_never_raised(sandbox: Sandbox, limits: Limits) -> None:
-    assert await sandbox.call("sandboxed_jobs:raise_limits", {}, limits=limits) == []
+    assert await sandbox.call(f"{JOBS}:raise_limits", {}, limits=limits) == []
 
 
 def _status(pid: int) -> dict[str, str]:
@@ -79,7 +81,7 @@ async def test_a_job_is_confined_as_the_kernel_sees_it(sandbox: Sandbox, limits:
         async with trio.lowlevel.FdStream(reader) as told, trio.open_nursery() as nursery:
 
             async def hang() -> None:
-                await sandbox.call("sandboxed_jobs:hang", {}, files=[writer], limits=limits)
+                await sandbox.call(f"{JOBS}:hang", {}, files=[writer], limits=limits)
 
             nursery.start_soon(hang)
             pid = int(await told.receive_some(100))
@@ -96,7 +98,7 @@ async def test_jobs_at_once_are_of_different_users(sandbox: Sandbox, limits: Lim
         async with trio.lowlevel.FdStream(reader) as told, trio.open_nursery() as nursery:
 
             async def hang() -> None:
-                await sandbox.call("sandboxed_jobs:hang", {}, files=[writer], limits=limits)
+                await sandbox.call(f"{JOBS}:hang", {}, files=[writer], limits=limits)
 
             users = set()
             for _ in range(2):
@@ -108,5 +110,5 @@ async def test_jobs_at_once_are_of_different_users(sandbox: Sandbox, limits: Lim
 
 
 async def test_a_job_starts_only_so_many_threads(sandbox: Sandbox, limits: Limits) -> None:
-    started = await sandbox.call("sandboxed_jobs:start_threads", {}, limits=replace(limits, memory_bytes=1 << 30))
+    started = await sandbox.call(f"{JOBS}:start_threads", {}, limits=replace(limits, memory_bytes=1 << 30))
     assert 10 < started < 64

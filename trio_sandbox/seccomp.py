@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from fcntl import F_DUPFD, F_DUPFD_CLOEXEC, F_GET_SEALS, F_GETFD, F_GETFL, F_SETFD, F_SETFL
 from typing import Final
 
-from avion_media.common.kernel import PR_SET_NAME, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, prctl
+from trio_sandbox.kernel import PR_SET_NAME, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, prctl
 
 # Of each call its name and its numbers on x86_64 and on aarch64, or a dash where it does not exist.
 _ALLOWED: Final = """

@@ -1,4 +1,4 @@
-"""The fork server (``python -m avion_media.media.sandbox.fork_server``): one thread, codecs loaded, a fork per task.
+"""The fork server (``python -m trio_sandbox.fork_server``): one thread, codecs loaded, a fork per task.
 
 It is a process of its own because forking a threaded process (Trio's) is unsafe, and because forking this small process
 takes a few milliseconds, while a fresh interpreter with Pillow takes a hundred. It never reads untrusted bytes.
@@ -23,9 +23,9 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from avion_media.common import kernel
-from avion_media.media.sandbox import Exit, JobRequest, SandboxReport, child, pack, receive_task
-from avion_media.media.sandbox.confinement import USERS, find_means, landlock_ruleset
+from trio_sandbox import child, kernel
+from trio_sandbox.confinement import USERS, find_means, landlock_ruleset
+from trio_sandbox.messages import Exit, JobRequest, SandboxReport, pack, receive_task
 
 
 @dataclass(eq=False, slots=True)

@@ -7,7 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from avion_media.common.errors import Unavailable
-from avion_media.media.sandbox.sandbox import Admission
+from trio_sandbox.sandbox import Admission
 
 
 class _Visitors:

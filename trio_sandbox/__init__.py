@@ -1,0 +1,1 @@
+"""Runs functions on untrusted files in short-lived confined processes, on Trio."""

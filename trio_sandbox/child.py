@@ -14,9 +14,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
-from avion_media.common.errors import Rejected
 from trio_sandbox import confinement, seccomp
-from trio_sandbox.messages import JobRequest, SandboxReport
+from trio_sandbox.errors import InputRejected, LimitExceeded, SandboxError
+from trio_sandbox.messages import ForkServerSettings, JobRequest, SandboxReport
 
 _ABOVE: Final = 200  # descriptors are kept above this number until their final numbers are free
 
@@ -29,32 +29,47 @@ def find_function(target: str) -> Callable[..., Any]:
 
 
 def run_job(
-    task: JobRequest, files: list[int], ruleset: int, means: SandboxReport, user: int, fork_server_pid: int
+    task: JobRequest,
+    files: list[int],
+    settings: ForkServerSettings,
+    *,
+    ruleset: int,
+    means: SandboxReport,
+    user: int,
+    fork_server_pid: int,
 ) -> NoReturn:
     """Run a function of this package. Its result is written to ``files[0]`` as one JSON object."""
     answer_fd = files[0]
     try:
         _restore_signals()
         job = find_function(task.name)
+        translate = find_function(settings.translate) if settings.translate else None
         ruleset = _place(files, ruleset)
         answer_fd, *job_files = range(3, 3 + len(files))
         confinement.bound(task.limits)
         confinement.give_up_identity(means, user, fork_server_pid)
         confinement.give_up_reach(means, ruleset, seccomp.job_filter(os.getpid()))
-        _write(answer_fd, _answer(job, task.arguments, job_files))
+        _write(answer_fd, _answer(job, task.arguments, job_files, translate))
     except BaseException:  # noqa: BLE001 - nothing must unwind into the fork server's frames; any other error is a bug
         _write(answer_fd, json.dumps({"failed": traceback.format_exc()}).encode())
     finally:
         os._exit(0)
 
 
-def _answer(job: Callable[..., Any], arguments: dict[str, Any], files: list[int]) -> bytes:
+def _answer(
+    job: Callable[..., Any], arguments: dict[str, Any], files: list[int], translate: Callable[..., Any] | None
+) -> bytes:
     try:
         return json.dumps({"done": job(arguments, files)}).encode()
-    except Rejected as error:
-        return json.dumps({"rejected": [error.reason, error.detail]}).encode()
     except MemoryError:
-        return b'{"limit": "memory"}'
+        return b'{"limit": "out of memory"}'
+    except Exception as error:
+        known = error if translate is None or isinstance(error, SandboxError) else translate(error)
+        if isinstance(known, InputRejected):
+            return json.dumps({"rejected": [known.code, known.detail]}).encode()
+        if isinstance(known, LimitExceeded):
+            return json.dumps({"limit": str(known)}).encode()
+        raise
 
 
 def _restore_signals() -> None:

@@ -11,7 +11,7 @@ The protections, from the outside in:
   what a kernel's version of it does not handle. It never covers open descriptors, a child's input and output.
 
 Not prevented: a hijacked child can return anything, and change every file that it was given for writing. Callers treat
-results as hostile input, and pass sources with `files.read_only`.
+results as hostile input, and pass sources with `read_only`.
 """
 
 from __future__ import annotations

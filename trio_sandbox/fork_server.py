@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 from trio_sandbox import child, kernel
 from trio_sandbox.confinement import USERS, find_means, landlock_ruleset
-from trio_sandbox.messages import Exit, JobRequest, SandboxReport, pack, receive_task
+from trio_sandbox.messages import Exit, ForkServerSettings, JobRequest, SandboxReport, pack, receive_task
 
 
 @dataclass(eq=False, slots=True)
@@ -44,6 +44,7 @@ class ForkServer:
     """The loop and its children."""
 
     control: socket.socket
+    settings: ForkServerSettings
     means: SandboxReport
     ruleset: int
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
@@ -98,7 +99,15 @@ class ForkServer:
         fork_server_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
-            child.run_job(task, files, self.ruleset, self.means, user, fork_server_pid)
+            child.run_job(
+                task,
+                files,
+                self.settings,
+                ruleset=self.ruleset,
+                means=self.means,
+                user=user,
+                fork_server_pid=fork_server_pid,
+            )
         return pid
 
     def _kill(self, running: _Child) -> None:
@@ -155,7 +164,7 @@ def _settle() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Arguments: the control socket's descriptor, and a JSON list of what to load."""
+    """Arguments: the control socket's descriptor, and `ForkServerSettings` as JSON."""
     kernel.close_to_others()  # children share its address layout; no other process may read that, or its memory
     os.environ.clear()
     os.chdir("/")  # the start directory is not needed, and may be unmounted
@@ -163,12 +172,13 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     control = socket.socket(fileno=int(arguments[0]))
     control.set_inheritable(False)
-    _preload(json.loads(arguments[1]))
+    settings = ForkServerSettings(**json.loads(arguments[1]))
+    _preload([*settings.preload, *filter(None, [settings.translate.partition(":")[0]])])
     means = find_means()
     ruleset = landlock_ruleset(means.landlock_abi) if means.landlock_abi else -1
     _settle()
     control.send(pack(means))
-    ForkServer(control, means, ruleset).run()
+    ForkServer(control, settings, means, ruleset).run()
 
 
 if __name__ == "__main__":

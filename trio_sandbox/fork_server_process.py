@@ -9,22 +9,30 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from typing import Any, Final
 
 import trio
 
-from avion_media.common.errors import DecoderKilled, Dependency, Reason, Rejected, Unavailable
+from trio_sandbox.errors import (
+    InputRejected,
+    JobCrashed,
+    JobKilled,
+    LimitExceeded,
+    SandboxJobFailed,
+    SandboxUnavailable,
+)
 from trio_sandbox.kernel import signal_name
 from trio_sandbox.messages import (
     MAX_FILES,
     MAX_MESSAGE_BYTES,
     Exit,
+    ForkServerSettings,
     JobOutcome,
     JobReport,
     JobRequest,
-    SandboxJobFailed,
     SandboxReport,
     pack,
     with_fds,
@@ -48,6 +56,12 @@ _DEADLINE_SLACK_S: Final = 5.0  # the fork server enforces the deadline; after t
 _CHUNK_BYTES: Final = 64 << 10
 _OF_A_LIMIT: Final = frozenset({signal.SIGXCPU, signal.SIGXFSZ})
 _MAX_DETAIL: Final = 500
+_OUTCOMES: Final[dict[type[Exception], JobOutcome]] = {
+    JobKilled: JobOutcome.KILLED,
+    LimitExceeded: JobOutcome.LIMIT,
+    JobCrashed: JobOutcome.CRASHED,
+    InputRejected: JobOutcome.REJECTED,
+}
 
 Observer = Callable[[JobReport], None]
 
@@ -94,15 +108,15 @@ class ForkServerProcess:
             await self.process.wait()
 
 
-async def start_fork_server(preload: Sequence[str]) -> ForkServerProcess:
-    """Start one, and wait until it accepts tasks, or raise `Unavailable`. A cancel leaves none."""
+async def start_fork_server(settings: ForkServerSettings) -> ForkServerProcess:
+    """Start one, and wait until it accepts tasks, or raise `SandboxUnavailable`. A cancel leaves none."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     control = trio.socket.from_stdlib_socket(ours)
     process: trio.Process | None = None
     try:
         with os.fdopen(os.memfd_create("fork server"), "w+b") as complaints:
             with theirs:
-                process = await _spawn(theirs, complaints.fileno(), preload)
+                process = await _spawn(theirs, complaints.fileno(), settings)
             return ForkServerProcess(process, control, await _wait_ready(control, complaints.fileno()))
     except BaseException:
         control.close()
@@ -113,8 +127,8 @@ async def start_fork_server(preload: Sequence[str]) -> ForkServerProcess:
         raise
 
 
-async def _spawn(theirs: socket.socket, complaints: int, preload: Sequence[str]) -> trio.Process:
-    arguments = [str(theirs.fileno()), json.dumps(list(preload))]
+async def _spawn(theirs: socket.socket, complaints: int, settings: ForkServerSettings) -> trio.Process:
+    arguments = [str(theirs.fileno()), json.dumps(asdict(settings))]
     command = [sys.executable, "-P", "-m", "trio_sandbox.fork_server", *arguments]
     try:
         return await trio.lowlevel.open_process(
@@ -127,7 +141,7 @@ async def _spawn(theirs: socket.socket, complaints: int, preload: Sequence[str])
             env={"PYTHONPATH": os.pathsep.join(sys.path), "GLIBC_TUNABLES": ALLOCATOR},
         )
     except OSError as error:
-        raise Unavailable(Dependency.SANDBOX, f"cannot start the fork server: {error}") from error
+        raise SandboxUnavailable(f"cannot start the fork server: {error}") from error
 
 
 async def _wait_ready(control: trio.socket.SocketType, complaints: int) -> SandboxReport:
@@ -137,14 +151,17 @@ async def _wait_ready(control: trio.socket.SocketType, complaints: int) -> Sandb
     if data:
         return SandboxReport(**json.loads(data))
     reason = os.pread(complaints, 4096, max(0, os.fstat(complaints).st_size - 4096)).decode(errors="replace").strip()
-    raise Unavailable(Dependency.SANDBOX, f"the fork server did not start: {reason or 'no answer'}")
+    raise SandboxUnavailable(f"the fork server did not start: {reason or 'no answer'}")
 
 
 class Job:
     """Call ``send``, then ``answer``, and always ``aclose``."""
 
-    def __init__(self, task: JobRequest, fork_server: trio.Process, observer: Observer | None) -> None:
+    def __init__(
+        self, task: JobRequest, fork_server: trio.Process, observer: Observer | None, codes: Container[str] | None
+    ) -> None:
         self._task = task
+        self._codes = codes
         self._observer = observer
         self._answer = bytearray()
         self._fork_server = fork_server
@@ -164,7 +181,7 @@ class Job:
             with os.fdopen(writer, "wb"), trio.fail_after(_SEND_S):
                 await control.sendmsg([message], with_fds([self._theirs.fileno(), writer, *files]))
         except (OSError, trio.ClosedResourceError, trio.TooSlowError) as error:
-            raise Unavailable(Dependency.SANDBOX, f"the fork server takes no task: {error!r}") from error
+            raise SandboxUnavailable(f"the fork server takes no task: {error!r}") from error
         finally:
             self._theirs.close()
 
@@ -180,17 +197,17 @@ class Job:
         end = self._exit
         if end is None:
             self._fork_server.kill()  # it may hang, and its children die with it; `Sandbox.maintain` notices
-            raise DecoderKilled("the fork server is gone, and the job with it")
+            raise JobKilled("the fork server is gone, and the job with it")
         if end.error:
-            raise Unavailable(Dependency.SANDBOX, end.error)
+            raise SandboxUnavailable(end.error)
         outcome = JobOutcome.DONE
         try:
             if len(self._answer) > max_bytes:
-                raise Rejected(Reason.DECODER_LIMIT, "too much output")
+                raise LimitExceeded("too much output")
             self._check(end)
-            return _read_answer(bytes(self._answer))
+            return _read_answer(bytes(self._answer), self._codes)
         except Exception as error:
-            outcome = _outcome_of(error, end)
+            outcome = _OUTCOMES.get(type(error), JobOutcome.FAILED)
             raise
         finally:
             if self._observer is not None:
@@ -228,36 +245,27 @@ class Job:
             return
         # The kernel's two clocks differ by some ticks.
         if end.signal in _OF_A_LIMIT or (end.signal == signal.SIGKILL and end.cpu_s >= 0.9 * limits.cpu_s):
-            raise Rejected(Reason.DECODER_LIMIT, f"killed by {signal_name(end.signal)} after {end.cpu_s:.1f} s of CPU")
+            raise LimitExceeded(f"killed by {signal_name(end.signal)} after {end.cpu_s:.1f} s of CPU")
         if end.signal == signal.SIGKILL:
             # By the kernel's OOM killer, or because its wall time was over although it had little of the CPU: neither
             # says anything about the file. Retry, perhaps elsewhere.
             had = f"{end.cpu_s:.1f} s of CPU in {end.wall_s:.1f} s"
-            raise DecoderKilled(f"{self._task.name} was killed after {had} (the host is out of memory or overloaded?)")
-        raise Rejected(Reason.DECODER_CRASHED, f"{self._task.name} was killed by {signal_name(end.signal)}")
+            raise JobKilled(f"{self._task.name} was killed after {had} (the host is out of memory or overloaded?)")
+        raise JobCrashed(f"{self._task.name} was killed by {signal_name(end.signal)}")
 
 
-def _read_answer(data: bytes) -> Any:
+def _read_answer(data: bytes, codes: Container[str] | None) -> Any:
     try:
         ((kind, value),) = json.loads(data).items()
     except (ValueError, AttributeError, RecursionError):
-        raise Rejected(Reason.DECODER_CRASHED, "ended without an answer") from None
+        raise JobCrashed("ended without an answer") from None
     if kind == "done":
         return value
     if kind == "limit":
-        raise Rejected(Reason.DECODER_LIMIT, "out of memory")
+        raise LimitExceeded(str(value)[:_MAX_DETAIL])
     if kind == "rejected":
-        with suppress(ValueError, TypeError):
-            reason, detail = value
-            raise Rejected(Reason(reason), str(detail)[:_MAX_DETAIL])
-        raise Rejected(Reason.DECODER_CRASHED, "ended with an answer that is none")
+        match value:
+            case [str(code), str(detail)] if codes is None or code in codes:
+                raise InputRejected(code[:_MAX_DETAIL], detail[:_MAX_DETAIL])
+        raise JobCrashed("ended with an answer that is none")
     raise SandboxJobFailed(str(value))
-
-
-def _outcome_of(error: Exception, end: Exit) -> JobOutcome:
-    if isinstance(error, Unavailable) and end.signal == signal.SIGKILL:
-        return JobOutcome.KILLED
-    if not isinstance(error, Rejected):
-        return JobOutcome.FAILED
-    by_reason = {Reason.DECODER_LIMIT: JobOutcome.LIMIT, Reason.DECODER_CRASHED: JobOutcome.CRASHED}
-    return by_reason.get(error.reason, JobOutcome.REJECTED)

@@ -25,9 +25,9 @@ MAX_FILES: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of one sandboxed task. Exceeding one ends it as ``Rejected(DECODER_LIMIT)``.
+    """Limits of one sandboxed task. Exceeding one ends it as `LimitExceeded`.
 
-    Not ``wall_s``, which ends it as `DecoderKilled`: the file did not use the CPU, but others did.
+    Not ``wall_s``, which ends it as `JobKilled`: the file did not use the CPU, but others did.
     """
 
     memory_bytes: int  # that it may allocate beyond what the fork server maps; taken from the sandbox's budget
@@ -80,11 +80,15 @@ class SandboxReport:
     gaps: Sequence[str] = ()  # what a child could do in the self-test although it should not
 
 
-class SandboxJobFailed(Exception):
-    """A job raised an unexpected error, which is a bug. The text is the job's traceback."""
-
-
 # -- messages between the Trio process and the fork server: one JSON object per SEQPACKET packet, with descriptors
+
+
+@dataclass(frozen=True, slots=True)
+class ForkServerSettings:
+    """What a fork server loads at its start, and what it does for each job."""
+
+    preload: Sequence[str] = ()  # ``module``, or ``module:function`` to call
+    translate: str = ""  # ``module:function`` that gets the exceptions of jobs
 
 
 @dataclass(frozen=True, slots=True)

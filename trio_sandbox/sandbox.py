@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
 import trio
 
-from avion_media.common.concurrency import first_of
-from avion_media.common.errors import Dependency, Rejected, Unavailable
-from avion_media.common.telemetry import get_logger
+from trio_sandbox.errors import (
+    BudgetTooSmall,
+    InputRejected,
+    JobCrashed,
+    JobKilled,
+    LimitExceeded,
+    NotConfined,
+    SandboxJobFailed,
+    SandboxUnavailable,
+)
 from trio_sandbox.fork_server_process import ForkServerProcess, Job, Observer, start_fork_server
 from trio_sandbox.kernel import describe_exit
-from trio_sandbox.messages import JobRequest, Limits, SandboxJobFailed, SandboxReport
+from trio_sandbox.messages import ForkServerSettings, JobRequest, Limits, SandboxReport
 
-_log = get_logger()
+_log = logging.getLogger("trio_sandbox")
 _MAX_ANSWER_BYTES: Final = 256 << 10  # facts; pictures travel in files
 # An upload that learns where the codecs lie in memory can use that against a later one only as long as the same fork
 # server runs: its children share its layout. A start costs 0.12 s of CPU time, self-test included: 1 ms for each task,
@@ -37,11 +45,11 @@ class Renewal:
 
 
 def log_renewal(renewal: Renewal) -> None:
-    """Log an attempt to replace a fork server."""
+    """Log an attempt to replace a fork server, to the logger ``trio_sandbox``."""
     if renewal.error:
-        _log.warning("sandbox.renewal_failed", tasks=renewal.tasks, detail=renewal.error)
+        _log.warning("the fork server was not replaced after %d tasks: %s", renewal.tasks, renewal.error)
     else:
-        _log.debug("sandbox.renewed", tasks=renewal.tasks)
+        _log.debug("the fork server was replaced after %d tasks", renewal.tasks)
 
 
 class Sandbox:
@@ -50,15 +58,19 @@ class Sandbox:
     def __init__(
         self,
         server: ForkServerProcess,
-        preload: Sequence[str],
+        settings: ForkServerSettings,
         admission: Admission,
+        *,
         observer: Observer | None,
+        codes: Container[str] | None,
         tasks_per_server: int,
     ) -> None:
         self._server = server
-        self._preload = dict.fromkeys(preload)  # with modules of jobs, which the next fork server loads at its start
+        self._settings = settings
+        self._preload = dict.fromkeys(settings.preload)  # with modules of jobs, which the next fork server loads too
         self._retired: ForkServerProcess | None = None  # the former one, which may still run tasks
         self._observer = observer
+        self._codes = codes
         self._tasks_per_server = tasks_per_server
         self.admission = admission
         self.report = server.report
@@ -76,8 +88,8 @@ class Sandbox:
         loads the module at its first call, and the next one at its start. The caller keeps its descriptors; file
         offsets are shared. A hijacked child can return anything, so check the result.
 
-        Waits for a free slot and memory first. Errors: the job's own `Rejected`; `Rejected` with DECODER_LIMIT or
-        DECODER_CRASHED; `SandboxJobFailed` for any other exception of the job; `Unavailable` if the sandbox is down.
+        Waits for a free slot and memory first. Errors: the job's own `InputRejected`; `LimitExceeded`, `JobCrashed`,
+        `JobKilled`; `SandboxJobFailed` for any other exception of the job; `SandboxUnavailable` if the sandbox is down.
         A cancel kills the child and waits until it is reaped; its writes to ``files`` until then stay.
         """
         result = await self._call(JobRequest(target, limits, arguments), files)
@@ -85,14 +97,15 @@ class Sandbox:
         return result
 
     async def maintain(self, renewed: Callable[[Renewal], None] = log_renewal) -> NoReturn:
-        """Replace the fork server each time that it has run its maximum of tasks. Raises `Unavailable` if it dies.
+        """Replace the fork server each time that it has run its maximum of tasks. Raises `SandboxUnavailable` if it
+        dies.
 
         There is no gap: the next one accepts tasks before the former one stops accepting them, and the former one
         finishes its tasks. At most two run at once. ``renewed`` is called after each attempt, synchronously.
         """
         while self._server.process.returncode is None:
             server = self._server
-            await first_of(server.process.wait, server.worn.wait)
+            await _first_of(server.process.wait, server.worn.wait)
             if server.process.returncode is None:
                 renewal = await self._renew()
                 renewed(renewal)
@@ -100,23 +113,23 @@ class Sandbox:
                     with trio.move_on_after(_RENEW_PAUSE_S):
                         await server.process.wait()
                 else:
-                    await first_of(self._server.process.wait, server.retire)
-        raise Unavailable(Dependency.SANDBOX, f"the fork server {describe_exit(self._server.process.returncode)}")
+                    await _first_of(self._server.process.wait, server.retire)
+        raise SandboxUnavailable(f"the fork server {describe_exit(self._server.process.returncode)}")
 
     async def _renew(self) -> Renewal:
         former = self._server
         try:
-            successor = await start_fork_server(tuple(self._preload))
+            successor = await start_fork_server(replace(self._settings, preload=tuple(self._preload)))
             try:
                 report = await self._tested(successor)
                 if set(report.gaps) - set(self.report.gaps):
                     gaps = ", ".join(report.gaps)
-                    raise Unavailable(Dependency.SANDBOX, f"there are new gaps in the confinement: {gaps}")
+                    raise SandboxUnavailable(f"there are new gaps in the confinement: {gaps}")
             except BaseException:
                 await successor.aclose()
                 raise
-        except Unavailable as error:
-            return Renewal(former.tasks, error.detail)
+        except SandboxUnavailable as error:
+            return Renewal(former.tasks, str(error))
         self._server, self._retired, self.report = successor, former, report
         return Renewal(former.tasks)
 
@@ -125,9 +138,9 @@ class Sandbox:
         async with self.admission.admitted(task.limits.memory_bytes):
             server = server or self._server
             try:
-                job = Job(task, server.process, self._observer)
+                job = Job(task, server.process, self._observer, self._codes)
             except OSError as error:  # no descriptors left
-                raise Unavailable(Dependency.SANDBOX, f"cannot start a task: {error}") from error
+                raise SandboxUnavailable(f"cannot start a task: {error}") from error
             with server.used(self._tasks_per_server):
                 try:
                     async with server.sending:
@@ -137,7 +150,8 @@ class Sandbox:
                     await job.aclose()
 
     async def _tested(self, server: ForkServerProcess) -> SandboxReport:
-        """Return the report of ``server`` with the gaps found. `Unavailable` if a child cannot confine itself."""
+        """Return the report of ``server`` with the gaps found. `SandboxUnavailable` if a child cannot confine
+        itself."""
         found: list[str] = []
         if os.geteuid() == 0 and not server.report.drops_root:
             found.append("children stay root: CAP_SETUID, CAP_SETGID or CAP_KILL is missing")
@@ -145,10 +159,17 @@ class Sandbox:
         try:
             answer = await self._call(task, (), server)
             found += [str(each) for each in answer] if isinstance(answer, list) else ["the self-test gave no list"]
-        except Rejected as error:  # most likely it could execute another program, and became that
+        except (
+            InputRejected,
+            LimitExceeded,
+            JobCrashed,
+        ) as error:
+            # Most likely it could execute another program, and became that.
             found.append(f"the self-test did not come back ({error})")
+        except JobKilled as error:
+            raise SandboxUnavailable(str(error)) from error
         except SandboxJobFailed as error:
-            raise Unavailable(Dependency.SANDBOX, f"the self-test failed: {error}") from error
+            raise SandboxUnavailable(f"the self-test failed: {error}") from error
         return replace(server.report, gaps=tuple(found))
 
     async def _close(self) -> None:
@@ -165,6 +186,8 @@ async def open_sandbox(
     slots: int = 2,
     budget_bytes: int,
     preload: Sequence[str] = (),
+    translate: str = "",
+    codes: Container[str] | None = None,
     require: bool = False,
     observer: Observer | None = None,
     waited: Callable[[float], None] | None = None,
@@ -178,20 +201,21 @@ async def open_sandbox(
     that each task waited to be admitted. Both are called synchronously. `Sandbox.maintain` replaces a fork server
     after ``tasks_per_server``.
 
-    Raises `Unavailable` ("sandbox") if the fork server cannot start, or because of ``require``.
+    ``translate`` names a function (``module:function``) that is called inside the job's process with any other
+    exception of the job than those of this package, and returns `InputRejected`, `LimitExceeded`, or None for a bug.
+    So jobs can raise errors of their own application. ``codes`` are the codes that a job may reject its input with
+    (None: all); with another one, it counts as crashed.
+
+    Raises `SandboxUnavailable` if the fork server cannot start, and `NotConfined` because of ``require``.
     """
     admission = Admission(slots, budget_bytes, waited)
-    sandbox = Sandbox(await start_fork_server(preload), preload, admission, observer, tasks_per_server)
+    settings = ForkServerSettings(tuple(preload), translate)
+    server = await start_fork_server(settings)
+    sandbox = Sandbox(server, settings, admission, observer=observer, codes=codes, tasks_per_server=tasks_per_server)
     try:
         sandbox.report = await sandbox._tested(sandbox._server)
         if require and sandbox.report.gaps:
-            raise Unavailable(
-                Dependency.SANDBOX,
-                "this machine cannot confine decoders as SANDBOX__REQUIRE demands; "
-                f"not denied: {', '.join(sandbox.report.gaps)}."
-                " Use a kernel that filters system calls (seccomp), and a container runtime that allows it,"
-                " or accept the gaps with AVION_MEDIA_SANDBOX__REQUIRE=false",
-            )
+            raise NotConfined(sandbox.report.gaps)
         yield sandbox
     finally:
         await sandbox._close()
@@ -221,10 +245,12 @@ class Admission:
 
     @asynccontextmanager
     async def admitted(self, memory_bytes: int) -> AsyncIterator[None]:
-        """Take a slot and ``memory_bytes`` of the budget for the block. More than the whole budget: `Unavailable`."""
+        """Take a slot and ``memory_bytes`` of the budget for the block.
+
+        Raises `BudgetTooSmall` if the whole budget is less.
+        """
         if memory_bytes > self.budget_bytes:
-            needed = f"a job needs {memory_bytes} bytes, and SANDBOX__BUDGET is {self.budget_bytes}"
-            raise Unavailable(Dependency.SANDBOX, needed)
+            raise BudgetTooSmall(memory_bytes, self.budget_bytes)
         asked_at = trio.current_time()
         async with self._first_in_line:
             while self.used_slots == self.slots or self.used_bytes + memory_bytes > self.budget_bytes:
@@ -239,3 +265,15 @@ class Admission:
             self.used_slots -= 1
             self.used_bytes -= memory_bytes
             self._freed.unpark()
+
+
+async def _first_of(*calls: Callable[[], Awaitable[object]]) -> None:
+    """Run all calls at once, and return as soon as one of them does. The others are cancelled."""
+    async with trio.open_nursery() as nursery:
+
+        async def run(call: Callable[[], Awaitable[object]]) -> None:
+            await call()
+            nursery.cancel_scope.cancel()
+
+        for call in calls:
+            nursery.start_soon(run, call)

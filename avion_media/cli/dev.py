@@ -22,6 +22,7 @@ from avion_media.common.errors import Unavailable
 from avion_media.common.settings import PREFIX, Bind
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config, ConfigError
+from avion_media.media.sandbox import open_sandbox
 from avion_media.nodes.embedded import CannotEmbed, check_programs, redis_node, store_node
 from avion_media.operations.setup import prepare
 from avion_media.process.lifecycle import Phase
@@ -29,7 +30,6 @@ from avion_media.process.runtime import ROLES, Runtime
 from avion_media.process.tree import Tree
 from avion_media.service import TreeFailed, serve
 from supervisors import Child, Node, Worker
-from trio_sandbox.sandbox import open_sandbox
 
 _REQUIRE = f"{PREFIX}SANDBOX__REQUIRE"
 _EMBEDDED_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "avion-dev", "AWS_SECRET_ACCESS_KEY": "avion-dev-secret"}

@@ -16,6 +16,7 @@ from avion_media.common.formats import FORMATS, Family, MediaFormat
 from avion_media.common.media import ThumbnailSize
 from avion_media.media.memory import picture_bytes, require_memory
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
+from avion_media.media.sandbox import open_sandbox
 from avion_media.media.scrubber import rejecting, require_format
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.media.thumbnails import vips
@@ -27,7 +28,6 @@ from mediascrub.ranges import Range
 from mediascrub.sniffing import HEAD_BYTES, sniff
 from mediascrub.sparse import Missing, SparseFile
 from tests.unit.media.pieces import Pieces
-from trio_sandbox.sandbox import open_sandbox
 
 Outcome = dict[str, Any]
 ENABLED = frozenset(fmt.name for fmt in FORMATS)

@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from trio_sandbox.messages import JobReport, Limits
-from trio_sandbox.sandbox import Sandbox, open_sandbox
+from trio_sandbox import JobReport, Limits, Sandbox, open_sandbox
 
 from .sandboxed_jobs import JOBS
 
@@ -21,7 +20,9 @@ def reports() -> list[JobReport]:
 
 @pytest.fixture
 async def sandbox(reports: list[JobReport]) -> AsyncIterator[Sandbox]:
-    async with open_sandbox(budget_bytes=1 << 30, preload=(JOBS,), observer=reports.append) as opened:
+    async with open_sandbox(
+        budget_bytes=1 << 30, preload=(JOBS,), codes={"corrupt"}, observer=reports.append
+    ) as opened:
         reports.clear()  # the self-test's
         yield opened
 

@@ -9,11 +9,12 @@ import mmap
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 from typing import Any
 
-from avion_media.common.errors import Reason, Rejected
+from trio_sandbox import InputRejected, LimitExceeded
 
 JOBS = __name__  # as the fork server finds them
 _LOADED = time.monotonic_ns()
@@ -47,7 +48,31 @@ def copy(arguments: dict[str, Any], files: list[int]) -> int:
 
 
 def reject(arguments: dict[str, Any], files: list[int]) -> None:
-    raise Rejected(Reason.CORRUPT, "not a picture")
+    raise InputRejected("corrupt", "not a picture")
+
+
+class TooDeep(Exception):
+    """An error of the application, which knows nothing of the sandbox."""
+
+
+def fail_as_application(arguments: dict[str, Any], files: list[int]) -> None:
+    raise {"deep": TooDeep("9 levels"), "long": OverflowError("9 pages"), "other": LookupError("a bug")}[
+        arguments["how"]
+    ]
+
+
+def rejection_of(error: Exception) -> InputRejected | LimitExceeded | None:
+    if isinstance(error, TooDeep):
+        return InputRejected("too_deep", str(error))
+    return LimitExceeded(str(error)) if isinstance(error, OverflowError) else None
+
+
+def foresee(arguments: dict[str, Any], files: list[int]) -> None:
+    raise LimitExceeded("needs 9 GB")
+
+
+def loaded_modules(arguments: dict[str, Any], files: list[int]) -> list[str]:
+    return sorted(sys.modules)
 
 
 def defect(arguments: dict[str, Any], files: list[int]) -> None:

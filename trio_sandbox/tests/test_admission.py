@@ -6,8 +6,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from avion_media.common.errors import Unavailable
-from trio_sandbox.sandbox import Admission
+from trio_sandbox import Admission, BudgetTooSmall
 
 
 class _Visitors:
@@ -98,7 +97,7 @@ async def test_a_cancel_in_the_tick_of_admission_gives_everything_back() -> None
 
 
 async def test_what_never_fits_is_at_once_a_fault_of_the_service_and_not_of_the_file() -> None:
-    with pytest.raises(Unavailable, match="SANDBOX__BUDGET is 100"):
+    with pytest.raises(BudgetTooSmall, match="a job needs 101 bytes, and the budget is 100"):
         async with Admission(1, 100).admitted(101):
             pass
 

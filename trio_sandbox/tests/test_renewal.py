@@ -14,10 +14,7 @@ import pytest
 import trio
 import trio.testing
 
-from avion_media.common.errors import DecoderKilled, Unavailable
-from trio_sandbox import sandbox
-from trio_sandbox.messages import Limits
-from trio_sandbox.sandbox import Renewal, Sandbox, open_sandbox
+from trio_sandbox import JobKilled, Limits, Renewal, Sandbox, SandboxUnavailable, open_sandbox, sandbox
 
 from .sandboxed_jobs import JOBS
 
@@ -167,7 +164,7 @@ async def test_a_former_fork_server_that_dies_takes_only_its_own_tasks_along(lim
     async with maintained(limits) as it, trio.lowlevel.FdStream(reader) as runs, trio.open_nursery() as nursery:
 
         async def hang() -> None:
-            with pytest.raises(DecoderKilled):
+            with pytest.raises(JobKilled):
                 await it.call("hang", None, (writer,))
 
         former = it.sandbox._server
@@ -191,7 +188,7 @@ async def test_the_death_of_the_present_one_is_raised_also_after_renewals(limits
         with trio.fail_after(HARD_LIMIT_S):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(kill_after_a_renewal)
-                with pytest.raises(Unavailable, match=r"the fork server was killed by SIGKILL$"):
+                with pytest.raises(SandboxUnavailable, match=r"the fork server was killed by SIGKILL$"):
                     await opened.maintain(it.note)
     assert fork_servers() == []
 

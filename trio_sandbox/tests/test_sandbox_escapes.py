@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from trio_sandbox import Limits, Sandbox, SandboxJobFailed
 from trio_sandbox.confinement import USERS
-from trio_sandbox.messages import Limits, SandboxJobFailed
-from trio_sandbox.sandbox import Sandbox
 
 from .forbidden_calls import forbidden_calls
 from .sandboxed_jobs import JOBS

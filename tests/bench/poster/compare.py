@@ -29,6 +29,7 @@ from avion_media.backends.store import ObjectStore, open_store
 from avion_media.common.formats import Family
 from avion_media.config import Config
 from avion_media.media.pipeline import MediaPipeline, preload_for
+from avion_media.media.sandbox import open_sandbox
 from avion_media.media.scrubber import require_format
 from avion_media.media.settings import ThumbnailsConfig
 from avion_media.workers.processor import StoreSource
@@ -38,7 +39,6 @@ from tests.bench.figures import Figure, Goal, Pairs
 from tests.bench.poster.link import GIGABIT, open_link
 from tests.bench.poster.video import LARGE, SMALL, make_videos
 from tests.bench.setting import Setting
-from trio_sandbox.sandbox import open_sandbox
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

@@ -18,6 +18,7 @@ from avion_media.backends.files import open_spool
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import FORMATS, Family, MediaFormat
 from avion_media.media.pipeline import MediaPipeline, preload_for
+from avion_media.media.sandbox import open_sandbox
 from avion_media.media.scrubber import require_format
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from mediascrub import HEAD_BYTES, Format, sniff
@@ -28,7 +29,6 @@ from mediascrub.tests.videos import exiftool as exiftool_of_videos
 from mediascrub.tests.videos import frames
 from tests.conformance.media.suites import SUITES, Suite
 from tests.unit.media.pieces import Pieces
-from trio_sandbox.sandbox import open_sandbox
 
 _ENABLED = frozenset(fmt.name for fmt in FORMATS)
 _FAULTS = frozenset((Reason.DECODER_CRASHED, Reason.INTERNAL, Reason.POISON))

@@ -16,13 +16,13 @@ from avion_media.backends.files import SpooledSource
 from avion_media.common.errors import Rejected
 from avion_media.common.formats import BY_NAME
 from avion_media.media.pipeline import MediaPipeline, preload_for
+from avion_media.media.sandbox import open_sandbox
 from avion_media.media.scrubber import require_format
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from mediascrub import sniff
 from tests.fuzz.session import Finding, Session, Target
 from tests.hostile.media import gif_webp_bombs, mp4_bombs, png_bombs
 from tests.hostile.media.bomb import Bomb
-from trio_sandbox.sandbox import open_sandbox
 
 AT_ONCE = 4
 _BOMBS = {  # large ones that are made in no time

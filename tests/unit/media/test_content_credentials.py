@@ -28,13 +28,13 @@ from avion_media.common.formats import (
 from avion_media.common.media import MAX_MANIFEST_BYTES, CredentialsState
 from avion_media.media import pipeline as pipeline_module
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
+from avion_media.media.sandbox import Sandbox, open_sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from mediascrub import Format, scrub_file
 from mediascrub.ranges import pieces
 from mediascrub.tests.signed import manifest_of, sign, validate, with_manifest
 from mediascrub.tests.videos import ffmpeg
 from tests.unit.media.pieces import Pieces
-from trio_sandbox.sandbox import Sandbox, open_sandbox
 
 DATA = Path(__file__).parents[2] / "data"
 SAMPLES = {

@@ -18,12 +18,12 @@ from avion_media.common.media import CredentialsState
 from avion_media.media.job_results import checked_poster, is_blurhash
 from avion_media.media.pipeline import MediaPipeline, Processed
 from avion_media.media.plans import plan_to_json
+from avion_media.media.sandbox import Sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from mediascrub.bounds import VideoBounds
 from mediascrub.credentials import CREDENTIALS_TYPE
 from mediascrub.ranges import Range
 from mediascrub.tests.videos import DATA, examine
-from trio_sandbox.sandbox import Sandbox
 
 VIDEO = DATA / "mp4-h264-udta-xyz-location.mp4"
 ORIGINAL = b"scrubbed"

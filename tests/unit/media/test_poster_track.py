@@ -16,11 +16,11 @@ from PIL import Image
 
 from avion_media.common.formats import BY_EXTENSION, MOV
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
+from avion_media.media.sandbox import open_sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from mediascrub.ranges import merged
 from mediascrub.tests.videos import DATA, apply_patches, examine, ffmpeg
 from tests.unit.media.pieces import Pieces
-from trio_sandbox.sandbox import open_sandbox
 
 _LIMIT_S = 120
 RED, BLUE = (220, 30, 30), (30, 30, 220)

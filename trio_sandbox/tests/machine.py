@@ -8,6 +8,6 @@ from trio_sandbox.confinement import find_means
 
 
 def confines_fully() -> bool:
-    """Whether `SANDBOX__REQUIRE` can be met here; where not, tests switch it off, as an operator would."""
+    """Whether ``require`` can be met here."""
     means = find_means()
     return means.seccomp and (means.drops_root or os.geteuid() != 0)

@@ -1,4 +1,4 @@
-"""Runs in the child after the fork: puts descriptors in place, gives up all privileges, runs the task, exits.
+"""Runs in the child after the fork: puts descriptors in place, gives up all privileges, runs the job, exits.
 
 Until `confinement.give_up_reach` it uses only our own code and arguments.
 """
@@ -29,7 +29,7 @@ def find_function(target: str) -> Callable[..., Any]:
 
 
 def run_job(
-    task: JobRequest,
+    request: JobRequest,
     files: list[int],
     settings: ForkServerSettings,
     *,
@@ -42,14 +42,14 @@ def run_job(
     answer_fd = files[0]
     try:
         _restore_signals()
-        job = find_function(task.name)
+        job = find_function(request.name)
         translate = find_function(settings.translate) if settings.translate else None
         ruleset = _place(files, ruleset)
         answer_fd, *job_files = range(3, 3 + len(files))
-        confinement.bound(task.limits)
+        confinement.bound(request.limits)
         confinement.give_up_identity(means, user, fork_server_pid)
         confinement.give_up_reach(means, ruleset, seccomp.job_filter(os.getpid()))
-        _write(answer_fd, _answer(job, task.arguments, job_files, translate))
+        _write(answer_fd, _answer(job, request.arguments, job_files, translate))
     except BaseException:  # noqa: BLE001 - nothing must unwind into the fork server's frames; any other error is a bug
         _write(answer_fd, json.dumps({"failed": traceback.format_exc()}).encode())
     finally:

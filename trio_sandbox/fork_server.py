@@ -1,9 +1,9 @@
-"""The fork server (``python -m trio_sandbox.fork_server``): one thread, codecs loaded, a fork per task.
+"""The fork server (``python -m trio_sandbox.fork_server``): one thread, libraries loaded, a fork per job.
 
 It is a process of its own because forking a threaded process (Trio's) is unsafe, and because forking this small process
 takes a few milliseconds, while a fresh interpreter with Pillow takes a hundred. It never reads untrusted bytes.
 
-Tasks arrive on the control socket. Each has a channel of its own: the fork server writes the child's exit to it, and
+Jobs arrive on the control socket. Each has a channel of its own: the fork server writes the child's exit to it, and
 kills the child when the other end is shut. When the control socket ends, for any reason, it kills all children and
 exits.
 """
@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 from trio_sandbox import child, kernel
 from trio_sandbox.confinement import USERS, find_means, landlock_ruleset
-from trio_sandbox.messages import Exit, ForkServerSettings, JobRequest, SandboxReport, pack, receive_task
+from trio_sandbox.messages import Exit, ForkServerSettings, JobRequest, SandboxReport, pack, receive_request
 
 
 @dataclass(eq=False, slots=True)
@@ -56,7 +56,7 @@ class ForkServer:
         while True:
             for key, _ in self._selector.select(self._time_left()):
                 if key.data is None:
-                    received = receive_task(self.control)
+                    received = receive_request(self.control)
                     if received is None:
                         return self._end()
                     self._start(*received)
@@ -71,19 +71,19 @@ class ForkServer:
         deadlines = [each.deadline for each in self._children if not each.killed]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
-    def _start(self, task: JobRequest, files: list[int]) -> None:
+    def _start(self, request: JobRequest, files: list[int]) -> None:
         channel = socket.socket(fileno=files[0])
         channel.setblocking(False)
         started = time.monotonic()
         # By chance, because other fork servers of this machine choose among the same ones.
         user = random.choice([*{*USERS} - {each.user for each in self._children}])
         try:
-            pid = self._fork(task, files[1:], user)
+            pid = self._fork(request, files[1:], user)
         except OSError as error:
-            _send(channel, Exit(0.0, 0.0, 0, error=f"cannot start {task.name}: {error!r}"))
+            _send(channel, Exit(0.0, 0.0, 0, error=f"cannot start {request.name}: {error!r}"))
             channel.close()
         else:
-            running = _Child(pid, os.pidfd_open(pid), channel, started, started + task.limits.wall_s, user)
+            running = _Child(pid, os.pidfd_open(pid), channel, started, started + request.limits.wall_s, user)
             self._children.add(running)
             self._selector.register(running.pidfd, selectors.EVENT_READ, running)
             self._selector.register(channel, selectors.EVENT_READ, running)
@@ -91,16 +91,16 @@ class ForkServer:
             for each in files[1:]:
                 os.close(each)
 
-    def _fork(self, task: JobRequest, files: list[int], user: int) -> int:
-        if task.name.partition(":")[0] not in sys.modules:
+    def _fork(self, request: JobRequest, files: list[int], user: int) -> int:
+        if request.name.partition(":")[0] not in sys.modules:
             with contextlib.suppress(Exception):  # the child will meet it again, and report it
-                child.find_function(task.name)
+                child.find_function(request.name)
             _settle()
         fork_server_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
             child.run_job(
-                task,
+                request,
                 files,
                 self.settings,
                 ruleset=self.ruleset,

@@ -1,4 +1,4 @@
-"""One fork server and one task in it, as seen from Trio: processes, sockets, end and result. Results are hostile."""
+"""One fork server and one job in it, as seen from Trio: processes, sockets, end and result. Results are hostile."""
 
 from __future__ import annotations
 
@@ -74,17 +74,17 @@ class ForkServerProcess:
         self.control = control
         self.report = report
         self.sending = trio.Lock()
-        self.tasks = 0  # number of started tasks
-        self.worn = trio.Event()  # set when it has had its maximum of tasks
+        self.jobs = 0  # number of started jobs
+        self.worn = trio.Event()  # set when it has had its maximum of jobs
         self._running = 0
         self._ended = trio.lowlevel.ParkingLot()
 
     @contextmanager
     def used(self, worn_after: int) -> Iterator[None]:
-        """Count one task inside the block."""
-        self.tasks += 1
+        """Count one job inside the block."""
+        self.jobs += 1
         self._running += 1
-        if self.tasks >= worn_after:
+        if self.jobs >= worn_after:
             self.worn.set()
         try:
             yield
@@ -93,7 +93,7 @@ class ForkServerProcess:
             self._ended.unpark_all()
 
     async def retire(self) -> None:
-        """End it when its tasks have ended. It must get no further tasks. A cancel leaves it running."""
+        """End it when its jobs have ended. It must get no further jobs. A cancel leaves it running."""
         while self._running:
             await self._ended.park()
         await self.aclose()
@@ -109,7 +109,7 @@ class ForkServerProcess:
 
 
 async def start_fork_server(settings: ForkServerSettings) -> ForkServerProcess:
-    """Start one, and wait until it accepts tasks, or raise `SandboxUnavailable`. A cancel leaves none."""
+    """Start one, and wait until it accepts jobs, or raise `SandboxUnavailable`. A cancel leaves none."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     control = trio.socket.from_stdlib_socket(ours)
     process: trio.Process | None = None
@@ -158,9 +158,9 @@ class Job:
     """Call ``send``, then ``answer``, and always ``aclose``."""
 
     def __init__(
-        self, task: JobRequest, fork_server: trio.Process, observer: Observer | None, codes: Container[str] | None
+        self, request: JobRequest, fork_server: trio.Process, observer: Observer | None, codes: Container[str] | None
     ) -> None:
-        self._task = task
+        self._request = request
         self._codes = codes
         self._observer = observer
         self._answer = bytearray()
@@ -171,10 +171,10 @@ class Job:
         self._exit: Exit | None = None
 
     async def send(self, control: trio.socket.SocketType, files: Sequence[int]) -> None:
-        """Send the task and copies of ``files`` to the fork server. A cancel leaves nothing sent."""
+        """Send the job and copies of ``files`` to the fork server. A cancel leaves nothing sent."""
         if len(files) > MAX_FILES:
             raise ValueError(f"{len(files)} files, but at most {MAX_FILES} fit a message")
-        message = pack(self._task)
+        message = pack(self._request)
         try:
             reader, writer = os.pipe2(os.O_CLOEXEC)
             self._pipe = trio.lowlevel.FdStream(reader)
@@ -188,7 +188,7 @@ class Job:
     async def answer(self, max_bytes: int) -> Any:
         """Return the result of the function, or raise its error. It is killed if it writes more than ``max_bytes``."""
         assert self._pipe is not None
-        with trio.move_on_after(self._task.limits.wall_s + _DEADLINE_SLACK_S):
+        with trio.move_on_after(self._request.limits.wall_s + _DEADLINE_SLACK_S):
             while len(self._answer) <= max_bytes and (chunk := await self._pipe.receive_some(_CHUNK_BYTES)):
                 self._answer += chunk
             if len(self._answer) > max_bytes:
@@ -211,7 +211,7 @@ class Job:
             raise
         finally:
             if self._observer is not None:
-                self._observer(JobReport(self._task.name, outcome, end))
+                self._observer(JobReport(self._request.name, outcome, end))
 
     async def aclose(self) -> None:
         """Kill the child if it still runs, and wait until it is reaped."""
@@ -234,13 +234,13 @@ class Job:
                 self._exit = Exit(**json.loads(data))
 
     def _kill(self) -> None:
-        """Shut our side, which is the order to kill. It works even if the task has not reached the fork server yet."""
+        """Shut our side, which is the order to kill. It works even if the job has not reached the fork server yet."""
         # An error means that the fork server has closed its side: the child is reaped already, or dies with it.
         with suppress(OSError):
             self._channel.shutdown(socket.SHUT_WR)
 
     def _check(self, end: Exit) -> None:
-        limits = self._task.limits
+        limits = self._request.limits
         if not end.signal:
             return
         # The kernel's two clocks differ by some ticks.
@@ -250,8 +250,8 @@ class Job:
             # By the kernel's OOM killer, or because its wall time was over although it had little of the CPU: neither
             # says anything about the file. Retry, perhaps elsewhere.
             had = f"{end.cpu_s:.1f} s of CPU in {end.wall_s:.1f} s"
-            raise JobKilled(f"{self._task.name} was killed after {had} (the host is out of memory or overloaded?)")
-        raise JobCrashed(f"{self._task.name} was killed by {signal_name(end.signal)}")
+            raise JobKilled(f"{self._request.name} was killed after {had} (the host is out of memory or overloaded?)")
+        raise JobCrashed(f"{self._request.name} was killed by {signal_name(end.signal)}")
 
 
 def _read_answer(data: bytes, codes: Container[str] | None) -> Any:

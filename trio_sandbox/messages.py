@@ -1,11 +1,6 @@
-"""The sandbox: untrusted bytes are decoded only in sandboxed processes that can be killed, one fresh process per task.
+"""The types of both sides, and the messages between them: limits of a job, its usage, its end.
 
-    Trio process ──request + descriptors──▶ fork server (single-threaded, codecs loaded) ──fork──▶ sandboxed child
-
-`sandbox.open_sandbox` starts the fork server, `Sandbox.maintain` replaces it from time to time. `Sandbox.call` runs a
-function of this package in a sandboxed fork. `confinement` describes the protections. This module has the types of both
-sides: limits of a task, its usage, its end, and the messages. The fork server and its children never import Trio,
-which saves every fork the page tables of a dozen megabytes.
+The fork server and its children never import Trio, so nothing here does.
 """
 
 from __future__ import annotations
@@ -25,9 +20,10 @@ MAX_FILES: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of one sandboxed task. Exceeding one ends it as `LimitExceeded`.
+    """Limits of one job. Exceeding one ends it as `LimitExceeded`.
 
-    Not ``wall_s``, which ends it as `JobKilled`: the file did not use the CPU, but others did.
+    Not ``wall_s``, which ends it as `JobKilled`: the file did not use the CPU, but others did. `ValueError` if one is
+    not positive; ``output_bytes`` can be 0.
     """
 
     memory_bytes: int  # that it may allocate beyond what the fork server maps; taken from the sandbox's budget
@@ -43,7 +39,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ProcessUsage:
-    """What a task used, as the kernel counted it. ``peak_rss_bytes`` includes pages shared with the fork server."""
+    """What a job used, as the kernel counted it. ``peak_rss_bytes`` includes pages shared with the fork server."""
 
     cpu_s: float
     wall_s: float
@@ -51,10 +47,10 @@ class ProcessUsage:
 
 
 class JobOutcome(StrEnum):
-    """How a task ended, for metrics."""
+    """How a job ended, for metrics."""
 
     DONE = "done"
-    REJECTED = "rejected"  # the task itself rejected the file
+    REJECTED = "rejected"  # the job itself rejected the file
     LIMIT = "limit"  # memory, CPU, time or output
     CRASHED = "crashed"  # killed by a signal, or ended without a result
     KILLED = "killed"  # from outside, most likely by the kernel because memory ran out
@@ -63,7 +59,7 @@ class JobOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """One finished task, for observers of the sandbox. ``name`` is its target."""
+    """One finished job, for observers of the sandbox. ``name`` is its target."""
 
     name: str
     outcome: JobOutcome
@@ -122,8 +118,8 @@ def with_fds(files: list[int]) -> list[tuple[int, int, bytes]]:
     return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files).tobytes())]
 
 
-def receive_task(control: socket.socket) -> tuple[JobRequest, list[int]] | None:
-    """Return the next task and its descriptors (close-on-exec, now ours), or None if the other side has closed."""
+def receive_request(control: socket.socket) -> tuple[JobRequest, list[int]] | None:
+    """Return the next job and its descriptors (close-on-exec, now ours), or None if the other side has closed."""
     ancillary_bytes = socket.CMSG_SPACE(4 * (MAX_FILES + 2))
     data, ancillary, flags, _ = control.recvmsg(MAX_MESSAGE_BYTES, ancillary_bytes, socket.MSG_CMSG_CLOEXEC)
     files = array.array("i")
@@ -135,6 +131,6 @@ def receive_task(control: socket.socket) -> tuple[JobRequest, list[int]] | None:
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         for each in files:
             os.close(each)
-        raise OSError("a task was cut off")
+        raise OSError("a job was cut off")
     fields = json.loads(data)
     return JobRequest(**fields | {"limits": Limits(**fields["limits"])}), list(files)

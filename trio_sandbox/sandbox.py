@@ -1,4 +1,4 @@
-"""The Trio side of the sandbox: admits tasks, sends them to the fork server, reads results without trusting them."""
+"""The Trio side of the sandbox: admits jobs, sends them to the fork server, reads results without trusting them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from trio_sandbox.kernel import describe_exit
 from trio_sandbox.messages import ForkServerSettings, JobRequest, Limits, SandboxReport
 
 _log = logging.getLogger("trio_sandbox")
-_MAX_ANSWER_BYTES: Final = 256 << 10  # facts; pictures travel in files
-# An upload that learns where the codecs lie in memory can use that against a later one only as long as the same fork
-# server runs: its children share its layout. A start costs 0.12 s of CPU time, self-test included: 1 ms for each task,
+_MAX_ANSWER_BYTES: Final = 256 << 10  # large results travel in files
+# A file that learns where the libraries lie in memory can use that against a later job only as long as the same fork
+# server runs: its children share its layout. A start costs 0.12 s of CPU time, self-test included: 1 ms for each job,
 # about a hundredth of the work on a picture of 2 MP.
-_TASKS_PER_SERVER: Final = 128
+_JOBS_PER_SERVER: Final = 128
 _RENEW_PAUSE_S: Final = 30.0  # after a failed start; the present fork server continues
 _SELF_TEST: Final = "trio_sandbox.selftest:probe"
 _SELF_TEST_LIMITS: Final = Limits(memory_bytes=16 << 20, cpu_s=5, wall_s=10, output_bytes=1 << 20)
@@ -38,18 +38,18 @@ _SELF_TEST_LIMITS: Final = Limits(memory_bytes=16 << 20, cpu_s=5, wall_s=10, out
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """An attempt to replace a fork server after ``tasks``. If ``error`` is set, it failed; the old one continues."""
+    """An attempt to replace a fork server after ``jobs``. If ``error`` is set, it failed; the old one continues."""
 
-    tasks: int
+    jobs: int
     error: str = ""
 
 
 def log_renewal(renewal: Renewal) -> None:
     """Log an attempt to replace a fork server, to the logger ``trio_sandbox``."""
     if renewal.error:
-        _log.warning("the fork server was not replaced after %d tasks: %s", renewal.tasks, renewal.error)
+        _log.warning("the fork server was not replaced after %d jobs: %s", renewal.jobs, renewal.error)
     else:
-        _log.debug("the fork server was replaced after %d tasks", renewal.tasks)
+        _log.debug("the fork server was replaced after %d jobs", renewal.jobs)
 
 
 class Sandbox:
@@ -63,15 +63,15 @@ class Sandbox:
         *,
         observer: Observer | None,
         codes: Container[str] | None,
-        tasks_per_server: int,
+        jobs_per_server: int,
     ) -> None:
         self._server = server
         self._settings = settings
         self._preload = dict.fromkeys(settings.preload)  # with modules of jobs, which the next fork server loads too
-        self._retired: ForkServerProcess | None = None  # the former one, which may still run tasks
+        self._retired: ForkServerProcess | None = None  # the former one, which may still run jobs
         self._observer = observer
         self._codes = codes
-        self._tasks_per_server = tasks_per_server
+        self._jobs_per_server = jobs_per_server
         self.admission = admission
         self.report = server.report
 
@@ -81,7 +81,7 @@ class Sandbox:
         return self._server.process.pid
 
     async def call(self, target: str, arguments: dict[str, Any], *, files: Sequence[int] = (), limits: Limits) -> Any:
-        """Run our function ``target`` (``package.module:function``) in a fresh sandboxed process; return its result.
+        """Run the function ``target`` (``package.module:function``) in a fresh confined process; return its result.
 
         The function gets ``arguments`` (JSON, up to 64 KiB) and its own copies of ``files``, and returns something
         JSON-able up to 256 KiB. It can open nothing, so its module must import all that it needs; the fork server
@@ -97,11 +97,11 @@ class Sandbox:
         return result
 
     async def maintain(self, renewed: Callable[[Renewal], None] = log_renewal) -> NoReturn:
-        """Replace the fork server each time that it has run its maximum of tasks. Raises `SandboxUnavailable` if it
+        """Replace the fork server each time that it has run its maximum of jobs. Raises `SandboxUnavailable` if it
         dies.
 
-        There is no gap: the next one accepts tasks before the former one stops accepting them, and the former one
-        finishes its tasks. At most two run at once. ``renewed`` is called after each attempt, synchronously.
+        There is no gap: the next one accepts jobs before the former one stops accepting them, and the former one
+        finishes its jobs. At most two run at once. ``renewed`` is called after each attempt, synchronously.
         """
         while self._server.process.returncode is None:
             server = self._server
@@ -129,19 +129,19 @@ class Sandbox:
                 await successor.aclose()
                 raise
         except SandboxUnavailable as error:
-            return Renewal(former.tasks, str(error))
+            return Renewal(former.jobs, str(error))
         self._server, self._retired, self.report = successor, former, report
-        return Renewal(former.tasks)
+        return Renewal(former.jobs)
 
-    async def _call(self, task: JobRequest, files: Sequence[int], server: ForkServerProcess | None = None) -> Any:
-        """Admit the task, send it to the fork server, and return its result. Afterwards nothing of it is left."""
-        async with self.admission.admitted(task.limits.memory_bytes):
+    async def _call(self, request: JobRequest, files: Sequence[int], server: ForkServerProcess | None = None) -> Any:
+        """Admit the job, send it to the fork server, and return its result. Afterwards nothing of it is left."""
+        async with self.admission.admitted(request.limits.memory_bytes):
             server = server or self._server
             try:
-                job = Job(task, server.process, self._observer, self._codes)
+                job = Job(request, server.process, self._observer, self._codes)
             except OSError as error:  # no descriptors left
                 raise SandboxUnavailable(f"cannot start a task: {error}") from error
-            with server.used(self._tasks_per_server):
+            with server.used(self._jobs_per_server):
                 try:
                     async with server.sending:
                         await job.send(server.control, files)
@@ -155,9 +155,9 @@ class Sandbox:
         found: list[str] = []
         if os.geteuid() == 0 and not server.report.drops_root:
             found.append("children stay root: CAP_SETUID, CAP_SETGID or CAP_KILL is missing")
-        task = JobRequest(_SELF_TEST, _SELF_TEST_LIMITS, arguments={"service_pid": os.getpid()})
+        request = JobRequest(_SELF_TEST, _SELF_TEST_LIMITS, arguments={"service_pid": os.getpid()})
         try:
-            answer = await self._call(task, (), server)
+            answer = await self._call(request, (), server)
             found += [str(each) for each in answer] if isinstance(answer, list) else ["the self-test gave no list"]
         except (
             InputRejected,
@@ -191,15 +191,15 @@ async def open_sandbox(
     require: bool = False,
     observer: Observer | None = None,
     waited: Callable[[float], None] | None = None,
-    tasks_per_server: int = _TASKS_PER_SERVER,
+    jobs_per_server: int = _JOBS_PER_SERVER,
 ) -> AsyncIterator[Sandbox]:
     """Start the fork server, test the confinement, and yield the `Sandbox`. After the block nothing of it runs.
 
-    At most ``slots`` tasks run at once, and the sum of their memory limits is at most ``budget_bytes``. ``preload``
+    At most ``slots`` jobs run at once, and the sum of their memory limits is at most ``budget_bytes``. ``preload``
     names modules (``module``) or modules with a function to call (``module:function``) for the fork server to load.
-    ``require``: a gap in the confinement is fatal. ``observer`` gets every finished task. ``waited`` gets the seconds
-    that each task waited to be admitted. Both are called synchronously. `Sandbox.maintain` replaces a fork server
-    after ``tasks_per_server``.
+    ``require``: a gap in the confinement is fatal. ``observer`` gets every finished job. ``waited`` gets the seconds
+    that each job waited to be admitted. Both are called synchronously and must not raise. `Sandbox.maintain` replaces a
+    fork server after ``jobs_per_server``.
 
     ``translate`` names a function (``module:function``) that is called inside the job's process with any other
     exception of the job than those of this package, and returns `InputRejected`, `LimitExceeded`, or None for a bug.
@@ -211,7 +211,7 @@ async def open_sandbox(
     admission = Admission(slots, budget_bytes, waited)
     settings = ForkServerSettings(tuple(preload), translate)
     server = await start_fork_server(settings)
-    sandbox = Sandbox(server, settings, admission, observer=observer, codes=codes, tasks_per_server=tasks_per_server)
+    sandbox = Sandbox(server, settings, admission, observer=observer, codes=codes, jobs_per_server=jobs_per_server)
     try:
         sandbox.report = await sandbox._tested(sandbox._server)
         if require and sandbox.report.gaps:
@@ -222,11 +222,11 @@ async def open_sandbox(
 
 
 class Admission:
-    """First come, first served. A small task never overtakes a large one that waits for memory, which would otherwise
+    """First come, first served. A small job never overtakes a large one that waits for memory, which would otherwise
     starve."""
 
     def __init__(self, slots: int, budget_bytes: int, waited: Callable[[float], None] | None = None) -> None:
-        """``waited`` is called with the seconds that each admitted task waited."""
+        """``waited`` is called with the seconds that each admitted job waited."""
         if slots < 1 or budget_bytes < 1:
             raise ValueError("the sandbox needs at least one slot and some memory")
         self.slots = slots
@@ -239,7 +239,7 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        """Number of waiting tasks."""
+        """Number of waiting jobs."""
         line = self._first_in_line.statistics()
         return line.locked + line.tasks_waiting
 

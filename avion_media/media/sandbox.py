@@ -99,9 +99,9 @@ async def open_sandbox(
 def log_renewal(renewal: Renewal) -> None:
     """Log an attempt to replace a fork server."""
     if renewal.error:
-        _log.warning("sandbox.renewal_failed", tasks=renewal.tasks, detail=renewal.error)
+        _log.warning("sandbox.renewal_failed", tasks=renewal.jobs, detail=renewal.error)
     else:
-        _log.debug("sandbox.renewed", tasks=renewal.tasks)
+        _log.debug("sandbox.renewed", tasks=renewal.jobs)
 
 
 def _translated(error: SandboxError) -> MediaError:

@@ -10,7 +10,7 @@ from trio_sandbox import Admission, BudgetTooSmall
 
 
 class _Visitors:
-    """Tasks that enter, wait to be let go, and leave. ``inside`` is in the order of admission."""
+    """Jobs that enter, wait to be let go, and leave. ``inside`` is in the order of admission."""
 
     def __init__(self, admission: Admission, nursery: trio.Nursery) -> None:
         self.inside: list[str] = []

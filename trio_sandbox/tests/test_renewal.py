@@ -1,4 +1,4 @@
-"""A fork server is replaced after so many tasks: what was learned from one is worth nothing against the next."""
+"""A fork server is replaced after so many jobs: what was learned from one is worth nothing against the next."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class Maintained:
         return await self.sandbox.call(f"{JOBS}:{name}", arguments or {}, files=files, limits=self._limits)
 
     async def wear_out(self) -> None:
-        """Give the present fork server all tasks that it should get."""
+        """Give the present fork server all jobs that it should get."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.renewed)
-            for _ in range(BATCH - self.sandbox._server.tasks):
+            for _ in range(BATCH - self.sandbox._server.jobs):
                 await self.call("echo")
 
 
@@ -56,7 +56,7 @@ class Maintained:
 async def maintained(limits: Limits, slots: int = 2) -> AsyncIterator[Maintained]:
     with trio.fail_after(HARD_LIMIT_S):
         async with (
-            open_sandbox(slots=slots, budget_bytes=1 << 30, preload=(JOBS,), tasks_per_server=BATCH) as opened,
+            open_sandbox(slots=slots, budget_bytes=1 << 30, preload=(JOBS,), jobs_per_server=BATCH) as opened,
             trio.open_nursery() as nursery,
         ):
             one = Maintained(opened, limits)
@@ -77,7 +77,7 @@ async def test_addresses_learned_from_one_fork_server_do_not_hold_in_the_next(li
         assert it.renewals == [Renewal(BATCH)]
 
 
-async def test_a_task_that_runs_ends_on_the_former_fork_server_which_ends_after_it(limits: Limits) -> None:
+async def test_a_job_that_runs_ends_on_the_former_fork_server_which_ends_after_it(limits: Limits) -> None:
     running_reader, running_writer = os.pipe()
     end_reader, end_writer = os.pipe()
     answers: list[str] = []
@@ -159,7 +159,7 @@ async def test_a_start_that_fails_leaves_the_present_one_in_service(
         assert (await it.call("find_layout"))["server"] != before
 
 
-async def test_a_former_fork_server_that_dies_takes_only_its_own_tasks_along(limits: Limits) -> None:
+async def test_a_former_fork_server_that_dies_takes_only_its_own_jobs_along(limits: Limits) -> None:
     reader, writer = os.pipe()
     async with maintained(limits) as it, trio.lowlevel.FdStream(reader) as runs, trio.open_nursery() as nursery:
 
@@ -178,7 +178,7 @@ async def test_a_former_fork_server_that_dies_takes_only_its_own_tasks_along(lim
 
 
 async def test_the_death_of_the_present_one_is_raised_also_after_renewals(limits: Limits) -> None:
-    async with open_sandbox(budget_bytes=1 << 30, preload=(JOBS,), tasks_per_server=BATCH) as opened:
+    async with open_sandbox(budget_bytes=1 << 30, preload=(JOBS,), jobs_per_server=BATCH) as opened:
         it = Maintained(opened, limits)
 
         async def kill_after_a_renewal() -> None:

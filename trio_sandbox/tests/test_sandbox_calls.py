@@ -298,7 +298,7 @@ async def test_slots_bound_how_many_run_at_once(limits: Limits) -> None:
     assert sorted(ended) == ["a", "b", "c"]
 
 
-async def test_the_observer_is_told_what_each_task_used(
+async def test_the_observer_is_told_what_each_job_used(
     sandbox: Sandbox, limits: Limits, reports: list[JobReport]
 ) -> None:
     await sandbox.call(f"{JOBS}:allocate", {"bytes": 64 << 20}, limits=limits)

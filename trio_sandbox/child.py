@@ -48,7 +48,7 @@ def run_job(
         answer_fd, *job_files = range(3, 3 + len(files))
         confinement.bound(request.limits)
         confinement.give_up_identity(means, user, fork_server_pid)
-        confinement.give_up_reach(means, ruleset, seccomp.job_filter(os.getpid()))
+        confinement.give_up_reach(means, ruleset, seccomp.job_filter(os.getpid(), settings.extra_calls))
         _write(answer_fd, _answer(job, request.arguments, job_files, translate))
     except BaseException:  # noqa: BLE001 - nothing must unwind into the fork server's frames; any other error is a bug
         _write(answer_fd, json.dumps({"failed": traceback.format_exc()}).encode())

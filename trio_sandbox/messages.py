@@ -85,6 +85,7 @@ class ForkServerSettings:
 
     preload: Sequence[str] = ()  # ``module``, or ``module:function`` to call
     translate: str = ""  # ``module:function`` that gets the exceptions of jobs
+    extra_calls: Sequence[int] = ()  # system calls that jobs may make besides those of `seccomp`
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,6 +188,7 @@ async def open_sandbox(
     preload: Sequence[str] = (),
     translate: str = "",
     codes: Container[str] | None = None,
+    extra_calls: Sequence[int] = (),
     require: bool = False,
     observer: Observer | None = None,
     waited: Callable[[float], None] | None = None,
@@ -204,12 +205,13 @@ async def open_sandbox(
     ``translate`` names a function (``module:function``) that is called inside the job's process with any other
     exception of the job than those of this package, and returns `InputRejected`, `LimitExceeded`, or None for a bug.
     So jobs can raise errors of their own application. ``codes`` are the codes that a job may reject its input with
-    (None: all); with another one, it counts as crashed.
+    (None: all); with another one, it counts as crashed. ``extra_calls`` are numbers of system calls on this machine's
+    architecture that jobs may make with any arguments, besides those that Python and libraries of decoders need.
 
     Raises `SandboxUnavailable` if the fork server cannot start, and `NotConfined` because of ``require``.
     """
     admission = Admission(slots, budget_bytes, waited)
-    settings = ForkServerSettings(tuple(preload), translate)
+    settings = ForkServerSettings(tuple(preload), translate, tuple(extra_calls))
     server = await start_fork_server(settings)
     sandbox = Sandbox(server, settings, admission, observer=observer, codes=codes, jobs_per_server=jobs_per_server)
     try:

@@ -103,8 +103,8 @@ def available() -> bool:
     return False
 
 
-def job_filter(pid: int) -> bytes:
-    """Return the filter (little-endian BPF) for one of our own functions in process ``pid``."""
+def job_filter(pid: int, extra_calls: Sequence[int] = ()) -> bytes:
+    """Return the filter (little-endian BPF) for a job in process ``pid``, with ``extra_calls`` (numbers) allowed."""
     assert AUDIT_ARCH is not None
     code = [
         _instruction(_LOAD, _OFFSET_ARCH),
@@ -112,8 +112,9 @@ def job_filter(pid: int) -> bytes:
         _instruction(_RETURN, _KILL_PROCESS),
         _instruction(_LOAD, _OFFSET_NUMBER),
     ]
-    for table, answer in ((_ALLOWED, _ALLOW), (_BY_PATH, _ERRNO | errno.EPERM)):
-        for number in _numbers_of(table).values():
+    allowed = (*extra_calls, *_numbers_of(_ALLOWED).values())
+    for numbers, answer in ((allowed, _ALLOW), (_numbers_of(_BY_PATH).values(), _ERRNO | errno.EPERM)):
+        for number in numbers:
             code += [_instruction(_JUMP_EQUAL, number, 0, 1), _instruction(_RETURN, answer)]
     code += _only("clone", 0, (_CLONE_THREAD,), _CLONE_THREAD)  # threads, never processes
     code += _only("tgkill", 0, (pid,))  # abort() and raise()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from trio_sandbox import Limits, Sandbox, SandboxJobFailed
+from trio_sandbox import Limits, Sandbox, SandboxJobFailed, open_sandbox
 from trio_sandbox.confinement import USERS
 
 from .forbidden_calls import forbidden_calls
@@ -25,6 +25,14 @@ async def test_no_forbidden_call_exists(sandbox: Sandbox, limits: Limits) -> Non
     ends = await sandbox.call(f"{JOBS}:make_calls", {"calls": calls}, limits=limits)
     refused = {"prctl": "EPERM"}
     assert ends == {name: refused.get(name, "ENOSYS") for name in calls}
+
+
+async def test_an_extra_call_is_made_and_a_gap_that_it_opens_is_named(limits: Limits) -> None:
+    calls = {name: number for name, number in forbidden_calls().items() if name in ("memfd_create", "socket", "kill")}
+    async with open_sandbox(budget_bytes=1 << 30, extra_calls=[calls["memfd_create"], calls["socket"]]) as sandbox:
+        ends = await sandbox.call(f"{JOBS}:make_calls", {"calls": calls}, limits=limits)
+        assert any(gap.startswith("socket AF_") for gap in sandbox.report.gaps)
+    assert ends == {"memfd_create": "EINVAL", "socket": "EINVAL", "kill": "ENOSYS"}
 
 
 async def test_nor_by_the_numbers_of_x32(sandbox: Sandbox, limits: Limits) -> None:

@@ -53,6 +53,14 @@ def test_what_is_not_listed_does_not_exist(name: str) -> None:
     assert decide(JOB, NUMBERS[name]) == ABSENT
 
 
+def test_extra_calls_are_allowed_whatever_the_list_makes_of_them() -> None:
+    program = seccomp.job_filter(PID, [NUMBERS["kill"], NUMBERS["openat"], NUMBERS["prctl"]])
+    for name in ("kill", "openat", "prctl", "read"):
+        assert decide(program, NUMBERS[name], 1, 2, 3) == ALLOW
+    assert decide(program, NUMBERS["tkill"]) == ABSENT
+    assert decide(program, NUMBERS["kill"], arch=0x40000003) == KILL
+
+
 def test_every_call_beyond_the_list_is_absent() -> None:
     allowed = {number for number in range(1024) if decide(JOB, number) == ALLOW}
     assert allowed <= set(NUMBERS.values())

@@ -1,4 +1,4 @@
-"""Runs functions on untrusted files in short-lived confined processes, on Trio and Linux.
+"""Runs functions on untrusted files in short-lived sandboxed processes, on Trio and Linux.
 
     Trio process ──request + descriptors──▶ fork server (single-threaded, libraries loaded) ──fork──▶ confined child
 
@@ -26,7 +26,7 @@ from trio_sandbox.files import read_only
 from trio_sandbox.messages import JobOutcome, JobReport, Limits, ProcessUsage, SandboxReport
 
 if TYPE_CHECKING:
-    from trio_sandbox.sandbox import Admission, Renewal, Sandbox, log_renewal, open_sandbox
+    from trio_sandbox.sandbox import Admission, Renewal, Sandbox, open_sandbox
 
 __all__ = [
     "Admission",
@@ -46,7 +46,6 @@ __all__ = [
     "SandboxJobFailed",
     "SandboxReport",
     "SandboxUnavailable",
-    "log_renewal",
     "open_sandbox",
     "read_only",
 ]

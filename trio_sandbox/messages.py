@@ -22,15 +22,17 @@ MAX_FILES: Final = 32
 class Limits:
     """Limits of one job. Exceeding one ends it as `LimitExceeded`.
 
-    Not ``wall_s``, which ends it as `JobKilled`: the file did not use the CPU, but others did. `ValueError` if one is
-    not positive; ``output_bytes`` can be 0.
+    ``memory_bytes`` is what it may allocate beyond what the fork server maps, and is taken from the sandbox's budget.
+    ``cpu_s`` counts all its threads; the kernel rounds it up to whole seconds. ``wall_s`` counts from the fork, and
+    ends the job as `JobKilled`: the file did not use the CPU, but others did. ``output_bytes`` is for each file that it
+    writes, 0 for none. ``max_files`` are open descriptors. All others must be positive, else `ValueError`.
     """
 
-    memory_bytes: int  # that it may allocate beyond what the fork server maps; taken from the sandbox's budget
-    cpu_s: float  # of all its threads; the kernel rounds it up to whole seconds
-    wall_s: float  # from the fork on
-    output_bytes: int  # of each file that it writes; 0: none
-    max_files: int = 64  # open descriptors
+    memory_bytes: int
+    cpu_s: float
+    wall_s: float
+    output_bytes: int
+    max_files: int = 64
 
     def __post_init__(self) -> None:
         if min(self.memory_bytes, self.cpu_s, self.wall_s, self.max_files) <= 0 or self.output_bytes < 0:
@@ -39,7 +41,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ProcessUsage:
-    """What a job used, as the kernel counted it. ``peak_rss_bytes`` includes pages shared with the fork server."""
+    """What a job used, as the kernel counted it: seconds of CPU and since the fork, and the most resident memory.
+
+    ``peak_rss_bytes`` includes pages shared with the fork server.
+    """
 
     cpu_s: float
     wall_s: float
@@ -47,7 +52,7 @@ class ProcessUsage:
 
 
 class JobOutcome(StrEnum):
-    """How a job ended, for metrics."""
+    """How a job ended, for metrics. Each is an error of `Sandbox.call`, but DONE."""
 
     DONE = "done"
     REJECTED = "rejected"  # the job itself rejected the file
@@ -68,12 +73,17 @@ class JobReport:
 
 @dataclass(frozen=True, slots=True)
 class SandboxReport:
-    """The confinement of children on this machine."""
+    """The confinement of children on this machine.
 
-    landlock_abi: int  # the version of Landlock's interface; 0 without Landlock
-    seccomp: bool  # calls are filtered
-    drops_root: bool  # children of root become another user
-    gaps: Sequence[str] = ()  # what a child could do in the self-test although it should not
+    ``landlock_abi`` is the version of Landlock's interface, 0 without Landlock. ``seccomp``: system calls are filtered.
+    ``drops_root``: children of root become another user. ``gaps`` are what a child could do in the self-test although
+    it should not, in words.
+    """
+
+    landlock_abi: int
+    seccomp: bool
+    drops_root: bool
+    gaps: Sequence[str] = ()
 
 
 # -- messages between the Trio process and the fork server: one JSON object per SEQPACKET packet, with descriptors

@@ -44,8 +44,7 @@ class Renewal:
     error: str = ""
 
 
-def log_renewal(renewal: Renewal) -> None:
-    """Log an attempt to replace a fork server, to the logger ``trio_sandbox``."""
+def _log_renewal(renewal: Renewal) -> None:
     if renewal.error:
         _log.warning("the fork server was not replaced after %d jobs: %s", renewal.jobs, renewal.error)
     else:
@@ -77,38 +76,41 @@ class Sandbox:
 
     @property
     def fork_server_pid(self) -> int:
-        """The id of the present fork server's process. Only tests use it."""
+        """The id of the present fork server's process."""
         return self._server.process.pid
 
     async def call(self, target: str, arguments: dict[str, Any], *, files: Sequence[int] = (), limits: Limits) -> Any:
-        """Run the function ``target`` (``package.module:function``) in a fresh confined process; return its result.
+        """Run the function ``target`` (``package.module:function``) in a fresh sandboxed process; return its result.
 
         The function gets ``arguments`` (JSON, up to 64 KiB) and its own copies of ``files``, and returns something
         JSON-able up to 256 KiB. It can open nothing, so its module must import all that it needs; the fork server
         loads the module at its first call, and the next one at its start. The caller keeps its descriptors; file
         offsets are shared. A hijacked child can return anything, so check the result.
 
-        Waits for a free slot and memory first. Errors: the job's own `InputRejected`; `LimitExceeded`, `JobCrashed`,
-        `JobKilled`; `SandboxJobFailed` for any other exception of the job; `SandboxUnavailable` if the sandbox is down.
+        Waits for a free slot and memory first. Raises the job's own `InputRejected`; `LimitExceeded`, `JobCrashed`,
+        `JobKilled`; `SandboxJobFailed` for any other exception of the job; `SandboxUnavailable` if the sandbox is down;
+        `ValueError` for more than 64 KiB of arguments or 32 files.
         A cancel kills the child and waits until it is reaped; its writes to ``files`` until then stay.
         """
         result = await self._call(JobRequest(target, limits, arguments), files)
         self._preload[target.partition(":")[0]] = None
         return result
 
-    async def maintain(self, renewed: Callable[[Renewal], None] = log_renewal) -> NoReturn:
-        """Replace the fork server each time that it has run its maximum of jobs. Raises `SandboxUnavailable` if it
-        dies.
+    async def maintain(self, renewed: Callable[[Renewal], None] | None = None) -> NoReturn:
+        """Replace the fork server each time that it has run its maximum of jobs. Never returns.
 
         There is no gap: the next one accepts jobs before the former one stops accepting them, and the former one
-        finishes its jobs. At most two run at once. ``renewed`` is called after each attempt, synchronously.
+        finishes its jobs. At most two run at once. ``renewed`` is called after each attempt, synchronously;
+        None logs it, by the logger ``trio_sandbox``.
+
+        Raises `SandboxUnavailable` if the fork server dies. A cancel leaves the present one in service.
         """
         while self._server.process.returncode is None:
             server = self._server
             await _first_of(server.process.wait, server.worn.wait)
             if server.process.returncode is None:
                 renewal = await self._renew()
-                renewed(renewal)
+                (renewed or _log_renewal)(renewal)
                 if renewal.error:
                     with trio.move_on_after(_RENEW_PAUSE_S):
                         await server.process.wait()
@@ -224,8 +226,10 @@ async def open_sandbox(
 
 
 class Admission:
-    """First come, first served. A small job never overtakes a large one that waits for memory, which would otherwise
-    starve."""
+    """The slots and the memory of a sandbox: first come, first served.
+
+    A small job never overtakes a large one that waits for memory, which would otherwise starve. ``used_slots`` and
+    ``used_bytes`` are taken now, of ``slots`` and ``budget_bytes``."""
 
     def __init__(self, slots: int, budget_bytes: int, waited: Callable[[float], None] | None = None) -> None:
         """``waited`` is called with the seconds that each admitted job waited."""

@@ -80,6 +80,7 @@ READ = (
     "trio_grpc",
     "trio_http1",
     "trio_s3",
+    "trio_sandbox",
     "docs",
     "examples",
     "clients",
@@ -93,7 +94,14 @@ SUFFIXES = {".py", ".md", ".lua", ".html", ".yaml", ".proto", ".toml"}
 LEFT_OUT = tuple(
     ROOT / each
     for each in (
-        *("supervisors/tests", "trio_grpc/tests", "trio_http1/tests", "trio_s3/tests", "mediascrub/tests"),
+        *(
+            "supervisors/tests",
+            "trio_grpc/tests",
+            "trio_http1/tests",
+            "trio_s3/tests",
+            "trio_sandbox/tests",
+            "mediascrub/tests",
+        ),
         *("avion_media/common/wire", "trio_grpc/wire"),
     )
 )

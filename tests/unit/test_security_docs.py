@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 )
 def test_every_test_that_is_named_exists(page: str) -> None:
     named = set(
-        re.findall(r"`((?:mediascrub/|trio_http1/)?tests/[A-Za-z0-9_/.]+)`", (ROOT / "docs" / page).read_text())
+        re.findall(
+            r"`((?:mediascrub/|trio_http1/|trio_sandbox/)?tests/[A-Za-z0-9_/.]+)`", (ROOT / "docs" / page).read_text()
+        )
     )
 
     assert named

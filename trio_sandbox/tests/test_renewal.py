@@ -143,6 +143,29 @@ async def test_a_second_renewal_waits_until_the_first_one_is_over(limits: Limits
         os.close(running_writer)
 
 
+async def test_an_attempt_is_logged_unless_the_caller_takes_it(
+    limits: Limits, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "trio_sandbox")
+    with trio.fail_after(HARD_LIMIT_S):
+        async with (
+            open_sandbox(budget_bytes=1 << 30, preload=(JOBS,), jobs_per_server=BATCH) as opened,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(opened.maintain)
+            monkeypatch.setattr(sys, "executable", "/no/such/python")
+            monkeypatch.setattr(sandbox, "_RENEW_PAUSE_S", 0.1)
+            while not caplog.records:
+                await opened.call(f"{JOBS}:echo", {}, limits=limits)
+            monkeypatch.undo()
+            while caplog.records[-1].levelname == "WARNING":  # noqa: ASYNC110 - nothing else tells it
+                await trio.sleep(0.05)
+            nursery.cancel_scope.cancel()
+    assert "the fork server was not replaced after" in caplog.records[0].getMessage()
+    assert "no/such/python" in caplog.records[0].getMessage()
+    assert "the fork server was replaced after" in caplog.records[-1].getMessage()
+
+
 async def test_a_start_that_fails_leaves_the_present_one_in_service(
     limits: Limits, monkeypatch: pytest.MonkeyPatch
 ) -> None:

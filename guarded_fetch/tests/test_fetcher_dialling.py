@@ -15,10 +15,10 @@ import trio
 import trio.testing
 import trustme
 
-from avion_media.backends.remote import AddressGuard, FetchTimeouts, dial, parse_remote_url
-from avion_media.backends.remote.errors import ResolverTrouble
-from avion_media.common.errors import Deferred, Reason, Rejected, Unavailable
-from tests.hostile.remote.strangers import LOOPBACK, Names, fetcher, redirect, response, says, stranger
+from guarded_fetch import AddressGuard, FetchTimeouts, dial, parse_remote_url
+from guarded_fetch.errors import FetchCode, FetchRejected, FetchUnavailable, ResolverTrouble, TooManyLookups
+
+from .strangers import LOOPBACK, Names, fetcher, redirect, response, says, stranger
 
 
 async def test_a_name_is_resolved_once_and_the_literal_dialled(fd: int) -> None:
@@ -36,9 +36,9 @@ async def test_rebinding_between_two_hops_is_refused(fd: int) -> None:
     names.add("media.example", ["127.0.0.1"], ["10.0.0.1"])
     with trio.fail_after(20):
         async with stranger(says(redirect("/again"))) as server:
-            with pytest.raises(Rejected) as caught:
+            with pytest.raises(FetchRejected) as caught:
                 await fetcher(resolve=names).fetch(parse_remote_url(f"http://media.example:{server.port}/"), fd)
-    assert caught.value.reason is Reason.REMOTE_REFUSED
+    assert caught.value.code is FetchCode.REMOTE_REFUSED
     assert server.connections == 1
 
 
@@ -50,18 +50,18 @@ async def test_one_bad_answer_among_good_ones_refuses_all(bad: str, first: bool,
     names = Names({"media.example": [bad, "127.0.0.1"] if first else ["127.0.0.1", bad]})
     with trio.fail_after(20):
         async with stranger(says(response())) as server:
-            with pytest.raises(Rejected) as caught:
+            with pytest.raises(FetchRejected) as caught:
                 await fetcher(resolve=names).fetch(parse_remote_url(f"http://media.example:{server.port}/"), fd)
-    assert caught.value.reason is Reason.REMOTE_REFUSED
+    assert caught.value.code is FetchCode.REMOTE_REFUSED
     assert server.connections == 0
 
 
 @pytest.mark.parametrize("answers", [[], [f"127.0.1.{last}" for last in range(65)]])
 async def test_no_answers_or_a_flood_of_them_are_refused(answers: list[str], fd: int) -> None:
     names = Names({"media.example": answers})
-    with pytest.raises(Rejected) as caught:
+    with pytest.raises(FetchRejected) as caught:
         await fetcher(resolve=names).fetch(parse_remote_url("http://media.example/"), fd)
-    assert caught.value.reason is Reason.REMOTE_REFUSED
+    assert caught.value.code is FetchCode.REMOTE_REFUSED
 
 
 async def test_a_dead_family_costs_one_attempt(fd: int) -> None:
@@ -82,15 +82,15 @@ async def test_ipv6_literals(fd: int) -> None:
 async def test_nobody_listens(fd: int) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        with pytest.raises(Unavailable, match="refused"):
+        with pytest.raises(FetchUnavailable, match="refused"):
             await fetcher().fetch(parse_remote_url(f"http://127.0.0.1:{unused.getsockname()[1]}/"), fd)
 
 
 async def test_a_denied_host_is_refused_before_its_name_is_asked_for(fd: int) -> None:
     guard = AddressGuard(deny_hosts=["denied.example"])
-    with pytest.raises(Rejected) as caught:
+    with pytest.raises(FetchRejected) as caught:
         await fetcher(guard=guard).fetch(parse_remote_url("http://a.denied.example/"), fd)
-    assert caught.value.reason is Reason.REMOTE_REFUSED
+    assert caught.value.code is FetchCode.REMOTE_REFUSED
 
 
 @pytest.mark.parametrize("code", [socket.EAI_NONAME, socket.EAI_NODATA])
@@ -98,9 +98,9 @@ async def test_a_name_that_does_not_exist_looks_like_one_that_leads_inside(code:
     async def resolve(host: str, port: int) -> list[str]:
         raise socket.gaierror(code, "no")
 
-    with pytest.raises(Rejected) as caught:
+    with pytest.raises(FetchRejected) as caught:
         await fetcher(resolve=resolve).fetch(parse_remote_url("http://redis.internal/"), fd)
-    assert caught.value.reason is Reason.REMOTE_REFUSED
+    assert caught.value.code is FetchCode.REMOTE_REFUSED
 
 
 async def test_a_resolver_in_trouble_may_recover(fd: int) -> None:
@@ -168,9 +168,9 @@ async def test_names_of_a_domain_that_never_answers_are_put_off_and_others_are_n
         await give_up(*(f"{number}.slow.example" for number in range(7)))
         await give_up("8.slow.example")
         assert await dial.resolve_by_system("media.test", 80) == ["127.0.0.1"]
-        with pytest.raises(Deferred) as caught:
+        with pytest.raises(TooManyLookups) as caught:
             await dial.resolve_by_system("9.slow.example", 80)
-        assert not caught.value.expires
+        assert caught.value.retry_after_s == 10.0
         stuck.set()
         await answered("9.slow.example")
 
@@ -178,11 +178,11 @@ async def test_names_of_a_domain_that_never_answers_are_put_off_and_others_are_n
 async def test_many_domains_that_never_answer_have_everybody_put_off(
     stuck: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Charged to nobody: see `Deferred`."""
+    """Charged to nobody: see `TooManyLookups`."""
     monkeypatch.setattr(dial, "_MAX_ABANDONED", 4)
     with trio.fail_after(20):
         await give_up("a.slow.example", "b.slow.example", "a.slower.example", "b.slower.example")
-        with pytest.raises(Deferred):
+        with pytest.raises(TooManyLookups):
             await dial.resolve_by_system("media.test", 80)
         stuck.set()
         await answered("media.test")
@@ -193,7 +193,7 @@ async def answered(host: str) -> None:
     while True:
         try:
             assert await dial.resolve_by_system(host, 80) == ["127.0.0.1"]
-        except Deferred:
+        except TooManyLookups:
             await trio.sleep(0.01)
         else:
             return
@@ -215,9 +215,9 @@ async def test_a_peer_that_is_not_who_was_dialled_is_refused(fd: int, monkeypatc
     with trio.fail_after(20):
         async with stranger(says(response())) as server:
             monkeypatch.setattr(trio, "open_tcp_stream", elsewhere)
-            with pytest.raises(Rejected) as caught:
+            with pytest.raises(FetchRejected) as caught:
                 await fetcher().fetch(parse_remote_url(f"http://127.0.0.2:{server.port}/"), fd)
-    assert caught.value.reason is Reason.REMOTE_REFUSED
+    assert caught.value.code is FetchCode.REMOTE_REFUSED
     assert server.requests == []
 
 
@@ -231,7 +231,7 @@ async def test_proxies_in_the_environment_are_not_used(fd: int, monkeypatch: pyt
                 monkeypatch.setenv(variable, f"http://127.0.0.1:{canary.port}")
             monkeypatch.setenv("NO_PROXY", "")
             await fetcher().fetch(parse_remote_url(server.url()), fd)
-            with pytest.raises(Rejected):
+            with pytest.raises(FetchRejected):
                 await fetcher(guard=AddressGuard()).fetch(parse_remote_url("https://127.0.0.1/"), fd)
     assert os.pread(fd, 100, 0) == b"direct"
     assert canary.connections == 0
@@ -299,7 +299,7 @@ async def test_a_certificate_for_another_name_is_not_accepted(
     with trio.fail_after(20):
         async with stranger(says(response()), tls=tls) as server:
             url = parse_remote_url(f"https://media.example:{server.port}/")
-            with pytest.raises(Unavailable, match="TLS failed"):
+            with pytest.raises(FetchUnavailable, match="TLS failed"):
                 await fetcher(resolve=resolver, tls=authority.client).fetch(url, fd)
     assert server.requests == []
 
@@ -308,7 +308,7 @@ async def test_an_unknown_authority_is_not_accepted(authority: Authority, fd: in
     tls, _ = authority.server("127.0.0.1")
     with trio.fail_after(20):
         async with stranger(says(response()), tls=tls) as server:
-            with pytest.raises(Unavailable, match="TLS failed"):
+            with pytest.raises(FetchUnavailable, match="TLS failed"):
                 await fetcher().fetch(parse_remote_url(server.url(scheme="https")), fd)
     assert server.requests == []
 
@@ -317,12 +317,12 @@ async def test_what_speaks_no_tls_or_says_nothing_is_left(authority: Authority, 
     hasty = fetcher(tls=authority.client, timeouts=FetchTimeouts(handshake_s=0.2))
     with trio.fail_after(20):
         async with stranger(says(b"")) as silent:
-            with pytest.raises(Unavailable, match="no TLS"):
+            with pytest.raises(FetchUnavailable, match="no TLS"):
                 await hasty.fetch(parse_remote_url(silent.url(scheme="https")), fd)
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, _greets_in_clear, [listener])
-            with pytest.raises(Unavailable, match="TLS failed"):
+            with pytest.raises(FetchUnavailable, match="TLS failed"):
                 await hasty.fetch(parse_remote_url(f"https://127.0.0.1:{listener.socket.getsockname()[1]}/"), fd)
             nursery.cancel_scope.cancel()
 
@@ -336,9 +336,9 @@ async def test_from_https_never_back_to_http(authority: Authority, fd: int) -> N
     tls, _ = authority.server("127.0.0.1")
     with trio.fail_after(20):
         async with stranger(says(response())) as plain, stranger(says(redirect(plain.url())), tls=tls) as server:
-            with pytest.raises(Rejected) as caught:
+            with pytest.raises(FetchRejected) as caught:
                 await fetcher(tls=authority.client).fetch(parse_remote_url(server.url(scheme="https")), fd)
-            assert (caught.value.reason, plain.connections) == (Reason.REMOTE_REFUSED, 0)
+            assert (caught.value.code, plain.connections) == (FetchCode.REMOTE_REFUSED, 0)
 
 
 async def test_from_http_up_to_https(authority: Authority, fd: int) -> None:

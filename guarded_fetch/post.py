@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 import trio
 
-from avion_media.backends.remote.dial import DEFAULT_TIMEOUTS, Dialler, Resolve, resolve_by_system
-from avion_media.backends.remote.errors import ServerError
-from avion_media.backends.remote.exchange import Exchange, shortened
-from avion_media.backends.remote.fetcher import retry_after_s
-from avion_media.backends.remote.guard import AddressGuard, AddressRefused
-from avion_media.backends.remote.url import RemoteUrl
-from avion_media.common.errors import Dependency, Rejected, Unavailable
+from guarded_fetch.dial import DEFAULT_TIMEOUTS, Dialler, Resolve, resolve_by_system
+from guarded_fetch.errors import FetchRejected, FetchUnavailable, ServerError
+from guarded_fetch.exchange import Exchange, shortened
+from guarded_fetch.fetcher import retry_after_s
+from guarded_fetch.guard import AddressGuard, AddressRefused
+from guarded_fetch.url import RemoteUrl
 
 _MAX_WIRE_BYTES = 64 << 10  # the head of a response
 
@@ -26,7 +25,8 @@ class Poster:
         guard: AddressGuard,
         *,
         timeout_s: float,
-        user_agent: str = "avion-media",
+        user_agent: str,
+        accept: str = "*/*",
         resolve: Resolve = resolve_by_system,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
@@ -35,22 +35,23 @@ class Poster:
         self._dialler = Dialler(guard, resolve, ssl_context, DEFAULT_TIMEOUTS)
         self._timeout_s = timeout_s
         self._user_agent = user_agent
+        self._accept = accept
 
     async def post(self, url: RemoteUrl, body: bytes, headers: Sequence[tuple[str, str]]) -> int:
         """Send ``body``. Return the status if it is 2xx or 410.
 
-        Raises `ServerError` for any other status, and `Unavailable` (REMOTE) if there is no response. A cancel closes
+        Raises `ServerError` for any other status, and `FetchUnavailable` if there is no response. A cancel closes
         the connection; the server may have the request.
         """
         try:
             with trio.fail_after(self._timeout_s):
                 async with self._dialler.open_stream(url) as stream:
                     exchange = Exchange(stream, DEFAULT_TIMEOUTS, _MAX_WIRE_BYTES)
-                    await exchange.ask(url, self._user_agent, headers, body=body)
+                    await exchange.ask(url, self._user_agent, headers, accept=self._accept, body=body)
         except trio.TooSlowError:
-            raise Unavailable(Dependency.REMOTE, f"no response within {self._timeout_s:g} s") from None
-        except (AddressRefused, Rejected) as error:
-            raise Unavailable(Dependency.REMOTE, shortened(str(error))) from None
+            raise FetchUnavailable(f"no response within {self._timeout_s:g} s") from None
+        except (AddressRefused, FetchRejected) as error:
+            raise FetchUnavailable(shortened(str(error))) from None
         status = exchange.status
         if 200 <= status < 300 or status == 410:
             return status

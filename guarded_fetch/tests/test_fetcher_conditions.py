@@ -11,19 +11,19 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.backends.remote import (
+from guarded_fetch import (
     AddressGuard,
-    HostLimiter,
-    RemoteGone,
+    Gone,
     RemoteUrl,
     ServerError,
     Validators,
     parse_remote_url,
     validators_from,
 )
-from avion_media.backends.remote.fetcher import source_of, validators_of
-from avion_media.common.errors import Deferred, Reason, Rejected
-from tests.hostile.remote.strangers import Names, fetcher, redirect, response, says, stranger
+from guarded_fetch.errors import FetchCode, FetchRejected
+from guarded_fetch.fetcher import source_of, validators_of
+
+from .strangers import Names, fetcher, redirect, response, says, stranger
 
 DATE = "Wed, 01 Jul 2026 10:00:00 GMT"
 URL = parse_remote_url("https://remote.example/a.png")
@@ -54,9 +54,9 @@ async def test_validators_go_only_where_they_came_from(fd: int) -> None:
     """The same entity tag names another file elsewhere; a 304 from there means nothing."""
     async with stranger(says(response(b"", status=304))) as target, stranger(says(redirect(target.url()))) as server:
         url = parse_remote_url(server.url())
-        with trio.fail_after(20), pytest.raises(Rejected) as caught:
+        with trio.fail_after(20), pytest.raises(FetchRejected) as caught:
             await fetcher().fetch_if_changed(url, fd, Validators(source_of(url), '"v1"'))
-        assert caught.value.reason is Reason.REMOTE_STATUS
+        assert caught.value.code is FetchCode.REMOTE_STATUS
         assert b"If-None-Match" in server.requests[0]
         assert b"If-None-Match" not in target.requests[0]
         known = Validators(source_of(parse_remote_url(target.url())), '"v1"')
@@ -96,9 +96,9 @@ def test_other_entity_tags_are_left(etag: str) -> None:
 @pytest.mark.parametrize("status", [404, 410, 451])
 async def test_what_is_gone_is_told_apart(status: int, fd: int) -> None:
     async with stranger(says(response(b"", status=status))) as server:
-        with trio.fail_after(20), pytest.raises(RemoteGone) as caught:
+        with trio.fail_after(20), pytest.raises(Gone) as caught:
             await fetcher().fetch(parse_remote_url(server.url()), fd)
-    assert caught.value.reason is Reason.REMOTE_STATUS
+    assert caught.value.code is FetchCode.REMOTE_STATUS
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ async def test_whose_trouble_a_status_tells_of(
     assert (caught.value.of_host, caught.value.asked_pause_s) == (of_host, asked_s)
 
 
-class Doorkeeper(HostLimiter):
+class Doorkeeper:
     """Notes who is admitted; turns away one port."""
 
     def __init__(self, closed_port: int = 0) -> None:
@@ -132,10 +132,10 @@ class Doorkeeper(HostLimiter):
         self._closed_port = closed_port
 
     @asynccontextmanager
-    async def admitted(self, url: RemoteUrl, deadline: float, *, redirected: bool = False) -> AsyncIterator[None]:
+    async def __call__(self, url: RemoteUrl, deadline: float, *, redirected: bool) -> AsyncIterator[None]:
         assert deadline <= trio.current_time() + 10.0
         if url.port == self._closed_port:
-            raise Deferred("later", 3.0)
+            raise PermissionError("later")
         self.entered.append(url.port)
         self.redirected.append(redirected)
         self.inside += 1
@@ -151,11 +151,11 @@ async def test_each_hop_is_admitted_for_itself(fd: int) -> None:
         url = parse_remote_url(server.url())
         doorkeeper = Doorkeeper()
         with trio.fail_after(20):
-            await fetcher(hosts=doorkeeper).fetch(url, fd)
+            await fetcher(admitted=doorkeeper).fetch(url, fd)
         assert doorkeeper.entered == [server.port, target.port]
         assert doorkeeper.redirected == [False, True]
-        with trio.fail_after(20), pytest.raises(Deferred):
-            await fetcher(hosts=Doorkeeper(target.port)).fetch(url, fd)
+        with trio.fail_after(20), pytest.raises(PermissionError, match="later"):
+            await fetcher(admitted=Doorkeeper(target.port)).fetch(url, fd)
         assert (server.connections, target.connections) == (2, 1)
 
 
@@ -163,16 +163,44 @@ async def test_what_is_refused_anyway_waits_for_no_turn(fd: int) -> None:
     doorkeeper = Doorkeeper()
     for text in ("http://169.254.169.254/", "http://[::1]/", "http://public.example:22/"):
         names = Names({"public.example": ["93.184.216.34"]})
-        with trio.fail_after(20), pytest.raises(Rejected) as caught:
-            await fetcher(hosts=doorkeeper, guard=AddressGuard(), resolve=names).fetch(parse_remote_url(text), fd)
-        assert caught.value.reason is Reason.REMOTE_REFUSED
+        with trio.fail_after(20), pytest.raises(FetchRejected) as caught:
+            await fetcher(admitted=doorkeeper, guard=AddressGuard(), resolve=names).fetch(parse_remote_url(text), fd)
+        assert caught.value.code is FetchCode.REMOTE_REFUSED
     assert doorkeeper.entered == [22]  # a name has to be asked for
+
+
+async def test_each_url_is_checked_before_it_is_asked_for(fd: int) -> None:
+    checked: list[RemoteUrl] = []
+
+    def check(url: RemoteUrl) -> None:
+        checked.append(url)
+        if url.target == "/blocked":
+            raise PermissionError("blocked")
+
+    async with stranger(says(redirect("/blocked"))) as server:
+        url, blocked = parse_remote_url(server.url("/a")), parse_remote_url(server.url("/blocked"))
+        with trio.fail_after(20):
+            with pytest.raises(PermissionError, match="blocked"):
+                await fetcher(check=check).fetch(url, fd)
+            assert (checked, server.connections) == ([url, blocked], 1)
+            inside = parse_remote_url("http://127.0.0.1:9/blocked")
+            with pytest.raises(PermissionError, match="blocked"):
+                await fetcher(check=check, guard=AddressGuard()).fetch(inside, fd)
+
+
+async def test_the_fetcher_asks_for_what_its_caller_accepts(fd: int) -> None:
+    async with stranger(says(response())) as server:
+        with trio.fail_after(20):
+            await fetcher().fetch(parse_remote_url(server.url()), fd)
+            await fetcher(accept="image/*, */*;q=0.1").fetch(parse_remote_url(server.url()), fd)
+    assert b"\r\nAccept: */*\r\n" in server.requests[0]
+    assert b"\r\nAccept: image/*, */*;q=0.1\r\n" in server.requests[1]
 
 
 async def test_the_fetcher_says_who_it_is(fd: int) -> None:
     async with stranger(says(response())) as server:
         with trio.fail_after(20):
-            await fetcher(user_agent="avion-media/1.0 (+https://media.example)").fetch(
+            await fetcher(user_agent="my-service/1.0 (+https://media.example)").fetch(
                 parse_remote_url(server.url()), fd
             )
-    assert b"\r\nUser-Agent: avion-media/1.0 (+https://media.example)\r\n" in server.requests[0]
+    assert b"\r\nUser-Agent: my-service/1.0 (+https://media.example)\r\n" in server.requests[0]

@@ -7,6 +7,7 @@ compression. `dial` connects, `exchange` speaks HTTP.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import ssl
 from collections.abc import Callable, Mapping
@@ -14,18 +15,16 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Protocol
 from urllib.parse import quote, unquote, urljoin
 
 import trio
 
-from avion_media.backends.files import write_at
-from avion_media.backends.remote.dial import DEFAULT_TIMEOUTS, Dialler, FetchTimeouts, Resolve, resolve_by_system
-from avion_media.backends.remote.errors import RemoteGone, ServerError
-from avion_media.backends.remote.exchange import Exchange, shortened
-from avion_media.backends.remote.guard import AddressGuard, AddressRefused
-from avion_media.backends.remote.hosts import HostLimiter
-from avion_media.backends.remote.url import RemoteUrl, has_forbidden_character, parse_remote_url
-from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
+from guarded_fetch.dial import DEFAULT_TIMEOUTS, Dialler, FetchTimeouts, Resolve, resolve_by_system
+from guarded_fetch.errors import FetchCode, FetchRejected, FetchUnavailable, Gone, ServerError
+from guarded_fetch.exchange import Exchange, shortened
+from guarded_fetch.guard import AddressGuard, AddressRefused
+from guarded_fetch.url import RemoteUrl, has_forbidden_character, parse_remote_url
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 3
@@ -52,6 +51,12 @@ class Fetched:
     validators: Validators | None
 
 
+class Admitted(Protocol):
+    """Encloses one request to a server: see `Fetcher`."""
+
+    def __call__(self, url: RemoteUrl, deadline: float, *, redirected: bool) -> AbstractAsyncContextManager[None]: ...
+
+
 class Fetcher:
     """Fetches remote files under the guard. Safe to use from many tasks."""
 
@@ -61,17 +66,20 @@ class Fetcher:
         *,
         max_bytes: int,
         timeout_s: float,
-        user_agent: str = "avion-media",
-        hosts: HostLimiter | None = None,
+        user_agent: str,
+        accept: str = "*/*",
+        admitted: Admitted | None = None,
         resolve: Resolve = resolve_by_system,
         ssl_context: ssl.SSLContext | None = None,
         timeouts: FetchTimeouts = DEFAULT_TIMEOUTS,
-        is_blocked: Callable[[str], bool] = lambda _host: False,
+        check: Callable[[RemoteUrl], None] = lambda _url: None,
     ) -> None:
         """``timeout_s`` limits a whole fetch, redirects included; ``ssl_context`` is set to offer only HTTP/1.1.
 
-        ``hosts`` admits each single request; without it, every request is admitted. ``is_blocked`` says whether
-        moderators have blocked a host.
+        ``check`` is called with each URL before anything else is done with it, redirects included, and may raise.
+        ``admitted(url, deadline, redirected=...)`` encloses each single request, which must end by ``deadline`` (Trio's
+        clock), and may raise; ``redirected``: another server redirected here, and used some of the time. What both
+        raise leaves `fetch` as it is. ``accept`` is the header of that name: some servers choose by it.
         """
         ssl_context = ssl_context or ssl.create_default_context()
         ssl_context.set_alpn_protocols(["http/1.1"])
@@ -79,9 +87,10 @@ class Fetcher:
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._user_agent = user_agent
-        self._hosts = hosts
+        self._accept = accept
+        self._admitted = admitted
         self._timeouts = timeouts
-        self._is_blocked = is_blocked
+        self._check = check
 
     async def fetch(self, url: RemoteUrl, fd: int) -> Fetched:
         """GET ``url`` into the empty file ``fd``. Errors and cancels as for `fetch_if_changed`."""
@@ -95,30 +104,30 @@ class Fetcher:
         """GET ``url`` into the empty file ``fd``. Return None, and leave the file empty, if the server confirms that
         the ``known`` copy is current.
 
-        Raises `Rejected`: REMOTE_REFUSED (by the guard, or a name that does not exist; both must look the same),
-        REMOTE_STATUS (the server's status; `RemoteGone` for some), TOO_LARGE or EMPTY. Raises `Unavailable` (REMOTE) if
-        another attempt may help, also after an interrupted body; `ServerError` for a status. Raises also what ``hosts``
-        raises (`Deferred`), and `OSError` of a write to ``fd``. A cancel closes the connection, and leaves the file
+        Raises `FetchRejected`: REMOTE_REFUSED (by the guard, or a name that does not exist; both must look the same),
+        REMOTE_STATUS (the server's status; `Gone` for some), TOO_LARGE or EMPTY. Raises `FetchUnavailable` if another
+        attempt may help, also after an interrupted body; `ServerError` for a status. Raises also what ``check`` and
+        ``admitted`` raise, and `OSError` of a write to ``fd``. A cancel closes the connection, and leaves the file
         partly written.
         """
         try:
             with trio.fail_after(self._timeout_s) as scope:
                 return await self._follow(url, fd, known, max_bytes or self._max_bytes, scope.deadline)
         except trio.TooSlowError:
-            raise Unavailable(Dependency.REMOTE, f"took longer than {self._timeout_s:g} s") from None
+            raise FetchUnavailable(f"took longer than {self._timeout_s:g} s") from None
         except AddressRefused as refusal:
-            raise Rejected(Reason.REMOTE_REFUSED, shortened(str(refusal))) from None
+            raise FetchRejected(FetchCode.REMOTE_REFUSED, shortened(str(refusal))) from None
 
     async def _follow(
         self, url: RemoteUrl, fd: int, known: Validators | None, max_bytes: int, deadline: float
     ) -> Fetched | None:
         for hop in range(_MAX_REDIRECTS + 1):
-            self.require_not_blocked(url)
+            self._check(url)
             self._dialler.check(url)  # first, so that a refused URL does not wait for a slot
-            async with self._admitted(url, deadline, redirected=hop > 0), self._dialler.open_stream(url) as stream:
+            async with self._enclosed(url, deadline, redirected=hop > 0), self._dialler.open_stream(url) as stream:
                 answer = Exchange(stream, self._timeouts, max_bytes + max_bytes // 4 + _FRAMING_BYTES)
                 conditions = known.conditions(url) if known is not None else []
-                await answer.ask(url, self._user_agent, conditions)
+                await answer.ask(url, self._user_agent, conditions, accept=self._accept)
                 location = answer.header(b"location")
                 if answer.status not in _REDIRECTS or not location:
                     if answer.status == _NOT_MODIFIED and conditions:
@@ -128,15 +137,10 @@ class Fetcher:
                     etag, date = answer.header(b"etag"), answer.header(b"last-modified")
                     return Fetched(size_bytes, url, validators_of(url, etag, date))
             url = _redirect_target(url, location)
-        raise Rejected(Reason.REMOTE_STATUS, f"more than {_MAX_REDIRECTS} redirects")
+        raise FetchRejected(FetchCode.REMOTE_STATUS, f"more than {_MAX_REDIRECTS} redirects")
 
-    def require_not_blocked(self, url: RemoteUrl) -> None:
-        """Raise `Rejected` if moderators have blocked the host of a URL."""
-        if self._is_blocked(url.host):
-            raise Rejected(Reason.BLOCKED_HOST, url.host)
-
-    def _admitted(self, url: RemoteUrl, deadline: float, *, redirected: bool) -> AbstractAsyncContextManager[None]:
-        return self._hosts.admitted(url, deadline, redirected=redirected) if self._hosts else nullcontext()
+    def _enclosed(self, url: RemoteUrl, deadline: float, *, redirected: bool) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._admitted is None else self._admitted(url, deadline, redirected=redirected)
 
     async def _save_body(self, answer: Exchange, fd: int, max_bytes: int) -> int:
         _check_announced(answer, max_bytes)
@@ -144,28 +148,34 @@ class Fetcher:
         window_ends, window_bytes = trio.current_time() + self._timeouts.window_s, 0
         while chunk := await answer.read():
             if size + len(chunk) > max_bytes:
-                raise Rejected(Reason.TOO_LARGE, f"more than {max_bytes} bytes")
-            write_at(
-                fd, chunk, size
-            )  # in the event loop, because writing some KiB to the page cache costs less than a thread
+                raise FetchRejected(FetchCode.TOO_LARGE, f"more than {max_bytes} bytes")
+            # In the event loop, because writing some KiB to the page cache costs less than a thread.
+            _write_at(fd, chunk, size)
             size += len(chunk)
             window_bytes += len(chunk)
             if trio.current_time() > window_ends:
                 if window_bytes < self._timeouts.min_window_bytes:
-                    raise Unavailable(Dependency.REMOTE, "sends too slowly")
+                    raise FetchUnavailable("sends too slowly")
                 window_ends, window_bytes = trio.current_time() + self._timeouts.window_s, 0
         if not size:
-            raise Rejected(Reason.EMPTY)
+            raise FetchRejected(FetchCode.EMPTY)
         return size
+
+
+def _write_at(fd: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
 
 
 def _check_announced(answer: Exchange, max_bytes: int) -> None:
     encoding = answer.header(b"content-encoding").lower()
     if encoding not in ("", "identity"):
-        raise Rejected(Reason.REMOTE_STATUS, f"unasked content encoding {shortened(encoding)}")
+        raise FetchRejected(FetchCode.REMOTE_STATUS, f"unasked content encoding {shortened(encoding)}")
     announced = answer.header(b"content-length")  # h11 allows only digits
     if announced and int(announced) > max_bytes:
-        raise Rejected(Reason.TOO_LARGE, f"announced {announced} bytes")
+        raise FetchRejected(FetchCode.TOO_LARGE, f"announced {announced} bytes")
 
 
 def _redirect_target(url: RemoteUrl, location: str) -> RemoteUrl:
@@ -185,11 +195,11 @@ def _check_status(answer: Exchange) -> None:
     if status == 200:
         return
     if status in _GONE:
-        raise RemoteGone(status)
+        raise Gone(status)
     if status in _OF_HOST or status in _OF_RESOURCE:
         asked = answer.header(b"retry-after")
         raise ServerError(status, of_host=status in _OF_HOST, asked_pause_s=retry_after_s(asked))
-    raise Rejected(Reason.REMOTE_STATUS, f"HTTP {status}")
+    raise FetchRejected(FetchCode.REMOTE_STATUS, f"HTTP {status}")
 
 
 def retry_after_s(text: str) -> float | None:
@@ -226,8 +236,8 @@ class Validators:
         return [(name, value) for name, value in pairs if value]
 
     def to_metadata(self) -> dict[str, str]:
-        """Return user metadata for the object store, percent-encoded, because stores and signatures treat spaces
-        differently."""
+        """Return metadata to store beside the file, percent-encoded, because object stores and their signatures treat
+        spaces differently."""
         pairs = ((_SOURCE, self.source), (_ETAG_NAME, self.etag), (_DATE_NAME, self.last_modified))
         return {name: quote(value, safe="") for name, value in pairs if value}
 

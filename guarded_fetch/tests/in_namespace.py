@@ -18,10 +18,11 @@ from urllib.parse import unquote
 
 import trio
 
-from avion_media.backends.remote import AddressGuard, Fetcher, InvalidUrl, parse_remote_url
-from avion_media.common.errors import Rejected, Unavailable
-from tests.hostile.remote.strangers import Names, Stranger, says, stranger
-from tests.hostile.remote.urls import HOSTILE, NAMES, PUBLIC
+from guarded_fetch import AddressGuard, Fetcher, InvalidUrl, parse_remote_url
+from guarded_fetch.errors import FetchRejected, FetchUnavailable
+
+from .strangers import Names, Stranger, says, stranger
+from .urls import HOSTILE, NAMES, PUBLIC
 
 CANARIES = (
     "127.0.0.1", "127.0.0.2", "127.127.127.127", "169.254.169.254", "169.254.170.2", "10.0.0.1", "172.16.0.1",
@@ -112,15 +113,15 @@ async def _redirected(accomplice: Stranger) -> dict[str, object]:
 async def _outcome(text: str) -> str:
     names = Names(NAMES)
     names.add("rebind.example", [PUBLIC], ["127.0.0.1"])
-    fetcher = Fetcher(AddressGuard(), max_bytes=1000, timeout_s=5.0, resolve=names, ssl_context=_TLS)
+    fetcher = Fetcher(AddressGuard(), max_bytes=1000, timeout_s=5.0, user_agent="test", resolve=names, ssl_context=_TLS)
     with tempfile.TemporaryFile(buffering=0) as file:
         try:
             await fetcher.fetch(parse_remote_url(text), file.fileno())
         except InvalidUrl:
             return "invalid"
-        except Rejected as rejection:
-            return str(rejection.reason)
-        except Unavailable as error:
+        except FetchRejected as rejection:
+            return str(rejection.code)
+        except FetchUnavailable as error:
             return f"unavailable: {error.detail}"
     return "fetched"
 

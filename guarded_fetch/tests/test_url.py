@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.backends.remote.url import InvalidUrl, parse_remote_url
+from guarded_fetch.url import InvalidUrl, parse_remote_url
 
 
 @pytest.mark.parametrize(

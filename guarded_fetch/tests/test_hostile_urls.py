@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import trio
 
-from avion_media.backends.remote import AddressGuard, InvalidUrl, parse_remote_url
-from avion_media.common.errors import Reason, Rejected
-from tests.hostile.remote.strangers import Names, fetcher, says, stranger
-from tests.hostile.remote.urls import HOSTILE, NAMES
+from guarded_fetch import AddressGuard, InvalidUrl, parse_remote_url
+from guarded_fetch.errors import FetchCode, FetchRejected
 
-ROOT = Path(__file__).parents[3]
+from .strangers import Names, fetcher, says, stranger
+from .urls import HOSTILE, NAMES
+
+ROOT = Path(__file__).parents[len(__package__.split("."))]
 REFUSED = {"invalid", "remote_refused"}
 
 
@@ -42,8 +43,8 @@ async def test_no_canary_on_the_loopback_hears_anything(monkeypatch: pytest.Monk
                             await one.fetch(parse_remote_url(template.replace("{port}", port)), file.fileno())
                         except InvalidUrl:
                             continue
-                        except Rejected as rejection:
-                            if rejection.reason is Reason.REMOTE_REFUSED:
+                        except FetchRejected as rejection:
+                            if rejection.code is FetchCode.REMOTE_REFUSED:
                                 continue
                             raise
                         reached.append(template)
@@ -54,7 +55,7 @@ async def test_no_canary_on_the_loopback_hears_anything(monkeypatch: pytest.Monk
 @pytest.fixture(scope="module")
 def report() -> dict[str, Any]:
     """What `in_namespace` found. Needs to make a network namespace: as root, with user namespaces, or with sudo."""
-    program = [sys.executable, "-m", "tests.hostile.remote.in_namespace"]
+    program = [sys.executable, "-m", f"{__package__}.in_namespace"]
     failures = []
     for entrance in (["unshare", "--net"], ["unshare", "--map-root-user", "--net"], ["sudo", "-n", "unshare", "--net"]):
         probe = subprocess.run(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import trio
 
-from avion_media.backends.remote import AddressGuard, parse_remote_url
-from avion_media.common.errors import Reason, Rejected
-from tests.hostile.remote.strangers import LOOPBACK, Behaviour, Names, fetcher, redirect, response, says, stranger
+from guarded_fetch import AddressGuard, parse_remote_url
+from guarded_fetch.errors import FetchCode, FetchRejected
+
+from .strangers import LOOPBACK, Behaviour, Names, fetcher, redirect, response, says, stranger
 
 
 def routes(**answers: bytes) -> Behaviour:
@@ -72,9 +73,9 @@ async def test_three_redirects_and_no_more(fd: int) -> None:
         async with stranger(routes(**{**answers, "3": response(b"there")})) as server:
             assert (await fetcher().fetch(parse_remote_url(server.url("/0")), fd)).size_bytes == 5
         async with stranger(routes(**answers)) as server:
-            with pytest.raises(Rejected, match="redirects") as caught:
+            with pytest.raises(FetchRejected, match="redirects") as caught:
                 await fetcher().fetch(parse_remote_url(server.url("/0")), fd)
-    assert caught.value.reason is Reason.REMOTE_STATUS
+    assert caught.value.code is FetchCode.REMOTE_STATUS
     assert server.connections == 4
 
 
@@ -82,9 +83,9 @@ async def test_three_redirects_and_no_more(fd: int) -> None:
 async def test_loops_end(location: str, fd: int) -> None:
     with trio.fail_after(20):
         async with stranger(routes(a=redirect(location))) as server:
-            with pytest.raises(Rejected) as caught:
+            with pytest.raises(FetchRejected) as caught:
                 await fetcher().fetch(parse_remote_url(server.url("/a")), fd)
-    assert caught.value.reason is Reason.REMOTE_STATUS
+    assert caught.value.code is FetchCode.REMOTE_STATUS
     assert server.connections <= 4
 
 
@@ -109,11 +110,11 @@ async def test_a_redirect_to_where_nobody_may_go_is_refused(location: str, fd: i
 
     with trio.fail_after(20):
         async with stranger(routes(a=redirect(location))) as server:
-            with pytest.raises(Rejected) as caught:
+            with pytest.raises(FetchRejected) as caught:
                 await fetcher(guard=guard, resolve=names).fetch(parse_remote_url(server.url("/a")), fd)
-    assert caught.value.reason in (Reason.REMOTE_REFUSED, Reason.REMOTE_STATUS)
+    assert caught.value.code in (FetchCode.REMOTE_REFUSED, FetchCode.REMOTE_STATUS)
     # Some are a place on the same server to one reading, and nothing at all to another: there it may look.
-    assert caught.value.reason is Reason.REMOTE_REFUSED or location in (
+    assert caught.value.code is FetchCode.REMOTE_REFUSED or location in (
         "//",
         "///",
         "http:///",

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.backends.remote import AddressGuard
-from avion_media.backends.remote.guard import AddressRefused
+from guarded_fetch import AddressGuard
+from guarded_fetch.guard import AddressRefused
 
 PUBLIC = [
     "1.1.1.1", "8.8.8.8", "93.184.216.34", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0",

@@ -14,12 +14,10 @@ from typing import Final
 import h11
 import trio
 
-from avion_media.backends.remote.dial import FetchTimeouts
-from avion_media.backends.remote.url import RemoteUrl
-from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
+from guarded_fetch.dial import FetchTimeouts
+from guarded_fetch.errors import FetchCode, FetchRejected, FetchUnavailable
+from guarded_fetch.url import RemoteUrl
 
-# Some servers choose by it, and some respond with 406 if nothing fits, because their media have wrong types.
-_ACCEPT: Final = "image/*, video/*, audio/*, */*;q=0.1"
 _READ_BYTES: Final = 16 << 10
 _MAX_INCOMPLETE_BYTES: Final = 16 << 10  # together with one read, headers stay below 32 KiB
 _MAX_INTERIM_RESPONSES: Final = 8
@@ -47,12 +45,18 @@ class Exchange:
         self.status = 0
 
     async def ask(
-        self, url: RemoteUrl, user_agent: str, more: Sequence[tuple[str, str]] = (), *, body: bytes | None = None
+        self,
+        url: RemoteUrl,
+        user_agent: str,
+        more: Sequence[tuple[str, str]] = (),
+        *,
+        accept: str = "*/*",
+        body: bytes | None = None,
     ) -> None:
         """Send a GET, or with a ``body`` a POST, with the headers ``more``, and receive the response's headers.
 
-        Raises `Rejected` (REMOTE_STATUS) if the response is not HTTP, and `Unavailable` if the server closes or is
-        slow.
+        Raises `FetchRejected` (REMOTE_STATUS) if the response is not HTTP, and `FetchUnavailable` if the server closes
+        or is slow.
         """
         request = h11.Request(
             method="GET" if body is None else "POST",
@@ -60,7 +64,7 @@ class Exchange:
             headers=[
                 ("Host", url.authority),
                 ("User-Agent", user_agent),
-                ("Accept", _ACCEPT),
+                ("Accept", accept),
                 ("Accept-Encoding", "identity"),
                 *more,
                 *([] if body is None else [("Content-Length", str(len(body)))]),
@@ -73,9 +77,9 @@ class Exchange:
                 await self._send(sent + (self._http.send(h11.EndOfMessage()) or b""))
                 response = await self._receive_head()
         except trio.TooSlowError:
-            raise Unavailable(Dependency.REMOTE, f"no answer within {self._timeouts.head_s:g} s") from None
+            raise FetchUnavailable(f"no answer within {self._timeouts.head_s:g} s") from None
         except h11.RemoteProtocolError as error:
-            raise Rejected(Reason.REMOTE_STATUS, f"not HTTP: {shortened(str(error))}") from None
+            raise FetchRejected(FetchCode.REMOTE_STATUS, f"not HTTP: {shortened(str(error))}") from None
         self.status = response.status_code
         for name, value in response.headers:
             self._headers.setdefault(name, value)
@@ -91,9 +95,10 @@ class Exchange:
     async def read(self) -> bytes:
         """Return the next bytes of the body; empty at its end.
 
-        Raises `Unavailable` if the body stalls or ends early: before its announced length, or before its last chunk.
-        Without an announced length the end of the connection is the end of the body; HTTP cannot distinguish more.
-        Raises `Rejected` if the framing is a multiple of the content.
+        Raises `FetchUnavailable` if the body stalls or ends early: before its announced length, or before its last
+        chunk. Without an announced length the end of the connection is the end of the body; HTTP cannot distinguish
+        more.
+        Raises `FetchRejected` if the framing is a multiple of the content.
         """
         await trio.lowlevel.checkpoint()
         pieces: list[bytes] = []
@@ -111,9 +116,9 @@ class Exchange:
                     with trio.fail_after(self._timeouts.read_s):
                         self._http.receive_data(await self._receive())
         except trio.TooSlowError:
-            raise Unavailable(Dependency.REMOTE, f"no bytes for {self._timeouts.read_s:g} s") from None
+            raise FetchUnavailable(f"no bytes for {self._timeouts.read_s:g} s") from None
         except h11.RemoteProtocolError as error:
-            raise Unavailable(Dependency.REMOTE, f"the body broke off: {shortened(str(error))}") from None
+            raise FetchUnavailable(f"the body broke off: {shortened(str(error))}") from None
         return b"".join(pieces)
 
     async def _receive_head(self) -> h11.Response:
@@ -126,7 +131,7 @@ class Exchange:
             if event is h11.NEED_DATA:
                 data = await self._receive()
                 if not data:
-                    raise Unavailable(Dependency.REMOTE, "closed the connection instead of answering")
+                    raise FetchUnavailable("closed the connection instead of answering")
                 if len(greeting) < 5:
                     greeting = (greeting + data)[:5]
                     _check_greeting(greeting)
@@ -134,13 +139,13 @@ class Exchange:
             else:
                 interim += 1
                 if interim > _MAX_INTERIM_RESPONSES:
-                    raise Rejected(Reason.REMOTE_STATUS, "too many interim responses")
+                    raise FetchRejected(FetchCode.REMOTE_STATUS, "too many interim responses")
 
     def _count(self, data: h11.Data) -> None:
         self._chunks += data.chunk_start
         self._body_bytes += len(data.data)
         if self._chunks > _FREE_CHUNKS and self._body_bytes < self._chunks * _MIN_MEAN_CHUNK_BYTES:
-            raise Rejected(Reason.REMOTE_STATUS, "chunks too small")
+            raise FetchRejected(FetchCode.REMOTE_STATUS, "chunks too small")
 
     async def _send(self, data: bytes) -> None:
         try:
@@ -153,10 +158,10 @@ class Exchange:
         try:
             data = bytes(await self._stream.receive_some(_READ_BYTES))
         except trio.BrokenResourceError as error:
-            raise Unavailable(Dependency.REMOTE, f"the connection broke: {error.__cause__ or error}") from error
+            raise FetchUnavailable(f"the connection broke: {error.__cause__ or error}") from error
         self._wire_bytes_left -= len(data)
         if self._wire_bytes_left < 0:
-            raise Rejected(Reason.TOO_LARGE, "more bytes on the wire than any accepted body needs")
+            raise FetchRejected(FetchCode.TOO_LARGE, "more bytes on the wire than any accepted body needs")
         return data
 
 
@@ -164,7 +169,7 @@ def _check_greeting(greeting: bytes) -> None:
     """Raise at once if the server speaks another protocol. Most of those would wait for us, and never send an empty
     line."""
     if not b"HTTP/".startswith(greeting):
-        raise Rejected(Reason.REMOTE_STATUS, f"not HTTP: {greeting!r}")
+        raise FetchRejected(FetchCode.REMOTE_STATUS, f"not HTTP: {greeting!r}")
 
 
 def shortened(text: str) -> str:

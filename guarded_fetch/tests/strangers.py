@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-from avion_media.backends.remote import AddressGuard, Fetcher, FetchTimeouts
-from avion_media.backends.remote.dial import Resolve
-from avion_media.backends.remote.hosts import HostLimiter
+from guarded_fetch import AddressGuard, Admitted, Fetcher, FetchTimeouts, RemoteUrl
+from guarded_fetch.dial import Resolve
 
 Behaviour = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
 LOOPBACK = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
@@ -134,8 +133,10 @@ def fetcher(
     timeouts: FetchTimeouts | None = None,
     tls: ssl.SSLContext | None = None,
     guard: AddressGuard | None = None,
-    hosts: HostLimiter | None = None,
-    user_agent: str = "avion-media",
+    admitted: Admitted | None = None,
+    user_agent: str = "test",
+    accept: str = "*/*",
+    check: Callable[[RemoteUrl], None] = lambda _url: None,
 ) -> Fetcher:
     """A fetcher that may talk to this machine's loopback."""
     return Fetcher(
@@ -145,6 +146,8 @@ def fetcher(
         resolve=resolve,
         ssl_context=tls,
         timeouts=timeouts or FetchTimeouts(),
-        hosts=hosts,
+        admitted=admitted,
         user_agent=user_agent,
+        accept=accept,
+        check=check,
     )

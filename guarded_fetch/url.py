@@ -32,7 +32,7 @@ _SAFE = "/?:@!$&'()*+,;=-._~%"
 
 
 class InvalidUrl(ValueError):
-    """A URL that this service never fetches. The text gives the reason."""
+    """A URL that is never fetched. The text gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,9 @@ from itertools import chain, zip_longest
 
 import trio
 
-from avion_media.backends.remote.errors import ResolverTrouble
-from avion_media.backends.remote.guard import AddressGuard, AddressRefused, IpAddress
-from avion_media.backends.remote.url import RemoteUrl
-from avion_media.common.errors import Deferred, Dependency, Unavailable
+from guarded_fetch.errors import FetchUnavailable, ResolverTrouble, TooManyLookups
+from guarded_fetch.guard import AddressGuard, AddressRefused, IpAddress
+from guarded_fetch.url import RemoteUrl
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 # No web server has more addresses than this; the guard's lists are searched for each.
@@ -53,15 +52,15 @@ async def resolve_by_system(host: str, port: int) -> list[str]:
     """Return all addresses of a host, by the system's resolver. Each lookup has a thread of its own, and waits for no
     other.
 
-    Raises OSError (`socket.gaierror`), or `Deferred` while too many abandoned lookups, of one domain or in total, still
-    occupy threads. A cancel abandons the thread. The caller limits the number of concurrent lookups.
+    Raises OSError (`socket.gaierror`), or `TooManyLookups` while too many abandoned lookups, of one domain or in total,
+    still occupy threads. A cancel abandons the thread. The caller limits the number of concurrent lookups.
     """
     abandoned = _abandoned_lookups()
     abandoned[:] = [each for each in abandoned if each.thread.borrowed_tokens]
     domain = _domain_of(host)
     of_domain = sum(each.domain == domain for each in abandoned)
     if of_domain >= _MAX_ABANDONED_OF_DOMAIN or len(abandoned) >= _MAX_ABANDONED:
-        raise Deferred("too many lookups never got an answer", _LEFT_BEHIND_WAIT_S)
+        raise TooManyLookups(_LEFT_BEHIND_WAIT_S)
     thread = trio.CapacityLimiter(1)
     try:
         return await trio.to_thread.run_sync(_getaddrinfo, host, port, limiter=thread, abandon_on_cancel=True)
@@ -81,7 +80,7 @@ class _AbandonedLookup:
     thread: trio.CapacityLimiter
 
 
-_ABANDONED: trio.lowlevel.RunVar[list[_AbandonedLookup]] = trio.lowlevel.RunVar("avion_media.backends.remote.abandoned")
+_ABANDONED: trio.lowlevel.RunVar[list[_AbandonedLookup]] = trio.lowlevel.RunVar("guarded_fetch.abandoned")
 
 
 def _abandoned_lookups() -> list[_AbandonedLookup]:
@@ -112,8 +111,8 @@ class Dialler:
     async def open_stream(self, url: RemoteUrl) -> AsyncIterator[trio.abc.Stream]:
         """Open a stream to the URL's host, with TLS for https. It is closed without a farewell at the end of the block.
 
-        Raises `AddressRefused`; `Unavailable` ("remote") if no allowed address responds or the certificate is wrong;
-        `ResolverTrouble` or `Deferred` if the name cannot be resolved.
+        Raises `AddressRefused`; `FetchUnavailable` if no allowed address responds or the certificate is wrong;
+        `ResolverTrouble` or `TooManyLookups` if the name cannot be resolved.
         """
         self.check(url)
         transport = await self._connect(await self._vetted_addresses(url), url.port)
@@ -179,7 +178,7 @@ class Dialler:
                 await trio.aclose_forcefully(stream)
                 raise
             return stream
-        raise Unavailable(Dependency.REMOTE, f"cannot connect: {failure}")
+        raise FetchUnavailable(f"cannot connect: {failure}")
 
     async def _start_tls(self, transport: trio.SocketStream, host: str) -> trio.abc.Stream:
         # https_compatible: many servers end without a TLS farewell; HTTP's framing detects truncation.
@@ -188,9 +187,9 @@ class Dialler:
             with trio.fail_after(self._timeouts.handshake_s):
                 await stream.do_handshake()
         except trio.TooSlowError:
-            raise Unavailable(Dependency.REMOTE, f"no TLS within {self._timeouts.handshake_s:g} s") from None
+            raise FetchUnavailable(f"no TLS within {self._timeouts.handshake_s:g} s") from None
         except trio.BrokenResourceError as error:
-            raise Unavailable(Dependency.REMOTE, f"TLS failed: {error.__cause__ or error}") from error
+            raise FetchUnavailable(f"TLS failed: {error.__cause__ or error}") from error
         return stream
 
 

@@ -27,6 +27,8 @@ COPY mediascrub mediascrub
 COPY trio_grpc trio_grpc
 COPY trio_http1 trio_http1
 COPY trio_s3 trio_s3
+COPY trio_sandbox trio_sandbox
+COPY guarded_fetch guarded_fetch
 RUN --mount=type=secret,id=authorities,target=/etc/ssl/certs/ca-certificates.crt,required=false \
     /opt/uv/bin/uv sync --locked --no-dev --no-install-workspace --extra heic
 COPY avion_media avion_media

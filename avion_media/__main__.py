@@ -14,7 +14,7 @@ def main() -> None:
 
         exit_on_signal()  # before the imports below: they take a second
     if sys.platform == "linux":
-        from avion_media.common.kernel import close_to_others
+        from trio_sandbox.kernel import close_to_others
 
         close_to_others()  # every command has the store's credentials in its environment
     from avion_media.cli import command_line

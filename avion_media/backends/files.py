@@ -59,16 +59,3 @@ def open_spool() -> Iterator[int]:
     """Open a spool, an unnamed temporary file. Yield its descriptor, and close it after the block."""
     with TemporaryFile(prefix="avion-media-", buffering=0) as file:
         yield file.fileno()
-
-
-@contextmanager
-def read_only(fd: int) -> Iterator[int]:
-    """Open the file of ``fd`` again, read-only and with its own offset.
-
-    A child with this descriptor can neither change the file (``fd`` itself may be writable) nor move our offset.
-    """
-    own = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield own
-    finally:
-        os.close(own)

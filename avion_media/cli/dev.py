@@ -22,7 +22,7 @@ from avion_media.common.errors import Unavailable
 from avion_media.common.settings import PREFIX, Bind
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config, ConfigError
-from avion_media.media.sandbox.sandbox import open_sandbox
+from avion_media.media.sandbox import open_sandbox
 from avion_media.nodes.embedded import CannotEmbed, check_programs, redis_node, store_node
 from avion_media.operations.setup import prepare
 from avion_media.process.lifecycle import Phase

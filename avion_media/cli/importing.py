@@ -24,7 +24,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from avion_media.backends.files import open_spool
-from avion_media.backends.remote import Fetcher, InvalidUrl, parse_remote_url
+from avion_media.backends.remote import Fetcher
 from avion_media.backends.store import FileSource, ObjectStore, read_secret
 from avion_media.cli.client import CallFailed, Client, open_client
 from avion_media.cli.output import console, json_option, load_config, print_json
@@ -43,6 +43,7 @@ from avion_media.nodes.consumers import user_agent_of
 from avion_media.operations.operation import Outcome
 from avion_media.process.runtime import Runtime, guard_of
 from avion_media.servers.api.validation import BadRequest, check_upload_request
+from guarded_fetch import InvalidUrl, parse_remote_url
 from mediascrub import HEAD_BYTES, sniff
 
 _WAIT_S: Final = 900.0  # for one media item to be processed, perhaps in several attempts

@@ -12,14 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from avion_media.backends.remote import InvalidUrl, RemoteUrl, parse_remote_url
-from avion_media.backends.remote.guard import AddressGuard
 from avion_media.cli.problems import CommandFailed, UsageError, sanitize
 from avion_media.common.ids import AnyId, InvalidId, UnknownFormat, parse_any_id
 from avion_media.common.media import is_owner
 from avion_media.common.settings import PREFIX
 from avion_media.config import Config, ConfigError, load
 from avion_media.items.moderation import MAX_NOTE
+from guarded_fetch import AddressGuard, InvalidUrl, RemoteUrl, parse_remote_url
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 

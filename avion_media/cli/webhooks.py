@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from avion_media.backends.remote.post import Poster
+from avion_media.backends.remote import Poster
 from avion_media.cli.output import json_option, load_config, print_found
 from avion_media.cli.problems import CommandFailed, UsageError
 from avion_media.cli.resources import run_directly

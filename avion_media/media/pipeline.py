@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import trio
 
-from avion_media.backends.files import LocalFile, open_spool, read_only, write_at
+from avion_media.backends.files import LocalFile, open_spool, write_at
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import BY_NAME, HEIC, PNG, WEBP, Family, MediaFormat
 from avion_media.common.media import (
@@ -37,14 +37,14 @@ from avion_media.media.job_results import (
 )
 from avion_media.media.memory import SOUND_BYTES, picture_bytes, poster_bytes
 from avion_media.media.plans import outside
-from avion_media.media.sandbox import Limits
-from avion_media.media.sandbox.sandbox import Sandbox
+from avion_media.media.sandbox import Sandbox
 from avion_media.media.scrubber import read_manifest, state_of
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from mediascrub import PEEK_BYTES, Credentials, Format, peek
 from mediascrub.bounds import PictureBounds, VideoBounds
 from mediascrub.movie import POSTER_SECONDS, MoviePlan
 from mediascrub.ranges import Patch, Range, joined_patches, merged, pieces, total_bytes, within
+from trio_sandbox import Limits, read_only
 
 MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes
 MAX_EXAMINE_BYTES = 96 << 20  # … beyond so many the whole file is fetched

@@ -13,8 +13,8 @@ from pathlib import Path
 import trio
 
 from avion_media.common.errors import MediaError
-from avion_media.common.kernel import describe_exit
 from supervisors import Child, Worker
+from trio_sandbox.kernel import describe_exit
 
 _PROBE_S = 0.05
 _TERM_S = 3.0

@@ -15,14 +15,14 @@ from avion_media.common.concurrency import first_of, results_of
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.telemetry import Telemetry, get_logger, instruments
 from avion_media.media.pipeline import MediaPipeline, preload_for
-from avion_media.media.sandbox import JobOutcome, JobReport
-from avion_media.media.sandbox.sandbox import open_sandbox
+from avion_media.media.sandbox import open_sandbox
 from avion_media.media.thumbnails.native import missing_of_system
 from avion_media.nodes.gauges import keep_polling, limiting, of_capacity
 from avion_media.operations.setup import redis_warnings
 from avion_media.process.lifecycle import Phase
 from avion_media.process.runtime import Limiter, Runtime
 from supervisors import Child
+from trio_sandbox import JobOutcome, JobReport
 
 TELEMETRY_FLUSH_S = 3.0
 TELEMETRY_STOP_S = TELEMETRY_FLUSH_S + 0.5

@@ -15,7 +15,7 @@ from avion_media.backends.queue import TaskQueue
 from avion_media.backends.queue.attempts import Attempt, attempts_at
 from avion_media.backends.queue.task_scan import FoundTask, TaskLocation, lease_info, visit_tasks_of
 from avion_media.backends.redis import Redis, as_map
-from avion_media.backends.remote import InvalidUrl, breaker_state, parse_remote_url
+from avion_media.backends.remote import breaker_state
 from avion_media.backends.store import ObjectStore
 from avion_media.backends.store.contents import stored_sizes
 from avion_media.common import keys
@@ -31,6 +31,7 @@ from avion_media.items.deletion import DeletionRecords
 from avion_media.items.item import Items
 from avion_media.items.moderation import Block, ModerationRecords, waits
 from avion_media.items.private.revocations import Revocations
+from guarded_fetch import InvalidUrl, parse_remote_url
 
 _UNREADABLE: Final = "this version cannot read its record; use the version of the service that wrote it"
 _REQUESTS_PER_SECOND = 100.0

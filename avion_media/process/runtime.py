@@ -17,7 +17,6 @@ import trio
 from avion_media.backends.queue import QueueStats
 from avion_media.backends.queue.history import History, QueueSample
 from avion_media.backends.redis import NEARLY_FULL, Redis
-from avion_media.backends.remote import AddressGuard
 from avion_media.backends.settings import RemoteConfig
 from avion_media.backends.store import ObjectStore
 from avion_media.common.clock import now_s
@@ -34,6 +33,7 @@ from avion_media.media.pipeline import MediaPipeline
 from avion_media.process.lifecycle import Lifecycle, Readiness
 from avion_media.process.replicas import Replica, Replicas
 from avion_media.process.settings import ProcessSettings
+from guarded_fetch import AddressGuard
 
 Drain = Callable[[float], Awaitable[None]]
 """Ends active work, within the given seconds."""

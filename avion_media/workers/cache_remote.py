@@ -23,15 +23,7 @@ from dataclasses import replace
 import trio
 
 from avion_media.backends.files import SpooledSource, open_spool
-from avion_media.backends.remote import (
-    Fetched,
-    Fetcher,
-    InvalidUrl,
-    RemoteGone,
-    RemoteUrl,
-    parse_remote_url,
-    validators_from,
-)
+from avion_media.backends.remote import Fetcher, RemoteGone
 from avion_media.backends.settings import RemoteConfig, RemoteKind
 from avion_media.common.clock import utc_now
 from avion_media.common.errors import SERVICE_FAULTS, Deferred, Reason, Rejected, Unavailable
@@ -44,6 +36,7 @@ from avion_media.items.moderation import HeldForReview, Visit
 from avion_media.items.state import RemoteFailure, RemoteUse
 from avion_media.media.scrubber import require_format
 from avion_media.workers.processor import Processor, original_writer
+from guarded_fetch import Fetched, InvalidUrl, RemoteUrl, parse_remote_url, validators_from
 from mediascrub import HEAD_BYTES, Sniffed, sniff
 
 # Failures that may end soon. All others are remembered for longer.

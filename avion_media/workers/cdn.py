@@ -30,11 +30,11 @@ from urllib.parse import quote, urlsplit
 import httpx
 import trio
 
-from avion_media.backends.remote.fetcher import retry_after_s
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.settings import PREFIX
 from avion_media.common.telemetry import Telemetry, get_logger, instruments
 from avion_media.items.settings import CdnConfig, fill_body
+from guarded_fetch import retry_after_s
 
 _TIMEOUT_S = 5.0  # of one request; it is repeated until it succeeds
 _PAUSE_S = 1.0  # after a failure, if the CDN asks for none

@@ -11,10 +11,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 
-from avion_media.backends.remote import InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.common.ids import is_private
 from avion_media.common.settings import Section
 from avion_media.items.state.events import EVENT_TYPES
+from guarded_fetch import InvalidUrl, RemoteUrl, parse_remote_url
 
 _SECRET_PREFIX = "whsec_"
 _KEY_BYTES = range(24, 65)  # of the decoded secret

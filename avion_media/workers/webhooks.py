@@ -25,9 +25,7 @@ import trio
 
 from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import Redis
-from avion_media.backends.remote import HostLimiter, RemoteUrl
-from avion_media.backends.remote.guard import AddressGuard
-from avion_media.backends.remote.post import Poster
+from avion_media.backends.remote import HostLimiter, Poster
 from avion_media.backends.settings import RemoteConfig
 from avion_media.common.clock import now_s
 from avion_media.common.errors import Deferred, Dependency, Reason, Rejected, Unavailable
@@ -35,6 +33,7 @@ from avion_media.common.records import JsonRecord
 from avion_media.common.tasks import EnsureLease, Task, TaskHandler
 from avion_media.common.telemetry import Telemetry, get_logger, instruments
 from avion_media.workers.endpoints import Endpoint
+from guarded_fetch import AddressGuard, RemoteUrl
 
 Endpoints = Mapping[str, Endpoint]
 MAX_AGE_S: Final = 3 * 86_400.0

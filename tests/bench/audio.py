@@ -25,7 +25,7 @@ import trio
 from avion_media.backends.files import SpooledSource, write_at
 from avion_media.common.formats import BY_NAME
 from avion_media.media.pipeline import MediaPipeline
-from avion_media.media.sandbox.sandbox import open_sandbox
+from avion_media.media.sandbox import open_sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from mediascrub import HEAD_BYTES, sniff
 from mediascrub.tests.made_files import riff_chunk

@@ -16,7 +16,7 @@ import redis as redis_py
 
 from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import Redis, open_redis
-from avion_media.backends.remote import Fetched, Fetcher, RemoteUrl, parse_remote_url
+from avion_media.backends.remote import Fetcher
 from avion_media.backends.settings import RemoteConfig
 from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
@@ -31,6 +31,7 @@ from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.settings import UploadConfig
 from avion_media.workers.cache_remote import CacheRemote
 from avion_media.workers.processor import Processor
+from guarded_fetch import Fetched, RemoteUrl, parse_remote_url
 from tests.crash.stage import (
     PNG_HEAD,
     SIZES,

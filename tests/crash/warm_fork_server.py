@@ -18,7 +18,7 @@ import trio
 from avion_media.config import Config
 from avion_media.items.moderation import likeness
 from avion_media.media.pipeline import preload_for
-from avion_media.media.sandbox import fork_server
+from trio_sandbox import fork_server
 
 _CONTROL = 3  # its descriptor, after those of every process
 _MAX_BYTES = 1 << 16  # of the message that requests it

@@ -16,7 +16,7 @@ from avion_media.common.formats import FORMATS, Family, MediaFormat
 from avion_media.common.media import ThumbnailSize
 from avion_media.media.memory import picture_bytes, require_memory
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
-from avion_media.media.sandbox.sandbox import open_sandbox
+from avion_media.media.sandbox import open_sandbox
 from avion_media.media.scrubber import rejecting, require_format
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.media.thumbnails import vips

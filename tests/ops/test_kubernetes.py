@@ -11,12 +11,12 @@ import pytest
 
 from avion_media.app import build_tree
 from avion_media.backends.queue import QueueKeys
-from avion_media.backends.remote.guard import PUBLIC_PORTS, AddressGuard, AddressRefused
 from avion_media.common.settings import PREFIX
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.config import Config, ports_without_auth
 from avion_media.process.runtime import ROLES, Runtime
 from avion_media.service import drain_budget
+from guarded_fetch import PUBLIC_PORTS, AddressGuard, AddressRefused
 from tests.ops.manifests import (
     KUBERNETES,
     OVERLAYS,

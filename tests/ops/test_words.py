@@ -80,6 +80,8 @@ READ = (
     "trio_grpc",
     "trio_http1",
     "trio_s3",
+    "trio_sandbox",
+    "guarded_fetch",
     "docs",
     "examples",
     "clients",
@@ -93,7 +95,15 @@ SUFFIXES = {".py", ".md", ".lua", ".html", ".yaml", ".proto", ".toml"}
 LEFT_OUT = tuple(
     ROOT / each
     for each in (
-        *("supervisors/tests", "trio_grpc/tests", "trio_http1/tests", "trio_s3/tests", "mediascrub/tests"),
+        *(
+            "supervisors/tests",
+            "trio_grpc/tests",
+            "trio_http1/tests",
+            "trio_s3/tests",
+            "trio_sandbox/tests",
+            "guarded_fetch/tests",
+            "mediascrub/tests",
+        ),
         *("avion_media/common/wire", "trio_grpc/wire"),
     )
 )

@@ -23,7 +23,7 @@ import trio
 
 from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import Lock, Redis, Seats, open_redis
-from avion_media.backends.remote import HostLimiter, HostLimits, parse_remote_url
+from avion_media.backends.remote import HostLimiter, HostLimits
 from avion_media.common.formats import JPEG, MP4
 from avion_media.common.ids import new_media_id
 from avion_media.common.tasks import (
@@ -47,6 +47,7 @@ from avion_media.process.replicas import Replica, Replicas
 from avion_media.process.runtime import ROLES, FleetStatistics, Observed
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
+from guarded_fetch import parse_remote_url
 from supervisors import Supervisor
 from tests.services import redis_server
 

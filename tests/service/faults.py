@@ -115,7 +115,7 @@ def fork_server_pids(service: Service) -> list[int]:
 
 def fork_servers_of(service_pid: int) -> list[int]:
     """The same, by the service's process id."""
-    return [pid for pid in children_of(service_pid) if b"avion_media.media.sandbox.fork_server" in _command_of(pid)]
+    return [pid for pid in children_of(service_pid) if b"trio_sandbox.fork_server" in _command_of(pid)]
 
 
 def children_of(pid: int) -> list[int]:

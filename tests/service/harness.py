@@ -23,8 +23,8 @@ import httpx
 
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.service.commands import run_command
-from tests.services.kernel import confines_fully
 from tests.services.process import free_port
+from trio_sandbox.tests.machine import confines_fully
 
 START_S = 90.0
 WAIT_S = 60.0

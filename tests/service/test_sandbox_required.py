@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from avion_media.media.sandbox.confinement import find_means
 from tests.conftest import S3Bucket
 from tests.service.harness import eventually, json_lines, running, service_environment
-from tests.services.kernel import confines_fully
+from trio_sandbox.confinement import find_means
+from trio_sandbox.tests.machine import confines_fully
 
 WITHOUT_SECCOMP = (sys.executable, "-m", "tests.services.without_seccomp")
 DEV = (sys.executable, "-m", "avion_media", "dev", "--free-ports")

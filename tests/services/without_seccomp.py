@@ -11,13 +11,13 @@ import os
 import struct
 import sys
 
-from avion_media.common.kernel import (
+from trio_sandbox.kernel import (
     PR_SET_NO_NEW_PRIVS,
     PR_SET_SECCOMP,
     SECCOMP_MODE_FILTER,
     prctl,
 )
-from avion_media.media.sandbox.seccomp import NUMBERS
+from trio_sandbox.seccomp import NUMBERS
 
 _LOAD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _NUMBER, _FIRST_ARGUMENT = 0, 16  # in struct seccomp_data

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from avion_media.backends.redis import Argument, as_text
-from avion_media.backends.remote import InvalidUrl, parse_remote_url
 from avion_media.common.ids import InvalidId, parse_any_id, remote_id_for
 from avion_media.common.records import CustomRecord
 from avion_media.common.tasks import CACHE_QUEUE, QUEUES, Task
+from guarded_fetch import InvalidUrl, parse_remote_url
 
 NEVER_GIVEN_UP = frozenset(name for name, queue in QUEUES.items() if not queue.gives_up)
 

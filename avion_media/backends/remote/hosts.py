@@ -29,9 +29,9 @@ import trio
 
 from avion_media.backends.redis import Redis, as_text, load_script
 from avion_media.backends.remote.errors import ResolverTrouble, ServerError
-from avion_media.backends.remote.url import RemoteUrl
 from avion_media.common.errors import Deferred, Dependency, Rejected, Unavailable
 from avion_media.common.records import HashRecord
+from guarded_fetch import RemoteUrl
 
 _ACQUIRE = load_script("avion_media.backends.remote", "acquire")
 _RELEASE = load_script("avion_media.backends.remote", "release")

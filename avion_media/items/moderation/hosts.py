@@ -15,7 +15,6 @@ from functools import partial
 
 import trio
 
-from avion_media.backends.remote import InvalidUrl, address_of, covers, normal_host
 from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
 from avion_media.common.concurrency import in_turn
@@ -24,6 +23,7 @@ from avion_media.common.records import JsonRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.moderation.lists import Changes
 from avion_media.items.moderation.records import now
+from guarded_fetch import InvalidUrl, address_of, covers, normal_host
 
 EXACTLY = "="
 """Begins the name of a block that covers no names below its host."""

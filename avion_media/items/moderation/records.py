@@ -24,7 +24,6 @@ from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
-from avion_media.backends.remote import InvalidUrl, parse_remote_url
 from avion_media.backends.store import ListedObject, ObjectStore
 from avion_media.common import keys
 from avion_media.common.concurrency import in_turn
@@ -34,6 +33,7 @@ from avion_media.common.records import JsonRecord, UnreadableRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import State, Status
 from avion_media.items.moderation.entries import Entry, parse_entry
+from guarded_fetch import InvalidUrl, parse_remote_url
 
 RELEASED = "released"
 """Field of a task that this service adds: the file that a moderator released.

@@ -21,7 +21,7 @@ from avion_media.common.kernel import raise_file_limit
 from avion_media.common.keys import INCOMING_PREFIX
 from avion_media.common.settings import format_size
 from avion_media.media.pipeline import preload_for
-from avion_media.media.sandbox.sandbox import open_sandbox
+from avion_media.media.sandbox import open_sandbox
 from avion_media.media.settings import SandboxConfig
 from avion_media.operations.doctor.check import (
     Area,

@@ -11,10 +11,10 @@ from avion_media.common.errors import Rejected
 from avion_media.common.formats import MP4
 from avion_media.common.media import ThumbnailSize
 from avion_media.media.pipeline import MediaPipeline
-from avion_media.media.sandbox import SandboxJobFailed
-from avion_media.media.sandbox.sandbox import Sandbox
+from avion_media.media.sandbox import Sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.operations.doctor.check import Area, CheckFailed, Checks, CheckStatus
+from trio_sandbox import SandboxJobFailed
 
 SANDBOX: Final = Checks[Sandbox](Area.SANDBOX)
 _SAMPLE: Final = Path(__file__).with_name("sample.mp4")  # one frame of H.264, 32 x 32 pixels, made by ffmpeg's testsrc

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
-from avion_media.backends.remote import InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.common.errors import MediaError
 from avion_media.common.formats import MediaFormat, by_content_type, by_filename
 from avion_media.common.ids import AnyId, InvalidId, MediaId, UnknownFormat, is_private, parse_any_id
@@ -25,6 +24,7 @@ from avion_media.items.moderation.hosts import EXACTLY
 from avion_media.items.private.tokens import is_audience
 from avion_media.media.settings import UploadConfig
 from avion_media.servers.api.statuses import UnknownMedium
+from guarded_fetch import InvalidUrl, RemoteUrl, parse_remote_url
 
 MAX_FILENAME_CHARACTERS = 255
 SHA256_BYTES = 32

@@ -14,7 +14,6 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from avion_media.backends.redis import Redis, as_text
-from avion_media.backends.remote import InvalidUrl, parse_remote_url
 from avion_media.common.formats import Family
 from avion_media.common.ids import AnyId, MediaId, RemoteId, id_or_none, remote_id_for
 from avion_media.common.keys import origin_paths
@@ -27,6 +26,7 @@ from avion_media.items.owners import OwnedMedium
 from avion_media.operations.audit import is_entry_id
 from avion_media.servers.console.sessions import chosen
 from avion_media.servers.console.wording import address, format_of
+from guarded_fetch import InvalidUrl, parse_remote_url
 
 PAGE_TILES: Final = 24
 MAX_EXAMINED: Final = 2000

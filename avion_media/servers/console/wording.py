@@ -12,12 +12,12 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup
 
-from avion_media.backends.remote import InvalidUrl, parse_remote_url
 from avion_media.common.errors import ADVICE, MEANINGS, Reason
 from avion_media.common.formats import by_content_type
 from avion_media.common.ids import InvalidId, parse_media_id
 from avion_media.common.settings import format_size
 from avion_media.common.tasks import QUEUES
+from guarded_fetch import InvalidUrl, parse_remote_url
 
 _HASH: Final = re.compile(r"\b[0-9a-f]{32,64}\b")
 _REASONS: Final = {str(each): each for each in Reason}

@@ -22,10 +22,10 @@ from avion_media.common.errors import Rejected
 from avion_media.common.formats import BY_EXTENSION
 from avion_media.media.memory import poster_bytes
 from avion_media.media.pipeline import MediaPipeline, preload_for
-from avion_media.media.sandbox import JobReport
-from avion_media.media.sandbox.sandbox import open_sandbox
+from avion_media.media.sandbox import open_sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from tests.unit.media.pieces import Pieces
+from trio_sandbox import JobReport
 
 _SHOWN_S = 1
 _LEAST_MEAN = 60  # of 255: the picture's is 128

@@ -29,7 +29,7 @@ from avion_media.backends.store import ObjectStore, open_store
 from avion_media.common.formats import Family
 from avion_media.config import Config
 from avion_media.media.pipeline import MediaPipeline, preload_for
-from avion_media.media.sandbox.sandbox import open_sandbox
+from avion_media.media.sandbox import open_sandbox
 from avion_media.media.scrubber import require_format
 from avion_media.media.settings import ThumbnailsConfig
 from avion_media.workers.processor import StoreSource

@@ -18,7 +18,7 @@ from avion_media.backends.files import open_spool
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import FORMATS, Family, MediaFormat
 from avion_media.media.pipeline import MediaPipeline, preload_for
-from avion_media.media.sandbox.sandbox import open_sandbox
+from avion_media.media.sandbox import open_sandbox
 from avion_media.media.scrubber import require_format
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from mediascrub import HEAD_BYTES, Format, sniff

@@ -8,19 +8,15 @@ import tempfile
 import trio
 import trio.testing
 
-from avion_media.backends.remote.dial import FetchTimeouts
-from avion_media.backends.remote.errors import ServerError
-from avion_media.backends.remote.exchange import Exchange
-from avion_media.backends.remote.fetcher import Fetcher, _check_status, validators_from, validators_of
-from avion_media.backends.remote.guard import AddressGuard
-from avion_media.backends.remote.url import parse_remote_url
-from avion_media.common.errors import Rejected, Unavailable
+from guarded_fetch import AddressGuard, FetchError, FetchTimeouts, ServerError, parse_remote_url
+from guarded_fetch.exchange import Exchange
+from guarded_fetch.fetcher import Fetcher, _check_status, validators_from, validators_of
 from tests.fuzz.parser import parser_target
 
 _MAX_BYTES = 4096
 _MAX_WIRE_BYTES = 64 << 10
 _URL = parse_remote_url("http://public.example/picture.png")
-_FETCHER = Fetcher(AddressGuard(), max_bytes=_MAX_BYTES, timeout_s=10.0)
+_FETCHER = Fetcher(AddressGuard(), max_bytes=_MAX_BYTES, timeout_s=10.0, user_agent="test")
 _SEEDS = [
     b'HTTP/1.1 200 OK\r\nContent-Length: 7\r\nETag: "v1"\r\nLast-Modified: Wed, 01 Jul 2026 10:00:00 GMT\r\n\r\n'
     b"picture",
@@ -55,12 +51,12 @@ def _feed(data: bytes) -> None:
     with tempfile.TemporaryFile(buffering=0) as file:
         try:
             trio.run(_converse, data, file.fileno(), clock=trio.testing.MockClock(autojump_threshold=0))
-        except (Rejected, Unavailable) as error:
+        except FetchError as error:
             _check_error(error)
         assert os.fstat(file.fileno()).st_size <= _MAX_BYTES
 
 
-def _check_error(error: Rejected | Unavailable) -> None:
+def _check_error(error: FetchError) -> None:
     assert error.detail.isprintable(), "a stranger writes into our log"
     assert len(error.detail) < 300
     if isinstance(error, ServerError) and error.asked_pause_s is not None:

@@ -6,11 +6,11 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
-from avion_media.backends.remote.fetcher import _redirect_target
-from avion_media.backends.remote.guard import AddressGuard, AddressRefused
-from avion_media.backends.remote.url import MAX_URL_CHARACTERS, InvalidUrl, RemoteUrl, parse_remote_url
+from guarded_fetch.fetcher import _redirect_target
+from guarded_fetch.guard import AddressGuard, AddressRefused
+from guarded_fetch.tests.urls import HOSTILE
+from guarded_fetch.url import MAX_URL_CHARACTERS, InvalidUrl, RemoteUrl, parse_remote_url
 from tests.fuzz.parser import parser_target
-from tests.hostile.remote.urls import HOSTILE
 
 _BASE = parse_remote_url("https://public.example/dir/picture.png?x=1")
 _GUARD = AddressGuard(deny_hosts=["denied.example"])

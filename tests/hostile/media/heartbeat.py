@@ -21,7 +21,7 @@ from avion_media.backends.files import SpooledSource
 from avion_media.common.errors import Rejected
 from avion_media.common.formats import BY_NAME
 from avion_media.media.pipeline import MediaPipeline, preload_for
-from avion_media.media.sandbox.sandbox import open_sandbox
+from avion_media.media.sandbox import open_sandbox
 from avion_media.media.scrubber import require_format
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from mediascrub import HEAD_BYTES, sniff

@@ -17,7 +17,7 @@ from tests.hostile.media.jpeg_bombs import plain
 from tests.hostile.media.sandboxes import SandboxUse, watching_sandboxes
 from tests.service.harness import Service
 from tests.service.test_manifest import DATA, declared_type
-from tests.services.kernel import confines_fully
+from trio_sandbox.tests.machine import confines_fully
 
 MIB = 1 << 20
 MEMORY_BYTES, BUDGET_BYTES = 1024 * MIB, 1280 * MIB

@@ -18,7 +18,7 @@ import trio
 from avion_media.backends.queue import BulkJobs, JobProgress, Lease, QueueKeys, TaskQueue, scripts
 from avion_media.backends.redis import Argument, Lock, Redis, Reply, Script, load_script
 from avion_media.backends.redis.scripts import FLAGS
-from avion_media.backends.remote import HostLimiter, HostLimits, parse_remote_url
+from avion_media.backends.remote import HostLimiter, HostLimits
 from avion_media.backends.store import ObjectStore
 from avion_media.common.errors import Dependency
 from avion_media.common.formats import JPEG
@@ -34,6 +34,7 @@ from avion_media.items.private.revocations import Revocation
 from avion_media.items.private.tokens import audience_tag
 from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.items.state.status_store import deletion_key
+from guarded_fetch import parse_remote_url
 from tests.crash.stage import MemoryStore, Steps, slot_of
 
 PACKAGE = Path(__file__).parents[3] / "avion_media"

@@ -19,9 +19,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from avion_media.backends.redis import Redis, open_redis
-from avion_media.backends.remote import breaker_state, parse_remote_url
+from avion_media.backends.remote import breaker_state
 from avion_media.items.moderation.hook import Hook, Opinion
 from avion_media.items.settings import ModerationConfig
+from guarded_fetch import parse_remote_url
 from tests.service.harness import eventually
 from tests.services.http import serving
 from tests.services.process import free_port

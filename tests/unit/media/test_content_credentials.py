@@ -28,7 +28,7 @@ from avion_media.common.formats import (
 from avion_media.common.media import MAX_MANIFEST_BYTES, CredentialsState
 from avion_media.media import pipeline as pipeline_module
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
-from avion_media.media.sandbox.sandbox import Sandbox, open_sandbox
+from avion_media.media.sandbox import Sandbox, open_sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from mediascrub import Format, scrub_file
 from mediascrub.ranges import pieces

@@ -18,7 +18,7 @@ from avion_media.common.media import CredentialsState
 from avion_media.media.job_results import checked_poster, is_blurhash
 from avion_media.media.pipeline import MediaPipeline, Processed
 from avion_media.media.plans import plan_to_json
-from avion_media.media.sandbox.sandbox import Sandbox
+from avion_media.media.sandbox import Sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from mediascrub.bounds import VideoBounds
 from mediascrub.credentials import CREDENTIALS_TYPE

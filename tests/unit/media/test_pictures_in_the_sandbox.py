@@ -19,7 +19,7 @@ from avion_media.backends.files import SpooledSource
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import AVIF, BY_NAME, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
-from avion_media.media.sandbox.sandbox import Sandbox, open_sandbox
+from avion_media.media.sandbox import Sandbox, open_sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 
 DATA = Path(__file__).parents[2] / "data"
@@ -72,7 +72,7 @@ async def test_the_fork_server_has_one_thread_however_many_pictures_were_made(sa
     """A fork of a process with threads can stop for good at a lock that a thread held."""
     for format_name, fmt in (("PNG", PNG), ("WEBP", WEBP)):
         await process(sandbox, photograph(format_name), fmt)
-    assert len(os.listdir(f"/proc/{sandbox.fork_server_pid}/task")) == 1
+    assert len(os.listdir(f"/proc/{sandbox.opened.fork_server_pid}/task")) == 1
 
 
 @pytest.mark.parametrize(("format_name", "fmt"), [("PNG", PNG), ("WEBP", WEBP)])

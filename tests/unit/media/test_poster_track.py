@@ -16,7 +16,7 @@ from PIL import Image
 
 from avion_media.common.formats import BY_EXTENSION, MOV
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
-from avion_media.media.sandbox.sandbox import open_sandbox
+from avion_media.media.sandbox import open_sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from mediascrub.ranges import merged
 from mediascrub.tests.videos import DATA, apply_patches, examine, ffmpeg

@@ -19,7 +19,7 @@ from avion_media.backends.files import SpooledSource
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import BY_NAME, FLAC, M4A, MP3, MP4, OGG, WAV, WEBA, MediaFormat
 from avion_media.media.pipeline import MediaPipeline, Processed
-from avion_media.media.sandbox.sandbox import Sandbox, open_sandbox
+from avion_media.media.sandbox import Sandbox, open_sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.media.sound import Peaks, drawn
 from mediascrub import sniff

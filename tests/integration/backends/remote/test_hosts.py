@@ -12,17 +12,10 @@ import redis as redis_py
 import trio
 
 from avion_media.backends.redis import Redis, open_redis
-from avion_media.backends.remote import (
-    HostLimiter,
-    HostLimits,
-    RemoteGone,
-    ServerError,
-    breaker_state,
-    parse_remote_url,
-)
+from avion_media.backends.remote import HostLimiter, HostLimits, RemoteGone, ServerError, breaker_state
 from avion_media.backends.remote.errors import ResolverTrouble
-from avion_media.backends.remote.guard import AddressRefused
 from avion_media.common.errors import Deferred, Dependency, Reason, Rejected, Unavailable
+from guarded_fetch import AddressRefused, parse_remote_url
 
 URL = parse_remote_url("https://remote.example/a.png")
 POLICY = HostLimits(slots=2, breaker_failures=3, first_pause_s=30.0, longest_pause_s=100.0)

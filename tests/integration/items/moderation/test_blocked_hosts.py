@@ -9,12 +9,12 @@ from typing import cast
 import pytest
 
 from avion_media.backends.redis import Redis, open_redis
-from avion_media.backends.remote import parse_remote_url
 from avion_media.backends.store import ObjectStore
 from avion_media.common.errors import Dependency
 from avion_media.common.ids import parse_remote_id
 from avion_media.items.hosts import HostIndex
 from avion_media.items.moderation import BlockedHosts, Changes, HostNotBlocked, InvalidHost, parse_host
+from guarded_fetch import parse_remote_url
 from tests.crash.stage import MemoryStore, Steps, Stored, slot_of
 
 NewReplica = Callable[[], BlockedHosts]

@@ -7,11 +7,11 @@ from importlib.metadata import version
 
 import pytest
 
-from avion_media.backends.remote.guard import AddressRefused
 from avion_media.config import Config, ConfigError, load
 from avion_media.nodes.consumers import user_agent_of
 from avion_media.process.runtime import guard_of
 from avion_media.servers.settings import HttpConfig
+from guarded_fetch import AddressRefused
 
 R = "AVION_MEDIA_REMOTE__"
 OWN_NAME = f"avion-media/{version('avion-media')}"

@@ -16,12 +16,12 @@ from PIL import Image
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import BY_EXTENSION, MOV, MP4, WEBM, MediaFormat
 from avion_media.media.memory import poster_bytes
-from avion_media.media.sandbox import Limits
-from avion_media.media.sandbox.sandbox import Sandbox, open_sandbox
+from avion_media.media.sandbox import Sandbox, open_sandbox
 from mediascrub import Format
 from mediascrub.bounds import VideoBounds
 from tests.bench.poster.blank import Blank, make_blank
 from tests.unit.media.thumbnails.made import chunk, saved, thumbnail_of, with_chunks
+from trio_sandbox import Limits
 
 DATA = Path(__file__).parents[3] / "data"
 HARD_LIMIT_S = 120

@@ -1,0 +1,18 @@
+"""What a sandboxed process does with an exception of its job: see `sandbox`.
+
+The fork server loads it, and each fork copies what is loaded, so it imports little.
+"""
+
+from __future__ import annotations
+
+from avion_media.common.errors import Reason, Rejected
+from trio_sandbox import InputRejected, LimitExceeded
+
+
+def rejection_of(error: Exception) -> InputRejected | LimitExceeded | None:
+    """Return what a `Rejected` of a job is to `trio_sandbox`; None for any other exception, which is a bug."""
+    if not isinstance(error, Rejected):
+        return None
+    if error.reason is Reason.DECODER_LIMIT:
+        return LimitExceeded(error.detail)
+    return InputRejected(error.reason, error.detail)

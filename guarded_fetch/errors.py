@@ -1,0 +1,77 @@
+"""The errors of a fetch: a rejection for good, or a reason to come back."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class FetchCode(StrEnum):
+    """Why a fetch is rejected. The list only grows."""
+
+    REMOTE_REFUSED = "remote_refused"  # by the guard, or a name that does not exist; both look the same on purpose
+    REMOTE_STATUS = "remote_status"  # an error status, too many redirects, or not HTTP
+    TOO_LARGE = "too_large"
+    EMPTY = "empty"
+
+
+class FetchError(Exception):
+    """Base of all errors of a fetch. ``detail`` is for operators: untrusted, but short and printable."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class FetchRejected(FetchError):
+    """The URL or its server is at fault, so a retry cannot help."""
+
+    def __init__(self, code: FetchCode, detail: str = "") -> None:
+        super().__init__(detail)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.detail}" if self.detail else str(self.code)
+
+
+class Gone(FetchRejected):
+    """The server reports, by ``status``, that the resource does not exist (any more), or must not be served."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(FetchCode.REMOTE_STATUS, f"HTTP {status}")
+        self.status = status
+
+
+class FetchUnavailable(FetchError):
+    """The server cannot be reached, is slow, or broke off. Another attempt may help."""
+
+
+class ServerError(FetchUnavailable):
+    """An HTTP ``status`` that asks to retry later.
+
+    ``of_host``: the whole server has a problem (a gateway without a backend, an overload), not only this resource.
+    ``asked_pause_s`` is the time in ``Retry-After``, from 1 to 3600 s; None if it is missing or unreadable.
+    """
+
+    def __init__(self, status: int, *, of_host: bool, asked_pause_s: float | None) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+        self.of_host = of_host
+        self.asked_pause_s = asked_pause_s
+
+
+class ResolverTrouble(FetchUnavailable):
+    """A name could not be looked up: the resolver failed, or the domain's name servers.
+
+    The server of the URL was never contacted, so this does not count against it.
+    """
+
+
+class TooManyLookups(FetchUnavailable):
+    """Too many abandoned lookups, of one domain or in total, still occupy threads. Nothing was contacted.
+
+    Some are over after ``retry_after_s``.
+    """
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("too many lookups never got an answer")
+        self.retry_after_s = retry_after_s

@@ -1,1 +1,0 @@
-"""Hostile URLs and hostile servers."""

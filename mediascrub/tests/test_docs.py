@@ -13,7 +13,6 @@ import pytest
 
 import mediascrub
 
-from .api_page import PAGE, page
 from .samples import DATA
 
 PACKAGE = Path(mediascrub.__file__).parent
@@ -38,10 +37,6 @@ def test_every_example_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyP
     failures: list[str] = []
     doctest.DocTestRunner(optionflags=doctest.REPORT_UDIFF).run(test, out=failures.append)
     assert not failures, "".join(failures)
-
-
-def test_the_page_of_the_api_is_made_of_the_docstrings() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m mediascrub.tests.api_page"
 
 
 def test_it_imports_deflate_and_the_standard_library_only() -> None:

@@ -12,8 +12,6 @@ import pytest
 
 import trio_sandbox
 
-from .api_page import PAGE, page
-
 PACKAGE = Path(trio_sandbox.__file__).parent
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -39,10 +37,6 @@ def test_the_program_prints_what_the_page_says(programs: Path) -> None:
 def test_the_programs_are_typed(programs: Path) -> None:
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", "types", "jobs.py", "main.py"]
     subprocess.run(command, cwd=programs, check=True, timeout=120)
-
-
-def test_the_page_of_the_api_is_made_of_the_docstrings() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m trio_sandbox.tests.api_page"
 
 
 def test_it_imports_trio_and_the_standard_library_only() -> None:

@@ -16,9 +16,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from avion_media.backends.store import ByteRange, Bytes, ObjectStore, RangeNotSatisfiable
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.servers.origin.body import RangeBody, WindowMemory
-from tests.integration.backends.store.pairs import connected
 from tests.unit.servers.origin.objects import Objects
 from trio_http1 import BodyLost, Relayed
+from trio_s3.tests.pairs import connected
 
 KIB = 1 << 10
 MIB = 1 << 20

@@ -1,29 +1,38 @@
-"""The reference of `supervisors`, from its signatures and docstrings."""
+"""The reference of a library of this repository, from its signatures and docstrings."""
 
 from __future__ import annotations
 
 import enum
 import inspect
 import re
-
-import supervisors
-
-
-def supervisors_reference() -> str:
-    """Every public name, in alphabetical order: its signature, its docstring, its members."""
-    return "\n\n".join(_entry(name, getattr(supervisors, name)) for name in supervisors.__all__)
+from types import GenericAlias, ModuleType
 
 
-def _entry(name: str, found: object) -> str:
-    parts = [f"### {name}", _text(found)]
+def library_page(library: ModuleType) -> str:
+    """What the library says of itself, and its reference."""
+    return f"{_text(library)}\n\n{library_reference(library, heading='##')}"
+
+
+def library_reference(library: ModuleType, heading: str = "###") -> str:
+    """Every public name, in the library's order: its signature, its docstring, its members."""
+    names: list[str] = library.__all__
+    return "\n\n".join(_entry(f"{heading} {name}", name, getattr(library, name)) for name in names)
+
+
+def _entry(heading: str, name: str, found: object) -> str:
+    parts = [heading, _text(found)]
     if isinstance(found, type) and issubclass(found, enum.Enum):
         parts.append(", ".join(f"`{member.name}`" for member in found))
-    elif isinstance(found, type) and not issubclass(found, BaseException):
-        parts.insert(1, f"```text\n{name}{_signature(found)}\n```")
+    elif isinstance(found, type) and not isinstance(found, GenericAlias):
+        if not issubclass(found, BaseException | dict) and not getattr(found, "_is_protocol", False):
+            parts.insert(1, f"```text\n{name}{_signature(found)}\n```")
         members = [_member(found, each) for each in sorted(vars(found)) if not each.startswith("_")]
         parts.append("\n".join(filter(None, members)))
-    elif callable(found) and not isinstance(found, type):
+    elif inspect.isfunction(found):
         parts.insert(1, f"```text\n{name}{_signature(found)}\n```")
+    else:
+        value = sorted(found) if isinstance(found, frozenset) else found
+        parts[1] = f"`{re.sub(r'(collections[.]abc|typing|trio[.]_[a-z_.]+)[.](?=[A-Z])', '', str(value))}`"
     return "\n\n".join(filter(None, parts))
 
 
@@ -40,8 +49,10 @@ def _member(owner: type, name: str) -> str:
 def _signature(found: object) -> str:
     assert callable(found)
     text = str(inspect.signature(found))
+    text = re.sub(r"ForwardRef\('([^']*)'\)", r"\1", text)  # of named tuples
     text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)  # annotations are strings
     text = re.sub(r"<\w+\.(\w+): '\w+'>", r"\1", text)  # members of enumerations
+    text = re.sub(r"<(?:function|member) (?:\w+\.)*<?(\w+)>?(?: at 0x[0-9a-f]+)?>", r"\1", text)
     return re.sub(r"\((self|cls)(, |\))", lambda match: "(" if match[2] == ", " else "()", text)
 
 

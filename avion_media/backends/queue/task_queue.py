@@ -284,8 +284,8 @@ class TaskQueue:
         Return the number of consumers of the queue.
 
         ``consumers``: their number, if the caller has read it lately, because reading it costs most of this in a large
-        fleet. ``tenant_cap``: maximum tasks of one tenant at once; 0: unlimited. ``slots``: of each consumer; videos take at
-        most `VIDEO_SHARE` of the slots of all consumers that sent a command within ``idle_s``. If the queue had
+        fleet. ``tenant_cap``: maximum tasks of one tenant at once; 0: unlimited. ``slots``: of each consumer; videos
+        take at most `VIDEO_SHARE` of the slots of all consumers that sent a command within ``idle_s``. If the queue had
         no janitor for half of ``idle_s`` (Redis or all workers were unavailable), `reclaim` takes nothing until
         ``idle_s`` have passed, because a worker that could not renew its leases meanwhile is not dead. This does not
         apply to a queue that never had a janitor.

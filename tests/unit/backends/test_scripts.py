@@ -8,7 +8,7 @@ from importlib.resources import files
 
 import pytest
 
-from avion_media.backends.redis.scripts import _linked
+from trio_redis.scripts import _linked
 
 PRELUDE = """\
 -- first and second are words of this comment

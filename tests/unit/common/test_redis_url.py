@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from avion_media.common.redis_url import Address, Credentials, RedisTarget, read_redis_url
 from avion_media.config import mask_url
+from trio_redis.url import Address, Credentials, RedisTarget, read_redis_url
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 import trustme
 
-import avion_media.backends.redis.connection as connections
+import trio_redis.connection as connections
 from avion_media.backends.redis import Channels, Redis, RedisRefused, Script, open_redis
 from avion_media.common.errors import Unavailable
 from tests.integration.backends.queue.conftest import Client, info, infos

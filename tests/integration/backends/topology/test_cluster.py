@@ -9,7 +9,6 @@ import trio
 
 from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import Redis, open_redis
-from avion_media.backends.redis.topology import key_slot
 from avion_media.common.errors import Unavailable
 from avion_media.common.tasks import PROCESSING_QUEUE, State, Status
 from avion_media.items.state import StatusStore
@@ -17,6 +16,7 @@ from tests.integration.backends.topology.conftest import Workers, until
 from tests.integration.outages import persistently
 from tests.services import RedisCluster, RedisServer, redis_cluster
 from tests.services.cluster import is_up as is_whole
+from trio_redis.topology import key_slot
 
 FIELDS = {"media_id": "m", "type": "thumbnail"}
 SLOT = key_slot(PROCESSING_QUEUE)

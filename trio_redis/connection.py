@@ -14,7 +14,7 @@ from coredis import exceptions as refusals
 from coredis.connection import TCPConnection, TCPLocation
 
 from avion_media.common.errors import MediaError
-from avion_media.common.redis_url import Address, Credentials, RedisTarget
+from trio_redis.url import Address, Credentials, RedisTarget
 
 Argument = str | bytes | int | float
 Reply = Any  # as Redis sends it: None, int, float, bool, bytes, and lists and dicts of these

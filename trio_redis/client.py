@@ -12,7 +12,9 @@ from typing import TypeVar
 import trio
 from coredis import exceptions as refusals
 
-from avion_media.backends.redis.connection import (
+from avion_media.common.concurrency import Backoff, in_turn, results_of
+from avion_media.common.errors import Dependency, RedisFull, Unavailable
+from trio_redis.connection import (
     ANY,
     DEPOSED,
     LONGEST_PAUSE_S,
@@ -27,13 +29,11 @@ from avion_media.backends.redis.connection import (
     cause_of,
     code_of,
 )
-from avion_media.backends.redis.directory import Availability, Directory, Locator
-from avion_media.backends.redis.node import NotWithin, RedisNode, Undo
-from avion_media.backends.redis.scripts import Script, load_script
-from avion_media.backends.redis.topology import Cluster, Single, Topology, key_slot
-from avion_media.common.concurrency import Backoff, in_turn, results_of
-from avion_media.common.errors import Dependency, RedisFull, Unavailable
-from avion_media.common.redis_url import read_redis_url
+from trio_redis.directory import Availability, Directory, Locator
+from trio_redis.node import NotWithin, RedisNode, Undo
+from trio_redis.scripts import Script, load_script
+from trio_redis.topology import Cluster, Single, Topology, key_slot
+from trio_redis.url import read_redis_url
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ NEARLY_FULL = 0.9
 """Share of `maxmemory` in use from which operators are warned, as in the alert."""
 _HOP_PAUSE_S = 0.05  # pause before a redirected call is redirected once more
 
-_WHEN_FULL = load_script("avion_media.backends.redis", "when_full")
+_WHEN_FULL = load_script("trio_redis", "when_full")
 
 Perform = Callable[[RedisNode, bool], Awaitable[Reply]]
 """One attempt at a node. The flag says whether the slot of the command is being moved to that node."""
@@ -414,7 +414,7 @@ class Redis:
 async def open_redis(
     url: str, connections: int = 24, timeout_s: float = 5.0, *, state_url: str = ""
 ) -> AsyncIterator[Redis]:
-    """Open the adapter for the servers behind ``url`` (see `avion_media.common.redis_url`).
+    """Open the adapter for the servers behind ``url`` (see `trio_redis.url`).
 
     An unavailable Redis is not an error here: connections are made when they are first needed. ``connections`` (at
     least 4) limits the connections of the whole process to one server; ``timeout_s`` limits the wait for any reply.

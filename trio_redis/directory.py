@@ -22,12 +22,12 @@ import trio
 from coredis import exceptions as refusals
 from coredis.connection import TCPConnection
 
-from avion_media.backends.redis.connection import ANY, DIAL_PAUSE_S, Argument, RedisDialler, Reply, cause_of, send
-from avion_media.backends.redis.node import RedisNode
-from avion_media.backends.redis.topology import Cluster, Single, Topology
 from avion_media.common.concurrency import Backoff
-from avion_media.common.redis_url import Address, RedisTarget
 from avion_media.common.telemetry import OutageLog
+from trio_redis.connection import ANY, DIAL_PAUSE_S, Argument, RedisDialler, Reply, cause_of, send
+from trio_redis.node import RedisNode
+from trio_redis.topology import Cluster, Single, Topology
+from trio_redis.url import Address, RedisTarget
 
 T = TypeVar("T")
 

@@ -20,7 +20,8 @@ _DECISIONS: Final = {
             queue/release queue/renew queue/retry queue/take""",
         "makes a task without which another cannot end": "queue/follow_up",
         "keeps turns, limits and locks": """
-            queue/settle remote/acquire remote/release redis/release_lock redis/renew_lock redis/when_full""",
+            queue/settle remote/acquire remote/release trio_redis/release_lock trio_redis/renew_lock
+            trio_redis/when_full""",
         "records the end of a task, or its next step": """
             state/put_status state/forget_status state/publish_event state/reset_failure deletion/begin_removal
             deletion/finish_removal""",

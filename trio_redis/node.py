@@ -15,7 +15,9 @@ import trio
 from coredis import exceptions as refusals
 from coredis.connection import TCPConnection
 
-from avion_media.backends.redis.connection import (
+from avion_media.common.concurrency import Backoff, take
+from avion_media.common.errors import MediaError
+from trio_redis.connection import (
     DIAL_PAUSE_S,
     UNAVAILABLE,
     Argument,
@@ -24,9 +26,7 @@ from avion_media.backends.redis.connection import (
     cause_of,
     send,
 )
-from avion_media.common.concurrency import Backoff, take
-from avion_media.common.errors import MediaError
-from avion_media.common.redis_url import Address
+from trio_redis.url import Address
 
 _MAX_CALLS = 1024  # calls in flight: limits the write buffer, which coredis does not limit
 

@@ -41,7 +41,7 @@ NEARLY_FULL = 0.9
 """Share of `maxmemory` in use from which operators are warned, as in the alert."""
 _HOP_PAUSE_S = 0.05  # pause before a redirected call is redirected once more
 
-_WHEN_FULL = load_script("trio_redis", "when_full")
+_WHEN_FULL = load_script("trio_redis", "when_full", flags="allow-oom")
 
 Perform = Callable[[RedisNode, bool], Awaitable[Reply]]
 """One attempt at a node. The flag says whether the slot of the command is being moved to that node."""

@@ -17,8 +17,8 @@ from avion_media.common.errors import Dependency, Unavailable
 from trio_redis.client import Redis
 from trio_redis.scripts import load_script
 
-_RENEW = load_script("trio_redis", "renew_lock")
-_RELEASE = load_script("trio_redis", "release_lock")
+_RENEW = load_script("trio_redis", "renew_lock", flags="allow-oom")
+_RELEASE = load_script("trio_redis", "release_lock", flags="allow-oom")
 _POLL_S = 0.2  # how often a waiting process tries again
 _RELEASE_S = 2.0
 _OUTAGE_S = 1.0  # pause between two attempts during an outage

@@ -1,5 +1,6 @@
 """Redis, by trio_redis."""
 
+from avion_media.backends.redis.scripts import load_script
 from trio_redis import (
     NEARLY_FULL,
     Argument,
@@ -13,6 +14,5 @@ from trio_redis import (
     Seats,
     as_map,
     as_text,
-    load_script,
     open_redis,
 )

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
 import trio
 from coredis import exceptions as refusals
 
-from avion_media.common.concurrency import Backoff, in_turn, results_of
-from avion_media.common.errors import Dependency, RedisFull, Unavailable
+from trio_redis.concurrency import Backoff, results_of
 from trio_redis.connection import (
     ANY,
     DEPOSED,
@@ -23,13 +22,13 @@ from trio_redis.connection import (
     Argument,
     Channels,
     RedisDialler,
-    RedisRefused,
     Reply,
     Subscription,
     cause_of,
     code_of,
 )
-from trio_redis.directory import Availability, Directory, Locator
+from trio_redis.directory import Availability, Directory, Locator, OnAvailability
+from trio_redis.errors import Errors, RedisFull, RedisRefused, RedisUnavailable
 from trio_redis.node import NotWithin, RedisNode, Undo
 from trio_redis.scripts import Script, load_script
 from trio_redis.topology import Cluster, Single, Topology, key_slot
@@ -37,18 +36,17 @@ from trio_redis.url import read_redis_url
 
 T = TypeVar("T")
 
-NEARLY_FULL = 0.9
-"""Share of `maxmemory` in use from which operators are warned, as in the alert."""
 _HOP_PAUSE_S = 0.05  # pause before a redirected call is redirected once more
 
 _WHEN_FULL = load_script("trio_redis", "when_full", flags="allow-oom")
+_OWN_ERRORS = Errors()
 
 Perform = Callable[[RedisNode, bool], Awaitable[Reply]]
 """One attempt at a node. The flag says whether the slot of the command is being moved to that node."""
 
 
 class Redis:
-    """The connections of one process while they are `opened`; before and after, calls raise `Unavailable`.
+    """The connections of one process while they are `opened`; before and after, calls raise `RedisUnavailable`.
 
     Users can keep this object while its supervised child restarts: for them the restart is a short outage.
     """
@@ -59,22 +57,21 @@ class Redis:
         connections: int = 24,
         timeout_s: float = 5.0,
         *,
-        state_url: str = "",
-        only_statuses: bool = False,
+        label: str = "",
+        errors: Errors = _OWN_ERRORS,
+        on_availability: OnAvailability = lambda _now: None,
     ) -> None:
-        """See `open_redis` for the arguments. ``only_statuses``: it is the `state` of another, and errors say so."""
+        """See `open_redis` for the arguments."""
         if connections < 4:
             raise ValueError(f"connections must be at least 4, got {connections}")
         self._timeout_s = timeout_s
-        self._setting = "AVION_MEDIA_STATUS__REDIS_URL" if only_statuses else ""
-        self.label = "for statuses: " if only_statuses else ""
+        self.label = label
         """What distinguishes this Redis in texts for operators."""
-        has_own_state = state_url not in ("", url)
-        self.state = Redis(state_url, connections, timeout_s, only_statuses=True) if has_own_state else self
-        """The Redis of statuses, deletion records and remote state: this one, unless another one is configured."""
+        self.errors = errors
+        """What makes the errors that calls raise."""
         target = read_redis_url(url)
         self._dialler = RedisDialler(target, timeout_s)
-        self._directory = Directory(Locator(target, self._dialler, timeout_s), self._dialler)
+        self._directory = Directory(Locator(target, self._dialler, timeout_s), self._dialler, on_availability)
         self.max_blocking = connections - 2  # all except the shared one and a subscription
         self._blocking = trio.Semaphore(self.max_blocking)
         self._subscribing = trio.Lock()
@@ -85,8 +82,8 @@ class Redis:
     async def opened(self) -> AsyncIterator[None]:
         """Make calls possible inside the block. The block can be entered again later, but not twice at once.
 
-        At its end all connections are closed, and running calls raise `Unavailable`. An error in the block is raised
-        unchanged.
+        At its end all connections are closed, and running calls raise `RedisUnavailable`. An error in the block is
+        raised unchanged.
         """
         if self._dialler.nursery is not None:
             raise RuntimeError("opened already")
@@ -94,8 +91,7 @@ class Redis:
         async with trio.open_nursery() as nursery:
             self._dialler.nursery = nursery
             try:
-                async with nullcontext() if self.state is self else self.state.opened():
-                    yield
+                yield
             except Exception as error:  # noqa: BLE001 - raised again below; the nursery would wrap it in a group
                 failure = error
             finally:
@@ -107,15 +103,8 @@ class Redis:
 
     @property
     def available(self) -> Availability:
-        """The last known state. Never waits, and never contacts the server. For a cluster: of all its masters.
-
-        If statuses have a Redis of their own, this is the state of the one that is unavailable, or else of the one that
-        became available last.
-        """
-        mine = self._directory.available
-        if self.state is self or not mine.up:
-            return mine
-        return max(mine, self.state.available, key=lambda each: (not each.up, each.since))
+        """The last known state. Never waits, and never contacts the server. For a cluster: of all its masters."""
+        return self._directory.available
 
     @property
     def blocking(self) -> int:
@@ -129,12 +118,9 @@ class Redis:
 
     @property
     def has_sentinels(self) -> bool:
-        """Whether Sentinels name the master, also of the Redis for statuses. Then only `ping` notices that another
-        server has become the master."""
+        """Whether Sentinels name the master. Then only `ping` notices that another server has become the master."""
         topology = self._directory.topology
-        if isinstance(topology, Single) and topology.master:
-            return True
-        return self.state is not self and self.state.has_sentinels
+        return isinstance(topology, Single) and topology.master != ""
 
     def next_tick_s(self, period_s: float) -> float:
         """Return the time until this process sends what it sends once in a period.
@@ -146,24 +132,23 @@ class Redis:
         return left_s if left_s > period_s / 10 else left_s + period_s
 
     async def ping(self) -> None:
-        """Send PING to all servers. Raises `Unavailable` if one does not respond.
+        """Send PING to all servers. Raises `RedisUnavailable` if one does not respond.
 
         With Sentinels, also ask them whether the server is still the master: one that is cut off from them still
         responds, and everything written to it is lost.
         """
         topology = await self._located("PING")
         await self._on_each(topology, ("PING",))
-        if self.state is not self:
-            await self.state.ping()
         if isinstance(topology, Single) and topology.master:
             await self._directory.confirm(topology)
 
     async def execute(self, *command: Argument, within_s: float = math.inf, when_full: bool = False) -> Reply:
         """Run one command that does not block on the server.
 
-        Raises `Unavailable` if no response came in time, or within ``within_s`` seconds (the command may have run), or
-        `RedisRefused`. After a cancel the command may have run. Raises `RedisFull` if the command needs memory and none
-        is left. ``when_full``: then it runs nevertheless, because accepted work needs it, or it stores next to nothing.
+        Raises `RedisUnavailable` if no response came in time, or within ``within_s`` seconds (the command may have
+        run), or `RedisRefused`. After a cancel the command may have run. Raises `RedisFull` if the command needs memory
+        and none is left. ``when_full``: then it runs nevertheless, because accepted work needs it, or it stores next to
+        nothing.
         """
         try:
             return await self._call(command, within_s)
@@ -183,7 +168,7 @@ class Redis:
         if not await self.is_cluster():
             values: list[bytes | None] = await self.execute("MGET", *keys)
             return values
-        return await results_of(*[partial(self.execute, "GET", key) for key in keys])
+        return await results_of([partial(self.execute, "GET", key) for key in keys], len(keys))
 
     async def info(self, section: str = "default") -> dict[str, dict[str, str]]:
         """Return what INFO reports of each server, by address. Errors as in `execute`."""
@@ -194,7 +179,7 @@ class Redis:
     async def memory_use(self) -> float:
         """Return the share of `maxmemory` that the fullest server uses; 0 without a limit, and where INFO is refused.
 
-        Raises `Unavailable`.
+        Raises `RedisUnavailable`.
         """
         with suppress(RedisRefused):
             found = (await self.info("memory")).values()
@@ -202,7 +187,7 @@ class Redis:
         return 0.0
 
     async def is_cluster(self) -> bool:
-        """Return whether keys are spread over several servers. Raises `Unavailable` while that is unknown."""
+        """Return whether keys are spread over several servers. Raises `RedisUnavailable` while that is unknown."""
         return isinstance(await self._located("EVALSHA"), Cluster)
 
     async def grouped(self, keys: Sequence[str], most: int) -> list[list[str]]:
@@ -234,7 +219,7 @@ class Redis:
             reply = await self.run(script, group, (*args, *(part for key in group for part in of_each(key))))
             found.update(zip(group, split(reply), strict=False))
 
-        await in_turn([partial(run, group) for group in await self.grouped(keys, most)], at_once)
+        await results_of([partial(run, group) for group in await self.grouped(keys, most)], at_once)
         return found
 
     async def run(
@@ -279,8 +264,8 @@ class Redis:
     async def listen(self, channels: Channels) -> None:
         """Receive the messages of these channels until the connection is lost. All listeners share one connection.
 
-        Ends only with `Unavailable`. Messages until the next subscription are lost. In a cluster, any node can deliver
-        messages.
+        Ends only with `RedisUnavailable`. Messages until the next subscription are lost. In a cluster, any node can
+        deliver messages.
         """
         await self._receive(await self._subscribed(), channels)
 
@@ -292,7 +277,7 @@ class Redis:
                 subscription = await self._subscribed()
                 pause.succeeded()
                 await self._receive(subscription, channels)
-            except Unavailable:
+            except RedisUnavailable:
                 await trio.sleep(pause.failed())
 
     async def _receive(self, subscription: Subscription, channels: Channels) -> None:
@@ -309,14 +294,14 @@ class Redis:
                 try:
                     self._subscription = Subscription(await node.dial())
                 except ANY as error:
-                    raise self._to_domain_error("SUBSCRIBE", node, error) from error
+                    raise self._own_error("SUBSCRIBE", node, error) from error
                 self._dialler.start_soon(self._run_subscription, self._subscription, node)
             return self._subscription
 
     async def _run_subscription(self, subscription: Subscription, node: RedisNode) -> None:
         await subscription.run(self._timeout_s)
-        if self.available.up:  # else the cause is known
-            self._to_domain_error("SUBSCRIBE", node, refusals.ConnectionError("the subscription ended"))
+        if self._directory.available.up:  # else the cause is known
+            self._own_error("SUBSCRIBE", node, refusals.ConnectionError("the subscription ended"))
 
     async def _answered(self, command: tuple[Argument, ...], perform: Perform, within_s: float = math.inf) -> Reply:
         """Return the reply of the server that has the keys of the command. Follows redirects."""
@@ -334,7 +319,7 @@ class Redis:
                 reply = await perform(node, asking)
             except (refusals.AskError, refusals.TryAgainError) as hop:
                 if not isinstance(topology, Cluster) or trio.current_time() >= give_up_at:
-                    raise self._to_domain_error(command[0], node, hop) from hop
+                    raise self._own_error(command[0], node, hop) from hop
                 if give_up_at == math.inf:
                     give_up_at = trio.current_time() + self._timeout_s
                 else:
@@ -343,7 +328,7 @@ class Redis:
             except NotWithin:
                 raise self._not_within(within_s) from None
             except ANY as error:
-                raise self._to_domain_error(command[0], node, error) from error
+                raise self._own_error(command[0], node, error) from error
             else:
                 self._directory.answered(node, command[0])
                 return reply
@@ -364,11 +349,11 @@ class Redis:
             try:
                 reply = await node.call(command)
             except ANY as error:
-                raise self._to_domain_error(command[0], node, error) from error
+                raise self._own_error(command[0], node, error) from error
             self._directory.answered(node, command[0])
             return str(node.address), reply
 
-        return dict(await results_of(*[partial(ask, node) for node in topology.nodes]))
+        return dict(await results_of([partial(ask, node) for node in topology.nodes], len(topology.nodes)))
 
     async def _located(self, command: Argument) -> Topology:
         topology = self._directory.topology
@@ -377,18 +362,18 @@ class Redis:
         try:
             return await self._directory.locate()
         except ANY as error:
-            raise self._to_domain_error(command, None, error) from error
+            raise self._own_error(command, None, error) from error
 
     def _routed(self, command: Argument, route: Callable[[], T]) -> T:
         try:
             return route()
         except refusals.ConnectionError as error:
-            raise self._to_domain_error(command, None, error) from error
+            raise self._own_error(command, None, error) from error
 
-    def _to_domain_error(
+    def _own_error(
         self, command: Argument, node: RedisNode | None, error: Exception
-    ) -> Unavailable | RedisRefused:
-        """Convert an error of coredis or the socket to an error of the domain. Report it to the directory."""
+    ) -> RedisUnavailable | RedisRefused:
+        """Convert an error of coredis or the socket to one of `errors`. Report it to the directory."""
         code, message = code_of(error)
         if isinstance(error, UNAVAILABLE):
             detail = cause_of(error)
@@ -398,30 +383,36 @@ class Redis:
             if node is not None:
                 self._directory.answered(node, command)
             if code == "OOM":
-                return RedisFull(setting=self._setting)
-            return RedisRefused(str(command), code, message)
+                return self.errors.full()
+            return self.errors.refused(str(command), code, message)
         self._directory.failed(node, f"{self.label}{detail}", deposed=isinstance(error, DEPOSED))
         return self._unavailable(detail)
 
-    def _not_within(self, within_s: float) -> Unavailable:
+    def _not_within(self, within_s: float) -> RedisUnavailable:
         return self._unavailable(f"no reply within {within_s:g} s")
 
-    def _unavailable(self, detail: str) -> Unavailable:
-        return Unavailable(Dependency.REDIS, detail, retry_after_s=LONGEST_PAUSE_S, setting=self._setting)
+    def _unavailable(self, detail: str) -> RedisUnavailable:
+        return self.errors.unavailable(detail, LONGEST_PAUSE_S)
 
 
 @asynccontextmanager
 async def open_redis(
-    url: str, connections: int = 24, timeout_s: float = 5.0, *, state_url: str = ""
+    url: str,
+    connections: int = 24,
+    timeout_s: float = 5.0,
+    *,
+    label: str = "",
+    errors: Errors = _OWN_ERRORS,
+    on_availability: OnAvailability = lambda _now: None,
 ) -> AsyncIterator[Redis]:
-    """Open the adapter for the servers behind ``url`` (see `trio_redis.url`).
+    """Open the connections to the servers behind ``url`` (see `read_redis_url`). Raises ValueError for what is none.
 
     An unavailable Redis is not an error here: connections are made when they are first needed. ``connections`` (at
     least 4) limits the connections of the whole process to one server; ``timeout_s`` limits the wait for any reply.
-    ``state_url`` leads to the Redis of statuses, deletion records and remote state, if that is another one
-    (`Redis.state`). At the end of the block all connections are closed, and running calls raise `Unavailable`. An error
-    in the block is raised unchanged.
+    ``label`` stands before the details of outages, if a process has several of these. ``on_availability`` is called
+    with `Redis.available` after each failure and each end of an outage; it must return at once. At the end of the block
+    all connections are closed, and running calls raise `RedisUnavailable`. An error in the block is raised unchanged.
     """
-    redis = Redis(url, connections, timeout_s, state_url=state_url)
+    redis = Redis(url, connections, timeout_s, label=label, errors=errors, on_availability=on_availability)
     async with redis.opened():
         yield redis

@@ -15,8 +15,7 @@ import trio
 from coredis import exceptions as refusals
 from coredis.connection import TCPConnection
 
-from avion_media.common.concurrency import Backoff, take
-from avion_media.common.errors import MediaError
+from trio_redis.concurrency import Backoff
 from trio_redis.connection import (
     DIAL_PAUSE_S,
     UNAVAILABLE,
@@ -26,6 +25,7 @@ from trio_redis.connection import (
     cause_of,
     send,
 )
+from trio_redis.errors import RedisError
 from trio_redis.url import Address
 
 _MAX_CALLS = 1024  # calls in flight: limits the write buffer, which coredis does not limit
@@ -99,7 +99,10 @@ class RedisNode:
         sent_over: TCPConnection | None = None
         request: Awaitable[Reply] | None = None
         with trio.move_on_after(min(within_s, self._timeout_s)):
-            await take(self._calls)
+            try:
+                self._calls.acquire_nowait()  # unlike `acquire`, this lets no other task run
+            except trio.WouldBlock:
+                await self._calls.acquire()
             try:
                 sent_over = await self._shared_connection()
                 if takes_process:
@@ -170,7 +173,7 @@ class RedisNode:
             reply = await request
             if reply is not None and undo is not None:
                 await undo(reply)
-        except (MediaError, refusals.RedisError, *UNAVAILABLE):
+        except (RedisError, refusals.RedisError, *UNAVAILABLE):
             return False  # an entry that was already delivered is reclaimed when its lease expires
         return True
 

@@ -63,7 +63,7 @@ _ENDS = {
         def _write(status):
             return _write_status(status) + (" FIELD" if status.facts or status.state is State.FAILED else "")
         """,
-    "backends/redis/__init__.py": """
+    "backends/redis/client.py": """
         import json as _json
 
         def _with_one_more_field(argument):

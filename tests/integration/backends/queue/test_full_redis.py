@@ -12,8 +12,7 @@ import redis as redis_py
 import trio
 
 from avion_media.backends.queue import BulkJobs, DeadLetterFilter, Lease, TaskQueue
-from avion_media.backends.redis import Lock, Redis
-from avion_media.common.errors import RedisFull
+from avion_media.backends.redis import Lock, Redis, RedisFull
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id, remote_id_for
 from avion_media.common.tasks import DELETE_QUEUE, DROP_DELETED, PROCESSING_QUEUE, State, Status

@@ -48,7 +48,7 @@ Perform = Callable[[RedisNode, bool], Awaitable[Reply]]
 class Redis:
     """The connections of one process while they are `opened`; before and after, calls raise `RedisUnavailable`.
 
-    Users can keep this object while its supervised child restarts: for them the restart is a short outage.
+    Users can keep this object while the block is left and entered again: for them that is a short outage.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Redis:
             raise ValueError(f"connections must be at least 4, got {connections}")
         self._timeout_s = timeout_s
         self.label = label
-        """What distinguishes this Redis in texts for operators."""
+        """What stands before the details of its outages."""
         self.errors = errors
         """What makes the errors that calls raise."""
         target = read_redis_url(url)
@@ -245,8 +245,9 @@ class Redis:
 
         Errors as in `execute`. Returns None also if no connection for a blocking command was free for ``block_s``.
 
-        A cancel makes the server stop waiting. If the server had already replied, ``undo`` gets the reply, so that an
-        entry in it does not stay without a worker. All of that takes at most the timeout of one call.
+        A cancel makes the server stop waiting. If the server had already replied, ``undo`` gets the reply, so that what
+        it took from a list or a stream can be given back. All of that takes at most the timeout of one call, and errors
+        of this library end it.
         """
         slot_free = False
         with trio.move_on_after(block_s):

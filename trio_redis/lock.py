@@ -1,4 +1,4 @@
-"""A lock among all replicas: a key on Redis, which expires unless its holder renews it.
+"""A lock among processes: a key on Redis, which expires unless its holder renews it.
 
 What it protects must be repeatable, because two processes can hold it for a moment. A process that was suspended until
 its lock expired works beside the next holder until it notices. A loss of Redis's data lets a second process take the

@@ -142,7 +142,7 @@ class RedisNode:
             raise
         except trio.Cancelled:
             at_rest = False
-            # Shielded, so that no entry stays without a worker. Bounded by the timeout of one call.
+            # Shielded, so that no reply is lost. Bounded by the timeout of one call.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + self._timeout_s):
                 at_rest = await self._stop_waiting(connection, request, undo)
             raise
@@ -174,7 +174,7 @@ class RedisNode:
             if reply is not None and undo is not None:
                 await undo(reply)
         except (RedisError, refusals.RedisError, *UNAVAILABLE):
-            return False  # an entry that was already delivered is reclaimed when its lease expires
+            return False  # a reply that had come is lost
         return True
 
     async def _idle_connection(self) -> TCPConnection:

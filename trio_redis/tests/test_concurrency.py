@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeAlias
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_redis.concurrency import Backoff, results_of
+
+Call: TypeAlias = Callable[[], Awaitable[object]]
 
 
 async def _raise(error: BaseException) -> None:
@@ -29,8 +33,9 @@ async def test_results_come_in_the_order_of_the_calls(autojump_clock: MockClock)
 
 async def test_an_error_comes_alone_and_cancels_the_rest() -> None:
     error = ValueError("the first")
+    calls: list[Call] = [trio.sleep_forever, partial(_raise, error), trio.sleep_forever]
     with pytest.raises(ValueError, match="the first") as caught:
-        await results_of([trio.sleep_forever, partial(_raise, error), trio.sleep_forever], 3)
+        await results_of(calls, 3)
     assert caught.value is error
 
 
@@ -53,8 +58,9 @@ async def test_a_cancel_comes_alone(calls: int) -> None:
 
 
 async def test_an_interruption_is_not_taken_for_a_cancel() -> None:
+    calls: list[Call] = [trio.sleep_forever, partial(_raise, KeyboardInterrupt())]
     with pytest.raises(BaseExceptionGroup) as caught:
-        await results_of([trio.sleep_forever, partial(_raise, KeyboardInterrupt())], 2)
+        await results_of(calls, 2)
     assert caught.value.split(KeyboardInterrupt)[0] is not None
 
 

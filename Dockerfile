@@ -26,6 +26,7 @@ COPY supervisors supervisors
 COPY mediascrub mediascrub
 COPY trio_grpc trio_grpc
 COPY trio_http1 trio_http1
+COPY trio_redis trio_redis
 COPY trio_s3 trio_s3
 COPY trio_sandbox trio_sandbox
 COPY guarded_fetch guarded_fetch

@@ -200,13 +200,6 @@ class Unavailable(MediaError):
         self.setting = setting
 
 
-class RedisFull(Unavailable):
-    """The server has reached `maxmemory`. It takes no new work until tasks that it has are done, or memory is added."""
-
-    def __init__(self, *, setting: str = "") -> None:
-        super().__init__(Dependency.REDIS, "it is full (used memory has reached maxmemory)", 10.0, setting=setting)
-
-
 class DespiteUnreadable:
     """Ends its block quietly if the store does not return one object while it returns others (`Dependency.OBJECT`)."""
 

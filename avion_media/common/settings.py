@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
 
 from avion_media.common.credentials import TOKEN_FORMAT, is_token
-from avion_media.common.redis_url import read_redis_url
 
 PREFIX = "AVION_MEDIA_"
 _SIZE_UNITS = {
@@ -106,6 +105,8 @@ def check_base_url(value: str) -> str:
 
 
 def _check_redis_url(value: str) -> str:
+    from trio_redis import read_redis_url  # here, because this loads coredis, which takes half a second
+
     read_redis_url(value)
     return value
 

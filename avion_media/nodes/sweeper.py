@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import trio
 
-from avion_media.backends.redis import Lock, LockLost
+from avion_media.backends.redis import Lock, LockLost, RedisFull
 from avion_media.common.clock import utc_now
-from avion_media.common.errors import MediaError, RedisFull, Unavailable
+from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.common.telemetry import get_logger, instruments
 from avion_media.items.state.sweep_state import START, SweepState

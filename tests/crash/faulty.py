@@ -119,7 +119,7 @@ def patch_redis() -> None:
     import trio
     from coredis.exceptions import ConnectionError as NoConnection
 
-    import avion_media.backends.redis.node
+    import trio_redis.node
     from avion_media.backends.queue import scripts
     from avion_media.backends.redis import Script
     from avion_media.backends.remote import hosts
@@ -127,7 +127,7 @@ def patch_redis() -> None:
 
     everything = (*vars(scripts).values(), *vars(deletion_scripts).values(), *vars(hosts).values())
     named = {each.sha1: each.name for each in everything if isinstance(each, Script)}
-    adapter: Any = avion_media.backends.redis.node
+    adapter: Any = trio_redis.node
     send = adapter.send
 
     def name_of(command: tuple[Any, ...]) -> str:

@@ -534,6 +534,7 @@ class _Stepped:
         self._redis = redis
         self._steps = steps
         self.state = self
+        self.errors = redis.errors
 
     async def execute(self, *command: Any, **options: Any) -> Any:
         return await self._steps.around(f"redis {command[0]}", lambda: self._redis.execute(*command, **options))

@@ -387,7 +387,7 @@ async def test_an_unblock_at_every_moment_of_a_block_waits_for_its_end(
     new_stage: NewStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise the block would remove what the unblock has restored, and with it the evidence."""
-    monkeypatch.setattr("avion_media.backends.redis.lock._POLL_S", 0.001)
+    monkeypatch.setattr("trio_redis.lock._POLL_S", 0.001)
     stage, copy = await published(new_stage)
     served = {key: stage.objects[key].data for key in stage.served() | copy.served()}
     steps = Steps()
@@ -412,7 +412,7 @@ async def test_an_unblock_at_every_moment_of_a_worker_that_enforces_the_block_lo
     new_stage: NewStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long the worker stood still before it continued."""
-    monkeypatch.setattr("avion_media.backends.redis.lock._POLL_S", 0.001)
+    monkeypatch.setattr("trio_redis.lock._POLL_S", 0.001)
     stage, copy = await published(new_stage)
     objects = {key: stage.objects[key] for key in stage.served() | copy.served()}
     written = {key: objects[key] for key in stage.served()}
@@ -548,7 +548,7 @@ async def test_a_lifted_block_killed_at_every_moment_also_lifts_those_of_refused
 async def test_an_unblock_at_every_moment_of_an_attempt_with_the_same_file_leaves_nothing_blocked(
     new_stage: NewStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("avion_media.backends.redis.lock._POLL_S", 0.001)
+    monkeypatch.setattr("trio_redis.lock._POLL_S", 0.001)
     stage = new_stage()
     await stage.process()
     await stage.block()

@@ -9,14 +9,12 @@ pytest-xdist share one. A Redis starts in 50 ms and holds the service's fixed ke
 
 from tests.services.addresses import S3Address, s3_address_from
 from tests.services.ceph import CephNode, ceph, ceph_node
-from tests.services.cluster import RedisCluster, redis_cluster
 from tests.services.haproxy import haproxy
 from tests.services.moto import moto
 from tests.services.nginx import accelerating_nginx, console_nginx, nginx
 from tests.services.process import ServiceFailed
-from tests.services.redis import RedisServer, redis_server
-from tests.services.sentinel import watched_redis
 from tests.services.varnish import compose_varnish, varnish
+from trio_redis.tests.servers import RedisCluster, RedisServer, redis_cluster, redis_server, watched_redis
 
 __all__ = [
     "CephNode",

@@ -31,7 +31,7 @@ from tests.service.remote_server import RemoteServer, remote_server
 from tests.services import ServiceFailed
 from tests.services.ceph import CephNode, ceph_node
 from tests.services.process import Program, accepts_connections, free_port, require, working_directory
-from tests.services.redis import RedisServer
+from trio_redis.tests.servers import RedisServer
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 IMAGES: Final = ROOT / "docs" / "images"

@@ -11,17 +11,17 @@ import trio
 
 from avion_media.backends.queue import scripts
 from avion_media.backends.queue.entries import QueueEntry, QueueKeys, delayed_member, flatten, subject_of
-from avion_media.backends.redis import Argument, Redis, Script
-from avion_media.common.errors import LeaseLost, RedisFull, Unavailable
+from avion_media.backends.redis import Argument, Redis, RedisFull, Script
+from avion_media.common.errors import LeaseLost, Unavailable
 from avion_media.common.tasks import CONSUMER_GROUP
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, instruments
 from avion_media.common.telemetry.attributes import NONE, OTHER
 
 _CANCELLED = 2  # the answer of a renewal
 _Fence: TypeAlias = tuple[str, str, str, int]
-_ERRORS: dict[type[BaseException], str] = {
-    Unavailable: "unavailable",
+_ERRORS: dict[type[BaseException], str] = {  # the first that fits counts
     RedisFull: "full",
+    Unavailable: "unavailable",
     LeaseLost: "lease_lost",
     trio.Cancelled: "cancelled",
 }
@@ -47,7 +47,7 @@ def measured(telemetry: Telemetry, queue: str, operation: str) -> Iterator[None]
     try:
         yield
     except BaseException as error:
-        error_type = _ERRORS.get(type(error), OTHER)
+        error_type = next((word for kind, word in _ERRORS.items() if isinstance(error, kind)), OTHER)
         raise
     finally:
         record_operation(telemetry, queue, operation, began_at, error_type)

@@ -1,21 +1,16 @@
-"""Redis on Trio: a thin adapter over coredis's connections. Only this package converts its errors to ours.
+"""Redis, by trio_redis. Only this package converts the library's errors to the service's.
 
-The URL leads to one server, a master that Sentinels watch, or a cluster. The adapter finds out which, and follows
-changes (docs/redis.md). All commands of the process share *one* connection to each server. That gives 2.5 times the
-calls per second of coredis's pool, without the pool's bugs under cancellation (6.9: a cancelled waiter loses a wakeup;
-a cancelled connect and a dropped blocking connection each lose a slot permanently).
-
-An outage is a state: calls raise `Unavailable`, and later calls connect again, after a pause that grows.
-
-    connection, node    one connection and the errors of coredis; one server
-    topology            the servers and their slots
-    directory           finds the servers, and keeps track of changes
-    client              the calls
-    scripts             Lua scripts, and which of them a full Redis runs
-    lock                a lock among all replicas
+client     what this service adds to the library's `Redis`, and its errors
+scripts    which of the service's scripts a full Redis runs
 """
 
-from avion_media.backends.redis.client import NEARLY_FULL, Redis, open_redis
-from avion_media.backends.redis.connection import Argument, Channels, RedisRefused, Reply, as_map, as_text
-from avion_media.backends.redis.lock import Lock, LockLost, Seats
-from avion_media.backends.redis.scripts import Script, load_script
+from avion_media.backends.redis.client import (
+    NEARLY_FULL,
+    LockLost,
+    Redis,
+    RedisFull,
+    RedisRefused,
+    open_redis,
+)
+from avion_media.backends.redis.scripts import load_script
+from trio_redis import Argument, Channels, Lock, Reply, Script, Seats, as_map, as_text

@@ -1,17 +1,17 @@
-"""Lua scripts, and which of them a full Redis runs.
+"""Which of the service's Lua scripts a full Redis runs.
 
 At `maxmemory` with `noeviction`, Redis refuses commands that need memory. What was accepted before must still end: only
 that makes memory free. So each script is listed here, by package and file. A script with ``allow-oom`` may exceed the
 limit, but by less than Redis stores already for the work that the script ends. A script without a flag brings new work:
-it is refused, and changes nothing.
+it is refused, and changes nothing. Locks have ``allow-oom``, in trio_redis.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from importlib.resources import files
 from typing import Final
+
+import trio_redis
+from trio_redis import Script
 
 _DECISIONS: Final = {
     "allow-oom": {
@@ -19,8 +19,7 @@ _DECISIONS: Final = {
             queue/adopt queue/admit queue/complete queue/dead_letter queue/defer queue/promote queue/reclaim
             queue/release queue/renew queue/retry queue/take""",
         "makes a task without which another cannot end": "queue/follow_up",
-        "keeps turns, limits and locks": """
-            queue/settle remote/acquire remote/release redis/release_lock redis/renew_lock redis/when_full""",
+        "keeps turns and limits": "queue/settle remote/acquire remote/release",
         "records the end of a task, or its next step": """
             state/put_status state/forget_status state/publish_event state/reset_failure deletion/begin_removal
             deletion/finish_removal""",
@@ -48,21 +47,6 @@ FLAGS: Final = {
 }
 
 
-class Script:
-    """A Lua script, known to the server by its digest.
-
-    ``takes_process``: its last argument is the id of the server process that runs it (INFO's ``run_id``), or `UNKNOWN`.
-    The adapter adds it.
-    """
-
-    def __init__(self, name: str, source: str, *, takes_process: bool = False) -> None:
-        self.name = name
-        self.source = source
-        self.takes_process = takes_process
-        # Redis prescribes this digest as a name; no secret depends on it.
-        self.sha1 = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-
-
 def load_script(
     package: str, name: str, prelude: str = "", *, decided_as: str = "", takes_process: bool = False
 ) -> Script:
@@ -72,30 +56,4 @@ def load_script(
     decision.
     """
     flags = FLAGS[f"{package.rpartition('.')[2]}/{decided_as or name}"]
-    source = _linked(prelude, (files(package) / "lua" / f"{name}.lua").read_text())
-    source = f"#!lua flags={flags}\n{source}" if flags else f"#!lua\n{source}"
-    return Script(decided_as or name, source, takes_process=takes_process)
-
-
-def _linked(prelude: str, source: str) -> str:
-    """Return a script with the definitions of its prelude that it uses, each before the first statement that needs it.
-
-    A script makes its functions each time that it runs: forty of them take as much of the server's time as ten
-    commands. One that returns early does not make those that only the rest needs. Statements and definitions begin
-    without indentation.
-    """
-    definitions = re.split(r"^(?=local )", _without_comments(prelude), flags=re.MULTILINE)
-    linked = ""
-    for statement in re.split(r"^(?=(?!end|else|[})])\S)", source, flags=re.MULTILINE):
-        needed = statement
-        for definition in reversed(definitions):
-            names = re.match(r"local (?:function )?([\w, ]+)", definition)
-            used = set(re.findall(r"\w+", _without_comments(needed)))
-            if names is not None and definition not in linked and used.intersection(re.findall(r"\w+", names[1])):
-                needed = definition + needed
-        linked += needed
-    return linked
-
-
-def _without_comments(lua: str) -> str:
-    return re.sub(r" *--.*\n?", "\n", lua)
+    return trio_redis.load_script(package, name, prelude, flags=flags, name=decided_as, takes_process=takes_process)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from google.rpc.error_details_pb2 import BadRequest as BadRequestDetails
 from google.rpc.error_details_pb2 import ErrorInfo
 
-from avion_media.common.errors import Dependency, RedisFull, Unavailable
+from avion_media.backends.redis import RedisFull
+from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.records import UnreadableRecord
 from avion_media.items.moderation import HostNotBlocked, NotBlocked
 from avion_media.servers.api.media_service import AlreadyDeleted, HostBlocked, HostDenied, NothingUploaded

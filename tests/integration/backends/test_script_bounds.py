@@ -15,8 +15,10 @@ import pytest
 import redis as redis_py
 import trio
 
+import avion_media
+import trio_redis
 from avion_media.backends.queue import BulkJobs, JobProgress, Lease, QueueKeys, TaskQueue, scripts
-from avion_media.backends.redis import Argument, Lock, Redis, Reply, Script, load_script
+from avion_media.backends.redis import Argument, Lock, Redis, Reply, Script
 from avion_media.backends.redis.scripts import FLAGS
 from avion_media.backends.remote import HostLimiter, HostLimits
 from avion_media.backends.store import ObjectStore
@@ -37,7 +39,7 @@ from avion_media.items.state.status_store import deletion_key
 from guarded_fetch import parse_remote_url
 from tests.crash.stage import MemoryStore, Steps, slot_of
 
-PACKAGE = Path(__file__).parents[3] / "avion_media"
+PACKAGES = [Path(avion_media.__file__).parent, Path(trio_redis.__file__).parent]
 MOST_COMMANDS = 2_500  # a few ms of the server's time
 MOST_VALUES = 20_000
 MANY = 100_000
@@ -47,7 +49,7 @@ _FILLED = 5_000  # tenants that one script makes: a busy machine takes a second
 KEYS, REMOTE = QueueKeys(PROCESSING_QUEUE), QueueKeys(CACHE_QUEUE)
 IDS = [str(new_media_id(JPEG, 1_700_000_000_000 + number)) for number in range(3_000)]
 URL = parse_remote_url("https://many.example/a.png")
-WHEN_FULL = load_script("avion_media.backends.redis", "when_full")
+WHEN_FULL = trio_redis.load_script("trio_redis", "when_full", flags="allow-oom")
 
 # Shadows `redis` in a script. A command that removes an unknown number of values has to say how many.
 COUNTING = """\
@@ -310,9 +312,9 @@ CASES: dict[str, Case] = {
     "state/reset_failure": lambda world: RemoteStateStore(world.redis).reset_failure(remote_id_for(str(URL))),
     "remote/acquire": World.fetch,
     "remote/release": World.fetch,
-    "redis/release_lock": World.lock,
-    "redis/renew_lock": World.lock,
-    "redis/when_full": lambda world: world.redis.run(WHEN_FULL, ("k",), ("SET", "k", "v")),
+    "trio_redis/release_lock": World.lock,
+    "trio_redis/renew_lock": World.lock,
+    "trio_redis/when_full": lambda world: world.redis.run(WHEN_FULL, ("k",), ("SET", "k", "v")),
 }
 
 
@@ -320,13 +322,15 @@ def sources() -> dict[str, str]:
     """The text of each script of the package. Those whose names begin with an underscore are parts of others."""
     return {
         f"{path.parent.parent.name}/{path.stem}": path.read_text()
-        for path in PACKAGE.rglob("*.lua")
+        for package in PACKAGES
+        for path in package.rglob("*.lua")
         if not path.name.startswith("_")
     }
 
 
 def test_every_script_has_a_case() -> None:
-    assert set(sources()) == set(CASES) == set(FLAGS) - {"queue/follow_up"}
+    of_library = {each for each in CASES if each.startswith("trio_redis/")}
+    assert set(sources()) == set(CASES) == set(FLAGS) - {"queue/follow_up"} | of_library
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,4 +1,4 @@
-"""How scripts are linked with their preludes."""
+"""The scripts that are linked with a prelude."""
 
 from __future__ import annotations
 
@@ -7,28 +7,6 @@ from importlib import import_module
 from importlib.resources import files
 
 import pytest
-
-from avion_media.backends.redis.scripts import _linked
-
-PRELUDE = """\
--- first and second are words of this comment
-local first, second = 1, 2
-local function unused()
-  return first
-end
-
-local function rest()
-  return second -- unused
-end
-"""
-
-
-def test_a_definition_is_made_before_the_first_statement_that_needs_it() -> None:
-    linked = _linked(PRELUDE, "-- unused\nif first then\n  return 1\nend\nreturn rest() + second\n")
-    assert "unused" not in linked.replace("-- unused", "")
-    order = [linked.index(each) for each in ("local first", "if first", "local function rest", "return rest")]
-    assert order == sorted(order)
-    assert linked.count("local first") == 1
 
 
 @pytest.mark.parametrize("package", ["avion_media.backends.queue", "avion_media.items.deletion"])

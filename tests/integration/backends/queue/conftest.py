@@ -2,80 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
 
 import pytest
-import redis as redis_py
 import trio
 
 from avion_media.backends.queue import Lease, TaskQueue
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.common.tasks import PROCESSING_QUEUE
-from tests.integration.backends.queue.proxy import Proxy, open_proxy
-from tests.services import RedisCluster, RedisServer, redis_cluster, redis_server
-from tests.services.process import working_directory
+from trio_redis.tests.fixtures import (
+    Client,
+    cluster,
+    cluster_of_process,
+    info,
+    infos,
+    memory,
+    other,
+    redis_url,
+    server,
+    valkey_of_process,
+)
+from trio_redis.tests.servers import Proxy, RedisCluster, RedisServer, open_proxy
 
-Client: TypeAlias = Any  # redis-py's types allow for options that no test here uses
-
-
-@pytest.fixture(scope="session")
-def valkey_of_process() -> Iterator[str]:
-    with redis_server(flavour="valkey") as url:
-        yield url
-
-
-@pytest.fixture(scope="session")
-def cluster_of_process() -> Iterator[RedisCluster]:
-    with redis_cluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture(params=["redis", "valkey", "cluster"])
-def cluster(request: pytest.FixtureRequest) -> RedisCluster | None:
-    """The cluster, where the test runs on one."""
-    return request.getfixturevalue("cluster_of_process") if request.param == "cluster" else None
-
-
-@pytest.fixture
-def redis_url(request: pytest.FixtureRequest, cluster: RedisCluster | None) -> str:
-    """An empty server, or one of the nodes of an empty cluster."""
-    if cluster is not None:
-        urls = [server.url for server in cluster.servers]
-    else:
-        urls = [request.getfixturevalue(f"{request.node.callspec.params['cluster']}_of_process")]
-    for url in urls:
-        with redis_py.Redis.from_url(url) as client:
-            client.flushall()
-            client.script_flush()
-    return urls[0]
-
-
-@pytest.fixture
-def other(redis_url: str, cluster: RedisCluster | None) -> Iterator[Client]:
-    """An independent client: plays the other services and looks at the state."""
-    if cluster is None:
-        with redis_py.Redis.from_url(redis_url, decode_responses=True) as client:
-            yield client
-        return
-    # It must never go through a proxy: that runs in this thread, which it blocks.
-    with redis_py.RedisCluster.from_url(redis_url, decode_responses=True, address_remap=cluster.past_proxy) as client:
-        yield client
-
-
-def infos(other: Client, section: str, name: str) -> list[Any]:
-    """What the servers tell of themselves under a name, those that tell it."""
-    if isinstance(other, redis_py.RedisCluster):
-        told = list(other.info(section, target_nodes=other.ALL_NODES).values())
-    else:
-        told = [other.info(section)]
-    return [each[name] for each in told if name in each]
-
-
-def info(other: Client, section: str, name: str) -> int:
-    """A number that the servers tell of themselves, summed up."""
-    return sum(infos(other, section, name))
+__all__ = [
+    "Client",
+    "cluster",
+    "cluster_of_process",
+    "info",
+    "infos",
+    "memory",
+    "other",
+    "redis_url",
+    "server",
+    "valkey_of_process",
+]
 
 
 async def blocked(other: Client, readers: int = 1) -> None:
@@ -136,15 +97,3 @@ async def taken_over(queue: TaskQueue, consumer: str, idle_s: float, silent_s: f
     """What a reader gets after the janitor, on the same replica, looked for abandoned tasks."""
     await queue.reclaim(consumer, idle_s, silent_s=silent_s)
     return await queue.take(consumer, block_s=0)
-
-
-@pytest.fixture(params=["redis", "valkey"])
-def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    """A server of the test's own that loses nothing when it is killed."""
-    with working_directory("redis") as directory:
-        durable = RedisServer(directory, "--appendonly", "yes", "--appendfsync", "always", flavour=request.param)
-        durable.start()
-        try:
-            yield durable
-        finally:
-            durable.kill()

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 import avion_media
+import trio_redis
 from avion_media.backends.queue import QueueKeys, TaskQueue
 from avion_media.backends.queue.entries import HISTORY, MAX_BYTES, MAX_FIELDS, delayed_member
 from avion_media.backends.redis import Redis
@@ -177,10 +178,14 @@ async def test_history_that_another_service_writes_is_bounded_too(queue: TaskQue
 
 def test_one_place_unpacks_lists() -> None:
     """Lua's stack takes 8,000 values: each `unpack` must be bounded. The commands of this service are."""
-    product = Path(avion_media.__file__).parent
-    found = {str(each.relative_to(product)): each.read_text().count("unpack(") for each in product.rglob("*.lua")}
+    packages = [Path(avion_media.__file__).parent, Path(trio_redis.__file__).parent]
+    found = {
+        str(each.relative_to(package.parent)): each.read_text().count("unpack(")
+        for package in packages
+        for each in package.rglob("*.lua")
+    }
     assert {name: count for name, count in found.items() if count} == {
-        "backends/queue/lua/_prelude.lua": 2,
-        "backends/redis/lua/when_full.lua": 1,
-        "items/private/lua/write.lua": 1,  # 2,000 at once
+        "avion_media/backends/queue/lua/_prelude.lua": 2,
+        "trio_redis/lua/when_full.lua": 1,
+        "avion_media/items/private/lua/write.lua": 1,  # 2,000 at once
     }

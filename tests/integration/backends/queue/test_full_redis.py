@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pytest
-import redis as redis_py
 import trio
 
 from avion_media.backends.queue import BulkJobs, DeadLetterFilter, Lease, TaskQueue
-from avion_media.backends.redis import Lock, Redis
-from avion_media.common.errors import RedisFull
+from avion_media.backends.redis import Lock, Redis, RedisFull
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id, remote_id_for
 from avion_media.common.tasks import DELETE_QUEUE, DROP_DELETED, PROCESSING_QUEUE, State, Status
@@ -23,26 +20,9 @@ from avion_media.items.deletion.notices import HEARD
 from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.process.replicas import Replicas
 from tests.integration.backends.queue.conftest import Client, infos
+from trio_redis.tests.fixtures import Memory
 
 MEDIA_ID = str(new_media_id(JPEG, 1_700_000_000_000))
-
-
-class Memory:
-    """The memory of all servers."""
-
-    def __init__(self, other: Client) -> None:
-        everywhere = {"target_nodes": other.ALL_NODES} if isinstance(other, redis_py.RedisCluster) else {}
-        self.limit = partial(other.config_set, "maxmemory", **everywhere)
-
-    def fill(self) -> None:
-        self.limit(1)
-
-
-@pytest.fixture
-def memory(other: Client) -> Iterator[Memory]:
-    found = Memory(other)
-    yield found
-    found.limit(0)
 
 
 async def taken(queue: TaskQueue) -> Lease:
@@ -139,11 +119,3 @@ async def test_new_work_is_refused_and_changes_nothing(
     assert (await queue.stats()).depth == 0
     assert await records.get(MEDIA_ID) is None
     assert await queue.enqueue({"media_id": MEDIA_ID}, dedup_key="k")
-
-
-async def test_the_fullest_server_counts(redis: Redis, memory: Memory) -> None:
-    assert await redis.memory_use() == 0.0
-    memory.limit(1 << 40)
-    assert 0 < await redis.memory_use() < 0.01
-    memory.fill()
-    assert await redis.memory_use() > 1

@@ -17,9 +17,8 @@ from avion_media.backends.redis import Redis, open_redis
 from avion_media.common.errors import LeaseLost, Unavailable
 from avion_media.common.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
 from tests.integration.backends.queue.conftest import Client, blocked, info, infos
-from tests.integration.backends.queue.proxy import Proxy
-from tests.integration.outages import persistently
-from tests.services import RedisServer
+from trio_redis.tests.outages import persistently
+from trio_redis.tests.servers import Proxy, RedisServer
 
 FIELDS = {"media_id": "01HZX", "type": "thumbnail"}
 

@@ -1,4 +1,4 @@
-"""Servers of the test's own, of which some die."""
+"""Work that goes on while servers die."""
 
 from __future__ import annotations
 
@@ -9,14 +9,7 @@ import trio
 
 from avion_media.backends.queue import Lease, TaskQueue
 from avion_media.common.errors import LeaseLost, Unavailable
-from tests.integration.outages import persistently
-
-
-async def until(condition: Callable[[], bool], within_s: float = 40.0) -> None:
-    """Until other processes have come to it."""
-    with trio.fail_after(within_s):
-        while not condition():  # noqa: ASYNC110 - they tell nobody
-            await trio.sleep(0.05)
+from trio_redis.tests.outages import persistently
 
 
 class Workers:

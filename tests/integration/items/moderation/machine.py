@@ -20,7 +20,7 @@ from typing import Any, cast
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from avion_media.backends.redis import Redis
+from avion_media.backends.redis import LockLost, Redis
 from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, PreconditionFailed, Reason, Unavailable
@@ -36,6 +36,7 @@ from avion_media.items.moderation.entries import OwnEntries, page_of
 from avion_media.items.moderation.records import BLOCK, CHANGES, Block, BlockState
 from avion_media.items.state import MediaEvents, StatusStore
 from tests.crash.stage import Killed, MemoryStore, Stored
+from trio_redis import Errors
 
 CLAIM_S = 3.0
 SIZES = (ThumbnailSize("small", 400),)
@@ -170,6 +171,8 @@ async def _no_hash(_picture: bytes) -> bytes | None:
 @dataclass
 class _Redis:
     """Locks that expire. Nothing else on Redis decides about a block."""
+
+    errors = Errors(lock_lost=LockLost)
 
     world: World
     actor: Actor

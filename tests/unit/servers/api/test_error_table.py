@@ -9,7 +9,8 @@ from pathlib import Path
 
 from google.rpc.error_details_pb2 import ErrorInfo
 
-from avion_media.common.errors import Dependency, RedisFull, Unavailable
+from avion_media.backends.redis import RedisFull
+from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.records import UnreadableRecord
 from avion_media.items.moderation import HostNotBlocked, NotBlocked
 from avion_media.servers.api.errors import map_exception

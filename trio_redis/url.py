@@ -52,7 +52,7 @@ class RedisTarget:
 
 
 def read_redis_url(url: str) -> RedisTarget:
-    """Read one. ValueError for what is none; the message repeats nothing of it."""
+    """Return what a URL leads to. Raises ValueError for what is none; the message repeats nothing of the URL."""
     try:
         parts = urlsplit(url)
         query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}

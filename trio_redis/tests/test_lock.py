@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from avion_media.backends.redis import Lock, LockLost, Redis, Seats, open_redis
-from avion_media.common.errors import Dependency, Unavailable
-from tests.integration.backends.queue.conftest import Client
-from tests.services import RedisServer
+from trio_redis import Lock, LockLost, Redis, RedisUnavailable, Seats, open_redis
+
+from .fixtures import Client
+from .servers import RedisServer
 
 KEY = "locked"
 
@@ -40,7 +40,7 @@ async def test_one_task_holds_it_until_the_end_of_its_body(redis: Redis, other: 
     assert other.pttl(KEY) > 25_000
 
 
-@pytest.mark.parametrize("error", [ValueError(), Unavailable(Dependency.STORE)])
+@pytest.mark.parametrize("error", [ValueError(), RedisUnavailable("x")])
 async def test_the_error_of_a_body_releases_it_and_is_raised_as_it_is(redis: Redis, error: BaseException) -> None:
     async def body() -> None:
         raise error
@@ -108,7 +108,7 @@ async def test_a_body_whose_lock_is_taken_is_cancelled(redis: Redis, other: Clie
     assert other.get(KEY) == "another"
 
 
-@pytest.mark.parametrize("error", [ValueError(), Unavailable(Dependency.STORE)])
+@pytest.mark.parametrize("error", [ValueError(), RedisUnavailable("x")])
 async def test_a_body_that_fails_when_its_lock_is_taken_raises_its_own_error(
     redis: Redis, other: Client, error: Exception
 ) -> None:
@@ -125,7 +125,7 @@ async def test_a_body_that_fails_when_its_lock_is_taken_raises_its_own_error(
 
 
 async def test_a_body_that_fails_when_it_is_cancelled_raises_its_own_error(redis: Redis) -> None:
-    error = Unavailable(Dependency.STORE)
+    error = RedisUnavailable("x")
 
     async def body() -> None:
         scope.cancel()
@@ -134,7 +134,7 @@ async def test_a_body_that_fails_when_it_is_cancelled_raises_its_own_error(redis
         finally:
             raise error
 
-    with trio.CancelScope() as scope, pytest.raises(Unavailable) as caught:
+    with trio.CancelScope() as scope, pytest.raises(RedisUnavailable) as caught:
         await hold(lock(redis), body)
     assert caught.value is error
     assert await lock(redis).acquire()
@@ -188,7 +188,7 @@ async def test_a_seat_is_found_after_an_outage(server: RedisServer) -> None:
     async with open_redis(server.url, timeout_s=2) as redis, trio.open_nursery() as nursery:
         await redis.ping()
         server.kill()
-        with pytest.raises(Unavailable):
+        with pytest.raises(RedisUnavailable):
             await redis.ping()
         found = trio.Event()
 

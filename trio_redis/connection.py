@@ -13,8 +13,7 @@ import trio
 from coredis import exceptions as refusals
 from coredis.connection import TCPConnection, TCPLocation
 
-from avion_media.common.errors import MediaError
-from avion_media.common.redis_url import Address, Credentials, RedisTarget
+from trio_redis.url import Address, Credentials, RedisTarget
 
 Argument = str | bytes | int | float
 Reply = Any  # as Redis sends it: None, int, float, bool, bytes, and lists and dicts of these
@@ -249,14 +248,6 @@ async def _watch_over(connection: TCPConnection, timeout_s: float) -> None:
                         raise
     except ANY:
         connection.invalidate()
-
-
-class RedisRefused(MediaError):
-    """Redis returned an error that is not an outage: a bug. ``code`` is its first word (``NOGROUP``)."""
-
-    def __init__(self, command: str, code: str, message: str) -> None:
-        super().__init__(f"redis refused {command}: {code} {message}")
-        self.code = code
 
 
 def code_of(error: BaseException) -> tuple[str, str]:

@@ -7,8 +7,9 @@ from contextlib import suppress
 import pytest
 import redis as redis_py
 
-from avion_media.backends.redis.topology import key_slot, slot_of
-from tests.services import RedisCluster
+from trio_redis.topology import key_slot, slot_of
+
+from .servers import RedisCluster
 
 COMMANDS: list[tuple[str | int, ...]] = [
     ("GET", "k"),

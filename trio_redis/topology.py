@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from coredis import exceptions as refusals
 
-from avion_media.backends.redis.connection import Argument, Reply
-from avion_media.backends.redis.node import RedisNode
-from avion_media.common.redis_url import Address
+from trio_redis.connection import Argument, Reply
+from trio_redis.node import RedisNode
+from trio_redis.url import Address
 
 SLOTS = 16384
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from avion_media.common.redis_url import Address, Credentials, RedisTarget, read_redis_url
-from avion_media.config import mask_url
+from trio_redis import Address, Credentials, RedisTarget, read_redis_url
 
 
 @pytest.mark.parametrize(
@@ -52,12 +51,7 @@ def test_what_is_none_is_refused_in_words_that_help(url: str) -> None:
         read_redis_url(url)
 
 
-def test_no_password_is_told() -> None:
+def test_no_password_is_shown() -> None:
     url = "redis+sentinel://u:secret@a:1,b:2/media?sentinel_password=over&sentinel_username=watch"
-    masked = "redis+sentinel://u:***@a:1,b:2/media?sentinel_password=***&sentinel_username=watch"
-    assert mask_url(url) == masked
     assert "secret" not in repr(read_redis_url(url))
     assert "over" not in repr(read_redis_url(url))
-    for odd in ("redis://me:hu@sh@a/0", "redis://me:hu/sh@a/0", "redis://me:hu?sh@a/0"):
-        assert "hu" not in mask_url(odd)
-        assert "sh" not in mask_url(odd)

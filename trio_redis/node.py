@@ -15,7 +15,8 @@ import trio
 from coredis import exceptions as refusals
 from coredis.connection import TCPConnection
 
-from avion_media.backends.redis.connection import (
+from trio_redis.concurrency import Backoff
+from trio_redis.connection import (
     DIAL_PAUSE_S,
     UNAVAILABLE,
     Argument,
@@ -24,9 +25,8 @@ from avion_media.backends.redis.connection import (
     cause_of,
     send,
 )
-from avion_media.common.concurrency import Backoff, take
-from avion_media.common.errors import MediaError
-from avion_media.common.redis_url import Address
+from trio_redis.errors import RedisError
+from trio_redis.url import Address
 
 _MAX_CALLS = 1024  # calls in flight: limits the write buffer, which coredis does not limit
 
@@ -99,7 +99,10 @@ class RedisNode:
         sent_over: TCPConnection | None = None
         request: Awaitable[Reply] | None = None
         with trio.move_on_after(min(within_s, self._timeout_s)):
-            await take(self._calls)
+            try:
+                self._calls.acquire_nowait()  # unlike `acquire`, this lets no other task run
+            except trio.WouldBlock:
+                await self._calls.acquire()
             try:
                 sent_over = await self._shared_connection()
                 if takes_process:
@@ -139,7 +142,7 @@ class RedisNode:
             raise
         except trio.Cancelled:
             at_rest = False
-            # Shielded, so that no entry stays without a worker. Bounded by the timeout of one call.
+            # Shielded, so that no reply is lost. Bounded by the timeout of one call.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + self._timeout_s):
                 at_rest = await self._stop_waiting(connection, request, undo)
             raise
@@ -170,8 +173,8 @@ class RedisNode:
             reply = await request
             if reply is not None and undo is not None:
                 await undo(reply)
-        except (MediaError, refusals.RedisError, *UNAVAILABLE):
-            return False  # an entry that was already delivered is reclaimed when its lease expires
+        except (RedisError, refusals.RedisError, *UNAVAILABLE):
+            return False  # a reply that had come is lost
         return True
 
     async def _idle_connection(self) -> TCPConnection:

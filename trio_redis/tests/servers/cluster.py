@@ -10,8 +10,8 @@ from typing import Any
 
 from redis.crc import key_slot
 
-from tests.services.process import ServiceFailed, free_port, working_directory
-from tests.services.redis import Flavour, RedisServer, answers
+from .process import ServiceFailed, free_port, working_directory
+from .redis import Flavour, RedisServer, answers
 
 _SLOTS = 16384
 _NODE_TIMEOUT_MS = 1500

@@ -1,4 +1,4 @@
-"""The adapter: outages are told as such, refusals as such, and nothing of coredis gets out."""
+"""Calls: outages are reported as such, refusals as such, and nothing of coredis gets out."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ import trio
 import trio.testing
 import trustme
 
-import avion_media.backends.redis.connection as connections
-from avion_media.backends.redis import Channels, Redis, RedisRefused, Script, open_redis
-from avion_media.common.errors import Unavailable
-from tests.integration.backends.queue.conftest import Client, info, infos
-from tests.integration.backends.queue.proxy import open_proxy
-from tests.integration.outages import persistently
-from tests.services import RedisServer, redis_server
-from tests.services.process import free_port
+import trio_redis.connection as connections
+from trio_redis import Channels, Redis, RedisRefused, RedisUnavailable, Script, key_slot, open_redis
+
+from .fixtures import Client, info, infos
+from .outages import persistently
+from .servers import RedisServer, free_port, open_proxy, redis_server
 
 ECHO = Script("echo", "return KEYS[1]")
 
@@ -43,6 +41,46 @@ async def test_a_script_that_the_server_does_not_know_is_sent_once(redis: Redis,
     for number in (1, 2, 3):
         assert await redis.run(script, ("k",), (number,)) == [b"k", 2 * number]
     assert sent() == before + 1
+
+
+async def test_a_script_runs_on_many_keys_in_groups_of_one_slot(redis: Redis) -> None:
+    keys = [f"k{number}" for number in range(30)]
+    script = Script(
+        "add",
+        """
+        local replies = {}
+        for number, key in ipairs(KEYS) do
+          replies[number] = redis.call('INCRBY', key, ARGV[1] + ARGV[number + 1])
+        end
+        return replies
+        """,
+    )
+    found = await redis.run_in_groups(script, keys, (1000,), of_each=lambda key: (key[1:],), most=7)
+    assert found == {key: 1000 + int(key[1:]) for key in keys}
+    groups = await redis.grouped(keys, 7)
+    assert sorted(key for group in groups for key in group) == sorted(keys)
+    assert max(map(len, groups)) <= 7
+    if await redis.is_cluster():
+        assert all(len({key_slot(key) for key in group}) == 1 for group in groups)
+    else:
+        assert len(groups) == 5
+    assert await redis.get_many(["k1", "none"]) == [b"1001", None]
+    assert await redis.get_many([]) == []
+
+
+async def test_each_server_describes_itself(redis: Redis) -> None:
+    found = await redis.info("server")
+    assert len(found) == (3 if await redis.is_cluster() else 1)
+    assert all(each["run_id"] for each in found.values())
+
+
+async def test_loops_of_one_process_wake_together(autojump_clock: trio.testing.MockClock) -> None:
+    redis = Redis("redis://127.0.0.1")
+    for _ in range(20):
+        tick_s = redis.next_tick_s(5.0)
+        assert 0.5 < tick_s <= 5.5
+        await trio.sleep(0.4)
+        assert redis.next_tick_s(5.0) == pytest.approx(tick_s - 0.4 if tick_s > 0.9 else tick_s + 4.6)
 
 
 async def test_a_script_learns_which_process_runs_it(server: RedisServer) -> None:
@@ -79,7 +117,7 @@ async def test_a_refusal_is_no_outage(redis: Redis) -> None:
 
 @pytest.mark.parametrize("reply", ["MISCONF cannot persist", "BUSY running a script"])
 async def test_what_the_server_cannot_do_just_now_is_an_outage(redis: Redis, reply: str) -> None:
-    with pytest.raises(Unavailable, match=reply):
+    with pytest.raises(RedisUnavailable, match=reply):
         await redis.execute("EVAL", f"return redis.error_reply('{reply}')", 0)
     await redis.ping()
     assert redis.available.up
@@ -90,7 +128,7 @@ async def test_a_replica_that_refuses_writes_is_an_outage_and_heals(server: Redi
         async with open_redis(server.url) as redis:
             await redis.execute("SET", "k", "v")
             other.replicaof("127.0.0.1", free_port())
-            with pytest.raises(Unavailable):
+            with pytest.raises(RedisUnavailable):
                 await redis.execute("SET", "k", "v")
             other.replicaof("NO", "ONE")
             await persistently(redis.ping)
@@ -102,9 +140,9 @@ async def test_nobody_there_is_a_state_from_the_start() -> None:
     async with open_redis(f"redis://127.0.0.1:{free_port()}/0") as redis:
         assert not redis.available.up
         for _ in range(3):
-            with trio.fail_after(20), pytest.raises(Unavailable) as caught:
+            with trio.fail_after(20), pytest.raises(RedisUnavailable) as caught:
                 await redis.ping()
-            assert caught.value.dependency == "redis"
+            assert caught.value.retry_after_s == 1
         assert redis.available.detail
         assert redis.available.since >= began
 
@@ -114,7 +152,7 @@ async def test_a_crowd_that_meets_an_outage_does_not_dial_one_by_one(server: Red
         proxy.refuse = True
 
         async def call() -> None:
-            with pytest.raises(Unavailable):
+            with pytest.raises(RedisUnavailable):
                 await redis.ping()
 
         with trio.fail_after(20):
@@ -131,7 +169,7 @@ async def test_a_connection_that_goes_silent_is_given_up(server: RedisServer) ->
         await persistently(redis.ping)
         before = proxy.connections
         proxy.mute = True
-        with trio.fail_after(5), pytest.raises(Unavailable, match="no answer in time"):
+        with trio.fail_after(5), pytest.raises(RedisUnavailable, match="no answer in time"):
             await redis.ping()
         proxy.mute = False
         await persistently(redis.ping)
@@ -172,7 +210,7 @@ async def test_a_caller_with_less_time_than_the_timeout_gives_up_alone(server: R
         await redis.run(ECHO, ("x",))
         before = proxy.connections
         server.ask("CLIENT", "PAUSE", 400, "ALL")
-        with pytest.raises(Unavailable, match="no reply within"):
+        with pytest.raises(RedisUnavailable, match="no reply within"):
             await redis.run(ECHO, ("x",), within_s=0.05)
         assert redis.available.up
         assert await redis.run(ECHO, ("y",)) == b"y"
@@ -186,7 +224,7 @@ async def test_a_silent_subscription_is_given_up(server: RedisServer, monkeypatc
         def subscribed(_channel: str) -> None:
             proxy.mute = True
 
-        with trio.fail_after(5), pytest.raises(Unavailable):
+        with trio.fail_after(5), pytest.raises(RedisUnavailable):
             await redis.listen(Channels("c", heard=lambda channel, message: None, subscribed=subscribed))
 
 
@@ -198,7 +236,7 @@ async def test_the_end_of_a_subscription_does_not_hide_the_cause(
     async with open_proxy(server.url) as proxy, open_redis(proxy.url, timeout_s=0.3) as redis:
 
         async def listen() -> None:
-            with pytest.raises(Unavailable):
+            with pytest.raises(RedisUnavailable):
                 await redis.listen(ear.channels)
 
         with trio.fail_after(10):
@@ -206,7 +244,7 @@ async def test_the_end_of_a_subscription_does_not_hide_the_cause(
                 nursery.start_soon(listen)
                 await ear.until(0, begun=1)
                 proxy.mute = True
-                with pytest.raises(Unavailable):
+                with pytest.raises(RedisUnavailable):
                     await redis.ping()
         assert redis.available.detail == "no answer in time"
 
@@ -234,7 +272,7 @@ async def test_a_server_that_cannot_save_is_one_outage_and_its_messages_still_co
             await ear.until(0, begun=1)
             other.config_set("dir", "/proc")
             assert save() == "err"
-            with pytest.raises(Unavailable, match="MISCONF"):
+            with pytest.raises(RedisUnavailable, match="MISCONF"):
                 await redis.ping()
             with trio.fail_after(10):
                 while other.info("commandstats")["cmdstat_ping"]["rejected_calls"] < 4:  # of the subscription, too
@@ -308,7 +346,7 @@ async def test_a_cut_fails_the_calls_in_flight_and_no_later_ones(server: RedisSe
             nonlocal failed
             try:
                 await redis.ping()
-            except Unavailable:
+            except RedisUnavailable:
                 failed += 1
 
         proxy.mute = True
@@ -333,7 +371,7 @@ async def test_a_cancelled_call_leaves_the_others_their_answers(redis: Redis) ->
 
 async def test_closing_while_calls_run_ends_them(server: RedisServer) -> None:
     async def wait(redis: Redis) -> None:
-        with pytest.raises(Unavailable):
+        with pytest.raises(RedisUnavailable):
             await redis.execute_blocking("BLPOP", "list", 30, block_s=30)
 
     with trio.fail_after(20):
@@ -374,7 +412,7 @@ async def test_credentials_and_database_of_the_url_are_used() -> None:
             assert other.get("k") == b"v"
         for wrong in (f"redis://:wrong@{address}", f"redis://{address}"):
             async with open_redis(wrong) as redis:
-                with pytest.raises(Unavailable) as caught:
+                with pytest.raises(RedisUnavailable) as caught:
                     await redis.ping()
                 assert "wrong@" not in str(caught.value)
 
@@ -399,7 +437,7 @@ async def test_tls_checks_the_server(authority: Path) -> None:
         async with open_redis(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority / 'ca.pem'}") as redis:
             await redis.ping()
         async with open_redis(f"rediss://127.0.0.1:{port}/0") as redis:
-            with pytest.raises(Unavailable) as caught:
+            with pytest.raises(RedisUnavailable) as caught:
                 await redis.ping()
             assert isinstance(caught.value.__cause__, Exception)
             assert "certificate" in caught.value.detail.lower() or ssl.SSLError.__name__ in caught.value.detail

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import redis
 
-from tests.services.process import Program, accepts_connections, free_port, require, working_directory
+from .process import Program, accepts_connections, free_port, require, working_directory
 
 Flavour = Literal["redis", "valkey"]
 _PROGRAMS = {"redis": "redis-server", "valkey": "valkey-server"}  # the packages are called the same

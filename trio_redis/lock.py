@@ -1,4 +1,4 @@
-"""A lock among all replicas: a key on Redis, which expires unless its holder renews it.
+"""A lock among processes: a key on Redis, which expires unless its holder renews it.
 
 What it protects must be repeatable, because two processes can hold it for a moment. A process that was suspended until
 its lock expired works beside the next holder until it notices. A loss of Redis's data lets a second process take the
@@ -13,19 +13,15 @@ from contextlib import asynccontextmanager, suppress
 
 import trio
 
-from avion_media.backends.redis.client import Redis
-from avion_media.backends.redis.scripts import load_script
-from avion_media.common.errors import Dependency, Unavailable
+from trio_redis.client import Redis
+from trio_redis.errors import LockLost, RedisUnavailable
+from trio_redis.scripts import load_script
 
-_RENEW = load_script("avion_media.backends.redis", "renew_lock")
-_RELEASE = load_script("avion_media.backends.redis", "release_lock")
+_RENEW = load_script("trio_redis", "renew_lock", flags="allow-oom")
+_RELEASE = load_script("trio_redis", "release_lock", flags="allow-oom")
 _POLL_S = 0.2  # how often a waiting process tries again
 _RELEASE_S = 2.0
 _OUTAGE_S = 1.0  # pause between two attempts during an outage
-
-
-class LockLost(Unavailable):
-    """Another process took the lock, or it could not be renewed in time."""
 
 
 class Lock:
@@ -44,7 +40,7 @@ class Lock:
     async def acquire(self) -> bool:
         """Take the lock if it is free, or renew it. Return whether this object holds it.
 
-        Raises `Unavailable`. After that, or after a cancel, this object may hold it.
+        Raises `RedisUnavailable`. After that, or after a cancel, this object may hold it.
         """
         ttl_ms = round(self._ttl_s * 1000)
         # A plain command costs a tenth of a script, and those that wait call this repeatedly.
@@ -89,7 +85,7 @@ class Lock:
 
     async def release(self) -> None:
         """Give up the lock if this object holds it, so that others do not wait until it expires."""
-        with trio.move_on_after(_RELEASE_S), suppress(Unavailable):
+        with trio.move_on_after(_RELEASE_S), suppress(RedisUnavailable):
             await self._redis.run(_RELEASE, (self._key,), (self._token,))
 
     async def _until_lost(self) -> LockLost:
@@ -99,12 +95,12 @@ class Lock:
             asked_at = trio.current_time()
             try:
                 is_held = await self.acquire()
-            except Unavailable:
+            except RedisUnavailable:
                 if trio.current_time() - renewed_at >= self._ttl_s:
-                    return LockLost(Dependency.REDIS, f"{self._key} could not be renewed in time")
+                    return self._redis.errors.lock_lost(f"{self._key} could not be renewed in time")
                 continue
             if not is_held:
-                return LockLost(Dependency.REDIS, f"another process holds {self._key}")
+                return self._redis.errors.lock_lost(f"another process holds {self._key}")
             renewed_at = asked_at
 
 
@@ -129,7 +125,7 @@ class Seats:
     async def find(self) -> Lock | None:
         """Return a seat, or None if all are taken. Waits during an outage. A cancel leaves a seat empty for a while."""
         while True:
-            with suppress(Unavailable):
+            with suppress(RedisUnavailable):
                 holders = await self._redis.execute("MGET", *self._keys)
                 for key in (key for key, holder in zip(self._keys, holders, strict=True) if holder is None):
                     seat = Lock(self._redis, key, ttl_s=self._ttl_s)

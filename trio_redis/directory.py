@@ -22,12 +22,11 @@ import trio
 from coredis import exceptions as refusals
 from coredis.connection import TCPConnection
 
-from avion_media.backends.redis.connection import ANY, DIAL_PAUSE_S, Argument, RedisDialler, Reply, cause_of, send
-from avion_media.backends.redis.node import RedisNode
-from avion_media.backends.redis.topology import Cluster, Single, Topology
-from avion_media.common.concurrency import Backoff
-from avion_media.common.redis_url import Address, RedisTarget
-from avion_media.common.telemetry import OutageLog
+from trio_redis.concurrency import Backoff
+from trio_redis.connection import ANY, DIAL_PAUSE_S, Argument, RedisDialler, Reply, cause_of, send
+from trio_redis.node import RedisNode
+from trio_redis.topology import Cluster, Single, Topology
+from trio_redis.url import Address, RedisTarget
 
 T = TypeVar("T")
 
@@ -46,12 +45,16 @@ class Availability:
     detail: str = ""
 
 
+OnAvailability = Callable[[Availability], None]
+
+
 class Directory:
     """The servers and their slots as last read. Only `locate` and `confirm` wait for a server."""
 
-    def __init__(self, locator: Locator, dialler: RedisDialler) -> None:
+    def __init__(self, locator: Locator, dialler: RedisDialler, on_availability: OnAvailability) -> None:
         self._locator = locator
         self._dialler = dialler
+        self._on_availability = on_availability
         self._topology: Topology | None = None
         self._locating = trio.Lock()
         self._pause = Backoff(*DIAL_PAUSE_S)
@@ -59,7 +62,6 @@ class Directory:
         self._refresh_wanted = False
         self._troubles = {_NOWHERE: "not connected yet"}  # by the server's address
         self._available = Availability(up=False, since=time.time(), detail="not connected yet")
-        self._outages = OutageLog("redis", "foundation/redis")
 
     @property
     def available(self) -> Availability:
@@ -177,10 +179,8 @@ class Directory:
         up = not self._troubles
         since = self._available.since if up == self._available.up else time.time()
         self._available = Availability(up, since, detail)
-        if up:
-            self._outages.available()
-        elif self._dialler.nursery is not None:  # else it was closed
-            self._outages.unavailable(detail)
+        if up or self._dialler.nursery is not None:  # else it was closed
+            self._on_availability(self._available)
 
 
 class Locator:

@@ -12,8 +12,8 @@ from typing import Any
 
 import redis
 
-from tests.services.process import Program, ServiceFailed, accepts_connections, free_port, require, working_directory
-from tests.services.redis import RedisServer, answers
+from .process import Program, ServiceFailed, accepts_connections, free_port, require, working_directory
+from .redis import RedisServer, answers
 
 MASTER = "media"
 _DOWN_AFTER_MS = 1000

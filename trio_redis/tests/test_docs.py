@@ -1,0 +1,54 @@
+"""The README's programs run as it says, and pass the type checker. The public names exist, and have docstrings."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import trio_redis
+
+from .api_page import PAGE, page
+
+PACKAGE = Path(trio_redis.__file__).parent
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+PROGRAMS = re.findall(r"^```python\n# (\w+)\.py\n(.*?)^```\n\n```text\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def test_each_program_prints_what_stands_below_it(tmp_path: Path, redis_of_process: str) -> None:
+    server = redis_of_process.removesuffix("/0")
+    assert len(PROGRAMS) == README.count("```python") == 5
+    for name, program, printed in PROGRAMS:
+        file = tmp_path / f"readme_{name}.py"
+        file.write_text(program.replace("redis://127.0.0.1:6379", server))
+        done = subprocess.run([sys.executable, file], check=True, timeout=60, capture_output=True, text=True)
+        assert done.stdout == printed, name
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", "types", *map(str, tmp_path.glob("*.py"))]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
+
+
+def test_the_page_of_the_api_is_made_of_the_docstrings() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m trio_redis.tests.api_page"
+
+
+def test_it_imports_what_it_depends_on_and_nothing_else() -> None:
+    allowed = {*sys.stdlib_module_names, "trio_redis", "trio", "coredis", "anyio"}
+    for source in PACKAGE.glob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or "."] if isinstance(node, ast.ImportFrom) else []
+            assert {name.partition(".")[0] for name in names} <= allowed, source.name
+
+
+@pytest.mark.parametrize("name", sorted(set(trio_redis.__all__) - {"Argument", "Reply"}))
+def test_a_public_name_exists_and_says_what_it_does(name: str) -> None:
+    found = getattr(trio_redis, name)
+    assert found.__doc__
+    for member, value in vars(found).items() if inspect.isclass(found) else ():
+        if not member.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+            assert value.__doc__, member

@@ -52,6 +52,7 @@ def _signature(found: object) -> str:
     text = re.sub(r"ForwardRef\('([^']*)'\)", r"\1", text)  # of named tuples
     text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)  # annotations are strings
     text = re.sub(r"<\w+\.(\w+): '\w+'>", r"\1", text)  # members of enumerations
+    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
     text = re.sub(r"<(?:function|member) (?:\w+\.)*<?(\w+)>?(?: at 0x[0-9a-f]+)?>", r"\1", text)
     return re.sub(r"\((self|cls)(, |\))", lambda match: "(" if match[2] == ", " else "()", text)
 

@@ -13,8 +13,6 @@ import pytest
 
 import trio_redis
 
-from .api_page import PAGE, page
-
 PACKAGE = Path(trio_redis.__file__).parent
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 PROGRAMS = re.findall(r"^```python\n# (\w+)\.py\n(.*?)^```\n\n```text\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
@@ -30,10 +28,6 @@ def test_each_program_prints_what_stands_below_it(tmp_path: Path, redis_of_proce
         assert done.stdout == printed, name
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", "types", *map(str, tmp_path.glob("*.py"))]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
-
-
-def test_the_page_of_the_api_is_made_of_the_docstrings() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m trio_redis.tests.api_page"
 
 
 def test_it_imports_what_it_depends_on_and_nothing_else() -> None:

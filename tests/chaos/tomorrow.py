@@ -89,7 +89,7 @@ _ENDS = {
 
         Redis.execute = _execute_more
         """,
-    "backends/store/objects.py": """
+    "backends/store/facts.py": """
         _plain_headers = headers_of
 
         def headers_of(content_type, metadata):

@@ -324,7 +324,7 @@ def sources() -> dict[str, str]:
         f"{path.parent.parent.name}/{path.stem}": path.read_text()
         for package in PACKAGES
         for path in package.rglob("*.lua")
-        if not path.name.startswith("_")
+        if not path.name.startswith("_") and "build" not in path.relative_to(package).parts
     }
 
 

@@ -24,7 +24,7 @@ def dangers(config: ServerSettings) -> list[str]:
 
 
 def _dangers(config: ServerSettings) -> Iterator[str]:
-    if config.chaos.enabled:
+    if config.chaos.enabled and config.admin.environment != "development":
         yield "CHAOS__ENABLED: each operator can kill parts of the service, which is never meant in production"
     if config.tasks.claim_after < _LEAST_CLAIM_S:
         yield "TASKS__CLAIM_AFTER is below 10 s: a worker that pauses for so long loses its tasks to others"

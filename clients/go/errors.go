@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -42,6 +43,7 @@ type Error struct {
 	Message    string
 	Reason     string            // a stable code, such as NOTHING_UPLOADED; empty if there is none
 	Fields     map[string]string // for each field that is not valid, its reason
+	Sentence   string            // for the person who uploads; empty if the file is not at fault
 	RetryAfter time.Duration     // how long to wait at least; 0 if another attempt makes no sense
 }
 
@@ -74,7 +76,9 @@ func errorOf(err error) error {
 		case *errdetails.BadRequest:
 			found.Fields = map[string]string{}
 			for _, each := range detail.FieldViolations {
-				found.Fields[each.Field] = reasonOf(each)
+				reason, sentence := reasonOf(each)
+				found.Fields[each.Field] = reason
+				found.Sentence = strings.TrimSpace(found.Sentence + " " + sentence)
 			}
 		case *errdetails.ErrorInfo:
 			found.Reason = detail.Reason
@@ -85,20 +89,30 @@ func errorOf(err error) error {
 	return found
 }
 
-// reasonOf reads field 3 of a violation, which versions of errdetails before August 2024 do not know.
-func reasonOf(violation *errdetails.BadRequest_FieldViolation) string {
-	const number = 3
-	for left, _ := proto.Marshal(violation); len(left) > 0; {
+// reasonOf reads the reason and the localized message of a violation, which versions of errdetails before August 2024
+// do not know.
+func reasonOf(violation *errdetails.BadRequest_FieldViolation) (reason, sentence string) {
+	message, _ := proto.Marshal(violation)
+	reason = string(fieldOf(message, 3))
+	if reason == "" {
+		reason = violation.Description
+	}
+	return reason, string(fieldOf(fieldOf(message, 4), 2))
+}
+
+// fieldOf returns a field of bytes, or nil.
+func fieldOf(message []byte, number protowire.Number) []byte {
+	for left := message; len(left) > 0; {
 		field, kind, length := protowire.ConsumeField(left)
 		if length < 0 {
 			break
 		}
 		if field == number && kind == protowire.BytesType {
 			_, _, head := protowire.ConsumeTag(left)
-			reason, _ := protowire.ConsumeString(left[head:])
-			return reason
+			value, _ := protowire.ConsumeBytes(left[head:])
+			return value
 		}
 		left = left[length:]
 	}
-	return violation.Description
+	return nil
 }

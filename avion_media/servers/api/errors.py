@@ -69,7 +69,11 @@ def map_exception(error: Exception) -> RpcError | None:
 def _bad_request(error: BadRequest) -> BadRequestDetails:
     details = BadRequestDetails()
     for violation in error.violations:
-        details.field_violations.add(field=violation.field, description=violation.description, reason=violation.reason)
+        added = details.field_violations.add(
+            field=violation.field, description=violation.description, reason=violation.reason
+        )
+        if violation.sentence:
+            added.localized_message.locale, added.localized_message.message = "en", violation.sentence
     return details
 
 

@@ -5,21 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from avion_media.common import keys
-from avion_media.common.errors import RETRYABLE, SENTENCES
+from avion_media.common.errors import RETRYABLE
 from avion_media.common.formats import FORMATS
 from avion_media.common.ids import is_private
 from avion_media.common.media import CredentialsState
 from avion_media.common.parts import MULTIPART_THRESHOLD_BYTES
-from avion_media.common.settings import format_size
 from avion_media.common.tasks import Status
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.items.moderation import BlockedHost
-from avion_media.media.settings import UploadConfig
 from avion_media.process.runtime import Runtime
 from avion_media.servers.api.resumable import SignedPart
-from mediascrub import PictureBounds
-
-_PICTURE_BOUNDS = PictureBounds()
+from avion_media.servers.api.sentences import PICTURE_BOUNDS, sentences
 
 
 def visibility_of(media_id: str) -> wire.MediaVisibility:
@@ -101,41 +97,17 @@ def capabilities_of(runtime: Runtime) -> wire.Capabilities:
         thumbnail_sizes={size.name: size.longest_edge for size in config.thumbnails.sizes},
         multipart=runtime.store.is_filled and runtime.store.get().multipart.allowed,
         multipart_threshold=MULTIPART_THRESHOLD_BYTES,
-        reasons=_reasons_for(upload),
-        max_aspect=int(_PICTURE_BOUNDS.max_aspect),
-        max_frames=_PICTURE_BOUNDS.max_frames,
+        reasons=[
+            wire.FailureReason(code=reason.value, sentence=sentence, retryable=reason in RETRYABLE)
+            for reason, sentence in sentences(upload).items()
+        ],
+        max_aspect=int(PICTURE_BOUNDS.max_aspect),
+        max_frames=PICTURE_BOUNDS.max_frames,
         private_media=True,
     )
     message.max_duration.FromMilliseconds(round(upload.max_duration * 1000))
     message.max_audio_duration.FromMilliseconds(round(upload.max_audio_duration * 1000))
     return message
-
-
-def _reasons_for(upload: UploadConfig) -> list[wire.FailureReason]:
-    """Return a sentence for each reason, with the limits filled in."""
-    limits = {
-        "max_image_bytes": format_size(upload.max_image_bytes),
-        "max_video_bytes": format_size(upload.max_video_bytes),
-        "max_audio_bytes": format_size(upload.max_audio_bytes),
-        "max_audio_duration": _duration(upload.max_audio_duration),
-        "max_pixels": f"{upload.max_pixels:,}",
-        "max_duration": _duration(upload.max_duration),
-        "max_side": f"{_PICTURE_BOUNDS.max_side:,}",
-        "max_aspect": f"{_PICTURE_BOUNDS.max_aspect:,.0f}",
-        "max_frames": f"{_PICTURE_BOUNDS.max_frames:,}",
-    }
-    return [
-        wire.FailureReason(code=reason.value, sentence=sentence.format(**limits), retryable=reason in RETRYABLE)
-        for reason, sentence in SENTENCES.items()
-    ]
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration in the largest unit that divides it."""
-    for unit, unit_s in (("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * unit_s and seconds % unit_s == 0:
-            return f"{seconds / unit_s:.0f} {unit}"
-    return f"{seconds:,.0f} seconds"
 
 
 def capabilities_for_pages(message: wire.Capabilities) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
-from avion_media.common.errors import MediaError
+from avion_media.common.errors import MediaError, Reason
 from avion_media.common.formats import MediaFormat, by_content_type, by_filename
 from avion_media.common.ids import AnyId, InvalidId, MediaId, UnknownFormat, is_private, parse_any_id
 from avion_media.common.media import is_owner
@@ -23,6 +23,7 @@ from avion_media.items.moderation import MAX_NOTE, BlockedHost, InvalidHost, par
 from avion_media.items.moderation.hosts import EXACTLY
 from avion_media.items.private.tokens import is_audience
 from avion_media.media.settings import UploadConfig
+from avion_media.servers.api.sentences import sentences
 from avion_media.servers.api.statuses import UnknownMedium
 from guarded_fetch import InvalidUrl, RemoteUrl, parse_remote_url
 
@@ -34,6 +35,14 @@ DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 MAX_MEDIA_IDS = 1000
 """Media ids of one call."""
+_FAULTS = {
+    "CONTENT_TYPE_UNSUPPORTED": Reason.UNSUPPORTED_TYPE,
+    "CONTENT_TYPE_DISABLED": Reason.UNSUPPORTED_TYPE,
+    "EXTENSION_MISMATCH": Reason.TYPE_MISMATCH,
+    "SIZE_ZERO": Reason.EMPTY,
+    "SIZE_TOO_LARGE": Reason.TOO_LARGE,
+}
+"""What the file itself would be refused for, by the reasons of violations."""
 # Control characters, line and paragraph separators. Other invisible characters are allowed: joiners are a part of emoji
 # and of words in many scripts, and macOS puts a narrow no-break space into the names of its screenshots.
 _NOT_IN_NAMES = frozenset({"Cc", "Zl", "Zp"})
@@ -41,11 +50,13 @@ _NOT_IN_NAMES = frozenset({"Cc", "Zl", "Zp"})
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One bad field: its name, a sentence, and a stable reason in capitals (google.rpc.BadRequest)."""
+    """One bad field: its name, a description, and a stable reason in capitals (google.rpc.BadRequest)."""
 
     field: str
     description: str
     reason: str
+    sentence: str = ""
+    """For the person who uploads; empty if the program that asks is at fault."""
 
 
 class BadRequest(MediaError):
@@ -98,7 +109,13 @@ def check_upload_request(
         if violation is not None
     ]
     if violations or fmt is None:
-        raise BadRequest(violations)
+        said = sentences(limits)
+        raise BadRequest(
+            [
+                replace(each, sentence=said[_FAULTS[each.reason]] if each.reason in _FAULTS else "")
+                for each in violations
+            ]
+        )
     keep = limits.keeps_credentials if credentials == wire.CONTENT_CREDENTIALS_UNSPECIFIED else credentials == _KEEP
     key_format = _key_format(filename, fmt, enabled)
     private = visibility == wire.MEDIA_VISIBILITY_PRIVATE

@@ -13,8 +13,8 @@ class MediaError(Exception):
     """A call failed.
 
     ``code``: the gRPC status. ``reason``: a stable code, such as NOTHING_UPLOADED; empty if there is none. ``fields``:
-    for each field that is not valid, its reason. ``retry_after_s``: how long to wait at least before another attempt;
-    None if another attempt makes no sense.
+    for each field that is not valid, its reason. ``sentence``: for the person who uploads; empty if the file is not at
+    fault. ``retry_after_s``: how long to wait at least before another attempt; None if another attempt makes no sense.
     """
 
     def __init__(
@@ -24,12 +24,14 @@ class MediaError(Exception):
         code: grpc.StatusCode = grpc.StatusCode.UNKNOWN,
         reason: str = "",
         fields: Mapping[str, str] | None = None,
+        sentence: str = "",
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
         self.fields = dict(fields or {})
+        self.sentence = sentence
         self.retry_after_s = retry_after_s
 
 
@@ -74,13 +76,13 @@ class MediaDeleted(MediaError):
 
 
 class MediaFailed(MediaError):
-    """The file cannot be published. ``reason`` says why; the message is a sentence for the person who uploaded it.
+    """The file cannot be published. ``reason`` says why; the message is the ``sentence``.
 
     ``retryable``: the same file may be accepted at another time.
     """
 
     def __init__(self, message: str, *, reason: str, retryable: bool) -> None:
-        super().__init__(message, reason=reason)
+        super().__init__(message, reason=reason, sentence=message)
         self.retryable = retryable
 
 
@@ -102,14 +104,16 @@ def error_of(failed: grpc.RpcError) -> MediaError:
     code = failed.code()
     kind = _CODES.get(code, MediaError)
     retry_after_s = 1.0 if kind in (TooMany, Unavailable) else None
-    reason, fields = "", {}
+    reason, fields, sentence = "", {}, ""
     status = rpc_status.from_call(failed)
     for detail in () if status is None else status.details:
         bad, info, retry = BadRequest(), ErrorInfo(), RetryInfo()
         if detail.Unpack(bad):
             fields = {each.field: each.reason for each in bad.field_violations}
+            sentence = " ".join(filter(None, (each.localized_message.message for each in bad.field_violations)))
         elif detail.Unpack(info):
             reason = info.reason
         elif detail.Unpack(retry):
             retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
-    return kind(failed.details() or code.name, code=code, reason=reason, fields=fields, retry_after_s=retry_after_s)
+    message = failed.details() or code.name
+    return kind(message, code=code, reason=reason, fields=fields, sentence=sentence, retry_after_s=retry_after_s)

@@ -11,6 +11,8 @@ export interface Details {
   reason?: string;
   /** For each field that is not valid, its reason. */
   fields?: Record<string, string>;
+  /** For the person who uploads; empty if the file is not at fault. */
+  sentence?: string;
   /** How long to wait at least before another attempt; undefined if another attempt makes no sense. */
   retryAfterMs?: number | undefined;
 }
@@ -20,14 +22,19 @@ export class MediaError extends Error {
   readonly code: Code;
   readonly reason: string;
   readonly fields: Record<string, string>;
+  readonly sentence: string;
   readonly retryAfterMs: number | undefined;
 
-  constructor(message: string, { code = Code.UNKNOWN, reason = '', fields = {}, retryAfterMs }: Details = {}) {
+  constructor(
+    message: string,
+    { code = Code.UNKNOWN, reason = '', fields = {}, sentence = '', retryAfterMs }: Details = {},
+  ) {
     super(message);
     this.name = new.target.name;
     this.code = code;
     this.reason = reason;
     this.fields = fields;
+    this.sentence = sentence;
     this.retryAfterMs = retryAfterMs;
   }
 }
@@ -51,13 +58,13 @@ export class FileChanged extends MediaError {}
 /** The media item was deleted while it was waited for. */
 export class MediaDeleted extends MediaError {}
 
-/** The file cannot be published. `reason` says why; the message is a sentence for the person who uploaded it. */
+/** The file cannot be published. `reason` says why; the message is the `sentence`. */
 export class MediaFailed extends MediaError {
   /** The same file may be accepted at another time. */
   readonly retryable: boolean;
 
   constructor(message: string, reason: string, retryable: boolean) {
-    super(message, { reason });
+    super(message, { reason, sentence: message });
     this.retryable = retryable;
   }
 }
@@ -82,7 +89,10 @@ export function errorOf(failed: ServiceError): MediaError {
   if (trailer instanceof Uint8Array) {
     for (const detail of fromBinary(StatusSchema, trailer).details) {
       const bad = anyUnpack(detail, BadRequestSchema);
-      if (bad) details.fields = Object.fromEntries(bad.fieldViolations.map(({ field, reason }) => [field, reason]));
+      if (bad) {
+        details.fields = Object.fromEntries(bad.fieldViolations.map(({ field, reason }) => [field, reason]));
+        details.sentence = bad.fieldViolations.flatMap((each) => each.localizedMessage?.message ?? []).join(' ');
+      }
       details.reason = anyUnpack(detail, ErrorInfoSchema)?.reason ?? details.reason ?? '';
       const delay = anyUnpack(detail, RetryInfoSchema)?.retryDelay;
       if (delay) details.retryAfterMs = Number(delay.seconds) * 1000 + delay.nanos / 1e6;

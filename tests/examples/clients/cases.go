@@ -77,6 +77,10 @@ func main() {
 	raised("unknown", client.ErrNotFound, err)
 	_, err = media.Upload(ctx, client.Upload{Path: photo, ContentType: "image/jpeg", Owner: "a b"})
 	raised("invalid", client.ErrInvalid, err)
+	_, err = media.Upload(ctx, client.Upload{Path: photo, ContentType: "text/plain"})
+	refused := &client.Error{}
+	errors.As(err, &refused)
+	say("refused", refused.Sentence)
 	granted := must(media.RequestMediaUpload(ctx, &mediapb.RequestMediaUploadRequest{
 		Filename: "a.jpg", ContentType: "image/jpeg", Size: 9,
 	}))

@@ -36,6 +36,7 @@ say('restored', (await client.undelete([mediaId])).restored[0] === mediaId);
 say('state', media.MediaStatus_State[(await client.wait(mediaId)).state]);
 await raised('unknown', NotFound, () => client.status(nobody));
 await raised('invalid', InvalidRequest, () => client.upload(photo, 'image/jpeg', { owner: 'a b' }));
+await client.upload(photo, 'text/plain').catch((error) => say('refused', error.sentence));
 const granted = await client.call(media.MediaService.method.requestMediaUpload, {
   filename: 'a.jpg', contentType: 'image/jpeg', size: 9n,
 });
@@ -44,7 +45,7 @@ try {
   await client.wait(await client.upload(fileURLToPath(import.meta.url), 'image/png', { filename: 'program.png' }));
 } catch (error) {
   if (!(error instanceof MediaFailed)) throw error;
-  say('failed', error.reason, error.message, error.retryable);
+  say('failed', error.reason, error.sentence, error.retryable);
 }
 const secret = await client.wait(await uploadPrivate());
 const { tokens } = await client.sign([secret.mediaId], { ttlMs: 600_000, audience: 'bob' });

@@ -56,11 +56,15 @@ def main() -> None:
         say("state", media.MediaStatus.State.Name(client.wait(media_id).state))
         raised("unknown", NotFound, lambda: client.status(nobody))
         raised("invalid", InvalidRequest, lambda: client.upload(photo, "image/jpeg", owner="a b"))
+        try:
+            client.upload(photo, "text/plain")
+        except InvalidRequest as refused:
+            say("refused", refused.sentence)
         raised("early", Conflict, lambda: client.complete(nobody_uploaded(client)))
         try:
             client.wait(client.upload(__file__, "image/png", filename="program.png"))
         except MediaFailed as failed:
-            say("failed", failed.reason, str(failed), failed.retryable)
+            say("failed", failed.reason, failed.sentence, failed.retryable)
         private = client.wait(upload_private())
         signed = client.sign([private.media_id], ttl_s=600, audience="bob")
         url = origin[0] + private.path.replace("{token}", signed.tokens[private.media_id])

@@ -307,6 +307,10 @@ def test_the_memory_of_a_container_counts(
     assert any("SANDBOX__BUDGET is above 2.0 GiB" in each for each in dangers(load({}))) is warns
 
 
+def test_a_development_server_may_kill_its_parts() -> None:
+    assert not dangers(load({P + "CHAOS__ENABLED": "true", P + "ADMIN__ENVIRONMENT": "development"}))
+
+
 def test_nothing_of_the_defaults_is_dangerous() -> None:
     assert dangers(load({})) == []
 

@@ -105,3 +105,20 @@ def test_all_violations_at_once() -> None:
         "SIZE_NEGATIVE",
         "SHA256_LENGTH",
     }
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"size": 0}, "The file is empty."),
+        ({"size": LIMITS.max_image_bytes + 1}, "The file is too large. Images can have 16.0 MiB"),
+        ({"content_type": "application/pdf"}, "This type of file is not supported."),
+        ({"owner": "a/b"}, ""),
+    ],
+)
+def test_a_person_gets_a_sentence_if_the_file_is_at_fault(fields: dict[str, object], sentence: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        check(**fields)  # type: ignore[arg-type]
+    (violation,) = caught.value.violations
+    assert violation.sentence.startswith(sentence)
+    assert bool(violation.sentence) is bool(sentence)

@@ -28,6 +28,7 @@ TELEMETRY_FLUSH_S = 3.0
 TELEMETRY_STOP_S = TELEMETRY_FLUSH_S + 0.5
 _PING_S = 2.0  # while Redis is unavailable, and where Sentinels must be asked
 _QUIET_PING_S = 15.0  # otherwise other calls notice an outage
+_LEAVE_S = 0.5  # to leave the list of replicas
 _LAST_PING_S = 1.0
 _DURABILITY_S = 60.0
 _EXAMINE_S = 10.0  # usually a tenth of a second; a slow store must not keep a replica from becoming ready
@@ -78,6 +79,9 @@ async def redis(runtime: Runtime, child: Child[None]) -> None:
         child.started()
         with connections, child.until_stopping():
             await first_of(keep_pinging, until_useless)
+        if runtime.lifecycle.phase is Phase.STOPPING:  # else this process would be taken for one that hangs
+            with trio.move_on_after(_LEAVE_S), suppress(Unavailable):
+                await runtime.replicas.leave(runtime.consumer)
     await child.stopping.wait()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,6 @@ _log = get_logger(path="telemetry")
 _COUNTED_S = 4.0  # age from which some replica counts again
 _FIRST_POLL_S = 0.5  # until Redis was there once
 _LAG_EVERY_S = 0.25
-_LEAVE_S = 0.5
 _OF_QUEUES: dict[Instrument, Callable[[QueueStats], float]] = {
     instruments.QUEUE_LAG: lambda stats: stats.lag,
     instruments.QUEUE_PENDING: lambda stats: stats.pending,
@@ -113,14 +112,9 @@ def observe_tree(runtime: Runtime, root: Supervisor) -> None:
 
 async def keep_polling(runtime: Runtime) -> None:
     """Sample the queues, and measure how late the event loop is. Never returns, and raises nothing but Cancelled."""
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_measure_lag, runtime)
-            await _keep_sampling(runtime)
-    finally:
-        # Shielded, so that this process is not taken for one that hangs. Bounded by `_LEAVE_S`.
-        with trio.CancelScope(shield=True), trio.move_on_after(_LEAVE_S), suppress(Unavailable):
-            await runtime.replicas.leave(runtime.consumer)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_measure_lag, runtime)
+        await _keep_sampling(runtime)
 
 
 async def _keep_sampling(runtime: Runtime) -> None:
@@ -139,7 +133,7 @@ async def _keep_sampling(runtime: Runtime) -> None:
 async def _sample(runtime: Runtime) -> None:
     observed = runtime.observed
     _, found = await results_of(
-        partial(runtime.replicas.announce, runtime.replica()),
+        partial(_announce, runtime),
         partial(read_fleet_statistics, runtime.redis, runtime.items.queues, runtime.items.events, _COUNTED_S),
     )
     if found.memory_use >= 1 > observed.fleet.memory_use:
@@ -150,6 +144,12 @@ async def _sample(runtime: Runtime) -> None:
     figures |= {"memory_bytes": memory_bytes, "loop_lag_s": observed.history.take_lag()}
     figures["requests"] = observed.active_requests()
     observed.history.add(Sample(time.time(), found.queues, figures))
+
+
+async def _announce(runtime: Runtime) -> None:
+    """Report this process, until it stops: the child of Redis then takes it off the list."""
+    if runtime.lifecycle.phase not in (Phase.STOPPING, Phase.DONE):
+        await runtime.replicas.announce(runtime.replica())
 
 
 async def _measure_lag(runtime: Runtime) -> None:

@@ -207,6 +207,7 @@ def test_each_further_signal_skips_a_phase(
         assert service.process.wait(60) == 0
         phases = [line["phase"] for line in json_lines(service.log()) if line["event"] == "phase"]
         assert phases == ["READY", "LAME_DUCK", "DRAINING", "STOPPING", "DONE"]
+    assert client.hlen("media_replicas") == 0  # nobody takes it for a replica that hangs
     assert client.xpending(QUEUE, "media_workers")["pending"] == 0
     assert client.xlen(QUEUE) == 1
 

@@ -11,6 +11,7 @@ for each change, in a thread too. These threads let the event loop run from time
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -147,6 +148,7 @@ class _List:
     etag: str
     exact: Mapping[HashType, DigestSet] = field(default_factory=dict)
     likenesses: Likenesses = field(default_factory=Likenesses)
+    labels: Mapping[bytes, str] = field(default_factory=dict)  # of PDQ hashes that have one
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,8 +320,9 @@ class Blocklists:
             found = _nearest(candidates, digest)
         matches = []
         for name, (distance, near) in found.items():
-            label, media_id = (own.alike[near].label, own.alike[near].media_id) if name == OWN else ("", "")
-            matches.append(Match(name, HashType.PDQ, near, label, distance, media_id))
+            entry = own.alike[near] if name == OWN else None
+            label = self._lists[name].labels.get(near, "") if entry is None else entry.label
+            matches.append(Match(name, HashType.PDQ, near, label, distance, "" if entry is None else entry.media_id))
         return matches
 
     async def _read_own(self, listed: list[ListedObject]) -> None:
@@ -403,16 +406,19 @@ def _list_name(key: str) -> str:
 def _parse(fd: int, etag: str) -> tuple[_List, list[tuple[int, InvalidEntry]]]:
     """Read a list, and close ``fd``. Runs in a thread, and releases the interpreter's lock from time to time."""
     digests: dict[HashType, bytearray] = {kind: bytearray() for kind in HashType}
+    labels: dict[bytes, str] = {}
     malformed: list[tuple[int, InvalidEntry]] = []
     os.lseek(fd, 0, os.SEEK_SET)
     with os.fdopen(fd, encoding="utf-8", errors="replace") as lines:
         for each in _yielding(parse_list(lines)):
             if isinstance(each, Entry):
                 digests[each.type] += each.hash
+                if each.label and each.type is HashType.PDQ:
+                    labels[each.hash] = sys.intern(each.label)  # many entries share one
             else:
                 malformed.append(each)
     exact = {kind: DigestSet(_split(digests[kind], kind), kind.size_bytes) for kind in EXACT if digests[kind]}
-    return _List(etag, exact, Likenesses.of(_split(digests[HashType.PDQ], HashType.PDQ))), malformed
+    return _List(etag, exact, Likenesses.of(_split(digests[HashType.PDQ], HashType.PDQ)), labels), malformed
 
 
 def _split(joined: bytearray, kind: HashType) -> Iterator[bytes]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import random
+from typing import cast
 
 import pytest
 
+from avion_media.backends.store import ObjectStore
+from avion_media.common.errors import Dependency
+from avion_media.common.resources import ResourceSlot
 from avion_media.config import Config
 from avion_media.items.moderation.entries import Entry, HashType, InvalidEntry, parse_entry, parse_list
-from avion_media.items.moderation.lists import MAX_DISTANCE, DigestSet, Likenesses
+from avion_media.items.moderation.lists import MAX_DISTANCE, Blocklists, Changes, DigestSet, Likenesses
 from tests.bench.moderation import likeness, measure
+from tests.crash.stage import MemoryStore, Steps, Stored
 
 SHA = "ab" * 32
 MD5 = "0f" * 16
@@ -80,3 +85,25 @@ def test_altered_copies_are_found_and_innocent_pictures_are_not() -> None:
     assert false == []
     for alteration, (count, total) in found.items():
         assert count >= total - 1 == 3, (alteration, count, total)
+
+
+async def test_a_match_names_the_label_of_an_imported_entry() -> None:
+    """For a moderator the label is all that is known of it."""
+    objects: dict[str, Stored] = {}
+    slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
+    slot.fill(cast("ObjectStore", store := MemoryStore(objects, Steps())))
+    entries = [Entry(HashType.PDQ, bytes(32), "scam1"), Entry(HashType.PDQ, b"\xff" * 32)]
+    await store.put("blocklist/theirs.csv", "".join(f"{each}\n" for each in entries).encode(), content_type="text/csv")
+    lists = Blocklists(slot, cast("Changes", _Unchanged()))
+    await lists.reload()
+
+    for digest, label in ((bytes(31) + b"\x01", "scam1"), (b"\xff" * 32, "")):
+        [match] = await lists.alike(digest)
+        assert (match.list, match.label) == ("theirs", label)
+
+
+class _Unchanged:
+    """Nothing changes."""
+
+    async def generation(self) -> bytes:
+        return b"1"

@@ -1,4 +1,4 @@
-"""``queues`` and ``jobs``: what waits, and the bulk replays and undeletes that the service carries out."""
+"""``queues`` and ``jobs``: what waits, and the bulk replays, undeletes and purges that the service carries out."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def queue_name(text: str) -> str:
     if name not in QUEUES:
         raise UsageError(f"no such queue: {text} (there are: {', '.join(SHORT_NAMES)})")
     return name
+
+
+def _oldest(stats: QueueStats) -> str:
+    """The tenant whose task has waited longest, and how many tasks of it wait."""
+    return f"{stats.of_oldest_tenant} of {stats.oldest_tenant}" if stats.of_oldest_tenant else ""
 
 
 def _pause(stats: QueueStats) -> str:
@@ -68,7 +73,7 @@ def queues_command(context: click.Context, as_json: bool) -> None:
                 each.delayed,
                 each.dead_letters,
                 each.consumers,
-                _pause(each),
+                "; ".join(filter(None, (_pause(each), _oldest(each)))),
             )
             for name, each in stats.items()
         ],
@@ -158,16 +163,17 @@ async def _known(redis: Redis, name: str, task_ids: frozenset[str]) -> set[str]:
 @json_option
 @click.pass_context
 def jobs_command(context: click.Context, as_json: bool) -> None:
-    """Show bulk replays (dlq replay --rate) and bulk undeletes (undelete --rate), ended ones for a week."""
+    """Show bulk replays (dlq replay --rate), undeletes (undelete --rate) and purges of hosts, ended ones for a week."""
     if context.invoked_subcommand is not None:
         return
     jobs = on_service(lambda runtime: all_jobs(runtime.items.redis))
     print_found(
         [{"job": each.name, **asdict(each)} for each in jobs],
-        ["job", "state", "rate", "total", "done", "refused", "started", "by", "last problem"],
+        ["job", "of", "state", "rate", "total", "done", "refused", "started", "by", "last problem"],
         [
             (
                 each.name,
+                each.conditions.get("owner") or each.conditions.get("hosts", ""),
                 each.state,
                 f"{each.rate:g}/s",
                 each.total or "",

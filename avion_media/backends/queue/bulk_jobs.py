@@ -111,7 +111,7 @@ class BulkJobs:
     async def begin_purge(self, hosts: Sequence[str], *, rate: float, by: str, total: int) -> BulkJob:
         """Begin to remove the copies of remote hosts, or let the job that is open do it as well."""
         while True:
-            job = await self._begin(PURGE, {}, hosts, rate=rate, by=by, total=total)
+            job = await self._begin(PURGE, {"hosts": _named(hosts)}, hosts, rate=rate, by=by, total=total)
             if job is not None:
                 return job
             job = await self.get(PURGE)
@@ -171,6 +171,11 @@ class BulkJobs:
 
     def _job_keys(self, kind: str) -> tuple[str, str]:
         return self._keys.bulk_job(kind), self._keys.bulk_items(kind)
+
+
+def _named(hosts: Sequence[str]) -> str:
+    """Return the first of them, for people."""
+    return ", ".join(hosts[:3]) + (f" and {len(hosts) - 3} more" if len(hosts) > 3 else "")
 
 
 KINDS = {name: (REPLAY, UNDELETE, PURGE) if name == DELETE_QUEUE else (REPLAY,) for name in QUEUES}

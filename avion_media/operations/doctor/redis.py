@@ -57,7 +57,7 @@ async def _scripts(redis: Redis) -> str:
     return ""
 
 
-@OF_QUEUES.add("every queue has its consumer group", "run `avion-media init`", CheckStatus.WARNING)
+@OF_QUEUES.add("every queue that has entries has its consumer group", "run `avion-media init`", CheckStatus.WARNING)
 async def _groups(redis: Redis) -> str:
     missing = []
     for queue in (each.name for each in QUEUES.values() if each.public):

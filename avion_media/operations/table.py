@@ -245,7 +245,7 @@ _ROWS: Final = (
         undo="unblock_host",
         asks=Asks.ALWAYS,
         follows=(
-            "Nothing is fetched from the host and the hosts below it, and new requests are refused.",
+            "Nothing more is fetched from the host. Hosts below it are covered too, except by =NAME and by an address.",
             "Copies of its files stay until they expire, unless you purge the copies as well.",
         ),
         takes_note=True,
@@ -332,7 +332,7 @@ _ROWS: Final = (
         "Add",
         "hash",
         "plus",
-        "{} {} on the own block list. Files with it are refused from now on.",
+        "{} {} on the own block list. It applies to new files.",
         each(media.on_own_entry(Blocklists.add_own, "it is on the list already")),
         undo="unlist",
         right=Role.MODERATOR,

@@ -17,6 +17,7 @@ import pytest
 import redis
 from playwright.sync_api import Browser, Page, Route, expect
 
+from avion_media.common.ids import remote_id_for
 from tests.console.conftest import Development, assert_fits_and_is_accessible
 from tests.service.commands import run_command
 from tests.service.harness import eventually
@@ -28,6 +29,7 @@ IDS = [f"01M88C0SJ305C5J3D3BYCKGC{number:02d}" for number in range(60)]
 HELD = [f"01M88C0SJ305C5J3D3BYCKGD{number:02d}" for number in range(3)]
 REVIEWED = [f"01M88C0SJ305C5J3D3BYCKGF{number:02d}" for number in range(60)]
 BLOCKED = "01M88C0SJ305C5J3D3BYCKGE00"
+REMOTE = remote_id_for("https://remote.example/a.jpg")
 MAX_PAGE_BYTES = 44 * 1024
 MANY, RATE = 10_000, 1_500
 RECEIVED = """text => new Promise(found => {
@@ -160,6 +162,7 @@ def add_dead_letter(client: redis.Redis, media_id: str, error: str = "internal: 
         f"/media/{IDS[0]}",
         f"/media/{HELD[0]}",
         f"/media/{BLOCKED}",
+        f"/media/{REMOTE}",
         "/moderation",
         f"/moderation?q={'ab' * 32}",
         f"/moderation?part=lists&q={BLOCKED}",
@@ -719,7 +722,7 @@ def test_the_own_list_is_searched_and_edited_without_javascript(
     assert moderated.own_entries(digest) == 0
     page.get_by_label("Look up a hash, a media id, an owner or a host").fill(digest)
     page.get_by_role("button", name="Look up").click()
-    expect(page.locator("main .rows")).to_contain_text("On no list")
+    expect(page.locator("main .rows")).to_contain_text("Nothing with this name is on a list")
     page.get_by_label("Look up a hash, a media id, an owner or a host").fill(BLOCKED)
     page.get_by_role("button", name="Look up").click()
     expect(page.locator("main .rows")).to_contain_text("by ada: report 4711")
@@ -755,6 +758,14 @@ def test_a_host_is_blocked_without_javascript(browser: Browser, dev: Development
         expect(page.locator(".flash")).to_contain_text(shown)
     row = page.locator("tr", has_text="bad.example")
     expect(row).to_contain_text("spam")
+    row.get_by_role("link", name="Purge").click()
+    page.get_by_role("button", name="Begin").click()
+    expect(page.locator(".flash")).to_contain_text("The copies of 1 host")
+    page.goto(f"{dev.console_url}/queues")
+    expect(page.get_by_role("table", name="Bulk replays, undeletes and purges of the last week")).to_contain_text(
+        "Purge of bad.example"
+    )
+    page.goto(f"{dev.console_url}/moderation?part=hosts")
     row.get_by_role("link", name="Unblock").click()
     page.get_by_role("button", name="Unblock").click()
     expect(page.locator(".flash")).to_contain_text("1 host is not blocked any more.")

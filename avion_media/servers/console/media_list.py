@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -63,6 +64,16 @@ class Tile:
     kind: str = ""  # image, video or audio; empty if it is not known
     size_bytes: int = 0  # 0 if it is not known
     duration_s: float = 0.0
+
+
+def id_meant(text: str) -> AnyId | None:
+    """Return the media id that a text is, that a URL of it has in its path, or that a remote file's URL has here."""
+    found = (id_or_none(part) for part in reversed(re.split("[/?#.]", text)))
+    if any_id := next((each for each in found if each), None):
+        return any_id
+    with suppress(InvalidUrl):
+        return remote_id_for(str(parse_remote_url(text)))
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +146,8 @@ class MediaFilter:
         return (datetime.fromisoformat(f"{self.until}T00:00Z") + _DAY).timestamp() if self.until else math.inf
 
     def exact_id(self) -> str:
-        """Return the id if the text is one, or the id of the remote URL if the text is one; empty otherwise."""
-        if any_id := id_or_none(self.text):
-            return str(any_id)
-        with suppress(InvalidUrl):
-            return str(remote_id_for(str(parse_remote_url(self.text))))
-        return ""
+        """Return the id that the text means (see `id_meant`); empty if it means none."""
+        return str(id_meant(self.text) or "")
 
     @property
     def is_no_name(self) -> bool:

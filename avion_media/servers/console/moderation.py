@@ -10,12 +10,11 @@ from functools import partial
 from typing import Final, TypeVar
 
 from avion_media.common.concurrency import in_turn
-from avion_media.common.ids import AnyId, id_or_none
 from avion_media.common.records import UnreadableRecord
 from avion_media.items.moderation import EXACT, OWN, Block, BlockedHost, Entry, HashType, Match, Moderation
 from avion_media.items.moderation.records import Held
 from avion_media.items.settings import ModerationConfig
-from avion_media.servers.console.media_list import MediaFilter
+from avion_media.servers.console.media_list import MediaFilter, id_meant
 from avion_media.servers.console.review import Judged, read_judged
 from avion_media.servers.console.wording import address
 
@@ -116,7 +115,7 @@ async def _read_blocks_of(moderation: Moderation, wanted: ModerationQuery) -> Mo
 
 async def look_up(moderation: Moderation, text: str) -> Answer:
     """Return the `Answer` about a hash, a media id or its URL, an owner or a host. Raises `Unavailable`."""
-    any_id, digest = _id_in(text), text.lower()
+    any_id, digest = id_meant(text), text.lower()
     matches = await _matches(moderation, bytes.fromhex(digest)) if _HASH.fullmatch(digest) else []
     if any_id is None:
         sources = () if matches else _sources(text)
@@ -138,12 +137,6 @@ def _sources(text: str) -> Sequence[str]:
     if named.owner:
         return [f"owner/{named.owner}"]
     return [f"host/{named.host}"] if named.host else [f"owner/{text}", f"host/{text.lower()}"]
-
-
-def _id_in(text: str) -> AnyId | None:
-    """Return the media id that a text is, or that a URL has as a part of its path."""
-    found = (id_or_none(part) for part in reversed(re.split("[/?#.]", text)))
-    return next((any_id for any_id in found if any_id), None)
 
 
 async def _matches(moderation: Moderation, digest: bytes) -> list[Match]:

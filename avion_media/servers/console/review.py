@@ -46,6 +46,7 @@ class Known:
     same: Sequence[str] = ()
     earlier: Sequence[Ended] = ()
     entry_block: Block | None = None
+    is_host_blocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,10 @@ async def _read_known(moderation: Moderation, judged: Judged) -> Known:
     async def entry_block() -> Block | None:
         return await block_of("" if held.entry is None else held.entry.media_id)
 
-    return Known(*await results_of(media, blocked, same, earlier, entry_block))
+    is_host_blocked = bool(held.host) and moderation.hosts.is_blocked(held.host)
+    return replace(
+        Known(*await results_of(media, blocked, same, earlier, entry_block)), is_host_blocked=is_host_blocked
+    )
 
 
 async def read_judged(moderation: Moderation, config: ModerationConfig, held: Held) -> Judged:

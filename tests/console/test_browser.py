@@ -656,6 +656,22 @@ def test_twenty_are_reviewed_by_the_keyboard_alone(
     expect(page.locator("tbody tr")).to_contain_text("Another version of it")
 
 
+def test_after_a_decision_that_changed_nothing_the_keys_go_on(
+    page: Page, dev: Development, twenty: list[str], redis_of_dev: redis.Redis
+) -> None:
+    page.goto(f"{dev.console_url}/moderation")
+    page.get_by_role("button", name="Start reviewing").click()
+    expect(page.locator("h1")).to_have_text("Item 1 of 20")
+    redis_of_dev.hdel("media_review_claims", twenty[0])  # as when ten minutes are over
+    for seen in ("changed nothing", "Released"):
+        page.wait_for_timeout(450)  # a key that is held decides once
+        with page.expect_response("**/console/review"):
+            page.keyboard.press("r")
+        expect(page.locator("main")).to_contain_text(seen)
+        expect(page.locator(".dock")).to_have_count(1)
+        expect(page.locator(".dock")).to_be_focused()
+
+
 def test_two_browsers_never_review_the_same_and_it_works_without_script(
     page: Page, browser: Browser, dev: Development, twenty: list[str]
 ) -> None:

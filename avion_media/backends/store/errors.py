@@ -80,13 +80,6 @@ def no_store() -> Unavailable:
     return Unavailable(Dependency.STORE, detail, retry_after_s=5.0, setting="AVION_MEDIA_S3__ENDPOINT_URL")
 
 
-class Passing(Unavailable):
-    """A failure that can pass before the request is repeated: the store is overloaded, or the connection broke."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(Dependency.STORE, detail)
-
-
 def refused(refusal: Refusal, key: str, detail: str) -> MediaError:
     """Return the error for a response that is not a success."""
     match refusal:
@@ -99,7 +92,7 @@ def refused(refusal: Refusal, key: str, detail: str) -> MediaError:
         case Refusal.RANGE:
             return RangeNotSatisfiable(key)
         case Refusal.MAY_PASS:
-            return Passing(detail)
+            return Unavailable(Dependency.STORE, detail)
         case Refusal.INVALID:
             return StoreRefused(detail)
     return Unavailable(Dependency.STORE, f"{_WHY[refusal]}: {detail}", retry_after_s=5.0)

@@ -12,10 +12,10 @@ from typing import Any
 
 import trio
 
-from avion_media.backends.store.errors import Passing, UploadMissing
+from avion_media.backends.store.errors import UploadMissing
 from avion_media.backends.store.store import ObjectStore
 from avion_media.common.concurrency import in_turn
-from avion_media.common.errors import MediaError, PreconditionFailed, SourceReplaced, Unavailable
+from avion_media.common.errors import Dependency, MediaError, PreconditionFailed, SourceReplaced, Unavailable
 from avion_media.common.telemetry import get_logger
 from trio_s3 import PartRequest
 
@@ -178,7 +178,7 @@ class _PatchCopy:
             await in_turn([partial(write, *each) for each in enumerate(parts, start=1)], _PARTS_AT_ONCE)
             return await uploads.complete(self.target_key, upload_id, etags, only_if_absent=self.only_if_absent)
         except UploadMissing:  # it vanished, or the reply to its completion was lost: all of this can be repeated
-            raise Passing(f"the upload to {self.target_key} is gone") from None
+            raise Unavailable(Dependency.STORE, f"the upload to {self.target_key} is gone") from None
         except BaseException:
             # Shielded, since a cancelled task must not leave its parts; bounded by the deadline for the wait and by
             # `StoreCalls.max_request_s` for a request that has begun. If it fails, the bucket's lifecycle rule does it.

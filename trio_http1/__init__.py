@@ -1,4 +1,4 @@
-"""An HTTP/1.1 server on h11 and Trio: one task per connection, a deadline for every wait. It knows nothing of media."""
+"""An HTTP/1.1 server on h11 and Trio: one task per connection, and a deadline for every wait."""
 
 from trio_http1.asgi import PROXIED, AsgiServer
 from trio_http1.messages import Body, BodyLost, HttpLimits, Relayed, Request, Response

@@ -28,6 +28,7 @@ from avion_media.operations.setup import prepare
 from avion_media.process.lifecycle import Phase
 from avion_media.process.runtime import ROLES, Runtime
 from avion_media.process.tree import Tree
+from avion_media.servers.settings import DEVELOPMENT
 from avion_media.service import TreeFailed, serve
 from supervisors import Child, Node, Worker
 
@@ -84,7 +85,7 @@ def _embedded_config(config: Config, reserved: ExitStack, *, free_ports: bool, d
     changes: dict[str, Any] = {
         "redis": config.redis.model_copy(update={"url": f"redis://127.0.0.1:{redis_port}/0"}),
         "s3": config.s3.model_copy(update={"endpoint_url": store_url, "public_endpoint_url": store_url}),
-        "admin": config.admin.model_copy(update={"uploads": True, "environment": "development"}),
+        "admin": config.admin.model_copy(update={"uploads": True, "environment": DEVELOPMENT}),
         "chaos": config.chaos.model_copy(update={"enabled": True}),  # a kill costs nothing here
         # No load balancer has to be notified before a development server stops.
         "drain": config.drain.model_copy(update={"settle": 0.0, "grace": min(config.drain.grace, 10.0)}),

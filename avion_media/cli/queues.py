@@ -173,7 +173,7 @@ def jobs_command(context: click.Context, as_json: bool) -> None:
         [
             (
                 each.name,
-                each.conditions.get("owner") or each.conditions.get("hosts", ""),
+                each.whose,
                 each.state,
                 f"{each.rate:g}/s",
                 each.total or "",

@@ -8,7 +8,7 @@ from avion_media.common.formats import FORMATS, Family
 from avion_media.common.kernel import memory_bytes
 from avion_media.common.settings import format_size
 from avion_media.media.memory import largest_picture_bytes
-from avion_media.servers.settings import ServerSettings
+from avion_media.servers.settings import DEVELOPMENT, ServerSettings
 
 _MOST_FRACTION = 0.5
 _LEAST_CLAIM_S = 10.0  # longer than a pause of the garbage collector, of a busy machine, or of its network
@@ -24,7 +24,7 @@ def dangers(config: ServerSettings) -> list[str]:
 
 
 def _dangers(config: ServerSettings) -> Iterator[str]:
-    if config.chaos.enabled and config.admin.environment != "development":
+    if config.chaos.enabled and config.admin.environment != DEVELOPMENT:
         yield "CHAOS__ENABLED: each operator can kill parts of the service, which is never meant in production"
     if config.tasks.claim_after < _LEAST_CLAIM_S:
         yield "TASKS__CLAIM_AFTER is below 10 s: a worker that pauses for so long loses its tasks to others"

@@ -93,11 +93,11 @@ async def unblock(runtime: Runtime, order: Order, target: str) -> None:
 
 async def release(runtime: Runtime, order: Order, target: str) -> None:
     """Let a held media item be published."""
-    held = await runtime.moderation.records.held(target)
+    held, hosts = await runtime.moderation.records.held(target), runtime.moderation.hosts
     if held is not None and held.host:
-        await runtime.moderation.hosts.refresh()
-    if held is not None and held.host and runtime.moderation.hosts.is_blocked(held.host):
-        raise Refused(f"its host {held.host} is blocked: unblock the host first, or block the media item")
+        await hosts.refresh()
+        if hosts.is_blocked(held.host):
+            raise Refused(f"its host {held.host} is blocked: unblock the host first, or block the media item")
     with _explained():
         await runtime.moderation.reviews.release(parse_any_id(target), order.who.name)
 

@@ -88,6 +88,10 @@ class HttpConfig(Section):
     )
 
 
+DEVELOPMENT = "development"
+"""The environment whose parts may be killed without a warning."""
+
+
 class AdminConfig(Section):
     """The admin port, which must not be public. `/livez`, `/readyz` and `/metrics` are open; everything else needs an
     operator's token."""
@@ -123,7 +127,10 @@ class AdminConfig(Section):
     )
     uploads: bool = Field(False, description="Whether the console has an upload box; `dev` switches it on")
     environment: str = Field(
-        "", max_length=30, description="Name of this environment in the console's header, such as `production`"
+        "",
+        max_length=30,
+        description="Name of this environment in the console's header, such as `production`; `development` is that of"
+        " `dev`: there `CHAOS__ENABLED` is no danger",
     )
     prometheus_url: HttpUrl = Field(
         "",

@@ -104,7 +104,7 @@ async def test_a_master_dies_and_its_replica_takes_over(replicated_cluster: Redi
 
 
 async def test_what_one_dead_master_has_not_is_served_all_the_while(cluster: RedisCluster) -> None:
-    """Where the cluster is configured so; and it is told that a part is missing."""
+    """If the cluster is configured so. The state names the part that is missing."""
     for server in cluster.servers:
         server.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
     dead = owner_now(cluster, SLOT)

@@ -62,6 +62,11 @@ class BulkJob:
         return f"{self.queue.removeprefix('media_').removesuffix('_queue')}.{self.kind}"
 
     @property
+    def whose(self) -> str:
+        """The owner or the hosts whose media are meant; empty if the job is about neither."""
+        return self.conditions.get("owner") or self.conditions.get("hosts", "")
+
+    @property
     def is_open(self) -> bool:
         """Whether it has not ended."""
         return self.state in (JobState.RUNNING, JobState.PAUSED)

@@ -11,8 +11,8 @@ from rich.markup import escape
 from avion_media.cli.output import console, json_option, load_config, print_json, read_id, read_url
 from avion_media.cli.problems import CommandFailed, sanitize
 from avion_media.cli.resources import on_service
-from avion_media.common.ids import AnyId, remote_id_for
-from avion_media.operations.inspection import is_unknown, media_report
+from avion_media.common.ids import AnyId
+from avion_media.operations.inspection import id_meant, is_unknown, media_report
 
 _NONE = {"status": "none on Redis (avion-media status also reads the bucket)"}
 
@@ -23,9 +23,9 @@ _NONE = {"status": "none on Redis (avion-media status also reads the bucket)"}
 def inspect_command(subject: str, as_json: bool) -> None:
     """Show everything that is stored about one media item: status, deletion, moderation, objects, tasks, events.
 
-    ID is a media id, a remote hash, or the URL of a remote media item.
+    ID is a media id, a remote hash, a URL on the origin, or the URL of a remote media item.
     """
-    any_id = read_subject(subject)
+    any_id = _read_subject(subject)
     url_ttl_s = load_config().upload.url_ttl
     known = on_service(lambda runtime: media_report(runtime.items, any_id, url_ttl_s=url_ttl_s))
     if as_json:
@@ -36,11 +36,12 @@ def inspect_command(subject: str, as_json: bool) -> None:
         raise CommandFailed(f"{any_id}: no media item has this id or URL")
 
 
-def read_subject(text: str) -> AnyId:
-    """Return the media item that an id, a hash or a URL names. Raises `UsageError` if it is none of these."""
-    if "://" not in text:
-        return read_id(text)
-    return remote_id_for(str(read_url(text)))
+def _read_subject(text: str) -> AnyId:
+    if any_id := id_meant(text):
+        return any_id
+    if "://" in text:
+        read_url(text)  # says what is wrong with it
+    return read_id(text)
 
 
 def _print(known: dict[str, Any]) -> None:

@@ -186,8 +186,8 @@ def review_command() -> None:
 def review_list_command(as_json: bool) -> None:
     """Show all that wait for a moderator."""
     waiting = on_service(lambda runtime: runtime.moderation.reviews.waiting())
-    rows = [(each.media_id, each.at, each.match) for each in waiting]
-    print_found([asdict(each) for each in waiting], ("media item", "since", "why"), rows, as_json=as_json)
+    rows = [(each.media_id, each.at, each.source.partition("/")[2], each.match) for each in waiting]
+    print_found([asdict(each) for each in waiting], ("media item", "since", "of", "why"), rows, as_json=as_json)
 
 
 review_command.add_command(_command("release", "released", "Release a held media item: it is processed and published."))

@@ -16,6 +16,7 @@ from avion_media.common.clock import utc_now
 from avion_media.common.errors import ObjectMissing
 from avion_media.common.ids import AnyId, parse_any_id
 from avion_media.operations import audit
+from avion_media.operations.inspection import format_time
 from avion_media.operations.operation import Facts, NoSuchTarget, Order
 from avion_media.process.runtime import Runtime
 
@@ -124,7 +125,7 @@ async def _audited(redis: Redis, media_id: str) -> list[dict[str, Any]]:
     found, before = [], ""
     while True:
         entries, before = await audit.read(redis, before)
-        found += [{"at": each.at, **asdict(each)} for each in entries if media_id in each.targets]
+        found += [{"at": format_time(each.at), **asdict(each)} for each in entries if media_id in each.targets]
         if not before:
             return found
 

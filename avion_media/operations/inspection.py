@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -21,7 +22,7 @@ from avion_media.backends.store.contents import stored_sizes
 from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter, in_turn
 from avion_media.common.errors import DespiteUnreadable, ObjectMissing
-from avion_media.common.ids import AnyId, MediaId, RemoteId
+from avion_media.common.ids import AnyId, MediaId, RemoteId, id_or_none, remote_id_for
 from avion_media.common.media import in_all_formats
 from avion_media.common.records import UNREADABLE, UnreadableRecord
 from avion_media.common.resources import ResourceSlot
@@ -29,11 +30,12 @@ from avion_media.common.tasks import EVENTS_STREAM, QUEUES, Status
 from avion_media.common.telemetry.tracing import trace_of_medium
 from avion_media.items.deletion import DeletionRecords
 from avion_media.items.item import Items
-from avion_media.items.moderation import Block, ModerationRecords, waits
+from avion_media.items.moderation import Block, BlockState, ModerationRecords, waits
 from avion_media.items.private.revocations import Revocations
 from guarded_fetch import InvalidUrl, parse_remote_url
 
 _UNREADABLE: Final = "this version cannot read its record; use the version of the service that wrote it"
+_ORIGIN_URL: Final = re.compile(r"https?://[^?#]+/(?:media|thumbnail/[^/]+)/(\w+)")
 _REQUESTS_PER_SECOND = 100.0
 _AT_ONCE = 8
 _CLOCKS_S = 3600.0
@@ -43,6 +45,21 @@ _EVENTS = 10_000  # looked at; more are hardly kept
 def format_time(unix_s: float) -> str:
     """Return a Unix time as ISO 8601, UTC; empty for 0."""
     return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds") if unix_s else ""
+
+
+def id_meant(text: str) -> AnyId | None:
+    """Return the media item that a text names: by its id, by a URL on the origin, or by that of a remote file.
+
+    A URL is one on the origin if its path is one of the origin's, wherever that is: a CDN can be in front.
+    """
+    if any_id := id_or_none(text):
+        return any_id
+    on_origin = _ORIGIN_URL.match(text)
+    if on_origin and (any_id := id_or_none(on_origin[1])):
+        return any_id
+    with suppress(InvalidUrl):
+        return remote_id_for(str(parse_remote_url(text)))
+    return None
 
 
 async def remote_memory(items: Items, any_id: AnyId, urls: Sequence[str]) -> dict[str, Any] | None:
@@ -103,9 +120,10 @@ async def moderation_records(
     block, held = None, None
     try:
         block = await records.block(media_id)
-        found += [
-            {"record": "lifted", **_shown(asdict(each))} for each in (block.ended()[-1:] if block is not None else ())
-        ]
+        if block is not None and block.state is BlockState.LIFTED:
+            found.append({"record": "lifted", **_of_block(block)})
+        elif block is not None:
+            found += [{"record": "lifted", **_shown(asdict(each))} for each in block.earlier[-1:]]
     except UnreadableRecord as error:
         found.append({"record": "blocked", "unreadable": error.why, "next": _UNREADABLE})
     try:

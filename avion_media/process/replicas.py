@@ -3,8 +3,9 @@ console."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from avion_media.backends.redis import Redis, as_map
@@ -31,6 +32,11 @@ class Replica:
     at: float
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def told_apart(self) -> str:
+        """The name of its host with its process id: what tells two processes on one host apart."""
+        return self.process.rpartition("-")[0]
+
     def is_silent(self, now: float) -> bool:
         """Whether it has not reported for `SILENT_S`."""
         return now - self.at > SILENT_S
@@ -54,13 +60,17 @@ class Replicas:
         await self._redis.execute("HDEL", _KEY, process)
 
     async def read(self, now: float) -> list[Replica]:
-        """Return all processes, by name. Those that did not report for ten minutes are removed."""
+        """Return all processes, by name. Of several on one host the name has the process id, too.
+
+        Those that did not report for ten minutes are removed.
+        """
         written = as_map(await self._redis.execute("HGETALL", _KEY))
         read = [REPLICA.read_or_skip(each, f"{_KEY} {name.decode()}") for name, each in written.items()]
         found = [each for each in read if each is not None]
         gone = [each.process for each in found if now - each.at > _FORGET_S]
         if gone:
             await self._redis.execute("HDEL", _KEY, *gone)
-        return sorted(
-            (each for each in found if now - each.at <= _FORGET_S), key=lambda each: (each.name, each.started_at)
-        )
+        kept = [each for each in found if now - each.at <= _FORGET_S]
+        on_host = Counter(each.name for each in kept)
+        named = (replace(each, name=each.told_apart) if on_host[each.name] > 1 else each for each in kept)
+        return sorted(named, key=lambda each: (each.name, each.started_at))

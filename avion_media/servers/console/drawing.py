@@ -26,7 +26,7 @@ from avion_media.backends.redis import Redis
 from avion_media.backends.remote import breaker_state
 from avion_media.common.concurrency import Shared
 from avion_media.common.credentials import Role
-from avion_media.common.errors import MediaError, Reason, Unavailable
+from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.settings import format_size
 from avion_media.common.tasks import CACHE_QUEUE, CONSUMER_GROUP, QUEUES
 from avion_media.items.moderation import MAX_NOTE
@@ -179,7 +179,6 @@ def _templates() -> jinja2.Environment:
         "last_of": last_of,
         "pages": PAGES,
         "queue_names": tuple(QUEUES),
-        "reasons": sorted(map(str, Reason)),
         "kept": audit.KEPT,
         "max_note": MAX_NOTE,
         "states": STATES,

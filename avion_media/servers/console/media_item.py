@@ -57,6 +57,7 @@ class Item:
     """Everything that is known about one media item."""
 
     known: Mapping[str, Any]
+    facts: Mapping[str, str]  # the status, or what the metadata of its original say
     media_id: str
     state: str
     tone: str
@@ -114,6 +115,7 @@ async def read_item(items: Items, any_id: AnyId, *, url_ttl_s: float) -> Item:
     ordered = sorted(names, key=lambda name: sizes.get(name, 0))
     return Item(
         known,
+        {**_stored_facts(known), **status},
         known["media_id"],
         state.replace("_", " ").capitalize() or "Unknown",
         {"READY": "good", "FAILED": "bad", "PROCESSING": "info", "PENDING_UPLOAD": "info"}.get(state, "off"),
@@ -133,6 +135,12 @@ async def read_item(items: Items, any_id: AnyId, *, url_ttl_s: float) -> Item:
         not is_deleted and not is_unknown(known),
         state == State.READY and bool(published) and isinstance(any_id, MediaId),
     )
+
+
+def _stored_facts(known: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the facts that stand at its original, also at one in quarantine."""
+    found = (each.get("metadata", {}) for each in known["objects"])
+    return next((each for each in found if "type" in each), {})
 
 
 def _steps(known: Mapping[str, Any]) -> Iterator[Step]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any, Final
 
 from avion_media.backends.redis import Redis, as_text
 from avion_media.common.formats import Family
-from avion_media.common.ids import AnyId, MediaId, RemoteId, id_or_none, remote_id_for
+from avion_media.common.ids import AnyId, MediaId, RemoteId, id_or_none
 from avion_media.common.keys import origin_paths
 from avion_media.common.media import is_owner
 from avion_media.common.tasks import EVENTS_STREAM, PROCESSING_QUEUE
@@ -25,9 +24,9 @@ from avion_media.items.item import Items
 from avion_media.items.moderation import InvalidHost, parse_host
 from avion_media.items.owners import OwnedMedium
 from avion_media.operations.audit import is_entry_id
+from avion_media.operations.inspection import id_meant
 from avion_media.servers.console.sessions import chosen
 from avion_media.servers.console.wording import address, format_of
-from guarded_fetch import InvalidUrl, parse_remote_url
 
 PAGE_TILES: Final = 24
 MAX_EXAMINED: Final = 2000
@@ -64,16 +63,6 @@ class Tile:
     kind: str = ""  # image, video or audio; empty if it is not known
     size_bytes: int = 0  # 0 if it is not known
     duration_s: float = 0.0
-
-
-def id_meant(text: str) -> AnyId | None:
-    """Return the media id that a text is, that a URL of it has in its path, or that a remote file's URL has here."""
-    found = (id_or_none(part) for part in reversed(re.split("[/?#.]", text)))
-    if any_id := next((each for each in found if each), None):
-        return any_id
-    with suppress(InvalidUrl):
-        return remote_id_for(str(parse_remote_url(text)))
-    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from avion_media.common.records import UnreadableRecord
 from avion_media.items.moderation import EXACT, OWN, Block, BlockedHost, Entry, HashType, Match, Moderation
 from avion_media.items.moderation.records import Held
 from avion_media.items.settings import ModerationConfig
-from avion_media.servers.console.media_list import MediaFilter, id_meant
+from avion_media.operations.inspection import id_meant
+from avion_media.servers.console.media_list import MediaFilter
 from avion_media.servers.console.review import Judged, read_judged
 from avion_media.servers.console.wording import address
 

@@ -340,7 +340,9 @@ class Console:
         if page is not None and page.rows and not before and not page.newer:
             query["newest"] = page.rows[0].newest.key
         view = await self._view(request, "dead-letters", query)
-        return await self._draw(request, "dead-letters.html", view, wanted=wanted, page=page)
+        causes, _ = await _in_time(self._causes.get()) or ((), 0)
+        reasons = sorted({wanted.reason, *(each.newest.reason for each in causes)} - {""})
+        return await self._draw(request, "dead-letters.html", view, wanted=wanted, page=page, reasons=reasons)
 
     async def _media(self, request: Request) -> Response:
         query = dict(request.query_params)

@@ -1,11 +1,11 @@
-"""Which media item the text of a search means."""
+"""Which media item a text names, in searches and for `inspect`."""
 
 from __future__ import annotations
 
 import pytest
 
 from avion_media.common.ids import remote_id_for
-from avion_media.servers.console.media_list import id_meant
+from avion_media.operations.inspection import id_meant
 
 UPLOAD = "01M88C0SJ305C5J3D3BYCKGE00"
 REMOTE = "https://remote.example/photo.jpg"
@@ -17,7 +17,9 @@ REMOTE = "https://remote.example/photo.jpg"
         (UPLOAD, UPLOAD),
         (f"https://media.example/media/{UPLOAD}", UPLOAD),
         (f"https://media.example/thumbnail/large/{UPLOAD}.jpg?x=1", UPLOAD),
+        (f"https://cdn.example/a/media/{UPLOAD}/TOKEN", UPLOAD),
         (REMOTE, str(remote_id_for(REMOTE))),
+        (f"https://remote.example/files/{UPLOAD}", str(remote_id_for(f"https://remote.example/files/{UPLOAD}"))),
         (f"http://127.0.0.1:8080/media/{remote_id_for(REMOTE)}", str(remote_id_for(REMOTE))),
         (UPLOAD.lower(), "None"),
         ("owner:alice", "None"),

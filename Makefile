@@ -1,6 +1,8 @@
 # Everything that is done with this repository. Each target installs what it is missing (ops/bootstrap).
 
 VENV   := .venv/bin
+# Compiled modules are kept, whatever the caller's environment says: the tests start some thousand processes.
+export PYTHONDONTWRITEBYTECODE :=
 # Three test processes keep two cores busy: many tests wait for a timer or a server. They share one Ceph.
 WORKERS ?= 3
 # The distributions that stand alone.

@@ -1,0 +1,97 @@
+"""The names that other programs rely on, one a line: ``python -m tests.ops.interface >tests/ops/released.txt``.
+
+Written at a release. From then on they only grow (`test_interface`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import click
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+
+import avion_media.service  # noqa: F401 - each record is defined beside its user
+from avion_media.cli import group
+from avion_media.common.errors import Reason
+from avion_media.common.records import RECORDS
+from avion_media.common.settings import PREFIX
+from avion_media.common.telemetry.instruments import INSTRUMENTS
+from avion_media.common.wire.avion import media_pb2
+from avion_media.config import Config
+
+
+def interface() -> list[str]:
+    """Every name, with what it is, sorted."""
+    return sorted({*_settings(), *_metrics(), *_commands(group, "avion-media"), *_records(), *_proto(), *_reasons()})
+
+
+def _settings() -> Iterator[str]:
+    for section, field in Config.model_fields.items():
+        for name in type(field.default).model_fields:
+            yield f"setting {PREFIX}{section.upper()}__{name.upper()}"
+
+
+def _metrics() -> Iterator[str]:
+    for each in INSTRUMENTS:
+        yield f"metric {each.name} ({each.kind}, {each.unit})"
+        yield f"metric {each.prometheus_name}"
+        for attribute in each.attributes:
+            yield f"metric {each.name} {attribute.name}"
+
+
+def _commands(command: click.Command, name: str) -> Iterator[str]:
+    yield f"command {name}"
+    for parameter in command.params:
+        for option in parameter.opts:
+            yield f"command {name} {option}"
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for sub_name in command.list_commands(context):
+            sub = command.get_command(context, sub_name)
+            if sub is not None and not sub.hidden:
+                yield from _commands(sub, f"{name} {sub_name}")
+
+
+def _records() -> Iterator[str]:
+    for kind, each in RECORDS.items():
+        for name in each.fields:
+            yield f"record {kind} {name}"
+
+
+def _reasons() -> Iterator[str]:
+    for each in Reason:
+        yield f"reason {each}"
+
+
+def _proto() -> Iterator[str]:
+    for service in media_pb2.DESCRIPTOR.services_by_name.values():
+        for method in service.methods:
+            yield f"proto {method.full_name}({method.input_type.full_name}) {method.output_type.full_name}"
+    for message in media_pb2.DESCRIPTOR.message_types_by_name.values():
+        yield from _message(message)
+    for enum in media_pb2.DESCRIPTOR.enum_types_by_name.values():
+        yield from _enum(enum)
+
+
+def _message(message: Descriptor) -> Iterator[str]:
+    for field in message.fields:
+        yield f"proto {field.full_name} = {field.number} {_type(field)}"
+    for nested in message.nested_types:
+        yield from _message(nested)
+    for enum in message.enum_types:
+        yield from _enum(enum)
+
+
+def _enum(enum: EnumDescriptor) -> Iterator[str]:
+    for value in enum.values:
+        yield f"proto {enum.full_name}.{value.name} = {value.number}"
+
+
+def _type(field: FieldDescriptor) -> str:
+    named = field.message_type or field.enum_type
+    return f"{named.full_name if named else field.type}{' repeated' if field.is_repeated else ''}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write("".join(f"{each}\n" for each in interface()))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 
 
@@ -44,17 +46,34 @@ def _linked(prelude: str, source: str) -> str:
     commands. One that returns early does not make those that only the rest needs. Statements and definitions begin
     without indentation.
     """
-    definitions = re.split(r"^(?=local )", _without_comments(prelude), flags=re.MULTILINE)
     linked = ""
     for statement in re.split(r"^(?=(?!end|else|[})])\S)", source, flags=re.MULTILINE):
-        needed = statement
-        for definition in reversed(definitions):
-            names = re.match(r"local (?:function )?([\w, ]+)", definition)
-            used = set(re.findall(r"\w+", _without_comments(needed)))
-            if names is not None and definition not in linked and used.intersection(re.findall(r"\w+", names[1])):
-                needed = definition + needed
+        needed, used = statement, _words(_without_comments(statement))
+        for definition in reversed(_definitions(prelude)):
+            if definition.text not in linked and used & definition.names:
+                needed, used = definition.text + needed, used | definition.words
         linked += needed
     return linked
+
+
+@dataclass(frozen=True, slots=True)
+class _Definition:
+    text: str
+    names: frozenset[str]  # that it defines
+    words: frozenset[str]  # in it, also the names that it uses
+
+
+@cache
+def _definitions(prelude: str) -> tuple[_Definition, ...]:
+    found = []
+    for text in re.split(r"^(?=local )", _without_comments(prelude), flags=re.MULTILINE):
+        if names := re.match(r"local (?:function )?([\w, ]+)", text):
+            found.append(_Definition(text, _words(names[1]), _words(text)))
+    return tuple(found)
+
+
+def _words(lua: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", lua))
 
 
 def _without_comments(lua: str) -> str:

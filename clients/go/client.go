@@ -23,6 +23,8 @@ import (
 	"avion.example/media/client/mediapb"
 )
 
+const joinTimeout = time.Minute // the least deadline of a call in which the store joins parts
+
 // All methods of the service may be repeated.
 const retries = `{"methodConfig": [{
 	"name": [{"service": "avion.MediaService"}],
@@ -45,6 +47,7 @@ type Client struct {
 	mediapb.MediaServiceClient
 	connection *grpc.ClientConn
 	store      *http.Client
+	timeout    time.Duration // of a call
 }
 
 // UploadInParts is what has to be kept to go on with an upload in parts, also in another process.
@@ -80,6 +83,7 @@ func (b bearer) RequireTransportSecurity() bool { return b.tls }
 
 // New returns a client of the service at an address. It connects with the first call.
 func New(address string, options Options) (*Client, error) {
+	timeout := cmp.Or(options.CallTimeout, 10*time.Second)
 	transport := insecure.NewCredentials()
 	if options.TLSCA != nil {
 		pool := x509.NewCertPool()
@@ -92,7 +96,7 @@ func New(address string, options Options) (*Client, error) {
 		invoke grpc.UnaryInvoker, more ...grpc.CallOption) error {
 		if _, has := ctx.Deadline(); !has {
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, cmp.Or(options.CallTimeout, 10*time.Second))
+			ctx, cancel = context.WithTimeout(ctx, timeout)
 			defer cancel()
 		}
 		return errorOf(invoke(ctx, method, request, response, connection, more...))
@@ -107,7 +111,7 @@ func New(address string, options Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{mediapb.NewMediaServiceClient(connection), connection, &http.Client{}}, nil
+	return &Client{mediapb.NewMediaServiceClient(connection), connection, &http.Client{}, timeout}, nil
 }
 
 // FromEnvironment returns a client by AVION_MEDIA_CLIENT__ADDRESS, __TLS_CA and __TOKEN_FILE. Without an address
@@ -192,7 +196,8 @@ func (c *Client) Wait(ctx context.Context, mediaID string) (*mediapb.MediaStatus
 // A file above the service's threshold goes in parts. With Resume, an upload that is complete already is left as it is,
 // and one that is gone begins again. If the store does not take the bytes after some attempts, the error is ErrStore.
 // If a replica of an earlier version would make private media public, it is ErrUnavailable; if the file has not the size
-// of the upload in Resume, ErrFileChanged. Then nothing is sent.
+// of the upload in Resume, ErrFileChanged. Then nothing is sent. A media id beside an error means that the file is in the
+// store, and Complete may be repeated instead.
 func (c *Client) Upload(ctx context.Context, upload Upload) (string, error) {
 	file, err := os.Open(upload.Path)
 	if err != nil {
@@ -244,10 +249,17 @@ func (c *Client) Upload(ctx context.Context, upload Upload) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return granted.MediaId, c.complete(ctx, UploadInParts{granted.MediaId, granted.UploadId})
+	return granted.MediaId, c.Complete(ctx, UploadInParts{granted.MediaId, granted.UploadId})
 }
 
-func (c *Client) complete(ctx context.Context, upload UploadInParts) error {
+// Complete says that the file is in the store, which joins its parts. It may be repeated. A file that did not go in parts
+// has no UploadID.
+func (c *Client) Complete(ctx context.Context, upload UploadInParts) error {
+	if _, has := ctx.Deadline(); !has && upload.UploadID != "" {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, max(joinTimeout, c.timeout))
+		defer cancel()
+	}
 	request := &mediapb.CompleteMediaUploadRequest{MediaId: upload.MediaID, UploadId: upload.UploadID}
 	_, err := c.CompleteMediaUpload(ctx, request)
 	return err

@@ -61,6 +61,17 @@ type Failed struct {
 
 func (f *Failed) Error() string { return f.Sentence }
 
+// Sentence returns what to tell the person who uploads; empty if the file is not at fault.
+func Sentence(err error) string {
+	if failed := (*Failed)(nil); errors.As(err, &failed) {
+		return failed.Sentence
+	}
+	if failed := (*Error)(nil); errors.As(err, &failed) {
+		return failed.Sentence
+	}
+	return ""
+}
+
 // errorOf returns what a failed call means; nil if it did not fail.
 func errorOf(err error) error {
 	failed, isStatus := status.FromError(err)

@@ -82,23 +82,21 @@ func (s sending) parts(ctx context.Context, upload UploadInParts) error {
 // resume goes on with an upload. It returns its media id; nothing if it is gone.
 func (s sending) resume(ctx context.Context, upload UploadInParts) (string, error) {
 	err := s.parts(ctx, upload)
+	if errors.Is(err, ErrNotFound) { // joined, completed, aborted or expired
+		var status *mediapb.MediaStatus
+		status, err = s.client.GetMediaStatus(ctx, &mediapb.GetMediaStatusRequest{MediaId: upload.MediaID})
+		if state := status.GetState(); state == mediapb.MediaStatus_FAILED || state == mediapb.MediaStatus_DELETED {
+			return "", nil
+		}
+	}
 	if err == nil {
-		err = s.client.complete(ctx, upload)
+		err = s.client.Complete(ctx, upload)
 	}
 	switch {
 	case err == nil:
 		return upload.MediaID, nil
-	case errors.Is(err, ErrConflict):
+	case errors.Is(err, ErrConflict), errors.Is(err, ErrNotFound):
 		return "", nil
-	case !errors.Is(err, ErrNotFound): // else it was completed or aborted, or has expired
-		return "", err
-	}
-	status, err := s.client.GetMediaStatus(ctx, &mediapb.GetMediaStatusRequest{MediaId: upload.MediaID})
-	if errors.Is(err, ErrNotFound) {
-		return "", nil
-	}
-	if state := status.GetState(); state == mediapb.MediaStatus_PROCESSING || state == mediapb.MediaStatus_READY {
-		return upload.MediaID, nil
 	}
 	return "", err
 }

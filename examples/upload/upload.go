@@ -3,9 +3,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -40,15 +40,12 @@ func main() {
 	}
 	mediaID, err := media.Upload(ctx, upload)
 	if err != nil {
-		log.Fatal(err)
+		log.Fatal(cmp.Or(client.Sentence(err), err.Error()))
 	}
 	os.Remove(kept)
 	status, err := media.Wait(ctx, mediaID)
-	if failed := (*client.Failed)(nil); errors.As(err, &failed) {
-		fmt.Fprintf(os.Stderr, "%s (%s)\n", failed.Sentence, failed.Reason)
-		os.Exit(1)
-	} else if err != nil {
-		log.Fatal(err)
+	if err != nil {
+		log.Fatal(cmp.Or(client.Sentence(err), err.Error()))
 	}
 	thumbnails := []string{}
 	for size := range status.Thumbnails {

@@ -1,7 +1,7 @@
 // upload.mjs FILE TYPE: upload a file, wait until it is published, and print where it is.
 // What was begun is kept in FILE.upload, so that an upload that was killed goes on when the same command is run again.
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { MediaClient, MediaFailed } from 'avion-media-client';
+import { MediaClient, MediaError } from 'avion-media-client';
 
 const [path, contentType] = process.argv.slice(2);
 const kept = `${path}.upload`;
@@ -17,8 +17,8 @@ try {
   const status = await media.wait(mediaId);
   console.log(mediaId, status.contentType, ...Object.keys(status.thumbnails).sort());
 } catch (error) {
-  if (!(error instanceof MediaFailed)) throw error;
-  console.error(`${error.message} (${error.reason})`);
+  if (!(error instanceof MediaError)) throw error;
+  console.error(error.sentence || error.message);
   process.exitCode = 1;
 } finally {
   media.close();

@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from avion_media_client import MediaClient, MediaFailed, UploadInParts
+from avion_media_client import MediaClient, MediaError, UploadInParts
 
 
 def main() -> None:
@@ -23,12 +23,12 @@ def main() -> None:
         print(f"{sent} of {size} bytes", file=sys.stderr)
 
     with MediaClient.from_environment() as media:
-        media_id = media.upload(path, content_type, owner="alice", progress=show, begun=keep, resume=begun)
-        kept.unlink(missing_ok=True)
         try:
+            media_id = media.upload(path, content_type, owner="alice", progress=show, begun=keep, resume=begun)
+            kept.unlink(missing_ok=True)
             status = media.wait(media_id)
-        except MediaFailed as failed:
-            sys.exit(f"{failed} ({failed.reason})")
+        except MediaError as error:
+            sys.exit(error.sentence or str(error))
         print(media_id, status.content_type, *sorted(status.thumbnails))
 
 

@@ -119,20 +119,25 @@ def test_errors_deletions_and_tokens(language: Language, secured: Secured, data_
     ], done.stderr
 
 
-def test_no_byte_of_a_private_or_another_file_is_sent(language: Language, data_directory: Path) -> None:
-    """A private file must not become public, and a file of another size does not continue an upload. The service has no
-    store, so that a byte would be an error."""
+def test_no_byte_is_sent_that_must_not_or_need_not(language: Language, data_directory: Path) -> None:
+    """A private file must not become public, and a file of another size does not continue an upload. One whose parts the
+    store has joined already, although no answer said so, is completed as it is. The service has no store, so that a
+    byte would be an error."""
     nowhere = "http://127.0.0.1:1/"
     answers = {
         "GetCapabilities": media.Capabilities(),
         "RequestMediaUpload": media.RequestMediaUploadResponse(media_id="older", upload_url=nowhere),
         "SignUploadParts": media.SignUploadPartsResponse(parts=[media.UploadPart(number=1, size=5, url=nowhere)]),
+        "GetMediaStatus": media.MediaStatus(media_id="nobody", state=media.MediaStatus.PENDING_UPLOAD),
+        "CompleteMediaUpload": media.CompleteMediaUploadResponse(),
         "DeleteMedia": media.DeleteMediaResponse(),
     }
     requests: dict[str, bytes] = {}
 
-    def answer(method: str, request: bytes, _context: grpc.ServicerContext) -> bytes:
+    def answer(method: str, request: bytes, context: grpc.ServicerContext) -> bytes:
         requests[method] = request
+        if method == "SignUploadParts" and media.SignUploadPartsRequest.FromString(request).upload_id == "joined":
+            context.abort(grpc.StatusCode.NOT_FOUND, "joined")
         return answers[method].SerializeToString()
 
     handlers = {method: grpc.unary_unary_rpc_method_handler(partial(answer, method)) for method in answers}
@@ -147,9 +152,13 @@ def test_no_byte_of_a_private_or_another_file_is_sent(language: Language, data_d
     done = subprocess.run(command, env=shell, capture_output=True, text=True, timeout=120, check=False)
 
     older.stop(None)
-    assert [json.loads(line) for line in done.stdout.splitlines()] == [["older", "", {}], ["changed", "", {}]], (
-        done.stderr
-    )
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        ["older", "", {}],
+        ["changed", "", {}],
+        ["joined", "nobody"],
+    ], done.stderr
+    completion = media.CompleteMediaUploadRequest.FromString(requests["CompleteMediaUpload"])
+    assert (completion.media_id, completion.upload_id) == ("nobody", "joined")
     deletion = media.DeleteMediaRequest.FromString(requests["DeleteMedia"])
     assert deletion.HasField("delay")
     assert deletion.delay.ToSeconds() == 0

@@ -19,6 +19,7 @@ from avion_media_client.errors import (
     Conflict,
     FileChanged,
     MediaDeleted,
+    MediaError,
     MediaFailed,
     NotFound,
     StoreRefused,
@@ -46,6 +47,7 @@ _RETRIES = {
     ]
 }
 _CHUNK_BYTES = 256 << 10
+_JOIN_S = 60.0  # the least deadline of a call in which the store joins parts
 _PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # between attempts to send bytes that the store did not take
 
 
@@ -106,15 +108,18 @@ class MediaClient:
     ) -> None:
         self.close()
 
-    def call(self, method: str, request: Any, response: type[T]) -> T:
-        """Make any unary call: ``call("GetUsage", media.GetUsageRequest(owner="alice"), media.GetUsageResponse)``."""
+    def call(self, method: str, request: Any, response: type[T], *, timeout_s: float | None = None) -> T:
+        """Make any unary call: ``call("GetUsage", media.GetUsageRequest(owner="alice"), media.GetUsageResponse)``.
+
+        Without ``timeout_s`` the deadline is ``call_s``.
+        """
         stub = self._channel.unary_unary(
             f"/avion.MediaService/{method}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=response.FromString,  # type: ignore[attr-defined]
         )
         try:
-            answer: T = stub(request, timeout=self._call_s, metadata=self._metadata)
+            answer: T = stub(request, timeout=timeout_s or self._call_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise error_of(error) from None
         return answer
@@ -186,7 +191,8 @@ class MediaClient:
 
         Raises `StoreRefused` if the store does not take the bytes after some attempts, `FileChanged` if the file has
         not the size of the upload in ``resume``, `Unavailable` if a replica of an earlier version would make private
-        media public (nothing is sent then), and the errors of calls.
+        media public (nothing is sent then), and the errors of calls. If one has a ``media_id``, the file is in the
+        store, and `complete` may be repeated instead.
         """
         path = Path(path)
         size = path.stat().st_size
@@ -224,9 +230,14 @@ class MediaClient:
         return granted.media_id
 
     def complete(self, media_id: str, upload_id: str = "") -> None:
-        """Say that the file is in the store. It may be repeated."""
+        """Say that the file is in the store, which joins its parts. It may be repeated; its errors have the id."""
         request = media.CompleteMediaUploadRequest(media_id=media_id, upload_id=upload_id)
-        self.call("CompleteMediaUpload", request, media.CompleteMediaUploadResponse)
+        timeout_s = max(_JOIN_S, self._call_s) if upload_id else None
+        try:
+            self.call("CompleteMediaUpload", request, media.CompleteMediaUploadResponse, timeout_s=timeout_s)
+        except MediaError as error:
+            error.media_id = media_id
+            raise
 
     def delete(self, media_ids: Sequence[str], *, owner: str = "", delay_s: int | None = None) -> Sequence[str]:
         """Delete media: nobody sees them any more when this returns. Their files go after ``delay_s``.
@@ -268,7 +279,7 @@ class MediaClient:
     def parts(self, upload: UploadInParts, numbers: Sequence[int] = ()) -> Sequence[media.UploadPart]:
         """Return these parts, or all, with signed URLs, and whether the store has them.
 
-        Raises `NotFound` when the upload is complete, was aborted, or has expired.
+        Raises `NotFound` when the parts are joined, the upload was aborted, or has expired.
         """
         request = media.SignUploadPartsRequest(media_id=upload.media_id, upload_id=upload.upload_id, numbers=numbers)
         return self.call("SignUploadParts", request, media.SignUploadPartsResponse).parts
@@ -276,16 +287,13 @@ class MediaClient:
     def _resumed(self, path: Path, size: int, upload: UploadInParts, note: Progress) -> str:
         """Go on with an upload. Return its media id; nothing if it is gone."""
         try:
-            self._send_parts(path, size, upload, note)
-        except NotFound:  # completed, aborted or expired
             try:
-                state = self.status(upload.media_id).state
-            except NotFound:
-                return ""
-            return upload.media_id if state in (media.MediaStatus.PROCESSING, media.MediaStatus.READY) else ""
-        try:
+                self._send_parts(path, size, upload, note)
+            except NotFound:  # joined, completed, aborted or expired
+                if self.status(upload.media_id).state in (media.MediaStatus.FAILED, media.MediaStatus.DELETED):
+                    return ""
             self.complete(upload.media_id, upload.upload_id)
-        except Conflict:
+        except (Conflict, NotFound):
             return ""
         return upload.media_id
 

@@ -15,6 +15,7 @@ class MediaError(Exception):
     ``code``: the gRPC status. ``reason``: a stable code, such as NOTHING_UPLOADED; empty if there is none. ``fields``:
     for each field that is not valid, its reason. ``sentence``: for the person who uploads; empty if the file is not at
     fault. ``retry_after_s``: how long to wait at least before another attempt; None if another attempt makes no sense.
+    ``media_id``: the upload whose bytes are all in the store; only `MediaClient.complete` is left to do. Else empty.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class MediaError(Exception):
         self.fields = dict(fields or {})
         self.sentence = sentence
         self.retry_after_s = retry_after_s
+        self.media_id = ""
 
 
 class InvalidRequest(MediaError):

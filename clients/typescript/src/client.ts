@@ -1,11 +1,13 @@
 import { openAsBlob, readFileSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
 import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { Client, credentials, Metadata, type ServiceError, status as Code } from '@grpc/grpc-js';
-import { Conflict, errorOf, FileChanged, MediaDeleted, MediaFailed, NotFound, StoreRefused, Unavailable } from './errors.js';
+import { Conflict, errorOf, FileChanged, MediaDeleted, MediaError, MediaFailed } from './errors.js';
+import { NotFound, StoreRefused, Unavailable } from './errors.js';
 import { MediaService, MediaStatus_State as State, MediaVisibility } from './generated/avion/media_pb.js';
 import type { Capabilities, MediaStatus, RequestMediaUploadRequestSchema } from './generated/avion/media_pb.js';
 import type { SignMediaUrlsResponse, UndeleteMediaResponse, UploadPart } from './generated/avion/media_pb.js';
@@ -26,6 +28,7 @@ const RETRIES = {
 };
 const PAUSES_MS = [1_000, 2_000, 4_000, 8_000]; // between attempts to send bytes that the store did not take
 const PUT_MS = 600_000;
+const JOIN_MS = 60_000; // the least deadline of a call in which the store joins parts
 
 /** What has to be kept to go on with an upload in parts, also in another process. */
 export interface UploadInParts {
@@ -90,6 +93,7 @@ export class MediaClient {
   call<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     request: MessageInitShape<I>,
+    callMs = this.#callMs,
   ): Promise<MessageShape<O>> {
     return new Promise((resolve, reject) => {
       this.#client.makeUnaryRequest(
@@ -98,7 +102,7 @@ export class MediaClient {
         (bytes: Buffer) => fromBinary(method.output, bytes),
         create(method.input, request),
         this.#metadata,
-        { deadline: Date.now() + this.#callMs },
+        { deadline: Date.now() + callMs },
         (error, response) => (error ? reject(errorOf(error)) : resolve(response as MessageShape<O>)),
       );
     });
@@ -162,11 +166,13 @@ export class MediaClient {
    *
    * A file above the service's threshold goes in parts. With `resume`, an upload that is complete already is left as it
    * is, and one that is gone begins again. Rejects, before anything is sent, with `FileChanged` if the file has not the
-   * size of that upload, and with `Unavailable` if a replica of an earlier version would make private media public.
+   * size of that upload, and with `Unavailable` if a replica of an earlier version would make private media public. If
+   * an error has a `mediaId`, the file is in the store, and `complete` may be repeated instead.
    */
   async upload(path: string, contentType: string, options: UploadOptions = {}): Promise<string> {
     const { owner = '', filename = basename(path), begun, resume, progress = () => {}, more } = options;
     const { visibility = MediaVisibility.UNSPECIFIED } = options;
+    await stat(path); // its error names the file
     const file = await openAsBlob(path);
     if (resume) {
       const mediaId = await this.#resumed(file, resume, progress);
@@ -202,9 +208,15 @@ export class MediaClient {
     return mediaId;
   }
 
-  /** Say that the file is in the store. It may be repeated. */
+  /** Say that the file is in the store, which joins its parts. It may be repeated; its errors have the id. */
   async complete(mediaId: string, uploadId = ''): Promise<void> {
-    await this.call(MediaService.method.completeMediaUpload, { mediaId, uploadId });
+    const callMs = uploadId ? Math.max(JOIN_MS, this.#callMs) : this.#callMs;
+    try {
+      await this.call(MediaService.method.completeMediaUpload, { mediaId, uploadId }, callMs);
+    } catch (error) {
+      if (error instanceof MediaError) error.mediaId = mediaId;
+      throw error;
+    }
   }
 
   /**
@@ -255,17 +267,19 @@ export class MediaClient {
   /** Go on with an upload. Resolves to its media id; to nothing if it is gone. */
   async #resumed(file: Blob, upload: UploadInParts, progress: (stored: number, size: number) => void) {
     try {
-      await this.#sendParts(file, upload, progress);
+      try {
+        await this.#sendParts(file, upload, progress);
+      } catch (error) {
+        if (!(error instanceof NotFound)) throw error; // else it is joined, completed, aborted or expired
+        const { state } = await this.status(upload.mediaId);
+        if (state === State.FAILED || state === State.DELETED) return undefined;
+      }
       await this.complete(upload.mediaId, upload.uploadId);
       return upload.mediaId;
     } catch (error) {
-      if (error instanceof Conflict) return undefined;
-      if (!(error instanceof NotFound)) throw error;
+      if (error instanceof Conflict || error instanceof NotFound) return undefined;
+      throw error;
     }
-    const status = await this.status(upload.mediaId).catch((error: unknown) => { // completed, aborted or expired
-      if (!(error instanceof NotFound)) throw error;
-    });
-    return status && [State.PROCESSING, State.READY].includes(status.state) ? upload.mediaId : undefined;
   }
 
   async #sendParts(file: Blob, upload: UploadInParts, progress: (stored: number, size: number) => void) {

@@ -24,6 +24,8 @@ export class MediaError extends Error {
   readonly fields: Record<string, string>;
   readonly sentence: string;
   readonly retryAfterMs: number | undefined;
+  /** The upload whose bytes are all in the store; only `complete` is left to do. Else empty. */
+  mediaId = '';
 
   constructor(
     message: string,

@@ -61,6 +61,8 @@ func main() {
 		begun := &client.UploadInParts{MediaID: nobody, UploadID: "upload"}
 		_, err = media.Upload(ctx, client.Upload{Path: photo, ContentType: "image/jpeg", Resume: begun})
 		raised("changed", client.ErrFileChanged, err)
+		begun = &client.UploadInParts{MediaID: nobody, UploadID: "joined"}
+		say("joined", must(media.Upload(ctx, client.Upload{Path: photo, ContentType: "image/jpeg", Resume: begun})))
 		must(media.Delete(ctx, client.Deletion{Delay: durationpb.New(0)}, nobody))
 		return
 	}
@@ -78,13 +80,11 @@ func main() {
 	_, err = media.Upload(ctx, client.Upload{Path: photo, ContentType: "image/jpeg", Owner: "a b"})
 	raised("invalid", client.ErrInvalid, err)
 	_, err = media.Upload(ctx, client.Upload{Path: photo, ContentType: "text/plain"})
-	refused := &client.Error{}
-	errors.As(err, &refused)
-	say("refused", refused.Sentence)
+	say("refused", client.Sentence(err))
 	granted := must(media.RequestMediaUpload(ctx, &mediapb.RequestMediaUploadRequest{
 		Filename: "a.jpg", ContentType: "image/jpeg", Size: 9,
 	}))
-	_, err = media.CompleteMediaUpload(ctx, &mediapb.CompleteMediaUploadRequest{MediaId: granted.MediaId})
+	err = media.Complete(ctx, client.UploadInParts{MediaID: granted.MediaId})
 	raised("early", client.ErrConflict, err)
 	text := must(media.Upload(ctx, client.Upload{Path: os.Args[0] + ".go", ContentType: "image/png", Filename: "program.png"}))
 	_, err = media.Wait(ctx, text)
@@ -92,7 +92,7 @@ func main() {
 	if !errors.As(err, &failed) {
 		log.Fatal(err)
 	}
-	say("failed", failed.Reason, failed.Sentence, failed.Retryable)
+	say("failed", failed.Reason, client.Sentence(err), failed.Retryable)
 	secret := must(media.Wait(ctx, must(media.Upload(ctx, private))))
 	ids := []string{secret.MediaId}
 	signed := must(media.SignMediaUrls(ctx, &mediapb.SignMediaUrlsRequest{

@@ -24,6 +24,7 @@ if (!origin) {
   await raised('older', Unavailable, uploadPrivate);
   const resume = { mediaId: nobody, uploadId: 'upload' };
   await raised('changed', FileChanged, () => client.upload(photo, 'image/jpeg', { resume }));
+  say('joined', await client.upload(photo, 'image/jpeg', { resume: { mediaId: nobody, uploadId: 'joined' } }));
   await client.delete([nobody], { delayMs: 0 });
   process.exit();
 }
@@ -40,7 +41,10 @@ await client.upload(photo, 'text/plain').catch((error) => say('refused', error.s
 const granted = await client.call(media.MediaService.method.requestMediaUpload, {
   filename: 'a.jpg', contentType: 'image/jpeg', size: 9n,
 });
-await raised('early', Conflict, () => client.complete(granted.mediaId));
+await client.complete(granted.mediaId).catch((error) => {
+  if (!(error instanceof Conflict) || error.mediaId !== granted.mediaId) throw error;
+  say('early', error.reason, error.fields);
+});
 try {
   await client.wait(await client.upload(fileURLToPath(import.meta.url), 'image/png', { filename: 'program.png' }));
 } catch (error) {

@@ -45,6 +45,7 @@ def main() -> None:
             raised("older", Unavailable, upload_private)
             begun = UploadInParts(nobody, "upload")
             raised("changed", FileChanged, lambda: client.upload(photo, "image/jpeg", resume=begun))
+            say("joined", client.upload(photo, "image/jpeg", resume=UploadInParts(nobody, "joined")))
             client.delete([nobody], delay_s=0)
             return
         media_id = client.upload(photo, "image/jpeg", owner="alice")
@@ -60,7 +61,11 @@ def main() -> None:
             client.upload(photo, "text/plain")
         except InvalidRequest as refused:
             say("refused", refused.sentence)
-        raised("early", Conflict, lambda: client.complete(nobody_uploaded(client)))
+        early = nobody_uploaded(client)
+        try:
+            client.complete(early)
+        except Conflict as error:
+            say("early", error.reason, error.fields if error.media_id == early else error.media_id)
         try:
             client.wait(client.upload(__file__, "image/png", filename="program.png"))
         except MediaFailed as failed:

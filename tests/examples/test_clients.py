@@ -120,7 +120,7 @@ def test_errors_deletions_and_tokens(language: Language, secured: Secured, data_
 
 
 def test_no_byte_is_sent_that_must_not_or_need_not(language: Language, data_directory: Path) -> None:
-    """A private file must not become public, and a file of another size does not continue an upload. One whose parts the
+    """A private file must not become public. A file of another size does not continue an upload. One whose parts the
     store has joined already, although no answer said so, is completed as it is. The service has no store, so that a
     byte would be an error."""
     nowhere = "http://127.0.0.1:1/"

@@ -5,7 +5,7 @@ The list on Redis is for the console and is bounded; the log is the record that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -76,12 +76,15 @@ async def record(redis: Redis, entry: AuditEntry) -> AuditEntry:
     return replace(entry, entry_id=entry_id.decode())
 
 
-async def read(redis: Redis, before: str = "", text: str = "") -> tuple[list[AuditEntry], str]:
-    """Return a page of the entries that contain ``text``, newest first, and the cursor behind it, which is empty at the
-    end. Raises `Unavailable`."""
+async def read(
+    redis: Redis, before: str = "", text: str = "", actions: Collection[str] = ()
+) -> tuple[list[AuditEntry], str]:
+    """Return a page of the entries that contain ``text`` or are of one of these actions, newest first, and the cursor
+    behind it, which is empty at the end. Raises `Unavailable`."""
     start = f"({before}" if is_entry_id(before) else "+"
     rows = await redis.execute("XREVRANGE", AUDIT_STREAM, start, "-", "COUNT", 2 * KEPT if text else PAGE_ROWS + 1)
-    found = [entry for row in rows if (entry := _read(row)) is not None and entry.contains(text)]
+    entries = [entry for row in rows if (entry := _read(row)) is not None]
+    found = [entry for entry in entries if entry.action in actions or entry.contains(text)]
     page = found[:PAGE_ROWS]
     return page, page[-1].entry_id if len(found) > PAGE_ROWS else ""
 

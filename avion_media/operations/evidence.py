@@ -113,10 +113,10 @@ async def _read(store: ObjectStore, key: str) -> bytes | None:
 
 
 def _entry_of(records: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return the entry of a list that the media item resembles, and why it was held or blocked."""
+    """Return the entry of a list that the media item resembles, or what else held or blocked it."""
     found: dict[str, Any] = {}
     for record in map(json.loads, records.values()):
-        found |= {name: record[name] for name in ("entry", "matched", "match", "cause", "note") if record.get(name)}
+        found |= {name: record[name] for name in ("entry", "matched", "match", "cause") if record.get(name)}
     return found
 
 

@@ -38,6 +38,12 @@ async def _purge(runtime: Runtime, order: Order, wanted: BlockedHost) -> Facts:
     return {**counted, "job": job.name}
 
 
+async def count_copies(runtime: Runtime, target: str) -> int:
+    """Return how many copies a host has, with those below it if the target covers them. Raises `InvalidTarget`."""
+    found: int = (await _count(runtime, _parse(target)))["found"]
+    return found
+
+
 async def _count(runtime: Runtime, wanted: BlockedHost) -> Facts:
     index = runtime.items.hosts
     hosts = [wanted.host] if wanted.exact else [each async for each in index.hosts(wanted.covers)]

@@ -52,7 +52,7 @@ def id_meant(text: str) -> AnyId | None:
 
     A URL is one on the origin if its path is one of the origin's, wherever that is: a CDN can be in front.
     """
-    if any_id := id_or_none(text):
+    if any_id := id_or_none(text) or id_or_none(text.upper()):
         return any_id
     on_origin = _ORIGIN_URL.match(text)
     if on_origin and (any_id := id_or_none(on_origin[1])):
@@ -121,7 +121,8 @@ async def moderation_records(
     try:
         block = await records.block(media_id)
         if block is not None and block.state is BlockState.LIFTED:
-            found.append({"record": "lifted", **_of_block(block)})
+            ended = {name: value for name, value in _of_block(block).items() if name not in ("state", "entries")}
+            found.append({"record": "lifted", **ended})
         elif block is not None:
             found += [{"record": "lifted", **_shown(asdict(each))} for each in block.earlier[-1:]]
     except UnreadableRecord as error:

@@ -21,6 +21,7 @@ from avion_media.common.credentials import Person, Role
 from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.records import JsonRecord
 from avion_media.common.telemetry import get_logger
+from avion_media.items.moderation import MAX_NOTE
 from avion_media.items.moderation.desk import UNDO_S, Claim, Desk, Moderator
 from avion_media.items.moderation.records import Held
 from avion_media.operations.operation import Order
@@ -29,6 +30,13 @@ from avion_media.process.runtime import Runtime
 
 COUNTED: Final = {"release": "released", "refuse": "refused", "refuse_host": "refused"}
 """The decisions, and as what a round counts them. The last one also blocks the host of a remote file."""
+REASONS: Final = {
+    "same": "Same picture as the entry",
+    "version": "Another version of it",
+    "other": "Illegal for another reason",
+    "rules": "Against the rules of this server",
+}
+"""Why something is blocked, by code: the beginning of a decision's note."""
 _ROUND: Final = "media_review:"
 _ROUND_S: Final = 3600
 _AHEAD: Final = 2  # claimed at once, so that the next one is there when the first is decided
@@ -40,7 +48,8 @@ _log = get_logger(path="reviews")
 class Round:
     """What one moderator has done since the start. Times are in Unix seconds.
 
-    ``last`` is the item that was decided last, with ``decision``, which applies at ``due``; empty if it was taken back.
+    ``notes``: how many had words of the moderator. ``last`` is the item that was decided last, with ``decision``, which
+    applies at ``due``; empty if it was taken back.
     """
 
     began: float
@@ -63,7 +72,8 @@ class Round:
         """Return the round with one decision more (``change`` is 1) or less (-1)."""
         counted = COUNTED[decision]
         hosts = self.hosts + change * (decision == "refuse_host")
-        counts = {counted: getattr(self, counted) + change, "notes": self.notes + change * bool(note), "hosts": hosts}
+        notes = self.notes + change * (note not in ("", *REASONS.values()))
+        counts = {counted: getattr(self, counted) + change, "notes": notes, "hosts": hosts}
         return replace(self, **counts)
 
 
@@ -209,7 +219,8 @@ class Review:
             held = await self._records.held(media_id)
             host = "" if held is None else held.host
             if host:
-                await self._operations.carry_out("block_host", Order([host], who=who, note=claim.note))
+                note = f"{claim.note} ({media_id})" if claim.note else media_id
+                await self._operations.carry_out("block_host", Order([host], who=who, note=note[:MAX_NOTE]))
         action = "release" if claim.decision == "release" else "refuse"
         outcome = await self._operations.carry_out(action, Order([media_id], who=who, note=claim.note))
         by = Moderator(claim.who, claim.browser)

@@ -444,7 +444,7 @@ def test_what_the_hook_holds_is_reviewed_and_found_by_its_owner(guarded: Service
         assert client.post("/console/review", data=form).status_code == 303
         shown = client.get("/console/review")
         assert shown.status_code == 200
-        for part in ("hook: nudity 0.71", "all 0 public media", "1 more held", "none blocked before"):
+        for part in ("hook: nudity 0.71", "no public media", "1 more held", "none blocked before"):
             assert part in shown.text, part
         with browsing(guarded) as other:
             log_in(other, name="ines")
@@ -453,6 +453,25 @@ def test_what_the_hook_holds_is_reviewed_and_found_by_its_owner(guarded: Service
         client.post("/console/review", data={**form, "decision": "stop"})
     for each in held:
         bucket.client.delete_object(Bucket=bucket.bucket, Key=f"moderation/held/{each}")
+
+
+def test_a_blocked_host_is_found_by_its_names_and_a_purge_says_how_many_copies_there_are(
+    guarded: Service, bucket: S3Bucket
+) -> None:
+    for digest in ("ab" * 32, "cd" * 32):
+        bucket.client.put_object(Bucket=bucket.bucket, Key=f"host/img.bad.example/{digest}.9.attachment", Body=b"")
+    with browsing(guarded) as client:
+        log_in(client)
+        form = {"form_token": form_token(client.get("/console/moderation")), "target": "bad.example"}
+        client.post("/console/actions", data=form | {"action": "block_host", "confirmed": "yes"})
+        for text in ("bad.example", "img.bad.example", "host:bad.example", "https://img.bad.example/photo.jpg"):
+            assert "Nothing is fetched from it" in client.get("/console/moderation", params={"q": text}).text, text
+        assert "Nothing is fetched from it" not in client.get("/console/moderation", params={"q": "good.example"}).text
+        assert "bad.example" in client.get("/console/audit", params={"q": "block host"}).text
+        asked = client.get("/console/confirm", params={"action": "purge_host", "target": "bad.example"}).text
+        assert "2 copies now." in asked
+        client.post("/console/actions", data=form | {"action": "unblock_host", "confirmed": "yes"})
+        assert "Nothing is fetched from it" not in client.get("/console/moderation", params={"q": "bad.example"}).text
 
 
 def test_a_task_that_may_be_given_up_is_cancelled_from_its_medium(guarded: Service, redis_of_module: str) -> None:

@@ -81,7 +81,7 @@ class QueueStats:
     waiting: int = 0  # of ``lag``: those in the backlog
     slots: int = 0  # of all workers together
     tenant_cap: int = 0  # maximum tasks of one tenant at once; 0: unlimited
-    oldest_tenant: str = ""  # the tenant whose task in the backlog is the oldest one, if it is older than those taken
+    oldest_tenant: str = ""  # the tenant whose task in the backlog is the oldest one there
     of_oldest_tenant: int = 0  # its tasks in the backlog
     running_of_oldest_tenant: int = 0  # its tasks that workers have, or will have next; 0 if its tasks have no bound
     videos: int = 0  # videos among the tasks that workers have, or will have next

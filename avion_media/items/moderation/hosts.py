@@ -8,7 +8,7 @@ too, and every ``MODERATION__RELOAD``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -138,8 +138,7 @@ class BlockedHosts:
         """Return the next ``count`` blocks after that token, in the order of hosts, and the token behind them, if there
         are more. Those of the settings are among them."""
         await self.refresh()
-        known = [BlockedHost(name.removeprefix(EXACTLY), name.startswith(EXACTLY)) for name in self._names]
-        behind = sorted((each for each in (*known, *self._denied) if _order(each) > after), key=_order)
+        behind = sorted((each for each in self._all() if _order(each) > after), key=_order)
         page, next_page = behind[:count], _order(behind[count - 1]) if len(behind) > count else ""
         found = {_order(each): each for each in page}
 
@@ -153,6 +152,15 @@ class BlockedHosts:
 
         await in_turn([partial(read, each) for each in page if each.by != SETTINGS], _AT_ONCE)
         return list(found.values()), next_page
+
+    async def covering(self, host: str) -> Sequence[BlockedHost]:
+        """Return the blocks that cover a host in normal form, only with their names."""
+        await self.refresh()
+        return [each for each in self._all() if each.covers(host)]
+
+    def _all(self) -> Sequence[BlockedHost]:
+        known = [BlockedHost(name.removeprefix(EXACTLY), name.startswith(EXACTLY)) for name in self._names]
+        return (*known, *self._denied)
 
     async def _announce(self) -> None:
         await self._changes.note()

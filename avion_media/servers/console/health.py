@@ -157,13 +157,17 @@ def _why_late(stats: QueueStats) -> str:
     """Return what keeps the oldest task waiting, as far as the figures show it."""
     if not stats.pending:
         return "Its workers take no task: they pause while something that they need does not respond."
-    if stats.slots and stats.pending >= stats.slots:
-        return f"All {many(stats.slots, 'slot')} are in use: more replicas, or tasks that end faster, would help."
-    tenant, waiting = stats.oldest_tenant, stats.of_oldest_tenant
+    tenant, waiting, whose = stats.oldest_tenant, stats.of_oldest_tenant, ""
     if tenant and 2 * waiting > stats.lag:
         cap = f", of which at most {stats.tenant_cap} run at once" if stats.tenant_cap else ""
-        return f"{waiting:,} of {many(stats.lag, 'waiting task')} belong to {tenant}{cap}. Others go first."
-    return f"{stats.pending:,} of {many(stats.slots, 'slot')} are in use: tasks that are retried wait, others go first."
+        whose = f"{waiting:,} of {many(stats.lag, 'waiting task')} belong to {tenant}{cap}. Others go first."
+    if stats.slots and stats.pending >= stats.slots:
+        full = f"All {many(stats.slots, 'slot')} are in use: more replicas, or tasks that end faster, would help."
+        return f"{full} {whose}".rstrip()
+    if whose:
+        return whose
+    in_use = f"{stats.pending:,} of {many(stats.slots, 'slot')} are in use"
+    return f"{in_use}: tasks that are retried wait, or a worker has just stopped or hangs (see its consumers)."
 
 
 def walk(tree: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -35,6 +35,7 @@ _STEPS: Final = {
     "S3.CopyObject": "Copy in the store",
     "S3.DeleteObject": "Remove from the store",
     "S3.DeleteObjects": "Remove from the store",
+    "S3.ListObjectsV2": "List the store",
     "GET": "Fetch from the server",
 }
 """The words for a step, by the name of its span. Those in the sandbox begin with ``sandbox``."""
@@ -85,11 +86,21 @@ class Item:
         return {kind: name for kind, _, name in sources if name}
 
     @property
-    def has_evidence(self) -> bool:
-        """Whether a picture is kept for moderators."""
-        kept = [each for each in self.known["objects"] if each["key"].startswith(keys.QUARANTINE_PREFIX)]
-        files = {each["key"].removeprefix(f"{keys.QUARANTINE_PREFIX}{self.media_id}/"): each["bytes"] for each in kept}
-        return (self.is_held or self.is_blocked) and has_preview(files)
+    def evidence(self) -> Mapping[str, int]:
+        """The files that are kept for moderators, with their sizes."""
+        prefix = f"{keys.QUARANTINE_PREFIX}{self.media_id}/"
+        kept = [each for each in self.known["objects"] if each["key"].startswith(prefix)]
+        return {each["key"].removeprefix(prefix): each["bytes"] for each in kept}
+
+    @property
+    def has_preview(self) -> bool:
+        """Whether a picture of it is kept that moderators may look at."""
+        return (self.is_held or self.is_blocked) and has_preview(self.evidence)
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether a task may change it at any moment."""
+        return self.state == "Processing" and not self.is_held
 
     @property
     def size_bytes(self) -> int:
@@ -109,6 +120,8 @@ async def read_item(items: Items, any_id: AnyId, *, url_ttl_s: float) -> Item:
         status = {"state": State.FAILED, "reason": Reason.BLOCKED}
     elif not status and "held" in recorded and not published:
         status = {"state": State.PROCESSING, "reason": Reason.HELD}
+    elif not status and any("failed_at" not in each for each in known["tasks"]):
+        status = {"state": State.PROCESSING}
     state = "DELETED" if is_deleted else status.get("state") or ("READY" if published else "")
     sizes = {each.name: each.longest_edge for each in items.sizes}
     names = [key.split("/")[1] for key in published if key.startswith("thumbnail/") and not key.endswith(WEBP_SUFFIX)]

@@ -11,13 +11,25 @@ from typing import Final, TypeVar
 
 from avion_media.common.concurrency import in_turn
 from avion_media.common.records import UnreadableRecord
-from avion_media.items.moderation import EXACT, OWN, Block, BlockedHost, Entry, HashType, Match, Moderation
+from avion_media.items.moderation import (
+    EXACT,
+    OWN,
+    Block,
+    BlockedHost,
+    Entry,
+    HashType,
+    InvalidHost,
+    Match,
+    Moderation,
+    parse_host,
+)
 from avion_media.items.moderation.records import Held
 from avion_media.items.settings import ModerationConfig
 from avion_media.operations.inspection import id_meant
 from avion_media.servers.console.media_list import MediaFilter
 from avion_media.servers.console.review import Judged, read_judged
 from avion_media.servers.console.wording import address
+from guarded_fetch import InvalidUrl, parse_remote_url
 
 T = TypeVar("T")
 PAGE_ROWS: Final = 15
@@ -63,16 +75,19 @@ class ListedHashes:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What there is about a hash, an id, an owner or a host that somebody looked for. ``blocked``: how many media of an
-    owner or host are blocked, by source (see `Block.source`). ``waiting``: those of them that wait for a moderator."""
+    """What there is about a hash, an id, an owner or a host that somebody looked for. ``media_id`` is the id, if it is
+    one. ``blocked``: how many media of an owner or host are blocked, by source (see `Block.source`). ``waiting``: those
+    of them that wait for a moderator. ``hosts``: the blocks that cover the host."""
 
     text: str
+    media_id: str = ""
     problem: str = ""
     blocked: Mapping[str, int] = field(default_factory=dict)
     matches: Sequence[Match] = ()
     block: Block | None = None
     held: Held | None = None
     waiting: Sequence[Held] = ()
+    hosts: Sequence[BlockedHost] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +131,8 @@ async def _read_blocks_of(moderation: Moderation, wanted: ModerationQuery) -> Mo
 
 async def look_up(moderation: Moderation, text: str) -> Answer:
     """Return the `Answer` about a hash, a media id or its URL, an owner or a host. Raises `Unavailable`."""
-    any_id, digest = id_meant(text), text.lower()
+    any_id, digest, host = id_meant(text), text.lower(), _host_in(text)
+    hosts = await moderation.hosts.covering(host) if host else ()
     matches = await _matches(moderation, bytes.fromhex(digest)) if _HASH.fullmatch(digest) else []
     if any_id is None:
         sources = () if matches else _sources(text)
@@ -124,12 +140,22 @@ async def look_up(moderation: Moderation, text: str) -> Answer:
         everything = await moderation.reviews.waiting() if sources else []
         waiting = [each for each in everything if each.source in sources]
         known = {each: count for each, count in blocked.items() if count}
-        return Answer(text, blocked=known, matches=matches, waiting=waiting)
+        return Answer(text, blocked=known, matches=matches, waiting=waiting, hosts=hosts)
     try:
         block, held = await moderation.records.block(str(any_id)), await moderation.records.held(str(any_id))
     except UnreadableRecord as error:
-        return Answer(text, str(error), matches=matches)
-    return Answer(text, "", {}, matches, block if block is not None and block.in_force else None, held)
+        return Answer(text, str(any_id), str(error), matches=matches)
+    in_force = block if block is not None and block.in_force else None
+    return Answer(text, str(any_id), matches=matches, block=in_force, held=held, hosts=hosts)
+
+
+def _host_in(text: str) -> str:
+    """Return the host that a text is, or that its URL has, in normal form; empty if there is none."""
+    with suppress(InvalidUrl):
+        return parse_remote_url(text).host
+    with suppress(InvalidHost):
+        return parse_host(text.removeprefix("host:").strip()).host
+    return ""
 
 
 def _sources(text: str) -> Sequence[str]:

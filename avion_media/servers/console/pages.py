@@ -29,10 +29,10 @@ from avion_media.common.ids import InvalidId, parse_any_id
 from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation import MAX_NOTE
 from avion_media.items.moderation.desk import Moderator
-from avion_media.operations import audit
+from avion_media.operations import audit, hosts
 from avion_media.operations.dead_letters import read_causes, read_folded, read_page
 from avion_media.operations.operation import NotAllowed, Order
-from avion_media.operations.review import Review
+from avion_media.operations.review import REASONS, Review
 from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 from avion_media.process.tree import Tree
@@ -45,7 +45,7 @@ from avion_media.servers.console.media_list import MediaFilter, MediaPage, read_
 from avion_media.servers.console.moderation import ModerationQuery, look_up, read_moderation
 from avion_media.servers.console.prometheus import PrometheusCharts
 from avion_media.servers.console.questions import ENDS, DeadLetterQuery, Question, Questions
-from avion_media.servers.console.review import REASONS, act, read_review
+from avion_media.servers.console.review import act, read_review
 from avion_media.servers.console.sessions import LoginAttempts, Sessions, chosen, read_form
 from avion_media.servers.console.uploads import Uploads
 from avion_media.servers.settings import ServerSettings
@@ -95,7 +95,7 @@ class Console:
         environment = config.admin.environment
         self._about = About(version("avion-media"), socket.gethostname(), environment, runtime.consumer)
         spans = {"delete_delay": config.delete.delay, "evidence_ttl": config.moderation.evidence_ttl}
-        self._questions = Questions(runtime.redis, self._actions, spans)
+        self._questions = Questions(runtime.redis, self._actions, spans, partial(hosts.count_copies, runtime))
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes for the application on the admin port."""
@@ -426,7 +426,9 @@ class Console:
     async def _audit(self, request: Request) -> Response:
         view = await self._view(request, "audit")
         before, text = (request.query_params.get(name, "").strip() for name in ("before", "q"))
-        entries, behind = await audit.read(self._redis, before, text)
+        shown = {name: f"{row.verb} {row.noun}".casefold() for name, row in self._actions.items()}
+        actions = [name for name, title in shown.items() if text and text.casefold() in title]
+        entries, behind = await audit.read(self._redis, before, text, actions)
         older = wording.address("/console/audit", {"q": text, "before": behind}) if behind else ""
         return await self._draw(request, "audit.html", view, entries=entries, older=older, text=text)
 

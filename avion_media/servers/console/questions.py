@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +18,7 @@ from avion_media.common.errors import Unavailable
 from avion_media.common.tasks import QUEUES
 from avion_media.items.moderation.desk import Claim, Desk
 from avion_media.operations.dead_letters import MAX_EXAMINED, Selection, bulk_targets, find_matching, show
-from avion_media.operations.operation import Operation, many
+from avion_media.operations.operation import InvalidTarget, Operation, many
 from avion_media.servers.console.sessions import chosen
 from avion_media.servers.console.wording import address, duration, meaning, queue_title, short
 
@@ -102,12 +102,20 @@ class Question:
 
 
 class Questions:
-    """All questions of one console. ``spans``: the times in seconds that the questions name."""
+    """All questions of one console. ``spans``: the times in seconds that the questions name. ``copies`` counts those of
+    a host."""
 
-    def __init__(self, redis: Redis, actions: Mapping[str, Operation], spans: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        actions: Mapping[str, Operation],
+        spans: Mapping[str, float],
+        copies: Callable[[str], Awaitable[int]],
+    ) -> None:
         self._redis = redis
         self._desk = Desk(redis)
         self._actions = {name: each for name, each in actions.items() if each.perform is not None}
+        self._copies = copies
         self._spans = {name: duration(seconds) for name, seconds in spans.items()}
 
     def consequences(self, action: Operation) -> list[str]:
@@ -139,7 +147,11 @@ class Questions:
         return Question(action, targets, names, {"back": back}, targets, back, await self._others(action, targets, who))
 
     async def _others(self, action: Operation, targets: Sequence[str], who: Person) -> Sequence[str]:
-        """Return a sentence for each moderator who reviews some of these now."""
+        """Return a sentence for each moderator who reviews some of these now, or of the copies that a purge removes."""
+        if action.name == "purge_host":
+            with suppress(Unavailable, InvalidTarget):  # a name that is none is refused later
+                return [f"{many(sum([await self._copies(each) for each in targets]), 'copy', 'copies')} now."]
+            return ()
         if action.name not in ("release", "block"):
             return ()
         claims: Mapping[str, Claim] = {}

@@ -19,14 +19,8 @@ from avion_media.items.moderation.desk import Claim, Moderator
 from avion_media.items.moderation.evidence import has_preview
 from avion_media.items.moderation.records import Held
 from avion_media.items.settings import ModerationConfig
-from avion_media.operations.review import Review, Turn
+from avion_media.operations.review import REASONS, Review, Turn
 
-REASONS: Final = {
-    "same": "Same picture as the entry",
-    "version": "Another version of it",
-    "other": "Illegal for another reason",
-    "rules": "Against the rules of this server",
-}
 MANY: Final = 1000
 """Media of an owner or host that are counted."""
 _NEARLY_THE_SAME: Final = 10

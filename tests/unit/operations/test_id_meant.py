@@ -21,7 +21,7 @@ REMOTE = "https://remote.example/photo.jpg"
         (REMOTE, str(remote_id_for(REMOTE))),
         (f"https://remote.example/files/{UPLOAD}", str(remote_id_for(f"https://remote.example/files/{UPLOAD}"))),
         (f"http://127.0.0.1:8080/media/{remote_id_for(REMOTE)}", str(remote_id_for(REMOTE))),
-        (UPLOAD.lower(), "None"),
+        (UPLOAD.lower(), UPLOAD),
         ("owner:alice", "None"),
         ("photo.jpg", "None"),
         ("", "None"),

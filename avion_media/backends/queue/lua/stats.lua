@@ -12,7 +12,7 @@ for _, consumer in ipairs(group and redis.call('XINFO', 'CONSUMERS', queue, GROU
 end
 
 local now = now_s()
-local oldest, oldest_tenant = now, ''
+local oldest, oldest_waiting, oldest_tenant = now, now, ''
 local first = redis.call('XRANGE', queue, '-', '+', 'COUNT', 1)[1]
 if first then
   oldest = tonumber(string.match(first[1], '^%d+')) / 1000
@@ -23,11 +23,12 @@ for _, tenant in ipairs(redis.call('ZRANGE', tenants, 0, 99)) do
   local member = tenant ~= '' and first_waiting(tenant)
   if member then
     local at = tonumber(string.sub(member, #tenant + 2, #tenant + 16)) / 1000
-    if at < oldest then
-      oldest, oldest_tenant = at, tenant
+    if at <= oldest_waiting then
+      oldest_waiting, oldest_tenant = at, tenant
     end
   end
 end
+oldest = math.min(oldest, oldest_waiting)
 local pause = redis.call('HMGET', state, 'paused', 'paused_by', 'paused_note', 'paused_until', 'slots', 'tenant_cap',
   'videos', 'video_cap', 'running:' .. oldest_tenant)
 local entries, in_line = redis.call('XLEN', queue), math.max(0, redis.call('ZCARD', waiting) - 1)

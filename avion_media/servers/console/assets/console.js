@@ -3,6 +3,7 @@
 
 const AGAIN_MS = 3000;
 const STALE_MS = 5_000;
+const SETTLING_MS = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000];
 document.documentElement.classList.add("js");
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
@@ -76,6 +77,19 @@ function morphAttributes(from, to) {
     if (from.getAttribute(name) !== value && !keeps(name)) from.setAttribute(name, value);
   }
 }
+
+// A page about something in progress is read again until that has ended, or after a minute the reader must do it.
+async function settle() {
+  for (const pauseMs of SETTLING_MS) {
+    if (!document.querySelector("[data-unsettled]")) return;
+    await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    const answer = isHeld() ? null : await fetch(location.href).catch(() => null);
+    if (!answer?.ok) continue;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    morphChildren(document.querySelector("main"), page.querySelector("main"));
+  }
+}
+settle();
 
 let lostAt = 0;
 function show(isLost) {

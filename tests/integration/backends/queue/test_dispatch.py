@@ -101,6 +101,15 @@ async def test_the_janitor_forgets_tenants_whose_turn_came(redis: Redis, other: 
     assert other.zscore(KEYS.tenants, "image/owes") == 6
 
 
+async def test_the_tenant_that_waits_longest_is_named_beside_older_tasks_of_its_own_that_are_next(redis: Redis) -> None:
+    queue = TaskQueue(redis, PROCESSING_QUEUE)
+    for _ in range(20):
+        await queue.enqueue(fields("alice"))
+    await queue.enqueue(fields("bob"))
+    stats = await queue.stats()
+    assert (stats.oldest_tenant, stats.of_oldest_tenant, stats.lag) == ("image/alice", 12, 21)
+
+
 async def test_a_pause_names_its_operator_and_the_janitor_ends_it_at_its_time(redis: Redis, other: Client) -> None:
     queue = TaskQueue(redis, PROCESSING_QUEUE)
     await queue.pause("ada", "CDN maintenance", 3600.0)

@@ -79,7 +79,7 @@ async def no_causes() -> tuple[list[Cause], int]:
 async def test_a_page_shows_the_last_figures_while_redis_does_not_respond(age_s: float, word: str) -> None:
     viewer = Viewer("", "", "ada", Role.VIEWER, may_upload=False, may_log_out=False)
     away = Redis("redis://127.0.0.1:1/0")  # nobody opens it
-    known, causes = facts(stats=replace(CALM, depth=4711), age_s=age_s), Shared(no_causes, 1.0)
+    known, causes = facts(stats=replace(CALM, lag=4711), age_s=age_s), Shared(no_causes, 1.0)
     about = About("1", "media-1", "", "media-1-x")
     view = View("queues", viewer, about, known, away, "", {}, {}, causes, PrometheusCharts(""))
     html = await draw_region("queues", view)
@@ -191,6 +191,11 @@ def test_a_paused_queue_says_so_before_anything_else() -> None:
     [
         ({}, "Its workers take no task"),
         ({"pending": 8, "slots": 8}, "All 8 slots are in use"),
+        (
+            {"pending": 8, "slots": 8, "lag": 420, "oldest_tenant": "image/alice", "of_oldest_tenant": 420},
+            "All 8 slots are in use: more replicas, or tasks that end faster, would help. 420 of 420 waiting tasks"
+            " belong to image/alice. Others go first.",
+        ),
         (
             {
                 "pending": 4,

@@ -781,7 +781,7 @@ def test_a_host_is_blocked_without_javascript(browser: Browser, dev: Development
     expect(row).to_contain_text("spam")
     row.get_by_role("link", name="Purge").click()
     page.get_by_role("button", name="Begin").click()
-    expect(page.locator(".flash")).to_contain_text("The copies of 1 host")
+    expect(page.locator(".flash")).to_contain_text("1 host is purged in bulk")
     page.goto(f"{dev.console_url}/queues")
     expect(page.get_by_role("table", name="Bulk replays, undeletes and purges of the last week")).to_contain_text(
         "Purge of bad.example"

@@ -1,4 +1,4 @@
-"""The pages about queues name the keys that the code uses, and no others."""
+"""The pages about queues name the queues and keys that the code has, and no others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 from avion_media.backends.queue import QueueKeys
+from avion_media.common.tasks import QUEUES
+from avion_media.process.runtime import ROLES
 
 DOCS = Path(__file__).parents[2] / "docs"
 KEYS = QueueKeys("<queue>")
@@ -16,6 +18,20 @@ QUEUE_KEYS |= {KEYS.bulk_job("<kind>"), KEYS.bulk_items("<kind>"), KEYS.dedup_ma
 
 def named(page: str) -> set[str]:
     return set(re.findall(r"`(\{<queue>\}:[^`]+)`", (DOCS / page).read_text()))
+
+
+def test_the_page_about_queues_has_a_row_for_each() -> None:
+    _, _, text = (DOCS / "queues.md").read_text().partition("| queue | its tasks | read by role |\n|---|---|---|\n")
+    rows = re.findall(r"^\| `(\w+)` \| .+ \| `(\w+)` \|$", text.partition("\n\n")[0], re.MULTILINE)
+    assert [queue for queue, _ in rows] == list(QUEUES)
+    assert {role for _, role in rows} <= set(ROLES)
+
+
+def test_the_page_about_redis_lists_all_queues_and_which_are_of_this_service_only() -> None:
+    (cell,) = re.findall(r"^\| (`\w+`, .+?) \| stream \| tasks;", (DOCS / "redis.md").read_text(), re.MULTILINE)
+    shared, own = (re.findall(r"`(\w+)`", part) for part in cell.split("; only of this service:"))
+    assert shared == [name for name, queue in QUEUES.items() if queue.public]
+    assert own == [name for name, queue in QUEUES.items() if not queue.public]
 
 
 def test_every_key_of_a_queue_is_on_the_page_about_redis() -> None:

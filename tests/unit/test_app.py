@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from trio.testing import MockClock
 from avion_media import app
 from avion_media.common.telemetry import Telemetry, instruments
 from avion_media.common.telemetry.instruments import Instrument
-from avion_media.config import Config
+from avion_media.config import Config, load
 from avion_media.nodes import events
 from avion_media.process.runtime import Runtime
 from avion_media.process.tree import Tree
@@ -69,9 +71,41 @@ def bodies(monkeypatch: pytest.MonkeyPatch) -> Bodies:
     return bodies
 
 
-def build(telemetry: Telemetry | None = None) -> Tree:
-    config = Config()
+def build(telemetry: Telemetry | None = None, config: Config | None = None) -> Tree:
+    config = config or Config()
     return app.build_tree(Runtime(config, telemetry=telemetry or Telemetry()), config)
+
+
+def pictured() -> dict[str, str]:
+    """The paths of the tree in the module's docstring, and what it says about each."""
+    rows: dict[str, str] = {}
+    line: list[str] = []
+    for row in (app.__doc__ or "").split("```")[1].splitlines()[2:]:
+        found = re.fullmatch(r"((?:│  )*)[├└]─ (\w+) +(.+)", row)
+        assert found is not None, row
+        line = [*line[: len(found[1]) // 3], found[2]]
+        rows["/".join(line)] = found[3]
+    return rows
+
+
+def test_the_picture_has_every_node_and_no_other(tmp_path: Path) -> None:
+    """With all that is optional: webhooks, and purges. docs/architecture.md has the same picture."""
+    endpoints = tmp_path / "endpoints.json"
+    endpoints.write_text("[]")
+    config = load(
+        {
+            "AVION_MEDIA_WEBHOOKS__ENDPOINTS_FILE": str(endpoints),
+            "AVION_MEDIA_CDN__PURGE_URLS": "http://cdn.example",
+        }
+    )
+    rows = pictured()
+    paths = [each.path for each in build(config=config).root.snapshot().walk() if each.path != "/"]
+    assert [path for path in paths if path.count("/") < 2] == list(rows)
+    for path in (each for each in rows if "/" in each):
+        text = rows[path].replace("same children", rows["service/processing"])
+        below = {name for each in paths if each.startswith(f"{path}/") for name in each.split("/")[2:]}
+        listed = {name for names in re.findall(r"\w+(?: · \w+)+", text) for name in names.split(" · ")}
+        assert listed <= below <= set(re.findall(r"\w+", text)), path
 
 
 async def test_nodes_stop_in_the_reverse_order_and_have_time_to_close_within_the_budget(

@@ -12,7 +12,7 @@ from avion_media.common.concurrency import first_of, run_all
 from avion_media.common.errors import Unavailable
 from avion_media.common.tasks import DROP_DELETED
 from avion_media.common.telemetry import bind_path, get_logger, instruments
-from avion_media.items.deletion import LISTENERS, DeletionHandler, Notice, NoticeChannel, NoticeStream
+from avion_media.items.deletion import LISTENERS, Notice, NoticeChannel, NoticeHandler, NoticeStream
 from avion_media.nodes import group
 from avion_media.process.lifecycle import Phase
 from avion_media.process.runtime import Runtime
@@ -87,7 +87,7 @@ async def _read(runtime: Runtime, child: Child[None]) -> None:
 
 
 async def _read_until_stopping(runtime: Runtime, child: Child[None]) -> None:
-    handler = DeletionHandler(runtime.replay, runtime.config.delete.delay)
+    handler = NoticeHandler(runtime.replay, runtime.config.delete.delay)
     stream = NoticeStream(runtime.redis, claim_after_s=runtime.config.tasks.claim_after)
     forget_again_at = trio.current_time()
     found: list[Notice] = []
@@ -108,7 +108,7 @@ async def _read_until_stopping(runtime: Runtime, child: Child[None]) -> None:
                 await child.stopping.wait()
 
 
-async def _handle_each(handler: DeletionHandler, stream: NoticeStream, found: Sequence[Notice]) -> list[Notice]:
+async def _handle_each(handler: NoticeHandler, stream: NoticeStream, found: Sequence[Notice]) -> list[Notice]:
     """Return those that must be handled again: in a cluster, media of the others can be on another server."""
     left = []
     for notice in found:

@@ -36,7 +36,7 @@ from avion_media.common.media import CredentialsState, MediaFacts, ThumbnailSize
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, EnsureLease, Task
 from avion_media.config import Config
-from avion_media.items.deletion import DeletionHandler, DeletionJournal, JournalReplay, Notice, RemoveDeleted, undelete
+from avion_media.items.deletion import DeletionJournal, JournalReplay, Notice, NoticeHandler, RemoveDeleted, undelete
 from avion_media.items.item import Items
 from avion_media.items.moderation import Likeness, Moderation, Unwanted
 from avion_media.items.settings import CdnConfig
@@ -429,7 +429,7 @@ class Stage:
 
     async def delete(self, entry_id: str = "", steps: Steps | None = None) -> None:
         """Process a notice of ``drop_deleted``: received on the channel now, or read from the stream."""
-        handler = DeletionHandler(self.replay(steps), self.delay_s)
+        handler = NoticeHandler(self.replay(steps), self.delay_s)
         now_ms = int(float(self.client.time()[0]) * 1000) + 1000
         await handler.handle(Notice((str(self.media_id),), entry_id, lower_bound_ms=None if entry_id else now_ms))
 

@@ -17,11 +17,11 @@ from avion_media.common.errors import Deferred, Dependency, LeaseLost, Unavailab
 from avion_media.common.ids import unix_ms_of
 from avion_media.items.deletion import (
     NOTICES_GROUP,
-    DeletionHandler,
     DeletionJournal,
     DeletionRecords,
     DeletionState,
     JournalReplay,
+    NoticeHandler,
     NoticeStream,
 )
 from avion_media.items.deletion.channel import write_heard
@@ -481,7 +481,7 @@ async def read_channel(stage: Stage, steps: Steps) -> None:
     """Handle the messages of the channel, as a reader that takes over what dead ones have."""
     stream = NoticeStream(stepped(stage.redis, steps), claim_after_s=0)
     for notice in await stream.take("reader", block_s=0.01):
-        await DeletionHandler(stage.replay(steps), HOUR_S).handle(notice)
+        await NoticeHandler(stage.replay(steps), HOUR_S).handle(notice)
         await stream.done(notice)
 
 

@@ -28,10 +28,10 @@ from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, DROP_DELETED, State, Status
 from avion_media.common.telemetry import silence_logging
 from avion_media.items.deletion import (
-    DeletionHandler,
     DeletionJournal,
     DeletionRecords,
     JournalReplay,
+    NoticeHandler,
     NoticeStream,
     undelete,
 )
@@ -109,8 +109,8 @@ def event_of(media: list[MediaId]) -> str:
     return json.dumps({"media_ids": [each.text for each in media]})
 
 
-def deleting(redis: Redis, store: ObjectStore) -> DeletionHandler:
-    return DeletionHandler(replay_of(redis, store), DELAY_S)
+def deleting(redis: Redis, store: ObjectStore) -> NoticeHandler:
+    return NoticeHandler(replay_of(redis, store), DELAY_S)
 
 
 def replay_of(redis: Redis, store: ObjectStore) -> JournalReplay:

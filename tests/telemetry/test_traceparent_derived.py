@@ -21,11 +21,11 @@ from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
 from avion_media.common.telemetry import Telemetry
 from avion_media.common.telemetry.tracing import RecordedSpan, Tracer, sampler_from, trace_of_medium
 from avion_media.items.deletion import (
-    DeletionHandler,
     DeletionJournal,
     DeletionRecords,
     JournalReplay,
     Notice,
+    NoticeHandler,
     undelete,
 )
 from avion_media.items.item import Items
@@ -82,7 +82,7 @@ class World:
         self._client = client
 
     async def delete(self, media_id: str, delay_s: float = HOUR_S) -> None:
-        handler = DeletionHandler(_replay(self.redis), delay_s)
+        handler = NoticeHandler(_replay(self.redis), delay_s)
         await handler.handle(Notice((media_id,), "1-0"))
 
     async def sweep(self, media_id: str, why: SweepReason) -> None:

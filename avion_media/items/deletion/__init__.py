@@ -13,6 +13,6 @@ from avion_media.items.deletion.records import (
     Undelete,
     removal_id,
 )
-from avion_media.items.deletion.removal import DeletionHandler, RemoveDeleted, delete
+from avion_media.items.deletion.removal import NoticeHandler, RemoveDeleted, delete
 from avion_media.items.deletion.replay import JournalReplay
 from avion_media.items.deletion.undelete import undelete

@@ -1,10 +1,7 @@
-"""Carries out notices of ``drop_deleted`` and DeleteMedia: media disappear at once, and their objects are removed
-after the delay.
+"""The two steps of a deletion: media disappear at once, and their objects are removed after a delay.
 
-``media_delete_queue``: remove the objects of deleted media after the delay.
-
-A task of this service belongs to one deletion, and is ignored if that deletion was undone. A task that another service
-queued is a deletion, too: it is marked first, and then its objects are removed at once.
+`NoticeHandler` takes the first step for notices of ``drop_deleted``, and `delete` for DeleteMedia. The second step is a
+task on ``media_delete_queue``, whose handler is `RemoveDeleted`.
 """
 
 from __future__ import annotations
@@ -35,7 +32,7 @@ async def delete(replay: JournalReplay, media_ids: Sequence[str], delay_s: float
     others = await _not_of(replay, media_ids, owner) if owner else []
     media = tuple(each for each in dict.fromkeys(media_ids) if each not in others)
     notice = Notice(media, lower_bound_ms=await replay.records.now_ms())
-    await DeletionHandler(replay, delay_s).handle(notice)
+    await NoticeHandler(replay, delay_s).handle(notice)
     return others
 
 
@@ -58,7 +55,11 @@ async def _not_of(replay: JournalReplay, media_ids: Sequence[str], owner: str) -
 
 
 class RemoveDeleted(TaskHandler):
-    """See `TaskHandler`."""
+    """The handler of ``media_delete_queue``: removes the objects of deleted media. See `TaskHandler`.
+
+    A task of this service belongs to one deletion, and is ignored if that deletion was undone. A task that another
+    service queued is a deletion, too: it is marked first, and then its objects are removed at once.
+    """
 
     def __init__(self, replay: JournalReplay, removed_ttl_s: float) -> None:
         self._replay = replay
@@ -87,8 +88,8 @@ class RemoveDeleted(TaskHandler):
         await items.events.publish("media.deleted", media_id, {})
 
 
-class DeletionHandler:
-    """Carries out notices. Any replica can repeat one, without any effect."""
+class NoticeHandler:
+    """Carries out notices of ``drop_deleted``. Any replica can repeat one, without any effect."""
 
     def __init__(self, replay: JournalReplay, delay_s: float) -> None:
         self._replay = replay

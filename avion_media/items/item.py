@@ -298,8 +298,8 @@ class Items:
     ) -> bool:
         """Store the status READY and publish its event. Return whether the status was stored.
 
-        `Visit.announce_ready` decides first whether it may be announced. The status is not stored if the media item was
-        deleted, or failed for another reason than ``over`` (`StatusStore.put`). ``dedup_key``: see
+        `Screening.announce_ready` decides first whether it may be announced. The status is not stored if the media item
+        was deleted, or failed for another reason than ``over`` (`StatusStore.put`). ``dedup_key``: see
         `MediaEvents.publish`.
         """
         thumbnails = keys.origin_paths(any_id, sizes_of(facts, self.sizes))

@@ -32,7 +32,7 @@ from avion_media.common.media import MediaFacts
 from avion_media.common.tasks import CACHE_QUEUE, KIND, REGENERATE, EnsureLease, Task, TaskHandler
 from avion_media.common.telemetry import instruments
 from avion_media.items.item import Published
-from avion_media.items.moderation import HeldForReview, Visit
+from avion_media.items.moderation import HeldForReview, Screening
 from avion_media.items.state import RemoteFailure, RemoteUse
 from avion_media.media.scrubber import require_format
 from avion_media.workers.processor import Processor, original_writer
@@ -62,30 +62,30 @@ class CacheRemote(TaskHandler):
             await self._processor.regenerate(task, remote_id, ensure_lease)
             return
         with suppress(HeldForReview):  # until a moderator has decided
-            visit = await self._moderation.begin(remote_id, task, CACHE_QUEUE)
+            screening = await self._moderation.begin(remote_id, task, CACHE_QUEUE)
             if await self._items.clean_up_if_deleted(remote_id):
-                await visit.end()
+                await screening.end()
             else:
-                await self._answer(task, url, remote_id, visit, ensure_lease)
+                await self._answer(task, url, remote_id, screening, ensure_lease)
 
     async def _answer(
-        self, task: Task, url: RemoteUrl, remote_id: RemoteId, visit: Visit, ensure_lease: EnsureLease
+        self, task: Task, url: RemoteUrl, remote_id: RemoteId, screening: Screening, ensure_lease: EnsureLease
     ) -> None:
         if await self._items.events.was_published(str(remote_id), task.task_id):
-            await visit.end()
+            await screening.end()
             return  # an earlier attempt was finished; the server's next response may differ
         state, kind = await self._states.load(remote_id), self._kind_of(task)
         use = state.used(utc_now(), kind.ttl_s, kind.max_bytes)
         copy, failure = await self._items.published(remote_id), state.failure
         if copy is not None and (state.validated or _age_s(copy) < use.ttl_s):
             await self._queue_regeneration(url, remote_id)  # an earlier attempt may have crashed before that
-            await self._tell_ready(task, remote_id, copy.facts, visit, use)
+            await self._tell_ready(task, remote_id, copy.facts, screening, use)
         elif failure is not None and failure.stops(use.max_bytes) and not _is_replayed(failure, task):
             await self._tell_failure(task, remote_id, failure.reason, copy)
         else:
             if failure is not None:
                 await self._states.forget_failure(remote_id)
-            await self._obtain(task, url, remote_id, copy, visit, ensure_lease, use)
+            await self._obtain(task, url, remote_id, copy, screening, ensure_lease, use)
 
     async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
         """See `TaskHandler.record_failure`."""
@@ -114,10 +114,10 @@ class CacheRemote(TaskHandler):
         return self._config.kind(task.fields.get(KIND, ""))
 
     async def _tell_ready(
-        self, task: Task, remote_id: RemoteId, facts: MediaFacts, visit: Visit, use: RemoteUse
+        self, task: Task, remote_id: RemoteId, facts: MediaFacts, screening: Screening, use: RemoteUse
     ) -> None:
         await self._states.mark_used(remote_id, use)
-        await visit.announce_ready(facts, dedup_key=task.task_id)
+        await screening.announce_ready(facts, dedup_key=task.task_id)
 
     async def _tell_failure(self, task: Task, remote_id: RemoteId, reason: Reason, copy: Published | None) -> None:
         """An older copy is served for as long as somebody asks for it: its server may be back."""
@@ -137,7 +137,7 @@ class CacheRemote(TaskHandler):
         url: RemoteUrl,
         remote_id: RemoteId,
         copy: Published | None,
-        visit: Visit,
+        screening: Screening,
         ensure_lease: EnsureLease,
         use: RemoteUse,
     ) -> None:
@@ -155,21 +155,21 @@ class CacheRemote(TaskHandler):
                 raise
             if fetched is None and copy is not None:
                 await states.mark_validated(remote_id, use.ttl_s)
-                await self._tell_ready(task, remote_id, copy.facts, visit, use)
+                await self._tell_ready(task, remote_id, copy.facts, screening, use)
             elif fetched is not None:
-                facts = await self._process(task, url, remote_id, fd, fetched, files, ensure_lease, copy, visit)
+                facts = await self._process(task, url, remote_id, fd, fetched, files, ensure_lease, copy, screening)
                 if facts is not None:
                     await self._withdraw_if_blocked(task, remote_id, url, fetched.final_url)
                     await self._queue_regeneration(url, remote_id)
-                    await self._tell_new(task, remote_id, facts, copy, visit)
+                    await self._tell_new(task, remote_id, facts, copy, screening)
 
     async def _tell_new(
-        self, task: Task, remote_id: RemoteId, facts: MediaFacts, copy: Published | None, visit: Visit
+        self, task: Task, remote_id: RemoteId, facts: MediaFacts, copy: Published | None, screening: Screening
     ) -> None:
         if copy is not None and copy.facts.sha256 != facts.sha256:
             sizes = dict.fromkeys((*facts.thumbnails, *copy.facts.thumbnails))
             await self._items.purge(remote_id, f"replaced:{task.task_id}", sizes)
-        await visit.announce_ready(facts, dedup_key=task.task_id)
+        await screening.announce_ready(facts, dedup_key=task.task_id)
 
     async def _withdraw_if_blocked(self, task: Task, remote_id: RemoteId, *urls: RemoteUrl) -> None:
         """Remove what was just written of a host that was blocked meanwhile, and raise `Rejected`."""
@@ -247,13 +247,13 @@ class CacheRemote(TaskHandler):
         files: ExitStack,
         ensure_lease: EnsureLease,
         copy: Published | None,
-        visit: Visit,
+        screening: Screening,
     ) -> MediaFacts | None:
         """Return the facts of the published file; None if it was deleted before."""
         fmt = require_format(_sniffed(fd, fetched), None, self._processor.enabled)
         self._processor.check_size(fetched.size_bytes, fmt.family)
         source = SpooledSource(fd, fetched.size_bytes)
-        facts, made = await self._processor.make(visit, source, fmt, files)
+        facts, made = await self._processor.make(screening, source, fmt, files)
         facts = replace(facts, host=url.host, kind=self._kind_of(task).name)
         validators = None if fetched.validators is None else fetched.validators.to_metadata()
         writer = original_writer(made, source, facts, more_metadata=validators, replace=True)

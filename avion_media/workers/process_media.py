@@ -34,7 +34,7 @@ from avion_media.common.tasks import (
     owner_in,
     processing_fields,
 )
-from avion_media.items.moderation import HeldForReview, Visit
+from avion_media.items.moderation import HeldForReview, Screening
 from avion_media.media.pipeline import MediaSource
 from avion_media.media.scrubber import require_format
 from avion_media.workers.processor import Processor, open_stored, original_writer, whole_bytes
@@ -59,7 +59,7 @@ class ProcessMedia(TaskHandler):
             await self._processor.regenerate(task, media_id, ensure_lease)
             return
         with ExitStack() as files:
-            visit, published, upload = await results_of(  # at once: three requests take as long as one
+            screening, published, upload = await results_of(  # at once: three requests take as long as one
                 partial(self._moderation.begin, media_id, task, PROCESSING_QUEUE),
                 partial(items.published, media_id),
                 partial(self._upload_of, media_id, files),
@@ -68,7 +68,7 @@ class ProcessMedia(TaskHandler):
             status = await items.statuses.get(str(media_id))
             if status is not None and status.state is State.DELETED:
                 await items.clean_up_if_deleted(media_id)
-                await visit.end()
+                await screening.end()
                 return
             failed = None if status is None or status.state is not State.FAILED else status.reason
             if failed is not None and failed not in SERVICE_FAULTS:
@@ -78,13 +78,13 @@ class ProcessMedia(TaskHandler):
             if facts is None:
                 try:
                     if status is None or status.reason is Reason.HELD:  # Redis may have lost it
-                        await visit.require_decided()
-                    facts = await self._process(visit, media_id, upload, files, ensure_lease)
+                        await screening.require_decided()
+                    facts = await self._process(screening, media_id, upload, files, ensure_lease)
                 except HeldForReview:
                     return  # until a moderator has decided
             if facts is None:
                 return  # deleted before it was done
-            if await visit.announce_ready(facts, over=failed):
+            if await screening.announce_ready(facts, over=failed):
                 await items.remove_incoming(media_id)
             else:
                 await items.withdraw_after_failure(media_id, facts)
@@ -119,7 +119,7 @@ class ProcessMedia(TaskHandler):
 
     async def _process(
         self,
-        visit: Visit,
+        screening: Screening,
         media_id: MediaId,
         upload: _Upload | MediaError,
         files: ExitStack,
@@ -137,13 +137,13 @@ class ProcessMedia(TaskHandler):
             found = sniff(head, size=info.size_bytes)
             declared = media_id.format.family
             fmt = require_format(found, declared, self._processor.enabled)
-            if visit.compares_files:
+            if screening.compares_files:
                 await source.fetch([Range(0, source.size_bytes)])
             keep = keeps_credentials(info.metadata)
             facts, made = await self._processor.make(
-                visit, source, fmt, files, etag=info.etag, declared=declared, keep_credentials=keep
+                screening, source, fmt, files, etag=info.etag, declared=declared, keep_credentials=keep
             )
-            facts = replace(facts, owner=owner_of(info.metadata) or owner_in(visit.task))
+            facts = replace(facts, owner=owner_of(info.metadata) or owner_in(screening.task))
             writer = original_writer(made, source, facts, source_info=info)
             await ensure_lease()
             current = await self._items.publish(media_id, facts, made.thumbnails, writer, manifest=made.manifest)

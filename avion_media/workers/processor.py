@@ -17,7 +17,7 @@ from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import ALWAYS, REGENERATE, EnsureLease, Task
 from avion_media.common.telemetry import instruments
 from avion_media.items.item import Items, WriteOriginal
-from avion_media.items.moderation import Moderation, Visit
+from avion_media.items.moderation import Moderation, Screening
 from avion_media.media.pipeline import MediaPipeline, MediaSource, Processed
 from avion_media.media.scrubber import require_switched_on
 from avion_media.media.settings import UploadConfig
@@ -61,7 +61,7 @@ class Processor:
 
     async def make(
         self,
-        visit: Visit,
+        screening: Screening,
         source: MediaSource,
         fmt: MediaFormat,
         files: ExitStack,
@@ -70,12 +70,12 @@ class Processor:
         declared: Family | None = None,
         keep_credentials: bool | None = None,
     ) -> tuple[MediaFacts, Processed]:
-        """Check a file, and make its thumbnails and its scrubbed original. Raises `Rejected` or `Held`.
+        """Check a file, and make its thumbnails and its scrubbed original. Raises `Rejected` or `HeldForReview`.
 
         ``etag`` and ``declared``: those of an upload. ``keep_credentials``: None means as configured.
         """
         keep = self.limits.keeps_credentials if keep_credentials is None else keep_credentials
-        await visit.see_file(source, etag)
+        await screening.see_file(source, etag)
         accept = partial(self._accept, size_bytes=source.size_bytes, declared=declared)
         try:
             made = await self._pipeline.get().process(source, fmt, files, accept, keep_credentials=keep)
@@ -84,7 +84,7 @@ class Processor:
             self.items.telemetry.count(instruments.THUMBNAILS, len(sizes), format=fmt.name, outcome=outcome)
             raise
         facts = facts_of(made, source)
-        await visit.see_made(facts, scrubbed_file(made, source), made.thumbnails)
+        await screening.see_made(facts, scrubbed_file(made, source), made.thumbnails)
         return facts, made
 
     async def regenerate(self, task: Task, any_id: AnyId, ensure_lease: EnsureLease) -> None:

@@ -7,4 +7,4 @@ from avion_media.items.moderation.likeness import Likeness
 from avion_media.items.moderation.lists import CHANNEL, OWN, Blocklists, Changes, Match
 from avion_media.items.moderation.records import Block, BlockState, Ended, ModerationRecords, ModerationStatus
 from avion_media.items.moderation.reviews import NotHeld, waits
-from avion_media.items.moderation.screening import HeldForReview, Moderation, Visit
+from avion_media.items.moderation.screening import HeldForReview, Moderation, Screening

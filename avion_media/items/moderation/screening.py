@@ -1,8 +1,9 @@
 """The checks of every media item before its publication: blocks, lists, the hook.
 
-They are safe because of the order in which a task calls a `Visit`: `begin` before anything else, `see_file` before the
-file is decoded, `see_made` before publication, and `settle` after it. `settle` alone decides whether a media item may
-be announced. That includes an original that an earlier attempt wrote: this attempt calls `begin` and `settle` only.
+They are safe because of the order in which a task calls them: `Moderation.begin` before anything else, `see_file`
+before the file is decoded, `see_made` before publication, and `settle` after it. `settle` alone decides whether a media
+item may be announced. That includes an original that an earlier attempt wrote: this attempt calls `begin` and `settle`
+only.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class Moderation:
         self.blocking = Blocking(items, self.status, self.likeness.of, config.tasks.claim_after)
         self.hook = Hook(config.moderation, items.redis, items.telemetry)
 
-    async def begin(self, any_id: AnyId, task: Task, queue: str) -> Visit:
-        """Begin a visit. Raises `Rejected` if the media item is blocked, `HeldForReview` if it waits for a moderator.
+    async def begin(self, any_id: AnyId, task: Task, queue: str) -> Screening:
+        """Begin to screen. Raises `Rejected` if the media item is blocked, `HeldForReview` if it waits for a moderator.
 
         Raises `Unavailable` while it is being unblocked.
         """
@@ -71,10 +72,11 @@ class Moderation:
             if await self.blocking.enforce(any_id):
                 raise Rejected(Reason.BLOCKED, "it is blocked")
             raise Unavailable(Dependency.OBJECT, "it is being unblocked")
-        visit = Visit(self, any_id, task, queue, generation)
-        if not isinstance(any_id, MediaId):  # an upload has a status that shows most of them
-            await visit.require_decided()
-        return visit
+        screening = Screening(self, any_id, task, queue, generation)
+        # The status of an upload shows whether it is held: its task calls this only without a status, or with that one.
+        if not isinstance(any_id, MediaId):
+            await screening.require_decided()
+        return screening
 
     async def announce_published(
         self, any_id: AnyId, task: Task, queue: str, facts: MediaFacts, dedup_key: str = ""
@@ -84,8 +86,8 @@ class Moderation:
         Raises `HeldForReview`.
         """
         try:
-            visit = await self.begin(any_id, task, queue)
-            await visit.announce_ready(facts, dedup_key=dedup_key)
+            screening = await self.begin(any_id, task, queue)
+            await screening.announce_ready(facts, dedup_key=dedup_key)
         except Rejected as rejection:
             return rejection.reason
         return None
@@ -99,15 +101,15 @@ class Moderation:
 
 
 @dataclass(slots=True)
-class Visit:
-    """One media item, in one attempt to publish it."""
+class Screening:
+    """The checks of one media item, in one attempt to publish it."""
 
     moderation: Moderation
     any_id: AnyId
     task: Task
     queue: str
     generation: bytes
-    """As it was before the first check (see `changes`). The lists of the process may have changed since."""
+    """As it was before the first check (see `Changes`). The lists of the process may have changed since."""
     _seen: str = ""  # the file of this attempt, as `RELEASED` names it
     _source: dict[HashType, bytes] = field(default_factory=dict)
     _made: dict[HashType, bytes] = field(default_factory=dict)
@@ -157,7 +159,7 @@ class Visit:
     async def settle(self, facts: MediaFacts) -> None:
         """Decide whether the media item may be announced. ``facts`` are those of the original in the bucket.
 
-        Raises `Rejected` if it was blocked meanwhile (see `changes`), or if its original is on a list by now. Then its
+        Raises `Rejected` if it was blocked meanwhile (see `Changes`), or if its original is on a list by now. Then its
         objects are removed.
         """
         moderation = self.moderation
@@ -171,7 +173,7 @@ class Visit:
     async def announce_ready(
         self, facts: MediaFacts, *, dedup_key: str = "", over: Reason | str | None = ANY_FAILURE
     ) -> bool:
-        """Settle the visit, and announce the media item (`Items.announce_ready`). Return whether it was announced."""
+        """Settle, and announce the media item (`Items.announce_ready`). Return whether it was announced."""
         await self.settle(facts)
         items = self.moderation.items
         is_ready = await items.announce_ready(self.any_id, facts, dedup_key=dedup_key, over=over)

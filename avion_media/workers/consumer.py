@@ -38,7 +38,7 @@ from supervisors import Child, DynamicSupervisor, Node, NotRunning, Worker
 
 _LOOK_S = 0.5  # how long one read waits until it looks for tasks of workers that stand still
 _JANITOR_S = 10.0  # a janitor that has not shown up for so long is replaced
-_LOOKING = 2  # replicas that look within one of these times; in a larger fleet each of them looks more rarely
+_SMALL_FLEET = 2  # consumers; in a larger fleet each of them looks more rarely, so that Redis has no more work
 _RESIGN_S = 0.5
 _TEND_S = 1.0  # how often a janitor looks whether there is something to do
 _JOBS_S = 5.0  # how often it looks for a bulk job while none is running
@@ -95,7 +95,7 @@ class Consumer:
         self._janitor_s = min(_JANITOR_S, policy.claim_after_s / 4)
         self._janitor = queue.janitor_lock(name, self._janitor_s)
         self._is_janitor = False
-        self._crowd = 1.0  # the size of the fleet, in `_LOOKING`; at least 1
+        self._fleet_factor = 1.0  # the number of consumers, divided by `_SMALL_FLEET`; at least 1
         self._outage = Backoff(*_OUTAGE_PAUSE_S)
         self._active: dict[str, _ActiveAttempt] = {}
         self._attempt_ended = trio.Event()
@@ -166,8 +166,8 @@ class Consumer:
         async def step() -> None:
             self._is_janitor = await self._janitor.acquire()
             if not self._is_janitor:
-                self._crowd = max(1.0, await self._queue.count_consumers() / _LOOKING)
-                await _wait_or_stop(child, self._janitor_s * self._crowd * random.uniform(0.7, 0.9))
+                self._fleet_factor = max(1.0, await self._queue.count_consumers() / _SMALL_FLEET)
+                await _wait_or_stop(child, self._janitor_s * self._fleet_factor * random.uniform(0.7, 0.9))
             elif not await self._tend_once():
                 await _wait_or_stop(child, min(_TEND_S, self._janitor_s / 3))
 
@@ -194,7 +194,7 @@ class Consumer:
         )
         if count is None:
             self._count_at = trio.current_time() + _COUNTED_S
-        self._crowd = max(1.0, self._consumers / _LOOKING)
+        self._fleet_factor = max(1.0, self._consumers / _SMALL_FLEET)
         more = await queue.promote() + await queue.adopt()
         if trio.current_time() >= self._reclaim_at:
             more += await queue.reclaim(self._name, idle_s=policy.claim_after_s)
@@ -235,7 +235,7 @@ class Consumer:
             await self._attempts.wait_started()
             await self._attempts.wait_for_place()
             if self._accepting_tasks() and not self._outage.remaining_s:
-                look_s = min(_LOOK_S * self._crowd, self._policy.claim_after_s)
+                look_s = min(_LOOK_S * self._fleet_factor, self._policy.claim_after_s)
                 lease = await self._queue.take(self._name, self._queue.next_tick_s(look_s))
         if lease is not None:
             await self._start(lease)

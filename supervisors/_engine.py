@@ -109,13 +109,13 @@ class Engine:
     def stop_child(self, record: Record, deadline: float, *, remove: bool = False) -> None:
         """Stop one child, and keep it down until it is restarted by hand. With ``remove`` forget it instead."""
         now = trio.current_time()
-        own, life = record.membership, record.life
+        own, incarnation = record.membership, record.incarnation
         own.removed = own.removed or remove or self.forgets
         record.stays_down = not own.removed
         self._stop_before_start(record, "stop", now)
-        if life is not None:
-            life.stop_by = min(life.stop_by, deadline)
-            if life.stop_requested or not self.stopping:
+        if incarnation is not None:
+            incarnation.stop_by = min(incarnation.stop_by, deadline)
+            if incarnation.stop_requested or not self.stopping:
                 self._ask_to_stop(record, "stop", now)
         self._forget_if_gone(record)
         self.wake()
@@ -138,10 +138,10 @@ class Engine:
 
     def kill(self, record: Record) -> None:
         """Cancel a child that is up as if it had crashed."""
-        life = record.life
-        if life is not None and not life.cancelled:
-            life.cancel_cause = Killed(record.path)
-            self._cancel(record, life, trio.current_time(), "kill")
+        incarnation = record.incarnation
+        if incarnation is not None and not incarnation.cancelled:
+            incarnation.cancel_cause = Killed(record.path)
+            self._cancel(record, incarnation, trio.current_time(), "kill")
             self.wake()
 
     # --- the run ---
@@ -154,14 +154,14 @@ class Engine:
         """
         now = trio.current_time()
         self.add(self.records.values(), now, added=False)
-        life = self.own.life
-        if life is None:  # a root
+        incarnation = self.own.incarnation
+        if incarnation is None:  # a root
             self.own.begin(now)
             self._emit(self.own, EventKind.STARTING, now)
             if self.own.stays_down:  # stopped before its first run
                 self.own.stays_down = False
                 self.request_stop(_SHUTDOWN)
-        elif life.stop_requested or life.cancelled:  # before this engine existed
+        elif incarnation.stop_requested or incarnation.cancelled:  # before this engine existed
             self.request_stop(self.own.reason or "kill")
         try:
             with self._scope:
@@ -171,22 +171,23 @@ class Engine:
                     except BaseException:
                         # A bug of this package: no order between nodes any more, but no orphan either.
                         for record in reversed(list(self.records.values())):
-                            if record.life is not None:
-                                self._cancel_task(record, record.life, trio.current_time(), "a bug of its supervisor")
+                            if record.incarnation is not None:
+                                now = trio.current_time()
+                                self._cancel_task(record, record.incarnation, now, "a bug of its supervisor")
                         raise
         except BaseException as bug:  # noqa: BLE001 - raised at the end
             self._interrupted(bug)
         now = trio.current_time()
         for record in list(self.records.values()):
             if not record.over:  # after a bug
-                record.end_life(EventKind.STOPPED, None)
+                record.end_incarnation(EventKind.STOPPED, None)
                 record.force(State.STOPPED, now)
             if record.membership.added or record.membership.removed:
                 record.leave()
         if self.own.parent is None:
             error = self._error()
             kind = EventKind.STOPPED if error is None else EventKind.FAILED
-            self.own.end_life(kind, error)
+            self.own.end_incarnation(kind, error)
             self._ended(self.own, kind, now, error)
             self._deliver()
         if not self._interruptions and (self._scope.shield or self._failure is None):
@@ -243,7 +244,7 @@ class Engine:
         if not self.started and not self._turns:
             self.started = True
             if self.own.parent is None:  # otherwise the supervisor above does it
-                self._has_started(self.own, self.own.incarnation, None)
+                self._note_start(self.own, self.own.incarnations, None)
             self.on_started()
         return False
 
@@ -254,23 +255,23 @@ class Engine:
         while (target := self._deadlines.pop_due(now)) is not None:
             if isinstance(target, Batch):
                 self._to_advance.append(target)
-            elif (life := target.life) is not None:
-                stack = stack_of(life.task) if life.task is not None and shown < _MAX_STACKS else ""
+            elif (incarnation := target.incarnation) is not None:
+                stack = stack_of(incarnation.task) if incarnation.task is not None and shown < _MAX_STACKS else ""
                 shown += 1
-                self._is_late(target, life, now, stack)
+                self._take_late(target, incarnation, now, stack)
 
-    def _is_late(self, record: Record, life: Incarnation, now: float, stack: str) -> None:
+    def _take_late(self, record: Record, incarnation: Incarnation, now: float, stack: str) -> None:
         record.deadline = math.inf
-        if life.cancelled:
+        if incarnation.cancelled:
             stuck = Stuck(record.path, f"still runs {STUCK_AFTER_S:g} s after its cancellation")
             record.note_failure(stuck)
             self._emit(record, EventKind.STUCK, now, error=stuck, stack=stack)
-        elif life.stop_requested:
-            self._cancel(record, life, now, "it did not stop in time", stack)
+        elif incarnation.stop_requested:
+            self._cancel(record, incarnation, now, "it did not stop in time", stack)
         elif record.state is State.STARTING:
             late = f"{record.path} had not started within {record.policy.start_timeout_s:g} s"
-            life.cancel_cause = TimeoutError(late)
-            self._cancel(record, life, now, "it did not start in time", stack)
+            incarnation.cancel_cause = TimeoutError(late)
+            self._cancel(record, incarnation, now, "it did not start in time", stack)
 
     # --- batches: children that go down and up as one unit ---
 
@@ -301,12 +302,12 @@ class Engine:
         """Return whether the batch of a child has to stop it before it starts."""
         return record in self._turns and record in self._turns[record].to_stop
 
-    def _has_changed(self, record: Record) -> None:
+    def _note_change(self, record: Record) -> None:
         if record in self._turns:
             self._to_advance.append(self._turns[record])
 
     def _end_turn(self, record: Record) -> None:
-        self._has_changed(record)
+        self._note_change(record)
         if record in self._turns:
             self._turns.pop(record).to_start.remove(record)
 
@@ -329,8 +330,8 @@ class Engine:
             self._asked_until = self.stop_deadline
             # A child that was stopped by hand may still be on its way, beside the one whose turn it is.
             for record in list(self.records.values()):
-                life = record.life
-                if life is not None and (life.stop_requested or self.forgets):
+                incarnation = record.incarnation
+                if incarnation is not None and (incarnation.stop_requested or self.forgets):
                     self._ask_to_stop(record, self._last.reason, now)
         return rightmost is None
 
@@ -342,60 +343,60 @@ class Engine:
 
     def _ask_to_stop(self, record: Record, reason: str, now: float) -> None:
         """Request the stop of a child, unless that is done, and cancel it at the present deadline at the latest."""
-        life = record.life
-        assert life is not None
-        if not life.stop_requested:
-            life.stop_requested = True
+        incarnation = record.incarnation
+        assert incarnation is not None
+        if not incarnation.stop_requested:
+            incarnation.stop_requested = True
             record.reason = reason
-            life.stop_by = min(life.stop_by, now + record.policy.grace_s)
-            if not life.cancelled:
+            incarnation.stop_by = min(incarnation.stop_by, now + record.policy.grace_s)
+            if not incarnation.cancelled:
                 record.deadline = math.inf
             if record.state is not State.STOPPING:  # a supervisor that stops by itself is already in that state
                 record.enter(State.STOPPING, now)
                 self._emit(record, EventKind.STOPPING, now, reason=reason)
-            self._has_changed(record)
-            if life.handle is not None:
-                life.handle.request_stop(reason)
-        deadline = min(life.stop_by, self.stop_deadline)
+            self._note_change(record)
+            if incarnation.handle is not None:
+                incarnation.handle.request_stop(reason)
+        deadline = min(incarnation.stop_by, self.stop_deadline)
         if record.below is not None:
             record.below.request_stop(reason, deadline)
-        if life.cancelled or deadline >= record.deadline:
+        if incarnation.cancelled or deadline >= record.deadline:
             return
         if deadline > now:
             self._deadlines.set(record, deadline)
         else:
-            self._cancel(record, life, now, reason)
+            self._cancel(record, incarnation, now, reason)
 
-    def _cancel(self, record: Record, life: Incarnation, now: float, why: str, stack: str | None = None) -> None:
+    def _cancel(self, record: Record, incarnation: Incarnation, now: float, why: str, stack: str | None = None) -> None:
         record.deadline = math.inf
-        self._cancel_task(record, life, now, why)
-        self._emit(record, EventKind.CANCELLED, now, error=life.cancel_cause, reason=why, stack=stack)
+        self._cancel_task(record, incarnation, now, why)
+        self._emit(record, EventKind.CANCELLED, now, error=incarnation.cancel_cause, reason=why, stack=stack)
         if record.children is None:
             self._deadlines.set(record, now + STUCK_AFTER_S)
 
-    def _cancel_task(self, record: Record, life: Incarnation, now: float, why: str) -> None:
+    def _cancel_task(self, record: Record, incarnation: Incarnation, now: float, why: str) -> None:
         """Cancel a worker; a supervisor below ends its children without grace, still right to left."""
-        life.cancelled = True
+        incarnation.cancelled = True
         if record.below is not None:
             record.below.request_stop("kill", now)
         else:
-            life.scope.cancel(f"{record.path}: {why}")
+            incarnation.scope.cancel(f"{record.path}: {why}")
 
     # --- coming up ---
 
     def _start(self, record: Record, nursery: trio.Nursery, now: float) -> None:
-        life = record.begin(now)
-        on_started = partial(self._has_started, record, record.incarnation)
-        life.handle = handle = Child(record.path, record.incarnation, record.value, on_started)
+        incarnation = record.begin(now)
+        on_started = partial(self._note_start, record, record.incarnations)
+        incarnation.handle = handle = Child(record.path, record.incarnations, record.value, on_started)
         self._emit(record, EventKind.STARTING, now)
         self._deadlines.set(record, now + record.policy.start_timeout_s)
-        spawn = partial(nursery.start_soon, self._incarnate, record, handle, life.scope, name=handle.path)
+        spawn = partial(nursery.start_soon, self._incarnate, record, handle, incarnation.scope, name=handle.path)
         spawn() if record.context is None else record.context.run(spawn)
 
     @enable_ki_protection
     async def _incarnate(self, record: Record, handle: Child[Any], scope: trio.CancelScope) -> None:
-        assert record.life is not None
-        record.life.task = trio.lowlevel.current_task()
+        assert record.incarnation is not None
+        record.incarnation.task = trio.lowlevel.current_task()
         try:
             with scope:
                 await self._run_child(record, handle)
@@ -410,13 +411,13 @@ class Engine:
         await record.run(handle)
 
     @enable_ki_protection
-    def _has_started(self, record: Record, incarnation: int, value: Any) -> None:
-        life = record.life
-        if record.incarnation != incarnation or record.state is not State.STARTING or life is None or life.cancelled:
+    def _note_start(self, record: Record, number: int, value: Any) -> None:
+        present = record.incarnation
+        if record.incarnations != number or record.state is not State.STARTING or present is None or present.cancelled:
             return  # late: it was cancelled or its stop was requested meanwhile
         now = trio.current_time()
         record.deadline = math.inf
-        life.started_at = now
+        present.started_at = now
         record.value = value
         record.starts += 1
         record.membership.ever_started = True
@@ -429,10 +430,10 @@ class Engine:
     # --- after an end ---
 
     def _take_exit(self, record: Record, error: BaseException | None, now: float) -> None:
-        own, life = record.membership, record.life
-        assert life is not None
+        own, incarnation = record.membership, record.incarnation
+        assert incarnation is not None
         kind, failure = record.judge(error)
-        record.end_life(kind, failure)
+        record.end_incarnation(kind, failure)
         again = kind is EventKind.FAILED or (kind is EventKind.RETURNED and record.policy.restart is Restart.PERMANENT)
         if error is not None and is_fatal(error):
             self._interrupted(error)
@@ -461,7 +462,7 @@ class Engine:
             self._emit(self.own, EventKind.ESCALATED, now, error=escalation)
         else:
             backoff = record.policy.backoff or self.backoff
-            healthy = life.started_at is not None and now - life.started_at >= backoff.healthy_after_s
+            healthy = incarnation.started_at is not None and now - incarnation.started_at >= backoff.healthy_after_s
             own.failures = 1 if healthy else own.failures + 1
             record.note_failure(failure)
             self._emit(record, kind, now, error=failure, reason=record.reason)
@@ -492,7 +493,7 @@ class Engine:
 
     def _emit(self, record: Record, kind: EventKind, at: float, **details: Any) -> None:
         number, is_raised = next(self.journal.numbers), record.is_awaited
-        event = Event(number, at, record.path, kind, record.incarnation, is_raised=is_raised, **details)
+        event = Event(number, at, record.path, kind, record.incarnations, is_raised=is_raised, **details)
         # Those of now, because the node may leave before the delivery.
         self.journal.emit(event, [node.observers for node in record.line() if node.observers])
 
@@ -503,7 +504,7 @@ class Engine:
             record.membership.error = error
         record.enter(OVER_AFTER[kind], now)
         self._emit(record, kind, now, error=error, reason=record.reason)
-        self._has_changed(record)
+        self._note_change(record)
 
     def _forget_if_gone(self, record: Record) -> None:
         """Forget a child as soon as it is down: one that was removed, or added and is temporary, or any of a pool."""

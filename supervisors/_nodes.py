@@ -92,12 +92,12 @@ class Node(Generic[T_co]):
         record = self._record
         seen = record.starts
         while not record.runs and record.starts == seen:
-            awaited = record.awaited()
-            if awaited is None:
+            changing = record.next_to_change()
+            if changing is None:
                 if record.membership.error is not None and not record.membership.ever_started:
                     raise StartFailed(self.path) from record.membership.error
                 raise NotRunning(f"{self.path} is {record.state}")
-            await awaited.waiters.park()
+            await changing.waiters.park()
         return cast("T_co", record.value)
 
     async def wait_down(self) -> End | None:
@@ -105,11 +105,11 @@ class Node(Generic[T_co]):
 
         A cancel changes nothing.
         """
-        life = self._record.life
-        while life is not None and life.end is None:
+        incarnation = self._record.incarnation
+        while incarnation is not None and incarnation.end is None:
             await self._record.waiters.park()
         await trio.lowlevel.checkpoint()
-        return None if life is None else life.end
+        return None if incarnation is None else incarnation.end
 
     @enable_ki_protection
     def stop(self, grace_s: float = math.inf) -> None:

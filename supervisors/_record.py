@@ -84,13 +84,13 @@ class Record:
     state: State = State.WAITING
     since: float | None = None
     reason: str | None = None
-    incarnation: int = 0
+    incarnations: int = 0  # so far: the number of the present or last one, which is public as `incarnation`
     starts: int = 0  # number of successful starts
     last_failure: str | None = None
     value: Any = None  # of the present or last incarnation
     stays_down: bool = False  # stopped by hand: down until it is restarted by hand
-    life: Incarnation | None = None  # while a task of the node exists
-    deadline: float = math.inf  # of the start, the grace or the clean-up of that life
+    incarnation: Incarnation | None = None  # while a task of the node exists
+    deadline: float = math.inf  # of the start, the grace or the clean-up of that incarnation
     membership: Membership = field(default_factory=Membership)
     waiters: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)  # until the next transition
 
@@ -128,7 +128,7 @@ class Record:
     @property
     def runs(self) -> bool:
         """Whether it has started, and is not on its way down."""
-        return self.state is State.RUNNING and self.life is not None and not self.life.cancelled
+        return self.state is State.RUNNING and self.incarnation is not None and not self.incarnation.cancelled
 
     @property
     def over(self) -> bool:
@@ -144,8 +144,8 @@ class Record:
     @property
     def has_a_turn(self) -> bool:
         """Whether it is about to start, or starting. That includes a supervisor that gives up during its own start."""
-        life = self.life
-        starts = life is not None and life.started_at is None and not life.stop_requested
+        incarnation = self.incarnation
+        starts = incarnation is not None and incarnation.started_at is None and not incarnation.stop_requested
         return starts or self.state in (State.WAITING, State.BACKOFF)
 
     def enter(self, state: State, now: float) -> None:
@@ -163,35 +163,35 @@ class Record:
     def begin(self, now: float) -> Incarnation:
         """Start a new incarnation."""
         self.enter(State.STARTING, now)
-        self.incarnation += 1
+        self.incarnations += 1
         self.membership.ran = True
         self.reason = None
-        self.life = Incarnation()
-        return self.life
+        self.incarnation = Incarnation()
+        return self.incarnation
 
     def judge(self, error: BaseException | None) -> tuple[EventKind, BaseException | None]:
-        """Return what kind of end it was that raised ``error``, and what was wrong. Keep the reason of a shutdown."""
-        life = self.life
-        assert life is not None
-        if life.stop_requested:  # a cancel that the child passed on is not an error then
+        """Return what kind of end it was that raised ``error``, and what was wrong. For a shutdown, set `reason`."""
+        incarnation = self.incarnation
+        assert incarnation is not None
+        if incarnation.stop_requested:  # a cancel that the child passed on is not an error then
             return EventKind.STOPPED, None if is_shutdown(error) or isinstance(error, trio.Cancelled) else error
         if is_shutdown(error):
             self.reason = message_of(error)
-        if life.cancel_cause is not None:
-            life.cancel_cause.__cause__ = error
-            return EventKind.FAILED, life.cancel_cause
-        if error is None and life.handle is not None and life.handle.ignored:
+        if incarnation.cancel_cause is not None:
+            incarnation.cancel_cause.__cause__ = error
+            return EventKind.FAILED, incarnation.cancel_cause
+        if error is None and incarnation.handle is not None and incarnation.handle.ignored:
             return EventKind.IGNORED, None
         if error is None and self.policy.restart is Restart.PERMANENT:
-            early = " before it had started" if life.started_at is None else ""
+            early = " before it had started" if incarnation.started_at is None else ""
             return EventKind.FAILED, SupervisionError(f"{self.path} returned{early}")
         return (EventKind.RETURNED, None) if error is None or is_shutdown(error) else (EventKind.FAILED, error)
 
-    def end_life(self, kind: EventKind, error: BaseException | None) -> None:
+    def end_incarnation(self, kind: EventKind, error: BaseException | None) -> None:
         """Drop the incarnation. Those who wait for its end get it, and nothing else keeps its frames alive."""
-        if self.life is not None:
-            self.life.end = End(self.path, self.incarnation, kind, error, self.reason)
-            self.life = None
+        if self.incarnation is not None:
+            self.incarnation.end = End(self.path, self.incarnations, kind, error, self.reason)
+            self.incarnation = None
             self.deadline = math.inf
 
     def note_failure(self, error: BaseException | None) -> None:
@@ -199,7 +199,7 @@ class Record:
         if error is not None:
             self.last_failure = text_of(error)
 
-    def awaited(self) -> Record | None:
+    def next_to_change(self) -> Record | None:
         """Return the node whose next transition may start this one, which is often itself; None if nothing will."""
         if self.up or self.state is State.BACKOFF:
             return self
@@ -207,7 +207,7 @@ class Record:
         if above is None or self.stays_down:
             return None
         if above.below is None or above.below.stopping:
-            return above.awaited()
+            return above.next_to_change()
         return None if self.over else self
 
     def snapshot(self) -> NodeState:
@@ -219,8 +219,8 @@ class Record:
             kind="worker" if self.children is None else "supervisor",
             state=self.state,
             reason=self.reason,
-            incarnation=self.incarnation,
-            restarts=max(0, self.incarnation - 1),
+            incarnation=self.incarnations,
+            restarts=max(0, self.incarnations - 1),
             last_failure=self.last_failure,
             since=self.since,
             children=tuple(child.snapshot() for child in below),

@@ -26,8 +26,8 @@ def record_of(restart: Restart = Restart.PERMANENT) -> Record:
 def test_before_the_first_start() -> None:
     record = record_of()
     assert (record.name, record.path, record.state, record.since) == ("a", "a", State.WAITING, 1.0)
-    assert (record.life, record.deadline) == (None, math.inf)
-    assert (record.incarnation, record.membership.failures, record.last_failure) == (0, 0, None)
+    assert (record.incarnation, record.deadline) == (None, math.inf)
+    assert (record.incarnations, record.membership.failures, record.last_failure) == (0, 0, None)
     assert record.membership.error is None
     assert [record.remains_down, record.membership.ever_started, record.runs] == [False] * 3
 
@@ -40,7 +40,7 @@ def test_a_policy_does_not_change() -> None:
 def test_an_incarnation_begins_with_nothing_of_the_one_before() -> None:
     record = record_of()
     first = record.begin(2.0)
-    assert (record.state, record.since, record.incarnation, record.life) == (State.STARTING, 2.0, 1, first)
+    assert (record.state, record.since, record.incarnations, record.incarnation) == (State.STARTING, 2.0, 1, first)
     first.cancelled, first.stop_requested, first.cancel_cause = True, True, TimeoutError()
     record.force(State.WAITING, 3.0)
     second = record.begin(3.0)
@@ -59,11 +59,11 @@ def test_a_transition_that_the_table_does_not_have_is_a_defect() -> None:
 
 def test_the_end_of_a_life_leaves_no_deadline() -> None:
     record = record_of()
-    life = record.begin(2.0)
+    incarnation = record.begin(2.0)
     record.deadline = 5.0
-    record.end_life(EventKind.STOPPED, None)
-    assert (record.life, record.deadline) == (None, math.inf)
-    assert life.end == End("a", 1, EventKind.STOPPED)
+    record.end_incarnation(EventKind.STOPPED, None)
+    assert (record.incarnation, record.deadline) == (None, math.inf)
+    assert incarnation.end == End("a", 1, EventKind.STOPPED)
 
 
 @pytest.mark.parametrize("restart", Restart)

@@ -26,7 +26,7 @@ from avion_media.workers.processor import Processor
 from avion_media.workers.purge import PurgeMedia
 from supervisors import Node, Supervisor
 
-_REMOVED_S = 30 * 86400.0  # with the life of an upload: longer than anything can write a removed medium again
+_REMOVED_S = 30 * 86400.0  # with the life of an upload: longer than anything can write a removed item again
 _STOP_S = 0.5  # the drain gave tasks their time already; what is left is released
 
 # In terms of the first pause or wait:

@@ -29,12 +29,12 @@ class DeadLetter(QueueEntry):
 
     @property
     def media_id(self) -> str:
-        """Empty when it is about a remote medium, or names nothing."""
+        """Empty when it is about a remote media item, or names nothing."""
         return self.task.fields.get("media_id", "")
 
     @property
     def subject(self) -> str:
-        """What it is about: a media id, or the URL of a remote medium."""
+        """What it is about: a media id, or the URL of a remote media item."""
         return self.task.subject
 
     @property

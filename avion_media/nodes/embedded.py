@@ -17,7 +17,8 @@ from supervisors import Child, Worker
 from trio_sandbox.kernel import describe_exit
 
 _PROBE_S = 0.05
-_TERM_S = 3.0
+_TERM_S = 3.0  # to end after SIGTERM; then it is killed
+_GRACE_S = _TERM_S + 2.0
 
 
 class CannotEmbed(MediaError):
@@ -39,12 +40,12 @@ def check_programs() -> None:
 
 def redis_node(port: int) -> Worker[None]:
     """A redis-server on ``port``, with the settings that the service asks for. Its data end with it."""
-    return Worker("redis-server", partial(_run_redis, port), grace_s=_TERM_S, start_timeout_s=15.0)
+    return Worker("redis-server", partial(_run_redis, port), grace_s=_GRACE_S, start_timeout_s=15.0)
 
 
 def store_node(port: int) -> Worker[None]:
     """moto's S3 on ``port``; objects live in its memory."""
-    return Worker("s3-store", partial(_run_store, port), grace_s=_TERM_S, start_timeout_s=30.0)
+    return Worker("s3-store", partial(_run_store, port), grace_s=_GRACE_S, start_timeout_s=30.0)
 
 
 async def _run_redis(port: int, child: Child[None]) -> None:

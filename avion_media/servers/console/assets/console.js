@@ -446,6 +446,7 @@ function showNext(said) {
   const next = document.getElementById("next");
   if (next) showItem([next.content.cloneNode(true)]);
   bar().querySelector("[role=status]").textContent = `${said} ${item}.`;
+  bar().querySelector(".result").className = `result ${{ R: "good", B: "bad" }[said[0]] ?? ""}`;
   bar().querySelector("[data-final]")?.remove();
   // It can be taken back before the server has answered: one request follows the other.
   const undo = bar().querySelector(".result form");

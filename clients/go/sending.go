@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"time"
 
@@ -114,6 +115,9 @@ func (s sending) put(ctx context.Context, part *mediapb.UploadPart, before int64
 	}
 	answer, err := s.client.store.Do(request)
 	if err != nil {
+		if about := (*url.Error)(nil); errors.As(err, &about) {
+			err = about.Err // without the URL, which is signed
+		}
 		return fmt.Errorf("%w: %w", ErrStore, err)
 	}
 	defer answer.Body.Close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from avion_media.common.ids import AnyId, MediaId, RemoteId, is_private
@@ -157,6 +158,10 @@ def original_path(any_id: AnyId | str) -> str:
 def credentials_path(any_id: AnyId | str) -> str:
     """Return the origin path of the manifest beside an original."""
     return f"/media/{_opened(any_id)}/credentials"
+
+
+ORIGIN_URL = re.compile(r"https?://[^?#]+/(?:media|thumbnail/[^/]+)/(\w+)")
+"""A URL with one of these paths, whatever is before it; its group may be a media id."""
 
 
 def origin_paths(any_id: AnyId | str, sizes: Iterable[str]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -35,7 +34,6 @@ from avion_media.items.private.revocations import Revocations
 from guarded_fetch import InvalidUrl, parse_remote_url
 
 _UNREADABLE: Final = "this version cannot read its record; use the version of the service that wrote it"
-_ORIGIN_URL: Final = re.compile(r"https?://[^?#]+/(?:media|thumbnail/[^/]+)/(\w+)")
 _REQUESTS_PER_SECOND = 100.0
 _AT_ONCE = 8
 _CLOCKS_S = 3600.0
@@ -54,7 +52,7 @@ def id_meant(text: str) -> AnyId | None:
     """
     if any_id := id_or_none(text) or id_or_none(text.upper()):
         return any_id
-    on_origin = _ORIGIN_URL.match(text)
+    on_origin = keys.ORIGIN_URL.match(text)
     if on_origin and (any_id := id_or_none(on_origin[1])):
         return any_id
     with suppress(InvalidUrl):

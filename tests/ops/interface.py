@@ -1,6 +1,7 @@
-"""The names that other programs rely on, one a line: ``python -m tests.ops.interface >tests/ops/released.txt``.
+"""Lists the names that other programs rely on, one per line.
 
-Written at a release. From then on they only grow (`test_interface`).
+At a release, ``python -m tests.ops.interface >tests/ops/released.txt`` writes them down. From then on they only grow:
+see `test_interface`.
 """
 
 from __future__ import annotations

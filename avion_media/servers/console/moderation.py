@@ -150,11 +150,13 @@ async def look_up(moderation: Moderation, text: str) -> Answer:
 
 
 def _host_in(text: str) -> str:
-    """Return the host that a text is, or that its URL has, in normal form; empty if there is none."""
+    """Return the host that a text is, or names by ``host:`` or a URL, in normal form; empty if there is none."""
+    if named := MediaFilter(text).host:
+        return named
     with suppress(InvalidUrl):
         return parse_remote_url(text).host
     with suppress(InvalidHost):
-        return parse_host(text.removeprefix("host:").strip()).host
+        return parse_host(text).host
     return ""
 
 

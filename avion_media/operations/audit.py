@@ -77,16 +77,16 @@ async def record(redis: Redis, entry: AuditEntry) -> AuditEntry:
 
 
 async def read(
-    redis: Redis, before: str = "", text: str = "", actions: Collection[str] = ()
+    redis: Redis, before: str = "", text: str = "", actions: Collection[str] = (), most: int = PAGE_ROWS
 ) -> tuple[list[AuditEntry], str]:
     """Return a page of the entries that contain ``text`` or are of one of these actions, newest first, and the cursor
     behind it, which is empty at the end. Raises `Unavailable`."""
     start = f"({before}" if is_entry_id(before) else "+"
-    rows = await redis.execute("XREVRANGE", AUDIT_STREAM, start, "-", "COUNT", 2 * KEPT if text else PAGE_ROWS + 1)
+    rows = await redis.execute("XREVRANGE", AUDIT_STREAM, start, "-", "COUNT", 2 * KEPT if text else most + 1)
     entries = [entry for row in rows if (entry := _read(row)) is not None]
     found = [entry for entry in entries if entry.action in actions or entry.contains(text)]
-    page = found[:PAGE_ROWS]
-    return page, page[-1].entry_id if len(found) > PAGE_ROWS else ""
+    page = found[:most]
+    return page, page[-1].entry_id if len(found) > most else ""
 
 
 async def find(redis: Redis, entry_id: str) -> AuditEntry | None:

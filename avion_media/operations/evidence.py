@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from avion_media.backends.redis import Redis
 from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
 from avion_media.common.clock import utc_now
@@ -62,7 +61,8 @@ async def collect(runtime: Runtime, order: Order, target: str) -> Facts:
     if not files and not records:
         raise NoSuchTarget("nothing is kept of it")
     records["records/entry.json"] = _json(_entry_of(records))
-    records["records/audit.json"] = _json(await _audited(runtime.items.redis, target))
+    actions, _none = await audit.read(runtime.items.redis, text=target, most=audit.KEPT)
+    records["records/audit.json"] = _json([{"at": format_time(each.at), **asdict(each)} for each in actions])
     pieces = _write(store, any_id, files, records, order.who.name)
     if order.save_to is None:
         return {"pieces": pieces}
@@ -118,16 +118,6 @@ def _entry_of(records: Mapping[str, bytes]) -> dict[str, Any]:
     for record in map(json.loads, records.values()):
         found |= {name: record[name] for name in ("entry", "matched", "match", "cause") if record.get(name)}
     return found
-
-
-async def _audited(redis: Redis, media_id: str) -> list[dict[str, Any]]:
-    """Return the audit entries about a media item that Redis keeps, newest first."""
-    found, before = [], ""
-    while True:
-        entries, before = await audit.read(redis, before)
-        found += [{"at": format_time(each.at), **asdict(each)} for each in entries if media_id in each.targets]
-        if not before:
-            return found
 
 
 def _json(value: object) -> bytes:

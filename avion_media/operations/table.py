@@ -430,6 +430,12 @@ class Operations:
                 entry = await audit.record(self.runtime.items.redis, replace(entry, result=result))
         return replace(outcome, entry=entry)
 
+    async def recorded(self, before: str = "", text: str = "") -> tuple[list[AuditEntry], str]:
+        """Return a page of the audit log as `audit.read` does. ``text`` can also be the words on a button."""
+        shown = {name: f"{row.verb} {row.noun}".casefold() for name, row in OPERATIONS.items()}
+        actions = [name for name, words in shown.items() if text and text.casefold() in words]
+        return await audit.read(self.runtime.items.redis, before, text, actions)
+
 
 async def _missing(_runtime: Runtime, _order: Order) -> Outcome:
     raise LookupError("this action is carried out by its command only")

@@ -213,6 +213,17 @@ def test_a_queue_is_paused_resumed_and_rid_of_a_task(operator: Operator) -> None
     assert operator.run("queues", "resume", "processing").stdout.strip() == f"{PROCESSING_QUEUE}: was not paused"
 
 
+def test_the_last_actions_are_listed_by_what_is_known_of_them(operator: Operator) -> None:
+    operator.run("queues", "pause", "processing", "--note", "CDN maintenance")
+    operator.run("queues", "resume", "processing")
+    resumed, paused = operator.json("audit")
+    assert (resumed["action"], paused["action"], paused["note"]) == ("resume", "pause", "CDN maintenance")
+    assert operator.json("audit", "cdn") == operator.json("audit", "Pause queue") == [paused]
+    line = operator.run("audit", "pause").stdout.splitlines()[1]
+    assert line.startswith(paused["at"])
+    assert line.endswith("CDN maintenance")
+
+
 def test_steering_prints_json_for_programs(operator: Operator) -> None:
     operator.redis.xadd(PROCESSING_QUEUE, {"task_id": "theirs", "media_id": str(an_upload())})
     assert operator.json("queues", "pause", "processing") == {"queue": PROCESSING_QUEUE, "paused": True}

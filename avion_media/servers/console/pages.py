@@ -426,9 +426,7 @@ class Console:
     async def _audit(self, request: Request) -> Response:
         view = await self._view(request, "audit")
         before, text = (request.query_params.get(name, "").strip() for name in ("before", "q"))
-        shown = {name: f"{row.verb} {row.noun}".casefold() for name, row in self._actions.items()}
-        actions = [name for name, title in shown.items() if text and text.casefold() in title]
-        entries, behind = await audit.read(self._redis, before, text, actions)
+        entries, behind = await self._operations.recorded(before, text)
         older = wording.address("/console/audit", {"q": text, "before": behind}) if behind else ""
         return await self._draw(request, "audit.html", view, entries=entries, older=older, text=text)
 

@@ -27,6 +27,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "hosts": ["list"],
     "blocklist": ["list"],
     "review": ["list"],
+    "audit": [],
     "tokens": ["rotate"],
     "inspect": [_ID],
     "usage": ["owner"],

@@ -33,6 +33,7 @@ WITHOUT_SERVICES = {
     "hosts": REDIS,
     "blocklist": REDIS,
     "review": STORE,
+    "audit": REDIS,
     "tokens": STORE,
     "inspect": REDIS,
     "usage": STORE,

@@ -99,7 +99,7 @@ func New(address string, options Options) (*Client, error) {
 			ctx, cancel = context.WithTimeout(ctx, timeout)
 			defer cancel()
 		}
-		return errorOf(invoke(ctx, method, request, response, connection, more...))
+		return errorOf(invoke(ctx, method, request, response, connection, more...), method)
 	}
 	dialing := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport), grpc.WithDefaultServiceConfig(retries), grpc.WithUnaryInterceptor(limited),
@@ -154,7 +154,7 @@ func (c *Client) Watch(ctx context.Context, mediaID string, each func(*mediapb.M
 	if err == io.EOF {
 		return nil
 	}
-	return errorOf(err)
+	return errorOf(err, mediapb.MediaService_WatchMediaStatus_FullMethodName)
 }
 
 // Wait returns the status of a media item when it is READY, also through outages of the service, until ctx ends. Its
@@ -232,7 +232,7 @@ func (c *Client) Upload(ctx context.Context, upload Upload) (string, error) {
 	}
 	if upload.Visibility > mediapb.MediaVisibility_MEDIA_VISIBILITY_PUBLIC && granted.Visibility != upload.Visibility {
 		const problem = "this replica does not know private media"
-		return "", &Error{Code: codes.Unavailable, Message: problem, RetryAfter: time.Second}
+		return "", &Error{Method: "RequestMediaUpload", Code: codes.Unavailable, Message: problem, RetryAfter: time.Second}
 	}
 	if granted.UploadId == "" {
 		whole := &mediapb.UploadPart{Size: sending.size, Url: granted.UploadUrl, Headers: granted.UploadHeaders}

@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 	"time"
 
@@ -39,6 +40,7 @@ var kinds = map[codes.Code]error{
 
 // Error is a call that failed. docs/errors.md of the service names codes and reasons.
 type Error struct {
+	Method     string // such as GetMediaStatus
 	Code       codes.Code
 	Message    string
 	Reason     string            // a stable code, such as NOTHING_UPLOADED; empty if there is none
@@ -47,7 +49,7 @@ type Error struct {
 	RetryAfter time.Duration     // how long to wait at least; 0 if another attempt makes no sense
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Message) }
+func (e *Error) Error() string { return fmt.Sprintf("%s: %s: %s", e.Method, e.Code, e.Message) }
 
 // Unwrap returns one of the errors above, or nil.
 func (e *Error) Unwrap() error { return kinds[e.Code] }
@@ -72,13 +74,13 @@ func Sentence(err error) string {
 	return ""
 }
 
-// errorOf returns what a failed call means; nil if it did not fail.
-func errorOf(err error) error {
+// errorOf returns what a failed call of a method means; nil if it did not fail.
+func errorOf(err error, method string) error {
 	failed, isStatus := status.FromError(err)
 	if err == nil || !isStatus {
 		return err
 	}
-	found := &Error{Code: failed.Code(), Message: failed.Message()}
+	found := &Error{Method: path.Base(method), Code: failed.Code(), Message: failed.Message()}
 	if kind := kinds[found.Code]; kind == ErrTooMany || kind == ErrUnavailable {
 		found.RetryAfter = time.Second
 	}

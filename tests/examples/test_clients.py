@@ -111,7 +111,7 @@ def test_errors_deletions_and_tokens(language: Language, secured: Secured, data_
         ["state", "READY"],
         ["unknown", "", {}],
         ["invalid", "", {"owner": "OWNER_INVALID"}],
-        ["refused", "This type of file is not supported."],
+        ["refused", "RequestMediaUpload", "This type of file is not supported."],
         ["early", "NOTHING_UPLOADED", {}],
         ["failed", "unsupported_type", "This type of file is not supported.", False],
         ["signed", 200],

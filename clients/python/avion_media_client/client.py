@@ -121,7 +121,7 @@ class MediaClient:
         try:
             answer: T = stub(request, timeout=timeout_s or self._call_s, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise error_of(error) from None
+            raise error_of(error, method) from None
         return answer
 
     def capabilities(self) -> media.Capabilities:
@@ -143,7 +143,7 @@ class MediaClient:
         try:
             yield from statuses
         except grpc.RpcError as error:
-            raise error_of(error) from None
+            raise error_of(error, "WatchMediaStatus") from None
         finally:
             statuses.cancel()
 

@@ -100,8 +100,8 @@ _CODES = {
 }
 
 
-def error_of(failed: grpc.RpcError) -> MediaError:
-    """Return what a failed call means."""
+def error_of(failed: grpc.RpcError, method: str) -> MediaError:
+    """Return what a failed call of a method means. Its message begins with the method."""
     assert isinstance(failed, grpc.Call)
     code = failed.code()
     kind = _CODES.get(code, MediaError)
@@ -117,5 +117,5 @@ def error_of(failed: grpc.RpcError) -> MediaError:
             reason = info.reason
         elif detail.Unpack(retry):
             retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
-    message = failed.details() or code.name
+    message = f"{method}: {failed.details() or code.name}"
     return kind(message, code=code, reason=reason, fields=fields, sentence=sentence, retry_after_s=retry_after_s)

@@ -103,7 +103,7 @@ export class MediaClient {
         create(method.input, request),
         this.#metadata,
         { deadline: Date.now() + callMs },
-        (error, response) => (error ? reject(errorOf(error)) : resolve(response as MessageShape<O>)),
+        (error, response) => (error ? reject(errorOf(error, method.name)) : resolve(response as MessageShape<O>)),
       );
     });
   }
@@ -131,7 +131,7 @@ export class MediaClient {
     try {
       for await (const status of statuses) yield status as MediaStatus;
     } catch (error) {
-      throw errorOf(error as ServiceError);
+      throw errorOf(error as ServiceError, name);
     } finally {
       statuses.cancel();
     }

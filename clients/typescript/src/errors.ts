@@ -82,8 +82,8 @@ const KINDS: Partial<Record<Code, typeof MediaError>> = {
   [Code.DEADLINE_EXCEEDED]: Unavailable,
 };
 
-/** Return what a failed call means. */
-export function errorOf(failed: ServiceError): MediaError {
+/** Return what a failed call of a method means. Its message begins with the method. */
+export function errorOf(failed: ServiceError, method: string): MediaError {
   const Kind = KINDS[failed.code] ?? MediaError;
   const details: Details = { code: failed.code };
   if (Kind === TooMany || Kind === Unavailable) details.retryAfterMs = 1000;
@@ -100,5 +100,5 @@ export function errorOf(failed: ServiceError): MediaError {
       if (delay) details.retryAfterMs = Number(delay.seconds) * 1000 + delay.nanos / 1e6;
     }
   }
-  return new Kind(failed.details || Code[failed.code], details);
+  return new Kind(`${method}: ${failed.details || Code[failed.code]}`, details);
 }

@@ -80,7 +80,8 @@ func main() {
 	_, err = media.Upload(ctx, client.Upload{Path: photo, ContentType: "image/jpeg", Owner: "a b"})
 	raised("invalid", client.ErrInvalid, err)
 	_, err = media.Upload(ctx, client.Upload{Path: photo, ContentType: "text/plain"})
-	say("refused", client.Sentence(err))
+	call, _, _ := strings.Cut(err.Error(), ": ")
+	say("refused", call, client.Sentence(err))
 	granted := must(media.RequestMediaUpload(ctx, &mediapb.RequestMediaUploadRequest{
 		Filename: "a.jpg", ContentType: "image/jpeg", Size: 9,
 	}))

@@ -37,7 +37,7 @@ say('restored', (await client.undelete([mediaId])).restored[0] === mediaId);
 say('state', media.MediaStatus_State[(await client.wait(mediaId)).state]);
 await raised('unknown', NotFound, () => client.status(nobody));
 await raised('invalid', InvalidRequest, () => client.upload(photo, 'image/jpeg', { owner: 'a b' }));
-await client.upload(photo, 'text/plain').catch((error) => say('refused', error.sentence));
+await client.upload(photo, 'text/plain').catch((error) => say('refused', error.message.split(': ')[0], error.sentence));
 const granted = await client.call(media.MediaService.method.requestMediaUpload, {
   filename: 'a.jpg', contentType: 'image/jpeg', size: 9n,
 });

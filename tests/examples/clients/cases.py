@@ -60,7 +60,7 @@ def main() -> None:
         try:
             client.upload(photo, "text/plain")
         except InvalidRequest as refused:
-            say("refused", refused.sentence)
+            say("refused", str(refused).partition(": ")[0], refused.sentence)
         early = nobody_uploaded(client)
         try:
             client.complete(early)

@@ -309,6 +309,14 @@ class Items:
         await self._publish_end(any_id, "ready", _details(facts, any_id, thumbnails), dedup_key)
         return True
 
+    async def announce_restored(self, any_id: AnyId, dedup_key: str) -> None:
+        """Publish again that a media item is public, if its original is: its block has ended."""
+        published = await self.published_if_readable(any_id)
+        if published is not None:
+            facts = published.facts
+            thumbnails = keys.origin_paths(any_id, sizes_of(facts, self.sizes))
+            await self._publish_end(any_id, "ready", _details(facts, any_id, thumbnails), dedup_key)
+
     async def withdraw_after_failure(self, media_id: MediaId, facts: MediaFacts) -> None:
         """Remove what this attempt wrote if another one failed first. After a deletion, the removal task does so."""
         status = await self.statuses.get(str(media_id))

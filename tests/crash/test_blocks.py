@@ -169,6 +169,7 @@ async def test_a_lifted_block_killed_at_every_moment_restores_the_medium_and_its
     async for steps in _unblocked_at_every_moment(stage, copy):
         left = {key: stage.objects[key].data for key in stage.served() | copy.served()}
         assert left == served, steps.names[-1]
+        assert stage.events() == copy.events() == ["media.ready"], steps.names[-1]
         assert not unfinished(stage) | in_force(stage), steps.names[-1]
         assert "original" in evidence(stage) & evidence(copy), steps.names[-1]
         assert own_entries(stage) == [], steps.names[-1]

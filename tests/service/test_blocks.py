@@ -153,6 +153,7 @@ def test_a_block_from_the_first_copy_to_its_end(
     for each in (media_id, copy):
         assert statuses_at_origin(service, each) == {200}
         assert state_of(service, each) == (wire.MediaStatus.READY, "")
+        assert events_about(redis_client, each) == ["media.ready"]  # since Redis lost the earlier ones
     assert service.get(f"/media/{media_id}").content == served
     assert evidence(bucket, media_id)["original"] == served  # until the lifecycle rule removes it
     for each in again_ids:

@@ -13,12 +13,12 @@ from hashlib import sha256
 import trio
 
 from avion_media.backends.redis import Argument, Channels, Redis
-from avion_media.common.concurrency import Backoff
 from avion_media.common.errors import Unavailable
 from avion_media.common.tasks import DROP_DELETED
 from avion_media.items.deletion import scripts
 from avion_media.items.deletion.notices import HEARD, MAX_EVENT_BYTES
 from avion_media.items.deletion.records import UNDELETES, DeletionRecords
+from trio_redis import Backoff
 
 LISTENERS = 3
 """Replicas that listen at a time: if two of them die at once, no message is lost."""

@@ -507,6 +507,7 @@ class Blocking:
         await _each(dict.fromkeys((*block.copies, *refused)), partial(self._lift_copy, block))
         if not is_lifted:
             await self._items.purge(media_id, f"unblocked.{block.lifted_at}", block.sizes)
+            await self._items.announce_restored(any_id, f"unblocked.{block.lifted_at}")
             await self._records.watch(media_id)  # from now on
         if not is_lifted or upload not in ("", block.released):
             # From here on a task may process the restored upload.

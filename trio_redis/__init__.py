@@ -15,11 +15,13 @@ of its logger ``coredis`` to CRITICAL: it logs a traceback for each failed conne
     directory           finds the servers, and keeps track of changes
     client              the calls
     scripts             Lua scripts, as files of a package
+    concurrency         calls that run at once; the pause between attempts
     lock                a lock among processes
     url, errors         where to begin; what calls raise
 """
 
 from trio_redis.client import Redis, open_redis
+from trio_redis.concurrency import Backoff
 from trio_redis.connection import Argument, Channels, Reply, as_map, as_text
 from trio_redis.directory import Availability
 from trio_redis.errors import Errors, LockLost, RedisError, RedisFull, RedisRefused, RedisUnavailable
@@ -32,6 +34,7 @@ __all__ = [
     "Address",
     "Argument",
     "Availability",
+    "Backoff",
     "Channels",
     "Credentials",
     "Errors",

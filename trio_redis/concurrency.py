@@ -20,7 +20,9 @@ class Backoff:
     def __init__(self, first_s: float = 0.2, longest_s: float = 5.0) -> None:
         self._first_s = first_s
         self._longest_s = longest_s
-        self._pause_s = self._until = 0.0
+        self._until = 0.0
+        self.pause_s = 0.0
+        """The present pause; 0 without an outage."""
         self.detail = ""
         """Why the last attempt failed."""
 
@@ -33,13 +35,13 @@ class Backoff:
         """Record a failure. Return `remaining_s`. Attempts that began before the present pause do not count."""
         if not self.remaining_s:
             self.detail = detail
-            self._pause_s = min(self._longest_s, self._pause_s * 2) if self._pause_s else self._first_s
-            self._until = trio.current_time() + self._pause_s * random.uniform(0.8, 1.2)
+            self.pause_s = min(self._longest_s, self.pause_s * 2) if self.pause_s else self._first_s
+            self._until = trio.current_time() + self.pause_s * random.uniform(0.8, 1.2)
         return self.remaining_s
 
     def succeeded(self) -> None:
         """Record a success, which ends the outage."""
-        self._pause_s = self._until = 0.0
+        self.pause_s = self._until = 0.0
 
 
 async def results_of(calls: Sequence[Callable[[], Awaitable[T]]], at_once: int) -> list[T]:

@@ -24,7 +24,7 @@ import trio
 from pydantic import SecretStr
 
 from avion_media.cli.problems import CommandFailed, UsageError
-from avion_media.common.concurrency import Backoff, in_turn, run_all
+from avion_media.common.concurrency import in_turn, run_all
 from avion_media.common.credentials import read_tokens
 from avion_media.common.errors import Reason
 from avion_media.common.formats import by_filename
@@ -37,6 +37,7 @@ from avion_media.media.scrubber import known_format
 from avion_media.servers.settings import AdminConfig, ClientConfig
 from mediascrub import HEAD_BYTES, sniff
 from trio_grpc import CallError, CallOptions, Code, ConnectionEnded, open_channel
+from trio_redis import Backoff
 
 _CHUNK_BYTES = 256 << 10
 _CALL_S = 15.0

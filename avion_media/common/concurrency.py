@@ -1,8 +1,7 @@
-"""Runs a few calls concurrently, as one step; pauses between attempts; reads once for many; limits a rate."""
+"""Runs a few calls concurrently, as one step; reads once for many; limits a rate."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -11,39 +10,6 @@ import trio
 
 T = TypeVar("T")
 Call = Callable[[], Awaitable[object]]
-
-
-class Backoff:
-    """The pause between two attempts while something is unavailable: twice as long each time, until one succeeds.
-
-    If many tasks share it, they do not fail one after another within moments. Time is Trio's.
-    """
-
-    def __init__(self, first_s: float = 0.2, longest_s: float = 5.0) -> None:
-        self._first_s = first_s
-        self._longest_s = longest_s
-        self._until = 0.0
-        self.pause_s = 0.0
-        """The present pause; 0 without an outage."""
-        self.detail = ""
-        """Why the last attempt failed."""
-
-    @property
-    def remaining_s(self) -> float:
-        """Time until the next attempt."""
-        return max(0.0, self._until - trio.current_time())
-
-    def failed(self, detail: str = "") -> float:
-        """Record a failure. Return `remaining_s`. Attempts that began before the present pause do not count."""
-        if not self.remaining_s:
-            self.detail = detail
-            self.pause_s = min(self._longest_s, self.pause_s * 2) if self.pause_s else self._first_s
-            self._until = trio.current_time() + self.pause_s * random.uniform(0.8, 1.2)
-        return self.remaining_s
-
-    def succeeded(self) -> None:
-        """Record a success, which ends the outage."""
-        self.pause_s = self._until = 0.0
 
 
 async def run_all(calls: list[Call]) -> None:

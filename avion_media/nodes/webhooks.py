@@ -9,7 +9,6 @@ from functools import partial
 import trio
 
 from avion_media.backends.redis import LockLost, Seats
-from avion_media.common.concurrency import Backoff
 from avion_media.common.errors import Unavailable
 from avion_media.common.tasks import EVENTS_STREAM, WEBHOOK_QUEUE
 from avion_media.common.telemetry import bind_path, get_logger
@@ -28,6 +27,7 @@ from avion_media.workers.webhooks import (
     posters_of,
 )
 from supervisors import Child, Supervisor, Worker
+from trio_redis import Backoff
 
 _GROUP = "media_webhooks"
 _SLOTS = 16

@@ -16,7 +16,6 @@ from typing import Final
 import trio
 
 from avion_media.common.clock import now_s
-from avion_media.common.concurrency import Backoff
 from avion_media.common.credentials import Person, Role
 from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.records import JsonRecord
@@ -27,6 +26,7 @@ from avion_media.items.moderation.records import Held
 from avion_media.operations.operation import Order
 from avion_media.operations.table import OPERATIONS, Operations
 from avion_media.process.runtime import Runtime
+from trio_redis import Backoff
 
 COUNTED: Final = {"release": "released", "refuse": "refused", "refuse_host": "refused"}
 """The decisions, and as what a round counts them. The last one also blocks the host of a remote file."""

@@ -84,11 +84,12 @@ async def test_a_pause_grows_to_its_bound_and_ends_with_a_success(autojump_clock
     assert pause.remaining_s == 0
     for expected in (0.2, 0.4, 0.8, 1.0, 1.0):
         pause.failed("why")
+        assert pause.pause_s == expected
         assert 0.8 * expected <= pause.remaining_s <= 1.2 * expected
         await trio.sleep(pause.remaining_s)
     assert pause.detail == "why"
     pause.succeeded()
-    assert pause.remaining_s == 0
+    assert (pause.pause_s, pause.remaining_s) == (0, 0)
     pause.failed()
     assert pause.remaining_s <= 0.24
 

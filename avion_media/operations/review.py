@@ -82,10 +82,11 @@ ROUND: Final = JsonRecord("review", Round, f"{_ROUND}<browser>", "moderators")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a moderator sees. ``claimed`` are the present item and the next one. ``undo_s``: seconds for which the last
-    decision can still be taken back; 0 if it cannot. ``lost``: the claim of another moderator, who has the item whose
-    claim ran out; None if nobody has it. ``others``: how many waiting items other moderators have claimed. ``waiting``:
-    how many there are by `Held.source`."""
+    """What a moderator sees. ``round`` has only those skipped items that still wait and that nobody else has.
+    ``claimed`` are the present item and the next one. ``undo_s``: seconds for which the last decision can still be
+    taken back; 0 if it cannot. ``lost``: the claim of another moderator, who has the item whose claim ran out; None if
+    nobody has it. ``others``: how many waiting items other moderators have claimed. ``waiting``: how many there are by
+    `Held.source`."""
 
     round: Round
     claimed: Sequence[tuple[Held, Claim]]
@@ -139,6 +140,8 @@ class Review:
         is_others = lost is not None and lost.browser != by.browser
         others = sum(each.media_id in claims and claims[each.media_id].browser != by.browser for each in waiting)
         by_source = Counter(each.source for each in waiting)
+        free = {each.media_id for each in waiting} - set(claims)
+        found = replace(found, skipped=[each for each in found.skipped if each in free])
         return Turn(found, claimed, len(offered), max(0.0, undo_s), lost if is_others else None, others, by_source)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Rounds of moderators: what becomes of a decision that somebody else was faster with, on a real Redis."""
+"""Rounds of moderators: what becomes of it when somebody else was faster, on a real Redis."""
 
 from __future__ import annotations
 
@@ -56,4 +56,34 @@ async def test_a_decision_that_changed_nothing_is_reported_and_does_not_count(
         assert turn is not None
         assert operations.asked == [("release", "1")]
         assert (turn.round.decided, turn.round.lost, turn.round.last) == (0, "1", "")
+        await review.stop(ADA)
+
+
+async def test_only_those_count_as_skipped_that_can_still_be_reviewed(redis_of_process: str) -> None:
+    held = list(WAITING)
+
+    async def still_waiting() -> list[Held]:
+        return held
+
+    async with open_redis(redis_of_process) as redis:
+        moderation = SimpleNamespace(reviews=SimpleNamespace(waiting=still_waiting), records=None)
+        review = Review(cast("Any", SimpleNamespace(redis=redis, moderation=moderation)), cast("Any", TooLate()))
+
+        async def skipped() -> list[str]:
+            turn = await review.turn(ADA)
+            assert turn is not None
+            assert turn.claimed == []
+            return list(turn.round.skipped)
+
+        await review.start(ADA)
+        for each in held:
+            await review.skip(ADA, each.media_id)
+        assert await skipped() == ["1", "2"]
+        bob = Moderator("bob", "browser of bob")
+        await review.desk.claim("1", bob)
+        assert await skipped() == ["2"]
+        del held[1]  # somebody else has blocked it
+        assert await skipped() == []
+        await review.desk.give_back("1", bob)
+        assert await skipped() == ["1"]
         await review.stop(ADA)

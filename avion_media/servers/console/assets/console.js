@@ -421,14 +421,16 @@ function countDown() {
   }, 1000);
 }
 
-// What is open or written about an item stays, if it is the same item as before.
+// What is open or written about an item stays, if it is the same item as before. The summary at the end is about none, and
+// is replaced: the button in it that has the focus may have no meaning any more.
 function showItem(nodes) {
   const shown = document.querySelector("main");
   const main = shown.cloneNode();
   main.append(...nodes);
   main.querySelector("[autofocus]")?.removeAttribute("autofocus"); // it has the focus already
   const next = main.querySelector("template");
-  if (main.querySelector(".judge").dataset.key === judged()?.dataset.key) {
+  const { key } = main.querySelector(".judge").dataset;
+  if (key && key === judged()?.dataset.key) {
     next?.remove(); // the content of a template is not among its children
     document.getElementById("next")?.remove();
     morphChildren(shown, main);

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs
 
@@ -424,6 +425,38 @@ def test_the_page_of_a_medium_shows_its_moderation_when_redis_has_nothing_of_it(
             assert part in page.text, part
         for path in ("moderation?part=blocked", f"moderation?q={unknown}"):
             assert client.get(f"/console/{path}").status_code == 200
+
+
+def test_a_copy_names_the_media_item_whose_block_has_blocked_it(guarded: Service, bucket: S3Bucket) -> None:
+    cause, copy, listed = (f"01M88C0SJ305C5J3D3BYCKGH0{number}" for number in range(3))
+    block = Block(cause, "2026-11-20T08:00:00.000+00:00", by="ada", state=BlockState.REMOVED)
+    for each, why in ((cause, ""), (copy, cause), (listed, "list ncmec")):
+        body = write_block(replace(block, media_id=each, cause=why))
+        bucket.client.put_object(Bucket=bucket.bucket, Key=f"moderation/blocked/{each}", Body=body)
+    link = f'as a copy of <a class="mono" href="/console/media/{cause}"'
+    with browsing(guarded) as client:
+        log_in(client)
+        for path in (f"media/{copy}", f"moderation?q={copy}", "moderation?part=blocked"):
+            assert link in client.get(f"/console/{path}").text, path
+        for path in (f"media/{copy}", f"moderation?q={copy}"):
+            page = client.get(f"/console/{path}").text
+            assert f'href="/console/audit?q={cause}">Who did what about the cause</a>' in page, path
+            assert f'href="/console/audit?q={copy}">About this copy</a>' in page, path
+        for each, why in ((cause, "Blocked by a moderator."), (listed, "Blocked by an entry of the list ncmec.")):
+            page = client.get(f"/console/media/{each}").text
+            assert why in page
+            assert f'href="/console/audit?q={each}">Who did what</a>' in page
+        asked = {
+            each: client.get("/console/confirm", params={"action": "unblock", "target": each}).text
+            for each in (cause, copy, listed)
+        }
+    whole = "The media item and its copies are served again"
+    assert {each: whole in page for each, page in asked.items()} == {cause: True, copy: False, listed: False}
+    assert link in asked[copy]
+    assert "Only this copy is served again." in asked[copy]
+    assert "Only this media item is served again." in asked[listed]
+    for each in (cause, copy, listed):
+        bucket.client.delete_object(Bucket=bucket.bucket, Key=f"moderation/blocked/{each}")
 
 
 def test_what_the_hook_holds_is_reviewed_and_found_by_its_owner(guarded: Service, bucket: S3Bucket) -> None:

@@ -29,7 +29,7 @@ from avion_media.common.ids import InvalidId, parse_any_id
 from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation import MAX_NOTE
 from avion_media.items.moderation.desk import Moderator
-from avion_media.operations import audit, hosts
+from avion_media.operations import audit
 from avion_media.operations.dead_letters import read_causes, read_folded, read_page
 from avion_media.operations.operation import NotAllowed, Order
 from avion_media.operations.review import REASONS, Review
@@ -95,7 +95,7 @@ class Console:
         environment = config.admin.environment
         self._about = About(version("avion-media"), socket.gethostname(), environment, runtime.consumer)
         spans = {"delete_delay": config.delete.delay, "evidence_ttl": config.moderation.evidence_ttl}
-        self._questions = Questions(runtime.redis, self._actions, spans, partial(hosts.count_copies, runtime))
+        self._questions = Questions(runtime, self._actions, spans)
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes for the application on the admin port."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -12,13 +12,16 @@ from typing import Final
 from starlette.datastructures import QueryParams
 
 from avion_media.backends.queue import DeadLetterFilter
-from avion_media.backends.redis import Redis
 from avion_media.common.credentials import Person
 from avion_media.common.errors import Unavailable
+from avion_media.common.ids import id_or_none
+from avion_media.common.records import UnreadableRecord
 from avion_media.common.tasks import QUEUES
 from avion_media.items.moderation.desk import Claim, Desk
+from avion_media.operations import hosts
 from avion_media.operations.dead_letters import MAX_EXAMINED, Selection, bulk_targets, find_matching, show
 from avion_media.operations.operation import InvalidTarget, Operation, many
+from avion_media.process.runtime import Runtime
 from avion_media.servers.console.sessions import chosen
 from avion_media.servers.console.wording import address, duration, meaning, queue_title, short
 
@@ -76,7 +79,8 @@ class DeadLetterQuery:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """An action with its targets. ``fields`` are the fields that its form must have."""
+    """An action with its targets. ``fields`` are the fields that its form must have. ``cause``: that of
+    the block which is lifted (see `Block`), if there is one target."""
 
     action: Operation
     targets: Sequence[str]
@@ -85,6 +89,7 @@ class Question:
     explicit: Sequence[str]
     back: str
     hints: Sequence[str] = ()
+    cause: str = ""
 
     @property
     def count(self) -> int:
@@ -102,20 +107,13 @@ class Question:
 
 
 class Questions:
-    """All questions of one console. ``spans``: the times in seconds that the questions name. ``copies`` counts those of
-    a host."""
+    """All questions of one console. ``spans``: the times in seconds that the questions name."""
 
-    def __init__(
-        self,
-        redis: Redis,
-        actions: Mapping[str, Operation],
-        spans: Mapping[str, float],
-        copies: Callable[[str], Awaitable[int]],
-    ) -> None:
-        self._redis = redis
-        self._desk = Desk(redis)
+    def __init__(self, runtime: Runtime, actions: Mapping[str, Operation], spans: Mapping[str, float]) -> None:
+        self._runtime = runtime
+        self._redis = runtime.redis
+        self._desk = Desk(runtime.redis)
         self._actions = {name: each for name, each in actions.items() if each.perform is not None}
-        self._copies = copies
         self._spans = {name: duration(seconds) for name, seconds in spans.items()}
 
     def consequences(self, action: Operation) -> list[str]:
@@ -144,13 +142,22 @@ class Questions:
             return None
         names = [await self._name(action, each) for each in targets[:_NAMED]]
         back = _back(action, form.get("back") or "", targets[0])
-        return Question(action, targets, names, {"back": back}, targets, back, await self._others(action, targets, who))
+        hints, cause = await self._others(action, targets, who), await self._cause(action, targets)
+        return Question(action, targets, names, {"back": back}, targets, back, hints, cause)
+
+    async def _cause(self, action: Operation, targets: Sequence[str]) -> str:
+        if action.name == "unblock" and len(targets) == 1 and id_or_none(targets[0]) is not None:
+            with suppress(UnreadableRecord):
+                block = await self._runtime.moderation.records.block(targets[0])
+                return "" if block is None else block.cause
+        return ""
 
     async def _others(self, action: Operation, targets: Sequence[str], who: Person) -> Sequence[str]:
         """Return a sentence for each moderator who reviews some of these now, or of the copies that a purge removes."""
         if action.name == "purge_host":
             with suppress(Unavailable, InvalidTarget):  # a name that is none is refused later
-                return [f"{many(sum([await self._copies(each) for each in targets]), 'copy', 'copies')} now."]
+                counts = [await hosts.count_copies(self._runtime, each) for each in targets]
+                return [f"{many(sum(counts), 'copy', 'copies')} now."]
             return ()
         if action.name not in ("release", "block"):
             return ()

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from avion_media.common.errors import ADVICE, MEANINGS, Reason
 from avion_media.common.formats import by_content_type
-from avion_media.common.ids import InvalidId, parse_media_id
+from avion_media.common.ids import InvalidId, id_or_none, parse_media_id
 from avion_media.common.settings import format_size
 from avion_media.common.tasks import QUEUES
 from guarded_fetch import InvalidUrl, parse_remote_url
@@ -128,6 +128,11 @@ def format_of(media_id: str) -> str:
     with suppress(InvalidId):
         return parse_media_id(media_id).format.name.upper()
     return ""
+
+
+def as_id(text: str) -> str:
+    """The text if it is the id of a media item, otherwise empty."""
+    return str(id_or_none(text) or "")
 
 
 def short(subject: str) -> str:

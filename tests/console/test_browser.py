@@ -252,6 +252,8 @@ def test_search_selection_and_confirmation_need_only_the_keyboard(
     expect(page.locator("#main")).to_be_focused()
     page.keyboard.press("/")
     expect(page.get_by_role("searchbox", name="Search dead letters")).to_be_focused()
+    expect(page.locator("kbd:visible")).to_have_count(1)  # in the field that the key reaches
+    expect(page.locator("label", has=page.locator("kbd:visible"))).to_have_count(1)
     page.keyboard.type("colr")
     page.keyboard.press("Enter")
     expect(page.locator("tbody tr")).to_have_count(10)
@@ -796,3 +798,25 @@ def test_a_host_is_blocked_without_javascript(browser: Browser, dev: Development
     page.get_by_role("button", name="Unblock").click()
     expect(page.locator(".flash")).to_contain_text("1 host is not blocked any more.")
     expect(page.locator("main")).to_contain_text("No host is blocked")
+
+
+def test_a_long_note_about_a_host_fits_a_phone_and_an_address_is_shown_as_in_the_list(
+    page: Page, dev: Development
+) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto(f"{dev.console_url}/moderation?part=hosts")
+    page.get_by_label("Host", exact=True).fill("192.0.2.7")
+    page.get_by_role("button", name="Block…").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Note").fill(f"{REMOTE} https://remote.example/{'a' * 80}")
+    dialog.get_by_role("button", name="Block").click()
+    row = page.locator("tr", has_text="192.0.2.7")
+    expect(row).to_contain_text("a" * 80)
+    assert_fits_and_is_accessible(page)
+    row.get_by_role("link", name="Unblock").click()
+    expect(dialog.locator(".names")).to_have_text("192.0.2.7")
+    dialog.get_by_role("button", name="Unblock").click()
+    expect(page.locator("main")).to_contain_text("No host is blocked")
+    page.goto(f"{dev.console_url}/audit")
+    who = page.locator("tbody th").first
+    assert who.evaluate("each => getComputedStyle(each, '::before').content") == '"Who"'

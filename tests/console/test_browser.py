@@ -503,7 +503,7 @@ def test_a_photo_and_a_video_are_uploaded_seen_deleted_undeleted_blocked_and_unb
     page.get_by_role("link", name="Block…").click()
     page.get_by_role("dialog", name="Block this media item?").get_by_role("button", name="Block").click()
     expect(page.locator(".flash")).to_contain_text("1 media item is blocked, with the known copies.")
-    expect(page.locator(".banner strong")).to_have_text("A moderator blocked it, or it is on a block list.")
+    expect(page.locator(".banner strong")).to_have_text("Blocked by a moderator.")
     page.get_by_role("link", name="Unblock…").click()
     dialog = page.get_by_role("dialog", name="Unblock this media item?")
     dialog.get_by_label("Note").fill("appeal 12")

@@ -308,7 +308,11 @@ def test_the_media_of_an_owner_are_found_by_the_index_in_the_bucket(guarded: Ser
         first, second = two_pages(client, {"q": "owner:ada"})
         assert re.findall('data-key="([0-9A-Z]{26})"', first) == ids[:PAGE_TILES]
         assert "2.0 KiB" in first
-        for part in ("Public media of ada, oldest first.", f"{PAGE_TILES} public media items of ada", "Held and blocked ones"):
+        for part in (
+            "Public media of ada, oldest first.",
+            f"{PAGE_TILES} public media items of ada",
+            "Held and blocked ones",
+        ):
             assert part in first, part
         assert "newest first" not in first
         assert re.findall('data-key="([0-9A-Z]{26})"', second) == ids[PAGE_TILES:]

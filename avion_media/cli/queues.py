@@ -41,7 +41,7 @@ def _pause(stats: QueueStats) -> str:
         return ""
     note = f": {stats.paused_note}" if stats.paused_note else ""
     until = f", until {format_time(stats.paused_until)}" if stats.paused_until else ""
-    return f"paused by {stats.paused_by}{note}{until}"
+    return f"paused by {stats.paused_by} since {format_time(stats.paused_since)}{note}{until}"
 
 
 def read_seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:

@@ -136,7 +136,7 @@ ADVICE: dict[Reason, str] = {
     Reason.REMOTE_UNREACHABLE: "No action is needed: the URL is fetched again at the next request.",
     Reason.REMOTE_STATUS: "No action is needed: the remote server decides what it serves.",
     Reason.MALFORMED_TASK: "Report it to the owner of the service that queued it, and drop it.",
-    Reason.POISON: "Keep the file and report a bug; replay once it is fixed.",
+    Reason.POISON: "Replay it once. If it fails again, keep the file, drop the task, and report a bug.",
     Reason.UNREADABLE: "Repair the objects in the store, then replay.",
     Reason.EXPIRED: "Find out why it waited so long (if a newer version queued it, upgrade), then replay.",
     Reason.BLOCKED: "No action is needed. If the block was a mistake, unblock it (`avion-media unblock`).",

@@ -204,7 +204,7 @@ def test_a_queue_is_paused_resumed_and_rid_of_a_task(operator: Operator) -> None
     assert '"who": "' in paused.stderr
     assert operator.json("queues")[PROCESSING_QUEUE]["paused_since"] > 0
     shown = operator.run("queues").stdout
-    assert re.search(r"paused by \S+: CDN maintenance, until \d{4}-", shown)
+    assert re.search(r"paused by \S+ since \d{4}-\S+: CDN maintenance, until \d{4}-", shown)
     assert "If Redis loses its data, a pause is lost, too." in shown
     assert operator.run("queues", "cancel", "processing", "theirs").stdout.strip() == "theirs: cancelled"
     assert "no such task" in operator.run("queues", "cancel", "processing", "other", status=1).stderr

@@ -47,7 +47,7 @@ WORK.add("no task waits for minutes", "docs/runbooks/queue-stalled.md", CheckSta
     )
 )
 WORK.add("no task was given up", "docs/runbooks/dead-letters.md", CheckStatus.WARNING)(
-    _of_queues(lambda name, each: f"{name}: {each.dead_letters:,} dead letters" if each.dead_letters else "")
+    _of_queues(lambda name, each: f"{name}: {each.dead_letters:,} given up" if each.dead_letters else "")
 )
 
 

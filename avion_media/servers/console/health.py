@@ -84,10 +84,17 @@ class Facts:
     def is_stale(self) -> bool:
         """Whether the figures of the queues are older than they should be, because Redis does not respond."""
         late_s = self.sampling_s + _GRACE_S
-        return self.age_s is None or self.age_s > late_s or self.report["dependencies"]["redis"] != "up"
+        return self.age_s is None or self.age_s > late_s or not self.is_redis_up
+
+    @property
+    def is_redis_up(self) -> bool:
+        """Whether Redis responds. Otherwise no replica can report."""
+        return bool(self.report["dependencies"]["redis"] == "up")
 
     def state_of(self, replica: Replica) -> tuple[str, str]:
         """Return the tone and the word for a replica."""
+        if not self.is_redis_up:
+            return "off", "unknown"
         if replica.is_silent(self.now):
             return "bad", "silent"
         return "good" if replica.is_ready else "warn", replica.phase.replace("_", " ").lower()
@@ -143,7 +150,9 @@ def queue_state(facts: Facts, name: str) -> QueueState:
         text = f"{by}{note}. {many(stats.lag, 'task')} waiting. It resumes {until}."
         return QueueState(Tone.WARN, "Paused", f"{text} If Redis loses its data, the pause is lost, too.")
     if stats.depth and not stats.consumers:
-        return QueueState(Tone.BAD, "No workers", f"{many(stats.depth, 'task')} wait, and no process reads this queue.")
+        return QueueState(
+            Tone.BAD, "No workers", f"{many(stats.depth, 'task')} waiting, and no process reads this queue."
+        )
     if stats.oldest_age_s > LATE_S:
         tone = Tone.BAD if stats.oldest_age_s > STALLED_S else Tone.WARN
         effect = QUEUES[name].late if name in QUEUES else ""
@@ -184,8 +193,9 @@ def _findings(facts: Facts) -> Iterator[Finding]:
     yield from _of_tree(facts)
     yield from _of_reviews(facts)
     silent = [each for each in facts.replicas if each.is_silent(facts.now)]
-    if silent:
+    if silent and facts.is_redis_up:
         named = ", ".join(f"{each.name} for {duration(facts.now - each.at)}" for each in silent[:_NAMED])
+        named += f" and {len(silent) - _NAMED} more" if len(silent) > _NAMED else ""
         text = f"Without a report: {named}. It was killed, or it hangs. One that stops as it should is not listed."
         title = f"{many(len(silent), 'replica is', 'replicas are')} silent"
         yield Finding(Tone.WARN, title, text, "system", "replicas")
@@ -225,7 +235,7 @@ def _of_dependencies(facts: Facts) -> Iterator[Finding]:
 
 def _of_queues(facts: Facts) -> Iterator[Finding]:
     if facts.is_stale:
-        if facts.age_s is not None and facts.report["dependencies"]["redis"] == "up":  # else that is the finding
+        if facts.age_s is not None and facts.is_redis_up:  # else that is the finding
             title = f"The figures of the queues are {duration(facts.age_s)} old"
             yield Finding(
                 Tone.WARN, title, "Redis does not send new ones, so the state of the queues is unknown.", "queues"

@@ -362,7 +362,7 @@ async def test_work_that_waits_was_given_up_or_is_missed_is_named(s3: S3Bucket, 
     found = {each: results[each].detail for each in checks[:3]}
     assert found["no queue is paused"] == f"{CACHE_QUEUE} by ada"
     assert found["no task waits for minutes"].startswith(f"{PROCESSING_QUEUE}: 60")
-    assert found["no task was given up"] == f"{DELETE_QUEUE}: 1 dead letters"
+    assert found["no task was given up"] == f"{DELETE_QUEUE}: 1 given up"
     assert results["every process reports itself"].detail.startswith("host-7 silent for 6")
     assert {results[each].status for each in checks[:4]} == {CheckStatus.WARNING}
     assert (await examined(config, Area.REDIS))["every process reports itself"].status is CheckStatus.OK

@@ -98,6 +98,16 @@ def test_replicas_are_ready_or_say_why_not_and_the_banner_counts_them() -> None:
     assert health.title == "1 replica is silent"
     assert health.text.startswith("Without a report: c for 30 s. It was killed, or it hangs.")
     assert assess(replace(judged, replicas=all_of[:2])).text.startswith("1 of 2 replicas ready. ")
+    many = assess(replace(judged, replicas=[replica(name, "READY", 31) for name in "cdefg"]))
+    assert "c for 30 s, d for 30 s, e for 30 s and 2 more. It was killed" in many.text
+
+
+def test_without_redis_no_replica_is_called_silent_because_none_can_report() -> None:
+    replica = Replica("c", "c", "1", (), "READY", True, NOW - 900, NOW - 31)
+    away = facts(age_s=31, down=("redis",), dependencies={"redis": "down", "store": "up"}, reasons={"redis": "refused"})
+    judged = replace(away, replicas=[replica])
+    assert judged.state_of(replica) == ("off", "unknown")
+    assert [each.title for each in assess(judged).findings] == ["Redis does not respond"]
 
 
 def late(oldest_age_s: float, consumers: int = 1) -> QueueStats:

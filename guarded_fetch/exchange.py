@@ -153,6 +153,8 @@ class Exchange:
                 await self._stream.send_all(data)
         except trio.BrokenResourceError:
             pass  # the server may have responded before it closed (an early 4xx), so try to read
+        except trio.TooSlowError:
+            raise FetchUnavailable(f"the request was not taken within {_WRITE_TIMEOUT_S:g} s") from None
 
     async def _receive(self) -> bytes:
         try:

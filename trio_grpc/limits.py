@@ -30,8 +30,8 @@ class GrpcLimits:
     max_send_bytes: int = 4 << 20
     """Maximum size of a response message; a larger one becomes RESOURCE_EXHAUSTED, and is reported as an error."""
     max_buffered_bytes: int = 64 << 20
-    """Maximum bytes of requests that have not reached a handler yet, in the server. One peer gets at most half, one
-    connection twice the maximum message."""
+    """Maximum bytes in the server of requests that have not reached a handler, and of responses that wait to be sent.
+    One peer gets at most half, one connection twice the maximum message."""
     max_header_list_bytes: int = 16 << 10
     """Maximum decoded size of a header block (RFC 9113, 6.5.2); a larger one ends the connection."""
     max_flood_units: int = 1000

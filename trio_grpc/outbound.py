@@ -24,12 +24,12 @@ from trio_grpc.stream import CallGone, Event, ResponseTaken, Stream
 from trio_grpc.wire_format import ACCEPTED_ENCODINGS
 
 MESSAGE_OVERHEAD_BYTES = 64  # empty messages are not free in memory
-DRAIN_PING = b"avion-dr"
+DRAIN_PING = b"draining"
 RESPONSE_HEADERS: Headers = ((b":status", b"200"), (b"content-type", b"application/grpc"), ACCEPTED_ENCODINGS)
 _OUTPUT_HIGH_WATER = 256 << 10  # beyond it responses wait in their streams until the socket took some
 _BLOCK_SLACK_BYTES = 1024  # of a block over the list it encodes: padding, priority, sizes of the table
 _MAX_STREAM_ID = 2**31 - 1
-_KEEPALIVE_PING = b"avion-ka"
+_KEEPALIVE_PING = b"keep-ali"
 
 
 class Outbound:

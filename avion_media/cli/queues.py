@@ -1,4 +1,4 @@
-"""``queues`` and ``jobs``: what waits, and the bulk replays, undeletes and purges that the service carries out."""
+"""``queues``, ``jobs`` and ``audit``: what waits, the bulk jobs that the service carries out, and who did what."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from avion_media.common.tasks import DROP_DELETED, QUEUES
 from avion_media.items.deletion.notices import notice_backlog
 from avion_media.operations.inspection import format_time
 from avion_media.operations.queues import may_be_cancelled
+from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 
 SHORT_NAMES = {queue.removeprefix("media_").removesuffix("_queue"): queue for queue in QUEUES}
@@ -205,3 +206,20 @@ def _job_command(word: str, what: str) -> click.Command:
 jobs_command.add_command(_job_command("pause", "Stop JOB for now."))
 jobs_command.add_command(_job_command("resume", "Continue JOB where it stopped."))
 jobs_command.add_command(_job_command("cancel", "End JOB. The changes that the job has made stay."))
+
+
+@click.command("audit")
+@click.argument("text", required=False, default="")
+@json_option
+def audit_command(text: str, as_json: bool) -> None:
+    """List the last 50 actions of operators, newest first. With TEXT: those with it in a field, or on that day (UTC).
+
+    Redis keeps the last 1,000 actions; the log has all of them, as operator.action.
+    """
+    entries, _older = on_service(lambda runtime: Operations(runtime).recorded(text=text))
+    print_found(
+        [{"at": format_time(each.at), **asdict(each)} for each in entries],
+        ["time", "who", "action", "targets", "result", "note"],
+        [(format_time(each.at), each.who, each.action, each.targets, each.result, each.note) for each in entries],
+        as_json=as_json,
+    )

@@ -27,7 +27,7 @@ from avion_media.workers.purge import PurgeMedia
 from supervisors import Node, Supervisor
 
 _REMOVED_S = 30 * 86400.0  # with the life of an upload: longer than anything can write a removed item again
-_STOP_S = 0.5  # the drain gave tasks their time already; what is left is released
+_STOP_S = 0.25  # the drain gave tasks their time already; what is left is released
 
 # In terms of the first pause or wait:
 _MAX_BACKOFF = 150  # five minutes by default

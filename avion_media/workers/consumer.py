@@ -146,8 +146,9 @@ class Consumer:
         await self._through_outages(child, step)
 
     async def renew_leases(self, child: Child[None]) -> None:
-        """The renewer: renews the lease of every active task three times before its worker would count as dead. Without
-        one it sends a heartbeat as often: if this worker only stood still, its crash does not count any more."""
+        """The renewer: renews the lease of every active task each quarter of `claim_after_s`, three times before its
+        worker would count as dead. Without one it sends a heartbeat as often: if this worker only stood still, its
+        crash does not count any more."""
         self._begin(child)
         while not (child.stopping.is_set() and not self._active):
             for active in [each for each in self._active.values() if not each.lost]:

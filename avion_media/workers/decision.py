@@ -67,7 +67,7 @@ class ConsumerPolicy:
 
 
 class End(StrEnum):
-    """What becomes of a task, in the words of metrics and logs."""
+    """What becomes of a task, in the words of metrics and logs, which also know an attempt that was cancelled."""
 
     DONE = "done"
     REJECTED = "rejected"

@@ -92,9 +92,13 @@ def test_the_settings_are_settings_of_the_service(compose: dict[str, Any]) -> No
         assert config.sandbox.require
 
 
-def test_a_drain_fits_into_the_stop_grace_period(compose: dict[str, Any]) -> None:
+def test_a_drain_fits_into_the_stop_grace_period(compose: dict[str, Any], tmp_path: Path) -> None:
     media = compose["services"]["media"]
-    config = _settings(media)
+    endpoints = tmp_path / "endpoints.json"  # with one more queue than the compose file has
+    endpoints.write_text("[]")
+    webhooks = {f"{PREFIX}WEBHOOKS__ENDPOINTS_FILE": str(endpoints)}
+    config = _settings({"environment": media["environment"] | webhooks})
+    assert config.cdn.purges
     assert drain_budget(config, build_tree(Runtime(config), config).root).fits
     assert parse_duration(media["stop_grace_period"]) == config.drain.termination_grace_period
 

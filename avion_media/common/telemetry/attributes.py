@@ -111,11 +111,9 @@ USUAL_ENDS = (
 """Outcomes with reasons that alerts are written on."""
 FORMAT = Attribute("format", (NONE, *_FORMATS), "by content; empty while unknown")
 THUMBNAIL_OUTCOME = Attribute("outcome", ("written", "rejected", "failed"))
-FETCH_OUTCOME = Attribute(
-    "outcome", ("ok", "not_modified", *_REASONS, "unavailable", "deferred", "cancelled", "failed")
-)
+FETCH_OUTCOME = Attribute("outcome", ("ok", "not_modified", *_REASONS, "unavailable", "deferred", "failed"))
 FETCHED_KIND = Attribute("kind", (ATTACHMENT, *REMOTE_KINDS), "the kind of the remote file")
-JOB = Attribute("avion.sandbox.job", ("picture_job", "plan_job", "poster_job", "probe", OTHER))
+JOB = Attribute("avion.sandbox.job", ("picture_job", "plan_job", "poster_job", "sound_job", "probe", OTHER))
 JOB_OUTCOME = Attribute(
     "outcome",
     ("done", "rejected", "limit", "crashed", "killed", "failed"),

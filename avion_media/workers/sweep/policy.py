@@ -81,8 +81,8 @@ class Medium:
 class KnownState:
     """The state of one media item on Redis. ``reason`` is why it failed, if it did.
 
-    ``tombstone`` is when it was deleted, ``last_use`` when it was last requested; ``ttl`` is then the
-    longest of its kinds.
+    ``tombstone`` is when it was deleted, ``last_use`` when it was last requested. A copy of a remote file is kept for
+    ``ttl`` after that, the longest of the kinds that it was requested as.
 
     ``has_task``: a task to make it waits or runs. ``given_up``: its task is a dead letter. An operator decides about
     it, and needs the upload for a replay.

@@ -6,11 +6,14 @@ import os
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
-from guarded_fetch import parse_remote_url
+from guarded_fetch import FetchTimeouts, parse_remote_url
 from guarded_fetch.errors import FetchCode, FetchRejected, FetchUnavailable, ServerError
+from guarded_fetch.exchange import Exchange
 from guarded_fetch.fetcher import retry_after_s
 
 from .strangers import fetcher, response, says, stranger
@@ -169,3 +172,10 @@ async def test_a_server_that_refuses_to_listen_can_still_answer(fd: int) -> None
             with pytest.raises(FetchRejected, match="404"):
                 await fetcher().fetch(url, fd)
             nursery.cancel_scope.cancel()
+
+
+async def test_a_request_that_is_not_taken_is_not_called_a_missing_answer(autojump_clock: MockClock) -> None:
+    ours, _theirs = trio.testing.lockstep_stream_pair()  # takes nothing before the other end reads
+    exchange = Exchange(ours, FetchTimeouts(), 1 << 20)
+    with pytest.raises(FetchUnavailable, match="the request was not taken within 10 s"):
+        await exchange.ask(parse_remote_url("http://stranger.example/a.png"), "tests")

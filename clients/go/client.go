@@ -40,6 +40,8 @@ type Options struct {
 	TLSCA       []byte        // the certificates (PEM) of the authority that signed the service's
 	Token       string        // what names the caller; only over TLS, or to this machine
 	CallTimeout time.Duration // of each call without a deadline of its own; 10 s by default
+	// StoreTimeout ends an attempt to send bytes when for so long the store takes no byte and answers nothing; 30 s by default.
+	StoreTimeout time.Duration
 }
 
 // Client makes the calls of the service, with deadlines; their errors are *Error. Goroutines may share it.
@@ -48,6 +50,7 @@ type Client struct {
 	connection *grpc.ClientConn
 	store      *http.Client
 	timeout    time.Duration // of a call
+	patience   time.Duration // with a store that does not move
 }
 
 // UploadInParts is what has to be kept to go on with an upload in parts, also in another process.
@@ -111,7 +114,9 @@ func New(address string, options Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{mediapb.NewMediaServiceClient(connection), connection, &http.Client{}, timeout}, nil
+	store := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	patience := cmp.Or(options.StoreTimeout, 30*time.Second)
+	return &Client{mediapb.NewMediaServiceClient(connection), connection, store, timeout, patience}, nil
 }
 
 // FromEnvironment returns a client by AVION_MEDIA_CLIENT__ADDRESS, __TLS_CA and __TOKEN_FILE. Without an address

@@ -45,7 +45,7 @@ func (s sending) whole(ctx context.Context, part *mediapb.UploadPart) error {
 
 // parts sends all parts that the store does not have.
 func (s sending) parts(ctx context.Context, upload UploadInParts) error {
-	for _, pause := range append(pauses, 0) {
+	for attempt := 0; ; attempt++ {
 		request := &mediapb.SignUploadPartsRequest{MediaId: upload.MediaID, UploadId: upload.UploadID}
 		signed, err := s.client.SignUploadParts(ctx, request)
 		if err != nil {
@@ -67,17 +67,16 @@ func (s sending) parts(ctx context.Context, upload UploadInParts) error {
 			if part.Stored {
 				continue
 			}
-			if err := s.put(ctx, part, stored); err != nil {
-				problem = err
-			} else {
-				stored += part.Size
+			if problem = s.put(ctx, part, stored); problem != nil {
+				break // a store that hangs would take its time for each part
 			}
+			stored += part.Size
+			attempt = 0
 		}
-		if problem == nil || pause == 0 || sleep(ctx, pause) != nil {
+		if problem == nil || attempt == len(pauses) || sleep(ctx, pauses[attempt]) != nil {
 			return problem
 		}
 	}
-	return nil
 }
 
 // resume goes on with an upload. It returns its media id; nothing if it is gone.
@@ -104,7 +103,12 @@ func (s sending) resume(ctx context.Context, upload UploadInParts) (string, erro
 
 // put sends a part, or the whole file; before so many bytes the store has all.
 func (s sending) put(ctx context.Context, part *mediapb.UploadPart, before int64) error {
-	body := io.TeeReader(io.NewSectionReader(s.file, part.Offset, part.Size), &counter{s, before})
+	patience := s.client.patience
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watchdog := time.AfterFunc(patience, func() { cancel(fmt.Errorf("nothing moved for %s", patience)) })
+	defer watchdog.Stop()
+	body := io.TeeReader(io.NewSectionReader(s.file, part.Offset, part.Size), &counter{s, before, watchdog})
 	request, err := http.NewRequestWithContext(ctx, http.MethodPut, part.Url, body)
 	if err != nil {
 		return err
@@ -117,6 +121,9 @@ func (s sending) put(ctx context.Context, part *mediapb.UploadPart, before int64
 	if err != nil {
 		if about := (*url.Error)(nil); errors.As(err, &about) {
 			err = about.Err // without the URL, which is signed
+		}
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
 		}
 		return fmt.Errorf("%w: %w", ErrStore, err)
 	}
@@ -136,10 +143,12 @@ func (s sending) note(sent int64) {
 
 type counter struct {
 	sending
-	sent int64
+	sent     int64
+	watchdog *time.Timer
 }
 
 func (c *counter) Write(chunk []byte) (int, error) {
+	c.watchdog.Reset(c.client.patience)
 	c.sent += int64(len(chunk))
 	c.note(c.sent)
 	return len(chunk), nil

@@ -8,16 +8,20 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import compose_spec
 import grpc
 import pytest
+from google.protobuf.message import Message
 
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id
@@ -76,6 +80,50 @@ def language(request: pytest.FixtureRequest, secured: Secured, tmp_path_factory:
     return Language("go", (str(folder / "upload"),), (str(folder / "cases"),), shell)
 
 
+@contextmanager
+def service_with(
+    answers: Mapping[str, Message], language: Language
+) -> Iterator[tuple[dict[str, str], dict[str, bytes]]]:
+    """A service with these answers. Yields the environment of its clients, and the last request of each method."""
+    requests: dict[str, bytes] = {}
+
+    def answer(method: str, request: bytes, context: grpc.ServicerContext) -> bytes:
+        requests[method] = request
+        if method == "SignUploadParts" and media.SignUploadPartsRequest.FromString(request).upload_id == "joined":
+            context.abort(grpc.StatusCode.NOT_FOUND, "joined")
+        return answers[method].SerializeToString()
+
+    handlers = {method: grpc.unary_unary_rpc_method_handler(partial(answer, method)) for method in answers}
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("avion.MediaService", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    shell = {name: value for name, value in language.environment.items() if "CLIENT__" not in name}
+    shell["AVION_MEDIA_GRPC__BIND"] = f"127.0.0.1:{port}"
+    try:
+        yield shell, requests
+    finally:
+        server.stop(None)
+
+
+def store(listener: socket.socket) -> None:
+    """A store that takes no byte of the first PUT, takes the second, and refuses the third at its head."""
+    with listener, listener.accept()[0], listener.accept()[0] as taking:
+        read = taking.makefile("rb")
+        head = iter(read.readline, b"\r\n")
+        length = next(int(line.split()[1]) for line in list(head) if line.lower().startswith(b"content-length:"))
+        while length:
+            length -= len(read.read(min(length, 1 << 20)))
+        taking.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        taking.shutdown(socket.SHUT_RDWR)
+        with listener.accept()[0] as refusing:
+            refusing.recv(1)
+            refusing.sendall(b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            with suppress(OSError):
+                while refusing.recv(1 << 20):
+                    pass
+
+
 def test_an_upload_goes_on_after_a_kill(
     language: Language, secured: Secured, data_directory: Path, tmp_path: Path
 ) -> None:
@@ -132,26 +180,10 @@ def test_no_byte_is_sent_that_must_not_or_need_not(language: Language, data_dire
         "CompleteMediaUpload": media.CompleteMediaUploadResponse(),
         "DeleteMedia": media.DeleteMediaResponse(),
     }
-    requests: dict[str, bytes] = {}
-
-    def answer(method: str, request: bytes, context: grpc.ServicerContext) -> bytes:
-        requests[method] = request
-        if method == "SignUploadParts" and media.SignUploadPartsRequest.FromString(request).upload_id == "joined":
-            context.abort(grpc.StatusCode.NOT_FOUND, "joined")
-        return answers[method].SerializeToString()
-
-    handlers = {method: grpc.unary_unary_rpc_method_handler(partial(answer, method)) for method in answers}
-    older = grpc.server(ThreadPoolExecutor(1))
-    older.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("avion.MediaService", handlers),))
-    port = older.add_insecure_port("127.0.0.1:0")
-    older.start()
-    shell = {name: value for name, value in language.environment.items() if "CLIENT__" not in name}
-    shell["AVION_MEDIA_GRPC__BIND"] = f"127.0.0.1:{port}"
-
     command = [*language.cases, str(data_directory / "jpeg-orientation-6.jpg"), "nobody"]
-    done = subprocess.run(command, env=shell, capture_output=True, text=True, timeout=120, check=False)
+    with service_with(answers, language) as (shell, requests):
+        done = subprocess.run(command, env=shell, capture_output=True, text=True, timeout=120, check=False)
 
-    older.stop(None)
     assert [json.loads(line) for line in done.stdout.splitlines()] == [
         ["older", "", {}],
         ["changed", "", {}],
@@ -162,6 +194,28 @@ def test_no_byte_is_sent_that_must_not_or_need_not(language: Language, data_dire
     deletion = media.DeleteMediaRequest.FromString(requests["DeleteMedia"])
     assert deletion.HasField("delay")
     assert deletion.delay.ToSeconds() == 0
+
+
+def test_a_store_that_hangs_costs_one_attempt(language: Language, tmp_path: Path) -> None:
+    """And what a store refuses before it has all bytes is refused."""
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(bytes(16 << 20))  # more than the buffers of a connection take
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/photo"
+    answers = {
+        "GetCapabilities": media.Capabilities(),
+        "RequestMediaUpload": media.RequestMediaUploadResponse(media_id="photo", upload_url=url),
+        "CompleteMediaUpload": media.CompleteMediaUploadResponse(),
+    }
+    Thread(target=store, args=[listener], daemon=True).start()
+    with service_with(answers, language) as (shell, _requests):
+        done = subprocess.run(
+            [*language.cases, str(photo)], env=shell, capture_output=True, text=True, timeout=20, check=False
+        )
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        ["sent again", "photo"],
+        ["refused", "", {}],
+    ], done.stderr
 
 
 def test_the_fixtures_start_the_service_and_end_it(

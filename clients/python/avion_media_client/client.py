@@ -64,17 +64,26 @@ class MediaClient:
 
     ``tls_ca``: the certificates (PEM) of the authority that signed the service's; None: a connection without TLS.
     ``token``: what names the caller; only over TLS, or to this machine. ``call_s``: the deadline of each call, within
-    which a call that ends with UNAVAILABLE is repeated.
+    which a call that ends with UNAVAILABLE is repeated. ``store_s``: an attempt to send bytes ends when for so long the
+    store takes no byte and answers nothing.
     """
 
-    def __init__(self, address: str, *, tls_ca: bytes | None = None, token: str = "", call_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        tls_ca: bytes | None = None,
+        token: str = "",
+        call_s: float = 10.0,
+        store_s: float = 30.0,
+    ) -> None:
         options = [("grpc.service_config", json.dumps(_RETRIES))]
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         if tls_ca is None:
             self._channel = grpc.insecure_channel(address, options)
         else:
             self._channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(tls_ca), options)
-        self._http = httpx.Client(trust_env=False, timeout=60)
+        self._http = httpx.Client(trust_env=False, timeout=store_s)
         self._call_s = call_s
 
     @classmethod
@@ -298,21 +307,26 @@ class MediaClient:
         return upload.media_id
 
     def _send_parts(self, path: Path, size: int, upload: UploadInParts, note: Progress) -> None:
-        for pause_s in (*_PAUSES_S, None):
+        pauses = iter(_PAUSES_S)
+        while True:
             parts = self.parts(upload)
             expected = sum(part.size for part in parts)
             if expected != size:
                 raise FileChanged(f"{path}: the upload was begun with a file of {expected} bytes; this one has {size}")
-            stored = sum(part.size for part in parts if part.stored)
+            stored = before = sum(part.size for part in parts if part.stored)
             note(stored, size)
             problem: StoreRefused | None = None
             for part in parts:
                 if not part.stored:
-                    failed = self._put(path, part, partial(_add, note, stored, size))
-                    stored += part.size if failed is None else 0
-                    problem = problem or failed
+                    problem = self._put(path, part, partial(_add, note, stored, size))
+                    if problem is not None:  # a store that hangs would take its time for each part
+                        break
+                    stored += part.size
             if problem is None:
                 return
+            if stored > before:
+                pauses = iter(_PAUSES_S)
+            pause_s = next(pauses, None)
             if pause_s is None:
                 raise problem
             time.sleep(pause_s)

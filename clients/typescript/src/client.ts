@@ -27,7 +27,6 @@ const RETRIES = {
   ],
 };
 const PAUSES_MS = [1_000, 2_000, 4_000, 8_000]; // between attempts to send bytes that the store did not take
-const PUT_MS = 600_000;
 const JOIN_MS = 60_000; // the least deadline of a call in which the store joins parts
 
 /** What has to be kept to go on with an upload in parts, also in another process. */
@@ -43,6 +42,8 @@ export interface ClientOptions {
   token?: string | undefined;
   /** The deadline of each call, within which a call that ends with UNAVAILABLE is repeated. */
   callMs?: number | undefined;
+  /** An attempt to send bytes ends when for so long the store takes no byte and answers nothing. */
+  storeMs?: number | undefined;
 }
 
 export interface UploadOptions {
@@ -64,12 +65,14 @@ export class MediaClient {
   readonly #client: Client;
   readonly #metadata = new Metadata();
   readonly #callMs: number;
+  readonly #storeMs: number;
 
-  constructor(address: string, { tlsCa, token, callMs = 10_000 }: ClientOptions = {}) {
+  constructor(address: string, { tlsCa, token, callMs = 10_000, storeMs = 30_000 }: ClientOptions = {}) {
     const tls = tlsCa ? credentials.createSsl(Buffer.from(tlsCa)) : credentials.createInsecure();
     this.#client = new Client(address, tls, { 'grpc.service_config': JSON.stringify(RETRIES) });
     if (token) this.#metadata.set('authorization', `Bearer ${token}`);
     this.#callMs = callMs;
+    this.#storeMs = storeMs;
   }
 
   /**
@@ -197,7 +200,7 @@ export class MediaClient {
       await this.#sendParts(file, { mediaId, uploadId }, progress);
     } else {
       for (const pauseMs of [...PAUSES_MS, undefined]) {
-        const problem = await put(granted.uploadUrl, granted.uploadHeaders, file);
+        const problem = await put(granted.uploadUrl, granted.uploadHeaders, file, this.#storeMs);
         if (!problem) break;
         if (pauseMs === undefined || problem.isFinal) throw new StoreRefused(`${path}: ${problem.text}`);
         await sleep(pauseMs);
@@ -283,7 +286,7 @@ export class MediaClient {
   }
 
   async #sendParts(file: Blob, upload: UploadInParts, progress: (stored: number, size: number) => void) {
-    for (const pauseMs of [...PAUSES_MS, undefined]) {
+    for (let attempt = 0; ; attempt += 1) {
       const parts = await this.parts(upload);
       const expected = parts.reduce((sum, { size }) => sum + Number(size), 0);
       if (expected !== file.size) {
@@ -293,11 +296,13 @@ export class MediaClient {
       progress(stored, file.size);
       let problem;
       for (const { url, headers, offset, size } of parts.filter((part) => !part.stored)) {
-        const failed = await put(url, headers, file.slice(Number(offset), Number(offset + size)));
-        if (!failed) progress((stored += Number(size)), file.size);
-        problem ??= failed;
+        problem = await put(url, headers, file.slice(Number(offset), Number(offset + size)), this.#storeMs);
+        if (problem) break; // a store that hangs would take its time for each part
+        progress((stored += Number(size)), file.size);
+        attempt = 0;
       }
       if (!problem) return;
+      const pauseMs = PAUSES_MS[attempt];
       if (pauseMs === undefined) throw new StoreRefused(problem.text);
       await sleep(pauseMs);
     }
@@ -305,14 +310,29 @@ export class MediaClient {
 }
 
 /** Send bytes to the store. Resolves to what is wrong, or to nothing. */
-async function put(url: string, headers: Record<string, string>, body: Blob) {
+async function put(url: string, headers: Record<string, string>, bytes: Blob, storeMs: number) {
+  const stalled = new AbortController();
+  const watchdog = setTimeout(() => stalled.abort(new Error(`nothing moved for ${storeMs / 1000} s`)), storeMs);
+  const moving = new TransformStream<Uint8Array, Uint8Array>({
+    transform(chunk, body) {
+      watchdog.refresh();
+      body.enqueue(chunk);
+    },
+  });
+  const body = bytes.stream().pipeThrough(moving);
+  const length = { 'content-length': String(bytes.size) }; // of a stream it is not known, and the URL is signed for it
+  const request = { method: 'PUT', headers: { ...headers, ...length }, body, duplex: 'half', redirect: 'manual' } as const;
   try {
-    const answer = await fetch(url, { method: 'PUT', headers, body, signal: AbortSignal.timeout(PUT_MS) });
+    const answer = await fetch(url, { ...request, signal: stalled.signal });
     const text = await answer.text();
     if (answer.ok) return undefined;
     const isFinal = answer.status < 500 && answer.status !== 429;
     return { text: `the object store answered ${answer.status}: ${text.slice(0, 200)}`, isFinal };
   } catch (error) {
-    return { text: `the object store did not take it: ${(error as Error).message}`, isFinal: false };
+    const { message, code } = ((error as Error).cause ?? error) as NodeJS.ErrnoException;
+    // An error of several addresses has no message.
+    return { text: `the object store did not take it: ${message || code}`, isFinal: false };
+  } finally {
+    clearTimeout(watchdog);
   }
 }

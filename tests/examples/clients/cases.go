@@ -1,5 +1,6 @@
 // What the client makes of a photo (arguments: path, id of nobody, origin), one line of JSON for each case.
 // Without an origin: what it does at a service that does not know private media, and has an upload of another file.
+// Without an id: what it does at a store that hangs once, then takes a file, then refuses one.
 package main
 
 import (
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -49,6 +51,15 @@ func raised(what string, kind, err error) {
 
 func main() {
 	ctx := context.Background()
+	if len(os.Args) == 2 {
+		options := client.Options{StoreTimeout: 500 * time.Millisecond}
+		hurried := must(client.New(os.Getenv("AVION_MEDIA_GRPC__BIND"), options))
+		photo := client.Upload{Path: os.Args[1], ContentType: "image/jpeg"}
+		say("sent again", must(hurried.Upload(ctx, photo)))
+		_, err := hurried.Upload(ctx, photo)
+		raised("refused", client.ErrStore, err)
+		return
+	}
 	photo, nobody := os.Args[1], os.Args[2]
 	media := must(client.FromEnvironment())
 	defer media.Close()

@@ -1,8 +1,9 @@
 // What the client makes of a photo (arguments: path, id of nobody, origin), one line of JSON for each case.
 // Without an origin: what it does at a service that does not know private media, and has an upload of another file.
+// Without an id: what it does at a store that hangs once, then takes a file, then refuses one.
 import { fileURLToPath } from 'node:url';
 import { Conflict, FileChanged, InvalidRequest, media, MediaClient, MediaDeleted } from 'avion-media-client';
-import { MediaFailed, NotFound, Unavailable } from 'avion-media-client';
+import { MediaFailed, NotFound, StoreRefused, Unavailable } from 'avion-media-client';
 
 const [photo, nobody, origin] = process.argv.slice(2);
 const client = MediaClient.fromEnvironment();
@@ -20,6 +21,12 @@ async function raised(what, kind, call) {
 const uploadPrivate = () =>
   client.upload(photo, 'image/jpeg', { visibility: media.MediaVisibility.PRIVATE });
 
+if (!nobody) {
+  const hurried = new MediaClient(process.env.AVION_MEDIA_GRPC__BIND, { storeMs: 500 });
+  say('sent again', await hurried.upload(photo, 'image/jpeg'));
+  await raised('refused', StoreRefused, () => hurried.upload(photo, 'image/jpeg'));
+  process.exit();
+}
 if (!origin) {
   await raised('older', Unavailable, uploadPrivate);
   const resume = { mediaId: nobody, uploadId: 'upload' };

@@ -1,9 +1,11 @@
 """What the client makes of a photo (argv: path, id of nobody, origin), one line of JSON for each case.
 
 Without an origin: what it does at a service that does not know private media, and has an upload of another file.
+Without an id: what it does at a store that hangs once, then takes a file, then refuses one.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable
 
@@ -17,6 +19,7 @@ from avion_media_client import (
     MediaError,
     MediaFailed,
     NotFound,
+    StoreRefused,
     Unavailable,
     UploadInParts,
     media,
@@ -35,6 +38,11 @@ def raised(case: str, kind: type[MediaError], call: Callable[[], object]) -> Non
 
 
 def main() -> None:
+    if len(sys.argv) == 2:
+        with MediaClient(os.environ["AVION_MEDIA_GRPC__BIND"], store_s=0.5) as client:
+            say("sent again", client.upload(sys.argv[1], "image/jpeg"))
+            raised("refused", StoreRefused, lambda: client.upload(sys.argv[1], "image/jpeg"))
+        return
     photo, nobody, *origin = sys.argv[1:]
     with MediaClient.from_environment() as client:
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -35,10 +36,12 @@ const retries = `{"methodConfig": [{
 // Pauses between attempts to send bytes that the store did not take.
 var pauses = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second}
 
+var thisMachine = regexp.MustCompile(`^(unix(-abstract)?:.+|(dns:(///)?)?(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?)$`)
+
 // Options of New. Without TLSCA there is no TLS.
 type Options struct {
 	TLSCA       []byte        // the certificates (PEM) of the authority that signed the service's
-	Token       string        // what names the caller; only over TLS, or to this machine
+	Token       string        // what names the caller; only over TLS, or to this machine, else New returns an error
 	CallTimeout time.Duration // of each call without a deadline of its own; 10 s by default
 	// StoreTimeout ends an attempt to send bytes when for so long the store takes no byte and answers nothing; 30 s by default.
 	StoreTimeout time.Duration
@@ -86,6 +89,9 @@ func (b bearer) RequireTransportSecurity() bool { return b.tls }
 
 // New returns a client of the service at an address. It connects with the first call.
 func New(address string, options Options) (*Client, error) {
+	if options.Token != "" && options.TLSCA == nil && !thisMachine.MatchString(address) {
+		return nil, fmt.Errorf("a token needs TLS to %s: pass TLSCA, or set AVION_MEDIA_CLIENT__TLS_CA", address)
+	}
 	timeout := cmp.Or(options.CallTimeout, 10*time.Second)
 	transport := insecure.NewCredentials()
 	if options.TLSCA != nil {

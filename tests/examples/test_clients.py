@@ -39,6 +39,14 @@ wait $dev
 echo $? >> $0.ended
 """
 PART_BYTES, PARTS = 8 << 20, 5
+ON_THIS_MACHINE = ["localhost:1", "127.0.0.1:1", "[::1]:1", "dns:///localhost:1", "unix:/run/media.sock"]
+ELSEWHERE = [
+    "media.example:1",
+    "127.0.0.1.example:1",
+    "dns://127.0.0.1/media.example:1",
+    "[::2]:1",
+    "localhost.example:1",
+]
 
 
 @dataclass
@@ -197,7 +205,7 @@ def test_no_byte_is_sent_that_must_not_or_need_not(language: Language, data_dire
 
 
 def test_a_store_that_hangs_costs_one_attempt(language: Language, tmp_path: Path) -> None:
-    """And what a store refuses before it has all bytes is refused."""
+    """What a store refuses before it has all bytes is refused. Without TLS a token stays on this machine."""
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(bytes(16 << 20))  # more than the buffers of a connection take
     listener = socket.create_server(("127.0.0.1", 0))
@@ -209,12 +217,14 @@ def test_a_store_that_hangs_costs_one_attempt(language: Language, tmp_path: Path
     }
     Thread(target=store, args=[listener], daemon=True).start()
     with service_with(answers, language) as (shell, _requests):
+        shell["ADDRESSES"] = " ".join([*ELSEWHERE, *ON_THIS_MACHINE])
         done = subprocess.run(
             [*language.cases, str(photo)], env=shell, capture_output=True, text=True, timeout=20, check=False
         )
     assert [json.loads(line) for line in done.stdout.splitlines()] == [
         ["sent again", "photo"],
         ["refused", "", {}],
+        ["in clear", ON_THIS_MACHINE],
     ], done.stderr
 
 

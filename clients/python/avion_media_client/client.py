@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ _RETRIES = {
         }
     ]
 }
+_THIS_MACHINE = re.compile(r"unix(-abstract)?:.+|(dns:(///)?)?(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.ASCII)
 _CHUNK_BYTES = 256 << 10
 _JOIN_S = 60.0  # the least deadline of a call in which the store joins parts
 _PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # between attempts to send bytes that the store did not take
@@ -63,9 +65,9 @@ class MediaClient:
     """A client of one service. Threads may share it. Close it, or use it as a context manager.
 
     ``tls_ca``: the certificates (PEM) of the authority that signed the service's; None: a connection without TLS.
-    ``token``: what names the caller; only over TLS, or to this machine. ``call_s``: the deadline of each call, within
-    which a call that ends with UNAVAILABLE is repeated. ``store_s``: an attempt to send bytes ends when for so long the
-    store takes no byte and answers nothing.
+    ``token``: what names the caller; only over TLS, or to this machine, else `ValueError`. ``call_s``: the deadline of
+    each call, within which a call that ends with UNAVAILABLE is repeated. ``store_s``: an attempt to send bytes ends
+    when for so long the store takes no byte and answers nothing.
     """
 
     def __init__(
@@ -77,6 +79,8 @@ class MediaClient:
         call_s: float = 10.0,
         store_s: float = 30.0,
     ) -> None:
+        if token and tls_ca is None and not _THIS_MACHINE.fullmatch(address):
+            raise ValueError(f"a token needs TLS to {address}: pass tls_ca, or set AVION_MEDIA_CLIENT__TLS_CA")
         options = [("grpc.service_config", json.dumps(_RETRIES))]
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         if tls_ca is None:

@@ -27,6 +27,7 @@ const RETRIES = {
   ],
 };
 const PAUSES_MS = [1_000, 2_000, 4_000, 8_000]; // between attempts to send bytes that the store did not take
+const THIS_MACHINE = /^(unix(-abstract)?:.+|(dns:(\/\/\/)?)?(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?)$/;
 const JOIN_MS = 60_000; // the least deadline of a call in which the store joins parts
 
 /** What has to be kept to go on with an upload in parts, also in another process. */
@@ -38,7 +39,7 @@ export interface UploadInParts {
 export interface ClientOptions {
   /** The certificates (PEM) of the authority that signed the service's; without, there is no TLS. */
   tlsCa?: Uint8Array | undefined;
-  /** What names the caller; only over TLS, or to this machine. */
+  /** What names the caller; only over TLS, or to this machine, else the constructor throws. */
   token?: string | undefined;
   /** The deadline of each call, within which a call that ends with UNAVAILABLE is repeated. */
   callMs?: number | undefined;
@@ -68,6 +69,9 @@ export class MediaClient {
   readonly #storeMs: number;
 
   constructor(address: string, { tlsCa, token, callMs = 10_000, storeMs = 30_000 }: ClientOptions = {}) {
+    if (token && !tlsCa && !THIS_MACHINE.test(address)) {
+      throw new Error(`a token needs TLS to ${address}: pass tlsCa, or set AVION_MEDIA_CLIENT__TLS_CA`);
+    }
     const tls = tlsCa ? credentials.createSsl(Buffer.from(tlsCa)) : credentials.createInsecure();
     this.#client = new Client(address, tls, { 'grpc.service_config': JSON.stringify(RETRIES) });
     if (token) this.#metadata.set('authorization', `Bearer ${token}`);

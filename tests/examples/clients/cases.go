@@ -58,6 +58,15 @@ func main() {
 		say("sent again", must(hurried.Upload(ctx, photo)))
 		_, err := hurried.Upload(ctx, photo)
 		raised("refused", client.ErrStore, err)
+		inClear := []string{}
+		for _, address := range strings.Fields(os.Getenv("ADDRESSES")) {
+			if _, err := client.New(address, client.Options{Token: "secret"}); err == nil {
+				inClear = append(inClear, address)
+			} else if !strings.Contains(err.Error(), "pass TLSCA") {
+				log.Fatal(err)
+			}
+		}
+		say("in clear", inClear)
 		return
 	}
 	photo, nobody := os.Args[1], os.Args[2]

@@ -25,6 +25,16 @@ if (!nobody) {
   const hurried = new MediaClient(process.env.AVION_MEDIA_GRPC__BIND, { storeMs: 500 });
   say('sent again', await hurried.upload(photo, 'image/jpeg'));
   await raised('refused', StoreRefused, () => hurried.upload(photo, 'image/jpeg'));
+  const takesAToken = (address) => {
+    try {
+      new MediaClient(address, { token: 'secret' }).close();
+      return true;
+    } catch (error) {
+      if (!error.message.includes('pass tlsCa')) throw error;
+      return false;
+    }
+  };
+  say('in clear', process.env.ADDRESSES.split(' ').filter(takesAToken));
   process.exit();
 }
 if (!origin) {

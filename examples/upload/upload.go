@@ -40,12 +40,12 @@ func main() {
 	}
 	mediaID, err := media.Upload(ctx, upload)
 	if err != nil {
-		log.Fatal(cmp.Or(client.Sentence(err), err.Error()))
+		fail(err)
 	}
 	os.Remove(kept)
 	status, err := media.Wait(ctx, mediaID)
 	if err != nil {
-		log.Fatal(cmp.Or(client.Sentence(err), err.Error()))
+		fail(err)
 	}
 	thumbnails := []string{}
 	for size := range status.Thumbnails {
@@ -53,4 +53,10 @@ func main() {
 	}
 	slices.Sort(thumbnails)
 	fmt.Println(mediaID, status.ContentType, strings.Join(thumbnails, " "))
+}
+
+func fail(err error) {
+	log.Print(err)
+	fmt.Fprintln(os.Stderr, cmp.Or(client.Sentence(err), "This did not work. Please try again later."))
+	os.Exit(1)
 }

@@ -18,7 +18,8 @@ try {
   console.log(mediaId, status.contentType, ...Object.keys(status.thumbnails).sort());
 } catch (error) {
   if (!(error instanceof MediaError)) throw error;
-  console.error(error.sentence || error.message);
+  console.error(String(error));
+  console.error(error.sentence || 'This did not work. Please try again later.');
   process.exitCode = 1;
 } finally {
   media.close();

@@ -28,7 +28,8 @@ def main() -> None:
             kept.unlink(missing_ok=True)
             status = media.wait(media_id)
         except MediaError as error:
-            sys.exit(error.sentence or str(error))
+            print(repr(error), file=sys.stderr)
+            sys.exit(error.sentence or "This did not work. Please try again later.")
         print(media_id, status.content_type, *sorted(status.thumbnails))
 
 

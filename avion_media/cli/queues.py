@@ -10,11 +10,12 @@ from avion_media.backends.queue import QueueStats, all_jobs
 from avion_media.backends.queue.task_scan import FoundTask, scan_tasks
 from avion_media.backends.redis import Redis
 from avion_media.cli.output import json_option, note_option, print_found, print_lines
-from avion_media.cli.problems import CommandFailed, UsageError
+from avion_media.cli.problems import CommandFailed, UsageError, sanitize
 from avion_media.cli.resources import act, on_service, raise_problems
 from avion_media.common.settings import seconds_of
 from avion_media.common.tasks import DROP_DELETED, QUEUES
 from avion_media.items.deletion.notices import notice_backlog
+from avion_media.operations.audit import AuditEntry
 from avion_media.operations.inspection import format_time
 from avion_media.operations.queues import may_be_cancelled
 from avion_media.operations.table import Operations
@@ -217,9 +218,13 @@ def audit_command(text: str, as_json: bool) -> None:
     Redis keeps the last 1,000 actions; the log has all of them, as operator.action.
     """
     entries, _older = on_service(lambda runtime: Operations(runtime).recorded(text=text))
-    print_found(
+    print_lines(
         [{"at": format_time(each.at), **asdict(each)} for each in entries],
-        ["time", "who", "action", "targets", "result", "note"],
-        [(format_time(each.at), each.who, each.action, each.targets, each.result, each.note) for each in entries],
+        [sanitize(f"{format_time(each.at)}  {each.who}  {_sentence_of(each)}") for each in entries],
         as_json=as_json,
     )
+
+
+def _sentence_of(entry: AuditEntry) -> str:
+    note = f" Note: {entry.note}" if entry.note else ""
+    return f"{entry.action} {entry.targets}: {entry.result}{note}"

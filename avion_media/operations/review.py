@@ -23,7 +23,7 @@ from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation import MAX_NOTE
 from avion_media.items.moderation.desk import UNDO_S, Claim, Desk, Moderator
 from avion_media.items.moderation.records import Held
-from avion_media.operations.operation import Order
+from avion_media.operations.operation import Order, Outcome
 from avion_media.operations.table import OPERATIONS, Operations
 from avion_media.process.runtime import Runtime
 from trio_redis import Backoff
@@ -82,13 +82,14 @@ ROUND: Final = JsonRecord("review", Round, f"{_ROUND}<browser>", "moderators")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a moderator sees. ``round`` has only those skipped items that still wait and that nobody else has.
-    ``claimed`` are the present item and the next one. ``undo_s``: seconds for which the last decision can still be
-    taken back; 0 if it cannot. ``lost``: the claim of another moderator, who has the item whose claim ran out; None if
-    nobody has it. ``others``: how many waiting items other moderators have claimed. ``waiting``: how many there are by
-    `Held.source`."""
+    """What a moderator sees. ``round`` has only those skipped items that still wait and that nobody else has;
+    ``skipped`` counts all. ``claimed`` are the present item and the next one. ``undo_s``: seconds for which the last
+    decision can still be taken back; 0 if it cannot. ``lost``: the claim of another moderator, who has the item whose
+    claim ran out; None if nobody has it. ``others``: how many waiting items other moderators have claimed.
+    ``waiting``: how many there are by `Held.source`."""
 
     round: Round
+    skipped: int
     claimed: Sequence[tuple[Held, Claim]]
     left: int
     undo_s: float
@@ -137,12 +138,13 @@ class Review:
                 claimed.append((held, claim))
             if len(claimed) == _AHEAD:
                 break
-        is_others = lost is not None and lost.browser != by.browser
+        theirs = lost if lost is not None and lost.browser != by.browser else None
         others = sum(each.media_id in claims and claims[each.media_id].browser != by.browser for each in waiting)
         by_source = Counter(each.source for each in waiting)
         free = {each.media_id for each in waiting} - set(claims)
+        skipped = len(found.skipped)
         found = replace(found, skipped=[each for each in found.skipped if each in free])
-        return Turn(found, claimed, len(offered), max(0.0, undo_s), lost if is_others else None, others, by_source)
+        return Turn(found, skipped, claimed, len(offered), max(0.0, undo_s), theirs, others, by_source)
 
     @staticmethod
     def _is_offered(held: Held, claims: Mapping[str, Claim], by: Moderator, found: Round) -> bool:
@@ -151,13 +153,16 @@ class Review:
             return claim.browser == by.browser and not claim.decision
         return held.media_id not in found.skipped
 
-    async def decide(self, by: Moderator, media_id: str, decision: str, note: str) -> bool:
-        """Note a decision, one of `COUNTED`. Return False if the claim has run out or somebody else has decided."""
+    async def decide(self, by: Moderator, media_id: str, decision: str, note: str, seen: str = "") -> bool:
+        """Note a decision, one of `COUNTED`. Return False if the claim has run out or somebody else has decided.
+        ``seen``: the `Round.lost` that the page has reported."""
         found = await self._read(by) or Round(now_s())
-        is_noted = await self.desk.decide(media_id, by, decision, note)
+        is_noted = media_id in {each.media_id for each in await self._waiting()}
+        is_noted = is_noted and await self.desk.decide(media_id, by, decision, note)
         if is_noted:
+            lost = "" if found.lost == seen else found.lost
             counted = found.counting(decision, note, 1)
-            found = replace(counted, last=media_id, decision=decision, due=now_s() + UNDO_S, lost="")
+            found = replace(counted, last=media_id, decision=decision, due=now_s() + UNDO_S, lost=lost)
             self._decided.set()
         else:
             found = replace(found, lost=media_id)
@@ -173,10 +178,11 @@ class Review:
         await self._write(by, replace(found.counting(claim.decision, claim.note, -1), decision=""))
         return True
 
-    async def skip(self, by: Moderator, media_id: str) -> None:
-        """Leave an item to others, or for later."""
+    async def skip(self, by: Moderator, media_id: str, seen: str = "") -> None:
+        """Leave an item to others, or for later. For ``seen`` see `decide`."""
         found = await self._read(by) or Round(now_s())
-        await self._write(by, replace(found, skipped=[*found.skipped, media_id], lost=""))
+        lost = "" if found.lost == seen else found.lost
+        await self._write(by, replace(found, skipped=[*found.skipped, media_id], lost=lost))
         await self.desk.give_back(media_id, by)
 
     async def stop(self, by: Moderator) -> None:
@@ -218,18 +224,22 @@ class Review:
 
     async def _carry_out(self, media_id: str, claim: Claim) -> None:
         who = Person(claim.who, Role.MODERATOR)  # as when it was decided
+        outcome = Outcome()
         if claim.decision == "refuse_host":  # first the host, which the record names: the record goes with the block
             held = await self._records.held(media_id)
             host = "" if held is None else held.host
             if host:
                 note = f"{claim.note} ({media_id})" if claim.note else media_id
-                await self._operations.carry_out("block_host", Order([host], who=who, note=note[:MAX_NOTE]))
-        action = "release" if claim.decision == "release" else "refuse"
-        outcome = await self._operations.carry_out(action, Order([media_id], who=who, note=claim.note))
+                order = Order([host], who=who, note=note[:MAX_NOTE])
+                outcome = await self._operations.carry_out("block_host", order)
+        if not outcome.problems:  # without the host nothing is done: the item is reviewed again
+            action = "release" if claim.decision == "release" else "refuse"
+            outcome = await self._operations.carry_out(action, Order([media_id], who=who, note=claim.note))
         by = Moderator(claim.who, claim.browser)
         if outcome.problems and (found := await self._read(by)) is not None:
-            counted = found.counting(claim.decision, claim.note, -1)
-            await self._write(by, replace(counted, lost=media_id, last="" if found.last == media_id else found.last))
+            if found.last == media_id:
+                found = replace(found, last="", decision="")
+            await self._write(by, replace(found.counting(claim.decision, claim.note, -1), lost=media_id))
 
     async def _read(self, by: Moderator) -> Round | None:
         raw = await self._redis.execute("GET", _key(by))

@@ -168,16 +168,17 @@ async def read_judged(moderation: Moderation, config: ModerationConfig, held: He
 
 async def act(review: Review, by: Moderator, form: QueryParams) -> bool:
     """Do what a form of the page asks for. Return whether the round goes on. Raises `Unavailable`."""
-    media_id, (wanted, _, reason) = form.get("item") or "", (form.get("decision") or "").partition(":")
+    media_id, seen = form.get("item") or "", form.get("lost") or ""
+    wanted, _, reason = (form.get("decision") or "").partition(":")
     if wanted == "start":
         await review.start(by)
     elif wanted == "undo":
         await review.take_back(by)
     elif wanted == "skip" and media_id:
-        await review.skip(by, media_id)
+        await review.skip(by, media_id, seen)
     elif wanted in _SAID and media_id:
         note = ". ".join(filter(None, (REASONS.get(reason, ""), (form.get("note") or "").strip())))
-        await review.decide(by, media_id, wanted, note[:MAX_NOTE])
+        await review.decide(by, media_id, wanted, note[:MAX_NOTE], seen)
     else:
         await review.stop(by)
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -55,7 +56,68 @@ async def test_a_decision_that_changed_nothing_is_reported_and_does_not_count(
         turn = await review.turn(ADA)
         assert turn is not None
         assert operations.asked == [("release", "1")]
+        assert (turn.round.decided, turn.round.lost, turn.round.last, turn.round.decision) == (0, "1", "", "")
+        assert await review.decide(ADA, "2", "release", "", seen="")  # on a page that was loaded before
+        turn = await review.turn(ADA)
+        assert turn is not None
+        assert (turn.round.lost, turn.round.last) == ("1", "2")
+        await review.skip(ADA, "1", seen="1")
+        turn = await review.turn(ADA)
+        assert turn is not None
+        assert turn.round.lost == ""
+        now[0] += UNDO_S
+        assert await review.carry_out_due() == 1
+        await review.stop(ADA)
+
+
+async def test_what_somebody_else_has_decided_in_the_list_is_reported_at_once(redis_of_process: str) -> None:
+    held = list(WAITING)
+
+    async def still_waiting() -> list[Held]:
+        return held
+
+    async with open_redis(redis_of_process) as redis:
+        moderation = SimpleNamespace(reviews=SimpleNamespace(waiting=still_waiting), records=None)
+        review = Review(cast("Any", SimpleNamespace(redis=redis, moderation=moderation)), cast("Any", TooLate()))
+        await review.start(ADA)
+        assert await review.turn(ADA) is not None
+        del held[0]
+        assert not await review.decide(ADA, "1", "release", "")
+        turn = await review.turn(ADA)
+        assert turn is not None
         assert (turn.round.decided, turn.round.lost, turn.round.last) == (0, "1", "")
+        await review.stop(ADA)
+
+
+async def test_nothing_is_done_if_the_host_cannot_be_blocked(
+    redis_of_process: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, operations = [1_000_000.0], TooLate()
+    for each in (desk, module):
+        monkeypatch.setattr(each, "now_s", lambda: now[0])
+    remote = replace(WAITING[0], fields={"remote_url": "https://localhost/a.jpg"})
+
+    async def still_waiting() -> list[Held]:
+        return [remote]
+
+    async def record(_media_id: str) -> Held:
+        return remote
+
+    async with open_redis(redis_of_process) as redis:
+        moderation = SimpleNamespace(
+            reviews=SimpleNamespace(waiting=still_waiting), records=SimpleNamespace(held=record)
+        )
+        review = Review(cast("Any", SimpleNamespace(redis=redis, moderation=moderation)), cast("Any", operations))
+        await review.start(ADA)
+        assert await review.turn(ADA) is not None
+        assert await review.decide(ADA, "1", "refuse_host", "")
+        now[0] += UNDO_S
+        assert await review.carry_out_due() == 1
+        turn = await review.turn(ADA)
+        assert turn is not None
+        assert operations.asked == [("block_host", "localhost")]
+        assert (turn.round.decided, turn.round.hosts, turn.round.lost) == (0, 0, "1")
+        assert [each.media_id for each, _ in turn.claimed] == ["1"]
         await review.stop(ADA)
 
 

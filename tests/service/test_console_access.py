@@ -495,6 +495,25 @@ def test_what_the_hook_holds_is_reviewed_and_found_by_its_owner(guarded: Service
         bucket.client.delete_object(Bucket=bucket.bucket, Key=f"moderation/held/{each}")
 
 
+def test_a_host_that_cannot_be_blocked_has_no_block_and_no_list(guarded: Service, bucket: S3Bucket) -> None:
+    fields = {"media_id": "fe" * 32, "remote_url": "https://localhost/a.jpg"}
+    record = Held("fe" * 32, "2026-11-20T08:00:00.000+00:00", "hook: nudity 0.71", "remote_media_queue", fields)
+    key = f"moderation/held/{record.media_id}"
+    bucket.client.put_object(Bucket=bucket.bucket, Key=key, Body=HELD.write(record))
+    with browsing(guarded) as client:
+        log_in(client)
+        form = {"form_token": form_token(client.get("/console/moderation"))}
+        client.post("/console/review", data={**form, "decision": "start"})
+        shown = {path: client.get(f"/console/{path}").text for path in ("review", "moderation", "media/" + "fe" * 32)}
+        client.post("/console/review", data={**form, "decision": "stop"})
+    assert "localhost is not a host on the internet" in shown["review"]
+    for path, page in shown.items():
+        assert "localhost" in page, path
+        assert "host%3Alocalhost" not in page, path
+        assert "refuse_host" not in page, path
+    bucket.client.delete_object(Bucket=bucket.bucket, Key=key)
+
+
 def test_a_blocked_host_is_found_by_its_names_and_a_purge_says_how_many_copies_there_are(
     guarded: Service, bucket: S3Bucket
 ) -> None:

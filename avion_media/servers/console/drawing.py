@@ -163,8 +163,8 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = "advice as_id clip count dated duration fixed format_of meaning queue_title rate short sized took type_of"
-    filters = {name: getattr(wording, name) for name in (*names.split(), "when", "with_short_hashes")}
+    names = "advice as_host as_id clip count dated duration fixed format_of meaning queue_title rate short sized took"
+    filters = {name: getattr(wording, name) for name in (*names.split(), "type_of", "when", "with_short_hashes")}
     environment.filters |= {**filters, "size": format_size}
     environment.globals |= {
         "many": many,

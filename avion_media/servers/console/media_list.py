@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
@@ -21,12 +20,11 @@ from avion_media.common.media import is_owner
 from avion_media.common.tasks import EVENTS_STREAM, PROCESSING_QUEUE
 from avion_media.items.hosts import RemoteCopy
 from avion_media.items.item import Items
-from avion_media.items.moderation import InvalidHost, parse_host
 from avion_media.items.owners import OwnedMedium
 from avion_media.operations.audit import is_entry_id
 from avion_media.operations.inspection import id_meant
 from avion_media.servers.console.sessions import chosen
-from avion_media.servers.console.wording import address, format_of
+from avion_media.servers.console.wording import address, as_host, format_of
 
 PAGE_TILES: Final = 24
 MAX_EXAMINED: Final = 2000
@@ -119,10 +117,7 @@ class MediaFilter:
     @property
     def host(self) -> str:
         """The host of the remote copies, if the text is ``host:NAME``; empty for all."""
-        if self.text.startswith(_HOST):
-            with suppress(InvalidHost):
-                return parse_host(self.text.removeprefix(_HOST).strip()).host
-        return ""
+        return as_host(self.text.removeprefix(_HOST).strip()) if self.text.startswith(_HOST) else ""
 
     @property
     def begins(self) -> float:

@@ -18,17 +18,15 @@ from avion_media.items.moderation import (
     BlockedHost,
     Entry,
     HashType,
-    InvalidHost,
     Match,
     Moderation,
-    parse_host,
 )
 from avion_media.items.moderation.records import Held
 from avion_media.items.settings import ModerationConfig
 from avion_media.operations.inspection import id_meant
 from avion_media.servers.console.media_list import MediaFilter
 from avion_media.servers.console.review import Judged, read_judged
-from avion_media.servers.console.wording import address
+from avion_media.servers.console.wording import address, as_host
 from guarded_fetch import InvalidUrl, parse_remote_url
 
 T = TypeVar("T")
@@ -155,9 +153,7 @@ def _host_in(text: str) -> str:
         return named
     with suppress(InvalidUrl):
         return parse_remote_url(text).host
-    with suppress(InvalidHost):
-        return parse_host(text).host
-    return ""
+    return as_host(text)
 
 
 def _sources(text: str) -> Sequence[str]:

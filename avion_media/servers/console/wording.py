@@ -17,6 +17,7 @@ from avion_media.common.formats import by_content_type
 from avion_media.common.ids import InvalidId, id_or_none, parse_media_id
 from avion_media.common.settings import format_size
 from avion_media.common.tasks import QUEUES
+from avion_media.items.moderation import InvalidHost, parse_host
 from guarded_fetch import InvalidUrl, parse_remote_url
 
 _HASH: Final = re.compile(r"\b[0-9a-f]{32,64}\b")
@@ -133,6 +134,13 @@ def format_of(media_id: str) -> str:
 def as_id(text: str) -> str:
     """The text if it is the id of a media item, otherwise empty."""
     return str(id_or_none(text) or "")
+
+
+def as_host(text: str) -> str:
+    """The host that a text names, in normal form; empty if it is none that can be blocked."""
+    with suppress(InvalidHost):
+        return parse_host(text).host
+    return ""
 
 
 def short(subject: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from avion_media.backends.queue import detail_of, reason_of
 from avion_media.common.errors import ADVICE, MEANINGS, Reason
-from avion_media.servers.console.wording import advice, ago, duration, meaning, short, when
+from avion_media.servers.console.wording import advice, ago, as_host, duration, meaning, short, when
 
 
 def test_every_reason_has_its_sentence_and_what_to_do() -> None:
@@ -44,6 +44,11 @@ def test_names_lose_their_middle_and_never_their_end() -> None:
     assert short("01M88C0SJ305C5J3D3BYCKGCA5") == "01M88C0S…CKGCA5"
     assert short("https://photos.example/a/b/8f2c1d.heic?x=1") == "photos.example/…/8f2c1d.heic"
     assert short("not a url") == "not a url"
+
+
+def test_a_host_is_one_that_can_be_blocked() -> None:
+    names = ("Bad.Example.", "192.0.2.7", "localhost", "not a host")
+    assert [as_host(each) for each in names] == ["bad.example", "192.0.2.7", "", ""]
 
 
 def test_an_error_is_its_code_and_the_rest() -> None:

@@ -432,6 +432,7 @@ def test_the_page_of_a_medium_shows_its_moderation_when_redis_has_nothing_of_it(
             assert part in page.text, part
         for path in ("moderation?part=blocked", f"moderation?q={unknown}"):
             assert client.get(f"/console/{path}").status_code == 200
+    bucket.client.delete_object(Bucket=bucket.bucket, Key=f"moderation/held/{held}")
 
 
 def test_a_copy_names_the_media_item_whose_block_has_blocked_it(guarded: Service, bucket: S3Bucket) -> None:
@@ -490,6 +491,16 @@ def test_what_the_hook_holds_is_reviewed_and_found_by_its_owner(guarded: Service
             log_in(other, name="ines")
             asked = other.get("/console/confirm", params={"action": "block", "target": held}).text
         assert re.search(r"operator \(token \w+\) is reviewing 2 of them now\.", asked)
+        for each in held:
+            client.post("/console/review", data={**form, "decision": "skip", "item": each})
+        assert "You skipped 2; all still wait for you." in client.get("/console/review").text
+        bucket.client.delete_object(Bucket=bucket.bucket, Key=f"moderation/held/{held[0]}")
+        assert "You skipped 2; 1 of them still waits for you." in client.get("/console/review").text
+        client.post("/console/review", data={**form, "decision": "release", "item": held[0]})
+        ended = client.get("/console/review").text
+        assert re.search(
+            r"All reviewed[^§]+Your decision about \S+ changed nothing[^§]+Nothing is decided yet\.", ended
+        )
         client.post("/console/review", data={**form, "decision": "stop"})
     for each in held:
         bucket.client.delete_object(Bucket=bucket.bucket, Key=f"moderation/held/{each}")
@@ -497,7 +508,7 @@ def test_what_the_hook_holds_is_reviewed_and_found_by_its_owner(guarded: Service
 
 def test_a_host_that_cannot_be_blocked_has_no_block_and_no_list(guarded: Service, bucket: S3Bucket) -> None:
     fields = {"media_id": "fe" * 32, "remote_url": "https://localhost/a.jpg"}
-    record = Held("fe" * 32, "2026-11-20T08:00:00.000+00:00", "hook: nudity 0.71", "remote_media_queue", fields)
+    record = Held("fe" * 32, "2026-11-20T08:00:00.000+00:00", "hook: nudity 0.71", "media_cache_queue", fields)
     key = f"moderation/held/{record.media_id}"
     bucket.client.put_object(Bucket=bucket.bucket, Key=key, Body=HELD.write(record))
     with browsing(guarded) as client:

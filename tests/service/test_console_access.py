@@ -439,7 +439,7 @@ def test_a_copy_names_the_media_item_whose_block_has_blocked_it(guarded: Service
     cause, copy, listed = (f"01M88C0SJ305C5J3D3BYCKGH0{number}" for number in range(3))
     block = Block(cause, "2026-11-20T08:00:00.000+00:00", by="ada", state=BlockState.REMOVED)
     for each, why in ((cause, ""), (copy, cause), (listed, "list ncmec")):
-        body = write_block(replace(block, media_id=each, cause=why))
+        body = write_block(replace(block, media_id=each, cause=why, copies=(copy,) if each == cause else ()))
         bucket.client.put_object(Bucket=bucket.bucket, Key=f"moderation/blocked/{each}", Body=body)
     link = f'as a copy of <a class="mono" href="/console/media/{cause}"'
     with browsing(guarded) as client:
@@ -454,6 +454,12 @@ def test_a_copy_names_the_media_item_whose_block_has_blocked_it(guarded: Service
             page = client.get(f"/console/media/{each}").text
             assert why in page
             assert f'href="/console/audit?q={each}">Who did what</a>' in page
+        assert f'<a class="mono" href="/console/media/{copy}"' in client.get(f"/console/media/{cause}").text
+        assert "Blocked by a moderator, with 1 copy" in client.get(f"/console/moderation?q={cause}").text
+        for text, is_hash in ((f"{cause[:-1]}9", False), ("ef" * 32, True)):
+            page = client.get("/console/moderation", params={"q": text}).text
+            assert "is neither blocked nor held" in page, text
+            assert ("no list has this hash" in page) is is_hash, text
         asked = {
             each: client.get("/console/confirm", params={"action": "unblock", "target": each}).text
             for each in (cause, copy, listed)

@@ -501,7 +501,9 @@ def test_a_photo_and_a_video_are_uploaded_seen_deleted_undeleted_blocked_and_unb
     expect(page.locator(".flash")).to_contain_text("1 media item is served again.")
     expect(page.locator(".title .badge")).to_have_text("Ready")
     page.get_by_role("link", name="Block…").click()
-    page.get_by_role("dialog", name="Block this media item?").get_by_role("button", name="Block").click()
+    dialog = page.get_by_role("dialog", name="Block this media item?")
+    expect(dialog.get_by_label("Note")).to_be_focused()
+    page.keyboard.press("Enter")  # without a note, which is optional
     expect(page.locator(".flash")).to_contain_text("1 media item is blocked, with the known copies.")
     expect(page.locator(".banner strong")).to_have_text("Blocked by a moderator.")
     page.get_by_role("link", name="Unblock…").click()

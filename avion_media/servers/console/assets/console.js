@@ -231,9 +231,9 @@ document.addEventListener("submit", (event) => {
   event.preventDefault();
   ask(`${event.target.getAttribute("action")}?${new URLSearchParams(new FormData(event.target, event.submitter))}`);
 });
-// The note has the focus, so that what is typed arrives there; Enter alone confirms nothing.
+// The note has the focus, and Enter in it confirms, but not the Enter that is still held down from opening the dialog.
 dialog?.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && event.target.matches("input[name=note]") && !event.target.value.trim()) event.preventDefault();
+  if (event.key === "Enter" && event.repeat) event.preventDefault();
 });
 dialog?.addEventListener("close", () => {
   dialog.replaceChildren();

@@ -21,7 +21,6 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import BaseRoute, Route
 
 from avion_media.backends.queue import DEFAULT_RATE
-from avion_media.backends.redis import Redis
 from avion_media.common.concurrency import Shared
 from avion_media.common.credentials import Role
 from avion_media.common.errors import Dependency, MediaError, Unavailable
@@ -79,6 +78,7 @@ class Console:
         uploads: Uploads | None = None,
     ) -> None:
         self._runtime = runtime
+        self._redis = runtime.redis
         self._config = config
         self._tree = tree
         self._gate = gate
@@ -264,10 +264,6 @@ class Console:
             self._prometheus,
             dict(request.query_params) if query is None else query,
         )
-
-    @property
-    def _redis(self) -> Redis:
-        return self._runtime.redis
 
     def _viewer(self, request: Request) -> Viewer:
         person = person_of(request)

@@ -346,7 +346,8 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
             ("REMOTE_URL_REQUIRED", "REMOTE_URL_INVALID"),
         ),
         "kind": (
-            "What the file is. `REMOTE__KINDS` has the size limit and the time to live of each kind. Unspecified or"
+            "What the file is: `REMOTE_MEDIA_KIND_ATTACHMENT`, `…_AVATAR`, `…_HEADER`, `…_EMOJI` or `…_PREVIEW_CARD`."
+            " `REMOTE__KINDS` has the size limit and the time to live of each kind. Unspecified or"
             " unknown: an attachment. Of several kinds of one URL, the widest limit and the longest time count",
             (),
         ),

@@ -126,9 +126,9 @@ func New(address string, options Options) (*Client, error) {
 }
 
 // FromEnvironment returns a client by AVION_MEDIA_CLIENT__ADDRESS, __TLS_CA and __TOKEN_FILE. Without an address
-// AVION_MEDIA_GRPC__BIND counts, which the line `export …` of `make demo` sets.
-func FromEnvironment() (*Client, error) {
-	options := Options{Token: os.Getenv("AVION_MEDIA_CLIENT__TOKEN")}
+// AVION_MEDIA_GRPC__BIND counts, which the line `export …` of `make demo` sets. The times are those of options.
+func FromEnvironment(options Options) (*Client, error) {
+	options.TLSCA, options.Token = nil, os.Getenv("AVION_MEDIA_CLIENT__TOKEN")
 	if path := os.Getenv("AVION_MEDIA_CLIENT__TLS_CA"); path != "" {
 		ca, err := os.ReadFile(path)
 		if err != nil {

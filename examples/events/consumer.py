@@ -35,7 +35,11 @@ def read_events(client: Any, group: str, consumer: str, missed: Callable[[], Non
             if "BUSYGROUP" not in str(error):
                 raise
 
-    join("0" if client.exists(position) else "$")
+    begin = "0"
+    if not client.exists(position) and (newest := client.xrevrange(STREAM, count=1)):
+        begin = newest[0][0]
+        client.set(position, json.loads(newest[0][1]["event"])["seq"])
+    join(begin)
     start = "0"  # what was read and not acknowledged, then what is new
     while True:
         try:
@@ -50,14 +54,14 @@ def read_events(client: Any, group: str, consumer: str, missed: Callable[[], Non
         if start == "0" and not entries:
             start = ">"
         for entry_id, fields in entries:
-            if not fields:  # trimmed before it was read
+            if not fields:  # trimmed before it was handled
+                missed()
                 client.xack(STREAM, group, entry_id)
                 continue
             event = json.loads(fields["event"])
             known = f"{STREAM}_known:{group}:{event['event_id']}"
             if not client.exists(known):
-                last = int(client.get(position) or 0)
-                if last and event["seq"] != last + 1:
+                if event["seq"] != int(client.get(position) or 0) + 1:
                     missed()
                 yield event
                 client.set(known, 1, ex=REMEMBERED_S)

@@ -19,7 +19,7 @@ func main() {
 	ctx := context.Background()
 	path, contentType := os.Args[1], os.Args[2]
 	kept := path + ".upload"
-	media, err := client.FromEnvironment()
+	media, err := client.FromEnvironment(client.Options{})
 	if err != nil {
 		log.Fatal(err)
 	}

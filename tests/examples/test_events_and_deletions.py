@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import runpy
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,26 @@ def test_a_killed_consumer_misses_nothing_and_notices_a_gap(
     with consuming(examples / "events", redis_url, log):
         eventually(lambda: handled(log)[-1] == "m7", "the event after the gap")
     assert log.read_text().count("events were missed") == 1
+
+
+def test_a_gap_before_the_first_handled_event_is_noticed(examples: Path, client: Any) -> None:
+    consumer: Any = runpy.run_path(str(examples / "events/consumer.py"))
+    gaps: list[int] = []
+    publish(client, 1)
+    with ThreadPoolExecutor(1) as pool:
+        killed = consumer["read_events"](client, "late", "late-1", lambda: gaps.append(0))
+        handling = pool.submit(next, killed)
+        eventually(lambda: client.xinfo_groups("media_events"), "the consumer's group")
+        publish(client, 2)
+        assert handling.result(30)["seq"] == 2
+    killed.close()
+    assert not gaps
+    for seq in (3, 4, 5):
+        publish(client, seq)
+    client.xtrim("media_events", maxlen=1, approximate=False)
+    restarted = consumer["read_events"](client, "late", "late-1", lambda: gaps.append(5))
+    assert next(restarted)["seq"] == 5
+    assert gaps
 
 
 def test_deletions_are_written_in_entries_that_the_service_reads_and_trimmed_behind_it(

@@ -91,7 +91,9 @@ class MediaClient:
         self._call_s = call_s
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+    def from_environment(
+        cls, environment: Mapping[str, str] | None = None, *, call_s: float = 10.0, store_s: float = 30.0
+    ) -> Self:
         """Return a client by AVION_MEDIA_CLIENT__ADDRESS, __TLS_CA and __TOKEN_FILE, as ``avion-media upload`` does.
 
         Without an address AVION_MEDIA_GRPC__BIND counts, which the line ``export …`` of ``make demo`` sets.
@@ -106,6 +108,8 @@ class MediaClient:
             setting("CLIENT__ADDRESS") or setting("GRPC__BIND") or "127.0.0.1:50051",
             tls_ca=Path(ca).read_bytes() if ca else None,
             token=Path(token_file).read_text().split()[0] if token_file else setting("CLIENT__TOKEN"),
+            call_s=call_s,
+            store_s=store_s,
         )
 
     def close(self) -> None:

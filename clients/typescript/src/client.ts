@@ -83,12 +83,14 @@ export class MediaClient {
    * A client by the settings of `avion-media upload`: AVION_MEDIA_CLIENT__ADDRESS, __TLS_CA, __TOKEN_FILE. Without an
    * address AVION_MEDIA_GRPC__BIND counts, which the line `export …` of `make demo` sets.
    */
-  static fromEnvironment(environment: NodeJS.ProcessEnv = process.env): MediaClient {
+  static fromEnvironment(times: Pick<ClientOptions, 'callMs' | 'storeMs'> = {}, environment = process.env): MediaClient {
     const setting = (name: string) => environment[`AVION_MEDIA_${name}`] || undefined;
     const [ca, tokenFile] = [setting('CLIENT__TLS_CA'), setting('CLIENT__TOKEN_FILE')];
     return new MediaClient(setting('CLIENT__ADDRESS') ?? setting('GRPC__BIND') ?? '127.0.0.1:50051', {
       tlsCa: ca && readFileSync(ca),
       token: tokenFile ? readFileSync(tokenFile, 'utf8').trim().split(/\s/)[0] : setting('CLIENT__TOKEN'),
+      callMs: times.callMs,
+      storeMs: times.storeMs,
     } as ClientOptions);
   }
 

@@ -70,7 +70,7 @@ func main() {
 		return
 	}
 	photo, nobody := os.Args[1], os.Args[2]
-	media := must(client.FromEnvironment())
+	media := must(client.FromEnvironment(client.Options{}))
 	defer media.Close()
 	private := client.Upload{
 		Path: photo, ContentType: "image/jpeg", Visibility: mediapb.MediaVisibility_MEDIA_VISIBILITY_PRIVATE,

@@ -464,6 +464,11 @@ def test_a_copy_names_the_media_item_whose_block_has_blocked_it(guarded: Service
             each: client.get("/console/confirm", params={"action": "unblock", "target": each}).text
             for each in (cause, copy, listed)
         }
+        lifted = write_block(replace(block, media_id=copy, cause=cause, state=BlockState.LIFTED))
+        bucket.client.put_object(Bucket=bucket.bucket, Key=f"moderation/blocked/{copy}", Body=lifted)
+        page = client.get(f"/console/moderation?q={copy}").text
+        assert "is neither blocked nor held" in page
+        assert f'href="/console/audit?q={cause}">Who did what about the cause</a>' in page
     whole = "The media item and its copies are served again"
     assert {each: whole in page for each, page in asked.items()} == {cause: True, copy: False, listed: False}
     assert link in asked[copy]

@@ -75,7 +75,7 @@ class ListedHashes:
 class Answer:
     """What there is about a hash, an id, an owner or a host that somebody looked for. ``media_id`` is the id, if it is
     one. ``blocked``: how many media of an owner or host are blocked, by source (see `Block.source`). ``waiting``: those
-    of them that wait for a moderator. ``hosts``: the blocks that cover the host."""
+    of them that wait for a moderator. ``hosts``: the blocks that cover the host. ``cause``: that of its last block."""
 
     text: str
     media_id: str = ""
@@ -86,6 +86,7 @@ class Answer:
     held: Held | None = None
     waiting: Sequence[Held] = ()
     hosts: Sequence[BlockedHost] = ()
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,8 @@ async def look_up(moderation: Moderation, text: str) -> Answer:
     except UnreadableRecord as error:
         return Answer(text, str(any_id), str(error), matches=matches)
     in_force = block if block is not None and block.in_force else None
-    return Answer(text, str(any_id), matches=matches, block=in_force, held=held, hosts=hosts)
+    cause = "" if block is None else block.cause
+    return Answer(text, str(any_id), matches=matches, block=in_force, held=held, hosts=hosts, cause=cause)
 
 
 def _host_in(text: str) -> str:

@@ -28,18 +28,17 @@ def read_events(client: Any, group: str, consumer: str, missed: Callable[[], Non
     """
     position = f"{STREAM}_position:{group}"
 
-    def join(first: str) -> None:
+    def join(first: str) -> bool:
         try:
-            client.xgroup_create(STREAM, group, first, mkstream=True)
+            return bool(client.xgroup_create(STREAM, group, first, mkstream=True))
         except redis.ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+            return False
 
-    begin = "0"
-    if not client.exists(position) and (newest := client.xrevrange(STREAM, count=1)):
-        begin = newest[0][0]
+    newest = [] if client.exists(position) else client.xrevrange(STREAM, count=1)
+    if join(newest[0][0] if newest else "0") and newest:  # from now on
         client.set(position, json.loads(newest[0][1]["event"])["seq"])
-    join(begin)
     start = "0"  # what was read and not acknowledged, then what is new
     while True:
         try:
@@ -54,14 +53,14 @@ def read_events(client: Any, group: str, consumer: str, missed: Callable[[], Non
         if start == "0" and not entries:
             start = ">"
         for entry_id, fields in entries:
-            if not fields:  # trimmed before it was handled
-                missed()
+            if not fields:  # trimmed before it was handled: the next number says so
                 client.xack(STREAM, group, entry_id)
                 continue
             event = json.loads(fields["event"])
             known = f"{STREAM}_known:{group}:{event['event_id']}"
             if not client.exists(known):
-                if event["seq"] != int(client.get(position) or 0) + 1:
+                last = int(client.get(position) or 0)
+                if last and event["seq"] != last + 1:
                     missed()
                 yield event
                 client.set(known, 1, ex=REMEMBERED_S)

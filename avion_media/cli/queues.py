@@ -219,7 +219,7 @@ def audit_command(text: str, as_json: bool) -> None:
     """
     entries, _older = on_service(lambda runtime: Operations(runtime).recorded(text=text))
     print_lines(
-        [{"at": format_time(each.at), **asdict(each)} for each in entries],
+        [each.document() for each in entries],
         [sanitize(f"{format_time(each.at)}  {each.who}  {_sentence_of(each)}") for each in entries],
         as_json=as_json,
     )

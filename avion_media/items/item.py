@@ -302,20 +302,22 @@ class Items:
         was deleted, or failed for another reason than ``over`` (`StatusStore.put`). ``dedup_key``: see
         `MediaEvents.publish`.
         """
-        thumbnails = keys.origin_paths(any_id, sizes_of(facts, self.sizes))
-        status = Status(str(any_id), State.READY, facts=facts, thumbnails=thumbnails)
+        status = self.ready(any_id, facts)
         if not await self.statuses.put(status, ttl_s=READY_TTL_S, over=over):
             return False
-        await self._publish_end(any_id, "ready", _details(facts, any_id, thumbnails), dedup_key)
+        await self._publish_end(any_id, "ready", _details(facts, any_id, status.thumbnails), dedup_key)
         return True
 
     async def announce_restored(self, any_id: AnyId, dedup_key: str) -> None:
         """Publish again that a media item is public, if its original is: its block has ended."""
-        published = await self.published_if_readable(any_id)
-        if published is not None:
-            facts = published.facts
-            thumbnails = keys.origin_paths(any_id, sizes_of(facts, self.sizes))
-            await self._publish_end(any_id, "ready", _details(facts, any_id, thumbnails), dedup_key)
+        if (published := await self.published_if_readable(any_id)) is not None:
+            thumbnails = self.ready(any_id, published.facts).thumbnails
+            await self._publish_end(any_id, "ready", _details(published.facts, any_id, thumbnails), dedup_key)
+
+    def ready(self, any_id: AnyId, facts: MediaFacts | None) -> Status:
+        """Return the status of a public media item with these facts; None if those of its original are damaged."""
+        thumbnails = keys.origin_paths(any_id, sizes_of(facts, self.sizes))
+        return Status(str(any_id), State.READY, facts=facts, thumbnails=thumbnails)
 
     async def withdraw_after_failure(self, media_id: MediaId, facts: MediaFacts) -> None:
         """Remove what this attempt wrote if another one failed first. After a deletion, the removal task does so."""

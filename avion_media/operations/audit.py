@@ -6,9 +6,9 @@ The list on Redis is for the console and is bounded; the log is the record that 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from avion_media.backends.redis import Redis, as_text
 from avion_media.common.errors import Unavailable
@@ -41,6 +41,10 @@ class AuditEntry:
     def at(self) -> float:
         """When it was recorded (Unix seconds)."""
         return int(self.entry_id.partition("-")[0]) / 1000
+
+    def document(self) -> dict[str, Any]:
+        """Return the entry for programs, with its time as ISO 8601 (UTC)."""
+        return {"at": datetime.fromtimestamp(self.at, UTC).isoformat(timespec="seconds"), **asdict(self)}
 
     def contains(self, text: str) -> bool:
         """Return whether one of its fields contains the text, or its day (``2026-12-01``, ``1 Dec 2026``; UTC)."""

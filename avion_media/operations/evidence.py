@@ -6,7 +6,6 @@ import hashlib
 import json
 import zipfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Final
 
 from avion_media.backends.store import ObjectStore
@@ -15,7 +14,6 @@ from avion_media.common.clock import utc_now
 from avion_media.common.errors import ObjectMissing
 from avion_media.common.ids import AnyId, parse_any_id
 from avion_media.operations import audit
-from avion_media.operations.inspection import format_time
 from avion_media.operations.operation import Facts, NoSuchTarget, Order
 from avion_media.process.runtime import Runtime
 
@@ -61,8 +59,8 @@ async def collect(runtime: Runtime, order: Order, target: str) -> Facts:
     if not files and not records:
         raise NoSuchTarget("nothing is kept of it")
     records["records/entry.json"] = _json(_entry_of(records))
-    actions, _none = await audit.read(runtime.items.redis, text=target, most=audit.KEPT)
-    records["records/audit.json"] = _json([{"at": format_time(each.at), **asdict(each)} for each in actions])
+    actions, _older = await audit.read(runtime.items.redis, text=target, most=audit.KEPT)
+    records["records/audit.json"] = _json([each.document() for each in actions])
     pieces = _write(store, any_id, files, records, order.who.name)
     if order.save_to is None:
         return {"pieces": pieces}

@@ -12,12 +12,11 @@ from datetime import datetime, timedelta
 
 import trio
 
-from avion_media.backends.store import ObjectInfo, stored_facts
+from avion_media.backends.store import stored_facts
 from avion_media.common import keys
 from avion_media.common.clock import utc_now
 from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.ids import AnyId, MediaId
-from avion_media.common.media import sizes_of
 from avion_media.common.tasks import State, Status
 from avion_media.common.telemetry import get_logger
 from avion_media.items.deletion import JournalReplay
@@ -55,7 +54,7 @@ class StatusResolver:
         items = self._replay.items
         info = await items.original(any_id)
         if info is not None and not await self._moderation.is_blocked_despite_objects(str(any_id)):
-            return self._ready(any_id, info)
+            return self._replay.items.ready(any_id, stored_facts(info))
         moderated = await self._moderation.status(any_id)
         if moderated is not None:
             return moderated
@@ -88,11 +87,6 @@ class StatusResolver:
             return math.inf
         left = any_id.created + self._url_ttl - (now or utc_now())
         return (left + _A_MOMENT if left > timedelta() else self._url_ttl).total_seconds()
-
-    def _ready(self, any_id: AnyId, info: ObjectInfo) -> Status:
-        facts = stored_facts(info)
-        thumbnails = keys.origin_paths(any_id, sizes_of(facts, self._replay.items.sizes))
-        return Status(str(any_id), State.READY, facts=facts, thumbnails=thumbnails)
 
 
 class Notifier:

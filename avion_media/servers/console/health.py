@@ -19,6 +19,7 @@ from avion_media.servers.console.wording import ago, duration, exactly, queue_ti
 STALLED_S: Final = 600.0
 """The age of the oldest task at which a queue is stalled, as in the alert `AvionMediaQueueStalled`."""
 _NAMED: Final = 3
+_SILENT: Final = ("bad", "silent")
 _GRACE_S: Final = 1.0  # what is so much older than the time between two samples is marked, and nothing is judged by it
 REVIEW_LATE_S: Final = 86_400.0
 """How long media can wait for a moderator, as in the alert `AvionMediaReviewWaits`."""
@@ -96,7 +97,7 @@ class Facts:
         if not self.is_redis_up:
             return "off", "unknown"
         if replica.is_silent(self.now):
-            return "bad", "silent"
+            return _SILENT
         return "good" if replica.is_ready else "warn", replica.phase.replace("_", " ").lower()
 
     @property
@@ -192,8 +193,8 @@ def _findings(facts: Facts) -> Iterator[Finding]:
     yield from _of_dead_letters(facts)
     yield from _of_tree(facts)
     yield from _of_reviews(facts)
-    silent = [each for each in facts.replicas if each.is_silent(facts.now)]
-    if silent and facts.is_redis_up:
+    silent = [each for each in facts.replicas if facts.state_of(each) == _SILENT]
+    if silent:
         named = ", ".join(f"{each.name} for {duration(facts.now - each.at)}" for each in silent[:_NAMED])
         named += f" and {len(silent) - _NAMED} more" if len(silent) > _NAMED else ""
         text = f"Without a report: {named}. It was killed, or it hangs. One that stops as it should is not listed."

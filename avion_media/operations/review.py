@@ -68,6 +68,10 @@ class Round:
         """How many items were decided."""
         return self.released + self.refused
 
+    def reported(self, lost: str) -> Round:
+        """Return the round after a page has reported ``lost``."""
+        return replace(self, lost="") if self.lost == lost else self
+
     def counting(self, decision: str, note: str, change: int) -> Round:
         """Return the round with one decision more (``change`` is 1) or less (-1)."""
         counted = COUNTED[decision]
@@ -156,13 +160,12 @@ class Review:
     async def decide(self, by: Moderator, media_id: str, decision: str, note: str, seen: str = "") -> bool:
         """Note a decision, one of `COUNTED`. Return False if the claim has run out or somebody else has decided.
         ``seen``: the `Round.lost` that the page has reported."""
-        found = await self._read(by) or Round(now_s())
+        found = (await self._read(by) or Round(now_s())).reported(seen)
         is_noted = media_id in {each.media_id for each in await self._waiting()}
         is_noted = is_noted and await self.desk.decide(media_id, by, decision, note)
         if is_noted:
-            lost = "" if found.lost == seen else found.lost
             counted = found.counting(decision, note, 1)
-            found = replace(counted, last=media_id, decision=decision, due=now_s() + UNDO_S, lost=lost)
+            found = replace(counted, last=media_id, decision=decision, due=now_s() + UNDO_S)
             self._decided.set()
         else:
             found = replace(found, lost=media_id)
@@ -180,9 +183,8 @@ class Review:
 
     async def skip(self, by: Moderator, media_id: str, seen: str = "") -> None:
         """Leave an item to others, or for later. For ``seen`` see `decide`."""
-        found = await self._read(by) or Round(now_s())
-        lost = "" if found.lost == seen else found.lost
-        await self._write(by, replace(found, skipped=[*found.skipped, media_id], lost=lost))
+        found = (await self._read(by) or Round(now_s())).reported(seen)
+        await self._write(by, replace(found, skipped=[*found.skipped, media_id]))
         await self.desk.give_back(media_id, by)
 
     async def stop(self, by: Moderator) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from avion_media.backends.redis import open_redis
+from avion_media.backends.redis import Redis, open_redis
 from avion_media.items.moderation import desk
 from avion_media.items.moderation.desk import UNDO_S, Moderator
 from avion_media.items.moderation.records import Held
@@ -16,6 +17,8 @@ from avion_media.operations import review as module
 from avion_media.operations.operation import Order, Outcome, Refused
 from avion_media.operations.review import Review
 
+Waiting = Callable[[], Awaitable[list[Held]]]
+Record = Callable[[str], Awaitable[Held]]
 ADA = Moderator("ada", "browser of ada")
 WAITING = [
     Held(each, f"2026-11-20T08:00:0{each}", "hook", "media_processing_queue", {"owner": "gina"}) for each in "12"
@@ -37,6 +40,12 @@ async def waiting() -> list[Held]:
     return WAITING
 
 
+def review_of(redis: Redis, waiting: Waiting, operations: TooLate, record: Record | None = None) -> Review:
+    """Return the rounds about what waits. ``record`` reads one item for a decision that needs it."""
+    moderation = SimpleNamespace(reviews=SimpleNamespace(waiting=waiting), records=SimpleNamespace(held=record))
+    return Review(cast("Any", SimpleNamespace(redis=redis, moderation=moderation)), cast("Any", operations))
+
+
 async def test_a_decision_that_changed_nothing_is_reported_and_does_not_count(
     redis_of_process: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -44,8 +53,7 @@ async def test_a_decision_that_changed_nothing_is_reported_and_does_not_count(
     for each in (desk, module):
         monkeypatch.setattr(each, "now_s", lambda: now[0])
     async with open_redis(redis_of_process) as redis:
-        moderation = SimpleNamespace(reviews=SimpleNamespace(waiting=waiting), records=None)
-        review = Review(cast("Any", SimpleNamespace(redis=redis, moderation=moderation)), cast("Any", operations))
+        review = review_of(redis, waiting, operations)
         await review.start(ADA)
         turn = await review.turn(ADA)
         assert turn is not None
@@ -77,8 +85,7 @@ async def test_what_somebody_else_has_decided_in_the_list_is_reported_at_once(re
         return held
 
     async with open_redis(redis_of_process) as redis:
-        moderation = SimpleNamespace(reviews=SimpleNamespace(waiting=still_waiting), records=None)
-        review = Review(cast("Any", SimpleNamespace(redis=redis, moderation=moderation)), cast("Any", TooLate()))
+        review = review_of(redis, still_waiting, TooLate())
         await review.start(ADA)
         assert await review.turn(ADA) is not None
         del held[0]
@@ -104,10 +111,7 @@ async def test_nothing_is_done_if_the_host_cannot_be_blocked(
         return remote
 
     async with open_redis(redis_of_process) as redis:
-        moderation = SimpleNamespace(
-            reviews=SimpleNamespace(waiting=still_waiting), records=SimpleNamespace(held=record)
-        )
-        review = Review(cast("Any", SimpleNamespace(redis=redis, moderation=moderation)), cast("Any", operations))
+        review = review_of(redis, still_waiting, operations, record)
         await review.start(ADA)
         assert await review.turn(ADA) is not None
         assert await review.decide(ADA, "1", "refuse_host", "")
@@ -128,8 +132,7 @@ async def test_only_those_count_as_skipped_that_can_still_be_reviewed(redis_of_p
         return held
 
     async with open_redis(redis_of_process) as redis:
-        moderation = SimpleNamespace(reviews=SimpleNamespace(waiting=still_waiting), records=None)
-        review = Review(cast("Any", SimpleNamespace(redis=redis, moderation=moderation)), cast("Any", TooLate()))
+        review = review_of(redis, still_waiting, TooLate())
 
         async def skipped() -> list[str]:
             turn = await review.turn(ADA)

@@ -48,6 +48,7 @@ _RETRIES = {
     ]
 }
 _THIS_MACHINE = re.compile(r"unix(-abstract)?:.+|(dns:(///)?)?(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.ASCII)
+_CALL_S, _STORE_S = 10.0, 30.0
 _CHUNK_BYTES = 256 << 10
 _JOIN_S = 60.0  # the least deadline of a call in which the store joins parts
 _PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # between attempts to send bytes that the store did not take
@@ -76,8 +77,8 @@ class MediaClient:
         *,
         tls_ca: bytes | None = None,
         token: str = "",
-        call_s: float = 10.0,
-        store_s: float = 30.0,
+        call_s: float = _CALL_S,
+        store_s: float = _STORE_S,
     ) -> None:
         if token and tls_ca is None and not _THIS_MACHINE.fullmatch(address):
             raise ValueError(f"a token needs TLS to {address}: pass tls_ca, or set AVION_MEDIA_CLIENT__TLS_CA")
@@ -92,7 +93,7 @@ class MediaClient:
 
     @classmethod
     def from_environment(
-        cls, environment: Mapping[str, str] | None = None, *, call_s: float = 10.0, store_s: float = 30.0
+        cls, environment: Mapping[str, str] | None = None, *, call_s: float = _CALL_S, store_s: float = _STORE_S
     ) -> Self:
         """Return a client by AVION_MEDIA_CLIENT__ADDRESS, __TLS_CA and __TOKEN_FILE, as ``avion-media upload`` does.
 

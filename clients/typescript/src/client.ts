@@ -87,10 +87,9 @@ export class MediaClient {
     const setting = (name: string) => environment[`AVION_MEDIA_${name}`] || undefined;
     const [ca, tokenFile] = [setting('CLIENT__TLS_CA'), setting('CLIENT__TOKEN_FILE')];
     return new MediaClient(setting('CLIENT__ADDRESS') ?? setting('GRPC__BIND') ?? '127.0.0.1:50051', {
+      ...times,
       tlsCa: ca && readFileSync(ca),
       token: tokenFile ? readFileSync(tokenFile, 'utf8').trim().split(/\s/)[0] : setting('CLIENT__TOKEN'),
-      callMs: times.callMs,
-      storeMs: times.storeMs,
     } as ClientOptions);
   }
 

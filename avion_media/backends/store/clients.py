@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import boto3
 import botocore.session
@@ -21,7 +21,6 @@ from botocore.httpsession import get_cert_path
 
 from avion_media.backends.settings import S3Config
 from avion_media.backends.store.errors import NO_CREDENTIALS, translated
-from avion_media.backends.store.quick_acks import ask_for_quick_acks
 from avion_media.common.clock import utc_now
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from trio_s3 import ATTEMPTS, Http, Presigner, Requests, SigningCredentials, upload_guard
@@ -135,8 +134,6 @@ class Clients:
                 response_checksum_validation="when_required",
             ),
         )
-        private: Any = client  # botocore has no public way to its session
-        ask_for_quick_acks(private._endpoint.http_session)
         tls = None
         if self._reached(client).startswith("https:"):
             tls = ssl.create_default_context(cafile=ca_bundle() or get_cert_path(True))

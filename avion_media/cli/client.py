@@ -302,6 +302,7 @@ class Client:
             granted = await self._call(self._stub.RequestMediaUpload(request, **self._options))
             begun = Begun(granted.media_id, granted.upload_id)
             self._memory.remember(path, begun)
+        click.echo(f"{path}: sent in parts, as {begun.media_id}", err=True)
         await self._send_parts(path, begun, stalls)
         await self.complete(begun.media_id, begun.upload_id)
         self._memory.remember(path, Begun(begun.media_id, ""))

@@ -115,6 +115,29 @@ def resume_command(queue: str, as_json: bool) -> None:
     print_lines(document, [f"{name}: {'resumed' if was_paused else 'was not paused'}"], as_json=as_json)
 
 
+@queues_command.command("list")
+@click.argument("queue")
+@click.option("--tenant", default="", help="Only tasks of this owner or host.")
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
+@json_option
+def list_command(queue: str, tenant: str, limit: int, as_json: bool) -> None:
+    """List tasks of QUEUE that have not ended, in any order. Reads all of them if fewer match."""
+    name = queue_name(queue)
+    found: dict[str, tuple[object, ...]] = {}  # by id: one that moves meanwhile is visited twice
+
+    def visit(task: FoundTask) -> bool:
+        entry = task.entry
+        if tenant in ("", entry.tenant):
+            described = (task.subject, entry.tenant, str(task.location), format_time(entry.first_seen), entry.attempts)
+            found[entry.task.task_id] = (entry.task.task_id, *described, entry.error[:80])
+        return len(found) < limit
+
+    on_service(lambda runtime: scan_tasks(runtime.items.redis, name, visit))
+    columns = ["task", "media id", "tenant", "where", "first seen", "attempts", "error"]
+    documents = [dict(zip(columns, each, strict=True)) for each in found.values()]
+    print_found(documents, columns, list(found.values()), as_json=as_json)
+
+
 @queues_command.command("cancel")
 @click.argument("queue")
 @click.argument("task_ids", nargs=-1, required=True)
@@ -122,7 +145,7 @@ def resume_command(queue: str, as_json: bool) -> None:
 def cancel_command(queue: str, task_ids: tuple[str, ...], as_json: bool) -> None:
     """End tasks of QUEUE as dead letters, which can be replayed: at their next turn, or soon if a worker has them.
 
-    While QUEUE is paused, no task has a turn.
+    `queues list QUEUE` has their ids. While QUEUE is paused, no task has a turn.
     """
     name = queue_name(queue)
     missing: list[str] = []

@@ -59,10 +59,13 @@ async def cancel(runtime: Runtime, order: Order, target: str) -> None:
 def on_dead_letter(take: Callable[[DeadLetters, str], Awaitable[bool]]) -> Step:
     """Return the step that replays or drops one dead letter, named by `DeadLetter.key`."""
 
-    async def step(runtime: Runtime, _order: Order, target: str) -> None:
+    async def step(runtime: Runtime, _order: Order, target: str) -> Facts:
         name, _, entry_id = target.partition("/")
-        if not await take(_queue(runtime, name).dead_letters, entry_id):
+        dead_letters = _queue(runtime, name).dead_letters
+        found = await dead_letters.show(entry_id)
+        if found is None or not await take(dead_letters, entry_id):
             raise Refused("no such dead letter")
+        return {"about": found.subject}
 
     return step
 

@@ -419,6 +419,8 @@ class Operations:
         try:
             outcome = await perform()
             result = row.result(outcome)
+            about = {target: f" ({facts['about']})" for target, facts in outcome.done.items() if facts.get("about")}
+            entry = replace(entry, targets=audit.named([each + about.get(each, "") for each in order.targets]))
         except BaseException as error:
             cause = "it was interrupted" if isinstance(error, trio.Cancelled) else str(error) or type(error).__name__
             result = f"Not completed: {cause}"

@@ -160,6 +160,8 @@ def test_replay_queues_again_with_the_history(operator: Operator) -> None:
     assert (task["error"], task["replays"]) == ("boom", "1")
     assert "attempts" not in task
     assert [each["entry_id"] for each in operator.json("dlq", "list")] == [other]
+    (replayed,) = operator.json("audit", str(upload))
+    assert replayed["targets"] == f"{PROCESSING_QUEUE}/{entry_id} ({upload})"
     assert "no such dead letter" in operator.run("dlq", "replay", entry_id, status=1).stderr
 
 
@@ -198,7 +200,12 @@ def test_undelete_at_a_rate_is_a_job(operator: Operator) -> None:
 
 
 def test_a_queue_is_paused_resumed_and_rid_of_a_task(operator: Operator) -> None:
-    operator.redis.xadd(PROCESSING_QUEUE, {"task_id": "theirs", "media_id": str(an_upload())})
+    upload = an_upload()
+    operator.redis.xadd(PROCESSING_QUEUE, {"task_id": "theirs", "media_id": str(upload), "tenant": "ada"})
+    (task,) = operator.json("queues", "list", "processing", "--tenant", "ada")
+    assert (task["task"], task["media id"], task["where"]) == ("theirs", str(upload), "stream")
+    assert operator.json("queues", "list", "processing", "--tenant", "bob") == []
+    assert "theirs" in operator.run("queues", "list", "processing").stdout
     paused = operator.run("queues", "pause", "processing", "--note", "CDN maintenance", "--for", "2h")
     assert '"event": "operator.action"' in paused.stderr
     assert '"who": "' in paused.stderr

@@ -8,7 +8,6 @@ by another.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -90,7 +89,7 @@ class Turn:
     ``skipped`` counts all. ``claimed`` are the present item and the next one. ``undo_s``: seconds for which the last
     decision can still be taken back; 0 if it cannot. ``lost``: the claim of another moderator, who has the item whose
     claim ran out; None if nobody has it. ``others``: how many waiting items other moderators have claimed.
-    ``waiting``: how many there are by `Held.source`."""
+    ``waiting`` are all that wait."""
 
     round: Round
     skipped: int
@@ -99,7 +98,7 @@ class Turn:
     undo_s: float
     lost: Claim | None
     others: int
-    waiting: Mapping[str, int]
+    waiting: Sequence[Held]
 
 
 class Review:
@@ -144,11 +143,10 @@ class Review:
                 break
         theirs = lost if lost is not None and lost.browser != by.browser else None
         others = sum(each.media_id in claims and claims[each.media_id].browser != by.browser for each in waiting)
-        by_source = Counter(each.source for each in waiting)
         free = {each.media_id for each in waiting} - set(claims)
         skipped = len(found.skipped)
         found = replace(found, skipped=[each for each in found.skipped if each in free])
-        return Turn(found, skipped, claimed, len(offered), max(0.0, undo_s), theirs, others, by_source)
+        return Turn(found, skipped, claimed, len(offered), max(0.0, undo_s), theirs, others, waiting)
 
     @staticmethod
     def _is_offered(held: Held, claims: Mapping[str, Claim], by: Moderator, found: Round) -> bool:

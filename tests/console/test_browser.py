@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -593,6 +594,7 @@ def twenty(moderated: Objects, data_directory: Path) -> list[str]:
     for number, media_id in enumerate(REVIEWED[:20]):
         entry = {"list": "shared", "hash": "ab" * 32, "distance": number, "label": "an advert"}
         facts = {"content_type": "image/jpeg", "size_bytes": 90_000, "width": 600, "height": 450}
+        facts["sha256"] = hashlib.sha256(picture).hexdigest()
         task = {"media_id": media_id, "type": "thumbnail", "owner": "alice"}
         held = {"media_id": media_id, "at": f"2026-11-24T08:00:{number:02d}.000+00:00", "match": "pdq", "pdq": ""}
         objects = {f"quarantine/{media_id}/{name}": picture for name in ("incoming", "preview")}
@@ -611,6 +613,7 @@ def test_twenty_are_reviewed_by_the_keyboard_alone(
     page.goto(f"{dev.console_url}/moderation")
     page.get_by_role("button", name="Start reviewing").click()
     expect(page.locator(".judge .facts")).to_contain_text("alice, all 2 public media, 19 more held, 1 blocked before")
+    expect(page.locator(".judge .facts")).to_contain_text("and 16 more")  # held with the same file
     looked = []
     page.on("request", lambda request: looked.append(request.url) if request.url.endswith("/preview") else None)
     # A decision is taken back although the server has not answered it yet.
@@ -641,6 +644,16 @@ def test_twenty_are_reviewed_by_the_keyboard_alone(
     page.keyboard.press("v")
     expect(page.locator(".look[open] img")).to_have_js_property("complete", True)
     assert set(looked) == {f"{dev.admin_url}/console/moderation/{twenty[-1]}/preview"}
+    page.keyboard.press("z")
+    picture = page.locator(".look.large img")
+    assert page.evaluate("document.querySelector('.look.large img').clientWidth === innerWidth")
+    page.keyboard.press("z")
+    expect(picture).to_have_count(0)
+    page.locator(".look[open] img").click()
+    expect(picture).to_have_count(1)
+    expect(dock).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(picture).to_have_count(0)
     page.wait_for_timeout(450)
     page.keyboard.press("n")
     page.keyboard.type("fan art")
@@ -658,8 +671,14 @@ def test_twenty_are_reviewed_by_the_keyboard_alone(
         assert dev_status(dev, media_id) == "READY"
     eventually(lambda: moderated.has(f"moderation/blocked/{twenty[3]}"), "the block")
     assert moderated.has(f"moderation/held/{twenty[19]}")  # taken back, and skipped
-    moderated.remove(f"moderation/held/{twenty[19]}")  # somebody else decides about it
     again = page.get_by_role("button", name="Review the 1 skipped")
+    again.click()
+    expect(page.locator("h1")).to_have_text("Item 1 of 1")
+    blocked = page.locator(".judge .facts", has_text=re.compile("Same file.*blocked as .*: Another version of it"))
+    eventually(lambda: page.reload() and blocked.count(), "the block of the same file")
+    page.keyboard.press("s")
+    expect(page.locator("h1")).to_have_text("All reviewed")
+    moderated.remove(f"moderation/held/{twenty[19]}")  # somebody else decides about it
     again.click()
     expect(page.locator(".finish")).to_contain_text("You decided 0 in")
     expect(again).to_have_count(0)

@@ -41,13 +41,15 @@ class Tone(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that an operator should know. ``page`` is the name of the page that shows it."""
+    """Something that an operator should know. ``page`` is the name of the page that shows it, ``runbook`` that of the
+    file in docs/runbooks that says what to do."""
 
     tone: Tone
     title: str
     text: str
     page: str
     anchor: str = ""
+    runbook: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,7 @@ def _findings(facts: Facts) -> Iterator[Finding]:
         named += f" and {len(silent) - _NAMED} more" if len(silent) > _NAMED else ""
         text = f"Without a report: {named}. It was killed, or it hangs. One that stops as it should is not listed."
         title = f"{many(len(silent), 'replica is', 'replicas are')} silent"
-        yield Finding(Tone.WARN, title, text, "system", "replicas")
+        yield Finding(Tone.WARN, title, text, "system", "replicas", "target-down")
     sandbox = facts.report["sandbox"]
     if sandbox is not None and sandbox["gaps"]:
         text = f"A compromised decoder could do this: {', '.join(sandbox['gaps'])}."
@@ -208,7 +210,7 @@ def _findings(facts: Facts) -> Iterator[Finding]:
     if unreadable:
         named = "; ".join(f"{key}: {why}" for key, why in unreadable.items())
         text = f"A later version wrote these records, or they are damaged. This version skips and keeps them. {named}."
-        yield Finding(Tone.WARN, "Stored records cannot be read", text, "system", "replicas")
+        yield Finding(Tone.WARN, "Stored records cannot be read", text, "system", "replicas", "records-unreadable")
     for danger in facts.report["dangers"]:
         yield Finding(Tone.INFO, "A setting is dangerous", f"{danger}.", "system", "process")
     for warning in facts.report["warnings"]:
@@ -231,7 +233,8 @@ def _of_dependencies(facts: Facts) -> Iterator[Finding]:
     for name, (title, text) in uses.items():
         reason = facts.report["reasons"].get(name, "")
         if facts.report["dependencies"][name] != "up" and not (is_starting and reason in ("", "not started")):
-            yield Finding(Tone.BAD, title, f"{text} {_sentence(reason)}", "system", "dependencies")
+            text = f"{text} {_sentence(reason)}"
+            yield Finding(Tone.BAD, title, text, "system", "dependencies", f"{name}-unavailable")
 
 
 def _of_queues(facts: Facts) -> Iterator[Finding]:
@@ -249,7 +252,7 @@ def _of_queues(facts: Facts) -> Iterator[Finding]:
         title = f"{queue_title(name)} queue: {state.word.lower()}"
         if sample.stats.oldest_age_s > LATE_S:
             title = f"{queue_title(name)} queue is {duration(sample.stats.oldest_age_s)} late"
-        yield Finding(state.tone, title, state.text, "queues", name)
+        yield Finding(state.tone, title, state.text, "queues", name, "queue-stalled")
 
 
 def _of_dead_letters(facts: Facts) -> Iterator[Finding]:
@@ -265,7 +268,7 @@ def _of_dead_letters(facts: Facts) -> Iterator[Finding]:
         if each.stats.dead_letters
     ]
     text = f"Tasks that were given up: {', '.join(queues)}. Each stays until it is replayed or dropped."
-    yield Finding(Tone.WARN, title, text, "dead-letters")
+    yield Finding(Tone.WARN, title, text, "dead-letters", runbook="dead-letters")
 
 
 def _of_reviews(facts: Facts) -> Iterator[Finding]:
@@ -273,7 +276,8 @@ def _of_reviews(facts: Facts) -> Iterator[Finding]:
         waits_s = facts.now - datetime.fromisoformat(facts.held[0]).timestamp()
         title = many(len(facts.held), "media item waits for review", "media items wait for review")
         text = f"Held media are not served. The oldest has been waiting for a moderator for {duration(waits_s)}."
-        yield Finding(Tone.WARN if waits_s > REVIEW_LATE_S else Tone.INFO, title, text, "moderation")
+        tone = Tone.WARN if waits_s > REVIEW_LATE_S else Tone.INFO
+        yield Finding(tone, title, text, "moderation", runbook="review-waits")
 
 
 def _of_tree(facts: Facts) -> Iterator[Finding]:
@@ -285,7 +289,7 @@ def _of_tree(facts: Facts) -> Iterator[Finding]:
             failure = f" Last failure: {node['last_failure']}." if node["last_failure"] else ""
             text = f"It restarted {many(node['restarts'], 'time')}.{failure}"
             tone = Tone.WARN if facts.report["ready"] else Tone.BAD
-            yield Finding(tone, f"{node['path']} is {node['state']}", text, "system", "tree")
+            yield Finding(tone, f"{node['path']} is {node['state']}", text, "system", "tree", "restart-storm")
 
 
 def _passing_phase(facts: Facts) -> tuple[str, str] | None:

@@ -14,7 +14,7 @@ from avion_media.common.clock import now_s
 from avion_media.common.concurrency import results_of
 from avion_media.common.ids import parse_any_id
 from avion_media.common.records import UnreadableRecord
-from avion_media.items.moderation import MAX_NOTE, Block, Ended, Moderation
+from avion_media.items.moderation import MAX_NOTE, Block, Ended, HashType, Moderation
 from avion_media.items.moderation.desk import Claim, Moderator
 from avion_media.items.moderation.evidence import has_preview
 from avion_media.items.moderation.records import Held
@@ -31,8 +31,8 @@ _SAID: Final = {"release": "Released", "refuse": "Blocked", "refuse_host": "Bloc
 class Known:
     """What is known besides a held media item. ``media`` and ``blocked`` count what its owner or host has, to `MANY`.
 
-    ``same`` are public media with the same file, ``earlier`` its blocks that were lifted. ``entry_block`` is the block
-    that added the entry.
+    ``same`` are public media with the same file, ``same_held`` held ones; ``same_block`` is a block of that file.
+    ``earlier`` are its blocks that were lifted. ``entry_block`` is the block that added the entry.
     """
 
     media: int = 0
@@ -40,6 +40,8 @@ class Known:
     same: Sequence[str] = ()
     earlier: Sequence[Ended] = ()
     entry_block: Block | None = None
+    same_block: Block | None = None
+    same_held: Sequence[str] = ()
     is_host_blocked: bool = False
 
 
@@ -119,11 +121,11 @@ async def read_review(
     items = []
     for held, claim in turn.claimed:
         judged = await read_judged(moderation, config, held)
-        items.append((replace(judged, known=await _read_known(moderation, judged)), claim))
+        items.append((replace(judged, known=await _read_known(moderation, judged, turn.waiting)), claim))
     return ReviewPage(items, turn)
 
 
-async def _read_known(moderation: Moderation, judged: Judged) -> Known:
+async def _read_known(moderation: Moderation, judged: Judged, waiting: Sequence[Held]) -> Known:
     held, items = judged.held, moderation.items
 
     async def media() -> int:
@@ -150,10 +152,14 @@ async def _read_known(moderation: Moderation, judged: Judged) -> Known:
     async def entry_block() -> Block | None:
         return await block_of("" if held.entry is None else held.entry.media_id)
 
+    async def same_block() -> Block | None:
+        match = moderation.lists.exact({HashType.SHA256: bytes.fromhex(held.sha256)}) if held.sha256 else None
+        return None if match is None else await block_of(match.media_id)
+
+    is_same = {each.media_id for each in waiting if held.sha256 and each.sha256 == held.sha256} - {held.media_id}
     is_host_blocked = bool(held.host) and moderation.hosts.is_blocked(held.host)
-    return replace(
-        Known(*await results_of(media, blocked, same, earlier, entry_block)), is_host_blocked=is_host_blocked
-    )
+    found = Known(*await results_of(media, blocked, same, earlier, entry_block, same_block))
+    return replace(found, same_held=sorted(is_same), is_host_blocked=is_host_blocked)
 
 
 async def read_judged(moderation: Moderation, config: ModerationConfig, held: Held) -> Judged:

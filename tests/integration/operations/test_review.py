@@ -57,7 +57,7 @@ async def test_a_decision_that_changed_nothing_is_reported_and_does_not_count(
         await review.start(ADA)
         turn = await review.turn(ADA)
         assert turn is not None
-        assert (turn.waiting, [held.media_id for held, _ in turn.claimed]) == ({"owner/gina": 2}, ["1", "2"])
+        assert (turn.waiting, [held.media_id for held, _ in turn.claimed]) == (WAITING, ["1", "2"])
         assert await review.decide(ADA, "1", "release", "")
         now[0] += UNDO_S
         assert await review.carry_out_due() == 1

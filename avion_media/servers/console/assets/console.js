@@ -372,6 +372,22 @@ document.addEventListener("error", ({ target }) => {
   else if (target.matches(".tile img, .subject img")) target.remove();
 }, true);
 
+// ---- A picture of evidence fills the window, until the next press or Escape.
+
+function enlarge(look, isLarge = look && !look.matches(".large")) {
+  for (const each of all(".look.large")) each.classList.remove("large");
+  if (isLarge) look.classList.add("large");
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest(".look a");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  enlarge(link.parentElement);
+  bar()?.focus({ preventScroll: true });
+});
+document.addEventListener("keydown", ({ key }) => { if (key === "Escape") enlarge(); });
+
 // ---- Review: one key, one decision. Keys act only while the bar has the focus; Escape and a click beside it lead back.
 // The next item is in the page already. It is shown at once, and the response to the decision replaces it.
 
@@ -402,6 +418,7 @@ function open(asks) {
 
 function uncover(isShown) {
   for (const each of looks()) each.open = isShown;
+  if (!isShown) enlarge();
 }
 
 function cover() {
@@ -485,11 +502,16 @@ if (judged()) {
     }
     if (isNote || !bar().contains(event.target) || event.repeat) return;
     const key = event.key.toUpperCase();
-    if (performance.now() < readyAt && key !== "U" && key !== "V") return;
+    if (performance.now() < readyAt && !["U", "V", "Z"].includes(key)) return;
     if (key === "V") {
       const isShown = looks().some((look) => !look.open);
       uncover(isShown);
       peekedAt = isShown ? performance.now() : 0;
+      return;
+    }
+    if (key === "Z") {
+      uncover(true);
+      enlarge(looks()[0]);
       return;
     }
     const within = /[0-9]/.test(key) ? "[open] " : "";

@@ -133,9 +133,9 @@ def list_command(queue: str, tenant: str, limit: int, as_json: bool) -> None:
         return len(found) < limit
 
     on_service(lambda runtime: scan_tasks(runtime.items.redis, name, visit))
-    columns = ["task", "media id", "tenant", "where", "first seen", "attempts", "error"]
-    documents = [dict(zip(columns, each, strict=True)) for each in found.values()]
-    print_found(documents, columns, list(found.values()), as_json=as_json)
+    names = ["task_id", "media_id", "tenant", "location", "first_seen", "attempts", "error"]
+    documents = [dict(zip(names, each, strict=True)) for each in found.values()]
+    print_found(documents, [each.replace("_", " ") for each in names], list(found.values()), as_json=as_json)
 
 
 @queues_command.command("cancel")

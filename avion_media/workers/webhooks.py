@@ -139,7 +139,7 @@ class Webhooks:
         return stopped is not None and stopped.entry == endpoint.fingerprint
 
     def _count(self, endpoint: str, outcome: str, events: int = 1) -> None:
-        self._telemetry.count(instruments.WEBHOOKS, events, endpoint=endpoint, outcome=outcome)
+        self._telemetry.count(instruments.WEBHOOKS, events, webhook=endpoint, outcome=outcome)
 
 
 class DeliverWebhook(TaskHandler):

@@ -41,7 +41,7 @@ def publish(client: redis_py.Redis, count: int, **more: Any) -> list[str]:
 
 
 def count_of(service: Service, name: str, outcome: str) -> float:
-    labels = f'avion_webhook_events_total{{endpoint="{name}",outcome="{outcome}"}}'
+    labels = f'avion_webhook_events_total{{outcome="{outcome}",webhook="{name}"}}'
     lines = httpx.get(f"{service.admin_url}/metrics", trust_env=False, timeout=20).text.splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(labels))
 

@@ -143,7 +143,7 @@ STORED_KIND = Attribute(
 )
 HOOK_OUTCOME = Attribute("outcome", ("publish", "hold", "refuse", "failed", "paused"))
 PURGE_OUTCOME = Attribute("outcome", ("ok", "refused", "unreachable"))
-ENDPOINT = Attribute("endpoint", meaning="the name of an endpoint in `WEBHOOKS__ENDPOINTS_FILE`")
+ENDPOINT = Attribute("webhook", meaning="the name of an endpoint in `WEBHOOKS__ENDPOINTS_FILE`")
 _DROPPED = ("dropped_stopped", "dropped_overflow", "dropped_removed", "dropped_private")
 WEBHOOK_OUTCOME = Attribute(
     "outcome",

@@ -186,7 +186,7 @@ SANDBOX_RESERVED = Instrument(
 SANDBOX_BUDGET = Instrument("avion.sandbox.memory.budget", "gauge", "By", "limit of the reserved memory")
 
 # -- deletions, the CDN, the sweep
-DELETIONS = Instrument("avion.deletions", "counter", "{medium}", "media items marked as deleted by drop_deleted events")
+DELETIONS = Instrument("avion.deletions", "counter", "{item}", "media items marked as deleted by drop_deleted events")
 DELETIONS_MALFORMED = Instrument(
     "avion.deletions.malformed", "counter", "{event}", "drop_deleted events that could not be read"
 )
@@ -209,7 +209,7 @@ ENDPOINTS_VALID = Instrument(
 SWEEP_PASSES = Instrument("avion.sweep.passes", "counter", "{pass}", "sweeps", (a.PASS_OUTCOME,))
 SWEEP_DURATION = Instrument("avion.sweep.duration", "histogram", "s", "sweeps", (a.PASS_OUTCOME,), (*_SLOW, 3600.0))
 SWEEP_MEDIA = Instrument(
-    "avion.sweep.media", "counter", "{medium}", "media items that a sweep acted on", (a.SWEEP_REASON,)
+    "avion.sweep.media", "counter", "{item}", "media items that a sweep acted on", (a.SWEEP_REASON,)
 )
 EVENTS_HEADROOM = Instrument(
     "avion.events.headroom",
@@ -251,7 +251,7 @@ RECORDS_UNREADABLE = Instrument(
 )
 
 # -- moderation
-REVIEW_WAITING = Instrument("avion.review.waiting", "gauge", "{media}", "media items that wait for a moderator")
+REVIEW_WAITING = Instrument("avion.review.waiting", "gauge", "{item}", "media items that wait for a moderator")
 REVIEW_OLDEST = Instrument("avion.review.oldest_age", "gauge", "s", "how long the first of them has waited; 0 for none")
 HOOK_REQUESTS = Instrument(
     "avion.hook.requests",

@@ -204,12 +204,11 @@ async def _find(redis: Redis, entry_id: str, queues: Sequence[str] = tuple(QUEUE
 
 def _to_dict(found: DeadLetter) -> dict[str, Any]:
     """Return the fields that `--json` prints, and that `show` prints line by line."""
-    return {
+    ours = {
         "entry_id": found.entry_id,
         "queue": found.queue,
         "task_id": found.task.task_id,
         "subject": found.subject,
-        **found.task.fields,
         "error": found.error,
         "attempts": found.attempts,
         "deaths": found.deaths,
@@ -219,3 +218,4 @@ def _to_dict(found: DeadLetter) -> dict[str, Any]:
         "failed_at": format_time(found.failed_at),
         "traceparent": found.task.traceparent,
     }
+    return ours | {name: value for name, value in found.task.fields.items() if name not in ours}

@@ -155,6 +155,9 @@ def _task(request: Request) -> list[str]:
 
 
 def _dead_letters(request: Request) -> list[str]:
+    unknown = set(request.query_params) - {"rate", "note", *DeadLetterFilter.__dataclass_fields__}
+    if unknown:  # a condition that is misspelt would replay more than was meant
+        raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
     return [bulk_target(request.path_params["queue"], DeadLetterFilter.from_fields(request.query_params))]
 
 

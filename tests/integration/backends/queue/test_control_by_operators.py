@@ -200,6 +200,7 @@ async def test_the_admin_port_steers_for_operators_and_logs_who(redis: Redis) ->
     app = Starlette(routes=operation_routes(operations_on(redis), gate))
     statuses = {
         f"/queues/{PROCESSING_QUEUE}/pause": 200,
+        f"/queues/{PROCESSING_QUEUE}/replay?rate=5&older_than=7d": 400,
         f"/queues/{PROCESSING_QUEUE}/replay?rate=5": 200,
         f"/queues/{PROCESSING_QUEUE}/replay?rate=1": 409,
         f"/queues/{PROCESSING_QUEUE}/replay?rate=nan": 400,

@@ -7,8 +7,7 @@ from dataclasses import asdict
 import click
 
 from avion_media.backends.queue import QueueStats, all_jobs
-from avion_media.backends.queue.task_scan import FoundTask, scan_tasks
-from avion_media.backends.redis import Redis
+from avion_media.backends.queue.task_scan import FoundTask, find_tasks
 from avion_media.cli.output import json_option, note_option, print_found, print_lines
 from avion_media.cli.problems import CommandFailed, UsageError, sanitize
 from avion_media.cli.resources import act, on_service, raise_problems
@@ -22,6 +21,7 @@ from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 
 SHORT_NAMES = {queue.removeprefix("media_").removesuffix("_queue"): queue for queue in QUEUES}
+_COLUMNS = ("task_id", "media_id", "tenant", "location", "first_seen", "attempts", "error")  # of `queues list`
 
 
 def queue_name(text: str) -> str:
@@ -30,11 +30,6 @@ def queue_name(text: str) -> str:
     if name not in QUEUES:
         raise UsageError(f"no such queue: {text} (there are: {', '.join(SHORT_NAMES)})")
     return name
-
-
-def _oldest(stats: QueueStats) -> str:
-    """The tenant whose task has waited longest, and how many tasks of it wait."""
-    return f"{stats.of_oldest_tenant} of {stats.oldest_tenant}" if stats.of_oldest_tenant else ""
 
 
 def _pause(stats: QueueStats) -> str:
@@ -61,7 +56,7 @@ def queues_command(context: click.Context, as_json: bool) -> None:
     """Show the waiting tasks of each queue, those in progress, and the age of the oldest. Pause, resume, cancel."""
     if context.invoked_subcommand is not None:
         return
-    stats = on_service(_stats)
+    stats, of_oldest = on_service(_stats), "{0.of_oldest_tenant} of {0.oldest_tenant}"
     print_found(
         {name: asdict(each) for name, each in stats.items()},
         ["queue", "waiting", "in progress", "tenants", "oldest", "delayed", "dead letters", "consumers", ""],
@@ -75,7 +70,7 @@ def queues_command(context: click.Context, as_json: bool) -> None:
                 each.delayed,
                 each.dead_letters,
                 each.consumers,
-                "; ".join(filter(None, (_pause(each), _oldest(each)))),
+                "; ".join(filter(None, (_pause(each), of_oldest.format(each) if each.of_oldest_tenant else ""))),
             )
             for name, each in stats.items()
         ],
@@ -123,19 +118,20 @@ def resume_command(queue: str, as_json: bool) -> None:
 def list_command(queue: str, tenant: str, limit: int, as_json: bool) -> None:
     """List tasks of QUEUE that have not ended, in any order. Reads all of them if fewer match."""
     name = queue_name(queue)
-    found: dict[str, tuple[object, ...]] = {}  # by id: one that moves meanwhile is visited twice
 
-    def visit(task: FoundTask) -> bool:
-        entry = task.entry
-        if tenant in ("", entry.tenant):
-            described = (task.subject, entry.tenant, str(task.location), format_time(entry.first_seen), entry.attempts)
-            found[entry.task.task_id] = (entry.task.task_id, *described, entry.error[:80])
-        return len(found) < limit
+    def is_meant(task: FoundTask) -> bool:
+        whose = str(_row(task)[2])
+        return tenant in ("", whose, whose.rpartition("/")[2])
 
-    on_service(lambda runtime: scan_tasks(runtime.items.redis, name, visit))
-    names = ["task_id", "media_id", "tenant", "location", "first_seen", "attempts", "error"]
-    documents = [dict(zip(names, each, strict=True)) for each in found.values()]
-    print_found(documents, [each.replace("_", " ") for each in names], list(found.values()), as_json=as_json)
+    rows = list(map(_row, on_service(lambda runtime: find_tasks(runtime.items.redis, name, is_meant, limit))))
+    documents = [dict(zip(_COLUMNS, each, strict=True)) for each in rows]
+    print_found(documents, [each.replace("_", " ") for each in _COLUMNS], rows, as_json=as_json)
+
+
+def _row(task: FoundTask) -> tuple[object, ...]:
+    entry = task.entry
+    whose, since = entry.tenant or entry.task.fields.get("owner", ""), format_time(entry.first_seen)
+    return entry.task.task_id, task.subject, whose, str(task.location), since, entry.attempts, entry.error[:80]
 
 
 @queues_command.command("cancel")
@@ -153,7 +149,9 @@ def cancel_command(queue: str, task_ids: tuple[str, ...], as_json: bool) -> None
     async def find(runtime: Runtime) -> list[str]:
         if not may_be_cancelled(name):
             return [f"{name}/{task_id}" for task_id in task_ids]  # which the action refuses
-        known = await _known(runtime.items.redis, name, frozenset(task_ids))
+        wanted = set(task_ids)
+        tasks = await find_tasks(runtime.items.redis, name, lambda task: task.entry.task.task_id in wanted, len(wanted))
+        known = {each.entry.task.task_id for each in tasks}
         missing.extend(each for each in task_ids if each not in known)
         return [f"{name}/{each}" for each in sorted(known)]
 
@@ -169,19 +167,6 @@ def cancel_command(queue: str, task_ids: tuple[str, ...], as_json: bool) -> None
 async def _stats(runtime: Runtime) -> dict[str, QueueStats]:
     stats = {name: await queue.stats() for name, queue in runtime.items.queues.items()}
     return stats | {DROP_DELETED: await notice_backlog(runtime.items.redis)}
-
-
-async def _known(redis: Redis, name: str, task_ids: frozenset[str]) -> set[str]:
-    """Return which of these tasks the queue has."""
-    found: set[str] = set()
-
-    def visit(task: FoundTask) -> bool:
-        if task.entry.task.task_id in task_ids:
-            found.add(task.entry.task.task_id)
-        return found != task_ids
-
-    await scan_tasks(redis, name, visit)
-    return found
 
 
 @click.group("jobs", invoke_without_command=True)
@@ -243,7 +228,7 @@ def audit_command(text: str, as_json: bool) -> None:
     entries, _older = on_service(lambda runtime: Operations(runtime).recorded(text=text))
     print_lines(
         [each.document() for each in entries],
-        [sanitize(f"{format_time(each.at)}  {each.who}  {_sentence_of(each)}") for each in entries],
+        [sanitize(f"{format_time(each.at)}  {each.who}  {_sentence_of(each)}") for each in entries] or ["no actions"],
         as_json=as_json,
     )
 

@@ -319,13 +319,13 @@ _ROWS: Final = (
         "Cancel",
         "task",
         "x",
-        "{} {} cancelled: it ends as a dead letter, at its next turn or when its worker renews its lease.",
+        "{} {} cancelled: ends as a dead letter at the next turn, or when a worker renews the lease.",
         each(queues.cancel),
         undo="replay",
         asks=Asks.ALWAYS,
         follows=(
             "The task becomes a dead letter with the reason cancelled. An operator can replay it.",
-            "The upload is kept.",
+            "The upload is kept. While the queue is paused, no task has a turn.",
         ),
     ),
     Operation(

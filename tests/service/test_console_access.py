@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 import httpx
 import pytest
@@ -219,7 +219,8 @@ def test_every_action_is_in_the_audit_log(guarded: Service, redis_of_module: str
         shown = client.get("/console/audit").text
     assert "ada &lt;b&gt; (token " in shown
     assert target in shown
-    (logged,) = [each for each in json_lines(guarded.log()) if each.get("targets") == target]
+    about = f"{target} ({MEDIA_ID})"
+    (logged,) = [each for each in json_lines(guarded.log()) if each.get("targets") == about]
     assert logged["event"] == "operator.action"
     assert (logged["action"], logged["result"]) == ("replay", "1 dead letter is queued again.")
     assert logged["who"].startswith("ada <b> (token ")
@@ -562,8 +563,11 @@ def test_a_task_that_may_be_given_up_is_cancelled_from_its_medium(guarded: Servi
         log_in(client)
         page = client.get(f"/console/media/{MEDIA_ID}")
         assert "Cancel…" in page.text
-        form = {"form_token": form_token(page), "action": "cancel", "confirmed": "yes"}
+        back = f"/console/media/{MEDIA_ID}"
+        assert urlencode({"back": back}) in page.text
+        form = {"form_token": form_token(page), "action": "cancel", "confirmed": "yes", "back": back}
         done = client.post("/console/actions", data=form | {"target": f"{processing}/t-9"})
+        assert done.headers["Location"].startswith(f"{back}?done=")
         assert "1 task is cancelled" in client.get(done.headers["Location"]).text
         assert b"cancelled:t-9" in redis.hkeys(f"{{{processing}}}:state")
         redis.xdel(processing, entry_id)

@@ -201,9 +201,10 @@ def test_undelete_at_a_rate_is_a_job(operator: Operator) -> None:
 
 def test_a_queue_is_paused_resumed_and_rid_of_a_task(operator: Operator) -> None:
     upload = an_upload()
-    operator.redis.xadd(PROCESSING_QUEUE, {"task_id": "theirs", "media_id": str(upload), "tenant": "ada"})
+    operator.redis.xadd(PROCESSING_QUEUE, {"task_id": "theirs", "media_id": str(upload), "tenant": "image/ada"})
     (task,) = operator.json("queues", "list", "processing", "--tenant", "ada")
     assert (task["task_id"], task["media_id"], task["location"]) == ("theirs", str(upload), "stream")
+    assert operator.json("queues", "list", "processing", "--tenant", "image/ada") == [task]
     assert operator.json("queues", "list", "processing", "--tenant", "bob") == []
     assert "theirs" in operator.run("queues", "list", "processing").stdout
     paused = operator.run("queues", "pause", "processing", "--note", "CDN maintenance", "--for", "2h")

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from avion_media.backends.redis import Argument, as_text
@@ -237,7 +237,8 @@ def _parse_delayed(member: str, _key: str) -> QueueEntry:
 
 
 def _parse_waiting(member: str, key: str) -> QueueEntry:
-    return _parse_delayed(member.partition("\0")[2][WAITING_HEADER:], key)
+    tenant, _, rest = member.partition("\0")
+    return replace(_parse_delayed(rest[WAITING_HEADER:], key), tenant=tenant)
 
 
 _FIELDS = ("task_id", "<the contract's fields>", "traceparent", *HISTORY)

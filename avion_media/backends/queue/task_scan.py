@@ -54,7 +54,7 @@ class LeaseInfo:
 
 
 Visit = Callable[[FoundTask], bool]
-"""Called with each task. Returns whether to continue."""
+"""Called with each task. Returns whether to continue, or whether the task is wanted."""
 
 
 async def scan_tasks(redis: Redis, queue: str, visit: Visit) -> bool:
@@ -71,6 +71,22 @@ async def scan_tasks(redis: Redis, queue: str, visit: Visit) -> bool:
         and await _each_waiting(redis, queue, visit)
         and await _each_delayed(redis, queue, visit)
     )
+
+
+async def find_tasks(redis: Redis, queue: str, is_wanted: Visit, most: int) -> list[FoundTask]:
+    """Return tasks that have not ended and are wanted, each once, in any order. Reads all of them if there are fewer.
+
+    Raises `Unavailable`.
+    """
+    found: dict[str, FoundTask] = {}
+
+    def visit(task: FoundTask) -> bool:
+        if is_wanted(task):
+            found[task.entry.task.task_id] = task
+        return len(found) < most
+
+    await scan_tasks(redis, queue, visit)
+    return list(found.values())
 
 
 async def lease_info(redis: Redis, queue: str, entry_id: str) -> LeaseInfo | None:

@@ -274,7 +274,8 @@ class ObjectStore:
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove objects. Missing ones are not an error. After `Unavailable` some may be left; repeat it."""
         if len(keys) == 1:  # the usual case, at half the CPU: no XML either way
-            await self._delete_one(keys[0])
+            with suppress(ObjectMissing):
+                await self.calls.send("DeleteObject", lambda requests: requests.delete(keys[0]), keys[0])
             return
         for first in range(0, len(keys), _DELETES_PER_REQUEST):
             batch = [{"Key": key} for key in keys[first : first + _DELETES_PER_REQUEST]]
@@ -291,10 +292,6 @@ class ObjectStore:
     def downloads(self) -> Presigner:
         """Signs URLs that clients read. Raises `Unavailable` while there are no credentials."""
         return self.calls.clients.signers.downloads
-
-    async def _delete_one(self, key: str) -> None:
-        with suppress(ObjectMissing):
-            await self.calls.send("DeleteObject", lambda requests: requests.delete(key), key)
 
     async def _delete_batch(self, batch: dict[str, Any]) -> None:
         request: dict[str, Any] = {"Bucket": self.calls.bucket, "Delete": batch}

@@ -173,7 +173,9 @@ class DeletionRecords:
         """
         lower = "" if lower_bound_ms is None else lower_bound_ms
         args = (round(delay_s * 1000), position, lower, int(regardless))
-        replies = await self._run(scripts.MARK, media_ids, args, lambda media_id: (media_id,), _words)
+        replies = await self._run(
+            scripts.MARK, media_ids, args, lambda media_id: (media_id,), lambda reply: reply.decode().split(" ")
+        )
         found = ((media_id, *reply.split(",")) for media_id, reply in replies.items())
         return [
             Mark(media_id, int(generation), int(due_ms), fresh == "1")
@@ -280,10 +282,6 @@ DELETION = CustomRecord(
     fields=_FIELDS,
     parse=_parse,
 )
-
-
-def _words(reply: bytes) -> list[str]:
-    return reply.decode().split(" ")
 
 
 def _fields(values: Reply) -> dict[str, str]:

@@ -179,7 +179,8 @@ class ResumableUploads:
             missing = [part.number for part in upload.plan.parts() if _whole(part, stored) is None]
             if missing:
                 raise PartsMissing(missing, upload.plan.count)
-            await self._uploads.complete(key, upload.store_id, _etags(stored, upload.plan.count))
+            etags = {number: stored[number].etag for number in range(1, upload.plan.count + 1)}
+            await self._uploads.complete(key, upload.store_id, etags)
         except UploadMissing:
             return
 
@@ -243,10 +244,6 @@ def _whole(part: Part, stored: Mapping[int, StoredPart]) -> StoredPart | None:
     """Return the stored part; None if it is missing, or has another length."""
     found = stored.get(part.number)
     return found if found is not None and found.size_bytes == part.size_bytes else None
-
-
-def _etags(stored: Mapping[int, StoredPart], count: int) -> dict[int, str]:
-    return {number: stored[number].etag for number in range(1, count + 1)}
 
 
 def _mac(key: bytes, media_id: MediaId, text: bytes) -> bytes:

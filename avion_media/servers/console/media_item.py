@@ -11,7 +11,7 @@ from avion_media.common import keys
 from avion_media.common.errors import Reason
 from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.media import WEBP_SUFFIX
-from avion_media.common.tasks import State
+from avion_media.common.tasks import DELETE_QUEUE, State
 from avion_media.items.item import Items
 from avion_media.items.moderation.evidence import has_preview
 from avion_media.operations.inspection import is_unknown, media_report
@@ -166,11 +166,17 @@ def _steps(known: Mapping[str, Any]) -> Iterator[Step]:
         yield _of_attempt(attempt)
     for event in known["events"]:
         yield _of_event(event)
+    is_undone = "undeleted_at" in (known["deletion"] or {})
     for task in known["tasks"]:
-        yield from _of_task(task)
+        if is_undone and task["queue"] == DELETE_QUEUE and "due_at" in task:
+            yield Step(task["due_at"], "", "Due in the delete queue", "It removes nothing: the deletion was undone.")
+        else:
+            yield from _of_task(task)
     for each in known["moderation"]:
         if "lifted_at" in each:
-            yield Step(each["lifted_at"], "good", "Unblocked", _by(each.get("lifted_by"), each.get("lifted_note")))
+            by = f"By {each['lifted_by']}" if each.get("lifted_by") else ""
+            text = ": ".join(filter(None, (by, each.get("lifted_note"))))
+            yield Step(each["lifted_at"], "good", "Unblocked", text)
     deletion = known["deletion"]
     if deletion is not None:
         goes_at = deletion.get("objects_go_at", "")
@@ -179,10 +185,6 @@ def _steps(known: Mapping[str, Any]) -> Iterator[Step]:
         )
         if "undeleted_at" in deletion:
             yield Step(deletion["undeleted_at"], "good", "Undeleted")
-
-
-def _by(who: str | None, note: str | None) -> str:
-    return ": ".join(filter(None, (f"By {who}" if who else "", note)))
 
 
 def _of_attempt(attempt: Mapping[str, Any]) -> Step:

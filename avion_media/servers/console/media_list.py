@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
+from avion_media.backends.queue.task_scan import FoundTask, find_tasks
 from avion_media.backends.redis import Redis, as_text
 from avion_media.common.formats import Family
-from avion_media.common.ids import AnyId, MediaId, RemoteId, id_or_none
+from avion_media.common.ids import AnyId, MediaId, RemoteId, id_or_none, parse_any_id
 from avion_media.common.keys import origin_paths
 from avion_media.common.media import is_owner
 from avion_media.common.tasks import EVENTS_STREAM, PROCESSING_QUEUE
@@ -162,6 +163,18 @@ class MediaPage:
     older: str
     newest: str  # the cursor of the newest event that was read
     examined: int
+
+
+async def read_unfinished(redis: Redis, wanted: MediaFilter) -> MediaPage:
+    """Return a page of uploads whose task waits or is in progress, in any order. Raises `Unavailable`."""
+
+    def tile(task: FoundTask) -> Tile:
+        return Tile(task.subject, "processing", "", task.entry.first_seen, kind=_kind_of(parse_any_id(task.subject)))
+
+    tasks = await find_tasks(
+        redis, PROCESSING_QUEUE, lambda task: bool(task.subject) and wanted.lets_through(tile(task)), PAGE_TILES
+    )
+    return MediaPage(tuple(map(tile, tasks)), "", "", len(tasks))
 
 
 async def read_media(redis: Redis, wanted: MediaFilter, smallest: str, before: str = "") -> MediaPage:

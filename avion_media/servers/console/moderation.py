@@ -190,7 +190,7 @@ async def _read_waiting(moderation: Moderation, config: ModerationConfig, after:
 async def _read_lists(moderation: Moderation, config: ModerationConfig, after: str) -> ModerationPage:
     await moderation.lists.refresh()
     own, matches = moderation.lists.own_entries(), await moderation.matches.last_days()
-    page, behind = _page(own, _entry_cursor, after)
+    page, behind = _page(own, lambda entry: f"{entry.hash.hex()}{entry.media_id}"[:_MAX_FIELD], after)
     lists = [
         ListedHashes(
             name,
@@ -208,10 +208,6 @@ def _page(rows: Iterable[T], cursor: Callable[[T], str], after: str) -> tuple[li
     """Return the page after a cursor, and the cursor behind it, which is empty at the end."""
     rest = [each for each in rows if cursor(each) > after]
     return rest[:PAGE_ROWS], cursor(rest[PAGE_ROWS - 1]) if len(rest) > PAGE_ROWS else ""
-
-
-def _entry_cursor(entry: Entry) -> str:
-    return f"{entry.hash.hex()}{entry.media_id}"[:_MAX_FIELD]
 
 
 def _cursor(held: Held) -> str:

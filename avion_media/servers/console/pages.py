@@ -40,7 +40,7 @@ from avion_media.servers.console import wording
 from avion_media.servers.console.drawing import ASSETS, About, LivePages, View, Viewer, asset, draw, draw_page
 from avion_media.servers.console.health import Facts
 from avion_media.servers.console.media_item import read_item
-from avion_media.servers.console.media_list import MediaFilter, MediaPage, read_indexed, read_media
+from avion_media.servers.console.media_list import MediaFilter, MediaPage, read_indexed, read_media, read_unfinished
 from avion_media.servers.console.moderation import ModerationQuery, look_up, read_moderation
 from avion_media.servers.console.prometheus import PrometheusCharts
 from avion_media.servers.console.questions import ENDS, DeadLetterQuery, Question, Questions
@@ -352,6 +352,8 @@ class Console:
             page: MediaPage | None = MediaPage((), "", "", 0)
         elif wanted.owner or wanted.host:
             page = await _in_time(read_indexed(self._runtime.items, wanted, view.smallest, before))
+        elif wanted.state == "processing":
+            page = await _in_time(read_unfinished(self._redis, wanted))
         else:
             page = await _in_time(read_media(self._redis, wanted, view.smallest, before))
         if page is not None and page.newest and not before:

@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import pytest
 import redis as redis_py
 
+from avion_media.backends.queue import TaskQueue
+from avion_media.backends.queue.task_scan import find_tasks
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.operations import audit
@@ -23,7 +25,7 @@ from avion_media.operations.dead_letters import (
     read_folded,
     read_page,
 )
-from avion_media.servers.console.media_list import MediaFilter, read_media
+from avion_media.servers.console.media_list import MediaFilter, read_media, read_unfinished
 from avion_media.servers.console.questions import DeadLetterQuery
 
 Fields: TypeAlias = Any  # redis-py's types are wider than what any call here takes
@@ -183,6 +185,21 @@ async def test_media_are_listed_once_with_what_happened_last(redis: Redis, other
     assert second.older == ""
     failed = await read_media(redis, MediaFilter(state="failed"), "small")
     assert [(tile.media_id, tile.reason) for tile in failed.tiles] == [(MEDIA_IDS[30], "corrupt")]
+
+
+async def test_uploads_that_wait_are_among_those_in_progress(redis: Redis, other: redis_py.Redis) -> None:
+    queue = TaskQueue(redis, PROCESSING_QUEUE)
+    for number, owner in ((1, "ada"), (2, "bob")):
+        fields = {"media_id": MEDIA_IDS[number], "type": "thumbnail", "owner": owner}
+        assert await queue.enqueue(fields, tenant=f"image/{owner}")
+    other.xadd(PROCESSING_QUEUE, {"task_id": "t", "media_id": MEDIA_IDS[3]})
+    other.xadd(PROCESSING_QUEUE, {"task_id": "u", "media_id": "none"})
+    page = await read_unfinished(redis, MediaFilter(state="processing"))
+    assert {tile.media_id for tile in page.tiles} == {MEDIA_IDS[number] for number in (1, 2, 3)}
+    (tile,) = (await read_unfinished(redis, MediaFilter(text=MEDIA_IDS[2], state="processing"))).tiles
+    assert (tile.media_id, tile.state) == (MEDIA_IDS[2], "processing")
+    (task,) = await find_tasks(redis, PROCESSING_QUEUE, lambda task: task.entry.tenant == "image/bob", 9)
+    assert task.subject == MEDIA_IDS[2]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ see `test_interface`.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -20,11 +22,16 @@ from avion_media.common.settings import PREFIX
 from avion_media.common.telemetry.instruments import INSTRUMENTS
 from avion_media.common.wire.avion import media_pb2
 from avion_media.config import Config
+from avion_media.servers.admin.application import ROUTES
+
+EVENT_SCHEMA = Path(__file__).parents[2] / "docs/schemas/media_event.schema.json"
 
 
 def interface() -> list[str]:
     """Every name, with what it is, sorted."""
-    return sorted({*_settings(), *_metrics(), *_commands(group, "avion-media"), *_records(), *_proto(), *_reasons()})
+    stored = {*_records(), *_events()}
+    called = {*_commands(group, "avion-media"), *_proto(), *_routes()}
+    return sorted({*_settings(), *_metrics(), *_reasons(), *stored, *called})
 
 
 def _settings() -> Iterator[str]:
@@ -63,6 +70,18 @@ def _records() -> Iterator[str]:
 def _reasons() -> Iterator[str]:
     for each in Reason:
         yield f"reason {each}"
+
+
+def _events() -> Iterator[str]:
+    for name, each in json.loads(EVENT_SCHEMA.read_text())["properties"].items():
+        yield f"event field {name}"
+        if name == "type":
+            yield from (f"event {event}" for event in each["enum"])
+
+
+def _routes() -> Iterator[str]:
+    for path, _ in ROUTES.values():
+        yield f"route POST {path}"
 
 
 def _proto() -> Iterator[str]:

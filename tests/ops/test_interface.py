@@ -1,4 +1,4 @@
-"""What a release has promised to other programs stays: settings, metrics, commands, records, calls and reasons."""
+"""What a release has promised to other programs stays: names of settings, commands, calls, events and more."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ def test_what_was_released_is_still_there() -> None:
 
 def test_each_kind_of_name_is_looked_at() -> None:
     kinds = {each.partition(" ")[0] for each in RELEASED.read_text().splitlines()}
-    assert kinds == {"setting", "metric", "command", "record", "proto", "reason"}
+    assert kinds == {"setting", "metric", "command", "record", "event", "proto", "route", "reason"}

@@ -49,14 +49,14 @@ class ServerError(FetchUnavailable):
     """An HTTP ``status`` that asks to retry later.
 
     ``of_host``: the whole server has a problem (a gateway without a backend, an overload), not only this resource.
-    ``asked_pause_s`` is the time in ``Retry-After``, from 1 to 3600 s; None if it is missing or unreadable.
+    ``retry_after_s`` is the time in ``Retry-After``, from 1 to 3600 s; None if it is missing or unreadable.
     """
 
-    def __init__(self, status: int, *, of_host: bool, asked_pause_s: float | None) -> None:
+    def __init__(self, status: int, *, of_host: bool, retry_after_s: float | None) -> None:
         super().__init__(f"HTTP {status}")
         self.status = status
         self.of_host = of_host
-        self.asked_pause_s = asked_pause_s
+        self.retry_after_s = retry_after_s
 
 
 class ResolverTrouble(FetchUnavailable):

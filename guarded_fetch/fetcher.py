@@ -198,7 +198,7 @@ def _check_status(answer: Exchange) -> None:
         raise Gone(status)
     if status in _OF_HOST or status in _OF_RESOURCE:
         asked = answer.header(b"retry-after")
-        raise ServerError(status, of_host=status in _OF_HOST, asked_pause_s=retry_after_s(asked))
+        raise ServerError(status, of_host=status in _OF_HOST, retry_after_s=retry_after_s(asked))
     raise FetchRejected(FetchCode.REMOTE_STATUS, f"HTTP {status}")
 
 

@@ -56,4 +56,4 @@ class Poster:
         if 200 <= status < 300 or status == 410:
             return status
         asked_s = retry_after_s(exchange.header(b"retry-after"))
-        raise ServerError(status, of_host=True, asked_pause_s=asked_s)
+        raise ServerError(status, of_host=True, retry_after_s=asked_s)

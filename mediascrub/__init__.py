@@ -11,7 +11,7 @@ from mediascrub.credentials import Credentials
 from mediascrub.errors import ScrubCode, ScrubError
 from mediascrub.files import scrub_file
 from mediascrub.formats import Format, MediaKind
-from mediascrub.movie import POSTER_SECONDS, MoviePlan
+from mediascrub.movie import POSTER_S, MoviePlan
 from mediascrub.picture import Chromaticities, CodePoints, Colour, IccProfile, Peek, Picture
 from mediascrub.ranges import Patch, Range
 from mediascrub.readers import PEEK_BYTES, peek, plan_movie, read_picture
@@ -21,7 +21,7 @@ from mediascrub.sparse import Missing, SparseFile
 __all__ = [
     "HEAD_BYTES",
     "PEEK_BYTES",
-    "POSTER_SECONDS",
+    "POSTER_S",
     "Bounds",
     "Chromaticities",
     "CodePoints",

@@ -13,7 +13,7 @@ MARK = b"fLaC"
 _STREAMINFO, _PADDING, _FORBIDDEN, _LAST, _STREAMINFO_BYTES = 0, 1, 127, 0x80, 34
 
 
-def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
+def plan(file: SparseFile, fmt: Format, *, poster_s: float, bounds: VideoBounds) -> MoviePlan:
     """See `MovieFormat`."""
     file.require([(whole := file.whole)])
     edits = Edits(file.peek)

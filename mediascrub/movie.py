@@ -21,7 +21,7 @@ from mediascrub.formats import Format
 from mediascrub.ranges import Patch, Range, enclosing, joined_patches, merged
 from mediascrub.sparse import SparseFile
 
-POSTER_SECONDS = 5.0  # long enough to pass over a fade from black, short enough for a few megabytes
+POSTER_S = 5.0  # long enough to pass over a fade from black, short enough for a few megabytes
 REORDERING_S = 0.5  # read beyond the requested seconds, because decoders hold back some pictures
 _SHORTEST_S = 0.04  # one picture, if not even the first second fits
 _NOTES = 1  # encoders write their settings once
@@ -35,7 +35,7 @@ class MoviePlan:
     stream: str  # the video that players show: ``i:`` and its id, or ``V:`` and its number; ``A:0`` is sound alone
     pixels: int  # of a frame of it
     duration_s: float  # 0.0 if the structure of sound does not say it
-    poster_seconds: float  # how much of it can be decoded from its start
+    poster_s: float  # how much of it can be decoded from its start
     poster_ranges: tuple[Range, ...]  # what must be present for that; sorted, and they do not touch
     patches: tuple[Patch, ...]  # sorted; they do not touch, keep the length, and can be applied repeatedly
     credentials: Credentials | None = None  # of the file; the patches remove them
@@ -64,7 +64,7 @@ def sound_plan(
 class MovieFormat(Protocol):
     """A container of videos, or of sound alone: a module with this function."""
 
-    def plan(self, file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
+    def plan(self, file: SparseFile, fmt: Format, *, poster_s: float, bounds: VideoBounds) -> MoviePlan:
         """Plan poster and scrub of a file of ``fmt`` from what is present. Raises `Missing` or `ScrubError`."""
 
 

@@ -59,12 +59,12 @@ def _kind(head: bytes) -> tuple[int, int]:
     return head[1] & 0xFE, head[2] & 0x0C
 
 
-def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
+def plan(file: SparseFile, fmt: Format, *, poster_s: float, bounds: VideoBounds) -> MoviePlan:
     """See `MovieFormat`. The format is FLAC if that follows an ID3 tag."""
     view, edits = file.mapped(), Edits(file.peek)
     start = empty_id3v2(file, 0, edits, bounds)
     if view[start : start + HEAD_BYTES] == flac.MARK:
-        return flac.plan(file, fmt, poster_seconds=poster_seconds, bounds=bounds)
+        return flac.plan(file, fmt, poster_s=poster_s, bounds=bounds)
     end = empty_tags_at_end(file, start, edits)
     first, position, count = b"", start, 0
     for frame in _frames(view, start, end, bounds):

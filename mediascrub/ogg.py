@@ -44,7 +44,7 @@ class _Page:
         return _HEAD.size + len(self.lacing)
 
 
-def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
+def plan(file: SparseFile, fmt: Format, *, poster_s: float, bounds: VideoBounds) -> MoviePlan:
     """See `MovieFormat`."""
     edits, position = Edits(file.peek), 0
     headers: list[_Page] = []

@@ -6,7 +6,7 @@ from mediascrub import flac, gif, heif, jpeg, matroska, mp3, mp4, ogg, png, wav,
 from mediascrub.bounds import PictureBounds, VideoBounds
 from mediascrub.errors import ScrubCode, ScrubError
 from mediascrub.formats import Format
-from mediascrub.movie import POSTER_SECONDS, MovieFormat, MoviePlan
+from mediascrub.movie import POSTER_S, MovieFormat, MoviePlan
 from mediascrub.picture import Peek, Picture, PictureFormat
 from mediascrub.sparse import SparseFile
 
@@ -62,14 +62,14 @@ def read_picture(view: memoryview, fmt: Format, bounds: PictureBounds | None = N
 
 
 def plan_movie(
-    file: SparseFile, fmt: Format, *, poster_seconds: float = POSTER_SECONDS, bounds: VideoBounds | None = None
+    file: SparseFile, fmt: Format, *, poster_s: float = POSTER_S, bounds: VideoBounds | None = None
 ) -> MoviePlan:
     """Plan the scrub of a video or an audio file whose content is of ``fmt``, from its container's structure alone.
 
-    The plan also names the byte ranges from which the first ``poster_seconds`` can be decoded; of sound, all. Its
+    The plan also names the byte ranges from which the first ``poster_s`` can be decoded; of sound, all. Its
     format is ``fmt.other`` if the file turns out to be of that. Nothing is changed:
     the caller applies ``patches``. Raises `Missing` if more of the file is needed: fetch that and call again. Raises
     `ScrubError` if the file is at fault, with any code but EMPTY and TOO_MANY_FRAMES. Hostile files raise nothing
     else; time and memory are bounded by ``bounds``.
     """
-    return _MOVIES[fmt].plan(file, fmt, poster_seconds=poster_seconds, bounds=bounds or VideoBounds())
+    return _MOVIES[fmt].plan(file, fmt, poster_s=poster_s, bounds=bounds or VideoBounds())

@@ -25,7 +25,7 @@ _FORMATS, _FORMAT_BYTES = frozenset((1, 3, 6, 7)), 16
 _OTHER_BYTES = {b"ds64": 28, b"fact": 4}  # of ds64 not the table of other long chunks
 
 
-def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
+def plan(file: SparseFile, fmt: Format, *, poster_s: float, bounds: VideoBounds) -> MoviePlan:
     """See `MovieFormat`."""
     file.require([(whole := file.whole)])
     if (start := file.read(0, min(_FIRST_CHUNK, whole.end)))[:4] not in FORMS or start[8:] != b"WAVE":

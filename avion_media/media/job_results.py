@@ -135,7 +135,7 @@ def _is_sound(plan: MoviePlan, fmt: Format, size_bytes: int, max_duration_s: flo
         and _STREAM.fullmatch(plan.stream) is not None
         and _is_count(plan.pixels)
         and _is_duration(plan.duration_s, max_duration_s)
-        and _is_duration(plan.poster_seconds, POSTER_SCAN_S)
+        and _is_duration(plan.poster_s, POSTER_SCAN_S)
         and _lie_within(plan.poster_ranges, size_bytes)
         and _lie_within(patches, size_bytes)
         and all(offset + length <= following for (offset, length), (following, _) in pairwise(patches))

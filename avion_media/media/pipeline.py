@@ -42,7 +42,7 @@ from avion_media.media.scrubber import read_manifest, state_of
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from mediascrub import PEEK_BYTES, Credentials, Format, peek
 from mediascrub.bounds import PictureBounds, VideoBounds
-from mediascrub.movie import POSTER_SECONDS, MoviePlan
+from mediascrub.movie import POSTER_S, MoviePlan
 from mediascrub.ranges import Patch, Range, joined_patches, merged, pieces, total_bytes, within
 from trio_sandbox import Limits, read_only
 
@@ -128,7 +128,7 @@ class MediaPipeline:
         """
         if fmt.family is Family.IMAGE:
             return await self._picture(source, fmt, files, keep_credentials)
-        plan = await self._examine(source, fmt, POSTER_SECONDS, keep_credentials)
+        plan = await self._examine(source, fmt, POSTER_S, keep_credentials)
         true_format = BY_NAME[plan.format.value]
         if true_format is not fmt and accept is not None:
             accept(true_format)
@@ -250,7 +250,7 @@ class MediaPipeline:
             "format": plan.format.value,
             "stream": plan.stream,
             # In a sparse file, the decoder must not read beyond the fetched bytes.
-            "scan_s": POSTER_SCAN_S if source.whole else plan.poster_seconds,
+            "scan_s": POSTER_SCAN_S if source.whole else plan.poster_s,
             "key_frame": key_frame,
             "bounds": asdict(self._video_bounds),
         }
@@ -286,7 +286,7 @@ class MediaPipeline:
         return {"sizes": named, "quality": self._thumbnails.quality, "webp": self._thumbnails.webp}
 
     async def _examine(
-        self, source: MediaSource, fmt: MediaFormat, poster_seconds: float, keep_credentials: bool
+        self, source: MediaSource, fmt: MediaFormat, poster_s: float, keep_credentials: bool
     ) -> MoviePlan:
         """Run the container reader, and fetch what it misses, until it is finished."""
         whole = Range(0, source.size_bytes)
@@ -296,7 +296,7 @@ class MediaPipeline:
             "format": fmt.name,
             "size_bytes": source.size_bytes,
             "bounds": asdict(bounds),
-            "poster_seconds": poster_seconds,
+            "poster_s": poster_s,
             "max_plan_bytes": _MAX_PLAN_BYTES,
             "keep_credentials": keep_credentials,
         }

@@ -18,7 +18,7 @@ def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     """Run `plan_movie` with plain values.
 
     Arguments: size_bytes, present ([[offset, length], …]), format (its name), bounds (fields of `VideoBounds`),
-    poster_seconds, max_plan_bytes, keep_credentials. Files: the sparse file at its full length; the target of the plan
+    poster_s, max_plan_bytes, keep_credentials. Files: the sparse file at its full length; the target of the plan
     (as JSON, because its patches may exceed a result); optionally the complete file again, open for writing. Returns
     ``{"missing": …}``, ranges as in present, or ``{"plan_bytes": …}``. A plan that is too long gives ``{"scattered":
     its patches}``; with the third file, a plan without patches, because they are applied there, except those that
@@ -28,7 +28,7 @@ def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     file = SparseFile(source, arguments["size_bytes"], [Range(*each) for each in arguments["present"]])
     bounds = VideoBounds(**arguments["bounds"])
     try:
-        plan = plan_movie(file, Format(arguments["format"]), poster_seconds=arguments["poster_seconds"], bounds=bounds)
+        plan = plan_movie(file, Format(arguments["format"]), poster_s=arguments["poster_s"], bounds=bounds)
     except Missing as lacking:
         return {"missing": lacking.ranges}
     if _json_bytes(plan) > arguments["max_plan_bytes"]:

@@ -75,7 +75,7 @@ async def test_statuses_to_come_back_for(status: int, header: str, expected_s: f
             with pytest.raises(FetchUnavailable) as caught:
                 await fetcher().fetch(parse_remote_url(server.url()), fd)
     assert isinstance(caught.value, ServerError)
-    assert caught.value.asked_pause_s == expected_s
+    assert caught.value.retry_after_s == expected_s
 
 
 @given(st.one_of(st.text(), st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ \d+:\d+:\d+ [+-]?\w+")))

@@ -119,7 +119,7 @@ async def test_whose_trouble_a_status_tells_of(
     async with stranger(says(response(b"", status=status, headers=[header] if header else []))) as server:
         with trio.fail_after(20), pytest.raises(ServerError) as caught:
             await fetcher().fetch(parse_remote_url(server.url()), fd)
-    assert (caught.value.of_host, caught.value.asked_pause_s) == (of_host, asked_s)
+    assert (caught.value.of_host, caught.value.retry_after_s) == (of_host, asked_s)
 
 
 class Doorkeeper:

@@ -52,7 +52,7 @@ class _Layout:
         return found
 
 
-def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
+def plan(file: SparseFile, fmt: Format, *, poster_s: float, bounds: VideoBounds) -> MoviePlan:
     """See `MovieFormat`."""
     layout = _read_layout(file, bounds)
     headers = [each.whole for each in layout.headers]
@@ -74,13 +74,13 @@ def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoB
         file.require([file.whole])
         return sound_plan(file, Format.WEBA, duration_s, _scrub(file, layout, tracks, [main], (), bounds))
     kept = kept_tracks(tracks)
-    poster = choose_clusters(file, layout.clusters, main, timing, poster_seconds, bounds)
+    poster = choose_clusters(file, layout.clusters, main, timing, poster_s, bounds)
     return MoviePlan(
         format=fmt,
         stream=stream_of(main, kept),
         pixels=math.prod(main.size),
         duration_s=duration_s,
-        poster_seconds=poster.seconds,
+        poster_s=poster.seconds,
         poster_ranges=_poster_ranges(layout, poster),
         patches=_scrub(file, layout, tracks, kept, poster.ranges, bounds),
     )

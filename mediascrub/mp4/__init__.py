@@ -50,7 +50,7 @@ _MAX_RANGES = 64
 _MAX_SAMPLES = 20_000
 
 
-def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
+def plan(file: SparseFile, fmt: Format, *, poster_s: float, bounds: VideoBounds) -> MoviePlan:
     """See `MovieFormat`."""
     boxes = _read_boxes(file, bounds)
     moov = _loaded(file, required(boxes, b"moov", "the file"), bounds)
@@ -72,19 +72,19 @@ def plan(file: SparseFile, fmt: Format, *, poster_seconds: float, bounds: VideoB
     if video is None:
         patches = edits.joined_with(())
         return sound_plan(file, fmt, duration_s, patches, _credentials(file, boxes, patches))
-    poster = _choose_samples(video, _of(video, runs), poster_seconds, file.size_bytes, bounds)
+    poster = _choose_samples(video, _of(video, runs), poster_s, file.size_bytes, bounds)
     if not poster.ranges:
         raise corrupt("no sample at the start of the video track")
     beginnings = [*poster.ranges]
     for track in (each for each in kept if each is not video and each.coding is not None):
-        beginnings += _choose_samples(track, _of(track, runs), poster_seconds, file.size_bytes, bounds).ranges
+        beginnings += _choose_samples(track, _of(track, runs), poster_s, file.size_bytes, bounds).ranges
     patches = edits.joined_with(coded_patches(file, _coded_samples(movie, runs), beginnings))
     return MoviePlan(
         format=fmt,
         stream=f"i:{video.track_id}",
         pixels=int(math.prod(video.size)),
         duration_s=duration_s,
-        poster_seconds=poster.seconds,
+        poster_s=poster.seconds,
         poster_ranges=_poster_ranges(boxes, moov, poster),
         patches=patches,
         credentials=_credentials(file, boxes, patches),

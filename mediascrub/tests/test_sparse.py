@@ -44,7 +44,7 @@ def test_a_large_movie_costs_less_than_ten_megabytes(directory: Path, options: t
         assert store.rounds <= 5
         assert store.fetched_bytes < 11 * _MEGABYTE  # the poster's seconds are among them: they decide on the rest
     assert sum(each.length for each in plan.poster_ranges) < 10 * _MEGABYTE
-    assert plan.poster_seconds > 0.5
+    assert plan.poster_s > 0.5
     _assert_decodes_alike(path, plan, directory)
     assert sum(each.length for each in plan.patches) < 2000
 
@@ -104,7 +104,7 @@ def test_fragments_without_an_index_are_read_in_growing_windows(directory: Path)
     ],
 )
 def test_the_poster_ranges_suffice_for_real_files(name: str, tmp_path: Path) -> None:
-    _assert_decodes_alike(DATA / name, examine(DATA / name, poster_seconds=0.5), tmp_path)
+    _assert_decodes_alike(DATA / name, examine(DATA / name, poster_s=0.5), tmp_path)
 
 
 def test_only_the_seconds_asked_for_are_needed(tmp_path: Path) -> None:
@@ -113,10 +113,10 @@ def test_only_the_seconds_asked_for_are_needed(tmp_path: Path) -> None:
         source = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=4", "-c:v", codec, "-g", "50")
         ffmpeg(*source, "-b:v", "2M", "-deadline" if codec == "libvpx" else "-preset", _FASTEST[codec], clip)
         ffmpeg("-stream_loop", "14", "-i", clip, "-c", "copy", path)
-        plan = examine(path, poster_seconds=3.0)
+        plan = examine(path, poster_s=3.0)
         needed = sum(each.length for each in plan.poster_ranges)
         assert needed < path.stat().st_size / 10
-        assert plan.poster_seconds == 3.0
+        assert plan.poster_s == 3.0
         _assert_decodes_alike(path, plan, tmp_path, count=75)
 
 
@@ -124,7 +124,7 @@ def test_a_trimmed_movie_needs_what_its_edit_list_shows(tmp_path: Path) -> None:
     source, trimmed = tmp_path / "source.mp4", tmp_path / "trimmed.mp4"
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=320x240:r=25:d=20", "-g", "125", source)
     ffmpeg("-ss", "12.4", "-i", source, "-c", "copy", trimmed)  # begins at the sync sample of second 10
-    plan = examine(trimmed, poster_seconds=1.0)
+    plan = examine(trimmed, poster_s=1.0)
     assert plan.duration_s == pytest.approx(7.6, abs=0.1)
     _assert_decodes_alike(trimmed, plan, tmp_path)
 

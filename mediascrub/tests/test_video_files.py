@@ -160,7 +160,7 @@ def test_samples_of_timed_metadata_are_zeroed() -> None:
 def test_a_file_cut_off_in_its_samples_plays_as_far_as_it_goes() -> None:
     plan = examine(DATA / "mp4-truncated-faststart.mp4")
     assert plan.duration_s > 0
-    assert 0 < plan.poster_seconds < 0.6
+    assert 0 < plan.poster_s < 0.6
 
 
 @pytest.mark.parametrize(

@@ -45,11 +45,11 @@ def format_of(path: Path) -> Format:
     return Format(path.suffix[1:])
 
 
-def examine(path: Path, bounds: VideoBounds | None = None, poster_seconds: float = 5.0) -> MoviePlan:
+def examine(path: Path, bounds: VideoBounds | None = None, poster_s: float = 5.0) -> MoviePlan:
     """Examine a file that is all there."""
     with path.open("rb") as file:
         sparse = SparseFile(file.fileno(), path.stat().st_size)
-        return plan_movie(sparse, format_of(path), poster_seconds=poster_seconds, bounds=bounds)
+        return plan_movie(sparse, format_of(path), poster_s=poster_s, bounds=bounds)
 
 
 def shown_size(path: Path) -> tuple[int, int]:
@@ -152,7 +152,7 @@ def first_frames(path: Path, plan: MoviePlan, count: int) -> list[str]:
         videos = container.streams.video
         stream = videos[int(number)] if kind == "V" else next(each for each in videos if each.id == int(number))
         stream.thread_count = 1
-        frames = islice(_frames(container, stream, plan.poster_seconds), count)
+        frames = islice(_frames(container, stream, plan.poster_s), count)
         return [hashlib.md5(frame.to_ndarray().tobytes()).hexdigest() for frame in frames]
 
 

@@ -147,7 +147,7 @@ def _examined(file: SparseFile, fmt: Format) -> Outcome | tuple[Range, ...]:
 def _plan(made: MoviePlan) -> Outcome:
     return {
         "duration_s": round(made.duration_s, 6),
-        "poster_seconds": round(made.poster_seconds, 6),
+        "poster_s": round(made.poster_s, 6),
         "poster": [[each.offset, each.length] for each in made.poster_ranges],
         "patches": [[each.offset, each.length, each.data.hex()[:64]] for each in made.patches],
     }

@@ -120,7 +120,7 @@ def _translated(error: FetchError) -> MediaError:
         case guarded_fetch.FetchRejected():
             return Rejected(Reason(error.code), error.detail)
         case guarded_fetch.ServerError():
-            return ServerError(error.status, of_host=error.of_host, asked_pause_s=error.asked_pause_s)
+            return ServerError(error.status, of_host=error.of_host, asked_pause_s=error.retry_after_s)
         case guarded_fetch.ResolverTrouble():
             return ResolverTrouble(error.detail)
         case guarded_fetch.TooManyLookups():

@@ -59,8 +59,8 @@ def _feed(data: bytes) -> None:
 def _check_error(error: FetchError) -> None:
     assert error.detail.isprintable(), "a stranger writes into our log"
     assert len(error.detail) < 300
-    if isinstance(error, ServerError) and error.asked_pause_s is not None:
-        assert 1.0 <= error.asked_pause_s <= 3600.0
+    if isinstance(error, ServerError) and error.retry_after_s is not None:
+        assert 1.0 <= error.retry_after_s <= 3600.0
 
 
 TARGET = parser_target("remote-answers", lambda: _SEEDS, _feed, max_bytes=8192)

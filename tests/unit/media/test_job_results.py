@@ -217,7 +217,7 @@ async def test_a_sound_plan_is_taken() -> None:
     "lies",
     [
         *({"duration_s": value} for value in (float("nan"), float("inf"), -1, 1e9, "2", None, True)),
-        *({"poster_seconds": value} for value in (float("nan"), float("inf"), -1, 1e9, "2", None)),
+        *({"poster_s": value} for value in (float("nan"), float("inf"), -1, 1e9, "2", None)),
         *({"stream": value} for value in ("", "0", "i:", "i:1 ", "V:0]nullsrc[", "i:12345678901", 1, None)),
         *({"pixels": value} for value in (-1, 2.5, "4", None, True)),
         {"format": "mov"},

@@ -38,6 +38,12 @@ var kinds = map[codes.Code]error{
 	codes.DeadlineExceeded:   ErrUnavailable,
 }
 
+var sentences = map[error]string{
+	ErrNotFound:    "This file is not there any more.",
+	ErrFileChanged: "The file has changed. Please upload it again.",
+	ErrDeleted:     "This file was deleted.",
+}
+
 // Error is a call that failed. docs/errors.md of the service names codes and reasons.
 type Error struct {
 	Method     string // such as GetMediaStatus
@@ -63,13 +69,18 @@ type Failed struct {
 
 func (f *Failed) Error() string { return f.Sentence }
 
-// Sentence returns what to tell the person who uploads; empty if the file is not at fault.
+// Sentence returns what to tell the person who uploads; empty if neither the file nor what became of it is the cause.
 func Sentence(err error) string {
 	if failed := (*Failed)(nil); errors.As(err, &failed) {
 		return failed.Sentence
 	}
-	if failed := (*Error)(nil); errors.As(err, &failed) {
+	if failed := (*Error)(nil); errors.As(err, &failed) && failed.Sentence != "" {
 		return failed.Sentence
+	}
+	for kind, sentence := range sentences {
+		if errors.Is(err, kind) {
+			return sentence
+		}
 	}
 	return ""
 }

@@ -162,13 +162,13 @@ def test_errors_deletions_and_tokens(language: Language, secured: Secured, data_
     assert [json.loads(line) for line in done.stdout.splitlines()] == [
         ["not owned", True],
         ["deleted", []],
-        ["wait", "DELETED", {}],
+        ["wait", "DELETED", {}, "This file was deleted."],
         ["restored", True],
         ["state", "READY"],
-        ["unknown", "", {}],
-        ["invalid", "", {"owner": "OWNER_INVALID"}],
+        ["unknown", "", {}, "This file is not there any more."],
+        ["invalid", "", {"owner": "OWNER_INVALID"}, ""],
         ["refused", "RequestMediaUpload", "This type of file is not supported."],
-        ["early", "NOTHING_UPLOADED", {}],
+        ["early", "NOTHING_UPLOADED", {}, ""],
         ["failed", "unsupported_type", "This type of file is not supported.", False],
         ["signed", 200],
         ["revoked", 403],
@@ -193,8 +193,8 @@ def test_no_byte_is_sent_that_must_not_or_need_not(language: Language, data_dire
         done = subprocess.run(command, env=shell, capture_output=True, text=True, timeout=120, check=False)
 
     assert [json.loads(line) for line in done.stdout.splitlines()] == [
-        ["older", "", {}],
-        ["changed", "", {}],
+        ["older", "", {}, ""],
+        ["changed", "", {}, "The file has changed. Please upload it again."],
         ["joined", "nobody"],
     ], done.stderr
     completion = media.CompleteMediaUploadRequest.FromString(requests["CompleteMediaUpload"])
@@ -223,7 +223,7 @@ def test_a_store_that_hangs_costs_one_attempt(language: Language, tmp_path: Path
         )
     assert [json.loads(line) for line in done.stdout.splitlines()] == [
         ["sent again", "photo"],
-        ["refused", "", {}],
+        ["refused", "", {}, ""],
         ["in clear", ON_THIS_MACHINE],
     ], done.stderr
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import grpc
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
@@ -13,10 +14,13 @@ class MediaError(Exception):
     """A call failed.
 
     ``code``: the gRPC status. ``reason``: a stable code, such as NOTHING_UPLOADED; empty if there is none. ``fields``:
-    for each field that is not valid, its reason. ``sentence``: for the person who uploads; empty if the file is not at
-    fault. ``retry_after_s``: how long to wait at least before another attempt; None if another attempt makes no sense.
+    for each field that is not valid, its reason. ``sentence``: for the person who uploads; empty if neither the file
+    nor what became of it is the cause. ``retry_after_s``: how long to wait at least before another attempt; None if
+    another attempt makes no sense.
     ``media_id``: the upload whose bytes are all in the store; only `MediaClient.complete` is left to do. Else empty.
     """
+
+    usual_sentence: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -32,7 +36,7 @@ class MediaError(Exception):
         self.code = code
         self.reason = reason
         self.fields = dict(fields or {})
-        self.sentence = sentence
+        self.sentence = sentence or self.usual_sentence
         self.retry_after_s = retry_after_s
         self.media_id = ""
 
@@ -43,6 +47,8 @@ class InvalidRequest(MediaError):
 
 class NotFound(MediaError):
     """There is no such media item, or no such upload any more."""
+
+    usual_sentence = "This file is not there any more."
 
 
 class NotAllowed(MediaError):
@@ -72,9 +78,13 @@ class StoreRefused(MediaError):
 class FileChanged(MediaError):
     """The file has another size than the one with which the upload was begun, so it cannot go on. Nothing was sent."""
 
+    usual_sentence = "The file has changed. Please upload it again."
+
 
 class MediaDeleted(MediaError):
     """The media item was deleted while it was waited for."""
+
+    usual_sentence = "This file was deleted."
 
 
 class MediaFailed(MediaError):

@@ -11,7 +11,7 @@ export interface Details {
   reason?: string;
   /** For each field that is not valid, its reason. */
   fields?: Record<string, string>;
-  /** For the person who uploads; empty if the file is not at fault. */
+  /** For the person who uploads; empty if neither the file nor what became of it is the cause. */
   sentence?: string;
   /** How long to wait at least before another attempt; undefined if another attempt makes no sense. */
   retryAfterMs?: number | undefined;
@@ -19,6 +19,7 @@ export interface Details {
 
 /** A call failed. The subclasses say how; `docs/errors.md` of the service names codes and reasons. */
 export class MediaError extends Error {
+  protected static readonly usualSentence: string = '';
   readonly code: Code;
   readonly reason: string;
   readonly fields: Record<string, string>;
@@ -36,7 +37,7 @@ export class MediaError extends Error {
     this.code = code;
     this.reason = reason;
     this.fields = fields;
-    this.sentence = sentence;
+    this.sentence = sentence || new.target.usualSentence;
     this.retryAfterMs = retryAfterMs;
   }
 }
@@ -44,7 +45,9 @@ export class MediaError extends Error {
 /** Fields of the request are not valid. */
 export class InvalidRequest extends MediaError {}
 /** There is no such media item, or no such upload any more. */
-export class NotFound extends MediaError {}
+export class NotFound extends MediaError {
+  protected static override readonly usualSentence = 'This file is not there any more.';
+}
 /** The token is missing or not valid, or its caller is not allowed to do this. */
 export class NotAllowed extends MediaError {}
 /** The media item is not in a state for this: nothing is uploaded, parts are missing, or it is deleted. */
@@ -56,9 +59,13 @@ export class Unavailable extends MediaError {}
 /** The object store did not take the bytes. */
 export class StoreRefused extends MediaError {}
 /** The file has another size than the one with which the upload was begun, so it cannot go on. Nothing was sent. */
-export class FileChanged extends MediaError {}
+export class FileChanged extends MediaError {
+  protected static override readonly usualSentence = 'The file has changed. Please upload it again.';
+}
 /** The media item was deleted while it was waited for. */
-export class MediaDeleted extends MediaError {}
+export class MediaDeleted extends MediaError {
+  protected static override readonly usualSentence = 'This file was deleted.';
+}
 
 /** The file cannot be published. `reason` says why; the message is the `sentence`. */
 export class MediaFailed extends MediaError {

@@ -46,7 +46,7 @@ func raised(what string, kind, err error) {
 	if fields == nil {
 		fields = map[string]string{}
 	}
-	say(what, reason, fields)
+	say(what, reason, fields, client.Sentence(err))
 }
 
 func main() {

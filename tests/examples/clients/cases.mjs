@@ -14,7 +14,7 @@ async function raised(what, kind, call) {
     await call();
   } catch (error) {
     if (!(error instanceof kind)) throw error;
-    say(what, error.reason, error.fields);
+    say(what, error.reason, error.fields, error.sentence);
   }
 }
 
@@ -60,7 +60,7 @@ const granted = await client.call(media.MediaService.method.requestMediaUpload, 
 });
 await client.complete(granted.mediaId).catch((error) => {
   if (!(error instanceof Conflict) || error.mediaId !== granted.mediaId) throw error;
-  say('early', error.reason, error.fields);
+  say('early', error.reason, error.fields, error.sentence);
 });
 try {
   await client.wait(await client.upload(fileURLToPath(import.meta.url), 'image/png', { filename: 'program.png' }));

@@ -34,7 +34,7 @@ def raised(case: str, kind: type[MediaError], call: Callable[[], object]) -> Non
     try:
         call()
     except kind as error:
-        say(case, error.reason, error.fields)
+        say(case, error.reason, error.fields, error.sentence)
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def main() -> None:
         try:
             client.complete(early)
         except Conflict as error:
-            say("early", error.reason, error.fields if error.media_id == early else error.media_id)
+            say("early", error.reason, error.fields if error.media_id == early else error.media_id, error.sentence)
         try:
             client.wait(client.upload(__file__, "image/png", filename="program.png"))
         except MediaFailed as failed:

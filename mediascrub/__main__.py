@@ -19,10 +19,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="The copy of photo.jpg is photo.scrubbed.jpg beside it. The file itself is never changed.",
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="the copy, or a directory for all copies")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT", help="the copy, or a directory for all copies, which is made"
+    )
     given = parser.parse_args(arguments)
-    if len(given.files) > 1 and given.output is not None and not given.output.is_dir():
-        parser.error("with several files, OUT must be a directory")
+    if len(given.files) > 1 and given.output is not None:
+        try:
+            given.output.mkdir(exist_ok=True)
+        except OSError as error:
+            parser.error(f"with several files, OUT must be a directory: {error}")
     results = [_scrub(source, _target(source, given.output)) for source in given.files]
     return 0 if all(results) else 1
 

@@ -87,7 +87,10 @@ def test_the_command_never_replaces_the_file_itself(tmp_path: Path, capsys: pyte
     assert photo.read_bytes() == PHOTO.read_bytes()
 
 
-def test_several_files_need_a_directory(tmp_path: Path) -> None:
+def test_several_files_go_to_a_directory_which_is_made(tmp_path: Path) -> None:
+    assert main([str(PHOTO), str(VIDEO), "-o", str(tmp_path / "clean")]) == 0
+    assert {each.name for each in (tmp_path / "clean").iterdir()} == {PHOTO.name, VIDEO.name}
+    (tmp_path / "one.png").touch()
     with pytest.raises(SystemExit) as ended:
         main([str(PHOTO), str(VIDEO), "-o", str(tmp_path / "one.png")])
     assert ended.value.code == 2

@@ -19,6 +19,7 @@ from avion_media.items.moderation.records import HELD, Held, write_block
 from avion_media.servers.console.media_list import PAGE_TILES
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
+from tests.service.published import key_of
 from tests.services.http import serving
 
 TOKEN = "an-operators-token-of-32-characters"
@@ -573,3 +574,18 @@ def test_a_task_that_may_be_given_up_is_cancelled_from_its_medium(guarded: Servi
         redis.xdel(processing, entry_id)
         done = client.post("/console/actions", data=form | {"target": f"{deletion}/t-9"})
         assert "tasks of this queue must be done, and cannot be cancelled" in client.get(done.headers["Location"]).text
+
+
+def test_a_deletion_can_be_undone_until_its_objects_are_removed(guarded: Service, redis_of_module: str) -> None:
+    media_id = f"{MEDIA_ID[:-2]}07"
+    with redis_py.Redis.from_url(redis_of_module) as redis, browsing(guarded) as client:
+        log_in(client)
+        deleted = {"state": "marked", "generation": "1795616000000", "due": "1995616000000", "absorbed": "1-0"}
+        redis.hset(key_of("media_deletion", media_id), mapping=deleted)
+        page = client.get(f"/console/media/{media_id}").text
+        assert "until then the deletion can be undone" in page
+        assert 'value="undelete"' in page
+        redis.hset(key_of("media_deletion", media_id), "state", "removed")
+        page = client.get(f"/console/media/{media_id}").text
+        assert "Its objects were removed" in page
+        assert 'value="undelete"' not in page

@@ -12,6 +12,7 @@ from avion_media.common.errors import Reason
 from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.media import WEBP_SUFFIX
 from avion_media.common.tasks import DELETE_QUEUE, State
+from avion_media.items.deletion.records import DeletionState
 from avion_media.items.item import Items
 from avion_media.items.moderation.evidence import has_preview
 from avion_media.operations.inspection import is_unknown, media_report
@@ -142,7 +143,7 @@ async def read_item(items: Items, any_id: AnyId, *, url_ttl_s: float) -> Item:
             for each in known["tasks"]
             if "failed_at" not in each and may_be_cancelled(each["queue"])
         ],
-        is_deleted,
+        is_deleted and deletion["state"] == DeletionState.MARKED,
         "blocked" in recorded,
         status.get("reason") == Reason.HELD,
         not is_deleted and not is_unknown(known),

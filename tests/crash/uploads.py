@@ -78,7 +78,8 @@ class Uploads:
         self._clients.clear()
         self._lane.forget_everything("")
         self._serve()  # which creates the groups of the queues again
-        self._lane.client.hdel(QueueKeys("media_processing_queue").state, "lost")
+        state = QueueKeys("media_processing_queue").state
+        eventually(lambda: self._lane.client.hdel(state, "lost"), "the groups of the queues")
         self._lane.client.hset("media_sweep", "complete_since", time.time() - _BEFORE_S)
 
     def calls_of(self, kind: str) -> list[Kill]:

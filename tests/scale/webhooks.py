@@ -125,7 +125,7 @@ def outcomes(service: Service) -> dict[str, int]:
         if line.startswith("avion_webhook_events_total{"):
             labels, _, value = line.partition("{")[2].rpartition("} ")
             names = dict(each.split("=") for each in labels.split(",") if "=" in each)
-            found[f"{names['endpoint']} {names['outcome']}".replace('"', "")] = int(float(value))
+            found[f"{names['webhook']} {names['outcome']}".replace('"', "")] = int(float(value))
     return found
 
 

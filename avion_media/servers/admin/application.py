@@ -103,6 +103,7 @@ def operation_routes(operations: Operations, gate: OperatorGate) -> list[BaseRou
 
     def on_operation(row: Operation, read: Callable[[Request], list[str]]) -> Endpoint:
         async def act(request: Request) -> Response:
+            row.require(person_of(request))
             try:
                 targets, rate = read(request), _rate_of(request) if row.is_job else DEFAULT_RATE
                 note = request.query_params.get("note", "")[:MAX_NOTE] if row.takes_note else ""

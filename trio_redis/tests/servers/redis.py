@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import redis
 
-from .process import Program, accepts_connections, free_port, require, working_directory
+from .process import Program, free_port, require, working_directory
 
 Flavour = Literal["redis", "valkey"]
 _PROGRAMS = {"redis": "redis-server", "valkey": "valkey-server"}  # the packages are called the same
@@ -30,7 +30,7 @@ class RedisServer:
         self._program: Program | None = None
 
     def start(self) -> None:
-        """Start it; it accepts connections afterwards."""
+        """Start it; it answers afterwards, which with a file on a busy disk comes seconds after its port is open."""
         program = _PROGRAMS[self._flavour]
         self._program = Program(
             [
@@ -40,7 +40,16 @@ class RedisServer:
             ],
             self._directory / "redis.log",
         )  # fmt: skip
-        self._program.wait_until(lambda: accepts_connections(self.port), timeout_s=10)
+        self._program.wait_until(self._responds, timeout_s=30)
+
+    def _responds(self) -> bool:
+        try:
+            self.ask("PING")
+        except (redis.AuthenticationError, redis.ResponseError):
+            return True
+        except (redis.RedisError, OSError):
+            return False
+        return True
 
     @property
     def pid(self) -> int:

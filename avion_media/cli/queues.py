@@ -32,13 +32,16 @@ def queue_name(text: str) -> str:
     return name
 
 
-def _pause(stats: QueueStats) -> str:
-    """Return who paused a queue, why, and until when; empty if it is not paused."""
-    if not stats.paused_since:
-        return ""
-    note = f": {stats.paused_note}" if stats.paused_note else ""
-    until = f", until {format_time(stats.paused_until)}" if stats.paused_until else ""
-    return f"paused by {stats.paused_by} since {format_time(stats.paused_since)}{note}{until}"
+def _remarks(stats: QueueStats) -> str:
+    """Return who paused a queue, why, and until when, and how many tasks wait of the tenant that waits longest."""
+    remarks = []
+    if stats.paused_since:
+        note = f": {stats.paused_note}" if stats.paused_note else ""
+        until = f", until {format_time(stats.paused_until)}" if stats.paused_until else ""
+        remarks.append(f"paused by {stats.paused_by} since {format_time(stats.paused_since)}{note}{until}")
+    if stats.of_oldest_tenant:
+        remarks.append(f"{stats.of_oldest_tenant} of {stats.oldest_tenant}")
+    return "; ".join(remarks)
 
 
 def read_seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
@@ -56,7 +59,7 @@ def queues_command(context: click.Context, as_json: bool) -> None:
     """Show the waiting tasks of each queue, those in progress, and the age of the oldest. Pause, resume, cancel."""
     if context.invoked_subcommand is not None:
         return
-    stats, of_oldest = on_service(_stats), "{0.of_oldest_tenant} of {0.oldest_tenant}"
+    stats = on_service(_stats)
     print_found(
         {name: asdict(each) for name, each in stats.items()},
         ["queue", "waiting", "in progress", "tenants", "oldest", "delayed", "dead letters", "consumers", ""],
@@ -70,7 +73,7 @@ def queues_command(context: click.Context, as_json: bool) -> None:
                 each.delayed,
                 each.dead_letters,
                 each.consumers,
-                "; ".join(filter(None, (_pause(each), of_oldest.format(each) if each.of_oldest_tenant else ""))),
+                _remarks(each),
             )
             for name, each in stats.items()
         ],
@@ -120,8 +123,7 @@ def list_command(queue: str, tenant: str, limit: int, as_json: bool) -> None:
     name = queue_name(queue)
 
     def is_meant(task: FoundTask) -> bool:
-        whose = str(_row(task)[2])
-        return tenant in ("", whose, whose.rpartition("/")[2])
+        return tenant in ("", task.tenant, task.tenant.rpartition("/")[2])
 
     rows = list(map(_row, on_service(lambda runtime: find_tasks(runtime.items.redis, name, is_meant, limit))))
     documents = [dict(zip(_COLUMNS, each, strict=True)) for each in rows]
@@ -129,9 +131,8 @@ def list_command(queue: str, tenant: str, limit: int, as_json: bool) -> None:
 
 
 def _row(task: FoundTask) -> tuple[object, ...]:
-    entry = task.entry
-    whose, since = entry.tenant or entry.task.fields.get("owner", ""), format_time(entry.first_seen)
-    return entry.task.task_id, task.subject, whose, str(task.location), since, entry.attempts, entry.error[:80]
+    entry, since = task.entry, format_time(task.entry.first_seen)
+    return entry.task.task_id, task.subject, task.tenant, str(task.location), since, entry.attempts, entry.error[:80]
 
 
 @queues_command.command("cancel")

@@ -13,7 +13,7 @@ from enum import StrEnum
 from avion_media.backends.queue import scripts
 from avion_media.backends.queue.entries import DELAYED, WAITING, QueueEntry, QueueKeys, subject_of
 from avion_media.backends.redis import Argument, Redis, RedisRefused
-from avion_media.common.tasks import CONSUMER_GROUP
+from avion_media.common.tasks import CONSUMER_GROUP, owner_in
 
 _NAMED_BYTES = 80
 _PAGE = 200  # tasks or dead letters, read in 3 ms: other work in this process does not wait longer than that
@@ -43,6 +43,11 @@ class FoundTask:
         """The id of its media item; empty if it has none."""
         return subject_of(self.queue, self.entry.task)
 
+    @property
+    def tenant(self) -> str:
+        """Its tenant; before it has one, its owner."""
+        return self.entry.tenant or owner_in(self.entry.task)
+
 
 @dataclass(frozen=True, slots=True)
 class LeaseInfo:
@@ -54,7 +59,7 @@ class LeaseInfo:
 
 
 Visit = Callable[[FoundTask], bool]
-"""Called with each task. Returns whether to continue, or whether the task is wanted."""
+"""Called with each task. Returns whether to continue."""
 
 
 async def scan_tasks(redis: Redis, queue: str, visit: Visit) -> bool:
@@ -73,11 +78,8 @@ async def scan_tasks(redis: Redis, queue: str, visit: Visit) -> bool:
     )
 
 
-async def find_tasks(redis: Redis, queue: str, is_wanted: Visit, most: int) -> list[FoundTask]:
-    """Return tasks that have not ended and are wanted, each once, in any order. Reads all of them if there are fewer.
-
-    Raises `Unavailable`.
-    """
+async def find_tasks(redis: Redis, queue: str, is_wanted: Callable[[FoundTask], bool], most: int) -> list[FoundTask]:
+    """Return up to ``most`` wanted tasks that have not ended, each once, in any order. Raises `Unavailable`."""
     found: dict[str, FoundTask] = {}
 
     def visit(task: FoundTask) -> bool:

@@ -41,8 +41,7 @@ class Tone(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that an operator should know. ``page`` is the name of the page that shows it, ``runbook`` that of the
-    file in docs/runbooks that says what to do."""
+    """Something that an operator should know. ``page`` shows it, and ``runbook`` in docs/runbooks says what to do."""
 
     tone: Tone
     title: str

@@ -176,8 +176,7 @@ def _steps(known: Mapping[str, Any]) -> Iterator[Step]:
     for each in known["moderation"]:
         if "lifted_at" in each:
             by = f"By {each['lifted_by']}" if each.get("lifted_by") else ""
-            text = ": ".join(filter(None, (by, each.get("lifted_note"))))
-            yield Step(each["lifted_at"], "good", "Unblocked", text)
+            yield Step(each["lifted_at"], "good", "Unblocked", ": ".join(filter(None, (by, each.get("lifted_note")))))
     deletion = known["deletion"]
     if deletion is not None:
         goes_at = deletion.get("objects_go_at", "")

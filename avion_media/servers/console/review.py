@@ -156,10 +156,10 @@ async def _read_known(moderation: Moderation, judged: Judged, waiting: Sequence[
         match = moderation.lists.exact({HashType.SHA256: bytes.fromhex(held.sha256)}) if held.sha256 else None
         return None if match is None else await block_of(match.media_id)
 
-    is_same = {each.media_id for each in waiting if held.sha256 and each.sha256 == held.sha256} - {held.media_id}
+    same_held = {each.media_id for each in waiting if held.sha256 and each.sha256 == held.sha256} - {held.media_id}
     is_host_blocked = bool(held.host) and moderation.hosts.is_blocked(held.host)
     found = Known(*await results_of(media, blocked, same, earlier, entry_block, same_block))
-    return replace(found, same_held=sorted(is_same), is_host_blocked=is_host_blocked)
+    return replace(found, same_held=sorted(same_held), is_host_blocked=is_host_blocked)
 
 
 async def read_judged(moderation: Moderation, config: ModerationConfig, held: Held) -> Judged:

@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import trio
@@ -66,6 +66,15 @@ class _ActiveAttempt:
         self.may_have_written = True
 
 
+@dataclass(slots=True)
+class _Wait:
+    """The reader waits for a place while all are in use. Who completes a task meanwhile takes the next one for it."""
+
+    over: trio.Event = field(default_factory=trio.Event)
+    asked: bool = False
+    lease: Lease | None = None
+
+
 class Consumer:
     """Works on one queue, as one named consumer of the group. Each child has ``grace_s`` to stop.
 
@@ -101,6 +110,7 @@ class Consumer:
         self._active: dict[str, _ActiveAttempt] = {}
         self._attempt_ended = trio.Event()
         self._reading = trio.CancelScope()
+        self._wait = _Wait(asked=True)
         self._attempts = DynamicSupervisor("attempts", max_children=policy.slots, grace_s=grace_s)
         self._grace_s = grace_s
         self._consumers = 0
@@ -235,15 +245,45 @@ class Consumer:
         lease = None
         with child.until_stopping() as self._reading:
             await self._attempts.wait_started()
-            await self._attempts.wait_for_place()
-            if self._accepting_tasks() and not self._outage.remaining_s:
-                look_s = min(_LOOK_S * self._fleet_factor, self._policy.claim_after_s)
-                lease = await self._queue.take(self._name, self._queue.next_tick_s(look_s))
+            was_full = self.running >= self._policy.slots
+            lease = await self._wait_for_place()
+            if lease is None and self._accepting_tasks() and not self._outage.remaining_s:
+                look_s = self._queue.next_tick_s(min(_LOOK_S * self._fleet_factor, self._policy.claim_after_s))
+                lease = await self._queue.take(self._name, look_s, look_first=was_full and not self._wait.asked)
         if lease is not None:
             await self._start(lease)
             if self._is_suspect(lease):
                 with child.until_stopping():
                     await self._until(lambda: lease.entry_id not in self._active)
+
+    async def _wait_for_place(self) -> Lease | None:
+        """Wait while all places are in use. Return the task that the one who left took for this one, if any."""
+        wait = self._wait = _Wait()
+        try:
+            await self._attempts.wait_for_place()
+        except trio.Cancelled:
+            if wait.lease is not None:
+                await self._release(wait.lease)
+            raise
+        finally:
+            wait.over.set()
+        return wait.lease
+
+    async def _complete(self, lease: Lease) -> None:
+        """Complete a task, and take the next one for the reader if it waits for this place."""
+        wait = self._wait
+        if wait.over.is_set() or wait.asked or self._queue.must_look or not self._accepting_tasks():
+            await lease.complete()
+            return
+        wait.asked = True
+        wait.lease = await self._queue.exchange(lease, self._name)
+        if wait.lease is not None and wait.over.is_set():
+            await self._release(wait.lease)
+
+    async def _release(self, lease: Lease) -> None:
+        """Give up a lease even if this is cancelled, so that the task does not wait until it is reclaimed."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _RELEASE_S):
+            await self._end_lease(lease.release)
 
     async def _through_outages(self, child: Child[None], step: Callable[[], Awaitable[None]]) -> None:
         """Repeat ``step`` until a request to stop. Wait while Redis is unavailable."""
@@ -265,7 +305,7 @@ class Consumer:
         try:
             self._attempts.start_task(self._work, active, name=lease.entry_id, grace_s=self._grace_s)
         except NotRunning:  # the pool crashed during the read
-            await self._end_lease(lease.release)
+            await self._release(lease)
         else:
             self._active[lease.entry_id] = active  # two entries can have the same task id
 
@@ -278,9 +318,7 @@ class Consumer:
                 if active.cancelled and not active.lease.ended:
                     end.outcome, end.reason = await self._end(active.lease, cancelled(active.lease))
             except (trio.Cancelled, BaseExceptionGroup):  # a nursery of the attempt makes a group of cancels
-                # Shielded, so that the task does not wait until it is reclaimed. Bounded by `_RELEASE_S`.
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + _RELEASE_S):
-                    await self._end_lease(active.lease.release)
+                await self._release(active.lease)
                 raise
             finally:
                 if active.lost:
@@ -371,7 +409,7 @@ class Consumer:
             case End.LEASE_LOST:
                 raise LeaseLost
             case End.DONE:
-                await self._end_lease(lease.complete)
+                await self._end_lease(partial(self._complete, lease))
             case End.REJECTED:
                 self._log.info("task.rejected", **about)
                 await lease.renew()  # only the present owner of the lease may record the outcome

@@ -11,7 +11,7 @@ import trio
 
 from avion_media.backends.queue import scripts
 from avion_media.backends.queue.entries import QueueEntry, QueueKeys, delayed_member, flatten, subject_of
-from avion_media.backends.redis import Argument, Redis, RedisFull, Script
+from avion_media.backends.redis import Argument, Redis, RedisFull, Reply, Script
 from avion_media.common.errors import LeaseLost, Unavailable
 from avion_media.common.tasks import CONSUMER_GROUP
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, instruments
@@ -129,9 +129,10 @@ class Lease:
             by = await self._redis.execute("HGET", self._keys.state, f"cancelled:{self.task.task_id}")
             self.cancelled_by = (by or b"somebody").decode(errors="replace")
 
-    async def complete(self) -> None:
-        """Remove the task, whose effect is durable."""
-        await self._settle(scripts.COMPLETE, (*self._keys.dispatch, *self._dedup_marker()), self._forget())
+    async def complete(self, then: Argument = "") -> Reply:
+        """Remove the task, whose effect is durable. ``then``: see `TaskQueue.exchange`."""
+        keys = (*self._keys.dispatch, *self._dedup_marker())
+        return await self._settle(scripts.COMPLETE, keys, (*self._forget(), then))
 
     async def retry(self, delay_s: float, error: str, *, count: bool = True, unavailable_since: float = 0.0) -> None:
         """Schedule the task again after ``delay_s`` seconds. With ``count=False`` this attempt is not used up."""
@@ -164,17 +165,18 @@ class Lease:
     def _forget(self) -> tuple[str, int]:
         return self.task.task_id, self._dedup_ttl_ms
 
-    async def _settle(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> None:
-        """End the lease by this script."""
+    async def _settle(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Reply:
+        """End the lease by this script, and return its answer."""
         with measured(self._telemetry, self._keys.stream, "settle"):
-            await self._decide(script, keys, args)
+            answer = await self._decide(script, keys, args)
         self._ended = True
+        return answer
 
     async def _decide(
         self, script: Script, keys: Sequence[str], args: Sequence[Argument], fence: _Fence | None = None
-    ) -> int:
-        done = 0 if self._ended else await self._redis.run(script, keys, (*(fence or self._fence), *args))
-        if not done:
+    ) -> Reply:
+        answer = 0 if self._ended else await self._redis.run(script, keys, (*(fence or self._fence), *args))
+        if answer == 0:
             self._ended = True
             raise LeaseLost(f"lease lost: another worker now owns task {self.task.task_id}")
-        return int(done)
+        return answer

@@ -23,7 +23,7 @@ local HEADER = {WAITING_HEADER}
 local UNCONFIRMED = '{UNCONFIRMED}'
 local VIDEO_CODES = ' {" ".join(str(each.code) for each in FORMATS if each.family is not Family.IMAGE)} '
 local HISTORY = {{ {", ".join(f"{name} = true" for name in HISTORY)} }}
-""" + "".join((_FOLDER / f"_{name}.lua").read_text() for name in ("prelude", "dispatch", "limits", "requeue"))
+""" + "".join((_FOLDER / f"_{name}.lua").read_text() for name in ("prelude", "dispatch", "limits", "requeue", "admit"))
 
 
 def _load(name: str, *, decided_as: str = "", takes_process: bool = False) -> Script:

@@ -35,8 +35,8 @@ from avion_media.backends.queue.entries import (
     task_fields,
 )
 from avion_media.backends.queue.lease import Lease, measured, record_operation
-from avion_media.backends.redis import Argument, Lock, Redis, RedisRefused, Reply
-from avion_media.common.errors import LeaseLost, Reason
+from avion_media.backends.redis import Argument, Lock, Redis, RedisRefused, Reply, Script
+from avion_media.common.errors import LeaseLost, Reason, Unavailable
 from avion_media.common.tasks import CONSUMER_GROUP, QUEUES, Queue, Task
 from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, instruments
 from avion_media.common.telemetry.tracing import trace_of_subject
@@ -206,12 +206,13 @@ class TaskQueue:
             times.update({name: float(at) for name, at in zip(chunk, found, strict=True) if at})
         return times
 
-    async def take(self, consumer: str, block_s: float) -> Lease | None:
+    async def take(self, consumer: str, block_s: float, *, look_first: bool = True) -> Lease | None:
         """Return a lease of the next task, or None if none came within ``block_s``.
 
-        Once in ``block_s``, look first for an entry that a worker has taken a second ago and has not confirmed, because
-        it stands still. An open read goes on at the server while its process stands still, so ``block_s`` also bounds
-        how long such a process is given entries.
+        ``look_first``: ask for a task that is there before waiting for one; a caller that was waiting just now saves
+        this. Once in ``block_s``, also look for an entry that a worker has taken a second ago and has not confirmed,
+        because it stands still. An open read goes on at the server while its process stands still, so ``block_s`` also
+        bounds how long such a process is given entries.
 
         Malformed entries become dead letters. A cancel leaves no task without a worker: a task that was already taken
         is released, or returned (the caller's next wait is then cancelled).
@@ -219,24 +220,36 @@ class TaskQueue:
         began_at = time.monotonic()
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()
-            found = None
-            if block_s <= 0 or trio.current_time() >= self._look_at:
-                # Shielded, because a task whose reply is lost here would wait until the next look. Bounded by the
-                # timeout of one call.
-                with trio.CancelScope(shield=True):
-                    found = await self._redis.run(scripts.TAKE, self._keys.dispatch, ())
+            late, found = block_s <= 0 or self.must_look, None
+            if late or look_first:
+                found = await self._begin(scripts.TAKE, consumer, int(late))
+            if late:
                 self._look_at = trio.current_time() + block_s
             if found is None and block_s > 0:
-                found = await self._wait_for_entry(block_s)
+                entry_id = await self._wait_for_entry(block_s)
+                found = entry_id and await self._begin(scripts.ADMIT, consumer, entry_id)
             if found is None:
                 return None
-            lease = await self._confirm(found, consumer)
-            if lease is None:
-                continue
-            if self._is_well_formed(lease):
-                record_operation(self._telemetry, self.name, "receive", began_at)
+            lease = await self._received(found, consumer, began_at)
+            if lease is not None:
                 return lease
-            await self._dead_letter_malformed(lease)
+
+    @property
+    def must_look(self) -> bool:
+        """Whether the next `take` looks for entries that a worker has not confirmed."""
+        return trio.current_time() >= self._look_at
+
+    async def exchange(self, lease: Lease, consumer: str) -> Lease | None:
+        """Complete a lease and take the next task, in one step. Return None if there is none that may begin.
+
+        Errors as of `Lease.complete`. A cancel waits for the reply.
+        """
+        began_at = time.monotonic()
+        with trio.CancelScope(shield=True):  # as in `_begin`
+            found = await lease.complete(then=self.max_deaths - 1)
+            with suppress(Unavailable):  # a malformed task that is left is reclaimed
+                return await self._received(() if found == 1 else found, consumer, began_at)
+        return None
 
     async def reclaim(self, consumer: str, idle_s: float, *, silent_s: float | None = None, batch: int = _BATCH) -> int:
         """Queue up to ``batch`` tasks again whose lease was not renewed for ``idle_s``. Return how many.
@@ -392,23 +405,25 @@ class TaskQueue:
                 raise
             self._look_at = -math.inf  # the stream or its group was removed; only the script creates it again
             return None
-        return _first_entry(reply)
+        return _entry_id(reply)
 
     async def _give_back(self, reply: Reply) -> None:
-        entry_id, _ = _first_entry(reply)
-        fence = (CONSUMER_GROUP, entry_id, UNCONFIRMED, 1)
+        fence = (CONSUMER_GROUP, _entry_id(reply), UNCONFIRMED, 1)
         await self._redis.run(scripts.RELEASE, self._keys.dispatch, fence)
 
-    async def _confirm(self, found: Reply, consumer: str) -> Lease | None:
-        """Let Redis know that an attempt starts. Return None if another worker has the entry, or it is gone."""
-        entry_id, flat = found
-        args = (consumer, entry_id, self.max_deaths - 1)
-        confirmed: Reply = None
-        with trio.CancelScope(shield=True):  # as in `take`
-            confirmed = await self._redis.run(scripts.ADMIT, self._keys.dispatch, args)
-        if confirmed is None:
+    async def _begin(self, script: Script, consumer: str, arg: Argument) -> Reply:
+        """Return an entry with which an attempt has begun; empty if it may not begin, or another worker has the entry;
+        None if there is none."""
+        # Shielded, because nobody would work on a task whose reply is lost here, until its lease has expired. Bounded
+        # by the timeout of one call.
+        with trio.CancelScope(shield=True):
+            return await self._redis.run(script, self._keys.dispatch, (consumer, self.max_deaths - 1, arg))
+
+    async def _received(self, found: Reply, consumer: str, began_at: float) -> Lease | None:
+        """Return the lease of an entry; None if it may not begin, or is malformed."""
+        if not found:
             return None
-        deliveries, crashed_workers, cancelled_by = confirmed
+        (entry_id, flat), (deliveries, crashed_workers, cancelled_by) = found
         lease = Lease(
             self._redis,
             self._keys,
@@ -423,11 +438,11 @@ class TaskQueue:
         if former is not None:
             former.supersede()
         self._leases[lease.entry_id] = lease
+        if not lease.task.fields or not all(lease.task.fields.get(name) for name in self._required):
+            await self._dead_letter_malformed(lease)
+            return None
+        record_operation(self._telemetry, self.name, "receive", began_at)
         return lease
-
-    def _is_well_formed(self, lease: Lease) -> bool:
-        fields = lease.task.fields
-        return bool(fields) and all(fields.get(name) for name in self._required)
 
     async def _dead_letter_malformed(self, lease: Lease) -> None:
         missing = [name for name in self._required if not lease.task.fields.get(name)]
@@ -449,9 +464,6 @@ def _gap_ms(idle_s: float) -> int:
     return round(idle_s * 500)
 
 
-def _first_entry(reply: Reply) -> Reply:
-    """``(id, fields)`` of a read's only entry, or None."""
-    if not reply:
-        return None
-    (entry,) = next(iter(reply.values()))
-    return entry
+def _entry_id(reply: Reply) -> Reply:
+    """Return the id of a read's only entry, or None."""
+    return next(iter(reply.values()))[0][0] if reply else None

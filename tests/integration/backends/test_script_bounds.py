@@ -168,7 +168,7 @@ class World:
     async def admit(self) -> None:
         self.other.xadd(PROCESSING_QUEUE, {"media_id": IDS[1], "owner": "another"})
         rows = self.other.xreadgroup(CONSUMER_GROUP, "w", {PROCESSING_QUEUE: ">"}, count=1)
-        await self.redis.run(scripts.ADMIT, KEYS.dispatch, ("w", rows[0][1][0][0], 2))
+        await self.redis.run(scripts.ADMIT, KEYS.dispatch, ("w", 2, rows[0][1][0][0]))
 
     async def find_indexed(self) -> None:
         await self.redis.run(scripts.FIND_INDEXED, (KEYS.dead_letter_index,), (500, "", "m", "gone", *IDS[:498]))

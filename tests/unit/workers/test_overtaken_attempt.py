@@ -69,12 +69,13 @@ class FakeQueue:
 
     name = PROCESSING_QUEUE
     max_deaths = 3
+    must_look = True
 
     def __init__(self) -> None:
         self.lease: FakeLease | None = FakeLease()
         self.last_heartbeat = 0.0
 
-    async def take(self, _consumer: str, block_s: float) -> Lease | None:
+    async def take(self, _consumer: str, block_s: float, *, look_first: bool) -> Lease | None:
         given, self.lease = self.lease, None
         if given is None:
             await trio.sleep(block_s)

@@ -231,29 +231,37 @@ class DispatchMachine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 20))
     def work(self, count: int) -> None:
-        """Take and complete tasks, as a worker with one slot does."""
-        while count and (entry_id := self.take()):
-            count -= 1
-            if entry_id in self.leased:
+        """Take and complete tasks, as a worker with one slot does: the end of one takes the next."""
+        entry_id = None
+        while count:
+            if entry_id is None:
+                found = self.run_script(scripts.TAKE, "c", MAX_DEATHS - 1, 1)
+                if found is None:
+                    return
+                count -= not found
+            else:
                 task = self.leased.pop(entry_id)
-                assert self.run_script(scripts.COMPLETE, *self.fence(entry_id), task["task_id"], 0)
+                then = MAX_DEATHS - 1 if count > 1 else ""
+                found = self.run_script(scripts.COMPLETE, *self.fence(entry_id), task["task_id"], 0, then)
+                assert found != 0
                 self.alive.remove(task["task_id"])
+                count -= 1
+            entry_id = self.given(found) if found != 1 else None
 
     @rule()
     def take_one(self) -> None:
-        self.take()
+        found = self.run_script(scripts.TAKE, "c", MAX_DEATHS - 1, 1)
+        if found is not None:
+            self.given(found)
 
-    def take(self) -> str | None:
-        """Return the entry that a worker was given. It is leased, unless its task has to wait for its turn."""
-        found = self.run_script(scripts.TAKE)
+    def given(self, found: Any) -> str | None:
+        """Return the entry that a worker was given, which is leased now; None if its task has to wait."""
         if not found:
             return None
-        entry_id, flat = found
-        confirmed = self.run_script(scripts.ADMIT, "c", entry_id, MAX_DEATHS - 1)
-        if confirmed:
-            assert not self.paused
-            assert confirmed[2] == ""
-            self.leased[entry_id] = dict(zip(flat[::2], flat[1::2], strict=True))
+        assert not self.paused
+        (entry_id, flat), (_, _, cancelled_by) = found
+        assert cancelled_by == ""
+        self.leased[entry_id] = dict(zip(flat[::2], flat[1::2], strict=True))
         return str(entry_id)
 
     @precondition(lambda self: self.leased)
@@ -265,7 +273,7 @@ class DispatchMachine(RuleBasedStateMachine):
         fence = self.fence(entry_id)
         match ending:
             case "complete":
-                assert self.run_script(scripts.COMPLETE, *fence, task["task_id"], 0)
+                assert self.run_script(scripts.COMPLETE, *fence, task["task_id"], 0, "")
                 self.alive.remove(task["task_id"])
             case "retry":
                 assert self.run_script(scripts.RETRY, *fence, 0, delayed_member(task), keys=(KEYS.delayed,))

@@ -184,7 +184,11 @@ async def test_a_task_whose_delivery_was_lost_is_found_again(proxy: Proxy, other
             while other.xpending(PROCESSING_QUEUE, CONSUMER_GROUP)["pending"] == 0:
                 await trio.lowlevel.checkpoint()
         (row,) = other.xpending_range(PROCESSING_QUEUE, CONSUMER_GROUP, "-", "+", 10)
-        other.xclaim(PROCESSING_QUEUE, CONSUMER_GROUP, UNCONFIRMED, 0, [row["message_id"]], idle=2000, justid=True)
+        owner = {b"EVALSHA": "a", b"XREADGROUP": UNCONFIRMED}[command]
+        assert row["consumer"] == owner
+        other.xclaim(PROCESSING_QUEUE, CONSUMER_GROUP, owner, 0, [row["message_id"]], idle=90_000, justid=True)
+        if owner == "a":
+            assert await persistently(lambda: queue.reclaim("a", idle_s=60)) == 1
         lease = await persistently(lambda: queue.take("a", block_s=0))
         assert lease is not None
         assert (lease.attempt, lease.deaths) == (1, 0)

@@ -478,8 +478,8 @@ class LosesADelivery(TaskQueue):
         self.lost = False
         self.deaths: list[int] = []
 
-    async def take(self, consumer: str, block_s: float) -> Lease | None:
-        lease = await super().take(consumer, block_s)
+    async def take(self, consumer: str, block_s: float, *, look_first: bool = True) -> Lease | None:
+        lease = await super().take(consumer, block_s, look_first=look_first)
         if lease is None or self.lost:
             self.deaths += [lease.deaths] if lease is not None else []
             return lease

@@ -412,7 +412,7 @@ class TaskQueue:
         await self._redis.run(scripts.RELEASE, self._keys.dispatch, fence)
 
     async def _begin(self, script: Script, consumer: str, arg: Argument) -> Reply:
-        """Return an entry with which an attempt has begun; empty if it may not begin, or another worker has the entry;
+        """Return an entry with which an attempt has begun; empty if it cannot begin yet, or another worker has the entry;
         None if there is none."""
         # Shielded, because nobody would work on a task whose reply is lost here, until its lease has expired. Bounded
         # by the timeout of one call.
@@ -420,7 +420,7 @@ class TaskQueue:
             return await self._redis.run(script, self._keys.dispatch, (consumer, self.max_deaths - 1, arg))
 
     async def _received(self, found: Reply, consumer: str, began_at: float) -> Lease | None:
-        """Return the lease of an entry; None if it may not begin, or is malformed."""
+        """Return the lease of an entry; None if it cannot begin yet, or is malformed."""
         if not found:
             return None
         (entry_id, flat), (deliveries, crashed_workers, cancelled_by) = found

@@ -15,7 +15,7 @@ from avion_media.common.errors import MediaError
 
 CHECK_S: Final = 30.0
 T = TypeVar("T")
-Attempt = Callable[[T], Awaitable[str]]
+Attempt = Callable[[T], Awaitable[str | None]]
 """Tries a capability on what is examined. Returns a detail worth showing (or nothing), or raises `CheckFailed`."""
 
 
@@ -101,7 +101,7 @@ async def run_checks(checks: Iterable[Check[T]], examined: T, found: Found, labe
     for each in checks:
         try:
             with trio.fail_after(CHECK_S):
-                detail, status, impact = await each.attempt(examined), CheckStatus.OK, ""
+                detail, status, impact = await each.attempt(examined) or "", CheckStatus.OK, ""
         except trio.TooSlowError:
             detail, status, impact = f"no answer within {CHECK_S:g} s", each.status, each.impact
         except (CheckFailed, MediaError, RedisRefused, httpx.HTTPError, OSError) as error:

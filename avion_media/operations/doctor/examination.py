@@ -62,9 +62,8 @@ async def _answers(trial: Trial) -> str:
 
 
 @WRITABLE.add("takes writes", "clients cannot upload and nothing can be processed; nothing else was tried")
-async def _writes(trial: Trial) -> str:
+async def _writes(trial: Trial) -> None:
     await trial.put("written-first")
-    return ""
 
 
 @PROMPT.add("responds within half a second", "uploads and views are slow", CheckStatus.WARNING)

@@ -62,7 +62,7 @@ FORGERIES: Final = Checks[Trial](Area.STORE)
 
 
 @ACCEPTED.add("accepts presigned uploads", "clients cannot upload")
-async def _accepted(trial: Trial) -> str:
+async def _accepted(trial: Trial) -> None:
     """It names settings that the store would accept."""
     response = await trial.send(trial.granted("accepted"))
     if response.status_code != 200:
@@ -70,7 +70,6 @@ async def _accepted(trial: Trial) -> str:
     info = await trial.store.head(trial.key("accepted"))
     if info.size_bytes != len(BODY):
         raise CheckFailed(f"stored {info.size_bytes} of {len(BODY)} bytes")
-    return ""
 
 
 @FORGERIES.add(
@@ -88,8 +87,8 @@ async def _signature(trial: Trial) -> str:
     "a client can read every object that the key of its upload URL can read: other buckets, raw uploads of others,"
     f" deleted media; {PUT_ONLY}",
 )
-async def _copy(trial: Trial) -> str:
-    return await _prevented(trial, partial(_copied, trial))
+async def _copy(trial: Trial) -> None:
+    await _prevented(trial, partial(_copied, trial))
 
 
 @FORGERIES.add(
@@ -97,22 +96,21 @@ async def _copy(trial: Trial) -> str:
     "a client can make its raw upload public, GPS position included; set the bucket's public-access block"
     " (`avion-media init` does, if the store has one)",
 )
-async def _opened(trial: Trial) -> str:
-    return await _prevented(trial, partial(_read_by_anybody, trial))
+async def _opened(trial: Trial) -> None:
+    await _prevented(trial, partial(_read_by_anybody, trial))
 
 
 @FORGERIES.add(
     "rejects uploads with a lock (object lock, legal hold)",
     "clients can fill the store with objects that cannot be deleted; use a bucket without object lock",
 )
-async def _locked(trial: Trial) -> str:
+async def _locked(trial: Trial) -> None:
     until = (datetime.now(UTC) + timedelta(seconds=_LOCKED_S)).strftime("%Y-%m-%dT%H:%M:%SZ")
     retention = {"x-amz-object-lock-mode": "GOVERNANCE", "x-amz-object-lock-retain-until-date": until}
     for added in (retention, {"x-amz-object-lock-legal-hold": "ON"}):
         for name, _ in await _sent(trial, "locked", added):
             if next(iter(added)) in await _headers_of(trial, name):
                 raise CheckFailed(f"{next(iter(added))} was accepted")
-    return ""
 
 
 @FORGERIES.add(
@@ -120,11 +118,10 @@ async def _locked(trial: Trial) -> str:
     "uploads in parts are off: clients upload large files in one request, and start again if it fails",
     CheckStatus.WARNING,
 )
-async def _part_urls(trial: Trial) -> str:
+async def _part_urls(trial: Trial) -> None:
     refusal = await examine_part_urls(trial.store)
     if refusal:
         raise CheckFailed(refusal)
-    return ""
 
 
 async def _stays(addition: _Addition, trial: Trial) -> str:
@@ -151,7 +148,7 @@ for _each in _ADDITIONS:
     )(partial(_stays, _each))
 
 
-async def _prevented(trial: Trial, forged: Callable[[Mapping[str, str]], Awaitable[str]]) -> str:
+async def _prevented(trial: Trial, forged: Callable[[Mapping[str, str]], Awaitable[str]]) -> None:
     """Run an attack. ``forged`` tries it on URLs with given guards, and returns how it succeeded, or nothing."""
     achieved = await forged(_guard(trial))
     if achieved:
@@ -160,7 +157,6 @@ async def _prevented(trial: Trial, forged: Callable[[Mapping[str, str]], Awaitab
             return not await forged(guard)
 
         raise CheckFailed(f"{achieved}{await _advice(trial, holds)}")
-    return ""
 
 
 async def _copied(trial: Trial, guard: Mapping[str, str]) -> str:

@@ -49,23 +49,21 @@ async def _version(redis: Redis) -> str:
 
 
 @REDIS.add("runs Lua scripts", "leases cannot be fenced, so nothing is processed")
-async def _scripts(redis: Redis) -> str:
+async def _scripts(redis: Redis) -> None:
     script = Script("doctor", f"return 'examined by {uuid.uuid4().hex}'")
     reply = await redis.run(script, ["{avion-media-doctor}:none"])
     if reply not in (script.source[8:-1], script.source[8:-1].encode()):
         raise CheckFailed(f"a script returned {reply!r}")
-    return ""
 
 
 @OF_QUEUES.add("every queue that has entries has its consumer group", "run `avion-media init`", CheckStatus.WARNING)
-async def _groups(redis: Redis) -> str:
+async def _groups(redis: Redis) -> None:
     missing = []
     for queue in (each.name for each in QUEUES.values() if each.public):
         if not await redis.execute("EXISTS", queue) or not await redis.execute("XINFO", "GROUPS", queue):
             missing.append(queue)
     if missing:
         raise CheckFailed(f"missing on {', '.join(missing)}")
-    return ""
 
 
 @REDIS.add("clock in sync", "retries and deletions run early or late", CheckStatus.WARNING)
@@ -82,11 +80,10 @@ async def _clock(redis: Redis) -> str:
     "queued tasks can be lost; only the sweep recovers their uploads",
     CheckStatus.WARNING,
 )
-async def _durability(redis: Redis) -> str:
+async def _durability(redis: Redis) -> None:
     warnings = await warnings_of(redis)
     if warnings:
         raise CheckFailed("; ".join(warnings))
-    return ""
 
 
 @REDIS.add("has memory left", "at maxmemory it refuses new work", CheckStatus.WARNING)

@@ -42,7 +42,7 @@ async def _kernel(sandbox: Sandbox) -> str:
 
 
 @SANDBOX.add("makes a poster and its thumbnails", "nothing can be processed")
-async def _poster(sandbox: Sandbox) -> str:
+async def _poster(sandbox: Sandbox) -> None:
     """Of a small video: libav and the imaging libraries load, decode, scale in threads of their own, and write."""
     pipeline = MediaPipeline(sandbox, _THUMBNAILS, UploadConfig(), SandboxConfig())
     with ExitStack() as files:
@@ -57,4 +57,3 @@ async def _poster(sandbox: Sandbox) -> str:
             raise CheckFailed(str(error)) from error
     if not made.thumbnails["small"].startswith(b"\xff\xd8\xff"):
         raise CheckFailed("no JPEG was written")
-    return ""

@@ -74,7 +74,7 @@ async def _private(trial: Trial) -> str:
 @UPLOADS.add(
     "allows uploads from browsers (CORS)", "uploads from browsers fail; run `avion-media init`", CheckStatus.WARNING
 )
-async def _preflight(trial: Trial) -> str:
+async def _preflight(trial: Trial) -> None:
     granted = trial.granted("cors", sha256=bytes(32))
     response = await trial.http.options(
         granted.url,
@@ -87,4 +87,3 @@ async def _preflight(trial: Trial) -> str:
     allowed = response.headers.get("access-control-allow-methods", "")
     if response.status_code >= 400 or "PUT" not in allowed:
         raise CheckFailed(f"the preflight got the response {describe(response)}")
-    return ""

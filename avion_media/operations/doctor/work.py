@@ -25,11 +25,10 @@ def _refuse(found: Iterable[str]) -> None:
 def _of_queues(tell: Callable[[str, QueueStats], str]) -> Attempt[Redis]:
     """Return an attempt that names what ``tell`` says of each queue and of the notices; empty: nothing."""
 
-    async def attempt(redis: Redis) -> str:
+    async def attempt(redis: Redis) -> None:
         stats = {name: await TaskQueue(redis, name).stats() for name in QUEUES}
         stats[DROP_DELETED] = await notice_backlog(redis)
         _refuse(tell(name, each) for name, each in stats.items())
-        return ""
 
     return attempt
 
@@ -52,11 +51,10 @@ WORK.add("no task was given up", "docs/runbooks/dead-letters.md", CheckStatus.WA
 
 
 @WORK.add("no consumer misses events", "docs/runbooks/events-missed.md", CheckStatus.WARNING)
-async def _missed(redis: Redis) -> str:
+async def _missed(redis: Redis) -> None:
     headroom = await MediaEvents(redis).headroom()
     if headroom < 0:
         raise CheckFailed(f"{-headroom:,} events were trimmed before a consumer group read them")
-    return ""
 
 
 @WORK.add("every process reports itself", "it was killed, or hangs: docs/runbooks/target-down.md", CheckStatus.WARNING)

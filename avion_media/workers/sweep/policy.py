@@ -122,10 +122,6 @@ class Rules:
             history_complete_since=history_complete_since,
         )
 
-    def deletion_due(self, known: KnownState) -> datetime | None:
-        """Return when the objects of a deleted media item are due for removal; None if it is not deleted."""
-        return None if known.tombstone is None else known.tombstone + self.delete_delay
-
 
 @dataclass(frozen=True, slots=True)
 class SweepDecision:
@@ -150,15 +146,14 @@ class SweepDecision:
         return sum(each.size_bytes for each in self.to_delete)
 
 
-def needs_status(medium: Medium) -> bool:
-    """Return whether the decision depends on the status of the media item."""
-    return medium.incoming is not None
-
-
 def decide(medium: Medium, known: KnownState, rules: Rules, now: datetime) -> SweepDecision | None:
-    """Return the decision about one media item; None if nothing is wrong, or it must be left alone for now."""
-    if known.tombstone is not None:
-        return _decide_deleted(medium, known, rules, now)
+    """Return the decision about one media item; None if nothing is wrong, or it must be left alone for now.
+
+    The status of the media item is needed only if it has an upload.
+    """
+    if known.tombstone is not None:  # its task removes it, until that is overdue by the margin
+        is_overdue = now > known.tombstone + rules.delete_delay + rules.margin
+        return SweepDecision(medium, SweepReason.OVERDUE_DELETION) if is_overdue else None
     if known.has_task:
         return None
     if medium.incoming is not None:
@@ -178,14 +173,6 @@ def last_needed(medium: Medium, known: KnownState) -> datetime | None:
         return None
     fetched = medium.original.last_modified
     return fetched if known.last_use is None else max(fetched, known.last_use)
-
-
-def _decide_deleted(medium: Medium, known: KnownState, rules: Rules, now: datetime) -> SweepDecision | None:
-    """Leave a deletion to its task until it is overdue by the margin; until then it can be undone."""
-    due = rules.deletion_due(known)
-    if due is None or now <= due + rules.margin:
-        return None
-    return SweepDecision(medium, SweepReason.OVERDUE_DELETION)
 
 
 def _decide_upload(

@@ -36,7 +36,6 @@ from avion_media.workers.sweep.policy import (
     SweepDecision,
     SweepReason,
     decide,
-    needs_status,
 )
 from avion_media.workers.sweep.report import Refusal, Report, Stored
 
@@ -215,7 +214,7 @@ class _PartOfSweep:
         if not self.report.dry_run:
             await watch_blocked(items.store, self.reconciliation.limiter, [each.name for each in chunk if each.served])
         last_uses = await items.remote_states.last_uses([each.name for each in chunk if each.is_remote])
-        statuses = await items.statuses.get_many([each.name for each in chunk if needs_status(each)])
+        statuses = await items.statuses.get_many([each.name for each in chunk if each.incoming is not None])
         candidates = []
         for medium in chunk:
             status = statuses.get(medium.name)

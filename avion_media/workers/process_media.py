@@ -21,7 +21,7 @@ from avion_media.common.errors import (
     Rejected,
     Unavailable,
 )
-from avion_media.common.ids import InvalidId, MediaId, parse_media_id
+from avion_media.common.ids import MediaId, id_or_none, parse_media_id
 from avion_media.common.media import MediaFacts, keeps_credentials, owner_of
 from avion_media.common.tasks import (
     PROCESSING_QUEUE,
@@ -181,7 +181,5 @@ class ProcessMedia(TaskHandler):
 
 
 def _named(task: Task) -> MediaId | None:
-    try:
-        return parse_media_id(task.fields.get("media_id", ""))
-    except InvalidId:
-        return None
+    any_id = id_or_none(task.fields.get("media_id", ""))
+    return any_id if isinstance(any_id, MediaId) else None

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from avion_media.common.errors import ADVICE, MEANINGS, Reason
 from avion_media.common.formats import by_content_type
-from avion_media.common.ids import InvalidId, id_or_none, parse_media_id
+from avion_media.common.ids import MediaId, id_or_none
 from avion_media.common.settings import format_size
 from avion_media.common.tasks import QUEUES
 from avion_media.items.moderation import InvalidHost, parse_host
@@ -126,9 +126,8 @@ def type_of(content_type: str) -> str:
 
 def format_of(media_id: str) -> str:
     """The declared format of an upload, which is in its id; empty for any other text."""
-    with suppress(InvalidId):
-        return parse_media_id(media_id).format.name.upper()
-    return ""
+    any_id = id_or_none(media_id)
+    return any_id.format.name.upper() if isinstance(any_id, MediaId) else ""
 
 
 def as_id(text: str) -> str:

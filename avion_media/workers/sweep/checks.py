@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from avion_media.backends.store import ListedObject, ObjectInfo, ObjectStore, UnfinishedUpload, UploadMissing
 from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import MediaError, ObjectMissing
-from avion_media.common.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id, parse_media_id
+from avion_media.common.ids import AnyId, InvalidId, MediaId, RemoteId, id_or_none, parse_any_id
 from avion_media.common.media import HOST_METADATA, owner_of
 from avion_media.common.records import CustomRecord, UnreadableRecord
 from avion_media.common.resources import ResourceSlot
@@ -239,9 +239,6 @@ def _place(key: str) -> tuple[int, str]:
     return len(name), name
 
 
-_NO_DATE = datetime.min.replace(tzinfo=UTC)
-
-
 class UnfinishedUploads:
     """Aborts the old ones. Clients have `UPLOAD__MULTIPART_TTL`; copies by this service take minutes at most."""
 
@@ -301,11 +298,8 @@ class UnfinishedUploads:
 
 def _started(upload: UnfinishedUpload) -> datetime:
     """Return when an upload began. Its id is a lower bound, because moto dates all uploads to 2010."""
-    try:
-        created = parse_media_id(keys.name_in(upload.key)).created
-    except InvalidId:
-        created = _NO_DATE
-    return max(upload.started, created)
+    any_id = id_or_none(keys.name_in(upload.key))
+    return max(upload.started, any_id.created) if isinstance(any_id, MediaId) else upload.started
 
 
 _log = get_logger()

@@ -12,23 +12,7 @@ from avion_media.common.media import MAX_MANIFEST_BYTES, CredentialsState
 from mediascrub import Credentials, MediaKind, Range, ScrubCode, ScrubError, Sniffed
 from mediascrub.sniffing import EMPTY, UNKNOWN
 
-REASONS = {
-    ScrubCode.EMPTY: Reason.EMPTY,
-    ScrubCode.CORRUPT: Reason.CORRUPT,
-    ScrubCode.UNSUPPORTED: Reason.UNSUPPORTED_TYPE,
-    ScrubCode.NO_VIDEO: Reason.NO_VIDEO,
-    ScrubCode.NO_SOUND: Reason.NO_SOUND,
-    ScrubCode.SEVERAL_TRACKS: Reason.SEVERAL_TRACKS,
-    ScrubCode.ENCRYPTED: Reason.ENCRYPTED,
-    ScrubCode.EXTERNAL_REFERENCE: Reason.EXTERNAL_REFERENCE,
-    ScrubCode.BAD_DIMENSIONS: Reason.BAD_DIMENSIONS,
-    ScrubCode.BAD_ASPECT: Reason.BAD_ASPECT,
-    ScrubCode.TOO_MANY_PIXELS: Reason.TOO_MANY_PIXELS,
-    ScrubCode.TOO_MANY_FRAMES: Reason.TOO_MANY_FRAMES,
-    ScrubCode.TOO_LONG: Reason.TOO_LONG,
-    ScrubCode.TOO_LARGE: Reason.TOO_LARGE,
-    ScrubCode.TOO_COMPLEX: Reason.TOO_COMPLEX,
-}
+REASONS = {each: Reason.UNSUPPORTED_TYPE if each is ScrubCode.UNSUPPORTED else Reason[each.name] for each in ScrubCode}
 
 
 @contextmanager

@@ -5,7 +5,7 @@ The browser sends its bytes to the object store itself. This module only takes J
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from google.protobuf.json_format import MessageToDict, Parse, ParseError
 from starlette.requests import Request
@@ -16,13 +16,6 @@ from avion_media.servers.api.errors import map_exception
 from avion_media.servers.api.media_service import MediaService
 from avion_media.servers.console.sessions import read_body
 from trio_grpc import CallContext
-
-_REQUESTS: Final = {
-    "RequestMediaUpload": wire.RequestMediaUploadRequest,
-    "CompleteMediaUpload": wire.CompleteMediaUploadRequest,
-    "GetMediaStatus": wire.GetMediaStatusRequest,
-}
-"""The three steps of an upload, and their messages."""
 
 
 class Uploads:
@@ -35,7 +28,7 @@ class Uploads:
         """Return the response of a call about the media item in the path. A gRPC status becomes an error."""
         body = (await read_body(request)).decode(errors="replace")
         try:
-            message: Any = _REQUESTS[method](**request.path_params)
+            message: Any = getattr(wire, f"{method}Request")(**request.path_params)
             answer = await getattr(self._service, method)(Parse(body or "{}", message), CallContext.local())
         except ParseError as error:
             return JSONResponse({"error": str(error)}, 400)

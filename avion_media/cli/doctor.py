@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import asdict
 from functools import partial
 
@@ -15,7 +16,7 @@ from avion_media.cli.problems import CommandFailed, print_problem
 from avion_media.cli.resources import act, run_directly
 from avion_media.common.settings import PREFIX
 from avion_media.operations.doctor import Area, CheckResult, CheckStatus, Found, examine, examine_forgeries
-from avion_media.operations.operation import Outcome
+from avion_media.operations.operation import Outcome, many
 from avion_media.operations.setup import prepare
 from avion_media.process.runtime import Runtime
 from avion_media.servers.files import files_needed
@@ -77,7 +78,9 @@ def doctor_command(areas: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         print_json([asdict(each) for each in results])
     else:
-        _summarise(results)
+        counts = Counter(each.status for each in results)
+        plural = {CheckStatus.WARNING: "warnings"}
+        click.echo(", ".join(many(counts[each], each, plural.get(each, each)) for each in CheckStatus if counts[each]))
     if any(each.status is CheckStatus.FAILED for each in results):
         sys.exit(1)
 
@@ -89,12 +92,3 @@ def _show(result: CheckResult) -> None:
     out.print(f"{status}  {result.area:<5}  {escape(result.check)}{detail}")
     if result.impact:
         out.print(f"                → {escape(result.impact)}")
-
-
-def _summarise(results: list[CheckResult]) -> None:
-    counts = {status: sum(each.status is status for each in results) for status in CheckStatus}
-    click.echo(", ".join(_counted(count, status) for status, count in counts.items() if count))
-
-
-def _counted(count: int, status: CheckStatus) -> str:
-    return f"{count} {status}s" if status is CheckStatus.WARNING and count > 1 else f"{count} {status}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import asdict, dataclass
+from typing import Any
 
 import click
 
@@ -19,14 +19,6 @@ from avion_media.nodes.consumers import user_agent_of
 from avion_media.nodes.credential_reload import open_endpoints
 from avion_media.workers.endpoints import TEST_EVENT, Endpoint
 from avion_media.workers.webhooks import post_event, posters_of
-
-
-@dataclass(frozen=True)
-class _Answer:
-    endpoint: str
-    delivered: bool
-    answer: str
-    seconds: float
 
 
 @click.group("webhooks")
@@ -54,21 +46,21 @@ def test_command(names: tuple[str, ...], as_json: bool) -> None:
     wanted = [endpoints[name] for name in names] or list(endpoints.values())
     posters = posters_of(config.remote, user_agent_of(config))
 
-    async def send() -> list[_Answer]:
+    async def send() -> list[dict[str, Any]]:
         return [await _try(posters[each.internal], each) for each in wanted]
 
     answers = run_directly(send)
     print_found(
-        [asdict(each) for each in answers],
+        answers,
         ["endpoint", "answer", "seconds"],
-        [(each.endpoint, each.answer, f"{each.seconds:.3f}") for each in answers],
+        [(each["endpoint"], each["answer"], f"{each['seconds']:.3f}") for each in answers],
         as_json=as_json,
     )
-    if failed := [each.endpoint for each in answers if not each.delivered]:
+    if failed := [each["endpoint"] for each in answers if not each["delivered"]]:
         raise CommandFailed(f"not delivered: {', '.join(failed)}")
 
 
-async def _try(poster: Poster, endpoint: Endpoint) -> _Answer:
+async def _try(poster: Poster, endpoint: Endpoint) -> dict[str, Any]:
     event = {"event_id": str(uuid.uuid4()), "type": TEST_EVENT}
     began = time.monotonic()
     try:
@@ -76,4 +68,5 @@ async def _try(poster: Poster, endpoint: Endpoint) -> _Answer:
         delivered, answer = status < 300, f"HTTP {status}"
     except Unavailable as error:
         delivered, answer = False, error.detail
-    return _Answer(endpoint.name, delivered, answer, round(time.monotonic() - began, 3))
+    seconds = round(time.monotonic() - began, 3)
+    return {"endpoint": endpoint.name, "delivered": delivered, "answer": answer, "seconds": seconds}

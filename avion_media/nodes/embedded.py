@@ -45,20 +45,17 @@ def redis_node(port: int) -> Worker[None]:
 
 def store_node(port: int) -> Worker[None]:
     """moto's S3 on ``port``; objects live in its memory."""
-    return Worker("s3-store", partial(_run_store, port), grace_s=_GRACE_S, start_timeout_s=30.0)
+    command = [sys.executable, "-P", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    return Worker("s3-store", partial(_run_program, command, port), grace_s=_GRACE_S, start_timeout_s=30.0)
 
 
 async def _run_redis(port: int, child: Child[None]) -> None:
     with tempfile.TemporaryDirectory(prefix="avion-media-redis-") as directory:
         command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", directory]
-        await _run_program(child, [*command, "--save", "", "--appendonly", "yes"], port)
+        await _run_program([*command, "--save", "", "--appendonly", "yes"], port, child)
 
 
-async def _run_store(port: int, child: Child[None]) -> None:
-    await _run_program(child, [sys.executable, "-P", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port)
-
-
-async def _run_program(child: Child[None], command: Sequence[str], port: int) -> None:
+async def _run_program(command: Sequence[str], port: int, child: Child[None]) -> None:
     """Run a server in the foreground; ready when its port answers. It ends with this child, however that ends."""
     with tempfile.TemporaryFile() as output:
         process = await trio.lowlevel.open_process(

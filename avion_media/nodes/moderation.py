@@ -56,7 +56,7 @@ class Looks:
         all_done = True
         for part in (
             self._moderation.hosts.reload,
-            self._resume_blocks,
+            self._moderation.blocking.resume,
             self._moderation.lists.reload,
             self._count_waiting,
         ):
@@ -66,9 +66,6 @@ class Looks:
                 self._log.info("moderation.backed_off", dependency=error.dependency, detail=error.detail)
                 all_done = False
         return all_done
-
-    async def _resume_blocks(self) -> None:
-        await self._moderation.blocking.resume()
 
     async def _count_waiting(self) -> None:
         self._observed.held = tuple(each.at for each in await self._moderation.reviews.waiting())

@@ -92,7 +92,9 @@ def observe(runtime: Runtime) -> None:
     observe_gauge(instruments.SANDBOX_RESERVED, lambda: [(_admission(runtime)[0], {})])
     observe_gauge(instruments.SANDBOX_BUDGET, lambda: [(_admission(runtime)[1], {})])
     observe_gauge(instruments.LOOP_TASKS, lambda: [(trio.lowlevel.current_statistics().tasks_living, {})])
-    _observe_process(runtime)
+    observe_gauge(instruments.PROCESS_CPU, _cpu_times)
+    observe_gauge(instruments.PROCESS_MEMORY, _resident_memory)
+    observe_gauge(instruments.PROCESS_FDS, lambda: [(len(os.listdir("/proc/self/fd")), {})])
     _observe_drain(runtime)
 
 
@@ -210,13 +212,6 @@ def _observe_drain(runtime: Runtime) -> None:
     runtime.telemetry.observe(
         instruments.DRAIN_ELAPSED, lambda: [(0.0 if began_at is None else time.monotonic() - began_at, {})]
     )
-
-
-def _observe_process(runtime: Runtime) -> None:
-    observe_gauge = runtime.telemetry.observe
-    observe_gauge(instruments.PROCESS_CPU, _cpu_times)
-    observe_gauge(instruments.PROCESS_MEMORY, _resident_memory)
-    observe_gauge(instruments.PROCESS_FDS, lambda: [(len(os.listdir("/proc/self/fd")), {})])
 
 
 def _cpu_times() -> list[Point]:

@@ -32,11 +32,6 @@ class Replica:
     at: float
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def told_apart(self) -> str:
-        """The name of its host with its process id: what tells two processes on one host apart."""
-        return self.process.rpartition("-")[0]
-
     def is_silent(self, now: float) -> bool:
         """Whether it has not reported for `SILENT_S`."""
         return now - self.at > SILENT_S
@@ -72,5 +67,7 @@ class Replicas:
             await self._redis.execute("HDEL", _KEY, *gone)
         kept = [each for each in found if now - each.at <= _FORGET_S]
         on_host = Counter(each.name for each in kept)
-        named = (replace(each, name=each.told_apart) if on_host[each.name] > 1 else each for each in kept)
+        named = (
+            replace(each, name=each.process.rpartition("-")[0]) if on_host[each.name] > 1 else each for each in kept
+        )
         return sorted(named, key=lambda each: (each.name, each.started_at))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 
 import trio
@@ -55,11 +54,6 @@ class BlockedHost:
     def name(self) -> str:
         """Its name in keys, and as the target of an action."""
         return f"{EXACTLY if self.exact else ''}{self.host}"
-
-    @property
-    def since_time(self) -> datetime | None:
-        """``since`` as a time."""
-        return datetime.fromisoformat(self.since) if self.since else None
 
     def covers(self, host: str) -> bool:
         """Return whether the block covers a host in normal form."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from avion_media.common import keys
@@ -68,8 +69,8 @@ def part_to_wire(signed: SignedPart) -> wire.UploadPart:
 def host_to_wire(blocked: BlockedHost) -> wire.BlockedHost:
     """Return the message of one blocked host."""
     message = wire.BlockedHost(host=blocked.host, exact=blocked.exact, note=blocked.note, by=blocked.by)
-    if blocked.since_time is not None:
-        message.since.FromDatetime(blocked.since_time)
+    if blocked.since:
+        message.since.FromDatetime(datetime.fromisoformat(blocked.since))
     return message
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -69,29 +70,20 @@ class DigestSet:
     def __init__(self, digests: Iterable[bytes], size_bytes: int) -> None:
         self._size = size_bytes
         shards: list[bytearray] = [bytearray() for _ in range(256)]
-        for index, digest in enumerate(digests):
+        for digest in _yielding(digests):
             shards[digest[0]] += digest
-            if index % _YIELD_EVERY == 0:
-                time.sleep(0)
-        self._shards = [self._sorted(shard) for shard in shards]
+        self._shards = [b"".join(sorted(set(_split(shard, size_bytes)))) for shard in shards]
 
     def __len__(self) -> int:
         return sum(map(len, self._shards)) // self._size
 
     def __contains__(self, digest: bytes) -> bool:
         shard, size = self._shards[digest[0]], self._size
-        low, high = 0, len(shard) // size
-        while low < high:
-            middle = (low + high) // 2
-            if shard[middle * size : (middle + 1) * size] < digest:
-                low = middle + 1
-            else:
-                high = middle
-        return shard[low * size : (low + 1) * size] == digest
 
-    def _sorted(self, shard: bytearray) -> bytes:
-        size = self._size
-        return b"".join(sorted({bytes(shard[first : first + size]) for first in range(0, len(shard), size)}))
+        def at(index: int) -> bytes:
+            return shard[index * size : (index + 1) * size]
+
+        return at(bisect_left(range(len(shard) // size), digest, key=at)) == digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,10 +409,10 @@ def _parse(fd: int, etag: str) -> tuple[_List, list[tuple[int, InvalidEntry]]]:
                     labels[each.hash] = sys.intern(each.label)  # many entries share one
             else:
                 malformed.append(each)
-    exact = {kind: DigestSet(_split(digests[kind], kind), kind.size_bytes) for kind in EXACT if digests[kind]}
-    return _List(etag, exact, Likenesses.of(_split(digests[HashType.PDQ], HashType.PDQ)), labels), malformed
+    split = {kind: _split(joined, kind.size_bytes) for kind, joined in digests.items()}
+    exact = {kind: DigestSet(split[kind], kind.size_bytes) for kind in EXACT if digests[kind]}
+    return _List(etag, exact, Likenesses.of(split[HashType.PDQ]), labels), malformed
 
 
-def _split(joined: bytearray, kind: HashType) -> Iterator[bytes]:
-    size = kind.size_bytes
+def _split(joined: bytearray, size: int) -> Iterator[bytes]:
     return (bytes(joined[first : first + size]) for first in range(0, len(joined), size))

@@ -17,6 +17,7 @@ from typing import Final
 from avion_media.backends.queue import DeadLetter, DeadLetterFilter, TaskQueue
 from avion_media.backends.redis import Redis
 from avion_media.common.tasks import QUEUES
+from avion_media.operations.audit import is_entry_id
 from avion_media.operations.queues import bulk_target
 
 PAGE_ROWS: Final = 25
@@ -235,8 +236,6 @@ async def show(redis: Redis, key: str) -> DeadLetter | None:
 def _place(key: str) -> Place:
     """Return the place of a dead letter in the list: by time, then by its queue; empty if ``key`` is not valid."""
     queue, _, entry_id = key.partition("/")
-    numbers = entry_id.split("-")
-    are_valid = all(each.isascii() and each.isdigit() and len(each) <= 20 for each in numbers)
-    if queue not in QUEUES or len(numbers) != 2 or not are_valid:
+    if queue not in QUEUES or not is_entry_id(entry_id):
         return ()
-    return (*map(int, numbers), _ORDER.index(queue))
+    return (*map(int, entry_id.split("-")), _ORDER.index(queue))

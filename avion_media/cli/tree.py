@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -16,6 +15,7 @@ from avion_media.cli.client import operator_headers, reachable
 from avion_media.cli.output import console, json_option, load_config, print_json
 from avion_media.cli.problems import CommandFailed
 from avion_media.common.settings import PREFIX
+from avion_media.process.tree import walk
 
 _STYLES = {"running": "green", "starting": "yellow", "backoff": "red", "failed": "bold red", "stopping": "yellow"}
 _TIMEOUT_S = 5.0
@@ -81,7 +81,7 @@ def chaos_command(seed: int, seconds: float) -> None:
     chance = random.Random(seed)
     kills = 0
     with open_admin() as client:
-        _, *below = _nodes(_fetch(client, _OUT_OF_REACH_S))
+        _, *below = walk(_fetch(client, _OUT_OF_REACH_S))
         paths = sorted(node["path"] for node in below)
         ends_at = time.monotonic() + seconds
         while time.monotonic() < ends_at:
@@ -114,16 +114,10 @@ def _wait_whole(client: httpx.Client) -> int:
     deadline = time.monotonic() + _OUT_OF_REACH_S
     while True:
         tree = _fetch(client, _OUT_OF_REACH_S)
-        nodes = list(_nodes(tree))
+        nodes = list(walk(tree))
         down = [node["path"] for node in nodes if node["state"] != "running"]
         if not down:
             return sum(node["restarts"] for node in nodes)
         if time.monotonic() > deadline:
             raise CommandFailed(f"not running again after {_OUT_OF_REACH_S:g} s: {', '.join(down)}")
         time.sleep(0.1)
-
-
-def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield node
-    for child in node["children"]:
-        yield from _nodes(child)

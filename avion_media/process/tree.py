@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -63,6 +64,13 @@ class Tree:
         """Return the live tree in the form of ``/tree``, with the number of Trio tasks."""
         tasks = trio.lowlevel.current_statistics().tasks_living
         return {"tasks": tasks, **_with_uptime(asdict(self.root.snapshot()), trio.current_time())}
+
+
+def walk(described: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield a node in the form of ``/tree``, and all below it."""
+    yield described
+    for child in described["children"]:
+        yield from walk(child)
 
 
 def _with_uptime(node: dict[str, Any], now: float) -> dict[str, Any]:

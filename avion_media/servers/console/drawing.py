@@ -36,7 +36,7 @@ from avion_media.operations.dead_letters import Cause, count_newer
 from avion_media.operations.operation import Operation, many
 from avion_media.process.runtime import Limiter
 from avion_media.servers.console import charts, wording
-from avion_media.servers.console.health import Facts, Health, Tone, assess, queue_state, walk
+from avion_media.servers.console.health import Facts, Health, Tone, assess, queue_state
 from avion_media.servers.console.media_list import KINDS, LARGER, SOURCES, STATES, MediaFilter, read_media
 from avion_media.servers.console.media_list import count_newer as count_newer_media
 from avion_media.servers.console.moderation import PARTS
@@ -169,7 +169,6 @@ def _templates() -> jinja2.Environment:
     environment.globals |= {
         "many": many,
         "state_of": queue_state,
-        "walk": walk,
         "asset": lambda name: f"/console/assets/{name}?v={asset(name)[1]}",
         "figure": charts.figure,
         "span_of": charts.Span.of,

@@ -14,6 +14,7 @@ from avion_media.common.tasks import QUEUES
 from avion_media.operations.operation import many
 from avion_media.process.lifecycle import Phase
 from avion_media.process.replicas import Replica
+from avion_media.process.tree import walk
 from avion_media.servers.console.wording import ago, duration, exactly, queue_title
 
 STALLED_S: Final = 600.0
@@ -179,13 +180,6 @@ def _why_late(stats: QueueStats) -> str:
         return whose
     in_use = f"{stats.pending:,} of {many(stats.slots, 'slot')} are in use"
     return f"{in_use}: tasks that are retried wait, or a worker has just stopped or hangs (see its consumers)."
-
-
-def walk(tree: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield a node of the tree and all below it."""
-    yield tree
-    for child in tree["children"]:
-        yield from walk(child)
 
 
 def _findings(facts: Facts) -> Iterator[Finding]:

@@ -18,7 +18,6 @@ removed when the deletion is due, or stay if it is undone. Objects written after
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
@@ -26,13 +25,12 @@ from typing import Any, Final, Protocol
 from avion_media.backends.queue import open_queues
 from avion_media.backends.redis import Redis
 from avion_media.backends.store import ObjectInfo, ObjectStore, stored_facts
-from avion_media.backends.store.contents import stored_sizes
+from avion_media.backends.store.contents import find, stored_sizes
 from avion_media.common import keys
 from avion_media.common.concurrency import run_all
 from avion_media.common.errors import (
     RETRYABLE,
     DespiteUnreadable,
-    ObjectMissing,
     PreconditionFailed,
     Reason,
     SourceReplaced,
@@ -128,26 +126,20 @@ class Items:
 
     async def original(self, any_id: AnyId) -> ObjectInfo | None:
         """Return the original, or None if there is none."""
-        try:
-            return await self.store.get().head(keys.original(any_id))
-        except ObjectMissing:
-            return None
+        return await find(self.store.get(), keys.original(any_id))
 
     async def upload(self, media_id: MediaId) -> ObjectInfo | None:
         """Return what the client PUT, or None if there is nothing."""
-        try:
-            return await self.store.get().head(keys.incoming(media_id))
-        except ObjectMissing:
-            return None
+        return await find(self.store.get(), keys.incoming(media_id))
 
     async def owner_of(self, any_id: AnyId) -> str:
         """Return the owner that the original, the upload or the evidence names; empty if none of them does."""
         store, evidence = self.store.get(), partial(keys.evidence, any_id)
         uploaded = [keys.incoming(any_id)] if isinstance(any_id, MediaId) else []
         for key in (keys.original(any_id), *uploaded, evidence(keys.KEPT_ORIGINAL), evidence(keys.KEPT_UPLOAD)):
-            with suppress(ObjectMissing):
-                if owner := owner_of((await store.head(key)).metadata):
-                    return owner
+            found = await find(store, key)
+            if found is not None and (owner := owner_of(found.metadata)):
+                return owner
         return ""
 
     async def published(self, any_id: AnyId) -> Published | None:
@@ -236,11 +228,9 @@ class Items:
     async def _remove_credentials(self, any_id: AnyId, etag: str) -> None:
         """Remove the manifest of a file that is not served, if it is still the last one that was written."""
         store, key = self.store.get(), keys.credentials(any_id)
-        try:
-            if (await store.head(key)).etag == etag:
-                await store.delete([key])
-        except ObjectMissing:
-            pass
+        last = await find(store, key)
+        if last is not None and last.etag == etag:
+            await store.delete([key])
 
     async def write_thumbnails(self, any_id: AnyId, facts: MediaFacts, thumbnails: Mapping[str, bytes]) -> None:
         """Write the thumbnails of an original, and overwrite old ones. Each carries the original's SHA-256."""
@@ -263,11 +253,8 @@ class Items:
         others: list[str] = []
 
         async def check(name: str) -> None:
-            try:
-                made_of = (await store.head(keys.thumbnail(any_id, name))).metadata.get(_OF_ORIGINAL, "")
-            except ObjectMissing:
-                made_of = ""
-            if made_of != facts.sha256:
+            thumbnail = await find(store, keys.thumbnail(any_id, name))
+            if thumbnail is None or thumbnail.metadata.get(_OF_ORIGINAL) != facts.sha256:
                 others.append(name)
 
         await run_all([partial(check, name) for name in facts.thumbnails])

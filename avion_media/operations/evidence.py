@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 from avion_media.backends.store import ObjectStore
+from avion_media.backends.store.contents import read_if_there
 from avion_media.common import keys
 from avion_media.common.clock import utc_now
-from avion_media.common.errors import ObjectMissing
 from avion_media.common.ids import AnyId, parse_any_id
 from avion_media.operations import audit
 from avion_media.operations.operation import Facts, NoSuchTarget, Order
@@ -54,7 +54,7 @@ async def collect(runtime: Runtime, order: Order, target: str) -> Facts:
     records = {
         f"records/{name}.json": record
         for name, key in (("block", keys.block(target)), ("held", f"{keys.HELD_PREFIX}{target}"))
-        if (record := await _read(store, key)) is not None
+        if (record := await read_if_there(store, key, max_bytes=_MAX_RECORD_BYTES)) is not None
     }
     if not files and not records:
         raise NoSuchTarget("nothing is kept of it")
@@ -101,13 +101,6 @@ async def _chunks(store: ObjectStore, key: str) -> AsyncIterator[bytes]:
     info = await store.head(key)
     for offset in range(0, info.size_bytes, _CHUNK_BYTES):
         yield await store.read(key, offset, _CHUNK_BYTES, max_bytes=_CHUNK_BYTES, if_match=info.etag)
-
-
-async def _read(store: ObjectStore, key: str) -> bytes | None:
-    try:
-        return await store.read(key, max_bytes=_MAX_RECORD_BYTES)
-    except ObjectMissing:
-        return None
 
 
 def _entry_of(records: Mapping[str, bytes]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.resources import ResourceSlot
-from trio_s3 import ListedObject
+from trio_s3 import ListedObject, ObjectInfo
 
 _BYTES: Final = 32
 _MAX_BYTES: Final = 1024
@@ -53,6 +53,20 @@ async def _first(pages: AsyncIterator[Sequence[ListedObject]]) -> ListedObject |
     return None
 
 
+async def find(store: ObjectStore, key: str) -> ObjectInfo | None:
+    """Return the facts about one object; None if there is none. Raises `Unavailable`."""
+    with suppress(ObjectMissing):
+        return await store.head(key)
+    return None
+
+
+async def read_if_there(store: ObjectStore, key: str, *, max_bytes: int) -> bytes | None:
+    """Return the content of one object; None if there is none. Raises `Unavailable` and `TooLarge`."""
+    with suppress(ObjectMissing):
+        return await store.read(key, max_bytes=max_bytes)
+    return None
+
+
 async def remove_below(store: ObjectStore, prefix: str, *, but: str = "") -> None:
     """Remove all objects with this prefix except the one with the key ``but``. Raises `Unavailable`."""
     if wrong := [key async for page in store.list_keys(prefix) for key in page if key != but]:
@@ -84,13 +98,9 @@ async def change_object(
 
 async def read_secret(store: ObjectStore, key: str) -> bytes:
     """Return the secret of this key; make it if there is none. Raises `Unavailable`."""
-    try:
-        return await store.read(key, max_bytes=_MAX_BYTES)
-    except ObjectMissing:
-        pass
-    try:
+    if (secret := await read_if_there(store, key, max_bytes=_MAX_BYTES)) is not None:
+        return secret
+    with suppress(PreconditionFailed):  # another process was faster
         made = secrets.token_bytes(_BYTES)
         await store.put(key, made, content_type="application/octet-stream", only_if_absent=True)
-    except PreconditionFailed:
-        pass  # another process was faster
     return await store.read(key, max_bytes=_MAX_BYTES)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from avion_media.backends.store import FileSource, ObjectInfo, ObjectStore
+from avion_media.backends.store.contents import read_if_there
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.ids import AnyId, MediaId
@@ -66,10 +67,7 @@ class Evidence:
         shown = _preview_among(await self.files(any_id))
         if not shown:
             return None
-        try:
-            return await self._store.get().read(_key(any_id, shown), max_bytes=_MAX_PREVIEW_BYTES)
-        except ObjectMissing:
-            return None
+        return await read_if_there(self._store.get(), _key(any_id, shown), max_bytes=_MAX_PREVIEW_BYTES)
 
     async def keep_record(self, any_id: AnyId, record: bytes) -> None:
         """Write the present record of the block beside the files."""

@@ -25,6 +25,7 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from avion_media.backends.store import ListedObject, ObjectStore
+from avion_media.backends.store.contents import find
 from avion_media.common import keys
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Reason, Unavailable
@@ -294,11 +295,8 @@ class ModerationRecords:
 
     async def confirm(self, block: Block) -> None:
         """Raise `Superseded` if another process has changed the block. Called before each step that destroys."""
-        try:
-            info = await self._store.get().head(keys.block(block.media_id))
-        except ObjectMissing:
-            raise Superseded(block.media_id) from None
-        if info.etag != block.version_id:
+        stored = await find(self._store.get(), keys.block(block.media_id))
+        if stored is None or stored.etag != block.version_id:
             raise Superseded(block.media_id)
 
     async def blocks(self, after: str, count: int) -> list[Block]:

@@ -16,7 +16,6 @@ the memory of each replica, which a channel keeps up to date: a replica whose su
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -25,11 +24,11 @@ from typing import Final
 from avion_media.backends.redis import Redis, load_script
 from avion_media.backends.store import ObjectStore
 from avion_media.backends.store.bucket import REVOCATIONS_KEPT_S
-from avion_media.backends.store.contents import change_object
+from avion_media.backends.store.contents import change_object, read_if_there
 from avion_media.common import keys
 from avion_media.common.clock import now_s
 from avion_media.common.concurrency import in_turn
-from avion_media.common.errors import Dependency, ObjectMissing, Unavailable
+from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.records import JsonRecord, UnreadableRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.private.tokens import MAX_GENERATION, Token
@@ -113,21 +112,16 @@ class Revocations:
 
         def change(stored: bytes | None) -> bytes:
             nonlocal changed
-            known = NOTHING_REVOKED if stored is None else REVOCATION.read(stored, key)
-            changed = known.next(tag, now_s())
+            changed = _parse(stored, key).next(tag, now_s())
             return REVOCATION.write(changed)
 
         await change_object(self._store.get(), key, change, content_type="application/json", max_bytes=_MAX_BYTES)
         return changed
 
-    async def _read(self, key: str) -> Revocation:
-        with suppress(ObjectMissing):
-            return REVOCATION.read(await self._store.get().read(key, max_bytes=_MAX_BYTES), key)
-        return NOTHING_REVOKED
-
     async def stored(self, media_id: str) -> Revocation:
         """Return the record in the bucket."""
-        return await self._read(keys.revocation(media_id))
+        key = keys.revocation(media_id)
+        return _parse(await read_if_there(self._store.get(), key, max_bytes=_MAX_BYTES), key)
 
     async def generations(self, media_ids: Collection[str]) -> dict[str, int]:
         """Return the generations that Redis has of these media, 0 for those that were not revoked."""
@@ -140,14 +134,14 @@ class Revocations:
         async for page in self._store.get().list(keys.REVOCATION_PREFIX):
             found: dict[str, Revocation] = {}
 
-            async def read(key: str, found: dict[str, Revocation] = found) -> None:
+            async def read(media_id: str, found: dict[str, Revocation] = found) -> None:
                 try:
-                    found[key.removeprefix(keys.REVOCATION_PREFIX)] = await self._read(key)
+                    found[media_id] = await self.stored(media_id)
                 except UnreadableRecord:
-                    found[key.removeprefix(keys.REVOCATION_PREFIX)] = _ALL_REVOKED
+                    found[media_id] = _ALL_REVOKED
 
             changed = [each.key for each in page if since is None or each.last_modified >= since]
-            await in_turn([partial(read, key) for key in changed], _AT_ONCE)
+            await in_turn([partial(read, key.removeprefix(keys.REVOCATION_PREFIX)) for key in changed], _AT_ONCE)
             await self.publish(found)
 
     async def publish(self, revocations: Mapping[str, Revocation]) -> None:
@@ -157,6 +151,10 @@ class Revocations:
         for written, most in ((small, _WRITTEN_AT_ONCE), (list(by_key.keys() - small), 1)):
             args = (round(REVOCATIONS_KEPT_S * 1000),)
             await self._redis.run_in_groups(_WRITE, written, args, of_each=lambda key: _fields(by_key[key]), most=most)
+
+
+def _parse(stored: bytes | None, key: str) -> Revocation:
+    return NOTHING_REVOKED if stored is None else REVOCATION.read(stored, key)
 
 
 def _fields(revocation: Revocation) -> Sequence[str | int]:

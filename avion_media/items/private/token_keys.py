@@ -7,7 +7,6 @@ at once for a number that it does not know. An old key verifies as long as a tok
 from __future__ import annotations
 
 import secrets
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Final
 
@@ -15,10 +14,10 @@ import trio
 from pydantic import BeforeValidator, PlainSerializer
 
 from avion_media.backends.store import ObjectStore
-from avion_media.backends.store.contents import change_object
+from avion_media.backends.store.contents import change_object, read_if_there
 from avion_media.common import keys
 from avion_media.common.clock import now_s
-from avion_media.common.errors import MediaError, ObjectMissing
+from avion_media.common.errors import MediaError
 from avion_media.common.records import JsonRecord
 from avion_media.common.resources import ResourceSlot
 
@@ -115,14 +114,9 @@ class TokenKeyring:
         async with self._reading:
             if trio.current_time() - self._read_at >= max_age_s:
                 read_at = trio.current_time()
-                self._known = await self._read()
+                self._known = _parse(await read_if_there(self._store.get(), keys.TOKEN_SECRET, max_bytes=_MAX_BYTES))
                 self._read_at = read_at
             return self._known
-
-    async def _read(self) -> TokenKeys:
-        with suppress(ObjectMissing):
-            return _parse(await self._store.get().read(keys.TOKEN_SECRET, max_bytes=_MAX_BYTES))
-        return TokenKeys()
 
     async def _change(self, *, rotate: bool) -> TokenKeys:
         """Add a key, unless there is one already and this is no rotation. Return the keys."""
@@ -130,7 +124,7 @@ class TokenKeyring:
 
         def change(stored: bytes | None) -> bytes | None:
             nonlocal after
-            after = TokenKeys() if stored is None else _parse(stored)
+            after = _parse(stored)
             if after.keys and not rotate:
                 return None
             after = after.rotated(now_s(), self._max_ttl_s)
@@ -142,5 +136,5 @@ class TokenKeyring:
         return after
 
 
-def _parse(stored: bytes) -> TokenKeys:
-    return TOKEN_KEYS.read(stored, keys.TOKEN_SECRET)
+def _parse(stored: bytes | None) -> TokenKeys:
+    return TokenKeys() if stored is None else TOKEN_KEYS.read(stored, keys.TOKEN_SECRET)

@@ -7,7 +7,8 @@ from collections.abc import Awaitable
 from typing import Final
 
 from avion_media.backends.store import patch_copy
-from avion_media.common.errors import ObjectMissing, PreconditionFailed
+from avion_media.backends.store.contents import find
+from avion_media.common.errors import PreconditionFailed
 from avion_media.operations.doctor.check import Area, CheckFailed, Checks, CheckStatus
 from avion_media.operations.doctor.trial import TYPE, Trial
 
@@ -149,10 +150,8 @@ def _large() -> bytes:
 
 async def _put_large(trial: Trial) -> str:
     """The large object, once; its etag."""
-    try:
-        return (await trial.store.head(trial.key(_LARGE))).etag
-    except ObjectMissing:
-        return await trial.put(_LARGE, _large())
+    stored = await find(trial.store, trial.key(_LARGE))
+    return await trial.put(_LARGE, _large()) if stored is None else stored.etag
 
 
 async def _patch(trial: Trial, etag: str) -> None:

@@ -9,7 +9,8 @@ from typing import Final
 import httpx
 
 from avion_media.backends.store import Lives, ObjectStore, PresignedPut
-from avion_media.common.errors import MediaError, ObjectMissing
+from avion_media.backends.store.contents import read_if_there
+from avion_media.common.errors import MediaError
 from avion_media.operations.doctor.check import CheckFailed
 from avion_media.operations.setup import lives_of
 from avion_media.process.settings import ProcessSettings
@@ -49,10 +50,7 @@ class Trial:
 
     async def stored(self, name: str) -> bytes | None:
         """Return a small object; None if there is none."""
-        try:
-            return await self.store.read(self.key(name), max_bytes=1 << 16)
-        except ObjectMissing:
-            return None
+        return await read_if_there(self.store, self.key(name), max_bytes=1 << 16)
 
     def granted(
         self,

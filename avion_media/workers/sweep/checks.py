@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from avion_media.backends.store import ListedObject, ObjectInfo, ObjectStore, UnfinishedUpload, UploadMissing
+from avion_media.backends.store.contents import find
 from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
-from avion_media.common.errors import MediaError, ObjectMissing
+from avion_media.common.errors import MediaError
 from avion_media.common.ids import AnyId, InvalidId, MediaId, RemoteId, id_or_none, parse_any_id
 from avion_media.common.media import HOST_METADATA, owner_of
 from avion_media.common.records import CustomRecord, UnreadableRecord
@@ -201,11 +202,9 @@ class IndexCheck:
             await self._limiter.acquire()
         if not await self._is_wrong(index, suspect):
             return False
-        try:  # last: an attempt writes it again before the original
-            now = await self._items.store.get().head(suspect.listed.key)
-        except ObjectMissing:
-            return False
-        return now.last_modified - suspect.listed.last_modified < LISTED_PRECISION
+        # Last: an attempt writes it again before the original.
+        now = await find(self._items.store.get(), suspect.listed.key)
+        return now is not None and now.last_modified - suspect.listed.last_modified < LISTED_PRECISION
 
     async def _is_wrong(self, index: _Index, suspect: _Suspect) -> bool:
         await self._limiter.acquire()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import trio
 
@@ -96,33 +94,20 @@ class _Sweeper:
     async def _sweep(self) -> None:
         cursor = (await self._state.read()).cursor or START
         await self._state.save(cursor)
-        with self._measured() as ended:
+        telemetry, started, outcome = self._runtime.telemetry, trio.current_time(), "failed"
+        try:
             report = await self._reconciliation.run(start=cursor, checkpoint=self._state.save)
             await self._state.finish(utc_now())
-            ended(report)
-        self._log_report(report)
-
-    @contextmanager
-    def _measured(self) -> Iterator[Callable[[Report], None]]:
-        """Measure a sweep. Yields a function to be called with the report."""
-        telemetry = self._runtime.telemetry
-        started = trio.current_time()
-        outcome = "failed"
-
-        def ended(report: Report) -> None:
-            nonlocal outcome
             outcome = "refused" if report.refusals else "done"
-            for reason, counts in report.done.items():
-                telemetry.count(instruments.SWEEP_MEDIA, counts.media, reason=str(reason))
-
-        try:
-            yield ended
         except (Unavailable, trio.Cancelled):
             outcome = "interrupted"  # the next sweep continues from its cursor
             raise
         finally:
             telemetry.count(instruments.SWEEP_PASSES, outcome=outcome)
             telemetry.record(instruments.SWEEP_DURATION, trio.current_time() - started, outcome=outcome)
+        for reason, counts in report.done.items():
+            telemetry.count(instruments.SWEEP_MEDIA, counts.media, reason=str(reason))
+        self._log_report(report)
 
     def _log_report(self, report: Report) -> None:
         for refusal in report.refusals:

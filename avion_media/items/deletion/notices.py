@@ -35,10 +35,6 @@ _MOST_MERGED = 1000  # media of several messages that one step handles
 MAX_EVENT_BYTES = 1 << 20
 
 
-class MalformedNotice(ValueError):
-    """An event without readable media ids."""
-
-
 @dataclass(frozen=True, slots=True)
 class Notice:
     """Media to delete. ``position`` is that of the stream's entry, empty for a notice of the channel.
@@ -57,26 +53,19 @@ class Notice:
 
 def parse_notice(event: bytes, position: str = "") -> Notice:
     """Read one event. Never fails: errors are its ``problem``."""
-    try:
-        media_ids, refused = _media_ids(event)
-    except MalformedNotice as error:
-        return Notice((), position, str(error))
-    problem = f"{refused} of {refused + len(media_ids)} values are not media ids" if refused else ""
-    return Notice(media_ids, position, problem)
-
-
-def _media_ids(event: bytes) -> tuple[tuple[str, ...], int]:
     if len(event) > MAX_EVENT_BYTES:
-        raise MalformedNotice(f"longer than {MAX_EVENT_BYTES} bytes")
+        return Notice((), position, f"longer than {MAX_EVENT_BYTES} bytes")
     try:
         document = json.loads(event)
     except (ValueError, RecursionError):
-        raise MalformedNotice("not JSON") from None
+        return Notice((), position, "not JSON")
     listed = document.get("media_ids") if isinstance(document, dict) else None
     if not isinstance(listed, list):
-        raise MalformedNotice('the event has no list "media_ids"')
-    media_ids = [each for each in listed if _is_id(each)]
-    return tuple(dict.fromkeys(media_ids)), len(listed) - len(media_ids)
+        return Notice((), position, 'the event has no list "media_ids"')
+    valid = [each for each in listed if _is_id(each)]
+    media_ids, refused = tuple(dict.fromkeys(valid)), len(listed) - len(valid)
+    problem = f"{refused} of {refused + len(media_ids)} values are not media ids" if refused else ""
+    return Notice(media_ids, position, problem)
 
 
 def _is_id(value: object) -> bool:

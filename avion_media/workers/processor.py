@@ -159,11 +159,10 @@ def original_writer(
 
     async def write(store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None:
         metadata = {**metadata, **(more_metadata or {})}
-        if made.scrubbed_fd is not None or source.whole:
-            fd = made.scrubbed_fd if made.scrubbed_fd is not None else source.fd
+        if (scrubbed := scrubbed_file(made, source)) is not None:
             await store.put(
                 key,
-                FileSource(fd, facts.size_bytes, sha256=facts.sha256),
+                FileSource(*scrubbed, sha256=facts.sha256),
                 content_type=content_type,
                 metadata=metadata,
                 only_if_absent=not replace,

@@ -61,10 +61,14 @@ class AuditEntry:
 AUDIT: Final = HashRecord("audit", AuditEntry, AUDIT_STREAM, "operators")
 
 
+def first_few(names: Sequence[str], most: int) -> str:
+    """Return the first names as text, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def named(targets: Sequence[str]) -> str:
     """Return the first few targets as text."""
-    more = f" and {len(targets) - _NAMED} more" if len(targets) > _NAMED else ""
-    return (", ".join(targets[:_NAMED]) + more)[:_MAX_TEXT]
+    return first_few(targets, _NAMED)[:_MAX_TEXT]
 
 
 async def record(redis: Redis, entry: AuditEntry) -> AuditEntry:

@@ -40,6 +40,7 @@ from avion_media.common.parts import Part, PartPlan, plan_parts
 from avion_media.common.records import CustomRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.media.settings import UploadConfig
+from avion_media.operations.audit import first_few
 from avion_media.servers.api.validation import UploadRequest
 
 _NAMED: Final = 10  # maximum missing parts in an error
@@ -68,10 +69,8 @@ class PartsMissing(MediaError):
     """Some parts are not stored: ``numbers`` of ``count``."""
 
     def __init__(self, numbers: Sequence[int], count: int) -> None:
-        named = ", ".join(map(str, numbers[:_NAMED]))
-        more = f" and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
-        one = len(numbers) == 1
-        super().__init__(f"part{'' if one else 's'} {named}{more} of {count} {'is' if one else 'are'} not stored")
+        named, one = first_few(list(map(str, numbers)), _NAMED), len(numbers) == 1
+        super().__init__(f"part{'' if one else 's'} {named} of {count} {'is' if one else 'are'} not stored")
         self.numbers = numbers
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from avion_media.backends.queue import LATE_S, QueueStats
 from avion_media.backends.queue.history import History, QueueSample
 from avion_media.common.tasks import QUEUES
+from avion_media.operations.audit import first_few
 from avion_media.operations.operation import many
 from avion_media.process.lifecycle import Phase
 from avion_media.process.replicas import Replica
@@ -190,8 +191,7 @@ def _findings(facts: Facts) -> Iterator[Finding]:
     yield from _of_reviews(facts)
     silent = [each for each in facts.replicas if facts.state_of(each) == _SILENT]
     if silent:
-        named = ", ".join(f"{each.name} for {duration(facts.now - each.at)}" for each in silent[:_NAMED])
-        named += f" and {len(silent) - _NAMED} more" if len(silent) > _NAMED else ""
+        named = first_few([f"{each.name} for {duration(facts.now - each.at)}" for each in silent], _NAMED)
         text = f"Without a report: {named}. It was killed, or it hangs. One that stops as it should is not listed."
         title = f"{many(len(silent), 'replica is', 'replicas are')} silent"
         yield Finding(Tone.WARN, title, text, "system", "replicas", "target-down")

@@ -8,7 +8,7 @@ import click
 
 from avion_media.cli.output import json_option, note_option, print_found, print_lines
 from avion_media.cli.problems import UsageError
-from avion_media.cli.resources import act, on_service, raise_problems
+from avion_media.cli.resources import act_on, on_service
 from avion_media.common.settings import format_size
 from avion_media.items.moderation import BlockedHost, InvalidHost, parse_host
 from avion_media.items.moderation.hosts import EXACTLY
@@ -44,10 +44,8 @@ def _counted(facts: Facts, done: str, *, as_json: bool) -> None:
 @json_option
 def block_command(host: str, exact: bool, note: str, purge: bool, as_json: bool) -> None:
     """Fetch nothing more from a host and the hosts below it. All replicas refuse it at once."""
-    target = _target(host, exact=exact)
-    outcome = act("block_host", [target], note=note, purge=purge)
-    raise_problems(outcome)
-    _counted(outcome.done[target], "blocked", as_json=as_json)
+    facts = act_on("block_host", _target(host, exact=exact), note=note, purge=purge)
+    _counted(facts, "blocked", as_json=as_json)
 
 
 @hosts_command.command("unblock")
@@ -56,8 +54,7 @@ def block_command(host: str, exact: bool, note: str, purge: bool, as_json: bool)
 @json_option
 def unblock_command(host: str, note: str, as_json: bool) -> None:
     """Fetch from a host again."""
-    target = _target(host, exact=False)
-    raise_problems(act("unblock_host", [target], note=note))
+    act_on("unblock_host", _target(host, exact=False), note=note)
     print_lines({"unblocked": host}, [f"{host}: unblocked"], as_json=as_json)
 
 
@@ -67,10 +64,7 @@ def unblock_command(host: str, note: str, as_json: bool) -> None:
 @json_option
 def purge_command(host: str, exact: bool, as_json: bool) -> None:
     """Remove the copies of a host and the hosts below it (see: avion-media jobs)."""
-    target = _target(host, exact=exact)
-    outcome = act("purge_host", [target])
-    raise_problems(outcome)
-    _counted(outcome.done[target], "purged", as_json=as_json)
+    _counted(act_on("purge_host", _target(host, exact=exact)), "purged", as_json=as_json)
 
 
 @hosts_command.command("list")

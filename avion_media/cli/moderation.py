@@ -12,7 +12,7 @@ import click
 from avion_media.backends.store import FileSource
 from avion_media.cli.output import json_option, load_config, note_option, print_found, print_lines, read_id
 from avion_media.cli.problems import CommandFailed, UsageError
-from avion_media.cli.resources import act, on_service, raise_problems
+from avion_media.cli.resources import act, act_on, on_service, raise_problems
 from avion_media.common import keys
 from avion_media.items.moderation import Changes, Entry, HashType, parse_list
 from avion_media.items.moderation.entries import hash_file
@@ -60,7 +60,7 @@ def _command(action: str, word: str, what: str) -> click.Command:
     @note_option
     @json_option
     def command(media_id: str, note: str, as_json: bool) -> None:
-        raise_problems(act(action, [str(read_id(media_id))], note=note))
+        act_on(action, str(read_id(media_id)), note=note)
         print_lines({word: media_id}, [f"{media_id}: {word}"], as_json=as_json)
 
     return command
@@ -85,7 +85,7 @@ def evidence_command(media_id: str, path: Path | None, as_json: bool) -> None:
     """Write an archive of what is kept of a held or blocked media item: files, records, audit entries, manifest."""
     path = path or Path(f"evidence-{read_id(media_id)}.zip")
     try:
-        raise_problems(act("evidence", [str(read_id(media_id))], save_to=path))
+        act_on("evidence", str(read_id(media_id)), save_to=path)
     except OSError as error:
         raise CommandFailed(f"{path}: {error.strerror}") from None
     print_lines({"media_id": media_id, "file": str(path)}, [f"{media_id}: {path}"], as_json=as_json)

@@ -10,7 +10,7 @@ from avion_media.backends.queue import QueueStats, all_jobs
 from avion_media.backends.queue.task_scan import FoundTask, find_tasks
 from avion_media.cli.output import json_option, note_option, print_found, print_lines
 from avion_media.cli.problems import CommandFailed, UsageError, sanitize
-from avion_media.cli.resources import act, on_service, raise_problems
+from avion_media.cli.resources import act, act_on, on_service, raise_problems
 from avion_media.common.settings import seconds_of
 from avion_media.common.tasks import DROP_DELETED, QUEUES
 from avion_media.items.deletion.notices import notice_backlog
@@ -96,7 +96,7 @@ def pause_command(queue: str, note: str, for_s: float | None, as_json: bool) -> 
     If Redis loses its data, the pause is lost, too.
     """
     name = queue_name(queue)
-    raise_problems(act("pause", [name], note=note, for_s=for_s or 0.0))
+    act_on("pause", name, note=note, for_s=for_s or 0.0)
     print_lines({"queue": name, "paused": True}, [f"{name}: paused"], as_json=as_json)
 
 
@@ -106,9 +106,7 @@ def pause_command(queue: str, note: str, for_s: float | None, as_json: bool) -> 
 def resume_command(queue: str, as_json: bool) -> None:
     """Give tasks of QUEUE to workers again."""
     name = queue_name(queue)
-    outcome = act("resume", [name])
-    raise_problems(outcome)
-    was_paused = outcome.done[name]["was_paused"]
+    was_paused = act_on("resume", name)["was_paused"]
     document = {"queue": name, "paused": False, "was_paused": was_paused}
     print_lines(document, [f"{name}: {'resumed' if was_paused else 'was not paused'}"], as_json=as_json)
 
@@ -205,9 +203,7 @@ def _job_command(word: str, what: str) -> click.Command:
     @click.argument("job")
     @json_option
     def command(job: str, as_json: bool) -> None:
-        outcome = act(f"{word}_job", [job])
-        raise_problems(outcome)
-        state = outcome.done[job]["state"]
+        state = act_on(f"{word}_job", job)["state"]
         print_lines({"job": job, "done": state}, [f"{job}: {state}"], as_json=as_json)
 
     return command

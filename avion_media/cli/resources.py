@@ -29,7 +29,7 @@ from avion_media.common.ids import InvalidId
 from avion_media.common.telemetry import silence_logging
 from avion_media.config import Config
 from avion_media.operations.audit import EVENT
-from avion_media.operations.operation import InvalidTarget, NoSuchTarget, Order, Outcome
+from avion_media.operations.operation import Facts, InvalidTarget, NoSuchTarget, Order, Outcome
 from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 
@@ -150,6 +150,13 @@ def act(name: str, targets: Sequence[str] | Find, work: Bring | None = None, **d
         log = {"event": EVENT, **outcome.entry.fields(), "timestamp": datetime.now(UTC).isoformat()}
         click.echo(json.dumps(log), err=True)
     return outcome
+
+
+def act_on(name: str, target: str, **details: Any) -> Facts:
+    """Carry out an action on one target. Return the facts about it. Raises as `raise_problems`."""
+    outcome = act(name, [target], **details)
+    raise_problems(outcome)
+    return outcome.done[target]
 
 
 def raise_problems(outcome: Outcome) -> None:

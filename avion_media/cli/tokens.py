@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from avion_media.cli.output import json_option, print_lines
-from avion_media.cli.resources import act, raise_problems
+from avion_media.cli.resources import act_on
 from avion_media.common.keys import TOKEN_SECRET
 
 
@@ -21,7 +21,5 @@ def rotate_command(as_json: bool) -> None:
 
     To refuse the tokens of a media item at once, revoke them.
     """
-    outcome = act("rotate_tokens", [TOKEN_SECRET])
-    raise_problems(outcome)
-    number = outcome.done[TOKEN_SECRET]["number"]
+    number = act_on("rotate_tokens", TOKEN_SECRET)["number"]
     print_lines({"number": number}, [f"key {number} signs in a minute"], as_json=as_json)

@@ -350,7 +350,7 @@ class Blocking:
         media_id = str(any_id)
         places = [] if info is None else [info.key]
         places += [keys.incoming(any_id)] if isinstance(any_id, MediaId) else []
-        places.append(self._evidence.upload_key(any_id))
+        places.append(keys.evidence(any_id, keys.KEPT_UPLOAD))
         digest = bytes.fromhex(sha256) if sha256 else None
         for key in places:
             digest = digest or await self._sha256(key)

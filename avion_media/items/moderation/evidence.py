@@ -97,10 +97,6 @@ class Evidence:
             return ""
         return await self._replace(_key(media_id, _INCOMING), keys.incoming(media_id), if_absent=if_absent)
 
-    def upload_key(self, any_id: AnyId) -> str:
-        """Return the key that `keep_upload` and `keep_file` write."""
-        return _key(any_id, _INCOMING)
-
     async def remove_held(self, any_id: AnyId) -> None:
         """Remove what was kept for the review of a held media item."""
         await self._store.get().delete([_key(any_id, _INCOMING), _key(any_id, _PREVIEW)])

@@ -105,7 +105,7 @@ class Walk:
                 return found
             if len(found) >= count or self.examined >= max_examined:
                 return found
-            _, each = self._pick(self._streams, key=_Stream.next_place).rows.popleft()
+            _, each = self._pick(self._streams, key=lambda each: each.rows[0][0]).rows.popleft()
             self.examined += 1
             self.first, self.last = self.first or each.key, each.key
             if self._conditions.lets_through(each):
@@ -137,10 +137,6 @@ class _Stream:
             placed = [(_place(each.key), each) for each in chunk]
             self.rows.extend(row for row in placed if not self._cursor or self._is_behind(row[0]))
         return bool(self.rows)
-
-    def next_place(self) -> Place:
-        """Return the place of the first row."""
-        return self.rows[0][0]
 
     def _is_behind(self, place: Place) -> bool:
         return place < self._cursor if self._newest_first else place > self._cursor

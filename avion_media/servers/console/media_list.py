@@ -23,7 +23,6 @@ from avion_media.items.hosts import RemoteCopy
 from avion_media.items.item import Items
 from avion_media.items.owners import OwnedMedium
 from avion_media.operations.audit import is_entry_id
-from avion_media.operations.inspection import id_meant
 from avion_media.servers.console.sessions import chosen
 from avion_media.servers.console.wording import address, as_host, format_of
 
@@ -129,10 +128,6 @@ class MediaFilter:
     def ends(self) -> float:
         """The first moment that does not match any more (Unix seconds); infinite without a limit."""
         return (datetime.fromisoformat(f"{self.until}T00:00Z") + _DAY).timestamp() if self.until else math.inf
-
-    def exact_id(self) -> str:
-        """Return the id that the text means (see `id_meant`); empty if it means none."""
-        return str(id_meant(self.text) or "")
 
     @property
     def is_no_name(self) -> bool:

@@ -30,6 +30,7 @@ from avion_media.items.moderation import MAX_NOTE
 from avion_media.items.moderation.desk import Moderator
 from avion_media.operations import audit
 from avion_media.operations.dead_letters import read_causes, read_folded, read_page
+from avion_media.operations.inspection import id_meant
 from avion_media.operations.operation import NotAllowed, Order
 from avion_media.operations.review import REASONS, Review
 from avion_media.operations.table import Operations
@@ -343,8 +344,7 @@ class Console:
     async def _media(self, request: Request) -> Response:
         query = dict(request.query_params)
         wanted = MediaFilter.from_query(query)
-        exact = wanted.exact_id()
-        if exact:
+        if (exact := id_meant(wanted.text)) is not None:
             return RedirectResponse(f"/console/media/{exact}", 303)
         view = await self._view(request, "media", query)
         before = query.get("before", "")

@@ -110,18 +110,12 @@ class NoticeHandler:
             _log.warning("deletion.malformed", problem=notice.problem, entry_id=notice.position)
         if not notice.media_ids:
             return
-        while True:
-            epochs = await self._replay.epochs(notice.media_ids)
-            marks = await self._mark(notice)
-            await self._replay.schedule_removals(marks)
-            await self._journal.write_marks(marks, notice.position)
-            if await self._replay.is_unchanged(epochs):
-                break
+        marks = await self._replay.with_complete_records(notice.media_ids, partial(self._delete, notice))
         # Not only fresh ones: the replica that marked a media item may have crashed before this step.
         purge = self._items.purge
         await in_turn([partial(purge, each.media_id, f"dropped.{each.generation}") for each in marks], _AT_ONCE)
 
-    async def _mark(self, notice: Notice) -> list[Mark]:
+    async def _delete(self, notice: Notice) -> list[Mark]:
         marks = await self._records.mark(
             notice.media_ids,
             delay_s=self._delay_s,
@@ -137,4 +131,6 @@ class NoticeHandler:
         ignored = len(notice.media_ids) - len(marks)
         if ignored:
             _log.info("deletion.already_undone", media=ignored, entry_id=notice.position)
+        await self._replay.schedule_removals(marks)
+        await self._journal.write_marks(marks, notice.position)
         return marks

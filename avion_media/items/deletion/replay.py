@@ -16,7 +16,7 @@ one.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -204,6 +204,15 @@ class JournalReplay:
         """Return whether no data was lost since `epochs`. Otherwise a replay may have missed entries written since."""
         return await self._epochs(list(epochs)) == epochs
 
+    async def with_complete_records(self, media_ids: Collection[str], work: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of ``work``, which needs the records of these media items, or writes them. It is done again
+        if data was lost meanwhile."""
+        while True:
+            epochs = await self.epochs(media_ids)
+            result = await work()
+            if await self.is_unchanged(epochs):
+                return result
+
     async def schedule_removals(self, marks: Sequence[Mark]) -> None:
         """Queue the removals of these deletions for their due time. Repeating it adds nothing."""
         await self.items.queues[DELETE_QUEUE].delay(
@@ -229,11 +238,8 @@ class JournalReplay:
         return await self.journal.prune(self._unfinished)
 
     async def _unfinished(self, marks: Sequence[Mark]) -> set[Mark]:
-        while True:
-            epochs = await self.epochs(each.media_id for each in marks)
-            unfinished = await self.records.unfinished(marks)
-            if await self.is_unchanged(epochs):  # else a record that was lost looks like a removal that has ended
-                return unfinished
+        media_ids = [each.media_id for each in marks]  # a record that was lost looks like a removal that has ended
+        return await self.with_complete_records(media_ids, partial(self.records.unfinished, marks))
 
     async def _replay(self) -> None:
         begun = await self._begin()

@@ -50,11 +50,7 @@ async def undelete(replay: JournalReplay, any_ids: Sequence[AnyId]) -> dict[str,
     that were not yet reported as undeleted are deleted again, and the caller repeats the undelete. An upload that was
     deleted while it was processed is processed again; if this ends before it is queued, the sweep queues it.
     """
-    while True:
-        epochs = await replay.epochs([str(each) for each in any_ids])
-        outcome = await _undelete(replay, any_ids)
-        if await replay.is_unchanged(epochs):
-            return outcome
+    return await replay.with_complete_records(list(map(str, any_ids)), partial(_undelete, replay, any_ids))
 
 
 async def _undelete(replay: JournalReplay, any_ids: Sequence[AnyId]) -> dict[str, StaysDeleted | None]:

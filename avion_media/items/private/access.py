@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import Enum
+from functools import partial
 from typing import Final
 
 from avion_media.common.clock import now_s
+from avion_media.common.concurrency import results_of
 from avion_media.common.ids import MediaId
 from avion_media.items.deletion.replay import JournalReplay
 from avion_media.items.private.token_keys import TokenKeyring
@@ -37,12 +39,9 @@ class PrivateMedia:
     async def sign(self, media_ids: Sequence[str], ttl_s: float, audience: str) -> tuple[dict[str, str], datetime]:
         """Return a token for each media item that is not deleted, and when all of them expire."""
         key, expires_at = await self.keyring.signing(), math.ceil(now_s() + ttl_s)
-        while True:
-            epochs = await self._replay.epochs(media_ids)
-            records = await self._replay.records.get_many(media_ids)
-            generations = await self._replay.revocations.generations(media_ids)
-            if await self._replay.is_unchanged(epochs):
-                break
+        replay = self._replay
+        reads = partial(replay.records.get_many, media_ids), partial(replay.revocations.generations, media_ids)
+        records, generations = await replay.with_complete_records(media_ids, partial(results_of, *reads))
         tokens = {
             media_id: seal(
                 key.secret,
@@ -76,8 +75,4 @@ class PrivateMedia:
         tags = {each: audience_tag(each, audience) if audience else None for each in media_ids}
         revocations = self._replay.revocations
         revoked = await revocations.record(tags)
-        while True:
-            epochs = await self._replay.epochs(media_ids)
-            await revocations.publish(revoked)
-            if await self._replay.is_unchanged(epochs):
-                return
+        await self._replay.with_complete_records(media_ids, partial(revocations.publish, revoked))

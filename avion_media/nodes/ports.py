@@ -27,7 +27,6 @@ from avion_media.servers.api.callers import Authoriser, Callers
 from avion_media.servers.api.errors import map_exception
 from avion_media.servers.api.media_service import MediaService
 from avion_media.servers.api.messages import capabilities_for_pages, capabilities_of
-from avion_media.servers.api.statuses import Watchers
 from avion_media.servers.console import Console, Sessions, Uploads
 from avion_media.servers.files import ADMIN_CONNECTIONS
 from avion_media.servers.origin.app import SAFETY_HEADERS, Origin
@@ -150,7 +149,13 @@ async def grpc(runtime: Runtime, child: Child[Address], *, config: ServerSetting
     tls, callers = open_tls(grpc), open_callers(grpc)
     server = GrpcServer(
         [service.service],
-        limits=limits_of(config),
+        limits=GrpcLimits(
+            max_connections=grpc.max_connections,
+            proxies=config.http.trusted_proxies,
+            max_age_s=grpc.max_connection_age,
+            max_calls=grpc.max_calls,
+            max_message_bytes=_MAX_REQUEST_BYTES,
+        ),
         health=health,
         hooks=Hooks(
             map_exception,
@@ -173,7 +178,8 @@ async def grpc(runtime: Runtime, child: Child[Address], *, config: ServerSetting
         with runtime.draining("grpc", server.drain), calls, connections:
             listeners = await listen(child, grpc.bind, for_clients=runtime.lifecycle.accepting_connections)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_wake_watchers, runtime, service.watchers)
+                nursery.start_soon(service.watchers.keep_polling, runtime.items.statuses.get_many)
+                nursery.start_soon(runtime.redis.state.keep_listening, service.watchers.channels)
                 for files in (tls, callers):
                     if files is not None:
                         nursery.start_soon(files.watch)
@@ -181,17 +187,6 @@ async def grpc(runtime: Runtime, child: Child[Address], *, config: ServerSetting
                 nursery.cancel_scope.cancel()
     finally:
         forget()
-
-
-def limits_of(config: ServerSettings) -> GrpcLimits:
-    """The transport's limits as configured."""
-    return GrpcLimits(
-        max_connections=config.grpc.max_connections,
-        proxies=config.http.trusted_proxies,
-        max_age_s=config.grpc.max_connection_age,
-        max_calls=config.grpc.max_calls,
-        max_message_bytes=_MAX_REQUEST_BYTES,
-    )
 
 
 class _Authorising:
@@ -221,12 +216,6 @@ class _Authorising:
                 )
                 self._refused, self._logged_at = 0, now
             raise
-
-
-async def _wake_watchers(runtime: Runtime, watchers: Watchers) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watchers.keep_polling, runtime.items.statuses.get_many)
-        await runtime.redis.state.keep_listening(watchers.channels)
 
 
 def _on_error(error_id: str, method: str, error: Exception) -> None:

@@ -304,24 +304,31 @@ local function forget_tenants()
   redis.call('ZADD', tenants, NEVER, '')
 end
 
--- The tenant that has the next turn, and its time.
-local function next_turn()
-  local lowest = redis.call('ZRANGE', tenants, 0, 0, 'WITHSCORES')
-  local tenant, turn = lowest[1], tonumber(lowest[2] or NEVER)
-  if turn >= DRAINED and turn < NEVER then
+-- The tenant with the lowest score that can have a turn, and the score; nil if no tenant waits, or all of them rest.
+local function lowest()
+  local found = redis.call('ZRANGE', tenants, 0, 0, 'WITHSCORES')
+  local tenant, score = found[1], tonumber(found[2] or NEVER)
+  if score >= DRAINED and score < NEVER then
     forget_tenants()
   end
-  if turn >= RESTING then
-    return nil -- no tenant waits, or all of them rest
-  elseif queue ~= LANED or turn < VIDEO_LANE and is_lane_full() then
+  if score >= RESTING or queue == LANED and score >= VIDEO_LANE and is_lane_full() then
+    return nil
+  end
+  return tenant, score
+end
+
+-- The tenant that has the next turn, and its time.
+local function next_turn()
+  local tenant, turn = lowest()
+  if not tenant or queue ~= LANED then
     return tenant, turn
   elseif turn >= VIDEO_LANE then
-    if is_lane_full() then
-      return nil
-    end
     return tenant, turn - VIDEO_LANE
   end
-  local video, its_turn = first_of(VIDEO_LANE)
+  local video, its_turn
+  if not is_lane_full() then
+    video, its_turn = first_of(VIDEO_LANE)
+  end
   if video and its_turn < turn then
     return video, its_turn
   end
@@ -376,7 +383,7 @@ end
 -- Add a task to the stream if no tenant waits, and return whether it was added. Otherwise there is a place for it only when a
 -- worker has taken an entry, and confirms it (admit).
 local function add_to_stream(fields)
-  local may_pass = not settings().paused and not next_turn()
+  local may_pass = not settings().paused and not lowest()
   if may_pass and (redis.call('XLEN', queue) < RUNWAY or undelivered() < RUNWAY) then
     local tenant = tenant_of(fields)
     if phase_of(tenant) == DRAINED and not has_no_slot(tenant) then
